@@ -110,3 +110,57 @@ def test_what_is_no_table_of_devices_is_told(place):
     semicolons = place.run("device", "import", "-", given="id;name\npump;Pump\n", code=1)
     assert "with a comma between them" in semicolons
     assert "line 2" in place.run("device", "import", "-", given='id,name\npump,"Pump\n', code=1)
+
+
+def test_devices_move_to_another_node_with_team_and_groups_by_name(start_node, place, variables, tmp_path):
+    one = start_node(http=True, variables=KEYS)
+    for path, body in (
+            ("teams", {"name": "north", "owns_tenant": True}), ("groups", {"name": "hall", "team": "north"}),
+            ("groups", {"name": "hall"}), ("groups", {"name": "yard"}),
+            ("devices", {"id": "pump", "team": "north", "groups": ["hall", "yard"], "tags": ["a", "b"]})):
+        call(one, "POST", f"/api/v1/{path}", body)
+    common = next(group["id"] for group in call(one, "GET", "/api/v1/groups")["items"]
+                  if (group["name"], group["team"]) == ("hall", ""))
+    call(one, "POST", "/api/v1/devices", {"id": "valve", "groups": [common]})
+    table = ask(one, "/api/v1/devices/export", headers={"X-API-Key": KEY})[2]
+    rows = {row["id"]: row for row in csv.DictReader(io.StringIO(table.decode(), newline=""))}
+    assert (rows["pump"]["team"], rows["pump"]["groups"], rows["valve"]["groups"]) == ("north", "hall;yard", "hall")
+    exported = ask(one, "/api/v1/devices/export?format=json", headers={"X-API-Key": KEY})[2]
+    printed = exact(Place(one.data_dir), "device", "export", "--json")
+    assert exact(Place(one.data_dir), "device", "export").replace(b"\n", b"\r\n") == table
+    # Of two of one name that of its team would be meant.
+    call(one, "POST", f"/api/v1/groups/{common}/devices", {"devices": []})
+    call(one, "PATCH", "/api/v1/devices/pump?team=north", {"groups": [common]})
+    rows = csv.DictReader(io.StringIO(exact(Place(one.data_dir), "device", "export").decode()))
+    assert {row["id"]: row["groups"] for row in rows} == {"pump": common, "valve": "hall"}
+
+    other = start_node(http=True, variables=variables)
+    call(other, "POST", "/api/v1/teams", {"name": "north", "owns_tenant": True})
+    for body in ({"name": "hall", "team": "north"}, {"name": "hall"}, {"name": "yard"}):
+        call(other, "POST", "/api/v1/groups", body)
+    file = tmp_path / "devices.json"
+    file.write_bytes(printed)
+    ways = {
+        "bulk": lambda: call(other, "POST", "/api/v1/devices/bulk", exported),
+        "import": lambda: call(other, "POST", "/api/v1/devices/import", exported),
+        "table": lambda: call(other, "POST", "/api/v1/devices/import", table, kind="text/csv"),
+    }
+    for how, way in ways.items():
+        done = way()
+        assert (done["added"], done["refused"]) == (2, 0), (how, done)
+        again = ask(other, "/api/v1/devices/export", headers={"X-API-Key": KEY})[2]
+        assert again == table, how
+        call(other, "POST", "/api/v1/devices/pump/purge?team=north")
+        call(other, "POST", "/api/v1/devices/valve/purge")
+    odd = json.loads(exported)[:1]
+    odd[0]["colour"] = "red"
+    told = call(other, "POST", "/api/v1/devices/bulk", odd, expect=422)
+    assert told["errors"][0]["pointer"] == "/0/colour", told
+    for given in (str(file), "-"):
+        fresh = Place(tmp_path / given.replace("/", "_"))
+        fresh.run("team", "add", "north", "--own-tenant")
+        fresh.run("group", "create", "hall", "--team", "north")
+        fresh.run("group", "create", "hall")
+        fresh.run("group", "create", "yard")
+        exact(fresh, "device", "import", given, given=printed if given == "-" else b"")
+        assert exact(fresh, "device", "export").replace(b"\n", b"\r\n") == table

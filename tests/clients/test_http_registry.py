@@ -538,6 +538,12 @@ def test_a_rotation_leaves_the_old_secret_for_a_day_unless_it_is_said_otherwise(
         assert client.code.is_failure, client.code
         client.close()
     call(node, "POST", "/api/v1/devices/pump/rotate", {"grace_secs": 365 * 86_400 + 1}, expect=422)
+    # As curl -X POST sends it, and as curl -X POST -d '' does.
+    assert call(node, "POST", "/api/v1/devices/pump/rotate")["grace_secs"] == 86_400
+    form = "application/x-www-form-urlencoded"
+    assert call(node, "POST", "/api/v1/devices/pump/rotate", b"", kind=form)["grace_secs"] == 86_400
+    call(node, "POST", "/api/v1/devices/pump/rotate", b"grace_secs=0", kind=form, expect=415)
+    assert "id" in call(node, "POST", "/api/v1/devices", expect=422)["detail"]
 
 
 def test_teams_and_groups_are_named_in_bodies_and_tables(node):
@@ -649,3 +655,99 @@ def test_a_backup_says_that_the_tables_of_postgresql_are_not_in_it(node, variabl
     assert ("pg_dump" in done.stderr) == is_elsewhere, done.stderr
     _, headers, _ = ask(node, "/api/v1/backup", "GET", {"X-API-Key": KEY})
     assert ("pg_dump" in (headers.get("Martlet-Left-Out") or "")) == is_elsewhere
+
+
+def test_what_is_built_in_is_shown_with_the_rules_that_hold(node):
+    def held(path):
+        found = call(node, "GET", f"/api/v1/{path}")
+        return found["rules"], found["permits_all"]
+
+    own, permits_all = held("device-types/device")
+    assert own[0] == "pattern readwrite d/%c/#" and not permits_all
+    assert held("roles/none") == ([], False) and held("roles/administrator") == ([], True)
+    assert held("roles/user") == (["topic readwrite #", "topic read $SYS/#"], False)
+    listed = {one["name"]: one["rules"] for one in call(node, "GET", "/api/v1/roles")["items"]}
+    assert listed["none"] == [] and listed["user"] == held("roles/user")[0]
+
+
+def test_groups_of_one_name_are_told_apart_by_their_team(node):
+    ids = {}
+    for team in ("north", "south"):
+        call(node, "POST", "/api/v1/teams", {"name": team, "owns_tenant": True})
+        ids[team] = call(node, "POST", "/api/v1/groups", {"name": "hall", "team": team})["id"]
+        call(node, "POST", "/api/v1/devices", {"id": "pump", "team": team})
+    own = call(node, "POST", "/api/v1/keys", {"name": "k", "team": "north", "scopes": ["devices:read", "devices:write"]})["key"]
+    call(node, "POST", "/api/v1/groups", {"name": "yard"})
+    for method, path, body in (("GET", "", None), ("PATCH", "", {"description": "x"}), ("DELETE", "", None),
+                               ("GET", "/rules", None), ("POST", "/devices", {"devices": ["pump"]})):
+        told = call(node, method, f"/api/v1/groups/hall{path}", body, expect=404)
+        assert "several groups" in told["detail"] and "?team=" in told["detail"], (method, path)
+    assert [one["id"] for one in call(node, "GET", "/api/v1/groups?team=south")["items"]] == [ids["south"]]
+    assert call(node, "GET", "/api/v1/groups/hall?team=south")["id"] == ids["south"]
+    assert call(node, "PATCH", "/api/v1/groups/hall?team=south", {"description": "x"})["id"] == ids["south"]
+    rules = {"rules": ["topic read hall/#"]}
+    call(node, "PUT", "/api/v1/groups/hall/rules?team=south", rules)
+    assert call(node, "GET", f"/api/v1/groups/{ids['south']}/rules") == rules
+    assert call(node, "GET", "/api/v1/groups/hall/rules?team=north") == {"rules": []}
+    pump = {"devices": ["pump"]}
+    for group, query in (("hall", "?team=south"), ("yard", "?team=south")):
+        assert call(node, "POST", f"/api/v1/groups/{group}/devices{query}", pump)["changed"] == 1
+    assert len(call(node, "GET", "/api/v1/devices/pump?team=south")["groups"]) == 2
+    assert call(node, "GET", "/api/v1/devices/pump?team=north")["groups"] == []
+    assert call(node, "POST", "/api/v1/groups/hall/devices/remove?team=south", pump)["changed"] == 1
+    # Of a team's own people: theirs, and no other's.
+    assert call(node, "POST", "/api/v1/groups/hall/devices", pump, key=own)["changed"] == 1
+    assert call(node, "GET", "/api/v1/groups/hall?team=north", key=own)["id"] == ids["north"]
+    for path in ("", "/hall"):
+        call(node, "GET", f"/api/v1/groups{path}?team=south", key=own, expect=403)
+    call(node, "POST", "/api/v1/groups/hall/devices?team=south", pump, key=own, expect=403)
+    call(node, "DELETE", "/api/v1/groups/hall?team=south")
+    assert [one["name"] for one in call(node, "GET", "/api/v1/groups?team=south")["items"]] == []
+
+
+def test_a_teams_own_people_see_the_types_and_roles_that_they_may_give(node):
+    keys = {}
+    for team, owns_tenant in (("north", True), ("plain", False)):
+        call(node, "POST", "/api/v1/teams", {"name": team, "owns_tenant": owns_tenant})
+        scopes = ["devices:read", "users:read"]
+        keys[team] = call(node, "POST", "/api/v1/keys", {"name": team, "team": team, "scopes": scopes})["key"]
+    for path in ("device-types", "roles"):
+        call(node, "POST", f"/api/v1/{path}", {"name": "open", "rules": ["topic read secret/#"]})
+        call(node, "POST", f"/api/v1/{path}", {"name": "own", "rules": ["pattern readwrite own/%u/#"]})
+
+    def names(path, team):
+        return {one["name"] for one in call(node, "GET", f"/api/v1/{path}", key=keys[team])["items"]}
+
+    assert names("device-types", "north") == {"device", "open", "own"}
+    assert names("roles", "north") == {"administrator", "none", "open", "own", "user"}
+    # It gives no topics of others, and is not told which there are.
+    assert names("device-types", "plain") == {"device", "own"} and names("roles", "plain") == {"none", "own"}
+    for path in ("device-types", "roles"):
+        assert call(node, "GET", f"/api/v1/{path}/own", key=keys["plain"])["rules"] == ["pattern readwrite own/%u/#"]
+        assert call(node, "GET", f"/api/v1/{path}/open", key=keys["north"])["rules"] == ["topic read secret/#"]
+        told = call(node, "GET", f"/api/v1/{path}/open", key=keys["plain"], expect=404)
+        assert "secret" not in told["detail"]
+        call(node, "POST", f"/api/v1/{path}", {"name": "x", "rules": []}, key=keys["north"], expect=403)
+    # Who sees all teams needs the scope of rules, and a team's people that of what has them.
+    wide = call(node, "POST", "/api/v1/keys", {"name": "w", "scopes": ["devices:read", "users:read"]})["key"]
+    few = call(node, "POST", "/api/v1/keys", {"name": "f", "team": "north", "scopes": ["devices:read"]})["key"]
+    call(node, "GET", "/api/v1/device-types", key=wide, expect=403)
+    call(node, "GET", "/api/v1/roles", key=few, expect=403)
+    call(node, "GET", "/api/v1/acl/explain?client_id=c&action=publish&topic=a", key=few, expect=403)
+
+
+def test_who_looks_for_a_device_is_told_where_it_is_if_they_see_it(node):
+    call(node, "POST", "/api/v1/teams", {"name": "north", "owns_tenant": True})
+    call(node, "POST", "/api/v1/teams", {"name": "south", "owns_tenant": True})
+    call(node, "POST", "/api/v1/devices", {"id": "pump", "team": "north"})
+    call(node, "POST", "/api/v1/devices", {"id": "valve"})
+    call(node, "DELETE", "/api/v1/devices/valve")
+    told = call(node, "GET", "/api/v1/devices/pump", expect=404)["detail"]
+    assert "in the team north" in told and "?team=north" in told
+    told = call(node, "GET", "/api/v1/devices/valve", expect=404)["detail"]
+    assert "it was deleted" in told and "/devices/valve/restore" in told
+    assert "in the team north" in call(node, "POST", "/api/v1/devices/pump/purge", expect=404)["detail"]
+    south = call(node, "POST", "/api/v1/keys", {"name": "s", "team": "south", "scopes": ["devices:read"]})["key"]
+    for device in ("pump", "valve"):
+        told = call(node, "GET", f"/api/v1/devices/{device}", key=south, expect=404)["detail"]
+        assert "north" not in told and "deleted" not in told, told

@@ -133,6 +133,14 @@ def test_the_last_user_who_goes_leaves_the_door_closed(start, place):
     assert publish(node, "t")[0] != 0
 
 
+def test_the_role_without_topics_shows_none(place):
+    assert place.run("role", "rules", "none") == "nothing\n"
+    assert "everything" in place.run("role", "rules", "administrator")
+    roles = {one["name"]: one for one in json.loads(place.run("role", "ls", "--json"))}
+    assert roles["none"]["rules"] == [] and not roles["none"]["permits_all"]
+    assert roles["administrator"]["permits_all"] and roles["user"]["rules"][0] == "topic readwrite #"
+
+
 def test_the_rules_of_a_role_hold_for_who_is_connected_too(start, place):
     place.run("role", "add", "reader", "--rule", "topic deny a/secret", "--rule", "topic read a/#",
               "--rule", "pattern write own/%u/#")
@@ -429,7 +437,7 @@ def test_an_order_that_leaves_the_tables_out_is_told_and_opens_nothing(start, pl
 
 def test_user_says_where_it_has_put_somebody(start, place):
     said = place.user("alice")
-    assert f"in {place.path}/martlet.db" in said and f"No node runs on {place.path} now" in said
+    assert f"in {place.path}/martlet.db" in said and f"No node runs with the data directory {place.path} now" in said
     node = start()
     assert "The running node has read it." in place.user("bob")
     assert publish(node, "t", "-u", "bob", "-P", "secret")[0] == 0

@@ -34,11 +34,12 @@ def test_a_deleted_device_is_gone_at_once_and_comes_back_as_it_was(start, place)
     assert not is_in(node, "d1", secret)
     assert ids(place) == [] and ids(place, "--deleted") == ["d1"]
     for command in (["show"], ["rotate"], ["set", "--name=x"], ["rm"]):
-        assert "there is no device d1" in place.run("device", *command, "d1", code=1)
+        said = place.run("device", *command, "d1", code=1)
+        assert "there is no device d1: it was deleted" in said and "martlet device restore d1" in said
     assert "martlet device restore d1" in place.run("device", "add", "d1", code=1), "its id stays taken"
     assert shown(place, "device", "restore", "d1")["name"] == "Pump of the cellar"
     assert is_in(node, "d1", secret) and ids(place, "--deleted") == []
-    assert "no device d1" in place.run("device", "restore", "d1", code=1)
+    assert "no device d1: it is there" in place.run("device", "restore", "d1", code=1)
 
 
 @pytest.mark.parametrize("deleted", (False, True), ids=("there", "deleted"))
@@ -246,7 +247,10 @@ def test_a_device_is_changed_in_all_that_is_said_of_it(place):
     assert "in no group yard" in place.run("device", "set", "pump", "--leave", "yard", code=1)
     assert "no group nowhere" in place.run("device", "set", "pump", "--join", "nowhere", code=1)
     place.run("device", "set", "pump", code=2)
-    assert "several groups" in place.run("group", "add", "hall", "pump", code=1)
+    # Of several of one name that of the device's team.
+    place.run("device", "set", "pump", "--leave", "hall")
+    place.run("group", "add", "hall", "pump")
+    assert shown(place, "device", "show", "pump")["groups"] == [groups[teams["south"], "hall"]]
     assert shown(place, "device", "add", "later", "--no-secret")["secret"] is None
     assert " 0 credentials" in place.run("device", "ls") and " 1 credential\n" in place.run("device", "ls")
 
@@ -286,3 +290,95 @@ def test_users_are_listed_with_their_teams_and_the_audit_log_by_who_it_was(place
     own = str(os.getuid())
     of_mine = shown(place, "audit", "--who", own)["entries"]
     assert of_mine and of_mine == shown(place, "audit", "--who", f"uid {own}")["entries"]
+
+
+def test_a_device_that_is_named_as_it_connects_is_tried_by_its_own_id(start, place):
+    place.run("team", "add", "north", "--own-tenant")
+    place.device("c-3", "--team", "north")
+    node = start()
+    plain = shown(place, "device", "rotate", "c-3", "--team", "north")
+    qualified = shown(place, "device", "rotate", "c-3@north")
+    for told in (plain, qualified):
+        assert told["id"] == "c-3" and " -i c-3 -u c-3@north " in told["try"] and " -t d/c-3/" in told["try"], told
+    assert publish(node, "d/c-3/x", "-i", "c-3", "-u", "c-3@north", "-P", qualified["secret"])[0] == 0
+
+
+def test_groups_of_one_name_are_told_apart_by_their_team(place):
+    for team in ("north", "south"):
+        place.run("team", "add", team, "--own-tenant")
+        place.run("group", "create", "hall", "--team", team)
+        place.device("pump", "--team", team)
+    place.run("group", "create", "yard")
+    place.run("team", "add", "west")
+    told = place.run("group", "show", "hall", code=1)
+    assert "several groups" in told and "--team TEAM" in told
+    assert "several groups" in place.run("group", "rm", "hall", code=1)
+    assert "several groups" in place.run("group", "add", "hall", "pump", code=1)
+    listed = {one["team_name"]: one for one in shown(place, "group", "ls")["groups"] if one["name"] == "hall"}
+    assert sorted(listed) == ["north", "south"] and "team:north" in place.run("group", "ls")
+    assert [one["id"] for one in shown(place, "group", "ls", "--team", "south")["groups"]] == [listed["south"]["id"]]
+    found = shown(place, "group", "show", "hall", "--team", "south")
+    assert found == {**listed["south"], "rules": []} and "south" in place.run("group", "show", "hall", "--team", "south")
+    place.run("group", "add", "hall", "pump", "--team", "south")
+    # No team's, with devices of one.
+    place.run("group", "add", "yard", "pump", "--team", "south")
+    groups = shown(place, "device", "show", "pump@south")["groups"]
+    assert listed["south"]["id"] in groups and len(groups) == 2
+    assert shown(place, "device", "show", "pump@north")["groups"] == []
+    place.run("group", "remove", "hall", "pump", "--team", "south")
+    assert len(shown(place, "device", "show", "pump@south")["groups"]) == 1
+    assert "no group hall" in place.run("group", "rm", "hall", "--team", "west", code=1)
+    place.run("group", "rm", "hall", "--team", "north")
+    assert shown(place, "group", "show", "hall")["team_name"] == "south", "it is one group's alone now"
+
+
+def test_who_looks_for_a_device_of_a_team_is_told_of_which(place):
+    for team in ("north", "south"):
+        place.run("team", "add", team, "--own-tenant")
+        place.device("pump", "--team", team)
+    for command in (["show"], ["rm"], ["rm", "--purge", "--yes"], ["rotate"]):
+        said = place.run("device", *command, "pump", code=1)
+        assert "there is no device pump: there is one in the team north, and one in south" in said
+        assert "--team north" in said
+    assert "martlet device ls" in place.run("device", "show", "valve", code=1)
+    place.run("team", "add", "west")
+    assert "one in the team" not in place.run("device", "show", "pump", "--team", "west", code=1)
+
+
+def test_a_ban_is_taken_back_by_what_it_was_added_with(place):
+    place.run("team", "add", "north", "--own-tenant")
+    for words in (("client_id", "c1"), ("client-id", "c1"), ("user", "bob"), ("address", "10.0.0.0/8"),
+                  ("user", "bob", "--team", "north"), ("user", "bob@north")):
+        place.run("ban", "add", *words)
+        assert len(shown(place, "ban", "ls")["bans"]) == 1
+        place.run("ban", "rm", *words)
+        assert shown(place, "ban", "ls")["bans"] == [], words
+    made = shown(place, "ban", "add", "user", "bob")
+    assert "not kept out" in place.run("ban", "rm", "client-id", "bob", code=1)
+    assert "none of client-id" in place.run("ban", "rm", "name", "bob", code=1)
+    place.run("ban", "rm", made["id"])
+    assert len(shown(place, "audit", "-n", "3")["entries"]) == 3
+
+
+def test_keys_are_listed_with_their_team(place):
+    place.run("team", "add", "north")
+    place.run("key", "add", "app", "--scope", "devices:read", "--team", "north")
+    assert "team:north" in place.run("key", "ls")
+    assert shown(place, "key", "ls")["keys"][0]["team_name"] == "north"
+
+
+@pytest.mark.parametrize("wrong", ("[mqtt]\nbogus = 1\n", "[mqtt\n"), ids=("key", "syntax"))
+def test_a_node_is_found_by_a_file_with_which_something_is_wrong(start, place, tmp_path, wrong):
+    start()
+    file = tmp_path / "martlet.toml"
+    file.write_text(f'[node]\ndata_dir = "{place.path}"\n{wrong}')
+    for command in ("status", "health"):
+        done = subprocess.run([martlet_process.binary(), command, "-c", str(file)], text=True, capture_output=True,
+                              env=martlet_process.environment(), timeout=DEADLINE_SECS)
+        assert done.returncode == 0 and done.stdout, done.stderr
+        assert str(file) in done.stderr and ("bogus" in done.stderr or "line 3" in done.stderr), done.stderr
+    file.write_text(wrong)
+    done = subprocess.run([martlet_process.binary(), "status", "-c", str(file)], text=True, capture_output=True,
+                          env=martlet_process.environment(), timeout=DEADLINE_SECS)
+    assert done.returncode == 1 and "--data-dir DIR" in done.stderr
+    place.run("status", "-c", str(file))

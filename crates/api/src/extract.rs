@@ -1,9 +1,9 @@
 //! What handlers take from a request; what does not fit is a problem that names the field.
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{Method, header};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
@@ -14,7 +14,8 @@ use crate::wording::{Worded, worded};
 /// The parameter of the query that a key may be in; no handler's.
 pub(crate) const KEY_PARAMETER: &str = "api_key";
 
-/// A body of JSON.
+/// A body of JSON. A `POST` without one has `{}`, whatever kind it is said to be: where members are
+/// needed, they are missing.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonBody<T>(pub T);
 
@@ -22,6 +23,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let may_be_none = request.method() == Method::POST;
+        if may_be_none && request.body().size_hint().exact() == Some(0) {
+            return from_json(b"{}").map(Self);
+        }
         if !is_json(request.headers().get(header::CONTENT_TYPE)) {
             let detail = "the body has to be JSON: send Content-Type: application/json";
             return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));

@@ -30,6 +30,9 @@ pub(crate) enum Access {
     Known,
     /// Who has this scope.
     Scoped(Scope),
+    /// Who has the first scope; of those who see one team only, and cannot have that, who has the
+    /// second. The route shows them no more than is theirs.
+    ScopedOrOfTeam(Scope, Scope),
 }
 
 /// Where what a route changes is written down.
@@ -147,8 +150,10 @@ async fn admit(
         let detail = format!("by cookie, what changes something needs the header {CSRF_HEADER}");
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
-    let Access::Scoped(scope) = access else {
-        return Ok(caller);
+    let (scope, of_team) = match access {
+        Access::Open | Access::Known => return Ok(caller),
+        Access::Scoped(scope) => (scope, None),
+        Access::ScopedOrOfTeam(scope, of_team) => (scope, Some(of_team)),
     };
     let is_nobody = matches!(
         caller.principal.kind,
@@ -157,7 +162,9 @@ async fn admit(
     if is_named && is_nobody {
         caller.principal.scopes = [scope].into();
     }
-    if !caller.principal.scopes.has(scope) {
+    let is_of_team = caller.principal.team.is_some();
+    let of_team = of_team.filter(|scope| is_of_team && caller.principal.scopes.has(*scope));
+    if !caller.principal.scopes.has(scope) && of_team.is_none() {
         let why = why_lacking(&caller.principal, scope);
         let detail = format!("{} lacks the scope {scope}{why}", caller.principal);
         return Err(Problem::new(ProblemKind::Forbidden, detail));

@@ -67,7 +67,9 @@ pub use clients::{
 pub use history::{HistoryView, SeriesView};
 pub use keys::ApiKey;
 pub use publish::UserProperty;
-pub use registry::{DeviceRow, devices_of_table, json_of_device, table_of_devices};
+pub use registry::{
+    DeviceRow, ExportNames, devices_of_json, devices_of_table, json_of_device, table_of_devices,
+};
 pub use retained::{Deleted, RetainedView};
 pub use routes::router;
 pub use setup::UNCLAIMED;

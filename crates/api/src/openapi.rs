@@ -200,7 +200,7 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
         let parameters = operation.parameters.get_or_insert_default();
         parameters.push(idempotency_key().into());
     }
-    if let Access::Scoped(scope) = access {
+    if let Access::Scoped(scope) | Access::ScopedOrOfTeam(scope, _) = access {
         let more = ExtensionsBuilder::new()
             .add("x-scope", scope.name())
             .build();
@@ -210,6 +210,9 @@ fn declare_one(operation: &mut Operation, access: Access, is_write: bool) {
             said.push_str("\n\n");
         }
         said.push_str(&format!("Scope: `{scope}`."));
+        if let Access::ScopedOrOfTeam(_, of_team) = access {
+            said.push_str(&format!(" Of who sees one team only: `{of_team}`."));
+        }
     }
     let all = &mut operation.responses.responses;
     // What a route says of its own errors, they are problems too.

@@ -56,6 +56,13 @@ pub fn masked(text: &str) -> String {
         };
     };
     if reqwest::Url::parse(text).is_err() {
+        // As listeners have it: every address, by a port alone, which is no secret.
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let port = host.strip_prefix(':').unwrap_or_default();
+        let is_port = !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
+        if is_port && !path.contains(['@', '?', '#']) {
+            return text.to_owned();
+        }
         return format!("{scheme}://***");
     }
     let parameters = rest.find(['?', '#']).unwrap_or(rest.len());
@@ -140,6 +147,10 @@ mod tests {
             masked("http://a/x?api_key=s3&y=1&Access-Token=s3;%70ass=s3#password=s3"),
             "http://a/x?api_key=***&y=1&Access-Token=***;%70ass=***#password=***"
         );
+        assert_eq!(masked("mqtts://:25883"), "mqtts://:25883");
+        assert_eq!(masked("mqtts://:s3"), "mqtts://***");
+        assert_eq!(masked("wss://:8443/mqtt"), "wss://:8443/mqtt");
+        assert_eq!(masked("wss://:84/3@a"), "wss://***");
         // A password that is not escaped ends the address early.
         assert_eq!(masked("http://u:p/w@a.example/"), "http://***");
         assert_eq!(masked("http:u:p@a.example/"), "***");

@@ -664,18 +664,60 @@ pub(crate) async fn find(
     } else {
         " AND deleted_ms = 0"
     });
-    let row = sql.first(on).await?;
-    let row = row.ok_or_else(|| not_found(device))?;
+    let Some(row) = sql.first(on).await? else {
+        return Err(not_found(on, engine, scope, device, deleted).await?.into());
+    };
     let mut found = [read_device(&row)?];
     fill(on, engine, &mut found).await?;
     let [found] = found;
     Ok(found)
 }
 
-fn not_found(device: DeviceRef<'_>) -> RegistryError {
-    RegistryError::NotFound(format!(
-        "there is no device {device}: GET /api/v1/devices (martlet device ls) lists those there are"
-    ))
+/// There is none, and which of its id there is that whoever asks sees.
+async fn not_found(
+    on: &mut AnyConnection,
+    engine: Engine,
+    scope: &Scope,
+    device: DeviceRef<'_>,
+    deleted: bool,
+) -> Result<RegistryError, Fault> {
+    let mut others = Vec::new();
+    if let DeviceRef::Id(id) = device {
+        let mut sql = Sql::new(engine, "SELECT ");
+        sql.push(COLUMNS).push(" FROM devices WHERE id = ");
+        sql.bind(clean(id));
+        if let Some(team) = scope.team() {
+            sql.push(" AND team = ").bind(team.to_owned());
+        }
+        sql.push(" ORDER BY tenant");
+        for row in sql.all(on).await? {
+            let owning_team: Option<String> = row.try_get("owning_team")?;
+            others.push((read_device(&row)?, owning_team));
+        }
+    }
+    let is_looked_for = |other: &Device| scope.team().is_some() || other.tenant == 0;
+    let mut own = others.iter().filter(|(other, _)| is_looked_for(other));
+    let hint = match (own.next(), deleted) {
+        (Some(_), false) => format!(
+            "it was deleted: POST /api/v1/devices/{device}/restore (martlet device restore {device}) \
+             brings it back"
+        ),
+        (Some(_), true) => "it is there, and was not deleted".to_owned(),
+        (None, _) => {
+            let teams = others.iter().filter_map(|(_, team)| team.as_deref());
+            let teams: Vec<&str> = teams.collect();
+            match teams.first() {
+                None => "GET /api/v1/devices (martlet device ls) lists those there are".to_owned(),
+                Some(team) => format!(
+                    "there is one in the team {}: ?team={team} (--team {team}) asks for it",
+                    teams.join(", and one in ")
+                ),
+            }
+        }
+    };
+    Ok(RegistryError::NotFound(format!(
+        "there is no device {device}: {hint}"
+    )))
 }
 
 /// Of what a text is looked for in.

@@ -1,6 +1,8 @@
 //! Groups of devices, which may have rules: a device's are its type's, followed by its groups' in
 //! the order of their names.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
@@ -9,7 +11,7 @@ use crate::database::Work;
 use crate::devices::{find as find_device, write_places};
 use crate::rule_sets::check_name;
 use crate::secret;
-use crate::sql::{Fault, Sql, clean};
+use crate::sql::{Engine, Fault, Sql, clean};
 use crate::teams::home;
 use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, check_text, expect_revision};
 
@@ -135,6 +137,40 @@ impl Registry {
         found.map_err(|fault| fault.at(self.place()))
     }
 
+    /// A group, as [`Registry::add_to_group`] finds it: of several of one name that of the team is
+    /// meant that all these devices are of.
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub async fn group_with(
+        &mut self,
+        scope: &Scope,
+        text: &str,
+        devices: &[DeviceRef<'_>],
+    ) -> Result<Group, RegistryError> {
+        let engine = self.engine();
+        let on = self.connected().await?;
+        let found = find_with(on, engine, scope, text, devices).await;
+        found.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// A group that devices of a team may be in, which is named by its id; of several of one name
+    /// the team's own is meant.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn group_for_team(&mut self, team: &str, text: &str) -> Result<Group, RegistryError> {
+        let on = self.connected().await?;
+        let found = async {
+            match for_team(on, team, text).await? {
+                Some((id, _)) => find(on, &Scope::All, &id).await,
+                None => one_of(Vec::new(), text),
+            }
+        };
+        let found: Result<_, Fault> = found.await;
+        found.map_err(|fault| fault.at(self.place()))
+    }
+
     /// Has devices be in a group, beside those that are. The answer is how many were not before.
     ///
     /// # Errors
@@ -192,6 +228,45 @@ pub(crate) async fn find(
     scope: &Scope,
     text: &str,
 ) -> Result<Group, Fault> {
+    one_of(candidates(on, scope, text).await?, text)
+}
+
+/// The same, with devices that come into it or leave it: of several of one name that of the team is
+/// meant that all of them are of.
+async fn find_with(
+    on: &mut AnyConnection,
+    engine: Engine,
+    scope: &Scope,
+    text: &str,
+    devices: &[DeviceRef<'_>],
+) -> Result<Group, Fault> {
+    let mut groups = candidates(on, scope, text).await?;
+    if groups.len() > 1 && groups.iter().all(|group| group.id != text) {
+        let mut teams = BTreeSet::new();
+        for device in devices {
+            let found = find_device(on, engine, scope, *device, false).await;
+            // Which device is not there is told by who looks for it in the group's team.
+            teams.extend(found.ok().map(|found| found.team));
+        }
+        if teams.len() == 1 {
+            groups.sort_by_key(|group| !teams.contains(&group.team));
+            if groups
+                .first()
+                .is_some_and(|group| teams.contains(&group.team))
+            {
+                groups.truncate(1);
+            }
+        }
+    }
+    one_of(groups, text)
+}
+
+/// Groups of this id or name that these see; the one of the id first.
+async fn candidates(
+    on: &mut AnyConnection,
+    scope: &Scope,
+    text: &str,
+) -> Result<Vec<Group>, Fault> {
     let mut sql = Sql::short(SELECT);
     sql.push(" WHERE id = ").bind(clean(text));
     sql.push(" OR name = ").bind(clean(text));
@@ -200,11 +275,16 @@ pub(crate) async fn find(
     let mut groups = groups?;
     groups.retain(|group| scope.sees(&group.team));
     groups.sort_by_key(|group| group.id != text);
+    Ok(groups)
+}
+
+fn one_of(groups: Vec<Group>, text: &str) -> Result<Group, Fault> {
     let is_one = groups.len() == 1 || groups.first().is_some_and(|group| group.id == text);
     match groups.into_iter().next() {
         Some(group) if is_one => Ok(group),
         Some(_) => Err(RegistryError::NotFound(format!(
-            "several groups have the name {text}: name one by its id"
+            "several groups have the name {text}: name the team (?team=TEAM, --team TEAM), or the \
+             group by its id"
         ))
         .into()),
         None => Err(RegistryError::NotFound(format!("there is no group {text}")).into()),
@@ -370,7 +450,7 @@ async fn place(
     is_in: bool,
 ) -> Result<u64, Fault> {
     let scope = work.actor.scope.clone();
-    let group = find(&mut work.all, &scope, id).await?;
+    let group = find_with(&mut work.all, work.engine, &scope, id, devices).await?;
     let id = &*group.id;
     // An id is one device's in the group's team, whatever devices others have.
     let among = match group.team.is_empty() {

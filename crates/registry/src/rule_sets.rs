@@ -1,7 +1,7 @@
 //! Roles of users, types and groups of devices: each is a name with rules in their order.
 
-use martlet_access::RuleLine;
-use martlet_broker::Actions;
+use martlet_access::{RuleLine, default_rules, device_rules};
+use martlet_broker::{Actions, Rules};
 use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
 
@@ -102,13 +102,24 @@ pub struct RuleSet {
     /// It comes with the program and stays as it is.
     pub is_builtin: bool,
     /// The first that matches decides; what none matches is forbidden. Those of built-in ones are
-    /// the program's.
+    /// the program's, which [`RuleSet::in_force`] knows.
     pub rules: Vec<RuleLine>,
     /// Raised with every change.
     pub revision: i64,
 }
 
 impl RuleSet {
+    /// The rules that hold, in their order: those of the program too. None: all that a client may
+    /// do is permitted, topics that begin with `$` too, which no list of rules says.
+    pub fn in_force(&self, owner: Owner) -> Option<Vec<RuleLine>> {
+        match (owner, &*self.name, self.is_builtin) {
+            (Owner::Role, ADMINISTRATOR_ROLE, true) => None,
+            (Owner::Role, USER_ROLE, true) => Some(as_lines(&default_rules())),
+            (Owner::DeviceType, DEVICE_TYPE, true) => Some(as_lines(&device_rules())),
+            _ => Some(self.rules.clone()),
+        }
+    }
+
     /// A Topic Filter that it permits and that others have too who have it: it does not name its
     /// holder. None: all that it permits is the holder's own. A Client Identifier is a device's
     /// own, and whatever a user likes.
@@ -124,6 +135,15 @@ impl RuleSet {
         let beyond = allowing.find(|rule| !names_holder(&rule.filter));
         beyond.map(|rule| &*rule.filter)
     }
+}
+
+fn as_lines(rules: &Rules) -> Vec<RuleLine> {
+    let lines = rules.rules().iter().map(|rule| RuleLine {
+        allows: rule.allows,
+        actions: rule.actions,
+        filter: rule.filter.clone(),
+    });
+    lines.collect()
 }
 
 impl Registry {

@@ -1,16 +1,23 @@
 //! Many devices at once: added from JSON or CSV, and written out.
 
+use std::fmt;
+
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::csv::{self, LineEnd};
 use martlet_registry::{Device, DeviceOrder, Import, NewDevice, PageRequest, RowOutcome};
-use serde::{Deserialize, Serialize};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{
+    DeserializeSeed, IgnoredAny, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
+};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Asking;
 use super::devices::{DeviceView, NewDeviceBody, OfExport, Wanted};
+use super::names::ExportNames;
 use crate::api::Api;
 use crate::extract::{JsonBody, QueryOf};
 use crate::problem::{Problem, ProblemKind};
@@ -45,13 +52,115 @@ pub(crate) struct How {
     dry_run: Option<bool>,
 }
 
-/// Devices to be added.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+/// Devices to be added: those of an export too, which is a list without more around it.
+#[derive(Debug, ToSchema)]
 pub(crate) struct Many {
-    /// The devices.
+    /// The devices. What a node knows of a device itself, as its number and whether it is online,
+    /// is passed over.
     #[schema(max_items = 10_000)]
     devices: Vec<NewDeviceBody>,
+    /// Where they stand in the body.
+    #[schema(ignore)]
+    pointer: &'static str,
+}
+
+/// The members of a device in an export that are the node's own.
+const NODES_OWN: [&str; 12] = [
+    "user_name",
+    "number",
+    "credentials",
+    "revision",
+    "created_at",
+    "updated_at",
+    "online",
+    "online_changed_at",
+    "last_seen_at",
+    "why_offline",
+    "address",
+    "deleted_at",
+];
+
+impl<'de> Deserialize<'de> for Many {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Named {
+            devices: Vec<Exported>,
+        }
+
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = (Vec<Exported>, &'static str);
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with devices, or a list of devices")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, all: A) -> Result<Self::Value, A::Error> {
+                Ok((Vec::deserialize(SeqAccessDeserializer::new(all))?, ""))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, all: A) -> Result<Self::Value, A::Error> {
+                let named = Named::deserialize(MapAccessDeserializer::new(all))?;
+                Ok((named.devices, "/devices"))
+            }
+        }
+
+        let (devices, pointer) = from.deserialize_any(Either)?;
+        Ok(Self {
+            devices: devices.into_iter().map(|Exported(body)| body).collect(),
+            pointer,
+        })
+    }
+}
+
+/// A device to be added, less what is the node's own.
+struct Exported(NewDeviceBody);
+
+impl<'de> Deserialize<'de> for Exported {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = NewDeviceBody;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, all: A) -> Result<Self::Value, A::Error> {
+                NewDeviceBody::deserialize(MapAccessDeserializer::new(Less(all)))
+            }
+        }
+
+        from.deserialize_map(Object).map(Self)
+    }
+}
+
+/// The members of an object but the node's own.
+struct Less<A>(A);
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Less<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        while let Some(name) = self.0.next_key::<String>()? {
+            if NODES_OWN.contains(&&*name) {
+                self.0.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            return seed.deserialize(name.into_deserializer()).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.0.next_value_seed(seed)
+    }
 }
 
 /// What has become of one.
@@ -170,8 +279,8 @@ async fn add_all(
 
 /// Add many devices
 ///
-/// Up to 10,000. What has become of each is answered, in their order; those that were added may
-/// connect when the answer is there.
+/// Up to 10,000: an object with `devices`, or the list alone, as an export has it. What has become
+/// of each is answered, in their order; those that were added may connect when the answer is there.
 #[utoipa::path(post, path = "/api/v1/devices/bulk", tag = "devices", params(How),
     request_body = Many,
     responses((status = 200, description = "What has become of each", body = Done)))]
@@ -181,14 +290,14 @@ pub(crate) async fn add(
     QueryOf(how): QueryOf<How>,
     JsonBody(body): JsonBody<Many>,
 ) -> Result<axum::Json<Done>, Problem> {
-    add_all(&api, asking, of_bodies(body.devices), how).await
+    add_all(&api, asking, of_bodies(body), how).await
 }
 
-fn of_bodies(all: Vec<NewDeviceBody>) -> Vec<Read> {
-    let all = all.into_iter().enumerate();
+fn of_bodies(many: Many) -> Vec<Read> {
+    let all = many.devices.into_iter().enumerate();
     all.map(|(at, body)| {
         let id = body.id.clone();
-        (at + 1, id, body.device(&format!("/devices/{at}")))
+        (at + 1, id, body.device(&format!("{}/{at}", many.pointer)))
     })
     .collect()
 }
@@ -198,7 +307,7 @@ fn of_bodies(all: Vec<NewDeviceBody>) -> Vec<Read> {
 /// `text/csv`, whose first line names the columns: `id`, and any of `name`, `type`, `status`,
 /// `description`, `location`, `firmware_version`, `hardware_version`, `owner`, `team`, `tags` and
 /// `groups` (with `;` between them, `\;` where it is part of one), `secret`. Or JSON, as `POST
-/// /devices/bulk` has it.
+/// /devices/bulk` has it. Team and groups stand there by name or id.
 #[utoipa::path(post, path = "/api/v1/devices/import", tag = "devices", params(How),
     request_body(content((String = "text/csv"), (Many = "application/json"))),
     responses((status = 200, description = "What has become of each", body = Done)))]
@@ -214,10 +323,7 @@ pub(crate) async fn import(
     let essence = kind.split(';').next().unwrap_or_default().trim();
     let all = match essence.to_ascii_lowercase().as_str() {
         "text/csv" => of_table(&body)?,
-        "application/json" => {
-            let many: Many = crate::extract::from_json(&body)?;
-            of_bodies(many.devices)
-        }
+        "application/json" => of_bodies(crate::extract::from_json(&body)?),
         _ => {
             let detail = "send Content-Type: text/csv or application/json";
             return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
@@ -303,11 +409,26 @@ pub type DeviceRow = (usize, String, Result<NewDevice, String>);
 /// It is no table of devices; in words.
 pub fn devices_of_table(text: &[u8]) -> Result<Vec<DeviceRow>, String> {
     let all = of_table(text).map_err(|problem| problem.detail().to_owned())?;
+    Ok(told(all))
+}
+
+/// The same of JSON: a list of devices, or an object with `devices`, as the API takes it. Instead
+/// of its line each has its place, from 1.
+///
+/// # Errors
+/// It is none; in words.
+pub fn devices_of_json(text: &[u8]) -> Result<Vec<DeviceRow>, String> {
+    let many = crate::extract::from_json(text);
+    let many = many.map_err(|problem| problem.detail().to_owned())?;
+    Ok(told(of_bodies(many)))
+}
+
+fn told(all: Vec<Read>) -> Vec<DeviceRow> {
     let told = |(line, id, read): Read| {
         let read = read.map_err(|problem| problem.detail().to_owned());
         (line, id, read)
     };
-    Ok(all.into_iter().map(told).collect())
+    all.into_iter().map(told).collect()
 }
 
 /// Devices as a table, which [`devices_of_table`] reads again.
@@ -348,7 +469,9 @@ fn table_of(devices: &[DeviceView], end: LineEnd) -> String {
 
 /// Devices as a table
 ///
-/// All that are asked for, on one page: CSV, or JSON with `format=json`. Secrets are in neither.
+/// All that are asked for, on one page: CSV, or JSON with `format=json`, which an import takes as
+/// they are. Team and groups are there by name, or by id where a name is not enough. Secrets are in
+/// neither.
 #[utoipa::path(get, path = "/api/v1/devices/export", tag = "devices", params(OfExport),
     responses((status = 200, description = "The devices",
         content((String = "text/csv"), (Vec<DeviceView> = "application/json")))))]
@@ -367,6 +490,11 @@ pub(crate) async fn export(
         }
     };
     let (scope, filter) = (asking.scope(), wanted.filter(&api, &asking).await?);
+    let seen = scope.clone();
+    let names = api
+        .tables()?
+        .read(move |registry| Box::pin(async move { ExportNames::read(registry, &seen).await }));
+    let names = names.await?;
     let mut all: Vec<DeviceView> = Vec::new();
     let mut cursor = None;
     loop {
@@ -384,7 +512,7 @@ pub(crate) async fn export(
         });
         let page = page.await?;
         let views = page.items.into_iter();
-        all.extend(views.map(|device| DeviceView::now(&api, device)));
+        all.extend(views.map(|device| DeviceView::now(&api, names.named(device))));
         cursor = page.next;
         if cursor.is_none() {
             break;

@@ -4,15 +4,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use martlet_control::principal::{Scope as ScopeName, Scopes};
-use martlet_registry::{DeviceRef, Group, GroupChange, NewGroup, Owner};
+use martlet_registry::{DeviceRef, Group, GroupChange, NewGroup, Owner, Scope};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::rule_sets::{RuleLines, lines, parse};
 use super::{Asking, expected, expected_if_any, moment, page_of_all, version};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
-use crate::keys::Wanted;
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::time::Moment;
@@ -63,6 +62,94 @@ fn answer(status: StatusCode, group: Group) -> Response {
     (status, [tag], axum::Json(GroupView::from(group))).into_response()
 }
 
+/// Which groups.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// At most so many on a page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Say how many there are on all pages.
+    total: Option<bool>,
+    /// Of this team, by id or name.
+    team: Option<String>,
+}
+
+/// By which team a group is looked for.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OfTeam {
+    /// Look among the groups of this team, by id or name: needed where several teams have one of
+    /// the name.
+    team: Option<String>,
+}
+
+impl OfTeam {
+    /// The group's id, where a team is named; else what names the group.
+    ///
+    /// # Errors
+    /// There is no such team, or it has no such group.
+    async fn group(&self, api: &Api, asking: &Asking, text: String) -> Result<String, Problem> {
+        let Some(team) = &self.team else {
+            return Ok(text);
+        };
+        let scope = Scope::Team(asking.team_id(api, team).await?);
+        let found = api.tables()?.read(move |registry| {
+            Box::pin(async move { registry.group_named(&scope, &text).await })
+        });
+        Ok(found.await?.id)
+    }
+
+    /// The group and the devices that come into it or leave it, those of the team that is named.
+    ///
+    /// # Errors
+    /// There is no such team, group or device.
+    async fn members(
+        &self,
+        api: &Api,
+        asking: &Asking,
+        text: String,
+        ids: Vec<String>,
+    ) -> Result<(String, Vec<MemberRef>), Problem> {
+        let (Some(team), true) = (&self.team, asking.sees_all()) else {
+            let text = self.group(api, asking, text).await?;
+            return Ok((text, ids.into_iter().map(MemberRef::Id).collect()));
+        };
+        let team = asking.team_id(api, team).await?;
+        let found = api.tables()?.read(move |registry| {
+            Box::pin(async move {
+                let group = registry.group_for_team(&team, &text).await?;
+                let (scope, mut numbers) = (Scope::Team(team), Vec::new());
+                for id in &ids {
+                    let device = registry.device(&scope, DeviceRef::Id(id)).await?;
+                    numbers.push(MemberRef::Number(device.number));
+                }
+                Ok((group.id, numbers))
+            })
+        });
+        Ok(found.await?)
+    }
+}
+
+/// A [`DeviceRef`] that has its text.
+enum MemberRef {
+    Id(String),
+    Number(i64),
+}
+
+impl MemberRef {
+    fn device(&self) -> DeviceRef<'_> {
+        match self {
+            Self::Id(id) => DeviceRef::Id(id),
+            Self::Number(number) => DeviceRef::Number(*number),
+        }
+    }
+}
+
 /// Groups
 #[utoipa::path(get, path = "/api/v1/groups", tag = "devices", params(Wanted),
     responses((status = 200, description = "A page of them, by id", body = Page<GroupView>)))]
@@ -71,12 +158,14 @@ pub(crate) async fn list(
     asking: Asking,
     QueryOf(wanted): QueryOf<Wanted>,
 ) -> Result<axum::Json<Page<GroupView>>, Problem> {
-    let scope = asking.scope();
+    let scope = asking.within(&api, wanted.team.as_deref()).await?.scope();
+    let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
+    let of = format!("groups {scope:?}");
     let found = api
         .tables()?
         .read(move |registry| Box::pin(async move { registry.groups(&scope).await }));
     let all: Vec<GroupView> = found.await?.into_iter().map(GroupView::from).collect();
-    let page = page_of_all(&api, "groups", all, |group| &group.id, wanted.asked())?;
+    let page = page_of_all(&api, &of, all, |group| &group.id, asked)?;
     Ok(axum::Json(page))
 }
 
@@ -118,16 +207,17 @@ pub(crate) async fn create(
 
 /// A group
 #[utoipa::path(get, path = "/api/v1/groups/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Its id or name")),
+    params(("id" = String, Path, description = "Its id or name"), OfTeam),
     responses((status = 200, description = "The group", body = GroupView),
         (status = 404, description = "There is none")))]
 pub(crate) async fn show(
     State(api): State<Api>,
     asking: Asking,
     PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let scope = asking.scope();
+    let (scope, id) = (asking.scope(), of.group(&api, &asking, id).await?);
     let found = api
         .tables()?
         .read(move |registry| Box::pin(async move { registry.group_named(&scope, &id).await }));
@@ -150,7 +240,7 @@ pub(crate) struct GroupChangeBody {
 
 /// Change a group
 #[utoipa::path(patch, path = "/api/v1/groups/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Its id or name"),
+    params(("id" = String, Path, description = "Its id or name"), OfTeam,
         ("If-Match" = String, Header, description = "The version that is changed, or *")),
     request_body = GroupChangeBody,
     responses((status = 200, description = "As it is now", body = GroupView),
@@ -161,10 +251,12 @@ pub(crate) async fn change(
     State(api): State<Api>,
     asking: Asking,
     PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<GroupChangeBody>,
 ) -> Result<Response, Problem> {
     let expected = expected(&headers)?;
+    let id = of.group(&api, &asking, id).await?;
     let change = GroupChange {
         name: body.name,
         description: body.description,
@@ -184,7 +276,7 @@ pub(crate) async fn change(
 ///
 /// With its rules; its devices stay.
 #[utoipa::path(delete, path = "/api/v1/groups/{id}", tag = "devices",
-    params(("id" = String, Path, description = "Its id or name")),
+    params(("id" = String, Path, description = "Its id or name"), OfTeam),
     responses((status = 204, description = "It is gone"),
         (status = 404, description = "There is none"),
         (status = 412, description = "It was changed meanwhile")))]
@@ -192,9 +284,11 @@ pub(crate) async fn delete(
     State(api): State<Api>,
     asking: Asking,
     PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let expected = expected_if_any(&headers)?;
+    let id = of.group(&api, &asking, id).await?;
     let removed = api.tables()?.change(move |registry| {
         Box::pin(async move { registry.remove_group(&asking.actor, &id, expected).await })
     });
@@ -220,18 +314,20 @@ pub(crate) struct Moved {
 
 /// Put devices into a group
 #[utoipa::path(post, path = "/api/v1/groups/{id}/devices", tag = "devices",
-    params(("id" = String, Path, description = "The group's id or name")), request_body = Members,
+    params(("id" = String, Path, description = "The group's id or name"), OfTeam), request_body = Members,
     responses((status = 200, description = "How many were not in it before", body = Moved),
         (status = 404, description = "There is no such group or device")))]
 pub(crate) async fn add_members(
     State(api): State<Api>,
     asking: Asking,
     PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<Members>,
 ) -> Result<axum::Json<Moved>, Problem> {
+    let (id, members) = of.members(&api, &asking, id, body.devices).await?;
     let added = api.tables()?.change(move |registry| {
         Box::pin(async move {
-            let devices: Vec<_> = body.devices.iter().map(|id| DeviceRef::Id(id)).collect();
+            let devices: Vec<_> = members.iter().map(MemberRef::device).collect();
             registry.add_to_group(&asking.actor, &id, &devices).await
         })
     });
@@ -241,18 +337,20 @@ pub(crate) async fn add_members(
 
 /// Take devices out of a group
 #[utoipa::path(post, path = "/api/v1/groups/{id}/devices/remove", tag = "devices",
-    params(("id" = String, Path, description = "The group's id or name")), request_body = Members,
+    params(("id" = String, Path, description = "The group's id or name"), OfTeam), request_body = Members,
     responses((status = 200, description = "How many were in it", body = Moved),
         (status = 404, description = "There is no such group or device")))]
 pub(crate) async fn remove_members(
     State(api): State<Api>,
     asking: Asking,
     PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
     JsonBody(body): JsonBody<Members>,
 ) -> Result<axum::Json<Moved>, Problem> {
+    let (id, members) = of.members(&api, &asking, id, body.devices).await?;
     let removed = api.tables()?.change(move |registry| {
         Box::pin(async move {
-            let devices: Vec<_> = body.devices.iter().map(|id| DeviceRef::Id(id)).collect();
+            let devices: Vec<_> = members.iter().map(MemberRef::device).collect();
             registry
                 .remove_from_group(&asking.actor, &id, &devices)
                 .await
@@ -264,15 +362,16 @@ pub(crate) async fn remove_members(
 
 /// Rules of a group
 #[utoipa::path(get, path = "/api/v1/groups/{id}/rules", tag = "devices",
-    params(("id" = String, Path, description = "The group's id or name")),
+    params(("id" = String, Path, description = "The group's id or name"), OfTeam),
     responses((status = 200, description = "In their order", body = RuleLines),
         (status = 404, description = "There is no such group")))]
 pub(crate) async fn rules(
     State(api): State<Api>,
     asking: Asking,
     PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<RuleLines>, Problem> {
-    let scope = asking.scope();
+    let (scope, id) = (asking.scope(), of.group(&api, &asking, id).await?);
     let found = api
         .tables()?
         .read(move |registry| Box::pin(async move { registry.group_rules(&scope, &id).await }));
@@ -284,7 +383,7 @@ pub(crate) async fn rules(
 ///
 /// They are rules as those of types are: who sees all teams may change those too, by `acl:write`.
 #[utoipa::path(put, path = "/api/v1/groups/{id}/rules", tag = "devices",
-    params(("id" = String, Path, description = "The group's id or name")), request_body = RuleLines,
+    params(("id" = String, Path, description = "The group's id or name"), OfTeam), request_body = RuleLines,
     responses((status = 200, description = "They are in force", body = RuleLines),
         (status = 404, description = "There is no such group"),
         (status = 412, description = "The group was changed meanwhile")))]
@@ -292,6 +391,7 @@ pub(crate) async fn set_rules(
     State(api): State<Api>,
     asking: Asking,
     PathOf(id): PathOf<String>,
+    QueryOf(of): QueryOf<OfTeam>,
     headers: HeaderMap,
     JsonBody(body): JsonBody<RuleLines>,
 ) -> Result<axum::Json<RuleLines>, Problem> {
@@ -303,6 +403,7 @@ pub(crate) async fn set_rules(
     };
     asking.expect_within(needed)?;
     let shown = lines(&rules);
+    let id = of.group(&api, &asking, id).await?;
     let changed = api.tables()?.change(move |registry| {
         Box::pin(async move {
             registry

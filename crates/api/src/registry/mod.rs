@@ -4,7 +4,7 @@
 //! caller sees is in the [`Asking`] that goes along with each call; the tables themselves keep
 //! people of one team from another's.
 //!
-//! * `devices`, `bulk`, `credentials`, `configuration`, `groups`, `provisioning`: devices
+//! * `devices`, `bulk`, `names`, `credentials`, `configuration`, `groups`, `provisioning`: devices
 //! * `rule_sets`: types of devices, roles of users, and what they may do
 //! * `users`, `teams`, `keys`: people, and what they come with
 //! * `bans`, `audit`: who is kept out, and who changed what
@@ -18,6 +18,7 @@ mod credentials;
 mod devices;
 mod groups;
 pub(crate) mod keys;
+mod names;
 mod provisioning;
 mod rule_sets;
 mod teams;
@@ -35,14 +36,15 @@ use utoipa_axum::routes;
 
 use crate::api::Api;
 use crate::etag::Version;
-use crate::guard::Access::{Open, Scoped};
+use crate::guard::Access::{Open, Scoped, ScopedOrOfTeam};
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind};
 use crate::routes::Routes;
 use crate::time::Moment;
 
 pub(crate) use asking::Asking;
-pub use bulk::{DeviceRow, devices_of_table, json_of_device, table_of_devices};
+pub use bulk::{DeviceRow, devices_of_json, devices_of_table, json_of_device, table_of_devices};
+pub use names::ExportNames;
 
 /// Adds these routes to the others.
 pub(crate) fn add_to(routes: Routes) -> Routes {
@@ -78,14 +80,26 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(KeysWrite), routes!(provisioning::create))
         .add_of_tables(Scoped(KeysWrite), routes!(provisioning::revoke))
         .add_of_tables(Open, routes!(provisioning::provision))
-        .add_of_tables(Scoped(AclRead), routes!(rule_sets::types))
+        .add_of_tables(
+            ScopedOrOfTeam(AclRead, DevicesRead),
+            routes!(rule_sets::types),
+        )
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::create_type))
-        .add_of_tables(Scoped(AclRead), routes!(rule_sets::show_type))
+        .add_of_tables(
+            ScopedOrOfTeam(AclRead, DevicesRead),
+            routes!(rule_sets::show_type),
+        )
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::set_type))
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::delete_type))
-        .add_of_tables(Scoped(AclRead), routes!(rule_sets::roles))
+        .add_of_tables(
+            ScopedOrOfTeam(AclRead, UsersRead),
+            routes!(rule_sets::roles),
+        )
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::create_role))
-        .add_of_tables(Scoped(AclRead), routes!(rule_sets::show_role))
+        .add_of_tables(
+            ScopedOrOfTeam(AclRead, UsersRead),
+            routes!(rule_sets::show_role),
+        )
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::set_role))
         .add_of_tables(Scoped(AclWrite), routes!(rule_sets::delete_role))
         .add_of_tables(Scoped(UsersRead), routes!(users::list))

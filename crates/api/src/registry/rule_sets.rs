@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_registry::{Owner, RuleLine, RuleSet};
+use martlet_registry::{Owner, RegistryError, RuleLine, RuleSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -46,18 +46,23 @@ pub(crate) struct RuleSetView {
     name: String,
     /// It comes with the program and stays as it is.
     is_builtin: bool,
-    /// In their order.
+    /// All that a client may do is permitted, topics that begin with `$` too; `rules` is empty
+    /// then.
+    permits_all: bool,
+    /// Those that hold, in their order; of what is built in they are the program's.
     rules: Vec<String>,
     /// Raised with every change; the `ETag` is made of it.
     revision: i64,
 }
 
-impl From<RuleSet> for RuleSetView {
-    fn from(set: RuleSet) -> Self {
+impl RuleSetView {
+    fn of(owner: Owner, set: RuleSet) -> Self {
+        let rules = set.in_force(owner);
         Self {
             name: set.name,
             is_builtin: set.is_builtin,
-            rules: lines(&set.rules),
+            permits_all: rules.is_none(),
+            rules: lines(&rules.unwrap_or_default()),
             revision: set.revision,
         }
     }
@@ -74,35 +79,54 @@ pub(crate) struct NewRuleSet {
     rules: Vec<String>,
 }
 
+/// Those of one team are shown what they may give: without a tenant of its own, none with topics
+/// that others have too.
+fn is_shown(asking: &Asking, owner: Owner, set: &RuleSet) -> bool {
+    asking.gives_topics() || set.beyond_own(owner).is_none()
+}
+
 async fn list_of(
     api: &Api,
+    asking: &Asking,
     owner: Owner,
     wanted: &Wanted,
 ) -> Result<axum::Json<Page<RuleSetView>>, Problem> {
     let found = api
         .tables()?
         .read(move |registry| Box::pin(registry.rule_sets(owner)));
-    let all: Vec<RuleSetView> = found.await?.into_iter().map(RuleSetView::from).collect();
+    let shown = found.await?.into_iter();
+    let shown = shown.filter(|set| is_shown(asking, owner, set));
+    let all: Vec<RuleSetView> = shown.map(|set| RuleSetView::of(owner, set)).collect();
     let page = page_of_all(api, owner.word(), all, |set| &set.name, wanted.asked())?;
     Ok(axum::Json(page))
 }
 
-async fn find(api: &Api, owner: Owner, name: String) -> Result<RuleSet, Problem> {
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { registry.rule_set(owner, &name).await }));
+async fn find(api: &Api, asking: Asking, owner: Owner, name: String) -> Result<RuleSet, Problem> {
+    let found = api.tables()?.read(move |registry| {
+        Box::pin(async move {
+            let set = registry.rule_set(owner, &name).await?;
+            match is_shown(&asking, owner, &set) {
+                true => Ok(set),
+                false => Err(RegistryError::NotFound(format!(
+                    "there is no {} {name} that who asks may give",
+                    owner.word()
+                ))),
+            }
+        })
+    });
     Ok(found.await?)
 }
 
 async fn answer_of(
     api: &Api,
+    asking: Asking,
     owner: Owner,
     name: String,
     status: StatusCode,
 ) -> Result<Response, Problem> {
-    let found = find(api, owner, name).await?;
+    let found = find(api, asking, owner, name).await?;
     let tag = version(found.revision).header();
-    Ok((status, [tag], axum::Json(RuleSetView::from(found))).into_response())
+    Ok((status, [tag], axum::Json(RuleSetView::of(owner, found))).into_response())
 }
 
 async fn create_of(
@@ -112,16 +136,12 @@ async fn create_of(
     body: NewRuleSet,
 ) -> Result<Response, Problem> {
     let (rules, name) = (parse(&body.rules)?, body.name);
-    let own = name.clone();
+    let (own, actor) = (name.clone(), asking.actor.clone());
     let made = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            registry
-                .create_rule_set(&asking.actor, owner, &own, &rules)
-                .await
-        })
+        Box::pin(async move { registry.create_rule_set(&actor, owner, &own, &rules).await })
     });
     made.await?;
-    answer_of(api, owner, name, StatusCode::CREATED).await
+    answer_of(api, asking, owner, name, StatusCode::CREATED).await
 }
 
 async fn set_of(
@@ -132,16 +152,16 @@ async fn set_of(
     body: RuleLines,
 ) -> Result<Response, Problem> {
     let (rules, expected) = (parse(&body.rules)?, expected(&headers)?);
-    let own = name.clone();
+    let (own, actor) = (name.clone(), asking.actor.clone());
     let changed = api.tables()?.change(move |registry| {
         Box::pin(async move {
             registry
-                .change_rules(&asking.actor, owner, &own, &rules, expected)
+                .change_rules(&actor, owner, &own, &rules, expected)
                 .await
         })
     });
     changed.await?;
-    answer_of(api, owner, name, StatusCode::OK).await
+    answer_of(api, asking, owner, name, StatusCode::OK).await
 }
 
 async fn delete_of(
@@ -169,9 +189,10 @@ macro_rules! routes_of {
                 body = Page<RuleSetView>)))]
         pub(crate) async fn $list(
             State(api): State<Api>,
+            asking: Asking,
             QueryOf(wanted): QueryOf<Wanted>,
         ) -> Result<axum::Json<Page<RuleSetView>>, Problem> {
-            list_of(&api, $owner, &wanted).await
+            list_of(&api, &asking, $owner, &wanted).await
         }
 
         #[doc = $create_title]
@@ -192,9 +213,10 @@ macro_rules! routes_of {
                 (status = 404, description = "There is none")))]
         pub(crate) async fn $show(
             State(api): State<Api>,
+            asking: Asking,
             PathOf(name): PathOf<String>,
         ) -> Result<Response, Problem> {
-            answer_of(&api, $owner, name, StatusCode::OK).await
+            answer_of(&api, asking, $owner, name, StatusCode::OK).await
         }
 
         #[doc = $set_title]

@@ -46,7 +46,7 @@ pub(crate) struct ClientsOptions {
 
 /// `martlet status`.
 pub(crate) fn status(options: &AdminOptions) -> ExitCode {
-    let data_dir = options.node.data_dir();
+    let data_dir = options.node.data_dir_anyway();
     let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", "/api/v1/status"));
     finish_as(
         options.json,
@@ -164,7 +164,7 @@ struct Health {
 
 /// `martlet health`.
 pub(crate) fn health(options: &AdminOptions) -> ExitCode {
-    let data_dir = options.node.data_dir();
+    let data_dir = options.node.data_dir_anyway();
     let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", "/health/ready"));
     let mut warns = false;
     let outcome = answer.and_then(|body| {

@@ -31,12 +31,21 @@ enum Action {
     Add(AddOptions),
     /// Show a device
     Show(NamedOptions),
-    /// Add devices from a table: CSV whose first line names the columns, of which id is one
+    /// Add devices from a table: CSV whose first line names the columns, of which id is one; or
+    /// JSON
+    ///
+    /// Columns: id, name, type, status, description, location, firmware_version, hardware_version,
+    /// owner, team, tags, groups, secret. Several tags or groups have ; between them, and \; stands
+    /// for one that is part of a name. Team and groups stand there by name or id. JSON has members
+    /// of the same names, with lists of tags and groups; what export --json prints is taken as it
+    /// is.
     ///
     /// Prints id and credential of those that were added, once, as CSV. Exit code 3: some rows were
     /// refused; why stands on standard error, a line each.
     Import(bulk::ImportOptions),
-    /// Print all devices as CSV, which import reads again; no credentials are in it
+    /// Print all devices as CSV or JSON, which import reads again; no credentials are in it
+    ///
+    /// Team and groups are there by name, or by id where a name is not enough.
     Export(ListOptions),
     /// Delete a device; its connection ends, and it can be restored
     Rm(RemoveOptions),
@@ -93,8 +102,14 @@ struct ListOptions {
 
 #[derive(Args, Debug)]
 struct AddOptions {
+    /// Its id: Client Identifier and user name
+    #[arg(value_name = "ID")]
+    id: String,
     #[command(flatten)]
-    device: NamedOptions,
+    on: NodeAndForm,
+    /// Of this team, by id or name [default: of none]
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
     /// Its type: one of martlet device type ls
     #[arg(long = "type", value_name = "TYPE", default_value = DEVICE_TYPE)]
     device_type: String,
@@ -285,7 +300,7 @@ async fn found(registry: &mut Registry, named: &NamedOptions) -> Result<Device, 
 }
 
 fn add(options: &AddOptions) -> anyhow::Result<String> {
-    let NamedOptions { id, of, on } = &options.device;
+    let AddOptions { id, team, on, .. } = options;
     let (device_type, said) = (&options.device_type, &options.said);
     let added = tables::with(&on.node, async |registry| {
         let device = NewDevice {
@@ -297,7 +312,7 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
             firmware_version: said.firmware_version.clone().unwrap_or_default(),
             hardware_version: said.hardware_version.clone().unwrap_or_default(),
             owner: said.owner.clone().unwrap_or_default(),
-            team: tables::team_if_any(registry, of.team.as_deref()).await?,
+            team: tables::team_if_any(registry, team.as_deref()).await?,
             tags: options.tags.clone(),
             groups: options.groups.clone(),
             secret: match options.no_secret {
@@ -356,7 +371,7 @@ fn comes_as(id: &str, user_name: &str) -> String {
 }
 
 fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
-    let NamedOptions { id, on, .. } = &options.device;
+    let NamedOptions { on, .. } = &options.device;
     let grace = match options.now {
         true => Duration::ZERO,
         false => options.grace,
@@ -368,6 +383,8 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
         Ok((secret, device))
     })?;
     let told = tables::tell_node(&on.node);
+    // As it is called, however it was named.
+    let id = &device.id;
     let given = tables::Given {
         id,
         user_name: &device.user_name,

@@ -4,18 +4,20 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use martlet_control::text::printable;
-use martlet_registry::{Actor, DeviceRef, Group, NewGroup, RegistryError, Scope};
+use martlet_registry::{Actor, DeviceRef, Group, NewGroup, RegistryError, RuleLine, Scope};
 use serde_json::json;
 
-use crate::cmd::node_options::TeamOption;
 use crate::cmd::role::{self, NodeAndForm};
 use crate::cmd::tables;
+use crate::cmd::user::names_of_teams;
 
 /// Arguments of `martlet group`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum GroupCommand {
-    /// List groups
-    Ls(NodeAndForm),
+    /// List groups, with their teams
+    Ls(ListGroups),
+    /// Show a group and its rules
+    Show(NamedGroup),
     /// Add a group
     #[command(alias = "new")]
     Create(CreateGroup),
@@ -25,6 +27,15 @@ pub(crate) enum GroupCommand {
     Add(Members),
     /// Take devices out of a group
     Remove(Members),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListGroups {
+    /// Those of this team alone, by id or name
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
+    #[command(flatten)]
+    on: NodeAndForm,
 }
 
 #[derive(Args, Debug)]
@@ -47,6 +58,9 @@ pub(crate) struct NamedGroup {
     /// Its name or id
     #[arg(value_name = "GROUP")]
     group: String,
+    /// Its team, by id or name: needed where several teams have a group of the name
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
     #[command(flatten)]
     on: NodeAndForm,
 }
@@ -59,8 +73,10 @@ pub(crate) struct Members {
     /// Devices
     #[arg(value_name = "DEVICE", required = true)]
     devices: Vec<String>,
-    #[command(flatten)]
-    of: TeamOption,
+    /// The team of the devices, by id or name: needed where it owns a tenant and the group is no
+    /// team's. Of several groups of one name that of the devices' team is meant
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
     #[command(flatten)]
     on: NodeAndForm,
 }
@@ -72,7 +88,8 @@ pub(crate) fn run(command: &GroupCommand) -> ExitCode {
 
 fn work(command: &GroupCommand) -> anyhow::Result<String> {
     match command {
-        GroupCommand::Ls(on) => list(on),
+        GroupCommand::Ls(options) => list(options),
+        GroupCommand::Show(named) => show(named),
         GroupCommand::Create(options) => {
             let group = tables::with(&options.on.node, async |registry| {
                 let new = NewGroup {
@@ -89,8 +106,8 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
                 false => format!("{}\n", printable(&line)),
             })
         }
-        GroupCommand::Rm(NamedGroup { group, on }) => {
-            let found = find(on, group)?;
+        GroupCommand::Rm(named) => {
+            let (found, on) = (find(named)?.0, &named.on);
             tables::with(&on.node, async |registry| {
                 registry
                     .remove_group(&Actor::local(), &found.id, None)
@@ -107,42 +124,78 @@ fn work(command: &GroupCommand) -> anyhow::Result<String> {
     }
 }
 
-fn groups(on: &NodeAndForm) -> anyhow::Result<Vec<Group>> {
-    tables::read(&on.node, async |registry| {
-        registry.groups(&Scope::All).await
+/// The group by its id or its name, the name of its team, and its rules.
+fn find(named: &NamedGroup) -> anyhow::Result<(Group, String, Vec<RuleLine>)> {
+    tables::read(&named.on.node, async |registry| {
+        let scope = tables::actor(registry, named.team.as_deref()).await?.scope;
+        let found = registry.group_named(&scope, &named.group).await;
+        let group = found.map_err(with_hint)?;
+        let team = names_of_teams(registry).await?.remove(&group.team);
+        let rules = registry.group_rules(&Scope::All, &group.id).await?;
+        Ok((group, team.unwrap_or_default(), rules))
     })
 }
 
-/// By its id or its name.
-fn find(on: &NodeAndForm, named: &str) -> anyhow::Result<Group> {
-    tables::read(&on.node, async |registry| {
-        let found = registry.group_named(&Scope::All, named).await;
-        found.map_err(|error| match error {
-            RegistryError::NotFound(why) => {
-                RegistryError::NotFound(format!("{why}: martlet group ls shows which there are"))
-            }
-            error => error,
-        })
+fn with_hint(error: RegistryError) -> RegistryError {
+    match error {
+        RegistryError::NotFound(why) => {
+            RegistryError::NotFound(format!("{why}: martlet group ls shows which there are"))
+        }
+        error => error,
+    }
+}
+
+fn json_of(group: &Group, team: &str) -> serde_json::Value {
+    json!({
+        "id": group.id, "name": group.name, "description": group.description,
+        "team": group.team, "team_name": team, "devices": group.devices,
     })
 }
 
-fn list(on: &NodeAndForm) -> anyhow::Result<String> {
-    let all = groups(on)?;
-    if on.json {
-        let views: Vec<_> = all
-            .iter()
-            .map(|group| {
-                json!({
-                    "id": group.id, "name": group.name, "description": group.description,
-                    "team": group.team, "devices": group.devices,
-                })
-            })
-            .collect();
+fn show(named: &NamedGroup) -> anyhow::Result<String> {
+    let (group, team, rules) = find(named)?;
+    let rules: Vec<String> = rules.iter().map(RuleLine::to_string).collect();
+    let mut view = json_of(&group, &team);
+    if named.on.json {
+        view["rules"] = json!(rules);
+        return Ok(format!("{view}\n"));
+    }
+    let fields = [
+        ("id", group.id),
+        ("name", group.name),
+        ("description", group.description),
+        ("team", team),
+        ("devices", group.devices.to_string()),
+        ("rules", rules.join(", ")),
+    ];
+    let line = |(name, text): (&str, String)| {
+        let line = format!("{name:<18} {text}");
+        format!("{}\n", printable(line.trim_end()))
+    };
+    Ok(fields.map(line).concat())
+}
+
+fn list(options: &ListGroups) -> anyhow::Result<String> {
+    let (all, teams) = tables::read(&options.on.node, async |registry| {
+        let scope = tables::actor(registry, options.team.as_deref())
+            .await?
+            .scope;
+        let all = registry.groups(&scope).await?;
+        Ok((all, names_of_teams(registry).await?))
+    })?;
+    let team_of = |group: &Group| teams.get(&group.team).map_or("", String::as_str);
+    if options.on.json {
+        let views = all.iter().map(|group| json_of(group, team_of(group)));
+        let views: Vec<_> = views.collect();
         return Ok(format!("{}\n", json!({ "groups": views })));
     }
     let line = |group: &Group| {
+        let team = match team_of(group) {
+            "" => String::new(),
+            team => format!(" team:{team}"),
+        };
         let line = format!(
-            "{:<34} {:<24} {:>7} {} {}",
+            "{:<34} {:<24} {:>7} {}{team} {}",
             group.id,
             group.name,
             group.devices,
@@ -162,29 +215,36 @@ fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
     let Members {
         group,
         devices,
-        of,
+        team,
         on,
     } = members;
-    let found = find(on, group)?;
-    // Where no team is named, that of the group.
-    let own = Some(&*found.team).filter(|team| !team.is_empty());
-    let team = of.team.as_deref().or(own);
-    let changed = tables::with(&on.node, async |registry| {
-        let scope = tables::actor(registry, team).await?.scope;
-        let mut numbers = Vec::new();
-        for id in devices {
-            let device = registry.device(&scope, DeviceRef::Id(id)).await?;
-            numbers.push(DeviceRef::Number(device.number));
-        }
+    let (found, changed) = tables::with(&on.node, async |registry| {
+        let ids: Vec<_> = devices.iter().map(|id| DeviceRef::Id(id)).collect();
+        let (found, devices) = match tables::team_if_any(registry, team.as_deref()).await? {
+            None => {
+                let found = registry.group_with(&Scope::All, group, &ids).await;
+                (found.map_err(with_hint)?, ids)
+            }
+            Some(team) => {
+                let found = registry.group_for_team(&team, group).await;
+                let (scope, mut numbers) = (Scope::Team(team), Vec::new());
+                for id in ids {
+                    let device = registry.device(&scope, id).await?;
+                    numbers.push(DeviceRef::Number(device.number));
+                }
+                (found.map_err(with_hint)?, numbers)
+            }
+        };
         let actor = Actor::local();
-        match is_added {
-            true => registry.add_to_group(&actor, &found.id, &numbers).await,
+        let changed = match is_added {
+            true => registry.add_to_group(&actor, &found.id, &devices).await,
             false => {
                 registry
-                    .remove_from_group(&actor, &found.id, &numbers)
+                    .remove_from_group(&actor, &found.id, &devices)
                     .await
             }
-        }
+        };
+        Ok((found, changed?))
     })?;
     // What a group permits decides from now on.
     let told = tables::tell_node(&on.node);

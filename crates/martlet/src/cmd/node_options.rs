@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use martlet_control::text::printable;
 
 use crate::cmd::admin::encoded;
 use crate::config;
@@ -54,6 +55,34 @@ impl NodeOptions {
             ..ConfigOptions::default()
         };
         options.load_own()
+    }
+
+    /// The same, to ask a node that runs, whatever has become of its configuration file since: what
+    /// is wrong with that is told on standard error.
+    ///
+    /// # Errors
+    /// What is wrong, where it is not known either way where the node is.
+    pub(crate) fn data_dir_anyway(&self) -> anyhow::Result<PathBuf> {
+        let error = match self.data_dir() {
+            Ok(data_dir) => return Ok(data_dir),
+            Err(error) => error,
+        };
+        let Some(file) = &self.config else {
+            return Err(error);
+        };
+        let name = config::environment_name("node.data_dir");
+        let in_environment = || std::env::var_os(name).map(PathBuf::from);
+        let known = self.data_dir.clone().or_else(in_environment);
+        match known.or_else(|| config::data_dir_in(file)) {
+            Some(data_dir) => {
+                let why = printable(&format!("{error:#}"));
+                eprintln!("martlet: the configuration is broken, a node would not start: {why}");
+                Ok(data_dir)
+            }
+            None => Err(anyhow::anyhow!(
+                "{error:#}; and it does not say where the node is: --data-dir DIR does"
+            )),
+        }
     }
 
     /// The directory in which the node keeps everything.

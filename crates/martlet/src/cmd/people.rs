@@ -8,7 +8,7 @@ use martlet_control::principal::{Role, Scopes};
 use martlet_control::text::printable;
 use martlet_registry::{
     Actor, AuditFilter, BanKind, DEVICE_TYPE, NewApiKey, NewBan, NewProvisioningKey, NewTeam,
-    PageRequest, Scope,
+    PageRequest, Registry, RegistryError, Scope,
 };
 use serde_json::{Value, json};
 
@@ -133,15 +133,43 @@ pub(crate) enum BanCommand {
     Add(AddBan),
     /// List who is kept out
     Ls(NodeAndForm),
-    /// Let somebody in again
-    Rm(ById),
+    /// Let somebody in again: a ban by its id, or by what add was given
+    Rm(RemoveBan),
+}
+
+/// Arguments of `martlet ban rm`.
+#[derive(Args, Debug)]
+pub(crate) struct RemoveBan {
+    /// Its id; or by what, as for add
+    #[arg(value_name = "ID|KIND")]
+    id: String,
+    /// Whom, as for add
+    #[arg(value_name = "VALUE")]
+    value: Option<String>,
+    /// In the tenant of this team, by id or name
+    #[arg(long, value_name = "TEAM", requires = "value")]
+    team: Option<String>,
+    #[command(flatten)]
+    on: NodeAndForm,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ByWhat {
+    // As JSON and lists have it.
+    #[value(alias = "client_id")]
     ClientId,
     User,
     Address,
+}
+
+impl ByWhat {
+    fn kind(self) -> BanKind {
+        match self {
+            Self::ClientId => BanKind::ClientId,
+            Self::User => BanKind::UserName,
+            Self::Address => BanKind::Address,
+        }
+    }
 }
 
 /// Arguments of `martlet ban add`.
@@ -214,7 +242,7 @@ pub(crate) struct AuditCommand {
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
     /// The newest so many lines
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
     limit: usize,
     #[command(flatten)]
     on: NodeAndForm,
@@ -287,15 +315,22 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
             Ok(done(&options.on, &view, &line, &shown))
         }
         KeyCommand::Ls(on) => {
-            let all = tables::read(&on.node, async |registry| {
-                registry.api_keys(&Scope::All).await
+            let (all, teams) = tables::read(&on.node, async |registry| {
+                let all = registry.api_keys(&Scope::All).await?;
+                Ok((all, user::names_of_teams(registry).await?))
             })?;
             let row = |key: martlet_registry::ApiKey| {
                 let state = if key.revoked_ms > 0 { "revoked" } else { "" };
                 let scopes = key.scopes.join("+");
-                let line = format!("{:<34} {:<20} {scopes} {state}", key.id, key.name);
+                let team_name = teams.get(&key.team).map_or("", String::as_str);
+                let team = match team_name {
+                    "" => String::new(),
+                    name => format!(" team:{name}"),
+                };
+                let line = format!("{:<34} {:<20} {scopes}{team} {state}", key.id, key.name);
                 let view = json!({
                     "id": key.id, "name": key.name, "scopes": key.scopes, "team": key.team,
+                    "team_name": team_name,
                     "expires_ms": key.expires_ms, "revoked_ms": key.revoked_ms,
                 });
                 (view, line)
@@ -415,11 +450,7 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
     match command {
         BanCommand::Add(options) => {
             let new = NewBan {
-                kind: match options.kind {
-                    ByWhat::ClientId => BanKind::ClientId,
-                    ByWhat::User => BanKind::UserName,
-                    ByWhat::Address => BanKind::Address,
-                },
+                kind: options.kind.kind(),
                 value: options.value.clone(),
                 team: options.team.clone(),
                 why: options.why.clone(),
@@ -449,15 +480,46 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
             };
             Ok(listed(on, "bans", all.into_iter().map(row).collect()))
         }
-        BanCommand::Rm(ById { id, on }) => {
-            tables::with(&on.node, async |registry| {
-                registry.remove_ban(&Actor::local(), id).await
+        BanCommand::Rm(options) => {
+            let on = &options.on;
+            let id = tables::with(&on.node, async |registry| {
+                let id = ban_meant(registry, options).await?;
+                registry.remove_ban(&Actor::local(), &id).await?;
+                Ok(id)
             })?;
             let told = tables::tell_node(&on.node);
             let line = format!("The ban {id} is no more");
             Ok(done(on, &json!({ "removed": id }), &line, &told))
         }
     }
+}
+
+/// The id of the ban: that which is given, or of one that was added with what is given.
+async fn ban_meant(registry: &mut Registry, options: &RemoveBan) -> Result<String, RegistryError> {
+    let Some(value) = &options.value else {
+        return Ok(options.id.clone());
+    };
+    let kind = ByWhat::from_str(&options.id, false).map_err(|_| {
+        RegistryError::Refused(format!(
+            "{:?} is none of client-id, user, address: by what somebody is kept out",
+            options.id
+        ))
+    })?;
+    let team = tables::team_if_any(registry, options.team.as_deref()).await?;
+    let teams = user::names_of_teams(registry).await?;
+    let is_meant = |ban: &martlet_registry::Ban| {
+        let name = teams.get(&ban.team).map_or("", String::as_str);
+        let is_whole = team.is_none() && *value == format!("{}@{name}", ban.value);
+        let is_own = ban.value == *value && ban.team == team.as_deref().unwrap_or_default();
+        ban.kind == kind.kind() && (is_whole || is_own)
+    };
+    let all = registry.bans(&Scope::All).await?;
+    let found = all.into_iter().find(is_meant).map(|ban| ban.id);
+    found.ok_or_else(|| {
+        RegistryError::NotFound(format!(
+            "{value} is not kept out by that: martlet ban ls shows who is, and by what"
+        ))
+    })
 }
 
 /// Runs `martlet provision`.

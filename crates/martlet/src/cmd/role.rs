@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use martlet_access::{RuleLine, administrator_rules, default_rules, device_rules};
+use martlet_access::RuleLine;
 use martlet_control::text::printable;
 use martlet_registry::{Owner, RuleSet};
 
@@ -187,40 +187,23 @@ fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
     })
 }
 
-/// The rules, those of the program too.
-fn lines(owner: Owner, set: &RuleSet) -> Vec<String> {
-    if !set.is_builtin {
-        return set.rules.iter().map(RuleLine::to_string).collect();
-    }
-    let rules = match (owner, &*set.name) {
-        (Owner::DeviceType | Owner::Group, _) => device_rules(),
-        (Owner::Role, "administrator") => administrator_rules(),
-        (Owner::Role, _) => default_rules(),
-    };
-    let lines = rules.rules().iter().map(|rule| {
-        let line = RuleLine {
-            allows: rule.allows,
-            actions: rule.actions,
-            filter: rule.filter.clone(),
-        };
-        line.to_string()
-    });
-    lines.collect()
-}
-
 fn text(owner: Owner, set: &RuleSet) -> String {
-    match (lines(owner, set), set.is_builtin) {
-        (lines, true) if lines.is_empty() => "everything that a client may do\n".to_owned(),
-        (lines, _) if lines.is_empty() => "nothing\n".to_owned(),
-        (lines, _) => lines
-            .iter()
-            .map(|line| format!("{}\n", printable(line)))
-            .collect(),
+    match set.in_force(owner) {
+        None => "everything that a client may do\n".to_owned(),
+        Some(rules) if rules.is_empty() => "nothing\n".to_owned(),
+        Some(rules) => {
+            let lines = rules.iter();
+            let lines = lines.map(|rule| format!("{}\n", printable(&rule.to_string())));
+            lines.collect()
+        }
     }
 }
 
 fn json(owner: Owner, set: &RuleSet) -> serde_json::Value {
+    let rules = set.in_force(owner);
+    let lines = rules.iter().flatten().map(RuleLine::to_string);
     serde_json::json!({
-        "name": set.name, "built_in": set.is_builtin, "rules": lines(owner, set),
+        "name": set.name, "built_in": set.is_builtin, "permits_all": rules.is_none(),
+        "rules": lines.collect::<Vec<_>>(),
     })
 }

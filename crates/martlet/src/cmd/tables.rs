@@ -163,7 +163,8 @@ pub(crate) fn tell_node(node: &NodeOptions) -> String {
         let unasked =
             unasked.map(|why| format!("With this configuration none asks them: {why}.\n"));
         return format!(
-            "No node runs on {} now; --data-dir or -c FILE names that of another.\n{}",
+            "No node runs with the data directory {} now; one that is started there goes by this. If \
+             yours has another, say so: --data-dir DIR or -c FILE.\n{}",
             data_dir.display(),
             unasked.unwrap_or_default()
         );

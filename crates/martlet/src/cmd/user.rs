@@ -617,7 +617,9 @@ impl Listed {
 }
 
 /// Names of teams by their ids, of deleted ones too.
-async fn names_of_teams(registry: &mut Registry) -> Result<HashMap<String, String>, RegistryError> {
+pub(super) async fn names_of_teams(
+    registry: &mut Registry,
+) -> Result<HashMap<String, String>, RegistryError> {
     let mut teams = registry.teams(&Scope::All, false).await?;
     teams.extend(registry.teams(&Scope::All, true).await?);
     let named = teams.into_iter().map(|team| (team.id, team.name));

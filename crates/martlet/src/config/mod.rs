@@ -8,6 +8,7 @@
 //! tables are.
 
 mod authentication;
+mod broken;
 #[cfg(test)]
 mod fail_open_tests;
 mod http;
@@ -19,10 +20,13 @@ mod schema;
 mod seeds;
 
 pub(crate) use authentication::{TablesRead, tables_unasked};
+pub(crate) use broken::data_dir_in;
 pub(crate) use http::HttpListener;
 #[cfg(test)]
 use load::ConfigError;
-pub(crate) use load::{Effective, Overlay, environment, expectation, import_mosquitto, load};
+pub(crate) use load::{
+    Effective, Overlay, environment, environment_name, expectation, import_mosquitto, load,
+};
 pub(crate) use registry::{
     expect_noted as expect_noted_tables, location, note as note_tables, noted as noted_tables,
     settings as tables_settings,

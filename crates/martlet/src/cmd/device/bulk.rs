@@ -1,16 +1,18 @@
 //! `martlet device import` and `export`: many devices at once, as a table.
 
 use std::io::{IsTerminal as _, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use martlet_api::{devices_of_table, json_of_device, table_of_devices};
+use martlet_api::{
+    ExportNames, devices_of_json, devices_of_table, json_of_device, table_of_devices,
+};
 use martlet_control::csv::{self, LineEnd};
 use martlet_control::text::printable;
 use martlet_registry::{
-    Actor, AddedDevice, Import, NewDevice, Registry, RegistryError, RowOutcome,
+    Actor, AddedDevice, Import, NewDevice, Registry, RegistryError, RowOutcome, Scope,
 };
 
 use super::{ListOptions, listed};
@@ -20,7 +22,7 @@ use crate::cmd::tables;
 
 #[derive(Args, Debug)]
 pub(super) struct ImportOptions {
-    /// The table; - is standard input
+    /// The table, or JSON: a list of devices, as export --json prints it; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Add nothing; say what would become of each row
@@ -36,7 +38,11 @@ pub(super) struct ImportOptions {
 }
 
 pub(super) fn export(options: &ListOptions) -> anyhow::Result<String> {
-    let all = listed(options)?;
+    let names = tables::read(&options.on.node, async |registry| {
+        ExportNames::read(registry, &Scope::All).await
+    })?;
+    let all = listed(options)?.into_iter();
+    let all: Vec<_> = all.map(|device| names.named(device)).collect();
     if options.on.json {
         let all: Vec<_> = all.into_iter().map(json_of_device).collect();
         return Ok(format!("{}\n", serde_json::Value::Array(all)));
@@ -70,7 +76,12 @@ fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
         false => std::fs::read(&options.file),
     };
     let text = text.with_context(|| format!("cannot read {}", options.file.display()))?;
-    let rows = devices_of_table(&text).map_err(anyhow::Error::msg)?;
+    let is_json = is_json(&options.file, &text);
+    let (rows, row) = match is_json {
+        true => (devices_of_json(&text), "device"),
+        false => (devices_of_table(&text), "line"),
+    };
+    let rows = rows.map_err(anyhow::Error::msg)?;
     let (mut named, mut devices, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for (line, id, read) in rows {
         match read {
@@ -102,7 +113,7 @@ fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
     }
     refused.sort();
     for (line, id, why) in &refused {
-        eprintln!("line {line}: {}: {}", printable(id), printable(why));
+        eprintln!("{row} {line}: {}: {}", printable(id), printable(why));
     }
     let done = match options.dry_run {
         true => "would be added",
@@ -118,6 +129,16 @@ fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
         eprint!("{}", tables::tell_node(&options.on.node));
     }
     Ok(refused.len())
+}
+
+/// By its name or its first letter, which no table begins with.
+fn is_json(file: &Path, text: &[u8]) -> bool {
+    let is_named = file
+        .extension()
+        .is_some_and(|extension| extension == "json");
+    is_named
+        || text.trim_ascii_start().starts_with(b"[")
+        || text.trim_ascii_start().starts_with(b"{")
 }
 
 async fn add_devices(
