@@ -689,6 +689,11 @@ def test_groups_of_one_name_are_told_apart_by_their_team(node):
     call(node, "PUT", "/api/v1/groups/hall/rules?team=south", rules)
     assert call(node, "GET", f"/api/v1/groups/{ids['south']}/rules") == rules
     assert call(node, "GET", "/api/v1/groups/hall/rules?team=north") == {"rules": []}
+    path = f"/api/v1/groups/{ids['south']}/rules"
+    _, answered, _ = ask(node, path, headers={"X-API-Key": KEY})
+    headers = {"X-API-Key": KEY, "Content-Type": "application/json", "If-Match": answered["ETag"]}
+    body = json.dumps(rules).encode()
+    assert [ask(node, path, "PUT", headers, body)[0] for _ in range(2)] == [200, 412]
     pump = {"devices": ["pump"]}
     for group, query in (("hall", "?team=south"), ("yard", "?team=south")):
         assert call(node, "POST", f"/api/v1/groups/{group}/devices{query}", pump)["changed"] == 1

@@ -256,7 +256,7 @@ impl Registry {
         named(all, name).ok_or_else(missing)
     }
 
-    /// The rules of a group.
+    /// The rules of a group, with the group's revision.
     ///
     /// # Errors
     /// There is no such group.
@@ -264,9 +264,9 @@ impl Registry {
         &mut self,
         scope: &Scope,
         group: &str,
-    ) -> Result<Vec<RuleLine>, RegistryError> {
+    ) -> Result<RuleSet, RegistryError> {
         let group = self.group_named(scope, group).await?;
-        Ok(self.rule_set(Owner::Group, &group.id).await?.rules)
+        self.rule_set(Owner::Group, &group.id).await
     }
 }
 

@@ -363,20 +363,22 @@ pub(crate) async fn remove_members(
 /// Rules of a group
 #[utoipa::path(get, path = "/api/v1/groups/{id}/rules", tag = "devices",
     params(("id" = String, Path, description = "The group's id or name"), OfTeam),
-    responses((status = 200, description = "In their order", body = RuleLines),
+    responses((status = 200, description = "In their order", body = RuleLines,
+        headers(("ETag" = String, description = "The group's version"))),
         (status = 404, description = "There is no such group")))]
 pub(crate) async fn rules(
     State(api): State<Api>,
     asking: Asking,
     PathOf(id): PathOf<String>,
     QueryOf(of): QueryOf<OfTeam>,
-) -> Result<axum::Json<RuleLines>, Problem> {
+) -> Result<Response, Problem> {
     let (scope, id) = (asking.scope(), of.group(&api, &asking, id).await?);
     let found = api
         .tables()?
         .read(move |registry| Box::pin(async move { registry.group_rules(&scope, &id).await }));
-    let rules = lines(&found.await?);
-    Ok(axum::Json(RuleLines { rules }))
+    let found = found.await?;
+    let (tag, rules) = (version(found.revision).header(), lines(&found.rules));
+    Ok(([tag], axum::Json(RuleLines { rules })).into_response())
 }
 
 /// Give a group other rules

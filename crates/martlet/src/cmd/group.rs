@@ -131,7 +131,7 @@ fn find(named: &NamedGroup) -> anyhow::Result<(Group, String, Vec<RuleLine>)> {
         let found = registry.group_named(&scope, &named.group).await;
         let group = found.map_err(with_hint)?;
         let team = names_of_teams(registry).await?.remove(&group.team);
-        let rules = registry.group_rules(&Scope::All, &group.id).await?;
+        let rules = registry.group_rules(&Scope::All, &group.id).await?.rules;
         Ok((group, team.unwrap_or_default(), rules))
     })
 }
