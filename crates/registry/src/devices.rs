@@ -705,7 +705,8 @@ async fn not_found(
         (Some(_), true) => "it is there, and was not deleted".to_owned(),
         (None, _) => {
             let teams = others.iter().filter_map(|(_, team)| team.as_deref());
-            let teams: Vec<&str> = teams.collect();
+            let mut teams: Vec<&str> = teams.collect();
+            teams.sort_unstable();
             match teams.first() {
                 None => "GET /api/v1/devices (martlet device ls) lists those there are".to_owned(),
                 Some(team) => format!(

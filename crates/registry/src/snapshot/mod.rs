@@ -24,7 +24,7 @@ use crate::deleted::Deleted;
 use crate::rule_sets::{Owner, RulesPlace};
 use crate::secret::{Digest, DigestKey, digest_text, is_same};
 use crate::shared_map::SharedMap;
-use crate::{Ban, Location, Status};
+use crate::{Ban, COMMON_TENANT, Location, Status};
 
 pub(crate) use self::read::each_line;
 pub use self::renew::{Changed, Renewed};
@@ -497,7 +497,8 @@ impl Snapshot {
                 "{what} {name} was deleted: martlet {what} restore {name} brings it back, martlet \
                  {what} rm --purge {name} makes the name free"
             )));
-        } else if let Some((_, team)) = name.rsplit_once('@')
+        } else if tenant == COMMON_TENANT
+            && let Some((_, team)) = name.rsplit_once('@')
             && self.tenants.deleted.contains(team)
         {
             return Err(Refusal::NotNow(format!(

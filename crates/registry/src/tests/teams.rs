@@ -430,7 +430,10 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
         .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
         .await;
     assert!(matches!(told, Err(RegistryError::Stale { .. })));
-    assert_eq!(registry.group_rules(&bob.scope, &group.id).await?.rules, lines);
+    assert_eq!(
+        registry.group_rules(&bob.scope, &group.id).await?.rules,
+        lines
+    );
     // Rules that could not be read again are refused before they are written.
     let odd = RuleLine {
         filter: "a/#/b".into(),
