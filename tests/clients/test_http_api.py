@@ -128,6 +128,21 @@ def test_open_routes_are_told_of(tmp_path):
         assert any("POST /api/v1/reload" in warning for warning in report["warnings"])
 
 
+def test_an_open_route_is_named_as_a_list_and_without_the_prefix_of_the_api(tmp_path):
+    """What is open is that and nothing else: a device adds itself, and no one reads the list."""
+    config = tmp_path / "martlet.toml"
+    config.write_text('[http]\nopen_routes = ["POST /devices"]\n')
+    added = martlet_process.run("user", "add", "root", "--role", "administrator", "--generate", "--data-dir",
+                                tmp_path / "data")
+    assert added.returncode == 0, added.stderr
+    with martlet_process.Node(http=True, arguments=["--config", str(config)], data_dir=tmp_path / "data") as node:
+        headers = {"Content-Type": "application/json"}
+        status, _, answer = ask(node, "/api/v1/devices", "POST", headers, b'{"id": "pump"}')
+        assert status == 201 and json.loads(answer)["secret"], answer
+        assert ask(node, "/api/v1/devices")[0] == 401
+        assert any("POST /devices" in one for one in json.loads(ask(node, "/health/ready")[2])["warnings"])
+
+
 def test_a_key_that_is_configured_wrongly_ends_the_start_and_is_not_shown():
     variables = {**martlet_process.environment(), "MARTLET_HTTP__API_KEYS": f"all:{KEY}:wievers"}
     done = subprocess.run(

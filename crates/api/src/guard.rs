@@ -197,13 +197,19 @@ pub(crate) async fn may(api: &Api, scope: Scope, connection: Connection, parts: 
     })
 }
 
+/// Routes of the native API go without it in `http.open_routes`, too.
+const NATIVE: &str = "/api/v1";
+
 /// `http.open_routes` names it.
 fn is_named(api: &Api, parts: &Parts) -> bool {
     let Some(path) = parts.extensions.get::<MatchedPath>() else {
         return false;
     };
-    let route = format!("{} {}", parts.method, path.as_str());
-    api.settings.open_routes.contains(&route)
+    let (method, path) = (&parts.method, path.as_str());
+    let native = path.strip_prefix(NATIVE).map(|path| format!("{method} {path}"));
+    let named = [Some(format!("{method} {path}")), native];
+    let mut named = named.iter().flatten();
+    named.any(|route| api.settings.open_routes.contains(route))
 }
 
 /// Each change has its line in the log, and its entry where entries are kept.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use martlet_control::facts::{Configuration, ConfigurationValue, ListenerValue};
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
-use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, keys};
+use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, is_list, keys};
 use crate::config::{mosquitto, seeds};
 
 /// Where values come from that nobody has set.
@@ -436,10 +436,8 @@ impl File<'_> {
                 .ok()
                 .map(Value::Integer),
             DeValue::Boolean(flag) => Some(Value::Boolean(*flag)),
-            DeValue::String(text) if kind == Kind::Secret => {
-                Some(Value::Secret(text.to_string().into()))
-            }
-            DeValue::String(text) => Some(Value::Text(text.to_string())),
+            DeValue::String(text) => Some(text_of(kind, text.to_string())),
+            DeValue::Array(texts) if is_list(key) => joined(texts).map(|text| text_of(kind, text)),
             _ => None,
         };
         let got = match &parsed {
@@ -455,6 +453,22 @@ impl File<'_> {
                 expected: expectation(kind),
             })
     }
+}
+
+fn text_of(kind: Kind, text: String) -> Value {
+    match kind {
+        Kind::Secret => Value::Secret(text.into()),
+        _ => Value::Text(text),
+    }
+}
+
+/// A list of texts as one; none: something else is in it, or a text with several values.
+fn joined(texts: &DeArray<'_>) -> Option<String> {
+    let texts = texts.iter().map(|text| match text.get_ref() {
+        DeValue::String(text) if !text.contains(',') => Some(text.as_ref()),
+        _ => None,
+    });
+    Some(texts.collect::<Option<Vec<&str>>>()?.join(", "))
 }
 
 /// `MARTLET_` + the key's path with `__` between its parts, in capitals. Of a secret, the same with

@@ -308,6 +308,26 @@ const CERTIFICATE_FIELDS: &[&str] = &[
     "subject",
 ];
 
+/// Keys whose text has several values with commas between them: a file may have a list of texts in
+/// its place, by general keys and those of a listener.
+const LISTS: &[&str] = &[
+    "auth.order",
+    "events.push_kinds",
+    "http.api_keys",
+    "http.hosts",
+    "http.listen",
+    "http.open_routes",
+    "http.origins",
+    "http.trusted_proxies",
+    "origins",
+    "proxy_from",
+];
+
+/// Whether a key may be a list.
+pub(crate) fn is_list(key: &str) -> bool {
+    LISTS.contains(&key)
+}
+
 const GENERAL: &[(&str, Kind, Default, &str)] = &[
     (
         "node.data_dir",
@@ -607,7 +627,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "http.open_routes",
         Kind::Text,
         Default::Text(""),
-        "Comma-separated routes that need no credentials, such as POST /devices. Whoever reaches the listener may use them.",
+        "Comma-separated routes that need no credentials, such as POST /devices, with /api/v1 before the path or without it; in a file also a list, as of all keys with several values: [\"POST /devices\"]. Whoever reaches the listener may use them.",
     ),
     (
         "http.origins",
