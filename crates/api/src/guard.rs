@@ -206,7 +206,9 @@ fn is_named(api: &Api, parts: &Parts) -> bool {
         return false;
     };
     let (method, path) = (&parts.method, path.as_str());
-    let native = path.strip_prefix(NATIVE).map(|path| format!("{method} {path}"));
+    let native = path
+        .strip_prefix(NATIVE)
+        .map(|path| format!("{method} {path}"));
     let named = [Some(format!("{method} {path}")), native];
     let mut named = named.iter().flatten();
     named.any(|route| api.settings.open_routes.contains(route))
