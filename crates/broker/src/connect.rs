@@ -97,6 +97,7 @@ impl Shard {
             let reason = ReasonCode::NotAuthorized;
             return self.refuse_client(cx, index, &request, reason, why);
         }
+        self.hear_out(cx, tenant, &client_id);
         // An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
         // session, so the session is looked for after it.
         if let Some(old) = self.sessions.find(tenant, &client_id)
@@ -222,6 +223,23 @@ impl Shard {
         }
     }
 
+    /// What a client sent before it closed its old connection comes before the new one
+    /// [MQTT-3.14.4-3]: what of it still waits for its turn has it now.
+    fn hear_out<N: Node>(&mut self, cx: &mut Cx<'_, N>, tenant: TenantId, client_id: &str) {
+        let old = self.sessions.find(tenant, client_id);
+        let old = old.and_then(|old| self.sessions.at(old).connection());
+        let Some(old) = old else {
+            return;
+        };
+        let connection = self.connections.at(old);
+        if connection.flags.transport_gone && connection.flags.admitted {
+            let id = self.connections.id_of(old);
+            let bounded = !core::mem::replace(&mut self.work.unbounded, true);
+            self.finish_input(cx, id);
+            self.work.unbounded = !bounded;
+        }
+    }
+
     /// A session is known by its Client Identifier [MQTT-3.1.3-2].
     fn new_session(&mut self, request: &ConnectRequest) -> u32 {
         let epoch = self.next_epoch();
@@ -248,6 +266,7 @@ impl Shard {
             accounting: SessionAccounting::default(),
             traced: false,
             retained_queued: false,
+            retired: false,
         })
     }
 

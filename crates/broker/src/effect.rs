@@ -6,7 +6,7 @@
 
 use crate::authenticate::Authentication;
 use crate::event::{Event, Told};
-use crate::id::{ConnectionId, MessageId, ShardId, TenantId};
+use crate::id::{ConnectionId, MessageId, SessionId, ShardId, TenantId};
 use crate::lobby::Guest;
 use crate::message::Message;
 use crate::record::{Record, SessionEpoch};
@@ -157,4 +157,12 @@ pub enum ShardMessage {
     Routed(MessageId),
     /// Traffic of a share group.
     Share(ShareMessage),
+    /// A message of this session of the receiving shard is being fanned out (`fan_out.rs`): its
+    /// client's next messages wait. With `on` false that is over.
+    HoldPublisher {
+        /// Whose messages.
+        session: SessionId,
+        /// They wait from now on.
+        on: bool,
+    },
 }

@@ -4,6 +4,8 @@
 //! throwing away the routes of all others: one counter for filters that begin with a wildcard, one
 //! per first level, one per first two levels (the latter two hashed into buckets).
 
+use core::ops::ControlFlow;
+
 use crate::id::{ShardId, TenantId};
 use crate::topic_tree::Tree;
 
@@ -107,7 +109,15 @@ pub const SHARDS_MAX: u16 = 64;
 pub struct Interest {
     tree: Tree<Wants>,
     epochs: Epochs,
+    /// Shards that have ever wanted something, one bit each.
+    shards: u64,
+    /// Somebody has wanted QoS 0 messages to be kept.
+    keeps_qos0: bool,
 }
+
+/// Nodes of the index that are visited for one topic: an adversary's filters, such as all
+/// combinations of `a` and `+` over 16 levels, may match it 65,536 times.
+const FILTERS_LOOKED_AT: usize = 1024;
 
 impl Interest {
     /// Nobody wants anything.
@@ -115,6 +125,8 @@ impl Interest {
         Self {
             tree: Tree::new(seed),
             epochs: Epochs::default(),
+            shards: 0,
+            keeps_qos0: false,
         }
     }
 
@@ -132,6 +144,8 @@ impl Interest {
         } else {
             let (_, wants) = self.tree.entry(tenant, filter, Wants::default);
             wants.set(shard, class);
+            self.shards |= 1 << shard.0;
+            self.keeps_qos0 |= class.has(InterestClass::KEEPS_QOS0);
         }
         self.epochs.raise(tenant, filter)
     }
@@ -149,15 +163,27 @@ impl Interest {
         }
     }
 
-    /// Who wants a tenant's Topic Name `topic`.
+    /// Who wants a tenant's Topic Name `topic`. Where more filters match than are looked at,
+    /// everybody counts as wanting it, durably: a shard that does not finds that out itself.
     pub fn wanted(&self, tenant: TenantId, topic: &str) -> Wanted {
         let mut wanted = Wanted::default();
-        self.tree.matches_shared(tenant, topic, |_, wants| {
-            for &(shard, class) in wants.list() {
-                wanted.shards |= 1 << shard.0;
-                wanted.class = wanted.class.and(class);
+        let end = self
+            .tree
+            .matches_shared(tenant, topic, FILTERS_LOOKED_AT, |_, wants| {
+                for &(shard, class) in wants.list() {
+                    wanted.shards |= 1 << shard.0;
+                    wanted.class = wanted.class.and(class);
+                }
+                ControlFlow::Continue(())
+            });
+        if end.is_break() {
+            wanted.shards |= self.shards;
+            wanted.class = wanted.class.and(InterestClass::LIVE);
+            wanted.class = wanted.class.and(InterestClass::DURABLE);
+            if self.keeps_qos0 {
+                wanted.class = wanted.class.and(InterestClass::KEEPS_QOS0);
             }
-        });
+        }
         wanted
     }
 

@@ -31,6 +31,7 @@ mod counters;
 mod effect;
 mod event;
 mod exchange;
+mod fan_out;
 mod hash;
 mod id;
 mod interest;
@@ -58,6 +59,7 @@ mod timer;
 mod topic_tree;
 mod traffic;
 mod will;
+mod work;
 
 use martlet_fault as fault;
 
@@ -110,3 +112,4 @@ pub use share::{
 };
 pub use traffic::TopicUse;
 pub use will::StoredWill;
+pub use work::WorkLimits;

@@ -6,6 +6,7 @@ use crate::event::EventInterest;
 use crate::id::TenantId;
 use crate::permission::Realm;
 use crate::rate::RateExceeded;
+use crate::work::WorkLimits;
 use martlet_codec::QoS;
 
 /// What happens to a message that finds a session's queue full.
@@ -304,6 +305,8 @@ pub struct Settings {
     pub response_information: Option<String>,
     /// Which events are built.
     pub events: EventInterest,
+    /// How much is done before others have their turn.
+    pub work: WorkLimits,
     /// Same on all shards of a node: where sessions and share groups live follows from it.
     pub node_seed: u64,
 }
@@ -317,6 +320,7 @@ impl Default for Settings {
             refuse_control_characters: true,
             response_information: Some("response/".to_owned()),
             events: EventInterest::default(),
+            work: WorkLimits::default(),
             node_seed: 0,
         }
     }

@@ -38,6 +38,7 @@ impl Shard {
     pub fn begin_run(&mut self, start: u32) {
         self.begin_numbers(first_number(start));
         self.reads_back = true;
+        self.work.unbounded = true;
     }
 
     /// What counts the bytes of this shard's messages, for those that are read from the store.
@@ -105,6 +106,7 @@ impl Shard {
                 .map(|owner| Box::new(Permit::restored(owner, record.tenant))),
             traced: false,
             retained_queued: false,
+            retired: false,
         });
         self.arm_restored(cx, session, record);
         Some(self.address_of(session))
@@ -267,6 +269,7 @@ impl Shard {
             self.end_group_without_members(cx, group.group);
         }
         self.settle(cx);
+        self.work.unbounded = false;
     }
 
     /// The place of a restored session whose subscriptions and messages come back too.

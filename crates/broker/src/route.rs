@@ -4,6 +4,7 @@
 //! subscribers. Epochs of the node's and of its own index tell whether a route still holds.
 
 use core::hash::BuildHasher;
+use core::ops::ControlFlow;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -11,6 +12,7 @@ use martlet_codec::QoS;
 use smallvec::SmallVec;
 
 use crate::effect::ShardMessage;
+use crate::fan_out::Delivery;
 use crate::fault::{self, Fault};
 use crate::hash::{Seed, seeded};
 use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId, TenantId};
@@ -24,6 +26,8 @@ use crate::retained::{RetainedChange, is_own};
 use crate::session::permit::PermitToken;
 use crate::session::queue::SubscriptionIds;
 use crate::shard::Shard;
+use crate::subscribe::Subscriber;
+use crate::work::NODE;
 
 /// A session or a share group of this shard, as a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +42,11 @@ impl Target {
 
     pub(crate) fn group(index: u32) -> Self {
         Self(index | GROUP)
+    }
+
+    /// A number that no other target has.
+    pub(crate) fn index(self) -> u32 {
+        self.0
     }
 
     pub(crate) fn as_group(self) -> Option<u32> {
@@ -76,6 +85,8 @@ struct Route {
     wanted_as: InterestClass,
     /// The permit by which it was last published to; 0 is none.
     publisher: PermitToken,
+    /// More match than are routed at once, and `matches` has none of them.
+    fans_out: bool,
     /// Sorted by target, so that overlapping subscriptions of one session lie side by side.
     matches: SmallVec<[Match; 1]>,
 }
@@ -205,6 +216,7 @@ impl Route {
             wanted_by: 0,
             wanted_as: InterestClass::NONE,
             publisher: PermitToken::NONE,
+            fans_out: false,
             matches: SmallVec::new(),
         }
     }
@@ -260,7 +272,7 @@ pub(crate) struct Routing<'a> {
     /// The message has a record, so entries of it have too.
     pub(crate) recorded: bool,
     /// Sessions and share groups that had it before a restart.
-    had: &'a [SessionEpoch],
+    pub(crate) had: &'a [SessionEpoch],
     templates: Box<Templates>,
 }
 
@@ -361,6 +373,8 @@ impl Shard {
     ) -> Routed {
         let place = self.current_route(cx, publication.tenant, publication.topic);
         let wanted = self.routes.routes[place].wanted();
+        let fans_out =
+            self.routes.routes[place].fans_out || self.is_fanning_out_of(publication.publisher);
         let mut routing = self.begin_routing(publication, message);
         let others = wanted.shards & !(1 << self.id.0);
         let durable = wanted.class.has(InterestClass::DURABLE) && publication.qos > QoS::AtMostOnce
@@ -384,6 +398,9 @@ impl Shard {
         if others != 0 {
             self.send_to_shards(cx, others, &mut routing, durable);
         }
+        if fans_out {
+            return self.fan_out_here(cx, routing, (durable, others), record);
+        }
         let matched_here = self.deliver_route(cx, place, &mut routing);
         if durable && others == 0 {
             self.append(cx, Record::Routed(publication.id));
@@ -397,6 +414,37 @@ impl Shard {
             retained_full: false,
             matched,
             other_shards: others,
+            record,
+        }
+    }
+
+    /// Fans a message out that this shard received.
+    #[cold]
+    fn fan_out_here<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        mut routing: Routing<'_>,
+        (durable, other_shards): (bool, u64),
+        record: RecordNumber,
+    ) -> Routed {
+        let delivery = Delivery {
+            message: routing.message(&mut self.messages, &self.gauge),
+            recorded: routing.recorded,
+            had: routing.had.into(),
+            answer_to: durable.then_some(self.id),
+        };
+        if durable {
+            *self
+                .awaiting_routed
+                .entry(delivery.message.id())
+                .or_insert(0) += 1;
+        }
+        self.end_routing(routing);
+        self.fan_out(cx, delivery);
+        Routed {
+            retained_full: false,
+            matched: true,
+            other_shards,
             record,
         }
     }
@@ -422,12 +470,22 @@ impl Shard {
         from: ShardId,
         message: &Message,
         recorded: bool,
-        had: &[SessionEpoch],
+        had: Box<[SessionEpoch]>,
     ) {
         let place = self.current_route(cx, message.tenant(), message.topic());
+        let publisher = message.publication().publisher;
+        if self.routes.routes[place].fans_out || self.is_fanning_out_of(publisher) {
+            let delivery = Delivery {
+                message: message.clone(),
+                recorded,
+                had,
+                answer_to: recorded.then_some(from),
+            };
+            return self.fan_out(cx, delivery);
+        }
         let mut routing = self.begin_routing(message.publication(), Some(message.clone()));
         routing.recorded = recorded;
-        routing.had = had;
+        routing.had = &had;
         self.deliver_route(cx, place, &mut routing);
         self.end_routing(routing);
         if recorded {
@@ -523,14 +581,23 @@ impl Shard {
         let bytes = route.bytes();
         let matches = &mut route.matches;
         matches.clear();
-        self.tree.matches(tenant, topic, |_, subscribers| {
-            matches.extend(
-                subscribers
-                    .list()
-                    .iter()
-                    .map(|subscriber| subscriber.as_match()),
-            );
+        let limit = match self.work.unbounded {
+            true => usize::MAX,
+            false => self.settings.work.matches,
+        };
+        let (steps, end) = self.tree.matches(tenant, topic, limit, |_, subscribers| {
+            let list = subscribers.list();
+            if list.len() > limit - matches.len() {
+                return ControlFlow::Break(());
+            }
+            matches.extend(list.iter().map(Subscriber::as_match));
+            ControlFlow::Continue(())
         });
+        self.work.add(steps as u64 * NODE);
+        route.fans_out = end.is_break();
+        if route.fans_out {
+            *matches = SmallVec::new();
+        }
         matches.sort_by_key(|found| found.target);
         if self.has_restricted {
             self.drop_forbidden_matches(place, topic);
@@ -556,7 +623,7 @@ impl Shard {
     }
 
     #[inline]
-    fn begin_routing<'a>(
+    pub(crate) fn begin_routing<'a>(
         &mut self,
         publication: Publication<'a>,
         message: Option<Message>,
@@ -573,7 +640,7 @@ impl Shard {
     }
 
     #[inline]
-    fn end_routing(&mut self, routing: Routing<'_>) {
+    pub(crate) fn end_routing(&mut self, routing: Routing<'_>) {
         self.routing_buffers.0 = Some(routing.templates);
         if let Some(message) = routing.message {
             self.messages.put_back(message);
@@ -608,7 +675,7 @@ impl Shard {
     /// QoS, with all Subscription Identifiers [MQTT-3.3.4-2], [MQTT-3.3.4-4].
     /// RETAIN only with Retain As Published [MQTT-3.3.1-12], [MQTT-3.3.1-13]; overlapping
     /// subscriptions are one copy [MQTT-3.3.4-3].
-    fn deliver_matches<N: Node>(
+    pub(crate) fn deliver_matches<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         target: Target,
@@ -623,7 +690,11 @@ impl Shard {
             }
             return true;
         };
-        if !routing.had.is_empty() && routing.had.contains(&self.sessions.at(session).epoch) {
+        let state = self.sessions.at(session);
+        if state.retired {
+            return false;
+        }
+        if !routing.had.is_empty() && routing.had.contains(&state.epoch) {
             return true;
         }
         let mut qos = QoS::AtMostOnce;

@@ -6,7 +6,10 @@
 //! Matching and removal walk with an explicit stack: depth never costs call stack. Children that
 //! begin with `+` and `#` hang on their parent directly.
 
+mod resume;
+
 use core::hash::BuildHasher;
+use core::ops::ControlFlow;
 use std::collections::BTreeMap;
 
 use hashbrown::HashTable;
@@ -161,7 +164,8 @@ impl<V> Tree<V> {
         }
     }
 
-    /// Calls `found` with each value of a tenant whose filter matches the Topic Name `topic`.
+    /// Calls `found` with each value of a tenant whose filter matches the Topic Name `topic`, until
+    /// it breaks or `steps_max` nodes have been visited. Breaks if it did not come to the end.
     ///
     /// A filter that begins with a wildcard does not match a topic that begins with `$`
     /// [MQTT-4.7.2-1].
@@ -169,14 +173,16 @@ impl<V> Tree<V> {
         &mut self,
         tenant: TenantId,
         topic: &str,
-        mut found: impl FnMut(NodeKey, &V),
-    ) {
+        steps_max: usize,
+        mut found: impl FnMut(NodeKey, &V) -> ControlFlow<()>,
+    ) -> (usize, ControlFlow<()>) {
         let Some(root) = self.root(tenant) else {
-            return;
+            return (0, ControlFlow::Continue(()));
         };
         let mut stack = core::mem::take(&mut self.stack);
-        self.walk(root, topic, &mut stack, &mut found);
+        let outcome = self.walk(root, topic, steps_max, &mut stack, &mut found);
         self.stack = stack;
+        outcome
     }
 
     /// As [`Tree::matches`], for readers who have no exclusive access.
@@ -184,10 +190,15 @@ impl<V> Tree<V> {
         &self,
         tenant: TenantId,
         topic: &str,
-        mut found: impl FnMut(NodeKey, &V),
-    ) {
-        if let Some(root) = self.root(tenant) {
-            self.walk(root, topic, &mut Vec::new(), &mut found);
+        steps_max: usize,
+        mut found: impl FnMut(NodeKey, &V) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        match self.root(tenant) {
+            Some(root) => {
+                let mut stack = Vec::new();
+                self.walk(root, topic, steps_max, &mut stack, &mut found).1
+            }
+            None => ControlFlow::Continue(()),
         }
     }
 
@@ -199,60 +210,69 @@ impl<V> Tree<V> {
             .count()
     }
 
+    /// Answers how many nodes were visited, and whether that was all.
     fn walk(
         &self,
         root: u32,
         topic: &str,
+        steps_max: usize,
         stack: &mut Vec<(u32, u32)>,
-        found: &mut impl FnMut(NodeKey, &V),
-    ) {
+        found: &mut impl FnMut(NodeKey, &V) -> ControlFlow<()>,
+    ) -> (usize, ControlFlow<()>) {
         // An entry is a node and the offset in `topic` of the level that comes next there; an
         // offset past the end means that all levels are used up.
         let topic = topic.as_bytes();
         let end = topic.len() as u32 + 1;
         let system = topic.starts_with(b"$");
+        let mut steps = 0;
         stack.clear();
         stack.push((root, 0));
         while let Some((key, offset)) = stack.pop() {
+            steps += 1;
+            if steps > steps_max {
+                return (steps, ControlFlow::Break(()));
+            }
             let branch = &self.nodes[key];
             let wildcards = !(system && key == root);
             // `a/#` matches `a` too: a `#` below a used-up topic counts (MQTT 5 section 4.7.1.2).
-            if branch.hash != NONE && wildcards {
-                self.visit(branch.hash, found);
+            if branch.hash != NONE && wildcards && self.visit(branch.hash, found).is_break() {
+                return (steps, ControlFlow::Break(()));
             }
             if offset == end {
-                self.visit(key, found);
+                if self.visit(key, found).is_break() {
+                    return (steps, ControlFlow::Break(()));
+                }
                 continue;
             }
             let rest = &topic[offset as usize..];
             if branch.plus != NONE && wildcards {
                 self.descend(branch.plus, rest, offset, stack);
             }
-            let plain =
-                branch.children - u32::from(branch.plus != NONE) - u32::from(branch.hash != NONE);
-            if plain > 0
+            if branch.has_literals()
                 && let Some(child) = self.literal_child(key, first_level(rest))
             {
                 self.descend(child, rest, offset, stack);
             }
         }
+        (steps, ControlFlow::Continue(()))
     }
 
     /// Goes on at a child if all its levels match the topic, of which `rest` is left at `offset`.
     fn descend(&self, child: u32, rest: &[u8], offset: u32, stack: &mut Vec<(u32, u32)>) {
-        let branch = &self.nodes[child];
-        let length = match branch.is_wild {
-            true => match_levels(&branch.text, rest),
-            false => starts_with_levels(rest, &branch.text).then_some(branch.text.len()),
-        };
-        if let Some(length) = length {
+        if let Some(length) = self.nodes[child].matched_bytes(rest) {
             stack.push((child, offset + length as u32 + 1));
         }
     }
 
-    fn visit(&self, key: u32, found: &mut impl FnMut(NodeKey, &V)) {
-        if let Some(value) = &self.nodes[key].value {
-            found(key, value);
+    #[inline]
+    fn visit(
+        &self,
+        key: u32,
+        found: &mut impl FnMut(NodeKey, &V) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        match &self.nodes[key].value {
+            Some(value) => found(key, value),
+            None => ControlFlow::Continue(()),
         }
     }
 
@@ -391,6 +411,19 @@ impl<V> Branch<V> {
         }
     }
 
+    /// Bytes of a topic that its levels match, if they all do.
+    fn matched_bytes(&self, topic: &[u8]) -> Option<usize> {
+        match self.is_wild {
+            true => match_levels(&self.text, topic),
+            false => starts_with_levels(topic, &self.text).then_some(self.text.len()),
+        }
+    }
+
+    /// It has children that begin with a literal level.
+    fn has_literals(&self) -> bool {
+        self.children > u32::from(self.plus != NONE) + u32::from(self.hash != NONE)
+    }
+
     /// Whose root it is.
     fn tenant(&self) -> TenantId {
         let number = <[u8; 4]>::try_from(&*self.text);
@@ -488,7 +521,11 @@ mod tests {
 
     fn matched_in(tenant: TenantId, tree: &mut Tree<u32>, topic: &str) -> Vec<u32> {
         let mut found = Vec::new();
-        tree.matches(tenant, topic, |_, &value| found.push(value));
+        let (_, end) = tree.matches(tenant, topic, usize::MAX, |_, &value| {
+            found.push(value);
+            ControlFlow::Continue(())
+        });
+        assert!(end.is_continue());
         found.sort_unstable();
         found
     }

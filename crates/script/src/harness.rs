@@ -13,6 +13,7 @@ use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects,
     EpochKey, Event, Guest, Interest, InterestClass, ListenerPolicy, Node, Now, Peer, RecordNumber,
     Report, Retained, Settings, Shard, ShardId, ShardMessage, StoreState, TenantId, TransportEnd,
+    WorkLimits,
 };
 
 /// What the shards share, without locks.
@@ -88,6 +89,8 @@ pub struct Wiring {
     pub durable_delay_ms: u64,
     /// Seed of hash tables and of where sessions live.
     pub seed: u64,
+    /// Turns are so short that nearly every packet ends one, and every message is fanned out.
+    pub short_turns: bool,
 }
 
 impl Default for Wiring {
@@ -96,6 +99,7 @@ impl Default for Wiring {
             shards: 1,
             durable_delay_ms: 0,
             seed: 1,
+            short_turns: false,
         }
     }
 }
@@ -156,6 +160,13 @@ impl Harness {
     /// A node that has just started.
     pub fn new(mut settings: Settings, listener: ListenerPolicy, wiring: Wiring) -> Self {
         settings.node_seed = wiring.seed;
+        if wiring.short_turns {
+            settings.work = WorkLimits {
+                turn: 32,
+                share: 4,
+                matches: 1,
+            };
+        }
         let node = LocalNode::new(wiring.seed, settings.limits.memory_bytes);
         let settings = Arc::new(settings);
         let slots = (0..wiring.shards).map(|id| Slot {

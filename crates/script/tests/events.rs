@@ -23,6 +23,7 @@ fn node_of(shards: u16, events: EventInterest, listener: ListenerPolicy) -> Harn
         shards,
         durable_delay_ms: 2,
         seed: 7,
+        ..Wiring::default()
     };
     Harness::new(settings, listener, wiring)
 }

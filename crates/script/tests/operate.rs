@@ -28,6 +28,7 @@ impl Node {
             shards,
             durable_delay_ms,
             seed: 7,
+            ..Wiring::default()
         };
         Self {
             harness: Harness::new(settings, ListenerPolicy::default(), wiring),

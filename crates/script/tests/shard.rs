@@ -1,13 +1,15 @@
-//! Every script against shards in virtual time: one shard, three, and three whose store answers
-//! five milliseconds late.
+//! Every script against shards in virtual time: one shard, three, three whose store answers five
+//! milliseconds late, and two whose turns are so short that nearly everything is put off.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use martlet_script::{Script, Update, VirtualStage, Wiring, load_all, play};
 
-const WIRINGS: [(&str, u16, u64); 3] = [
-    ("1 shard", 1, 0),
-    ("3 shards", 3, 0),
-    ("3 shards, slow store", 3, 5),
+const WIRINGS: [(&str, u16, u64, bool); 5] = [
+    ("1 shard", 1, 0, false),
+    ("3 shards", 3, 0, false),
+    ("3 shards, slow store", 3, 5, false),
+    ("1 shard, short turns", 1, 0, true),
+    ("2 shards, short turns", 2, 5, true),
 ];
 
 fn main() {
@@ -18,12 +20,13 @@ fn main() {
     }
     let mut trials = Vec::new();
     for script in &scripts {
-        for (name, shards, durable_delay_ms) in WIRINGS {
+        for (name, shards, durable_delay_ms, short_turns) in WIRINGS {
             let script = script.clone();
             let wiring = Wiring {
                 shards,
                 durable_delay_ms,
                 seed: 7,
+                short_turns,
             };
             let title = format!("{} [{name}]", script.name);
             let left_out = shards > 1 && script.one_shard.is_some();

@@ -12,6 +12,7 @@ pub(crate) mod sending;
 
 use core::hash::BuildHasher;
 use core::num::NonZeroU64;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -66,6 +67,8 @@ pub(crate) struct Session {
     pub(crate) traced: bool,
     /// In the shard's list of sessions with retained messages to be read.
     pub(crate) retained_queued: bool,
+    /// It has ended; only its subscriptions are still to be taken out of the index.
+    pub(crate) retired: bool,
 }
 
 /// [`Accounting`](crate::Accounting) of one session, of which there are many.
@@ -125,6 +128,8 @@ pub(crate) struct Sessions {
     by_client: HashTable<u32>,
     seed: Seed,
     generation: u32,
+    /// Sessions that have ended but for their subscriptions, by their places.
+    retired: VecDeque<u32>,
 }
 
 impl Sessions {
@@ -134,6 +139,7 @@ impl Sessions {
             by_client: HashTable::new(),
             seed: seeded(seed),
             generation: 0,
+            retired: VecDeque::new(),
         }
     }
 
@@ -173,7 +179,7 @@ impl Sessions {
 
     /// The session at a place that may be free by now.
     pub(crate) fn look_at(&self, index: u32) -> Option<&Session> {
-        self.arena.get(index)
+        self.arena.get(index).filter(|session| !session.retired)
     }
 
     /// The session at a place that is known to be taken.
@@ -188,19 +194,44 @@ impl Sessions {
         }
     }
 
-    pub(crate) fn remove(&mut self, index: u32) -> Session {
+    pub(crate) fn remove(&mut self, index: u32) {
+        self.forget_client(index);
+        self.arena.remove(index);
+    }
+
+    /// Ends a session but for its subscriptions: its client and all who know its name find nothing
+    /// any more, and its place stays taken until [`Sessions::remove_retired`].
+    pub(crate) fn retire(&mut self, index: u32) {
+        self.forget_client(index);
+        self.generation = self.generation.wrapping_add(1);
+        let session = &mut self.arena[index];
+        session.generation = self.generation;
+        session.retired = true;
+        self.retired.push_back(index);
+    }
+
+    /// The place of the session that has been retired for longest.
+    pub(crate) fn first_retired(&self) -> Option<u32> {
+        self.retired.front().copied()
+    }
+
+    /// Frees the place of that session.
+    pub(crate) fn remove_retired(&mut self) {
+        if let Some(index) = self.retired.pop_front() {
+            self.arena.remove(index);
+        }
+    }
+
+    fn forget_client(&mut self, index: u32) {
         let session = &self.arena[index];
         let hash = self.seed.hash_one((session.tenant, &*session.client_id));
         if let Ok(place) = self.by_client.find_entry(hash, |&other| other == index) {
             place.remove();
         }
-        self.arena
-            .remove(index)
-            .expect("only sessions that are there are removed")
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.arena.len()
+        self.arena.len() - self.retired.len()
     }
 
     /// Sessions are below this place.
@@ -209,7 +240,7 @@ impl Sessions {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
-        self.arena.iter()
+        self.arena.iter().filter(|(_, session)| !session.retired)
     }
 }
 

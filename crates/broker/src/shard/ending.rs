@@ -17,6 +17,11 @@ use crate::node::{Cx, Node};
 use crate::record::Record;
 use crate::shard::{PacketError, Shard};
 use crate::timer::Timer;
+use crate::work::{COMING_OR_GOING, ENDS};
+
+/// Subscriptions that are taken out of the index at once when their session ends; a session with
+/// more of them goes on with it in later turns.
+const SUBSCRIPTIONS_AT_ONCE: usize = 64;
 
 /// How an accepted connection is ended.
 #[derive(Clone, Copy, Debug)]
@@ -158,6 +163,9 @@ impl Shard {
         if !self.spent.is_empty() {
             self.tell_rate_drops(cx, index);
         }
+        if let Some(half_done) = self.half_done.remove(&index) {
+            self.give_up(cx, half_done);
+        }
         self.report_disconnected(cx, session, ending);
         cx.node.return_connection();
         let id = self.connections.id_of(index);
@@ -191,7 +199,8 @@ impl Shard {
     ) {
         // [MQTT-3.1.2-8]: the Will goes out before the session's end is over.
         self.send_will(cx, index);
-        self.unsubscribe_all(cx, index);
+        self.leave_groups(cx, index);
+        let is_quick = self.unindex_some(cx, index, SUBSCRIPTIONS_AT_ONCE);
         self.abandon_outbound(cx, index);
         self.tell_session_ended(cx, index, why);
         let session = self.sessions.at(index);
@@ -205,7 +214,23 @@ impl Shard {
             let client = self.seed.hash_one((tenant, &*client_id));
             self.ends_under_way.push_back((number, client));
         }
-        self.sessions.remove(index);
+        self.work.add(COMING_OR_GOING);
+        match is_quick {
+            true => self.sessions.remove(index),
+            false => self.sessions.retire(index),
+        }
+    }
+
+    /// Goes on taking subscriptions of sessions that have ended out of the index.
+    pub(super) fn unindex_retired<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        while let Some(index) = self.sessions.first_retired() {
+            if self.unindex_some(cx, index, SUBSCRIPTIONS_AT_ONCE) {
+                self.sessions.remove_retired();
+            }
+            if self.has_put_off_enough(ENDS) {
+                return;
+            }
+        }
     }
 
     /// The record that must be durable before a client whose session has ended begins another: 0 if

@@ -82,8 +82,17 @@ impl Shard {
         header: &FixedHeader,
         body: &[u8],
     ) -> Turn {
+        let done = self.done();
+        if done >= self.work.share_ends {
+            self.work.share_used = true;
+            return Turn::Later { for_store: false };
+        }
         let waits = match header.packet_type {
-            PacketType::Publish => self.congested || self.has_done_enough(),
+            PacketType::Publish => {
+                self.congested
+                    || self.work.in_turn(done) >= self.settings.work.turn
+                    || self.fan_outs.holds_any() && self.is_held_publisher(index)
+            }
             PacketType::Subscribe
             | PacketType::Unsubscribe
             | PacketType::PubRec
@@ -105,6 +114,13 @@ impl Shard {
             true => Turn::Later { for_store },
             false => Turn::Now,
         }
+    }
+
+    /// A message of this client is being fanned out.
+    #[cold]
+    fn is_held_publisher(&mut self, index: u32) -> bool {
+        let session = self.connections.at(index).session();
+        session.is_some_and(|session| self.fan_outs.holds(self.sessions.id_of(session)))
     }
 
     /// The one rule for what makes the store grow: a PUBLISH with QoS 1 or 2 or RETAIN, whether or

@@ -33,8 +33,16 @@ impl Shard {
     pub(crate) fn finish_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let connection = self.connections.at(id.index);
         connection.flags.input_held = false;
-        if let Some(input) = connection.input.take() {
-            self.receive_packets(cx, id, &input.bytes);
+        if let Some(mut input) = connection.input.take() {
+            let consumed = self.receive_packets(cx, id, &input.bytes);
+            if core::mem::take(&mut self.work.share_used)
+                && let Some(connection) = self.connections.get_mut(id)
+            {
+                // The rest has its turn after others have had theirs.
+                input.bytes.drain(..consumed);
+                connection.input = Some(input);
+                return self.queue_input(id.index);
+            }
         }
         if self.connections.get(id).is_some() {
             let why = "the client closed the connection without DISCONNECT";
@@ -75,10 +83,11 @@ impl Shard {
             let consumed = self.receive_packets(cx, id, &input.bytes);
             input.bytes.drain(..consumed);
         }
-        if self
-            .connections
-            .get(id)
-            .is_some_and(|found| found.flags.input_held)
+        if !self.work.share_used
+            && self
+                .connections
+                .get(id)
+                .is_some_and(|found| found.flags.input_held)
         {
             self.pass_acknowledgements(cx, id, &mut input);
             self.pump_answered(cx);
@@ -100,9 +109,14 @@ impl Shard {
         id: ConnectionId,
         input: &mut Buffer,
     ) {
+        self.begin_share();
         while let Some(connection) = self.connections.get(id)
             && connection.phase != Phase::Closing
         {
+            if self.is_share_used() {
+                self.work.share_used = true;
+                return;
+            }
             let at = input.done as usize;
             let header = match martlet_codec::decode_fixed_header(&input.bytes[at..]) {
                 Ok(Some(header)) => header,
@@ -158,6 +172,7 @@ impl Shard {
             return;
         }
         let held = connection.flags.input_held;
+        let share_used = core::mem::take(&mut self.work.share_used);
         let takes = matches!(connection.phase, Phase::Lobby | Phase::Challenged);
         let waits = held || !connection.flags.admitted && !takes;
         let pause = waits && connection.input_len() >= HELD_BYTES_MAX
@@ -173,9 +188,24 @@ impl Shard {
         if connection.buffer_bytes() != connection.charged_bytes as usize {
             self.charge_buffers(id.index);
         }
-        if held && self.has_done_enough() {
+        if held && (share_used || self.has_done_enough()) {
             self.queue_input(id.index);
         }
+    }
+
+    /// The share of this turn begins of the connection whose packets come next.
+    fn begin_share(&mut self) {
+        self.work.share_used = false;
+        self.work.share_ends = match self.work.unbounded {
+            true => u64::MAX,
+            false => self.done() + self.settings.work.share,
+        };
+    }
+
+    /// The connection whose packets are being worked off has had its share.
+    #[inline]
+    pub(crate) fn is_share_used(&self) -> bool {
+        self.done() >= self.work.share_ends
     }
 
     /// Works off complete packets; answers how many bytes they were.
@@ -185,6 +215,7 @@ impl Shard {
         id: ConnectionId,
         bytes: &[u8],
     ) -> usize {
+        self.begin_share();
         let consumed = self.receive_each(cx, id, bytes);
         self.pump_answered(cx);
         consumed
@@ -316,14 +347,23 @@ impl Shard {
                 return Ok(Progress::NeedMore);
             }
         }
-        self.counters.packets_received += 1;
-        if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
-            self.tell_packet_received(cx, id.index, &header, body);
+        let goes_on = !self.half_done.is_empty() && self.half_done.contains_key(&id.index);
+        if !goes_on {
+            self.counters.packets_received += 1;
+            if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
+                self.tell_packet_received(cx, id.index, &header, body);
+            }
         }
         let connection = self.connections.at(id.index);
         connection.last_received_ms = cx.now.mono_ms;
         connection.held_for_store_since_ms = 0;
         self.packet_received(cx, id.index, header, body)?;
+        if !self.half_done.is_empty() && self.half_done.contains_key(&id.index) {
+            let connection = self.connections.at(id.index);
+            connection.flags.input_held = true;
+            self.work.share_used = true;
+            return Ok(Progress::NeedMore);
+        }
         Ok(Progress::Packet(length))
     }
 

@@ -26,6 +26,7 @@ use crate::connection::{BufferPool, Connection, Connections, Phase};
 use crate::counters::Counters;
 use crate::effect::{ReadPage, ShardMessage};
 use crate::event::{Event, UserName, Wants};
+use crate::fan_out::FanOuts;
 use crate::hash::{ClientKey, HashMap, Seed, owner, seeded};
 use crate::id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId, numbered,
@@ -45,10 +46,11 @@ use crate::session::Sessions;
 use crate::session::permit::PermitTokens;
 use crate::session::queue::QueueOwner;
 use crate::share::{Groups, RulesVersion, ShareMessage};
-use crate::subscribe::{PendingSubAck, Subscribers};
+use crate::subscribe::{HalfDone, PendingSubAck, Subscribers};
 use crate::tell::{TOLD_WHEN_WRITTEN, Telling};
 use crate::timer::{Timer, Wheel};
 use crate::topic_tree::Tree;
+use crate::work::{Eighths, INBOX, INPUT, NODE, RETAINED, Work};
 
 pub(crate) use ending::Ending;
 use ending::WillAtEnd;
@@ -90,6 +92,8 @@ pub struct Shard {
     /// Sessions whose share groups are to be told what they may get now.
     pub(crate) reads_changed: Vec<SessionId>,
     pub(crate) pending_subacks: Slab<PendingSubAck>,
+    /// SUBSCRIBE and UNSUBSCRIBE packets of which some filters are done, by connection.
+    pub(crate) half_done: HashMap<u32, HalfDone>,
     pub(crate) operations: Operations,
     /// Which events are wanted.
     pub(crate) wants: Wants,
@@ -133,8 +137,10 @@ pub struct Shard {
     congested: bool,
     /// What the store can take.
     store: StoreState,
-    /// Deliveries and KiB sent when the turn began.
-    done_before_turn: u64,
+    pub(crate) work: Work,
+    pub(crate) fan_outs: FanOuts,
+    /// What other shards have told and this turn had no room for.
+    inbox: VecDeque<(ShardId, ShardMessage)>,
     pub(crate) stopping: bool,
 }
 
@@ -218,9 +224,8 @@ const PAGES_PER_WORK: usize = 16;
 /// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the
 /// Wills of a whole site, do not hold up everybody else.
 const TIMERS_PER_ADVANCE: usize = 512;
-
-/// Deliveries, or KiB sent, after which PUBLISH packets wait for their next turn.
-const DELIVERIES_PER_TURN: u64 = 32 * 1024;
+/// Places for messages of other shards that are kept when none is there.
+const INBOX_KEPT: usize = 1024;
 
 impl Shard {
     /// Shard `id` of a node of `shard_count`. `seed` is for its hash tables: random in production,
@@ -256,6 +261,7 @@ impl Shard {
             rules_version: RulesVersion::default(),
             reads_changed: Vec::new(),
             pending_subacks: Slab::new(),
+            half_done: RawMap::with_hasher(seeded(seed)),
             operations: Operations::default(),
             wants,
             telling,
@@ -284,7 +290,9 @@ impl Shard {
             next_epoch: 0,
             congested: false,
             store: StoreState::default(),
-            done_before_turn: 0,
+            work: Work::default(),
+            fan_outs: FanOuts::default(),
+            inbox: VecDeque::new(),
             stopping: false,
         }
     }
@@ -459,19 +467,47 @@ impl Shard {
         batch: &mut Vec<ShardMessage>,
     ) {
         for message in batch.drain(..) {
-            match message {
-                ShardMessage::Publish {
-                    message,
-                    recorded,
-                    had,
-                } => {
-                    self.routed_message_received(cx, from, &message, recorded, &had);
-                }
-                ShardMessage::Routed(id) => self.routed_answer_received(cx, id),
-                ShardMessage::Share(message) => self.share_received(cx, from, message),
+            // What comes from one shard stays in its order.
+            if !self.inbox.is_empty() || self.has_done_enough() {
+                self.inbox.push_back((from, message));
+            } else {
+                self.shard_message_received(cx, from, message);
             }
-            self.settle(cx);
         }
+    }
+
+    /// Goes on with what other shards have told.
+    fn work_off_inbox<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        while let Some((from, message)) = self.inbox.pop_front() {
+            self.shard_message_received(cx, from, message);
+            if self.has_put_off_enough(INBOX) {
+                return;
+            }
+        }
+        if self.inbox.capacity() > INBOX_KEPT {
+            self.inbox = VecDeque::new();
+        }
+    }
+
+    fn shard_message_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        from: ShardId,
+        message: ShardMessage,
+    ) {
+        match message {
+            ShardMessage::Publish {
+                message,
+                recorded,
+                had,
+            } => {
+                self.routed_message_received(cx, from, &message, recorded, had);
+            }
+            ShardMessage::Routed(id) => self.routed_answer_received(cx, id),
+            ShardMessage::Share(message) => self.share_received(cx, from, message),
+            ShardMessage::HoldPublisher { session, on } => self.publisher_held(session, on),
+        }
+        self.settle(cx);
     }
 
     /// A command of those who operate the node.
@@ -550,10 +586,15 @@ impl Shard {
 
     /// Fires timers that are due, a bounded number at a time.
     pub fn advance<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        let before = self.done();
         for _ in 0..TIMERS_PER_ADVANCE {
+            if (self.done() - before) * 2 >= self.settings.work.turn {
+                break;
+            }
             let Some((_, timer)) = self.wheel.expire(cx.now.mono_ms) else {
                 break;
             };
+            self.work.add(NODE);
             self.fire(cx, timer);
             self.settle(cx);
         }
@@ -563,8 +604,11 @@ impl Shard {
     /// the node's memory. Called once per tick.
     pub fn work<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         self.begin_turn();
+        self.work_off_inbox(cx);
+        self.go_on_fanning_out(cx);
+        self.unindex_retired(cx);
         for _ in 0..INPUTS_PER_WORK.min(self.input_queue.len()) {
-            if self.has_done_enough() {
+            if self.has_put_off_enough(INPUT) {
                 // Who has had no turn yet is the first to have the next.
                 break;
             }
@@ -574,13 +618,18 @@ impl Shard {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.flags.input_queued = false;
                 connection.flags.input_held = false;
-                self.work_off_input(cx, id);
-                self.after_input(cx, id);
+                match connection.flags.transport_gone {
+                    true => self.finish_input(cx, id),
+                    false => {
+                        self.work_off_input(cx, id);
+                        self.after_input(cx, id);
+                    }
+                }
                 self.settle(cx);
             }
         }
         for _ in 0..PAGES_PER_WORK {
-            if !self.read_retained_page(cx) {
+            if !self.read_retained_page(cx) || self.has_put_off_enough(RETAINED) {
                 break;
             }
         }
@@ -603,28 +652,51 @@ impl Shard {
 
     /// Bytes of memory that count against the node's.
     fn used_bytes(&self) -> usize {
-        self.gauge.bytes() + self.buffer_bytes + self.gated_bytes
+        let inbox = self.inbox.capacity() * size_of::<(ShardId, ShardMessage)>();
+        let beside = self.fan_outs.bytes() + inbox;
+        self.gauge.bytes() + self.buffer_bytes + self.gated_bytes + beside
     }
 
-    /// What is delivered counts anew from here on. A tick has a turn for batches of other shards,
+    /// Work counts anew from here on. A tick has a turn for batches of other shards,
     /// and one with each call of [`Shard::work`].
     pub fn begin_turn(&mut self) {
-        self.done_before_turn = self.done();
+        let done = self.done();
+        self.work.begin_turn(done);
     }
 
-    /// So much has been delivered in this turn that the rest should wait for the next, after others
+    /// So much has been done in this turn that the rest should wait for the next, after others
     /// have had theirs: a small packet may go to thousands.
     pub fn has_done_enough(&self) -> bool {
-        self.done().saturating_sub(self.done_before_turn) >= DELIVERIES_PER_TURN
+        self.work.in_turn(self.done()) >= self.settings.work.turn
     }
 
-    fn done(&self) -> u64 {
-        self.counters.matched + self.counters.publish_bytes_sent / 1024
+    /// More than one shard's message waits: what they send from now on would only wait behind it.
+    pub fn is_behind(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// Of what was put off, so much has been done in this turn that others come next.
+    pub(crate) fn has_put_off_enough(&self, until: Eighths) -> bool {
+        let turn = self.settings.work.turn;
+        self.work.is_past(self.done(), until, turn)
+    }
+
+    /// Since `before`, all has been done that one client or message may take of a turn.
+    pub(crate) fn has_had_share(&self, before: u64) -> bool {
+        !self.work.unbounded && self.done() - before >= self.settings.work.share
+    }
+
+    /// All that has been done, in units of work.
+    pub(crate) fn done(&self) -> u64 {
+        self.work.done(&self.counters, self.records.last())
     }
 
     /// [`Shard::work`] has something to do.
     pub fn has_work(&self) -> bool {
         !self.input_queue.is_empty()
+            || !self.inbox.is_empty()
+            || !self.fan_outs.is_empty()
+            || self.sessions.first_retired().is_some()
             || !self.retained_queue.is_empty()
             || self.has_work_for_operators()
     }

@@ -22,6 +22,7 @@ use crate::record::{Record, SubscriptionRecord};
 use crate::report::SubscriptionInfo;
 use crate::route::Target;
 use crate::shard::{PacketError, Shard};
+use crate::work::FILTER;
 
 pub(crate) use retained::RetainedPending;
 pub(crate) use subscribers::{SharedSubscription, Subscriber, Subscribers, Subscriptions};
@@ -45,6 +46,8 @@ pub(crate) enum Asked {
         /// Why the first refused filter was refused.
         why: Option<&'static str>,
     },
+    /// A client whose packet is half done; nobody if its connection has ended.
+    Unfinished,
     /// An operator.
     Operator {
         request: u64,
@@ -60,6 +63,18 @@ pub(crate) struct Terms {
     pub(crate) listener: Arc<ListenerPolicy>,
     /// RETAIN is kept as published.
     pub(crate) bridge: bool,
+}
+
+/// A SUBSCRIBE or UNSUBSCRIBE of which some filters are done. It stays in its connection's input and
+/// goes on when the connection has its next turn.
+#[derive(Debug, Default)]
+pub(crate) struct HalfDone {
+    /// The answer so far, a code for each filter.
+    codes: Vec<u8>,
+    /// Why the first refused filter was refused.
+    why: Option<&'static str>,
+    /// Share groups that are being asked, if any are: the key of the pending SUBACK.
+    pending: Option<usize>,
 }
 
 /// Bytes of an acknowledgement beside reason codes and Reason String, at most.
@@ -103,44 +118,96 @@ impl Shard {
         }
         self.check_user_properties(subscribe.user_properties)?;
         self.check_answer_fits(index, subscribe.filter_count())?;
-        // All filters first: a packet that ends the connection subscribes to nothing.
-        for requested in subscribe.filters() {
-            match terms.v5 {
-                true => check_available(&terms.listener, requested.filter)?,
-                false => check_filter_before_5(requested.filter)?,
+        let begun = self.half_done.remove(&index);
+        if begun.is_none() {
+            // All filters first: a packet that ends the connection subscribes to nothing.
+            for requested in subscribe.filters() {
+                match terms.v5 {
+                    true => check_available(&terms.listener, requested.filter)?,
+                    false => check_filter_before_5(requested.filter)?,
+                }
             }
         }
-        let token = self.pending_subacks.vacant_key();
-        let mut codes = Vec::with_capacity(subscribe.filter_count().min(1024));
-        let mut missing = 0;
-        let mut why = None;
-        for requested in subscribe.filters() {
-            let identifier = subscribe.subscription_id.unwrap_or(0);
+        let mut half = begun.unwrap_or_default();
+        let vacant = self.pending_subacks.vacant_key();
+        let token = half.pending.unwrap_or(vacant);
+        let identifier = subscribe.subscription_id.unwrap_or(0);
+        let mut joining = 0;
+        for requested in subscribe.filters().skip(half.codes.len()) {
+            if !half.codes.is_empty() && self.is_share_used() {
+                self.put_off_subscribe(index, half, joining);
+                return Ok(());
+            }
             let granted = self.subscribe_one(cx, &terms, session, &requested, identifier, token);
-            missing += u32::from(granted.joining);
-            why = why.or(granted.reason.is_error().then(|| granted.reason.name()));
-            codes.push(self.suback_code(cx, index, &requested, granted.reason));
+            self.work.add(FILTER + requested.filter.len() as u64 / 64);
+            joining += u32::from(granted.joining);
+            let refused = granted.reason.is_error().then(|| granted.reason.name());
+            half.why = half.why.or(refused);
+            let code = self.suback_code(cx, index, &requested, granted.reason);
+            half.codes.push(code);
         }
         let record = self.subscription_record(session);
         let packet_id = subscribe.packet_id;
-        if missing > 0 {
-            let connection = self.connections.id_of(index);
-            let asked = Asked::Client {
-                connection,
-                packet_id,
-                codes,
-                why,
-            };
-            let pending = PendingSubAck {
-                asked,
-                record,
-                missing,
-            };
-            self.pending_subacks.insert(pending);
-        } else {
-            self.answer_subscribe(cx, index, packet_id, &codes, why, record);
+        if half.pending.is_none() && joining == 0 {
+            self.answer_subscribe(cx, index, packet_id, &half.codes, half.why, record);
+            return Ok(());
+        }
+        let connection = self.connections.id_of(index);
+        let asked = Asked::Client {
+            connection,
+            packet_id,
+            codes: half.codes,
+            why: half.why,
+        };
+        match half.pending {
+            None => {
+                let missing = joining;
+                let pending = PendingSubAck {
+                    asked,
+                    record,
+                    missing,
+                };
+                self.pending_subacks.insert(pending);
+            }
+            Some(token) => {
+                if let Some(pending) = self.pending_subacks.get_mut(token) {
+                    pending.missing += joining;
+                    (pending.asked, pending.record) = (asked, record);
+                }
+                // The packet itself is no more missing.
+                self.joined(cx, token);
+            }
         }
         Ok(())
+    }
+
+    /// Keeps what a SUBSCRIBE came to so far. Once share groups are asked, their answers need
+    /// somewhere to go: the SUBACK is pending, and the rest of the packet is one that it misses.
+    fn put_off_subscribe(&mut self, index: u32, mut half: HalfDone, joining: u32) {
+        match half.pending {
+            Some(token) => {
+                if let Some(pending) = self.pending_subacks.get_mut(token) {
+                    pending.missing += joining;
+                }
+            }
+            None if joining > 0 => {
+                let pending = PendingSubAck {
+                    asked: Asked::Unfinished,
+                    record: RecordNumber(0),
+                    missing: joining + 1,
+                };
+                half.pending = Some(self.pending_subacks.insert(pending));
+            }
+            None => {}
+        }
+        self.half_done.insert(index, half);
+    }
+
+    /// The connection of a packet that is half done has ended: nobody is answered.
+    pub(crate) fn give_up<N: Node>(&mut self, cx: &mut Cx<'_, N>, half: HalfDone) {
+        if let Some(token) = half.pending {
+            self.joined(cx, token);
+        }
     }
 
     /// A share group knows its member now; the last answer sends the SUBACK.
@@ -167,6 +234,7 @@ impl Shard {
                     self.answer_subscribe(cx, index, packet_id, &codes, why, record);
                 }
             }
+            Asked::Unfinished => {}
             Asked::Operator { request, codes } => {
                 self.joined_for_operator(cx, request, codes, record);
             }
@@ -231,19 +299,25 @@ impl Shard {
         self.check_user_properties(unsubscribe.user_properties)?;
         self.check_answer_fits(index, unsubscribe.filter_count())?;
         let v5 = self.connections.at(index).version.is_v5();
-        let mut codes = Vec::new();
-        for filter in unsubscribe.filters() {
+        let mut half = self.half_done.remove(&index).unwrap_or_default();
+        for filter in unsubscribe.filters().skip(half.codes.len()) {
+            if !half.codes.is_empty() && self.is_share_used() {
+                self.half_done.insert(index, half);
+                return Ok(());
+            }
             if !v5 {
                 check_filter_before_5(filter)?;
             }
             let existed = self.unsubscribe_one(cx, session, filter);
+            self.work.add(FILTER + filter.len() as u64 / 64);
             let code = if existed {
                 ReasonCode::Success
             } else {
                 ReasonCode::NoSubscriptionExisted
             };
-            codes.push(code.code());
+            half.codes.push(code.code());
         }
+        let codes = half.codes;
         let record = self.subscription_record(session);
         let version = self.connections.at(index).version;
         let packet_id = unsubscribe.packet_id;

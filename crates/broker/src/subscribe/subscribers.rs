@@ -20,6 +20,7 @@ use crate::session::Sessions;
 use crate::shard::Shard;
 use crate::subscribe::RetainedPending;
 use crate::topic_tree::NodeKey;
+use crate::work::FILTER;
 
 /// All who subscribe at a place in the shard's index; most filters have one subscriber, who costs
 /// no allocation.
@@ -42,7 +43,7 @@ pub(crate) struct Crowd {
 /// One subscription, as the index sees it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subscriber {
-    target: Target,
+    pub(crate) target: Target,
     /// 0 is none.
     pub(super) subscription_id: u32,
     pub(super) qos: QoS,
@@ -50,7 +51,7 @@ pub(crate) struct Subscriber {
     pub(super) retain_as_published: bool,
     durable: bool,
     /// Which of its session's subscriptions, for records.
-    pub(super) number: u32,
+    pub(crate) number: u32,
 }
 
 impl Subscriber {
@@ -296,7 +297,8 @@ impl Subscriptions {
         }
     }
 
-    fn slot(&self, node: NodeKey) -> Option<u32> {
+    /// The slot of the session among the subscribers at a place of the index.
+    pub(crate) fn slot(&self, node: NodeKey) -> Option<u32> {
         let place = self.own.binary_search_by_key(&node, |own| own.0).ok()?;
         Some(self.own[place].1)
     }
@@ -503,12 +505,28 @@ impl Shard {
         own.chain(shared).take(limit).collect()
     }
 
-    /// Ends all subscriptions of a session.
-    pub(crate) fn unsubscribe_all<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
-        let own = self.sessions.at(session).subscriptions.own.clone();
-        for (node, _) in own {
+    /// Takes at most `count_max` subscriptions of a session out of the index; true: none is left.
+    /// Share groups are another matter.
+    pub(crate) fn unindex_some<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        count_max: usize,
+    ) -> bool {
+        for _ in 0..count_max {
+            // The last one: its place in the list is found and closed at once.
+            let last = self.sessions.at(session).subscriptions.own.last();
+            let Some(&(node, _)) = last else {
+                break;
+            };
             self.unindex_subscriber(cx, node, Target::session(session));
+            self.work.add(FILTER);
         }
+        self.sessions.at(session).subscriptions.own.is_empty()
+    }
+
+    /// Ends the memberships of a session in share groups.
+    pub(crate) fn leave_groups<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
         let seldom = self.sessions.at(session).subscriptions.seldom.take();
         for (filter, _) in seldom.into_iter().flat_map(|seldom| seldom.shared) {
             self.send_leave(cx, session, filter);

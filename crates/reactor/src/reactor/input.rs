@@ -2,6 +2,7 @@
 //! shard.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use martlet_broker::{Shard, TransportEnd};
 
@@ -13,6 +14,12 @@ use crate::websocket::WebSocketEnd;
 
 /// Reads of TLS connections whose handshake is not over, in one tick at most.
 const HANDSHAKES_PER_TICK: usize = 8;
+
+/// How long a tick reads, at most.
+const READING_MAX: Duration = Duration::from_millis(2);
+
+/// Reads between two looks at the clock.
+const READS_PER_LOOK: usize = 16;
 
 /// What one read of a socket came to.
 pub(super) enum Read {
@@ -28,13 +35,22 @@ pub(super) enum Read {
 
 impl Reactor {
     /// Reads once from each socket that was ready when the tick began. One that is not empty then
-    /// has its next turn in the next tick, after all others.
+    /// has its next turn in the next tick, after all others. Where that takes long, because
+    /// thousands of connections end at once for example, the rest comes first in the next tick.
     pub(super) fn read_ready(&mut self) {
         let mut keys = std::mem::take(&mut self.spare_keys);
         self.sockets.take_ready(&mut keys);
         self.give_turns(keys.len());
         self.handshakes = HANDSHAKES_PER_TICK;
-        for key in keys.drain(..) {
+        let began = Instant::now();
+        let mut is_over = false;
+        for (count, key) in keys.drain(..).enumerate() {
+            is_over |=
+                count % READS_PER_LOOK == READS_PER_LOOK - 1 && began.elapsed() > READING_MAX;
+            if is_over {
+                self.sockets.read_later(key);
+                continue;
+            }
             match self
                 .sockets
                 .get(key)

@@ -424,7 +424,7 @@ impl Reactor {
     fn take_batches(&mut self) {
         self.driver.shard.begin_turn();
         for _ in 0..self.mailbox.batch_count().min(BATCHES_PER_TICK) {
-            if self.driver.shard.has_done_enough() {
+            if self.driver.shard.is_behind() || self.driver.shard.has_done_enough() {
                 return;
             }
             let Some(mut batch) = self.mailbox.next_batch() else {

@@ -1,0 +1,113 @@
+//! Work: how much a shard has done, and how much of it belongs to one turn.
+//!
+//! A packet of a few bytes may visit thousands of filters or go to thousands of receivers. So a
+//! turn ends by what it has cost, not by how many packets it had: what would cost more waits, and
+//! with it only its sender. Work is counted in units of about 50 ns.
+
+use crate::counters::Counters;
+use crate::id::RecordNumber;
+
+/// How much is done before others have their turn, in units of work of about 50 ns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkLimits {
+    /// Of a turn. What was put off takes half of it at most: the rest is for what has just come.
+    pub turn: u64,
+    /// Of one connection, or one message for many receivers, in a turn.
+    pub share: u64,
+    /// Subscriptions and nodes of the topic index up to which a message is routed at once. A
+    /// message that matches more is fanned out over turns (`fan_out.rs`).
+    pub matches: usize,
+}
+
+impl Default for WorkLimits {
+    fn default() -> Self {
+        Self {
+            turn: 16 * 1024,
+            share: 4 * 1024,
+            matches: 1024,
+        }
+    }
+}
+
+/// Units of work of what is counted anyway.
+const PACKET: u64 = 2;
+const DELIVERY: u64 = 3;
+const RECORD: u64 = 6;
+const KIB: u64 = 1;
+
+/// Units of a node of the topic index, or a subscription, that is looked at.
+pub(crate) const NODE: u64 = 1;
+/// Units of a Topic Filter that is subscribed to or unsubscribed from.
+pub(crate) const FILTER: u64 = 20;
+/// Units of a connection or session that begins or ends.
+pub(crate) const COMING_OR_GOING: u64 = 40;
+
+/// Eighths of a turn by whose end what was put off makes way for the next in this order; what is
+/// left of the turn belongs to what has just come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Eighths(u64);
+
+/// Messages of other shards.
+pub(crate) const INBOX: Eighths = Eighths(2);
+/// Messages that are fanned out.
+pub(crate) const FAN_OUTS: Eighths = Eighths(3);
+/// Subscriptions of sessions that have ended.
+pub(crate) const ENDS: Eighths = Eighths(4);
+/// Packets that were held back.
+pub(crate) const INPUT: Eighths = Eighths(6);
+/// Retained messages for new subscriptions.
+pub(crate) const RETAINED: Eighths = Eighths(7);
+
+/// The work of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    /// What no counter has.
+    beside: u64,
+    /// What had been done when the turn began.
+    before_turn: u64,
+    /// At so much the share of the connection ends whose packets are being worked off.
+    pub(crate) share_ends: u64,
+    /// It has ended, and packets of that connection are held back for it.
+    pub(crate) share_used: bool,
+    /// Nothing is put off: while a shard is restored there is nobody else.
+    pub(crate) unbounded: bool,
+}
+
+impl Work {
+    /// So many units more have been done, which no counter has.
+    #[inline]
+    pub(crate) fn add(&mut self, units: u64) {
+        self.beside += units;
+    }
+
+    /// All that has been done.
+    #[inline]
+    pub(crate) fn done(&self, counters: &Counters, records: RecordNumber) -> u64 {
+        let bytes = counters.publish_bytes_sent + counters.publish_bytes_received;
+        self.beside
+            + counters.matched * DELIVERY
+            + counters.packets_received * PACKET
+            + records.0 * RECORD
+            + bytes / 1024 * KIB
+    }
+
+    /// A turn begins.
+    pub(crate) fn begin_turn(&mut self, done: u64) {
+        self.before_turn = done;
+    }
+
+    /// Whether so many eighths of a turn of `turn` units are used up.
+    #[inline]
+    pub(crate) fn is_past(&self, done: u64, eighths: Eighths, turn: u64) -> bool {
+        self.in_turn(done) * 8 >= turn * eighths.0
+    }
+
+    /// Units of this turn.
+    #[inline]
+    pub(crate) fn in_turn(&self, done: u64) -> u64 {
+        match self.unbounded {
+            true => 0,
+            false => done.saturating_sub(self.before_turn),
+        }
+    }
+}
