@@ -224,8 +224,6 @@ const PAGES_PER_WORK: usize = 16;
 /// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the
 /// Wills of a whole site, do not hold up everybody else.
 const TIMERS_PER_ADVANCE: usize = 512;
-/// Places for messages of other shards that are kept when none is there.
-const INBOX_KEPT: usize = 1024;
 
 impl Shard {
     /// Shard `id` of a node of `shard_count`. `seed` is for its hash tables: random in production,
@@ -481,10 +479,10 @@ impl Shard {
         while let Some((from, message)) = self.inbox.pop_front() {
             self.shard_message_received(cx, from, message);
             if self.has_put_off_enough(INBOX) {
-                return;
+                break;
             }
         }
-        if self.inbox.capacity() > INBOX_KEPT {
+        if self.inbox.is_empty() {
             self.inbox = VecDeque::new();
         }
     }
