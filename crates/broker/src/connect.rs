@@ -22,6 +22,7 @@ use crate::shard::{Ending, Gated, Shard};
 use crate::subscribe::Subscriptions;
 use crate::timer::Timer;
 use crate::will::StoredWill;
+use crate::work::COMING_OR_GOING;
 
 /// An accepted CONNECT, on its way to the shard that owns the session.
 #[derive(Debug)]
@@ -97,6 +98,7 @@ impl Shard {
             let reason = ReasonCode::NotAuthorized;
             return self.refuse_client(cx, index, &request, reason, why);
         }
+        self.work.add(COMING_OR_GOING);
         self.hear_out(cx, tenant, &client_id);
         // An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
         // session, so the session is looked for after it.

@@ -459,6 +459,7 @@ impl Connections {
     }
 
     /// The connection at a place that is known to be taken.
+    #[inline(always)]
     pub(crate) fn at(&mut self, index: u32) -> &mut Connection {
         &mut self.arena[index]
     }

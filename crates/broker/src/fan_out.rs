@@ -163,9 +163,9 @@ impl Receivers {
 
 impl Shard {
     /// A message of this publisher is being fanned out: the next one comes behind it.
-    #[inline]
+    #[cold]
     pub(crate) fn is_fanning_out_of(&mut self, publisher: Option<SessionAddress>) -> bool {
-        !self.fan_outs.is_empty() && self.fan_outs.of(publisher).is_some()
+        self.fan_outs.of(publisher).is_some()
     }
 
     /// Fans a message out, behind those of the same publisher.
@@ -268,7 +268,7 @@ impl Shard {
 
     /// Gathers and serves receivers until a share of the turn is used up; true: all have it.
     fn serve_share<N: Node>(&mut self, cx: &mut Cx<'_, N>, fan_out: &mut FanOut) -> bool {
-        let done_before = self.done();
+        let done_before = self.work.done;
         let FanOut {
             current, receivers, ..
         } = fan_out;
@@ -367,7 +367,7 @@ impl Shard {
         routing.had = &delivery.had;
         for group in groups {
             // It has one subscription here, so nothing is to be put together.
-            self.deliver_matches(cx, Target::group(group), &[], &mut routing);
+            self.serve(cx, Target::group(group), &[], &mut routing);
         }
         self.end_routing(routing);
     }
@@ -414,7 +414,7 @@ impl Shard {
             {
                 continue;
             }
-            self.deliver_matches(cx, Target::session(session), &matches, routing);
+            self.serve(cx, Target::session(session), &matches, routing);
         }
         true
     }

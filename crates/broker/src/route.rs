@@ -373,8 +373,7 @@ impl Shard {
     ) -> Routed {
         let place = self.current_route(cx, publication.tenant, publication.topic);
         let wanted = self.routes.routes[place].wanted();
-        let fans_out =
-            self.routes.routes[place].fans_out || self.is_fanning_out_of(publication.publisher);
+        let fans_out = self.fans_out(place, publication.publisher);
         let mut routing = self.begin_routing(publication, message);
         let others = wanted.shards & !(1 << self.id.0);
         let durable = wanted.class.has(InterestClass::DURABLE) && publication.qos > QoS::AtMostOnce
@@ -418,8 +417,16 @@ impl Shard {
         }
     }
 
+    /// Whether a message is fanned out: it goes to many, or behind one that does.
+    #[inline(always)]
+    fn fans_out(&mut self, place: usize, publisher: Option<SessionAddress>) -> bool {
+        self.routes.routes[place].fans_out
+            || !self.fan_outs.is_empty() && self.is_fanning_out_of(publisher)
+    }
+
     /// Fans a message out that this shard received.
     #[cold]
+    #[inline(never)]
     fn fan_out_here<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -474,7 +481,7 @@ impl Shard {
     ) {
         let place = self.current_route(cx, message.tenant(), message.topic());
         let publisher = message.publication().publisher;
-        if self.routes.routes[place].fans_out || self.is_fanning_out_of(publisher) {
+        if self.fans_out(place, publisher) {
             let delivery = Delivery {
                 message: message.clone(),
                 recorded,
@@ -562,6 +569,7 @@ impl Shard {
     }
 
     /// The place of the topic's route, computed anew if an index has changed.
+    #[inline(always)]
     fn current_route<N: Node>(&mut self, cx: &Cx<'_, N>, tenant: TenantId, topic: &str) -> usize {
         let place = self.routes.place(tenant, topic);
         let route = &mut self.routes.routes[place];
@@ -569,9 +577,23 @@ impl Shard {
         let epoch = cx.node.interest_epoch(route.key) + self.epochs.at(route.key);
         if route.epoch == epoch {
             self.counters.routes_cached += 1;
-            return place;
+        } else {
+            self.renew_route(cx, tenant, topic, (place, epoch));
         }
+        place
+    }
+
+    /// Computes the route of a topic anew.
+    #[inline(never)]
+    fn renew_route<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        tenant: TenantId,
+        topic: &str,
+        (place, epoch): (usize, u64),
+    ) {
         self.counters.routes_walked += 1;
+        let route = &mut self.routes.routes[place];
         route.epoch = epoch;
         let wanted = cx.node.interest(|interest| interest.wanted(tenant, topic));
         (route.wanted_by, route.wanted_as) = (wanted.shards, wanted.class);
@@ -607,7 +629,6 @@ impl Shard {
             // It may have become smaller: what is fanned out has no matches here.
             self.routes.bytes = self.routes.bytes + route.bytes() - bytes;
         }
-        place
     }
 
     /// Takes those sessions out of a route that may not receive what is published to it, as if they
@@ -650,6 +671,7 @@ impl Shard {
 
     /// Hands the message to this shard's subscribers; false if there is none.
     /// Only to filters that match [MQTT-3.3.2-3], compared byte by byte [MQTT-4.7.3-4].
+    #[inline(always)]
     fn deliver_route<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -676,7 +698,8 @@ impl Shard {
     /// QoS, with all Subscription Identifiers [MQTT-3.3.4-2], [MQTT-3.3.4-4].
     /// RETAIN only with Retain As Published [MQTT-3.3.1-12], [MQTT-3.3.1-13]; overlapping
     /// subscriptions are one copy [MQTT-3.3.4-3].
-    pub(crate) fn deliver_matches<N: Node>(
+    #[inline(always)] // Its second caller, who is rare, would cost each delivery 25 instructions.
+    fn deliver_matches<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         target: Target,
@@ -730,6 +753,18 @@ impl Shard {
             self.deliver(cx, session, routing, qos, retain, ids);
         }
         any
+    }
+
+    /// As [`Shard::deliver_matches`], for a message that is fanned out.
+    #[inline(never)]
+    pub(crate) fn serve<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        target: Target,
+        matches: &[Match],
+        routing: &mut Routing<'_>,
+    ) {
+        self.deliver_matches(cx, target, matches, routing);
     }
 
     fn is_publisher(&self, session: u32, publisher: Option<SessionAddress>) -> bool {

@@ -4,9 +4,6 @@
 //! turn ends by what it has cost, not by how many packets it had: what would cost more waits, and
 //! with it only its sender. Work is counted in units of about 50 ns.
 
-use crate::counters::Counters;
-use crate::id::RecordNumber;
-
 /// How much is done before others have their turn, in units of work of about 50 ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkLimits {
@@ -29,12 +26,14 @@ impl Default for WorkLimits {
     }
 }
 
-/// Units of work of what is counted anyway.
-const PACKET: u64 = 2;
-const DELIVERY: u64 = 3;
-const RECORD: u64 = 6;
-const KIB: u64 = 1;
-
+/// Units of a packet that is worked off.
+pub(crate) const PACKET: u64 = 2;
+/// Units of a message for one receiver.
+pub(crate) const DELIVERY: u64 = 3;
+/// Units of a record.
+pub(crate) const RECORD: u64 = 6;
+/// Bytes that are copied in one unit.
+pub(crate) const BYTES_PER_UNIT: usize = 1024;
 /// Units of a node of the topic index, or a subscription, that is looked at.
 pub(crate) const NODE: u64 = 1;
 /// Units of a Topic Filter that is subscribed to or unsubscribed from.
@@ -61,12 +60,15 @@ pub(crate) const RETAINED: Eighths = Eighths(7);
 /// The work of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
-    /// What no counter has.
-    beside: u64,
-    /// What had been done when the turn began.
-    before_turn: u64,
+    /// Units that have been done.
+    pub(crate) done: u64,
+    turn_began: u64,
+    /// Units of this turn.
+    turn: u64,
+    /// At so much the turn ends.
+    turn_ends: u64,
     /// At so much the share of the connection ends whose packets are being worked off.
-    pub(crate) share_ends: u64,
+    share_ends: u64,
     /// It has ended, and packets of that connection are held back for it.
     pub(crate) share_used: bool,
     /// Nothing is put off: while a shard is restored there is nobody else.
@@ -74,40 +76,40 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// So many units more have been done, which no counter has.
-    #[inline]
+    /// So many units more have been done.
+    #[inline(always)]
     pub(crate) fn add(&mut self, units: u64) {
-        self.beside += units;
+        self.done += units;
     }
 
-    /// All that has been done.
+    /// A turn of so many units begins.
+    pub(crate) fn begin_turn(&mut self, units: u64) {
+        self.turn = units;
+        self.turn_began = self.done;
+        self.turn_ends = self.done + units;
+    }
+
+    /// The turn is over.
+    #[inline(always)]
+    pub(crate) fn is_turn_over(&self) -> bool {
+        self.done >= self.turn_ends && !self.unbounded
+    }
+
+    /// Whether so many eighths of the turn are over.
+    pub(crate) fn is_past(&self, eighths: Eighths) -> bool {
+        (self.done - self.turn_began) * 8 >= self.turn * eighths.0 && !self.unbounded
+    }
+
+    /// A connection's share of the turn begins.
     #[inline]
-    pub(crate) fn done(&self, counters: &Counters, records: RecordNumber) -> u64 {
-        let bytes = counters.publish_bytes_sent + counters.publish_bytes_received;
-        self.beside
-            + counters.matched * DELIVERY
-            + counters.packets_received * PACKET
-            + records.0 * RECORD
-            + bytes / 1024 * KIB
+    pub(crate) fn begin_share(&mut self, units: u64) {
+        self.share_used = false;
+        self.share_ends = self.done + units;
     }
 
-    /// A turn begins.
-    pub(crate) fn begin_turn(&mut self, done: u64) {
-        self.before_turn = done;
-    }
-
-    /// Whether so many eighths of a turn of `turn` units are used up.
-    #[inline]
-    pub(crate) fn is_past(&self, done: u64, eighths: Eighths, turn: u64) -> bool {
-        self.in_turn(done) * 8 >= turn * eighths.0
-    }
-
-    /// Units of this turn.
-    #[inline]
-    pub(crate) fn in_turn(&self, done: u64) -> u64 {
-        match self.unbounded {
-            true => 0,
-            false => done.saturating_sub(self.before_turn),
-        }
+    /// It is over.
+    #[inline(always)]
+    pub(crate) fn is_share_over(&self) -> bool {
+        self.done >= self.share_ends && !self.unbounded
     }
 }

@@ -19,6 +19,7 @@ use crate::session::packet_ids::PacketIdRing;
 use crate::shard::{PacketError, PlainAck, Shard};
 use crate::subscribe::ANSWER_OVERHEAD;
 use crate::tell::TOLD_OF_PUBLISHED;
+use crate::work::BYTES_PER_UNIT;
 
 /// What a session remembers of what its client publishes.
 /// Not there while it has never published at QoS 2, which is nearly always.
@@ -83,6 +84,8 @@ impl Shard {
     ) -> Result<(), PacketError> {
         self.counters.publishes_received += 1;
         self.counters.publish_bytes_received += publish.payload.len() as u64;
+        self.work
+            .add((publish.payload.len() / BYTES_PER_UNIT) as u64);
         self.check_publish_allowed(index, publish)?;
         // The name must outlive changes to the alias table, so an alias' topic is shared.
         let aliased = self.resolve_alias(index, publish)?;

@@ -183,6 +183,7 @@ impl Sessions {
     }
 
     /// The session at a place that is known to be taken.
+    #[inline(always)]
     pub(crate) fn at(&mut self, index: u32) -> &mut Session {
         &mut self.arena[index]
     }

@@ -10,6 +10,7 @@ use crate::outgoing::{Outgoing, Parts};
 use crate::permission::Actions;
 use crate::route::Routing;
 use crate::shard::Shard;
+use crate::work::BYTES_PER_UNIT;
 
 /// Where a PUBLISH packet is made from.
 pub(crate) enum Source<'r, 'p> {
@@ -96,6 +97,7 @@ impl Shard {
         self.counters.packets_sent += 1;
         self.counters.publishes_sent += 1;
         self.counters.publish_bytes_sent += parts.payload.len() as u64;
+        self.work.add((parts.payload.len() / BYTES_PER_UNIT) as u64);
         if has_grown {
             self.charge_buffers(index);
         }

@@ -163,6 +163,7 @@ impl Shard {
         if !self.spent.is_empty() {
             self.tell_rate_drops(cx, index);
         }
+        self.work.add(COMING_OR_GOING);
         if let Some(half_done) = self.half_done.remove(&index) {
             self.give_up(cx, half_done);
         }

@@ -82,15 +82,14 @@ impl Shard {
         header: &FixedHeader,
         body: &[u8],
     ) -> Turn {
-        let done = self.done();
-        if done >= self.work.share_ends {
+        if self.work.is_share_over() {
             self.work.share_used = true;
             return Turn::Later { for_store: false };
         }
         let waits = match header.packet_type {
             PacketType::Publish => {
                 self.congested
-                    || self.work.in_turn(done) >= self.settings.work.turn
+                    || self.work.is_turn_over()
                     || self.fan_outs.holds_any() && self.is_held_publisher(index)
             }
             PacketType::Subscribe
@@ -155,6 +154,7 @@ impl Shard {
 
     /// So many answers of the connection wait for the store that what would be answered behind them
     /// waits too. One with no more under way than both sides allow never comes so far.
+    #[inline(always)]
     pub(super) fn has_gated_enough(&mut self, index: u32, packet: PacketType) -> bool {
         let limits = &self.settings.limits;
         let publishes_max = limits.receive_maximum;

@@ -16,6 +16,7 @@ use crate::node::{Cx, Node};
 use crate::rate::Pace;
 use crate::shard::holding::Turn;
 use crate::shard::{Ending, PacketError, Shard};
+use crate::work::PACKET;
 
 impl Shard {
     pub(crate) fn queue_input(&mut self, index: u32) {
@@ -109,11 +110,11 @@ impl Shard {
         id: ConnectionId,
         input: &mut Buffer,
     ) {
-        self.begin_share();
+        self.work.begin_share(self.settings.work.share);
         while let Some(connection) = self.connections.get(id)
             && connection.phase != Phase::Closing
         {
-            if self.is_share_used() {
+            if self.work.is_share_over() {
                 self.work.share_used = true;
                 return;
             }
@@ -147,6 +148,7 @@ impl Shard {
                 input.done += length as u32;
                 continue;
             }
+            self.work.add(PACKET);
             self.counters.packets_received += 1;
             let body = &input.bytes[at + usize::from(header.header_len)..at + length];
             if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
@@ -193,21 +195,6 @@ impl Shard {
         }
     }
 
-    /// The share of this turn begins of the connection whose packets come next.
-    fn begin_share(&mut self) {
-        self.work.share_used = false;
-        self.work.share_ends = match self.work.unbounded {
-            true => u64::MAX,
-            false => self.done() + self.settings.work.share,
-        };
-    }
-
-    /// The connection whose packets are being worked off has had its share.
-    #[inline]
-    pub(crate) fn is_share_used(&self) -> bool {
-        self.done() >= self.work.share_ends
-    }
-
     /// Works off complete packets; answers how many bytes they were.
     pub(super) fn receive_packets<N: Node>(
         &mut self,
@@ -215,7 +202,7 @@ impl Shard {
         id: ConnectionId,
         bytes: &[u8],
     ) -> usize {
-        self.begin_share();
+        self.work.begin_share(self.settings.work.share);
         let consumed = self.receive_each(cx, id, bytes);
         self.pump_answered(cx);
         consumed
@@ -347,8 +334,8 @@ impl Shard {
                 return Ok(Progress::NeedMore);
             }
         }
-        let goes_on = !self.half_done.is_empty() && self.half_done.contains_key(&id.index);
-        if !goes_on {
+        if !self.is_half_done(id.index) {
+            self.work.add(PACKET);
             self.counters.packets_received += 1;
             if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
                 self.tell_packet_received(cx, id.index, &header, body);
@@ -358,13 +345,19 @@ impl Shard {
         connection.last_received_ms = cx.now.mono_ms;
         connection.held_for_store_since_ms = 0;
         self.packet_received(cx, id.index, header, body)?;
-        if !self.half_done.is_empty() && self.half_done.contains_key(&id.index) {
+        if self.is_half_done(id.index) {
             let connection = self.connections.at(id.index);
             connection.flags.input_held = true;
             self.work.share_used = true;
             return Ok(Progress::NeedMore);
         }
         Ok(Progress::Packet(length))
+    }
+
+    /// A SUBSCRIBE or UNSUBSCRIBE of this connection has been begun and goes on.
+    #[inline(always)]
+    fn is_half_done(&self, index: u32) -> bool {
+        !self.half_done.is_empty() && self.half_done.contains_key(&index)
     }
 
     /// One packet of an accepted client.

@@ -50,7 +50,7 @@ use crate::subscribe::{HalfDone, PendingSubAck, Subscribers};
 use crate::tell::{TOLD_WHEN_WRITTEN, Telling};
 use crate::timer::{Timer, Wheel};
 use crate::topic_tree::Tree;
-use crate::work::{Eighths, INBOX, INPUT, NODE, RETAINED, Work};
+use crate::work::{Eighths, INBOX, INPUT, NODE, RECORD, RETAINED, Work};
 
 pub(crate) use ending::Ending;
 use ending::WillAtEnd;
@@ -584,9 +584,9 @@ impl Shard {
 
     /// Fires timers that are due, a bounded number at a time.
     pub fn advance<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
-        let before = self.done();
+        let before = self.work.done;
         for _ in 0..TIMERS_PER_ADVANCE {
-            if (self.done() - before) * 2 >= self.settings.work.turn {
+            if (self.work.done - before) * 2 >= self.settings.work.turn {
                 break;
             }
             let Some((_, timer)) = self.wheel.expire(cx.now.mono_ms) else {
@@ -602,9 +602,11 @@ impl Shard {
     /// the node's memory. Called once per tick.
     pub fn work<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         self.begin_turn();
-        self.work_off_inbox(cx);
-        self.go_on_fanning_out(cx);
-        self.unindex_retired(cx);
+        if self.has_put_off() {
+            self.work_off_inbox(cx);
+            self.go_on_fanning_out(cx);
+            self.unindex_retired(cx);
+        }
         for _ in 0..INPUTS_PER_WORK.min(self.input_queue.len()) {
             if self.has_put_off_enough(INPUT) {
                 // Who has had no turn yet is the first to have the next.
@@ -658,14 +660,13 @@ impl Shard {
     /// Work counts anew from here on. A tick has a turn for batches of other shards,
     /// and one with each call of [`Shard::work`].
     pub fn begin_turn(&mut self) {
-        let done = self.done();
-        self.work.begin_turn(done);
+        self.work.begin_turn(self.settings.work.turn);
     }
 
     /// So much has been done in this turn that the rest should wait for the next, after others
     /// have had theirs: a small packet may go to thousands.
     pub fn has_done_enough(&self) -> bool {
-        self.work.in_turn(self.done()) >= self.settings.work.turn
+        self.work.is_turn_over()
     }
 
     /// More than one shard's message waits: what they send from now on would only wait behind it.
@@ -675,28 +676,28 @@ impl Shard {
 
     /// Of what was put off, so much has been done in this turn that others come next.
     pub(crate) fn has_put_off_enough(&self, until: Eighths) -> bool {
-        let turn = self.settings.work.turn;
-        self.work.is_past(self.done(), until, turn)
+        self.work.is_past(until)
     }
 
     /// Since `before`, all has been done that one client or message may take of a turn.
     pub(crate) fn has_had_share(&self, before: u64) -> bool {
-        !self.work.unbounded && self.done() - before >= self.settings.work.share
-    }
-
-    /// All that has been done, in units of work.
-    pub(crate) fn done(&self) -> u64 {
-        self.work.done(&self.counters, self.records.last())
+        !self.work.unbounded && self.work.done - before >= self.settings.work.share
     }
 
     /// [`Shard::work`] has something to do.
     pub fn has_work(&self) -> bool {
         !self.input_queue.is_empty()
-            || !self.inbox.is_empty()
-            || !self.fan_outs.is_empty()
-            || self.sessions.first_retired().is_some()
+            || self.has_put_off()
             || !self.retained_queue.is_empty()
             || self.has_work_for_operators()
+    }
+
+    /// Something that was begun goes on in this turn.
+    #[inline]
+    fn has_put_off(&self) -> bool {
+        !self.inbox.is_empty()
+            || !self.fan_outs.is_empty()
+            || self.sessions.first_retired().is_some()
     }
 
     /// When [`Shard::advance`] is to be called next, monotonic milliseconds.
@@ -753,6 +754,7 @@ impl Shard {
     }
 
     pub(crate) fn append<N: Node>(&mut self, cx: &mut Cx<'_, N>, record: Record) -> RecordNumber {
+        self.work.add(RECORD);
         cx.effects.records.push(record);
         self.records.appended()
     }

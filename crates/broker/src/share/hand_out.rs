@@ -14,6 +14,7 @@ use crate::record::{EnqueuedAs, MessageRecord, Record, SessionEpoch};
 use crate::route::Routing;
 use crate::session::queue::{Entry, QueueOwner, StoredEntry, Taken, Window};
 use crate::shard::Shard;
+use crate::work::DELIVERY;
 
 impl Shard {
     /// The filter of a group matched a message of this shard.
@@ -28,6 +29,7 @@ impl Shard {
         let group = &mut self.groups.slab[index as usize];
         group.accounting.matched += 1;
         self.counters.matched += 1;
+        self.work.add(DELIVERY);
         let entry = Entry {
             message,
             subscription_ids: SmallVec::new(),
@@ -363,6 +365,7 @@ impl Shard {
         let group = &mut self.groups.slab[index as usize];
         group.accounting.matched += 1;
         self.counters.matched += 1;
+        self.work.add(DELIVERY);
         match message {
             Some(message) if window != Window::Nothing => {
                 group.queue.push_front(entry.with(message))

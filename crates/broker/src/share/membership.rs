@@ -14,6 +14,7 @@ use crate::route::Target;
 use crate::session::queue::{Queue, QueueOwner, StoredEntry};
 use crate::shard::Shard;
 use crate::subscribe::Subscriber;
+use crate::work::DELIVERY;
 
 impl Shard {
     pub(super) fn member_joined<N: Node>(
@@ -179,6 +180,7 @@ impl Shard {
         group.queue.push_back_stored(entry, &self.gauge);
         group.accounting.matched += 1;
         self.counters.matched += 1;
+        self.work.add(DELIVERY);
         self.watch_queue_expiry(QueueOwner::Group(id));
     }
 

@@ -27,6 +27,7 @@ use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, Record, SessionEpoch};
 use crate::session::queue::{Entry, StoredEntry};
 use crate::shard::Shard;
+use crate::work::DELIVERY;
 
 pub(crate) use group::Groups;
 pub use group::{Member, Reads, RulesVersion};
@@ -277,6 +278,7 @@ impl Shard {
                     };
                     self.append(cx, ended);
                     self.counters.matched += 1;
+                    self.work.add(DELIVERY);
                     self.counters.drop_messages(DropReason::SessionEnded, 1);
                 }
             }

@@ -134,7 +134,7 @@ impl Shard {
         let identifier = subscribe.subscription_id.unwrap_or(0);
         let mut joining = 0;
         for requested in subscribe.filters().skip(half.codes.len()) {
-            if !half.codes.is_empty() && self.is_share_used() {
+            if !half.codes.is_empty() && self.work.is_share_over() {
                 self.put_off_subscribe(index, half, joining);
                 return Ok(());
             }
@@ -301,7 +301,7 @@ impl Shard {
         let v5 = self.connections.at(index).version.is_v5();
         let mut half = self.half_done.remove(&index).unwrap_or_default();
         for filter in unsubscribe.filters().skip(half.codes.len()) {
-            if !half.codes.is_empty() && self.is_share_used() {
+            if !half.codes.is_empty() && self.work.is_share_over() {
                 self.half_done.insert(index, half);
                 return Ok(());
             }
