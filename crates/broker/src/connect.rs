@@ -98,6 +98,23 @@ impl Shard {
             let reason = ReasonCode::NotAuthorized;
             return self.refuse_client(cx, index, &request, reason, why);
         }
+        if let Some(why) = request
+            .will
+            .as_ref()
+            .and_then(|will| self.will_exceeds(will))
+        {
+            let reason = ReasonCode::QuotaExceeded;
+            return self.refuse_client(cx, index, &request, reason, why);
+        }
+        let is_new = self.sessions.find(tenant, &client_id).is_none();
+        if is_new
+            && !cx
+                .node
+                .borrow_session(self.settings.limits.sessions as usize)
+        {
+            let reason = ReasonCode::QuotaExceeded;
+            return self.refuse_client(cx, index, &request, reason, "limit sessions");
+        }
         self.work.add(COMING_OR_GOING);
         self.hear_out(cx, tenant, &client_id);
         // An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
@@ -115,6 +132,9 @@ impl Shard {
             );
         }
         if let Err(why) = self.take_place(cx, index) {
+            if is_new {
+                cx.node.return_session();
+            }
             return self.refuse_client(cx, index, &request, ReasonCode::ServerBusy, why);
         }
         let ceiling = self.settings.limits.session_expiry_max_secs;
@@ -143,7 +163,13 @@ impl Shard {
         let session_present = old.is_some();
         let session = match old {
             Some(session) => session,
-            None => self.new_session(&request),
+            None => {
+                if !is_new {
+                    // It takes the place of the one that has just ended.
+                    cx.node.borrow_session(usize::MAX);
+                }
+                self.new_session(&request)
+            }
         };
         self.resume_session(cx, index, session, &mut request, expiry_secs);
         // Nor may a session of this client that has ended come back after a crash: it would take
@@ -299,13 +325,13 @@ impl Shard {
         state.expiry_secs = expiry_secs;
         state.durable |= expiry_secs > 0;
         (state.left_wall_ms, state.put_off) = (None, false);
-        state.will = request.will.take();
         state.permit = permit;
         let has_subscriptions = state.subscriptions.len() > 0;
         state.connected_at_wall_ms = cx.now.wall_ms;
         if let Some(timer) = state.expiry_timer.take() {
             self.wheel.cancel(timer);
         }
+        self.replace_will(session, request.will.take());
         if is_changed && has_subscriptions {
             self.raise_epochs_of(session);
         }

@@ -311,6 +311,19 @@ impl Connection {
         (output.bytes.len() > output.done as usize).then_some(output.last_progress_ms)
     }
 
+    /// Takes QoS 0 messages out of the output that have not begun to be written; how many.
+    pub(crate) fn drop_qos0_output(&mut self) -> u32 {
+        // Later packets may stand on a Topic Alias that one of them sets.
+        let has_aliases = self
+            .aliases
+            .as_ref()
+            .is_some_and(|aliases| !aliases.outbound.is_empty());
+        match &mut self.output {
+            Some(output) if !has_aliases => output.drop_qos0(),
+            _ => 0,
+        }
+    }
+
     /// QoS 0 messages in the output.
     pub(crate) fn qos0_in_output(&self) -> u32 {
         self.output.as_ref().map_or(0, |output| output.qos0)
@@ -386,6 +399,28 @@ impl Connection {
 }
 
 impl Buffer {
+    /// Takes out QoS 0 messages none of whose bytes has been written; how many.
+    fn drop_qos0(&mut self) -> u32 {
+        if !self.to_be_told.is_empty() {
+            // Their places count those before them.
+            return 0;
+        }
+        let mut kept = Vec::new();
+        let (mut at, mut dropped) = (0, 0);
+        while let Some((length, is_qos0)) = packet_at(&self.bytes[at..]) {
+            let end = (at + length).min(self.bytes.len());
+            match is_qos0 && at >= self.done as usize {
+                true => dropped += 1,
+                false => kept.extend_from_slice(&self.bytes[at..end]),
+            }
+            at = end;
+        }
+        kept.extend_from_slice(&self.bytes[at..]);
+        self.bytes = kept;
+        self.qos0 -= dropped;
+        dropped
+    }
+
     /// `count` bytes have been written, which is not all.
     fn wrote(&mut self, count: usize) -> u32 {
         let until = self.done as usize + count;
@@ -458,6 +493,11 @@ impl Connections {
         self.arena.remove(id.index)
     }
 
+    /// The connection at a place that may be free.
+    pub(crate) fn look_at(&self, index: u32) -> Option<&Connection> {
+        self.arena.get(index)
+    }
+
     /// The connection at a place that is known to be taken.
     #[inline(always)]
     pub(crate) fn at(&mut self, index: u32) -> &mut Connection {
@@ -484,6 +524,15 @@ impl Connections {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.arena.iter().map(|(_, connection)| connection)
     }
+
+    /// All, each with its place.
+    pub(crate) fn indexed(&self) -> impl Iterator<Item = (u32, &Connection)> {
+        self.arena.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.arena.len()
+    }
 }
 
 /// Buffers that connections borrow while they have something in them.
@@ -495,6 +544,8 @@ pub(crate) struct BufferPool {
         reason = "they go to connections and come back in their boxes"
     )]
     free: Vec<Box<Buffer>>,
+    /// Room in them, bytes.
+    bytes: usize,
 }
 
 /// Capacity of a fresh buffer: more than CONNACK needs. Those of busy connections grow, and stay so
@@ -508,12 +559,19 @@ const KEPT: usize = 128;
 
 impl BufferPool {
     pub(crate) fn take(&mut self) -> Box<Buffer> {
-        self.free.pop().unwrap_or_else(|| {
-            Box::new(Buffer {
-                bytes: Vec::with_capacity(BUFFER_BYTES),
-                ..Buffer::default()
-            })
+        if let Some(buffer) = self.free.pop() {
+            self.bytes -= buffer.bytes.capacity();
+            return buffer;
+        }
+        Box::new(Buffer {
+            bytes: Vec::with_capacity(BUFFER_BYTES),
+            ..Buffer::default()
         })
+    }
+
+    /// Bytes of the buffers that wait to be used.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     #[inline]
@@ -528,6 +586,7 @@ impl BufferPool {
         if !buffer.to_be_told.is_empty() {
             buffer.to_be_told.clear();
         }
+        self.bytes += bytes;
         self.free.push(buffer);
     }
 }

@@ -129,6 +129,7 @@ counters! {
     connects_refused: Counter, "CONNECTs refused or connections closed before a CONNECT.";
     sessions_taken_over: Counter, "Connections ended because their client connected again.";
     sessions_expired: Counter, "Sessions ended by their Session Expiry Interval.";
+    clients_relieved: Counter, "Connections ended because memory was short and their clients held most of it.";
     keep_alive_timeouts: Counter, "Connections ended because Keep Alive ran out.";
     protocol_errors: Counter, "Connections ended for a malformed packet or protocol error.";
     packets_received: Counter, "Packets received.";

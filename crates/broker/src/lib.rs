@@ -44,6 +44,7 @@ mod node;
 mod operate;
 mod outgoing;
 mod permission;
+mod pressure;
 mod rate;
 mod record;
 mod report;
@@ -89,7 +90,7 @@ pub use interest::{
 pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, Settings};
 pub use lobby::{Guest, Peer, is_assigned_client_id};
 pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
-pub use node::{Cx, Node, Now};
+pub use node::{Cx, MemoryPressure, Node, Now};
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,
     Verdict, Voucher, may_publish,

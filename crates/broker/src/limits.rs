@@ -189,12 +189,24 @@ limits! {
     subscriptions_per_client: u32 = 10_000,
         "Subscriptions of one session.",
         "SUBACK 0x97 (v3: 0x80) for that filter.";
+    subscription_bytes: u32 = 2 * 1024 * 1024,
+        "Bytes of all Topic Filters that one session subscribes to.",
+        "SUBACK 0x97 (v3: 0x80) for that filter.";
+    sessions: u32 = 1_000_000,
+        "Sessions of this node, those of absent clients included.",
+        "A client without a session: v5 CONNACK 0x97; v3 CONNACK 3 (server unavailable).";
     keep_alive_max_secs: u16 = 0,
         "Keep Alive ceiling, seconds; 0 is none.",
         "v5: Server Keep Alive tells the client; v3 (and Keep Alive 0): the ceiling is in force.";
     session_expiry_max_secs: u32 = u32::MAX,
         "Session Expiry ceiling, seconds; 4294967295 is never. Also for v3 sessions that are not clean.",
         "v5: CONNACK tells the shorter Session Expiry Interval.";
+    will_bytes: u32 = 32 * 1024,
+        "Bytes of one client's Will: topic, payload and properties.",
+        "v5: CONNACK 0x97; v3: CONNACK 3 (server unavailable).";
+    wills_bytes: u64 = 256 * 1024 * 1024,
+        "Bytes of all Wills of this node; each shard has an equal part.",
+        "A client with a Will: v5 CONNACK 0x97; v3 CONNACK 3 (server unavailable).";
     will_delay_max_secs: u32 = 86_400,
         "Will Delay ceiling, seconds.",
         "The Will is sent then.";
@@ -213,9 +225,12 @@ limits! {
     store_stalled_secs: u32 = 30,
         "Time an acknowledgement waits for a store that does not answer, seconds.",
         "v5: DISCONNECT 0x97; v3: the connection is closed.";
+    store_bytes: u64 = 0,
+        "Disk space of the message store, bytes; 0 is all that the disk has.",
+        "As a full disk: what must be stored waits until messages are delivered, or its client is refused.";
     memory_bytes: u64 = 0,
-        "Memory for buffers, queues and retained messages, bytes; 0 is 60 % of what machine or cgroup has.",
-        "New clients are refused (v5: 0x89) unless they have a session, QoS 1 and 2 publishes too (v5: 0x97, v3: closed), QoS 0 is dropped, counted.";
+        "Memory for connections, sessions, subscriptions, Wills, buffers, queues and retained messages, bytes; 0 is 60 % of what machine or cgroup has.",
+        "From seven eighths on, the clients that hold most lose their QoS 0 output, then their connection (v5: 0x97). At the limit new clients are refused (v5: 0x89) unless they have a session, QoS 1 and 2 publishes too (v5: 0x97, v3: closed), QoS 0 is dropped, counted.";
     route_cache_entries: u32 = 262_144,
         "Topics whose route a shard remembers.",
         "Routes of further topics are looked up each time; the cache begins anew now and then.";

@@ -348,6 +348,16 @@ const ROOMS: usize = 17;
 const FREE_MAX: usize = 64;
 
 impl Messages {
+    /// Bytes of the messages that are kept to be used again.
+    pub(crate) fn bytes(&self) -> usize {
+        let kept = self
+            .free
+            .iter()
+            .enumerate()
+            .map(|(room, free)| free.len() * (room * ROOM_STEP + MESSAGE_OVERHEAD));
+        self.text.capacity() + kept.sum::<usize>()
+    }
+
     /// As [`Message::new`].
     pub(crate) fn make(
         &mut self,

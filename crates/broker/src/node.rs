@@ -34,6 +34,20 @@ pub trait Node {
     /// Gives back what was borrowed.
     fn return_memory(&self, bytes: usize);
 
+    /// Whether little is left to lend, and what one client may hold of all (`pressure.rs`).
+    fn memory_pressure(&self) -> MemoryPressure {
+        MemoryPressure::default()
+    }
+
+    /// Counts a session that begins; false when the node has `count_max` already.
+    fn borrow_session(&self, count_max: usize) -> bool {
+        let _ = count_max;
+        true
+    }
+
+    /// Counts a session that has ended.
+    fn return_session(&self) {}
+
     /// Borrows one of the node's `count_max` places for accepted connections; false when all are
     /// taken.
     fn borrow_connection(&self, count_max: usize) -> bool;
@@ -58,6 +72,35 @@ pub trait Node {
     fn counts_connect(&self, address: IpAddr, now_ms: u64, count_max: u32) -> bool {
         let _ = (address, now_ms, count_max);
         true
+    }
+}
+
+/// How the node's memory is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPressure {
+    /// Little is left: who holds most gives back.
+    pub is_short: bool,
+    /// Bytes that one client may hold.
+    pub client_max: usize,
+}
+
+impl Default for MemoryPressure {
+    fn default() -> Self {
+        Self {
+            is_short: false,
+            client_max: usize::MAX,
+        }
+    }
+}
+
+impl MemoryPressure {
+    /// Of a node that may lend `limit` bytes and has lent `used` of them: it is short when less
+    /// than an eighth is left, and one client may hold an eighth of all, 256 KiB at least.
+    pub fn of(used: usize, limit: usize) -> Self {
+        Self {
+            is_short: used > limit / 8 * 7,
+            client_max: (limit / 8).max(256 * 1024),
+        }
     }
 }
 

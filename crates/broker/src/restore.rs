@@ -96,7 +96,7 @@ impl Shard {
             subscriptions: Subscriptions::default(),
             outbound: Outbound::default(),
             inbound,
-            will: record.will.clone(),
+            will: None,
             expiry_timer: None,
             will_timer: None,
             accounting: SessionAccounting::default(),
@@ -108,6 +108,9 @@ impl Shard {
             retained_queued: false,
             retired: false,
         });
+        self.replace_will(session, record.will.clone());
+        // What there was is there again, whatever the limit is now.
+        cx.node.borrow_session(usize::MAX);
         self.arm_restored(cx, session, record);
         Some(self.address_of(session))
     }

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use martlet_broker::{
-    EPOCH_BUCKETS, EpochKey, EpochScope, Interest, InterestClass, Node, Retained, ShardId, TenantId,
+    EPOCH_BUCKETS, EpochKey, EpochScope, Interest, InterestClass, MemoryPressure, Node, Retained,
+    ShardId, TenantId,
 };
 
 /// The node that the reactors of one process share.
@@ -21,6 +22,7 @@ pub struct SharedNode {
     retained: Mutex<Retained>,
     memory_used: AtomicUsize,
     memory_bytes: usize,
+    sessions: AtomicUsize,
     connections: AtomicUsize,
     /// Of those, by listener.
     by_listener: Box<[AtomicU32]>,
@@ -59,6 +61,7 @@ impl SharedNode {
             retained: Mutex::new(Retained::new()),
             memory_used: AtomicUsize::new(0),
             memory_bytes,
+            sessions: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             by_listener: (0..listeners).map(|_| AtomicU32::new(0)).collect(),
             connects: Mutex::default(),
@@ -112,6 +115,22 @@ impl Node for SharedNode {
     fn return_memory(&self, bytes: usize) {
         let used = self.memory_used.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(used >= bytes, "only what was borrowed is given back");
+    }
+
+    fn memory_pressure(&self) -> MemoryPressure {
+        MemoryPressure::of(self.memory_used(), self.memory_bytes)
+    }
+
+    fn borrow_session(&self, count_max: usize) -> bool {
+        let take = |count: usize| (count < count_max).then_some(count + 1);
+        self.sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+
+    fn return_session(&self) {
+        let count = self.sessions.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(count > 0, "only what was borrowed is given back");
     }
 
     fn borrow_connection(&self, count_max: usize) -> bool {

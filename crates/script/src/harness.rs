@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects,
-    EpochKey, Event, Guest, Interest, InterestClass, ListenerPolicy, Node, Now, Peer, RecordNumber,
-    Report, Retained, Settings, Shard, ShardId, ShardMessage, StoreState, TenantId, TransportEnd,
-    WorkLimits,
+    EpochKey, Event, Guest, Interest, InterestClass, ListenerPolicy, MemoryPressure, Node, Now,
+    Peer, RecordNumber, Report, Retained, Settings, Shard, ShardId, ShardMessage, StoreState,
+    TenantId, TransportEnd, WorkLimits,
 };
 
 /// What the shards share, without locks.
@@ -22,6 +22,8 @@ pub struct LocalNode {
     interest: RefCell<Interest>,
     retained: RefCell<Retained>,
     memory_left: Cell<usize>,
+    memory_bytes: usize,
+    sessions: Cell<usize>,
     connections: Cell<usize>,
 }
 
@@ -33,6 +35,8 @@ impl LocalNode {
             interest: RefCell::new(Interest::new(seed)),
             retained: RefCell::new(Retained::new()),
             memory_left: Cell::new(if bytes == 0 { usize::MAX } else { bytes }),
+            memory_bytes: if bytes == 0 { usize::MAX } else { bytes },
+            sessions: Cell::new(0),
             connections: Cell::new(0),
         }
     }
@@ -66,6 +70,23 @@ impl Node for LocalNode {
     fn return_memory(&self, bytes: usize) {
         self.memory_left
             .set(self.memory_left.get().saturating_add(bytes));
+    }
+
+    fn memory_pressure(&self) -> MemoryPressure {
+        match self.memory_bytes {
+            usize::MAX => MemoryPressure::default(),
+            limit => MemoryPressure::of(limit - self.memory_left.get(), limit),
+        }
+    }
+
+    fn borrow_session(&self, count_max: usize) -> bool {
+        let room = self.sessions.get() < count_max;
+        self.sessions.set(self.sessions.get() + usize::from(room));
+        room
+    }
+
+    fn return_session(&self) {
+        self.sessions.set(self.sessions.get() - 1);
     }
 
     fn borrow_connection(&self, count_max: usize) -> bool {

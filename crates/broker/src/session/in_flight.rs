@@ -247,6 +247,19 @@ impl Outbound {
         }
     }
 
+    /// Bytes of the messages that wait for the client in memory: in flight and in the queue's window.
+    /// Messages that it shares with others count in full.
+    pub(crate) fn bytes_in_memory(&self) -> usize {
+        let in_flight = self
+            .in_flight
+            .iter()
+            .map(|(_, message)| match &message.state {
+                InFlightState::Publish(entry) => entry.message.bytes(),
+                _ => 0,
+            });
+        in_flight.sum::<usize>() + self.queue().bytes_in_memory()
+    }
+
     /// What is in flight, in its order, at most `limit`.
     pub(crate) fn messages_in_flight(&self, limit: usize) -> Vec<InFlightMessage> {
         let mut all: Vec<_> = self.in_flight.iter().collect();

@@ -535,7 +535,11 @@ impl Shard {
     /// Makes room in a full queue as configured; false if the new message has to go.
     fn make_room<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, bytes: usize) -> bool {
         let limits = &self.settings.limits;
-        let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
+        let (count_max, mut bytes_max) = (limits.queued_messages, limits.queued_bytes);
+        if !self.reads_back {
+            // It is all in memory, of which no client has more than a share.
+            bytes_max = bytes_max.min(self.client_bytes_max as u64);
+        }
         let policy = self.settings.queue_full;
         let queue = self.sessions.at(index).outbound.queue();
         if !queue.is_full_for(bytes, count_max, bytes_max) {

@@ -508,6 +508,11 @@ impl Queue {
         self.window_bytes + self.stored.as_ref().map_or(0, |stored| stored.bytes)
     }
 
+    /// Bytes of those that are in memory.
+    pub(crate) fn bytes_in_memory(&self) -> usize {
+        self.window_bytes as usize
+    }
+
     /// The first messages in it, at most `limit`.
     pub(crate) fn head(&self, limit: usize) -> Vec<QueuedMessage> {
         let window = self.window.iter().map(|entry| QueuedMessage {

@@ -216,6 +216,7 @@ impl Shard {
             self.ends_under_way.push_back((number, client));
         }
         self.work.add(COMING_OR_GOING);
+        cx.node.return_session();
         match is_quick {
             true => self.sessions.remove(index),
             false => self.sessions.retire(index),
@@ -265,8 +266,8 @@ impl Shard {
             WillAtEnd::Due => self.will_after_loss(cx, index),
             WillAtEnd::Kept => {
                 // The store keeps the Will: after the restart it is due.
-                let session = self.sessions.at(index);
-                session.recorded &= session.will.take().is_none();
+                let has_none = self.replace_will(index, None).is_none();
+                self.sessions.at(index).recorded &= has_none;
             }
         }
         let session = self.sessions.at(index);

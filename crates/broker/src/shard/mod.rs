@@ -38,6 +38,7 @@ use crate::memory::MemoryLoan;
 use crate::message::{MemoryGauge, Messages, Publication};
 use crate::node::{Cx, Node};
 use crate::operate::Operations;
+use crate::pressure::Relief;
 use crate::rate::Spent;
 use crate::record::{Record, RecordCount, SessionEpoch};
 use crate::report::{Answer, Report};
@@ -126,8 +127,15 @@ pub struct Shard {
     pub(crate) pool: BufferPool,
     /// Bytes of the connections' buffers.
     buffer_bytes: usize,
+    /// Bytes of the sessions' Wills.
+    pub(crate) will_bytes: usize,
+    /// Bytes of the sessions' subscriptions.
+    pub(crate) subscription_bytes: usize,
+    pub(crate) relief: Relief,
     pub(crate) gauge: Arc<MemoryGauge>,
     pub(crate) memory: MemoryLoan,
+    /// Bytes that one client may hold, by the node's memory.
+    pub(crate) client_bytes_max: usize,
     pub(crate) messages: Messages,
     pub(crate) scratch: Vec<u8>,
     pub(crate) forwarded: Vec<u8>,
@@ -221,6 +229,11 @@ impl From<DecodeError> for PacketError {
 const INPUTS_PER_WORK: usize = 64;
 /// Pages of retained messages read per call of [`Shard::work`].
 const PAGES_PER_WORK: usize = 16;
+/// What a session takes beside its subscriptions, Will and messages, bytes: here, in the store's index
+/// and where the node remembers who is at home.
+const SESSION_BYTES: usize = 768;
+/// What a connection takes beside its session and its buffers, bytes.
+const CONNECTION_BYTES: usize = 512;
 /// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the
 /// Wills of a whole site, do not hold up everybody else.
 const TIMERS_PER_ADVANCE: usize = 512;
@@ -279,8 +292,12 @@ impl Shard {
             counters: Counters::default(),
             pool: BufferPool::default(),
             buffer_bytes: 0,
+            will_bytes: 0,
+            subscription_bytes: 0,
+            relief: Relief::default(),
             gauge: Arc::default(),
             memory: MemoryLoan::default(),
+            client_bytes_max: usize::MAX,
             messages: Messages::default(),
             scratch: Vec::new(),
             forwarded: Vec::new(),
@@ -638,7 +655,12 @@ impl Shard {
             self.settle(cx);
         }
         let used = self.used_bytes();
-        self.memory.settle(cx.node, used);
+        self.memory.settle(cx.node, used + self.pool_bytes());
+        let pressure = cx.node.memory_pressure();
+        self.client_bytes_max = pressure.client_max;
+        if pressure.is_short {
+            self.relieve(cx, used);
+        }
     }
 
     /// Takes back records that were handed over to the store: what they held is used again.
@@ -653,8 +675,17 @@ impl Shard {
     /// Bytes of memory that count against the node's.
     fn used_bytes(&self) -> usize {
         let inbox = self.inbox.capacity() * size_of::<(ShardId, ShardMessage)>();
+        let clients =
+            self.sessions.len() * SESSION_BYTES + self.connections.len() * CONNECTION_BYTES;
+        let kept = self.subscription_bytes + self.will_bytes + clients;
         let beside = self.fan_outs.bytes() + inbox;
-        self.gauge.bytes() + self.buffer_bytes + self.gated_bytes + beside
+        self.gauge.bytes() + self.buffer_bytes + self.gated_bytes + kept + beside
+    }
+
+    /// Bytes of memory that wait to be used again, whoever it is for.
+    fn pool_bytes(&self) -> usize {
+        let buffers = self.scratch.capacity() + self.forwarded.capacity();
+        self.pool.bytes() + self.messages.bytes() + buffers
     }
 
     /// Work counts anew from here on. A tick has a turn for batches of other shards,

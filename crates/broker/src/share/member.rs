@@ -40,7 +40,7 @@ impl Shard {
             subscription_id: subscription.subscription_id,
             retain_as_published: subscription.retain_as_published,
         };
-        state.subscriptions.join(filter.clone(), shared);
+        self.join_as(session, filter.clone(), shared);
         let member = self.member(session, shared);
         let to = self.owner(tenant, &filter);
         let join = ShareMessage::Join {
@@ -105,8 +105,7 @@ impl Shard {
         session: u32,
         filter: &str,
     ) -> bool {
-        let subscriptions = &mut self.sessions.at(session).subscriptions;
-        let Some(filter) = subscriptions.leave(filter) else {
+        let Some(filter) = self.leave_as(session, filter) else {
             return false;
         };
         self.send_leave(cx, session, filter);

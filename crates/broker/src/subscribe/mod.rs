@@ -406,6 +406,12 @@ impl Shard {
         if known.is_none() && count >= self.settings.limits.subscriptions_per_client as usize {
             return Granted::refused(ReasonCode::QuotaExceeded);
         }
+        let bytes = self.sessions.at(session).subscriptions.filter_bytes() as usize;
+        let exceeds =
+            bytes + requested.filter.len() > self.settings.limits.subscription_bytes as usize;
+        if known.is_none() && (exceeds || self.memory.is_spent()) {
+            return Granted::refused(ReasonCode::QuotaExceeded);
+        }
         let wants_retained = !shared && wants_retained(v5, requested, known.is_none());
         let bridge = terms.bridge;
         let options = &requested.options;

@@ -166,6 +166,8 @@ pub(crate) struct Subscriptions {
     next_number: u32,
     /// The number of the next retained copies.
     retained_copy: u8,
+    /// Of all filters.
+    filter_bytes: u32,
 }
 
 /// What few sessions have.
@@ -240,6 +242,11 @@ impl Subscriptions {
         self.next_number = self.next_number.max(number);
     }
 
+    /// Bytes of all filters.
+    pub(crate) fn filter_bytes(&self) -> u32 {
+        self.filter_bytes
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.own.len() + self.seldom.as_ref().map_or(0, |seldom| seldom.shared.len())
     }
@@ -257,14 +264,14 @@ impl Subscriptions {
             .map(|filter| &**filter)
     }
 
-    /// The session becomes a member of a group, or changes what it asked for.
-    pub(crate) fn join(&mut self, filter: Box<str>, shared: SharedSubscription) {
+    /// The session becomes a member of a group, or changes what it asked for; false: it was one.
+    fn join(&mut self, filter: Box<str>, shared: SharedSubscription) -> bool {
         let seldom = self.seldom.get_or_insert_default();
-        seldom.shared.insert(filter, shared);
+        seldom.shared.insert(filter, shared).is_none()
     }
 
     /// The session is a member no more; its filter, if it was.
-    pub(crate) fn leave(&mut self, filter: &str) -> Option<Box<str>> {
+    fn leave(&mut self, filter: &str) -> Option<Box<str>> {
         let seldom = self.seldom.as_mut()?;
         let (filter, _) = seldom.shared.remove_entry(filter)?;
         self.tidy();
@@ -317,7 +324,35 @@ impl Subscriptions {
     }
 }
 
+/// Bytes of memory that a subscription takes: its places in the indexes of the shard and of the node,
+/// each with its filter, and in its session.
+fn subscription_bytes(filter: &str) -> usize {
+    SUBSCRIPTION_OVERHEAD + 2 * filter.len()
+}
+
+/// What a subscription takes beside its filter, in bytes.
+const SUBSCRIPTION_OVERHEAD: usize = 224;
+
 impl Shard {
+    /// The session is a member of a share group from now on, or changes what it asked for.
+    pub(crate) fn join_as(&mut self, session: u32, filter: Box<str>, shared: SharedSubscription) {
+        let subscriptions = &mut self.sessions.at(session).subscriptions;
+        let bytes = (filter.len() as u32, subscription_bytes(&filter));
+        if subscriptions.join(filter, shared) {
+            subscriptions.filter_bytes += bytes.0;
+            self.subscription_bytes += bytes.1;
+        }
+    }
+
+    /// The session is a member no more; its filter, if it was.
+    pub(crate) fn leave_as(&mut self, session: u32, filter: &str) -> Option<Box<str>> {
+        let subscriptions = &mut self.sessions.at(session).subscriptions;
+        let left = subscriptions.leave(filter)?;
+        subscriptions.filter_bytes -= left.len() as u32;
+        self.subscription_bytes -= subscription_bytes(&left);
+        Some(left)
+    }
+
     /// Enters a subscription of a session, without share name, into the index.
     pub(crate) fn enter_subscription<N: Node>(
         &mut self,
@@ -376,7 +411,10 @@ impl Shard {
                 let slot = subscribers.list().len() as u32;
                 subscribers.push(subscriber);
                 if let Some(session) = subscriber.target.as_session() {
-                    self.sessions.at(session).subscriptions.set_slot(node, slot);
+                    let subscriptions = &mut self.sessions.at(session).subscriptions;
+                    subscriptions.set_slot(node, slot);
+                    subscriptions.filter_bytes += filter.len() as u32;
+                    self.subscription_bytes += subscription_bytes(filter);
                 }
             }
         }
@@ -406,7 +444,10 @@ impl Shard {
             self.sessions.at(session).subscriptions.set_slot(node, slot);
         }
         if let Some(session) = target.as_session() {
-            self.sessions.at(session).subscriptions.forget(node);
+            let subscriptions = &mut self.sessions.at(session).subscriptions;
+            subscriptions.forget(node);
+            subscriptions.filter_bytes -= filter.len() as u32;
+            self.subscription_bytes -= subscription_bytes(&filter);
         }
         let class = subscribers.class();
         if subscribers.list().is_empty() {
@@ -529,6 +570,9 @@ impl Shard {
     pub(crate) fn leave_groups<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
         let seldom = self.sessions.at(session).subscriptions.seldom.take();
         for (filter, _) in seldom.into_iter().flat_map(|seldom| seldom.shared) {
+            let subscriptions = &mut self.sessions.at(session).subscriptions;
+            subscriptions.filter_bytes -= filter.len() as u32;
+            self.subscription_bytes -= subscription_bytes(&filter);
             self.send_leave(cx, session, filter);
         }
     }

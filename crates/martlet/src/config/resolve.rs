@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use martlet_broker::{
-    EventInterest, Limits, ListenerPolicy, QueueFull, RateExceeded, Realm, Settings,
+    EventInterest, Limits, ListenerPolicy, QueueFull, RateExceeded, Realm, Settings, WorkLimits,
 };
 use martlet_certificates::{
     ClientCertificates, ClientFiles, ServerFiles, client_config, server_config,
@@ -146,6 +146,7 @@ pub(crate) fn resolve_with(
             drops: effective.boolean("log.drops"),
             ..EventInterest::default()
         },
+        work: WorkLimits::default(),
         node_seed: 0,
     };
     Ok(NodeConfig {

@@ -10,6 +10,7 @@ mod connection;
 mod connections;
 mod course;
 mod driver;
+mod fairness;
 mod gathering;
 mod histogram;
 mod options;
@@ -32,6 +33,7 @@ use connections::Silence;
 use course::{Course, STALL};
 use driver::{Driver, Purpose, Session};
 pub(crate) use options::BenchOptions;
+use options::Scenario;
 use plan::Plan;
 use process::Usage;
 use progress::Progress;
@@ -45,6 +47,21 @@ use super::random;
 pub(crate) fn run(options: BenchOptions) -> ExitCode {
     if let Err(error) = options.check() {
         return exit::usage(&format!("Error: {error}"));
+    }
+    if options.scenario == Scenario::Fairness {
+        return match fairness::measure(&options) {
+            Ok((text, is_good)) => {
+                let _ = writeln!(std::io::stdout(), "{text}");
+                match is_good {
+                    true => ExitCode::SUCCESS,
+                    false => ExitCode::FAILURE,
+                }
+            }
+            Err(error) => {
+                eprintln!("Error: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let result = match options.scenario {
         scenario if scenario.has_phases() => phases::measure(&options),

@@ -103,6 +103,12 @@ pub(crate) struct BenchOptions {
     /// Seconds of the measurement; how long idle holds its connections
     #[arg(long, default_value_t = 2.0, value_parser = secs)]
     pub(super) duration: f64,
+    /// Share of the amounts of fairness, such as 0.1 for a tenth
+    #[arg(long, default_value_t = 1.0, value_parser = scale)]
+    pub(super) scale: f64,
+    /// Only this load of fairness; repeatable
+    #[arg(long = "load", value_name = "LOAD", value_parser = super::fairness::names())]
+    pub(super) loads: Vec<String>,
     /// Process id of the broker, to measure its CPU time and memory
     #[arg(long)]
     pub(super) pid: Option<u32>,
@@ -145,6 +151,9 @@ pub(super) enum Scenario {
     Connects,
     /// N connections that do nothing
     Idle,
+    /// What quiet clients notice of heavy ones: each of several loads in turn; exit code 1 if a
+    /// p99 is above 5 ms
+    Fairness,
 }
 
 /// Addresses to connect from, of one `--local-address`.
@@ -206,7 +215,7 @@ impl BenchOptions {
             Scenario::Wildcards | Scenario::Filters => 1000,
             Scenario::Share => 10,
             Scenario::Retained | Scenario::Offline => 1,
-            Scenario::Connects | Scenario::Idle => 10_000,
+            Scenario::Connects | Scenario::Idle | Scenario::Fairness => 10_000,
         };
         self.clients.unwrap_or(default) as usize
     }
@@ -264,7 +273,7 @@ impl BenchOptions {
     /// # Errors
     /// They do not; the text names them.
     pub(super) fn check(&self) -> Result<(), String> {
-        use Scenario::{Filters, Offline, Retained, Share, Wildcards};
+        use Scenario::{Fairness, Filters, Offline, Retained, Share, Wildcards};
         let scenario = self.scenario;
         let only = |option, given, scenarios: &[Scenario]| match given {
             true if !scenarios.contains(&scenario) => {
@@ -283,6 +292,8 @@ impl BenchOptions {
             return Err(format!("--rate does not go with {}", scenario.name()));
         }
         only("--keep", self.keep, &[Retained, Offline])?;
+        only("--load", !self.loads.is_empty(), &[Fairness])?;
+        only("--scale", self.scale < 1.0, &[Fairness])?;
         if self.idle > 0 && !scenario.moves_messages() {
             return Err(format!("--idle does not go with {}", scenario.name()));
         }
@@ -313,18 +324,25 @@ impl Scenario {
             Self::Offline => "offline",
             Self::Connects => "connects",
             Self::Idle => "idle",
+            Self::Fairness => "fairness",
         }
     }
 
     /// Whether there are publishers.
     pub(super) fn moves_messages(self) -> bool {
-        !matches!(self, Self::Connects | Self::Idle)
+        !matches!(self, Self::Connects | Self::Idle | Self::Fairness)
     }
 
     /// Whether a given number of messages is first stored and then fetched.
     pub(super) fn has_phases(self) -> bool {
         matches!(self, Self::Retained | Self::Offline)
     }
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    let scale = text.parse::<f64>().ok();
+    let scale = scale.filter(|scale| (0.001..=1.0).contains(scale));
+    scale.ok_or_else(|| "expected a number from 0.001 to 1".to_owned())
 }
 
 fn version(text: &str) -> Result<ProtocolVersion, String> {

@@ -1,0 +1,107 @@
+//! Memory runs short: who holds most gives back first.
+//!
+//! While less than an eighth of the node's memory is left, each shard looks for the clients that hold
+//! most of its part. They lose the QoS 0 messages in their output first. Who still holds most then
+//! loses the connection, and with it, if the session ends, all that waits for it. Others go on.
+
+use martlet_codec::ReasonCode;
+
+use crate::connection::Phase;
+use crate::counters::DropReason;
+use crate::node::{Cx, Node};
+use crate::shard::{Ending, Shard};
+
+/// When memory was last taken back.
+#[derive(Debug, Default)]
+pub(crate) struct Relief {
+    next_ms: u64,
+}
+
+/// Time between two looks at all clients, milliseconds.
+const INTERVAL_MS: u64 = 20;
+/// Clients that give back at one look, at most.
+const CLIENTS_PER_LOOK: usize = 32;
+/// Who holds less is not greedy, bytes.
+const GREEDY_BYTES: usize = 64 * 1024;
+
+const WHY: &str = "limit memory_bytes: memory is short, and this client held most of it";
+
+impl Shard {
+    /// Takes memory back from those clients of this shard that hold most; `used` bytes are in use.
+    pub(crate) fn relieve<N: Node>(&mut self, cx: &mut Cx<'_, N>, used: usize) {
+        if cx.now.mono_ms < self.relief.next_ms || used < GREEDY_BYTES {
+            return;
+        }
+        self.relief.next_ms = cx.now.mono_ms + INTERVAL_MS;
+        let mut greedy: Vec<(usize, u32)> = self
+            .connections
+            .indexed()
+            .filter(|(_, connection)| connection.phase == Phase::Accepted)
+            .map(|(index, _)| (self.bytes_held_by(index), index))
+            .filter(|(bytes, _)| *bytes >= GREEDY_BYTES)
+            .collect();
+        let Some(&(most, _)) = greedy.iter().max() else {
+            return self.relieve_of_absent(cx);
+        };
+        greedy.retain(|(bytes, _)| *bytes >= most / 2);
+        greedy.sort_unstable_by(|one, other| other.cmp(one));
+        greedy.truncate(CLIENTS_PER_LOOK);
+        for (bytes, index) in greedy {
+            self.take_back_from(cx, index, bytes);
+        }
+        self.settle(cx);
+    }
+
+    /// No client that is there holds much: of those that are away, whose messages are in memory alone,
+    /// who holds most loses the oldest half of them.
+    fn relieve_of_absent<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        if self.reads_back {
+            return;
+        }
+        let absent = self.sessions.iter();
+        let absent = absent.map(|(index, session)| (session.outbound.bytes_in_memory(), index));
+        let Some((bytes, index)) = absent.max().filter(|(bytes, _)| *bytes >= GREEDY_BYTES) else {
+            return;
+        };
+        let left = (bytes / 2) as u64;
+        loop {
+            let queue = self.sessions.at(index).outbound.queue_mut();
+            if queue.bytes() <= left {
+                return;
+            }
+            let Some(oldest) = queue.take_oldest() else {
+                return;
+            };
+            self.drop_entry(cx, index, oldest, DropReason::MemoryFull);
+        }
+    }
+
+    /// Bytes that a client makes the node hold: its buffers and the messages that wait for it.
+    fn bytes_held_by(&self, index: u32) -> usize {
+        let Some(connection) = self.connections.look_at(index) else {
+            return 0;
+        };
+        let session = connection.session();
+        let session = session.and_then(|session| self.sessions.look_at(session));
+        let waiting = session.map_or(0, |session| session.outbound.bytes_in_memory());
+        connection.buffer_bytes() + waiting
+    }
+
+    fn take_back_from<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, bytes: usize) {
+        let connection = self.connections.at(index);
+        let owner = connection.owner();
+        let dropped = u64::from(connection.drop_qos0_output());
+        if dropped > 0 {
+            self.counters.drop_messages(DropReason::MemoryFull, dropped);
+            if let Some(session) = owner.and_then(|owner| self.live_session(owner)) {
+                let session = self.sessions.at(session);
+                session.count_drop(DropReason::MemoryFull, dropped);
+            }
+            self.charge_buffers(index);
+        }
+        if self.bytes_held_by(index) > bytes / 2 {
+            self.counters.clients_relieved += 1;
+            self.end_connection(cx, index, Ending::told(ReasonCode::QuotaExceeded, WHY));
+        }
+    }
+}

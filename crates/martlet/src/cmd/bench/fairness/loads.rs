@@ -1,0 +1,397 @@
+//! The loads: each is what one client, or a crowd of them, can do to a node within its limits.
+
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use martlet_codec::{Packet, QoS};
+
+use super::peer::{Broker, Manner, Peer, publish, subscribe_packet, unsubscribe_packet};
+
+/// A load.
+pub(super) struct Load {
+    /// Its name on the command line.
+    pub(super) name: &'static str,
+    /// What it is.
+    pub(super) what: &'static str,
+    /// Prepares it, with this share of its amounts.
+    pub(super) prepare: fn(&Broker, f64) -> anyhow::Result<Prepared>,
+}
+
+/// A load that is about to begin.
+pub(super) struct Prepared {
+    /// Puts the load on the broker, for this long where it has no end of its own. Answers what it
+    /// came to.
+    pub(super) go: Box<dyn FnMut(Duration) -> anyhow::Result<String>>,
+    /// Takes away what it left in the broker.
+    pub(super) clean_up: Box<dyn FnMut() -> anyhow::Result<()>>,
+}
+
+/// The quiet clients alone.
+pub(super) const NOTHING: Load = Load {
+    name: "nothing",
+    what: "nothing",
+    prepare: |_, _| {
+        Ok(go(|least| {
+            thread::sleep(least);
+            Ok("none".to_owned())
+        }))
+    },
+};
+
+/// All loads. The last one leaves sessions behind, which expire after [`LEFT_SECS`].
+pub(super) const LOADS: &[Load] = &[
+    Load {
+        name: "combinations",
+        what: "all combinations of a level and +",
+        prepare: combinations,
+    },
+    Load {
+        name: "subscribe",
+        what: "SUBSCRIBE with 10,000 filters",
+        prepare: subscribe,
+    },
+    Load {
+        name: "retained",
+        what: "# over retained messages",
+        prepare: retained,
+    },
+    Load {
+        name: "wills",
+        what: "Wills that are due at once",
+        prepare: wills,
+    },
+    Load {
+        name: "expiry",
+        what: "sessions that expire at once",
+        prepare: expiry,
+    },
+    Load {
+        name: "share",
+        what: "members of share groups come and go",
+        prepare: share,
+    },
+    Load {
+        name: "pubrels",
+        what: "65,535 PUBRELs at once",
+        prepare: pubrels,
+    },
+    Load {
+        name: "fan-out",
+        what: "a publish to connected and absent subscribers",
+        prepare: fan_out,
+    },
+];
+
+/// Levels of the filters that are combined.
+const LEVELS: usize = 13;
+/// Filters of the load `subscribe`: as many as one client may have.
+const FILTERS: usize = 10_000;
+/// Sockets that are open at the same time, at most; most systems allow a process some more.
+const SOCKETS_MAX: usize = 15_000;
+/// Clients that connect at the same time.
+const CONNECTING: usize = 4;
+/// How long sessions live that are left behind, seconds.
+const LEFT_SECS: u32 = 120;
+/// Filters in one SUBSCRIBE where their number does not matter.
+const FILTERS_PER_PACKET: usize = 500;
+
+fn go(go: impl FnMut(Duration) -> anyhow::Result<String> + 'static) -> Prepared {
+    Prepared {
+        go: Box::new(go),
+        clean_up: Box::new(|| Ok(())),
+    }
+}
+
+fn scaled(amount: usize, scale: f64) -> usize {
+    ((amount as f64 * scale) as usize).max(1)
+}
+
+/// Does something again and again until the time is over; how often that was.
+fn until_over(
+    least: Duration,
+    mut once: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<usize> {
+    let began = Instant::now();
+    let mut count = 0;
+    while began.elapsed() < least {
+        once()?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// One client subscribes to `{a,+}` in all combinations and publishes to topics that match all of
+/// them but in their last level, so that no topic comes twice; others match in full.
+fn combinations(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
+    let levels = (LEVELS as f64 + scale.log2()).max(1.0) as usize;
+    let root = broker.name("combinations");
+    let filters: Vec<String> = (0_u32..1 << levels)
+        .map(|mask| {
+            let level = |at: usize| if mask >> at & 1 == 1 { "/+" } else { "/a" };
+            let middle: String = (0..levels).map(level).collect();
+            format!("{root}{middle}/q")
+        })
+        .collect();
+    let mut attacker = broker.connect(&broker.name("attacker"), Manner::default())?;
+    for part in filters.chunks(FILTERS_PER_PACKET) {
+        attacker.subscribe(part, QoS::AtMostOnce)?;
+    }
+    let mut next = 0_usize;
+    Ok(go(move |least| {
+        let rounds = until_over(least, || {
+            let mut bytes = Vec::new();
+            for _ in 0..2000 {
+                next += 1;
+                let last = match next.is_multiple_of(10) {
+                    true => "q".to_owned(),
+                    false => format!("m{next}"),
+                };
+                let topic = format!("{root}{}/{last}", "/a".repeat(levels));
+                publish(&mut bytes, &topic, b"x", QoS::AtMostOnce, false);
+            }
+            attacker.write(&bytes)?;
+            attacker.ping()
+        })?;
+        Ok(format!("{} messages", rounds * 2000))
+    }))
+}
+
+fn subscribe(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
+    let root = broker.name("many");
+    let filters: Vec<String> = (0..scaled(FILTERS, scale))
+        .map(|number| format!("{root}/{number}/+/x"))
+        .collect();
+    let mut attacker = broker.connect(&broker.name("attacker"), Manner::default())?;
+    let (on, off) = (
+        subscribe_packet(&filters, QoS::AtLeastOnce),
+        unsubscribe_packet(&filters),
+    );
+    Ok(go(move |least| {
+        let rounds = until_over(least, || {
+            attacker.write(&on)?;
+            attacker.read_until(|packet| Ok(matches!(packet, Packet::SubAck(_))))?;
+            attacker.write(&off)?;
+            attacker.read_until(|packet| Ok(matches!(packet, Packet::UnsubAck(_))))
+        })?;
+        Ok(format!("{rounds} times on and off"))
+    }))
+}
+
+fn retained(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
+    let count = scaled(1_000_000, scale);
+    let root = broker.name("retained");
+    let write_all = move |broker: &Broker, root: &str, payload: &[u8]| -> anyhow::Result<()> {
+        let mut publisher = broker.connect(&broker.name("keeper"), Manner::default())?;
+        for first in (0..count).step_by(1000) {
+            let mut bytes = Vec::new();
+            for number in first..(first + 1000).min(count) {
+                let topic = format!("{root}/{}/{number}", number % 1000);
+                publish(&mut bytes, &topic, payload, QoS::AtMostOnce, true);
+            }
+            publisher.write(&bytes)?;
+            publisher.ping()?;
+        }
+        Ok(())
+    };
+    write_all(broker, &root, &[b'x'; 64])?;
+    let (reading, cleaning) = (broker.clone(), broker.clone());
+    let filter = [format!("{root}/#")];
+    Ok(Prepared {
+        go: Box::new(move |least| {
+            let rounds = until_over(least, || {
+                let mut reader = reading.connect(&reading.name("reader"), Manner::default())?;
+                reader.write(&subscribe_packet(&filter, QoS::AtMostOnce))?;
+                let mut seen = 0;
+                reader.read_until(|packet| {
+                    seen += usize::from(matches!(packet, Packet::Publish(_)));
+                    Ok(seen == count)
+                })
+            })?;
+            Ok(format!("{rounds} times {count} messages"))
+        }),
+        clean_up: Box::new(move || write_all(&cleaning, &root, b"")),
+    })
+}
+
+/// Connects `count` clients and leaves without DISCONNECT; `manner` tells with what each connects,
+/// when so many seconds are left until `due`. The last few stay connected and are returned.
+fn arrange(
+    broker: &Broker,
+    count: usize,
+    staying: usize,
+    due: Instant,
+    session: impl Fn(&mut Peer, usize) -> anyhow::Result<()> + Sync,
+    has_will: bool,
+) -> anyhow::Result<Vec<TcpStream>> {
+    let topic = broker.name("will");
+    let parts: Vec<anyhow::Result<Vec<TcpStream>>> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..CONNECTING)
+            .map(|part| {
+                let (session, topic) = (&session, &topic);
+                scope.spawn(move || {
+                    let mut kept = Vec::new();
+                    for number in (part..count).step_by(CONNECTING) {
+                        let stays = number + staying >= count;
+                        let left = due.saturating_duration_since(Instant::now());
+                        let left_secs = if stays { 0 } else { left.as_secs() as u32 };
+                        let will_topic = format!("{topic}/{number}");
+                        let manner = Manner {
+                            session_expiry_secs: left_secs + if has_will { LEFT_SECS } else { 0 },
+                            will: has_will.then_some((&will_topic, b"gone".as_slice(), left_secs)),
+                        };
+                        let name = broker.name(&format!("a{number}"));
+                        let mut peer = broker.connect(&name, manner)?;
+                        session(&mut peer, number)?;
+                        if stays {
+                            kept.push(peer.stream);
+                        }
+                    }
+                    Ok(kept)
+                })
+            })
+            .collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, anyhow::Result<_>>| {
+            thread
+                .join()
+                .unwrap_or_else(|_| bail!("a connecting thread panicked"))
+        };
+        threads.into_iter().map(join).collect()
+    });
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend(part?);
+    }
+    Ok(all)
+}
+
+/// How long it takes to connect so many clients, roughly.
+fn time_to_connect(count: usize) -> Duration {
+    Duration::from_millis(500) + Duration::from_micros(300) * count as u32
+}
+
+fn wills(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
+    let count = scaled(50_000, scale);
+    let due = Instant::now() + time_to_connect(count);
+    let mut watcher = broker.connect(&broker.name("watcher"), Manner::default())?;
+    watcher.subscribe(&[format!("{}/#", broker.name("will"))], QoS::AtMostOnce)?;
+    let staying = count.min(SOCKETS_MAX);
+    let kept = arrange(broker, count, staying, due, |_, _| Ok(()), true)?;
+    let mut kept = Some(kept);
+    Ok(go(move |_| {
+        let left = due.saturating_duration_since(Instant::now());
+        thread::sleep(left.saturating_sub(Duration::from_millis(500)));
+        drop(kept.take());
+        let mut seen = 0;
+        watcher.read_until(|packet| {
+            seen += usize::from(matches!(packet, Packet::Publish(_)));
+            Ok(seen == count)
+        })?;
+        Ok(format!("{count} Wills"))
+    }))
+}
+
+fn expiry(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
+    let count = scaled(50_000, scale);
+    let due = Instant::now() + time_to_connect(count);
+    let topic = broker.name("expiring");
+    let session = |peer: &mut Peer, number: usize| {
+        let filters: Vec<_> = (0..3)
+            .map(|part| format!("{topic}/{number}/{part}"))
+            .collect();
+        peer.subscribe(&filters, QoS::AtLeastOnce)
+    };
+    arrange(broker, count, 0, due, session, false)?;
+    Ok(go(move |_| {
+        let left = due.saturating_duration_since(Instant::now());
+        thread::sleep(left + Duration::from_secs(2));
+        Ok(format!("{count} sessions"))
+    }))
+}
+
+fn share(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
+    let members = scaled(100, scale);
+    let topic = broker.name("shared");
+    let filter = [format!("$share/g/{topic}")];
+    let mut all = Vec::new();
+    for number in 0..members {
+        all.push(broker.connect(&broker.name(&format!("m{number}")), Manner::default())?);
+    }
+    let mut publisher = broker.connect(&broker.name("publisher"), Manner::default())?;
+    let (on, off) = (
+        subscribe_packet(&filter, QoS::AtLeastOnce),
+        unsubscribe_packet(&filter),
+    );
+    Ok(go(move |least| {
+        let rounds = until_over(least, || {
+            let mut messages = Vec::new();
+            for _ in 0..100 {
+                publish(&mut messages, &topic, b"x", QoS::AtMostOnce, false);
+            }
+            for member in &mut all {
+                member.write(&on)?;
+            }
+            publisher.write(&messages)?;
+            for member in &mut all {
+                member.write(&off)?;
+                member.ping()?;
+            }
+            Ok(())
+        })?;
+        Ok(format!("{} times joined and left", rounds * members))
+    }))
+}
+
+fn pubrels(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
+    let count = scaled(65_535, scale) as u16;
+    let manner = Manner {
+        session_expiry_secs: LEFT_SECS,
+        ..Manner::default()
+    };
+    let mut attacker = broker.connect(&broker.name("attacker"), manner)?;
+    let packets: Vec<u8> = (1..=count)
+        .flat_map(|id| {
+            let [high, low] = id.to_be_bytes();
+            [0x62, 2, high, low]
+        })
+        .collect();
+    Ok(go(move |least| {
+        let rounds = until_over(least, || {
+            attacker.write(&packets)?;
+            let mut seen = 0;
+            attacker.read_until(|packet| {
+                seen += u16::from(matches!(packet, Packet::PubComp(_)));
+                Ok(seen == count)
+            })
+        })?;
+        Ok(format!("{rounds} times {count} PUBRELs"))
+    }))
+}
+
+fn fan_out(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
+    let (there, away) = (scaled(SOCKETS_MAX, scale), scaled(100_000, scale));
+    let topic = broker.name("everybody");
+    let filter = [topic.clone()];
+    let due = Instant::now() + Duration::from_secs(u64::from(LEFT_SECS)) + time_to_connect(away);
+    let session = |peer: &mut Peer, _: usize| peer.subscribe(&filter, QoS::AtLeastOnce);
+    // Those who stay do not read: what comes for them waits in the system's buffers.
+    let kept = arrange(broker, there + away, there, due, session, false)?;
+    let mut publisher = broker.connect(&broker.name("publisher"), Manner::default())?;
+    let mut message = Vec::new();
+    publish(&mut message, &topic, b"x", QoS::AtLeastOnce, false);
+    Ok(go(move |least| {
+        let rounds = until_over(least, || {
+            publisher.write(&message)?;
+            publisher.read_until(|packet| Ok(matches!(packet, Packet::PubAck(_))))
+        })?;
+        // All of the last message has gone out when the next may be sent.
+        publisher.write(&message)?;
+        publisher.read_until(|packet| Ok(matches!(packet, Packet::PubAck(_))))?;
+        Ok(format!(
+            "{} messages to {} + {away}",
+            rounds + 1,
+            kept.len()
+        ))
+    }))
+}

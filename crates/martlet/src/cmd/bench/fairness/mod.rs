@@ -1,0 +1,157 @@
+//! `martlet bench fairness`: what other clients notice of heavy ones.
+//!
+//! Responsible for the course: quiet clients ping and exchange messages all the time, and beside them
+//! each load runs by itself. The result is a table: how long the quiet clients waited. Loads are in
+//! `loads`, the quiet clients in `quiet`, a blocking client for both in `peer`.
+
+mod loads;
+mod peer;
+mod quiet;
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use self::loads::{LOADS, Load};
+use self::peer::Broker;
+use self::quiet::Quiet;
+use super::histogram::Histogram;
+use super::options::BenchOptions;
+
+/// Time that a p99 of the others is to stay below, milliseconds.
+const P99_MS: f64 = 5.0;
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+struct Table {
+    scenario: &'static str,
+    /// Share of the loads' amounts, 1 for all.
+    scale: f64,
+    rows: Vec<Row>,
+}
+
+/// What the quiet clients noticed of one load.
+#[derive(Debug, Serialize)]
+struct Row {
+    load: &'static str,
+    /// What the load came to.
+    amount: String,
+    /// Seconds that the load took.
+    secs: f64,
+    pings: Waits,
+    messages: Waits,
+}
+
+/// How long round trips took, milliseconds.
+#[derive(Debug, Serialize)]
+struct Waits {
+    count: u64,
+    p50_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+}
+
+impl Waits {
+    fn of(histogram: &Histogram, count: u64) -> Self {
+        let ms = |ns: u64| ns as f64 / 1e6;
+        Self {
+            count,
+            p50_ms: ms(histogram.percentile(50.0)),
+            p99_ms: ms(histogram.percentile(99.0)),
+            max_ms: ms(histogram.max()),
+        }
+    }
+}
+
+/// Runs all loads, one after the other. Answers the text to print, and whether every p99 is within
+/// its bound.
+pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<(String, bool)> {
+    let broker = Broker::new(options)?;
+    let scale = options.scale;
+    let mut rows = Vec::new();
+    rows.push(run(&broker, &loads::NOTHING, options)?);
+    for load in LOADS {
+        let chosen = &options.loads;
+        if chosen.is_empty() || chosen.iter().any(|name| name == load.name) {
+            rows.push(run(&broker, load, options)?);
+        }
+    }
+    let is_good = rows
+        .iter()
+        .all(|row| row.pings.p99_ms <= P99_MS && row.messages.p99_ms <= P99_MS);
+    let table = Table {
+        scenario: "fairness",
+        scale,
+        rows,
+    };
+    let text = match options.json {
+        true => serde_json::to_string(&table)?,
+        false => text(&table),
+    };
+    Ok((text, is_good))
+}
+
+/// Names of the loads, for the command line.
+pub(super) fn names() -> Vec<&'static str> {
+    LOADS.iter().map(|load| load.name).collect()
+}
+
+fn run(broker: &Broker, load: &Load, options: &BenchOptions) -> anyhow::Result<Row> {
+    let say = |what: &str| {
+        if std::io::stderr().is_terminal() && !options.json {
+            eprint!("\r\x1b[K{}: {what}", load.name);
+        }
+    };
+    say("preparing");
+    let least = Duration::from_secs_f64(options.duration);
+    let mut prepared = (load.prepare)(broker, options.scale)?;
+    let quiet = Quiet::start(broker)?;
+    say("measuring");
+    let began = Instant::now();
+    let amount = (prepared.go)(least)?;
+    let secs = began.elapsed().as_secs_f64();
+    if let Some(rest) = least.checked_sub(began.elapsed()) {
+        std::thread::sleep(rest);
+    }
+    let seen = quiet.stop()?;
+    say("cleaning up");
+    (prepared.clean_up)()?;
+    say("");
+    Ok(Row {
+        load: load.what,
+        amount,
+        secs,
+        pings: Waits::of(&seen.pings, seen.ping_count),
+        messages: Waits::of(&seen.messages, seen.message_count),
+    })
+}
+
+fn text(table: &Table) -> String {
+    let mut text = String::from(
+        "Round trips of quiet clients beside each load, milliseconds: a ping, a QoS 1 message.\n\n",
+    );
+    let _ = writeln!(
+        text,
+        "{:<44}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}  amount",
+        "load", "ping p50", "p99", "max", "msg p50", "p99", "max"
+    );
+    for row in &table.rows {
+        let _ = writeln!(
+            text,
+            "{:<44}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>9.2}  {} in {:.1} s",
+            row.load,
+            row.pings.p50_ms,
+            row.pings.p99_ms,
+            row.pings.max_ms,
+            row.messages.p50_ms,
+            row.messages.p99_ms,
+            row.messages.max_ms,
+            row.amount,
+            row.secs,
+        );
+    }
+    text.pop();
+    text
+}

@@ -1,0 +1,306 @@
+//! What clients make a node hold counts against its limits, and who holds most gives back first.
+
+use martlet_broker::{DropReason, Event, EventInterest, Limits, ListenerPolicy, Settings};
+use martlet_codec::{
+    Connect, ConnectProperties, OutgoingPublish, Packet, PacketId, ProtocolVersion,
+    PublishProperties, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter,
+    SubscriptionOptions, UserProperties, Will, decode_packet,
+};
+use martlet_script::{Harness, Link, Wiring};
+
+const V5: ProtocolVersion = ProtocolVersion::V5;
+
+fn node(limits: Limits) -> Harness {
+    let settings = Settings {
+        limits,
+        events: EventInterest {
+            connections: true,
+            ..EventInterest::default()
+        },
+        ..Settings::default()
+    };
+    Harness::new(settings, ListenerPolicy::default(), Wiring::default())
+}
+
+/// A client whose session outlives its connection.
+fn connect(node: &mut Harness, client_id: &str, will: Option<&[u8]>) -> Link {
+    let packet = Connect {
+        version: V5,
+        bridge: false,
+        clean_start: false,
+        keep_alive_secs: 0,
+        client_id,
+        user_name: None,
+        password: None,
+        will: will.map(|payload| Will {
+            topic: "will",
+            payload,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            delay_secs: None,
+            properties: PublishProperties::default(),
+        }),
+        properties: ConnectProperties {
+            session_expiry_secs: Some(3600),
+            ..ConnectProperties::default()
+        },
+    };
+    let mut bytes = Vec::new();
+    packet.encode(&mut bytes);
+    let link = node.open();
+    node.send(link, &bytes);
+    link
+}
+
+fn reason_of_connack(node: &mut Harness, link: Link) -> ReasonCode {
+    let mut reason = None;
+    packets(&node.take(link), |packet| {
+        if let Packet::ConnAck(connack) = packet {
+            reason = Some(connack.reason);
+        }
+    });
+    reason.expect("a CONNACK came")
+}
+
+fn subscribe(filters: &[String], qos: QoS) -> Vec<u8> {
+    let options = SubscriptionOptions {
+        qos,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: RetainHandling::SendAtSubscribe,
+    };
+    let filters: Vec<SubscribeFilter<'_>> = filters
+        .iter()
+        .map(|filter| SubscribeFilter { filter, options })
+        .collect();
+    let none = UserProperties::default();
+    let mut bytes = Vec::new();
+    Subscribe::encode_parts(V5, PacketId::MIN, None, none, &filters, &mut bytes);
+    bytes
+}
+
+/// Subscribes to these filters; how many were granted.
+fn granted(node: &mut Harness, link: Link, filters: &[String]) -> usize {
+    node.take(link);
+    node.send(link, &subscribe(filters, QoS::AtLeastOnce));
+    let mut count = 0;
+    packets(&node.take(link), |packet| {
+        if let Packet::SubAck(suback) = packet {
+            count += suback.reason_codes.iter().filter(|code| **code < 0x80).count();
+        }
+    });
+    count
+}
+
+fn publish(topic: &str, qos: QoS, payload: &[u8]) -> Vec<u8> {
+    let packet = OutgoingPublish {
+        dup: false,
+        qos,
+        retain: false,
+        topic: topic.as_bytes(),
+        packet_id: (qos > QoS::AtMostOnce).then_some(PacketId::MIN),
+        topic_alias: None,
+        message_expiry_secs: None,
+        subscription_ids: &[],
+        forwarded: &[],
+        payload,
+    };
+    let mut bytes = Vec::new();
+    packet.encode(V5, &mut bytes);
+    bytes
+}
+
+fn packets(bytes: &[u8], mut seen: impl FnMut(Packet<'_>)) {
+    let mut rest = bytes;
+    while let Some((packet, length)) =
+        decode_packet(rest, V5).expect("the broker writes well-formed packets")
+    {
+        seen(packet);
+        rest = &rest[length..];
+    }
+}
+
+fn long_filters(count: usize, bytes: usize) -> Vec<String> {
+    (0..count)
+        .map(|number| format!("{number:0bytes$}"))
+        .collect()
+}
+
+#[test]
+fn filters_of_one_client_have_a_limit_in_bytes() {
+    let mut node = node(Limits {
+        subscription_bytes: 10_000,
+        ..Limits::default()
+    });
+    let link = connect(&mut node, "a", None);
+    let filters = long_filters(20, 1000);
+    assert_eq!(granted(&mut node, link, &filters), 10);
+    // Those that it has may be named again.
+    assert_eq!(granted(&mut node, link, &filters[..10]), 10);
+    let shared: Vec<_> = filters
+        .iter()
+        .map(|name| format!("$share/g/{name}"))
+        .collect();
+    assert_eq!(
+        granted(&mut node, link, &shared),
+        0,
+        "shared ones count too"
+    );
+}
+
+#[test]
+fn a_will_and_all_wills_have_a_limit_in_bytes() {
+    let mut node = node(Limits {
+        will_bytes: 1000,
+        wills_bytes: 3000,
+        ..Limits::default()
+    });
+    let mut outcome = |client_id: &str, bytes: usize| {
+        let link = connect(&mut node, client_id, Some(&vec![b'x'; bytes]));
+        reason_of_connack(&mut node, link)
+    };
+    assert_eq!(outcome("large", 1000), ReasonCode::QuotaExceeded);
+    let reasons = ["a", "b", "c"].map(|name| outcome(name, 900));
+    let quota = ReasonCode::QuotaExceeded;
+    assert_eq!(reasons, [ReasonCode::Success, ReasonCode::Success, quota]);
+    assert_eq!(
+        outcome("d", 100),
+        ReasonCode::Success,
+        "there is room for a small one"
+    );
+}
+
+#[test]
+fn sessions_have_a_limit_and_those_that_are_there_stay() {
+    let mut node = node(Limits {
+        sessions: 2,
+        ..Limits::default()
+    });
+    let mut outcome = |client_id: &str| {
+        let link = connect(&mut node, client_id, None);
+        reason_of_connack(&mut node, link)
+    };
+    let ok = ReasonCode::Success;
+    assert_eq!(["a", "b"].map(&mut outcome), [ok, ok]);
+    assert_eq!(outcome("c"), ReasonCode::QuotaExceeded);
+    assert_eq!(outcome("a"), ok, "it has a session");
+}
+
+/// Adds something without end, in steps with a tick after each; the most that was charged.
+fn most_charged(limit: u64, mut add: impl FnMut(&mut Harness, usize)) -> u64 {
+    let mut node = node(Limits {
+        memory_bytes: limit,
+        ..Limits::default()
+    });
+    let mut most = 0;
+    for step in 0..3000 {
+        add(&mut node, step);
+        node.end_tick();
+        most = most.max(node.counters().memory_bytes);
+    }
+    most
+}
+
+#[test]
+fn sessions_subscriptions_and_wills_count_against_memory_bytes() {
+    let limit = 1_000_000;
+    let slack = 100_000;
+    let sessions = most_charged(limit, |node, step| {
+        connect(node, &format!("session-{step}"), None);
+    });
+    assert!((limit / 2..limit + slack).contains(&sessions), "{sessions}");
+    let wills = most_charged(limit, |node, step| {
+        connect(node, &format!("will-{step}"), Some(&[b'x'; 20_000]));
+    });
+    assert!((limit / 2..limit + slack).contains(&wills), "{wills}");
+    let subscriptions = most_charged(limit, |node, step| {
+        let link = connect(node, &format!("subscriber-{step}"), None);
+        node.send(link, &subscribe(&long_filters(20, 2000), QoS::AtMostOnce));
+    });
+    assert!(
+        (limit / 2..limit + slack).contains(&subscriptions),
+        "{subscriptions}"
+    );
+}
+
+/// Who does not read is made to give back what it holds; a publisher is served all the while.
+#[test]
+fn clients_that_do_not_read_give_way_to_those_that_do() {
+    let mut node = node(Limits {
+        memory_bytes: 4_000_000,
+        output_bytes: 200_000,
+        ..Limits::default()
+    });
+    let mut deaf = Vec::new();
+    for number in 0..30 {
+        let link = connect(&mut node, &format!("deaf-{number}"), None);
+        node.send(link, &subscribe(&["load".to_owned()], QoS::AtLeastOnce));
+        node.take(link);
+        node.set_reading(link, false);
+        deaf.push(link);
+    }
+    let reader = connect(&mut node, "reader", None);
+    node.send(reader, &subscribe(&["quiet".to_owned()], QoS::AtMostOnce));
+    node.take(reader);
+    let load = connect(&mut node, "load", None);
+    let quiet = connect(&mut node, "quiet", None);
+    node.take(quiet);
+    let (mut refused, mut arrived) = (0, 0);
+    for _ in 0..400 {
+        node.send(load, &publish("load", QoS::AtMostOnce, &[b'x'; 4000]));
+        node.send(quiet, &publish("quiet", QoS::AtLeastOnce, b"here"));
+        node.elapse(25);
+        node.end_tick();
+        packets(&node.take(quiet), |packet| {
+            if let Packet::PubAck(ack) = packet {
+                refused += usize::from(ack.reason.is_error());
+            }
+        });
+        packets(&node.take(reader), |packet| {
+            arrived += usize::from(matches!(packet, Packet::Publish(_)));
+        });
+    }
+    assert_eq!((refused, arrived), (0, 400));
+    let counters = node.counters();
+    assert!(
+        counters.dropped[DropReason::MemoryFull as usize] > 0,
+        "their output first"
+    );
+    assert!(!node.is_closed(load) && !node.is_closed(reader));
+}
+
+/// The same with messages of QoS 1, which are not output: the connection goes, and its client is told.
+#[test]
+fn a_client_that_holds_most_is_closed_and_the_reason_told() {
+    let mut node = node(Limits {
+        memory_bytes: 2_000_000,
+        in_flight: 1000,
+        ..Limits::default()
+    });
+    for number in 0..10 {
+        let link = connect(&mut node, &format!("deaf-{number}"), None);
+        node.send(link, &subscribe(&["load".to_owned()], QoS::AtLeastOnce));
+        node.take(link);
+        node.set_reading(link, false);
+    }
+    let load = connect(&mut node, "load", None);
+    node.take(load);
+    let mut refused = 0;
+    for _ in 0..600 {
+        node.send(load, &publish("load", QoS::AtLeastOnce, &[b'x'; 4000]));
+        node.elapse(25);
+        node.end_tick();
+        packets(&node.take(load), |packet| {
+            if let Packet::PubAck(ack) = packet {
+                refused += usize::from(ack.reason.is_error());
+            }
+        });
+    }
+    assert_eq!(refused, 0, "the publisher is served");
+    let told = node.take_events().into_iter().any(|event| {
+        matches!(event, Event::Disconnected { reason: ReasonCode::QuotaExceeded, why, .. }
+            if why.contains("memory_bytes"))
+    });
+    assert!(told);
+    assert!(node.counters().clients_relieved > 0);
+}
