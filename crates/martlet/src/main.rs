@@ -3,6 +3,8 @@
 //! Responsible for reading arguments, choosing the command and the exit code. It holds no logic
 //! of a broker or of a client.
 #![forbid(unsafe_code)]
+// They panic where the reader has closed its pipe: `cmd::print` has what does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod cmd;
 mod config;
@@ -133,7 +135,7 @@ fn main() -> ExitCode {
         Err(text) => return cmd::exit::usage(&text),
     };
     match Cli::try_parse_from(&args) {
-        Ok(cli) => run(cli.command),
+        Ok(cli) => cmd::print::exit_code(run(cli.command)),
         Err(error) => match cmd::argv::describe(&error, &args, &cli) {
             Some(text) => cmd::exit::usage(&text),
             None => error.exit(),

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::print::{errln, outln};
 use crate::serve::admin_socket;
 
 /// Which node to ask, and how to print the answer.
@@ -160,12 +161,13 @@ const WARNS: u8 = 3;
 struct Health {
     status: String,
     warnings: Vec<String>,
+    environment_file: Option<String>,
 }
 
 /// `martlet health`.
 pub(crate) fn health(options: &AdminOptions) -> ExitCode {
     let data_dir = options.node.data_dir_anyway();
-    let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", "/health/ready"));
+    let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", "/api/v1/health"));
     let mut warns = false;
     let outcome = answer.and_then(|body| {
         let health: Health = serde_json::from_str(&body)?;
@@ -174,6 +176,9 @@ pub(crate) fn health(options: &AdminOptions) -> ExitCode {
             return Ok(body);
         }
         let mut text = format!("{}\n", health.status);
+        if let Some(file) = &health.environment_file {
+            text.push_str(&format!("environment from {}\n", printable(file)));
+        }
         for warning in &health.warnings {
             text.push_str(&format!("warning: {}\n", printable(warning)));
         }
@@ -262,18 +267,16 @@ pub(crate) fn clients_text(clients: &[ClientView], total: u64) -> String {
 
 /// Prints what came of a command; as JSON, what the node says about its refusal too.
 pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode {
-    use std::io::Write as _;
     let refusal = outcome.as_ref().err().and_then(Refusal::of);
     let text = match (&outcome, refusal) {
         (Ok(text), _) => text,
         (Err(_), Some(refusal)) if json => &refusal.body,
         (Err(error), _) => {
-            eprintln!("martlet: {}", printable(&format!("{error:#}")));
+            errln!("martlet: {}", printable(&format!("{error:#}")));
             return ExitCode::FAILURE;
         }
     };
-    // A closed pipe is the reader's choice.
-    let _ = writeln!(std::io::stdout(), "{}", text.trim_end_matches('\n'));
+    outln!("{}", text.trim_end_matches('\n'));
     match outcome {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

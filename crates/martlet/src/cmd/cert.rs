@@ -10,6 +10,8 @@ use clap::{ArgGroup, Args, Subcommand};
 use martlet_certificates::Facts;
 use martlet_certificates::authority::{Authority, CA_CERTIFICATE, Entry, Issued, KeyKind, Purpose};
 
+use crate::cmd::print::{errln, out, outln};
+
 /// Arguments of `martlet cert`.
 #[derive(Args, Debug)]
 pub(crate) struct CertCommand {
@@ -187,7 +189,7 @@ pub(crate) fn run(command: &CertCommand) -> ExitCode {
     };
     match outcome {
         Ok(text) => {
-            print!("{text}");
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),
@@ -195,13 +197,13 @@ pub(crate) fn run(command: &CertCommand) -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("martlet: {error:#}");
+    errln!("martlet: {error:#}");
     ExitCode::FAILURE
 }
 
 /// Says what the wait is for.
 pub(crate) fn waits(directory: &Path) {
-    eprintln!(
+    errln!(
         "martlet: waiting for another command that changes {}",
         directory.display()
     );
@@ -376,7 +378,7 @@ fn list(options: &ListOptions) -> ExitCode {
             value
         });
         let others = others.iter().map(entry_json);
-        println!("{}", serde_json::Value::Array(all.chain(others).collect()));
+        outln!("{}", serde_json::Value::Array(all.chain(others).collect()));
     } else {
         for (path, facts, is_revoked) in &shown {
             let state = match (is_revoked, left(facts)) {
@@ -385,14 +387,14 @@ fn list(options: &ListOptions) -> ExitCode {
                 (false, days) => format!("{days} days left"),
             };
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            println!(
+            outln!(
                 "{name:<24} {state:<16} {:<8} {}",
                 facts.purposes.join("+"),
                 facts.subject
             );
         }
         for entry in &others {
-            println!(
+            outln!(
                 "{:<24} {:<16} without a file: serial {}",
                 entry.name,
                 format!("{} days left", days_to(entry.not_after_secs)),

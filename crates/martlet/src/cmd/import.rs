@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::cmd::print::{err, errln, out};
 use crate::config::mosquitto::{Outcome, ReportLine};
 use crate::config::{self, Effective};
 
@@ -49,7 +50,7 @@ pub(crate) fn run(command: &ImportCommand) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(DOES_NOT_START),
         Err(error) => {
-            eprintln!("martlet: {error:#}");
+            errln!("martlet: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -88,15 +89,15 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
                     }
                 })?;
             file.write_all(toml.as_bytes())?;
-            print!("{told}");
-            eprintln!(
+            out!("{told}");
+            errln!(
                 "written: {0}\nnext: martlet config check -c {0}",
                 path.display()
             );
         }
         None => {
-            print!("{toml}");
-            eprint!("{told}");
+            out!("{toml}");
+            err!("{told}");
         }
     }
     Ok(starts)

@@ -30,7 +30,7 @@ mod node_options;
 mod packet_log;
 pub(crate) mod passwd;
 pub(crate) mod people;
-mod print;
+pub(crate) mod print;
 mod prompt;
 mod property;
 pub(crate) mod pub_;

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use martlet_access::edit::{self, Edited};
 use martlet_access::hash::Kind;
 
+use crate::cmd::print::{errln, outln};
 use crate::cmd::prompt;
 
 /// Options of `martlet passwd`.
@@ -68,11 +69,11 @@ impl HashName {
 pub(crate) fn run(options: PasswdOptions) -> ExitCode {
     match passwd(options) {
         Ok(line) => {
-            println!("{line}");
+            outln!("{line}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("Error: {error:#}");
+            errln!("Error: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -5,6 +5,8 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use anyhow::{Context as _, bail};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
+use crate::cmd::print::err;
+
 /// A password that is new: at a terminal it is asked for twice.
 ///
 /// # Errors
@@ -47,7 +49,7 @@ pub(crate) fn expect_agreed(what: &str) -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
         return Ok(());
     }
-    eprint!("{what} [y/N] ");
+    err!("{what} [y/N] ");
     match line("the answer")?.trim().to_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => bail!("nothing was changed"),

@@ -17,6 +17,8 @@ use super::message_source::MessageOptions;
 use super::mqtt_options::{self, MqttOptions};
 use super::{argv, client_run};
 
+use crate::cmd::print::errln;
+
 /// Lines of standard input waiting for acknowledgement before no more is read.
 const UNACKNOWLEDGED_MAX: usize = 10_000;
 
@@ -357,7 +359,7 @@ impl Publisher {
         self.under_way = self.under_way.saturating_sub(1);
         if reason.is_error() && !self.quiet {
             let why = exit::reason_text(reason);
-            eprintln!("Warning: Publish {request} failed: {why}.");
+            errln!("Warning: Publish {request} failed: {why}.");
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `martlet retained`: the retained messages of a running node, listed, read and taken away.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -12,6 +11,7 @@ use martlet_control::text::printable;
 
 use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as, pages};
 use crate::cmd::node_options::TeamOption;
+use crate::cmd::print::write_out;
 
 /// Arguments of `martlet retained`.
 #[derive(Args, Debug)]
@@ -128,8 +128,7 @@ fn print(options: &GetOptions) -> anyhow::Result<()> {
             .context("the node's answer is no Base64")?,
         _ => payload.into_bytes(),
     };
-    // A closed pipe is the reader's choice.
-    let _ = std::io::stdout().write_all(&bytes);
+    write_out(&bytes);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use martlet_control::text::printable;
 use martlet_registry::{Owner, RuleSet};
 
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::print::{errln, out};
 use crate::cmd::tables;
 
 /// Arguments of `martlet role`.
@@ -72,11 +73,11 @@ pub(crate) fn run(command: &RoleCommand) -> ExitCode {
 pub(crate) fn finish(outcome: anyhow::Result<String>) -> ExitCode {
     match outcome {
         Ok(text) => {
-            print!("{text}");
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("martlet: {error:#}");
+            errln!("martlet: {error:#}");
             ExitCode::FAILURE
         }
     }

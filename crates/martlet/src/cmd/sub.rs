@@ -22,6 +22,8 @@ use super::format::Format;
 use super::mqtt_options::{self, MqttOptions, Refusal, Target};
 use super::random;
 
+use crate::cmd::print::errln;
+
 /// Arguments of `martlet sub`.
 #[derive(Args)]
 pub(crate) struct SubOptions {
@@ -101,7 +103,7 @@ impl PrintOptions {
             return self.print_plain(message, out);
         };
         if let Err(error) = format.apply(message, &Zoned::now(), out) {
-            eprintln!("Error: {}", error.0);
+            errln!("Error: {}", error.0);
         }
         self.end_line(out);
     }
@@ -334,7 +336,7 @@ impl Subscriber {
         }
         if reasons.iter().all(|reason| reason.is_error()) {
             if !self.plan.quiet {
-                eprintln!("All subscription requests were denied.");
+                errln!("All subscription requests were denied.");
             }
             return Some(0);
         }

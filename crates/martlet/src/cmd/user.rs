@@ -18,6 +18,7 @@ use martlet_registry::{
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::print::{errln, out};
 use crate::cmd::role::NodeAndForm;
 use crate::cmd::{passwd, prompt, tables};
 
@@ -185,11 +186,11 @@ pub(crate) fn run(command: &UserCommand) -> ExitCode {
     };
     match outcome {
         Ok(text) => {
-            print!("{text}");
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("martlet: {}", printable(&format!("{error:#}")));
+            errln!("martlet: {}", printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -405,7 +406,7 @@ pub(crate) fn administrators(node: &NodeOptions) -> anyhow::Result<usize> {
 /// Says that the last administrator is gone, of so many as there were.
 pub(crate) fn warn_of_none(node: &NodeOptions, before: usize) -> anyhow::Result<()> {
     if before > 0 && administrators(node)? == 0 {
-        eprintln!(
+        errln!(
             "martlet: warning: no administrator is left who is let in: martlet user add NAME --role \
              {ADMINISTRATOR}"
         );

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use martlet_control::facts::{Configuration, ConfigurationValue, ListenerValue};
 use toml::de::{DeArray, DeTable, DeValue};
 
+use crate::config::file_access::read_environment_file;
 use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, is_list, keys};
 use crate::config::{mosquitto, seeds};
 
@@ -34,6 +35,10 @@ pub(crate) struct Effective {
     pub(crate) warnings: Vec<String>,
     /// Files that were read, for the start's report.
     pub(crate) files: Vec<PathBuf>,
+    /// The `.env` among them.
+    pub(crate) environment_file: Option<EnvironmentFile>,
+    /// Files that hold one secret each, as `MARTLET_…_FILE` names them.
+    pub(crate) secret_files: Vec<PathBuf>,
     /// The one that is ours.
     pub(crate) own_file: Option<PathBuf>,
 }
@@ -53,6 +58,8 @@ impl Effective {
             listeners: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),
+            environment_file: None,
+            secret_files: Vec::new(),
             own_file: None,
         }
     }
@@ -500,6 +507,7 @@ fn read_environment(
                     "{place}: {own} is set too; which of them is meant?"
                 )));
             }
+            effective.secret_files.push(PathBuf::from(text));
             let text = std::fs::read_to_string(text).map_err(|error| {
                 ConfigError::Unusable(format!("{place}: cannot read {text}: {error}"))
             })?;
@@ -629,19 +637,39 @@ fn nearest_of<'a>(known: impl Iterator<Item = &'a str>, name: &str) -> Option<St
         .map(|(_, candidate)| candidate.to_owned())
 }
 
-/// The process's environment over the lines of `.env` in the working directory, and whether there
-/// was such a file.
-pub(crate) fn environment() -> (Vec<(String, String)>, bool) {
-    let text = std::fs::read_to_string(".env").ok();
-    let found = text.is_some();
+/// Variables of the process, over those of `.env` in the working directory.
+#[derive(Debug, Default)]
+pub(crate) struct Environment {
+    pub(crate) variables: Vec<(String, String)>,
+    /// The `.env`; none: there is no such file.
+    pub(crate) file: Option<EnvironmentFile>,
+}
+
+/// A `.env` that was read.
+#[derive(Clone, Debug)]
+pub(crate) struct EnvironmentFile {
+    /// From the root.
+    pub(crate) path: PathBuf,
+    /// Variables that it sets.
+    pub(crate) names: Vec<String>,
+}
+
+/// The environment of this process.
+///
+/// # Errors
+/// There is a `.env` that somebody else can have written, or that cannot be read.
+pub(crate) fn environment() -> Result<Environment, ConfigError> {
+    let (path, text) = read_environment_file()?.unzip();
     let mut variables = parse_env_file(&text.unwrap_or_default());
+    let names = variables.iter().map(|(name, _)| name.clone()).collect();
+    let file = path.map(|path| EnvironmentFile { path, names });
     for (name, value) in std::env::vars_os() {
         if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
             variables.retain(|(known, _)| *known != name);
             variables.push((name, value));
         }
     }
-    (variables, found)
+    Ok(Environment { variables, file })
 }
 
 fn parse_env_file(text: &str) -> Vec<(String, String)> {

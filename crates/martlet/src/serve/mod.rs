@@ -49,6 +49,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
+use crate::cmd::print::{errln, out};
 use crate::config::{self, NodeConfig, Overlay};
 
 use authentication::Doorkeeper;
@@ -69,6 +70,9 @@ const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// A third of what others get.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
+
+/// Names the warning of files that other users of the machine can change or read.
+const EXPOSED: &str = "exposed files";
 
 /// "File size limit exceeded"; the number is the same on all systems this runs on.
 const SIGXFSZ: i32 = 25;
@@ -170,18 +174,18 @@ impl ConfigOptions {
     /// The same as far as it is said in our own words: what devices' programs have in their
     /// environment is no matter of commands that only look for a node.
     pub(crate) fn load_own(&self) -> anyhow::Result<config::Effective> {
-        let (mut environment, _) = config::environment();
+        let mut environment = config::environment()?.variables;
         environment.retain(|(name, _)| name.starts_with("MARTLET_"));
         Ok(config::load(&self.overlay()?, &environment)?)
     }
 
     /// The configuration in force.
     pub(crate) fn load(&self) -> anyhow::Result<config::Effective> {
-        let (environment, env_file) = config::environment();
-        let mut effective = config::load(&self.overlay()?, &environment)?;
-        if env_file {
-            effective.files.push(PathBuf::from(".env"));
-        }
+        let environment = config::environment()?;
+        let mut effective = config::load(&self.overlay()?, &environment.variables)?;
+        let path = environment.file.as_ref().map(|file| file.path.clone());
+        effective.files.extend(path);
+        effective.environment_file = environment.file;
         Ok(effective)
     }
 }
@@ -191,7 +195,7 @@ pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
     match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("martlet: {error:#}");
+            errln!("martlet: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -337,7 +341,7 @@ async fn run_node(
     let mut reload = Reload::new(options, effective_now, node, gate, asked, held, http_urls);
     // Whoever reads the announcement finds it so.
     control.health.set_ready();
-    announce(node, &effective.files, &control, &http_at);
+    announce(node, effective, &control, &http_at);
     tell_setup(&api, &control, &http_at).await;
     notify::ready();
     {
@@ -802,7 +806,7 @@ async fn publish_statistics(control: Arc<Control>, every: Duration) {
 }
 
 /// What it listens on, where its data are, what to type next.
-fn announce(node: &NodeConfig, files: &[PathBuf], control: &Control, http: &[HttpAt]) {
+fn announce(node: &NodeConfig, effective: &config::Effective, control: &Control, http: &[HttpAt]) {
     let mut text = format!("martlet {}\n", env!("CARGO_PKG_VERSION"));
     for url in &control.info.listeners {
         text.push_str(&format!("  listening on {url}\n"));
@@ -819,8 +823,15 @@ fn announce(node: &NodeConfig, files: &[PathBuf], control: &Control, http: &[Htt
         text.push_str(&format!("  the API and its pages on {}/docs/\n", at.url));
     }
     text.push_str(&durability_lines(node, control));
-    for file in files {
+    for file in &effective.files {
         text.push_str(&format!("  configuration from {}\n", file.display()));
+    }
+    let environment_file = effective.environment_file.as_ref();
+    control
+        .health
+        .set_environment_file(environment_file.map(|file| file.path.display().to_string()));
+    for warning in warn_of_exposed_files(effective, control) {
+        text.push_str(&format!("  warning: {warning}\n"));
     }
     text.push_str(&http_lines(node, control, http));
     if node.anonymous_beyond_loopback {
@@ -830,13 +841,24 @@ fn announce(node: &NodeConfig, files: &[PathBuf], control: &Control, http: &[Htt
     }
     text.push_str(&doors_lines(node));
     text.push_str(&next_lines(node, control));
-    use std::io::Write as _;
-    // Whoever started it may have closed standard output.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    out!("{text}");
     for warning in &control.health.report().warnings {
         warn!("{warning}");
     }
     info!(listeners = ?control.info.listeners, threads = node.threads, "ready");
+}
+
+/// Has health warn of each file of the configuration that other users could change, and of each
+/// secret that they could read; of those alone from now on.
+fn warn_of_exposed_files(effective: &config::Effective, control: &Control) -> Vec<String> {
+    let exposed = config::exposed_files(effective);
+    match exposed.is_empty() {
+        true => control.health.withdraw(EXPOSED),
+        false => control
+            .health
+            .warn_as(EXPOSED, format!("{}.", exposed.join("; "))),
+    }
+    exposed
 }
 
 /// An HTTP listener, as far as people are told of it.

@@ -20,7 +20,7 @@ use martlet_reactor::{ListenerConfig, TlsSettings};
 use martlet_registry::{Ban, Changed, RegistryError, Renewed, Snapshot};
 use tracing::{error, info, warn};
 
-use super::{ConfigOptions, facts, note_tables};
+use super::{ConfigOptions, facts, note_tables, warn_of_exposed_files};
 use crate::config::{self, Effective, HttpListener, NodeConfig, TablesRead};
 
 /// How often is looked whether a file has changed.
@@ -401,6 +401,9 @@ impl Reload {
             return Err(format!(
                 "{lost} is gone or weaker, which opens more than it did; that needs a restart"
             ));
+        }
+        for warning in warn_of_exposed_files(&effective, &self.control) {
+            warn!("{warning}");
         }
         let mut done = Reloaded {
             needs_restart: self.needs_restart(&effective),

@@ -15,6 +15,7 @@ use martlet_registry::{COMMON_TENANT, FILE, Owner, RuleSet, Snapshot};
 
 use super::FileOptions;
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::print::err;
 use crate::cmd::{admin, tables};
 
 #[derive(Args, Debug)]
@@ -48,7 +49,7 @@ pub(super) fn run(options: &LintOptions) -> anyhow::Result<(String, ExitCode)> {
         let seen = traffic(node)?;
         let uses: Vec<Use<'_>> = seen.iter().map(as_use).collect();
         let judged = subject.judge(&uses);
-        eprint!("{}", seen_text(&uses, since(node)?, &judged));
+        err!("{}", seen_text(&uses, since(node)?, &judged));
         found.extend(judged.into_iter().flat_map(|judged| judged.wider));
         // In the order of the file; rules of the tables stay behind it, together.
         let of_file = |lint: &Lint| lint.place.starts_with("line ");

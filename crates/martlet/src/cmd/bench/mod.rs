@@ -24,7 +24,6 @@ mod sequence;
 mod traffic;
 mod wire;
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -40,6 +39,8 @@ use traffic::Traffic;
 
 use super::exit;
 use super::random;
+
+use crate::cmd::print::{errln, outln};
 
 /// Runs the command.
 pub(crate) fn run(options: BenchOptions) -> ExitCode {
@@ -58,7 +59,7 @@ pub(crate) fn run(options: BenchOptions) -> ExitCode {
             } else {
                 report.text()
             };
-            let _ = writeln!(std::io::stdout(), "{text}");
+            outln!("{text}");
             if report.faults.is_empty() {
                 ExitCode::SUCCESS
             } else {
@@ -66,7 +67,7 @@ pub(crate) fn run(options: BenchOptions) -> ExitCode {
             }
         }
         Err(error) => {
-            eprintln!("Error: {error:#}");
+            errln!("Error: {error:#}");
             ExitCode::FAILURE
         }
     }
