@@ -40,7 +40,7 @@ class Place:
         self.path = path
 
     def user(self, name, *options, password="secret"):
-        return martlet("user", "add", name, *options, "--data-dir", self.path, given=f"{password}\n")
+        return martlet("user", "add", name, *options, "--weak", "--data-dir", self.path, given=f"{password}\n")
 
     def run(self, *arguments, **options):
         return martlet(*arguments, "--data-dir", self.path, **options)
@@ -734,3 +734,102 @@ def test_health_says_no_more_that_nobody_administers_the_node_once_somebody_does
     until(lambda: "Nobody can administer" in health(), "a warning")
     place.run("key", "add", "app", "--scope", "administrator")
     until(lambda: "Nobody can administer" not in health(), "no warning any more")
+
+
+def test_one_rule_is_added_and_removed(place):
+    place.run("role", "add", "r", "--rule", "topic read a/#", "--rule", "topic write b/#")
+
+    def rules():
+        return json.loads(place.run("role", "rules", "r", "--json"))["rules"]
+
+    place.run("role", "allow", "r", "read c/#")
+    place.run("role", "deny", "r", "a/secret")
+    assert rules() == ["topic deny a/secret", "topic read c/#", "topic read a/#", "topic write b/#"]
+    place.run("role", "deny", "r", "topic deny a/secret")
+    place.run("role", "allow", "r", "topic write b/#")
+    assert rules() == ["topic write b/#", "topic deny a/secret", "topic read c/#", "topic read a/#"]
+    place.run("role", "remove", "r", "read c/#")
+    place.run("role", "remove", "r", "deny a/secret")
+    assert rules() == ["topic write b/#", "topic read a/#"]
+    said = place.run("role", "remove", "r", "read c/#", code=1)
+    assert 'has no rule "topic read c/#"' in said and "topic read a/#" in said
+    place.run("role", "allow", "r", "deny x", code=1)
+    place.run("role", "deny", "r", "read x", code=1)
+    place.run("role", "allow", "r", "", code=1)
+    assert "stays as it is" in place.run("role", "allow", "user", "x", code=1)
+    assert "no role none-such" in place.run("role", "allow", "none-such", "x", code=1)
+    assert rules() == ["topic write b/#", "topic read a/#"]
+    assert "replace all rules" in place.run("role", "rules", "r", "--rule", "topic read z")
+
+
+def test_two_who_add_rules_at_once_lose_none(place):
+    place.run("role", "add", "r", "--rule", "topic read a/#")
+    running = [subprocess.Popen([martlet_process.binary(), "role", "allow", "r", f"read t{number}/#", "--data-dir",
+                                 str(place.path)], stdout=subprocess.DEVNULL, env=martlet_process.environment())
+               for number in range(6)]
+    assert [one.wait(timeout=DEADLINE_SECS) for one in running] == [0] * 6
+    rules = json.loads(place.run("role", "rules", "r", "--json"))["rules"]
+    assert sorted(rules) == sorted(["topic read a/#"] + [f"topic read t{number}/#" for number in range(6)])
+
+
+def test_passwords_are_long_unless_it_is_said_otherwise(place, tmp_path):
+    at = ["--data-dir", place.path]
+    file = tmp_path / "passwd"
+    file.write_text("old:plain\n")
+    for command, sure in ((["user", "add", "ann", *at], "added"), (["user", "passwd", "ann", *at], "changed"),
+                          (["user", "add", "bob", "--file", file], "added"), (["user", "passwd", "bob", "--file", file], ""),
+                          (["passwd", file, "carol"], "")):
+        for password in ("", "x", "123456789"):
+            said = martlet(*command, given=f"{password}\n", code=1)
+            assert "nothing was changed" in said and (not password or "--weak" in said and password not in said), said
+            if not password:
+                martlet(*command, "--weak", given="\n", code=1)
+        martlet(*command, given="ä" * 10 + "\n")
+        if command[1] == "passwd":
+            martlet(*command, "--weak", given="x\n")
+    martlet("passwd", "-b", file, "dora", "short", code=1)
+    martlet("passwd", "-b", "--weak", file, "dora", "short")
+    done = subprocess.run(["bash", "-c", f"exec -a mosquitto_passwd {martlet_process.binary()} -b {file} emil short"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and "Warning: the password has 5 characters, and 10 are needed." in done.stderr
+    done = subprocess.run([martlet_process.binary(), "passwd", "-U", file], capture_output=True, text=True)
+    assert done.returncode == 0 and "line 1" in done.stderr
+
+
+def test_short_passwords_of_files_are_warned_of(start_node, tmp_path):
+    file = tmp_path / "passwd"
+    file.write_text("ann:plain\nbob:long enough\n")
+    file.chmod(0o600)
+    options = ["--set", "auth.plain_passwords=true", "--set", f"auth.password_file={file}"]
+    variables = {"MARTLET_AUTH__CREDENTIALS": "carl:short,dora:long enough,emil:s3"}
+    node = start_node(data_dir=tmp_path / "data", arguments=options, variables=variables)
+    assert publish(node, "t", "-u", "carl", "-P", "short")[0] == 0, "it is good all the same"
+    checked = subprocess.run([martlet_process.binary(), "config", "check", "--data-dir", tmp_path / "other", *options],
+                             env={**martlet_process.environment(), **variables}, capture_output=True, text=True)
+    for told in (node.log(), martlet("health", "--data-dir", tmp_path / "data", code=3), checked.stdout):
+        assert f"{file} has passwords of fewer than 10 characters, in line 1:" in told
+        assert "auth.credentials has passwords of fewer than 10 characters, in entries 1, 3:" in told
+        assert "carl" not in told and "emil" not in told
+
+
+def test_the_api_and_the_setup_page_take_no_short_password(start_node, place):
+    node = start_node(data_dir=place.path, http=True)
+    node.wait_for_log("/setup#")
+    token = re.search(r"/setup#([\w-]+)", node.log()).group(1)
+    import urllib.error
+    import urllib.request
+
+    def setup(password):
+        body = json.dumps({"token": token, "name": "root", "password": password}).encode()
+        request = urllib.request.Request(f"{node.http_url}/api/v1/setup", body, {"Content-Type": "application/json"})
+        try:
+            return urllib.request.urlopen(request).status, ""
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    for password in ("", "x", "123456789", "x" * 1025):
+        status, said = setup(password)
+        assert status == 422 and "/password" in said, said
+    page = urllib.request.urlopen(f"{node.http_url}/setup").read().decode()
+    assert 'minlength="10"' in page
+    assert setup("1234567890")[0] == 201

@@ -207,6 +207,7 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
         .iter()
         .chain(&node.warnings)
         .chain(&config::exposed_files(&effective))
+        .chain(&node.weak_passwords)
         .chain(&in_use)
     {
         text.push_str(&format!("warning: {warning}\n"));

@@ -19,6 +19,7 @@ use martlet_registry::{
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, out};
+use crate::cmd::prompt::Strength;
 use crate::cmd::role::NodeAndForm;
 use crate::cmd::{passwd, prompt, tables};
 
@@ -109,6 +110,9 @@ struct ChangeOptions {
     /// Make a password up and print it, once
     #[arg(long)]
     generate: bool,
+    /// Take a password of fewer than 10 characters
+    #[arg(long, conflicts_with = "generate")]
+    weak: bool,
 }
 
 #[derive(Args, Debug)]
@@ -293,6 +297,7 @@ fn change(
         (false, true) => bail!("there is no user {user}: martlet user add {user}"),
         _ => {}
     }
+    let strength = Strength::of(options.weak);
     let (password, kind) = match options.generate {
         // Nobody guesses 142 bits, so a quick hash will do, and a fleet that comes back at once
         // costs the node little.
@@ -300,7 +305,7 @@ fn change(
             hash::made_up_password().map_err(anyhow::Error::msg)?,
             Kind::Sha512,
         ),
-        false => (prompt::new_password(user)?, Kind::Argon2id),
+        false => (prompt::new_password(user, strength)?, Kind::Argon2id),
     };
     let line = passwd::set(&path, user, &password, kind)?;
     let shown = options.generate.then_some(&*password);
@@ -342,7 +347,7 @@ fn change_in_tables(
     };
     let password = match options.generate {
         true => hash::made_up_password().map_err(anyhow::Error::msg)?,
-        false => prompt::new_password(user)?,
+        false => prompt::new_password(user, Strength::of(options.weak))?,
     };
     tables::with(&file.node, async |registry| match is_there {
         true => registry.set_password(user, &password).await,

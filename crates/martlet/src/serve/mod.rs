@@ -73,6 +73,8 @@ const NICE: i32 = 5;
 
 /// Names the warning of files that other users of the machine can change or read.
 const EXPOSED: &str = "exposed files";
+/// Names the warning of passwords that are too short.
+const WEAK_PASSWORDS: &str = "weak passwords";
 
 /// "File size limit exceeded"; the number is the same on all systems this runs on.
 const SIGXFSZ: i32 = 25;
@@ -830,7 +832,7 @@ fn announce(node: &NodeConfig, effective: &config::Effective, control: &Control,
     control
         .health
         .set_environment_file(environment_file.map(|file| file.path.display().to_string()));
-    for warning in warn_of_exposed_files(effective, control) {
+    for warning in warn_of_files(effective, node, control) {
         text.push_str(&format!("  warning: {warning}\n"));
     }
     text.push_str(&http_lines(node, control, http));
@@ -848,17 +850,27 @@ fn announce(node: &NodeConfig, effective: &config::Effective, control: &Control,
     info!(listeners = ?control.info.listeners, threads = node.threads, "ready");
 }
 
-/// Has health warn of each file of the configuration that other users could change, and of each
-/// secret that they could read; of those alone from now on.
-fn warn_of_exposed_files(effective: &config::Effective, control: &Control) -> Vec<String> {
+/// Has health warn of what is unsafe about the files of the configuration: those that other users
+/// can change, secrets that they can read, and passwords that are too short. What was so before is
+/// withdrawn. Answers each of them.
+fn warn_of_files(
+    effective: &config::Effective,
+    node: &NodeConfig,
+    control: &Control,
+) -> Vec<String> {
     let exposed = config::exposed_files(effective);
-    match exposed.is_empty() {
-        true => control.health.withdraw(EXPOSED),
-        false => control
-            .health
-            .warn_as(EXPOSED, format!("{}.", exposed.join("; "))),
+    let all = [(EXPOSED, &exposed), (WEAK_PASSWORDS, &node.weak_passwords)];
+    for (name, warnings) in all {
+        match warnings.is_empty() {
+            true => control.health.withdraw(name),
+            false => control
+                .health
+                .warn_as(name, format!("{}.", warnings.join("; "))),
+        }
     }
-    exposed
+    all.into_iter()
+        .flat_map(|(_, warnings)| warnings.clone())
+        .collect()
 }
 
 /// An HTTP listener, as far as people are told of it.

@@ -20,7 +20,7 @@ use martlet_reactor::{ListenerConfig, TlsSettings};
 use martlet_registry::{Ban, Changed, RegistryError, Renewed, Snapshot};
 use tracing::{error, info, warn};
 
-use super::{ConfigOptions, facts, note_tables, warn_of_exposed_files};
+use super::{ConfigOptions, facts, note_tables, warn_of_files};
 use crate::config::{self, Effective, HttpListener, NodeConfig, TablesRead};
 
 /// How often is looked whether a file has changed.
@@ -402,7 +402,7 @@ impl Reload {
                 "{lost} is gone or weaker, which opens more than it did; that needs a restart"
             ));
         }
-        for warning in warn_of_exposed_files(&effective, &self.control) {
+        for warning in warn_of_files(&effective, &node, &self.control) {
             warn!("{warning}");
         }
         let mut done = Reloaded {
