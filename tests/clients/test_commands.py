@@ -2,15 +2,14 @@
 
 import json
 import os
-import shutil
-import stat
+import re
+import socket
 import subprocess
-import tempfile
 
 import pytest
 
 import martlet_process
-from test_http_api import KEY, KEYS, ask
+from test_http_api import KEY, KEYS
 from test_registry import DEADLINE_SECS, Place, martlet, place  # noqa: F401
 
 # Every command that prints something of a node that runs, and exits by itself.
@@ -56,6 +55,9 @@ def filled(tmp_path_factory):
         done = subprocess.run([martlet_process.binary(), "pub", "-p", str(node.port()), "-i", "c1", "-t", "r/1", "-m", "x",
                                "-r", "-q", "1", "-c", "-V", "5", "-x", "60"], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+        done = subprocess.run([martlet_process.binary(), "sub", "-p", str(node.port()), "-i", "c2", "-t", "a/#", "-q", "1", "-c",
+                               "-V", "5", "-x", "60", "-E"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
         yield place
 
 
@@ -89,6 +91,58 @@ def test_no_command_aborts_where_nobody_reads_what_is_wrong(filled):
         finally:
             os.close(writer)
         assert 0 < done.returncode < 128 and done.returncode != 101, command
+
+
+# Every command that prints a list.
+LISTS = [["clients"], ["client", "ls"], ["client", "subscriptions"], ["session", "ls"], ["retained", "ls"], ["user", "ls"],
+         ["user", "ls", "--file", "PASSWD"], ["device", "ls"], ["device", "type", "ls"], ["group", "ls"], ["key", "ls"],
+         ["team", "ls"], ["team", "member", "ls", "t1"], ["ban", "ls"], ["provision", "ls"], ["audit"], ["role", "ls"]]
+WITHOUT_NODE = [["cert", "list", "--dir", "CERTS"], ["acl", "lint", "ACL"], ["import", "mosquitto", "CONF"]]
+
+
+def keys_and_values(value):
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield key, one
+            yield from keys_and_values(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from keys_and_values(one)
+
+
+def test_lists_have_one_form_as_json(filled, tmp_path):
+    martlet("cert", "ca", "--dir", tmp_path / "CERTS")
+    (tmp_path / "ACL").write_text("user alice\ntopic up/#\ntopic read up/1\n")
+    (tmp_path / "PASSWD").write_text("u:$7$101$c2FsdA==$c2FsdA==\n")
+    (tmp_path / "CONF").write_text("listener 1883 127.0.0.1\n")
+    for command in [[*one, "--data-dir", str(filled.path)] for one in LISTS] + WITHOUT_NODE:
+        command = [str(tmp_path / word) if word.isupper() else word for word in command]
+        if command[0] == "import":
+            command += ["--out", str(tmp_path / "martlet.toml")]
+        done = run_into(subprocess.PIPE, [*command, "--json"])
+        told = json.loads(done.stdout)
+        assert set(told) <= {"items", "total", "next"} and told["items"], (command, told)
+        assert all(isinstance(one, dict) for one in told["items"]), command
+        for key, value in keys_and_values(told):
+            assert not key.endswith("_ms"), (command, key)
+            if key.endswith("_at") or key in ("at", "until"):
+                assert value is None or re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", value), (command, key, value)
+    assert (martlet("clients", "--json", "--data-dir", filled.path, "c1")
+            == martlet("client", "ls", "--json", "--data-dir", filled.path, "c1"))
+
+
+def test_the_version_is_a_command(tmp_path):
+    said = martlet("version")
+    assert said == martlet("--version") and said.startswith("martlet ")
+    assert json.loads(martlet("version", "--json"))["version"] == said.split()[1]
+
+
+def test_bench_takes_the_options_of_the_clients(start_node, tmp_path):
+    node = start_node(data_dir=tmp_path / "data", variables={"MARTLET_AUTH__CREDENTIALS": "ann:long secret"})
+    at = ["bench", "pipes", "--clients", "2", "--duration", "0.2", "-h", "127.0.0.1", "-p", str(node.port()), "--json"]
+    assert json.loads(martlet(*at, "-u", "ann", "-P", "long secret"))
+    martlet(*at, "-u", "ann", "-P", "wrong secret", code=1)
+    assert "What to measure" in martlet("bench", "--help")
 
 
 def test_output_that_is_lost_is_a_failure(filled):
@@ -245,3 +299,66 @@ jwt_keys = "https://keys.example/S3CRETS3CRETS3CRETS3CRET/jwks.json?k=S3CRET"
     for form in ([], ["--json"]):
         shown = martlet("config", "show", "-c", file, *form)
         assert "S3CRET" not in shown and "reverb.example:8080/app/***" in shown and "hook.example" in shown
+
+
+def test_what_was_to_be_connected_to_is_named(start_node, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for command in (["sub", "-t", "t"], ["pub", "-t", "t", "-m", "m"], ["rr", "-t", "t", "-e", "r", "-m", "m"]):
+        said = martlet(*command, "-h", "127.0.0.1", "-p", str(port), code=1)
+        assert f"cannot connect to 127.0.0.1:{port}: Connection refused" in said, said
+        said = martlet(*command, "--unix", tmp_path / "none", code=1)
+        assert f"cannot connect to {tmp_path}/none: No such file or directory" in said, said
+        said = martlet(*command, "-h", "host.invalid", code=1)
+        assert "host.invalid:1883" in said and "Lookup" in said, said
+    said = martlet("bench", "pipes", "--clients", "1", "--port", str(port), code=1)
+    assert f":{port}" in said, said
+
+
+def test_a_port_for_tls_is_told_from_others(start_node, tmp_path):
+    authority = tmp_path / "certs"
+    martlet("cert", "ca", "--dir", authority)
+    martlet("cert", "server", "localhost", "127.0.0.1", "--dir", authority)
+    node = start_node(listen=["mqtts://127.0.0.1:0"],
+                      settings=[f"tls.certificate={authority}/server.crt", f"tls.key={authority}/server.key"])
+    port = node.port("mqtts")
+    for command in (["sub", "-t", "t"], ["pub", "-t", "t", "-m", "m"], ["rr", "-t", "t", "-e", "r", "-m", "m"]):
+        said = martlet(*command, "-h", "127.0.0.1", "-p", str(port), code=2)
+        assert f"Port {port} may be one for TLS" in said and "--cafile FILE" in said, said
+    said = martlet("pub", "-h", "127.0.0.1", "-p", str(port), "--cafile", authority / "ca.crt", "-t", "t", "-m", "m")
+    assert said == ""
+
+
+def test_words_of_other_programs_lead_to_ours_and_never_to_the_opposite(tmp_path):
+    for command, meant in (("device revoke", "rm"), ("device delete", "rm"), ("device remove", "rm"), ("user revoke", "rm"),
+                           ("team revoke", "rm"), ("key revoke", "rm"), ("cert delete", "revoke"), ("device list", "ls"),
+                           ("device new", "add"), ("device disable", "set"), ("user enable", "set"), ("device undelete", "restore"),
+                           ("device type revoke", "rm"), ("role permit", "allow"), ("group delete", "rm")):
+        said = martlet(*command.split(), "x", code=2)
+        assert f"'{meant}'" in said and (meant == "restore" or "'restore'" not in said), said
+    assert "'restore'" in martlet("device", "restor", "x", code=2)
+
+
+def test_what_is_missing_is_said_with_the_command_that_makes_it(tmp_path):
+    for command in (["server", "x"], ["client", "x"], ["crl"], ["revoke", "x"]):
+        said = martlet("cert", *command, "--dir", tmp_path / "c d", code=1)
+        assert f"martlet cert ca --dir '{tmp_path}/c d'" in said, said
+    assert not (tmp_path / "c d").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone becomes somebody else")
+def test_who_may_not_ask_the_node_is_told_so(start_node, tmp_path):
+    os.chmod(tmp_path.parent.parent, 0o755)
+    os.chmod(tmp_path.parent, 0o755)
+    os.chmod(tmp_path, 0o755)
+    node = start_node(data_dir=tmp_path / "data")
+    os.chmod(tmp_path / "data", 0o755)
+    program = tmp_path / "martlet"
+    program.write_bytes(open(martlet_process.binary(), "rb").read())
+    program.chmod(0o755)
+    for command in (["status"], ["clients"], ["health"], ["stop"], ["reload"]):
+        done = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", program, *command, "--data-dir", node.data_dir],
+                              capture_output=True, text=True, cwd="/")
+        assert done.returncode != 0 and "Permission denied" in done.stderr, done
+        assert f"cannot ask the node at {node.data_dir}/admin.sock" in done.stderr and "no node answers" not in done.stderr

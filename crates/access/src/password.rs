@@ -16,8 +16,8 @@ pub fn check_password(password: &[u8]) -> Result<(), String> {
     match characters(password) {
         PASSWORD_MIN.. => Ok(()),
         0 => Err("the password is empty".to_owned()),
-        count => Err(format!(
-            "the password has {count} characters, and {PASSWORD_MIN} are needed"
+        _ => Err(format!(
+            "the password has fewer than {PASSWORD_MIN} characters"
         )),
     }
 }

@@ -36,8 +36,8 @@ enum Command {
     Status(cmd::admin::AdminOptions),
     /// Show how busy a running node is, and its busiest clients, again and again
     Top(cmd::top::TopOptions),
-    /// List the clients of a running node
-    Clients(cmd::admin::ClientsOptions),
+    /// List the clients of a running node: the same as client ls
+    Clients(cmd::client::ListOptions),
     /// Look at the clients of a running node, and end their connections
     Client(cmd::client::ClientCommand),
     /// List and end the sessions of a running node
@@ -120,9 +120,12 @@ enum Command {
     #[command(disable_help_flag = true, args_override_self = true)]
     Rr(Box<cmd::rr::RrOptions>),
     /// Put a load on a broker and measure it
+    #[command(disable_help_flag = true)]
     Bench(Box<cmd::bench::BenchOptions>),
     /// Print a completion script for a shell
     Completions(cmd::completions::CompletionsOptions),
+    /// Print the version of the program
+    Version(cmd::version::VersionOptions),
     /// Write the manual pages to a directory
     Man(cmd::man::ManOptions),
 }
@@ -138,7 +141,7 @@ fn main() -> ExitCode {
         Ok(cli) => cmd::print::exit_code(run(cli.command)),
         Err(error) => match cmd::argv::describe(&error, &args, &cli) {
             Some(text) => cmd::exit::usage(&text),
-            None => error.exit(),
+            None => cmd::argv::with_suggestion(error, &args, &cli).exit(),
         },
     }
 }
@@ -149,7 +152,7 @@ fn run(command: Command) -> ExitCode {
         Command::Config(command) => cmd::config_cmd::run(&command),
         Command::Status(options) => cmd::admin::status(&options),
         Command::Top(options) => cmd::top::run(&options),
-        Command::Clients(options) => cmd::admin::clients(&options),
+        Command::Clients(options) => cmd::client::run_list(&options),
         Command::Client(command) => cmd::client::run(&command),
         Command::Session(command) => cmd::client::run_session(&command),
         Command::Retained(command) => cmd::retained::run(&command),
@@ -181,6 +184,7 @@ fn run(command: Command) -> ExitCode {
         Command::Rr(options) => cmd::rr::run(*options),
         Command::Bench(options) => cmd::bench::run(*options),
         Command::Completions(options) => cmd::completions::run(&options, &mut Cli::command()),
+        Command::Version(options) => cmd::version::run(&options),
         Command::Man(options) => cmd::man::run(&options, Cli::command()),
     }
 }

@@ -1,7 +1,8 @@
-//! `martlet status` and `martlet clients`, and how commands ask a running node: through
+//! `martlet status`, `martlet health` and `martlet reload`, and how commands ask a running node: through
 //! `admin.sock` in its data directory.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -17,8 +18,8 @@ use martlet_api::page::Page;
 use martlet_api::{ClientView, Status};
 use martlet_control::Reloaded;
 use martlet_control::text::printable;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 use crate::cmd::node_options::NodeOptions;
@@ -35,16 +36,6 @@ pub(crate) struct AdminOptions {
     pub(crate) json: bool,
 }
 
-/// Options of `martlet clients`.
-#[derive(Args, Debug)]
-pub(crate) struct ClientsOptions {
-    #[command(flatten)]
-    admin: AdminOptions,
-    /// Print at most this many
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    limit: usize,
-}
-
 /// `martlet status`.
 pub(crate) fn status(options: &AdminOptions) -> ExitCode {
     let data_dir = options.node.data_dir_anyway();
@@ -57,31 +48,6 @@ pub(crate) fn status(options: &AdminOptions) -> ExitCode {
             }
             let status: Status = serde_json::from_str(&body)?;
             Ok(status_text(&status))
-        }),
-    )
-}
-
-/// Clients, as far as they were asked for.
-#[derive(Serialize)]
-struct ClientList {
-    clients: Vec<ClientView>,
-    /// How many there are in all.
-    total: u64,
-}
-
-/// `martlet clients`.
-pub(crate) fn clients(options: &ClientsOptions) -> ExitCode {
-    let data_dir = options.admin.node.data_dir();
-    let list = data_dir.and_then(|data_dir| {
-        let path = "/api/v1/clients";
-        let (clients, total) = pages(&data_dir, path, &[], options.limit)?;
-        Ok(ClientList { clients, total })
-    });
-    finish_as(
-        options.admin.json,
-        list.and_then(|list| match options.admin.json {
-            true => Ok(serde_json::to_string(&list)?),
-            false => Ok(clients_text(&list.clients, list.total)),
         }),
     )
 }
@@ -385,14 +351,24 @@ fn answer(data_dir: &Path, question: Question<'_>, patience: Duration) -> anyhow
     })
 }
 
+/// Whether a node runs there cannot be told.
+fn denied(socket: &Path, error: std::io::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!(
+        "cannot ask the node at {}: only root and the user who runs it may",
+        socket.display()
+    ))
+}
+
 /// A connection to the node of this data directory, and who runs it.
 async fn connect(data_dir: &Path) -> anyhow::Result<(UnixStream, u32)> {
     let socket = data_dir.join(admin_socket::FILE_NAME);
-    let stream = UnixStream::connect(&socket).await.with_context(|| {
-        format!(
+    let stream = UnixStream::connect(&socket).await;
+    let stream = stream.map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => denied(&socket, error),
+        _ => anyhow::Error::new(error).context(format!(
             "no node answers at {} (is it running? its directory is named with --data-dir)",
             socket.display()
-        )
+        )),
     })?;
     let peer = stream.peer_cred()?.uid();
     expect_trusted(data_dir, peer)?;
@@ -432,9 +408,7 @@ pub(crate) fn may_ask(data_dir: &Path) -> anyhow::Result<bool> {
     let socket = data_dir.join(admin_socket::FILE_NAME);
     match std::os::unix::net::UnixStream::connect(&socket) {
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            Err(error).with_context(|| format!("cannot ask the node at {}", socket.display()))
-        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(denied(&socket, error)),
         Err(_) => Ok(false),
     }
 }

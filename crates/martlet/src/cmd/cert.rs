@@ -8,8 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{ArgGroup, Args, Subcommand};
 use martlet_certificates::Facts;
-use martlet_certificates::authority::{Authority, CA_CERTIFICATE, Entry, Issued, KeyKind, Purpose};
+use martlet_certificates::authority::{
+    Authority, AuthorityError, CA_CERTIFICATE, Entry, Issued, KeyKind, Purpose,
+};
+use martlet_control::text::typed;
 
+use crate::cmd::listing;
 use crate::cmd::print::{errln, out, outln};
 
 /// Arguments of `martlet cert`.
@@ -201,6 +205,17 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// The authority of a directory; where there is none, what makes one is said.
+fn opened(directory: &Path) -> anyhow::Result<Authority> {
+    Authority::open(directory, waits).map_err(|error| match error {
+        AuthorityError::Missing(_) => {
+            let dir = typed(&directory.display().to_string());
+            anyhow::anyhow!("{error}; martlet cert ca --dir {dir} makes one")
+        }
+        error => error.into(),
+    })
+}
+
 /// Says what the wait is for.
 pub(crate) fn waits(directory: &Path) {
     errln!(
@@ -248,7 +263,7 @@ fn server(options: &ServerOptions) -> anyhow::Result<String> {
         file,
         ..
     } = options;
-    let authority = Authority::open(&directory.dir, waits)?;
+    let authority = opened(&directory.dir)?;
     let purpose = Purpose::Server(names.clone());
     let (kind, now) = (options.key.kind(), now_secs());
     let made = authority.issue(file, &names[0], &purpose, *days, kind, now)?;
@@ -270,7 +285,7 @@ fn client(options: &ClientOptions) -> anyhow::Result<String> {
         days,
         ..
     } = options;
-    let authority = Authority::open(&directory.dir, waits)?;
+    let authority = opened(&directory.dir)?;
     let (kind, now) = (options.key.kind(), now_secs());
     let made = authority.issue(name, name, &Purpose::Client, *days, kind, now)?;
     let ca = directory.dir.join(CA_CERTIFICATE);
@@ -287,7 +302,7 @@ fn client(options: &ClientOptions) -> anyhow::Result<String> {
 
 fn renew(options: &RenewOptions) -> anyhow::Result<String> {
     let NamedOptions { name, directory } = &options.named;
-    let authority = Authority::open(&directory.dir, waits)?;
+    let authority = opened(&directory.dir)?;
     let made = authority.renew(name, options.days, now_secs())?;
     told(
         &made,
@@ -302,7 +317,7 @@ fn revoke(options: &RevokeOptions) -> anyhow::Result<String> {
         serial,
         directory,
     } = options;
-    let authority = Authority::open(&directory.dir, waits)?;
+    let authority = opened(&directory.dir)?;
     let (what, revoked) = match (what, serial) {
         (Some(what), _) => (what, authority.revoke(what, now_secs())?),
         (None, Some(serial)) => (serial, authority.revoke_serial(serial, now_secs())?),
@@ -341,7 +356,7 @@ fn revoke(options: &RevokeOptions) -> anyhow::Result<String> {
 }
 
 fn crl(options: &DirectoryOptions) -> anyhow::Result<String> {
-    let list = Authority::open(&options.dir, waits)?.refresh_list(now_secs())?;
+    let list = opened(&options.dir)?.refresh_list(now_secs())?;
     Ok(match options.json {
         true => format!(
             "{}\n",
@@ -378,7 +393,7 @@ fn list(options: &ListOptions) -> ExitCode {
             value
         });
         let others = others.iter().map(entry_json);
-        outln!("{}", serde_json::Value::Array(all.chain(others).collect()));
+        out!("{}", listing::items(all.chain(others)));
     } else {
         for (path, facts, is_revoked) in &shown {
             let state = match (is_revoked, left(facts)) {
@@ -440,7 +455,7 @@ fn script() -> anyhow::Result<String> {
     }
     let names = ["localhost", "mosquitto", "127.0.0.1"].map(str::to_owned);
     let purpose = Purpose::Server(names.to_vec());
-    Authority::open(directory, waits)?.issue("server", "mosquitto", &purpose, days, kind, now)?;
+    opened(directory)?.issue("server", "mosquitto", &purpose, days, kind, now)?;
     Ok(SCRIPT_DONE.to_owned())
 }
 

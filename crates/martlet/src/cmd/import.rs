@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::cmd::listing;
 use crate::cmd::print::{err, errln, out};
 use crate::config::mosquitto::{Outcome, ReportLine};
 use crate::config::{self, Effective};
@@ -159,5 +160,5 @@ fn json(report: &[ReportLine]) -> String {
             "place": line.place, "line": line.text, "outcome": line.outcome.word(), "note": line.note,
         })
     });
-    format!("{}\n", serde_json::Value::Array(lines.collect()))
+    listing::items(lines)
 }

@@ -142,11 +142,8 @@ fn prepare(options: PubOptions) -> Result<(RunOptions, Plan), Failure> {
 async fn publish_all(options: RunOptions, plan: Plan) -> Result<u8, Failure> {
     let mut run = ClientRun::new(options.target, options.debug, None)?;
     run.client.session().set_send_maximum(options.max_inflight);
-    match run
-        .connect()
-        .await
-        .map_err(|error| Failure::from_net(&error))?
-    {
+    let connected = run.connect().await;
+    match connected.map_err(|error| run.not_connected(&error))? {
         Connected::Accepted => {}
         Connected::Refused(failure) => return Err(refused(&mut run, failure)),
         Connected::TimedOut => return Err(client_run::timed_out()),

@@ -10,6 +10,7 @@ use martlet_api::{Deleted, RetainedView};
 use martlet_control::text::printable;
 
 use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as, pages};
+use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::print::write_out;
 
@@ -93,7 +94,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     let (all, total): (Vec<RetainedView>, u64) =
         pages(&data_dir, "/api/v1/retained", &filters, options.limit)?;
     if options.admin.json {
-        return Ok(serde_json::to_string(&all)?);
+        return listing::first_of(&all, total);
     }
     let mut text = format!("{:>3} {:>8} {:<24} TOPIC\n", "QOS", "BYTES", "RECEIVED");
     for one in &all {

@@ -13,7 +13,7 @@ use martlet_registry::{Actor, Owner, RegistryError, RuleSet};
 
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, out};
-use crate::cmd::tables;
+use crate::cmd::{listing, tables};
 
 /// Arguments of `martlet role`.
 #[derive(Args, Debug)]
@@ -273,8 +273,7 @@ fn list(owner: Owner, options: &NodeAndForm) -> anyhow::Result<String> {
         registry.rule_sets(owner).await
     })?;
     if options.json {
-        let all: Vec<_> = all.iter().map(|set| json(owner, set)).collect();
-        return Ok(format!("{}\n", serde_json::Value::Array(all)));
+        return Ok(listing::items(all.iter().map(|set| json(owner, set))));
     }
     let line = |set: &RuleSet| match set.is_builtin {
         true => format!("{:<24} built in\n", printable(&set.name)),

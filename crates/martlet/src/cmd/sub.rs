@@ -258,7 +258,8 @@ impl Subscriber {
     async fn run_until_done(&mut self) -> Result<u8, Failure> {
         // A first connection that fails is for good; a later one is tried again.
         let connected = self.run.connect().await;
-        if let Some(code) = self.begin(connected.map_err(|error| Failure::from_net(&error))?)? {
+        let connected = connected.map_err(|error| self.run.not_connected(&error))?;
+        if let Some(code) = self.begin(connected)? {
             return Ok(code);
         }
         loop {

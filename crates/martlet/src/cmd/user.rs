@@ -21,7 +21,7 @@ use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
 use crate::cmd::role::NodeAndForm;
-use crate::cmd::{passwd, prompt, tables};
+use crate::cmd::{listing, passwd, prompt, tables};
 
 /// Arguments of `martlet user`.
 #[derive(Args, Debug)]
@@ -544,7 +544,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         }
         let users = users(&path)?;
         return Ok(match file.json {
-            true => format!("{}\n", serde_json::json!({ "users": users })),
+            true => listing::items(users.iter().map(|user| serde_json::json!({ "name": user }))),
             false => users
                 .iter()
                 .map(|user| format!("{}\n", printable(user)))
@@ -570,11 +570,10 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
             serde_json::json!({
                 "name": user.name, "role": user.role, "api_role": user.api_role.word(),
                 "enabled": user.enabled, "team": user.team, "team_name": home, "teams": teams,
-                "created_ms": user.created_ms, "deleted_ms": user.deleted_ms,
+                "created_at": listing::time(user.created_ms), "deleted_at": listing::time(user.deleted_ms),
             })
         });
-        let all: Vec<_> = users.collect();
-        return Ok(format!("{}\n", serde_json::json!({ "users": all })));
+        return Ok(listing::items(users));
     }
     let line = |Listed { user, home, teams }: &Listed| {
         let state = if user.enabled { "" } else { " disabled" };

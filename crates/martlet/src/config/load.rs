@@ -351,11 +351,14 @@ fn read_file(path: &Path, schema: &[Key], effective: &mut Effective) -> Result<(
                 }
             }
             (name, DeValue::Table(entries)) => {
+                if !is_section(schema, name) {
+                    return Err(unknown_section(schema, name, place));
+                }
                 for (key, value) in entries {
                     let dotted = format!("{name}.{}", key.get_ref());
                     let place = file.place(key.span().start);
                     let known = known_key(schema, &dotted, &place)?;
-                    let value = file.value(known.kind, &dotted, value.get_ref(), &place)?;
+                    let value = file.value(known.kind, &dotted, value, &place)?;
                     effective.values.insert(
                         dotted,
                         Sourced {
@@ -365,17 +368,65 @@ fn read_file(path: &Path, schema: &[Key], effective: &mut Effective) -> Result<(
                     );
                 }
             }
-            (name, _) => {
-                let hint = None;
-                return Err(ConfigError::UnknownKey {
-                    place,
-                    key: name.to_owned(),
-                    hint,
-                });
-            }
+            (name, _) => return Err(outside_sections(schema, name, place)),
         }
     }
     Ok(())
+}
+
+fn is_section(schema: &[Key], name: &str) -> bool {
+    let mut all = schema.iter().filter_map(|key| key.path.split_once('.'));
+    all.any(|(section, _)| section == name)
+}
+
+/// `[name]`, which is none.
+fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
+    let sections = schema.iter().filter_map(|key| key.path.split_once('.'));
+    let hint = nearest_of(sections.map(|(section, _)| section), name);
+    let hint = match (name, hint) {
+        ("listener" | "listeners", _) => Some("[[listeners]]".to_owned()),
+        (_, hint) => hint.map(|section| format!("[{section}]")),
+    };
+    ConfigError::UnknownKey {
+        place,
+        key: format!("[{name}]"),
+        hint,
+    }
+}
+
+/// A key before the first section, or a section that is written as a value.
+fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
+    if is_section(schema, name) || name == "listeners" {
+        let expected = match name {
+            "listeners" => "[[listeners]] tables".to_owned(),
+            name => format!("a section, [{name}]"),
+        };
+        return ConfigError::Value {
+            place,
+            key: name.to_owned(),
+            got: "a value".to_owned(),
+            expected,
+        };
+    }
+    // `packet_bytes` alone is of a section that is missing above it.
+    let mut whole = schema.iter().map(|key| &*key.path);
+    let whole = whole.find(|path| path.split_once('.').is_some_and(|(_, key)| key == name));
+    ConfigError::UnknownKey {
+        place,
+        key: name.to_owned(),
+        hint: whole.map(str::to_owned),
+    }
+}
+
+/// A value as it is written, if it is not long.
+fn shortened(written: &str) -> String {
+    const SHOWN: usize = 60;
+    let line = written.lines().next().unwrap_or_default();
+    match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None if line.len() < written.len() => format!("{line}…"),
+        None => line.to_owned(),
+    }
 }
 
 struct File<'a> {
@@ -414,7 +465,7 @@ impl File<'_> {
                     hint,
                 });
             };
-            let value = self.value(kind, name, value.get_ref(), &place)?;
+            let value = self.value(kind, name, value, &place)?;
             listener.insert(
                 name.to_owned(),
                 Sourced {
@@ -435,10 +486,11 @@ impl File<'_> {
         &self,
         kind: Kind,
         key: &str,
-        value: &DeValue<'_>,
+        value: &toml::Spanned<DeValue<'_>>,
         place: &str,
     ) -> Result<Value, ConfigError> {
-        let parsed = match value {
+        let written = self.text.get(value.span()).unwrap_or_default();
+        let parsed = match value.get_ref() {
             DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix())
                 .ok()
                 .map(Value::Integer),
@@ -449,6 +501,7 @@ impl File<'_> {
         };
         let got = match &parsed {
             Some(value) if kind != Kind::Secret => value.to_string(),
+            None if kind != Kind::Secret => shortened(written),
             _ => "of another type".to_owned(),
         };
         parsed
@@ -842,6 +895,47 @@ mod tests {
             .map(|(name, value)| (&**name, &**value))
             .collect();
         assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_as_it_is_written() {
+        for (text, said) in [
+            (
+                "[limts]\npacket_bytes = 5\n",
+                "line 1: unknown key `[limts]`; did you mean `[limits]`?",
+            ),
+            (
+                "[limits]\npacket_byte = 5\n",
+                "line 2: unknown key `limits.packet_byte`; did you mean `limits.packet_bytes`?",
+            ),
+            (
+                "packet_bytes = 5\n",
+                "line 1: unknown key `packet_bytes`; did you mean `limits.packet_bytes`?",
+            ),
+            (
+                "[listener]\nurl = \"x\"\n",
+                "unknown key `[listener]`; did you mean `[[listeners]]`?",
+            ),
+            ("limits = 5\n", "`limits` is a value, expected a section"),
+            (
+                "[limits]\npacket_bytes = -5\n",
+                "`limits.packet_bytes` is -5,",
+            ),
+            ("[limits]\npacket_bytes = 1.5\n", "is 1.5,"),
+            ("[limits]\npacket_bytes = [1, 2]\n", "is [1, 2],"),
+            ("[limits]\npacket_bytes = \"x\"\n", "is \"x\","),
+            (
+                "[mqtt]\nmax_qos = 3\n",
+                "is 3, expected a whole number from 0",
+            ),
+            ("[mqtt]\nretain_available = 0\n", "is 0, expected true or"),
+            ("[[listeners]]\nurl = 7\n", "`url` is 7, expected"),
+        ] {
+            let told = from_file(text).unwrap_err().to_string();
+            assert!(told.contains(said), "{text}: {told}");
+        }
+        let told = from_file("[auth]\ncredentials = 12345\n").unwrap_err();
+        assert!(!told.to_string().contains("12345"), "{told}");
     }
 
     #[test]

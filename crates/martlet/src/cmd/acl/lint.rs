@@ -14,6 +14,7 @@ use martlet_control::text::printable;
 use martlet_registry::{COMMON_TENANT, FILE, Owner, RuleSet, Snapshot};
 
 use super::FileOptions;
+use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::err;
 use crate::cmd::{admin, tables};
@@ -63,7 +64,7 @@ pub(super) fn run(options: &LintOptions) -> anyhow::Result<(String, ExitCode)> {
             let all = found.iter().map(|lint| {
                 serde_json::json!({ "place": lint.place, "line": lint.line, "why": lint.why })
             });
-            format!("{}\n", serde_json::Value::Array(all.collect()))
+            listing::items(all)
         }
         false => {
             let lines = found.iter();

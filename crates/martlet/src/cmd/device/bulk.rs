@@ -16,8 +16,9 @@ use martlet_registry::{
 };
 
 use super::{ListOptions, listed};
+use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
-use crate::cmd::print::{err, errln, out, outln};
+use crate::cmd::print::{err, errln, out};
 use crate::cmd::role::NodeAndForm;
 use crate::cmd::tables;
 
@@ -192,7 +193,7 @@ fn print_added(added: &[AddedDevice], json: bool) {
                 "id": device.id, "user_name": device.user_name, "secret": secret(device),
             })
         });
-        outln!("{}", serde_json::Value::Array(all.collect()));
+        out!("{}", listing::items(all));
         return;
     }
     let is_named = added.iter().any(|device| device.user_name != device.id);
