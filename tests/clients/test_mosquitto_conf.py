@@ -350,3 +350,37 @@ def test_what_starts_in_mosquitto_alone_is_told(files, tmp_path):
         else:
             assert "does not start" in report and "nobody could connect" in report
     assert toml.exists(), "it may be mended"
+
+
+def test_everything_that_blocks_is_told_at_once(tmp_path):
+    config, out = tmp_path / "mosquitto.conf", tmp_path / "martlet.toml"
+    config.write_text(f"""listener 1883 127.0.0.1
+no_such_keyword yes
+max_inflight_messages many
+include_dir {tmp_path}/none.d
+allow_anonymous perhaps
+password_file {tmp_path}/none.passwd
+acl_file {tmp_path}/none.acl
+listener 8883
+certfile {tmp_path}/none.crt
+keyfile {tmp_path}/none.key
+""")
+    done = martlet_process.run("import", "mosquitto", str(config), "--out", str(out))
+    assert done.returncode == 1 and not out.exists()
+    for line, keyword in ((2, "no_such_keyword"), (3, "max_inflight_messages"), (4, "include_dir"), (5, "allow_anonymous")):
+        assert f"{config} line {line}: {keyword}: " in done.stderr, done.stderr
+    for name in ("passwd", "acl", "crt", "key"):
+        assert done.stderr.count(f"{tmp_path}/none.{name}:") == 1, done.stderr
+    # The same where all lines are understood and files are missing.
+    config.write_text(f"""listener 1883 127.0.0.1
+password_file {tmp_path}/none.passwd
+acl_file {tmp_path}/none.acl
+listener 8883
+certfile {tmp_path}/none.crt
+keyfile {tmp_path}/none.key
+listener 8884
+""")
+    done = martlet_process.run("import", "mosquitto", str(config), "--out", str(out))
+    assert done.returncode == 3, done
+    for name in ("passwd", "acl", "crt", "key"):
+        assert done.stdout.count(f"none.{name}: No such file") == 1, done.stdout

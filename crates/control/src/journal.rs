@@ -8,6 +8,7 @@
 mod lacking;
 mod mend;
 mod runs;
+mod web;
 
 pub(crate) use lacking::Lacking;
 pub use mend::Way;

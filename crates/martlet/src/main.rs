@@ -59,6 +59,8 @@ enum Command {
     Store(cmd::store_cmd::StoreCommand),
     /// Show what happened to clients of late, and the way to mend what was refused
     Logs(cmd::logs::LogsOptions),
+    /// Show and change what a running node logs
+    Log(cmd::log::LogCommand),
     /// Follow what happens to clients, a line each, until interrupted
     Events(cmd::events::EventsOptions),
     /// Log everything of a client, an address or a topic for some minutes
@@ -161,6 +163,7 @@ fn run(command: Command) -> ExitCode {
         Command::Backup(command) => cmd::backup::run(&command),
         Command::Store(command) => cmd::store_cmd::run(&command),
         Command::Logs(options) => cmd::logs::run(&options),
+        Command::Log(command) => cmd::log::run(&command),
         Command::Events(options) => cmd::events::run(&options),
         Command::Trace(options) => cmd::trace::run(&options),
         Command::Why(options) => cmd::why::run(&options),

@@ -12,7 +12,7 @@ use martlet_broker::{DropReason, Event, TenantId, UserName};
 use martlet_codec::ReasonCode;
 use martlet_registry::{Owner, RulesPlace, Snapshot};
 
-use super::{Lacking, TEXT_MAX};
+use super::{Lacking, TEXT_MAX, web};
 use crate::cause::Cause;
 use crate::text::typed;
 
@@ -435,6 +435,9 @@ fn connect_refused(
     reason: ReasonCode,
     why: &str,
 ) -> Option<Way> {
+    if let Some(text) = web::mend_of(why) {
+        return Way::words(text);
+    }
     // What is about a name of the tables says it, proved or not.
     if let Some(way) = by_limit(why).or_else(|| by_tables(commands, why)) {
         return Some(way);

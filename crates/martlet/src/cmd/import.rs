@@ -60,13 +60,13 @@ pub(crate) fn run(command: &ImportCommand) -> ExitCode {
 /// Whether a node starts with what it becomes.
 fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
     let (effective, mut report) = config::import_mosquitto(&options.file)?;
-    let problem = config::resolve(&effective).err();
-    let starts = problem.is_none();
-    report.extend(problem.map(|problem| ReportLine {
+    let problems = problems(&effective);
+    let starts = problems.is_empty();
+    report.extend(problems.into_iter().map(|problem| ReportLine {
         place: options.file.display().to_string(),
         text: "all of it".to_owned(),
         outcome: Outcome::DoesNotStart,
-        note: problem.to_string(),
+        note: problem,
     }));
     let toml = toml_of(&effective, &options.file.display().to_string());
     let told = match options.json {
@@ -102,6 +102,36 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
         }
     }
     Ok(starts)
+}
+
+/// Everything that keeps a node from starting with this: files that are missing, and what is wrong
+/// with each listener.
+fn problems(effective: &Effective) -> Vec<String> {
+    let Err(first) = config::resolve(effective) else {
+        return Vec::new();
+    };
+    let mut all = config::unreadable_files(effective);
+    let alone = effective.listeners.iter().filter_map(|table| {
+        let alone = Effective {
+            listeners: vec![table.clone()],
+            ..effective.clone()
+        };
+        config::resolve(&alone).err()
+    });
+    let told: Vec<String> = [first]
+        .into_iter()
+        .chain(alone)
+        .map(|error| error.to_string())
+        .collect();
+    for problem in told {
+        // A file that is missing is named already.
+        if !all.iter().any(|known| {
+            problem.contains(known.trim_start_matches("cannot read ")) || *known == problem
+        }) {
+            all.push(problem);
+        }
+    }
+    all
 }
 
 /// What differs from the defaults, as our file says it.

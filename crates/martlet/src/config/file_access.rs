@@ -116,6 +116,20 @@ pub(crate) fn exposed_files(effective: &Effective) -> Vec<String> {
     told.collect()
 }
 
+/// A sentence for each file that the configuration names and that cannot be read.
+pub(crate) fn unreadable_files(effective: &Effective) -> Vec<String> {
+    let found = guarded(effective);
+    let told = found.keys().filter_map(|path| {
+        let error = match path.metadata() {
+            Ok(found) if found.is_dir() => return None,
+            Ok(_) => File::open(path).err()?,
+            Err(error) => error,
+        };
+        Some(format!("cannot read {}: {error}", path.display()))
+    });
+    told.collect()
+}
+
 /// Every file that the configuration is read from, or names.
 fn guarded(effective: &Effective) -> BTreeMap<PathBuf, Guarded> {
     let mut all: BTreeMap<PathBuf, Guarded> = BTreeMap::new();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use martlet_control::facts::{Configuration, ConfigurationValue, ListenerValue};
 use toml::de::{DeArray, DeTable, DeValue};
 
-use crate::config::file_access::read_environment_file;
+use crate::config::file_access::{read_environment_file, unreadable_files};
 use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, is_list, keys};
 use crate::config::{mosquitto, seeds};
 
@@ -256,6 +256,9 @@ pub(crate) enum ConfigError {
         /// What would fit.
         expected: String,
     },
+    /// Several of these at once.
+    #[error("{} things have to be mended:\n  {}", .0.len(), .0.join("\n  "))]
+    Several(Vec<String>),
     /// Values that do not go together, or cannot be used on this machine.
     #[error("{0}")]
     Unusable(String),
@@ -637,8 +640,21 @@ pub(crate) fn import_mosquitto(
     path: &Path,
 ) -> Result<(Effective, Vec<mosquitto::ReportLine>), ConfigError> {
     let mut effective = Effective::defaults();
-    let report = mosquitto::read(path, &mut effective)?;
-    Ok((effective, report))
+    match mosquitto::read(path, &mut effective) {
+        Ok(report) => Ok((effective, report)),
+        Err(error) if effective.files.is_empty() => Err(error),
+        Err(error) => {
+            let mut all = match error {
+                ConfigError::Several(all) => all,
+                error => vec![error.to_string()],
+            };
+            all.extend(unreadable_files(&effective));
+            match all.len() {
+                1 => Err(ConfigError::Unusable(all.remove(0))),
+                _ => Err(ConfigError::Several(all)),
+            }
+        }
+    }
 }
 
 /// Whether a key takes this value.

@@ -22,7 +22,7 @@ mod seeds;
 
 pub(crate) use authentication::{TablesRead, tables_unasked};
 pub(crate) use broken::data_dir_in;
-pub(crate) use file_access::exposed_files;
+pub(crate) use file_access::{exposed_files, unreadable_files};
 pub(crate) use http::HttpListener;
 #[cfg(test)]
 use load::ConfigError;

@@ -343,8 +343,8 @@ async fn run_node(
     let mut reload = Reload::new(options, effective_now, node, gate, asked, held, http_urls);
     // Whoever reads the announcement finds it so.
     control.health.set_ready();
-    announce(node, effective, &control, &http_at);
-    tell_setup(&api, &control, &http_at).await;
+    let setup = setup_link(&api, &control, &http_at).await;
+    announce(node, effective, &control, &http_at, setup.as_deref());
     notify::ready();
     {
         let mut stopping = std::pin::pin!(stop_asked(&control, &mut terminate, &mut interrupt));
@@ -808,7 +808,13 @@ async fn publish_statistics(control: Arc<Control>, every: Duration) {
 }
 
 /// What it listens on, where its data are, what to type next.
-fn announce(node: &NodeConfig, effective: &config::Effective, control: &Control, http: &[HttpAt]) {
+fn announce(
+    node: &NodeConfig,
+    effective: &config::Effective,
+    control: &Control,
+    http: &[HttpAt],
+    setup: Option<&str>,
+) {
     let mut text = format!("martlet {}\n", env!("CARGO_PKG_VERSION"));
     for url in &control.info.listeners {
         text.push_str(&format!("  listening on {url}\n"));
@@ -842,10 +848,21 @@ fn announce(node: &NodeConfig, effective: &config::Effective, control: &Control,
         control.health.warn(format!("{warning}."));
     }
     text.push_str(&doors_lines(node));
+    if let Some(link) = setup {
+        text.push_str(&format!(
+            "  no administrator yet; make the first one here, once, within an hour:\n  {link}\n"
+        ));
+    }
     text.push_str(&next_lines(node, control));
     out!("{text}");
     for warning in &control.health.report().warnings {
         warn!("{warning}");
+    }
+    if let Some(link) = setup {
+        warn!(
+            "no administrator yet; make the first one within an hour, once: {link} (from then on \
+             clients of MQTT need credentials too, unless mqtt.allow_anonymous is true)"
+        );
     }
     info!(listeners = ?control.info.listeners, threads = node.threads, "ready");
 }
@@ -931,14 +948,12 @@ async fn withdraw_once_claimed(api: Api, control: Arc<Control>) {
     }
 }
 
-/// Where nobody can administer the node yet, the link that makes somebody, once. It is in no log
-/// file of its own, and its token is after `#`, which browsers send to nobody.
-async fn tell_setup(api: &Api, control: &Arc<Control>, http: &[HttpAt]) {
-    let Some(at) = http.first() else {
-        return;
-    };
+/// Where nobody can administer the node yet, the link that makes somebody, once. Its token is after
+/// `#`, which browsers send to nobody.
+async fn setup_link(api: &Api, control: &Arc<Control>, http: &[HttpAt]) -> Option<String> {
+    let at = http.first()?;
     if !api.is_unclaimed().await {
-        return;
+        return None;
     }
     if http.iter().any(|at| at.address.ip().is_loopback()) {
         let text = "Nobody can administer the node yet, and the HTTP listener on loopback is open \
@@ -946,13 +961,8 @@ async fn tell_setup(api: &Api, control: &Arc<Control>, http: &[HttpAt]) {
         control.health.warn_as(UNCLAIMED, text.to_owned());
         tokio::spawn(withdraw_once_claimed(api.clone(), Arc::clone(control)));
     }
-    if let Some(token) = api.setup_token().await {
-        warn!(
-            "no administrator yet; make the first one within an hour, once: {}/setup#{token} (from \
-             then on clients of MQTT need credentials too, unless mqtt.allow_anonymous is true)",
-            at.url
-        );
-    }
+    let token = api.setup_token().await?;
+    Some(format!("{}/setup#{token}", at.url))
 }
 
 /// Where the data are, and what an acknowledgement promises of them.
@@ -965,6 +975,13 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
         }
         Durability::Memory => "  all data in memory: a restart loses them\n".to_owned(),
     };
+    text.push_str(&match &node.user_places.tables_unasked {
+        None => format!("  users and devices in {}\n", node.tables.location),
+        Some(why) => format!(
+            "  users and devices in {}, which is not asked: {why}\n",
+            node.tables.location
+        ),
+    });
     let mut warn = |warning: &str| {
         text.push_str(&format!("  warning: {warning}\n"));
         control.health.warn(format!("{warning}."));
