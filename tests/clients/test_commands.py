@@ -294,7 +294,7 @@ def test_secrets_of_urls_are_masked(tmp_path):
 push_url = "ws://reverb.example:8080/app/S3CRET"
 [auth]
 hook_url = "https://ann:S3CRET@hook.example/in?code=S3CRET"
-jwt_keys = "https://keys.example/S3CRETS3CRETS3CRETS3CRET/jwks.json?k=S3CRET"
+jwt_keys = "https://keys.example/S3CRETS3CRETS3CRETS3CRET/jwks.json?k=S3CRETS3CRETS3CRET"
 """)
     for form in ([], ["--json"]):
         shown = martlet("config", "show", "-c", file, *form)

@@ -161,9 +161,9 @@ def test_each_command_works_as_it_is_printed(start_node, tmp_path):
         done = pasted(hints(node)[client_id], outside)
         assert done.returncode == 1 and done.stdout.startswith("refused: "), done
     for client_id, line in [("c2", "alice"), ("c3", "bob")]:
-        done = pasted(hints(node)[client_id], outside, given="another\n")
+        done = pasted(hints(node)[client_id], outside, given="another one\n")
         assert done.returncode == 0 and line in done.stdout, done
-        assert publish(node, "up", "-u", line, "-P", "another", "-i", "later")[0] == 0
+        assert publish(node, "up", "-u", line, "-P", "another one", "-i", "later")[0] == 0
     assert not list(outside.iterdir())
     shown = logs(node)
     assert "\\u{202e}" in shown and "\u202e" not in shown, shown

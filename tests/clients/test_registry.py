@@ -459,7 +459,7 @@ def test_user_changes_the_password_file_of_the_node_that_runs(start_node, tmp_pa
     node = start_node(**options)
     said = martlet("user", "add", "bob", "--weak", "--data-dir", node.data_dir, given="word\n")
     assert f"in {passwords}" in said and "The running node has read it." in said
-    assert martlet("user", "ls", "--data-dir", node.data_dir, "--json").count('"name"') == 0, "no table has them"
+    assert martlet("user", "ls", "--data-dir", node.data_dir, "--json").count('"role"') == 0, "no table has them"
     assert publish(node, "t", "-u", "bob", "-P", "word")[0] == 0
     assert martlet("user", "ls", "--data-dir", node.data_dir) == "alice\nbob\n"
     assert f"from {passwords}" in martlet("user", "rm", "bob", "--data-dir", node.data_dir)

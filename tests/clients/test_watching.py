@@ -192,6 +192,7 @@ def test_a_proxy_that_is_trusted_says_where_its_clients_are(start_node):
 
 def test_the_last_lines_of_the_log_are_there(start_node):
     node = start_node(http=True, variables=KEYS, settings=["log.level=info"])
+    node.wait_for_log("ready")
     found = call(node, "GET", "/logs")
     texts = [line["text"] for line in found["items"]]
     assert "ready" in texts

@@ -1,6 +1,7 @@
 """martlet why: for planted faults the verdict is the fault, in a sentence, with the way to mend it."""
 
 import json
+import shlex
 import socket
 import sqlite3
 import subprocess
@@ -155,12 +156,11 @@ def test_a_topic_with_another_name_in_it_is_told_apart_from_one_that_no_rule_per
         answer = expect(node, "not-permitted", "it may publish to plant/d1/telemetry", "d1",
                         "plant/d1/telemetry/raw")
         assert answer["state"] == "connected"
-        # Where a rule would permit it, with a command that shows the rules there.
+        # Where a rule would permit it, with the command that adds it there.
         assert "the rules of the device type sensor" in answer["mend"]
-        shown = answer["command"].split()
+        shown = shlex.split(answer["command"])
         assert shown[:4] == ["martlet", "device", "type", "allow"] and shown[-2] == "sensor"
-        done = subprocess.run([martlet_process.binary(), *shown[1:]], capture_output=True, text=True, timeout=20)
-        assert "pattern write plant/%c/telemetry" in done.stdout, done.stderr
+        assert shown[-1] == "pattern write plant/%c/telemetry/raw"
         # Without a topic what was refused of late is told.
         expect(node, "not-permitted", "plant/d1/telemetry/raw", "d1")
 

@@ -47,18 +47,22 @@ pub fn typed(text: &str) -> String {
 /// and the key of an application of Reverb or Pusher. What is no URL is left as it is, and of what
 /// only begins like one nothing is shown.
 pub fn masked(text: &str) -> String {
-    masked_where(text, &is_called_secret, &|_| false)
+    masked_where(text, &|name, _| is_called_secret(name), &|_| false)
 }
 
-/// The same for a URL that the node asks: each of its parameters, and each part of its path that
-/// looks made up, may be what lets the node in there.
+/// The same for a URL that the node asks: a long parameter, whatever it is called, and a part of
+/// its path that looks made up may be what lets the node in there.
 pub fn masked_target(text: &str) -> String {
-    masked_where(text, &|_| true, &is_made_up)
+    masked_where(
+        text,
+        &|name, value| is_called_secret(name) || value.len() >= 12,
+        &is_made_up,
+    )
 }
 
 fn masked_where(
     text: &str,
-    is_secret: &dyn Fn(&str) -> bool,
+    is_secret: &dyn Fn(&str, &str) -> bool,
     is_secret_part: &dyn Fn(&str) -> bool,
 ) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
@@ -93,10 +97,10 @@ fn masked_where(
             .unwrap_or(parameter.len());
         let (parameter, separator) = parameter.split_at(separator);
         match parameter.split_once('=') {
-            Some((name, value)) if !value.is_empty() && is_secret(name) => {
+            Some((name, value)) if !value.is_empty() && is_secret(name, value) => {
                 shown.push_str(&format!("{name}=***"));
             }
-            None if !parameter.is_empty() && is_secret(parameter) => shown.push_str("***"),
+            None if is_secret("", parameter) => shown.push_str("***"),
             _ => shown.push_str(parameter),
         }
         shown.push_str(separator);
@@ -129,7 +133,7 @@ fn is_made_up(part: &str) -> bool {
 fn is_called_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let parts = [
-        "pass", "pwd", "secret", "token", "key", "auth", "cred", "sig", "jwt", "%",
+        "pass", "pwd", "secret", "token", "key", "auth", "cred", "sig", "jwt", "code", "%",
     ];
     parts.iter().any(|part| name.contains(part))
 }
@@ -191,8 +195,8 @@ mod tests {
         assert_eq!(masked("ws://h/in/app/s3cret"), "ws://h/in/app/***");
         assert_eq!(masked("https://app/x"), "https://app/x");
         assert_eq!(
-            masked_target("https://h/v1/hook/T0kenOfTwentyLetters1?k=s3&s3cret"),
-            "https://h/v1/hook/***?k=***&***"
+            masked_target("https://h/v1/hook/T0kenOfTwentyLetters1?k=0123456789ab&site=7&code=s3"),
+            "https://h/v1/hook/***?k=***&site=7&code=***"
         );
         assert_eq!(
             masked_target("https://h/.well-known/jwks.json"),

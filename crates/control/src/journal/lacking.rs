@@ -32,6 +32,10 @@ impl Lacking<'_> {
             return None;
         }
         let levels = filter.split('/').map(|level| {
+            // A name with a wildcard in it is no placeholder's.
+            if level.contains(['+', '#']) {
+                return level;
+            }
             let mut own = own.iter().filter(|(_, name)| *name == Some(level));
             own.next().map_or(level, |(placeholder, _)| placeholder)
         });

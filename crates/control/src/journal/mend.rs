@@ -189,7 +189,7 @@ impl Commands {
         of_tenant.permit(lacking)
     }
 
-    /// Where a rule has to be that permits what a client lacks, with the command that adds it there.
+    /// Where a rule has to be that permits what a client lacks, with the command that adds it.
     fn permit(&self, lacking: &Lacking<'_>) -> Way {
         let user = lacking.user;
         let tables = user.and_then(|user| Some((user, self.tables.now()?)));

@@ -1,5 +1,5 @@
-//! `martlet status`, `martlet health` and `martlet reload`, and how commands ask a running node: through
-//! `admin.sock` in its data directory.
+//! `martlet status`, `martlet health` and `martlet reload`, and how commands ask a running node:
+//! through `admin.sock` in its data directory.
 
 use std::fs::File;
 use std::io::ErrorKind;

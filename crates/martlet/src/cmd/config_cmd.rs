@@ -160,7 +160,8 @@ Each value is the last of: default, file (`--config FILE`, TOML), environment, c
 environment name of a key is `MARTLET_` and its path in capitals with `__` between the parts:
 `limits.in_flight` is `MARTLET_LIMITS__IN_FLIGHT`; a file `.env` in the working directory lies below
 the environment. A `.env` is refused if it belongs to neither root nor the user of the process, or
-if other users may write to it; the node's first lines and its health name the one that it has read. A secret may stand in a file instead, which the same name with `_FILE` names:
+if other users may write to it; the node's first lines and its health name the one that it has read.
+A secret may stand in a file instead, which the same name with `_FILE` names:
 `MARTLET_REGISTRY__URL_FILE=/run/secrets/registry`. On the command line any key is
 `--set KEY=VALUE`. `martlet config show` prints each value and where it came from,
 `martlet config check` says whether a node would start; its ports are not tried. An unknown key is

@@ -215,6 +215,7 @@ fn is_symmetric(effective: &Effective, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
@@ -227,7 +228,7 @@ mod tests {
     }
 
     fn chmod(path: &Path, mode: u32) {
-        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
     #[test]
