@@ -120,6 +120,7 @@ def test_lists_have_one_form_as_json(filled, tmp_path):
         if command[0] == "import":
             command += ["--out", str(tmp_path / "martlet.toml")]
         done = run_into(subprocess.PIPE, [*command, "--json"])
+        assert done.stdout.startswith("{"), (command, done)
         told = json.loads(done.stdout)
         assert set(told) <= {"items", "total", "next"} and told["items"], (command, told)
         assert all(isinstance(one, dict) for one in told["items"]), command

@@ -20,7 +20,8 @@ use martlet_reactor::{ListenerConfig, TlsSettings};
 use martlet_registry::{Ban, Changed, RegistryError, Renewed, Snapshot};
 use tracing::{error, info, warn};
 
-use super::{ConfigOptions, facts, note_tables, warn_of_files};
+use super::announce::warn_of_files;
+use super::{ConfigOptions, facts, note_tables};
 use crate::config::{self, Effective, HttpListener, NodeConfig, TablesRead};
 
 /// How often is looked whether a file has changed.
