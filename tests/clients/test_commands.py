@@ -113,7 +113,7 @@ def keys_and_values(value):
 def test_lists_have_one_form_as_json(filled, tmp_path):
     martlet("cert", "ca", "--dir", tmp_path / "CERTS")
     (tmp_path / "ACL").write_text("user alice\ntopic up/#\ntopic read up/1\n")
-    (tmp_path / "PASSWD").write_text("u:$7$101$c2FsdA==$c2FsdA==\n")
+    (tmp_path / "PASSWD").write_text("u:0123456789\n")
     (tmp_path / "CONF").write_text("listener 1883 127.0.0.1\n")
     for command in [[*one, "--data-dir", str(filled.path)] for one in LISTS] + WITHOUT_NODE:
         command = [str(tmp_path / word) if word.isupper() else word for word in command]
