@@ -104,7 +104,9 @@ def keys_and_values(value):
     if isinstance(value, dict):
         for key, one in value.items():
             yield key, one
-            yield from keys_and_values(one)
+            # What was changed stands in the audit log as the tables have it.
+            if key != "changed":
+                yield from keys_and_values(one)
     elif isinstance(value, list):
         for one in value:
             yield from keys_and_values(one)
