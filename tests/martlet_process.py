@@ -2,7 +2,8 @@
 
 Knows the command line and the lines that a starting node prints; knows nothing of MQTT. Every node
 gets a data directory of its own and listens on ports that the system chose, so tests may run side
-by side. MARTLET_BIN names the program; without it, target/debug/martlet of this repository.
+by side. MARTLET_BIN names the program; without it, what `cargo build` makes of this
+repository: debug/martlet in CARGO_TARGET_DIR, which is target if it is not set.
 """
 
 import os
@@ -24,7 +25,8 @@ DEADLINE_SECS = 20
 
 def binary():
     """Path of the program; an error that says what to do if it is not there."""
-    path = pathlib.Path(os.environ.get("MARTLET_BIN", ROOT / "target/debug/martlet")).resolve()
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+    path = pathlib.Path(os.environ.get("MARTLET_BIN") or target / "debug/martlet").resolve()
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is not there: run `cargo build -p martlet`, or set MARTLET_BIN"

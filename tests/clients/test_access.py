@@ -48,7 +48,7 @@ def publish(node, topic, *options, port=None):
 def test_users_of_a_password_file_are_let_in(start_node, tmp_path, kind):
     path = tmp_path / "passwd"
     if kind == "argon2id":
-        done = martlet_process.run("passwd", "-c", "-b", str(path), "alice", "secret")
+        done = martlet_process.run("passwd", "--weak", "-c", "-b", str(path), "alice", "secret")
         assert done.returncode == 0, done.stderr
         assert path.read_text().startswith("alice:$argon2id$")
     else:
@@ -216,7 +216,7 @@ def test_a_file_that_changes_is_read_again_and_who_is_gone_is_gone(guarded):
         gone.wait_for_end()
         stays.publish("x", "1", qos=1)
     assert publish(node, "up/1", "-u", "alice", "-P", "a")[0] != 0
-    done = subprocess.run([martlet_process.binary(), "user", "add", "carol", "--file", str(passwords)],
+    done = subprocess.run([martlet_process.binary(), "user", "add", "carol", "--weak", "--file", str(passwords)],
                           input="c\n", text=True, capture_output=True, timeout=DEADLINE_SECS)
     assert done.returncode == 0, done.stderr
     until(lambda: publish(node, "own/x", "-u", "carol", "-P", "c")[0] == 0, "carol is let in")
@@ -309,9 +309,9 @@ def test_a_password_is_asked_for_twice_without_echo(tmp_path, as_mosquitto):
         link = tmp_path / "mosquitto_passwd"
         link.symlink_to(martlet_process.binary())
         command = [str(link)]
-    seen, code = typed_at_a_terminal([*command, "-c", str(path), "alice"], "secret", "secret")
+    seen, code = typed_at_a_terminal([*command, "-c", str(path), "alice"], "long secret", "long secret")
     assert code == 0 and "secret" not in seen and "Reenter password" in seen, seen
-    seen, code = typed_at_a_terminal([*command, str(path), "alice"], "secret", "other")
+    seen, code = typed_at_a_terminal([*command, str(path), "alice"], "long secret", "other secret")
     assert code == 1 and "differ" in seen, seen
     hashed = "$7$" if as_mosquitto else "$argon2id$"
     assert path.read_text().startswith(f"alice:{hashed}")

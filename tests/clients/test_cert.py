@@ -200,7 +200,7 @@ def test_a_server_is_checked(authority, start_node):
 
 def test_who_removes_the_list_makes_nobody_good_again(authority):
     def revoked():
-        return [entry["certificate"] for entry in json.loads(cert("list", "--dir", authority, "--json"))
+        return [entry["certificate"] for entry in json.loads(cert("list", "--dir", authority, "--json"))["items"]
                 if entry["revoked"]]
 
     def number():
@@ -253,7 +253,7 @@ def test_who_revokes_a_name_revokes_what_renew_has_replaced(authority):
     cert("renew", "device-7", "--dir", authority)
     listed = cert("list", "--dir", authority)
     assert serial(first) in listed and serial(second) in listed
-    without = [one for one in json.loads(cert("list", "--dir", authority, "--json")) if one["certificate"] is None]
+    without = [one for one in json.loads(cert("list", "--dir", authority, "--json"))["items"] if one["certificate"] is None]
     assert [one["name"] for one in without] == ["device-7", "device-7"]
     said = cert("revoke", "device-7", "--dir", authority)
     for certificate in (first, second, authority / "device-7.crt"):

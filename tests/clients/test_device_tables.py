@@ -98,7 +98,7 @@ def test_a_table_of_a_spreadsheet_is_read(start_node, tmp_path, end, mark, quote
     assert sorted(secrets) == ["pump", "valve"]
     for device, secret in secrets.items():
         assert publish(node, f"d/{device}/x", "-i", device, "-u", device, "-P", secret)[0] == 0
-    names = {one["id"]: one["name"] for one in json.loads(place.run("device", "ls", "--json"))["devices"]}
+    names = {one["id"]: one["name"] for one in json.loads(place.run("device", "ls", "--json"))["items"]}
     assert names == {"pump": rows[1][1], "valve": "valve"}
     for device in names:
         place.run("device", "rm", device, "--purge")

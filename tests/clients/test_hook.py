@@ -140,7 +140,7 @@ def test_the_same_question_is_under_way_once(start_node, hook):
 
 def test_a_hook_and_a_password_file_go_together(start_node, hook, tmp_path):
     path = tmp_path / "passwd"
-    martlet_process.run("passwd", "-c", "-b", str(path), "admin", "pw")
+    martlet_process.run("passwd", "--weak", "-c", "-b", str(path), "admin", "pw")
     node = node_of(start_node, hook, f"auth.password_file={path}")
     hook.status = 401
     assert let_in(node, user="admin", password="pw") and hook.asked == []
@@ -178,7 +178,7 @@ def test_an_answer_says_what_a_client_may_do_and_until_when(start_node, hook):
 
 def test_whom_a_hook_does_not_know_the_next_source_may(start_node, hook, tmp_path):
     path = tmp_path / "passwd"
-    martlet_process.run("passwd", "-c", "-b", str(path), "admin", "pw")
+    martlet_process.run("passwd", "--weak", "-c", "-b", str(path), "admin", "pw")
     node = node_of(start_node, hook, "auth.hook_form=result", f"auth.password_file={path}",
                    "auth.order=hook, password-file")
     hook.body = b'{"result": "ignore"}'
@@ -190,7 +190,7 @@ def test_whom_a_hook_does_not_know_the_next_source_may(start_node, hook, tmp_pat
 def test_whom_a_hook_let_in_goes_with_it(start_node, hook, tmp_path):
     """Within 50 ms of the reload; who is in the password file stays."""
     passwords, config = tmp_path / "passwd", tmp_path / "martlet.toml"
-    martlet_process.run("passwd", "-c", "-b", str(passwords), "admin", "pw")
+    martlet_process.run("passwd", "--weak", "-c", "-b", str(passwords), "admin", "pw")
     listed = f'[auth]\npassword_file = "{passwords}"\n'
     config.write_text(listed + f'hook_url = "{hook.url}"\n')
     node = start_node(arguments=["--config", str(config)])

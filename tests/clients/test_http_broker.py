@@ -87,7 +87,7 @@ def test_clients_come_page_by_page_each_once(node, name):
         assert found == with_names
         # A cursor belongs to its list.
         call(node, "GET", f"/clients?search=other&limit=7{cursor}", status=400)
-        shown = json.loads(command(node, "client", "ls", name, "--json", "--limit", "9"))
+        shown = json.loads(command(node, "client", "ls", name, "--json", "--limit", "9"))["items"]
         assert [one["client_id"] for one in shown] == with_names[:9]
     finally:
         for client in clients:

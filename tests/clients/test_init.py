@@ -107,7 +107,7 @@ def test_what_the_readme_sets_up_by_another_user_runs_as_that_user(tmp_path):
     shutil.copy(martlet_process.binary(), program)
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    install, init, add = [line for line in readme("sh", "useradd").splitlines() if re.match("install|runuser", line)]
+    install, init, add = [line for line in readme("sh", "useradd").splitlines() if re.match("install -d|runuser", line)]
     more, _ = options()
 
     def theirs(line):

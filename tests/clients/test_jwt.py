@@ -349,7 +349,7 @@ def test_who_came_by_a_token_goes_when_another_source_has_the_name_first(start_n
         config.write_text(f'[auth]\njwt_keys = "{signer.file}"\njwt_algorithm = "HS256"\n'
                           f'password_file = "{passwords}"\norder = "{order}"\n')
 
-    martlet_process.run("passwd", "-c", "-b", str(passwords), "ann", "pw")
+    martlet_process.run("passwd", "--weak", "-c", "-b", str(passwords), "ann", "pw")
     write("jwt, password-file")
     node = start_node(arguments=["-c", str(config)])
 
@@ -365,7 +365,7 @@ def test_who_came_by_a_token_goes_when_another_source_has_the_name_first(start_n
         reload()
         ann.wait_for_end()
         bob.publish("t", "no password file knows him", qos=1)
-        martlet_process.run("passwd", "-b", str(passwords), "bob", "pw")
+        martlet_process.run("passwd", "--weak", "-b", str(passwords), "bob", "pw")
         reload()
         bob.wait_for_end()
         cy.publish("t", "still here", qos=1)

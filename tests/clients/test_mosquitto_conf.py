@@ -189,15 +189,15 @@ topic # out 1
 """)
     done = imported(conf, "--json", "--out", str(tmp_path / "martlet.toml"))
     assert done.returncode == 0, done.stderr
-    report = {entry["line"].split()[0]: entry["outcome"] for entry in json.loads(done.stdout)}
+    report = {entry["line"].split()[0]: entry["outcome"] for entry in json.loads(done.stdout)["items"]}
     assert report["persistent_client_expiration"] == "mapped" and report["persistence"] == "changed"
     assert report["log_dest"] == "not needed"
-    bridge = [entry for entry in json.loads(done.stdout) if entry["outcome"] == "unsupported"]
+    bridge = [entry for entry in json.loads(done.stdout)["items"] if entry["outcome"] == "unsupported"]
     assert [entry["line"] for entry in bridge] == ["connection to-the-cloud"], "one line for each bridge"
     assert "its lines: address, remote_password, topic" in bridge[0]["note"] and "hunter2" not in done.stdout
     written = (tmp_path / "martlet.toml").read_text()
     assert "session_expiry_max_secs = 5184000" in written and "queued_messages = 1000" in written
-    assert 'listen = "off"' in written and "no HTTP" in {entry["line"] for entry in json.loads(done.stdout)}
+    assert 'listen = "off"' in written and "no HTTP" in {entry["line"] for entry in json.loads(done.stdout)["items"]}
     again = imported(conf, "--out", str(tmp_path / "martlet.toml"))
     assert again.returncode == 1 and "is not written over: name another with --out, or remove it" in again.stderr
 
@@ -283,7 +283,7 @@ def test_what_is_not_there_is_named_only_where_it_is_wished_for(tmp_path):
     conf = tmp_path / "mosquitto.conf"
     for value, outcome in [("false", "not needed"), ("true", "unsupported")]:
         conf.write_text(f"queue_qos0_messages {value}\nupgrade_outgoing_qos {value}\n")
-        report = {entry["line"].split()[0]: entry["outcome"] for entry in json.loads(imported(conf, "--json").stderr)}
+        report = {entry["line"].split()[0]: entry["outcome"] for entry in json.loads(imported(conf, "--json").stderr)["items"]}
         assert report["queue_qos0_messages"] == report["upgrade_outgoing_qos"] == outcome
 
 
@@ -323,7 +323,7 @@ def test_a_limit_of_payloads_has_room_for_the_rest_of_the_packet(tmp_path, lines
     conf.write_text("\n".join(lines) + "\n")
     shown = martlet_process.run("config", "show", "--mosquitto-conf", str(conf)).stdout
     assert f"packet_bytes = {bytes_of_packets} " in shown, shown
-    told = {entry["line"]: entry for entry in json.loads(imported(conf, "--json").stderr)}
+    told = {entry["line"]: entry for entry in json.loads(imported(conf, "--json").stderr)["items"]}
     for line in lines:
         if line.startswith("message_size_limit") and line != "message_size_limit 0":
             assert told[line]["outcome"] == "changed" and "closed, where Mosquitto drops" in told[line]["note"]
@@ -332,7 +332,7 @@ def test_a_limit_of_payloads_has_room_for_the_rest_of_the_packet(tmp_path, lines
 def test_lines_of_old_guides_are_taken(tmp_path):
     conf = tmp_path / "mosquitto.conf"
     conf.write_text("retry_interval 20\nallow_zero_length_clientid true\n")
-    report = {entry["line"]: entry["outcome"] for entry in json.loads(imported(conf, "--json").stderr)}
+    report = {entry["line"]: entry["outcome"] for entry in json.loads(imported(conf, "--json").stderr)["items"]}
     assert report["retry_interval 20"] == report["allow_zero_length_clientid true"] == "not needed"
 
 
@@ -345,8 +345,42 @@ def test_what_starts_in_mosquitto_alone_is_told(files, tmp_path):
         assert done.returncode == 3, done
         report = done.stdout if "--out" in more else done.stderr
         if "--json" in more:
-            last = json.loads(report)[-1]
+            last = json.loads(report)["items"][-1]
             assert last["outcome"] == "does not start" and "nobody could connect" in last["note"]
         else:
             assert "does not start" in report and "nobody could connect" in report
     assert toml.exists(), "it may be mended"
+
+
+def test_everything_that_blocks_is_told_at_once(tmp_path):
+    config, out = tmp_path / "mosquitto.conf", tmp_path / "martlet.toml"
+    config.write_text(f"""listener 1883 127.0.0.1
+no_such_keyword yes
+max_inflight_messages many
+include_dir {tmp_path}/none.d
+allow_anonymous perhaps
+password_file {tmp_path}/none.passwd
+acl_file {tmp_path}/none.acl
+listener 8883
+certfile {tmp_path}/none.crt
+keyfile {tmp_path}/none.key
+""")
+    done = martlet_process.run("import", "mosquitto", str(config), "--out", str(out))
+    assert done.returncode == 1 and not out.exists()
+    for line, keyword in ((2, "no_such_keyword"), (3, "max_inflight_messages"), (4, "include_dir"), (5, "allow_anonymous")):
+        assert f"{config} line {line}: {keyword}: " in done.stderr, done.stderr
+    for name in ("passwd", "acl", "crt", "key"):
+        assert done.stderr.count(f"{tmp_path}/none.{name}:") == 1, done.stderr
+    # The same where all lines are understood and files are missing.
+    config.write_text(f"""listener 1883 127.0.0.1
+password_file {tmp_path}/none.passwd
+acl_file {tmp_path}/none.acl
+listener 8883
+certfile {tmp_path}/none.crt
+keyfile {tmp_path}/none.key
+listener 8884
+""")
+    done = martlet_process.run("import", "mosquitto", str(config), "--out", str(out))
+    assert done.returncode == 3, done
+    for name in ("passwd", "acl", "crt", "key"):
+        assert done.stdout.count(f"none.{name}: No such file") == 1, done.stdout

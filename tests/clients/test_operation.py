@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import stat
 import struct
@@ -286,7 +287,7 @@ def test_clients_are_listed(start_node, name):
         client.subscribe(name, 1)
         listed = json.loads(ask(node, "clients", "--json"))
         assert listed["total"] == 1
-        one = listed["clients"][0]
+        one = listed["items"][0]
         assert (one["client_id"], one["connected"], one["keep_alive_secs"]) == (name, True, 77)
         assert one["address"].startswith("127.0.0.1:")
         assert one["subscriptions"] == 1
@@ -360,16 +361,14 @@ def test_each_metric_has_a_meaning_on_its_page(start_node):
     names = {name for name, _ in kinds}
     of_shards = {name for name in names if name.startswith("martlet_shard_")}
     assert of_shards and {name.replace("shard_", "", 1) for name in of_shards} <= names
-    rows = {f"| `{name}{'_total' * (kind == 'counter')}` | {kind} | " for name, kind in kinds
-            if name not in of_shards}
+    rows = {f"| `{name}` | {kind} | " for name, kind in kinds if name not in of_shards}
     assert len(rows) > 40
     assert {row for row in rows if row not in page} == set()
 
 
 def test_dashboard_and_alerts_name_metrics_that_there_are(start_node):
     _, _, page = page_of(start_node(http=True))
-    known = {name + "_total" * (kind == "counter")
-             for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", page, re.MULTILINE)}
+    known = set(re.findall(r"^# TYPE (\w+) \w+$", page, re.MULTILINE))
     assert {"process_open_fds", "process_max_fds", "process_cpu_seconds_total"} <= known
     for file in ["grafana/martlet.json", "prometheus/alerts.yml"]:
         text = (Path(__file__).parents[2] / "deploy" / file).read_text()
@@ -388,8 +387,7 @@ def test_metrics_count_messages(start_node, name):
             client.receive()
         status, headers, page = get(node, "/metrics")
     assert status == 200
-    assert headers["Content-Type"].startswith("application/openmetrics-text")
-    assert page.endswith("# EOF\n")
+    assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
     values = dict(re.findall(r"^(martlet_\w+(?:\{[^}]*\})?) (\S+)$", page, re.M))
     assert values["martlet_publishes_received_total"] == "3"
     assert values["martlet_publishes_sent_total"] == "3"
@@ -506,7 +504,7 @@ def test_paths_that_are_not_whole_begin_at_the_working_directory(tmp_path, sourc
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     here.mkdir()
     elsewhere.mkdir()
-    done = martlet_process.run("passwd", "-c", "-b", str(here / "passwd"), "alice", "secret")
+    done = martlet_process.run("passwd", "--weak", "-c", "-b", str(here / "passwd"), "alice", "secret")
     assert done.returncode == 0, done.stderr
     variables, arguments = {}, ["--data-dir", str(tmp_path / "data")]
     toml, conf = here / "martlet.toml", here / "mosquitto.conf"
@@ -635,3 +633,67 @@ def test_help_and_version_are_there():
     assert re.match(r"martlet \d+\.\d+\.\d+", done.stdout)
     assert martlet_process.run("--help").returncode == 0
     assert martlet_process.run("no-such-command").returncode != 0
+
+
+def test_the_page_of_metrics_is_in_the_form_that_is_asked_for(start_node):
+    node = start_node(http=True)
+
+    def page(accept):
+        request = urllib.request.Request(f"{node.http_url}/metrics", headers={"Accept": accept} if accept else {})
+        with urllib.request.urlopen(request) as answer:
+            assert "Accept" in answer.headers["Vary"]
+            return answer.headers["Content-Type"], answer.read().decode()
+
+    kind, plain = page("text/plain")
+    assert kind.startswith("text/plain; version=0.0.4") and "# EOF" not in plain and "# UNIT" not in plain
+    kind, open_metrics = page("application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1")
+    assert kind.startswith("application/openmetrics-text; version=1.0.0") and open_metrics.endswith("# EOF\n")
+    assert page(None)[0].startswith("text/plain") and page("*/*")[0].startswith("text/plain")
+    samples = {re.match(r"\w+", line).group() for line in plain.splitlines() if line[0] != "#"}
+    described = {line.split()[2]: line for line in plain.splitlines() if line.startswith("# HELP ")}
+    types = {line.split()[2]: line.split()[3] for line in plain.splitlines() if line.startswith("# TYPE ")}
+    for sample in samples:
+        family = re.sub(r"_(bucket|sum|count)$", "", sample) if sample not in described else sample
+        assert family in described and len(described[family].split(" ", 3)[3]) > 3, sample
+        assert (types[family] == "counter") == sample.endswith("_total"), sample
+    # The samples are the same in both.
+    names = {re.match(r"\w+", line).group() for line in open_metrics.splitlines() if line[0] != "#"}
+    assert {name for name in names ^ samples if "_http_" not in name} == set(), "requests are counted meanwhile"
+    promtool = shutil.which("promtool")
+    if promtool:
+        checked = subprocess.run([promtool, "check", "metrics"], input=plain, capture_output=True, text=True)
+        assert "no help text" not in checked.stderr + checked.stdout and checked.returncode in (0, 3), checked
+
+
+def test_the_first_lines_name_the_setup_link_and_the_tables(start_node, tmp_path):
+    command = [martlet_process.binary(), "serve", "--data-dir", str(tmp_path / "data"), "--http", "127.0.0.1:0", "--listen",
+               "mqtt://127.0.0.1:0"]
+    node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                            env=martlet_process.environment())
+    try:
+        said = ""
+        for line in node.stdout:
+            said += line
+            if line.startswith("See how"):
+                break
+        assert re.search(r"http://127\.0\.0\.1:\d+/setup#[\w-]{20,}", said), said
+        assert f"users and devices in {tmp_path}/data/martlet.db" in said
+    finally:
+        node.terminate()
+        node.wait()
+
+
+def test_the_level_of_the_log_is_changed_while_the_node_runs(start_node):
+    node = start_node()
+
+    def level(*arguments, code=0):
+        done = martlet_process.run("log", "level", *arguments, "--data-dir", node.data_dir)
+        assert done.returncode == code, done
+        return done.stdout + done.stderr
+
+    assert level() == "everything: info\n"
+    assert level("warn") == "everything: warn\n"
+    assert "until 20" in level("debug", "--area", "api", "--minutes", "5")
+    assert level("default", "--area", "api") == "everything: warn\n"
+    assert json.loads(level("--json"))["level"] == "warn"
+    assert "loud" in level("loud", code=1)

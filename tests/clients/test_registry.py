@@ -40,7 +40,7 @@ class Place:
         self.path = path
 
     def user(self, name, *options, password="secret"):
-        return martlet("user", "add", name, *options, "--data-dir", self.path, given=f"{password}\n")
+        return martlet("user", "add", name, *options, "--weak", "--data-dir", self.path, given=f"{password}\n")
 
     def run(self, *arguments, **options):
         return martlet(*arguments, "--data-dir", self.path, **options)
@@ -88,7 +88,7 @@ def test_users_of_the_tables_are_let_in_and_nobody_else(start, place):
     assert publish(node, "t", "-u", "bob", "-P", "secret")[0] != 0
     place.user("bob", password="other")
     assert publish(node, "t", "-u", "bob", "-P", "other")[0] == 0
-    assert json.loads(place.run("user", "ls", "--json"))["users"][1]["role"] == "user"
+    assert json.loads(place.run("user", "ls", "--json"))["items"][1]["role"] == "user"
     files = list(pathlib.Path(place.path).glob("martlet.db*"))
     assert files and all(stat.S_IMODE(os.stat(file).st_mode) == 0o600 for file in files)
     place.user("carol", password="told-to-nobody")
@@ -102,7 +102,7 @@ def test_users_have_a_role_for_the_api_of_their_own(place):
     place.user("vera")
     place.run("user", "set", "vera", "--api-role", "viewer")
     place.run("user", "set", "root", "--api-role", "none")
-    users = json.loads(place.run("user", "ls", "--json"))["users"]
+    users = json.loads(place.run("user", "ls", "--json"))["items"]
     assert {one["name"]: (one["role"], one["api_role"]) for one in users} == {
         "root": ("administrator", "none"), "olga": ("user", "operator"), "vera": ("user", "viewer"),
     }
@@ -136,7 +136,7 @@ def test_the_last_user_who_goes_leaves_the_door_closed(start, place):
 def test_the_role_without_topics_shows_none(place):
     assert place.run("role", "rules", "none") == "nothing\n"
     assert "everything" in place.run("role", "rules", "administrator")
-    roles = {one["name"]: one for one in json.loads(place.run("role", "ls", "--json"))}
+    roles = {one["name"]: one for one in json.loads(place.run("role", "ls", "--json"))["items"]}
     assert roles["none"]["rules"] == [] and not roles["none"]["permits_all"]
     assert roles["administrator"]["permits_all"] and roles["user"]["rules"][0] == "topic readwrite #"
 
@@ -330,7 +330,7 @@ def test_a_changed_password_ends_connections_and_a_stranger_is_not_let_in(start,
     place.user("alice")
     node = start()
     with Client(node, "c").credentials("alice", "secret") as alice:
-        place.run("user", "passwd", "alice", given="other\n")
+        place.run("user", "passwd", "alice", "--weak", given="other\n")
         alice.wait_for_end()
     assert publish(node, "t", "-u", "alice", "-P", "secret")[0] != 0
     assert publish(node, "t", "-u", "alice", "-P", "other")[0] == 0
@@ -346,7 +346,7 @@ def test_a_file_that_another_program_changes_is_read_again(start, place):
     shifted = place.path.parent / "same"
     shifted.symlink_to(place.path)
     (place.path / "admin.sock").rename(place.path / "away.sock")
-    martlet("user", "add", "bob", "--data-dir", shifted, given="secret\n")
+    martlet("user", "add", "bob", "--weak", "--data-dir", shifted, given="secret\n")
     until(lambda: publish(node, "t", "-u", "bob", "-P", "secret")[0] == 0, "bob is let in")
 
 
@@ -447,7 +447,7 @@ def test_user_says_where_it_has_put_somebody(start, place):
 def test_user_changes_the_password_file_of_the_node_that_runs(start_node, tmp_path, form):
     """However that was started: the command is told nothing but the data directory."""
     passwords = tmp_path / "passwd"
-    martlet("passwd", "-c", "-b", passwords, "alice", "secret")
+    martlet("passwd", "--weak", "-c", "-b", passwords, "alice", "secret")
     if form == "toml":
         configuration = tmp_path / "martlet.toml"
         configuration.write_text(f'[auth]\npassword_file = "{passwords}"\n')
@@ -457,9 +457,9 @@ def test_user_changes_the_password_file_of_the_node_that_runs(start_node, tmp_pa
         configuration.write_text(f"password_file {passwords}\n")
         options = {"arguments": ["--mosquitto-conf", str(configuration)]}
     node = start_node(**options)
-    said = martlet("user", "add", "bob", "--data-dir", node.data_dir, given="word\n")
+    said = martlet("user", "add", "bob", "--weak", "--data-dir", node.data_dir, given="word\n")
     assert f"in {passwords}" in said and "The running node has read it." in said
-    assert martlet("user", "ls", "--data-dir", node.data_dir, "--json").count('"name"') == 0, "no table has them"
+    assert martlet("user", "ls", "--data-dir", node.data_dir, "--json").count('"role"') == 0, "no table has them"
     assert publish(node, "t", "-u", "bob", "-P", "word")[0] == 0
     assert martlet("user", "ls", "--data-dir", node.data_dir) == "alice\nbob\n"
     assert f"from {passwords}" in martlet("user", "rm", "bob", "--data-dir", node.data_dir)
@@ -468,14 +468,14 @@ def test_user_changes_the_password_file_of_the_node_that_runs(start_node, tmp_pa
 
 def test_password_files_of_listeners_are_named_to_who_adds_a_user(start_node, tmp_path):
     passwords = tmp_path / "passwd"
-    martlet("passwd", "-c", "-b", passwords, "alice", "secret")
+    martlet("passwd", "--weak", "-c", "-b", passwords, "alice", "secret")
     configuration = tmp_path / "martlet.toml"
     configuration.write_text(f'[[listeners]]\nurl = "mqtt://127.0.0.1:0"\npassword_file = "{passwords}"\n')
     node = start_node(arguments=["--config", str(configuration)], listen=())
-    said = martlet("user", "add", "bob", "--data-dir", node.data_dir, given="word\n", code=1)
+    said = martlet("user", "add", "bob", "--weak", "--data-dir", node.data_dir, given="word\n", code=1)
     assert f"password files of their own; name one: --file {passwords}" in said
     assert "The running node has read it." in martlet(
-        "user", "add", "bob", "--file", passwords, "--data-dir", node.data_dir, given="word\n")
+        "user", "add", "bob", "--weak", "--file", passwords, "--data-dir", node.data_dir, given="word\n")
     assert publish(node, "t", "-u", "bob", "-P", "word")[0] == 0
 
 
@@ -497,7 +497,7 @@ def test_a_backup_has_the_tables_whether_the_node_runs_or_not(start, place, star
         assert publish(node, "t", "-u", "bob", "-P", "secret")[0] != 0
         node.close()
     full = tmp_path / "full"
-    martlet("user", "add", "carol", "--data-dir", full, given="secret\n")
+    martlet("user", "add", "carol", "--weak", "--data-dir", full, given="secret\n")
     said = martlet("backup", "restore", tmp_path / "running", "--data-dir", full, code=1)
     assert "martlet.db is there already" in said
 
@@ -734,3 +734,102 @@ def test_health_says_no_more_that_nobody_administers_the_node_once_somebody_does
     until(lambda: "Nobody can administer" in health(), "a warning")
     place.run("key", "add", "app", "--scope", "administrator")
     until(lambda: "Nobody can administer" not in health(), "no warning any more")
+
+
+def test_one_rule_is_added_and_removed(place):
+    place.run("role", "add", "r", "--rule", "topic read a/#", "--rule", "topic write b/#")
+
+    def rules():
+        return json.loads(place.run("role", "rules", "r", "--json"))["rules"]
+
+    place.run("role", "allow", "r", "read c/#")
+    place.run("role", "deny", "r", "a/secret")
+    assert rules() == ["topic deny a/secret", "topic read c/#", "topic read a/#", "topic write b/#"]
+    place.run("role", "deny", "r", "topic deny a/secret")
+    place.run("role", "allow", "r", "topic write b/#")
+    assert rules() == ["topic write b/#", "topic deny a/secret", "topic read c/#", "topic read a/#"]
+    place.run("role", "remove", "r", "read c/#")
+    place.run("role", "remove", "r", "deny a/secret")
+    assert rules() == ["topic write b/#", "topic read a/#"]
+    said = place.run("role", "remove", "r", "read c/#", code=1)
+    assert 'has no rule "topic read c/#"' in said and "topic read a/#" in said
+    place.run("role", "allow", "r", "deny x", code=1)
+    place.run("role", "deny", "r", "read x", code=1)
+    place.run("role", "allow", "r", "", code=1)
+    assert "stays as it is" in place.run("role", "allow", "user", "x", code=1)
+    assert "no role none-such" in place.run("role", "allow", "none-such", "x", code=1)
+    assert rules() == ["topic write b/#", "topic read a/#"]
+    assert "replace all rules" in place.run("role", "rules", "r", "--rule", "topic read z")
+
+
+def test_two_who_add_rules_at_once_lose_none(place):
+    place.run("role", "add", "r", "--rule", "topic read a/#")
+    running = [subprocess.Popen([martlet_process.binary(), "role", "allow", "r", f"read t{number}/#", "--data-dir",
+                                 str(place.path)], stdout=subprocess.DEVNULL, env=martlet_process.environment())
+               for number in range(6)]
+    assert [one.wait(timeout=DEADLINE_SECS) for one in running] == [0] * 6
+    rules = json.loads(place.run("role", "rules", "r", "--json"))["rules"]
+    assert sorted(rules) == sorted(["topic read a/#"] + [f"topic read t{number}/#" for number in range(6)])
+
+
+def test_passwords_are_long_unless_it_is_said_otherwise(place, tmp_path):
+    at = ["--data-dir", place.path]
+    file = tmp_path / "passwd"
+    file.write_text("old:plain\n")
+    for command, sure in ((["user", "add", "ann", *at], "added"), (["user", "passwd", "ann", *at], "changed"),
+                          (["user", "add", "bob", "--file", file], "added"), (["user", "passwd", "bob", "--file", file], ""),
+                          (["passwd", file, "carol"], "")):
+        for password in ("", "x", "123456789"):
+            said = martlet(*command, given=f"{password}\n", code=1)
+            assert "nothing was changed" in said and (not password or "--weak" in said and password not in said), said
+            if not password:
+                martlet(*command, "--weak", given="\n", code=1)
+        martlet(*command, given="ä" * 10 + "\n")
+        if command[1] == "passwd":
+            martlet(*command, "--weak", given="x\n")
+    martlet("passwd", "-b", file, "dora", "short", code=1)
+    martlet("passwd", "-b", "--weak", file, "dora", "short")
+    done = subprocess.run(["bash", "-c", f"exec -a mosquitto_passwd {martlet_process.binary()} -b {file} emil short"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and "Warning: the password has fewer than 10 characters." in done.stderr
+    done = subprocess.run([martlet_process.binary(), "passwd", "-U", file], capture_output=True, text=True)
+    assert done.returncode == 0 and "line 1" in done.stderr
+
+
+def test_short_passwords_of_files_are_warned_of(start_node, tmp_path):
+    file = tmp_path / "passwd"
+    file.write_text("ann:plain\nbob:long enough\n")
+    file.chmod(0o600)
+    options = ["--set", "auth.plain_passwords=true", "--set", f"auth.password_file={file}"]
+    variables = {"MARTLET_AUTH__CREDENTIALS": "carl:short,dora:long enough,emil:s3"}
+    node = start_node(data_dir=tmp_path / "data", arguments=options, variables=variables)
+    assert publish(node, "t", "-u", "carl", "-P", "short")[0] == 0, "it is good all the same"
+    checked = subprocess.run([martlet_process.binary(), "config", "check", "--data-dir", tmp_path / "other", *options],
+                             env={**martlet_process.environment(), **variables}, capture_output=True, text=True)
+    for told in (node.log(), martlet("health", "--data-dir", tmp_path / "data", code=3), checked.stdout):
+        assert f"{file} has passwords of fewer than 10 characters, in line 1:" in told
+        assert "auth.credentials has passwords of fewer than 10 characters, in entries 1, 3:" in told
+    assert "carl" not in checked.stdout and "emil" not in checked.stdout
+
+
+def test_the_api_and_the_setup_page_take_no_short_password(start_node, place):
+    node = start_node(data_dir=place.path, http=True)
+    node.wait_for_log("/setup#")
+    token = re.search(r"/setup#([\w-]+)", node.log()).group(1)
+    import urllib.error
+    import urllib.request
+
+    def setup(password):
+        body = json.dumps({"token": token, "name": "root", "password": password}).encode()
+        request = urllib.request.Request(f"{node.http_url}/api/v1/setup", body, {"Content-Type": "application/json"})
+        try:
+            return urllib.request.urlopen(request).status, ""
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    for password in ("", "x", "123456789", "x" * 1025):
+        status, said = setup(password)
+        assert status == 422 and "/password" in said, said
+    page = urllib.request.urlopen(f"{node.http_url}/setup").read().decode()
+    assert 'minlength="10"' in page
+    assert setup("1234567890")[0] == 201

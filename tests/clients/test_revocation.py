@@ -277,7 +277,7 @@ def test_who_is_taken_back_by_a_command_is_out_when_it_has_ended(start_node, tmp
         return done.stdout
 
     node = start_node(data_dir=data, variables=variables)
-    martlet("user", "add", "pulse", given=f"{PASSWORD}\n")
+    martlet("user", "add", "pulse", "--weak", given=f"{PASSWORD}\n")
     pulse, took = Pulse(node, "pulse"), {}
     for way, command in WAYS.items():
         for number in range(tries):
@@ -287,7 +287,7 @@ def test_who_is_taken_back_by_a_command_is_out_when_it_has_ended(start_node, tmp
                 martlet("team", "add", f"team-{name}")
                 of_team = ["--team", f"team-{name}"]
             if way.startswith("user"):
-                martlet("user", "add", name, given=f"{PASSWORD}\n")
+                martlet("user", "add", name, "--weak", given=f"{PASSWORD}\n")
             else:
                 secret = json.loads(martlet("device", "add", name, *of_team, "--json"))["secret"]
             device = Device(node, name, password=secret)

@@ -328,7 +328,8 @@ def test_users_of_the_tables_prove_their_passwords_once_a_verifier_is_stored(sta
 
     def user(action, name, *more, scram, password="secret"):
         config.write_text(f'[node]\ndata_dir = "{tmp_path}/data"\n[auth]\nscram = {str(scram).lower()}\n')
-        done = subprocess.run([martlet_process.binary(), "user", action, name, "-c", str(config), *more],
+        done = subprocess.run([martlet_process.binary(), "user", action, name, "-c", str(config), *more,
+                               *(["--weak"] if action != "set" else [])],
                               input=password + "\n", capture_output=True, text=True, timeout=20,
                               env=martlet_process.environment())
         assert done.returncode == 0, done.stderr
@@ -376,9 +377,9 @@ def test_who_knows_a_name_decides_about_it_by_scram_as_by_a_password(start_node,
                               env={**martlet_process.environment(), "MARTLET_AUTH__SCRAM": "true"})
         assert done.returncode == 0, done.stderr
 
-    martlet("user", "add", "off")
+    martlet("user", "add", "--weak", "off")
     martlet("user", "set", "off", "--disable")
-    martlet("user", "add", "both")
+    martlet("user", "add", "--weak", "both")
     martlet("device", "add", "d1")
     passwords = tmp_path / "passwd"
     passwords.write_text(f"both:{hashed('file')}\n")

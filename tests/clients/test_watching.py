@@ -168,7 +168,7 @@ def test_groups_are_made_filled_and_removed(start_node, tmp_path):
     group = json.loads(martlet("group", "create", "site", "--description", "north", "--json"))
     assert "2 more" in martlet("group", "add", "site", "d1", "d2")
     assert "1 are in the group site no more" in martlet("group", "remove", group["id"], "d1")
-    listed = json.loads(martlet("group", "ls", "--json"))["groups"]
+    listed = json.loads(martlet("group", "ls", "--json"))["items"]
     assert [(one["name"], one["devices"]) for one in listed] == [("site", 1)]
     martlet("group", "rm", "site")
     assert martlet("group", "ls") == "\n" or martlet("group", "ls") == ""
@@ -192,6 +192,7 @@ def test_a_proxy_that_is_trusted_says_where_its_clients_are(start_node):
 
 def test_the_last_lines_of_the_log_are_there(start_node):
     node = start_node(http=True, variables=KEYS, settings=["log.level=info"])
+    node.wait_for_log("ready")
     found = call(node, "GET", "/logs")
     texts = [line["text"] for line in found["items"]]
     assert "ready" in texts

@@ -1,6 +1,7 @@
 """martlet why: for planted faults the verdict is the fault, in a sentence, with the way to mend it."""
 
 import json
+import shlex
 import socket
 import sqlite3
 import subprocess
@@ -155,12 +156,11 @@ def test_a_topic_with_another_name_in_it_is_told_apart_from_one_that_no_rule_per
         answer = expect(node, "not-permitted", "it may publish to plant/d1/telemetry", "d1",
                         "plant/d1/telemetry/raw")
         assert answer["state"] == "connected"
-        # Where a rule would permit it, with a command that shows the rules there.
+        # Where a rule would permit it, with the command that adds it there.
         assert "the rules of the device type sensor" in answer["mend"]
-        shown = answer["command"].split()
-        assert shown[:4] == ["martlet", "device", "type", "rules"] and shown[-1] == "sensor"
-        done = subprocess.run([martlet_process.binary(), *shown[1:]], capture_output=True, text=True, timeout=20)
-        assert "pattern write plant/%c/telemetry" in done.stdout, done.stderr
+        shown = shlex.split(answer["command"])
+        assert shown[:4] == ["martlet", "device", "type", "allow"] and shown[-2] == "sensor"
+        assert shown[-1] == "pattern write plant/%c/telemetry/raw"
         # Without a topic what was refused of late is told.
         expect(node, "not-permitted", "plant/d1/telemetry/raw", "d1")
 
@@ -197,6 +197,45 @@ def test_what_the_rules_permit_meanwhile_is_wrong_no_more(node, place):
         [before] = answer["also"]
         assert "plant/d1/raw" in before["sentence"] and "the rules permit it now" in before["sentence"], before
         assert not {"mend", "command"} & before.keys()
+
+
+def typed_in_bash(command, tmp_path):
+    """Runs a command as it is printed."""
+    path = tmp_path / "bin"
+    path.mkdir(exist_ok=True)
+    if not (path / "martlet").exists():
+        (path / "martlet").symlink_to(martlet_process.binary())
+    environment = martlet_process.environment()
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=20,
+                          env={**environment, "PATH": f"{path}:{environment['PATH']}"})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("topic", ["plant/d1/raw", "it's/a \"$HOME\" topic", "x-/ä b", "deny/plant"])
+def test_the_command_that_is_printed_adds_one_rule_and_mends_it(node, place, tmp_path, topic):
+    with Client(node, "d1").credentials("d1", place.secret) as device:
+        for asked in (["d1", topic], ["d1"]):
+            place.run("device", "type", "rules", "sensor", "--rule", f"topic deny {topic}", "--rule",
+                      "pattern write plant/%c/telemetry")
+            device.client.publish(topic, "x", qos=1).wait_for_publish(10)
+            answer = expect(node, "not-permitted", topic, *asked)
+            assert answer["command"].startswith("martlet device type allow "), answer
+            typed_in_bash(answer["command"], tmp_path)
+            rules = json.loads(place.run("device", "type", "rules", "sensor", "--json"))["rules"]
+            assert rules[1:] == [f"topic deny {topic}", "pattern write plant/%c/telemetry"], "the others stay"
+            assert rules[0] == ("pattern write plant/%c/raw" if "d1" in topic else f"topic write {topic}")
+            expect(node, "subscriber-absent", f"it may publish to {topic}", "d1", topic)
+
+
+def test_what_a_subscriber_lacks_is_a_rule_of_its_role(node, place, tmp_path):
+    place.run("role", "add", "reader", "--rule", "topic read a/#")
+    place.run("user", "set", "ann", "--role", "reader")
+    with Client(node, "app").credentials("ann", "secret") as app:
+        app.subscribe("$share/g/b/ann/+", 1)
+        answer = expect(node, "not-permitted", "b/ann/+", "app")
+        assert answer["command"].endswith(" reader 'pattern read b/%u/+'"), answer
+        typed_in_bash(answer["command"], tmp_path)
+        assert place.run("role", "rules", "reader") == "pattern read b/%u/+\ntopic read a/#\n"
 
 
 def test_who_asks_for_a_page_at_the_address_of_a_device_is_not_the_device(node, place):

@@ -1,5 +1,5 @@
 // Starts the program under test and connects MQTT.js clients to it. MARTLET_BIN names the program;
-// without it, target/debug/martlet of this repository. Every node has a data directory of its own
+// without it, what `cargo build` makes: debug/martlet in CARGO_TARGET_DIR, else in target. Every node has a data directory of its own
 // and ports that the system chose.
 
 import { spawn } from 'node:child_process'
@@ -11,8 +11,9 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import mqtt from 'mqtt'
 
-const binary =
-  process.env.MARTLET_BIN ?? fileURLToPath(new URL('../../target/debug/martlet', import.meta.url))
+const target =
+  process.env.CARGO_TARGET_DIR || fileURLToPath(new URL('../../target', import.meta.url))
+const binary = process.env.MARTLET_BIN || join(target, 'debug/martlet')
 
 /** Starts a node; resolves when it has announced its listeners. */
 export async function startNode(settings = []) {

@@ -141,7 +141,8 @@ fn metrics() -> String {
 const METRICS_HEAD: &str = "\
 # Metrics
 
-`GET /metrics` answers in the OpenMetrics format. Beside what the shards count, summed over all of
+`GET /metrics` answers in the text format of Prometheus (0.0.4), or in OpenMetrics if `Accept` asks
+for it. Beside what the shards count, summed over all of
 them, there are some of the node; those of the store are not there where all is kept in memory. What
 the shards count is there for each of them too: `martlet_shard_NAME{shard=\"0\"}`.
 

@@ -1,6 +1,7 @@
 //! Users with their passwords in one line: `user:password,user2:password2`.
 
 use crate::hash::is_same;
+use crate::password::is_short;
 use crate::scram::{Problem, Verifier};
 
 /// A user and the password.
@@ -21,6 +22,11 @@ impl Credential {
     /// This is the password.
     pub fn has_password(&self, password: &[u8]) -> bool {
         is_same(&self.password, password)
+    }
+
+    /// The password is shorter than those that people may choose.
+    pub fn is_short(&self) -> bool {
+        is_short(&self.password)
     }
 
     /// Of the password, a new one each time.

@@ -8,6 +8,8 @@ use aws_lc_rs::{digest, pbkdf2, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
+use crate::password::is_short;
+
 /// Iterations of PBKDF2 that are worked out at most: some seconds.
 const ITERATIONS_MAX: u32 = 10_000_000;
 /// Memory of Argon2 at most, KiB, and passes over it.
@@ -218,6 +220,11 @@ impl PasswordHash {
             }
             Form::Plain(_) => Some(password.into()),
         }
+    }
+
+    /// The password stands there itself, and is shorter than those that people may choose.
+    pub fn is_short(&self) -> bool {
+        matches!(&self.0, Form::Plain(password) if is_short(password))
     }
 
     /// The password stands there itself.

@@ -14,6 +14,7 @@
 //! * [`Needs`]: what its lines are needed for, by what clients do
 //! * [`default_rules`] and others: what holds where no file says anything
 //! * [`RuleLine`]: one rule of a role, written as in such a file
+//! * [`check_password`]: how long a password has to be
 //! * [`credentials`]: users with their passwords in one line
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ mod environment;
 mod explain;
 pub mod hash;
 mod lint;
+mod password;
 mod password_file;
 mod rule_line;
 pub mod scram;
@@ -36,6 +38,7 @@ pub use defaults::{administrator_rules, default_rules, device_rules};
 pub use environment::{Credential, credentials};
 pub use explain::{Explanation, explain};
 pub use lint::{Lint, lint_rules};
+pub use password::{PASSWORD_MIN, check_password, is_short};
 pub use password_file::{Check, PasswordFile, Plain};
 pub use rule_line::RuleLine;
 pub use traffic::{Judged, Needs, USES_MIN, Use, judge_rules_by};

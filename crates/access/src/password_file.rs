@@ -36,6 +36,8 @@ pub struct PasswordFile {
     /// it takes who there is.
     stranger: Option<PasswordHash>,
     warnings: Vec<String>,
+    /// Lines with passwords that are too short, as far as they can be read.
+    short: Vec<usize>,
 }
 
 /// Longest user name, bytes, as in a CONNECT.
@@ -51,6 +53,7 @@ impl PasswordFile {
             users: HashMap::new(),
             stranger: None,
             warnings: Vec::new(),
+            short: Vec::new(),
         };
         for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
             let number = number + 1;
@@ -78,6 +81,9 @@ impl PasswordFile {
                      martlet passwd -U {name} turns all such into hashes"
                 ));
             }
+            if hash.is_short() {
+                file.short.push(number);
+            }
             if file.users.insert(user.into(), hash).is_some() {
                 return Err(problem(format!("{user} stands there twice")));
             }
@@ -89,6 +95,11 @@ impl PasswordFile {
     /// What is odd in it.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Lines whose passwords are shorter than those that people may choose. Of a hash nobody knows.
+    pub fn short(&self) -> &[usize] {
+        &self.short
     }
 
     /// Whether these belong together. Takes as long as the hash does: tens of milliseconds; of a

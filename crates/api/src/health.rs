@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use martlet_control::{Control, HealthReport, Reader};
+use martlet_control::{Control, HealthReport, MetricsFormat, Reader};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -101,13 +101,86 @@ pub(crate) async fn startup(State(control): State<Arc<Control>>) -> Response {
 
 /// Metrics
 ///
-/// Prometheus' page, as OpenMetrics text.
+/// Prometheus' page: OpenMetrics text for who accepts that at least as gladly as plain text, else
+/// the text format of Prometheus, version 0.0.4.
 #[utoipa::path(get, path = "/metrics", tag = "health",
-    responses((status = 200, description = "The page", body = String,
-        content_type = "application/openmetrics-text")))]
-pub(crate) async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
-    let page = api.control.metrics(|page| api.counts.register(page));
+    responses((status = 200, description = "The page",
+        content((String = "text/plain"), (String = "application/openmetrics-text")))))]
+pub(crate) async fn metrics(
+    State(api): State<Api>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let format = accepted(&headers);
+    let page = api
+        .control
+        .metrics(format, |page| api.counts.register(page));
     let page = page.await?;
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, content_type)], page).into_response())
+    let content_type = match format {
+        MetricsFormat::Text => "text/plain; version=0.0.4; charset=utf-8",
+        MetricsFormat::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    };
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::VARY, "Accept"),
+    ];
+    Ok((headers, page).into_response())
+}
+
+/// The form that is asked for (RFC 9110, section 12.5.1). Who accepts neither gets plain text.
+fn accepted(headers: &HeaderMap) -> MetricsFormat {
+    let (mut open, mut plain) = (0.0, [0.0; 3]);
+    let values = headers.get_all(header::ACCEPT).iter();
+    let values = values.filter_map(|value| value.to_str().ok());
+    for range in values.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok());
+        let quality: f64 = quality.unwrap_or(1.0);
+        match &*kind {
+            "application/openmetrics-text" => open = quality.max(open),
+            "text/plain" => plain[0] = quality,
+            "text/*" => plain[1] = quality,
+            "*/*" => plain[2] = quality,
+            _ => {}
+        }
+    }
+    // The most specific range decides.
+    let plain = plain.into_iter().find(|quality| *quality > 0.0);
+    match open > 0.0 && open >= plain.unwrap_or(0.0) {
+        true => MetricsFormat::OpenMetrics,
+        false => MetricsFormat::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_is_the_one_that_is_accepted_most_gladly() {
+        let form = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, text.parse().unwrap());
+            accepted(&headers)
+        };
+        let (plain, open) = (MetricsFormat::Text, MetricsFormat::OpenMetrics);
+        // As Prometheus 2 and 3 send it.
+        let prometheus = "application/openmetrics-text;version=1.0.0,\
+                          application/openmetrics-text;version=0.0.1;q=0.75,\
+                          text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        for (text, expected) in [
+            (prometheus, open),
+            ("application/openmetrics-text", open),
+            ("application/openmetrics-text, */*;q=0.1", open),
+            ("text/plain;version=0.0.4", plain),
+            ("text/plain, application/openmetrics-text;q=0.5", plain),
+            ("application/openmetrics-text;q=0, */*", plain),
+            ("*/*", plain),
+            ("text/html", plain),
+            ("", plain),
+        ] {
+            assert_eq!(form(text), expected, "{text}");
+        }
+        assert_eq!(accepted(&HeaderMap::new()), plain);
+    }
 }

@@ -13,6 +13,7 @@ use crate::api::Api;
 use crate::extract::JsonBody;
 use crate::guard::Asker;
 use crate::problem::{Problem, ProblemKind};
+use crate::registry::users::check_password;
 use crate::secret::{are_equal, digest_of, random_text};
 
 /// Names the warning that nobody can administer the node yet.
@@ -63,7 +64,7 @@ pub(crate) struct SetupBody {
     #[schema(example = "ada", max_length = 1024)]
     name: String,
     /// Their password.
-    #[schema(format = Password, max_length = 1024)]
+    #[schema(format = Password, min_length = 10, max_length = 1024)]
     password: String,
 }
 
@@ -108,6 +109,7 @@ pub(crate) async fn make(
                 .to_owned(),
         ));
     }
+    check_password(&body.password)?;
     let made = api
         .directory
         .make_first_administrator(&body.name, &body.password);

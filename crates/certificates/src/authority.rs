@@ -92,6 +92,9 @@ pub enum AuthorityError {
     /// It is there already.
     #[error("{} is there already and is not written over", .0.display())]
     Exists(PathBuf),
+    /// There is no authority in the directory.
+    #[error("there is no certificate authority: {} is missing", .0.display())]
+    Missing(PathBuf),
     /// The system does not read or write it.
     #[error("{}: {error}", path.display())]
     File {
@@ -154,8 +157,16 @@ impl Authority {
     /// # Errors
     /// There is none, or its files are not good.
     pub fn open(directory: &Path, waits: fn(&Path)) -> Result<Self, AuthorityError> {
-        let lock = Lock::take(directory, waits)?;
         let (certificate, key) = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
+        for file in [&certificate, &key] {
+            if file
+                .symlink_metadata()
+                .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            {
+                return Err(AuthorityError::Missing(file.clone()));
+            }
+        }
+        let lock = Lock::take(directory, waits)?;
         let certificates = pem::certificates(&certificate)?;
         let text = fs::read_to_string(&key).map_err(file_error(&key))?;
         let pair = KeyPair::from_pem(&text)

@@ -660,6 +660,9 @@ impl Control {
     /// The same, with the node's counters known.
     pub fn health_report_with(&self, counters: &Counters, reader: Reader) -> HealthReport {
         let mut report = self.health.report();
+        if reader == Reader::Anybody {
+            report.environment_file = None;
+        }
         if let Some(warning) = queues_warning(counters.queues_full) {
             report.warnings.push(warning);
         }

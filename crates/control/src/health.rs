@@ -16,6 +16,7 @@ struct State {
     ready: bool,
     stopping: bool,
     warnings: Vec<String>,
+    environment_file: Option<String>,
     /// Those that may be withdrawn, by name.
     named: BTreeMap<&'static str, String>,
 }
@@ -36,6 +37,9 @@ pub struct HealthReport {
     pub status: &'static str,
     /// What operators should know, in whole sentences.
     pub warnings: Vec<String>,
+    /// The `.env` that the configuration was read from; only operators see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment_file: Option<String>,
 }
 
 impl Health {
@@ -47,6 +51,11 @@ impl Health {
     /// The node is on its way out: send it no more clients.
     pub fn set_stopping(&self) {
         self.state().stopping = true;
+    }
+
+    /// The `.env` that the configuration was read from.
+    pub fn set_environment_file(&self, path: Option<String>) {
+        self.state().environment_file = path;
     }
 
     /// Something that operators should know.
@@ -74,6 +83,7 @@ impl Health {
         };
         HealthReport {
             status,
+            environment_file: state.environment_file.clone(),
             warnings: state
                 .warnings
                 .iter()

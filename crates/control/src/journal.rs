@@ -5,9 +5,12 @@
 //! push it out; what became of each name last is kept for longer (`runs`). Events are kept as they
 //! came and put into words for who asks. The data plane never waits for it.
 
+mod lacking;
 mod mend;
 mod runs;
+mod web;
 
+pub(crate) use lacking::Lacking;
 pub use mend::Way;
 pub(crate) use mend::dropped as mend_of_drop;
 pub use runs::Run;
@@ -258,8 +261,8 @@ impl Journal {
     }
 
     /// Where it would have to be permitted what this client of a tenant lacks.
-    pub(crate) fn permitting(&self, tenant: TenantId, user: Option<&str>) -> Way {
-        self.commands.permit_in(tenant, user)
+    pub(crate) fn permitting(&self, tenant: TenantId, lacking: &Lacking<'_>) -> Way {
+        self.commands.permit_in(tenant, lacking)
     }
 
     /// How somebody of a tenant is added of whom `why` says that nobody knows them.

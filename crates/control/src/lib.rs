@@ -69,6 +69,6 @@ pub use control::{
     Control, ControlError, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards, UserPlaces,
 };
 pub use health::{Health, HealthReport, Reader};
-pub use metrics::Latencies;
+pub use metrics::{Latencies, MetricsFormat};
 pub use statistics::SysStatistics;
 pub use store::{PinnedStore, StoreSize, StoreState};

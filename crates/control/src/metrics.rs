@@ -26,11 +26,15 @@ pub struct Latencies {
 }
 
 impl Control {
-    /// All metrics of this node as OpenMetrics text, and those that are added under its prefix.
+    /// All metrics of this node as text, and those that are added under its prefix.
     ///
     /// # Errors
     /// If a shard does not answer in time.
-    pub async fn metrics(&self, add: impl FnOnce(&mut Registry)) -> Result<String, ControlError> {
+    pub async fn metrics(
+        &self,
+        format: MetricsFormat,
+        add: impl FnOnce(&mut Registry),
+    ) -> Result<String, ControlError> {
         let shards = self.snapshots().await?;
         let page = Page {
             counters: crate::control::sum(&shards),
@@ -57,8 +61,56 @@ impl Control {
         let _ = encode_registry(&mut text, &registry);
         let _ = encode_registry(&mut text, &of_process);
         let _ = encode_eof(&mut text);
-        Ok(text)
+        Ok(match format {
+            MetricsFormat::OpenMetrics => text,
+            MetricsFormat::Text => as_text_format(&text),
+        })
     }
+}
+
+/// How the page is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsFormat {
+    /// The text format of Prometheus, version 0.0.4.
+    Text,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+/// Turns OpenMetrics into the text format of Prometheus. There a counter is described by the whole
+/// name of its samples, units have no line of their own, and a build's facts are a gauge.
+fn as_text_format(page: &str) -> String {
+    let mut text = String::with_capacity(page.len());
+    let mut lines = page.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.starts_with("# UNIT ") || line == "# EOF" {
+            continue;
+        }
+        let described = line
+            .strip_prefix("# HELP ")
+            .and_then(|rest| rest.split_once(' '));
+        let Some((name, help)) = described else {
+            text.push_str(line);
+            text.push('\n');
+            continue;
+        };
+        // The type always follows.
+        let prefix = format!("# TYPE {name} ");
+        let kind = lines.next_if(|next| next.starts_with(&prefix));
+        let kind = kind.map_or("untyped", |next| &next[prefix.len()..]);
+        let (suffix, kind) = match kind {
+            "counter" => ("_total", kind),
+            "info" => ("_info", "gauge"),
+            "unknown" => ("", "untyped"),
+            kind => ("", kind),
+        };
+        // Quotes are escaped in OpenMetrics alone.
+        let help = help.replace("\\\"", "\"");
+        text.push_str(&format!(
+            "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"
+        ));
+    }
+    text
 }
 
 #[derive(Debug)]
@@ -331,4 +383,22 @@ pub(crate) fn put(
     metric: &impl EncodeMetric,
 ) -> Result<(), std::fmt::Error> {
     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_described_by_their_whole_name_in_the_text_format() {
+        let page = "# HELP a_b Say \\\"x\\\".\n# TYPE a_b counter\na_b_total 1\n\
+                    # HELP s_seconds S.\n# TYPE s_seconds histogram\n# UNIT s_seconds seconds\n\
+                    s_seconds_sum 1.0\n# HELP i I.\n# TYPE i info\ni_info{v=\"1\"} 1\n# EOF\n";
+        assert_eq!(
+            as_text_format(page),
+            "# HELP a_b_total Say \"x\".\n# TYPE a_b_total counter\na_b_total 1\n\
+             # HELP s_seconds S.\n# TYPE s_seconds histogram\ns_seconds_sum 1.0\n\
+             # HELP i_info I.\n# TYPE i_info gauge\ni_info{v=\"1\"} 1\n"
+        );
+    }
 }

@@ -43,9 +43,28 @@ pub fn typed(text: &str) -> String {
     word
 }
 
-/// A URL without what is secret in it: user and password, and parameters that are called like
-/// secrets. What is no URL is left as it is, and of what only begins like one nothing is shown.
+/// A URL without what is secret in it: user and password, parameters that are called like secrets,
+/// and the key of an application of Reverb or Pusher. What is no URL is left as it is, and of what
+/// only begins like one nothing is shown.
 pub fn masked(text: &str) -> String {
+    masked_where(text, &|name, _| is_called_secret(name), &|_| false)
+}
+
+/// The same for a URL that the node asks: a long parameter, whatever it is called, and a part of
+/// its path that looks made up may be what lets the node in there.
+pub fn masked_target(text: &str) -> String {
+    masked_where(
+        text,
+        &|name, value| is_called_secret(name) || value.len() >= 12,
+        &is_made_up,
+    )
+}
+
+fn masked_where(
+    text: &str,
+    is_secret: &dyn Fn(&str, &str) -> bool,
+    is_secret_part: &dyn Fn(&str) -> bool,
+) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         // A URL that is written oddly, or half of one; or a path.
         let is_web = text.starts_with("http:") || text.starts_with("https:");
@@ -71,16 +90,17 @@ pub fn masked(text: &str) -> String {
         Some((_, place)) => format!("***@{place}"),
         None => place.to_owned(),
     };
-    let mut shown = format!("{scheme}://{place}");
+    let mut shown = format!("{scheme}://{}", masked_path(&place, is_secret_part));
     for parameter in parameters.split_inclusive(['?', '#', '&', ';']) {
         let separator = parameter
             .find(['?', '#', '&', ';'])
             .unwrap_or(parameter.len());
         let (parameter, separator) = parameter.split_at(separator);
         match parameter.split_once('=') {
-            Some((name, value)) if !value.is_empty() && is_called_secret(name) => {
+            Some((name, value)) if !value.is_empty() && is_secret(name, value) => {
                 shown.push_str(&format!("{name}=***"));
             }
+            None if is_secret("", parameter) => shown.push_str("***"),
             _ => shown.push_str(parameter),
         }
         shown.push_str(separator);
@@ -88,11 +108,32 @@ pub fn masked(text: &str) -> String {
     shown
 }
 
+/// Host and path: what follows `/app/` is a key.
+fn masked_path(place: &str, is_secret_part: &dyn Fn(&str) -> bool) -> String {
+    let mut parts: Vec<&str> = place.split('/').collect();
+    for at in 1..parts.len() {
+        let is_key = at > 1 && parts[at - 1] == "app" && !parts[at].is_empty();
+        if is_key || is_secret_part(parts[at]) {
+            parts[at] = "***";
+        }
+    }
+    parts.join("/")
+}
+
+/// Long, of letters and digits alone, as tokens are.
+fn is_made_up(part: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    part.len() >= 20
+        && part.bytes().all(is_letter)
+        && part.bytes().any(|byte| byte.is_ascii_digit())
+        && part.bytes().any(|byte| byte.is_ascii_alphabetic())
+}
+
 /// Names of parameters that hold secrets; one that is written in escapes may be any.
 fn is_called_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let parts = [
-        "pass", "pwd", "secret", "token", "key", "auth", "cred", "sig", "jwt", "%",
+        "pass", "pwd", "secret", "token", "key", "auth", "cred", "sig", "jwt", "code", "%",
     ];
     parts.iter().any(|part| name.contains(part))
 }
@@ -146,6 +187,20 @@ mod tests {
         assert_eq!(
             masked("http://a/x?api_key=s3&y=1&Access-Token=s3;%70ass=s3#password=s3"),
             "http://a/x?api_key=***&y=1&Access-Token=***;%70ass=***#password=***"
+        );
+        assert_eq!(
+            masked("wss://h:8080/app/s3cret?protocol=7"),
+            "wss://h:8080/app/***?protocol=7"
+        );
+        assert_eq!(masked("ws://h/in/app/s3cret"), "ws://h/in/app/***");
+        assert_eq!(masked("https://app/x"), "https://app/x");
+        assert_eq!(
+            masked_target("https://h/v1/hook/T0kenOfTwentyLetters1?k=0123456789ab&site=7&code=s3"),
+            "https://h/v1/hook/***?k=***&site=7&code=***"
+        );
+        assert_eq!(
+            masked_target("https://h/.well-known/jwks.json"),
+            "https://h/.well-known/jwks.json"
         );
         assert_eq!(masked("mqtts://:25883"), "mqtts://:25883");
         assert_eq!(masked("mqtts://:s3"), "mqtts://***");

@@ -39,12 +39,18 @@ struct Options {
     /// that is dropped because a queue is full counts as lost
     #[arg(
         trailing_var_arg = true,
-        default_values_t = ["target/release/martlet", "serve", "--listen", "mqtt://127.0.0.1:{port}",
+        default_values_t = [&*built(std::env::var("CARGO_TARGET_DIR").ok()), "serve", "--listen", "mqtt://127.0.0.1:{port}",
             "--http", "off", "--data-dir", "{dir}", "--log-level", "warn",
             "--set", "limits.queued_messages=4294967295",
             "--set", "limits.queued_bytes=1000000000000"].map(String::from)
     )]
     command: Vec<String>,
+}
+
+/// The program as Cargo has built it, where it puts such things.
+fn built(target: Option<String>) -> String {
+    let target = target.filter(|target| !target.is_empty());
+    format!("{}/release/martlet", target.as_deref().unwrap_or("target"))
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -102,4 +108,16 @@ fn refuse(error: &clap::Error) -> ! {
         eprintln!("\n{}", Options::command().render_help());
     }
     std::process::exit(error.exit_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_where_cargo_puts_it() {
+        assert_eq!(built(None), "target/release/martlet");
+        assert_eq!(built(Some(String::new())), "target/release/martlet");
+        assert_eq!(built(Some("/t".to_owned())), "/t/release/martlet");
+    }
 }

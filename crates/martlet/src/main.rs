@@ -3,6 +3,8 @@
 //! Responsible for reading arguments, choosing the command and the exit code. It holds no logic
 //! of a broker or of a client.
 #![forbid(unsafe_code)]
+// They panic where the reader has closed its pipe: `cmd::print` has what does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod cmd;
 mod config;
@@ -34,8 +36,8 @@ enum Command {
     Status(cmd::admin::AdminOptions),
     /// Show how busy a running node is, and its busiest clients, again and again
     Top(cmd::top::TopOptions),
-    /// List the clients of a running node
-    Clients(cmd::admin::ClientsOptions),
+    /// List the clients of a running node: the same as client ls
+    Clients(cmd::client::ListOptions),
     /// Look at the clients of a running node, and end their connections
     Client(cmd::client::ClientCommand),
     /// List and end the sessions of a running node
@@ -57,6 +59,8 @@ enum Command {
     Store(cmd::store_cmd::StoreCommand),
     /// Show what happened to clients of late, and the way to mend what was refused
     Logs(cmd::logs::LogsOptions),
+    /// Show and change what a running node logs
+    Log(cmd::log::LogCommand),
     /// Follow what happens to clients, a line each, until interrupted
     Events(cmd::events::EventsOptions),
     /// Log everything of a client, an address or a topic for some minutes
@@ -118,9 +122,12 @@ enum Command {
     #[command(disable_help_flag = true, args_override_self = true)]
     Rr(Box<cmd::rr::RrOptions>),
     /// Put a load on a broker and measure it
+    #[command(disable_help_flag = true)]
     Bench(Box<cmd::bench::BenchOptions>),
     /// Print a completion script for a shell
     Completions(cmd::completions::CompletionsOptions),
+    /// Print the version of the program
+    Version(cmd::version::VersionOptions),
     /// Write the manual pages to a directory
     Man(cmd::man::ManOptions),
 }
@@ -133,10 +140,10 @@ fn main() -> ExitCode {
         Err(text) => return cmd::exit::usage(&text),
     };
     match Cli::try_parse_from(&args) {
-        Ok(cli) => run(cli.command),
+        Ok(cli) => cmd::print::exit_code(run(cli.command)),
         Err(error) => match cmd::argv::describe(&error, &args, &cli) {
             Some(text) => cmd::exit::usage(&text),
-            None => error.exit(),
+            None => cmd::argv::with_suggestion(error, &args, &cli).exit(),
         },
     }
 }
@@ -147,7 +154,7 @@ fn run(command: Command) -> ExitCode {
         Command::Config(command) => cmd::config_cmd::run(&command),
         Command::Status(options) => cmd::admin::status(&options),
         Command::Top(options) => cmd::top::run(&options),
-        Command::Clients(options) => cmd::admin::clients(&options),
+        Command::Clients(options) => cmd::client::run_list(&options),
         Command::Client(command) => cmd::client::run(&command),
         Command::Session(command) => cmd::client::run_session(&command),
         Command::Retained(command) => cmd::retained::run(&command),
@@ -156,6 +163,7 @@ fn run(command: Command) -> ExitCode {
         Command::Backup(command) => cmd::backup::run(&command),
         Command::Store(command) => cmd::store_cmd::run(&command),
         Command::Logs(options) => cmd::logs::run(&options),
+        Command::Log(command) => cmd::log::run(&command),
         Command::Events(options) => cmd::events::run(&options),
         Command::Trace(options) => cmd::trace::run(&options),
         Command::Why(options) => cmd::why::run(&options),
@@ -179,6 +187,7 @@ fn run(command: Command) -> ExitCode {
         Command::Rr(options) => cmd::rr::run(*options),
         Command::Bench(options) => cmd::bench::run(*options),
         Command::Completions(options) => cmd::completions::run(&options, &mut Cli::command()),
+        Command::Version(options) => cmd::version::run(&options),
         Command::Man(options) => cmd::man::run(&options, Cli::command()),
     }
 }

@@ -71,7 +71,7 @@ pub use snapshot::{Changed, Known, Refusal, Renewed, Snapshot};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use users::{ApiRole, NewUser, User, UserChange};
 
-pub use martlet_access::RuleLine;
+pub use martlet_access::{RuleLine, check_password};
 
 /// The tenant of all who are in no team that owns one.
 pub const COMMON_TENANT: u32 = 0;

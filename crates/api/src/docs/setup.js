@@ -21,5 +21,6 @@ byId("form").addEventListener("submit", async (event) => {
   if (answer.ok) {
     sessionStorage.removeItem("setup");
     byId("form").remove();
+    byId("next").hidden = false;
   }
 });

@@ -22,7 +22,7 @@ mod names;
 mod provisioning;
 mod rule_sets;
 mod teams;
-mod users;
+pub(crate) mod users;
 
 use axum::http::HeaderMap;
 use martlet_control::principal::Scope::{

@@ -84,18 +84,20 @@ pub(super) fn scopes_of(role: ApiRole) -> Scopes {
     Role::from_name(role.word()).map_or(Scopes::NONE, Role::scopes)
 }
 
-/// The shortest password that is taken.
-const PASSWORD_MIN: usize = 10;
+/// The longest password that is taken, in characters.
+const PASSWORD_MAX: usize = 1024;
 
-fn check_password(password: &str) -> Result<(), Problem> {
-    match password.chars().count() {
-        PASSWORD_MIN..=1024 => Ok(()),
-        _ => {
-            let detail = format!("a password has {PASSWORD_MIN} to 1,024 characters");
-            let problem = Problem::new(ProblemKind::Invalid, detail.clone());
-            Err(problem.of_field("/password", detail))
-        }
-    }
+/// Checks a password that somebody chooses.
+pub(crate) fn check_password(password: &str) -> Result<(), Problem> {
+    let checked = martlet_registry::check_password(password.as_bytes());
+    let checked = checked.and_then(|()| match password.chars().count() > PASSWORD_MAX {
+        true => Err("a password has 1,024 characters at most".to_owned()),
+        false => Ok(()),
+    });
+    checked.map_err(|why| {
+        let problem = Problem::new(ProblemKind::Invalid, why.clone());
+        problem.of_field("/password", why)
+    })
 }
 
 /// Which users.

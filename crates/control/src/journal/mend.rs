@@ -12,7 +12,7 @@ use martlet_broker::{DropReason, Event, TenantId, UserName};
 use martlet_codec::ReasonCode;
 use martlet_registry::{Owner, RulesPlace, Snapshot};
 
-use super::TEXT_MAX;
+use super::{Lacking, TEXT_MAX, web};
 use crate::cause::Cause;
 use crate::text::typed;
 
@@ -181,17 +181,17 @@ impl Commands {
     }
 
     /// As [`Self::permit`], in a tenant.
-    pub(super) fn permit_in(&self, tenant: TenantId, user: Option<&str>) -> Way {
+    pub(super) fn permit_in(&self, tenant: TenantId, lacking: &Lacking<'_>) -> Way {
         let of_tenant = Self {
             tenant,
             ..self.clone()
         };
-        of_tenant.permit(user)
+        of_tenant.permit(lacking)
     }
 
-    /// Where a rule has to be that permits what a client lacks, with the command that shows the
-    /// rules there, and takes others.
-    fn permit(&self, user: Option<&str>) -> Way {
+    /// Where a rule has to be that permits what a client lacks, with the command that adds it.
+    fn permit(&self, lacking: &Lacking<'_>) -> Way {
+        let user = lacking.user;
         let tables = user.and_then(|user| Some((user, self.tables.now()?)));
         let place = tables.and_then(|(user, tables)| {
             let place = tables.rules_place(self.tenant.0, user)?;
@@ -225,17 +225,17 @@ impl Commands {
                  is in"
             ),
         };
-        let command = match owner {
-            Owner::Role => self.line("role rules", &[], &[name]),
-            Owner::DeviceType | Owner::Group => self.line("device type rules", &[], &[name]),
+        let allow = match owner {
+            Owner::Role => "role allow",
+            Owner::DeviceType | Owner::Group => "device type allow",
         };
-        Way {
-            text,
-            command: command.filter(|_| !place.is_builtin()),
-        }
+        let rule = lacking.rule(*owner).filter(|_| !place.is_builtin());
+        let command = rule.and_then(|rule| self.line(allow, &[], &[name, &rule]));
+        Way { text, command }
     }
 
-    /// What a rule forbids: where to permit it, and what says which rule it is.
+    /// What a rule forbids: where to permit it, and the command that does, else the one that says
+    /// which rule it is.
     fn forbidden(
         &self,
         client_id: &str,
@@ -243,10 +243,15 @@ impl Commands {
         action: &str,
         topic: &str,
     ) -> Way {
-        let permit = self.permit(user.map(UserName::as_str));
-        let explain = self.explain(client_id, user, action, topic);
+        let permit = self.permit(&Lacking {
+            client_id,
+            user: user.map(UserName::as_str),
+            action,
+            topic,
+        });
+        let explain = || self.explain(client_id, user, action, topic);
         Way {
-            command: explain.or(permit.command),
+            command: permit.command.or_else(explain),
             ..permit
         }
     }
@@ -430,6 +435,9 @@ fn connect_refused(
     reason: ReasonCode,
     why: &str,
 ) -> Option<Way> {
+    if let Some(text) = web::mend_of(why) {
+        return Way::words(text);
+    }
     // What is about a name of the tables says it, proved or not.
     if let Some(way) = by_limit(why).or_else(|| by_tables(commands, why)) {
         return Some(way);
@@ -776,7 +784,12 @@ mod tests {
 
     #[test]
     fn who_is_in_no_tables_has_rules_in_files() {
-        let way = Commands::default().permit(Some("ann"));
+        let way = Commands::default().permit(&Lacking {
+            client_id: "c",
+            user: Some("ann"),
+            action: "publish",
+            topic: "a/b",
+        });
         assert!(way.text.contains("auth.acl_file") && way.command.is_none());
         let of_team = Commands {
             team: Some("north".to_owned()),

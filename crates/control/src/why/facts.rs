@@ -179,8 +179,10 @@ pub struct TopicRules {
     pub meant: Option<Meant>,
     /// Some of what it may publish to.
     pub permitted: Vec<String>,
-    /// Where what it lacks would have to be permitted.
-    pub mend: Way,
+    /// Where publishing would have to be permitted.
+    pub mend_publish: Way,
+    /// Where receiving would have to be permitted.
+    pub mend_receive: Way,
 }
 
 /// A rule that permits the same topic of another.

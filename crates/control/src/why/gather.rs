@@ -15,7 +15,7 @@ use crate::authentication::{Policy, Standing};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain;
-use crate::journal::{Entry, Run, Way};
+use crate::journal::{Entry, Lacking, Run, Way};
 use crate::text::typed;
 use crate::wall_clock::{now_ms, now_signed_ms};
 
@@ -272,6 +272,25 @@ impl Control {
             user_name: user.unwrap_or(client_id),
         };
         let rules = self.rules_of(tenant, session.as_ref(), user.unwrap_or(client_id));
+        let has_own_rules = session
+            .as_ref()
+            .is_some_and(|session| session.has_own_rules);
+        let mend = |action| match has_own_rules {
+            true => Way {
+                text: "give it a token that permits it, or have the hook's answer permit it"
+                    .to_owned(),
+                command: None,
+            },
+            false => self.journal.permitting(
+                tenant,
+                &Lacking {
+                    client_id,
+                    user: user.or(Some(client_id)),
+                    action,
+                    topic,
+                },
+            ),
+        };
         Ok(TopicRules {
             publish,
             receive,
@@ -282,17 +301,8 @@ impl Control {
                 .as_deref()
                 .map(|rules| permitted(rules, names))
                 .unwrap_or_default(),
-            mend: match session
-                .as_ref()
-                .is_some_and(|session| session.has_own_rules)
-            {
-                true => Way {
-                    text: "give it a token that permits it, or have the hook's answer permit it"
-                        .to_owned(),
-                    command: None,
-                },
-                false => self.journal.permitting(tenant, user.or(Some(client_id))),
-            },
+            mend_publish: mend("publish"),
+            mend_receive: mend("receive"),
         })
     }
 

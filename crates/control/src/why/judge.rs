@@ -651,11 +651,10 @@ fn topic(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
             true => &rules.receive,
             false => &rules.publish,
         };
-        let verb = if receives { "receive" } else { "publish to" };
         if explained.outcome == Outcome::Refused {
             let finding = match &rules.meant {
                 Some(meant) if !receives => wrong_topic(meant, topic),
-                _ => not_permitted(verb, topic, &explained.why, rules),
+                _ => not_permitted(receives, topic, &explained.why, rules),
             };
             return found.push((Weight::Topic, refused_before(facts, finding)));
         }
@@ -735,7 +734,11 @@ fn wrong_topic(meant: &Meant, topic: &str) -> Finding {
     .mend(format!("have the client publish to a topic that {filter} matches"))
 }
 
-fn not_permitted(verb: &str, topic: &str, why: &str, rules: &TopicRules) -> Finding {
+fn not_permitted(receives: bool, topic: &str, why: &str, rules: &TopicRules) -> Finding {
+    let (verb, mend) = match receives {
+        true => ("receive", &rules.mend_receive),
+        false => ("publish to", &rules.mend_publish),
+    };
     let allowed = match &*rules.permitted {
         [] => String::new(),
         all => format!("; it may publish to {}", all.join(", ")),
@@ -746,9 +749,9 @@ fn not_permitted(verb: &str, topic: &str, why: &str, rules: &TopicRules) -> Find
     );
     let mut finding = finding.mend(format!(
         "{}; or have the client use another topic",
-        rules.mend.text
+        mend.text
     ));
-    finding.command.clone_from(&rules.mend.command);
+    finding.command.clone_from(&mend.command);
     finding
 }
 

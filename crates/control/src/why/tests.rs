@@ -63,15 +63,19 @@ fn explained(outcome: Outcome) -> Explained {
 }
 
 fn rules(publish: Outcome, receive: Outcome) -> Option<TopicRules> {
+    let way = |access| Way {
+        text: "permit it in the rules of the device type sensor".to_owned(),
+        command: Some(format!(
+            "martlet device type allow sensor 'topic {access} a'"
+        )),
+    };
     Some(TopicRules {
         publish: explained(publish),
         receive: explained(receive),
         meant: None,
         permitted: vec!["d/d1/telemetry".to_owned()],
-        mend: Way {
-            text: "permit it in the rules of the device type sensor".to_owned(),
-            command: Some("martlet device type rules sensor".to_owned()),
-        },
+        mend_publish: way("write"),
+        mend_receive: way("read"),
     })
 }
 
@@ -453,7 +457,8 @@ fn where_the_rule_has_to_be_is_named() {
     let mend = finding.mend.unwrap_or_default();
     assert!(mend.contains("the device type sensor; or have"), "{mend}");
     let command = finding.command.as_deref();
-    assert_eq!(command, Some("martlet device type rules sensor"));
+    let expected = "martlet device type allow sensor 'topic write a'";
+    assert_eq!(command, Some(expected));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use martlet_control::text::printable;
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::print::{errln, out};
 use crate::config;
 
 /// Arguments of `martlet acl`.
@@ -89,11 +90,11 @@ pub(crate) fn run(command: &AclCommand) -> ExitCode {
     };
     match outcome {
         Ok((text, code)) => {
-            print!("{text}");
+            out!("{text}");
             code
         }
         Err(error) => {
-            eprintln!("martlet: {error:#}");
+            errln!("martlet: {error:#}");
             ExitCode::from(2)
         }
     }

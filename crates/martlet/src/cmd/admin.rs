@@ -1,7 +1,8 @@
-//! `martlet status` and `martlet clients`, and how commands ask a running node: through
-//! `admin.sock` in its data directory.
+//! `martlet status`, `martlet health` and `martlet reload`, and how commands ask a running node:
+//! through `admin.sock` in its data directory.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -17,11 +18,12 @@ use martlet_api::page::Page;
 use martlet_api::{ClientView, Status};
 use martlet_control::Reloaded;
 use martlet_control::text::printable;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::print::{errln, outln};
 use crate::serve::admin_socket;
 
 /// Which node to ask, and how to print the answer.
@@ -32,16 +34,6 @@ pub(crate) struct AdminOptions {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// Options of `martlet clients`.
-#[derive(Args, Debug)]
-pub(crate) struct ClientsOptions {
-    #[command(flatten)]
-    admin: AdminOptions,
-    /// Print at most this many
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    limit: usize,
 }
 
 /// `martlet status`.
@@ -56,31 +48,6 @@ pub(crate) fn status(options: &AdminOptions) -> ExitCode {
             }
             let status: Status = serde_json::from_str(&body)?;
             Ok(status_text(&status))
-        }),
-    )
-}
-
-/// Clients, as far as they were asked for.
-#[derive(Serialize)]
-struct ClientList {
-    clients: Vec<ClientView>,
-    /// How many there are in all.
-    total: u64,
-}
-
-/// `martlet clients`.
-pub(crate) fn clients(options: &ClientsOptions) -> ExitCode {
-    let data_dir = options.admin.node.data_dir();
-    let list = data_dir.and_then(|data_dir| {
-        let path = "/api/v1/clients";
-        let (clients, total) = pages(&data_dir, path, &[], options.limit)?;
-        Ok(ClientList { clients, total })
-    });
-    finish_as(
-        options.admin.json,
-        list.and_then(|list| match options.admin.json {
-            true => Ok(serde_json::to_string(&list)?),
-            false => Ok(clients_text(&list.clients, list.total)),
         }),
     )
 }
@@ -160,12 +127,13 @@ const WARNS: u8 = 3;
 struct Health {
     status: String,
     warnings: Vec<String>,
+    environment_file: Option<String>,
 }
 
 /// `martlet health`.
 pub(crate) fn health(options: &AdminOptions) -> ExitCode {
     let data_dir = options.node.data_dir_anyway();
-    let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", "/health/ready"));
+    let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", "/api/v1/health"));
     let mut warns = false;
     let outcome = answer.and_then(|body| {
         let health: Health = serde_json::from_str(&body)?;
@@ -174,6 +142,9 @@ pub(crate) fn health(options: &AdminOptions) -> ExitCode {
             return Ok(body);
         }
         let mut text = format!("{}\n", health.status);
+        if let Some(file) = &health.environment_file {
+            text.push_str(&format!("environment from {}\n", printable(file)));
+        }
         for warning in &health.warnings {
             text.push_str(&format!("warning: {}\n", printable(warning)));
         }
@@ -262,18 +233,16 @@ pub(crate) fn clients_text(clients: &[ClientView], total: u64) -> String {
 
 /// Prints what came of a command; as JSON, what the node says about its refusal too.
 pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode {
-    use std::io::Write as _;
     let refusal = outcome.as_ref().err().and_then(Refusal::of);
     let text = match (&outcome, refusal) {
         (Ok(text), _) => text,
         (Err(_), Some(refusal)) if json => &refusal.body,
         (Err(error), _) => {
-            eprintln!("martlet: {}", printable(&format!("{error:#}")));
+            errln!("martlet: {}", printable(&format!("{error:#}")));
             return ExitCode::FAILURE;
         }
     };
-    // A closed pipe is the reader's choice.
-    let _ = writeln!(std::io::stdout(), "{}", text.trim_end_matches('\n'));
+    outln!("{}", text.trim_end_matches('\n'));
     match outcome {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -382,14 +351,24 @@ fn answer(data_dir: &Path, question: Question<'_>, patience: Duration) -> anyhow
     })
 }
 
+/// Whether a node runs there cannot be told.
+fn denied(socket: &Path, error: std::io::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!(
+        "cannot ask the node at {}: only root and the user who runs it may",
+        socket.display()
+    ))
+}
+
 /// A connection to the node of this data directory, and who runs it.
 async fn connect(data_dir: &Path) -> anyhow::Result<(UnixStream, u32)> {
     let socket = data_dir.join(admin_socket::FILE_NAME);
-    let stream = UnixStream::connect(&socket).await.with_context(|| {
-        format!(
+    let stream = UnixStream::connect(&socket).await;
+    let stream = stream.map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => denied(&socket, error),
+        _ => anyhow::Error::new(error).context(format!(
             "no node answers at {} (is it running? its directory is named with --data-dir)",
             socket.display()
-        )
+        )),
     })?;
     let peer = stream.peer_cred()?.uid();
     expect_trusted(data_dir, peer)?;
@@ -429,9 +408,7 @@ pub(crate) fn may_ask(data_dir: &Path) -> anyhow::Result<bool> {
     let socket = data_dir.join(admin_socket::FILE_NAME);
     match std::os::unix::net::UnixStream::connect(&socket) {
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            Err(error).with_context(|| format!("cannot ask the node at {}", socket.display()))
-        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(denied(&socket, error)),
         Err(_) => Ok(false),
     }
 }

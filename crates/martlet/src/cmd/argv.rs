@@ -230,6 +230,59 @@ fn missing_value(arg: &OsStr, option: &clap::Arg, command: &clap::Command) -> St
     with_usage(&line, command.get_name())
 }
 
+/// Words that people use for subcommands that are called otherwise, here and in other programs.
+const OTHER_WORDS: &[(&[&str], &[&str])] = &[
+    (
+        &[
+            "delete", "del", "remove", "revoke", "drop", "destroy", "erase",
+        ],
+        &["rm", "remove", "revoke"],
+    ),
+    (
+        &["disable", "enable", "change", "edit", "update", "modify"],
+        &["set", "rules"],
+    ),
+    (&["new", "create", "make"], &["add", "create"]),
+    (&["list", "all"], &["ls", "list"]),
+    (&["get", "info", "inspect", "describe"], &["show", "get"]),
+    (&["undelete", "recover", "undo"], &["restore"]),
+    (&["renew", "reset"], &["rotate", "passwd", "renew"]),
+    (&["permit", "grant"], &["allow"]),
+    (&["forbid", "refuse"], &["deny"]),
+];
+
+/// The error of an unknown subcommand, with the one that is meant. A word that only looks like it
+/// may be the opposite, as `restore` is of `revoke`.
+pub(crate) fn with_suggestion(
+    mut error: clap::Error,
+    args: &[OsString],
+    cli: &clap::Command,
+) -> clap::Error {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    let word = word.to_lowercase();
+    let mut entry = OTHER_WORDS.iter();
+    let Some((_, meant)) = entry.find(|(words, _)| words.contains(&&*word)) else {
+        return error;
+    };
+    let mut command = cli;
+    for arg in args.iter().skip(1).filter_map(|arg| arg.to_str()) {
+        match command.find_subcommand(arg) {
+            Some(next) => command = next,
+            None => break,
+        }
+    }
+    let mut meant = meant.iter();
+    let known = meant.find(|name| command.find_subcommand(name).is_some());
+    error.remove(ContextKind::SuggestedSubcommand);
+    if let Some(known) = known {
+        let suggested = ContextValue::Strings(vec![(*known).to_owned()]);
+        error.insert(ContextKind::SuggestedSubcommand, suggested);
+    }
+    error
+}
+
 #[cfg(test)]
 mod tests {
     use clap::{Arg, ArgAction, Command};

@@ -13,6 +13,7 @@ use martlet_persistence::DamageWords;
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::print::{err, errln, outln};
 use crate::config;
 use crate::serve::{claim_data_dir, claim_store_to_read};
 
@@ -67,7 +68,7 @@ pub(crate) fn run(command: &BackupCommand) -> ExitCode {
         Action::Restore(options) => restore(options),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("martlet: {error:#}");
+        errln!("martlet: {error:#}");
         ExitCode::FAILURE
     })
 }
@@ -100,9 +101,9 @@ fn create(options: &BackupOptions) -> anyhow::Result<ExitCode> {
     std::fs::rename(&partial, target)
         .with_context(|| format!("cannot name {}", target.display()))?;
     let bytes = std::fs::metadata(target)?.len();
-    println!("{}: {bytes} bytes", target.display());
+    outln!("{}: {bytes} bytes", target.display());
     if let Some(place) = tables_elsewhere(options, &data_dir) {
-        eprintln!(
+        errln!(
             "martlet: warning: users and devices are NOT in it: they are in {place}; back that \
              database up too, with pg_dump"
         );
@@ -159,10 +160,10 @@ fn verify(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let mut words = DamageWords::default();
     let verified = archive.verify(|engine, damage| words.tell(engine, damage))?;
     if json {
-        println!("{}", json_of(&verified));
+        outln!("{}", json_of(&verified));
     } else {
         let stats = &verified.stats;
-        println!(
+        outln!(
             "{}: complete, {} files, {} bytes; {} messages, {} entries in {} queues, {} states",
             path.display(),
             verified.files,
@@ -173,7 +174,7 @@ fn verify(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
             stats.states
         );
         for damage in &verified.damage {
-            println!("damaged before the backup was made: {damage}");
+            outln!("damaged before the backup was made: {damage}");
         }
     }
     Ok(match verified.damage.is_empty() {
@@ -203,7 +204,7 @@ fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
     archive.verify(|_, damage| damage.to_string())?;
     let _claim = claim_data_dir(&data_dir)?;
     archive.restore(&data_dir)?;
-    println!(
+    outln!(
         "{} is restored into {}",
         options.file.display(),
         data_dir.display()
@@ -230,14 +231,14 @@ impl Progress {
         if self.terminal && self.shown != Some(percent) {
             self.shown = Some(percent);
             let filled = "#".repeat(percent as usize / 4);
-            eprint!("\r[{filled:<25}] {percent:>3} %");
+            err!("\r[{filled:<25}] {percent:>3} %");
             let _ = std::io::stderr().flush();
         }
     }
 
     fn end(&self) {
         if self.shown.is_some() {
-            eprintln!();
+            err!("\n");
         }
     }
 }

@@ -8,7 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{ArgGroup, Args, Subcommand};
 use martlet_certificates::Facts;
-use martlet_certificates::authority::{Authority, CA_CERTIFICATE, Entry, Issued, KeyKind, Purpose};
+use martlet_certificates::authority::{
+    Authority, AuthorityError, CA_CERTIFICATE, Entry, Issued, KeyKind, Purpose,
+};
+use martlet_control::text::typed;
+
+use crate::cmd::listing;
+use crate::cmd::print::{errln, out, outln};
 
 /// Arguments of `martlet cert`.
 #[derive(Args, Debug)]
@@ -187,7 +193,7 @@ pub(crate) fn run(command: &CertCommand) -> ExitCode {
     };
     match outcome {
         Ok(text) => {
-            print!("{text}");
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),
@@ -195,13 +201,24 @@ pub(crate) fn run(command: &CertCommand) -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("martlet: {error:#}");
+    errln!("martlet: {error:#}");
     ExitCode::FAILURE
+}
+
+/// The authority of a directory; where there is none, what makes one is said.
+fn opened(directory: &Path) -> anyhow::Result<Authority> {
+    Authority::open(directory, waits).map_err(|error| match error {
+        AuthorityError::Missing(_) => {
+            let dir = typed(&directory.display().to_string());
+            anyhow::anyhow!("{error}; martlet cert ca --dir {dir} makes one")
+        }
+        error => error.into(),
+    })
 }
 
 /// Says what the wait is for.
 pub(crate) fn waits(directory: &Path) {
-    eprintln!(
+    errln!(
         "martlet: waiting for another command that changes {}",
         directory.display()
     );
@@ -246,7 +263,7 @@ fn server(options: &ServerOptions) -> anyhow::Result<String> {
         file,
         ..
     } = options;
-    let authority = Authority::open(&directory.dir, waits)?;
+    let authority = opened(&directory.dir)?;
     let purpose = Purpose::Server(names.clone());
     let (kind, now) = (options.key.kind(), now_secs());
     let made = authority.issue(file, &names[0], &purpose, *days, kind, now)?;
@@ -268,7 +285,7 @@ fn client(options: &ClientOptions) -> anyhow::Result<String> {
         days,
         ..
     } = options;
-    let authority = Authority::open(&directory.dir, waits)?;
+    let authority = opened(&directory.dir)?;
     let (kind, now) = (options.key.kind(), now_secs());
     let made = authority.issue(name, name, &Purpose::Client, *days, kind, now)?;
     let ca = directory.dir.join(CA_CERTIFICATE);
@@ -285,7 +302,7 @@ fn client(options: &ClientOptions) -> anyhow::Result<String> {
 
 fn renew(options: &RenewOptions) -> anyhow::Result<String> {
     let NamedOptions { name, directory } = &options.named;
-    let authority = Authority::open(&directory.dir, waits)?;
+    let authority = opened(&directory.dir)?;
     let made = authority.renew(name, options.days, now_secs())?;
     told(
         &made,
@@ -300,7 +317,7 @@ fn revoke(options: &RevokeOptions) -> anyhow::Result<String> {
         serial,
         directory,
     } = options;
-    let authority = Authority::open(&directory.dir, waits)?;
+    let authority = opened(&directory.dir)?;
     let (what, revoked) = match (what, serial) {
         (Some(what), _) => (what, authority.revoke(what, now_secs())?),
         (None, Some(serial)) => (serial, authority.revoke_serial(serial, now_secs())?),
@@ -339,7 +356,7 @@ fn revoke(options: &RevokeOptions) -> anyhow::Result<String> {
 }
 
 fn crl(options: &DirectoryOptions) -> anyhow::Result<String> {
-    let list = Authority::open(&options.dir, waits)?.refresh_list(now_secs())?;
+    let list = opened(&options.dir)?.refresh_list(now_secs())?;
     Ok(match options.json {
         true => format!(
             "{}\n",
@@ -376,7 +393,7 @@ fn list(options: &ListOptions) -> ExitCode {
             value
         });
         let others = others.iter().map(entry_json);
-        println!("{}", serde_json::Value::Array(all.chain(others).collect()));
+        out!("{}", listing::items(all.chain(others)));
     } else {
         for (path, facts, is_revoked) in &shown {
             let state = match (is_revoked, left(facts)) {
@@ -385,14 +402,14 @@ fn list(options: &ListOptions) -> ExitCode {
                 (false, days) => format!("{days} days left"),
             };
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            println!(
+            outln!(
                 "{name:<24} {state:<16} {:<8} {}",
                 facts.purposes.join("+"),
                 facts.subject
             );
         }
         for entry in &others {
-            println!(
+            outln!(
                 "{:<24} {:<16} without a file: serial {}",
                 entry.name,
                 format!("{} days left", days_to(entry.not_after_secs)),
@@ -438,7 +455,7 @@ fn script() -> anyhow::Result<String> {
     }
     let names = ["localhost", "mosquitto", "127.0.0.1"].map(str::to_owned);
     let purpose = Purpose::Server(names.to_vec());
-    Authority::open(directory, waits)?.issue("server", "mosquitto", &purpose, days, kind, now)?;
+    opened(directory)?.issue("server", "mosquitto", &purpose, days, kind, now)?;
     Ok(SCRIPT_DONE.to_owned())
 }
 

@@ -7,6 +7,7 @@ use martlet_api::{ClientDetailView, ClientView, SubscriptionView};
 use martlet_control::text::printable;
 
 use crate::cmd::admin::{AdminOptions, ask, clients_text, encoded, finish_as, pages};
+use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
 
 /// Arguments of `martlet client`.
@@ -29,7 +30,7 @@ enum Action {
 }
 
 #[derive(Args, Debug)]
-struct ListOptions {
+pub(crate) struct ListOptions {
     #[command(flatten)]
     admin: AdminOptions,
     #[command(flatten)]
@@ -97,7 +98,7 @@ enum SessionAction {
 /// Runs `martlet client`.
 pub(crate) fn run(command: &ClientCommand) -> ExitCode {
     match &command.action {
-        Action::Ls(options) => finish_as(options.admin.json, list(options)),
+        Action::Ls(options) => run_list(options),
         Action::Show(options) => finish_as(options.admin.json, show(options)),
         Action::Kick(options) => finish_as(
             options.admin.json,
@@ -105,6 +106,11 @@ pub(crate) fn run(command: &ClientCommand) -> ExitCode {
         ),
         Action::Subscriptions(options) => finish_as(options.admin.json, subscriptions(options)),
     }
+}
+
+/// Runs `martlet clients`, which is `martlet client ls`.
+pub(crate) fn run_list(options: &ListOptions) -> ExitCode {
+    finish_as(options.admin.json, list(options))
 }
 
 /// Runs `martlet session`.
@@ -129,7 +135,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     let (clients, total): (Vec<ClientView>, u64) =
         pages(&data_dir, "/api/v1/clients", &filters, options.limit)?;
     match options.admin.json {
-        true => Ok(serde_json::to_string(&clients)?),
+        true => listing::first_of(&clients, total),
         false => Ok(clients_text(&clients, total)),
     }
 }
@@ -254,7 +260,7 @@ fn subscriptions(options: &SubscriptionOptions) -> anyhow::Result<String> {
     let (all, total): (Vec<SubscriptionView>, u64) =
         pages(&data_dir, "/api/v1/subscriptions", &filters, options.limit)?;
     if options.admin.json {
-        return Ok(serde_json::to_string(&all)?);
+        return listing::first_of(&all, total);
     }
     let mut text = format!(
         "{:<32} {:>3} {:>10} FILTER\n",

@@ -4,10 +4,11 @@
 //! there is a pause.
 //! What to do with events is each command's own business.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use martlet_client::{Client, Event, NetError, Session};
+use martlet_client::{Client, Endpoint, Event, NetError, Session, SessionError};
 use martlet_codec::ReasonCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
@@ -19,6 +20,18 @@ use super::print::Output;
 
 /// How long a lost connection stays lost.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
+
+/// Ports that servers use for TLS: MQTT, HTTPS and WebSocket.
+const TLS_PORTS: &[u16] = &[443, 8081, 8084, 8443, 8883, 8884, 8885, 8886, 8887];
+
+/// What is connected to, as people are told.
+fn place(endpoint: &Endpoint) -> String {
+    match &endpoint.unix {
+        Some(path) => path.display().to_string(),
+        None if endpoint.host.contains(':') => format!("[{}]:{}", endpoint.host, endpoint.port),
+        None => format!("{}:{}", endpoint.host, endpoint.port),
+    }
+}
 
 /// What a command waits for besides events.
 pub(crate) enum Next {
@@ -96,6 +109,50 @@ impl ClientRun {
                 Next::TimedOut => return Ok(Connected::TimedOut),
                 Next::Stopped => return Ok(Connected::Stopped),
             }
+        }
+    }
+
+    /// Why there is no connection: the address is named, and TLS where it may be missing.
+    pub(crate) fn not_connected(&self, error: &NetError) -> Failure {
+        let endpoint = &self.target.endpoint;
+        let failure = Failure::from_net(error);
+        let may_need_tls = endpoint.tls.is_none()
+            && endpoint.unix.is_none()
+            && match error {
+                // What a TLS server says to a CONNECT is no packet of MQTT.
+                NetError::Session(SessionError::Protocol(_)) => true,
+                NetError::Io(error) if error.kind() == ErrorKind::ConnectionRefused => false,
+                NetError::Closed | NetError::Io(_) | NetError::WebSocket(_) => {
+                    TLS_PORTS.contains(&endpoint.port)
+                }
+                _ => false,
+            };
+        let text = match error {
+            NetError::Io(error) if error.kind() != ErrorKind::ConnectionReset => format!(
+                "Error: cannot connect to {}: {}",
+                place(endpoint),
+                exit::system_error(error)
+            ),
+            NetError::Lookup(_) => {
+                format!("Unable to connect to {} (Lookup error.).", place(endpoint))
+            }
+            NetError::Io(_) | NetError::Closed => format!(
+                "Error: {} has ended the connection before it answered the CONNECT.",
+                place(endpoint)
+            ),
+            _ => failure.text,
+        };
+        let hint = match may_need_tls {
+            true => format!(
+                "\nPort {} may be one for TLS: give the CA of the server with --cafile FILE, or \
+                 --tls-use-os-certs.",
+                endpoint.port
+            ),
+            false => String::new(),
+        };
+        Failure {
+            code: failure.code,
+            text: format!("{text}{hint}"),
         }
     }
 

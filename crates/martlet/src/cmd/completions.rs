@@ -2,11 +2,12 @@
 //!
 //! Responsible for nothing but that; the script is made from the command line's own definition.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Args;
 use clap_complete::Shell;
+
+use crate::cmd::print::write_out;
 
 /// Arguments of `martlet completions`.
 #[derive(Args, Debug)]
@@ -19,7 +20,6 @@ pub(crate) struct CompletionsOptions {
 pub(crate) fn run(options: &CompletionsOptions, cli: &mut clap::Command) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(options.shell, cli, "martlet", &mut script);
-    // A reader that has gone has seen enough.
-    let _ = io::stdout().write_all(&script);
+    write_out(&script);
     ExitCode::SUCCESS
 }

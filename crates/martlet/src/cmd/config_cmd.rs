@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::cmd::client_environment;
+use crate::cmd::print::{errln, out};
 use crate::config;
 use crate::serve::{self, ConfigOptions, data_dir};
 
@@ -53,13 +54,11 @@ pub(crate) fn run(command: &ConfigCommand) -> ExitCode {
     };
     match outcome {
         Ok(text) => {
-            use std::io::Write as _;
-            // A closed pipe is the reader's choice.
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("martlet: {error:#}");
+            errln!("martlet: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -160,11 +159,17 @@ const REFERENCE_HEAD: &str = "\
 Each value is the last of: default, file (`--config FILE`, TOML), environment, command line. The
 environment name of a key is `MARTLET_` and its path in capitals with `__` between the parts:
 `limits.in_flight` is `MARTLET_LIMITS__IN_FLIGHT`; a file `.env` in the working directory lies below
-the environment. A secret may stand in a file instead, which the same name with `_FILE` names:
+the environment. A `.env` is refused if it belongs to neither root nor the user of the process, or
+if other users may write to it; the node's first lines and its health name the one that it has read.
+A secret may stand in a file instead, which the same name with `_FILE` names:
 `MARTLET_REGISTRY__URL_FILE=/run/secrets/registry`. On the command line any key is
 `--set KEY=VALUE`. `martlet config show` prints each value and where it came from,
 `martlet config check` says whether a node would start; its ports are not tried. An unknown key is
 an error, an unknown `MARTLET_` variable a warning; both name the nearest known one.
+
+Secrets belong into files that others cannot read. `serve`, `config check` and health warn of each
+file of the configuration, and each that it names, that other users of the machine may write to
+(group or all), and of each with secrets that all may read.
 
 `martlet reload`, and SIGHUP, read the configuration again, and the files that it names: of what
 has changed `auth.*`, `tls.*` and `http.tls_*` hold at once; what else has changed is listed, and
@@ -202,6 +207,8 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
         .warnings
         .iter()
         .chain(&node.warnings)
+        .chain(&config::exposed_files(&effective))
+        .chain(&node.weak_passwords)
         .chain(&in_use)
     {
         text.push_str(&format!("warning: {warning}\n"));

@@ -13,6 +13,7 @@ use martlet_registry::{
     NewDevice, Owner, PageRequest, Registry, RegistryError, Scope, Secret, Status,
 };
 
+use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::role::{self, NodeAndForm};
 use crate::cmd::{prompt, tables};
@@ -591,11 +592,10 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
                 "id": device.id, "user_name": device.user_name, "team": device.team,
                 "name": device.name, "type": device.device_type,
                 "status": device.status.word(), "credentials": device.credentials,
-                "created_ms": device.created_ms, "deleted_ms": device.deleted_ms,
+                "created_at": listing::time(device.created_ms), "deleted_at": listing::time(device.deleted_ms),
             })
         });
-        let all: Vec<_> = all.collect();
-        return Ok(format!("{}\n", serde_json::json!({ "devices": all })));
+        return Ok(listing::items(all));
     }
     let line = |device: &Device| {
         let name = match device.name == device.id {

@@ -1,6 +1,6 @@
 //! `martlet events`: what happens to clients, a line each, as it happens.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use martlet_control::text::printable;
 use serde_json::Value;
 
 use crate::cmd::admin::{AdminOptions, encoded, follow};
+use crate::cmd::print::{errln, out};
 
 /// Arguments of `martlet events`.
 #[derive(Args, Debug)]
@@ -55,7 +56,7 @@ pub(crate) fn run(options: &EventsOptions) -> ExitCode {
     match show(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("martlet: {}", printable(&format!("{error:#}")));
+            errln!("martlet: {}", printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -65,7 +66,7 @@ fn show(options: &EventsOptions) -> anyhow::Result<()> {
     let data_dir = options.admin.node.data_dir()?;
     let since = options.since.as_deref().map(moment).transpose()?;
     let target = target(options);
-    let mut out = std::io::stdout();
+    let out = std::io::stdout();
     let colours =
         std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && out.is_terminal();
     let mut left = options.count.unwrap_or(u64::MAX);
@@ -83,9 +84,9 @@ fn show(options: &EventsOptions) -> anyhow::Result<()> {
         };
         left -= 1;
         // Nobody reads any more: that is their choice.
-        let is_read = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        let is_read = out!("{text}");
         match (is_read, left) {
-            (Ok(()), 1..) => ControlFlow::Continue(()),
+            (true, 1..) => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),
         }
     })?;

@@ -10,6 +10,8 @@ use martlet_certificates::handshake_failure;
 use martlet_client::{NetError, SessionError};
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
+use crate::cmd::print::errln;
+
 /// Wrong arguments, no connection, a system error.
 pub(crate) const ERROR: u8 = 1;
 /// The server broke the protocol.
@@ -81,7 +83,7 @@ impl Failure {
 
 /// Prints the text of wrong arguments and gives their exit code.
 pub(crate) fn usage(text: &str) -> ExitCode {
-    eprintln!("{text}");
+    errln!("{text}");
     ExitCode::from(ERROR)
 }
 
@@ -91,7 +93,7 @@ pub(crate) fn finish(result: Result<u8, Failure>, quiet: bool) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             if !quiet {
-                eprintln!("{}", failure.text);
+                errln!("{}", failure.text);
             }
             ExitCode::from(failure.code)
         }

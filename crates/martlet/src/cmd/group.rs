@@ -7,6 +7,7 @@ use martlet_control::text::printable;
 use martlet_registry::{Actor, DeviceRef, Group, NewGroup, RegistryError, RuleLine, Scope};
 use serde_json::json;
 
+use crate::cmd::listing;
 use crate::cmd::role::{self, NodeAndForm};
 use crate::cmd::tables;
 use crate::cmd::user::names_of_teams;
@@ -186,8 +187,7 @@ fn list(options: &ListGroups) -> anyhow::Result<String> {
     let team_of = |group: &Group| teams.get(&group.team).map_or("", String::as_str);
     if options.on.json {
         let views = all.iter().map(|group| json_of(group, team_of(group)));
-        let views: Vec<_> = views.collect();
-        return Ok(format!("{}\n", json!({ "groups": views })));
+        return Ok(listing::items(views));
     }
     let line = |group: &Group| {
         let team = match team_of(group) {

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::cmd::listing;
+use crate::cmd::print::{err, errln, out};
 use crate::config::mosquitto::{Outcome, ReportLine};
 use crate::config::{self, Effective};
 
@@ -49,7 +51,7 @@ pub(crate) fn run(command: &ImportCommand) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(DOES_NOT_START),
         Err(error) => {
-            eprintln!("martlet: {error:#}");
+            errln!("martlet: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -58,13 +60,13 @@ pub(crate) fn run(command: &ImportCommand) -> ExitCode {
 /// Whether a node starts with what it becomes.
 fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
     let (effective, mut report) = config::import_mosquitto(&options.file)?;
-    let problem = config::resolve(&effective).err();
-    let starts = problem.is_none();
-    report.extend(problem.map(|problem| ReportLine {
+    let problems = problems(&effective);
+    let starts = problems.is_empty();
+    report.extend(problems.into_iter().map(|problem| ReportLine {
         place: options.file.display().to_string(),
         text: "all of it".to_owned(),
         outcome: Outcome::DoesNotStart,
-        note: problem.to_string(),
+        note: problem,
     }));
     let toml = toml_of(&effective, &options.file.display().to_string());
     let told = match options.json {
@@ -88,18 +90,48 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
                     }
                 })?;
             file.write_all(toml.as_bytes())?;
-            print!("{told}");
-            eprintln!(
+            out!("{told}");
+            errln!(
                 "written: {0}\nnext: martlet config check -c {0}",
                 path.display()
             );
         }
         None => {
-            print!("{toml}");
-            eprint!("{told}");
+            out!("{toml}");
+            err!("{told}");
         }
     }
     Ok(starts)
+}
+
+/// Everything that keeps a node from starting with this: files that are missing, and what is wrong
+/// with each listener.
+fn problems(effective: &Effective) -> Vec<String> {
+    let Err(first) = config::resolve(effective) else {
+        return Vec::new();
+    };
+    let mut all = config::unreadable_files(effective);
+    let alone = effective.listeners.iter().filter_map(|table| {
+        let alone = Effective {
+            listeners: vec![table.clone()],
+            ..effective.clone()
+        };
+        config::resolve(&alone).err()
+    });
+    let told: Vec<String> = [first]
+        .into_iter()
+        .chain(alone)
+        .map(|error| error.to_string())
+        .collect();
+    for problem in told {
+        // A file that is missing is named already.
+        if !all.iter().any(|known| {
+            problem.contains(known.trim_start_matches("cannot read ")) || *known == problem
+        }) {
+            all.push(problem);
+        }
+    }
+    all
 }
 
 /// What differs from the defaults, as our file says it.
@@ -158,5 +190,5 @@ fn json(report: &[ReportLine]) -> String {
             "place": line.place, "line": line.text, "outcome": line.outcome.word(), "note": line.note,
         })
     });
-    format!("{}\n", serde_json::Value::Array(lines.collect()))
+    listing::items(lines)
 }

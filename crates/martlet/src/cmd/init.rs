@@ -16,6 +16,7 @@ use martlet_access::hash;
 use martlet_certificates::authority::{Authority, CA_CERTIFICATE, KeyKind, Purpose};
 use martlet_control::text::typed;
 
+use crate::cmd::print::{errln, out};
 use crate::cmd::tables;
 use crate::serve::program_name;
 
@@ -57,11 +58,11 @@ pub(crate) struct InitOptions {
 pub(crate) fn run(options: &InitOptions) -> ExitCode {
     match init(options) {
         Ok(text) => {
-            print!("{text}");
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("martlet: {error:#}");
+            errln!("martlet: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 //! `martlet logs`: what happened to clients of late, a line each, from the running node's journal.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,6 +10,7 @@ use martlet_control::journal::{Entry, Page};
 use martlet_control::text::printable;
 
 use crate::cmd::admin::{AdminOptions, ask, encoded};
+use crate::cmd::print::{errln, out};
 
 /// Arguments of `martlet logs`.
 #[derive(Args, Debug)]
@@ -38,7 +39,7 @@ pub(crate) fn run(options: &LogsOptions) -> ExitCode {
     match show(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("martlet: {error:#}");
+            errln!("martlet: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -66,7 +67,7 @@ fn show(options: &LogsOptions) -> anyhow::Result<()> {
 
 /// False: nobody reads any more.
 fn print(options: &LogsOptions, page: &Page) -> anyhow::Result<bool> {
-    let mut out = std::io::stdout().lock();
+    let out = std::io::stdout();
     let colours =
         std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && out.is_terminal();
     let mut text = String::new();
@@ -81,10 +82,7 @@ fn print(options: &LogsOptions, page: &Page) -> anyhow::Result<bool> {
             text.push_str(&line(entry, colours));
         }
     }
-    Ok(out
-        .write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .is_ok())
+    Ok(out!("{text}"))
 }
 
 /// `09:14:03 publish refused: sensor-7 (10.0.0.7:4242) to a/b: why. To mend it: …`

@@ -63,7 +63,7 @@ pub(super) fn run(command: &MemberCommand) -> anyhow::Result<String> {
                 let view = json!({ "user": member.user, "role": role });
                 (view, format!("{:<34} {role}", member.user))
             };
-            Ok(listed(on, "members", all.into_iter().map(row).collect()))
+            Ok(listed(on, all.into_iter().map(row).collect()))
         }
         MemberCommand::Set(SetMember { member, role }) => {
             give(member, Some(*role))?;

@@ -9,6 +9,7 @@ use clap::Args;
 use martlet_control::text::printable;
 
 use crate::cmd::admin::encoded;
+use crate::cmd::print::errln;
 use crate::config;
 use crate::serve::ConfigOptions;
 
@@ -76,7 +77,7 @@ impl NodeOptions {
         match known.or_else(|| config::data_dir_in(file)) {
             Some(data_dir) => {
                 let why = printable(&format!("{error:#}"));
-                eprintln!("martlet: the configuration is broken, a node would not start: {why}");
+                errln!("martlet: the configuration is broken, a node would not start: {why}");
                 Ok(data_dir)
             }
             None => Err(anyhow::anyhow!(

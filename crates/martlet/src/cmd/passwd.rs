@@ -7,8 +7,10 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use martlet_access::edit::{self, Edited};
 use martlet_access::hash::Kind;
+use martlet_access::{PASSWORD_MIN, PasswordFile, Plain};
 
-use crate::cmd::prompt;
+use crate::cmd::print::{errln, outln};
+use crate::cmd::prompt::{self, Strength};
 
 /// Options of `martlet passwd`.
 #[derive(Args, Debug)]
@@ -28,6 +30,9 @@ pub(crate) struct PasswdOptions {
     /// How the hash is made [default: argon2id; mosquitto_passwd: sha512-pbkdf2]
     #[arg(short = 'H', value_name = "HASH")]
     hash: Option<HashName>,
+    /// Take a password of fewer than 10 characters
+    #[arg(long, conflicts_with_all = ["delete", "update"])]
+    weak: bool,
     /// The password file
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -68,11 +73,11 @@ impl HashName {
 pub(crate) fn run(options: PasswdOptions) -> ExitCode {
     match passwd(options) {
         Ok(line) => {
-            println!("{line}");
+            outln!("{line}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("Error: {error:#}");
+            errln!("Error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -86,6 +91,7 @@ fn passwd(options: PasswdOptions) -> anyhow::Result<String> {
     let kind = options.hash.unwrap_or(default).kind();
     let file = &options.file;
     if options.update {
+        warn_of_short(file);
         let count = edit::hash_plain(file, kind)?;
         return Ok(format!(
             "{}: {count} passwords are hashes now",
@@ -103,15 +109,32 @@ fn passwd(options: PasswdOptions) -> anyhow::Result<String> {
     if options.create && !replaces && file.exists() {
         return Err(edit::EditError::Exists(file.clone()).into());
     }
+    let strength = match options.as_mosquitto {
+        // Scripts that call mosquitto_passwd know no --weak.
+        true => Strength::Warned,
+        false => Strength::of(options.weak),
+    };
     let password = match options.password {
-        Some(password) => prompt::given(password)?,
-        None if options.as_mosquitto => prompt::new_password_twice(&user)?,
-        None => prompt::new_password(&user)?,
+        Some(password) => prompt::given(password, strength)?,
+        None if options.as_mosquitto => prompt::new_password_twice(&user, strength)?,
+        None => prompt::new_password(&user, strength)?,
     };
     if options.create {
         edit::create(file, replaces)?;
     }
     set(file, &user, &password, kind)
+}
+
+/// Once they are hashes nobody sees how long they are.
+fn warn_of_short(path: &Path) {
+    let text = std::fs::read(path).unwrap_or_default();
+    let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted);
+    for line in file.iter().flat_map(PasswordFile::short) {
+        errln!(
+            "Warning: {} line {line}: the password has fewer than {PASSWORD_MIN} characters.",
+            path.display()
+        );
+    }
 }
 
 /// Gives a user a password, in a file that is there.

@@ -13,6 +13,7 @@ use martlet_registry::{
 use serde_json::{Value, json};
 
 use crate::cmd::device::duration;
+use crate::cmd::listing;
 use crate::cmd::member::MemberCommand;
 use crate::cmd::role::{self, NodeAndForm};
 use crate::cmd::{member, prompt, tables, user};
@@ -264,10 +265,9 @@ fn time(ms: i64) -> String {
 }
 
 /// A list, as JSON or in columns.
-pub(super) fn listed(on: &NodeAndForm, name: &str, rows: Vec<(Value, String)>) -> String {
+pub(super) fn listed(on: &NodeAndForm, rows: Vec<(Value, String)>) -> String {
     if on.json {
-        let all: Vec<Value> = rows.into_iter().map(|(view, _)| view).collect();
-        return format!("{}\n", json!({ name: all }));
+        return listing::items(rows.into_iter().map(|(view, _)| view));
     }
     let lines = rows.iter().map(|(_, line)| printable(line.trim_end()));
     lines.map(|line| format!("{line}\n")).collect()
@@ -331,11 +331,11 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
                 let view = json!({
                     "id": key.id, "name": key.name, "scopes": key.scopes, "team": key.team,
                     "team_name": team_name,
-                    "expires_ms": key.expires_ms, "revoked_ms": key.revoked_ms,
+                    "expires_at": listing::time(key.expires_ms), "revoked_at": listing::time(key.revoked_ms),
                 });
                 (view, line)
             };
-            Ok(listed(on, "keys", all.into_iter().map(row).collect()))
+            Ok(listed(on, all.into_iter().map(row).collect()))
         }
         KeyCommand::Rm(ById { id, on }) => {
             tables::with(&on.node, async |registry| {
@@ -377,7 +377,7 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
                 let view = json!({ "id": team.id, "name": team.name, "tenant": team.tenant });
                 (view, line)
             };
-            Ok(listed(on, "teams", all.into_iter().map(row).collect()))
+            Ok(listed(on, all.into_iter().map(row).collect()))
         }
         TeamCommand::Rm(options) if options.purge => purge_team(options),
         TeamCommand::Rm(RemoveTeam {
@@ -460,7 +460,8 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
                 registry.add_ban(&Actor::local(), new).await
             })?;
             let told = tables::tell_node(&options.on.node);
-            let view = json!({ "id": ban.id, "value": ban.value, "until_ms": ban.until_ms });
+            let view =
+                json!({ "id": ban.id, "value": ban.value, "until": listing::time(ban.until_ms) });
             let line = format!("{} is kept out ({})", ban.value, ban.id);
             Ok(done(&options.on, &view, &line, &told))
         }
@@ -474,11 +475,11 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
                 );
                 let view = json!({
                     "id": ban.id, "kind": kind, "value": ban.value, "why": ban.why,
-                    "until_ms": ban.until_ms,
+                    "until": listing::time(ban.until_ms),
                 });
                 (view, line)
             };
-            Ok(listed(on, "bans", all.into_iter().map(row).collect()))
+            Ok(listed(on, all.into_iter().map(row).collect()))
         }
         BanCommand::Rm(options) => {
             let on = &options.on;
@@ -560,11 +561,11 @@ fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
                 );
                 let view = json!({
                     "id": key.id, "name": key.name, "type": of_type, "devices_made": made,
-                    "devices_max": key.devices_max, "revoked_ms": key.revoked_ms,
+                    "devices_max": key.devices_max, "revoked_at": listing::time(key.revoked_ms),
                 });
                 (view, line)
             };
-            Ok(listed(on, "keys", all.into_iter().map(row).collect()))
+            Ok(listed(on, all.into_iter().map(row).collect()))
         }
         ProvisionCommand::Rm(ById { id, on }) => {
             tables::with(&on.node, async |registry| {
@@ -604,7 +605,7 @@ fn try_audit(options: &AuditCommand) -> anyhow::Result<String> {
         );
         let changed: Value = serde_json::from_str(&entry.changed).unwrap_or_default();
         let view = json!({
-            "number": line.number, "at_ms": line.at_ms, "who": line.who, "by": line.by,
+            "number": line.number, "at": listing::time(line.at_ms), "who": line.who, "by": line.by,
             "address": line.address, "request_id": line.request_id, "action": entry.action,
             "object_kind": entry.object_kind, "object_id": entry.object_id, "changed": changed,
             "outcome": entry.outcome,
@@ -613,7 +614,6 @@ fn try_audit(options: &AuditCommand) -> anyhow::Result<String> {
     };
     Ok(listed(
         &options.on,
-        "entries",
         found.items.into_iter().map(row).collect(),
     ))
 }

@@ -1,9 +1,77 @@
-//! Standard output of the client commands.
+//! Standard output and standard error of all commands.
 //!
-//! Responsible for gathering lines and writing them in one go, and for noticing that nobody reads
-//! any more. It does not know what is printed.
+//! Responsible for writing text, and for what happens when it cannot be written: a reader that has
+//! closed its pipe has read enough and is no error, everything else is one. It does not know what
+//! is printed. `print!` and `eprintln!` of the standard library end the process there, so Clippy
+//! refuses them in this crate.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+/// Why standard output could not be written, but for a closed pipe.
+static FAILED: OnceLock<String> = OnceLock::new();
+
+/// Writes to standard output; `false` when nobody reads it any more or it cannot be written.
+pub(crate) fn write_out(bytes: &[u8]) -> bool {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    if let Err(error) = &written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        let _ = FAILED.set(error.to_string());
+    }
+    written.is_ok()
+}
+
+/// Writes to standard error. There is nowhere to report that it failed.
+pub(crate) fn write_err(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// The exit code of a command that would end with `code`: a failure if its output was lost.
+pub(crate) fn exit_code(code: ExitCode) -> ExitCode {
+    match FAILED.get() {
+        Some(why) => {
+            write_err(&format!("martlet: cannot write standard output: {why}\n"));
+            match code == ExitCode::SUCCESS {
+                true => ExitCode::FAILURE,
+                false => code,
+            }
+        }
+        None => code,
+    }
+}
+
+/// Prints to standard output, as `print!`.
+macro_rules! out {
+    ($($words:tt)*) => {
+        $crate::cmd::print::write_out(format!($($words)*).as_bytes())
+    };
+}
+
+/// Prints a line to standard output, as `println!`.
+macro_rules! outln {
+    ($($words:tt)*) => {
+        $crate::cmd::print::write_out((format!($($words)*) + "\n").as_bytes())
+    };
+}
+
+/// Prints to standard error, as `eprint!`.
+macro_rules! err {
+    ($($words:tt)*) => {
+        $crate::cmd::print::write_err(&format!($($words)*))
+    };
+}
+
+/// Prints a line to standard error, as `eprintln!`.
+macro_rules! errln {
+    ($($words:tt)*) => {
+        $crate::cmd::print::write_err(&(format!($($words)*) + "\n"))
+    };
+}
+
+pub(crate) use {err, errln, out, outln};
 
 /// Output not yet written.
 #[derive(Debug, Default)]
@@ -28,9 +96,8 @@ impl Output {
         if self.buffer.is_empty() {
             return true;
         }
-        let mut stdout = io::stdout().lock();
-        let result = stdout.write_all(&self.buffer).and_then(|()| stdout.flush());
+        let is_written = write_out(&self.buffer);
         self.buffer.clear();
-        result.is_ok()
+        is_written
     }
 }

@@ -3,31 +3,55 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, bail};
+use martlet_access::check_password;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+
+use crate::cmd::print::{err, errln};
+
+/// Which passwords a command takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strength {
+    /// Those that are long enough.
+    Strong,
+    /// A short one too, with a warning: where programs are used to that.
+    Warned,
+    /// Every one but the empty one.
+    Any,
+}
+
+impl Strength {
+    /// As `--weak` says.
+    pub(crate) fn of(weak: bool) -> Self {
+        match weak {
+            true => Self::Any,
+            false => Self::Strong,
+        }
+    }
+}
 
 /// A password that is new: at a terminal it is asked for twice.
 ///
 /// # Errors
-/// The input has ended, the passwords differ, or there is none.
-pub(crate) fn new_password(of: &str) -> anyhow::Result<String> {
+/// The input has ended, the passwords differ, or the password is too short.
+pub(crate) fn new_password(of: &str, strength: Strength) -> anyhow::Result<String> {
     if !io::stdin().is_terminal() {
         let password = line("the password")?;
-        return given(password);
+        return given(password, strength);
     }
     let first = hidden(&format!("Password for {of}: "))?;
     let second = hidden("Reenter password: ")?;
     if first != second {
         bail!("the two passwords differ; nothing was changed");
     }
-    given(first)
+    given(first, strength)
 }
 
 /// The same, where a pipe has it twice too.
 ///
 /// # Errors
 /// As [`new_password`].
-pub(crate) fn new_password_twice(of: &str) -> anyhow::Result<String> {
-    let first = new_password(of)?;
+pub(crate) fn new_password_twice(of: &str, strength: Strength) -> anyhow::Result<String> {
+    let first = new_password(of, strength)?;
     if !io::stdin().is_terminal() {
         let mut second = String::new();
         let read = io::stdin().lock().read_line(&mut second);
@@ -47,7 +71,7 @@ pub(crate) fn expect_agreed(what: &str) -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
         return Ok(());
     }
-    eprint!("{what} [y/N] ");
+    err!("{what} [y/N] ");
     match line("the answer")?.trim().to_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => bail!("nothing was changed"),
@@ -55,11 +79,22 @@ pub(crate) fn expect_agreed(what: &str) -> anyhow::Result<()> {
 }
 
 /// A password that is taken as it is, asked for once.
-pub(crate) fn given(password: String) -> anyhow::Result<String> {
-    if password.is_empty() {
-        bail!("the password is empty; nothing was changed");
+///
+/// # Errors
+/// It is too short.
+pub(crate) fn given(password: String, strength: Strength) -> anyhow::Result<String> {
+    match (check_password(password.as_bytes()), strength) {
+        (Ok(()), _) => Ok(password),
+        (Err(why), _) if password.is_empty() => bail!("{why}; nothing was changed"),
+        (Err(_), Strength::Any) => Ok(password),
+        (Err(why), Strength::Warned) => {
+            errln!("Warning: {why}.");
+            Ok(password)
+        }
+        (Err(why), Strength::Strong) => {
+            bail!("{why}; nothing was changed (--weak takes a shorter one)")
+        }
     }
-    Ok(password)
 }
 
 /// One line of the terminal, whose echo is off meanwhile.

@@ -17,6 +17,8 @@ use super::message_source::MessageOptions;
 use super::mqtt_options::{self, MqttOptions};
 use super::{argv, client_run};
 
+use crate::cmd::print::errln;
+
 /// Lines of standard input waiting for acknowledgement before no more is read.
 const UNACKNOWLEDGED_MAX: usize = 10_000;
 
@@ -140,11 +142,8 @@ fn prepare(options: PubOptions) -> Result<(RunOptions, Plan), Failure> {
 async fn publish_all(options: RunOptions, plan: Plan) -> Result<u8, Failure> {
     let mut run = ClientRun::new(options.target, options.debug, None)?;
     run.client.session().set_send_maximum(options.max_inflight);
-    match run
-        .connect()
-        .await
-        .map_err(|error| Failure::from_net(&error))?
-    {
+    let connected = run.connect().await;
+    match connected.map_err(|error| run.not_connected(&error))? {
         Connected::Accepted => {}
         Connected::Refused(failure) => return Err(refused(&mut run, failure)),
         Connected::TimedOut => return Err(client_run::timed_out()),
@@ -357,7 +356,7 @@ impl Publisher {
         self.under_way = self.under_way.saturating_sub(1);
         if reason.is_error() && !self.quiet {
             let why = exit::reason_text(reason);
-            eprintln!("Warning: Publish {request} failed: {why}.");
+            errln!("Warning: Publish {request} failed: {why}.");
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `martlet retained`: the retained messages of a running node, listed, read and taken away.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -11,7 +10,9 @@ use martlet_api::{Deleted, RetainedView};
 use martlet_control::text::printable;
 
 use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as, pages};
+use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
+use crate::cmd::print::write_out;
 
 /// Arguments of `martlet retained`.
 #[derive(Args, Debug)]
@@ -93,7 +94,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     let (all, total): (Vec<RetainedView>, u64) =
         pages(&data_dir, "/api/v1/retained", &filters, options.limit)?;
     if options.admin.json {
-        return Ok(serde_json::to_string(&all)?);
+        return listing::first_of(&all, total);
     }
     let mut text = format!("{:>3} {:>8} {:<24} TOPIC\n", "QOS", "BYTES", "RECEIVED");
     for one in &all {
@@ -128,8 +129,7 @@ fn print(options: &GetOptions) -> anyhow::Result<()> {
             .context("the node's answer is no Base64")?,
         _ => payload.into_bytes(),
     };
-    // A closed pipe is the reader's choice.
-    let _ = std::io::stdout().write_all(&bytes);
+    write_out(&bytes);
     Ok(())
 }
 

@@ -7,11 +7,13 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use martlet_access::RuleLine;
+use martlet_broker::Actions;
 use martlet_control::text::printable;
-use martlet_registry::{Owner, RuleSet};
+use martlet_registry::{Actor, Owner, RegistryError, RuleSet};
 
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::tables;
+use crate::cmd::print::{errln, out};
+use crate::cmd::{listing, tables};
 
 /// Arguments of `martlet role`.
 #[derive(Args, Debug)]
@@ -28,8 +30,15 @@ pub(crate) enum Action {
     Rm(NamedOptions),
     /// List all
     Ls(NodeAndForm),
-    /// Show the rules of one, or give it others: they hold at once, also for who is connected
+    /// Show the rules of one. With --rule or --stdin, replace all of them: they apply at once, also
+    /// to connected clients
     Rules(RulesOptions),
+    /// Add a rule that permits something, before all others, so that it decides
+    Allow(OneRule),
+    /// Add a rule that forbids something, before all others, so that it decides
+    Deny(OneRule),
+    /// Remove a rule; all others stay
+    Remove(OneRule),
 }
 
 #[derive(Args, Debug)]
@@ -64,6 +73,16 @@ pub(crate) struct RulesOptions {
     stdin: bool,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct OneRule {
+    #[command(flatten)]
+    named: NamedOptions,
+    /// The rule, as in an ACL file: "read a/#", "write d/%c/#" (%c is the Client Identifier, %u the
+    /// user name), "a/#" for both; with or without "topic" or "pattern" before it
+    #[arg(value_name = "RULE")]
+    rule: String,
+}
+
 /// Runs `martlet role`.
 pub(crate) fn run(command: &RoleCommand) -> ExitCode {
     finish(run_for(Owner::Role, &command.action))
@@ -72,11 +91,11 @@ pub(crate) fn run(command: &RoleCommand) -> ExitCode {
 pub(crate) fn finish(outcome: anyhow::Result<String>) -> ExitCode {
     match outcome {
         Ok(text) => {
-            print!("{text}");
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("martlet: {error:#}");
+            errln!("martlet: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -89,7 +108,102 @@ pub(crate) fn run_for(owner: Owner, action: &Action) -> anyhow::Result<String> {
         Action::Rm(options) => remove(owner, options),
         Action::Ls(options) => list(owner, options),
         Action::Rules(options) => rules(owner, options),
+        Action::Allow(options) => change(owner, options, Change::Allow),
+        Action::Deny(options) => change(owner, options, Change::Deny),
+        Action::Remove(options) => change(owner, options, Change::Remove),
     }
+}
+
+/// What becomes of one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Allow,
+    Deny,
+    Remove,
+}
+
+/// How often a change is made anew where somebody else has changed the rules meanwhile.
+const ATTEMPTS: usize = 10;
+
+impl OneRule {
+    fn read(&self, change: Change) -> anyhow::Result<RuleLine> {
+        let text = self.rule.trim_start();
+        let is_whole = ["topic", "pattern"].iter().any(|keyword| {
+            let rest = text.strip_prefix(keyword);
+            rest.is_some_and(|rest| rest.starts_with([' ', '\t']))
+        });
+        let line = match is_whole {
+            true => text.to_owned(),
+            false => format!("topic {text}"),
+        };
+        let rule = RuleLine::parse(&line);
+        let mut rule = rule.map_err(|why| anyhow::anyhow!("rule {:?}: {why}", self.rule))?;
+        match change {
+            Change::Allow if !rule.allows => {
+                bail!("rule {:?} forbids: deny adds such a rule", self.rule)
+            }
+            Change::Deny if rule.allows && rule.actions != Actions::ALL => bail!(
+                "rule {:?}: a rule forbids to read and to write: leave the word before the topic out",
+                self.rule
+            ),
+            Change::Deny => rule.allows = false,
+            Change::Allow | Change::Remove => {}
+        }
+        Ok(rule)
+    }
+}
+
+/// The rules with that change; none: they stay as they are.
+fn changed(rules: &[RuleLine], rule: &RuleLine, change: Change) -> Option<Vec<RuleLine>> {
+    let others = rules.iter().filter(|other| *other != rule).cloned();
+    match change {
+        // The first that matches decides.
+        Change::Allow | Change::Deny if rules.first() == Some(rule) => None,
+        Change::Allow | Change::Deny => Some([rule.clone()].into_iter().chain(others).collect()),
+        Change::Remove => rules.contains(rule).then(|| others.collect()),
+    }
+}
+
+fn change(owner: Owner, options: &OneRule, change: Change) -> anyhow::Result<String> {
+    let NamedOptions { name, on } = &options.named;
+    let rule = options.read(change)?;
+    let is_changed = tables::with(&on.node, async |registry| {
+        for attempt in 1.. {
+            let set = registry.rule_set(owner, name).await?;
+            let Some(rules) = changed(&set.rules, &rule, change) else {
+                // Who is built in says so.
+                if set.is_builtin {
+                    registry.set_rules(owner, name, &set.rules).await?;
+                }
+                return Ok(false);
+            };
+            let done = registry
+                .change_rules(&Actor::local(), owner, name, &rules, Some(set.revision))
+                .await;
+            match done {
+                // Somebody else was quicker: theirs stay.
+                Err(RegistryError::Stale { .. }) if attempt < ATTEMPTS => {}
+                done => return done.map(|()| true),
+            }
+        }
+        Ok(false)
+    })?;
+    let set = tables::read(&on.node, async |registry| {
+        registry.rule_set(owner, name).await
+    })?;
+    let told = match (is_changed, change) {
+        (true, _) => tables::tell_node(&on.node),
+        (false, Change::Remove) => bail!(
+            "the {} {name} has no rule \"{rule}\"; its rules are:\n{}",
+            owner.word(),
+            text(owner, &set).trim_end()
+        ),
+        (false, _) => "It was the first rule already.\n".to_owned(),
+    };
+    Ok(match on.json {
+        true => format!("{}\n", json(owner, &set)),
+        false => format!("{}{told}", text(owner, &set)),
+    })
 }
 
 impl RulesOptions {
@@ -159,8 +273,7 @@ fn list(owner: Owner, options: &NodeAndForm) -> anyhow::Result<String> {
         registry.rule_sets(owner).await
     })?;
     if options.json {
-        let all: Vec<_> = all.iter().map(|set| json(owner, set)).collect();
-        return Ok(format!("{}\n", serde_json::Value::Array(all)));
+        return Ok(listing::items(all.iter().map(|set| json(owner, set))));
     }
     let line = |set: &RuleSet| match set.is_builtin {
         true => format!("{:<24} built in\n", printable(&set.name)),
@@ -176,7 +289,11 @@ fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
         tables::with(&on.node, async |registry| {
             registry.set_rules(owner, name, &rules).await
         })?;
-        told = tables::tell_node(&on.node);
+        told = format!(
+            "These replace all rules that it had; martlet {} allow|deny|remove changes one.\n{}",
+            command(owner),
+            tables::tell_node(&on.node)
+        );
     }
     let set = tables::read(&on.node, async |registry| {
         registry.rule_set(owner, name).await
@@ -185,6 +302,13 @@ fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
         true => format!("{}\n", json(owner, &set)),
         false => format!("{}{told}", text(owner, &set)),
     })
+}
+
+fn command(owner: Owner) -> &'static str {
+    match owner {
+        Owner::Role => "role",
+        Owner::DeviceType | Owner::Group => "device type",
+    }
 }
 
 fn text(owner: Owner, set: &RuleSet) -> String {

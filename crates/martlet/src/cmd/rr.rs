@@ -112,11 +112,8 @@ fn prepare(options: RrOptions) -> Result<(Target, Plan), Failure> {
 
 async fn ask(target: Target, plan: Plan) -> Result<u8, Failure> {
     let mut run = ClientRun::new(target, plan.debug, plan.print.timeout)?;
-    match run
-        .connect()
-        .await
-        .map_err(|error| Failure::from_net(&error))?
-    {
+    let connected = run.connect().await;
+    match connected.map_err(|error| run.not_connected(&error))? {
         Connected::Accepted => {}
         Connected::Refused(failure) => {
             run.output.flush();

@@ -3,7 +3,6 @@
 //! A node has ended when its data directory is free: then its store is closed, and another node may
 //! start there. The lock says so across containers too, where process numbers do not.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use clap::Args;
 use martlet_api::Status;
 
 use crate::cmd::admin::{self, AdminOptions};
+use crate::cmd::print::{errln, outln};
 use crate::serve::data_dir;
 
 /// The node was told, and has not ended in time.
@@ -36,7 +36,7 @@ pub(crate) struct StopOptions {
 /// `martlet stop`.
 pub(crate) fn run(options: &StopOptions) -> ExitCode {
     stop(options).unwrap_or_else(|error| {
-        eprintln!("martlet: {error:#}");
+        errln!("martlet: {error:#}");
         ExitCode::FAILURE
     })
 }
@@ -64,7 +64,7 @@ fn stop(options: &StopOptions) -> anyhow::Result<ExitCode> {
         }
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
-            eprintln!("{}", progress(&data_dir, began.elapsed()));
+            errln!("{}", progress(&data_dir, began.elapsed()));
         }
         std::thread::sleep(LOOK_EVERY);
     }
@@ -93,5 +93,5 @@ fn print(json: bool, state: &str, began: Instant) {
         false => format!("{state} ({secs:.1} s)"),
     };
     // A closed pipe is the reader's choice.
-    let _ = writeln!(std::io::stdout(), "{line}");
+    outln!("{line}");
 }

@@ -9,6 +9,7 @@ use martlet_persistence::DamageWords;
 use martlet_store::{Damage, Options, RealDisk, Stats};
 
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::print::{errln, outln};
 use crate::serve::{claim_store, claim_store_to_read};
 
 /// Arguments of `martlet store`.
@@ -82,7 +83,7 @@ pub(crate) fn run(command: &StoreCommand) -> ExitCode {
         Action::Stats(options) => stats(options),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("martlet: {error:#}");
+        errln!("martlet: {error:#}");
         ExitCode::from(2)
     })
 }
@@ -126,17 +127,17 @@ fn inspect(
                 "error": damage.error,
                 "text": text,
             });
-            println!("{line}");
+            outln!("{line}");
         } else {
-            println!("{text}");
+            outln!("{text}");
         }
     };
     look(disk, &mut print).with_context(|| format!("store {}", path.display()))?;
     if !options.json {
         match found {
-            0 => println!("{}: no damage", path.display()),
-            found => println!("{}: {found} {are}", path.display()),
-        }
+            0 => outln!("{}: no damage", path.display()),
+            found => outln!("{}: {found} {are}", path.display()),
+        };
     }
     Ok(match found {
         0 => ExitCode::SUCCESS,
@@ -153,10 +154,10 @@ fn stats(options: &StoreOptions) -> anyhow::Result<ExitCode> {
             .iter()
             .map(|(name, value, _)| ((*name).to_owned(), (*value).into()))
             .collect();
-        println!("{}", serde_json::Value::Object(object));
+        outln!("{}", serde_json::Value::Object(object));
     } else {
         for (name, value, what) in rows {
-            println!("{name:<18} {value:>14}  {what}");
+            outln!("{name:<18} {value:>14}  {what}");
         }
     }
     Ok(ExitCode::SUCCESS)

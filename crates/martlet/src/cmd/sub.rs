@@ -22,6 +22,8 @@ use super::format::Format;
 use super::mqtt_options::{self, MqttOptions, Refusal, Target};
 use super::random;
 
+use crate::cmd::print::errln;
+
 /// Arguments of `martlet sub`.
 #[derive(Args)]
 pub(crate) struct SubOptions {
@@ -101,7 +103,7 @@ impl PrintOptions {
             return self.print_plain(message, out);
         };
         if let Err(error) = format.apply(message, &Zoned::now(), out) {
-            eprintln!("Error: {}", error.0);
+            errln!("Error: {}", error.0);
         }
         self.end_line(out);
     }
@@ -256,7 +258,8 @@ impl Subscriber {
     async fn run_until_done(&mut self) -> Result<u8, Failure> {
         // A first connection that fails is for good; a later one is tried again.
         let connected = self.run.connect().await;
-        if let Some(code) = self.begin(connected.map_err(|error| Failure::from_net(&error))?)? {
+        let connected = connected.map_err(|error| self.run.not_connected(&error))?;
+        if let Some(code) = self.begin(connected)? {
             return Ok(code);
         }
         loop {
@@ -334,7 +337,7 @@ impl Subscriber {
         }
         if reasons.iter().all(|reason| reason.is_error()) {
             if !self.plan.quiet {
-                eprintln!("All subscription requests were denied.");
+                errln!("All subscription requests were denied.");
             }
             return Some(0);
         }

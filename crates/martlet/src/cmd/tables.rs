@@ -194,10 +194,11 @@ fn tell(node: &NodeOptions, path: &str) -> String {
     let Ok(data_dir) = node.data_dir() else {
         return String::new();
     };
-    if !admin::is_running(&data_dir) {
-        return String::new();
-    }
-    let answer = admin::ask(&data_dir, "POST", path);
+    let answer = match admin::may_ask(&data_dir) {
+        Ok(false) => return String::new(),
+        Ok(true) => admin::ask(&data_dir, "POST", path),
+        Err(denied) => Err(denied),
+    };
     let done = answer.and_then(|body| Ok(serde_json::from_str::<Reloaded>(&body)?));
     match done {
         Ok(_) => "The running node has read it.\n".to_owned(),
@@ -288,7 +289,7 @@ fn listening(data_dir: &Path) -> Option<Vec<String>> {
 
 /// How the node is that runs; none if none does.
 fn status(data_dir: &Path) -> anyhow::Result<Option<Status>> {
-    if !admin::is_running(data_dir) {
+    if !admin::may_ask(data_dir)? {
         return Ok(None);
     }
     let status = admin::ask(data_dir, "GET", "/api/v1/status")?;

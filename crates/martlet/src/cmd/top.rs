@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use martlet_control::text::printable;
 use serde::Serialize;
 
 use crate::cmd::admin::{AdminOptions, ask, pages};
+use crate::cmd::print::{errln, out, outln};
 
 /// Arguments of `martlet top`.
 #[derive(Args, Debug)]
@@ -89,7 +90,7 @@ pub(crate) fn run(options: &TopOptions) -> ExitCode {
     match show(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("martlet: {}", printable(&format!("{error:#}")));
+            errln!("martlet: {}", printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -98,7 +99,7 @@ pub(crate) fn run(options: &TopOptions) -> ExitCode {
 fn show(options: &TopOptions) -> anyhow::Result<()> {
     let data_dir = options.admin.node.data_dir()?;
     let every = Duration::from_secs(options.interval);
-    let mut out = std::io::stdout();
+    let out = std::io::stdout();
     let is_live = out.is_terminal() && !options.once && !options.admin.json;
     // Rates are of two looks.
     let mut before = counted(&clients(&data_dir)?.0);
@@ -114,13 +115,13 @@ fn show(options: &TopOptions) -> anyhow::Result<()> {
         };
         // From the top, and what was there before goes.
         let clear = if is_live { "\x1b[H\x1b[2J" } else { "" };
-        let written = write!(out, "{clear}{text}").and_then(|()| out.flush());
+        let is_read = out!("{clear}{text}");
         // That nobody reads any more is their choice.
-        if options.once || written.is_err() {
+        if options.once || !is_read {
             return Ok(());
         }
         if !is_live && !options.admin.json {
-            let _ = writeln!(out);
+            outln!("");
         }
         std::thread::sleep(every);
     }

@@ -18,8 +18,10 @@ use martlet_registry::{
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::print::{errln, out};
+use crate::cmd::prompt::Strength;
 use crate::cmd::role::NodeAndForm;
-use crate::cmd::{passwd, prompt, tables};
+use crate::cmd::{listing, passwd, prompt, tables};
 
 /// Arguments of `martlet user`.
 #[derive(Args, Debug)]
@@ -108,6 +110,9 @@ struct ChangeOptions {
     /// Make a password up and print it, once
     #[arg(long)]
     generate: bool,
+    /// Take a password of fewer than 10 characters
+    #[arg(long, conflicts_with = "generate")]
+    weak: bool,
 }
 
 #[derive(Args, Debug)]
@@ -185,11 +190,11 @@ pub(crate) fn run(command: &UserCommand) -> ExitCode {
     };
     match outcome {
         Ok(text) => {
-            print!("{text}");
+            out!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("martlet: {}", printable(&format!("{error:#}")));
+            errln!("martlet: {}", printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -292,6 +297,7 @@ fn change(
         (false, true) => bail!("there is no user {user}: martlet user add {user}"),
         _ => {}
     }
+    let strength = Strength::of(options.weak);
     let (password, kind) = match options.generate {
         // Nobody guesses 142 bits, so a quick hash will do, and a fleet that comes back at once
         // costs the node little.
@@ -299,7 +305,7 @@ fn change(
             hash::made_up_password().map_err(anyhow::Error::msg)?,
             Kind::Sha512,
         ),
-        false => (prompt::new_password(user)?, Kind::Argon2id),
+        false => (prompt::new_password(user, strength)?, Kind::Argon2id),
     };
     let line = passwd::set(&path, user, &password, kind)?;
     let shown = options.generate.then_some(&*password);
@@ -341,7 +347,7 @@ fn change_in_tables(
     };
     let password = match options.generate {
         true => hash::made_up_password().map_err(anyhow::Error::msg)?,
-        false => prompt::new_password(user)?,
+        false => prompt::new_password(user, Strength::of(options.weak))?,
     };
     tables::with(&file.node, async |registry| match is_there {
         true => registry.set_password(user, &password).await,
@@ -405,7 +411,7 @@ pub(crate) fn administrators(node: &NodeOptions) -> anyhow::Result<usize> {
 /// Says that the last administrator is gone, of so many as there were.
 pub(crate) fn warn_of_none(node: &NodeOptions, before: usize) -> anyhow::Result<()> {
     if before > 0 && administrators(node)? == 0 {
-        eprintln!(
+        errln!(
             "martlet: warning: no administrator is left who is let in: martlet user add NAME --role \
              {ADMINISTRATOR}"
         );
@@ -538,7 +544,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         }
         let users = users(&path)?;
         return Ok(match file.json {
-            true => format!("{}\n", serde_json::json!({ "users": users })),
+            true => listing::items(users.iter().map(|user| serde_json::json!({ "name": user }))),
             false => users
                 .iter()
                 .map(|user| format!("{}\n", printable(user)))
@@ -564,11 +570,10 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
             serde_json::json!({
                 "name": user.name, "role": user.role, "api_role": user.api_role.word(),
                 "enabled": user.enabled, "team": user.team, "team_name": home, "teams": teams,
-                "created_ms": user.created_ms, "deleted_ms": user.deleted_ms,
+                "created_at": listing::time(user.created_ms), "deleted_at": listing::time(user.deleted_ms),
             })
         });
-        let all: Vec<_> = users.collect();
-        return Ok(format!("{}\n", serde_json::json!({ "users": all })));
+        return Ok(listing::items(users));
     }
     let line = |Listed { user, home, teams }: &Listed| {
         let state = if user.enabled { "" } else { " disabled" };

@@ -1,6 +1,6 @@
 //! `martlet why`: what is wrong with a client, in one verdict, and how it is mended.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -11,6 +11,7 @@ use martlet_control::text::printable;
 use martlet_control::why::{Finding, State, Verdict};
 
 use crate::cmd::admin::{AdminOptions, ask, encoded};
+use crate::cmd::print::{errln, out};
 
 /// Arguments of `martlet why`.
 #[derive(Args, Debug)]
@@ -38,7 +39,7 @@ pub(crate) fn run(options: &WhyOptions) -> ExitCode {
         Ok(Cause::NothingWrong) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(WRONG),
         Err(error) => {
-            eprintln!("martlet: {}", printable(&format!("{error:#}")));
+            errln!("martlet: {}", printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -54,7 +55,7 @@ fn show(options: &WhyOptions) -> anyhow::Result<Cause> {
     }
     let body = ask(&options.admin.node.data_dir()?, "GET", &path)?;
     let verdict: Verdict = serde_json::from_str(&body)?;
-    let mut out = std::io::stdout().lock();
+    let out = std::io::stdout();
     let text = match options.admin.json {
         true => format!("{body}\n"),
         false => {
@@ -62,8 +63,7 @@ fn show(options: &WhyOptions) -> anyhow::Result<Cause> {
             text(&verdict, &Zoned::now(), !no_colour && out.is_terminal())
         }
     };
-    // A closed pipe is the reader's choice.
-    let _ = out.write_all(text.as_bytes());
+    out!("{text}");
     Ok(verdict.finding.cause)
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use martlet_access::{AclFile, PasswordFile, Plain, credentials};
+use martlet_access::{AclFile, PASSWORD_MIN, PasswordFile, Plain, credentials};
 use martlet_broker::Realm;
 use martlet_certificates::NameFrom;
 use martlet_control::UserPlaces;
@@ -41,6 +41,8 @@ pub(crate) struct Doors<'a> {
     pub(crate) files: Vec<PathBuf>,
     /// What is odd in the files.
     pub(crate) warnings: Vec<String>,
+    /// Where passwords are that people could guess.
+    pub(crate) weak_passwords: Vec<String>,
 }
 
 /// A source, by its name in `auth.order`.
@@ -91,6 +93,7 @@ impl<'a> Doors<'a> {
             files: Vec::new(),
             realms: BTreeMap::new(),
             warnings: Vec::new(),
+            weak_passwords: Vec::new(),
         };
         doors.registry = doors.read_registry(tables)?;
         if effective.text("auth.registry") == "auto"
@@ -299,13 +302,16 @@ impl<'a> Doors<'a> {
         )))
     }
 
-    fn credentials(&self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {
+    fn credentials(&mut self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {
         let text = self.effective.secret("auth.credentials");
         if text.is_empty() {
             return Ok(None);
         }
         let users = credentials(text)
             .map_err(|why| ConfigError::Unusable(format!("auth.credentials: {why}")))?;
+        let short = users.iter().enumerate().filter(|(_, user)| user.is_short());
+        let short: Vec<usize> = short.map(|(at, _)| at + 1).collect();
+        self.warn_of_short("auth.credentials", "entry", "entries", &short);
         Ok(Some(Arc::new(Credentials::new(users, people.clone()))))
     }
 
@@ -386,10 +392,28 @@ impl<'a> Doors<'a> {
         let file = PasswordFile::parse(&path, &bytes, plain)
             .map_err(|problem| ConfigError::Unusable(problem.to_string()))?;
         self.warnings.extend(file.warnings().iter().cloned());
+        self.warn_of_short(&path, "line", "lines", file.short());
         let (people, hashing) = (people.clone(), self.hashing.clone());
         let renews = self.effective.boolean("auth.renew_hashes");
         let source = PasswordFileSource::new(path, file, people, hashing);
         Ok(Some(Arc::new(source.renewing(renews))))
+    }
+
+    /// Names places, and nobody: these warnings stand in health.
+    fn warn_of_short(&mut self, place: &str, one: &str, many: &str, numbers: &[usize]) {
+        const SHOWN: usize = 10;
+        let all: Vec<String> = numbers.iter().take(SHOWN).map(usize::to_string).collect();
+        let more = match numbers.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            left => format!(" and {left} more"),
+        };
+        let (word, all) = (if numbers.len() == 1 { one } else { many }, all.join(", "));
+        if !numbers.is_empty() {
+            self.weak_passwords.push(format!(
+                "{place} has passwords of fewer than {PASSWORD_MIN} characters, in {word} {all}{more}: \
+                 anybody could guess them"
+            ));
+        }
     }
 
     fn acl_file(&mut self, table: Option<&ListenerTable>) -> Result<Option<AclFile>, ConfigError> {

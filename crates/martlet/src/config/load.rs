@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use martlet_control::facts::{Configuration, ConfigurationValue, ListenerValue};
 use toml::de::{DeArray, DeTable, DeValue};
 
+use crate::config::file_access::{read_environment_file, unreadable_files};
 use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, is_list, keys};
 use crate::config::{mosquitto, seeds};
 
@@ -34,6 +35,10 @@ pub(crate) struct Effective {
     pub(crate) warnings: Vec<String>,
     /// Files that were read, for the start's report.
     pub(crate) files: Vec<PathBuf>,
+    /// The `.env` among them.
+    pub(crate) environment_file: Option<EnvironmentFile>,
+    /// Files that hold one secret each, as `MARTLET_…_FILE` names them.
+    pub(crate) secret_files: Vec<PathBuf>,
     /// The one that is ours.
     pub(crate) own_file: Option<PathBuf>,
 }
@@ -53,6 +58,8 @@ impl Effective {
             listeners: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),
+            environment_file: None,
+            secret_files: Vec::new(),
             own_file: None,
         }
     }
@@ -249,6 +256,9 @@ pub(crate) enum ConfigError {
         /// What would fit.
         expected: String,
     },
+    /// Several of these at once.
+    #[error("{} things have to be mended:\n  {}", .0.len(), .0.join("\n  "))]
+    Several(Vec<String>),
     /// Values that do not go together, or cannot be used on this machine.
     #[error("{0}")]
     Unusable(String),
@@ -344,11 +354,14 @@ fn read_file(path: &Path, schema: &[Key], effective: &mut Effective) -> Result<(
                 }
             }
             (name, DeValue::Table(entries)) => {
+                if !is_section(schema, name) {
+                    return Err(unknown_section(schema, name, place));
+                }
                 for (key, value) in entries {
                     let dotted = format!("{name}.{}", key.get_ref());
                     let place = file.place(key.span().start);
                     let known = known_key(schema, &dotted, &place)?;
-                    let value = file.value(known.kind, &dotted, value.get_ref(), &place)?;
+                    let value = file.value(known.kind, &dotted, value, &place)?;
                     effective.values.insert(
                         dotted,
                         Sourced {
@@ -358,17 +371,65 @@ fn read_file(path: &Path, schema: &[Key], effective: &mut Effective) -> Result<(
                     );
                 }
             }
-            (name, _) => {
-                let hint = None;
-                return Err(ConfigError::UnknownKey {
-                    place,
-                    key: name.to_owned(),
-                    hint,
-                });
-            }
+            (name, _) => return Err(outside_sections(schema, name, place)),
         }
     }
     Ok(())
+}
+
+fn is_section(schema: &[Key], name: &str) -> bool {
+    let mut all = schema.iter().filter_map(|key| key.path.split_once('.'));
+    all.any(|(section, _)| section == name)
+}
+
+/// `[name]`, which is none.
+fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
+    let sections = schema.iter().filter_map(|key| key.path.split_once('.'));
+    let hint = nearest_of(sections.map(|(section, _)| section), name);
+    let hint = match (name, hint) {
+        ("listener" | "listeners", _) => Some("[[listeners]]".to_owned()),
+        (_, hint) => hint.map(|section| format!("[{section}]")),
+    };
+    ConfigError::UnknownKey {
+        place,
+        key: format!("[{name}]"),
+        hint,
+    }
+}
+
+/// A key before the first section, or a section that is written as a value.
+fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
+    if is_section(schema, name) || name == "listeners" {
+        let expected = match name {
+            "listeners" => "[[listeners]] tables".to_owned(),
+            name => format!("a section, [{name}]"),
+        };
+        return ConfigError::Value {
+            place,
+            key: name.to_owned(),
+            got: "a value".to_owned(),
+            expected,
+        };
+    }
+    // `packet_bytes` alone is of a section that is missing above it.
+    let mut whole = schema.iter().map(|key| &*key.path);
+    let whole = whole.find(|path| path.split_once('.').is_some_and(|(_, key)| key == name));
+    ConfigError::UnknownKey {
+        place,
+        key: name.to_owned(),
+        hint: whole.map(str::to_owned),
+    }
+}
+
+/// A value as it is written, if it is not long.
+fn shortened(written: &str) -> String {
+    const SHOWN: usize = 60;
+    let line = written.lines().next().unwrap_or_default();
+    match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None if line.len() < written.len() => format!("{line}…"),
+        None => line.to_owned(),
+    }
 }
 
 struct File<'a> {
@@ -407,7 +468,7 @@ impl File<'_> {
                     hint,
                 });
             };
-            let value = self.value(kind, name, value.get_ref(), &place)?;
+            let value = self.value(kind, name, value, &place)?;
             listener.insert(
                 name.to_owned(),
                 Sourced {
@@ -428,10 +489,11 @@ impl File<'_> {
         &self,
         kind: Kind,
         key: &str,
-        value: &DeValue<'_>,
+        value: &toml::Spanned<DeValue<'_>>,
         place: &str,
     ) -> Result<Value, ConfigError> {
-        let parsed = match value {
+        let written = self.text.get(value.span()).unwrap_or_default();
+        let parsed = match value.get_ref() {
             DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix())
                 .ok()
                 .map(Value::Integer),
@@ -442,6 +504,7 @@ impl File<'_> {
         };
         let got = match &parsed {
             Some(value) if kind != Kind::Secret => value.to_string(),
+            None if kind != Kind::Secret => shortened(written),
             _ => "of another type".to_owned(),
         };
         parsed
@@ -500,6 +563,7 @@ fn read_environment(
                     "{place}: {own} is set too; which of them is meant?"
                 )));
             }
+            effective.secret_files.push(PathBuf::from(text));
             let text = std::fs::read_to_string(text).map_err(|error| {
                 ConfigError::Unusable(format!("{place}: cannot read {text}: {error}"))
             })?;
@@ -576,8 +640,21 @@ pub(crate) fn import_mosquitto(
     path: &Path,
 ) -> Result<(Effective, Vec<mosquitto::ReportLine>), ConfigError> {
     let mut effective = Effective::defaults();
-    let report = mosquitto::read(path, &mut effective)?;
-    Ok((effective, report))
+    match mosquitto::read(path, &mut effective) {
+        Ok(report) => Ok((effective, report)),
+        Err(error) if effective.files.is_empty() => Err(error),
+        Err(error) => {
+            let mut all = match error {
+                ConfigError::Several(all) => all,
+                error => vec![error.to_string()],
+            };
+            all.extend(unreadable_files(&effective));
+            match all.len() {
+                1 => Err(ConfigError::Unusable(all.remove(0))),
+                _ => Err(ConfigError::Several(all)),
+            }
+        }
+    }
 }
 
 /// Whether a key takes this value.
@@ -629,19 +706,39 @@ fn nearest_of<'a>(known: impl Iterator<Item = &'a str>, name: &str) -> Option<St
         .map(|(_, candidate)| candidate.to_owned())
 }
 
-/// The process's environment over the lines of `.env` in the working directory, and whether there
-/// was such a file.
-pub(crate) fn environment() -> (Vec<(String, String)>, bool) {
-    let text = std::fs::read_to_string(".env").ok();
-    let found = text.is_some();
+/// Variables of the process, over those of `.env` in the working directory.
+#[derive(Debug, Default)]
+pub(crate) struct Environment {
+    pub(crate) variables: Vec<(String, String)>,
+    /// The `.env`; none: there is no such file.
+    pub(crate) file: Option<EnvironmentFile>,
+}
+
+/// A `.env` that was read.
+#[derive(Clone, Debug)]
+pub(crate) struct EnvironmentFile {
+    /// From the root.
+    pub(crate) path: PathBuf,
+    /// Variables that it sets.
+    pub(crate) names: Vec<String>,
+}
+
+/// The environment of this process.
+///
+/// # Errors
+/// There is a `.env` that somebody else can have written, or that cannot be read.
+pub(crate) fn environment() -> Result<Environment, ConfigError> {
+    let (path, text) = read_environment_file()?.unzip();
     let mut variables = parse_env_file(&text.unwrap_or_default());
+    let names = variables.iter().map(|(name, _)| name.clone()).collect();
+    let file = path.map(|path| EnvironmentFile { path, names });
     for (name, value) in std::env::vars_os() {
         if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
             variables.retain(|(known, _)| *known != name);
             variables.push((name, value));
         }
     }
-    (variables, found)
+    Ok(Environment { variables, file })
 }
 
 fn parse_env_file(text: &str) -> Vec<(String, String)> {
@@ -693,137 +790,5 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn from_file(text: &str) -> Result<Effective, ConfigError> {
-        let directory = std::env::temp_dir().join(format!("martlet-config-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let name = format!(
-            "{:x}.toml",
-            text.len() * 31 + text.bytes().map(usize::from).sum::<usize>()
-        );
-        let path = directory.join(name);
-        std::fs::write(&path, text).unwrap();
-        let overlay = Overlay {
-            file: Some(path),
-            ..Overlay::default()
-        };
-        load(&overlay, &[])
-    }
-
-    #[test]
-    fn sources_lie_over_each_other_and_are_remembered() {
-        let environment = [("MARTLET_MQTT__MAX_QOS".to_owned(), "1".to_owned())];
-        let values = vec![("limits.in_flight".to_owned(), "7".to_owned(), "--set")];
-        let overlay = Overlay {
-            values,
-            ..Overlay::default()
-        };
-        let effective = load(&overlay, &environment).unwrap();
-        assert_eq!(effective.integer("mqtt.max_qos"), 1);
-        assert_eq!(
-            effective.values["mqtt.max_qos"].source,
-            "environment MARTLET_MQTT__MAX_QOS"
-        );
-        assert_eq!(effective.integer("limits.in_flight"), 7);
-        assert_eq!(effective.values["limits.packet_bytes"].source, "default");
-    }
-
-    #[test]
-    fn an_unknown_key_in_a_file_names_line_and_nearest_key() {
-        let error = from_file("[mqtt]\nmax_qos = 1\n[limits]\npaket_bytes = 5\n").unwrap_err();
-        let text = error.to_string();
-        assert!(
-            text.contains("line 4: unknown key `limits.paket_bytes`"),
-            "{text}"
-        );
-        assert!(
-            text.contains("did you mean `limits.packet_bytes`?"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_value_that_does_not_fit_says_what_would() {
-        let text = from_file("[mqtt]\nmax_qos = 3\n").unwrap_err().to_string();
-        assert!(
-            text.ends_with("`mqtt.max_qos` is 3, expected a whole number from 0 to 2"),
-            "{text}"
-        );
-        let text = from_file("[mqtt]\nqueue_full = \"drop\"\n")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            text.contains("one of drop-oldest, drop-newest, disconnect"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_limit_of_0_is_refused_where_nobody_could_be_served() {
-        for key in ["output_bytes", "connect_timeout_secs", "topic_levels"] {
-            let text = from_file(&format!("[limits]\n{key} = 0\n"))
-                .unwrap_err()
-                .to_string();
-            assert!(text.contains("expected a whole number from 1 to"), "{text}");
-        }
-        assert!(from_file("[limits]\noutput_stalled_secs = 0\n").is_ok());
-        assert!(from_file("[limits]\nretained_messages = 0\n").is_ok());
-    }
-
-    #[test]
-    fn an_unknown_variable_is_a_warning() {
-        let environment = [("MARTLET_MQTT__MAXQOS".to_owned(), "1".to_owned())];
-        let effective = load(&Overlay::default(), &environment).unwrap();
-        assert_eq!(
-            effective.warnings,
-            [
-                "environment MARTLET_MQTT__MAXQOS: no such setting; did you mean `MARTLET_MQTT__MAX_QOS`?"
-            ]
-        );
-    }
-
-    #[test]
-    fn an_env_file_has_comments_quotes_and_exports() {
-        let parsed = parse_env_file("# c\nA=1\nexport B=\"two words\"\n\nC='x'\n");
-        let expected = [("A", "1"), ("B", "two words"), ("C", "x")];
-        assert!(
-            parsed
-                .iter()
-                .map(|(k, v)| (k.as_str(), v.as_str()))
-                .eq(expected)
-        );
-    }
-
-    #[test]
-    fn an_environment_file_may_have_comments_and_quotes() {
-        let text = "A=true           # switch\nB='x # y' # z\nC=a#b\nexport D=\"q\"\nE=# none\nF=\"a\nG=it's";
-        let expected = [
-            ("A", "true"),
-            ("B", "x # y"),
-            ("C", "a#b"),
-            ("D", "q"),
-            ("E", ""),
-            ("F", "\"a"),
-            ("G", "it's"),
-        ];
-        let read = parse_env_file(text);
-        let read: Vec<_> = read
-            .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect();
-        assert_eq!(read, expected);
-    }
-
-    #[test]
-    fn what_is_no_toml_is_told_without_the_value() {
-        let error = from_file("[auth]\ncredentials = \"ann:s3cret\nx = 1\n").unwrap_err();
-        let text = error.to_string();
-        assert!(
-            text.contains("line 2, column") && text.contains("(credentials)"),
-            "{text}"
-        );
-        assert!(!text.contains("s3cret"), "{text}");
-    }
-}
+#[path = "load_tests.rs"]
+mod tests;

@@ -5,12 +5,13 @@
 //! broker's file among them; `resolve` turns the result into each layer's own settings,
 //! `authentication` into who is let in, `http` into what is served by HTTP and to whom,
 //! `registry` into where the
-//! tables are.
+//! tables are, `file_access` which files other users could change or read.
 
 mod authentication;
 mod broken;
 #[cfg(test)]
 mod fail_open_tests;
+mod file_access;
 mod http;
 mod load;
 pub(crate) mod mosquitto;
@@ -21,6 +22,7 @@ mod seeds;
 
 pub(crate) use authentication::{TablesRead, tables_unasked};
 pub(crate) use broken::data_dir_in;
+pub(crate) use file_access::{exposed_files, unreadable_files};
 pub(crate) use http::HttpListener;
 #[cfg(test)]
 use load::ConfigError;

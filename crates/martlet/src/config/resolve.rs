@@ -70,6 +70,8 @@ pub(crate) struct NodeConfig {
     pub(crate) files: Vec<PathBuf>,
     /// What is odd in the files.
     pub(crate) warnings: Vec<String>,
+    /// Where passwords are that people could guess.
+    pub(crate) weak_passwords: Vec<String>,
 }
 
 impl NodeConfig {
@@ -179,6 +181,7 @@ pub(crate) fn resolve_with(
         skipped,
         anonymous_beyond_loopback,
         warnings: std::mem::take(&mut doors.warnings),
+        weak_passwords: std::mem::take(&mut doors.weak_passwords),
         policy: doors.policy(),
         user_places: user_places(effective),
         files,

@@ -1,7 +1,7 @@
 //! Every key there is: its kind, its default, what it means. The reference page comes from here.
 
 use martlet_broker::Limits;
-use martlet_control::text::masked;
+use martlet_control::text::masked_target;
 
 /// What a value may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Value {
     /// To be shown: a URL is without what is secret in it.
     pub(crate) fn shown(&self) -> Self {
         match self {
-            Self::Text(value) => Self::Text(masked(value)),
+            Self::Text(value) => Self::Text(masked_target(value)),
             value => value.clone(),
         }
     }

@@ -14,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+use crate::cmd::print::errln;
 use crate::config::{LogFile, LogFormat, NodeConfig};
 
 /// The log as it was started.
@@ -55,7 +56,7 @@ pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
     let (filter, handle) = reload::Layer::new(filter(node)?);
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && io::stderr().is_terminal();
-    let mut layers = vec![layer(node.log_format, io::stderr, colours)];
+    let mut layers = vec![layer(node.log_format, || StandardError, colours)];
     let file = node.log_file.as_ref().map(RotatedFile::open).transpose()?;
     if let Some(file) = &file {
         layers.push(layer(node.log_format, file.clone(), false));
@@ -81,7 +82,9 @@ fn layer<W>(format: LogFormat, writer: W, colours: bool) -> Box<dyn Layer<Regist
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let layer = fmt::layer().with_writer(writer);
+    // What cannot be written is the writer's to tell: the layer would use `eprintln!`, which panics
+    // where standard error is closed.
+    let layer = fmt::layer().with_writer(writer).log_internal_errors(false);
     match format {
         LogFormat::Text => layer.with_ansi(colours).with_target(false).boxed(),
         LogFormat::Json => layer.with_ansi(false).json().flatten_event(true).boxed(),
@@ -174,12 +177,29 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, bytes))
 }
 
+/// Standard error, which may be a closed pipe: the node goes on without it.
+struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().lock().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// One line on its way.
 struct Line(RotatedFile);
 
 impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().write_line(bytes)?;
+        if let Err(error) = self.0.lock().write_line(bytes) {
+            errln!("martlet: the log file cannot be written: {error}");
+            return Err(error);
+        }
         Ok(bytes.len())
     }
 

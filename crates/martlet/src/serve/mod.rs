@@ -1,6 +1,7 @@
 //! `martlet serve`: wires the layers together, tells people what it does, and stops in order.
 
 pub(crate) mod admin_socket;
+mod announce;
 mod authentication;
 pub(crate) mod data_dir;
 mod facts;
@@ -20,22 +21,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use martlet_api::{Api, UNCLAIMED};
-use martlet_broker::{Command, Event, ListenerPolicy, RuleBook, ShardId, TenantId};
+use martlet_api::Api;
+use martlet_broker::{Command, Event, RuleBook, ShardId, TenantId};
 use martlet_control::authentication::Policy;
 use martlet_control::backup::{RESTORING, STORE};
 use martlet_control::feed::{self, PushState};
 use martlet_control::history;
 use martlet_control::presence::{Alive, Keeper};
 use martlet_control::tables::{PresenceInTables, Tables};
-use martlet_control::text::typed;
 use martlet_control::{
     Control, Latencies, NodeInfo, PinnedStore, ReloadOf, Shards, StoreSize, StoreState,
     SysStatistics,
 };
 use martlet_reactor::{
-    Durability, LATENCY_BOUNDS_US, LatencyHistogram, ListenerConfig, ReactorConfig, Restored,
-    Running, StoreNotice,
+    Durability, LATENCY_BOUNDS_US, LatencyHistogram, ReactorConfig, Restored, Running, StoreNotice,
 };
 use martlet_registry::Location;
 use martlet_store::RealDisk;
@@ -49,16 +48,16 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
+use crate::cmd::print::errln;
 use crate::config::{self, NodeConfig, Overlay};
 
+use announce::{HttpAt, announce, setup_link};
 use authentication::Doorkeeper;
 use log::Log;
 use reload::Reload;
 
 pub(crate) use data_dir::claim as claim_data_dir;
 
-/// How often a node that nobody administers looks whether somebody does.
-const CLAIM_EVERY: Duration = Duration::from_secs(2);
 /// Events that wait to be taken.
 const EVENT_CAPACITY: usize = 65_536;
 /// They are taken so often at most: whoever sends them wakes nobody meanwhile, and readers get them
@@ -170,18 +169,18 @@ impl ConfigOptions {
     /// The same as far as it is said in our own words: what devices' programs have in their
     /// environment is no matter of commands that only look for a node.
     pub(crate) fn load_own(&self) -> anyhow::Result<config::Effective> {
-        let (mut environment, _) = config::environment();
+        let mut environment = config::environment()?.variables;
         environment.retain(|(name, _)| name.starts_with("MARTLET_"));
         Ok(config::load(&self.overlay()?, &environment)?)
     }
 
     /// The configuration in force.
     pub(crate) fn load(&self) -> anyhow::Result<config::Effective> {
-        let (environment, env_file) = config::environment();
-        let mut effective = config::load(&self.overlay()?, &environment)?;
-        if env_file {
-            effective.files.push(PathBuf::from(".env"));
-        }
+        let environment = config::environment()?;
+        let mut effective = config::load(&self.overlay()?, &environment.variables)?;
+        let path = environment.file.as_ref().map(|file| file.path.clone());
+        effective.files.extend(path);
+        effective.environment_file = environment.file;
         Ok(effective)
     }
 }
@@ -191,7 +190,7 @@ pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
     match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("martlet: {error:#}");
+            errln!("martlet: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -337,8 +336,8 @@ async fn run_node(
     let mut reload = Reload::new(options, effective_now, node, gate, asked, held, http_urls);
     // Whoever reads the announcement finds it so.
     control.health.set_ready();
-    announce(node, &effective.files, &control, &http_at);
-    tell_setup(&api, &control, &http_at).await;
+    let setup = setup_link(&api, &control, &http_at).await;
+    announce(node, effective, &control, &http_at, setup.as_deref());
     notify::ready();
     {
         let mut stopping = std::pin::pin!(stop_asked(&control, &mut terminate, &mut interrupt));
@@ -799,227 +798,6 @@ async fn publish_statistics(control: Arc<Control>, every: Duration) {
             warn!(%error, "$SYS statistics not published");
         }
     }
-}
-
-/// What it listens on, where its data are, what to type next.
-fn announce(node: &NodeConfig, files: &[PathBuf], control: &Control, http: &[HttpAt]) {
-    let mut text = format!("martlet {}\n", env!("CARGO_PKG_VERSION"));
-    for url in &control.info.listeners {
-        text.push_str(&format!("  listening on {url}\n"));
-    }
-    for url in &node.skipped {
-        text.push_str(&format!(
-            "  not on {url}: this machine has no such addresses\n"
-        ));
-    }
-    for at in http {
-        text.push_str(&format!("  health and metrics on {}\n", at.url));
-    }
-    if let Some(at) = http.first() {
-        text.push_str(&format!("  the API and its pages on {}/docs/\n", at.url));
-    }
-    text.push_str(&durability_lines(node, control));
-    for file in files {
-        text.push_str(&format!("  configuration from {}\n", file.display()));
-    }
-    text.push_str(&http_lines(node, control, http));
-    if node.anonymous_beyond_loopback {
-        let warning = "listeners beyond loopback accept clients without credentials";
-        text.push_str(&format!("  warning: {warning}\n"));
-        control.health.warn(format!("{warning}."));
-    }
-    text.push_str(&doors_lines(node));
-    text.push_str(&next_lines(node, control));
-    use std::io::Write as _;
-    // Whoever started it may have closed standard output.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    for warning in &control.health.report().warnings {
-        warn!("{warning}");
-    }
-    info!(listeners = ?control.info.listeners, threads = node.threads, "ready");
-}
-
-/// An HTTP listener, as far as people are told of it.
-struct HttpAt {
-    url: String,
-    address: std::net::SocketAddr,
-}
-
-impl HttpAt {
-    fn of(open: &http::Open) -> Self {
-        let (url, address) = (open.url(), open.address);
-        Self { url, address }
-    }
-}
-
-/// What is odd about the HTTP listeners.
-fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
-    let mut text = String::new();
-    let mut warn = |warning: &str| {
-        text.push_str(&format!("  warning: {warning}\n"));
-        control.health.warn(format!("{warning}."));
-    };
-    let is_far = |at: &&HttpAt| !at.address.ip().is_loopback();
-    if let Some(at) = http.iter().find(is_far) {
-        warn(&format!(
-            "health and metrics can be read from other machines, by whoever reaches {}; the API \
-             there takes a key or a session",
-            at.url
-        ));
-    }
-    let plain = http
-        .iter()
-        .filter(is_far)
-        .find(|at| at.url.starts_with("http:"));
-    if let Some(at) = plain {
-        warn(&format!(
-            "API keys, passwords, sessions and the secrets of new devices can be read on their way \
-             to {}, which has no TLS: use https:// or a proxy that does",
-            at.url
-        ));
-    }
-    if !node.api.open_routes.is_empty() && !http.is_empty() {
-        let routes = node.api.open_routes.join(", ");
-        warn(&format!("http.open_routes lets everybody use {routes}"));
-    }
-    text
-}
-
-/// Whoever makes the first administrator or key does it where they like.
-async fn withdraw_once_claimed(api: Api, control: Arc<Control>) {
-    let mut ticks = tokio::time::interval(CLAIM_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if !api.is_unclaimed().await {
-            return control.health.withdraw(UNCLAIMED);
-        }
-    }
-}
-
-/// Where nobody can administer the node yet, the link that makes somebody, once. It is in no log
-/// file of its own, and its token is after `#`, which browsers send to nobody.
-async fn tell_setup(api: &Api, control: &Arc<Control>, http: &[HttpAt]) {
-    let Some(at) = http.first() else {
-        return;
-    };
-    if !api.is_unclaimed().await {
-        return;
-    }
-    if http.iter().any(|at| at.address.ip().is_loopback()) {
-        let text = "Nobody can administer the node yet, and the HTTP listener on loopback is open \
-                    to everybody on this machine: make the first administrator.";
-        control.health.warn_as(UNCLAIMED, text.to_owned());
-        tokio::spawn(withdraw_once_claimed(api.clone(), Arc::clone(control)));
-    }
-    if let Some(token) = api.setup_token().await {
-        warn!(
-            "no administrator yet; make the first one within an hour, once: {}/setup#{token} (from \
-             then on clients of MQTT need credentials too, unless mqtt.allow_anonymous is true)",
-            at.url
-        );
-    }
-}
-
-/// Where the data are, and what an acknowledgement promises of them.
-fn durability_lines(node: &NodeConfig, control: &Control) -> String {
-    let data_dir = node.data_dir.display();
-    let mut text = match node.durability {
-        Durability::Sync => format!("  data in {data_dir}, synced before it is acknowledged\n"),
-        Durability::Interval { ms } => {
-            format!("  data in {data_dir}, synced every {ms} ms: a power cut may cost as much\n")
-        }
-        Durability::Memory => "  all data in memory: a restart loses them\n".to_owned(),
-    };
-    let mut warn = |warning: &str| {
-        text.push_str(&format!("  warning: {warning}\n"));
-        control.health.warn(format!("{warning}."));
-    };
-    if node.durability == Durability::Memory && node.data_dir.join(STORE).is_dir() {
-        warn("the store in the data directory is not used with durability memory");
-    }
-    if node.data_dir.join(RESTORING).is_dir() {
-        warn(
-            "store.restoring in the data directory is left from a restore that was cut off and is \
-             not used: remove it",
-        );
-    }
-    if let Some((why, mend)) = data_dir::belongs_to_others(&node.data_dir) {
-        warn(&format!(
-            "the data directory {why}, who may replace what is in it: {mend} {} mends that",
-            typed(&node.data_dir.display().to_string())
-        ));
-    }
-    let store = node.data_dir.join(STORE);
-    if data_dir::is_open_to_others(&store) {
-        warn(&format!(
-            "the store's modes are wider than 0700 and 0600, open to other users: \
-             chmod -R go= {} mends that",
-            typed(&store.display().to_string())
-        ));
-    }
-    if node.simulate_power_loss {
-        warn("store.simulate_power_loss is on: a crash of the process is a power cut");
-    }
-    text
-}
-
-/// Who may connect.
-fn doors_lines(node: &NodeConfig) -> String {
-    let all = || node.listeners.iter().map(|listener| &listener.policy);
-    let is_open = |policy: &&Arc<ListenerPolicy>| policy.allow_anonymous;
-    if all().all(|policy| !policy.allow_anonymous) {
-        return "  clients have to say who they are\n".to_owned();
-    }
-    let open = all().filter(is_open).filter(|policy| policy.authenticate);
-    let open: Vec<&str> = open.map(|policy| &*policy.name).collect();
-    match (&node.policy, node.anonymous_beyond_loopback) {
-        (Some(_), _) if !open.is_empty() => {
-            format!(
-                "  clients without credentials are let in at {}\n",
-                open.join(", ")
-            )
-        }
-        (_, true) => String::new(),
-        _ => "  MQTT is open to every client on this machine, closed to all others\n".to_owned(),
-    }
-}
-
-fn next_lines(node: &NodeConfig, control: &Control) -> String {
-    let all = node.listeners.iter().zip(&control.info.listeners);
-    let direct: Vec<_> = all.filter(|(_, url)| url.starts_with("mqtt")).collect();
-    let is_open =
-        |listener: &ListenerConfig| listener.tls.is_none() && listener.policy.allow_anonymous;
-    let open = direct.iter().find(|(listener, _)| is_open(listener));
-    let mut options = String::new();
-    if let Some((listener, url)) = open.or(direct.first()) {
-        let port = url.rsplit_once(':').map_or("1883", |(_, port)| port);
-        let usual = if listener.tls.is_some() {
-            "8883"
-        } else {
-            "1883"
-        };
-        if port != usual {
-            options.push_str(&format!(" -p {port}"));
-        }
-        if listener.tls.is_some() {
-            options.push_str(" --cafile CA.crt");
-        }
-        if !listener.policy.allow_anonymous {
-            options.push_str(" -u USER -P PASSWORD");
-        }
-    }
-    let program = program_name();
-    let status = format!(
-        "status --data-dir {}",
-        typed(&node.data_dir.display().to_string())
-    );
-    format!(
-        "Next, in two other terminals:\n  \
-         {program} sub{options} -t 'hello/#' -v\n  \
-         {program} pub{options} -t hello/world -m 'it works'\n\
-         See how it is: {program} {status}\n"
-    )
 }
 
 /// As it was called: lines to be typed next must work even if it is not on the path.

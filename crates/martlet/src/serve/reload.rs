@@ -20,6 +20,7 @@ use martlet_reactor::{ListenerConfig, TlsSettings};
 use martlet_registry::{Ban, Changed, RegistryError, Renewed, Snapshot};
 use tracing::{error, info, warn};
 
+use super::announce::warn_of_files;
 use super::{ConfigOptions, facts, note_tables};
 use crate::config::{self, Effective, HttpListener, NodeConfig, TablesRead};
 
@@ -401,6 +402,9 @@ impl Reload {
             return Err(format!(
                 "{lost} is gone or weaker, which opens more than it did; that needs a restart"
             ));
+        }
+        for warning in warn_of_files(&effective, &node, &self.control) {
+            warn!("{warning}");
         }
         let mut done = Reloaded {
             needs_restart: self.needs_restart(&effective),

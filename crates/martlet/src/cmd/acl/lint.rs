@@ -14,7 +14,9 @@ use martlet_control::text::printable;
 use martlet_registry::{COMMON_TENANT, FILE, Owner, RuleSet, Snapshot};
 
 use super::FileOptions;
+use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::print::err;
 use crate::cmd::{admin, tables};
 
 #[derive(Args, Debug)]
@@ -48,7 +50,7 @@ pub(super) fn run(options: &LintOptions) -> anyhow::Result<(String, ExitCode)> {
         let seen = traffic(node)?;
         let uses: Vec<Use<'_>> = seen.iter().map(as_use).collect();
         let judged = subject.judge(&uses);
-        eprint!("{}", seen_text(&uses, since(node)?, &judged));
+        err!("{}", seen_text(&uses, since(node)?, &judged));
         found.extend(judged.into_iter().flat_map(|judged| judged.wider));
         // In the order of the file; rules of the tables stay behind it, together.
         let of_file = |lint: &Lint| lint.place.starts_with("line ");
@@ -62,7 +64,7 @@ pub(super) fn run(options: &LintOptions) -> anyhow::Result<(String, ExitCode)> {
             let all = found.iter().map(|lint| {
                 serde_json::json!({ "place": lint.place, "line": lint.line, "why": lint.why })
             });
-            format!("{}\n", serde_json::Value::Array(all.collect()))
+            listing::items(all)
         }
         false => {
             let lines = found.iter();

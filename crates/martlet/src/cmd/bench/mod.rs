@@ -25,7 +25,6 @@ mod sequence;
 mod traffic;
 mod wire;
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -42,6 +41,8 @@ use traffic::Traffic;
 
 use super::exit;
 use super::random;
+
+use crate::cmd::print::{errln, outln};
 
 /// Runs the command.
 pub(crate) fn run(options: BenchOptions) -> ExitCode {
@@ -75,7 +76,7 @@ pub(crate) fn run(options: BenchOptions) -> ExitCode {
             } else {
                 report.text()
             };
-            let _ = writeln!(std::io::stdout(), "{text}");
+            outln!("{text}");
             if report.faults.is_empty() {
                 ExitCode::SUCCESS
             } else {
@@ -83,7 +84,7 @@ pub(crate) fn run(options: BenchOptions) -> ExitCode {
             }
         }
         Err(error) => {
-            eprintln!("Error: {error:#}");
+            errln!("Error: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -27,10 +27,10 @@ pub(crate) struct BenchOptions {
     #[arg(value_enum)]
     pub(super) scenario: Scenario,
     /// Broker's host [default: localhost]
-    #[arg(long)]
+    #[arg(short = 'h', long)]
     host: Option<String>,
     /// Broker's port [default: 1883; with TLS 8883]
-    #[arg(long)]
+    #[arg(short = 'p', long)]
     port: Option<u16>,
     /// Local address to connect from, or a range like 127.0.0.2-127.0.0.9; repeatable, connections
     /// take turns. One address has some 28,000 ports; on 127.0.0.1 more addresses are taken by
@@ -41,10 +41,10 @@ pub(crate) struct BenchOptions {
     #[arg(long, default_value = "3.1.1", value_parser = version)]
     pub(super) version: ProtocolVersion,
     /// User name
-    #[arg(long)]
+    #[arg(short = 'u', long)]
     pub(super) username: Option<String>,
     /// Password
-    #[arg(long, requires = "username")]
+    #[arg(short = 'P', long, alias = "pw", requires = "username")]
     pub(super) password: Option<String>,
     #[command(flatten)]
     pub(super) tls: TlsOptions,
@@ -115,6 +115,9 @@ pub(crate) struct BenchOptions {
     /// Print one line of JSON
     #[arg(long)]
     pub(super) json: bool,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
 }
 
 /// Where the load goes.

@@ -16,6 +16,8 @@ use super::report::{Phase, Report};
 use super::traffic::Traffic;
 use super::{STALL, Snapshot, connections::Silence, idle_purposes, judge, run_name, usages};
 
+use crate::cmd::print::errln;
+
 /// How long CPU time still counts after a phase, for what a broker puts off.
 const AFTERMATH: Duration = Duration::from_millis(100);
 
@@ -68,7 +70,7 @@ pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
         && !options.keep
         && let Err(error) = clean_up(options, &plan, &run, &mut course)
     {
-        eprintln!("Warning: what was stored was not removed: {error:#}");
+        errln!("Warning: what was stored was not removed: {error:#}");
     }
     let usages = usages(&begun, &ended);
     let measured = ended.at - begun.at;

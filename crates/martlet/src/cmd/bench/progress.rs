@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::options::BenchOptions;
 
+use crate::cmd::print::err;
+
 /// Between two progress lines.
 pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -37,7 +39,7 @@ impl Progress {
             return;
         }
         let per_sec = count.saturating_sub(self.last_count) as f64 / since.as_secs_f64();
-        eprint!("\r{:60}\r{count} {what}, {per_sec:.0} /s", "");
+        err!("\r{:60}\r{count} {what}, {per_sec:.0} /s", "");
         self.shown = true;
         self.last = now;
         self.last_count = count;
@@ -46,7 +48,7 @@ impl Progress {
     /// Removes the line.
     pub(super) fn clear(&mut self) {
         if self.shown {
-            eprint!("\r{:60}\r", "");
+            err!("\r{:60}\r", "");
         }
         self.shown = false;
         self.last_count = 0;

@@ -1,6 +1,6 @@
 //! `martlet cert check HOST:PORT`: what a server shows, and whether it is to be trusted.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +14,8 @@ use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConnection, StreamOwned};
 
 use super::{facts_text, json, now_secs};
+
+use crate::cmd::print::{errln, out, outln};
 
 /// How long the server may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -50,7 +52,7 @@ pub(crate) fn run(options: &CheckOptions) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("martlet: {error:#}");
+            errln!("martlet: {error:#}");
             ExitCode::from(2)
         }
     }
@@ -72,7 +74,7 @@ fn check(options: &CheckOptions) -> anyhow::Result<bool> {
             "certificate": certificate, "chain": seen.chain.len(), "trusted": is_trusted,
             "accepted": why.is_none(), "why": why,
         });
-        println!("{value}");
+        outln!("{value}");
         return Ok(why.is_none());
     }
     let mut text = match seen.version.is_empty() {
@@ -93,7 +95,7 @@ fn check(options: &CheckOptions) -> anyhow::Result<bool> {
         )),
         (Some(why), false) => text.push_str(&format!("NOT trusted: {why}\n")),
     }
-    io::stdout().write_all(text.as_bytes())?;
+    out!("{text}");
     Ok(why.is_none())
 }
 

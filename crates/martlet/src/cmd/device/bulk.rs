@@ -16,7 +16,9 @@ use martlet_registry::{
 };
 
 use super::{ListOptions, listed};
+use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
+use crate::cmd::print::{err, errln, out};
 use crate::cmd::role::NodeAndForm;
 use crate::cmd::tables;
 
@@ -60,7 +62,7 @@ pub(super) fn import(options: &ImportOptions) -> ExitCode {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(SOME_REFUSED),
         Err(error) => {
-            eprintln!("martlet: {}", printable(&format!("{error:#}")));
+            errln!("martlet: {}", printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -113,20 +115,20 @@ fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
     }
     refused.sort();
     for (line, id, why) in &refused {
-        eprintln!("{row} {line}: {}: {}", printable(id), printable(why));
+        errln!("{row} {line}: {}: {}", printable(id), printable(why));
     }
     let done = match options.dry_run {
         true => "would be added",
         false => "added",
     };
-    eprintln!(
+    errln!(
         "{} {done}, {} refused, {missed} not done",
         added.len(),
         refused.len()
     );
     if !options.dry_run && !added.is_empty() {
         print_added(&added, options.on.json);
-        eprint!("{}", tables::tell_node(&options.on.node));
+        err!("{}", tables::tell_node(&options.on.node));
     }
     Ok(refused.len())
 }
@@ -173,11 +175,11 @@ async fn add_devices(
         if is_watched {
             let (done, wide) = (outcomes.len(), 30);
             let full = done * wide / total.max(1);
-            eprint!("\r[{:<wide$}] {done} of {total} rows", "#".repeat(full));
+            err!("\r[{:<wide$}] {done} of {total} rows", "#".repeat(full));
         }
     }
     if is_watched && total > 0 {
-        eprintln!();
+        err!("\n");
     }
     Ok(outcomes)
 }
@@ -191,13 +193,13 @@ fn print_added(added: &[AddedDevice], json: bool) {
                 "id": device.id, "user_name": device.user_name, "secret": secret(device),
             })
         });
-        println!("{}", serde_json::Value::Array(all.collect()));
+        out!("{}", listing::items(all));
         return;
     }
     let is_named = added.iter().any(|device| device.user_name != device.id);
     let width = if is_named { 3 } else { 2 };
     let print_line = |fields: [&str; 3]| {
-        print!(
+        out!(
             "{}",
             csv::exact_line(fields.into_iter().take(width), LineEnd::Lf)
         );

@@ -76,16 +76,22 @@ pub(crate) fn read(path: &Path, effective: &mut Effective) -> Result<Vec<ReportL
         per_listener: false,
         bridge: None,
         files: Vec::new(),
+        problems: Vec::new(),
     };
     // Which lines are about a listener's security depends on this one, wherever it stands.
     let lines = reading.lines(path)?;
     reading.per_listener = lines
         .iter()
         .any(|line| line.keyword == "per_listener_settings" && line.value == "true");
+    let mut has_all_listeners = true;
     for line in lines {
-        reading.line(&line)?;
+        // Whoever mends the file learns everything that is to be mended in it.
+        if let Err(problem) = reading.line(&line) {
+            has_all_listeners &= !["listener", "port"].contains(&&*line.keyword);
+            reading.problems.push(problem);
+        }
     }
-    reading.finish()
+    reading.finish(has_all_listeners)
 }
 
 struct Reading<'a> {
@@ -98,6 +104,8 @@ struct Reading<'a> {
     /// Where the report has the bridge above.
     bridge: Option<usize>,
     files: Vec<PathBuf>,
+    /// Lines that keep the file from being used.
+    problems: Vec<ConfigError>,
 }
 
 /// A line that is neither empty nor a comment.
@@ -141,8 +149,14 @@ impl Reading<'_> {
             };
             if keyword == "include_dir" {
                 let mut included = Vec::new();
-                let entries = std::fs::read_dir(&line.value)
-                    .map_err(|error| line.error(&format!("cannot read {}: {error}", line.value)))?;
+                let entries = match std::fs::read_dir(&line.value) {
+                    Ok(entries) => entries,
+                    Err(error) => {
+                        let why = format!("cannot read {}: {error}", line.value);
+                        self.problems.push(line.error(&why));
+                        continue;
+                    }
+                };
                 for entry in entries {
                     let path = entry.map_err(unreadable)?.path();
                     if path
@@ -154,7 +168,10 @@ impl Reading<'_> {
                 }
                 included.sort();
                 for path in included {
-                    all.extend(self.lines(&path)?);
+                    match self.lines(&path) {
+                        Ok(lines) => all.extend(lines),
+                        Err(problem) => self.problems.push(problem),
+                    }
                 }
                 self.tell(&line, Outcome::Mapped, "its files are read in their order");
             } else {
@@ -299,28 +316,11 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Vec<ReportLine>, ConfigError> {
-        if self.global.has_address() {
-            let global = self.global.clone();
-            self.listeners.insert(0, global);
-        } else if !self.listeners.is_empty()
-            && let Some((place, keyword)) = self.global.misplaced(self.per_listener)
-        {
-            let text = format!(
-                "{place}: {keyword}: it stands before the first listener, and holds for none; move \
-                 it below the listener that it is for"
-            );
-            return Err(ConfigError::Unusable(text));
+    /// `has_all_listeners`: none is missing because its line was not understood.
+    fn finish(mut self, has_all_listeners: bool) -> Result<Vec<ReportLine>, ConfigError> {
+        if has_all_listeners {
+            self.finish_listeners();
         }
-        let is_local_only = self.listeners.is_empty();
-        if is_local_only {
-            self.listeners = Listener::local(&self.global);
-        }
-        let tables = self.listeners.iter();
-        let tables: Result<Vec<_>, ConfigError> = tables
-            .map(|listener| listener.table(&self.global, self.per_listener, is_local_only))
-            .collect();
-        self.effective.listeners = tables?;
         self.close_http();
         if !self.per_listener {
             self.global.put_security(self.effective);
@@ -335,6 +335,38 @@ impl Reading<'_> {
                 self.effective.warnings.push(warning);
             }
         }
-        Ok(self.report)
+        match self.problems.len() {
+            0 => Ok(self.report),
+            1 => Err(self.problems.remove(0)),
+            _ => {
+                let all = self.problems.iter().map(ConfigError::to_string);
+                Err(ConfigError::Several(all.collect()))
+            }
+        }
+    }
+
+    fn finish_listeners(&mut self) {
+        if self.global.has_address() {
+            let global = self.global.clone();
+            self.listeners.insert(0, global);
+        } else if !self.listeners.is_empty()
+            && let Some((place, keyword)) = self.global.misplaced(self.per_listener)
+        {
+            let text = format!(
+                "{place}: {keyword}: it stands before the first listener, and holds for none; move \
+                 it below the listener that it is for"
+            );
+            self.problems.push(ConfigError::Unusable(text));
+        }
+        let is_local_only = self.listeners.is_empty();
+        if is_local_only {
+            self.listeners = Listener::local(&self.global);
+        }
+        for listener in &self.listeners {
+            match listener.table(&self.global, self.per_listener, is_local_only) {
+                Ok(table) => self.effective.listeners.push(table),
+                Err(problem) => self.problems.push(problem),
+            }
+        }
     }
 }

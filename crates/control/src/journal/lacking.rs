@@ -1,0 +1,91 @@
+//! What a client may not do, and the rule that would permit it.
+
+use martlet_broker::Actions;
+use martlet_registry::{Owner, RuleLine};
+
+/// What a client may not do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lacking<'a> {
+    pub(crate) client_id: &'a str,
+    pub(crate) user: Option<&'a str>,
+    /// `publish`, `subscribe` or `receive`.
+    pub(crate) action: &'a str,
+    /// Topic Name, or Topic Filter.
+    pub(crate) topic: &'a str,
+}
+
+impl Lacking<'_> {
+    /// The rule that permits it: levels that are the client's own name stand for that of each who
+    /// has the rule. None: no line says it.
+    pub(super) fn rule(&self, owner: Owner) -> Option<String> {
+        let own = match owner {
+            Owner::Role => [("%u", self.user), ("%u", None)],
+            // A user says what client identifier it likes, and a device does not.
+            Owner::DeviceType | Owner::Group => [("%c", Some(self.client_id)), ("%u", self.user)],
+        };
+        let is_placeholder = |level: &str| level.contains("%c") || level.contains("%u");
+        let filter = match self.topic.strip_prefix("$share/") {
+            Some(shared) => shared.split_once('/')?.1,
+            None => self.topic,
+        };
+        if is_placeholder(filter) {
+            return None;
+        }
+        let levels = filter.split('/').map(|level| {
+            // A name with a wildcard in it is no placeholder's.
+            if level.contains(['+', '#']) {
+                return level;
+            }
+            let mut own = own.iter().filter(|(_, name)| *name == Some(level));
+            own.next().map_or(level, |(placeholder, _)| placeholder)
+        });
+        let rule = RuleLine {
+            allows: true,
+            actions: match self.action {
+                "publish" => Actions::PUBLISH,
+                _ => Actions::READ,
+            },
+            filter: levels.collect::<Vec<_>>().join("/").into(),
+        };
+        let line = rule.to_string();
+        (RuleLine::parse(&line).ok().as_ref() == Some(&rule)).then_some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_that_permits_is_of_all_who_have_it() {
+        let rule = |owner, action, topic| {
+            let lacking = Lacking {
+                client_id: "c1",
+                user: Some("ann"),
+                action,
+                topic,
+            };
+            lacking.rule(owner).unwrap_or_default()
+        };
+        let (role, device) = (Owner::Role, Owner::DeviceType);
+        for (owner, action, topic, expected) in [
+            (role, "publish", "a/b", "topic write a/b"),
+            (role, "receive", "a/b", "topic read a/b"),
+            (role, "subscribe", "a/+/#", "topic read a/+/#"),
+            (role, "subscribe", "$share/g/a/#", "topic read a/#"),
+            (role, "publish", "u/ann/c1", "pattern write u/%u/c1"),
+            (device, "publish", "d/c1/x", "pattern write d/%c/x"),
+            (device, "publish", "d/c1x", "topic write d/c1x"),
+            (
+                device,
+                "publish",
+                "it's a/$HOME",
+                "topic write it's a/$HOME",
+            ),
+            (role, "publish", "a/%c", ""),
+            (role, "publish", "a/ ", ""),
+        ] {
+            assert_eq!(rule(owner, action, topic), expected, "{action} {topic}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What a node says when it has started: where it listens, where its data are, who may connect, what
+//! is unsafe about its files, and what to type next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_api::{Api, UNCLAIMED};
+use martlet_broker::ListenerPolicy;
+use martlet_control::Control;
+use martlet_control::backup::{RESTORING, STORE};
+use martlet_control::text::typed;
+use martlet_reactor::{Durability, ListenerConfig};
+use tracing::{info, warn};
+
+use super::{data_dir, http, program_name};
+use crate::cmd::print::out;
+use crate::config::{self, NodeConfig};
+
+/// How often a node that nobody administers looks whether somebody does.
+const CLAIM_EVERY: Duration = Duration::from_secs(2);
+/// Names the warning of files that other users of the machine can change or read.
+const EXPOSED: &str = "exposed files";
+/// Names the warning of passwords that are too short.
+const WEAK_PASSWORDS: &str = "weak passwords";
+
+/// What it listens on, where its data are, what to type next.
+pub(super) fn announce(
+    node: &NodeConfig,
+    effective: &config::Effective,
+    control: &Control,
+    http: &[HttpAt],
+    setup: Option<&str>,
+) {
+    let mut text = format!("martlet {}\n", env!("CARGO_PKG_VERSION"));
+    for url in &control.info.listeners {
+        text.push_str(&format!("  listening on {url}\n"));
+    }
+    for url in &node.skipped {
+        text.push_str(&format!(
+            "  not on {url}: this machine has no such addresses\n"
+        ));
+    }
+    for at in http {
+        text.push_str(&format!("  health and metrics on {}\n", at.url));
+    }
+    if let Some(at) = http.first() {
+        text.push_str(&format!("  the API and its pages on {}/docs/\n", at.url));
+    }
+    text.push_str(&durability_lines(node, control));
+    for file in &effective.files {
+        text.push_str(&format!("  configuration from {}\n", file.display()));
+    }
+    let environment_file = effective.environment_file.as_ref();
+    control
+        .health
+        .set_environment_file(environment_file.map(|file| file.path.display().to_string()));
+    for warning in warn_of_files(effective, node, control) {
+        text.push_str(&format!("  warning: {warning}\n"));
+    }
+    text.push_str(&http_lines(node, control, http));
+    if node.anonymous_beyond_loopback {
+        let warning = "listeners beyond loopback accept clients without credentials";
+        text.push_str(&format!("  warning: {warning}\n"));
+        control.health.warn(format!("{warning}."));
+    }
+    text.push_str(&doors_lines(node));
+    if let Some(link) = setup {
+        text.push_str(&format!(
+            "  no administrator yet; make the first one here, once, within an hour:\n  {link}\n"
+        ));
+    }
+    text.push_str(&next_lines(node, control));
+    out!("{text}");
+    for warning in &control.health.report().warnings {
+        warn!("{warning}");
+    }
+    if let Some(link) = setup {
+        warn!(
+            "no administrator yet; make the first one within an hour, once: {link} (from then on \
+             clients of MQTT need credentials too, unless mqtt.allow_anonymous is true)"
+        );
+    }
+    info!(listeners = ?control.info.listeners, threads = node.threads, "ready");
+}
+
+/// Has health warn of what is unsafe about the files of the configuration: those that other users
+/// can change, secrets that they can read, and passwords that are too short. What was so before is
+/// withdrawn. Answers each of them.
+pub(super) fn warn_of_files(
+    effective: &config::Effective,
+    node: &NodeConfig,
+    control: &Control,
+) -> Vec<String> {
+    let exposed = config::exposed_files(effective);
+    let all = [(EXPOSED, &exposed), (WEAK_PASSWORDS, &node.weak_passwords)];
+    for (name, warnings) in all {
+        match warnings.is_empty() {
+            true => control.health.withdraw(name),
+            false => control
+                .health
+                .warn_as(name, format!("{}.", warnings.join("; "))),
+        }
+    }
+    all.into_iter()
+        .flat_map(|(_, warnings)| warnings.clone())
+        .collect()
+}
+
+/// An HTTP listener, as far as people are told of it.
+pub(super) struct HttpAt {
+    pub(super) url: String,
+    address: std::net::SocketAddr,
+}
+
+impl HttpAt {
+    pub(super) fn of(open: &http::Open) -> Self {
+        let (url, address) = (open.url(), open.address);
+        Self { url, address }
+    }
+}
+
+/// What is odd about the HTTP listeners.
+fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
+    let mut text = String::new();
+    let mut warn = |warning: &str| {
+        text.push_str(&format!("  warning: {warning}\n"));
+        control.health.warn(format!("{warning}."));
+    };
+    let is_far = |at: &&HttpAt| !at.address.ip().is_loopback();
+    if let Some(at) = http.iter().find(is_far) {
+        warn(&format!(
+            "health and metrics can be read from other machines, by whoever reaches {}; the API \
+             there takes a key or a session",
+            at.url
+        ));
+    }
+    let plain = http
+        .iter()
+        .filter(is_far)
+        .find(|at| at.url.starts_with("http:"));
+    if let Some(at) = plain {
+        warn(&format!(
+            "API keys, passwords, sessions and the secrets of new devices can be read on their way \
+             to {}, which has no TLS: use https:// or a proxy that does",
+            at.url
+        ));
+    }
+    if !node.api.open_routes.is_empty() && !http.is_empty() {
+        let routes = node.api.open_routes.join(", ");
+        warn(&format!("http.open_routes lets everybody use {routes}"));
+    }
+    text
+}
+
+/// Whoever makes the first administrator or key does it where they like.
+async fn withdraw_once_claimed(api: Api, control: Arc<Control>) {
+    let mut ticks = tokio::time::interval(CLAIM_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if !api.is_unclaimed().await {
+            return control.health.withdraw(UNCLAIMED);
+        }
+    }
+}
+
+/// Where nobody can administer the node yet, the link that makes somebody, once. Its token is after
+/// `#`, which browsers send to nobody.
+pub(super) async fn setup_link(
+    api: &Api,
+    control: &Arc<Control>,
+    http: &[HttpAt],
+) -> Option<String> {
+    let at = http.first()?;
+    if !api.is_unclaimed().await {
+        return None;
+    }
+    if http.iter().any(|at| at.address.ip().is_loopback()) {
+        let text = "Nobody can administer the node yet, and the HTTP listener on loopback is open \
+                    to everybody on this machine: make the first administrator.";
+        control.health.warn_as(UNCLAIMED, text.to_owned());
+        tokio::spawn(withdraw_once_claimed(api.clone(), Arc::clone(control)));
+    }
+    let token = api.setup_token().await?;
+    Some(format!("{}/setup#{token}", at.url))
+}
+
+/// Where the data are, and what an acknowledgement promises of them.
+fn durability_lines(node: &NodeConfig, control: &Control) -> String {
+    let data_dir = node.data_dir.display();
+    let mut text = match node.durability {
+        Durability::Sync => format!("  data in {data_dir}, synced before it is acknowledged\n"),
+        Durability::Interval { ms } => {
+            format!("  data in {data_dir}, synced every {ms} ms: a power cut may cost as much\n")
+        }
+        Durability::Memory => "  all data in memory: a restart loses them\n".to_owned(),
+    };
+    text.push_str(&match &node.user_places.tables_unasked {
+        None => format!("  users and devices in {}\n", node.tables.location),
+        Some(why) => format!(
+            "  users and devices in {}, which is not asked: {why}\n",
+            node.tables.location
+        ),
+    });
+    let mut warn = |warning: &str| {
+        text.push_str(&format!("  warning: {warning}\n"));
+        control.health.warn(format!("{warning}."));
+    };
+    if node.durability == Durability::Memory && node.data_dir.join(STORE).is_dir() {
+        warn("the store in the data directory is not used with durability memory");
+    }
+    if node.data_dir.join(RESTORING).is_dir() {
+        warn(
+            "store.restoring in the data directory is left from a restore that was cut off and is \
+             not used: remove it",
+        );
+    }
+    if let Some((why, mend)) = data_dir::belongs_to_others(&node.data_dir) {
+        warn(&format!(
+            "the data directory {why}, who may replace what is in it: {mend} {} mends that",
+            typed(&node.data_dir.display().to_string())
+        ));
+    }
+    let store = node.data_dir.join(STORE);
+    if data_dir::is_open_to_others(&store) {
+        warn(&format!(
+            "the store's modes are wider than 0700 and 0600, open to other users: \
+             chmod -R go= {} mends that",
+            typed(&store.display().to_string())
+        ));
+    }
+    if node.simulate_power_loss {
+        warn("store.simulate_power_loss is on: a crash of the process is a power cut");
+    }
+    text
+}
+
+/// Who may connect.
+fn doors_lines(node: &NodeConfig) -> String {
+    let all = || node.listeners.iter().map(|listener| &listener.policy);
+    let is_open = |policy: &&Arc<ListenerPolicy>| policy.allow_anonymous;
+    if all().all(|policy| !policy.allow_anonymous) {
+        return "  clients have to say who they are\n".to_owned();
+    }
+    let open = all().filter(is_open).filter(|policy| policy.authenticate);
+    let open: Vec<&str> = open.map(|policy| &*policy.name).collect();
+    match (&node.policy, node.anonymous_beyond_loopback) {
+        (Some(_), _) if !open.is_empty() => {
+            format!(
+                "  clients without credentials are let in at {}\n",
+                open.join(", ")
+            )
+        }
+        (_, true) => String::new(),
+        _ => "  MQTT is open to every client on this machine, closed to all others\n".to_owned(),
+    }
+}
+
+fn next_lines(node: &NodeConfig, control: &Control) -> String {
+    let all = node.listeners.iter().zip(&control.info.listeners);
+    let direct: Vec<_> = all.filter(|(_, url)| url.starts_with("mqtt")).collect();
+    let is_open =
+        |listener: &ListenerConfig| listener.tls.is_none() && listener.policy.allow_anonymous;
+    let open = direct.iter().find(|(listener, _)| is_open(listener));
+    let mut options = String::new();
+    if let Some((listener, url)) = open.or(direct.first()) {
+        let port = url.rsplit_once(':').map_or("1883", |(_, port)| port);
+        let usual = if listener.tls.is_some() {
+            "8883"
+        } else {
+            "1883"
+        };
+        if port != usual {
+            options.push_str(&format!(" -p {port}"));
+        }
+        if listener.tls.is_some() {
+            options.push_str(" --cafile CA.crt");
+        }
+        if !listener.policy.allow_anonymous {
+            options.push_str(" -u USER -P PASSWORD");
+        }
+    }
+    let program = program_name();
+    let status = format!(
+        "status --data-dir {}",
+        typed(&node.data_dir.display().to_string())
+    );
+    format!(
+        "Next, in two other terminals:\n  \
+         {program} sub{options} -t 'hello/#' -v\n  \
+         {program} pub{options} -t hello/world -m 'it works'\n\
+         See how it is: {program} {status}\n"
+    )
+}

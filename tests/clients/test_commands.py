@@ -1,0 +1,367 @@
+"""What all commands have in common: where they write, and which files they obey."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+
+import pytest
+
+import martlet_process
+from test_http_api import KEY, KEYS
+from test_registry import DEADLINE_SECS, Place, martlet, place  # noqa: F401
+
+# Every command that prints something of a node that runs, and exits by itself.
+OF_RUNNING = [
+    ["status"], ["clients"], ["client", "ls"], ["client", "show", "c1"], ["session", "ls"], ["retained", "ls"],
+    ["retained", "get", "r/1"], ["health"], ["logs"], ["why", "c1"], ["top", "--once"], ["client", "subscriptions", "c1"],
+]
+# The same of its tables.
+OF_TABLES = [
+    ["user", "ls"], ["device", "ls"], ["device", "show", "d1"], ["device", "export"], ["device", "type", "ls"],
+    ["device", "type", "rules", "device"], ["group", "ls"], ["group", "show", "g1"], ["key", "ls"], ["team", "ls"],
+    ["team", "member", "ls", "t1"], ["ban", "ls"], ["provision", "ls"], ["audit"], ["role", "ls"],
+    ["role", "rules", "user"], ["config", "show"], ["config", "check"],
+]
+# And those that need no node.
+OTHERS = [["config", "reference"], ["completions", "bash"], ["version"], ["--help"], ["device", "--help"]]
+
+
+def run_into(stdout, command, stderr=subprocess.PIPE):
+    return subprocess.run([martlet_process.binary(), *command], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                          env=martlet_process.environment(), timeout=DEADLINE_SECS, text=True)
+
+
+def closed_pipe():
+    """The end of a pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A node that runs, with one of everything that commands list."""
+    place = Place(tmp_path_factory.mktemp("commands") / "data")
+    place.device("d1")
+    place.user("alice")
+    for command in (["group", "create", "g1"], ["group", "add", "g1", "d1"], ["team", "add", "t1"],
+                    ["team", "member", "set", "t1", "alice", "--role", "viewer"], ["key", "add", "k1", "--scope", "viewer"],
+                    ["ban", "add", "client-id", "evil"], ["provision", "add", "p1"]):
+        place.run(*command)
+    with martlet_process.Node(data_dir=place.path, http=True, settings=["mqtt.allow_anonymous=true"],
+                              variables=KEYS) as node:
+        done = subprocess.run([martlet_process.binary(), "pub", "-p", str(node.port()), "-i", "c1", "-t", "r/1", "-m", "x",
+                               "-r", "-q", "1", "-c", "-V", "5", "-x", "60"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        done = subprocess.run([martlet_process.binary(), "sub", "-p", str(node.port()), "-i", "c2", "-t", "a/#", "-q", "1", "-c",
+                               "-V", "5", "-x", "60", "-E"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        yield place
+
+
+def test_no_command_aborts_where_nobody_reads(filled, tmp_path):
+    authority = tmp_path / "certs"
+    martlet("cert", "ca", "--dir", authority)
+    acl = tmp_path / "acl"
+    acl.write_text("user alice\ntopic readwrite a/#\n")
+    at = ["--data-dir", str(filled.path)]
+    commands = [[*command, *at] for command in OF_RUNNING + OF_TABLES] + OTHERS
+    commands += [["acl", "explain", "alice", "publish", "a/b", "--acl-file", str(acl)], ["acl", "lint", str(acl)],
+                 ["cert", "list", "--dir", str(authority)], ["passwd", "-c", "-b", str(tmp_path / "p"), "u", "0123456789"]]
+    for command in commands:
+        writer = closed_pipe()
+        try:
+            read = run_into(subprocess.PIPE, command)
+            done = run_into(writer, command)
+        finally:
+            os.close(writer)
+        if command[0] != "passwd":
+            assert read.returncode in (0, 3), (command, read.stderr)
+            assert (done.returncode, done.stderr) == (read.returncode, read.stderr), command
+        assert "panicked" not in done.stderr and done.returncode >= 0, (command, done.stderr)
+
+
+def test_no_command_aborts_where_nobody_reads_what_is_wrong(filled):
+    for command in (["device", "show", "none"], ["status", "--data-dir", "/none"], ["sub", "-p", "1"], ["serve", "--x"]):
+        writer = closed_pipe()
+        try:
+            done = run_into(writer, command, stderr=writer)
+        finally:
+            os.close(writer)
+        assert 0 < done.returncode < 128 and done.returncode != 101, command
+
+
+# Every command that prints a list.
+LISTS = [["clients"], ["client", "ls"], ["client", "subscriptions"], ["session", "ls"], ["retained", "ls"], ["user", "ls"],
+         ["user", "ls", "--file", "PASSWD"], ["device", "ls"], ["device", "type", "ls"], ["group", "ls"], ["key", "ls"],
+         ["team", "ls"], ["team", "member", "ls", "t1"], ["ban", "ls"], ["provision", "ls"], ["audit"], ["role", "ls"]]
+WITHOUT_NODE = [["cert", "list", "--dir", "CERTS"], ["acl", "lint", "ACL"], ["import", "mosquitto", "CONF"]]
+
+
+def keys_and_values(value):
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield key, one
+            # What was changed stands in the audit log as the tables have it.
+            if key != "changed":
+                yield from keys_and_values(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from keys_and_values(one)
+
+
+def test_lists_have_one_form_as_json(filled, tmp_path):
+    martlet("cert", "ca", "--dir", tmp_path / "CERTS")
+    (tmp_path / "ACL").write_text("user alice\ntopic up/#\ntopic read up/1\n")
+    (tmp_path / "PASSWD").write_text("u:0123456789\n")
+    (tmp_path / "CONF").write_text("listener 1883 127.0.0.1\n")
+    for command in [[*one, "--data-dir", str(filled.path)] for one in LISTS] + WITHOUT_NODE:
+        command = [str(tmp_path / word) if word.isupper() else word for word in command]
+        if command[0] == "import":
+            command += ["--out", str(tmp_path / "martlet.toml")]
+        done = run_into(subprocess.PIPE, [*command, "--json"])
+        assert done.stdout.startswith("{"), (command, done)
+        told = json.loads(done.stdout)
+        assert set(told) <= {"items", "total", "next"} and told["items"], (command, told)
+        assert all(isinstance(one, dict) for one in told["items"]), command
+        for key, value in keys_and_values(told):
+            assert not key.endswith("_ms"), (command, key)
+            if key.endswith("_at") or key in ("at", "until"):
+                assert value is None or re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", value), (command, key, value)
+    assert (martlet("clients", "--json", "--data-dir", filled.path, "c1")
+            == martlet("client", "ls", "--json", "--data-dir", filled.path, "c1"))
+
+
+def test_the_version_is_a_command(tmp_path):
+    said = martlet("version")
+    assert said == martlet("--version") and said.startswith("martlet ")
+    assert json.loads(martlet("version", "--json"))["version"] == said.split()[1]
+
+
+def test_bench_takes_the_options_of_the_clients(start_node, tmp_path):
+    node = start_node(data_dir=tmp_path / "data", variables={"MARTLET_AUTH__CREDENTIALS": "ann:long secret"})
+    at = ["bench", "pipes", "--clients", "2", "--duration", "0.2", "-h", "127.0.0.1", "-p", str(node.port()), "--json"]
+    assert json.loads(martlet(*at, "-u", "ann", "-P", "long secret"))
+    martlet(*at, "-u", "ann", "-P", "wrong secret", code=1)
+    assert "What to measure" in martlet("bench", "--help")
+
+
+def test_output_that_is_lost_is_a_failure(filled):
+    with open("/dev/full", "w") as full:
+        done = run_into(full, ["device", "ls", "--data-dir", str(filled.path)])
+    assert done.returncode == 1 and "cannot write standard output: No space left on device" in done.stderr
+
+
+def test_a_node_goes_on_where_nobody_reads_its_lines(tmp_path):
+    writer = closed_pipe()
+    command = [martlet_process.binary(), "serve", "--data-dir", str(tmp_path / "data"), "--http", "off", "--listen",
+               "mqtt://127.0.0.1:0", "--set", "log.connections=true"]
+    node = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer,
+                            env=martlet_process.environment())
+    os.close(writer)
+    try:
+        at = ["--data-dir", str(tmp_path / "data")]
+        deadline = [subprocess.run([martlet_process.binary(), "status", *at], capture_output=True) for _ in range(1)]
+        while deadline[-1].returncode != 0:
+            assert node.poll() is None, "the node has ended"
+            deadline.append(subprocess.run([martlet_process.binary(), "status", *at], capture_output=True))
+            assert len(deadline) < 500
+        port = json.loads(martlet("status", "--json", *at))["listeners"][0].rsplit(":", 1)[1]
+        for _ in range(3):
+            assert run_into(subprocess.PIPE, ["pub", "-p", port, "-t", "a", "-m", "b", "-q", "1"]).returncode == 0
+        assert "ready" in martlet("status", *at)
+    finally:
+        node.terminate()
+        assert node.wait(timeout=DEADLINE_SECS) == 0
+
+
+@pytest.fixture
+def working(tmp_path):
+    """A working directory with a .env."""
+    path = tmp_path / "working"
+    path.mkdir()
+    (path / ".env").write_text(f"MARTLET_HTTP__API_KEYS=mallory:administrator:{KEY}\nMARTLET_LOG__FILE={tmp_path}/planted\n")
+    return path
+
+
+def in_directory(path, *command):
+    return subprocess.run([martlet_process.binary(), *map(str, command)], cwd=path, env=martlet_process.environment(),
+                          capture_output=True, text=True, timeout=DEADLINE_SECS, stdin=subprocess.DEVNULL)
+
+
+def spoil_mode(file):
+    file.chmod(0o666)
+
+
+def spoil_group(file):
+    file.chmod(0o664)
+
+
+def spoil_owner(file):
+    os.chown(file, 54321, -1)
+
+
+def spoil_link(file):
+    """A link that somebody else has laid to a file of ours."""
+    own = file.with_name("own")
+    file.rename(own)
+    file.symlink_to(own)
+    os.lchown(file, 54321, -1)
+
+
+@pytest.mark.parametrize("spoil", [spoil_mode, spoil_group, spoil_owner, spoil_link])
+def test_an_env_file_that_others_can_have_written_is_refused(working, tmp_path, spoil):
+    if spoil in (spoil_owner, spoil_link) and os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    spoil(working / ".env")
+    at = ["--data-dir", tmp_path / "data"]
+    for command in (["serve", "--http", "off", *at], ["config", "show"], ["config", "check", *at], ["device", "add", "d1", *at],
+                    ["user", "ls", *at], ["key", "add", "k", "--scope", "administrator", *at], ["status", *at],
+                    ["backup", "create", tmp_path / "b", *at], ["store", "stats", *at]):
+        done = in_directory(working, *command)
+        assert done.returncode != 0, command
+        assert str(working / ".env") in done.stderr and "is refused" in done.stderr, (command, done.stderr)
+    assert not (tmp_path / "planted").exists() and not (tmp_path / "data").exists()
+
+
+def test_an_env_file_is_named_by_its_whole_path(working, tmp_path):
+    (working / ".env").write_text("MARTLET_LOG__DROPS=true\n")
+    command = [martlet_process.binary(), "serve", "--data-dir", str(tmp_path / "data"), "--http", "127.0.0.1:0", "--listen",
+               "mqtt://127.0.0.1:0"]
+    node = subprocess.Popen(command, cwd=working, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                            stderr=subprocess.DEVNULL, env={**martlet_process.environment(), **KEYS})
+    try:
+        said, http = [], None
+        for line in node.stdout:
+            said.append(line.strip())
+            if "health and metrics on" in line:
+                http = line.split()[-1]
+            if line.startswith("See how"):
+                break
+        assert f"configuration from {working}/.env" in said
+        health = martlet("health", "--data-dir", tmp_path / "data")
+        assert f"environment from {working}/.env" in health
+        import urllib.request
+        told = json.loads(urllib.request.urlopen(f"{http}/health/ready").read())
+        assert "environment_file" not in told, "a probe names no files"
+    finally:
+        node.terminate()
+        node.wait(timeout=DEADLINE_SECS)
+
+
+@pytest.mark.parametrize("mode, word", [(0o600, None), (0o640, None), (0o644, "may read"), (0o664, "may write"),
+                                        (0o666, "may write"), (0o602, "may write")])
+def test_files_that_others_can_read_or_change_are_told(start_node, tmp_path, mode, word):
+    certificates = tmp_path / "certs"
+    martlet("cert", "ca", "--dir", certificates)
+    martlet("cert", "server", "localhost", "--dir", certificates)
+    file, passwords, key, secret = (tmp_path / "martlet.toml", tmp_path / "passwd", certificates / "server.key", tmp_path / "url")
+    file.write_text(f"""
+[auth]
+password_file = "{passwords}"
+credentials = "ann:0123456789"
+[[listeners]]
+url = "mqtts://127.0.0.1:0"
+certificate = "{certificates}/server.crt"
+key = "{key}"
+""")
+    passwords.write_text("")
+    secret.write_text("")
+    for one in (file, passwords, key, secret):
+        one.chmod(mode)
+    variables = {"MARTLET_REGISTRY__URL_FILE": str(secret)}
+    checked = subprocess.run([martlet_process.binary(), "config", "check", "-c", str(file), "--data-dir", str(tmp_path / "data")],
+                             env={**martlet_process.environment(), **variables}, capture_output=True, text=True)
+    node = start_node(data_dir=tmp_path / "data", arguments=["-c", str(file)], listen=(), variables=variables)
+    health = martlet("health", "--data-dir", tmp_path / "data", code=3 if word else 0)
+    for told in (checked.stdout, node.log(), health):
+        for one in (file, passwords, key, secret):
+            lines = [part for line in told.splitlines() for part in line.split(";") if f"{one} (mode" in part]
+            if word is None:
+                assert not lines, told
+            else:
+                assert lines and word in lines[0], (one, told)
+    if word:
+        for one in (file, passwords, key, secret):
+            one.chmod(0o600)
+        martlet("reload", "--data-dir", tmp_path / "data")
+        martlet("health", "--data-dir", tmp_path / "data")
+
+
+def test_secrets_of_urls_are_masked(tmp_path):
+    file = tmp_path / "martlet.toml"
+    file.write_text("""
+[events]
+push_url = "ws://reverb.example:8080/app/S3CRET"
+[auth]
+hook_url = "https://ann:S3CRET@hook.example/in?code=S3CRET"
+jwt_keys = "https://keys.example/S3CRETS3CRETS3CRETS3CRET/jwks.json?k=S3CRETS3CRETS3CRET"
+""")
+    for form in ([], ["--json"]):
+        shown = martlet("config", "show", "-c", file, *form)
+        assert "S3CRET" not in shown and "reverb.example:8080/app/***" in shown and "hook.example" in shown
+
+
+def test_what_was_to_be_connected_to_is_named(start_node, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for command in (["sub", "-t", "t"], ["pub", "-t", "t", "-m", "m"], ["rr", "-t", "t", "-e", "r", "-m", "m"]):
+        said = martlet(*command, "-h", "127.0.0.1", "-p", str(port), code=1)
+        assert f"cannot connect to 127.0.0.1:{port}: Connection refused" in said, said
+        said = martlet(*command, "--unix", tmp_path / "none", code=1)
+        assert f"cannot connect to {tmp_path}/none: No such file or directory" in said, said
+        said = martlet(*command, "-h", "host.invalid", code=1)
+        assert "host.invalid:1883" in said and "Lookup" in said, said
+    said = martlet("bench", "pipes", "--clients", "1", "--port", str(port), code=1)
+    assert f":{port}" in said, said
+
+
+def test_a_port_for_tls_is_told_from_others(start_node, tmp_path):
+    authority = tmp_path / "certs"
+    martlet("cert", "ca", "--dir", authority)
+    martlet("cert", "server", "localhost", "127.0.0.1", "--dir", authority)
+    node = start_node(listen=["mqtts://127.0.0.1:0"],
+                      settings=[f"tls.certificate={authority}/server.crt", f"tls.key={authority}/server.key"])
+    port = node.port("mqtts")
+    for command in (["sub", "-t", "t"], ["pub", "-t", "t", "-m", "m"], ["rr", "-t", "t", "-e", "r", "-m", "m"]):
+        said = martlet(*command, "-h", "127.0.0.1", "-p", str(port), code=2)
+        assert f"Port {port} may be one for TLS" in said and "--cafile FILE" in said, said
+    said = martlet("pub", "-h", "127.0.0.1", "-p", str(port), "--cafile", authority / "ca.crt", "-t", "t", "-m", "m")
+    assert said == ""
+
+
+def test_words_of_other_programs_lead_to_ours_and_never_to_the_opposite(tmp_path):
+    for command, meant in (("device revoke", "rm"), ("device delete", "rm"), ("device remove", "rm"), ("user revoke", "rm"),
+                           ("team revoke", "rm"), ("key revoke", "rm"), ("cert delete", "revoke"), ("device list", "ls"),
+                           ("device new", "add"), ("device disable", "set"), ("user enable", "set"), ("device undelete", "restore"),
+                           ("device type revoke", "rm"), ("role permit", "allow"), ("group delete", "rm")):
+        said = martlet(*command.split(), "x", code=2)
+        assert f"'{meant}'" in said and (meant == "restore" or "'restore'" not in said), said
+    assert "'restore'" in martlet("device", "restor", "x", code=2)
+
+
+def test_what_is_missing_is_said_with_the_command_that_makes_it(tmp_path):
+    for command in (["server", "x"], ["client", "x"], ["crl"], ["revoke", "x"]):
+        said = martlet("cert", *command, "--dir", tmp_path / "c d", code=1)
+        assert f"martlet cert ca --dir '{tmp_path}/c d'" in said, said
+    assert not (tmp_path / "c d").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone becomes somebody else")
+def test_who_may_not_ask_the_node_is_told_so(start_node, tmp_path):
+    os.chmod(tmp_path.parent.parent, 0o755)
+    os.chmod(tmp_path.parent, 0o755)
+    os.chmod(tmp_path, 0o755)
+    node = start_node(data_dir=tmp_path / "data")
+    os.chmod(tmp_path / "data", 0o755)
+    program = tmp_path / "martlet"
+    program.write_bytes(open(martlet_process.binary(), "rb").read())
+    program.chmod(0o755)
+    for command in (["status"], ["clients"], ["health"], ["stop"], ["reload"]):
+        done = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", program, *command, "--data-dir", node.data_dir],
+                              capture_output=True, text=True, cwd="/")
+        assert done.returncode != 0 and "Permission denied" in done.stderr, done
+        assert f"cannot ask the node at {node.data_dir}/admin.sock" in done.stderr and "no node answers" not in done.stderr
