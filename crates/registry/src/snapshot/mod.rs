@@ -378,7 +378,13 @@ impl Snapshot {
     ) -> Option<Result<i64, Refusal>> {
         let digest = self.key.digest(secret);
         let shown = (CredentialKind::Secret, &digest);
-        self.check_credential(tenant, id, client_id, shown, now_ms)
+        let checked = self.check_credential(tenant, id, client_id, shown, now_ms);
+        match checked {
+            Some(Ok(_)) if secret.is_empty() => {
+                Some(Err(Refusal::Wrong("the secret is empty".to_owned())))
+            }
+            checked => checked,
+        }
     }
 
     /// As [`Snapshot::check_device`], by the SHA-256 fingerprint of a certificate.
