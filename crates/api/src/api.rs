@@ -9,7 +9,9 @@ use martlet_control::Control;
 use martlet_control::directory::Directory;
 use martlet_control::tables::Tables;
 
+use crate::body::Bodies;
 use crate::counts::Counts;
+use crate::events::Streams;
 use crate::idempotency::KeptInMemory;
 use crate::keys::ApiKey;
 use crate::openapi::Document;
@@ -113,6 +115,8 @@ pub struct Inner {
     /// Attempts to log in, by address and by user name.
     pub(crate) logins: Rates,
     pub(crate) answers: KeptInMemory,
+    pub(crate) bodies: Bodies,
+    pub(crate) streams: Arc<Streams>,
     pub(crate) cursors: Cursors,
     pub(crate) document: OnceLock<Document>,
     tables: OnceLock<Arc<Tables>>,
@@ -138,6 +142,8 @@ impl Api {
             rates: Rates::new(f64::from(settings.rate), settings.burst),
             logins: Rates::new(LOGIN_RATE, LOGIN_BURST),
             answers: KeptInMemory::default(),
+            bodies: Bodies::default(),
+            streams: Arc::default(),
             cursors: Cursors::new()?,
             document: OnceLock::new(),
             tables: OnceLock::new(),

@@ -20,6 +20,7 @@
 mod admin;
 mod api;
 mod backup;
+mod body;
 mod caller;
 mod clients;
 mod counts;
