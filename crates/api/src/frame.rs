@@ -19,6 +19,7 @@ use crate::problem::{CONTENT_TYPE, Problem, ProblemKind};
 use crate::rate::name_of;
 use crate::secret::random_text;
 
+const METRICS: &str = "/metrics";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest number of a request that is taken from its sender.
 const REQUEST_ID_MAX: usize = 64;
@@ -132,17 +133,37 @@ fn check(api: &Api, connection: Connection, request: &Request) -> Result<(), Pro
         return Err(Problem::new(ProblemKind::HeadersTooLarge, detail));
     }
     // Probes are told how the node is, by whatever name they know it.
-    let path = request.uri().path();
-    if path.starts_with("/health/") || ["/healthz", "/livez", "/readyz"].contains(&path) {
+    let is_metrics = request.uri().path() == METRICS;
+    if is_probe(request.uri().path()) && !is_metrics {
         return Ok(());
     }
     origin::check_host(&api.settings, connection, headers, request.uri())?;
     if connection.door == Door::Socket {
         return Ok(());
     }
-    let who = format!("address {}", name_of(connection.peer));
+    // Who reads the metrics is not kept from them by others of the address.
+    let what = if is_metrics { "metrics for " } else { "" };
+    let who = format!("{what}address {}", name_of(connection.peer));
     let taken = api.rates.take(&who, Instant::now());
     taken.and_then(|taken| taken.refusal()).map_or(Ok(()), Err)
+}
+
+/// Whether a path says how the node is: a probe of health, or the metrics. Such a request needs no
+/// place among the connections.
+pub fn is_probe(path: &str) -> bool {
+    let is_health = path
+        .strip_prefix("/health/")
+        .is_some_and(|rest| !rest.is_empty());
+    is_health || ["/healthz", "/livez", "/readyz", METRICS].contains(&path)
+}
+
+/// The answer to a request for which there is no place.
+pub fn no_place() -> Response {
+    let detail = "too many HTTP connections are open, from this address or in all \
+                  (http.connections_per_address, http.connections)";
+    let problem = Problem::unavailable(detail.to_owned());
+    let problem = problem.with_header(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    as_problem(problem.into_response(), &RequestId::of(&HeaderMap::new()))
 }
 
 /// U+0000 is in nothing that has a name: not in MQTT's strings [MQTT-1.5.4-2], and not in what

@@ -21,7 +21,7 @@ mod seeds;
 
 pub(crate) use authentication::{TablesRead, tables_unasked};
 pub(crate) use broken::data_dir_in;
-pub(crate) use http::HttpListener;
+pub(crate) use http::{HttpConnections, HttpListener};
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{

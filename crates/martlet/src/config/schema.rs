@@ -654,7 +654,16 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 100_000,
         },
         Default::Integer(512),
-        "HTTP connections at once; more wait outside.",
+        "HTTP connections at once. Probes of health and /metrics are answered beyond that, and admin.sock has its own; any other request waits 3 s for a place and is refused then (503).",
+    ),
+    (
+        "http.connections_per_address",
+        Kind::Integer {
+            min: 0,
+            max: 100_000,
+        },
+        Default::Integer(0),
+        "HTTP connections at once from one address, or from one IPv6 network of 64 bits; 0 is a quarter of http.connections, and 8 at least. Addresses of http.trusted_proxies have no such limit.",
     ),
     (
         "http.body_bytes",

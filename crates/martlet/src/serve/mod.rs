@@ -7,6 +7,7 @@ mod facts;
 mod http;
 mod log;
 mod notify;
+mod places;
 mod reload;
 mod stalling;
 
@@ -44,10 +45,11 @@ use rustix::process::setpriority_process;
 #[cfg(target_os = "linux")]
 use rustix::thread::gettid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
+
+use places::Places;
 
 use crate::config::{self, NodeConfig, Overlay};
 
@@ -321,9 +323,9 @@ async fn run_node(
     tokio::spawn(async move { watched.watch().await });
     let routes = martlet_api::router(api.clone());
     let http_at: Vec<HttpAt> = http.iter().map(HttpAt::of).collect();
-    let places = Arc::new(Semaphore::new(node.http_connections));
+    let places = Places::new(node.http_connections.clone());
     for open in http {
-        tokio::spawn(http::serve(open, routes.clone(), Arc::clone(&places)));
+        tokio::spawn(http::serve(open, routes.clone(), places.clone()));
     }
     admin_socket::serve(admin, routes);
     if node.sys_interval_secs > 0 {
