@@ -546,7 +546,7 @@ def change(node, method, path, body):
 def test_a_right_that_was_taken_is_not_there_for_the_next_message_of_a_websocket(node):
     reads = {"name": "reads", "scopes": ["events:read", "retained:read"]}
     made = change(node, "POST", "/keys", reads)
-    with websocket(node, "?kinds=published", made["key"]) as stream:
+    with websocket(node, "kinds=published", made["key"]) as stream:
         change(node, "PUT", f"/keys/{made['id']}", {"name": "reads", "scopes": ["events:read"]})
         # The stream goes on without payloads, long after the change has been noticed.
         device = Device(node, "dev")

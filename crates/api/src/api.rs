@@ -112,7 +112,7 @@ pub struct Inner {
     pub(crate) setup: Setup,
     pub(crate) counts: Counts,
     pub(crate) rates: Rates,
-    /// Attempts to log in, by address and by user name.
+    /// Attempts to log in by address, where no gate counts them.
     pub(crate) logins: Rates,
     pub(crate) answers: KeptInMemory,
     pub(crate) bodies: Bodies,

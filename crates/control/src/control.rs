@@ -509,6 +509,11 @@ impl Control {
         found.or_else(|| tables.tenant_named(team)).map(TenantId)
     }
 
+    /// The gate; none: nobody has to say who they are.
+    pub fn gate(&self) -> Option<&Gate> {
+        self.gate.get()
+    }
+
     /// Who is locked out now, of all tenants.
     pub fn all_locked_out(&self) -> LockedOut {
         let gate = self.gate.get();
@@ -850,7 +855,7 @@ fn lockouts_warning(locked_out: &LockedOut, reader: Reader) -> Option<String> {
     };
     Some(format!(
         "{who} locked out for too many wrong credentials{named}: `martlet logs -t` tells who \
-         tries, `martlet why` what keeps a device out; it ends by itself."
+         tries, `martlet why` what keeps a device out. It ends by itself; `martlet lockout rm` ends it now."
     ))
 }
 

@@ -7,6 +7,7 @@
 //! wait for its answer. Where a source fails nobody gets in.
 //!
 //! * `failures`: who tries passwords, and is slowed down and locked out
+//! * `logins`: who logs in to the panel, which counts as well
 //! * `proving`: passwords that are proved in steps and not sent
 //! * `policy`: the chain of a realm, and what becomes of who has no name
 //! * [`sources`]: where credentials are kept
@@ -14,6 +15,7 @@
 //! * `verified`: what is remembered
 
 mod failures;
+mod logins;
 mod policy;
 mod proving;
 pub mod sources;
@@ -32,7 +34,8 @@ use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
 
-pub use failures::{LockedOut, Lockout};
+pub use failures::{LockedOut, Lockout, LockoutEntry, Whom};
+pub use logins::{Locked, Login};
 pub(crate) use policy::utc;
 pub use policy::{Chain, Finding, Knowledge, Looking, Policy, Pretending, Source, Standing};
 pub use proving::ScramUser;
@@ -40,6 +43,7 @@ pub use turns::Place;
 
 use failures::{Caller, Failures};
 use sources::Hashing;
+use turns::Turns;
 use verified::{Digest, Digester, Verified};
 
 /// Questions that wait at most: beyond, clients are told to come again.
@@ -70,6 +74,8 @@ struct Inner {
     made_up_key: [u8; 32],
     /// Where verifiers are looked for.
     hashing: Hashing,
+    /// For one login to the panel after the other.
+    logins: Turns,
     runtime: Handle,
 }
 
@@ -108,6 +114,7 @@ impl Gate {
         Self(Arc::new(Inner {
             made_up_key: digester.key_for(b"made-up verifiers"),
             hashing: Hashing::new(cores),
+            logins: Turns::new(1),
             state: Mutex::new(State {
                 policy,
                 verified: Verified::default(),

@@ -21,6 +21,7 @@ pub(crate) mod group;
 pub(crate) mod import;
 pub(crate) mod init;
 mod json;
+pub(crate) mod lockout;
 pub(crate) mod logs;
 pub(crate) mod man;
 mod member;
