@@ -26,10 +26,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Asker, Authenticated, Authentication, Claim, Realm, Revocation, Whose};
+use martlet_broker::{
+    Asker, Authenticated, Authentication, Claim, Proof, Realm, Revocation, Whose,
+};
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
@@ -37,7 +40,7 @@ use tokio::runtime::Handle;
 pub use failures::{LockedOut, Lockout, LockoutEntry, Whom};
 pub use logins::{Locked, Login};
 pub(crate) use policy::utc;
-pub use policy::{Chain, Finding, Knowledge, Looking, Policy, Pretending, Source, Standing};
+pub use policy::{Chain, Finding, Knowledge, Looking, Policy, Pretending, Refreshing, Source, Standing};
 pub use proving::ScramUser;
 pub use turns::Place;
 
@@ -60,6 +63,14 @@ fn room(is_known: bool) -> (usize, usize) {
     }
 }
 
+/// Writes which credentials were used; whether they stand in the tables then.
+pub type WriteUses =
+    Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+
+/// A client waits no longer until its first use of a secret is written. Who has it already comes in
+/// while the tables cannot be written.
+const FIRST_USE_MAX: Duration = Duration::from_secs(2);
+
 /// What an answer is given to.
 type Answer = Box<dyn FnOnce(Authenticated) + Send>;
 
@@ -76,6 +87,8 @@ struct Inner {
     hashing: Hashing,
     /// For one login to the panel after the other.
     logins: Turns,
+    /// Writes which credentials were used.
+    uses: OnceLock<WriteUses>,
     runtime: Handle,
 }
 
@@ -115,6 +128,7 @@ impl Gate {
             made_up_key: digester.key_for(b"made-up verifiers"),
             hashing: Hashing::new(cores),
             logins: Turns::new(1),
+            uses: OnceLock::new(),
             state: Mutex::new(State {
                 policy,
                 verified: Verified::default(),
@@ -128,6 +142,12 @@ impl Gate {
             digester,
             runtime,
         }))
+    }
+
+    /// From now on the first use of a device's secret is written before the device is let in.
+    pub fn write_uses_by(&self, write: WriteUses) {
+        // It is set once, before the node takes clients.
+        let _ = self.0.uses.set(write);
     }
 
     /// Who is this? Does not block; what is known is answered at once, on this thread.
@@ -241,6 +261,7 @@ impl Gate {
     ) {
         self.0.runtime.spawn(async move {
             let found = policy.decide(&asked, known, &place).await;
+            question.inner.write_first_use(&asked, &found, &policy).await;
             let (found, wait) = question.inner.lock().judge(found, &caller, &policy);
             tokio::time::sleep(wait).await;
             question.answer(&found, &policy);
@@ -261,15 +282,7 @@ impl Gate {
     fn put_policy(&self, policy: Arc<Policy>, gone: Vec<(Realm, Whose)>) -> Vec<Revocation> {
         let mut state = self.0.lock();
         state.policy = policy;
-        state.verified = Verified::default();
-        state.revoked += u64::from(!gone.is_empty());
-        let number = state.revoked;
-        let revocation = |(realm, whose)| Revocation {
-            realm,
-            whose,
-            number,
-        };
-        gone.into_iter().map(revocation).collect()
+        state.revoke(gone)
     }
 
     /// From now on these are the tables, which differ in what these users and devices are. As
@@ -283,6 +296,26 @@ impl Gate {
         let policy = Arc::new(old.with_tables(tables));
         let gone = old.gone_from_tables(&policy, names);
         (Arc::clone(&policy), self.put_policy(policy, gone))
+    }
+
+    /// Looks again at what changes elsewhere, such as the keys of a server; what has to be told to
+    /// all shards of who is let in no more.
+    pub async fn refresh(&self) -> Vec<Revocation> {
+        let policy = self.policy();
+        let mut gone = Vec::new();
+        for (realm, chain) in &policy.realms {
+            for source in &chain.sources {
+                let Some(refreshing) = source.refresh() else {
+                    continue;
+                };
+                let whose = refreshing.await.into_iter();
+                gone.extend(whose.map(|whose| (*realm, whose)));
+            }
+        }
+        match gone.is_empty() {
+            true => Vec::new(),
+            false => self.0.lock().revoke(gone),
+        }
     }
 
     /// Why somebody of this name, of those that count in this realm, is locked out, from this
@@ -336,6 +369,36 @@ fn bytes_of(asked: &Authentication) -> usize {
 }
 
 impl Inner {
+    /// The first use of a device's secret is written before the client knows that it is in: who
+    /// added the device and asks again is not given another secret after that.
+    async fn write_first_use(
+        &self,
+        asked: &Authentication,
+        found: &Authenticated,
+        policy: &Policy,
+    ) {
+        let Authenticated::Accepted { identity, .. } = found else {
+            return;
+        };
+        let (Proof::DeviceToken, Some(name), Some(secret), Some(tables), Some(write)) = (
+            identity.proof,
+            &identity.user_name,
+            &asked.password,
+            policy.tables(),
+            self.uses.get(),
+        ) else {
+            return;
+        };
+        let (tenant, secret) = (identity.tenant.0, secret.bytes());
+        if !tables.is_first_use(tenant, name, secret) {
+            return;
+        }
+        let written = tokio::time::timeout(FIRST_USE_MAX, write()).await;
+        if written == Ok(true) {
+            tables.use_is_written(tenant, name, secret);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -380,6 +443,19 @@ impl Drop for Question {
 }
 
 impl State {
+    /// Forgets what was verified; what has to be told to all shards of those who are let in no more.
+    fn revoke(&mut self, gone: Vec<(Realm, Whose)>) -> Vec<Revocation> {
+        self.verified = Verified::default();
+        self.revoked += u64::from(!gone.is_empty());
+        let number = self.revoked;
+        let revocation = |(realm, whose)| Revocation {
+            realm,
+            whose,
+            number,
+        };
+        gone.into_iter().map(revocation).collect()
+    }
+
     /// What is answered, which counts, and how long that is to wait.
     fn judge(
         &mut self,

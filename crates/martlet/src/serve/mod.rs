@@ -319,6 +319,14 @@ async fn run_node(
     let api = api.context("no source of randomness")?;
     api.set_tables(Arc::clone(&tables));
     tokio::spawn(Arc::clone(&tables).keep_notes());
+    tokio::spawn(Arc::clone(&control).follow_sources());
+    if let Some(gate) = control.gate() {
+        let tables = Arc::clone(&tables);
+        gate.write_uses_by(Box::new(move || {
+            let tables = Arc::clone(&tables);
+            Box::pin(async move { tables.write_uses().await.is_ok() })
+        }));
+    }
     let watched = Arc::clone(&tables);
     tokio::spawn(async move { watched.watch().await });
     let routes = martlet_api::router(api.clone());
