@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import subprocess
 import threading
 import time
@@ -142,6 +143,32 @@ def test_the_same_question_is_under_way_once(start_node, hook):
     for one in several:
         one.wait(DEADLINE_SECS)
     assert len(hook.asked) == 1
+
+
+def test_a_hook_that_answers_nobody_keeps_no_client_waiting_for_long(start_node, hook):
+    """However many wait for it, from however many addresses: twice as long as an answer may take."""
+    node = node_of(start_node, hook, "auth.hook_timeout_ms=1000", "auth.hook_concurrency=4",
+                   "auth.lockout_failures=0", "limits.connect_rate_per_address=0")
+    hook.delay_secs = 30
+    wires = []
+    try:
+        for number in range(200):
+            name = f"client-{number}".encode()
+            source = (f"127.0.{1 + number // 100}.{1 + number % 100}", 0)
+            wires.append(socket.create_connection(("127.0.0.1", node.port()), DEADLINE_SECS, source))
+            text = lambda value: len(value).to_bytes(2, "big") + value
+            body = text(b"MQTT") + b"\x05\xc2\x00\x3c\x00" + text(name) + text(name) + text(b"secret")
+            wires[-1].sendall(bytes([0x10, len(body)]) + body)
+        began = time.monotonic()
+        assert not let_in(node, client="innocent")
+        assert time.monotonic() - began < 3
+        for wire in wires:
+            wire.settimeout(max(0.1, began + 3 - time.monotonic()))
+            assert wire.recv(64)[3] == 0x88, "it may come again"
+    finally:
+        for wire in wires:
+            wire.close()
+    until(lambda: "auth.hook_concurrency" in node.log(), "the log says what was in the way")
 
 
 def test_a_hook_and_a_password_file_go_together(start_node, hook, tmp_path):

@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import socket
+import time
 import urllib.request
 
 import martlet_process
@@ -166,3 +167,30 @@ def test_lockouts_of_clients_are_lifted_too(start_node, tmp_path):
     assert come(node, "pump", "pump") == LOCKED_OUT
     assert martlet_process.run("lockout", "rm", "pump", "--data-dir", node.data_dir).returncode == 0
     assert come(node, "pump", "pump") == LET_IN
+
+
+def test_the_time_of_a_refusal_tells_neither_devices_nor_users_apart_from_names_that_nobody_has(start_node):
+    """Whether they come as devices do, by a Client Identifier that is the name, or otherwise."""
+    node = start_node(http=True, variables=KEYS, settings=["auth.lockout_failures=0", "auth.refusal_remember_secs=0"])
+    call(node, "POST", "/api/v1/devices", {"id": "pump"})
+    call(node, "POST", "/api/v1/users", {"name": "ada", "password": PASSWORD})
+
+    def took(name, client, secret):
+        text = lambda value: len(value).to_bytes(2, "big") + value.encode()
+        body = text("MQTT") + b"\x05\xc2\x00\x3c\x00" + text(client) + text(name) + text(secret)
+        with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as wire:
+            began = time.monotonic()
+            wire.sendall(bytes([0x10, len(body)]) + body)
+            assert wire.recv(64)[3] == WRONG
+            return time.monotonic() - began
+
+    names = ("pump", "nobody", "ada")
+    for as_device in (True, False):
+        times = {name: [] for name in names}
+        for number in range(15):
+            for name in names:
+                times[name].append(took(name, name if as_device else f"c{number}", f"guess {number}"))
+        least = {name: min(times[name]) for name in names}
+        assert least["pump"] >= 0.04 and abs(least["pump"] - least["nobody"]) < 0.01, (as_device, least)
+        # A user's hash may take longer than the first step on a slow machine.
+        assert least["ada"] >= 0.04, (as_device, least)

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::extract::FromRef;
 use ipnet::IpNet;
@@ -19,7 +20,7 @@ use crate::page::Cursors;
 use crate::problem::Problem;
 use crate::rate::Rates;
 use crate::session::Sessions;
-use crate::setup::Setup;
+use crate::setup::{Setup, UNCLAIMED};
 
 /// How the API behaves, by the configuration.
 #[derive(Clone, Debug)]
@@ -122,6 +123,9 @@ pub struct Inner {
     tables: OnceLock<Arc<Tables>>,
 }
 
+/// A probe waits no longer for the tables.
+const SETTLE_MAX: Duration = Duration::from_millis(500);
+
 /// Attempts to log in that may come at once, and per second after that.
 const LOGIN_BURST: u32 = 10;
 const LOGIN_RATE: f64 = 0.2;
@@ -173,6 +177,19 @@ impl Api {
         match self.directory.has_administrator().await {
             Ok(false) => self.setup.make(),
             _ => None,
+        }
+    }
+
+    /// Withdraws the warning that nobody can administer the node, if somebody can now: health never
+    /// says it once there is an administrator or a key of one.
+    pub(crate) async fn settle_unclaimed(&self) {
+        let health = &self.control.health;
+        if !health.says(UNCLAIMED) {
+            return;
+        }
+        let unclaimed = tokio::time::timeout(SETTLE_MAX, self.is_unclaimed());
+        if unclaimed.await == Ok(false) {
+            health.withdraw(UNCLAIMED);
         }
     }
 

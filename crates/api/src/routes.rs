@@ -91,6 +91,7 @@ pub fn router(api: Api) -> Router {
     let (router, mut document) = routes.all.split_for_parts();
     openapi::with_schemes(&mut document);
     openapi::with_plain_paths(&mut document);
+    openapi::with_optional_bodies(&mut document);
     document.info.version = api.control.info.version.to_owned();
     // There is one router for each node.
     let _ = api.document.set(Document::new(&document));

@@ -40,7 +40,9 @@ use tokio::runtime::Handle;
 pub use failures::{LockedOut, Lockout, LockoutEntry, Whom};
 pub use logins::{Locked, Login};
 pub(crate) use policy::utc;
-pub use policy::{Chain, Finding, Knowledge, Looking, Policy, Pretending, Refreshing, Source, Standing};
+pub use policy::{
+    Chain, Finding, Knowledge, Looking, Policy, Pretending, Refreshing, Source, Standing,
+};
 pub use proving::ScramUser;
 pub use turns::Place;
 
@@ -64,8 +66,7 @@ fn room(is_known: bool) -> (usize, usize) {
 }
 
 /// Writes which credentials were used; whether they stand in the tables then.
-pub type WriteUses =
-    Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+pub type WriteUses = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
 /// A client waits no longer until its first use of a secret is written. Who has it already comes in
 /// while the tables cannot be written.
@@ -260,9 +261,14 @@ impl Gate {
         place: Place,
     ) {
         self.0.runtime.spawn(async move {
+            let begun = Instant::now();
             let found = policy.decide(&asked, known, &place).await;
-            question.inner.write_first_use(&asked, &found, &policy).await;
+            question
+                .inner
+                .write_first_use(&asked, &found, &policy)
+                .await;
             let (found, wait) = question.inner.lock().judge(found, &caller, &policy);
+            let wait = wait.max(until_told(&found, begun));
             tokio::time::sleep(wait).await;
             question.answer(&found, &policy);
         });
@@ -338,6 +344,23 @@ impl Gate {
     /// What holds.
     pub fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.0.lock().policy)
+    }
+}
+
+/// Wrong credentials are answered at the end of such a step of time since they were asked about.
+const REFUSAL_STEP: Duration = Duration::from_millis(50);
+
+/// How long an answer waits, so that the time it takes does not tell whether the name is a user's,
+/// a device's or nobody's: their credentials are looked for in different ways.
+fn until_told(found: &Authenticated, begun: Instant) -> Duration {
+    let is_wrong = |reason: ReasonCode| reason == ReasonCode::BadUserNameOrPassword;
+    match found {
+        Authenticated::Refused { reason, .. } if is_wrong(*reason) => {
+            let step = REFUSAL_STEP.as_micros();
+            let past = begun.elapsed().as_micros() % step;
+            Duration::from_micros((step - past) as u64)
+        }
+        _ => Duration::ZERO,
     }
 }
 

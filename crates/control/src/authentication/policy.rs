@@ -318,6 +318,7 @@ impl Policy {
         }
         let mut all = sources.iter();
         if asked.user_name.is_some()
+            && !could_be_device(sources, asked)
             && let Some(pretending) = all.find_map(|source| source.pretend(asked, place))
         {
             pretending.await;
@@ -524,7 +525,9 @@ impl Policy {
                 && now != older.and_then(|older| older.tenant_of(name))
                 && !tables.is_device(COMMON_TENANT, name)
         };
-        let users = users.filter(is_moved).map(|name| Whose::User(Arc::clone(name)));
+        let users = users
+            .filter(is_moved)
+            .map(|name| Whose::User(Arc::clone(name)));
         let moved: Vec<Whose> = teams.chain(users).collect();
         let doors = self.realms.keys().filter(|realm| {
             realm.tenant() == TenantId::default() && next.tables_at(**realm).is_some()
@@ -621,6 +624,13 @@ pub(super) fn is_named_as_device(
             by.name()
         )
     })
+}
+
+/// Somebody comes as devices do, by a name that nobody has: it costs what a device's wrong secret
+/// does, so that neither the time nor the load tells which ids there are.
+fn could_be_device(sources: &[Arc<dyn Source>], asked: &Authentication) -> bool {
+    let is_named_so = asked.user_name.as_deref() == Some(&*asked.client_id);
+    is_named_so && sources.iter().any(|source| source.tables().is_some())
 }
 
 /// Users whom another source than before decides about, since it comes first now.

@@ -24,6 +24,9 @@ use super::load::{ConfigError, Effective, ListenerTable};
 use super::resolve::options_of;
 use super::schema::Value;
 
+/// Names the warning of a listener at which the tables decide about nobody.
+pub(crate) const IGNORES_TABLES: &str = "listeners.ignore_tables";
+
 /// Keys of a listener that make it a realm of its own.
 const OWN: &[&str] = &["password_file", "acl_file", "certificate_user_name"];
 
@@ -259,12 +262,11 @@ impl<'a> Doors<'a> {
         });
         let registry = self.registry.clone().filter(|_| !ignores);
         if ignores && self.registry.is_some() {
-            self.warnings.push(
-                "ignore_tables of a listener with its own certificate_user_name: clients with a \
-                 certificate are let in there whatever the tables of users and devices say, \
-                 disabled and deleted devices too"
-                    .to_owned(),
-            );
+            self.warnings.push(format!(
+                "{IGNORES_TABLES} is true for a listener with its own certificate_user_name: \
+                 clients with a certificate are let in there whatever the tables of users and \
+                 devices say, disabled and deleted devices too"
+            ));
         }
         // Who is removed from the tables may have a certificate that is good for long.
         let has_acl = !self.text(table, "acl_file").is_empty();

@@ -19,7 +19,7 @@ mod resolve;
 mod schema;
 mod seeds;
 
-pub(crate) use authentication::{TablesRead, tables_unasked};
+pub(crate) use authentication::{IGNORES_TABLES, TablesRead, tables_unasked};
 pub(crate) use broken::data_dir_in;
 pub(crate) use http::{HttpConnections, HttpListener};
 #[cfg(test)]

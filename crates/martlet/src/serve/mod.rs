@@ -294,6 +294,7 @@ async fn run_node(
     control.set_gate(gate.clone());
     control.set_user_places(node.user_places.clone());
     control.set_anonymous(node.lets_anonymous_in());
+    tell_ignored(&control, &node.warnings);
     control.feed.set_bounds(node.events_kept);
     control.feed.set_base(node.settings.events.clone());
     control.set_logging(Arc::clone(&log.logging));
@@ -893,6 +894,18 @@ fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
         warn(&format!("http.open_routes lets everybody use {routes}"));
     }
     text
+}
+
+/// Tells health of listeners at which the tables decide about nobody.
+fn tell_ignored(control: &Control, warnings: &[String]) {
+    let mut all = warnings.iter();
+    let told = all.find(|warning| warning.starts_with(config::IGNORES_TABLES));
+    match told {
+        Some(warning) => control
+            .health
+            .warn_as(config::IGNORES_TABLES, format!("{warning}.")),
+        None => control.health.withdraw(config::IGNORES_TABLES),
+    }
 }
 
 /// Whoever makes the first administrator or key does it where they like.

@@ -203,7 +203,9 @@ impl Source for CertificateNames {
     fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<Whose> {
         let gone = |older: &Arc<Snapshot>| -> Vec<Whose> {
             let names = names.iter();
-            names.flat_map(|name| older.gone(self.tenant, newer, name)).collect()
+            names
+                .flat_map(|name| older.gone(self.tenant, newer, name))
+                .collect()
         };
         self.own_registry().map_or_else(Vec::new, gone)
     }

@@ -108,8 +108,19 @@ impl Hook {
                 "username": &**name, "password": password, "clientid": &*asked.client_id,
             }),
         };
-        let Some(_turn) = self.turns.take(place).await else {
-            return Finding::Failed("nobody waits for its answer".to_owned());
+        // No longer than an answer may take: so a client is answered within twice that time, however
+        // many others the hook leaves waiting.
+        let turn = tokio::time::timeout(self.settings.timeout, self.turns.take(place));
+        let _turn = match turn.await {
+            Ok(Some(turn)) => turn,
+            Ok(None) => return Finding::Failed("nobody waits for its answer".to_owned()),
+            Err(_) => {
+                let (at_once, millis) = (self.settings.at_once, self.settings.timeout.as_millis());
+                return Finding::Failed(format!(
+                    "{at_once} requests (auth.hook_concurrency) waited for it all the time, and \
+                     there was no place for another one within {millis} ms"
+                ));
+            }
         };
         let request = self.client.post(&self.settings.url).json(&body);
         let request = request.header(reqwest::header::ACCEPT, "application/json");

@@ -200,7 +200,10 @@ impl Fetched {
         }
         let mut held = self.held();
         let replaced = std::mem::take(&mut held.replaced);
-        (held.keys.as_ref().map(|(keys, _)| Arc::clone(keys)), replaced)
+        (
+            held.keys.as_ref().map(|(keys, _)| Arc::clone(keys)),
+            replaced,
+        )
     }
 
     /// The keys that it gave last.

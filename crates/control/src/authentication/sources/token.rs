@@ -275,7 +275,12 @@ impl Tokens {
             KeySource::Fetched(fetched) => fetched.url(),
         };
         let kind = format!("{:?} {:?}", key.algorithm, key.id);
-        let parts = [asked.as_bytes(), server.as_bytes(), kind.as_bytes(), &key.parts];
+        let parts = [
+            asked.as_bytes(),
+            server.as_bytes(),
+            kind.as_bytes(),
+            &key.parts,
+        ];
         vouchers::voucher_of("token key", &parts)
     }
 
@@ -286,9 +291,9 @@ impl Tokens {
     fn vouchers(&self) -> Vec<Voucher> {
         match &self.keys {
             KeySource::Read(keys) => self.vouchers_of(keys),
-            KeySource::Fetched(fetched) => {
-                fetched.keys().map_or_else(Vec::new, |keys| self.vouchers_of(&keys))
-            }
+            KeySource::Fetched(fetched) => fetched
+                .keys()
+                .map_or_else(Vec::new, |keys| self.vouchers_of(&keys)),
         }
     }
 
@@ -299,7 +304,10 @@ impl Tokens {
         };
         let (now, replaced) = fetched.refresh().await;
         let now = now.map_or_else(Vec::new, |keys| self.vouchers_of(&keys));
-        let old: Vec<Voucher> = replaced.iter().flat_map(|keys| self.vouchers_of(keys)).collect();
+        let old: Vec<Voucher> = replaced
+            .iter()
+            .flat_map(|keys| self.vouchers_of(keys))
+            .collect();
         vouchers::gone(&old, &now)
     }
 
