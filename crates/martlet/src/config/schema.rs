@@ -530,7 +530,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 10_000,
         },
         Default::Integer(64),
-        "Questions to it that are under way at once; more wait.",
+        "Requests to it at once. More wait for auth.hook_timeout_ms at most and are refused then (0x88, the client may try again), so that a client is answered within twice that time.",
     ),
     (
         "auth.remember_secs",
