@@ -531,6 +531,43 @@ def test_payloads_take_a_scope_of_their_own(node):
     assert refused.value.response.status_code == 403
 
 
+def change(node, method, path, body):
+    """The answer to a change by the key that may do everything."""
+    place = urlsplit(node.http_url)
+    wire = http.client.HTTPConnection(place.hostname, place.port, timeout=DEADLINE_SECS)
+    headers = {"X-API-Key": KEY, "Content-Type": "application/json", "If-Match": "*"}
+    wire.request(method, f"/api/v1{path}", json.dumps(body), headers)
+    answer = wire.getresponse()
+    text = answer.read()
+    assert answer.status < 300, text
+    return json.loads(text)
+
+
+def test_a_right_that_was_taken_is_not_there_for_the_next_message_of_a_websocket(node):
+    reads = {"name": "reads", "scopes": ["events:read", "retained:read"]}
+    made = change(node, "POST", "/keys", reads)
+    with websocket(node, "kinds=published", made["key"]) as stream:
+        change(node, "PUT", f"/keys/{made['id']}", {"name": "reads", "scopes": ["events:read"]})
+        # The stream goes on without payloads, long after the change has been noticed.
+        device = Device(node, "dev")
+        device.publish("a", b"one")
+        assert json.loads(stream.recv(timeout=DEADLINE_SECS))["client_id"] == "dev"
+        stream.send(json.dumps({"kinds": "published", "payload": 100}))
+        answer = json.loads(stream.recv(timeout=DEADLINE_SECS))
+        assert answer["kind"] == "error" and "retained:read" in answer["detail"], answer
+        device.publish("a", b"two")
+        told = json.loads(stream.recv(timeout=DEADLINE_SECS))
+        assert told["kind"] == "published" and "payload" not in told, told
+        # Where payloads are being read, the stream ends before the next one.
+        change(node, "PUT", f"/keys/{made['id']}", reads)
+        stream.send(json.dumps({"kinds": "published", "payload": 100}))
+        assert json.loads(stream.recv(timeout=DEADLINE_SECS))["kind"] == "filter"
+        change(node, "PUT", f"/keys/{made['id']}", {"name": "reads", "scopes": ["events:read"]})
+        device.publish("a", b"three")
+        with pytest.raises(ConnectionClosed):
+            stream.recv(timeout=DEADLINE_SECS)
+
+
 def test_a_node_that_stops_says_so(start_node):
     node = start_node(http=True, variables=KEYS)
     with websocket(node, "kinds=disconnected") as stream:

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import subprocess
 import threading
 import time
@@ -102,6 +103,10 @@ def test_a_hook_that_is_slow_or_down_lets_nobody_in_but_who_was_there_of_late(st
 
 
 @pytest.mark.parametrize("form, right, wrong", [
+    ("panel", [(200, b"{}"), (200, b' {"success": true, "data": {}}\n')],
+     [(200, b"<!doctype html><title>Sign in to this network</title>"), (200, b""), (200, b"ok"), (200, b"[]"),
+      (200, b'"allow"'), (200, b"true"), (200, b"null"), (200, b"{"), (200, b"{} {}"), (204, b"{}"), (201, b"{}"),
+      (200, b"\xff\xfe{}"), (200, b"{" + b" " * 100_000 + b"}")]),
     ("status", [(200, b""), (204, b"")], [(401, b""), (403, b""), (302, b""), (503, b"")]),
     ("go-auth", [(200, b""), (200, b"ok"), (200, b'{"Ok": true, "Error": ""}')],
      [(200, b'{"Ok": false, "Error": "no"}'), (200, b'{"ok": true}'), (200, b"no"), (401, b'{"Ok": true}')]),
@@ -124,7 +129,9 @@ def test_other_forms(start_node, hook, form, right, wrong):
     for expected, answers in [(True, right), (False, wrong)]:
         for number, (hook.status, hook.body) in enumerate(answers):
             assert let_in(node, client=f"{expected}-{number}") == expected, (hook.status, hook.body[:40])
-    assert hook.asked[0][2] == {"username": "key", "password": "secret", "clientid": "True-0"}
+    asked = {"client_id": "True-0", "api_key": "key", "api_secret": "secret"} if form == "panel" else {
+        "username": "key", "password": "secret", "clientid": "True-0"}
+    assert hook.asked[0][2] == asked
 
 
 def test_the_same_question_is_under_way_once(start_node, hook):
@@ -136,6 +143,32 @@ def test_the_same_question_is_under_way_once(start_node, hook):
     for one in several:
         one.wait(DEADLINE_SECS)
     assert len(hook.asked) == 1
+
+
+def test_a_hook_that_answers_nobody_keeps_no_client_waiting_for_long(start_node, hook):
+    """However many wait for it, from however many addresses: twice as long as an answer may take."""
+    node = node_of(start_node, hook, "auth.hook_timeout_ms=1000", "auth.hook_concurrency=4",
+                   "auth.lockout_failures=0", "limits.connect_rate_per_address=0")
+    hook.delay_secs = 30
+    wires = []
+    try:
+        for number in range(200):
+            name = f"client-{number}".encode()
+            source = (f"127.0.{1 + number // 100}.{1 + number % 100}", 0)
+            wires.append(socket.create_connection(("127.0.0.1", node.port()), DEADLINE_SECS, source))
+            text = lambda value: len(value).to_bytes(2, "big") + value
+            body = text(b"MQTT") + b"\x05\xc2\x00\x3c\x00" + text(name) + text(name) + text(b"secret")
+            wires[-1].sendall(bytes([0x10, len(body)]) + body)
+        began = time.monotonic()
+        assert not let_in(node, client="innocent")
+        assert time.monotonic() - began < 3
+        for wire in wires:
+            wire.settimeout(max(0.1, began + 3 - time.monotonic()))
+            assert wire.recv(64)[3] == 0x88, "it may come again"
+    finally:
+        for wire in wires:
+            wire.close()
+    until(lambda: "auth.hook_concurrency" in node.log(), "the log says what was in the way")
 
 
 def test_a_hook_and_a_password_file_go_together(start_node, hook, tmp_path):
@@ -228,6 +261,36 @@ def test_who_was_deleted_is_let_in_by_nobody_until_the_name_is_free(start_node, 
     martlet("user", "rm", "--purge", "--yes", "key")
     martlet("device", "rm", "--purge", "--yes", "pump")
     assert let_in(node) and let_in(node, "pump", client="pump")
+
+
+@pytest.mark.parametrize("in_use", [True, False])
+def test_whose_name_is_a_teams_from_now_on_is_ended(start_node, hook, in_use):
+    """By the creation of the team, and of users in it. Tables with a team alone let nobody in, so they are asked
+    for nobody."""
+    node = node_of(start_node, hook)
+
+    def martlet(*words):
+        done = martlet_process.run(*words, "--data-dir", node.data_dir)
+        assert done.returncode == 0, done.stderr
+
+    if in_use:
+        martlet("user", "add", "somebody", "--generate")
+    came = lambda client, user: Client(node, client).credentials(user, "from the hook")
+    with came("c1", "x@north") as qualified, came("c2", "tim") as made, came("c3", "ann") as moved, \
+         came("c4", "x@south") as other, came("c5", "north") as alone:
+        martlet("team", "add", "north", "--own-tenant")
+        if in_use:
+            qualified.wait_for_end()
+        martlet("user", "add", "tim", "--generate", "--team", "north")
+        made.wait_for_end()
+        if not in_use:
+            qualified.wait_for_end()
+        moved.publish("t", "still here", qos=1)
+        martlet("user", "add", "ann", "--generate", "--team", "north")
+        moved.wait_for_end()
+        for stays in (other, alone):
+            stays.publish("t", "still here", qos=1)
+    assert not let_in(node, "x@north") and not let_in(node, "tim")
 
 
 def test_who_was_deleted_in_a_team_is_let_in_nowhere_else(start_node, hook):

@@ -95,7 +95,7 @@ def test_probes_metrics_and_the_document_need_no_key(node):
 
 def test_keys_of_other_programs_variables_are_good():
     variables = {"API_KEY_ENABLED": "true", "API_KEYS": f"{KEY}, {VIEWER}"}
-    with martlet_process.Node(http=True, variables=variables) as node:
+    with martlet_process.Node(http=True, variables=KEYS) as node:
         for key in (KEY, VIEWER):
             assert ask(node, "/api/v1/status", headers={"X-API-Key": key})[0] == 200
         assert ask(node, "/api/v1/status", headers={"X-API-Key": "other"})[0] == 401
@@ -280,22 +280,104 @@ def test_headers_that_do_not_come_end_the_connection(node):
             wire.close()
 
 
-def test_connections_beyond_the_limit_wait_and_are_served():
-    settings = ["http.connections=2"]
-    with martlet_process.Node(http=True, settings=settings) as node:
-        place = urlsplit(node.http_url)
-        first = [socket.create_connection((place.hostname, place.port)) for _ in range(2)]
-        request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        for wire in first:
-            wire.settimeout(DEADLINE_SECS)
-            wire.sendall(request)
-            assert statuses(wire.recv(65536)) == [200]
-        with socket.create_connection((place.hostname, place.port)) as waiting:
-            waiting.settimeout(DEADLINE_SECS)
-            waiting.sendall(request)
-            first[0].close()
+def connect(node, source="127.0.0.1"):
+    place = urlsplit(node.http_url)
+    wire = socket.create_connection((place.hostname, place.port), DEADLINE_SECS, (source, 0))
+    return wire
+
+
+def status_by(wire, path):
+    """The status of an answer; whether the node keeps the connection."""
+    wire.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\n\r\n".encode())
+    answer = wire.recv(65536)
+    [status] = statuses(answer)
+    return status, b"connection: close" not in answer.lower()
+
+
+STATUS = "/api/v1/status"
+
+
+def rss_bytes(node):
+    with open(f"/proc/{node.process.pid}/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) * 1024
+
+
+def test_connections_beyond_the_limit_wait_a_little_and_are_served_or_refused():
+    with martlet_process.Node(http=True, settings=["http.connections=2"], variables=KEYS) as node:
+        first = [connect(node) for _ in range(2)]
+        assert [status_by(wire, STATUS) for wire in first] == [(200, True)] * 2
+        with connect(node) as waiting:
+            request = f"GET {STATUS} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\n\r\n"
+            waiting.sendall(request.encode())
+            first.pop().close()
             assert statuses(waiting.recv(65536)) == [200]
-        first[1].close()
+            with connect(node) as beyond:
+                assert status_by(beyond, STATUS) == (503, False)
+        first.pop().close()
+
+
+def test_who_holds_all_connections_keeps_nobody_of_another_address_and_no_probe_out():
+    settings = ["http.connections=40", "http.connections_per_address=10"]
+    held = []
+    with martlet_process.Node(http=True, settings=settings, variables=KEYS) as node:
+        try:
+            # They send the beginning of a request, and no more.
+            hold = lambda source: held.append(connect(node, source)) or held[-1].sendall(b"GET /")
+            for _ in range(30):
+                hold("127.0.0.2")
+            with connect(node, "127.0.0.3") as other:
+                assert status_by(other, STATUS) == (200, True)
+            for source in range(4, 9):
+                for _ in range(40):
+                    hold(f"127.0.0.{source}")
+            # All places are taken, and the reserve is full of who says nothing.
+            for path in ("/health/live", "/health/ready", "/livez", "/metrics"):
+                for source in ("127.0.0.2", "127.0.0.9"):
+                    with connect(node, source) as probe:
+                        assert status_by(probe, path) == (200, False), (path, source)
+            with connect(node, "127.0.0.9") as late:
+                assert status_by(late, STATUS) == (503, False)
+            told = martlet_process.run("status", "--data-dir", node.data_dir)
+            assert told.returncode == 0, told.stderr
+        finally:
+            for wire in held:
+                wire.close()
+
+
+def test_of_who_has_no_credentials_no_body_is_read(node):
+    """Neither of one who has none, nor of one whose key is wrong, nor for a path that there is not."""
+    for path, key, expected in (
+        ("/api/v1/devices", b"", 401),
+        ("/api/v1/devices", b"X-API-Key: wrong\r\n", 401),
+        ("/api/v1/publish", b"", 401),
+        ("/nothing", b"", 404),
+    ):
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
+        with connect(node) as wire:
+            # The body is announced and never comes.
+            wire.sendall(head + key + b"Content-Length: 100000\r\n\r\n")
+            assert statuses(wire.recv(65536)) == [expected], path
+
+
+def test_bodies_in_chunks_of_one_byte_cost_no_more_than_their_bytes():
+    with martlet_process.Node(http=True) as node:
+        head = b"POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        before = rss_bytes(node)
+        wires = []
+        try:
+            for _ in range(100):
+                wire = connect(node)
+                wires.append(wire)
+                wire.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+                try:
+                    wire.sendall(b"1\r\nx\r\n" * 60_000)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+            assert ask(node, "/health/live")[0] == 200
+            assert rss_bytes(node) - before < 32 << 20
+        finally:
+            for wire in wires:
+                wire.close()
 
 
 # The document

@@ -471,6 +471,26 @@ def test_a_device_that_asks_again_for_what_it_did_not_get_is_given_another_secre
     assert "in use" in told["detail"]
 
 
+def test_who_has_used_a_secret_is_given_no_other_though_the_node_was_killed(start_node, variables, tmp_path):
+    node = start_node(http=True, data_dir=tmp_path / "data", variables=variables)
+    line = call(node, "POST", "/api/v1/provisioning-keys", {"name": "line"})["key"]
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "made-up-by-the-device"}
+    provision = lambda node: ask(node, "/api/v1/provision", "POST", headers,
+                                 json.dumps({"key": line, "id": "pump"}).encode())
+    secret = json.loads(provision(node)[2])["secret"]
+    client = Client(node, "pump", secret)
+    assert client.code == 0
+    node.process.kill()
+    node.wait()
+    client.close()
+    node = start_node(http=True, data_dir=tmp_path / "data", variables=variables)
+    status, _, answer = provision(node)
+    assert status == 409 and b"in use" in answer, answer
+    client = Client(node, "pump", secret)
+    assert client.code == 0
+    client.close()
+
+
 def test_a_use_is_known_though_the_tables_were_read_as_a_whole_since(node):
     line = call(node, "POST", "/api/v1/provisioning-keys", {"name": "line"})["key"]
     headers = {"Content-Type": "application/json", "Idempotency-Key": "made-up-by-the-device"}

@@ -285,6 +285,37 @@ def test_keys_of_a_server_hold_when_files_are_read_again_while_it_is_down(start_
     assert not let_in(node, signer.token())
 
 
+@pytest.mark.parametrize("how", ["another", "none"])
+def test_who_came_by_a_key_that_its_server_has_no_more_is_ended(start_node, tmp_path, how):
+    """Though no token comes meanwhile; who came by another key stays."""
+    signer = Signer(tmp_path, "HS256")
+    server = KeyServer()
+    other = b"another secret of more than thirty-two bytes"
+    server.holds(goes=SECRET, stays=other)
+    node = start_node(settings=[f"auth.jwt_keys={server.url}", "auth.jwt_refresh_secs=1", "auth.lockout_failures=0"])
+
+    def signed(secret, kid):
+        data = encoded({"alg": "HS256", "kid": kid}) + b"." + encoded({"sub": "device", "exp": int(time.time()) + 600})
+        return (data + b"." + encoded(hmac.new(secret, data, hashlib.sha256).digest())).decode()
+
+    with Client(node, "c1").credentials("jwt", signed(SECRET, "goes")) as goes, \
+         Client(node, "c2").credentials("jwt", signed(other, "stays")) as stays:
+        asked = server.asked
+        until(lambda: server.asked >= asked + 2, "it is asked though no token comes")
+        for client in (goes, stays):
+            client.publish("t", "still here", qos=1)
+        if how == "another":
+            server.holds(stays=other)
+        else:
+            server.body = b'{"keys": []}'
+        goes.wait_for_end()
+        if how == "another":
+            stays.publish("t", "still here", qos=1)
+            assert not let_in(node, signed(SECRET, "goes"), "c1")
+        else:
+            stays.wait_for_end()
+
+
 def test_keys_do_not_come_over_an_open_network():
     done = martlet_process.run("config", "check", "--set", "auth.jwt_keys=http://keys.example/jwks.json")
     assert done.returncode != 0 and "expected https://" in done.stderr

@@ -1,8 +1,10 @@
 """Who tries passwords is locked out, and who is at home is not; what is told of it, and to whom."""
 
+import http.client
 import json
 import re
 import socket
+import time
 import urllib.request
 
 import martlet_process
@@ -88,3 +90,107 @@ def test_health_tells_operators_who_is_locked_out_and_strangers_how_many(start_n
     assert f"locked out for too many wrong credentials ({NAT})" in shown
     open_to_all = probe(node, "/readyz")
     assert "1 address or name is locked out" in open_to_all and NAT not in open_to_all
+
+
+PASSWORD = "correct horse"
+
+
+def log_in(node, user, password, source):
+    """The status of POST /session from this address, and its Retry-After."""
+    place = node.http_url.split("://")[1]
+    wire = http.client.HTTPConnection(place, timeout=20, source_address=(source, 0))
+    try:
+        body = json.dumps({"user": user, "password": password})
+        wire.request("POST", "/api/v1/session", body, {"Content-Type": "application/json"})
+        answer = wire.getresponse()
+        answer.read()
+        return answer.status, answer.headers["Retry-After"]
+    finally:
+        wire.close()
+
+
+def panel(start_node):
+    node = start_node(http=True, variables=KEYS, settings=["auth.lockout_failures=3"])
+    for name in ("ada", "bob"):
+        call(node, "POST", "/api/v1/users", {
+            "name": name, "password": PASSWORD, "api_role": "administrator"})
+    return node
+
+
+def test_nobody_keeps_an_administrator_out_of_the_panel_who_is_at_home(start_node):
+    """Neither by guessing at the name from elsewhere, nor at other names from the same address."""
+    node = panel(start_node)
+    home, elsewhere = "127.0.0.1", "127.0.0.2"
+    assert log_in(node, "ada", PASSWORD, home)[0] == 200
+    assert [log_in(node, "ada", f"guess {n}", elsewhere)[0] for n in range(3)] == [401] * 3
+    status, after = log_in(node, "ada", PASSWORD, elsewhere)
+    assert status == 429 and 0 < int(after) <= 60, "it guesses, so whether it was right is not told"
+    assert log_in(node, "ada", PASSWORD, home)[0] == 200
+    assert [log_in(node, name, "guess", home)[0] for name in ("x", "y", "z")] == [401] * 3
+    assert log_in(node, "bob", PASSWORD, home)[0] == 429, "he has never been there"
+    assert log_in(node, "ada", PASSWORD, home)[0] == 200
+    # What is guessed by MQTT is the same password.
+    assert log_in(node, "ada", PASSWORD, "127.0.0.3")[0] == 429
+
+
+def test_lockouts_are_listed_and_lifted_by_command_and_by_the_api(start_node):
+    node = panel(start_node)
+    for name in ("ada", "bob"):
+        assert [log_in(node, name, "guess", f"127.0.0.{5 + n}")[0] for n in range(3)] == [401] * 3
+    listed = call(node, "GET", "/api/v1/lockouts")
+    assert {one["user_name"] for one in listed["items"]} == {"ada", "bob"} and listed["total"] == 2
+    assert {one["last_address"] for one in listed["items"]} == {"127.0.0.7"}
+    run = lambda *words: martlet_process.run("lockout", *words, "--data-dir", node.data_dir)
+    shown = run("ls")
+    assert shown.returncode == 0 and "ada" in shown.stdout and "127.0.0.7" in shown.stdout, shown
+    assert json.loads(run("ls", "--json").stdout)["items"] == listed["items"]
+    assert log_in(node, "ada", PASSWORD, "127.0.0.9")[0] == 429
+    assert run("rm", "ada").returncode == 0
+    assert log_in(node, "ada", PASSWORD, "127.0.0.9")[0] == 200
+    assert run("rm", "ada").returncode != 0, "there is none any more"
+    assert call(node, "DELETE", "/api/v1/lockouts?user_name=bob") == {"lifted": 1}
+    assert log_in(node, "bob", PASSWORD, "127.0.0.9")[0] == 200
+    # An address.
+    assert [log_in(node, name, "guess", "127.0.0.4")[0] for name in "xyz"] == [401] * 3
+    assert log_in(node, "carol", "guess", "127.0.0.4")[0] == 429
+    assert run("rm", "127.0.0.4").returncode == 0
+    assert log_in(node, "carol", "guess", "127.0.0.4")[0] == 401
+    call(node, "DELETE", "/api/v1/lockouts", expect=400)
+    viewer = call(node, "POST", "/api/v1/keys", {"name": "v", "scopes": ["viewer"]})["key"]
+    call(node, "DELETE", "/api/v1/lockouts?all=true", key=viewer, expect=403)
+    assert call(node, "DELETE", "/api/v1/lockouts?all=true")["lifted"] >= 0
+
+
+def test_lockouts_of_clients_are_lifted_too(start_node, tmp_path):
+    node = guarded(start_node, tmp_path, "pump")
+    assert [come(node, "pump", "former") for _ in range(3)] == [WRONG] * 3
+    assert come(node, "pump", "pump") == LOCKED_OUT
+    assert martlet_process.run("lockout", "rm", "pump", "--data-dir", node.data_dir).returncode == 0
+    assert come(node, "pump", "pump") == LET_IN
+
+
+def test_the_time_of_a_refusal_tells_neither_devices_nor_users_apart_from_names_that_nobody_has(start_node):
+    """Whether they come as devices do, by a Client Identifier that is the name, or otherwise."""
+    node = start_node(http=True, variables=KEYS, settings=["auth.lockout_failures=0", "auth.refusal_remember_secs=0"])
+    call(node, "POST", "/api/v1/devices", {"id": "pump"})
+    call(node, "POST", "/api/v1/users", {"name": "ada", "password": PASSWORD})
+
+    def took(name, client, secret):
+        text = lambda value: len(value).to_bytes(2, "big") + value.encode()
+        body = text("MQTT") + b"\x05\xc2\x00\x3c\x00" + text(client) + text(name) + text(secret)
+        with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as wire:
+            began = time.monotonic()
+            wire.sendall(bytes([0x10, len(body)]) + body)
+            assert wire.recv(64)[3] == WRONG
+            return time.monotonic() - began
+
+    names = ("pump", "nobody", "ada")
+    for as_device in (True, False):
+        times = {name: [] for name in names}
+        for number in range(15):
+            for name in names:
+                times[name].append(took(name, name if as_device else f"c{number}", f"guess {number}"))
+        least = {name: min(times[name]) for name in names}
+        assert least["pump"] >= 0.04 and abs(least["pump"] - least["nobody"]) < 0.01, (as_device, least)
+        # A user's hash may take longer than the first step on a slow machine.
+        assert least["ada"] >= 0.04, (as_device, least)

@@ -386,6 +386,42 @@ def test_a_certificate_of_a_device_is_good_while_the_device_is(start, place, tmp
     assert not may("d1", "d/d1/x") and not may("d1", "anything")
 
 
+@pytest.mark.parametrize("ignores", [False, True])
+def test_a_listener_with_certificates_of_its_own_follows_the_tables(start, place, tmp_path, ignores):
+    authority = Authority(tmp_path / "ca")
+    server = authority.sign("server")
+    config = tmp_path / "own.toml"
+    config.write_text(f'''[[listeners]]
+url = "mqtts://127.0.0.1:0"
+certificate = "{server[0]}"
+key = "{server[1]}"
+client_ca = "{authority.certificate}"
+client_certificates = "required"
+certificate_user_name = "common-name"
+{"ignore_tables = true" if ignores else ""}
+''')
+    place.device("d1")
+    node = start(listen=[], arguments=["--config", str(config)])
+
+    def may(name, topic):
+        certificate, key = authority.sign(name, usage="clientAuth")
+        options = ["--cafile", authority.certificate, "--cert", certificate, "--key", key]
+        return is_permitted(node, topic, "-i", name, *options, port=node.port("mqtts"))
+
+    assert may("d1", "d/d1/x") and may("d1", "d/d2/x") == ignores
+    assert may("unknown", "d/d1/x") == ignores
+    place.run("device", "set", "d1", "--status", "inactive")
+    assert may("d1", "d/d1/x") == ignores
+    place.run("device", "set", "d1", "--status", "active")
+    assert may("d1", "d/d1/x")
+    place.run("device", "rm", "d1")
+    assert may("d1", "d/d1/x") == ignores
+    checked = place.run("config", "check", "--config", str(config))
+    told = place.run("health", code=3 if ignores else 0)
+    for said in (checked, told, node.log()):
+        assert ("ignore_tables" in said) == ignores, said
+
+
 def test_of_a_device_with_registered_certificates_only_those_are_good(start, place, tmp_path):
     authority = Authority(tmp_path / "ca")
     server = authority.sign("server")

@@ -19,9 +19,9 @@ impl std::fmt::Debug for Credential {
 }
 
 impl Credential {
-    /// This is the password.
+    /// This is the password; an empty one is nobody's.
     pub fn has_password(&self, password: &[u8]) -> bool {
-        is_same(&self.password, password)
+        is_same(&self.password, password) && !password.is_empty()
     }
 
     /// The password is shorter than those that people may choose.

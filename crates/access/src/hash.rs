@@ -171,16 +171,18 @@ impl PasswordHash {
         Ok(hash)
     }
 
-    /// It is of this password. Takes as long whether it is or not.
+    /// It is of this password. Takes as long whether it is or not. The empty password is never
+    /// right: a client that gives none is compared by it.
     pub fn is_of(&self, password: &[u8]) -> bool {
-        let expected = match &self.0 {
+        let is_equal = match &self.0 {
             Form::Argon2id { hash, .. }
             | Form::Pbkdf2Sha512 { hash, .. }
-            | Form::Sha512 { hash, .. } => hash,
-            Form::Plain(known) => return is_same(known, password),
+            | Form::Sha512 { hash, .. } => self
+                .of(password)
+                .is_some_and(|found| verify_slices_are_equal(&found, hash).is_ok()),
+            Form::Plain(known) => is_same(known, password),
         };
-        self.of(password)
-            .is_some_and(|found| verify_slices_are_equal(&found, expected).is_ok())
+        is_equal && !password.is_empty()
     }
 
     /// What the password becomes with this salt and these costs.
@@ -364,6 +366,15 @@ mod tests {
             let read = PasswordHash::parse(&hash.text()).unwrap();
             assert!(read == hash && read.is_of(b"secret") && !read.is_of(b"Secret"));
         }
+    }
+
+    #[test]
+    fn the_empty_password_is_never_right() {
+        for kind in [Kind::Argon2id, Kind::Pbkdf2Sha512, Kind::Sha512] {
+            let hash = PasswordHash::new(b"", kind).unwrap();
+            assert!(!hash.is_of(b""), "{kind:?}");
+        }
+        assert!(!PasswordHash::parse("").unwrap().is_of(b""));
     }
 
     #[test]

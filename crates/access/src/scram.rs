@@ -61,8 +61,11 @@ impl Verifier {
     /// A new one of a password, with a salt of its own. It takes some milliseconds.
     ///
     /// # Errors
-    /// There is no randomness.
+    /// The password is empty, or there is no randomness.
     pub fn new(password: &[u8]) -> Result<Self, Problem> {
+        if prepared_password(password).is_empty() {
+            return Err("the password is empty");
+        }
         let mut salt = [0; SALT_BYTES];
         rand::fill(&mut salt).map_err(|_| "no source of randomness")?;
         Ok(Self::with_salt(password, &salt, ITERATIONS))
@@ -181,6 +184,7 @@ impl ClientFirst {
         let user_name = prepared_name(&user_name)?.into_owned();
         let nonce = parts.next().and_then(|part| part.strip_prefix("r="));
         let nonce = check_nonce(nonce.ok_or("no nonce behind the user name")?)?;
+        expect_optional(parts)?;
         if !other_name.is_empty() {
             let other_name = other_name
                 .strip_prefix("a=")
@@ -251,6 +255,7 @@ impl Exchange {
         if parts.next().and_then(|part| part.strip_prefix("r=")) != Some(&self.nonce) {
             return Err("not the nonce of this exchange");
         }
+        expect_optional(parts)?;
         let proof = key_of(proof)?;
         let all = format!("{},{without_proof}", self.messages);
         let signature = mac(&self.verifier.stored_key, all.as_bytes());
@@ -321,6 +326,7 @@ impl Client {
         }
         let salt = salt_of(part("s=").ok_or("no salt")?)?;
         let iterations = iterations_of(part("i=").ok_or("no iterations")?)?;
+        expect_optional(parts)?;
         let salted = salted_password(&self.password, &salt, iterations);
         let client_key = mac(&salted, b"Client Key");
         let without_proof = format!("c={},r={nonce}", STANDARD.encode("n,,"));
@@ -345,13 +351,30 @@ impl ServerSignature {
     }
 }
 
-fn salted_password(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Key {
+/// Checks the extensions of a message: one that must be understood (`m=`) is a failure (RFC 5802,
+/// section 5.1), all others may be ignored.
+fn expect_optional<'m>(mut extensions: impl Iterator<Item = &'m str>) -> Result<(), Problem> {
+    match extensions.any(|part| part.starts_with("m=")) {
+        true => Err("the extension m= is not supported"),
+        false => Ok(()),
+    }
+}
+
+/// A password as it is hashed: prepared by SASLprep, or as it is where that does not take it.
+fn prepared_password(password: &[u8]) -> Cow<'_, [u8]> {
     let text = std::str::from_utf8(password).ok();
-    let prepared = text.and_then(|text| stringprep::saslprep(text).ok());
-    let password = prepared.as_ref().map_or(password, |text| text.as_bytes());
+    match text.and_then(|text| stringprep::saslprep(text).ok()) {
+        Some(Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),
+        Some(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
+        None => Cow::Borrowed(password),
+    }
+}
+
+fn salted_password(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Key {
+    let password = prepared_password(password);
     let mut out = [0; digest::SHA256_OUTPUT_LEN];
     let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
-    pbkdf2::derive(algorithm, iterations, salt, password, &mut out);
+    pbkdf2::derive(algorithm, iterations, salt, &password, &mut out);
     out
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::extract::FromRef;
 use ipnet::IpNet;
@@ -9,7 +10,9 @@ use martlet_control::Control;
 use martlet_control::directory::Directory;
 use martlet_control::tables::Tables;
 
+use crate::body::Bodies;
 use crate::counts::Counts;
+use crate::events::Streams;
 use crate::idempotency::KeptInMemory;
 use crate::keys::ApiKey;
 use crate::openapi::Document;
@@ -17,7 +20,7 @@ use crate::page::Cursors;
 use crate::problem::Problem;
 use crate::rate::Rates;
 use crate::session::Sessions;
-use crate::setup::Setup;
+use crate::setup::{Setup, UNCLAIMED};
 
 /// How the API behaves, by the configuration.
 #[derive(Clone, Debug)]
@@ -110,13 +113,18 @@ pub struct Inner {
     pub(crate) setup: Setup,
     pub(crate) counts: Counts,
     pub(crate) rates: Rates,
-    /// Attempts to log in, by address and by user name.
+    /// Attempts to log in by address, where no gate counts them.
     pub(crate) logins: Rates,
     pub(crate) answers: KeptInMemory,
+    pub(crate) bodies: Bodies,
+    pub(crate) streams: Arc<Streams>,
     pub(crate) cursors: Cursors,
     pub(crate) document: OnceLock<Document>,
     tables: OnceLock<Arc<Tables>>,
 }
+
+/// A probe waits no longer for the tables.
+const SETTLE_MAX: Duration = Duration::from_millis(500);
 
 /// Attempts to log in that may come at once, and per second after that.
 const LOGIN_BURST: u32 = 10;
@@ -138,6 +146,8 @@ impl Api {
             rates: Rates::new(f64::from(settings.rate), settings.burst),
             logins: Rates::new(LOGIN_RATE, LOGIN_BURST),
             answers: KeptInMemory::default(),
+            bodies: Bodies::default(),
+            streams: Arc::default(),
             cursors: Cursors::new()?,
             document: OnceLock::new(),
             tables: OnceLock::new(),
@@ -167,6 +177,19 @@ impl Api {
         match self.directory.has_administrator().await {
             Ok(false) => self.setup.make(),
             _ => None,
+        }
+    }
+
+    /// Withdraws the warning that nobody can administer the node, if somebody can now: health never
+    /// says it once there is an administrator or a key of one.
+    pub(crate) async fn settle_unclaimed(&self) {
+        let health = &self.control.health;
+        if !health.says(UNCLAIMED) {
+            return;
+        }
+        let unclaimed = tokio::time::timeout(SETTLE_MAX, self.is_unclaimed());
+        if unclaimed.await == Ok(false) {
+            health.withdraw(UNCLAIMED);
         }
     }
 

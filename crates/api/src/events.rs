@@ -1,6 +1,7 @@
 //! What happens to clients: of late, page by page, or as it happens, as server-sent events or by
 //! WebSocket.
 
+mod places;
 mod stream;
 mod websocket;
 
@@ -26,6 +27,7 @@ use crate::extract::QueryOf;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
 use crate::tenant::{InTenants, OfTenant};
+pub(crate) use places::Streams;
 
 /// Which events.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -229,11 +231,12 @@ pub(crate) async fn events(
     let principal = parts.extensions.get::<Principal>().cloned();
     let principal = principal.ok_or_else(|| Problem::bad_request("nobody asks"))?;
     let asked = wanted.asked(&principal, tenant)?;
+    let place = api.streams.open(&principal)?;
     let reader = api.control.feed.read(asked.filter, &wanted.start(&parts));
     let reader = reader.map_err(|error| Problem::unavailable(error.to_string()))?;
     match is_stream {
-        true => Ok(stream::answer(api, reader, asked.format, parts)),
-        false => websocket::answer(api, reader, asked.format, parts, (principal, tenant)),
+        true => Ok(stream::answer(api, (reader, place), asked.format, parts)),
+        false => websocket::answer(api, (reader, place), asked.format, parts, tenant),
     }
 }
 

@@ -1,14 +1,13 @@
 //! What is around all routes: the request's number, bounds, the headers of every answer, problems
 //! in the place of bare errors, and a line in the log.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use martlet_control::text::{masked, printable};
 use tracing::{debug, info, warn};
 
@@ -17,10 +16,10 @@ use crate::forwarded;
 use crate::guard::Asker;
 use crate::origin;
 use crate::problem::{CONTENT_TYPE, Problem, ProblemKind};
-use crate::publish;
 use crate::rate::name_of;
 use crate::secret::random_text;
 
+const METRICS: &str = "/metrics";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest number of a request that is taken from its sender.
 const REQUEST_ID_MAX: usize = 64;
@@ -29,8 +28,6 @@ const TARGET_MAX: usize = 8 * 1024;
 /// Most bytes and most fields of a header.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const HEADER_FIELDS_MAX: usize = 64;
-/// A body has to be there after so long.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The number of a request.
 #[derive(Clone, Debug)]
@@ -87,10 +84,8 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
         Err(problem) => problem.into_response(),
         Ok(()) => match preflight {
             Some(answer) => answer,
-            None => match with_body(&api, request).await {
-                Ok(request) => next.run(request).await,
-                Err(problem) => problem.into_response(),
-            },
+            // The body is read when it is known who asks.
+            None => next.run(request).await,
         },
     };
     let mut answer = as_problem(answer, &line.id);
@@ -138,17 +133,37 @@ fn check(api: &Api, connection: Connection, request: &Request) -> Result<(), Pro
         return Err(Problem::new(ProblemKind::HeadersTooLarge, detail));
     }
     // Probes are told how the node is, by whatever name they know it.
-    let path = request.uri().path();
-    if path.starts_with("/health/") || ["/healthz", "/livez", "/readyz"].contains(&path) {
+    let is_metrics = request.uri().path() == METRICS;
+    if is_probe(request.uri().path()) && !is_metrics {
         return Ok(());
     }
     origin::check_host(&api.settings, connection, headers, request.uri())?;
     if connection.door == Door::Socket {
         return Ok(());
     }
-    let who = format!("address {}", name_of(connection.peer));
+    // Who reads the metrics is not kept from them by others of the address.
+    let what = if is_metrics { "metrics for " } else { "" };
+    let who = format!("{what}address {}", name_of(connection.peer));
     let taken = api.rates.take(&who, Instant::now());
     taken.and_then(|taken| taken.refusal()).map_or(Ok(()), Err)
+}
+
+/// Whether a path says how the node is: a probe of health, or the metrics. Such a request needs no
+/// place among the connections.
+pub fn is_probe(path: &str) -> bool {
+    let is_health = path
+        .strip_prefix("/health/")
+        .is_some_and(|rest| !rest.is_empty());
+    is_health || ["/healthz", "/livez", "/readyz", METRICS].contains(&path)
+}
+
+/// The answer to a request for which there is no place.
+pub fn no_place() -> Response {
+    let detail = "too many HTTP connections are open, from this address or in all \
+                  (http.connections_per_address, http.connections)";
+    let problem = Problem::unavailable(detail.to_owned());
+    let problem = problem.with_header(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    as_problem(problem.into_response(), &RequestId::of(&HeaderMap::new()))
 }
 
 /// U+0000 is in nothing that has a name: not in MQTT's strings [MQTT-1.5.4-2], and not in what
@@ -168,48 +183,6 @@ fn expect_no_nul(uri: &Uri) -> Result<(), Problem> {
     };
     let detail = "the character U+0000 is in nothing that has a name";
     Err(Problem::of_query(name, detail))
-}
-
-/// Reads the body: nearly all that the routes take is short. What may be long is read when it is
-/// known who asks.
-async fn with_body(api: &Api, request: Request) -> Result<Request, Problem> {
-    match publish::body_bytes_max(api, request.uri().path()) {
-        Some(_) => Ok(request),
-        None => read_body(request, api.settings.body_bytes, BODY_TIMEOUT).await,
-    }
-}
-
-/// Reads the body of a request that may be long.
-pub(crate) async fn with_long_body(api: &Api, request: Request) -> Result<Request, Problem> {
-    match publish::body_bytes_max(api, request.uri().path()) {
-        Some(max) => read_body(request, max, publish::BODY_TIMEOUT).await,
-        None => Ok(request),
-    }
-}
-
-async fn read_body(request: Request, max: usize, timeout: Duration) -> Result<Request, Problem> {
-    let too_large = || {
-        let detail = format!("a body has {max} bytes at most");
-        Problem::new(ProblemKind::TooLarge, detail)
-    };
-    let length = request.headers().get(header::CONTENT_LENGTH);
-    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > max as u64) {
-        return Err(too_large());
-    }
-    let (parts, body) = request.into_parts();
-    let reading = Limited::new(body, max).collect();
-    let body = match tokio::time::timeout(timeout, reading).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
-        Ok(Err(_)) => return Err(Problem::bad_request("the body cannot be read")),
-        Err(_) => {
-            let secs = timeout.as_secs();
-            let detail = format!("the body was not there after {secs} s");
-            return Err(Problem::new(ProblemKind::Timeout, detail));
-        }
-    };
-    Ok(Request::from_parts(parts, Body::from(body)))
 }
 
 /// Errors of whoever made them, as problems with the request's number.

@@ -8,12 +8,13 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use martlet_control::directory::{AuditEntry, DirectoryError};
-use martlet_control::principal::{Principal, Scope, Scopes};
+use martlet_control::principal::{Principal, PrincipalKind, Scope, Scopes};
 use tracing::{info, warn};
 
 use crate::api::{Api, Connection, Door};
+use crate::body;
 use crate::caller::{self, Caller};
-use crate::frame::{RequestId, with_long_body};
+use crate::frame::RequestId;
 use crate::idempotency;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
@@ -66,6 +67,7 @@ pub(crate) async fn check(
         Ok(caller) => caller,
         Err(problem) => return problem.into_response(),
     };
+    let is_nobody = is_nobody(&caller.principal);
     let name = caller.principal.to_string();
     let taken = match connection.door {
         Door::Socket => None,
@@ -83,8 +85,10 @@ pub(crate) async fn check(
     if let Some(session) = caller.session {
         parts.extensions.insert(session);
     }
-    let request = match with_long_body(&api, Request::from_parts(parts, body)).await {
-        Ok(request) => request,
+    let request = Request::from_parts(parts, body);
+    // Who is not let in has been answered; the body counts until the answer is there.
+    let (request, _held) = match body::read(&api, request, is_nobody).await {
+        Ok(read) => read,
         Err(problem) => return finish(problem.into_response(), taken, name),
     };
     let answer = match is_write && access != Access::Open {
@@ -155,11 +159,7 @@ async fn admit(
         Access::Scoped(scope) => (scope, None),
         Access::ScopedOrOfTeam(scope, of_team) => (scope, Some(of_team)),
     };
-    let is_nobody = matches!(
-        caller.principal.kind,
-        martlet_control::principal::PrincipalKind::Anonymous
-    );
-    if is_named && is_nobody {
+    if is_named && is_nobody(&caller.principal) {
         caller.principal.scopes = [scope].into();
     }
     let is_of_team = caller.principal.team.is_some();
@@ -170,6 +170,10 @@ async fn admit(
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
     Ok(caller)
+}
+
+fn is_nobody(principal: &Principal) -> bool {
+    principal.kind == PrincipalKind::Anonymous
 }
 
 /// What more is to be said of a scope that somebody has not.
@@ -186,15 +190,20 @@ fn why_lacking(principal: &Principal, scope: Scope) -> &'static str {
     }
 }
 
-/// Whether who asked before still may: their credentials hold, permit this, and are for the same
-/// team, since what they asked for is that one's.
-pub(crate) async fn may(api: &Api, scope: Scope, connection: Connection, parts: &Parts) -> bool {
+/// The caller of an earlier request as of now; none if the credentials are no longer valid, lack
+/// this scope, or are of another team than the one whose objects were asked for.
+pub(crate) async fn still(
+    api: &Api,
+    scope: Scope,
+    connection: Connection,
+    parts: &Parts,
+) -> Option<Principal> {
     let admitted = admit(api, Access::Scoped(scope), connection, parts).await;
+    let now = admitted.ok()?.principal;
     let before = parts.extensions.get::<Principal>();
-    admitted.is_ok_and(|caller| {
-        let now = &caller.principal;
-        before.is_none_or(|before| (&before.team, before.tenant) == (&now.team, now.tenant))
-    })
+    before
+        .is_none_or(|before| (&before.team, before.tenant) == (&now.team, now.tenant))
+        .then_some(now)
 }
 
 /// Routes of the native API go without it in `http.open_routes`, too.

@@ -1,12 +1,10 @@
 //! Probes and metrics.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use martlet_control::{Control, HealthReport, MetricsFormat, Reader};
+use martlet_control::{HealthReport, MetricsFormat, Reader};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -50,8 +48,13 @@ pub(crate) async fn healthz() -> Json<Alive> {
     responses(
         (status = 200, description = "It is", body = HealthReport),
         (status = 503, description = "It is not", body = HealthReport)))]
-pub(crate) async fn ready(State(control): State<Arc<Control>>) -> Response {
-    readiness(control.health_report(Reader::Anybody).await)
+pub(crate) async fn ready(State(api): State<Api>) -> Response {
+    readiness(report(&api, Reader::Anybody).await)
+}
+
+async fn report(api: &Api, reader: Reader) -> HealthReport {
+    api.settle_unclaimed().await;
+    api.control.health_report(reader).await
 }
 
 fn readiness(report: HealthReport) -> Response {
@@ -67,8 +70,8 @@ fn readiness(report: HealthReport) -> Response {
     responses(
         (status = 200, description = "It is", body = HealthReport),
         (status = 503, description = "It is not", body = HealthReport)))]
-pub(crate) async fn readyz(control: State<Arc<Control>>) -> Response {
-    ready(control).await
+pub(crate) async fn readyz(api: State<Api>) -> Response {
+    ready(api).await
 }
 
 /// How the node is
@@ -79,8 +82,8 @@ pub(crate) async fn readyz(control: State<Arc<Control>>) -> Response {
     responses(
         (status = 200, description = "It is ready", body = HealthReport),
         (status = 503, description = "It is not", body = HealthReport)))]
-pub(crate) async fn health(State(control): State<Arc<Control>>) -> Response {
-    readiness(control.health_report(Reader::Operator).await)
+pub(crate) async fn health(State(api): State<Api>) -> Response {
+    readiness(report(&api, Reader::Operator).await)
 }
 
 /// Started
@@ -90,8 +93,8 @@ pub(crate) async fn health(State(control): State<Arc<Control>>) -> Response {
     responses(
         (status = 200, description = "It is over", body = HealthReport),
         (status = 503, description = "It is under way", body = HealthReport)))]
-pub(crate) async fn startup(State(control): State<Arc<Control>>) -> Response {
-    let report = control.health_report(Reader::Anybody).await;
+pub(crate) async fn startup(State(api): State<Api>) -> Response {
+    let report = report(&api, Reader::Anybody).await;
     let status = match report.status {
         "starting" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::OK,

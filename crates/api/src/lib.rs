@@ -20,6 +20,7 @@
 mod admin;
 mod api;
 mod backup;
+mod body;
 mod caller;
 mod clients;
 mod counts;
@@ -35,6 +36,7 @@ mod health;
 mod history;
 mod idempotency;
 mod keys;
+mod lockouts;
 mod logs;
 mod mqtt_session;
 mod node_setup;
@@ -64,8 +66,10 @@ pub use api::{Api, Connection, Door, Settings};
 pub use clients::{
     ClientDetailView, ClientView, ConnectionView, DropView, InFlightView, QueuedView, WillView,
 };
+pub use frame::{is_probe, no_place};
 pub use history::{HistoryView, SeriesView};
 pub use keys::ApiKey;
+pub use lockouts::LockoutView;
 pub use publish::UserProperty;
 pub use registry::{
     DeviceRow, ExportNames, devices_of_json, devices_of_table, json_of_device, table_of_devices,

@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema};
 
 use crate::api::Api;
 use crate::etag::Version;
@@ -137,6 +137,42 @@ pub(crate) fn with_plain_paths(document: &mut utoipa::openapi::OpenApi) {
         .into_iter()
         .map(|(path, item)| (path.replace("{*", "{"), item));
     document.paths.paths = plain.collect();
+}
+
+/// A body of a `POST` whose members may all be left out may be left out itself.
+pub(crate) fn with_optional_bodies(document: &mut utoipa::openapi::OpenApi) {
+    const SCHEMAS: &str = "#/components/schemas/";
+    let schemas = document.components.as_ref().map(|all| &all.schemas);
+    let needs_nothing = |schema: &RefOr<Schema>| {
+        let named = match schema {
+            RefOr::T(schema) => Some(schema),
+            RefOr::Ref(named) => {
+                let name = named.ref_location.strip_prefix(SCHEMAS);
+                match name.and_then(|name| schemas?.get(name)) {
+                    Some(RefOr::T(schema)) => Some(schema),
+                    _ => None,
+                }
+            }
+        };
+        matches!(named, Some(Schema::Object(object)) if object.required.is_empty())
+    };
+    for item in document.paths.paths.values_mut() {
+        let body = item
+            .post
+            .as_mut()
+            .and_then(|post| post.request_body.as_mut());
+        let Some(RefOr::T(body)) = body else {
+            continue;
+        };
+        let mut contents = body.content.values();
+        let is_optional = contents.all(|content| match content {
+            RefOr::T(content) => content.schema.as_ref().is_some_and(needs_nothing),
+            RefOr::Ref(_) => false,
+        });
+        if is_optional {
+            body.required = Some(Required::False);
+        }
+    }
 }
 
 /// Says of every operation of a path who may ask, and which errors may come.

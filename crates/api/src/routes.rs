@@ -14,9 +14,9 @@ use crate::guard::Access::{Known, Open, Scoped};
 use crate::guard::{self, Access, Audited};
 use crate::openapi::{self, Document};
 use crate::{
-    admin, backup, clients, docs, events, explain, frame, health, history, logs, mqtt_session,
-    node_setup, problem, publish, registry, request, retained, session, setup, subscriptions,
-    traces, why,
+    admin, backup, clients, docs, events, explain, frame, health, history, lockouts, logs,
+    mqtt_session, node_setup, problem, publish, registry, request, retained, session, setup,
+    subscriptions, traces, why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
@@ -72,6 +72,8 @@ pub fn router(api: Api) -> Router {
         .add_busy(Scoped(Scope::MessagesWrite), routes!(publish::publish))
         .add_busy(Scoped(Scope::MessagesWrite), routes!(publish::publish_bulk))
         .add(Scoped(Scope::MessagesWrite), routes!(request::request))
+        .add(Scoped(Scope::ClientsRead), routes!(lockouts::list))
+        .add(Scoped(Scope::ClientsWrite), routes!(lockouts::lift))
         .add(Scoped(Scope::AclRead), routes!(explain::explain))
         .add(Scoped(Scope::EventsRead), routes!(events::events))
         .add(Scoped(Scope::ClientsRead), routes!(why::why))
@@ -89,6 +91,7 @@ pub fn router(api: Api) -> Router {
     let (router, mut document) = routes.all.split_for_parts();
     openapi::with_schemes(&mut document);
     openapi::with_plain_paths(&mut document);
+    openapi::with_optional_bodies(&mut document);
     document.info.version = api.control.info.version.to_owned();
     // There is one router for each node.
     let _ = api.document.set(Document::new(&document));

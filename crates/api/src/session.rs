@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use martlet_control::authentication::Locked;
 use martlet_control::directory::Account;
 use martlet_control::principal::Principal;
 use serde::{Deserialize, Serialize};
@@ -182,6 +183,17 @@ impl SessionView {
 /// Longest user name and password that are looked at.
 const TEXT_MAX: usize = 1024;
 
+impl From<Locked> for Problem {
+    fn from(Locked { secs }: Locked) -> Self {
+        let detail = format!(
+            "too many wrong credentials, of this user or from this address: locked out for {secs} s \
+             more; martlet lockout rm ends it"
+        );
+        let problem = Self::new(ProblemKind::RateLimited, detail);
+        problem.with_header(header::RETRY_AFTER, HeaderValue::from(secs))
+    }
+}
+
 /// Log in
 ///
 /// Begins a session of the panel. The cookie is sent by the browser alone; what changes something
@@ -195,21 +207,30 @@ pub(crate) async fn begin(
     JsonBody(login): JsonBody<Login>,
 ) -> Result<Response, Problem> {
     let now = Instant::now();
-    let address = format!("address {}", name_of(connection.peer));
     let too_long = login.user.len() > TEXT_MAX || login.password.len() > TEXT_MAX;
     if too_long {
         let detail = format!("user and password have {TEXT_MAX} bytes at most");
         return Err(Problem::new(ProblemKind::Invalid, detail));
     }
-    // The name counts as it was given: whether there is such a user is not told.
-    for who in [address, format!("user {}", login.user)] {
-        let taken = api.logins.take(&who, now);
-        if let Some(problem) = taken.and_then(|taken| taken.refusal()) {
-            return Err(problem);
+    // Wrong credentials are counted by name and by address, as those of clients are. Who logged in
+    // from where they are of late is kept out by nobody else.
+    let attempt = match api.control.gate() {
+        Some(gate) => Some(gate.begin_login(&login.user, connection.peer).await?),
+        None => {
+            let address = format!("address {}", name_of(connection.peer));
+            let taken = api.logins.take(&address, now);
+            taken
+                .and_then(|taken| taken.refusal())
+                .map_or(Ok(()), Err)?;
+            None
         }
-    }
+    };
     let found = api.directory.check_password(&login.user, &login.password);
-    let Some(account) = found.await? else {
+    let found = found.await?;
+    if let Some(attempt) = attempt {
+        attempt.finish(found.is_some()).await?;
+    }
+    let Some(account) = found else {
         let detail = "user name or password are wrong";
         return Err(Problem::new(ProblemKind::Unauthenticated, detail)
             .with_header(header::WWW_AUTHENTICATE, crate::caller::CHALLENGE));

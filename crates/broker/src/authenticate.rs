@@ -172,6 +172,8 @@ pub enum Whose {
     Credential(Arc<str>, CredentialMark),
     /// Those of all for whom this vouched.
     Voucher(Voucher),
+    /// Those of all whose name ends with `@` and the name of this team.
+    Team(Arc<str>),
 }
 
 impl Whose {
@@ -179,7 +181,7 @@ impl Whose {
     pub fn user(&self) -> Option<&str> {
         match self {
             Self::User(name) | Self::Credential(name, _) => Some(name),
-            Self::Voucher(_) => None,
+            Self::Voucher(_) | Self::Team(_) => None,
         }
     }
 }
@@ -225,7 +227,11 @@ impl Revoked {
         }
         let user = identity.user_name.clone().map(Whose::User);
         let voucher = (identity.voucher != Voucher::NONE).then_some(identity.voucher);
-        let mut all = user.into_iter().chain(voucher.map(Whose::Voucher));
+        let name = identity.user_name.as_deref().unwrap_or_default();
+        let team = name.rsplit_once('@');
+        let team = team.map(|(_, team)| Whose::Team(team.into()));
+        let all = user.into_iter().chain(voucher.map(Whose::Voucher));
+        let mut all = all.chain(team);
         let realm = identity.realm.of_names();
         let is_revoked = all.any(|whose| {
             let number = self.0.get(&(realm, whose));

@@ -509,6 +509,31 @@ impl Control {
         found.or_else(|| tables.tenant_named(team)).map(TenantId)
     }
 
+    /// Looks for as long as the node runs at what decides about clients and changes elsewhere, such
+    /// as the keys of a server, and ends the connections of those who are let in no more.
+    pub async fn follow_sources(self: Arc<Self>) {
+        const EVERY: Duration = Duration::from_secs(1);
+        let Some(gate) = self.gate.get() else {
+            return;
+        };
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let revocations = gate.refresh().await;
+            if !revocations.is_empty() {
+                let revoked = revocations.len();
+                tracing::info!(revoked, "keys of tokens are gone from their server");
+                self.tell_all(&Command::Revoke(revocations.into()));
+            }
+        }
+    }
+
+    /// The gate; none: nobody has to say who they are.
+    pub fn gate(&self) -> Option<&Gate> {
+        self.gate.get()
+    }
+
     /// Who is locked out now, of all tenants.
     pub fn all_locked_out(&self) -> LockedOut {
         let gate = self.gate.get();
@@ -853,7 +878,7 @@ fn lockouts_warning(locked_out: &LockedOut, reader: Reader) -> Option<String> {
     };
     Some(format!(
         "{who} locked out for too many wrong credentials{named}: `martlet logs -t` tells who \
-         tries, `martlet why` what keeps a device out; it ends by itself."
+         tries, `martlet why` what keeps a device out. It ends by itself; `martlet lockout rm` ends it now."
     ))
 }
 

@@ -68,6 +68,11 @@ impl Health {
         self.state().named.insert(name, sentence);
     }
 
+    /// Something is said by that name.
+    pub fn says(&self, name: &str) -> bool {
+        self.state().named.contains_key(name)
+    }
+
     /// What was said by that name is over.
     pub fn withdraw(&self, name: &str) {
         self.state().named.remove(name);

@@ -101,6 +101,8 @@ enum Command {
     /// Keep clients out, by Client Identifier, user name or address
     #[command(subcommand)]
     Ban(cmd::people::BanCommand),
+    /// Show who is locked out for wrong credentials, and end lockouts
+    Lockout(cmd::lockout::LockoutCommand),
     /// Keys by which devices add themselves
     #[command(subcommand)]
     Provision(cmd::people::ProvisionCommand),
@@ -177,6 +179,7 @@ fn run(command: Command) -> ExitCode {
         Command::Key(command) => cmd::people::key(&command),
         Command::Team(command) => cmd::people::team(&command),
         Command::Ban(command) => cmd::people::ban(&command),
+        Command::Lockout(command) => cmd::lockout::run(&command),
         Command::Provision(command) => cmd::people::provision(&command),
         Command::Audit(options) => cmd::people::audit(&options),
         Command::Role(command) => cmd::role::run(&command),

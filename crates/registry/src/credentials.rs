@@ -91,6 +91,8 @@ pub(crate) struct CredentialRow {
     pub(crate) kind: CredentialKind,
     pub(crate) digest: String,
     pub(crate) expires_ms: i64,
+    /// A use of it stands in the tables.
+    pub(crate) is_used: bool,
 }
 
 /// For so long a device's secrets are good after another was made, if nothing else is said.
@@ -501,6 +503,7 @@ pub(crate) async fn rows_of(
         Ok(CredentialRow {
             device,
             kind: credential.kind,
+            is_used: credential.uses > 0,
             digest: row.try_get("digest")?,
             expires_ms: match row.try_get::<i64, _>("revoked_ms")? {
                 0 => credential.expires_ms,

@@ -64,7 +64,7 @@ pub use page::{Page, PageRequest};
 pub use presence::Presence;
 pub use provisioning::{NewProvisioningKey, Provisioned, ProvisioningKey, RepeatableRequest};
 pub use rule_sets::{
-    ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RuleSet, RulesPlace, USER_ROLE,
+    ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RuleSet, RulesPlace, USER_ROLE, beyond_own,
 };
 pub use secret::Secret;
 pub use snapshot::{Changed, Known, Refusal, Renewed, Snapshot};

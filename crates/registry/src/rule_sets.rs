@@ -129,12 +129,19 @@ impl RuleSet {
             (_, _, true) => return Some("#"),
             (_, _, false) => {}
         }
-        let names_holder =
-            |filter: &str| filter.contains("%u") || (owner != Owner::Role && filter.contains("%c"));
-        let mut allowing = self.rules.iter().filter(|rule| rule.allows);
-        let beyond = allowing.find(|rule| !names_holder(&rule.filter));
-        beyond.map(|rule| &*rule.filter)
+        beyond_own(owner, &self.rules)
+            .next()
+            .map(|rule| &*rule.filter)
     }
+}
+
+/// Rules that allow topics which are not their holder's own.
+pub fn beyond_own(owner: Owner, rules: &[RuleLine]) -> impl Iterator<Item = &RuleLine> {
+    let names_holder = move |filter: &str| {
+        filter.contains("%u") || (owner != Owner::Role && filter.contains("%c"))
+    };
+    let allowing = rules.iter().filter(|rule| rule.allows);
+    allowing.filter(move |rule| !names_holder(&rule.filter))
 }
 
 fn as_lines(rules: &Rules) -> Vec<RuleLine> {

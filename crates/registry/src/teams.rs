@@ -233,6 +233,29 @@ impl Registry {
         read.map_err(|fault| fault.at(self.place()))
     }
 
+    /// A team, there or deleted, by its id or name; with the roles that people have in it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn team_and_roles(
+        &mut self,
+        scope: &Scope,
+        text: &str,
+        deleted: bool,
+    ) -> Result<(Team, Vec<ApiRole>), RegistryError> {
+        let on = self.connected().await?;
+        let read = async {
+            let team = find_named(&mut *on, scope, text, deleted).await?;
+            let sql = "SELECT * FROM team_members WHERE team = $1";
+            let rows = sqlx::query(sql).bind(team.id.clone()).fetch_all(on).await?;
+            let roles = rows.iter().map(|row| Ok(read_member(row)?.role));
+            let roles: Result<_, Fault> = roles.collect();
+            Ok((team, roles?))
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
     /// The teams that somebody is in.
     ///
     /// # Errors

@@ -86,7 +86,11 @@ fn granted(node: &mut Harness, link: Link, filters: &[String]) -> usize {
     let mut count = 0;
     packets(&node.take(link), |packet| {
         if let Packet::SubAck(suback) = packet {
-            count += suback.reason_codes.iter().filter(|code| **code < 0x80).count();
+            count += suback
+                .reason_codes
+                .iter()
+                .filter(|code| **code < 0x80)
+                .count();
         }
     });
     count

@@ -102,6 +102,8 @@ fn channel_binding_extensions_and_other_identities_are_refused() {
         "p=tls-exporter,,n=alice,r=abc",
         "n,a=bob,n=alice,r=abc",
         "n,,m=x,n=alice,r=abc",
+        "n,,n=alice,r=abc,m=x",
+        "n,,n=alice,r=abc,x=later,m=x",
         "n,,n=,r=abc",
         "n,,n=al=ice,r=abc",
         "n,,n=alice",
@@ -125,6 +127,38 @@ fn channel_binding_extensions_and_other_identities_are_refused() {
     assert!(ClientFirst::parse(b"n,,n=\xff,r=a").is_err());
 }
 
+/// The proof is over the whole message, so a client with the right password makes these itself.
+#[test]
+fn an_extension_that_must_be_understood_is_refused_in_the_last_message() {
+    for (extension, is_accepted) in [("", true), (",x=later", true), (",m=x", false)] {
+        let (client, exchange, answer) = begin("alice", "right", verifier("right"));
+        let last = with_extension(&client, &answer, extension);
+        let done = exchange.finish(last.as_bytes());
+        assert_eq!(done.is_ok(), is_accepted, "{extension}: {done:?}");
+    }
+}
+
+/// The last message of the client, with an extension before the proof.
+fn with_extension(client: &Client, server_first: &str, extension: &str) -> String {
+    let mut parts = server_first.split(',');
+    let nonce = parts.next().unwrap();
+    let salt = salt_of(parts.next().unwrap().strip_prefix("s=").unwrap()).unwrap();
+    let iterations = iterations_of(parts.next().unwrap().strip_prefix("i=").unwrap()).unwrap();
+    let without_proof = format!("c={},{nonce}{extension}", STANDARD.encode("n,,"));
+    let all = format!("{},{server_first},{without_proof}", client.bare);
+    let salted = salted_password(&client.password, &salt, iterations);
+    let client_key = mac(&salted, b"Client Key");
+    let proof = xor(&client_key, &mac(&hash(&client_key), all.as_bytes()));
+    format!("{without_proof},p={}", STANDARD.encode(proof))
+}
+
+#[test]
+fn no_verifier_is_of_an_empty_password() {
+    assert!(Verifier::new(b"").is_err());
+    // A soft hyphen, of which SASLprep leaves nothing.
+    assert!(Verifier::new("\u{ad}".as_bytes()).is_err());
+}
+
 #[test]
 fn who_changes_its_mind_of_channel_binding_is_refused() {
     // A client that has channel binding, and was made to believe that the server has none.
@@ -145,6 +179,7 @@ fn a_server_that_asks_too_much_of_a_client_is_not_answered() {
         "r=other,s=AAAA,i=1",
         "r=abcdef,s=,i=1",
         "m=x,r=abcdef,s=AAAA,i=1",
+        "r=abcdef,s=AAAA,i=1,m=x",
     ] {
         assert!(client.finish(message.as_bytes()).is_err(), "{message}");
     }

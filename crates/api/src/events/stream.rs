@@ -11,18 +11,20 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use martlet_control::feed::{Batch, Filter, Frame, Gone, Lines, Panel, Reader};
-use martlet_control::principal::Scope;
+use martlet_control::principal::{Principal, Scope};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::Format;
+use super::places::Place;
 use crate::api::{Api, Connection};
 use crate::guard;
 
 /// So often there is a sign of life, and it is looked whether the reader still may.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
-/// After a change it is looked at once, and no more often than this.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// After a change of the tables the rights are read again before anything is sent, and no more often
+/// than this.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A chunk of a stream is about so long.
 const CHUNK: usize = 64 * 1024;
 /// What is shorter is copied, so that more leaves at once.
@@ -168,16 +170,35 @@ impl Asker {
         tokio::time::sleep_until(self.looked + LOOK_EVERY).await;
     }
 
-    pub(super) async fn still_may(&mut self) -> bool {
-        (self.looked, self.has_changed) = (Instant::now(), false);
-        let connection = self.parts.extensions.get::<Connection>().copied();
-        let connection = connection.unwrap_or(Connection::UNKNOWN);
-        for scope in &self.scopes {
-            if !guard::may(&self.api, *scope, connection, &self.parts).await {
-                return false;
-            }
+    /// Whether the reader has the rights for what it is about to get. After a change of the tables
+    /// they are read again first.
+    pub(super) async fn may_get(&mut self) -> bool {
+        let changes = self.changes.as_ref();
+        let has_changed = changes.is_some_and(|changes| changes.has_changed().unwrap_or(false));
+        if has_changed || self.has_changed {
+            self.changed().await;
+            return self.still_may().await;
         }
         true
+    }
+
+    /// The rights that apply now permit what was asked for.
+    pub(super) async fn still_may(&mut self) -> bool {
+        let Some(now) = self.now().await else {
+            return false;
+        };
+        self.scopes.iter().all(|scope| now.scopes.has(*scope))
+    }
+
+    /// The reader with the rights that apply now; none: it may read no events any more.
+    pub(super) async fn now(&mut self) -> Option<Principal> {
+        (self.looked, self.has_changed) = (Instant::now(), false);
+        if let Some(changes) = &mut self.changes {
+            changes.mark_unchanged();
+        }
+        let connection = self.parts.extensions.get::<Connection>().copied();
+        let connection = connection.unwrap_or(Connection::UNKNOWN);
+        guard::still(&self.api, Scope::EventsRead, connection, &self.parts).await
     }
 }
 
@@ -190,6 +211,7 @@ pub(super) fn heartbeats() -> Interval {
 /// What a stream of server-sent events is made from.
 struct Source {
     reader: Reader,
+    _place: Place,
     shaper: Shaper,
     asker: Asker,
     beats: Interval,
@@ -197,11 +219,17 @@ struct Source {
     chunks: VecDeque<Bytes>,
 }
 
-pub(super) fn answer(api: Api, reader: Reader, format: Format, parts: Parts) -> Response {
+pub(super) fn answer(
+    api: Api,
+    (reader, place): (Reader, Place),
+    format: Format,
+    parts: Parts,
+) -> Response {
     let source = Source {
         shaper: Shaper::new(format, &reader),
         asker: Asker::new(api, parts, reader.filter()),
         reader,
+        _place: place,
         beats: heartbeats(),
         // Browsers that lose it come back after a second.
         chunks: [Bytes::from_static(b"retry: 1000\n\n")].into(),
@@ -246,6 +274,9 @@ impl Source {
                     return Some(Bytes::from_static(b":\n\n"));
                 }
             };
+            if !self.asker.may_get().await {
+                return None;
+            }
             let pieces = self.shaper.shape(&self.reader, &batch);
             self.chunks = chunked(pieces);
         }

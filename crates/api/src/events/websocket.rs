@@ -9,7 +9,6 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use martlet_broker::TenantId;
 use martlet_control::feed::Reader;
-use martlet_control::principal::Principal;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -17,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tracing::debug;
 
+use super::places::Place;
 use super::stream::{Asker, Piece, Shaper, heartbeats};
 use super::{Format, Wanted};
 use crate::api::Api;
@@ -29,14 +29,20 @@ const SILENT_BEATS: u32 = 4;
 /// Frames that are put together before they are written.
 const FRAMES: usize = 256;
 
+/// How a stream ends whose reader has lost a right that it needs.
+const REVOKED: (CloseCode, &str) = (
+    CloseCode::Policy,
+    "the credentials are no longer valid for this",
+);
+
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 pub(super) fn answer(
     api: Api,
-    reader: Reader,
+    (reader, place): (Reader, Place),
     format: Format,
     mut parts: Parts,
-    (principal, tenant): (Principal, Option<TenantId>),
+    tenant: Option<TenantId>,
 ) -> Result<Response, Problem> {
     let header = |name| parts.headers.get(name);
     if header(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
@@ -58,8 +64,8 @@ pub(super) fn answer(
         shaper: Shaper::new(format, &reader),
         asker: Asker::new(api, parts, reader.filter()),
         reader,
+        _place: place,
         format,
-        principal,
         tenant,
     };
     tokio::spawn(async move {
@@ -107,10 +113,10 @@ async fn send(socket: &mut Socket, pieces: Vec<Piece>) -> Result<(), Error> {
 
 struct Talk {
     reader: Reader,
+    _place: Place,
     shaper: Shaper,
     asker: Asker,
     format: Format,
-    principal: Principal,
     tenant: Option<TenantId>,
 }
 
@@ -139,6 +145,9 @@ impl Talk {
                     let Some(batch) = batch else {
                         return Ok((CloseCode::Away, "the node stops"));
                     };
+                    if !self.asker.may_get().await {
+                        return Ok(REVOKED);
+                    }
                     let pieces = self.shaper.shape(&self.reader, &batch);
                     send(socket, pieces).await?;
                 }
@@ -149,7 +158,9 @@ impl Talk {
                             return Ok((CloseCode::Normal, ""));
                         }
                         Some(Ok(Message::Text(text))) => {
-                            let answer = self.change(&text);
+                            let Some(answer) = self.change(&text).await else {
+                                return Ok(REVOKED);
+                            };
                             socket.send(Message::text(answer)).await?;
                         }
                         Some(Ok(Message::Binary(_))) => {
@@ -161,7 +172,7 @@ impl Talk {
                 }
                 () = self.asker.changed() => {
                     if !self.asker.still_may().await {
-                        return Ok((CloseCode::Policy, "the credentials are not good any more"));
+                        return Ok(REVOKED);
                     }
                 }
                 _ = beats.tick() => {
@@ -170,7 +181,7 @@ impl Talk {
                         return Ok((CloseCode::Away, "no sign of life"));
                     }
                     if !self.asker.still_may().await {
-                        return Ok((CloseCode::Policy, "the credentials are not good any more"));
+                        return Ok(REVOKED);
                     }
                     socket.send(Message::Ping(Bytes::new())).await?;
                 }
@@ -178,15 +189,17 @@ impl Talk {
         }
     }
 
-    /// Another filter; the answer says what holds.
-    fn change(&mut self, text: &str) -> String {
+    /// Sets another filter, if the rights that apply now permit it; returns the answer. None: the
+    /// reader may read no events any more.
+    async fn change(&mut self, text: &str) -> Option<String> {
+        let principal = self.asker.now().await?;
         let wanted = serde_json::from_str::<Wanted>(text);
         let wanted = wanted.map_err(|error| error.to_string());
         let asked = wanted.and_then(|wanted| {
-            let asked = wanted.asked(&self.principal, self.tenant);
+            let asked = wanted.asked(&principal, self.tenant);
             asked.map_err(|problem| problem.detail().to_owned())
         });
-        match asked {
+        Some(match asked {
             Ok(asked) => {
                 self.format = asked.format;
                 self.asker.wants(&asked.filter);
@@ -195,6 +208,6 @@ impl Talk {
                 r#"{"kind":"filter"}"#.to_owned()
             }
             Err(detail) => serde_json::json!({"kind": "error", "detail": detail}).to_string(),
-        }
+        })
     }
 }

@@ -8,7 +8,7 @@ use martlet_registry::{DeviceRef, Group, GroupChange, NewGroup, Owner, Scope};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::rule_sets::{RuleLines, lines, parse};
+use super::rule_sets::{RuleLines, change_rules, lines, parse};
 use super::{Asking, expected, expected_if_any, moment, page_of_all, version};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
@@ -406,13 +406,21 @@ pub(crate) async fn set_rules(
     asking.expect_within(needed)?;
     let shown = lines(&rules);
     let id = of.group(&api, &asking, id).await?;
-    let changed = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            registry
-                .change_rules(&asking.actor, Owner::Group, &id, &rules, expected)
-                .await
-        })
-    });
+    let (of, given) = (id.clone(), rules.clone());
+    let changed = change_rules(
+        &api,
+        asking,
+        Owner::Group,
+        of,
+        given,
+        move |registry, asking| {
+            Box::pin(async move {
+                registry
+                    .change_rules(&asking.actor, Owner::Group, &id, &rules, expected)
+                    .await
+            })
+        },
+    );
     changed.await?;
     Ok(axum::Json(RuleLines { rules: shown }))
 }

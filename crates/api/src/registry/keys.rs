@@ -8,6 +8,7 @@ use martlet_registry::{ApiKey, NewApiKey};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::rights::{self, change_within};
 use super::{Asking, expected, moment, page_of_all, time, version};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
@@ -139,25 +140,27 @@ pub(crate) struct MadeKey {
     key: Option<String>,
 }
 
-fn check_scopes(asking: &Asking, names: &[String]) -> Result<(), Problem> {
+/// Rights of a key with these scopes: of a caller who sees one team, those that the team can have.
+fn rights_of(asking: &Asking, names: &[String]) -> Result<Scopes, Problem> {
+    let mut rights = Scopes::NONE;
     for (at, name) in names.iter().enumerate() {
         let scopes = Scopes::parse(name).map_err(|_| {
             let detail = format!("{name:?} is no scope and no role");
             let problem = Problem::new(ProblemKind::Invalid, detail.clone());
             problem.of_field(format!("/scopes/{at}"), detail)
         })?;
-        let scopes = match asking.sees_all() {
-            true => scopes,
-            false => scopes.and(asking.scopes_of_team()),
-        };
-        asking.expect_within(scopes)?;
+        rights = rights.or(scopes);
     }
-    Ok(())
+    Ok(match asking.sees_all() {
+        true => rights,
+        false => rights.and(asking.scopes_of_team()),
+    })
 }
 
 /// Add an API key
 ///
-/// It is shown this once, and permits no more than who adds it may do.
+/// It is shown this once. A caller adds keys only with scopes that it has itself, and only in the
+/// name of users who have no right that it lacks.
 #[utoipa::path(post, path = "/api/v1/keys", tag = "security", request_body = NewKeyBody,
     responses((status = 201, description = "It is good", body = MadeKey)))]
 pub(crate) async fn create(
@@ -165,7 +168,8 @@ pub(crate) async fn create(
     asking: Asking,
     JsonBody(body): JsonBody<NewKeyBody>,
 ) -> Result<Response, Problem> {
-    check_scopes(&asking, &body.scopes)?;
+    let given = rights_of(&asking, &body.scopes)?;
+    asking.expect_within(given)?;
     let new = NewApiKey {
         name: body.name,
         scopes: body.scopes,
@@ -180,9 +184,17 @@ pub(crate) async fn create(
         },
         expires_ms: time("/expires_at", body.expires_at.as_deref())?,
     };
-    let made = api.tables()?.note(move |registry| {
-        Box::pin(async move { registry.add_api_key(&asking.actor, new).await })
-    });
+    let owner = new.owner.clone();
+    let made = change_within(
+        &api,
+        asking,
+        move |registry, asking| {
+            Box::pin(async move { rights::of_owner(registry, asking, &owner).await })
+        },
+        move |registry, asking| {
+            Box::pin(async move { registry.add_api_key(&asking.actor, new).await })
+        },
+    );
     let (key, secret) = made.await?;
     let tag = version(key.revision).header();
     let made = MadeKey {
@@ -204,6 +216,9 @@ pub(crate) struct KeyChangeBody {
 }
 
 /// Change an API key
+///
+/// A caller changes only keys that have no scope that it lacks, neither before nor after, and whose
+/// owner has no right that it lacks.
 #[utoipa::path(put, path = "/api/v1/keys/{id}", tag = "security",
     params(("id" = String, Path, description = "Its id"),
         ("If-Match" = String, Header, description = "The version that is changed, or *")),
@@ -220,23 +235,38 @@ pub(crate) async fn change(
     JsonBody(body): JsonBody<KeyChangeBody>,
 ) -> Result<Response, Problem> {
     let expected = expected(&headers)?;
-    check_scopes(&asking, &body.scopes)?;
-    let changed = api.tables()?.note(move |registry| {
-        Box::pin(async move {
-            registry
-                .change_api_key(&asking.actor, &id, &body.name, &body.scopes, expected)
-                .await
-        })
-    });
+    let given = rights_of(&asking, &body.scopes)?;
+    asking.expect_within(given)?;
+    let of = id.clone();
+    let changed = change_within(
+        &api,
+        asking,
+        move |registry, asking| {
+            Box::pin(async move {
+                let Some((key, rights)) = rights::key(registry, asking, &of).await? else {
+                    return Ok(Scopes::NONE);
+                };
+                let of_owner = rights::of_owner(registry, asking, &key.owner).await?;
+                Ok(rights.or(of_owner))
+            })
+        },
+        move |registry, asking| {
+            Box::pin(async move {
+                registry
+                    .change_api_key(&asking.actor, &id, &body.name, &body.scopes, expected)
+                    .await
+            })
+        },
+    );
     let key = changed.await?;
-    api.tables()?.forget_known();
     let tag = version(key.revision).header();
     Ok(([tag], axum::Json(KeyView::from(key))).into_response())
 }
 
 /// Revoke an API key
 ///
-/// It is good no more when the answer is there. Those of the configuration are revoked there.
+/// It is no longer valid when the answer arrives. Keys of the configuration are revoked there. A
+/// caller revokes only keys that have no scope that it lacks.
 #[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "security",
     params(("id" = String, Path, description = "Its id")),
     responses((status = 204, description = "It is good no more"),
@@ -246,10 +276,20 @@ pub(crate) async fn revoke(
     asking: Asking,
     PathOf(id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    let revoked = api.tables()?.note(move |registry| {
-        Box::pin(async move { registry.revoke_api_key(&asking.actor, &id).await })
-    });
+    let of = id.clone();
+    let revoked = change_within(
+        &api,
+        asking,
+        move |registry, asking| {
+            Box::pin(async move {
+                let found = rights::key(registry, asking, &of).await?;
+                Ok(found.map_or(Scopes::NONE, |(_, rights)| rights))
+            })
+        },
+        move |registry, asking| {
+            Box::pin(async move { registry.revoke_api_key(&asking.actor, &id).await })
+        },
+    );
     revoked.await?;
-    api.tables()?.forget_known();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,6 +7,7 @@
 //! * `devices`, `bulk`, `names`, `credentials`, `configuration`, `groups`, `provisioning`: devices
 //! * `rule_sets`: types of devices, roles of users, and what they may do
 //! * `users`, `teams`, `keys`: people, and what they come with
+//! * `rights`: what a caller may grant, change and end
 //! * `bans`, `audit`: who is kept out, and who changed what
 
 mod asking;
@@ -20,6 +21,7 @@ mod groups;
 pub(crate) mod keys;
 mod names;
 mod provisioning;
+mod rights;
 mod rule_sets;
 mod teams;
 pub(crate) mod users;

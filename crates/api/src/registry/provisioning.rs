@@ -162,7 +162,8 @@ pub(crate) async fn create(
 
 /// Revoke a provisioning key
 ///
-/// Devices that it has made stay.
+/// Devices that it has made stay. It adds devices, so who ends it may add them too:
+/// `devices:write`.
 #[utoipa::path(delete, path = "/api/v1/provisioning-keys/{id}", tag = "devices",
     params(("id" = String, Path, description = "Its id")),
     responses((status = 204, description = "It is good no more"),
@@ -172,6 +173,7 @@ pub(crate) async fn revoke(
     asking: Asking,
     PathOf(id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
+    asking.expect_within([Scope::DevicesWrite].into())?;
     let revoked = api.tables()?.note(move |registry| {
         Box::pin(async move { registry.revoke_provisioning_key(&asking.actor, &id).await })
     });

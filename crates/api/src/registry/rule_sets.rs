@@ -3,10 +3,12 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_registry::{Owner, RegistryError, RuleLine, RuleSet};
+use martlet_control::tables::Work;
+use martlet_registry::{Owner, Registry, RegistryError, RuleLine, RuleSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::rights::{self, change_within};
 use super::{Asking, expected, page_of_all, version};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
@@ -129,6 +131,37 @@ async fn answer_of(
     Ok((status, [tag], axum::Json(RuleSetView::of(owner, found))).into_response())
 }
 
+/// Changes rules, if the caller has the rights that they come to before and after.
+pub(super) async fn change_rules<T: Send + 'static>(
+    api: &Api,
+    asking: Asking,
+    owner: Owner,
+    name: String,
+    rules: Vec<RuleLine>,
+    work: impl for<'r> FnOnce(&'r mut Registry, &'r Asking) -> Work<'r, T> + Send + 'static,
+) -> Result<T, Problem> {
+    let changed = change_within(
+        api,
+        asking,
+        move |registry, asking| {
+            Box::pin(async move {
+                let given = rights::of_rules(owner, &rules);
+                let before = match owner {
+                    Owner::Group => registry.group_rules(&asking.scope(), &name).await,
+                    Owner::DeviceType | Owner::Role => registry.rule_set(owner, &name).await,
+                };
+                Ok(match before {
+                    // The call itself says so.
+                    Err(RegistryError::NotFound(_)) => given,
+                    before => given.or(rights::of_rules(owner, &before?.rules)),
+                })
+            })
+        },
+        work,
+    );
+    changed.await
+}
+
 async fn create_of(
     api: &Api,
     asking: Asking,
@@ -136,9 +169,14 @@ async fn create_of(
     body: NewRuleSet,
 ) -> Result<Response, Problem> {
     let (rules, name) = (parse(&body.rules)?, body.name);
-    let (own, actor) = (name.clone(), asking.actor.clone());
-    let made = api.tables()?.change(move |registry| {
-        Box::pin(async move { registry.create_rule_set(&actor, owner, &own, &rules).await })
+    let (own, of, given) = (name.clone(), name.clone(), rules.clone());
+    let caller = asking.clone();
+    let made = change_rules(api, caller, owner, of, given, move |registry, asking| {
+        Box::pin(async move {
+            registry
+                .create_rule_set(&asking.actor, owner, &own, &rules)
+                .await
+        })
     });
     made.await?;
     answer_of(api, asking, owner, name, StatusCode::CREATED).await
@@ -152,11 +190,12 @@ async fn set_of(
     body: RuleLines,
 ) -> Result<Response, Problem> {
     let (rules, expected) = (parse(&body.rules)?, expected(&headers)?);
-    let (own, actor) = (name.clone(), asking.actor.clone());
-    let changed = api.tables()?.change(move |registry| {
+    let (own, of, given) = (name.clone(), name.clone(), rules.clone());
+    let caller = asking.clone();
+    let changed = change_rules(api, caller, owner, of, given, move |registry, asking| {
         Box::pin(async move {
             registry
-                .change_rules(&actor, owner, &own, &rules, expected)
+                .change_rules(&asking.actor, owner, &own, &rules, expected)
                 .await
         })
     });
@@ -170,9 +209,17 @@ async fn delete_of(
     owner: Owner,
     name: String,
 ) -> Result<StatusCode, Problem> {
-    let removed = api.tables()?.change(move |registry| {
-        Box::pin(async move { registry.delete_rule_set(&asking.actor, owner, &name).await })
-    });
+    let of = name.clone();
+    let removed = change_rules(
+        api,
+        asking,
+        owner,
+        of,
+        Vec::new(),
+        move |registry, asking| {
+            Box::pin(async move { registry.delete_rule_set(&asking.actor, owner, &name).await })
+        },
+    );
     removed.await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,12 +3,13 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_control::principal::Scope;
-use martlet_registry::{Member, NewTeam, Team, TeamChange};
+use martlet_control::tables::Work;
+use martlet_registry::{ApiRole, Member, NewTeam, Registry, Team, TeamChange};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::users::{WantedUsers, api_role, scopes_of};
+use super::rights::{self, change_within};
+use super::users::{WantedUsers, api_role};
 use super::{Asking, expected, expected_if_any, moment, page_of_all, version};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
@@ -173,9 +174,23 @@ pub(crate) async fn change(
     Ok(answer(StatusCode::OK, changed.await?))
 }
 
-/// A team's devices and keys go and come with it.
-fn expect_may_take_all(asking: &Asking) -> Result<(), Problem> {
-    asking.expect_within([Scope::DevicesWrite, Scope::KeysWrite].into())
+/// Makes a change with which everything of a team goes or comes: its devices, its keys and what
+/// people may do in it.
+async fn change_whole<T: Send + 'static>(
+    api: &Api,
+    asking: Asking,
+    id: String,
+    work: impl for<'r> FnOnce(&'r mut Registry, &'r Asking) -> Work<'r, T> + Send + 'static,
+) -> Result<T, Problem> {
+    let changed = change_within(
+        api,
+        asking,
+        move |registry, asking| {
+            Box::pin(async move { rights::of_team(registry, asking, &id).await })
+        },
+        work,
+    );
+    changed.await
 }
 
 /// Delete a team
@@ -192,9 +207,8 @@ pub(crate) async fn delete(
     PathOf(id): PathOf<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    expect_may_take_all(&asking)?;
-    let expected = expected_if_any(&headers)?;
-    let deleted = api.tables()?.change(move |registry| {
+    let (expected, of) = (expected_if_any(&headers)?, id.clone());
+    let deleted = change_whole(&api, asking, of, move |registry, asking| {
         Box::pin(async move { registry.delete_team(&asking.actor, &id, expected).await })
     });
     deleted.await?;
@@ -213,8 +227,8 @@ pub(crate) async fn restore(
     asking: Asking,
     PathOf(id): PathOf<String>,
 ) -> Result<Response, Problem> {
-    expect_may_take_all(&asking)?;
-    let restored = api.tables()?.change(move |registry| {
+    let of = id.clone();
+    let restored = change_whole(&api, asking, of, move |registry, asking| {
         Box::pin(async move { registry.restore_team(&asking.actor, &id).await })
     });
     Ok(answer(StatusCode::OK, restored.await?))
@@ -264,12 +278,12 @@ pub(crate) async fn purge(
     QueryOf(how): QueryOf<Purge>,
 ) -> Result<axum::Json<Purged>, Problem> {
     let with_members = how.with_members == Some(true);
-    expect_may_take_all(&asking)?;
+    let of = id.clone();
     if with_members {
         // Users may have any role.
         asking.expect_within(asking.scopes_of_everything())?;
     }
-    let purged = api.tables()?.change(move |registry| {
+    let purged = change_whole(&api, asking, of, move |registry, asking| {
         Box::pin(async move { registry.purge_team(&asking.actor, &id, with_members).await })
     });
     let gone = purged.await?;
@@ -335,6 +349,27 @@ pub(crate) struct MemberBody {
     role: String,
 }
 
+/// Sets the role of a user in a team, if the caller has the rights of the role before and after.
+async fn change_member(
+    api: &Api,
+    asking: Asking,
+    (team, user): (String, String),
+    role: Option<ApiRole>,
+) -> Result<(), Problem> {
+    let of = (team.clone(), user.clone());
+    let changed = change_within(
+        api,
+        asking,
+        move |registry, asking| {
+            Box::pin(async move { rights::of_member(registry, asking, (&of.0, &of.1), role).await })
+        },
+        move |registry, asking| {
+            Box::pin(async move { registry.set_member(&asking.actor, &team, &user, role).await })
+        },
+    );
+    changed.await
+}
+
 /// Have somebody be in a team
 #[utoipa::path(put, path = "/api/v1/teams/{id}/members/{user}", tag = "people",
     params(("id" = String, Path, description = "The team's id or name"),
@@ -349,14 +384,7 @@ pub(crate) async fn set_member(
     JsonBody(body): JsonBody<MemberBody>,
 ) -> Result<StatusCode, Problem> {
     let role = api_role("/role", &body.role)?;
-    asking.expect_within(scopes_of(role).and(asking.scopes_of_team()))?;
-    let set = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            registry
-                .set_member(&asking.actor, &id, &user, Some(role))
-                .await
-        })
-    });
+    let set = change_member(&api, asking, (id, user), Some(role));
     set.await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -372,9 +400,7 @@ pub(crate) async fn remove_member(
     asking: Asking,
     PathOf((id, user)): PathOf<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let removed = api.tables()?.change(move |registry| {
-        Box::pin(async move { registry.set_member(&asking.actor, &id, &user, None).await })
-    });
+    let removed = change_member(&api, asking, (id, user), None);
     removed.await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,14 +3,13 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_control::principal::{Role, Scope, Scopes};
-use martlet_registry::{
-    ADMINISTRATOR_ROLE, ApiRole, NO_ROLE, NewUser, Owner, Registry, RegistryError, USER_ROLE, User,
-    UserChange,
-};
+use martlet_control::principal::Scopes;
+use martlet_control::tables::Work;
+use martlet_registry::{ApiRole, NO_ROLE, NewUser, Registry, USER_ROLE, User, UserChange};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::rights::{self, change_within};
 use super::{Asking, expected, expected_if_any, moment, page_of, page_request, version, word};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
@@ -77,11 +76,6 @@ fn answer(status: StatusCode, user: User) -> Response {
 
 pub(super) fn api_role(pointer: &str, text: &str) -> Result<ApiRole, Problem> {
     word(pointer, text, ApiRole::from_word, ROLES)
-}
-
-/// What a role permits.
-pub(super) fn scopes_of(role: ApiRole) -> Scopes {
-    Role::from_name(role.word()).map_or(Scopes::NONE, Role::scopes)
 }
 
 /// The longest password that is taken, in characters.
@@ -183,14 +177,12 @@ pub(crate) async fn create(
     check_password(&body.password)?;
     let role = body.api_role.as_deref().unwrap_or("none");
     let role = api_role("/api_role", role)?;
-    asking.expect_within(scopes_of(role))?;
+    asking.expect_within(rights::of_api_role(role))?;
     // Who may not read messages by the API does not by MQTT either, unless that is said.
     let is_viewer = role == ApiRole::Viewer && body.role.is_none();
     let of_mqtt = body.role.or_else(|| is_viewer.then(|| NO_ROLE.to_owned()));
     let default = asking.gives_topics().then_some(USER_ROLE);
-    if let Some(given) = of_mqtt.as_deref().or(default) {
-        expect_may_give(&api, &asking, given).await?;
-    }
+    let given = of_mqtt.clone().or(default.map(str::to_owned));
     let new = NewUser {
         role: of_mqtt,
         api_role: role,
@@ -199,13 +191,25 @@ pub(crate) async fn create(
         team: body.team,
         ..NewUser::new(&body.name)
     };
-    let made = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            registry
-                .create_user(&asking.actor, new, &body.password)
-                .await
-        })
-    });
+    let made = change_within(
+        &api,
+        asking,
+        move |registry, asking| {
+            Box::pin(async move {
+                match given {
+                    Some(role) => rights::of_role(registry, asking, &role).await,
+                    None => Ok(Scopes::NONE),
+                }
+            })
+        },
+        move |registry, asking| {
+            Box::pin(async move {
+                registry
+                    .create_user(&asking.actor, new, &body.password)
+                    .await
+            })
+        },
+    );
     Ok(answer(StatusCode::CREATED, made.await?))
 }
 
@@ -268,12 +272,9 @@ pub(crate) async fn change(
     let role = body.api_role.as_deref();
     let role = role.map(|text| api_role("/api_role", text)).transpose()?;
     if let Some(role) = role {
-        asking.expect_within(scopes_of(role))?;
+        asking.expect_within(rights::of_api_role(role))?;
     }
-    expect_no_more(&api, &asking, &name, false).await?;
-    if let Some(role) = &body.role {
-        expect_may_give(&api, &asking, role).await?;
-    }
+    let (of, given) = (name.clone(), body.role.clone());
     let change = UserChange {
         role: body.role,
         api_role: role,
@@ -282,7 +283,7 @@ pub(crate) async fn change(
         full_name: body.full_name,
         team: body.team,
     };
-    let changed = api.tables()?.change(move |registry| {
+    let changed = change_user(&api, asking, of, given, move |registry, asking| {
         Box::pin(async move {
             registry
                 .change_user(&asking.actor, &name, change, expected)
@@ -292,67 +293,30 @@ pub(crate) async fn change(
     Ok(answer(StatusCode::OK, changed.await?))
 }
 
-/// Who may do less than a user, there or deleted, does nothing to that user: by a password that
-/// they set they would be that user.
-async fn expect_no_more(
+/// Makes a change of a user who has no right that the caller lacks: by a password that the caller
+/// sets they would be that user.
+async fn change_user<T: Send + 'static>(
     api: &Api,
-    asking: &Asking,
-    name: &str,
-    is_deleted: bool,
-) -> Result<(), Problem> {
-    let (scope, name) = (asking.scope(), name.to_owned());
-    let all = asking.scopes_of_everything();
-    let found = api.tables()?.read(move |registry| {
-        Box::pin(async move {
-            let user = match is_deleted {
-                true => registry.deleted_user(&scope, &name).await?,
-                false => registry.user(&scope, &name).await?,
-            };
-            let by_role = scopes_by_role(registry, &user.role, all).await?;
-            let by_teams = scopes_by_teams(registry, &user.name).await?;
-            Ok(scopes_of(user.api_role).or(by_role).or(by_teams))
-        })
-    });
-    match found.await {
-        Ok(scopes) => asking.expect_within(scopes),
-        // The call itself says what is wrong.
-        Err(_) => Ok(()),
-    }
-}
-
-/// Nobody makes a client who may do more than they may by the API.
-async fn expect_may_give(api: &Api, asking: &Asking, role: &str) -> Result<(), Problem> {
-    let (role, all) = (role.to_owned(), asking.scopes_of_everything());
-    let found = api
-        .tables()?
-        .read(move |registry| Box::pin(async move { scopes_by_role(registry, &role, all).await }));
-    asking.expect_within(found.await?)
-}
-
-/// What somebody may do in the teams that they are in.
-async fn scopes_by_teams(registry: &mut Registry, name: &str) -> Result<Scopes, RegistryError> {
-    let teams = registry.teams_of(name).await?.into_iter();
-    let of_teams = teams.fold(Scopes::NONE, |all, member| all.or(scopes_of(member.role)));
-    Ok(of_teams.and(Scopes::of_any_team()))
-}
-
-/// What comes to the same as what a role permits a client: of topics that are not its holder's own,
-/// to publish and to receive; an administrator's is everything, which is `all`.
-async fn scopes_by_role(
-    registry: &mut Registry,
-    role: &str,
-    all: Scopes,
-) -> Result<Scopes, RegistryError> {
-    let set = match registry.rule_set(Owner::Role, role).await {
-        // The call itself says so.
-        Err(RegistryError::NotFound(_)) => return Ok(Scopes::NONE),
-        found => found?,
-    };
-    Ok(match set.beyond_own(Owner::Role) {
-        Some(_) if role == ADMINISTRATOR_ROLE => all,
-        Some(_) => [Scope::MessagesRead, Scope::MessagesWrite].into(),
-        None => Scopes::NONE,
-    })
+    asking: Asking,
+    name: String,
+    role: Option<String>,
+    work: impl for<'r> FnOnce(&'r mut Registry, &'r Asking) -> Work<'r, T> + Send + 'static,
+) -> Result<T, Problem> {
+    let changed = change_within(
+        api,
+        asking,
+        move |registry, asking| {
+            Box::pin(async move {
+                let rights = rights::of_user(registry, asking, &name).await?;
+                Ok(match role {
+                    Some(role) => rights.or(rights::of_role(registry, asking, &role).await?),
+                    None => rights,
+                })
+            })
+        },
+        work,
+    );
+    changed.await
 }
 
 /// Another password.
@@ -378,8 +342,8 @@ pub(crate) async fn set_password(
     JsonBody(body): JsonBody<PasswordBody>,
 ) -> Result<StatusCode, Problem> {
     check_password(&body.password)?;
-    expect_no_more(&api, &asking, &name, false).await?;
-    let changed = api.tables()?.change(move |registry| {
+    let of = name.clone();
+    let changed = change_user(&api, asking, of, None, move |registry, asking| {
         Box::pin(async move {
             registry
                 .change_password(&asking.actor, &name, &body.password)
@@ -406,8 +370,8 @@ pub(crate) async fn delete(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let expected = expected_if_any(&headers)?;
-    expect_no_more(&api, &asking, &name, false).await?;
-    let deleted = api.tables()?.change(move |registry| {
+    let of = name.clone();
+    let deleted = change_user(&api, asking, of, None, move |registry, asking| {
         Box::pin(async move { registry.delete_user(&asking.actor, &name, expected).await })
     });
     deleted.await?;
@@ -427,9 +391,8 @@ pub(crate) async fn purge(
     asking: Asking,
     PathOf(name): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
-    expect_no_more(&api, &asking, &name, false).await?;
-    expect_no_more(&api, &asking, &name, true).await?;
-    let purged = api.tables()?.change(move |registry| {
+    let of = name.clone();
+    let purged = change_user(&api, asking, of, None, move |registry, asking| {
         Box::pin(async move { registry.purge_user(&asking.actor, &name).await })
     });
     purged.await?;
@@ -446,8 +409,8 @@ pub(crate) async fn restore(
     asking: Asking,
     PathOf(name): PathOf<String>,
 ) -> Result<Response, Problem> {
-    expect_no_more(&api, &asking, &name, true).await?;
-    let restored = api.tables()?.change(move |registry| {
+    let of = name.clone();
+    let restored = change_user(&api, asking, of, None, move |registry, asking| {
         Box::pin(async move { registry.restore_user(&asking.actor, &name).await })
     });
     Ok(answer(StatusCode::OK, restored.await?))

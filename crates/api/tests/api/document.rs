@@ -194,3 +194,23 @@ async fn pages_load_nothing_from_other_hosts() {
         assert!(!text.contains("://"), "{script}");
     }
 }
+
+/// Where a `POST` without a body is taken, and where it is not.
+#[tokio::test]
+async fn a_body_of_which_nothing_is_needed_is_optional() {
+    let document = document(&Node::new(with_keys())).await;
+    let is_needed = |path: &str| {
+        let body = &document["paths"][path]["post"]["requestBody"];
+        assert!(body["content"].is_object(), "{path}: {body}");
+        body["required"].as_bool().unwrap_or(false)
+    };
+    assert!(!is_needed("/api/v1/devices/{id}/rotate"));
+    for path in [
+        "/api/v1/devices",
+        "/api/v1/keys",
+        "/api/v1/session",
+        "/api/v1/publish",
+    ] {
+        assert!(is_needed(path), "{path}");
+    }
+}

@@ -10,3 +10,4 @@ mod node;
 mod panel;
 mod registry;
 mod requests;
+mod rights;

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::node::{Answer, KEY, NEAR, Node, json as asked, request, with_keys};
 
 /// A directory that goes with the test.
-struct Place(PathBuf);
+pub(crate) struct Place(pub(crate) PathBuf);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("martlet-api-{}-{number}", std::process::id());
@@ -30,7 +30,13 @@ impl Drop for Place {
     }
 }
 
-async fn send(node: &Node, key: &str, method: &str, target: &str, body: &Value) -> Answer {
+pub(crate) async fn send(
+    node: &Node,
+    key: &str,
+    method: &str,
+    target: &str,
+    body: &Value,
+) -> Answer {
     let mut request = asked(method, target, body);
     let headers = request.headers_mut();
     headers.insert("x-api-key", key.parse().unwrap());
@@ -38,7 +44,13 @@ async fn send(node: &Node, key: &str, method: &str, target: &str, body: &Value) 
     node.send(request).await
 }
 
-async fn done(node: &Node, key: &str, method: &str, target: &str, body: &Value) -> Value {
+pub(crate) async fn done(
+    node: &Node,
+    key: &str,
+    method: &str,
+    target: &str,
+    body: &Value,
+) -> Value {
     let answer = send(node, key, method, target, body).await;
     assert!(answer.status.is_success(), "{method} {target}: {answer:?}");
     match answer.body.is_empty() {

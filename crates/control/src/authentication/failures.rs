@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use martlet_broker::Realm;
+use martlet_broker::{Realm, TenantId};
 
 use super::turns::Place;
 use crate::aging::Aging;
@@ -35,6 +35,32 @@ pub struct LockedOut {
     pub total: u64,
     /// Some of them, the latest first, each as `192.0.2.7` or `the name pump from 192.0.2.7`.
     pub some: Vec<String>,
+}
+
+/// A lockout: of a name, of an address, or of a name from an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockoutEntry {
+    /// In which tenant the name is; none for an address.
+    pub tenant: Option<TenantId>,
+    /// The user name.
+    pub user_name: Option<Arc<str>>,
+    /// The address; of IPv6 a network of 64 bits.
+    pub address: Option<String>,
+    /// How long it lasts.
+    pub left: Duration,
+    /// Where the last wrong credentials came from.
+    pub last_address: Option<String>,
+}
+
+/// Whose lockouts are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// All of them.
+    Everybody,
+    /// Of a user name, from anywhere.
+    Name(String),
+    /// Of an address, for any name.
+    Address(IpAddr),
 }
 
 /// Failures count for so long.
@@ -122,6 +148,48 @@ fn shown(address: IpAddr) -> String {
     }
 }
 
+fn of_map<V>(map: &Aging<Suspect, V>, is_meant: impl Fn(&Suspect) -> bool) -> Vec<Suspect> {
+    let keys = map.youngest().map(|(suspect, _)| suspect);
+    keys.filter(|suspect| is_meant(suspect)).cloned().collect()
+}
+
+impl Suspect {
+    fn realm(&self) -> Option<Realm> {
+        match self {
+            Self::NameFrom((realm, _, _)) | Self::Name(realm, _) => Some(*realm),
+            Self::Address(_) => None,
+        }
+    }
+
+    fn name(&self) -> Option<Arc<str>> {
+        match self {
+            Self::NameFrom((_, name, _)) => name.clone(),
+            Self::Name(_, name) => Some(Arc::clone(name)),
+            Self::Address(_) => None,
+        }
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::NameFrom((_, _, address)) | Self::Address(address) => Some(*address),
+            Self::Name(..) => None,
+        }
+    }
+
+    /// Who sees all tenants sees it, or who sees this one.
+    fn is_seen(&self, tenant: Option<TenantId>) -> bool {
+        tenant.is_none_or(|tenant| self.realm().is_some_and(|realm| realm.tenant() == tenant))
+    }
+
+    fn is_of(&self, whom: &Whom) -> bool {
+        match whom {
+            Whom::Everybody => true,
+            Whom::Name(name) => self.name().is_some_and(|own| *own == **name),
+            Whom::Address(address) => self.address() == Some(counted_as(*address)),
+        }
+    }
+}
+
 impl Caller {
     /// Its name; none, if it is too long to be anybody's, and would be kept for a day.
     fn name(&self) -> Option<Arc<str>> {
@@ -153,6 +221,12 @@ impl Failures {
     /// Why it is not even looked who this is; none: it may try. Names of another realm than the
     /// caller's are not in it.
     pub(super) fn locked(&self, caller: &Caller, now: Instant) -> Option<String> {
+        let (left, why) = self.locked_for(caller, now)?;
+        Some(format!("locked out for {left} s more: {why}"))
+    }
+
+    /// The same: for how many seconds, and why.
+    pub(super) fn locked_for(&self, caller: &Caller, now: Instant) -> Option<(u64, String)> {
         if let Some(why) = caller.own().and_then(|own| self.lock_of(&own, caller, now)) {
             return Some(why);
         }
@@ -163,7 +237,7 @@ impl Failures {
         shared.find_map(|suspect| self.lock_of(&suspect, caller, now))
     }
 
-    fn lock_of(&self, suspect: &Suspect, caller: &Caller, now: Instant) -> Option<String> {
+    fn lock_of(&self, suspect: &Suspect, caller: &Caller, now: Instant) -> Option<(u64, String)> {
         let lock = self.locks.get(suspect)?;
         let left = lock.until.checked_duration_since(now)?.as_secs() + 1;
         let whose = match suspect {
@@ -185,9 +259,40 @@ impl Failures {
                 format!("for this user name{}", from.unwrap_or_default())
             }
         };
-        Some(format!(
-            "locked out for {left} s more: too many wrong credentials {whose}"
-        ))
+        Some((left, format!("too many wrong credentials {whose}")))
+    }
+
+    /// The lockouts of now, the latest first; of names of one tenant alone if one is given, without
+    /// addresses, which are nobody's.
+    pub(super) fn lockouts(&mut self, tenant: Option<TenantId>, now: Instant) -> Vec<LockoutEntry> {
+        self.tidy(now);
+        let entry = |(suspect, lock): (&Suspect, &Lock)| LockoutEntry {
+            tenant: suspect.realm().map(|realm| realm.tenant()),
+            user_name: suspect.name(),
+            address: suspect.address().map(shown),
+            left: lock.until.saturating_duration_since(now),
+            last_address: lock.by.address.map(shown),
+        };
+        let all = self
+            .locks
+            .youngest()
+            .filter(|(suspect, _)| suspect.is_seen(tenant));
+        all.map(entry).collect()
+    }
+
+    /// Ends the lockouts of a name or an address, and forgets the failures that are counted for it.
+    /// How many lockouts there were.
+    pub(super) fn lift(&mut self, tenant: Option<TenantId>, whom: &Whom, now: Instant) -> usize {
+        self.tidy(now);
+        let is_meant = |suspect: &Suspect| suspect.is_seen(tenant) && suspect.is_of(whom);
+        for suspect in of_map(&self.counts, is_meant) {
+            self.counts.take(&suspect);
+        }
+        let lifted = of_map(&self.locks, is_meant);
+        for suspect in &lifted {
+            self.locks.take(suspect);
+        }
+        lifted.len()
     }
 
     /// Who is locked out now.
@@ -337,6 +442,45 @@ mod tests {
                 ..LockedOut::default()
             }
         );
+    }
+
+    #[test]
+    fn a_lockout_is_lifted_by_name_or_by_address() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        let lock = |failures: &mut Failures| {
+            for _ in 0..LOCKOUT.failures {
+                failures.failed(&caller(1, "a"), LOCKOUT, now);
+            }
+            for name in ["x", "y", "z"] {
+                failures.failed(&caller(2, name), LOCKOUT, now);
+            }
+        };
+        lock(&mut failures);
+        let told = failures.lockouts(None, now);
+        let shown: Vec<_> = told
+            .iter()
+            .map(|one| (one.user_name.as_deref(), one.address.as_deref()))
+            .collect();
+        let expected = [
+            (None, Some("10.0.0.2")),
+            (Some("a"), None),
+            (Some("a"), Some("10.0.0.1")),
+        ];
+        assert_eq!(shown, expected);
+        // Who sees one tenant does not see the addresses of all, nor names of others.
+        assert_eq!(failures.lockouts(Some(TenantId(7)), now), []);
+        let a = Whom::Name("a".to_owned());
+        assert_eq!(failures.lift(Some(TenantId(7)), &a, now), 0);
+        assert_eq!(failures.lift(None, &a, now), 2);
+        assert!(failures.locked(&caller(1, "a"), now).is_none());
+        // What led to it is forgotten, too: one more failure is the first again.
+        failures.failed(&caller(1, "a"), LOCKOUT, now);
+        assert!(failures.locked(&caller(1, "a"), now).is_none());
+        let address = Whom::Address([10, 0, 0, 2].into());
+        assert_eq!(failures.lift(None, &address, now), 1);
+        assert!(failures.locked(&caller(2, "b"), now).is_none());
+        lock(&mut failures);
+        assert_eq!(failures.lift(None, &Whom::Everybody, now), 3);
     }
 
     #[test]

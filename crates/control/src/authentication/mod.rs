@@ -7,6 +7,7 @@
 //! wait for its answer. Where a source fails nobody gets in.
 //!
 //! * `failures`: who tries passwords, and is slowed down and locked out
+//! * `logins`: who logs in to the panel, which counts as well
 //! * `proving`: passwords that are proved in steps and not sent
 //! * `policy`: the chain of a realm, and what becomes of who has no name
 //! * [`sources`]: where credentials are kept
@@ -14,6 +15,7 @@
 //! * `verified`: what is remembered
 
 mod failures;
+mod logins;
 mod policy;
 mod proving;
 pub mod sources;
@@ -24,22 +26,29 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Asker, Authenticated, Authentication, Claim, Realm, Revocation, Whose};
+use martlet_broker::{
+    Asker, Authenticated, Authentication, Claim, Proof, Realm, Revocation, Whose,
+};
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
 
-pub use failures::{LockedOut, Lockout};
+pub use failures::{LockedOut, Lockout, LockoutEntry, Whom};
+pub use logins::{Locked, Login};
 pub(crate) use policy::utc;
-pub use policy::{Chain, Finding, Knowledge, Looking, Policy, Pretending, Source, Standing};
+pub use policy::{
+    Chain, Finding, Knowledge, Looking, Policy, Pretending, Refreshing, Source, Standing,
+};
 pub use proving::ScramUser;
 pub use turns::Place;
 
 use failures::{Caller, Failures};
 use sources::Hashing;
+use turns::Turns;
 use verified::{Digest, Digester, Verified};
 
 /// Questions that wait at most: beyond, clients are told to come again.
@@ -56,6 +65,13 @@ fn room(is_known: bool) -> (usize, usize) {
     }
 }
 
+/// Writes which credentials were used; whether they stand in the tables then.
+pub type WriteUses = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+
+/// A client waits no longer until its first use of a secret is written. Who has it already comes in
+/// while the tables cannot be written.
+const FIRST_USE_MAX: Duration = Duration::from_secs(2);
+
 /// What an answer is given to.
 type Answer = Box<dyn FnOnce(Authenticated) + Send>;
 
@@ -70,6 +86,10 @@ struct Inner {
     made_up_key: [u8; 32],
     /// Where verifiers are looked for.
     hashing: Hashing,
+    /// For one login to the panel after the other.
+    logins: Turns,
+    /// Writes which credentials were used.
+    uses: OnceLock<WriteUses>,
     runtime: Handle,
 }
 
@@ -108,6 +128,8 @@ impl Gate {
         Self(Arc::new(Inner {
             made_up_key: digester.key_for(b"made-up verifiers"),
             hashing: Hashing::new(cores),
+            logins: Turns::new(1),
+            uses: OnceLock::new(),
             state: Mutex::new(State {
                 policy,
                 verified: Verified::default(),
@@ -121,6 +143,12 @@ impl Gate {
             digester,
             runtime,
         }))
+    }
+
+    /// From now on the first use of a device's secret is written before the device is let in.
+    pub fn write_uses_by(&self, write: WriteUses) {
+        // It is set once, before the node takes clients.
+        let _ = self.0.uses.set(write);
     }
 
     /// Who is this? Does not block; what is known is answered at once, on this thread.
@@ -233,8 +261,14 @@ impl Gate {
         place: Place,
     ) {
         self.0.runtime.spawn(async move {
+            let begun = Instant::now();
             let found = policy.decide(&asked, known, &place).await;
+            question
+                .inner
+                .write_first_use(&asked, &found, &policy)
+                .await;
             let (found, wait) = question.inner.lock().judge(found, &caller, &policy);
+            let wait = wait.max(until_told(&found, begun));
             tokio::time::sleep(wait).await;
             question.answer(&found, &policy);
         });
@@ -254,15 +288,7 @@ impl Gate {
     fn put_policy(&self, policy: Arc<Policy>, gone: Vec<(Realm, Whose)>) -> Vec<Revocation> {
         let mut state = self.0.lock();
         state.policy = policy;
-        state.verified = Verified::default();
-        state.revoked += u64::from(!gone.is_empty());
-        let number = state.revoked;
-        let revocation = |(realm, whose)| Revocation {
-            realm,
-            whose,
-            number,
-        };
-        gone.into_iter().map(revocation).collect()
+        state.revoke(gone)
     }
 
     /// From now on these are the tables, which differ in what these users and devices are. As
@@ -276,6 +302,26 @@ impl Gate {
         let policy = Arc::new(old.with_tables(tables));
         let gone = old.gone_from_tables(&policy, names);
         (Arc::clone(&policy), self.put_policy(policy, gone))
+    }
+
+    /// Looks again at what changes elsewhere, such as the keys of a server; what has to be told to
+    /// all shards of who is let in no more.
+    pub async fn refresh(&self) -> Vec<Revocation> {
+        let policy = self.policy();
+        let mut gone = Vec::new();
+        for (realm, chain) in &policy.realms {
+            for source in &chain.sources {
+                let Some(refreshing) = source.refresh() else {
+                    continue;
+                };
+                let whose = refreshing.await.into_iter();
+                gone.extend(whose.map(|whose| (*realm, whose)));
+            }
+        }
+        match gone.is_empty() {
+            true => Vec::new(),
+            false => self.0.lock().revoke(gone),
+        }
     }
 
     /// Why somebody of this name, of those that count in this realm, is locked out, from this
@@ -298,6 +344,23 @@ impl Gate {
     /// What holds.
     pub fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.0.lock().policy)
+    }
+}
+
+/// Wrong credentials are answered at the end of such a step of time since they were asked about.
+const REFUSAL_STEP: Duration = Duration::from_millis(50);
+
+/// How long an answer waits, so that the time it takes does not tell whether the name is a user's,
+/// a device's or nobody's: their credentials are looked for in different ways.
+fn until_told(found: &Authenticated, begun: Instant) -> Duration {
+    let is_wrong = |reason: ReasonCode| reason == ReasonCode::BadUserNameOrPassword;
+    match found {
+        Authenticated::Refused { reason, .. } if is_wrong(*reason) => {
+            let step = REFUSAL_STEP.as_micros();
+            let past = begun.elapsed().as_micros() % step;
+            Duration::from_micros((step - past) as u64)
+        }
+        _ => Duration::ZERO,
     }
 }
 
@@ -329,6 +392,36 @@ fn bytes_of(asked: &Authentication) -> usize {
 }
 
 impl Inner {
+    /// The first use of a device's secret is written before the client knows that it is in: who
+    /// added the device and asks again is not given another secret after that.
+    async fn write_first_use(
+        &self,
+        asked: &Authentication,
+        found: &Authenticated,
+        policy: &Policy,
+    ) {
+        let Authenticated::Accepted { identity, .. } = found else {
+            return;
+        };
+        let (Proof::DeviceToken, Some(name), Some(secret), Some(tables), Some(write)) = (
+            identity.proof,
+            &identity.user_name,
+            &asked.password,
+            policy.tables(),
+            self.uses.get(),
+        ) else {
+            return;
+        };
+        let (tenant, secret) = (identity.tenant.0, secret.bytes());
+        if !tables.is_first_use(tenant, name, secret) {
+            return;
+        }
+        let written = tokio::time::timeout(FIRST_USE_MAX, write()).await;
+        if written == Ok(true) {
+            tables.use_is_written(tenant, name, secret);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -373,6 +466,19 @@ impl Drop for Question {
 }
 
 impl State {
+    /// Forgets what was verified; what has to be told to all shards of those who are let in no more.
+    fn revoke(&mut self, gone: Vec<(Realm, Whose)>) -> Vec<Revocation> {
+        self.verified = Verified::default();
+        self.revoked += u64::from(!gone.is_empty());
+        let number = self.revoked;
+        let revocation = |(realm, whose)| Revocation {
+            realm,
+            whose,
+            number,
+        };
+        gone.into_iter().map(revocation).collect()
+    }
+
     /// What is answered, which counts, and how long that is to wait.
     fn judge(
         &mut self,

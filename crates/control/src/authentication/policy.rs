@@ -28,6 +28,9 @@ pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
 /// What takes as long.
 pub type Pretending<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
+/// What is looked at again; who is let in no more.
+pub type Refreshing<'a> = Pin<Box<dyn Future<Output = Vec<Whose>> + Send + 'a>>;
+
 /// A place where credentials are kept.
 pub trait Source: fmt::Debug + Send + Sync {
     /// What it is, for logs: `the password file /etc/martlet/passwd`.
@@ -103,6 +106,12 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Takes over from the one of its kind among these what it had found out and holds still.
     fn inherit(&self, older: &[Arc<dyn Source>]) {
         let _ = older;
+    }
+
+    /// Looks again, now and then, at what changes elsewhere: who is let in no more. None: nothing of
+    /// it does.
+    fn refresh(&self) -> Option<Refreshing<'_>> {
+        None
     }
 
     /// All users of a source that has a list of them.
@@ -309,6 +318,7 @@ impl Policy {
         }
         let mut all = sources.iter();
         if asked.user_name.is_some()
+            && !could_be_device(sources, asked)
             && let Some(pretending) = all.find_map(|source| source.pretend(asked, place))
         {
             pretending.await;
@@ -489,7 +499,42 @@ impl Policy {
             let elsewhere = names.iter().filter(is_elsewhere);
             all.extend(elsewhere.map(|name| (*realm, Whose::User(Arc::clone(name)))));
         }
+        all.extend(self.moved_to_tenants(next, names.iter()));
         all
+    }
+
+    /// Clients of the node's doors whose name stands for somebody in a team's tenant from now on:
+    /// `NAME@TEAM` of a team that owns one now, and these users where their home is another now.
+    /// Whoever let them in would not be asked any more.
+    fn moved_to_tenants<'a>(
+        &self,
+        next: &Policy,
+        users: impl Iterator<Item = &'a Arc<str>>,
+    ) -> Vec<(Realm, Whose)> {
+        let Some(tables) = next.tables() else {
+            return Vec::new();
+        };
+        let older = self.tables();
+        let teams = tables.teams_with_tenant().filter(|(team, tenant)| {
+            older.and_then(|older| older.tenant_named(team)) != Some(*tenant)
+        });
+        let teams = teams.map(|(team, _)| Whose::Team(team.into()));
+        let is_moved = |name: &&Arc<str>| {
+            let now = tables.tenant_of(name);
+            now.is_some_and(|tenant| tenant != COMMON_TENANT)
+                && now != older.and_then(|older| older.tenant_of(name))
+                && !tables.is_device(COMMON_TENANT, name)
+        };
+        let users = users
+            .filter(is_moved)
+            .map(|name| Whose::User(Arc::clone(name)));
+        let moved: Vec<Whose> = teams.chain(users).collect();
+        let doors = self.realms.keys().filter(|realm| {
+            realm.tenant() == TenantId::default() && next.tables_at(**realm).is_some()
+        });
+        doors
+            .flat_map(|realm| moved.iter().map(|whose| (*realm, whose.clone())))
+            .collect()
     }
 
     /// Takes over what the older one had found out and holds still.
@@ -523,6 +568,9 @@ impl Policy {
             let users = asked_elsewhere(&chain.sources, next).into_iter();
             all.extend(users.map(|user| (*realm, Whose::User(user))));
         }
+        let users = next.tables().into_iter();
+        let users = users.flat_map(|tables| tables.users_of_tenants());
+        all.extend(self.moved_to_tenants(next, users));
         all
     }
 }
@@ -576,6 +624,13 @@ pub(super) fn is_named_as_device(
             by.name()
         )
     })
+}
+
+/// Somebody comes as devices do, by a name that nobody has: it costs what a device's wrong secret
+/// does, so that neither the time nor the load tells which ids there are.
+fn could_be_device(sources: &[Arc<dyn Source>], asked: &Authentication) -> bool {
+    let is_named_so = asked.user_name.as_deref() == Some(&*asked.client_id);
+    is_named_so && sources.iter().any(|source| source.tables().is_some())
 }
 
 /// Users whom another source than before decides about, since it comes first now.

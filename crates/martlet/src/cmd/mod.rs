@@ -22,6 +22,7 @@ pub(crate) mod import;
 pub(crate) mod init;
 mod json;
 mod listing;
+pub(crate) mod lockout;
 pub(crate) mod log;
 pub(crate) mod logs;
 pub(crate) mod man;

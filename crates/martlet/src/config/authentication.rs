@@ -24,6 +24,9 @@ use super::load::{ConfigError, Effective, ListenerTable};
 use super::resolve::options_of;
 use super::schema::Value;
 
+/// Names the warning of a listener at which the tables decide about nobody.
+pub(crate) const IGNORES_TABLES: &str = "listeners.ignore_tables";
+
 /// Keys of a listener that make it a realm of its own.
 const OWN: &[&str] = &["password_file", "acl_file", "certificate_user_name"];
 
@@ -244,7 +247,7 @@ impl<'a> Doors<'a> {
     }
 
     fn certificates(
-        &self,
+        &mut self,
         table: Option<&ListenerTable>,
         people: &People,
     ) -> Option<Arc<dyn Source>> {
@@ -256,14 +259,23 @@ impl<'a> Doors<'a> {
             "subject" => NameFrom::Subject,
             _ => return None,
         };
-        let registry = match table {
-            None => self.registry.clone(),
-            Some(_) => None,
-        };
+        let ignores = table.is_some_and(|table| {
+            let ignores = table.get("ignore_tables").map(|found| &found.value);
+            matches!(ignores, Some(Value::Boolean(true)))
+        });
+        let registry = self.registry.clone().filter(|_| !ignores);
+        if ignores && self.registry.is_some() {
+            self.warnings.push(format!(
+                "{IGNORES_TABLES} is true for a listener with its own certificate_user_name: \
+                 clients with a certificate are let in there whatever the tables of users and \
+                 devices say, disabled and deleted devices too"
+            ));
+        }
         // Who is removed from the tables may have a certificate that is good for long.
         let has_acl = !self.text(table, "acl_file").is_empty();
         let is_strict = registry.is_some() && !has_acl;
         let names = CertificateNames::new(field, people.clone(), registry);
+        let names = names.alone(table.is_some());
         Some(Arc::new(names.of_registry_alone(is_strict)))
     }
 

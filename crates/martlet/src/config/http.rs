@@ -21,6 +21,31 @@ pub(crate) struct HttpListener {
     pub(crate) tls: Option<TlsSettings>,
 }
 
+/// How many HTTP connections there may be.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpConnections {
+    /// Of all listeners.
+    pub(crate) all: usize,
+    pub(crate) of_address: usize,
+    /// Addresses that many clients share, which have no limit of their own.
+    pub(crate) proxies: Vec<IpNet>,
+}
+
+/// What an address has of few connections, at least.
+const OF_ADDRESS_MIN: usize = 8;
+
+pub(super) fn connections(effective: &Effective, settings: &Settings) -> HttpConnections {
+    let all = effective.integer("http.connections") as usize;
+    HttpConnections {
+        all,
+        of_address: match effective.integer("http.connections_per_address") as usize {
+            0 => (all / 4).max(OF_ADDRESS_MIN),
+            of_address => of_address,
+        },
+        proxies: settings.trusted_proxies.clone(),
+    }
+}
+
 /// Shortest key that is no guess; shorter ones are taken, with a warning.
 const KEY_BYTES_MIN: usize = 16;
 

@@ -20,10 +20,10 @@ mod resolve;
 mod schema;
 mod seeds;
 
-pub(crate) use authentication::{TablesRead, tables_unasked};
+pub(crate) use authentication::{IGNORES_TABLES, TablesRead, tables_unasked};
 pub(crate) use broken::data_dir_in;
 pub(crate) use file_access::{exposed_files, unreadable_files};
-pub(crate) use http::HttpListener;
+pub(crate) use http::{HttpConnections, HttpListener};
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{

@@ -21,7 +21,7 @@ use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenAddress, ListenerConfig, Origins, TlsSettings, Transport};
 
 use crate::config::authentication::{Doors, TablesRead, user_places};
-use crate::config::http::{self, HttpListener};
+use crate::config::http::{self, HttpConnections, HttpListener};
 use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
 use crate::config::schema::Value;
 
@@ -40,7 +40,7 @@ pub(crate) struct NodeConfig {
     /// Who may ask for what by HTTP.
     pub(crate) api: martlet_api::Settings,
     /// HTTP connections at once.
-    pub(crate) http_connections: usize,
+    pub(crate) http_connections: HttpConnections,
     pub(crate) memory_bytes: usize,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: String,
@@ -160,8 +160,8 @@ pub(crate) fn resolve_with(
         settings,
         listeners,
         http,
+        http_connections: http::connections(effective, &api),
         api,
-        http_connections: effective.integer("http.connections") as usize,
         memory_bytes,
         log_format: match effective.text("log.format") {
             "json" => LogFormat::Json,

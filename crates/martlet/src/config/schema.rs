@@ -231,7 +231,12 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
     (
         "certificate_user_name",
         Kind::Word(CERTIFICATE_FIELDS),
-        "As auth.certificate_user_name, for this listener.",
+        "As auth.certificate_user_name, for this listener. Where the tables of users and devices are in use they decide here too: who is disabled or deleted there is refused, and without an acl_file who is unknown there.",
+    ),
+    (
+        "ignore_tables",
+        SWITCH,
+        "With certificate_user_name of this listener: the tables of users and devices decide about nobody here, so that certificates of disabled, deleted and unknown devices are let in. Start, config check and health warn of it.",
     ),
     (
         "certificate",
@@ -507,7 +512,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "auth.hook_form",
         Kind::Word(&["panel", "status", "go-auth", "result"]),
         Default::Text("panel"),
-        "What is sent to it and what its answer means. panel: {client_id, api_key, api_secret}, status 200 alone permits. status: {username, password, clientid}, 200 to 299 permits. go-auth: the same, and a body has to say {\"Ok\": true}, as mosquitto-go-auth. result: the body {\"result\": \"allow\"} permits, as EMQX, with is_superuser, acl and expire_at as it has them.",
+        "What is sent to it and what its answer means. panel: {client_id, api_key, api_secret}; status 200 with a JSON object as its body permits. status: {username, password, clientid}; a status of 200 to 299 permits by itself, whatever the body is: choose it only where nothing stands between node and hook that answers in its place. go-auth: the same is sent; a status of 200 to 299 permits with {\"Ok\": true}, as mosquitto-go-auth, and by itself with an empty body or ok. result: the body {\"result\": \"allow\"} permits, as EMQX, with is_superuser, acl and expire_at as it has them.",
     ),
     (
         "auth.hook_timeout_ms",
@@ -525,7 +530,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 10_000,
         },
         Default::Integer(64),
-        "Questions to it that are under way at once; more wait.",
+        "Requests to it at once. More wait for auth.hook_timeout_ms at most and are refused then (0x88, the client may try again), so that a client is answered within twice that time.",
     ),
     (
         "auth.remember_secs",
@@ -654,7 +659,16 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 100_000,
         },
         Default::Integer(512),
-        "HTTP connections at once; more wait outside.",
+        "HTTP connections at once. Probes of health and /metrics are answered beyond that, and admin.sock has its own; any other request waits 3 s for a place and is refused then (503).",
+    ),
+    (
+        "http.connections_per_address",
+        Kind::Integer {
+            min: 0,
+            max: 100_000,
+        },
+        Default::Integer(0),
+        "HTTP connections at once from one address, or from one IPv6 network of 64 bits; 0 is a quarter of http.connections, and 8 at least. Addresses of http.trusted_proxies have no such limit.",
     ),
     (
         "http.body_bytes",

@@ -1,8 +1,11 @@
 //! The HTTP servers: listeners on TCP, with TLS or without, and the connections of each.
 //!
 //! A connection is bounded in all that its other end decides: how long a header may take and be,
-//! how long it may rest, how long it may leave an answer unread; and there are only so many.
+//! how long it may rest, how long it may leave an answer unread; and there are only so many, of
+//! each address and in all (`places`).
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +13,22 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::Request;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use martlet_api::{Connection, Door};
 use martlet_reactor::TlsSettings;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use super::places::{Entered, Places, Seat};
 use super::stalling::Stalling;
 use crate::config::HttpListener;
 
@@ -72,13 +78,9 @@ pub(crate) async fn bind(wanted: &HttpListener) -> anyhow::Result<Open> {
     })
 }
 
-/// Serves until the process ends; with `places`, so many connections at once, of all listeners.
-pub(crate) async fn serve(open: Open, routes: Router, places: Arc<Semaphore>) {
+/// Serves until the process ends; with `places`, which all listeners share.
+pub(crate) async fn serve(open: Open, routes: Router, places: Places) {
     loop {
-        // One that finds no place waits outside.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
         let (stream, peer) = match open.listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -97,45 +99,88 @@ pub(crate) async fn serve(open: Open, routes: Router, places: Arc<Semaphore>) {
             peer: Some(peer.ip()),
         };
         let (routes, tls) = (routes.clone(), open.tls.clone());
-        tokio::spawn(async move {
+        let (seat, closed) = places.seat(peer.ip());
+        let seat = Arc::new(seat);
+        let of_seat = Arc::clone(&seat);
+        let talking = async move {
             match tls {
-                None => talk(stream, routes, connection, place).await,
+                None => talk(stream, routes, connection, of_seat).await,
                 Some(tls) => {
                     let acceptor = TlsAcceptor::from(tls.config());
                     let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
                     match shaking.await {
-                        Ok(Ok(stream)) => talk(stream, routes, connection, place).await,
+                        Ok(Ok(stream)) => talk(stream, routes, connection, of_seat).await,
                         Ok(Err(error)) => debug!(%error, %peer, "HTTP: no TLS handshake"),
                         Err(_) => debug!(%peer, "HTTP: the TLS handshake took too long"),
                     }
                 }
             }
-        });
+        };
+        tokio::spawn(unless_closed(talking, seat, closed));
     }
 }
 
+/// Talks until it ends, or until another connection takes its place in the reserve.
+async fn unless_closed(
+    talking: impl Future<Output = ()>,
+    seat: Arc<Seat>,
+    closed: Option<oneshot::Receiver<()>>,
+) {
+    let Some(closed) = closed else {
+        return talking.await;
+    };
+    let mut talking = std::pin::pin!(talking);
+    tokio::select! {
+        () = &mut talking => return,
+        _ = closed => {}
+    }
+    // It has left the reserve for a place, or has to go.
+    if seat.has_place() {
+        talking.await;
+    }
+}
+
+/// Answers a request, if there is a place for its connection or it needs none.
+async fn answer(
+    routes: Router,
+    connection: Connection,
+    seat: Arc<Seat>,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let entered = seat
+        .enter(martlet_api::is_probe(request.uri().path()))
+        .await;
+    let mut answer = match entered {
+        Entered::Full => martlet_api::no_place(),
+        Entered::Place | Entered::Reserve => {
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(connection);
+            routes.oneshot(request).await?
+        }
+    };
+    if entered != Entered::Place {
+        let headers = answer.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(answer)
+}
+
 /// The requests of a connection, one after the other.
-async fn talk<S>(stream: S, routes: Router, connection: Connection, place: OwnedSemaphorePermit)
+async fn talk<S>(stream: S, routes: Router, connection: Connection, seat: Arc<Seat>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let routes = routes.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(connection);
-        request.map(axum::body::Body::new)
-    });
+    let service =
+        service_fn(move |request| answer(routes.clone(), connection, Arc::clone(&seat), request));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(BUFFER_BYTES)
         .max_headers(HEADER_FIELDS)
-        .serve_connection(
-            TokioIo::new(Stalling::new(stream, WRITE_PATIENCE)),
-            TowerToHyperService::new(routes),
-        )
-        // For WebSockets; their place is taken until they end.
+        .serve_connection(TokioIo::new(Stalling::new(stream, WRITE_PATIENCE)), service)
+        // For WebSockets, of which the API has limits of its own.
         .with_upgrades();
     if let Err(error) = served.await {
         debug!(%error, "HTTP: a connection ended");
     }
-    drop(place);
 }

@@ -8,6 +8,7 @@ mod facts;
 mod http;
 mod log;
 mod notify;
+mod places;
 mod reload;
 mod stalling;
 
@@ -43,10 +44,11 @@ use rustix::process::setpriority_process;
 #[cfg(target_os = "linux")]
 use rustix::thread::gettid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
+
+use places::Places;
 
 use crate::cmd::print::errln;
 use crate::config::{self, NodeConfig, Overlay};
@@ -291,6 +293,7 @@ async fn run_node(
     control.set_gate(gate.clone());
     control.set_user_places(node.user_places.clone());
     control.set_anonymous(node.lets_anonymous_in());
+    tell_ignored(&control, &node.warnings);
     control.feed.set_bounds(node.events_kept);
     control.feed.set_base(node.settings.events.clone());
     control.set_logging(Arc::clone(&log.logging));
@@ -316,13 +319,21 @@ async fn run_node(
     let api = api.context("no source of randomness")?;
     api.set_tables(Arc::clone(&tables));
     tokio::spawn(Arc::clone(&tables).keep_notes());
+    tokio::spawn(Arc::clone(&control).follow_sources());
+    if let Some(gate) = control.gate() {
+        let tables = Arc::clone(&tables);
+        gate.write_uses_by(Box::new(move || {
+            let tables = Arc::clone(&tables);
+            Box::pin(async move { tables.write_uses().await.is_ok() })
+        }));
+    }
     let watched = Arc::clone(&tables);
     tokio::spawn(async move { watched.watch().await });
     let routes = martlet_api::router(api.clone());
     let http_at: Vec<HttpAt> = http.iter().map(HttpAt::of).collect();
-    let places = Arc::new(Semaphore::new(node.http_connections));
+    let places = Places::new(node.http_connections.clone());
     for open in http {
-        tokio::spawn(http::serve(open, routes.clone(), Arc::clone(&places)));
+        tokio::spawn(http::serve(open, routes.clone(), places.clone()));
     }
     admin_socket::serve(admin, routes);
     if node.sys_interval_secs > 0 {
@@ -797,6 +808,18 @@ async fn publish_statistics(control: Arc<Control>, every: Duration) {
         if let Err(error) = statistics.publish(&control, every).await {
             warn!(%error, "$SYS statistics not published");
         }
+    }
+}
+
+/// Tells health of listeners at which the tables decide about nobody.
+fn tell_ignored(control: &Control, warnings: &[String]) {
+    let mut all = warnings.iter();
+    let told = all.find(|warning| warning.starts_with(config::IGNORES_TABLES));
+    match told {
+        Some(warning) => control
+            .health
+            .warn_as(config::IGNORES_TABLES, format!("{warning}.")),
+        None => control.health.withdraw(config::IGNORES_TABLES),
     }
 }
 

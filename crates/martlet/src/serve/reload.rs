@@ -443,6 +443,7 @@ impl Reload {
         }
         self.ask_at(&node.listeners);
         self.control.set_anonymous(anonymous);
+        super::tell_ignored(&self.control, &node.warnings);
         for warning in node.warnings {
             warn!("{warning}");
         }

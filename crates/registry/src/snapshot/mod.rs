@@ -10,6 +10,7 @@ pub(crate) mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use martlet_access::hash::PasswordHash;
@@ -133,8 +134,26 @@ struct DeviceEntry {
 struct Credential {
     kind: CredentialKind,
     digest: Digest,
+    /// A use of it stands in the tables.
+    used: Used,
     /// 0 is never.
     expires_ms: i64,
+}
+
+/// Whether something was used.
+#[derive(Debug)]
+struct Used(AtomicBool);
+
+impl Used {
+    fn new(is_used: bool) -> Self {
+        Self(AtomicBool::new(is_used))
+    }
+}
+
+impl Clone for Used {
+    fn clone(&self) -> Self {
+        Self::new(self.0.load(Ordering::Relaxed))
+    }
 }
 
 impl Credential {
@@ -173,6 +192,19 @@ impl Snapshot {
     /// All tenants but the common one.
     pub fn tenants(&self) -> impl Iterator<Item = u32> {
         self.tenants.by_name.values().copied()
+    }
+
+    /// The teams that own a tenant, by name, with it.
+    pub fn teams_with_tenant(&self) -> impl Iterator<Item = (&str, u32)> {
+        let teams = self.tenants.by_name.iter();
+        teams.map(|(team, tenant)| (&**team, *tenant))
+    }
+
+    /// Users whose home is another tenant than the common one.
+    pub fn users_of_tenants(&self) -> impl Iterator<Item = &Arc<str>> {
+        let users = self.users.iter();
+        let users = users.filter(|(_, user)| user.tenant != COMMON_TENANT);
+        users.map(|(name, _)| name)
     }
 
     /// The team that owns a tenant; none: nobody, as the common one.
@@ -378,7 +410,13 @@ impl Snapshot {
     ) -> Option<Result<i64, Refusal>> {
         let digest = self.key.digest(secret);
         let shown = (CredentialKind::Secret, &digest);
-        self.check_credential(tenant, id, client_id, shown, now_ms)
+        let checked = self.check_credential(tenant, id, client_id, shown, now_ms);
+        match checked {
+            Some(Ok(_)) if secret.is_empty() => {
+                Some(Err(Refusal::Wrong("the secret is empty".to_owned())))
+            }
+            checked => checked,
+        }
     }
 
     /// As [`Snapshot::check_device`], by the SHA-256 fingerprint of a certificate.
@@ -435,6 +473,28 @@ impl Snapshot {
             *used = (now_ms, used.1 + 1);
         }
         Some(admitted.map(|()| credential.expires_ms))
+    }
+
+    /// This secret of a device has been used for the first time, as far as the tables know. Until
+    /// that is written, who was given it is given another on asking again.
+    pub fn is_first_use(&self, tenant: u32, id: &str, secret: &[u8]) -> bool {
+        let credential = self.secret_of(tenant, id, secret);
+        credential.is_some_and(|credential| !credential.used.0.load(Ordering::Relaxed))
+    }
+
+    /// The use of this secret stands in the tables.
+    pub fn use_is_written(&self, tenant: u32, id: &str, secret: &[u8]) {
+        if let Some(credential) = self.secret_of(tenant, id, secret) {
+            credential.used.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn secret_of(&self, tenant: u32, id: &str, secret: &[u8]) -> Option<&Credential> {
+        let digest = self.key.digest(secret);
+        let mut all = self.device(tenant, id)?.credentials.iter();
+        all.find(|credential| {
+            credential.kind == CredentialKind::Secret && is_same(&credential.digest, &digest)
+        })
     }
 
     /// What was used by older ones of the same tables is told by these too.

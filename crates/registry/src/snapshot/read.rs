@@ -10,7 +10,7 @@ use martlet_broker::Rules;
 use sqlx::{AnyConnection, Row as _};
 
 use super::sets::{By, SetNumber, Sets};
-use super::{Credential, DeviceEntry, Devices, Origin, Snapshot, Tenants, UserEntry};
+use super::{Credential, DeviceEntry, Devices, Origin, Snapshot, Tenants, Used, UserEntry};
 use crate::bans::Bans;
 use crate::changes::seen;
 use crate::credentials::{CredentialKind, CredentialRow};
@@ -234,10 +234,11 @@ pub(super) async fn each_credential(
     mut take: impl FnMut(CredentialRow) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let sql = "SELECT string_agg(CAST(device AS TEXT) || $1 || kind || $1 || digest || $1 || \
-               CAST(CASE WHEN revoked_ms > 0 THEN 1 ELSE expires_ms END AS TEXT), $2) AS lines \
+               CAST(CASE WHEN revoked_ms > 0 THEN 1 ELSE expires_ms END AS TEXT) || $1 || \
+               CASE WHEN uses > 0 THEN 'used' ELSE '' END, $2) AS lines \
                FROM device_credentials WHERE revoked_ms = 0 OR kind = 'certificate' \
                GROUP BY device % 64";
-    let take = |[device, kind, digest, expires_ms]: [&str; 4]| {
+    let take = |[device, kind, digest, expires_ms, used]: [&str; 5]| {
         let of = || {
             damaged(
                 place,
@@ -252,6 +253,7 @@ pub(super) async fn each_credential(
             },
             digest: digest.to_owned(),
             expires_ms: expires_ms.parse().map_err(|_| of())?,
+            is_used: !used.is_empty(),
         })
     };
     each_line(on, place, sql, take).await
@@ -378,6 +380,7 @@ pub(super) fn credential(
     Ok(Credential {
         kind: row.kind,
         digest,
+        used: Used::new(row.is_used),
         expires_ms: row.expires_ms,
     })
 }

@@ -24,6 +24,8 @@ pub struct CertificateNames {
     tenant: u32,
     /// Names that the registry does not hold are nobody's.
     is_strict: bool,
+    /// No other source of its listener follows the registry.
+    is_alone: bool,
 }
 
 impl CertificateNames {
@@ -36,6 +38,7 @@ impl CertificateNames {
             registry,
             tenant: COMMON_TENANT,
             is_strict: false,
+            is_alone: false,
         }
     }
 
@@ -45,6 +48,18 @@ impl CertificateNames {
         Self { is_strict, ..self }
     }
 
+    /// Whether it follows the registry by itself: a listener with its own `certificate_user_name` has
+    /// no other source that does.
+    #[must_use]
+    pub fn alone(self, is_alone: bool) -> Self {
+        Self { is_alone, ..self }
+    }
+
+    /// The registry, if it follows it by itself.
+    fn own_registry(&self) -> Option<&Arc<Snapshot>> {
+        self.registry.as_ref().filter(|_| self.is_alone)
+    }
+
     fn with(&self, tables: &Arc<Snapshot>, tenant: u32) -> Self {
         Self {
             field: self.field,
@@ -52,6 +67,7 @@ impl CertificateNames {
             registry: Some(Arc::clone(tables)),
             tenant,
             is_strict: self.is_strict,
+            is_alone: self.is_alone,
         }
     }
 
@@ -170,8 +186,28 @@ impl Source for CertificateNames {
     }
 
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
-        let next = of_kind::<Self>(next).map(Self::voucher);
-        vouchers::gone(&[self.voucher()], next.as_slice())
+        let newer = of_kind::<Self>(next);
+        let voucher = newer.map(Self::voucher);
+        let mut gone = vouchers::gone(&[self.voucher()], voucher.as_slice());
+        let registries = (self.own_registry(), newer.and_then(Self::own_registry));
+        if let (Some(older), Some(newer)) = registries {
+            gone.extend(older.no_longer_valid(self.tenant, newer));
+        }
+        gone
+    }
+
+    fn tables(&self) -> Option<&Arc<Snapshot>> {
+        self.own_registry()
+    }
+
+    fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<Whose> {
+        let gone = |older: &Arc<Snapshot>| -> Vec<Whose> {
+            let names = names.iter();
+            names
+                .flat_map(|name| older.gone(self.tenant, newer, name))
+                .collect()
+        };
+        self.own_registry().map_or_else(Vec::new, gone)
     }
 
     fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
@@ -182,9 +218,9 @@ impl Source for CertificateNames {
     fn in_tenant(&self, tenant: u32) -> Option<Arc<dyn Source>> {
         // Of a tenant only those are let in whom it has.
         let registry = self.registry.as_ref()?;
-        Some(Arc::new(
-            self.with(registry, tenant).of_registry_alone(true),
-        ))
+        let of_tenant = self.with(registry, tenant).of_registry_alone(true);
+        // There the registry is a source, too.
+        Some(Arc::new(of_tenant.alone(false)))
     }
 
     fn name_shown(&self, asked: &Authentication) -> Option<String> {

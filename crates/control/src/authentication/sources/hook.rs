@@ -23,10 +23,11 @@ use crate::authentication::{Finding, Knowledge, Looking, Place, Source};
 /// What is sent and what an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookForm {
-    /// `{client_id, api_key, api_secret}`; status 200 alone permits.
+    /// `{client_id, api_key, api_secret}`; status 200 with a JSON object as its body permits. Any
+    /// other body is no answer of the panel but that of a proxy or of a captive portal.
     Panel,
     /// `{username, password, clientid}`, as mosquitto-go-auth sends it; a status of 200 to 299
-    /// permits.
+    /// permits by itself, whatever the body is.
     Status,
     /// The same is sent; its answer may also be `{"Ok": false}` with a status of success, which
     /// refuses, as mosquitto-go-auth has it with `http_response_mode json`.
@@ -107,8 +108,19 @@ impl Hook {
                 "username": &**name, "password": password, "clientid": &*asked.client_id,
             }),
         };
-        let Some(_turn) = self.turns.take(place).await else {
-            return Finding::Failed("nobody waits for its answer".to_owned());
+        // No longer than an answer may take: so a client is answered within twice that time, however
+        // many others the hook leaves waiting.
+        let turn = tokio::time::timeout(self.settings.timeout, self.turns.take(place));
+        let _turn = match turn.await {
+            Ok(Some(turn)) => turn,
+            Ok(None) => return Finding::Failed("nobody waits for its answer".to_owned()),
+            Err(_) => {
+                let (at_once, millis) = (self.settings.at_once, self.settings.timeout.as_millis());
+                return Finding::Failed(format!(
+                    "{at_once} requests (auth.hook_concurrency) waited for it all the time, and \
+                     there was no place for another one within {millis} ms"
+                ));
+            }
         };
         let request = self.client.post(&self.settings.url).json(&body);
         let request = request.header(reqwest::header::ACCEPT, "application/json");
@@ -139,7 +151,12 @@ impl Hook {
             return Err(format!("it answered {status}"));
         }
         let permits = match self.settings.form {
-            HookForm::Panel => status == StatusCode::OK,
+            HookForm::Panel if status == StatusCode::OK => {
+                if !json(&limited(response).await?)?.is_object() {
+                    return Err("it answered 200 without a JSON object".to_owned());
+                }
+                true
+            }
             HookForm::Status => status.is_success(),
             HookForm::GoAuth if status.is_success() => {
                 let body = limited(response).await?;
@@ -152,7 +169,7 @@ impl Hook {
             HookForm::Result if status == StatusCode::OK => {
                 return Verdict::of_result(&json(&limited(response).await?)?);
             }
-            HookForm::GoAuth | HookForm::Result => false,
+            HookForm::Panel | HookForm::GoAuth | HookForm::Result => false,
         };
         Ok(match permits {
             true => Verdict::Permits(Terms::default()),

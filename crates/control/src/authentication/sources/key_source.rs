@@ -48,6 +48,8 @@ pub struct Fetched {
 struct Held {
     /// With the time they came.
     keys: Option<(Arc<TokenKeys>, Instant)>,
+    /// Sets that others took the place of since it was last asked who is gone.
+    replaced: Vec<Arc<TokenKeys>>,
     /// They came before the files were read again: the server is asked when a token comes.
     is_due: bool,
     /// When it was last asked.
@@ -95,9 +97,13 @@ impl KeySource {
         if let (Self::Fetched(newer), Self::Fetched(older)) = (self, older)
             && (&newer.url, newer.algorithm) == (&older.url, older.algorithm)
         {
-            let keys = older.held().keys.clone();
+            let (keys, replaced) = {
+                let mut held = older.held();
+                (held.keys.clone(), std::mem::take(&mut held.replaced))
+            };
             let mut held = newer.held();
             (held.is_due, held.keys) = (keys.is_some(), keys);
+            held.replaced = replaced;
         }
     }
 
@@ -151,7 +157,8 @@ impl Fetched {
         let mut held = self.held();
         match answer {
             Ok(keys) => {
-                held.keys = Some((Arc::new(keys), Instant::now()));
+                let older = held.keys.replace((Arc::new(keys), Instant::now()));
+                held.replaced.extend(older.map(|(keys, _)| keys));
                 (held.failure, held.is_due) = (None, false);
             }
             Err(why) => {
@@ -178,7 +185,30 @@ impl Fetched {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err("the answer is no set of keys (JWKS)".to_owned());
         }
-        TokenKeys::read(&body, self.algorithm)
+        TokenKeys::of_server(&body, self.algorithm)
+    }
+
+    /// The keys in force, if there are any; the server is asked if it is time to. With the sets that
+    /// these took the place of since this was last called.
+    pub(super) async fn refresh(&self) -> (Option<Arc<TokenKeys>>, Vec<Arc<TokenKeys>>) {
+        let has_keys = self.held().keys.is_some();
+        if has_keys && self.is_to_be_asked(|_| true) {
+            let _turn = self.turn.lock().await;
+            if self.is_to_be_asked(|_| true) {
+                self.ask().await;
+            }
+        }
+        let mut held = self.held();
+        let replaced = std::mem::take(&mut held.replaced);
+        (
+            held.keys.as_ref().map(|(keys, _)| Arc::clone(keys)),
+            replaced,
+        )
+    }
+
+    /// The keys that it gave last.
+    pub(super) fn keys(&self) -> Option<Arc<TokenKeys>> {
+        self.held().keys.as_ref().map(|(keys, _)| Arc::clone(keys))
     }
 
     /// Without what may be secret in it.

@@ -13,10 +13,10 @@ use martlet_broker::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::key_source::{Fetched, KeySource};
+use super::key_source::KeySource;
 use super::{People, known, vouchers, without_values};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Knowledge, Looking, Place, Source};
+use crate::authentication::{Finding, Knowledge, Looking, Place, Refreshing, Source};
 
 /// What is asked of a token beside its signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,6 +132,16 @@ impl TokenKeys {
             key,
             parts: bytes.to_vec(),
         }]))
+    }
+
+    /// Reads the answer of a server. Where it has no keys any more, no token is good.
+    pub(super) fn of_server(body: &[u8], otherwise: Option<Algorithm>) -> Result<Self, String> {
+        let set = serde_json::from_slice::<Value>(body).ok();
+        let keys = set.as_ref().and_then(|set| set.get("keys")?.as_array());
+        match keys.is_some_and(Vec::is_empty) {
+            true => Ok(Self(Vec::new())),
+            false => Self::read(body, otherwise),
+        }
     }
 
     fn of_set(text: &str, otherwise: Option<Algorithm>) -> Result<Self, String> {
@@ -257,34 +267,48 @@ impl Tokens {
         Finding::Wrong(format!("its token is not good: {why}"))
     }
 
-    /// A key, with what is asked of its tokens; of a server's keys, that server.
+    /// A key, with what is asked of its tokens, and the server that it is of.
     fn voucher(&self, key: &TokenKey) -> Voucher {
         let asked = format!("{:?}", self.settings);
-        match &self.keys {
-            KeySource::Read(_) => {
-                let kind = format!("{:?} {:?}", key.algorithm, key.id);
-                let parts = [asked.as_bytes(), kind.as_bytes(), &key.parts];
-                vouchers::voucher_of("token key", &parts)
-            }
-            KeySource::Fetched(fetched) => Self::voucher_of_server(&asked, fetched),
-        }
+        let server = match &self.keys {
+            KeySource::Read(_) => "",
+            KeySource::Fetched(fetched) => fetched.url(),
+        };
+        let kind = format!("{:?} {:?}", key.algorithm, key.id);
+        let parts = [
+            asked.as_bytes(),
+            server.as_bytes(),
+            kind.as_bytes(),
+            &key.parts,
+        ];
+        vouchers::voucher_of("token key", &parts)
     }
 
-    fn voucher_of_server(asked: &str, server: &Fetched) -> Voucher {
-        let parts = [asked.as_bytes(), server.url().as_bytes()];
-        vouchers::voucher_of("server of token keys", &parts)
+    fn vouchers_of(&self, keys: &TokenKeys) -> Vec<Voucher> {
+        keys.0.iter().map(|key| self.voucher(key)).collect()
     }
 
     fn vouchers(&self) -> Vec<Voucher> {
         match &self.keys {
-            KeySource::Read(keys) => keys.0.iter().map(|key| self.voucher(key)).collect(),
-            KeySource::Fetched(fetched) => {
-                vec![Self::voucher_of_server(
-                    &format!("{:?}", self.settings),
-                    fetched,
-                )]
-            }
+            KeySource::Read(keys) => self.vouchers_of(keys),
+            KeySource::Fetched(fetched) => fetched
+                .keys()
+                .map_or_else(Vec::new, |keys| self.vouchers_of(&keys)),
         }
+    }
+
+    /// Who came by keys that the server does not have any more.
+    async fn gone_from_server(&self) -> Vec<Whose> {
+        let KeySource::Fetched(fetched) = &self.keys else {
+            return Vec::new();
+        };
+        let (now, replaced) = fetched.refresh().await;
+        let now = now.map_or_else(Vec::new, |keys| self.vouchers_of(&keys));
+        let old: Vec<Voucher> = replaced
+            .iter()
+            .flat_map(|keys| self.vouchers_of(keys))
+            .collect();
+        vouchers::gone(&old, &now)
     }
 
     fn claims(&self, token: &str, key: &TokenKey) -> Result<Claims, String> {
@@ -378,6 +402,10 @@ impl Source for Tokens {
 
     fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {
         Box::pin(self.find(asked))
+    }
+
+    fn refresh(&self) -> Option<Refreshing<'_>> {
+        Some(Box::pin(self.gone_from_server()))
     }
 
     fn inherit(&self, older: &[Arc<dyn Source>]) {

@@ -101,7 +101,7 @@ pub(super) fn names() -> Vec<&'static str> {
 fn run(broker: &Broker, load: &Load, options: &BenchOptions) -> anyhow::Result<Row> {
     let say = |what: &str| {
         if std::io::stderr().is_terminal() && !options.json {
-            eprint!("\r\x1b[K{}: {what}", load.name);
+            crate::cmd::print::write_err(&format!("\r\x1b[K{}: {what}", load.name));
         }
     };
     say("preparing");

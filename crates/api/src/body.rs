@@ -1,0 +1,197 @@
+//! Bodies of requests: read once it is known who asks, each into one buffer, and all of them within
+//! a budget.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::header;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use crate::api::Api;
+use crate::problem::{Problem, ProblemKind};
+use crate::publish;
+
+/// A body has to be there after so long; of a caller without credentials, sooner.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT_OPEN: Duration = Duration::from_secs(10);
+/// Longest body of a caller without credentials: a user name and a password, or a device.
+const OPEN_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of all bodies at once, and of those of callers without credentials.
+const ALL_BYTES_MAX: usize = 32 * 1024 * 1024;
+const ALL_OPEN_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The budget is taken in such steps.
+const STEP: usize = 4 * 1024;
+
+/// Bytes of bodies that are in memory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bodies {
+    all: Arc<AtomicUsize>,
+    /// Those of callers without credentials.
+    open: Arc<AtomicUsize>,
+}
+
+/// A part of the budget; it is given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    bytes: usize,
+    max: usize,
+    of: Vec<(Arc<AtomicUsize>, usize)>,
+}
+
+impl Held {
+    fn new(bodies: &Bodies, is_open: bool, longest: usize) -> Self {
+        // The longest body that is allowed finds room beside others.
+        let all = (Arc::clone(&bodies.all), ALL_BYTES_MAX.max(2 * longest));
+        let open = (Arc::clone(&bodies.open), ALL_OPEN_BYTES_MAX);
+        Self {
+            bytes: 0,
+            max: longest,
+            of: match is_open {
+                true => vec![open, all],
+                false => vec![all],
+            },
+        }
+    }
+
+    /// Takes what is missing to so many bytes; whether there was room.
+    fn grow_to(&mut self, bytes: usize) -> bool {
+        let wanted = bytes.div_ceil(STEP).saturating_mul(STEP).min(self.max);
+        let more = wanted.max(bytes).saturating_sub(self.bytes);
+        for at in 0..self.of.len() {
+            let (used, max) = &self.of[at];
+            let before = used.fetch_add(more, Ordering::Relaxed);
+            if before.saturating_add(more) > *max {
+                for (used, _) in &self.of[..=at] {
+                    used.fetch_sub(more, Ordering::Relaxed);
+                }
+                return false;
+            }
+        }
+        self.bytes += more;
+        true
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for (used, _) in &self.of {
+            used.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Reads the body of a request whose caller may send one; `is_open` where they have shown no
+/// credentials. It counts until what comes beside it is dropped.
+///
+/// # Errors
+/// The body is too long, does not come in time, or finds no room.
+pub(crate) async fn read(
+    api: &Api,
+    request: Request,
+    is_open: bool,
+) -> Result<(Request, Held), Problem> {
+    let path = request.uri().path();
+    let own = api.settings.body_bytes;
+    let (max, timeout) = match (publish::body_bytes_max(api, path), is_open) {
+        (Some(max), _) => (max, publish::BODY_TIMEOUT),
+        (None, true) => (own.min(OPEN_BYTES_MAX), TIMEOUT_OPEN),
+        (None, false) => (own, TIMEOUT),
+    };
+    let too_large = || {
+        let detail = format!("a body has {max} bytes at most");
+        Problem::new(ProblemKind::TooLarge, detail)
+    };
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > max as u64) {
+        return Err(too_large());
+    }
+    let (parts, body) = request.into_parts();
+    let mut held = Held::new(&api.bodies, is_open, max);
+    let reading = collect(Limited::new(body, max), &mut held);
+    let body = match tokio::time::timeout(timeout, reading).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(Unread::Error(error))) if error.is::<LengthLimitError>() => return Err(too_large()),
+        Ok(Err(Unread::Error(_))) => return Err(Problem::bad_request("the body cannot be read")),
+        Ok(Err(Unread::NoRoom)) => {
+            let detail = "too many bodies of requests are in memory; ask again later";
+            return Err(Problem::unavailable(detail.to_owned()));
+        }
+        Err(_) => {
+            let secs = timeout.as_secs();
+            let detail = format!("the body was not there after {secs} s");
+            return Err(Problem::new(ProblemKind::Timeout, detail));
+        }
+    };
+    Ok((Request::from_parts(parts, Body::from(body)), held))
+}
+
+enum Unread {
+    NoRoom,
+    Error(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Copies each chunk into one buffer: a chunk of one byte costs one byte.
+async fn collect(mut body: Limited<Body>, held: &mut Held) -> Result<Bytes, Unread> {
+    let mut all = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(Unread::Error)?;
+        let Ok(chunk) = frame.into_data() else {
+            continue;
+        };
+        let length = all.len() + chunk.len();
+        if length > all.capacity() {
+            // Twice as much each time, so that few bytes are copied again.
+            let wanted = length
+                .max(all.capacity() * 2)
+                .clamp(STEP.min(held.max), held.max);
+            if !held.grow_to(wanted.max(length)) {
+                return Err(Unread::NoRoom);
+            }
+            all.reserve_exact(wanted.max(length) - all.len());
+        }
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_count_until_they_are_dropped_and_open_ones_have_less_room() {
+        let bodies = Bodies::default();
+        let mut open = Held::new(&bodies, true, OPEN_BYTES_MAX);
+        assert!(open.grow_to(1) && open.grow_to(STEP) && open.grow_to(STEP + 1));
+        assert_eq!(bodies.all.load(Ordering::Relaxed), 2 * STEP);
+        let mut many = Vec::new();
+        loop {
+            let mut one = Held::new(&bodies, true, OPEN_BYTES_MAX);
+            if !one.grow_to(OPEN_BYTES_MAX) {
+                break;
+            }
+            many.push(one);
+        }
+        assert!(bodies.open.load(Ordering::Relaxed) <= ALL_OPEN_BYTES_MAX);
+        let mut known = Held::new(&bodies, false, 1024 * 1024);
+        assert!(known.grow_to(1024 * 1024));
+        drop((open, many, known));
+        assert_eq!(bodies.all.load(Ordering::Relaxed), 0);
+        assert_eq!(bodies.open.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn chunks_of_one_byte_are_one_buffer() {
+        let bodies = Bodies::default();
+        let mut held = Held::new(&bodies, false, 1024 * 1024);
+        let chunks = (0..100_000).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"x")));
+        let body = Body::from_stream(futures_util::stream::iter(chunks));
+        let read = collect(Limited::new(body, 1024 * 1024), &mut held).await;
+        assert_eq!(read.ok().map(|body| body.len()), Some(100_000));
+        assert!((100_000..300_000).contains(&held.bytes), "{}", held.bytes);
+    }
+}

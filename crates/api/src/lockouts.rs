@@ -1,0 +1,128 @@
+//! Lockouts for wrong credentials, of clients and of logins to the panel: which there are, and
+//! ending them by hand.
+
+use std::net::IpAddr;
+
+use axum::extract::{Extension, State};
+use martlet_control::authentication::{LockoutEntry, Whom};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::api::Api;
+use crate::extract::QueryOf;
+use crate::guard::About;
+use crate::page::{self, Page};
+use crate::problem::Problem;
+use crate::tenant::{InTenants, OfTenant};
+use crate::time::Moment;
+
+/// A lockout: of an address, of a user name, or of a user name from an address.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct LockoutView {
+    /// The user name; null: all who come from the address.
+    #[schema(example = "pump-7")]
+    pub user_name: Option<String>,
+    /// The address, or the IPv6 network of 64 bits; null: from anywhere, but for who logged in from
+    /// where they are within a day.
+    #[schema(example = "192.0.2.7")]
+    pub address: Option<String>,
+    /// The team in whose tenant the name is; null: in the common one.
+    pub team: Option<String>,
+    /// Where the last wrong credentials came from.
+    pub last_address: Option<String>,
+    /// When it ends by itself.
+    #[schema(value_type = String, format = DateTime)]
+    pub until: String,
+}
+
+/// Which lockouts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WantedLockouts {
+    /// At most so many.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+}
+
+/// Lockouts
+///
+/// Names and addresses that are locked out now for too many wrong credentials, by MQTT or at `POST
+/// /session`; `auth.lockout_failures` and `auth.lockout_secs` say when and for how long.
+#[utoipa::path(get, path = "/api/v1/lockouts", tag = "clients", params(WantedLockouts, OfTenant),
+    responses((status = 200, description = "The latest first; there are no more pages",
+        body = Page<LockoutView>)))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    InTenants(tenant): InTenants,
+    QueryOf(wanted): QueryOf<WantedLockouts>,
+) -> Result<axum::Json<Page<LockoutView>>, Problem> {
+    let limit = page::limit(wanted.limit)?;
+    let gate = api.control.gate();
+    let all = gate.map_or_else(Vec::new, |gate| gate.lockouts(tenant));
+    let policy = api.control.policy();
+    let tables = policy.as_ref().and_then(|policy| policy.tables());
+    let view = |entry: LockoutEntry| {
+        let team = entry.tenant.zip(tables);
+        let team = team.and_then(|(tenant, tables)| tables.team_of(tenant.0));
+        LockoutView {
+            user_name: entry.user_name.map(|name| name.to_string()),
+            address: entry.address,
+            team: team.map(str::to_owned),
+            last_address: entry.last_address,
+            until: Moment::after(entry.left).to_string(),
+        }
+    };
+    let total = Some(all.len() as u64);
+    Ok(axum::Json(Page {
+        items: all.into_iter().take(limit).map(view).collect(),
+        next: None,
+        total,
+    }))
+}
+
+/// Whose lockouts are ended; one of them.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct LiftedLockouts {
+    /// Those of this user name, from anywhere.
+    user_name: Option<String>,
+    /// Those of this address, of any name.
+    #[param(value_type = Option<String>, example = "192.0.2.7")]
+    address: Option<IpAddr>,
+    /// All of them.
+    all: Option<bool>,
+}
+
+/// How many lockouts were ended.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Lifted {
+    /// So many.
+    lifted: usize,
+}
+
+/// End lockouts
+///
+/// Of a user name, of an address, or all of them. The failures that led to them are forgotten, too.
+#[utoipa::path(delete, path = "/api/v1/lockouts", tag = "clients", params(LiftedLockouts, OfTenant),
+    responses((status = 200, description = "How many were ended", body = Lifted)))]
+pub(crate) async fn lift(
+    State(api): State<Api>,
+    InTenants(tenant): InTenants,
+    QueryOf(wanted): QueryOf<LiftedLockouts>,
+) -> Result<(Extension<About>, axum::Json<Lifted>), Problem> {
+    let (about, whom) = match (wanted.user_name, wanted.address, wanted.all) {
+        (Some(name), None, None) => (json!({ "user_name": name }), Whom::Name(name)),
+        (None, Some(address), None) => (json!({ "address": address }), Whom::Address(address)),
+        (None, None, Some(true)) => (json!({ "all": true }), Whom::Everybody),
+        _ => {
+            let detail = "expected one of user_name, address and all=true";
+            return Err(Problem::bad_request(detail));
+        }
+    };
+    let gate = api.control.gate();
+    let lifted = gate.map_or(0, |gate| gate.lift_lockouts(tenant, &whom));
+    Ok((Extension(About(about)), axum::Json(Lifted { lifted })))
+}

@@ -1,0 +1,197 @@
+//! Rights of what the tables hold: an API caller grants, changes and ends only what has no right
+//! that the caller lacks.
+//!
+//! [`Asking::expect_within`] is the rule. The functions here compute the rights of a key, a user, a
+//! role, a membership or a team. [`change_within`] reads them with the connection that then makes
+//! the change, so that nothing comes between.
+
+use martlet_broker::{Actions, TenantId};
+use martlet_control::principal::{Role, Scope as ScopeName, Scopes};
+use martlet_control::tables::Work;
+use martlet_registry::{
+    ADMINISTRATOR_ROLE, ApiKey, ApiRole, Owner, Registry, RegistryError, RuleLine, Scope,
+    beyond_own,
+};
+
+use super::Asking;
+use crate::api::Api;
+use crate::problem::Problem;
+
+/// Makes a change if the caller has all rights that `rights` returns.
+///
+/// # Errors
+/// The caller lacks one of them (403), or the change fails.
+pub(super) async fn change_within<T: Send + 'static>(
+    api: &Api,
+    asking: Asking,
+    rights: impl for<'r> FnOnce(&'r mut Registry, &'r Asking) -> Work<'r, Scopes> + Send + 'static,
+    work: impl for<'r> FnOnce(&'r mut Registry, &'r Asking) -> Work<'r, T> + Send + 'static,
+) -> Result<T, Problem> {
+    let done = api.tables()?.change(move |registry| {
+        Box::pin(async move {
+            let rights = rights(registry, &asking).await?;
+            match asking.expect_within(rights) {
+                Ok(()) => Ok(Ok(work(registry, &asking).await?)),
+                Err(problem) => Ok(Err(problem)),
+            }
+        })
+    });
+    done.await?
+}
+
+/// Rights of a role for the API and the panel.
+pub(super) fn of_api_role(role: ApiRole) -> Scopes {
+    Role::from_name(role.word()).map_or(Scopes::NONE, Role::scopes)
+}
+
+/// Rights that are written as scopes and roles, such as those of a key.
+pub(super) fn of_names(names: &[String]) -> Scopes {
+    let scopes = names.iter().filter_map(|name| Scopes::parse(name).ok());
+    scopes.fold(Scopes::NONE, Scopes::or)
+}
+
+/// The most that somebody of a team can have. A team that is not there may own a tenant.
+async fn most_of_team(registry: &mut Registry, team: &str) -> Result<Scopes, RegistryError> {
+    match registry.team(&Scope::All, team).await {
+        Ok(team) => Ok(Scopes::of_team(TenantId(team.tenant))),
+        Err(RegistryError::NotFound(_)) => Ok(Scopes::of_any_team()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Rights of a key, whoever its owner is.
+async fn of_key(registry: &mut Registry, key: &ApiKey) -> Result<Scopes, RegistryError> {
+    let rights = of_names(&key.scopes);
+    match &*key.team {
+        "" => Ok(rights),
+        team => Ok(rights.and(most_of_team(registry, team).await?)),
+    }
+}
+
+/// A key of the tables with its rights; none if the caller sees no such key.
+pub(super) async fn key(
+    registry: &mut Registry,
+    asking: &Asking,
+    id: &str,
+) -> Result<Option<(ApiKey, Scopes)>, RegistryError> {
+    let keys = registry.api_keys(&asking.scope()).await?;
+    let Some(key) = keys.into_iter().find(|key| key.id == id) else {
+        return Ok(None);
+    };
+    let rights = of_key(registry, &key).await?;
+    Ok(Some((key, rights)))
+}
+
+/// Rights of the user in whose name a key is; a key of one's own needs no more than it opens.
+pub(super) async fn of_owner(
+    registry: &mut Registry,
+    asking: &Asking,
+    owner: &str,
+) -> Result<Scopes, RegistryError> {
+    if owner.is_empty() || asking.actor.who.strip_prefix("user:") == Some(owner) {
+        return Ok(Scopes::NONE);
+    }
+    of_user(registry, asking, owner).await
+}
+
+/// Rights of a user, there or deleted: by the roles for the API, in teams and for MQTT. None if the
+/// caller sees no such user.
+pub(super) async fn of_user(
+    registry: &mut Registry,
+    asking: &Asking,
+    name: &str,
+) -> Result<Scopes, RegistryError> {
+    let scope = asking.scope();
+    let found = [
+        registry.user(&scope, name).await,
+        registry.deleted_user(&scope, name).await,
+    ];
+    let mut rights = Scopes::NONE;
+    for user in found {
+        let user = match user {
+            Err(RegistryError::NotFound(_)) => continue,
+            user => user?,
+        };
+        let of_role = of_role(registry, asking, &user.role).await?;
+        rights = rights.or(of_api_role(user.api_role)).or(of_role);
+        for member in registry.teams_of(name).await? {
+            let most = most_of_team(registry, &member.team).await?;
+            rights = rights.or(of_api_role(member.role).and(most));
+        }
+    }
+    Ok(rights)
+}
+
+/// Rights that a role for MQTT comes to: to publish and to receive on topics that are not its
+/// holder's own. The administrator's role comes to everything.
+pub(super) async fn of_role(
+    registry: &mut Registry,
+    asking: &Asking,
+    role: &str,
+) -> Result<Scopes, RegistryError> {
+    let set = match registry.rule_set(Owner::Role, role).await {
+        // The call itself says so.
+        Err(RegistryError::NotFound(_)) => return Ok(Scopes::NONE),
+        found => found?,
+    };
+    Ok(match (set.beyond_own(Owner::Role), set.is_builtin) {
+        (Some(_), true) if role == ADMINISTRATOR_ROLE => asking.scopes_of_everything(),
+        (Some(_), true) => [ScopeName::MessagesRead, ScopeName::MessagesWrite].into(),
+        _ => of_rules(Owner::Role, &set.rules),
+    })
+}
+
+/// Rights that rules come to.
+pub(super) fn of_rules(owner: Owner, rules: &[RuleLine]) -> Scopes {
+    let scopes = beyond_own(owner, rules).flat_map(|rule| {
+        let is_one_of = |some: Actions| rule.actions.has(some);
+        let reads = is_one_of(Actions::SUBSCRIBE) || is_one_of(Actions::RECEIVE);
+        [
+            reads.then_some(ScopeName::MessagesRead),
+            is_one_of(Actions::PUBLISH).then_some(ScopeName::MessagesWrite),
+        ]
+    });
+    scopes.flatten().collect()
+}
+
+/// Rights of everything that goes and comes with a team: its devices, its keys and what people may
+/// do in it. It is named by id or name, and is there or deleted.
+pub(super) async fn of_team(
+    registry: &mut Registry,
+    asking: &Asking,
+    team: &str,
+) -> Result<Scopes, RegistryError> {
+    let mut rights: Scopes = [ScopeName::DevicesWrite, ScopeName::KeysWrite].into();
+    let scope = asking.scope();
+    for deleted in [false, true] {
+        let found = registry.team_and_roles(&scope, team, deleted);
+        let (team, roles) = match found.await {
+            Err(RegistryError::NotFound(_)) => continue,
+            found => found?,
+        };
+        let most = Scopes::of_team(TenantId(team.tenant));
+        let of_members = roles.into_iter().map(of_api_role);
+        let keys = registry.api_keys(&scope).await?.into_iter();
+        let keys = keys.filter(|key| key.team == team.id && key.revoked_ms == 0);
+        let of_keys = keys.map(|key| of_names(&key.scopes));
+        let all = of_members.chain(of_keys).fold(Scopes::NONE, Scopes::or);
+        rights = rights.or(all.and(most));
+    }
+    Ok(rights)
+}
+
+/// Rights of somebody's membership in a team; with another role, of that too.
+pub(super) async fn of_member(
+    registry: &mut Registry,
+    asking: &Asking,
+    (team, user): (&str, &str),
+    role: Option<ApiRole>,
+) -> Result<Scopes, RegistryError> {
+    let team = registry.team_named(&asking.scope(), team).await?;
+    let members = registry.members(&asking.scope(), &team.id).await?;
+    let before = members.into_iter().find(|member| member.user == user);
+    let roles = [before.map(|member| member.role), role].into_iter();
+    let rights = roles.flatten().map(of_api_role);
+    let most = Scopes::of_team(TenantId(team.tenant));
+    Ok(rights.fold(Scopes::NONE, Scopes::or).and(most))
+}

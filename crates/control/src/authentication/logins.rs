@@ -1,0 +1,103 @@
+//! Logins to the panel: counted as those of clients are, and worked out for one address after the
+//! other.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use martlet_broker::{Realm, TenantId};
+
+use super::Gate;
+use super::failures::{Caller, LockoutEntry, Whom};
+use super::turns::Turn;
+
+/// Nobody is asked for now: too many credentials were wrong, of this name or from this address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locked {
+    /// For how many seconds.
+    pub secs: u64,
+}
+
+/// An attempt to log in, which has its turn.
+#[derive(Debug)]
+pub struct Login {
+    gate: Gate,
+    caller: Caller,
+    turn: Option<Turn>,
+}
+
+impl Gate {
+    /// Waits for the turn of an attempt to log in by user name and password.
+    ///
+    /// # Errors
+    /// The name or the address is locked out.
+    pub async fn begin_login(
+        &self,
+        user_name: &str,
+        address: Option<IpAddr>,
+    ) -> Result<Login, Locked> {
+        let policy = self.policy();
+        let (realm, name) = policy.tenant_of(Realm::COMMON, user_name);
+        let caller = Caller {
+            realm,
+            address,
+            user_name: Some(name.into()),
+            is_proved: false,
+        };
+        self.expect_not_locked(&caller)?;
+        let place = self.0.lock().failures.place(&caller, Instant::now());
+        let turn = self.0.logins.take(&place).await;
+        // Others may have been wrong meanwhile.
+        self.expect_not_locked(&caller)?;
+        Ok(Login {
+            gate: self.clone(),
+            caller,
+            turn,
+        })
+    }
+
+    fn expect_not_locked(&self, caller: &Caller) -> Result<(), Locked> {
+        let state = self.0.lock();
+        match state.failures.locked_for(caller, Instant::now()) {
+            Some((secs, _)) => Err(Locked { secs }),
+            None => Ok(()),
+        }
+    }
+
+    /// The lockouts of now, of clients and of logins to the panel, the latest first; of names of one
+    /// tenant alone if one is given.
+    pub fn lockouts(&self, tenant: Option<TenantId>) -> Vec<LockoutEntry> {
+        self.0.lock().failures.lockouts(tenant, Instant::now())
+    }
+
+    /// Ends lockouts; how many.
+    pub fn lift_lockouts(&self, tenant: Option<TenantId>, whom: &Whom) -> usize {
+        self.0.lock().failures.lift(tenant, whom, Instant::now())
+    }
+}
+
+impl Login {
+    /// Counts what came of it. The answer to wrong credentials waits, the longer the more of them
+    /// there were.
+    ///
+    /// # Errors
+    /// It was one of many that were made at once: whether it was right is not told.
+    pub async fn finish(self, was_right: bool) -> Result<(), Locked> {
+        let Self { gate, caller, turn } = self;
+        drop(turn);
+        gate.expect_not_locked(&caller)?;
+        let wait = {
+            let mut state = gate.0.lock();
+            let lockout = state.policy.lockout;
+            let now = Instant::now();
+            match was_right {
+                true => {
+                    state.failures.succeeded(&caller, now);
+                    return Ok(());
+                }
+                false => state.failures.failed(&caller, lockout, now),
+            }
+        };
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! `martlet lockout`: who is locked out of a running node for wrong credentials, and letting them
+//! try again.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use martlet_api::LockoutView;
+use martlet_control::text::printable;
+use serde::Deserialize;
+
+use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as};
+use crate::cmd::node_options::TeamOption;
+
+/// Arguments of `martlet lockout`.
+#[derive(Args, Debug)]
+pub(crate) struct LockoutCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// List names and addresses that are locked out for wrong credentials
+    Ls(ListOptions),
+    /// End the lockouts of a user name or of an address
+    Rm(RemoveOptions),
+}
+
+#[derive(Args, Debug)]
+struct ListOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    #[command(flatten)]
+    of: TeamOption,
+}
+
+#[derive(Args, Debug)]
+struct RemoveOptions {
+    #[command(flatten)]
+    admin: AdminOptions,
+    #[command(flatten)]
+    of: TeamOption,
+    /// User name or IP address
+    #[arg(value_name = "WHO", required_unless_present = "all")]
+    who: Option<String>,
+    /// End all lockouts
+    #[arg(long, conflicts_with = "who")]
+    all: bool,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    items: Vec<LockoutView>,
+    total: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Lifted {
+    lifted: usize,
+}
+
+/// Runs `martlet lockout`.
+pub(crate) fn run(command: &LockoutCommand) -> ExitCode {
+    match &command.action {
+        Action::Ls(options) => finish_as(options.admin.json, list(options)),
+        Action::Rm(options) => finish_as(options.admin.json, remove(options)),
+    }
+}
+
+fn query(of: &TeamOption, first: &str) -> String {
+    let team = of.team.as_deref();
+    let team = team.map_or_else(String::new, |team| format!("&team={}", encoded(team)));
+    format!("/api/v1/lockouts?{first}{team}")
+}
+
+fn list(options: &ListOptions) -> anyhow::Result<String> {
+    let target = query(&options.of, "limit=1000");
+    let body = ask(&options.admin.node.data_dir()?, "GET", &target)?;
+    if options.admin.json {
+        return Ok(body);
+    }
+    let page: Page = serde_json::from_str(&body)?;
+    if page.items.is_empty() {
+        return Ok("nobody is locked out\n".to_owned());
+    }
+    let mut text = format!(
+        "{:<32} {:<40} {:<40} UNTIL\n",
+        "USER", "ADDRESS", "LAST FROM"
+    );
+    for one in &page.items {
+        let name = match (&one.user_name, &one.team) {
+            (Some(name), Some(team)) => format!("{name}@{team}"),
+            (Some(name), None) => name.clone(),
+            (None, _) => "(all)".to_owned(),
+        };
+        let address = one.address.as_deref().unwrap_or("(all)");
+        let last = one.last_address.as_deref().unwrap_or("-");
+        let until = &one.until;
+        let name = printable(&name);
+        text.push_str(&format!("{name:<32} {address:<40} {last:<40} {until}\n"));
+    }
+    let total = page.total.unwrap_or(0);
+    if total > page.items.len() as u64 {
+        text.push_str(&format!("{} of {total}\n", page.items.len()));
+    }
+    Ok(text)
+}
+
+fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
+    let who = options.who.as_deref();
+    let whom = match who {
+        None => "all=true".to_owned(),
+        Some(who) if who.parse::<IpAddr>().is_ok() => format!("address={}", encoded(who)),
+        Some(who) => format!("user_name={}", encoded(who)),
+    };
+    let target = query(&options.of, &whom);
+    let body = ask(&options.admin.node.data_dir()?, "DELETE", &target)?;
+    if options.admin.json {
+        return Ok(body);
+    }
+    let Lifted { lifted } = serde_json::from_str(&body).context("reading the answer")?;
+    match (lifted, who) {
+        (0, Some(who)) => anyhow::bail!("{} is not locked out", printable(who)),
+        (1, _) => Ok("1 lockout is ended".to_owned()),
+        (lifted, _) => Ok(format!("{lifted} lockouts are ended")),
+    }
+}

@@ -1,0 +1,269 @@
+//! Places for HTTP connections: so many of one address and so many in all, and a reserve for those
+//! that find none.
+//!
+//! A connection of the reserve is served a probe of health or `/metrics`, and closed. Any other
+//! request waits a little for a place and is refused then. When the reserve is full, its oldest
+//! connection is closed: a probe is answered long before that, a connection that sends nothing is
+//! not missed. So clients that hold connections open keep nobody from seeing how the node is.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::config::HttpConnections;
+
+/// Connections in the reserve.
+const RESERVE: usize = 64;
+/// How long a request of the reserve waits for a place.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The places of all listeners. Clones are the same ones.
+#[derive(Clone, Debug)]
+pub(crate) struct Places(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limits: HttpConnections,
+    state: Mutex<State>,
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: usize,
+    of_address: HashMap<IpAddr, usize>,
+    /// The reserve, oldest first.
+    reserve: VecDeque<(u64, oneshot::Sender<()>)>,
+    next: u64,
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+struct Place(Arc<Inner>, IpAddr);
+
+/// Where one connection is: at a place or in the reserve.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    places: Places,
+    address: IpAddr,
+    place: Mutex<Option<Place>>,
+    /// Its number in the reserve.
+    reserved: u64,
+}
+
+/// What a connection may do with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entered {
+    /// It has a place.
+    Place,
+    /// It is served this request from the reserve.
+    Reserve,
+    /// There is no place.
+    Full,
+}
+
+/// An address as it is counted: of IPv6 a network of 64 bits, of which one may have each address.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
+    }
+}
+
+impl Places {
+    pub(crate) fn new(limits: HttpConnections) -> Self {
+        Self(Arc::new(Inner {
+            limits,
+            state: Mutex::default(),
+            freed: Notify::new(),
+        }))
+    }
+
+    /// Seats a new connection; with what tells that it is to be closed, if it is in the reserve.
+    pub(crate) fn seat(&self, address: IpAddr) -> (Seat, Option<oneshot::Receiver<()>>) {
+        let place = self.take(address);
+        let mut state = self.0.lock();
+        state.next += 1;
+        let reserved = state.next;
+        let closed = place.is_none().then(|| {
+            // The sender of the oldest is dropped, which tells it.
+            if state.reserve.len() >= RESERVE {
+                state.reserve.pop_front();
+            }
+            let (keep, closed) = oneshot::channel();
+            state.reserve.push_back((reserved, keep));
+            closed
+        });
+        drop(state);
+        let seat = Seat {
+            places: self.clone(),
+            address,
+            place: Mutex::new(place),
+            reserved,
+        };
+        (seat, closed)
+    }
+
+    fn take(&self, address: IpAddr) -> Option<Place> {
+        let limits = &self.0.limits;
+        let counted = counted_as(address);
+        let canonical = address.to_canonical();
+        let is_proxy = limits.proxies.iter().any(|net| net.contains(&canonical));
+        let mut state = self.0.lock();
+        let own = state.of_address.get(&counted).copied().unwrap_or(0);
+        if state.used >= limits.all || (own >= limits.of_address && !is_proxy) {
+            return None;
+        }
+        state.used += 1;
+        state.of_address.insert(counted, own + 1);
+        Some(Place(Arc::clone(&self.0), counted))
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.used -= 1;
+        if let Some(count) = state.of_address.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                state.of_address.remove(&self.1);
+            }
+        }
+        drop(state);
+        self.0.freed.notify_waiters();
+    }
+}
+
+impl Seat {
+    /// Whether a request of this connection is served: a probe always, any other with a place, for
+    /// which it waits a little.
+    pub(crate) async fn enter(&self, is_probe: bool) -> Entered {
+        if self.has_place() {
+            return Entered::Place;
+        }
+        let waiting = async {
+            loop {
+                // Before it is looked, so that none that is freed meanwhile is missed.
+                let mut freed = std::pin::pin!(self.places.0.freed.notified());
+                freed.as_mut().enable();
+                if self.move_to_place() || is_probe {
+                    return;
+                }
+                freed.await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, waiting).await;
+        match (self.has_place(), is_probe) {
+            (true, _) => Entered::Place,
+            (false, true) => Entered::Reserve,
+            (false, false) => Entered::Full,
+        }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is not in the reserve (any more).
+    pub(crate) fn has_place(&self) -> bool {
+        self.place().is_some()
+    }
+
+    fn move_to_place(&self) -> bool {
+        let Some(place) = self.places.take(self.address) else {
+            return false;
+        };
+        *self.place() = Some(place);
+        self.leave_reserve();
+        true
+    }
+
+    fn leave_reserve(&self) {
+        let mut state = self.places.0.lock();
+        state.reserve.retain(|(number, _)| *number != self.reserved);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.leave_reserve();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(all: usize, of_address: usize) -> Places {
+        Places::new(HttpConnections {
+            all,
+            of_address,
+            proxies: vec!["10.0.0.9/32".parse().unwrap()],
+        })
+    }
+
+    fn address(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    #[tokio::test]
+    async fn an_address_has_its_share_and_a_probe_needs_no_place() {
+        let places = places(4, 2);
+        let seats: Vec<_> = (0..3).map(|_| places.seat(address(1)).0).collect();
+        assert_eq!(seats.iter().filter(|seat| seat.has_place()).count(), 2);
+        assert_eq!(seats[2].enter(true).await, Entered::Reserve);
+        // Another address, and a proxy that has no limit of its own.
+        let others: Vec<_> = (0..2).map(|_| places.seat(address(9)).0).collect();
+        assert!(others.iter().all(Seat::has_place));
+        let (late, _closed) = places.seat(address(2));
+        assert!(!late.has_place());
+        drop(others);
+        assert_eq!(late.enter(false).await, Entered::Place);
+        assert_eq!(places.0.lock().used, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_for_a_place_and_not_for_ever() {
+        let places = places(1, 1);
+        let (first, _) = places.seat(address(1));
+        let (second, closed) = places.seat(address(2));
+        assert_eq!(second.enter(false).await, Entered::Full);
+        let entering = second.enter(false);
+        let (entered, ()) = tokio::join!(entering, async {
+            tokio::task::yield_now().await;
+            drop(first);
+        });
+        assert_eq!(entered, Entered::Place);
+        // It is closed by nobody any more, which the dropped sender must not look like.
+        assert!(second.has_place() && closed.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_oldest_of_a_full_reserve_is_closed() {
+        let places = places(0, 0);
+        let mut all: Vec<_> = (0..RESERVE).map(|_| places.seat(address(1))).collect();
+        let (_newest, _) = places.seat(address(2));
+        let mut is_closed = |at: usize| {
+            all[at]
+                .1
+                .as_mut()
+                .unwrap()
+                .try_recv()
+                .is_err_and(|error| error == oneshot::error::TryRecvError::Closed)
+        };
+        assert!(is_closed(0) && !is_closed(1));
+        drop(all);
+        drop(_newest);
+        assert!(places.0.lock().reserve.is_empty());
+    }
+}
