@@ -8,6 +8,7 @@ use martlet_codec::ReasonCode;
 
 use crate::connection::Phase;
 use crate::counters::DropReason;
+use crate::effect::ConnectionEffect;
 use crate::node::{Cx, Node};
 use crate::shard::{Ending, Shard};
 
@@ -53,7 +54,8 @@ impl Shard {
     }
 
     /// No client that is there holds much: of those that are away, whose messages are in memory alone,
-    /// who holds most loses the oldest half of them.
+    /// who holds most loses the oldest half of those that were not sent yet. If most of them were sent
+    /// and never acknowledged, the session ends: so its client learns that they are lost.
     fn relieve_of_absent<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         if self.reads_back {
             return;
@@ -64,6 +66,10 @@ impl Shard {
             return;
         };
         let left = (bytes / 2) as u64;
+        if self.sessions.at(index).outbound.queue().bytes() <= left {
+            self.counters.clients_relieved += 1;
+            return self.end_session(cx, index, WHY);
+        }
         loop {
             let queue = self.sessions.at(index).outbound.queue_mut();
             if queue.bytes() <= left {
@@ -101,7 +107,15 @@ impl Shard {
         }
         if self.bytes_held_by(index) > bytes / 2 {
             self.counters.clients_relieved += 1;
-            self.end_connection(cx, index, Ending::told(ReasonCode::QuotaExceeded, WHY));
+            let id = self.connections.id_of(index);
+            if self.connections.at(index).output_len() == 0 {
+                self.end_connection(cx, index, Ending::told(ReasonCode::QuotaExceeded, WHY));
+                return;
+            }
+            // It does not read, so there is no use in telling it, and its output goes at once.
+            self.end_connection(cx, index, Ending::untold(ReasonCode::QuotaExceeded, WHY));
+            self.forget_connection(id);
+            cx.effects.connections.push(ConnectionEffect::Abort(id));
         }
     }
 }

@@ -196,8 +196,32 @@ fn a_congested_shard_holds_publishes_back_and_nothing_else() {
     assert_eq!(publishes(&node.take(link)), 1);
 }
 
-/// Memory that a slow consumer has spent is refused to what would take more of it; who reads gets
-/// QoS 0 all the while, and once it has caught up all is as before.
+/// Slow consumers, none of whom holds so much that it has to give back (`memory.rs`).
+const LATE: usize = 8;
+
+/// Publishes 200 messages of 2,000 bytes, more than 256 KiB hold, to all late consumers in turn.
+fn spend_memory(node: &mut Harness, publisher: Link) {
+    for id in 1..=200 {
+        let topic = format!("big/{}", usize::from(id) % LATE);
+        let big = publish(&topic, QoS::AtLeastOnce, id, false, &[b'x'; 2000]);
+        node.send(publisher, &big);
+        node.end_tick();
+    }
+}
+
+/// Packet Identifiers of what a client was sent.
+fn sent_to(node: &mut Harness, link: Link) -> Vec<PacketId> {
+    let mut ids = Vec::new();
+    packets(&node.take(link), |packet| {
+        if let Packet::Publish(publish) = packet {
+            ids.extend(publish.packet_id);
+        }
+    });
+    ids
+}
+
+/// Memory that slow consumers have spent is refused to what would take more of it; who reads gets
+/// QoS 0 all the while, and once they have caught up all is as before.
 #[test]
 fn spent_memory_refuses_what_would_take_more_of_it_until_there_is_some() {
     let limits = Limits {
@@ -205,31 +229,32 @@ fn spent_memory_refuses_what_would_take_more_of_it_until_there_is_some() {
         ..Limits::default()
     };
     let mut node = node(limits, Wiring::default());
-    let mut subscriber = |client_id, filter, qos| {
+    let mut subscriber = |client_id: &str, filter: &str, qos| {
         // What a session that ends with its connection was sent takes no memory any more.
         let link = client(&mut node, client_id, qos == QoS::AtMostOnce);
         node.send(link, &subscribe(&[filter], qos));
         node.take(link);
         link
     };
-    let late = subscriber("late", "big", QoS::AtLeastOnce);
+    let late: Vec<Link> = (0..LATE)
+        .map(|number| {
+            let (name, filter) = (format!("late-{number}"), format!("big/{number}"));
+            subscriber(&name, &filter, QoS::AtLeastOnce)
+        })
+        .collect();
     let deaf = subscriber("deaf", "small", QoS::AtMostOnce);
     let quick = subscriber("quick", "small", QoS::AtMostOnce);
     let publisher = client(&mut node, "p", true);
-    for id in 1..=200 {
-        let big = publish("big", QoS::AtLeastOnce, id, false, &[b'x'; 2000]);
-        node.send(publisher, &big);
-        node.end_tick();
-    }
+    spend_memory(&mut node, publisher);
     assert!(
         node.is_closed(publisher),
         "3.1.1 has no other way to say no"
     );
     let mut unanswered = Vec::new();
-    packets(&node.take(late), |packet| match packet {
-        Packet::Publish(publish) => unanswered.extend(publish.packet_id),
-        other => panic!("{other:?}"),
-    });
+    for link in &late {
+        let ids = sent_to(&mut node, *link).into_iter();
+        unanswered.extend(ids.map(|id| (*link, id)));
+    }
     assert!((60..=131).contains(&unanswered.len()), "{unanswered:?}");
     let refused = client(&mut node, "refused", true);
     assert_eq!(node.take(refused), [0x20, 2, 0, 3], "server unavailable");
@@ -246,14 +271,14 @@ fn spent_memory_refuses_what_would_take_more_of_it_until_there_is_some() {
     let dropped = node.counters().dropped[DropReason::MemoryFull as usize];
     assert_eq!(dropped, 2);
 
-    for id in unanswered {
-        node.send(late, &puback(id));
+    for (link, id) in unanswered {
+        node.send(link, &puback(id));
     }
     node.end_tick();
     let publisher = client(&mut node, "p", true);
-    let big = publish("big", QoS::AtLeastOnce, 1, false, &[b'x'; 2000]);
+    let big = publish("big/0", QoS::AtLeastOnce, 1, false, &[b'x'; 2000]);
     node.send(publisher, &big);
-    assert_eq!(publishes(&node.take(late)), 1, "there is memory again");
+    assert_eq!(publishes(&node.take(late[0])), 1, "there is memory again");
 }
 
 /// Else nobody could take what has spent it.
@@ -264,30 +289,28 @@ fn who_has_a_session_is_let_in_though_memory_is_spent() {
         ..Limits::default()
     };
     let mut node = node(limits, Wiring::default());
-    let away = client(&mut node, "away", false);
-    node.send(away, &subscribe(&["big"], QoS::AtLeastOnce));
-    node.send(away, &[0xE0, 0]);
-    let publisher = client(&mut node, "p", true);
-    for id in 1..=200 {
-        let big = publish("big", QoS::AtLeastOnce, id, false, &[b'x'; 2000]);
-        node.send(publisher, &big);
-        node.end_tick();
+    for number in 0..LATE {
+        let away = client(&mut node, &format!("away-{number}"), false);
+        let filter = format!("big/{number}");
+        node.send(away, &subscribe(&[&filter], QoS::AtLeastOnce));
+        node.send(away, &[0xE0, 0]);
     }
+    let publisher = client(&mut node, "p", true);
+    spend_memory(&mut node, publisher);
     assert!(node.is_closed(publisher), "memory is spent");
     let stranger = client(&mut node, "stranger", true);
     assert_eq!(node.take(stranger), [0x20, 2, 0, 3], "server unavailable");
 
-    let back = client(&mut node, "away", false);
-    let mut unanswered = Vec::new();
-    packets(&node.take(back), |packet| {
-        if let Packet::Publish(publish) = packet {
-            unanswered.extend(publish.packet_id);
+    let mut count = 0;
+    for number in 0..LATE {
+        let back = client(&mut node, &format!("away-{number}"), false);
+        let unanswered = sent_to(&mut node, back);
+        count += unanswered.len();
+        for id in unanswered {
+            node.send(back, &puback(id));
         }
-    });
-    assert!(unanswered.len() > 50, "{unanswered:?}");
-    for id in unanswered {
-        node.send(back, &puback(id));
     }
+    assert!(count > 50, "{count}");
     node.end_tick();
     let stranger = client(&mut node, "stranger", true);
     assert!(!node.is_closed(stranger), "there is memory again");

@@ -66,6 +66,14 @@ impl Ending {
         }
     }
 
+    /// The server ends it without a word to the client.
+    pub(crate) fn untold(reason: ReasonCode, why: &'static str) -> Self {
+        Self {
+            tell: false,
+            ..Self::told(reason, why)
+        }
+    }
+
     /// The server ends it because of a packet.
     pub(super) fn by_packet(error: PacketError, packet_type: Option<PacketType>) -> Self {
         let is_broken_rule = matches!(

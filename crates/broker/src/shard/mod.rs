@@ -660,6 +660,9 @@ impl Shard {
         self.client_bytes_max = pressure.client_max;
         if pressure.is_short {
             self.relieve(cx, used);
+            // What has been given back serves the next publisher.
+            let used = self.used_bytes();
+            self.memory.settle(cx.node, used + self.pool_bytes());
         }
     }
 
