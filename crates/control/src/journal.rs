@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use martlet_broker::{ConnectedClient, Event, TenantId, Told, UserName};
+use martlet_broker::{Event, TenantId, Told, UserName};
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -194,16 +194,6 @@ impl Kept {
 }
 
 impl Written {
-    /// A client came then, of whom nothing was to be written down for longer.
-    fn calm(tenant: TenantId, client: Arc<ConnectedClient>, at_ms: u64) -> Self {
-        Self {
-            seq: 0,
-            at_ms,
-            tenant,
-            event: Event::Connected(client),
-        }
-    }
-
     fn entry(&self, commands: &mend::Commands) -> Entry {
         let way = mend::way(self.tenant, &self.event, commands);
         let (mend, command) = way.map(|way| (way.text, way.command)).unzip();
@@ -308,6 +298,7 @@ impl Journal {
         }
         let cause = match event {
             Event::Connected(_) => None,
+            Event::Disconnected { reason, why, .. } => Cause::of_end(reason.name(), why),
             event => Cause::of(&entry_of(event)),
         };
         let at_ms = now_ms();
@@ -392,18 +383,9 @@ impl Journal {
     /// What became of a name of a tenant of late, the latest last.
     pub(crate) fn runs_of(&self, tenant: TenantId, name: &str, presence: &Presence) -> Vec<Run> {
         let entry = |written: &Written| written.entry(&self.commands);
-        let runs = self.lock().runs.of(tenant.0, name, entry);
-        if !runs.is_empty() {
-            return runs;
-        }
-        let connected = presence.connected(tenant, name);
-        let run = connected.map(|(client, since_ms)| Run {
-            cause: None,
-            since_ms,
-            count: 1,
-            last: entry(&Written::calm(tenant, client, since_ms)),
-        });
-        run.into_iter().collect()
+        // Before the lock: who writes has that of presence first.
+        let calm = presence.calm(tenant, name);
+        self.lock().runs.of(tenant, name, calm, entry)
     }
 
     /// The last refusals of connections from an address that name nobody, in order. Whose clients

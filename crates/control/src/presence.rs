@@ -16,7 +16,7 @@ mod publish;
 
 pub use alive::Alive;
 pub use keep::Keeper;
-pub(crate) use known::Known;
+pub(crate) use known::{Calm, Known};
 pub use known::Who;
 pub use publish::PresenceTopics;
 
@@ -26,7 +26,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use martlet_broker::{ConnectedClient, TenantId};
+use martlet_broker::TenantId;
 use serde::{Deserialize, Serialize};
 
 /// Whether a client is connected.
@@ -155,13 +155,9 @@ impl Presence {
         Some(address)
     }
 
-    /// Who a client that is connected came as, and when.
-    pub(crate) fn connected(
-        &self,
-        tenant: TenantId,
-        client_id: &str,
-    ) -> Option<(Arc<ConnectedClient>, u64)> {
-        self.lock().connected(tenant, client_id)
+    /// How a client came and went, as far as it did in this run.
+    pub(crate) fn calm(&self, tenant: TenantId, client_id: &str) -> Option<Calm> {
+        self.lock().calm(tenant, client_id)
     }
 
     /// Who was connected when the node was last alive; who is again already is not touched.

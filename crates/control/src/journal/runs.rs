@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use martlet_broker::{ConnectedClient, Event, TenantId};
+use martlet_broker::{Event, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Written, entry_of, short, topic_of, user_of, what};
 use crate::aging::Aging;
 use crate::cause::Cause;
-use crate::presence::Known;
+use crate::presence::{Calm, Known};
 
 /// Names that are remembered; when there are more, those of whom nothing was heard for longest go.
 const NAMES: usize = 50_000;
@@ -39,8 +39,8 @@ struct Kept {
     last: Arc<Written>,
 }
 
-/// Runs by tenant and name: a Client Identifier, or a user name. Of a client that has come and of
-/// whom nothing else is to be said there is nothing here: presence knows since when it is there.
+/// Runs by tenant and name: a Client Identifier, or a user name. Of a client that came and went as
+/// it wished, and of whom nothing else is to be said, there is nothing here: presence knows that.
 #[derive(Debug, Default)]
 pub(super) struct Runs(Aging<(u32, Arc<str>), Vec<Kept>>);
 
@@ -51,18 +51,17 @@ impl Runs {
         let event = &written.event;
         let client_id = short(event.client_id());
         let user = user_of(event).map_or("".into(), |user| short(user.as_str()));
-        let is_calm = matches!(event, Event::Connected(_));
+        let is_calm = cause.is_none()
+            && matches!(event, Event::Connected(_) | Event::Disconnected { .. });
         if !client_id.is_empty() {
             let key = (written.tenant.0, Arc::from(&*client_id));
             match self.0.take(&key) {
                 Some(runs) => self.put(key, runs, written, cause),
                 None if is_calm => {}
                 None => {
-                    let connected = before.connected(written.tenant, event.client_id());
-                    let runs = connected.map(|(client, since_ms)| {
-                        Kept::calm(written.tenant, client, since_ms)
-                    });
-                    self.put(key, runs.into_iter().collect(), written, cause);
+                    let calm = before.calm(written.tenant, event.client_id());
+                    let runs = calm.map_or_else(Vec::new, |calm| of_calm(written.tenant, calm));
+                    self.put(key, runs, written, cause);
                 }
             }
         }
@@ -87,28 +86,56 @@ impl Runs {
         }
     }
 
-    /// Of a name of a tenant, the latest last.
-    pub(super) fn of(&self, tenant: u32, name: &str, entry: impl Fn(&Written) -> Entry) -> Vec<Run> {
-        let runs = self.0.get(&(tenant, Arc::from(name)));
-        let shown = runs.into_iter().flatten().map(|kept| Run {
+    /// Of a name of a tenant, the latest last; where there is nothing, what presence knew of it.
+    pub(super) fn of(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        calm: Option<Calm>,
+        entry: impl Fn(&Written) -> Entry,
+    ) -> Vec<Run> {
+        let shown = |kept: &Kept| Run {
             cause: kept.cause,
             since_ms: kept.since_ms,
             count: kept.count,
             last: entry(&kept.last),
-        });
-        shown.collect()
+        };
+        if let Some(runs) = self.0.get(&(tenant.0, Arc::from(name))) {
+            return runs.iter().map(shown).collect();
+        }
+        let runs = calm.map_or_else(Vec::new, |calm| of_calm(tenant, calm));
+        runs.iter().map(shown).collect()
     }
 }
 
-impl Kept {
-    /// A client is there since then.
-    fn calm(tenant: TenantId, client: Arc<ConnectedClient>, since_ms: u64) -> Self {
-        Self {
-            cause: None,
-            since_ms,
-            count: 1,
-            last: Arc::new(Written::calm(tenant, client, since_ms)),
-        }
+/// What would stand here of a client of which nothing was written down, the latest last.
+fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
+    let kept = |(since_ms, count, at_ms), event| Kept {
+        cause: None,
+        since_ms,
+        count,
+        last: Arc::new(Written {
+            seq: 0,
+            at_ms,
+            tenant,
+            event,
+        }),
+    };
+    let client = Arc::clone(&calm.client);
+    let came = kept(calm.came, Event::Connected(calm.client));
+    let went = calm.went.map(|(since_ms, count, at_ms, reason, why)| {
+        let event = Event::Disconnected {
+            client_id: client.client_id.to_string(),
+            user: client.user.clone(),
+            reason,
+            why,
+        };
+        kept((since_ms, count, at_ms), event)
+    });
+    match (went, calm.online) {
+        (Some(went), true) => vec![went, came],
+        (Some(went), false) => vec![came, went],
+        (None, _) => vec![came],
     }
 }
 
@@ -151,7 +178,7 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
 mod tests {
     use super::*;
     use crate::presence::Presence;
-    use martlet_broker::{DropReason, ListenerPolicy, UserName};
+    use martlet_broker::{ConnectedClient, DropReason, ListenerPolicy, UserName};
     use martlet_codec::{ProtocolVersion, ReasonCode};
 
     const COMMON: TenantId = TenantId(0);
@@ -177,7 +204,9 @@ mod tests {
         }
 
         fn of(&self, name: &str) -> Vec<(u64, u64)> {
-            let runs = self.runs.of(0, name, |written| entry_of(&written.event));
+            let entry = |written: &Written| entry_of(&written.event);
+            let calm = self.presence.calm(COMMON, name);
+            let runs = self.runs.of(COMMON, name, calm, entry);
             runs.iter().map(|run| (run.since_ms, run.count)).collect()
         }
     }
@@ -230,25 +259,40 @@ mod tests {
         assert_eq!(node.of("c"), [(40, 1), (50, 1)]);
     }
 
+    fn dropped(client_id: &str) -> Event {
+        Event::Dropped {
+            client_id: client_id.to_owned(),
+            user: None,
+            topic: "t".to_owned(),
+            stored: None,
+            reason: DropReason::QueueFull,
+        }
+    }
+
     #[test]
-    fn of_a_client_that_came_and_stays_nothing_is_kept_until_there_is_more_to_say() {
+    fn of_a_client_that_comes_and_goes_nothing_is_kept_until_there_is_more_to_say() {
         let mut node = Node::default();
-        node.note(10, connected("c", None));
-        assert_eq!((node.runs.0.len(), node.of("c").len()), (0, 0));
-        node.note(
-            20,
-            Event::Dropped {
-                client_id: "c".to_owned(),
-                user: None,
-                topic: "t".to_owned(),
-                stored: None,
-                reason: DropReason::QueueFull,
-            },
-        );
+        let come = || connected("c", None);
+        let go = |why: &'static str| Event::Disconnected {
+            client_id: "c".to_owned(),
+            user: None,
+            reason: ReasonCode::Success,
+            why: why.into(),
+        };
+        node.note(10, come());
+        assert_eq!((node.runs.0.len(), node.of("c")), (0, vec![(10, 1)]));
+        node.note(20, go("goodbye"));
         assert_eq!(node.of("c"), [(10, 1), (20, 1)]);
-        node.note(30, disconnected("c", ReasonCode::Success, "goodbye"));
-        node.note(40, connected("c", None));
-        assert_eq!(node.of("c"), [(20, 1), (30, 1), (10, 2)]);
+        node.note(30, come());
+        node.note(40, go("the transport ended"));
+        node.note(50, come());
+        let expected = vec![(20, 2), (10, 3)];
+        assert_eq!((node.runs.0.len(), node.of("c")), (0, expected));
+        node.note(60, dropped("c"));
+        assert_eq!(node.of("c"), [(20, 2), (10, 3), (60, 1)]);
+        node.note(70, go("goodbye"));
+        node.note(80, come());
+        assert_eq!(node.of("c"), [(60, 1), (20, 3), (10, 4)]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The clients that are known, one small row each: there may be a million of them. A row shares what
 //! the event of its CONNECT says with the feed, and is found by a table of numbers.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
@@ -8,8 +9,10 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use martlet_broker::{Arena, ConnectedClient, Event, TenantId, UserName};
+use martlet_codec::ReasonCode;
 
 use super::ClientPresence;
+use crate::cause::Cause;
 use crate::wall_clock::now_ms;
 
 /// So many who are not connected are remembered.
@@ -85,12 +88,54 @@ struct Client {
     who: Who,
     since_ms: u64,
     last_seen_ms: u64,
-    /// Why it is not connected.
-    why: Box<str>,
+    /// How it went; not there while it has not gone.
+    gone: Option<Box<Gone>>,
     tenant: TenantId,
     online: bool,
     /// It stands in `changed`.
     is_changed: bool,
+}
+
+/// How a client went, and how often it came and went without anything to be said of it.
+#[derive(Debug)]
+struct Gone {
+    /// Why it is not connected, or was not before it came again.
+    why: Cow<'static, str>,
+    /// The same; none: it did not wish it so, or that was in the run before.
+    wished: Option<ReasonCode>,
+    came: Times,
+    went: Times,
+}
+
+/// Since when, how often, and when last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    first_ms: u64,
+    last_ms: u64,
+    count: u32,
+}
+
+impl Times {
+    fn note(&mut self, at_ms: u64) {
+        if self.count == 0 {
+            self.first_ms = at_ms;
+        }
+        self.last_ms = at_ms;
+        self.count = self.count.saturating_add(1);
+    }
+}
+
+/// A client that came, and perhaps went, when it wished to: nothing else is to be said of it.
+#[derive(Debug)]
+pub(crate) struct Calm {
+    /// When it came first, how often, and when it did last.
+    pub(crate) came: (u64, u64, u64),
+    /// The same of its going, as it went last; none: it has not gone yet.
+    pub(crate) went: Option<(u64, u64, u64, ReasonCode, Cow<'static, str>)>,
+    /// It is there.
+    pub(crate) online: bool,
+    /// As it came last.
+    pub(crate) client: Arc<ConnectedClient>,
 }
 
 impl Known {
@@ -111,17 +156,28 @@ impl Known {
         Some(&self.clients[index].who)
     }
 
-    /// Who a client that is connected came as, and when.
-    pub(crate) fn connected(
-        &self,
-        tenant: TenantId,
-        client_id: &str,
-    ) -> Option<(Arc<ConnectedClient>, u64)> {
+    /// How a client came and went, as far as it did in this run.
+    pub(crate) fn calm(&self, tenant: TenantId, client_id: &str) -> Option<Calm> {
         let client = &self.clients[self.find(tenant, client_id)?];
-        match &client.who {
-            Who::Connected(who) if client.online => Some((Arc::clone(who), client.since_ms)),
-            _ => None,
+        let Who::Connected(who) = &client.who else {
+            return None;
+        };
+        let told = |times: Times| (times.first_ms, u64::from(times.count), times.last_ms);
+        let gone = client.gone.as_deref();
+        let mut came = gone.map_or(Times::default(), |gone| gone.came);
+        if client.online {
+            came.note(client.since_ms);
         }
+        let went = gone.filter(|gone| gone.went.count > 0).and_then(|gone| {
+            let (first_ms, count, last_ms) = told(gone.went);
+            Some((first_ms, count, last_ms, gone.wished?, gone.why.clone()))
+        });
+        Some(Calm {
+            came: told(came),
+            went,
+            online: client.online,
+            client: Arc::clone(who),
+        })
     }
 
     /// Takes an event in; the answer is who it is about.
@@ -135,12 +191,16 @@ impl Known {
                 self.change(index);
                 Some(who)
             }
-            Event::Disconnected { client_id, why, .. } => {
+            Event::Disconnected {
+                client_id,
+                reason,
+                why,
+                ..
+            } => {
                 let index = self.find(tenant, client_id)?;
+                let is_wished = Cause::of_end(reason.name(), why).is_none();
                 let client = &mut self.clients[index];
-                client.online = false;
-                (client.since_ms, client.last_seen_ms) = (at_ms, at_ms);
-                client.why = why.as_ref().into();
+                client.go(at_ms, why.clone(), is_wished.then_some(*reason));
                 let who = client.who.clone();
                 self.is_offline(index, at_ms);
                 self.change(index);
@@ -173,8 +233,8 @@ impl Known {
             }));
             let index = self.put(tenant, who, one.since_ms);
             let client = &mut self.clients[index];
+            client.go(one.since_ms, one.why.clone().into(), None);
             client.last_seen_ms = one.last_seen_ms;
-            client.why = one.why.as_str().into();
             self.is_offline(index, one.since_ms);
             self.change(index);
         }
@@ -201,14 +261,11 @@ impl Known {
     }
 
     /// Nobody is connected any more.
-    pub(super) fn end_all(&mut self, at_ms: u64, why: &str) {
+    pub(super) fn end_all(&mut self, at_ms: u64, why: &'static str) {
         let online = self.clients.iter().filter(|(_, client)| client.online);
         let online: Vec<u32> = online.map(|(index, _)| index).collect();
         for index in online {
-            let client = &mut self.clients[index];
-            client.online = false;
-            (client.since_ms, client.last_seen_ms) = (at_ms, at_ms);
-            client.why = why.into();
+            self.clients[index].go(at_ms, why.into(), None);
             self.is_offline(index, at_ms);
             self.change(index);
         }
@@ -254,7 +311,6 @@ impl Known {
         if let Some(index) = self.find(tenant, who.client_id()) {
             let client = &mut self.clients[index];
             (client.since_ms, client.last_seen_ms) = (since_ms, since_ms);
-            client.why = "".into();
             client.who = who;
             return index;
         }
@@ -263,7 +319,7 @@ impl Known {
             who,
             since_ms,
             last_seen_ms: since_ms,
-            why: "".into(),
+            gone: None,
             tenant,
             online: false,
             is_changed: false,
@@ -335,11 +391,36 @@ impl Known {
                 true => now_ms().max(client.last_seen_ms),
                 false => client.last_seen_ms,
             },
-            why: client.why.to_string(),
+            why: match &client.gone {
+                Some(gone) if !client.online => gone.why.to_string(),
+                _ => String::new(),
+            },
             address,
             listener,
             listener_url,
         }
+    }
+}
+
+impl Client {
+    /// It has gone; with the reason, if it wished so.
+    fn go(&mut self, at_ms: u64, why: Cow<'static, str>, wished: Option<ReasonCode>) {
+        let gone = self.gone.get_or_insert_with(|| {
+            Box::new(Gone {
+                why: "".into(),
+                wished: None,
+                came: Times::default(),
+                went: Times::default(),
+            })
+        });
+        if std::mem::replace(&mut self.online, false) {
+            gone.came.note(self.since_ms);
+        }
+        if wished.is_some() {
+            gone.went.note(at_ms);
+        }
+        (gone.why, gone.wished) = (why, wished);
+        (self.since_ms, self.last_seen_ms) = (at_ms, at_ms);
     }
 }
 
@@ -355,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_client_is_a_small_row() {
-        assert!(size_of::<Client>() <= 56);
+        assert!(size_of::<Client>() <= 48);
         // It shares a block of 96 bytes with the feed.
         assert!(size_of::<ConnectedClient>() + 16 <= 96);
     }

@@ -1,4 +1,4 @@
-use martlet_broker::{Event, ListenerPolicy, UserName};
+use martlet_broker::{ConnectedClient, Event, ListenerPolicy, UserName};
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use super::known::OFFLINE_MAX;

@@ -6,6 +6,7 @@ pub(crate) mod data_dir;
 mod facts;
 mod http;
 mod log;
+mod memory;
 mod notify;
 mod reload;
 mod stalling;
@@ -307,6 +308,7 @@ async fn run_node(
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
     tokio::spawn(history::keep(Arc::clone(&control)));
+    tokio::spawn(memory::give_back());
     if let Some(push) = &node.push {
         let state = Arc::<PushState>::default();
         control.set_push(Arc::clone(&state));
