@@ -10,7 +10,7 @@
 use core::num::NonZeroU32;
 
 /// Values in a chunk; a power of two.
-const CHUNK: usize = 128;
+const CHUNK: usize = 256;
 const NONE: u32 = u32::MAX;
 
 /// The index of a value, kept where there may be none: that takes no more room.

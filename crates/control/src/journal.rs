@@ -682,7 +682,8 @@ mod tests {
         let journal = Journal::default();
         let all = |_: &Entry| true;
         write(&journal, told(refused("first")));
-        (0..COMINGS * 2).for_each(|number| write(&journal, told(disconnected(&number.to_string()))));
+        (0..COMINGS * 2)
+            .for_each(|number| write(&journal, told(disconnected(&number.to_string()))));
         write(&journal, told(refused("last")));
         let page = journal.page(1, 10_000, all);
         assert_eq!(page.events.len(), COMINGS + 2);

@@ -16,8 +16,8 @@ mod publish;
 
 pub use alive::Alive;
 pub use keep::Keeper;
-pub(crate) use known::{Calm, Known};
 pub use known::Who;
+pub(crate) use known::{Calm, Known};
 pub use publish::PresenceTopics;
 
 use std::collections::HashMap;

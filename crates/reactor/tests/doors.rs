@@ -48,7 +48,9 @@ fn connected_from(node: &Node) -> String {
     let events = node.running.events();
     loop {
         if let Event::Connected(client) = events.recv_timeout(PATIENCE).unwrap() {
-            return client.address.map_or("here".to_owned(), |(ip, port)| format!("{ip}:{port}"));
+            return client
+                .address
+                .map_or("here".to_owned(), |(ip, port)| format!("{ip}:{port}"));
         }
     }
 }

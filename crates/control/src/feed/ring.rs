@@ -79,7 +79,8 @@ impl Blocks {
         if self.entries.is_empty() {
             return;
         }
-        let entries = std::mem::take(&mut self.entries).into_boxed_slice();
+        // A new list of the right length: one that grew keeps more than it needs.
+        let entries: Box<[Entry]> = self.entries.drain(..).collect();
         let bytes = std::mem::take(&mut self.bytes);
         self.made.push(Arc::new(Block { entries, bytes }));
     }

@@ -51,8 +51,8 @@ impl Runs {
         let event = &written.event;
         let client_id = short(event.client_id());
         let user = user_of(event).map_or("".into(), |user| short(user.as_str()));
-        let is_calm = cause.is_none()
-            && matches!(event, Event::Connected(_) | Event::Disconnected { .. });
+        let is_calm =
+            cause.is_none() && matches!(event, Event::Connected(_) | Event::Disconnected { .. });
         if !client_id.is_empty() {
             let key = (written.tenant.0, Arc::from(&*client_id));
             match self.0.take(&key) {

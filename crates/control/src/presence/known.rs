@@ -334,7 +334,9 @@ impl Known {
 
     fn remove(&mut self, index: u32) {
         let client = &self.clients[index];
-        let hash = self.hasher.hash_one((client.tenant, client.who.client_id()));
+        let hash = self
+            .hasher
+            .hash_one((client.tenant, client.who.client_id()));
         if let Ok(place) = self.by_name.find_entry(hash, |&other| other == index) {
             place.remove();
         }

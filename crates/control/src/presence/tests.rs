@@ -42,10 +42,7 @@ fn a_client_is_online_from_its_connect_to_its_end() {
     let who = presence
         .begin()
         .note(COMMON, &disconnected("c", "keep alive"), 9);
-    assert_eq!(
-        who.unwrap().user().map(UserName::as_str),
-        Some("user")
-    );
+    assert_eq!(who.unwrap().user().map(UserName::as_str), Some("user"));
     let now = presence.of(TenantId(0), "c").unwrap();
     assert_eq!((now.online, now.since_ms, now.last_seen_ms), (false, 9, 9));
     assert_eq!(now.why, "keep alive");

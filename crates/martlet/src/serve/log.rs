@@ -5,12 +5,16 @@ use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use martlet_control::log_lines::LogLines;
 use martlet_control::logging::Logging;
+use martlet_control::rfc3339;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
@@ -61,8 +65,7 @@ pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
         layers.push(layer(node.log_format, file.clone(), false));
     }
     let lines = LogLines::default();
-    let kept = lines.clone();
-    layers.push(layer(LogFormat::Json, move || kept.clone(), false));
+    layers.push(KeptLines(lines.clone()).boxed());
     tracing_subscriber::registry()
         .with(layers)
         .with(filter)
@@ -81,10 +84,30 @@ fn layer<W>(format: LogFormat, writer: W, colours: bool) -> Box<dyn Layer<Regist
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let layer = fmt::layer().with_writer(writer);
+    let layer = fmt::layer().with_timer(Clock).with_writer(writer);
     match format {
         LogFormat::Text => layer.with_ansi(colours).with_target(false).boxed(),
         LogFormat::Json => layer.with_ansi(false).json().flatten_event(true).boxed(),
+    }
+}
+
+/// Keeps the last lines, beside where they are written.
+struct KeptLines(LogLines);
+
+impl Layer<Registry> for KeptLines {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, Registry>) {
+        self.0.note(event);
+    }
+}
+
+/// The time of a line. Of many lines in a row the second is the same, and its text too.
+struct Clock;
+
+impl FormatTime for Clock {
+    fn format_time(&self, to: &mut Writer<'_>) -> std::fmt::Result {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let us = now.unwrap_or_default().as_micros() as u64;
+        to.write_str(&rfc3339::text_of_us(us))
     }
 }
 
