@@ -40,7 +40,7 @@ const BANNED_AGAIN: Duration = Duration::from_millis(500);
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The list of events that are taken has room for so many at least.
-const EVENTS_KEPT: usize = 1_024;
+const EVENTS_KEPT: usize = 128;
 
 /// The shards, as the control plane reaches them. The binary implements it on the reactor.
 pub trait Shards: Send + Sync + 'static {

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use martlet_control::log_lines::LogLines;
 use martlet_control::logging::Logging;
 use martlet_control::rfc3339;
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -24,6 +25,8 @@ use crate::config::{LogFile, LogFormat, NodeConfig};
 pub(super) struct Log {
     /// By which it is changed.
     pub(super) logging: Arc<Logging>,
+    /// Standard error.
+    pub(super) standard: Standard,
     file: Option<RotatedFile>,
 }
 
@@ -59,7 +62,8 @@ pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
     let (filter, handle) = reload::Layer::new(filter(node)?);
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && io::stderr().is_terminal();
-    let mut layers = vec![layer(node.log_format, io::stderr, colours)];
+    let standard = Standard::default();
+    let mut layers = vec![layer(node.log_format, standard.clone(), colours)];
     let file = node.log_file.as_ref().map(RotatedFile::open).transpose()?;
     if let Some(file) = &file {
         layers.push(layer(node.log_format, file.clone(), false));
@@ -76,6 +80,7 @@ pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
     };
     Ok(Log {
         logging: Logging::new(&node.log_level, Box::new(apply), lines),
+        standard,
         file,
     })
 }
@@ -88,6 +93,87 @@ where
     match format {
         LogFormat::Text => layer.with_ansi(colours).with_target(false).boxed(),
         LogFormat::Json => layer.with_ansi(false).json().flatten_event(true).boxed(),
+    }
+}
+
+/// So many bytes of lines wait at most to be written together.
+const GATHERED_BYTES: usize = 32 * 1024;
+
+/// Standard error. Lines of many events at once are written together: each would cost a call of the
+/// system.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standard(Arc<Mutex<Gathered>>);
+
+#[derive(Debug, Default)]
+struct Gathered {
+    is_on: bool,
+    lines: Vec<u8>,
+}
+
+impl Standard {
+    /// Lines of this, and of others meanwhile, are written when it is over; what is worse than
+    /// `info` at once, with all before it.
+    pub(super) fn gather<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.lock().is_on = true;
+        let done = work();
+        let mut gathered = self.lock();
+        gathered.is_on = false;
+        // Nobody can be told that it failed.
+        let _ = gathered.write();
+        gathered.lines = Vec::new();
+        done
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gathered {
+    fn write(&mut self) -> io::Result<()> {
+        let written = io::stderr().write_all(&self.lines);
+        self.lines.clear();
+        written
+    }
+}
+
+/// One line on its way to standard error.
+pub(super) struct StandardLine {
+    to: Standard,
+    is_urgent: bool,
+}
+
+impl Write for StandardLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut gathered = self.to.lock();
+        gathered.lines.extend_from_slice(bytes);
+        let may_wait = gathered.is_on && !self.is_urgent;
+        if !may_wait || gathered.lines.len() >= GATHERED_BYTES {
+            gathered.write()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'w> MakeWriter<'w> for Standard {
+    type Writer = StandardLine;
+
+    fn make_writer(&'w self) -> StandardLine {
+        StandardLine {
+            to: self.clone(),
+            is_urgent: true,
+        }
+    }
+
+    fn make_writer_for(&'w self, of: &Metadata<'_>) -> StandardLine {
+        StandardLine {
+            to: self.clone(),
+            is_urgent: *of.level() < Level::INFO,
+        }
     }
 }
 
@@ -222,6 +308,27 @@ impl<'w> MakeWriter<'w> for RotatedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_wait_only_while_others_come_and_none_that_is_grave_does() {
+        let standard = Standard::default();
+        let put = |is_urgent| {
+            let mut line = StandardLine {
+                to: standard.clone(),
+                is_urgent,
+            };
+            line.write_all(b"\n").unwrap();
+            standard.lock().lines.len()
+        };
+        assert_eq!(put(false), 0);
+        standard.gather(|| {
+            assert_eq!(
+                [put(false), put(false), put(true), put(false)],
+                [1, 2, 0, 1]
+            );
+        });
+        assert!(standard.lock().lines.is_empty() && !standard.lock().is_on);
+    }
 
     #[test]
     fn a_file_that_is_large_is_put_aside_and_the_oldest_goes() {

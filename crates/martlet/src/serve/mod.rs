@@ -301,7 +301,8 @@ async fn run_node(
     }
     pump_reports(&running, &control);
     pump_store_notices(&running);
-    let pump = pump_events(&running, &control, node.log_connections)
+    let standard = log.standard.clone();
+    let pump = pump_events(&running, &control, node.log_connections, standard)
         .context("cannot start the control plane")?;
     let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(&control)));
     note_tables(&node.data_dir, tables.location(), identity_of_tables(node));
@@ -760,6 +761,7 @@ fn pump_events(
     running: &Running,
     control: &Arc<Control>,
     logs_connections: bool,
+    standard: log::Standard,
 ) -> std::io::Result<JoinHandle<()>> {
     let (events, control) = (running.events(), Arc::clone(control));
     let pump = move || {
@@ -770,9 +772,9 @@ fn pump_events(
         let mut batch = Vec::new();
         while events.recv_all(&mut batch) {
             let lost = control.events_dropped();
-            control.events_received(&mut batch, lost - lost_before, |event| {
-                logs_connections || is_drop(event)
-            });
+            let is_logged = |event: &Event| logs_connections || is_drop(event);
+            let since = lost - lost_before;
+            standard.gather(|| control.events_received(&mut batch, since, is_logged));
             lost_before = lost;
             std::thread::sleep(EVENTS_PAUSE);
         }
