@@ -251,7 +251,9 @@ mod tests {
     #[test]
     fn the_same_again_is_one_run_until_the_client_was_let_in() {
         let mut node = Node::default();
-        [10, 20, 30].map(|at_ms| node.note(at_ms, refused("c")));
+        for at_ms in [10, 20, 30] {
+            node.note(at_ms, refused("c"));
+        }
         assert_eq!(node.of("c"), [(10, 3)]);
         assert_eq!(node.of("user"), node.of("c"));
         node.note(40, connected("c", user()));

@@ -42,10 +42,13 @@ pub struct Keeper {
     is_left_out: bool,
     unwritten: Batch,
     /// What is being written, beside the rest.
-    writing: Option<(JoinHandle<Result<(), String>>, Arc<Vec<Noted>>)>,
+    writing: Option<(Write, Arc<Vec<Noted>>)>,
     /// When the store is tried again, and how long it waits after that.
     tries: (u32, u32),
 }
+
+/// A batch on its way to the store.
+type Write = JoinHandle<Result<(), String>>;
 
 /// By tenant and Client Identifier, so that there are no more of them than clients.
 type Batch = HashMap<(u32, String), Noted>;
