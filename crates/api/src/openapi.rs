@@ -18,6 +18,7 @@ use crate::guard::Access;
 use crate::idempotency;
 use crate::keys::KEY_HEADER;
 use crate::problem::{Problem, ProblemKind, ProblemView};
+use crate::routes;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -72,6 +73,16 @@ impl Document {
             headers(("ETag" = String, description = "Its version"))),
         (status = 304, description = "`If-None-Match` has its version")))]
 pub(crate) async fn show(State(api): State<Api>, headers: HeaderMap) -> Response {
+    if api.document.get().is_none() {
+        let of = api.clone();
+        // It takes too long for a thread that serves others too.
+        let made = tokio::task::spawn_blocking(move || {
+            of.document.get_or_init(|| routes::document(&of));
+        });
+        if let Err(error) = made.await {
+            return Problem::unavailable(error.to_string()).into_response();
+        }
+    }
     let Some(document) = api.document.get() else {
         let detail = "the document is not made yet".to_owned();
         return Problem::unavailable(detail).into_response();

@@ -3,9 +3,10 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use martlet_control::principal::Scope;
 use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
@@ -22,7 +23,37 @@ use crate::{
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
 /// extensions of each request how it came in.
 pub fn router(api: Api) -> Router {
-    let routes = Routes::new(&api)
+    let routes = declared(Routes::new(&api, Form::Router(Router::new())));
+    routes
+        .router()
+        .route("/", get(docs::root))
+        .route("/docs", get(docs::slash))
+        .route("/docs/", get(docs::index))
+        .route("/docs/index.html", get(docs::index))
+        .route("/docs/{file}", get(docs::file))
+        .route("/setup", get(docs::setup))
+        .route("/setup.js", get(docs::setup_script))
+        .fallback(problem::not_found)
+        // The frame bounds bodies, by what is configured.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(api.clone(), frame::around))
+        .with_state(api)
+}
+
+/// The document that describes them. Making it takes much more memory than it has bytes, so that it
+/// is made when it is asked for.
+pub(crate) fn document(api: &Api) -> Document {
+    let form = Form::Document(Box::new(openapi::Base::openapi()));
+    let mut document = declared(Routes::new(api, form)).document();
+    openapi::with_schemes(&mut document);
+    openapi::with_plain_paths(&mut document);
+    openapi::with_optional_bodies(&mut document);
+    document.info.version = api.control.info.version.to_owned();
+    Document::new(&document)
+}
+
+fn declared(routes: Routes) -> Routes {
+    let routes = routes
         .add(Open, routes!(health::live))
         .add(Open, routes!(health::ready))
         .add(Open, routes!(health::startup))
@@ -87,40 +118,40 @@ pub fn router(api: Api) -> Router {
         .add(Known, routes!(session::end))
         .add(Open, routes!(session::begin))
         .add(Open, routes!(setup::make));
-    let routes = registry::add_to(routes);
-    let (router, mut document) = routes.all.split_for_parts();
-    openapi::with_schemes(&mut document);
-    openapi::with_plain_paths(&mut document);
-    openapi::with_optional_bodies(&mut document);
-    document.info.version = api.control.info.version.to_owned();
-    // There is one router for each node.
-    let _ = api.document.set(Document::new(&document));
-    router
-        .route("/", get(docs::root))
-        .route("/docs", get(docs::slash))
-        .route("/docs/", get(docs::index))
-        .route("/docs/index.html", get(docs::index))
-        .route("/docs/{file}", get(docs::file))
-        .route("/setup", get(docs::setup))
-        .route("/setup.js", get(docs::setup_script))
-        .fallback(problem::not_found)
-        // The frame bounds bodies, by what is configured.
-        .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(api.clone(), frame::around))
-        .with_state(api)
+    registry::add_to(routes)
 }
 
 /// Routes come in with who may ask for them, or not at all.
 pub(crate) struct Routes {
     api: Api,
-    all: OpenApiRouter<Api>,
+    form: Form,
+}
+
+/// What routes become: of each its handlers or its description, never all of both.
+enum Form {
+    Router(Router<Api>),
+    Document(Box<OpenApi>),
 }
 
 impl Routes {
-    fn new(api: &Api) -> Self {
+    fn new(api: &Api, form: Form) -> Self {
         Self {
             api: api.clone(),
-            all: OpenApiRouter::with_openapi(openapi::Base::openapi()),
+            form,
+        }
+    }
+
+    fn router(self) -> Router<Api> {
+        match self.form {
+            Form::Router(router) => router,
+            Form::Document(_) => Router::new(),
+        }
+    }
+
+    fn document(self) -> OpenApi {
+        match self.form {
+            Form::Router(_) => openapi::Base::openapi(),
+            Form::Document(document) => *document,
         }
     }
 
@@ -145,12 +176,24 @@ impl Routes {
         route: UtoipaMethodRouter<Api>,
     ) -> Self {
         let (schemas, mut paths, methods) = route;
-        for (path, item) in &mut paths.paths {
-            openapi::declare(path, item, access);
-        }
-        let state = (self.api.clone(), access, audited);
-        let methods = methods.route_layer(from_fn_with_state(state, guard::check));
-        self.all = self.all.routes((schemas, paths, methods));
+        self.form = match self.form {
+            Form::Router(mut router) => {
+                let state = (self.api.clone(), access, audited);
+                let methods = methods.route_layer(from_fn_with_state(state, guard::check));
+                for path in paths.paths.keys() {
+                    router = router.route(path, methods.clone());
+                }
+                Form::Router(router)
+            }
+            Form::Document(document) => {
+                for (path, item) in &mut paths.paths {
+                    openapi::declare(path, item, access);
+                }
+                let all = OpenApiRouter::<Api>::with_openapi(*document);
+                let all = all.routes((schemas, paths, MethodRouter::new()));
+                Form::Document(Box::new(all.into_openapi()))
+            }
+        };
         self
     }
 }

@@ -9,8 +9,8 @@
 
 use core::num::NonZeroU32;
 
-/// Values in a chunk; a power of two.
-const CHUNK: usize = 128;
+/// Values in a chunk; a power of two, and so many that those of 48 bytes fill whole pages too.
+const CHUNK: usize = 256;
 const NONE: u32 = u32::MAX;
 
 /// The index of a value, kept where there may be none: that takes no more room.

@@ -10,7 +10,7 @@ use martlet_codec::{
 
 use crate::arena::Index;
 use crate::connection::{Phase, TopicAliases, Who};
-use crate::event::{Event, UserName, Wants};
+use crate::event::{ConnectedClient, Event, UserName, Wants};
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
@@ -483,12 +483,11 @@ impl Shard {
                 let client = (self.sessions.at(session).tenant, &client_id);
                 self.tell_authenticated(cx, index, client, (name, proof));
             }
-            let client_id = client_id.to_string();
             let user = self.user_of(session);
             let connection = self.connections.at(index);
             cx.effects.tell(
                 self.sessions.at(session).tenant,
-                Event::Connected {
+                Event::Connected(Arc::new(ConnectedClient {
                     client_id,
                     user,
                     version: connection.version,
@@ -497,7 +496,7 @@ impl Shard {
                     session_present,
                     keep_alive_secs: (connection.keep_alive_ms / 1500) as u16,
                     listener: Arc::clone(&connection.listener),
-                },
+                })),
             );
         }
     }

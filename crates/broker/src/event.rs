@@ -64,24 +64,7 @@ pub enum Event {
         listener: Arc<ListenerPolicy>,
     },
     /// A CONNECT was accepted.
-    Connected {
-        /// Its client.
-        client_id: String,
-        /// Its user; none is anonymous.
-        user: Option<UserName>,
-        /// Protocol version.
-        version: ProtocolVersion,
-        /// Where from; none on a Unix socket.
-        address: Option<(IpAddr, u16)>,
-        /// Clean Start.
-        clean_start: bool,
-        /// A session was there already.
-        session_present: bool,
-        /// Keep Alive in force, seconds; 0 is none.
-        keep_alive_secs: u16,
-        /// The listener that it came by.
-        listener: Arc<ListenerPolicy>,
-    },
+    Connected(Arc<ConnectedClient>),
     /// A connection ended before it was accepted.
     Refused {
         /// Its client, as far as known.
@@ -244,6 +227,27 @@ pub enum Event {
     },
 }
 
+/// See [`Event::Connected`]. One for all who keep it while the client is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectedClient {
+    /// Its Client Identifier.
+    pub client_id: Arc<str>,
+    /// Its user; none is anonymous.
+    pub user: Option<UserName>,
+    /// Protocol version.
+    pub version: ProtocolVersion,
+    /// Where from; none on a Unix socket.
+    pub address: Option<(IpAddr, u16)>,
+    /// Clean Start.
+    pub clean_start: bool,
+    /// A session was there already.
+    pub session_present: bool,
+    /// Keep Alive in force, seconds; 0 is none.
+    pub keep_alive_secs: u16,
+    /// The listener that it came by.
+    pub listener: Arc<ListenerPolicy>,
+}
+
 /// See [`Event::Published`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedMessage {
@@ -306,7 +310,7 @@ impl Event {
     pub fn kind(&self) -> EventKind {
         match self {
             Self::Authenticated { .. }
-            | Self::Connected { .. }
+            | Self::Connected(_)
             | Self::Refused { .. }
             | Self::ReauthenticationRefused { .. }
             | Self::Disconnected { .. }
@@ -326,8 +330,8 @@ impl Event {
     /// Whose it is; of a share group its Topic Filter. Empty if that is not known.
     pub fn client_id(&self) -> &str {
         match self {
-            Self::Connected { client_id, .. }
-            | Self::Refused { client_id, .. }
+            Self::Connected(client) => &client.client_id,
+            Self::Refused { client_id, .. }
             | Self::ReauthenticationRefused { client_id, .. }
             | Self::Disconnected { client_id, .. }
             | Self::Dropped { client_id, .. }

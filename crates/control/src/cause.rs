@@ -188,7 +188,7 @@ impl Cause {
     }
 
     /// Why a connection ended; none: its client wanted it so.
-    fn of_end(reason: &str, why: &str) -> Option<Self> {
+    pub(crate) fn of_end(reason: &str, why: &str) -> Option<Self> {
         let is = |code: ReasonCode| reason == code.name();
         Some(match () {
             () if is(ReasonCode::SessionTakenOver) => Self::TakenOver,

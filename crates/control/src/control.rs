@@ -26,7 +26,7 @@ use crate::history::History;
 use crate::journal::Journal;
 use crate::logging::{Logging, Subject};
 use crate::metrics::Latencies;
-use crate::presence::{ClientPresence, Presence};
+use crate::presence::{ClientPresence, Known, Presence};
 use crate::request::Places;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 
@@ -38,6 +38,9 @@ const SETTLED_WITHIN: Duration = Duration::from_millis(500);
 const BANNED_AGAIN: Duration = Duration::from_millis(500);
 /// How long a probe of the node's health waits for them.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// The list of events that are taken has room for so many at least.
+const EVENTS_KEPT: usize = 128;
 
 /// The shards, as the control plane reaches them. The binary implements it on the reactor.
 pub trait Shards: Send + Sync + 'static {
@@ -447,12 +450,13 @@ impl Control {
                 let way = self.journal.way(told);
                 event_log::write(told, way.as_ref(), is_traced);
             }
-            if Journal::keeps(event) {
-                self.journal.write(told.clone());
-            }
         }
         let count = events.len() as u64;
-        self.feed.write(events.drain(..), lost, &self.presence);
+        let journal = |known: &Known, told: &Told| self.journal.write(told, known);
+        self.feed
+            .write(events.drain(..), lost, &self.presence, journal);
+        // After a burst the list is small again.
+        events.shrink_to(EVENTS_KEPT);
         self.events_taken.send_modify(|taken| *taken += count);
     }
 

@@ -65,22 +65,15 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             address = address_text(*address),
             "client authenticated"
         ),
-        Event::Connected {
-            client_id,
-            user,
-            version,
-            address,
-            session_present,
-            ..
-        } => line!(
+        Event::Connected(client) => line!(
             info,
-            client_id,
+            client_id = &*client.client_id,
             tenant,
-            user_name = proved(user),
-            claimed_user_name = claimed(user),
-            %version,
-            address = address_text(*address),
-            session_present,
+            user_name = proved(&client.user),
+            claimed_user_name = claimed(&client.user),
+            version = %client.version,
+            address = address_text(client.address),
+            session_present = client.session_present,
             "client connected"
         ),
         Event::Refused {

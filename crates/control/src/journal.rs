@@ -15,6 +15,7 @@ pub use mend::Way;
 pub(crate) use mend::dropped as mend_of_drop;
 pub use runs::Run;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 use utoipa::openapi::schema::Object;
 
 use crate::cause::Cause;
+use crate::presence::{Known, Presence};
 use crate::wall_clock::now_ms;
 use crate::words::one_of;
 use runs::Runs;
@@ -154,8 +156,8 @@ pub struct Journal {
 
 #[derive(Debug, Default)]
 struct Kept {
-    troubles: VecDeque<Written>,
-    comings: VecDeque<Written>,
+    troubles: VecDeque<Arc<Written>>,
+    comings: VecDeque<Arc<Written>>,
     runs: Runs,
     last: u64,
     /// The number of the last trouble that is not kept any more.
@@ -172,8 +174,8 @@ struct Written {
 
 impl Kept {
     /// In the order of their numbers, from this one on.
-    fn from(&self, from: u64) -> impl Iterator<Item = &Written> {
-        let part = |all: &VecDeque<Written>| all.partition_point(|written| written.seq < from);
+    fn from(&self, from: u64) -> impl Iterator<Item = &Arc<Written>> {
+        let part = |all: &VecDeque<Arc<Written>>| all.partition_point(|written| written.seq < from);
         let mut troubles = self.troubles.range(part(&self.troubles)..).peekable();
         let mut comings = self.comings.range(part(&self.comings)..).peekable();
         std::iter::from_fn(move || match (troubles.peek(), comings.peek()) {
@@ -183,7 +185,7 @@ impl Kept {
         })
     }
 
-    fn latest_first(&self) -> impl Iterator<Item = &Written> {
+    fn latest_first(&self) -> impl Iterator<Item = &Arc<Written>> {
         let mut troubles = self.troubles.iter().rev().peekable();
         let mut comings = self.comings.iter().rev().peekable();
         std::iter::from_fn(move || match (troubles.peek(), comings.peek()) {
@@ -291,22 +293,29 @@ impl Journal {
         )
     }
 
-    /// Writes one event down, unless it is one of those of which there are too many.
-    pub fn write(&self, Told { tenant, event }: Told) {
-        if !Self::keeps(&event) {
+    /// Writes one event down, unless it is one of those of which there are too many. `before` is
+    /// what presence knew before it.
+    pub(crate) fn write(&self, Told { tenant, event }: &Told, before: &Known) {
+        if !Self::keeps(event) {
             return;
         }
+        let cause = match event {
+            Event::Connected(_) => None,
+            Event::Disconnected { reason, why, .. } => Cause::of_end(reason.name(), why),
+            event => Cause::of(&entry_of(event)),
+        };
         let at_ms = now_ms();
+        let is_trouble = is_trouble(event);
         let mut kept = self.lock();
         kept.last += 1;
-        let (seq, is_trouble) = (kept.last, is_trouble(&event));
-        let written = Written {
+        let seq = kept.last;
+        let written = Arc::new(Written {
             seq,
             at_ms,
-            tenant,
-            event,
-        };
-        kept.runs.note(&written.entry(&self.commands));
+            tenant: *tenant,
+            event: event.clone(),
+        });
+        kept.runs.note(&written, cause, before);
         if is_trouble {
             if kept.troubles.len() >= TROUBLES
                 && let Some(oldest) = kept.troubles.pop_front()
@@ -364,7 +373,7 @@ impl Journal {
     /// The last refusal of a message to this topic, behind an entry of this number.
     pub fn publish_refused(&self, behind: u64, tenant: TenantId, topic: &str) -> Option<Entry> {
         let kept = self.lock();
-        let is_it = |written: &&Written| {
+        let is_it = |written: &&Arc<Written>| {
             written.tenant == tenant
                 && matches!(&written.event, Event::PublishRefused { topic: to, .. } if to == topic)
         };
@@ -375,8 +384,11 @@ impl Journal {
     }
 
     /// What became of a name of a tenant of late, the latest last.
-    pub fn runs_of(&self, tenant: TenantId, name: &str) -> Vec<Run> {
-        self.lock().runs.of(tenant.0, name)
+    pub(crate) fn runs_of(&self, tenant: TenantId, name: &str, presence: &Presence) -> Vec<Run> {
+        let entry = |written: &Written| written.entry(&self.commands);
+        // Before the lock: who writes has that of presence first.
+        let calm = presence.calm(tenant, name);
+        self.lock().runs.of(tenant, name, calm, entry)
     }
 
     /// The last refusals of connections from an address that name nobody, in order. Whose clients
@@ -417,7 +429,7 @@ impl Journal {
 
 pub(crate) fn is_trouble(event: &Event) -> bool {
     match event {
-        Event::Connected { .. } => false,
+        Event::Connected(_) => false,
         Event::Disconnected { why, .. } => names_limit(why),
         _ => true,
     }
@@ -428,23 +440,67 @@ fn names_limit(why: &str) -> bool {
     why.contains("limit ")
 }
 
+/// What happened; empty: it is not kept.
+fn what(event: &Event) -> &'static str {
+    match event {
+        Event::Connected(_) => "connected",
+        Event::Refused { .. } => "connect refused",
+        Event::ReauthenticationRefused { .. } => "re-authentication refused",
+        Event::Disconnected { .. } => "disconnected",
+        Event::PublishRefused { .. } => "publish refused",
+        Event::SubscribeRefused { .. } => "subscribe refused",
+        Event::Dropped { .. } => "message dropped",
+        Event::RateExceeded { .. } => "messages dropped",
+        Event::QueueFull { .. } => "queue full",
+        Event::Authenticated { .. }
+        | Event::TakenOver { .. }
+        | Event::SessionEnded { .. }
+        | Event::Subscribed { .. }
+        | Event::Unsubscribed { .. }
+        | Event::Published(_)
+        | Event::Delivered(_)
+        | Event::Packet { .. } => "",
+    }
+}
+
+/// The topic or filter of what is kept.
+fn topic_of(event: &Event) -> Option<&str> {
+    match event {
+        Event::Dropped { topic, .. } | Event::PublishRefused { topic, .. } => Some(topic),
+        Event::RateExceeded { topic, .. } => Some(topic),
+        Event::SubscribeRefused { filter, .. } => Some(filter),
+        _ => None,
+    }
+}
+
+/// The user of what is kept.
+fn user_of(event: &Event) -> Option<&UserName> {
+    match event {
+        Event::Connected(client) => client.user.as_ref(),
+        Event::Refused { user, .. }
+        | Event::ReauthenticationRefused { user, .. }
+        | Event::Disconnected { user, .. }
+        | Event::Dropped { user, .. }
+        | Event::PublishRefused { user, .. }
+        | Event::RateExceeded { user, .. }
+        | Event::SubscribeRefused { user, .. } => user.as_ref(),
+        _ => None,
+    }
+}
+
 fn entry_of(event: &Event) -> Entry {
-    let entry = |what: &str, client_id: &str, user: &Option<UserName>| Entry {
-        what: what.to_owned(),
-        client_id: short(client_id),
-        user_name: user.as_ref().map(|user| short(user.as_str())),
+    let text = |text: &str| short(text).into_owned();
+    let entry = |client_id: &str, user: &Option<UserName>| Entry {
+        what: what(event).to_owned(),
+        client_id: text(client_id),
+        user_name: user.as_ref().map(|user| text(user.as_str())),
         claimed: user.as_ref().is_some_and(|user| !user.is_proved()),
         ..Entry::default()
     };
     match event {
-        Event::Connected {
-            client_id,
-            user,
-            address,
-            ..
-        } => Entry {
-            address: address_text(*address),
-            ..entry("connected", client_id, user)
+        Event::Connected(client) => Entry {
+            address: address_text(client.address),
+            ..entry(&client.client_id, &client.user)
         },
         Event::Refused {
             client_id,
@@ -456,8 +512,8 @@ fn entry_of(event: &Event) -> Entry {
         } => Entry {
             address: address_text(*address),
             reason: Some(reason.name().to_owned()),
-            why: Some(short(why)),
-            ..entry("connect refused", client_id, user)
+            why: Some(text(why)),
+            ..entry(client_id, user)
         },
         Event::ReauthenticationRefused {
             client_id,
@@ -466,8 +522,8 @@ fn entry_of(event: &Event) -> Entry {
             why,
         } => Entry {
             reason: Some(reason.name().to_owned()),
-            why: Some(short(why)),
-            ..entry("re-authentication refused", client_id, user)
+            why: Some(text(why)),
+            ..entry(client_id, user)
         },
         Event::Disconnected {
             client_id,
@@ -476,8 +532,8 @@ fn entry_of(event: &Event) -> Entry {
             why,
         } => Entry {
             reason: Some(reason.name().to_owned()),
-            why: Some(short(why)),
-            ..entry("disconnected", client_id, user)
+            why: Some(text(why)),
+            ..entry(client_id, user)
         },
         Event::Dropped {
             client_id,
@@ -486,16 +542,16 @@ fn entry_of(event: &Event) -> Entry {
             reason,
             ..
         } => Entry {
-            topic: Some(short(topic)),
+            topic: Some(text(topic)),
             reason: Some(reason.name().to_owned()),
             why: Some(reason.meaning().to_owned()),
-            ..entry("message dropped", client_id, user)
+            ..entry(client_id, user)
         },
         Event::QueueFull {
             owner, messages, ..
         } => Entry {
             why: Some(format!("{messages} messages wait in its queue")),
-            ..entry("queue full", owner, &None)
+            ..entry(owner, &None)
         },
         Event::PublishRefused {
             client_id,
@@ -506,10 +562,10 @@ fn entry_of(event: &Event) -> Entry {
             why,
         } => Entry {
             address: address_text(*address),
-            topic: Some(short(topic)),
+            topic: Some(text(topic)),
             reason: Some(reason.name().to_owned()),
-            why: Some(short(why)),
-            ..entry("publish refused", client_id, user)
+            why: Some(text(why)),
+            ..entry(client_id, user)
         },
         Event::RateExceeded {
             client_id,
@@ -519,13 +575,13 @@ fn entry_of(event: &Event) -> Entry {
             count,
         } => Entry {
             address: address_text(*address),
-            topic: Some(short(topic)),
+            topic: Some(text(topic)),
             count: Some(*count),
             reason: Some(ReasonCode::MessageRateTooHigh.name().to_owned()),
             why: Some(format!(
                 "{count} with QoS 0 in a second (limit publish_rate or publish_bytes_rate)"
             )),
-            ..entry("messages dropped", client_id, user)
+            ..entry(client_id, user)
         },
         Event::SubscribeRefused {
             client_id,
@@ -536,10 +592,10 @@ fn entry_of(event: &Event) -> Entry {
             why,
         } => Entry {
             address: address_text(*address),
-            topic: Some(short(filter)),
+            topic: Some(text(filter)),
             reason: Some(reason.name().to_owned()),
-            why: Some(short(why)),
-            ..entry("subscribe refused", client_id, user)
+            why: Some(text(why)),
+            ..entry(client_id, user)
         },
         // Not kept.
         Event::Authenticated { .. }
@@ -554,10 +610,10 @@ fn entry_of(event: &Event) -> Entry {
 }
 
 /// The beginning of a text that may be long.
-fn short(text: &str) -> String {
+fn short(text: &str) -> Cow<'_, str> {
     match text.len() <= TEXT_MAX {
-        true => text.to_owned(),
-        false => format!("{}…", &text[..text.floor_char_boundary(TEXT_MAX)]),
+        true => text.into(),
+        false => format!("{}…", &text[..text.floor_char_boundary(TEXT_MAX)]).into(),
     }
 }
 
@@ -572,6 +628,10 @@ mod tests {
     fn told(event: Event) -> Told {
         let tenant = TenantId::default();
         Told { tenant, event }
+    }
+
+    fn write(journal: &Journal, told: Told) {
+        journal.write(&told, &Presence::default().begin());
     }
 
     fn disconnected(client_id: &str) -> Event {
@@ -604,7 +664,7 @@ mod tests {
         let journal = Journal::default();
         let all = |_: &Entry| true;
         assert_eq!(journal.page(0, 10, all).next, 1);
-        (0..TROUBLES + 5).for_each(|number| journal.write(told(refused(&number.to_string()))));
+        (0..TROUBLES + 5).for_each(|number| write(&journal, told(refused(&number.to_string()))));
         let page = journal.page(1, 2, all);
         assert_eq!((clients(&page), page.gone), (vec!["5", "6"], 5));
         assert!(page.events[0].mend.is_some());
@@ -624,9 +684,10 @@ mod tests {
     fn who_comes_and_goes_pushes_no_refusal_out() {
         let journal = Journal::default();
         let all = |_: &Entry| true;
-        journal.write(told(refused("first")));
-        (0..COMINGS * 2).for_each(|number| journal.write(told(disconnected(&number.to_string()))));
-        journal.write(told(refused("last")));
+        write(&journal, told(refused("first")));
+        (0..COMINGS * 2)
+            .for_each(|number| write(&journal, told(disconnected(&number.to_string()))));
+        write(&journal, told(refused("last")));
         let page = journal.page(1, 10_000, all);
         assert_eq!(page.events.len(), COMINGS + 2);
         let seqs: Vec<u64> = page.events.iter().map(|entry| entry.seq).collect();
@@ -642,7 +703,7 @@ mod tests {
     #[test]
     fn long_texts_are_cut() {
         let journal = Journal::default();
-        journal.write(told(disconnected(&"é".repeat(40_000))));
+        write(&journal, told(disconnected(&"é".repeat(40_000))));
         let page = journal.page(0, 1, |_| true);
         let text = &page.events[0].client_id;
         assert!(
@@ -660,7 +721,7 @@ mod tests {
             tokio::spawn(async move { journal.wait(1, Duration::from_secs(60)).await })
         };
         tokio::task::yield_now().await;
-        journal.write(told(disconnected("c")));
+        write(&journal, told(disconnected("c")));
         waiting.await.expect("it ends");
     }
 }

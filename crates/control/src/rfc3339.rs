@@ -10,15 +10,22 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// As a text; what is beyond the year 9999 is its end.
 pub fn text(ms: u64) -> String {
-    let mut text = SECOND.with_borrow_mut(|last| {
-        let second = ms / 1_000;
+    with_second(ms / 1_000, |second| format!("{second}.{:03}Z", ms % 1_000))
+}
+
+/// The same of microseconds, and to the microsecond.
+pub fn text_of_us(us: u64) -> String {
+    let rest = us % 1_000_000;
+    with_second(us / 1_000_000, |second| format!("{second}.{rest:06}Z"))
+}
+
+fn with_second<T>(second: u64, then: impl FnOnce(&str) -> T) -> T {
+    SECOND.with_borrow_mut(|last| {
         if last.0 != second {
             *last = (second, to_the_second(second));
         }
-        last.1.clone()
-    });
-    text.push_str(&format!(".{:03}Z", ms % 1_000));
-    text
+        then(&last.1)
+    })
 }
 
 thread_local! {

@@ -47,8 +47,10 @@ fn refused(node: &Node) -> (String, Option<String>) {
 fn connected_from(node: &Node) -> String {
     let events = node.running.events();
     loop {
-        if let Event::Connected { address, .. } = events.recv_timeout(PATIENCE).unwrap() {
-            return address.map_or("here".to_owned(), |(ip, port)| format!("{ip}:{port}"));
+        if let Event::Connected(client) = events.recv_timeout(PATIENCE).unwrap() {
+            return client
+                .address
+                .map_or("here".to_owned(), |(ip, port)| format!("{ip}:{port}"));
         }
     }
 }
@@ -74,9 +76,10 @@ fn a_unix_socket_carries_mqtt_and_its_clients_have_no_address() {
         client.read_exact(&mut answers).unwrap();
         assert_eq!(answers, [0x20, 2, 0, 0, 0xD0, 0]);
         let event = running.events().recv_timeout(PATIENCE).unwrap();
-        let Event::Connected { address: None, .. } = event else {
+        let Event::Connected(client) = event else {
             panic!("{event:?}");
         };
+        assert_eq!(client.address, None);
         clients.push(client);
     }
     assert!(running.shutdown(Duration::from_secs(5)));

@@ -133,7 +133,7 @@ fn parts_of_the_node_are_clients_that_no_limit_of_connections_keeps_out() {
     let events = node.running.events();
     for expected in ["device connected", "refused", "device disconnected"] {
         let got = match events.recv_timeout(PATIENCE).unwrap() {
-            Event::Connected { client_id, .. } => format!("{client_id} connected"),
+            Event::Connected(client) => format!("{} connected", client.client_id),
             Event::Disconnected { client_id, .. } => format!("{client_id} disconnected"),
             Event::Refused { .. } => "refused".to_owned(),
             other => panic!("{other:?}"),
@@ -158,11 +158,9 @@ fn events_are_handed_on_and_those_nobody_takes_are_counted() {
     let events = node.running.events();
     let _client = node.tcp().connect("seen");
     match events.recv_timeout(PATIENCE).unwrap() {
-        Event::Connected {
-            client_id, address, ..
-        } => {
-            assert_eq!(client_id, "seen");
-            assert_eq!(address.unwrap().0.to_string(), "127.0.0.1");
+        Event::Connected(client) => {
+            assert_eq!(&*client.client_id, "seen");
+            assert_eq!(client.address.unwrap().0.to_string(), "127.0.0.1");
         }
         other => panic!("{other:?}"),
     }

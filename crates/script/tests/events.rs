@@ -86,7 +86,7 @@ fn told(events: &[Event], of: &str) -> Vec<String> {
                 let user = user.as_ref().map_or("nobody", |user| user.as_str());
                 (client_id, format!("{user} by {}", proof.name()))
             }
-            Event::Connected { client_id, .. } => (client_id, "connected".into()),
+            Event::Connected(client) => (&client.client_id, "connected".into()),
             Event::Refused { client_id, .. } => (client_id, "refused".into()),
             Event::TakenOver { client_id, .. } => (client_id, "taken over".into()),
             Event::Disconnected { client_id, .. } => (client_id, "disconnected".into()),

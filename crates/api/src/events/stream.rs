@@ -83,8 +83,8 @@ impl Shaper {
             Format::Panel => {
                 for entry in batch.entries() {
                     self.panel.put(entry, self.payload_max, &mut frames);
-                    if let Err(lost) = &entry.told {
-                        out.push(told(&Gone::lost(*lost)));
+                    if let Some(lost) = entry.lost() {
+                        out.push(told(&Gone::lost(lost)));
                     }
                     out.extend(frames.drain(..).map(|frame| framed(reader, frame)));
                 }

@@ -428,7 +428,8 @@ impl Shard {
         let owed = state.subscriptions.retained();
         let owed = owed.and_then(|pending| pending.owed(requested.filter));
         let owed = owed.filter(|_| !wants_retained);
-        let subscription = SubscriptionRecord {
+        let owed_before = owed.is_some();
+        let mut subscription = SubscriptionRecord {
             epoch: state.epoch,
             number,
             filter: requested.filter.into(),
@@ -439,6 +440,11 @@ impl Shard {
             retained_pending: wants_retained || owed.is_some(),
             retained_after: owed.flatten().map(Into::into),
         };
+        // Where nothing is retained that it could bring, nothing is noted: that would stay with the
+        // session for as long as its client is away.
+        let filter = requested.filter;
+        let is_owed = wants_retained && self.has_retained(cx, session, filter, options.no_local);
+        subscription.retained_pending &= is_owed || owed_before;
         // Its record stands before every message that is routed to it.
         if self.sessions.at(session).durable {
             let record = Record::Subscribed(Box::new(subscription.clone()));
@@ -457,7 +463,7 @@ impl Shard {
             self.enter_subscription(cx, session, &subscription);
         }
         if wants_retained {
-            self.owe_retained(session, &subscription);
+            self.owe_what_is_retained(cx, session, subscription.clone(), is_owed);
         }
         if late {
             self.read_retained_page(cx);
@@ -467,6 +473,29 @@ impl Shard {
             reason,
             joining: false,
         }
+    }
+
+    /// Notes what a subscription is owed now that it is in the index. What has been retained since it
+    /// was looked for comes too.
+    fn owe_what_is_retained<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        mut subscription: SubscriptionRecord,
+        is_owed: bool,
+    ) {
+        let (filter, no_local) = (&subscription.filter, subscription.no_local);
+        if !is_owed {
+            if !self.has_retained(cx, session, filter, no_local) {
+                return;
+            }
+            subscription.retained_pending = true;
+            if self.sessions.at(session).durable {
+                let record = Record::Subscribed(Box::new(subscription.clone()));
+                self.append(cx, record);
+            }
+        }
+        self.owe_retained(session, &subscription);
     }
 
     /// The session has this very subscription, and it brings no retained message: there is nothing

@@ -6,7 +6,7 @@ use std::ops::Range;
 use martlet_broker::{Event, EventInterest, TenantId};
 use martlet_codec::{TopicFilter, TopicName};
 
-use crate::feed::{Entry, Part};
+use crate::feed::{Entry, Happened, Part};
 use crate::journal;
 
 /// Declares the closed list of kinds.
@@ -55,7 +55,7 @@ impl Kind {
     pub(super) fn of(event: &Event) -> Self {
         match event {
             Event::Authenticated { .. } => Self::Authenticated,
-            Event::Connected { .. } => Self::Connected,
+            Event::Connected(_) => Self::Connected,
             Event::Refused { .. } => Self::Refused,
             Event::ReauthenticationRefused { .. } => Self::ReauthenticationRefused,
             Event::TakenOver { .. } => Self::TakenOver,
@@ -288,12 +288,14 @@ impl Filter {
 
     /// It is wanted.
     fn passes(&mut self, entry: &Entry) -> bool {
-        let Ok(event) = &entry.told else {
-            return true;
+        let (client_id, event) = match entry.what() {
+            Happened::Connected(client) => (&*client.client_id, None),
+            Happened::Event(event) => (event.client_id(), Some(event)),
+            Happened::Lost(_) => return true,
         };
         let passes = self.tenant.is_none_or(|tenant| tenant == entry.tenant)
             && self.kinds.has(entry.kind)
-            && self.is_of_client(event.client_id())
+            && self.is_of_client(client_id)
             && self
                 .user
                 .as_deref()
@@ -304,8 +306,8 @@ impl Filter {
             && self
                 .topic
                 .as_deref()
-                .is_none_or(|topic| has_topic(event, topic))
-            && (!self.trouble || is_trouble(entry.kind, event));
+                .is_none_or(|topic| event.is_some_and(|event| has_topic(event, topic)))
+            && (!self.trouble || event.is_some_and(|event| is_trouble(entry.kind, event)));
         passes && self.is_sampled(entry.kind)
     }
 

@@ -6,13 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use martlet_broker::{Event, MessageId, UserName};
+use martlet_broker::{ConnectedClient, Event, MessageId, UserName};
 use martlet_codec::PacketType;
 use serde::{Serialize, Serializer};
 use utoipa::openapi::schema::Object;
 
-use crate::feed::Entry;
 use crate::feed::filter::Kind;
+use crate::feed::{Entry, Happened};
 use crate::words::one_of;
 
 fn kinds() -> Object {
@@ -241,9 +241,16 @@ impl Gone {
 impl Entry {
     /// The user, proved or not.
     pub(super) fn user(&self) -> Option<&str> {
-        let own = self.told.as_ref().ok().and_then(user_of);
-        let own = own.map(UserName::as_str);
-        own.or_else(|| self.who.as_ref()?.user.as_ref().map(UserName::as_str))
+        self.user_name().map(UserName::as_str)
+    }
+
+    fn user_name(&self) -> Option<&UserName> {
+        let own = match self.what() {
+            Happened::Connected(client) => client.user.as_ref(),
+            Happened::Event(event) => user_of(event),
+            Happened::Lost(_) => None,
+        };
+        own.or_else(|| self.who.as_ref()?.user())
     }
 
     /// Where its connection is from.
@@ -252,41 +259,49 @@ impl Entry {
     }
 
     pub(super) fn address(&self) -> Option<(IpAddr, u16)> {
-        let own = self.told.as_ref().ok().and_then(address_of);
-        own.or_else(|| self.who.as_ref()?.address)
-    }
-
-    fn address_text(&self) -> Option<Cow<'_, str>> {
-        let own = self.told.as_ref().ok().and_then(address_of);
-        if let Some(own) = own {
-            return Some(text(own).into());
-        }
-        let who = self.who.as_ref()?;
-        (!who.address_text.is_empty()).then(|| Cow::Borrowed(&*who.address_text))
+        let own = match self.what() {
+            Happened::Connected(client) => client.address,
+            Happened::Event(event) => address_of(event),
+            Happened::Lost(_) => None,
+        };
+        own.or_else(|| self.who.as_ref()?.address())
     }
 
     /// As readers get it, of its payload so many bytes at most.
     pub fn shown<'a>(&'a self, run: &'a str, payload_max: usize) -> Result<FeedEvent<'a>, Gone> {
-        let event = match &self.told {
-            Ok(event) => event,
-            Err(lost) => return Err(Gone::lost(*lost)),
+        let client_id = match self.what() {
+            Happened::Connected(client) => &client.client_id,
+            Happened::Event(event) => event.client_id(),
+            Happened::Lost(lost) => return Err(Gone::lost(lost)),
         };
-        let user = user_of(event).or_else(|| self.who.as_ref()?.user.as_ref());
+        let user = self.user_name();
         let seq = self.seq;
         let mut shown = FeedEvent {
             seq,
             at_ms: self.at_ms,
             kind: self.kind.name(),
             tenant: Some(self.tenant.0).filter(|tenant| *tenant > 0),
-            client_id: event.client_id(),
+            client_id,
             user_name: user.map(UserName::as_str),
             claimed: user.is_some_and(|user| !user.is_proved()),
-            address: self.address_text(),
+            address: self.address().map(|address| text(address).into()),
             ..FeedEvent::new(Id { run, seq })
         };
-        fill(&mut shown, event, payload_max);
+        match self.what() {
+            Happened::Connected(client) => fill_connected(&mut shown, client),
+            Happened::Event(event) => fill(&mut shown, event, payload_max),
+            Happened::Lost(_) => {}
+        }
         Ok(shown)
     }
+}
+
+fn fill_connected<'a>(shown: &mut FeedEvent<'a>, client: &'a ConnectedClient) {
+    shown.protocol_version = Some(client.version.to_string());
+    shown.clean_start = Some(client.clean_start);
+    shown.session_present = Some(client.session_present);
+    shown.keep_alive_secs = Some(client.keep_alive_secs);
+    shown.listener = Some(&client.listener.name);
 }
 
 fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
@@ -297,20 +312,7 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
             shown.method = Some(proof.name());
             shown.listener = Some(&listener.name);
         }
-        Event::Connected {
-            version,
-            clean_start,
-            session_present,
-            keep_alive_secs,
-            listener,
-            ..
-        } => {
-            shown.protocol_version = Some(version.to_string());
-            shown.clean_start = Some(*clean_start);
-            shown.session_present = Some(*session_present);
-            shown.keep_alive_secs = Some(*keep_alive_secs);
-            shown.listener = Some(&listener.name);
-        }
+        Event::Connected(client) => fill_connected(shown, client),
         Event::Refused { reason, why, .. }
         | Event::ReauthenticationRefused { reason, why, .. }
         | Event::Disconnected { reason, why, .. } => {
@@ -436,8 +438,8 @@ pub(crate) fn packet_name(packet_type: PacketType) -> &'static str {
 
 fn user_of(event: &Event) -> Option<&UserName> {
     match event {
+        Event::Connected(client) => client.user.as_ref(),
         Event::Authenticated { user, .. }
-        | Event::Connected { user, .. }
         | Event::Refused { user, .. }
         | Event::ReauthenticationRefused { user, .. }
         | Event::Disconnected { user, .. }
@@ -456,8 +458,8 @@ pub(crate) fn ip_of(event: &Event) -> Option<IpAddr> {
 
 fn address_of(event: &Event) -> Option<(IpAddr, u16)> {
     match event {
+        Event::Connected(client) => client.address,
         Event::Authenticated { address, .. }
-        | Event::Connected { address, .. }
         | Event::Refused { address, .. }
         | Event::PublishRefused { address, .. }
         | Event::RateExceeded { address, .. }

@@ -26,10 +26,10 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{Event, EventInterest, TenantId, Told};
+use martlet_broker::{ConnectedClient, Event, EventInterest, TenantId, Told};
 use tokio::sync::watch;
 
-use crate::presence::{Presence, Who};
+use crate::presence::{Known, Presence, Who};
 use crate::wall_clock::now_ms;
 use interest::Wants;
 use lines::KeptLines;
@@ -52,9 +52,50 @@ pub struct Entry {
     /// In which tenant.
     pub tenant: TenantId,
     /// Whose it is, as far as that is known and the event does not say it.
-    pub who: Option<Arc<Who>>,
-    /// What happened; none: so many events were lost before they came here.
-    pub told: Result<Event, u64>,
+    pub who: Option<Who>,
+    /// What happened.
+    said: Said,
+}
+
+/// What an entry says, in little room: of those that are kept long, most say who came.
+#[derive(Debug)]
+enum Said {
+    /// This client came: it shares what its CONNECT said with those who know who is connected.
+    Connected(Arc<ConnectedClient>),
+    /// This.
+    Event(Box<Event>),
+    /// So many events were lost before they came here.
+    Lost(u64),
+}
+
+/// What an entry says, to be looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Happened<'a> {
+    /// This client came.
+    Connected(&'a ConnectedClient),
+    /// Any other event.
+    Event(&'a Event),
+    /// So many events were lost before they came here.
+    Lost(u64),
+}
+
+impl Entry {
+    /// So many events were lost before they came here.
+    pub fn lost(&self) -> Option<u64> {
+        match self.said {
+            Said::Lost(count) => Some(count),
+            _ => None,
+        }
+    }
+
+    /// What happened.
+    pub(crate) fn what(&self) -> Happened<'_> {
+        match &self.said {
+            Said::Connected(client) => Happened::Connected(client),
+            Said::Event(event) => Happened::Event(event),
+            Said::Lost(count) => Happened::Lost(*count),
+        }
+    }
 }
 
 /// How much is kept.
@@ -159,32 +200,46 @@ impl Feed {
         self.wants.set_logged(interest);
     }
 
-    /// Writes events down, and that so many were lost before them.
-    pub fn write(&self, events: impl Iterator<Item = Told>, lost: u64, presence: &Presence) {
+    /// Writes events down, and that so many were lost before them. Presence takes them in; before
+    /// it does, `before` is told of each.
+    pub(crate) fn write(
+        &self,
+        events: impl Iterator<Item = Told>,
+        lost: u64,
+        presence: &Presence,
+        mut before: impl FnMut(&Known, &Told),
+    ) {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = now_ms();
         let mut next = self.ring().next();
         let mut blocks = Blocks::default();
-        let mut put = |kind, at_ms, tenant, who, told| {
+        let mut put = |kind, at_ms, tenant, who, said| {
             blocks.push(Entry {
                 seq: next,
                 at_ms,
                 kind,
                 tenant,
                 who,
-                told,
+                said,
             });
             next += 1;
         };
         if lost > 0 {
-            put(Kind::Gone, now_ms, TenantId::default(), None, Err(lost));
+            let said = Said::Lost(lost);
+            put(Kind::Gone, now_ms, TenantId::default(), None, said);
         }
         let mut known = presence.begin();
-        for Told { tenant, event } in events {
+        for told in events {
+            before(&known, &told);
+            let Told { tenant, event } = told;
             let kind = Kind::of(&event);
             let at_ms = at_ms(&event).unwrap_or(now_ms);
             let who = known.note(tenant, &event, at_ms);
-            put(kind, at_ms, tenant, who, Ok(event));
+            let said = match event {
+                Event::Connected(client) => Said::Connected(client),
+                event => Said::Event(Box::new(event)),
+            };
+            put(kind, at_ms, tenant, who, said);
         }
         drop(known);
         let blocks = blocks.into_made();

@@ -12,7 +12,7 @@ use martlet_codec::{PacketType, QoS};
 use serde::Serialize;
 
 use crate::feed::line::{payload, text};
-use crate::feed::{Entry, Filter, Kind, Kinds};
+use crate::feed::{Entry, Filter, Happened, Kind, Kinds};
 
 /// The channel of all of them.
 const CHANNEL: &str = "mqtt";
@@ -154,24 +154,29 @@ impl Panel {
     /// Takes an event; the frames that may leave now are put into `out`.
     pub fn put(&mut self, entry: &Entry, payload_max: usize, out: &mut Vec<Frame>) {
         self.last = entry.seq;
-        let Ok(event) = &entry.told else {
-            return self.flush(out);
+        let what = entry.what();
+        let client_id = match what {
+            Happened::Connected(client) => &*client.client_id,
+            Happened::Event(event) => event.client_id(),
+            Happened::Lost(_) => return self.flush(out),
         };
         // Nobody was let in yet.
-        let is_of_nobody = event.client_id().is_empty();
+        let is_of_nobody = client_id.is_empty();
         if is_of_nobody || !Self::KINDS.contains(&entry.kind) {
             return;
         }
-        let json = self.frame(entry, event, payload_max);
+        let json = self.frame(entry, what, payload_max);
         if !self.holds {
             return self.send(json, out);
         }
-        let client = self.clients.entry(event.client_id().into()).or_default();
-        let until = match event {
-            Event::Connected { .. } => Some(Answer::Connect),
-            Event::Subscribed { .. } => client.subscribe.map(Answer::Subscribe),
-            Event::Unsubscribed { .. } => client.unsubscribe.map(Answer::Unsubscribe),
-            Event::Published(message) if message.qos != QoS::AtMostOnce => {
+        let client = self.clients.entry(client_id.into()).or_default();
+        let until = match what {
+            Happened::Connected(_) => Some(Answer::Connect),
+            Happened::Event(Event::Subscribed { .. }) => client.subscribe.map(Answer::Subscribe),
+            Happened::Event(Event::Unsubscribed { .. }) => {
+                client.unsubscribe.map(Answer::Unsubscribe)
+            }
+            Happened::Event(Event::Published(message)) if message.qos != QoS::AtMostOnce => {
                 client.publish.take().map(Answer::Publish)
             }
             _ => None,
@@ -185,13 +190,13 @@ impl Panel {
             }
             return;
         }
-        match event {
-            Event::Packet {
+        match what {
+            Happened::Event(Event::Packet {
                 is_out,
                 packet_type,
                 packet_id,
                 ..
-            } => {
+            }) => {
                 let answered = client.note(*is_out, *packet_type, *packet_id);
                 let released = match answered {
                     Some(answered) => client.release(|until| until == answered),
@@ -200,9 +205,9 @@ impl Panel {
                 self.send(json, out);
                 self.release(released, out);
             }
-            Event::Disconnected { .. } => {
+            Happened::Event(Event::Disconnected { .. }) => {
                 let released = client.release(|_| true);
-                self.clients.remove(event.client_id());
+                self.clients.remove(client_id);
                 self.release(released, out);
                 self.send(json, out);
             }
@@ -233,10 +238,10 @@ impl Panel {
         out.push(Frame { after, json });
     }
 
-    fn frame(&self, entry: &Entry, event: &Event, payload_max: usize) -> String {
-        let whole = |payload| frame_of(entry, event, payload, usize::MAX);
-        let mut payload_max = match event {
-            Event::Published(message) => payload_max.min(message.payload.len()),
+    fn frame(&self, entry: &Entry, what: Happened<'_>, payload_max: usize) -> String {
+        let whole = |payload| frame_of(entry, what, payload, usize::MAX);
+        let mut payload_max = match what {
+            Happened::Event(Event::Published(message)) => payload_max.min(message.payload.len()),
             _ => 0,
         };
         let mut json = whole(payload_max);
@@ -247,7 +252,7 @@ impl Panel {
             json = whole(payload_max);
         }
         match json.len() > self.bytes_max {
-            true => frame_of(entry, event, 0, TEXT_MAX),
+            true => frame_of(entry, what, 0, TEXT_MAX),
             false => json,
         }
     }
@@ -290,9 +295,26 @@ impl Waiting {
     }
 }
 
-fn frame_of(entry: &Entry, event: &Event, payload_max: usize, text_max: usize) -> String {
-    let id = cut(event.client_id(), text_max);
+fn frame_of(entry: &Entry, what: Happened<'_>, payload_max: usize, text_max: usize) -> String {
     let timestamp = entry.at_ms;
+    let event = match what {
+        Happened::Event(event) => event,
+        Happened::Connected(client) => {
+            let data = Data::Connected {
+                id: cut(&client.client_id, text_max),
+                protocol_version: client.version.level(),
+                username: cut(entry.user().unwrap_or_default(), text_max),
+                remote: entry.address().map(text).unwrap_or_default(),
+                // CONNECT has none; the panel asks for one.
+                qos: 0,
+                keep_alive: client.keep_alive_secs,
+                timestamp,
+            };
+            return framed("MqttClientConnected", data);
+        }
+        Happened::Lost(_) => return String::new(),
+    };
+    let id = cut(event.client_id(), text_max);
     let (event, data) = match event {
         Event::Packet {
             packet_type,
@@ -306,23 +328,6 @@ fn frame_of(entry: &Entry, event: &Event, payload_max: usize, text_max: usize) -
                 packet_id: packet_id.unwrap_or(0),
                 packet_type: *packet_type as u8,
                 packet_length: *remaining_bytes,
-                timestamp,
-            },
-        ),
-        Event::Connected {
-            version,
-            keep_alive_secs,
-            ..
-        } => (
-            "MqttClientConnected",
-            Data::Connected {
-                id,
-                protocol_version: version.level(),
-                username: cut(entry.user().unwrap_or_default(), text_max),
-                remote: entry.address().map(text).unwrap_or_default(),
-                // CONNECT has none; the panel asks for one.
-                qos: 0,
-                keep_alive: *keep_alive_secs,
                 timestamp,
             },
         ),
@@ -352,6 +357,10 @@ fn frame_of(entry: &Entry, event: &Event, payload_max: usize, text_max: usize) -
             Data::Disconnected { id, timestamp },
         ),
     };
+    framed(event, data)
+}
+
+fn framed(event: &'static str, data: Data<'_>) -> String {
     let outer = Outer {
         channel: CHANNEL,
         event,

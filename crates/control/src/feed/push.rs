@@ -270,8 +270,8 @@ impl Source {
             self.panel.flush(&mut frames);
         }
         for entry in batch.entries() {
-            if let Err(lost) = &entry.told {
-                self.state.lost.fetch_add(*lost, Ordering::Relaxed);
+            if let Some(lost) = entry.lost() {
+                self.state.lost.fetch_add(lost, Ordering::Relaxed);
             }
             self.panel.put(entry, self.payload_max, &mut frames);
         }

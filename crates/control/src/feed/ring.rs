@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use martlet_broker::Event;
 
-use crate::feed::{Bounds, Entry};
+use crate::feed::{Bounds, Entry, Happened};
 
 /// Events of a block at most, and bytes of them, about.
 const BLOCK: usize = 256;
@@ -79,7 +79,8 @@ impl Blocks {
         if self.entries.is_empty() {
             return;
         }
-        let entries = std::mem::take(&mut self.entries).into_boxed_slice();
+        // A new list of the right length: one that grew keeps more than it needs.
+        let entries: Box<[Entry]> = self.entries.drain(..).collect();
         let bytes = std::mem::take(&mut self.bytes);
         self.made.push(Arc::new(Block { entries, bytes }));
     }
@@ -172,12 +173,16 @@ impl Ring {
 
 /// What an entry takes, about.
 fn weight(entry: &Entry) -> usize {
-    let text = match &entry.told {
-        Ok(Event::Published(message)) => message.topic.len() + message.payload.len() + 64,
-        Ok(Event::Delivered(message)) => message.topic.len() + 64,
-        Ok(Event::Subscribed { filter, .. } | Event::Unsubscribed { filter, .. }) => filter.len(),
-        Ok(event) => event.client_id().len(),
-        Err(_) => 0,
+    let event = match entry.what() {
+        Happened::Connected(client) => return size_of::<Entry>() + client.client_id.len(),
+        Happened::Event(event) => event,
+        Happened::Lost(_) => return size_of::<Entry>(),
     };
-    size_of::<Entry>() + text
+    let text = match event {
+        Event::Published(message) => message.topic.len() + message.payload.len() + 64,
+        Event::Delivered(message) => message.topic.len() + 64,
+        Event::Subscribed { filter, .. } | Event::Unsubscribed { filter, .. } => filter.len(),
+        event => event.client_id().len(),
+    };
+    size_of::<Entry>() + size_of::<Event>() + text
 }

@@ -50,8 +50,8 @@ fn published(client_id: &str, qos: QoS, payload: &[u8]) -> Event {
 }
 
 fn connected(client_id: &str) -> Event {
-    Event::Connected {
-        client_id: client_id.to_owned(),
+    Event::Connected(Arc::new(ConnectedClient {
+        client_id: client_id.into(),
         user: None,
         version: ProtocolVersion::V5,
         address: None,
@@ -59,7 +59,7 @@ fn connected(client_id: &str) -> Event {
         session_present: false,
         keep_alive_secs: 60,
         listener: Arc::new(ListenerPolicy::default()),
-    }
+    }))
 }
 
 fn disconnected(client_id: &str) -> Event {
@@ -95,7 +95,7 @@ fn a_reader_of_one_tenant_gets_nothing_of_others() {
         tenant: TenantId(tenant),
         event: connected("same"),
     });
-    feed.write(events.into_iter(), 0, &presence);
+    feed.write(events.into_iter(), 0, &presence, |_, _| ());
     let [third, common, all] = readers.map(|mut reader| seqs(&reader.take()));
     assert_eq!((third, common, all), (vec![2], vec![1], vec![1, 2, 3]));
     assert!(
@@ -115,9 +115,9 @@ async fn each_reader_has_its_own_place_and_is_told_what_it_has_missed() {
     let mut quick = feed.read(of("packet"), &From::Now).unwrap();
     let mut slow = feed.read(of("packet"), &From::Now).unwrap();
     let pings = |count| vec![packet("c", false, PacketType::PingReq, 0); count];
-    feed.write(told(pings(2)), 0, &presence);
+    feed.write(told(pings(2)), 0, &presence, |_, _| ());
     assert_eq!(seqs(&quick.next().await.unwrap()), [1, 2]);
-    feed.write(told(pings(3)), 0, &presence);
+    feed.write(told(pings(3)), 0, &presence, |_, _| ());
     assert_eq!(seqs(&quick.next().await.unwrap()), [3, 4, 5]);
     assert_eq!(slow.behind(), 5);
     let batch = slow.next().await.unwrap();
@@ -146,6 +146,7 @@ fn the_ring_is_bounded_by_bytes_too() {
             told(vec![published("c", QoS::AtMostOnce, &[0; 4_000])]),
             0,
             &presence,
+            |_, _| (),
         );
     }
     let batch = reader.take();
@@ -156,7 +157,7 @@ fn the_ring_is_bounded_by_bytes_too() {
 fn what_is_lost_before_the_feed_is_told_to_everybody() {
     let (feed, presence, _) = feed();
     let mut reader = feed.read(of("connected"), &From::Now).unwrap();
-    feed.write(told(vec![connected("c")]), 3, &presence);
+    feed.write(told(vec![connected("c")]), 3, &presence, |_, _| ());
     let batch = reader.take();
     let entries: Vec<&Entry> = batch.entries().collect();
     let gone = entries[0].shown(feed.run(), 0).unwrap_err();
@@ -199,7 +200,7 @@ fn frames(feed: &Arc<Feed>, presence: &Presence, events: Vec<Event>) -> Vec<(Str
     let mut reader = feed.read(of("all"), &From::Now).unwrap();
     let mut panel = Panel::new(reader.filter(), usize::MAX);
     let mut out = Vec::new();
-    feed.write(told(events), 0, presence);
+    feed.write(told(events), 0, presence, |_, _| ());
     for entry in reader.take().entries() {
         panel.put(entry, 100, &mut out);
     }
@@ -286,7 +287,7 @@ fn samples_are_one_in_so_many_of_a_kind() {
     let mut reader = feed.read(filter, &From::Now).unwrap();
     let mut events = vec![packet("c", false, PacketType::PingReq, 0); 7];
     events.push(connected("c"));
-    feed.write(told(events), 0, &presence);
+    feed.write(told(events), 0, &presence, |_, _| ());
     assert_eq!(seqs(&reader.take()), [1, 4, 7, 8]);
     for wrong in ["packet", "packet:0", "nothing:3", "packet:x"] {
         assert!(Sample::parse(wrong).is_err(), "{wrong}");
@@ -317,7 +318,7 @@ fn what_is_read_in_one_form_is_written_once() {
     let mut few = feed.read(of("published"), &From::Now).unwrap();
     let mut events = vec![packet("c", false, PacketType::PingReq, 0); 300];
     events[7] = published("c", QoS::AtMostOnce, b"x");
-    feed.write(told(events), 2, &presence);
+    feed.write(told(events), 2, &presence, |_, _| ());
     let taken = readers.each_mut().map(Reader::take);
     let lines = |reader: &Reader, batch: &Batch| reader.lines(&batch.parts[0]).0;
     let of_both = [0, 1].map(|at| lines(&readers[at], &taken[at]));
@@ -364,7 +365,7 @@ fn readers_that_are_too_slow_for_100_000_events_know_how_many_they_have_missed()
     });
     for part in 1..=100 {
         let pings = vec![packet("c", false, PacketType::PingReq, 0); 1_000];
-        feed.write(told(pings), 0, &presence);
+        feed.write(told(pings), 0, &presence, |_, _| ());
         assert!(feed.ring().len() <= bounds.events);
         for (reader, every, seen, gone) in &mut readers {
             while part % *every == 0 && reader.behind() > 0 {
@@ -393,7 +394,7 @@ fn as_many_are_kept_as_were_asked_for_however_they_came() {
         let first = From::After(format!("{}-1", feed.run()));
         for count in &parts {
             let pings = vec![packet("c", false, PacketType::PingReq, 0); *count];
-            feed.write(told(pings), 0, &presence);
+            feed.write(told(pings), 0, &presence, |_, _| ());
         }
         let mut late = feed.read(of("packet"), &first).unwrap();
         let batch = late.take();

@@ -405,7 +405,7 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
             ..
         } => disconnected(*reason, why).or_else(|| broken(commands, client_id, *reason)),
         Event::Authenticated { .. }
-        | Event::Connected { .. }
+        | Event::Connected(_)
         | Event::TakenOver { .. }
         | Event::SessionEnded { .. }
         | Event::Subscribed { .. }

@@ -1,11 +1,15 @@
 //! What became of each name of late, for longer than single entries are kept: the same thing again
 //! and again is one run, with its first and last time and how often.
 
+use std::sync::Arc;
+
+use martlet_broker::{Event, TenantId};
 use serde::{Deserialize, Serialize};
 
-use super::Entry;
+use super::{Entry, Written, entry_of, short, topic_of, user_of, what};
 use crate::aging::Aging;
 use crate::cause::Cause;
+use crate::presence::{Calm, Known};
 
 /// Names that are remembered; when there are more, those of whom nothing was heard for longest go.
 const NAMES: usize = 50_000;
@@ -26,54 +30,131 @@ pub struct Run {
     pub last: Entry,
 }
 
-/// Runs by tenant and name: a Client Identifier, or a user name.
+/// The same as it is kept: what happened is put into words for who asks.
+#[derive(Debug)]
+struct Kept {
+    cause: Option<Cause>,
+    since_ms: u64,
+    count: u64,
+    last: Arc<Written>,
+}
+
+/// Runs by tenant and name: a Client Identifier, or a user name. Of a client that came and went as
+/// it wished, and of whom nothing else is to be said, there is nothing here: presence knows that.
 #[derive(Debug, Default)]
-pub(super) struct Runs(Aging<(u32, Box<str>), Vec<Run>>);
+pub(super) struct Runs(Aging<(u32, Arc<str>), Vec<Kept>>);
 
 impl Runs {
-    pub(super) fn note(&mut self, entry: &Entry) {
-        let user = entry.user_name.as_deref().unwrap_or_default();
-        self.note_of(&entry.client_id, entry);
-        if user != entry.client_id {
-            self.note_of(user, entry);
+    /// Takes in what was written down, for the cause that it has. `before` is what presence knew of
+    /// the client.
+    pub(super) fn note(&mut self, written: &Arc<Written>, cause: Option<Cause>, before: &Known) {
+        let event = &written.event;
+        let client_id = short(event.client_id());
+        let user = user_of(event).map_or("".into(), |user| short(user.as_str()));
+        let is_calm =
+            cause.is_none() && matches!(event, Event::Connected(_) | Event::Disconnected { .. });
+        if !client_id.is_empty() {
+            let key = (written.tenant.0, Arc::from(&*client_id));
+            match self.0.take(&key) {
+                Some(runs) => self.put(key, runs, written, cause),
+                None if is_calm => {}
+                None => {
+                    let calm = before.calm(written.tenant, event.client_id());
+                    let runs = calm.map_or_else(Vec::new, |calm| of_calm(written.tenant, calm));
+                    self.put(key, runs, written, cause);
+                }
+            }
+        }
+        if user != client_id && !user.is_empty() {
+            let key = (written.tenant.0, Arc::from(&*user));
+            let runs = self.0.take(&key).unwrap_or_default();
+            self.put(key, runs, written, cause);
         }
     }
 
-    fn note_of(&mut self, name: &str, entry: &Entry) {
-        if name.is_empty() {
-            return;
-        }
-        let key = (entry.tenant, Box::from(name));
-        let mut runs = self.0.take(&key).unwrap_or_default();
-        put(&mut runs, entry);
+    fn put(
+        &mut self,
+        key: (u32, Arc<str>),
+        mut runs: Vec<Kept>,
+        written: &Arc<Written>,
+        cause: Option<Cause>,
+    ) {
+        put(&mut runs, written, cause);
         self.0.put(key, runs);
         if self.0.len() > NAMES {
             self.0.take_oldest();
         }
     }
 
-    /// Of a name of a tenant, the latest last.
-    pub(super) fn of(&self, tenant: u32, name: &str) -> Vec<Run> {
-        let key = (tenant, Box::from(name));
-        self.0.get(&key).cloned().unwrap_or_default()
+    /// Of a name of a tenant, the latest last; where there is nothing, what presence knew of it.
+    pub(super) fn of(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        calm: Option<Calm>,
+        entry: impl Fn(&Written) -> Entry,
+    ) -> Vec<Run> {
+        let shown = |kept: &Kept| Run {
+            cause: kept.cause,
+            since_ms: kept.since_ms,
+            count: kept.count,
+            last: entry(&kept.last),
+        };
+        if let Some(runs) = self.0.get(&(tenant.0, Arc::from(name))) {
+            return runs.iter().map(shown).collect();
+        }
+        let runs = calm.map_or_else(Vec::new, |calm| of_calm(tenant, calm));
+        runs.iter().map(shown).collect()
     }
 }
 
-fn put(runs: &mut Vec<Run>, entry: &Entry) {
-    let cause = Cause::of(entry);
-    let is_same = |run: &Run| {
-        let last = &run.last;
+/// What would stand here of a client of which nothing was written down, the latest last.
+fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
+    let kept = |(since_ms, count, at_ms), event| Kept {
+        cause: None,
+        since_ms,
+        count,
+        last: Arc::new(Written {
+            seq: 0,
+            at_ms,
+            tenant,
+            event,
+        }),
+    };
+    let client = Arc::clone(&calm.client);
+    let came = kept(calm.came, Event::Connected(calm.client));
+    let went = calm.went.map(|(since_ms, count, at_ms, reason, why)| {
+        let event = Event::Disconnected {
+            client_id: client.client_id.to_string(),
+            user: client.user.clone(),
+            reason,
+            why,
+        };
+        kept((since_ms, count, at_ms), event)
+    });
+    match (went, calm.online) {
+        (Some(went), true) => vec![went, came],
+        (Some(went), false) => vec![came, went],
+        (None, _) => vec![came],
+    }
+}
+
+fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
+    let event = &written.event;
+    let is_same = |run: &Kept| {
+        let last = &run.last.event;
         let is_one_of_many = matches!(cause, Some(Cause::ProtocolError | Cause::Other));
         run.cause == cause
-            && (!is_one_of_many || last.why == entry.why)
-            && (&last.what, &last.topic) == (&entry.what, &entry.topic)
-            && last.client_id == entry.client_id
+            && what(last) == what(event)
+            && topic_of(last) == topic_of(event)
+            && last.client_id() == event.client_id()
+            && (!is_one_of_many || entry_of(last).why == entry_of(event).why)
     };
-    let mut run = Run {
+    let mut run = Kept {
         cause,
-        since_ms: entry.at_ms,
+        since_ms: written.at_ms,
         count: 1,
-        last: entry.clone(),
+        last: Arc::clone(written),
     };
     if let Some(at) = runs.iter().position(is_same) {
         let before = runs.remove(at);
@@ -81,75 +162,166 @@ fn put(runs: &mut Vec<Run>, entry: &Entry) {
         let is_interrupted = cause.is_some_and(Cause::is_at_door)
             && runs[at..]
                 .iter()
-                .any(|later| later.last.what == "connected");
+                .any(|later| matches!(later.last.event, Event::Connected(_)));
         if !is_interrupted {
             (run.since_ms, run.count) = (before.since_ms, before.count + 1);
         }
     } else if runs.len() >= RUNS {
         runs.remove(0);
     }
+    // Most have one or two, and there are many of them.
+    runs.reserve_exact(1);
     runs.push(run);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::presence::Presence;
+    use martlet_broker::{ConnectedClient, DropReason, ListenerPolicy, UserName};
+    use martlet_codec::{ProtocolVersion, ReasonCode};
 
-    fn entry(at_ms: u64, what: &str, client_id: &str, why: &str) -> Entry {
-        Entry {
-            at_ms,
-            what: what.to_owned(),
+    const COMMON: TenantId = TenantId(0);
+
+    #[derive(Default)]
+    struct Node {
+        runs: Runs,
+        presence: Presence,
+    }
+
+    impl Node {
+        fn note(&mut self, at_ms: u64, event: Event) {
+            let mut known = self.presence.begin();
+            let cause = Cause::of(&entry_of(&event));
+            let written = Arc::new(Written {
+                seq: at_ms,
+                at_ms,
+                tenant: COMMON,
+                event,
+            });
+            self.runs.note(&written, cause, &known);
+            known.note(COMMON, &written.event, at_ms);
+        }
+
+        fn of(&self, name: &str) -> Vec<(u64, u64)> {
+            let entry = |written: &Written| entry_of(&written.event);
+            let calm = self.presence.calm(COMMON, name);
+            let runs = self.runs.of(COMMON, name, calm, entry);
+            runs.iter().map(|run| (run.since_ms, run.count)).collect()
+        }
+    }
+
+    fn user() -> Option<UserName> {
+        Some(UserName::Claimed("user".into()))
+    }
+
+    fn refused(client_id: &str) -> Event {
+        Event::Refused {
             client_id: client_id.to_owned(),
-            user_name: Some("user".to_owned()),
-            why: Some(why.to_owned()),
-            ..Entry::default()
+            user: user(),
+            will_topic: None,
+            address: None,
+            reason: ReasonCode::BadUserNameOrPassword,
+            why: "the password is not that of x".into(),
+        }
+    }
+
+    fn connected(client_id: &str, user: Option<UserName>) -> Event {
+        Event::Connected(Arc::new(ConnectedClient {
+            client_id: client_id.into(),
+            user,
+            version: ProtocolVersion::V5,
+            address: None,
+            clean_start: true,
+            session_present: false,
+            keep_alive_secs: 60,
+            listener: Arc::new(ListenerPolicy::default()),
+        }))
+    }
+
+    fn disconnected(client_id: &str, reason: ReasonCode, why: &'static str) -> Event {
+        Event::Disconnected {
+            client_id: client_id.to_owned(),
+            user: user(),
+            reason,
+            why: why.into(),
         }
     }
 
     #[test]
     fn the_same_again_is_one_run_until_the_client_was_let_in() {
-        let mut runs = Runs::default();
-        let wrong = "the password is not that of x";
+        let mut node = Node::default();
         for at_ms in [10, 20, 30] {
-            runs.note(&entry(at_ms, "connect refused", "c", wrong));
+            node.note(at_ms, refused("c"));
         }
-        let found = runs.of(0, "c");
-        assert_eq!((found[0].since_ms, found[0].count, found.len()), (10, 3, 1));
-        assert_eq!(runs.of(0, "user"), found);
-        runs.note(&entry(40, "connected", "c", ""));
-        runs.note(&entry(50, "connect refused", "c", wrong));
-        let found = runs.of(0, "c");
-        assert_eq!((found[1].since_ms, found[1].count, found.len()), (50, 1, 2));
+        assert_eq!(node.of("c"), [(10, 3)]);
+        assert_eq!(node.of("user"), node.of("c"));
+        node.note(40, connected("c", user()));
+        node.note(50, refused("c"));
+        assert_eq!(node.of("c"), [(40, 1), (50, 1)]);
+    }
+
+    fn dropped(client_id: &str) -> Event {
+        Event::Dropped {
+            client_id: client_id.to_owned(),
+            user: None,
+            topic: "t".to_owned(),
+            stored: None,
+            reason: DropReason::QueueFull,
+        }
+    }
+
+    #[test]
+    fn of_a_client_that_comes_and_goes_nothing_is_kept_until_there_is_more_to_say() {
+        let mut node = Node::default();
+        let come = || connected("c", None);
+        let go = |why: &'static str| Event::Disconnected {
+            client_id: "c".to_owned(),
+            user: None,
+            reason: ReasonCode::Success,
+            why: why.into(),
+        };
+        node.note(10, come());
+        assert_eq!((node.runs.0.len(), node.of("c")), (0, vec![(10, 1)]));
+        node.note(20, go("goodbye"));
+        assert_eq!(node.of("c"), [(10, 1), (20, 1)]);
+        node.note(30, come());
+        node.note(40, go("the transport ended"));
+        node.note(50, come());
+        let expected = vec![(20, 2), (10, 3)];
+        assert_eq!((node.runs.0.len(), node.of("c")), (0, expected));
+        node.note(60, dropped("c"));
+        assert_eq!(node.of("c"), [(20, 2), (10, 3), (60, 1)]);
+        node.note(70, go("goodbye"));
+        node.note(80, come());
+        assert_eq!(node.of("c"), [(60, 1), (20, 3), (10, 4)]);
     }
 
     #[test]
     fn two_rules_of_mqtt_that_are_broken_are_two() {
-        let mut runs = Runs::default();
+        let mut node = Node::default();
         for why in ["a second CONNECT", "no Topic Name", "a second CONNECT"] {
-            let reason = martlet_codec::ReasonCode::ProtocolError.name();
-            runs.note(&Entry {
-                reason: Some(reason.to_owned()),
-                ..entry(1, "disconnected", "c", why)
-            });
+            node.note(1, disconnected("c", ReasonCode::ProtocolError, why));
         }
-        let found = runs.of(0, "c");
-        let counts: Vec<u64> = found.iter().map(|run| run.count).collect();
-        assert_eq!(counts, [1, 2]);
+        assert_eq!(node.of("c"), [(1, 1), (1, 2)]);
     }
 
     #[test]
     fn names_and_runs_are_bounded() {
-        let mut runs = Runs::default();
+        let mut node = Node::default();
         for number in 0..RUNS as u64 + 5 {
-            let topic = Some(number.to_string());
-            let entry = Entry {
-                topic,
-                ..entry(number, "publish refused", "c", "x")
+            let event = Event::PublishRefused {
+                client_id: "c".to_owned(),
+                user: None,
+                address: None,
+                topic: number.to_string(),
+                reason: ReasonCode::NotAuthorized,
+                why: "x".into(),
             };
-            runs.note(&entry);
+            node.note(number, event);
         }
-        assert_eq!(runs.of(0, "c").len(), RUNS);
-        (0..NAMES).for_each(|number| runs.note(&entry(1, "connected", &number.to_string(), "")));
-        assert!(runs.of(0, "c").is_empty() && runs.0.len() <= NAMES);
+        assert_eq!(node.of("c").len(), RUNS);
+        (0..NAMES).for_each(|number| node.note(1, refused(&number.to_string())));
+        assert!(node.of("c").is_empty() && node.runs.0.len() <= NAMES);
     }
 }

@@ -21,6 +21,8 @@ const TICKS_TO_WRITE: u32 = 5;
 const TICKS_ALIVE: u32 = 50;
 /// and room is made.
 const TICKS_TO_TIDY: u32 = 300;
+/// So many changes are taken at once: as text they take much more room than as rows.
+const TAKEN_MAX: usize = 4_096;
 /// Where the store fails it is tried again after so many, and up to so many.
 const TICKS_TO_TRY: (u32, u32) = (5, 300);
 
@@ -40,10 +42,13 @@ pub struct Keeper {
     is_left_out: bool,
     unwritten: Batch,
     /// What is being written, beside the rest.
-    writing: Option<(JoinHandle<Result<(), String>>, Batch)>,
+    writing: Option<(Write, Arc<Vec<Noted>>)>,
     /// When the store is tried again, and how long it waits after that.
     tries: (u32, u32),
 }
+
+/// A batch on its way to the store.
+type Write = JoinHandle<Result<(), String>>;
 
 /// By tenant and Client Identifier, so that there are no more of them than clients.
 type Batch = HashMap<(u32, String), Noted>;
@@ -56,7 +61,7 @@ impl Keeper {
         topics: Option<PresenceTopics>,
         alive: Arc<Alive>,
     ) -> Self {
-        control.presence.keep_changes();
+        control.presence.begin().keep_changes();
         Self {
             control,
             store,
@@ -107,10 +112,9 @@ impl Keeper {
                 () = &mut stopped => break,
             }
         }
-        self.control
-            .presence
-            .end_all(now_ms(), "the node was stopped");
-        self.take();
+        let presence = &self.control.presence;
+        presence.begin().end_all(now_ms(), "the node was stopped");
+        while !self.take().is_empty() {}
         if tokio::time::timeout(STORE_MAX, self.finish())
             .await
             .is_err()
@@ -158,9 +162,15 @@ impl Keeper {
         }
     }
 
-    /// What has changed is among what is to be written before anything can break off.
+    /// What has changed is among what is to be written before anything can break off. Where nothing
+    /// is written or published, nothing is made of it: all is looked at once that changes.
     fn take(&mut self) -> Vec<ClientPresence> {
-        let changed = self.control.presence.take_changes();
+        if self.topics.is_none() && !self.store.is_there() {
+            self.control.presence.begin().forget_changes();
+            self.is_left_out = true;
+            return Vec::new();
+        }
+        let changed = self.control.presence.begin().take_changes(TAKEN_MAX);
         let is_told = self.topics.is_none();
         for client in &changed {
             let noted = Noted {
@@ -177,7 +187,7 @@ impl Keeper {
             return;
         };
         let untold = publish(&self.control, topics, changed).await;
-        self.control.presence.change_again(&untold);
+        self.control.presence.begin().change_again(&untold);
         for client in changed {
             if let Some(noted) = self.unwritten.get_mut(&key(client)) {
                 noted.is_told = !untold.contains(client);
@@ -201,14 +211,14 @@ impl Keeper {
             return;
         }
         if std::mem::take(&mut self.is_left_out) {
-            self.control.presence.change_all();
+            self.control.presence.begin().change_all();
         }
         if self.unwritten.is_empty() {
             return;
         }
-        let batch = std::mem::take(&mut self.unwritten);
-        let clients: Vec<Noted> = batch.values().cloned().collect();
-        let store = Arc::clone(&self.store);
+        let batch: Vec<Noted> = std::mem::take(&mut self.unwritten).into_values().collect();
+        let batch = Arc::new(batch);
+        let (store, clients) = (Arc::clone(&self.store), Arc::clone(&batch));
         let task = tokio::spawn(async move { store.write(&clients).await });
         self.writing = Some((task, batch));
     }
@@ -226,8 +236,9 @@ impl Keeper {
             error,
             "who is connected could not be written; it is tried again"
         );
-        for (client, noted) in batch {
-            self.unwritten.entry(client).or_insert(noted);
+        for noted in batch.iter() {
+            let key = key(&noted.client);
+            self.unwritten.entry(key).or_insert_with(|| noted.clone());
         }
         false
     }

@@ -1,13 +1,14 @@
-use martlet_broker::ListenerPolicy;
+use martlet_broker::{ConnectedClient, Event, ListenerPolicy, UserName};
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
+use super::known::OFFLINE_MAX;
 use super::*;
 
 const COMMON: TenantId = TenantId(0);
 
 fn connected(client_id: &str) -> Event {
-    Event::Connected {
-        client_id: client_id.to_owned(),
+    Event::Connected(Arc::new(ConnectedClient {
+        client_id: client_id.into(),
         user: Some(UserName::Claimed("user".into())),
         version: ProtocolVersion::V5,
         address: Some(([127, 0, 0, 1].into(), 9)),
@@ -15,7 +16,7 @@ fn connected(client_id: &str) -> Event {
         session_present: false,
         keep_alive_secs: 60,
         listener: Arc::new(ListenerPolicy::default()),
-    }
+    }))
 }
 
 fn disconnected(client_id: &str, why: &'static str) -> Event {
@@ -41,10 +42,7 @@ fn a_client_is_online_from_its_connect_to_its_end() {
     let who = presence
         .begin()
         .note(COMMON, &disconnected("c", "keep alive"), 9);
-    assert_eq!(
-        who.unwrap().user.as_ref().map(UserName::as_str),
-        Some("user")
-    );
+    assert_eq!(who.unwrap().user().map(UserName::as_str), Some("user"));
     let now = presence.of(TenantId(0), "c").unwrap();
     assert_eq!((now.online, now.since_ms, now.last_seen_ms), (false, 9, 9));
     assert_eq!(now.why, "keep alive");
@@ -53,7 +51,7 @@ fn a_client_is_online_from_its_connect_to_its_end() {
 #[test]
 fn what_changes_in_between_is_told_once_as_it_is_at_last() {
     let presence = Presence::default();
-    presence.keep_changes();
+    presence.begin().keep_changes();
     presence.begin().note(COMMON, &connected("c"), 1);
     // Taken over.
     presence
@@ -61,9 +59,9 @@ fn what_changes_in_between_is_told_once_as_it_is_at_last() {
         .note(COMMON, &disconnected("c", "taken over"), 2);
     presence.begin().note(COMMON, &connected("c"), 2);
     presence.begin().note(COMMON, &connected("d"), 3);
-    let changed = presence.take_changes();
+    let changed = presence.begin().take_changes(usize::MAX);
     assert_eq!(online(&changed), [("c", true), ("d", true)]);
-    assert!(presence.take_changes().is_empty());
+    assert!(presence.begin().take_changes(usize::MAX).is_empty());
 }
 
 #[tokio::test]
@@ -87,12 +85,12 @@ async fn who_was_online_is_offline_after_a_restart_since_the_node_was_last_alive
     ];
     store.write(&written).await.unwrap();
     let presence = Presence::default();
-    presence.keep_changes();
+    presence.begin().keep_changes();
     presence.begin().note(COMMON, &connected("again"), 30);
-    presence.take_changes();
+    presence.begin().take_changes(usize::MAX);
     let ended = store.all_offline(20, "the node ended").await.unwrap();
     presence.restore(&ended);
-    let mut changed = presence.take_changes();
+    let mut changed = presence.begin().take_changes(usize::MAX);
     changed.sort_by(|one, other| one.client_id.cmp(&other.client_id));
     assert_eq!(online(&changed), [("untold", false), ("was", false)]);
     let was = presence.of(TenantId(0), "was").unwrap();
@@ -105,15 +103,15 @@ async fn who_was_online_is_offline_after_a_restart_since_the_node_was_last_alive
 #[test]
 fn at_the_stop_everybody_goes_and_who_was_gone_before_stays_so() {
     let presence = Presence::new(&["mqtt://127.0.0.1:1".to_owned()]);
-    presence.keep_changes();
+    presence.begin().keep_changes();
     presence.begin().note(COMMON, &connected("c"), 1);
     presence.begin().note(COMMON, &connected("gone"), 2);
     presence
         .begin()
         .note(COMMON, &disconnected("gone", "keep alive"), 3);
-    presence.take_changes();
-    presence.end_all(9, "the node was stopped");
-    let changed = presence.take_changes();
+    presence.begin().take_changes(usize::MAX);
+    presence.begin().end_all(9, "the node was stopped");
+    let changed = presence.begin().take_changes(usize::MAX);
     assert_eq!(online(&changed), [("c", false)]);
     assert_eq!((changed[0].since_ms, changed[0].last_seen_ms), (9, 9));
     assert_eq!(changed[0].listener_url, "mqtt://127.0.0.1:1");
@@ -191,7 +189,7 @@ fn of_who_came_without_an_identifier_nothing_is_published() {
 #[test]
 fn clients_of_two_tenants_with_one_identifier_are_two() {
     let presence = Presence::default();
-    presence.keep_changes();
+    presence.begin().keep_changes();
     let own = TenantId(7);
     presence.begin().note(COMMON, &connected("c"), 1);
     presence.begin().note(own, &connected("c"), 2);
@@ -200,9 +198,9 @@ fn clients_of_two_tenants_with_one_identifier_are_two() {
         .note(COMMON, &disconnected("c", "keep alive"), 3);
     assert!(!presence.of(TenantId(0), "c").unwrap().online);
     assert!(presence.of(own, "c").unwrap().online);
-    let mut changed = presence.take_changes();
+    let mut changed = presence.begin().take_changes(usize::MAX);
     changed.sort_by_key(|client| client.tenant);
     assert_eq!(online(&changed), [("c", false), ("c", true)]);
-    presence.end_all(9, "the node was stopped");
-    assert_eq!(presence.take_changes()[0].tenant, 7);
+    presence.begin().end_all(9, "the node was stopped");
+    assert_eq!(presence.begin().take_changes(usize::MAX)[0].tenant, 7);
 }

@@ -34,7 +34,7 @@ impl Control {
     pub async fn facts(&self, question: &Question) -> Result<Facts, ControlError> {
         self.settle_events().await;
         let (tenant, name) = (question.tenant, &*question.name);
-        let runs = self.journal.runs_of(tenant, name);
+        let runs = self.journal.runs_of(tenant, name, &self.presence);
         // A user name stands for the client that came by it last.
         let mut latest = runs.iter().rev().map(|run| &*run.last.client_id);
         let client_id = latest.find(|id| !id.is_empty()).unwrap_or(name).to_owned();

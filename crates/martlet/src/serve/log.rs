@@ -5,12 +5,17 @@ use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use martlet_control::log_lines::LogLines;
 use martlet_control::logging::Logging;
+use martlet_control::rfc3339;
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
@@ -21,6 +26,8 @@ use crate::config::{LogFile, LogFormat, NodeConfig};
 pub(super) struct Log {
     /// By which it is changed.
     pub(super) logging: Arc<Logging>,
+    /// Standard error.
+    pub(super) standard: Standard,
     file: Option<RotatedFile>,
 }
 
@@ -56,14 +63,14 @@ pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
     let (filter, handle) = reload::Layer::new(filter(node)?);
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && io::stderr().is_terminal();
-    let mut layers = vec![layer(node.log_format, || StandardError, colours)];
+    let standard = Standard::default();
+    let mut layers = vec![layer(node.log_format, standard.clone(), colours)];
     let file = node.log_file.as_ref().map(RotatedFile::open).transpose()?;
     if let Some(file) = &file {
         layers.push(layer(node.log_format, file.clone(), false));
     }
     let lines = LogLines::default();
-    let kept = lines.clone();
-    layers.push(layer(LogFormat::Json, move || kept.clone(), false));
+    layers.push(KeptLines(lines.clone()).boxed());
     tracing_subscriber::registry()
         .with(layers)
         .with(filter)
@@ -74,6 +81,7 @@ pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
     };
     Ok(Log {
         logging: Logging::new(&node.log_level, Box::new(apply), lines),
+        standard,
         file,
     })
 }
@@ -84,10 +92,113 @@ where
 {
     // What cannot be written is the writer's to tell: the layer would use `eprintln!`, which panics
     // where standard error is closed.
-    let layer = fmt::layer().with_writer(writer).log_internal_errors(false);
+    let layer = fmt::layer()
+        .with_timer(Clock)
+        .with_writer(writer)
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => layer.with_ansi(colours).with_target(false).boxed(),
         LogFormat::Json => layer.with_ansi(false).json().flatten_event(true).boxed(),
+    }
+}
+
+/// So many bytes of lines wait at most to be written together.
+const GATHERED_BYTES: usize = 32 * 1024;
+
+/// Standard error. Lines of many events at once are written together: each would cost a call of the
+/// system.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standard(Arc<Mutex<Gathered>>);
+
+#[derive(Debug, Default)]
+struct Gathered {
+    is_on: bool,
+    lines: Vec<u8>,
+}
+
+impl Standard {
+    /// Lines of this, and of others meanwhile, are written when it is over; what is worse than
+    /// `info` at once, with all before it.
+    pub(super) fn gather<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.lock().is_on = true;
+        let done = work();
+        let mut gathered = self.lock();
+        gathered.is_on = false;
+        gathered.write();
+        gathered.lines = Vec::new();
+        done
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gathered {
+    /// Writes what there is. Standard error may be a closed pipe: the node goes on without it.
+    fn write(&mut self) {
+        let _ = io::stderr().lock().write_all(&self.lines);
+        self.lines.clear();
+    }
+}
+
+/// One line on its way to standard error.
+pub(super) struct StandardLine {
+    to: Standard,
+    is_urgent: bool,
+}
+
+impl Write for StandardLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut gathered = self.to.lock();
+        gathered.lines.extend_from_slice(bytes);
+        let may_wait = gathered.is_on && !self.is_urgent;
+        if !may_wait || gathered.lines.len() >= GATHERED_BYTES {
+            gathered.write();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'w> MakeWriter<'w> for Standard {
+    type Writer = StandardLine;
+
+    fn make_writer(&'w self) -> StandardLine {
+        StandardLine {
+            to: self.clone(),
+            is_urgent: true,
+        }
+    }
+
+    fn make_writer_for(&'w self, of: &Metadata<'_>) -> StandardLine {
+        StandardLine {
+            to: self.clone(),
+            is_urgent: *of.level() < Level::INFO,
+        }
+    }
+}
+
+/// Keeps the last lines, beside where they are written.
+struct KeptLines(LogLines);
+
+impl Layer<Registry> for KeptLines {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, Registry>) {
+        self.0.note(event);
+    }
+}
+
+/// The time of a line. Of many lines in a row the second is the same, and its text too.
+struct Clock;
+
+impl FormatTime for Clock {
+    fn format_time(&self, to: &mut Writer<'_>) -> std::fmt::Result {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let us = now.unwrap_or_default().as_micros() as u64;
+        to.write_str(&rfc3339::text_of_us(us))
     }
 }
 
@@ -177,20 +288,6 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, bytes))
 }
 
-/// Standard error, which may be a closed pipe: the node goes on without it.
-struct StandardError;
-
-impl Write for StandardError {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().lock().write_all(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// One line on its way.
 struct Line(RotatedFile);
 
@@ -219,6 +316,27 @@ impl<'w> MakeWriter<'w> for RotatedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_wait_only_while_others_come_and_none_that_is_grave_does() {
+        let standard = Standard::default();
+        let put = |is_urgent| {
+            let mut line = StandardLine {
+                to: standard.clone(),
+                is_urgent,
+            };
+            line.write_all(b"\n").unwrap();
+            standard.lock().lines.len()
+        };
+        assert_eq!(put(false), 0);
+        standard.gather(|| {
+            assert_eq!(
+                [put(false), put(false), put(true), put(false)],
+                [1, 2, 0, 1]
+            );
+        });
+        assert!(standard.lock().lines.is_empty() && !standard.lock().is_on);
+    }
 
     #[test]
     fn a_file_that_is_large_is_put_aside_and_the_oldest_goes() {

@@ -7,6 +7,7 @@ pub(crate) mod data_dir;
 mod facts;
 mod http;
 mod log;
+mod memory;
 mod notify;
 mod places;
 mod reload;
@@ -302,13 +303,15 @@ async fn run_node(
     }
     pump_reports(&running, &control);
     pump_store_notices(&running);
-    let pump = pump_events(&running, &control, node.log_connections)
+    let standard = log.standard.clone();
+    let pump = pump_events(&running, &control, node.log_connections, standard)
         .context("cannot start the control plane")?;
     let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(&control)));
     note_tables(&node.data_dir, tables.location(), identity_of_tables(node));
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
     tokio::spawn(history::keep(Arc::clone(&control)));
+    tokio::spawn(memory::give_back());
     if let Some(push) = &node.push {
         let state = Arc::<PushState>::default();
         control.set_push(Arc::clone(&state));
@@ -768,6 +771,7 @@ fn pump_events(
     running: &Running,
     control: &Arc<Control>,
     logs_connections: bool,
+    standard: log::Standard,
 ) -> std::io::Result<JoinHandle<()>> {
     let (events, control) = (running.events(), Arc::clone(control));
     let pump = move || {
@@ -778,9 +782,9 @@ fn pump_events(
         let mut batch = Vec::new();
         while events.recv_all(&mut batch) {
             let lost = control.events_dropped();
-            control.events_received(&mut batch, lost - lost_before, |event| {
-                logs_connections || is_drop(event)
-            });
+            let is_logged = |event: &Event| logs_connections || is_drop(event);
+            let since = lost - lost_before;
+            standard.gather(|| control.events_received(&mut batch, since, is_logged));
             lost_before = lost;
             std::thread::sleep(EVENTS_PAUSE);
         }

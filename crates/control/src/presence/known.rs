@@ -1,0 +1,445 @@
+//! The clients that are known, one small row each: there may be a million of them. A row shares what
+//! the event of its CONNECT says with the feed, and is found by a table of numbers.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use martlet_broker::{Arena, ConnectedClient, Event, TenantId, UserName};
+use martlet_codec::ReasonCode;
+
+use super::ClientPresence;
+use crate::cause::Cause;
+use crate::wall_clock::now_ms;
+
+/// So many who are not connected are remembered.
+pub(super) const OFFLINE_MAX: usize = 100_000;
+
+/// Changes that nobody has taken yet keep room for so many at least.
+const CHANGES_KEPT: usize = 1_024;
+
+/// Who a client is, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// As its CONNECT said in this run of the node.
+    Connected(Arc<ConnectedClient>),
+    /// As the store of presence has it from the run before.
+    Stored(Arc<StoredClient>),
+}
+
+/// See [`Who::Stored`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct StoredClient {
+    client_id: Box<str>,
+    address: Box<str>,
+    listener: Box<str>,
+    listener_url: Box<str>,
+}
+
+impl Who {
+    /// Its Client Identifier.
+    pub(crate) fn client_id(&self) -> &str {
+        match self {
+            Self::Connected(client) => &client.client_id,
+            Self::Stored(client) => &client.client_id,
+        }
+    }
+
+    /// Its user; none is anonymous, or not known any more.
+    pub(crate) fn user(&self) -> Option<&UserName> {
+        match self {
+            Self::Connected(client) => client.user.as_ref(),
+            Self::Stored(_) => None,
+        }
+    }
+
+    /// Where from; none on a Unix socket.
+    pub(crate) fn address(&self) -> Option<(IpAddr, u16)> {
+        match self {
+            Self::Connected(client) => client.address,
+            Self::Stored(client) => {
+                let address: SocketAddr = client.address.parse().ok()?;
+                Some((address.ip(), address.port()))
+            }
+        }
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    clients: Arena<Client>,
+    /// By tenant and Client Identifier.
+    by_name: HashTable<u32>,
+    hasher: RandomState,
+    /// Who is not connected, by the time of that, with the time; some have come again since.
+    offline: VecDeque<(u32, u64)>,
+    /// What has changed since it was last asked for; only where somebody asks.
+    changed: Option<Vec<u32>>,
+    /// Where the node listens, by the listener's number.
+    listeners: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Client {
+    who: Who,
+    since_ms: u64,
+    last_seen_ms: u64,
+    /// How it went; not there while it has not gone.
+    gone: Option<Box<Gone>>,
+    tenant: TenantId,
+    online: bool,
+    /// It stands in `changed`.
+    is_changed: bool,
+}
+
+/// How a client went, and how often it came and went without anything to be said of it.
+#[derive(Debug)]
+struct Gone {
+    /// Why it is not connected, or was not before it came again.
+    why: Cow<'static, str>,
+    /// The same; none: it did not wish it so, or that was in the run before.
+    wished: Option<ReasonCode>,
+    came: Times,
+    went: Times,
+}
+
+/// Since when, how often, and when last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    first_ms: u64,
+    last_ms: u64,
+    count: u32,
+}
+
+impl Times {
+    fn note(&mut self, at_ms: u64) {
+        if self.count == 0 {
+            self.first_ms = at_ms;
+        }
+        self.last_ms = at_ms;
+        self.count = self.count.saturating_add(1);
+    }
+}
+
+/// A client that came, and perhaps went, when it wished to: nothing else is to be said of it.
+#[derive(Debug)]
+pub(crate) struct Calm {
+    /// When it came first, how often, and when it did last.
+    pub(crate) came: (u64, u64, u64),
+    /// The same of its going, as it went last; none: it has not gone yet.
+    pub(crate) went: Option<(u64, u64, u64, ReasonCode, Cow<'static, str>)>,
+    /// It is there.
+    pub(crate) online: bool,
+    /// As it came last.
+    pub(crate) client: Arc<ConnectedClient>,
+}
+
+impl Known {
+    pub(super) fn new(listeners: &[String]) -> Self {
+        Self {
+            listeners: listeners.to_vec(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn of(&self, tenant: TenantId, client_id: &str) -> Option<ClientPresence> {
+        let index = self.find(tenant, client_id)?;
+        Some(self.shown(&self.clients[index]))
+    }
+
+    pub(super) fn who(&self, tenant: TenantId, client_id: &str) -> Option<&Who> {
+        let index = self.find(tenant, client_id)?;
+        Some(&self.clients[index].who)
+    }
+
+    /// How a client came and went, as far as it did in this run.
+    pub(crate) fn calm(&self, tenant: TenantId, client_id: &str) -> Option<Calm> {
+        let client = &self.clients[self.find(tenant, client_id)?];
+        let Who::Connected(who) = &client.who else {
+            return None;
+        };
+        let told = |times: Times| (times.first_ms, u64::from(times.count), times.last_ms);
+        let gone = client.gone.as_deref();
+        let mut came = gone.map_or(Times::default(), |gone| gone.came);
+        if client.online {
+            came.note(client.since_ms);
+        }
+        let went = gone.filter(|gone| gone.went.count > 0).and_then(|gone| {
+            let (first_ms, count, last_ms) = told(gone.went);
+            Some((first_ms, count, last_ms, gone.wished?, gone.why.clone()))
+        });
+        Some(Calm {
+            came: told(came),
+            went,
+            online: client.online,
+            client: Arc::clone(who),
+        })
+    }
+
+    /// Takes an event in; the answer is who it is about.
+    pub(crate) fn note(&mut self, tenant: TenantId, event: &Event, at_ms: u64) -> Option<Who> {
+        match event {
+            Event::Connected(client) => {
+                let who = Who::Connected(Arc::clone(client));
+                let index = self.put(tenant, who.clone(), at_ms);
+                let client = &mut self.clients[index];
+                client.online = true;
+                self.change(index);
+                Some(who)
+            }
+            Event::Disconnected {
+                client_id,
+                reason,
+                why,
+                ..
+            } => {
+                let index = self.find(tenant, client_id)?;
+                let is_wished = Cause::of_end(reason.name(), why).is_none();
+                let client = &mut self.clients[index];
+                client.go(at_ms, why.clone(), is_wished.then_some(*reason));
+                let who = client.who.clone();
+                self.is_offline(index, at_ms);
+                self.change(index);
+                Some(who)
+            }
+            Event::Authenticated { .. } | Event::Refused { .. } | Event::QueueFull { .. } => None,
+            _ => {
+                let index = self.find(tenant, event.client_id())?;
+                let client = &mut self.clients[index];
+                if client.online {
+                    client.last_seen_ms = client.last_seen_ms.max(at_ms);
+                }
+                Some(client.who.clone())
+            }
+        }
+    }
+
+    /// Who was connected when the node was last alive; who is again already is not touched.
+    pub(super) fn restore(&mut self, ended: &[ClientPresence]) {
+        for one in ended {
+            let tenant = TenantId(one.tenant);
+            if self.find(tenant, &one.client_id).is_some() {
+                continue;
+            }
+            let who = Who::Stored(Arc::new(StoredClient {
+                client_id: one.client_id.as_str().into(),
+                address: one.address.as_str().into(),
+                listener: one.listener.as_str().into(),
+                listener_url: one.listener_url.as_str().into(),
+            }));
+            let index = self.put(tenant, who, one.since_ms);
+            let client = &mut self.clients[index];
+            client.go(one.since_ms, one.why.clone().into(), None);
+            client.last_seen_ms = one.last_seen_ms;
+            self.is_offline(index, one.since_ms);
+            self.change(index);
+        }
+    }
+
+    /// From now on changes are kept until they are taken.
+    pub(super) fn keep_changes(&mut self) {
+        self.changed.get_or_insert_default();
+    }
+
+    /// Everybody who is known counts as changed.
+    pub(super) fn change_all(&mut self) {
+        let all: Vec<u32> = self.clients.iter().map(|(index, _)| index).collect();
+        all.into_iter().for_each(|index| self.change(index));
+    }
+
+    /// These have to be told once more.
+    pub(super) fn change_again(&mut self, clients: &[ClientPresence]) {
+        for client in clients {
+            if let Some(index) = self.find(TenantId(client.tenant), &client.client_id) {
+                self.change(index);
+            }
+        }
+    }
+
+    /// Nobody is connected any more.
+    pub(super) fn end_all(&mut self, at_ms: u64, why: &'static str) {
+        let online = self.clients.iter().filter(|(_, client)| client.online);
+        let online: Vec<u32> = online.map(|(index, _)| index).collect();
+        for index in online {
+            self.clients[index].go(at_ms, why.into(), None);
+            self.is_offline(index, at_ms);
+            self.change(index);
+        }
+    }
+
+    /// Who has changed since this was asked, as they are now, and so many at most.
+    pub(super) fn take_changes(&mut self, most: usize) -> Vec<ClientPresence> {
+        let taken = self.take_changed(most);
+        let shown = taken.into_iter().map(|index| {
+            self.clients[index].is_changed = false;
+            self.shown(&self.clients[index])
+        });
+        shown.collect()
+    }
+
+    /// Nobody wants to know who has changed.
+    pub(super) fn forget_changes(&mut self) {
+        for index in self.take_changed(usize::MAX) {
+            self.clients[index].is_changed = false;
+        }
+    }
+
+    fn take_changed(&mut self, most: usize) -> Vec<u32> {
+        let Some(changed) = &mut self.changed else {
+            return Vec::new();
+        };
+        let taken = changed.drain(..most.min(changed.len())).collect();
+        changed.shrink_to(CHANGES_KEPT);
+        taken
+    }
+
+    fn find(&self, tenant: TenantId, client_id: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one((tenant, client_id));
+        let found = self.by_name.find(hash, |&index| {
+            let client = &self.clients[index];
+            client.tenant == tenant && client.who.client_id() == client_id
+        });
+        found.copied()
+    }
+
+    /// Who was not known, or was as somebody else.
+    fn put(&mut self, tenant: TenantId, who: Who, since_ms: u64) -> u32 {
+        if let Some(index) = self.find(tenant, who.client_id()) {
+            let client = &mut self.clients[index];
+            (client.since_ms, client.last_seen_ms) = (since_ms, since_ms);
+            client.who = who;
+            return index;
+        }
+        let hash = self.hasher.hash_one((tenant, who.client_id()));
+        let index = self.clients.insert(Client {
+            who,
+            since_ms,
+            last_seen_ms: since_ms,
+            gone: None,
+            tenant,
+            online: false,
+            is_changed: false,
+        });
+        let (clients, hasher) = (&self.clients, &self.hasher);
+        self.by_name.insert_unique(hash, index, |&other| {
+            let other = &clients[other];
+            hasher.hash_one((other.tenant, other.who.client_id()))
+        });
+        index
+    }
+
+    fn remove(&mut self, index: u32) {
+        let client = &self.clients[index];
+        let hash = self
+            .hasher
+            .hash_one((client.tenant, client.who.client_id()));
+        if let Ok(place) = self.by_name.find_entry(hash, |&other| other == index) {
+            place.remove();
+        }
+        self.clients.remove(index);
+    }
+
+    fn change(&mut self, index: u32) {
+        let Some(changed) = &mut self.changed else {
+            return;
+        };
+        if !std::mem::replace(&mut self.clients[index].is_changed, true) {
+            changed.push(index);
+        }
+    }
+
+    fn is_offline(&mut self, index: u32, since_ms: u64) {
+        self.offline.push_back((index, since_ms));
+        while self.offline.len() > OFFLINE_MAX {
+            let Some((oldest, since_ms)) = self.offline.pop_front() else {
+                return;
+            };
+            let is_over = |client: &Client| {
+                !client.online && client.since_ms == since_ms && !client.is_changed
+            };
+            if self.clients.get(oldest).is_some_and(is_over) {
+                self.remove(oldest);
+            }
+        }
+    }
+
+    fn shown(&self, client: &Client) -> ClientPresence {
+        let (address, listener, listener_url) = match &client.who {
+            Who::Connected(who) => {
+                let url = self.listeners.get(usize::from(who.listener.number));
+                let (name, url) = (&who.listener.name, url.cloned());
+                (
+                    address_text(who.address),
+                    name.to_string(),
+                    url.unwrap_or_default(),
+                )
+            }
+            Who::Stored(who) => (
+                who.address.to_string(),
+                who.listener.to_string(),
+                who.listener_url.to_string(),
+            ),
+        };
+        ClientPresence {
+            tenant: client.tenant.0,
+            client_id: client.who.client_id().to_owned(),
+            online: client.online,
+            since_ms: client.since_ms,
+            last_seen_ms: match client.online {
+                true => now_ms().max(client.last_seen_ms),
+                false => client.last_seen_ms,
+            },
+            why: match &client.gone {
+                Some(gone) if !client.online => gone.why.to_string(),
+                _ => String::new(),
+            },
+            address,
+            listener,
+            listener_url,
+        }
+    }
+}
+
+impl Client {
+    /// It has gone; with the reason, if it wished so.
+    fn go(&mut self, at_ms: u64, why: Cow<'static, str>, wished: Option<ReasonCode>) {
+        let gone = self.gone.get_or_insert_with(|| {
+            Box::new(Gone {
+                why: "".into(),
+                wished: None,
+                came: Times::default(),
+                went: Times::default(),
+            })
+        });
+        if std::mem::replace(&mut self.online, false) {
+            gone.came.note(self.since_ms);
+        }
+        if wished.is_some() {
+            gone.went.note(at_ms);
+        }
+        (gone.why, gone.wished) = (why, wished);
+        (self.since_ms, self.last_seen_ms) = (at_ms, at_ms);
+    }
+}
+
+fn address_text(address: Option<(IpAddr, u16)>) -> String {
+    address.map_or_else(String::new, |(ip, port)| {
+        SocketAddr::new(ip, port).to_string()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_a_small_row() {
+        assert!(size_of::<Client>() <= 48);
+        // It shares a block of 96 bytes with the feed.
+        assert!(size_of::<ConnectedClient>() + 16 <= 96);
+    }
+}

@@ -1,0 +1,24 @@
+//! Memory that is not used any more goes back to the system.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often that is seen to.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// A block of this size is freed to the system's side of the allocator, not to a list of its own.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// The allocator keeps what was freed for a second, and looks whether that is over only when it
+/// frees something large: a node at rest would hold what its start, or a burst, has taken for as
+/// long as it rests. So a large block is taken and freed now and then; nothing is written to it.
+pub(super) async fn give_back() {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        drop(black_box(Vec::<u8>::with_capacity(BLOCK_BYTES)));
+    }
+}
