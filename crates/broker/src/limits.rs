@@ -190,7 +190,7 @@ limits! {
         "Subscriptions of one session.",
         "SUBACK 0x97 (v3: 0x80) for that filter.";
     subscription_bytes: u32 = 2 * 1024 * 1024,
-        "Bytes of all Topic Filters that one session subscribes to.",
+        "Bytes of all Topic Filters that one session subscribes to; 16 MiB at most.",
         "SUBACK 0x97 (v3: 0x80) for that filter.";
     sessions: u32 = 1_000_000,
         "Sessions of this node, those of absent clients included.",

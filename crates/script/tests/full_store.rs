@@ -216,9 +216,6 @@ fn answers_that_wait_for_the_store_are_bounded_and_counted_as_memory() {
     node.send(link, &connect("a", 0, 0));
     node.elapse(1000);
     node.take(link);
-    node.send(link, SUBSCRIBE);
-    node.elapse(1000);
-    node.take(link);
     let before = node.counters().memory_bytes;
     node.send(link, &SUBSCRIBE.repeat(20));
     let full = node.counters().memory_bytes;
@@ -237,5 +234,6 @@ fn answers_that_wait_for_the_store_are_bounded_and_counted_as_memory() {
     let mut answers = SUBACK.repeat(100);
     answers.extend((1..=100_u8).flat_map(|id| [0x70, 2, 0, id]));
     assert_eq!(node.take(link), answers);
-    assert!(node.counters().memory_bytes <= before);
+    const SUBSCRIPTION: u64 = 256;
+    assert!(node.counters().memory_bytes <= before + SUBSCRIPTION);
 }

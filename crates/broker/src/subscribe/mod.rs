@@ -406,9 +406,9 @@ impl Shard {
         if known.is_none() && count >= self.settings.limits.subscriptions_per_client as usize {
             return Granted::refused(ReasonCode::QuotaExceeded);
         }
-        let bytes = self.sessions.at(session).subscriptions.filter_bytes() as usize;
-        let exceeds =
-            bytes + requested.filter.len() > self.settings.limits.subscription_bytes as usize;
+        let bytes_max = self.settings.limits.subscription_bytes;
+        let subscriptions = &self.sessions.at(session).subscriptions;
+        let exceeds = !subscriptions.has_room_for(requested.filter, bytes_max);
         if known.is_none() && (exceeds || self.memory.is_spent()) {
             return Granted::refused(ReasonCode::QuotaExceeded);
         }

@@ -167,7 +167,35 @@ pub(crate) struct Subscriptions {
     /// The number of the next retained copies.
     retained_copy: u8,
     /// Of all filters.
-    filter_bytes: u32,
+    filter_bytes: FilterBytes,
+}
+
+/// Bytes of a session's filters, below [`FILTER_BYTES_MAX`]: three bytes, for which a session has room
+/// without being larger.
+#[derive(Clone, Copy, Debug, Default)]
+struct FilterBytes([u8; 3]);
+
+/// So many bytes of filters no session has.
+const FILTER_BYTES_MAX: usize = 1 << 24;
+
+impl FilterBytes {
+    fn get(self) -> usize {
+        let [low, middle, high] = self.0;
+        u32::from_le_bytes([low, middle, high, 0]) as usize
+    }
+
+    fn set(&mut self, bytes: usize) {
+        let [low, middle, high, _] = (bytes as u32).to_le_bytes();
+        self.0 = [low, middle, high];
+    }
+
+    fn add(&mut self, filter: &str) {
+        self.set((self.get() + filter.len()).min(FILTER_BYTES_MAX - 1));
+    }
+
+    fn remove(&mut self, filter: &str) {
+        self.set(self.get().saturating_sub(filter.len()));
+    }
 }
 
 /// What few sessions have.
@@ -242,9 +270,10 @@ impl Subscriptions {
         self.next_number = self.next_number.max(number);
     }
 
-    /// Bytes of all filters.
-    pub(crate) fn filter_bytes(&self) -> u32 {
-        self.filter_bytes
+    /// There is room for another filter below `bytes_max` bytes of all of them.
+    pub(crate) fn has_room_for(&self, filter: &str, bytes_max: u32) -> bool {
+        let bytes_max = (bytes_max as usize).min(FILTER_BYTES_MAX - 1);
+        self.filter_bytes.get() + filter.len() <= bytes_max
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -337,10 +366,9 @@ impl Shard {
     /// The session is a member of a share group from now on, or changes what it asked for.
     pub(crate) fn join_as(&mut self, session: u32, filter: Box<str>, shared: SharedSubscription) {
         let subscriptions = &mut self.sessions.at(session).subscriptions;
-        let bytes = (filter.len() as u32, subscription_bytes(&filter));
-        if subscriptions.join(filter, shared) {
-            subscriptions.filter_bytes += bytes.0;
-            self.subscription_bytes += bytes.1;
+        if subscriptions.join(filter.clone(), shared) {
+            subscriptions.filter_bytes.add(&filter);
+            self.subscription_bytes += subscription_bytes(&filter);
         }
     }
 
@@ -348,7 +376,7 @@ impl Shard {
     pub(crate) fn leave_as(&mut self, session: u32, filter: &str) -> Option<Box<str>> {
         let subscriptions = &mut self.sessions.at(session).subscriptions;
         let left = subscriptions.leave(filter)?;
-        subscriptions.filter_bytes -= left.len() as u32;
+        subscriptions.filter_bytes.remove(&left);
         self.subscription_bytes -= subscription_bytes(&left);
         Some(left)
     }
@@ -413,7 +441,7 @@ impl Shard {
                 if let Some(session) = subscriber.target.as_session() {
                     let subscriptions = &mut self.sessions.at(session).subscriptions;
                     subscriptions.set_slot(node, slot);
-                    subscriptions.filter_bytes += filter.len() as u32;
+                    subscriptions.filter_bytes.add(filter);
                     self.subscription_bytes += subscription_bytes(filter);
                 }
             }
@@ -446,7 +474,7 @@ impl Shard {
         if let Some(session) = target.as_session() {
             let subscriptions = &mut self.sessions.at(session).subscriptions;
             subscriptions.forget(node);
-            subscriptions.filter_bytes -= filter.len() as u32;
+            subscriptions.filter_bytes.remove(&filter);
             self.subscription_bytes -= subscription_bytes(&filter);
         }
         let class = subscribers.class();
@@ -571,7 +599,7 @@ impl Shard {
         let seldom = self.sessions.at(session).subscriptions.seldom.take();
         for (filter, _) in seldom.into_iter().flat_map(|seldom| seldom.shared) {
             let subscriptions = &mut self.sessions.at(session).subscriptions;
-            subscriptions.filter_bytes -= filter.len() as u32;
+            subscriptions.filter_bytes.remove(&filter);
             self.subscription_bytes -= subscription_bytes(&filter);
             self.send_leave(cx, session, filter);
         }
