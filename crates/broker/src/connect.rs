@@ -365,6 +365,7 @@ impl Shard {
         let owner = self.sessions.id_of(session);
         let connection = self.connections.at(index);
         connection.phase = Phase::Accepted;
+        self.accepted_count += 1;
         connection.who = Who::Client {
             session: owner,
             user_name: request.user_name.clone(),

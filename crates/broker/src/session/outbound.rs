@@ -553,6 +553,10 @@ impl Shard {
                 return true;
             }
             if queue.begins_to_drop() {
+                let id = self.sessions.id_of(index);
+                self.dropping.insert(id);
+                let session = self.sessions.at(index);
+                let queue = session.outbound.queue();
                 let (owner, messages) = (session.client_id.to_string(), queue.len());
                 let owner = (self.sessions.at(index).tenant, owner);
                 self.tell_queue_full(cx, owner, messages);

@@ -549,6 +549,11 @@ impl Queue {
         !core::mem::replace(&mut self.dropping, true)
     }
 
+    /// It has dropped messages since it last had room.
+    pub(crate) fn is_dropping(&self) -> bool {
+        self.dropping
+    }
+
     /// It has dropped messages for want of room, and has come no further than a tenth away from its
     /// bounds since.
     pub(crate) fn is_full(&self, count_max: u32, bytes_max: u64) -> bool {

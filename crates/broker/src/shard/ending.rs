@@ -182,6 +182,7 @@ impl Shard {
         cx.node.return_place(connection.listener.number);
         let transport_gone = connection.flags.transport_gone;
         connection.phase = Phase::Closing;
+        self.accepted_count -= 1;
         connection.flags.input_held = false;
         connection.input = None;
         connection.aliases = None;

@@ -13,7 +13,7 @@ mod report;
 mod timers;
 
 use core::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashMap as RawMap;
@@ -131,6 +131,11 @@ pub struct Shard {
     pub(crate) will_bytes: usize,
     /// Bytes of the sessions' subscriptions.
     pub(crate) subscription_bytes: usize,
+    pub(crate) subscription_count: usize,
+    /// Connections that have been accepted and have not ended.
+    pub(crate) accepted_count: usize,
+    /// Sessions whose queues have dropped messages.
+    pub(crate) dropping: BTreeSet<SessionId>,
     pub(crate) relief: Relief,
     pub(crate) gauge: Arc<MemoryGauge>,
     pub(crate) memory: MemoryLoan,
@@ -294,6 +299,9 @@ impl Shard {
             buffer_bytes: 0,
             will_bytes: 0,
             subscription_bytes: 0,
+            subscription_count: 0,
+            accepted_count: 0,
+            dropping: BTreeSet::new(),
             relief: Relief::default(),
             gauge: Arc::default(),
             memory: MemoryLoan::default(),
@@ -529,7 +537,8 @@ impl Shard {
     pub fn command<N: Node>(&mut self, cx: &mut Cx<'_, N>, command: Command) {
         match command {
             Command::Snapshot { request } => {
-                let answer = Answer::Snapshot(Box::new(self.snapshot(cx)));
+                self.forget_who_dropped();
+                let answer = Answer::Snapshot(Box::new(self.counters_now(cx)));
                 cx.effects.reports.push(Report { request, answer });
             }
             Command::Traffic { request, limit } => {

@@ -10,25 +10,25 @@ use crate::session::Session;
 use crate::shard::Shard;
 
 impl Shard {
-    /// Counters and gauges as of now.
+    /// Counters and gauges as of now; messages that are held are counted where they lie. Slow: for
+    /// tests.
     pub fn snapshot<N: Node>(&self, cx: &Cx<'_, N>) -> Counters {
+        let mut counters = self.counters_now(cx);
+        counters.held = self.held();
+        counters
+    }
+
+    /// Counters and gauges as of now, without a look at each session: there may be a million.
+    pub(super) fn counters_now<N: Node>(&self, cx: &Cx<'_, N>) -> Counters {
         let mut counters = self.counters.clone();
-        let accepted = self
-            .connections
-            .iter()
-            .filter(|found| found.session().is_some())
-            .count();
-        counters.connections = accepted as u64;
+        counters.connections = self.accepted_count as u64;
         counters.lobby_connections = self.lobby_count as u64;
         counters.sessions = self.sessions.len() as u64;
-        counters.subscriptions = self
-            .sessions
-            .iter()
-            .map(|(_, session)| session.subscriptions.len() as u64)
-            .sum();
+        counters.subscriptions = self.subscription_count as u64;
         counters.share_groups = self.groups.len() as u64;
         counters.queues_full = self.full_queues() as u64;
-        counters.held = self.held();
+        let gone = counters.delivered + counters.dropped_total() + counters.expired;
+        counters.held = counters.matched.saturating_sub(gone);
         counters.memory_bytes = self.used_bytes() as u64;
         counters.records_appended = self.records.last().0;
         if self.id == ShardId(0) {
@@ -39,15 +39,25 @@ impl Shard {
         counters
     }
 
+    /// Forgets sessions that have dropped messages and have room again.
+    pub(super) fn forget_who_dropped(&mut self) {
+        let sessions = &self.sessions;
+        let is_dropping = |id: &SessionId| {
+            let session = sessions.get(*id);
+            session.is_some_and(|found| found.outbound.queue().is_dropping())
+        };
+        self.dropping.retain(is_dropping);
+    }
+
     /// Sessions and share groups whose queue is full.
     fn full_queues(&self) -> usize {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
-        let queues = self
-            .sessions
-            .iter()
-            .map(|(_, session)| session.outbound.queue());
-        let full = queues.filter(|queue| queue.is_full(count_max, bytes_max));
+        let dropping = self.dropping.iter();
+        let full = dropping.filter(|id| {
+            let session = self.sessions.get(**id);
+            session.is_some_and(|found| found.outbound.queue().is_full(count_max, bytes_max))
+        });
         full.count() + self.groups.full_queues(count_max, bytes_max)
     }
 

@@ -368,6 +368,7 @@ impl Shard {
         let subscriptions = &mut self.sessions.at(session).subscriptions;
         if subscriptions.join(filter.clone(), shared) {
             subscriptions.filter_bytes.add(&filter);
+            self.subscription_count += 1;
             self.subscription_bytes += subscription_bytes(&filter);
         }
     }
@@ -377,6 +378,7 @@ impl Shard {
         let subscriptions = &mut self.sessions.at(session).subscriptions;
         let left = subscriptions.leave(filter)?;
         subscriptions.filter_bytes.remove(&left);
+        self.subscription_count -= 1;
         self.subscription_bytes -= subscription_bytes(&left);
         Some(left)
     }
@@ -442,6 +444,7 @@ impl Shard {
                     let subscriptions = &mut self.sessions.at(session).subscriptions;
                     subscriptions.set_slot(node, slot);
                     subscriptions.filter_bytes.add(filter);
+                    self.subscription_count += 1;
                     self.subscription_bytes += subscription_bytes(filter);
                 }
             }
@@ -475,6 +478,7 @@ impl Shard {
             let subscriptions = &mut self.sessions.at(session).subscriptions;
             subscriptions.forget(node);
             subscriptions.filter_bytes.remove(&filter);
+            self.subscription_count -= 1;
             self.subscription_bytes -= subscription_bytes(&filter);
         }
         let class = subscribers.class();
@@ -600,6 +604,7 @@ impl Shard {
         for (filter, _) in seldom.into_iter().flat_map(|seldom| seldom.shared) {
             let subscriptions = &mut self.sessions.at(session).subscriptions;
             subscriptions.filter_bytes.remove(&filter);
+            self.subscription_count -= 1;
             self.subscription_bytes -= subscription_bytes(&filter);
             self.send_leave(cx, session, filter);
         }
