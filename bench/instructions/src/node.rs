@@ -238,7 +238,7 @@ impl Node {
 
     fn carry_out_connection(&mut self, effect: ConnectionEffect) {
         match effect {
-            ConnectionEffect::Write(id) => self.write(id),
+            ConnectionEffect::Write(id) | ConnectionEffect::WriteInTurn(id) => self.write(id),
             ConnectionEffect::Move { id, guest, .. } => self.adopt(id, guest),
             ConnectionEffect::PauseReading(_) | ConnectionEffect::ResumeReading(_) => {}
             ConnectionEffect::Close(id) | ConnectionEffect::Abort(id) => {

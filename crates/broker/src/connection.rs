@@ -276,7 +276,11 @@ impl Connection {
             output.last_progress_ms = cx.now.mono_ms;
             let generation = self.generation;
             let id = ConnectionId { index, generation };
-            cx.effects.connections.push(ConnectionEffect::Write(id));
+            let effect = match cx.effects.is_fanning_out {
+                true => ConnectionEffect::WriteInTurn(id),
+                false => ConnectionEffect::Write(id),
+            };
+            cx.effects.connections.push(effect);
         }
         output.bytes.capacity() != output.charged as usize
     }

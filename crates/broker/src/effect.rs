@@ -35,6 +35,8 @@ pub struct Effects {
     pub reads: Vec<QueueRead>,
     /// Messages that were wanted and that the store could not read back, to be told to operators.
     pub lost: Vec<LostMessage>,
+    /// Output that is added now is that of a message that is fanned out.
+    pub(crate) is_fanning_out: bool,
 }
 
 /// Messages that lie in the store are wanted in memory. Answered with
@@ -118,6 +120,9 @@ pub enum ConnectionEffect {
     /// [`Shard::output`](crate::Shard::output) has bytes to write. At most once per connection
     /// and tick; after a partial write the driver goes on by itself when the socket is writable.
     Write(ConnectionId),
+    /// The same, of a message that is fanned out to thousands: after all who wait for something of
+    /// their own.
+    WriteInTurn(ConnectionId),
     /// Read no more from this connection until told otherwise.
     PauseReading(ConnectionId),
     /// Read again.

@@ -193,7 +193,9 @@ impl Shard {
             let Some(mut fan_out) = self.fan_outs.queue.pop_front() else {
                 return;
             };
+            cx.effects.is_fanning_out = true;
             let is_done = self.serve_share(cx, &mut fan_out);
+            cx.effects.is_fanning_out = false;
             self.settle(cx);
             if !is_done {
                 let last = self.fan_outs.queue.len().min(AT_ONCE - 1);

@@ -34,6 +34,8 @@ pub(crate) const DELIVERY: u64 = 3;
 pub(crate) const RECORD: u64 = 6;
 /// Bytes that are copied in one unit.
 pub(crate) const BYTES_PER_UNIT: usize = 1024;
+/// Units of finding a retained message.
+pub(crate) const RETAINED_MESSAGE: u64 = 12;
 /// Units of a node of the topic index, or a subscription, that is looked at.
 pub(crate) const NODE: u64 = 1;
 /// Units of a Topic Filter that is subscribed to or unsubscribed from.

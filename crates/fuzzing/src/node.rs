@@ -476,6 +476,7 @@ impl Node {
     fn carry_out(&mut self, shard: u16, effect: ConnectionEffect) {
         let id = match &effect {
             ConnectionEffect::Write(id)
+            | ConnectionEffect::WriteInTurn(id)
             | ConnectionEffect::PauseReading(id)
             | ConnectionEffect::ResumeReading(id)
             | ConnectionEffect::Close(id)
@@ -486,7 +487,7 @@ impl Node {
             return;
         };
         match effect {
-            ConnectionEffect::Write(_) => self.write(link),
+            ConnectionEffect::Write(_) | ConnectionEffect::WriteInTurn(_) => self.write(link),
             ConnectionEffect::PauseReading(_) => self.wires[link.0].paused = true,
             ConnectionEffect::ResumeReading(_) => {
                 self.wires[link.0].paused = false;

@@ -54,6 +54,8 @@ pub(crate) struct Socket {
     in_ready: bool,
     /// It is on the list of those to be written to.
     in_unwritten: bool,
+    /// It is on the list of those to be written to after all others.
+    pub(crate) in_last: bool,
 }
 
 impl Socket {
@@ -88,6 +90,8 @@ pub(crate) struct Sockets {
     ready: Vec<SocketKey>,
     /// To be written to, first come, first served, and since when.
     unwritten: VecDeque<(SocketKey, u64)>,
+    /// Those to be written to after all others.
+    last: VecDeque<SocketKey>,
 }
 
 impl Sockets {
@@ -123,6 +127,7 @@ impl Sockets {
             write_ended: false,
             in_ready: false,
             in_unwritten: false,
+            in_last: false,
         });
         let index = id.index as usize;
         if self.by_connection.len() <= index {
@@ -241,9 +246,34 @@ impl Sockets {
         Some(key)
     }
 
+    /// Puts the socket on the list of those to be written to after all others, unless it is on a list.
+    pub(crate) fn write_last(&mut self, key: SocketKey) {
+        if let Some(socket) = self.arena.get_mut(key)
+            && !socket.in_unwritten
+            && !socket.in_last
+        {
+            socket.in_last = true;
+            self.last.push_back(key);
+        }
+    }
+
+    /// Takes the first of those off their list.
+    pub(crate) fn take_last(&mut self) -> Option<SocketKey> {
+        let key = self.last.pop_front()?;
+        if let Some(socket) = self.arena.get_mut(key) {
+            socket.in_last = false;
+        }
+        Some(key)
+    }
+
+    /// How many those are.
+    pub(crate) fn last_count(&self) -> usize {
+        self.last.len()
+    }
+
     /// Nothing is to be read or written at once.
     pub(crate) fn is_idle(&self) -> bool {
-        self.ready.is_empty() && self.unwritten.is_empty()
+        self.ready.is_empty() && self.unwritten.is_empty() && self.last.is_empty()
     }
 
     /// Sockets on the list of those to be written to.

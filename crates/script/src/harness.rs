@@ -497,7 +497,7 @@ impl Harness {
                 .copied()
         };
         match effect {
-            ConnectionEffect::Write(id) => {
+            ConnectionEffect::Write(id) | ConnectionEffect::WriteInTurn(id) => {
                 if let Some(link) = link(self, id) {
                     self.write(link);
                 }

@@ -613,6 +613,7 @@ impl Node {
     fn carry_out_one(&self, shard: usize, slot: &mut Slot, effect: ConnectionEffect) {
         let id = match &effect {
             ConnectionEffect::Write(id)
+            | ConnectionEffect::WriteInTurn(id)
             | ConnectionEffect::PauseReading(id)
             | ConnectionEffect::ResumeReading(id)
             | ConnectionEffect::Close(id)
@@ -627,7 +628,9 @@ impl Node {
             return;
         }
         match effect {
-            ConnectionEffect::Write(_) => self.write(shard, slot, link),
+            ConnectionEffect::Write(_) | ConnectionEffect::WriteInTurn(_) => {
+                self.write(shard, slot, link)
+            }
             ConnectionEffect::PauseReading(_) => {
                 self.sockets.borrow_mut()[link as usize].paused = true;
             }

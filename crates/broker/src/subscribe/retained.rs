@@ -14,6 +14,7 @@ use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
 use crate::session::queue::SubscriptionIds;
 use crate::shard::Shard;
+use crate::work::{PACKET, RETAINED_MESSAGE};
 
 /// Retained messages that a session's subscriptions are still owed, filter by filter.
 /// Both maps hold the same filters: a client with thousands of them may name each of them again.
@@ -123,6 +124,8 @@ impl Shard {
         let page = cx
             .node
             .retained(|store| store.page(tenant, filter, own, after, RETAINED_PAGE, now_ms));
+        self.work
+            .add(page.messages.len() as u64 * RETAINED_MESSAGE + PACKET);
         let mut complete = true;
         let mut last = None;
         for message in &page.messages {

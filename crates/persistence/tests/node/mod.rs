@@ -585,6 +585,7 @@ impl StoredNode {
     fn carry_out(&mut self, shard: u16, effect: ConnectionEffect) {
         let id = match &effect {
             ConnectionEffect::Write(id)
+            | ConnectionEffect::WriteInTurn(id)
             | ConnectionEffect::PauseReading(id)
             | ConnectionEffect::ResumeReading(id)
             | ConnectionEffect::Close(id)
@@ -595,7 +596,7 @@ impl StoredNode {
             return;
         };
         match effect {
-            ConnectionEffect::Write(_) => self.write_wire(link),
+            ConnectionEffect::Write(_) | ConnectionEffect::WriteInTurn(_) => self.write_wire(link),
             ConnectionEffect::PauseReading(_) => self.wires[link].paused = true,
             ConnectionEffect::ResumeReading(_) => {
                 self.wires[link].paused = false;

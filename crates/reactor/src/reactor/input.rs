@@ -104,6 +104,10 @@ impl Reactor {
                 let mut buffer = std::mem::take(&mut self.read_buffer);
                 self.take_in(key, &mut buffer[..count]);
                 self.read_buffer = buffer;
+                // Its answers do not wait behind messages that go to thousands.
+                if self.sockets.get(key).is_some_and(|socket| socket.in_last) {
+                    self.write(key);
+                }
             }
             Read::Empty => {
                 // Writing failed and reading was to find what the peer sent before.

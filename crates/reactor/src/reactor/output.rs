@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use martlet_broker::{ConnectionEffect, Guest, RecordNumber, ShardId, TransportEnd};
 
@@ -32,6 +33,12 @@ const LONG_OUTPUT_BYTES: usize = 1024;
 /// What has waited so long is written, whoever's turn it is, in milliseconds.
 const TURN_MAX_MS: u64 = 5;
 
+/// How long a tick writes what messages for thousands have left, at most.
+const WRITING_LAST_MAX: Duration = Duration::from_micros(1000);
+
+/// Writes between two looks at the clock.
+const WRITES_PER_LOOK: usize = 8;
+
 /// Longest payload of a WebSocket frame that is sent, in bytes: what a slow client may make us
 /// copy.
 const FRAME_PAYLOAD_MAX: usize = 256 * 1024;
@@ -59,6 +66,7 @@ impl Reactor {
                 break;
             }
         }
+        self.write_last();
         // Batches of the last round have records of their own round before them.
         self.append_records();
         self.send_batches();
@@ -142,6 +150,22 @@ impl Reactor {
         }
     }
 
+    /// Writes what messages for thousands have left, for as long as a tick has for that: who waits
+    /// for something of their own has been written to.
+    fn write_last(&mut self) {
+        let began = Instant::now();
+        for count in 0..self.sockets.last_count() {
+            if count % WRITES_PER_LOOK == WRITES_PER_LOOK - 1 && began.elapsed() > WRITING_LAST_MAX
+            {
+                return;
+            }
+            let Some(key) = self.sockets.take_last() else {
+                return;
+            };
+            self.write(key);
+        }
+    }
+
     /// The socket is written to when its turn comes.
     pub(super) fn write_later(&mut self, key: SocketKey) {
         self.sockets.write_later(key, self.driver.now.mono_ms);
@@ -170,6 +194,7 @@ impl Reactor {
     fn carry_out_connection(&mut self, effect: ConnectionEffect) {
         let id = match &effect {
             ConnectionEffect::Write(id)
+            | ConnectionEffect::WriteInTurn(id)
             | ConnectionEffect::PauseReading(id)
             | ConnectionEffect::ResumeReading(id)
             | ConnectionEffect::Close(id)
@@ -187,6 +212,7 @@ impl Reactor {
                     false => self.write(key),
                 }
             }
+            ConnectionEffect::WriteInTurn(_) => self.sockets.write_last(key),
             ConnectionEffect::PauseReading(_) => self.pause(key, true),
             ConnectionEffect::ResumeReading(_) => self.pause(key, false),
             ConnectionEffect::Close(_) => self.close(key),

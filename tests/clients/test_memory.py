@@ -1,0 +1,168 @@
+"""What clients can make a node hold stays within `limits.memory_bytes`.
+
+Each test adds one thing without end, with clients that keep the protocol's rules, and watches the
+process: it may take 64 MB beside the limit and what a fresh node takes. Packets are written by hand,
+since no client library is made to open thousands of connections.
+"""
+
+import contextlib
+import itertools
+import pathlib
+import re
+import socket
+import struct
+import time
+
+import pytest
+
+from martlet_process import Node
+
+MB = 1024 * 1024
+LIMIT = 48 * MB
+BESIDE = 64 * MB
+SECS = 12
+
+
+def resident(node):
+    status = pathlib.Path(f"/proc/{node.process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+
+
+def text(value):
+    data = value.encode() if isinstance(value, str) else value
+    return struct.pack(">H", len(data)) + data
+
+
+def packet(first, body):
+    length, digits = len(body), b""
+    while True:
+        length, digit = divmod(length, 128)
+        digits += bytes([digit | (0x80 if length else 0)])
+        if not length:
+            return bytes([first]) + digits + body
+
+
+def connect(client_id, will=None, expiry=3600):
+    """A CONNECT of MQTT 5 whose session lasts."""
+    flags = 0x04 if will else 0
+    body = text("MQTT") + bytes([5, flags]) + struct.pack(">H", 0)
+    body += bytes([5, 0x11]) + struct.pack(">I", expiry) + text(client_id)
+    if will:
+        body += bytes([5, 0x18]) + struct.pack(">I", 3600) + text("will") + text(will)
+    return packet(0x10, body)
+
+
+def subscribe(filters, qos=0):
+    return packet(0x82, struct.pack(">H", 1) + b"\0" + b"".join(text(f) + bytes([qos]) for f in filters))
+
+
+def publish(topic, payload, qos=0, packet_id=1):
+    head = text(topic) + (struct.pack(">H", packet_id) if qos else b"") + b"\0"
+    return packet(0x30 | qos << 1, head + payload)
+
+
+def opened(node):
+    sock = socket.create_connection(("127.0.0.1", node.port), timeout=10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def connack(sock):
+    """The reason code of the CONNACK; None if the node closed without one."""
+    data = b""
+    while len(data) < 4:
+        with contextlib.suppress(ConnectionError):
+            more = sock.recv(4096)
+            if more:
+                data += more
+                continue
+        return None
+    return data[3]
+
+
+def sessions(node, number):
+    """A session with a subscription; its client leaves."""
+    with opened(node) as sock:
+        sock.sendall(connect(f"session-{number}"))
+        if connack(sock) == 0:
+            sock.sendall(subscribe([f"topic/{number}/+"], 1))
+            sock.recv(4096)
+
+
+def filters(node, number):
+    """A client with as many long filters as it may have."""
+    with opened(node) as sock:
+        sock.sendall(connect(f"filters-{number}"))
+        if connack(sock) == 0:
+            for part in range(3):
+                names = [f"{number}/{part}/{index}/" + "f" * 60_000 for index in range(12)]
+                sock.sendall(subscribe(names))
+                with contextlib.suppress(ConnectionError):
+                    sock.recv(4096)
+
+
+def wills(node, number):
+    """A client with a Will of 31 KB, which is due in an hour."""
+    with opened(node) as sock:
+        sock.sendall(connect(f"will-{number}", will=b"w" * 31_000))
+        connack(sock)
+
+
+def comers(node, number):
+    """A client that comes and goes, and leaves no session behind."""
+    with opened(node) as sock:
+        sock.sendall(connect(f"comer-{number}-" + "c" * 200, expiry=0))
+        connack(sock)
+
+
+@pytest.mark.parametrize("add", [sessions, filters, wills, comers], ids=lambda add: add.__name__)
+def test_what_is_added_without_end_stays_within_the_limit(add):
+    with Node([f"limits.memory_bytes={LIMIT}"]) as node:
+        bound = resident(node) + LIMIT + BESIDE
+        most = 0
+        end = time.monotonic() + SECS
+        for number in itertools.count():
+            add(node, number)
+            if number % 50 == 0:
+                most = max(most, resident(node))
+                if time.monotonic() > end:
+                    break
+        assert most < bound, f"{most / MB:.0f} MB of {bound / MB:.0f} after {number}"
+        # Who adds nothing is served.
+        with opened(node) as sock:
+            sock.sendall(connect("session-0" if add is sessions else "other", expiry=0))
+            assert connack(sock) is not None
+
+
+def test_clients_that_never_read_do_not_keep_others_from_publishing():
+    """300 subscribers that never read; a publisher of QoS 1 is served all the while."""
+    with Node([f"limits.memory_bytes={LIMIT}"]) as node:
+        bound = resident(node) + LIMIT + BESIDE
+        deaf = []
+        for number in range(300):
+            sock = opened(node)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.sendall(connect(f"deaf-{number}", expiry=0))
+            assert connack(sock) == 0
+            sock.sendall(subscribe(["load"], number % 2))
+            sock.recv(16)
+            deaf.append(sock)
+        load, quiet = opened(node), opened(node)
+        for name, sock in (("load", load), ("quiet", quiet)):
+            sock.sendall(connect(name, expiry=0))
+            assert connack(sock) == 0
+        most, codes = 0, []
+        load.settimeout(20)
+        for number in range(1, 1500):
+            load.sendall(publish("load", b"x" * 8000, qos=number % 2, packet_id=number))
+            if number % 10 == 0:
+                quiet.sendall(publish("quiet/topic", b"here", qos=1, packet_id=number))
+                answer = quiet.recv(64)
+                # PUBACK: none has an error; nobody is subscribed (0x10).
+                codes.append(answer[4] if len(answer) > 4 else 0)
+                most = max(most, resident(node))
+        refused = [code for code in codes if code >= 0x80]
+        assert not refused, f"{len(refused)} of {len(codes)} were refused"
+        assert most < bound, f"{most / MB:.0f} MB of {bound / MB:.0f}"
+        for sock in (load, quiet, *deaf):
+            sock.close()
