@@ -62,7 +62,7 @@ def publish(topic, payload, qos=0, packet_id=1):
 
 
 def opened(node):
-    sock = socket.create_connection(("127.0.0.1", node.port), timeout=10)
+    sock = socket.create_connection(("127.0.0.1", node.port()), timeout=10)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 

@@ -30,6 +30,17 @@ pub(crate) enum State {
     Draining,
 }
 
+/// When a socket is to be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unwritten {
+    /// There is nothing to be written.
+    No,
+    /// When its turn comes.
+    InTurn,
+    /// After all others.
+    Last,
+}
+
 /// One socket. There may be a million of them, most idle: it is kept small.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -52,10 +63,8 @@ pub(crate) struct Socket {
     pub(crate) write_ended: bool,
     /// It is on the list of those to be read from.
     in_ready: bool,
-    /// It is on the list of those to be written to.
-    in_unwritten: bool,
-    /// It is on the list of those to be written to after all others.
-    pub(crate) in_last: bool,
+    /// On which list of those to be written to it is.
+    unwritten: Unwritten,
 }
 
 impl Socket {
@@ -67,6 +76,11 @@ impl Socket {
     /// Its TLS connection, if it is one.
     pub(crate) fn tls(&self) -> Option<&Tls> {
         self.layers.as_ref()?.tls.as_ref()
+    }
+
+    /// It is to be written to after all others.
+    pub(crate) fn is_written_last(&self) -> bool {
+        self.unwritten == Unwritten::Last
     }
 
     /// A read now would serve somebody.
@@ -126,8 +140,7 @@ impl Sockets {
             blocked: false,
             write_ended: false,
             in_ready: false,
-            in_unwritten: false,
-            in_last: false,
+            unwritten: Unwritten::No,
         });
         let index = id.index as usize;
         if self.by_connection.len() <= index {
@@ -218,8 +231,8 @@ impl Sockets {
         let Some(socket) = self.arena.get_mut(key) else {
             return;
         };
-        if !socket.in_unwritten {
-            socket.in_unwritten = true;
+        if socket.unwritten == Unwritten::No {
+            socket.unwritten = Unwritten::InTurn;
             self.unwritten.push_back((key, now_ms));
         }
     }
@@ -241,7 +254,7 @@ impl Sockets {
             .unwritten
             .pop_front_if(|(_, waits_since_ms)| *waits_since_ms <= since_ms)?;
         if let Some(socket) = self.arena.get_mut(key) {
-            socket.in_unwritten = false;
+            socket.unwritten = Unwritten::No;
         }
         Some(key)
     }
@@ -249,10 +262,9 @@ impl Sockets {
     /// Puts the socket on the list of those to be written to after all others, unless it is on a list.
     pub(crate) fn write_last(&mut self, key: SocketKey) {
         if let Some(socket) = self.arena.get_mut(key)
-            && !socket.in_unwritten
-            && !socket.in_last
+            && socket.unwritten == Unwritten::No
         {
-            socket.in_last = true;
+            socket.unwritten = Unwritten::Last;
             self.last.push_back(key);
         }
     }
@@ -261,7 +273,7 @@ impl Sockets {
     pub(crate) fn take_last(&mut self) -> Option<SocketKey> {
         let key = self.last.pop_front()?;
         if let Some(socket) = self.arena.get_mut(key) {
-            socket.in_last = false;
+            socket.unwritten = Unwritten::No;
         }
         Some(key)
     }

@@ -105,7 +105,7 @@ impl Reactor {
                 self.take_in(key, &mut buffer[..count]);
                 self.read_buffer = buffer;
                 // Its answers do not wait behind messages that go to thousands.
-                if self.sockets.get(key).is_some_and(|socket| socket.in_last) {
+                if self.sockets.get(key).is_some_and(Socket::is_written_last) {
                     self.write(key);
                 }
             }
