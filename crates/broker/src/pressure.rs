@@ -18,8 +18,9 @@ pub(crate) struct Relief {
     next_ms: u64,
 }
 
-/// Time between two looks at all clients, milliseconds.
-const INTERVAL_MS: u64 = 20;
+/// All clients are looked at each time while they are few; with more of them so many milliseconds lie
+/// between two looks that they cost little.
+const CLIENTS_PER_MS: usize = 1000;
 /// Clients that give back at one look, at most.
 const CLIENTS_PER_LOOK: usize = 32;
 /// Who holds less is not greedy, bytes.
@@ -33,7 +34,8 @@ impl Shard {
         if cx.now.mono_ms < self.relief.next_ms || used < GREEDY_BYTES {
             return;
         }
-        self.relief.next_ms = cx.now.mono_ms + INTERVAL_MS;
+        let interval_ms = (self.connections.len() / CLIENTS_PER_MS) as u64;
+        self.relief.next_ms = cx.now.mono_ms + interval_ms;
         let mut greedy: Vec<(usize, u32)> = self
             .connections
             .indexed()
