@@ -1,10 +1,11 @@
 //! Messages for more receivers than one turn can serve.
 //!
 //! A message whose topic matches few subscriptions is routed at once. One that matches more than
-//! [`WorkLimits::matches`](crate::WorkLimits) is *fanned out*: its receivers are gathered and served
-//! over several turns, in shares, while other clients go on. Its publisher waits meanwhile: of one
-//! publisher a message is routed here only when the one before it has reached everybody, so that
-//! the order of its messages is kept [MQTT-4.6.0-6]. A publisher of another shard is told to wait.
+//! [`WorkLimits::matches`](crate::WorkLimits) is *fanned out*: its receivers are gathered and
+//! served over several turns, in shares, while other clients go on. Its publisher waits meanwhile:
+//! of one publisher a message is routed here only when the one before it has reached everybody, so
+//! that the order of its messages is kept [MQTT-4.6.0-6]. A publisher of another shard is told to
+//! wait.
 //!
 //! Between two turns anything may happen to the receivers. The walk over the topic index goes on at
 //! a filter, not at a place in memory; of what was gathered before a subscription changed, each

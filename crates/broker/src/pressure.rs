@@ -1,8 +1,9 @@
 //! Memory runs short: who holds most gives back first.
 //!
-//! While less than an eighth of the node's memory is left, each shard looks for the clients that hold
-//! most of its part. They lose the QoS 0 messages in their output first. Who still holds most then
-//! loses the connection, and with it, if the session ends, all that waits for it. Others go on.
+//! While less than an eighth of the node's memory is left, each shard looks for the clients that
+//! hold most of its part. They lose the QoS 0 messages in their output first. Who still holds most
+//! then loses the connection, and with it, if the session ends, all that waits for it. Others go
+//! on.
 
 use martlet_codec::ReasonCode;
 
@@ -18,8 +19,8 @@ pub(crate) struct Relief {
     next_ms: u64,
 }
 
-/// All clients are looked at each time while they are few; with more of them so many milliseconds lie
-/// between two looks that they cost little.
+/// All clients are looked at each time while they are few; with more of them so many milliseconds
+/// lie between two looks that they cost little.
 const CLIENTS_PER_MS: usize = 1000;
 /// Clients that give back at one look, at most.
 const CLIENTS_PER_LOOK: usize = 32;
@@ -55,9 +56,9 @@ impl Shard {
         self.settle(cx);
     }
 
-    /// No client that is there holds much: of those that are away, whose messages are in memory alone,
-    /// who holds most loses the oldest half of those that were not sent yet. If most of them were sent
-    /// and never acknowledged, the session ends: so its client learns that they are lost.
+    /// No client that is there holds much: of those that are away, whose messages are in memory
+    /// alone, who holds most loses the oldest half of those that were not sent yet. If most of them
+    /// were sent and never acknowledged, the session ends: so its client learns that they are lost.
     fn relieve_of_absent<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         if self.reads_back {
             return;

@@ -259,7 +259,8 @@ impl Sockets {
         Some(key)
     }
 
-    /// Puts the socket on the list of those to be written to after all others, unless it is on a list.
+    /// Puts the socket on the list of those to be written to after all others, unless it is on a
+    /// list.
     pub(crate) fn write_last(&mut self, key: SocketKey) {
         if let Some(socket) = self.arena.get_mut(key)
             && socket.unwritten == Unwritten::No

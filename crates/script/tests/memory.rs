@@ -273,7 +273,8 @@ fn clients_that_do_not_read_give_way_to_those_that_do() {
     assert!(!node.is_closed(load) && !node.is_closed(reader));
 }
 
-/// The same with messages of QoS 1, which are not output: the connection goes, and its client is told.
+/// The same with messages of QoS 1, which are not output: the connection goes, and its client is
+/// told.
 #[test]
 fn a_client_that_holds_most_is_closed_and_the_reason_told() {
     let mut node = node(Limits {

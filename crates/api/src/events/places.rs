@@ -1,5 +1,5 @@
-//! How many streams of events there are at once: of one caller, of one team and of all, so that none
-//! of them keeps the others from reading.
+//! How many streams of events there are at once: of one caller, of one team and of all, so that
+//! none of them keeps the others from reading.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -22,8 +22,8 @@ use crate::guard;
 
 /// So often there is a sign of life, and it is looked whether the reader still may.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
-/// After a change of the tables the rights are read again before anything is sent, and no more often
-/// than this.
+/// After a change of the tables the rights are read again before anything is sent, and no more
+/// often than this.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A chunk of a stream is about so long.
 const CHUNK: usize = 64 * 1024;

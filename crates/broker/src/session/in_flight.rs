@@ -247,8 +247,8 @@ impl Outbound {
         }
     }
 
-    /// Bytes of the messages that wait for the client in memory: in flight and in the queue's window.
-    /// Messages that it shares with others count in full.
+    /// Bytes of the messages that wait for the client in memory: in flight and in the queue's
+    /// window. Messages that it shares with others count in full.
     pub(crate) fn bytes_in_memory(&self) -> usize {
         let in_flight = self
             .in_flight

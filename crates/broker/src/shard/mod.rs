@@ -234,8 +234,8 @@ impl From<DecodeError> for PacketError {
 const INPUTS_PER_WORK: usize = 64;
 /// Pages of retained messages read per call of [`Shard::work`].
 const PAGES_PER_WORK: usize = 16;
-/// What a session takes beside its subscriptions, Will and messages, bytes: here, in the store's index
-/// and where the node remembers who is at home.
+/// What a session takes beside its subscriptions, Will and messages, bytes: here, in the store's
+/// index and where the node remembers who is at home.
 const SESSION_BYTES: usize = 768;
 /// What a connection takes beside its session and its buffers, bytes.
 const CONNECTION_BYTES: usize = 512;

@@ -65,8 +65,8 @@ pub(crate) struct Terms {
     pub(crate) bridge: bool,
 }
 
-/// A SUBSCRIBE or UNSUBSCRIBE of which some filters are done. It stays in its connection's input and
-/// goes on when the connection has its next turn.
+/// A SUBSCRIBE or UNSUBSCRIBE of which some filters are done. It stays in its connection's input
+/// and goes on when the connection has its next turn.
 #[derive(Debug, Default)]
 pub(crate) struct HalfDone {
     /// The answer so far, a code for each filter.
@@ -475,8 +475,8 @@ impl Shard {
         }
     }
 
-    /// Notes what a subscription is owed now that it is in the index. What has been retained since it
-    /// was looked for comes too.
+    /// Notes what a subscription is owed now that it is in the index. What has been retained since
+    /// it was looked for comes too.
     fn owe_what_is_retained<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

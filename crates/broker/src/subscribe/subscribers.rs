@@ -170,8 +170,8 @@ pub(crate) struct Subscriptions {
     filter_bytes: FilterBytes,
 }
 
-/// Bytes of a session's filters, below [`FILTER_BYTES_MAX`]: three bytes, for which a session has room
-/// without being larger.
+/// Bytes of a session's filters, below [`FILTER_BYTES_MAX`]: three bytes, for which a session has
+/// room without being larger.
 #[derive(Clone, Copy, Debug, Default)]
 struct FilterBytes([u8; 3]);
 
@@ -353,8 +353,8 @@ impl Subscriptions {
     }
 }
 
-/// Bytes of memory that a subscription takes: its places in the indexes of the shard and of the node,
-/// each with its filter, and in its session.
+/// Bytes of memory that a subscription takes: its places in the indexes of the shard and of the
+/// node, each with its filter, and in its session.
 fn subscription_bytes(filter: &str) -> usize {
     SUBSCRIPTION_OVERHEAD + 2 * filter.len()
 }

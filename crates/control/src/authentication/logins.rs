@@ -63,8 +63,8 @@ impl Gate {
         }
     }
 
-    /// The lockouts of now, of clients and of logins to the panel, the latest first; of names of one
-    /// tenant alone if one is given.
+    /// The lockouts of now, of clients and of logins to the panel, the latest first; of names of
+    /// one tenant alone if one is given.
     pub fn lockouts(&self, tenant: Option<TenantId>) -> Vec<LockoutEntry> {
         self.0.lock().failures.lockouts(tenant, Instant::now())
     }

@@ -466,7 +466,8 @@ impl Drop for Question {
 }
 
 impl State {
-    /// Forgets what was verified; what has to be told to all shards of those who are let in no more.
+    /// Forgets what was verified; what has to be told to all shards of those who are let in no
+    /// more.
     fn revoke(&mut self, gone: Vec<(Realm, Whose)>) -> Vec<Revocation> {
         self.verified = Verified::default();
         self.revoked += u64::from(!gone.is_empty());

@@ -108,8 +108,8 @@ pub trait Source: fmt::Debug + Send + Sync {
         let _ = older;
     }
 
-    /// Looks again, now and then, at what changes elsewhere: who is let in no more. None: nothing of
-    /// it does.
+    /// Looks again, now and then, at what changes elsewhere: who is let in no more. None: nothing
+    /// of it does.
     fn refresh(&self) -> Option<Refreshing<'_>> {
         None
     }

@@ -1,5 +1,5 @@
-//! The clients that are known, one small row each: there may be a million of them. A row shares what
-//! the event of its CONNECT says with the feed, and is found by a table of numbers.
+//! The clients that are known, one small row each: there may be a million of them. A row shares
+//! what the event of its CONNECT says with the feed, and is found by a table of numbers.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;

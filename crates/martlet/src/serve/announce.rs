@@ -1,5 +1,5 @@
-//! What a node says when it has started: where it listens, where its data are, who may connect, what
-//! is unsafe about its files, and what to type next.
+//! What a node says when it has started: where it listens, where its data are, who may connect,
+//! what is unsafe about its files, and what to type next.
 
 use std::sync::Arc;
 use std::time::Duration;

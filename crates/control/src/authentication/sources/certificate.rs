@@ -48,8 +48,8 @@ impl CertificateNames {
         Self { is_strict, ..self }
     }
 
-    /// Whether it follows the registry by itself: a listener with its own `certificate_user_name` has
-    /// no other source that does.
+    /// Whether it follows the registry by itself: a listener with its own `certificate_user_name`
+    /// has no other source that does.
     #[must_use]
     pub fn alone(self, is_alone: bool) -> Self {
         Self { is_alone, ..self }

@@ -108,8 +108,8 @@ impl Hook {
                 "username": &**name, "password": password, "clientid": &*asked.client_id,
             }),
         };
-        // No longer than an answer may take: so a client is answered within twice that time, however
-        // many others the hook leaves waiting.
+        // No longer than an answer may take: so a client is answered within twice that time,
+        // however many others the hook leaves waiting.
         let turn = tokio::time::timeout(self.settings.timeout, self.turns.take(place));
         let _turn = match turn.await {
             Ok(Some(turn)) => turn,

@@ -188,8 +188,8 @@ impl Fetched {
         TokenKeys::of_server(&body, self.algorithm)
     }
 
-    /// The keys in force, if there are any; the server is asked if it is time to. With the sets that
-    /// these took the place of since this was last called.
+    /// The keys in force, if there are any; the server is asked if it is time to. With the sets
+    /// that these took the place of since this was last called.
     pub(super) async fn refresh(&self) -> (Option<Arc<TokenKeys>>, Vec<Arc<TokenKeys>>) {
         let has_keys = self.held().keys.is_some();
         if has_keys && self.is_to_be_asked(|_| true) {

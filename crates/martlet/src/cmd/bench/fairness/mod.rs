@@ -1,7 +1,8 @@
 //! `martlet bench fairness`: what other clients notice of heavy ones.
 //!
-//! Responsible for the course: quiet clients ping and exchange messages all the time, and beside them
-//! each load runs by itself. The result is a table: how long the quiet clients waited. Loads are in
+//! Responsible for the course: quiet clients ping and exchange messages all the time, and beside
+//! them each load runs by itself. The result is a table: how long the quiet clients waited. Loads
+//! are in
 //! `loads`, the quiet clients in `quiet`, a blocking client for both in `peer`.
 
 mod loads;
