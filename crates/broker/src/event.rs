@@ -446,3 +446,15 @@ impl Wants {
         self.0 & of.0 != 0
     }
 }
+
+/// A name from a client as an event keeps it: whole up to 256 bytes, else its beginning and its
+/// length. Events are kept by the thousand, and a Topic Name may have 64 KiB.
+pub(crate) fn shortened(name: &str) -> String {
+    if name.len() <= NAME_BYTES_MAX {
+        return name.to_owned();
+    }
+    let end = name.floor_char_boundary(NAME_BYTES_MAX);
+    format!("{}… ({} bytes)", &name[..end], name.len())
+}
+
+const NAME_BYTES_MAX: usize = 256;

@@ -80,6 +80,10 @@ pub trait Node {
 pub struct MemoryPressure {
     /// Little is left: who holds most gives back.
     pub is_short: bool,
+    /// Bytes that are used beyond half of it, which is as much as is taken back.
+    pub excess: usize,
+    /// Bytes that may be used; none: without end.
+    pub limit: Option<usize>,
     /// Bytes that one client may hold.
     pub client_max: usize,
 }
@@ -88,6 +92,8 @@ impl Default for MemoryPressure {
     fn default() -> Self {
         Self {
             is_short: false,
+            excess: 0,
+            limit: None,
             client_max: usize::MAX,
         }
     }
@@ -99,6 +105,8 @@ impl MemoryPressure {
     pub fn of(used: usize, limit: usize) -> Self {
         Self {
             is_short: used > limit / 8 * 7,
+            excess: used.saturating_sub(limit / 2),
+            limit: Some(limit),
             client_max: (limit / 8).max(256 * 1024),
         }
     }

@@ -23,15 +23,16 @@ pub(crate) struct Relief {
 /// lie between two looks that they cost little.
 const CLIENTS_PER_MS: usize = 1000;
 /// Clients that give back at one look, at most.
-const CLIENTS_PER_LOOK: usize = 32;
+const CLIENTS_PER_LOOK: usize = 256;
 /// Who holds less is not greedy, bytes.
 const GREEDY_BYTES: usize = 64 * 1024;
 
 const WHY: &str = "limit memory_bytes: memory is short, and this client held most of it";
 
 impl Shard {
-    /// Takes memory back from those clients of this shard that hold most; `used` bytes are in use.
-    pub(crate) fn relieve<N: Node>(&mut self, cx: &mut Cx<'_, N>, used: usize) {
+    /// Takes memory back from those clients of this shard that hold most, `excess` bytes if they have
+    /// so much; `used` bytes are in use here.
+    pub(crate) fn relieve<N: Node>(&mut self, cx: &mut Cx<'_, N>, used: usize, excess: usize) {
         if cx.now.mono_ms < self.relief.next_ms || used < GREEDY_BYTES {
             return;
         }
@@ -52,6 +53,9 @@ impl Shard {
         greedy.truncate(CLIENTS_PER_LOOK);
         for (bytes, index) in greedy {
             self.take_back_from(cx, index, bytes);
+            if used - self.used_bytes().min(used) >= excess {
+                break;
+            }
         }
         self.settle(cx);
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
 
-use crate::event::{Event, UserName, Wants};
+use crate::event::{Event, UserName, Wants, shortened};
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::message::{Message, Publication};
@@ -304,7 +304,7 @@ impl Shard {
                     client_id: self.sessions.at(session).client_id.to_string(),
                     user: self.user_of(session),
                     address: self.peer_of(session),
-                    topic: topic.to_owned(),
+                    topic: shortened(topic),
                     reason,
                     why,
                 },

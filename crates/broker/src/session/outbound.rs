@@ -332,7 +332,7 @@ impl Shard {
             );
         };
         let waiting = self.connections.at(connection).output_len();
-        if waiting >= self.settings.limits.output_bytes as usize {
+        if waiting >= self.output_bytes_max {
             return self.drop_message(
                 cx,
                 index,
@@ -382,7 +382,7 @@ impl Shard {
         let connection = self.connections.at(connection);
         outbound.queue().is_empty()
             && (outbound.sending() < connection.send_quota.into() || fault::is(Fault::QuotaIgnored))
-            && connection.output_len() < self.settings.limits.output_bytes as usize
+            && connection.output_len() < self.output_bytes_max
     }
 
     /// Puts an entry in flight and sends it, at once if it need not wait for its record; the output

@@ -141,6 +141,8 @@ pub struct Shard {
     pub(crate) memory: MemoryLoan,
     /// Bytes that one client may hold, by the node's memory.
     pub(crate) client_bytes_max: usize,
+    /// Bytes of output that may wait for one client now.
+    pub(crate) output_bytes_max: usize,
     pub(crate) messages: Messages,
     pub(crate) scratch: Vec<u8>,
     pub(crate) forwarded: Vec<u8>,
@@ -239,6 +241,8 @@ const PAGES_PER_WORK: usize = 16;
 const SESSION_BYTES: usize = 768;
 /// What a connection takes beside its session and its buffers, bytes.
 const CONNECTION_BYTES: usize = 512;
+/// Bytes of output that may wait for a client however many there are.
+const OUTPUT_SHARE_MIN: usize = 32 * 1024;
 /// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the
 /// Wills of a whole site, do not hold up everybody else.
 const TIMERS_PER_ADVANCE: usize = 512;
@@ -249,6 +253,7 @@ impl Shard {
     pub fn new(settings: Arc<Settings>, id: ShardId, shard_count: u16, seed: u64) -> Self {
         let route_entries = settings.limits.route_cache_entries as usize;
         let limits = &settings.limits;
+        let output_bytes_max = limits.output_bytes as usize;
         let has_rates = limits.publish_rate > 0 || limits.publish_bytes_rate > 0;
         let wants = Wants::of(&settings.events);
         let telling = Telling::of(&settings.events);
@@ -306,6 +311,7 @@ impl Shard {
             gauge: Arc::default(),
             memory: MemoryLoan::default(),
             client_bytes_max: usize::MAX,
+            output_bytes_max,
             messages: Messages::default(),
             scratch: Vec::new(),
             forwarded: Vec::new(),
@@ -667,8 +673,9 @@ impl Shard {
         self.memory.settle(cx.node, used + self.pool_bytes());
         let pressure = cx.node.memory_pressure();
         self.client_bytes_max = pressure.client_max;
+        self.output_bytes_max = self.output_share(pressure.limit);
         if pressure.is_short {
-            self.relieve(cx, used);
+            self.relieve(cx, used, pressure.excess);
             // What has been given back serves the next publisher.
             let used = self.used_bytes();
             self.memory.settle(cx.node, used + self.pool_bytes());
@@ -685,13 +692,25 @@ impl Shard {
     }
 
     /// Bytes of memory that count against the node's.
-    fn used_bytes(&self) -> usize {
+    pub(crate) fn used_bytes(&self) -> usize {
         let inbox = self.inbox.capacity() * size_of::<(ShardId, ShardMessage)>();
         let clients =
             self.sessions.len() * SESSION_BYTES + self.connections.len() * CONNECTION_BYTES;
         let kept = self.subscription_bytes + self.will_bytes + clients;
         let beside = self.fan_outs.bytes() + inbox;
         self.gauge.bytes() + self.buffer_bytes + self.gated_bytes + kept + beside
+    }
+
+    /// Bytes of output that may wait for one client: a quarter of the node's memory is enough for the
+    /// output of all, but each has some.
+    fn output_share(&self, limit: Option<usize>) -> usize {
+        let most = self.settings.limits.output_bytes as usize;
+        let Some(limit) = limit else {
+            return most;
+        };
+        // Clients are dealt out evenly over the shards.
+        let clients = self.accepted_count.max(1) * usize::from(self.shard_count);
+        most.min((limit / 4 / clients).max(OUTPUT_SHARE_MIN))
     }
 
     /// Bytes of memory that wait to be used again, whoever it is for.

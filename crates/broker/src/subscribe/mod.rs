@@ -13,7 +13,7 @@ use martlet_codec::{
     SubscriptionFilter, TopicFilter, UnsubAck, Unsubscribe,
 };
 
-use crate::event::{Event, Wants};
+use crate::event::{Event, Wants, shortened};
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber, TenantId};
 use crate::limits::ListenerPolicy;
@@ -550,9 +550,10 @@ impl Shard {
                 self.sessions.at(session).client_id.to_string()
             });
             let user = session.and_then(|session| self.user_of(session));
-            let filter = requested.filter.to_owned();
+            let filter = shortened(requested.filter);
             let forbidden = session.and_then(|session| self.forbidden(session, requested.filter));
             let forbidden = forbidden.filter(|_| reason == ReasonCode::NotAuthorized);
+            let forbidden = forbidden.map(|why| shortened(&why));
             let why = forbidden.map_or_else(|| reason.name().into(), Into::into);
             let tenant = session.map_or_else(TenantId::default, |session| {
                 self.sessions.at(session).tenant
