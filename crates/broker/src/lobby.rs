@@ -14,7 +14,7 @@ use crate::authenticate::Password;
 use crate::connect::ConnectRequest;
 use crate::connection::{Connection, Phase};
 use crate::effect::ConnectionEffect;
-use crate::event::{Event, UserName};
+use crate::event::{Event, UserName, shortened};
 use crate::exchange::Step;
 use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
@@ -505,7 +505,9 @@ impl Shard {
                     user: request
                         .and_then(ConnectRequest::user)
                         .or(claims.map(UserName::Claimed)),
-                    will_topic: request.and_then(|found| Some(found.will.as_ref()?.topic.clone())),
+                    will_topic: request
+                        .and_then(|found| found.will.as_ref())
+                        .map(|will| shortened(&will.topic).into()),
                     address,
                     reason,
                     why,
