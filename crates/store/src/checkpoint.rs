@@ -442,7 +442,7 @@ impl Listed {
         if *len < self.len {
             gaps.short.push(Short {
                 slot,
-                is_listed: true,
+                is_listed: self.end > 0,
             });
         }
         let file = engine.disk.open(&name);

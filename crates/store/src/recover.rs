@@ -195,7 +195,7 @@ impl<D: Disk> Engine<D> {
                 segment.next = next;
             }
         }
-        self.tell_cut_off(gaps, report);
+        self.tell_cut_off(gaps, expected, report);
         for (slot, offset) in cuts {
             if let Some(segment) = self.segments.get_mut(slot) {
                 segment.end = segment.end.min(offset);
@@ -463,13 +463,25 @@ impl<D: Disk> Engine<D> {
 
     /// Names files that somebody has made shorter. A copy made from a snapshot is short too: it
     /// ends where its records do.
-    fn tell_cut_off(&mut self, gaps: &Gaps, report: &mut Report) {
+    fn tell_cut_off(&mut self, gaps: &Gaps, expected: Lsn, report: &mut Report) {
+        let is_all = expected > self.marked.lsn;
         for short in &gaps.short {
             let Some(segment) = self.segments.get(short.slot) else {
                 continue;
             };
             let (end, len) = (segment.end, segment.len);
             if end == len && short.is_listed {
+                continue;
+            }
+            // The name of a segment may come to the disk before its length. If something was synced
+            // in it, it is missed by what lies behind, or by the mark.
+            let is_marked = segment.number() == self.marked.segment && !is_all;
+            let name = segment.name();
+            if len == 0
+                && !short.is_listed
+                && !is_marked
+                && !report.damage.iter().any(|damage| damage.file == name)
+            {
                 continue;
             }
             let file = &segment.file;

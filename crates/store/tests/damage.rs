@@ -895,6 +895,8 @@ fn a_log_file_cut_short_is_named_and_costs_only_what_was_cut_off() {
                 let (mut engine, _) = Engine::open(disk.clone(), options()).unwrap();
                 fill(&mut engine);
                 engine.seal().unwrap();
+                // A moment of rest comes soon after.
+                engine.housekeep(1).unwrap();
                 match is_closed {
                     true => engine.close().unwrap(),
                     false => drop(engine),
