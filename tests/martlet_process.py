@@ -57,7 +57,7 @@ class Node:
 
     def __init__(
         self, settings=(), arguments=(), listen=("mqtt://127.0.0.1:0",), http=False, data_dir=None,
-        variables=(),
+        variables=(), before_start=None,
     ):
         self._own_dir = tempfile.mkdtemp(prefix="martlet-test-") if data_dir is None else None
         self.data_dir = str(data_dir or self._own_dir)
@@ -79,6 +79,7 @@ class Node:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                preexec_fn=before_start,
             )
         self.urls = []
         self.http_url = None

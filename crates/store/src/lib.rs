@@ -39,7 +39,7 @@ pub use identity::FORMAT_VERSION;
 pub use pace::Pace;
 pub use power_loss_disk::{PowerLossDisk, PowerLossFile};
 pub use read::{EntryView, Located, Missing, Pending, read_located};
-pub use real_disk::RealDisk;
+pub use real_disk::{RealDisk, make_directory};
 pub use reclaim::Work;
 pub use record::{
     BodyId, Holds, Lsn, QueueId, RECORD_BYTES_MAX, RecordBuffer, RecordBuilder, StateKey,

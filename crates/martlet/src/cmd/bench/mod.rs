@@ -52,7 +52,7 @@ pub(crate) fn run(options: BenchOptions) -> ExitCode {
     if options.scenario == Scenario::Fairness {
         return match fairness::measure(&options) {
             Ok((text, is_good)) => {
-                let _ = writeln!(std::io::stdout(), "{text}");
+                outln!("{text}");
                 match is_good {
                     true => ExitCode::SUCCESS,
                     false => ExitCode::FAILURE,
