@@ -445,7 +445,8 @@ fn start_reactor(node: &NodeConfig, doorkeeper: &Doorkeeper) -> anyhow::Result<R
         .clone()
         .map(|policy| policy as Arc<dyn RuleBook>);
     let (store, power_loss) = (node.data_dir.join(STORE), node.simulate_power_loss);
-    config.store = martlet_reactor::open_store(&store, node.durability, power_loss)?;
+    let bytes_max = node.settings.limits.store_bytes;
+    config.store = martlet_reactor::open_store(&store, node.durability, bytes_max, power_loss)?;
     Ok(martlet_reactor::start(config)?)
 }
 
