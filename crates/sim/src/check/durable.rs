@@ -34,8 +34,6 @@ pub(super) struct Durable {
     subscriptions: BTreeMap<(SessionEpoch, String), SubscriptionRow>,
     assigned: BTreeMap<(SessionEpoch, PacketId), Lsn>,
     received: BTreeMap<(SessionEpoch, PacketId), Lsn>,
-    /// In which session PUBREC came for a QoS 2 message.
-    answered_in: BTreeMap<MessageIndex, SessionEpoch>,
     released: BTreeMap<(SessionEpoch, PacketId), Lsn>,
     /// Messages that must have a record, because of this session.
     must_keep: BTreeMap<MessageIndex, (ClientIndex, u32)>,
@@ -208,10 +206,7 @@ impl Durable {
                 refused: false,
                 durable,
                 ..
-            } => {
-                self.acknowledged(message, durable, ledger, findings);
-                self.see_of_session(fact, ledger, findings);
-            }
+            } => self.acknowledged(message, durable, ledger, findings),
             Fact::Crashed { durable, .. } => self.crashed(durable, ledger),
             Fact::Connecting { client, .. } => {
                 self.connecting.insert(ledger.client(client).name.clone());
@@ -293,24 +288,6 @@ impl Durable {
         let name = row.name.as_str();
         let known = self.sessions.get(name).copied();
         let session = known.map(|(session, _)| session);
-        match *fact {
-            Fact::Acknowledged { message, .. } => {
-                self.answered_in
-                    .extend(session.map(|session| (message, session)));
-            }
-            // Its session ended meanwhile, and of the next one the client may know as little as of
-            // that: CONNACK got lost. Session Present then says what is true, and PUBREL of what
-            // nobody knows is answered without a record.
-            Fact::Completed { message, .. }
-                if self
-                    .answered_in
-                    .remove(&message)
-                    .is_some_and(|of| Some(of) != session) =>
-            {
-                return;
-            }
-            _ => {}
-        }
         let of = |table: &BTreeMap<(SessionEpoch, PacketId), Lsn>, packet_id: u16| {
             let key = (session?, PacketId::new(packet_id)?);
             table.get(&key).copied()
