@@ -22,7 +22,7 @@ use crate::identity;
 use crate::index::{Index, Location};
 use crate::mark;
 use crate::mend::Lacks;
-use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn};
+use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn, QueueId};
 use crate::report::{self, Damage, Lost, NO_SUCH_FILE, Report, Torn};
 use crate::scan::{Found, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
@@ -38,6 +38,8 @@ pub(crate) struct Gaps {
     pub(crate) short: Vec<Short>,
     /// What lost blocks of the checkpoint may have held.
     pub(crate) lacks: Lacks,
+    /// How many entries each queue had in the checkpoint.
+    pub(crate) counts: Vec<(QueueId, u64)>,
     /// Numbers of checkpoints that were to be loaded first, and cannot be.
     pub(crate) unusable: Vec<u64>,
     /// Why not, of the first of them.
@@ -103,6 +105,7 @@ impl<D: Disk> Engine<D> {
         ));
         if has_holes {
             engine.mend(gaps.lacks);
+            engine.index.count_lost(&gaps.counts);
         }
         let doubtful = engine.replay_all(from, &names, &mut gaps, &mut report)?;
         if let Some(refusal) = gaps.refusal.take()
@@ -122,6 +125,7 @@ impl<D: Disk> Engine<D> {
         if has_holes {
             engine.seek_bodies(gaps.lacks.bodies);
         }
+        engine.index.enqueue_lost();
         // Segments may be gone because all in them was forgotten.
         engine.index.drop_forgotten(usize::MAX);
         engine.lose_missing(&gaps, &mut report);
