@@ -203,14 +203,14 @@ impl Shard {
     }
 
     /// The record that the CONNACK waits for does not become durable: the client is told so, and
-    /// its connection ends as one that was lost.
+    /// its connection ends. What of its session was recorded stays.
     pub(crate) fn refuse_unrecorded<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let why = "the message store does not write (limit store_stalled_secs)";
         let reason = ReasonCode::ServerUnavailable;
         let version = self.connections.at(index).version;
         self.write_refusal(cx, index, version, reason, Some(why));
         self.counters.connects_refused += 1;
-        self.end_connection(cx, index, Ending::told(reason, why));
+        self.end_connection(cx, index, Ending::refused(reason, why));
     }
 
     /// A session is of somebody else who had the name or the Client Identifier of whoever comes.
