@@ -114,8 +114,8 @@ impl SimDisk {
     }
 
     /// Loses power: of what was not synced, each sector, each name and each length of a file is
-    /// kept, lost or (a sector) torn, as `seed` will have it. Errors asked for are lifted. Files opened before are not to be
-    /// used again.
+    /// kept, lost or (a sector) torn, as `seed` will have it. Errors asked for are lifted. Files
+    /// opened before are not to be used again.
     pub fn crash(&self, seed: u64) {
         let mut random = Random(seed);
         let mut state = self.lock();

@@ -466,7 +466,11 @@ fn a_queue_that_has_fewer_entries_than_were_counted_says_so() {
                 assert!(disk.flip(&name, *at + 20, 1));
             }
         }
-        let is_named = |damage: &Damage| matches!(&damage.lost, Lost::Body { queues, .. } if queues == &[QueueId(207 % 5)]);
+        let owner = [QueueId(207 % 5)];
+        let is_named = |damage: &Damage| match &damage.lost {
+            Lost::Body { queues, .. } => queues == &owner,
+            _ => false,
+        };
         let mut found = Vec::new();
         check(disk.clone(), |damage| found.push(damage)).unwrap();
         let named = found.iter().filter(|damage| is_named(damage)).count();

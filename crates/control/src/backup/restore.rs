@@ -1,4 +1,5 @@
-//! The way back of a backup: all of it is in the data directory, or nothing that a node starts with.
+//! The way back of a backup: all of it is in the data directory, or nothing that a node starts
+//! with.
 //!
 //! `store.restoring` in the data directory is made first and removed last, and no node starts while
 //! it is there. In it, `PLAN.json` names the files that the restore puts elsewhere, so that what a

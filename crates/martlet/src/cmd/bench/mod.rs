@@ -59,7 +59,7 @@ pub(crate) fn run(options: BenchOptions) -> ExitCode {
                 }
             }
             Err(error) => {
-                eprintln!("Error: {error:#}");
+                errln!("Error: {error:#}");
                 ExitCode::FAILURE
             }
         };
