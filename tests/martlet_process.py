@@ -57,7 +57,7 @@ class Node:
 
     def __init__(
         self, settings=(), arguments=(), listen=("mqtt://127.0.0.1:0",), http=False, data_dir=None,
-        variables=(),
+        variables=(), before_start=None, log_path=None,
     ):
         self._own_dir = tempfile.mkdtemp(prefix="martlet-test-") if data_dir is None else None
         self.data_dir = str(data_dir or self._own_dir)
@@ -68,8 +68,9 @@ class Node:
             command += ["--listen", url]
         for setting in settings:
             command += ["--set", setting]
-        self.log_path = os.path.join(self.data_dir, "test-log.txt")
-        os.makedirs(self.data_dir, exist_ok=True)
+        self.log_path = log_path or os.path.join(self.data_dir, "test-log.txt")
+        if log_path is None:
+            os.makedirs(self.data_dir, exist_ok=True)
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [*command, *arguments],
@@ -79,6 +80,7 @@ class Node:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                preexec_fn=before_start,
             )
         self.urls = []
         self.http_url = None

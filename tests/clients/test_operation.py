@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import martlet_process
-from paho_client import V5, V311, Client
+from paho_client import V5, V311, Client, properties
 
 DEADLINE_SECS = 10
 
@@ -697,3 +697,64 @@ def test_the_level_of_the_log_is_changed_while_the_node_runs(start_node):
     assert level("default", "--area", "api") == "everything: warn\n"
     assert json.loads(level("--json"))["level"] == "warn"
     assert "loud" in level("loud", code=1)
+
+
+# The store's limit
+
+
+def test_a_store_that_takes_store_bytes_is_full_and_takes_more_when_there_is_room(start_node, name):
+    limit = 96 << 20
+    node = start_node(
+        settings=[
+            f"limits.store_bytes={limit}",
+            "limits.store_stalled_secs=3600",
+            "limits.queued_bytes=1000000000",
+        ],
+        http=True,
+    )
+    store = Path(node.data_dir) / "store"
+
+    def used():
+        return sum(path.stat().st_size for path in store.iterdir())
+
+    def is_full():
+        report = json.loads(get(node, "/health/ready")[2])
+        return any("limit store_bytes" in warning for warning in report["warnings"])
+
+    expiry = properties("CONNECT", SessionExpiryInterval=3600)
+    keeper = Client(node, f"{name}-keeper", V5, clean=False, properties=expiry).start()
+    keeper.subscribe(name, qos=1)
+    keeper.disconnect()
+    with Client(node, f"{name}-publisher", V5) as publisher:
+        sent = []
+        while not is_full():
+            assert len(sent) < 200, "it takes more than its limit"
+            sent.append(publisher.client.publish(name, os.urandom(1_000_000), qos=1))
+            deadline = time.monotonic() + 5
+            while not sent[-1].is_published() and not is_full():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        assert 20 < len(sent)
+        assert used() <= limit + (8 << 20), "but for what ends messages"
+        # What would make it grow waits, new sessions are refused, QoS 0 goes on.
+        sent.append(publisher.client.publish(name, b"waits", qos=1))
+        new = Client(node, f"{name}-new", V5, clean=False, properties=expiry).start()
+        assert new.connack.value == 0x97
+        new.client.loop_stop()
+        with Client(node, f"{name}-quick", V5) as quick:
+            quick.subscribe(f"{name}/0", qos=0)
+            quick.client.publish(f"{name}/0", b"x", qos=0)
+            assert quick.messages.get(timeout=DEADLINE_SECS).payload == b"x"
+        assert not sent[-1].is_published()
+        # Who takes what is queued makes room.
+        keeper = Client(node, f"{name}-keeper", V5, clean=False, properties=expiry).start()
+        got = [keeper.messages.get(timeout=30).payload for _ in sent]
+        assert got[-1] == b"waits"
+        for one in sent:
+            one.wait_for_publish(timeout=30)
+            assert one.is_published()
+        keeper.disconnect()
+        deadline = time.monotonic() + 30
+        while is_full():
+            assert time.monotonic() < deadline, "it is full though there is room"
+            time.sleep(0.05)

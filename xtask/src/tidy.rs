@@ -128,11 +128,11 @@ fn check_edges(file: &SourceFile, problems: &mut Vec<String>) {
     }
 }
 
-/// Only the simulator and the store's tests may put deliberate faults in force.
+/// Only the simulator and the tests of the store and of its records may put deliberate faults in force.
 fn check_faults(file: &SourceFile, problems: &mut Vec<String>) {
     let may = matches!(
         package_name(&file.text),
-        "martlet-fault" | "martlet-sim" | "martlet-store"
+        "martlet-fault" | "martlet-persistence" | "martlet-sim" | "martlet-store"
     );
     for (index, line) in file.text.lines().enumerate() {
         if !may && !line.starts_with('#') && line.contains("faults") {

@@ -187,6 +187,7 @@ impl Shard {
         self.arm_identity_end(cx, connection);
         let early = fault::is(Fault::ConnAckBeforeRecord);
         let record = if early { RecordNumber(0) } else { record };
+        self.connections.at(index).gated_since_ms = cx.now.mono_ms;
         self.gate_or_run(
             cx,
             record,
@@ -195,6 +196,21 @@ impl Shard {
                 connack,
             },
         );
+        let found = self.connections.get(connection);
+        if found.is_some_and(|found| !found.flags.admitted) {
+            self.watch_stalled(cx, connection);
+        }
+    }
+
+    /// The record that the CONNACK waits for does not become durable: the client is told so, and
+    /// its connection ends. What of its session was recorded stays.
+    pub(crate) fn refuse_unrecorded<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        let why = "the message store does not write (limit store_stalled_secs)";
+        let reason = ReasonCode::ServerUnavailable;
+        let version = self.connections.at(index).version;
+        self.write_refusal(cx, index, version, reason, Some(why));
+        self.counters.connects_refused += 1;
+        self.end_connection(cx, index, Ending::refused(reason, why));
     }
 
     /// A session is of somebody else who had the name or the Client Identifier of whoever comes.

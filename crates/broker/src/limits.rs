@@ -223,8 +223,8 @@ limits! {
         "Messages a share group hands to one member before it answers; its Receive Maximum holds too.",
         "Other members get the next ones, else they wait in the group's queue.";
     store_stalled_secs: u32 = 30,
-        "Time an acknowledgement waits for a store that does not answer, seconds.",
-        "v5: DISCONNECT 0x97; v3: the connection is closed.";
+        "Time an acknowledgement, a CONNACK too, waits for a store that does not answer, seconds; with 0 a CONNACK waits authenticate_timeout_secs.",
+        "v5: DISCONNECT 0x97; v3: the connection is closed. Instead of a CONNACK: v5 0x88, v3 3 (server unavailable). The node is no longer ready.";
     store_bytes: u64 = 0,
         "Disk space of the message store, bytes; 0 is all that the disk has.",
         "As a full disk: what must be stored waits until messages are delivered, or its client is refused.";
@@ -234,6 +234,17 @@ limits! {
     route_cache_entries: u32 = 262_144,
         "Topics whose route a shard remembers.",
         "Routes of further topics are looked up each time; the cache begins anew now and then.";
+}
+
+impl Limits {
+    /// Time that a client waits for its CONNACK while the store does not write, and after which
+    /// such a node is not ready, seconds.
+    pub fn store_patience_secs(&self) -> u32 {
+        match self.store_stalled_secs {
+            0 => self.authenticate_timeout_secs,
+            secs => secs,
+        }
+    }
 }
 
 /// What a listener permits. All that it does not permit is announced to v5 clients.

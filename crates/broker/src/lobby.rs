@@ -426,6 +426,34 @@ impl Shard {
         self.refuse_as(cx, index, said, reason, why.into());
     }
 
+    /// Writes a CONNACK that refuses the client [MQTT-3.2.2-6], [MQTT-3.2.2-8]; without the Reason
+    /// String where that is too long for it [MQTT-3.2.2-19].
+    pub(crate) fn write_refusal<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        version: ProtocolVersion,
+        reason: ReasonCode,
+        reason_string: Option<&str>,
+    ) {
+        let connection = self.connections.at(index);
+        let bytes_max = connection.packet_bytes_max as usize;
+        let mut connack = ConnAck::new(false, reason);
+        connack.properties.reason_string = reason_string;
+        self.scratch.clear();
+        connack.encode(version, &mut self.scratch);
+        if self.scratch.len() > bytes_max {
+            connack.properties.reason_string = None;
+            self.scratch.clear();
+            connack.encode(version, &mut self.scratch);
+        }
+        if self.scratch.len() <= bytes_max {
+            let output = connection.output_mut(&mut self.pool);
+            output.extend_from_slice(&self.scratch);
+            self.output_appended(cx, index);
+        }
+    }
+
     fn refuse_as<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -441,8 +469,7 @@ impl Shard {
         } = said;
         self.counters.connects_refused += 1;
         let id = self.connections.id_of(index);
-        let connection = self.connections.at(index);
-        let address = connection.address;
+        let address = self.connections.at(index).address;
         // Before v5 there are return codes for a few refusals only; a packet that is malformed is
         // answered by closing (MQTT 3.1.1 section 4.8).
         let has_code = version.is_some_and(|version| {
@@ -456,27 +483,12 @@ impl Shard {
                 )
         });
         if let Some(version) = version.filter(|_| has_code) {
-            // [MQTT-3.2.2-6], [MQTT-3.2.2-8]
-            let mut connack = ConnAck::new(false, reason);
             // What was decided by rules and credentials is for those who operate the node.
-            connack.properties.reason_string = match &why {
-                Cow::Borrowed(why) => Some(why),
+            let reason_string = match &why {
+                Cow::Borrowed(why) => Some(*why),
                 Cow::Owned(_) => None,
             };
-            let bytes_max = connection.packet_bytes_max as usize;
-            self.scratch.clear();
-            connack.encode(version, &mut self.scratch);
-            if self.scratch.len() > bytes_max {
-                // [MQTT-3.2.2-19]
-                connack.properties.reason_string = None;
-                self.scratch.clear();
-                connack.encode(version, &mut self.scratch);
-            }
-            if self.scratch.len() <= bytes_max {
-                let output = connection.output_mut(&mut self.pool);
-                output.extend_from_slice(&self.scratch);
-                self.output_appended(cx, index);
-            }
+            self.write_refusal(cx, index, version, reason, reason_string);
         }
         let connection = self.connections.at(index);
         if connection.phase.is_lobby() {

@@ -2,16 +2,20 @@
 //!
 //! The archive ends with `MANIFEST.json`, which names each file with its length and CRC32C, and the
 //! zeros that end a tar archive: one without them was cut off. Verifying reads the archive as a
-//! store too, every record of it.
+//! store too, every record of it. `restore` unpacks one.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use martlet_store::{Damage, Disk, Engine, ReadOnly, Stats};
 use serde::{Deserialize, Serialize};
+
+mod restore;
+
+pub use restore::{RESTORING, unfinished_restore};
 
 /// The version of the archive's layout.
 const FORMAT: u32 = 1;
@@ -21,8 +25,6 @@ const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 pub const STORE: &str = "store";
 /// Where the tables of users and devices lie in both.
 pub const TABLES: &str = martlet_registry::FILE;
-/// Where a restore unpacks, in a data directory, until all of it is there.
-pub const RESTORING: &str = "store.restoring";
 const CHUNK: usize = 256 * 1024;
 
 /// What an archive says about itself.
@@ -88,9 +90,14 @@ pub enum BackupError {
     /// The tables cannot be copied.
     #[error("copying the tables of users and devices")]
     Tables(#[source] martlet_registry::RegistryError),
-    /// The tables are there already.
+    /// The tables are there already, or a file that belongs to them.
     #[error("{0} is there already; move it away or choose another --data-dir")]
     HasTables(PathBuf),
+    /// What an earlier restore has left is not what it noted.
+    #[error(
+        "{0} is left from a restore and cannot be understood: remove it if nothing depends on it"
+    )]
+    Leftover(PathBuf),
     /// The store in the archive does not open.
     #[error("the store in {path} does not open")]
     Store {
@@ -354,62 +361,6 @@ impl Archive {
             file,
             places: places.collect(),
         })
-    }
-
-    /// Unpacks it into a data directory that the caller has claimed. All of it is there and synced,
-    /// or nothing.
-    ///
-    /// # Errors
-    /// There is a store already, or the directory cannot be written.
-    pub fn restore(&self, data_dir: &Path) -> Result<(), BackupError> {
-        let target = data_dir.join(STORE);
-        let has_files = fs::read_dir(&target).is_ok_and(|mut files| files.next().is_some());
-        if has_files {
-            return Err(BackupError::NotEmpty(target));
-        }
-        let unpacked = data_dir.join(RESTORING);
-        // What an earlier restore has left says that there should be more than nothing.
-        let left = unpacked.symlink_metadata().is_ok();
-        let tables = data_dir.join(TABLES);
-        if self.places.contains_key(TABLES) && tables.symlink_metadata().is_ok() && !left {
-            return Err(BackupError::HasTables(tables));
-        }
-        let unpacking = self.unpack(data_dir, &unpacked, &target);
-        if unpacking.is_err() && !left {
-            let _ = fs::remove_dir_all(&unpacked);
-        }
-        unpacking
-    }
-
-    fn unpack(&self, data_dir: &Path, unpacked: &Path, target: &Path) -> Result<(), BackupError> {
-        let _ = fs::remove_dir_all(unpacked);
-        let made = DirBuilder::new().mode(0o700).create(unpacked);
-        made.map_err(error("making", unpacked))?;
-        let disk = self.store()?;
-        for (name, place) in &disk.places {
-            if name.contains('/') || name.starts_with('.') {
-                return Err(BackupError::Incomplete {
-                    path: self.path.display().to_string(),
-                    why: format!("{name:?} is no name of a file of a store"),
-                });
-            }
-            let path = unpacked.join(name);
-            disk.copy(*place, &path).map_err(error("writing", &path))?;
-        }
-        if let Some(place) = self.places.get(TABLES) {
-            // Complete before it has its name; the store has its own last of all.
-            let (part, path) = (unpacked.join(TABLES), data_dir.join(TABLES));
-            disk.copy(*place, &part).map_err(error("writing", &part))?;
-            fs::rename(&part, &path).map_err(error("renaming", &part))?;
-        }
-        let _ = fs::remove_dir(target);
-        fs::rename(unpacked, target).map_err(error("renaming", unpacked))?;
-        for directory in [target, data_dir] {
-            File::open(directory)
-                .and_then(|directory| directory.sync_all())
-                .map_err(error("syncing", directory))?;
-        }
-        Ok(())
     }
 }
 

@@ -21,7 +21,7 @@ use crate::authentication::{Gate, LockedOut, Policy};
 use crate::event_log;
 use crate::facts::NodeFacts;
 use crate::feed::{self, Feed, PushState};
-use crate::health::{Health, HealthReport, Reader};
+use crate::health::{Health, HealthReport, READY, Reader, STORE_FAILING};
 use crate::history::History;
 use crate::journal::Journal;
 use crate::logging::{Logging, Subject};
@@ -701,8 +701,12 @@ impl Control {
             return report;
         };
         if let Some((secs, error)) = store.failing {
+            let patience_secs = u64::from(self.info.limits.store_patience_secs());
+            if report.status == READY && secs >= patience_secs {
+                report.status = STORE_FAILING;
+            }
             report.warnings.push(format!(
-                "The message store cannot write since {secs} s: {error}. \
+                "The message store has not been able to write for {secs} s: {error}. \
                  What has to be stored is not acknowledged; QoS 0 goes on."
             ));
         } else if let Some(why) = store.low {

@@ -5,6 +5,11 @@ use std::sync::Mutex;
 
 use serde::Serialize;
 
+/// Clients may be sent to the node.
+pub(crate) const READY: &str = "ready";
+/// The message store has not been able to write for too long.
+pub(crate) const STORE_FAILING: &str = "store_failing";
+
 /// What keeps a node from being ready, and what its operators should know.
 #[derive(Debug, Default)]
 pub struct Health {
@@ -33,7 +38,8 @@ pub enum Reader {
 /// The health of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct HealthReport {
-    /// `ready`, `starting` or `stopping`.
+    /// `ready`, `starting`, `stopping`, or `store_failing`: the message store has not been able to
+    /// write for longer than `limits.store_stalled_secs`.
     pub status: &'static str,
     /// What operators should know, in whole sentences.
     pub warnings: Vec<String>,
@@ -83,7 +89,7 @@ impl Health {
         let state = self.state();
         let status = match (state.ready, state.stopping) {
             (_, true) => "stopping",
-            (true, false) => "ready",
+            (true, false) => READY,
             (false, false) => "starting",
         };
         HealthReport {

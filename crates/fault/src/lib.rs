@@ -78,6 +78,9 @@ faults! {
     ReplacedStaysRetained = "The record of a retained message leaves the one before it retained.";
     ExpiryForgotten = "After a restart messages do not expire any more.";
 
+    InFlightIdsForgotten = "The record of what is in flight lacks its Subscription Identifiers.";
+    RetainedOwedStays = "UNSUBSCRIBE leaves what the subscription was owed of retained messages.";
+
     // The store.
     FreedUncovered = "A segment is given back before a checkpoint covers it.";
     FreedUndurable = "A segment is given back before what emptied it is durable.";

@@ -136,7 +136,9 @@ fn put(record: &Record, now: Now, into: &mut RecordBuilder<'_>) {
         } => put_retained_owed(*epoch, *number, up_to.as_deref(), into),
         Record::Unsubscribed { epoch, number } => {
             into.remove_state(subscription_key(*epoch, *number));
-            into.remove_state(retained_owed_key(*epoch, *number));
+            if !fault::is(Fault::RetainedOwedStays) {
+                into.remove_state(retained_owed_key(*epoch, *number));
+            }
         }
         Record::Message(message) => {
             let routing = match message.to_be_routed {

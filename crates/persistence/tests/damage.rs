@@ -430,6 +430,51 @@ fn what_damage_costs_is_told_with_client_and_topic() {
     }
 }
 
+/// Only the checkpoint's count of the queue is left of it.
+#[test]
+fn a_message_of_which_nothing_is_left_is_told_of_with_its_client() {
+    let mut node = StoredNode::new(1);
+    node.play(
+        "A: CONNECT id=meter clean=0 session_expiry=65536; SUBSCRIBE t/# qos=1
+         A: DISCONNECT
+         P: CONNECT; PUBLISH t/1 qos=1 payload=first; PUBLISH t/2 qos=1 payload=second
+         P: PUBLISH t/3 qos=1 payload=third",
+    );
+    let disk = node.disk.clone();
+    drop(node.restart(End::Stop, 1, 10));
+    flip_text(&disk, "second");
+    for (name, _) in disk.list().unwrap() {
+        if name.ends_with(".checkpoint") {
+            let bytes = disk.contents(&name).unwrap();
+            let mut at = 0;
+            // Behind the first block come those of bodies and of queues.
+            for block in 0..3 {
+                assert!(block == 0 || disk.flip(&name, at + 20, 0));
+                let length = bytes[at as usize + 4..at as usize + 8].try_into().unwrap();
+                at += (16 + u64::from(u32::from_le_bytes(length))).next_multiple_of(8);
+            }
+        }
+    }
+    let mut words = DamageWords::default();
+    let mut told = Vec::new();
+    check_with(disk.clone(), |engine, damage| {
+        told.push(words.tell(engine, &damage))
+    })
+    .unwrap();
+    let named = told
+        .iter()
+        .filter(|text| text.ends_with("it waited for client \"meter\""));
+    assert_eq!(named.count(), 1, "{told:#?}");
+    let mut node = StoredNode::reopen(disk, 1).unwrap();
+    let expected = ["first", "third"].map(str::to_owned).to_vec();
+    assert_eq!(node.collect("meter"), (true, expected));
+    assert_eq!(node.dropped_as_damaged(), 1);
+    let [lost] = &node.lost[..] else {
+        panic!("{:?}", node.lost);
+    };
+    assert_eq!(lost.waited_for, "meter");
+}
+
 #[test]
 fn retained_messages_are_there_again_if_the_checkpoint_lost_where_they_lie() {
     let mut node = StoredNode::new(1);

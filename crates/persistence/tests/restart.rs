@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod cases;
 mod node;
 
 use martlet_script::{Script, Users};
@@ -108,6 +109,18 @@ fn messages_keep_the_subscription_identifiers_they_were_queued_with() {
          A> PUBREL $two
          A: DISCONNECT",
     );
+}
+
+#[test]
+fn what_is_in_flight_keeps_its_subscription_identifiers() {
+    for end in [End::Stop, End::Kill, End::PowerCut(1), End::PowerCut(2)] {
+        cases::in_flight_keeps_its_subscription_identifiers(end);
+    }
+}
+
+#[test]
+fn unsubscribe_leaves_nothing_of_a_subscription_that_is_owed_retained_messages() {
+    cases::unsubscribe_leaves_no_state();
 }
 
 #[test]

@@ -25,7 +25,7 @@ use martlet_broker::{
     LostMessage, MemoryGauge, Now, QueueRead, ReadPage, Record, RecordNumber, ShardId, StoreState,
 };
 use martlet_persistence::{RestoreError, RestoreReport, Shards};
-use martlet_store::PowerLossDisk;
+use martlet_store::{LimitedDisk, PowerLossDisk};
 
 use crate::mailbox::{Control, Mailboxes};
 use crate::node::SharedNode;
@@ -48,22 +48,28 @@ pub enum Durability {
     Memory,
 }
 
-/// Opens the store in a directory, or one that keeps nothing, as `durability` says. With
-/// `power_loss` what has not been synced is in memory alone, for crash tests.
+/// Opens the store in a directory, or one that keeps nothing, as `durability` says. Its files take
+/// about `bytes_max` at most; with 0 all space there is. With `power_loss` what has not been synced
+/// is in memory alone, for crash tests.
 ///
 /// # Errors
 /// The directory cannot be used, another process uses it, or what is in it cannot be read.
 pub fn open_store(
     directory: &Path,
     durability: Durability,
+    bytes_max: u64,
     power_loss: bool,
 ) -> Result<Box<dyn Store>, StoreOpenError> {
     if durability == Durability::Memory {
         return Ok(Box::new(MemoryStore));
     }
     Ok(match power_loss {
-        false => Box::new(DiskStore::open(directory, durability, |disk| disk)?),
-        true => Box::new(DiskStore::open(directory, durability, PowerLossDisk::new)?),
+        false => Box::new(DiskStore::open(directory, durability, |disk| {
+            LimitedDisk::new(disk, bytes_max)
+        })?),
+        true => Box::new(DiskStore::open(directory, durability, |disk| {
+            LimitedDisk::new(PowerLossDisk::new(disk), bytes_max)
+        })?),
     })
 }
 

@@ -95,7 +95,7 @@ fn what_was_acknowledged_is_there_after_a_restart() {
         let _ = std::fs::remove_dir_all(&directory.0);
         let open = |threads| {
             let mut config = config(threads, Settings::default());
-            config.store = open_store(&directory.0, durability, false).unwrap();
+            config.store = open_store(&directory.0, durability, 0, false).unwrap();
             run(config)
         };
         let node = open(2);
@@ -167,7 +167,7 @@ fn a_store_in_use_is_refused_and_a_memory_store_brings_nothing_back() {
     );
     drop(first);
     let mut config = config(1, Settings::default());
-    config.store = open_store(&directory.0, Durability::Memory, false).unwrap();
+    config.store = open_store(&directory.0, Durability::Memory, 0, false).unwrap();
     let node = run(config);
     assert!(node.running.restored().is_none());
     assert!(node.running.store_health().is_none());

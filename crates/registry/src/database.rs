@@ -142,6 +142,63 @@ impl Registry {
         Self::of(location, place, connection).await
     }
 
+    /// Opens the tables in a file to read them: as [`Registry::open`], and where the file system
+    /// allows no changes, as they are there.
+    ///
+    /// # Errors
+    /// They cannot be read, or are of another version and cannot be brought to this one.
+    pub async fn open_to_read(path: &Path) -> Result<Self, RegistryError> {
+        let failed = match Self::open(path).await {
+            Err(failed @ (RegistryError::File { .. } | RegistryError::Database { .. })) => failed,
+            opened => return opened,
+        };
+        match is_unchangeable(path) {
+            true => Self::open_unchangeable(path).await,
+            false => Err(failed),
+        }
+    }
+
+    async fn open_unchangeable(path: &Path) -> Result<Self, RegistryError> {
+        let location = Location::File(path.to_owned());
+        let place: Arc<str> = location.to_string().into();
+        install_default_drivers();
+        let whole = std::path::absolute(path).map_err(file_error(path))?;
+        // Where no log lies beside it, SQLite would want to make one.
+        let how = match has_log(path) {
+            true => "?mode=ro",
+            false => "?mode=ro&immutable=true",
+        };
+        let connected = AnyConnection::connect(&format!("{}{how}", url(&whole)?)).await;
+        let mut connection = connected.map_err(|error| Fault::Sql(error).at(&place))?;
+        let mut versions = versions(&mut connection)
+            .await
+            .map_err(|error| Fault::Sql(error).at(&place))?
+            .into_iter();
+        let expected = MIGRATIONS.iter().map(|step| step.version);
+        if let Some(version) = versions
+            .clone()
+            .find(|found| expected.clone().all(|known| known != *found))
+        {
+            let place = place.to_string();
+            return Err(RegistryError::Newer { place, version });
+        }
+        if !versions.by_ref().eq(expected) {
+            return Err(RegistryError::Refused(format!(
+                "{place} is of an older version, and cannot be changed there: start this version \
+                 once where it can"
+            )));
+        }
+        Ok(Self {
+            file: file_of(path),
+            location,
+            place,
+            connection,
+            with_scram: false,
+            devices_per_user_max: None,
+            key: None,
+        })
+    }
+
     /// Tables as they are before anybody was added, in memory.
     ///
     /// # Errors
@@ -438,19 +495,23 @@ pub async fn copy_of(path: &Path) -> Result<Option<File>, RegistryError> {
     if !is_there(path)? {
         return Ok(None);
     }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".copy-{}", std::process::id()));
-    let copy = PathBuf::from(name);
-    let mut options = OpenOptions::new();
+    let beside = with_end(path, &format!(".copy-{}", std::process::id()));
     // What a process of this number left that was killed.
-    let _ = fs::remove_file(&copy);
-    match options.write(true).create_new(true).mode(MODE).open(&copy) {
-        // Where nothing can be written nobody is writing.
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+    let _ = fs::remove_file(&beside);
+    let made = make_copy(&beside).map(|()| beside);
+    let copy = match made {
+        Err(error) if is_unwritable(&error) && !has_log(path) => {
             return File::open(path).map(Some).map_err(file_error(path));
         }
-        made => drop(made.map_err(file_error(path))?),
-    }
+        // What is in the log belongs to it too.
+        Err(error) if is_unwritable(&error) => {
+            let name = format!("{FILE}.copy-{}", std::process::id());
+            let elsewhere = std::env::temp_dir().join(name);
+            make_copy(&elsewhere).map_err(file_error(&elsewhere))?;
+            elsewhere
+        }
+        made => made.map_err(file_error(path))?,
+    };
     let made = write_copy(path, &copy).await;
     let opened = File::open(&copy);
     let _ = fs::remove_file(&copy);
@@ -458,11 +519,47 @@ pub async fn copy_of(path: &Path) -> Result<Option<File>, RegistryError> {
     opened.map(Some).map_err(file_error(path))
 }
 
+/// A new file that is nobody else's.
+fn make_copy(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let made = options.write(true).create_new(true).mode(MODE).open(path);
+    made.map(drop)
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
+/// Changes that are not in the file itself yet lie beside it.
+fn has_log(path: &Path) -> bool {
+    let log = with_end(path, "-wal").metadata();
+    log.is_ok_and(|log| log.len() > 0)
+}
+
+fn is_unwritable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
+}
+
+/// Nothing can be made beside the file. What is tried leaves nothing.
+fn is_unchangeable(path: &Path) -> bool {
+    let trial = with_end(path, &format!(".trial-{}", std::process::id()));
+    let made = make_copy(&trial);
+    if made.is_ok() {
+        let _ = fs::remove_file(&trial);
+    }
+    made.is_err_and(|error| is_unwritable(&error))
+}
+
 async fn write_copy(path: &Path, copy: &Path) -> Result<(), RegistryError> {
     let text = copy.to_str().ok_or_else(|| {
         RegistryError::Refused(format!("{}: its path is not UTF-8", copy.display()))
     })?;
-    let mut registry = Registry::open(path).await?;
+    let mut registry = Registry::open_to_read(path).await?;
     let query = sqlx::query("VACUUM INTO $1").bind(text.to_owned());
     let done = query.execute(&mut registry.connection).await;
     done.map_err(|error| Fault::Sql(error).at(registry.place()))?;
@@ -544,12 +641,15 @@ async fn migrate(
 
 /// All migrations have been run, and no others. Where there is no such table yet there are none.
 async fn is_of_this_version(connection: &mut AnyConnection) -> bool {
-    let sql = "SELECT version FROM _sqlx_migrations ORDER BY version";
-    let known = sqlx::query_scalar::<_, i64>(sql)
-        .fetch_all(connection)
-        .await;
+    let known = versions(connection).await;
     let expected = MIGRATIONS.iter().map(|step| step.version);
     known.is_ok_and(|known| known.into_iter().eq(expected))
+}
+
+/// The migrations that have been run.
+async fn versions(connection: &mut AnyConnection) -> Result<Vec<i64>, sqlx::Error> {
+    let sql = "SELECT version FROM _sqlx_migrations ORDER BY version";
+    sqlx::query_scalar(sql).fetch_all(connection).await
 }
 
 /// An absolute path as SQLite's driver takes it.

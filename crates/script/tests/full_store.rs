@@ -184,6 +184,77 @@ fn a_refused_client_of_mqtt_5_is_told_that_it_is_the_store() {
     assert!(node.is_closed(link));
 }
 
+/// A store that takes so long that nothing becomes durable in this test.
+fn never() -> Wiring {
+    Wiring {
+        durable_delay_ms: 10_000_000,
+        ..Wiring::default()
+    }
+}
+
+/// CONNECT of MQTT 5 with a session that outlives its connection.
+fn lasting_v5(keep_alive_secs: u8) -> Vec<u8> {
+    let mut body = b"\0\x04MQTT\x05\0\0".to_vec();
+    body.extend(*b"\0\x05\x11\0\0\0\x09\0\x02v5");
+    body[9] = keep_alive_secs;
+    packet(0x10, &body)
+}
+
+#[test]
+fn a_connect_that_is_not_recorded_in_time_is_refused_with_a_reason() {
+    let limits = Limits {
+        store_stalled_secs: 5,
+        ..Limits::default()
+    };
+    let mut node = node(limits, never());
+    let (v3, v5) = (node.open(), node.open());
+    node.send(v3, &connect("lasting", 0, 0));
+    // Who waits for its CONNACK need not send PINGREQ.
+    node.send(v5, &lasting_v5(1));
+    let will = node.open();
+    node.send(will, &connect("will", CLEAN | WILL, 1));
+    node.elapse(4900);
+    for link in [v3, v5, will] {
+        assert_eq!(node.take(link), b"");
+        assert!(!node.is_closed(link));
+    }
+    // Nothing of these is stored.
+    let publisher = client(&mut node, "clean", CLEAN);
+    node.send(publisher, b"\x82\x06\0\x05\0\x01t\x00");
+    node.send(publisher, b"\x30\x04\0\x01tx");
+    assert_eq!(node.take(publisher), b"\x90\x03\0\x05\x00\x30\x04\0\x01tx");
+    node.send(publisher, b"\x82\x06\0\x05\0\x01w\x00");
+    assert_eq!(node.take(publisher), b"\x90\x03\0\x05\x00");
+    node.elapse(200);
+    assert_eq!(node.take(publisher), b"", "no Will of who was not let in");
+    assert_eq!(node.take(v3), SERVER_UNAVAILABLE);
+    assert_eq!(node.take(will), SERVER_UNAVAILABLE);
+    let answer = node.take(v5);
+    assert_eq!((answer[0], answer[3]), (0x20, 0x88));
+    let told = String::from_utf8_lossy(&answer);
+    assert!(told.contains("limit store_stalled_secs"), "{told}");
+    for link in [v3, v5, will] {
+        assert!(node.is_closed(link));
+    }
+    assert_eq!(node.counters().connects_refused, 3);
+}
+
+#[test]
+fn without_a_limit_for_the_store_a_connect_waits_as_long_as_for_its_authentication() {
+    let limits = Limits {
+        store_stalled_secs: 0,
+        authenticate_timeout_secs: 7,
+        ..Limits::default()
+    };
+    let mut node = node(limits, never());
+    let link = node.open();
+    node.send(link, &connect("lasting", 0, 0));
+    node.elapse(6900);
+    assert!(!node.is_closed(link));
+    node.elapse(200);
+    assert_eq!(node.take(link), SERVER_UNAVAILABLE);
+}
+
 #[test]
 fn what_a_client_left_behind_is_not_stored_on_a_full_disk() {
     for (state, stored) in [(StoreState::Behind, true), (StoreState::Full, false)] {
@@ -214,6 +285,9 @@ fn answers_that_wait_for_the_store_are_bounded_and_counted_as_memory() {
     let mut node = node(limits, wiring);
     let link = node.open();
     node.send(link, &connect("a", 0, 0));
+    node.elapse(1000);
+    node.take(link);
+    node.send(link, SUBSCRIBE);
     node.elapse(1000);
     node.take(link);
     let before = node.counters().memory_bytes;

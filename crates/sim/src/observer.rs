@@ -1,6 +1,8 @@
 //! The observer: takes each fact in, once, and shows it to every check.
 
-use martlet_broker::Record;
+use std::collections::BTreeMap;
+
+use martlet_broker::{Record, SessionEpoch};
 
 use crate::check::Checks;
 use crate::facts::{Fact, MessageIndex};
@@ -58,6 +60,8 @@ pub struct Observer {
     /// All that happened, if somebody wants to read it.
     pub log: Option<Vec<(u64, Line)>>,
     now_us: u64,
+    /// By Client Identifier: the session that was recorded last.
+    sessions: BTreeMap<String, SessionEpoch>,
 }
 
 impl Observer {
@@ -69,6 +73,7 @@ impl Observer {
             findings: Findings::default(),
             log: log.then(Vec::new),
             now_us: 0,
+            sessions: BTreeMap::new(),
         }
     }
 
@@ -95,8 +100,17 @@ impl Observer {
         if let Some(log) = &mut self.log {
             log.push((self.now_us, Line::Note(record_in_words(lsn, record))));
         }
+        if let Record::Session(session) = record {
+            let name = session.client_id.to_string();
+            self.sessions.insert(name, session.epoch);
+        }
         self.checks
             .recorded(lsn, record, &self.ledger, &mut self.findings);
+    }
+
+    /// The session that was recorded last for a client.
+    pub fn session_of(&self, client_id: &str) -> Option<SessionEpoch> {
+        self.sessions.get(client_id).copied()
     }
 
     /// Something for the log alone.

@@ -9,8 +9,9 @@ use crate::disk::Disk;
 use crate::engine::{Checkpointed, Engine};
 use crate::error::{OpenError, StoreError};
 use crate::index::Index;
+use crate::index::queues::Queues;
 use crate::mend::Lacks;
-use crate::record::{FileKey, HEADER_BYTES, Lsn, record_bytes};
+use crate::record::{FileKey, HEADER_BYTES, Lsn, QueueId, record_bytes};
 use crate::recover::{Gaps, Short};
 use crate::report::{Damage, Lost, Report};
 use crate::scan::{Found, Window};
@@ -202,6 +203,7 @@ impl<D: Disk> Engine<D> {
             Stage::End => {
                 let mut block = new_block(kind::END);
                 put_varint(&mut block, to.blocks + 1);
+                self.index.queues.capture_counts(&mut block);
                 self.write_block(to, block)?;
                 return Ok(false);
             }
@@ -368,6 +370,7 @@ fn load_one<D: Disk>(
         last: kind::BEGIN,
         has_damage: false,
         is_complete: false,
+        counts: Vec::new(),
         error: None,
     };
     let bytes = {
@@ -392,6 +395,7 @@ fn load_one<D: Disk>(
     };
     engine.index = loader.index;
     gaps.lacks = loader.lacks;
+    gaps.counts = loader.counts;
     engine.wants_checkpoint |= loader.has_holes || loader.has_damage || copies.len() < COPIES.len();
     engine.checkpoint = Some(Checkpointed {
         number,
@@ -442,7 +446,7 @@ impl Listed {
         if *len < self.len {
             gaps.short.push(Short {
                 slot,
-                is_listed: true,
+                is_listed: self.end > 0,
             });
         }
         let file = engine.disk.open(&name);
@@ -478,6 +482,8 @@ struct Loader {
     last: u8,
     has_damage: bool,
     is_complete: bool,
+    /// How many entries each queue had.
+    counts: Vec<(QueueId, u64)>,
     /// Why the beginning cannot be read.
     error: Option<StoreError>,
 }
@@ -573,6 +579,9 @@ impl Loader {
             kind::STATES => states.load(rest, live),
             kind::END => {
                 self.is_complete = true;
+                // Older programs count nothing here.
+                let counts = take_varint(&mut rest).and_then(|_| Queues::take_counts(&mut rest));
+                self.counts = counts.unwrap_or_default();
                 Some(())
             }
             _ => None,

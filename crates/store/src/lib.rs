@@ -14,6 +14,7 @@ mod engine;
 mod error;
 mod identity;
 mod index;
+mod limited_disk;
 mod mark;
 mod mend;
 mod pace;
@@ -36,10 +37,11 @@ pub use disk::Disk;
 pub use engine::{Engine, Options, SyncWork};
 pub use error::{OpenError, StoreError};
 pub use identity::FORMAT_VERSION;
+pub use limited_disk::LimitedDisk;
 pub use pace::Pace;
 pub use power_loss_disk::{PowerLossDisk, PowerLossFile};
 pub use read::{EntryView, Located, Missing, Pending, read_located};
-pub use real_disk::RealDisk;
+pub use real_disk::{RealDisk, make_directory};
 pub use reclaim::Work;
 pub use record::{
     BodyId, Holds, Lsn, QueueId, RECORD_BYTES_MAX, RecordBuffer, RecordBuilder, StateKey,

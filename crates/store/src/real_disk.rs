@@ -35,7 +35,7 @@ impl RealDisk {
     /// Makes the directory if it is not there, and locks it. `WouldBlock`: another process has it
     /// open.
     pub fn open(path: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        make_directory(path)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
         let lock = options.open(path.join(LOCK))?;
@@ -156,6 +156,25 @@ impl Disk for RealDisk {
     fn sync_dir(&self) -> io::Result<()> {
         self.inner.dir.sync_all()
     }
+}
+
+/// Makes a directory and those above it that are not there, for this user alone. Their names are
+/// synced: what is synced in a directory is lost if the directory's own name is.
+///
+/// # Errors
+/// One of them cannot be made or synced.
+pub fn make_directory(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let is_missing = |path: &&Path| path.symlink_metadata().is_err();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&path)?;
+    let parents = missing.into_iter().filter_map(Path::parent);
+    parents
+        .into_iter()
+        .try_for_each(|parent| File::open(parent)?.sync_all())
 }
 
 /// When a file was read last nobody asks; to note it costs a tenth of reading a message. Not

@@ -22,7 +22,7 @@ use crate::identity;
 use crate::index::{Index, Location};
 use crate::mark;
 use crate::mend::Lacks;
-use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn};
+use crate::record::{FileKey, GROUP_BYTES, LENGTH_UNIT, Lsn, QueueId};
 use crate::report::{self, Damage, Lost, NO_SUCH_FILE, Report, Torn};
 use crate::scan::{Found, Unreadable, Window};
 use crate::segment::{self, Segment, SegmentFile, Segments};
@@ -38,6 +38,8 @@ pub(crate) struct Gaps {
     pub(crate) short: Vec<Short>,
     /// What lost blocks of the checkpoint may have held.
     pub(crate) lacks: Lacks,
+    /// How many entries each queue had in the checkpoint.
+    pub(crate) counts: Vec<(QueueId, u64)>,
     /// Numbers of checkpoints that were to be loaded first, and cannot be.
     pub(crate) unusable: Vec<u64>,
     /// Why not, of the first of them.
@@ -103,6 +105,7 @@ impl<D: Disk> Engine<D> {
         ));
         if has_holes {
             engine.mend(gaps.lacks);
+            engine.index.count_lost(&gaps.counts);
         }
         let doubtful = engine.replay_all(from, &names, &mut gaps, &mut report)?;
         if let Some(refusal) = gaps.refusal.take()
@@ -122,6 +125,7 @@ impl<D: Disk> Engine<D> {
         if has_holes {
             engine.seek_bodies(gaps.lacks.bodies);
         }
+        engine.index.enqueue_lost();
         // Segments may be gone because all in them was forgotten.
         engine.index.drop_forgotten(usize::MAX);
         engine.lose_missing(&gaps, &mut report);
@@ -195,7 +199,7 @@ impl<D: Disk> Engine<D> {
                 segment.next = next;
             }
         }
-        self.tell_cut_off(gaps, report);
+        self.tell_cut_off(gaps, expected, report);
         for (slot, offset) in cuts {
             if let Some(segment) = self.segments.get_mut(slot) {
                 segment.end = segment.end.min(offset);
@@ -463,13 +467,25 @@ impl<D: Disk> Engine<D> {
 
     /// Names files that somebody has made shorter. A copy made from a snapshot is short too: it
     /// ends where its records do.
-    fn tell_cut_off(&mut self, gaps: &Gaps, report: &mut Report) {
+    fn tell_cut_off(&mut self, gaps: &Gaps, expected: Lsn, report: &mut Report) {
+        let is_all = expected > self.marked.lsn;
         for short in &gaps.short {
             let Some(segment) = self.segments.get(short.slot) else {
                 continue;
             };
             let (end, len) = (segment.end, segment.len);
             if end == len && short.is_listed {
+                continue;
+            }
+            // The name of a segment may come to the disk before its length. If something was synced
+            // in it, it is missed by what lies behind, or by the mark.
+            let is_marked = segment.number() == self.marked.segment && !is_all;
+            let name = segment.name();
+            if len == 0
+                && !short.is_listed
+                && !is_marked
+                && !report.damage.iter().any(|damage| damage.file == name)
+            {
                 continue;
             }
             let file = &segment.file;

@@ -99,6 +99,8 @@ struct Inode {
     synced: Vec<u8>,
     /// Ranges written since.
     unsynced: Vec<(usize, usize)>,
+    /// The length that it was made with may be lost with the power.
+    is_length_unsynced: bool,
     /// Ranges that cannot be read.
     spoilt: Vec<(u64, u64)>,
 }
@@ -111,9 +113,9 @@ impl SimDisk {
         disk
     }
 
-    /// Loses power: of what was not synced, each sector and each name is kept, lost or (a sector)
-    /// torn, as `seed` will have it. Errors asked for are lifted. Files opened before are not to be
-    /// used again.
+    /// Loses power: of what was not synced, each sector, each name and each length of a file is
+    /// kept, lost or (a sector) torn, as `seed` will have it. Errors asked for are lifted. Files
+    /// opened before are not to be used again.
     pub fn crash(&self, seed: u64) {
         let mut random = Random(seed);
         let mut state = self.lock();
@@ -123,10 +125,14 @@ impl SimDisk {
             }
         }
         state.names = state.names_synced.clone();
+        let mut lengths = Random(!seed);
         // In a moment of its own, as a new process sees it.
         for file in state.names.values() {
             let mut inode = file.lock();
             inode.settle(|_| random.fate());
+            if core::mem::take(&mut inode.is_length_unsynced) && lengths.below(2) == 0 {
+                inode.synced.clear();
+            }
             inode.bytes = inode.synced.clone();
         }
         state.faults.clear();
@@ -261,6 +267,7 @@ impl Disk for SimDisk {
         let inode = Inode {
             bytes: vec![0; len as usize],
             synced: vec![0; len as usize],
+            is_length_unsynced: true,
             ..Inode::default()
         };
         let file = SimFile(Arc::new(Mutex::new(inode)));
@@ -310,7 +317,11 @@ impl Disk for SimDisk {
         let (mut state, failure) = self.enter(Call::Sync);
         let random = &mut state.random;
         match failure {
-            None => file.lock().settle(|_| Fate::Kept),
+            None => {
+                let mut inode = file.lock();
+                inode.settle(|_| Fate::Kept);
+                inode.is_length_unsynced = false;
+            }
             // The pages count as clean now: what has not got there never will.
             Some(_) => file.lock().settle(|_| random.fate()),
         }

@@ -84,6 +84,42 @@ fn what_a_lost_name_leaves_in_a_file_never_comes_back_under_the_same_name() {
     }
 }
 
+/// The name of a new segment may come to the disk before its length does.
+#[test]
+fn a_power_cut_is_never_taken_for_damage() {
+    let mut empty = 0;
+    for seed in 0..300 {
+        let disk = SimDisk::new(seed);
+        let mut engine = open(&disk);
+        let rounds = 1 + seed % 5;
+        for round in 0..rounds {
+            commit(&mut engine, |buffer| {
+                publish(buffer, 10 * round + 1, 15_000)
+            });
+            if seed % 2 == 0 {
+                engine.housekeep(8192).unwrap();
+            }
+        }
+        // What is written and not synced begins one more segment, or several.
+        let mut buffer = RecordBuffer::new();
+        (100..104 + seed % 40).for_each(|id| publish(&mut buffer, id, 1500));
+        engine.append(&buffer);
+        engine.write().unwrap();
+        drop(engine);
+        disk.crash(seed);
+        let files = disk.list().unwrap();
+        let is_empty = |(name, len): &(String, u64)| name.ends_with(".log") && *len == 0;
+        empty += usize::from(files.iter().any(is_empty));
+        let (engine, report) = Engine::open(disk.clone(), options()).unwrap();
+        assert_eq!(report.damage, [], "seed {seed}: {files:?}");
+        assert!(engine.stats().bodies >= rounds as usize, "seed {seed}");
+        drop(engine);
+        let (_, report) = Engine::open(disk.clone(), options()).unwrap();
+        assert_eq!(report.damage, [], "seed {seed}, the second time");
+    }
+    assert!(empty > 20, "a segment without its length in {empty} of 300");
+}
+
 #[test]
 fn whichever_call_fails_nothing_promised_is_lost_and_nothing_panics() {
     let failures = [

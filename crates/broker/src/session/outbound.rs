@@ -401,8 +401,8 @@ impl Shard {
         let moved_from = self.take_from_group(cx, index, &mut entry);
         let mut number = RecordNumber(0);
         if entry.recorded {
-            let mut record = entry.record(self.sessions.at(index).epoch, cx.now);
-            record.packet_id = Some(packet_id);
+            let epoch = self.sessions.at(index).epoch;
+            let record = entry.record_in_flight(epoch, cx.now, packet_id);
             number = self.append(cx, enqueued(record, moved_from));
         }
         self.send_under(cx, index, packet_id, entry, number, routing);
@@ -668,8 +668,7 @@ impl Shard {
         };
         let mut number = RecordNumber(0);
         if entry.recorded {
-            let mut record = entry.record(session.epoch, cx.now);
-            record.packet_id = Some(packet_id);
+            let record = entry.record_in_flight(session.epoch, cx.now, packet_id);
             number = self.append(cx, Record::Changed(record));
         }
         self.send_under(cx, index, packet_id, entry, number, None);

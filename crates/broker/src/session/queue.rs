@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use martlet_codec::QoS;
+use martlet_codec::{PacketId, QoS};
 use martlet_rows::{Alike, Rows};
 use smallvec::SmallVec;
 
@@ -87,6 +87,21 @@ impl Entry {
             subscription_ids: self.subscription_ids.clone(),
             group: self.ticket.as_ref().map(|ticket| ticket.epoch),
         }
+    }
+
+    /// The same once it is sent under a Packet Identifier.
+    pub(crate) fn record_in_flight(
+        &self,
+        epoch: SessionEpoch,
+        now: Now,
+        packet_id: PacketId,
+    ) -> EntryRecord {
+        let mut record = self.record(epoch, now);
+        record.packet_id = Some(packet_id);
+        if fault::is(Fault::InFlightIdsForgotten) {
+            record.subscription_ids.clear();
+        }
+        record
     }
 
     /// The entry as something whose message is elsewhere.

@@ -74,6 +74,14 @@ impl Ending {
         }
     }
 
+    /// The server has not accepted the CONNECT after all: its Will is none.
+    pub(crate) fn refused(reason: ReasonCode, why: &'static str) -> Self {
+        Self {
+            will: WillAtEnd::Discarded,
+            ..Self::told(reason, why)
+        }
+    }
+
     /// The server ends it because of a packet.
     pub(super) fn by_packet(error: PacketError, packet_type: Option<PacketType>) -> Self {
         let is_broken_rule = matches!(

@@ -96,8 +96,8 @@ impl Shard {
         if connection.session().is_none() {
             return;
         }
-        if connection.flags.reading_paused {
-            // It is we who do not read.
+        if connection.flags.reading_paused || !connection.flags.admitted {
+            // It is the server that does not read, or that owes a CONNACK.
             connection.last_received_ms = now_ms;
         }
         let due_ms = connection.last_received_ms + u64::from(connection.keep_alive_ms);
@@ -167,7 +167,7 @@ impl Shard {
     }
 
     /// Output or answers wait from now on: somebody looks after them in time.
-    pub(super) fn watch_stalled<N: Node>(&mut self, cx: &Cx<'_, N>, id: ConnectionId) {
+    pub(crate) fn watch_stalled<N: Node>(&mut self, cx: &Cx<'_, N>, id: ConnectionId) {
         if self.connections.at(id.index).stalled.is_some() {
             return;
         }
@@ -191,7 +191,12 @@ impl Shard {
             .then(|| connection.gated_since_ms + store_ms);
         let held_since_ms = connection.held_for_store_since_ms;
         let held = (store_ms > 0 && held_since_ms > 0).then(|| held_since_ms + store_ms);
-        output.into_iter().chain(store).chain(held).min()
+        let waits_for_connack = connection.session().is_some() && !connection.flags.admitted;
+        let connack = waits_for_connack.then_some(connection.gated_since_ms);
+        let patience_ms = u64::from(self.settings.limits.store_patience_secs()) * 1000;
+        let connack = connack.map(|since_ms| since_ms + patience_ms);
+        let due = output.into_iter().chain(store).chain(held).chain(connack);
+        due.min()
     }
 
     pub(super) fn check_stalled<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
@@ -204,6 +209,10 @@ impl Shard {
             None => return,
             Some(due_ms) if due_ms > now_ms => return self.watch_stalled(cx, id),
             Some(_) => {}
+        }
+        let connection = self.connections.at(id.index);
+        if !connection.flags.admitted {
+            return self.refuse_unrecorded(cx, id.index);
         }
         let output_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;
         let connection = self.connections.at(id.index);

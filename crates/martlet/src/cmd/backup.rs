@@ -1,7 +1,7 @@
 //! `martlet backup`: makes, verifies and restores a copy of everything a node keeps.
 
-use std::fs::OpenOptions;
-use std::io::{BufWriter, IsTerminal as _, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{err, errln, outln};
 use crate::config;
-use crate::serve::{claim_data_dir, claim_store_to_read};
+use crate::serve::{check_restored, claim_data_dir, claim_store_to_read};
 
 /// Arguments of `martlet backup`.
 #[derive(Args, Debug)]
@@ -82,24 +82,24 @@ fn create(options: &BackupOptions) -> anyhow::Result<ExitCode> {
              complete: name a file (./- if that is its name)"
         );
     }
+    check_restored(&data_dir)?;
     if !data_dir.join(STORE).is_dir() {
         bail!(
             "{} has no store: there is nothing to copy",
             data_dir.display()
         );
     }
-    if target.exists() {
+    if target.symlink_metadata().is_ok() {
         bail!("{} exists already; choose another name", target.display());
     }
     let partial = partial_name(target);
-    let made = write_new(&partial, &data_dir);
+    let file = create_new(&partial)?;
+    let made = write_new(&file, &partial, &data_dir).and_then(|()| name(&partial, target));
     if let Err(error) = made {
         // Half a backup is of no use.
         let _ = std::fs::remove_file(&partial);
         return Err(error);
     }
-    std::fs::rename(&partial, target)
-        .with_context(|| format!("cannot name {}", target.display()))?;
     let bytes = std::fs::metadata(target)?.len();
     outln!("{}: {bytes} bytes", target.display());
     if let Some(place) = tables_elsewhere(options, &data_dir) {
@@ -126,24 +126,52 @@ fn partial_name(target: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Asks the node if it runs, else reads its store here, where perhaps nothing can be written.
-fn write_new(partial: &Path, data_dir: &Path) -> anyhow::Result<()> {
-    let file = OpenOptions::new()
+/// Makes the file, for this user alone. One that is there already may be somebody else's, or a
+/// link to another.
+fn create_new(partial: &Path) -> anyhow::Result<File> {
+    let mut options = OpenOptions::new();
+    let made = options
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
-        .open(partial)
-        .with_context(|| format!("cannot write {}", partial.display()))?;
+        .open(partial);
+    made.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => anyhow::anyhow!(
+            "{} exists already: if no other backup is being made there, it was cut off, or \
+             somebody else has put it there; remove it or choose another name",
+            partial.display()
+        ),
+        _ => anyhow::Error::new(error).context(format!("cannot write {}", partial.display())),
+    })
+}
+
+/// Gives a complete backup its name, unless something has that by now.
+fn name(partial: &Path, target: &Path) -> anyhow::Result<()> {
+    let linked = std::fs::hard_link(partial, target);
+    let named = match linked {
+        Ok(()) => std::fs::remove_file(partial),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
+        // A file system without links.
+        Err(_) => std::fs::rename(partial, target),
+    };
+    named.with_context(|| format!("cannot name {}", target.display()))?;
+    let parent = target.parent().filter(|path| !path.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let synced = File::open(parent).and_then(|parent| parent.sync_all());
+    synced.with_context(|| format!("cannot sync {}", parent.display()))
+}
+
+/// Asks the node if it runs, else reads its store here, where perhaps nothing can be written.
+fn write_new(file: &File, partial: &Path, data_dir: &Path) -> anyhow::Result<()> {
     let writing = || format!("writing {}", partial.display());
     if admin::is_running(data_dir) {
-        admin::download(data_dir, "/api/v1/backup", &file).with_context(writing)?;
+        admin::download(data_dir, "/api/v1/backup", file).with_context(writing)?;
     } else {
         let store = data_dir.join(STORE);
         let disk = claim_store_to_read(&store)?;
         let files = martlet_store::files_at_rest(disk.clone());
         let files = files.with_context(|| format!("store {}", store.display()))?;
-        write_archive(&store, &files, BufWriter::new(&file)).with_context(writing)?;
+        write_archive(&store, &files, BufWriter::new(file)).with_context(writing)?;
         // Until here no node could start.
         drop(disk);
     }

@@ -10,7 +10,7 @@ use martlet_store::{Damage, Options, RealDisk, Stats};
 
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, outln};
-use crate::serve::{claim_store, claim_store_to_read};
+use crate::serve::{check_restored, claim_store, claim_store_to_read, give_files_to_owner_of};
 
 /// Arguments of `martlet store`.
 #[derive(Args, Debug)]
@@ -76,6 +76,7 @@ pub(crate) fn run(command: &StoreCommand) -> ExitCode {
             })?;
             Ok(Stats::default())
         })
+        .and_then(|code| give_store(options).map(|()| code))
         .map(|_| match is_guessed {
             true => ExitCode::FAILURE,
             false => ExitCode::SUCCESS,
@@ -88,11 +89,21 @@ pub(crate) fn run(command: &StoreCommand) -> ExitCode {
     })
 }
 
+/// What root has made in the store belongs to its owner.
+fn give_store(options: &StoreOptions) -> anyhow::Result<()> {
+    let store = options
+        .node
+        .data_dir()?
+        .join(martlet_control::backup::STORE);
+    give_files_to_owner_of(&store, &store)
+}
+
 /// How a store is opened: to be changed, or to be looked at.
 type Claim = fn(&Path) -> anyhow::Result<RealDisk>;
 
 fn opened(options: &StoreOptions, claim: Claim) -> anyhow::Result<RealDisk> {
     let data_dir = options.node.data_dir()?;
+    check_restored(&data_dir)?;
     let store = data_dir.join(martlet_control::backup::STORE);
     if !store.is_dir() {
         bail!(

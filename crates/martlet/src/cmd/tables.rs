@@ -1,9 +1,7 @@
 //! What the commands share that change `martlet.db`: opening it, telling the node that runs on it,
 //! and the line with which a credential is tried.
 
-use std::fs::DirBuilder;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -16,7 +14,7 @@ use martlet_registry::{Actor, FILE, Location, Owner, Registry, RegistryError, Sc
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
 use crate::config::{self, Effective};
-use crate::serve::program_name;
+use crate::serve::{check_restored, program_name};
 
 /// Does something with the tables of a node, which need not run. They are made if they are not
 /// there.
@@ -26,6 +24,7 @@ pub(crate) fn with<T>(
 ) -> anyhow::Result<T> {
     let mut settings = config::tables_settings(&node.load()?)?;
     settings.keeps_scram |= expect_same(node, &settings.location)?;
+    check_restored(&node.data_dir()?)?;
     make_data_dir(&node.data_dir()?)?;
     admin::wait(async {
         let mut registry = Registry::open(&settings.location).await?;
@@ -77,10 +76,7 @@ pub(crate) fn place(node: &NodeOptions) -> anyhow::Result<String> {
 }
 
 fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir)
+    martlet_store::make_directory(data_dir)
         .with_context(|| format!("cannot make the data directory {}", data_dir.display()))
 }
 
@@ -90,11 +86,19 @@ pub(crate) fn read<T>(
     work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
 ) -> anyhow::Result<T> {
     let location = config::location(&node.load()?)?;
-    let is_there = |path: &Path| path.try_exists().is_ok_and(|there| there);
-    if location.file().is_none_or(is_there) {
+    let Some(file) = location.file() else {
         return with(node, work);
-    }
+    };
     expect_same(node, &location)?;
+    check_restored(&node.data_dir()?)?;
+    if file.try_exists().is_ok_and(|there| there) {
+        return admin::wait(async {
+            let mut registry = Registry::open_to_read(file).await?;
+            let done = work(&mut registry).await;
+            registry.close().await?;
+            Ok(done?)
+        });
+    }
     admin::wait(async { Ok(work(&mut Registry::empty().await?).await?) })
 }
 

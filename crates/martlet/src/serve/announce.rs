@@ -7,7 +7,7 @@ use std::time::Duration;
 use martlet_api::{Api, UNCLAIMED};
 use martlet_broker::ListenerPolicy;
 use martlet_control::Control;
-use martlet_control::backup::{RESTORING, STORE};
+use martlet_control::backup::STORE;
 use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenerConfig};
 use tracing::{info, warn};
@@ -208,12 +208,6 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     };
     if node.durability == Durability::Memory && node.data_dir.join(STORE).is_dir() {
         warn("the store in the data directory is not used with durability memory");
-    }
-    if node.data_dir.join(RESTORING).is_dir() {
-        warn(
-            "store.restoring in the data directory is left from a restore that was cut off and is \
-             not used: remove it",
-        );
     }
     if let Some((why, mend)) = data_dir::belongs_to_others(&node.data_dir) {
         warn(&format!(

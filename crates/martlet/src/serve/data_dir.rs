@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
+use martlet_store::make_directory;
 use rustix::fs::{FlockOperation, flock};
 
 /// The file in it that is locked.
@@ -170,12 +171,45 @@ fn owner(lock: &mut File) -> String {
     }
 }
 
+/// Gives a file that root has made to the owner of the directory.
+fn give_to_owner(file: &File, directory: &Path) -> std::io::Result<()> {
+    let owner = directory.metadata()?;
+    let is_root = rustix::process::geteuid().is_root();
+    match is_root && file.metadata()?.uid() != owner.uid() {
+        true => std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid())),
+        false => Ok(()),
+    }
+}
+
+/// Gives the directory and the files in it to the owner of another directory, where root has made
+/// them for it. Links are not followed.
+///
+/// # Errors
+/// The directory cannot be read, or the system does not allow it.
+pub(crate) fn give_files_to_owner_of(owner: &Path, directory: &Path) -> anyhow::Result<()> {
+    let owner = owner.metadata()?;
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let give = |path: &Path| -> std::io::Result<()> {
+        match path.symlink_metadata()?.uid() == owner.uid() {
+            true => Ok(()),
+            false => std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid())),
+        }
+    };
+    for entry in directory.read_dir()? {
+        let path = entry?.path();
+        if !path.is_dir() {
+            give(&path).with_context(|| format!("cannot give {} away", path.display()))?;
+        }
+    }
+    give(&directory.canonicalize()?)
+        .with_context(|| format!("cannot give {} away", directory.display()))
+}
+
 /// Makes the directory if needed and claims it; a second process is refused.
 pub(crate) fn claim(directory: &Path) -> anyhow::Result<DataDirLock> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
+    make_directory(directory)
         .with_context(|| format!("cannot make the data directory {}", directory.display()))?;
     let path = directory.join(LOCK);
     let mut file = OpenOptions::new()
@@ -192,6 +226,8 @@ pub(crate) fn claim(directory: &Path) -> anyhow::Result<DataDirLock> {
         }
         flock(&file, FlockOperation::NonBlockingLockExclusive)
     });
+    give_to_owner(&file, directory)
+        .with_context(|| format!("cannot give {} away", path.display()))?;
     if !attempts.any(|attempt| attempt.is_ok()) {
         let owner = owner(&mut file);
         bail!(

@@ -26,7 +26,7 @@ use clap::Args;
 use martlet_api::Api;
 use martlet_broker::{Command, Event, RuleBook, ShardId, TenantId};
 use martlet_control::authentication::Policy;
-use martlet_control::backup::{RESTORING, STORE};
+use martlet_control::backup::{STORE, unfinished_restore};
 use martlet_control::feed::{self, PushState};
 use martlet_control::history;
 use martlet_control::presence::{Alive, Keeper};
@@ -59,7 +59,7 @@ use authentication::Doorkeeper;
 use log::Log;
 use reload::Reload;
 
-pub(crate) use data_dir::claim as claim_data_dir;
+pub(crate) use data_dir::{claim as claim_data_dir, give_files_to_owner_of};
 
 /// Events that wait to be taken.
 const EVENT_CAPACITY: usize = 65_536;
@@ -459,25 +459,22 @@ fn start_reactor(node: &NodeConfig, doorkeeper: &Doorkeeper) -> anyhow::Result<R
         .clone()
         .map(|policy| policy as Arc<dyn RuleBook>);
     let (store, power_loss) = (node.data_dir.join(STORE), node.simulate_power_loss);
-    config.store = martlet_reactor::open_store(&store, node.durability, power_loss)?;
+    let bytes_max = node.settings.limits.store_bytes;
+    config.store = martlet_reactor::open_store(&store, node.durability, bytes_max, power_loss)?;
     Ok(martlet_reactor::start(config)?)
 }
 
-/// Where a restore was cut off there is no store yet, and a start with nothing would look like a
-/// success.
-fn check_restored(data_dir: &Path) -> anyhow::Result<()> {
-    let has_store =
-        std::fs::read_dir(data_dir.join(STORE)).is_ok_and(|mut all| all.next().is_some());
-    let unfinished = data_dir.join(RESTORING);
-    if unfinished.is_dir() && !has_store {
-        anyhow::bail!(
-            "a restore into {} was cut off: run martlet backup restore again, or remove {} to \
-             start with nothing",
+/// What a restore that was cut off has left may be a part of the backup, or nothing at all.
+pub(crate) fn check_restored(data_dir: &Path) -> anyhow::Result<()> {
+    match unfinished_restore(data_dir) {
+        None => Ok(()),
+        Some(unfinished) => anyhow::bail!(
+            "a restore into {} was cut off: run martlet backup restore again, or move the \
+             directory away to start with nothing ({} says so)",
             data_dir.display(),
             unfinished.display()
-        );
+        ),
     }
-    Ok(())
 }
 
 /// Says what the start has brought back, and what it could not; answers what operators should know

@@ -432,6 +432,11 @@ impl StoredNode {
         self.run();
     }
 
+    /// States in the store.
+    pub(crate) fn states(&self) -> usize {
+        self.engine.stats().states
+    }
+
     /// Bodies in the store.
     pub(crate) fn bodies(&self) -> u64 {
         self.engine.stats().bodies as u64

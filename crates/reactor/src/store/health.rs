@@ -169,7 +169,10 @@ impl StoreHealth {
             None => self.tell(StoreNotice::RoomAgain),
             Some(None) => {}
             Some(Some(error)) => {
+                // A limit says itself what is full.
+                let is_limit = error.source.get_ref().is_some();
                 let why = match error.is_full() {
+                    true if is_limit => error.source.to_string(),
                     true => "the disk is full".to_owned(),
                     false => format!("the store gets no more space: {error}"),
                 };

@@ -100,12 +100,19 @@ impl Client {
         }
         let maximum = connack.properties.receive_maximum;
         self.send_maximum = maximum.map_or(SEND_MAXIMUM, |maximum| usize::from(maximum.get()));
+        // A session may end while its client is far behind, and the CONNACK that says so get lost.
+        // Then Session Present is about one that began with that CONNACK: all that the client knows
+        // is of another. MQTT has no way to tell; here the client does as if it had been told.
+        let session = io.observer.session_of(&self.plan.name);
+        let known = core::mem::replace(&mut self.session, session);
+        let is_other = known.is_some() && session.is_some() && known != session;
+        let present = connack.session_present && !is_other;
         io.fact(Fact::Connected {
             client: self.index,
-            present: connack.session_present,
+            present,
             durable,
         });
-        if connack.session_present {
+        if present {
             self.send_again(io);
         } else {
             self.forget();

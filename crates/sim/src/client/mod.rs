@@ -10,6 +10,7 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::{NonZeroU16, NonZeroU32};
 
+use martlet_broker::SessionEpoch;
 use martlet_codec::{
     AckKind, Connect, ConnectProperties, Disconnect, ProtocolVersion, PublishProperties, QoS,
     ReasonCode, Will, encode_pingreq,
@@ -103,6 +104,8 @@ pub struct Client {
     answers: VecDeque<(u64, AckKind, u16, ReasonCode)>,
     /// Its state is gone: clean starts until one is accepted.
     forgets: bool,
+    /// The session that the last CONNACK was about, if it was recorded.
+    session: Option<SessionEpoch>,
     /// No CONNACK has come for its last CONNECT.
     unanswered: bool,
     /// Session Expiry Interval of the last CONNECT, seconds.
@@ -148,6 +151,7 @@ impl Client {
             refused: BTreeMap::new(),
             answers: VecDeque::new(),
             forgets: false,
+            session: None,
             unanswered: false,
             expiry_secs: 0,
             heard_us: 0,

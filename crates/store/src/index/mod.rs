@@ -15,7 +15,7 @@ use bodies::Bodies;
 use live::Live;
 use queues::{Forgotten, Queues};
 use states::States;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Where a record lies: the segment's slot in the table of segments and the offset in eights.
@@ -51,12 +51,18 @@ pub(crate) struct Index {
     born: Vec<BodyId>,
     /// Queues that were forgotten, oldest first: bodies still count their entries.
     forgotten: VecDeque<Forgotten>,
+    /// While recovery runs: entries that a checkpoint counted and that are not found again.
+    lost: BTreeMap<QueueId, u64>,
 }
 
 /// Only where something was lost reclaim has copied what is not known. Such a body is kept, if its
 /// record does not say why, because it may have been retained, and may have been in queues that
 /// nobody knows any more: then it has to be routed again.
 const UNTOLD: Holds = Holds::ROUTING.with(Holds::RETAINED);
+
+/// The highest id of a body that stands for one of which not even the id is known. No body has
+/// one so high.
+const LOST_BODY: u64 = u64::MAX >> 6;
 
 /// So many entries of a forgotten queue go with the record itself.
 const FORGOTTEN_AT_ONCE: usize = 1024;
@@ -134,6 +140,10 @@ impl Index {
 
     fn end(&mut self, entry: Entry) {
         let was_there = self.queues.end(entry);
+        if !was_there && let Some(lost) = self.lost.get_mut(&entry.queue) {
+            // It may have been one of these.
+            *lost = lost.saturating_sub(1);
+        }
         let had = (entry.lane == 0).then_some(entry.queue);
         self.bodies
             .end_ref_of(entry.body, had, was_there, &mut self.live);
@@ -141,6 +151,7 @@ impl Index {
 
     fn forget(&mut self, owner: u64) {
         self.states.forget(owner, &mut self.live);
+        self.lost.remove(&QueueId(owner));
         self.forgotten.push_back(self.queues.forget(QueueId(owner)));
         self.drop_forgotten(FORGOTTEN_AT_ONCE);
     }
@@ -264,6 +275,34 @@ impl Index {
                     let entry = Entry { queue, body, lane };
                     self.queues.enqueue(entry, note, extra, true);
                 }
+            }
+        }
+    }
+
+    /// Compares the queues with what a checkpoint counted of them.
+    pub(crate) fn count_lost(&mut self, counted: &[(QueueId, u64)]) {
+        for (queue, count) in counted {
+            let found = self.queues.count_of(*queue);
+            if found < *count {
+                self.lost.insert(*queue, count - found);
+            }
+        }
+    }
+
+    /// Queues get an entry for each that was not found again, of a body that is nowhere: what
+    /// reads a queue and what looks for damage find it missing, and whose it was.
+    pub(crate) fn enqueue_lost(&mut self) {
+        let mut id = LOST_BODY;
+        for (queue, count) in std::mem::take(&mut self.lost) {
+            for _ in 0..count {
+                let body = BodyId(id);
+                id -= 1;
+                let entry = Entry {
+                    queue,
+                    body,
+                    lane: 0,
+                };
+                self.enqueue(entry, [0, 0], b"");
             }
         }
     }

@@ -154,6 +154,8 @@ pub(crate) struct Queues {
 struct Capture {
     next: usize,
     before: Vec<Queue>,
+    /// How many entries each queue has that was written.
+    counts: Vec<(QueueId, u64)>,
     /// A long queue that is being written, and its next block.
     long: Option<(Queue, usize)>,
 }
@@ -417,6 +419,7 @@ impl Queues {
         self.capture = Some(Capture {
             next: 0,
             before: Vec::new(),
+            counts: Vec::new(),
             long: None,
         });
     }
@@ -454,6 +457,7 @@ impl Queues {
                 },
             };
             if !queue.is_empty() {
+                capture.counts.push((queue.id, queue.rows.len() as u64));
                 let block = encode(&queue, 0, stop.saturating_sub(out.len()).max(1), out);
                 if block < queue.rows.block_count() {
                     capture.long = Some((queue, block));
@@ -461,6 +465,29 @@ impl Queues {
             }
         }
         false
+    }
+
+    /// Appends how many entries each queue has in the image, once all of it was appended.
+    pub(crate) fn capture_counts(&self, out: &mut Vec<u8>) {
+        let counts = self.capture.iter().flat_map(|capture| &capture.counts);
+        for (queue, count) in counts {
+            put_varint(out, queue.0);
+            put_varint(out, *count);
+        }
+    }
+
+    /// Takes what [`Queues::capture_counts`] has appended off `input`.
+    pub(crate) fn take_counts(input: &mut &[u8]) -> Option<Vec<(QueueId, u64)>> {
+        let mut counts = Vec::new();
+        while !input.is_empty() {
+            counts.push((QueueId(take_varint(input)?), take_varint(input)?));
+        }
+        Some(counts)
+    }
+
+    /// Entries of a queue.
+    pub(crate) fn count_of(&self, id: QueueId) -> u64 {
+        self.get(id).map_or(0, |queue| queue.rows.len() as u64)
     }
 
     /// Takes queues, or parts of them, off `input` until it is empty.

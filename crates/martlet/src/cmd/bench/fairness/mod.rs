@@ -20,6 +20,7 @@ use self::peer::Broker;
 use self::quiet::Quiet;
 use super::histogram::Histogram;
 use super::options::BenchOptions;
+use crate::cmd::print::err;
 
 /// Time that a p99 of the others is to stay below, milliseconds.
 const P99_MS: f64 = 5.0;
@@ -102,7 +103,7 @@ pub(super) fn names() -> Vec<&'static str> {
 fn run(broker: &Broker, load: &Load, options: &BenchOptions) -> anyhow::Result<Row> {
     let say = |what: &str| {
         if std::io::stderr().is_terminal() && !options.json {
-            crate::cmd::print::write_err(&format!("\r\x1b[K{}: {what}", load.name));
+            err!("\r\x1b[K{}: {what}", load.name);
         }
     };
     say("preparing");

@@ -1,0 +1,310 @@
+//! The way back of a backup: all of it is in the data directory, or nothing that a node starts
+//! with.
+//!
+//! `store.restoring` in the data directory is made first and removed last, and no node starts while
+//! it is there. In it, `PLAN.json` names the files that the restore puts elsewhere, so that what a
+//! restore was cut off in can be undone by the next one. A directory `store` that is a symbolic
+//! link or a mount point stays, and its files are written there: no name in it counts before
+//! `store.restoring` is gone.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, Metadata};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, lchown};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Archive, BackupError, STORE, TABLES, error};
+
+/// What says, in a data directory, that a restore is under way or was cut off.
+pub const RESTORING: &str = "store.restoring";
+/// The same before it says so, and when it does no more.
+const OVER: &str = "store.restored";
+const PLAN: &str = "PLAN.json";
+/// What a file system has in its root directory.
+const LOST_AND_FOUND: &str = "lost+found";
+/// What SQLite keeps beside a database, and would take for a part of the one that comes.
+const BESIDE_TABLES: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// What a restore puts outside its own directory.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Plan {
+    /// Names of the files of the store.
+    store: BTreeSet<String>,
+    /// The tables too.
+    tables: bool,
+}
+
+/// The directory of a restore that was cut off, if there is one.
+pub fn unfinished_restore(data_dir: &Path) -> Option<PathBuf> {
+    let unfinished = data_dir.join(RESTORING);
+    unfinished.is_dir().then_some(unfinished)
+}
+
+impl Archive {
+    /// Unpacks it into a data directory that the caller has claimed. All of it is there and synced,
+    /// or nothing but what was there before. The files belong to the owner of the directory.
+    ///
+    /// # Errors
+    /// There is a store already, or the directory cannot be written.
+    pub fn restore(&self, data_dir: &Path) -> Result<(), BackupError> {
+        let places = Places::new(data_dir);
+        let was_cut_off = unfinished_restore(data_dir).is_some();
+        let has_tables = self.places.contains_key(TABLES);
+        let earlier = places.earlier()?;
+        places.expect_room(has_tables, &earlier)?;
+        let store = self.store()?;
+        let mut plan = Plan {
+            store: BTreeSet::new(),
+            tables: has_tables,
+        };
+        for name in store.places.keys() {
+            if name.contains('/') || name.starts_with('.') {
+                return Err(BackupError::Incomplete {
+                    path: self.path.display().to_string(),
+                    why: format!("{name:?} is no name of a file of a store"),
+                });
+            }
+            plan.store.insert(name.clone());
+        }
+        places.undo(&earlier)?;
+        let done = self.unpack(&places, &plan);
+        // Where a restore was cut off before, no node is to start with nothing.
+        if done.is_err() && !was_cut_off {
+            // What cannot be undone is left with the plan of it, and no node starts.
+            let _ = places.undo(&plan).and_then(|()| places.end());
+        }
+        done
+    }
+
+    fn unpack(&self, places: &Places, plan: &Plan) -> Result<(), BackupError> {
+        places.begin(plan)?;
+        let in_place = places.keeps_store()?;
+        let store = match in_place {
+            true => places.store.clone(),
+            false => places.restoring.join(STORE),
+        };
+        if !in_place {
+            make_directory(&store)?;
+        }
+        let disk = self.store()?;
+        for (name, place) in &disk.places {
+            let path = store.join(name);
+            disk.copy(*place, &path).map_err(error("writing", &path))?;
+            places.give(&path)?;
+        }
+        let tables = places.restoring.join(TABLES);
+        if let Some(place) = self.places.get(TABLES) {
+            let copied = disk.copy(*place, &tables);
+            copied.map_err(error("writing", &tables))?;
+            places.give(&tables)?;
+        }
+        places.give(&store)?;
+        sync_directory(&store)?;
+        if !in_place {
+            fs::rename(&store, &places.store).map_err(error("renaming", &store))?;
+        }
+        if plan.tables {
+            fs::rename(&tables, &places.tables).map_err(error("renaming", &tables))?;
+        }
+        sync_directory(&places.restoring)?;
+        sync_directory(&places.data_dir)?;
+        places.end()
+    }
+}
+
+/// Where everything lies.
+struct Places {
+    data_dir: PathBuf,
+    restoring: PathBuf,
+    over: PathBuf,
+    store: PathBuf,
+    tables: PathBuf,
+}
+
+impl Places {
+    fn new(data_dir: &Path) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            restoring: data_dir.join(RESTORING),
+            over: data_dir.join(OVER),
+            store: data_dir.join(STORE),
+            tables: data_dir.join(TABLES),
+        }
+    }
+
+    /// What a restore that was cut off may have put in its places.
+    fn earlier(&self) -> Result<Plan, BackupError> {
+        let path = self.restoring.join(PLAN);
+        match fs::read(&path) {
+            // Cut off before it began.
+            Err(none) if none.kind() == io::ErrorKind::NotFound => Ok(Plan::default()),
+            Err(failed) => Err(error("reading", &path)(failed)),
+            Ok(bytes) => {
+                let plan: Result<Plan, _> = serde_json::from_slice(&bytes);
+                plan.map_err(|_| BackupError::Leftover(self.restoring.clone()))
+            }
+        }
+    }
+
+    /// There is nothing but what an earlier restore has left.
+    fn expect_room(&self, has_tables: bool, earlier: &Plan) -> Result<(), BackupError> {
+        for entry in read_directory(&self.store)? {
+            let is_known = entry
+                .to_str()
+                .is_some_and(|name| name == LOST_AND_FOUND || earlier.store.contains(name));
+            if !is_known {
+                return Err(BackupError::NotEmpty(self.store.clone()));
+            }
+        }
+        if !has_tables && !earlier.tables {
+            return Ok(());
+        }
+        let beside = BESIDE_TABLES.map(|end| {
+            let mut name = self.tables.as_os_str().to_owned();
+            name.push(end);
+            PathBuf::from(name)
+        });
+        let own = (!earlier.tables).then(|| self.tables.clone());
+        for path in own.into_iter().chain(beside) {
+            if path.symlink_metadata().is_ok() {
+                return Err(BackupError::HasTables(path));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what a restore with this plan may have put in its places.
+    fn undo(&self, plan: &Plan) -> Result<(), BackupError> {
+        let files = plan.store.iter().map(|name| self.store.join(name));
+        let tables = plan.tables.then(|| self.tables.clone());
+        for path in files.chain(tables) {
+            remove(fs::remove_file(&path)).map_err(error("removing", &path))?;
+        }
+        if self.store.is_dir() {
+            sync_directory(&self.store)?;
+        }
+        sync_directory(&self.data_dir)
+    }
+
+    /// Says what is about to come, and that it is not there yet.
+    fn begin(&self, plan: &Plan) -> Result<(), BackupError> {
+        for left in [
+            &self.over,
+            &self.restoring.join(STORE),
+            &self.restoring.join(TABLES),
+        ] {
+            let is_directory = left.is_dir();
+            let removed = match is_directory {
+                true => fs::remove_dir_all(left),
+                false => fs::remove_file(left),
+            };
+            remove(removed).map_err(error("removing", left))?;
+        }
+        make_directory(&self.over)?;
+        let text = serde_json::to_vec(plan).map_err(io::Error::from);
+        let path = self.over.join(PLAN);
+        let written = text.and_then(|text| {
+            let mut file = File::create_new(&path)?;
+            file.write_all(&text)?;
+            file.sync_all()
+        });
+        written.map_err(error("writing", &path))?;
+        sync_directory(&self.over)?;
+        self.give(&self.over)?;
+        if self.restoring.is_dir() {
+            // One plan takes the place of the other; nothing of either is there now.
+            let (new, old) = (self.over.join(PLAN), self.restoring.join(PLAN));
+            fs::rename(&new, &old).map_err(error("renaming", &new))?;
+            sync_directory(&self.restoring)?;
+            remove(fs::remove_dir(&self.over)).map_err(error("removing", &self.over))?;
+        } else {
+            let renamed = fs::rename(&self.over, &self.restoring);
+            renamed.map_err(error("renaming", &self.over))?;
+        }
+        sync_directory(&self.data_dir)
+    }
+
+    /// From here on all of it counts, or nothing of it is there.
+    fn end(&self) -> Result<(), BackupError> {
+        match fs::rename(&self.restoring, &self.over) {
+            Err(none) if none.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed.map_err(error("renaming", &self.restoring))?,
+        }
+        sync_directory(&self.data_dir)?;
+        remove(fs::remove_dir_all(&self.over)).map_err(error("removing", &self.over))
+    }
+
+    /// The directory of the store cannot be replaced by another: it is a symbolic link or a mount
+    /// point. An empty one that can be is removed.
+    fn keeps_store(&self) -> Result<bool, BackupError> {
+        match self.store.symlink_metadata() {
+            Err(none) if none.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(failed) => Err(error("reading", &self.store)(failed)),
+            Ok(found) if found.is_dir() => match fs::remove_dir(&self.store) {
+                Ok(()) => Ok(false),
+                Err(busy) if is_kept(&busy) => Ok(true),
+                Err(failed) => Err(error("removing", &self.store)(failed)),
+            },
+            Ok(_) => Ok(true),
+        }
+    }
+
+    /// Gives what root has made to the owner of the data directory.
+    fn give(&self, path: &Path) -> Result<(), BackupError> {
+        let owner = self.data_dir.metadata();
+        let owner = owner.map_err(error("reading", &self.data_dir))?;
+        let given = path.canonicalize().and_then(|path| give(&path, &owner));
+        given.map_err(error("giving to the owner of the data directory", path))
+    }
+}
+
+fn is_kept(error: &io::Error) -> bool {
+    // A mount point, or one with `lost+found` in it.
+    matches!(
+        error.kind(),
+        io::ErrorKind::ResourceBusy | io::ErrorKind::DirectoryNotEmpty
+    )
+}
+
+fn give(path: &Path, owner: &Metadata) -> io::Result<()> {
+    match path.symlink_metadata()?.uid() == owner.uid() {
+        true => Ok(()),
+        false => match lchown(path, Some(owner.uid()), Some(owner.gid())) {
+            // Only root gives files away.
+            Err(denied) if denied.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            given => given,
+        },
+    }
+}
+
+/// That there is none to be removed is as good.
+fn remove(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(none) if none.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), BackupError> {
+    let made = DirBuilder::new().mode(0o700).create(path);
+    made.map_err(error("making", path))
+}
+
+fn sync_directory(path: &Path) -> Result<(), BackupError> {
+    let synced = File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(error("syncing", path))
+}
+
+/// Names in a directory; none if it is not there. A symbolic link to nothing is an error.
+fn read_directory(path: &Path) -> Result<Vec<std::ffi::OsString>, BackupError> {
+    if path.symlink_metadata().is_err() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(path).and_then(|entries| {
+        let names = entries.map(|entry| Ok(entry?.file_name()));
+        names.collect()
+    });
+    entries.map_err(error("reading", path))
+}

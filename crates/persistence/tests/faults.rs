@@ -1,0 +1,31 @@
+//! The tests bite: each of these behaviours is found to be broken with a deliberate fault in force.
+//!
+//! Needs the feature `faults`: `cargo test -p martlet-persistence --features faults --test faults`.
+
+#![allow(clippy::unwrap_used)]
+
+mod cases;
+#[allow(dead_code)]
+mod node;
+
+use std::panic::catch_unwind;
+
+use martlet_fault::Fault;
+use node::End;
+
+/// Whether the behaviour is found to be broken with the fault, and is not without it.
+fn is_found(fault: Fault, play: fn()) -> bool {
+    play();
+    martlet_fault::set(Some(fault));
+    let found = catch_unwind(play).is_err();
+    martlet_fault::set(None);
+    found
+}
+
+#[test]
+fn records_that_say_too_little_are_found() {
+    let in_flight = || cases::in_flight_keeps_its_subscription_identifiers(End::Kill);
+    assert!(is_found(Fault::InFlightIdsForgotten, in_flight));
+    let unsubscribe = || cases::unsubscribe_leaves_no_state();
+    assert!(is_found(Fault::RetainedOwedStays, unsubscribe));
+}

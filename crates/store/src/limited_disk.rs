@@ -1,0 +1,83 @@
+//! A disk on which a store takes no more than so many bytes: beyond them new files find it full.
+//!
+//! Small files find room always. With them a store whose limit is reached, or was lowered below
+//! what it takes, still records what ends messages, and by that makes room.
+
+use std::io;
+
+use crate::disk::Disk;
+
+/// Longest file that finds room beyond the limit.
+const SMALL_BYTES: u64 = 4 << 20;
+
+/// What a limited disk says that is full.
+const LIMIT_REACHED: &str = "the store takes as much as limit store_bytes allows";
+
+/// A disk over another one, with a limit.
+#[derive(Clone, Debug)]
+pub struct LimitedDisk<D: Disk> {
+    disk: D,
+    bytes_max: u64,
+}
+
+impl<D: Disk> LimitedDisk<D> {
+    /// A disk over `disk`, of which so many bytes are used at most; with 0 all that there are.
+    /// Files that grow as they are written are not limited themselves, but count.
+    pub fn new(disk: D, bytes_max: u64) -> Self {
+        Self { disk, bytes_max }
+    }
+
+    fn expect_room(&self, name: &str, len: u64) -> io::Result<()> {
+        if self.bytes_max == 0 || len <= SMALL_BYTES {
+            return Ok(());
+        }
+        let files = self.disk.list()?;
+        let others = files.iter().filter(|(other, _)| other != name);
+        let used: u64 = others.map(|(_, len)| len).sum();
+        match used + len > self.bytes_max {
+            true => Err(io::Error::new(io::ErrorKind::StorageFull, LIMIT_REACHED)),
+            false => Ok(()),
+        }
+    }
+}
+
+impl<D: Disk> Disk for LimitedDisk<D> {
+    type File = D::File;
+
+    fn create(&self, name: &str, len: u64) -> io::Result<D::File> {
+        self.expect_room(name, len)?;
+        self.disk.create(name, len)
+    }
+
+    fn open(&self, name: &str) -> io::Result<D::File> {
+        self.disk.open(name)
+    }
+
+    fn write_at(&self, file: &D::File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.write_at(file, offset, bytes)
+    }
+
+    fn read_at(&self, file: &D::File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.disk.read_at(file, offset, bytes)
+    }
+
+    fn sync(&self, file: &D::File) -> io::Result<()> {
+        self.disk.sync(file)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.disk.list()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+}

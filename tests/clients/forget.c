@@ -1,0 +1,183 @@
+/* Preloaded into a broker, notes how to undo what it does to the message store on a real disk, so
+ * that a test can take back all that was not synced, as a power cut does. Notes go to the file
+ * FORGET_NOTES, one per line; files that lose their name are kept in FORGET_KEEP. Only paths under
+ * FORGET_DIR count, and of files only those in a directory `store`. With FORGET_SYNC=no the syncs of
+ * files count for nothing, with FORGET_SYNC_DIR=no those of directories.
+ *
+ *   w INODE OFFSET HEX   bytes that were there before a write
+ *   s INODE NOTE         the file is synced: all writes noted before that note are durable
+ *   c PATH               a new file      m PATH   a new directory
+ *   r FROM TO KEPT       a file renamed; KEPT is what had the name, or -
+ *   u PATH KEPT          a name removed
+ *   d PATH NOTE          the directory is synced
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static FILE *notes;
+static long count;
+static const char *root, *keep;
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+__attribute__((constructor)) static void begin(void) {
+    root = getenv("FORGET_DIR");
+    keep = getenv("FORGET_KEEP");
+    const char *path = getenv("FORGET_NOTES");
+    if (root && keep && path)
+        notes = fopen(path, "ae");
+}
+
+static void note(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(notes, format, arguments);
+    va_end(arguments);
+    fputc('\n', notes);
+    fflush(notes);
+    count++;
+}
+
+static int under_root(const char *path) {
+    return notes && path && strncmp(path, root, strlen(root)) == 0;
+}
+
+static int counts(const char *path) {
+    return under_root(path) && strstr(path, "/store/") != NULL && !strstr(path, "/LOCK");
+}
+
+static int path_of(int fd, char *path) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, PATH_MAX - 1);
+    if (length < 0)
+        return 0;
+    path[length] = 0;
+    return 1;
+}
+
+/* Gives the file another name, under which it is found when it is to be brought back. */
+static void keep_file(const char *path, char *kept) {
+    struct stat found;
+    strcpy(kept, "-");
+    if (lstat(path, &found) == 0) {
+        snprintf(kept, PATH_MAX, "%s/%lu-%ld", keep, (unsigned long)found.st_ino, count);
+        link(path, kept);
+    }
+}
+
+static int opened(int fd, const char *path, int is_new) {
+    if (fd >= 0 && is_new && counts(path)) {
+        pthread_mutex_lock(&lock);
+        note("c %s", path);
+        pthread_mutex_unlock(&lock);
+    }
+    return fd;
+}
+
+#define OPEN(name)                                                                      \
+    int name(const char *path, int flags, ...) {                                        \
+        va_list arguments;                                                              \
+        va_start(arguments, flags);                                                     \
+        mode_t mode = va_arg(arguments, mode_t);                                        \
+        va_end(arguments);                                                              \
+        int is_new = (flags & O_CREAT) && access(path, F_OK) != 0;                      \
+        return opened(REAL(name)(path, flags, mode), path, is_new);                     \
+    }
+OPEN(open)
+OPEN(open64)
+
+#define PWRITE(name, offset_type)                                                       \
+    ssize_t name(int fd, const void *bytes, size_t length, offset_type offset) {        \
+        char path[PATH_MAX];                                                            \
+        if (!notes || !path_of(fd, path) || !counts(path))                              \
+            return REAL(name)(fd, bytes, length, offset);                               \
+        struct stat found;                                                              \
+        fstat(fd, &found);                                                              \
+        unsigned char *before = calloc(1, length + 1);                                  \
+        char *hex = malloc(2 * length + 1);                                             \
+        ssize_t had = pread(fd, before, length, offset);                                \
+        (void)had;                                                                      \
+        for (size_t at = 0; at < length; at++)                                          \
+            sprintf(hex + 2 * at, "%02x", before[at]);                                  \
+        pthread_mutex_lock(&lock);                                                      \
+        note("w %lu %lld %s", (unsigned long)found.st_ino, (long long)offset, hex);     \
+        ssize_t done = REAL(name)(fd, bytes, length, offset);                           \
+        pthread_mutex_unlock(&lock);                                                    \
+        free(before);                                                                   \
+        free(hex);                                                                      \
+        return done;                                                                    \
+    }
+PWRITE(pwrite, off_t)
+PWRITE(pwrite64, off64_t)
+
+static int synced(int fd, int (*sync)(int)) {
+    char path[PATH_MAX];
+    struct stat found;
+    if (!notes || !path_of(fd, path) || !under_root(path) || fstat(fd, &found) != 0)
+        return sync(fd);
+    int is_directory = S_ISDIR(found.st_mode);
+    const char *wanted = getenv(is_directory ? "FORGET_SYNC_DIR" : "FORGET_SYNC");
+    pthread_mutex_lock(&lock);
+    long upto = count;
+    pthread_mutex_unlock(&lock);
+    if (wanted && strcmp(wanted, "no") == 0)
+        return 0;
+    int done = sync(fd);
+    pthread_mutex_lock(&lock);
+    if (done == 0 && is_directory)
+        note("d %s %ld", path, upto);
+    else if (done == 0)
+        note("s %lu %ld", (unsigned long)found.st_ino, upto);
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
+int fsync(int fd) { return synced(fd, REAL(fsync)); }
+int fdatasync(int fd) { return synced(fd, REAL(fdatasync)); }
+
+int rename(const char *from, const char *to) {
+    if (!counts(from))
+        return REAL(rename)(from, to);
+    char kept[PATH_MAX];
+    pthread_mutex_lock(&lock);
+    keep_file(to, kept);
+    int done = REAL(rename)(from, to);
+    if (done == 0)
+        note("r %s %s %s", from, to, kept);
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
+int unlink(const char *path) {
+    if (!counts(path))
+        return REAL(unlink)(path);
+    char kept[PATH_MAX];
+    pthread_mutex_lock(&lock);
+    keep_file(path, kept);
+    int done = REAL(unlink)(path);
+    if (done == 0)
+        note("u %s %s", path, kept);
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
+int mkdir(const char *path, mode_t mode) {
+    int done = REAL(mkdir)(path, mode);
+    if (done == 0 && under_root(path)) {
+        pthread_mutex_lock(&lock);
+        note("m %s", path);
+        pthread_mutex_unlock(&lock);
+    }
+    return done;
+}
