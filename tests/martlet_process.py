@@ -9,6 +9,7 @@ repository: debug/martlet in CARGO_TARGET_DIR, which is target if it is not set.
 import os
 import pathlib
 import queue
+import resource
 import shutil
 import signal
 import subprocess
@@ -57,7 +58,7 @@ class Node:
 
     def __init__(
         self, settings=(), arguments=(), listen=("mqtt://127.0.0.1:0",), http=False, data_dir=None,
-        variables=(),
+        variables=(), open_files=None,
     ):
         self._own_dir = tempfile.mkdtemp(prefix="martlet-test-") if data_dir is None else None
         self.data_dir = str(data_dir or self._own_dir)
@@ -68,6 +69,9 @@ class Node:
             command += ["--listen", url]
         for setting in settings:
             command += ["--set", setting]
+        limit = (open_files, open_files)
+        limited = open_files and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit))
+        self.announced = []
         self.log_path = os.path.join(self.data_dir, "test-log.txt")
         os.makedirs(self.data_dir, exist_ok=True)
         with open(self.log_path, "wb") as log:
@@ -79,6 +83,7 @@ class Node:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                preexec_fn=limited,
             )
         self.urls = []
         self.http_url = None
@@ -104,6 +109,7 @@ class Node:
                 raise RuntimeError(f"the node did not start in time:\n{self.log()}") from None
             if line is None:
                 raise RuntimeError(f"the node ended while starting:\n{self.log()}")
+            self.announced.append(line.strip())
             words = line.split()
             if line.strip().startswith("listening on "):
                 self.urls.append(words[-1])
