@@ -126,6 +126,9 @@ limits! {
     connect_packet_bytes: u32 = 32 * 1024,
         "Largest CONNECT packet, bytes.",
         "The connection is closed (v5: CONNACK 0x95 where the version is already known).";
+    payload_bytes: u32 = 0,
+        "Longest payload of a message or a Will, bytes; 0 is no limit but that of its packet.",
+        "QoS 0 is dropped, counted; QoS 1 and 2: v5 PUBACK/PUBREC 0x83, v3 acknowledged and dropped. A Will: v5 CONNACK 0x95; v3 CONNACK 5 (not authorized).";
     connect_timeout_secs: u32 = 10,
         "Time from the accepted connection to the complete CONNECT, seconds.",
         "The connection is closed, however slowly its bytes drip.";
@@ -252,6 +255,8 @@ pub struct ListenerPolicy {
     pub realm: Realm,
     /// Clients need no credentials.
     pub allow_anonymous: bool,
+    /// Clients may leave their identifier to the node (from 3.1.1 on).
+    pub allow_empty_client_id: bool,
     /// Whoever keeps the credentials is asked who a client is, also of one that has none. Else
     /// all are let in, or with [`ListenerPolicy::allow_anonymous`] false, nobody.
     pub authenticate: bool,
@@ -292,6 +297,7 @@ impl Default for ListenerPolicy {
             connect_timeout_secs: 0,
             realm: Realm::COMMON,
             allow_anonymous: true,
+            allow_empty_client_id: true,
             authenticate: false,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
