@@ -137,7 +137,7 @@ limits! {
         "The connection is closed.";
     connections: u32 = 1_000_000,
         "Connections of this node.",
-        "v5: CONNACK 0x89; v3: CONNACK 3 (server unavailable).";
+        "v5: CONNACK 0x89; v3: CONNACK 3 (server unavailable). Where the limit of open files (ulimit -n) allows fewer, who is too many waits to be accepted until another leaves; martlet health says how many there may be.";
     connect_rate: u32 = 0,
         "CONNECTs accepted per second and shard; 0 is no limit.",
         "v5: CONNACK 0x9F; v3: CONNACK 3 (server unavailable).";

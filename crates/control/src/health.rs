@@ -40,8 +40,8 @@ pub struct HealthReport {
     /// The `.env` that the configuration was read from; only operators see it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment_file: Option<String>,
-    /// Connections that the node takes at once, by its limits and by the descriptors of the process;
-    /// only operators see it.
+    /// Connections that the node takes at once, by its limits and by the descriptors of the
+    /// process; only operators see it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections_max: Option<u64>,
 }

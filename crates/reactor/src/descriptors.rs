@@ -1,8 +1,8 @@
 //! How many connections the descriptors of the process allow.
 //!
-//! A part of the descriptors is kept from clients' connections, for the store, the tables, HTTP and
-//! `admin.sock`. Connections beyond what the rest allows are not accepted: who connects waits in the
-//! system's queue. So it is, too, while others have taken most of the reserve.
+//! A part of the descriptors is kept from clients' connections, for the store, the tables, HTTP
+//! and `admin.sock`. Connections beyond what the rest allows are not accepted: who connects waits
+//! in the system's queue. So it is, too, while others have taken most of the reserve.
 
 use crate::sys;
 
