@@ -333,30 +333,31 @@ def test_names_in_certificates_that_nobody_is_asked_for_do_not_start(files, tmp_
     assert done.returncode != 0 and "stands before the first listener" in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("lines, bytes_of_packets", [
-    (["message_size_limit 1000"], 132072),
-    (["message_size_limit 0"], 268435455),
-    (["message_size_limit 268435455"], 268435455),
-    (["message_size_limit 1000", "max_packet_size 5000"], 5000),
-    (["max_packet_size 5000", "message_size_limit 1000"], 5000),
-    (["max_packet_size 500000", "message_size_limit 1000"], 132072),
+@pytest.mark.parametrize("lines, packets, payloads", [
+    (["message_size_limit 1000"], 2_000_000, 1000),
+    (["message_size_limit 0"], 2_000_000, 0),
+    (["message_size_limit 268435455"], 2_000_000, 268435455),
+    (["message_size_limit 1000", "max_packet_size 5000"], 5000, 1000),
+    (["max_packet_size 268435455", "message_size_limit 1000"], 268435455, 1000),
 ])
-def test_a_limit_of_payloads_has_room_for_the_rest_of_the_packet(tmp_path, lines, bytes_of_packets):
+def test_payloads_and_packets_have_limits_of_their_own(tmp_path, lines, packets, payloads):
     conf = tmp_path / "mosquitto.conf"
     conf.write_text("\n".join(lines) + "\n")
-    shown = martlet_process.run("config", "show", "--mosquitto-conf", str(conf)).stdout
-    assert f"packet_bytes = {bytes_of_packets} " in shown, shown
+    values = values_of(conf)
+    assert (values["limits.packet_bytes"][0], values["limits.payload_bytes"][0]) == (packets, payloads)
     told = {entry["line"]: entry for entry in json.loads(imported(conf, "--json").stderr)["items"]}
+    assert told[lines[-1]]["outcome"] == "mapped"
     for line in lines:
-        if line.startswith("message_size_limit") and line != "message_size_limit 0":
-            assert told[line]["outcome"] == "changed" and "closed, where Mosquitto drops" in told[line]["note"]
+        # A payload that fits into no packet.
+        if line == "message_size_limit 268435455":
+            assert "max_packet_size" in told[line]["note"] and "2000000" in told[line]["note"]
 
 
 def test_lines_of_old_guides_are_taken(tmp_path):
     conf = tmp_path / "mosquitto.conf"
     conf.write_text("retry_interval 20\nallow_zero_length_clientid true\n")
     report = {entry["line"]: entry["outcome"] for entry in json.loads(imported(conf, "--json").stderr)["items"]}
-    assert report["retry_interval 20"] == report["allow_zero_length_clientid true"] == "not needed"
+    assert report["retry_interval 20"] == "not needed" and report["allow_zero_length_clientid true"] == "mapped"
 
 
 def test_what_starts_in_mosquitto_alone_is_told(files, tmp_path):
