@@ -47,8 +47,6 @@ fn config(script: &Script) -> Option<String> {
         let word = match key.as_str() {
             "maximum_qos" => "max_qos",
             "retain_available" => "retain_available",
-            "payload_bytes" => "message_size_limit",
-            "allow_empty_client_id" => "allow_zero_length_clientid",
             "packet_bytes" => "max_packet_size",
             "keep_alive_max_secs" => "max_keepalive",
             "queued_messages" => "max_queued_messages",
