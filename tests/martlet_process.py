@@ -9,6 +9,7 @@ repository: debug/martlet in CARGO_TARGET_DIR, which is target if it is not set.
 import os
 import pathlib
 import queue
+import resource
 import shutil
 import signal
 import subprocess
@@ -57,7 +58,7 @@ class Node:
 
     def __init__(
         self, settings=(), arguments=(), listen=("mqtt://127.0.0.1:0",), http=False, data_dir=None,
-        variables=(), before_start=None, log_path=None,
+        variables=(), before_start=None, log_path=None, open_files=None,
     ):
         self._own_dir = tempfile.mkdtemp(prefix="martlet-test-") if data_dir is None else None
         self.data_dir = str(data_dir or self._own_dir)
@@ -68,6 +69,10 @@ class Node:
             command += ["--listen", url]
         for setting in settings:
             command += ["--set", setting]
+        if open_files is not None:
+            limit = (open_files, open_files)
+            before_start = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+        self.announced = []
         self.log_path = log_path or os.path.join(self.data_dir, "test-log.txt")
         if log_path is None:
             os.makedirs(self.data_dir, exist_ok=True)
@@ -106,6 +111,7 @@ class Node:
                 raise RuntimeError(f"the node did not start in time:\n{self.log()}") from None
             if line is None:
                 raise RuntimeError(f"the node ended while starting:\n{self.log()}")
+            self.announced.append(line.strip())
             words = line.split()
             if line.strip().startswith("listening on "):
                 self.urls.append(words[-1])

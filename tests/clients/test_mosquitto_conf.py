@@ -1,6 +1,7 @@
 """Mosquitto's configuration files: run by Mosquitto and by ours, and the same clients are let in."""
 
 import json
+import pathlib
 import shutil
 import socket
 import subprocess
@@ -287,6 +288,28 @@ def test_what_is_not_there_is_named_only_where_it_is_wished_for(tmp_path):
         assert report["queue_qos0_messages"] == report["upgrade_outgoing_qos"] == outcome
 
 
+@pytest.mark.parametrize("extra", ["", "require_certificate true\n"])
+def test_a_certificate_alone_is_served_with_what_cafile_has_of_its_chain(tmp_path, start_node, extra):
+    """As OpenSSL does: clients that know the root alone trust the server."""
+    root = Authority(tmp_path / "root")
+    between = root.sign_authority(tmp_path / "between")
+    certificate, key = between.sign("server")
+    device = between.sign("device", usage="clientAuth")
+    together = tmp_path / "cafile.crt"
+    together.write_text(pathlib.Path(root.certificate).read_text() + pathlib.Path(between.certificate).read_text())
+    conf, port = tmp_path / "mosquitto.conf", free_port()
+    conf.write_text(f"listener {port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\ncafile {together}\n"
+                    f"allow_anonymous true\n{extra}")
+    start_node(arguments=["--mosquitto-conf", str(conf)], listen=())
+    shown = subprocess.run(
+        [need("openssl", "openssl"), "s_client", "-connect", f"127.0.0.1:{port}", "-CAfile", root.certificate,
+         "-verify_return_error", "-showcerts", "-cert", device[0], "-key", device[1]],
+        input=b"", capture_output=True, timeout=30)
+    text = shown.stdout.decode()
+    assert "Verify return code: 0 (ok)" in text, text + shown.stderr.decode()
+    assert text.count("BEGIN CERTIFICATE") == 2, "the root is the client's own"
+
+
 @pytest.mark.parametrize("keyword", ["use_identity_as_username", "use_subject_as_username"])
 def test_names_in_certificates_that_nobody_is_asked_for_do_not_start(files, tmp_path, keyword):
     """Mosquitto starts, and refuses everybody; here the password would be enough."""
@@ -310,30 +333,31 @@ def test_names_in_certificates_that_nobody_is_asked_for_do_not_start(files, tmp_
     assert done.returncode != 0 and "stands before the first listener" in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("lines, bytes_of_packets", [
-    (["message_size_limit 1000"], 132072),
-    (["message_size_limit 0"], 268435455),
-    (["message_size_limit 268435455"], 268435455),
-    (["message_size_limit 1000", "max_packet_size 5000"], 5000),
-    (["max_packet_size 5000", "message_size_limit 1000"], 5000),
-    (["max_packet_size 500000", "message_size_limit 1000"], 132072),
+@pytest.mark.parametrize("lines, packets, payloads", [
+    (["message_size_limit 1000"], 2_000_000, 1000),
+    (["message_size_limit 0"], 2_000_000, 0),
+    (["message_size_limit 268435455"], 2_000_000, 268435455),
+    (["message_size_limit 1000", "max_packet_size 5000"], 5000, 1000),
+    (["max_packet_size 268435455", "message_size_limit 1000"], 268435455, 1000),
 ])
-def test_a_limit_of_payloads_has_room_for_the_rest_of_the_packet(tmp_path, lines, bytes_of_packets):
+def test_payloads_and_packets_have_limits_of_their_own(tmp_path, lines, packets, payloads):
     conf = tmp_path / "mosquitto.conf"
     conf.write_text("\n".join(lines) + "\n")
-    shown = martlet_process.run("config", "show", "--mosquitto-conf", str(conf)).stdout
-    assert f"packet_bytes = {bytes_of_packets} " in shown, shown
+    values = values_of(conf)
+    assert (values["limits.packet_bytes"][0], values["limits.payload_bytes"][0]) == (packets, payloads)
     told = {entry["line"]: entry for entry in json.loads(imported(conf, "--json").stderr)["items"]}
+    assert told[lines[-1]]["outcome"] == "mapped"
     for line in lines:
-        if line.startswith("message_size_limit") and line != "message_size_limit 0":
-            assert told[line]["outcome"] == "changed" and "closed, where Mosquitto drops" in told[line]["note"]
+        # A payload that fits into no packet.
+        if line == "message_size_limit 268435455":
+            assert "max_packet_size" in told[line]["note"] and "2000000" in told[line]["note"]
 
 
 def test_lines_of_old_guides_are_taken(tmp_path):
     conf = tmp_path / "mosquitto.conf"
     conf.write_text("retry_interval 20\nallow_zero_length_clientid true\n")
     report = {entry["line"]: entry["outcome"] for entry in json.loads(imported(conf, "--json").stderr)["items"]}
-    assert report["retry_interval 20"] == report["allow_zero_length_clientid true"] == "not needed"
+    assert report["retry_interval 20"] == "not needed" and report["allow_zero_length_clientid true"] == "mapped"
 
 
 def test_what_starts_in_mosquitto_alone_is_told(files, tmp_path):
@@ -384,3 +408,131 @@ listener 8884
     assert done.returncode == 3, done
     for name in ("passwd", "acl", "crt", "key"):
         assert done.stdout.count(f"none.{name}: No such file") == 1, done.stdout
+
+
+def values_of(conf):
+    """The configuration that a file becomes: keys with values and where they come from."""
+    done = martlet_process.run("config", "show", "--json", "--mosquitto-conf", str(conf))
+    assert done.returncode == 0, done.stderr
+    return {entry["key"]: (entry["value"], entry["source"]) for entry in json.loads(done.stdout)["values"]}
+
+
+def test_packets_are_limited_as_in_mosquitto_2_1_and_it_is_said_so(tmp_path):
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text("allow_anonymous true\n")
+    assert values_of(conf)["limits.packet_bytes"] == (2_000_000, "mosquitto 2.1's default")
+    report = {entry["line"]: entry for entry in json.loads(imported(conf, "--json").stderr)["items"]}
+    note = report["no max_packet_size"]["note"]
+    assert "limits.packet_bytes = 2000000" in note and "Mosquitto 2.1" in note and "2.0" in note
+    conf.write_text("allow_anonymous true\nmax_packet_size 5000\nmessage_size_limit 100\n")
+    values = values_of(conf)
+    assert values["limits.packet_bytes"][0] == 5000 and values["limits.payload_bytes"][0] == 100
+    assert "no max_packet_size" not in imported(conf).stderr
+
+
+class Spoken:
+    """A connection of MQTT 3.1.1 byte by byte."""
+
+    def __init__(self, port, flags=2, client_id=b"c", version=4):
+        self.socket = socket.create_connection(("127.0.0.1", port), DEADLINE_SECS)
+        properties = b"\0" if version == 5 else b""
+        body = b"\0\4MQTT" + bytes([version, flags, 0, 0]) + properties + len(client_id).to_bytes(2) + client_id
+        self.send(0x10, body)
+
+    def send(self, first, body):
+        length, rest = b"", len(body)
+        while True:
+            rest, low = divmod(rest, 128)
+            length += bytes([low | (0x80 if rest else 0)])
+            if not rest:
+                break
+        self.socket.sendall(bytes([first]) + length + body)
+
+    def read(self, length):
+        """So many bytes, or fewer if the connection ends before."""
+        found = b""
+        while len(found) < length and (more := self.socket.recv(length - len(found))):
+            found += more
+        return found
+
+
+@pytest.fixture(params=["mosquitto", "martlet"])
+def broker(request, tmp_path, start_node):
+    """Starts Mosquitto or ours with a file; gives the port that {port} stands for in it."""
+    ended = []
+
+    def start(text):
+        port, conf = free_port(), tmp_path / "mosquitto.conf"
+        conf.write_text(text.format(port=port) + ("user root\n" if request.param == "mosquitto" else ""))
+        if request.param == "mosquitto":
+            process = subprocess.Popen([need("mosquitto", "mosquitto"), "-c", str(conf)],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            ended.append(process)
+            until(lambda: listening(port), "it listens")
+        else:
+            start_node(arguments=["--mosquitto-conf", str(conf)], listen=())
+        return port
+
+    yield start
+    for process in ended:
+        process.kill()
+        process.wait()
+
+
+OPEN = "listener {port} 127.0.0.1\nallow_anonymous true\n"
+
+
+def test_message_size_limit_is_of_the_payload_and_drops_quietly(broker):
+    port = broker(OPEN + "message_size_limit 100\n")
+    client = Spoken(port)
+    assert client.read(4) == b"\x20\2\0\0"
+    client.send(0x82, b"\0\1\0\1t\1")
+    assert client.read(5) == b"\x90\3\0\1\1"
+    topic = b"t"
+    client.send(0x32, b"\0\1" + topic + b"\0\2" + b"x" * 101)
+    assert client.read(4) == b"\x40\2\0\2", "acknowledged, and sent to nobody"
+    client.send(0x32, b"\0\1" + topic + b"\0\3" + b"y" * 100)
+    both = client.read(4 + 2 + 5 + 100)
+    assert b"\x40\2\0\3" in both and b"x" not in both and both.count(b"y") == 100
+
+
+@pytest.mark.parametrize("place", ["of all", "of the listener"])
+@pytest.mark.parametrize("version, refused", [(4, b"\x20\2\0\2"), (5, b"\x20")])
+def test_an_empty_client_identifier_is_refused_where_the_file_says_so(broker, place, version, refused):
+    line = "allow_zero_length_clientid false\n"
+    port = broker(line + OPEN if place == "of all" else "per_listener_settings true\n" + OPEN + line)
+    client = Spoken(port, client_id=b"", version=version)
+    told = client.read(100)
+    assert told.startswith(refused) and (version == 4 or told[3] >= 0x80), told.hex()
+    assert Spoken(port, version=version).read(4)[3] == 0
+
+
+@pytest.mark.parametrize("keyword", ["max_qos", "maximum_qos"])
+def test_the_highest_qos_is_that_of_the_file(broker, keyword):
+    port = broker(OPEN + f"{keyword} 1\n")
+    client = Spoken(port)
+    assert client.read(4) == b"\x20\2\0\0"
+    client.send(0x82, b"\0\1\0\1t\2")
+    assert client.read(5) == b"\x90\3\0\1\1", "QoS 1 is granted for 2"
+    client.send(0x34, b"\0\1t\0\2x")
+    assert client.read(4) == b"", "QoS 2 is too high"
+
+
+def test_an_acl_file_refuses_a_subscription_at_once_where_that_is_said(start_node, tmp_path):
+    acl = tmp_path / "acl"
+    acl.write_text("topic read news/#\ntopic deny news/secret\n")
+
+    def granted(subscribe):
+        config = tmp_path / "martlet.toml"
+        config.write_text(f'[auth]\nacl_file = "{acl}"\n[mqtt]\nallow_anonymous = true\n{subscribe}')
+        node = start_node(arguments=["-c", str(config)])
+        client = Spoken(node.port())
+        assert client.read(4) == b"\x20\2\0\0"
+        filters = [b"news/today", b"news/#", b"news/secret", b"#", b"other"]
+        client.send(0x82, b"\0\1" + b"".join(len(one).to_bytes(2) + one + b"\1" for one in filters))
+        assert client.read(2) == b"\x90\7"
+        told = martlet_process.run("acl", "explain", "-", "subscribe", "other", "--acl-file", str(acl), "-c", str(config))
+        return list(client.read(7)[2:]), told.returncode
+
+    assert granted("") == ([1, 1, 1, 1, 1], 0)
+    assert granted('[acl]\nsubscribe = "refuse"\n') == ([1, 1, 0x80, 0x80, 0x80], 1)

@@ -41,6 +41,17 @@ class Authority:
         return str(self.directory / f"{name}.crt"), str(self.directory / f"{name}.key")
 
 
+    def sign_authority(self, directory, name="Intermediate CA"):
+        """A CA between this one and what it signs itself."""
+        between = Authority(directory, name)
+        extensions = self.directory / "between.ext"
+        extensions.write_text("basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign,cRLSign\n")
+        between._openssl("req", "-new", "-key", "ca.key", "-subj", f"/CN={name}", "-out", "ca.csr")
+        self._openssl("x509", "-req", "-in", f"{directory}/ca.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
+                      "-CAcreateserial", "-out", between.certificate, "-days", "2", "-extfile", extensions.name)
+        return between
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
     return Authority(tmp_path_factory.mktemp("tls") / "ca")

@@ -128,7 +128,8 @@ fn check_edges(file: &SourceFile, problems: &mut Vec<String>) {
     }
 }
 
-/// Only the simulator and the tests of the store and of its records may put deliberate faults in force.
+/// Only the simulator and the tests of the store and of its records may put deliberate faults in
+/// force.
 fn check_faults(file: &SourceFile, problems: &mut Vec<String>) {
     let may = matches!(
         package_name(&file.text),

@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use martlet_access::AclFile;
+use martlet_access::{AclFile, Subscribing};
 use martlet_broker::Rules;
 use martlet_codec::{OutgoingPublish, Packet, PacketId, ProtocolVersion, QoS, decode_fixed_header};
 
@@ -228,7 +228,7 @@ fn acl_rules() -> Arc<Rules> {
         file += &format!("topic write plant/{number}/line/+/#\npattern read app/{number}/%u/%c\n");
     }
     file += "topic write site/7/device/+/state/#\npattern read site/#\n";
-    let file = AclFile::parse("acl", &file).expect("it is an ACL file");
+    let file = AclFile::parse("acl", &file, Subscribing::AtDelivery).expect("it is an ACL file");
     file.rules_for(Some("publisher"))
 }
 

@@ -3,7 +3,8 @@
 //! As Mosquitto 2.0 decides: of a user's own lines those that deny come first, then patterns, which
 //! are nobody's whose name or Client Identifier has `+` or `#` in it; nor, other than there, `/`:
 //! such a name would reach into the topics of others. Whatever no line permits is forbidden.
-//! Subscribing is always permitted: each message is looked at when it is delivered.
+//! Subscribing is permitted and each message looked at when it is delivered, unless it is asked for
+//! that lines about reading decide about subscribing, too ([`Subscribing`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,36 @@ use martlet_broker::{Actions, Rule, Rules};
 use martlet_codec::TopicFilter;
 
 use crate::FileProblem;
+
+/// Who may subscribe to what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Subscribing {
+    /// Everybody to everything: each message is looked at when it is delivered.
+    #[default]
+    AtDelivery,
+    /// Who may read all that the filter covers; others are refused at once. Each message is looked
+    /// at all the same.
+    Refuse,
+}
+
+impl Subscribing {
+    /// By its word in the configuration.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "at_delivery" => Some(Self::AtDelivery),
+            "refuse" => Some(Self::Refuse),
+            _ => None,
+        }
+    }
+
+    /// What may be done where no line decides.
+    fn default_actions(self) -> Actions {
+        match self {
+            Self::AtDelivery => Actions::SUBSCRIBE,
+            Self::Refuse => Actions::NONE,
+        }
+    }
+}
 
 /// Who may do what.
 #[derive(Clone, Debug)]
@@ -55,11 +86,15 @@ pub(crate) enum Access {
 }
 
 impl Access {
-    pub(crate) fn actions(self) -> Actions {
+    pub(crate) fn actions(self, subscribing: Subscribing) -> Actions {
+        let read = match subscribing {
+            Subscribing::AtDelivery => Actions::RECEIVE,
+            Subscribing::Refuse => Actions::RECEIVE.and(Actions::SUBSCRIBE),
+        };
         match self {
-            Self::Read => Actions::RECEIVE,
+            Self::Read => read,
             Self::Write => Actions::PUBLISH,
-            Self::ReadWrite | Self::Deny => Actions::PUBLISH.and(Actions::RECEIVE),
+            Self::ReadWrite | Self::Deny => Actions::PUBLISH.and(read),
         }
     }
 
@@ -78,7 +113,7 @@ impl AclFile {
     ///
     /// # Errors
     /// The first line that is not understood: nobody has half of their rules.
-    pub fn parse(name: &str, text: &str) -> Result<Self, FileProblem> {
+    pub fn parse(name: &str, text: &str, subscribing: Subscribing) -> Result<Self, FileProblem> {
         let mut lines = Vec::new();
         let mut whose = Whose::Anonymous;
         for (number, line) in text.lines().enumerate() {
@@ -106,10 +141,14 @@ impl AclFile {
                 }),
             }
         }
-        Self::compile(name, lines)
+        Self::compile(name, lines, subscribing)
     }
 
-    fn compile(name: &str, lines: Vec<Line>) -> Result<Self, FileProblem> {
+    fn compile(
+        name: &str,
+        lines: Vec<Line>,
+        subscribing: Subscribing,
+    ) -> Result<Self, FileProblem> {
         let rules = |whose: &Whose, with_patterns: bool| {
             let own = ordered(&lines, whose);
             let everybody = match with_patterns {
@@ -119,12 +158,12 @@ impl AclFile {
             let patterns_from = own.len();
             let all: Vec<&Line> = own.into_iter().chain(everybody).collect();
             let rules = all.iter().map(|line| Rule {
-                actions: line.access.actions(),
+                actions: line.access.actions(subscribing),
                 allows: line.access != Access::Deny,
                 filter: line.filter.clone(),
                 source: format!("{name} line {}", line.number).into(),
             });
-            let compiled = Rules::compile(rules.collect(), Actions::SUBSCRIBE);
+            let compiled = Rules::compile(rules.collect(), subscribing.default_actions());
             let compiled = compiled.map_err(|error| FileProblem {
                 file: name.to_owned(),
                 line: all.get(error.rule).map_or(0, |line| line.number),
@@ -257,7 +296,7 @@ pattern read d/%u/down
 ";
 
     fn may(file: &str, user: Option<&str>, client_id: &str, action: Actions, topic: &str) -> bool {
-        let file = AclFile::parse("acl", file).unwrap();
+        let file = AclFile::parse("acl", file, Subscribing::AtDelivery).unwrap();
         let user_name = user.unwrap_or_default();
         let names = Names {
             client_id,
@@ -305,6 +344,34 @@ pattern read d/%u/down
     }
 
     #[test]
+    fn who_may_not_read_may_not_subscribe_where_that_is_asked_for() {
+        let names = Names {
+            client_id: "c1",
+            user_name: "alice",
+        };
+        let file =
+            "user alice\ntopic deny a/secret\ntopic read a/#\ntopic write w\npattern read p/%c\n";
+        let may = |how, filter| {
+            let file = AclFile::parse("acl", file, how).unwrap();
+            file.rules_for(Some("alice")).filter(filter, names).allowed
+        };
+        for (filter, permitted) in [
+            ("a/b", true),
+            ("a/#", true),
+            ("a/+/c", true),
+            ("p/c1", true),
+            ("a/secret", false),
+            ("p/c2", false),
+            ("p/+", false),
+            ("w", false),
+            ("#", false),
+        ] {
+            assert_eq!(may(Subscribing::Refuse, filter), permitted, "{filter}");
+            assert!(may(Subscribing::AtDelivery, filter), "{filter}");
+        }
+    }
+
+    #[test]
     fn an_empty_file_permits_nothing() {
         assert!(!may("", Some("a"), "c", Actions::PUBLISH, "x"));
         assert!(!may("# all is comment\n", None, "c", Actions::RECEIVE, "x"));
@@ -321,11 +388,16 @@ pattern read d/%u/down
             "x",
         ];
         for line in bad {
-            let problem = AclFile::parse("acl", &format!("topic a\n{line}\n")).unwrap_err();
+            let problem = AclFile::parse(
+                "acl",
+                &format!("topic a\n{line}\n"),
+                Subscribing::AtDelivery,
+            )
+            .unwrap_err();
             assert_eq!(problem.line, 2, "{line}");
         }
         assert!(
-            AclFile::parse("acl", "topic read\n").is_ok(),
+            AclFile::parse("acl", "topic read\n", Subscribing::AtDelivery).is_ok(),
             "a topic of that name"
         );
     }
@@ -333,7 +405,7 @@ pattern read d/%u/down
     proptest! {
         #[test]
         fn any_text_is_a_file_or_an_error(text in "(user|topic|pattern|deny|read|[ #+/%cu\n\t\u{0}a]){0,40}") {
-            let _ = AclFile::parse("acl", &text);
+            let _ = AclFile::parse("acl", &text, Subscribing::AtDelivery);
         }
     }
 }

@@ -111,11 +111,12 @@ impl AclFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Subscribing;
 
     #[test]
     fn the_line_that_decides_is_named() {
         let file = "user a\ntopic deny x/secret\ntopic read x/#\npattern write d/%c\n";
-        let file = AclFile::parse("acl", file).unwrap();
+        let file = AclFile::parse("acl", file, Subscribing::AtDelivery).unwrap();
         let told =
             |user, client, action, topic| file.explain(user, client, action, topic).to_string();
         let (publish, receive) = (Actions::PUBLISH, Actions::RECEIVE);

@@ -33,7 +33,7 @@ mod traffic;
 
 use std::fmt;
 
-pub use acl_file::AclFile;
+pub use acl_file::{AclFile, Subscribing};
 pub use defaults::{administrator_rules, default_rules, device_rules};
 pub use environment::{Credential, credentials};
 pub use explain::{Explanation, explain};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::acl_file::{Access, Line, Whose};
+use crate::acl_file::{Access, Line, Subscribing, Whose};
 use crate::{AclFile, RuleLine};
 
 /// Something odd.
@@ -105,7 +105,10 @@ impl AclFile {
                 _ => other_at < at,
             };
             // What permits less than this one decides a part of it alone.
-            let decides = other.access.actions().has(line.access.actions());
+            let decides = {
+                let actions = |line: &Line| line.access.actions(Subscribing::AtDelivery);
+                actions(other).has(actions(line))
+            };
             (is_same && is_before && decides && covers(&other.filter, &line.filter))
                 .then_some(other)
         })
@@ -162,7 +165,9 @@ mod tests {
     use super::*;
 
     fn lines(file: &str) -> Vec<usize> {
-        let found = AclFile::parse("acl", file).unwrap().lint();
+        let found = AclFile::parse("acl", file, Subscribing::AtDelivery)
+            .unwrap()
+            .lint();
         found.iter().map(|lint| lint.line).collect()
     }
 

@@ -300,6 +300,7 @@ impl Need {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Subscribing;
 
     fn uses(
         user: &'static str,
@@ -326,7 +327,7 @@ mod tests {
     fn what_is_wider_than_its_traffic_is_found() {
         let file =
             "user a\ntopic home/#\ntopic read news/+\npattern readwrite d/%c/#\nuser b\ntopic #\n";
-        let file = AclFile::parse("acl", file).unwrap();
+        let file = AclFile::parse("acl", file, Subscribing::AtDelivery).unwrap();
         let mut all = uses(
             "a",
             "c",
@@ -359,7 +360,7 @@ mod tests {
     #[test]
     fn levels_that_are_each_clients_own_are_said_by_name() {
         let file = "pattern readwrite d/+/#\npattern write x/dev-%c/#\npattern read c1/#\n";
-        let file = AclFile::parse("acl", file).unwrap();
+        let file = AclFile::parse("acl", file, Subscribing::AtDelivery).unwrap();
         let mut all = uses("u1", "c1", true, &["d/c1/up", "x/dev-c1/a", "x/dev-c1/b"]);
         all.extend(uses(
             "u2",

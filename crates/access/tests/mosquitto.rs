@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use martlet_access::{AclFile, Explanation};
+use martlet_access::{AclFile, Explanation, Subscribing};
 use martlet_broker::Actions;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -236,7 +236,7 @@ fn an_acl_file_permits_what_it_permits_on_mosquitto() {
         let (acl, topics) = case().new_tree(&mut runner).unwrap().current();
         // Whoever sends what is to be received may send everything.
         let acl = format!("{acl}user sender\ntopic readwrite #\ntopic readwrite $a/#\n");
-        let file = AclFile::parse("acl", &acl).unwrap();
+        let file = AclFile::parse("acl", &acl, Subscribing::AtDelivery).unwrap();
         let broker = Mosquitto::start(number, &acl);
         number += 1;
         let mut sender = Client::connect(&broker, "sender", Some("sender"));

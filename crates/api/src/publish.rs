@@ -255,7 +255,7 @@ pub(crate) fn refused(reason: ReasonCode) -> Refusal {
         TopicNameInvalid => Refusal::of("/topic", reason, "it has control characters"),
         NotAuthorized => Refusal::of("/topic", reason, "it may not be published to"),
         PacketTooLarge => {
-            let detail = "with its topic and properties it is longer than limits.packet_bytes";
+            let detail = "it is longer than limits.payload_bytes, or with its topic and properties than limits.packet_bytes";
             Refusal::of("/payload", reason, detail)
         }
         PayloadFormatInvalid => Refusal::of("/payload", reason, "it is not UTF-8"),

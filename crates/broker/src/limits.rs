@@ -126,6 +126,9 @@ limits! {
     connect_packet_bytes: u32 = 32 * 1024,
         "Largest CONNECT packet, bytes.",
         "The connection is closed (v5: CONNACK 0x95 where the version is already known).";
+    payload_bytes: u32 = 0,
+        "Longest payload of a message or a Will, bytes; 0 is no limit but that of its packet.",
+        "QoS 0 is dropped, counted; QoS 1 and 2: v5 PUBACK/PUBREC 0x83, v3 acknowledged and dropped. A Will: v5 CONNACK 0x95; v3 CONNACK 5 (not authorized).";
     connect_timeout_secs: u32 = 10,
         "Time from the accepted connection to the complete CONNECT, seconds.",
         "The connection is closed, however slowly its bytes drip.";
@@ -134,7 +137,7 @@ limits! {
         "The connection is closed.";
     connections: u32 = 1_000_000,
         "Connections of this node.",
-        "v5: CONNACK 0x89; v3: CONNACK 3 (server unavailable).";
+        "v5: CONNACK 0x89; v3: CONNACK 3 (server unavailable). Where the limit of open files (ulimit -n) allows fewer, who is too many waits to be accepted until another leaves; martlet health says how many there may be.";
     connect_rate: u32 = 0,
         "CONNECTs accepted per second and shard; 0 is no limit.",
         "v5: CONNACK 0x9F; v3: CONNACK 3 (server unavailable).";
@@ -263,6 +266,8 @@ pub struct ListenerPolicy {
     pub realm: Realm,
     /// Clients need no credentials.
     pub allow_anonymous: bool,
+    /// Clients may leave their identifier to the node (from 3.1.1 on).
+    pub allow_empty_client_id: bool,
     /// Whoever keeps the credentials is asked who a client is, also of one that has none. Else
     /// all are let in, or with [`ListenerPolicy::allow_anonymous`] false, nobody.
     pub authenticate: bool,
@@ -303,6 +308,7 @@ impl Default for ListenerPolicy {
             connect_timeout_secs: 0,
             realm: Realm::COMMON,
             allow_anonymous: true,
+            allow_empty_client_id: true,
             authenticate: false,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,

@@ -305,6 +305,13 @@ impl Shard {
             // [MQTT-3.2.2-13]
             return Err((ReasonCode::RetainNotSupported, "listener: retain"));
         }
+        if self.is_payload_too_long(will.payload) {
+            let reason = match connect.version.is_v5() {
+                true => ReasonCode::PacketTooLarge,
+                false => ReasonCode::NotAuthorized,
+            };
+            return Err((reason, "limit payload_bytes"));
+        }
         if self.check_topic(will.topic).is_err() {
             return Err((
                 ReasonCode::TopicNameInvalid,
@@ -332,6 +339,14 @@ impl Shard {
                 ProtocolVersion::V31 => {
                     let why = "MQTT 3.1 requires a Client Identifier";
                     return Err((ReasonCode::ClientIdentifierNotValid, why));
+                }
+                version if !self.connections.at(index).listener.allow_empty_client_id => {
+                    let why = "listener: an empty Client Identifier is not allowed";
+                    let reason = match version.is_v5() {
+                        true => ReasonCode::UnspecifiedError,
+                        false => ReasonCode::ClientIdentifierNotValid,
+                    };
+                    return Err((reason, why));
                 }
                 ProtocolVersion::V311 if !connect.clean_start => {
                     // [MQTT-3.1.1/3.1.3-8]

@@ -30,8 +30,8 @@ const GREEDY_BYTES: usize = 64 * 1024;
 const WHY: &str = "limit memory_bytes: memory is short, and this client held most of it";
 
 impl Shard {
-    /// Takes memory back from those clients of this shard that hold most, `excess` bytes if they have
-    /// so much; `used` bytes are in use here.
+    /// Takes memory back from those clients of this shard that hold most, `excess` bytes if they
+    /// have so much; `used` bytes are in use here.
     pub(crate) fn relieve<N: Node>(&mut self, cx: &mut Cx<'_, N>, used: usize, excess: usize) {
         if cx.now.mono_ms < self.relief.next_ms || used < GREEDY_BYTES {
             return;

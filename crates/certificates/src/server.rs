@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
@@ -27,7 +28,8 @@ pub enum ClientCertificates {
 /// The files of a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerFiles {
-    /// The server's certificate, with those between it and the CA.
+    /// The server's certificate, with those between it and the CA; alone, these are taken from
+    /// `client_ca`.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
@@ -62,7 +64,7 @@ pub fn server_config(files: &ServerFiles) -> Result<ServerTls, FileError> {
         .cipher_suites
         .sort_by_key(|suite| preference(suite.suite()));
     let provider = Arc::new(provider);
-    let chain = pem::certificates(&files.certificate)?;
+    let chain = whole_chain(files)?;
     let key = pem::private_key(&files.key)?;
     let (certificate, key_path) = (files.certificate.display(), files.key.display());
     let signing = provider.key_provider.load_private_key(key);
@@ -121,6 +123,34 @@ pub fn server_config(files: &ServerFiles) -> Result<ServerTls, FileError> {
         config: Arc::new(config),
         clients: is_asked.then_some(clients),
     })
+}
+
+/// The server's certificate and those between it and its CA. Where the file has none of these, they
+/// are looked for among the CAs of clients, as OpenSSL does.
+fn whole_chain(files: &ServerFiles) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let mut chain = pem::certificates(&files.certificate)?;
+    let ([own], Some(path)) = (&chain[..], &files.client_ca) else {
+        return Ok(chain);
+    };
+    let authorities = pem::authorities(path)?;
+    let mut last = own.clone();
+    while let Some(next) = issuer_between(&last, &authorities) {
+        if chain.contains(next) {
+            break;
+        }
+        last = next.clone();
+        chain.push(last.clone());
+    }
+    Ok(chain)
+}
+
+/// Who has signed a certificate, and is not a CA that has signed itself: clients have these.
+fn issuer_between<'a>(
+    certificate: &[u8],
+    authorities: &'a [CertificateDer<'static>],
+) -> Option<&'a CertificateDer<'static>> {
+    let mut all = authorities.iter();
+    all.find(|by| version1::has_signed(by, certificate) && !version1::has_signed(by, by))
 }
 
 /// Where a cipher suite stands in the server's order. SHA-384, which most libraries put first, has

@@ -11,6 +11,8 @@ use crate::version::ProtocolVersion;
 /// The highest Remaining Length that four bytes can carry: 268,435,455.
 pub const MAX_REMAINING_LEN: u32 = 268_435_455;
 
+const QOS_BITS: u8 = 0b0110;
+
 /// A decoded Fixed Header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FixedHeader {
@@ -36,8 +38,8 @@ impl FixedHeader {
     /// Checks what depends on the version of the connection.
     ///
     /// # Errors
-    /// A non-minimal Remaining Length on 5.0, AUTH before 5.0, and the DUP flag of PUBREL,
-    /// SUBSCRIBE and UNSUBSCRIBE, which only MQTT 3.1 has.
+    /// A non-minimal Remaining Length on 5.0, AUTH before 5.0, and flags that are reserved: MQTT
+    /// 3.1 alone calls them unused (MQTT 3.1 §2.1, §3).
     #[inline]
     pub fn check_version(&self, version: ProtocolVersion) -> Result<(), DecodeError> {
         if !self.minimal && version.is_v5() {
@@ -66,7 +68,7 @@ impl FixedHeader {
 /// Decodes the Fixed Header at the beginning of `bytes`; `None` if more bytes are needed.
 ///
 /// # Errors
-/// With the first byte alone: packet type 0, wrong reserved flags, QoS 3 of a PUBLISH. Later: a
+/// With the first byte alone: packet type 0, flags that no version has, QoS 3. Later: a
 /// Remaining Length of more than four bytes.
 #[inline]
 pub fn decode_fixed_header(bytes: &[u8]) -> Result<Option<FixedHeader>, DecodeError> {
@@ -103,14 +105,20 @@ pub fn decode_fixed_header(bytes: &[u8]) -> Result<Option<FixedHeader>, DecodeEr
 #[inline]
 fn check_flags(packet_type: PacketType, flags: u8) -> Result<(), DecodeError> {
     if packet_type == PacketType::Publish {
-        if flags & 0b0110 == 0b0110 {
+        if flags & QOS_BITS == QOS_BITS {
             return Err(DecodeError::malformed("PUBLISH with QoS 3", "MQTT-3.3.1-4"));
         }
         return Ok(());
     }
     let reserved = packet_type.reserved_flags();
-    // MQTT 3.1 §2.1 knows a DUP flag for PUBREL, SUBSCRIBE and UNSUBSCRIBE.
-    if flags != reserved && (reserved == 0 || flags != reserved | 0b1000) {
+    // MQTT 3.1 has flags that are not used where later versions reserve them, and DUP of PUBREL,
+    // SUBSCRIBE and UNSUBSCRIBE. It has the QoS of these three, too, and no QoS 3.
+    let may_be_unused = match packet_type {
+        PacketType::Auth => false,
+        _ if reserved == 0 => flags & QOS_BITS != QOS_BITS,
+        _ => flags & QOS_BITS == reserved & QOS_BITS,
+    };
+    if flags != reserved && !may_be_unused {
         return Err(wrong_flags(packet_type));
     }
     Ok(())

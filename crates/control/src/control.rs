@@ -50,6 +50,10 @@ pub trait Shards: Send + Sync + 'static {
     fn send(&self, shard: ShardId, command: Command);
     /// Connections accepted by the listeners since the start.
     fn sockets_accepted(&self) -> u64;
+    /// Times that accepting began to pause because too few descriptors were left.
+    fn accept_pauses(&self) -> u64;
+    /// Accepting pauses now.
+    fn is_accepting_paused(&self) -> bool;
     /// Connections that are open, those included that have not sent CONNECT or are being closed.
     fn sockets_open(&self) -> u64;
     /// Clients that are connected, by the listener that they came by, in the order of the
@@ -92,6 +96,8 @@ pub struct NodeInfo {
     pub durability: &'static str,
     /// With `interval`: the time between two syncs, milliseconds.
     pub interval_ms: Option<u64>,
+    /// Connections that it takes at once: by its limits and by the descriptors of the process.
+    pub connections_max: u64,
     /// Some listener beyond loopback takes clients without credentials.
     pub anonymous_beyond_loopback: bool,
     /// What it is bounded by.
@@ -637,6 +643,11 @@ impl Control {
         self.started.elapsed()
     }
 
+    /// Times that accepting began to pause because too few descriptors were left.
+    pub fn accept_pauses(&self) -> u64 {
+        self.shards.accept_pauses()
+    }
+
     /// Connections accepted by the listeners since the start.
     pub fn sockets_accepted(&self) -> u64 {
         self.shards.sockets_accepted()
@@ -689,6 +700,16 @@ impl Control {
     /// The same, with the node's counters known.
     pub fn health_report_with(&self, counters: &Counters, reader: Reader) -> HealthReport {
         let mut report = self.health.report();
+        if reader == Reader::Operator {
+            report.connections_max = Some(self.info.connections_max);
+        }
+        if self.shards.is_accepting_paused() {
+            report.warnings.push(format!(
+                "Nobody is accepted now: no descriptors are left for more connections (of {} at most); \
+                 raise the limit of open files (ulimit -n, LimitNOFILE).",
+                self.info.connections_max
+            ));
+        }
         if reader == Reader::Anybody {
             report.environment_file = None;
         }

@@ -46,6 +46,10 @@ pub struct HealthReport {
     /// The `.env` that the configuration was read from; only operators see it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment_file: Option<String>,
+    /// Connections that the node takes at once, by its limits and by the descriptors of the
+    /// process; only operators see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections_max: Option<u64>,
 }
 
 impl Health {
@@ -95,6 +99,7 @@ impl Health {
         HealthReport {
             status,
             environment_file: state.environment_file.clone(),
+            connections_max: None,
             warnings: state
                 .warnings
                 .iter()

@@ -41,6 +41,8 @@ impl Control {
             shards,
             uptime_secs: self.uptime().as_secs_f64(),
             sockets_accepted: self.sockets_accepted(),
+            accept_pauses: self.accept_pauses(),
+            connections_max: self.info.connections_max,
             events_dropped: self.events_dropped(),
             latencies: self.latencies(),
             feed_readers: self.feed.readers() as u64,
@@ -121,6 +123,8 @@ struct Page {
     shards: Vec<Counters>,
     uptime_secs: f64,
     sockets_accepted: u64,
+    accept_pauses: u64,
+    connections_max: u64,
     events_dropped: u64,
     /// Of each shard.
     latencies: Vec<Latencies>,
@@ -169,6 +173,20 @@ impl Collector for Page {
             "sockets_accepted",
             "Sockets accepted by the listeners",
             &accepted,
+        )?;
+        let pauses = ConstCounter::new(self.accept_pauses);
+        put(
+            &mut encoder,
+            "accept_pauses",
+            "Times that accepting began to pause because too few descriptors were left",
+            &pauses,
+        )?;
+        let most = ConstGauge::new(i64::try_from(self.connections_max).unwrap_or(i64::MAX));
+        put(
+            &mut encoder,
+            "connections_max",
+            "Connections taken at once, by the limits and by the descriptors of the process",
+            &most,
         )?;
         let dropped = ConstCounter::new(self.events_dropped);
         put(

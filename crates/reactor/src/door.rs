@@ -4,22 +4,30 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use crate::descriptors::Descriptors;
 use crate::poll::{Listener, Poller, Stream};
+use crate::stats::SocketCount;
 
 /// Connections accepted from one listener in one tick at most, so that a flood of them does not
 /// keep those that are there waiting.
 const ACCEPTS_PER_TICK: usize = 64;
 
-/// How long accepting rests when no file can be opened.
+/// How long accepting rests when too few descriptors are left, unless a socket is closed before:
+/// others give descriptors back as well.
 const PAUSE_MS: u64 = 100;
 
 /// The listeners of a node.
 #[derive(Debug)]
 pub(crate) struct Door {
     listeners: Vec<Listening>,
-    /// Nothing is accepted before that time.
-    paused_until_ms: u64,
+    descriptors: Descriptors,
+    sockets: Arc<SocketCount>,
+    /// While accepting pauses, the time of the next try.
+    next_try_ms: u64,
+    /// Others have taken most of the reserve.
+    are_few: bool,
 }
 
 #[derive(Debug)]
@@ -79,14 +87,19 @@ impl Budget {
 pub(crate) enum Accepted {
     /// A connection, from the listener with that number.
     Connection(Stream, Option<SocketAddr>, usize),
-    /// There is no room for more files; accepting rests.
+    /// Too few descriptors are left: accepting begins to pause.
     Paused,
 }
 
 impl Door {
     /// Begins to listen for notices. With each listener come the connections per second that are
     /// accepted from it; 0 is no limit.
-    pub(crate) fn new(poller: &Poller, listeners: Vec<(Listener, u32)>) -> io::Result<Self> {
+    pub(crate) fn new(
+        poller: &Poller,
+        listeners: Vec<(Listener, u32)>,
+        descriptors: Descriptors,
+        sockets: Arc<SocketCount>,
+    ) -> io::Result<Self> {
         let mut all = Vec::with_capacity(listeners.len());
         for (number, (mut listener, accept_rate)) in listeners.into_iter().enumerate() {
             poller.add_listener(&mut listener, number)?;
@@ -98,7 +111,10 @@ impl Door {
         }
         Ok(Self {
             listeners: all,
-            paused_until_ms: 0,
+            descriptors,
+            sockets,
+            next_try_ms: 0,
+            are_few: false,
         })
     }
 
@@ -112,23 +128,48 @@ impl Door {
     /// When there is something to accept: 0 is at once, none is not before a notice.
     pub(crate) fn due_ms(&self) -> Option<u64> {
         let waiting = self.listeners.iter().filter(|listening| listening.waiting);
-        let due = waiting.map(|listening| listening.budget.due_ms());
-        due.min().map(|due_ms| due_ms.max(self.paused_until_ms))
+        let due = waiting.map(|listening| listening.budget.due_ms()).min()?;
+        Some(match self.sockets.is_paused() {
+            true => due.max(self.next_try_ms),
+            false => due,
+        })
+    }
+
+    /// Descriptors are left beside the reserve.
+    fn has_room(&mut self) -> bool {
+        if self.sockets.get() as u64 >= self.descriptors.connections {
+            return false;
+        }
+        self.are_few = self.are_few && self.descriptors.are_few();
+        !self.are_few
+    }
+
+    fn pause(&mut self, now_ms: u64, mut take: impl FnMut(Accepted)) {
+        self.next_try_ms = now_ms + PAUSE_MS;
+        if self.sockets.pause() {
+            take(Accepted::Paused);
+        }
     }
 
     /// Accepts what waits, up to a bound.
     pub(crate) fn accept(&mut self, now_ms: u64, mut take: impl FnMut(Accepted)) {
-        if now_ms < self.paused_until_ms {
+        if self.sockets.is_paused() && now_ms < self.next_try_ms {
             return;
         }
-        for (number, listening) in self.listeners.iter_mut().enumerate() {
-            for _ in 0..listening.budget.take(ACCEPTS_PER_TICK, now_ms) {
-                if !listening.waiting {
+        for number in 0..self.listeners.len() {
+            let budget = &mut self.listeners[number].budget;
+            for _ in 0..budget.take(ACCEPTS_PER_TICK, now_ms) {
+                if !self.listeners[number].waiting {
                     break;
                 }
+                if !self.has_room() {
+                    return self.pause(now_ms, take);
+                }
+                let listening = &mut self.listeners[number];
                 match listening.listener.accept() {
                     Ok((stream, address)) => {
                         listening.budget.spend();
+                        self.are_few = self.descriptors.are_few_after(stream.descriptor());
                         take(Accepted::Connection(stream, address, number));
                     }
                     Err(error) => match error.kind() {
@@ -138,15 +179,13 @@ impl Door {
                         | io::ErrorKind::ConnectionReset
                         | io::ErrorKind::Interrupted => {}
                         // EMFILE, ENFILE, ENOMEM and whatever else would only come again.
-                        _ => {
-                            self.paused_until_ms = now_ms + PAUSE_MS;
-                            take(Accepted::Paused);
-                            return;
-                        }
+                        _ => return self.pause(now_ms, take),
                     },
                 }
             }
         }
+        // What waited has been accepted, or only the rates of listeners hold it back.
+        self.sockets.resume();
     }
 }
 

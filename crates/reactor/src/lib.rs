@@ -13,6 +13,7 @@
 mod authenticate;
 mod clock;
 mod config;
+mod descriptors;
 mod door;
 mod driver;
 mod events;
@@ -35,6 +36,7 @@ mod websocket;
 
 pub use authenticate::{Answer, Authenticator, NoAuthenticator};
 pub use config::{ANY_PATH, ListenAddress, ListenerConfig, Origins, ReactorConfig, Transport};
+pub use descriptors::Descriptors;
 pub use events::Events;
 pub use latency::{LATENCY_BOUNDS_US, LatencyHistogram};
 pub use node::SharedNode;

@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -192,6 +192,11 @@ impl Stream {
     #[cfg(test)]
     pub(crate) fn options(&self) -> socket2::SockRef<'_> {
         socket2::SockRef::from(&self.0)
+    }
+
+    /// The number of its descriptor.
+    pub(crate) fn descriptor(&self) -> u64 {
+        u64::try_from(self.0.as_raw_fd()).unwrap_or(0)
     }
 
     /// Options that sockets do not inherit from their listener on this system.

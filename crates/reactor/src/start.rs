@@ -12,6 +12,7 @@ use martlet_persistence::{RestoreError, Shards};
 
 use crate::clock::Clock;
 use crate::config::{ListenAddress, ReactorConfig};
+use crate::descriptors::Descriptors;
 use crate::events::Events;
 use crate::latency::LatencyHistogram;
 use crate::listen;
@@ -25,9 +26,6 @@ use crate::sys::{self, Entropy};
 
 /// How often the end of a node looks whether all connections are closed.
 const SHUTDOWN_LOOK: Duration = Duration::from_millis(5);
-
-/// Open files that connections of clients leave to others.
-const FILES_KEPT: u64 = 64;
 
 /// Sockets let in beyond the limit of connections, however low that is.
 const LOBBY_ROOM: u64 = 64;
@@ -77,10 +75,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     for (number, listener) in config.listeners.iter_mut().enumerate() {
         Arc::make_mut(&mut listener.policy).number = number as u16;
     }
-    let sockets_max = sockets_max(
-        config.settings.limits.connections,
-        sys::raise_open_files_limit(),
-    );
+    sys::raise_open_files_limit();
     let pollers = (0..config.threads)
         .map(|_| Poller::new())
         .collect::<io::Result<Vec<Poller>>>()?;
@@ -103,8 +98,8 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         clock: Clock::start(),
         mailboxes: Arc::clone(&mailboxes),
         entrances: config.listeners.iter().map(Entrance::new).collect(),
-        sockets: Arc::new(SocketCount::default()),
-        sockets_max,
+        sockets: Arc::new(SocketCount::new(Arc::clone(&wakeups[0]))),
+        sockets_max: sockets_max(config.settings.limits.connections),
         events: events_in,
         reports: reports_in,
         batch_messages: config.batch_messages,
@@ -154,8 +149,10 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         listeners.push((bound, listener.accept_rate));
         addresses.push((listener.name.clone(), address));
     }
-    reactors[0].open_door(listeners)?;
     config.store.begin(Box::new(move || clock.now()))?;
+    // What is open by now stays open.
+    let descriptors = Descriptors::of_process();
+    reactors[0].open_door(listeners, descriptors)?;
     let running = Running {
         health: config.store.health(),
         store: Mutex::new(config.store),
@@ -167,6 +164,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         reports,
         counters,
         sockets: common.sockets,
+        descriptors,
         node: common.node,
     };
     for (number, reactor) in reactors.into_iter().enumerate() {
@@ -178,13 +176,10 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
 }
 
 /// Sockets of clients that are let in. Beyond the limit of connections there is room for some in
-/// the lobby, which the shard refuses in words, and for those that are being closed. But always
-/// so few that files are left for all else the process does.
-fn sockets_max(connections: u32, open_files_max: Option<u64>) -> usize {
+/// the lobby, which the shard refuses in words, and for those that are being closed.
+fn sockets_max(connections: u32) -> usize {
     let connections = u64::from(connections);
-    let files = open_files_max.map_or(u64::MAX, |files| files - FILES_KEPT.min(files / 4));
-    let sockets = connections + connections / 8 + LOBBY_ROOM;
-    usize::try_from(files.min(sockets)).unwrap_or(usize::MAX)
+    usize::try_from(connections + connections / 8 + LOBBY_ROOM).unwrap_or(usize::MAX)
 }
 
 /// A running node. Dropping it ends the node at once; [`Running::shutdown`] does it in order.
@@ -200,6 +195,7 @@ pub struct Running {
     reports: Receiver<Report>,
     counters: Vec<Arc<Counters>>,
     sockets: Arc<SocketCount>,
+    descriptors: Descriptors,
     node: Arc<SharedNode>,
 }
 
@@ -305,6 +301,16 @@ impl Running {
         self.sockets.get()
     }
 
+    /// The descriptors of the process, and how many connections they allow.
+    pub fn descriptors(&self) -> Descriptors {
+        self.descriptors
+    }
+
+    /// Accepting pauses because too few descriptors are left.
+    pub fn is_accepting_paused(&self) -> bool {
+        self.sockets.is_paused()
+    }
+
     /// Clients that are connected, by the listener that they came by, in the order of
     /// [`ReactorConfig::listeners`].
     pub fn clients_by_listener(&self) -> Vec<u32> {
@@ -353,18 +359,5 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn some_open_files_are_kept_from_connections() {
-        assert_eq!(sockets_max(800, None), 964);
-        assert_eq!(sockets_max(800, Some(1_000_000)), 964);
-        assert_eq!(sockets_max(1_000_000, Some(1024)), 960);
-        assert_eq!(sockets_max(1_000_000, Some(100)), 75);
     }
 }

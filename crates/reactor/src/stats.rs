@@ -2,11 +2,13 @@
 //! may read.
 
 use std::ops::AddAssign;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use martlet_broker::EventKind;
 
 use crate::latency::Latencies;
+use crate::poll::Wakeup;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -38,7 +40,7 @@ counters! {
     accepted,
     /// Connections closed at once because the node had as many as it may.
     refused,
-    /// Times that accepting paused because the process or the system had no room for more files.
+    /// Times that accepting began to pause because too few descriptors were left.
     accept_pauses,
     /// Times that the loop has gone round.
     ticks,
@@ -101,20 +103,53 @@ impl Counter {
 }
 
 /// Sockets of all reactors together: raised by the one that accepts, lowered by the one that
-/// drops.
-#[derive(Debug, Default)]
-pub(crate) struct SocketCount(AtomicUsize);
+/// drops. Where accepting pauses, it is the next to close that ends the pause.
+#[derive(Debug)]
+pub(crate) struct SocketCount {
+    count: AtomicUsize,
+    pauses: AtomicBool,
+    /// Wakes the reactor that accepts.
+    accepting: Arc<Wakeup>,
+}
 
 impl SocketCount {
+    pub(crate) fn new(accepting: Arc<Wakeup>) -> Self {
+        Self {
+            count: AtomicUsize::new(0),
+            pauses: AtomicBool::new(false),
+            accepting,
+        }
+    }
+
     pub(crate) fn get(&self) -> usize {
-        self.0.load(Ordering::Acquire)
+        self.count.load(Ordering::Acquire)
     }
 
     pub(crate) fn raise(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        self.count.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn lower(&self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        if self.pauses.load(Ordering::Acquire) && self.pauses.swap(false, Ordering::AcqRel) {
+            self.accepting.wake();
+        }
+    }
+
+    /// Accepting pauses until a socket is closed; false if it did already.
+    pub(crate) fn pause(&self) -> bool {
+        !self.pauses.swap(true, Ordering::AcqRel)
+    }
+
+    /// It accepts again.
+    pub(crate) fn resume(&self) {
+        if self.is_paused() {
+            self.pauses.store(false, Ordering::Release);
+        }
+    }
+
+    /// Accepting pauses.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.pauses.load(Ordering::Acquire)
     }
 }

@@ -33,6 +33,23 @@ pub(crate) fn raise_open_files_limit() -> Option<u64> {
     None
 }
 
+/// Descriptors that the process has open, none where the system does not tell.
+pub(crate) fn open_descriptors() -> Option<u64> {
+    let all = std::fs::read_dir("/proc/self/fd")
+        .or_else(|_| std::fs::read_dir("/dev/fd"))
+        .ok()?;
+    // One of them is this directory's.
+    Some((all.count() as u64).saturating_sub(1))
+}
+
+/// The number that the next descriptor gets: so many are open at least. None if there are no more.
+#[cfg(unix)]
+pub(crate) fn next_descriptor() -> Option<u64> {
+    use std::os::fd::AsRawFd;
+    let file = File::open("/dev/null").ok()?;
+    u64::try_from(file.as_raw_fd()).ok()
+}
+
 /// The process that listens on `address`, as "name (pid 123)", if the system tells us.
 pub fn port_owner(address: SocketAddr) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]

@@ -127,6 +127,7 @@ pub fn configure(pairs: &[(String, String)]) -> Result<(Settings, ListenerPolicy
             "wildcard_subscription_available" => listener.wildcard_subscription_available = on,
             "subscription_ids_available" => listener.subscription_ids_available = on,
             "shared_subscription_available" => listener.shared_subscription_available = on,
+            "allow_empty_client_id" => listener.allow_empty_client_id = on,
             "allow_anonymous" => listener.allow_anonymous = on,
             "refuse_control_characters" => settings.refuse_control_characters = on,
             "queue_full" => settings.queue_full = QueueFull::from_name(value).ok_or_else(wrong)?,

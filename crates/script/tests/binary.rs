@@ -82,7 +82,9 @@ fn configuration(settings: &[(String, String)]) -> String {
             "wildcard_subscription_available" => (&mut listener, "wildcard_subscriptions"),
             "subscription_ids_available" => (&mut listener, "subscription_identifiers"),
             "shared_subscription_available" => (&mut listener, "shared_subscriptions"),
-            "allow_anonymous" | "retain_available" => (&mut listener, key.as_str()),
+            "allow_anonymous" | "allow_empty_client_id" | "retain_available" => {
+                (&mut listener, key.as_str())
+            }
             "queue_full" | "refuse_control_characters" | "response_information" => {
                 (&mut mqtt, key.as_str())
             }

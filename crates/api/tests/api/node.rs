@@ -150,6 +150,14 @@ impl Shards for Lone {
         0
     }
 
+    fn accept_pauses(&self) -> u64 {
+        0
+    }
+
+    fn is_accepting_paused(&self) -> bool {
+        false
+    }
+
     fn sockets_open(&self) -> u64 {
         0
     }
@@ -280,6 +288,7 @@ impl Node {
             command_options: String::new(),
             durability: "memory",
             interval_ms: None,
+            connections_max: 1000,
             anonymous_beyond_loopback: false,
             limits: Limits::default(),
         };

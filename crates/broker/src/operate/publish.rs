@@ -210,7 +210,9 @@ impl Shard {
             return Err(ReasonCode::QuotaExceeded);
         }
         let bytes = message.text_bytes().ok_or(ReasonCode::MalformedPacket)?;
-        if bytes > self.settings.limits.packet_bytes as usize {
+        if bytes > self.settings.limits.packet_bytes as usize
+            || self.is_payload_too_long(&message.payload)
+        {
             return Err(ReasonCode::PacketTooLarge);
         }
         if message.payload_is_utf8 == Some(true) && core::str::from_utf8(&message.payload).is_err()

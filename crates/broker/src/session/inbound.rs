@@ -204,6 +204,12 @@ impl Shard {
         publish: &Publish<'_>,
         qos2: Option<PacketId>,
     ) -> Result<Answer, PacketError> {
+        if self.is_payload_too_long(publish.payload) {
+            self.counters.publishes_refused += 1;
+            let reason = ReasonCode::ImplementationSpecificError;
+            self.tell_publish(cx, session, topic, reason, "limit payload_bytes".into());
+            return Ok(self.refused(index, reason));
+        }
         if !permission::may_publish(topic) || !self.may_publish(session, topic) {
             self.counters.publishes_refused += 1;
             self.tell_publish_refused(cx, session, topic);
@@ -253,6 +259,12 @@ impl Shard {
         let answer = self.route_accepted(cx, index, publication, receipt);
         self.forwarded = forwarded;
         answer
+    }
+
+    /// Longer than `payload_bytes`.
+    pub(crate) fn is_payload_too_long(&self, payload: &[u8]) -> bool {
+        let most = self.settings.limits.payload_bytes as usize;
+        most > 0 && payload.len() > most
     }
 
     /// Where the client of a session is, if it is connected.

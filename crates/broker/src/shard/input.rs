@@ -259,7 +259,7 @@ impl Shard {
         id: ConnectionId,
         bytes: &[u8],
     ) -> Result<Progress, PacketError> {
-        if bytes.first() != Some(&0x10) {
+        if !bytes.first().is_some_and(|first| may_be_connect(*first)) {
             // Known by its first byte, before a length is looked at.
             let why = "the first packet is not CONNECT [MQTT-3.1.0-1]";
             self.refuse(cx, id.index, None, ReasonCode::ProtocolError, why);
@@ -478,4 +478,11 @@ fn version_of_partial_connect(body: &[u8]) -> Option<ProtocolVersion> {
         [0, 4, b'M', b'Q', b'T', b'T', 4, ..] => Some(ProtocolVersion::V311),
         _ => None,
     }
+}
+
+/// CONNECT by its first byte. MQTT 3.1 does not use the flags, but has no QoS 3; which is what TLS
+/// begins with.
+fn may_be_connect(first: u8) -> bool {
+    const QOS_3: u8 = 0b0110;
+    first >> 4 == 1 && first & QOS_3 != QOS_3
 }

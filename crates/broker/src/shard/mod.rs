@@ -701,8 +701,8 @@ impl Shard {
         self.gauge.bytes() + self.buffer_bytes + self.gated_bytes + kept + beside
     }
 
-    /// Bytes of output that may wait for one client: a quarter of the node's memory is enough for the
-    /// output of all, but each has some.
+    /// Bytes of output that may wait for one client: a quarter of the node's memory is enough for
+    /// the output of all, but each has some.
     fn output_share(&self, limit: Option<usize>) -> usize {
         let most = self.settings.limits.output_bytes as usize;
         let Some(limit) = limit else {

@@ -94,7 +94,14 @@ impl<'a> Connect<'a> {
     pub fn decode(flags: u8, body: &'a [u8]) -> Result<Self, ConnectError> {
         let mut reader = Reader::new(body);
         let (version, bridge) = decode_protocol(&mut reader)?;
-        decode_after_protocol(flags, reader, version, bridge).map_err(|error| ConnectError {
+        // MQTT 3.1 §3.1: the flags of the Fixed Header are not used.
+        if flags != 0 && version != ProtocolVersion::V31 {
+            return Err(ConnectError {
+                version: None,
+                error: DecodeError::malformed("CONNECT with flags", "MQTT-2.1.3-1"),
+            });
+        }
+        decode_after_protocol(reader, version, bridge).map_err(|error| ConnectError {
             version: Some(version),
             error,
         })
@@ -242,14 +249,10 @@ fn decode_protocol(reader: &mut Reader<'_>) -> Result<(ProtocolVersion, bool), C
 }
 
 fn decode_after_protocol<'a>(
-    header_flags: u8,
     mut reader: Reader<'a>,
     version: ProtocolVersion,
     bridge: bool,
 ) -> Result<Connect<'a>, DecodeError> {
-    if header_flags != 0 {
-        return Err(DecodeError::malformed("CONNECT with flags", "MQTT-2.1.3-1"));
-    }
     let flags = reader.u8()?;
     check_connect_flags(flags, version)?;
     let keep_alive_secs = reader.u16()?;
@@ -297,13 +300,18 @@ fn decode_after_protocol<'a>(
 }
 
 fn check_connect_flags(flags: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
-    if flags & RESERVED_FLAG != 0 {
+    // What MQTT 3.1 calls unused may have any value there (§3.1).
+    let has_unused = version == ProtocolVersion::V31;
+    if flags & RESERVED_FLAG != 0 && !has_unused {
         return Err(DecodeError::malformed(
             "reserved Connect Flag is set",
             "MQTT-3.1.2-3",
         ));
     }
     let will_qos = (flags >> WILL_QOS_SHIFT) & 0b11;
+    if flags & WILL_FLAG == 0 && has_unused {
+        return check_credentials_flags(flags, version);
+    }
     if flags & WILL_FLAG == 0 {
         if will_qos != 0 {
             return Err(DecodeError::malformed(
@@ -320,6 +328,10 @@ fn check_connect_flags(flags: u8, version: ProtocolVersion) -> Result<(), Decode
     } else if will_qos == 3 {
         return Err(DecodeError::malformed("Will QoS 3", "MQTT-3.1.2-12"));
     }
+    check_credentials_flags(flags, version)
+}
+
+fn check_credentials_flags(flags: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
     if flags & PASSWORD_FLAG != 0 && flags & USER_NAME_FLAG == 0 && !version.is_v5() {
         return Err(DecodeError::malformed(
             "password without user name",

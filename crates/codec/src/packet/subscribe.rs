@@ -26,6 +26,8 @@ pub struct Subscribe<'a> {
     /// The validated payload: filter and options byte in turn.
     payload: &'a [u8],
     filter_count: usize,
+    /// What counts of each options byte.
+    option_bits: u8,
 }
 
 /// One Topic Filter of a SUBSCRIBE.
@@ -79,11 +81,12 @@ impl SubscriptionOptions {
     /// # Errors
     /// Malformed: QoS 3, reserved bits [MQTT-3.8.3-5]. Protocol Error: Retain Handling 3.
     pub fn from_byte(byte: u8, version: ProtocolVersion) -> Result<Self, DecodeError> {
-        let reserved = if version.is_v5() {
-            0b1100_0000
-        } else {
-            0b1111_1100
+        let reserved = match version {
+            ProtocolVersion::V5 => 0b1100_0000,
+            ProtocolVersion::V311 => 0b1111_1100,
+            ProtocolVersion::V31 => 0,
         };
+        let byte = byte & used_options(version);
         if byte & reserved != 0 {
             return Err(DecodeError::malformed(
                 "reserved Subscription Options are set",
@@ -153,6 +156,7 @@ impl<'a> Subscribe<'a> {
             user_properties,
             payload,
             filter_count,
+            option_bits: used_options(version),
         })
     }
 
@@ -161,6 +165,7 @@ impl<'a> Subscribe<'a> {
         SubscribeFilters {
             reader: Reader::new(self.payload),
             left: self.filter_count,
+            option_bits: self.option_bits,
         }
     }
 
@@ -224,6 +229,7 @@ impl Eq for Subscribe<'_> {}
 pub struct SubscribeFilters<'a> {
     reader: Reader<'a>,
     left: usize,
+    option_bits: u8,
 }
 
 impl<'a> Iterator for SubscribeFilters<'a> {
@@ -234,7 +240,7 @@ impl<'a> Iterator for SubscribeFilters<'a> {
         // The bytes were validated before; an error here would only end the iteration. The byte
         // of an older version is one of 5.0 with the other options off.
         let filter = primitive::utf8(self.reader.binary().ok()?).ok()?;
-        let byte = self.reader.u8().ok()?;
+        let byte = self.reader.u8().ok()? & self.option_bits;
         let options = SubscriptionOptions::from_byte(byte, ProtocolVersion::V5).ok()?;
         Some(SubscribeFilter { filter, options })
     }
@@ -269,6 +275,15 @@ fn encode<'f>(
             out.push(options.to_byte(version));
         }
     });
+}
+
+/// The bits of an options byte that mean something, or have to be 0. MQTT 3.1 §3.8: the upper six
+/// are not used.
+fn used_options(version: ProtocolVersion) -> u8 {
+    match version {
+        ProtocolVersion::V31 => 0b11,
+        _ => 0xFF,
+    }
 }
 
 fn check_filter(reader: &mut Reader<'_>, version: ProtocolVersion) -> Result<(), DecodeError> {

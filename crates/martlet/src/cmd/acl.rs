@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use martlet_access::AclFile;
+use martlet_access::{AclFile, Subscribing};
 use martlet_broker::Actions;
 use martlet_control::explain::{Explained, Outcome, Question};
 use martlet_control::text::printable;
@@ -103,15 +103,29 @@ pub(crate) fn run(command: &AclCommand) -> ExitCode {
 impl FileOptions {
     /// The file that was named, else the configured one, if there is any.
     fn read(&self, named: Option<&Path>) -> anyhow::Result<Option<AclFile>> {
-        let path = match named.or(self.acl_file.as_deref()) {
-            Some(path) => path.display().to_string(),
-            None => self.node.load()?.text("auth.acl_file").to_owned(),
+        let (path, subscribing) = match named.or(self.acl_file.as_deref()) {
+            // A file that is looked at alone needs no configuration that can be used.
+            Some(path) => {
+                let effective = self.node.load();
+                let subscribing = effective.map_or_else(
+                    |_| Subscribing::default(),
+                    |found| config::subscribing(&found),
+                );
+                (path.display().to_string(), subscribing)
+            }
+            None => {
+                let effective = self.node.load()?;
+                (
+                    effective.text("auth.acl_file").to_owned(),
+                    config::subscribing(&effective),
+                )
+            }
         };
         if path.is_empty() {
             return Ok(None);
         }
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        Ok(Some(AclFile::parse(&path, &text)?))
+        Ok(Some(AclFile::parse(&path, &text, subscribing)?))
     }
 }
 

@@ -128,6 +128,7 @@ struct Health {
     status: String,
     warnings: Vec<String>,
     environment_file: Option<String>,
+    connections_max: Option<u64>,
 }
 
 /// `martlet health`.
@@ -144,6 +145,9 @@ pub(crate) fn health(options: &AdminOptions) -> ExitCode {
         let mut text = format!("{}\n", health.status);
         if let Some(file) = &health.environment_file {
             text.push_str(&format!("environment from {}\n", printable(file)));
+        }
+        if let Some(most) = health.connections_max {
+            text.push_str(&format!("connections at most {most}\n"));
         }
         for warning in &health.warnings {
             text.push_str(&format!("warning: {}\n", printable(warning)));

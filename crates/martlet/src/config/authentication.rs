@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use martlet_access::{AclFile, PASSWORD_MIN, PasswordFile, Plain, credentials};
+use martlet_access::{AclFile, PASSWORD_MIN, PasswordFile, Plain, Subscribing, credentials};
 use martlet_broker::Realm;
 use martlet_certificates::NameFrom;
 use martlet_control::UserPlaces;
@@ -437,7 +437,7 @@ impl<'a> Doors<'a> {
         let text = String::from_utf8(bytes).map_err(|_| {
             ConfigError::Unusable(format!("{path}: not UTF-8, which topics and names are"))
         })?;
-        let file = AclFile::parse(&path, &text);
+        let file = AclFile::parse(&path, &text, subscribing(self.effective));
         file.map(Some)
             .map_err(|problem| ConfigError::Unusable(problem.to_string()))
     }
@@ -451,6 +451,12 @@ impl<'a> Doors<'a> {
         self.files.push(path);
         Ok(bytes)
     }
+}
+
+/// Who may subscribe to what, where there is an ACL file.
+pub(crate) fn subscribing(effective: &Effective) -> Subscribing {
+    // The configuration has no other words.
+    Subscribing::from_name(effective.text("acl.subscribe")).unwrap_or(Subscribing::Refuse)
 }
 
 /// Where users are.

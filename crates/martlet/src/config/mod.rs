@@ -20,7 +20,7 @@ mod resolve;
 mod schema;
 mod seeds;
 
-pub(crate) use authentication::{IGNORES_TABLES, TablesRead, tables_unasked};
+pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_unasked};
 pub(crate) use broken::data_dir_in;
 pub(crate) use file_access::{exposed_files, unreadable_files};
 pub(crate) use http::{HttpConnections, HttpListener};

@@ -600,6 +600,7 @@ fn policy(
             "allow_anonymous",
             (loopback && realm.is_none()) || general("allow_anonymous"),
         ),
+        allow_empty_client_id: switch("allow_empty_client_id", general("allow_empty_client_id")),
         authenticate: realm.is_some(),
         maximum_qos: QoS::from_bits(max_qos as u8).unwrap_or(QoS::ExactlyOnce),
         retain_available: switch("retain_available", general("retain_available")),

@@ -194,6 +194,11 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
         "For unix:///PATH: mode of the socket's file, who may write to which may connect; 0660 if none is given.",
     ),
     (
+        "allow_empty_client_id",
+        SWITCH,
+        "As mqtt.allow_empty_client_id, for this listener.",
+    ),
+    (
         "max_qos",
         Kind::Integer { min: 0, max: 2 },
         "As mqtt.max_qos, for this listener.",
@@ -450,6 +455,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         Kind::Text,
         Default::Text(""),
         "File that says who may publish and read what, in Mosquitto's form. Without one, all may use all topics but those that begin with $, and read $SYS/#.",
+    ),
+    (
+        "acl.subscribe",
+        Kind::Word(&["at_delivery", "refuse"]),
+        Default::Text("at_delivery"),
+        "What lines of ACL files about reading mean for a SUBSCRIBE. at_delivery: it is granted, and each message is looked at when it is delivered, as in Mosquitto. refuse: a filter of which the client may not read all is refused at once (SUBACK 0x87, v3: 0x80); messages are looked at all the same.",
     ),
     (
         "auth.certificate_user_name",
@@ -810,6 +821,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         SWITCH,
         Default::Boolean(false),
         "Listeners beyond loopback accept clients without credentials. Those on loopback do unless they say otherwise.",
+    ),
+    (
+        "mqtt.allow_empty_client_id",
+        SWITCH,
+        Default::Boolean(true),
+        "Clients of MQTT 3.1.1 and 5.0 may send an empty Client Identifier and are given one.",
     ),
     (
         "mqtt.max_qos",

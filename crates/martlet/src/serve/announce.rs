@@ -9,7 +9,7 @@ use martlet_broker::ListenerPolicy;
 use martlet_control::Control;
 use martlet_control::backup::STORE;
 use martlet_control::text::typed;
-use martlet_reactor::{Durability, ListenerConfig};
+use martlet_reactor::{Descriptors, Durability, ListenerConfig};
 use tracing::{info, warn};
 
 use super::{data_dir, http, program_name};
@@ -30,6 +30,7 @@ pub(super) fn announce(
     control: &Control,
     http: &[HttpAt],
     setup: Option<&str>,
+    descriptors: &Descriptors,
 ) {
     let mut text = format!("martlet {}\n", env!("CARGO_PKG_VERSION"));
     for url in &control.info.listeners {
@@ -46,6 +47,7 @@ pub(super) fn announce(
     if let Some(at) = http.first() {
         text.push_str(&format!("  the API and its pages on {}/docs/\n", at.url));
     }
+    text.push_str(&connections_line(node, control, descriptors));
     text.push_str(&durability_lines(node, control));
     for file in &effective.files {
         text.push_str(&format!("  configuration from {}\n", file.display()));
@@ -80,7 +82,25 @@ pub(super) fn announce(
              clients of MQTT need credentials too, unless mqtt.allow_anonymous is true)"
         );
     }
-    info!(listeners = ?control.info.listeners, threads = node.threads, "ready");
+    info!(
+        listeners = ?control.info.listeners,
+        threads = node.threads,
+        connections_max = control.info.connections_max,
+        "ready"
+    );
+}
+
+/// How many connections there may be, and what bounds them.
+fn connections_line(node: &NodeConfig, control: &Control, descriptors: &Descriptors) -> String {
+    let most = control.info.connections_max;
+    match descriptors.limit {
+        Some(limit) if most < u64::from(node.settings.limits.connections) => format!(
+            "  at most {most} connections: {limit} files may be open (ulimit -n), of which {} are kept \
+             for all else\n",
+            descriptors.reserved
+        ),
+        _ => format!("  at most {most} connections (limits.connections)\n"),
+    }
 }
 
 /// Has health warn of what is unsafe about the files of the configuration: those that other users

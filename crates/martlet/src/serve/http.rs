@@ -81,6 +81,7 @@ pub(crate) async fn bind(wanted: &HttpListener) -> anyhow::Result<Open> {
 /// Serves until the process ends; with `places`, which all listeners share.
 pub(crate) async fn serve(open: Open, routes: Router, places: Places) {
     loop {
+        let opening = places.opening().await;
         let (stream, peer) = match open.listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -116,7 +117,10 @@ pub(crate) async fn serve(open: Open, routes: Router, places: Places) {
                 }
             }
         };
-        tokio::spawn(unless_closed(talking, seat, closed));
+        tokio::spawn(async move {
+            unless_closed(talking, seat, closed).await;
+            drop(opening);
+        });
     }
 }
 

@@ -36,7 +36,8 @@ use martlet_control::{
     SysStatistics,
 };
 use martlet_reactor::{
-    Durability, LATENCY_BOUNDS_US, LatencyHistogram, ReactorConfig, Restored, Running, StoreNotice,
+    Descriptors, Durability, LATENCY_BOUNDS_US, LatencyHistogram, ReactorConfig, Restored, Running,
+    StoreNotice,
 };
 use martlet_registry::Location;
 use martlet_store::RealDisk;
@@ -334,7 +335,8 @@ async fn run_node(
     tokio::spawn(async move { watched.watch().await });
     let routes = martlet_api::router(api.clone());
     let http_at: Vec<HttpAt> = http.iter().map(HttpAt::of).collect();
-    let places = Places::new(node.http_connections.clone());
+    let descriptors = running.descriptors();
+    let places = Places::new(node.http_connections.clone(), &descriptors);
     for open in http {
         tokio::spawn(http::serve(open, routes.clone(), places.clone()));
     }
@@ -351,7 +353,15 @@ async fn run_node(
     // Whoever reads the announcement finds it so.
     control.health.set_ready();
     let setup = setup_link(&api, &control, &http_at).await;
-    announce(node, effective, &control, &http_at, setup.as_deref());
+    announce(
+        node,
+        effective,
+        &control,
+        &http_at,
+        setup.as_deref(),
+        &descriptors,
+    );
+    tokio::spawn(tell_pauses(Arc::clone(&control)));
     notify::ready();
     {
         let mut stopping = std::pin::pin!(stop_asked(&control, &mut terminate, &mut interrupt));
@@ -614,9 +624,15 @@ fn node_info(node: &NodeConfig, options: &ConfigOptions, running: &Running) -> N
         command_options: config::command_options(&node.data_dir, options.config.as_deref()),
         durability,
         interval_ms,
+        connections_max: connections_max(node, &running.descriptors()),
         anonymous_beyond_loopback: node.anonymous_beyond_loopback,
         limits: node.settings.limits.clone(),
     }
+}
+
+/// What the limits and the descriptors of the process allow.
+fn connections_max(node: &NodeConfig, descriptors: &Descriptors) -> u64 {
+    u64::from(node.settings.limits.connections).min(descriptors.connections)
 }
 
 struct ReactorShards {
@@ -636,6 +652,14 @@ impl Shards for ReactorShards {
 
     fn sockets_accepted(&self) -> u64 {
         self.running.stats().accepted
+    }
+
+    fn accept_pauses(&self) -> u64 {
+        self.running.stats().accept_pauses
+    }
+
+    fn is_accepting_paused(&self) -> bool {
+        self.running.is_accepting_paused()
     }
 
     fn sockets_open(&self) -> u64 {
@@ -800,6 +824,27 @@ fn may_wait() {
 /// Elsewhere there is no such thing for one thread.
 #[cfg(not(target_os = "linux"))]
 fn may_wait() {}
+
+/// Logs that accepting pauses, at most once a second.
+async fn tell_pauses(control: Arc<Control>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = 0;
+    loop {
+        ticks.tick().await;
+        let pauses = control.accept_pauses();
+        if pauses > told {
+            warn!(
+                times = pauses - told,
+                open = control.sockets_open(),
+                at_most = control.info.connections_max,
+                "accepting paused: no descriptors were left for more connections; raise the limit of \
+                 open files (ulimit -n, LimitNOFILE)"
+            );
+            told = pauses;
+        }
+    }
+}
 
 async fn publish_statistics(control: Arc<Control>, every: Duration) {
     let mut statistics = SysStatistics::default();

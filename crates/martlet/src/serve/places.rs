@@ -11,12 +11,17 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use martlet_reactor::Descriptors;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::config::HttpConnections;
 
-/// Connections in the reserve.
+/// Connections in the reserve at most.
 const RESERVE: usize = 64;
+/// Of the descriptors that are kept from clients of MQTT, this part is for places, and that for the
+/// reserve.
+const PLACES_PART: u64 = 2;
+const RESERVE_PART: u64 = 10;
 /// How long a request of the reserve waits for a place.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -27,8 +32,11 @@ pub(crate) struct Places(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     limits: HttpConnections,
+    reserve: usize,
     state: Mutex<State>,
     freed: Notify,
+    /// One for each connection that may be open, the one included that has to go for a new one.
+    open: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -74,12 +82,29 @@ fn counted_as(address: IpAddr) -> IpAddr {
 }
 
 impl Places {
-    pub(crate) fn new(limits: HttpConnections) -> Self {
+    /// As many as the configuration and the descriptors of the process allow.
+    pub(crate) fn new(mut limits: HttpConnections, descriptors: &Descriptors) -> Self {
+        let mut reserve = RESERVE;
+        if descriptors.limit.is_some() {
+            let part = |part| usize::try_from(descriptors.reserved / part).unwrap_or(usize::MAX);
+            limits.all = limits.all.min(part(PLACES_PART));
+            reserve = reserve.min(part(RESERVE_PART)).max(1);
+        }
+        let open = limits.all.saturating_add(reserve + 1);
+        let open = open.min(Semaphore::MAX_PERMITS);
         Self(Arc::new(Inner {
             limits,
+            reserve,
             state: Mutex::default(),
             freed: Notify::new(),
+            open: Arc::new(Semaphore::new(open)),
         }))
+    }
+
+    /// Waits until another connection may be open; it is to be held until that is closed. None of
+    /// them lasts that has to go, so this waits for a moment only.
+    pub(crate) async fn opening(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.open).acquire_owned().await.ok()
     }
 
     /// Seats a new connection; with what tells that it is to be closed, if it is in the reserve.
@@ -90,7 +115,7 @@ impl Places {
         let reserved = state.next;
         let closed = place.is_none().then(|| {
             // The sender of the oldest is dropped, which tells it.
-            if state.reserve.len() >= RESERVE {
+            if state.reserve.len() >= self.0.reserve {
                 state.reserve.pop_front();
             }
             let (keep, closed) = oneshot::channel();
@@ -204,12 +229,40 @@ impl Drop for Seat {
 mod tests {
     use super::*;
 
-    fn places(all: usize, of_address: usize) -> Places {
-        Places::new(HttpConnections {
+    const NO_LIMIT: Descriptors = Descriptors {
+        limit: None,
+        reserved: 0,
+        connections: u64::MAX,
+    };
+
+    fn limits(all: usize, of_address: usize) -> HttpConnections {
+        HttpConnections {
             all,
             of_address,
             proxies: vec!["10.0.0.9/32".parse().unwrap()],
-        })
+        }
+    }
+
+    fn places(all: usize, of_address: usize) -> Places {
+        Places::new(limits(all, of_address), &NO_LIMIT)
+    }
+
+    #[test]
+    fn few_descriptors_allow_few_connections() {
+        let few = Descriptors {
+            limit: Some(64),
+            reserved: 20,
+            connections: 20,
+        };
+        let places = Places::new(limits(512, 64), &few);
+        assert_eq!((places.0.limits.all, places.0.reserve), (10, 2));
+        let many = Descriptors {
+            limit: Some(1_000_000),
+            reserved: 1024,
+            connections: 900_000,
+        };
+        let places = Places::new(limits(512, 64), &many);
+        assert_eq!((places.0.limits.all, places.0.reserve), (512, 64));
     }
 
     fn address(last: u8) -> IpAddr {

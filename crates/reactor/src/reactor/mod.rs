@@ -25,6 +25,7 @@ use martlet_broker::{
 use crate::authenticate::Authenticator;
 use crate::clock::Clock;
 use crate::config::{ListenerConfig, Transport};
+use crate::descriptors::Descriptors;
 use crate::door::{Accepted, Door};
 use crate::driver::Driver;
 use crate::events::EventSender;
@@ -230,9 +231,14 @@ impl Reactor {
     }
 
     /// From now on this reactor accepts connections for all.
-    pub(crate) fn open_door(&mut self, listeners: Vec<(Listener, u32)>) -> io::Result<()> {
+    pub(crate) fn open_door(
+        &mut self,
+        listeners: Vec<(Listener, u32)>,
+        descriptors: Descriptors,
+    ) -> io::Result<()> {
         if !listeners.is_empty() {
-            self.door = Some(Door::new(&self.poller, listeners)?);
+            let sockets = Arc::clone(&self.socket_count);
+            self.door = Some(Door::new(&self.poller, listeners, descriptors, sockets)?);
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! Every keyword of Mosquitto 2.0's and 2.1's file, and what it means here.
 
 use super::{ConfigError, Line, Outcome, Reading, Value};
-use crate::config::load::DEFAULT_SOURCE;
 
 /// What a keyword means.
 pub(super) enum Meaning {
@@ -109,6 +108,7 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ("global_max_clients", Meaning::Special(max_connections)),
     ("global_max_connections", Meaning::Special(max_connections)),
     ("max_qos", Meaning::Listener(Scope::Own)),
+    ("maximum_qos", Meaning::Listener(Scope::Own)),
     ("websockets_origin", Meaning::Listener(Scope::Own)),
     ("enable_proxy_protocol", Meaning::Listener(Scope::Own)),
     (
@@ -269,7 +269,10 @@ const KEYWORDS: &[(&str, Meaning)] = &[
         "queue_qos0_messages",
         Meaning::UnsupportedIfTrue("QoS 0 is not queued for clients that are away"),
     ),
-    ("allow_zero_length_clientid", Meaning::Special(no_client_id)),
+    (
+        "allow_zero_length_clientid",
+        Meaning::Listener(Scope::Security),
+    ),
     (
         "retry_interval",
         Meaning::NotNeeded("messages are sent again when a client comes back, and only then"),
@@ -323,50 +326,26 @@ fn max_connections(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigE
 }
 
 /// The longest packet that there is.
-const LONGEST: u64 = 268_435_455;
+pub(super) const LONGEST: u64 = 268_435_455;
 
-/// What a PUBLISH may have besides its payload: a topic, and as much for its properties.
-const BESIDES_PAYLOAD: u64 = 2 * 65_536;
+/// The largest packet where a file says nothing of it, as in Mosquitto 2.1; 2.0 has no such limit.
+pub(super) const PACKET_BYTES: u64 = 2_000_000;
 
 fn packet_size(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
     let number = reading.number(line)?;
-    packet_bytes(reading, line, if number == 0 { LONGEST } else { number })
+    let bytes = if number == 0 { LONGEST } else { number };
+    reading.set(line, "limits.packet_bytes", Value::Integer(bytes))
 }
 
-/// There it is the payload's, and a message that is larger is dropped without a word.
 fn message_size(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
     let number = reading.number(line)?;
-    let bytes = match number {
-        0 => LONGEST,
-        payload => payload.saturating_add(BESIDES_PAYLOAD).min(LONGEST),
-    };
-    packet_bytes(reading, line, bytes)?;
-    if number != 0
+    reading.set(line, "limits.payload_bytes", Value::Integer(number))?;
+    if number >= PACKET_BYTES
         && let Some(told) = reading.report.last_mut()
     {
-        told.outcome = Outcome::Changed;
-        told.note += ": of the whole packet, so with room for topic and properties; the connection \
-                      of who sends a larger one is closed, where Mosquitto drops the message quietly";
+        told.note += ": packets are limited too, by max_packet_size; without that line, to 2000000 \
+                      bytes as in Mosquitto 2.1";
     }
-    Ok(())
-}
-
-/// Of two lines that bound it, the stricter holds.
-fn packet_bytes(reading: &mut Reading<'_>, line: &Line, bytes: u64) -> Result<(), ConfigError> {
-    const KEY: &str = "limits.packet_bytes";
-    let is_said = reading.effective.source(KEY) != DEFAULT_SOURCE;
-    let before = is_said.then(|| reading.effective.integer(KEY));
-    let bytes = before.map_or(bytes, |before| before.min(bytes));
-    reading.set(line, KEY, Value::Integer(bytes))
-}
-
-fn no_client_id(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
-    let note = "clients without an identifier are given one";
-    let outcome = match reading.switch(line)? {
-        true => Outcome::NotNeeded,
-        false => Outcome::Unsupported,
-    };
-    reading.tell(line, outcome, note);
     Ok(())
 }
 

@@ -148,6 +148,7 @@ impl Listener {
                 switch()?;
                 "client_certificates and certificate_user_name".to_owned()
             }
+            "allow_zero_length_clientid" => format!("allow_empty_client_id = {}", switch()?),
             "allow_anonymous" | "listener_allow_anonymous" => {
                 format!("allow_anonymous = {}", switch()?)
             }
@@ -167,7 +168,7 @@ impl Listener {
                      believed, as there; name the proxy's own address instead"
                 )
             }
-            "max_qos" => {
+            "max_qos" | "maximum_qos" => {
                 let qos: u8 = value.parse().map_err(|_| error("expected 0, 1 or 2"))?;
                 if qos > 2 {
                     return Err(error("expected 0, 1 or 2"));
@@ -196,7 +197,10 @@ impl Listener {
         {
             said.0 = format!("{before},{value}");
         }
-        let keyword = keyword.strip_prefix("listener_").unwrap_or(keyword);
+        let keyword = match keyword {
+            "maximum_qos" => "max_qos",
+            _ => keyword.strip_prefix("listener_").unwrap_or(keyword),
+        };
         self.said.insert(keyword.to_owned(), said);
         Ok((outcome, note))
     }
@@ -343,6 +347,10 @@ impl Listener {
             None => (is_local_only, "mosquitto's default"),
         };
         put("allow_anonymous", Value::Boolean(allowed), place);
+        if let Some((value, place)) = security.said.get("allow_zero_length_clientid") {
+            let allowed = Value::Boolean(value == "true");
+            put("allow_empty_client_id", allowed, place);
+        }
         if per_listener {
             for key in ["password_file", "acl_file"] {
                 let (value, place) = match self.said.get(key) {

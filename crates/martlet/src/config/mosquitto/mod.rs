@@ -9,9 +9,9 @@ mod listener;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::load::{ConfigError, Effective, Sourced};
+use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, Sourced};
 use crate::config::schema::Value;
-use keywords::{Meaning, Scope};
+use keywords::{LONGEST, Meaning, PACKET_BYTES, Scope};
 use listener::Listener;
 
 /// What becomes of a line.
@@ -308,6 +308,27 @@ impl Reading<'_> {
             .insert("http.listen".to_owned(), sourced);
     }
 
+    /// A file that says nothing of the size of packets has the limit of Mosquitto 2.1.
+    fn limit_packets(&mut self) {
+        const KEY: &str = "limits.packet_bytes";
+        if self.effective.source(KEY) != DEFAULT_SOURCE {
+            return;
+        }
+        let source = "mosquitto 2.1's default".to_owned();
+        self.report.push(ReportLine {
+            place: source.clone(),
+            text: "no max_packet_size".to_owned(),
+            outcome: Outcome::Mapped,
+            note: format!(
+                "{KEY} = {PACKET_BYTES}, as in Mosquitto 2.1; 2.0 has no such limit, which \
+                 max_packet_size {LONGEST} is"
+            ),
+        });
+        let value = Value::Integer(PACKET_BYTES);
+        let sourced = Sourced { value, source };
+        self.effective.values.insert(KEY.to_owned(), sourced);
+    }
+
     fn begin_listener(&mut self, line: &Line) -> Result<(), ConfigError> {
         self.bridge = None;
         let listener = Listener::begin(&line.value, &line.place).map_err(|why| line.error(&why))?;
@@ -322,6 +343,7 @@ impl Reading<'_> {
             self.finish_listeners();
         }
         self.close_http();
+        self.limit_packets();
         if !self.per_listener {
             self.global.put_security(self.effective);
         }

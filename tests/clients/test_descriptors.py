@@ -1,0 +1,130 @@
+"""A node that may open few files: who is connected is served, who is too many waits."""
+
+import re
+import socket
+import time
+import urllib.request
+
+import pytest
+
+import martlet_process
+
+OPEN_FILES = 64
+DEADLINE_SECS = 10
+# More than fit, whatever the node itself takes.
+TOO_MANY = 60
+PUBACK = b"\x40\x02\x00\x01"
+
+
+class Client:
+    """A client that says what is in a packet and no more."""
+
+    def __init__(self, node, name):
+        self.socket = socket.create_connection(("127.0.0.1", node.port()), DEADLINE_SECS)
+        name = name.encode()
+        self.socket.sendall(
+            bytes([0x10, 12 + len(name)]) + b"\x00\x04MQTT\x04\x02\x00\x00\x00" + bytes([len(name)]) + name
+        )
+
+    def read(self, length, timeout=DEADLINE_SECS):
+        """So many bytes; fewer if no more come in time."""
+        self.socket.settimeout(timeout)
+        found = b""
+        try:
+            while len(found) < length:
+                more = self.socket.recv(length - len(found))
+                if not more:
+                    break
+                found += more
+        except TimeoutError:
+            pass
+        return found
+
+    def is_connected(self, timeout=DEADLINE_SECS):
+        return self.read(4, timeout) == b"\x20\x02\x00\x00"
+
+    def publish(self):
+        """Publishes with QoS 1; true once that is acknowledged, which is when it is synced."""
+        self.socket.sendall(b"\x32\x09\x00\x03a/b\x00\x01hi")
+        return self.read(4) == PUBACK
+
+    def close(self):
+        self.socket.close()
+
+
+@pytest.fixture
+def node(start_node):
+    return start_node(open_files=OPEN_FILES, http=True)
+
+
+def most(node):
+    """How many connections it says it takes."""
+    line = next(line for line in node.announced if line.startswith("at most "))
+    return int(re.fullmatch(rf"at most (\d+) connections: {OPEN_FILES} files may be open .*", line)[1])
+
+
+def healthy(node):
+    with urllib.request.urlopen(f"{node.http_url}/health/ready", timeout=DEADLINE_SECS) as answer:
+        return answer.status == 200
+
+
+def metric(node, name):
+    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=DEADLINE_SECS) as answer:
+        text = answer.read().decode()
+    return int(re.search(rf"^{name} (\d+)$", text, re.MULTILINE)[1])
+
+
+def cpu_secs(node):
+    with open(f"/proc/{node.process.pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def test_who_is_too_many_waits_and_all_others_are_served(node):
+    at_most = most(node)
+    clients = [Client(node, f"c{number:03}") for number in range(TOO_MANY)]
+    connected, waiting = clients[:at_most], clients[at_most:]
+    assert 10 <= at_most < TOO_MANY - 1
+    assert all(client.is_connected() for client in connected)
+    node.wait_for_log("accepting paused")
+    assert not waiting[0].is_connected(0.5)
+
+    assert all(client.publish() for _ in range(20) for client in connected)
+    assert healthy(node)
+    listed = martlet_process.run("clients", "--data-dir", node.data_dir)
+    assert listed.returncode == 0, listed.stderr
+    assert len(re.findall(r"^c\d{3} ", listed.stdout, re.MULTILINE)) == at_most
+    told = martlet_process.run("health", "--data-dir", node.data_dir)
+    assert f"connections at most {at_most}\n" in told.stdout
+    assert "Nobody is accepted now" in told.stdout
+    assert metric(node, "martlet_connections_max") == at_most
+    assert metric(node, "martlet_accept_pauses_total") >= 1
+
+    # Each that leaves makes room for the next, in order.
+    for leaving, next_one in zip(connected, waiting):
+        leaving.close()
+        assert next_one.is_connected() and next_one.publish()
+
+    # It waits without work: nothing comes of it but a look now and then.
+    before = cpu_secs(node)
+    time.sleep(1)
+    assert cpu_secs(node) - before < 0.4
+    lines = [line for line in node.log().splitlines() if "accepting paused" in line]
+    seconds = [line[:19] for line in lines]
+    assert len(lines) <= len(set(seconds)) + 1, lines
+
+
+def test_open_http_connections_take_nothing_from_the_store(node):
+    """They are those of one client that sends nothing, or half a request."""
+    address = ("127.0.0.1", int(node.http_url.rpartition(":")[2]))
+    held = []
+    for number in range(TOO_MANY):
+        held.append(socket.create_connection(address, DEADLINE_SECS))
+        if number % 2:
+            held[-1].sendall(b"GET / HTTP/1.1\r\n")
+    clients = [Client(node, f"c{number:03}") for number in range(TOO_MANY)]
+    assert all(client.is_connected() and client.publish() for client in clients[: most(node)])
+    assert healthy(node)
+    listed = martlet_process.run("clients", "--data-dir", node.data_dir)
+    assert listed.returncode == 0, listed.stderr
+    assert "could not be accepted" not in node.log()
