@@ -159,8 +159,10 @@ reasons: a message that did not arrive is found in one of them.
 const METRICS_OF_NODE: &str = "\
 | `martlet_messages_dropped_total` | counter | Messages dropped, by reason: see below. |
 | `martlet_sockets_accepted_total` | counter | Sockets accepted by the listeners. |
-| `martlet_accept_pauses_total` | counter | Times that accepting began to pause because too few descriptors were left. |
-| `martlet_connections_max` | gauge | Connections taken at once, by the limits and by the descriptors of the process. |
+| `martlet_accept_pauses_total` | counter | Times that accepting began to pause \
+because too few descriptors were left. |
+| `martlet_connections_max` | gauge | Connections taken at once, by the limits \
+and by the descriptors of the process. |
 | `martlet_events_dropped_total` | counter | Events, for the log, that nobody took in time. |
 | `martlet_delivery_latency_seconds` | histogram | From the reading of a PUBLISH to its \
  writing to a subscriber, by shard; without what waited for a client. |

@@ -137,6 +137,10 @@ pub struct Shard {
     /// Sessions whose queues have dropped messages.
     pub(crate) dropping: BTreeSet<SessionId>,
     pub(crate) relief: Relief,
+    /// Bytes that wait to be used again, as counted last.
+    pool_bytes: usize,
+    /// Calls of [`Shard::work`].
+    turns: u32,
     pub(crate) gauge: Arc<MemoryGauge>,
     pub(crate) memory: MemoryLoan,
     /// Bytes that one client may hold, by the node's memory.
@@ -243,6 +247,8 @@ const SESSION_BYTES: usize = 768;
 const CONNECTION_BYTES: usize = 512;
 /// Bytes of output that may wait for a client however many there are.
 const OUTPUT_SHARE_MIN: usize = 32 * 1024;
+/// Turns between two counts of what waits to be used again, which changes slowly.
+const TURNS_PER_LOOK_AT_POOLS: u32 = 64;
 /// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the
 /// Wills of a whole site, do not hold up everybody else.
 const TIMERS_PER_ADVANCE: usize = 512;
@@ -308,6 +314,8 @@ impl Shard {
             accepted_count: 0,
             dropping: BTreeSet::new(),
             relief: Relief::default(),
+            pool_bytes: 0,
+            turns: 0,
             gauge: Arc::default(),
             memory: MemoryLoan::default(),
             client_bytes_max: usize::MAX,
@@ -669,8 +677,12 @@ impl Shard {
             self.work_for_operators(cx);
             self.settle(cx);
         }
+        if self.turns.is_multiple_of(TURNS_PER_LOOK_AT_POOLS) {
+            self.pool_bytes = self.count_pool_bytes();
+        }
+        self.turns = self.turns.wrapping_add(1);
         let used = self.used_bytes();
-        self.memory.settle(cx.node, used + self.pool_bytes());
+        self.memory.settle(cx.node, used + self.pool_bytes);
         let pressure = cx.node.memory_pressure();
         self.client_bytes_max = pressure.client_max;
         self.output_bytes_max = self.output_share(pressure.limit);
@@ -678,7 +690,7 @@ impl Shard {
             self.relieve(cx, used, pressure.excess);
             // What has been given back serves the next publisher.
             let used = self.used_bytes();
-            self.memory.settle(cx.node, used + self.pool_bytes());
+            self.memory.settle(cx.node, used + self.pool_bytes);
         }
     }
 
@@ -714,7 +726,7 @@ impl Shard {
     }
 
     /// Bytes of memory that wait to be used again, whoever it is for.
-    fn pool_bytes(&self) -> usize {
+    fn count_pool_bytes(&self) -> usize {
         let buffers = self.scratch.capacity() + self.forwarded.capacity();
         self.pool.bytes() + self.messages.bytes() + buffers
     }
