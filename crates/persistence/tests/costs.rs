@@ -93,9 +93,19 @@ fn what_lies_in_the_store_is_kept_when_the_memory_is_spent() {
     let mut node = StoredNode::with_settings(1, &settings);
     node.play("K: CONNECT session_expiry=1000; SUBSCRIBE will qos=1; DISCONNECT");
     node.play("W: CONNECT will.topic=will will.payload=gone will.qos=1");
-    // A session that ends with its connection has its queue in memory.
-    node.play("M: CONNECT receive_maximum=1; SUBSCRIBE t qos=1");
-    node.play(PUBLISH_MANY);
+    // Sessions that end with their connections have their queues in memory; none of them holds so
+    // much that it has to give back.
+    node.play("P: CONNECT");
+    for name in ["E", "F", "G", "H", "I", "M"] {
+        node.play(&format!(
+            "{name}: CONNECT receive_maximum=1; SUBSCRIBE {name} qos=1
+             P: CONNECT
+             repeat 3
+             P: PUBLISH {name} qos=1 payload=x*24000
+             end
+             {name}> PUBLISH {name} qos=1 .."
+        ));
+    }
     node.end_tick();
     node.play("Q: CONNECT\nQ> CONNACK 0x89\nQ> closed");
     let before = node.counters();

@@ -76,10 +76,10 @@ fn a_unix_socket_carries_mqtt_and_its_clients_have_no_address() {
         client.read_exact(&mut answers).unwrap();
         assert_eq!(answers, [0x20, 2, 0, 0, 0xD0, 0]);
         let event = running.events().recv_timeout(PATIENCE).unwrap();
-        let Event::Connected(client) = event else {
+        let Event::Connected(connected) = event else {
             panic!("{event:?}");
         };
-        assert_eq!(client.address, None);
+        assert_eq!(connected.address, None);
         clients.push(client);
     }
     assert!(running.shutdown(Duration::from_secs(5)));

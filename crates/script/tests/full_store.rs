@@ -287,9 +287,6 @@ fn answers_that_wait_for_the_store_are_bounded_and_counted_as_memory() {
     node.send(link, &connect("a", 0, 0));
     node.elapse(1000);
     node.take(link);
-    node.send(link, SUBSCRIBE);
-    node.elapse(1000);
-    node.take(link);
     let before = node.counters().memory_bytes;
     node.send(link, &SUBSCRIBE.repeat(20));
     let full = node.counters().memory_bytes;

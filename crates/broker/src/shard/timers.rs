@@ -211,7 +211,8 @@ impl Shard {
             Some(_) => {}
         }
         let connection = self.connections.at(id.index);
-        if !connection.flags.admitted {
+        // One that was refused has had its CONNACK [MQTT-3.2.0-2].
+        if connection.session().is_some() && !connection.flags.admitted {
             return self.refuse_unrecorded(cx, id.index);
         }
         let output_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;

@@ -457,12 +457,6 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "File that says who may publish and read what, in Mosquitto's form. Without one, all may use all topics but those that begin with $, and read $SYS/#.",
     ),
     (
-        "acl.subscribe",
-        Kind::Word(&["at_delivery", "refuse"]),
-        Default::Text("at_delivery"),
-        "What lines of ACL files about reading mean for a SUBSCRIBE. at_delivery: it is granted, and each message is looked at when it is delivered, as in Mosquitto. refuse: a filter of which the client may not read all is refused at once (SUBACK 0x87, v3: 0x80); messages are looked at all the same.",
-    ),
-    (
         "auth.certificate_user_name",
         Kind::Word(CERTIFICATE_FIELDS),
         Default::Text("off"),
@@ -581,6 +575,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         },
         Default::Integer(60),
         "How long that lasts.",
+    ),
+    (
+        "acl.subscribe",
+        Kind::Word(&["at_delivery", "refuse"]),
+        Default::Text("at_delivery"),
+        "What lines of ACL files about reading mean for a SUBSCRIBE. at_delivery: it is granted, and each message is looked at when it is delivered, as in Mosquitto. refuse: a filter of which the client may not read all is refused at once (SUBACK 0x87, v3: 0x80); messages are looked at all the same.",
     ),
     (
         "registry.url",

@@ -401,6 +401,7 @@ pub(super) mod tests {
     use super::*;
 
     #[derive(clap::Parser)]
+    #[command(disable_help_flag = true)]
     struct Line {
         #[command(flatten)]
         options: BenchOptions,
