@@ -161,7 +161,7 @@ def test_a_topic_with_another_name_in_it_is_told_apart_from_one_that_no_rule_per
         shown = shlex.split(answer["command"])
         assert shown[:4] == ["martlet", "device", "type", "allow"] and shown[-2] == "sensor"
         assert shown[-1] == "pattern write plant/%c/telemetry/raw"
-        # Without a topic what was refused of late is told.
+        # Without a topic what was refused recently is told.
         expect(node, "not-permitted", "plant/d1/telemetry/raw", "d1")
 
 

@@ -14,7 +14,7 @@ use crate::api::Api;
 use crate::problem::{Problem, ProblemKind};
 use crate::publish;
 
-/// A body has to be there after so long; of a caller without credentials, sooner.
+/// The time in which a body must be complete; a shorter one for a caller without credentials.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const TIMEOUT_OPEN: Duration = Duration::from_secs(10);
 /// Longest body of a caller without credentials: a user name and a password, or a device.
@@ -22,7 +22,7 @@ const OPEN_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all bodies at once, and of those of callers without credentials.
 const ALL_BYTES_MAX: usize = 32 * 1024 * 1024;
 const ALL_OPEN_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The budget is taken in such steps.
+/// The step in which the budget is taken.
 const STEP: usize = 4 * 1024;
 
 /// Bytes of bodies that are in memory.
@@ -56,7 +56,7 @@ impl Held {
         }
     }
 
-    /// Takes what is missing to so many bytes; whether there was room.
+    /// Takes from the budget until it holds `bytes`. False if there was no room: nothing was taken.
     fn grow_to(&mut self, bytes: usize) -> bool {
         let wanted = bytes.div_ceil(STEP).saturating_mul(STEP).min(self.max);
         let more = wanted.max(bytes).saturating_sub(self.bytes);

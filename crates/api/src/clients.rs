@@ -91,7 +91,7 @@ pub(crate) struct Wanted {
     connected: Option<bool>,
     /// Of exactly this user.
     user: Option<String>,
-    /// At most so many on a page.
+    /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// `next` of the page before.

@@ -1,4 +1,4 @@
-//! What happens to clients: of late, page by page, or as it happens, as server-sent events or by
+//! What happens to clients: recently, page by page, or as it happens, as server-sent events or by
 //! WebSocket.
 
 mod places;
@@ -203,7 +203,7 @@ impl Wanted {
 
 /// Events
 ///
-/// What happened to clients of late, with the way to mend it; who asks may wait for more.
+/// What happened to clients recently, with the way to mend it; who asks may wait for more.
 ///
 /// With `Accept: text/event-stream` it is a stream of what happens from now on, with more kinds and
 /// filters: each event's `data` is a FeedEvent, its id is `run-seq`, and a stream that asks with

@@ -110,7 +110,7 @@ pub(crate) struct Wanted {
     search: Option<String>,
     /// Show payloads, 4096 bytes of each at most.
     payload: Option<bool>,
-    /// At most so many on a page.
+    /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// `next` of the page before.

@@ -213,7 +213,7 @@ pub(crate) async fn begin(
         return Err(Problem::new(ProblemKind::Invalid, detail));
     }
     // Wrong credentials are counted by name and by address, as those of clients are. Who logged in
-    // from where they are of late is kept out by nobody else.
+    // from their usual address is kept out by nobody else.
     let attempt = match api.control.gate() {
         Some(gate) => Some(gate.begin_login(&login.user, connection.peer).await?),
         None => {

@@ -64,7 +64,7 @@ pub(crate) struct Wanted {
     /// That match this Topic Name.
     #[param(example = "devices/7/state")]
     topic: Option<String>,
-    /// At most so many on a page.
+    /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// `next` of the page before.
@@ -92,7 +92,7 @@ pub(crate) async fn list(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WantedOfClient {
-    /// At most so many on a page.
+    /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// `next` of the page before.

@@ -258,7 +258,7 @@ impl Revoked {
     }
 }
 
-/// Connections of this shard that wait for an answer, and who has been revoked of late.
+/// Connections of this shard that wait for an answer, and who has been revoked recently.
 #[derive(Debug, Default)]
 pub(crate) struct Authentications {
     pub(crate) waiting: BTreeMap<u32, Box<ConnectRequest>>,
@@ -268,7 +268,7 @@ pub(crate) struct Authentications {
     method: Option<Arc<str>>,
     /// Certificates of connections in the lobby.
     certificates: BTreeMap<u32, Arc<[u8]>>,
-    /// Who has been revoked of late.
+    /// Who has been revoked recently.
     revoked: Revoked,
     /// The same, oldest first, with the time it came.
     revocations: VecDeque<(u64, Revocation)>,

@@ -185,10 +185,10 @@ impl Shard {
         self.hold_publisher(cx, publisher, true);
     }
 
-    /// Goes on with what is being fanned out, within this turn's share for what was put off.
+    /// Continues the messages that are being fanned out, up to their part of this turn.
     pub(crate) fn go_on_fanning_out<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         for _ in 0..AT_ONCE.min(self.fan_outs.queue.len()) {
-            if self.has_put_off_enough(FAN_OUTS) {
+            if self.work.is_past(FAN_OUTS) {
                 return;
             }
             let Some(mut fan_out) = self.fan_outs.queue.pop_front() else {
@@ -198,21 +198,17 @@ impl Shard {
             let is_done = self.serve_share(cx, &mut fan_out);
             cx.effects.is_fanning_out = false;
             self.settle(cx);
-            if !is_done {
-                let last = self.fan_outs.queue.len().min(AT_ONCE - 1);
-                self.fan_outs.queue.insert(last, fan_out);
-                continue;
+            if is_done {
+                self.is_routed_here(cx, &fan_out.current);
+                let Some(next) = fan_out.behind.pop_front() else {
+                    self.hold_publisher(cx, fan_out.publisher, false);
+                    continue;
+                };
+                fan_out.current = next;
+                fan_out.receivers = Receivers::default();
             }
-            self.is_routed_here(cx, &fan_out.current);
-            match fan_out.behind.pop_front() {
-                Some(next) => {
-                    let last = self.fan_outs.queue.len().min(AT_ONCE - 1);
-                    fan_out.current = next;
-                    fan_out.receivers = Receivers::default();
-                    self.fan_outs.queue.insert(last, fan_out);
-                }
-                None => self.hold_publisher(cx, fan_out.publisher, false),
-            }
+            let last = self.fan_outs.queue.len().min(AT_ONCE - 1);
+            self.fan_outs.queue.insert(last, fan_out);
         }
     }
 
@@ -271,12 +267,12 @@ impl Shard {
 
     /// Gathers and serves receivers until a share of the turn is used up; true: all have it.
     fn serve_share<N: Node>(&mut self, cx: &mut Cx<'_, N>, fan_out: &mut FanOut) -> bool {
-        let done_before = self.work.done;
+        self.work.begin_share(self.settings.work.share);
         let FanOut {
             current, receivers, ..
         } = fan_out;
         while !matches!(receivers.stage, Stage::Serving(_)) {
-            if self.has_had_share(done_before) {
+            if self.work.is_share_over() {
                 return false;
             }
             self.gather_some(cx, current, receivers);
@@ -285,7 +281,7 @@ impl Shard {
         let mut routing = self.begin_routing(publication, Some(current.message.clone()));
         routing.recorded = current.recorded;
         routing.had = &current.had;
-        let is_done = self.serve_some(cx, receivers, &mut routing, done_before);
+        let is_done = self.serve_some(cx, receivers, &mut routing);
         self.end_routing(routing);
         is_done
     }
@@ -317,7 +313,7 @@ impl Shard {
         let walked = tree.matches_from(tenant, topic, from.as_deref(), limit, |node, there| {
             let list = there.list();
             let list = match among.take() {
-                // Only if it is that filter; else it is gone, and the walk is at the next one.
+                // If the filter was removed meanwhile, the walk is at the one after it.
                 Some(count) if Some(&tree.filter(node).1) == from.as_ref() => {
                     &list[..count.min(list.len())]
                 }
@@ -381,7 +377,6 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         receivers: &mut Receivers,
         routing: &mut Routing<'_>,
-        done_before: u64,
     ) -> bool {
         let Stage::Serving(mut place) = receivers.stage else {
             return false;
@@ -390,7 +385,7 @@ impl Shard {
         let is_changed = self.epochs.at(key) != receivers.epoch;
         let mut matches: SmallVec<[Match; 4]> = SmallVec::new();
         while let Some(&first) = receivers.found.get(place) {
-            if self.has_had_share(done_before) {
+            if self.work.is_share_over() {
                 receivers.stage = Stage::Serving(place);
                 return false;
             }

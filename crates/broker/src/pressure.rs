@@ -13,12 +13,6 @@ use crate::effect::ConnectionEffect;
 use crate::node::{Cx, Node};
 use crate::shard::{Ending, Shard};
 
-/// When memory was last taken back.
-#[derive(Debug, Default)]
-pub(crate) struct Relief {
-    next_ms: u64,
-}
-
 /// All clients are looked at each time while they are few; with more of them so many milliseconds
 /// lie between two looks that they cost little.
 const CLIENTS_PER_MS: usize = 1000;
@@ -33,11 +27,11 @@ impl Shard {
     /// Takes memory back from those clients of this shard that hold most, `excess` bytes if they
     /// have so much; `used` bytes are in use here.
     pub(crate) fn relieve<N: Node>(&mut self, cx: &mut Cx<'_, N>, used: usize, excess: usize) {
-        if cx.now.mono_ms < self.relief.next_ms || used < GREEDY_BYTES {
+        if cx.now.mono_ms < self.next_relief_ms || used < GREEDY_BYTES {
             return;
         }
         let interval_ms = (self.connections.len() / CLIENTS_PER_MS) as u64;
-        self.relief.next_ms = cx.now.mono_ms + interval_ms;
+        self.next_relief_ms = cx.now.mono_ms + interval_ms;
         let mut greedy: Vec<(usize, u32)> = self
             .connections
             .indexed()
@@ -53,7 +47,7 @@ impl Shard {
         greedy.truncate(CLIENTS_PER_LOOK);
         for (bytes, index) in greedy {
             self.take_back_from(cx, index, bytes);
-            if used - self.used_bytes().min(used) >= excess {
+            if used.saturating_sub(self.used_bytes()) >= excess {
                 break;
             }
         }

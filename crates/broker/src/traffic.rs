@@ -20,7 +20,7 @@ pub struct TopicUse {
 }
 
 impl Shard {
-    /// Topics that were published to of late, with the client that did it last, and the clients to
+    /// Topics that were published to recently, with the client that did it last, and the clients to
     /// whom their messages go, as far as these are sessions of this shard with rules of their own
     /// user; `limit` uses at most.
     pub(crate) fn traffic(&self, limit: usize) -> Vec<TopicUse> {

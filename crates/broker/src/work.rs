@@ -7,7 +7,7 @@
 /// How much is done before others have their turn, in units of work of about 50 ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkLimits {
-    /// Of a turn. What was put off takes half of it at most: the rest is for what has just come.
+    /// Of a turn. The last eighth is left to what has just arrived.
     pub turn: u64,
     /// Of one connection, or one message for many receivers, in a turn.
     pub share: u64,

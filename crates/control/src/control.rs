@@ -128,7 +128,7 @@ pub struct Control {
     pub info: NodeInfo,
     /// Alive, ready, and why not.
     pub health: Health,
-    /// What happened of late.
+    /// What happened recently.
     pub journal: Journal,
     /// Events that have gone to it and to the feed.
     events_taken: watch::Sender<u64>,

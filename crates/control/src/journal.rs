@@ -1,4 +1,4 @@
-//! What happened of late to clients, kept in memory for whoever asks, each with the way to mend it
+//! What happened recently to clients, kept in memory for whoever asks, each with the way to mend it
 //! where there is one.
 //!
 //! Bounded by number, what was refused or lost for itself, so that clients who come and go do not
@@ -383,7 +383,7 @@ impl Journal {
         found.map(|written| written.entry(&self.commands))
     }
 
-    /// What became of a name of a tenant of late, the latest last.
+    /// What became of a name of a tenant recently, the latest last.
     pub(crate) fn runs_of(&self, tenant: TenantId, name: &str, presence: &Presence) -> Vec<Run> {
         let entry = |written: &Written| written.entry(&self.commands);
         // Before the lock: who writes has that of presence first.
@@ -469,21 +469,6 @@ fn topic_of(event: &Event) -> Option<&str> {
         Event::Dropped { topic, .. } | Event::PublishRefused { topic, .. } => Some(topic),
         Event::RateExceeded { topic, .. } => Some(topic),
         Event::SubscribeRefused { filter, .. } => Some(filter),
-        _ => None,
-    }
-}
-
-/// The user of what is kept.
-fn user_of(event: &Event) -> Option<&UserName> {
-    match event {
-        Event::Connected(client) => client.user.as_ref(),
-        Event::Refused { user, .. }
-        | Event::ReauthenticationRefused { user, .. }
-        | Event::Disconnected { user, .. }
-        | Event::Dropped { user, .. }
-        | Event::PublishRefused { user, .. }
-        | Event::RateExceeded { user, .. }
-        | Event::SubscribeRefused { user, .. } => user.as_ref(),
         _ => None,
     }
 }

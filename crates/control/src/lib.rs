@@ -24,7 +24,7 @@
 //! * [`explain`]: what decides whether a client may do something
 //! * [`facts`]: what the node was set up with
 //! * [`logging`]: what is logged, while the node runs
-//! * [`journal`]: what happened of late to clients, and the way to mend it
+//! * [`journal`]: what happened recently to clients, and the way to mend it
 //! * [`why`]: why a client does not work, of the closed list of [`cause`]
 //! * `aging`: a map whose oldest entries go where there is no room
 //! * [`principal`]: who asks for something, and what they may

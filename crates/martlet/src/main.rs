@@ -57,7 +57,7 @@ enum Command {
     Backup(cmd::backup::BackupCommand),
     /// Check, repair or measure the message store of a node that is not running
     Store(cmd::store_cmd::StoreCommand),
-    /// Show what happened to clients of late, and the way to mend what was refused
+    /// Show what happened to clients recently, and the way to mend what was refused
     Logs(cmd::logs::LogsOptions),
     /// Show and change what a running node logs
     Log(cmd::log::LogCommand),

@@ -5,11 +5,12 @@
 
 use martlet_broker::{DropReason, Limits, ListenerPolicy, Settings, TransportEnd};
 use martlet_codec::{
-    Ack, AckKind, Connect, ConnectProperties, OutgoingPublish, Packet, PacketId, ProtocolVersion,
-    PublishProperties, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter,
-    SubscriptionOptions, UserProperties, Will, decode_packet,
+    Ack, AckKind, Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, PublishProperties,
+    QoS, ReasonCode, Will,
 };
 use martlet_script::{Harness, Link, Wiring};
+
+mod wire;
 
 const V311: ProtocolVersion = ProtocolVersion::V311;
 
@@ -45,42 +46,11 @@ fn client(node: &mut Harness, client_id: &str, clean_start: bool) -> Link {
 }
 
 fn subscribe(filters: &[&str], qos: QoS) -> Vec<u8> {
-    let options = SubscriptionOptions {
-        qos,
-        no_local: false,
-        retain_as_published: false,
-        retain_handling: RetainHandling::SendAtSubscribe,
-    };
-    let filters: Vec<SubscribeFilter<'_>> = filters
-        .iter()
-        .map(|filter| SubscribeFilter { filter, options })
-        .collect();
-    let (id, none) = (packet_id(1), UserProperties::default());
-    let mut bytes = Vec::new();
-    Subscribe::encode_parts(V311, id, None, none, &filters, &mut bytes);
-    bytes
-}
-
-fn packet_id(id: u16) -> PacketId {
-    PacketId::new(id).expect("tests use identifiers from 1")
+    wire::subscribe(V311, filters, qos)
 }
 
 fn publish(topic: &str, qos: QoS, id: u16, retain: bool, payload: &[u8]) -> Vec<u8> {
-    let packet = OutgoingPublish {
-        dup: false,
-        qos,
-        retain,
-        topic: topic.as_bytes(),
-        packet_id: (qos > QoS::AtMostOnce).then(|| packet_id(id)),
-        topic_alias: None,
-        message_expiry_secs: None,
-        subscription_ids: &[],
-        forwarded: &[],
-        payload,
-    };
-    let mut bytes = Vec::new();
-    packet.encode(V311, &mut bytes);
-    bytes
+    wire::publish(V311, topic, (qos, id), retain, payload)
 }
 
 fn puback(id: PacketId) -> Vec<u8> {
@@ -90,15 +60,8 @@ fn puback(id: PacketId) -> Vec<u8> {
 }
 
 /// Calls `seen` with each packet that the broker has written.
-fn packets(bytes: &[u8], mut seen: impl FnMut(Packet<'_>)) {
-    let mut rest = bytes;
-    while let Some((packet, length)) =
-        decode_packet(rest, V311).expect("the broker writes well-formed packets")
-    {
-        seen(packet);
-        rest = &rest[length..];
-    }
-    assert!(rest.is_empty(), "the broker writes whole packets");
+fn packets(bytes: &[u8], seen: impl FnMut(Packet<'_>)) {
+    wire::packets(V311, bytes, seen);
 }
 
 fn publishes(bytes: &[u8]) -> usize {

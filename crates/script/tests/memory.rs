@@ -2,11 +2,11 @@
 
 use martlet_broker::{DropReason, Event, EventInterest, Limits, ListenerPolicy, Settings};
 use martlet_codec::{
-    Connect, ConnectProperties, OutgoingPublish, Packet, PacketId, ProtocolVersion,
-    PublishProperties, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter,
-    SubscriptionOptions, UserProperties, Will, decode_packet,
+    Connect, ConnectProperties, Packet, ProtocolVersion, PublishProperties, QoS, ReasonCode, Will,
 };
 use martlet_script::{Harness, Link, Wiring};
+
+mod wire;
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 
@@ -63,20 +63,7 @@ fn reason_of_connack(node: &mut Harness, link: Link) -> ReasonCode {
 }
 
 fn subscribe(filters: &[String], qos: QoS) -> Vec<u8> {
-    let options = SubscriptionOptions {
-        qos,
-        no_local: false,
-        retain_as_published: false,
-        retain_handling: RetainHandling::SendAtSubscribe,
-    };
-    let filters: Vec<SubscribeFilter<'_>> = filters
-        .iter()
-        .map(|filter| SubscribeFilter { filter, options })
-        .collect();
-    let none = UserProperties::default();
-    let mut bytes = Vec::new();
-    Subscribe::encode_parts(V5, PacketId::MIN, None, none, &filters, &mut bytes);
-    bytes
+    wire::subscribe(V5, filters, qos)
 }
 
 /// Subscribes to these filters; how many were granted.
@@ -97,31 +84,11 @@ fn granted(node: &mut Harness, link: Link, filters: &[String]) -> usize {
 }
 
 fn publish(topic: &str, qos: QoS, payload: &[u8]) -> Vec<u8> {
-    let packet = OutgoingPublish {
-        dup: false,
-        qos,
-        retain: false,
-        topic: topic.as_bytes(),
-        packet_id: (qos > QoS::AtMostOnce).then_some(PacketId::MIN),
-        topic_alias: None,
-        message_expiry_secs: None,
-        subscription_ids: &[],
-        forwarded: &[],
-        payload,
-    };
-    let mut bytes = Vec::new();
-    packet.encode(V5, &mut bytes);
-    bytes
+    wire::publish(V5, topic, (qos, 1), false, payload)
 }
 
-fn packets(bytes: &[u8], mut seen: impl FnMut(Packet<'_>)) {
-    let mut rest = bytes;
-    while let Some((packet, length)) =
-        decode_packet(rest, V5).expect("the broker writes well-formed packets")
-    {
-        seen(packet);
-        rest = &rest[length..];
-    }
+fn packets(bytes: &[u8], seen: impl FnMut(Packet<'_>)) {
+    wire::packets(V5, bytes, seen);
 }
 
 fn long_filters(count: usize, bytes: usize) -> Vec<String> {

@@ -29,7 +29,6 @@ use crate::session::sending::{Sending, Source};
 use crate::shard::{Gated, Shard};
 use crate::share::{ShareOutcome, ShareTicket};
 use crate::tell::TOLD_OF_DELIVERED;
-use crate::work::DELIVERY;
 
 /// What a session owes its client.
 #[derive(Debug, Default)]
@@ -196,8 +195,7 @@ impl Shard {
         subscription_ids: SubscriptionIds,
     ) {
         self.sessions.at(index).accounting.matched += 1;
-        self.counters.matched += 1;
-        self.work.add(DELIVERY);
+        self.count_matched();
         if qos == QoS::AtMostOnce {
             self.deliver_qos0(cx, index, routing, retain, &subscription_ids);
             return;
@@ -931,8 +929,7 @@ impl Shard {
         copy: u8,
     ) {
         self.sessions.at(index).accounting.matched += 1;
-        self.counters.matched += 1;
-        self.work.add(DELIVERY);
+        self.count_matched();
         let qos = qos.min(message.qos());
         if qos > QoS::AtMostOnce {
             let entry = Entry {

@@ -42,7 +42,7 @@ pub(crate) struct Permit {
     pub(crate) identity: Identity,
     /// The last revocation that was known when it was decided.
     pub(crate) known: u64,
-    /// What was decided of late, since a client's topics repeat: the topic's hash, whose last bit
+    /// What was decided recently, since a client's topics repeat: the topic's hash, whose last bit
     /// is the verdict; 0 is nothing. The seed is the shard's own, so that nobody chooses two topics
     /// of one hash.
     verdicts: [u64; VERDICTS],

@@ -246,7 +246,7 @@ impl Shard {
             if self.unindex_some(cx, index, SUBSCRIPTIONS_AT_ONCE) {
                 self.sessions.remove_retired();
             }
-            if self.has_put_off_enough(ENDS) {
+            if self.work.is_past(ENDS) {
                 return;
             }
         }

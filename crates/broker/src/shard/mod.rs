@@ -38,7 +38,6 @@ use crate::memory::MemoryLoan;
 use crate::message::{MemoryGauge, Messages, Publication};
 use crate::node::{Cx, Node};
 use crate::operate::Operations;
-use crate::pressure::Relief;
 use crate::rate::Spent;
 use crate::record::{Record, RecordCount, SessionEpoch};
 use crate::report::{Answer, Report};
@@ -51,7 +50,7 @@ use crate::subscribe::{HalfDone, PendingSubAck, Subscribers};
 use crate::tell::{TOLD_WHEN_WRITTEN, Telling};
 use crate::timer::{Timer, Wheel};
 use crate::topic_tree::Tree;
-use crate::work::{Eighths, INBOX, INPUT, NODE, RECORD, RETAINED, Work};
+use crate::work::{DELIVERY, INBOX, INPUT, NODE, RECORD, RETAINED, Work};
 
 pub(crate) use ending::Ending;
 use ending::WillAtEnd;
@@ -136,7 +135,8 @@ pub struct Shard {
     pub(crate) accepted_count: usize,
     /// Sessions whose queues have dropped messages.
     pub(crate) dropping: BTreeSet<SessionId>,
-    pub(crate) relief: Relief,
+    /// When memory may next be taken back, monotonic milliseconds.
+    pub(crate) next_relief_ms: u64,
     /// Bytes that wait to be used again, as counted last.
     pool_bytes: usize,
     /// Calls of [`Shard::work`].
@@ -313,7 +313,7 @@ impl Shard {
             subscription_count: 0,
             accepted_count: 0,
             dropping: BTreeSet::new(),
-            relief: Relief::default(),
+            next_relief_ms: 0,
             pool_bytes: 0,
             turns: 0,
             gauge: Arc::default(),
@@ -517,7 +517,7 @@ impl Shard {
     fn work_off_inbox<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         while let Some((from, message)) = self.inbox.pop_front() {
             self.shard_message_received(cx, from, message);
-            if self.has_put_off_enough(INBOX) {
+            if self.work.is_past(INBOX) {
                 break;
             }
         }
@@ -648,7 +648,7 @@ impl Shard {
             self.unindex_retired(cx);
         }
         for _ in 0..INPUTS_PER_WORK.min(self.input_queue.len()) {
-            if self.has_put_off_enough(INPUT) {
+            if self.work.is_past(INPUT) {
                 // Who has had no turn yet is the first to have the next.
                 break;
             }
@@ -669,7 +669,7 @@ impl Shard {
             }
         }
         for _ in 0..PAGES_PER_WORK {
-            if !self.read_retained_page(cx) || self.has_put_off_enough(RETAINED) {
+            if !self.read_retained_page(cx) || self.work.is_past(RETAINED) {
                 break;
             }
         }
@@ -743,19 +743,16 @@ impl Shard {
         self.work.is_turn_over()
     }
 
-    /// More than one shard's message waits: what they send from now on would only wait behind it.
+    /// Messages of other shards wait here; what they send from now on would wait behind them.
     pub fn is_behind(&self) -> bool {
         !self.inbox.is_empty()
     }
 
-    /// Of what was put off, so much has been done in this turn that others come next.
-    pub(crate) fn has_put_off_enough(&self, until: Eighths) -> bool {
-        self.work.is_past(until)
-    }
-
-    /// Since `before`, all has been done that one client or message may take of a turn.
-    pub(crate) fn has_had_share(&self, before: u64) -> bool {
-        !self.work.unbounded && self.work.done - before >= self.settings.work.share
+    /// Counts a message that was chosen for a session or share group.
+    #[inline(always)]
+    pub(crate) fn count_matched(&mut self) {
+        self.counters.matched += 1;
+        self.work.add(DELIVERY);
     }
 
     /// [`Shard::work`] has something to do.

@@ -14,7 +14,6 @@ use crate::record::{EnqueuedAs, MessageRecord, Record, SessionEpoch};
 use crate::route::Routing;
 use crate::session::queue::{Entry, QueueOwner, StoredEntry, Taken, Window};
 use crate::shard::Shard;
-use crate::work::DELIVERY;
 
 impl Shard {
     /// The filter of a group matched a message of this shard.
@@ -26,10 +25,9 @@ impl Shard {
     ) {
         let (retain, qos) = (routing.publication.retain, routing.publication.qos);
         let message = routing.message(&mut self.messages, &self.gauge);
+        self.count_matched();
         let group = &mut self.groups.slab[index as usize];
         group.accounting.matched += 1;
-        self.counters.matched += 1;
-        self.work.add(DELIVERY);
         let entry = Entry {
             message,
             subscription_ids: SmallVec::new(),
@@ -362,10 +360,9 @@ impl Shard {
     /// A message that a member had taken comes back; its record says so already.
     pub(super) fn given_back(&mut self, index: u32, entry: StoredEntry, message: Option<Message>) {
         let window = self.group_window(index);
+        self.count_matched();
         let group = &mut self.groups.slab[index as usize];
         group.accounting.matched += 1;
-        self.counters.matched += 1;
-        self.work.add(DELIVERY);
         match message {
             Some(message) if window != Window::Nothing => {
                 group.queue.push_front(entry.with(message))

@@ -17,7 +17,6 @@ use crate::route::Routing;
 use crate::session::queue::{Apart, Entry, Taken};
 use crate::shard::Shard;
 use crate::subscribe::SharedSubscription;
-use crate::work::DELIVERY;
 
 /// Nobody waits for the answer of the group.
 const NO_SUBACK: usize = usize::MAX;
@@ -211,8 +210,7 @@ impl Shard {
         ticket.taken = true;
         let ticket = *ticket;
         self.sessions.at(session).accounting.matched += 1;
-        self.counters.matched += 1;
-        self.work.add(DELIVERY);
+        self.count_matched();
         self.answer_group(cx, &ticket, ShareOutcome::Taken);
         Some(ticket.epoch)
     }
@@ -318,8 +316,7 @@ impl Shard {
             }
             (None, Some(session), _) => self.deliver_shared_qos0(cx, session, &entry),
             (None, None, _) => {
-                self.counters.matched += 1;
-                self.work.add(DELIVERY);
+                self.count_matched();
                 self.counters.drop_messages(DropReason::NoMember, 1);
             }
         }
@@ -337,8 +334,7 @@ impl Shard {
 
     fn deliver_shared_qos0<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, entry: &Entry) {
         self.sessions.at(session).accounting.matched += 1;
-        self.counters.matched += 1;
-        self.work.add(DELIVERY);
+        self.count_matched();
         let topic = entry.message.topic();
         if !self.permits(session, Actions::RECEIVE, topic) {
             return self.drop_message(cx, session, DropReason::NotPermitted, 1, topic);

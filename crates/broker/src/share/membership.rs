@@ -14,7 +14,6 @@ use crate::route::Target;
 use crate::session::queue::{Queue, QueueOwner, StoredEntry};
 use crate::shard::Shard;
 use crate::subscribe::Subscriber;
-use crate::work::DELIVERY;
 
 impl Shard {
     pub(super) fn member_joined<N: Node>(
@@ -179,8 +178,7 @@ impl Shard {
         let group = &mut self.groups.slab[index as usize];
         group.queue.push_back_stored(entry, &self.gauge);
         group.accounting.matched += 1;
-        self.counters.matched += 1;
-        self.work.add(DELIVERY);
+        self.count_matched();
         self.watch_queue_expiry(QueueOwner::Group(id));
     }
 

@@ -27,7 +27,6 @@ use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, Record, SessionEpoch};
 use crate::session::queue::{Entry, StoredEntry};
 use crate::shard::Shard;
-use crate::work::DELIVERY;
 
 pub(crate) use group::Groups;
 pub use group::{Member, Reads, RulesVersion};
@@ -277,8 +276,7 @@ impl Shard {
                         why,
                     };
                     self.append(cx, ended);
-                    self.counters.matched += 1;
-                    self.work.add(DELIVERY);
+                    self.count_matched();
                     self.counters.drop_messages(DropReason::SessionEnded, 1);
                 }
             }

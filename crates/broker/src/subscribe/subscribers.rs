@@ -246,7 +246,7 @@ impl Subscriptions {
     }
 
     /// The number of a shared subscription: its copy is none that another has, nor one that was
-    /// given back of late. None: there are as many as copies.
+    /// given back recently. None: there are as many as copies.
     pub(super) fn next_shared_number(&mut self) -> Option<u32> {
         let shared = self.seldom.as_ref().map(|seldom| &seldom.shared);
         let taken: Vec<u8> = shared
@@ -293,10 +293,10 @@ impl Subscriptions {
             .map(|filter| &**filter)
     }
 
-    /// The session becomes a member of a group, or changes what it asked for; false: it was one.
-    fn join(&mut self, filter: Box<str>, shared: SharedSubscription) -> bool {
+    /// The session becomes a member of a group, or changes what it asked for.
+    fn join(&mut self, filter: Box<str>, shared: SharedSubscription) {
         let seldom = self.seldom.get_or_insert_default();
-        seldom.shared.insert(filter, shared).is_none()
+        seldom.shared.insert(filter, shared);
     }
 
     /// The session is a member no more; its filter, if it was.
@@ -363,24 +363,37 @@ fn subscription_bytes(filter: &str) -> usize {
 const SUBSCRIPTION_OVERHEAD: usize = 224;
 
 impl Shard {
-    /// The session is a member of a share group from now on, or changes what it asked for.
+    /// The session becomes a member of a share group, or changes what it asked for.
     pub(crate) fn join_as(&mut self, session: u32, filter: Box<str>, shared: SharedSubscription) {
-        let subscriptions = &mut self.sessions.at(session).subscriptions;
-        if subscriptions.join(filter.clone(), shared) {
-            subscriptions.filter_bytes.add(&filter);
-            self.subscription_count += 1;
-            self.subscription_bytes += subscription_bytes(&filter);
+        let subscriptions = &self.sessions.at(session).subscriptions;
+        if subscriptions.shared(&filter).is_none() {
+            self.count_subscription(session, &filter);
         }
+        let subscriptions = &mut self.sessions.at(session).subscriptions;
+        subscriptions.join(filter, shared);
     }
 
-    /// The session is a member no more; its filter, if it was.
+    /// Ends the session's membership in a share group; its filter, if it was a member.
     pub(crate) fn leave_as(&mut self, session: u32, filter: &str) -> Option<Box<str>> {
-        let subscriptions = &mut self.sessions.at(session).subscriptions;
-        let left = subscriptions.leave(filter)?;
-        subscriptions.filter_bytes.remove(&left);
-        self.subscription_count -= 1;
-        self.subscription_bytes -= subscription_bytes(&left);
+        let left = self.sessions.at(session).subscriptions.leave(filter)?;
+        self.uncount_subscription(session, &left);
         Some(left)
+    }
+
+    /// Charges a new subscription to its session and to the shard.
+    fn count_subscription(&mut self, session: u32, filter: &str) {
+        let subscriptions = &mut self.sessions.at(session).subscriptions;
+        subscriptions.filter_bytes.add(filter);
+        self.subscription_count += 1;
+        self.subscription_bytes += subscription_bytes(filter);
+    }
+
+    /// The opposite of [`Shard::count_subscription`].
+    fn uncount_subscription(&mut self, session: u32, filter: &str) {
+        let subscriptions = &mut self.sessions.at(session).subscriptions;
+        subscriptions.filter_bytes.remove(filter);
+        self.subscription_count -= 1;
+        self.subscription_bytes -= subscription_bytes(filter);
     }
 
     /// Enters a subscription of a session, without share name, into the index.
@@ -437,19 +450,16 @@ impl Shard {
         };
         match slot {
             Some(slot) => subscribers.replace(slot, subscriber),
-            None => {
-                let slot = subscribers.list().len() as u32;
-                subscribers.push(subscriber);
-                if let Some(session) = subscriber.target.as_session() {
-                    let subscriptions = &mut self.sessions.at(session).subscriptions;
-                    subscriptions.set_slot(node, slot);
-                    subscriptions.filter_bytes.add(filter);
-                    self.subscription_count += 1;
-                    self.subscription_bytes += subscription_bytes(filter);
-                }
-            }
+            None => subscribers.push(subscriber),
         }
-        let class = subscribers.class();
+        let (class, last) = (subscribers.class(), subscribers.list().len() - 1);
+        if slot.is_none()
+            && let Some(session) = subscriber.target.as_session()
+        {
+            let subscriptions = &mut self.sessions.at(session).subscriptions;
+            subscriptions.set_slot(node, last as u32);
+            self.count_subscription(session, filter);
+        }
         self.interest_changed(cx, (tenant, filter), before, class);
         node
     }
@@ -474,15 +484,12 @@ impl Shard {
         {
             self.sessions.at(session).subscriptions.set_slot(node, slot);
         }
+        let (class, is_empty) = (subscribers.class(), subscribers.list().is_empty());
         if let Some(session) = target.as_session() {
-            let subscriptions = &mut self.sessions.at(session).subscriptions;
-            subscriptions.forget(node);
-            subscriptions.filter_bytes.remove(&filter);
-            self.subscription_count -= 1;
-            self.subscription_bytes -= subscription_bytes(&filter);
+            self.sessions.at(session).subscriptions.forget(node);
+            self.uncount_subscription(session, &filter);
         }
-        let class = subscribers.class();
-        if subscribers.list().is_empty() {
+        if is_empty {
             self.tree.remove(node);
         }
         if fault::is(Fault::InterestStays) {
@@ -602,10 +609,7 @@ impl Shard {
     pub(crate) fn leave_groups<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
         let seldom = self.sessions.at(session).subscriptions.seldom.take();
         for (filter, _) in seldom.into_iter().flat_map(|seldom| seldom.shared) {
-            let subscriptions = &mut self.sessions.at(session).subscriptions;
-            subscriptions.filter_bytes.remove(&filter);
-            self.subscription_count -= 1;
-            self.subscription_bytes -= subscription_bytes(&filter);
+            self.uncount_subscription(session, &filter);
             self.send_leave(cx, session, filter);
         }
     }

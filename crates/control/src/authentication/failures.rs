@@ -1,7 +1,7 @@
 //! Who tries passwords: slowed down at first, then not asked for at all for a while.
 //!
 //! Counted for a name from an address, for the name, and for the address, so that neither one
-//! machine with many names nor many machines with one name get far. Who was right of late, from
+//! machine with many names nor many machines with one name get far. Who was right recently, from
 //! where it was, is kept out for nothing but what was wrong with its own name from there: a
 //! stranger locks out no device that is at home, nor does the device beside it that has an old
 //! password. Names that nobody has count as any other, so that nothing is learnt by being locked
@@ -111,7 +111,7 @@ struct Lock {
 /// Who was right, and from where.
 type Home = (Realm, Option<Arc<str>>, IpAddr);
 
-/// Failures of late, and who was right.
+/// Failures recently, and who was right.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     counts: Aging<Suspect, Count>,
@@ -325,7 +325,7 @@ impl Failures {
         }
     }
 
-    /// Who asks was right from there of late.
+    /// Who asks was right from there recently.
     pub(super) fn is_at_home(&self, caller: &Caller, now: Instant) -> bool {
         let at_home = caller.home().and_then(|home| self.at_home.get(&home));
         at_home.is_some_and(|since| now.duration_since(*since) < AT_HOME)

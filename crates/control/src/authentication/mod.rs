@@ -57,7 +57,7 @@ const WAITING_MAX: usize = 100_000;
 /// Bytes of names and credentials in them at most.
 const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// How much of that there is for somebody: strangers leave a quarter to who was right of late.
+/// How much of that there is for somebody: strangers leave a quarter to who was right recently.
 fn room(is_known: bool) -> (usize, usize) {
     match is_known {
         true => (WAITING_MAX, WAITING_BYTES_MAX),

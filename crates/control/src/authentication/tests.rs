@@ -633,7 +633,7 @@ fn questions_that_wait_take_so_many_bytes_and_no_more() {
     assert_eq!(bench.gate.0.lock().waiting, fits);
     bench.ask(Some("bob"), &"x".repeat(65_535));
     assert_eq!(bench.reason(), Some(ReasonCode::ServerUnavailable));
-    // Who was right of late has a place: its answer comes when it is worked out.
+    // Who was right recently has a place: its answer comes when it is worked out.
     let (answers, answered) = channel();
     bench.gate.ask(at_home("another"), move |answer| {
         let _told = answers.send(matches!(answer, Authenticated::Accepted { .. }));

@@ -1,5 +1,5 @@
 //! Who is next where few can be served at once: one of each address in turn, so that nobody who
-//! sends many questions keeps others waiting; who was right of late before strangers, and whose
+//! sends many questions keeps others waiting; who was right recently before strangers, and whose
 //! connection has gone not at all.
 
 use std::collections::{HashMap, VecDeque};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// So many of those who were right of late come before a stranger does, where both wait.
+/// So many of those who were right recently come before a stranger does, where both wait.
 const KNOWN_IN_A_ROW: u32 = 3;
 
 /// Where a question stands among others.
@@ -17,7 +17,7 @@ const KNOWN_IN_A_ROW: u32 = 3;
 pub struct Place {
     /// Where it came from: all of one address stand in one line.
     pub from: Option<IpAddr>,
-    /// Who asks was right from there of late.
+    /// Who asks was right from there recently.
     pub is_known: bool,
     /// Whether an answer is still wanted; always if there is none.
     pub is_wanted: Option<Arc<dyn Fn() -> bool + Send + Sync>>,

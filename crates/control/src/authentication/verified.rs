@@ -1,4 +1,4 @@
-//! What was verified of late, by digests that nobody can make without the key of this process.
+//! What was verified recently, by digests that nobody can make without the key of this process.
 
 use std::time::{Duration, Instant};
 

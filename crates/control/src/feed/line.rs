@@ -436,7 +436,8 @@ pub(crate) fn packet_name(packet_type: PacketType) -> &'static str {
     }
 }
 
-fn user_of(event: &Event) -> Option<&UserName> {
+/// The user of an event's client, if it named one.
+pub(crate) fn user_of(event: &Event) -> Option<&UserName> {
     match event {
         Event::Connected(client) => client.user.as_ref(),
         Event::Authenticated { user, .. }

@@ -16,7 +16,7 @@ mod ring;
 pub(crate) use filter::has_topic;
 pub use filter::{Filter, Kind, Kinds, NoKind, Sample};
 pub use line::{FeedEvent, Gone};
-pub(crate) use line::{ip_of, packet_name};
+pub(crate) use line::{ip_of, packet_name, user_of};
 pub use lines::Lines;
 pub use panel::{Frame, Panel};
 pub use push::{Push, PushSeen, PushState, run as push};

@@ -1,4 +1,4 @@
-//! What became of each name of late, for longer than single entries are kept: the same thing again
+//! What became of each name recently, for longer than single entries are kept: the same thing again
 //! and again is one run, with its first and last time and how often.
 
 use std::sync::Arc;
@@ -6,9 +6,10 @@ use std::sync::Arc;
 use martlet_broker::{Event, TenantId};
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Written, entry_of, short, topic_of, user_of, what};
+use super::{Entry, Written, entry_of, short, topic_of, what};
 use crate::aging::Aging;
 use crate::cause::Cause;
+use crate::feed::user_of;
 use crate::presence::{Calm, Known};
 
 /// Names that are remembered; when there are more, those of whom nothing was heard for longest go.

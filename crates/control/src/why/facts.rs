@@ -37,7 +37,7 @@ pub struct Facts {
     pub session: Option<Session>,
     /// When and how it was last seen, across restarts.
     pub presence: Option<Presence>,
-    /// What became of it of late, the latest last.
+    /// What became of it recently, the latest last.
     pub runs: Vec<Run>,
     /// Numbers of the last entries of those runs that a rule forbade, and none would now.
     pub permitted_now: Vec<u64>,

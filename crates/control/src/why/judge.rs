@@ -22,13 +22,13 @@ enum Weight {
     Out,
     /// It is in, and what was asked about cannot be.
     Topic,
-    /// Something of it was refused or lost of late.
+    /// Something of it was refused or lost recently.
     Trouble,
     /// It went of itself.
     Gone,
     /// What else is to be known.
     Remark,
-    /// It was so of late, and is not any more.
+    /// It was so recently, and is not any more.
     Before,
     /// What was asked about is well: this is somebody else's doing, or of another topic.
     Aside,
@@ -755,7 +755,7 @@ fn not_permitted(receives: bool, topic: &str, why: &str, rules: &TopicRules) -> 
     finding
 }
 
-/// `was_ill`: something was refused of late that would not be now.
+/// `was_ill`: something was refused recently that would not be now.
 fn nothing(facts: &Facts, was_ill: bool) -> Finding {
     match &facts.session {
         Some(session) if session.connected => {
@@ -768,10 +768,10 @@ fn nothing(facts: &Facts, was_ill: bool) -> Finding {
                     None if was_ill => "it is connected and nothing is wrong now".to_owned(),
                     Some(topic) => format!(
                         "it is connected, it may use {topic}, and nothing of that topic was \
-                         refused or lost of late"
+                         refused or lost recently"
                     ),
                     None => {
-                        "it is connected and nothing of it was refused or lost of late".to_owned()
+                        "it is connected and nothing of it was refused or lost recently".to_owned()
                     }
                 },
             );

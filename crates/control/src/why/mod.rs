@@ -119,7 +119,7 @@ pub struct Verdict {
     pub finding: Finding,
     /// What else is, as far as it matters less.
     pub also: Vec<Finding>,
-    /// What was seen of it of late, in order of time.
+    /// What was seen of it recently, in order of time.
     pub evidence: Vec<Evidence>,
 }
 

@@ -1,4 +1,4 @@
-//! `martlet logs`: what happened to clients of late, a line each, from the running node's journal.
+//! `martlet logs`: what happened to clients recently, a line each, from the running node's journal.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

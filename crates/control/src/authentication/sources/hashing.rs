@@ -141,7 +141,7 @@ impl Hashing {
         Proof(proof)
     }
 
-    /// It was worked out of late, and is true.
+    /// It was worked out recently, and is true.
     pub(super) fn is_known(&self, proof: &Proof) -> bool {
         let until = self.right.lock().get(proof).copied();
         !self.remembered.is_zero() && until.is_some_and(|until| Instant::now() < until)

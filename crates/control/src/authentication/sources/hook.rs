@@ -1,7 +1,7 @@
 //! Somebody else's program, asked by HTTP: it knows the clients, we do not.
 //!
 //! What it does not clearly permit is refused. Where it does not answer, or says that it cannot,
-//! nobody gets in, and clients may come again; who was verified of late is let in meanwhile.
+//! nobody gets in, and clients may come again; who was verified recently is let in meanwhile.
 
 use std::any::Any;
 use std::sync::Arc;
