@@ -4,8 +4,8 @@
 //! wait ([`Turn::Later`]), while acknowledgements and pings behind it pass.
 
 use martlet_codec::{
-    Ack, AckKind, Auth, Disconnect, FixedHeader, PacketType, ProtocolVersion, Publish, ReasonCode,
-    Subscribe, Unsubscribe,
+    Ack, AckKind, Auth, Disconnect, FixedHeader, PacketId, PacketType, ProtocolVersion, Publish,
+    ReasonCode, Subscribe, Unsubscribe,
 };
 
 use crate::connection::{Buffer, Phase};
@@ -300,6 +300,17 @@ impl Shard {
         id: ConnectionId,
         bytes: &[u8],
     ) -> Result<Progress, PacketError> {
+        if let Some((kind, packet_id)) = Ack::peek_short(bytes)
+            && self.takes_ack(id.index, kind)
+        {
+            self.work.add(PACKET);
+            self.counters.packets_received += 1;
+            let connection = self.connections.at(id.index);
+            connection.last_received_ms = cx.now.mono_ms;
+            connection.held_for_store_since_ms = 0;
+            self.ack_received(cx, id.index, kind, packet_id, ReasonCode::Success)?;
+            return Ok(Progress::Packet(SHORT_ACK_LEN));
+        }
         let Some(header) = martlet_codec::decode_fixed_header(bytes)? else {
             return Ok(Progress::NeedMore);
         };
@@ -378,23 +389,10 @@ impl Shard {
                 }
                 self.publish_received(cx, index, &publish)
             }
-            PacketType::PubAck => {
-                let ack = Ack::decode(AckKind::PubAck, body, version)?;
-                self.puback_received(cx, index, ack.packet_id, ack.reason)
-            }
-            PacketType::PubRec => {
-                let ack = Ack::decode(AckKind::PubRec, body, version)?;
-                self.pubrec_received(cx, index, ack.packet_id, ack.reason)
-            }
-            PacketType::PubRel => {
-                let ack = Ack::decode(AckKind::PubRel, body, version)?;
-                self.pubrel_received(cx, index, ack.packet_id);
-                Ok(())
-            }
-            PacketType::PubComp => {
-                let ack = Ack::decode(AckKind::PubComp, body, version)?;
-                self.pubcomp_received(cx, index, ack.packet_id)
-            }
+            PacketType::PubAck => self.long_ack_received(cx, index, AckKind::PubAck, body),
+            PacketType::PubRec => self.long_ack_received(cx, index, AckKind::PubRec, body),
+            PacketType::PubRel => self.long_ack_received(cx, index, AckKind::PubRel, body),
+            PacketType::PubComp => self.long_ack_received(cx, index, AckKind::PubComp, body),
             PacketType::Subscribe => {
                 self.subscribe_received(cx, index, &Subscribe::decode(body, version)?)
             }
@@ -426,6 +424,48 @@ impl Shard {
         }
     }
 
+    /// An acknowledgement is worked off at once, and nobody wants to be told that it came.
+    #[inline(always)]
+    fn takes_ack(&mut self, index: u32, kind: AckKind) -> bool {
+        let is_told = self.wants.any(Wants::PACKETS.and(Wants::CLIENTS));
+        let answered = matches!(kind, AckKind::PubRec | AckKind::PubRel);
+        let waits = answered && self.has_gated_enough(index, kind.packet_type());
+        !self.work.is_share_over() && !is_told && !waits
+    }
+
+    /// An acknowledgement with a reason code or properties, or one that has to be told.
+    #[inline(never)]
+    fn long_ack_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        kind: AckKind,
+        body: &[u8],
+    ) -> Result<(), PacketError> {
+        let version = self.connections.at(index).version;
+        let ack = Ack::decode(kind, body, version)?;
+        self.ack_received(cx, index, kind, ack.packet_id, ack.reason)
+    }
+
+    fn ack_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        kind: AckKind,
+        packet_id: PacketId,
+        reason: ReasonCode,
+    ) -> Result<(), PacketError> {
+        match kind {
+            AckKind::PubAck => self.puback_received(cx, index, packet_id, reason),
+            AckKind::PubRec => self.pubrec_received(cx, index, packet_id, reason),
+            AckKind::PubRel => {
+                self.pubrel_received(cx, index, packet_id);
+                Ok(())
+            }
+            AckKind::PubComp => self.pubcomp_received(cx, index, packet_id),
+        }
+    }
+
     /// A packet that must not be, or that goes beyond a limit, ends the connection
     /// [MQTT-4.13.1-1].
     /// [MQTT-3.1.1/2.2.2-2] too.
@@ -452,6 +492,9 @@ impl Shard {
         }
     }
 }
+
+/// Bytes of an acknowledgement that holds nothing but its Packet Identifier.
+const SHORT_ACK_LEN: usize = 4;
 
 /// Bytes held back for a client that is too fast before its socket is not read any more.
 const HELD_BYTES_MAX: usize = 64 * 1024;

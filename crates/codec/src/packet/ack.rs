@@ -73,6 +73,24 @@ impl<'a> Ack<'a> {
         }
     }
 
+    /// The packet at the front of `bytes`, if it is an acknowledgement that holds nothing but its
+    /// Packet Identifier. It has four bytes, the same in all versions, and nearly every
+    /// acknowledgement is one.
+    #[inline]
+    pub fn peek_short(bytes: &[u8]) -> Option<(AckKind, PacketId)> {
+        let [first, 2, high, low] = *bytes.first_chunk()? else {
+            return None;
+        };
+        let kind = match first {
+            0x40 => AckKind::PubAck,
+            0x50 => AckKind::PubRec,
+            0x62 => AckKind::PubRel,
+            0x70 => AckKind::PubComp,
+            _ => return None,
+        };
+        Some((kind, PacketId::new(u16::from_be_bytes([high, low]))?))
+    }
+
     /// Decodes the bytes after the Fixed Header.
     ///
     /// # Errors
