@@ -10,6 +10,7 @@ import pytest
 
 import martlet_process
 from paho_client import Client, V311, properties
+from test_access import until
 from test_http_api import KEY, KEYS, VIEWER, ask
 
 SESSION = {"SessionExpiryInterval": 3600}
@@ -132,6 +133,7 @@ def test_a_queue_and_what_is_in_flight_are_shown_without_payloads(node, name):
 def test_a_session_ends_with_all_that_is_in_it(node, name):
     with durable(node, name) as client:
         client.subscribe(name, 1)
+    until(lambda: not call(node, "GET", f"/sessions/{name}")["connected"], "the client has gone")
     found = call(node, "GET", f"/sessions/{name}")
     assert (found["durable"], found["subscriptions"], found["connected"]) == (True, 1, False)
     call(node, "DELETE", f"/sessions/{name}", status=204)

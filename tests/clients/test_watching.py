@@ -3,6 +3,7 @@ behind a proxy."""
 
 import json
 import re
+import socket
 import subprocess
 
 import pytest
@@ -109,6 +110,11 @@ def test_traces_begin_are_listed_and_end(start_node, name):
     with Client(node, "from-there", version=V311) as client:
         client.publish("by/address", "x")
     node.wait_for_log("by/address")
+    # Who comes, publishes and goes at once is traced by its address as well.
+    with socket.create_connection(("127.0.0.1", node.port())) as at_once:
+        at_once.sendall(b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x00\x00\x02me\x30\x09\x00\x07at/once\xe0\x00")
+        assert at_once.recv(4) == b"\x20\x02\x00\x00" and at_once.recv(1) == b""
+    node.wait_for_log("at/once")
 
 
 @pytest.mark.parametrize("level", ("off", "error", "martlet=warn"))

@@ -403,8 +403,9 @@ impl Control {
         self.logging.get()
     }
 
-    /// An event of which everything is logged: of its client, its address or its topic.
-    pub fn is_traced(&self, told: &Told) -> bool {
+    /// An event of which everything is logged: of its client, its address or its topic. `arrived`
+    /// are clients whose presence is not known yet, with their addresses.
+    fn is_traced(&self, told: &Told, arrived: &HashMap<(TenantId, &str), IpAddr>) -> bool {
         let event = &told.event;
         let Some(logging) = self.logging.get() else {
             return false;
@@ -415,8 +416,10 @@ impl Control {
             }
             Subject::Address(address) => {
                 let own = feed::ip_of(event);
-                let known = || self.presence.address_of(told.tenant, event.client_id());
-                own.or_else(known) == Some(*address)
+                let (tenant, client_id) = (told.tenant, event.client_id());
+                let arrived = || arrived.get(&(tenant, client_id)).copied();
+                let known = || self.presence.address_of(tenant, client_id);
+                own.or_else(arrived).or_else(known) == Some(*address)
             }
             Subject::Topic(filter) => {
                 event.kind() != EventKind::Subscription && feed::has_topic(event, filter)
@@ -449,9 +452,15 @@ impl Control {
         is_logged: impl Fn(&Event) -> bool,
     ) {
         events.iter_mut().for_each(|told| self.settle_claim(told));
+        let has_traces = self.logging().is_some_and(|logging| logging.has_traces());
+        let mut arrived = HashMap::new();
         for told in &*events {
             let event = &told.event;
-            let is_traced = self.is_traced(told);
+            if has_traces && let Event::Connected(client) = event {
+                let address = client.address.map(|(ip, _)| ip);
+                arrived.extend(address.map(|ip| ((told.tenant, event.client_id()), ip)));
+            }
+            let is_traced = has_traces && self.is_traced(told, &arrived);
             if is_traced || is_logged(event) {
                 let way = self.journal.way(told);
                 event_log::write(told, way.as_ref(), is_traced);

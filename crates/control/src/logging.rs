@@ -278,9 +278,14 @@ impl Logging {
         }
     }
 
+    /// Whether there is a trace.
+    pub fn has_traces(&self) -> bool {
+        self.traces.load(Ordering::Relaxed)
+    }
+
     /// Whether everything of one of these is logged: `is_it` is asked for each trace.
     pub fn is_traced(&self, mut is_it: impl FnMut(&Subject) -> bool) -> bool {
-        self.traces.load(Ordering::Relaxed) && self.lock().traces.keys().any(&mut is_it)
+        self.has_traces() && self.lock().traces.keys().any(&mut is_it)
     }
 
     fn set_level(&self, level: &str) -> Result<(), String> {
