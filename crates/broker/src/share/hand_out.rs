@@ -7,7 +7,7 @@ use super::group::{ASKED_AGAIN_AFTER, Choice, Outstanding};
 use super::{GroupId, ShareMessage, ShareOutcome, ShareTicket};
 use crate::counters::DropReason;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
-use crate::event::Event;
+use crate::event::{Event, shortened};
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, MessageRecord, Record, SessionEpoch};
@@ -272,9 +272,9 @@ impl Shard {
             cx.effects.tell(
                 self.groups.slab[index as usize].tenant,
                 Event::Dropped {
-                    client_id: self.groups.slab[index as usize].filter.to_string(),
+                    client_id: shortened(&self.groups.slab[index as usize].filter),
                     user: None,
-                    topic: entry.message.topic().to_owned(),
+                    topic: shortened(entry.message.topic()),
                     stored: None,
                     reason,
                 },
@@ -412,7 +412,7 @@ impl Shard {
             }
             if queue.begins_to_drop() {
                 let messages = queue.len();
-                let owner = self.groups.slab[index as usize].filter.to_string();
+                let owner = shortened(&self.groups.slab[index as usize].filter);
                 let owner = (self.groups.slab[index as usize].tenant, owner);
                 self.tell_queue_full(cx, owner, messages);
             }
