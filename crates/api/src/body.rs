@@ -23,8 +23,8 @@ const OPEN_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all bodies at once, and of those of callers without credentials.
 const ALL_BYTES_MAX: usize = 32 * 1024 * 1024;
 const ALL_OPEN_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Where the node has no memory left, bodies of callers with credentials may still have so many bytes
-/// together: who operates the node can do something about it.
+/// Where the node has no memory left, bodies of callers with credentials may still have so many
+/// bytes together: who operates the node can do something about it.
 const BYTES_ALWAYS: usize = 1024 * 1024;
 /// The step in which the budget is taken.
 const STEP: usize = 4 * 1024;

@@ -546,8 +546,8 @@ impl Control {
         }
     }
 
-    /// Takes so many bytes of `limits.memory_bytes`, as for the body of a request. False if they are
-    /// not there.
+    /// Takes so many bytes of `limits.memory_bytes`, as for the body of a request. False if they
+    /// are not there.
     pub fn borrow_memory(&self, bytes: usize) -> bool {
         self.shards.borrow_memory(bytes)
     }

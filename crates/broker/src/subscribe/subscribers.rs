@@ -362,7 +362,8 @@ fn subscription_bytes(filter: &str) -> usize {
 /// What a subscription takes beside its filter, in bytes.
 const SUBSCRIPTION_OVERHEAD: usize = 224;
 
-/// Subscriptions whose epochs are raised one by one when what their session may receive has changed.
+/// Subscriptions whose epochs are raised one by one when what their session may receive has
+/// changed.
 const EPOCHS_AT_ONCE: usize = 64;
 
 impl Shard {

@@ -299,7 +299,8 @@ impl Failures {
         lifted.len()
     }
 
-    /// From now on all kinds together take so many bytes at most, about, or a thousand entries each.
+    /// From now on all kinds together take so many bytes at most, about, or a thousand entries
+    /// each.
     pub(super) fn set_bytes_max(&mut self, bytes: usize) {
         self.entries_max = Some((bytes / ENTRY_BYTES / 3).clamp(1_000, ENTRIES_MAX));
     }

@@ -60,8 +60,8 @@ const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What one of them takes beside that, about.
 const WAITER_BYTES: usize = 512;
 
-/// How much of that there is for somebody, where so many bytes may be taken: strangers leave a quarter
-/// to who was right recently.
+/// How much of that there is for somebody, where so many bytes may be taken: strangers leave a
+/// quarter to who was right recently.
 fn room(is_known: bool, bytes_max: usize) -> (usize, usize) {
     match is_known {
         true => (WAITING_MAX, bytes_max),

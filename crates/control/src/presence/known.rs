@@ -250,7 +250,8 @@ impl Known {
         self.offline_max = Some((bytes / OFFLINE_BYTES).clamp(1_000, OFFLINE_MAX));
     }
 
-    /// Bytes of those who are not connected, about: who is connected counts where its connection is.
+    /// Bytes of those who are not connected, about: who is connected counts where its connection
+    /// is.
     pub(super) fn memory_bytes(&self) -> usize {
         self.offline.len() * OFFLINE_BYTES
     }
