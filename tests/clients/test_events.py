@@ -3,11 +3,14 @@ Pusher's protocol. The WebSocket library is nobody's here; MQTT is written byte 
 the packets are those of the panel's sequence diagrams."""
 
 import base64
+import contextlib
 import http.client
 import json
 import queue
+import re
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from urllib.parse import urlsplit
@@ -18,6 +21,8 @@ import websockets.sync.server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import martlet_process
+from test_access import until
+from test_http_api import ask
 
 DEADLINE_SECS = 20
 KEY = "0123456789abcdef0123456789abcdef"
@@ -566,6 +571,63 @@ def test_a_right_that_was_taken_is_not_there_for_the_next_message_of_a_websocket
         device.publish("a", b"three")
         with pytest.raises(ConnectionClosed):
             stream.recv(timeout=DEADLINE_SECS)
+
+
+def test_the_keys_of_one_team_leave_streams_to_all_others(start_node):
+    # All of them come from one address here.
+    settings = ["http.rate=0", "http.connections=512", "http.connections_per_address=512"]
+    node = start_node(http=True, variables=KEYS, settings=settings)
+
+    for team in ("north", "south"):
+        change(node, "POST", "/teams", {"name": team, "owns_tenant": True})
+
+    def key(name, team=None, scopes=("events:read",)):
+        body = {"name": name, "scopes": list(scopes)} | ({"team": team} if team else {})
+        return change(node, "POST", "/keys", body)["key"]
+
+    def fill(own):
+        """Opens streams with one key until it is refused; how many, and the status and the reason."""
+        with contextlib.ExitStack() as opened:
+            for count in range(300):
+                try:
+                    opened.enter_context(contextlib.closing(Stream(node, key=own)))
+                except AssertionError as refused:
+                    kept.enter_context(opened.pop_all())
+                    return count, str(refused)
+        raise AssertionError("it is never refused")
+
+    with contextlib.ExitStack() as kept:
+        counts = []
+        for number in range(4):
+            count, why = fill(key(f"north-{number}", "north"))
+            counts.append(count)
+            assert "which is the limit" in why, why
+        assert counts == [32, 32, 0, 0], "a key has 32 of them, and a team 64"
+        # Other teams, keys of the node and administrators read on, and so does the command.
+        assert fill(key("south", "south"))[0] == 32
+        for number in range(8):
+            fill(key(f"of-all-{number}"))
+        Stream(node).close()
+        Stream(node, key=key("boss", scopes=["administrator"])).close()
+        reader = subprocess.Popen([martlet_process.binary(), "events", "--data-dir", node.data_dir, "-n", "1"],
+                                  env=martlet_process.environment(), stdout=subprocess.PIPE, text=True)
+        try:
+            read_by = re.compile(r"^martlet_events_readers (\d+)", re.MULTILINE)
+            until(lambda: int(read_by.search(ask(node, "/metrics")[2].decode())[1]) > 208, "the command reads along")
+            Device(node, "dev").publish("t")
+            assert "dev" in reader.communicate(timeout=DEADLINE_SECS)[0]
+        finally:
+            reader.kill()
+            reader.wait()
+    # What was closed is there for the next one.
+    until(lambda: fill_one(node, key("north-late", "north")), "a place for the team again")
+
+
+def fill_one(node, key):
+    with contextlib.suppress(AssertionError):
+        Stream(node, key=key).close()
+        return True
+    return False
 
 
 def test_a_node_that_stops_says_so(start_node):

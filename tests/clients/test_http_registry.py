@@ -666,6 +666,25 @@ def test_a_link_is_good_no_more_once_somebody_can_administer_the_node(start_node
     assert call(node, "GET", "/api/v1/users", key=key)["items"] == []
 
 
+@pytest.mark.parametrize("by", ["the command", "the API"])
+def test_health_says_that_nobody_administers_the_node_until_a_key_is_added(start_node, by):
+    node = start_node(http=True, variables={})
+    run = lambda *arguments: subprocess.run([martlet_process.binary(), *arguments, "--data-dir", node.data_dir],
+                                            env=martlet_process.environment(), capture_output=True, text=True,
+                                            timeout=DEADLINE_SECS)
+    warns = lambda: "Nobody can administer" in run("health").stdout
+    until(warns, "health says it before")
+    # A key that administers nothing changes nothing.
+    assert run("key", "add", "reader", "--scope", "viewer").returncode == 0
+    if by == "the command":
+        assert warns()
+        assert run("key", "add", "app", "--scope", "administrator").returncode == 0
+    else:
+        body = b'{"name": "app", "scopes": ["administrator"]}'
+        assert ask(node, "/api/v1/keys", "POST", {"Content-Type": "application/json"}, body)[0] == 201
+    assert not warns(), "not one more time, once the key is there"
+
+
 def test_a_backup_says_that_the_tables_of_postgresql_are_not_in_it(node, variables, tmp_path):
     call(node, "POST", "/api/v1/devices", {"id": "pump"})
     done = subprocess.run([martlet_process.binary(), "backup", "create", tmp_path / "copy", "--data-dir", node.data_dir],

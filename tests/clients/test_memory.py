@@ -6,16 +6,21 @@ since no client library is made to open thousands of connections.
 """
 
 import contextlib
+import http.client
 import itertools
+import json
 import pathlib
 import re
+import select
 import socket
 import struct
 import time
+from urllib.parse import urlsplit
 
 import pytest
 
 from martlet_process import Node
+from test_access import until
 
 MB = 1024 * 1024
 LIMIT = 48 * MB
@@ -133,6 +138,76 @@ def test_what_is_added_without_end_stays_within_the_limit(add):
         with opened(node) as sock:
             sock.sendall(connect("session-0" if add is sessions else "other", expiry=0))
             assert connack(sock) is not None
+
+
+def test_names_of_messages_that_were_dropped_are_not_remembered_whole():
+    """Thousands of drops are remembered, and a Topic Name may have 64 KiB."""
+    settings = ["limits.queued_messages=1", "log.drops=true", "store.durability=memory"]
+    with Node([f"limits.memory_bytes={LIMIT}", *settings]) as node:
+        with opened(node) as sock:
+            sock.sendall(connect("absent"))
+            assert connack(sock) == 0
+            sock.sendall(subscribe(["#"], 1))
+            sock.recv(16)
+        bound = resident(node) + LIMIT + BESIDE
+        with opened(node) as sock:
+            sock.sendall(connect("load", expiry=0))
+            assert connack(sock) == 0
+            for number in range(1, 4000):
+                sock.sendall(publish(f"{number}/" + "t" * 60_000, b"", 1, packet_id=number))
+                sock.recv(64)
+        most = resident(node)
+        assert most < bound, f"{most / MB:.0f} MB of {bound / MB:.0f}"
+
+
+def test_bodies_of_requests_count_and_leave_room_for_who_publishes():
+    """Bodies that never end, of a caller who may send them, beside a small limit."""
+    limit, count = 16 * MB, 40
+    key = "0123456789abcdef0123456789abcdef"
+    variables = {"MARTLET_HTTP__API_KEYS": f"all:{key}"}
+    settings = [f"limits.memory_bytes={limit}", "http.rate=0"]
+    with Node(settings, http=True, variables=variables) as node, contextlib.ExitStack() as opened_here:
+        place = urlsplit(node.http_url)
+        body = b'{"topic": "t", "payload": "' + b"x" * (MB - 100)
+
+        def begin():
+            sock = opened_here.enter_context(socket.create_connection((place.hostname, place.port), timeout=20))
+            head = f"POST /api/v1/publish HTTP/1.1\r\nHost: {place.netloc}\r\nX-API-Key: {key}\r\n"
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body) + 2}\r\n\r\n"
+            # Who is refused may be so before all was sent.
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(head.encode() + body)
+            return sock
+
+        senders = [begin() for _ in range(count)]
+        answered = lambda: select.select(senders, [], [], 0.1)[0]
+        until(lambda: len(answered()) >= count - limit // MB, "what is beyond the limit is refused")
+        waiting = [sock for sock in senders if sock not in answered()]
+        assert waiting, "some found room"
+        assert b" 503 " in answered()[0].recv(4096)[:20]
+        with opened(node) as sock:
+            # What the bodies hold is missing elsewhere: a new client may be refused, and is answered.
+            sock.sendall(connect("other", expiry=0))
+            assert connack(sock) is not None
+        # Who operates the node is answered with however little memory.
+        def small():
+            wire = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+            with contextlib.closing(wire):
+                headers = {"X-API-Key": key, "Content-Type": "application/json"}
+                wire.request("POST", "/api/v1/keys", json.dumps({"name": "k", "scopes": ["viewer"]}), headers)
+                return wire.getresponse().status
+        assert small() == 201
+        # What ends gives its memory back.
+        waiting[0].sendall(b'"}')
+        assert b" 200 " in waiting[0].recv(4096)[:20]
+        for sock in senders:
+            sock.close()
+
+        def is_served():
+            with opened(node) as sock:
+                sock.sendall(connect("later", expiry=0))
+                return connack(sock) == 0
+        until(is_served, "memory is back")
 
 
 def test_clients_that_never_read_do_not_keep_others_from_publishing():

@@ -52,13 +52,11 @@ NOT_RUN = {
 
 # Script to why it fails. Section numbers are MQTT 5's unless 3.1.1 is named.
 EXPLAINED = {
-    "01-connect-auto-id.py": "compares the bytes of a CONNACK; properties have no order",
-    "01-connect-zero-length-id.py": "compares the bytes of a CONNACK with an identifier of its own",
     "01-connect-global-max-connections.py": "section 3.2.2.2: a CONNACK with 0x89 comes before the close",
-    "01-connect-max-keepalive.py": "v3 clients are not refused, the ceiling holds for them",
+    "01-connect-max-keepalive.py": "3.1.1 section 3.2.2.3: expects 0x02, which is about the Client Identifier; here the ceiling holds for them",
     "02-subpub-qos0-long-topic.py": "section 3.9.3: a filter beyond the limit is refused alone",
     "02-subpub-qos1-message-expiry.py": "expects a Packet Identifier, which are the server's choice",
-    "02-subpub-qos1-oversize-payload.py": "[MQTT-3.4.2-1]: expects 0x95, which is no reason of PUBACK; its manual says 0x83",
+    "02-subpub-qos1-oversize-payload.py": "[MQTT-3.4.2-1]: expects 0x95, which is no reason of PUBACK: Paho's Python client ends with an error; Mosquitto's manual says 0x83",
     "02-subscribe-long-topic.py": "section 3.9.3: a filter beyond the limit is refused alone",
     "03-publish-c2b-disconnect-qos2.py": "section 3.7.2.1: 0x92 for an unknown Packet Identifier",
     "03-publish-long-topic.py": "section 3.14.2.1: 0x90 for a topic that is not accepted",
@@ -70,7 +68,6 @@ EXPLAINED = {
     "07-will-takeover.py": "section 3.1.4: the Will is sent at takeover, too, if it has no delay",
     "12-prop-maximum-packet-size-publish-qos1.py": "expects a Packet Identifier, the server's choice",
     "12-prop-maximum-packet-size-publish-qos2.py": "expects a Packet Identifier, the server's choice",
-    "12-prop-assigned-client-identifier.py": "compares the bytes of a CONNACK",
 }
 
 TIMEOUT_SECS = 90
@@ -247,7 +244,10 @@ def expect_packets(mosq_test, early, sock, name, expected):
         raise mosq_test.TestError
     waiting = early.setdefault(sock.fileno(), [])
     for wanted in split(expected):
-        found = next((one for one in waiting if same(one, wanted)), None)
+        # A script leaves out the end of a packet that it does not compare.
+        is_whole = complete_packet(wanted) is not None
+        equal = same if is_whole else lambda got, wanted: got.startswith(wanted)
+        found = next((one for one in waiting if equal(one, wanted)), None)
         if found:
             waiting.remove(found)
             continue
@@ -257,7 +257,7 @@ def expect_packets(mosq_test, early, sock, name, expected):
             except TimeoutError:
                 print(f"{name}: nothing came; expected {wanted.hex()}")
                 raise mosq_test.TestError from None
-            if same(got, wanted):
+            if equal(got, wanted):
                 break
             if got[0] >> 4 == PUBLISH and wanted[0] >> 4 != PUBLISH:
                 waiting.append(got)
@@ -325,7 +325,15 @@ def free_ports(count):
 
 
 def run_apart(script, scratch):
-    """Passed, failed or cannot be run; and its output."""
+    """Passed, failed or cannot be run; and its output. Again if somebody else took its port meanwhile."""
+    for _ in range(3):
+        result, output = run_once(script, scratch)
+        if "is in use" not in output:
+            break
+    return result, output
+
+
+def run_once(script, scratch):
     asks = re.search(r"get_port\((\d*)\)", script.read_text(encoding="utf-8"))
     ports = free_ports(int(asks.group(1) or 1) if asks else 1)
     work = pathlib.Path(tempfile.mkdtemp(dir=scratch))

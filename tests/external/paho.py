@@ -6,10 +6,12 @@ They know nothing of Martlet, so what they need is MQTT alone [MQTT-3.1.1/7.0.0-
 PAHO_TESTING_SRC names a checkout of https://github.com/eclipse-paho/paho.mqtt.testing; nothing of
 it is kept here. Each of its tests gets a process and a node of its own, several at a time. Exit
 status 0: all pass but those that EXPLAINED names, and these fail; 1: not so; 2: it could not run.
+ALTERED names what of a test is read otherwise, because the specification says otherwise.
 Arguments select tests by a part of their name and print their output.
 """
 
 import concurrent.futures
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -35,16 +37,51 @@ SETTINGS = [
     "node.threads=1",
 ]
 
-# Nobody may read the topic of test_subscribe_failure.
-ACL = "topic deny test/nosubscribe\ntopic readwrite #\ntopic read $SYS/#\n"
+# test_subscribe_failure alone runs with these: nobody may read its topic.
+ACL = "topic deny test/nosubscribe\ntopic readwrite #\n"
+REFUSING = "test_subscribe_failure"
 
 # Test to why it fails.
-EXPLAINED = {
-    "client_test5.test_subscribe_failure": "section 3.9.3: 0x87, Not authorized, is a reason of SUBACK; the test knows 0x80 alone",
+EXPLAINED = {}
+
+# Test to where its source says something else than the specification: file, text, text instead, and why.
+ALTERED = {
+    "client_test5.test_subscribe_failure": [
+        (
+            "mqtt/formats/MQTTV5/MQTTV5.py",
+            "reasonCode.value in [0, 1, 2, 0x80]",
+            "reasonCode.value in [0, 1, 2, 0x80, 0x87]",
+            "section 3.9.3: SUBACK has eleven more reasons than the test's decoder knows",
+        ),
+        (
+            "client_test5.py",
+            "callback.subscribeds[0][1][0].value == 0x80",
+            "callback.subscribeds[0][1][0].value == 0x87",
+            "section 3.9.3: 0x87 is Not authorized; Mosquitto answers it too",
+        ),
+    ],
 }
+
+# Test to why it fails at times: it is run again.
+RACES = {
+    "client_test5.test_client_topic_alias": "its client reads nothing once it disconnects, be it the PUBACK that it then misses",
+}
+TRIES = 3
 
 TIMEOUT_SECS = 120
 PARALLEL = 6
+
+
+def alter(test):
+    """Loads the modules of a test that ALTERED names, with its texts instead of their own."""
+    for file, own, instead, _ in ALTERED.get(test, []):
+        path = pathlib.Path(os.environ["PAHO_TESTING_SRC"]) / "interoperability" / file
+        source = path.read_text(encoding="utf-8")
+        assert source.count(own) == 1, f"{file} has changed: {own}"
+        name = file.removesuffix(".py").replace("/", ".")
+        module = importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, path))
+        sys.modules[name] = module
+        exec(compile(source.replace(own, instead), path, "exec"), module.__dict__)
 
 
 def load(module_name):
@@ -72,6 +109,7 @@ def tests():
 def run_one(test, port):
     """In a process of its own: one test against the node at `port`."""
     module_name, name = test.split(".")
+    alter(test)
     module = load(module_name)
     module.port = port
     # It would take the prefix away again.
@@ -82,6 +120,16 @@ def run_one(test, port):
 
 
 def run_apart(test):
+    for _ in range(TRIES if test in RACES else 1):
+        passed, output = run_with_its_settings(test)
+        if passed:
+            break
+    return passed, output
+
+
+def run_with_its_settings(test):
+    if not test.endswith(REFUSING):
+        return run_at(test, [*SETTINGS, "mqtt.allow_anonymous=true"])
     with tempfile.NamedTemporaryFile("w", suffix=".acl") as acl:
         acl.write(ACL)
         acl.flush()
@@ -122,7 +170,8 @@ def run_all(selected):
             as_expected = passed != bool(why)
             bad += not as_expected
             word = "passed" if passed else "failed"
-            print(f"{test}: {word}" + (f" ({why})" if why else ""))
+            reasons = [why] if why else [f"altered: {one[3]}" for one in ALTERED.get(test, [])]
+            print(f"{test}: {word}" + (f" ({'; '.join(reasons)})" if reasons else ""))
             if selected or not as_expected:
                 print("    " + output.replace("\n", "\n    "))
     print(f"{len(chosen)} tests, {bad} not as they should be")

@@ -1,5 +1,5 @@
 //! Bodies of requests: read once it is known who asks, each into one buffer, and all of them within
-//! a budget.
+//! a budget and the node's memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::header;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use martlet_control::Control;
 
 use crate::api::Api;
 use crate::problem::{Problem, ProblemKind};
@@ -22,6 +23,9 @@ const OPEN_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all bodies at once, and of those of callers without credentials.
 const ALL_BYTES_MAX: usize = 32 * 1024 * 1024;
 const ALL_OPEN_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Where the node has no memory left, bodies of callers with credentials may still have so many
+/// bytes together: who operates the node can do something about it.
+const BYTES_ALWAYS: usize = 1024 * 1024;
 /// The step in which the budget is taken.
 const STEP: usize = 4 * 1024;
 
@@ -34,15 +38,18 @@ pub(crate) struct Bodies {
 }
 
 /// A part of the budget; it is given back when this is dropped.
-#[derive(Debug)]
 pub(crate) struct Held {
     bytes: usize,
     max: usize,
     of: Vec<(Arc<AtomicUsize>, usize)>,
+    /// Of them, borrowed from the node's memory.
+    borrowed: usize,
+    is_open: bool,
+    memory: Option<Arc<Control>>,
 }
 
 impl Held {
-    fn new(bodies: &Bodies, is_open: bool, longest: usize) -> Self {
+    fn new(bodies: &Bodies, memory: Option<Arc<Control>>, is_open: bool, longest: usize) -> Self {
         // The longest body that is allowed finds room beside others.
         let all = (Arc::clone(&bodies.all), ALL_BYTES_MAX.max(2 * longest));
         let open = (Arc::clone(&bodies.open), ALL_OPEN_BYTES_MAX);
@@ -53,6 +60,9 @@ impl Held {
                 true => vec![open, all],
                 false => vec![all],
             },
+            borrowed: 0,
+            is_open,
+            memory,
         }
     }
 
@@ -70,8 +80,28 @@ impl Held {
                 return false;
             }
         }
+        if !self.borrow(more) {
+            for (used, _) in &self.of {
+                used.fetch_sub(more, Ordering::Relaxed);
+            }
+            return false;
+        }
         self.bytes += more;
         true
+    }
+
+    /// Has so many bytes more counted as memory of the node.
+    fn borrow(&mut self, more: usize) -> bool {
+        let Some(memory) = &self.memory else {
+            return true;
+        };
+        if memory.borrow_memory(more) {
+            self.borrowed += more;
+            return true;
+        }
+        let all = self.of.last();
+        let all = all.map_or(usize::MAX, |(used, _)| used.load(Ordering::Relaxed));
+        !self.is_open && all <= BYTES_ALWAYS
     }
 }
 
@@ -79,6 +109,9 @@ impl Drop for Held {
     fn drop(&mut self) {
         for (used, _) in &self.of {
             used.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+        if let Some(memory) = &self.memory {
+            memory.return_memory(self.borrowed);
         }
     }
 }
@@ -110,14 +143,15 @@ pub(crate) async fn read(
         return Err(too_large());
     }
     let (parts, body) = request.into_parts();
-    let mut held = Held::new(&api.bodies, is_open, max);
+    let memory = Some(Arc::clone(&api.control));
+    let mut held = Held::new(&api.bodies, memory, is_open, max);
     let reading = collect(Limited::new(body, max), &mut held);
     let body = match tokio::time::timeout(timeout, reading).await {
         Ok(Ok(body)) => body,
         Ok(Err(Unread::Error(error))) if error.is::<LengthLimitError>() => return Err(too_large()),
         Ok(Err(Unread::Error(_))) => return Err(Problem::bad_request("the body cannot be read")),
         Ok(Err(Unread::NoRoom)) => {
-            let detail = "too many bodies of requests are in memory; ask again later";
+            let detail = "the node has no memory for more bodies of requests; ask again later";
             return Err(Problem::unavailable(detail.to_owned()));
         }
         Err(_) => {
@@ -165,19 +199,19 @@ mod tests {
     #[test]
     fn bodies_count_until_they_are_dropped_and_open_ones_have_less_room() {
         let bodies = Bodies::default();
-        let mut open = Held::new(&bodies, true, OPEN_BYTES_MAX);
+        let mut open = Held::new(&bodies, None, true, OPEN_BYTES_MAX);
         assert!(open.grow_to(1) && open.grow_to(STEP) && open.grow_to(STEP + 1));
         assert_eq!(bodies.all.load(Ordering::Relaxed), 2 * STEP);
         let mut many = Vec::new();
         loop {
-            let mut one = Held::new(&bodies, true, OPEN_BYTES_MAX);
+            let mut one = Held::new(&bodies, None, true, OPEN_BYTES_MAX);
             if !one.grow_to(OPEN_BYTES_MAX) {
                 break;
             }
             many.push(one);
         }
         assert!(bodies.open.load(Ordering::Relaxed) <= ALL_OPEN_BYTES_MAX);
-        let mut known = Held::new(&bodies, false, 1024 * 1024);
+        let mut known = Held::new(&bodies, None, false, 1024 * 1024);
         assert!(known.grow_to(1024 * 1024));
         drop((open, many, known));
         assert_eq!(bodies.all.load(Ordering::Relaxed), 0);
@@ -187,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn chunks_of_one_byte_are_one_buffer() {
         let bodies = Bodies::default();
-        let mut held = Held::new(&bodies, false, 1024 * 1024);
+        let mut held = Held::new(&bodies, None, false, 1024 * 1024);
         let chunks = (0..100_000).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"x")));
         let body = Body::from_stream(futures_util::stream::iter(chunks));
         let read = collect(Limited::new(body, 1024 * 1024), &mut held).await;

@@ -551,12 +551,18 @@ fn claim(user_name: Option<&str>) -> Option<Arc<str>> {
     (!martlet_codec::has_control_characters(name)).then(|| name.into())
 }
 
-/// `auto-` and 128 random bits.
+/// `auto-` and a random UUID (RFC 9562, version 4), as Mosquitto's.
 /// New each time [MQTT-3.2.2-16].
 fn assigned_client_id(entropy: &[u8; 16]) -> String {
-    let mut id = String::with_capacity(37);
+    let mut uuid = *entropy;
+    uuid[6] = uuid[6] & 0x0F | 0x40;
+    uuid[8] = uuid[8] & 0x3F | 0x80;
+    let mut id = String::with_capacity(41);
     id.push_str("auto-");
-    for byte in entropy {
+    for (index, byte) in uuid.into_iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            id.push('-');
+        }
         for digit in [byte >> 4, byte & 0xF] {
             id.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
         }
@@ -567,8 +573,18 @@ fn assigned_client_id(entropy: &[u8; 16]) -> String {
 /// It looks as if the node had assigned it, to a client that came without one.
 pub fn is_assigned_client_id(client_id: &str) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    let random = client_id.strip_prefix("auto-");
-    random.is_some_and(|random| random.len() == 32 && random.bytes().all(is_digit))
+    let Some(random) = client_id.strip_prefix("auto-") else {
+        return false;
+    };
+    match random.len() {
+        36 => random.bytes().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => is_digit(byte),
+        }),
+        // Without hyphens: identifiers that older nodes assigned and the store has kept.
+        32 => random.bytes().all(is_digit),
+        _ => false,
+    }
 }
 
 /// CONNECTs accepted in the present second.

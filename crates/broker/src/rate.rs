@@ -5,7 +5,7 @@
 
 use martlet_codec::{FixedHeader, PacketType, Publish, QoS, ReasonCode};
 
-use crate::event::{Event, Wants};
+use crate::event::{Event, Wants, shortened};
 use crate::id::ConnectionId;
 use crate::limits::Limits;
 use crate::node::{Cx, Node};
@@ -175,7 +175,8 @@ impl Shard {
             spent.dropped += 1;
             if spent.dropped == 1 {
                 let topic = publish.topic.map(|topic| topic.as_str());
-                spent.topic = topic.or(aliased.as_deref()).unwrap_or_default().into();
+                let topic = topic.or(aliased.as_deref()).unwrap_or_default();
+                spent.topic = shortened(topic).into();
                 let due_ms = cx.now.mono_ms + TOLD_MS;
                 self.wheel.arm(due_ms, Timer::RateDrops(id));
             }

@@ -77,6 +77,13 @@ pub trait Shards: Send + Sync + 'static {
     fn attach(&self, tenant: TenantId) -> io::Result<UnixStream>;
     /// Clients whose certificates are not good any more are shown out.
     fn recheck_certificates(&self);
+    /// Takes so many bytes of the node's memory for something outside of the shards. False if they
+    /// are not there.
+    fn borrow_memory(&self, bytes: usize) -> bool;
+    /// Gives back what was borrowed.
+    fn return_memory(&self, bytes: usize);
+    /// So many bytes are kept outside of the shards now, beside what was borrowed.
+    fn set_memory_outside(&self, bytes: usize);
     /// Pins the store as it is at this moment. Takes as long as its checkpoint.
     fn pin_store(&self) -> Result<PinnedStore, String>;
 }
@@ -546,6 +553,40 @@ impl Control {
                 self.tell_all(&Command::Revoke(revocations.into()));
             }
         }
+    }
+
+    /// Takes so many bytes of `limits.memory_bytes`, as for the body of a request. False if they
+    /// are not there.
+    pub fn borrow_memory(&self, bytes: usize) -> bool {
+        self.shards.borrow_memory(bytes)
+    }
+
+    /// Gives back what was borrowed.
+    pub fn return_memory(&self, bytes: usize) {
+        self.shards.return_memory(bytes);
+    }
+
+    /// Bounds what is remembered about clients to a quarter of `limits.memory_bytes`.
+    pub fn bound_memory(&self, memory_bytes: usize) {
+        let part = memory_bytes / 16;
+        if let Some(gate) = self.gate.get() {
+            gate.set_bytes_max(part);
+        }
+        self.feed.set_bytes_max(part);
+        self.journal.set_bytes_max(part);
+        self.presence.set_bytes_max(part);
+    }
+
+    /// Counts what is remembered about clients against `limits.memory_bytes`, as it is now.
+    pub fn count_memory(&self) {
+        let gate = self.gate.get().map_or(0, Gate::memory_bytes);
+        let kept = [
+            gate,
+            self.feed.memory_bytes(),
+            self.journal.memory_bytes(),
+            self.presence.memory_bytes(),
+        ];
+        self.shards.set_memory_outside(kept.into_iter().sum());
     }
 
     /// The gate; none: nobody has to say who they are.

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use utoipa::openapi::schema::Object;
 
 use crate::cause::Cause;
+use crate::feed::user_of;
 use crate::presence::{Known, Presence};
 use crate::wall_clock::now_ms;
 use crate::words::one_of;
@@ -159,9 +160,18 @@ struct Kept {
     troubles: VecDeque<Arc<Written>>,
     comings: VecDeque<Arc<Written>>,
     runs: Runs,
+    /// Of troubles and comings, about.
+    bytes: usize,
     last: u64,
     /// The number of the last trouble that is not kept any more.
     gone: u64,
+}
+
+/// Bytes of the text of an event, about: of the names that clients have chosen.
+pub(crate) fn weight_of_text(event: &Event) -> usize {
+    let user = user_of(event).map_or(0, |user| user.as_str().len());
+    let topic = topic_of(event).map_or(0, str::len);
+    event.client_id().len() + user + topic
 }
 
 #[derive(Debug)]
@@ -197,6 +207,11 @@ impl Kept {
 }
 
 impl Written {
+    /// Bytes of it, about, with what the allocator and its owner add.
+    fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + 64 + weight_of_text(&self.event)
+    }
+
     fn entry(&self, commands: &mend::Commands) -> Entry {
         let way = mend::way(self.tenant, &self.event, commands);
         let (mend, command) = way.map(|way| (way.text, way.command)).unzip();
@@ -316,16 +331,20 @@ impl Journal {
             event: event.clone(),
         });
         kept.runs.note(&written, cause, before);
+        kept.bytes += written.memory_bytes();
         if is_trouble {
             if kept.troubles.len() >= TROUBLES
                 && let Some(oldest) = kept.troubles.pop_front()
             {
                 kept.gone = oldest.seq;
+                kept.bytes -= oldest.memory_bytes();
             }
             kept.troubles.push_back(written);
         } else {
-            if kept.comings.len() >= COMINGS {
-                kept.comings.pop_front();
+            if kept.comings.len() >= COMINGS
+                && let Some(oldest) = kept.comings.pop_front()
+            {
+                kept.bytes -= oldest.memory_bytes();
             }
             kept.comings.push_back(written);
         }
@@ -363,6 +382,17 @@ impl Journal {
             .filter(|written| is_wanted(&written.entry(&self.commands)));
         let first = wanted.take(count).last();
         first.map_or(kept.last + 1, |written| written.seq)
+    }
+
+    /// From now on what became of each name takes so many bytes at most, about.
+    pub(crate) fn set_bytes_max(&self, bytes: usize) {
+        self.lock().runs.set_bytes_max(bytes);
+    }
+
+    /// Bytes of what is kept, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let kept = self.lock();
+        kept.bytes + kept.runs.memory_bytes()
     }
 
     /// The number of the last entry.

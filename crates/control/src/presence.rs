@@ -165,6 +165,16 @@ impl Presence {
         self.lock().restore(ended);
     }
 
+    /// From now on those who are not connected take so many bytes at most, about.
+    pub(crate) fn set_bytes_max(&self, bytes: usize) {
+        self.lock().set_bytes_max(bytes);
+    }
+
+    /// Bytes of those who are not connected, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.lock().memory_bytes()
+    }
+
     pub(crate) fn begin(&self) -> MutexGuard<'_, Known> {
         self.lock()
     }

@@ -22,6 +22,8 @@ pub struct SharedNode {
     retained: Mutex<Retained>,
     memory_used: AtomicUsize,
     memory_bytes: usize,
+    /// Of what is used: what is kept outside of the shards, as last told.
+    memory_outside: AtomicUsize,
     sessions: AtomicUsize,
     connections: AtomicUsize,
     /// Of those, by listener.
@@ -61,6 +63,7 @@ impl SharedNode {
             retained: Mutex::new(Retained::new()),
             memory_used: AtomicUsize::new(0),
             memory_bytes,
+            memory_outside: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             by_listener: (0..listeners).map(|_| AtomicU32::new(0)).collect(),
@@ -74,9 +77,20 @@ impl SharedNode {
         all.map(|count| count.load(Ordering::Relaxed)).collect()
     }
 
-    /// Bytes that the shards have borrowed and not given back.
+    /// Bytes that were borrowed and not given back, by shards and others.
     pub fn memory_used(&self) -> usize {
         self.memory_used.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes are kept outside of the shards now: they are lent to nobody else.
+    pub fn set_memory_outside(&self, bytes: usize) {
+        let before = self.memory_outside.swap(bytes, Ordering::Relaxed);
+        match bytes.checked_sub(before) {
+            Some(more) => {
+                self.memory_used.fetch_add(more, Ordering::Relaxed);
+            }
+            None => self.return_memory(before - bytes),
+        }
     }
 }
 
@@ -224,6 +238,21 @@ impl PublishedEpochs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_outside_of_the_shards_is_lent_to_nobody() {
+        let node = SharedNode::new(1, 1000, 0);
+        assert!(node.borrow_memory(600));
+        node.set_memory_outside(500);
+        // It is there already, whatever the limit says.
+        assert_eq!(node.memory_used(), 1100);
+        assert!(!node.borrow_memory(1) && node.memory_pressure().is_short);
+        node.set_memory_outside(100);
+        assert!(node.borrow_memory(300) && !node.borrow_memory(1));
+        node.return_memory(900);
+        node.set_memory_outside(0);
+        assert_eq!(node.memory_used(), 0);
+    }
 
     #[test]
     fn a_change_of_interest_raises_the_epoch_of_the_topics_it_covers() {

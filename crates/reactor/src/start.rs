@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
-use martlet_broker::{Command, ListenerPolicy, Report, SHARDS_MAX, ShardId, TenantId};
+use martlet_broker::{Command, ListenerPolicy, Node as _, Report, SHARDS_MAX, ShardId, TenantId};
 use martlet_persistence::{RestoreError, Shards};
 
 use crate::clock::Clock;
@@ -317,9 +317,24 @@ impl Running {
         self.node.clients_by_listener()
     }
 
-    /// Bytes that the shards have borrowed for buffers, queues and retained messages.
+    /// Bytes of [`ReactorConfig::memory_bytes`] that are used, by shards and others.
     pub fn memory_used(&self) -> usize {
         self.node.memory_used()
+    }
+
+    /// Takes so many of them for something outside of the shards; false if they are not there.
+    pub fn borrow_memory(&self, bytes: usize) -> bool {
+        self.node.borrow_memory(bytes)
+    }
+
+    /// Gives back what was borrowed.
+    pub fn return_memory(&self, bytes: usize) {
+        self.node.return_memory(bytes);
+    }
+
+    /// So many of them are kept outside of the shards now, whether they were there or not.
+    pub fn set_memory_outside(&self, bytes: usize) {
+        self.node.set_memory_outside(bytes);
     }
 
     /// Ends the node: no more connections are accepted, clients are told, and their connections

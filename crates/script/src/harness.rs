@@ -169,6 +169,8 @@ pub struct Harness {
     mail: VecDeque<(u16, u16, Vec<ShardMessage>)>,
     arrivals: VecDeque<(u16, Link, Box<Guest>)>,
     events: Vec<Event>,
+    /// The most PUBLISH packets that one call has written, while that is watched.
+    most_sent: Option<u64>,
     reports: Vec<Report>,
     /// Clients who wait to be known, each with its shard.
     authentications: Vec<(u16, Authentication)>,
@@ -217,6 +219,7 @@ impl Harness {
             mail: VecDeque::new(),
             arrivals: VecDeque::new(),
             events: Vec::new(),
+            most_sent: None,
             reports: Vec::new(),
             authentications: Vec::new(),
         }
@@ -334,6 +337,16 @@ impl Harness {
     /// Reports since the last call.
     pub fn take_reports(&mut self) -> Vec<Report> {
         core::mem::take(&mut self.reports)
+    }
+
+    /// From now on it is counted how many PUBLISH packets a call into a shard writes.
+    pub fn watch_sent(&mut self) {
+        self.most_sent = Some(0);
+    }
+
+    /// The most of them since then.
+    pub fn most_sent(&self) -> u64 {
+        self.most_sent.unwrap_or_default()
     }
 
     /// Counters of all shards together.
@@ -457,7 +470,12 @@ impl Harness {
             effects: &mut effects,
         };
         let slot = &mut self.slots[usize::from(index)];
+        let sent = |shard: &Shard, cx: &Cx<'_, LocalNode>| shard.snapshot(cx).publishes_sent;
+        let before = self.most_sent.map(|_| sent(&slot.shard, &cx));
         let result = call(&mut slot.shard, &mut cx);
+        if let (Some(most), Some(before)) = (&mut self.most_sent, before) {
+            *most = (*most).max(sent(&slot.shard, &cx) - before);
+        }
         assert!(
             slot.shard.accounts_balance(),
             "the accounts of shard {index} do not balance"

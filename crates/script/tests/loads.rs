@@ -434,6 +434,44 @@ fn a_storm_to_many_subscribers_takes_turns_and_loses_nothing() {
     }
 }
 
+/// P39: a share group's queue goes to a member of QoS 0 in turns, in order and whole.
+#[test]
+fn the_long_queue_of_a_share_group_takes_turns_and_loses_nothing() {
+    const MESSAGES: u16 = 3_000;
+    let mut node = node(Limits::default(), Wiring::default());
+    let away = client(&mut node, "away", false);
+    node.send(away, &subscribe(&["$share/g/t"], QoS::AtLeastOnce));
+    let publisher = client(&mut node, "publisher", true);
+    for number in 1..=MESSAGES {
+        let payload = number.to_be_bytes();
+        node.send(
+            publisher,
+            &publish("t", QoS::AtLeastOnce, number, false, &payload),
+        );
+    }
+    let has = publishes(&node.take(away)) as u16;
+    assert!(
+        has < MESSAGES,
+        "it acknowledges nothing, so most of them wait"
+    );
+    let late = client(&mut node, "late", true);
+    node.watch_sent();
+    node.send(late, &subscribe(&["$share/g/t"], QoS::AtMostOnce));
+    let mut got = Vec::new();
+    packets(&node.take(late), |packet| {
+        if let Packet::Publish(publish) = packet {
+            got.push(u16::from_be_bytes([publish.payload[0], publish.payload[1]]));
+        }
+    });
+    assert!(got.is_sorted(), "in order");
+    assert_eq!(got.len() as u16, MESSAGES - has, "none is lost");
+    assert!(
+        node.most_sent() <= 1_000,
+        "{} in one call",
+        node.most_sent()
+    );
+}
+
 /// D18: intervals are none of the wall clock's business.
 #[test]
 fn a_wall_clock_set_by_a_day_expires_nothing_and_keeps_nothing_longer() {

@@ -78,7 +78,18 @@ fn retained(filter: &str) -> RetainedPage {
     }
 }
 
+/// Bytes that it has for one request at most.
+const MEMORY: usize = 64 << 20;
+
 impl Shards for Lone {
+    fn borrow_memory(&self, bytes: usize) -> bool {
+        bytes <= MEMORY
+    }
+
+    fn return_memory(&self, _: usize) {}
+
+    fn set_memory_outside(&self, _: usize) {}
+
     fn count(&self) -> u16 {
         1
     }

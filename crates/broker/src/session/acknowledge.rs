@@ -4,7 +4,7 @@
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
-use crate::event::Event;
+use crate::event::{Event, shortened};
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber};
 use crate::node::{Cx, Node};
@@ -336,7 +336,7 @@ impl Shard {
     ) {
         self.count_drop(index, reason, count);
         if self.tells_drop(index, topic) {
-            self.tell_drop(cx, index, reason, topic.to_owned(), None);
+            self.tell_drop(cx, index, reason, shortened(topic), None);
         }
     }
 

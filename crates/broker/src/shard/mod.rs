@@ -646,6 +646,7 @@ impl Shard {
             self.work_off_inbox(cx);
             self.go_on_fanning_out(cx);
             self.unindex_retired(cx);
+            self.serve_groups_put_off(cx);
         }
         for _ in 0..INPUTS_PER_WORK.min(self.input_queue.len()) {
             if self.work.is_past(INPUT) {
@@ -769,6 +770,7 @@ impl Shard {
         !self.inbox.is_empty()
             || !self.fan_outs.is_empty()
             || self.sessions.first_retired().is_some()
+            || self.groups.has_put_off()
     }
 
     /// When [`Shard::advance`] is to be called next, monotonic milliseconds.

@@ -1,5 +1,6 @@
 //! A share group: its members, its queue, and whose turn it is.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap as RawMap;
@@ -113,6 +114,8 @@ pub(super) struct Group {
     /// Whose turn is next.
     pub(super) turn: usize,
     pub(super) queue: Queue,
+    /// It is among those that are served in a later turn.
+    pub(super) put_off: bool,
     pub(super) outstanding: HashMap<u64, Outstanding>,
     pub(super) next_delivery: u64,
     pub(super) accounting: Accounting,
@@ -132,6 +135,8 @@ pub(crate) struct Groups {
     pub(super) by_filter: HashMap<(TenantId, Box<str>), u32>,
     pub(super) generation: u32,
     pub(super) seed: u64,
+    /// Those whose queue was too long for one turn.
+    pub(super) put_off: VecDeque<GroupId>,
 }
 
 impl Groups {
@@ -142,7 +147,13 @@ impl Groups {
             by_filter,
             generation: 0,
             seed,
+            put_off: VecDeque::new(),
         }
+    }
+
+    /// Some group is to be served in this turn.
+    pub(crate) fn has_put_off(&self) -> bool {
+        !self.put_off.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {

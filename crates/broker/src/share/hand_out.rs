@@ -7,13 +7,17 @@ use super::group::{ASKED_AGAIN_AFTER, Choice, Outstanding};
 use super::{GroupId, ShareMessage, ShareOutcome, ShareTicket};
 use crate::counters::DropReason;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
-use crate::event::Event;
+use crate::event::{Event, shortened};
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, MessageRecord, Record, SessionEpoch};
 use crate::route::Routing;
 use crate::session::queue::{Entry, QueueOwner, StoredEntry, Taken, Window};
 use crate::shard::Shard;
+use crate::work::{DELIVERY, ENDS};
+
+/// Messages of a group's queue that are handed out at once: a member of QoS 0 takes any number.
+const HANDED_OUT_AT_ONCE: usize = 256;
 
 impl Shard {
     /// The filter of a group matched a message of this shard.
@@ -107,21 +111,48 @@ impl Shard {
         }
     }
 
-    /// Hands out what waits, as far as credit goes.
+    /// Goes on with the groups whose queue was too long for one turn.
+    pub(crate) fn serve_groups_put_off<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        while let Some(id) = self.groups.put_off.pop_front() {
+            if let Some(index) = self.groups.live(id) {
+                self.groups.slab[index as usize].put_off = false;
+                self.serve_group(cx, index);
+                self.settle(cx);
+            }
+            if self.work.is_past(ENDS) {
+                return;
+            }
+        }
+    }
+
+    /// Hands out what waits, as far as credit goes, and so many at once.
     pub(super) fn serve_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let group = &mut self.groups.slab[index as usize];
         group.ask_again_if_all_are_full();
-        if group.queue.is_empty() || !group.has_taker() {
+        if group.queue.is_empty() || group.put_off || !group.has_taker() {
             return;
         }
+        let mut left = HANDED_OUT_AT_ONCE;
         while let Some(entry) = self.groups.slab[index as usize].queue.pop_front() {
-            if entry.message.expired(cx.now.mono_ms) {
-                self.expire_in_group(cx, index, &Taken::Held(entry));
-                continue;
-            }
-            if let Some(entry) = self.hand_out(cx, index, entry) {
+            self.work.add(DELIVERY);
+            let back = match entry.message.expired(cx.now.mono_ms) {
+                true => {
+                    self.expire_in_group(cx, index, &Taken::Held(entry));
+                    None
+                }
+                false => self.hand_out(cx, index, entry),
+            };
+            if let Some(entry) = back {
                 self.groups.slab[index as usize].queue.push_front(entry);
                 break;
+            }
+            left -= 1;
+            if left == 0 && !self.work.unbounded {
+                let group = &mut self.groups.slab[index as usize];
+                group.put_off = true;
+                let generation = group.generation;
+                self.groups.put_off.push_back(GroupId { index, generation });
+                return;
             }
         }
         let group = &mut self.groups.slab[index as usize];
@@ -272,9 +303,9 @@ impl Shard {
             cx.effects.tell(
                 self.groups.slab[index as usize].tenant,
                 Event::Dropped {
-                    client_id: self.groups.slab[index as usize].filter.to_string(),
+                    client_id: shortened(&self.groups.slab[index as usize].filter),
                     user: None,
-                    topic: entry.message.topic().to_owned(),
+                    topic: shortened(entry.message.topic()),
                     stored: None,
                     reason,
                 },
@@ -412,7 +443,7 @@ impl Shard {
             }
             if queue.begins_to_drop() {
                 let messages = queue.len();
-                let owner = self.groups.slab[index as usize].filter.to_string();
+                let owner = shortened(&self.groups.slab[index as usize].filter);
                 let owner = (self.groups.slab[index as usize].tenant, owner);
                 self.tell_queue_full(cx, owner, messages);
             }

@@ -128,6 +128,7 @@ impl Shard {
             members: Vec::new(),
             turn: 0,
             queue: Queue::default(),
+            put_off: false,
             outstanding: RawMap::with_hasher(seeded(self.groups.seed)),
             next_delivery: 1,
             accounting: Accounting::default(),

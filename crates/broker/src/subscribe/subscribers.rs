@@ -362,6 +362,10 @@ fn subscription_bytes(filter: &str) -> usize {
 /// What a subscription takes beside its filter, in bytes.
 const SUBSCRIPTION_OVERHEAD: usize = 224;
 
+/// Subscriptions whose epochs are raised one by one when what their session may receive has
+/// changed.
+const EPOCHS_AT_ONCE: usize = 64;
+
 impl Shard {
     /// The session becomes a member of a share group, or changes what it asked for.
     pub(crate) fn join_as(&mut self, session: u32, filter: Box<str>, shared: SharedSubscription) {
@@ -545,8 +549,15 @@ impl Shard {
         self.interest_changed(cx, (tenant, &filter), before, class);
     }
 
-    /// What a session may receive has changed: routes to it are computed anew.
+    /// What a session may receive has changed: routes to it are computed anew, and with many
+    /// subscriptions those to others too, which costs less than to look for each.
     pub(crate) fn raise_epochs_of(&mut self, session: u32) {
+        let state = self.sessions.at(session);
+        if state.subscriptions.own.len() > EPOCHS_AT_ONCE {
+            let tenant = state.tenant;
+            self.epochs.raise(tenant, "#");
+            return;
+        }
         for (node, _) in self.sessions.at(session).subscriptions.own.clone() {
             let (tenant, filter) = self.tree.filter(node);
             self.epochs.raise(tenant, &filter);

@@ -96,12 +96,24 @@ impl<'a> ConnAckProperties<'a> {
         Ok(p)
     }
 
-    /// Appends the properties, without a length in front.
+    /// Appends the properties, without a length in front. Their order is free: it is Mosquitto's,
+    /// for tools that compare bytes.
     pub(crate) fn encode_into(&self, out: &mut Vec<u8>) {
         use PropertyId as P;
         // Only 0 and 1 may be written (§3.2.2.3.4); without the property QoS 2 is accepted.
         let maximum_qos = self.maximum_qos.filter(|qos| *qos != QoS::ExactlyOnce);
+        put_u16_property(out, P::TopicAliasMaximum, self.topic_alias_maximum);
         put_u32_property(out, P::SessionExpiryInterval, self.session_expiry_secs);
+        put_u16_property(out, P::ServerKeepAlive, self.server_keep_alive_secs);
+        put_string_property(out, P::AssignedClientIdentifier, self.assigned_client_id);
+        put_string_property(out, P::AuthenticationMethod, self.authentication_method);
+        put_binary_property(out, P::AuthenticationData, self.authentication_data);
+        put_bool_property(out, P::RetainAvailable, self.retain_available);
+        put_u32_property(
+            out,
+            P::MaximumPacketSize,
+            self.maximum_packet_size.map(NonZeroU32::get),
+        );
         put_u16_property(
             out,
             P::ReceiveMaximum,
@@ -112,14 +124,6 @@ impl<'a> ConnAckProperties<'a> {
             P::MaximumQoS,
             maximum_qos.map(|qos| qos == QoS::AtLeastOnce),
         );
-        put_bool_property(out, P::RetainAvailable, self.retain_available);
-        put_u32_property(
-            out,
-            P::MaximumPacketSize,
-            self.maximum_packet_size.map(NonZeroU32::get),
-        );
-        put_string_property(out, P::AssignedClientIdentifier, self.assigned_client_id);
-        put_u16_property(out, P::TopicAliasMaximum, self.topic_alias_maximum);
         put_string_property(out, P::ReasonString, self.reason_string);
         self.user_properties.encode_into(out);
         let wildcard = self.wildcard_subscription_available;
@@ -128,11 +132,8 @@ impl<'a> ConnAckProperties<'a> {
         put_bool_property(out, P::SubscriptionIdentifierAvailable, ids);
         let shared = self.shared_subscription_available;
         put_bool_property(out, P::SharedSubscriptionAvailable, shared);
-        put_u16_property(out, P::ServerKeepAlive, self.server_keep_alive_secs);
         put_string_property(out, P::ResponseInformation, self.response_information);
         put_string_property(out, P::ServerReference, self.server_reference);
-        put_string_property(out, P::AuthenticationMethod, self.authentication_method);
-        put_binary_property(out, P::AuthenticationData, self.authentication_data);
     }
 }
 

@@ -69,6 +69,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 const AT_HOME: Duration = Duration::from_secs(86_400);
 /// Entries of each kind at most; when there are more, the oldest go.
 const ENTRIES_MAX: usize = 100_000;
+/// What one of them takes, about, with a name.
+const ENTRY_BYTES: usize = 256;
 /// An answer to wrong credentials waits for so long, times the failures before it.
 const SLOWED_BY: Duration = Duration::from_millis(20);
 const SLOWED_MAX: Duration = Duration::from_secs(2);
@@ -118,6 +120,8 @@ pub(super) struct Failures {
     locks: Aging<Suspect, Lock>,
     /// How often somebody was locked out.
     locked_total: u64,
+    /// Entries of each kind at most; none: [`ENTRIES_MAX`].
+    entries_max: Option<usize>,
     at_home: Aging<Home, Instant>,
 }
 
@@ -295,6 +299,18 @@ impl Failures {
         lifted.len()
     }
 
+    /// From now on all kinds together take so many bytes at most, about, or a thousand entries
+    /// each.
+    pub(super) fn set_bytes_max(&mut self, bytes: usize) {
+        self.entries_max = Some((bytes / ENTRY_BYTES / 3).clamp(1_000, ENTRIES_MAX));
+    }
+
+    /// Bytes of what is remembered, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let entries = self.counts.len() + self.locks.len() + self.at_home.len();
+        entries * ENTRY_BYTES
+    }
+
     /// Who is locked out now.
     pub(super) fn locked_out(&mut self, now: Instant) -> LockedOut {
         self.tidy(now);
@@ -384,13 +400,14 @@ impl Failures {
     fn tidy(&mut self, now: Instant) {
         let is_over = |count: &Count| now.duration_since(count.since) > WINDOW;
         while self.counts.take_oldest_if(is_over).is_some() {}
-        while self.counts.len() >= ENTRIES_MAX && self.counts.take_oldest().is_some() {}
+        let entries_max = self.entries_max.unwrap_or(ENTRIES_MAX);
+        while self.counts.len() >= entries_max && self.counts.take_oldest().is_some() {}
         let is_over = |lock: &Lock| lock.until <= now;
         while self.locks.take_oldest_if(is_over).is_some() {}
-        while self.locks.len() >= ENTRIES_MAX && self.locks.take_oldest().is_some() {}
+        while self.locks.len() >= entries_max && self.locks.take_oldest().is_some() {}
         let is_over = |since: &Instant| now.duration_since(*since) >= AT_HOME;
         while self.at_home.take_oldest_if(is_over).is_some() {}
-        while self.at_home.len() > ENTRIES_MAX && self.at_home.take_oldest().is_some() {}
+        while self.at_home.len() > entries_max && self.at_home.take_oldest().is_some() {}
     }
 }
 

@@ -57,11 +57,15 @@ const WAITING_MAX: usize = 100_000;
 /// Bytes of names and credentials in them at most.
 const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// How much of that there is for somebody: strangers leave a quarter to who was right recently.
-fn room(is_known: bool) -> (usize, usize) {
+/// What one of them takes beside that, about.
+const WAITER_BYTES: usize = 512;
+
+/// How much of that there is for somebody, where so many bytes may be taken: strangers leave a
+/// quarter to who was right recently.
+fn room(is_known: bool, bytes_max: usize) -> (usize, usize) {
     match is_known {
-        true => (WAITING_MAX, WAITING_BYTES_MAX),
-        false => (WAITING_MAX / 4 * 3, WAITING_BYTES_MAX / 4 * 3),
+        true => (WAITING_MAX, bytes_max),
+        false => (WAITING_MAX / 4 * 3, bytes_max / 4 * 3),
     }
 }
 
@@ -104,6 +108,8 @@ struct State {
     waiting: usize,
     /// Bytes of the questions under way.
     waiting_bytes: usize,
+    /// So many of them at most.
+    waiting_bytes_max: usize,
     /// The number of the last revocation.
     revoked: u64,
 }
@@ -138,6 +144,7 @@ impl Gate {
                 asked: 0,
                 waiting: 0,
                 waiting_bytes: 0,
+                waiting_bytes_max: WAITING_BYTES_MAX,
                 revoked: 0,
             }),
             digester,
@@ -198,7 +205,7 @@ impl Gate {
         }
         let bytes = bytes_of(&asked);
         let is_known = state.failures.is_at_home(&caller, Instant::now());
-        let (waiting_max, bytes_max) = room(is_known);
+        let (waiting_max, bytes_max) = room(is_known, state.waiting_bytes_max);
         if state.waiting >= waiting_max || state.waiting_bytes + bytes > bytes_max {
             drop(state);
             return answer(Authenticated::failed(
@@ -334,6 +341,23 @@ impl Gate {
             is_proved: false,
         };
         self.0.lock().failures.locked(&caller, Instant::now())
+    }
+
+    /// From now on failures, answers and questions under way take so many bytes at most, about.
+    pub(crate) fn set_bytes_max(&self, bytes: usize) {
+        let mut state = self.0.lock();
+        let part = bytes / 4;
+        state.failures.set_bytes_max(part);
+        state.verified.set_bytes_max(part);
+        // The longest password fits in.
+        state.waiting_bytes_max = WAITING_BYTES_MAX.min((2 * part).max(1 << 20));
+    }
+
+    /// Bytes of what is remembered of clients and of the questions under way, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let state = self.0.lock();
+        let waiting = state.waiting_bytes + state.waiting * WAITER_BYTES;
+        waiting + state.verified.memory_bytes() + state.failures.memory_bytes()
     }
 
     /// Who is locked out now.

@@ -81,7 +81,7 @@ impl Gate {
         let is_known = state
             .failures
             .is_at_home(&caller, std::time::Instant::now());
-        if state.waiting >= room(is_known).0 {
+        if state.waiting >= room(is_known, 0).0 {
             drop(state);
             return answer(Authenticated::failed(
                 "too many clients wait to be authenticated",

@@ -627,7 +627,7 @@ fn questions_that_wait_take_so_many_bytes_and_no_more() {
         let asked = question(&number.to_string(), &"x".repeat(65_535));
         in_all += bytes_of(&asked);
         bench.gate.ask(asked, |_| {});
-        in_all <= room(false).1
+        in_all <= room(false, WAITING_BYTES_MAX).1
     });
     let fits = fits.count();
     assert_eq!(bench.gate.0.lock().waiting, fits);

@@ -63,10 +63,15 @@ pub(super) struct Verified {
     answers: Aging<Digest, (Instant, Authenticated)>,
     /// Rules of their own that these have come with.
     weight: usize,
+    /// Bytes of all at most, about; none: as many as the entries take.
+    bytes_max: Option<usize>,
 }
 
 /// So many such rules, and the oldest go: they take about 1 KiB each.
 const WEIGHT_MAX: usize = 50_000;
+
+/// What an answer takes beside them.
+const ANSWER_BYTES: usize = 400;
 
 fn weight(answer: &Authenticated) -> usize {
     match answer {
@@ -78,6 +83,22 @@ fn weight(answer: &Authenticated) -> usize {
 }
 
 impl Verified {
+    /// From now on it takes so many bytes at most, about.
+    pub(super) fn set_bytes_max(&mut self, bytes: usize) {
+        self.bytes_max = Some(bytes);
+    }
+
+    fn is_full(&self) -> bool {
+        self.answers.len() > ENTRIES_MAX
+            || self.weight > WEIGHT_MAX
+            || self.bytes_max.is_some_and(|max| self.memory_bytes() > max)
+    }
+
+    /// Bytes of what is remembered, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.answers.len() * ANSWER_BYTES + self.weight * 1024
+    }
+
     pub(super) fn get(&self, digest: &Digest, now: Instant) -> Option<Authenticated> {
         let (until, answer) = self.answers.get(digest)?;
         (now < *until).then(|| answer.clone())
@@ -112,7 +133,7 @@ impl Verified {
         self.weight += weight(&answer);
         let old = self.answers.put(digest, (until, answer));
         self.weight -= old.map_or(0, |(_, old)| weight(&old));
-        while self.answers.len() > ENTRIES_MAX || self.weight > WEIGHT_MAX {
+        while self.is_full() {
             let Some((_, old)) = self.answers.take_oldest() else {
                 break;
             };

@@ -190,6 +190,17 @@ impl Feed {
         self.ring().bounds = bounds;
     }
 
+    /// From now on it keeps so many bytes at most, or fewer if its bounds are such.
+    pub(crate) fn set_bytes_max(&self, bytes: usize) {
+        let mut ring = self.ring();
+        ring.bounds.bytes = ring.bounds.bytes.min(bytes);
+    }
+
+    /// Bytes of what is kept, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.ring().bytes()
+    }
+
     /// What is wanted whoever reads: the shards are told of it already.
     pub fn set_base(&self, interest: EventInterest) {
         self.wants.set_base(interest);

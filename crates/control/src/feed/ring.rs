@@ -7,6 +7,7 @@ use std::sync::Arc;
 use martlet_broker::Event;
 
 use crate::feed::{Bounds, Entry, Happened};
+use crate::journal::weight_of_text;
 
 /// Events of a block at most, and bytes of them, about.
 const BLOCK: usize = 256;
@@ -135,6 +136,11 @@ impl Ring {
         self.next.saturating_sub(self.bounds.events as u64)
     }
 
+    /// Bytes of all of them, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The number of the next event.
     pub(super) fn next(&self) -> u64 {
         self.next
@@ -182,7 +188,7 @@ fn weight(entry: &Entry) -> usize {
         Event::Published(message) => message.topic.len() + message.payload.len() + 64,
         Event::Delivered(message) => message.topic.len() + 64,
         Event::Subscribed { filter, .. } | Event::Unsubscribed { filter, .. } => filter.len(),
-        event => event.client_id().len(),
+        event => weight_of_text(event),
     };
     size_of::<Entry>() + size_of::<Event>() + text
 }

@@ -15,6 +15,9 @@ use crate::presence::{Calm, Known};
 /// Names that are remembered; when there are more, those of whom nothing was heard for longest go.
 const NAMES: usize = 50_000;
 
+/// Bytes of all that is remembered, about; then too those go.
+const BYTES_MAX: usize = 32 << 20;
+
 /// Runs of a name that are remembered.
 const RUNS: usize = 12;
 
@@ -43,7 +46,19 @@ struct Kept {
 /// Runs by tenant and name: a Client Identifier, or a user name. Of a client that came and went as
 /// it wished, and of whom nothing else is to be said, there is nothing here: presence knows that.
 #[derive(Debug, Default)]
-pub(super) struct Runs(Aging<(u32, Arc<str>), Vec<Kept>>);
+pub(super) struct Runs {
+    names: Aging<(u32, Arc<str>), Vec<Kept>>,
+    bytes: usize,
+    /// So many at most; none: [`BYTES_MAX`].
+    bytes_max: Option<usize>,
+}
+
+/// Bytes of what is remembered of a name, about: the name is in each event.
+fn memory_of(runs: &[Kept]) -> usize {
+    let each = runs.iter();
+    let each = each.map(|run| size_of::<Kept>() + run.last.memory_bytes());
+    200 + each.sum::<usize>()
+}
 
 impl Runs {
     /// Takes in what was written down, for the cause that it has. `before` is what presence knew of
@@ -56,7 +71,7 @@ impl Runs {
             cause.is_none() && matches!(event, Event::Connected(_) | Event::Disconnected { .. });
         if !client_id.is_empty() {
             let key = (written.tenant.0, Arc::from(&*client_id));
-            match self.0.take(&key) {
+            match self.take(&key) {
                 Some(runs) => self.put(key, runs, written, cause),
                 None if is_calm => {}
                 None => {
@@ -68,7 +83,7 @@ impl Runs {
         }
         if user != client_id && !user.is_empty() {
             let key = (written.tenant.0, Arc::from(&*user));
-            let runs = self.0.take(&key).unwrap_or_default();
+            let runs = self.take(&key).unwrap_or_default();
             self.put(key, runs, written, cause);
         }
     }
@@ -81,10 +96,31 @@ impl Runs {
         cause: Option<Cause>,
     ) {
         put(&mut runs, written, cause);
-        self.0.put(key, runs);
-        if self.0.len() > NAMES {
-            self.0.take_oldest();
+        self.bytes += memory_of(&runs);
+        self.names.put(key, runs);
+        let bytes_max = self.bytes_max.unwrap_or(BYTES_MAX);
+        while self.names.len() > NAMES || self.bytes > bytes_max {
+            let Some(oldest) = self.names.take_oldest() else {
+                break;
+            };
+            self.bytes -= memory_of(&oldest);
         }
+    }
+
+    fn take(&mut self, key: &(u32, Arc<str>)) -> Option<Vec<Kept>> {
+        let runs = self.names.take(key)?;
+        self.bytes -= memory_of(&runs);
+        Some(runs)
+    }
+
+    /// From now on they take so many bytes at most, about.
+    pub(super) fn set_bytes_max(&mut self, bytes: usize) {
+        self.bytes_max = Some(BYTES_MAX.min(bytes));
+    }
+
+    /// Bytes of all of them, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Of a name of a tenant, the latest last; where there is nothing, what presence knew of it.
@@ -101,7 +137,7 @@ impl Runs {
             count: kept.count,
             last: entry(&kept.last),
         };
-        if let Some(runs) = self.0.get(&(tenant.0, Arc::from(name))) {
+        if let Some(runs) = self.names.get(&(tenant.0, Arc::from(name))) {
             return runs.iter().map(shown).collect();
         }
         let runs = calm.map_or_else(Vec::new, |calm| of_calm(tenant, calm));
@@ -283,14 +319,14 @@ mod tests {
             why: why.into(),
         };
         node.note(10, come());
-        assert_eq!((node.runs.0.len(), node.of("c")), (0, vec![(10, 1)]));
+        assert_eq!((node.runs.names.len(), node.of("c")), (0, vec![(10, 1)]));
         node.note(20, go("goodbye"));
         assert_eq!(node.of("c"), [(10, 1), (20, 1)]);
         node.note(30, come());
         node.note(40, go("the transport ended"));
         node.note(50, come());
         let expected = vec![(20, 2), (10, 3)];
-        assert_eq!((node.runs.0.len(), node.of("c")), (0, expected));
+        assert_eq!((node.runs.names.len(), node.of("c")), (0, expected));
         node.note(60, dropped("c"));
         assert_eq!(node.of("c"), [(20, 2), (10, 3), (60, 1)]);
         node.note(70, go("goodbye"));
@@ -323,6 +359,23 @@ mod tests {
         }
         assert_eq!(node.of("c").len(), RUNS);
         (0..NAMES).for_each(|number| node.note(1, refused(&number.to_string())));
-        assert!(node.of("c").is_empty() && node.runs.0.len() <= NAMES);
+        assert!(node.of("c").is_empty() && node.runs.names.len() <= NAMES);
+    }
+
+    #[test]
+    fn long_names_take_no_more_bytes_than_there_are() {
+        let mut node = Node::default();
+        node.runs.set_bytes_max(100_000);
+        for number in 0..1_000 {
+            node.note(number, refused(&format!("{}{number}", "c".repeat(400))));
+            assert!(node.runs.memory_bytes() <= 100_000);
+        }
+        assert!(node.runs.names.len() > 50);
+        assert_eq!(node.of(&format!("{}999", "c".repeat(400))).len(), 1);
+        while node.runs.names.len() > 0 {
+            let oldest = node.runs.names.take_oldest().unwrap();
+            node.runs.bytes -= memory_of(&oldest);
+        }
+        assert_eq!(node.runs.bytes, 0);
     }
 }

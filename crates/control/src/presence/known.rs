@@ -18,6 +18,9 @@ use crate::wall_clock::now_ms;
 /// So many who are not connected are remembered.
 pub(super) const OFFLINE_MAX: usize = 100_000;
 
+/// What each of them takes, about.
+const OFFLINE_BYTES: usize = 400;
+
 /// Changes that nobody has taken yet keep room for so many at least.
 const CHANGES_KEPT: usize = 1_024;
 
@@ -77,6 +80,8 @@ pub(crate) struct Known {
     hasher: RandomState,
     /// Who is not connected, by the time of that, with the time; some have come again since.
     offline: VecDeque<(u32, u64)>,
+    /// So many of them at most; none: [`OFFLINE_MAX`].
+    offline_max: Option<usize>,
     /// What has changed since it was last asked for; only where somebody asks.
     changed: Option<Vec<u32>>,
     /// Where the node listens, by the listener's number.
@@ -240,6 +245,17 @@ impl Known {
         }
     }
 
+    /// From now on those who are not connected take so many bytes at most, about.
+    pub(super) fn set_bytes_max(&mut self, bytes: usize) {
+        self.offline_max = Some((bytes / OFFLINE_BYTES).clamp(1_000, OFFLINE_MAX));
+    }
+
+    /// Bytes of those who are not connected, about: who is connected counts where its connection
+    /// is.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.offline.len() * OFFLINE_BYTES
+    }
+
     /// From now on changes are kept until they are taken.
     pub(super) fn keep_changes(&mut self) {
         self.changed.get_or_insert_default();
@@ -354,7 +370,7 @@ impl Known {
 
     fn is_offline(&mut self, index: u32, since_ms: u64) {
         self.offline.push_back((index, since_ms));
-        while self.offline.len() > OFFLINE_MAX {
+        while self.offline.len() > self.offline_max.unwrap_or(OFFLINE_MAX) {
             let Some((oldest, since_ms)) = self.offline.pop_front() else {
                 return;
             };

@@ -175,11 +175,18 @@ fn of_who_came_without_an_identifier_nothing_is_published() {
         };
         topics.messages(&client).is_some()
     };
-    assert!(!has_topics(&format!("auto-{}", "0af9".repeat(8))));
+    for assigned in [
+        "auto-0af90af9-0af9-4af9-8af9-0af90af90af9",
+        // Without hyphens, as older nodes did.
+        &format!("auto-{}", "0af9".repeat(8)),
+    ] {
+        assert!(!has_topics(assigned), "{assigned}");
+    }
     for own in [
         "d1",
         "auto-",
         "auto-0af9",
+        "auto-0af90af9-0af9-4af9-8af9_0af90af90af9",
         &format!("auto-{}", "0AF9".repeat(8)),
     ] {
         assert!(has_topics(own), "{own}");

@@ -769,7 +769,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 1 << 40,
         },
         Default::Integer(33_554_432),
-        "Of so many bytes at most.",
+        "Of so many bytes at most, and of a sixteenth of limits.memory_bytes.",
     ),
     (
         "events.push_url",

@@ -298,6 +298,7 @@ async fn run_node(
     tell_ignored(&control, &node.warnings);
     control.feed.set_bounds(node.events_kept);
     control.feed.set_base(node.settings.events.clone());
+    control.bound_memory(node.memory_bytes);
     control.set_logging(Arc::clone(&log.logging));
     if let Some(damage) = damage {
         control.health.warn(damage);
@@ -312,7 +313,7 @@ async fn run_node(
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
     tokio::spawn(history::keep(Arc::clone(&control)));
-    tokio::spawn(memory::give_back());
+    tokio::spawn(memory::keep(Arc::clone(&control)));
     if let Some(push) = &node.push {
         let state = Arc::<PushState>::default();
         control.set_push(Arc::clone(&state));
@@ -721,6 +722,18 @@ impl Shards for ReactorShards {
 
     fn recheck_certificates(&self) {
         self.running.recheck_certificates();
+    }
+
+    fn borrow_memory(&self, bytes: usize) -> bool {
+        self.running.borrow_memory(bytes)
+    }
+
+    fn return_memory(&self, bytes: usize) {
+        self.running.return_memory(bytes);
+    }
+
+    fn set_memory_outside(&self, bytes: usize) {
+        self.running.set_memory_outside(bytes);
     }
 
     fn pin_store(&self) -> Result<PinnedStore, String> {
