@@ -66,7 +66,7 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
             packet_bytes: 600,
             connect_packet_bytes: 200,
             connections: 4,
-            client_id_bytes: 37,
+            client_id_bytes: 41,
             topic_bytes: 20,
             topic_levels: 4,
             topic_alias_maximum: 2,
