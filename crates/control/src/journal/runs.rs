@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use hashbrown::Equivalent;
 use martlet_broker::{Event, TenantId};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,16 @@ struct Kept {
 #[derive(Debug, Default)]
 pub(super) struct Runs(Aging<(u32, Arc<str>), Vec<Kept>>);
 
+/// A name of a tenant, to be looked for.
+#[derive(Hash)]
+struct Name<'a>(u32, &'a str);
+
+impl Equivalent<(u32, Arc<str>)> for Name<'_> {
+    fn equivalent(&self, (tenant, name): &(u32, Arc<str>)) -> bool {
+        self.0 == *tenant && *self.1 == **name
+    }
+}
+
 impl Runs {
     /// Takes in what was written down, for the cause that it has. `before` is what presence knew of
     /// the client.
@@ -55,33 +66,33 @@ impl Runs {
         let is_calm =
             cause.is_none() && matches!(event, Event::Connected(_) | Event::Disconnected { .. });
         if !client_id.is_empty() {
-            let key = (written.tenant.0, Arc::from(&*client_id));
-            match self.0.take(&key) {
-                Some(runs) => self.put(key, runs, written, cause),
+            let name = Name(written.tenant.0, &client_id);
+            match self.0.take(&name) {
+                Some(runs) => self.put(&name, runs, written, cause),
                 None if is_calm => {}
                 None => {
                     let calm = before.calm(written.tenant, event.client_id());
                     let runs = calm.map_or_else(Vec::new, |calm| of_calm(written.tenant, calm));
-                    self.put(key, runs, written, cause);
+                    self.put(&name, runs, written, cause);
                 }
             }
         }
         if user != client_id && !user.is_empty() {
-            let key = (written.tenant.0, Arc::from(&*user));
-            let runs = self.0.take(&key).unwrap_or_default();
-            self.put(key, runs, written, cause);
+            let name = Name(written.tenant.0, &user);
+            let runs = self.0.take(&name).unwrap_or_default();
+            self.put(&name, runs, written, cause);
         }
     }
 
     fn put(
         &mut self,
-        key: (u32, Arc<str>),
+        name: &Name<'_>,
         mut runs: Vec<Kept>,
         written: &Arc<Written>,
         cause: Option<Cause>,
     ) {
         put(&mut runs, written, cause);
-        self.0.put(key, runs);
+        self.0.put((name.0, Arc::from(name.1)), runs);
         if self.0.len() > NAMES {
             self.0.take_oldest();
         }
@@ -101,7 +112,7 @@ impl Runs {
             count: kept.count,
             last: entry(&kept.last),
         };
-        if let Some(runs) = self.0.get(&(tenant.0, Arc::from(name))) {
+        if let Some(runs) = self.0.get(&Name(tenant.0, name)) {
             return runs.iter().map(shown).collect();
         }
         let runs = calm.map_or_else(Vec::new, |calm| of_calm(tenant, calm));
