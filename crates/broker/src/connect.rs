@@ -8,18 +8,14 @@ use martlet_codec::{
     ConnAck, ConnAckProperties, PacketType, ProtocolVersion, QoS, ReasonCode, UserProperties,
 };
 
-use crate::arena::Index;
-use crate::connection::{Phase, TopicAliases, Who};
+use crate::connection::{Since, TopicAliases};
 use crate::event::{ConnectedClient, Event, UserName, Wants};
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
-use crate::session::inbound::Inbound;
-use crate::session::outbound::Outbound;
+use crate::session::Session;
 use crate::session::permit::Permit;
-use crate::session::{Session, SessionAccounting};
 use crate::shard::{Ending, Gated, Shard};
-use crate::subscribe::Subscriptions;
 use crate::timer::Timer;
 use crate::will::StoredWill;
 use crate::work::COMING_OR_GOING;
@@ -187,7 +183,7 @@ impl Shard {
         self.arm_identity_end(cx, connection);
         let early = fault::is(Fault::ConnAckBeforeRecord);
         let record = if early { RecordNumber(0) } else { record };
-        self.connections.at(index).gated_since_ms = cx.now.mono_ms;
+        self.connections.at(index).gated_since = Since::at_ms(cx.now.mono_ms);
         self.gate_or_run(
             cx,
             record,
@@ -197,7 +193,7 @@ impl Shard {
             },
         );
         let found = self.connections.get(connection);
-        if found.is_some_and(|found| !found.flags.admitted) {
+        if found.is_some_and(|found| !found.flags.admitted()) {
             self.watch_stalled(cx, connection);
         }
     }
@@ -253,13 +249,13 @@ impl Shard {
         connection
             .output_mut(&mut self.pool)
             .extend_from_slice(connack);
-        connection.flags.admitted = true;
+        connection.flags.set_admitted(true);
         self.output_appended(cx, index);
         self.resume_outbound(session);
         self.send_presence(cx, session, true);
         self.pump(cx, session);
         self.queue_retained(session);
-        if self.connections.at(index).flags.transport_gone {
+        if self.connections.at(index).flags.transport_gone() {
             let id = self.connections.id_of(index);
             self.finish_input(cx, id);
         } else {
@@ -276,7 +272,7 @@ impl Shard {
             return;
         };
         let connection = self.connections.at(old);
-        if connection.flags.transport_gone && connection.flags.admitted {
+        if connection.flags.transport_gone() && connection.flags.admitted() {
             let id = self.connections.id_of(old);
             let bounded = !core::mem::replace(&mut self.work.unbounded, true);
             self.finish_input(cx, id);
@@ -287,31 +283,9 @@ impl Shard {
     /// A session is known by its Client Identifier [MQTT-3.1.3-2].
     fn new_session(&mut self, request: &ConnectRequest) -> u32 {
         let epoch = self.next_epoch();
-        self.sessions.insert(Session {
-            generation: 0,
-            tenant: request.tenant,
-            client_id: request.client_id.clone(),
-            epoch,
-            connection: None,
-            version: request.version,
-            expiry_secs: 0,
-            durable: false,
-            recorded: false,
-            connected_at_wall_ms: 0,
-            left_wall_ms: None,
-            put_off: false,
-            permit: None,
-            subscriptions: Subscriptions::default(),
-            outbound: Outbound::default(),
-            inbound: Inbound::default(),
-            will: None,
-            expiry_timer: None,
-            will_timer: None,
-            accounting: SessionAccounting::default(),
-            traced: false,
-            retained_queued: false,
-            retired: false,
-        })
+        let client_id = request.client_id.clone();
+        self.sessions
+            .insert(Session::new(request.tenant, client_id, epoch))
     }
 
     /// The session belongs to this connection from now on, with the Will of its CONNECT
@@ -336,14 +310,12 @@ impl Shard {
             permit.as_deref(),
         );
         let state = self.sessions.at(session);
-        state.connection = Some(Index::of(index));
+        state.comes(index, cx.now.wall_ms);
         state.version = request.version;
         state.expiry_secs = expiry_secs;
         state.durable |= expiry_secs > 0;
-        (state.left_wall_ms, state.put_off) = (None, false);
         state.permit = permit;
         let has_subscriptions = state.subscriptions.len() > 0;
-        state.connected_at_wall_ms = cx.now.wall_ms;
         if let Some(timer) = state.expiry_timer.take() {
             self.wheel.cancel(timer);
         }
@@ -379,18 +351,19 @@ impl Shard {
             .min(self.settings.limits.topic_alias_outbound);
         let aliases = (alias_max > 0).then(|| Box::new(TopicAliases::new(alias_max, &self.seed)));
         let owner = self.sessions.id_of(session);
+        self.connections.take_entropy(index);
         let connection = self.connections.at(index);
-        connection.phase = Phase::Accepted;
+        connection.accept(owner, request.user_name.as_ref());
         self.accepted_count += 1;
-        connection.who = Who::Client {
-            session: owner,
-            user_name: request.user_name.clone(),
-        };
         connection.version = request.version;
-        connection.flags.bridge = request.bridge;
-        connection.flags.clean_start = request.clean_start;
-        connection.flags.problem_information = request.problem_information;
-        connection.flags.session_expiry_zero = request.session_expiry_secs == 0;
+        connection.flags.set_bridge(request.bridge);
+        connection.flags.set_clean_start(request.clean_start);
+        connection
+            .flags
+            .set_problem_information(request.problem_information);
+        connection
+            .flags
+            .set_session_expiry_zero(request.session_expiry_secs == 0);
         connection.packet_bytes_max = request.packet_bytes_max;
         connection.send_quota = request.receive_maximum.min(in_flight_max);
         connection.aliases = aliases;
@@ -509,7 +482,7 @@ impl Shard {
                     user,
                     version: connection.version,
                     address: connection.address,
-                    clean_start: connection.flags.clean_start,
+                    clean_start: connection.flags.clean_start(),
                     session_present,
                     keep_alive_secs: (connection.keep_alive_ms / 1500) as u16,
                     listener: Arc::clone(&connection.listener),

@@ -16,7 +16,8 @@ use martlet_codec::{PacketType, ProtocolVersion};
 
 use crate::arena::Arena;
 use crate::effect::ConnectionEffect;
-use crate::hash::{HashMap, Seed};
+use crate::flags::flags;
+use crate::hash::{HashMap, Seed, seeded};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
@@ -71,11 +72,14 @@ pub(crate) struct Connection {
     pub(crate) last_received_ms: u64,
     pub(crate) deadline: Option<TimerKey>,
     pub(crate) stalled: Option<TimerKey>,
-    pub(crate) who: Who,
+    /// Whose QoS 0 messages lie in the output, once it was accepted.
+    session: SessionId,
+    /// The User Name of its CONNECT, once it was accepted: most have none.
+    user_name: Option<Box<Arc<str>>>,
     /// Since when answers wait for the store.
-    pub(crate) gated_since_ms: u64,
-    /// Since when its packets wait for a store that does not keep up; 0 is not.
-    pub(crate) held_for_store_since_ms: u64,
+    pub(crate) gated_since: Since,
+    /// Since when its packets wait for a store that does not keep up.
+    pub(crate) held_for_store_since: Since,
     /// Buffer bytes charged to the shard.
     pub(crate) charged_bytes: u32,
     pub(crate) listener: Arc<ListenerPolicy>,
@@ -83,20 +87,30 @@ pub(crate) struct Connection {
     pub(crate) aliases: Option<Box<TopicAliases>>,
 }
 
-/// Whose connection it is.
-#[derive(Debug)]
-pub(crate) enum Who {
-    /// No CONNECT was accepted.
-    Unknown {
-        /// For an assigned Client Identifier.
-        entropy: [u8; 16],
-    },
-    /// A client's, until the connection is forgotten.
-    Client {
-        /// Whose QoS 0 messages lie in the output.
-        session: SessionId,
-        user_name: Option<Arc<str>>,
-    },
+/// A moment of monotonic time, to 16 ms, in 4 bytes; it may be none. It is known for two years.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Since(u32);
+
+/// See [`Since`].
+const SINCE_UNIT_MS: u64 = 16;
+
+impl Since {
+    /// None.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// This moment, or a little later.
+    pub(crate) fn at_ms(mono_ms: u64) -> Self {
+        Self((mono_ms.div_ceil(SINCE_UNIT_MS) as u32).max(1))
+    }
+
+    /// The moment, milliseconds.
+    pub(crate) fn ms(self, now_ms: u64) -> Option<u64> {
+        let now = now_ms.div_ceil(SINCE_UNIT_MS);
+        let passed = (now as u32).wrapping_sub(self.0);
+        // One that is not over yet is at most a unit ahead.
+        let passed = u64::from(if passed == u32::MAX { 0 } else { passed });
+        (self != Self::NONE).then(|| now.saturating_sub(passed) * SINCE_UNIT_MS)
+    }
 }
 
 /// Bytes that came and are not worked off, or are to go and not written.
@@ -115,29 +129,29 @@ pub(crate) struct Buffer {
     last_progress_ms: u64,
 }
 
-/// Small facts about a connection.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Flags {
+flags! {
+    /// Small facts about a connection.
+    Flags(u16);
     /// The CONNACK is in the output buffer: the session's packets may follow.
-    pub(crate) admitted: bool,
+    0 admitted set_admitted;
     /// The transport has ended; what came before is still to be worked off.
-    pub(crate) transport_gone: bool,
+    1 transport_gone set_transport_gone;
     /// A Write effect is out and output has not been empty since.
-    pub(crate) write_pending: bool,
+    2 write_pending set_write_pending;
     /// A PauseReading effect is out.
-    pub(crate) reading_paused: bool,
+    3 reading_paused set_reading_paused;
     /// Packets are held back in `input`; acknowledgements and pings pass.
-    pub(crate) input_held: bool,
+    4 input_held set_input_held;
     /// In the shard's list of connections whose input is to be worked off.
-    pub(crate) input_queued: bool,
+    5 input_queued set_input_queued;
     /// Reason Strings and User Properties may be sent [MQTT-3.1.2-29].
-    pub(crate) problem_information: bool,
+    6 problem_information set_problem_information;
     /// The CONNECT's level had the bridge bit: retain flags are kept as published.
-    pub(crate) bridge: bool,
+    7 bridge set_bridge;
     /// Clean Start of its CONNECT.
-    pub(crate) clean_start: bool,
+    8 clean_start set_clean_start;
     /// Session expiry was 0 in CONNECT, so DISCONNECT may not raise it.
-    pub(crate) session_expiry_zero: bool,
+    9 session_expiry_zero set_session_expiry_zero;
 }
 
 /// Topic Aliases of one connection, both directions.
@@ -167,7 +181,6 @@ impl Connection {
     pub(crate) fn new(
         listener: Arc<ListenerPolicy>,
         address: Option<(IpAddr, u16)>,
-        entropy: [u8; 16],
         now_ms: u64,
     ) -> Self {
         Self {
@@ -186,9 +199,10 @@ impl Connection {
             last_received_ms: now_ms,
             deadline: None,
             stalled: None,
-            who: Who::Unknown { entropy },
-            gated_since_ms: 0,
-            held_for_store_since_ms: 0,
+            session: SessionId::NONE,
+            user_name: None,
+            gated_since: Since::NONE,
+            held_for_store_since: Since::NONE,
             charged_bytes: 0,
             listener,
             address,
@@ -198,33 +212,23 @@ impl Connection {
 
     /// The session's place, once accepted.
     pub(crate) fn session(&self) -> Option<u32> {
-        match (self.phase, &self.who) {
-            (Phase::Accepted, Who::Client { session, .. }) => Some(session.index),
-            _ => None,
-        }
+        (self.phase == Phase::Accepted).then_some(self.session.index)
+    }
+
+    /// It is accepted, and of this session and user from now on.
+    pub(crate) fn accept(&mut self, session: SessionId, user_name: Option<&Arc<str>>) {
+        self.phase = Phase::Accepted;
+        self.session = session;
+        self.user_name = user_name.map(|name| Box::new(Arc::clone(name)));
     }
 
     /// Whose QoS 0 messages lie in the output.
     pub(crate) fn owner(&self) -> Option<SessionId> {
-        match self.who {
-            Who::Client { session, .. } => Some(session),
-            Who::Unknown { .. } => None,
-        }
+        (self.session != SessionId::NONE).then_some(self.session)
     }
 
     pub(crate) fn user_name(&self) -> Option<&Arc<str>> {
-        match &self.who {
-            Who::Client { user_name, .. } => user_name.as_ref(),
-            Who::Unknown { .. } => None,
-        }
-    }
-
-    /// Random; only until the CONNECT is accepted.
-    pub(crate) fn entropy(&self) -> [u8; 16] {
-        match self.who {
-            Who::Unknown { entropy } => entropy,
-            Who::Client { .. } => [0; 16],
-        }
+        self.user_name.as_deref()
     }
 
     /// Bytes not yet written.
@@ -271,8 +275,8 @@ impl Connection {
         let Some(output) = &mut self.output else {
             return false;
         };
-        if !self.flags.write_pending {
-            self.flags.write_pending = true;
+        if !self.flags.write_pending() {
+            self.flags.set_write_pending(true);
             output.last_progress_ms = cx.now.mono_ms;
             let generation = self.generation;
             let id = ConnectionId { index, generation };
@@ -336,7 +340,7 @@ impl Connection {
     /// `count` bytes have been written. Answers how many QoS 0 messages left with them.
     pub(crate) fn wrote(&mut self, count: usize, pool: &mut BufferPool) -> u32 {
         let Some(output) = &mut self.output else {
-            self.flags.write_pending = false;
+            self.flags.set_write_pending(false);
             return 0;
         };
         let left = output.bytes.len() - output.done as usize;
@@ -345,7 +349,7 @@ impl Connection {
         }
         let delivered = output.qos0;
         pool.put(self.output.take());
-        self.flags.write_pending = false;
+        self.flags.set_write_pending(false);
         delivered
     }
 
@@ -463,17 +467,29 @@ fn packet_at(bytes: &[u8]) -> Option<(usize, bool)> {
 }
 
 /// The shard's connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Connections {
     arena: Arena<Connection>,
     generation: u32,
+    /// What was random about those that have not been accepted yet, by their places.
+    entropies: HashMap<u32, [u8; 16]>,
 }
 
 impl Connections {
-    pub(crate) fn insert(&mut self, mut connection: Connection) -> ConnectionId {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            arena: Arena::default(),
+            generation: 0,
+            entropies: RawMap::with_hasher(seeded(seed)),
+        }
+    }
+
+    /// `entropy` is for an assigned Client Identifier.
+    pub(crate) fn insert(&mut self, mut connection: Connection, entropy: [u8; 16]) -> ConnectionId {
         self.generation = self.generation.wrapping_add(1);
         connection.generation = self.generation;
         let index = self.arena.insert(connection);
+        self.entropies.insert(index, entropy);
         ConnectionId {
             index,
             generation: self.generation,
@@ -494,7 +510,22 @@ impl Connections {
 
     pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         self.get(id)?;
+        self.take_entropy(id.index);
         self.arena.remove(id.index)
+    }
+
+    /// 16 random bytes of a connection that has not been accepted.
+    pub(crate) fn entropy(&self, index: u32) -> [u8; 16] {
+        self.entropies.get(&index).copied().unwrap_or_default()
+    }
+
+    /// The same, of one that is accepted or moves.
+    pub(crate) fn take_entropy(&mut self, index: u32) -> [u8; 16] {
+        // Nearly always there are none.
+        match self.entropies.is_empty() {
+            true => [0; 16],
+            false => self.entropies.remove(&index).unwrap_or_default(),
+        }
     }
 
     /// The connection at a place that may be free.
@@ -606,8 +637,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_moment_is_known_to_16_ms_however_long_the_node_has_run() {
+        for began_ms in [
+            0,
+            1,
+            16,
+            17,
+            1_000_000,
+            16 << 32,
+            (16 << 32) + 15,
+            u64::MAX >> 8,
+        ] {
+            let since = Since::at_ms(began_ms);
+            for later_ms in [0, 1, 15, 16, 17, 3_600_000, 30 * 86_400_000] {
+                let found_ms = since.ms(began_ms + later_ms).unwrap();
+                assert!((began_ms..began_ms + 32).contains(&found_ms), "{began_ms}");
+            }
+        }
+        assert_eq!(Since::NONE.ms(5), None);
+    }
+
+    #[test]
     fn an_idle_connection_is_small() {
         // A chunk of them is whole pages.
-        assert!(size_of::<Connection>() <= 160);
+        assert!(size_of::<Connection>() <= 128);
     }
 }

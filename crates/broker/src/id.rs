@@ -31,6 +31,14 @@ pub struct SessionId {
     pub generation: u32,
 }
 
+impl SessionId {
+    /// No session's.
+    pub(crate) const NONE: Self = Self {
+        index: u32::MAX,
+        generation: 0,
+    };
+}
+
 /// A session wherever it lives: what a message remembers of its publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionAddress {

@@ -32,6 +32,7 @@ mod effect;
 mod event;
 mod exchange;
 mod fan_out;
+mod flags;
 mod hash;
 mod id;
 mod interest;

@@ -87,8 +87,8 @@ impl Shard {
             0 => self.settings.limits.connect_timeout_secs,
             own => own,
         };
-        let connection = Connection::new(listener, address, entropy, cx.now.mono_ms);
-        let id = self.connections.insert(connection);
+        let connection = Connection::new(listener, address, cx.now.mono_ms);
+        let id = self.connections.insert(connection, entropy);
         let timeout_ms = u64::from(timeout_secs) * 1000;
         let due_ms = cx.now.mono_ms + timeout_ms;
         let timer = self.wheel.arm(due_ms, Timer::ConnectDeadline(id));
@@ -152,10 +152,11 @@ impl Shard {
         }
         let id = self.connections.id_of(index);
         self.lobby_count -= 1;
+        let entropy = self.connections.take_entropy(index);
         if let Some(connection) = self.forget_connection(id) {
             let peer = Peer {
                 address: connection.address,
-                entropy: connection.entropy(),
+                entropy,
                 listener: connection.listener,
             };
             let guest = Box::new(Guest {
@@ -357,7 +358,7 @@ impl Shard {
             }
         }
         let client_id = match assigned {
-            true => assigned_client_id(&self.connections.at(index).entropy()).into(),
+            true => assigned_client_id(&self.connections.entropy(index)).into(),
             false => connect.client_id.into(),
         };
         let session_expiry_secs = match (v5, connect.clean_start) {

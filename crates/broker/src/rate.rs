@@ -108,7 +108,7 @@ impl Shard {
     ) -> Result<Pace, PacketError> {
         let exceeded = self.settings.rate_exceeded;
         let connection = self.connections.at(id.index);
-        if connection.flags.transport_gone {
+        if connection.flags.transport_gone() {
             // Nobody waits for what is left: what is beyond the rate is dropped.
             return Ok(Pace::Within);
         }
@@ -155,7 +155,7 @@ impl Shard {
         index: u32,
         publish: &Publish<'_>,
     ) -> Result<bool, PacketError> {
-        let is_leaving = self.connections.at(index).flags.transport_gone;
+        let is_leaving = self.connections.at(index).flags.transport_gone();
         let spent = self.spent.entry(index).or_default();
         let is_beyond = spent.due_ms(cx.now.mono_ms).is_some();
         if !is_beyond || publish.qos > QoS::AtMostOnce && !is_leaving {

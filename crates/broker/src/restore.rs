@@ -6,7 +6,6 @@
 //! Which shard a session or group belongs to follows from its name, so the number of shards may
 //! differ from one run to the next.
 
-use core::num::NonZeroU64;
 use std::sync::Arc;
 
 use martlet_codec::{PacketId, ProtocolVersion, SubscriptionFilter};
@@ -18,14 +17,12 @@ use crate::node::{Cx, Node};
 use crate::record::{
     EnqueuedAs, EntryRecord, Record, SessionEpoch, SessionRecord, SubscriptionRecord,
 };
+use crate::session::Session;
 use crate::session::inbound::Inbound;
-use crate::session::outbound::Outbound;
 use crate::session::permit::Permit;
 use crate::session::queue::{Apart, QueueOwner, StoredEntry};
-use crate::session::{Session, SessionAccounting};
 use crate::shard::Shard;
 use crate::share::GroupAddress;
-use crate::subscribe::Subscriptions;
 use crate::timer::Timer;
 
 /// A session does not expire sooner after a start, so that its client can come back; once.
@@ -79,35 +76,19 @@ impl Shard {
             receipts.for_each(|id| inbound.insert_receipt(id, RecordNumber(0)));
         }
         let ends_soon = record.expiry_secs == 0;
-        let session = self.sessions.insert(Session {
-            generation: 0,
-            tenant: record.tenant,
-            client_id: Arc::clone(&record.client_id),
-            epoch: record.epoch,
-            connection: None,
-            version: record.version.unwrap_or(ProtocolVersion::V5),
-            expiry_secs: record.expiry_secs,
-            // One without expiry is remembered for its Will alone.
-            durable: record.durable && !ends_soon,
-            recorded: true,
-            connected_at_wall_ms: 0,
-            left_wall_ms: NonZeroU64::new(record.left_wall_ms.unwrap_or(cx.now.record_ms)),
-            put_off: record.put_off,
-            subscriptions: Subscriptions::default(),
-            outbound: Outbound::default(),
-            inbound,
-            will: None,
-            expiry_timer: None,
-            will_timer: None,
-            accounting: SessionAccounting::default(),
-            permit: record
-                .owner
-                .as_ref()
-                .map(|owner| Box::new(Permit::restored(owner, record.tenant))),
-            traced: false,
-            retained_queued: false,
-            retired: false,
-        });
+        let client_id = Arc::clone(&record.client_id);
+        let mut state = Session::new(record.tenant, client_id, record.epoch);
+        state.version = record.version.unwrap_or(ProtocolVersion::V5);
+        state.expiry_secs = record.expiry_secs;
+        // One without expiry is remembered for its Will alone.
+        state.durable = record.durable && !ends_soon;
+        state.recorded = true;
+        state.set_left_wall_ms(record.left_wall_ms.unwrap_or(cx.now.record_ms));
+        state.flags.set_put_off(record.put_off);
+        state.inbound = inbound;
+        let owner = record.owner.as_ref();
+        state.permit = owner.map(|owner| Box::new(Permit::restored(owner, record.tenant)));
+        let session = self.sessions.insert(state);
         self.replace_will(session, record.will.clone());
         // What there was is there again, whatever the limit is now.
         cx.node.borrow_session(usize::MAX);
@@ -130,8 +111,8 @@ impl Shard {
             if left_ms < soonest_ms && !record.put_off {
                 left_ms = soonest_ms;
                 let ends_ms = now.record_ms + left_ms;
-                state.left_wall_ms = NonZeroU64::new(ends_ms.saturating_sub(expiry_ms));
-                state.put_off = true;
+                state.set_left_wall_ms(ends_ms.saturating_sub(expiry_ms));
+                state.flags.set_put_off(true);
             }
             let timer = self
                 .wheel
@@ -147,7 +128,7 @@ impl Shard {
             self.sessions.at(session).will_timer = Some(timer);
         }
         let state = self.sessions.at(session);
-        let changed = record.left_wall_ms.is_none() || state.put_off != record.put_off;
+        let changed = record.left_wall_ms.is_none() || state.flags.put_off() != record.put_off;
         if changed && record.expiry_secs > 0 {
             // The next restart does not begin to count anew, nor puts it off once more.
             let record = state.record();

@@ -715,7 +715,7 @@ impl Shard {
             return true;
         };
         let state = self.sessions.at(session);
-        if state.retired {
+        if state.flags.retired() {
             return false;
         }
         if !routing.had.is_empty() && routing.had.contains(&state.epoch) {

@@ -93,7 +93,7 @@ impl Shard {
 
     fn trace(&mut self, session: u32, traced: bool) {
         let id = self.sessions.id_of(session);
-        self.sessions.at(session).traced = traced;
+        self.sessions.at(session).flags.set_traced(traced);
         if traced {
             self.telling.traced.push(id);
         }
@@ -107,7 +107,7 @@ impl Shard {
         let (tenant, client_id) = (state.tenant, Arc::clone(&state.client_id));
         let traced = self.wants.any(Wants::CLIENTS)
             && self.telling.traced().has(tenant, &client_id, address);
-        if traced != self.sessions.at(session).traced {
+        if traced != self.sessions.at(session).flags.traced() {
             self.trace(session, traced);
         }
     }
@@ -116,7 +116,7 @@ impl Shard {
     #[inline]
     pub(crate) fn tells(&mut self, session: u32, kind: Wants) -> bool {
         self.wants.any(kind.and(Wants::CLIENTS))
-            && (self.wants.any(kind) || self.sessions.at(session).traced)
+            && (self.wants.any(kind) || self.sessions.at(session).flags.traced())
     }
 
     /// That a client comes or goes is told; of parts of the node nobody wants to know it, unless
@@ -124,7 +124,7 @@ impl Shard {
     pub(crate) fn tells_presence(&mut self, session: u32) -> bool {
         self.tells(session, Wants::CONNECTIONS) && {
             let found = self.sessions.at(session);
-            found.traced || !found.client_id.starts_with('$')
+            found.flags.traced() || !found.client_id.starts_with('$')
         }
     }
 
@@ -388,7 +388,8 @@ impl Shard {
     ) {
         let owner = self.connections.at(index).owner();
         let session = owner.and_then(|owner| self.sessions.get(owner));
-        if !self.wants.any(Wants::PACKETS) && !session.is_some_and(|session| session.traced) {
+        if !self.wants.any(Wants::PACKETS) && !session.is_some_and(|session| session.flags.traced())
+        {
             return;
         }
         let client_id = session.map(|session| Arc::clone(&session.client_id));
@@ -436,7 +437,8 @@ impl Shard {
         };
         let session = connection.owner();
         let session = session.and_then(|owner| self.sessions.get(owner));
-        if !self.wants.any(Wants::PACKETS) && !session.is_some_and(|session| session.traced) {
+        if !self.wants.any(Wants::PACKETS) && !session.is_some_and(|session| session.flags.traced())
+        {
             return;
         }
         let packets = connection.packets_until(count);

@@ -1,13 +1,15 @@
 //! A map that knows which of its entries were put there first, so that where there is no room for
 //! all the oldest go, and not all.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::collections::VecDeque;
+use std::hash::{Hash, RandomState};
+
+use hashbrown::{Equivalent, HashMap};
 
 #[derive(Debug)]
 pub(crate) struct Aging<K, V> {
     /// With the number of its putting.
-    entries: HashMap<K, (u64, V)>,
+    entries: HashMap<K, (u64, V), RandomState>,
     /// Oldest first; what was put again since, or is gone, stands here still for a while.
     order: VecDeque<(u64, K)>,
     count: u64,
@@ -16,7 +18,7 @@ pub(crate) struct Aging<K, V> {
 impl<K, V> Default for Aging<K, V> {
     fn default() -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             order: VecDeque::new(),
             count: 0,
         }
@@ -28,7 +30,7 @@ impl<K: Clone + Eq + Hash, V> Aging<K, V> {
         self.entries.len()
     }
 
-    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+    pub(crate) fn get(&self, key: &(impl Hash + Equivalent<K> + ?Sized)) -> Option<&V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
@@ -56,8 +58,11 @@ impl<K: Clone + Eq + Hash, V> Aging<K, V> {
     }
 
     /// Takes an entry out.
-    pub(crate) fn take(&mut self, key: &K) -> Option<V> {
-        self.entries.remove(key).map(|(_, value)| value)
+    pub(crate) fn take(&mut self, key: &(impl Hash + Equivalent<K> + ?Sized)) -> Option<V> {
+        match self.entries.is_empty() {
+            true => None,
+            false => self.entries.remove(key).map(|(_, value)| value),
+        }
     }
 
     /// Takes the oldest entry out.

@@ -39,9 +39,6 @@ const BANNED_AGAIN: Duration = Duration::from_millis(500);
 /// How long a probe of the node's health waits for them.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The list of events that are taken has room for so many at least.
-const EVENTS_KEPT: usize = 128;
-
 /// The shards, as the control plane reaches them. The binary implements it on the reactor.
 pub trait Shards: Send + Sync + 'static {
     /// How many there are.
@@ -477,8 +474,7 @@ impl Control {
         let journal = |known: &Known, told: &Told| self.journal.write(told, known);
         self.feed
             .write(events.drain(..), lost, &self.presence, journal);
-        // After a burst the list is small again.
-        events.shrink_to(EVENTS_KEPT);
+        self.journal.announce();
         self.events_taken.send_modify(|taken| *taken += count);
     }
 

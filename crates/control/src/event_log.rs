@@ -1,7 +1,8 @@
 //! Events as log lines. Client identifiers and topics are text from outside: they are fields,
 //! escaped by the subscriber, never part of the message.
 
-use std::net::IpAddr;
+use std::fmt::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
 
 use martlet_broker::{Event, EventInterest, TenantId, Told, UserName};
 use tracing::{Level, debug, enabled, info, trace, warn};
@@ -62,7 +63,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             client_id = &**client_id,
             user_name = proved(user),
             method = proof.name(),
-            address = address_text(*address),
+            address = &*AddressText::of(*address),
             "client authenticated"
         ),
         Event::Connected(client) => line!(
@@ -72,7 +73,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             user_name = proved(&client.user),
             claimed_user_name = claimed(&client.user),
             version = %client.version,
-            address = address_text(client.address),
+            address = &*AddressText::of(client.address),
             session_present = client.session_present,
             "client connected"
         ),
@@ -89,7 +90,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             tenant,
             user_name = proved(user),
             claimed_user_name = claimed(user),
-            address = address_text(*address),
+            address = &*AddressText::of(*address),
             reason = reason.name(),
             why = &**why,
             mend,
@@ -170,7 +171,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             tenant,
             user_name = proved(user),
             claimed_user_name = claimed(user),
-            address = address_text(*address),
+            address = &*AddressText::of(*address),
             topic = &**topic,
             count,
             "messages dropped: their client publishes faster than limits.publish_rate or \
@@ -189,7 +190,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
                 client_id,
                 user_name = proved(user),
                 claimed_user_name = claimed(user),
-                address = address_text(*address),
+                address = &*AddressText::of(*address),
                 filter,
                 reason = reason.name(),
                 why = &**why,
@@ -210,7 +211,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
                 client_id,
                 user_name = proved(user),
                 claimed_user_name = claimed(user),
-                address = address_text(*address),
+                address = &*AddressText::of(*address),
                 topic,
                 reason = reason.name(),
                 why = &**why,
@@ -225,8 +226,8 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
         } => frequent!(
             debug,
             client_id = &**client_id,
-            address = address_text(*address),
-            by = address_text(*by),
+            address = &*AddressText::of(*address),
+            by = &*AddressText::of(*by),
             "client taken over"
         ),
         Event::SessionEnded { client_id, why } => {
@@ -302,9 +303,90 @@ fn claimed(user: &Option<UserName>) -> Option<&str> {
     Some(user.as_str())
 }
 
-fn address_text(address: Option<(IpAddr, u16)>) -> String {
-    match address {
-        Some((ip, port)) => std::net::SocketAddr::new(ip, port).to_string(),
-        None => "unix".to_owned(),
+/// An address with its port, as text, without an allocation: each client that comes has one.
+struct AddressText {
+    bytes: [u8; ADDRESS_BYTES],
+    len: usize,
+}
+
+/// Longest text of a socket's address.
+const ADDRESS_BYTES: usize = 58;
+
+impl AddressText {
+    fn of(address: Option<(IpAddr, u16)>) -> Self {
+        let mut text = Self {
+            bytes: [0; ADDRESS_BYTES],
+            len: 0,
+        };
+        // There is room for every address.
+        let _ = match address {
+            None => text.write_str("unix"),
+            Some((IpAddr::V4(ip), port)) => {
+                for (number, after) in ip.octets().into_iter().zip([b'.', b'.', b'.', b':']) {
+                    text.put_number(number.into());
+                    text.put(&[after]);
+                }
+                text.put_number(port);
+                Ok(())
+            }
+            Some((ip, port)) => write!(text, "{}", SocketAddr::new(ip, port)),
+        };
+        text
+    }
+
+    fn put_number(&mut self, number: u16) {
+        let mut digits = [0; 5];
+        let (mut at, mut rest) = (digits.len(), number);
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                return self.put(&digits[at..]);
+            }
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        let room = &mut self.bytes[self.len..];
+        let count = bytes.len().min(room.len());
+        room[..count].copy_from_slice(&bytes[..count]);
+        self.len += count;
+    }
+}
+
+impl fmt::Write for AddressText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.put(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl std::ops::Deref for AddressText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_with_its_port() {
+        for address in [
+            "127.0.0.1:1",
+            "0.10.200.255:65535",
+            "[::1]:1883",
+            "[1234:5678:9abc:def0:1234:5678:9abc:def0]:65535",
+            "[::ffff:255.255.255.255]:10",
+        ] {
+            let parsed: SocketAddr = address.parse().unwrap();
+            let text = AddressText::of(Some((parsed.ip(), parsed.port())));
+            assert_eq!(&*text, address);
+        }
+        assert_eq!(&*AddressText::of(None), "unix");
     }
 }

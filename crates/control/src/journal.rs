@@ -151,7 +151,7 @@ pub struct Journal {
     /// For what is to be typed.
     commands: mend::Commands,
     kept: Mutex<Kept>,
-    /// The number of the last entry.
+    /// The number of the last entry that was told of.
     last: watch::Sender<u64>,
 }
 
@@ -348,8 +348,13 @@ impl Journal {
             }
             kept.comings.push_back(written);
         }
-        drop(kept);
-        self.last.send_replace(seq);
+    }
+
+    /// Tells those who wait of what was written, for many events at once.
+    pub(crate) fn announce(&self) {
+        let last = self.lock().last;
+        self.last
+            .send_if_modified(|told| std::mem::replace(told, last) != last);
     }
 
     /// Entries from number `from` on, `limit` at most, of those that `is_wanted`.
@@ -397,7 +402,7 @@ impl Journal {
 
     /// The number of the last entry.
     pub fn last(&self) -> u64 {
-        *self.last.borrow()
+        self.lock().last
     }
 
     /// The last refusal of a message to this topic, behind an entry of this number.
@@ -647,6 +652,7 @@ mod tests {
 
     fn write(journal: &Journal, told: Told) {
         journal.write(&told, &Presence::default().begin());
+        journal.announce();
     }
 
     fn disconnected(client_id: &str) -> Event {

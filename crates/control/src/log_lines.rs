@@ -1,15 +1,17 @@
 //! The last lines of the log, for who has no access to where it is written.
 
-use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::fmt::{Debug, Display, Write as _};
+use std::error::Error;
+use std::fmt::{self, Debug};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+use std::{io, ptr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Metadata};
+use tracing::{Event, Level, Metadata};
 
 use crate::rfc3339;
 
@@ -44,23 +46,138 @@ pub struct LogLine {
 #[derive(Clone, Debug, Default)]
 pub struct LogLines(Arc<Mutex<Kept>>);
 
-/// A line as it is kept.
-#[derive(Debug)]
-struct Line {
+/// What was logged.
+#[derive(Clone, Copy, Debug)]
+pub struct Logged<'a> {
     /// Microseconds since the Unix epoch.
     at_us: u64,
     /// Level, area and the names of the fields.
     metadata: &'static Metadata<'static>,
     /// See [`Values`].
-    values: Box<[u8]>,
+    values: &'a [u8],
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    lines: VecDeque<Line>,
+    chunks: VecDeque<Chunk>,
+    /// Where lines come from, by the number that they have in a chunk.
+    sites: Vec<&'static Metadata<'static>>,
+    lines: usize,
     bytes: usize,
     /// The number of the last line.
     last: u64,
+}
+
+/// Lines one behind the other, so that none has an allocation of its own: of each the length of its
+/// values, the number of its site, the time since the first one, and its values.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Vec<u8>,
+    /// Bytes of lines that are not kept any more.
+    gone: usize,
+    lines: usize,
+    /// Microseconds since the Unix epoch, of the first line.
+    at_us: u64,
+}
+
+/// A chunk is so large, unless a single line is larger.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Bytes in front of a line's values.
+const HEADER_BYTES: usize = 12;
+
+impl Chunk {
+    fn put(&mut self, site: u32, since_us: u32, values: &[u8]) {
+        self.bytes.extend((values.len() as u32).to_le_bytes());
+        self.bytes.extend(site.to_le_bytes());
+        self.bytes.extend(since_us.to_le_bytes());
+        self.bytes.extend_from_slice(values);
+        self.lines += 1;
+    }
+
+    /// Site, time since the first line, and values.
+    fn lines(&self) -> impl Iterator<Item = (u32, u64, &[u8])> {
+        let mut rest = &self.bytes[self.gone..];
+        std::iter::from_fn(move || {
+            let (length, behind) = rest.split_first_chunk::<4>()?;
+            let (site, behind) = behind.split_first_chunk::<4>()?;
+            let (since_us, behind) = behind.split_first_chunk::<4>()?;
+            let values = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            rest = values.1;
+            let since_us = u64::from(u32::from_le_bytes(*since_us));
+            Some((u32::from_le_bytes(*site), since_us, values.0))
+        })
+    }
+}
+
+impl Kept {
+    fn put(&mut self, logged: Logged<'_>) {
+        let Logged {
+            at_us,
+            metadata,
+            values,
+        } = logged;
+        let known = self.sites.iter().position(|site| ptr::eq(*site, metadata));
+        let site = known.unwrap_or_else(|| {
+            self.sites.push(metadata);
+            self.sites.len() - 1
+        });
+        let length = HEADER_BYTES + values.len();
+        let since_us = |chunk: &Chunk| u32::try_from(at_us.checked_sub(chunk.at_us)?).ok();
+        let has_room = |chunk: &&mut Chunk| chunk.bytes.len() + length <= CHUNK_BYTES;
+        let last = self.chunks.back_mut().filter(has_room);
+        match last.and_then(|chunk| Some((since_us(chunk)?, chunk))) {
+            Some((since_us, chunk)) => chunk.put(site as u32, since_us, values),
+            None => {
+                let mut chunk = Chunk {
+                    bytes: Vec::with_capacity(CHUNK_BYTES.max(length)),
+                    gone: 0,
+                    lines: 0,
+                    at_us,
+                };
+                chunk.put(site as u32, 0, values);
+                self.chunks.push_back(chunk);
+            }
+        }
+        self.last += 1;
+        self.lines += 1;
+        self.bytes += length;
+        while self.lines > LINES || self.bytes > BYTES {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(chunk) = self.chunks.front_mut() else {
+            return;
+        };
+        let length = chunk
+            .lines()
+            .next()
+            .map(|(.., values)| HEADER_BYTES + values.len());
+        let length = length.unwrap_or_default();
+        chunk.gone += length;
+        chunk.lines -= 1;
+        self.lines -= 1;
+        self.bytes -= length;
+        if chunk.lines == 0 {
+            self.chunks.pop_front();
+        }
+    }
+
+    /// In order, the first one that is kept first.
+    fn lines(&self) -> impl Iterator<Item = Logged<'_>> {
+        self.chunks.iter().flat_map(move |chunk| {
+            let lines = chunk.lines();
+            lines.filter_map(move |(site, since_us, values)| {
+                Some(Logged {
+                    at_us: chunk.at_us + since_us,
+                    metadata: self.sites.get(site as usize).copied()?,
+                    values,
+                })
+            })
+        })
+    }
 }
 
 impl LogLines {
@@ -73,11 +190,11 @@ impl LogLines {
         is_wanted: impl Fn(&LogLine) -> bool,
     ) -> (Vec<LogLine>, u64) {
         let kept = self.lock();
-        let first = kept.last + 1 - kept.lines.len() as u64;
+        let first = kept.last + 1 - kept.lines as u64;
         let skipped = (after + 1).saturating_sub(first) as usize;
         let mut found = Vec::new();
         let mut last = after.min(kept.last).max(first.saturating_sub(1));
-        for (number, line) in (first..).zip(&kept.lines).skip(skipped) {
+        for (number, line) in (first..).zip(kept.lines()).skip(skipped) {
             if found.len() >= limit {
                 break;
             }
@@ -91,7 +208,8 @@ impl LogLines {
     pub fn last(&self, limit: usize, is_wanted: impl Fn(&LogLine) -> bool) -> (Vec<LogLine>, u64) {
         let kept = self.lock();
         let numbers = (1..=kept.last).rev();
-        let lines = numbers.zip(kept.lines.iter().rev());
+        let lines: Vec<Logged<'_>> = kept.lines().collect();
+        let lines = numbers.zip(lines.into_iter().rev());
         let lines = lines.map(|(number, line)| shown(number, line));
         let mut found: Vec<LogLine> = lines.filter(&is_wanted).take(limit).collect();
         found.reverse();
@@ -100,29 +218,28 @@ impl LogLines {
 
     /// Keeps what was logged.
     pub fn note(&self, event: &Event<'_>) {
-        let mut values = Values::default();
-        event.record(&mut values);
-        if values.is_secret {
-            return;
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        self.put(Line {
-            at_us: now.unwrap_or_default().as_micros() as u64,
-            metadata: event.metadata(),
-            values: values.bytes.as_slice().into(),
-        });
+        self.note_and(event, |_| ());
     }
 
-    fn put(&self, line: Line) {
-        let mut kept = self.lock();
-        kept.last += 1;
-        kept.bytes += size_of::<Line>() + line.values.len();
-        kept.lines.push_back(line);
-        while kept.lines.len() > LINES || kept.bytes > BYTES {
-            let Some(oldest) = kept.lines.pop_front() else {
-                break;
-            };
-            kept.bytes -= size_of::<Line>() + oldest.values.len();
+    /// The same; what was logged is given on, to be shown.
+    pub fn note_and(&self, event: &Event<'_>, then: impl FnOnce(Logged<'_>)) {
+        // What an event shows of itself may be logged too, so nothing is borrowed meanwhile.
+        let mut values = VALUES.take();
+        values.is_of_library = event.metadata().target() == LIBRARY;
+        event.record(&mut values);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let logged = Logged {
+            at_us: now.unwrap_or_default().as_micros() as u64,
+            metadata: event.metadata(),
+            values: &values.bytes,
+        };
+        if !logged.is_secret() {
+            self.lock().put(logged);
+        }
+        then(logged);
+        if values.bytes.capacity() <= VALUES_KEPT_BYTES {
+            values.bytes.clear();
+            VALUES.set(values);
         }
     }
 
@@ -131,7 +248,15 @@ impl LogLines {
     }
 }
 
-fn shown(seq: u64, line: &Line) -> LogLine {
+thread_local! {
+    /// Room for the values of a line, to be used again.
+    static VALUES: Cell<Values> = Cell::default();
+}
+
+/// So much room is kept.
+const VALUES_KEPT_BYTES: usize = 4096;
+
+fn shown(seq: u64, line: Logged<'_>) -> LogLine {
     let mut fields = line.fields();
     let mut take = |name| match fields.remove(name) {
         Some(Value::String(text)) => Some(text),
@@ -147,7 +272,9 @@ fn shown(seq: u64, line: &Line) -> LogLine {
     }
 }
 
-/// By this name libraries that use another interface for their log say which part they are.
+/// The target of all that libraries log which use another interface,
+const LIBRARY: &str = "log";
+/// and the name by which they say which part they are.
 const LOG_TARGET: &str = "log.target";
 
 /// What fields say, one behind the other: the number of the field, what its value is, the length of
@@ -155,84 +282,154 @@ const LOG_TARGET: &str = "log.target";
 #[derive(Default)]
 struct Values {
     bytes: Vec<u8>,
-    is_secret: bool,
-    /// Reused for each value that is not text.
-    text: String,
+    /// Some of the fields are about the event itself.
+    is_of_library: bool,
 }
 
-/// A value is a text, or what JSON makes of a number or a truth value.
-const TEXT: u8 = 0;
-const JSON: u8 = 1;
+/// What a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A text.
+    Text = 0,
+    /// What JSON makes of a number or a truth value.
+    Json = 1,
+    /// Something else, as text.
+    Shown = 2,
+    /// An error.
+    Error = 3,
+    /// What caused the error before it.
+    Sources = 4,
+}
+
+impl Kind {
+    const ALL: [Self; 5] = [
+        Self::Text,
+        Self::Json,
+        Self::Shown,
+        Self::Error,
+        Self::Sources,
+    ];
+}
 
 /// A length of so much or more follows in four bytes.
 const LONG: u8 = u8::MAX;
 
 impl Values {
-    fn put(&mut self, field: &Field, kind: u8, text: &str) {
-        // Most texts have not even its last byte.
-        self.is_secret |= text.as_bytes().contains(&b'#') && text.contains(SECRET);
-        let name = field.name();
-        if name.starts_with("log.") && name != LOG_TARGET {
+    /// `put` appends the value as text.
+    fn put(&mut self, field: &Field, kind: Kind, put: impl FnOnce(&mut Vec<u8>)) {
+        if self.is_of_library && field.name() != LOG_TARGET && field.name().starts_with("log.") {
             return;
         }
-        self.bytes.extend([field.index() as u8, kind]);
-        match u8::try_from(text.len()) {
-            Ok(length) if length < LONG => self.bytes.push(length),
+        let bytes = &mut self.bytes;
+        bytes.extend_from_slice(&[field.index() as u8, kind as u8, 0]);
+        let start = bytes.len();
+        put(bytes);
+        let length = bytes.len() - start;
+        match u8::try_from(length) {
+            Ok(short) if short < LONG => bytes[start - 1] = short,
             _ => {
-                self.bytes.push(LONG);
-                self.bytes.extend((text.len() as u32).to_le_bytes());
+                bytes[start - 1] = LONG;
+                bytes.splice(start..start, (length as u32).to_le_bytes());
             }
         }
-        self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    fn put_shown(&mut self, field: &Field, kind: u8, value: impl Display) {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
-        // A string takes all that is written to it.
-        let _ = write!(text, "{value}");
-        self.put(field, kind, &text);
-        self.text = text;
+    fn put_shown(&mut self, field: &Field, kind: Kind, value: fmt::Arguments<'_>) {
+        // A list of bytes takes all that is written to it.
+        self.put(field, kind, |bytes| match value.as_str() {
+            Some(text) => bytes.extend_from_slice(text.as_bytes()),
+            None => drop(io::Write::write_fmt(bytes, value)),
+        });
     }
 }
 
 impl Visit for Values {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.put_shown(field, TEXT, format_args!("{value:?}"));
+        self.put_shown(field, Kind::Shown, format_args!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, TEXT, value);
+        let bytes = value.as_bytes();
+        self.put(field, Kind::Text, |to| to.extend_from_slice(bytes));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put_shown(field, JSON, Value::from(value));
+        self.put_shown(field, Kind::Json, format_args!("{value:?}"));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put_shown(field, JSON, value);
+        self.put_shown(field, Kind::Json, format_args!("{value}"));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put_shown(field, JSON, value);
+        self.put_shown(field, Kind::Json, format_args!("{value}"));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put_shown(field, JSON, value);
+        let text: &[u8] = if value { b"true" } else { b"false" };
+        self.put(field, Kind::Json, |to| to.extend_from_slice(text));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.put_shown(field, Kind::Error, format_args!("{value}"));
+        let (mut sources, mut source) = (Vec::new(), value.source());
+        while let Some(one) = source {
+            sources.push(one.to_string());
+            source = one.source();
+        }
+        if !sources.is_empty() {
+            let sources = sources.join(", ");
+            self.put_shown(field, Kind::Sources, format_args!("{sources}"));
+        }
     }
 }
 
-impl Line {
+impl<'a> Logged<'a> {
+    /// When: microseconds since the Unix epoch.
+    pub fn at_us(&self) -> u64 {
+        self.at_us
+    }
+
+    /// How grave it is.
+    pub fn level(&self) -> Level {
+        *self.metadata.level()
+    }
+
+    /// What it says, by the names of the fields, in order: text that is nearly always UTF-8.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, Kind, &'a [u8])> {
+        let all = self.metadata.fields();
+        let (mut names, mut rest) = (all.iter().enumerate(), self.values);
+        std::iter::from_fn(move || {
+            let (number, kind, text) = next(&mut rest)?;
+            let is_it = |(at, _): &(usize, Field)| *at == usize::from(number);
+            // They come in the order of the fields.
+            let field = names.find(is_it).or_else(|| {
+                names = all.iter().enumerate();
+                names.find(is_it)
+            });
+            let name = field.map_or("", |(_, field)| field.name());
+            Some((name.strip_prefix("r#").unwrap_or(name), kind, text))
+        })
+    }
+
+    /// It is not for those who read the log elsewhere than where it is written.
+    fn is_secret(&self) -> bool {
+        let mut parts = self.values.split(|byte| *byte == b'#').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_some() && part.ends_with(SECRET.trim_end_matches('#').as_bytes()) {
+                return true;
+            }
+        }
+        false
+    }
+
     fn fields(&self) -> Map<String, Value> {
-        let names: Vec<&str> = self.metadata.fields().iter().map(|it| it.name()).collect();
         let mut fields = Map::new();
-        let mut rest = &*self.values;
-        while let Some((number, kind, text)) = next(&mut rest) {
-            let name = names.get(usize::from(number)).copied().unwrap_or_default();
-            let name = name.strip_prefix("r#").unwrap_or(name);
+        for (name, kind, text) in self.values() {
             let value = match kind {
-                JSON => serde_json::from_str(&text).unwrap_or(Value::Null),
-                _ => Value::String(text.into_owned()),
+                Kind::Sources => continue,
+                Kind::Json => serde_json::from_slice(text).unwrap_or(Value::Null),
+                _ => Value::String(String::from_utf8_lossy(text).into_owned()),
             };
             fields.insert(name.to_owned(), value);
         }
@@ -241,7 +438,7 @@ impl Line {
 }
 
 /// The number of the next field, what its value is, and that.
-fn next<'a>(rest: &mut &'a [u8]) -> Option<(u8, u8, Cow<'a, str>)> {
+fn next<'a>(rest: &mut &'a [u8]) -> Option<(u8, Kind, &'a [u8])> {
     let (&[number, kind, length], behind) = rest.split_first_chunk::<3>()?;
     let (length, behind) = match length {
         LONG => {
@@ -252,7 +449,7 @@ fn next<'a>(rest: &mut &'a [u8]) -> Option<(u8, u8, Cow<'a, str>)> {
     };
     let (text, behind) = behind.split_at_checked(length)?;
     *rest = behind;
-    Some((number, kind, String::from_utf8_lossy(text)))
+    Some((number, *Kind::ALL.get(usize::from(kind))?, text))
 }
 
 #[cfg(test)]

@@ -15,8 +15,25 @@ pub fn text(ms: u64) -> String {
 
 /// The same of microseconds, and to the microsecond.
 pub fn text_of_us(us: u64) -> String {
-    let rest = us % 1_000_000;
-    with_second(us / 1_000_000, |second| format!("{second}.{rest:06}Z"))
+    with_text_of_us(us, str::to_owned)
+}
+
+/// The same, without an allocation.
+pub fn with_text_of_us<T>(us: u64, then: impl FnOnce(&str) -> T) -> T {
+    // As long as the text of the last second of year 9999.
+    let mut text = *b"0000-00-00T00:00:00.000000Z";
+    let (seconds, digits) = text.split_at_mut(20);
+    with_second(us / 1_000_000, |second| {
+        let len = second.len().min(19);
+        seconds[..len].copy_from_slice(&second.as_bytes()[..len]);
+    });
+    let mut rest = us % 1_000_000;
+    for digit in digits[..6].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    // All of it is ASCII.
+    then(str::from_utf8(&text).unwrap_or_default())
 }
 
 fn with_second<T>(second: u64, then: impl FnOnce(&str) -> T) -> T {

@@ -1,16 +1,16 @@
 //! Events on their way to whoever takes them. No reactor ever waits for it: what finds no room is
 //! dropped and counted, what there is much of first.
 //!
-//! All reactors put theirs into one list, at the end of each tick, and a taker empties it at once.
-//! Only a taker that sleeps is woken; one that takes them in turns, a few milliseconds apart, costs
-//! the reactors no system call.
+//! All reactors put theirs into short lists, at the end of each tick, and a taker takes one list at
+//! a time. Only a taker that sleeps is woken; one that takes them in turns, a few milliseconds apart,
+//! costs the reactors no system call.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
-use martlet_broker::{Event, EventKind, Told};
+use martlet_broker::{ConnectedClient, Event, EventKind, TenantId, Told};
 
 use crate::stats::Counters;
 
@@ -20,7 +20,14 @@ use crate::stats::Counters;
 pub struct Events {
     queue: Arc<Queue>,
     /// Of what was taken last.
-    taken: Arc<Mutex<VecDeque<Told>>>,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    list: Vec<Waits>,
+    /// The same when they are taken one by one, in order.
+    single: VecDeque<Told>,
 }
 
 /// Where reactors put them.
@@ -35,9 +42,45 @@ struct Queue {
     capacity: usize,
 }
 
+/// So many events lie together. A list that grew with a burst would keep the memory that it took.
+const CHUNK: usize = 128;
+
+/// An event that waits. There may be thousands of clients that have come at once.
+#[derive(Debug)]
+enum Waits {
+    Connected(TenantId, Arc<ConnectedClient>),
+    Other(Box<Told>),
+}
+
+impl From<Told> for Waits {
+    fn from(told: Told) -> Self {
+        match told.event {
+            Event::Connected(client) => Self::Connected(told.tenant, client),
+            event => Self::Other(Box::new(Told { event, ..told })),
+        }
+    }
+}
+
+impl From<Waits> for Told {
+    fn from(waits: Waits) -> Self {
+        match waits {
+            Waits::Other(told) => *told,
+            Waits::Connected(tenant, client) => Self {
+                tenant,
+                event: Event::Connected(client),
+            },
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
-    events: Vec<Told>,
+    /// In order, in lists of so many at most.
+    chunks: VecDeque<Vec<Waits>>,
+    /// How many events those are.
+    count: usize,
+    /// An empty list.
+    spare: Vec<Waits>,
     /// Somebody sleeps until there are some.
     is_awaited: bool,
     senders: usize,
@@ -77,7 +120,7 @@ impl EventSender {
             return;
         }
         let mut waiting = self.0.lock();
-        let count = waiting.events.len();
+        let count = waiting.count;
         if count + events.len() > self.0.capacity / 2 {
             let mut room = self.0.capacity.saturating_sub(count);
             let mut frequent = (self.0.capacity / 2).saturating_sub(count);
@@ -95,7 +138,8 @@ impl EventSender {
             });
         }
         waiting.put += events.len() as u64;
-        waiting.events.append(events);
+        waiting.count += events.len();
+        waiting.append(events);
         let is_awaited = std::mem::take(&mut waiting.is_awaited);
         drop(waiting);
         if is_awaited {
@@ -118,6 +162,31 @@ impl Drop for EventSender {
     }
 }
 
+impl Waiting {
+    fn append(&mut self, events: &mut Vec<Told>) {
+        let mut events = events.drain(..);
+        while events.len() > 0 {
+            match self.chunks.back_mut().filter(|last| last.len() < CHUNK) {
+                Some(last) => {
+                    let room = CHUNK - last.len();
+                    last.extend(events.by_ref().take(room).map(Waits::from));
+                }
+                None => {
+                    let chunk = std::mem::take(&mut self.spare);
+                    self.chunks.push_back(chunk);
+                }
+            }
+        }
+    }
+
+    /// Takes the first list, for the one that was taken before and is empty.
+    fn take(&mut self, emptied: &mut Vec<Waits>) {
+        let chunk = self.chunks.pop_front().unwrap_or_default();
+        self.count -= chunk.len();
+        self.spare = std::mem::replace(emptied, chunk);
+    }
+}
+
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -127,7 +196,7 @@ impl Queue {
     fn wait(&self, deadline: Option<Instant>) -> Result<MutexGuard<'_, Waiting>, RecvTimeoutError> {
         let mut waiting = self.lock();
         loop {
-            if !waiting.events.is_empty() {
+            if waiting.count > 0 {
                 return Ok(waiting);
             }
             if waiting.senders == 0 {
@@ -173,30 +242,41 @@ impl Events {
 
     fn recv_until(&self, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
         loop {
-            if let Some(told) = self.lock().pop_front() {
+            if let Some(told) = self.lock().single.pop_front() {
                 return Ok(told.event);
             }
-            let events = std::mem::take(&mut self.queue.wait(deadline)?.events);
-            self.lock().extend(events);
+            let mut list = Vec::new();
+            self.queue.wait(deadline)?.take(&mut list);
+            self.lock().single.extend(list.into_iter().map(Told::from));
         }
     }
 
-    /// Waits for events, and appends all that are there, in order; false when the reactors are
-    /// gone.
-    pub fn recv_all(&self, into: &mut Vec<Told>) -> bool {
-        into.extend(self.lock().drain(..));
+    /// Waits for events, and puts the next ones behind those in the list, in order; false when the
+    /// reactors are gone.
+    pub fn recv_some(&self, into: &mut Vec<Told>) -> bool {
+        let mut taken = self.lock();
+        into.extend(taken.single.drain(..));
         if !into.is_empty() {
             return true;
         }
+        let mut list = std::mem::take(&mut taken.list);
+        drop(taken);
         let Ok(mut waiting) = self.queue.wait(None) else {
             return false;
         };
-        // The emptied list is filled next.
-        std::mem::swap(&mut waiting.events, into);
+        waiting.take(&mut list);
+        drop(waiting);
+        into.extend(list.drain(..).map(Told::from));
+        self.lock().list = list;
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Told>> {
+    /// Nothing waits to be taken.
+    pub fn is_empty(&self) -> bool {
+        self.queue.lock().count == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -227,7 +307,7 @@ mod tests {
 
     /// In the common tenant.
     fn told(event: Event) -> Told {
-        let tenant = martlet_broker::TenantId::default();
+        let tenant = TenantId::default();
         Told { tenant, event }
     }
 
@@ -265,7 +345,7 @@ mod tests {
         let other = sender.clone();
         let taking = std::thread::spawn(move || {
             let (mut taken, mut batch) = (Vec::new(), Vec::new());
-            while events.recv_all(&mut batch) {
+            while events.recv_some(&mut batch) {
                 taken.append(&mut batch);
             }
             taken
@@ -279,6 +359,42 @@ mod tests {
         drop(other);
         let taken = taking.join().unwrap();
         assert_eq!(taken, vec![[told(packet()), told(ended())]; 10].concat());
+    }
+
+    #[test]
+    fn a_burst_comes_in_order_in_short_lists() {
+        let (sender, events) = events(10_000);
+        let connected = |number: u32| {
+            told(Event::Connected(Arc::new(ConnectedClient {
+                client_id: number.to_string().into(),
+                user: None,
+                version: martlet_codec::ProtocolVersion::V5,
+                address: None,
+                clean_start: true,
+                session_present: false,
+                keep_alive_secs: 0,
+                listener: Arc::default(),
+            })))
+        };
+        let all: Vec<Told> = (0..1_000)
+            .map(|number| {
+                if number % 3 == 0 {
+                    told(ended())
+                } else {
+                    connected(number)
+                }
+            })
+            .collect();
+        for some in all.chunks(7) {
+            sender.send(&mut some.to_vec(), &Counters::default());
+        }
+        let (mut taken, mut batch) = (Vec::new(), Vec::new());
+        while !events.is_empty() {
+            assert!(events.recv_some(&mut batch) && batch.len() <= CHUNK);
+            taken.append(&mut batch);
+        }
+        assert_eq!(taken, all);
+        assert!(size_of::<Waits>() <= 16);
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Shaper {
             }
             Format::Panel => {
                 for entry in batch.entries() {
-                    self.panel.put(entry, self.payload_max, &mut frames);
+                    self.panel.put(&entry, self.payload_max, &mut frames);
                     if let Some(lost) = entry.lost() {
                         out.push(told(&Gone::lost(lost)));
                     }

@@ -1,7 +1,6 @@
 //! Sessions, as operators look for them, look into them and end them.
 
 use core::fmt::Write;
-use core::num::NonZeroU64;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -175,7 +174,7 @@ impl Shard {
         let user = self.user_of(index);
         let session = self.sessions.look_at(index)?;
         let outbound = &session.outbound;
-        let drops = session.accounting.drops.as_ref();
+        let drops = session.accounting.drops();
         let drops = DropReason::ALL.iter().filter_map(|reason| {
             let count = drops.map_or(0, |drops| drops[*reason as usize]);
             (count > 0).then_some((*reason, count))
@@ -186,7 +185,7 @@ impl Shard {
             user,
             has_own_rules: permit.map(|permit| permit.identity.realm == Realm::OWN_RULES),
             durable: session.durable,
-            left_ms: session.left_wall_ms.map(NonZeroU64::get),
+            left_ms: session.left_wall_ms(),
             connection: self.connection_detail(session),
             will: session.will.as_ref().map(|will| WillInfo {
                 topic: will.topic.clone(),
@@ -210,8 +209,8 @@ impl Shard {
         let aliases = connection.aliases.as_ref();
         Some(ConnectionDetail {
             listener: connection.listener.name.clone(),
-            clean_start: connection.flags.clean_start,
-            admitted: connection.flags.admitted,
+            clean_start: connection.flags.clean_start(),
+            admitted: connection.flags.admitted(),
             receive_maximum: connection.send_quota,
             maximum_packet_size: Some(connection.packet_bytes_max).filter(|max| *max < u32::MAX),
             topic_alias_maximum: aliases.map_or(0, |aliases| aliases.outbound_max),

@@ -234,7 +234,7 @@ impl Shard {
         if self.tell_group(cx, entry.ticket(), ShareOutcome::Expired) {
             return;
         }
-        self.sessions.at(index).accounting.expired += 1;
+        self.sessions.at(index).accounting.count_expired();
         self.counters.expired += 1;
     }
 

@@ -461,7 +461,7 @@ impl Shard {
     pub(crate) fn may_explain(&mut self, index: u32, bytes: usize) -> bool {
         let connection = self.connections.at(index);
         connection.version.is_v5()
-            && connection.flags.problem_information
+            && connection.flags.problem_information()
             && bytes <= connection.packet_bytes_max as usize
     }
 

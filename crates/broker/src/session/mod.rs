@@ -11,7 +11,6 @@ pub(crate) mod queue;
 pub(crate) mod sending;
 
 use core::hash::BuildHasher;
-use core::num::NonZeroU64;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -22,6 +21,7 @@ use martlet_codec::ProtocolVersion;
 use crate::arena::{Arena, Index};
 use crate::counters::{DROP_REASONS, DropReason};
 use crate::fault::{self, Fault};
+use crate::flags::flags;
 use crate::hash::{Seed, seeded};
 use crate::id::{SessionId, TenantId};
 use crate::record::{Record, SessionEpoch, SessionRecord};
@@ -46,11 +46,10 @@ pub(crate) struct Session {
     pub(crate) durable: bool,
     /// The store knows of it; because of its Will alone, if it is not durable.
     pub(crate) recorded: bool,
-    pub(crate) connected_at_wall_ms: u64,
-    /// When its connection ended, in the time of records; none while it has one.
-    pub(crate) left_wall_ms: Option<NonZeroU64>,
-    /// Its end was put off after a start, which is done once while its client is away.
-    pub(crate) put_off: bool,
+    connected_at_wall: Millis,
+    /// When its connection ended, in the time of records; 0 while it has one.
+    left_wall: Millis,
+    pub(crate) flags: SessionFlags,
     /// Who its client is and what it may do; none where nobody has to say it, and after a restart
     /// until the client is back.
     pub(crate) permit: Option<Box<permit::Permit>>,
@@ -63,12 +62,35 @@ pub(crate) struct Session {
     /// While the client is away and its Will is not yet sent.
     pub(crate) will_timer: Option<TimerKey>,
     pub(crate) accounting: SessionAccounting,
+}
+
+flags! {
+    /// Small facts about a session.
+    SessionFlags(u8);
     /// All of its events are told.
-    pub(crate) traced: bool,
+    0 traced set_traced;
     /// In the shard's list of sessions with retained messages to be read.
-    pub(crate) retained_queued: bool,
+    1 retained_queued set_retained_queued;
     /// It has ended; only its subscriptions are still to be taken out of the index.
-    pub(crate) retired: bool,
+    2 retired set_retired;
+    /// Its end was put off after a start, which is done once while its client is away.
+    3 put_off set_put_off;
+}
+
+/// Milliseconds since the Unix epoch, for 8,000 years, in 6 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Millis([u8; 6]);
+
+impl Millis {
+    fn of(ms: u64) -> Self {
+        let [bytes @ .., _, _] = ms.to_le_bytes();
+        Self(bytes)
+    }
+
+    fn get(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
 }
 
 /// [`Accounting`](crate::Accounting) of one session, of which there are many.
@@ -76,19 +98,87 @@ pub(crate) struct Session {
 pub(crate) struct SessionAccounting {
     pub(crate) matched: u64,
     pub(crate) delivered: u64,
-    pub(crate) expired: u64,
-    /// By reason; not there while nothing was dropped, which is nearly always.
-    pub(crate) drops: Option<Box<[u64; DROP_REASONS]>>,
+    /// Not there while nothing was lost, which is nearly always.
+    losses: Option<Box<Losses>>,
+}
+
+/// Messages that a session did not get.
+#[derive(Debug, Default)]
+struct Losses {
+    expired: u64,
+    /// By reason.
+    drops: [u64; DROP_REASONS],
 }
 
 impl SessionAccounting {
     /// All reasons.
     pub(crate) fn dropped(&self) -> u64 {
-        self.drops.iter().flat_map(|drops| drops.iter()).sum()
+        self.drops().into_iter().flatten().sum()
+    }
+
+    /// By reason; none while nothing was lost.
+    pub(crate) fn drops(&self) -> Option<&[u64; DROP_REASONS]> {
+        self.losses.as_ref().map(|losses| &losses.drops)
+    }
+
+    pub(crate) fn expired(&self) -> u64 {
+        self.losses.as_ref().map_or(0, |losses| losses.expired)
+    }
+
+    pub(crate) fn count_expired(&mut self) {
+        self.losses.get_or_insert_default().expired += 1;
     }
 }
 
 impl Session {
+    /// A session of a client that is new to the shard.
+    pub(crate) fn new(tenant: TenantId, client_id: Arc<str>, epoch: SessionEpoch) -> Self {
+        Self {
+            generation: 0,
+            tenant,
+            client_id,
+            epoch,
+            connection: None,
+            version: ProtocolVersion::V311,
+            expiry_secs: 0,
+            durable: false,
+            recorded: false,
+            connected_at_wall: Millis::default(),
+            left_wall: Millis::default(),
+            flags: SessionFlags::default(),
+            permit: None,
+            subscriptions: Subscriptions::default(),
+            outbound: outbound::Outbound::default(),
+            inbound: inbound::Inbound::default(),
+            will: None,
+            expiry_timer: None,
+            will_timer: None,
+            accounting: SessionAccounting::default(),
+        }
+    }
+
+    /// Its client has a connection from now on.
+    pub(crate) fn comes(&mut self, connection: u32, wall_ms: u64) {
+        self.connection = Some(Index::of(connection));
+        self.connected_at_wall = Millis::of(wall_ms);
+        self.left_wall = Millis::default();
+        self.flags.set_put_off(false);
+    }
+
+    /// When it had a connection first that it has, or had last: wall clock.
+    pub(crate) fn connected_at_wall_ms(&self) -> u64 {
+        self.connected_at_wall.get()
+    }
+
+    /// When its connection ended, in the time of records; none while it has one.
+    pub(crate) fn left_wall_ms(&self) -> Option<u64> {
+        Some(self.left_wall.get()).filter(|ms| *ms > 0)
+    }
+
+    pub(crate) fn set_left_wall_ms(&mut self, record_ms: u64) {
+        self.left_wall = Millis::of(record_ms);
+    }
+
     /// The connection at this place, while there is one.
     pub(crate) fn connection(&self) -> Option<u32> {
         self.connection.map(Index::get)
@@ -96,8 +186,8 @@ impl Session {
 
     /// Counts messages dropped for it.
     pub(crate) fn count_drop(&mut self, reason: DropReason, count: u64) {
-        let drops = self.accounting.drops.get_or_insert_default();
-        drops[reason as usize] += count;
+        let losses = self.accounting.losses.get_or_insert_default();
+        losses.drops[reason as usize] += count;
     }
 
     /// As the store is to remember it.
@@ -109,8 +199,8 @@ impl Session {
             expiry_secs: self.expiry_secs,
             durable: self.durable,
             version: Some(self.version),
-            left_wall_ms: self.left_wall_ms.map(NonZeroU64::get),
-            put_off: self.put_off,
+            left_wall_ms: self.left_wall_ms(),
+            put_off: self.flags.put_off(),
             owner: self.permit.as_ref().map(|permit| permit.owner()),
             will: self
                 .will
@@ -179,7 +269,9 @@ impl Sessions {
 
     /// The session at a place that may be free by now.
     pub(crate) fn look_at(&self, index: u32) -> Option<&Session> {
-        self.arena.get(index).filter(|session| !session.retired)
+        self.arena
+            .get(index)
+            .filter(|session| !session.flags.retired())
     }
 
     /// The session at a place that is known to be taken.
@@ -207,7 +299,7 @@ impl Sessions {
         self.generation = self.generation.wrapping_add(1);
         let session = &mut self.arena[index];
         session.generation = self.generation;
-        session.retired = true;
+        session.flags.set_retired(true);
         self.retired.push_back(index);
     }
 
@@ -241,7 +333,9 @@ impl Sessions {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
-        self.arena.iter().filter(|(_, session)| !session.retired)
+        self.arena
+            .iter()
+            .filter(|(_, session)| !session.flags.retired())
     }
 }
 
@@ -252,6 +346,6 @@ mod tests {
     #[test]
     fn an_idle_session_is_small() {
         // A chunk of them is whole pages.
-        assert!(size_of::<Session>() <= 192);
+        assert!(size_of::<Session>() <= 176);
     }
 }

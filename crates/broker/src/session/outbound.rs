@@ -366,7 +366,7 @@ impl Shard {
     /// Where packets of a session may go: before its CONNACK nothing does [MQTT-3.2.0-1].
     pub(crate) fn admitted_connection(&mut self, index: u32) -> Option<u32> {
         let connection = self.sessions.at(index).connection()?;
-        let admitted = self.connections.at(connection).flags.admitted;
+        let admitted = self.connections.at(connection).flags.admitted();
         admitted.then_some(connection)
     }
 

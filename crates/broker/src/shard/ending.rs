@@ -1,7 +1,6 @@
 //! Endings: of a connection, of a session, and what is said and sent at each.
 
 use core::hash::BuildHasher;
-use core::num::NonZeroU64;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -188,10 +187,10 @@ impl Shard {
         let id = self.connections.id_of(index);
         let connection = self.connections.at(index);
         cx.node.return_place(connection.listener.number);
-        let transport_gone = connection.flags.transport_gone;
+        let transport_gone = connection.flags.transport_gone();
         connection.phase = Phase::Closing;
         self.accepted_count -= 1;
-        connection.flags.input_held = false;
+        connection.flags.set_input_held(false);
         connection.input = None;
         connection.aliases = None;
         if let Some(timer) = connection.deadline.take() {
@@ -289,7 +288,7 @@ impl Shard {
         }
         let session = self.sessions.at(index);
         if session.recorded && session.expiry_secs > 0 {
-            session.left_wall_ms = NonZeroU64::new(cx.now.record_ms);
+            session.set_left_wall_ms(cx.now.record_ms);
             let record = session.record();
             self.append(cx, record);
         }
@@ -315,7 +314,7 @@ impl Shard {
     /// CONNACK [MQTT-3.14.0-1]. Nothing follows it [MQTT-3.14.4-1].
     pub(super) fn say_goodbye<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, ending: Ending) {
         let connection = self.connections.at(index);
-        if !connection.version.is_v5() || !connection.flags.admitted {
+        if !connection.version.is_v5() || !connection.flags.admitted() {
             return;
         }
         let mut packet = Disconnect::new(ending.reason);
@@ -374,7 +373,7 @@ impl Shard {
             return Ok(());
         };
         if let Some(expiry_secs) = disconnect.session_expiry_secs {
-            if connection.flags.session_expiry_zero && expiry_secs != 0 {
+            if connection.flags.session_expiry_zero() && expiry_secs != 0 {
                 // MQTT 5 section 3.14.2.2.2
                 return Err(PacketError::protocol("Session Expiry raised from 0", ""));
             }

@@ -5,7 +5,7 @@
 
 use martlet_codec::{Ack, AckKind, PacketId, ProtocolVersion, ReasonCode};
 
-use crate::connection::Phase;
+use crate::connection::{Phase, Since};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::node::{Cx, Node};
 use crate::shard::{Ending, Shard};
@@ -133,7 +133,7 @@ impl Shard {
             if self.records.is_durable(record) {
                 return None;
             }
-            connection.gated_since_ms = cx.now.mono_ms;
+            connection.gated_since = Since::at_ms(cx.now.mono_ms);
         }
         let waits_for = record.max(connection.gated_for);
         connection.gated_for = waits_for;
@@ -249,10 +249,10 @@ impl Shard {
         }
         connection.answers_gated -= 1;
         connection.publishes_gated -= u16::from(publish);
-        connection.gated_since_ms = cx.now.mono_ms;
+        connection.gated_since = Since::at_ms(cx.now.mono_ms);
         encode(connection.version, connection.output_mut(&mut self.pool));
         let drained = connection.answers_gated == 0;
-        let held = connection.flags.input_held;
+        let held = connection.flags.input_held();
         let session = connection.session();
         self.output_appended(cx, id.index);
         if held {

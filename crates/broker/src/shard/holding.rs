@@ -67,7 +67,7 @@ impl Shard {
     pub(super) fn release_held(&mut self, release: bool) {
         if release {
             for id in self.connections.ids() {
-                if self.connections.at(id.index).flags.input_held {
+                if self.connections.at(id.index).flags.input_held() {
                     self.queue_input(id.index);
                 }
             }
@@ -101,7 +101,7 @@ impl Shard {
         };
         let keeps_up = self.store == StoreState::KeepsUp;
         let for_store = !keeps_up && self.grows_store(cx, index, header, body);
-        if self.connections.at(index).flags.transport_gone {
+        if self.connections.at(index).flags.transport_gone() {
             // Who has gone sends no more: what little came before the end is worked off. But one
             // client after the other could come and go, and a reserve has an end.
             return match for_store && self.store >= StoreState::Full {

@@ -8,7 +8,7 @@ use martlet_codec::{
     ReasonCode, Subscribe, Unsubscribe,
 };
 
-use crate::connection::{Buffer, Phase};
+use crate::connection::{Buffer, Phase, Since};
 use crate::effect::ConnectionEffect;
 use crate::event::Wants;
 use crate::id::ConnectionId;
@@ -22,9 +22,9 @@ impl Shard {
     pub(crate) fn queue_input(&mut self, index: u32) {
         let id = self.connections.id_of(index);
         let connection = self.connections.at(index);
-        let waiting = connection.input.is_some() || connection.flags.reading_paused;
-        if waiting && !connection.flags.input_queued {
-            connection.flags.input_queued = true;
+        let waiting = connection.input.is_some() || connection.flags.reading_paused();
+        if waiting && !connection.flags.input_queued() {
+            connection.flags.set_input_queued(true);
             self.input_queue.push_back(id);
         }
     }
@@ -33,7 +33,7 @@ impl Shard {
     /// unless its client said goodbye.
     pub(crate) fn finish_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let connection = self.connections.at(id.index);
-        connection.flags.input_held = false;
+        connection.flags.set_input_held(false);
         if let Some(mut input) = connection.input.take() {
             let consumed = self.receive_packets(cx, id, &input.bytes);
             if core::mem::take(&mut self.work.share_used)
@@ -66,7 +66,7 @@ impl Shard {
             return;
         }
         connection.keep_input(rest, &mut self.pool);
-        if connection.flags.input_held {
+        if connection.flags.input_held() {
             self.work_off_input(cx, id);
         }
     }
@@ -79,7 +79,7 @@ impl Shard {
         let Some(mut input) = connection.input.take() else {
             return;
         };
-        if !connection.flags.input_held {
+        if !connection.flags.input_held() {
             input.done = 0;
             let consumed = self.receive_packets(cx, id, &input.bytes);
             input.bytes.drain(..consumed);
@@ -88,7 +88,7 @@ impl Shard {
             && self
                 .connections
                 .get(id)
-                .is_some_and(|found| found.flags.input_held)
+                .is_some_and(|found| found.flags.input_held())
         {
             self.pass_acknowledgements(cx, id, &mut input);
             self.pump_answered(cx);
@@ -173,14 +173,14 @@ impl Shard {
         if connection.phase == Phase::Closing {
             return;
         }
-        let held = connection.flags.input_held;
+        let held = connection.flags.input_held();
         let share_used = core::mem::take(&mut self.work.share_used);
         let takes = matches!(connection.phase, Phase::Lobby | Phase::Challenged);
-        let waits = held || !connection.flags.admitted && !takes;
+        let waits = held || !connection.flags.admitted() && !takes;
         let pause = waits && connection.input_len() >= HELD_BYTES_MAX
             || connection.output_len() > output_max;
-        if pause != connection.flags.reading_paused {
-            connection.flags.reading_paused = pause;
+        if pause != connection.flags.reading_paused() {
+            connection.flags.set_reading_paused(pause);
             let effect = match pause {
                 true => ConnectionEffect::PauseReading(id),
                 false => ConnectionEffect::ResumeReading(id),
@@ -236,7 +236,7 @@ impl Shard {
                 Phase::Lobby => self.receive_first_packet(cx, id, rest),
                 Phase::Authenticating => break,
                 Phase::Challenged => self.receive_in_exchange(cx, id, rest),
-                Phase::Accepted if !connection.flags.admitted => break,
+                Phase::Accepted if !connection.flags.admitted() => break,
                 Phase::Accepted => self.receive_packet(cx, id, rest),
             };
             match outcome {
@@ -307,7 +307,7 @@ impl Shard {
             self.counters.packets_received += 1;
             let connection = self.connections.at(id.index);
             connection.last_received_ms = cx.now.mono_ms;
-            connection.held_for_store_since_ms = 0;
+            connection.held_for_store_since = Since::NONE;
             self.ack_received(cx, id.index, kind, packet_id, ReasonCode::Success)?;
             return Ok(Progress::Packet(SHORT_ACK_LEN));
         }
@@ -329,7 +329,7 @@ impl Shard {
         }
         let body = &bytes[usize::from(header.header_len)..length];
         if let Pace::Later = self.pace_of(cx, id, &header)? {
-            self.connections.at(id.index).flags.input_held = true;
+            self.connections.at(id.index).flags.set_input_held(true);
             return Ok(Progress::NeedMore);
         }
         match self.turn_of(cx, id.index, &header, body) {
@@ -337,9 +337,9 @@ impl Shard {
             Turn::Never => return Ok(Progress::Packet(length)),
             Turn::Later { for_store } => {
                 let connection = self.connections.at(id.index);
-                connection.flags.input_held = true;
-                if for_store && connection.held_for_store_since_ms == 0 {
-                    connection.held_for_store_since_ms = cx.now.mono_ms.max(1);
+                connection.flags.set_input_held(true);
+                if for_store && connection.held_for_store_since == Since::NONE {
+                    connection.held_for_store_since = Since::at_ms(cx.now.mono_ms);
                     self.watch_stalled(cx, id);
                 }
                 return Ok(Progress::NeedMore);
@@ -354,11 +354,11 @@ impl Shard {
         }
         let connection = self.connections.at(id.index);
         connection.last_received_ms = cx.now.mono_ms;
-        connection.held_for_store_since_ms = 0;
+        connection.held_for_store_since = Since::NONE;
         self.packet_received(cx, id.index, header, body)?;
         if self.is_half_done(id.index) {
             let connection = self.connections.at(id.index);
-            connection.flags.input_held = true;
+            connection.flags.set_input_held(true);
             self.work.share_used = true;
             return Ok(Progress::NeedMore);
         }

@@ -22,7 +22,7 @@ use slab::Slab;
 
 use crate::authenticate::Authentications;
 use crate::command::{Command, SysTopic};
-use crate::connection::{BufferPool, Connection, Connections, Phase};
+use crate::connection::{BufferPool, Connection, Connections, Phase, Since};
 use crate::counters::Counters;
 use crate::effect::{ReadPage, ShardMessage};
 use crate::event::{Event, UserName, Wants};
@@ -273,7 +273,7 @@ impl Shard {
             authentications: Authentications::default(),
             has_restricted: false,
             permit_tokens: PermitTokens::default(),
-            connections: Connections::default(),
+            connections: Connections::new(seed),
             lobby_count: 0,
             connect_rate: ConnectRate::default(),
             has_rates,
@@ -378,7 +378,7 @@ impl Shard {
         if connection.phase == Phase::Closing {
             return;
         }
-        if connection.flags.input_held || connection.input.is_some() {
+        if connection.flags.input_held() || connection.input.is_some() {
             connection.keep_input(bytes, &mut self.pool);
             self.work_off_input(cx, id);
         } else {
@@ -410,7 +410,7 @@ impl Shard {
         if count > 0 {
             connection.progressed(cx.now.mono_ms);
         }
-        let paused = connection.flags.reading_paused;
+        let paused = connection.flags.reading_paused();
         if connection.output_len() > 0 {
             self.watch_stalled(cx, id);
             if paused {
@@ -424,14 +424,14 @@ impl Shard {
         }
         let connection = self.connections.at(id.index);
         if connection.answers_gated == 0
-            && connection.held_for_store_since_ms == 0
+            && connection.held_for_store_since == Since::NONE
             && let Some(timer) = connection.stalled.take()
         {
             self.wheel.cancel(timer);
         }
         let connection = self.connections.at(id.index);
         if let Some(session) = connection.session()
-            && connection.flags.admitted
+            && connection.flags.admitted()
         {
             if !self.sessions.at(session).outbound.is_idle() {
                 self.pump(cx, session);
@@ -463,8 +463,8 @@ impl Shard {
             Phase::Accepted if connection.input.is_some() => {
                 // What came before the end counts, a DISCONNECT above all, even if its client did
                 // not wait for CONNACK.
-                let admitted = connection.flags.admitted;
-                self.connections.at(id.index).flags.transport_gone = true;
+                let admitted = connection.flags.admitted();
+                self.connections.at(id.index).flags.set_transport_gone(true);
                 if admitted {
                     self.finish_input(cx, id);
                 }
@@ -657,9 +657,9 @@ impl Shard {
                 break;
             };
             if let Some(connection) = self.connections.get_mut(id) {
-                connection.flags.input_queued = false;
-                connection.flags.input_held = false;
-                match connection.flags.transport_gone {
+                connection.flags.set_input_queued(false);
+                connection.flags.set_input_held(false);
+                match connection.flags.transport_gone() {
                     true => self.finish_input(cx, id),
                     false => {
                         self.work_off_input(cx, id);

@@ -71,7 +71,7 @@ impl Shard {
             let qos0: u64 = of_session.map(|(_, count)| u64::from(*count)).sum();
             let held = session.outbound.held() as u64 + qos0;
             let sums = &session.accounting;
-            sums.matched == sums.delivered + sums.dropped() + sums.expired + held
+            sums.matched == sums.delivered + sums.dropped() + sums.expired() + held
         });
         let mut counters = self.counters.clone();
         counters.held = self.held();
@@ -120,14 +120,14 @@ impl Shard {
             address: connection.and_then(|found| found.address),
             keep_alive_secs: connection.map_or(0, |found| (found.keep_alive_ms / 1500) as u16),
             session_expiry_secs: session.expiry_secs,
-            connected_at_ms: session.connected_at_wall_ms,
+            connected_at_ms: session.connected_at_wall_ms(),
             subscriptions: session.subscriptions.len(),
             queued: session.outbound.queue().len(),
             in_flight: session.outbound.in_flight.len(),
             matched: session.accounting.matched,
             delivered: session.accounting.delivered,
             dropped: session.accounting.dropped(),
-            expired: session.accounting.expired,
+            expired: session.accounting.expired(),
         }
     }
 }

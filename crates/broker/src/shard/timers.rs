@@ -96,7 +96,7 @@ impl Shard {
         if connection.session().is_none() {
             return;
         }
-        if connection.flags.reading_paused || !connection.flags.admitted {
+        if connection.flags.reading_paused() || !connection.flags.admitted() {
             // It is the server that does not read, or that owes a CONNACK.
             connection.last_received_ms = now_ms;
         }
@@ -171,7 +171,7 @@ impl Shard {
         if self.connections.at(id.index).stalled.is_some() {
             return;
         }
-        if let Some(due_ms) = self.stalled_at(id.index) {
+        if let Some(due_ms) = self.stalled_at(cx.now.mono_ms, id.index) {
             let due_ms = due_ms.max(cx.now.mono_ms);
             let timer = self.wheel.arm(due_ms, Timer::Stalled(id));
             self.connections.at(id.index).stalled = Some(timer);
@@ -179,7 +179,7 @@ impl Shard {
     }
 
     /// When the connection will have waited too long, if nothing moves until then.
-    pub(super) fn stalled_at(&mut self, index: u32) -> Option<u64> {
+    pub(super) fn stalled_at(&mut self, now_ms: u64, index: u32) -> Option<u64> {
         let output_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;
         let store_ms = u64::from(self.settings.limits.store_stalled_secs) * 1000;
         let connection = self.connections.at(index);
@@ -187,12 +187,14 @@ impl Shard {
         let output = output
             .filter(|_| output_ms > 0)
             .map(|since_ms| since_ms + output_ms);
-        let store = (store_ms > 0 && connection.answers_gated > 0)
-            .then(|| connection.gated_since_ms + store_ms);
-        let held_since_ms = connection.held_for_store_since_ms;
-        let held = (store_ms > 0 && held_since_ms > 0).then(|| held_since_ms + store_ms);
-        let waits_for_connack = connection.session().is_some() && !connection.flags.admitted;
-        let connack = waits_for_connack.then_some(connection.gated_since_ms);
+        let gated_since_ms = connection.gated_since.ms(now_ms);
+        let store = gated_since_ms.filter(|_| store_ms > 0 && connection.answers_gated > 0);
+        let store = store.map(|since_ms| since_ms + store_ms);
+        let held_since_ms = connection.held_for_store_since.ms(now_ms);
+        let held_since_ms = held_since_ms.filter(|_| store_ms > 0);
+        let held = held_since_ms.map(|since_ms| since_ms + store_ms);
+        let waits_for_connack = connection.session().is_some() && !connection.flags.admitted();
+        let connack = gated_since_ms.filter(|_| waits_for_connack);
         let patience_ms = u64::from(self.settings.limits.store_patience_secs()) * 1000;
         let connack = connack.map(|since_ms| since_ms + patience_ms);
         let due = output.into_iter().chain(store).chain(held).chain(connack);
@@ -205,14 +207,14 @@ impl Shard {
         };
         connection.stalled = None;
         let now_ms = cx.now.mono_ms;
-        match self.stalled_at(id.index) {
+        match self.stalled_at(cx.now.mono_ms, id.index) {
             None => return,
             Some(due_ms) if due_ms > now_ms => return self.watch_stalled(cx, id),
             Some(_) => {}
         }
         let connection = self.connections.at(id.index);
         // One that was refused has had its CONNACK [MQTT-3.2.0-2].
-        if connection.session().is_some() && !connection.flags.admitted {
+        if connection.session().is_some() && !connection.flags.admitted() {
             return self.refuse_unrecorded(cx, id.index);
         }
         let output_ms = u64::from(self.settings.limits.output_stalled_secs) * 1000;

@@ -247,7 +247,7 @@ impl Shard {
         Terms {
             v5: connection.version.is_v5(),
             listener: Arc::clone(&connection.listener),
-            bridge: connection.flags.bridge,
+            bridge: connection.flags.bridge(),
         }
     }
 

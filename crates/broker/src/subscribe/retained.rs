@@ -90,8 +90,8 @@ impl Shard {
     pub(crate) fn queue_retained(&mut self, session: u32) {
         let id = self.sessions.id_of(session);
         let state = self.sessions.at(session);
-        if state.subscriptions.retained().is_some() && !state.retained_queued {
-            state.retained_queued = true;
+        if state.subscriptions.retained().is_some() && !state.flags.retained_queued() {
+            state.flags.set_retained_queued(true);
             self.retained_queue.push_back(id);
         }
     }
@@ -104,7 +104,7 @@ impl Shard {
         let Some(index) = self.live_session(id) else {
             return true;
         };
-        self.sessions.at(index).retained_queued = false;
+        self.sessions.at(index).flags.set_retained_queued(false);
         if !self.wants_retained_page(index) {
             // Goes on when output has drained, acknowledgements have come, or the client is back.
             return true;

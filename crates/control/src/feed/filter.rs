@@ -275,7 +275,8 @@ impl Filter {
     pub(super) fn pass(&mut self, part: &mut Part) {
         let mut runs: Vec<Range<usize>> = Vec::new();
         for at in part.runs.iter().cloned().flatten() {
-            if !self.passes(&part.block.entries()[at]) {
+            let entry = part.block.entry(at);
+            if !entry.is_some_and(|entry| self.passes(&entry)) {
                 continue;
             }
             match runs.last_mut().filter(|run| run.end == at) {
@@ -287,7 +288,7 @@ impl Filter {
     }
 
     /// It is wanted.
-    fn passes(&mut self, entry: &Entry) -> bool {
+    fn passes(&mut self, entry: &Entry<'_>) -> bool {
         let (client_id, event) = match entry.what() {
             Happened::Connected(client) => (&*client.client_id, None),
             Happened::Event(event) => (event.client_id(), Some(event)),

@@ -238,19 +238,19 @@ impl Gone {
     }
 }
 
-impl Entry {
+impl<'a> Entry<'a> {
     /// The user, proved or not.
-    pub(super) fn user(&self) -> Option<&str> {
+    pub(super) fn user(&self) -> Option<&'a str> {
         self.user_name().map(UserName::as_str)
     }
 
-    fn user_name(&self) -> Option<&UserName> {
+    fn user_name(&self) -> Option<&'a UserName> {
         let own = match self.what() {
             Happened::Connected(client) => client.user.as_ref(),
             Happened::Event(event) => user_of(event),
             Happened::Lost(_) => None,
         };
-        own.or_else(|| self.who.as_ref()?.user())
+        own.or_else(|| self.who()?.user())
     }
 
     /// Where its connection is from.
@@ -264,11 +264,11 @@ impl Entry {
             Happened::Event(event) => address_of(event),
             Happened::Lost(_) => None,
         };
-        own.or_else(|| self.who.as_ref()?.address())
+        own.or_else(|| self.who()?.address())
     }
 
     /// As readers get it, of its payload so many bytes at most.
-    pub fn shown<'a>(&'a self, run: &'a str, payload_max: usize) -> Result<FeedEvent<'a>, Gone> {
+    pub fn shown(&self, run: &'a str, payload_max: usize) -> Result<FeedEvent<'a>, Gone> {
         let client_id = match self.what() {
             Happened::Connected(client) => &client.client_id,
             Happened::Event(event) => event.client_id(),

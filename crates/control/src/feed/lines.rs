@@ -36,7 +36,7 @@ struct Place {
 
 impl Lines {
     /// So much of each payload is shown.
-    fn of<'a>(run: &str, entries: impl Iterator<Item = &'a Entry>, payload_max: usize) -> Self {
+    fn of<'a>(run: &'a str, entries: impl Iterator<Item = Entry<'a>>, payload_max: usize) -> Self {
         let mut text = Vec::with_capacity(256 * entries.size_hint().0);
         let mut places = Vec::with_capacity(entries.size_hint().0);
         for entry in entries {
@@ -145,9 +145,9 @@ impl KeptLines {
         part: &Part,
         payload_max: usize,
     ) -> (Arc<Lines>, Vec<Range<usize>>) {
-        let (count, all) = (part.len(), part.block.entries());
+        let (count, all) = (part.len(), part.block.len());
         // Whoever reads few of them does not pay for all.
-        if count * 2 < all.len() {
+        if count * 2 < all {
             let lines = Lines::of(run, part.entries(), payload_max);
             return (Arc::new(lines), std::iter::once(0..count).collect());
         }
@@ -172,7 +172,7 @@ impl KeptLines {
     }
 
     fn write(&self, run: &str, block: &Block, payload_max: usize) -> Arc<Lines> {
-        let lines = Arc::new(Lines::of(run, block.entries().iter(), payload_max));
+        let lines = Arc::new(Lines::of(run, block.entries(), payload_max));
         self.lock().keep(KeptOf {
             first: block.first(),
             payload_max,

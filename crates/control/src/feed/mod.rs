@@ -41,8 +41,8 @@ const PART: usize = 1_024;
 const READERS_MAX: usize = 256;
 
 /// An event, with its number.
-#[derive(Debug)]
-pub struct Entry {
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
     /// From 1 at the start of the node.
     pub seq: u64,
     /// When, milliseconds since the Unix epoch.
@@ -51,10 +51,8 @@ pub struct Entry {
     pub kind: Kind,
     /// In which tenant.
     pub tenant: TenantId,
-    /// Whose it is, as far as that is known and the event does not say it.
-    pub who: Option<Who>,
     /// What happened.
-    said: Said,
+    said: &'a Said,
 }
 
 /// What an entry says, in little room: of those that are kept long, most say who came.
@@ -63,9 +61,16 @@ enum Said {
     /// This client came: it shares what its CONNECT said with those who know who is connected.
     Connected(Arc<ConnectedClient>),
     /// This.
-    Event(Box<Event>),
+    Event(Box<EventOf>),
     /// So many events were lost before they came here.
     Lost(u64),
+}
+
+/// An event, and whose it is, as far as that is known and the event does not say it.
+#[derive(Debug)]
+struct EventOf {
+    event: Event,
+    who: Option<Who>,
 }
 
 /// What an entry says, to be looked at.
@@ -79,21 +84,39 @@ pub(crate) enum Happened<'a> {
     Lost(u64),
 }
 
-impl Entry {
+impl Said {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Connected(_) => Kind::Connected,
+            Self::Event(said) => Kind::of(&said.event),
+            Self::Lost(_) => Kind::Gone,
+        }
+    }
+}
+
+impl<'a> Entry<'a> {
     /// So many events were lost before they came here.
     pub fn lost(&self) -> Option<u64> {
         match self.said {
-            Said::Lost(count) => Some(count),
+            Said::Lost(count) => Some(*count),
             _ => None,
         }
     }
 
     /// What happened.
-    pub(crate) fn what(&self) -> Happened<'_> {
-        match &self.said {
+    pub(crate) fn what(&self) -> Happened<'a> {
+        match self.said {
             Said::Connected(client) => Happened::Connected(client),
-            Said::Event(event) => Happened::Event(event),
+            Said::Event(said) => Happened::Event(&said.event),
             Said::Lost(count) => Happened::Lost(*count),
+        }
+    }
+
+    /// Whose it is, as far as that is known and what happened does not say it.
+    fn who(&self) -> Option<&'a Who> {
+        match self.said {
+            Said::Event(said) => said.who.as_ref(),
+            _ => None,
         }
     }
 }
@@ -154,7 +177,7 @@ pub struct Batch {
 
 impl Batch {
     /// Its events, in order.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         self.parts.iter().flat_map(Part::entries)
     }
 }
@@ -224,33 +247,24 @@ impl Feed {
         let now_ms = now_ms();
         let mut next = self.ring().next();
         let mut blocks = Blocks::default();
-        let mut put = |kind, at_ms, tenant, who, said| {
-            blocks.push(Entry {
-                seq: next,
-                at_ms,
-                kind,
-                tenant,
-                who,
-                said,
-            });
+        let mut put = |at_ms, tenant, said| {
+            blocks.push(next, at_ms, tenant, said);
             next += 1;
         };
         if lost > 0 {
-            let said = Said::Lost(lost);
-            put(Kind::Gone, now_ms, TenantId::default(), None, said);
+            put(now_ms, TenantId::default(), Said::Lost(lost));
         }
         let mut known = presence.begin();
         for told in events {
             before(&known, &told);
             let Told { tenant, event } = told;
-            let kind = Kind::of(&event);
             let at_ms = at_ms(&event).unwrap_or(now_ms);
             let who = known.note(tenant, &event, at_ms);
             let said = match event {
                 Event::Connected(client) => Said::Connected(client),
-                event => Said::Event(Box::new(event)),
+                event => Said::Event(Box::new(EventOf { event, who })),
             };
-            put(kind, at_ms, tenant, who, said);
+            put(at_ms, tenant, said);
         }
         drop(known);
         let blocks = blocks.into_made();

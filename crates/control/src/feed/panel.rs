@@ -152,7 +152,7 @@ impl Panel {
     }
 
     /// Takes an event; the frames that may leave now are put into `out`.
-    pub fn put(&mut self, entry: &Entry, payload_max: usize, out: &mut Vec<Frame>) {
+    pub fn put(&mut self, entry: &Entry<'_>, payload_max: usize, out: &mut Vec<Frame>) {
         self.last = entry.seq;
         let what = entry.what();
         let client_id = match what {
@@ -238,7 +238,7 @@ impl Panel {
         out.push(Frame { after, json });
     }
 
-    fn frame(&self, entry: &Entry, what: Happened<'_>, payload_max: usize) -> String {
+    fn frame(&self, entry: &Entry<'_>, what: Happened<'_>, payload_max: usize) -> String {
         let whole = |payload| frame_of(entry, what, payload, usize::MAX);
         let mut payload_max = match what {
             Happened::Event(Event::Published(message)) => payload_max.min(message.payload.len()),
@@ -295,7 +295,7 @@ impl Waiting {
     }
 }
 
-fn frame_of(entry: &Entry, what: Happened<'_>, payload_max: usize, text_max: usize) -> String {
+fn frame_of(entry: &Entry<'_>, what: Happened<'_>, payload_max: usize, text_max: usize) -> String {
     let timestamp = entry.at_ms;
     let event = match what {
         Happened::Event(event) => event,

@@ -273,7 +273,7 @@ impl Source {
             if let Some(lost) = entry.lost() {
                 self.state.lost.fetch_add(lost, Ordering::Relaxed);
             }
-            self.panel.put(entry, self.payload_max, &mut frames);
+            self.panel.put(&entry, self.payload_max, &mut frames);
         }
         self.waiting.extend(frames);
         self.state

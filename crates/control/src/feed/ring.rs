@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use martlet_broker::Event;
+use martlet_broker::{Event, TenantId};
 
-use crate::feed::{Bounds, Entry, Happened};
+use crate::feed::{Bounds, Entry, EventOf, Said};
 use crate::journal::weight_of_text;
 
 /// Events of a block at most, and bytes of them, about.
@@ -16,8 +16,21 @@ const BLOCK_BYTES: usize = 64 * 1024;
 /// Events whose numbers follow each other; never empty.
 #[derive(Debug)]
 pub struct Block {
-    entries: Box<[Entry]>,
+    /// The number of the first one.
+    first: u64,
+    /// Its time, milliseconds since the Unix epoch.
+    at_ms: u64,
+    kept: Box<[Kept]>,
     bytes: usize,
+}
+
+/// An event of a block, whose number is told by its place. There may be ten thousands of them.
+#[derive(Debug)]
+struct Kept {
+    said: Said,
+    tenant: TenantId,
+    /// Milliseconds since the first one of the block.
+    since_ms: i32,
 }
 
 /// Some events of a block.
@@ -30,27 +43,48 @@ pub struct Part {
 }
 
 impl Block {
+    /// The one at this place.
+    pub fn entry(&self, at: usize) -> Option<Entry<'_>> {
+        Some(self.shown(at, self.kept.get(at)?))
+    }
+
     /// All of them, in order.
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        let kept = self.kept.iter().enumerate();
+        kept.map(|(at, kept)| self.shown(at, kept))
+    }
+
+    fn shown<'a>(&self, at: usize, kept: &'a Kept) -> Entry<'a> {
+        Entry {
+            seq: self.first + at as u64,
+            at_ms: self.at_ms.saturating_add_signed(kept.since_ms.into()),
+            kind: kept.said.kind(),
+            tenant: kept.tenant,
+            said: &kept.said,
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
     }
 
     /// The number of the first one.
     pub(super) fn first(&self) -> u64 {
-        self.entries.first().map_or(0, |entry| entry.seq)
+        self.first
     }
 
     /// The number behind the last one.
     fn end(&self) -> u64 {
-        self.first() + self.entries.len() as u64
+        self.first + self.kept.len() as u64
     }
 }
 
 impl Part {
     /// In order.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         let runs = self.runs.iter().cloned();
-        runs.flat_map(|run| &self.block.entries[run])
+        runs.flatten().filter_map(|at| self.block.entry(at))
     }
 
     /// How many there are.
@@ -63,27 +97,45 @@ impl Part {
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     made: Vec<Arc<Block>>,
-    entries: Vec<Entry>,
+    /// Of the block that is being made.
+    kept: Vec<Kept>,
+    first: u64,
+    at_ms: u64,
     bytes: usize,
 }
 
 impl Blocks {
-    pub(super) fn push(&mut self, entry: Entry) {
-        self.bytes += weight(&entry);
-        self.entries.push(entry);
-        if self.entries.len() >= BLOCK || self.bytes >= BLOCK_BYTES {
+    /// Puts the next event behind the others.
+    pub(super) fn push(&mut self, seq: u64, at_ms: u64, tenant: TenantId, said: Said) {
+        let since_ms = |first_ms: u64| i32::try_from(at_ms.checked_signed_diff(first_ms)?).ok();
+        let since_ms = since_ms(self.at_ms).filter(|_| !self.kept.is_empty());
+        if since_ms.is_none() {
+            self.close();
+            (self.first, self.at_ms) = (seq, at_ms);
+        }
+        self.bytes += weight(&said);
+        self.kept.push(Kept {
+            said,
+            tenant,
+            since_ms: since_ms.unwrap_or(0),
+        });
+        if self.kept.len() >= BLOCK || self.bytes >= BLOCK_BYTES {
             self.close();
         }
     }
 
     fn close(&mut self) {
-        if self.entries.is_empty() {
+        if self.kept.is_empty() {
             return;
         }
         // A new list of the right length: one that grew keeps more than it needs.
-        let entries: Box<[Entry]> = self.entries.drain(..).collect();
-        let bytes = std::mem::take(&mut self.bytes);
-        self.made.push(Arc::new(Block { entries, bytes }));
+        let kept: Box<[Kept]> = self.kept.drain(..).collect();
+        self.made.push(Arc::new(Block {
+            first: self.first,
+            at_ms: self.at_ms,
+            kept,
+            bytes: std::mem::take(&mut self.bytes),
+        }));
     }
 
     pub(super) fn into_made(mut self) -> Vec<Arc<Block>> {
@@ -163,7 +215,7 @@ impl Ring {
         let (mut parts, mut left) = (Vec::new(), most);
         for block in self.blocks.range(at..) {
             let start = next.saturating_sub(block.first()) as usize;
-            let end = block.entries.len().min(start + left);
+            let end = block.len().min(start + left);
             if start == end {
                 break;
             }
@@ -178,11 +230,11 @@ impl Ring {
 }
 
 /// What an entry takes, about.
-fn weight(entry: &Entry) -> usize {
-    let event = match entry.what() {
-        Happened::Connected(client) => return size_of::<Entry>() + client.client_id.len(),
-        Happened::Event(event) => event,
-        Happened::Lost(_) => return size_of::<Entry>(),
+fn weight(said: &Said) -> usize {
+    let event = match said {
+        Said::Connected(client) => return size_of::<Kept>() + client.client_id.len(),
+        Said::Event(said) => &said.event,
+        Said::Lost(_) => return size_of::<Kept>(),
     };
     let text = match event {
         Event::Published(message) => message.topic.len() + message.payload.len() + 64,
@@ -190,5 +242,29 @@ fn weight(entry: &Entry) -> usize {
         Event::Subscribed { filter, .. } | Event::Unsubscribed { filter, .. } => filter.len(),
         event => weight_of_text(event),
     };
-    size_of::<Entry>() + size_of::<Event>() + text
+    size_of::<Kept>() + size_of::<EventOf>() + text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_small() {
+        assert!(size_of::<Kept>() <= 24);
+    }
+
+    #[test]
+    fn times_far_apart_are_not_of_one_block() {
+        let mut blocks = Blocks::default();
+        let times = [1_000, 900, 2_000, 1 << 40, (1 << 40) - 1, 5];
+        for (seq, at_ms) in (7..).zip(times) {
+            blocks.push(seq, at_ms, TenantId::default(), Said::Lost(1));
+        }
+        let made = blocks.into_made();
+        assert_eq!(made.len(), 3);
+        let entries = made.iter().flat_map(|block| block.entries());
+        let found: Vec<(u64, u64)> = entries.map(|entry| (entry.seq, entry.at_ms)).collect();
+        assert_eq!(found, (7..).zip(times).collect::<Vec<_>>());
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use hashbrown::Equivalent;
 use martlet_broker::{Event, TenantId};
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,16 @@ fn memory_of(runs: &[Kept]) -> usize {
     200 + each.sum::<usize>()
 }
 
+/// A name of a tenant, to be looked for.
+#[derive(Hash)]
+struct Name<'a>(u32, &'a str);
+
+impl Equivalent<(u32, Arc<str>)> for Name<'_> {
+    fn equivalent(&self, (tenant, name): &(u32, Arc<str>)) -> bool {
+        self.0 == *tenant && *self.1 == **name
+    }
+}
+
 impl Runs {
     /// Takes in what was written down, for the cause that it has. `before` is what presence knew of
     /// the client.
@@ -70,34 +81,34 @@ impl Runs {
         let is_calm =
             cause.is_none() && matches!(event, Event::Connected(_) | Event::Disconnected { .. });
         if !client_id.is_empty() {
-            let key = (written.tenant.0, Arc::from(&*client_id));
-            match self.take(&key) {
-                Some(runs) => self.put(key, runs, written, cause),
+            let name = Name(written.tenant.0, &client_id);
+            match self.take(&name) {
+                Some(runs) => self.put(&name, runs, written, cause),
                 None if is_calm => {}
                 None => {
                     let calm = before.calm(written.tenant, event.client_id());
                     let runs = calm.map_or_else(Vec::new, |calm| of_calm(written.tenant, calm));
-                    self.put(key, runs, written, cause);
+                    self.put(&name, runs, written, cause);
                 }
             }
         }
         if user != client_id && !user.is_empty() {
-            let key = (written.tenant.0, Arc::from(&*user));
-            let runs = self.take(&key).unwrap_or_default();
-            self.put(key, runs, written, cause);
+            let name = Name(written.tenant.0, &user);
+            let runs = self.take(&name).unwrap_or_default();
+            self.put(&name, runs, written, cause);
         }
     }
 
     fn put(
         &mut self,
-        key: (u32, Arc<str>),
+        name: &Name<'_>,
         mut runs: Vec<Kept>,
         written: &Arc<Written>,
         cause: Option<Cause>,
     ) {
         put(&mut runs, written, cause);
         self.bytes += memory_of(&runs);
-        self.names.put(key, runs);
+        self.names.put((name.0, Arc::from(name.1)), runs);
         let bytes_max = self.bytes_max.unwrap_or(BYTES_MAX);
         while self.names.len() > NAMES || self.bytes > bytes_max {
             let Some(oldest) = self.names.take_oldest() else {
@@ -107,8 +118,8 @@ impl Runs {
         }
     }
 
-    fn take(&mut self, key: &(u32, Arc<str>)) -> Option<Vec<Kept>> {
-        let runs = self.names.take(key)?;
+    fn take(&mut self, name: &Name<'_>) -> Option<Vec<Kept>> {
+        let runs = self.names.take(name)?;
         self.bytes -= memory_of(&runs);
         Some(runs)
     }
@@ -137,7 +148,7 @@ impl Runs {
             count: kept.count,
             last: entry(&kept.last),
         };
-        if let Some(runs) = self.names.get(&(tenant.0, Arc::from(name))) {
+        if let Some(runs) = self.names.get(&Name(tenant.0, name)) {
             return runs.iter().map(shown).collect();
         }
         let runs = calm.map_or_else(Vec::new, |calm| of_calm(tenant, calm));

@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 use martlet_broker::{Arena, ConnectedClient, Event, TenantId, UserName};
 use martlet_codec::ReasonCode;
@@ -43,14 +44,6 @@ pub struct StoredClient {
 }
 
 impl Who {
-    /// Its Client Identifier.
-    pub(crate) fn client_id(&self) -> &str {
-        match self {
-            Self::Connected(client) => &client.client_id,
-            Self::Stored(client) => &client.client_id,
-        }
-    }
-
     /// Its user; none is anonymous, or not known any more.
     pub(crate) fn user(&self) -> Option<&UserName> {
         match self {
@@ -72,12 +65,12 @@ impl Who {
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Known {
     clients: Arena<Client>,
     /// By tenant and Client Identifier.
     by_name: HashTable<u32>,
-    hasher: RandomState,
+    hasher: FixedState,
     /// Who is not connected, by the time of that, with the time; some have come again since.
     offline: VecDeque<(u32, u64)>,
     /// So many of them at most; none: [`OFFLINE_MAX`].
@@ -90,11 +83,11 @@ pub(crate) struct Known {
 
 #[derive(Debug)]
 struct Client {
-    who: Who,
-    since_ms: u64,
-    last_seen_ms: u64,
+    /// As its CONNECT said in this run of the node; none: it is known from the run before.
+    who: Option<Arc<ConnectedClient>>,
     /// How it went; not there while it has not gone.
     gone: Option<Box<Gone>>,
+    since_ms: u64,
     tenant: TenantId,
     online: bool,
     /// It stands in `changed`.
@@ -104,10 +97,14 @@ struct Client {
 /// How a client went, and how often it came and went without anything to be said of it.
 #[derive(Debug)]
 struct Gone {
+    /// As the store of presence has it from the run before; none: it has come in this run.
+    stored: Option<Arc<StoredClient>>,
     /// Why it is not connected, or was not before it came again.
     why: Cow<'static, str>,
     /// The same; none: it did not wish it so, or that was in the run before.
     wished: Option<ReasonCode>,
+    /// When it was last heard of.
+    last_seen_ms: u64,
     came: Times,
     went: Times,
 }
@@ -143,6 +140,21 @@ pub(crate) struct Calm {
     pub(crate) client: Arc<ConnectedClient>,
 }
 
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            clients: Arena::default(),
+            by_name: HashTable::new(),
+            // Clients choose their names, but not the seed.
+            hasher: FixedState::with_seed(RandomState::new().hash_one(0)),
+            offline: VecDeque::new(),
+            offline_max: None,
+            changed: None,
+            listeners: Vec::new(),
+        }
+    }
+}
+
 impl Known {
     pub(super) fn new(listeners: &[String]) -> Self {
         Self {
@@ -156,17 +168,15 @@ impl Known {
         Some(self.shown(&self.clients[index]))
     }
 
-    pub(super) fn who(&self, tenant: TenantId, client_id: &str) -> Option<&Who> {
+    pub(super) fn who(&self, tenant: TenantId, client_id: &str) -> Option<Who> {
         let index = self.find(tenant, client_id)?;
-        Some(&self.clients[index].who)
+        self.clients[index].who()
     }
 
     /// How a client came and went, as far as it did in this run.
     pub(crate) fn calm(&self, tenant: TenantId, client_id: &str) -> Option<Calm> {
         let client = &self.clients[self.find(tenant, client_id)?];
-        let Who::Connected(who) = &client.who else {
-            return None;
-        };
+        let who = client.who.as_ref()?;
         let told = |times: Times| (times.first_ms, u64::from(times.count), times.last_ms);
         let gone = client.gone.as_deref();
         let mut came = gone.map_or(Times::default(), |gone| gone.came);
@@ -185,16 +195,14 @@ impl Known {
         })
     }
 
-    /// Takes an event in; the answer is who it is about.
+    /// Takes an event in; the answer is who it is about, unless the event says all of that.
     pub(crate) fn note(&mut self, tenant: TenantId, event: &Event, at_ms: u64) -> Option<Who> {
         match event {
             Event::Connected(client) => {
-                let who = Who::Connected(Arc::clone(client));
-                let index = self.put(tenant, who.clone(), at_ms);
-                let client = &mut self.clients[index];
-                client.online = true;
+                let index = self.put(tenant, client, at_ms);
+                self.clients[index].online = true;
                 self.change(index);
-                Some(who)
+                None
             }
             Event::Disconnected {
                 client_id,
@@ -206,19 +214,15 @@ impl Known {
                 let is_wished = Cause::of_end(reason.name(), why).is_none();
                 let client = &mut self.clients[index];
                 client.go(at_ms, why.clone(), is_wished.then_some(*reason));
-                let who = client.who.clone();
+                let who = client.who();
                 self.is_offline(index, at_ms);
                 self.change(index);
-                Some(who)
+                who
             }
             Event::Authenticated { .. } | Event::Refused { .. } | Event::QueueFull { .. } => None,
             _ => {
                 let index = self.find(tenant, event.client_id())?;
-                let client = &mut self.clients[index];
-                if client.online {
-                    client.last_seen_ms = client.last_seen_ms.max(at_ms);
-                }
-                Some(client.who.clone())
+                self.clients[index].who()
             }
         }
     }
@@ -230,16 +234,22 @@ impl Known {
             if self.find(tenant, &one.client_id).is_some() {
                 continue;
             }
-            let who = Who::Stored(Arc::new(StoredClient {
+            let stored = StoredClient {
                 client_id: one.client_id.as_str().into(),
                 address: one.address.as_str().into(),
                 listener: one.listener.as_str().into(),
                 listener_url: one.listener_url.as_str().into(),
-            }));
-            let index = self.put(tenant, who, one.since_ms);
-            let client = &mut self.clients[index];
-            client.go(one.since_ms, one.why.clone().into(), None);
-            client.last_seen_ms = one.last_seen_ms;
+            };
+            let gone = Gone {
+                stored: Some(Arc::new(stored)),
+                why: one.why.clone().into(),
+                wished: None,
+                last_seen_ms: one.last_seen_ms,
+                came: Times::default(),
+                went: Times::default(),
+            };
+            let hash = self.hash(tenant, &one.client_id);
+            let index = self.insert(hash, tenant, one.since_ms, None, Some(gone));
             self.is_offline(index, one.since_ms);
             self.change(index);
         }
@@ -314,28 +324,49 @@ impl Known {
     }
 
     fn find(&self, tenant: TenantId, client_id: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one((tenant, client_id));
+        self.find_by(self.hash(tenant, client_id), tenant, client_id)
+    }
+
+    fn find_by(&self, hash: u64, tenant: TenantId, client_id: &str) -> Option<u32> {
         let found = self.by_name.find(hash, |&index| {
             let client = &self.clients[index];
-            client.tenant == tenant && client.who.client_id() == client_id
+            client.tenant == tenant && client.client_id() == client_id
         });
         found.copied()
     }
 
-    /// Who was not known, or was as somebody else.
-    fn put(&mut self, tenant: TenantId, who: Who, since_ms: u64) -> u32 {
-        if let Some(index) = self.find(tenant, who.client_id()) {
-            let client = &mut self.clients[index];
-            (client.since_ms, client.last_seen_ms) = (since_ms, since_ms);
-            client.who = who;
-            return index;
+    fn hash(&self, tenant: TenantId, client_id: &str) -> u64 {
+        self.hasher.hash_one((tenant, client_id))
+    }
+
+    /// The row of a client that comes, which may have been known.
+    fn put(&mut self, tenant: TenantId, client: &Arc<ConnectedClient>, since_ms: u64) -> u32 {
+        let hash = self.hash(tenant, &client.client_id);
+        let who = Some(Arc::clone(client));
+        let Some(index) = self.find_by(hash, tenant, &client.client_id) else {
+            return self.insert(hash, tenant, since_ms, who, None);
+        };
+        let known = &mut self.clients[index];
+        (known.who, known.since_ms) = (who, since_ms);
+        if let Some(gone) = &mut known.gone {
+            gone.stored = None;
         }
-        let hash = self.hasher.hash_one((tenant, who.client_id()));
+        index
+    }
+
+    /// Somebody who was not known.
+    fn insert(
+        &mut self,
+        hash: u64,
+        tenant: TenantId,
+        since_ms: u64,
+        who: Option<Arc<ConnectedClient>>,
+        gone: Option<Gone>,
+    ) -> u32 {
         let index = self.clients.insert(Client {
             who,
+            gone: gone.map(Box::new),
             since_ms,
-            last_seen_ms: since_ms,
-            gone: None,
             tenant,
             online: false,
             is_changed: false,
@@ -343,16 +374,14 @@ impl Known {
         let (clients, hasher) = (&self.clients, &self.hasher);
         self.by_name.insert_unique(hash, index, |&other| {
             let other = &clients[other];
-            hasher.hash_one((other.tenant, other.who.client_id()))
+            hasher.hash_one((other.tenant, other.client_id()))
         });
         index
     }
 
     fn remove(&mut self, index: u32) {
         let client = &self.clients[index];
-        let hash = self
-            .hasher
-            .hash_one((client.tenant, client.who.client_id()));
+        let hash = self.hash(client.tenant, client.client_id());
         if let Ok(place) = self.by_name.find_entry(hash, |&other| other == index) {
             place.remove();
         }
@@ -384,8 +413,9 @@ impl Known {
     }
 
     fn shown(&self, client: &Client) -> ClientPresence {
-        let (address, listener, listener_url) = match &client.who {
-            Who::Connected(who) => {
+        let stored = client.gone.as_deref().and_then(|gone| gone.stored.as_ref());
+        let (address, listener, listener_url) = match (&client.who, stored) {
+            (Some(who), _) => {
                 let url = self.listeners.get(usize::from(who.listener.number));
                 let (name, url) = (&who.listener.name, url.cloned());
                 (
@@ -394,25 +424,22 @@ impl Known {
                     url.unwrap_or_default(),
                 )
             }
-            Who::Stored(who) => (
-                who.address.to_string(),
-                who.listener.to_string(),
-                who.listener_url.to_string(),
+            (None, Some(stored)) => (
+                stored.address.to_string(),
+                stored.listener.to_string(),
+                stored.listener_url.to_string(),
             ),
+            (None, None) => <_>::default(),
         };
+        let gone = client.gone.as_deref().filter(|_| !client.online);
         ClientPresence {
             tenant: client.tenant.0,
-            client_id: client.who.client_id().to_owned(),
+            client_id: client.client_id().to_owned(),
             online: client.online,
             since_ms: client.since_ms,
-            last_seen_ms: match client.online {
-                true => now_ms().max(client.last_seen_ms),
-                false => client.last_seen_ms,
-            },
-            why: match &client.gone {
-                Some(gone) if !client.online => gone.why.to_string(),
-                _ => String::new(),
-            },
+            last_seen_ms: gone
+                .map_or_else(|| now_ms().max(client.since_ms), |gone| gone.last_seen_ms),
+            why: gone.map_or_else(String::new, |gone| gone.why.to_string()),
             address,
             listener,
             listener_url,
@@ -421,12 +448,30 @@ impl Known {
 }
 
 impl Client {
+    fn client_id(&self) -> &str {
+        let stored = || Some(&*self.gone.as_ref()?.stored.as_ref()?.client_id);
+        let who = self.who.as_ref().map(|who| &*who.client_id);
+        who.or_else(stored).unwrap_or_default()
+    }
+
+    fn who(&self) -> Option<Who> {
+        match &self.who {
+            Some(who) => Some(Who::Connected(Arc::clone(who))),
+            None => {
+                let stored = self.gone.as_ref()?.stored.as_ref()?;
+                Some(Who::Stored(Arc::clone(stored)))
+            }
+        }
+    }
+
     /// It has gone; with the reason, if it wished so.
     fn go(&mut self, at_ms: u64, why: Cow<'static, str>, wished: Option<ReasonCode>) {
         let gone = self.gone.get_or_insert_with(|| {
             Box::new(Gone {
+                stored: None,
                 why: "".into(),
                 wished: None,
+                last_seen_ms: 0,
                 came: Times::default(),
                 went: Times::default(),
             })
@@ -438,7 +483,7 @@ impl Client {
             gone.went.note(at_ms);
         }
         (gone.why, gone.wished) = (why, wished);
-        (self.since_ms, self.last_seen_ms) = (at_ms, at_ms);
+        (self.since_ms, gone.last_seen_ms) = (at_ms, at_ms);
     }
 }
 
@@ -454,7 +499,7 @@ mod tests {
 
     #[test]
     fn a_client_is_a_small_row() {
-        assert!(size_of::<Client>() <= 48);
+        assert!(size_of::<Client>() <= 32);
         // It shares a block of 96 bytes with the feed.
         assert!(size_of::<ConnectedClient>() + 16 <= 96);
     }

@@ -19,6 +19,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+use super::log_text::TextLines;
 use crate::cmd::print::errln;
 use crate::config::{LogFile, LogFormat, NodeConfig};
 
@@ -64,13 +65,24 @@ pub(super) fn start(node: &NodeConfig) -> anyhow::Result<Log> {
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && io::stderr().is_terminal();
     let standard = Standard::default();
-    let mut layers = vec![layer(node.log_format, standard.clone(), colours)];
     let file = node.log_file.as_ref().map(RotatedFile::open).transpose()?;
-    if let Some(file) = &file {
-        layers.push(layer(node.log_format, file.clone(), false));
-    }
     let lines = LogLines::default();
-    layers.push(KeptLines(lines.clone()).boxed());
+    let is_plain = node.log_format == LogFormat::Text && !colours;
+    let layers = if is_plain {
+        let text = TextLines {
+            standard: standard.clone(),
+            file: file.clone(),
+            lines: lines.clone(),
+        };
+        vec![text.boxed()]
+    } else {
+        let mut layers = vec![
+            layer(node.log_format, standard.clone(), colours),
+            KeptLines(lines.clone()).boxed(),
+        ];
+        layers.extend(file.clone().map(|file| layer(node.log_format, file, false)));
+        layers
+    };
     tracing_subscriber::registry()
         .with(layers)
         .with(filter)
@@ -103,7 +115,7 @@ where
 }
 
 /// So many bytes of lines wait at most to be written together.
-const GATHERED_BYTES: usize = 32 * 1024;
+const GATHERED_BYTES: usize = 16 * 1024;
 
 /// Standard error. Lines of many events at once are written together: each would cost a call of the
 /// system.
@@ -125,8 +137,20 @@ impl Standard {
         let mut gathered = self.lock();
         gathered.is_on = false;
         gathered.write();
-        gathered.lines = Vec::new();
+        // A line may be long.
+        gathered.lines.shrink_to(GATHERED_BYTES);
         done
+    }
+
+    /// A line is appended to those that wait. One that is urgent is written at once, with all
+    /// before it.
+    pub(super) fn put(&self, is_urgent: bool, append: impl FnOnce(&mut Vec<u8>)) {
+        let mut gathered = self.lock();
+        append(&mut gathered.lines);
+        let may_wait = gathered.is_on && !is_urgent;
+        if !may_wait || gathered.lines.len() >= GATHERED_BYTES {
+            gathered.write();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Gathered> {
@@ -150,12 +174,8 @@ pub(super) struct StandardLine {
 
 impl Write for StandardLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut gathered = self.to.lock();
-        gathered.lines.extend_from_slice(bytes);
-        let may_wait = gathered.is_on && !self.is_urgent;
-        if !may_wait || gathered.lines.len() >= GATHERED_BYTES {
-            gathered.write();
-        }
+        let append = |lines: &mut Vec<u8>| lines.extend_from_slice(bytes);
+        self.to.put(self.is_urgent, append);
         Ok(bytes.len())
     }
 
@@ -191,21 +211,21 @@ impl Layer<Registry> for KeptLines {
     }
 }
 
-/// The time of a line. Of many lines in a row the second is the same, and its text too.
+/// The time of a line.
 struct Clock;
 
 impl FormatTime for Clock {
     fn format_time(&self, to: &mut Writer<'_>) -> std::fmt::Result {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let us = now.unwrap_or_default().as_micros() as u64;
-        to.write_str(&rfc3339::text_of_us(us))
+        rfc3339::with_text_of_us(us, |text| to.write_str(text))
     }
 }
 
 /// A file that is renamed when it is large: `martlet.log`, `martlet.log.1`, …, of which the highest
 /// number is the oldest, and is removed in the end.
 #[derive(Clone, Debug)]
-struct RotatedFile(Arc<Mutex<Rotation>>);
+pub(super) struct RotatedFile(Arc<Mutex<Rotation>>);
 
 #[derive(Debug)]
 struct Rotation {
@@ -231,6 +251,13 @@ impl RotatedFile {
         let mut rotation = self.lock();
         (rotation.file, rotation.bytes) = open(&rotation.settings.path)?;
         Ok(())
+    }
+
+    /// Writes a line.
+    pub(super) fn put(&self, line: &[u8]) {
+        if let Err(error) = self.lock().write_line(line) {
+            errln!("martlet: the log file cannot be written: {error}");
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Rotation> {
@@ -289,14 +316,11 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
 }
 
 /// One line on its way.
-struct Line(RotatedFile);
+pub(super) struct Line(RotatedFile);
 
 impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Err(error) = self.0.lock().write_line(bytes) {
-            errln!("martlet: the log file cannot be written: {error}");
-            return Err(error);
-        }
+        self.0.put(bytes);
         Ok(bytes.len())
     }
 

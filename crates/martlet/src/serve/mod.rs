@@ -7,6 +7,7 @@ pub(crate) mod data_dir;
 mod facts;
 mod http;
 mod log;
+mod log_text;
 mod memory;
 mod notify;
 mod places;
@@ -814,13 +815,15 @@ fn pump_events(
             |event: &Event| matches!(event, Event::Dropped { .. } | Event::RateExceeded { .. });
         let mut lost_before = 0;
         let mut batch = Vec::new();
-        while events.recv_all(&mut batch) {
+        while events.recv_some(&mut batch) {
             let lost = control.events_dropped();
             let is_logged = |event: &Event| logs_connections || is_drop(event);
             let since = lost - lost_before;
             standard.gather(|| control.events_received(&mut batch, since, is_logged));
             lost_before = lost;
-            std::thread::sleep(EVENTS_PAUSE);
+            if events.is_empty() {
+                std::thread::sleep(EVENTS_PAUSE);
+            }
         }
     };
     let thread = std::thread::Builder::new().name("martlet-events".to_owned());
