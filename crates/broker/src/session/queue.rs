@@ -281,8 +281,11 @@ pub(crate) enum Window {
 const WINDOW_COUNT: usize = 128;
 /// Bytes of messages in memory at most, likewise.
 const WINDOW_BYTES: u64 = 128 * 1024;
-/// Messages read back at once.
+/// Messages read back at once, at first.
 const PAGE_COUNT: usize = 64;
+/// A page is twice as long as the one before if its receiver had nothing left when that one came;
+/// so many times at most. A longer page takes fewer wake-ups of three threads for each message.
+const PAGE_DOUBLINGS_MAX: u8 = 3;
 /// Bytes of messages read back at once, about.
 const PAGE_BYTES: u64 = 64 * 1024;
 
@@ -333,6 +336,8 @@ struct Stored {
     beside: Option<Box<Beside>>,
     /// Of their messages.
     bytes: u64,
+    /// How often the length of a page has doubled.
+    doublings: u8,
 }
 
 /// What entries have that does not fit into their rows.
@@ -680,11 +685,14 @@ impl Queue {
 
     /// The window runs low: which messages are to be read back. None while a page is on its way.
     pub(crate) fn page_to_read(&mut self) -> Option<Vec<MessageId>> {
-        let low = self.window.len() < WINDOW_COUNT / 2 && self.window_bytes < WINDOW_BYTES / 2;
-        let stored = self.stored.as_mut().filter(|_| low && !self.reading)?;
+        let stored = self.stored.as_mut().filter(|_| !self.reading)?;
+        let page_count = PAGE_COUNT << stored.doublings;
+        if self.window.len() >= page_count || self.window_bytes >= WINDOW_BYTES / 2 {
+            return None;
+        }
         stored.rows.ready_front();
         let mut bytes = 0;
-        let page = stored.rows.iter().take(PAGE_COUNT).take_while(|row| {
+        let page = stored.rows.iter().take(page_count).take_while(|row| {
             let begins = bytes == 0;
             bytes += row_bytes(*row);
             begins || bytes <= PAGE_BYTES
@@ -701,6 +709,9 @@ impl Queue {
         page: impl Iterator<Item = ReadMessage>,
     ) -> Vec<(StoredEntry, String)> {
         self.reading = false;
+        if let Some(stored) = self.stored.as_mut().filter(|_| self.window.is_empty()) {
+            stored.doublings = (stored.doublings + 1).min(PAGE_DOUBLINGS_MAX);
+        }
         let mut damaged = Vec::new();
         for (id, message) in page {
             let first = self.stored.as_ref().and_then(|stored| stored.rows.front());

@@ -20,6 +20,12 @@ const SPARES_MAX: usize = 16;
 /// A buffer that has grown beyond this is not kept, bytes.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
+/// Records that nobody waits for are taken when so many have come, in records and bytes, or after so
+/// long: each time that the thread wakes up for them costs as much as a hundred of them.
+const TOGETHER_RECORDS: usize = 512;
+const TOGETHER_BYTES: usize = 256 << 10;
+const TOGETHER_AFTER: Duration = Duration::from_millis(2);
+
 /// Something handed over.
 #[derive(Debug)]
 pub(super) enum Part {
@@ -79,6 +85,10 @@ struct State {
     records: usize,
     /// There are other parts too.
     is_urgent: bool,
+    /// Somebody waits for one of the records.
+    is_awaited: bool,
+    /// The thread gathers records that nobody waits for.
+    gathers_unawaited: bool,
     /// The thread sleeps until so many records have come, or another part.
     asleep: Option<usize>,
     ended: bool,
@@ -87,7 +97,11 @@ struct State {
 impl State {
     /// So many records have come, or something that does not want to wait for more.
     fn has_come(&self, records: usize) -> bool {
-        self.records >= records || self.is_urgent || self.ended
+        let is_enough = self.is_awaited || self.bytes >= TOGETHER_BYTES;
+        self.records >= records
+            || self.is_urgent
+            || self.ended
+            || self.gathers_unawaited && is_enough
     }
 }
 
@@ -126,6 +140,7 @@ impl Inbox {
         let mut state = self.lock();
         state.bytes += records.bytes();
         state.records += records.count().max(1);
+        state.is_awaited |= awaited;
         let waiting = state.bytes + self.staged_bytes.load(Ordering::Relaxed);
         let is_worse = self.makes_worse(waiting);
         let spare = state.spares.pop().unwrap_or_default();
@@ -223,13 +238,32 @@ impl Inbox {
             }
             state = self.sleep(state, 1, left);
         }
+        if !state.parts.is_empty() {
+            state = self.gather_unawaited(state);
+        }
         state.records = 0;
         state.is_urgent = false;
+        state.is_awaited = false;
         std::mem::swap(&mut state.parts, parts);
         // Until it is known what is staged, nothing is counted twice but nothing is missed either.
         self.staged_bytes
             .fetch_add(std::mem::take(&mut state.bytes), Ordering::Relaxed);
         state.ended && parts.is_empty()
+    }
+
+    /// Waits for more records as long as nobody waits for those that have come.
+    fn gather_unawaited<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let until = Instant::now() + TOGETHER_AFTER;
+        state.gathers_unawaited = true;
+        while !state.has_come(TOGETHER_RECORDS) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                break;
+            }
+            state = self.sleep(state, TOGETHER_RECORDS, Some(left));
+        }
+        state.gathers_unawaited = false;
+        state
     }
 
     /// Gives a buffer back to be filled again.
