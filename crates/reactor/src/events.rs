@@ -2,8 +2,8 @@
 //! dropped and counted, what there is much of first.
 //!
 //! All reactors put theirs into short lists, at the end of each tick, and a taker takes one list at
-//! a time. Only a taker that sleeps is woken; one that takes them in turns, a few milliseconds apart,
-//! costs the reactors no system call.
+//! a time. Only a taker that sleeps is woken; one that takes them in turns, a few milliseconds
+//! apart, costs the reactors no system call.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -20,8 +20,8 @@ const SPARES_MAX: usize = 16;
 /// A buffer that has grown beyond this is not kept, bytes.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
-/// Records that nobody waits for are taken when so many have come, in records and bytes, or after so
-/// long: each time that the thread wakes up for them costs as much as a hundred of them.
+/// Records that nobody waits for are taken when so many have come, in records and bytes, or after
+/// so long: waking the thread costs as much as a hundred of them.
 const TOGETHER_RECORDS: usize = 512;
 const TOGETHER_BYTES: usize = 256 << 10;
 const TOGETHER_AFTER: Duration = Duration::from_millis(2);
