@@ -16,6 +16,10 @@ impl Shard {
             ("clients to be known", self.authentications.len()),
             ("sessions", self.sessions.len()),
             ("client identifiers", self.sessions.client_count()),
+            (
+                "queues of sessions that have ended",
+                self.ended_queues.len(),
+            ),
             ("filters", self.tree.len()),
             ("share groups", self.groups.len()),
             ("share group messages", self.own_share_traffic.len()),

@@ -472,6 +472,35 @@ fn the_long_queue_of_a_share_group_takes_turns_and_loses_nothing() {
     );
 }
 
+/// The messages of a session that ends are counted at once; their memory is given back over turns.
+#[test]
+fn the_long_queue_of_a_session_that_ends_is_counted_at_once_and_freed() {
+    const MESSAGES: u16 = 3_000;
+    for short_turns in [false, true] {
+        let wiring = Wiring {
+            short_turns,
+            ..Wiring::default()
+        };
+        let mut node = node(Limits::default(), wiring);
+        let away = client(&mut node, "away", false);
+        node.send(away, &subscribe(&["t"], QoS::AtLeastOnce));
+        node.end(away, TransportEnd::EndOfStream);
+        let publisher = client(&mut node, "publisher", true);
+        let before = node.counters().memory_bytes;
+        for number in 1..=MESSAGES {
+            let packet = publish("t", QoS::AtLeastOnce, number, false, &[7; 100]);
+            node.send(publisher, &packet);
+        }
+        assert!(node.counters().memory_bytes >= before + u64::from(MESSAGES) * 100);
+        let back = client(&mut node, "away", true);
+        let counters = node.counters();
+        let dropped = counters.dropped[DropReason::SessionEnded as usize];
+        assert_eq!(dropped, u64::from(MESSAGES));
+        assert!(counters.memory_bytes <= before + 10_000, "{counters:?}");
+        assert_eq!(publishes(&node.take(back)), 0);
+    }
+}
+
 /// D18: intervals are none of the wall clock's business.
 #[test]
 fn a_wall_clock_set_by_a_day_expires_nothing_and_keeps_nothing_longer() {

@@ -354,7 +354,8 @@ impl Shard {
         }
     }
 
-    fn count_drop(&mut self, index: u32, reason: DropReason, count: u64) {
+    /// Counts messages dropped for a session, which nobody is told one by one.
+    pub(super) fn count_drop(&mut self, index: u32, reason: DropReason, count: u64) {
         if !fault::is(Fault::DropUncounted) {
             let session = self.sessions.at(index);
             session.count_drop(reason, count);

@@ -29,6 +29,7 @@ use crate::session::sending::{Sending, Source};
 use crate::shard::{Gated, Shard};
 use crate::share::{ShareOutcome, ShareTicket};
 use crate::tell::TOLD_OF_DELIVERED;
+use crate::work::{ENDS, FREED_MESSAGE};
 
 /// What a session owes its client.
 #[derive(Debug, Default)]
@@ -179,6 +180,13 @@ pub(super) fn enqueued(to: EntryRecord, from: Option<SessionEpoch>) -> Record {
 /// stay in the store until all of that has left: with hundreds of clients who come back at once,
 /// what they have not taken yet is most of the memory.
 const PUMPED_BYTES_MAX: usize = 32 * 1024;
+
+/// Messages in the queue of a session that ends whose drop is told one by one, where anybody wants
+/// to be told; what is behind them is counted.
+const TOLD_AT_END: usize = 1024;
+
+/// Messages whose memory is given back at once when their session ends.
+const FREED_AT_ONCE: usize = 256;
 
 impl Shard {
     /// A message is for this session: send it now, queue it, or drop it with a reason.
@@ -893,9 +901,38 @@ impl Shard {
                 self.abandon(cx, index, entry, sent_qos2);
             }
         }
-        let mut queue = outbound.waiting.map(|waiting| waiting.queue);
-        for entry in queue.iter_mut().flat_map(Queue::take_all) {
+        let Some(waiting) = outbound.waiting else {
+            return;
+        };
+        let mut queue = waiting.queue;
+        for entry in queue.take_shared() {
             self.abandon(cx, index, entry, false);
+        }
+        let is_told = self.tells_drop(index, "") || self.wants.any(Wants::TOPICS);
+        let one_by_one = if is_told { TOLD_AT_END } else { 0 };
+        for entry in queue.take_all().take(one_by_one) {
+            self.abandon(cx, index, entry, false);
+        }
+        self.count_drop(index, DropReason::SessionEnded, queue.len() as u64);
+        self.free_queue(queue);
+    }
+
+    /// Gives the memory of a queue back, in later turns where that takes long.
+    fn free_queue(&mut self, queue: Queue) {
+        if queue.in_memory() > FREED_AT_ONCE {
+            self.ended_queues.push_back(queue);
+        }
+    }
+
+    /// Goes on giving back the memory of queues whose sessions have ended.
+    pub(crate) fn free_ended_queues(&mut self) {
+        while let Some(mut queue) = self.ended_queues.pop_front() {
+            let freed = queue.take_all().take(FREED_AT_ONCE).count();
+            self.work.add(freed as u64 * FREED_MESSAGE);
+            self.free_queue(queue);
+            if self.work.is_past(ENDS) {
+                return;
+            }
         }
     }
 

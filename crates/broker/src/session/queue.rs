@@ -665,10 +665,19 @@ impl Queue {
         self.take_if(|entry| entry.ticket.is_some(), row_is_shared)
     }
 
-    /// Empties it.
-    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Taken> + use<> {
-        let mut all = core::mem::take(self);
-        core::iter::from_fn(move || all.take_oldest())
+    /// Empties it, as far as the entries are taken.
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Taken> {
+        core::iter::from_fn(|| self.take_oldest())
+    }
+
+    /// Entries that take memory of their own, beside a row: those of the window, and what does not
+    /// fit into rows.
+    pub(crate) fn in_memory(&self) -> usize {
+        let beside = self
+            .stored
+            .as_ref()
+            .and_then(|stored| stored.beside.as_ref());
+        self.window.len() + beside.map_or(0, |beside| beside.apart.len())
     }
 
     /// Nobody is there any more: what has a record needs no memory.

@@ -44,7 +44,7 @@ use crate::report::{Answer, Report};
 use crate::route::{Origin, Routes, RoutingBuffers};
 use crate::session::Sessions;
 use crate::session::permit::PermitTokens;
-use crate::session::queue::QueueOwner;
+use crate::session::queue::{Queue, QueueOwner};
 use crate::share::{Groups, RulesVersion, ShareMessage};
 use crate::subscribe::{HalfDone, PendingSubAck, Subscribers};
 use crate::tell::{TOLD_WHEN_WRITTEN, Telling};
@@ -106,6 +106,8 @@ pub struct Shard {
     gated_bytes: usize,
     /// Ends of sessions that may not be durable yet, oldest first, with a hash of whose they were.
     pub(crate) ends_under_way: VecDeque<(RecordNumber, u64)>,
+    /// Long queues of sessions that have ended, whose memory is given back over turns.
+    pub(crate) ended_queues: VecDeque<Queue>,
     /// Messages whose entries other shards have yet to record: how many shards.
     pub(crate) awaiting_routed: HashMap<MessageId, u32>,
     /// Connections to be ended once the message under way is delivered to all.
@@ -297,6 +299,7 @@ impl Shard {
             gate: VecDeque::new(),
             gated_bytes: 0,
             ends_under_way: VecDeque::new(),
+            ended_queues: VecDeque::new(),
             awaiting_routed: RawMap::with_hasher(seeded(seed)),
             closing: Vec::new(),
             answered: None,
@@ -646,6 +649,7 @@ impl Shard {
             self.work_off_inbox(cx);
             self.go_on_fanning_out(cx);
             self.unindex_retired(cx);
+            self.free_ended_queues();
             self.serve_groups_put_off(cx);
         }
         for _ in 0..INPUTS_PER_WORK.min(self.input_queue.len()) {
@@ -770,6 +774,7 @@ impl Shard {
         !self.inbox.is_empty()
             || !self.fan_outs.is_empty()
             || self.sessions.first_retired().is_some()
+            || !self.ended_queues.is_empty()
             || self.groups.has_put_off()
     }
 
