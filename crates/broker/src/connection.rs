@@ -162,6 +162,7 @@ pub(crate) struct TopicAliases {
     pub(crate) inbound_bytes: usize,
     /// Given by us, first come first served.
     pub(crate) outbound: HashMap<Box<str>, NonZeroU16>,
+    pub(crate) outbound_bytes: usize,
     /// The client's Topic Alias Maximum, bounded by ours.
     pub(crate) outbound_max: u16,
 }
@@ -172,6 +173,7 @@ impl TopicAliases {
             inbound: Vec::new(),
             inbound_bytes: 0,
             outbound: RawMap::with_hasher(seed.clone()),
+            outbound_bytes: 0,
             outbound_max,
         }
     }
@@ -239,13 +241,19 @@ impl Connection {
         }
     }
 
-    /// Bytes of memory that its buffers take.
+    /// Bytes of memory that its buffers and Topic Aliases take.
     pub(crate) fn buffer_bytes(&self) -> usize {
         let bytes = |buffer: &Option<Box<Buffer>>| {
             let buffer = buffer.as_ref();
             buffer.map_or(0, |buffer| buffer.bytes.capacity())
         };
-        bytes(&self.output) + bytes(&self.input)
+        bytes(&self.output) + bytes(&self.input) + self.alias_bytes()
+    }
+
+    /// Bytes of the topics that its Topic Aliases stand for.
+    fn alias_bytes(&self) -> usize {
+        let aliases = self.aliases.as_ref();
+        aliases.map_or(0, |aliases| aliases.inbound_bytes + aliases.outbound_bytes)
     }
 
     pub(crate) fn input_len(&self) -> usize {
@@ -291,7 +299,7 @@ impl Connection {
 
     /// What its buffers take, which is charged to the shard from now on, and what was before.
     pub(crate) fn charge(&mut self) -> (usize, usize) {
-        let mut bytes = 0;
+        let mut bytes = self.alias_bytes();
         for buffer in [&mut self.output, &mut self.input].into_iter().flatten() {
             buffer.charged = buffer.bytes.capacity() as u32;
             bytes += buffer.bytes.capacity();

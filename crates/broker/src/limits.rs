@@ -157,8 +157,8 @@ limits! {
         "Topic Aliases a v5 client may set; announced. 0 refuses all.",
         "DISCONNECT 0x94 [MQTT-3.2.2-18].";
     topic_alias_bytes: u32 = 256 * 1024,
-        "Bytes of all topics that one client's aliases stand for.",
-        "DISCONNECT 0x97.";
+        "Bytes of all topics that one client's aliases stand for, in each direction.",
+        "DISCONNECT 0x97; towards a client, further topics are sent in full.";
     topic_alias_outbound: u16 = 32,
         "Topic Aliases used towards a v5 client that permits them; 0 uses none.",
         "Further topics are sent in full.";
@@ -190,7 +190,7 @@ limits! {
         "Time in which a client with waiting output takes none of it, seconds; 0 is no limit.",
         "The connection is closed as lost.";
     subscriptions_per_client: u32 = 10_000,
-        "Subscriptions of one session.",
+        "Subscriptions of one session; at most 128 of them are Shared Subscriptions.",
         "SUBACK 0x97 (v3: 0x80) for that filter.";
     subscription_bytes: u32 = 2 * 1024 * 1024,
         "Bytes of all Topic Filters that one session subscribes to; 16 MiB at most.",

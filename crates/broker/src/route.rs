@@ -117,6 +117,9 @@ const TOPIC_INLINE_BYTES: usize = 64;
 const ROUTE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A longer topic is looked up each time.
 const TOPIC_BYTES_MAX: usize = 1024;
+/// Bytes of payload that are copied for all receivers of a message at once; a message with more is
+/// fanned out.
+const COPIED_AT_ONCE: usize = 1024 * 1024;
 
 impl Routes {
     pub(crate) fn new(seed: u64, entries_max: usize) -> Self {
@@ -373,7 +376,7 @@ impl Shard {
     ) -> Routed {
         let place = self.current_route(cx, publication.tenant, publication.topic);
         let wanted = self.routes.routes[place].wanted();
-        let fans_out = self.fans_out(place, publication.publisher);
+        let fans_out = self.fans_out(place, publication.publisher, publication.payload.len());
         let mut routing = self.begin_routing(publication, message);
         let others = wanted.shards & !(1 << self.id.0);
         let durable = wanted.class.has(InterestClass::DURABLE) && publication.qos > QoS::AtMostOnce
@@ -417,10 +420,19 @@ impl Shard {
         }
     }
 
-    /// Whether a message is fanned out: it goes to many, or behind one that does.
+    /// Whether a message is fanned out: it goes to many, or is so long that copies for its receivers
+    /// are more than one turn makes, or it goes behind one that is fanned out.
     #[inline(always)]
-    fn fans_out(&mut self, place: usize, publisher: Option<SessionAddress>) -> bool {
-        self.routes.routes[place].fans_out
+    fn fans_out(
+        &mut self,
+        place: usize,
+        publisher: Option<SessionAddress>,
+        payload_len: usize,
+    ) -> bool {
+        let route = &self.routes.routes[place];
+        let copied = route.matches.len() * payload_len;
+        route.fans_out
+            || copied > COPIED_AT_ONCE && !self.work.unbounded
             || !self.fan_outs.is_empty() && self.is_fanning_out_of(publisher)
     }
 
@@ -481,7 +493,8 @@ impl Shard {
     ) {
         let place = self.current_route(cx, message.tenant(), message.topic());
         let publisher = message.publication().publisher;
-        if self.fans_out(place, publisher) {
+        let payload_len = message.publication().payload.len();
+        if self.fans_out(place, publisher, payload_len) {
             let delivery = Delivery {
                 message: message.clone(),
                 recorded,

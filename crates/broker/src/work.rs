@@ -32,8 +32,8 @@ pub(crate) const PACKET: u64 = 2;
 pub(crate) const DELIVERY: u64 = 3;
 /// Units of a record.
 pub(crate) const RECORD: u64 = 6;
-/// Bytes that are copied in one unit.
-pub(crate) const BYTES_PER_UNIT: usize = 1024;
+/// Bytes that are copied in one unit: into a buffer that may be new memory, and to the kernel.
+pub(crate) const BYTES_PER_UNIT: usize = 256;
 /// Units of finding a retained message.
 pub(crate) const RETAINED_MESSAGE: u64 = 12;
 /// Units of a node of the topic index, or a subscription, that is looked at.

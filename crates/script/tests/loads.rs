@@ -472,6 +472,35 @@ fn the_long_queue_of_a_share_group_takes_turns_and_loses_nothing() {
     );
 }
 
+/// A long message for many takes turns as one for thousands does, and arrives once and whole.
+#[test]
+fn a_long_message_for_many_takes_turns() {
+    const RECEIVERS: usize = 100;
+    let mut node = node(Limits::default(), Wiring::default());
+    let receivers: Vec<Link> = (0..RECEIVERS)
+        .map(|number| {
+            let link = client(&mut node, &format!("receiver-{number}"), true);
+            node.send(link, &subscribe(&["t"], QoS::AtMostOnce));
+            node.take(link);
+            link
+        })
+        .collect();
+    let publisher = client(&mut node, "publisher", true);
+    node.watch_sent();
+    node.send(
+        publisher,
+        &publish("t", QoS::AtMostOnce, 0, false, &[7; 60_000]),
+    );
+    for link in receivers {
+        assert_eq!(publishes(&node.take(link)), 1);
+    }
+    assert!(
+        node.most_sent() <= 60,
+        "{} copies in one call",
+        node.most_sent()
+    );
+}
+
 /// The messages of a session that ends are counted at once; their memory is given back over turns.
 #[test]
 fn the_long_queue_of_a_session_that_ends_is_counted_at_once_and_freed() {

@@ -42,6 +42,7 @@ fn connect(node: &mut Harness, client_id: &str, will: Option<&[u8]>) -> Link {
         }),
         properties: ConnectProperties {
             session_expiry_secs: Some(3600),
+            topic_alias_maximum: Some(65_535),
             ..ConnectProperties::default()
         },
     };
@@ -191,6 +192,39 @@ fn sessions_subscriptions_and_wills_count_against_memory_bytes() {
     assert!(
         (limit / 2..limit + slack).contains(&subscriptions),
         "{subscriptions}"
+    );
+}
+
+/// Topics that a node remembers for a client, because it has given them a Topic Alias.
+#[test]
+fn topic_aliases_towards_a_client_have_a_limit_in_bytes_and_count() {
+    let most = 100_000;
+    let mut node = node(Limits {
+        topic_alias_bytes: most,
+        ..Limits::default()
+    });
+    let reader = connect(&mut node, "reader", None);
+    node.send(reader, &subscribe(&["#".to_owned()], QoS::AtMostOnce));
+    let publisher = connect(&mut node, "publisher", None);
+    node.end_tick();
+    let before = node.counters().memory_bytes;
+    let mut aliased = 0;
+    for number in 0..20 {
+        let topic = format!("{number:020000}");
+        node.send(publisher, &publish(&topic, QoS::AtMostOnce, b"x"));
+        packets(&node.take(reader), |packet| {
+            if let Packet::Publish(publish) = packet {
+                aliased += usize::from(publish.properties.topic_alias.is_some());
+                assert!(publish.topic.is_some(), "the others are sent in full");
+            }
+        });
+    }
+    node.end_tick();
+    assert_eq!(aliased, 5);
+    let grown = node.counters().memory_bytes - before;
+    assert!(
+        (u64::from(most)..u64::from(most) + 200_000).contains(&grown),
+        "{grown}"
     );
 }
 

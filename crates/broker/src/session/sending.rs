@@ -68,7 +68,7 @@ impl Shard {
             subscription_ids: if v5 { subscription_ids } else { &[] },
             expiry_secs: expiry_left_secs(expires_at_ms, cx.now.mono_ms),
         };
-        let mut alias_fits = true;
+        let (mut alias_fits, mut alias_given) = (true, false);
         if connection.packet_bytes_max != u32::MAX {
             // [MQTT-3.1.2-24], [MQTT-3.1.2-25]
             let bytes = outgoing.packet(parts).encoded_len(outgoing.version);
@@ -79,7 +79,8 @@ impl Shard {
             alias_fits = bytes + TOPIC_ALIAS_BYTES <= bytes_max;
         }
         if v5 && alias_fits && connection.aliases.is_some() {
-            choose_alias(connection, parts.topic, &mut outgoing);
+            let bytes_max = self.settings.limits.topic_alias_bytes as usize;
+            alias_given = choose_alias(connection, parts.topic, bytes_max, &mut outgoing);
         }
         let output = connection.output_buffer(&mut self.pool);
         output.qos0 += u32::from(how.qos == QoS::AtMostOnce);
@@ -93,7 +94,7 @@ impl Shard {
                 outgoing.packet(parts).encode(outgoing.version, out);
             }
         }
-        let has_grown = connection.appended(cx, index);
+        let has_grown = connection.appended(cx, index) || alias_given;
         self.counters.packets_sent += 1;
         self.counters.publishes_sent += 1;
         self.counters.publish_bytes_sent += parts.payload.len() as u64;
@@ -108,29 +109,35 @@ impl Shard {
 /// What a Topic Alias adds to a packet at most: the property, and two lengths that grow.
 const TOPIC_ALIAS_BYTES: usize = 5;
 
-/// Uses or gives a Topic Alias, as long as the client has room for one [MQTT-3.1.2-26].
+/// Uses or gives a Topic Alias, as long as the client has room for one [MQTT-3.1.2-26], and the
+/// topics of all that it was given are no more than `bytes_max`; true if one was given.
 /// None without a maximum [MQTT-3.1.2-27], none above it [MQTT-3.3.2-11].
 fn choose_alias(
     connection: &mut crate::connection::Connection,
     topic: &[u8],
+    bytes_max: usize,
     outgoing: &mut Outgoing<'_>,
-) {
+) -> bool {
     let Some(aliases) = &mut connection.aliases else {
-        return;
+        return false;
     };
     let Ok(topic) = core::str::from_utf8(topic) else {
-        return;
+        return false;
     };
     if let Some(&alias) = aliases.outbound.get(topic) {
         outgoing.topic_alias = Some(alias);
         outgoing.topic_known = true;
-        return;
+        return false;
     }
     let next = aliases.outbound.len() as u16 + 1;
     if next <= aliases.outbound_max
+        && aliases.outbound_bytes + topic.len() <= bytes_max
         && let Some(alias) = core::num::NonZeroU16::new(next)
     {
         aliases.outbound.insert(topic.into(), alias);
+        aliases.outbound_bytes += topic.len();
         outgoing.topic_alias = Some(alias);
+        return true;
     }
+    false
 }
