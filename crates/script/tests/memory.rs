@@ -1,6 +1,8 @@
 //! What clients make a node hold counts against its limits, and who holds most gives back first.
 
-use martlet_broker::{DropReason, Event, EventInterest, Limits, ListenerPolicy, Settings};
+use martlet_broker::{
+    DropReason, Event, EventInterest, Limits, ListenerPolicy, Settings, TransportEnd,
+};
 use martlet_codec::{
     Connect, ConnectProperties, Packet, ProtocolVersion, PublishProperties, QoS, ReasonCode, Will,
 };
@@ -193,6 +195,34 @@ fn sessions_subscriptions_and_wills_count_against_memory_bytes() {
         (limit / 2..limit + slack).contains(&subscriptions),
         "{subscriptions}"
     );
+}
+
+/// One message for many takes a place in each of their queues.
+#[test]
+fn places_in_queues_count_against_memory_bytes() {
+    let mut node = node(Limits {
+        memory_bytes: 1_000_000,
+        ..Limits::default()
+    });
+    for number in 0..100 {
+        let link = connect(&mut node, &format!("away-{number}"), None);
+        node.send(link, &subscribe(&["t".to_owned()], QoS::AtLeastOnce));
+        node.end(link, TransportEnd::EndOfStream);
+    }
+    let publisher = connect(&mut node, "publisher", None);
+    node.take(publisher);
+    let mut refused = 0;
+    for _ in 0..1000 {
+        node.send(publisher, &publish("t", QoS::AtLeastOnce, b"x"));
+        node.end_tick();
+        packets(&node.take(publisher), |packet| {
+            if let Packet::PubAck(ack) = packet {
+                refused += usize::from(ack.reason == ReasonCode::QuotaExceeded);
+            }
+        });
+    }
+    // 100,000 places would take some 6 MB.
+    assert!(refused > 500, "{refused}");
 }
 
 /// Topics that a node remembers for a client, because it has given them a Topic Alias.

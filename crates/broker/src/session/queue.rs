@@ -289,11 +289,51 @@ const PAGE_DOUBLINGS_MAX: u8 = 3;
 /// Bytes of messages read back at once, about.
 const PAGE_BYTES: u64 = 64 * 1024;
 
+/// Bytes of a row that is not packed. Packed ones take less, and there are as many of these at
+/// most as at the ends of a queue; so rows are counted for somewhat more than they take.
+const ROW_BYTES: usize = 3 * size_of::<u64>();
+
+/// Bytes of memory that are counted by a gauge until this is dropped.
+#[derive(Debug, Default)]
+struct Counted {
+    gauge: Option<Arc<MemoryGauge>>,
+    bytes: usize,
+}
+
+impl Counted {
+    const NOTHING: Self = Self {
+        gauge: None,
+        bytes: 0,
+    };
+
+    fn add(&mut self, gauge: &Arc<MemoryGauge>, bytes: usize) {
+        self.gauge
+            .get_or_insert_with(|| Arc::clone(gauge))
+            .add(bytes);
+        self.bytes += bytes;
+    }
+
+    fn sub(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        if let Some(gauge) = &self.gauge {
+            gauge.sub(bytes);
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.sub(self.bytes);
+    }
+}
+
 /// The queue of one session or share group.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     window: VecDeque<Entry>,
     window_bytes: u64,
+    /// What the entries of the window take beside their messages.
+    counted: Counted,
     /// Behind the window; not there while nothing is.
     stored: Option<Box<Stored>>,
     /// Entries that a share group handed over.
@@ -338,6 +378,8 @@ struct Stored {
     bytes: u64,
     /// How often the length of a page has doubled.
     doublings: u8,
+    /// What the rows take.
+    counted: Counted,
 }
 
 /// What entries have that does not fit into their rows.
@@ -437,6 +479,7 @@ impl Stored {
     /// Counts an entry and keeps what has no room in its row, which is the answer.
     fn keep(&mut self, entry: &StoredEntry, gauge: &Arc<MemoryGauge>) -> [u64; 3] {
         self.bytes += u64::from(entry.bytes);
+        self.counted.add(gauge, ROW_BYTES);
         if !entry.is_plain() {
             self.beside(gauge).keep_apart(entry);
             return entry.row(0);
@@ -461,6 +504,7 @@ impl Stored {
     fn entry(&mut self, row: [u64; 3]) -> StoredEntry {
         let mut entry = StoredEntry::of_row(row);
         self.bytes -= u64::from(entry.bytes);
+        self.counted.sub(ROW_BYTES);
         let several = row_several(row);
         if (row_is_apart(row) || several.is_some())
             && let Some(beside) = &mut self.beside
@@ -501,6 +545,7 @@ impl Queue {
     pub(crate) const EMPTY: Self = Self {
         window: VecDeque::new(),
         window_bytes: 0,
+        counted: Counted::NOTHING,
         stored: None,
         shared: 0,
         lent: 0,
@@ -688,6 +733,7 @@ impl Queue {
         let gauge = Arc::clone(first.message.gauge());
         let entries = core::mem::take(&mut self.window);
         self.window_bytes = 0;
+        self.counted = Counted::NOTHING;
         let stored = self.stored.get_or_insert_default();
         stored.push_front_all(entries.into_iter().map(Entry::stored), &gauge);
     }
@@ -763,11 +809,13 @@ impl Queue {
         self.note_expiry(entry.message.expires_at_ms());
         self.count_ticket(entry.ticket.as_deref());
         self.window_bytes += entry.message.bytes() as u64;
+        self.counted.add(entry.message.gauge(), size_of::<Entry>());
     }
 
     fn uncount(&mut self, entry: &Entry) {
         self.uncount_ticket(entry.ticket.as_deref());
         self.window_bytes -= entry.message.bytes() as u64;
+        self.counted.sub(size_of::<Entry>());
     }
 
     fn count_ticket(&mut self, ticket: Option<&ShareTicket>) {

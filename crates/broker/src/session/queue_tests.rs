@@ -194,7 +194,8 @@ fn a_queue_for_somebody_away_keeps_no_message_in_memory() {
         let message = message(counter, 256, u64::MAX, &gauge);
         queue.push_back(entry(message, true, &[]), Window::Nothing);
     }
-    assert_eq!((queue.len(), gauge.bytes()), (1_000, 0));
+    let rows = 1_000 * ROW_BYTES;
+    assert_eq!((queue.len(), gauge.bytes()), (1_000, rows));
     let page = queue.page_to_read().expect("the window is empty");
     assert_eq!(page.first(), Some(&MessageId::new(ShardId(0), 0)));
     assert_eq!(queue.page_to_read(), None, "one page at a time");
@@ -210,7 +211,8 @@ fn when_its_client_goes_away_a_long_queue_keeps_no_window_either() {
     }
     assert!(gauge.bytes() > 0);
     queue.put_away(Window::Nothing);
-    assert_eq!((queue.len(), gauge.bytes()), (1_000, 0));
+    let rows = 1_000 * ROW_BYTES;
+    assert_eq!((queue.len(), gauge.bytes()), (1_000, rows));
     let page = queue.page_to_read().expect("the window is empty");
     assert_eq!(page.first(), Some(&MessageId::new(ShardId(0), 0)));
 }
@@ -248,8 +250,8 @@ fn bytes_each(ids: impl Fn(u32) -> Vec<u32>) -> (usize, Queue) {
     let beside = stored.beside.as_ref().map_or(0, |beside| beside.bytes);
     assert_eq!(
         gauge.bytes(),
-        beside,
-        "what lies beside the rows is counted"
+        10_000 * ROW_BYTES + beside,
+        "rows are counted, and what lies beside them"
     );
     ((stored.rows.bytes() + beside) / 100, queue)
 }
