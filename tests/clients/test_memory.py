@@ -182,9 +182,17 @@ def test_bodies_of_requests_count_and_leave_room_for_who_publishes():
         senders = [begin() for _ in range(count)]
         answered = lambda: select.select(senders, [], [], 0.1)[0]
         until(lambda: len(answered()) >= count - limit // MB, "what is beyond the limit is refused")
-        waiting = [sock for sock in senders if sock not in answered()]
+        refused = answered()
+        waiting = [sock for sock in senders if sock not in refused]
         assert waiting, "some found room"
-        assert b" 503 " in answered()[0].recv(4096)[:20]
+
+        def status_line(sock):
+            # What a client still sends when it is refused may reset the connection before it reads.
+            with contextlib.suppress(ConnectionError):
+                return sock.recv(4096)[:20]
+            return b""
+
+        assert any(b" 503 " in status_line(sock) for sock in refused)
         with opened(node) as sock:
             # What the bodies hold is missing elsewhere: a new client may be refused, and is answered.
             sock.sendall(connect("other", expiry=0))
@@ -198,8 +206,10 @@ def test_bodies_of_requests_count_and_leave_room_for_who_publishes():
                 return wire.getresponse().status
         assert small() == 201
         # What ends gives its memory back.
-        waiting[0].sendall(b'"}')
-        assert b" 200 " in waiting[0].recv(4096)[:20]
+        for sock in waiting:
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(b'"}')
+        assert any(b" 200 " in status_line(sock) for sock in waiting)
         for sock in senders:
             sock.close()
 
