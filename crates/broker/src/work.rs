@@ -40,6 +40,8 @@ pub(crate) const RETAINED_MESSAGE: u64 = 12;
 pub(crate) const NODE: u64 = 1;
 /// Units of a Topic Filter that is subscribed to or unsubscribed from.
 pub(crate) const FILTER: u64 = 20;
+/// Members of a share group that are looked at in one unit, where none takes a message.
+pub(crate) const MEMBERS_PER_UNIT: u64 = 4;
 /// Units of a message whose memory is given back.
 pub(crate) const FREED_MESSAGE: u64 = 1;
 /// Units of a connection or session that begins or ends.

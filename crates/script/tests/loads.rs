@@ -3,7 +3,9 @@
 //! In virtual time on the harness, which checks the accounts after every call into a shard; so the
 //! amounts are as small as they can be and still show the effect.
 
-use martlet_broker::{DropReason, Limits, ListenerPolicy, Settings, TransportEnd};
+use martlet_broker::{
+    DropReason, Event, EventInterest, Limits, ListenerPolicy, Settings, TransportEnd,
+};
 use martlet_codec::{
     Ack, AckKind, Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, PublishProperties,
     QoS, ReasonCode, Will,
@@ -473,6 +475,41 @@ fn the_long_queue_of_a_share_group_takes_turns_and_loses_nothing() {
         "{} in one call",
         node.most_sent()
     );
+}
+
+/// A SUBSCRIBE with more filters than a session may have is answered whole, and told in short.
+#[test]
+fn filters_beyond_what_a_session_may_have_are_refused_and_few_are_told() {
+    let limits = Limits {
+        subscriptions_per_client: 10,
+        ..Limits::default()
+    };
+    let settings = Settings {
+        limits,
+        events: EventInterest {
+            connections: true,
+            ..EventInterest::default()
+        },
+        ..Settings::default()
+    };
+    let mut node = Harness::new(settings, ListenerPolicy::default(), Wiring::default());
+    let link = client(&mut node, "many", true);
+    node.take(link);
+    let filters: Vec<String> = (0..1000).map(|number| format!("f/{number}")).collect();
+    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+    node.send(link, &subscribe(&filters, QoS::AtMostOnce));
+    let mut codes = Vec::new();
+    packets(&node.take(link), |packet| {
+        if let Packet::SubAck(suback) = packet {
+            codes = suback.reason_codes.to_vec();
+        }
+    });
+    assert_eq!(codes.len(), 1000);
+    assert!(codes[..10].iter().all(|code| *code == 0));
+    assert!(codes[10..].iter().all(|code| *code == 0x80));
+    let events = node.take_events().into_iter();
+    let told = events.filter(|event| matches!(event, Event::SubscribeRefused { .. }));
+    assert_eq!(told.count(), 16);
 }
 
 /// A long message for many takes turns as one for thousands does, and arrives once and whole.

@@ -14,7 +14,7 @@ use crate::record::{EnqueuedAs, MessageRecord, Record, SessionEpoch};
 use crate::route::Routing;
 use crate::session::queue::{Entry, QueueOwner, StoredEntry, Taken, Window};
 use crate::shard::Shard;
-use crate::work::{DELIVERY, ENDS};
+use crate::work::{DELIVERY, ENDS, MEMBERS_PER_UNIT};
 
 /// Messages of a group's queue that are handed out at once: a member of QoS 0 takes any number.
 const HANDED_OUT_AT_ONCE: usize = 256;
@@ -221,7 +221,12 @@ impl Shard {
     ) -> Option<Entry> {
         let (shard, rules_version) = (self.id, self.rules_version);
         let group = &mut self.groups.slab[index as usize];
-        let chosen = match group.choose(&entry.message, entry.qos, rules_version) {
+        let choice = group.choose(&entry.message, entry.qos, rules_version);
+        if !matches!(choice, Choice::Member(_)) {
+            // All of them were looked at, some several times.
+            self.work.add(group.members.len() as u64 / MEMBERS_PER_UNIT);
+        }
+        let chosen = match choice {
             Choice::Member(chosen) => chosen,
             Choice::Later => return Some(entry),
             Choice::Nobody(reason) => {

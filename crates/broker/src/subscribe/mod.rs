@@ -15,14 +15,14 @@ use martlet_codec::{
 
 use crate::event::{Event, Wants, shortened};
 use crate::fault::{self, Fault};
-use crate::id::{ConnectionId, RecordNumber, TenantId};
+use crate::id::{ConnectionId, RecordNumber};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::record::{Record, SubscriptionRecord};
 use crate::report::SubscriptionInfo;
 use crate::route::Target;
 use crate::shard::{PacketError, Shard};
-use crate::work::FILTER;
+use crate::work::{FILTER, NODE};
 
 pub(crate) use retained::RetainedPending;
 pub(crate) use subscribers::{SharedSubscription, Subscriber, Subscribers, Subscriptions};
@@ -73,9 +73,14 @@ pub(crate) struct HalfDone {
     codes: Vec<u8>,
     /// Why the first refused filter was refused.
     why: Option<&'static str>,
+    /// How many were refused.
+    refused: usize,
     /// Share groups that are being asked, if any are: the key of the pending SUBACK.
     pending: Option<usize>,
 }
+
+/// Refused filters of one packet that are told, each by an event; more are answered alone.
+const REFUSALS_TOLD: usize = 16;
 
 /// Bytes of an acknowledgement beside reason codes and Reason String, at most.
 pub(crate) const ANSWER_OVERHEAD: usize = 16;
@@ -132,19 +137,32 @@ impl Shard {
         let vacant = self.pending_subacks.vacant_key();
         let token = half.pending.unwrap_or(vacant);
         let identifier = subscribe.subscription_id.unwrap_or(0);
+        let filters_max = self.settings.limits.subscriptions_per_client as usize;
         let mut joining = 0;
         for requested in subscribe.filters().skip(half.codes.len()) {
             if !half.codes.is_empty() && self.work.is_share_over() {
                 self.put_off_subscribe(index, half, joining);
                 return Ok(());
             }
-            let granted = self.subscribe_one(cx, &terms, session, &requested, identifier, token);
-            self.work.add(FILTER + requested.filter.len() as u64 / 64);
+            // A packet with more filters than a session may have is not looked at any further.
+            let is_beyond = half.codes.len() >= filters_max;
+            let granted = match is_beyond {
+                true => Granted::refused(ReasonCode::QuotaExceeded),
+                false => self.subscribe_one(cx, &terms, session, &requested, identifier, token),
+            };
+            self.work.add(match is_beyond {
+                true => NODE,
+                false => FILTER + requested.filter.len() as u64 / 64,
+            });
             joining += u32::from(granted.joining);
-            let refused = granted.reason.is_error().then(|| granted.reason.name());
-            half.why = half.why.or(refused);
-            let code = self.suback_code(cx, index, &requested, granted.reason);
-            half.codes.push(code);
+            if granted.reason.is_error() {
+                half.why = half.why.or(Some(granted.reason.name()));
+                half.refused += 1;
+                if half.refused <= REFUSALS_TOLD {
+                    self.tell_subscribe_refused(cx, index, &requested, granted.reason);
+                }
+            }
+            half.codes.push(self.suback_code(index, granted.reason));
         }
         let record = self.subscription_record(session);
         let packet_id = subscribe.packet_id;
@@ -529,52 +547,43 @@ impl Shard {
         self.may_subscribe(session, parsed.filter.as_str()).err()
     }
 
-    /// The byte that answers a filter; refusals are events.
+    /// The byte that answers a filter.
     /// The granted QoS or the failure [MQTT-3.8.4-7]; before MQTT 5 that is 0x80
     /// [MQTT-3.1.1/3.9.3-2].
-    fn suback_code<N: Node>(
+    fn suback_code(&mut self, index: u32, reason: ReasonCode) -> u8 {
+        match reason.is_error() && !self.connections.at(index).version.is_v5() {
+            true => 0x80,
+            false => reason.code(),
+        }
+    }
+
+    fn tell_subscribe_refused<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
         requested: &SubscribeFilter<'_>,
         reason: ReasonCode,
-    ) -> u8 {
-        if !reason.is_error() {
-            return reason.code();
-        }
+    ) {
         let session = self.connections.at(index).session();
-        if session.is_some_and(|session| self.tells(session, Wants::CONNECTIONS)) {
-            let connection = self.connections.at(index);
-            let address = connection.address;
-            let client_id = session.map_or_else(String::new, |session| {
-                self.sessions.at(session).client_id.to_string()
-            });
-            let user = session.and_then(|session| self.user_of(session));
-            let filter = shortened(requested.filter);
-            let forbidden = session.and_then(|session| self.forbidden(session, requested.filter));
-            let forbidden = forbidden.filter(|_| reason == ReasonCode::NotAuthorized);
-            let forbidden = forbidden.map(|why| shortened(&why));
-            let why = forbidden.map_or_else(|| reason.name().into(), Into::into);
-            let tenant = session.map_or_else(TenantId::default, |session| {
-                self.sessions.at(session).tenant
-            });
-            cx.effects.tell(
-                tenant,
-                Event::SubscribeRefused {
-                    client_id,
-                    user,
-                    address,
-                    filter,
-                    reason,
-                    why,
-                },
-            );
-        }
-        if self.connections.at(index).version.is_v5() {
-            reason.code()
-        } else {
-            0x80
-        }
+        let Some(session) = session.filter(|session| self.tells(*session, Wants::CONNECTIONS))
+        else {
+            return;
+        };
+        let forbidden = match reason {
+            ReasonCode::NotAuthorized => self.forbidden(session, requested.filter),
+            _ => None,
+        };
+        let forbidden = forbidden.map(|why| shortened(&why));
+        let event = Event::SubscribeRefused {
+            client_id: self.sessions.at(session).client_id.to_string(),
+            user: self.user_of(session),
+            address: self.connections.at(index).address,
+            filter: shortened(requested.filter),
+            reason,
+            why: forbidden.map_or_else(|| reason.name().into(), Into::into),
+        };
+        let tenant = self.sessions.at(session).tenant;
+        cx.effects.tell(tenant, event);
     }
 
     /// Only an equal filter [MQTT-3.10.4-1]; new messages stop [MQTT-3.10.4-2], what is in flight
