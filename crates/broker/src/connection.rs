@@ -299,11 +299,10 @@ impl Connection {
 
     /// What its buffers take, which is charged to the shard from now on, and what was before.
     pub(crate) fn charge(&mut self) -> (usize, usize) {
-        let mut bytes = self.alias_bytes();
         for buffer in [&mut self.output, &mut self.input].into_iter().flatten() {
             buffer.charged = buffer.bytes.capacity() as u32;
-            bytes += buffer.bytes.capacity();
         }
+        let bytes = self.buffer_bytes();
         let before = core::mem::replace(&mut self.charged_bytes, bytes as u32);
         (bytes, before as usize)
     }

@@ -420,8 +420,8 @@ impl Shard {
         }
     }
 
-    /// Whether a message is fanned out: it goes to many, or is so long that copies for its
-    /// receivers are more than one turn makes, or it goes behind one that is fanned out.
+    /// Whether a message is fanned out: it has too many receivers for one turn, or its copies have
+    /// too many bytes, or an earlier message of its publisher is being fanned out.
     #[inline(always)]
     fn fans_out(
         &mut self,

@@ -283,8 +283,8 @@ const WINDOW_COUNT: usize = 128;
 const WINDOW_BYTES: u64 = 128 * 1024;
 /// Messages read back at once, at first.
 const PAGE_COUNT: usize = 64;
-/// A page is twice as long as the one before if its receiver had nothing left when that one came;
-/// so many times at most. A longer page takes fewer wake-ups of three threads for each message.
+/// How often the length of a page may double. It doubles when a page comes and its receiver has
+/// nothing left: longer pages wake three threads less often.
 const PAGE_DOUBLINGS_MAX: u8 = 3;
 /// Bytes of messages read back at once, about.
 const PAGE_BYTES: u64 = 64 * 1024;
@@ -383,15 +383,14 @@ struct Stored {
 }
 
 /// What entries have that does not fit into their rows.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Beside {
     /// Several Subscription Identifiers: the same few again and again, where subscriptions overlap.
     several: Alike<u32>,
     /// Of those that have more.
     apart: BTreeMap<Key, Apart>,
-    /// What counts the memory that this takes.
-    gauge: Arc<MemoryGauge>,
-    bytes: usize,
+    /// What this takes.
+    counted: Counted,
 }
 
 /// What an entry takes that is kept apart, without its message.
@@ -399,39 +398,30 @@ const APART_BYTES: usize =
     (size_of::<Key>() + size_of::<Apart>()) * 3 / 2 + size_of::<ShareTicket>();
 
 impl Beside {
-    fn new(gauge: &Arc<MemoryGauge>) -> Box<Self> {
-        Box::new(Self {
-            several: Alike::default(),
-            apart: BTreeMap::new(),
-            gauge: Arc::clone(gauge),
-            bytes: 0,
-        })
-    }
-
     fn is_empty(&self) -> bool {
         self.several.is_empty() && self.apart.is_empty()
     }
 
-    fn keep_apart(&mut self, entry: &StoredEntry) {
+    fn keep_apart(&mut self, entry: &StoredEntry, gauge: &Arc<MemoryGauge>) {
         let key = (entry.id, entry.why);
         if self.apart.insert(key, entry.apart.clone()).is_none() {
-            self.count(APART_BYTES);
+            self.counted.add(gauge, APART_BYTES);
         }
     }
 
     fn take_apart(&mut self, key: Key) -> Apart {
         let apart = self.apart.remove(&key);
         if apart.is_some() {
-            self.uncount(APART_BYTES);
+            self.counted.sub(APART_BYTES);
         }
         apart.unwrap_or_default()
     }
 
     /// The number of several Subscription Identifiers.
-    fn keep_several(&mut self, ids: &[u32]) -> u32 {
+    fn keep_several(&mut self, ids: &[u32], gauge: &Arc<MemoryGauge>) -> u32 {
         let (number, is_new) = self.several.keep(ids);
         if is_new {
-            self.count(Alike::bytes_of(ids));
+            self.counted.add(gauge, Alike::bytes_of(ids));
         }
         number
     }
@@ -439,25 +429,9 @@ impl Beside {
     fn take_several(&mut self, number: u32) -> SubscriptionIds {
         let ids = SubscriptionIds::from_slice(self.several.get(number));
         if self.several.let_go(number) {
-            self.uncount(Alike::bytes_of(&ids));
+            self.counted.sub(Alike::bytes_of(&ids));
         }
         ids
-    }
-
-    fn count(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        self.gauge.add(bytes);
-    }
-
-    fn uncount(&mut self, bytes: usize) {
-        self.bytes -= bytes;
-        self.gauge.sub(bytes);
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        self.gauge.sub(self.bytes);
     }
 }
 
@@ -481,18 +455,18 @@ impl Stored {
         self.bytes += u64::from(entry.bytes);
         self.counted.add(gauge, ROW_BYTES);
         if !entry.is_plain() {
-            self.beside(gauge).keep_apart(entry);
+            self.beside().keep_apart(entry, gauge);
             return entry.row(0);
         }
         entry.row(match entry.apart.subscription_ids.as_slice() {
             [] => 0,
             [single] if *single <= SINGLE_MAX => *single << 1,
-            several => self.beside(gauge).keep_several(several) << 1 | SEVERAL,
+            several => self.beside().keep_several(several, gauge) << 1 | SEVERAL,
         })
     }
 
-    fn beside(&mut self, gauge: &Arc<MemoryGauge>) -> &mut Beside {
-        self.beside.get_or_insert_with(|| Beside::new(gauge))
+    fn beside(&mut self) -> &mut Beside {
+        self.beside.get_or_insert_default()
     }
 
     fn pop_front(&mut self) -> Option<StoredEntry> {

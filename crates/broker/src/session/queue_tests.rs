@@ -247,7 +247,10 @@ fn bytes_each(ids: impl Fn(u32) -> Vec<u32>) -> (usize, Queue) {
         queue.push_back(entry(message, true, &ids(counter)), Window::Nothing);
     }
     let stored = queue.stored.as_ref().expect("it is not empty");
-    let beside = stored.beside.as_ref().map_or(0, |beside| beside.bytes);
+    let beside = stored
+        .beside
+        .as_ref()
+        .map_or(0, |beside| beside.counted.bytes);
     assert_eq!(
         gauge.bytes(),
         10_000 * ROW_BYTES + beside,

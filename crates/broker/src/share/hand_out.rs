@@ -125,7 +125,7 @@ impl Shard {
         }
     }
 
-    /// Hands out what waits, as far as credit goes, and so many at once.
+    /// Hands out what waits, as far as credit goes, at most [`HANDED_OUT_AT_ONCE`] messages.
     pub(super) fn serve_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let group = &mut self.groups.slab[index as usize];
         group.ask_again_if_all_are_full();

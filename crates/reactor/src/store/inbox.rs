@@ -194,7 +194,15 @@ impl Inbox {
 
     /// Waits until so many records have come, or something else, or until then.
     pub(super) fn gather(&self, records: usize, until: Instant) {
-        let mut state = self.lock();
+        drop(self.wait(self.lock(), records, until));
+    }
+
+    fn wait<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        records: usize,
+        until: Instant,
+    ) -> MutexGuard<'a, State> {
         while !state.has_come(records) {
             let left = until.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
@@ -202,6 +210,7 @@ impl Inbox {
             }
             state = self.sleep(state, records, Some(left));
         }
+        state
     }
 
     /// Sleeps until so many records have come, or something else, or at most so long; now and then
@@ -253,15 +262,8 @@ impl Inbox {
 
     /// Waits for more records as long as nobody waits for those that have come.
     fn gather_unawaited<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let until = Instant::now() + TOGETHER_AFTER;
         state.gathers_unawaited = true;
-        while !state.has_come(TOGETHER_RECORDS) {
-            let left = until.saturating_duration_since(Instant::now());
-            if left == Duration::ZERO {
-                break;
-            }
-            state = self.sleep(state, TOGETHER_RECORDS, Some(left));
-        }
+        state = self.wait(state, TOGETHER_RECORDS, Instant::now() + TOGETHER_AFTER);
         state.gathers_unawaited = false;
         state
     }
