@@ -9,7 +9,7 @@ use martlet_codec::{
 };
 
 use crate::connection::{Since, TopicAliases};
-use crate::event::{ConnectedClient, Event, UserName, Wants};
+use crate::event::{ConnectedClient, ConnectedFlags, Event, UserName, Wants};
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
@@ -475,17 +475,20 @@ impl Shard {
             }
             let user = self.user_of(session);
             let connection = self.connections.at(index);
+            let mut flags = ConnectedFlags::default();
+            flags.set_user_is_proved(user.as_ref().is_some_and(UserName::is_proved));
+            flags.set_clean_start(connection.flags.clean_start());
+            flags.set_session_present(session_present);
             cx.effects.tell(
                 self.sessions.at(session).tenant,
                 Event::Connected(Arc::new(ConnectedClient {
                     client_id,
-                    user,
-                    version: connection.version,
-                    address: connection.address,
-                    clean_start: connection.flags.clean_start(),
-                    session_present,
-                    keep_alive_secs: (connection.keep_alive_ms / 1500) as u16,
+                    user_name: user.map(UserName::into_name),
                     listener: Arc::clone(&connection.listener),
+                    address: connection.address,
+                    keep_alive_secs: (connection.keep_alive_ms / 1500) as u16,
+                    version: connection.version,
+                    flags,
                 })),
             );
         }

@@ -131,7 +131,7 @@ pub(crate) struct Buffer {
 
 flags! {
     /// Small facts about a connection.
-    Flags(u16);
+    pub(crate) Flags(u16);
     /// The CONNACK is in the output buffer: the session's packets may follow.
     0 admitted set_admitted;
     /// The transport has ended; what came before is still to be worked off.

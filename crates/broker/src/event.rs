@@ -10,6 +10,7 @@ use std::sync::Arc;
 use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName};
 
 use crate::counters::DropReason;
+use crate::flags::flags;
 use crate::id::{MessageId, TenantId};
 use crate::limits::{ListenerPolicy, QueueFull};
 use crate::permission::Proof;
@@ -26,6 +27,13 @@ pub enum UserName {
 impl UserName {
     /// Proved or not.
     pub fn as_str(&self) -> &str {
+        match self {
+            Self::Proved(name) | Self::Claimed(name) => name,
+        }
+    }
+
+    /// The name alone.
+    pub fn into_name(self) -> Arc<str> {
         match self {
             Self::Proved(name) | Self::Claimed(name) => name,
         }
@@ -232,20 +240,41 @@ pub enum Event {
 pub struct ConnectedClient {
     /// Its Client Identifier.
     pub client_id: Arc<str>,
-    /// Its user; none is anonymous.
-    pub user: Option<UserName>,
-    /// Protocol version.
-    pub version: ProtocolVersion,
-    /// Where from; none on a Unix socket.
-    pub address: Option<(IpAddr, u16)>,
-    /// Clean Start.
-    pub clean_start: bool,
-    /// A session was there already.
-    pub session_present: bool,
-    /// Keep Alive in force, seconds; 0 is none.
-    pub keep_alive_secs: u16,
+    /// Its user, proved or not; none is anonymous.
+    pub user_name: Option<Arc<str>>,
     /// The listener that it came by.
     pub listener: Arc<ListenerPolicy>,
+    /// Where from; none on a Unix socket.
+    pub address: Option<(IpAddr, u16)>,
+    /// Keep Alive in force, seconds; 0 is none.
+    pub keep_alive_secs: u16,
+    /// Protocol version.
+    pub version: ProtocolVersion,
+    /// How it came.
+    pub flags: ConnectedFlags,
+}
+
+flags! {
+    /// How a client came. One byte, as there may be a million clients.
+    #[derive(PartialEq, Eq)]
+    pub ConnectedFlags(u8);
+    /// It has proved to be its user.
+    0 user_is_proved set_user_is_proved;
+    /// Clean Start.
+    1 clean_start set_clean_start;
+    /// A session was there already.
+    2 session_present set_session_present;
+}
+
+impl ConnectedClient {
+    /// Its user; none is anonymous.
+    pub fn user(&self) -> Option<UserName> {
+        let name = self.user_name.clone()?;
+        Some(match self.flags.user_is_proved() {
+            true => UserName::Proved(name),
+            false => UserName::Claimed(name),
+        })
+    }
 }
 
 /// See [`Event::Published`].

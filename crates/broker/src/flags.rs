@@ -3,23 +3,24 @@
 /// Declares a set of facts, with the number of the bit, a question and a way to set each.
 macro_rules! flags {
     (
-        $(#[$about:meta])* $type:ident($bits:ty);
+        $(#[$about:meta])* $visible:vis $type:ident($bits:ty);
         $( $(#[$what:meta])* $bit:literal $name:ident $set:ident; )*
     ) => {
         $(#[$about])*
         #[derive(Clone, Copy, Debug, Default)]
-        pub(crate) struct $type($bits);
+        $visible struct $type($bits);
 
         impl $type {
             $(
                 $(#[$what])*
                 #[inline(always)]
-                pub(crate) fn $name(self) -> bool {
+                $visible fn $name(self) -> bool {
                     self.0 & (1 << $bit) != 0
                 }
 
+                /// Sets it, or not.
                 #[inline(always)]
-                pub(crate) fn $set(&mut self, is_so: bool) {
+                $visible fn $set(&mut self, is_so: bool) {
                     self.0 = self.0 & !(1 << $bit) | <$bits>::from(is_so) << $bit;
                 }
             )*

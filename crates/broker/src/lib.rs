@@ -77,8 +77,8 @@ pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueRead, ReadMessage, ReadPage, ShardMessage,
 };
 pub use event::{
-    ConnectedClient, DeliveredMessage, Event, EventInterest, EventKind, PublishedMessage, Told,
-    Traced, UserName,
+    ConnectedClient, ConnectedFlags, DeliveredMessage, Event, EventInterest, EventKind,
+    PublishedMessage, Told, Traced, UserName,
 };
 pub use exchange::{ExchangeState, Step};
 pub use hash::{ClientKey, owner};

@@ -31,7 +31,7 @@ pub(crate) enum Timer {
     /// Messages in the queue of somebody who is away may have expired [MQTT-3.3.2-5].
     QueueExpiry,
     /// What an operator waits for has taken too long.
-    Operation(u64),
+    Operation(u32),
     /// Expired retained messages are looked for, a page at a time.
     RetainedSweep,
 }
@@ -242,6 +242,12 @@ impl<T: Copy> Wheel<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn an_armed_timer_is_small() {
+        // Each connection has one, and 256 of them fill whole pages.
+        assert!(size_of::<Option<Entry<Timer>>>() <= 32);
+    }
 
     #[derive(Clone, Debug)]
     enum Step {

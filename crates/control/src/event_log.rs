@@ -70,11 +70,11 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             info,
             client_id = &*client.client_id,
             tenant,
-            user_name = proved(&client.user),
-            claimed_user_name = claimed(&client.user),
+            user_name = proved(&client.user()),
+            claimed_user_name = claimed(&client.user()),
             version = %client.version,
             address = &*AddressText::of(client.address),
-            session_present = client.session_present,
+            session_present = client.flags.session_present(),
             "client connected"
         ),
         Event::Refused {

@@ -169,7 +169,7 @@ struct Kept {
 
 /// Bytes of the text of an event, about: of the names that clients have chosen.
 pub(crate) fn weight_of_text(event: &Event) -> usize {
-    let user = user_of(event).map_or(0, |user| user.as_str().len());
+    let user = user_of(event).map_or(0, |user| user.name.len());
     let topic = topic_of(event).map_or(0, str::len);
     event.client_id().len() + user + topic
 }
@@ -520,7 +520,7 @@ fn entry_of(event: &Event) -> Entry {
     match event {
         Event::Connected(client) => Entry {
             address: address_text(client.address),
-            ..entry(&client.client_id, &client.user)
+            ..entry(&client.client_id, &client.user())
         },
         Event::Refused {
             client_id,

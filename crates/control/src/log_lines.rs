@@ -55,18 +55,31 @@ pub struct Logged<'a> {
     metadata: &'static Metadata<'static>,
     /// See [`Values`].
     values: &'a [u8],
+    /// The text of a value that is [`USUAL`].
+    usual: &'a [u8],
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     chunks: VecDeque<Chunk>,
     /// Where lines come from, by the number that they have in a chunk.
-    sites: Vec<&'static Metadata<'static>>,
+    sites: Vec<Site>,
     lines: usize,
     bytes: usize,
     /// The number of the last line.
     last: u64,
 }
+
+/// A place in the program that logs.
+#[derive(Debug)]
+struct Site {
+    metadata: &'static Metadata<'static>,
+    /// The message of its first line: nearly all others have the same, and are kept without it.
+    usual: Box<[u8]>,
+}
+
+/// Messages that are longer are not usual ones: they say something else each time.
+const USUAL_BYTES: usize = 64;
 
 /// Lines one behind the other, so that none has an allocation of its own: of each the length of its
 /// values, the number of its site, the time since the first one, and its values.
@@ -87,11 +100,12 @@ const CHUNK_BYTES: usize = 16 * 1024;
 const HEADER_BYTES: usize = 12;
 
 impl Chunk {
-    fn put(&mut self, site: u32, since_us: u32, values: &[u8]) {
-        self.bytes.extend((values.len() as u32).to_le_bytes());
+    fn put(&mut self, site: u32, since_us: u32, values: &[&[u8]; 2]) {
+        let length = values[0].len() + values[1].len();
+        self.bytes.extend((length as u32).to_le_bytes());
         self.bytes.extend(site.to_le_bytes());
         self.bytes.extend(since_us.to_le_bytes());
-        self.bytes.extend_from_slice(values);
+        values.iter().for_each(|some| self.bytes.extend(*some));
         self.lines += 1;
     }
 
@@ -116,13 +130,25 @@ impl Kept {
             at_us,
             metadata,
             values,
+            ..
         } = logged;
-        let known = self.sites.iter().position(|site| ptr::eq(*site, metadata));
+        let mut rest = values;
+        let first = next(&mut rest).filter(|(_, kind, _)| *kind == Kind::Shown as u8);
+        let (field, message) = first.map_or((0, &[][..]), |(field, _, text)| (field, text));
+        let is_it = |site: &Site| ptr::eq(site.metadata, metadata);
+        let known = self.sites.iter().position(is_it);
         let site = known.unwrap_or_else(|| {
-            self.sites.push(metadata);
+            let usual = Some(message).filter(|message| message.len() <= USUAL_BYTES);
+            let usual = usual.unwrap_or_default().into();
+            self.sites.push(Site { metadata, usual });
             self.sites.len() - 1
         });
-        let length = HEADER_BYTES + values.len();
+        let is_usual = !message.is_empty() && *self.sites[site].usual == *message;
+        let values: &[&[u8]; 2] = match is_usual {
+            true => &[&[field, USUAL, 0], rest],
+            false => &[&[], values],
+        };
+        let length = HEADER_BYTES + values[0].len() + values[1].len();
         let since_us = |chunk: &Chunk| u32::try_from(at_us.checked_sub(chunk.at_us)?).ok();
         let has_room = |chunk: &&mut Chunk| chunk.bytes.len() + length <= CHUNK_BYTES;
         let last = self.chunks.back_mut().filter(has_room);
@@ -170,10 +196,12 @@ impl Kept {
         self.chunks.iter().flat_map(move |chunk| {
             let lines = chunk.lines();
             lines.filter_map(move |(site, since_us, values)| {
+                let site = self.sites.get(site as usize)?;
                 Some(Logged {
                     at_us: chunk.at_us + since_us,
-                    metadata: self.sites.get(site as usize).copied()?,
+                    metadata: site.metadata,
                     values,
+                    usual: &site.usual,
                 })
             })
         })
@@ -232,6 +260,7 @@ impl LogLines {
             at_us: now.unwrap_or_default().as_micros() as u64,
             metadata: event.metadata(),
             values: &values.bytes,
+            usual: &[],
         };
         if !logged.is_secret() {
             self.lock().put(logged);
@@ -310,6 +339,9 @@ impl Kind {
         Self::Sources,
     ];
 }
+
+/// What stands for the kind of a message that is the usual one of its site: its text is not there.
+const USUAL: u8 = Kind::ALL.len() as u8;
 
 /// A length of so much or more follows in four bytes.
 const LONG: u8 = u8::MAX;
@@ -401,6 +433,10 @@ impl<'a> Logged<'a> {
         let (mut names, mut rest) = (all.iter().enumerate(), self.values);
         std::iter::from_fn(move || {
             let (number, kind, text) = next(&mut rest)?;
+            let (kind, text) = match kind {
+                USUAL => (Kind::Shown, self.usual),
+                kind => (*Kind::ALL.get(usize::from(kind))?, text),
+            };
             let is_it = |(at, _): &(usize, Field)| *at == usize::from(number);
             // They come in the order of the fields.
             let field = names.find(is_it).or_else(|| {
@@ -438,7 +474,7 @@ impl<'a> Logged<'a> {
 }
 
 /// The number of the next field, what its value is, and that.
-fn next<'a>(rest: &mut &'a [u8]) -> Option<(u8, Kind, &'a [u8])> {
+fn next<'a>(rest: &mut &'a [u8]) -> Option<(u8, u8, &'a [u8])> {
     let (&[number, kind, length], behind) = rest.split_first_chunk::<3>()?;
     let (length, behind) = match length {
         LONG => {
@@ -449,7 +485,7 @@ fn next<'a>(rest: &mut &'a [u8]) -> Option<(u8, Kind, &'a [u8])> {
     };
     let (text, behind) = behind.split_at_checked(length)?;
     *rest = behind;
-    Some((number, *Kind::ALL.get(usize::from(kind))?, text))
+    Some((number, kind, text))
 }
 
 #[cfg(test)]
@@ -514,16 +550,17 @@ mod tests {
         write("one");
         write("make the first at http://127.0.0.1/setup#secret");
         write("two");
+        write("one");
         let (found, last) = lines.last(10, |_| true);
         let texts: Vec<_> = found.iter().map(|line| (line.seq, &*line.text)).collect();
-        assert_eq!((texts, last), (vec![(1, "one"), (2, "two")], 2));
+        assert_eq!((texts, last), (vec![(1, "one"), (2, "two"), (3, "one")], 3));
         assert_eq!(found[0].level, "warn");
         assert_eq!(found[0].fields["client_id"], "c");
         assert_eq!(lines.after(1, 10, |_| true).0, found[1..]);
-        assert_eq!(lines.after(2, 10, |_| true), (Vec::new(), 2));
+        assert_eq!(lines.after(3, 10, |_| true), (Vec::new(), 3));
         (0..LINES + 5).for_each(|number| write(&number.to_string()));
         let (found, last) = lines.after(0, 3, |line| line.text.ends_with('9'));
-        assert_eq!((found[0].text.as_str(), last), ("9", 32));
+        assert_eq!((found[0].text.as_str(), last), ("9", 33));
         assert_eq!(lines.last(usize::MAX, |_| true).0.len(), LINES);
     }
 }

@@ -136,16 +136,20 @@ enum Command {
 
 fn main() -> ExitCode {
     let args = cmd::argv::by_program_name(std::env::args_os().collect());
-    let cli = Cli::command();
-    let args = match cmd::argv::normalise(args, &cli) {
+    let options = Cli::command();
+    let args = match cmd::argv::normalise(args, &options) {
         Ok(args) => args,
         Err(text) => return cmd::exit::usage(&text),
     };
     match Cli::try_parse_from(&args) {
-        Ok(cli) => cmd::print::exit_code(run(cli.command)),
-        Err(error) => match cmd::argv::describe(&error, &args, &cli) {
+        Ok(cli) => {
+            // All options of all commands: a node does not need them while it runs.
+            drop((options, args));
+            cmd::print::exit_code(run(cli.command))
+        }
+        Err(error) => match cmd::argv::describe(&error, &args, &options) {
             Some(text) => cmd::exit::usage(&text),
-            None => cmd::argv::with_suggestion(error, &args, &cli).exit(),
+            None => cmd::argv::with_suggestion(error, &args, &options).exit(),
         },
     }
 }

@@ -292,6 +292,7 @@ impl Iterator for Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use martlet_broker::ConnectedFlags;
     use martlet_codec::PacketType;
 
     fn packet() -> Event {
@@ -367,13 +368,12 @@ mod tests {
         let connected = |number: u32| {
             told(Event::Connected(Arc::new(ConnectedClient {
                 client_id: number.to_string().into(),
-                user: None,
-                version: martlet_codec::ProtocolVersion::V5,
-                address: None,
-                clean_start: true,
-                session_present: false,
-                keep_alive_secs: 0,
+                user_name: None,
                 listener: Arc::default(),
+                address: None,
+                keep_alive_secs: 0,
+                version: martlet_codec::ProtocolVersion::V5,
+                flags: ConnectedFlags::default(),
             })))
         };
         let all: Vec<Told> = (0..1_000)

@@ -36,17 +36,17 @@ const SCANS_PER_WORK: usize = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Operations {
     /// The number of the last one.
-    last: u64,
+    last: u32,
     writes: VecDeque<(Operation, WriteJob)>,
     scans: VecDeque<(u64, ScanJob)>,
     /// Answers that wait for the store, by the number of their operation.
-    unanswered: BTreeMap<u64, (Report, Option<TimerKey>)>,
+    unanswered: BTreeMap<u32, (Report, Option<TimerKey>)>,
 }
 
 /// Something that is answered later.
 #[derive(Clone, Copy, Debug)]
 struct Operation {
-    number: u64,
+    number: u32,
     request: u64,
     timer: Option<TimerKey>,
 }
@@ -75,8 +75,8 @@ enum Step {
 }
 
 impl Operations {
-    fn next(&mut self) -> u64 {
-        self.last += 1;
+    fn next(&mut self) -> u32 {
+        self.last = self.last.wrapping_add(1);
         self.last
     }
 
@@ -284,7 +284,7 @@ impl Shard {
     }
 
     /// What an answer waited for is durable.
-    pub(crate) fn operation_is_durable<N: Node>(&mut self, cx: &mut Cx<'_, N>, number: u64) {
+    pub(crate) fn operation_is_durable<N: Node>(&mut self, cx: &mut Cx<'_, N>, number: u32) {
         if let Some((report, timer)) = self.operations.unanswered.remove(&number) {
             if let Some(timer) = timer {
                 self.wheel.cancel(timer);
@@ -293,7 +293,7 @@ impl Shard {
         }
     }
 
-    fn arm_operation<N: Node>(&mut self, cx: &Cx<'_, N>, number: u64) -> Option<TimerKey> {
+    fn arm_operation<N: Node>(&mut self, cx: &Cx<'_, N>, number: u32) -> Option<TimerKey> {
         let secs = self.settings.limits.store_stalled_secs;
         let due_ms = cx.now.mono_ms + u64::from(secs) * 1000;
         (secs > 0).then(|| self.wheel.arm(due_ms, Timer::Operation(number)))
@@ -301,7 +301,7 @@ impl Shard {
 
     /// An operation has waited too long: for its turn, or for the store. Its operator is told what
     /// a client would be [limit store_stalled_secs].
-    pub(crate) fn operation_stalled<N: Node>(&mut self, cx: &mut Cx<'_, N>, number: u64) {
+    pub(crate) fn operation_stalled<N: Node>(&mut self, cx: &mut Cx<'_, N>, number: u32) {
         if let Some((stalled, _)) = self.operations.unanswered.remove(&number) {
             let Report { request, answer } = stalled;
             return report(cx, request, answer.unpromised());

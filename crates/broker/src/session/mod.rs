@@ -66,7 +66,7 @@ pub(crate) struct Session {
 
 flags! {
     /// Small facts about a session.
-    SessionFlags(u8);
+    pub(crate) SessionFlags(u8);
     /// All of its events are told.
     0 traced set_traced;
     /// In the shard's list of sessions with retained messages to be read.

@@ -33,7 +33,7 @@ pub(crate) enum Gated {
     /// A session may have something to send.
     Pump(SessionId),
     /// The answer to an operator, by the number of the operation.
-    Report(u64),
+    Report(u32),
 }
 
 /// PUBACK, PUBREC, PUBREL or PUBCOMP.

@@ -300,7 +300,7 @@ impl Filter {
             && self
                 .user
                 .as_deref()
-                .is_none_or(|user| entry.user() == Some(user))
+                .is_none_or(|user| entry.user().is_some_and(|found| found.name == user))
             && self
                 .address
                 .is_none_or(|address| entry.ip() == Some(address))

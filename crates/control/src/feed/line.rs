@@ -6,13 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use martlet_broker::{ConnectedClient, Event, MessageId, UserName};
+use martlet_broker::{ConnectedClient, Event, MessageId};
 use martlet_codec::PacketType;
 use serde::{Serialize, Serializer};
 use utoipa::openapi::schema::Object;
 
 use crate::feed::filter::Kind;
 use crate::feed::{Entry, Happened};
+use crate::presence::User;
 use crate::words::one_of;
 
 fn kinds() -> Object {
@@ -240,13 +241,9 @@ impl Gone {
 
 impl<'a> Entry<'a> {
     /// The user, proved or not.
-    pub(super) fn user(&self) -> Option<&'a str> {
-        self.user_name().map(UserName::as_str)
-    }
-
-    fn user_name(&self) -> Option<&'a UserName> {
+    pub(super) fn user(&self) -> Option<User<'a>> {
         let own = match self.what() {
-            Happened::Connected(client) => client.user.as_ref(),
+            Happened::Connected(client) => User::of(client),
             Happened::Event(event) => user_of(event),
             Happened::Lost(_) => None,
         };
@@ -274,7 +271,7 @@ impl<'a> Entry<'a> {
             Happened::Event(event) => event.client_id(),
             Happened::Lost(lost) => return Err(Gone::lost(lost)),
         };
-        let user = self.user_name();
+        let user = self.user();
         let seq = self.seq;
         let mut shown = FeedEvent {
             seq,
@@ -282,8 +279,8 @@ impl<'a> Entry<'a> {
             kind: self.kind.name(),
             tenant: Some(self.tenant.0).filter(|tenant| *tenant > 0),
             client_id,
-            user_name: user.map(UserName::as_str),
-            claimed: user.is_some_and(|user| !user.is_proved()),
+            user_name: user.map(|user| user.name),
+            claimed: user.is_some_and(|user| !user.is_proved),
             address: self.address().map(|address| text(address).into()),
             ..FeedEvent::new(Id { run, seq })
         };
@@ -298,8 +295,8 @@ impl<'a> Entry<'a> {
 
 fn fill_connected<'a>(shown: &mut FeedEvent<'a>, client: &'a ConnectedClient) {
     shown.protocol_version = Some(client.version.to_string());
-    shown.clean_start = Some(client.clean_start);
-    shown.session_present = Some(client.session_present);
+    shown.clean_start = Some(client.flags.clean_start());
+    shown.session_present = Some(client.flags.session_present());
     shown.keep_alive_secs = Some(client.keep_alive_secs);
     shown.listener = Some(&client.listener.name);
 }
@@ -437,9 +434,9 @@ pub(crate) fn packet_name(packet_type: PacketType) -> &'static str {
 }
 
 /// The user of an event's client, if it named one.
-pub(crate) fn user_of(event: &Event) -> Option<&UserName> {
+pub(crate) fn user_of(event: &Event) -> Option<User<'_>> {
     match event {
-        Event::Connected(client) => client.user.as_ref(),
+        Event::Connected(client) => User::of(client),
         Event::Authenticated { user, .. }
         | Event::Refused { user, .. }
         | Event::ReauthenticationRefused { user, .. }
@@ -447,7 +444,7 @@ pub(crate) fn user_of(event: &Event) -> Option<&UserName> {
         | Event::Dropped { user, .. }
         | Event::PublishRefused { user, .. }
         | Event::RateExceeded { user, .. }
-        | Event::SubscribeRefused { user, .. } => user.as_ref(),
+        | Event::SubscribeRefused { user, .. } => user.as_ref().map(User::from),
         _ => None,
     }
 }

@@ -303,7 +303,7 @@ fn frame_of(entry: &Entry<'_>, what: Happened<'_>, payload_max: usize, text_max:
             let data = Data::Connected {
                 id: cut(&client.client_id, text_max),
                 protocol_version: client.version.level(),
-                username: cut(entry.user().unwrap_or_default(), text_max),
+                username: cut(entry.user().map_or("", |user| user.name), text_max),
                 remote: entry.address().map(text).unwrap_or_default(),
                 // CONNECT has none; the panel asks for one.
                 qos: 0,

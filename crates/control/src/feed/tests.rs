@@ -1,6 +1,6 @@
 use std::sync::Mutex as StdMutex;
 
-use martlet_broker::{ListenerPolicy, MessageId, PublishedMessage, TenantId};
+use martlet_broker::{ConnectedFlags, ListenerPolicy, MessageId, PublishedMessage, TenantId};
 use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode};
 
 use super::*;
@@ -52,13 +52,12 @@ fn published(client_id: &str, qos: QoS, payload: &[u8]) -> Event {
 fn connected(client_id: &str) -> Event {
     Event::Connected(Arc::new(ConnectedClient {
         client_id: client_id.into(),
-        user: None,
-        version: ProtocolVersion::V5,
-        address: None,
-        clean_start: true,
-        session_present: false,
-        keep_alive_secs: 60,
+        user_name: None,
         listener: Arc::new(ListenerPolicy::default()),
+        address: None,
+        keep_alive_secs: 60,
+        version: ProtocolVersion::V5,
+        flags: ConnectedFlags::default(),
     }))
 }
 

@@ -77,7 +77,7 @@ impl Runs {
     pub(super) fn note(&mut self, written: &Arc<Written>, cause: Option<Cause>, before: &Known) {
         let event = &written.event;
         let client_id = short(event.client_id());
-        let user = user_of(event).map_or("".into(), |user| short(user.as_str()));
+        let user = user_of(event).map_or("".into(), |user| short(user.name));
         let is_calm =
             cause.is_none() && matches!(event, Event::Connected(_) | Event::Disconnected { .. });
         if !client_id.is_empty() {
@@ -174,7 +174,7 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
     let went = calm.went.map(|(since_ms, count, at_ms, reason, why)| {
         let event = Event::Disconnected {
             client_id: client.client_id.to_string(),
-            user: client.user.clone(),
+            user: client.user(),
             reason,
             why,
         };
@@ -226,7 +226,7 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
 mod tests {
     use super::*;
     use crate::presence::Presence;
-    use martlet_broker::{ConnectedClient, DropReason, ListenerPolicy, UserName};
+    use martlet_broker::{ConnectedClient, ConnectedFlags, DropReason, ListenerPolicy, UserName};
     use martlet_codec::{ProtocolVersion, ReasonCode};
 
     const COMMON: TenantId = TenantId(0);
@@ -277,13 +277,12 @@ mod tests {
     fn connected(client_id: &str, user: Option<UserName>) -> Event {
         Event::Connected(Arc::new(ConnectedClient {
             client_id: client_id.into(),
-            user,
-            version: ProtocolVersion::V5,
-            address: None,
-            clean_start: true,
-            session_present: false,
-            keep_alive_secs: 60,
+            user_name: user.map(UserName::into_name),
             listener: Arc::new(ListenerPolicy::default()),
+            address: None,
+            keep_alive_secs: 60,
+            version: ProtocolVersion::V5,
+            flags: ConnectedFlags::default(),
         }))
     }
 

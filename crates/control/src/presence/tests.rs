@@ -1,4 +1,4 @@
-use martlet_broker::{ConnectedClient, Event, ListenerPolicy, UserName};
+use martlet_broker::{ConnectedClient, ConnectedFlags, Event, ListenerPolicy};
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use super::known::OFFLINE_MAX;
@@ -9,13 +9,12 @@ const COMMON: TenantId = TenantId(0);
 fn connected(client_id: &str) -> Event {
     Event::Connected(Arc::new(ConnectedClient {
         client_id: client_id.into(),
-        user: Some(UserName::Claimed("user".into())),
-        version: ProtocolVersion::V5,
-        address: Some(([127, 0, 0, 1].into(), 9)),
-        clean_start: true,
-        session_present: false,
-        keep_alive_secs: 60,
+        user_name: Some("user".into()),
         listener: Arc::new(ListenerPolicy::default()),
+        address: Some(([127, 0, 0, 1].into(), 9)),
+        keep_alive_secs: 60,
+        version: ProtocolVersion::V5,
+        flags: ConnectedFlags::default(),
     }))
 }
 
@@ -42,7 +41,7 @@ fn a_client_is_online_from_its_connect_to_its_end() {
     let who = presence
         .begin()
         .note(COMMON, &disconnected("c", "keep alive"), 9);
-    assert_eq!(who.unwrap().user().map(UserName::as_str), Some("user"));
+    assert_eq!(who.unwrap().user().map(|user| user.name), Some("user"));
     let now = presence.of(TenantId(0), "c").unwrap();
     assert_eq!((now.online, now.since_ms, now.last_seen_ms), (false, 9, 9));
     assert_eq!(now.why, "keep alive");
