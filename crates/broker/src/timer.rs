@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn an_armed_timer_is_small() {
-        // Each connection has one, and 256 of them fill whole pages.
+        // Each connection has one.
         assert!(size_of::<Option<Entry<Timer>>>() <= 32);
     }
 

@@ -16,7 +16,7 @@ use tracing::{Event, Level, Metadata};
 use crate::rfc3339;
 
 /// Lines that are kept, and bytes of them.
-const LINES: usize = 4_000;
+const LINES: usize = 2_000;
 const BYTES: usize = 2 << 20;
 
 /// What stands before a secret that the log shows, for who starts a node: the link by which the

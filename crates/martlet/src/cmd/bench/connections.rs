@@ -19,7 +19,7 @@ pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
     let run = run_name();
     let purposes: Vec<_> = (0..options.clients())
         .map(|index| Purpose {
-            client_id: format!("bench-{run}-c{index}"),
+            client_id: format!("bench-{run}-{index}"),
             filters: Vec::new(),
             session: Session::Passing,
         })
