@@ -206,6 +206,9 @@ impl Shard {
             return;
         };
         connection.stalled = None;
+        if connection.flags.ending() {
+            return;
+        }
         let now_ms = cx.now.mono_ms;
         match self.stalled_at(cx.now.mono_ms, id.index) {
             None => return,
