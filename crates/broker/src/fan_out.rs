@@ -121,7 +121,7 @@ impl FanOuts {
     pub(crate) fn bytes(&self) -> usize {
         let active = self.queue.iter().take(AT_ONCE);
         let receivers: usize = active.map(|fan_out| fan_out.receivers.bytes()).sum();
-        receivers + self.queue.capacity() * size_of::<FanOut>()
+        receivers + self.queue.len() * size_of::<FanOut>()
     }
 
     /// A message of this publisher is being fanned out.

@@ -51,6 +51,8 @@ pub(crate) const NODE: u64 = 1;
 pub(crate) const FILTER: u64 = 20;
 /// Members of a share group that are looked at in one unit, where none takes a message.
 pub(crate) const MEMBERS_PER_UNIT: u64 = 4;
+/// Units of an entry of a queue that is looked at because it may have expired.
+pub(crate) const EXPIRY: u64 = 2;
 /// Units of a message whose memory is given back.
 pub(crate) const FREED_MESSAGE: u64 = 1;
 /// Units of a connection or session that begins or ends.

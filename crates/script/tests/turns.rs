@@ -11,7 +11,8 @@ use martlet_broker::{
     TransportEnd, Whose, WorkLimits,
 };
 use martlet_codec::{
-    Connect, ConnectProperties, Packet, ProtocolVersion, PublishProperties, QoS, Will,
+    Connect, ConnectProperties, OutgoingPublish, Packet, ProtocolVersion, PublishProperties, QoS,
+    Will,
 };
 use martlet_script::{Harness, Link, Wiring};
 
@@ -381,4 +382,49 @@ fn what_a_client_left_behind_takes_a_bounded_part_of_a_turn_when_it_comes_back()
     for link in receivers {
         assert_eq!(publishes(&mut node, link), MESSAGES);
     }
+}
+
+/// Long queues whose messages expire together are looked through in turns, and nobody counts a
+/// message twice.
+#[test]
+fn long_queues_expire_in_turns() {
+    const MESSAGES: u64 = 2_000;
+    const QUEUES: u64 = 4;
+    let mut node = node(Limits::default());
+    for number in 0..QUEUES {
+        let away = node.open();
+        node.send(away, &connect(&format!("away-{number}"), false, None));
+        node.send(away, &wire::subscribe(V311, &["t"], QoS::AtLeastOnce));
+        node.end(away, TransportEnd::EndOfStream);
+    }
+    let publisher = node.open();
+    // MQTT 5, without Keep Alive.
+    node.send(publisher, b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01p");
+    let mut flood = Vec::new();
+    for number in 1..=MESSAGES {
+        let packet = OutgoingPublish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: b"t",
+            packet_id: Some(wire::packet_id(number as u16)),
+            topic_alias: None,
+            // Every third stays.
+            message_expiry_secs: (number % 3 > 0).then_some(60),
+            subscription_ids: &[],
+            forwarded: &[],
+            payload: b"",
+        };
+        packet.encode(ProtocolVersion::V5, &mut flood);
+    }
+    node.send(publisher, &flood);
+    assert_eq!(node.counters().held, QUEUES * MESSAGES);
+    node.take_most_work();
+    node.elapse(61_000);
+    let most = node.take_most_work();
+    assert!(most <= 3 * TURN, "{most} units in one call");
+    let counters = node.counters();
+    let expired = QUEUES * (MESSAGES - MESSAGES / 3);
+    assert_eq!(counters.expired, expired);
+    assert_eq!(counters.held, QUEUES * MESSAGES - expired);
 }

@@ -4,12 +4,16 @@
 //! numbers are kept here; their messages are in the store and are read back, page by page, when the
 //! window runs low. Without a store that can be read the window is the whole queue.
 
+mod expiry;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use martlet_codec::{PacketId, QoS};
-use martlet_rows::{Alike, Rows};
+use martlet_rows::Alike;
 use smallvec::SmallVec;
+
+use expiry::{Expiry, Sweep, SweptRows};
 
 use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
@@ -348,30 +352,14 @@ pub(crate) struct Queue {
     earliest_expiry: Expiry,
     /// When the shard looks for expired entries.
     watched_expiry: Expiry,
-}
-
-/// A monotonic time in whole seconds, kept inverted so that a new queue begins with "never".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Expiry(u32);
-
-impl Expiry {
-    fn at(ms: u64) -> Self {
-        Self(!u32::try_from(ms.div_ceil(1000)).unwrap_or(u32::MAX))
-    }
-
-    /// `u64::MAX` is never.
-    fn ms(self) -> u64 {
-        match !self.0 {
-            u32::MAX => u64::MAX,
-            secs => u64::from(secs) * 1000,
-        }
-    }
+    /// How far it has come with that.
+    sweep: Option<Box<Sweep>>,
 }
 
 /// Entries whose messages are in the store.
 #[derive(Debug, Default)]
 struct Stored {
-    rows: Rows<3>,
+    rows: SweptRows,
     /// What does not fit into rows; not there while all does.
     beside: Option<Box<Beside>>,
     /// Of their messages.
@@ -496,7 +484,8 @@ impl Stored {
 
     fn take_if(&mut self, mut gone: impl FnMut([u64; 3]) -> bool) -> Vec<StoredEntry> {
         let mut taken = Vec::new();
-        for row in core::mem::take(&mut self.rows).iter() {
+        let rows = core::mem::take(&mut self.rows);
+        for row in rows.iter() {
             match gone(row) {
                 true => taken.push(self.entry(row)),
                 false => self.rows.push_back(row),
@@ -525,8 +514,9 @@ impl Queue {
         lent: 0,
         reading: false,
         dropping: false,
-        earliest_expiry: Expiry(0),
-        watched_expiry: Expiry(0),
+        earliest_expiry: Expiry::NEVER,
+        watched_expiry: Expiry::NEVER,
+        sweep: None,
     };
 
     /// It is empty and waits for nothing.
@@ -643,6 +633,9 @@ impl Queue {
         self.fetch_kept();
         let entry = self.window.pop_front()?;
         self.uncount(&entry);
+        if let Some(sweep) = &mut self.sweep {
+            sweep.front_is_gone();
+        }
         if self.window.is_empty() && self.window.capacity() > 64 {
             self.window = VecDeque::new();
         }
@@ -655,25 +648,6 @@ impl Queue {
             return Some(Taken::Held(entry));
         }
         Some(Taken::Stored(self.take_first_stored()?))
-    }
-
-    /// Takes out what has expired, in order.
-    pub(crate) fn take_expired(&mut self, now_ms: u64) -> Vec<Taken> {
-        if now_ms / 1000 < self.earliest_expiry.ms() / 1000 {
-            return Vec::new();
-        }
-        let taken = self.take_if(
-            |entry| entry.message.expired(now_ms),
-            |row| row_expires_at_ms(row) <= now_ms,
-        );
-        let window = self
-            .window
-            .iter()
-            .map(|entry| entry.message.expires_at_ms());
-        let rows = self.stored.iter().flat_map(|stored| stored.rows.iter());
-        let all = window.chain(rows.map(row_expires_at_ms));
-        self.earliest_expiry = Expiry::at(all.min().unwrap_or(u64::MAX));
-        taken
     }
 
     /// Takes out what a share group handed over, in order.
@@ -706,6 +680,12 @@ impl Queue {
         };
         let gauge = Arc::clone(first.message.gauge());
         let entries = core::mem::take(&mut self.window);
+        if let Some(sweep) = &mut self.sweep {
+            // They may not have been looked at, and come before what has.
+            sweep.begin_window_anew();
+            let earliest = entries.iter().map(|entry| entry.message.expires_at_ms());
+            self.note_expiry(earliest.min().unwrap_or(u64::MAX));
+        }
         self.window_bytes = 0;
         self.counted = Counted::NOTHING;
         let stored = self.stored.get_or_insert_default();
@@ -760,23 +740,6 @@ impl Queue {
             }
         }
         damaged
-    }
-
-    /// When the shard is to look for expired entries, if it does not know yet.
-    pub(crate) fn expiry_to_watch(&mut self) -> Option<u64> {
-        // The greater of two is the earlier.
-        let earlier = self.earliest_expiry > self.watched_expiry;
-        self.watched_expiry = self.watched_expiry.max(self.earliest_expiry);
-        earlier.then(|| self.earliest_expiry.ms())
-    }
-
-    /// The shard has looked.
-    pub(crate) fn expiry_watched(&mut self) {
-        self.watched_expiry = Expiry::default();
-    }
-
-    fn note_expiry(&mut self, at_ms: u64) {
-        self.earliest_expiry = self.earliest_expiry.max(Expiry::at(at_ms));
     }
 
     fn count(&mut self, entry: &Entry) {

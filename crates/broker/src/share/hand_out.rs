@@ -14,7 +14,7 @@ use crate::record::{EnqueuedAs, MessageRecord, Record, SessionEpoch};
 use crate::route::Routing;
 use crate::session::queue::{Entry, QueueOwner, StoredEntry, Taken, Window};
 use crate::shard::Shard;
-use crate::work::{DELIVERY, ENDS, MEMBERS_PER_UNIT};
+use crate::work::{DELIVERY, ENDS, EXPIRY, MEMBERS_PER_UNIT};
 
 /// Messages of a group's queue that are handed out at once: a member of QoS 0 takes any number.
 const HANDED_OUT_AT_ONCE: usize = 256;
@@ -192,16 +192,24 @@ impl Shard {
         self.serve_group(cx, index);
     }
 
-    /// Takes what has expired out of a group's queue.
-    pub(crate) fn expire_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: GroupId) {
+    /// Takes what has expired out of a group's queue, of its next `limit` entries. Answers whether
+    /// there are more to be looked at.
+    pub(crate) fn expire_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: GroupId,
+        limit: usize,
+    ) -> bool {
         let Some(index) = self.groups.live(id) else {
-            return;
+            return false;
         };
         let queue = &mut self.groups.slab[index as usize].queue;
-        for entry in queue.take_expired(cx.now.mono_ms) {
+        let expired = queue.take_expired(cx.now.mono_ms, limit);
+        self.work.add(expired.looked_at as u64 * EXPIRY);
+        for entry in expired.entries {
             self.expire_in_group(cx, index, &entry);
         }
-        self.watch_queue_expiry(QueueOwner::Group(id));
+        expired.more
     }
 
     fn expire_in_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
