@@ -49,8 +49,8 @@ pub(crate) const RETAINED_MESSAGE: u64 = 12;
 pub(crate) const NODE: u64 = 1;
 /// Units of a Topic Filter that is subscribed to or unsubscribed from.
 pub(crate) const FILTER: u64 = 20;
-/// Members of a share group that are looked at in one unit, where none takes a message.
-pub(crate) const MEMBERS_PER_UNIT: u64 = 4;
+/// Units of a member of a share group whose rules are looked at, where none takes a message.
+pub(crate) const MEMBER_RULES: u64 = 1;
 /// Units of an entry of a queue that is looked at because it may have expired.
 pub(crate) const EXPIRY: u64 = 2;
 /// Units of a message whose memory is given back.

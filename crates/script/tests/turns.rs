@@ -428,3 +428,45 @@ fn long_queues_expire_in_turns() {
     assert_eq!(counters.expired, expired);
     assert_eq!(counters.held, QUEUES * MESSAGES - expired);
 }
+
+/// Members of a share group that are away cost a message nothing, however many they are.
+#[test]
+fn members_of_a_share_group_that_are_away_are_not_looked_at() {
+    const AWAY: usize = 600;
+    const MESSAGES: u16 = 40;
+    let limits = Limits {
+        share_credit: 16,
+        ..Limits::default()
+    };
+    let mut node = node(limits);
+    let mut join = |client_id: &str| {
+        let link = node.open();
+        node.send(link, &connect(client_id, false, None));
+        node.send(
+            link,
+            &wire::subscribe(V311, &["$share/g/t"], QoS::AtLeastOnce),
+        );
+        node.take(link);
+        link
+    };
+    let away: Vec<Link> = (0..AWAY)
+        .map(|number| join(&format!("away-{number}")))
+        .collect();
+    let there = join("there");
+    for link in away {
+        node.end(link, TransportEnd::EndOfStream);
+    }
+    let publisher = client(&mut node, "publisher", None);
+    let mut most = 0;
+    for number in 1..=MESSAGES {
+        node.take_most_work();
+        let packet = wire::publish(V311, "t", (QoS::AtLeastOnce, number), false, b"");
+        node.send(publisher, &packet);
+        most = most.max(node.take_most_work());
+    }
+    // It acknowledges nothing: what it has no credit for waits, and no member takes it.
+    let came = publishes(&mut node, there);
+    assert!(came > 0 && came < usize::from(MESSAGES), "{came}");
+    assert!(most <= 100, "{most} units for one message");
+    assert_eq!(node.counters().held, MESSAGES.into());
+}

@@ -12,6 +12,7 @@
 mod group;
 mod hand_out;
 mod member;
+mod members;
 mod membership;
 
 use std::sync::Arc;
