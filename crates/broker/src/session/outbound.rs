@@ -930,7 +930,7 @@ impl Shard {
     }
 
     /// Gives the memory of a queue back, in later turns where that takes long.
-    fn free_queue(&mut self, queue: Queue) {
+    pub(crate) fn free_queue(&mut self, queue: Queue) {
         if queue.in_memory() > FREED_AT_ONCE {
             self.ended_queues.push_back(queue);
         }

@@ -241,12 +241,6 @@ fn row_bytes([_, sizes, _]: [u64; 3]) -> u64 {
     sizes >> 16
 }
 
-/// A share group may want it back; one whose group has ended since has no ticket any more.
-fn row_is_shared(row: [u64; 3]) -> bool {
-    let [_, sizes, _] = row;
-    (sizes >> 2) & 3 == WHY_SHARED && row_is_apart(row)
-}
-
 /// The number of its Subscription Identifiers, if it has several.
 fn row_several([_, _, more]: [u64; 3]) -> Option<u32> {
     let subscription = more as u32;
@@ -482,16 +476,17 @@ impl Stored {
         entry
     }
 
-    fn take_if(&mut self, mut gone: impl FnMut([u64; 3]) -> bool) -> Vec<StoredEntry> {
-        let mut taken = Vec::new();
-        let rows = core::mem::take(&mut self.rows);
-        for row in rows.iter() {
-            match gone(row) {
-                true => taken.push(self.entry(row)),
-                false => self.rows.push_back(row),
-            }
-        }
-        taken
+    /// Takes out the entries that a share group handed over.
+    fn take_shared(&mut self) -> Vec<StoredEntry> {
+        let apart = self.beside.iter().flat_map(|beside| &beside.apart);
+        let shared = apart.filter(|(_, apart)| apart.ticket.is_some());
+        let keys: Vec<Key> = shared.map(|(key, _)| *key).collect();
+        let rows = keys.into_iter().filter_map(|(id, why)| {
+            let is_it = |row: &[u64; 3]| StoredEntry::of_row(*row).why == why;
+            self.rows.take(id.0, is_it)
+        });
+        let rows: Vec<_> = rows.collect();
+        rows.into_iter().map(|row| self.entry(row)).collect()
     }
 
     /// The message of the first entry, if it is here because it has no record.
@@ -631,11 +626,7 @@ impl Queue {
     /// The first entry, if its message is in memory.
     pub(crate) fn pop_front(&mut self) -> Option<Entry> {
         self.fetch_kept();
-        let entry = self.window.pop_front()?;
-        self.uncount(&entry);
-        if let Some(sweep) = &mut self.sweep {
-            sweep.front_is_gone();
-        }
+        let entry = self.pop_window()?;
         if self.window.is_empty() && self.window.capacity() > 64 {
             self.window = VecDeque::new();
         }
@@ -650,12 +641,36 @@ impl Queue {
         Some(Taken::Stored(self.take_first_stored()?))
     }
 
-    /// Takes out what a share group handed over, in order.
+    /// Takes out what a share group handed over, in the order in which it came. Looks at no more of
+    /// a long queue than it has to.
     pub(crate) fn take_shared(&mut self) -> Vec<Taken> {
-        if self.shared == 0 {
-            return Vec::new();
+        let mut taken = Vec::new();
+        let mut stay = Vec::new();
+        let is_shared = |entry: &Entry| entry.ticket.is_some();
+        let last = match self.shared {
+            0 => None,
+            _ => self.window.iter().rposition(is_shared),
+        };
+        for _ in 0..last.map_or(0, |last| last + 1) {
+            match self.pop_window() {
+                Some(entry) if is_shared(&entry) => taken.push(Taken::Held(entry)),
+                Some(entry) => stay.push(entry),
+                None => break,
+            }
         }
-        self.take_if(|entry| entry.ticket.is_some(), row_is_shared)
+        for entry in stay.into_iter().rev() {
+            self.push_front(entry);
+        }
+        if self.shared > 0
+            && let Some(stored) = &mut self.stored
+        {
+            for entry in stored.take_shared() {
+                self.uncount_ticket(entry.apart.ticket.as_deref());
+                taken.push(Taken::Stored(entry));
+            }
+        }
+        self.drop_empty_store();
+        taken
     }
 
     /// Empties it, as far as the entries are taken.
@@ -765,28 +780,14 @@ impl Queue {
         self.lent -= u32::from(ticket.is_some_and(|ticket| !ticket.taken));
     }
 
-    fn take_if(
-        &mut self,
-        mut gone: impl FnMut(&Entry) -> bool,
-        row_gone: impl FnMut([u64; 3]) -> bool,
-    ) -> Vec<Taken> {
-        let mut taken = Vec::new();
-        for entry in core::mem::take(&mut self.window) {
-            if gone(&entry) {
-                self.uncount(&entry);
-                taken.push(Taken::Held(entry));
-            } else {
-                self.window.push_back(entry);
-            }
+    #[inline]
+    fn pop_window(&mut self) -> Option<Entry> {
+        let entry = self.window.pop_front()?;
+        self.uncount(&entry);
+        if let Some(sweep) = &mut self.sweep {
+            sweep.front_is_gone();
         }
-        if let Some(stored) = &mut self.stored {
-            for entry in stored.take_if(row_gone) {
-                self.uncount_ticket(entry.apart.ticket.as_deref());
-                taken.push(Taken::Stored(entry));
-            }
-        }
-        self.drop_empty_store();
-        taken
+        Some(entry)
     }
 
     fn take_first_stored(&mut self) -> Option<StoredEntry> {

@@ -298,3 +298,26 @@ fn several_subscription_identifiers_take_as_little_memory_as_none() {
         assert_eq!(taken.apart.subscription_ids.as_slice(), expected.as_slice());
     }
 }
+
+#[test]
+fn what_a_share_group_handed_over_is_taken_out_in_order_wherever_it_is() {
+    for window in [Window::Whole, Window::Front, Window::Nothing] {
+        let gauge = Arc::default();
+        let mut queue = Queue::default();
+        for counter in 0..1_000 {
+            let mut entry = entry(message(counter, 10, u64::MAX, &gauge), true, &[]);
+            if counter % 100 == 50 {
+                entry.why = EnqueuedAs::Shared(1);
+                entry.ticket = Some(Box::new(ShareTicket::for_tests()));
+            }
+            queue.push_back(entry, window);
+        }
+        let taken: Vec<_> = queue.take_shared().iter().map(Taken::id).collect();
+        let expected = (0..10).map(|number| MessageId::new(ShardId(0), number * 100 + 50));
+        assert_eq!(taken, expected.collect::<Vec<_>>());
+        assert!(queue.take_shared().is_empty());
+        let left: Vec<_> = queue.take_all().map(|taken| taken.id()).collect();
+        assert!(left.is_sorted() && left.len() == 990);
+        assert_eq!(gauge.bytes(), 0);
+    }
+}

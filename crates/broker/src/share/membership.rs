@@ -136,6 +136,7 @@ impl Shard {
         }
         self.groups.by_filter.remove(&(group.tenant, group.filter));
         self.counters.drop_messages(DropReason::SessionEnded, held);
+        self.free_queue(group.queue);
     }
 
     /// Brings a group back.

@@ -66,6 +66,26 @@ pub struct ShareTicket {
     retain: bool,
 }
 
+#[cfg(test)]
+impl ShareTicket {
+    /// Of no group.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            shard: ShardId(0),
+            group: GroupId {
+                index: 0,
+                generation: 0,
+            },
+            delivery: 0,
+            epoch: SessionEpoch(0),
+            taken: true,
+            others: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+        }
+    }
+}
+
 /// How a message handed to a member ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShareOutcome {

@@ -102,6 +102,13 @@ impl SweptRows {
         seen.chain(self.rows.iter())
     }
 
+    /// Takes out the row with this key of which `is_it` is true.
+    pub(super) fn take(&mut self, key: u64, is_it: impl Fn(&[u64; 3]) -> bool) -> Option<[u64; 3]> {
+        let seen = self.seen.as_mut();
+        let found = seen.and_then(|seen| seen.take(key, &is_it));
+        found.or_else(|| self.rows.take(key, &is_it))
+    }
+
     /// Takes the first row that has not been looked at.
     fn pop_unseen(&mut self) -> Option<[u64; 3]> {
         let row = self.rows.pop_front();
