@@ -9,7 +9,7 @@ use martlet_codec::{Disconnect, PacketType, ReasonCode};
 use crate::connection::{Connection, Phase};
 use crate::counters::DropReason;
 use crate::effect::ConnectionEffect;
-use crate::event::Event;
+use crate::event::{Event, UserName};
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber, TenantId};
 use crate::node::{Cx, Node};
@@ -23,6 +23,37 @@ use crate::work::{CLOSING, COMING_OR_GOING, ENDS};
 const SUBSCRIPTIONS_AT_ONCE: usize = 64;
 
 const ENDS_WITH_CONNECTION: &str = "it ends with its connection";
+
+/// How the transport of a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransportEnd {
+    /// The peer closed without DISCONNECT.
+    EndOfStream,
+    /// The socket failed.
+    Error,
+    /// What a Close effect asked for is done.
+    Finished,
+    /// The peer broke the rules of the transport (WebSocket); which one.
+    Violation(&'static str),
+    /// The peer has shown a certificate that is not good.
+    BadCertificate {
+        /// Why not.
+        why: &'static str,
+        /// Whom it says to be about, as far as that is a name.
+        claims: Option<Arc<str>>,
+    },
+}
+
+impl TransportEnd {
+    pub(super) fn why(&self) -> &'static str {
+        match self {
+            Self::EndOfStream => "the client closed the connection without DISCONNECT",
+            Self::Error => "the connection failed",
+            Self::Finished => "closed",
+            Self::Violation(why) | Self::BadCertificate { why, .. } => why,
+        }
+    }
+}
 
 /// How an accepted connection is ended.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +163,67 @@ impl Ending {
 }
 
 impl Shard {
+    /// The transport of a connection has ended. Called once per connection.
+    pub fn closed<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, end: TransportEnd) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let is_violation = matches!(
+            end,
+            TransportEnd::Violation(_) | TransportEnd::BadCertificate { .. }
+        );
+        let why = end.why();
+        match connection.phase {
+            // It ends in its turn, and why is known.
+            Phase::Accepted if connection.flags.ending() => {
+                self.connections.at(id.index).flags.set_transport_gone(true);
+                return;
+            }
+            Phase::Accepted if connection.input.is_some() => {
+                // What came before the end counts, a DISCONNECT above all, even if its client did
+                // not wait for CONNACK.
+                let admitted = connection.flags.admitted();
+                self.connections.at(id.index).flags.set_transport_gone(true);
+                if end != TransportEnd::EndOfStream {
+                    self.transport_ends.insert(id.index, why);
+                }
+                if admitted && self.has_done_enough() {
+                    self.queue_input(id.index);
+                } else if admitted {
+                    self.finish_input(cx, id);
+                }
+                return self.settle(cx);
+            }
+            Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(why)),
+            Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
+                let address = connection.address;
+                self.lobby_count -= 1;
+                self.counters.connects_refused += 1;
+                // Who only goes again is not worth a line.
+                if is_violation && self.tells_of_refused(None, address.map(|(ip, _)| ip)) {
+                    let claims = match end {
+                        TransportEnd::BadCertificate { claims, .. } => claims,
+                        _ => None,
+                    };
+                    cx.effects.tell(
+                        TenantId::default(),
+                        Event::Refused {
+                            client_id: String::new(),
+                            user: claims.map(UserName::Claimed),
+                            will_topic: None,
+                            address,
+                            reason: ReasonCode::ProtocolError,
+                            why: why.into(),
+                        },
+                    );
+                }
+            }
+            Phase::Closing => {}
+        }
+        self.forget_connection(id);
+        self.settle(cx);
+    }
+
     /// Takes a connection out of the tables, whatever state it is in.
     pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;

@@ -9,6 +9,7 @@ mod gate;
 mod holding;
 mod input;
 mod output;
+mod packet_error;
 mod report;
 mod timers;
 mod turns;
@@ -18,7 +19,7 @@ use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashMap as RawMap;
-use martlet_codec::{DecodeError, QoS, ReasonCode, UserProperties};
+use martlet_codec::{QoS, ReasonCode, UserProperties};
 use slab::Slab;
 
 use crate::authenticate::Authentications;
@@ -26,7 +27,7 @@ use crate::command::{Command, SysTopic};
 use crate::connection::{BufferPool, Connection, Connections, Phase, Since};
 use crate::counters::Counters;
 use crate::effect::{ReadPage, ShardMessage};
-use crate::event::{Event, UserName, Wants};
+use crate::event::Wants;
 use crate::fan_out::FanOuts;
 use crate::hash::{ClientKey, HashMap, Seed, owner, seeded};
 use crate::id::{
@@ -54,10 +55,12 @@ use crate::topic_tree::Tree;
 use crate::work::{DELIVERY, INBOX, NODE, RECORD, RETAINED, Work};
 
 pub(crate) use ending::Ending;
+pub use ending::TransportEnd;
 use ending::WillAtEnd;
 pub(crate) use gate::{Gated, PlainAck};
 pub use holding::StoreState;
 pub(crate) use input::Progress;
+pub(crate) use packet_error::PacketError;
 use timers::SWEEP_INTERVAL_MS;
 pub(crate) use turns::Ends;
 use turns::InputQueue;
@@ -173,90 +176,6 @@ pub struct Shard {
     /// What other shards have told and this turn had no room for.
     inbox: VecDeque<(ShardId, ShardMessage)>,
     pub(crate) stopping: bool,
-}
-
-/// How the transport of a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TransportEnd {
-    /// The peer closed without DISCONNECT.
-    EndOfStream,
-    /// The socket failed.
-    Error,
-    /// What a Close effect asked for is done.
-    Finished,
-    /// The peer broke the rules of the transport (WebSocket); which one.
-    Violation(&'static str),
-    /// The peer has shown a certificate that is not good.
-    BadCertificate {
-        /// Why not.
-        why: &'static str,
-        /// Whom it says to be about, as far as that is a name.
-        claims: Option<Arc<str>>,
-    },
-}
-
-impl TransportEnd {
-    fn why(&self) -> &'static str {
-        match self {
-            Self::EndOfStream => "the client closed the connection without DISCONNECT",
-            Self::Error => "the connection failed",
-            Self::Finished => "closed",
-            Self::Violation(why) | Self::BadCertificate { why, .. } => why,
-        }
-    }
-}
-
-/// Why a packet ends its connection. One word long: what is returned for every packet is nearly
-/// always that nothing is wrong.
-#[derive(Clone, Debug)]
-pub(crate) struct PacketError(Box<BrokenRule>);
-
-/// What is wrong with a packet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BrokenRule {
-    pub(crate) reason: ReasonCode,
-    pub(crate) why: &'static str,
-    /// The statement of the specification that was broken; empty where there is none.
-    pub(crate) statement: &'static str,
-}
-
-impl core::ops::Deref for PacketError {
-    type Target = BrokenRule;
-
-    fn deref(&self) -> &BrokenRule {
-        &self.0
-    }
-}
-
-impl PacketError {
-    #[cold]
-    fn new(reason: ReasonCode, why: &'static str, statement: &'static str) -> Self {
-        Self(Box::new(BrokenRule {
-            reason,
-            why,
-            statement,
-        }))
-    }
-
-    pub(crate) fn of(reason: ReasonCode, why: &'static str) -> Self {
-        Self::new(reason, why, "")
-    }
-
-    /// A Malformed Packet; the statement is the specification's.
-    pub(crate) fn malformed(why: &'static str, statement: &'static str) -> Self {
-        Self::new(ReasonCode::MalformedPacket, why, statement)
-    }
-
-    /// A Protocol Error; the statement is the specification's.
-    pub(crate) fn protocol(why: &'static str, statement: &'static str) -> Self {
-        Self::new(ReasonCode::ProtocolError, why, statement)
-    }
-}
-
-impl From<DecodeError> for PacketError {
-    fn from(error: DecodeError) -> Self {
-        Self::new(error.reason, error.what, error.statement)
-    }
 }
 
 /// So many who wait for their turn are a crowd.
@@ -467,67 +386,6 @@ impl Shard {
             self.queue_retained(session);
             self.settle(cx);
         }
-    }
-
-    /// The transport of a connection has ended. Called once per connection.
-    pub fn closed<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, end: TransportEnd) {
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
-        let is_violation = matches!(
-            end,
-            TransportEnd::Violation(_) | TransportEnd::BadCertificate { .. }
-        );
-        let why = end.why();
-        match connection.phase {
-            // It ends in its turn, and why is known.
-            Phase::Accepted if connection.flags.ending() => {
-                self.connections.at(id.index).flags.set_transport_gone(true);
-                return;
-            }
-            Phase::Accepted if connection.input.is_some() => {
-                // What came before the end counts, a DISCONNECT above all, even if its client did
-                // not wait for CONNACK.
-                let admitted = connection.flags.admitted();
-                self.connections.at(id.index).flags.set_transport_gone(true);
-                if end != TransportEnd::EndOfStream {
-                    self.transport_ends.insert(id.index, why);
-                }
-                if admitted && self.has_done_enough() {
-                    self.queue_input(id.index);
-                } else if admitted {
-                    self.finish_input(cx, id);
-                }
-                return self.settle(cx);
-            }
-            Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(why)),
-            Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
-                let address = connection.address;
-                self.lobby_count -= 1;
-                self.counters.connects_refused += 1;
-                // Who only goes again is not worth a line.
-                if is_violation && self.tells_of_refused(None, address.map(|(ip, _)| ip)) {
-                    let claims = match end {
-                        TransportEnd::BadCertificate { claims, .. } => claims,
-                        _ => None,
-                    };
-                    cx.effects.tell(
-                        TenantId::default(),
-                        Event::Refused {
-                            client_id: String::new(),
-                            user: claims.map(UserName::Claimed),
-                            will_topic: None,
-                            address,
-                            reason: ReasonCode::ProtocolError,
-                            why: why.into(),
-                        },
-                    );
-                }
-            }
-            Phase::Closing => {}
-        }
-        self.forget_connection(id);
-        self.settle(cx);
     }
 
     /// Another shard's batch; it is emptied.
