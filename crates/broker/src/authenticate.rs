@@ -562,7 +562,7 @@ impl Shard {
             if let Some(connection) = self.sessions.at(session).connection() {
                 let why = "its credentials were revoked";
                 let ending = Ending::told(ReasonCode::NotAuthorized, why);
-                self.end_connection(cx, connection, ending);
+                self.end_in_turn(cx, connection, ending);
             }
             if let Some(session) = self.live_session(id) {
                 self.return_all_shared(cx, session);
@@ -614,7 +614,7 @@ impl Shard {
             connection.listener = now;
             if connection.phase == Phase::Accepted {
                 let ending = Ending::told(ReasonCode::NotAuthorized, NOT_ASKED);
-                self.end_connection(cx, id.index, ending);
+                self.end_in_turn(cx, id.index, ending);
             }
         }
     }

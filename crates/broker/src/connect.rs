@@ -127,6 +127,10 @@ impl Shard {
                 Ending::told(ReasonCode::SessionTakenOver, why),
             );
         }
+        // What the end of its connection has left for later comes before the new one.
+        if let Some(old) = self.sessions.find(tenant, &client_id) {
+            self.finish_leaving(cx, old);
+        }
         if let Err(why) = self.take_place(cx, index) {
             if is_new {
                 cx.node.return_session();
@@ -274,9 +278,9 @@ impl Shard {
         let connection = self.connections.at(old);
         if connection.flags.transport_gone() && connection.flags.admitted() {
             let id = self.connections.id_of(old);
-            let bounded = !core::mem::replace(&mut self.work.unbounded, true);
-            self.finish_input(cx, id);
-            self.work.unbounded = !bounded;
+            while self.connections.get(id).is_some() {
+                self.finish_input(cx, id);
+            }
         }
     }
 

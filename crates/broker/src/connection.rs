@@ -152,6 +152,9 @@ flags! {
     8 clean_start set_clean_start;
     /// Session expiry was 0 in CONNECT, so DISCONNECT may not raise it.
     9 session_expiry_zero set_session_expiry_zero;
+    /// It ends in its turn, and what its client sends until then is not obeyed. `admitted` is taken
+    /// from it meanwhile, so that it is sent nothing either.
+    10 ending set_ending;
 }
 
 /// Topic Aliases of one connection, both directions.

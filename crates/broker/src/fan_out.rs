@@ -47,6 +47,8 @@ pub(crate) struct Delivery {
 pub(crate) struct FanOuts {
     /// The first few take turns, the others wait.
     queue: VecDeque<FanOut>,
+    /// Publishers of the messages in it, each with its messages that came later.
+    behind: BTreeMap<SessionAddress, VecDeque<Delivery>>,
     /// Publishers of this shard that wait, and for how many shards.
     held: BTreeMap<SessionId, u32>,
 }
@@ -60,8 +62,6 @@ struct FanOut {
     publisher: Option<SessionAddress>,
     current: Delivery,
     receivers: Receivers,
-    /// Messages of the same publisher that came later.
-    behind: VecDeque<Delivery>,
 }
 
 /// The receivers of a message.
@@ -120,14 +120,23 @@ impl FanOuts {
     /// Bytes of memory that it takes beside the messages.
     pub(crate) fn bytes(&self) -> usize {
         let active = self.queue.iter().take(AT_ONCE);
-        active.map(|fan_out| fan_out.receivers.bytes()).sum()
+        let receivers: usize = active.map(|fan_out| fan_out.receivers.bytes()).sum();
+        receivers + self.queue.len() * size_of::<FanOut>()
     }
 
-    /// The messages of this publisher that are being fanned out.
-    fn of(&mut self, publisher: Option<SessionAddress>) -> Option<&mut FanOut> {
-        publisher?;
-        let mut all = self.queue.iter_mut();
-        all.find(|fan_out| fan_out.publisher == publisher)
+    /// A message of this publisher is being fanned out.
+    fn has(&self, publisher: Option<SessionAddress>) -> bool {
+        publisher.is_some_and(|publisher| self.behind.contains_key(&publisher))
+    }
+
+    /// The next message of this publisher; none: the one that has been fanned out was the last.
+    fn next_of(&mut self, publisher: Option<SessionAddress>) -> Option<Delivery> {
+        let publisher = publisher?;
+        let next = self.behind.get_mut(&publisher)?.pop_front();
+        if next.is_none() {
+            self.behind.remove(&publisher);
+        }
+        next
     }
 }
 
@@ -166,21 +175,23 @@ impl Shard {
     /// A message of this publisher is being fanned out: the next one comes behind it.
     #[cold]
     pub(crate) fn is_fanning_out_of(&mut self, publisher: Option<SessionAddress>) -> bool {
-        self.fan_outs.of(publisher).is_some()
+        self.fan_outs.has(publisher)
     }
 
     /// Fans a message out, behind those of the same publisher.
     pub(crate) fn fan_out<N: Node>(&mut self, cx: &mut Cx<'_, N>, delivery: Delivery) {
         let publisher = delivery.message.publication().publisher;
-        if let Some(before) = self.fan_outs.of(publisher) {
-            before.behind.push_back(delivery);
-            return;
+        if let Some(publisher) = publisher {
+            if let Some(behind) = self.fan_outs.behind.get_mut(&publisher) {
+                behind.push_back(delivery);
+                return;
+            }
+            self.fan_outs.behind.insert(publisher, VecDeque::new());
         }
         self.fan_outs.queue.push_back(FanOut {
             publisher,
             current: delivery,
             receivers: Receivers::default(),
-            behind: VecDeque::new(),
         });
         self.hold_publisher(cx, publisher, true);
     }
@@ -200,7 +211,7 @@ impl Shard {
             self.settle(cx);
             if is_done {
                 self.is_routed_here(cx, &fan_out.current);
-                let Some(next) = fan_out.behind.pop_front() else {
+                let Some(next) = self.fan_outs.next_of(fan_out.publisher) else {
                     self.hold_publisher(cx, fan_out.publisher, false);
                     continue;
                 };

@@ -29,6 +29,8 @@ impl Shard {
             ("messages to be routed", self.awaiting_routed.len()),
             ("operators to be answered", self.operations.len()),
             ("connections to be ended", self.closing.len()),
+            ("ends that wait for their turn", self.ends.len()),
+            ("transports that have ended", self.transport_ends.len()),
         ];
         let left = tables.into_iter().filter(|(_, count)| *count > 0);
         left.collect()

@@ -27,7 +27,7 @@ use crate::session::permit::PermitToken;
 use crate::session::queue::SubscriptionIds;
 use crate::shard::Shard;
 use crate::subscribe::Subscriber;
-use crate::work::NODE;
+use crate::work::{DELIVERY_BYTES, NODE};
 
 /// A session or a share group of this shard, as a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,6 +117,8 @@ const TOPIC_INLINE_BYTES: usize = 64;
 const ROUTE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A longer topic is looked up each time.
 const TOPIC_BYTES_MAX: usize = 1024;
+/// A message for no more receivers than this is routed at once, whoever waits.
+const FEW_RECEIVERS: usize = 8;
 /// Bytes of payload that are copied for all receivers of a message at once; a message with more is
 /// fanned out.
 const COPIED_AT_ONCE: usize = 1024 * 1024;
@@ -420,8 +422,8 @@ impl Shard {
         }
     }
 
-    /// Whether a message is fanned out: it has too many receivers for one turn, or its copies have
-    /// too many bytes, or an earlier message of its publisher is being fanned out.
+    /// Whether a message is fanned out: it has too many receivers for one turn, or for one among
+    /// others that wait, or its copies have too many bytes, or an earlier message of its publisher is being fanned out.
     #[inline(always)]
     fn fans_out(
         &mut self,
@@ -430,10 +432,19 @@ impl Shard {
         payload_len: usize,
     ) -> bool {
         let route = &self.routes.routes[place];
-        let copied = route.matches.len() * payload_len;
+        let receivers = route.matches.len();
         route.fans_out
-            || copied > COPIED_AT_ONCE && !self.work.unbounded
+            || receivers * (payload_len + DELIVERY_BYTES) > self.copied_in_a_crowd
+                && self.is_for_too_many(receivers, payload_len)
             || !self.fan_outs.is_empty() && self.is_fanning_out_of(publisher)
+    }
+
+    /// A message would hold others up if it were routed at once.
+    #[cold]
+    fn is_for_too_many(&self, receivers: usize, payload_len: usize) -> bool {
+        let is_too_long = receivers * payload_len > COPIED_AT_ONCE;
+        let holds_up = receivers > FEW_RECEIVERS && self.is_crowded();
+        (is_too_long || holds_up) && !self.work.unbounded
     }
 
     /// Fans a message out that this shard received.

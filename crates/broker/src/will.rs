@@ -94,13 +94,23 @@ impl Shard {
         let session = self.sessions.at(index);
         let Some(will) = &session.will else { return };
         let delay_secs = will.delay_secs.min(session.expiry_secs);
-        if delay_secs == 0 || fault::is(Fault::WillIgnoresDelay) {
+        if self.is_will_due_at_once(index) {
             self.send_will(cx, index);
         } else {
             let due_ms = cx.now.mono_ms + u64::from(delay_secs) * 1000;
             let id = self.sessions.id_of(index);
             self.sessions.at(index).will_timer = Some(self.wheel.arm(due_ms, Timer::WillDelay(id)));
         }
+    }
+
+    /// The session has a Will that is due as soon as its connection is lost.
+    pub(crate) fn is_will_due_at_once(&mut self, index: u32) -> bool {
+        let session = self.sessions.at(index);
+        let Some(will) = &session.will else {
+            return false;
+        };
+        let delay_secs = will.delay_secs.min(session.expiry_secs);
+        delay_secs == 0 || fault::is(Fault::WillIgnoresDelay)
     }
 
     /// The Will is not needed any more: the client has said goodbye, or is back in time.

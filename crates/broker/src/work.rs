@@ -26,6 +26,15 @@ impl Default for WorkLimits {
     }
 }
 
+/// A share is so many times smaller for a client whose input is worked off when the turn is over,
+/// or before that of clients who have used up a whole share: whoever needs more waits with those.
+const SMALL_SHARE: u64 = 16;
+/// Messages for one receiver in a share that belong to a message that is routed at once though
+/// others wait: units of a share for each.
+const SHARE_PER_DELIVERY: u64 = 64;
+/// What a message for one receiver costs beside its payload, as bytes that are copied.
+pub(crate) const DELIVERY_BYTES: usize = DELIVERY as usize * BYTES_PER_UNIT;
+
 /// Units of a packet that is worked off.
 pub(crate) const PACKET: u64 = 2;
 /// Units of a message for one receiver.
@@ -40,12 +49,16 @@ pub(crate) const RETAINED_MESSAGE: u64 = 12;
 pub(crate) const NODE: u64 = 1;
 /// Units of a Topic Filter that is subscribed to or unsubscribed from.
 pub(crate) const FILTER: u64 = 20;
-/// Members of a share group that are looked at in one unit, where none takes a message.
-pub(crate) const MEMBERS_PER_UNIT: u64 = 4;
+/// Units of a member of a share group whose rules are looked at, where none takes a message.
+pub(crate) const MEMBER_RULES: u64 = 1;
+/// Units of an entry of a queue that is looked at because it may have expired.
+pub(crate) const EXPIRY: u64 = 2;
 /// Units of a message whose memory is given back.
 pub(crate) const FREED_MESSAGE: u64 = 1;
 /// Units of a connection or session that begins or ends.
 pub(crate) const COMING_OR_GOING: u64 = 40;
+/// Units of a connection that the server closes: the kernel writes, shuts down and closes.
+pub(crate) const CLOSING: u64 = 160;
 
 /// Eighths of a turn by whose end what was put off makes way for the next in this order; what is
 /// left of the turn belongs to what has just come.
@@ -56,12 +69,21 @@ pub(crate) struct Eighths(u64);
 pub(crate) const INBOX: Eighths = Eighths(2);
 /// Messages that are fanned out.
 pub(crate) const FAN_OUTS: Eighths = Eighths(3);
-/// Subscriptions of sessions that have ended.
+/// Connections and sessions that end, and subscriptions of sessions that have ended.
 pub(crate) const ENDS: Eighths = Eighths(4);
-/// Packets that were held back.
+/// Packets that were held back only because a turn was over.
+pub(crate) const QUICK_INPUT: Eighths = Eighths(5);
+/// Packets of clients who have used up a whole share.
 pub(crate) const INPUT: Eighths = Eighths(6);
 /// Retained messages for new subscriptions.
 pub(crate) const RETAINED: Eighths = Eighths(7);
+
+impl WorkLimits {
+    /// Bytes that are copied for all receivers of a message at once though others wait.
+    pub(crate) fn copied_in_a_crowd(&self) -> usize {
+        (self.share / SHARE_PER_DELIVERY).max(1) as usize * DELIVERY_BYTES
+    }
+}
 
 /// The work of a shard.
 #[derive(Debug, Default)]
@@ -77,6 +99,8 @@ pub(crate) struct Work {
     share_ends: u64,
     /// It has ended, and packets of that connection are held back for it.
     pub(crate) share_used: bool,
+    /// Shares are small for now.
+    pub(crate) small_shares: bool,
     /// Nothing is put off: while a shard is restored there is nobody else.
     pub(crate) unbounded: bool,
 }
@@ -111,6 +135,17 @@ impl Work {
     pub(crate) fn begin_share(&mut self, units: u64) {
         self.share_used = false;
         self.share_ends = self.done + units;
+    }
+
+    /// As [`Work::begin_share`], for a client's input: a small share if the turn is over, or if
+    /// shares are small for now.
+    #[inline]
+    pub(crate) fn begin_input(&mut self, units: u64) {
+        let is_small = self.small_shares | (self.done >= self.turn_ends);
+        self.begin_share(match is_small {
+            true => (units / SMALL_SHARE).max(1),
+            false => units,
+        });
     }
 
     /// It is over.

@@ -145,6 +145,8 @@ struct Wire {
     paused: bool,
     /// What the client has sent and the broker not read.
     unread: Vec<u8>,
+    /// The turn in which the first byte of `received` came.
+    received_in: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -171,6 +173,14 @@ pub struct Harness {
     events: Vec<Event>,
     /// The most PUBLISH packets that one call has written, while that is watched.
     most_sent: Option<u64>,
+    /// Calls that let shards go on with deferred work, so far.
+    turns: u64,
+    /// The most work that one call has done since this was last asked for.
+    most_work: u64,
+    /// The shard that goes on first with what it has deferred: they take turns.
+    next_shard: u16,
+    /// Shards are called for what comes, and for nothing else.
+    is_held: bool,
     reports: Vec<Report>,
     /// Clients who wait to be known, each with its shard.
     authentications: Vec<(u16, Authentication)>,
@@ -220,6 +230,10 @@ impl Harness {
             arrivals: VecDeque::new(),
             events: Vec::new(),
             most_sent: None,
+            turns: 0,
+            most_work: 0,
+            next_shard: 0,
+            is_held: false,
             reports: Vec::new(),
             authentications: Vec::new(),
         }
@@ -276,6 +290,7 @@ impl Harness {
 
     /// Takes what the broker has written.
     pub fn take(&mut self, link: Link) -> Vec<u8> {
+        self.wires[link.0].received_in = None;
         core::mem::take(&mut self.wires[link.0].received)
     }
 
@@ -294,6 +309,7 @@ impl Harness {
     /// memory is settled with the node.
     pub fn end_tick(&mut self) {
         for shard in 0..self.slots.len() as u16 {
+            self.turns += 1;
             self.call(shard, |shard, cx| shard.work(cx));
         }
         self.run();
@@ -349,6 +365,38 @@ impl Harness {
         self.most_sent.unwrap_or_default()
     }
 
+    /// Calls that have let shards go on with deferred work.
+    pub fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    /// The turn in which the first byte came that the client has not taken.
+    pub fn received_in(&self, link: Link) -> Option<u64> {
+        self.wires[link.0].received_in
+    }
+
+    /// The most work that one call into a shard has done since the last time this was asked for.
+    pub fn take_most_work(&mut self) -> u64 {
+        core::mem::take(&mut self.most_work)
+    }
+
+    /// Work of all shards so far.
+    fn work_done(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.shard.work_done()).sum()
+    }
+
+    /// Does what `come` does as if all of it came at the same time: the node goes on with what it
+    /// has deferred only afterwards. Answers how much work was done before that.
+    pub fn at_once(&mut self, come: impl FnOnce(&mut Self)) -> u64 {
+        let before = self.work_done();
+        self.is_held = true;
+        come(self);
+        self.is_held = false;
+        let work = self.work_done() - before;
+        self.run();
+        work
+    }
+
     /// Counters of all shards together.
     pub fn counters(&mut self) -> Counters {
         let mut sum = Counters::default();
@@ -396,6 +444,9 @@ impl Harness {
 
     /// Works until nothing is left to be done at this time.
     fn run(&mut self) {
+        if self.is_held {
+            return;
+        }
         for _ in 0..STEPS_MAX {
             if !self.step() {
                 self.assert_sums();
@@ -429,12 +480,16 @@ impl Harness {
             self.call(shard, |shard, cx| shard.durable(cx, up_to));
             return true;
         }
-        for index in 0..self.slots.len() as u16 {
+        let count = self.slots.len() as u16;
+        let first = self.next_shard;
+        for index in (first..count).chain(0..first) {
             let shard = &self.slots[usize::from(index)].shard;
             let timers_due = shard
                 .next_wakeup()
                 .is_some_and(|due| due <= self.now.mono_ms);
             if shard.has_work() || timers_due {
+                self.turns += 1;
+                self.next_shard = (index + 1) % count;
                 self.call(index, |shard, cx| {
                     shard.advance(cx);
                     shard.work(cx);
@@ -472,10 +527,13 @@ impl Harness {
         let slot = &mut self.slots[usize::from(index)];
         let sent = |shard: &Shard, cx: &Cx<'_, LocalNode>| shard.snapshot(cx).publishes_sent;
         let before = self.most_sent.map(|_| sent(&slot.shard, &cx));
+        let work_before = slot.shard.work_done();
         let result = call(&mut slot.shard, &mut cx);
         if let (Some(most), Some(before)) = (&mut self.most_sent, before) {
             *most = (*most).max(sent(&slot.shard, &cx) - before);
         }
+        let work = slot.shard.work_done() - work_before;
+        self.most_work = self.most_work.max(work);
         assert!(
             slot.shard.accounts_balance(),
             "the accounts of shard {index} do not balance"
@@ -575,6 +633,9 @@ impl Harness {
         let output = self.slots[usize::from(shard)].shard.output(id);
         let count = output.len();
         wire.received.extend_from_slice(output);
+        if count > 0 {
+            wire.received_in.get_or_insert(self.turns);
+        }
         if count > 0 {
             self.call(shard, |shard, cx| shard.wrote(cx, id, count));
         }

@@ -75,6 +75,9 @@ flags! {
     2 retired set_retired;
     /// Its end was put off after a start, which is done once while its client is away.
     3 put_off set_put_off;
+    /// Its connection has ended. Its Will, and its own end if it ends with the connection, wait for
+    /// their turn.
+    4 leaving set_leaving;
 }
 
 /// Milliseconds since the Unix epoch, for 8,000 years, in 6 bytes.

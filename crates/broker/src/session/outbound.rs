@@ -29,7 +29,7 @@ use crate::session::sending::{Sending, Source};
 use crate::shard::{Gated, Shard};
 use crate::share::{ShareOutcome, ShareTicket};
 use crate::tell::TOLD_OF_DELIVERED;
-use crate::work::{ENDS, FREED_MESSAGE};
+use crate::work::{ENDS, EXPIRY, FREED_MESSAGE};
 
 /// What a session owes its client.
 #[derive(Debug, Default)]
@@ -181,6 +181,9 @@ pub(super) fn enqueued(to: EntryRecord, from: Option<SessionEpoch>) -> Record {
 /// what they have not taken yet is most of the memory.
 const PUMPED_BYTES_MAX: usize = 32 * 1024;
 
+/// Entries of a full queue looked at for each message that needs room in it, because they may have
+/// expired.
+const LOOKED_AT_FOR_ROOM: usize = 64;
 /// Messages in the queue of a session that ends whose drop is told one by one, where anybody wants
 /// to be told; what is behind them is counted.
 const TOLD_AT_END: usize = 1024;
@@ -551,7 +554,7 @@ impl Shard {
         if !queue.is_full_for(bytes, count_max, bytes_max) {
             return true;
         }
-        self.expire_queued(cx, index);
+        self.expire_queued(cx, index, LOOKED_AT_FOR_ROOM);
         loop {
             let session = self.sessions.at(index);
             let queue = session.outbound.queue_mut();
@@ -614,14 +617,23 @@ impl Shard {
         }
     }
 
-    /// Takes what has expired out of a queue.
-    pub(crate) fn expire_queued<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+    /// Takes what has expired out of a queue, of its next `limit` entries. Answers whether there are
+    /// more to be looked at.
+    pub(crate) fn expire_queued<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        limit: usize,
+    ) -> bool {
         let Some(queue) = self.sessions.at(index).outbound.queue_used() else {
-            return;
+            return false;
         };
-        for entry in queue.take_expired(cx.now.mono_ms) {
+        let expired = queue.take_expired(cx.now.mono_ms, limit);
+        self.work.add(expired.looked_at as u64 * EXPIRY);
+        for entry in expired.entries {
             self.expire_entry(cx, index, entry);
         }
+        expired.more
     }
 
     /// Sends what can be sent: first what is in flight and unsent, then from the queue.
@@ -918,7 +930,7 @@ impl Shard {
     }
 
     /// Gives the memory of a queue back, in later turns where that takes long.
-    fn free_queue(&mut self, queue: Queue) {
+    pub(crate) fn free_queue(&mut self, queue: Queue) {
         if queue.in_memory() > FREED_AT_ONCE {
             self.ended_queues.push_back(queue);
         }

@@ -4,12 +4,16 @@
 //! numbers are kept here; their messages are in the store and are read back, page by page, when the
 //! window runs low. Without a store that can be read the window is the whole queue.
 
+mod expiry;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use martlet_codec::{PacketId, QoS};
-use martlet_rows::{Alike, Rows};
+use martlet_rows::Alike;
 use smallvec::SmallVec;
+
+use expiry::{Expiry, Sweep, SweptRows};
 
 use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
@@ -237,12 +241,6 @@ fn row_bytes([_, sizes, _]: [u64; 3]) -> u64 {
     sizes >> 16
 }
 
-/// A share group may want it back; one whose group has ended since has no ticket any more.
-fn row_is_shared(row: [u64; 3]) -> bool {
-    let [_, sizes, _] = row;
-    (sizes >> 2) & 3 == WHY_SHARED && row_is_apart(row)
-}
-
 /// The number of its Subscription Identifiers, if it has several.
 fn row_several([_, _, more]: [u64; 3]) -> Option<u32> {
     let subscription = more as u32;
@@ -348,30 +346,14 @@ pub(crate) struct Queue {
     earliest_expiry: Expiry,
     /// When the shard looks for expired entries.
     watched_expiry: Expiry,
-}
-
-/// A monotonic time in whole seconds, kept inverted so that a new queue begins with "never".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Expiry(u32);
-
-impl Expiry {
-    fn at(ms: u64) -> Self {
-        Self(!u32::try_from(ms.div_ceil(1000)).unwrap_or(u32::MAX))
-    }
-
-    /// `u64::MAX` is never.
-    fn ms(self) -> u64 {
-        match !self.0 {
-            u32::MAX => u64::MAX,
-            secs => u64::from(secs) * 1000,
-        }
-    }
+    /// How far it has come with that.
+    sweep: Option<Box<Sweep>>,
 }
 
 /// Entries whose messages are in the store.
 #[derive(Debug, Default)]
 struct Stored {
-    rows: Rows<3>,
+    rows: SweptRows,
     /// What does not fit into rows; not there while all does.
     beside: Option<Box<Beside>>,
     /// Of their messages.
@@ -494,15 +476,17 @@ impl Stored {
         entry
     }
 
-    fn take_if(&mut self, mut gone: impl FnMut([u64; 3]) -> bool) -> Vec<StoredEntry> {
-        let mut taken = Vec::new();
-        for row in core::mem::take(&mut self.rows).iter() {
-            match gone(row) {
-                true => taken.push(self.entry(row)),
-                false => self.rows.push_back(row),
-            }
-        }
-        taken
+    /// Takes out the entries that a share group handed over.
+    fn take_shared(&mut self) -> Vec<StoredEntry> {
+        let apart = self.beside.iter().flat_map(|beside| &beside.apart);
+        let shared = apart.filter(|(_, apart)| apart.ticket.is_some());
+        let keys: Vec<Key> = shared.map(|(key, _)| *key).collect();
+        let rows = keys.into_iter().filter_map(|(id, why)| {
+            let is_it = |row: &[u64; 3]| StoredEntry::of_row(*row).why == why;
+            self.rows.take(id.0, is_it)
+        });
+        let rows: Vec<_> = rows.collect();
+        rows.into_iter().map(|row| self.entry(row)).collect()
     }
 
     /// The message of the first entry, if it is here because it has no record.
@@ -525,8 +509,9 @@ impl Queue {
         lent: 0,
         reading: false,
         dropping: false,
-        earliest_expiry: Expiry(0),
-        watched_expiry: Expiry(0),
+        earliest_expiry: Expiry::NEVER,
+        watched_expiry: Expiry::NEVER,
+        sweep: None,
     };
 
     /// It is empty and waits for nothing.
@@ -641,8 +626,7 @@ impl Queue {
     /// The first entry, if its message is in memory.
     pub(crate) fn pop_front(&mut self) -> Option<Entry> {
         self.fetch_kept();
-        let entry = self.window.pop_front()?;
-        self.uncount(&entry);
+        let entry = self.pop_window()?;
         if self.window.is_empty() && self.window.capacity() > 64 {
             self.window = VecDeque::new();
         }
@@ -657,31 +641,36 @@ impl Queue {
         Some(Taken::Stored(self.take_first_stored()?))
     }
 
-    /// Takes out what has expired, in order.
-    pub(crate) fn take_expired(&mut self, now_ms: u64) -> Vec<Taken> {
-        if now_ms / 1000 < self.earliest_expiry.ms() / 1000 {
-            return Vec::new();
-        }
-        let taken = self.take_if(
-            |entry| entry.message.expired(now_ms),
-            |row| row_expires_at_ms(row) <= now_ms,
-        );
-        let window = self
-            .window
-            .iter()
-            .map(|entry| entry.message.expires_at_ms());
-        let rows = self.stored.iter().flat_map(|stored| stored.rows.iter());
-        let all = window.chain(rows.map(row_expires_at_ms));
-        self.earliest_expiry = Expiry::at(all.min().unwrap_or(u64::MAX));
-        taken
-    }
-
-    /// Takes out what a share group handed over, in order.
+    /// Takes out what a share group handed over, in the order in which it came. Looks at no more of
+    /// a long queue than it has to.
     pub(crate) fn take_shared(&mut self) -> Vec<Taken> {
-        if self.shared == 0 {
-            return Vec::new();
+        let mut taken = Vec::new();
+        let mut stay = Vec::new();
+        let is_shared = |entry: &Entry| entry.ticket.is_some();
+        let last = match self.shared {
+            0 => None,
+            _ => self.window.iter().rposition(is_shared),
+        };
+        for _ in 0..last.map_or(0, |last| last + 1) {
+            match self.pop_window() {
+                Some(entry) if is_shared(&entry) => taken.push(Taken::Held(entry)),
+                Some(entry) => stay.push(entry),
+                None => break,
+            }
         }
-        self.take_if(|entry| entry.ticket.is_some(), row_is_shared)
+        for entry in stay.into_iter().rev() {
+            self.push_front(entry);
+        }
+        if self.shared > 0
+            && let Some(stored) = &mut self.stored
+        {
+            for entry in stored.take_shared() {
+                self.uncount_ticket(entry.apart.ticket.as_deref());
+                taken.push(Taken::Stored(entry));
+            }
+        }
+        self.drop_empty_store();
+        taken
     }
 
     /// Empties it, as far as the entries are taken.
@@ -706,6 +695,12 @@ impl Queue {
         };
         let gauge = Arc::clone(first.message.gauge());
         let entries = core::mem::take(&mut self.window);
+        if let Some(sweep) = &mut self.sweep {
+            // They may not have been looked at, and come before what has.
+            sweep.begin_window_anew();
+            let earliest = entries.iter().map(|entry| entry.message.expires_at_ms());
+            self.note_expiry(earliest.min().unwrap_or(u64::MAX));
+        }
         self.window_bytes = 0;
         self.counted = Counted::NOTHING;
         let stored = self.stored.get_or_insert_default();
@@ -762,23 +757,6 @@ impl Queue {
         damaged
     }
 
-    /// When the shard is to look for expired entries, if it does not know yet.
-    pub(crate) fn expiry_to_watch(&mut self) -> Option<u64> {
-        // The greater of two is the earlier.
-        let earlier = self.earliest_expiry > self.watched_expiry;
-        self.watched_expiry = self.watched_expiry.max(self.earliest_expiry);
-        earlier.then(|| self.earliest_expiry.ms())
-    }
-
-    /// The shard has looked.
-    pub(crate) fn expiry_watched(&mut self) {
-        self.watched_expiry = Expiry::default();
-    }
-
-    fn note_expiry(&mut self, at_ms: u64) {
-        self.earliest_expiry = self.earliest_expiry.max(Expiry::at(at_ms));
-    }
-
     fn count(&mut self, entry: &Entry) {
         self.note_expiry(entry.message.expires_at_ms());
         self.count_ticket(entry.ticket.as_deref());
@@ -802,28 +780,14 @@ impl Queue {
         self.lent -= u32::from(ticket.is_some_and(|ticket| !ticket.taken));
     }
 
-    fn take_if(
-        &mut self,
-        mut gone: impl FnMut(&Entry) -> bool,
-        row_gone: impl FnMut([u64; 3]) -> bool,
-    ) -> Vec<Taken> {
-        let mut taken = Vec::new();
-        for entry in core::mem::take(&mut self.window) {
-            if gone(&entry) {
-                self.uncount(&entry);
-                taken.push(Taken::Held(entry));
-            } else {
-                self.window.push_back(entry);
-            }
+    #[inline]
+    fn pop_window(&mut self) -> Option<Entry> {
+        let entry = self.window.pop_front()?;
+        self.uncount(&entry);
+        if let Some(sweep) = &mut self.sweep {
+            sweep.front_is_gone();
         }
-        if let Some(stored) = &mut self.stored {
-            for entry in stored.take_if(row_gone) {
-                self.uncount_ticket(entry.apart.ticket.as_deref());
-                taken.push(Taken::Stored(entry));
-            }
-        }
-        self.drop_empty_store();
-        taken
+        Some(entry)
     }
 
     fn take_first_stored(&mut self) -> Option<StoredEntry> {

@@ -53,7 +53,7 @@ enum Step {
     AskForPage,
     PageCame,
     PutAway,
-    Expire(u8),
+    Expire(u8, usize, bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -80,7 +80,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::AskForPage),
         2 => Just(Step::PageCame),
         1 => Just(Step::PutAway),
-        1 => (0..40_u8).prop_map(Step::Expire),
+        1 => (0..40_u8, 1..100_usize, any::<bool>())
+            .prop_map(|(secs, limit, all)| Step::Expire(secs, limit, all)),
     ];
     prop::collection::vec(step, 1..600)
 }
@@ -160,15 +161,28 @@ proptest! {
                     }
                 },
                 Step::PutAway => queue.put_away(Window::Nothing),
-                Step::Expire(secs) => {
+                Step::Expire(secs, limit, all) => {
                     now_ms = now_ms.max(u64::from(secs) * 1000);
-                    let taken = queue.take_expired(now_ms);
-                    let (gone, kept) = model.into_iter().partition(|(_, _, at, _)| *at <= now_ms);
-                    model = kept;
-                    let gone: VecDeque<Expected> = gone;
-                    prop_assert_eq!(taken.len(), gone.len());
-                    for (taken, expected) in taken.iter().zip(&gone) {
-                        check_taken(taken, expected)?;
+                    loop {
+                        let found = queue.take_expired(now_ms, limit);
+                        prop_assert!(found.looked_at <= limit);
+                        let mut from = 0;
+                        for taken in &found.entries {
+                            let is_it = |(id, ..): &Expected| {
+                                taken.id() == MessageId::new(ShardId(0), *id)
+                            };
+                            let place = model.iter().skip(from).position(is_it);
+                            from += place.expect("they come in order");
+                            let expected = model.remove(from).expect("it is there");
+                            prop_assert!(expected.2 <= now_ms);
+                            check_taken(taken, &expected)?;
+                        }
+                        if !all || !found.more && queue.earliest_expiry.ms() > now_ms {
+                            break;
+                        }
+                    }
+                    if all {
+                        prop_assert!(model.iter().all(|(_, _, at, _)| *at > now_ms));
                     }
                 }
             }
@@ -282,5 +296,28 @@ fn several_subscription_identifiers_take_as_little_memory_as_none() {
         };
         let expected = &several[counter % 4];
         assert_eq!(taken.apart.subscription_ids.as_slice(), expected.as_slice());
+    }
+}
+
+#[test]
+fn what_a_share_group_handed_over_is_taken_out_in_order_wherever_it_is() {
+    for window in [Window::Whole, Window::Front, Window::Nothing] {
+        let gauge = Arc::default();
+        let mut queue = Queue::default();
+        for counter in 0..1_000 {
+            let mut entry = entry(message(counter, 10, u64::MAX, &gauge), true, &[]);
+            if counter % 100 == 50 {
+                entry.why = EnqueuedAs::Shared(1);
+                entry.ticket = Some(Box::new(ShareTicket::for_tests()));
+            }
+            queue.push_back(entry, window);
+        }
+        let taken: Vec<_> = queue.take_shared().iter().map(Taken::id).collect();
+        let expected = (0..10).map(|number| MessageId::new(ShardId(0), number * 100 + 50));
+        assert_eq!(taken, expected.collect::<Vec<_>>());
+        assert!(queue.take_shared().is_empty());
+        let left: Vec<_> = queue.take_all().map(|taken| taken.id()).collect();
+        assert!(left.is_sorted() && left.len() == 990);
+        assert_eq!(gauge.bytes(), 0);
     }
 }

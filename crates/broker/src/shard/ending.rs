@@ -9,18 +9,51 @@ use martlet_codec::{Disconnect, PacketType, ReasonCode};
 use crate::connection::{Connection, Phase};
 use crate::counters::DropReason;
 use crate::effect::ConnectionEffect;
-use crate::event::Event;
+use crate::event::{Event, UserName};
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber, TenantId};
 use crate::node::{Cx, Node};
 use crate::record::Record;
 use crate::shard::{PacketError, Shard};
 use crate::timer::Timer;
-use crate::work::{COMING_OR_GOING, ENDS};
+use crate::work::{CLOSING, COMING_OR_GOING, ENDS};
 
 /// Subscriptions that are taken out of the index at once when their session ends; a session with
 /// more of them goes on with it in later turns.
 const SUBSCRIPTIONS_AT_ONCE: usize = 64;
+
+const ENDS_WITH_CONNECTION: &str = "it ends with its connection";
+
+/// How the transport of a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransportEnd {
+    /// The peer closed without DISCONNECT.
+    EndOfStream,
+    /// The socket failed.
+    Error,
+    /// What a Close effect asked for is done.
+    Finished,
+    /// The peer broke the rules of the transport (WebSocket); which one.
+    Violation(&'static str),
+    /// The peer has shown a certificate that is not good.
+    BadCertificate {
+        /// Why not.
+        why: &'static str,
+        /// Whom it says to be about, as far as that is a name.
+        claims: Option<Arc<str>>,
+    },
+}
+
+impl TransportEnd {
+    pub(super) fn why(&self) -> &'static str {
+        match self {
+            Self::EndOfStream => "the client closed the connection without DISCONNECT",
+            Self::Error => "the connection failed",
+            Self::Finished => "closed",
+            Self::Violation(why) | Self::BadCertificate { why, .. } => why,
+        }
+    }
+}
 
 /// How an accepted connection is ended.
 #[derive(Clone, Copy, Debug)]
@@ -130,11 +163,75 @@ impl Ending {
 }
 
 impl Shard {
+    /// The transport of a connection has ended. Called once per connection.
+    pub fn closed<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, end: TransportEnd) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let is_violation = matches!(
+            end,
+            TransportEnd::Violation(_) | TransportEnd::BadCertificate { .. }
+        );
+        let why = end.why();
+        match connection.phase {
+            // It ends in its turn, and why is known.
+            Phase::Accepted if connection.flags.ending() => {
+                self.connections.at(id.index).flags.set_transport_gone(true);
+                return;
+            }
+            Phase::Accepted if connection.input.is_some() => {
+                // What came before the end counts, a DISCONNECT above all, even if its client did
+                // not wait for CONNACK.
+                let admitted = connection.flags.admitted();
+                self.connections.at(id.index).flags.set_transport_gone(true);
+                if end != TransportEnd::EndOfStream {
+                    self.transport_ends.insert(id.index, why);
+                }
+                if admitted && self.has_done_enough() {
+                    self.queue_input(id.index);
+                } else if admitted {
+                    self.finish_input(cx, id);
+                }
+                return self.settle(cx);
+            }
+            Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(why)),
+            Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
+                let address = connection.address;
+                self.lobby_count -= 1;
+                self.counters.connects_refused += 1;
+                // Who only goes again is not worth a line.
+                if is_violation && self.tells_of_refused(None, address.map(|(ip, _)| ip)) {
+                    let claims = match end {
+                        TransportEnd::BadCertificate { claims, .. } => claims,
+                        _ => None,
+                    };
+                    cx.effects.tell(
+                        TenantId::default(),
+                        Event::Refused {
+                            client_id: String::new(),
+                            user: claims.map(UserName::Claimed),
+                            will_topic: None,
+                            address,
+                            reason: ReasonCode::ProtocolError,
+                            why: why.into(),
+                        },
+                    );
+                }
+            }
+            Phase::Closing => {}
+        }
+        self.forget_connection(id);
+        self.settle(cx);
+    }
+
     /// Takes a connection out of the tables, whatever state it is in.
     pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;
         if !self.spent.is_empty() {
             self.spent.remove(&id.index);
+        }
+        if !self.transport_ends.is_empty() {
+            self.transport_ends.remove(&id.index);
         }
         if connection.phase.is_lobby() {
             self.authentications.forget(id.index);
@@ -172,9 +269,14 @@ impl Shard {
         index: u32,
         ending: Ending,
     ) {
-        let Some(session) = self.connections.at(index).session() else {
+        let connection = self.connections.at(index);
+        let Some(session) = connection.session() else {
             return;
         };
+        if connection.flags.ending() {
+            connection.flags.set_ending(false);
+            connection.flags.set_admitted(true);
+        }
         if !self.spent.is_empty() {
             self.tell_rate_drops(cx, index);
         }
@@ -198,6 +300,7 @@ impl Shard {
         }
         if ending.tell {
             self.say_goodbye(cx, index, ending);
+            self.work.add(CLOSING);
             cx.effects.connections.push(ConnectionEffect::Close(id));
         }
         self.leave_session(cx, session, ending.will);
@@ -269,16 +372,21 @@ impl Shard {
     }
 
     /// The session stays for its Session Expiry Interval [MQTT-4.1.0-1], then it ends
-    /// [MQTT-4.1.0-2].
+    /// [MQTT-4.1.0-2]. When the turn is over, a Will that is due and the end of a session that ends
+    /// with its connection wait for theirs: both may take long, and many connections may end at
+    /// once.
     pub(super) fn leave_session<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
         will: WillAtEnd,
     ) {
+        let waits = self.has_done_enough() && will != WillAtEnd::Kept;
         self.sessions.at(index).connection = None;
+        let mut is_will_put_off = false;
         match will {
             WillAtEnd::Discarded => self.discard_will(index),
+            WillAtEnd::Due if waits && self.is_will_due_at_once(index) => is_will_put_off = true,
             WillAtEnd::Due => self.will_after_loss(cx, index),
             WillAtEnd::Kept => {
                 // The store keeps the Will: after the restart it is due.
@@ -294,8 +402,8 @@ impl Shard {
         }
         let session = self.sessions.at(index);
         match session.expiry_secs {
-            0 => return self.end_session(cx, index, "it ends with its connection"),
-            u32::MAX => {}
+            0 if !waits => return self.end_session(cx, index, ENDS_WITH_CONNECTION),
+            0 | u32::MAX => {}
             secs => {
                 let early = fault::is(Fault::SessionExpiresEarly);
                 let ms = u64::from(secs) * if early { 500 } else { 1000 };
@@ -307,6 +415,25 @@ impl Shard {
         }
         self.send_presence(cx, index, false);
         self.pause_outbound(cx, index);
+        if is_will_put_off || self.sessions.at(index).expiry_secs == 0 {
+            self.finish_leaving_later(index);
+        }
+    }
+
+    /// Does what [`Shard::leave_session`] has put off.
+    pub(crate) fn finish_leaving<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        let session = self.sessions.at(index);
+        if !session.flags.leaving() {
+            return;
+        }
+        session.flags.set_leaving(false);
+        let (ends, waits) = (session.expiry_secs == 0, session.will_timer.is_some());
+        if ends {
+            // Its Will comes first.
+            self.end_session(cx, index, ENDS_WITH_CONNECTION);
+        } else if !waits {
+            self.send_will(cx, index);
+        }
     }
 
     /// DISCONNECT with reason and Reason String, to v5 clients [MQTT-3.14.2-3]; without User

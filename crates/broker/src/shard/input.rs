@@ -15,20 +15,10 @@ use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::rate::Pace;
 use crate::shard::holding::Turn;
-use crate::shard::{Ending, PacketError, Shard};
+use crate::shard::{Ending, PacketError, Shard, TransportEnd};
 use crate::work::PACKET;
 
 impl Shard {
-    pub(crate) fn queue_input(&mut self, index: u32) {
-        let id = self.connections.id_of(index);
-        let connection = self.connections.at(index);
-        let waiting = connection.input.is_some() || connection.flags.reading_paused();
-        if waiting && !connection.flags.input_queued() {
-            connection.flags.set_input_queued(true);
-            self.input_queue.push_back(id);
-        }
-    }
-
     /// The transport is gone: what came before its end is worked off, then the connection is lost
     /// unless its client said goodbye.
     pub(crate) fn finish_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
@@ -42,11 +32,12 @@ impl Shard {
                 // The rest has its turn after others have had theirs.
                 input.bytes.drain(..consumed);
                 connection.input = Some(input);
-                return self.queue_input(id.index);
+                return self.queue_input_after_share(id.index);
             }
         }
         if self.connections.get(id).is_some() {
-            let why = "the client closed the connection without DISCONNECT";
+            let why = self.transport_ends.get(&id.index).copied();
+            let why = why.unwrap_or(TransportEnd::EndOfStream.why());
             self.end_connection(cx, id.index, Ending::lost(why));
             self.forget_connection(id);
         }
@@ -110,7 +101,7 @@ impl Shard {
         id: ConnectionId,
         input: &mut Buffer,
     ) {
-        self.work.begin_share(self.settings.work.share);
+        self.work.begin_input(self.settings.work.share);
         while let Some(connection) = self.connections.get(id)
             && connection.phase != Phase::Closing
         {
@@ -190,7 +181,9 @@ impl Shard {
         if connection.buffer_bytes() != connection.charged_bytes as usize {
             self.charge_buffers(id.index);
         }
-        if held && (share_used || self.has_done_enough()) {
+        if held && share_used {
+            self.queue_input_after_share(id.index);
+        } else if held && self.has_done_enough() {
             self.queue_input(id.index);
         }
     }
@@ -202,7 +195,7 @@ impl Shard {
         id: ConnectionId,
         bytes: &[u8],
     ) -> usize {
-        self.work.begin_share(self.settings.work.share);
+        self.work.begin_input(self.settings.work.share);
         let consumed = self.receive_each(cx, id, bytes);
         self.pump_answered(cx);
         consumed

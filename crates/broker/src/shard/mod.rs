@@ -9,15 +9,17 @@ mod gate;
 mod holding;
 mod input;
 mod output;
+mod packet_error;
 mod report;
 mod timers;
+mod turns;
 
 use core::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashMap as RawMap;
-use martlet_codec::{DecodeError, QoS, ReasonCode, UserProperties};
+use martlet_codec::{QoS, ReasonCode, UserProperties};
 use slab::Slab;
 
 use crate::authenticate::Authentications;
@@ -25,7 +27,7 @@ use crate::command::{Command, SysTopic};
 use crate::connection::{BufferPool, Connection, Connections, Phase, Since};
 use crate::counters::Counters;
 use crate::effect::{ReadPage, ShardMessage};
-use crate::event::{Event, UserName, Wants};
+use crate::event::Wants;
 use crate::fan_out::FanOuts;
 use crate::hash::{ClientKey, HashMap, Seed, owner, seeded};
 use crate::id::{
@@ -50,14 +52,18 @@ use crate::subscribe::{HalfDone, PendingSubAck, Subscribers};
 use crate::tell::{TOLD_WHEN_WRITTEN, Telling};
 use crate::timer::{Timer, Wheel};
 use crate::topic_tree::Tree;
-use crate::work::{DELIVERY, INBOX, INPUT, NODE, RECORD, RETAINED, Work};
+use crate::work::{DELIVERY, INBOX, NODE, RECORD, RETAINED, Work};
 
 pub(crate) use ending::Ending;
+pub use ending::TransportEnd;
 use ending::WillAtEnd;
 pub(crate) use gate::{Gated, PlainAck};
 pub use holding::StoreState;
 pub(crate) use input::Progress;
+pub(crate) use packet_error::PacketError;
 use timers::SWEEP_INTERVAL_MS;
+pub(crate) use turns::Ends;
+use turns::InputQueue;
 
 /// All state that one core owns.
 #[derive(Debug)]
@@ -115,7 +121,12 @@ pub struct Shard {
     /// The session whose acknowledgements are being worked off.
     pub(crate) answered: Option<SessionId>,
     /// Connections with input to be worked off.
-    input_queue: VecDeque<ConnectionId>,
+    input_queue: InputQueue,
+    /// Connections and sessions that end in their turn.
+    pub(crate) ends: Ends,
+    /// How the transports ended that ended otherwise than by the peer's end of stream, of
+    /// connections whose input is still to be worked off, by their places.
+    pub(crate) transport_ends: HashMap<u32, &'static str>,
     /// Sessions with retained messages to be read.
     pub(crate) retained_queue: VecDeque<SessionId>,
     /// Where the sweep for expired retained messages goes on.
@@ -159,87 +170,16 @@ pub struct Shard {
     /// What the store can take.
     store: StoreState,
     pub(crate) work: Work,
+    /// See [`WorkLimits::copied_in_a_crowd`](crate::WorkLimits).
+    pub(crate) copied_in_a_crowd: usize,
     pub(crate) fan_outs: FanOuts,
     /// What other shards have told and this turn had no room for.
     inbox: VecDeque<(ShardId, ShardMessage)>,
     pub(crate) stopping: bool,
 }
 
-/// How the transport of a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TransportEnd {
-    /// The peer closed without DISCONNECT.
-    EndOfStream,
-    /// The socket failed.
-    Error,
-    /// What a Close effect asked for is done.
-    Finished,
-    /// The peer broke the rules of the transport (WebSocket); which one.
-    Violation(&'static str),
-    /// The peer has shown a certificate that is not good.
-    BadCertificate {
-        /// Why not.
-        why: &'static str,
-        /// Whom it says to be about, as far as that is a name.
-        claims: Option<Arc<str>>,
-    },
-}
-
-/// Why a packet ends its connection. One word long: what is returned for every packet is nearly
-/// always that nothing is wrong.
-#[derive(Clone, Debug)]
-pub(crate) struct PacketError(Box<BrokenRule>);
-
-/// What is wrong with a packet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BrokenRule {
-    pub(crate) reason: ReasonCode,
-    pub(crate) why: &'static str,
-    /// The statement of the specification that was broken; empty where there is none.
-    pub(crate) statement: &'static str,
-}
-
-impl core::ops::Deref for PacketError {
-    type Target = BrokenRule;
-
-    fn deref(&self) -> &BrokenRule {
-        &self.0
-    }
-}
-
-impl PacketError {
-    #[cold]
-    fn new(reason: ReasonCode, why: &'static str, statement: &'static str) -> Self {
-        Self(Box::new(BrokenRule {
-            reason,
-            why,
-            statement,
-        }))
-    }
-
-    pub(crate) fn of(reason: ReasonCode, why: &'static str) -> Self {
-        Self::new(reason, why, "")
-    }
-
-    /// A Malformed Packet; the statement is the specification's.
-    pub(crate) fn malformed(why: &'static str, statement: &'static str) -> Self {
-        Self::new(ReasonCode::MalformedPacket, why, statement)
-    }
-
-    /// A Protocol Error; the statement is the specification's.
-    pub(crate) fn protocol(why: &'static str, statement: &'static str) -> Self {
-        Self::new(ReasonCode::ProtocolError, why, statement)
-    }
-}
-
-impl From<DecodeError> for PacketError {
-    fn from(error: DecodeError) -> Self {
-        Self::new(error.reason, error.what, error.statement)
-    }
-}
-
-/// Connections whose input is worked off per call of [`Shard::work`].
-const INPUTS_PER_WORK: usize = 64;
+/// So many who wait for their turn are a crowd.
+const CROWD: usize = 8;
 /// Pages of retained messages read per call of [`Shard::work`].
 const PAGES_PER_WORK: usize = 16;
 /// What a session takes beside its subscriptions, Will and messages, bytes: here, in the store's
@@ -263,6 +203,7 @@ impl Shard {
         let limits = &settings.limits;
         let output_bytes_max = limits.output_bytes as usize;
         let has_rates = limits.publish_rate > 0 || limits.publish_bytes_rate > 0;
+        let copied_in_a_crowd = settings.work.copied_in_a_crowd();
         let wants = Wants::of(&settings.events);
         let telling = Telling::of(&settings.events);
         let mut wheel = Wheel::new(0);
@@ -303,7 +244,9 @@ impl Shard {
             awaiting_routed: RawMap::with_hasher(seeded(seed)),
             closing: Vec::new(),
             answered: None,
-            input_queue: VecDeque::new(),
+            input_queue: InputQueue::default(),
+            ends: Ends::default(),
+            transport_ends: RawMap::with_hasher(seeded(seed)),
             retained_queue: VecDeque::new(),
             retained_sweep: None,
             expiring: BinaryHeap::new(),
@@ -331,6 +274,7 @@ impl Shard {
             congested: false,
             store: StoreState::default(),
             work: Work::default(),
+            copied_in_a_crowd,
             fan_outs: FanOuts::default(),
             inbox: VecDeque::new(),
             stopping: false,
@@ -442,61 +386,6 @@ impl Shard {
             self.queue_retained(session);
             self.settle(cx);
         }
-    }
-
-    /// The transport of a connection has ended. Called once per connection.
-    pub fn closed<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, end: TransportEnd) {
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
-        let is_violation = matches!(
-            end,
-            TransportEnd::Violation(_) | TransportEnd::BadCertificate { .. }
-        );
-        let (why, claims) = match end {
-            TransportEnd::EndOfStream => {
-                ("the client closed the connection without DISCONNECT", None)
-            }
-            TransportEnd::Error => ("the connection failed", None),
-            TransportEnd::Finished => ("closed", None),
-            TransportEnd::Violation(why) => (why, None),
-            TransportEnd::BadCertificate { why, claims } => (why, claims),
-        };
-        match connection.phase {
-            Phase::Accepted if connection.input.is_some() => {
-                // What came before the end counts, a DISCONNECT above all, even if its client did
-                // not wait for CONNACK.
-                let admitted = connection.flags.admitted();
-                self.connections.at(id.index).flags.set_transport_gone(true);
-                if admitted {
-                    self.finish_input(cx, id);
-                }
-                return self.settle(cx);
-            }
-            Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(why)),
-            Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
-                let address = connection.address;
-                self.lobby_count -= 1;
-                self.counters.connects_refused += 1;
-                // Who only goes again is not worth a line.
-                if is_violation && self.tells_of_refused(None, address.map(|(ip, _)| ip)) {
-                    cx.effects.tell(
-                        TenantId::default(),
-                        Event::Refused {
-                            client_id: String::new(),
-                            user: claims.map(UserName::Claimed),
-                            will_topic: None,
-                            address,
-                            reason: ReasonCode::ProtocolError,
-                            why: why.into(),
-                        },
-                    );
-                }
-            }
-            Phase::Closing => {}
-        }
-        self.forget_connection(id);
-        self.settle(cx);
     }
 
     /// Another shard's batch; it is emptied.
@@ -648,30 +537,13 @@ impl Shard {
         if self.has_put_off() {
             self.work_off_inbox(cx);
             self.go_on_fanning_out(cx);
+            self.go_on_ending(cx);
             self.unindex_retired(cx);
             self.free_ended_queues();
             self.serve_groups_put_off(cx);
         }
-        for _ in 0..INPUTS_PER_WORK.min(self.input_queue.len()) {
-            if self.work.is_past(INPUT) {
-                // Who has had no turn yet is the first to have the next.
-                break;
-            }
-            let Some(id) = self.input_queue.pop_front() else {
-                break;
-            };
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.flags.set_input_queued(false);
-                connection.flags.set_input_held(false);
-                match connection.flags.transport_gone() {
-                    true => self.finish_input(cx, id),
-                    false => {
-                        self.work_off_input(cx, id);
-                        self.after_input(cx, id);
-                    }
-                }
-                self.settle(cx);
-            }
+        if !self.input_queue.is_empty() {
+            self.work_off_queued_input(cx);
         }
         for _ in 0..PAGES_PER_WORK {
             if !self.read_retained_page(cx) || self.work.is_past(RETAINED) {
@@ -748,6 +620,18 @@ impl Shard {
         self.work.is_turn_over()
     }
 
+    /// Others wait for their turn: nobody may take much of this one.
+    pub(crate) fn is_crowded(&self) -> bool {
+        let waiting = self.input_queue.len() + self.inbox.len() + self.ends.len();
+        self.work.is_turn_over() || waiting >= CROWD
+    }
+
+    /// Units of work so far, for tests.
+    #[doc(hidden)]
+    pub fn work_done(&self) -> u64 {
+        self.work.done
+    }
+
     /// Messages of other shards wait here; what they send from now on would wait behind them.
     pub fn is_behind(&self) -> bool {
         !self.inbox.is_empty()
@@ -773,6 +657,7 @@ impl Shard {
     fn has_put_off(&self) -> bool {
         !self.inbox.is_empty()
             || !self.fan_outs.is_empty()
+            || !self.ends.is_empty()
             || self.sessions.first_retired().is_some()
             || !self.ended_queues.is_empty()
             || self.groups.has_put_off()
@@ -862,7 +747,7 @@ impl Shard {
                 self.share_received(cx, own, message);
             } else if let Some((id, reason, why)) = self.closing.pop() {
                 if self.connections.get(id).is_some() {
-                    self.end_connection(cx, id.index, Ending::told(reason, why));
+                    self.end_in_turn(cx, id.index, Ending::told(reason, why));
                 }
             } else {
                 return;

@@ -116,13 +116,7 @@ impl Shard {
 
     /// Messages of a queue may expire while nobody takes them.
     pub(crate) fn watch_queue_expiry(&mut self, owner: QueueOwner) {
-        let queue = match owner {
-            QueueOwner::Session(id) => {
-                let session = self.live_session(id);
-                session.and_then(|index| self.sessions.at(index).outbound.queue_used())
-            }
-            QueueOwner::Group(id) => self.groups.queue(id),
-        };
+        let queue = self.queue_of(owner);
         let Some(due_ms) = queue.and_then(Queue::expiry_to_watch) else {
             return;
         };
@@ -133,7 +127,17 @@ impl Shard {
         }
     }
 
-    /// Looks for expired messages in the queues whose time has come.
+    fn queue_of(&mut self, owner: QueueOwner) -> Option<&mut Queue> {
+        match owner {
+            QueueOwner::Session(id) => {
+                let session = self.live_session(id);
+                session.and_then(|index| self.sessions.at(index).outbound.queue_used())
+            }
+            QueueOwner::Group(id) => self.groups.queue(id),
+        }
+    }
+
+    /// Looks for expired messages in the queues whose time has come, at some entries at a time.
     fn expire_queues<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         for _ in 0..QUEUES_PER_EXPIRY {
             let Some(Reverse((due_ms, owner))) = self.expiring.peek().copied() else {
@@ -143,21 +147,20 @@ impl Shard {
                 break;
             }
             self.expiring.pop();
-            match owner {
+            let more = match owner {
                 QueueOwner::Session(id) => {
-                    if let Some(index) = self.live_session(id) {
-                        if let Some(queue) = self.sessions.at(index).outbound.queue_used() {
-                            queue.expiry_watched();
-                        }
-                        self.expire_queued(cx, index);
-                    }
+                    let index = self.live_session(id);
+                    index.is_some_and(|index| self.expire_queued(cx, index, ENTRIES_PER_EXPIRY))
                 }
-                QueueOwner::Group(id) => {
-                    if let Some(queue) = self.groups.queue(id) {
-                        queue.expiry_watched();
-                        self.expire_group(cx, id);
-                    }
-                }
+                QueueOwner::Group(id) => self.expire_group(cx, id, ENTRIES_PER_EXPIRY),
+            };
+            if more {
+                // It is the first again, and others have their turn before.
+                self.expiring.push(Reverse((due_ms, owner)));
+                break;
+            }
+            if let Some(queue) = self.queue_of(owner) {
+                queue.expiry_watched();
             }
             self.watch_queue_expiry(owner);
         }
@@ -206,6 +209,9 @@ impl Shard {
             return;
         };
         connection.stalled = None;
+        if connection.flags.ending() {
+            return;
+        }
         let now_ms = cx.now.mono_ms;
         match self.stalled_at(cx.now.mono_ms, id.index) {
             None => return,
@@ -237,6 +243,8 @@ impl Shard {
 
 /// Queues looked through at once for what has expired.
 const QUEUES_PER_EXPIRY: usize = 64;
+/// Entries of a queue looked at at once because they may have expired.
+const ENTRIES_PER_EXPIRY: usize = 256;
 /// Retained topics looked at per sweep.
 const SWEEP_STEPS: usize = 1024;
 pub(super) const SWEEP_INTERVAL_MS: u64 = 1000;

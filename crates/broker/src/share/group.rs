@@ -8,6 +8,7 @@ use martlet_codec::QoS;
 use slab::Slab;
 
 use super::GroupId;
+use super::members::Members;
 use crate::counters::{Accounting, DropReason};
 use crate::hash::{HashMap, seeded};
 use crate::id::{SessionAddress, TenantId};
@@ -58,7 +59,7 @@ pub struct Member {
     /// By which of the books of rules that its shard has had; [`RulesVersion::ANY`] where none is
     /// looked into.
     pub(super) rules_version: RulesVersion,
-    /// It had no room: others come first until the group's delivery of this number.
+    /// It had no room: others come first until the group's delivery of this number. 0 where it had.
     pub(super) full_until: u64,
 }
 
@@ -110,7 +111,7 @@ pub(super) struct Group {
     /// The store knows of it.
     pub(super) recorded: bool,
     pub(super) node: NodeKey,
-    pub(super) members: Vec<Member>,
+    pub(super) members: Members,
     /// Whose turn is next.
     pub(super) turn: usize,
     pub(super) queue: Queue,
@@ -126,6 +127,8 @@ pub(super) struct Outstanding {
     /// None once the member has taken it.
     pub(super) entry: Option<Entry>,
     pub(super) member: SessionAddress,
+    /// Where it was then.
+    pub(super) place: usize,
 }
 
 /// The share groups that live on a shard.
@@ -206,27 +209,16 @@ impl Group {
     }
 
     /// Somebody is there who could take a message.
-    pub(super) fn has_taker(&self) -> bool {
-        let mut members = self.members.iter();
-        members.any(|member| self.may_have_room(member) && member.credit > 0)
-    }
-
-    /// It is there, and had room when it was last asked.
-    pub(super) fn may_have_room(&self, member: &Member) -> bool {
-        member.connected && member.full_until <= self.next_delivery
+    pub(super) fn has_taker(&mut self) -> bool {
+        self.members.begin_delivery(self.next_delivery);
+        self.members.is_any_ready()
     }
 
     /// Where all who are there had no room, all are asked again.
     pub(super) fn ask_again_if_all_are_full(&mut self) {
-        let mut members = self.members.iter();
-        if !members.any(|member| self.may_have_room(member)) {
-            self.ask_all_again();
-        }
-    }
-
-    pub(super) fn ask_all_again(&mut self) {
-        for member in &mut self.members {
-            member.full_until = 0;
+        self.members.begin_delivery(self.next_delivery);
+        if self.members.are_all_full() {
+            self.members.ask_all_again();
         }
     }
 
@@ -237,10 +229,10 @@ impl Group {
         qos: QoS,
         rules_version: RulesVersion,
     ) -> Choice {
-        let takes = |member: &Member| {
-            self.may_have_room(member) && member.credit > 0 && member.may_receive(message)
-        };
-        let choice = match self.first_in_turn(takes) {
+        self.members.begin_delivery(self.next_delivery);
+        let members = &self.members;
+        let mut ready = members.ready(self.turn);
+        let choice = match ready.find(|place| members.at(*place).may_receive(message)) {
             Some(place) => Choice::Member(place),
             None => self.choose_without_credit(message, qos, rules_version),
         };
@@ -260,9 +252,8 @@ impl Group {
     }
 
     fn first_in_turn(&self, is: impl Fn(&Member) -> bool) -> Option<usize> {
-        let (before, from) = self.members.split_at(self.turn.min(self.members.len()));
-        let found = from.iter().position(&is).map(|place| before.len() + place);
-        found.or_else(|| before.iter().position(is))
+        let mut places = self.members.from_turn(self.turn);
+        places.find(|place| is(self.members.at(*place)))
     }
 
     /// At QoS 0 no credit is needed.
@@ -277,15 +268,14 @@ impl Group {
         qos: QoS,
         rules_version: RulesVersion,
     ) -> Choice {
-        let is_sent_once = |member: &Member| qos.min(member.qos) == QoS::AtMostOnce;
-        let once = self.first_in_turn(|member| {
-            member.connected && is_sent_once(member) && member.may_receive(message)
-        });
+        let mut once = self.members.without_credit(qos, self.turn);
+        let once = once.find(|place| self.members.at(*place).may_receive(message));
         if let Some(place) = once {
             return Choice::Member(place);
         }
-        // After a restart members have yet to join.
-        if !self.members.iter().any(|member| member.connected) {
+        // After a restart members have yet to join; and where all who are there may have it, one of
+        // them will.
+        if !self.members.is_any_present() || !self.members.is_any_restricted() {
             return Choice::Later;
         }
         let mut all = self.members.iter();
@@ -299,13 +289,14 @@ impl Group {
         if those_there.all(|member| member.may_receive(message)) {
             return Choice::Later;
         }
+        let has_room = |member: &Member| member.connected && member.full_until == 0;
         let keeps = |member: &Member| {
-            !is_sent_once(member)
+            qos.min(member.qos) > QoS::AtMostOnce
                 && (member.connected || member.durable)
                 && member.may_receive(message)
         };
         let chosen = self
-            .first_in_turn(|member| self.may_have_room(member) && keeps(member))
+            .first_in_turn(|member| has_room(member) && keeps(member))
             .or_else(|| self.first_in_turn(|member| member.connected && keeps(member)))
             .or_else(|| self.first_in_turn(keeps));
         chosen.map_or(Choice::Nobody(DropReason::NoMember), Choice::Member)

@@ -14,7 +14,7 @@ use crate::record::{EnqueuedAs, MessageRecord, Record, SessionEpoch};
 use crate::route::Routing;
 use crate::session::queue::{Entry, QueueOwner, StoredEntry, Taken, Window};
 use crate::shard::Shard;
-use crate::work::{DELIVERY, ENDS, MEMBERS_PER_UNIT};
+use crate::work::{DELIVERY, ENDS, EXPIRY, MEMBER_RULES};
 
 /// Messages of a group's queue that are handed out at once: a member of QoS 0 takes any number.
 const HANDED_OUT_AT_ONCE: usize = 256;
@@ -44,7 +44,7 @@ impl Shard {
         let group = &mut self.groups.slab[index as usize];
         let waiting = !group.queue.is_empty();
         match waiting {
-            true => group.ask_all_again(),
+            true => group.members.ask_all_again(),
             false => group.ask_again_if_all_are_full(),
         }
         if waiting && qos > QoS::AtMostOnce {
@@ -192,16 +192,24 @@ impl Shard {
         self.serve_group(cx, index);
     }
 
-    /// Takes what has expired out of a group's queue.
-    pub(crate) fn expire_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: GroupId) {
+    /// Takes what has expired out of a group's queue, of its next `limit` entries. Answers whether
+    /// there are more to be looked at.
+    pub(crate) fn expire_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: GroupId,
+        limit: usize,
+    ) -> bool {
         let Some(index) = self.groups.live(id) else {
-            return;
+            return false;
         };
         let queue = &mut self.groups.slab[index as usize].queue;
-        for entry in queue.take_expired(cx.now.mono_ms) {
+        let expired = queue.take_expired(cx.now.mono_ms, limit);
+        self.work.add(expired.looked_at as u64 * EXPIRY);
+        for entry in expired.entries {
             self.expire_in_group(cx, index, &entry);
         }
-        self.watch_queue_expiry(QueueOwner::Group(id));
+        expired.more
     }
 
     fn expire_in_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: &Taken) {
@@ -222,9 +230,9 @@ impl Shard {
         let (shard, rules_version) = (self.id, self.rules_version);
         let group = &mut self.groups.slab[index as usize];
         let choice = group.choose(&entry.message, entry.qos, rules_version);
-        if !matches!(choice, Choice::Member(_)) {
-            // All of them were looked at, some several times.
-            self.work.add(group.members.len() as u64 / MEMBERS_PER_UNIT);
+        if !matches!(choice, Choice::Member(_)) && group.members.is_any_restricted() {
+            // The rules of all of them were looked at, some several times.
+            self.work.add(group.members.len() as u64 * MEMBER_RULES);
         }
         let chosen = match choice {
             Choice::Member(chosen) => chosen,
@@ -234,19 +242,15 @@ impl Shard {
                 return None;
             }
         };
-        let member = &group.members[chosen];
+        let member = group.members.at(chosen);
         let though_away = !member.connected;
         let qos = entry.qos.min(member.qos);
         if member.durable && !entry.recorded && qos > QoS::AtMostOnce {
             self.record_late(cx, index, &mut entry);
         }
         let group = &mut self.groups.slab[index as usize];
-        let mut members = group.members.iter().enumerate();
-        let others = members.any(|(place, member)| {
-            let is_other = place != chosen && group.may_have_room(member);
-            is_other && member.may_receive(&entry.message)
-        });
-        let member = &mut group.members[chosen];
+        let others = group.members.may_others_have(&entry.message, chosen);
+        let member = group.members.at(chosen);
         let retain = entry.retain && member.retain_as_published;
         let (address, subscription_id) = (member.address, member.subscription_id);
         let copy = member.copy;
@@ -259,7 +263,7 @@ impl Shard {
             self.group_entry_ended(cx, index, &Taken::Held(entry));
             None
         } else {
-            member.credit -= 1;
+            group.members.spend_credit(chosen);
             let delivery = group.next_delivery;
             group.next_delivery += 1;
             let generation = group.generation;
@@ -276,6 +280,7 @@ impl Shard {
             let held = Outstanding {
                 entry: Some(entry),
                 member: address,
+                place: chosen,
             };
             group.outstanding.insert(delivery, held);
             Some(ticket)
@@ -344,12 +349,10 @@ impl Shard {
         let Some(ended) = group.outstanding.remove(&delivery) else {
             return;
         };
-        if let Some(member) = group.members.iter_mut().find(|m| m.address == ended.member) {
-            member.credit += 1;
-            member.full_until = match outcome {
-                ShareOutcome::NoRoom => group.next_delivery + ASKED_AGAIN_AFTER,
-                _ => 0,
-            };
+        if let Some(place) = group.members.find_at(ended.place, ended.member) {
+            let no_room = outcome == ShareOutcome::NoRoom;
+            let until = no_room.then_some(group.next_delivery + ASKED_AGAIN_AFTER);
+            group.members.return_credit(place, until);
         }
         if let Some(entry) = ended.entry {
             self.lent_entry_ended(cx, index, entry, outcome);
@@ -413,7 +416,7 @@ impl Shard {
     /// How much of a group's queue is kept in memory.
     fn group_window(&self, index: u32) -> Window {
         let group = &self.groups.slab[index as usize];
-        self.window_of(group.members.iter().any(|member| member.connected))
+        self.window_of(group.members.is_any_present())
     }
 
     fn enqueue_for_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) {

@@ -4,6 +4,7 @@ use hashbrown::HashMap as RawMap;
 use martlet_codec::{QoS, SubscriptionFilter};
 
 use super::group::{Group, Member};
+use super::members::Members;
 use super::{GroupAddress, GroupId};
 use crate::counters::{Accounting, DropReason};
 use crate::hash::seeded;
@@ -28,20 +29,7 @@ impl Shard {
             None => self.new_group(cx, tenant, filter, None),
         };
         let group = &mut self.groups.slab[index as usize];
-        match group
-            .members
-            .iter_mut()
-            .find(|known| known.address == member.address)
-        {
-            // What it has under way still counts against the credit it joined with.
-            Some(known) => {
-                *known = Member {
-                    credit: known.credit,
-                    ..member
-                }
-            }
-            None => group.members.push(member),
-        }
+        group.members.join(member);
         self.classify_group(cx, index);
         self.serve_group(cx, index);
     }
@@ -58,12 +46,8 @@ impl Shard {
             return;
         };
         let group = &mut self.groups.slab[index as usize];
-        if let Some(known) = group
-            .members
-            .iter_mut()
-            .find(|known| known.address == member)
-        {
-            change(known);
+        if let Some(place) = group.members.find(member) {
+            group.members.change(place, change);
         }
         self.serve_group(cx, index);
     }
@@ -79,7 +63,7 @@ impl Shard {
             return;
         };
         let group = &mut self.groups.slab[index as usize];
-        group.members.retain(|known| known.address != member);
+        group.members.leave(member);
         if group.members.is_empty() {
             self.end_group(cx, index);
         } else {
@@ -91,7 +75,7 @@ impl Shard {
     /// A group is durable while the session of one member outlives its connection.
     fn classify_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let group = &mut self.groups.slab[index as usize];
-        group.durable = group.members.iter().any(|member| member.durable);
+        group.durable = group.members.is_any_durable();
         let (node, durable) = (group.node, group.durable);
         if durable && !group.recorded {
             group.recorded = true;
@@ -125,7 +109,7 @@ impl Shard {
             durable: recorded,
             recorded,
             node: 0,
-            members: Vec::new(),
+            members: Members::new(self.groups.seed),
             turn: 0,
             queue: Queue::default(),
             put_off: false,
@@ -152,6 +136,7 @@ impl Shard {
         }
         self.groups.by_filter.remove(&(group.tenant, group.filter));
         self.counters.drop_messages(DropReason::SessionEnded, held);
+        self.free_queue(group.queue);
     }
 
     /// Brings a group back.

@@ -12,6 +12,7 @@
 mod group;
 mod hand_out;
 mod member;
+mod members;
 mod membership;
 
 use std::sync::Arc;
@@ -63,6 +64,26 @@ pub struct ShareTicket {
     /// As the group has it: QoS and RETAIN it was published with.
     qos: QoS,
     retain: bool,
+}
+
+#[cfg(test)]
+impl ShareTicket {
+    /// Of no group.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            shard: ShardId(0),
+            group: GroupId {
+                index: 0,
+                generation: 0,
+            },
+            delivery: 0,
+            epoch: SessionEpoch(0),
+            taken: true,
+            others: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+        }
+    }
 }
 
 /// How a message handed to a member ended.

@@ -20,6 +20,9 @@ const DRAINING_MAX_MS: u64 = 2_000;
 /// So many bytes are thrown away after the end.
 const DISCARDED_BYTES_MAX: u32 = 1024 * 1024;
 
+/// Sockets that are dropped in one tick at most because their time is over.
+const ENDED_PER_TICK: usize = 128;
+
 /// When a socket is dropped, whatever its peer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Deadline {
@@ -142,10 +145,13 @@ impl Reactor {
         }
     }
 
-    /// Drops the sockets whose time to end is over.
+    /// Drops the sockets whose time to end is over; a bounded number in one tick.
     pub(super) fn end_overdue(&mut self) {
         let now_ms = self.driver.now.mono_ms;
-        while let Some(&Reverse(deadline)) = self.deadlines.peek() {
+        for _ in 0..ENDED_PER_TICK {
+            let Some(&Reverse(deadline)) = self.deadlines.peek() else {
+                return;
+            };
             if deadline.due_ms > now_ms {
                 return;
             }

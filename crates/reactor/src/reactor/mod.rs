@@ -564,9 +564,17 @@ impl Reactor {
         self.driver.call(|shard, cx| shard.work(cx));
         self.read_ready();
         self.carry_out();
-        for arrival in std::mem::take(&mut self.arrivals) {
+        // Each may take over a session, and what that one left behind is done first.
+        self.driver.shard.begin_turn();
+        let mut arrivals = std::mem::take(&mut self.arrivals).into_iter();
+        for arrival in arrivals.by_ref() {
             self.adopt(arrival);
+            if self.driver.shard.has_done_enough() {
+                break;
+            }
         }
+        // The others are let in by the next tick.
+        self.arrivals = arrivals.collect();
     }
 
     /// Takes over a connection from the lobby of another shard.

@@ -1,0 +1,189 @@
+//! Whose turn it is: connections whose packets were held back, and connections and sessions that
+//! are to end when many do at once.
+//!
+//! Held-back input waits in two queues. Who was held back only because a turn was over comes first
+//! and gets a small share; who needs more than that waits with those who have used up a whole
+//! share. Both have a part of each turn, so neither starves, and who wants little does not wait for
+//! thousands who want much.
+
+use std::collections::VecDeque;
+
+use crate::connection::Phase;
+use crate::id::{ConnectionId, SessionId};
+use crate::node::{Cx, Node};
+use crate::shard::{Ending, Shard};
+use crate::work::{ENDS, INPUT, NODE, QUICK_INPUT};
+
+/// Connections whose input is worked off per call of [`Shard::work`], of either queue.
+const INPUTS_PER_WORK: usize = 256;
+
+/// Connections with input to be worked off.
+#[derive(Debug, Default)]
+pub(super) struct InputQueue {
+    /// They were held back only because a turn was over.
+    quick: VecDeque<ConnectionId>,
+    /// They have used up a share of a turn that was theirs.
+    long: VecDeque<ConnectionId>,
+    /// One of them has its turn.
+    is_served: bool,
+}
+
+impl InputQueue {
+    pub(super) fn len(&self) -> usize {
+        self.quick.len() + self.long.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.quick.is_empty() && self.long.is_empty()
+    }
+}
+
+/// What ends in its turn.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    /// Connections that are not obeyed any more.
+    connections: VecDeque<(ConnectionId, Ending)>,
+    /// Sessions whose connections have ended: their Wills, or their own ends.
+    sessions: VecDeque<SessionId>,
+}
+
+impl Ends {
+    pub(super) fn is_empty(&self) -> bool {
+        self.connections.is_empty() && self.sessions.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.connections.len() + self.sessions.len()
+    }
+}
+
+impl Shard {
+    /// The connection's input is worked off soon.
+    pub(crate) fn queue_input(&mut self, index: u32) {
+        self.queue_input_in(index, false);
+    }
+
+    /// The same for a connection that has used up its share. When that was a small one at the end
+    /// of somebody else's turn, it has not had one yet.
+    pub(super) fn queue_input_after_share(&mut self, index: u32) {
+        self.queue_input_in(index, self.input_queue.is_served);
+    }
+
+    fn queue_input_in(&mut self, index: u32, is_long: bool) {
+        let id = self.connections.id_of(index);
+        let connection = self.connections.at(index);
+        let waiting = connection.input.is_some() || connection.flags.reading_paused();
+        if waiting && !connection.flags.input_queued() {
+            connection.flags.set_input_queued(true);
+            match is_long {
+                true => self.input_queue.long.push_back(id),
+                false => self.input_queue.quick.push_back(id),
+            }
+        }
+    }
+
+    /// Works off held-back input, up to its part of this turn. Who has had no turn yet is the first
+    /// to have the next.
+    pub(super) fn work_off_queued_input<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        self.input_queue.is_served = true;
+        self.work.small_shares = true;
+        for count in 0..self.input_queue.quick.len().min(INPUTS_PER_WORK) {
+            if count > 0 && self.work.is_past(QUICK_INPUT) {
+                break;
+            }
+            let Some(id) = self.input_queue.quick.pop_front() else {
+                break;
+            };
+            self.work_off_input_of(cx, id);
+        }
+        self.work.small_shares = false;
+        for count in 0..self.input_queue.long.len().min(INPUTS_PER_WORK) {
+            if count > 0 && self.work.is_past(INPUT) {
+                break;
+            }
+            let Some(id) = self.input_queue.long.pop_front() else {
+                break;
+            };
+            self.work_off_input_of(cx, id);
+        }
+        self.input_queue.is_served = false;
+    }
+
+    fn work_off_input_of<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.flags.set_input_queued(false);
+        connection.flags.set_input_held(false);
+        match connection.flags.transport_gone() {
+            true if connection.flags.admitted() => self.finish_input(cx, id),
+            // Its turn comes when it is admitted, or ended.
+            true => {}
+            false => {
+                self.work_off_input(cx, id);
+                self.after_input(cx, id);
+            }
+        }
+        self.settle(cx);
+    }
+
+    /// Ends an accepted connection, or when the turn is over, in its turn. Its client is not obeyed
+    /// any more and is sent nothing but what it was sent already, so that for it, it has ended.
+    pub(crate) fn end_in_turn<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, ending: Ending) {
+        let id = self.connections.id_of(index);
+        let connection = self.connections.at(index);
+        if connection.phase != Phase::Accepted || connection.flags.ending() {
+            return;
+        }
+        let waits = self.has_done_enough();
+        let connection = self.connections.at(index);
+        let Some(session) = connection.session() else {
+            return;
+        };
+        if !waits || !connection.flags.admitted() {
+            return self.end_connection(cx, index, ending);
+        }
+        connection.flags.set_admitted(false);
+        connection.flags.set_ending(true);
+        connection.flags.set_input_held(false);
+        let input = connection.input.take();
+        self.pool.put(input);
+        self.charge_buffers(index);
+        self.send_presence(cx, session, false);
+        self.work.add(NODE);
+        self.ends.connections.push_back((id, ending));
+    }
+
+    /// The rest of what the end of its connection means for a session comes in its turn.
+    pub(super) fn finish_leaving_later(&mut self, index: u32) {
+        let id = self.sessions.id_of(index);
+        self.sessions.at(index).flags.set_leaving(true);
+        self.ends.sessions.push_back(id);
+    }
+
+    /// Ends what is to end in its turn, up to its part of this one.
+    pub(super) fn go_on_ending<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        while let Some((id, ending)) = self.ends.connections.pop_front() {
+            if self.connections.get(id).is_some() {
+                self.end_connection(cx, id.index, ending);
+                self.settle(cx);
+            }
+            if self.work.is_past(ENDS) {
+                return;
+            }
+        }
+        while let Some(id) = self.ends.sessions.pop_front() {
+            if let Some(index) = self.live_session(id) {
+                // Who waits for something of their own is written to before.
+                cx.effects.is_fanning_out = true;
+                self.finish_leaving(cx, index);
+                cx.effects.is_fanning_out = false;
+                self.settle(cx);
+            }
+            if self.work.is_past(ENDS) {
+                return;
+            }
+        }
+        self.ends = Ends::default();
+    }
+}
