@@ -136,6 +136,9 @@ impl Shard {
         if !self.spent.is_empty() {
             self.spent.remove(&id.index);
         }
+        if !self.layers.is_empty() {
+            self.layers.remove(&id.index);
+        }
         if connection.phase.is_lobby() {
             self.authentications.forget(id.index);
         }

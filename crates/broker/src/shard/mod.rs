@@ -34,6 +34,7 @@ use crate::id::{
 use crate::interest::Epochs;
 use crate::limits::Settings;
 use crate::lobby::{ConnectRate, Guest, Peer};
+use crate::lobby_memory::LobbyMemory;
 use crate::memory::MemoryLoan;
 use crate::message::{MemoryGauge, Messages, Publication};
 use crate::node::{Cx, Node};
@@ -73,6 +74,8 @@ pub struct Shard {
     pub(crate) connections: Connections,
     /// Connections that have not been accepted yet.
     pub(crate) lobby_count: usize,
+    /// What they hold.
+    pub(crate) lobby: LobbyMemory,
     pub(crate) connect_rate: ConnectRate,
     /// How fast a client may publish has a limit.
     pub(crate) has_rates: bool,
@@ -128,6 +131,10 @@ pub struct Shard {
     pub(crate) pool: BufferPool,
     /// Bytes of the connections' buffers.
     buffer_bytes: usize,
+    /// Bytes of what lies between sockets and MQTT.
+    pub(crate) layer_bytes: usize,
+    /// Of them, those of connections that are there, by their places.
+    pub(crate) layers: HashMap<u32, u32>,
     /// Bytes of the sessions' Wills.
     pub(crate) will_bytes: usize,
     /// Bytes of the sessions' subscriptions.
@@ -277,6 +284,7 @@ impl Shard {
             permit_tokens: PermitTokens::default(),
             connections: Connections::new(seed),
             lobby_count: 0,
+            lobby: LobbyMemory::default(),
             connect_rate: ConnectRate::default(),
             has_rates,
             spent: RawMap::with_hasher(seeded(seed)),
@@ -311,6 +319,8 @@ impl Shard {
             counters: Counters::default(),
             pool: BufferPool::default(),
             buffer_bytes: 0,
+            layer_bytes: 0,
+            layers: RawMap::with_hasher(seeded(seed)),
             will_bytes: 0,
             subscription_bytes: 0,
             subscription_count: 0,
@@ -476,7 +486,7 @@ impl Shard {
             Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(why)),
             Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
                 let address = connection.address;
-                self.lobby_count -= 1;
+                self.leave_lobby(id.index);
                 self.counters.connects_refused += 1;
                 // Who only goes again is not worth a line.
                 if is_violation && self.tells_of_refused(None, address.map(|(ip, _)| ip)) {
@@ -691,8 +701,12 @@ impl Shard {
         let pressure = cx.node.memory_pressure();
         self.client_bytes_max = pressure.client_max;
         self.output_bytes_max = self.output_share(pressure.limit);
+        self.lobby.set_part(&pressure, self.shard_count);
+        let relieved = self.relieve_lobby(cx);
         if pressure.is_short {
-            self.relieve(cx, used, pressure.excess);
+            if !relieved {
+                self.relieve(cx, used, pressure.excess);
+            }
             // What has been given back serves the next publisher.
             let used = self.used_bytes();
             self.memory.settle(cx.node, used + self.pool_bytes);
@@ -713,7 +727,8 @@ impl Shard {
         let inbox = self.inbox.capacity() * size_of::<(ShardId, ShardMessage)>();
         let clients =
             self.sessions.len() * SESSION_BYTES + self.connections.len() * CONNECTION_BYTES;
-        let kept = self.subscription_bytes + self.will_bytes + clients;
+        let lobby = self.lobby.request_bytes() + self.layer_bytes;
+        let kept = self.subscription_bytes + self.will_bytes + clients + lobby;
         let beside = self.fan_outs.bytes() + inbox;
         self.gauge.bytes() + self.buffer_bytes + self.gated_bytes + kept + beside
     }
@@ -765,6 +780,7 @@ impl Shard {
         !self.input_queue.is_empty()
             || self.has_put_off()
             || !self.retained_queue.is_empty()
+            || self.lobby.is_over()
             || self.has_work_for_operators()
     }
 
