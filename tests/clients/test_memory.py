@@ -21,6 +21,7 @@ import pytest
 
 from martlet_process import Node
 from test_access import until
+from test_tls import authority  # noqa: F401  (a fixture)
 
 MB = 1024 * 1024
 LIMIT = 48 * MB
@@ -138,6 +139,52 @@ def test_what_is_added_without_end_stays_within_the_limit(add):
         with opened(node) as sock:
             sock.sendall(connect("session-0" if add is sessions else "other", expiry=0))
             assert connack(sock) is not None
+
+
+def unfinished_connect():
+    """All but the end of a CONNECT of 31 KB."""
+    return connect("c", will=b"w" * 31_000)[:30_000]
+
+
+def unfinished_upgrade():
+    """All but the end of the request that opens a WebSocket connection."""
+    return b"GET /mqtt HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 7_000
+
+
+def unfinished_hello():
+    """All but the end of a ClientHello of 16 KB."""
+    return b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03" + b"h" * 16_000
+
+
+UNFINISHED = [("mqtt", unfinished_connect, 4_000), ("ws", unfinished_upgrade, 18_000), ("mqtts", unfinished_hello, 12_000)]
+
+
+@pytest.mark.parametrize("scheme,make,count", UNFINISHED, ids=[scheme for scheme, _, _ in UNFINISHED])
+def test_who_does_not_log_in_takes_no_memory_from_those_who_do(scheme, make, count, authority):
+    """Thousands send the beginning of what comes before a login; all others are served."""
+    certificate, key = authority.sign("server")
+    tls = [f"tls.certificate={certificate}", f"tls.key={key}"]
+    listen = ("mqtt://127.0.0.1:0", f"{scheme}://127.0.0.1:0" + ("/mqtt" if scheme == "ws" else ""))
+    with Node([f"limits.memory_bytes={LIMIT}", *tls], listen=listen) as node, contextlib.ExitStack() as ends:
+        bound = resident(node) + LIMIT + BESIDE
+        client = ends.enter_context(opened(node))
+        client.sendall(connect("client", expiry=0))
+        assert connack(client) == 0
+        begun, most = make(), 0
+        for number in range(1, count + 1):
+            sock = ends.enter_context(socket.create_connection(("127.0.0.1", node.port(scheme)), timeout=10))
+            # Who is shown out meanwhile may be so before all was sent.
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(begun)
+            if number % 100 == 0:
+                most = max(most, resident(node))
+                client.sendall(publish("t", b"x", 1, packet_id=number))
+                answer = client.recv(64)
+                assert len(answer) <= 4 or answer[4] < 0x80, f"refused after {number}"
+                with opened(node) as other:
+                    other.sendall(connect("other", expiry=0))
+                    assert connack(other) == 0, f"refused after {number}"
+        assert most < bound, f"{most / MB:.0f} MB of {bound / MB:.0f}"
 
 
 def test_names_of_messages_that_were_dropped_are_not_remembered_whole():

@@ -226,6 +226,10 @@ impl Shard {
         self.counters.clients_relieved += 1;
         let id = self.connections.id_of(index);
         let has_layers = self.layer_bytes_of(index) > 0;
+        if has_layers {
+            // What lies below MQTT would stay until its peer has taken the answer.
+            cx.effects.connections.push(ConnectionEffect::Abort(id));
+        }
         let connection = self.connections.at(index);
         let reason = ReasonCode::QuotaExceeded;
         match connection.phase {
@@ -237,9 +241,7 @@ impl Shard {
             _ => self.refuse_waiting(cx, index, PacketError::of(reason, WHY)),
         }
         if has_layers {
-            // What lies below MQTT would stay until its peer has taken the answer.
             self.forget_connection(id);
-            cx.effects.connections.push(ConnectionEffect::Abort(id));
         }
     }
 }
