@@ -130,6 +130,8 @@ pub struct Page {
     pub messages: Vec<Message>,
     /// Where to go on; none when all have been seen.
     pub next: Option<Box<str>>,
+    /// Topics that were looked at.
+    pub steps: usize,
 }
 
 /// Topics looked at for one page at most, so that a filter that matches little holds nobody up.
@@ -324,6 +326,7 @@ impl Retained {
         let mut page = Page {
             messages: Vec::new(),
             next: None,
+            steps: 1,
         };
         let Some(topics) = self.tenants.get(&tenant) else {
             return page;
@@ -339,7 +342,8 @@ impl Retained {
             Some(topic) => Bound::Excluded(topic.to_owned()),
             None => Bound::Included(literal_prefix(filter).to_owned()),
         };
-        for _ in 0..STEPS_MAX {
+        for step in 1..=STEPS_MAX {
+            page.steps = step;
             let bound = (from.as_ref().map(String::as_bytes), Bound::Unbounded);
             let Some(entry) = topics.range::<[u8], _>(bound).next() else {
                 return page;

@@ -169,6 +169,8 @@ pub struct Harness {
     mail: VecDeque<(u16, u16, Vec<ShardMessage>)>,
     arrivals: VecDeque<(u16, Link, Box<Guest>)>,
     events: Vec<Event>,
+    /// Calls of [`Shard::work`] that something waited for.
+    turns: u64,
     /// The most PUBLISH packets that one call has written, while that is watched.
     most_sent: Option<u64>,
     reports: Vec<Report>,
@@ -219,6 +221,7 @@ impl Harness {
             mail: VecDeque::new(),
             arrivals: VecDeque::new(),
             events: Vec::new(),
+            turns: 0,
             most_sent: None,
             reports: Vec::new(),
             authentications: Vec::new(),
@@ -349,6 +352,11 @@ impl Harness {
         self.most_sent.unwrap_or_default()
     }
 
+    /// Turns that shards have had because something was put off until then.
+    pub fn turns(&self) -> u64 {
+        self.turns
+    }
+
     /// Counters of all shards together.
     pub fn counters(&mut self) -> Counters {
         let mut sum = Counters::default();
@@ -435,6 +443,7 @@ impl Harness {
                 .next_wakeup()
                 .is_some_and(|due| due <= self.now.mono_ms);
             if shard.has_work() || timers_due {
+                self.turns += 1;
                 self.call(index, |shard, cx| {
                     shard.advance(cx);
                     shard.work(cx);

@@ -5,7 +5,6 @@
 
 use martlet_codec::{
     Ack, AckKind, Auth, Disconnect, FixedHeader, PacketId, PacketType, Publish, ReasonCode,
-    Subscribe, Unsubscribe,
 };
 
 use crate::connection::{Buffer, Phase, Since};
@@ -374,7 +373,7 @@ impl Shard {
 
     /// A SUBSCRIBE or UNSUBSCRIBE of this connection has been begun and goes on.
     #[inline(always)]
-    fn is_half_done(&self, index: u32) -> bool {
+    pub(super) fn is_half_done(&self, index: u32) -> bool {
         !self.half_done.is_empty() && self.half_done.contains_key(&index)
     }
 
@@ -400,12 +399,8 @@ impl Shard {
             PacketType::PubRec => self.long_ack_received(cx, index, AckKind::PubRec, body),
             PacketType::PubRel => self.long_ack_received(cx, index, AckKind::PubRel, body),
             PacketType::PubComp => self.long_ack_received(cx, index, AckKind::PubComp, body),
-            PacketType::Subscribe => {
-                self.subscribe_received(cx, index, &Subscribe::decode(body, version)?)
-            }
-            PacketType::Unsubscribe => {
-                self.unsubscribe_received(cx, index, &Unsubscribe::decode(body, version)?)
-            }
+            PacketType::Subscribe => self.subscribe_received(cx, index, body),
+            PacketType::Unsubscribe => self.unsubscribe_received(cx, index, body),
             PacketType::PingReq => {
                 if !body.is_empty() {
                     return Err(PacketError::malformed("PINGREQ with a body", "MQTT-3.12"));

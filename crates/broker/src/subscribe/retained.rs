@@ -14,7 +14,7 @@ use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
 use crate::session::queue::SubscriptionIds;
 use crate::shard::Shard;
-use crate::work::{PACKET, RETAINED_MESSAGE};
+use crate::work::{PACKET, RETAINED_MESSAGE, RETAINED_TOPIC};
 
 /// Retained messages that a session's subscriptions are still owed, filter by filter.
 /// Both maps hold the same filters: a client with thousands of them may name each of them again.
@@ -124,8 +124,9 @@ impl Shard {
         let page = cx
             .node
             .retained(|store| store.page(tenant, filter, own, after, RETAINED_PAGE, now_ms));
+        let (found, steps) = (page.messages.len() as u64, page.steps as u64);
         self.work
-            .add(page.messages.len() as u64 * RETAINED_MESSAGE + PACKET);
+            .add(found * RETAINED_MESSAGE + steps * RETAINED_TOPIC + PACKET);
         let mut complete = true;
         let mut last = None;
         for message in &page.messages {
@@ -183,6 +184,7 @@ impl Shard {
         let page = cx
             .node
             .retained(|store| store.page(tenant, filter, own, None, 1, now_ms));
+        self.work.add(page.steps as u64 * RETAINED_TOPIC);
         page.next.is_some() || !page.messages.is_empty()
     }
 
