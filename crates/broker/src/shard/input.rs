@@ -373,7 +373,7 @@ impl Shard {
 
     /// A SUBSCRIBE or UNSUBSCRIBE of this connection has been begun and goes on.
     #[inline(always)]
-    pub(super) fn is_half_done(&self, index: u32) -> bool {
+    pub(crate) fn is_half_done(&self, index: u32) -> bool {
         !self.half_done.is_empty() && self.half_done.contains_key(&index)
     }
 

@@ -236,6 +236,10 @@ impl Shard {
         let Some(connection) = self.admitted_connection(index) else {
             return false;
         };
+        if self.is_half_done(connection) {
+            // They go on when the answer to that packet is out.
+            return false;
+        }
         let connection = self.connections.at(connection);
         // With no memory left one at a time: each goes on when the one before has left.
         let room = room && (!spent || backlog == 0 && connection.output_len() == 0);
