@@ -423,3 +423,23 @@ fn clients_that_wait_to_be_known_have_a_part_of_the_memory() {
     let waiting = node.counters().lobby_connections;
     assert!((10..30).contains(&waiting), "{waiting}");
 }
+
+/// What a shard remembers of topics counts, and has a part of the memory.
+#[test]
+fn routes_count_against_memory_bytes_and_have_a_part_of_it() {
+    let limit = 4_000_000;
+    let mut node = node(Limits {
+        memory_bytes: limit,
+        ..Limits::default()
+    });
+    let publisher = connect(&mut node, "publisher", None);
+    node.end_tick();
+    let before = node.counters().memory_bytes;
+    for number in 0..5_000 {
+        let topic = format!("{number:0200}");
+        node.send(publisher, &publish(&topic, QoS::AtMostOnce, b"x"));
+    }
+    node.end_tick();
+    let grown = node.counters().memory_bytes - before;
+    assert!((limit / 32..limit / 8).contains(&grown), "{grown}");
+}

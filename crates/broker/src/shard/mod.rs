@@ -702,6 +702,7 @@ impl Shard {
         self.client_bytes_max = pressure.client_max;
         self.output_bytes_max = self.output_share(pressure.limit);
         self.lobby.set_part(&pressure, self.shard_count);
+        self.routes.set_part(&pressure, self.shard_count);
         let relieved = self.relieve_lobby(cx);
         if pressure.is_short {
             if !relieved {
@@ -729,7 +730,7 @@ impl Shard {
             self.sessions.len() * SESSION_BYTES + self.connections.len() * CONNECTION_BYTES;
         let lobby = self.lobby.request_bytes() + self.layer_bytes;
         let kept = self.subscription_bytes + self.will_bytes + clients + lobby;
-        let beside = self.fan_outs.bytes() + inbox;
+        let beside = self.fan_outs.bytes() + inbox + self.routes.memory_bytes();
         self.gauge.bytes() + self.buffer_bytes + self.gated_bytes + kept + beside
     }
 
