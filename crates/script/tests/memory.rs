@@ -443,3 +443,71 @@ fn routes_count_against_memory_bytes_and_have_a_part_of_it() {
     let grown = node.counters().memory_bytes - before;
     assert!((limit / 32..limit / 8).contains(&grown), "{grown}");
 }
+
+/// Names of messages that are under way, in both directions, whose contents nobody keeps.
+#[test]
+fn packet_identifiers_under_way_count_against_memory_bytes() {
+    const MESSAGES: u16 = 1000;
+    let mut node = node(Limits {
+        in_flight: MESSAGES,
+        ..Limits::default()
+    });
+    let grown = |node: &mut Harness, before: u64| {
+        node.end_tick();
+        node.counters().memory_bytes - before
+    };
+    let publisher = connect(&mut node, "publisher", None);
+    node.end_tick();
+    let before = node.counters().memory_bytes;
+    for number in 1..=MESSAGES {
+        let packet = wire::publish(V5, "nobody", (QoS::ExactlyOnce, number), false, b"x");
+        node.send(publisher, &packet);
+    }
+    let receipts = grown(&mut node, before);
+    assert!(receipts > u64::from(MESSAGES) * 12, "{receipts}");
+    // To a session that ends with its connection: what was sent is kept nowhere else.
+    let reader = node.open();
+    node.send(
+        reader,
+        b"\x10\x13\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x06reader",
+    );
+    node.send(reader, &subscribe(&["t".to_owned()], QoS::AtLeastOnce));
+    node.end_tick();
+    let before = node.counters().memory_bytes;
+    for _ in 0..MESSAGES {
+        node.send(publisher, &publish("t", QoS::AtLeastOnce, b"x"));
+    }
+    let sent = grown(&mut node, before);
+    assert!(sent > u64::from(MESSAGES) * 40, "{sent}");
+    node.end(reader, TransportEnd::EndOfStream);
+    node.end_tick();
+    assert!(node.counters().memory_bytes <= before, "it is given back");
+}
+
+/// Filters whose retained messages a client that does not read is still owed.
+#[test]
+fn what_is_owed_of_retained_messages_counts_against_memory_bytes() {
+    const FILTERS: usize = 500;
+    let grown = |retain: bool| {
+        let mut node = node(Limits {
+            output_bytes: 1000,
+            ..Limits::default()
+        });
+        let publisher = connect(&mut node, "publisher", None);
+        for number in (0..FILTERS).filter(|_| retain) {
+            let topic = format!("r/{number}/x");
+            let packet = wire::publish(V5, &topic, (QoS::AtMostOnce, 0), true, &[b'x'; 100]);
+            node.send(publisher, &packet);
+        }
+        let reader = connect(&mut node, "reader", None);
+        node.set_reading(reader, false);
+        node.end_tick();
+        let before = node.counters().memory_bytes;
+        let filters: Vec<String> = (0..FILTERS).map(|number| format!("r/{number}/#")).collect();
+        node.send(reader, &subscribe(&filters, QoS::AtMostOnce));
+        node.end_tick();
+        node.counters().memory_bytes - before
+    };
+    let (with, without) = (grown(true), grown(false));
+    assert!(with > without + 150 * FILTERS as u64, "{with}, {without}");
+}

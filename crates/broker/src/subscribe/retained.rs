@@ -4,15 +4,17 @@
 //! It knows neither how the retained store finds them nor when a subscription asks for them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use martlet_codec::QoS;
 
 use crate::fault::{self, Fault};
 use crate::hash::ClientKey;
+use crate::message::MemoryGauge;
 use crate::node::{Cx, Node};
 use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
-use crate::session::queue::SubscriptionIds;
+use crate::session::queue::{Counted, SubscriptionIds};
 use crate::shard::Shard;
 use crate::work::{PACKET, RETAINED_MESSAGE, RETAINED_TOPIC};
 
@@ -25,12 +27,21 @@ pub(crate) struct RetainedPending {
     /// Where a filter stands in that order.
     places: BTreeMap<Box<str>, u64>,
     next_place: u64,
+    counted: Counted,
+}
+
+/// What a filter takes in both maps beside its text, bytes.
+const FILTER_OVERHEAD: usize = 192;
+
+fn bytes_of(filter: &str) -> usize {
+    FILTER_OVERHEAD + 2 * filter.len()
 }
 
 impl RetainedPending {
     /// At the end; a subscription made again begins again.
-    fn push(&mut self, filter: Box<str>, cursor: RetainedCursor) {
+    fn push(&mut self, filter: Box<str>, cursor: RetainedCursor, gauge: &Arc<MemoryGauge>) {
         self.forget(&filter);
+        self.counted.add(gauge, bytes_of(&filter));
         let place = self.next_place;
         self.next_place += 1;
         self.cursors.insert(place, cursor);
@@ -46,6 +57,7 @@ impl RetainedPending {
     pub(super) fn forget(&mut self, filter: &str) {
         if let Some(place) = self.places.remove(filter) {
             self.cursors.remove(&place);
+            self.counted.sub(bytes_of(filter));
         }
     }
 }
@@ -82,7 +94,7 @@ impl Shard {
             subscription_id: subscription.subscription_id,
             copy,
         };
-        pending.push(subscription.filter.clone(), cursor);
+        pending.push(subscription.filter.clone(), cursor, &self.gauge);
         self.queue_retained(session);
     }
 
@@ -157,7 +169,7 @@ impl Shard {
         let state = self.sessions.at(index);
         let pending = state.subscriptions.retained_mut();
         if is_end {
-            pending.places.remove(&cursor.filter);
+            pending.forget(&cursor.filter);
         } else {
             if complete {
                 cursor.after = page.next;
