@@ -89,7 +89,7 @@ pub struct Snapshot {
 
 /// What one of each takes, about: itself, its name and its place in a map.
 const USER_BYTES: usize = 640;
-const DEVICE_BYTES: usize = 320;
+const DEVICE_BYTES: usize = 384;
 const BAN_BYTES: usize = 512;
 const NAME_BYTES: usize = 96;
 
