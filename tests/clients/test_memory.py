@@ -267,16 +267,36 @@ def test_bodies_of_requests_count_and_leave_room_for_who_publishes():
         until(is_served, "memory is back")
 
 
-def test_clients_that_never_read_do_not_keep_others_from_publishing():
+class WebSocket(socket.socket):
+    """A client's end of a WebSocket connection that is open; what is sent goes into frames."""
+
+    def __init__(self, node):
+        super().__init__()
+        self.settimeout(10)
+        self.connect(("127.0.0.1", node.port("ws")))
+        request = "GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        request += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        super().sendall((request + "Sec-WebSocket-Protocol: mqtt\r\n\r\n").encode())
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.recv(1)
+
+    def sendall(self, data):
+        assert len(data) < 126
+        super().sendall(bytes([0x82, 0x80 | len(data)]) + bytes(4) + data)
+
+
+@pytest.mark.parametrize("deaf_end", [opened, WebSocket], ids=["tcp", "websocket"])
+def test_clients_that_never_read_do_not_keep_others_from_publishing(deaf_end):
     """300 subscribers that never read; a publisher of QoS 1 is served all the while."""
-    with Node([f"limits.memory_bytes={LIMIT}"]) as node:
+    with Node([f"limits.memory_bytes={LIMIT}"], listen=("mqtt://127.0.0.1:0", "ws://127.0.0.1:0/mqtt")) as node:
         bound = resident(node) + LIMIT + BESIDE
         deaf = []
         for number in range(300):
-            sock = opened(node)
+            sock = deaf_end(node)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.sendall(connect(f"deaf-{number}", expiry=0))
-            assert connack(sock) == 0
+            assert sock.recv(64)
             sock.sendall(subscribe(["load"], number % 2))
             sock.recv(16)
             deaf.append(sock)
