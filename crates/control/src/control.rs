@@ -573,7 +573,8 @@ impl Control {
         self.presence.set_bytes_max(part);
     }
 
-    /// Counts what is remembered about clients, and what the tables say of them, against `limits.memory_bytes`, as it is now.
+    /// Counts what is remembered about clients, and what the tables say of them, against
+    /// `limits.memory_bytes`, as it is now.
     pub fn count_memory(&self) {
         let gate = self.gate.get().map_or(0, Gate::memory_bytes);
         let policy = self.policy();

@@ -13,8 +13,8 @@ use crate::node::{Cx, Node};
 use crate::shard::{PacketError, Shard};
 use crate::work::{FILTER, NODE};
 
-/// A SUBSCRIBE or UNSUBSCRIBE that is not worked off. It stays in its connection's input and goes on
-/// when the connection has its next turn.
+/// A SUBSCRIBE or UNSUBSCRIBE that is not worked off. It stays in its connection's input and goes
+/// on when the connection has its next turn.
 #[derive(Debug)]
 pub(crate) struct HalfDone {
     packet_id: PacketId,
