@@ -250,8 +250,8 @@ impl Outbound {
     }
 
     /// Bytes of the messages that wait for the client in memory: in flight and in the queue's
-    /// window. What is kept of those that are under way counts too, and messages that it shares with
-    /// others count in full.
+    /// window. What is kept of those that are under way counts too, and messages that it shares
+    /// with others count in full.
     pub(crate) fn bytes_in_memory(&self) -> usize {
         let in_flight = self
             .in_flight

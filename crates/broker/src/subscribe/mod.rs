@@ -1,7 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE, from the packet to its answer (MQTT 5 sections 3.8 to 3.11).
 //!
-//! How a packet is worked off in turns is `packets`'s affair, where subscriptions are kept and found
-//! `subscribers`'s, what a new one is owed of the retained messages `retained`'s.
+//! How a packet is worked off in turns is `packets`'s affair, where subscriptions are kept and
+//! found `subscribers`'s, what a new one is owed of the retained messages `retained`'s.
 
 mod packets;
 mod retained;
