@@ -152,6 +152,9 @@ pub struct Shard {
     turns: u32,
     pub(crate) gauge: Arc<MemoryGauge>,
     pub(crate) memory: MemoryLoan,
+    /// The node's memory, and whether it is short, for which the parts of lobby and routes were
+    /// set.
+    parts_of: (Option<usize>, bool),
     /// Bytes that one client may hold, by the node's memory.
     pub(crate) client_bytes_max: usize,
     /// Bytes of output that may wait for one client now.
@@ -331,6 +334,7 @@ impl Shard {
             turns: 0,
             gauge: Arc::default(),
             memory: MemoryLoan::default(),
+            parts_of: (None, false),
             client_bytes_max: usize::MAX,
             output_bytes_max,
             messages: Messages::default(),
@@ -701,9 +705,12 @@ impl Shard {
         let pressure = cx.node.memory_pressure();
         self.client_bytes_max = pressure.client_max;
         self.output_bytes_max = self.output_share(pressure.limit);
-        self.lobby.set_part(&pressure, self.shard_count);
-        self.routes.set_part(&pressure, self.shard_count);
-        let relieved = self.relieve_lobby(cx);
+        if self.parts_of != (pressure.limit, pressure.is_short) {
+            self.parts_of = (pressure.limit, pressure.is_short);
+            self.lobby.set_part(&pressure, self.shard_count);
+            self.routes.set_part(&pressure, self.shard_count);
+        }
+        let relieved = self.lobby.is_over() && self.relieve_lobby(cx);
         if pressure.is_short {
             if !relieved {
                 self.relieve(cx, used, pressure.excess);
