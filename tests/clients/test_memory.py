@@ -21,6 +21,7 @@ import pytest
 
 from martlet_process import Node
 from test_access import until
+from test_tls import authority  # noqa: F401  (a fixture)
 
 MB = 1024 * 1024
 LIMIT = 48 * MB
@@ -140,6 +141,52 @@ def test_what_is_added_without_end_stays_within_the_limit(add):
             assert connack(sock) is not None
 
 
+def unfinished_connect():
+    """All but the end of a CONNECT of 31 KB."""
+    return connect("c", will=b"w" * 31_000)[:30_000]
+
+
+def unfinished_upgrade():
+    """All but the end of the request that opens a WebSocket connection."""
+    return b"GET /mqtt HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 7_000
+
+
+def unfinished_hello():
+    """All but the end of a ClientHello of 16 KB."""
+    return b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03" + b"h" * 16_000
+
+
+UNFINISHED = [("mqtt", unfinished_connect, 4_000), ("ws", unfinished_upgrade, 18_000), ("mqtts", unfinished_hello, 12_000)]
+
+
+@pytest.mark.parametrize("scheme,make,count", UNFINISHED, ids=[scheme for scheme, _, _ in UNFINISHED])
+def test_who_does_not_log_in_takes_no_memory_from_those_who_do(scheme, make, count, authority):
+    """Thousands send the beginning of what comes before a login; all others are served."""
+    certificate, key = authority.sign("server")
+    tls = [f"tls.certificate={certificate}", f"tls.key={key}"]
+    listen = ("mqtt://127.0.0.1:0", f"{scheme}://127.0.0.1:0" + ("/mqtt" if scheme == "ws" else ""))
+    with Node([f"limits.memory_bytes={LIMIT}", *tls], listen=listen) as node, contextlib.ExitStack() as ends:
+        bound = resident(node) + LIMIT + BESIDE
+        client = ends.enter_context(opened(node))
+        client.sendall(connect("client", expiry=0))
+        assert connack(client) == 0
+        begun, most = make(), 0
+        for number in range(1, count + 1):
+            sock = ends.enter_context(socket.create_connection(("127.0.0.1", node.port(scheme)), timeout=10))
+            # Who is shown out meanwhile may be so before all was sent.
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(begun)
+            if number % 100 == 0:
+                most = max(most, resident(node))
+                client.sendall(publish("t", b"x", 1, packet_id=number))
+                answer = client.recv(64)
+                assert len(answer) <= 4 or answer[4] < 0x80, f"refused after {number}"
+                with opened(node) as other:
+                    other.sendall(connect("other", expiry=0))
+                    assert connack(other) == 0, f"refused after {number}"
+        assert most < bound, f"{most / MB:.0f} MB of {bound / MB:.0f}"
+
+
 def test_names_of_messages_that_were_dropped_are_not_remembered_whole():
     """Thousands of drops are remembered, and a Topic Name may have 64 KiB."""
     settings = ["limits.queued_messages=1", "log.drops=true", "store.durability=memory"]
@@ -220,16 +267,36 @@ def test_bodies_of_requests_count_and_leave_room_for_who_publishes():
         until(is_served, "memory is back")
 
 
-def test_clients_that_never_read_do_not_keep_others_from_publishing():
+class WebSocket(socket.socket):
+    """A client's end of a WebSocket connection that is open; what is sent goes into frames."""
+
+    def __init__(self, node):
+        super().__init__()
+        self.settimeout(10)
+        self.connect(("127.0.0.1", node.port("ws")))
+        request = "GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        request += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        super().sendall((request + "Sec-WebSocket-Protocol: mqtt\r\n\r\n").encode())
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.recv(1)
+
+    def sendall(self, data):
+        assert len(data) < 126
+        super().sendall(bytes([0x82, 0x80 | len(data)]) + bytes(4) + data)
+
+
+@pytest.mark.parametrize("deaf_end", [opened, WebSocket], ids=["tcp", "websocket"])
+def test_clients_that_never_read_do_not_keep_others_from_publishing(deaf_end):
     """300 subscribers that never read; a publisher of QoS 1 is served all the while."""
-    with Node([f"limits.memory_bytes={LIMIT}"]) as node:
+    with Node([f"limits.memory_bytes={LIMIT}"], listen=("mqtt://127.0.0.1:0", "ws://127.0.0.1:0/mqtt")) as node:
         bound = resident(node) + LIMIT + BESIDE
         deaf = []
         for number in range(300):
-            sock = opened(node)
+            sock = deaf_end(node)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.sendall(connect(f"deaf-{number}", expiry=0))
-            assert connack(sock) == 0
+            assert sock.recv(64)
             sock.sendall(subscribe(["load"], number % 2))
             sock.recv(16)
             deaf.append(sock)

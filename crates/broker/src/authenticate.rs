@@ -367,6 +367,8 @@ impl Shard {
             let exchange = Exchange::asked(Arc::clone(method));
             self.authentications.exchanges.insert(index, exchange);
         }
+        let bytes = size_of::<ConnectRequest>() + request.remaining_bytes as usize;
+        self.lobby.set_request(id, bytes);
         self.authentications
             .waiting
             .insert(index, Box::new(request));

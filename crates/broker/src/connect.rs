@@ -383,7 +383,7 @@ impl Shard {
             self.connections.at(index).deadline = Some(timer);
         }
         self.begin_trace(session, index);
-        self.lobby_count -= 1;
+        self.leave_lobby(index);
         self.authentications.forget(index);
         if let Some(method) = &request.authentication_method {
             self.authentications.accepted(index, method);

@@ -123,13 +123,14 @@ counters! {
     queues_full: Gauge, "Sessions and share groups whose queue has dropped messages and is still full.";
     retained_messages: Gauge, "Retained messages of the node now (reported by shard 0).";
     retained_bytes: Gauge, "Bytes of retained messages of the node now (reported by shard 0).";
-    memory_bytes: Gauge, "Bytes of messages and buffers charged to the memory limit now.";
+    memory_bytes: Gauge, "Bytes of messages, buffers and whatever else shards charge to the memory limit now.";
+    route_cache_bytes: Gauge, "Of them, those of remembered routes, which shrink when memory is short.";
     held: Gauge, "Messages held now: queued, in flight, or in an output buffer.";
     connects_accepted: Counter, "CONNECTs accepted.";
     connects_refused: Counter, "CONNECTs refused or connections closed before a CONNECT.";
     sessions_taken_over: Counter, "Connections ended because their client connected again.";
     sessions_expired: Counter, "Sessions ended by their Session Expiry Interval.";
-    clients_relieved: Counter, "Connections ended because memory was short and their clients held most of it.";
+    clients_relieved: Counter, "Connections ended because memory was short, or what those without a login may have of it was used up, and they held most.";
     keep_alive_timeouts: Counter, "Connections ended because Keep Alive ran out.";
     protocol_errors: Counter, "Connections ended for a malformed packet or protocol error.";
     packets_received: Counter, "Packets received.";

@@ -13,6 +13,8 @@ impl Shard {
         let tables = [
             ("connections", self.connections.iter().count()),
             ("lobby connections", self.lobby_count),
+            ("memory of the lobby", usize::from(!self.lobby.is_empty())),
+            ("what lies below MQTT", self.layers.len()),
             ("clients to be known", self.authentications.len()),
             ("sessions", self.sessions.len()),
             ("client identifiers", self.sessions.client_count()),

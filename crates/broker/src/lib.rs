@@ -11,7 +11,8 @@
 //! * `effect`, `command`, `event`: the three closed lists of what goes out, comes in, is told;
 //!   `report`: what commands are answered; `operate`: those that take more than a moment
 //! * `node`: what shards share, reached through the [`Node`] trait only
-//! * `lobby`, `connect`, `connection`: from an accepted socket to a session; its bytes
+//! * `lobby`, `connect`, `connection`: from an accepted socket to a session; its bytes;
+//!   `lobby_memory`: what connections hold before that
 //! * `session`: Session State: `inbound` (what a client publishes), `outbound` (what it is owed),
 //!   `queue`, `packet_ids`
 //! * `subscribe`, `interest`, `route`: who wants a topic; `outgoing`: its packets
@@ -39,6 +40,7 @@ mod interest;
 mod leftovers;
 mod limits;
 mod lobby;
+mod lobby_memory;
 mod memory;
 mod message;
 mod node;

@@ -232,8 +232,8 @@ limits! {
         "Disk space of the message store, bytes; 0 is all that the disk has.",
         "As a full disk: what must be stored waits until messages are delivered, or its client is refused.";
     memory_bytes: u64 = 0,
-        "Memory for connections, sessions, subscriptions, Wills, buffers, queues, retained messages, bodies of HTTP requests and what is remembered about clients, bytes; 0 is 60 % of what machine or cgroup has. What is remembered takes a quarter of it at most.",
-        "From seven eighths on, the clients that hold most lose their QoS 0 output, then their connection (v5: 0x97). At the limit new clients are refused (v5: 0x89) unless they have a session, QoS 1 and 2 publishes too (v5: 0x97, v3: closed), QoS 0 is dropped, counted. Bodies of HTTP requests are refused (503), but for 1 MiB of those with credentials.";
+        "Memory for connections with their TLS and WebSockets, sessions, subscriptions, Wills, buffers, queues, retained messages, remembered routes, bodies of HTTP requests, what is remembered about clients, and the tables of users and devices, bytes; 0 is 60 % of what machine or cgroup has. What is remembered about clients takes a quarter of it at most, routes take a sixteenth, and connections that have not logged in an eighth.",
+        "Of connections that have not logged in, those that hold most are refused where all of them hold more than their part (v5: CONNACK 0x97). From seven eighths on, that part is an eighth of what it was, and the clients that hold most lose their QoS 0 output, then their connection (v5: 0x97). At the limit new clients are refused (v5: 0x89) unless they have a session, QoS 1 and 2 publishes too (v5: 0x97, v3: closed), QoS 0 is dropped, counted. Bodies of HTTP requests are refused (503), but for 1 MiB of those with credentials.";
     route_cache_entries: u32 = 262_144,
         "Topics whose route a shard remembers.",
         "Routes of further topics are looked up each time; the cache begins anew now and then.";

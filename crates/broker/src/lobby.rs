@@ -151,7 +151,7 @@ impl Shard {
             return Admission::Here;
         }
         let id = self.connections.id_of(index);
-        self.lobby_count -= 1;
+        self.leave_lobby(index);
         let entropy = self.connections.take_entropy(index);
         if let Some(connection) = self.forget_connection(id) {
             let peer = Peer {
@@ -515,7 +515,10 @@ impl Shard {
         if let Some(timer) = connection.deadline.take() {
             self.wheel.cancel(timer);
         }
-        self.lobby_count -= 1;
+        // What has come is not looked at any more.
+        self.pool.put(connection.input.take());
+        self.leave_lobby(index);
+        self.charge_buffers(index);
         let client = request.map(|found| (found.tenant, &*found.client_id));
         if self.tells_of_refused(client, address.map(|(ip, _)| ip)) {
             if let Some(found) = request
@@ -585,6 +588,16 @@ pub fn is_assigned_client_id(client_id: &str) -> bool {
         // Without hyphens: identifiers that older nodes assigned and the store has kept.
         32 => random.bytes().all(is_digit),
         _ => false,
+    }
+}
+
+/// The protocol version of a CONNECT whose beginning is there, to answer it in its own style.
+pub(crate) fn version_of_unfinished(packet: &[u8]) -> Option<ProtocolVersion> {
+    let header = martlet_codec::decode_fixed_header(packet).ok()??;
+    match packet.get(usize::from(header.header_len)..)? {
+        [0, 4, b'M', b'Q', b'T', b'T', 5, ..] => Some(ProtocolVersion::V5),
+        [0, 4, b'M', b'Q', b'T', b'T', 4, ..] => Some(ProtocolVersion::V311),
+        _ => None,
     }
 }
 

@@ -91,7 +91,7 @@ impl Shard {
         let session = connection.session();
         let session = session.and_then(|session| self.sessions.look_at(session));
         let waiting = session.map_or(0, |session| session.outbound.bytes_in_memory());
-        connection.buffer_bytes() + waiting
+        connection.buffer_bytes() + self.layer_bytes_of(index) + waiting
     }
 
     fn take_back_from<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, bytes: usize) {

@@ -73,7 +73,7 @@ impl Shard {
         }
         let mut inbound = Inbound::default();
         if !fault::is(Fault::ReceiptsNotRestored) {
-            receipts.for_each(|id| inbound.insert_receipt(id, RecordNumber(0)));
+            receipts.for_each(|id| inbound.insert_receipt(id, RecordNumber(0), &self.gauge));
         }
         let ends_soon = record.expiry_secs == 0;
         let client_id = Arc::clone(&record.client_id);
@@ -163,7 +163,9 @@ impl Shard {
         }
         let outbound = &mut self.sessions.at(index).outbound;
         match packet_id {
-            Some(packet_id) => outbound.restore_in_flight(packet_id, entry, released),
+            Some(packet_id) => {
+                outbound.restore_in_flight(packet_id, entry, released, &self.gauge);
+            }
             None => outbound.queue_mut().push_back_stored(&entry, &self.gauge),
         }
         self.watch_queue_expiry(QueueOwner::Session(session.session));

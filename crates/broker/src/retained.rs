@@ -130,6 +130,8 @@ pub struct Page {
     pub messages: Vec<Message>,
     /// Where to go on; none when all have been seen.
     pub next: Option<Box<str>>,
+    /// Topics that were looked at.
+    pub steps: usize,
 }
 
 /// Topics looked at for one page at most, so that a filter that matches little holds nobody up.
@@ -324,6 +326,7 @@ impl Retained {
         let mut page = Page {
             messages: Vec::new(),
             next: None,
+            steps: 1,
         };
         let Some(topics) = self.tenants.get(&tenant) else {
             return page;
@@ -335,17 +338,18 @@ impl Retained {
                 .extend(entry.map(|entry| entry.message.clone()));
             return page;
         }
-        let mut from = match after {
-            Some(topic) => Bound::Excluded(topic.to_owned()),
-            None => Bound::Included(literal_prefix(filter).to_owned()),
+        let first = match after {
+            Some(topic) => Bound::Excluded(topic.as_bytes()),
+            None => Bound::Included(literal_prefix(filter).as_bytes()),
         };
-        for _ in 0..STEPS_MAX {
-            let bound = (from.as_ref().map(String::as_bytes), Bound::Unbounded);
-            let Some(entry) = topics.range::<[u8], _>(bound).next() else {
+        let mut entries = topics.range::<[u8], _>((first, Bound::Unbounded));
+        for step in 1..=STEPS_MAX {
+            page.steps = step;
+            let Some(entry) = entries.next() else {
                 return page;
             };
             let topic = entry.message.topic();
-            from = match compare(filter, topic) {
+            match compare(filter, topic) {
                 Step::Matches => {
                     if entry.is_for(except, now_ms) {
                         page.messages.push(entry.message.clone());
@@ -354,25 +358,22 @@ impl Retained {
                         page.next = Some(topic.into());
                         return page;
                     }
-                    Bound::Excluded(topic.to_string())
                 }
-                Step::Next => Bound::Excluded(topic.to_string()),
-                Step::Seek(to) => Bound::Included(to),
+                Step::Next => {}
+                Step::Seek(to) => {
+                    // Often the next topic is there already, and need not be looked for.
+                    let next = entries.clone().next();
+                    if next.is_some_and(|next| next.message.topic_bytes() < to.as_bytes()) {
+                        let from = (Bound::Included(to.as_bytes()), Bound::Unbounded);
+                        entries = topics.range::<[u8], _>(from);
+                    }
+                }
                 Step::End => return page,
-            };
-        }
-        // The cursor is exclusive; a seek's target may be taken, so step back to what is before it.
-        page.next = match from {
-            Bound::Excluded(topic) => Some(topic.into()),
-            Bound::Included(topic) => {
-                let before = (Bound::Unbounded, Bound::Excluded(topic.as_bytes()));
-                topics
-                    .range::<[u8], _>(before)
-                    .next_back()
-                    .map(|entry| entry.message.topic().into())
             }
-            Bound::Unbounded => None,
-        };
+            if step == STEPS_MAX {
+                page.next = Some(topic.into());
+            }
+        }
         page
     }
 

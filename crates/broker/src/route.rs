@@ -18,7 +18,7 @@ use crate::hash::{Seed, seeded};
 use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId, TenantId};
 use crate::interest::{EpochKey, InterestClass, Wanted};
 use crate::message::{MemoryGauge, Message, Messages, Publication};
-use crate::node::{Cx, Node};
+use crate::node::{Cx, MemoryPressure, Node};
 use crate::outgoing::{Outgoing, Parts, Templates};
 use crate::permission::Actions;
 use crate::record::{MessageRecord, Publisher, Record, SessionEpoch};
@@ -102,6 +102,8 @@ pub(crate) struct Routes {
     entries_max: usize,
     /// Bytes that the routes take.
     bytes: usize,
+    /// They may take so many.
+    bytes_max: usize,
     /// Topics looked up since the cache was full.
     missed: usize,
     /// The place that was looked for last: permission is asked for right before the route is, and
@@ -115,6 +117,10 @@ const TOPIC_INLINE_BYTES: usize = 64;
 /// Bytes of the routes that a shard remembers. A few subscribers of `#` make every route as long as
 /// they are many, and a topic may have 64 KiB.
 const ROUTE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The routes' part of the node's memory, where that is less: one in so many.
+const PART: usize = 16;
+/// What a place in the table takes beside its route.
+const PLACE_BYTES: usize = 8;
 /// A longer topic is looked up each time.
 const TOPIC_BYTES_MAX: usize = 1024;
 /// A message for no more receivers than this is routed at once, whoever waits.
@@ -131,8 +137,33 @@ impl Routes {
             routes: vec![Route::unknown(TenantId(0), "")],
             entries_max,
             bytes: 0,
+            bytes_max: ROUTE_BYTES_MAX,
             missed: 0,
             last: 0,
+        }
+    }
+
+    /// Bytes of memory that the cache takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.bytes + self.places.capacity() * PLACE_BYTES
+    }
+
+    /// How much the cache may take from now on, by the memory of a node of so many shards. While
+    /// memory is short it has a quarter of that, and if it takes more it begins anew.
+    pub(crate) fn set_part(&mut self, pressure: &MemoryPressure, shard_count: u16) {
+        let Some(limit) = pressure.limit else {
+            return;
+        };
+        let part = limit / PART / usize::from(shard_count.max(1));
+        let part = match pressure.is_short {
+            true => part / 4,
+            false => part,
+        };
+        self.bytes_max = part.min(ROUTE_BYTES_MAX);
+        if pressure.is_short && self.bytes > self.bytes_max {
+            self.begin_anew();
+            self.places = HashTable::new();
+            self.routes.shrink_to_fit();
         }
     }
 
@@ -146,7 +177,7 @@ impl Routes {
     }
 
     fn find_place(&mut self, tenant: TenantId, topic: &str) -> usize {
-        if self.bytes > ROUTE_BYTES_MAX * 2 {
+        if self.bytes > self.bytes_max * 2 {
             // Routes that were there have become longer.
             self.begin_anew();
         }
@@ -155,7 +186,7 @@ impl Routes {
         if let Some(&place) = self.places.find(hash, is_it) {
             return place as usize;
         }
-        let full = self.places.len() >= self.entries_max || self.bytes >= ROUTE_BYTES_MAX;
+        let full = self.places.len() >= self.entries_max || self.bytes >= self.bytes_max;
         self.missed += usize::from(full);
         if full && self.missed > self.entries_max * 4 {
             self.begin_anew();
@@ -834,6 +865,18 @@ mod tests {
                 &format!("{number:0width$}", width = TOPIC_BYTES_MAX),
             );
             assert!(routes.bytes <= ROUTE_BYTES_MAX + 2 * TOPIC_BYTES_MAX);
+        }
+        // With little memory they give back what is beyond their part of it.
+        let limit = ROUTE_BYTES_MAX;
+        routes.set_part(&MemoryPressure::of(limit, limit), 1);
+        assert!(
+            routes.memory_bytes() < limit / PART,
+            "{}",
+            routes.memory_bytes()
+        );
+        for number in 0..100_000 {
+            routes.place(COMMON, &number.to_string());
+            assert!(routes.memory_bytes() < limit / PART);
         }
     }
 }

@@ -45,6 +45,8 @@ pub(crate) const RECORD: u64 = 6;
 pub(crate) const BYTES_PER_UNIT: usize = 256;
 /// Units of finding a retained message.
 pub(crate) const RETAINED_MESSAGE: u64 = 12;
+/// Units of looking at the next topic of the retained store.
+pub(crate) const RETAINED_TOPIC: u64 = 4;
 /// Units of a node of the topic index, or a subscription, that is looked at.
 pub(crate) const NODE: u64 = 1;
 /// Units of a Topic Filter that is subscribed to or unsubscribed from.

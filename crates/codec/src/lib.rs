@@ -24,8 +24,8 @@ mod version;
 pub use error::DecodeError;
 pub use header::{FixedHeader, MAX_REMAINING_LEN, decode_fixed_header};
 pub use packet::{
-    Ack, AckKind, Auth, ConnAck, Connect, ConnectError, Disconnect, OutgoingPublish, Packet,
-    Publish, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscribeFilters,
+    Ack, AckKind, Auth, ConnAck, Connect, ConnectError, Disconnect, FiltersLeft, OutgoingPublish,
+    Packet, Publish, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscribeFilters,
     SubscriptionOptions, UnsubAck, Unsubscribe, UnsubscribeFilters, Will, decode_packet,
     encode_pingreq, encode_pingresp,
 };

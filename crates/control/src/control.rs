@@ -573,11 +573,15 @@ impl Control {
         self.presence.set_bytes_max(part);
     }
 
-    /// Counts what is remembered about clients against `limits.memory_bytes`, as it is now.
+    /// Counts what is remembered about clients, and what the tables say of them, against
+    /// `limits.memory_bytes`, as it is now.
     pub fn count_memory(&self) {
         let gate = self.gate.get().map_or(0, Gate::memory_bytes);
+        let policy = self.policy();
+        let tables = policy.as_ref().and_then(|policy| policy.tables());
         let kept = [
             gate,
+            tables.map_or(0, |tables| tables.memory_bytes()),
             self.feed.memory_bytes(),
             self.journal.memory_bytes(),
             self.presence.memory_bytes(),

@@ -392,7 +392,9 @@ impl Node {
             let leftovers = slot.shard.leftovers();
             assert!(leftovers.is_empty(), "left in a shard: {leftovers:?}");
         }
-        assert_eq!(self.counters().memory_bytes, 0, "bytes are still charged");
+        let counters = self.counters();
+        let charged = counters.memory_bytes - counters.route_cache_bytes;
+        assert_eq!(charged, 0, "bytes are still charged");
         assert_eq!(self.shared.connections.get(), 0, "places are still taken");
         let interest = self.shared.interest.borrow().filter_count();
         assert_eq!(interest, 0, "filters are still wanted");

@@ -11,7 +11,12 @@ pub(crate) struct Layers {
     pub(crate) proxy: Option<ProxyHeader>,
     pub(crate) tls: Option<Tls>,
     pub(crate) web: Option<WebSocket>,
+    /// Bytes that the shard was last told of.
+    charged: u32,
 }
+
+/// Bytes are told in multiples of this, so that little changes are not.
+const CHARGED_UNIT: usize = 512;
 
 impl Layers {
     /// None where MQTT is spoken over the socket itself.
@@ -20,7 +25,12 @@ impl Layers {
         tls: Option<Tls>,
         web: Option<WebSocket>,
     ) -> Option<Box<Self>> {
-        let layers = Self { proxy, tls, web };
+        let layers = Self {
+            proxy,
+            tls,
+            web,
+            charged: 0,
+        };
         layers.is_any().then(|| Box::new(layers))
     }
 
@@ -40,6 +50,23 @@ impl Layers {
     pub(crate) fn has_output(&self) -> bool {
         self.tls.as_ref().is_some_and(Tls::has_output)
             || self.web.as_ref().is_some_and(WebSocket::has_answers)
+    }
+
+    /// Bytes of memory that they take now, and those that the shard was last told of, if these
+    /// differ: then it is to be told.
+    pub(crate) fn charge(&mut self) -> Option<(u32, u32)> {
+        let bytes = size_of::<Self>()
+            + self.proxy.as_ref().map_or(0, ProxyHeader::bytes)
+            + self.tls.as_ref().map_or(0, Tls::bytes)
+            + self.web.as_ref().map_or(0, WebSocket::bytes);
+        let bytes = bytes.next_multiple_of(CHARGED_UNIT) as u32;
+        let before = std::mem::replace(&mut self.charged, bytes);
+        (bytes != before).then_some((bytes, before))
+    }
+
+    /// Bytes that the shard was told of; it is to be told that they are gone.
+    pub(crate) fn discharge(&mut self) -> u32 {
+        std::mem::take(&mut self.charged)
     }
 
     /// Ends the layers from the server's side, once all MQTT has been written.

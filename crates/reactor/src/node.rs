@@ -36,7 +36,12 @@ pub struct SharedNode {
 struct ConnectsOfMinute {
     minute: u64,
     by_address: HashMap<IpAddr, u32>,
+    /// Bytes that count against the node's memory for it.
+    counted: usize,
 }
+
+/// What an address takes, bytes.
+const ADDRESS_BYTES: usize = 32;
 
 /// Addresses that are told apart in one minute; what comes from further ones is not counted.
 const ADDRESSES_MAX: usize = 100_000;
@@ -182,6 +187,7 @@ impl Node for SharedNode {
         if connects.minute != minute {
             *connects = ConnectsOfMinute {
                 minute,
+                counted: connects.counted,
                 ..ConnectsOfMinute::default()
             };
         }
@@ -192,7 +198,15 @@ impl Node for SharedNode {
         }
         let count = all.entry(address).or_default();
         *count = count.saturating_add(1);
-        *count <= count_max
+        let is_within = *count <= count_max;
+        let bytes = all.capacity() * ADDRESS_BYTES;
+        if bytes != connects.counted {
+            // They are there, whatever the limit says.
+            self.memory_used.fetch_add(bytes, Ordering::Relaxed);
+            self.return_memory(connects.counted);
+            connects.counted = bytes;
+        }
+        is_within
     }
 }
 
@@ -252,6 +266,19 @@ mod tests {
         node.return_memory(900);
         node.set_memory_outside(0);
         assert_eq!(node.memory_used(), 0);
+    }
+
+    #[test]
+    fn addresses_that_are_told_apart_count_until_their_minute_is_over() {
+        let node = SharedNode::new(1, usize::MAX, 0);
+        for number in 0..10_000_u32 {
+            let address = IpAddr::from(number.to_be_bytes());
+            assert!(node.counts_connect(address, 0, 1));
+            assert!(!node.counts_connect(address, 0, 1));
+        }
+        assert!(node.memory_used() >= 10_000 * size_of::<(IpAddr, u32)>());
+        assert!(node.counts_connect(IpAddr::from([0; 4]), 60_000, 1));
+        assert!(node.memory_used() < 1_000);
     }
 
     #[test]

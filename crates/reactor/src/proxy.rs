@@ -38,6 +38,11 @@ pub(crate) struct Proxied {
 }
 
 impl ProxyHeader {
+    /// Bytes of memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Takes what was read; none: more is to come.
     ///
     /// # Errors

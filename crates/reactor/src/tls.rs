@@ -96,7 +96,58 @@ pub(crate) struct Tls {
     is_open: bool,
     /// The end was said.
     is_closed: bool,
+    /// Bytes of the handshake that have come.
+    handshake_bytes: usize,
+    records: Records,
+    /// Bytes that were taken and wait to be written.
+    unwritten: usize,
 }
+
+/// How far the record has come that is not complete: rustls keeps it until it is.
+#[derive(Debug, Default)]
+struct Records {
+    header: [u8; 5],
+    header_len: u8,
+    /// Bytes of it that have come behind its header, and that are yet to come.
+    come: u16,
+    left: u16,
+}
+
+impl Records {
+    /// These bytes have come.
+    fn take(&mut self, mut bytes: &[u8]) {
+        while let Some((first, behind)) = bytes.split_first() {
+            if self.left > 0 {
+                let count = bytes.len().min(usize::from(self.left));
+                bytes = &bytes[count..];
+                self.left -= count as u16;
+                self.come = if self.left > 0 {
+                    self.come + count as u16
+                } else {
+                    0
+                };
+                continue;
+            }
+            self.header[usize::from(self.header_len)] = *first;
+            self.header_len += 1;
+            bytes = behind;
+            if usize::from(self.header_len) == self.header.len() {
+                let [.., high, low] = self.header;
+                (self.header_len, self.left) = (0, u16::from_be_bytes([high, low]));
+            }
+        }
+    }
+
+    /// Bytes of it that have come.
+    fn unfinished(&self) -> usize {
+        usize::from(self.come) + usize::from(self.header_len)
+    }
+}
+
+/// Bytes that a TLS connection takes beside what waits in it: its keys, and what it is to remember.
+const CONNECTION_BYTES: usize = 8 * 1024;
+/// The same before anything has come.
+const ACCEPTOR_BYTES: usize = 1024;
 
 enum Stage {
     /// Nothing was said yet, or not all of a ClientHello.
@@ -151,6 +202,22 @@ impl Tls {
             verified_by: Weak::new(),
             is_open: false,
             is_closed: false,
+            handshake_bytes: 0,
+            records: Records::default(),
+            unwritten: 0,
+        }
+    }
+
+    /// Bytes of memory that it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let unfinished = match self.is_open {
+            true => self.records.unfinished(),
+            false => self.handshake_bytes,
+        };
+        match &self.stage {
+            Stage::Hello { .. } => ACCEPTOR_BYTES + unfinished,
+            Stage::Refused(alert) => alert.capacity(),
+            Stage::Answered(_) => CONNECTION_BYTES + unfinished + self.unwritten,
         }
     }
 
@@ -226,6 +293,10 @@ impl Tls {
     /// Decrypts what was read from the socket; it is appended to `plain`.
     pub(crate) fn receive(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Decrypted {
         let mut decrypted = Decrypted::default();
+        self.records.take(bytes);
+        if !self.is_open {
+            self.handshake_bytes += bytes.len();
+        }
         while !bytes.is_empty() && decrypted.end.is_none() && !self.is_closed {
             let received = match &mut self.stage {
                 Stage::Hello { .. } => self.receive_hello(&mut bytes, plain),
@@ -298,6 +369,19 @@ impl Tls {
     /// Encrypts these parts and writes what there is: how many of their bytes are taken, how many
     /// the transport took, and whether it takes no more for now.
     pub(crate) fn write(
+        &mut self,
+        transport: &mut impl Write,
+        parts: &[IoSlice<'_>],
+    ) -> io::Result<TlsWrote> {
+        let wrote = self.write_parts(transport, parts)?;
+        self.unwritten = match self.has_output() {
+            true => (self.unwritten + wrote.taken).saturating_sub(wrote.written),
+            false => 0,
+        };
+        Ok(wrote)
+    }
+
+    fn write_parts(
         &mut self,
         transport: &mut impl Write,
         parts: &[IoSlice<'_>],

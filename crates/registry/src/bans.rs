@@ -182,6 +182,11 @@ impl Bans {
         Ok((!was_there).then_some(ban))
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     pub(crate) fn has(&self, id: &str) -> bool {
         self.by_id.get(id).is_some()
     }

@@ -19,6 +19,12 @@ pub(crate) struct Deleted {
 }
 
 impl Deleted {
+    /// How many names there are.
+    pub(crate) fn len(&self) -> usize {
+        let devices: usize = self.devices.values().map(SharedMap::len).sum();
+        self.users.len() + devices
+    }
+
     pub(crate) async fn read(on: &mut AnyConnection, place: &str) -> Result<Self, Fault> {
         let mut all = Self::default();
         let sql = "SELECT string_agg(name || $1, $2) AS lines FROM users \

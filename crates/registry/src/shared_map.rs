@@ -57,6 +57,11 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedMap<K, V> {
         Arc::make_mut(&mut self.buckets[place]).remove(key)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// All of them, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.buckets.iter().flat_map(|bucket| bucket.iter())

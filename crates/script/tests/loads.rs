@@ -3,12 +3,14 @@
 //! In virtual time on the harness, which checks the accounts after every call into a shard; so the
 //! amounts are as small as they can be and still show the effect.
 
+use std::time::Instant;
+
 use martlet_broker::{
     DropReason, Event, EventInterest, Limits, ListenerPolicy, Settings, TransportEnd,
 };
 use martlet_codec::{
     Ack, AckKind, Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, PublishProperties,
-    QoS, ReasonCode, Will,
+    QoS, ReasonCode, Unsubscribe, UserProperties, Will,
 };
 use martlet_script::{Harness, Link, Wiring};
 
@@ -49,6 +51,13 @@ fn client(node: &mut Harness, client_id: &str, clean_start: bool) -> Link {
 
 fn subscribe(filters: &[&str], qos: QoS) -> Vec<u8> {
     wire::subscribe(V311, filters, qos)
+}
+
+fn unsubscribe(filters: &[&str]) -> Vec<u8> {
+    let (id, none) = (wire::packet_id(2), UserProperties::default());
+    let mut bytes = Vec::new();
+    Unsubscribe::encode_parts(V311, id, none, filters, &mut bytes);
+    bytes
 }
 
 fn publish(topic: &str, qos: QoS, id: u16, retain: bool, payload: &[u8]) -> Vec<u8> {
@@ -510,6 +519,63 @@ fn filters_beyond_what_a_session_may_have_are_refused_and_few_are_told() {
     let events = node.take_events().into_iter();
     let told = events.filter(|event| matches!(event, Event::SubscribeRefused { .. }));
     assert_eq!(told.count(), 16);
+}
+
+/// Filters that match none of many retained messages: what it takes to find out is work, so that
+/// others are served in between.
+#[test]
+fn filters_that_many_retained_messages_are_looked_at_for_take_turns() {
+    const FILTERS: usize = 200;
+    let mut node = node(Limits::default(), Wiring::default());
+    let publisher = client(&mut node, "publisher", true);
+    for topic in 0..1_000 {
+        let topic = format!("d{topic:04}/state/a");
+        node.send(publisher, &publish(&topic, QoS::AtMostOnce, 0, true, b"x"));
+    }
+    let link = client(&mut node, "many", true);
+    node.take(link);
+    let filters: Vec<String> = (0..FILTERS)
+        .map(|number| format!("+/+/b{number}"))
+        .collect();
+    let before = node.turns();
+    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+    node.send(link, &subscribe(&filters, QoS::AtMostOnce));
+    assert!(node.take(link).len() > FILTERS, "it is answered");
+    // Each looks at some 500 topics, and a turn looks at some 1,000 for one client.
+    let turns = node.turns() - before;
+    assert!(turns > 80, "{turns}");
+}
+
+/// A SUBSCRIBE or UNSUBSCRIBE of as many filters as a packet holds costs what it is long: four
+/// times as many do not take sixteen times as long.
+#[test]
+fn packets_with_many_filters_cost_what_they_are_long() {
+    let time_of = |count: usize| {
+        let limits = Limits {
+            subscriptions_per_client: 100,
+            ..Limits::default()
+        };
+        let mut node = node(limits, Wiring::default());
+        let link = client(&mut node, "many", true);
+        node.take(link);
+        let filters: Vec<String> = (0..count).map(|number| format!("{number:04x}")).collect();
+        let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+        let (asked, ended) = (subscribe(&filters, QoS::AtMostOnce), unsubscribe(&filters));
+        let began = Instant::now();
+        node.send(link, &asked);
+        node.send(link, &ended);
+        let time = began.elapsed();
+        let mut answers = Vec::new();
+        packets(&node.take(link), |packet| match packet {
+            Packet::SubAck(suback) => answers.push(suback.reason_codes.len()),
+            Packet::UnsubAck(_) => answers.push(count),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(answers, [count, count]);
+        time
+    };
+    let (few, many) = (time_of(30_000), time_of(120_000));
+    assert!(many < few * 9, "{few:?}, {many:?}");
 }
 
 /// A long message for many takes turns as one for thousands does, and arrives once and whole.

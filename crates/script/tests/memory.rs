@@ -342,3 +342,172 @@ fn a_client_that_holds_most_is_closed_and_the_reason_told() {
     assert!(told);
     assert!(node.counters().clients_relieved > 0);
 }
+
+/// The beginning of a CONNECT of 30 kB that never ends.
+fn unfinished_connect() -> Vec<u8> {
+    let mut bytes = b"\x10\xb0\xea\x01\x00\x04MQTT\x05\x02\x00\x00\x00\x75\x30".to_vec();
+    bytes.resize(29_000, b'x');
+    bytes
+}
+
+/// Connections that send the beginning of a CONNECT and no more have a part of the memory: those
+/// that hold most are refused and told why, and whoever logs in finds room.
+#[test]
+fn who_has_not_logged_in_takes_no_memory_from_those_who_have() {
+    let limit = 4_000_000;
+    let mut node = node(Limits {
+        memory_bytes: limit,
+        ..Limits::default()
+    });
+    let small = node.open();
+    node.send(small, &unfinished_connect()[..400]);
+    let attackers: Vec<Link> = (0..400)
+        .map(|_| {
+            let link = node.open();
+            node.send(link, &unfinished_connect());
+            node.end_tick();
+            let held = node.counters().memory_bytes;
+            assert!(held < limit / 4, "{held}");
+            link
+        })
+        .collect();
+    let client = connect(&mut node, "client", None);
+    assert_eq!(reason_of_connack(&mut node, client), ReasonCode::Success);
+    node.send(client, &publish("t", QoS::AtLeastOnce, b"x"));
+    packets(&node.take(client), |packet| {
+        assert!(matches!(packet, Packet::PubAck(ack) if !ack.reason.is_error()));
+    });
+    let mut told = 0;
+    for link in attackers {
+        if node.is_closed(link) {
+            assert_eq!(
+                reason_of_connack(&mut node, link),
+                ReasonCode::QuotaExceeded
+            );
+            told += 1;
+        }
+    }
+    assert!(told > 350, "{told}");
+    assert!(!node.is_closed(small), "it holds little");
+    assert_eq!(node.counters().clients_relieved, told);
+    let events = node.take_events().into_iter();
+    let refused = events.filter(|event| {
+        matches!(event, Event::Refused { reason: ReasonCode::QuotaExceeded, why, .. }
+            if why.contains("memory_bytes"))
+    });
+    assert!(refused.count() > 0);
+}
+
+/// The same of clients that have sent a large CONNECT and wait to be known.
+#[test]
+fn clients_that_wait_to_be_known_have_a_part_of_the_memory() {
+    let limit = 4_000_000;
+    let settings = Settings {
+        limits: Limits {
+            memory_bytes: limit,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    };
+    let policy = ListenerPolicy {
+        authenticate: true,
+        ..ListenerPolicy::default()
+    };
+    let mut node = Harness::new(settings, policy, Wiring::default());
+    for number in 0..400 {
+        connect(&mut node, &format!("w{number}"), Some(&[b'x'; 30_000]));
+        node.end_tick();
+        let held = node.counters().memory_bytes;
+        assert!(held < limit / 4, "{held}");
+    }
+    let waiting = node.counters().lobby_connections;
+    assert!((10..30).contains(&waiting), "{waiting}");
+}
+
+/// What a shard remembers of topics counts, and has a part of the memory.
+#[test]
+fn routes_count_against_memory_bytes_and_have_a_part_of_it() {
+    let limit = 4_000_000;
+    let mut node = node(Limits {
+        memory_bytes: limit,
+        ..Limits::default()
+    });
+    let publisher = connect(&mut node, "publisher", None);
+    node.end_tick();
+    let before = node.counters().memory_bytes;
+    for number in 0..5_000 {
+        let topic = format!("{number:0200}");
+        node.send(publisher, &publish(&topic, QoS::AtMostOnce, b"x"));
+    }
+    node.end_tick();
+    let grown = node.counters().memory_bytes - before;
+    assert!((limit / 32..limit / 8).contains(&grown), "{grown}");
+}
+
+/// Names of messages that are under way, in both directions, whose contents nobody keeps.
+#[test]
+fn packet_identifiers_under_way_count_against_memory_bytes() {
+    const MESSAGES: u16 = 1000;
+    let mut node = node(Limits {
+        in_flight: MESSAGES,
+        ..Limits::default()
+    });
+    let grown = |node: &mut Harness, before: u64| {
+        node.end_tick();
+        node.counters().memory_bytes - before
+    };
+    let publisher = connect(&mut node, "publisher", None);
+    node.end_tick();
+    let before = node.counters().memory_bytes;
+    for number in 1..=MESSAGES {
+        let packet = wire::publish(V5, "nobody", (QoS::ExactlyOnce, number), false, b"x");
+        node.send(publisher, &packet);
+    }
+    let receipts = grown(&mut node, before);
+    assert!(receipts > u64::from(MESSAGES) * 12, "{receipts}");
+    // To a session that ends with its connection: what was sent is kept nowhere else.
+    let reader = node.open();
+    node.send(
+        reader,
+        b"\x10\x13\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x06reader",
+    );
+    node.send(reader, &subscribe(&["t".to_owned()], QoS::AtLeastOnce));
+    node.end_tick();
+    let before = node.counters().memory_bytes;
+    for _ in 0..MESSAGES {
+        node.send(publisher, &publish("t", QoS::AtLeastOnce, b"x"));
+    }
+    let sent = grown(&mut node, before);
+    assert!(sent > u64::from(MESSAGES) * 40, "{sent}");
+    node.end(reader, TransportEnd::EndOfStream);
+    node.end_tick();
+    assert!(node.counters().memory_bytes <= before, "it is given back");
+}
+
+/// Filters whose retained messages a client that does not read is still owed.
+#[test]
+fn what_is_owed_of_retained_messages_counts_against_memory_bytes() {
+    const FILTERS: usize = 500;
+    let grown = |retain: bool| {
+        let mut node = node(Limits {
+            output_bytes: 1000,
+            ..Limits::default()
+        });
+        let publisher = connect(&mut node, "publisher", None);
+        for number in (0..FILTERS).filter(|_| retain) {
+            let topic = format!("r/{number}/x");
+            let packet = wire::publish(V5, &topic, (QoS::AtMostOnce, 0), true, &[b'x'; 100]);
+            node.send(publisher, &packet);
+        }
+        let reader = connect(&mut node, "reader", None);
+        node.set_reading(reader, false);
+        node.end_tick();
+        let before = node.counters().memory_bytes;
+        let filters: Vec<String> = (0..FILTERS).map(|number| format!("r/{number}/#")).collect();
+        node.send(reader, &subscribe(&filters, QoS::AtMostOnce));
+        node.end_tick();
+        node.counters().memory_bytes - before
+    };
+    let (with, without) = (grown(true), grown(false));
+    assert!(with > without + 150 * FILTERS as u64, "{with}, {without}");
+}

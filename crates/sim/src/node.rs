@@ -775,8 +775,9 @@ impl Node {
             }
         }
         let counters = self.counters();
-        if counters.memory_bytes != 0 {
-            left.push(format!("{} bytes charged", counters.memory_bytes));
+        let charged = counters.memory_bytes - counters.route_cache_bytes;
+        if charged != 0 {
+            left.push(format!("{charged} bytes charged"));
         }
         if self.connections.get() != 0 {
             left.push(format!("{} places taken", self.connections.get()));

@@ -6,12 +6,14 @@
 //! needs to be told by. No more stays of what was sent to a session that ends with its connection:
 //! it is never sent again.
 
+use std::sync::Arc;
+
 use martlet_codec::{PacketId, QoS};
 
 use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber};
-use crate::message::Message;
+use crate::message::{MemoryGauge, Message};
 use crate::record::{EnqueuedAs, EntryRecord, SessionEpoch};
 use crate::report::{DeliveryState, InFlightMessage};
 use crate::session::outbound::Outbound;
@@ -248,7 +250,8 @@ impl Outbound {
     }
 
     /// Bytes of the messages that wait for the client in memory: in flight and in the queue's
-    /// window. Messages that it shares with others count in full.
+    /// window. What is kept of those that are under way counts too, and messages that it shares
+    /// with others count in full.
     pub(crate) fn bytes_in_memory(&self) -> usize {
         let in_flight = self
             .in_flight
@@ -257,7 +260,7 @@ impl Outbound {
                 InFlightState::Publish(entry) => entry.message.bytes(),
                 _ => 0,
             });
-        in_flight.sum::<usize>() + self.queue().bytes_in_memory()
+        in_flight.sum::<usize>() + self.in_flight.bytes() + self.queue().bytes_in_memory()
     }
 
     /// What is in flight, in its order, at most `limit`.
@@ -273,7 +276,8 @@ impl Outbound {
     /// Gives an entry its Packet Identifier; none if all are taken.
     /// None of those under way [MQTT-4.3.2-1], [MQTT-4.3.3-1]; it is under way until it is answered
     /// [MQTT-4.3.2-3], [MQTT-4.3.3-3].
-    pub(super) fn next_packet_id(&mut self) -> Option<PacketId> {
+    pub(super) fn next_packet_id(&mut self, gauge: &Arc<MemoryGauge>) -> Option<PacketId> {
+        self.in_flight.count_by(gauge);
         self.in_flight.next_free(self.last_packet_id)
     }
 
@@ -345,7 +349,9 @@ impl Outbound {
         packet_id: PacketId,
         entry: StoredEntry,
         released: bool,
+        gauge: &Arc<MemoryGauge>,
     ) {
+        self.in_flight.count_by(gauge);
         let state = match released {
             true => InFlightState::Released(Released {
                 message: entry.id,

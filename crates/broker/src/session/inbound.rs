@@ -3,13 +3,14 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
 
 use crate::event::{Event, UserName, Wants, shortened};
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
-use crate::message::{Message, Publication};
+use crate::message::{MemoryGauge, Message, Publication};
 use crate::node::{Cx, Node};
 use crate::permission::{self, Actions};
 use crate::record::Record;
@@ -50,8 +51,14 @@ impl Inbound {
     }
 
     /// A message is between PUBLISH and PUBREL from now on.
-    pub(crate) fn insert_receipt(&mut self, packet_id: PacketId, record: RecordNumber) {
+    pub(crate) fn insert_receipt(
+        &mut self,
+        packet_id: PacketId,
+        record: RecordNumber,
+        gauge: &Arc<MemoryGauge>,
+    ) {
         let exchanges = self.0.get_or_insert_default();
+        exchanges.receipts.count_by(gauge);
         exchanges.receipts.insert(packet_id, record);
     }
 
@@ -157,7 +164,7 @@ impl Shard {
         let answer = self.accept_publish(cx, index, session, topic, publish, Some(packet_id))?;
         if !answer.reason.is_error() {
             let inbound = &mut self.sessions.at(session).inbound;
-            inbound.insert_receipt(packet_id, answer.record);
+            inbound.insert_receipt(packet_id, answer.record, &self.gauge);
         }
         self.acknowledge(cx, index, AckKind::PubRec, packet_id, answer);
         Ok(())
@@ -508,7 +515,7 @@ impl Shard {
         &mut self,
         index: u32,
         publish: &Publish<'_>,
-    ) -> Result<Option<std::sync::Arc<str>>, PacketError> {
+    ) -> Result<Option<Arc<str>>, PacketError> {
         let Some(alias) = publish.properties.topic_alias else {
             return Ok(None);
         };
@@ -545,7 +552,7 @@ impl Shard {
                 "limit topic_alias_bytes",
             ));
         }
-        let shared: std::sync::Arc<str> = topic.as_str().into();
+        let shared: Arc<str> = topic.as_str().into();
         aliases.inbound[place] = Some(shared.clone());
         Ok(Some(shared))
     }

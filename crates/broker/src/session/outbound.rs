@@ -214,7 +214,7 @@ impl Shard {
         let may_send = self.may_send_now(index);
         if may_send
             && self.sends_once(index)
-            && let Some(packet_id) = self.sessions.at(index).outbound.next_packet_id()
+            && let Some(packet_id) = self.sessions.at(index).outbound.next_packet_id(&self.gauge)
         {
             let how = Sending {
                 dup: false,
@@ -263,7 +263,7 @@ impl Shard {
         ticket: ShareTicket,
     ) {
         let connection = self.admitted_connection(index);
-        let packet_id = self.sessions.at(index).outbound.next_packet_id();
+        let packet_id = self.sessions.at(index).outbound.next_packet_id(&self.gauge);
         let (Some(connection), Some(packet_id)) = (connection, packet_id) else {
             let outcome = ShareOutcome::Returned { sent_qos2: false };
             return self.answer_group(cx, &ticket, outcome);
@@ -404,7 +404,7 @@ impl Shard {
         mut entry: Entry,
         routing: Option<&mut Routing<'_>>,
     ) {
-        let Some(packet_id) = self.sessions.at(index).outbound.next_packet_id() else {
+        let Some(packet_id) = self.sessions.at(index).outbound.next_packet_id(&self.gauge) else {
             return self.enqueue(cx, index, entry);
         };
         let moved_from = self.take_from_group(cx, index, &mut entry);
@@ -680,7 +680,7 @@ impl Shard {
             return true;
         }
         let session = self.sessions.at(index);
-        let Some(packet_id) = session.outbound.next_packet_id() else {
+        let Some(packet_id) = session.outbound.next_packet_id(&self.gauge) else {
             session.outbound.queue_mut().push_front(entry);
             return false;
         };

@@ -8,8 +8,12 @@
 //! to a map, so that two of them do not make it grow to its full size.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use martlet_codec::PacketId;
+
+use crate::message::MemoryGauge;
+use crate::session::queue::Counted;
 
 /// Packet Identifier → `T`.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ struct Ring<T> {
     len: usize,
     /// Places to begin with when there are none: many messages in flight come back in bursts.
     places_at_first: usize,
+    /// Bytes of the places.
+    counted: Counted,
 }
 
 const PLACES_MIN: usize = 8;
@@ -44,13 +50,36 @@ impl<T> Default for Ring<T> {
             others: BTreeMap::new(),
             len: 0,
             places_at_first: PLACES_MIN,
+            counted: Counted::default(),
         }
     }
 }
 
 impl<T> PacketIdRing<T> {
+    /// What it takes counts from now on, if nothing is in it.
+    #[inline]
+    pub(crate) fn count_by(&mut self, gauge: &Arc<MemoryGauge>) {
+        if self.0.is_none() {
+            self.begin(gauge);
+        }
+    }
+
+    #[cold]
+    fn begin(&mut self, gauge: &Arc<MemoryGauge>) {
+        let counted = Counted::by(gauge);
+        self.0 = Some(Box::new(Ring {
+            counted,
+            ..Ring::default()
+        }));
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |ring| ring.len)
+    }
+
+    /// Bytes of its places.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |ring| ring.counted.bytes())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -119,6 +148,7 @@ impl<T> PacketIdRing<T> {
         {
             ring.places_at_first = ring.places.len() / 2;
             ring.places = Box::default();
+            ring.counted.set(0);
         }
     }
 
@@ -188,6 +218,7 @@ impl<T> Ring<T> {
             places[place] = Some(entry);
         }
         self.places = places.into();
+        self.counted.set(count * size_of::<Option<(PacketId, T)>>());
     }
 }
 

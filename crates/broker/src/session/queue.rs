@@ -293,7 +293,7 @@ const ROW_BYTES: usize = 3 * size_of::<u64>();
 
 /// Bytes of memory that are counted by a gauge until this is dropped.
 #[derive(Debug, Default)]
-struct Counted {
+pub(crate) struct Counted {
     gauge: Option<Arc<MemoryGauge>>,
     bytes: usize,
 }
@@ -304,14 +304,36 @@ impl Counted {
         bytes: 0,
     };
 
-    fn add(&mut self, gauge: &Arc<MemoryGauge>, bytes: usize) {
+    /// Nothing yet, to be counted by this gauge.
+    pub(crate) fn by(gauge: &Arc<MemoryGauge>) -> Self {
+        Self {
+            gauge: Some(Arc::clone(gauge)),
+            bytes: 0,
+        }
+    }
+
+    /// How many it counts.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// So many bytes from now on.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        if let Some(gauge) = &self.gauge {
+            gauge.add(bytes);
+            gauge.sub(self.bytes);
+            self.bytes = bytes;
+        }
+    }
+
+    pub(crate) fn add(&mut self, gauge: &Arc<MemoryGauge>, bytes: usize) {
         self.gauge
             .get_or_insert_with(|| Arc::clone(gauge))
             .add(bytes);
         self.bytes += bytes;
     }
 
-    fn sub(&mut self, bytes: usize) {
+    pub(crate) fn sub(&mut self, bytes: usize) {
         self.bytes -= bytes;
         if let Some(gauge) = &self.gauge {
             gauge.sub(bytes);

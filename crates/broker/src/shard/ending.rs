@@ -197,7 +197,7 @@ impl Shard {
             Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(why)),
             Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
                 let address = connection.address;
-                self.lobby_count -= 1;
+                self.leave_lobby(id.index);
                 self.counters.connects_refused += 1;
                 // Who only goes again is not worth a line.
                 if is_violation && self.tells_of_refused(None, address.map(|(ip, _)| ip)) {
@@ -232,6 +232,9 @@ impl Shard {
         }
         if !self.transport_ends.is_empty() {
             self.transport_ends.remove(&id.index);
+        }
+        if !self.layers.is_empty() {
+            self.layers.remove(&id.index);
         }
         if connection.phase.is_lobby() {
             self.authentications.forget(id.index);

@@ -10,6 +10,7 @@ use martlet_codec::{FixedHeader, PacketType, Subscribe};
 use crate::connect::ConnectRequest;
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
+use crate::work::NODE;
 
 /// What the store can take: each state takes less than the one before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,6 +139,7 @@ impl Shard {
         match (header.packet_type, session) {
             (PacketType::Publish, _) => header.flags & PUBLISH_STORED != 0,
             (PacketType::Unsubscribe, Some(_)) => true,
+            (PacketType::Subscribe, Some(_)) if self.is_half_done(index) => true,
             (PacketType::Subscribe, Some(session)) => {
                 // A malformed one ends the connection.
                 let subscribe = Subscribe::decode(body, version);
@@ -145,7 +147,12 @@ impl Shard {
                 subscribe.is_ok_and(|subscribe| {
                     let id = subscribe.subscription_id.unwrap_or(0);
                     let mut filters = subscribe.filters();
-                    !filters.all(|requested| self.stands(cx, &terms, session, &requested, id))
+                    // What takes longer to find out than its share waits like what grows.
+                    !filters.all(|requested| {
+                        self.work.add(NODE);
+                        !self.work.is_share_over()
+                            && self.stands(cx, &terms, session, &requested, id)
+                    })
                 })
             }
             _ => false,

@@ -4,14 +4,14 @@
 //! wait ([`Turn::Later`]), while acknowledgements and pings behind it pass.
 
 use martlet_codec::{
-    Ack, AckKind, Auth, Disconnect, FixedHeader, PacketId, PacketType, ProtocolVersion, Publish,
-    ReasonCode, Subscribe, Unsubscribe,
+    Ack, AckKind, Auth, Disconnect, FixedHeader, PacketId, PacketType, Publish, ReasonCode,
 };
 
 use crate::connection::{Buffer, Phase, Since};
 use crate::effect::ConnectionEffect;
 use crate::event::Wants;
 use crate::id::ConnectionId;
+use crate::lobby::version_of_unfinished;
 use crate::node::{Cx, Node};
 use crate::rate::Pace;
 use crate::shard::holding::Turn;
@@ -180,6 +180,12 @@ impl Shard {
         }
         if connection.buffer_bytes() != connection.charged_bytes as usize {
             self.charge_buffers(id.index);
+            if self.lobby.is_over() {
+                self.relieve_lobby(cx);
+                if self.connections.get(id).is_none() {
+                    return;
+                }
+            }
         }
         if held && share_used {
             self.queue_input_after_share(id.index);
@@ -268,7 +274,7 @@ impl Shard {
         };
         let length = header.packet_len();
         if length > self.settings.limits.connect_packet_bytes as usize {
-            let version = version_of_partial_connect(&bytes[usize::from(header.header_len)..]);
+            let version = version_of_unfinished(bytes);
             let (reason, why) = (ReasonCode::PacketTooLarge, "limit connect_packet_bytes");
             if version.is_none() && bytes.len() < usize::from(header.header_len) + 7 {
                 return Ok(Progress::NeedMore);
@@ -360,7 +366,7 @@ impl Shard {
 
     /// A SUBSCRIBE or UNSUBSCRIBE of this connection has been begun and goes on.
     #[inline(always)]
-    fn is_half_done(&self, index: u32) -> bool {
+    pub(crate) fn is_half_done(&self, index: u32) -> bool {
         !self.half_done.is_empty() && self.half_done.contains_key(&index)
     }
 
@@ -386,12 +392,8 @@ impl Shard {
             PacketType::PubRec => self.long_ack_received(cx, index, AckKind::PubRec, body),
             PacketType::PubRel => self.long_ack_received(cx, index, AckKind::PubRel, body),
             PacketType::PubComp => self.long_ack_received(cx, index, AckKind::PubComp, body),
-            PacketType::Subscribe => {
-                self.subscribe_received(cx, index, &Subscribe::decode(body, version)?)
-            }
-            PacketType::Unsubscribe => {
-                self.unsubscribe_received(cx, index, &Unsubscribe::decode(body, version)?)
-            }
+            PacketType::Subscribe => self.subscribe_received(cx, index, body),
+            PacketType::Unsubscribe => self.unsubscribe_received(cx, index, body),
             PacketType::PingReq => {
                 if !body.is_empty() {
                     return Err(PacketError::malformed("PINGREQ with a body", "MQTT-3.12"));
@@ -505,15 +507,6 @@ pub(crate) enum Progress {
     NeedMore,
     /// The connection is gone, or takes no more input.
     Gone,
-}
-
-/// The protocol version of a CONNECT whose beginning is there, to answer it in its own style.
-fn version_of_partial_connect(body: &[u8]) -> Option<ProtocolVersion> {
-    match body {
-        [0, 4, b'M', b'Q', b'T', b'T', 5, ..] => Some(ProtocolVersion::V5),
-        [0, 4, b'M', b'Q', b'T', b'T', 4, ..] => Some(ProtocolVersion::V311),
-        _ => None,
-    }
 }
 
 /// CONNECT by its first byte. MQTT 3.1 does not use the flags, but has no QoS 3; which is what TLS

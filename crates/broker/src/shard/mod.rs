@@ -36,6 +36,7 @@ use crate::id::{
 use crate::interest::Epochs;
 use crate::limits::Settings;
 use crate::lobby::{ConnectRate, Guest, Peer};
+use crate::lobby_memory::LobbyMemory;
 use crate::memory::MemoryLoan;
 use crate::message::{MemoryGauge, Messages, Publication};
 use crate::node::{Cx, Node};
@@ -79,6 +80,8 @@ pub struct Shard {
     pub(crate) connections: Connections,
     /// Connections that have not been accepted yet.
     pub(crate) lobby_count: usize,
+    /// What they hold.
+    pub(crate) lobby: LobbyMemory,
     pub(crate) connect_rate: ConnectRate,
     /// How fast a client may publish has a limit.
     pub(crate) has_rates: bool,
@@ -139,6 +142,10 @@ pub struct Shard {
     pub(crate) pool: BufferPool,
     /// Bytes of the connections' buffers.
     buffer_bytes: usize,
+    /// Bytes of what lies between sockets and MQTT.
+    pub(crate) layer_bytes: usize,
+    /// Of them, those of connections that are there, by their places.
+    pub(crate) layers: HashMap<u32, u32>,
     /// Bytes of the sessions' Wills.
     pub(crate) will_bytes: usize,
     /// Bytes of the sessions' subscriptions.
@@ -156,6 +163,9 @@ pub struct Shard {
     turns: u32,
     pub(crate) gauge: Arc<MemoryGauge>,
     pub(crate) memory: MemoryLoan,
+    /// The node's memory, and whether it is short, for which the parts of lobby and routes were
+    /// set.
+    parts_of: (Option<usize>, bool),
     /// Bytes that one client may hold, by the node's memory.
     pub(crate) client_bytes_max: usize,
     /// Bytes of output that may wait for one client now.
@@ -218,6 +228,7 @@ impl Shard {
             permit_tokens: PermitTokens::default(),
             connections: Connections::new(seed),
             lobby_count: 0,
+            lobby: LobbyMemory::default(),
             connect_rate: ConnectRate::default(),
             has_rates,
             spent: RawMap::with_hasher(seeded(seed)),
@@ -254,6 +265,8 @@ impl Shard {
             counters: Counters::default(),
             pool: BufferPool::default(),
             buffer_bytes: 0,
+            layer_bytes: 0,
+            layers: RawMap::with_hasher(seeded(seed)),
             will_bytes: 0,
             subscription_bytes: 0,
             subscription_count: 0,
@@ -264,6 +277,7 @@ impl Shard {
             turns: 0,
             gauge: Arc::default(),
             memory: MemoryLoan::default(),
+            parts_of: (None, false),
             client_bytes_max: usize::MAX,
             output_bytes_max,
             messages: Messages::default(),
@@ -563,8 +577,16 @@ impl Shard {
         let pressure = cx.node.memory_pressure();
         self.client_bytes_max = pressure.client_max;
         self.output_bytes_max = self.output_share(pressure.limit);
+        if self.parts_of != (pressure.limit, pressure.is_short) {
+            self.parts_of = (pressure.limit, pressure.is_short);
+            self.lobby.set_part(&pressure, self.shard_count);
+            self.routes.set_part(&pressure, self.shard_count);
+        }
+        let relieved = self.lobby.is_over() && self.relieve_lobby(cx);
         if pressure.is_short {
-            self.relieve(cx, used, pressure.excess);
+            if !relieved {
+                self.relieve(cx, used, pressure.excess);
+            }
             // What has been given back serves the next publisher.
             let used = self.used_bytes();
             self.memory.settle(cx.node, used + self.pool_bytes);
@@ -585,8 +607,9 @@ impl Shard {
         let inbox = self.inbox.capacity() * size_of::<(ShardId, ShardMessage)>();
         let clients =
             self.sessions.len() * SESSION_BYTES + self.connections.len() * CONNECTION_BYTES;
-        let kept = self.subscription_bytes + self.will_bytes + clients;
-        let beside = self.fan_outs.bytes() + inbox;
+        let lobby = self.lobby.request_bytes() + self.layer_bytes;
+        let kept = self.subscription_bytes + self.will_bytes + clients + lobby;
+        let beside = self.fan_outs.bytes() + inbox + self.routes.memory_bytes();
         self.gauge.bytes() + self.buffer_bytes + self.gated_bytes + kept + beside
     }
 
@@ -649,6 +672,7 @@ impl Shard {
         !self.input_queue.is_empty()
             || self.has_put_off()
             || !self.retained_queue.is_empty()
+            || self.lobby.is_over()
             || self.has_work_for_operators()
     }
 

@@ -1,6 +1,6 @@
 //! Output: who has something to be written, and what that takes of the shard's memory.
 
-use crate::id::SessionId;
+use crate::id::{ConnectionId, SessionId};
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
 
@@ -24,7 +24,13 @@ impl Shard {
     }
 
     pub(crate) fn charge_buffers(&mut self, index: u32) {
-        let (bytes, before) = self.connections.at(index).charge();
+        let connection = self.connections.at(index);
+        let (bytes, before) = connection.charge();
         self.buffer_bytes = self.buffer_bytes + bytes - before;
+        if connection.phase.is_lobby() {
+            let generation = connection.generation;
+            self.lobby
+                .set_buffers(ConnectionId { index, generation }, bytes);
+        }
     }
 }

@@ -30,6 +30,7 @@ impl Shard {
         let gone = counters.delivered + counters.dropped_total() + counters.expired;
         counters.held = counters.matched.saturating_sub(gone);
         counters.memory_bytes = self.used_bytes() as u64;
+        counters.route_cache_bytes = self.routes.memory_bytes() as u64;
         counters.records_appended = self.records.last().0;
         if self.id == ShardId(0) {
             let (count, bytes) = cx.node.retained(|store| (store.len(), store.bytes()));

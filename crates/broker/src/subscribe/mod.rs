@@ -1,16 +1,16 @@
 //! SUBSCRIBE and UNSUBSCRIBE, from the packet to its answer (MQTT 5 sections 3.8 to 3.11).
 //!
-//! Where subscriptions are kept and found is `subscribers`'s affair, what a new one is owed of the
-//! retained messages `retained`'s.
+//! How a packet is worked off in turns is `packets`'s affair, where subscriptions are kept and
+//! found `subscribers`'s, what a new one is owed of the retained messages `retained`'s.
 
+mod packets;
 mod retained;
 mod subscribers;
 
 use std::sync::Arc;
 
 use martlet_codec::{
-    PacketId, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter,
-    SubscriptionFilter, TopicFilter, UnsubAck, Unsubscribe,
+    PacketId, QoS, ReasonCode, RetainHandling, SubAck, SubscribeFilter, SubscriptionFilter,
 };
 
 use crate::event::{Event, Wants, shortened};
@@ -21,9 +21,9 @@ use crate::node::{Cx, Node};
 use crate::record::{Record, SubscriptionRecord};
 use crate::report::SubscriptionInfo;
 use crate::route::Target;
-use crate::shard::{PacketError, Shard};
-use crate::work::{FILTER, NODE};
+use crate::shard::Shard;
 
+pub(crate) use packets::HalfDone;
 pub(crate) use retained::RetainedPending;
 pub(crate) use subscribers::{SharedSubscription, Subscriber, Subscribers, Subscriptions};
 
@@ -65,23 +65,6 @@ pub(crate) struct Terms {
     pub(crate) bridge: bool,
 }
 
-/// A SUBSCRIBE or UNSUBSCRIBE of which some filters are done. It stays in its connection's input
-/// and goes on when the connection has its next turn.
-#[derive(Debug, Default)]
-pub(crate) struct HalfDone {
-    /// The answer so far, a code for each filter.
-    codes: Vec<u8>,
-    /// Why the first refused filter was refused.
-    why: Option<&'static str>,
-    /// How many were refused.
-    refused: usize,
-    /// Share groups that are being asked, if any are: the key of the pending SUBACK.
-    pending: Option<usize>,
-}
-
-/// Refused filters of one packet that are told, each by an event; more are answered alone.
-const REFUSALS_TOLD: usize = 16;
-
 /// Bytes of an acknowledgement beside reason codes and Reason String, at most.
 pub(crate) const ANSWER_OVERHEAD: usize = 16;
 
@@ -102,132 +85,6 @@ impl Granted {
 }
 
 impl Shard {
-    /// SUBSCRIBE: each filter is answered in its place [MQTT-3.8.4-5], [MQTT-3.8.4-6].
-    /// SUBACK always follows [MQTT-3.8.4-1], with the same identifier [MQTT-3.8.4-2],
-    /// [MQTT-2.2.1-6] and its codes in the filters' order [MQTT-3.9.3-1].
-    pub(crate) fn subscribe_received<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        subscribe: &Subscribe<'_>,
-    ) -> Result<(), PacketError> {
-        let Some(session) = self.connections.at(index).session() else {
-            return Ok(());
-        };
-        let terms = self.terms_of(index);
-        if subscribe.subscription_id.is_some() && !terms.listener.subscription_ids_available {
-            return Err(PacketError::of(
-                ReasonCode::SubscriptionIdentifiersNotSupported,
-                "listener: Subscription Identifiers",
-            ));
-        }
-        self.check_user_properties(subscribe.user_properties)?;
-        self.check_answer_fits(index, subscribe.filter_count())?;
-        let begun = self.half_done.remove(&index);
-        if begun.is_none() {
-            // All filters first: a packet that ends the connection subscribes to nothing.
-            for requested in subscribe.filters() {
-                match terms.v5 {
-                    true => check_available(&terms.listener, requested.filter)?,
-                    false => check_filter_before_5(requested.filter)?,
-                }
-            }
-        }
-        let mut half = begun.unwrap_or_default();
-        let vacant = self.pending_subacks.vacant_key();
-        let token = half.pending.unwrap_or(vacant);
-        let identifier = subscribe.subscription_id.unwrap_or(0);
-        let filters_max = self.settings.limits.subscriptions_per_client as usize;
-        let mut joining = 0;
-        for requested in subscribe.filters().skip(half.codes.len()) {
-            if !half.codes.is_empty() && self.work.is_share_over() {
-                self.put_off_subscribe(index, half, joining);
-                return Ok(());
-            }
-            // A packet with more filters than a session may have is not looked at any further.
-            let is_beyond = half.codes.len() >= filters_max;
-            let granted = match is_beyond {
-                true => Granted::refused(ReasonCode::QuotaExceeded),
-                false => self.subscribe_one(cx, &terms, session, &requested, identifier, token),
-            };
-            self.work.add(match is_beyond {
-                true => NODE,
-                false => FILTER + requested.filter.len() as u64 / 64,
-            });
-            joining += u32::from(granted.joining);
-            if granted.reason.is_error() {
-                half.why = half.why.or(Some(granted.reason.name()));
-                half.refused += 1;
-                if half.refused <= REFUSALS_TOLD {
-                    self.tell_subscribe_refused(cx, index, &requested, granted.reason);
-                }
-            }
-            half.codes.push(self.suback_code(index, granted.reason));
-        }
-        let record = self.subscription_record(session);
-        let packet_id = subscribe.packet_id;
-        if half.pending.is_none() && joining == 0 {
-            self.answer_subscribe(cx, index, packet_id, &half.codes, half.why, record);
-            return Ok(());
-        }
-        let connection = self.connections.id_of(index);
-        let asked = Asked::Client {
-            connection,
-            packet_id,
-            codes: half.codes,
-            why: half.why,
-        };
-        match half.pending {
-            None => {
-                let missing = joining;
-                let pending = PendingSubAck {
-                    asked,
-                    record,
-                    missing,
-                };
-                self.pending_subacks.insert(pending);
-            }
-            Some(token) => {
-                if let Some(pending) = self.pending_subacks.get_mut(token) {
-                    pending.missing += joining;
-                    (pending.asked, pending.record) = (asked, record);
-                }
-                // The packet itself is no more missing.
-                self.joined(cx, token);
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps what a SUBSCRIBE came to so far. Once share groups are asked, their answers need
-    /// somewhere to go: the SUBACK is pending, and the rest of the packet is one that it misses.
-    fn put_off_subscribe(&mut self, index: u32, mut half: HalfDone, joining: u32) {
-        match half.pending {
-            Some(token) => {
-                if let Some(pending) = self.pending_subacks.get_mut(token) {
-                    pending.missing += joining;
-                }
-            }
-            None if joining > 0 => {
-                let pending = PendingSubAck {
-                    asked: Asked::Unfinished,
-                    record: RecordNumber(0),
-                    missing: joining + 1,
-                };
-                half.pending = Some(self.pending_subacks.insert(pending));
-            }
-            None => {}
-        }
-        self.half_done.insert(index, half);
-    }
-
-    /// The connection of a packet that is half done has ended: nobody is answered.
-    pub(crate) fn give_up<N: Node>(&mut self, cx: &mut Cx<'_, N>, half: HalfDone) {
-        if let Some(token) = half.pending {
-            self.joined(cx, token);
-        }
-    }
-
     /// A share group knows its member now; the last answer sends the SUBACK.
     pub(crate) fn joined<N: Node>(&mut self, cx: &mut Cx<'_, N>, token: usize) {
         let Some(pending) = self.pending_subacks.get_mut(token) else {
@@ -269,19 +126,6 @@ impl Shard {
         }
     }
 
-    /// SUBACK and UNSUBACK have a code for each filter and cannot be left out, so a request whose
-    /// answer exceeds the client's Maximum Packet Size cannot be met [MQTT-3.1.2-24].
-    fn check_answer_fits(&mut self, index: u32, filters: usize) -> Result<(), PacketError> {
-        // Packet Identifier, Property Length 0, codes; before them two to four bytes.
-        let body = 2 + 1 + filters;
-        let length_bytes = 1 + usize::from(body > 127) + usize::from(body > 16_383);
-        if 1 + length_bytes + body > self.connections.at(index).packet_bytes_max as usize {
-            let why = "the answer would exceed the client's Maximum Packet Size";
-            return Err(PacketError::of(ReasonCode::PacketTooLarge, why));
-        }
-        Ok(())
-    }
-
     /// SUBACK; v5 clients that want to know are told why a filter was refused [MQTT-3.9.2-1]. No
     /// User Properties are sent [MQTT-3.9.2-2], [MQTT-3.11.2-1], [MQTT-3.11.2-2].
     fn answer_subscribe<N: Node>(
@@ -301,48 +145,6 @@ impl Shard {
             packet.reason_string = why;
             packet.encode(version, out);
         });
-    }
-
-    /// UNSUBSCRIBE [MQTT-3.10.4-4], [MQTT-3.10.4-6].
-    /// With the same identifier [MQTT-3.10.4-5] and a code for each filter [MQTT-3.11.3-1].
-    pub(crate) fn unsubscribe_received<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        unsubscribe: &Unsubscribe<'_>,
-    ) -> Result<(), PacketError> {
-        let Some(session) = self.connections.at(index).session() else {
-            return Ok(());
-        };
-        self.check_user_properties(unsubscribe.user_properties)?;
-        self.check_answer_fits(index, unsubscribe.filter_count())?;
-        let v5 = self.connections.at(index).version.is_v5();
-        let mut half = self.half_done.remove(&index).unwrap_or_default();
-        for filter in unsubscribe.filters().skip(half.codes.len()) {
-            if !half.codes.is_empty() && self.work.is_share_over() {
-                self.half_done.insert(index, half);
-                return Ok(());
-            }
-            if !v5 {
-                check_filter_before_5(filter)?;
-            }
-            let existed = self.unsubscribe_one(cx, session, filter);
-            self.work.add(FILTER + filter.len() as u64 / 64);
-            let code = if existed {
-                ReasonCode::Success
-            } else {
-                ReasonCode::NoSubscriptionExisted
-            };
-            half.codes.push(code.code());
-        }
-        let codes = half.codes;
-        let record = self.subscription_record(session);
-        let version = self.connections.at(index).version;
-        let packet_id = unsubscribe.packet_id;
-        self.answer(cx, index, record, |out| {
-            UnsubAck::new(packet_id, &codes).encode(version, out);
-        });
-        Ok(())
     }
 
     /// What SUBACK and UNSUBACK of a session wait for.
@@ -626,36 +428,6 @@ fn wants_retained(v5: bool, requested: &SubscribeFilter<'_>, is_new: bool) -> bo
         RetainHandling::SendAtSubscribe => true,
         RetainHandling::SendIfNew => is_new,
         RetainHandling::DoNotSend => false,
-    }
-}
-
-/// What CONNACK said is not available is a Protocol Error on 5 (MQTT 5 sections 3.2.2.3.11 and
-/// 3.2.2.3.13).
-/// [MQTT-3.1.1/3.8.3-2]
-fn check_available(listener: &ListenerPolicy, filter: &str) -> Result<(), PacketError> {
-    let Ok(parsed) = SubscriptionFilter::parse(filter) else {
-        return Ok(());
-    };
-    if parsed.filter.has_wildcard() && !listener.wildcard_subscription_available {
-        let reason = ReasonCode::WildcardSubscriptionsNotSupported;
-        return Err(PacketError::of(reason, "listener: wildcard subscriptions"));
-    }
-    if parsed.share_name.is_some() && !listener.shared_subscription_available {
-        let reason = ReasonCode::SharedSubscriptionsNotSupported;
-        return Err(PacketError::of(reason, "listener: Shared Subscriptions"));
-    }
-    Ok(())
-}
-
-/// A wildcard in the wrong place is a violation that ends the connection
-/// [MQTT-3.1.1/4.7.1-2], [MQTT-3.1.1/4.7.1-3], [MQTT-3.1.1/4.8.0-1]. `$share/` means nothing there.
-fn check_filter_before_5(filter: &str) -> Result<(), PacketError> {
-    match TopicFilter::new(filter) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(PacketError::malformed(
-            "a Topic Filter with a wildcard in the wrong place",
-            "MQTT-3.1.1/4.8.0-1",
-        )),
     }
 }
 

@@ -4,17 +4,19 @@
 //! It knows neither how the retained store finds them nor when a subscription asks for them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use martlet_codec::QoS;
 
 use crate::fault::{self, Fault};
 use crate::hash::ClientKey;
+use crate::message::MemoryGauge;
 use crate::node::{Cx, Node};
 use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
-use crate::session::queue::SubscriptionIds;
+use crate::session::queue::{Counted, SubscriptionIds};
 use crate::shard::Shard;
-use crate::work::{PACKET, RETAINED_MESSAGE};
+use crate::work::{PACKET, RETAINED_MESSAGE, RETAINED_TOPIC};
 
 /// Retained messages that a session's subscriptions are still owed, filter by filter.
 /// Both maps hold the same filters: a client with thousands of them may name each of them again.
@@ -25,12 +27,21 @@ pub(crate) struct RetainedPending {
     /// Where a filter stands in that order.
     places: BTreeMap<Box<str>, u64>,
     next_place: u64,
+    counted: Counted,
+}
+
+/// What a filter takes in both maps beside its text, bytes.
+const FILTER_OVERHEAD: usize = 192;
+
+fn bytes_of(filter: &str) -> usize {
+    FILTER_OVERHEAD + 2 * filter.len()
 }
 
 impl RetainedPending {
     /// At the end; a subscription made again begins again.
-    fn push(&mut self, filter: Box<str>, cursor: RetainedCursor) {
+    fn push(&mut self, filter: Box<str>, cursor: RetainedCursor, gauge: &Arc<MemoryGauge>) {
         self.forget(&filter);
+        self.counted.add(gauge, bytes_of(&filter));
         let place = self.next_place;
         self.next_place += 1;
         self.cursors.insert(place, cursor);
@@ -46,6 +57,7 @@ impl RetainedPending {
     pub(super) fn forget(&mut self, filter: &str) {
         if let Some(place) = self.places.remove(filter) {
             self.cursors.remove(&place);
+            self.counted.sub(bytes_of(filter));
         }
     }
 }
@@ -82,7 +94,7 @@ impl Shard {
             subscription_id: subscription.subscription_id,
             copy,
         };
-        pending.push(subscription.filter.clone(), cursor);
+        pending.push(subscription.filter.clone(), cursor, &self.gauge);
         self.queue_retained(session);
     }
 
@@ -124,8 +136,9 @@ impl Shard {
         let page = cx
             .node
             .retained(|store| store.page(tenant, filter, own, after, RETAINED_PAGE, now_ms));
+        let (found, steps) = (page.messages.len() as u64, page.steps as u64);
         self.work
-            .add(page.messages.len() as u64 * RETAINED_MESSAGE + PACKET);
+            .add(found * RETAINED_MESSAGE + steps * RETAINED_TOPIC + PACKET);
         let mut complete = true;
         let mut last = None;
         for message in &page.messages {
@@ -156,7 +169,7 @@ impl Shard {
         let state = self.sessions.at(index);
         let pending = state.subscriptions.retained_mut();
         if is_end {
-            pending.places.remove(&cursor.filter);
+            pending.forget(&cursor.filter);
         } else {
             if complete {
                 cursor.after = page.next;
@@ -183,6 +196,7 @@ impl Shard {
         let page = cx
             .node
             .retained(|store| store.page(tenant, filter, own, None, 1, now_ms));
+        self.work.add(page.steps as u64 * RETAINED_TOPIC);
         page.next.is_some() || !page.messages.is_empty()
     }
 
@@ -234,6 +248,10 @@ impl Shard {
         let Some(connection) = self.admitted_connection(index) else {
             return false;
         };
+        if self.is_half_done(connection) {
+            // They go on when the answer to that packet is out.
+            return false;
+        }
         let connection = self.connections.at(connection);
         // With no memory left one at a time: each goes on when the one before has left.
         let room = room && (!spent || backlog == 0 && connection.output_len() == 0);

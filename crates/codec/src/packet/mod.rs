@@ -21,7 +21,7 @@ pub use disconnect::Disconnect;
 pub use publish::{OutgoingPublish, Publish};
 pub use suback::{SubAck, UnsubAck};
 pub use subscribe::{
-    RetainHandling, Subscribe, SubscribeFilter, SubscribeFilters, SubscriptionOptions,
+    FiltersLeft, RetainHandling, Subscribe, SubscribeFilter, SubscribeFilters, SubscriptionOptions,
 };
 pub use unsubscribe::{Unsubscribe, UnsubscribeFilters};
 

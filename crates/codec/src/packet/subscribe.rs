@@ -169,6 +169,20 @@ impl<'a> Subscribe<'a> {
         }
     }
 
+    /// The Topic Filters of a packet that was decoded before, from where an iteration over them had
+    /// come.
+    pub fn filters_left(
+        body: &'a [u8],
+        version: ProtocolVersion,
+        left: FiltersLeft,
+    ) -> SubscribeFilters<'a> {
+        SubscribeFilters {
+            reader: left.reader(body),
+            left: left.count,
+            option_bits: used_options(version),
+        }
+    }
+
     /// How many Topic Filters there are, at least one.
     pub fn filter_count(&self) -> usize {
         self.filter_count
@@ -230,6 +244,37 @@ pub struct SubscribeFilters<'a> {
     reader: Reader<'a>,
     left: usize,
     option_bits: u8,
+}
+
+impl SubscribeFilters<'_> {
+    /// Where the iteration has come, to go on later.
+    pub fn left(&self) -> FiltersLeft {
+        FiltersLeft {
+            bytes: self.reader.rest().len(),
+            count: self.left,
+        }
+    }
+}
+
+/// Where an iteration over the Topic Filters of a packet has come. They are the last thing in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FiltersLeft {
+    /// Bytes of those that are left.
+    pub(super) bytes: usize,
+    /// How many those are.
+    pub(super) count: usize,
+}
+
+impl FiltersLeft {
+    /// None are left.
+    pub fn is_empty(self) -> bool {
+        self.count == 0
+    }
+
+    pub(super) fn reader(self, body: &[u8]) -> Reader<'_> {
+        let begin = body.len().saturating_sub(self.bytes);
+        Reader::new(body.get(begin..).unwrap_or_default())
+    }
 }
 
 impl<'a> Iterator for SubscribeFilters<'a> {

@@ -4,6 +4,7 @@
 //! such a subscription is a session's business. MQTT 5.0 §3.10.
 
 use super::put_packet;
+use super::subscribe::FiltersLeft;
 use crate::error::DecodeError;
 use crate::packet_id::PacketId;
 use crate::packet_type::PacketType;
@@ -70,6 +71,15 @@ impl<'a> Unsubscribe<'a> {
         }
     }
 
+    /// The Topic Filters of a packet that was decoded before, from where an iteration over them had
+    /// come.
+    pub fn filters_left(body: &'a [u8], left: FiltersLeft) -> UnsubscribeFilters<'a> {
+        UnsubscribeFilters {
+            reader: left.reader(body),
+            left: left.count,
+        }
+    }
+
     /// How many Topic Filters there are, at least one.
     pub fn filter_count(&self) -> usize {
         self.filter_count
@@ -119,6 +129,16 @@ impl Eq for Unsubscribe<'_> {}
 pub struct UnsubscribeFilters<'a> {
     reader: Reader<'a>,
     left: usize,
+}
+
+impl UnsubscribeFilters<'_> {
+    /// Where the iteration has come, to go on later.
+    pub fn left(&self) -> FiltersLeft {
+        FiltersLeft {
+            bytes: self.reader.rest().len(),
+            count: self.left,
+        }
+    }
 }
 
 impl<'a> Iterator for UnsubscribeFilters<'a> {

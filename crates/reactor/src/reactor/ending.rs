@@ -165,8 +165,11 @@ impl Reactor {
 
     /// Forgets the socket, which closes it.
     pub(super) fn drop_socket(&mut self, key: SocketKey) {
-        if self.sockets.remove(key).is_some() {
+        if let Some(mut socket) = self.sockets.remove(key) {
             self.socket_count.lower();
+            if let Some(layers) = &mut socket.layers {
+                self.driver.shard.discharge_layers(layers.discharge());
+            }
         }
     }
 

@@ -104,6 +104,7 @@ impl Reactor {
                 let mut buffer = std::mem::take(&mut self.read_buffer);
                 self.take_in(key, &mut buffer[..count]);
                 self.read_buffer = buffer;
+                self.charge_layers(key);
                 // Its answers do not wait behind messages that go to thousands.
                 if self.sockets.get(key).is_some_and(Socket::is_written_last) {
                     self.write(key);
@@ -124,6 +125,21 @@ impl Reactor {
         }
     }
 
+    /// Tells the shard how much memory is taken by what lies between a socket and MQTT, if that has
+    /// changed.
+    pub(super) fn charge_layers(&mut self, key: SocketKey) {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        let Some((bytes, before)) = socket.layers.as_mut().and_then(|layers| layers.charge())
+        else {
+            return;
+        };
+        let id = socket.id;
+        self.driver
+            .call(|shard, cx| shard.charge_layers(cx, id, bytes, before));
+    }
+
     /// What a socket has brought first: where it comes from, if a proxy says that. Answers how many
     /// bytes that was; none: more of it is to come, or the connection is over.
     fn take_proxy_header(&mut self, key: SocketKey, bytes: &[u8]) -> Option<usize> {
@@ -140,7 +156,10 @@ impl Reactor {
             Ok(Some(found)) => {
                 layers.proxy = None;
                 if !layers.is_any() {
+                    let gone = layers.discharge();
                     socket.layers = None;
+                    self.driver
+                        .call(|shard, cx| shard.charge_layers(cx, id, 0, gone));
                 }
                 if let Some(source) = found.source {
                     let address = (source.ip().to_canonical(), source.port());

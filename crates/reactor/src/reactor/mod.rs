@@ -603,6 +603,7 @@ impl Reactor {
         }
         let unwritten = layers.as_ref().is_some_and(|layers| layers.has_output());
         let key = self.sockets.insert(stream, id, layers);
+        self.charge_layers(key);
         if unwritten {
             self.write_later(key);
         }

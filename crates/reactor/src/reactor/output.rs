@@ -235,11 +235,16 @@ impl Reactor {
     /// Hands a connection to the shard that owns its session.
     fn give_away(&mut self, key: SocketKey, to: ShardId, guest: Box<Guest>) {
         let Some(Socket {
-            mut stream, layers, ..
+            mut stream,
+            mut layers,
+            ..
         }) = self.sockets.remove(key)
         else {
             return;
         };
+        if let Some(layers) = &mut layers {
+            self.driver.shard.discharge_layers(layers.discharge());
+        }
         self.counters.moved.add(1);
         if self.poller.remove(&mut stream).is_err() {
             self.socket_count.lower();
@@ -284,6 +289,9 @@ impl Reactor {
             }
         };
         socket.blocked = wrote.blocked;
+        if socket.layers.is_some() {
+            self.charge_layers(key);
+        }
         // A kernel that takes nothing is news as well: from then on the output stalls.
         if wrote.taken > 0 || wrote.blocked && carries_output {
             self.driver

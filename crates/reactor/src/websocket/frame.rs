@@ -116,6 +116,11 @@ struct Frame {
 }
 
 impl FrameReader {
+    /// Bytes of memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.control.capacity()
+    }
+
     /// Begins with nothing read. Data frames longer than `payload_max` bytes are violations.
     pub(crate) fn new(payload_max: u64) -> Self {
         Self {

@@ -88,6 +88,16 @@ impl WebSocket {
         }
     }
 
+    /// Bytes of memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let unfinished = match &self.stage {
+            Stage::Upgrading { head, .. } => head.capacity(),
+            Stage::Open { reader } => reader.bytes(),
+            Stage::Ended => 0,
+        };
+        unfinished + self.out.capacity() + self.pong.as_ref().map_or(0, Vec::capacity)
+    }
+
     /// MQTT may be sent: the request has been accepted and no Close frame is under way.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open { .. })

@@ -87,6 +87,12 @@ pub struct Snapshot {
     uses: Arc<Uses>,
 }
 
+/// What one of each takes, about: itself, its name and its place in a map.
+const USER_BYTES: usize = 640;
+const DEVICE_BYTES: usize = 384;
+const BAN_BYTES: usize = 512;
+const NAME_BYTES: usize = 96;
+
 /// Credentials of devices that were used since it was last asked: when the last time was, and how
 /// often.
 type Uses = Mutex<HashMap<Digest, (i64, i64)>>;
@@ -359,6 +365,17 @@ impl Snapshot {
     /// A secret of these tables for something else, the same after each start.
     pub fn key_for(&self, what: &[u8]) -> [u8; 32] {
         self.key.digest(what)
+    }
+
+    /// Bytes of memory that it takes, about.
+    pub fn memory_bytes(&self) -> usize {
+        let devices: usize = self.devices.values().map(SharedMap::len).sum();
+        let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        self.users.len() * USER_BYTES
+            + devices * DEVICE_BYTES
+            + self.deleted.len() * NAME_BYTES
+            + self.bans.len() * BAN_BYTES
+            + uses.capacity() * size_of::<(Digest, (i64, i64))>()
     }
 
     /// All users and devices of a tenant, in no order.

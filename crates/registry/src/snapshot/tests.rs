@@ -9,7 +9,7 @@ use martlet_broker::{Actions, Names, Whose};
 
 use super::*;
 use crate::sql::Fault;
-use crate::{Owner, Registry, now_ms, wait};
+use crate::{Actor, Owner, Registry, now_ms, wait};
 
 /// A directory that is gone with the test.
 pub(crate) struct Place(PathBuf);
@@ -432,4 +432,25 @@ fn whose_credential_has_ended_is_named_though_nothing_else_has_changed() {
         Ok(())
     })
     .unwrap();
+}
+
+#[test]
+fn what_the_tables_take_grows_and_shrinks_with_them() {
+    let place = Place::new("bytes");
+    let [empty, full, fewer] = wait(async {
+        let mut registry = Registry::open(&place.db()).await?;
+        let empty = Snapshot::read(&mut registry).await?.memory_bytes();
+        registry.add_user("ann", "user", "long enough").await?;
+        for number in 0..20 {
+            registry.add_device(&format!("d{number}")).await?;
+        }
+        let full = Snapshot::read(&mut registry).await?.memory_bytes();
+        let first = "d1".into();
+        registry.delete_device(&Actor::local(), first, None).await?;
+        let fewer = Snapshot::read(&mut registry).await?.memory_bytes();
+        Ok::<_, crate::RegistryError>([empty, full, fewer])
+    })
+    .unwrap();
+    assert_eq!(full - empty, USER_BYTES + 20 * DEVICE_BYTES);
+    assert!((empty..full).contains(&fewer), "{fewer}");
 }

@@ -1,0 +1,374 @@
+//! SUBSCRIBE and UNSUBSCRIBE packets, which may have hundreds of thousands of filters: they are
+//! worked off in turns. Each turn goes on at the filter where the one before it ended.
+
+use martlet_codec::{
+    FiltersLeft, PacketId, ProtocolVersion, ReasonCode, Subscribe, SubscribeFilter,
+    SubscriptionFilter, TopicFilter, UnsubAck, Unsubscribe,
+};
+
+use super::{Asked, Granted, PendingSubAck, Terms};
+use crate::id::RecordNumber;
+use crate::limits::ListenerPolicy;
+use crate::node::{Cx, Node};
+use crate::shard::{PacketError, Shard};
+use crate::work::{FILTER, NODE};
+
+/// A SUBSCRIBE or UNSUBSCRIBE that is not worked off. It stays in its connection's input and goes
+/// on when the connection has its next turn.
+#[derive(Debug)]
+pub(crate) struct HalfDone {
+    packet_id: PacketId,
+    /// 0 is none.
+    subscription_id: u32,
+    /// Filters that are yet to be checked: none counts before all are.
+    unchecked: FiltersLeft,
+    /// Filters that have no answer yet.
+    left: FiltersLeft,
+    /// The answer so far, a code for each filter.
+    codes: Vec<u8>,
+    /// Why the first refused filter was refused.
+    why: Option<&'static str>,
+    /// How many were refused.
+    refused: usize,
+    /// Share groups that are being asked, if any are: the key of the pending SUBACK.
+    pending: Option<usize>,
+}
+
+impl HalfDone {
+    fn new(packet_id: PacketId, subscription_id: u32, filters: FiltersLeft) -> Self {
+        Self {
+            packet_id,
+            subscription_id,
+            unchecked: filters,
+            left: filters,
+            codes: Vec::new(),
+            why: None,
+            refused: 0,
+            pending: None,
+        }
+    }
+}
+
+/// Refused filters of one packet that are told, each by an event; more are answered alone.
+const REFUSALS_TOLD: usize = 16;
+
+/// Filters that are decoded, but for looking at what they say, in one unit of work.
+const DECODED_PER_UNIT: usize = 2;
+
+impl Shard {
+    /// SUBSCRIBE: each filter is answered in its place [MQTT-3.8.4-5], [MQTT-3.8.4-6].
+    /// SUBACK always follows [MQTT-3.8.4-1], with the same identifier [MQTT-3.8.4-2],
+    /// [MQTT-2.2.1-6] and its codes in the filters' order [MQTT-3.9.3-1].
+    pub(crate) fn subscribe_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        body: &[u8],
+    ) -> Result<(), PacketError> {
+        let version = self.connections.at(index).version;
+        if let Some(half) = self.take_half_done(index) {
+            return self.go_on_subscribing(cx, index, (body, version), half);
+        }
+        let subscribe = Subscribe::decode(body, version)?;
+        let terms = self.terms_of(index);
+        if subscribe.subscription_id.is_some() && !terms.listener.subscription_ids_available {
+            return Err(PacketError::of(
+                ReasonCode::SubscriptionIdentifiersNotSupported,
+                "listener: Subscription Identifiers",
+            ));
+        }
+        self.check_user_properties(subscribe.user_properties)?;
+        self.check_answer_fits(index, subscribe.filter_count())?;
+        self.work
+            .add((subscribe.filter_count() / DECODED_PER_UNIT) as u64);
+        let identifier = subscribe.subscription_id.unwrap_or(0);
+        let filters = subscribe.filters().left();
+        let mut half = HalfDone::new(subscribe.packet_id, identifier, filters);
+        if terms.v5 && has_all_available(&terms.listener) {
+            half.unchecked = FiltersLeft::default();
+        }
+        self.go_on_subscribing(cx, index, (body, version), half)
+    }
+
+    fn go_on_subscribing<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        (body, version): (&[u8], ProtocolVersion),
+        mut half: HalfDone,
+    ) -> Result<(), PacketError> {
+        let Some(session) = self.connections.at(index).session() else {
+            return Ok(());
+        };
+        let terms = self.terms_of(index);
+        // All filters first: a packet that ends the connection subscribes to nothing.
+        let mut filters = Subscribe::filters_left(body, version, half.unchecked);
+        while let Some(requested) = filters.next() {
+            match terms.v5 {
+                true => check_available(&terms.listener, requested.filter)?,
+                false => check_filter_before_5(requested.filter)?,
+            }
+            self.work.add(NODE);
+            if filters.len() > 0 && self.work.is_share_over() {
+                half.unchecked = filters.left();
+                self.put_off(index, half, 0);
+                return Ok(());
+            }
+        }
+        half.unchecked = filters.left();
+        let vacant = self.pending_subacks.vacant_key();
+        let token = half.pending.unwrap_or(vacant);
+        let mut joining = 0;
+        let mut filters = Subscribe::filters_left(body, version, half.left);
+        while let Some(requested) = filters.next() {
+            let joins =
+                self.answer_filter(cx, (index, session), &terms, &requested, &mut half, token);
+            joining += u32::from(joins);
+            if filters.len() > 0 && self.work.is_share_over() {
+                half.left = filters.left();
+                self.put_off(index, half, joining);
+                return Ok(());
+            }
+        }
+        self.end_subscribe(cx, (index, session), half, joining);
+        Ok(())
+    }
+
+    /// Answers the next filter; whether a share group is asked.
+    fn answer_filter<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (index, session): (u32, u32),
+        terms: &Terms,
+        requested: &SubscribeFilter<'_>,
+        half: &mut HalfDone,
+        token: usize,
+    ) -> bool {
+        // A packet with more filters than a session may have is not looked at any further.
+        let filters_max = self.settings.limits.subscriptions_per_client as usize;
+        let is_beyond = half.codes.len() >= filters_max;
+        let identifier = half.subscription_id;
+        let granted = match is_beyond {
+            true => Granted::refused(ReasonCode::QuotaExceeded),
+            false => self.subscribe_one(cx, terms, session, requested, identifier, token),
+        };
+        self.work.add(match is_beyond {
+            true => NODE,
+            false => FILTER + requested.filter.len() as u64 / 64,
+        });
+        if granted.reason.is_error() {
+            half.why = half.why.or(Some(granted.reason.name()));
+            half.refused += 1;
+            if half.refused <= REFUSALS_TOLD {
+                self.tell_subscribe_refused(cx, index, requested, granted.reason);
+            }
+        }
+        half.codes.push(self.suback_code(index, granted.reason));
+        granted.joining
+    }
+
+    /// All filters have their answer: SUBACK, unless share groups are being asked.
+    fn end_subscribe<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (index, session): (u32, u32),
+        half: HalfDone,
+        joining: u32,
+    ) {
+        let record = self.subscription_record(session);
+        let packet_id = half.packet_id;
+        if half.pending.is_none() && joining == 0 {
+            return self.answer_subscribe(cx, index, packet_id, &half.codes, half.why, record);
+        }
+        let connection = self.connections.id_of(index);
+        let asked = Asked::Client {
+            connection,
+            packet_id,
+            codes: half.codes,
+            why: half.why,
+        };
+        match half.pending {
+            None => {
+                let missing = joining;
+                let pending = PendingSubAck {
+                    asked,
+                    record,
+                    missing,
+                };
+                self.pending_subacks.insert(pending);
+            }
+            Some(token) => {
+                if let Some(pending) = self.pending_subacks.get_mut(token) {
+                    pending.missing += joining;
+                    (pending.asked, pending.record) = (asked, record);
+                }
+                // The packet itself is no more missing.
+                self.joined(cx, token);
+            }
+        }
+    }
+
+    fn take_half_done(&mut self, index: u32) -> Option<HalfDone> {
+        match self.half_done.is_empty() {
+            true => None,
+            false => self.half_done.remove(&index),
+        }
+    }
+
+    /// Keeps what a SUBSCRIBE came to so far. Once share groups are asked, their answers need
+    /// somewhere to go: the SUBACK is pending, and the rest of the packet is one that it misses.
+    fn put_off(&mut self, index: u32, mut half: HalfDone, joining: u32) {
+        match half.pending {
+            Some(token) => {
+                if let Some(pending) = self.pending_subacks.get_mut(token) {
+                    pending.missing += joining;
+                }
+            }
+            None if joining > 0 => {
+                let pending = PendingSubAck {
+                    asked: Asked::Unfinished,
+                    record: RecordNumber(0),
+                    missing: joining + 1,
+                };
+                half.pending = Some(self.pending_subacks.insert(pending));
+            }
+            None => {}
+        }
+        self.half_done.insert(index, half);
+    }
+
+    /// The connection of a packet that is half done has ended: nobody is answered.
+    pub(crate) fn give_up<N: Node>(&mut self, cx: &mut Cx<'_, N>, half: HalfDone) {
+        if let Some(token) = half.pending {
+            self.joined(cx, token);
+        }
+    }
+
+    /// SUBACK and UNSUBACK have a code for each filter and cannot be left out, so a request whose
+    /// answer exceeds the client's Maximum Packet Size cannot be met [MQTT-3.1.2-24].
+    fn check_answer_fits(&mut self, index: u32, filters: usize) -> Result<(), PacketError> {
+        // Packet Identifier, Property Length 0, codes; before them two to four bytes.
+        let body = 2 + 1 + filters;
+        let length_bytes = 1 + usize::from(body > 127) + usize::from(body > 16_383);
+        if 1 + length_bytes + body > self.connections.at(index).packet_bytes_max as usize {
+            let why = "the answer would exceed the client's Maximum Packet Size";
+            return Err(PacketError::of(ReasonCode::PacketTooLarge, why));
+        }
+        Ok(())
+    }
+
+    /// UNSUBSCRIBE [MQTT-3.10.4-4], [MQTT-3.10.4-6].
+    /// With the same identifier [MQTT-3.10.4-5] and a code for each filter [MQTT-3.11.3-1].
+    pub(crate) fn unsubscribe_received<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        body: &[u8],
+    ) -> Result<(), PacketError> {
+        let version = self.connections.at(index).version;
+        if let Some(half) = self.take_half_done(index) {
+            return self.go_on_unsubscribing(cx, index, body, half);
+        }
+        let unsubscribe = Unsubscribe::decode(body, version)?;
+        self.check_user_properties(unsubscribe.user_properties)?;
+        self.check_answer_fits(index, unsubscribe.filter_count())?;
+        self.work
+            .add((unsubscribe.filter_count() / DECODED_PER_UNIT) as u64);
+        let filters = unsubscribe.filters().left();
+        let mut half = HalfDone::new(unsubscribe.packet_id, 0, filters);
+        if version.is_v5() {
+            half.unchecked = FiltersLeft::default();
+        }
+        self.go_on_unsubscribing(cx, index, body, half)
+    }
+
+    fn go_on_unsubscribing<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        body: &[u8],
+        mut half: HalfDone,
+    ) -> Result<(), PacketError> {
+        let Some(session) = self.connections.at(index).session() else {
+            return Ok(());
+        };
+        // All filters first here too.
+        let mut filters = Unsubscribe::filters_left(body, half.unchecked);
+        while let Some(filter) = filters.next() {
+            check_filter_before_5(filter)?;
+            self.work.add(NODE);
+            if filters.len() > 0 && self.work.is_share_over() {
+                half.unchecked = filters.left();
+                self.put_off(index, half, 0);
+                return Ok(());
+            }
+        }
+        half.unchecked = filters.left();
+        let mut filters = Unsubscribe::filters_left(body, half.left);
+        while let Some(filter) = filters.next() {
+            // A packet may name more filters than there are subscriptions.
+            let has_any = self.sessions.at(session).subscriptions.len() > 0;
+            let existed = has_any && self.unsubscribe_one(cx, session, filter);
+            let units = match (existed, has_any) {
+                (true, _) => FILTER,
+                (false, true) => NOT_FOUND,
+                (false, false) => NODE,
+            };
+            self.work.add(units + filter.len() as u64 / 64);
+            let code = match existed {
+                true => ReasonCode::Success,
+                false => ReasonCode::NoSubscriptionExisted,
+            };
+            half.codes.push(code.code());
+            if filters.len() > 0 && self.work.is_share_over() {
+                half.left = filters.left();
+                self.put_off(index, half, 0);
+                return Ok(());
+            }
+        }
+        let record = self.subscription_record(session);
+        let version = self.connections.at(index).version;
+        self.answer(cx, index, record, |out| {
+            UnsubAck::new(half.packet_id, &half.codes).encode(version, out);
+        });
+        Ok(())
+    }
+}
+
+/// Units of looking for a subscription that is not there.
+const NOT_FOUND: u64 = 4;
+
+/// There is nothing that [`check_available`] would refuse.
+fn has_all_available(listener: &ListenerPolicy) -> bool {
+    listener.wildcard_subscription_available && listener.shared_subscription_available
+}
+
+/// What CONNACK said is not available is a Protocol Error on 5 (MQTT 5 sections 3.2.2.3.11 and
+/// 3.2.2.3.13).
+/// [MQTT-3.1.1/3.8.3-2]
+fn check_available(listener: &ListenerPolicy, filter: &str) -> Result<(), PacketError> {
+    let Ok(parsed) = SubscriptionFilter::parse(filter) else {
+        return Ok(());
+    };
+    if parsed.filter.has_wildcard() && !listener.wildcard_subscription_available {
+        let reason = ReasonCode::WildcardSubscriptionsNotSupported;
+        return Err(PacketError::of(reason, "listener: wildcard subscriptions"));
+    }
+    if parsed.share_name.is_some() && !listener.shared_subscription_available {
+        let reason = ReasonCode::SharedSubscriptionsNotSupported;
+        return Err(PacketError::of(reason, "listener: Shared Subscriptions"));
+    }
+    Ok(())
+}
+
+/// A wildcard in the wrong place is a violation that ends the connection
+/// [MQTT-3.1.1/4.7.1-2], [MQTT-3.1.1/4.7.1-3], [MQTT-3.1.1/4.8.0-1]. `$share/` means nothing there.
+fn check_filter_before_5(filter: &str) -> Result<(), PacketError> {
+    match TopicFilter::new(filter) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(PacketError::malformed(
+            "a Topic Filter with a wildcard in the wrong place",
+            "MQTT-3.1.1/4.8.0-1",
+        )),
+    }
+}
