@@ -13,6 +13,7 @@ use crate::fault::{self, Fault};
 use crate::hash::ClientKey;
 use crate::id::{MessageId, TenantId};
 use crate::message::Message;
+use crate::session::queue::Counted;
 
 /// All retained messages of a node.
 #[derive(Debug)]
@@ -81,7 +82,13 @@ struct Entry {
     /// Who published it, for No Local; none is the node.
     publisher: Option<ClientKey>,
     revision: u64,
+    /// What it takes beside the message.
+    #[expect(dead_code, reason = "it counts until it is dropped")]
+    counted: Counted,
 }
+
+/// What an entry takes beside its message, in a tree that is two thirds full, bytes.
+const ENTRY_BYTES: usize = 3 * size_of::<Entry>() / 2;
 
 /// A topic that was cleared: its record stays until no older record of the topic can follow, else
 /// recovery would bring the older message back.
@@ -91,6 +98,9 @@ struct Cleared {
     tenant: TenantId,
     topic: Box<str>,
     revision: u64,
+    /// What it takes.
+    #[expect(dead_code, reason = "it counts until it is dropped")]
+    counted: Counted,
 }
 
 /// How long a clearing is kept. Other shards append what they changed before within a tick.
@@ -190,11 +200,7 @@ impl Retained {
         let revision = self.revision + 1;
         let stored = message.clone();
         // There is nearly always room, so the place is looked for once.
-        let before = topics.replace(Entry {
-            message,
-            publisher,
-            revision,
-        });
+        let before = topics.replace(Entry::new(message, publisher, revision));
         let others = match &before {
             Some(before) => self.totals.without(&before.message),
             None => self.totals,
@@ -238,11 +244,7 @@ impl Retained {
         self.revision += 1;
         let revision = self.revision;
         let cleared = Cleared::of(&clearing, revision, now_ms);
-        let before = topics.replace(Entry {
-            message: clearing,
-            publisher: None,
-            revision,
-        });
+        let before = topics.replace(Entry::new(clearing, None, revision));
         if let Some(before) = &before {
             self.totals = self.totals.without(&before.message);
         }
@@ -290,11 +292,7 @@ impl Retained {
             self.cleared
                 .push_back(Cleared::of(&message, revision, now_ms));
         }
-        let before = topics.replace(Entry {
-            message,
-            publisher,
-            revision,
-        });
+        let before = topics.replace(Entry::new(message, publisher, revision));
         let before = before?.message;
         self.totals = self.totals.without(&before);
         Some(before.id())
@@ -488,6 +486,16 @@ impl Ord for Entry {
 }
 
 impl Entry {
+    fn new(message: Message, publisher: Option<ClientKey>, revision: u64) -> Self {
+        let counted = Counted::of(message.gauge(), ENTRY_BYTES);
+        Self {
+            message,
+            publisher,
+            revision,
+            counted,
+        }
+    }
+
     fn is_cleared(&self) -> bool {
         is_clearing(&self.message)
     }
@@ -507,11 +515,13 @@ impl Cleared {
     }
 
     fn of(clearing: &Message, revision: u64, now_ms: u64) -> Self {
+        let bytes = size_of::<Self>() + clearing.topic_bytes().len();
         Self {
             due_ms: now_ms + CLEARED_MS,
             tenant: clearing.tenant(),
             topic: clearing.topic().into(),
             revision,
+            counted: Counted::of(clearing.gauge(), bytes),
         }
     }
 }
