@@ -13,6 +13,7 @@ use crate::fault::{self, Fault};
 use crate::hash::ClientKey;
 use crate::id::{MessageId, TenantId};
 use crate::message::Message;
+use crate::session::queue::Counted;
 
 /// All retained messages of a node.
 #[derive(Debug)]
@@ -81,7 +82,13 @@ struct Entry {
     /// Who published it, for No Local; none is the node.
     publisher: Option<ClientKey>,
     revision: u64,
+    /// What it takes beside the message.
+    #[expect(dead_code, reason = "it counts until it is dropped")]
+    counted: Counted,
 }
+
+/// What an entry takes beside its message, in a tree that is two thirds full, bytes.
+const ENTRY_BYTES: usize = 3 * size_of::<Entry>() / 2;
 
 /// A topic that was cleared: its record stays until no older record of the topic can follow, else
 /// recovery would bring the older message back.
@@ -91,6 +98,9 @@ struct Cleared {
     tenant: TenantId,
     topic: Box<str>,
     revision: u64,
+    /// What it takes.
+    #[expect(dead_code, reason = "it counts until it is dropped")]
+    counted: Counted,
 }
 
 /// How long a clearing is kept. Other shards append what they changed before within a tick.
@@ -190,11 +200,7 @@ impl Retained {
         let revision = self.revision + 1;
         let stored = message.clone();
         // There is nearly always room, so the place is looked for once.
-        let before = topics.replace(Entry {
-            message,
-            publisher,
-            revision,
-        });
+        let before = topics.replace(Entry::new(message, publisher, revision));
         let others = match &before {
             Some(before) => self.totals.without(&before.message),
             None => self.totals,
@@ -238,11 +244,7 @@ impl Retained {
         self.revision += 1;
         let revision = self.revision;
         let cleared = Cleared::of(&clearing, revision, now_ms);
-        let before = topics.replace(Entry {
-            message: clearing,
-            publisher: None,
-            revision,
-        });
+        let before = topics.replace(Entry::new(clearing, None, revision));
         if let Some(before) = &before {
             self.totals = self.totals.without(&before.message);
         }
@@ -290,11 +292,7 @@ impl Retained {
             self.cleared
                 .push_back(Cleared::of(&message, revision, now_ms));
         }
-        let before = topics.replace(Entry {
-            message,
-            publisher,
-            revision,
-        });
+        let before = topics.replace(Entry::new(message, publisher, revision));
         let before = before?.message;
         self.totals = self.totals.without(&before);
         Some(before.id())
@@ -488,6 +486,16 @@ impl Ord for Entry {
 }
 
 impl Entry {
+    fn new(message: Message, publisher: Option<ClientKey>, revision: u64) -> Self {
+        let counted = Counted::of(message.gauge(), ENTRY_BYTES);
+        Self {
+            message,
+            publisher,
+            revision,
+            counted,
+        }
+    }
+
     fn is_cleared(&self) -> bool {
         is_clearing(&self.message)
     }
@@ -507,11 +515,13 @@ impl Cleared {
     }
 
     fn of(clearing: &Message, revision: u64, now_ms: u64) -> Self {
+        let bytes = size_of::<Self>() + clearing.topic_bytes().len();
         Self {
             due_ms: now_ms + CLEARED_MS,
             tenant: clearing.tenant(),
             topic: clearing.topic().into(),
             revision,
+            counted: Counted::of(clearing.gauge(), bytes),
         }
     }
 }
@@ -616,227 +626,5 @@ fn skip_below(topic: &str, offset: usize, seen_wildcard: bool) -> Step {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::id::{MessageId, ShardId};
-    use crate::message::Publication;
-    use martlet_codec::{QoS, TopicFilter, TopicName};
-    use proptest::prelude::*;
-
-    fn message(topic: &str, expires_at_ms: u64) -> Message {
-        message_with(topic, b"x", expires_at_ms)
-    }
-
-    fn message_with(topic: &str, payload: &[u8], expires_at_ms: u64) -> Message {
-        let publication = Publication {
-            id: MessageId::new(ShardId(0), 1),
-            tenant: TenantId(0),
-            publisher: None,
-            topic,
-            forwarded: &[],
-            payload,
-            qos: QoS::AtMostOnce,
-            retain: true,
-            received_wall_ms: 0,
-            expires_at_ms,
-            received_mono_ms: 0,
-        };
-        Message::new(&publication, &mut Vec::new(), &std::sync::Arc::default())
-    }
-
-    fn read_all(retained: &Retained, filter: &str, page_len: usize) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut after = None;
-        loop {
-            let page = retained.page(TenantId(0), filter, None, after.as_deref(), page_len, 10);
-            found.extend(
-                page.messages
-                    .iter()
-                    .map(|message| message.topic().to_owned()),
-            );
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return found,
-            }
-        }
-    }
-
-    #[test]
-    fn a_full_store_still_takes_replacements_that_do_not_grow() {
-        let mut retained = Retained::new();
-        assert!(matches!(
-            retained.store(message("a", u64::MAX), None, 1, 1 << 20),
-            RetainedChange::Stored { .. }
-        ));
-        assert_eq!(
-            retained.store(message("b", u64::MAX), None, 1, 1 << 20),
-            RetainedChange::Full
-        );
-        assert!(matches!(
-            retained.store(message("a", u64::MAX), None, 1, 1 << 20),
-            RetainedChange::Stored { .. }
-        ));
-        let clearing = || message_with("a", b"", u64::MAX);
-        assert!(matches!(
-            retained.clear(clearing(), 0),
-            RetainedChange::Cleared { .. }
-        ));
-        assert_eq!((retained.len(), retained.bytes()), (0, 0));
-        assert!(read_all(&retained, "#", 1).is_empty());
-    }
-
-    #[test]
-    fn a_clearing_stands_until_no_older_record_can_follow() {
-        let mut retained = Retained::new();
-        let clearing = || message_with("a", b"", u64::MAX);
-        assert_eq!(retained.clear(clearing(), 0), RetainedChange::Absent);
-        retained.store(message("a", u64::MAX), None, 10, 1 << 20);
-        retained.clear(clearing(), 0);
-        assert!(retained.knows(TenantId(0), "a"));
-        let mut ended = Vec::new();
-        retained.sweep(None, 10, CLEARED_MS - 1, &mut ended);
-        assert!(ended.is_empty() && retained.knows(TenantId(0), "a"));
-        retained.sweep(None, 10, CLEARED_MS, &mut ended);
-        assert!(ended.len() == 1 && !retained.knows(TenantId(0), "a"));
-    }
-
-    #[test]
-    fn clearing_a_topic_over_and_over_takes_no_more_memory() {
-        let mut retained = Retained::new();
-        for number in 0..100_000_u64 {
-            retained.store(message("a", u64::MAX), None, 1, 1 << 20);
-            for _ in 0..2 {
-                retained.clear(message_with("a", b"", u64::MAX), number / 1000);
-            }
-        }
-        assert!(retained.cleared.len() <= CLEARED_MIN);
-    }
-
-    #[test]
-    fn restoring_keeps_the_highest_revision_whatever_comes_first() {
-        let named = |counter, payload: &[u8]| {
-            let message = message_with("a", payload, u64::MAX);
-            let id = MessageId::new(ShardId(0), counter);
-            let publication = Publication {
-                id,
-                ..message.publication()
-            };
-            Message::new(&publication, &mut Vec::new(), &std::sync::Arc::default())
-        };
-        let (old, cleared, new) = (named(1, b"old"), named(2, b""), named(3, b"new"));
-        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
-            let mut retained = Retained::new();
-            let all = [(&old, 1), (&cleared, 2), (&new, 3)];
-            let mut gone: Vec<_> = order
-                .iter()
-                .filter_map(|&place: &usize| {
-                    let (message, revision) = all[place];
-                    retained.restore(message.clone(), None, revision, 0)
-                })
-                .collect();
-            gone.sort();
-            assert_eq!(gone, [old.id(), cleared.id()]);
-            assert_eq!(read_all(&retained, "a", 1), ["a"]);
-            assert_eq!(retained.len(), 1);
-            assert_eq!(retained.revision(TenantId(0), "a"), Some(3));
-        }
-    }
-
-    #[test]
-    fn a_page_is_as_long_as_was_asked_for_while_there_is_more() {
-        let mut retained = Retained::new();
-        for topic in ["a", "b", "c", "d", "e"] {
-            retained.store(message(topic, u64::MAX), None, 10, 1 << 20);
-        }
-        for (count, next) in [(1, Some("a")), (2, Some("b")), (4, Some("d")), (9, None)] {
-            let page = retained.page(TenantId(0), "#", None, None, count, 0);
-            assert_eq!(page.messages.len(), count.min(5));
-            assert_eq!(page.next.as_deref(), next);
-        }
-    }
-
-    #[test]
-    fn a_sweep_is_wanted_only_while_something_may_expire() {
-        let sweep_all = |retained: &mut Retained, now_ms| {
-            let (mut after, mut ended) = (None, Vec::new());
-            loop {
-                after = retained.sweep(after, 10, now_ms, &mut ended);
-                if after.is_none() {
-                    return ended.len();
-                }
-            }
-        };
-        let mut retained = Retained::new();
-        retained.store(message("a", u64::MAX), None, 10, 1 << 20);
-        assert!(!retained.needs_sweep());
-        retained.store(message("b", 50), None, 10, 1 << 20);
-        assert!(retained.needs_sweep());
-        assert_eq!(sweep_all(&mut retained, 49), 0);
-        assert!(retained.needs_sweep());
-        assert_eq!(sweep_all(&mut retained, 50), 1);
-        // The next one sees that nothing is left.
-        assert_eq!(sweep_all(&mut retained, 50), 0);
-        assert!(!retained.needs_sweep());
-        let restored = message("c", 90);
-        retained.restore(restored, None, 7, 60);
-        assert!(retained.needs_sweep());
-    }
-
-    #[test]
-    fn sweeping_removes_what_has_expired_and_only_that() {
-        let mut retained = Retained::new();
-        for (topic, expires) in [("a", 5), ("b", 50), ("c", 5)] {
-            retained.store(message(topic, expires), None, 100, 1 << 20);
-        }
-        let (mut at, mut ended) = (None, Vec::new());
-        loop {
-            at = retained.sweep(at, 1, 10, &mut ended);
-            if at.is_none() {
-                break;
-            }
-        }
-        assert_eq!(ended.len(), 2);
-        let known = ["a", "b", "c"].map(|topic| retained.knows(TenantId(0), topic));
-        assert_eq!(known, [false, true, false]);
-        assert_eq!(retained.len(), 1);
-    }
-
-    #[test]
-    fn sweeping_goes_on_with_the_next_tenant_from_its_first_topic() {
-        let mut retained = Retained::new();
-        let plain = message("a", 5);
-        let publication = Publication {
-            tenant: TenantId(3),
-            ..plain.publication()
-        };
-        let of_other = Message::new(&publication, &mut Vec::new(), &std::sync::Arc::default());
-        retained.store(of_other, None, 10, 1 << 20);
-        let mut ended = Vec::new();
-        let at = Some((TenantId(1), "b".into()));
-        retained.sweep(at, 10, 5, &mut ended);
-        assert_eq!(ended.len(), 1);
-    }
-
-    proptest! {
-        #[test]
-        fn pages_hold_what_the_naive_matcher_finds(
-            topics in prop::collection::btree_set("[ab$!/]{1,6}", 0..60),
-            filter in prop::collection::vec(prop::sample::select(vec!["a", "b", "", "+", "a!", "$a"]), 1..4),
-            hash in any::<bool>(),
-            page_len in 1..5_usize,
-        ) {
-            let mut filter = filter.join("/");
-            if hash { filter.push_str("/#"); }
-            if filter.is_empty() { filter.push('#'); }
-            let mut retained = Retained::new();
-            for topic in &topics {
-                retained.store(message(topic, u64::MAX), None, 1000, 1 << 30);
-            }
-            let parsed = TopicFilter::new(&filter).unwrap();
-            let expected: Vec<String> = topics.iter()
-                .filter(|topic| parsed.matches(TopicName::new(topic).unwrap()))
-                .cloned().collect();
-            prop_assert_eq!(read_all(&retained, &filter, page_len), expected);
-        }
-    }
-}
+#[path = "retained_tests.rs"]
+mod tests;

@@ -511,3 +511,34 @@ fn what_is_owed_of_retained_messages_counts_against_memory_bytes() {
     let (with, without) = (grown(true), grown(false));
     assert!(with > without + 150 * FILTERS as u64, "{with}, {without}");
 }
+
+/// A retained message takes its place in the store, however short it is.
+#[test]
+fn places_of_retained_messages_count_against_memory_bytes() {
+    const TOPICS: u64 = 2000;
+    let mut node = node(Limits {
+        route_cache_entries: 1,
+        ..Limits::default()
+    });
+    let publisher = connect(&mut node, "publisher", None);
+    node.end_tick();
+    let before = node.counters().memory_bytes;
+    let each = |node: &mut Harness, payload: &[u8]| {
+        for number in 0..TOPICS {
+            let topic = format!("{number}");
+            let packet = wire::publish(V5, &topic, (QoS::AtMostOnce, 0), true, payload);
+            node.send(publisher, &packet);
+        }
+        node.end_tick();
+        node.counters().memory_bytes - before
+    };
+    let kept = each(&mut node, b"x");
+    let messages = node.counters().retained_bytes;
+    // Their bytes are those of the messages, topics and the rest of their places.
+    assert!(kept > TOPICS * 160 && kept > messages, "{kept}, {messages}");
+    each(&mut node, b"");
+    node.elapse(60_000);
+    node.end_tick();
+    let left = node.counters().memory_bytes - before;
+    assert!(left < 1000, "{left}: it is given back");
+}

@@ -304,6 +304,13 @@ impl Counted {
         bytes: 0,
     };
 
+    /// So many bytes, counted by this gauge.
+    pub(crate) fn of(gauge: &Arc<MemoryGauge>, bytes: usize) -> Self {
+        let mut counted = Self::by(gauge);
+        counted.set(bytes);
+        counted
+    }
+
     /// Nothing yet, to be counted by this gauge.
     pub(crate) fn by(gauge: &Arc<MemoryGauge>) -> Self {
         Self {
