@@ -160,7 +160,7 @@ fn wills_of_clients_that_operators_disconnect_take_turns() {
             let disconnect = Command::Disconnect {
                 request: number as u64,
                 tenant: martlet_broker::TenantId::default(),
-                client_id: format!("client-{number}").into(),
+                client_id: format!("client-{number}"),
                 reason: martlet_codec::ReasonCode::AdministrativeAction,
             };
             node.command(0, disconnect);
