@@ -453,8 +453,9 @@ impl Shard {
         }
     }
 
-    /// Whether a message is fanned out: it has too many receivers for one turn, or for one among
-    /// others that wait, or its copies have too many bytes, or an earlier message of its publisher is being fanned out.
+    /// Whether a message is fanned out: it has too many receivers for one turn, or for one in which
+    /// others wait, or its copies have too many bytes, or an earlier message of its publisher is
+    /// being fanned out.
     #[inline(always)]
     fn fans_out(
         &mut self,

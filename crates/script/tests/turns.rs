@@ -160,7 +160,7 @@ fn wills_of_clients_that_operators_disconnect_take_turns() {
             let disconnect = Command::Disconnect {
                 request: number as u64,
                 tenant: martlet_broker::TenantId::default(),
-                client_id: format!("client-{number}").into(),
+                client_id: format!("client-{number}"),
                 reason: martlet_codec::ReasonCode::AdministrativeAction,
             };
             node.command(0, disconnect);
@@ -469,4 +469,48 @@ fn members_of_a_share_group_that_are_away_are_not_looked_at() {
     assert!(came > 0 && came < usize::from(MESSAGES), "{came}");
     assert!(most <= 100, "{most} units for one message");
     assert_eq!(node.counters().held, MESSAGES.into());
+}
+
+/// Sessions that end with their connections take turns as well: each may have many subscriptions.
+#[test]
+fn sessions_of_clients_that_say_goodbye_at_once_end_in_turns() {
+    let mut node = node(Limits::default());
+    let links = clients(&mut node, "client", CLIENTS, None);
+    let filters: Vec<String> = (0..64).map(|number| format!("f/{number}")).collect();
+    for link in &links {
+        node.send(*link, &wire::subscribe(V311, &filters, QoS::AtMostOnce));
+    }
+    node.take_most_work();
+    let work = node.at_once(|node| {
+        for link in &links {
+            node.send(*link, &[0xE0, 0]);
+        }
+    });
+    let bound = 2 * TURN + CLIENTS as u64 * END;
+    assert!(work <= bound, "{work} units, of {bound} at most");
+    let most = node.take_most_work();
+    assert!(most <= 2 * TURN, "{most} units in one call");
+    let counters = node.counters();
+    assert_eq!((counters.sessions, counters.subscriptions), (0, 0));
+}
+
+/// What clients had sent before they were cut off is obeyed, in turns.
+#[test]
+fn what_clients_sent_before_they_were_cut_off_takes_turns() {
+    let mut node = node(Limits::default());
+    let watchers = subscribers(&mut node, "watcher", WATCHERS, "last words");
+    let links = clients(&mut node, "client", CLIENTS, None);
+    let work = node.at_once(|node| {
+        for link in &links {
+            node.send(*link, &publish("last words", b"x").repeat(3));
+        }
+        for link in &links {
+            node.end(*link, TransportEnd::Error);
+        }
+    });
+    let bound = 2 * TURN + CLIENTS as u64 * END;
+    assert!(work <= bound, "{work} units, of {bound} at most");
+    for link in watchers {
+        assert_eq!(publishes(&mut node, link), 3 * CLIENTS);
+    }
 }

@@ -617,8 +617,8 @@ impl Shard {
         }
     }
 
-    /// Takes what has expired out of a queue, of its next `limit` entries. Answers whether there are
-    /// more to be looked at.
+    /// Takes what has expired out of a queue, of its next `limit` entries. Answers whether there
+    /// are more to be looked at.
     pub(crate) fn expire_queued<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -252,7 +252,7 @@ impl Group {
     }
 
     fn first_in_turn(&self, is: impl Fn(&Member) -> bool) -> Option<usize> {
-        let mut places = self.members.from_turn(self.turn);
+        let mut places = self.members.in_turn(self.turn);
         places.find(|place| is(self.members.at(*place)))
     }
 

@@ -75,7 +75,7 @@ impl Places {
     }
 
     /// All of them, those from `turn` on first.
-    fn from_turn(&self, turn: usize) -> impl Iterator<Item = usize> {
+    fn in_turn(&self, turn: usize) -> impl Iterator<Item = usize> {
         let walk = |from: usize| {
             let first = self.next(from);
             core::iter::successors(first, |place| self.next(place + 1))
@@ -143,7 +143,7 @@ impl Members {
 
     /// Those who could take a message, from `turn` on.
     pub(super) fn ready(&self, turn: usize) -> impl Iterator<Item = usize> {
-        self.ready.from_turn(turn)
+        self.ready.in_turn(turn)
     }
 
     /// Those who are there and take a message of this QoS without credit.
@@ -152,11 +152,11 @@ impl Members {
             QoS::AtMostOnce => &self.present,
             _ => &self.once,
         };
-        places.from_turn(turn)
+        places.in_turn(turn)
     }
 
     /// All, from `turn` on.
-    pub(super) fn from_turn(&self, turn: usize) -> impl Iterator<Item = usize> {
+    pub(super) fn in_turn(&self, turn: usize) -> impl Iterator<Item = usize> {
         let places = self.all.iter().map(|(place, _)| place);
         let later = places.clone().filter(move |place| *place >= turn);
         later.chain(places.filter(move |place| *place < turn))
@@ -168,7 +168,7 @@ impl Members {
             let member = &self.all[place];
             place != chosen && member.full_until == 0 && member.may_receive(message)
         };
-        self.full.len < self.present.len && self.present.from_turn(0).any(is_it)
+        self.full.len < self.present.len && self.present.in_turn(0).any(is_it)
     }
 
     /// Another member, or the same one with a new subscription. What it has under way still counts
