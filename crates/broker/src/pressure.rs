@@ -3,7 +3,7 @@
 //! While less than an eighth of the node's memory is left, each shard looks for the clients that
 //! hold most of its part. They lose the QoS 0 messages in their output first. Who still holds most
 //! then loses the connection, and with it, if the session ends, all that waits for it. Others go
-//! on.
+//! on. Before them, connections that have not logged in give back (`lobby_memory.rs`).
 
 use martlet_codec::ReasonCode;
 

@@ -79,8 +79,9 @@ pub trait Shards: Send + Sync + 'static {
     fn borrow_memory(&self, bytes: usize) -> bool;
     /// Gives back what was borrowed.
     fn return_memory(&self, bytes: usize);
-    /// So many bytes are kept outside of the shards now, beside what was borrowed.
-    fn set_memory_outside(&self, bytes: usize);
+    /// So many bytes are kept outside of the shards now, beside what was borrowed. True: memory is
+    /// short.
+    fn set_memory_outside(&self, bytes: usize) -> bool;
     /// Pins the store as it is at this moment. Takes as long as its checkpoint.
     fn pin_store(&self) -> Result<PinnedStore, String>;
 }
@@ -586,7 +587,10 @@ impl Control {
             self.journal.memory_bytes(),
             self.presence.memory_bytes(),
         ];
-        self.shards.set_memory_outside(kept.into_iter().sum());
+        let is_short = self.shards.set_memory_outside(kept.into_iter().sum());
+        if let Some(gate) = self.gate.get().filter(|_| is_short) {
+            gate.give_back();
+        }
     }
 
     /// The gate; none: nobody has to say who they are.

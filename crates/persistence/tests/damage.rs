@@ -164,6 +164,8 @@ fn what_is_read_for_a_client_that_went_away_meanwhile_does_not_stay_in_memory() 
          A> PUBLISH t qos=1 payload=2
          A: DISCONNECT",
     );
+    // That they are in flight is remembered.
+    let before = node.message_bytes();
     node.let_read(0);
     // In flight again, and gone before it could be sent.
     node.play(
@@ -172,7 +174,7 @@ fn what_is_read_for_a_client_that_went_away_meanwhile_does_not_stay_in_memory() 
          A: DISCONNECT",
     );
     node.let_read(u64::MAX);
-    assert_eq!((node.reads_done, node.message_bytes()), (1, 0));
+    assert_eq!((node.reads_done, node.message_bytes()), (1, before));
     let all = vec!["1".to_owned(), "2".to_owned()];
     assert_eq!(node.collect("a"), (true, all));
 }

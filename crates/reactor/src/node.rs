@@ -87,8 +87,9 @@ impl SharedNode {
         self.memory_used.load(Ordering::Relaxed)
     }
 
-    /// So many bytes are kept outside of the shards now: they are lent to nobody else.
-    pub fn set_memory_outside(&self, bytes: usize) {
+    /// So many bytes are kept outside of the shards now: they are lent to nobody else. True: memory
+    /// is short.
+    pub fn set_memory_outside(&self, bytes: usize) -> bool {
         let before = self.memory_outside.swap(bytes, Ordering::Relaxed);
         match bytes.checked_sub(before) {
             Some(more) => {
@@ -96,6 +97,7 @@ impl SharedNode {
             }
             None => self.return_memory(before - bytes),
         }
+        self.memory_pressure().is_short
     }
 }
 
@@ -257,11 +259,11 @@ mod tests {
     fn what_is_kept_outside_of_the_shards_is_lent_to_nobody() {
         let node = SharedNode::new(1, 1000, 0);
         assert!(node.borrow_memory(600));
-        node.set_memory_outside(500);
+        assert!(node.set_memory_outside(500));
         // It is there already, whatever the limit says.
         assert_eq!(node.memory_used(), 1100);
         assert!(!node.borrow_memory(1) && node.memory_pressure().is_short);
-        node.set_memory_outside(100);
+        assert!(!node.set_memory_outside(100));
         assert!(node.borrow_memory(300) && !node.borrow_memory(1));
         node.return_memory(900);
         node.set_memory_outside(0);

@@ -332,9 +332,10 @@ impl Running {
         self.node.return_memory(bytes);
     }
 
-    /// So many of them are kept outside of the shards now, whether they were there or not.
-    pub fn set_memory_outside(&self, bytes: usize) {
-        self.node.set_memory_outside(bytes);
+    /// So many of them are kept outside of the shards now, whether they were there or not. True:
+    /// memory is short.
+    pub fn set_memory_outside(&self, bytes: usize) -> bool {
+        self.node.set_memory_outside(bytes)
     }
 
     /// Ends the node: no more connections are accepted, clients are told, and their connections

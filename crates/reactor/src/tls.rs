@@ -554,3 +554,33 @@ fn in_words(error: &rustls::Error, handshaking: bool) -> &'static str {
         _ => "the TLS connection failed",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_records_that_come_in_pieces_what_is_unfinished_is_known() {
+        let record = |len: u16| {
+            let [high, low] = len.to_be_bytes();
+            let mut bytes = vec![23, 3, 3, high, low];
+            bytes.resize(5 + usize::from(len), 0);
+            bytes
+        };
+        let all = [record(3), record(0), record(16_000), record(1)].concat();
+        let ends = [0, 8, 13, 16_018, 16_024];
+        for piece in [1, 2, 7, 1000, all.len()] {
+            let mut records = Records::default();
+            let mut come = 0;
+            for bytes in all.chunks(piece) {
+                records.take(bytes);
+                come += bytes.len();
+                let end = ends.iter().rev().find(|end| **end <= come);
+                let behind = come - end.copied().unwrap_or_default();
+                let (whole, found) = (behind.saturating_sub(5), records.unfinished());
+                // A header that is complete counts no more.
+                assert_eq!(found, if behind < 5 { behind } else { whole }, "{come}");
+            }
+        }
+    }
+}

@@ -88,7 +88,9 @@ impl Shards for Lone {
 
     fn return_memory(&self, _: usize) {}
 
-    fn set_memory_outside(&self, _: usize) {}
+    fn set_memory_outside(&self, _: usize) -> bool {
+        false
+    }
 
     fn count(&self) -> u16 {
         1

@@ -382,6 +382,9 @@ impl Shard {
         self.charge_buffers(id.index);
         if paused {
             self.after_input(cx, id);
+            if self.connections.get(id).is_none() {
+                return;
+            }
         }
         let connection = self.connections.at(id.index);
         if connection.answers_gated == 0

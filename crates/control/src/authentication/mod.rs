@@ -353,6 +353,11 @@ impl Gate {
         state.waiting_bytes_max = WAITING_BYTES_MAX.min((2 * part).max(1 << 20));
     }
 
+    /// Memory is short: of the answers that are remembered, the latest are enough.
+    pub(crate) fn give_back(&self) {
+        self.0.lock().verified.give_back();
+    }
+
     /// Bytes of what is remembered of clients and of the questions under way, about.
     pub(crate) fn memory_bytes(&self) -> usize {
         let state = self.0.lock();

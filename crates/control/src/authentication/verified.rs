@@ -133,11 +133,41 @@ impl Verified {
         self.weight += weight(&answer);
         let old = self.answers.put(digest, (until, answer));
         self.weight -= old.map_or(0, |(_, old)| weight(&old));
-        while self.is_full() {
-            let Some((_, old)) = self.answers.take_oldest() else {
-                break;
-            };
-            self.weight -= weight(&old);
+        while self.is_full() && self.forget_oldest() {}
+    }
+
+    fn forget_oldest(&mut self) -> bool {
+        let oldest = self.answers.take_oldest();
+        if let Some((_, old)) = &oldest {
+            self.weight -= weight(old);
         }
+        oldest.is_some()
+    }
+
+    /// Forgets the oldest until it takes a quarter of what it may.
+    pub(super) fn give_back(&mut self) {
+        let bytes_max = self.bytes_max.unwrap_or(ENTRIES_MAX * ANSWER_BYTES) / 4;
+        while self.memory_bytes() > bytes_max && self.forget_oldest() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_memory_is_short_the_latest_quarter_of_the_answers_stays() {
+        let mut policy = Policy::new([].into());
+        policy.refusal_remembered = Duration::from_secs(60);
+        let (mut verified, now) = (Verified::default(), Instant::now());
+        verified.set_bytes_max(100 * ANSWER_BYTES);
+        let digest = |number: u8| [number; 32];
+        for number in 0..80 {
+            verified.put(digest(number), Authenticated::refused("no"), now, &policy);
+        }
+        verified.give_back();
+        assert!(verified.get(&digest(79), now).is_some());
+        assert!(verified.get(&digest(54), now).is_none());
+        assert_eq!(verified.memory_bytes(), 25 * ANSWER_BYTES);
     }
 }

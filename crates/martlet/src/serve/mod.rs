@@ -733,8 +733,8 @@ impl Shards for ReactorShards {
         self.running.return_memory(bytes);
     }
 
-    fn set_memory_outside(&self, bytes: usize) {
-        self.running.set_memory_outside(bytes);
+    fn set_memory_outside(&self, bytes: usize) -> bool {
+        self.running.set_memory_outside(bytes)
     }
 
     fn pin_store(&self) -> Result<PinnedStore, String> {
