@@ -46,7 +46,7 @@ enum Action {
 /// Which ACL file.
 #[derive(Args, Debug)]
 struct FileOptions {
-    /// Look at this ACL file alone
+    /// Check only this ACL file
     #[arg(long, value_name = "FILE")]
     acl_file: Option<PathBuf>,
     #[command(flatten)]

@@ -401,14 +401,14 @@ fn change_in_tables(
 /// The role that may do everything.
 const ADMINISTRATOR: &str = "administrator";
 
-/// Administrators that are let in.
+/// Counts the administrators that are enabled.
 pub(crate) fn administrators(node: &NodeOptions) -> anyhow::Result<usize> {
     let users = tables::read(node, async |registry| registry.users().await)?;
     let are = |user: &&martlet_registry::User| user.enabled && user.role == ADMINISTRATOR;
     Ok(users.iter().filter(are).count())
 }
 
-/// Says that the last administrator is gone, of so many as there were.
+/// Warns if no administrator is left and there were `before` of them.
 pub(crate) fn warn_of_none(node: &NodeOptions, before: usize) -> anyhow::Result<()> {
     if before > 0 && administrators(node)? == 0 {
         errln!(

@@ -114,7 +114,7 @@ where
     }
 }
 
-/// So many bytes of lines wait at most to be written together.
+/// Bytes of lines that are gathered to be written together, at most.
 const GATHERED_BYTES: usize = 16 * 1024;
 
 /// Standard error. Lines of many events at once are written together: each would cost a call of the

@@ -498,7 +498,7 @@ impl Reload {
         }
     }
 
-    /// First by which rules they go from now on, then who is not let in any more; so many are they.
+    /// Sends the new rules to the shards first, then the revocations. Returns the number of these.
     fn tell_shards(&self, rules: &Command, revocations: Vec<Revocation>) -> usize {
         self.control.tell_all(rules);
         let revoked = revocations.len();
@@ -508,7 +508,7 @@ impl Reload {
         revoked
     }
 
-    /// Keys whose values are in force from start to end.
+    /// Keys whose changes apply only at the next start.
     fn needs_restart(&self, effective: &Effective) -> Vec<String> {
         let read_again = |key: &str| {
             ["auth.", "tls.", "http.tls_"]
