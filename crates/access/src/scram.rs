@@ -225,7 +225,7 @@ impl fmt::Debug for Exchange {
 }
 
 impl Exchange {
-    /// Answers the first message. `nonce` is never the same twice.
+    /// Answers the first message. `nonce` must never repeat.
     pub fn begin(first: &ClientFirst, verifier: Verifier, nonce: &str) -> (Self, String) {
         let nonce = format!("{}{nonce}", first.nonce);
         let salt = STANDARD.encode(&verifier.salt);

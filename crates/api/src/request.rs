@@ -65,7 +65,7 @@ pub(crate) struct RequestBody {
     /// User Properties, in order.
     #[serde(default)]
     user_properties: Vec<UserProperty>,
-    /// So long the response is waited for.
+    /// Milliseconds to wait for the response.
     #[schema(minimum = 1, maximum = 60_000, default = 10_000)]
     timeout_ms: Option<u64>,
 }

@@ -130,7 +130,7 @@ impl Network {
         (bits <= most).then_some(Self::around(address, bits))
     }
 
-    /// That of so many bits in which an address is, as it came.
+    /// The network of this address with a prefix of `bits` bits.
     fn around(address: IpAddr, bits: u8) -> Self {
         let rest = |width: u8| u32::from(width.saturating_sub(bits));
         let address = match address {
@@ -147,15 +147,15 @@ impl Network {
     }
 }
 
-/// All bans in memory, found by whom they keep out. A copy is quick, and so is a change of one,
-/// however many there are.
+/// All bans in memory, by what they ban. A copy is fast, and so is the change of one ban, whatever
+/// their number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bans {
     by_id: SharedMap<Arc<str>, Arc<Ban>>,
     clients: SharedMap<Arc<str>, Vec<Arc<Ban>>>,
     users: SharedMap<Arc<str>, Vec<Arc<Ban>>>,
     networks: SharedMap<Network, Vec<Arc<Ban>>>,
-    /// How many there are with so many bits, by whether they are of IPv4.
+    /// Number of networks of each prefix length, by whether they are of IPv4.
     lengths: BTreeMap<(bool, u8), usize>,
 }
 

@@ -91,11 +91,11 @@ pub(crate) struct CredentialRow {
     pub(crate) kind: CredentialKind,
     pub(crate) digest: String,
     pub(crate) expires_ms: i64,
-    /// A use of it stands in the tables.
+    /// A use of it is recorded in the tables.
     pub(crate) is_used: bool,
 }
 
-/// For so long a device's secrets are good after another was made, if nothing else is said.
+/// Time for which old secrets of a device remain valid after a new one, by default.
 pub const ROTATION_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Registry {
@@ -345,8 +345,8 @@ async fn insert(
     sql.execute(&mut work.all).await.map(drop)
 }
 
-/// Credentials of one device that are not ended: so many are enough for everything, and each is
-/// compared with what somebody who wants in has shown.
+/// Unexpired credentials that a device may have. It is low because each of them is compared with
+/// what a client presents.
 const PER_DEVICE_MAX: i64 = 16;
 
 async fn add_one(

@@ -295,7 +295,7 @@ impl RowOutcome {
     }
 }
 
-/// After so many at once PostgreSQL looks how many there are.
+/// Devices added at once after which PostgreSQL is told to update its statistics.
 const MANY: usize = 1_000;
 
 /// Devices in one statement.
@@ -304,7 +304,7 @@ const CHUNK: usize = 200;
 /// Devices in one transaction, of those that are added each by itself.
 const CHUNKS_MAX: usize = 5;
 
-/// Devices that are added all or none: as long as that takes nobody else can write.
+/// Devices that are added all or none, at most: nobody else can write in that time.
 const ALL_OR_NONE_MAX: usize = 10_000;
 
 impl Registry {

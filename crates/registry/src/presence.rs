@@ -106,8 +106,8 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Forgets clients that are no devices and not connected, but for so many that were last; the
-    /// answer is how many that were.
+    /// Deletes clients that are neither devices nor connected, except for the `kept` latest ones.
+    /// Returns the number of clients that were deleted.
     ///
     /// # Errors
     /// The database cannot be changed.

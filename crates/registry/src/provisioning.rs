@@ -1,4 +1,5 @@
-//! Keys by which devices add themselves: of one type, for one team, so many, and no longer than.
+//! Keys by which devices add themselves: of one type, for one team, with a maximum number and an
+//! expiry.
 
 use std::time::Duration;
 
@@ -33,11 +34,11 @@ pub struct ProvisioningKey {
     pub team: String,
     /// Ids of their groups.
     pub groups: Vec<String>,
-    /// How their ids look, with one `*` for anything; empty is any.
+    /// Pattern that their ids match, with one `*` for anything; empty matches any id.
     pub id_pattern: String,
-    /// It makes so many; 0: as many as come.
+    /// Devices that it may add, at most; 0: no limit.
     pub devices_max: i64,
-    /// So many it has made.
+    /// Devices that it has added.
     pub devices_made: i64,
     /// Raised with every change.
     pub revision: i64,
@@ -45,7 +46,7 @@ pub struct ProvisioningKey {
     pub created_ms: i64,
     /// When it ends; 0: never.
     pub expires_ms: i64,
-    /// Since when it is good no more; 0: it is.
+    /// When it was revoked; 0: it is not revoked.
     pub revoked_ms: i64,
 }
 

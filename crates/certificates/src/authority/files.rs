@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use super::AuthorityError;
 
-/// Nobody is told of a wait that is shorter.
+/// Time to wait before the user is told about the wait.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Between two tries, for so long.
+/// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Whoever holds it is the only one that changes a directory. It ends with its process, too.
+/// Lock on a directory: only its holder may change the directory. It ends with its process, too.
 ///
 /// It is on the directory itself: nothing is left behind, and an authority that is being made has
 /// no other file yet.

@@ -20,7 +20,7 @@ use crate::pem;
 /// Begins the line with the number.
 const NUMBER: &str = "list";
 
-/// A revocation list is good for so long: brokers refuse clients by an older one.
+/// Days that a revocation list is valid: brokers refuse clients by an expired list.
 const LIST_DAYS: i64 = 365;
 
 /// Serial numbers are no longer (RFC 5280, 4.1.2.2).

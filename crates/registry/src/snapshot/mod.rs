@@ -367,7 +367,7 @@ impl Snapshot {
         self.key.digest(what)
     }
 
-    /// Bytes of memory that it takes, about.
+    /// Bytes of memory that it takes, approximately.
     pub fn memory_bytes(&self) -> usize {
         let devices: usize = self.devices.values().map(SharedMap::len).sum();
         let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
