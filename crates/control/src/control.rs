@@ -30,13 +30,14 @@ use crate::presence::{ClientPresence, Known, Presence};
 use crate::request::Places;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 
-/// How long shards may take to answer: they answer within a tick, so this is a stalled node.
+/// Time that shards may take to answer: they answer within a tick, so a longer time means a stalled
+/// node.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Events are on their way for so long at most, unless there are more than can be taken.
+/// Time that events take to arrive, at most, unless there are more than can be processed.
 const SETTLED_WITHIN: Duration = Duration::from_millis(500);
-/// So long after a ban it is looked again who is connected.
+/// Time after a ban at which the connected clients are checked again.
 const BANNED_AGAIN: Duration = Duration::from_millis(500);
-/// How long a probe of the node's health waits for them.
+/// Time that a health probe waits for the shards.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The shards, as the control plane reaches them. The binary implements it on the reactor.
@@ -72,14 +73,14 @@ pub trait Shards: Send + Sync + 'static {
     /// # Errors
     /// The process has no files left.
     fn attach(&self, tenant: TenantId) -> io::Result<UnixStream>;
-    /// Clients whose certificates are not good any more are shown out.
+    /// Disconnects clients whose certificates are no longer valid.
     fn recheck_certificates(&self);
-    /// Takes so many bytes of the node's memory for something outside of the shards. False if they
-    /// are not there.
+    /// Borrows bytes of the node's memory for use outside of the shards. False if they are not
+    /// available.
     fn borrow_memory(&self, bytes: usize) -> bool;
     /// Gives back what was borrowed.
     fn return_memory(&self, bytes: usize);
-    /// So many bytes are kept outside of the shards now, beside what was borrowed.
+    /// Sets the number of bytes that are in use outside of the shards, beside what was borrowed.
     fn set_memory_outside(&self, bytes: usize);
     /// Pins the store as it is at this moment. Takes as long as its checkpoint.
     fn pin_store(&self) -> Result<PinnedStore, String>;
@@ -551,8 +552,8 @@ impl Control {
         }
     }
 
-    /// Takes so many bytes of `limits.memory_bytes`, as for the body of a request. False if they
-    /// are not there.
+    /// Borrows bytes of `limits.memory_bytes`, as for the body of a request. False if they are not
+    /// available.
     pub fn borrow_memory(&self, bytes: usize) -> bool {
         self.shards.borrow_memory(bytes)
     }

@@ -35,13 +35,13 @@ use crate::wall_clock::now_ms;
 use crate::words::one_of;
 use runs::Runs;
 
-/// What was refused or lost, of which so much is kept.
+/// Entries about what was refused or lost, at most.
 const TROUBLES: usize = 8_192;
 
-/// Who came and went, of which so much is kept.
+/// Entries about connects and disconnects, at most.
 const COMINGS: usize = 512;
 
-/// Refusals that name nobody: so many of one address are told, of the last so many troubles.
+/// Refusals without a name: entries of one address that are shown, and entries that are looked at.
 const NAMELESS: usize = 8;
 const NAMELESS_LOOKED_AT: usize = 1_024;
 
@@ -139,9 +139,9 @@ impl Entry {
 pub struct Page {
     /// In order.
     pub events: Vec<Entry>,
-    /// To be asked for next.
+    /// Number to ask for next.
     pub next: u64,
-    /// So many numbers that were asked for had entries that are not kept any more.
+    /// Number of entries that were asked for and are no longer kept.
     pub gone: u64,
 }
 
@@ -160,10 +160,10 @@ struct Kept {
     troubles: VecDeque<Arc<Written>>,
     comings: VecDeque<Arc<Written>>,
     runs: Runs,
-    /// Of troubles and comings, about.
+    /// Bytes of troubles and comings, approximately.
     bytes: usize,
     last: u64,
-    /// The number of the last trouble that is not kept any more.
+    /// Number of the last trouble that is no longer kept.
     gone: u64,
 }
 
@@ -389,18 +389,18 @@ impl Journal {
         first.map_or(kept.last + 1, |written| written.seq)
     }
 
-    /// From now on what became of each name takes so many bytes at most, about.
+    /// Sets the number of bytes that the history of names takes, approximately, at most.
     pub(crate) fn set_bytes_max(&self, bytes: usize) {
         self.lock().runs.set_bytes_max(bytes);
     }
 
-    /// Bytes of what is kept, about.
+    /// Approximate number of bytes of what is kept.
     pub(crate) fn memory_bytes(&self) -> usize {
         let kept = self.lock();
         kept.bytes + kept.runs.memory_bytes()
     }
 
-    /// The number of the last entry.
+    /// Number of the last entry.
     pub fn last(&self) -> u64 {
         self.lock().last
     }

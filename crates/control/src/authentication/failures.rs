@@ -63,26 +63,26 @@ pub enum Whom {
     Address(IpAddr),
 }
 
-/// Failures count for so long.
+/// Time for which failures count.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Who was right is known for so long.
+/// Time for which a successful login from an address is remembered.
 const AT_HOME: Duration = Duration::from_secs(86_400);
-/// Entries of each kind at most; when there are more, the oldest go.
+/// Entries of each kind, at most; the oldest make room.
 const ENTRIES_MAX: usize = 100_000;
-/// What one of them takes, about, with a name.
+/// Bytes that an entry takes, approximately, with a name.
 const ENTRY_BYTES: usize = 256;
-/// An answer to wrong credentials waits for so long, times the failures before it.
+/// Delay of an answer to wrong credentials, multiplied by the number of failures before it.
 const SLOWED_BY: Duration = Duration::from_millis(20);
 const SLOWED_MAX: Duration = Duration::from_secs(2);
 
-/// Of what is borne from an address, one name may take up this part: a device with an old password
-/// locks out nobody else who is new there.
+/// The part of an address's failures that one name may cause: a device with an old password locks
+/// out nobody else who is new there.
 const SHARE_OF_ONE_NAME: u32 = 3;
 
 /// Longest name that is remembered, in bytes.
 const NAME_MAX: usize = 256;
 
-/// Of those that are locked out, so many are named.
+/// Locked-out names and addresses that a message names, at most.
 const NAMED_MAX: usize = 5;
 
 /// What is counted.
@@ -299,19 +299,19 @@ impl Failures {
         lifted.len()
     }
 
-    /// From now on all kinds together take so many bytes at most, about, or a thousand entries
-    /// each.
+    /// Sets the number of bytes that all kinds together take, approximately, at most. Each kind may
+    /// have a thousand entries in any case.
     pub(super) fn set_bytes_max(&mut self, bytes: usize) {
         self.entries_max = Some((bytes / ENTRY_BYTES / 3).clamp(1_000, ENTRIES_MAX));
     }
 
-    /// Bytes of what is remembered, about.
+    /// Approximate number of bytes of what is remembered.
     pub(super) fn memory_bytes(&self) -> usize {
         let entries = self.counts.len() + self.locks.len() + self.at_home.len();
         entries * ENTRY_BYTES
     }
 
-    /// Who is locked out now.
+    /// Names and addresses that are locked out now.
     pub(super) fn locked_out(&mut self, now: Instant) -> LockedOut {
         self.tidy(now);
         let some = self.locks.youngest().take(NAMED_MAX);

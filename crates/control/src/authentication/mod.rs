@@ -51,17 +51,17 @@ use sources::Hashing;
 use turns::Turns;
 use verified::{Digest, Digester, Verified};
 
-/// Questions that wait at most: beyond, clients are told to come again.
+/// Questions that wait, at most: beyond that, clients are told to try again.
 const WAITING_MAX: usize = 100_000;
 
-/// Bytes of names and credentials in them at most.
+/// Bytes of the names and credentials in them, at most.
 const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// What one of them takes beside that, about.
+/// Bytes that each of them takes beside that, approximately.
 const WAITER_BYTES: usize = 512;
 
-/// How much of that there is for somebody, where so many bytes may be taken: strangers leave a
-/// quarter to who was right recently.
+/// The questions and bytes that a client may find in use: strangers leave a quarter of `bytes_max`
+/// to clients that have logged in recently.
 fn room(is_known: bool, bytes_max: usize) -> (usize, usize) {
     match is_known {
         true => (WAITING_MAX, bytes_max),
@@ -103,14 +103,14 @@ struct State {
     failures: Failures,
     /// Questions under way, with all who wait for the answer.
     asking: HashMap<Digest, Asking>,
-    /// Counts them.
+    /// Counter of the questions.
     asked: u64,
     waiting: usize,
     /// Bytes of the questions under way.
     waiting_bytes: usize,
-    /// So many of them at most.
+    /// Bytes of the questions under way, at most.
     waiting_bytes_max: usize,
-    /// The number of the last revocation.
+    /// Number of the last revocation.
     revoked: u64,
 }
 
@@ -343,7 +343,8 @@ impl Gate {
         self.0.lock().failures.locked(&caller, Instant::now())
     }
 
-    /// From now on failures, answers and questions under way take so many bytes at most, about.
+    /// Sets the number of bytes that failures, answers and questions under way take, approximately,
+    /// at most.
     pub(crate) fn set_bytes_max(&self, bytes: usize) {
         let mut state = self.0.lock();
         let part = bytes / 4;
@@ -353,7 +354,7 @@ impl Gate {
         state.waiting_bytes_max = WAITING_BYTES_MAX.min((2 * part).max(1 << 20));
     }
 
-    /// Bytes of what is remembered of clients and of the questions under way, about.
+    /// Approximate number of bytes of what is remembered of clients and of the questions under way.
     pub(crate) fn memory_bytes(&self) -> usize {
         let state = self.0.lock();
         let waiting = state.waiting_bytes + state.waiting * WAITER_BYTES;

@@ -660,7 +660,7 @@ fn by_limit(why: &str) -> Option<Way> {
     Way::words(match name.as_str() {
         "" => return None,
         "max_connections" => "raise max_connections of the listener".to_owned(),
-        name => format!("raise limits.{name}, or find who needs so much"),
+        name => format!("raise limits.{name}, or find the clients that use most of it"),
     })
 }
 

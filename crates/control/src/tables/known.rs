@@ -11,10 +11,10 @@ use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use crate::directory::Account;
 use crate::principal::Principal;
 
-/// So many are kept of each kind; whoever was asked about longest ago goes first.
+/// Entries that are kept of each kind; the one that was requested longest ago makes room.
 const KEPT: usize = 1_000;
 
-/// After a look-up that failed, so long none is tried for those who are kept.
+/// Pause after a failed look-up, in which entries that are kept are not looked up again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What keys and names stood for.

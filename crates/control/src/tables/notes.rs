@@ -11,15 +11,15 @@ use tokio::sync::oneshot;
 use super::{Tables, TablesError};
 use crate::wall_clock::now_signed_ms;
 
-/// What may be written soon waits so long,
+/// Time that notes wait before they are written.
 const SOON: Duration = Duration::from_millis(500);
-/// so many lines at the most, or else who asks waits until they are written.
+/// Lines that wait, at most; above that number a caller waits until they are written.
 const LINES_MAX: usize = 10_000;
-/// In every so many of these times it is written what was used,
+/// Number of these intervals between two writes of uses.
 const USES_EVERY: u32 = 120;
-/// so many at once, so that a change of something else does not wait for long.
+/// Uses that are written at once, at most, so that another change does not wait for long.
 const USES_AT_ONCE: usize = 500;
-/// So many answers to requests that may come twice are kept.
+/// Answers to requests that may be repeated, at most.
 const ANSWERS_MAX: u32 = 20_000;
 
 /// What is yet to be written.

@@ -28,19 +28,19 @@ enum Weight {
     Gone,
     /// What else is to be known.
     Remark,
-    /// It was so recently, and is not any more.
+    /// It was the cause recently, and is no longer.
     Before,
-    /// What was asked about is well: this is somebody else's doing, or of another topic.
+    /// The client in question is well: the cause is another client, or concerns another topic.
     Aside,
 }
 
-/// So long ago, what went wrong once is not what is wrong now.
+/// Time after which a single failure is no longer the cause of a present one.
 const RECENT_MS: u64 = 15 * 60 * 1000;
 
-/// So often within that, one thing is a state and no accident.
+/// Failures within that time that make a state of it, not an accident.
 const REPEATED: u64 = 2;
 
-/// What the facts come to.
+/// Returns the verdict on the facts.
 pub fn judge(facts: &Facts) -> Verdict {
     let mut found = Vec::new();
     if let Some(error) = &facts.store_failing {

@@ -70,13 +70,13 @@ struct Permissions {
     all: Vec<String>,
 }
 
-/// Clocks may differ by so much.
+/// Difference that clocks may have.
 const LEEWAY_SECS: u64 = 5;
 
-/// A shared secret has at least as many bytes as its hash.
+/// Shortest shared secret: as many bytes as its hash.
 const SECRET_BYTES_MIN: usize = 32;
 
-/// Filters in a token at most.
+/// Filters in a token, at most.
 const FILTERS_MAX: usize = 1_000;
 
 impl std::fmt::Debug for TokenKeys {
