@@ -274,15 +274,16 @@ pub(crate) struct Authentications {
     revocations: VecDeque<(u64, Revocation)>,
     /// Where rules are looked up, if anywhere.
     book: Option<Arc<dyn RuleBook>>,
-    /// Listeners at which clients are asked who they are, though they were not at first.
+    /// Listeners that require authentication now, though they did not at first.
     asking: Arc<[Arc<ListenerPolicy>]>,
 }
 
-/// A revocation is remembered for so long: longer than a connection is on its way through lobby and
-/// authentication.
+/// Time for which a revocation is remembered, in milliseconds: longer than a connection takes
+/// through lobby and authentication.
 const REMEMBERED_MS: u64 = 600_000;
 
-/// When credentials end is looked at once a day at least: the clock may be set.
+/// Longest time between two checks of the end of credentials, in milliseconds: the clock may be
+/// set.
 const IDENTITY_LOOK_MS: u64 = 86_400_000;
 
 impl Authentications {

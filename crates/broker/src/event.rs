@@ -396,13 +396,13 @@ pub struct EventInterest {
     pub delivered: bool,
     /// Packets, in and out.
     pub packets: bool,
-    /// Of payloads at most so much is told; 0 is nothing.
+    /// Bytes of a payload to include, at most; 0 is none.
     pub payload_bytes_max: usize,
-    /// For whom everything is wanted.
+    /// Clients and topics for which all events are wanted.
     pub traced: Traced,
 }
 
-/// For whom everything is wanted; each of these lists is short.
+/// Clients and topics for which all events are wanted; each of these lists is short.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traced {
     /// Clients.

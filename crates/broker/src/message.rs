@@ -340,11 +340,12 @@ pub(crate) struct Messages {
     free: [Vec<Message>; ROOMS],
 }
 
-/// Messages differ in length by so much without one of them being too short for the next.
+/// Step of the room for text: a message is reused for one whose text is shorter by less than that.
 const ROOM_STEP: usize = 32;
-/// A message of more than 512 bytes is not used again: an allocation is little beside copying it.
+/// Number of rooms. A message of more than 512 bytes is not reused: an allocation costs little
+/// beside copying it.
 const ROOMS: usize = 17;
-/// Messages of one length that are kept.
+/// Messages of one length that are kept, at most.
 const FREE_MAX: usize = 64;
 
 impl Messages {

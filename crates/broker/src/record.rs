@@ -45,13 +45,13 @@ pub enum EnqueuedAs {
     Shared(u8),
 }
 
-/// Numbers of retained copies; they are used again after so many subscriptions.
+/// Number of numbers for retained copies: after this number of subscriptions they repeat.
 pub const RETAINED_COPIES: u8 = 125;
 
-/// Shared subscriptions of one session.
+/// Shared subscriptions of one session, at most.
 pub const SHARED_COPIES: u8 = 128;
 
-/// Who the client of a session proved to be, as its record has it.
+/// Identity of the client of a session, as recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOwner {
     /// Where its rules are looked up.

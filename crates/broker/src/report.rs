@@ -39,13 +39,14 @@ pub enum Answer {
     Traffic(Vec<TopicUse>),
     /// None: no such client is connected here.
     SessionRules(Option<SessionRules>),
-    /// What came of each message, in order.
+    /// Result of each message, in order.
     Publish(Vec<Published>),
-    /// How many topics have no retained message any more.
+    /// Result of a deletion of retained messages.
     DeleteRetained {
-        /// So many; they are gone for good if the reason is no error.
+        /// Retained messages that were deleted; the deletion is durable unless the reason is an
+        /// error.
         deleted: u64,
-        /// Why the others stay, if it is an error.
+        /// Reason why the other messages remain, if it is an error.
         reason: ReasonCode,
     },
     /// Whether there was a connection.

@@ -38,10 +38,10 @@ pub(crate) struct Telling {
     traced: Vec<SessionId>,
 }
 
-/// A QoS 0 message in an output whose delivery is to be told.
+/// A QoS 0 message in an output whose delivery is to be reported.
 #[derive(Debug)]
 pub(crate) struct ToBeTold {
-    /// So many QoS 0 messages of the output leave up to it.
+    /// QoS 0 messages of the output up to this one that have not left.
     left: u32,
     topic: Box<str>,
     id: MessageId,
@@ -472,7 +472,7 @@ pub(crate) fn packet_id_of(header: &FixedHeader, body: &[u8]) -> Option<u16> {
 }
 
 impl ToBeTold {
-    /// So many QoS 0 messages have left; answers whether it is one of them.
+    /// Notes that `count` QoS 0 messages have left; returns whether this message is one of them.
     pub(crate) fn has_left(&mut self, count: u32) -> bool {
         self.left = self.left.saturating_sub(count);
         self.left == 0

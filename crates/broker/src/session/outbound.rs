@@ -176,13 +176,12 @@ pub(super) fn enqueued(to: EntryRecord, from: Option<SessionEpoch>) -> Record {
     }
 }
 
-/// What waited is sent on while no more than so many bytes lie in the output, and further messages
-/// stay in the store until all of that has left: with hundreds of clients who come back at once,
-/// what they have not taken yet is most of the memory.
+/// Output, in bytes, up to which waiting messages are sent. Above that number further messages stay
+/// in the store until all of the output has left: with hundreds of clients that reconnect at once,
+/// unread output is most of the memory.
 const PUMPED_BYTES_MAX: usize = 32 * 1024;
 
-/// Entries of a full queue looked at for each message that needs room in it, because they may have
-/// expired.
+/// Entries of a full queue to check for expiry, for each message that needs room in it.
 const LOOKED_AT_FOR_ROOM: usize = 64;
 /// Messages in the queue of a session that ends whose drop is told one by one, where anybody wants
 /// to be told; what is behind them is counted.

@@ -29,7 +29,8 @@ impl PermitToken {
 pub(crate) struct PermitTokens(u32);
 
 impl PermitTokens {
-    /// None, when so many were given out that one could be met again: then nothing is remembered.
+    /// Returns the next token; [`PermitToken::NONE`] once all have been used: then nothing is
+    /// remembered.
     pub(crate) fn next(&mut self) -> PermitToken {
         self.0 = self.0.saturating_add(1);
         PermitToken(self.0 % u32::MAX)

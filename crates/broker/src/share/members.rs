@@ -243,7 +243,7 @@ impl Members {
         }
     }
 
-    /// From this delivery on, who had no room so long ago is asked again.
+    /// Begins a delivery: members that were full and whose waiting time is over are asked again.
     pub(super) fn begin_delivery(&mut self, delivery: u64) {
         while let Some((until, place)) = self
             .full_until
