@@ -90,7 +90,7 @@ impl Held {
         true
     }
 
-    /// Counts `more` bytes as memory of the node.
+    /// Counts `more` bytes as memory of the node; false if they are not available.
     fn borrow(&mut self, more: usize) -> bool {
         let Some(memory) = &self.memory else {
             return true;

@@ -27,11 +27,11 @@ pub enum Command {
     },
     /// Report all that is known of one session.
     ClientDetail {
-        /// Named again by the answer.
+        /// Repeated in the answer.
         request: u64,
-        /// Whose client.
+        /// Tenant of the client.
         tenant: TenantId,
-        /// Which client.
+        /// Client Identifier.
         client_id: Box<str>,
         /// Subscriptions, messages in its queue, and messages in flight to report, at most.
         limit: usize,

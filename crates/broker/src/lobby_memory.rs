@@ -27,20 +27,20 @@ const BYTES_MIN: usize = 64 * 1024;
 const WHY: &str = "limit memory_bytes: connections that have not logged in hold their part of it, \
      and this one held most";
 
-/// Bytes of a connection below MQTT before it has received anything: they count for the connection,
-/// so that a burst of new connections is not refused because of them.
+/// Bytes of a connection below MQTT before it has received anything: they are counted like the
+/// connection itself, so that a burst of new connections is not refused because of them.
 const IDLE_LAYERS_BYTES: u32 = 2 * 1024;
 
 /// What one connection of the lobby holds, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
-    /// Its number: later ones have higher ones.
+    /// Generation of the connection: later ones have higher numbers.
     generation: u32,
     /// Its buffers.
     buffers: u32,
     /// What lies below MQTT.
     layers: u32,
-    /// Its CONNECT, while its client waits to be known.
+    /// Its CONNECT, while its client waits to be authenticated.
     request: u32,
 }
 

@@ -51,8 +51,8 @@ pub struct RestoreReport {
     pub start: u32,
     /// The time of records at this start, milliseconds: from here it goes on.
     pub record_ms: u64,
-    /// So much, milliseconds, is the wall clock behind what it was when the last run recorded it:
-    /// the time since then counts as none.
+    /// Milliseconds by which the wall clock is behind the time that the last run recorded: the time
+    /// since then counts as none.
     pub clock_behind_ms: u64,
     /// Sessions.
     pub sessions: u64,

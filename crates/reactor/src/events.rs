@@ -37,15 +37,15 @@ pub(crate) struct EventSender(Arc<Queue>);
 #[derive(Debug)]
 struct Queue {
     waiting: Mutex<Waiting>,
-    /// Something waits, or nothing will any more.
+    /// Notified when an event waits, or when none will come any more.
     come: Condvar,
     capacity: usize,
 }
 
-/// So many events lie together. A list that grew with a burst would keep the memory that it took.
+/// Events of one list, at most. A list that grew with a burst would keep its memory.
 const CHUNK: usize = 128;
 
-/// An event that waits. There may be thousands of clients that have come at once.
+/// An event that waits. Its size matters: thousands of clients may connect at once.
 #[derive(Debug)]
 enum Waits {
     Connected(TenantId, Arc<ConnectedClient>),
@@ -75,20 +75,20 @@ impl From<Waits> for Told {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// In order, in lists of so many at most.
+    /// The events in order, in lists of at most [`CHUNK`].
     chunks: VecDeque<Vec<Waits>>,
-    /// How many events those are.
+    /// Number of events in these lists.
     count: usize,
     /// An empty list.
     spare: Vec<Waits>,
     /// Somebody sleeps until there are some.
     is_awaited: bool,
     senders: usize,
-    /// How many there ever were.
+    /// Number of events since the start.
     put: u64,
 }
 
-/// A queue for so many events: messages and packets take half of it at most.
+/// Creates a queue for `capacity` events: messages and packets take half of it, at most.
 pub(crate) fn events(capacity: usize) -> (EventSender, Events) {
     let queue = Arc::new(Queue {
         waiting: Mutex::new(Waiting {

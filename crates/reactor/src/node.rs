@@ -87,7 +87,7 @@ impl SharedNode {
         self.memory_used.load(Ordering::Relaxed)
     }
 
-    /// So many bytes are kept outside of the shards now: they are lent to nobody else.
+    /// Sets the number of bytes that are in use outside of the shards: they are not lent.
     pub fn set_memory_outside(&self, bytes: usize) {
         let before = self.memory_outside.swap(bytes, Ordering::Relaxed);
         match bytes.checked_sub(before) {

@@ -70,7 +70,8 @@ impl Poller {
         }))
     }
 
-    /// Waits for notices at most so long; none is for ever. An interrupted wait brings none.
+    /// Waits for notices, at most for `timeout`; none: for ever. An interrupted wait returns no
+    /// notices.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {

@@ -322,7 +322,7 @@ impl Running {
         self.node.memory_used()
     }
 
-    /// Takes so many of them for something outside of the shards; false if they are not there.
+    /// Borrows bytes of it for use outside of the shards; false if they are not available.
     pub fn borrow_memory(&self, bytes: usize) -> bool {
         self.node.borrow_memory(bytes)
     }
@@ -332,7 +332,8 @@ impl Running {
         self.node.return_memory(bytes);
     }
 
-    /// So many of them are kept outside of the shards now, whether they were there or not.
+    /// Sets the number of its bytes that are in use outside of the shards, even if they are not
+    /// available.
     pub fn set_memory_outside(&self, bytes: usize) {
         self.node.set_memory_outside(bytes);
     }

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 /// Segments that an opening may have to replay before a checkpoint is taken at once.
 const REPLAYED_SEGMENTS_MAX: usize = 4;
-/// So many segments are looked through each time; of more, the less often.
+/// Segments per call: with more of them, they are looked through less often.
 const LOOKED_AT_ONCE: usize = 64;
-/// How much more than its budget housekeeping does at most.
+/// Factor by which housekeeping may exceed its budget, at most.
 const HASTE_MAX: u64 = 16;
 
 impl<D: Disk> Engine<D> {

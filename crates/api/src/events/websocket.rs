@@ -24,7 +24,7 @@ use crate::problem::Problem;
 
 /// Longest message of a reader, bytes.
 const HEARD_MAX: usize = 64 * 1024;
-/// Heartbeats without an answer after which a reader counts as gone.
+/// Heartbeats without any message after which a reader counts as gone.
 const SILENT_BEATS: u32 = 4;
 /// Frames that are gathered before they are written.
 const FRAMES: usize = 256;

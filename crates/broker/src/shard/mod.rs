@@ -188,7 +188,7 @@ pub struct Shard {
     pub(crate) stopping: bool,
 }
 
-/// Number of waiting inputs above which a shard counts as crowded.
+/// Number of waiting items at which a shard counts as crowded.
 const CROWD: usize = 8;
 /// Pages of retained messages read per call of [`Shard::work`].
 const PAGES_PER_WORK: usize = 16;

@@ -75,8 +75,8 @@ const ENTRY_BYTES: usize = 256;
 const SLOWED_BY: Duration = Duration::from_millis(20);
 const SLOWED_MAX: Duration = Duration::from_secs(2);
 
-/// The part of an address's failures that one name may cause: a device with an old password locks
-/// out nobody else who is new there.
+/// Divisor of the failures that are tolerated from an address, for one name: a device with an old
+/// password locks out nobody else who is new there.
 const SHARE_OF_ONE_NAME: u32 = 3;
 
 /// Longest name that is remembered, in bytes.

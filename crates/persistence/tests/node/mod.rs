@@ -388,7 +388,7 @@ impl StoredNode {
         self.mail_held = false;
     }
 
-    /// From now on only so many pages are read that were asked for; the others wait.
+    /// Allows only this number of the requested pages to be read; the others wait.
     pub(crate) fn let_read(&mut self, count: u64) {
         self.reads_left = count;
         self.run();
