@@ -294,8 +294,8 @@ pub(crate) struct PublishOutcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "68719476737")]
     message_id: Option<String>,
-    /// For how many sessions and share groups it was chosen, at least: each other thread of the
-    /// node that has somebody for it counts as one.
+    /// Number of sessions and share groups to which it was routed, at least: each other thread of
+    /// the node with receivers counts as one.
     matched: u64,
     /// The reason code of its PUBACK.
     #[schema(example = 0)]

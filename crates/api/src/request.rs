@@ -202,9 +202,9 @@ impl From<RequestError> for Problem {
 /// Publish a request, and wait for its response
 ///
 /// The answer is the first message on the Response Topic, on which the node listens before it
-/// publishes the request. It needs the scope `messages:read` too. 64 requests wait at once. Who
-/// answers has to be permitted to publish to the Response Topic; if somebody was not, the answer
-/// says who, and why.
+/// publishes the request. It needs the scope `messages:read` too. At most 64 requests wait at once.
+/// The client that answers needs the right to publish to the Response Topic; if it lacks that
+/// right, the error says which client, and why.
 #[utoipa::path(post, path = "/api/v1/request", tag = "messages",
     params(OfTenant), request_body = RequestBody,
     responses(

@@ -213,7 +213,8 @@ impl Shard {
         self.end_connection(cx, index, Ending::refused(reason, why));
     }
 
-    /// A session is of somebody else who had the name or the Client Identifier of whoever comes.
+    /// Whether a session belongs to an earlier user of the name or Client Identifier, not to this
+    /// client.
     fn gives_way(&mut self, session: u32, request: &ConnectRequest) -> bool {
         let owner = self.sessions.at(session).permit.as_deref();
         owner

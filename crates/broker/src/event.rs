@@ -290,7 +290,7 @@ pub struct PublishedMessage {
     pub qos: QoS,
     /// It was to be retained.
     pub retain: bool,
-    /// Somebody wanted it.
+    /// Whether there was a subscriber.
     pub matched: bool,
     /// Length of its payload.
     pub payload_bytes: usize,
@@ -409,7 +409,7 @@ pub struct Traced {
     pub clients: Vec<(TenantId, Box<str>)>,
     /// Connections from there.
     pub addresses: Vec<IpAddr>,
-    /// Messages whose topic matches: published, delivered and dropped, whoever has to do with them.
+    /// Messages whose topic matches: published, delivered and dropped, for all clients.
     pub topics: Vec<Box<str>>,
 }
 

@@ -1,5 +1,4 @@
-//! The Application Message: borrowed while it is routed, shared and immutable once somebody must
-//! hold it.
+//! The Application Message: borrowed while it is routed, shared and immutable once it must be held.
 //!
 //! A QoS 0 message that only goes into output buffers is never more than a [`Publication`]; the
 //! first queue, in-flight slot, retained entry or other shard that needs it makes a [`Message`],
@@ -125,7 +124,7 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// A message that somebody holds. Clones share it.
+/// A message that is held. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Message(ThinArc<Header, u8>);
 
@@ -396,7 +395,7 @@ impl Messages {
         message
     }
 
-    /// Keeps a message to be used again, unless somebody holds it still.
+    /// Keeps a message for reuse, unless it is still held elsewhere.
     pub(crate) fn put_back(&mut self, mut message: Message) {
         let room = message.0.slice.len();
         let Some(free) = self.free.get_mut(room / ROOM_STEP) else {

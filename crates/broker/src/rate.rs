@@ -84,8 +84,8 @@ pub(crate) enum Pace {
 }
 
 impl Shard {
-    /// Whether a packet of this connection comes too fast; if it has to wait, somebody looks after
-    /// it in time.
+    /// Whether a packet of this connection comes too fast; if it has to wait, a timer is set for
+    /// it.
     #[inline]
     pub(crate) fn pace_of<N: Node>(
         &mut self,

@@ -89,7 +89,7 @@ pub struct Published {
     pub id: Option<MessageId>,
     /// Sessions and share groups of this shard that it was chosen for.
     pub matched_here: u64,
-    /// Other shards that had somebody for it.
+    /// Number of other shards with receivers.
     pub other_shards: u32,
     /// The store was to keep something of it.
     pub recorded: bool,

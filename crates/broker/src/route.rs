@@ -294,7 +294,7 @@ pub(crate) struct Origin {
 pub(crate) struct Routed {
     /// The retained store had no room for it.
     pub(crate) retained_full: bool,
-    /// Somebody wanted it, here or on another shard.
+    /// Whether it had a receiver, here or on another shard.
     pub(crate) matched: bool,
     /// Other shards that it was sent to, a bit each.
     pub(crate) other_shards: u64,

@@ -163,8 +163,7 @@ impl Shard {
             || self.wants.any(Wants::TOPICS) && self.telling.traced().has_topic(topic)
     }
 
-    /// Whoever has proved a name is told of before it is told what becomes of the CONNECT, which
-    /// came by the connection.
+    /// Reports the client's proved name before the result of the CONNECT on that connection.
     pub(crate) fn tell_authenticated<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

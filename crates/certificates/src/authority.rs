@@ -4,7 +4,7 @@
 //! The files are all there is: `ca.crt`, `ca.key`, `NAME.crt`, `NAME.key`, `issued.txt`, `crl.pem`
 //! and `revoked.txt`. Keys are their owner's alone. Nothing is written over but by
 //! [`Authority::renew`] and what is revoked, and these are replaced as a whole. The time comes from
-//! whoever calls.
+//! the caller.
 //!
 //! One [`Authority`] at a time is open in a directory: what two commands do at once, they do one
 //! after the other, and neither forgets what the other has revoked.

@@ -352,7 +352,7 @@ impl Work<'_> {
                 Ok(value)
             }
             Err(fault) => {
-                // Whoever drops it undoes it too.
+                // Dropping it undoes it, too.
                 let _ = self.all.rollback().await;
                 Err(fault.at(&self.place))
             }
@@ -623,7 +623,7 @@ async fn migrate(
         )
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
-    // The lock of whoever writes is held already.
+    // The writer's lock is held already.
     migrator.set_locking(false);
     let done = migrator.run_direct(None, &mut *all, false).await;
     done.map_err(|error| {

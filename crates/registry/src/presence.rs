@@ -73,9 +73,9 @@ impl Registry {
         read.map_err(|fault| fault.at(self.place()))
     }
 
-    /// Nobody is connected any more to this node, which was last alive then, as when it starts
-    /// after it was killed. Whoever was seen later was there until then. The answer is who they
-    /// were, and whose status topics may say otherwise.
+    /// Marks all clients of this node as disconnected at the time when it was last alive, as when
+    /// it starts after it was killed; clients that were seen later, at that time. Returns these
+    /// clients, whose status topics may say otherwise.
     ///
     /// # Errors
     /// The database cannot be changed.

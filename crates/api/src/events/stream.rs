@@ -36,7 +36,8 @@ pub(super) enum Piece {
     Shared(Arc<Lines>, Range<usize>),
     /// An event by itself.
     Own {
-        /// Whoever has got it resumes after this one; none: where it was.
+        /// Event to resume after, for a reader that has received it; none: the position is
+        /// unchanged.
         id: Option<String>,
         /// It is a [`Gone`].
         is_gone: bool,

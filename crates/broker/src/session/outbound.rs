@@ -241,7 +241,7 @@ impl Shard {
     }
 
     /// What is sent to this session is never sent again, so it need not be kept: its session ends
-    /// with its connection. Unless somebody is to be told the topic of each that is dropped.
+    /// with its connection. Unless the topic of each dropped message is to be reported.
     fn sends_once(&mut self, index: u32) -> bool {
         !self.sessions.at(index).durable && !self.keeps_to_tell(index)
     }
@@ -522,7 +522,7 @@ impl Shard {
         self.window_of(is_there)
     }
 
-    /// How much of a queue is kept in memory, by whether somebody is there to take from it.
+    /// Part of a queue that is kept in memory, by whether the client is connected.
     pub(crate) fn window_of(&self, is_there: bool) -> Window {
         match is_there {
             _ if !self.reads_back => Window::Whole,
@@ -871,7 +871,7 @@ impl Shard {
     }
 
     /// Messages that were sent need not stay in memory: the store has them, should they have to be
-    /// sent again. Unless somebody is to be told the topic of each that is dropped.
+    /// sent again. Unless the topic of each dropped message is to be reported.
     fn lets_messages_go(&mut self, index: u32) -> bool {
         self.reads_back && !self.keeps_to_tell(index)
     }

@@ -269,7 +269,7 @@ type Key = (MessageId, EnqueuedAs);
 pub(crate) enum Window {
     /// All of it: there is no store to read from.
     Whole,
-    /// Its front, because somebody is there to take it.
+    /// Its front, because the client is connected.
     Front,
     /// Nothing: nobody is there.
     Nothing,

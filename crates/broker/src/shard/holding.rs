@@ -124,8 +124,8 @@ impl Shard {
     }
 
     /// The one rule for what makes the store grow: a PUBLISH with QoS 1 or 2 or RETAIN, whether or
-    /// not somebody has to keep it, and subscriptions of a session that is recorded, unless all of
-    /// them stand already.
+    /// not it has to be kept, and subscriptions of a session that is recorded, unless all of them
+    /// stand already.
     fn grows_store<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
@@ -174,9 +174,9 @@ impl Shard {
                 && connection.publishes_gated >= publishes_max
     }
 
-    /// Why a CONNECT finds no room in the store. Who has a session is let in while there is a
-    /// reserve, so that somebody can take what is queued, or end it with Clean Start: a small
-    /// record that takes the place of another.
+    /// Reason why a CONNECT finds no room in the store. A client with a session is accepted while
+    /// there is a reserve, so that it can take what is queued, or end it with Clean Start: a small
+    /// record that replaces another.
     pub(crate) fn has_no_room_for(&self, request: &ConnectRequest) -> Option<&'static str> {
         if self.store < StoreState::Full {
             return None;

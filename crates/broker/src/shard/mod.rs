@@ -625,7 +625,7 @@ impl Shard {
         most.min((limit / 4 / clients).max(OUTPUT_SHARE_MIN))
     }
 
-    /// Bytes of memory that wait to be used again, whoever it is for.
+    /// Counts the bytes of memory that are kept for reuse.
     fn count_pool_bytes(&self) -> usize {
         let buffers = self.scratch.capacity() + self.forwarded.capacity();
         self.pool.bytes() + self.messages.bytes() + buffers

@@ -116,22 +116,22 @@ impl Members {
         &self.all[place]
     }
 
-    /// Somebody is there.
+    /// Whether a member is connected.
     pub(super) fn is_any_present(&self) -> bool {
         self.present.len > 0
     }
 
-    /// Somebody has a session that outlives its connection.
+    /// Whether a member has a session that outlives its connection.
     pub(super) fn is_any_durable(&self) -> bool {
         self.durable > 0
     }
 
-    /// Somebody who is there may not get everything.
+    /// Whether a connected member may not receive everything.
     pub(super) fn is_any_restricted(&self) -> bool {
         self.restricted > 0
     }
 
-    /// Somebody could take a message.
+    /// Whether a member could take a message.
     pub(super) fn is_any_ready(&self) -> bool {
         self.ready.len > 0
     }

@@ -25,8 +25,8 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Waits for whoever has it; `waits` is told after a second. What runs that were cut off have
-    /// left in the directory is gone then.
+    /// Waits for its holder; `waits` is called after a second. Removes what interrupted runs have
+    /// left in the directory.
     pub(super) fn take(directory: &Path, waits: fn(&Path)) -> Result<Self, AuthorityError> {
         let failed = file_error(directory);
         let file = File::open(directory).map_err(&failed)?;

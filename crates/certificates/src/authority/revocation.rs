@@ -52,7 +52,7 @@ impl Authority {
         if here.is_none() && !index.entries.iter().any(|entry| entry.name == what) {
             return self.revoke_file(Path::new(what), &index, now_secs);
         }
-        // Ended or not: whoever names it sees that it is in the list.
+        // Expired or not: a certificate that is named is put into the list.
         let mut serials = Vec::new();
         if let Some(path) = here {
             let facts = self.own(&path)?;

@@ -1,4 +1,4 @@
-//! `martlet acl`: why somebody may do something, and what is odd in an ACL file.
+//! `martlet acl`: why a client may do something, and mistakes in an ACL file.
 
 mod lint;
 

@@ -385,7 +385,7 @@ pub(crate) fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::
     runtime.enable_all().build()?.block_on(work)
 }
 
-/// Whoever answers is believed, so it must not be anybody who could put a socket there.
+/// The answer is trusted, so the peer must not be any user who could create a socket there.
 fn expect_trusted(data_dir: &Path, peer: u32) -> anyhow::Result<()> {
     let own = rustix::process::geteuid().as_raw();
     let owner = data_dir.metadata()?.uid();

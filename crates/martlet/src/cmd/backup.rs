@@ -126,8 +126,8 @@ fn partial_name(target: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Makes the file, for this user alone. One that is there already may be somebody else's, or a
-/// link to another.
+/// Creates the file, for this user only. An existing file may be another user's, or a link to
+/// another file.
 fn create_new(partial: &Path) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     let made = options

@@ -45,8 +45,8 @@ pub(crate) struct EventsOptions {
     count: Option<u64>,
 }
 
-/// Events about messages: there may be more of them than anybody reads, and they are built only
-/// while somebody does.
+/// Events about messages: there may be very many of them, and they are built only while there is a
+/// reader.
 const OF_MESSAGES: &[Kind] = &[Kind::Published, Kind::Delivered, Kind::Packet];
 
 /// More than the node keeps.

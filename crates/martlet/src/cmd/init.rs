@@ -76,7 +76,7 @@ struct Places {
 }
 
 fn init(options: &InitOptions) -> anyhow::Result<String> {
-    // Whoever starts the node may be in another directory.
+    // The node may be started from another directory.
     let dir = std::path::absolute(&options.dir)?;
     if dir.to_str().is_none() {
         bail!("{}: the path is not UTF-8", dir.display());

@@ -96,7 +96,7 @@ pub(crate) struct RemoveTeam {
     /// deleted, whether it was deleted before or not; at a terminal that is asked first
     #[arg(long)]
     purge: bool,
-    /// Also the devices that it has, and the users who are at home in it
+    /// Also its devices, and the users who belong to it
     #[arg(long, requires = "purge")]
     with_members: bool,
     /// Do not ask
@@ -130,11 +130,11 @@ pub(crate) struct AddTeam {
 /// Arguments of `martlet ban`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum BanCommand {
-    /// Keep somebody out; their connections end
+    /// Add a ban; the connections of the banned client, user or address end
     Add(AddBan),
     /// List who is kept out
     Ls(NodeAndForm),
-    /// Let somebody in again: a ban by its id, or by what add was given
+    /// Remove a ban, by its id or by the arguments that add was given
     Rm(RemoveBan),
 }
 

@@ -352,7 +352,7 @@ async fn run_node(
     let asked = Arc::clone(&control);
     let held = Arc::clone(&tables);
     let mut reload = Reload::new(options, effective_now, node, gate, asked, held, http_urls);
-    // Whoever reads the announcement finds it so.
+    // The announcement must be true when it is read.
     control.health.set_ready();
     let setup = setup_link(&api, &control, &http_at).await;
     announce(
@@ -420,7 +420,7 @@ async fn run_node(
     Ok(())
 }
 
-/// Waits until somebody wants the node to stop.
+/// Waits for a signal or request to stop.
 async fn stop_asked(control: &Control, terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
@@ -830,7 +830,8 @@ fn pump_events(
     thread.spawn(pump)
 }
 
-/// What this thread does may wait: where all cores are busy, whoever carries messages goes first.
+/// The work of this thread may wait: where all cores are busy, threads that carry messages go
+/// first.
 #[cfg(target_os = "linux")]
 fn may_wait() {
     // Where it is not permitted, it takes its turn like everybody else.

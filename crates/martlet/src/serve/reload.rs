@@ -2,8 +2,9 @@
 //!
 //! All of them, or nothing: what cannot be read or understood leaves what held, and says so, in the
 //! log and in health, until a reading succeeds. A configuration that has lost what protects, as
-//! half a file has, is not taken either: whoever means that starts the node with it. What is bound
-//! to the start of the node, such as listeners and limits, is not changed; that it differs is told.
+//! half a file has, is not applied either: it needs a restart with that configuration. Settings
+//! that apply only at the start, such as listeners and limits, are not changed; a difference is
+//! reported.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -259,7 +260,7 @@ impl Reload {
         Some(Ok(done))
     }
 
-    /// Tables that nobody was let in by before have somebody in them now, or may have.
+    /// Whether the tables, which were not in use before, are in use now, or may be.
     async fn are_asked(&self) -> bool {
         let is_wanted = self.control.user_places().tables_unasked.is_none();
         is_wanted && self.tables.are_in_use().await.unwrap_or(true)
@@ -291,7 +292,8 @@ impl Reload {
         revoked
     }
 
-    /// Devices and users that are no more leave nothing behind, for whoever has the name next.
+    /// Ends the sessions of removed devices and users, so that the next client of the name does not
+    /// get them.
     fn end_sessions(&self, gone: Gone) {
         if gone.devices.is_empty() && gone.users.is_empty() {
             return;
