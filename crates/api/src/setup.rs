@@ -103,9 +103,8 @@ pub(crate) async fn make(
     if !api.settings.keys.is_empty() || api.directory.is_claimed().await? {
         api.setup.use_up();
         return Err(Problem::conflict(
-            "somebody can administer the node already, or could: the link is good no more; \
-             martlet user add NAME --api-role administrator, on the node's machine, makes another \
-             administrator"
+            "the node has or had an administrator: the link is no longer valid; martlet user add \
+             NAME --api-role administrator, on the node's machine, adds another administrator"
                 .to_owned(),
         ));
     }

@@ -27,7 +27,7 @@ pub(crate) fn credential_kinds() -> Object {
 /// Kinds of bans.
 pub(crate) fn ban_kinds() -> Object {
     one_of(
-        "By what somebody is kept out: a Client Identifier, a user name, or an address or network.",
+        "Kind of a ban: a Client Identifier, a user name, or an address or network.",
         BanKind::ALL.into_iter().map(BanKind::word),
     )
 }

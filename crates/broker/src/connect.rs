@@ -151,7 +151,7 @@ impl Shard {
         if let Some(found) = old
             && self.gives_way(found, &request)
         {
-            let why = "its user name or Client Identifier is somebody else's now";
+            let why = "its user name or Client Identifier belongs to another user now";
             self.end_session(cx, found, why);
             old = None;
         }

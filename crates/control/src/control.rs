@@ -166,7 +166,7 @@ pub enum ReloadOf {
     Tables,
 }
 
-/// Somebody wants files to be read again, and waits for what came of it.
+/// A request to reload files, which waits for the result.
 #[derive(Debug)]
 pub struct ReloadRequest {
     of: ReloadOf,
@@ -479,8 +479,8 @@ impl Control {
         self.events_taken.send_modify(|taken| *taken += count);
     }
 
-    /// Whoever is refused before it says anything, as in the handshake of TLS, has shown a name
-    /// perhaps: what became of it is told to the team that the name is of.
+    /// A client that is refused before its CONNECT, as in the TLS handshake, may have shown a name:
+    /// the refusal is reported to the team of that name.
     fn settle_claim(&self, told: &mut Told) {
         let Event::Refused {
             client_id,
@@ -513,7 +513,7 @@ impl Control {
         self.gate.get().map(Gate::policy)
     }
 
-    /// Why somebody of this name of a tenant is locked out, who comes from this address.
+    /// Reason why this name of a tenant is locked out, from this address.
     pub fn locked_out(
         &self,
         tenant: TenantId,
@@ -816,7 +816,7 @@ impl Control {
         self.stop.send_replace(true);
     }
 
-    /// Waits until somebody has asked the node to stop.
+    /// Waits for a request to stop the node.
     pub async fn stop_requested(&self) {
         let mut stop = self.stop.subscribe();
         // The sender lives as long as `self`.

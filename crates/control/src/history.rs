@@ -1,5 +1,5 @@
 //! The main numbers of the node over the last day: two rings in memory, one fine and short, one
-//! coarse and long, for charts that are there as soon as somebody looks.
+//! coarse and long, for charts that are available at once.
 //!
 //! Both are full after their time and never larger: 15 numbers of 4 bytes and a time, 8,640 times
 //! every ten seconds and 300 times every second, are 0.6 MB. A restart loses them; who wants more
@@ -144,7 +144,7 @@ impl History {
             return Err("the end has to be after the beginning".to_owned());
         }
         let rings = self.lock();
-        // The last five minutes are a second shorter than that by the time somebody asks.
+        // The last five minutes are a second shorter than that by the time of the request.
         let begin_ms = from_ms + COARSE.0 * 1000;
         let is_fine = rings.fine.len() < FINE.1
             || rings.fine.front().is_some_and(|one| one.at_ms <= begin_ms);

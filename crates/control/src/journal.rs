@@ -1,5 +1,4 @@
-//! What happened recently to clients, kept in memory for whoever asks, each with the way to mend it
-//! where there is one.
+//! What happened recently to clients, kept in memory, each with a remedy where there is one.
 //!
 //! Bounded by number, what was refused or lost for itself, so that clients who come and go do not
 //! push it out; what became of each name last is kept for longer (`runs`). Events are kept as they
@@ -167,7 +166,7 @@ struct Kept {
     gone: u64,
 }
 
-/// Bytes of the text of an event, about: of the names that clients have chosen.
+/// Approximate bytes of the text of an event: of the names that clients have chosen.
 pub(crate) fn weight_of_text(event: &Event) -> usize {
     let user = user_of(event).map_or(0, |user| user.name.len());
     let topic = topic_of(event).map_or(0, str::len);
@@ -207,7 +206,7 @@ impl Kept {
 }
 
 impl Written {
-    /// Bytes of it, about, with what the allocator and its owner add.
+    /// Approximate bytes of it, with what the allocator and its owner add.
     fn memory_bytes(&self) -> usize {
         size_of::<Self>() + 64 + weight_of_text(&self.event)
     }
@@ -282,7 +281,7 @@ impl Journal {
         self.commands.permit_in(tenant, lacking)
     }
 
-    /// How somebody of a tenant is added of whom `why` says that nobody knows them.
+    /// Remedy for an unknown user of a tenant, if `why` says so: how to add it.
     pub(crate) fn adding(&self, tenant: TenantId, why: &str, name: &str) -> Option<Way> {
         self.commands.add_in(tenant, why, name)
     }

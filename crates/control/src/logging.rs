@@ -389,7 +389,7 @@ impl State {
                 filter.push_str(&format!(",{target}={level}"));
             }
         }
-        // What somebody asks for by name is written, however little else is.
+        // What is traced by name is written, whatever the level.
         if !self.traces.is_empty() {
             filter.push_str(&format!(",{TRACED}=info"));
         }

@@ -145,7 +145,7 @@ impl Control {
                 let response = Response::of(found, since.elapsed());
                 Requested::Answered(published, Box::new(response))
             }
-            // Its time is over, or somebody has ended the session.
+            // Its time is over, or the session was ended.
             Ok(Err(_)) | Err(_) => {
                 self.settle_events().await;
                 let refused = self.journal.publish_refused(told_before, tenant, &topic);

@@ -359,7 +359,7 @@ impl<N: Node> Restoring<'_, N> {
         Ok(())
     }
 
-    /// On a full disk what does not fit stays staged, for whoever has the engine next: a node that
+    /// On a full disk what does not fit stays staged, for the next user of the engine: a node that
     /// did not start could make no room. What a restore appends follows from what is on the disk,
     /// so the next one would append it again.
     fn append_and_sync<D: Disk>(&mut self, engine: &mut Engine<D>) -> Result<(), RestoreError> {

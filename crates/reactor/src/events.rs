@@ -1,5 +1,5 @@
-//! Events on their way to whoever takes them. No reactor ever waits for it: what finds no room is
-//! dropped and counted, what there is much of first.
+//! Events on their way to the feed. No reactor ever waits for it: events that find no room are
+//! dropped and counted, the most frequent kinds first.
 //!
 //! All reactors put theirs into short lists, at the end of each tick, and a taker takes one list at
 //! a time. Only a taker that sleeps is woken; one that takes them in turns, a few milliseconds
@@ -14,8 +14,7 @@ use martlet_broker::{ConnectedClient, Event, EventKind, TenantId, Told};
 
 use crate::stats::Counters;
 
-/// What the shards tell of their own accord, as far as somebody asks for it. All clones take from
-/// the same queue.
+/// Events of the shards, as far as a reader wants them. All clones take from the same queue.
 #[derive(Clone, Debug)]
 pub struct Events {
     queue: Arc<Queue>,
@@ -81,7 +80,7 @@ struct Waiting {
     count: usize,
     /// An empty list.
     spare: Vec<Waits>,
-    /// Somebody sleeps until there are some.
+    /// Whether a reader sleeps until there are events.
     is_awaited: bool,
     senders: usize,
     /// Number of events since the start.

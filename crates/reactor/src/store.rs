@@ -169,13 +169,13 @@ pub trait Writer: Send {
         reads.clear();
     }
 
-    /// Takes all of `lost`, messages that could not be read and that somebody waited for: to be
-    /// told to those who operate the node.
+    /// Takes all of `lost`, messages that could not be read and that a session waited for: to be
+    /// reported to the operators.
     fn lost(&mut self, lost: &mut Vec<LostMessage>) {
         lost.clear();
     }
 
-    /// What the store can take. Whoever changes it calls [`Durable::state_changed`] afterwards.
+    /// State of the store. The code that changes it calls [`Durable::state_changed`] afterwards.
     fn state(&self) -> StoreState {
         StoreState::KeepsUp
     }

@@ -583,10 +583,7 @@ async fn delete_one(
     let sql = "SELECT name FROM users WHERE team = $1 AND deleted_ms = 0 LIMIT 1";
     let at_home = sqlx::query_scalar::<_, String>(sql).bind(id.to_owned());
     if let Some(user) = at_home.fetch_optional(&mut *work.all).await? {
-        let why = format!(
-            "{user} is at home in the team {}: move them first",
-            team.name
-        );
+        let why = format!("{user} belongs to the team {}: move them first", team.name);
         return Err(RegistryError::Refused(why).into());
     }
     // By this those are known that go with it, and come back.
@@ -671,9 +668,8 @@ async fn purge_one(work: &mut Work<'_>, id: &str, with_members: bool) -> Result<
     );
     if !with_members && devices + users > 0 {
         let why = format!(
-            "the team {} has {devices} devices and {users} users at home in it: delete or move \
-             them first, or say that they are to be removed with it (--with-members, by HTTP \
-             with_members=true)",
+            "the team {} has {devices} devices and {users} users: delete or move them first, or \
+             remove them with the team (--with-members, by HTTP with_members=true)",
             team.name
         );
         return Err(RegistryError::Refused(why).into());
@@ -812,8 +808,8 @@ async fn set_one_member(
             .await?;
         if at_home.is_none() || has_a_say_elsewhere(&mut work.all, user, &own).await? {
             let why = format!(
-                "{user} is not at home in the team, or has a role elsewhere: who sees all teams adds \
-                 them"
+                "{user} does not belong to the team, or has a role in another one: only a caller \
+                 that sees all teams can add them"
             );
             return Err(RegistryError::Refused(why).into());
         }

@@ -613,7 +613,7 @@ async fn check_roles(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
         return Ok(());
     };
     if user.team != team || user.api_role != ApiRole::None {
-        let why = "users of a team are at home in it, and have no role in others";
+        let why = "users of a team belong to it, and have no role in others";
         return Err(RegistryError::Refused(why.to_owned()).into());
     }
     match user.tenant {

@@ -685,7 +685,7 @@ impl World {
                 return self.observer.complain("all come to rest", what);
             }
         }
-        // What waits for a time, such as Wills with a delay; then somebody new looks at what is
+        // What waits for a time, such as Wills with a delay; then a new client reads what is
         // retained.
         self.pass(120 * SECOND);
         self.with_client(self.eye(), |client, io| client.settle(io));

@@ -177,7 +177,7 @@ impl<D: Disk> Engine<D> {
         let mut count = 0;
         for (slot, len) in dead {
             let is_wanted = self.spare_bytes == 0 && len == self.next_segment_bytes();
-            // One that somebody has cut down to nothing takes no space, but is damage all the same.
+            // One that was truncated to nothing takes no space, but is damage all the same.
             if count < count_max && (is_wanted || kept > kept_max || len == 0) {
                 self.free_segment(slot, is_wanted.then_some(len))?;
                 kept -= len;

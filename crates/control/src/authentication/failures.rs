@@ -1,11 +1,10 @@
 //! Who tries passwords: slowed down at first, then not asked for at all for a while.
 //!
 //! Counted for a name from an address, for the name, and for the address, so that neither one
-//! machine with many names nor many machines with one name get far. Who was right recently, from
-//! where it was, is kept out for nothing but what was wrong with its own name from there: a
-//! stranger locks out no device that is at home, nor does the device beside it that has an old
-//! password. Names that nobody has count as any other, so that nothing is learnt by being locked
-//! out. It knows no clock.
+//! machine with many names nor many machines with one name get far. A client that has logged in
+//! recently from an address is locked out only for wrong credentials of its own name from there:
+//! neither a stranger nor a device with an old password beside it can lock it out. Unknown names
+//! count as any other, so that a lockout tells nothing. It knows no clock.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -102,7 +101,7 @@ struct Count {
     since: Instant,
 }
 
-/// That somebody is kept out.
+/// A lockout.
 #[derive(Clone, Debug)]
 struct Lock {
     until: Instant,
@@ -118,7 +117,7 @@ type Home = (Realm, Option<Arc<str>>, IpAddr);
 pub(super) struct Failures {
     counts: Aging<Suspect, Count>,
     locks: Aging<Suspect, Lock>,
-    /// How often somebody was locked out.
+    /// Number of lockouts.
     locked_total: u64,
     /// Entries of each kind at most; none: [`ENTRIES_MAX`].
     entries_max: Option<usize>,
@@ -594,7 +593,7 @@ mod tests {
         }
         assert!(failures.locked(&guest(9), now).is_some());
         assert!(failures.locked(&caller(9, "a"), now).is_none());
-        // Nor is who was right there at home here.
+        // Nor does a login there count here.
         failures.succeeded(&guest(9), now);
         for address in 1..=3 {
             failures.failed(&caller(address, "a"), LOCKOUT, now);

@@ -2,9 +2,9 @@
 //! data plane.
 //!
 //! What was verified is remembered for a while under a keyed digest of *all* credentials, so that a
-//! thousand clients that come back at once are not a thousand hashes of passwords, and so that
-//! nobody gets in on half of what somebody else had. The same question is asked once, however many
-//! wait for its answer. Where a source fails nobody gets in.
+//! thousand clients that come back at once are not a thousand hashes of passwords, and so that part
+//! of another client's credentials is not enough. The same question is asked once, whatever number
+//! of clients wait for its answer. Where a source fails, clients are refused.
 //!
 //! * `failures`: who tries passwords, and is slowed down and locked out
 //! * `logins`: who logs in to the panel, which counts as well
@@ -281,9 +281,9 @@ impl Gate {
         });
     }
 
-    /// From now on this holds. What was verified by the old one is forgotten; who would not be let
-    /// in any more is revoked, and the answer is what has to be told to all shards. Whoever is
-    /// being authenticated meanwhile is not let in by what was known before.
+    /// Sets the policy. What was verified by the old policy is forgotten; clients that would no
+    /// longer be accepted are revoked, and these revocations are returned for all shards. Clients
+    /// that are being authenticated are not accepted by the old policy.
     pub fn set_policy(&self, policy: Arc<Policy>) -> Vec<Revocation> {
         // Without the lock: there may be a hundred thousand users.
         let old = self.policy();
@@ -331,8 +331,8 @@ impl Gate {
         }
     }
 
-    /// Why somebody of this name, of those that count in this realm, is locked out, from this
-    /// address or from anywhere that is not its home.
+    /// Reason why this name of this realm is locked out, from this address or from any address
+    /// without an earlier login.
     pub fn locked(&self, realm: Realm, user_name: &str, address: Option<IpAddr>) -> Option<String> {
         let caller = Caller {
             realm,

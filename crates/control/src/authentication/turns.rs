@@ -113,7 +113,7 @@ impl Turns {
             }
             match go.send(Turn(Some(self.clone()))) {
                 Ok(()) => return,
-                // Whoever waited does not any more; the turn goes on to the next here.
+                // That client has stopped waiting; the turn passes to the next one here.
                 Err(mut turn) => turn.0 = None,
             }
         }

@@ -1,4 +1,4 @@
-//! Which events somebody reads.
+//! Filters of events.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -165,7 +165,7 @@ impl Sample {
     }
 }
 
-/// What somebody wants to read; all of it has to be so.
+/// Filter of a reader; an event has to match all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// In this tenant; none: in all.

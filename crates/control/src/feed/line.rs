@@ -84,7 +84,7 @@ pub struct FeedEvent<'a> {
     /// It was to be retained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retain: Option<bool>,
-    /// Somebody wanted it.
+    /// Whether there was a subscriber.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matched: Option<bool>,
     /// The message's name in this node, by which what became of it is found.

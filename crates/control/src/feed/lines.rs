@@ -123,7 +123,7 @@ struct Kept {
     /// The latest last.
     lines: VecDeque<KeptOf>,
     bytes: usize,
-    /// Forms that are read, and until which event they are written before somebody asks.
+    /// Forms that are read, and the event up to which they are written in advance.
     wanted: Vec<(usize, u64)>,
 }
 
@@ -145,7 +145,7 @@ impl KeptLines {
         payload_max: usize,
     ) -> (Arc<Lines>, Vec<Range<usize>>) {
         let (count, all) = (part.len(), part.block.len());
-        // Whoever reads few of them does not pay for all.
+        // A reader of few of them does not pay for all.
         if count * 2 < all {
             let lines = Lines::of(run, part.entries(), payload_max);
             return (Arc::new(lines), std::iter::once(0..count).collect());
@@ -203,7 +203,7 @@ impl Kept {
         }
     }
 
-    /// Somebody reads this form, and has come to this event.
+    /// Notes that a reader of this form has come to this event.
     fn want(&mut self, seq: u64, payload_max: usize) {
         let until = seq + WANTED;
         match self

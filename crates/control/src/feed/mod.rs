@@ -1,9 +1,9 @@
-//! What happens now, for whoever reads along: one ring of the latest events, and a cursor for each
-//! reader.
+//! Live events for readers: one ring of the latest events, and a cursor for each reader.
 //!
-//! Nobody is waited for. A reader that is too slow loses the oldest and is told how many; who reads
-//! nothing costs nothing, because only what somebody wants is built (`interest`). Numbers never
-//! repeat while the node runs, and the name of the run tells them apart after a restart.
+//! Readers are not waited for. A reader that is too slow loses the oldest events and is told their
+//! number. Events without a reader cost nothing, because only wanted events are built (`interest`).
+//! Numbers never repeat while the node runs, and the name of the run tells them apart after a
+//! restart.
 
 mod filter;
 mod interest;
@@ -274,7 +274,7 @@ impl Feed {
         self.last.send_replace(next - 1);
     }
 
-    /// Somebody reads what the filter lets through.
+    /// Adds a reader of the events that the filter lets through.
     ///
     /// # Errors
     /// There is no place for another one.
@@ -323,7 +323,7 @@ impl Feed {
     }
 }
 
-/// Somebody who reads, with a cursor. While there is one, what it wants is built.
+/// A reader, with a cursor. While it exists, the events that it wants are built.
 #[derive(Debug)]
 pub struct Reader {
     feed: Arc<Feed>,
@@ -336,7 +336,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Waits for what comes next; none: the node stops. Whoever gives up waiting misses nothing.
+    /// Waits for the next events; none: the node stops. A cancelled wait loses nothing.
     pub async fn next(&mut self) -> Option<Batch> {
         // Where there is always more, a reader would keep its thread from all others.
         tokio::task::yield_now().await;

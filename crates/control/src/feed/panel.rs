@@ -233,7 +233,7 @@ impl Panel {
     }
 
     fn send(&self, json: String, out: &mut Vec<Frame>) {
-        // What still waits is told again to whoever resumes here.
+        // A reader that resumes here gets what still waits again.
         let after = self.held.first().map_or(self.last, |first| first - 1);
         out.push(Frame { after, json });
     }

@@ -320,8 +320,8 @@ impl Commands {
     }
 }
 
-/// What to do about it, if anything is known to help. Commands name the team of the tenant: without
-/// it they would do it to somebody else, so where that is not known there is none.
+/// Remedy of a problem, if there is one. Commands name the team of the tenant: without it they
+/// would change another user, so there is no command if the team is unknown.
 pub(super) fn way(tenant: TenantId, event: &Event, commands: &Commands) -> Option<Way> {
     match commands.in_tenant(tenant) {
         Some(commands) => way_of(event, &commands),

@@ -16,7 +16,7 @@ use crate::presence::{Calm, Known};
 /// Names that are remembered; when there are more, those of whom nothing was heard for longest go.
 const NAMES: usize = 50_000;
 
-/// Bytes of all that is remembered, about; then too those go.
+/// Approximate bytes of all runs, at most; above that runs are dropped, too.
 const BYTES_MAX: usize = 32 << 20;
 
 /// Runs of a name that are remembered.

@@ -381,7 +381,7 @@ impl Known {
         index
     }
 
-    /// Somebody who was not known.
+    /// Adds a client that was not known.
     fn insert(
         &mut self,
         hash: u64,

@@ -1,5 +1,6 @@
-//! Who was known when the tables could be asked last: while they cannot be, whoever was let in by
-//! HTTP goes on, as clients do whom the gate remembers. Nobody can be taken back meanwhile either.
+//! Callers that were known when the tables were last reachable: while they are not, HTTP callers
+//! that were accepted before remain accepted, as clients do that the gate remembers. Rights cannot
+//! be revoked meanwhile either.
 
 use std::collections::HashMap;
 use std::hash::Hash;

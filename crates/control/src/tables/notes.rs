@@ -28,7 +28,7 @@ pub(super) struct Notes {
     queued: Mutex<Queued>,
     /// Held by who writes lines.
     writing: tokio::sync::Mutex<()>,
-    /// Held by who writes uses: when it is free, those that somebody has seen are in the tables.
+    /// Held while uses are written: when it is free, all uses that were seen are in the tables.
     writing_uses: tokio::sync::Mutex<()>,
 }
 
@@ -82,7 +82,7 @@ impl Tables {
             }
         }
         let writing = self.notes.writing.lock().await;
-        // Whoever wrote meanwhile may have written this line too.
+        // A writer may have written this line too in the meantime.
         if let Ok(written) = written.try_recv() {
             return written;
         }

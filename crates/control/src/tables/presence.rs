@@ -29,8 +29,8 @@ pub struct PresenceInTables {
 }
 
 impl PresenceInTables {
-    /// As this node has it. Where there is no file it is made only if `makes_file`: somebody relies
-    /// on what becomes of those who are connected when the node ends.
+    /// As this node has it. A missing file is created only if `makes_file`: if the end of
+    /// connections has to be known after the node ends.
     pub fn new(tables: Arc<Tables>, node: &str, makes_file: bool) -> Self {
         Self {
             tables,

@@ -1,5 +1,5 @@
-//! Whom somebody may mean by a name that nobody has: a device that was moved to a team, or one that
-//! is spelt nearly so.
+//! Names that may be meant by an unknown name: a device that was moved to a team, or one with a
+//! similar name.
 
 use martlet_registry::Snapshot;
 

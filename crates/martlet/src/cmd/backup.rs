@@ -137,8 +137,8 @@ fn create_new(partial: &Path) -> anyhow::Result<File> {
         .open(partial);
     made.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => anyhow::anyhow!(
-            "{} exists already: if no other backup is being made there, it was cut off, or \
-             somebody else has put it there; remove it or choose another name",
+            "{} exists already: if no other backup is being made there, it is left of an \
+             interrupted backup, or another user's; remove it or choose another name",
             partial.display()
         ),
         _ => anyhow::Error::new(error).context(format!("cannot write {}", partial.display())),

@@ -502,7 +502,7 @@ async fn ban_meant(registry: &mut Registry, options: &RemoveBan) -> Result<Strin
     };
     let kind = ByWhat::from_str(&options.id, false).map_err(|_| {
         RegistryError::Refused(format!(
-            "{:?} is none of client-id, user, address: by what somebody is kept out",
+            "{:?} is not a kind of ban: use client-id, user or address",
             options.id
         ))
     })?;

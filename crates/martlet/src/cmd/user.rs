@@ -412,7 +412,7 @@ pub(crate) fn administrators(node: &NodeOptions) -> anyhow::Result<usize> {
 pub(crate) fn warn_of_none(node: &NodeOptions, before: usize) -> anyhow::Result<()> {
     if before > 0 && administrators(node)? == 0 {
         errln!(
-            "martlet: warning: no administrator is left who is let in: martlet user add NAME --role \
+            "martlet: warning: no administrator is left that is enabled: martlet user add NAME --role \
              {ADMINISTRATOR}"
         );
     }

@@ -556,7 +556,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "auth.scram",
         Kind::Boolean,
         Default::Boolean(false),
-        "MQTT 5 clients may prove by SCRAM-SHA-256 (enhanced authentication) that they have their password, instead of sending it; users of `auth.credentials` can. Names and passwords are compared as SASLprep has them (RFC 4013); a name that it forbids is refused. Whoever stores passwords stores another hash of each while this is on: one that is set while it is off has none.",
+        "MQTT 5 clients may prove by SCRAM-SHA-256 (enhanced authentication) that they have their password, instead of sending it; users of `auth.credentials` can. Names and passwords are compared as SASLprep has them (RFC 4013); a name that it forbids is refused. While this is on, another hash of each password is stored: a password that is set while it is off has none.",
     ),
     (
         "auth.lockout_failures",
@@ -643,7 +643,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "http.open_routes",
         Kind::Text,
         Default::Text(""),
-        "Comma-separated routes that need no credentials, such as POST /devices, with /api/v1 before the path or without it; in a file also a list, as of all keys with several values: [\"POST /devices\"]. Whoever reaches the listener may use them.",
+        "Comma-separated routes that need no credentials, such as POST /devices, with /api/v1 before the path or without it; in a file also a list, as of all keys with several values: [\"POST /devices\"]. Every client that reaches the listener may use them.",
     ),
     (
         "http.origins",

@@ -149,8 +149,8 @@ fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
     let is_far = |at: &&HttpAt| !at.address.ip().is_loopback();
     if let Some(at) = http.iter().find(is_far) {
         warn(&format!(
-            "health and metrics can be read from other machines, by whoever reaches {}; the API \
-             there takes a key or a session",
+            "health and metrics can be read from other machines, by every client that reaches \
+             {}; the API there requires a key or a session",
             at.url
         ));
     }

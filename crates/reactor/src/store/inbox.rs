@@ -35,12 +35,12 @@ pub(super) enum Part {
         records: RecordBuffer,
         /// The number of the last one, as its shard counts.
         last: RecordNumber,
-        /// Somebody waits for one of them.
+        /// Whether a client waits for one of them.
         awaited: bool,
     },
     /// Messages are wanted.
     Read(PageRead),
-    /// Somebody wants to know something.
+    /// A question to the thread.
     Ask(Question),
 }
 

@@ -121,7 +121,7 @@ fn read_together<D: Disk>(
                 continue;
             }
         }
-        // Whether somebody misses what could not be read the shard knows.
+        // The shard knows whether a message that could not be read is still needed.
         answer.messages_read(ReadPage {
             owner,
             of,

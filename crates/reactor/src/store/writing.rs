@@ -59,8 +59,8 @@ struct Appended {
 /// How it is to write.
 pub(super) struct How {
     pub(super) durability: Durability,
-    /// Bytes of a group, about, at most: so that the last segment of a full disk is noticed before
-    /// it is full itself, and room is left for records that end others.
+    /// Approximate bytes of a group, at most, so that the last segment of a full disk is noticed
+    /// before it is full itself, and room is left for records that end others.
     pub(super) group_bytes: usize,
     /// Tells the time.
     pub(super) clock: Box<dyn Fn() -> Now + Send>,
@@ -88,7 +88,7 @@ pub(super) struct Writing<D: Disk> {
     questions: Vec<Question>,
     /// Something was written and not synced.
     is_unsynced: bool,
-    /// Somebody waits for that, or for what is about to be written.
+    /// Whether a client waits for that, or for what is about to be written.
     is_awaited: bool,
     last_sync: Instant,
     retry: Option<Retry>,

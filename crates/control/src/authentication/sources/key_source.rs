@@ -126,7 +126,7 @@ impl Fetched {
     async fn get(&self, will_do: impl Fn(&TokenKeys) -> bool) -> Result<Arc<TokenKeys>, String> {
         if self.is_to_be_asked(&will_do) {
             let _turn = self.turn.lock().await;
-            // Somebody else may have asked meanwhile.
+            // Another task may have fetched them meanwhile.
             if self.is_to_be_asked(&will_do) {
                 self.ask().await;
             }
