@@ -270,7 +270,7 @@ def test_a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark(node, tea
     pump = device(node, teams["north"]["pump"])
     for _ in range(2):
         refused(node, "pump", "pump@north", "wrong")
-    said = "somebody at 127.0.0.1 tried its name with a wrong password 2 times"
+    said = "a client at 127.0.0.1 tried its name with a wrong password 2 times"
     answer = why(node, key)
     assert any(said in one["sentence"] for one in answer["also"]), answer
     assert (answer["cause"], answer["state"]) == ("nothing-wrong", "connected"), answer

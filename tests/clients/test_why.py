@@ -249,7 +249,7 @@ def test_who_asks_for_a_page_at_the_address_of_a_device_is_not_the_device(node, 
     with Silent(node, "d1", place.secret) as silent:
         silent.wait_for_end()
     answer = expect(node, "keep-alive", "its connection was ended", "d1")
-    assert any("somebody at 127.0.0.1" in one["sentence"] for one in answer["also"]), answer
+    assert any("a client at 127.0.0.1" in one["sentence"] for one in answer["also"]), answer
 
 
 def test_a_packet_that_breaks_a_rule_is_named_with_the_rule(node, place):

@@ -216,7 +216,7 @@ fn fits_patterns(name: &str) -> bool {
     !name.contains(['+', '#', '/'])
 }
 
-/// Lines of somebody, those that deny first.
+/// Lines of a client, those that deny first.
 fn ordered<'a>(lines: &'a [Line], whose: &Whose) -> Vec<&'a Line> {
     let theirs = || lines.iter().filter(|line| line.of == *whose);
     let denying = theirs().filter(|line| line.access == Access::Deny);

@@ -106,7 +106,7 @@ pub fn set_user(path: &Path, user: &str, password: &[u8], kind: Kind) -> Result<
 }
 
 /// Gives a user an Argon2id hash of the same password, if the hash is still `older`; answers with
-/// the new one, or none if somebody has changed it meanwhile.
+/// the new one, or none if it has been changed meanwhile.
 ///
 /// # Errors
 /// The file is not changed.
@@ -234,8 +234,8 @@ fn replace(path: &Path, directory: &Path, bytes: &[u8], before: &fs::Metadata) -
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = directory.join(name);
-    // What is left of a run that was killed; or a link that somebody put there, behind which
-    // another file would be overwritten.
+    // What is left of a run that was killed; or a link, through which another file would be
+    // overwritten.
     if let Err(error) = fs::remove_file(&temporary)
         && error.kind() != io::ErrorKind::NotFound
     {

@@ -1,6 +1,6 @@
 //! How long a password has to be.
 
-/// The fewest characters of a password that somebody chooses.
+/// Shortest password that a person may choose, in characters.
 pub const PASSWORD_MIN: usize = 10;
 
 /// Whether a password is shorter than [`PASSWORD_MIN`] characters.
@@ -8,7 +8,7 @@ pub fn is_short(password: &[u8]) -> bool {
     characters(password) < PASSWORD_MIN
 }
 
-/// Checks a password that somebody chooses.
+/// Checks a password that a person chooses.
 ///
 /// # Errors
 /// It is too short: what to tell them, without the password.

@@ -20,8 +20,8 @@ use base64::engine::general_purpose::STANDARD;
 pub const METHOD: &str = "SCRAM-SHA-256";
 
 /// Iterations of new verifiers, as RFC 7677 advises: some milliseconds for each guess, and for each
-/// connection of a device. It hardens the password against whoever gets hold of the verifier; a
-/// password that was made up needs no more.
+/// connection of a device. They protect the password if the verifier is stolen; a generated
+/// password needs no more.
 pub const ITERATIONS: NonZeroU32 = match NonZeroU32::new(15_000) {
     Some(count) => count,
     None => NonZeroU32::MIN,
@@ -225,7 +225,7 @@ impl fmt::Debug for Exchange {
 }
 
 impl Exchange {
-    /// Answers the first message. `nonce` is never the same twice.
+    /// Answers the first message. `nonce` must never repeat.
     pub fn begin(first: &ClientFirst, verifier: Verifier, nonce: &str) -> (Self, String) {
         let nonce = format!("{}{nonce}", first.nonce);
         let salt = STANDARD.encode(&verifier.salt);

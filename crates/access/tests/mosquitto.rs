@@ -234,7 +234,7 @@ fn an_acl_file_permits_what_it_permits_on_mosquitto() {
     let (mut decisions, mut permitted, mut number) = (0, 0, 0);
     while decisions < asked {
         let (acl, topics) = case().new_tree(&mut runner).unwrap().current();
-        // Whoever sends what is to be received may send everything.
+        // The sender may send everything.
         let acl = format!("{acl}user sender\ntopic readwrite #\ntopic readwrite $a/#\n");
         let file = AclFile::parse("acl", &acl, Subscribing::AtDelivery).unwrap();
         let broker = Mosquitto::start(number, &acl);

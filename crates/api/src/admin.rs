@@ -67,7 +67,7 @@ pub struct UseView {
     pub user_name: Option<String>,
     /// Topic Name.
     pub topic: String,
-    /// It publishes to the topic; else messages of it are sent to it.
+    /// The client publishes to the topic; else messages of the topic are sent to it.
     pub publishes: bool,
 }
 
@@ -76,12 +76,12 @@ pub struct UseView {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Listing {
-    /// At most so many; 100000 whatever is asked for.
+    /// Entries to return, at most; never more than 100000.
     #[param(default = 1000)]
     limit: Option<usize>,
 }
 
-/// Uses listed unless the caller says otherwise, and at most.
+/// Uses that are listed by default, and at most.
 const LIMIT_DEFAULT: usize = 1_000;
 const LIMIT_MAX: usize = 100_000;
 

@@ -180,8 +180,8 @@ impl Api {
         }
     }
 
-    /// Withdraws the warning that nobody can administer the node, if somebody can now: health never
-    /// says it once there is an administrator or a key of one.
+    /// Withdraws the warning that the node has no administrator, if it has one now: health never
+    /// warns once there is an administrator or a key of one.
     pub(crate) async fn settle_unclaimed(&self) {
         let health = &self.control.health;
         if !health.says(UNCLAIMED) {

@@ -23,8 +23,8 @@ const OPEN_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all bodies at once, and of those of callers without credentials.
 const ALL_BYTES_MAX: usize = 32 * 1024 * 1024;
 const ALL_OPEN_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Where the node has no memory left, bodies of callers with credentials may still have so many
-/// bytes together: who operates the node can do something about it.
+/// Bytes that bodies of callers with credentials may take together where the node has no memory
+/// left: an operator can still act on the node.
 const BYTES_ALWAYS: usize = 1024 * 1024;
 /// The step in which the budget is taken.
 const STEP: usize = 4 * 1024;
@@ -90,7 +90,7 @@ impl Held {
         true
     }
 
-    /// Has so many bytes more counted as memory of the node.
+    /// Counts `more` bytes as memory of the node; false if they are not available.
     fn borrow(&mut self, more: usize) -> bool {
         let Some(memory) = &self.memory else {
             return true;

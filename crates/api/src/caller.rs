@@ -110,7 +110,7 @@ async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<Caller>, Problem>
     }))
 }
 
-/// It has come by a proxy, so whoever asks is not known to be on this machine.
+/// The request came through a proxy, so the caller is not known to be on this machine.
 fn is_forwarded(parts: &Parts) -> bool {
     let by_proxies = [
         "forwarded",

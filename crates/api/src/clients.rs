@@ -161,7 +161,7 @@ pub(crate) fn anywhere(text: &str) -> Search {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Much {
-    /// At most so many subscriptions, messages of the queue and messages in flight.
+    /// Subscriptions, messages of the queue and messages in flight to return, at most.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }

@@ -63,7 +63,7 @@ impl Counts {
     }
 }
 
-/// Whoever asks makes up no label.
+/// A caller cannot make up a label.
 fn name_of(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

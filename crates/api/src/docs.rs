@@ -39,7 +39,7 @@ pub(crate) async fn slash() -> Redirect {
     Redirect::permanent("/docs/")
 }
 
-/// `/`: whoever looks with a browser finds the pages.
+/// `/`: leads browsers to the pages.
 pub(crate) async fn root() -> Redirect {
     Redirect::temporary("/docs/")
 }

@@ -61,7 +61,7 @@ impl Version {
         if asked.any(|list| self.is_in(list, false)) {
             return Ok(());
         }
-        let detail = "it was changed by somebody else: read it again";
+        let detail = "it has been changed since it was read: read it again";
         Err(Problem::new(ProblemKind::PreconditionFailed, detail))
     }
 

@@ -34,24 +34,25 @@ pub(crate) use places::Streams;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
-    /// Of a page: from this number on.
+    /// Of a page: begin at the event with this number.
     from: Option<u64>,
-    /// Else the last so many. Of a stream: of those that are kept, before what comes.
+    /// Otherwise: the last events, this number of them. Of a stream: of the events that are kept,
+    /// before new ones.
     tail: Option<usize>,
-    /// Of a page: at most so many; 10000 whatever is asked for.
+    /// Of a page: events to return, at most; never more than 10000.
     #[param(default = 1000)]
     limit: Option<usize>,
-    /// Of a page: while there is none, wait so long.
+    /// Of a page: seconds to wait while there is no event.
     #[param(maximum = 5)]
     wait_secs: Option<u64>,
-    /// Of this client alone; on a page of this user, too.
+    /// Only events of this client; on a page of this user, too.
     client: Option<String>,
-    /// What was refused or lost alone.
+    /// Only what was refused or lost.
     trouble: Option<bool>,
     /// Of a stream: kinds with commas between them, such as `connected,disconnected`, or `all`.
     /// Without it: all but `packet`.
     kinds: Option<String>,
-    /// Of a stream: clients whose identifier begins so.
+    /// Of a stream: clients whose identifier begins with this prefix.
     client_prefix: Option<String>,
     /// Of a stream: of this user.
     user: Option<String>,
@@ -60,9 +61,9 @@ pub(crate) struct Wanted {
     /// Of a stream: of connections from this IP address.
     #[param(value_type = Option<String>, example = "192.0.2.1")]
     address: Option<IpAddr>,
-    /// Of a stream: one in so many of a kind, such as `packet:100,published:10`.
+    /// Of a stream: one in this number of events of a kind, such as `packet:100,published:10`.
     sample: Option<String>,
-    /// Of a stream: so many bytes of each payload; it takes the scope `retained:read` too.
+    /// Of a stream: bytes of each payload to include; it requires the scope `retained:read` too.
     #[param(minimum = 0, maximum = 1_048_576, default = 0)]
     payload: Option<usize>,
     /// Of a stream: `events`, or `panel` for the names and fields of the MQTT Panel.
@@ -82,14 +83,14 @@ pub(crate) enum Format {
     Panel,
 }
 
-/// Entries in one answer unless the caller says otherwise, and at most.
+/// Entries in one answer by default, and at most.
 const LIMIT_DEFAULT: usize = 1_000;
 const LIMIT_MAX: usize = 10_000;
-/// Who asks waits no longer than HTTP clients are patient for, and asks again.
+/// Seconds that a caller waits, at most: no longer than HTTP clients are patient; it asks again.
 const WAIT_MAX_SECS: u64 = 5;
-/// So much of a payload is told at most.
+/// Bytes of a payload that are included, at most.
 const PAYLOAD_MAX: usize = 1 << 20;
-/// So much by the panel's format, where nothing else is asked for.
+/// Bytes of a payload in the panel's format, unless the caller asks for another number.
 const PAYLOAD_PANEL: usize = 10_000;
 /// Longest texts of a filter.
 const TEXT_MAX: usize = 65_535;

@@ -1,5 +1,5 @@
-//! Where a request comes from that a proxy has passed on: `X-Forwarded-For`, as far as whoever
-//! wrote it is trusted.
+//! Address of origin of a request that a proxy has passed on: `X-Forwarded-For`, as far as the
+//! proxy is trusted.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -185,7 +185,7 @@ fn expect_no_nul(uri: &Uri) -> Result<(), Problem> {
     Err(Problem::of_query(name, detail))
 }
 
-/// Errors of whoever made them, as problems with the request's number.
+/// Turns errors of any origin into problems with the request's number.
 fn as_problem(answer: Response, id: &RequestId) -> Response {
     let status = answer.status();
     let problem = answer.extensions().get::<Problem>().cloned();

@@ -176,7 +176,7 @@ fn is_nobody(principal: &Principal) -> bool {
     principal.kind == PrincipalKind::Anonymous
 }
 
-/// What more is to be said of a scope that somebody has not.
+/// Hint about a scope that the caller lacks.
 fn why_lacking(principal: &Principal, scope: Scope) -> &'static str {
     if principal.team.is_none() || Scopes::of_team(principal.tenant).has(scope) {
         return "";

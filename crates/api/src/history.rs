@@ -21,15 +21,16 @@ const RANGE_MS: u64 = 300_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
-    /// Names with commas between them; all unless it is said.
+    /// Names with commas between them. Default: all.
     #[param(example = "messages_in,latency_p99")]
     metrics: Option<String>,
-    /// From then on (RFC 3339); five minutes before `to` unless it is said.
+    /// Begin (RFC 3339). Default: five minutes before `to`.
     #[param(example = "2026-11-21T14:00:00Z")]
     from: Option<String>,
-    /// Until then (RFC 3339); now unless it is said.
+    /// End (RFC 3339). Default: now.
     to: Option<String>,
-    /// Seconds between two points; unless it is said, so many that there are some hundreds.
+    /// Seconds between two points. By default the node chooses them so that there are some hundreds
+    /// of points.
     #[param(minimum = 1, maximum = 86_400)]
     step: Option<u64>,
 }
@@ -39,8 +40,8 @@ pub(crate) struct Wanted {
 pub struct HistoryView {
     /// Seconds between two points.
     pub step_secs: u64,
-    /// When each point begins. Where nothing was counted, before the start of the node too, there
-    /// is none.
+    /// Time at which each point begins. There is no point where nothing was counted, as before the
+    /// start of the node.
     #[serde(rename = "at", with = "martlet_control::rfc3339::list")]
     #[schema(value_type = Vec<String>)]
     pub at_ms: Vec<u64>,
@@ -67,8 +68,8 @@ pub struct SeriesView {
 ///
 /// The main numbers of the last day: every ten seconds, and of the last five minutes every second
 /// while there are 5,000 sessions at most. A point is the mean of its time, of `latency_p99` the
-/// highest. They are in memory alone, so a restart begins anew; `/metrics` has them for whoever
-/// keeps them longer.
+/// highest. They are kept in memory only, so a restart begins anew; to keep them longer, read
+/// `/metrics`.
 #[utoipa::path(get, path = "/api/v1/metrics/history", tag = "node", params(Wanted),
     responses((status = 200, description = "The numbers", body = HistoryView)))]
 pub(crate) async fn history(

@@ -329,7 +329,7 @@ async fn try_run(
         digest: digest_of(&[caller.as_bytes(), b"\0", key.as_bytes()].concat()),
         request: digest_of(&[head.as_bytes(), &body].concat()),
     };
-    // Whoever asked may go meanwhile: what was begun is carried to its end, and remembered.
+    // The caller may disconnect meanwhile: the request is completed, and its answer kept.
     let request = Request::from_parts(parts, Body::from(body));
     let done = tokio::spawn(async move {
         match key.begin(&api).await {

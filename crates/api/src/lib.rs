@@ -1,8 +1,9 @@
 //! HTTP. A handler is: parse, one call into `control`, answer.
 //!
-//! Two doors to the same routes: listeners on TCP, where who asks shows a key or a session, and
+//! Two doors to the same routes: listeners on TCP, where a caller presents a key or a session, and
 //! `admin.sock`, whose file mode (0600) is its lock. The crate knows no SQL and nothing of the
-//! broker's inside, and opens no socket: whoever does gives each request its [`Connection`].
+//! broker's inside, and opens no socket: the server that does gives each request its
+//! [`Connection`].
 //!
 //! # The way of a request
 //!

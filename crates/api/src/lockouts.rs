@@ -41,7 +41,7 @@ pub struct LockoutView {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WantedLockouts {
-    /// At most so many.
+    /// Lockouts to return, at most.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
@@ -99,7 +99,7 @@ pub(crate) struct LiftedLockouts {
 /// How many lockouts were ended.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Lifted {
-    /// So many.
+    /// Number of lockouts that were ended.
     lifted: usize,
 }
 

@@ -19,15 +19,15 @@ use crate::problem::Problem;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
-    /// Those after this number: `next` of the answer before. Without it, the last ones.
+    /// Lines after this number: `next` of the answer before. Without it, the last lines.
     after: Option<u64>,
-    /// At most so many.
+    /// Lines to return, at most.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// Of this level or a graver one: `error`, `warn`, `info`, `debug` or `trace`.
+    /// Only lines of this level or a more severe one: `error`, `warn`, `info`, `debug` or `trace`.
     #[param(pattern = "^(error|warn|info|debug|trace)$")]
     level: Option<String>,
-    /// With this text in them.
+    /// Only lines that contain this text.
     search: Option<String>,
 }
 

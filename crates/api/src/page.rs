@@ -47,11 +47,11 @@ pub fn limit(asked: Option<usize>) -> Result<usize, Problem> {
     }
 }
 
-/// Longest position that a cursor carries: it has to fit into a path and query.
+/// Longest position that a cursor carries, in bytes: it has to fit into a path and query.
 const POSITION_MAX: usize = 4096;
-/// Longer ones are kept here; so many, the oldest making room.
+/// Longer positions that are kept here, at most; the oldest one makes room.
 const LONG_MAX: usize = 128;
-/// Stands before the digest of one that is kept; no position begins with it.
+/// First character of the digest of a position that is kept; no position begins with it.
 const KEPT: char = '\0';
 
 /// Makes cursors and reads them. They end with the process.

@@ -19,13 +19,13 @@ use crate::guard::About;
 use crate::problem::{Problem, ProblemKind};
 use crate::tenant::{InTenant, OfTenant};
 
-/// So many messages are taken at once,
+/// Messages of one request, at most.
 const BULK_MAX: usize = 10_000;
-/// in a body of so many bytes,
+/// Bytes of the body of such a request, at most.
 const BULK_BYTES: usize = 32 * 1024 * 1024;
-/// which may take so long.
+/// Time that such a body may take to arrive.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(120);
-/// What is in a body besides the longest message.
+/// Bytes of a body besides the longest message.
 const BODY_OVERHEAD: usize = 64 * 1024;
 
 /// How long a body with messages may be, if one comes by this path. One message as long as clients
@@ -294,8 +294,8 @@ pub(crate) struct PublishOutcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "68719476737")]
     message_id: Option<String>,
-    /// For how many sessions and share groups it was chosen, at least: each other thread of the
-    /// node that has somebody for it counts as one.
+    /// Number of sessions and share groups to which it was routed, at least: each other thread of
+    /// the node with receivers counts as one.
     matched: u64,
     /// The reason code of its PUBACK.
     #[schema(example = 0)]
@@ -437,7 +437,7 @@ pub(crate) async fn publish_bulk(
     Ok((about, axum::Json(outcomes)))
 }
 
-/// So many topics of one request stand in the audit log.
+/// Topics of one request that the audit log names, at most.
 const TOPICS_TOLD: usize = 20;
 
 /// How many messages, and to which topics: the first of them.

@@ -1,4 +1,4 @@
-//! How often somebody may ask: a bucket of tokens for each.
+//! Rate limit of requests: a bucket of tokens for each caller.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::problem::{Problem, ProblemKind};
 
-/// Buckets that are kept; who comes when there are so many shares one with others.
+/// Buckets that are kept; above that number new callers share a bucket with others.
 const BUCKETS_MAX: usize = 10_000;
 
 /// Buckets by name.

@@ -65,7 +65,7 @@ pub(crate) struct RequestBody {
     /// User Properties, in order.
     #[serde(default)]
     user_properties: Vec<UserProperty>,
-    /// So long the response is waited for.
+    /// Milliseconds to wait for the response.
     #[schema(minimum = 1, maximum = 60_000, default = 10_000)]
     timeout_ms: Option<u64>,
 }
@@ -202,9 +202,9 @@ impl From<RequestError> for Problem {
 /// Publish a request, and wait for its response
 ///
 /// The answer is the first message on the Response Topic, on which the node listens before it
-/// publishes the request. It needs the scope `messages:read` too. 64 requests wait at once. Who
-/// answers has to be permitted to publish to the Response Topic; if somebody was not, the answer
-/// says who, and why.
+/// publishes the request. It needs the scope `messages:read` too. At most 64 requests wait at once.
+/// The client that answers needs the right to publish to the Response Topic; if it lacks that
+/// right, the error says which client, and why.
 #[utoipa::path(post, path = "/api/v1/request", tag = "messages",
     params(OfTenant), request_body = RequestBody,
     responses(

@@ -1,4 +1,4 @@
-//! Random texts that stand for somebody, and how they are compared.
+//! Random secrets that identify a caller, and their comparison.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};

@@ -21,11 +21,11 @@ use crate::rate::name_of;
 use crate::secret::{are_equal, digest_of, random_text};
 use crate::time::Moment;
 
-/// A session ends when nobody has used it for so long,
+/// Time without a request after which a session ends.
 const IDLE: Duration = Duration::from_secs(30 * 60);
-/// and so long after its beginning in any case.
+/// Time after its beginning at which a session ends in any case.
 const ABSOLUTE: Duration = Duration::from_secs(12 * 60 * 60);
-/// Sessions at once; the one that was not used for longest makes room.
+/// Sessions at once, at most; the one that has been unused for longest makes room.
 const SESSIONS_MAX: usize = 10_000;
 
 /// Where the token against forged requests is sent.
@@ -152,14 +152,14 @@ pub(crate) struct SessionView {
     principal: String,
     /// What they may do.
     scopes: Vec<&'static str>,
-    /// Of a session: to be sent as `X-CSRF-Token` with every request that changes something.
+    /// Of a session: token to send as `X-CSRF-Token` with every request that changes something.
     #[serde(skip_serializing_if = "Option::is_none")]
     csrf_token: Option<String>,
     /// Of a session: when it ends at the latest.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     ends_at: Option<Moment>,
-    /// Of a session: it ends before, when nobody has used it for so many seconds.
+    /// Of a session: seconds without a request after which it ends before that.
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_secs: Option<u64>,
 }

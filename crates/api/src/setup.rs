@@ -87,8 +87,8 @@ const NOTE: &str = "From now on the API asks who is there, and so does MQTT: cli
 /// Make the first administrator
 ///
 /// By the token of the link that the node printed when it started without one. It is valid once,
-/// for an hour, and until somebody else can administer the node, as by a key. With the first user
-/// clients of MQTT are asked for credentials, unless `mqtt.allow_anonymous` lets them in without.
+/// for an hour, and until the node has an administrator, such as an API key. From the first user
+/// on, clients of MQTT need credentials, unless `mqtt.allow_anonymous` accepts them without.
 #[utoipa::path(post, path = "/api/v1/setup", tag = "security", request_body = SetupBody,
     responses((status = 201, description = "They are there", body = SetupDone)))]
 pub(crate) async fn make(
@@ -103,9 +103,8 @@ pub(crate) async fn make(
     if !api.settings.keys.is_empty() || api.directory.is_claimed().await? {
         api.setup.use_up();
         return Err(Problem::conflict(
-            "somebody can administer the node already, or could: the link is good no more; \
-             martlet user add NAME --api-role administrator, on the node's machine, makes another \
-             administrator"
+            "the node has or had an administrator: the link is no longer valid; martlet user add \
+             NAME --api-role administrator, on the node's machine, adds another administrator"
                 .to_owned(),
         ));
     }

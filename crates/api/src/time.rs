@@ -25,7 +25,7 @@ impl Moment {
         text.parse().ok().map(Self)
     }
 
-    /// So long from now.
+    /// The time that is `duration` from now.
     pub(crate) fn after(duration: Duration) -> Self {
         let at = SystemTime::now().checked_add(duration);
         let at = at.and_then(|at| jiff::Timestamp::try_from(at).ok());

@@ -29,13 +29,13 @@ pub(crate) struct TraceBody {
     /// one of a team that has a tenant of its own as it connects: `ID@TEAM`.
     #[schema(example = "sensor-7")]
     client: Option<String>,
-    /// IP address: the same of all clients from there.
+    /// IP address: the same for all clients from there.
     #[schema(value_type = Option<String>, example = "192.0.2.7")]
     address: Option<IpAddr>,
     /// Topic Filter: messages published, delivered, refused and dropped.
     #[schema(example = "devices/7/#")]
     topic: Option<String>,
-    /// So long from now on.
+    /// Minutes that the trace lasts.
     #[schema(minimum = 1, maximum = 1440, default = 10)]
     minutes: Option<u32>,
 }

@@ -1,5 +1,5 @@
-//! What the reader of a body or a query says is wrong, in words for whoever sent it: of a member
-//! what was expected there and what came, without positions in a text that programs have made.
+//! Errors of a body or a query, in words for its sender: for a member what was expected and what
+//! came, without positions in a text that programs have generated.
 
 /// What is wrong.
 #[derive(Debug, PartialEq, Eq)]

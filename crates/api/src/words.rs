@@ -1,5 +1,5 @@
-//! Closed lists of words, as the document has them: whoever makes a program from it knows all that
-//! may come.
+//! Closed lists of words, as the OpenAPI document has them: generated clients know all possible
+//! values.
 
 use martlet_control::principal::{Role, Scope};
 use martlet_control::words::one_of;
@@ -24,15 +24,15 @@ pub(crate) fn credential_kinds() -> Object {
     )
 }
 
-/// By what somebody is kept out.
+/// Kinds of bans.
 pub(crate) fn ban_kinds() -> Object {
     one_of(
-        "By what somebody is kept out: a Client Identifier, a user name, or an address or network.",
+        "Kind of a ban: a Client Identifier, a user name, or an address or network.",
         BanKind::ALL.into_iter().map(BanKind::word),
     )
 }
 
-/// What somebody may do with the API.
+/// Roles of the API.
 pub(crate) fn api_roles() -> Object {
     one_of(
         "What they may do with the API and the panel, of all teams; a user of whom nothing is \
@@ -41,7 +41,7 @@ pub(crate) fn api_roles() -> Object {
     )
 }
 
-/// The same in a team: whoever is in it is something there.
+/// Roles in a team: each member has one.
 pub(crate) fn member_roles() -> Object {
     let all = ApiRole::ALL
         .into_iter()

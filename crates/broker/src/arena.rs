@@ -9,7 +9,7 @@
 
 use core::num::NonZeroU32;
 
-/// Values in a chunk; a power of two, and so many that those of 48 bytes fill whole pages too.
+/// Values in a chunk; a power of two, chosen so that values of 48 bytes fill whole pages too.
 const CHUNK: usize = 256;
 const NONE: u32 = u32::MAX;
 

@@ -1,4 +1,4 @@
-//! Who is it? Asked of whoever keeps the credentials, while the connection waits in the lobby,
+//! Authentication of clients: the authenticator is asked while the connection waits in the lobby,
 //! under a deadline (MQTT 5 section 3.1.4).
 //!
 //! What comes of it are an identity and its rules, or a refusal. Here too is how both are taken
@@ -101,8 +101,8 @@ pub enum Authenticated {
     Accepted {
         /// Who that is.
         identity: Identity,
-        /// The number of the last revocation that was known when this was decided: whoever is
-        /// revoked later is not let in by it.
+        /// The number of the last revocation that was known when this was decided: a client that is
+        /// revoked later is not accepted by it.
         known: u64,
         /// The last Authentication Data for a client that proved it in steps.
         data: Option<Box<[u8]>>,
@@ -125,7 +125,7 @@ pub enum Authenticated {
     },
 }
 
-/// What a client that is not let in says of itself, as whoever keeps the credentials reads it.
+/// Identity that a client claims before it is accepted, in the form for the authenticator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The tenant that its name is in.
@@ -189,11 +189,11 @@ impl Whose {
 /// That credentials are taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// Whose names these are: elsewhere the name is somebody else's.
+    /// Realm of these names: in another realm the name is another user's.
     pub realm: Realm,
     /// Who had them.
     pub whose: Whose,
-    /// Counted up by whoever revokes.
+    /// Counted up with each revocation.
     pub number: u64,
 }
 
@@ -220,7 +220,7 @@ impl Revoked {
         }
     }
 
-    /// Whoever has this identity was revoked after it was decided.
+    /// Whether this identity was revoked after the decision.
     fn is_revoked(&self, identity: &Identity, known: u64) -> bool {
         if self.0.is_empty() {
             return false;
@@ -274,15 +274,16 @@ pub(crate) struct Authentications {
     revocations: VecDeque<(u64, Revocation)>,
     /// Where rules are looked up, if anywhere.
     book: Option<Arc<dyn RuleBook>>,
-    /// Listeners at which clients are asked who they are, though they were not at first.
+    /// Listeners that require authentication now, though they did not at first.
     asking: Arc<[Arc<ListenerPolicy>]>,
 }
 
-/// A revocation is remembered for so long: longer than a connection is on its way through lobby and
-/// authentication.
+/// Time for which a revocation is remembered, in milliseconds: longer than a connection takes
+/// through lobby and authentication.
 const REMEMBERED_MS: u64 = 600_000;
 
-/// When credentials end is looked at once a day at least: the clock may be set.
+/// Longest time between two checks of the end of credentials, in milliseconds: the clock may be
+/// set.
 const IDENTITY_LOOK_MS: u64 = 86_400_000;
 
 impl Authentications {
@@ -324,7 +325,7 @@ impl Authentications {
         }
     }
 
-    /// Whoever has this identity was revoked after it was decided.
+    /// Whether this identity was revoked after the decision.
     pub(crate) fn is_revoked(&self, identity: &Identity, known: u64) -> bool {
         self.revoked.is_revoked(identity, known)
     }
@@ -346,7 +347,7 @@ impl Shard {
         let timer = self.wheel.arm(cx.now.mono_ms + timeout_ms, timer);
         let connection = self.connections.at(index);
         connection.phase = Phase::Authenticating;
-        // The client has done its part: whoever looks for the answer has a deadline of its own.
+        // The client has done its part: the authenticator has a deadline of its own.
         if let Some(deadline) = connection.deadline.replace(timer) {
             self.wheel.cancel(deadline);
         }

@@ -27,18 +27,18 @@ pub enum Command {
     },
     /// Report all that is known of one session.
     ClientDetail {
-        /// Named again by the answer.
+        /// Repeated in the answer.
         request: u64,
-        /// Whose client.
+        /// Tenant of the client.
         tenant: TenantId,
-        /// Which client.
+        /// Client Identifier.
         client_id: Box<str>,
-        /// At most so many subscriptions, messages in its queue, and messages in flight.
+        /// Subscriptions, messages in its queue, and messages in flight to report, at most.
         limit: usize,
     },
     /// Report a page of the subscriptions of this shard.
     Subscriptions {
-        /// Named again by the answer.
+        /// Repeated in the answer.
         request: u64,
         /// Which.
         query: Box<SubscriptionQuery>,
@@ -219,15 +219,15 @@ pub struct RetainedQuery {
     pub tenant: TenantId,
     /// Topic Filter that they match.
     pub filter: Box<str>,
-    /// Whose topic this finds.
+    /// Search that the topic must match.
     pub search: Option<Search>,
-    /// Behind this topic.
+    /// Begin behind this topic.
     pub after: Option<Box<str>>,
-    /// At most this many.
+    /// Messages to report, at most.
     pub limit: usize,
-    /// At most so much of each payload.
+    /// Bytes of each payload to report, at most.
     pub payload_bytes_max: usize,
-    /// Count all that match, which takes a look at each.
+    /// Count all matches, which visits each of them.
     pub count: bool,
 }
 

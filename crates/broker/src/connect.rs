@@ -151,7 +151,7 @@ impl Shard {
         if let Some(found) = old
             && self.gives_way(found, &request)
         {
-            let why = "its user name or Client Identifier is somebody else's now";
+            let why = "its user name or Client Identifier belongs to another user now";
             self.end_session(cx, found, why);
             old = None;
         }
@@ -213,7 +213,8 @@ impl Shard {
         self.end_connection(cx, index, Ending::refused(reason, why));
     }
 
-    /// A session is of somebody else who had the name or the Client Identifier of whoever comes.
+    /// Whether a session belongs to an earlier user of the name or Client Identifier, not to this
+    /// client.
     fn gives_way(&mut self, session: u32, request: &ConnectRequest) -> bool {
         let owner = self.sessions.at(session).permit.as_deref();
         owner

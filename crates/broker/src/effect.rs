@@ -61,7 +61,7 @@ pub enum PageOf {
 }
 
 /// The answer to a [`QueueRead`], in the order asked for. What cannot be read has the reason
-/// instead; whether somebody misses it the shard knows, for it may have ended meanwhile.
+/// instead; the shard knows whether it is still needed, for it may have ended meanwhile.
 #[derive(Debug)]
 pub struct ReadPage {
     /// Who wanted them.
@@ -75,7 +75,7 @@ pub struct ReadPage {
 /// A message that was read back, or why it cannot be had.
 pub type ReadMessage = (MessageId, Result<Message, String>);
 
-/// A message that somebody still waited for cannot be read back.
+/// A message that a session still needs cannot be read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostMessage {
     /// Its name in the store.

@@ -290,7 +290,7 @@ pub struct PublishedMessage {
     pub qos: QoS,
     /// It was to be retained.
     pub retain: bool,
-    /// Somebody wanted it.
+    /// Whether there was a subscriber.
     pub matched: bool,
     /// Length of its payload.
     pub payload_bytes: usize,
@@ -396,20 +396,20 @@ pub struct EventInterest {
     pub delivered: bool,
     /// Packets, in and out.
     pub packets: bool,
-    /// Of payloads at most so much is told; 0 is nothing.
+    /// Bytes of a payload to include, at most; 0 is none.
     pub payload_bytes_max: usize,
-    /// For whom everything is wanted.
+    /// Clients and topics for which all events are wanted.
     pub traced: Traced,
 }
 
-/// For whom everything is wanted; each of these lists is short.
+/// Clients and topics for which all events are wanted; each of these lists is short.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traced {
     /// Clients.
     pub clients: Vec<(TenantId, Box<str>)>,
     /// Connections from there.
     pub addresses: Vec<IpAddr>,
-    /// Messages whose topic matches: published, delivered and dropped, whoever has to do with them.
+    /// Messages whose topic matches: published, delivered and dropped, for all clients.
     pub topics: Vec<Box<str>>,
 }
 

@@ -1,9 +1,9 @@
 //! Enhanced authentication: a client proves in several steps who it is, when it connects and again
 //! whenever it likes (MQTT 5 section 4.12).
 //!
-//! Whose turn it is stands here; what is said means something only to whoever keeps the
-//! credentials. What they have to remember from one step to the next lies with the connection, so
-//! that it ends with it, and there is one of it at most.
+//! The broker knows whose turn it is; the data mean something only to the authenticator. Its state
+//! between two steps is kept with the connection, so that it ends with it, and there is at most
+//! one.
 
 use std::any::Any;
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::session::permit::Permit;
 use crate::shard::{Ending, PacketError, Progress, Shard};
 use crate::timer::{Timer, TimerKey};
 
-/// What whoever keeps the credentials has to remember until the client's next step.
+/// State of the authenticator until the client's next step.
 #[derive(Clone)]
 pub struct ExchangeState(Arc<dyn Any + Send + Sync>);
 
@@ -80,14 +80,14 @@ pub(crate) struct Exchange {
 enum Turn {
     /// The client is known; it may begin anew.
     Over,
-    /// Whoever keeps the credentials has been asked.
+    /// The authenticator has been asked.
     Keeper,
     /// An answer of the client is expected.
     Client(ExchangeState),
 }
 
 impl Exchange {
-    /// Whoever keeps the credentials has been asked.
+    /// The authenticator has been asked.
     pub(crate) fn asked(method: Arc<str>) -> Self {
         Self {
             method,
@@ -230,7 +230,7 @@ impl Shard {
         });
     }
 
-    /// Whoever keeps the credentials has not heard enough from a client that wants to be let in.
+    /// The authenticator needs more data from a client that logs in.
     pub(crate) fn challenge<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -9,18 +9,18 @@ use core::ops::ControlFlow;
 use crate::id::{ShardId, TenantId};
 use crate::topic_tree::Tree;
 
-/// How strongly somebody wants a filter (idea 3). Ordered by what a publish must do for it.
+/// Strength of the interest in a filter (idea 3). Ordered by what a publish must do for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InterestClass(u8);
 
 impl InterestClass {
     /// Nobody.
     pub const NONE: Self = Self(0);
-    /// Somebody who is gone when their connection is.
+    /// A subscriber whose session ends with its connection.
     pub const LIVE: Self = Self(1);
-    /// Somebody to whom a QoS 1 or 2 message is owed even across a crash.
+    /// A subscriber to whom a QoS 1 or 2 message is owed even across a crash.
     pub const DURABLE: Self = Self(2);
-    /// Somebody for whom QoS 0 messages are kept as well.
+    /// A subscriber for whom QoS 0 messages are kept as well.
     pub const KEEPS_QOS0: Self = Self(4);
 
     /// Both.
@@ -111,7 +111,7 @@ pub struct Interest {
     epochs: Epochs,
     /// Shards that have ever wanted something, one bit each.
     shards: u64,
-    /// Somebody has wanted QoS 0 messages to be kept.
+    /// Whether a subscriber has wanted QoS 0 messages to be kept.
     keeps_qos0: bool,
 }
 

@@ -268,8 +268,8 @@ pub struct ListenerPolicy {
     pub allow_anonymous: bool,
     /// Clients may leave their identifier to the node (from 3.1.1 on).
     pub allow_empty_client_id: bool,
-    /// Whoever keeps the credentials is asked who a client is, also of one that has none. Else
-    /// all are let in, or with [`ListenerPolicy::allow_anonymous`] false, nobody.
+    /// Whether the authenticator is asked about each client, also about one without credentials.
+    /// Else all clients are accepted, or none with [`ListenerPolicy::allow_anonymous`] false.
     pub authenticate: bool,
     /// Maximum QoS of publishes, and of granted subscriptions.
     pub maximum_qos: QoS,

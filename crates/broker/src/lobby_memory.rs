@@ -1,8 +1,8 @@
 //! What connections hold before their clients are let in: unfinished CONNECT packets, what lies
 //! below MQTT (TLS, the request of a WebSocket), CONNECT packets whose clients wait to be known.
 //!
-//! All of them together have a part of the node's memory. Beyond it who holds most is refused, so
-//! that whoever has not logged in takes no memory from those who have.
+//! All of them together have a part of the node's memory. Beyond it the connection that holds most
+//! is refused, so that clients that have not logged in take no memory from those that have.
 
 use core::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,30 +17,30 @@ use crate::node::{Cx, MemoryPressure, Node};
 use crate::shard::{PacketError, Shard};
 use crate::work::COMING_OR_GOING;
 
-/// The lobby's part of the node's memory: one in so many.
+/// The lobby's part of the node's memory, as a divisor.
 const PART: usize = 8;
-/// The same of that part, while memory is short.
+/// Divisor of that part while memory is short.
 const PART_WHEN_SHORT: usize = 8;
-/// A shard's lobby may hold so much, however small the node's memory is.
+/// Bytes that a shard's lobby may hold in any case, however small the node's memory is.
 const BYTES_MIN: usize = 64 * 1024;
 
 const WHY: &str = "limit memory_bytes: connections that have not logged in hold their part of it, \
      and this one held most";
 
-/// What lies below MQTT takes so much before anything has come: it counts as connections do, so
-/// that many who come at once are not refused for it.
+/// Bytes of a connection below MQTT before it has received anything: they are counted like the
+/// connection itself, so that a burst of new connections is not refused because of them.
 const IDLE_LAYERS_BYTES: u32 = 2 * 1024;
 
 /// What one connection of the lobby holds, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
-    /// Its number: later ones have higher ones.
+    /// Generation of the connection: later ones have higher numbers.
     generation: u32,
     /// Its buffers.
     buffers: u32,
     /// What lies below MQTT.
     layers: u32,
-    /// Its CONNECT, while its client waits to be known.
+    /// Its CONNECT, while its client waits to be authenticated.
     request: u32,
 }
 
@@ -106,14 +106,14 @@ impl LobbyMemory {
         self.request_bytes = self.request_bytes - before.request as usize + now.request as usize;
     }
 
-    /// The buffers of a connection take so many bytes.
+    /// Sets the bytes of a connection's buffers.
     pub(crate) fn set_buffers(&mut self, id: ConnectionId, bytes: usize) {
         if bytes > 0 || !self.held.is_empty() {
             self.change(id, |held| held.buffers = bytes as u32);
         }
     }
 
-    /// The CONNECT of a client that waits to be known takes so many.
+    /// Sets the bytes of the CONNECT of a client that waits to be authenticated.
     pub(crate) fn set_request(&mut self, id: ConnectionId, bytes: usize) {
         self.change(id, |held| held.request = bytes as u32);
     }
@@ -134,12 +134,13 @@ impl LobbyMemory {
         self.request_bytes
     }
 
-    /// The connections hold more than they may.
+    /// Whether the connections hold more than they may.
     pub(crate) fn is_over(&self) -> bool {
         self.bytes > self.bytes_max
     }
 
-    /// How much they may hold from now on, by the memory of a node of so many shards.
+    /// Sets the number of bytes that they may hold, from the memory of a node with `shard_count`
+    /// shards.
     pub(crate) fn set_part(&mut self, pressure: &MemoryPressure, shard_count: u16) {
         let Some(limit) = pressure.limit else {
             self.bytes_max = usize::MAX;
@@ -160,14 +161,14 @@ impl LobbyMemory {
 }
 
 impl Shard {
-    /// A connection is in the lobby no more.
+    /// Removes a connection from the lobby.
     pub(crate) fn leave_lobby(&mut self, index: u32) {
         self.lobby_count -= 1;
         self.lobby.forget(index);
     }
 
-    /// What lies between the socket of a connection and MQTT takes so many bytes now, and took
-    /// `before` when this was last told.
+    /// Sets the bytes of a connection between the socket and MQTT; `before` is the value of the
+    /// last call.
     pub fn charge_layers<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -1,5 +1,4 @@
-//! The Application Message: borrowed while it is routed, shared and immutable once somebody must
-//! hold it.
+//! The Application Message: borrowed while it is routed, shared and immutable once it must be held.
 //!
 //! A QoS 0 message that only goes into output buffers is never more than a [`Publication`]; the
 //! first queue, in-flight slot, retained entry or other shard that needs it makes a [`Message`],
@@ -125,7 +124,7 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// A message that somebody holds. Clones share it.
+/// A message that is held. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Message(ThinArc<Header, u8>);
 
@@ -340,11 +339,12 @@ pub(crate) struct Messages {
     free: [Vec<Message>; ROOMS],
 }
 
-/// Messages differ in length by so much without one of them being too short for the next.
+/// Step of the room for text: a message is reused for one whose text is shorter by less than that.
 const ROOM_STEP: usize = 32;
-/// A message of more than 512 bytes is not used again: an allocation is little beside copying it.
+/// Number of rooms. A message of more than 512 bytes is not reused: an allocation costs little
+/// beside copying it.
 const ROOMS: usize = 17;
-/// Messages of one length that are kept.
+/// Messages of one length that are kept, at most.
 const FREE_MAX: usize = 64;
 
 impl Messages {
@@ -395,7 +395,7 @@ impl Messages {
         message
     }
 
-    /// Keeps a message to be used again, unless somebody holds it still.
+    /// Keeps a message for reuse, unless it is still held elsewhere.
     pub(crate) fn put_back(&mut self, mut message: Message) {
         let room = message.0.slice.len();
         let Some(free) = self.free.get_mut(room / ROOM_STEP) else {

@@ -13,19 +13,19 @@ use crate::effect::ConnectionEffect;
 use crate::node::{Cx, Node};
 use crate::shard::{Ending, Shard};
 
-/// All clients are looked at each time while they are few; with more of them so many milliseconds
-/// lie between two looks that they cost little.
+/// Clients per millisecond of the interval between two checks: few clients are checked each time,
+/// more of them less often, so that checks cost little.
 const CLIENTS_PER_MS: usize = 1000;
-/// Clients that give back at one look, at most.
+/// Clients that give back memory in one check, at most.
 const CLIENTS_PER_LOOK: usize = 256;
-/// Who holds less is not greedy, bytes.
+/// Bytes below which a client is not asked to give back memory.
 const GREEDY_BYTES: usize = 64 * 1024;
 
 const WHY: &str = "limit memory_bytes: memory is short, and this client held most of it";
 
 impl Shard {
-    /// Takes memory back from those clients of this shard that hold most, `excess` bytes if they
-    /// have so much; `used` bytes are in use here.
+    /// Takes memory back from the clients of this shard that hold most, up to `excess` bytes;
+    /// `used` bytes are in use here.
     pub(crate) fn relieve<N: Node>(&mut self, cx: &mut Cx<'_, N>, used: usize, excess: usize) {
         if cx.now.mono_ms < self.next_relief_ms || used < GREEDY_BYTES {
             return;

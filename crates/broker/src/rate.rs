@@ -44,20 +44,20 @@ pub(crate) struct Spent {
     full_us: [u64; 2],
     /// A timer will look after what is held.
     is_awaited: bool,
-    /// Messages that were dropped and are to be told of: a timer will.
+    /// Messages that were dropped and are not yet reported: a timer will do that.
     dropped: u32,
     /// The topic of the first of them.
     topic: Box<str>,
 }
 
-/// What was dropped in so long a time is one event.
+/// Time whose drops are reported as one event, in milliseconds.
 const TOLD_MS: u64 = 1_000;
 
-/// A full bucket holds what so long a time brings.
+/// Time that a full bucket covers, in microseconds.
 const BURST_US: u64 = 1_000_000;
 
 impl Spent {
-    /// When the next message may come, in milliseconds; none is now.
+    /// Time of the next message, in milliseconds; none: it may come now.
     fn due_ms(&self, now_ms: u64) -> Option<u64> {
         let [messages, bytes] = self.full_us;
         let due_us = messages.max(bytes).saturating_sub(BURST_US);
@@ -84,8 +84,8 @@ pub(crate) enum Pace {
 }
 
 impl Shard {
-    /// Whether a packet of this connection comes too fast; if it has to wait, somebody looks after
-    /// it in time.
+    /// Whether a packet of this connection comes too fast; if it has to wait, a timer is set for
+    /// it.
     #[inline]
     pub(crate) fn pace_of<N: Node>(
         &mut self,

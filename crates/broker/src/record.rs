@@ -45,13 +45,13 @@ pub enum EnqueuedAs {
     Shared(u8),
 }
 
-/// Numbers of retained copies; they are used again after so many subscriptions.
+/// Number of numbers for retained copies: after this number of subscriptions they repeat.
 pub const RETAINED_COPIES: u8 = 125;
 
-/// Shared subscriptions of one session.
+/// Shared subscriptions of one session, at most.
 pub const SHARED_COPIES: u8 = 128;
 
-/// Who the client of a session proved to be, as its record has it.
+/// Identity of the client of a session, as recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOwner {
     /// Where its rules are looked up.
@@ -151,7 +151,7 @@ pub struct Publisher {
     pub user_name: Option<Arc<str>>,
 }
 
-/// A message that somebody must keep.
+/// A message that must be kept.
 #[derive(Clone, Debug)]
 pub struct MessageRecord {
     /// The message. An empty payload with a retained revision clears its topic: it is kept until no
@@ -165,7 +165,7 @@ pub struct MessageRecord {
     pub retained_revision: Option<u64>,
     /// The topic's retained message before it, which is it no more.
     pub replaces: Option<MessageId>,
-    /// Somebody is there to route it to: [`Record::Routed`] follows.
+    /// Whether it has receivers: then [`Record::Routed`] follows.
     pub to_be_routed: bool,
     /// It is the Will of this session, which is used up by it.
     pub will_of: Option<SessionEpoch>,
@@ -207,7 +207,7 @@ pub enum Record {
         /// Which of that session's.
         number: u32,
     },
-    /// A message that somebody must keep.
+    /// A message that must be kept.
     Message(MessageRecord),
     /// A message is not the retained one of its topic any more.
     RetainedEnded(MessageId),

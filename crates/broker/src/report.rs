@@ -39,13 +39,14 @@ pub enum Answer {
     Traffic(Vec<TopicUse>),
     /// None: no such client is connected here.
     SessionRules(Option<SessionRules>),
-    /// What came of each message, in order.
+    /// Result of each message, in order.
     Publish(Vec<Published>),
-    /// How many topics have no retained message any more.
+    /// Result of a deletion of retained messages.
     DeleteRetained {
-        /// So many; they are gone for good if the reason is no error.
+        /// Retained messages that were deleted; the deletion is durable unless the reason is an
+        /// error.
         deleted: u64,
-        /// Why the others stay, if it is an error.
+        /// Reason why the other messages remain, if it is an error.
         reason: ReasonCode,
     },
     /// Whether there was a connection.
@@ -88,7 +89,7 @@ pub struct Published {
     pub id: Option<MessageId>,
     /// Sessions and share groups of this shard that it was chosen for.
     pub matched_here: u64,
-    /// Other shards that had somebody for it.
+    /// Number of other shards with receivers.
     pub other_shards: u32,
     /// The store was to keep something of it.
     pub recorded: bool,

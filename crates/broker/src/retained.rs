@@ -21,9 +21,9 @@ pub struct Retained {
     tenants: BTreeMap<TenantId, BTreeSet<Entry>>,
     revision: u64,
     totals: Totals,
-    /// Clearings that stay for a while, oldest first, and some whose topic has changed since.
+    /// Clearings that are kept for a while, oldest first; the topics of some have changed since.
     cleared: VecDeque<Cleared>,
-    /// With so many of them, those whose topic has changed since are taken out.
+    /// Number of clearings at which those whose topic has changed since are removed.
     cleared_max: usize,
     expiring: Expiring,
 }
@@ -105,12 +105,12 @@ struct Cleared {
 
 /// How long a clearing is kept. Other shards append what they changed before within a tick.
 const CLEARED_MS: u64 = 10_000;
-/// So many clearings take no memory to speak of.
+/// Least value of `cleared_max`: this number of clearings takes little memory.
 const CLEARED_MIN: usize = 1024;
-/// Clearings taken away in one sweep at most.
+/// Clearings removed in one sweep, at most.
 const CLEARED_PER_SWEEP: usize = 65_536;
 
-/// What became of a retained PUBLISH.
+/// Result of a retained PUBLISH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetainedChange {
     /// It is the topic's retained message now.
@@ -255,8 +255,8 @@ impl Retained {
         }
     }
 
-    /// Who clears one topic over and over, or changes it in between, makes no more of them than
-    /// there are cleared topics, about.
+    /// Clients that clear or change one topic repeatedly cause no more entries than there are
+    /// cleared topics, approximately.
     fn push_cleared(&mut self, cleared: Cleared) {
         self.cleared.push_back(cleared);
         if self.cleared.len() > self.cleared_max {

@@ -102,28 +102,28 @@ pub(crate) struct Routes {
     entries_max: usize,
     /// Bytes that the routes take.
     bytes: usize,
-    /// They may take so many.
+    /// Bytes that they may take.
     bytes_max: usize,
     /// Topics looked up since the cache was full.
     missed: usize,
-    /// The place that was looked for last: permission is asked for right before the route is, and
-    /// clients send many messages to one topic.
+    /// The place that was found last: permission is checked right before the route is looked up,
+    /// and clients send many messages to one topic.
     last: usize,
 }
 
-/// A topic of so many bytes costs no allocation, and its route is no longer than two lines of the
-/// processor's cache.
+/// Longest topic that needs no allocation; its route is no longer than two cache lines of the
+/// processor.
 const TOPIC_INLINE_BYTES: usize = 64;
-/// Bytes of the routes that a shard remembers. A few subscribers of `#` make every route as long as
-/// they are many, and a topic may have 64 KiB.
+/// Bytes of the routes that a shard remembers, at most. With some subscribers of `#` every route
+/// has all of them, and a topic may have 64 KiB.
 const ROUTE_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// The routes' part of the node's memory, where that is less: one in so many.
+/// The routes' part of the node's memory, as a divisor, where that is less.
 const PART: usize = 16;
-/// What a place in the table takes beside its route.
+/// Bytes of a place in the table beside its route.
 const PLACE_BYTES: usize = 8;
-/// A longer topic is looked up each time.
+/// Longest topic whose route is remembered.
 const TOPIC_BYTES_MAX: usize = 1024;
-/// A message for no more receivers than this is routed at once, whoever waits.
+/// Number of receivers up to which a message is routed at once, even if other clients wait.
 const FEW_RECEIVERS: usize = 8;
 /// Bytes of payload that are copied for all receivers of a message at once; a message with more is
 /// fanned out.
@@ -148,8 +148,9 @@ impl Routes {
         self.bytes + self.places.capacity() * PLACE_BYTES
     }
 
-    /// How much the cache may take from now on, by the memory of a node of so many shards. While
-    /// memory is short it has a quarter of that, and if it takes more it begins anew.
+    /// Sets the number of bytes that the cache may take, from the memory of a node with
+    /// `shard_count` shards. While memory is short it may take a quarter of that, and it is emptied
+    /// if it takes more.
     pub(crate) fn set_part(&mut self, pressure: &MemoryPressure, shard_count: u16) {
         let Some(limit) = pressure.limit else {
             return;
@@ -293,7 +294,7 @@ pub(crate) struct Origin {
 pub(crate) struct Routed {
     /// The retained store had no room for it.
     pub(crate) retained_full: bool,
-    /// Somebody wanted it, here or on another shard.
+    /// Whether it had a receiver, here or on another shard.
     pub(crate) matched: bool,
     /// Other shards that it was sent to, a bit each.
     pub(crate) other_shards: u64,

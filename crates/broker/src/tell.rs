@@ -38,10 +38,10 @@ pub(crate) struct Telling {
     traced: Vec<SessionId>,
 }
 
-/// A QoS 0 message in an output whose delivery is to be told.
+/// A QoS 0 message in an output whose delivery is to be reported.
 #[derive(Debug)]
 pub(crate) struct ToBeTold {
-    /// So many QoS 0 messages of the output leave up to it.
+    /// QoS 0 messages of the output up to this one that have not left.
     left: u32,
     topic: Box<str>,
     id: MessageId,
@@ -163,8 +163,7 @@ impl Shard {
             || self.wants.any(Wants::TOPICS) && self.telling.traced().has_topic(topic)
     }
 
-    /// Whoever has proved a name is told of before it is told what becomes of the CONNECT, which
-    /// came by the connection.
+    /// Reports the client's proved name before the result of the CONNECT on that connection.
     pub(crate) fn tell_authenticated<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -472,7 +471,7 @@ pub(crate) fn packet_id_of(header: &FixedHeader, body: &[u8]) -> Option<u16> {
 }
 
 impl ToBeTold {
-    /// So many QoS 0 messages have left; answers whether it is one of them.
+    /// Notes that `count` QoS 0 messages have left; returns whether this message is one of them.
     pub(crate) fn has_left(&mut self, count: u32) -> bool {
         self.left = self.left.saturating_sub(count);
         self.left == 0

@@ -28,7 +28,7 @@ pub(crate) enum Timer {
     SessionExpiry(SessionId),
     /// The Will of a client that is away is due [MQTT-3.1.3-9].
     WillDelay(SessionId),
-    /// Messages in the queue of somebody who is away may have expired [MQTT-3.3.2-5].
+    /// Messages in the queue of a disconnected client may have expired [MQTT-3.3.2-5].
     QueueExpiry,
     /// What an operator waits for has taken too long.
     Operation(u32),

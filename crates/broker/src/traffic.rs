@@ -1,5 +1,5 @@
-//! Which topics are in use, and by whom: what the shard remembers for other reasons, its routes,
-//! told to whoever asks. It costs messages nothing.
+//! Topics in use, and their clients: taken from the shard's routes, which it remembers for other
+//! reasons, and reported on request. It costs messages nothing.
 
 use std::collections::BTreeMap;
 

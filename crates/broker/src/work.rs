@@ -26,13 +26,13 @@ impl Default for WorkLimits {
     }
 }
 
-/// A share is so many times smaller for a client whose input is worked off when the turn is over,
-/// or before that of clients who have used up a whole share: whoever needs more waits with those.
+/// Divisor of the share of a client whose input is processed after the turn is over, or before the
+/// input of clients that have used up a whole share: a client that needs more waits with those.
 const SMALL_SHARE: u64 = 16;
-/// Messages for one receiver in a share that belong to a message that is routed at once though
-/// others wait: units of a share for each.
+/// Units of a share for each receiver of a message that is routed at once though other clients
+/// wait.
 const SHARE_PER_DELIVERY: u64 = 64;
-/// What a message for one receiver costs beside its payload, as bytes that are copied.
+/// Cost of a message for one receiver beside its payload, as bytes that are copied.
 pub(crate) const DELIVERY_BYTES: usize = DELIVERY as usize * BYTES_PER_UNIT;
 
 /// Units of a packet that is worked off.
@@ -95,44 +95,44 @@ pub(crate) struct Work {
     turn_began: u64,
     /// Units of this turn.
     turn: u64,
-    /// At so much the turn ends.
+    /// Number of units at which the turn ends.
     turn_ends: u64,
-    /// At so much the share of the connection ends whose packets are being worked off.
+    /// Number of units at which the share of the present connection ends.
     share_ends: u64,
-    /// It has ended, and packets of that connection are held back for it.
+    /// Whether that share is used up, and packets of that connection are held back for it.
     pub(crate) share_used: bool,
-    /// Shares are small for now.
+    /// Whether shares are small for now.
     pub(crate) small_shares: bool,
-    /// Nothing is put off: while a shard is restored there is nobody else.
+    /// Whether there is no limit: while a shard is restored nothing else waits.
     pub(crate) unbounded: bool,
 }
 
 impl Work {
-    /// So many units more have been done.
+    /// Counts further units as done.
     #[inline(always)]
     pub(crate) fn add(&mut self, units: u64) {
         self.done += units;
     }
 
-    /// A turn of so many units begins.
+    /// Begins a turn of this number of units.
     pub(crate) fn begin_turn(&mut self, units: u64) {
         self.turn = units;
         self.turn_began = self.done;
         self.turn_ends = self.done + units;
     }
 
-    /// The turn is over.
+    /// Whether the turn is over.
     #[inline(always)]
     pub(crate) fn is_turn_over(&self) -> bool {
         self.done >= self.turn_ends && !self.unbounded
     }
 
-    /// Whether so many eighths of the turn are over.
+    /// Whether this number of eighths of the turn is over.
     pub(crate) fn is_past(&self, eighths: Eighths) -> bool {
         (self.done - self.turn_began) * 8 >= self.turn * eighths.0 && !self.unbounded
     }
 
-    /// A connection's share of the turn begins.
+    /// Begins a connection's share of the turn.
     #[inline]
     pub(crate) fn begin_share(&mut self, units: u64) {
         self.share_used = false;

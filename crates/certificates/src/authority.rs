@@ -4,7 +4,7 @@
 //! The files are all there is: `ca.crt`, `ca.key`, `NAME.crt`, `NAME.key`, `issued.txt`, `crl.pem`
 //! and `revoked.txt`. Keys are their owner's alone. Nothing is written over but by
 //! [`Authority::renew`] and what is revoked, and these are replaced as a whole. The time comes from
-//! whoever calls.
+//! the caller.
 //!
 //! One [`Authority`] at a time is open in a directory: what two commands do at once, they do one
 //! after the other, and neither forgets what the other has revoked.
@@ -53,16 +53,16 @@ pub const REGISTER: &str = "revoked.txt";
 const KEY_MODE: u32 = 0o600;
 const CERTIFICATE_MODE: u32 = 0o644;
 
-/// Clocks of devices may be behind by so much.
+/// Difference by which the clock of a device may be behind.
 const BACKDATED: Duration = Duration::hours(1);
 
 /// Kinds of keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyKind {
-    /// ECDSA on P-256: small and quick, for all but the oldest devices.
+    /// ECDSA on P-256: small and fast, for all but the oldest devices.
     #[default]
     EcP256,
-    /// RSA of so many bits: 2048, 3072 or 4096.
+    /// RSA with this number of bits: 2048, 3072 or 4096.
     Rsa(u16),
 }
 

@@ -27,7 +27,7 @@ pub enum ServerCheck {
     Full,
     /// That a trusted CA has signed it, for whatever host: `--insecure` of Mosquitto's clients.
     AnyName,
-    /// Nothing at all: whoever is in between can read and change everything.
+    /// Nothing at all: a man in the middle can read and change everything.
     Nothing,
 }
 

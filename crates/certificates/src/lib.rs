@@ -1,8 +1,8 @@
 //! Certificates, keys and revocation lists: from PEM files to what TLS is spoken with, or a
 //! sentence that says what is wrong with which file and what to do.
 //!
-//! It knows neither sockets nor listeners, and holds no state but the name of whom a handshake has
-//! just refused: whoever wants files to be read again builds anew.
+//! It knows neither sockets nor listeners, and holds no state but the name of the client that a
+//! handshake has just refused: to read files again, build a new one.
 #![forbid(unsafe_code)]
 
 pub mod authority;

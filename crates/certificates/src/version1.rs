@@ -348,7 +348,7 @@ fn authority(der: &[u8]) -> Option<Authority> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let usage = certificate.key_usage().ok()?;
     let may_sign = usage.is_none_or(|usage| usage.value.key_cert_sign());
-    // Of version 1 nobody knows; whoever configures it says so.
+    // Certificates of version 1 do not say so; the configuration does.
     let is_ca = certificate.is_ca() || certificate.version() == X509Version::V1;
     // What it may name is not looked at here, so it names nobody.
     let is_bound = !matches!(certificate.name_constraints(), Ok(None));

@@ -6,7 +6,7 @@
 //!
 //! The crate knows no sockets, no time, no sessions and no limits of a server: what a packet means
 //! for a session (an empty Client Identifier, an unknown Topic Alias, a reason code that only a
-//! server may send) is decided by whoever receives it.
+//! server may send) is decided by the receiver.
 #![forbid(unsafe_code)]
 
 mod error;

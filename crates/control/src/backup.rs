@@ -116,8 +116,8 @@ fn error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Ba
     }
 }
 
-/// Writes an archive of the files of a store, of each so many bytes, and of the tables beside it,
-/// to `out`.
+/// Writes an archive to `out`: the files of a store, a given number of bytes of each, and the
+/// tables beside it.
 ///
 /// # Errors
 /// A file cannot be read, or `out` does not take it.
@@ -371,11 +371,11 @@ fn no_backup(path: &Path, why: &str) -> BackupError {
     }
 }
 
-/// A tar archive consists of blocks of so many bytes; two of zeros are its end.
+/// Bytes of a block of a tar archive; two blocks of zeros are its end.
 const BLOCK: u64 = 512;
 
-/// What is wrong behind the last file of an archive, which ends at `end`. More zeros than needed
-/// are usual where a tar program wrote it anew.
+/// Returns what is wrong behind the last file of an archive, which ends at `end`. More zeros than
+/// needed are usual where a tar program rewrote the archive.
 fn trouble_at_end(file: &File, end: u64, length: u64) -> io::Result<Option<String>> {
     if length < end.saturating_add(2 * BLOCK) {
         return Ok(Some(

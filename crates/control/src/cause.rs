@@ -130,7 +130,7 @@ impl Cause {
         })
     }
 
-    /// Why somebody was not let in, by the words of those who decide it.
+    /// Cause of a refusal, by the words of the deciding code.
     pub(crate) fn of_refusal(reason: &str, why: &str) -> Self {
         let has = |text: &str| why.contains(text);
         match () {

@@ -30,13 +30,14 @@ use crate::presence::{ClientPresence, Known, Presence};
 use crate::request::Places;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 
-/// How long shards may take to answer: they answer within a tick, so this is a stalled node.
+/// Time that shards may take to answer: they answer within a tick, so a longer time means a stalled
+/// node.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Events are on their way for so long at most, unless there are more than can be taken.
+/// Time that events take to arrive, at most, unless there are more than can be processed.
 const SETTLED_WITHIN: Duration = Duration::from_millis(500);
-/// So long after a ban it is looked again who is connected.
+/// Time after a ban at which the connected clients are checked again.
 const BANNED_AGAIN: Duration = Duration::from_millis(500);
-/// How long a probe of the node's health waits for them.
+/// Time that a health probe waits for the shards.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The shards, as the control plane reaches them. The binary implements it on the reactor.
@@ -72,15 +73,15 @@ pub trait Shards: Send + Sync + 'static {
     /// # Errors
     /// The process has no files left.
     fn attach(&self, tenant: TenantId) -> io::Result<UnixStream>;
-    /// Clients whose certificates are not good any more are shown out.
+    /// Disconnects clients whose certificates are no longer valid.
     fn recheck_certificates(&self);
-    /// Takes so many bytes of the node's memory for something outside of the shards. False if they
-    /// are not there.
+    /// Borrows bytes of the node's memory for use outside of the shards. False if they are not
+    /// available.
     fn borrow_memory(&self, bytes: usize) -> bool;
     /// Gives back what was borrowed.
     fn return_memory(&self, bytes: usize);
-    /// So many bytes are kept outside of the shards now, beside what was borrowed. True: memory is
-    /// short.
+    /// Sets the number of bytes that are in use outside of the shards, beside what was borrowed.
+    /// Answers whether memory is short.
     fn set_memory_outside(&self, bytes: usize) -> bool;
     /// Pins the store as it is at this moment. Takes as long as its checkpoint.
     fn pin_store(&self) -> Result<PinnedStore, String>;
@@ -166,7 +167,7 @@ pub enum ReloadOf {
     Tables,
 }
 
-/// Somebody wants files to be read again, and waits for what came of it.
+/// A request to reload files, which waits for the result.
 #[derive(Debug)]
 pub struct ReloadRequest {
     of: ReloadOf,
@@ -479,8 +480,8 @@ impl Control {
         self.events_taken.send_modify(|taken| *taken += count);
     }
 
-    /// Whoever is refused before it says anything, as in the handshake of TLS, has shown a name
-    /// perhaps: what became of it is told to the team that the name is of.
+    /// A client that is refused before its CONNECT, as in the TLS handshake, may have shown a name:
+    /// the refusal is reported to the team of that name.
     fn settle_claim(&self, told: &mut Told) {
         let Event::Refused {
             client_id,
@@ -513,7 +514,7 @@ impl Control {
         self.gate.get().map(Gate::policy)
     }
 
-    /// Why somebody of this name of a tenant is locked out, who comes from this address.
+    /// Reason why this name of a tenant is locked out, from this address.
     pub fn locked_out(
         &self,
         tenant: TenantId,
@@ -552,8 +553,8 @@ impl Control {
         }
     }
 
-    /// Takes so many bytes of `limits.memory_bytes`, as for the body of a request. False if they
-    /// are not there.
+    /// Borrows bytes of `limits.memory_bytes`, as for the body of a request. False if they are not
+    /// available.
     pub fn borrow_memory(&self, bytes: usize) -> bool {
         self.shards.borrow_memory(bytes)
     }
@@ -819,7 +820,7 @@ impl Control {
         self.stop.send_replace(true);
     }
 
-    /// Waits until somebody has asked the node to stop.
+    /// Waits for a request to stop the node.
     pub async fn stop_requested(&self) {
         let mut stop = self.stop.subscribe();
         // The sender lives as long as `self`.

@@ -1,7 +1,7 @@
 //! Tables as text with commas (RFC 4180).
 
 /// Rows of fields, with the number of the line in which each begins. Rows without anything in them
-/// are none. A line ends with LF, CRLF or CR, as whoever wrote it is used to.
+/// are none. A line ends with LF, CRLF or CR.
 ///
 /// # Errors
 /// A quotation that does not end, or that something stands behind; with the line.

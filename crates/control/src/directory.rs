@@ -1,5 +1,5 @@
-//! Where the control plane looks up who somebody is: API keys, users, administrators; and where it
-//! writes down who changed what. What keeps them implements it.
+//! Directory of the control plane: API keys, users, administrators, and the audit log. The tables
+//! implement it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -94,10 +94,10 @@ pub trait Directory: Send + Sync + 'static {
     /// The user as of now; none if there is none, or none that may log in.
     fn account<'a>(&'a self, name: &'a str) -> Looked<'a, Option<Account>>;
 
-    /// Somebody may administer the node already.
+    /// Whether the node has an administrator.
     fn has_administrator(&self) -> Looked<'_, bool>;
 
-    /// The same, or somebody else has or had what an administrator has, as a key too.
+    /// Whether the node has or had an administrator, or a key with the same rights.
     fn is_claimed(&self) -> Looked<'_, bool> {
         self.has_administrator()
     }

@@ -56,7 +56,7 @@ pub struct Explained {
 }
 
 impl Question {
-    /// Checks that a client could do that at all, whoever it is.
+    /// Checks that any client could do that at all.
     ///
     /// # Errors
     /// What is wrong with the topic.

@@ -1,5 +1,5 @@
 //! The main numbers of the node over the last day: two rings in memory, one fine and short, one
-//! coarse and long, for charts that are there as soon as somebody looks.
+//! coarse and long, for charts that are available at once.
 //!
 //! Both are full after their time and never larger: 15 numbers of 4 bytes and a time, 8,640 times
 //! every ten seconds and 300 times every second, are 0.6 MB. A restart loses them; who wants more
@@ -81,15 +81,15 @@ impl Series {
     }
 }
 
-/// Between two samples, seconds, and how many are kept.
+/// Seconds between two samples, and number of samples that are kept.
 const FINE: (u64, usize) = (1, 300);
 const COARSE: (u64, usize) = (10, 8_640);
-/// To count is work for each session, in which messages wait: beyond so many it is done every ten
-/// seconds alone.
+/// Sessions above which waiting messages are counted only every ten seconds: that count visits each
+/// session.
 const FINE_SESSIONS_MAX: u64 = 5_000;
-/// Points that are answered at once.
+/// Points of one answer, at most.
 pub const POINTS_MAX: u64 = 10_000;
-/// Points of an answer, about, if nobody says how many.
+/// Points of an answer by default, approximately.
 const POINTS: u64 = 360;
 
 /// The numbers at one moment; what is not known is no number.
@@ -144,7 +144,7 @@ impl History {
             return Err("the end has to be after the beginning".to_owned());
         }
         let rings = self.lock();
-        // The last five minutes are a second shorter than that by the time somebody asks.
+        // The last five minutes are a second shorter than that by the time of the request.
         let begin_ms = from_ms + COARSE.0 * 1000;
         let is_fine = rings.fine.len() < FINE.1
             || rings.fine.front().is_some_and(|one| one.at_ms <= begin_ms);
@@ -354,8 +354,8 @@ fn of_both(now: &Latencies, then: &Latencies) -> Vec<(f64, u64)> {
         .collect()
 }
 
-/// So long, in seconds, such a part of the messages took at most: within its bucket as if they
-/// were spread evenly. None where there were none.
+/// Returns the time in seconds that this part of the messages took, at most: within a bucket as if
+/// they were spread evenly. None if there were no messages.
 fn quantile(buckets: &[(f64, u64)], part: f64) -> Option<f64> {
     let count: u64 = buckets.iter().map(|(_, count)| count).sum();
     if count == 0 {

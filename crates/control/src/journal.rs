@@ -1,5 +1,4 @@
-//! What happened recently to clients, kept in memory for whoever asks, each with the way to mend it
-//! where there is one.
+//! What happened recently to clients, kept in memory, each with a remedy where there is one.
 //!
 //! Bounded by number, what was refused or lost for itself, so that clients who come and go do not
 //! push it out; what became of each name last is kept for longer (`runs`). Events are kept as they
@@ -35,13 +34,13 @@ use crate::wall_clock::now_ms;
 use crate::words::one_of;
 use runs::Runs;
 
-/// What was refused or lost, of which so much is kept.
+/// Entries about what was refused or lost, at most.
 const TROUBLES: usize = 8_192;
 
-/// Who came and went, of which so much is kept.
+/// Entries about connects and disconnects, at most.
 const COMINGS: usize = 512;
 
-/// Refusals that name nobody: so many of one address are told, of the last so many troubles.
+/// Refusals without a name: entries of one address that are shown, and entries that are looked at.
 const NAMELESS: usize = 8;
 const NAMELESS_LOOKED_AT: usize = 1_024;
 
@@ -139,9 +138,9 @@ impl Entry {
 pub struct Page {
     /// In order.
     pub events: Vec<Entry>,
-    /// To be asked for next.
+    /// Number to ask for next.
     pub next: u64,
-    /// So many numbers that were asked for had entries that are not kept any more.
+    /// Number of entries that were asked for and are no longer kept.
     pub gone: u64,
 }
 
@@ -160,14 +159,14 @@ struct Kept {
     troubles: VecDeque<Arc<Written>>,
     comings: VecDeque<Arc<Written>>,
     runs: Runs,
-    /// Of troubles and comings, about.
+    /// Bytes of troubles and comings, approximately.
     bytes: usize,
     last: u64,
-    /// The number of the last trouble that is not kept any more.
+    /// Number of the last trouble that is no longer kept.
     gone: u64,
 }
 
-/// Bytes of the text of an event, about: of the names that clients have chosen.
+/// Approximate bytes of the text of an event: of the names that clients have chosen.
 pub(crate) fn weight_of_text(event: &Event) -> usize {
     let user = user_of(event).map_or(0, |user| user.name.len());
     let topic = topic_of(event).map_or(0, str::len);
@@ -207,7 +206,7 @@ impl Kept {
 }
 
 impl Written {
-    /// Bytes of it, about, with what the allocator and its owner add.
+    /// Approximate bytes of it, with what the allocator and its owner add.
     fn memory_bytes(&self) -> usize {
         size_of::<Self>() + 64 + weight_of_text(&self.event)
     }
@@ -282,7 +281,7 @@ impl Journal {
         self.commands.permit_in(tenant, lacking)
     }
 
-    /// How somebody of a tenant is added of whom `why` says that nobody knows them.
+    /// Remedy for an unknown user of a tenant, if `why` says so: how to add it.
     pub(crate) fn adding(&self, tenant: TenantId, why: &str, name: &str) -> Option<Way> {
         self.commands.add_in(tenant, why, name)
     }
@@ -389,18 +388,18 @@ impl Journal {
         first.map_or(kept.last + 1, |written| written.seq)
     }
 
-    /// From now on what became of each name takes so many bytes at most, about.
+    /// Sets the number of bytes that the history of names takes, approximately, at most.
     pub(crate) fn set_bytes_max(&self, bytes: usize) {
         self.lock().runs.set_bytes_max(bytes);
     }
 
-    /// Bytes of what is kept, about.
+    /// Approximate number of bytes of what is kept.
     pub(crate) fn memory_bytes(&self) -> usize {
         let kept = self.lock();
         kept.bytes + kept.runs.memory_bytes()
     }
 
-    /// The number of the last entry.
+    /// Number of the last entry.
     pub fn last(&self) -> u64 {
         self.lock().last
     }

@@ -18,7 +18,7 @@
 //! * [`authentication`]: who a client is, by the sources of credentials in their order
 //! * [`csv`]: tables as text
 //! * `store`: whether the message store keeps up
-//! * [`feed`]: what happens now, for whoever reads along, and pushed to a panel
+//! * [`feed`]: live events, for readers, and pushed to a panel
 //! * [`presence`]: who is connected, since when, and why not any more
 //! * `event_log`: events as log lines
 //! * [`explain`]: what decides whether a client may do something
@@ -27,7 +27,7 @@
 //! * [`journal`]: what happened recently to clients, and the way to mend it
 //! * [`why`]: why a client does not work, of the closed list of [`cause`]
 //! * `aging`: a map whose oldest entries go where there is no room
-//! * [`principal`]: who asks for something, and what they may
+//! * [`principal`]: callers and their rights
 //! * [`directory`]: where that is looked up
 //! * [`tables`]: users, devices and the rest while the node runs
 //! * `wall_clock`: what it shows

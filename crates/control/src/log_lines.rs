@@ -278,11 +278,11 @@ impl LogLines {
 }
 
 thread_local! {
-    /// Room for the values of a line, to be used again.
+    /// Buffer for the values of a line, reused for the next line.
     static VALUES: Cell<Values> = Cell::default();
 }
 
-/// So much room is kept.
+/// Largest buffer that is kept, in bytes.
 const VALUES_KEPT_BYTES: usize = 4096;
 
 fn shown(seq: u64, line: Logged<'_>) -> LogLine {
@@ -340,10 +340,10 @@ impl Kind {
     ];
 }
 
-/// What stands for the kind of a message that is the usual one of its site: its text is not there.
+/// Marks the usual kind of message of a site: the text is not stored.
 const USUAL: u8 = Kind::ALL.len() as u8;
 
-/// A length of so much or more follows in four bytes.
+/// Marks a length of this value or more, which follows in four bytes.
 const LONG: u8 = u8::MAX;
 
 impl Values {

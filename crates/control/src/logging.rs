@@ -30,12 +30,12 @@ pub const AREAS: &[(&str, &str)] = &[
 /// Levels, from the fewest lines to the most.
 pub const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
-/// Traces at once at most.
+/// Traces at once, at most.
 pub const TRACES_MAX: usize = 100;
-/// So long a trace lasts at most where it is asked for by itself.
+/// Longest duration of a trace, in minutes, where it is requested by itself.
 pub const TRACE_MINUTES_MAX: u32 = 24 * 60;
 
-/// Of what everything is logged, whatever the level.
+/// Subject of which everything is logged, whatever the level.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// All that a client of a tenant does, its packets too.
@@ -85,19 +85,19 @@ pub struct Change {
     /// `log.level` has it. None, with an area: what holds for all again.
     #[serde(default)]
     pub level: Option<String>,
-    /// Of this area alone.
+    /// Only for this area.
     #[serde(default)]
     pub area: Option<String>,
-    /// Of this client everything, whatever the level.
+    /// Log everything of this client, whatever the level.
     #[serde(default)]
     pub client: Option<String>,
-    /// For so many minutes, then as before; 0 ends it now. None: until it is changed again or the
-    /// node ends.
+    /// For this number of minutes, then as before; 0 ends it now. None: until it is changed again
+    /// or the node ends.
     #[serde(default)]
     pub minutes: Option<u32>,
 }
 
-/// What is logged now.
+/// Settings of the log that are in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Levels {
     /// Of everything.
@@ -173,10 +173,10 @@ impl Logging {
             .collect()
     }
 
-    /// Logs everything of a subject for so many minutes from now on; 0 ends it.
+    /// Logs everything of a subject for this number of minutes; 0 ends it.
     ///
     /// # Errors
-    /// There are too many already, or it is no Topic Filter; in words.
+    /// There are too many traces already, or the subject is not a valid Topic Filter; as text.
     pub fn trace(self: &Arc<Self>, subject: Subject, minutes: u32) -> Result<(), String> {
         self.set_trace(subject, Some(now_ms() + u64::from(minutes) * 60_000))?;
         self.tell_change();
@@ -389,7 +389,7 @@ impl State {
                 filter.push_str(&format!(",{target}={level}"));
             }
         }
-        // What somebody asks for by name is written, however little else is.
+        // What is traced by name is written, whatever the level.
         if !self.traces.is_empty() {
             filter.push_str(&format!(",{TRACED}=info"));
         }

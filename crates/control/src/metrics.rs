@@ -332,7 +332,7 @@ impl Page {
         )?;
         let unreadable = ConstCounter::new(state.unreadable);
         let help =
-            "Messages that could not be read back from the store though somebody waited for them";
+            "Messages that could not be read back from the store though a session needed them";
         put(encoder, "store_unreadable", help, &unreadable)?;
         let failing = ConstGauge::new(i64::from(state.failing.is_some()));
         put(

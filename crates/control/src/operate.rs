@@ -14,16 +14,16 @@ use martlet_codec::ReasonCode;
 
 use crate::control::{Control, ControlError};
 
-/// How much longer than the shard itself is waited for the store.
+/// Time to wait for the store beyond the time that the shard itself waits.
 const MARGIN: Duration = Duration::from_secs(5);
-/// How long is waited where a shard would wait for ever.
+/// Time to wait where a shard would wait for ever.
 const STORE_TIMEOUT: Duration = Duration::from_secs(60);
-/// So many sessions of a user are looked at together.
+/// Sessions of a user that are processed in one step.
 const SESSIONS_PER_PAGE: usize = 100;
-/// The shard that what is not a shard's own is asked of.
+/// The shard that answers questions that concern no shard in particular.
 const FIRST: ShardId = ShardId(0);
 
-/// What a question finds out where it concerns one session: none if there is no such session.
+/// Answer to a question about one session: none if there is no such session.
 type OfSession<T> = Result<Option<T>, ControlError>;
 
 impl Control {

@@ -160,17 +160,18 @@ impl Presence {
         self.lock().calm(tenant, client_id)
     }
 
-    /// Who was connected when the node was last alive; who is again already is not touched.
+    /// Restores the clients that were connected when the node was last alive; clients that are
+    /// connected again are left as they are.
     pub fn restore(&self, ended: &[ClientPresence]) {
         self.lock().restore(ended);
     }
 
-    /// From now on those who are not connected take so many bytes at most, about.
+    /// Sets the number of bytes that clients that are not connected take, approximately, at most.
     pub(crate) fn set_bytes_max(&self, bytes: usize) {
         self.lock().set_bytes_max(bytes);
     }
 
-    /// Bytes of those who are not connected, about.
+    /// Approximate number of bytes of clients that are not connected.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.lock().memory_bytes()
     }

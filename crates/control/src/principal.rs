@@ -7,7 +7,7 @@ use martlet_broker::TenantId;
 /// Declares the closed list of scopes.
 macro_rules! scopes {
     ($( $name:ident $text:literal $what:literal; )*) => {
-        /// What somebody may do in one area.
+        /// Rights in one area.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Scope {
             $( #[doc = $what] $name, )*
@@ -128,7 +128,7 @@ impl Scopes {
         of_tables.into_iter().chain(of_tenant).collect()
     }
 
-    /// The most that somebody of a team has: of one that owns a tenant.
+    /// Rights of a member of a team, at most: of a team that owns a tenant.
     pub fn of_any_team() -> Self {
         Self::of_team(TenantId(u32::MAX))
     }
@@ -246,7 +246,7 @@ impl Role {
     }
 }
 
-/// By what somebody is known.
+/// Kind of a caller's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrincipalKind {
     /// Came by `admin.sock`, which its file mode locks.
@@ -284,7 +284,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Whoever reached `admin.sock`.
+    /// A caller at `admin.sock`.
     pub fn socket() -> Self {
         Self {
             kind: PrincipalKind::Socket,
@@ -294,7 +294,7 @@ impl Principal {
         }
     }
 
-    /// Somebody who did not have to say who they are.
+    /// A caller that did not have to authenticate.
     pub fn anonymous(scopes: Scopes) -> Self {
         Self {
             kind: PrincipalKind::Anonymous,

@@ -100,13 +100,13 @@ impl From<Refusal> for RequestError {
 }
 
 impl Control {
-    /// Publishes a message as [`Control::publish`] does and waits for its response for so long. A
-    /// message without a Response Topic gets one of the node's choice, one without Correlation Data
-    /// gets random ones. The response is the first message on the Response Topic that comes with
-    /// the same Correlation Data or, as from clients before MQTT 5, with none.
+    /// Publishes a message as [`Control::publish`] does and waits for its response for a given
+    /// time. A message without a Response Topic gets one that the node chooses, one without
+    /// Correlation Data gets random data. The response is the first message on the Response Topic
+    /// that has the same Correlation Data or, as from clients before MQTT 5, none.
     ///
     /// # Errors
-    /// Nothing was published; or, of a shard that does not answer, it is not known.
+    /// The message was not published; or, if a shard does not answer, it is unknown whether it was.
     pub async fn request(
         &self,
         caller: &str,
@@ -145,7 +145,7 @@ impl Control {
                 let response = Response::of(found, since.elapsed());
                 Requested::Answered(published, Box::new(response))
             }
-            // Its time is over, or somebody has ended the session.
+            // Its time is over, or the session was ended.
             Ok(Err(_)) | Err(_) => {
                 self.settle_events().await;
                 let refused = self.journal.publish_refused(told_before, tenant, &topic);

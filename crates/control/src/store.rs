@@ -7,11 +7,12 @@ use std::path::PathBuf;
 /// How the store is, as of now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreState {
-    /// Why nothing can be written at the moment, and since when, in seconds.
+    /// Since when writes have been failing, in seconds, and why; none: they succeed.
     pub failing: Option<(u64, String)>,
-    /// Why there is no space for more, if there is none; what ends messages can still be written.
+    /// Reason why there is no more space; none if there is. What ends messages can still be
+    /// written.
     pub low: Option<String>,
-    /// So much waits to be written that publishers of what has to be stored are held back.
+    /// The backlog of writes is so long that publishers of messages to be stored are held back.
     pub behind: bool,
     /// Messages that could not be read back since the start.
     pub unreadable: u64,

@@ -3,8 +3,8 @@
 //!
 //! One connection writes and one reads, so that a long list does not hold up a change; a third
 //! checks passwords, which takes long by intent; by a fourth the node follows what has changed. A
-//! change is carried to its end once it has begun, whoever asked for it may have gone. The file is
-//! made by the first change, not by looking.
+//! change is completed once it has begun, even if the caller has disconnected. The file is made by
+//! the first change, not by looking.
 
 mod known;
 mod notes;
@@ -78,7 +78,7 @@ impl TablesError {
         }
     }
 
-    /// For whoever asks from outside: what a database says of itself is in the log.
+    /// Text for callers: the message of the database is in the log.
     pub fn told(&self) -> String {
         match self {
             Self::Registry(error) if is_fault(error) => CANNOT.to_owned(),
@@ -200,7 +200,7 @@ impl Tables {
         Ok(done?)
     }
 
-    /// What the tables say of somebody, or, while they cannot be asked, what they said last.
+    /// Entry of a caller in the tables or, while they are unreachable, the last known one.
     async fn or_kept<T>(
         &self,
         kept: Option<T>,
@@ -324,7 +324,7 @@ impl Tables {
         work: impl for<'r> FnOnce(&'r mut Registry) -> Work<'r, T> + Send + 'static,
     ) -> Result<T, TablesError> {
         let (own, runtime) = (Arc::clone(self), Handle::current());
-        // On a thread of its own: a password's hash takes long. And whoever asked may go.
+        // On a thread of its own: a password's hash takes long. And the caller may disconnect.
         let done = tokio::task::spawn_blocking(move || {
             runtime.block_on(own.write_here(is_taken_over, work))
         });
@@ -362,7 +362,7 @@ impl Tables {
         opened: &'o mut Opened,
     ) -> Result<&'o mut Registry, RegistryError> {
         let is_there = match self.settings.location.file() {
-            // Whoever writes knows what becomes of a file that was there.
+            // A writer knows what happened to a file that existed.
             _ if self.identity.get().is_some() => true,
             None => true,
             Some(path) => path.try_exists().unwrap_or(true),
@@ -388,7 +388,7 @@ impl Tables {
             Opened::Not | Opened::Empty(_) => false,
         };
         if !is_open {
-            // Whoever writes makes a file: not in the place of one that was there.
+            // A write creates the file, but not in place of one that existed.
             if self.identity.get().is_some() && !self.are_there() {
                 return Err(RegistryError::Gone {
                     place: self.settings.location.to_string(),
@@ -503,8 +503,8 @@ fn role_of(role: ApiRole) -> Option<Role> {
     }
 }
 
-/// What somebody may do who logs in: by a role of all teams, or else by the one that they have in
-/// the first of their teams. None: nothing.
+/// Rights of a user who logs in: by a role for all teams, or else by the role in the first of their
+/// teams. None: no rights.
 async fn account(registry: &mut Registry, user: User) -> Result<Option<Account>, RegistryError> {
     if !user.enabled || user.deleted_ms > 0 {
         return Ok(None);
@@ -589,7 +589,7 @@ async fn has_administrators_key(registry: &mut Registry) -> Result<bool, Registr
     Ok(keys.iter().any(is_one))
 }
 
-/// Who somebody was, as the audit log has it: by which kind of name.
+/// Kind of a caller's name, as in the audit log.
 pub fn by_what(kind: &PrincipalKind) -> &'static str {
     match kind {
         PrincipalKind::Socket => "admin.sock",

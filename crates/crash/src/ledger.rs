@@ -252,10 +252,10 @@ impl Ledger {
     }
 }
 
-/// Of each kind of violation so many are told; the others are counted.
+/// Violations of each kind that are reported; the others are counted.
 const TOLD_MAX: usize = 20;
 
-/// What was promised and not kept.
+/// Promises that were not kept.
 #[derive(Clone, Debug, Default)]
 pub struct Violations {
     /// The first of each kind, in words.

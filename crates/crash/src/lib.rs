@@ -41,11 +41,11 @@ pub struct Plan {
     pub subscribers: u16,
     /// Messages that each publisher has under way.
     pub window: u16,
-    /// Says after every so many kills how far it is.
+    /// Number of kills after which it reports its progress.
     pub progress_every: u32,
 }
 
-/// What came of it.
+/// Result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// What was counted.
@@ -78,10 +78,10 @@ impl Run {
     }
 }
 
-/// At the end everything acknowledged is to arrive; it is given up when so long nothing has.
+/// Time without a delivery after which the end is given up: everything acknowledged is to arrive.
 const STANDSTILL: Duration = Duration::from_secs(20);
 
-/// Carries a plan out.
+/// Runs a plan.
 ///
 /// # Errors
 /// The broker cannot be started, or does not accept connections any more.

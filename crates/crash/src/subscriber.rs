@@ -10,7 +10,7 @@ use crate::Run;
 use crate::ledger::{Kind, Mark};
 use crate::publisher::persistent;
 
-/// Every so many messages a subscriber with an odd number goes away for a while.
+/// Number of messages after which a subscriber with an odd number goes away for a while.
 const AWAY_AFTER: u32 = 2_000;
 const AWAY: Duration = Duration::from_millis(150);
 

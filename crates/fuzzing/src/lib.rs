@@ -13,7 +13,7 @@
 //! * `client`: a client's end of a connection, which checks what the broker sends
 //! * `node`: shards, what they share, mailboxes, a store and sockets, all in virtual time
 //! * `shard_steps`: steps on such a node
-//! * `store_recover`: a store whose files somebody has changed
+//! * `store_recover`: a store whose files were changed from outside
 #![forbid(unsafe_code)]
 
 mod choices;

@@ -255,7 +255,7 @@ impl Node {
         }
     }
 
-    /// From now on the socket takes so many bytes with each write, and is writable.
+    /// Makes the socket writable, with this number of bytes for each write.
     pub fn set_takes(&mut self, link: Link, bytes: usize) {
         self.wires[link.0].takes = bytes;
         self.write(link);

@@ -1,5 +1,5 @@
-//! A store whose files somebody has changed: it opens or says why not, is checked and repaired, and
-//! serves nothing but what was once stored under that name.
+//! A store whose files were changed from outside: it opens or says why not, is checked and
+//! repaired, and serves nothing but what was once stored under that name.
 //!
 //! What a body or a state holds follows from its name, so that whatever is read can be verified.
 
@@ -145,7 +145,7 @@ fn put_record(records: &mut RecordBuffer, next: &mut u64, choices: &mut Choices<
     }
 }
 
-/// Changes the files as a broken disk, or somebody with an editor, might. True: some of it cannot
+/// Changes the files as a broken disk, or a person with an editor, might. True: some of it cannot
 /// be read from now on.
 fn change(disk: &SimDisk, choices: &mut Choices<'_>) -> bool {
     let Ok(mut names) = disk.list() else {

@@ -51,7 +51,7 @@ pub(crate) fn answer(asked: &Authentication, choices: &mut Choices<'_>) -> Authe
     }
 }
 
-/// Somebody else perhaps, with other rules or credentials that end.
+/// Another user perhaps, with other rules or credentials that end.
 fn identity(asked: &Authentication, choices: &mut Choices<'_>) -> Identity {
     let rules = match choices.one_of(3) {
         true => Rules::closed(),

@@ -76,8 +76,8 @@ enum Command {
     /// waits for a restart; it is printed, and stands in martlet status. 1: something is wrong with
     /// them, and what held goes on holding.
     ///
-    /// It forgets what credentials were found to be good or bad (auth.remember_secs): whoever comes
-    /// after it is asked for anew, by the HTTP hook too.
+    /// It forgets which credentials were right or wrong (auth.remember_secs): clients that connect
+    /// afterwards are authenticated anew, by the HTTP hook too.
     Reload(cmd::admin::AdminOptions),
     /// Make our configuration of another broker's
     Import(cmd::import::ImportCommand),

@@ -1,5 +1,5 @@
-//! Damage of a store in the words of somebody who runs a broker: which client's message, and of
-//! which topic, as far as that can be known.
+//! Damage of a store in the words of an operator: which client's message, and of which topic, as
+//! far as that can be known.
 //!
 //! What is left of a damaged message is not verified: it is named as a guess, and never served.
 

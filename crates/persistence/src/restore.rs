@@ -51,8 +51,8 @@ pub struct RestoreReport {
     pub start: u32,
     /// The time of records at this start, milliseconds: from here it goes on.
     pub record_ms: u64,
-    /// So much, milliseconds, is the wall clock behind what it was when the last run recorded it:
-    /// the time since then counts as none.
+    /// Milliseconds by which the wall clock is behind the time that the last run recorded: the time
+    /// since then counts as none.
     pub clock_behind_ms: u64,
     /// Sessions.
     pub sessions: u64,
@@ -359,7 +359,7 @@ impl<N: Node> Restoring<'_, N> {
         Ok(())
     }
 
-    /// On a full disk what does not fit stays staged, for whoever has the engine next: a node that
+    /// On a full disk what does not fit stays staged, for the next user of the engine: a node that
     /// did not start could make no room. What a restore appends follows from what is on the disk,
     /// so the next one would append it again.
     fn append_and_sync<D: Disk>(&mut self, engine: &mut Engine<D>) -> Result<(), RestoreError> {

@@ -1,5 +1,5 @@
-//! What a message costs while somebody is slow or away: memory only where there is no store to read
-//! it back from, a record only where something is kept.
+//! What a message costs while a subscriber is slow or disconnected: memory only where there is no
+//! store to read it back from, a record only where something is kept.
 
 #![allow(clippy::unwrap_used)]
 

@@ -37,7 +37,7 @@ const STEPS: [&str; 12] = [
     "C: CONNECT clean=0 session_expiry=65536; SUBSCRIBE t/9 qos=1\nC: DISCONNECT",
 ];
 
-/// Payloads for A after so many steps; empty is the clearing of a retained message.
+/// Payloads for A after this number of steps; empty is the clearing of a retained message.
 fn for_a(steps: usize) -> Vec<&'static str> {
     let all = [
         None,
@@ -105,7 +105,7 @@ fn check_power_cut(shards: u16, call: u64) -> usize {
     done
 }
 
-/// What is retained after so many steps.
+/// What is retained after this number of steps.
 fn retained_after(steps: usize) -> Vec<(String, String)> {
     let (three, four) = ((4..9).contains(&steps), steps >= 5);
     let all = [("t/3", "3", three), ("t/4", "4", four)];

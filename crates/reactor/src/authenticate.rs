@@ -1,5 +1,5 @@
-//! The seam to whoever keeps the credentials: a question for each client that has to be known, and
-//! the way of its answer.
+//! The seam to the authenticator: a question for each client that has to be authenticated, and the
+//! way of its answer.
 //!
 //! Knows nothing of credentials. Who answers takes as long as it takes, on threads of its own: the
 //! connection waits in the lobby meanwhile, under its deadline.
@@ -11,7 +11,7 @@ use martlet_broker::{Authenticated, Authentication, ConnectionId, ShardId};
 
 use crate::mailbox::{Control, Mailboxes};
 
-/// Whoever keeps the credentials. Asked on the reactors' threads: it must not block.
+/// Authenticates clients. Called on the reactors' threads: it must not block.
 pub trait Authenticator: fmt::Debug + Send + Sync {
     /// Who is this? Any thread may give the answer.
     fn ask(&self, authentication: Authentication, answer: Answer);

@@ -1,5 +1,5 @@
-//! A shard with what each call into it needs at hand: the time of the tick, the node, and the
-//! effects gathered so far.
+//! A shard with what each call into it needs: the time of the tick, the node, and the effects
+//! gathered so far.
 
 use std::sync::Arc;
 

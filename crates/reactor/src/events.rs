@@ -1,5 +1,5 @@
-//! Events on their way to whoever takes them. No reactor ever waits for it: what finds no room is
-//! dropped and counted, what there is much of first.
+//! Events on their way to the feed. No reactor ever waits for it: events that find no room are
+//! dropped and counted, the most frequent kinds first.
 //!
 //! All reactors put theirs into short lists, at the end of each tick, and a taker takes one list at
 //! a time. Only a taker that sleeps is woken; one that takes them in turns, a few milliseconds
@@ -14,8 +14,7 @@ use martlet_broker::{ConnectedClient, Event, EventKind, TenantId, Told};
 
 use crate::stats::Counters;
 
-/// What the shards tell of their own accord, as far as somebody asks for it. All clones take from
-/// the same queue.
+/// Events of the shards, as far as a reader wants them. All clones take from the same queue.
 #[derive(Clone, Debug)]
 pub struct Events {
     queue: Arc<Queue>,
@@ -37,15 +36,15 @@ pub(crate) struct EventSender(Arc<Queue>);
 #[derive(Debug)]
 struct Queue {
     waiting: Mutex<Waiting>,
-    /// Something waits, or nothing will any more.
+    /// Notified when an event waits, or when none will come any more.
     come: Condvar,
     capacity: usize,
 }
 
-/// So many events lie together. A list that grew with a burst would keep the memory that it took.
+/// Events of one list, at most. A list that grew with a burst would keep its memory.
 const CHUNK: usize = 128;
 
-/// An event that waits. There may be thousands of clients that have come at once.
+/// An event that waits. Its size matters: thousands of clients may connect at once.
 #[derive(Debug)]
 enum Waits {
     Connected(TenantId, Arc<ConnectedClient>),
@@ -75,20 +74,20 @@ impl From<Waits> for Told {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// In order, in lists of so many at most.
+    /// The events in order, in lists of at most [`CHUNK`].
     chunks: VecDeque<Vec<Waits>>,
-    /// How many events those are.
+    /// Number of events in these lists.
     count: usize,
     /// An empty list.
     spare: Vec<Waits>,
-    /// Somebody sleeps until there are some.
+    /// Whether a reader sleeps until there are events.
     is_awaited: bool,
     senders: usize,
-    /// How many there ever were.
+    /// Number of events since the start.
     put: u64,
 }
 
-/// A queue for so many events: messages and packets take half of it at most.
+/// Creates a queue for `capacity` events: messages and packets take half of it, at most.
 pub(crate) fn events(capacity: usize) -> (EventSender, Events) {
     let queue = Arc::new(Queue {
         waiting: Mutex::new(Waiting {

@@ -67,12 +67,12 @@ impl Latencies {
     }
 }
 
-/// What a tick sends: since when messages are under way, and how many.
+/// Messages that a tick sends: their times of arrival, and their numbers.
 #[derive(Debug, Default)]
 pub(crate) struct UnderWay(Vec<(Instant, u64)>);
 
 impl UnderWay {
-    /// So many packets of messages that came in at `since` are in output buffers.
+    /// Notes packets in output buffers of messages that arrived at `since`.
     pub(crate) fn note(&mut self, since: Instant, messages: u64) {
         if messages > 0 {
             self.0.push((since, messages));

@@ -64,7 +64,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 std::fs::remove_file(path)?;
             }
-            // Somebody listens, or may.
+            // Another process listens, or may listen.
             _ => return Err(io::ErrorKind::AddrInUse.into()),
         },
         Ok(_) => {

@@ -50,7 +50,7 @@ pub(crate) enum Control {
     /// From the store: whether it keeps up has changed. What holds now is asked then, because such
     /// news from several threads may overtake each other.
     StoreState,
-    /// From whoever keeps the credentials: who the client of that connection is.
+    /// From the authenticator: the identity of the client of that connection.
     Authenticated(ConnectionId, Box<Authenticated>),
     /// Look at the certificates of clients again.
     RecheckCertificates,

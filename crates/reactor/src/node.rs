@@ -87,8 +87,8 @@ impl SharedNode {
         self.memory_used.load(Ordering::Relaxed)
     }
 
-    /// So many bytes are kept outside of the shards now: they are lent to nobody else. True: memory
-    /// is short.
+    /// Sets the number of bytes that are in use outside of the shards: they are not lent. Answers
+    /// whether memory is short.
     pub fn set_memory_outside(&self, bytes: usize) -> bool {
         let before = self.memory_outside.swap(bytes, Ordering::Relaxed);
         match bytes.checked_sub(before) {

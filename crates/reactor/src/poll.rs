@@ -70,7 +70,8 @@ impl Poller {
         }))
     }
 
-    /// Waits for notices at most so long; none is for ever. An interrupted wait brings none.
+    /// Waits for notices, at most for `timeout`; none: for ever. An interrupted wait returns no
+    /// notices.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -240,7 +241,7 @@ pub(crate) struct SocketFile(pub(crate) PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody may have removed it already.
+        // It may have been removed already.
         let _ = std::fs::remove_file(&self.0);
     }
 }

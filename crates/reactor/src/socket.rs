@@ -83,7 +83,7 @@ impl Socket {
         self.unwritten == Unwritten::Last
     }
 
-    /// A read now would serve somebody.
+    /// Whether a read now would be useful.
     fn wants_reading(&self) -> bool {
         self.readable
             && match self.state {

@@ -36,7 +36,7 @@ pub enum StartError {
     /// The number of threads is not in 1 to 64.
     #[error("{0} threads; a node has 1 to {SHARDS_MAX}")]
     Threads(usize),
-    /// Somebody else listens there.
+    /// Another process listens there.
     #[error(
         "listener {listener:?}: address {address} is in use{owner}; stop that process or choose another port"
     )]
@@ -211,7 +211,7 @@ impl Running {
     }
 
     /// Opens an MQTT connection of a part of the node itself to a tenant, and gives back its other
-    /// end, which does not block: whoever has that is a client like any other, but for what
+    /// end, which does not block: its holder is a client like any other, but for what
     /// [`ListenerPolicy::own`] says. Credentials are not asked for, and it may do everything that
     /// any client may.
     ///
@@ -270,8 +270,7 @@ impl Running {
         lock(&self.store).stats()
     }
 
-    /// What the shards tell of their own accord, as far as somebody asks for it. All clones take
-    /// from the same queue.
+    /// Events of the shards, as far as a reader wants them. All clones take from the same queue.
     pub fn events(&self) -> Events {
         self.events.clone()
     }
@@ -322,7 +321,7 @@ impl Running {
         self.node.memory_used()
     }
 
-    /// Takes so many of them for something outside of the shards; false if they are not there.
+    /// Borrows bytes of it for use outside of the shards; false if they are not available.
     pub fn borrow_memory(&self, bytes: usize) -> bool {
         self.node.borrow_memory(bytes)
     }
@@ -332,8 +331,8 @@ impl Running {
         self.node.return_memory(bytes);
     }
 
-    /// So many of them are kept outside of the shards now, whether they were there or not. True:
-    /// memory is short.
+    /// Sets the number of its bytes that are in use outside of the shards, even if they are not
+    /// available. Answers whether memory is short.
     pub fn set_memory_outside(&self, bytes: usize) -> bool {
         self.node.set_memory_outside(bytes)
     }

@@ -33,13 +33,13 @@ use crate::node::SharedNode;
 pub use disk::{DiskStore, StoreOpenError};
 pub use health::{StoreFailure, StoreHealth, StoreNotice, StoreStatus};
 
-/// When a record counts as durable, so that what it promises is acknowledged.
+/// Durability of a record, after which it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Once it is synced: no loss of power takes it away.
+    /// A record is durable when it is synced: a power cut does not lose it.
     Sync,
-    /// Once it is handed to the system, which is told to sync every so often: a loss of power takes
-    /// away the last moments, the end of the process alone nothing.
+    /// A record is durable when it is handed to the system, which is told to sync at intervals: a
+    /// power cut loses the last moments, a crash of the process nothing.
     Interval {
         /// Time between two syncs, milliseconds.
         ms: u64,
@@ -169,13 +169,13 @@ pub trait Writer: Send {
         reads.clear();
     }
 
-    /// Takes all of `lost`, messages that could not be read and that somebody waited for: to be
-    /// told to those who operate the node.
+    /// Takes all of `lost`, messages that could not be read and that a session waited for: to be
+    /// reported to the operators.
     fn lost(&mut self, lost: &mut Vec<LostMessage>) {
         lost.clear();
     }
 
-    /// What the store can take. Whoever changes it calls [`Durable::state_changed`] afterwards.
+    /// State of the store. The code that changes it calls [`Durable::state_changed`] afterwards.
     fn state(&self) -> StoreState {
         StoreState::KeepsUp
     }
@@ -237,11 +237,11 @@ impl Writer for MemoryWriter {
     }
 }
 
-/// As [`MemoryStore`], but each answer comes so much later, from another thread: for tests of
+/// As [`MemoryStore`], but each answer comes later, by a delay, from another thread: for tests of
 /// what waits for a store.
 #[derive(Clone, Copy, Debug)]
 pub struct DelayedStore {
-    /// How long a record takes to become durable.
+    /// Time until a record is durable.
     pub delay: Duration,
 }
 

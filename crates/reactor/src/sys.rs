@@ -42,7 +42,8 @@ pub(crate) fn open_descriptors() -> Option<u64> {
     Some((all.count() as u64).saturating_sub(1))
 }
 
-/// The number that the next descriptor gets: so many are open at least. None if there are no more.
+/// Number of the next file descriptor: at least this number of files is open. None if there are no
+/// more descriptors.
 #[cfg(unix)]
 pub(crate) fn next_descriptor() -> Option<u64> {
     use std::os::fd::AsRawFd;

@@ -208,7 +208,7 @@ impl Tls {
         }
     }
 
-    /// Bytes of memory that it takes, about.
+    /// Approximate number of bytes of memory that it takes.
     pub(crate) fn bytes(&self) -> usize {
         let unfinished = match self.is_open {
             true => self.records.unfinished(),

@@ -1,4 +1,4 @@
-//! Clients who wait in the lobby until somebody else says who they are.
+//! Clients who wait in the lobby until the authenticator says who they are.
 
 // A panic here is a failed assertion, in the helpers too.
 #![allow(clippy::unwrap_used)]

@@ -127,11 +127,11 @@ const CALLS: [Call; 8] = [
     Call::SyncDir,
 ];
 
-/// Messages, each of so many bytes: several segments.
+/// Number and length of messages that fill several segments.
 const MESSAGES: u16 = 1200;
 const BYTES: usize = 4000;
 
-/// How long a call is waited for that may not come.
+/// Time to wait for a call that may not come.
 const AWAITED: Duration = Duration::from_secs(3);
 
 fn start_on(disk: &TroubledDisk) -> Node {
@@ -151,7 +151,7 @@ fn payload(number: u16) -> Vec<u8> {
     payload
 }
 
-/// A session that outlives its connection takes so many messages, and acknowledges them.
+/// Lets a session that outlives its connection receive these messages and acknowledge them.
 fn take(node: &Node, session_present: u8, numbers: std::ops::Range<u16>) {
     let mut keeper = node.tcp();
     keeper.send(&connect("keeper", 0x00, None));

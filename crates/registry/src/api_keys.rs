@@ -14,7 +14,7 @@ use crate::teams::home;
 use crate::users::expect_user;
 use crate::{Actor, Registry, RegistryError, Scope, expect_revision};
 
-/// By this whoever finds a key knows whose it is.
+/// Prefix of keys, so that a key that is found can be recognised.
 const PREFIX: &str = "mk_";
 
 /// A key, as lists show it.

@@ -108,12 +108,12 @@ pub struct AuditEntry {
     pub entry: NewAuditEntry,
 }
 
-/// How much of the audit log is kept. 0 is all of it.
+/// Limits of the audit log. 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AuditKept {
-    /// Lines of so many days.
+    /// Days whose lines are kept.
     pub days: u64,
-    /// So many lines, the newest.
+    /// Newest lines that are kept.
     pub lines: u64,
 }
 
@@ -124,7 +124,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 pub struct AuditFilter {
     /// Who it was: `user:ada`, `key:ID`, `device:ID`, `uid 0`, or without what they are, `ada`.
     pub who: Option<String>,
-    /// What was done; `device.` is all whose name begins so.
+    /// Action; `device.` stands for all actions that begin with it.
     pub action: Option<String>,
     /// The kind of object.
     pub object_kind: Option<String>,
@@ -182,8 +182,8 @@ impl Registry {
         found.map_err(|fault| fault.at(self.place()))
     }
 
-    /// Forgets what is older, and more, than is kept, up to so many rows, the oldest; the answer is
-    /// how many those were.
+    /// Deletes the oldest rows above the limits, up to a given number of rows. Returns the number
+    /// of rows that were deleted.
     ///
     /// # Errors
     /// The database cannot be changed.

@@ -19,7 +19,7 @@ use crate::sql::{Fault, Sql, clean};
 use crate::teams::{named as named_team, team_seen};
 use crate::{Actor, COMMON_TENANT, Page, PageRequest, Registry, RegistryError, Scope, check_text};
 
-/// By what somebody is kept out.
+/// Kind of a ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BanKind {
     /// A Client Identifier.
@@ -49,7 +49,7 @@ impl BanKind {
     }
 }
 
-/// Somebody who is kept out.
+/// A ban.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ban {
     /// Its id.
@@ -79,7 +79,7 @@ impl Ban {
     }
 }
 
-/// Somebody to be kept out.
+/// A ban to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewBan {
     /// By what.
@@ -118,7 +118,7 @@ impl Network {
             Some((address, bits)) => (address, Some(bits.parse().ok()?)),
         };
         let address: IpAddr = address.parse().ok()?;
-        // Whoever comes by such an address is known by the other form of it.
+        // A connection from such an address is known by its other form.
         let own = address.to_canonical();
         let bits: Option<u8> = match (address.is_ipv6() && own.is_ipv4(), bits) {
             (true, Some(bits)) => Some(u8::checked_sub(bits, 96)?),
@@ -130,7 +130,7 @@ impl Network {
         (bits <= most).then_some(Self::around(address, bits))
     }
 
-    /// That of so many bits in which an address is, as it came.
+    /// The network of this address with a prefix of `bits` bits.
     fn around(address: IpAddr, bits: u8) -> Self {
         let rest = |width: u8| u32::from(width.saturating_sub(bits));
         let address = match address {
@@ -147,15 +147,15 @@ impl Network {
     }
 }
 
-/// All bans in memory, found by whom they keep out. A copy is quick, and so is a change of one,
-/// however many there are.
+/// All bans in memory, by what they ban. A copy is fast, and so is the change of one ban, whatever
+/// their number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bans {
     by_id: SharedMap<Arc<str>, Arc<Ban>>,
     clients: SharedMap<Arc<str>, Vec<Arc<Ban>>>,
     users: SharedMap<Arc<str>, Vec<Arc<Ban>>>,
     networks: SharedMap<Network, Vec<Arc<Ban>>>,
-    /// How many there are with so many bits, by whether they are of IPv4.
+    /// Number of networks of each prefix length, by whether they are of IPv4.
     lengths: BTreeMap<(bool, u8), usize>,
 }
 
@@ -281,8 +281,8 @@ where
 }
 
 impl Registry {
-    /// Keeps somebody out. Who sees one team only does so in its own tenant; what was said of the
-    /// same value there before is no more.
+    /// Adds a ban. A caller that sees one team only adds it in its own tenant; a ban of the same
+    /// value there is replaced.
     ///
     /// # Errors
     /// The value is none, there is no such team, or it has no tenant of its own.
@@ -292,7 +292,7 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Lets somebody in again.
+    /// Removes a ban.
     ///
     /// # Errors
     /// There is no such ban.

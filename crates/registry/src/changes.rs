@@ -16,7 +16,7 @@ pub(crate) struct Seen {
 /// What has changed since.
 #[derive(Debug)]
 pub(crate) enum Changes {
-    /// So much that everything is to be read, or nobody knows what.
+    /// Everything has to be read again: too much has changed, or it is unknown what.
     Everything,
     /// What these users, devices and bans are, some of which may be gone.
     Of {
@@ -32,7 +32,7 @@ pub(crate) enum Changes {
     },
 }
 
-/// Beyond so many it is quicker to read everything.
+/// Number of changes above which it is faster to read everything.
 pub(crate) const CHANGES_MAX: usize = 2_000;
 
 pub(crate) async fn seen(on: &mut AnyConnection) -> Result<Seen, Fault> {

@@ -91,11 +91,11 @@ pub(crate) struct CredentialRow {
     pub(crate) kind: CredentialKind,
     pub(crate) digest: String,
     pub(crate) expires_ms: i64,
-    /// A use of it stands in the tables.
+    /// A use of it is recorded in the tables.
     pub(crate) is_used: bool,
 }
 
-/// For so long a device's secrets are good after another was made, if nothing else is said.
+/// Time for which old secrets of a device remain valid after a new one, by default.
 pub const ROTATION_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Registry {
@@ -146,7 +146,7 @@ impl Registry {
     /// once. 0 is for ever.
     ///
     /// # Errors
-    /// There is no such device, or somebody has this very credential.
+    /// There is no such device, or this very credential exists already.
     pub async fn add_credential(
         &mut self,
         actor: &Actor,
@@ -193,8 +193,8 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Whose secret this is, whoever it says that it is, and which of theirs; good or not. None:
-    /// nobody's who is there.
+    /// Owner of this secret, whatever name the client gives, and which secret of the owner it is;
+    /// valid or not. None: no one has it.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -345,8 +345,8 @@ async fn insert(
     sql.execute(&mut work.all).await.map(drop)
 }
 
-/// Credentials of one device that are not ended: so many are enough for everything, and each is
-/// compared with what somebody who wants in has shown.
+/// Unexpired credentials that a device may have. It is low because each of them is compared with
+/// what a client presents.
 const PER_DEVICE_MAX: i64 = 16;
 
 async fn add_one(
@@ -489,8 +489,8 @@ async fn revoke_one(
 /// When a credential ended that is over, whenever that was.
 pub(crate) const OVER_MS: i64 = 1;
 
-/// Credentials of a device that are not revoked; certificates that are, too, as over: whoever has
-/// had any is let in by no other.
+/// Credentials of a device that are not revoked; revoked certificates are included, as expired: a
+/// device that has had a certificate is accepted by no other.
 pub(crate) async fn rows_of(
     on: &mut AnyConnection,
     device: i64,

@@ -24,10 +24,10 @@ pub const FILE: &str = "martlet.db";
 /// SQLite gives `-wal` and `-shm` the mode of the file itself.
 const MODE: u32 = 0o600;
 
-/// Who does not answer for so long is not there.
+/// Time without an answer after which the database counts as unreachable.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// One writes at a time, as in SQLite; held until the end of the transaction.
+/// Lock that one writer holds until the end of its transaction, as in SQLite.
 const WRITER_LOCK: &str = "SELECT pg_advisory_xact_lock(7235126411286897002)";
 
 /// What a connection to PostgreSQL is told first. Who vanishes in the middle of a transaction must
@@ -352,7 +352,7 @@ impl Work<'_> {
                 Ok(value)
             }
             Err(fault) => {
-                // Whoever drops it undoes it too.
+                // Dropping it undoes it, too.
                 let _ = self.all.rollback().await;
                 Err(fault.at(&self.place))
             }
@@ -368,7 +368,8 @@ impl Work<'_> {
         &self.place
     }
 
-    /// The first of so many numbers of devices that were never used and will not be again.
+    /// Takes `many` device numbers that were never used and will not be used again. Returns the
+    /// first.
     pub(crate) async fn take_numbers(&mut self, many: i64) -> Result<i64, sqlx::Error> {
         let sql = "UPDATE counters SET last = last + $1 WHERE name = 'device' RETURNING last";
         let query = sqlx::query_scalar::<_, i64>(sql).bind(many);
@@ -622,7 +623,7 @@ async fn migrate(
         )
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
-    // The lock of whoever writes is held already.
+    // The writer's lock is held already.
     migrator.set_locking(false);
     let done = migrator.run_direct(None, &mut *all, false).await;
     done.map_err(|error| {

@@ -295,7 +295,7 @@ impl RowOutcome {
     }
 }
 
-/// After so many at once PostgreSQL looks how many there are.
+/// Devices added at once after which PostgreSQL is told to update its statistics.
 const MANY: usize = 1_000;
 
 /// Devices in one statement.
@@ -304,7 +304,7 @@ const CHUNK: usize = 200;
 /// Devices in one transaction, of those that are added each by itself.
 const CHUNKS_MAX: usize = 5;
 
-/// Devices that are added all or none: as long as that takes nobody else can write.
+/// Devices that are added all or none, at most: nobody else can write in that time.
 const ALL_OR_NONE_MAX: usize = 10_000;
 
 impl Registry {
@@ -632,7 +632,7 @@ pub(crate) async fn fill(
     Ok(())
 }
 
-/// A device that is there, or one that is deleted, if whoever asks sees it.
+/// A device that is there, or one that is deleted, if the caller sees it.
 pub(crate) async fn find(
     on: &mut AnyConnection,
     engine: Engine,
@@ -673,7 +673,7 @@ pub(crate) async fn find(
     Ok(found)
 }
 
-/// There is none, and which of its id there is that whoever asks sees.
+/// Error for a device that does not exist, with the device of that id that the caller sees.
 async fn not_found(
     on: &mut AnyConnection,
     engine: Engine,
@@ -1217,7 +1217,7 @@ async fn change_one(
     Ok(new)
 }
 
-/// Somebody may own one device more.
+/// Checks that a user may own one more device.
 async fn expect_room(work: &mut Work<'_>, owner: &str) -> Result<(), Fault> {
     if owner.is_empty() {
         return Ok(());
@@ -1433,7 +1433,7 @@ async fn set_deleted(work: &mut Work<'_>, device: &Device, action: &str) -> Resu
 async fn restore_one(work: &mut Work<'_>, device: DeviceRef<'_>) -> Result<Device, Fault> {
     let scope = work.actor.scope.clone();
     let mut found = find(&mut work.all, work.engine, &scope, device, true).await?;
-    // Whoever owned it may have gone.
+    // Its owner may have been removed.
     if !found.owner.is_empty() && !is_user(&mut work.all, &Scope::All, &found.owner).await? {
         found.owner.clear();
     }

@@ -115,7 +115,7 @@ async fn gone_with_tenant(on: &mut AnyConnection, name: &str) -> Result<Option<G
     }
 }
 
-/// The team of this id, if it is deleted; `at_ms` is when somebody of it was.
+/// The team of this id, if it is deleted; `at_ms` is when a member of it was.
 async fn gone_team(
     on: &mut AnyConnection,
     id: &str,

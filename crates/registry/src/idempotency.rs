@@ -78,7 +78,7 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Forgets all but so many answers, the oldest first; how many that were.
+    /// Deletes all but the newest `kept` answers. Returns the number of answers that were deleted.
     ///
     /// # Errors
     /// The database cannot be changed.

@@ -9,7 +9,7 @@
 //! * `sql`, `page`: statements that are put together, and lists by page
 //! * `teams`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
-//! * `bans`, `presence`, `idempotency`: who is kept out, who is at home, what was asked for before
+//! * `bans`, `presence`, `idempotency`: bans, connected clients, answers to earlier requests
 //! * `audit`: who changed what, and whose objects they see
 //! * `secret`: credentials that are made up, and the digests that are kept of them
 //! * `changes`: what was changed since they were last read
@@ -96,8 +96,8 @@ pub enum RegistryError {
         /// What the database said.
         error: sqlx::Error,
     },
-    /// The file was there, and is not any more. None is made in its place: whoever was in it would
-    /// be nobody.
+    /// The file existed, and does not any more. It is not created again: the users in it would be
+    /// unknown.
     #[error(
         "{place} is gone: put it back, from a backup if need be; to begin with an empty one, start \
          the node again"
@@ -145,13 +145,13 @@ pub enum RegistryError {
     /// What was asked for cannot be done, and what to do instead.
     #[error("{0}")]
     Refused(String),
-    /// There is no such thing, or whoever asks does not see it.
+    /// There is no such object, or the caller does not see it.
     #[error("{0}")]
     NotFound(String),
     /// There is one of that name.
     #[error("{0}")]
     Exists(String),
-    /// Somebody has changed it since it was read.
+    /// It has been changed since it was read.
     #[error("{what} was changed meanwhile: its revision is {found}, not {expected}")]
     Stale {
         /// What it is.
@@ -166,7 +166,7 @@ pub enum RegistryError {
     LimitReached(String),
 }
 
-/// Refuses a change of what somebody else has changed since it was read.
+/// Refuses a change of an object that has been changed since it was read.
 fn expect_revision(what: &str, expected: Option<i64>, found: i64) -> Result<(), RegistryError> {
     match expected {
         Some(expected) if expected != found => Err(RegistryError::Stale {

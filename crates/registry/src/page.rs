@@ -10,17 +10,17 @@ use sqlx::any::AnyRow;
 use crate::RegistryError;
 use crate::sql::{Engine, Fault, Sql};
 
-/// A page holds no more, whatever is asked for.
+/// Rows of a page, at most, whatever is requested.
 const PAGE_MAX: usize = 1_000;
 
 /// Which page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {
-    /// So many rows, up to 1,000.
+    /// Number of rows, up to 1,000.
     pub limit: usize,
-    /// From where the page before ended; none: from the beginning.
+    /// End of the previous page; none: the first page.
     pub cursor: Option<String>,
-    /// How many there are is counted too, which takes longer.
+    /// Whether all rows are counted too, which takes longer.
     pub with_total: bool,
 }
 

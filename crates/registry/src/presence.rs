@@ -73,9 +73,9 @@ impl Registry {
         read.map_err(|fault| fault.at(self.place()))
     }
 
-    /// Nobody is connected any more to this node, which was last alive then, as when it starts
-    /// after it was killed. Whoever was seen later was there until then. The answer is who they
-    /// were, and whose status topics may say otherwise.
+    /// Marks all clients of this node as disconnected at the time when it was last alive, as when
+    /// it starts after it was killed; clients that were seen later, at that time. Returns these
+    /// clients, whose status topics may say otherwise.
     ///
     /// # Errors
     /// The database cannot be changed.
@@ -106,8 +106,8 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Forgets clients that are no devices and not connected, but for so many that were last; the
-    /// answer is how many that were.
+    /// Deletes clients that are neither devices nor connected, except for the `kept` latest ones.
+    /// Returns the number of clients that were deleted.
     ///
     /// # Errors
     /// The database cannot be changed.

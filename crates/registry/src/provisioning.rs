@@ -1,4 +1,5 @@
-//! Keys by which devices add themselves: of one type, for one team, so many, and no longer than.
+//! Keys by which devices add themselves: of one type, for one team, with a maximum number and an
+//! expiry.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::sql::{Fault, clean};
 use crate::teams::{Home, home};
 use crate::{Actor, AddedDevice, DEVICE_TYPE, NewDevice, Registry, RegistryError, Scope};
 
-/// By this whoever finds a key knows whose it is.
+/// Prefix of keys, so that a key that is found can be recognised.
 const PREFIX: &str = "mp_";
 
 /// A provisioning key, as lists show it.
@@ -33,11 +34,11 @@ pub struct ProvisioningKey {
     pub team: String,
     /// Ids of their groups.
     pub groups: Vec<String>,
-    /// How their ids look, with one `*` for anything; empty is any.
+    /// Pattern that their ids match, with one `*` for anything; empty matches any id.
     pub id_pattern: String,
-    /// It makes so many; 0: as many as come.
+    /// Devices that it may add, at most; 0: no limit.
     pub devices_max: i64,
-    /// So many it has made.
+    /// Devices that it has added.
     pub devices_made: i64,
     /// Raised with every change.
     pub revision: i64,
@@ -45,7 +46,7 @@ pub struct ProvisioningKey {
     pub created_ms: i64,
     /// When it ends; 0: never.
     pub expires_ms: i64,
-    /// Since when it is good no more; 0: it is.
+    /// When it was revoked; 0: it is not revoked.
     pub revoked_ms: i64,
 }
 
@@ -134,9 +135,9 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Adds a device by a key: it has the key's type, team and groups, whatever else is asked for.
-    /// `actor` says from where; that it was by the key is written. Whoever asks again, because no
-    /// answer came, is given another secret for as long as the first was not used.
+    /// Adds a device by a key: it has the key's type, team and groups, whatever else is requested.
+    /// `actor` says from where; the audit log names the key. A device that asks again, because no
+    /// answer came, gets another secret as long as the first was not used.
     ///
     /// # Errors
     /// It is no key that is good, its devices are all made, or something about the device cannot
@@ -415,8 +416,8 @@ async fn note_answer(
     Ok(())
 }
 
-/// The secret was shown once, and may not have arrived: whoever has not used it is given another.
-/// None: the device is not there any more.
+/// The secret was shown once, and may not have arrived: a device that has not used it gets another.
+/// None: the device does not exist any more.
 async fn provision_again(
     work: &mut Work<'_>,
     digests: &DigestKey,
@@ -434,7 +435,7 @@ async fn provision_again(
     let sql = "SELECT id, uses FROM device_credentials WHERE device = $1 AND revoked_ms = 0";
     let rows = sqlx::query_as::<_, (String, i64)>(sql).bind(number);
     let rows = rows.fetch_all(&mut *work.all).await?;
-    // What others have revoked, rotated, added or moved since is not for whoever asks here.
+    // A device that was changed, rotated, revoked or moved since gets no secret here.
     let is_as_it_was = matches!(&rows[..], [(id, 0)] if id == shown);
     if !is_as_it_was || device.last_seen_ms > 0 || tenant != Some(device.tenant) {
         return Err(RegistryError::Exists(format!(

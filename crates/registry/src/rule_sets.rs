@@ -18,7 +18,7 @@ pub const USER_ROLE: &str = "user";
 /// The role of people who are no clients: no topics.
 pub const NO_ROLE: &str = "none";
 
-/// The role of whoever may do all that a client may.
+/// Role with all rights of a client.
 pub const ADMINISTRATOR_ROLE: &str = "administrator";
 
 /// The type of devices that are given none.
@@ -168,7 +168,7 @@ impl Registry {
             .await
     }
 
-    /// As [`Registry::add_rule_set`], for somebody who sees everything. Groups are added as such.
+    /// As [`Registry::add_rule_set`], for a caller that sees everything. Groups are added as such.
     ///
     /// # Errors
     /// It is there, or the name is none.
@@ -198,8 +198,8 @@ impl Registry {
             .await
     }
 
-    /// As [`Registry::set_rules`], for somebody; who sees one team only has its groups alone. The
-    /// revision is a group's own.
+    /// As [`Registry::set_rules`], for a caller; one that sees one team only may change only groups
+    /// of that team. The revision is the group's.
     ///
     /// # Errors
     /// There is none of that name, it is built in, or it has another revision than expected.
@@ -219,15 +219,15 @@ impl Registry {
     /// Removes a role or a type.
     ///
     /// # Errors
-    /// There is none, it is built in, or somebody has it.
+    /// There is none, it is built in, or it is in use.
     pub async fn remove_rule_set(&mut self, owner: Owner, name: &str) -> Result<(), RegistryError> {
         self.delete_rule_set(&Actor::local(), owner, name).await
     }
 
-    /// As [`Registry::remove_rule_set`], for somebody. Groups are removed as such.
+    /// As [`Registry::remove_rule_set`], for a caller. Groups are removed as such.
     ///
     /// # Errors
-    /// There is none, it is built in, or somebody has it.
+    /// There is none, it is built in, or it is in use.
     pub async fn delete_rule_set(
         &mut self,
         actor: &Actor,

@@ -1,11 +1,11 @@
-//! A map of many that is quick to copy: the copy shares with the other what is the same in both.
+//! A map that is fast to copy: copies share the buckets that are the same in both.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::Arc;
 
-/// What is copied when one entry changes is a bucket, of about so many entries.
+/// Number of entries in a bucket, approximately. A bucket is what is copied when an entry changes.
 const BUCKET: usize = 64;
 
 /// The map.

@@ -1,5 +1,5 @@
-//! Teams: whose objects somebody sees. A team may own a tenant: its topics and Client Identifiers
-//! are its own then.
+//! Teams: they decide which objects a user sees. A team may own a tenant: then its topics and
+//! Client Identifiers are its own.
 
 use serde_json::{Map, Value, json};
 use sqlx::any::AnyRow;
@@ -70,7 +70,7 @@ pub struct PurgedTeam {
     pub keys: i64,
 }
 
-/// Somebody in a team.
+/// A member of a team.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// The team's id.
@@ -87,7 +87,7 @@ impl Registry {
     /// Adds a team.
     ///
     /// # Errors
-    /// There is one of that name, or whoever asks sees one team only.
+    /// There is one of that name, or the caller sees one team only.
     pub async fn add_team(&mut self, actor: &Actor, team: NewTeam) -> Result<Team, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = insert(&mut work, team).await;
@@ -113,7 +113,7 @@ impl Registry {
     /// Deletes a team, and with it its devices and what its keys open; all of it can be restored.
     ///
     /// # Errors
-    /// There is none, or users are at home in it.
+    /// There is no such team, or users belong to it.
     pub async fn delete_team(
         &mut self,
         actor: &Actor,
@@ -136,8 +136,8 @@ impl Registry {
     }
 
     /// Removes a team for good, whether it was deleted before or not: with its devices, groups and
-    /// keys, its bans, and who was deleted that was at home in it. Who and what is there yet, its
-    /// users and devices, goes too only `with_members`.
+    /// keys, its bans, and deleted users who belonged to it. Its present users and devices are
+    /// removed only `with_members`.
     ///
     /// # Errors
     /// There is none, or it has members.
@@ -256,7 +256,7 @@ impl Registry {
         read.map_err(|fault| fault.at(self.place()))
     }
 
-    /// The teams that somebody is in.
+    /// The teams of a user.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -272,7 +272,7 @@ impl Registry {
         read.map_err(|fault| fault.at(self.place()))
     }
 
-    /// Has somebody be in a team, in this role; none: no more.
+    /// Adds a user to a team, in this role; none: removes the user.
     ///
     /// # Errors
     /// There is no such team or user.
@@ -494,7 +494,7 @@ async fn expect_no_names_of(work: &mut Work<'_>, team: &str) -> Result<(), Fault
     }
 }
 
-/// Nobody in the common tenant has a name that means somebody in the tenant of a team.
+/// Checks that no name in the common tenant stands for a user or device in the tenant of a team.
 pub(crate) async fn expect_unqualified(
     on: &mut AnyConnection,
     tenant: i64,
@@ -583,10 +583,7 @@ async fn delete_one(
     let sql = "SELECT name FROM users WHERE team = $1 AND deleted_ms = 0 LIMIT 1";
     let at_home = sqlx::query_scalar::<_, String>(sql).bind(id.to_owned());
     if let Some(user) = at_home.fetch_optional(&mut *work.all).await? {
-        let why = format!(
-            "{user} is at home in the team {}: move them first",
-            team.name
-        );
+        let why = format!("{user} belongs to the team {}: move them first", team.name);
         return Err(RegistryError::Refused(why).into());
     }
     // By this those are known that go with it, and come back.
@@ -671,9 +668,8 @@ async fn purge_one(work: &mut Work<'_>, id: &str, with_members: bool) -> Result<
     );
     if !with_members && devices + users > 0 {
         let why = format!(
-            "the team {} has {devices} devices and {users} users at home in it: delete or move \
-             them first, or say that they are to be removed with it (--with-members, by HTTP \
-             with_members=true)",
+            "the team {} has {devices} devices and {users} users: delete or move them first, or \
+             remove them with the team (--with-members, by HTTP with_members=true)",
             team.name
         );
         return Err(RegistryError::Refused(why).into());
@@ -765,7 +761,7 @@ async fn purge(work: &mut Work<'_>, before_ms: i64) -> Result<u64, Fault> {
     Ok(gone)
 }
 
-/// A name that is used again is somebody else's: nothing may be theirs already.
+/// A name that is used again belongs to a new user, who must not own anything yet.
 pub(crate) async fn forget_owner(work: &mut Work<'_>, user: &str) -> Result<(), sqlx::Error> {
     for sql in [
         "UPDATE devices SET owner = '', revision = revision + 1 WHERE owner = $1",
@@ -803,7 +799,7 @@ async fn set_one_member(
     let team = &*team.id;
     expect_user(&mut work.all, &Scope::All, user).await?;
     if let (Some(own), Some(_)) = (work.actor.scope.team().map(str::to_owned), role) {
-        // What somebody is in one team decides what they see: no other team brings them over.
+        // The role in one team decides what a user sees: another team cannot take the user over.
         let sql = "SELECT name FROM users WHERE name = $1 AND team = $2 AND api_role = 'none'";
         let query = sqlx::query_scalar::<_, String>(sql).bind(user.to_owned());
         let at_home = query
@@ -812,8 +808,8 @@ async fn set_one_member(
             .await?;
         if at_home.is_none() || has_a_say_elsewhere(&mut work.all, user, &own).await? {
             let why = format!(
-                "{user} is not at home in the team, or has a role elsewhere: who sees all teams adds \
-                 them"
+                "{user} does not belong to the team, or has a role in another one: only a caller \
+                 that sees all teams can add them"
             );
             return Err(RegistryError::Refused(why).into());
         }

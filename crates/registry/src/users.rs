@@ -16,7 +16,7 @@ use crate::{
     check_text, expect_revision,
 };
 
-/// What somebody may do with the objects of the API and the panel.
+/// Role of a user in the API and the panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiRole {
     /// Everything.
@@ -88,7 +88,7 @@ pub struct User {
 pub struct NewUser {
     /// User name.
     pub name: String,
-    /// What it may do as a client; none: everything that the topics of whoever adds it permit, so
+    /// Its role as a client; none: everything that the topics of the caller permit, so
     /// [`USER_ROLE`], or [`NO_ROLE`] where that would be the topics of others.
     pub role: Option<String>,
     /// What it may do with the API and the panel.
@@ -154,7 +154,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let user = NewUser {
             role: Some(role.to_owned()),
-            // Whoever administers the broker administers the node.
+            // An administrator of the broker administers the node.
             api_role: match role {
                 "administrator" => ApiRole::Administrator,
                 _ => ApiRole::None,
@@ -165,8 +165,8 @@ impl Registry {
         made.map(drop)
     }
 
-    /// As [`Registry::add_user`], for somebody. Who sees one team only has the user be at home in
-    /// it.
+    /// As [`Registry::add_user`], for a caller. A caller that sees one team only adds the user to
+    /// that team.
     ///
     /// # Errors
     /// There is a user or a device of that name, or no such role or team.
@@ -191,7 +191,7 @@ impl Registry {
         self.change_password(&Actor::local(), name, password).await
     }
 
-    /// As [`Registry::set_password`], for somebody.
+    /// As [`Registry::set_password`], for a caller.
     ///
     /// # Errors
     /// There is no such user.
@@ -357,7 +357,7 @@ impl Registry {
     /// Brings a deleted user back, as it was.
     ///
     /// # Errors
-    /// There is no such user that is deleted, or the team is gone that it was at home in.
+    /// There is no such deleted user, or the user's team is gone.
     pub async fn restore_user(&mut self, actor: &Actor, name: &str) -> Result<User, RegistryError> {
         let mut work = self.begin(actor).await?;
         let done = async {
@@ -381,7 +381,7 @@ impl Registry {
         self.purge_user(&Actor::local(), name).await
     }
 
-    /// As [`Registry::remove_user`], for somebody, whether it was deleted before or not.
+    /// As [`Registry::remove_user`], for a caller, whether the user was deleted before or not.
     ///
     /// # Errors
     /// There is no such user.
@@ -412,7 +412,7 @@ impl Registry {
         self.list_users(&Scope::All, false).await
     }
 
-    /// Somebody administers the node, or did once.
+    /// Whether the node has an administrator, or had one.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -572,8 +572,8 @@ async fn find(
     read_user(&row.ok_or_else(|| not_found(name))?)
 }
 
-/// A user whom these may change: who sees one team only may change those who are at home in it, and
-/// nobody who has a say in others.
+/// A user whom the caller may change: a caller that sees one team only may change users who belong
+/// to it, but no user who has a role in other teams.
 async fn find_own(
     on: &mut AnyConnection,
     scope: &Scope,
@@ -594,7 +594,7 @@ async fn find_own(
     }
 }
 
-/// Somebody has a role in another team than this one.
+/// Whether a user has a role in another team than this one.
 pub(crate) async fn has_a_say_elsewhere(
     on: &mut AnyConnection,
     user: &str,
@@ -613,7 +613,7 @@ async fn check_roles(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
         return Ok(());
     };
     if user.team != team || user.api_role != ApiRole::None {
-        let why = "users of a team are at home in it, and have no role in others";
+        let why = "users of a team belong to it, and have no role in others";
         return Err(RegistryError::Refused(why.to_owned()).into());
     }
     match user.tenant {
@@ -629,7 +629,7 @@ fn not_found(name: &str) -> RegistryError {
     ))
 }
 
-/// Whether somebody is a user whom these see.
+/// Whether this is a user whom the caller sees.
 pub(crate) async fn is_user(
     on: &mut AnyConnection,
     scope: &Scope,
@@ -828,7 +828,7 @@ async fn change_one(
     Ok(new)
 }
 
-/// Once somebody administers the node it is somebody's, whatever becomes of them.
+/// Once the node has an administrator it counts as claimed, even if the user is removed.
 async fn claim(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
     if user.api_role != ApiRole::Administrator {
         return Ok(());
@@ -856,7 +856,7 @@ async fn set_deleted(
         .await
 }
 
-/// Passwords of people are few and their hash is slow, whoever made them up.
+/// Passwords of people are few and their hash is slow, whoever chose them.
 fn new_hash(password: &str) -> Result<PasswordHash, RegistryError> {
     let refused = |why: &str| RegistryError::Refused(why.to_owned());
     if password.is_empty() {

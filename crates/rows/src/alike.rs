@@ -102,14 +102,14 @@ impl<T: Copy + Ord> Alike<T> {
         self.values.entry(number).or_insert_with(nothing).rows += 1;
     }
 
-    /// What one value takes on the heap, about.
+    /// Approximate number of bytes of a value on the heap.
     pub fn bytes_of(value: &[T]) -> usize {
         let maps = size_of::<(u32, Value<T>)>() + size_of::<(Arc<[T]>, u32)>();
         // Nodes of the maps are two thirds full; two counters stand before the value.
         maps * 3 / 2 + size_of_val(value) + 16
     }
 
-    /// Bytes on the heap, about.
+    /// Approximate number of bytes on the heap.
     pub fn bytes(&self) -> usize {
         let values = self.values.values();
         values.map(|known| Self::bytes_of(&known.value)).sum()

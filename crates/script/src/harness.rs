@@ -329,7 +329,7 @@ impl Harness {
         self.run();
     }
 
-    /// Somebody sets the wall clock; intervals are none of its business.
+    /// Sets the wall clock, which has no influence on intervals.
     pub fn set_wall_clock(&mut self, wall_ms: u64) {
         self.now.wall_ms = wall_ms;
     }

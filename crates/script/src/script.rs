@@ -66,7 +66,7 @@ pub struct Script {
     pub steps: Vec<Step>,
 }
 
-/// Somebody who may come.
+/// A client that may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// User Name.

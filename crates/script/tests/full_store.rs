@@ -43,7 +43,7 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// CONNECT of MQTT 3.1.1, with a Will of so many bytes if the flags say so.
+/// CONNECT of MQTT 3.1.1, with a Will of `will_bytes` bytes if the flags say so.
 fn connect(client_id: &str, flags: u8, will_bytes: usize) -> Vec<u8> {
     let mut body = b"\0\x04MQTT\x04".to_vec();
     body.extend([flags, 0, 0]);

@@ -218,7 +218,7 @@ fn spent_memory_refuses_what_would_take_more_of_it_until_there_is_some() {
         .collect();
     let deaf = subscriber("deaf", "small", QoS::AtMostOnce);
     let quick = subscriber("quick", "small", QoS::AtMostOnce);
-    // Whoever is closed gives its own buffers back: the next one spends them.
+    // A closed connection gives its own buffers back: the next one spends them.
     for _ in 0..3 {
         let publisher = client(&mut node, "p", true);
         spend_memory(&mut node, publisher);
@@ -270,7 +270,7 @@ fn who_has_a_session_is_let_in_though_memory_is_spent() {
         node.send(away, &subscribe(&[&filter], QoS::AtLeastOnce));
         node.send(away, &[0xE0, 0]);
     }
-    // Whoever is closed gives its own buffers back: the next one spends them.
+    // A closed connection gives its own buffers back: the next one spends them.
     for _ in 0..3 {
         let publisher = client(&mut node, "p", true);
         spend_memory(&mut node, publisher);

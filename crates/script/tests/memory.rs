@@ -351,7 +351,7 @@ fn unfinished_connect() -> Vec<u8> {
 }
 
 /// Connections that send the beginning of a CONNECT and no more have a part of the memory: those
-/// that hold most are refused and told why, and whoever logs in finds room.
+/// that hold most are refused and told why, and clients that log in find room.
 #[test]
 fn who_has_not_logged_in_takes_no_memory_from_those_who_have() {
     let limit = 4_000_000;

@@ -59,7 +59,8 @@ fn config(script: &Script) -> Option<String> {
     Some(config)
 }
 
-/// A Mosquitto that ends by itself has answered nothing: it is started again so often.
+/// Starts of a Mosquitto, at most: one that ends by itself has answered nothing and is started
+/// again.
 const STARTS: usize = 3;
 
 fn run(program: &Path, script: &Script, config: &str) -> Result<(), Failed> {

@@ -243,7 +243,7 @@ fn many_who_are_revoked_end_in_turns_and_are_not_obeyed_meanwhile() {
     }
     let observer = node.open();
     let mut hello = connect("observer", true, None);
-    // Somebody else.
+    // Another client.
     let place = hello.len() - 4;
     hello[place..].copy_from_slice(b"boss");
     node.send(observer, &hello);

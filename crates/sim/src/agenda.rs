@@ -28,7 +28,7 @@ pub enum Due {
     Move,
     /// The node drops a connection whose client does not read the last words.
     Linger(LinkIndex),
-    /// The network does something to somebody.
+    /// The network disturbs a connection.
     Trouble,
     /// The node crashes, or begins to stop.
     Crash,

@@ -237,7 +237,7 @@ pub enum Fact {
     },
     /// The wall clock makes a step, milliseconds.
     ClockStepped {
-        /// So far, backwards if negative.
+        /// Size of the step, backwards if negative.
         ms: i64,
     },
     /// The node is told to stop: it ends all connections, and soon itself.

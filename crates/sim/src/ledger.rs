@@ -31,7 +31,7 @@ pub struct MessageRow {
     pub acked_us: u64,
     /// It was refused.
     pub refused: bool,
-    /// A bit of it has flipped on the disk: whoever has not got it misses it.
+    /// A bit of it has flipped on the disk: clients that have not received it miss it.
     pub rotten: bool,
     /// When it expires; `u64::MAX` is never.
     pub expires_us: u64,
@@ -182,7 +182,7 @@ impl Ledger {
         granted.map(|row| row.qos).max()
     }
 
-    /// Whoever waits for a message is promised it, as far as its publisher knows.
+    /// Whether the message is promised to its receivers, as far as its publisher knows.
     pub fn is_owed(&self, message: MessageIndex, at_us: u64) -> bool {
         let row = self.message(message);
         row.acked_us > 0 && !row.refused && !row.rotten && !self.may_have_expired(message, at_us)

@@ -14,11 +14,11 @@ use crate::store::Lsn;
 /// How a client's connections behave.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkProfile {
-    /// One way, microseconds.
+    /// Latency of one way, microseconds.
     pub latency_us: u64,
-    /// Added to it, at most.
+    /// Jitter that is added to it, at most.
     pub jitter_us: u64,
-    /// What is sent at once arrives in pieces in so many of 100 cases.
+    /// Percentage of writes that arrive in pieces.
     pub split_percent: u64,
     /// Bytes on their way to the client before the node has to wait.
     pub window: usize,

@@ -54,7 +54,7 @@ pub enum Asked {
     Mail(usize, usize, Vec<ShardMessage>),
     /// Carry a connection to another shard.
     Move(usize, LinkIndex, Box<Guest>),
-    /// So many bytes lie in the socket for its client; what was durable when they left.
+    /// Bytes in the socket for its client; what was durable when they left.
     Wrote(LinkIndex, usize, Lsn),
     /// The node has closed its end, or (true) dropped it.
     Closed(LinkIndex, bool),
@@ -122,9 +122,9 @@ pub struct Node {
     /// The time of records when the run began.
     record_origin_ms: Cell<u64>,
     random: RefCell<Random>,
-    /// In how many of 100 accesses another shard runs first, if it has something to do.
+    /// Percentage of accesses at which another shard runs first, if it has something to do.
     interleave_percent: u64,
-    /// Accounts are checked in one tick of so many.
+    /// Accounts are checked in one tick of this number of ticks.
     check_one_in: u64,
     problem: RefCell<Option<String>>,
     opened: Cell<u64>,
@@ -136,9 +136,9 @@ pub struct Node {
 pub struct NodeProfile {
     /// Its settings.
     pub settings: Settings,
-    /// In how many of 100 accesses to what is shared another shard runs first.
+    /// Percentage of accesses to what is shared at which another shard runs first.
     pub interleave_percent: u64,
-    /// Accounts are checked in one tick of so many.
+    /// Accounts are checked in one tick of this number of ticks.
     pub check_one_in: u64,
     /// Seed of hash tables.
     pub seed: u64,
@@ -293,7 +293,7 @@ impl Node {
         });
     }
 
-    /// The wall clock makes a step of so many milliseconds.
+    /// Lets the wall clock make a step of `ms` milliseconds.
     pub fn step_clock(&self, ms: i64) {
         self.wall_off_ms.set(self.wall_off_ms.get() + ms);
         self.set_now(self.now_us.get());

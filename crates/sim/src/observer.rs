@@ -57,7 +57,7 @@ pub struct Observer {
     pub checks: Checks,
     /// What they found.
     pub findings: Findings,
-    /// All that happened, if somebody wants to read it.
+    /// All that happened, if it is to be logged.
     pub log: Option<Vec<(u64, Line)>>,
     now_us: u64,
     /// By Client Identifier: the session that was recorded last.
@@ -120,7 +120,7 @@ impl Observer {
         }
     }
 
-    /// Somebody else than a check found something.
+    /// Reports a finding that is not of a check.
     pub fn complain(&mut self, check: &'static str, what: String) {
         self.findings.add(check, what);
     }

@@ -21,11 +21,11 @@ pub type Lsn = u64;
 pub struct StoreProfile {
     /// How long most syncs take, microseconds.
     pub sync_us: u64,
-    /// One sync in so many is slow; 0 is none.
+    /// One sync in this number is slow; 0 is none.
     pub slow_one_in: u64,
-    /// How long that one takes.
+    /// Time of a slow sync, microseconds.
     pub slow_us: u64,
-    /// One write or sync in so many fails; 0 is none.
+    /// One write or sync in this number fails; 0 is none.
     pub fail_one_in: u64,
     /// Bytes of a segment.
     pub segment_bytes: u64,
@@ -73,9 +73,9 @@ pub struct Store {
     shards: Vec<[u64; 3]>,
 }
 
-/// How often the time is recorded.
+/// Interval at which the time is recorded, milliseconds.
 const CLOCK_EVERY_MS: u64 = 60_000;
-/// After a failed write or sync it is tried again so much later, microseconds.
+/// Time until a failed write or sync is tried again, microseconds.
 const RETRY_US: u64 = 100_000;
 
 impl Store {

@@ -52,21 +52,21 @@ pub struct Disturbance {
     pub half_open_percent: u64,
     /// How long a batch takes to another shard, microseconds at most.
     pub mail_us: u64,
-    /// How long a shard takes to wake, microseconds at most.
+    /// Time that a shard takes to wake, at most, in microseconds.
     pub tick_us: u64,
     /// Mean time between crashes of the node, microseconds; 0 is none.
     pub crash_us: u64,
-    /// In so many of 100 cases it is told to stop instead.
+    /// Percentage of cases in which it is told to stop instead.
     pub stop_percent: u64,
     /// Mean time between steps of the wall clock, microseconds; 0 is none.
     pub clock_us: u64,
-    /// A bit flips while it is away in so many of 100 cases.
+    /// Percentage of cases in which a bit flips while it is down.
     pub rot_percent: u64,
-    /// How long the node stays away then, microseconds on average.
+    /// Time that the node stays down then, microseconds on average.
     pub down_us: u64,
     /// Shards that the node begins with.
     pub shards: u16,
-    /// The number of shards changes with a restart in so many of 100 cases.
+    /// Percentage of restarts at which the number of shards changes.
     pub reshard_percent: u64,
 }
 
@@ -106,11 +106,11 @@ pub struct Outcome {
     pub observer: Observer,
 }
 
-/// How long settling may take before somebody is stuck.
+/// Time that settling may take before a client counts as stuck, microseconds.
 const SETTLE_US: u64 = 900 * SECOND;
-/// The node crashes at or soon after a failed sync in so many of 100 cases.
+/// Percentage of failed syncs at or soon after which the node crashes.
 const CRASH_AT_FAILURE_PERCENT: u64 = 20;
-/// How long a node that is told to stop takes at most.
+/// Time that a node that is told to stop takes, at most, microseconds.
 const STOP_US: u64 = 5 * SECOND;
 /// A closing connection whose client reads nothing is dropped after this time.
 const LINGER_US: u64 = 5 * SECOND;
@@ -685,7 +685,7 @@ impl World {
                 return self.observer.complain("all come to rest", what);
             }
         }
-        // What waits for a time, such as Wills with a delay; then somebody new looks at what is
+        // What waits for a time, such as Wills with a delay; then a new client reads what is
         // retained.
         self.pass(120 * SECOND);
         self.with_client(self.eye(), |client, io| client.settle(io));

@@ -86,7 +86,7 @@ pub fn repair_with<D: Disk + Clone>(
     Ok(stats)
 }
 
-/// Nobody reads them under these names, but somebody may want to look at them.
+/// They are not read under these names, but are kept for an analysis.
 fn set_checkpoints_aside<D: Disk>(disk: &D) -> Result<(), StoreError> {
     let error = |e| StoreError::new("renaming", "the checkpoint", e);
     for (name, _) in disk.list().map_err(error)? {

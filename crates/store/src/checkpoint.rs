@@ -28,9 +28,9 @@ mod kind {
     pub(super) const END: u8 = 0x85;
 }
 
-/// Bytes of a block, more or less.
+/// Bytes of a block, approximately.
 const BLOCK_BYTES: usize = 64 * 1024;
-/// A copy is synced whenever so much was written to it, so that the last sync is short too.
+/// Bytes written to a copy after which it is synced, so that the last sync is short too.
 const SYNC_BYTES: u64 = 1 << 20;
 
 pub(crate) const COPIES: [char; 2] = ['a', 'b'];
@@ -164,7 +164,7 @@ impl<D: Disk> Engine<D> {
         block
     }
 
-    /// Writes a slice of about so many bytes. True: the checkpoint is complete.
+    /// Writes a slice of about `budget_bytes` bytes. True: the checkpoint is complete.
     pub(crate) fn work_on_checkpoint(&mut self, budget_bytes: usize) -> Result<bool, StoreError> {
         let Some(mut checkpointing) = self.checkpointing.take() else {
             return Ok(true);

@@ -22,8 +22,8 @@ use std::sync::Arc;
 
 /// Bytes of a segment where there is no space for one of the usual length.
 const SMALL_BYTES: u64 = 64 * 1024;
-/// While less lives than fits into so many of the longest segments, the next one is a part of that:
-/// what is taken in advance is then less, and what is given back comes in smaller pieces.
+/// Number of segments of the full length: while less data is live than they hold, the next segment
+/// is shorter. Less space is then reserved in advance, and space is given back in smaller pieces.
 const LONG_SEGMENTS: u64 = 8;
 const SHORT_PART: u64 = 4;
 
@@ -104,9 +104,10 @@ pub struct Engine<D: Disk> {
     pub(crate) staged_first: Lsn,
     /// Groups written and not yet synced, oldest first.
     pub(crate) unsynced: Vec<Written>,
-    /// So many of the last of these the index does not know yet: only within one call.
+    /// Number of the last groups among these that the index has not applied yet: only within one
+    /// call.
     pub(crate) unapplied: usize,
-    /// A buffer to use again.
+    /// A buffer for reuse.
     pub(crate) pool: Vec<u8>,
     /// Where the records that are written anew lie in the index: oldest first.
     pub(crate) relocations: VecDeque<Location>,
@@ -124,15 +125,15 @@ pub struct Engine<D: Disk> {
     /// Held by snapshots of the last checkpoint, and by those of older ones that are kept for them.
     pub(crate) checkpoint_pin: Arc<()>,
     pub(crate) old_checkpoints: Vec<(u64, Arc<()>)>,
-    /// One is due whatever was written: the last one is damaged.
+    /// Whether a checkpoint is due whatever was written: the last one is damaged.
     pub(crate) wants_checkpoint: bool,
     pub(crate) checkpointing: Option<Checkpointing<D::File>>,
     pub(crate) reclaiming: Option<Reclaiming>,
-    /// So many more calls of [`Engine::housekeep`] do not look through the segments.
+    /// Further calls of [`Engine::housekeep`] that do not look through the segments.
     pub(crate) looks_left: usize,
     /// What the mark says, or was to say.
     pub(crate) marked: Mark,
-    /// The last group says that all before it was synced.
+    /// Whether the last group says that all before it was synced.
     pub(crate) sealed: bool,
     /// Nothing was appended since [`Engine::seal`].
     pub(crate) at_rest: bool,
@@ -482,7 +483,7 @@ impl<D: Disk> Engine<D> {
         self.unapplied += 1;
     }
 
-    /// The active segment, or a new one if it has no room for so many bytes.
+    /// The active segment, or a new one if it has no room for `bytes` more bytes.
     fn segment_with_room(&mut self, bytes: u64) -> Result<u16, StoreError> {
         if let Some(slot) = self.active
             && let Some(segment) = self.segments.get(slot)

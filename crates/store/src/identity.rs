@@ -24,7 +24,7 @@ const NEW_NAME: &str = "STORE.new";
 const MAGIC: &[u8; 8] = b"MARTLETS";
 const COPY_BYTES: usize = 24;
 const COPIES: [u64; 3] = [0, 512, 4096];
-/// A file of the log is not used again under so many others.
+/// Upper bound of the numbers under which a file of the log is reused.
 const NUMBERS_TRIED_MAX: usize = 1 << 20;
 /// Bytes of the whole file.
 pub(crate) const FILE_BYTES: u64 = COPIES[2] + COPY_BYTES as u64;

@@ -1,7 +1,8 @@
-//! A disk on which a store takes no more than so many bytes: beyond them new files find it full.
+//! A disk on which a store takes at most a given number of bytes: beyond that, the disk is full for
+//! new files.
 //!
-//! Small files find room always. With them a store whose limit is reached, or was lowered below
-//! what it takes, still records what ends messages, and by that makes room.
+//! Small files always find room. With them a store whose limit is reached, or was lowered below its
+//! size, still records what ends messages, and thereby makes room.
 
 use std::io;
 
@@ -21,8 +22,8 @@ pub struct LimitedDisk<D: Disk> {
 }
 
 impl<D: Disk> LimitedDisk<D> {
-    /// A disk over `disk`, of which so many bytes are used at most; with 0 all that there are.
-    /// Files that grow as they are written are not limited themselves, but count.
+    /// A disk over `disk`, of which at most `bytes_max` bytes are used; 0: no limit. Files that
+    /// grow as they are written are not limited themselves, but are counted.
     pub fn new(disk: D, bytes_max: u64) -> Self {
         Self { disk, bytes_max }
     }

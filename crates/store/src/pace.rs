@@ -6,40 +6,40 @@
 
 use std::time::Duration;
 
-/// Up to so many records in a group are few: the next group follows at once.
+/// Largest group that counts as small: the next group follows at once.
 const FEW_RECORDS: usize = 8;
-/// So many that wait are worth a sync.
+/// Number of waiting records that is worth a sync.
 const ENOUGH_RECORDS: usize = 256;
-/// Distance of groups when enough come.
+/// Distance of groups when enough records come.
 const SHORT: Duration = Duration::from_micros(500);
-/// Distance of groups when less come.
+/// Distance of groups when fewer records come.
 const LONG: Duration = Duration::from_millis(2);
-/// Distance of groups at most, where records come so steadily that it pays.
+/// Longest distance of groups, where records come so steadily that it pays.
 const LONGEST: Duration = Duration::from_millis(5);
-/// So many that come between the short distance and the long one are a steady load.
+/// Number of records between the short distance and the long one that counts as a steady load.
 const STEADY_RECORDS: usize = 48;
-/// After a wait in which nothing more came, so many groups are not waited for so long: who
-/// publishes waits for this very group, and would only be slowed down.
+/// Number of groups without a long wait after a wait in which no more records came: publishers wait
+/// for these very groups, and would only be slowed down.
 const NOT_IN_VAIN: u32 = 63;
 
 /// Says how long to wait for more records. The times count from the beginning of the last group.
 #[derive(Clone, Debug, Default)]
 pub struct Pace {
-    /// So many groups are not waited for long.
+    /// Groups that are not waited for long, from now on.
     skip: u32,
-    /// How many records waited when the present wait began; none while nothing is waited for.
+    /// Records that waited when the present wait began; none if there is no wait.
     before: Option<usize>,
-    /// The present wait is the last one.
+    /// Whether the present wait is the last one.
     is_last: bool,
 }
 
 impl Pace {
-    /// At the beginning nothing is known of the load.
+    /// A pace that knows nothing of the load yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long to wait in any case behind a group of so many records.
+    /// Shortest time to wait behind a group of this number of records.
     pub fn least(&mut self, records: usize) -> Duration {
         (self.before, self.is_last) = (None, false);
         match records > FEW_RECORDS {
@@ -48,8 +48,9 @@ impl Pace {
         }
     }
 
-    /// When that time is over, and after each wait that this asked for: so many records wait now.
-    /// How many are to wait for the group, and how long they are waited for at most; `None`: write.
+    /// Called after that time, and after each wait that this method asked for, with the number of
+    /// waiting records. Returns the number of records to wait for and the longest time to wait;
+    /// `None`: write.
     pub fn longer(&mut self, waiting: usize) -> Option<(usize, Duration)> {
         let came = self
             .before

@@ -16,10 +16,10 @@ use std::sync::Arc;
 /// Bodies so close together are read with one call: bytes between them, and in all.
 pub(crate) const NEIGHBOUR_BYTES: u64 = 4096;
 const READ_BYTES_MAX: u64 = 256 * 1024;
-/// States are sought so many at a time: those that were written together have keys close together.
+/// States that are looked up at a time: states that were written together have keys close together.
 const STATES_AT_ONCE: usize = 4096;
 
-/// Why a body or state cannot be had.
+/// Reason why a body or state cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missing {

@@ -27,12 +27,12 @@ pub struct Work {
     pub moved_bytes: u64,
 }
 
-/// What an entry of a forgotten queue counts as: letting go of its body takes about as long as
-/// copying so many bytes.
+/// Cost of an entry of a forgotten queue: dropping its body takes about as long as copying this
+/// number of bytes.
 const FORGOTTEN_ENTRY_BYTES: usize = 64;
-/// What a state, or 64 neighbouring bodies, count as that are looked at.
+/// Cost of looking at a state, or at 64 neighbouring bodies.
 const LOOK_BYTES: usize = 32;
-/// Segments that are reclaimed together at most: the index is gone through once for all of them.
+/// Segments that are reclaimed together, at most: the index is searched once for all of them.
 const TOGETHER_MAX: usize = 16;
 /// And bytes that live in them, unless one alone has more.
 const TOGETHER_BYTES: u64 = 32 << 20;
@@ -100,7 +100,7 @@ impl Reclaiming {
         self.places.retain(|place| place.slot != slot);
     }
 
-    /// Takes off what comes next, about so many bytes.
+    /// Removes and returns the next places, about `budget_bytes` bytes.
     fn take(&mut self, budget_bytes: usize) -> Vec<Place> {
         let (mut count, mut bytes) = (0, 0);
         let mut last: Option<&Place> = None;
@@ -257,10 +257,11 @@ impl<D: Disk> Engine<D> {
         Ok(moved_bytes)
     }
 
-    /// Looks in the index for what lives in these segments, so many steps; true when all is found.
+    /// Looks in the index for what is live in these segments, in `count` steps; true when all is
+    /// found.
     ///
-    /// Nothing comes into a segment that is not written to, so what is found meanwhile is all there
-    /// is; what dies or moves meanwhile is noticed when it is copied.
+    /// Nothing is added to a segment that is not written to, so what is found is all there is; what
+    /// dies or moves in the meantime is noticed when it is copied.
     fn find_places(&self, now: &mut Reclaiming, count: usize) -> bool {
         match now.stage {
             Stage::Copying => return true,

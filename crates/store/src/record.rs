@@ -50,9 +50,9 @@ impl Holds {
     pub const NONE: Holds = Holds(0);
     /// Not all queues that want it have it yet.
     pub const ROUTING: Holds = Holds(1);
-    /// Somebody retains it.
+    /// It is retained.
     pub const RETAINED: Holds = Holds(2);
-    /// Somebody keeps it for another reason.
+    /// It is kept for another reason.
     pub const KEPT: Holds = Holds(4);
 
     /// From bits; those without a meaning are dropped.
@@ -670,8 +670,8 @@ pub(crate) fn read_u32(bytes: &[u8]) -> Option<u32> {
 }
 
 /// What makes the records of one file of one store its own: checksums begin with it and numbers are
-/// masked by it. So records of a file used again, or imitated in a message by somebody who does not
-/// know the store's salt, are not taken for the file's.
+/// masked by it. So records of a file used again, or imitated in a message by a client that does
+/// not know the store's salt, are not taken for the file's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FileKey {
     crc: u32,

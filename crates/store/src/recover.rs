@@ -465,7 +465,7 @@ impl<D: Disk> Engine<D> {
         self.index.live.keep(|slot| segments.get(slot).is_some());
     }
 
-    /// Names files that somebody has made shorter. A copy made from a snapshot is short too: it
+    /// Reports files that were truncated from outside. A copy made from a snapshot is short too: it
     /// ends where its records do.
     fn tell_cut_off(&mut self, gaps: &Gaps, expected: Lsn, report: &mut Report) {
         let is_all = expected > self.marked.lsn;

@@ -8,7 +8,7 @@ use std::io;
 /// What is said of a segment that is not there, instead of what the disk says.
 pub(crate) const NO_SUCH_FILE: &str = "no such file";
 
-/// Gives a file a name under which nobody reads it, but somebody may want to look at it.
+/// Renames a file so that it is not read, but kept for an analysis.
 pub(crate) fn set_aside<D: Disk>(disk: &D, name: &str) -> io::Result<()> {
     disk.rename(name, &format!("{name}.damaged"))
 }

@@ -412,7 +412,7 @@ impl Change {
 enum Fate {
     Kept,
     Lost,
-    /// So many bytes of it.
+    /// Only this number of its bytes is kept.
     Torn(usize),
 }
 

@@ -12,8 +12,8 @@ use crate::mark;
 use crate::segment::SegmentFile;
 use std::sync::Arc;
 
-/// Files whose first so many bytes are together a store of one moment. While it lives, they are
-/// neither removed nor used again; behind those bytes they may grow.
+/// Files that, up to a given length of each, are together a store of one moment. While the snapshot
+/// exists, they are neither removed nor reused; behind that length they may grow.
 #[derive(Debug)]
 pub struct Snapshot<F> {
     files: Vec<(String, u64)>,

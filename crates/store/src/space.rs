@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 /// Segments that an opening may have to replay before a checkpoint is taken at once.
 const REPLAYED_SEGMENTS_MAX: usize = 4;
-/// So many segments are looked through each time; of more, the less often.
+/// Segments per call: with more of them, they are looked through less often.
 const LOOKED_AT_ONCE: usize = 64;
-/// How much more than its budget housekeeping does at most.
+/// Factor by which housekeeping may exceed its budget, at most.
 const HASTE_MAX: u64 = 16;
 
 impl<D: Disk> Engine<D> {
@@ -177,7 +177,7 @@ impl<D: Disk> Engine<D> {
         let mut count = 0;
         for (slot, len) in dead {
             let is_wanted = self.spare_bytes == 0 && len == self.next_segment_bytes();
-            // One that somebody has cut down to nothing takes no space, but is damage all the same.
+            // One that was truncated to nothing takes no space, but is damage all the same.
             if count < count_max && (is_wanted || kept > kept_max || len == 0) {
                 self.free_segment(slot, is_wanted.then_some(len))?;
                 kept -= len;

@@ -942,7 +942,7 @@ fn one_damaged_message_is_told_once_with_the_queues_it_was_in_and_what_is_left_o
     }
 }
 
-/// Cuts a file to so many bytes.
+/// Cuts a file to this number of bytes.
 fn cut(disk: &SimDisk, name: &str, len: usize) {
     let mut bytes = disk.contents(name).unwrap();
     assert!(len < bytes.len());

@@ -1,5 +1,5 @@
-//! A directory that somebody has meddled with: files of another store, files that are gone, files
-//! that are none. What was there is used or refused with its reason, and never taken for nothing.
+//! A directory with changes from outside: files of another store, files that are gone, files that
+//! are none. What was there is used or refused with its reason, and never taken for nothing.
 
 // Helpers of tests may unwrap as tests do.
 #![allow(clippy::unwrap_used)]

@@ -20,14 +20,14 @@ use super::places::Place;
 use crate::api::{Api, Connection};
 use crate::guard;
 
-/// So often there is a sign of life, and it is looked whether the reader still may.
+/// Interval of heartbeats, at which the rights of the reader are checked, too.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
-/// After a change of the tables the rights are read again before anything is sent, and no more
-/// often than this.
+/// After a change of the tables the rights are read again before anything is sent, at most once in
+/// this interval.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A chunk of a stream is about so long.
+/// Length of a chunk of a stream, approximately.
 const CHUNK: usize = 64 * 1024;
-/// What is shorter is copied, so that more leaves at once.
+/// Lines that are shorter in total are copied, so that more leaves at once.
 const CHUNK_SMALL: usize = 4 * 1024;
 
 /// Something to be sent.
@@ -36,7 +36,8 @@ pub(super) enum Piece {
     Shared(Arc<Lines>, Range<usize>),
     /// An event by itself.
     Own {
-        /// Whoever has got it resumes after this one; none: where it was.
+        /// Event to resume after, for a reader that has received it; none: the position is
+        /// unchanged.
         id: Option<String>,
         /// It is a [`Gone`].
         is_gone: bool,

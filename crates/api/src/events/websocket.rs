@@ -22,11 +22,11 @@ use super::{Format, Wanted};
 use crate::api::Api;
 use crate::problem::Problem;
 
-/// Longest message of a reader.
+/// Longest message of a reader, bytes.
 const HEARD_MAX: usize = 64 * 1024;
-/// Who says nothing for so many heartbeats is gone.
+/// Heartbeats without any message after which a reader counts as gone.
 const SILENT_BEATS: u32 = 4;
-/// Frames that are put together before they are written.
+/// Frames that are gathered before they are written.
 const FRAMES: usize = 256;
 
 /// How a stream ends whose reader has lost a right that it needs.

@@ -34,7 +34,7 @@ impl Asking {
         self.actor.scope == Scope::All
     }
 
-    /// What somebody of a team may do at most, whom they may name.
+    /// Scopes of a team's member that the caller may name, at most.
     pub(crate) fn scopes_of_team(&self) -> Scopes {
         match self.sees_all() {
             // Its team may own a tenant.
@@ -49,7 +49,8 @@ impl Asking {
         self.sees_all() || self.tenant != TenantId::default()
     }
 
-    /// Everything that somebody may do to what they see: of a tenant, where it is a team's.
+    /// All scopes of the caller for the objects that it sees: those of a tenant, if the tenant is a
+    /// team's.
     pub(crate) fn scopes_of_everything(&self) -> Scopes {
         match self.sees_all() {
             true => Scopes::all(),

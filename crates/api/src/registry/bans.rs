@@ -14,7 +14,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::time::Moment;
 use crate::words;
 
-/// Somebody who is kept out.
+/// A ban.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BanView {
     /// Its id.
@@ -93,7 +93,7 @@ pub(crate) async fn list(
     Ok(axum::Json(page_of(&api, &of, page, BanView::from)))
 }
 
-/// In whose tenant somebody is kept out.
+/// Tenant of a ban.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -102,7 +102,7 @@ pub(crate) struct OfTeam {
     team: Option<String>,
 }
 
-/// Somebody to be kept out.
+/// A ban to be added.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BanBody {
@@ -125,7 +125,7 @@ pub(crate) struct BanBody {
     until: Option<String>,
 }
 
-/// Keep somebody out
+/// Add a ban
 ///
 /// Their connections end.
 #[utoipa::path(post, path = "/api/v1/bans", tag = "clients", params(OfTeam), request_body = BanBody,
@@ -160,7 +160,7 @@ pub(crate) async fn add(
     Ok((StatusCode::CREATED, axum::Json(made.await?.into())))
 }
 
-/// Let somebody in again
+/// Remove a ban
 #[utoipa::path(delete, path = "/api/v1/bans/{id}", tag = "clients",
     params(("id" = String, Path, description = "The ban's id")),
     responses((status = 204, description = "They are kept out no more"),

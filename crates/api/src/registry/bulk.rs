@@ -183,12 +183,12 @@ pub(crate) struct Row {
     secret: Option<String>,
 }
 
-/// What has become of all.
+/// Result for all devices.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Done {
-    /// So many are there now.
+    /// Number of devices that were added.
     added: usize,
-    /// So many are not, and why stands with each.
+    /// Number of devices that were not added; each of them has the reason beside it.
     refused: usize,
     /// Nothing was added.
     dry_run: bool,

@@ -173,7 +173,8 @@ pub(crate) async fn add(
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rotation {
-    /// For so long the secrets that it has are good yet; 0: no more, and its connection ends.
+    /// Seconds for which the old secrets of the device remain valid; 0: they expire at once, and
+    /// its connection ends.
     #[schema(maximum = 31_536_000, default = 86_400)]
     grace_secs: Option<u64>,
 }
@@ -183,19 +184,19 @@ pub(crate) struct Rotation {
 pub(crate) struct Rotated {
     /// The device's id.
     id: String,
-    /// Shown this once; null: this is the answer to who asks again.
+    /// Shown only this once; null if a repeated request is answered.
     secret: Option<String>,
-    /// For so long the old ones are good yet.
+    /// Seconds for which the old secrets remain valid.
     grace_secs: u64,
 }
 
-/// No secret is good for longer than a year after the one that followed it.
+/// Longest time for which an old secret remains valid after the next one: a year.
 const GRACE_SECS_MAX: u64 = 365 * 24 * 60 * 60;
 
 /// Give a device another secret
 ///
-/// It is shown this once. Those that the device has are good for `grace_secs` longer, a day if
-/// nothing is said; with 0 they are good no more, and the connection ends.
+/// The secret is shown only this once. The old secrets of the device remain valid for `grace_secs`,
+/// a day by default; with 0 they expire at once, and the connection ends.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/rotate", tag = "devices",
     params(("id" = String, Path, description = "The device's id"), OfTeam),
     request_body = Rotation,

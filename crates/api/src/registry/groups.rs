@@ -305,10 +305,10 @@ pub(crate) struct Members {
     devices: Vec<String>,
 }
 
-/// How many that were.
+/// Number of devices that were changed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Moved {
-    /// For so many it is not as it was.
+    /// Devices whose membership has changed.
     changed: u64,
 }
 

@@ -13,7 +13,7 @@ pub struct ExportNames {
 }
 
 impl ExportNames {
-    /// Of the teams and groups that somebody sees.
+    /// Names of the teams and groups that the caller sees.
     ///
     /// # Errors
     /// The database cannot be read.

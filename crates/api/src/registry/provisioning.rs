@@ -36,11 +36,11 @@ pub(crate) struct ProvisioningKeyView {
     team: String,
     /// Ids of their groups.
     groups: Vec<String>,
-    /// How their ids look, with one `*` for anything; empty is any.
+    /// Pattern that their ids match, with one `*` for anything; empty matches any id.
     id_pattern: String,
-    /// It makes so many; 0: as many as come.
+    /// Devices that it may add, at most; 0: no limit.
     devices_max: i64,
-    /// So many it has made.
+    /// Devices that it has added.
     devices_made: i64,
     /// Raised with every change; the `ETag` is made of it.
     revision: i64,
@@ -50,7 +50,7 @@ pub(crate) struct ProvisioningKeyView {
     /// When it ends; null: never.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Moment>,
-    /// Since when it is good no more; null: it is.
+    /// When it was revoked; null: it is not revoked.
     #[schema(value_type = Option<String>, format = DateTime)]
     revoked_at: Option<Moment>,
 }
@@ -99,18 +99,18 @@ pub(crate) async fn list(
 pub(crate) struct NewProvisioningKeyBody {
     /// Its name.
     name: String,
-    /// `device` if none is given.
+    /// Type of the devices. Default: `device`.
     device_type: Option<String>,
     /// Their team, by id or name; empty is none.
     team: Option<String>,
     /// Their groups, by id or name.
     #[serde(default)]
     groups: Vec<String>,
-    /// How ids of devices look, with one `*` for anything.
+    /// Pattern that their ids match, with one `*` for anything.
     #[serde(default)]
     #[schema(example = "pump-*")]
     id_pattern: String,
-    /// So many devices at most; as many as come, if nothing is said.
+    /// Devices that it may add, at most. Default: no limit.
     #[serde(default)]
     devices_max: u32,
     /// When it ends; null: never.

@@ -50,7 +50,7 @@ pub(super) fn of_names(names: &[String]) -> Scopes {
     scopes.fold(Scopes::NONE, Scopes::or)
 }
 
-/// The most that somebody of a team can have. A team that is not there may own a tenant.
+/// Scopes of a member of a team, at most. A team that does not exist may own a tenant.
 async fn most_of_team(registry: &mut Registry, team: &str) -> Result<Scopes, RegistryError> {
     match registry.team(&Scope::All, team).await {
         Ok(team) => Ok(Scopes::of_team(TenantId(team.tenant))),
@@ -59,7 +59,7 @@ async fn most_of_team(registry: &mut Registry, team: &str) -> Result<Scopes, Reg
     }
 }
 
-/// Rights of a key, whoever its owner is.
+/// Rights of a key, whatever its owner.
 async fn of_key(registry: &mut Registry, key: &ApiKey) -> Result<Scopes, RegistryError> {
     let rights = of_names(&key.scopes);
     match &*key.team {
@@ -180,7 +180,7 @@ pub(super) async fn of_team(
     Ok(rights)
 }
 
-/// Rights of somebody's membership in a team; with another role, of that too.
+/// Rights of a membership in a team; if `role` is given, of that role too.
 pub(super) async fn of_member(
     registry: &mut Registry,
     asking: &Asking,

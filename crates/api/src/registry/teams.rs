@@ -239,8 +239,8 @@ pub(crate) async fn restore(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Purge {
-    /// The devices that it has, and users who are at home in it, too: that takes everything of who
-    /// asks. Without it such a team is not removed.
+    /// Remove its devices and the users who belong to it, too: the caller needs all rights for
+    /// that. Without it a team that has any is not removed.
     with_members: Option<bool>,
 }
 
@@ -253,7 +253,7 @@ pub(crate) struct Purged {
     name: String,
     /// Devices, deleted ones among them.
     devices: i64,
-    /// Users who were at home in it, deleted ones among them.
+    /// Users who belonged to it, including deleted ones.
     users: i64,
     /// Groups, with their rules.
     groups: i64,
@@ -263,9 +263,9 @@ pub(crate) struct Purged {
 
 /// Remove a team for good
 ///
-/// Whether it was deleted before or not, with its devices, groups, keys and bans, and with deleted
-/// users that were at home in it. Where it has devices or users yet, nothing is done without
-/// `with_members`.
+/// Removes the team, whether it was deleted before or not, with its devices, groups, keys and bans,
+/// and with deleted users who belonged to it. If it still has devices or users, nothing is removed
+/// without `with_members`.
 #[utoipa::path(post, path = "/api/v1/teams/{id}/purge", tag = "people",
     params(("id" = String, Path, description = "Its id or name"), Purge),
     responses((status = 200, description = "What is gone", body = Purged),
@@ -297,7 +297,7 @@ pub(crate) async fn purge(
     }))
 }
 
-/// Somebody in a team.
+/// A member of a team.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MemberView {
     /// User name.
@@ -340,7 +340,7 @@ pub(crate) async fn members(
     Ok(axum::Json(MemberList { items }))
 }
 
-/// What somebody is in a team.
+/// Role of a member of a team.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MemberBody {
@@ -370,7 +370,7 @@ async fn change_member(
     changed.await
 }
 
-/// Have somebody be in a team
+/// Add a user to a team
 #[utoipa::path(put, path = "/api/v1/teams/{id}/members/{user}", tag = "people",
     params(("id" = String, Path, description = "The team's id or name"),
         ("user" = String, Path, description = "User name")),
@@ -389,7 +389,7 @@ pub(crate) async fn set_member(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Have somebody be in a team no more
+/// Remove a user from a team
 #[utoipa::path(delete, path = "/api/v1/teams/{id}/members/{user}", tag = "people",
     params(("id" = String, Path, description = "The team's id or name"),
         ("user" = String, Path, description = "User name")),

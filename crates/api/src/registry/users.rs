@@ -81,7 +81,7 @@ pub(super) fn api_role(pointer: &str, text: &str) -> Result<ApiRole, Problem> {
 /// The longest password that is taken, in characters.
 const PASSWORD_MAX: usize = 1024;
 
-/// Checks a password that somebody chooses.
+/// Checks a password that a person chooses.
 pub(crate) fn check_password(password: &str) -> Result<(), Problem> {
     let checked = martlet_registry::check_password(password.as_bytes());
     let checked = checked.and_then(|()| match password.chars().count() > PASSWORD_MAX {

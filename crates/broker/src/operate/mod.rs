@@ -26,8 +26,8 @@ use retained::{DeleteRetainedJob, RetainedScan};
 use sessions::ClientScan;
 use subscriptions::SubscriptionScan;
 
-/// What a shard works on for operators at most, what waits for the store included; whoever comes
-/// then is refused.
+/// Jobs of operators that a shard works on, at most, including those that wait for the store;
+/// further jobs are refused.
 const JOBS_MAX: usize = 4096;
 /// Steps of reading jobs in one call of [`Shard::work`].
 const SCANS_PER_WORK: usize = 2;

@@ -20,7 +20,8 @@ use crate::shard::{Shard, StoreState};
 
 /// Messages routed in one step.
 const MESSAGES_PER_STEP: usize = 64;
-/// What else is in a PUBLISH packet, about: its bytes count against the limit of packets.
+/// Approximate bytes of a PUBLISH packet beside topic and payload: they count against the limit of
+/// packets.
 const PACKET_OVERHEAD: usize = 64;
 
 /// Messages to be published.

@@ -114,7 +114,7 @@ impl Shard {
                 .is_none_or(|search| self.finds_session(session, search, text))
     }
 
-    /// Who has proved to be somebody is nobody else, whatever its CONNECT says.
+    /// The proved identity counts, whatever the CONNECT says.
     fn is_of_user(&self, session: &Session, user: &str) -> bool {
         if let Some(name) = session
             .permit

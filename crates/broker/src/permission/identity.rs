@@ -30,7 +30,7 @@ impl CredentialMark {
     }
 }
 
-/// By what a client has proved who it is, as whoever keeps the credentials says.
+/// Kind of proof by which a client was authenticated, as the authenticator says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Proof {
     /// It has proved nothing.

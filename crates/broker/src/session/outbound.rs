@@ -176,13 +176,12 @@ pub(super) fn enqueued(to: EntryRecord, from: Option<SessionEpoch>) -> Record {
     }
 }
 
-/// What waited is sent on while no more than so many bytes lie in the output, and further messages
-/// stay in the store until all of that has left: with hundreds of clients who come back at once,
-/// what they have not taken yet is most of the memory.
+/// Output, in bytes, up to which waiting messages are sent. Above that number further messages stay
+/// in the store until all of the output has left: with hundreds of clients that reconnect at once,
+/// unread output is most of the memory.
 const PUMPED_BYTES_MAX: usize = 32 * 1024;
 
-/// Entries of a full queue looked at for each message that needs room in it, because they may have
-/// expired.
+/// Entries of a full queue to check for expiry, for each message that needs room in it.
 const LOOKED_AT_FOR_ROOM: usize = 64;
 /// Messages in the queue of a session that ends whose drop is told one by one, where anybody wants
 /// to be told; what is behind them is counted.
@@ -242,7 +241,7 @@ impl Shard {
     }
 
     /// What is sent to this session is never sent again, so it need not be kept: its session ends
-    /// with its connection. Unless somebody is to be told the topic of each that is dropped.
+    /// with its connection. Unless the topic of each dropped message is to be reported.
     fn sends_once(&mut self, index: u32) -> bool {
         !self.sessions.at(index).durable && !self.keeps_to_tell(index)
     }
@@ -523,7 +522,7 @@ impl Shard {
         self.window_of(is_there)
     }
 
-    /// How much of a queue is kept in memory, by whether somebody is there to take from it.
+    /// Part of a queue that is kept in memory, by whether the client is connected.
     pub(crate) fn window_of(&self, is_there: bool) -> Window {
         match is_there {
             _ if !self.reads_back => Window::Whole,
@@ -872,7 +871,7 @@ impl Shard {
     }
 
     /// Messages that were sent need not stay in memory: the store has them, should they have to be
-    /// sent again. Unless somebody is to be told the topic of each that is dropped.
+    /// sent again. Unless the topic of each dropped message is to be reported.
     fn lets_messages_go(&mut self, index: u32) -> bool {
         self.reads_back && !self.keeps_to_tell(index)
     }

@@ -103,7 +103,7 @@ impl<T> PacketIdRing<T> {
         }
     }
 
-    /// Puts a value under an identifier that somebody else chose; what was there is replaced.
+    /// Puts a value under an identifier that the other side chose; what was there is replaced.
     pub(crate) fn insert(&mut self, id: PacketId, value: T) {
         if let Some(held) = self.get_mut(id) {
             *held = value;

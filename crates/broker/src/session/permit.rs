@@ -29,7 +29,8 @@ impl PermitToken {
 pub(crate) struct PermitTokens(u32);
 
 impl PermitTokens {
-    /// None, when so many were given out that one could be met again: then nothing is remembered.
+    /// Returns the next token; [`PermitToken::NONE`] once all have been used: then nothing is
+    /// remembered.
     pub(crate) fn next(&mut self) -> PermitToken {
         self.0 = self.0.saturating_add(1);
         PermitToken(self.0 % u32::MAX)
@@ -87,16 +88,16 @@ impl Permit {
         self.identity.user_name.as_deref()
     }
 
-    /// The same user: of that name, and known to the same sources. Another realm's user of the name
-    /// is somebody else.
+    /// The same user: of that name, and known to the same sources. In another realm the name is
+    /// another user's.
     pub(crate) fn is_of_same_user(&self, other: &Identity) -> bool {
         let realm = |identity: &Identity| identity.realm.of_names();
         let (own, other) = (&self.identity, other);
         own.user_name == other.user_name && (own.user_name.is_none() || realm(own) == realm(other))
     }
 
-    /// What its client left is not for whoever comes now: the name or the Client Identifier is
-    /// somebody else's by now.
+    /// Whether the session that its client left is not for the present client, because the name or
+    /// the Client Identifier belongs to another user now.
     pub(crate) fn gives_way_to(&self, now: &Identity) -> bool {
         let own = self.identity.holder;
         let is_given_away = own != 0 && now.holder != 0 && own != now.holder;

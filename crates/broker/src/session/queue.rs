@@ -269,7 +269,7 @@ type Key = (MessageId, EnqueuedAs);
 pub(crate) enum Window {
     /// All of it: there is no store to read from.
     Whole,
-    /// Its front, because somebody is there to take it.
+    /// Its front, because the client is connected.
     Front,
     /// Nothing: nobody is there.
     Nothing,
@@ -281,14 +281,14 @@ const WINDOW_COUNT: usize = 128;
 const WINDOW_BYTES: u64 = 128 * 1024;
 /// Messages read back at once, at first.
 const PAGE_COUNT: usize = 64;
-/// How often the length of a page may double. It doubles when a page comes and its receiver has
+/// Doublings of the length of a page, at most. It doubles when a page arrives and its receiver has
 /// nothing left: longer pages wake three threads less often.
 const PAGE_DOUBLINGS_MAX: u8 = 3;
-/// Bytes of messages read back at once, about.
+/// Bytes of messages that are read back at once, approximately.
 const PAGE_BYTES: u64 = 64 * 1024;
 
-/// Bytes of a row that is not packed. Packed ones take less, and there are as many of these at
-/// most as at the ends of a queue; so rows are counted for somewhat more than they take.
+/// Bytes of an unpacked row. Packed rows take less, and unpacked ones occur only at the ends of a
+/// queue; so rows are counted for somewhat more than they take.
 const ROW_BYTES: usize = 3 * size_of::<u64>();
 
 /// Bytes of memory that are counted by a gauge until this is dropped.
@@ -304,14 +304,14 @@ impl Counted {
         bytes: 0,
     };
 
-    /// So many bytes, counted by this gauge.
+    /// Counts this number of bytes in this gauge.
     pub(crate) fn of(gauge: &Arc<MemoryGauge>, bytes: usize) -> Self {
         let mut counted = Self::by(gauge);
         counted.set(bytes);
         counted
     }
 
-    /// Nothing yet, to be counted by this gauge.
+    /// Counts nothing yet, in this gauge.
     pub(crate) fn by(gauge: &Arc<MemoryGauge>) -> Self {
         Self {
             gauge: Some(Arc::clone(gauge)),
@@ -319,12 +319,12 @@ impl Counted {
         }
     }
 
-    /// How many it counts.
+    /// Number of bytes that it counts.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// So many bytes from now on.
+    /// Changes the number of bytes that it counts.
     pub(crate) fn set(&mut self, bytes: usize) {
         if let Some(gauge) = &self.gauge {
             gauge.add(bytes);

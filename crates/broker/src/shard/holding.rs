@@ -43,12 +43,12 @@ pub(super) enum Turn {
 /// Flags of a PUBLISH that may have to be stored: its QoS and RETAIN.
 const PUBLISH_STORED: u8 = 0b0111;
 
-/// A Will of so many bytes, with a session that is there already, may use the store's reserve.
+/// Longest Will, in bytes, that may use the store's reserve, if its session exists.
 const RESERVE_WILL_BYTES: usize = 1024;
 
 impl Shard {
-    /// The store's state has changed: in all but [`StoreState::KeepsUp`] packets that make it grow
-    /// are held back; QoS 0 goes on.
+    /// Sets the store's state: in all states but [`StoreState::KeepsUp`] packets that make it grow
+    /// are held back; QoS 0 continues.
     pub fn store_is(&mut self, state: StoreState) {
         let was = core::mem::replace(&mut self.store, state);
         let keeps_up = state == StoreState::KeepsUp;
@@ -124,8 +124,8 @@ impl Shard {
     }
 
     /// The one rule for what makes the store grow: a PUBLISH with QoS 1 or 2 or RETAIN, whether or
-    /// not somebody has to keep it, and subscriptions of a session that is recorded, unless all of
-    /// them stand already.
+    /// not it has to be kept, and subscriptions of a session that is recorded, unless all of them
+    /// stand already.
     fn grows_store<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
@@ -159,8 +159,8 @@ impl Shard {
         }
     }
 
-    /// So many answers of the connection wait for the store that what would be answered behind them
-    /// waits too. One with no more under way than both sides allow never comes so far.
+    /// Whether the connection has too many answers that wait for the store: then later answers wait
+    /// too. A client within the limits of both sides does not reach that number.
     #[inline(always)]
     pub(super) fn has_gated_enough(&mut self, index: u32, packet: PacketType) -> bool {
         let limits = &self.settings.limits;
@@ -174,9 +174,9 @@ impl Shard {
                 && connection.publishes_gated >= publishes_max
     }
 
-    /// Why a CONNECT finds no room in the store. Who has a session is let in while there is a
-    /// reserve, so that somebody can take what is queued, or end it with Clean Start: a small
-    /// record that takes the place of another.
+    /// Reason why a CONNECT finds no room in the store. A client with a session is accepted while
+    /// there is a reserve, so that it can take what is queued, or end it with Clean Start: a small
+    /// record that replaces another.
     pub(crate) fn has_no_room_for(&self, request: &ConnectRequest) -> Option<&'static str> {
         if self.store < StoreState::Full {
             return None;

@@ -152,9 +152,9 @@ impl Shard {
         }
     }
 
-    /// Reading stops while too much is held back, and goes on when it is worked off. It stops as
-    /// well while the client takes none of our answers: messages leave room for them, so that only
-    /// a client that asks on and on without reading comes so far.
+    /// Stops reading while too much is held back, and resumes when that is processed. It stops as
+    /// well while the client does not read our answers: messages leave room for them, so only a
+    /// client that sends requests without reading reaches that limit.
     pub(super) fn after_input<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
         let limits = &self.settings.limits;
         let output_max = limits.output_bytes as usize * 2 + limits.packet_bytes as usize;

@@ -183,17 +183,17 @@ pub struct Shard {
     /// See [`WorkLimits::copied_in_a_crowd`](crate::WorkLimits).
     pub(crate) copied_in_a_crowd: usize,
     pub(crate) fan_outs: FanOuts,
-    /// What other shards have told and this turn had no room for.
+    /// Messages of other shards for which this turn had no room.
     inbox: VecDeque<(ShardId, ShardMessage)>,
     pub(crate) stopping: bool,
 }
 
-/// So many who wait for their turn are a crowd.
+/// Number of waiting items at which a shard counts as crowded.
 const CROWD: usize = 8;
 /// Pages of retained messages read per call of [`Shard::work`].
 const PAGES_PER_WORK: usize = 16;
-/// What a session takes beside its subscriptions, Will and messages, bytes: here, in the store's
-/// index and where the node remembers who is at home.
+/// Bytes of a session beside its subscriptions, Will and messages: here, in the store's index and
+/// in the node's presence.
 const SESSION_BYTES: usize = 768;
 /// What a connection takes beside its session and its buffers, bytes.
 const CONNECTION_BYTES: usize = 512;
@@ -628,7 +628,7 @@ impl Shard {
         most.min((limit / 4 / clients).max(OUTPUT_SHARE_MIN))
     }
 
-    /// Bytes of memory that wait to be used again, whoever it is for.
+    /// Counts the bytes of memory that are kept for reuse.
     fn count_pool_bytes(&self) -> usize {
         let buffers = self.scratch.capacity() + self.forwarded.capacity();
         self.pool.bytes() + self.messages.bytes() + buffers
@@ -640,13 +640,13 @@ impl Shard {
         self.work.begin_turn(self.settings.work.turn);
     }
 
-    /// So much has been done in this turn that the rest should wait for the next, after others
-    /// have had theirs: a small packet may go to thousands.
+    /// Whether the turn's budget of work is used up, so that the rest should wait for the next
+    /// turn: a small packet may go to thousands of receivers.
     pub fn has_done_enough(&self) -> bool {
         self.work.is_turn_over()
     }
 
-    /// Others wait for their turn: nobody may take much of this one.
+    /// Whether other clients wait for their turn, so that each may use only a part of this one.
     pub(crate) fn is_crowded(&self) -> bool {
         let waiting = self.input_queue.len() + self.inbox.len() + self.ends.len();
         self.work.is_turn_over() || waiting >= CROWD
@@ -658,7 +658,7 @@ impl Shard {
         self.work.done
     }
 
-    /// Messages of other shards wait here; what they send from now on would wait behind them.
+    /// Whether messages of other shards wait here; later ones would wait behind them.
     pub fn is_behind(&self) -> bool {
         !self.inbox.is_empty()
     }
@@ -695,7 +695,7 @@ impl Shard {
         self.wheel.next_wakeup()
     }
 
-    /// Something waits for a record behind number `before` to be durable.
+    /// Whether something waits for a record behind number `before` to be durable.
     pub fn awaits_beyond(&self, before: RecordNumber) -> bool {
         self.gate.back().is_some_and(|(record, _)| *record > before)
     }

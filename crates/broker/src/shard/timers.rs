@@ -169,7 +169,7 @@ impl Shard {
         }
     }
 
-    /// Output or answers wait from now on: somebody looks after them in time.
+    /// Sets a timer for output or answers that wait from now on.
     pub(crate) fn watch_stalled<N: Node>(&mut self, cx: &Cx<'_, N>, id: ConnectionId) {
         if self.connections.at(id.index).stalled.is_some() {
             return;

@@ -64,7 +64,7 @@ impl Shard {
     }
 
     /// The same for a connection that has used up its share. When that was a small one at the end
-    /// of somebody else's turn, it has not had one yet.
+    /// of another connection's turn, it has not had one yet.
     pub(super) fn queue_input_after_share(&mut self, index: u32) {
         self.queue_input_in(index, self.input_queue.is_served);
     }

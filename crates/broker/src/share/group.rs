@@ -208,7 +208,7 @@ impl Group {
         self.queue.len() + lent.filter(|lent| lent.entry.is_some()).count()
     }
 
-    /// Somebody is there who could take a message.
+    /// Whether a member is connected that could take a message.
     pub(super) fn has_taker(&mut self) -> bool {
         self.members.begin_delivery(self.next_delivery);
         self.members.is_any_ready()

@@ -116,22 +116,22 @@ impl Members {
         &self.all[place]
     }
 
-    /// Somebody is there.
+    /// Whether a member is connected.
     pub(super) fn is_any_present(&self) -> bool {
         self.present.len > 0
     }
 
-    /// Somebody has a session that outlives its connection.
+    /// Whether a member has a session that outlives its connection.
     pub(super) fn is_any_durable(&self) -> bool {
         self.durable > 0
     }
 
-    /// Somebody who is there may not get everything.
+    /// Whether a connected member may not receive everything.
     pub(super) fn is_any_restricted(&self) -> bool {
         self.restricted > 0
     }
 
-    /// Somebody could take a message.
+    /// Whether a member could take a message.
     pub(super) fn is_any_ready(&self) -> bool {
         self.ready.len > 0
     }
@@ -243,7 +243,7 @@ impl Members {
         }
     }
 
-    /// From this delivery on, who had no room so long ago is asked again.
+    /// Begins a delivery: members that were full and whose waiting time is over are asked again.
     pub(super) fn begin_delivery(&mut self, delivery: u64) {
         while let Some((until, place)) = self
             .full_until

@@ -18,17 +18,17 @@ use crate::work::{FILTER, NODE};
 #[derive(Debug)]
 pub(crate) struct HalfDone {
     packet_id: PacketId,
-    /// 0 is none.
+    /// Subscription Identifier; 0 is none.
     subscription_id: u32,
-    /// Filters that are yet to be checked: none counts before all are.
+    /// Filters that have not been checked; none takes effect before all are checked.
     unchecked: FiltersLeft,
     /// Filters that have no answer yet.
     left: FiltersLeft,
     /// The answer so far, a code for each filter.
     codes: Vec<u8>,
-    /// Why the first refused filter was refused.
+    /// Reason why the first refused filter was refused.
     why: Option<&'static str>,
-    /// How many were refused.
+    /// Number of refused filters.
     refused: usize,
     /// Share groups that are being asked, if any are: the key of the pending SUBACK.
     pending: Option<usize>,
@@ -215,8 +215,9 @@ impl Shard {
         }
     }
 
-    /// Keeps what a SUBSCRIBE came to so far. Once share groups are asked, their answers need
-    /// somewhere to go: the SUBACK is pending, and the rest of the packet is one that it misses.
+    /// Keeps the state of a SUBSCRIBE that is half done. Once share groups are asked, the SUBACK is
+    /// pending so that their answers have a place, and the rest of the packet counts as one missing
+    /// answer.
     fn put_off(&mut self, index: u32, mut half: HalfDone, joining: u32) {
         match half.pending {
             Some(token) => {

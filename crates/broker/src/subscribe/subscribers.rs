@@ -170,12 +170,12 @@ pub(crate) struct Subscriptions {
     filter_bytes: FilterBytes,
 }
 
-/// Bytes of a session's filters, below [`FILTER_BYTES_MAX`]: three bytes, for which a session has
-/// room without being larger.
+/// Bytes of a session's filters, below [`FILTER_BYTES_MAX`]: three bytes, which fit without making
+/// a session larger.
 #[derive(Clone, Copy, Debug, Default)]
 struct FilterBytes([u8; 3]);
 
-/// So many bytes of filters no session has.
+/// Upper bound of the bytes of a session's filters.
 const FILTER_BYTES_MAX: usize = 1 << 24;
 
 impl FilterBytes {

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use super::AuthorityError;
 
-/// Nobody is told of a wait that is shorter.
+/// Time to wait before the user is told about the wait.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Between two tries, for so long.
+/// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Whoever holds it is the only one that changes a directory. It ends with its process, too.
+/// Lock on a directory: only its holder may change the directory. It ends with its process, too.
 ///
 /// It is on the directory itself: nothing is left behind, and an authority that is being made has
 /// no other file yet.
@@ -25,8 +25,8 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Waits for whoever has it; `waits` is told after a second. What runs that were cut off have
-    /// left in the directory is gone then.
+    /// Waits for its holder; `waits` is called after a second. Removes what interrupted runs have
+    /// left in the directory.
     pub(super) fn take(directory: &Path, waits: fn(&Path)) -> Result<Self, AuthorityError> {
         let failed = file_error(directory);
         let file = File::open(directory).map_err(&failed)?;

@@ -1,6 +1,5 @@
-//! What an authority has issued, as text for people: a line for each certificate, which stands
-//! there before the certificate's file does. So whoever revokes a name finds what `renew` has
-//! replaced.
+//! What an authority has issued, as text for people: a line for each certificate, which is written
+//! before the certificate's file. So a revocation by name finds what `renew` has replaced.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};

@@ -20,7 +20,7 @@ use crate::pem;
 /// Begins the line with the number.
 const NUMBER: &str = "list";
 
-/// A revocation list is good for so long: brokers refuse clients by an older one.
+/// Days that a revocation list is valid: brokers refuse clients by an expired list.
 const LIST_DAYS: i64 = 365;
 
 /// Serial numbers are no longer (RFC 5280, 4.1.2.2).
@@ -52,7 +52,7 @@ impl Authority {
         if here.is_none() && !index.entries.iter().any(|entry| entry.name == what) {
             return self.revoke_file(Path::new(what), &index, now_secs);
         }
-        // Ended or not: whoever names it sees that it is in the list.
+        // Expired or not: a certificate that is named is put into the list.
         let mut serials = Vec::new();
         if let Some(path) = here {
             let facts = self.own(&path)?;

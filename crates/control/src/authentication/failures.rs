@@ -1,11 +1,10 @@
 //! Who tries passwords: slowed down at first, then not asked for at all for a while.
 //!
 //! Counted for a name from an address, for the name, and for the address, so that neither one
-//! machine with many names nor many machines with one name get far. Who was right recently, from
-//! where it was, is kept out for nothing but what was wrong with its own name from there: a
-//! stranger locks out no device that is at home, nor does the device beside it that has an old
-//! password. Names that nobody has count as any other, so that nothing is learnt by being locked
-//! out. It knows no clock.
+//! machine with many names nor many machines with one name get far. A client that has logged in
+//! recently from an address is locked out only for wrong credentials of its own name from there:
+//! neither a stranger nor a device with an old password beside it can lock it out. Unknown names
+//! count as any other, so that a lockout tells nothing. It knows no clock.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -63,26 +62,26 @@ pub enum Whom {
     Address(IpAddr),
 }
 
-/// Failures count for so long.
+/// Time for which failures count.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Who was right is known for so long.
+/// Time for which a successful login from an address is remembered.
 const AT_HOME: Duration = Duration::from_secs(86_400);
-/// Entries of each kind at most; when there are more, the oldest go.
+/// Entries of each kind, at most; the oldest make room.
 const ENTRIES_MAX: usize = 100_000;
-/// What one of them takes, about, with a name.
+/// Bytes that an entry takes, approximately, with a name.
 const ENTRY_BYTES: usize = 256;
-/// An answer to wrong credentials waits for so long, times the failures before it.
+/// Delay of an answer to wrong credentials, multiplied by the number of failures before it.
 const SLOWED_BY: Duration = Duration::from_millis(20);
 const SLOWED_MAX: Duration = Duration::from_secs(2);
 
-/// Of what is borne from an address, one name may take up this part: a device with an old password
-/// locks out nobody else who is new there.
+/// Divisor of the failures that are tolerated from an address, for one name: a device with an old
+/// password locks out nobody else who is new there.
 const SHARE_OF_ONE_NAME: u32 = 3;
 
 /// Longest name that is remembered, in bytes.
 const NAME_MAX: usize = 256;
 
-/// Of those that are locked out, so many are named.
+/// Locked-out names and addresses that a message names, at most.
 const NAMED_MAX: usize = 5;
 
 /// What is counted.
@@ -102,7 +101,7 @@ struct Count {
     since: Instant,
 }
 
-/// That somebody is kept out.
+/// A lockout.
 #[derive(Clone, Debug)]
 struct Lock {
     until: Instant,
@@ -118,7 +117,7 @@ type Home = (Realm, Option<Arc<str>>, IpAddr);
 pub(super) struct Failures {
     counts: Aging<Suspect, Count>,
     locks: Aging<Suspect, Lock>,
-    /// How often somebody was locked out.
+    /// Number of lockouts.
     locked_total: u64,
     /// Entries of each kind at most; none: [`ENTRIES_MAX`].
     entries_max: Option<usize>,
@@ -299,19 +298,19 @@ impl Failures {
         lifted.len()
     }
 
-    /// From now on all kinds together take so many bytes at most, about, or a thousand entries
-    /// each.
+    /// Sets the number of bytes that all kinds together take, approximately, at most. Each kind may
+    /// have a thousand entries in any case.
     pub(super) fn set_bytes_max(&mut self, bytes: usize) {
         self.entries_max = Some((bytes / ENTRY_BYTES / 3).clamp(1_000, ENTRIES_MAX));
     }
 
-    /// Bytes of what is remembered, about.
+    /// Approximate number of bytes of what is remembered.
     pub(super) fn memory_bytes(&self) -> usize {
         let entries = self.counts.len() + self.locks.len() + self.at_home.len();
         entries * ENTRY_BYTES
     }
 
-    /// Who is locked out now.
+    /// Names and addresses that are locked out now.
     pub(super) fn locked_out(&mut self, now: Instant) -> LockedOut {
         self.tidy(now);
         let some = self.locks.youngest().take(NAMED_MAX);
@@ -594,7 +593,7 @@ mod tests {
         }
         assert!(failures.locked(&guest(9), now).is_some());
         assert!(failures.locked(&caller(9, "a"), now).is_none());
-        // Nor is who was right there at home here.
+        // Nor does a login there count here.
         failures.succeeded(&guest(9), now);
         for address in 1..=3 {
             failures.failed(&caller(address, "a"), LOCKOUT, now);

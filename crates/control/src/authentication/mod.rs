@@ -2,9 +2,9 @@
 //! data plane.
 //!
 //! What was verified is remembered for a while under a keyed digest of *all* credentials, so that a
-//! thousand clients that come back at once are not a thousand hashes of passwords, and so that
-//! nobody gets in on half of what somebody else had. The same question is asked once, however many
-//! wait for its answer. Where a source fails nobody gets in.
+//! thousand clients that come back at once are not a thousand hashes of passwords, and so that part
+//! of another client's credentials is not enough. The same question is asked once, whatever number
+//! of clients wait for its answer. Where a source fails, clients are refused.
 //!
 //! * `failures`: who tries passwords, and is slowed down and locked out
 //! * `logins`: who logs in to the panel, which counts as well
@@ -51,17 +51,17 @@ use sources::Hashing;
 use turns::Turns;
 use verified::{Digest, Digester, Verified};
 
-/// Questions that wait at most: beyond, clients are told to come again.
+/// Questions that wait, at most: beyond that, clients are told to try again.
 const WAITING_MAX: usize = 100_000;
 
-/// Bytes of names and credentials in them at most.
+/// Bytes of the names and credentials in them, at most.
 const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// What one of them takes beside that, about.
+/// Bytes that each of them takes beside that, approximately.
 const WAITER_BYTES: usize = 512;
 
-/// How much of that there is for somebody, where so many bytes may be taken: strangers leave a
-/// quarter to who was right recently.
+/// The questions and bytes that a client may find in use: strangers leave a quarter of `bytes_max`
+/// to clients that have logged in recently.
 fn room(is_known: bool, bytes_max: usize) -> (usize, usize) {
     match is_known {
         true => (WAITING_MAX, bytes_max),
@@ -103,14 +103,14 @@ struct State {
     failures: Failures,
     /// Questions under way, with all who wait for the answer.
     asking: HashMap<Digest, Asking>,
-    /// Counts them.
+    /// Counter of the questions.
     asked: u64,
     waiting: usize,
     /// Bytes of the questions under way.
     waiting_bytes: usize,
-    /// So many of them at most.
+    /// Bytes of the questions under way, at most.
     waiting_bytes_max: usize,
-    /// The number of the last revocation.
+    /// Number of the last revocation.
     revoked: u64,
 }
 
@@ -281,9 +281,9 @@ impl Gate {
         });
     }
 
-    /// From now on this holds. What was verified by the old one is forgotten; who would not be let
-    /// in any more is revoked, and the answer is what has to be told to all shards. Whoever is
-    /// being authenticated meanwhile is not let in by what was known before.
+    /// Sets the policy. What was verified by the old policy is forgotten; clients that would no
+    /// longer be accepted are revoked, and these revocations are returned for all shards. Clients
+    /// that are being authenticated are not accepted by the old policy.
     pub fn set_policy(&self, policy: Arc<Policy>) -> Vec<Revocation> {
         // Without the lock: there may be a hundred thousand users.
         let old = self.policy();
@@ -331,8 +331,8 @@ impl Gate {
         }
     }
 
-    /// Why somebody of this name, of those that count in this realm, is locked out, from this
-    /// address or from anywhere that is not its home.
+    /// Reason why this name of this realm is locked out, from this address or from any address
+    /// without an earlier login.
     pub fn locked(&self, realm: Realm, user_name: &str, address: Option<IpAddr>) -> Option<String> {
         let caller = Caller {
             realm,
@@ -343,7 +343,8 @@ impl Gate {
         self.0.lock().failures.locked(&caller, Instant::now())
     }
 
-    /// From now on failures, answers and questions under way take so many bytes at most, about.
+    /// Sets the number of bytes that failures, answers and questions under way take, approximately,
+    /// at most.
     pub(crate) fn set_bytes_max(&self, bytes: usize) {
         let mut state = self.0.lock();
         let part = bytes / 4;
@@ -358,7 +359,7 @@ impl Gate {
         self.0.lock().verified.give_back();
     }
 
-    /// Bytes of what is remembered of clients and of the questions under way, about.
+    /// Approximate number of bytes of what is remembered of clients and of the questions under way.
     pub(crate) fn memory_bytes(&self) -> usize {
         let state = self.0.lock();
         let waiting = state.waiting_bytes + state.waiting * WAITER_BYTES;

@@ -36,8 +36,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// What it is, for logs: `the password file /etc/martlet/passwd`.
     fn name(&self) -> String;
 
-    /// Looks whether these are credentials of somebody.
-    /// What is worked out waits at its `place`.
+    /// Looks up these credentials. What is worked out waits at its `place`.
     fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a>;
 
     /// Takes as long as [`Source::look`] does for a name that it knows and a wrong password. Asked
@@ -62,7 +61,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// What a user may do whom this source knows; none: it does not know of any such.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>>;
 
-    /// Whether it lets somebody of that name in.
+    /// Whether it accepts this user name.
     fn knows(&self, user_name: &str) -> Knowledge {
         match self.rules_of(user_name) {
             Some(_) => Knowledge::Yes,
@@ -125,7 +124,7 @@ pub trait Source: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Whether somebody who has proved a name elsewhere is let in, by this Client Identifier.
+    /// Whether a client that has proved a name elsewhere is accepted, with this Client Identifier.
     ///
     /// # Errors
     /// Why not.
@@ -327,7 +326,7 @@ impl Policy {
         bad_credentials(stranger(&names))
     }
 
-    /// Why somebody is kept out, whatever they prove; none: nobody keeps them out.
+    /// Reason of a ban, whatever the client proves; none: it is not banned.
     pub fn banned(
         &self,
         tenant: TenantId,
@@ -503,9 +502,9 @@ impl Policy {
         all
     }
 
-    /// Clients of the node's doors whose name stands for somebody in a team's tenant from now on:
-    /// `NAME@TEAM` of a team that owns one now, and these users where their home is another now.
-    /// Whoever let them in would not be asked any more.
+    /// Clients of the node's doors whose name stands for a user in a team's tenant from now on:
+    /// `NAME@TEAM` of a team that owns a tenant now, and these users if they belong to another
+    /// tenant now. The source that accepted them would not be asked any more.
     fn moved_to_tenants<'a>(
         &self,
         next: &Policy,
@@ -609,8 +608,8 @@ pub(crate) fn utc(ms: i64) -> String {
     time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// Why a name that this source let in is somebody else's: it would have the rights of the device,
-/// or its session.
+/// Reason why a name that this source accepted belongs to a device: the client would have the
+/// device's rights, or its session.
 pub(super) fn is_named_as_device(
     sources: &[Arc<dyn Source>],
     by: &dyn Source,
@@ -626,8 +625,8 @@ pub(super) fn is_named_as_device(
     })
 }
 
-/// Somebody comes as devices do, by a name that nobody has: it costs what a device's wrong secret
-/// does, so that neither the time nor the load tells which ids there are.
+/// Whether a client logs in like a device, with an unknown name: it costs the same as a wrong
+/// secret of a device, so that neither time nor load tells which ids exist.
 fn could_be_device(sources: &[Arc<dyn Source>], asked: &Authentication) -> bool {
     let is_named_so = asked.user_name.as_deref() == Some(&*asked.client_id);
     is_named_so && sources.iter().any(|source| source.tables().is_some())
@@ -654,8 +653,8 @@ fn asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>]) -> Vec<Arc
     found
 }
 
-/// Whether somebody may have come by a proof of this name, and would be asked for other credentials
-/// now: a source that has the name in its list is asked first.
+/// Whether a client may have logged in with this name, and would need other credentials now: a
+/// source that has the name in its list is asked first.
 fn is_barred_by_name(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>], user: &str) -> bool {
     let by_proof = |sources: &[Arc<dyn Source>]| {
         let asked = sources.iter().take_while(|source| !source.has_user(user));

@@ -220,7 +220,7 @@ impl Policy {
         for source in sources {
             match source.scram(name, client_id) {
                 ScramUser::Unknown if !source.has_user(name) => {}
-                // Whoever knows the name decides, as by a password.
+                // The source that knows the name decides, as with a password.
                 ScramUser::Unknown | ScramUser::WithoutVerifier => {
                     let why = format!(
                         "no SCRAM verifier is stored for {name}: set the password again while \

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// So many of those who were right recently come before a stranger does, where both wait.
+/// Clients that have logged in recently and are served before a stranger, where both wait.
 const KNOWN_IN_A_ROW: u32 = 3;
 
 /// Where a question stands among others.
 #[derive(Clone, Default)]
 pub struct Place {
-    /// Where it came from: all of one address stand in one line.
+    /// Address of origin: all questions of one address wait in one line.
     pub from: Option<IpAddr>,
     /// Who asks was right from there recently.
     pub is_known: bool,
@@ -29,7 +29,7 @@ impl fmt::Debug for Place {
     }
 }
 
-/// Places at which so many are served at once. All clones are the same ones.
+/// A limited number of places at which questions are served at once. Clones share the places.
 #[derive(Clone, Debug)]
 pub(super) struct Turns(Arc<Mutex<Lines>>);
 
@@ -113,7 +113,7 @@ impl Turns {
             }
             match go.send(Turn(Some(self.clone()))) {
                 Ok(()) => return,
-                // Whoever waited does not any more; the turn goes on to the next here.
+                // That client has stopped waiting; the turn passes to the next one here.
                 Err(mut turn) => turn.0 = None,
             }
         }

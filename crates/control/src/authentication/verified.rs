@@ -61,16 +61,16 @@ impl Digester {
 #[derive(Debug, Default)]
 pub(super) struct Verified {
     answers: Aging<Digest, (Instant, Authenticated)>,
-    /// Rules of their own that these have come with.
+    /// Number of rules that the answers contain.
     weight: usize,
-    /// Bytes of all at most, about; none: as many as the entries take.
+    /// Bytes of all answers, approximately, at most; none: no limit beside that of the entries.
     bytes_max: Option<usize>,
 }
 
-/// So many such rules, and the oldest go: they take about 1 KiB each.
+/// Rules in all answers, at most, about 1 KiB each; the oldest answers make room.
 const WEIGHT_MAX: usize = 50_000;
 
-/// What an answer takes beside them.
+/// Bytes that an answer takes beside its rules.
 const ANSWER_BYTES: usize = 400;
 
 fn weight(answer: &Authenticated) -> usize {
@@ -83,7 +83,7 @@ fn weight(answer: &Authenticated) -> usize {
 }
 
 impl Verified {
-    /// From now on it takes so many bytes at most, about.
+    /// Sets the number of bytes that it takes, approximately, at most.
     pub(super) fn set_bytes_max(&mut self, bytes: usize) {
         self.bytes_max = Some(bytes);
     }
@@ -94,7 +94,7 @@ impl Verified {
             || self.bytes_max.is_some_and(|max| self.memory_bytes() > max)
     }
 
-    /// Bytes of what is remembered, about.
+    /// Approximate number of bytes of what is remembered.
     pub(super) fn memory_bytes(&self) -> usize {
         self.answers.len() * ANSWER_BYTES + self.weight * 1024
     }

@@ -1,4 +1,4 @@
-//! Which events somebody reads.
+//! Filters of events.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -137,7 +137,7 @@ impl Kinds {
     }
 }
 
-/// One in so many of a kind.
+/// Sampling of a kind of events: one in this number is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
     kind: Kind,
@@ -165,7 +165,7 @@ impl Sample {
     }
 }
 
-/// What somebody wants to read; all of it has to be so.
+/// Filter of a reader; an event has to match all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// In this tenant; none: in all.
@@ -180,13 +180,13 @@ pub struct Filter {
     pub user: Option<String>,
     /// With a topic that this Topic Filter matches.
     pub topic: Option<String>,
-    /// Of a connection from there.
+    /// Of a connection from this address.
     pub address: Option<IpAddr>,
-    /// What was refused or lost alone.
+    /// Only what was refused or lost.
     pub trouble: bool,
-    /// One in so many.
+    /// Sampling, for each kind.
     pub samples: Vec<Sample>,
-    /// So much of each payload.
+    /// Bytes of each payload that are shown.
     pub payload_bytes: usize,
 }
 

@@ -50,7 +50,7 @@ impl Wants {
         self.tell(state);
     }
 
-    /// None: there are so many already.
+    /// Adds a reader's interest. None if there are `max` already.
     pub(super) fn add(&self, interest: EventInterest, max: usize) -> Option<u64> {
         let mut state = self.lock();
         if state.readers.len() >= max {

@@ -84,7 +84,7 @@ pub struct FeedEvent<'a> {
     /// It was to be retained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retain: Option<bool>,
-    /// Somebody wanted it.
+    /// Whether there was a subscriber.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matched: Option<bool>,
     /// The message's name in this node, by which what became of it is found.
@@ -206,12 +206,12 @@ pub struct Gone {
     /// How many; of another run nobody knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// Why.
+    /// The reason.
     pub why: &'static str,
 }
 
 impl Gone {
-    /// So many were not taken in time.
+    /// The gap of a reader that was too slow for `count` events.
     pub fn too_slow(count: u64) -> Self {
         Self {
             kind: "gone",
@@ -220,7 +220,7 @@ impl Gone {
         }
     }
 
-    /// So many were lost between the shards and the feed.
+    /// The gap of `count` events that were lost between the shards and the feed.
     pub fn lost(count: u64) -> Self {
         Self {
             kind: "gone",
@@ -264,7 +264,7 @@ impl<'a> Entry<'a> {
         own.or_else(|| self.who()?.address())
     }
 
-    /// As readers get it, of its payload so many bytes at most.
+    /// The event in the form for readers, with at most `payload_max` bytes of its payload.
     pub fn shown(&self, run: &'a str, payload_max: usize) -> Result<FeedEvent<'a>, Gone> {
         let client_id = match self.what() {
             Happened::Connected(client) => &client.client_id,
@@ -395,8 +395,8 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
     }
 }
 
-/// So much of a payload, of which there were `whole` bytes: as text if it is text, which a cut
-/// within a letter does not make something else.
+/// The beginning of a payload of `whole` bytes: as text if it is text, even if the cut is within a
+/// character.
 pub(super) fn payload(
     bytes: &[u8],
     whole: usize,

@@ -10,13 +10,12 @@ use tokio_tungstenite::tungstenite::Bytes;
 
 use crate::feed::{Block, Entry, Part};
 
-/// So many texts are kept for readers that come to the same events a little later, and so many
-/// bytes of them.
+/// Texts, and bytes of them, that are kept for readers that come to the same events a little later.
 const KEPT: usize = 32;
 const KEPT_BYTES: usize = 4 << 20;
-/// A form that was read is written at once for so many events more.
+/// Number of further events that are written at once in a form that was read.
 const WANTED: u64 = 16_384;
-/// So many forms at most.
+/// Forms, at most.
 const FORMS: usize = 4;
 
 /// Some events, as a stream of server-sent events has them, one behind the other.
@@ -35,7 +34,7 @@ struct Place {
 }
 
 impl Lines {
-    /// So much of each payload is shown.
+    /// Writes the entries, with at most `payload_max` bytes of each payload.
     fn of<'a>(run: &'a str, entries: impl Iterator<Item = Entry<'a>>, payload_max: usize) -> Self {
         let mut text = Vec::with_capacity(256 * entries.size_hint().0);
         let mut places = Vec::with_capacity(entries.size_hint().0);
@@ -124,7 +123,7 @@ struct Kept {
     /// The latest last.
     lines: VecDeque<KeptOf>,
     bytes: usize,
-    /// Forms that are read, and until which event they are written before somebody asks.
+    /// Forms that are read, and the event up to which they are written in advance.
     wanted: Vec<(usize, u64)>,
 }
 
@@ -132,7 +131,7 @@ struct Kept {
 struct KeptOf {
     /// The number of the first event of the block.
     first: u64,
-    /// So much of each payload is shown.
+    /// Bytes of each payload that are shown, at most.
     payload_max: usize,
     lines: Arc<Lines>,
 }
@@ -146,7 +145,7 @@ impl KeptLines {
         payload_max: usize,
     ) -> (Arc<Lines>, Vec<Range<usize>>) {
         let (count, all) = (part.len(), part.block.len());
-        // Whoever reads few of them does not pay for all.
+        // A reader of few of them does not pay for all.
         if count * 2 < all {
             let lines = Lines::of(run, part.entries(), payload_max);
             return (Arc::new(lines), std::iter::once(0..count).collect());
@@ -204,7 +203,7 @@ impl Kept {
         }
     }
 
-    /// Somebody reads this form, and has come to this event.
+    /// Notes that a reader of this form has come to this event.
     fn want(&mut self, seq: u64, payload_max: usize) {
         let until = seq + WANTED;
         match self

@@ -1,9 +1,9 @@
-//! What happens now, for whoever reads along: one ring of the latest events, and a cursor for each
-//! reader.
+//! Live events for readers: one ring of the latest events, and a cursor for each reader.
 //!
-//! Nobody is waited for. A reader that is too slow loses the oldest and is told how many; who reads
-//! nothing costs nothing, because only what somebody wants is built (`interest`). Numbers never
-//! repeat while the node runs, and the name of the run tells them apart after a restart.
+//! Readers are not waited for. A reader that is too slow loses the oldest events and is told their
+//! number. Events without a reader cost nothing, because only wanted events are built (`interest`).
+//! Numbers never repeat while the node runs, and the name of the run tells them apart after a
+//! restart.
 
 mod filter;
 mod interest;
@@ -35,9 +35,9 @@ use interest::Wants;
 use lines::KeptLines;
 use ring::{Blocks, Ring};
 
-/// So much is looked at in one go.
+/// Events that are looked at in one go, at most.
 const PART: usize = 1_024;
-/// Readers at once.
+/// Readers at once, at most.
 const READERS_MAX: usize = 256;
 
 /// An event, with its number.
@@ -58,15 +58,15 @@ pub struct Entry<'a> {
 /// What an entry says, in little room: of those that are kept long, most say who came.
 #[derive(Debug)]
 enum Said {
-    /// This client came: it shares what its CONNECT said with those who know who is connected.
+    /// A client has connected: it shares what its CONNECT said with presence.
     Connected(Arc<ConnectedClient>),
-    /// This.
+    /// Any other event.
     Event(Box<EventOf>),
-    /// So many events were lost before they came here.
+    /// Number of events that were lost before they came here.
     Lost(u64),
 }
 
-/// An event, and whose it is, as far as that is known and the event does not say it.
+/// An event and its tenant, as far as that is known and the event does not name it.
 #[derive(Debug)]
 struct EventOf {
     event: Event,
@@ -76,11 +76,11 @@ struct EventOf {
 /// What an entry says, to be looked at.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Happened<'a> {
-    /// This client came.
+    /// A client has connected.
     Connected(&'a ConnectedClient),
     /// Any other event.
     Event(&'a Event),
-    /// So many events were lost before they came here.
+    /// Number of events that were lost before they came here.
     Lost(u64),
 }
 
@@ -95,7 +95,7 @@ impl Said {
 }
 
 impl<'a> Entry<'a> {
-    /// So many events were lost before they came here.
+    /// Number of events that were lost before they came here.
     pub fn lost(&self) -> Option<u64> {
         match self.said {
             Said::Lost(count) => Some(*count),
@@ -121,12 +121,12 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// How much is kept.
+/// Limits of what is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Events.
     pub events: usize,
-    /// Bytes of them, about.
+    /// Bytes of these events, approximately.
     pub bytes: usize,
 }
 
@@ -153,23 +153,23 @@ pub struct Feed {
     wants: Wants,
 }
 
-/// From where on somebody reads.
+/// Position at which a reader begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum From {
-    /// What comes from now on.
+    /// New events only.
     Now,
-    /// The last so many that are kept, whether they are wanted or not.
+    /// The last events that are kept, this number of them, whether they match or not.
     Tail(usize),
-    /// What came after this one, `run-seq`.
+    /// Events after this one, `run-seq`.
     After(String),
 }
 
-/// What a reader has got.
+/// Events for a reader.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// So many that it may have wanted are not kept any more.
+    /// Number of events that may have matched but are no longer kept.
     pub gone: u64,
-    /// It was reading in another run of the node.
+    /// The reader's position was of another run of the node.
     pub is_new_run: bool,
     /// In order.
     pub parts: Vec<Part>,
@@ -208,34 +208,34 @@ impl Feed {
         &self.run
     }
 
-    /// How much is kept from now on.
+    /// Sets the limits of what is kept.
     pub fn set_bounds(&self, bounds: Bounds) {
         self.ring().bounds = bounds;
     }
 
-    /// From now on it keeps so many bytes at most, or fewer if its bounds are such.
+    /// Sets the number of bytes that it keeps, at most; its bounds apply too.
     pub(crate) fn set_bytes_max(&self, bytes: usize) {
         let mut ring = self.ring();
         ring.bounds.bytes = ring.bounds.bytes.min(bytes);
     }
 
-    /// Bytes of what is kept, about.
+    /// Approximate number of bytes of what is kept.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.ring().bytes()
     }
 
-    /// What is wanted whoever reads: the shards are told of it already.
+    /// Sets the events that are always wanted, without any reader: the shards know of them already.
     pub fn set_base(&self, interest: EventInterest) {
         self.wants.set_base(interest);
     }
 
-    /// What the log wants, beside its readers.
+    /// Sets the events that the log wants, beside those of the readers.
     pub fn set_logged(&self, interest: EventInterest) {
         self.wants.set_logged(interest);
     }
 
-    /// Writes events down, and that so many were lost before them. Presence takes them in; before
-    /// it does, `before` is told of each.
+    /// Writes events, and the number of events that were lost before them. Presence is updated;
+    /// `before` is called for each event before that.
     pub(crate) fn write(
         &self,
         events: impl Iterator<Item = Told>,
@@ -274,7 +274,7 @@ impl Feed {
         self.last.send_replace(next - 1);
     }
 
-    /// Somebody reads what the filter lets through.
+    /// Adds a reader of the events that the filter lets through.
     ///
     /// # Errors
     /// There is no place for another one.
@@ -323,7 +323,7 @@ impl Feed {
     }
 }
 
-/// Somebody who reads, with a cursor. While there is one, what it wants is built.
+/// A reader, with a cursor. While it exists, the events that it wants are built.
 #[derive(Debug)]
 pub struct Reader {
     feed: Arc<Feed>,
@@ -336,7 +336,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Waits for what comes next; none: the node stops. Whoever gives up waiting misses nothing.
+    /// Waits for the next events; none: the node stops. A cancelled wait loses nothing.
     pub async fn next(&mut self) -> Option<Batch> {
         // Where there is always more, a reader would keep its thread from all others.
         tokio::task::yield_now().await;
@@ -401,7 +401,7 @@ impl Reader {
         &self.feed.run
     }
 
-    /// So many events were written that it has not looked at yet.
+    /// Number of events that were written and that it has not looked at yet.
     pub fn behind(&self) -> u64 {
         (*self.last.borrow() + 1).saturating_sub(self.next)
     }

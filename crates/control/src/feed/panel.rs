@@ -16,15 +16,15 @@ use crate::feed::{Entry, Filter, Happened, Kind, Kinds};
 
 /// The channel of all of them.
 const CHANNEL: &str = "mqtt";
-/// So many wait for their answers at most; then none of them does any more.
+/// Events that wait for their answers, at most; above that number none of them waits any longer.
 const HELD_MAX: usize = 10_000;
-/// To so many bytes texts of clients are cut in a frame that would be too long.
+/// Bytes to which texts of clients are cut in a frame that would be too long.
 const TEXT_MAX: usize = 400;
 
 /// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Whoever has it resumes after this number, and misses nothing.
+    /// Position to resume after this frame, without a loss.
     pub after: u64,
     /// What is sent.
     pub json: String,
@@ -135,7 +135,7 @@ impl Panel {
         Kind::Published,
     ];
 
-    /// For what this filter lets through, in frames of so many bytes at most.
+    /// Frames of the events that this filter lets through, at most `bytes_max` bytes each.
     pub fn new(filter: &Filter, bytes_max: usize) -> Self {
         Self {
             holds: filter.has_all_packets(),
@@ -233,7 +233,7 @@ impl Panel {
     }
 
     fn send(&self, json: String, out: &mut Vec<Frame>) {
-        // What still waits is told again to whoever resumes here.
+        // A reader that resumes here gets what still waits again.
         let after = self.held.first().map_or(self.last, |first| first - 1);
         out.push(Frame { after, json });
     }

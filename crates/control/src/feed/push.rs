@@ -30,25 +30,25 @@ use crate::control::Control;
 use crate::feed::{Filter, Frame, From, Kinds, Panel, Reader};
 use crate::text::masked;
 
-/// Waits between attempts.
+/// Waiting times between attempts.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// So often is looked whether a team is there by now.
+/// Interval at which it checks whether the team exists.
 const TEAM_PAUSE: Duration = Duration::from_secs(1);
-/// An attempt takes so long at most, and so does a write of which nothing is taken.
+/// Time that an attempt takes, at most, and a write of which nothing is read.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A server that speaks Pusher's protocol says at once whether it knows the key; others say
-/// nothing.
+/// Time to wait for the greeting: a server of Pusher's protocol says at once whether it knows the
+/// key; other servers send nothing.
 const GREETING: Duration = Duration::from_secs(1);
-/// A connection that has lasted so long was good: the next attempt comes soon.
+/// Time after which a connection counts as successful: the next attempt comes soon.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
-/// So often the server is asked for a sign of life; after twice as long without it is gone.
+/// Interval of pings; a server that sends nothing for twice that time counts as gone.
 const PING: Duration = Duration::from_secs(20);
-/// Frames that are written before they count as sent.
+/// Frames that are written before they count as sent, at most.
 const FRAMES: usize = 64;
-/// Longest message of the server that is read.
+/// Longest message of the server that is read, in bytes.
 const HEARD_MAX: usize = 64 * 1024;
-/// Health's name for it.
+/// Name of the warning in health.
 const WARNING: &str = "events-push";
 
 /// Where to, and what.

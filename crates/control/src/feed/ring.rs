@@ -9,7 +9,7 @@ use martlet_broker::{Event, TenantId};
 use crate::feed::{Bounds, Entry, EventOf, Said};
 use crate::journal::weight_of_text;
 
-/// Events of a block at most, and bytes of them, about.
+/// Events of a block, at most, and bytes of them, approximately.
 const BLOCK: usize = 256;
 const BLOCK_BYTES: usize = 64 * 1024;
 
@@ -183,12 +183,12 @@ impl Ring {
         gone
     }
 
-    /// Before this number there are more events than are kept.
+    /// Number before which events are no longer kept.
     fn too_old(&self) -> u64 {
         self.next.saturating_sub(self.bounds.events as u64)
     }
 
-    /// Bytes of all of them, about.
+    /// Approximate number of bytes of all events.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -204,12 +204,12 @@ impl Ring {
         first.map_or(self.next, |first| first.max(self.too_old()))
     }
 
-    /// How many are kept.
+    /// Number of events that are kept.
     pub(super) fn len(&self) -> usize {
         (self.next - self.first()) as usize
     }
 
-    /// Those from this number on, of which all are kept, until they are so many.
+    /// At most `most` events, from this number on; all of these are still kept.
     pub(super) fn from(&self, next: u64, most: usize) -> Vec<Part> {
         let at = self.blocks.partition_point(|block| block.end() <= next);
         let (mut parts, mut left) = (Vec::new(), most);
@@ -229,7 +229,7 @@ impl Ring {
     }
 }
 
-/// What an entry takes, about.
+/// Approximate number of bytes that an entry takes.
 fn weight(said: &Said) -> usize {
     let event = match said {
         Said::Connected(client) => return size_of::<Kept>() + client.client_id.len(),

@@ -194,7 +194,7 @@ fn shards_are_told_what_all_want_together_and_only_when_that_changes() {
     assert!(wanted.traced.clients.is_empty() && wanted.payload_bytes_max == 0);
 }
 
-/// Names of the panel's frames, and after which event somebody with it resumes.
+/// Names of the panel's frames, and the event after which a reader resumes.
 fn frames(feed: &Arc<Feed>, presence: &Presence, events: Vec<Event>) -> Vec<(String, u64)> {
     let mut reader = feed.read(of("all"), &From::Now).unwrap();
     let mut panel = Panel::new(reader.filter(), usize::MAX);

@@ -320,8 +320,8 @@ impl Commands {
     }
 }
 
-/// What to do about it, if anything is known to help. Commands name the team of the tenant: without
-/// it they would do it to somebody else, so where that is not known there is none.
+/// Remedy of a problem, if there is one. Commands name the team of the tenant: without it they
+/// would change another user, so there is no command if the team is unknown.
 pub(super) fn way(tenant: TenantId, event: &Event, commands: &Commands) -> Option<Way> {
     match commands.in_tenant(tenant) {
         Some(commands) => way_of(event, &commands),
@@ -660,7 +660,7 @@ fn by_limit(why: &str) -> Option<Way> {
     Way::words(match name.as_str() {
         "" => return None,
         "max_connections" => "raise max_connections of the listener".to_owned(),
-        name => format!("raise limits.{name}, or find who needs so much"),
+        name => format!("raise limits.{name}, or find the clients that use most of it"),
     })
 }
 

@@ -16,7 +16,7 @@ use crate::presence::{Calm, Known};
 /// Names that are remembered; when there are more, those of whom nothing was heard for longest go.
 const NAMES: usize = 50_000;
 
-/// Bytes of all that is remembered, about; then too those go.
+/// Approximate bytes of all runs, at most; above that runs are dropped, too.
 const BYTES_MAX: usize = 32 << 20;
 
 /// Runs of a name that are remembered.
@@ -44,17 +44,17 @@ struct Kept {
     last: Arc<Written>,
 }
 
-/// Runs by tenant and name: a Client Identifier, or a user name. Of a client that came and went as
-/// it wished, and of whom nothing else is to be said, there is nothing here: presence knows that.
+/// Runs by tenant and name: a Client Identifier, or a user name. A client that came and went
+/// normally has no entry: presence knows about it.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     names: Aging<(u32, Arc<str>), Vec<Kept>>,
     bytes: usize,
-    /// So many at most; none: [`BYTES_MAX`].
+    /// Bytes that they take, at most; none: [`BYTES_MAX`].
     bytes_max: Option<usize>,
 }
 
-/// Bytes of what is remembered of a name, about: the name is in each event.
+/// Approximate number of bytes of the runs of a name: the name is in each event.
 fn memory_of(runs: &[Kept]) -> usize {
     let each = runs.iter();
     let each = each.map(|run| size_of::<Kept>() + run.last.memory_bytes());
@@ -124,17 +124,17 @@ impl Runs {
         Some(runs)
     }
 
-    /// From now on they take so many bytes at most, about.
+    /// Sets the number of bytes that they take, approximately, at most.
     pub(super) fn set_bytes_max(&mut self, bytes: usize) {
         self.bytes_max = Some(BYTES_MAX.min(bytes));
     }
 
-    /// Bytes of all of them, about.
+    /// Approximate number of bytes of all runs.
     pub(super) fn memory_bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Of a name of a tenant, the latest last; where there is nothing, what presence knew of it.
+    /// Runs of a name of a tenant, the latest last; if there are none, what presence knew of it.
     pub(super) fn of(
         &self,
         tenant: TenantId,

@@ -13,21 +13,21 @@ use super::{Alive, ClientPresence, Noted, PresenceStore, PresenceTopics};
 use crate::control::Control;
 use crate::wall_clock::now_ms;
 
-/// So often what has changed is looked at,
+/// Interval at which changes are looked at (a tick).
 const TICK: Duration = Duration::from_millis(200);
-/// in every so many of these it is written,
+/// Ticks between two writes of changes.
 const TICKS_TO_WRITE: u32 = 5;
-/// the node is noted to be alive,
+/// Ticks between two notes that the node is alive.
 const TICKS_ALIVE: u32 = 50;
-/// and room is made.
+/// Ticks between two clean-ups.
 const TICKS_TO_TIDY: u32 = 300;
-/// So many changes are taken at once: as text they take much more room than as rows.
+/// Changes that are taken at once, at most: as text they take much more room than as rows.
 const TAKEN_MAX: usize = 4_096;
-/// Where the store fails it is tried again after so many, and up to so many.
+/// Ticks until the next try after an error of the store, at first and at most.
 const TICKS_TO_TRY: (u32, u32) = (5, 300);
 
-/// So long the start and the stop of the node wait for the store. What is not written then is found
-/// out at the next start.
+/// Time that the start and the stop of the node wait for the store. What is not written by then is
+/// found at the next start.
 const STORE_MAX: Duration = Duration::from_secs(5);
 
 /// Carries presence to the store and to its topics.

@@ -16,16 +16,16 @@ use super::ClientPresence;
 use crate::cause::Cause;
 use crate::wall_clock::now_ms;
 
-/// So many who are not connected are remembered.
+/// Clients that are not connected and are remembered, at most.
 pub(super) const OFFLINE_MAX: usize = 100_000;
 
-/// What each of them takes, about.
+/// Bytes that each of them takes, approximately.
 const OFFLINE_BYTES: usize = 400;
 
-/// Changes that nobody has taken yet keep room for so many at least.
+/// Changes for which room is kept, at least.
 const CHANGES_KEPT: usize = 1_024;
 
-/// Who a client is, and where.
+/// A client's identity and address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Who {
     /// As its CONNECT said in this run of the node.
@@ -97,11 +97,12 @@ pub(crate) struct Known {
     /// By tenant and Client Identifier.
     by_name: HashTable<u32>,
     hasher: FixedState,
-    /// Who is not connected, by the time of that, with the time; some have come again since.
+    /// Clients that are not connected, with the time of their disconnect, in that order; some have
+    /// connected again.
     offline: VecDeque<(u32, u64)>,
-    /// So many of them at most; none: [`OFFLINE_MAX`].
+    /// Number of clients in it, at most; none: [`OFFLINE_MAX`].
     offline_max: Option<usize>,
-    /// What has changed since it was last asked for; only where somebody asks.
+    /// Changes since they were last taken; none if nobody takes them.
     changed: Option<Vec<u32>>,
     /// Where the node listens, by the listener's number.
     listeners: Vec<String>,
@@ -281,13 +282,13 @@ impl Known {
         }
     }
 
-    /// From now on those who are not connected take so many bytes at most, about.
+    /// Sets the number of bytes that clients that are not connected take, approximately, at most.
     pub(super) fn set_bytes_max(&mut self, bytes: usize) {
         self.offline_max = Some((bytes / OFFLINE_BYTES).clamp(1_000, OFFLINE_MAX));
     }
 
-    /// Bytes of those who are not connected, about: who is connected counts where its connection
-    /// is.
+    /// Approximate number of bytes of clients that are not connected: connected clients are counted
+    /// with their connections.
     pub(super) fn memory_bytes(&self) -> usize {
         self.offline.len() * OFFLINE_BYTES
     }
@@ -323,7 +324,7 @@ impl Known {
         }
     }
 
-    /// Who has changed since this was asked, as they are now, and so many at most.
+    /// Takes at most `most` clients that have changed since the last call, in their present state.
     pub(super) fn take_changes(&mut self, most: usize) -> Vec<ClientPresence> {
         let taken = self.take_changed(most);
         let shown = taken.into_iter().map(|index| {
@@ -380,7 +381,7 @@ impl Known {
         index
     }
 
-    /// Somebody who was not known.
+    /// Adds a client that was not known.
     fn insert(
         &mut self,
         hash: u64,

@@ -1,5 +1,6 @@
-//! Who was known when the tables could be asked last: while they cannot be, whoever was let in by
-//! HTTP goes on, as clients do whom the gate remembers. Nobody can be taken back meanwhile either.
+//! Callers that were known when the tables were last reachable: while they are not, HTTP callers
+//! that were accepted before remain accepted, as clients do that the gate remembers. Rights cannot
+//! be revoked meanwhile either.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -11,10 +12,10 @@ use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use crate::directory::Account;
 use crate::principal::Principal;
 
-/// So many are kept of each kind; whoever was asked about longest ago goes first.
+/// Entries that are kept of each kind; the one that was requested longest ago makes room.
 const KEPT: usize = 1_000;
 
-/// After a look-up that failed, so long none is tried for those who are kept.
+/// Pause after a failed look-up, in which entries that are kept are not looked up again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What keys and names stood for.

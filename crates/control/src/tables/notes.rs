@@ -11,15 +11,15 @@ use tokio::sync::oneshot;
 use super::{Tables, TablesError};
 use crate::wall_clock::now_signed_ms;
 
-/// What may be written soon waits so long,
+/// Time that notes wait before they are written.
 const SOON: Duration = Duration::from_millis(500);
-/// so many lines at the most, or else who asks waits until they are written.
+/// Lines that wait, at most; above that number a caller waits until they are written.
 const LINES_MAX: usize = 10_000;
-/// In every so many of these times it is written what was used,
+/// Number of these intervals between two writes of uses.
 const USES_EVERY: u32 = 120;
-/// so many at once, so that a change of something else does not wait for long.
+/// Uses that are written at once, at most, so that another change does not wait for long.
 const USES_AT_ONCE: usize = 500;
-/// So many answers to requests that may come twice are kept.
+/// Answers to requests that may be repeated, at most.
 const ANSWERS_MAX: u32 = 20_000;
 
 /// What is yet to be written.
@@ -28,7 +28,7 @@ pub(super) struct Notes {
     queued: Mutex<Queued>,
     /// Held by who writes lines.
     writing: tokio::sync::Mutex<()>,
-    /// Held by who writes uses: when it is free, those that somebody has seen are in the tables.
+    /// Held while uses are written: when it is free, all uses that were seen are in the tables.
     writing_uses: tokio::sync::Mutex<()>,
 }
 
@@ -82,7 +82,7 @@ impl Tables {
             }
         }
         let writing = self.notes.writing.lock().await;
-        // Whoever wrote meanwhile may have written this line too.
+        // A writer may have written this line too in the meantime.
         if let Ok(written) = written.try_recv() {
             return written;
         }

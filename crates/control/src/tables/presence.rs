@@ -7,15 +7,15 @@ use martlet_registry::Presence;
 use super::Tables;
 use crate::presence::{ClientPresence, Noted, PresenceStore, Stored};
 
-/// So many are written at once, so that a change of something else does not wait for long.
+/// Rows that are written at once, at most, so that another change does not wait for long.
 const ROWS_AT_ONCE: usize = 500;
 
-/// So many lines of the audit log are forgotten at once, so often at a time: more than come
-/// meanwhile.
+/// Lines of the audit log that are deleted at once, and number of such deletions at a time: more
+/// than are added in that time.
 const AUDIT_ROWS_AT_ONCE: u32 = 10_000;
 const AUDIT_TIMES: u32 = 100;
 
-/// So many clients are remembered that are no devices and not connected.
+/// Clients that are neither devices nor connected and are remembered, at most.
 const PASSING_MAX: u32 = 100_000;
 
 /// Writes it into the tables.
@@ -29,8 +29,8 @@ pub struct PresenceInTables {
 }
 
 impl PresenceInTables {
-    /// As this node has it. Where there is no file it is made only if `makes_file`: somebody relies
-    /// on what becomes of those who are connected when the node ends.
+    /// As this node has it. A missing file is created only if `makes_file`: if the end of
+    /// connections has to be known after the node ends.
     pub fn new(tables: Arc<Tables>, node: &str, makes_file: bool) -> Self {
         Self {
             tables,

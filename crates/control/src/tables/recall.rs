@@ -14,7 +14,7 @@ impl Tables {
         let (name, client_id) = (facts.question.name.clone(), facts.client_id.clone());
         let tenant = facts.question.tenant.0;
         let is_known = facts.known_as.is_some();
-        // Whoever sees one team is told nothing of another.
+        // A caller that sees one team is told nothing about another.
         let sees_node = facts.question.sees_node;
         let found = self.read(move |registry| {
             Box::pin(async move {

@@ -78,7 +78,7 @@ pub struct Session {
     pub subscriptions: Vec<(String, u8)>,
 }
 
-/// Whom somebody may mean by a name that nobody has.
+/// Names that may be meant by an unknown name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namesakes {
     /// Devices of that id in other tenants, as the User Names that they come with.

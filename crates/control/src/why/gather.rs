@@ -19,11 +19,11 @@ use crate::journal::{Entry, Lacking, Run, Way};
 use crate::text::typed;
 use crate::wall_clock::{now_ms, now_signed_ms};
 
-/// Subscriptions of a client that are looked at, and subscribers of a topic.
+/// Subscriptions of a client, or subscribers of a topic, that are looked at.
 const SUBSCRIPTIONS_MAX: usize = 1_000;
 const SUBSCRIBERS_MAX: usize = 20;
 
-/// Of what a client may publish to, so many filters are named.
+/// Filters of a client's permissions that are named, at most.
 const PERMITTED_MAX: usize = 4;
 
 impl Control {

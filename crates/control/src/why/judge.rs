@@ -16,7 +16,7 @@ use crate::journal::{Entry, Run, mend_of_drop};
 /// What weighs more stands further up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Weight {
-    /// It is out, and somebody wanted that.
+    /// It is disconnected or refused on purpose.
     Barred,
     /// It is out, and cannot come in.
     Out,
@@ -28,19 +28,19 @@ enum Weight {
     Gone,
     /// What else is to be known.
     Remark,
-    /// It was so recently, and is not any more.
+    /// It was the cause recently, and is no longer.
     Before,
-    /// What was asked about is well: this is somebody else's doing, or of another topic.
+    /// The client in question is well: the cause is another client, or concerns another topic.
     Aside,
 }
 
-/// So long ago, what went wrong once is not what is wrong now.
+/// Time after which a single failure is no longer the cause of a present one.
 const RECENT_MS: u64 = 15 * 60 * 1000;
 
-/// So often within that, one thing is a state and no accident.
+/// Failures within that time that make a state of it, not an accident.
 const REPEATED: u64 = 2;
 
-/// What the facts come to.
+/// Returns the verdict on the facts.
 pub fn judge(facts: &Facts) -> Verdict {
     let mut found = Vec::new();
     if let Some(error) = &facts.store_failing {
@@ -196,7 +196,7 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
         let address = last.address.as_deref().unwrap_or_default();
         let finding = Finding::new(
             cause,
-            format!("somebody at {address}, where it came from last, was refused: {why}"),
+            format!("a client at {address}, where it came from last, was refused: {why}"),
         );
         let finding = finding.since(last.at_ms).mend_opt(last.mend.clone());
         let weight = match may_be_it(facts, last) {
@@ -208,8 +208,8 @@ fn door(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
     gone(facts, found);
 }
 
-/// Somebody who was refused without a name may be the client that is asked about: it was not heard
-/// of since. Who was refused at a tenant's own door would have named it.
+/// Whether a refused client without a name may be the client in question: nothing was heard of it
+/// since. A client at a tenant's own door would have given its name.
 fn may_be_it(facts: &Facts, nameless: &Entry) -> bool {
     let is_since = |at_ms: u64| at_ms > nameless.at_ms;
     let was_seen = facts
@@ -431,7 +431,7 @@ fn session(facts: &Facts, found: &mut Vec<(Weight, Finding)>) {
             "connect refused" if was_there_then(facts, run) => {
                 found.push((Weight::Remark, tried_by_another(run, cause, "had")));
             }
-            // Whoever is out is out for that reason, which `door` has told.
+            // A client that is refused is refused for that reason, which `door` has given.
             "connect refused" => {}
             "disconnected" if is_connected => {
                 found.extend(again_and_again(facts, run, cause));
@@ -473,7 +473,7 @@ fn before(run: &Run, cause: Cause) -> Finding {
     finding
 }
 
-/// Who is connected was so before somebody was refused by that name.
+/// Whether the client was connected before another one was refused with that name.
 fn is_by_another(facts: &Facts, run: &Run) -> bool {
     let since_ms = facts.session.as_ref().and_then(|session| session.since_ms);
     // Their order is that of the last time of each.
@@ -494,8 +494,8 @@ fn was_there_then(facts: &Facts, run: &Run) -> bool {
 /// It is no fault of who is connected, and its credentials are not to be changed for that.
 fn tried_by_another(run: &Run, cause: Cause, had: &str) -> Finding {
     let whom = match run.last.address.as_deref().and_then(host) {
-        Some(host) => format!("somebody at {host}"),
-        None => "somebody".to_owned(),
+        Some(host) => format!("a client at {host}"),
+        None => "a client".to_owned(),
     };
     let times = times(run.count);
     let why = run.last.why.as_deref().unwrap_or_default();

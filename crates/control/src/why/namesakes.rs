@@ -1,19 +1,19 @@
-//! Whom somebody may mean by a name that nobody has: a device that was moved to a team, or one that
-//! is spelt nearly so.
+//! Names that may be meant by an unknown name: a device that was moved to a team, or one with a
+//! similar name.
 
 use martlet_registry::Snapshot;
 
 use super::Question;
 use super::facts::Namesakes;
 
-/// Names that are looked at: there may be very many, and who asks waits.
+/// Names that are looked at: there may be very many, and the caller waits.
 const LOOKED_AT: usize = 20_000;
 
-/// So many are told; where more are as near, none is meant more than another.
+/// Similar names that are shown, at most; if more names are equally similar, none is shown.
 const TOLD: usize = 3;
 
 impl Namesakes {
-    /// As far as who asks may know of them.
+    /// Finds the namesakes that the caller may know about.
     pub(super) fn of(question: &Question, tables: &Snapshot) -> Self {
         let (tenant, name) = (question.tenant.0, &*question.name);
         if question.sees_node {

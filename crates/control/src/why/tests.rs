@@ -390,7 +390,7 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
     assert!(
         aside
             .sentence
-            .contains("somebody at [2001:db8::1] tried its name with a wrong password 3 times"),
+            .contains("a client at [2001:db8::1] tried its name with a wrong password 3 times"),
         "{verdict:#?}"
     );
     assert_eq!(aside.command, None);
@@ -406,8 +406,7 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
     let verdict = judge(&facts);
     assert_eq!(verdict.finding.cause, Cause::NothingWrong);
     assert_eq!(verdict.also[0].command, None);
-    // It went since, by itself: whoever was refused while it was there keeps it out no more than
-    // then.
+    // It disconnected since, by itself: a refusal while it was connected does not keep it out.
     facts.runs.pop();
     facts.session = None;
     facts
@@ -416,7 +415,7 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
     let verdict = judge(&facts);
     expect(&verdict, Cause::Away, State::Away, "it is not connected");
     assert!(
-        verdict.also[0].sentence.starts_with("somebody at "),
+        verdict.also[0].sentence.starts_with("a client at "),
         "{verdict:#?}"
     );
 }
@@ -519,7 +518,7 @@ fn somebody_without_a_name_is_not_who_was_heard_of_since() {
     let keep_alive = martlet_codec::ReasonCode::KeepAliveTimeout.name();
     facts.runs = vec![run("disconnected", keep_alive, "nothing came", 1, 5_000)];
     facts.nameless = vec![stray(1_000)];
-    let said = "somebody at 192.0.2.7";
+    let said = "a client at 192.0.2.7";
     expect(&judge(&facts), Cause::WrongTransport, State::Away, said);
     // Something of its own is newer, or it was at another door.
     facts.nameless = vec![stray(6_000)];

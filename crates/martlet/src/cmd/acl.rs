@@ -1,4 +1,4 @@
-//! `martlet acl`: why somebody may do something, and what is odd in an ACL file.
+//! `martlet acl`: why a client may do something, and mistakes in an ACL file.
 
 mod lint;
 
@@ -46,7 +46,7 @@ enum Action {
 /// Which ACL file.
 #[derive(Args, Debug)]
 struct FileOptions {
-    /// Look at this ACL file alone
+    /// Check only this ACL file
     #[arg(long, value_name = "FILE")]
     acl_file: Option<PathBuf>,
     #[command(flatten)]

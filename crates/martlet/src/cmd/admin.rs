@@ -275,7 +275,7 @@ impl Refusal {
         Self { detail, body }
     }
 
-    /// Why the node did not do it, if that is what is wrong.
+    /// The node's refusal, if that is the cause of the error.
     pub(crate) fn of(error: &anyhow::Error) -> Option<&Self> {
         error.downcast_ref()
     }
@@ -289,7 +289,7 @@ impl std::fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// So long an answer takes at most.
+/// Time that an answer may take, at most.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request to a node.
@@ -323,7 +323,7 @@ pub(crate) fn ask(data_dir: &Path, method: &str, path: &str) -> anyhow::Result<S
     answer(data_dir, question, PATIENCE)
 }
 
-/// What it answers to JSON, which it may take so much longer for.
+/// Returns its JSON answer to a request, which may take longer than usual by a given time.
 pub(crate) fn ask_with(
     data_dir: &Path,
     (method, path): (&str, &str),
@@ -385,7 +385,7 @@ pub(crate) fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::
     runtime.enable_all().build()?.block_on(work)
 }
 
-/// Whoever answers is believed, so it must not be anybody who could put a socket there.
+/// The answer is trusted, so the peer must not be any user who could create a socket there.
 fn expect_trusted(data_dir: &Path, peer: u32) -> anyhow::Result<()> {
     let own = rustix::process::geteuid().as_raw();
     let owner = data_dir.metadata()?.uid();

@@ -126,8 +126,8 @@ fn partial_name(target: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Makes the file, for this user alone. One that is there already may be somebody else's, or a
-/// link to another.
+/// Creates the file, for this user only. An existing file may be another user's, or a link to
+/// another file.
 fn create_new(partial: &Path) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     let made = options
@@ -137,8 +137,8 @@ fn create_new(partial: &Path) -> anyhow::Result<File> {
         .open(partial);
     made.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => anyhow::anyhow!(
-            "{} exists already: if no other backup is being made there, it was cut off, or \
-             somebody else has put it there; remove it or choose another name",
+            "{} exists already: if no other backup is being made there, it is left of an \
+             interrupted backup, or another user's; remove it or choose another name",
             partial.display()
         ),
         _ => anyhow::Error::new(error).context(format!("cannot write {}", partial.display())),

@@ -35,24 +35,25 @@ enum Action {
     Renew(RenewOptions),
     /// Revoke certificates: crl.pem is written anew
     ///
-    /// A name stands for all its certificates that have not ended, those that `renew` has replaced
-    /// included: issued.txt has what the authority has issued. A file or a serial number stands for
-    /// one certificate, which needs no file in the directory.
+    /// A name stands for all its unexpired certificates, including those that `renew` has replaced:
+    /// issued.txt lists what the authority has issued. A file or a serial number stands for one
+    /// certificate, which needs no file in the directory.
     Revoke(RevokeOptions),
-    /// Write the revocation list anew: it is good for another year
+    /// Write the revocation list anew: it is valid for another year
     Crl(DirectoryOptions),
-    /// List all certificates, with what is left of them
+    /// List all certificates, with the time that each is still valid
     ///
-    /// Those that `renew` has replaced are listed too while they are good.
+    /// Certificates that `renew` has replaced are listed too until they expire.
     ///
-    /// Exit code 0. With --expiring 1, if one ends within so many days, or has ended.
+    /// Exit code 0. With --expiring 1, if a certificate expires within this number of days, or has
+    /// expired.
     List(ListOptions),
     /// Show what certificate files say
     Show(ShowOptions),
-    /// Connect to a server and say what its certificate is worth
+    /// Connect to a server and check its certificate
     ///
-    /// Exit code 0: it is trusted, and for this host. 1: it is not, or the server refuses this
-    /// client, as without a certificate of its own where one is required. 2: no connection.
+    /// Exit code 0: it is trusted, and valid for this host. 1: it is not, or the server rejects
+    /// this client, for example because it requires a client certificate. 2: no connection.
     Check(check::CheckOptions),
     /// What the script generate_certs.sh does: a CA and a server's certificate in config/certs
     #[command(hide = true)]
@@ -71,7 +72,7 @@ struct DirectoryOptions {
 
 #[derive(Args, Debug)]
 struct KeyOptions {
-    /// An RSA key of so many bits (2048, 3072 or 4096) instead of one on P-256
+    /// An RSA key of this number of bits (2048, 3072 or 4096) instead of one on P-256
     #[arg(long, value_name = "BITS")]
     rsa: Option<u16>,
 }
@@ -91,7 +92,7 @@ struct CaOptions {
     /// Its name
     #[arg(long, default_value = "Martlet CA")]
     name: String,
-    /// Days that it is good for
+    /// Days that it is valid
     #[arg(long, default_value_t = 3650)]
     days: u32,
 }
@@ -105,7 +106,7 @@ struct ServerOptions {
     directory: DirectoryOptions,
     #[command(flatten)]
     key: KeyOptions,
-    /// Days that it is good for
+    /// Days that it is valid
     #[arg(long, default_value_t = 365)]
     days: u32,
     /// Name of the files
@@ -122,7 +123,7 @@ struct ClientOptions {
     directory: DirectoryOptions,
     #[command(flatten)]
     key: KeyOptions,
-    /// Days that it is good for
+    /// Days that it is valid
     #[arg(long, default_value_t = 365)]
     days: u32,
 }
@@ -153,7 +154,7 @@ struct RevokeOptions {
 struct RenewOptions {
     #[command(flatten)]
     named: NamedOptions,
-    /// Days that it is good for
+    /// Days that it is valid
     #[arg(long, default_value_t = 365)]
     days: u32,
 }
@@ -162,7 +163,7 @@ struct RenewOptions {
 struct ListOptions {
     #[command(flatten)]
     directory: DirectoryOptions,
-    /// Only those that end within so many days
+    /// Only those that expire within this number of days
     #[arg(long, value_name = "DAYS")]
     expiring: Option<i64>,
 }

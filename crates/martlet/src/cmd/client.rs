@@ -41,10 +41,10 @@ pub(crate) struct ListOptions {
     /// Those of this user
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Connected ones alone
+    /// Only connected clients
     #[arg(long)]
     connected: bool,
-    /// Those alone that are not connected
+    /// Only clients that are not connected
     #[arg(long, conflicts_with = "connected")]
     away: bool,
     /// Print at most this many

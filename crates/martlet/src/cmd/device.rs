@@ -173,10 +173,10 @@ struct Said {
 struct RotateOptions {
     #[command(flatten)]
     device: NamedOptions,
-    /// For how long the old credential is still good: 30s, 90m, 24h, 7d
+    /// Time until the old credential expires: 30s, 90m, 24h, 7d
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     grace: Duration,
-    /// The old credential is good no more, and connections end
+    /// The old credential expires at once, and connections end
     #[arg(long, conflicts_with = "grace")]
     now: bool,
 }

@@ -19,36 +19,37 @@ use crate::cmd::print::{errln, out};
 pub(crate) struct EventsOptions {
     #[command(flatten)]
     admin: AdminOptions,
-    /// Of this client alone
+    /// Only events of this client
     #[arg(long, value_name = "CLIENT")]
     client: Option<String>,
-    /// Of this kind alone, repeatable: connected, refused, disconnected, subscribed, published,
-    /// delivered, dropped, packet, … or all [default: what happens to clients, not to messages]
+    /// Only events of this kind, repeatable: connected, refused, disconnected, subscribed,
+    /// published, delivered, dropped, packet, … or all [default: what happens to clients, not to
+    /// messages]
     #[arg(long = "type", short = 't', value_name = "KIND", value_delimiter = ',')]
     kinds: Vec<String>,
-    /// With a topic that this Topic Filter matches, messages too
+    /// Also messages with a topic that this Topic Filter matches
     #[arg(long, value_name = "FILTER")]
     topic: Option<String>,
-    /// Of clients of this team alone, by id or name, which has a tenant of its own [default: of all
-    /// teams]
+    /// Only events of clients of this team, by id or name, which has a tenant of its own [default:
+    /// all teams]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
-    /// What was refused or lost alone
+    /// Only what was refused or lost
     #[arg(long)]
     trouble: bool,
-    /// From then on, as far as it is kept: 10m, 2h, or a time as 2026-11-21T14:00:00Z
+    /// Begin at this time, as far as events are kept: 10m, 2h, or a time as 2026-11-21T14:00:00Z
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// End after so many
+    /// Exit after this number of events
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
 }
 
-/// What happens to messages: there may be more of it than anybody reads, and it is built only while
-/// somebody does.
+/// Events about messages: there may be very many of them, and they are built only while there is a
+/// reader.
 const OF_MESSAGES: &[Kind] = &[Kind::Published, Kind::Delivered, Kind::Packet];
 
-/// As many as the node keeps, and more.
+/// More than the node keeps.
 const ALL_KEPT: usize = 1_000_000;
 
 /// Runs the command.
@@ -134,7 +135,7 @@ fn target(options: &EventsOptions) -> String {
     target
 }
 
-/// A time, or so long before now.
+/// Reads a time, or a duration before now.
 fn moment(text: &str) -> anyhow::Result<Timestamp> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);

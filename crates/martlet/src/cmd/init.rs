@@ -20,7 +20,7 @@ use crate::cmd::print::{errln, out};
 use crate::cmd::tables;
 use crate::serve::program_name;
 
-/// Days that certificates are good for: a server's has to be renewed, the authority's outlives it.
+/// Days that certificates are valid: a server's has to be renewed, the authority's outlives it.
 const CA_DAYS: u32 = 3650;
 const SERVER_DAYS: u32 = 365;
 
@@ -40,10 +40,10 @@ pub(crate) struct InitOptions {
     /// Port of MQTT over TLS, which other machines reach
     #[arg(long, value_name = "PORT", default_value_t = 8883)]
     tls_port: u16,
-    /// Port of MQTT without TLS, on this machine alone
+    /// Port of MQTT without TLS, only on this machine
     #[arg(long, value_name = "PORT", default_value_t = 1883)]
     port: u16,
-    /// Port of MQTT over WebSocket, on this machine alone
+    /// Port of MQTT over WebSocket, only on this machine
     #[arg(long, value_name = "PORT", default_value_t = 9001)]
     websocket_port: u16,
     /// Address of health and metrics, or off
@@ -76,7 +76,7 @@ struct Places {
 }
 
 fn init(options: &InitOptions) -> anyhow::Result<String> {
-    // Whoever starts the node may be in another directory.
+    // The node may be started from another directory.
     let dir = std::path::absolute(&options.dir)?;
     if dir.to_str().is_none() {
         bail!("{}: the path is not UTF-8", dir.display());

@@ -23,7 +23,7 @@ pub(crate) fn items(items: impl IntoIterator<Item = Value>) -> String {
     format!("{text}\n")
 }
 
-/// The first items of a list of so many, as one line of JSON.
+/// The first items of a list of `total` items, as one line of JSON.
 ///
 /// # Errors
 /// An item cannot be written.
@@ -33,7 +33,7 @@ pub(crate) fn first_of<T: Serialize>(items: &[T], total: u64) -> anyhow::Result<
     Ok(format!("{text}\n"))
 }
 
-/// A time by RFC 3339; null: there is none.
+/// A time in RFC 3339; null if there is none.
 pub(crate) fn time(ms: i64) -> Value {
     let moment = Moment::from_ms(ms).filter(|_| ms > 0);
     let value = moment.map(serde_json::to_value);

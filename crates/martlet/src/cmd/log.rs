@@ -33,10 +33,11 @@ struct LevelOptions {
     /// without it also a filter such as "info,martlet_control=warn" [default: show the levels]
     #[arg(value_name = "LEVEL")]
     level: Option<String>,
-    /// Of this area alone
+    /// Only for this area
     #[arg(long, value_name = "AREA", requires = "level")]
     area: Option<String>,
-    /// For so many minutes, then as before [default: until it is changed again or the node ends]
+    /// For this number of minutes, then as before [default: until it is changed again or the node
+    /// ends]
     #[arg(long, value_name = "N", requires = "level")]
     minutes: Option<u32>,
     #[command(flatten)]

@@ -17,10 +17,10 @@ use crate::cmd::print::{errln, out};
 pub(crate) struct LogsOptions {
     #[command(flatten)]
     admin: AdminOptions,
-    /// Of this client or user alone
+    /// Only lines about this client or user
     #[arg(value_name = "CLIENT|USER")]
     client: Option<String>,
-    /// What was refused or lost alone
+    /// Only what was refused or lost
     #[arg(long, short = 't')]
     trouble: bool,
     /// The last N

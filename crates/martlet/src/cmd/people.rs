@@ -43,7 +43,7 @@ pub(crate) struct ById {
 /// Arguments of `martlet key add`.
 #[derive(Args, Debug)]
 pub(crate) struct AddKey {
-    /// What it is called
+    /// Name of the key
     #[arg(value_name = "NAME")]
     name: String,
     /// What its holder may do, repeatable: a scope such as devices:write, or administrator,
@@ -53,7 +53,7 @@ pub(crate) struct AddKey {
     /// The team whose objects it sees, by id or name [default: everybody's]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
-    /// For how long it is good: 90m, 24h, 7d [default: for ever]
+    /// Time until it expires: 90m, 24h, 7d [default: never]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     lasts: Option<Duration>,
     #[command(flatten)]
@@ -96,7 +96,7 @@ pub(crate) struct RemoveTeam {
     /// deleted, whether it was deleted before or not; at a terminal that is asked first
     #[arg(long)]
     purge: bool,
-    /// Also the devices that it has, and the users who are at home in it
+    /// Also its devices, and the users who belong to it
     #[arg(long, requires = "purge")]
     with_members: bool,
     /// Do not ask
@@ -130,11 +130,11 @@ pub(crate) struct AddTeam {
 /// Arguments of `martlet ban`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum BanCommand {
-    /// Keep somebody out; their connections end
+    /// Add a ban; the connections of the banned client, user or address end
     Add(AddBan),
     /// List who is kept out
     Ls(NodeAndForm),
-    /// Let somebody in again: a ban by its id, or by what add was given
+    /// Remove a ban, by its id or by the arguments that add was given
     Rm(RemoveBan),
 }
 
@@ -211,7 +211,7 @@ pub(crate) enum ProvisionCommand {
 /// Arguments of `martlet provision add`.
 #[derive(Args, Debug)]
 pub(crate) struct AddProvision {
-    /// What it is called
+    /// Name of the key
     #[arg(value_name = "NAME")]
     name: String,
     /// Type of the devices
@@ -220,13 +220,13 @@ pub(crate) struct AddProvision {
     /// Team of the devices, by id or name [default: none]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
-    /// How ids of devices look, with one * for anything
+    /// Pattern that ids of devices match, with one * for anything
     #[arg(long, value_name = "PATTERN", default_value = "")]
     id_pattern: String,
-    /// So many devices at most; 0: as many as come
+    /// Devices that it may add, at most; 0: no limit
     #[arg(long, value_name = "N", default_value_t = 0)]
     devices: u32,
-    /// For how long it is good: 90m, 24h, 7d [default: for ever]
+    /// Time until it expires: 90m, 24h, 7d [default: never]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     lasts: Option<Duration>,
     #[command(flatten)]
@@ -236,20 +236,20 @@ pub(crate) struct AddProvision {
 /// Arguments of `martlet audit`.
 #[derive(Args, Debug)]
 pub(crate) struct AuditCommand {
-    /// Only what this one did: ada, or as a line has it, user:ada, key:ID, device:ID, "uid 0"
+    /// Only what this one did: ada, or as a line shows it, user:ada, key:ID, device:ID, "uid 0"
     #[arg(long, value_name = "WHO")]
     who: Option<String>,
-    /// Only this; device. is all that begins so
+    /// Only this action; device. stands for all that begin with it
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
-    /// The newest so many lines
+    /// Show the newest N lines
     #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
     limit: usize,
     #[command(flatten)]
     on: NodeAndForm,
 }
 
-/// When it ends, from now; 0: never.
+/// The time when it expires; 0: never.
 fn ends(lasts: Option<Duration>) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let ends = lasts.and_then(|lasts| now.unwrap_or_default().checked_add(lasts));
@@ -502,7 +502,7 @@ async fn ban_meant(registry: &mut Registry, options: &RemoveBan) -> Result<Strin
     };
     let kind = ByWhat::from_str(&options.id, false).map_err(|_| {
         RegistryError::Refused(format!(
-            "{:?} is none of client-id, user, address: by what somebody is kept out",
+            "{:?} is not a kind of ban: use client-id, user or address",
             options.id
         ))
     })?;

@@ -39,7 +39,7 @@ pub(crate) struct PubOptions {
     /// Retain the messages
     #[arg(short = 'r', long)]
     retain: bool,
-    /// Publish the message so many times
+    /// Publish the message this number of times
     #[arg(long, value_name = "count", default_value = "1", value_parser = repeat)]
     repeat: u64,
     /// Seconds between a delivery and the next message of --repeat

@@ -122,7 +122,7 @@ enum Change {
     Remove,
 }
 
-/// How often a change is made anew where somebody else has changed the rules meanwhile.
+/// Attempts of a change if another change of the rules comes in between.
 const ATTEMPTS: usize = 10;
 
 impl OneRule {
@@ -181,7 +181,7 @@ fn change(owner: Owner, options: &OneRule, change: Change) -> anyhow::Result<Str
                 .change_rules(&Actor::local(), owner, name, &rules, Some(set.revision))
                 .await;
             match done {
-                // Somebody else was quicker: theirs stay.
+                // Another change came first: it stays.
                 Err(RegistryError::Stale { .. }) if attempt < ATTEMPTS => {}
                 done => return done.map(|()| true),
             }

@@ -30,10 +30,9 @@ enum Action {
     Check(StoreOptions),
     /// Take away what is damaged, and nothing else, so that the store opens clean
     ///
-    /// A checkpoint or a segment of another node of which nothing can be used is not removed, but
-    /// gets the end .damaged to its name, here and at a start. No program reads such a file again:
-    /// keep it for whoever looks into the damage, else remove it. Make a copy of the directory
-    /// first if what it holds is dear.
+    /// A checkpoint or a segment of another node that is unusable is not removed, but renamed with
+    /// the suffix .damaged, here and at a start. No program reads such a file again: keep it for an
+    /// analysis of the damage, else remove it. Copy the directory first if its data are valuable.
     ///
     /// Exit code 0: it opens clean now, and what was lost has been named. 1: it opens clean, but a
     /// checkpoint was lost: messages may come again, and more may be lost than can be named. 2: it

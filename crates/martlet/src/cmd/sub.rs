@@ -31,7 +31,7 @@ pub(crate) struct SubOptions {
     mqtt: MqttOptions,
     #[command(flatten)]
     print: PrintOptions,
-    /// Exit after so many messages
+    /// Exit after this number of messages
     #[arg(short = 'C', long = "count", value_name = "count", value_parser = count)]
     count: Option<u64>,
     /// Exit when all subscriptions are acknowledged
@@ -90,7 +90,7 @@ pub(crate) struct PrintOptions {
     /// Print topic and payload
     #[arg(short = 'v', long)]
     verbose: bool,
-    /// Exit after so many seconds
+    /// Exit after this number of seconds
     #[arg(short = 'W', long = "timeout", value_name = "timeout", value_parser = timeout)]
     pub(crate) timeout: Option<Duration>,
 }

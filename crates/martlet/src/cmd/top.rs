@@ -40,17 +40,17 @@ pub(crate) struct TopOptions {
 enum Order {
     /// Messages delivered to it per second
     Rate,
-    /// Messages that wait for it
+    /// Messages that wait in its queue
     Queued,
     /// Messages dropped for it per second
     Dropped,
 }
 
-/// So many clients are looked at; more would be work that shows in what is measured.
+/// Clients that are queried, at most; more would be work that shows in what is measured.
 const LOOKED_AT: usize = 5_000;
-/// Clients that are shown where nothing says how many fit.
+/// Clients that are shown if the size of the terminal is unknown.
 const SHOWN: usize = 20;
-/// Lines around them.
+/// Lines of the screen that are not clients.
 const HEAD_LINES: usize = 8;
 
 /// One look at a node.

@@ -26,10 +26,10 @@ pub(crate) struct TraceOptions {
     /// Messages with a topic that this Topic Filter matches
     #[arg(long, value_name = "FILTER", group = "subject")]
     topic: Option<String>,
-    /// The client is one of this team, by id or name, which has a tenant of its own
+    /// The client belongs to this team, by id or name, which has a tenant of its own
     #[arg(long, value_name = "TEAM", requires = "client")]
     team: Option<String>,
-    /// For so long
+    /// Minutes that it lasts
     #[arg(long, short = 'm', value_name = "N", default_value_t = 10)]
     minutes: u32,
     /// End it now

@@ -126,11 +126,11 @@ struct AddOptions {
     /// in the team alone where one is named [default: none; of an administrator administrator]
     #[arg(long, value_name = "ROLE", value_parser = api_role)]
     api_role: Option<ApiRole>,
-    /// The team where the user is at home, by id or name: in its tenant, and in the role of the
-    /// API [default: none]
+    /// The team that the user belongs to, by id or name: its tenant, and the team of the API role
+    /// [default: none]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
-    /// The role of the API is for all teams, though the user is at home in one
+    /// The API role applies to all teams, though the user belongs to one
     #[arg(long, requires = "team")]
     all_teams: bool,
 }
@@ -234,8 +234,8 @@ fn password_file(node: &NodeOptions) -> anyhow::Result<Option<PathBuf>> {
     Ok((!path.is_empty()).then(|| PathBuf::from(path)))
 }
 
-/// Root changes for a node of another user only what is that user's: else a node that somebody has
-/// taken over would have root change any file.
+/// For a node of another user, root changes only files of that user: else a compromised node could
+/// have root change any file.
 fn expect_nodes_own(data_dir: &Path, file: &Path) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
@@ -336,11 +336,11 @@ fn change_in_tables(
     let role = of_tables.role.unwrap_or(USER_ROLE);
     let is_of_team = of_tables.team.is_some() && !of_tables.all_teams;
     let given = of_tables.api_role.unwrap_or(match role {
-        // Whoever administers the broker administers the node.
+        // An administrator of the broker administers the node.
         ADMINISTRATOR => ApiRole::Administrator,
         _ => ApiRole::None,
     });
-    // Whoever is at home in a team has a say in that team.
+    // A user who belongs to a team has a role in that team.
     let (api_role, team_role) = match is_of_team {
         true => (ApiRole::None, given),
         false => (given, ApiRole::None),
@@ -401,18 +401,18 @@ fn change_in_tables(
 /// The role that may do everything.
 const ADMINISTRATOR: &str = "administrator";
 
-/// Administrators that are let in.
+/// Counts the administrators that are enabled.
 pub(crate) fn administrators(node: &NodeOptions) -> anyhow::Result<usize> {
     let users = tables::read(node, async |registry| registry.users().await)?;
     let are = |user: &&martlet_registry::User| user.enabled && user.role == ADMINISTRATOR;
     Ok(users.iter().filter(are).count())
 }
 
-/// Says that the last administrator is gone, of so many as there were.
+/// Warns if no administrator is left and there were `before` of them.
 pub(crate) fn warn_of_none(node: &NodeOptions, before: usize) -> anyhow::Result<()> {
     if before > 0 && administrators(node)? == 0 {
         errln!(
-            "martlet: warning: no administrator is left who is let in: martlet user add NAME --role \
+            "martlet: warning: no administrator is left that is enabled: martlet user add NAME --role \
              {ADMINISTRATOR}"
         );
     }

@@ -37,7 +37,7 @@ pub(crate) struct Doors<'a> {
     hashing: Hashing,
     /// The tables, where they are in use.
     registry: Option<Arc<Snapshot>>,
-    /// There is somebody in the tables, and nobody asks them.
+    /// The tables have users or devices, but are not used as a source.
     has_unasked: bool,
     realms: BTreeMap<Realm, Chain>,
     /// Files that were read.
@@ -142,7 +142,7 @@ impl<'a> Doors<'a> {
         chain.is_some_and(|chain| !chain.sources.is_empty())
     }
 
-    /// All of it, if somebody is asked anywhere.
+    /// The whole policy, if a listener requires authentication.
     pub(crate) fn policy(self) -> Option<Arc<Policy>> {
         if self.realms.is_empty() {
             return None;

@@ -1,8 +1,8 @@
 //! Which files of the configuration other users of the machine could change or read.
 //!
 //! A `.env` is found by its name in the working directory, so it is obeyed only if nobody else can
-//! have written it. All other files are named by whoever starts the node: one that others can
-//! change, or a secret that they can read, is a warning.
+//! have written it. All other files are named by the user who starts the node: a file that others
+//! can change, or a secret that they can read, causes a warning.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata, OpenOptions};
@@ -36,7 +36,7 @@ pub(super) fn read_environment_file() -> Result<Option<(PathBuf, String)>, Confi
 
 fn read_own(path: &Path) -> Result<Option<String>, String> {
     let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    // A link of somebody else would choose which file is obeyed.
+    // A link of another user would choose the file that is read.
     match path.symlink_metadata() {
         Ok(found) if found.is_dir() => return Ok(None),
         Ok(found) => check_owner(path, &found)?,
@@ -283,7 +283,7 @@ mod tests {
         std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
         let why = read_own(&path).unwrap_err();
         assert!(why.contains("belongs to the user 12345"), "{why}");
-        // A link that somebody else has laid.
+        // A link that another user has created.
         std::fs::rename(&path, directory.join("x")).unwrap();
         std::os::unix::fs::chown(directory.join("x"), Some(0), None).unwrap();
         symlink(directory.join("x"), &path).unwrap();

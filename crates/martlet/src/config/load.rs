@@ -726,7 +726,7 @@ pub(crate) struct EnvironmentFile {
 /// The environment of this process.
 ///
 /// # Errors
-/// There is a `.env` that somebody else can have written, or that cannot be read.
+/// There is a `.env` that another user can have written, or that cannot be read.
 pub(crate) fn environment() -> Result<Environment, ConfigError> {
     let (path, text) = read_environment_file()?.unzip();
     let mut variables = parse_env_file(&text.unwrap_or_default());

@@ -595,7 +595,7 @@ fn policy(
         number: 0,
         connections_max: table.map_or(0, |table| number(table, "max_connections")),
         connect_timeout_secs: table.map_or(0, |table| number(table, "connect_timeout_secs")),
-        // Whoever configures credentials means that they are needed, on this machine too.
+        // Configured credentials are required, on this machine too.
         allow_anonymous: switch(
             "allow_anonymous",
             (loopback && realm.is_none()) || general("allow_anonymous"),
@@ -648,7 +648,7 @@ fn tls_of(
             "tls_version",
         ];
         let own = own.into_iter().find(|key| table.contains_key(*key));
-        // Nobody can show a certificate there, so whoever asks for one would be let in without.
+        // No client can present a certificate there, so clients would be accepted without one.
         let asks = table.contains_key("client_certificates") && word != "off";
         return match own.or(asks.then_some("client_certificates")) {
             Some(key) => Err(format!(

@@ -150,7 +150,7 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
     (
         "url",
         Kind::Text,
-        "Where to listen: mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH or unix:///PATH. The path /* is any.",
+        "Address to listen on: mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH or unix:///PATH. The path /* matches any path.",
     ),
     (
         "name",
@@ -168,7 +168,7 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
             min: 0,
             max: 0xFFFF_FFFF,
         },
-        "Clients connected by this listener at most; 0: limits.connections alone.",
+        "Clients that are connected by this listener, at most; 0: only limits.connections applies.",
     ),
     (
         "accept_rate",
@@ -176,22 +176,22 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
             min: 0,
             max: 1_000_000,
         },
-        "Connections accepted per second at most, so that handshakes leave time for others; more wait outside. 0 is no limit.",
+        "Connections that are accepted per second, at most, so that handshakes leave time for other clients; more connections wait in the system's queue. 0: no limit.",
     ),
     (
         "connect_timeout_secs",
         Kind::Integer { min: 0, max: 3_600 },
-        "As limits.connect_timeout_secs, for this listener: TLS handshake, WebSocket request and CONNECT together. 0: that of the node.",
+        "As limits.connect_timeout_secs, for this listener: TLS handshake, WebSocket request and CONNECT together. 0: the value of the node.",
     ),
     (
         "proxy_from",
         Kind::Text,
-        "Comma-separated addresses or networks of proxies, such as 10.0.0.0/8, that say in the PROXY protocol (version 1 or 2) where a client comes from. Each connection has to begin with it then, and who else connects is refused.",
+        "Comma-separated addresses or networks of proxies, such as 10.0.0.0/8, that say in the PROXY protocol (version 1 or 2) where a client comes from. Each connection has to begin with the PROXY protocol then; a connection from another address is refused.",
     ),
     (
         "mode",
         Kind::Text,
-        "For unix:///PATH: mode of the socket's file, who may write to which may connect; 0660 if none is given.",
+        "For unix:///PATH: mode of the socket's file; a user who may write to the file may connect. Default: 0660.",
     ),
     (
         "allow_empty_client_id",
@@ -226,7 +226,7 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
     (
         "password_file",
         Kind::Text,
-        "As auth.password_file, for this listener. A listener with one of these three keys has credentials and rules of its own: those of the node do not hold there.",
+        "As auth.password_file, for this listener. A listener with one of these three keys has credentials and rules of its own: those of the node do not apply there.",
     ),
     (
         "acl_file",
@@ -236,12 +236,12 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
     (
         "certificate_user_name",
         Kind::Word(CERTIFICATE_FIELDS),
-        "As auth.certificate_user_name, for this listener. Where the tables of users and devices are in use they decide here too: who is disabled or deleted there is refused, and without an acl_file who is unknown there.",
+        "As auth.certificate_user_name, for this listener. Where the tables of users and devices are in use they decide here too: a client that is disabled or deleted there is refused, and so is, without an acl_file, a client that is unknown there.",
     ),
     (
         "ignore_tables",
         SWITCH,
-        "With certificate_user_name of this listener: the tables of users and devices decide about nobody here, so that certificates of disabled, deleted and unknown devices are let in. Start, config check and health warn of it.",
+        "With certificate_user_name of this listener: the tables of users and devices are not checked here, so that certificates of disabled, deleted and unknown devices are accepted. Start, config check and health warn about it.",
     ),
     (
         "certificate",
@@ -256,7 +256,7 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
     (
         "client_certificates",
         Kind::Word(&["off", "optional", "required"]),
-        "Whether clients show a certificate; one that is shown has to be good. Where client_ca is set it has to be said.",
+        "Whether clients have to present a certificate; a certificate that is presented has to be valid. Required where client_ca is set.",
     ),
     (
         "tls_version",
@@ -266,7 +266,7 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
     (
         "client_ca",
         Kind::Text,
-        "PEM file with the CAs whose client certificates are good, or a directory of such files.",
+        "PEM file with the CAs whose client certificates are accepted, or a directory of such files.",
     ),
     (
         "client_crl",
@@ -284,7 +284,7 @@ pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
     (
         "origins",
         Kind::Text,
-        "Comma-separated origins whose pages may open a WebSocket, or *: all. None: all, but at a listener on loopback that accepts clients without credentials pages of this machine alone, as of http://localhost:3000. Who names no origin, as devices do, is let in.",
+        "Comma-separated origins whose pages may open a WebSocket, or *: all. Default: all; but only pages of this machine, such as http://localhost:3000, at a listener on loopback that accepts clients without credentials. A client that sends no origin, such as a device, is accepted.",
     ),
 ];
 
@@ -349,7 +349,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "node.threads",
         Kind::Integer { min: 0, max: 64 },
         Default::Integer(0),
-        "Shards, one thread each; 0 is one per core.",
+        "Number of shards, one thread each; 0: one per core.",
     ),
     (
         "store.durability",
@@ -388,43 +388,43 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "tls.version",
         Kind::Word(TLS_VERSIONS),
         Default::Text("1.2"),
-        "The oldest version that is spoken.",
+        "Oldest version of TLS that is accepted.",
     ),
     (
         "tls.client_certificates",
         Kind::Word(&["off", "optional", "required"]),
         Default::Text("off"),
-        "Whether clients show a certificate; one that is shown has to be good. Where client_ca is set it has to be said.",
+        "Whether clients have to present a certificate; a certificate that is presented has to be valid. Required where client_ca is set.",
     ),
     (
         "tls.client_ca",
         Kind::Text,
         Default::Text(""),
-        "PEM file with the CAs whose client certificates are good, or a directory of such files.",
+        "PEM file with the CAs whose client certificates are accepted, or a directory of such files.",
     ),
     (
         "tls.client_crl",
         Kind::Text,
         Default::Text(""),
-        "PEM file with revocation lists of those CAs; each of them needs one then.",
+        "PEM file with revocation lists of those CAs; each CA needs one then.",
     ),
     (
         "auth.enabled",
         Kind::Word(&["auto", "on", "off"]),
         Default::Text("auto"),
-        "Whether clients have to say who they are. auto: as soon as one of the keys below names credentials. off: nobody is asked, whatever is configured.",
+        "Whether clients have to authenticate. auto: as soon as one of the keys below names credentials. off: clients are not authenticated, whatever else is configured.",
     ),
     (
         "auth.order",
         Kind::Text,
         Default::Text("certificate, credentials, registry, password-file, jwt, hook"),
-        "Where credentials are looked for, one after the other; the first that knows a user decides.",
+        "Sources of credentials, in this order; the first source that knows a user decides.",
     ),
     (
         "auth.registry",
         Kind::Word(&["auto", "on", "off"]),
         Default::Text("auto"),
-        "Whether users and devices of martlet.db in the data directory are let in; martlet user, device and role change them. auto: as soon as there is one, and from then on. What they may do are the rules of their role or type, not those of auth.acl_file.",
+        "Whether users and devices of martlet.db in the data directory are accepted; martlet user, device and role change them. auto: as soon as there is one, and from then on. The rules of their role or type apply to them, not those of auth.acl_file.",
     ),
     (
         "auth.credentials",
@@ -442,19 +442,19 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "auth.plain_passwords",
         SWITCH,
         Default::Boolean(false),
-        "Passwords in a password file may stand there as they are.",
+        "Passwords in a password file may be plain text.",
     ),
     (
         "auth.renew_hashes",
         SWITCH,
         Default::Boolean(false),
-        "A password whose hash in the password file is weaker than today's ($6$, plain, few iterations) gets an Argon2id one there when its user comes with it. The node has to be permitted to write the file.",
+        "A password whose hash in the password file is weak ($6$, plain, few iterations) gets an Argon2id hash there when its user logs in. The node has to be permitted to write the file.",
     ),
     (
         "auth.acl_file",
         Kind::Text,
         Default::Text(""),
-        "File that says who may publish and read what, in Mosquitto's form. Without one, all may use all topics but those that begin with $, and read $SYS/#.",
+        "ACL file: rules that say which clients may publish and subscribe to which topics, in Mosquitto's form. Without a file, all clients may use all topics but those that begin with $, and read $SYS/#.",
     ),
     (
         "auth.certificate_user_name",
@@ -475,49 +475,49 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 86_400,
         },
         Default::Integer(600),
-        "With https://…: how often the keys are fetched anew; also, every 10 seconds at most, when a token names a key that is not known. While the server does not answer the last ones hold, for a day. Who came by a key that the server has no more stays until the token ends.",
+        "With https://…: how often the keys are fetched anew; also, every 10 seconds at most, when a token names a key that is not known. While the server does not answer, the last keys remain valid, for a day. A client that logged in with a key that the server has removed stays until its token expires.",
     ),
     (
         "auth.jwt_algorithm",
         Kind::Word(ALGORITHMS),
         Default::Text("of the set"),
-        "For what the key in PEM or the secret is, and a key of a set that does not say its own.",
+        "Algorithm of the key in PEM or of the secret, and of a key of a set that does not name one.",
     ),
     (
         "auth.jwt_issuer",
         Kind::Text,
         Default::Text(""),
-        "What `iss` of a token has to be.",
+        "Value that `iss` of a token must have.",
     ),
     (
         "auth.jwt_audience",
         Kind::Text,
         Default::Text(""),
-        "What `aud` of a token has to be, or to have in it.",
+        "Value that `aud` of a token must have or contain.",
     ),
     (
         "auth.jwt_user_claim",
         Kind::Text,
         Default::Text("sub"),
-        "The claim that is the user name.",
+        "Claim that holds the user name.",
     ),
     (
         "auth.jwt_client_claim",
         Kind::Text,
         Default::Text(""),
-        "The claim that has to be the Client Identifier, so that a token is one client's alone.",
+        "Claim that must be equal to the Client Identifier, so that a token is valid for one client only.",
     ),
     (
         "auth.hook_url",
         Kind::Text,
         Default::Text(""),
-        "Program that is asked by HTTP POST who a client is: https://panel.example/api/mqtt/auth. Who came by it is ended when it is taken away or another takes its place.",
+        "URL of a server that authenticates clients, by HTTP POST: https://panel.example/api/mqtt/auth. Connections that it has accepted end when the URL is removed or changed.",
     ),
     (
         "auth.hook_form",
         Kind::Word(&["panel", "status", "go-auth", "result"]),
         Default::Text("panel"),
-        "What is sent to it and what its answer means. panel: {client_id, api_key, api_secret}; status 200 with a JSON object as its body permits. status: {username, password, clientid}; a status of 200 to 299 permits by itself, whatever the body is: choose it only where nothing stands between node and hook that answers in its place. go-auth: the same is sent; a status of 200 to 299 permits with {\"Ok\": true}, as mosquitto-go-auth, and by itself with an empty body or ok. result: the body {\"result\": \"allow\"} permits, as EMQX, with is_superuser, acl and expire_at as it has them.",
+        "Form of the request to it and of its answer. panel: {client_id, api_key, api_secret}; status 200 with a JSON object as its body permits. status: {username, password, clientid}; a status of 200 to 299 permits by itself, whatever the body is: choose it only where nothing stands between node and hook that answers in its place. go-auth: the same is sent; a status of 200 to 299 permits with {\"Ok\": true}, as mosquitto-go-auth, and by itself with an empty body or ok. result: the body {\"result\": \"allow\"} permits, as EMQX, with is_superuser, acl and expire_at as it has them.",
     ),
     (
         "auth.hook_timeout_ms",
@@ -526,7 +526,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 60_000,
         },
         Default::Integer(5_000),
-        "How long it may take to answer; later nobody is let in.",
+        "Time that it may take to answer; after that the client is refused.",
     ),
     (
         "auth.hook_concurrency",
@@ -535,7 +535,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 10_000,
         },
         Default::Integer(64),
-        "Requests to it at once. More wait for auth.hook_timeout_ms at most and are refused then (0x88, the client may try again), so that a client is answered within twice that time.",
+        "Requests to it at once. More clients wait for auth.hook_timeout_ms at most and are then refused (0x88, the client may try again), so that a client gets an answer within twice that time.",
     ),
     (
         "auth.remember_secs",
@@ -544,19 +544,19 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 86_400,
         },
         Default::Integer(300),
-        "How long a password that was right is not worked out again for the same client.",
+        "Time for which a password that was right is not hashed again for the same client.",
     ),
     (
         "auth.refusal_remember_secs",
         Kind::Integer { min: 0, max: 3_600 },
         Default::Integer(5),
-        "How long one that was wrong is not.",
+        "Time for which a password that was wrong is not hashed again.",
     ),
     (
         "auth.scram",
         Kind::Boolean,
         Default::Boolean(false),
-        "MQTT 5 clients may prove by SCRAM-SHA-256 (enhanced authentication) that they have their password, instead of sending it; users of `auth.credentials` can. Names and passwords are compared as SASLprep has them (RFC 4013); a name that it forbids is refused. Whoever stores passwords stores another hash of each while this is on: one that is set while it is off has none.",
+        "MQTT 5 clients may prove by SCRAM-SHA-256 (enhanced authentication) that they have their password, instead of sending it; users of `auth.credentials` can. Names and passwords are compared as SASLprep has them (RFC 4013); a name that it forbids is refused. While this is on, another hash of each password is stored: a password that is set while it is off has none.",
     ),
     (
         "auth.lockout_failures",
@@ -574,19 +574,19 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 86_400,
         },
         Default::Integer(60),
-        "How long that lasts.",
+        "Duration of such a lockout.",
     ),
     (
         "acl.subscribe",
         Kind::Word(&["at_delivery", "refuse"]),
         Default::Text("at_delivery"),
-        "What lines of ACL files about reading mean for a SUBSCRIBE. at_delivery: it is granted, and each message is looked at when it is delivered, as in Mosquitto. refuse: a filter of which the client may not read all is refused at once (SUBACK 0x87, v3: 0x80); messages are looked at all the same.",
+        "When read rules of ACL files are checked. at_delivery: a SUBSCRIBE is granted, and each message is checked when it is delivered, as in Mosquitto. refuse: a filter of which the client may not read everything is refused at once (SUBACK 0x87, v3: 0x80); messages are checked all the same.",
     ),
     (
         "registry.url",
         Kind::Secret,
         Default::NoSecret,
-        "Database of users, devices and the rest: postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full, or the path of a file of SQLite. Without it, martlet.db in the data directory, which is made when it is first written to. Where the database is away, what was read of it goes on deciding, and nothing is changed; a start waits for nobody and fails.",
+        "Database of users, devices and the rest: postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full, or the path of a file of SQLite. Without it, martlet.db in the data directory, which is made when it is first written to. While the database is unreachable, the tables that were read last remain in force, and nothing can be changed; a start does not wait for it and fails.",
     ),
     (
         "registry.max_devices_per_user",
@@ -595,7 +595,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 1_000_000_000,
         },
         Default::Integer(0),
-        "Devices that one user may own; 0: as many as they like.",
+        "Devices that one user may own, at most; 0: no limit.",
     ),
     (
         "audit.keep_days",
@@ -613,7 +613,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 1_000_000_000,
         },
         Default::Integer(1_000_000),
-        "Lines of the audit log that are kept, the newest; 0: as many as there are.",
+        "Lines of the audit log that are kept, the newest ones; 0: no limit.",
     ),
     (
         "http.listen",
@@ -643,7 +643,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "http.open_routes",
         Kind::Text,
         Default::Text(""),
-        "Comma-separated routes that need no credentials, such as POST /devices, with /api/v1 before the path or without it; in a file also a list, as of all keys with several values: [\"POST /devices\"]. Whoever reaches the listener may use them.",
+        "Comma-separated routes that need no credentials, such as POST /devices, with /api/v1 before the path or without it; in a file also a list, as of all keys with several values: [\"POST /devices\"]. Every client that reaches the listener may use them.",
     ),
     (
         "http.origins",
@@ -655,13 +655,13 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "http.hosts",
         Kind::Text,
         Default::Text(""),
-        "Comma-separated names by which listeners on loopback may be asked for besides localhost and 127.0.0.1, as by a proxy that keeps the Host of its clients.",
+        "Comma-separated host names that listeners on loopback accept besides localhost and 127.0.0.1, for example behind a proxy that keeps the Host of its clients.",
     ),
     (
         "http.trusted_proxies",
         Kind::Text,
         Default::Text(""),
-        "Comma-separated addresses or networks of proxies, such as 127.0.0.1 or 10.0.0.0/8, whose X-Forwarded-For is believed: limits of rates, the audit and the log have the address of the proxy's client then. Nobody else's is looked at.",
+        "Comma-separated addresses or networks of proxies, such as 127.0.0.1 or 10.0.0.0/8, whose X-Forwarded-For is trusted: rate limits, the audit log and the log use the address of the proxy's client then. The header of any other address is ignored.",
     ),
     (
         "http.connections",
@@ -670,7 +670,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 100_000,
         },
         Default::Integer(512),
-        "HTTP connections at once. Probes of health and /metrics are answered beyond that, and admin.sock has its own; any other request waits 3 s for a place and is refused then (503).",
+        "HTTP connections at once. Probes of health and /metrics are answered beyond that, and admin.sock has its own; any other request waits 3 s for a place and is then refused (503).",
     ),
     (
         "http.connections_per_address",
@@ -697,7 +697,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 1_000_000,
         },
         Default::Integer(200),
-        "HTTP requests per second of one caller, and of one address; more are refused (429). 0 is no limit. admin.sock and probes of health have none.",
+        "HTTP requests per second of one caller, and of one address; more are refused (429). 0: no limit. No limit applies to admin.sock and to health probes.",
     ),
     (
         "http.burst",
@@ -706,7 +706,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 1_000_000,
         },
         Default::Integer(400),
-        "Requests that may come at once before http.rate counts.",
+        "Requests that may come in a burst before http.rate applies.",
     ),
     (
         "log.format",
@@ -724,7 +724,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "log.file",
         Kind::Text,
         Default::Text(""),
-        "A file that gets the same lines beside standard error. SIGHUP opens it anew, for whoever puts it elsewhere.",
+        "A file to which the same lines are written as to standard error. SIGHUP reopens it, as log rotation needs.",
     ),
     (
         "log.file_bytes",
@@ -733,13 +733,13 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 1 << 60,
         },
         Default::Integer(10_000_000),
-        "Where it would be larger it is renamed FILE.1, and FILE.1 FILE.2, and so on.",
+        "Size at which the file is renamed FILE.1, and FILE.1 FILE.2, and so on.",
     ),
     (
         "log.files_kept",
         Kind::Integer { min: 0, max: 1_000 },
         Default::Integer(5),
-        "So many of those are kept.",
+        "Number of renamed files that are kept.",
     ),
     (
         "log.connections",
@@ -760,7 +760,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 10_000_000,
         },
         Default::Integer(65_536),
-        "So many of the latest events are kept for streams that are slow or come again; who is slower is told how many are gone. Messages and packets become events only while somebody reads them.",
+        "Number of the latest events that are kept for slow or reconnecting streams. A stream that falls further behind is told how many events it has lost. Messages and packets become events only while a stream reads them.",
     ),
     (
         "events.kept_bytes",
@@ -769,7 +769,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 1 << 40,
         },
         Default::Integer(33_554_432),
-        "Of so many bytes at most, and of a sixteenth of limits.memory_bytes.",
+        "Bytes of the events that are kept, at most. A sixteenth of limits.memory_bytes is the limit too.",
     ),
     (
         "events.push_url",
@@ -781,7 +781,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "events.push_ca_file",
         Kind::Text,
         Default::Text(""),
-        "With wss://: a file of CAs (PEM) by which the certificate of that server is good, instead of those of the system.",
+        "With wss://: a file of CAs (PEM) that verify the certificate of that server, instead of those of the system.",
     ),
     (
         "events.push_bytes_max",
@@ -790,7 +790,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 1_048_576,
         },
         Default::Integer(10_000),
-        "Longest such frame, bytes; the payload of a longer one is cut, and its length told as payload_bytes.",
+        "Longest such frame, bytes; the payload of a longer frame is truncated, and payload_bytes gives its full length.",
     ),
     (
         "events.push_kinds",
@@ -802,7 +802,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "events.push_team",
         Kind::Text,
         Default::Text(""),
-        "Events of clients of this team are pushed, by name or id, which has a tenant of its own; empty: of the clients of all teams that have none. A team that there is not yet is waited for.",
+        "Events of clients of this team are pushed, by name or id, which has a tenant of its own; empty: of the clients of all teams that have none. A team that does not exist yet is waited for.",
     ),
     (
         "presence.publish",
@@ -814,13 +814,13 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "presence.topic",
         Kind::Text,
         Default::Text("iotflow/devices/{client_id}/status/{state}"),
-        "Where, with {client_id} and {state} (online, offline) in it. Of clients whose identifier makes no topic nothing is published.",
+        "Topic of presence, with {client_id} and {state} (online, offline) in it. Nothing is published for clients whose identifier cannot be part of a topic.",
     ),
     (
         "mqtt.allow_anonymous",
         SWITCH,
         Default::Boolean(false),
-        "Listeners beyond loopback accept clients without credentials. Those on loopback do unless they say otherwise.",
+        "Listeners beyond loopback accept clients without credentials. Listeners on loopback do so unless they are configured otherwise.",
     ),
     (
         "mqtt.allow_empty_client_id",
@@ -880,7 +880,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "mqtt.rate_exceeded",
         Kind::Word(&["delay", "drop-qos0", "disconnect"]),
         Default::Text("delay"),
-        "What becomes of a PUBLISH beyond limits.publish_rate or limits.publish_bytes_rate. delay: it waits, and the client is read later. drop-qos0: with QoS 0 it is dropped and counted, with QoS 1 and 2 it waits. disconnect: the connection ends (v5: 0x96).",
+        "What happens to a PUBLISH above limits.publish_rate or limits.publish_bytes_rate. delay: it waits, and the client is read later. drop-qos0: with QoS 0 it is dropped and counted, with QoS 1 and 2 it waits. disconnect: the connection ends (v5: 0x96).",
     ),
     (
         "mqtt.sys_interval_secs",
@@ -889,13 +889,13 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 86_400,
         },
         Default::Integer(10),
-        "How often $SYS/broker/... statistics are published; 0 is never.",
+        "Interval at which $SYS/broker/... statistics are published; 0: never.",
     ),
     (
         "mqtt.shutdown_grace_secs",
         Kind::Integer { min: 0, max: 3_600 },
         Default::Integer(5),
-        "Time connections get to take their last output when the node stops.",
+        "Time that connections have to receive their last output when the node stops.",
     ),
 ];
 

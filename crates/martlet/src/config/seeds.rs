@@ -146,7 +146,7 @@ impl Names<'_> {
         self.effective.values.insert(key.to_owned(), sourced);
     }
 
-    /// Whoever switches the broker off wants no open port, least of all the default ones.
+    /// If the broker is switched off, no port is opened, least of all the default ones.
     fn enabled(&mut self, is_told: bool) -> Result<(), ConfigError> {
         let name = "MQTT_BROKER_ENABLED";
         if self.switch(name)? != Some(false) {

@@ -16,7 +16,7 @@ use super::{data_dir, http, program_name};
 use crate::cmd::print::out;
 use crate::config::{self, NodeConfig};
 
-/// How often a node that nobody administers looks whether somebody does.
+/// Interval at which a node without an administrator checks whether it has one.
 const CLAIM_EVERY: Duration = Duration::from_secs(2);
 /// Names the warning of files that other users of the machine can change or read.
 const EXPOSED: &str = "exposed files";
@@ -149,8 +149,8 @@ fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
     let is_far = |at: &&HttpAt| !at.address.ip().is_loopback();
     if let Some(at) = http.iter().find(is_far) {
         warn(&format!(
-            "health and metrics can be read from other machines, by whoever reaches {}; the API \
-             there takes a key or a session",
+            "health and metrics can be read from other machines, by every client that reaches \
+             {}; the API there requires a key or a session",
             at.url
         ));
     }
@@ -172,7 +172,7 @@ fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
     text
 }
 
-/// Whoever makes the first administrator or key does it where they like.
+/// The first administrator or key may be created by any means.
 async fn withdraw_once_claimed(api: Api, control: Arc<Control>) {
     let mut ticks = tokio::time::interval(CLAIM_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -184,8 +184,8 @@ async fn withdraw_once_claimed(api: Api, control: Arc<Control>) {
     }
 }
 
-/// Where nobody can administer the node yet, the link that makes somebody, once. Its token is after
-/// `#`, which browsers send to nobody.
+/// For a node without an administrator: the link that creates one, once. Its token is after `#`,
+/// which browsers do not send.
 pub(super) async fn setup_link(
     api: &Api,
     control: &Arc<Control>,

@@ -1,8 +1,8 @@
 //! The HTTP servers: listeners on TCP, with TLS or without, and the connections of each.
 //!
-//! A connection is bounded in all that its other end decides: how long a header may take and be,
-//! how long it may rest, how long it may leave an answer unread; and there are only so many, of
-//! each address and in all (`places`).
+//! A connection is bounded in all that its other end decides: the time and length of a header, the
+//! idle time, the time that an answer may stay unread, and the number of connections, of each
+//! address and in all (`places`).
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -32,17 +32,17 @@ use super::places::{Entered, Places, Seat};
 use super::stalling::Stalling;
 use crate::config::HttpListener;
 
-/// A header has to be there so long after the connection, or after the request before it.
+/// Time until a header must be complete, from the connection or the request before it.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
-/// A TLS handshake has to be done after so long.
+/// Time until a TLS handshake must be complete.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// An answer of which nothing is taken for so long is broken off.
+/// Time after which an answer is aborted if the client reads nothing of it.
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
-/// What is read of a request before it is understood, and how many fields its header may have. The
-/// API's own bounds are lower and answer in words.
+/// Bytes that are buffered of a request before it is parsed, and fields that its header may have.
+/// The limits of the API are lower, and it answers with an error message.
 const BUFFER_BYTES: usize = 32 * 1024;
 const HEADER_FIELDS: usize = 100;
-/// How long nothing is accepted when the system has no more sockets.
+/// Pause in accepting when the system has no more sockets.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener that is open, and what it is encrypted with.

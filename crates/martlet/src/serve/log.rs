@@ -33,7 +33,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the file anew: whoever keeps logs has put it elsewhere.
+    /// Reopens the file: log rotation has renamed it.
     pub(super) fn reopen(&self) {
         if let Some(Err(error)) = self.file.as_ref().map(RotatedFile::reopen) {
             tracing::error!(%error, "the log file cannot be opened again");
@@ -50,8 +50,8 @@ pub(super) fn filter(node: &NodeConfig) -> anyhow::Result<EnvFilter> {
     filter.with_context(|| format!("log.level is {:?}", node.log_level))
 }
 
-/// A level without an area is of our own areas: each statement to the database has a line where
-/// somebody asks for `sqlx=debug`.
+/// A level without an area applies to our own areas: statements to the database are logged only
+/// with `sqlx=debug`.
 fn parsed(text: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
     EnvFilter::try_new(format!("sqlx=warn,{text}"))
 }
@@ -114,7 +114,7 @@ where
     }
 }
 
-/// So many bytes of lines wait at most to be written together.
+/// Bytes of lines that are gathered to be written together, at most.
 const GATHERED_BYTES: usize = 16 * 1024;
 
 /// Standard error. Lines of many events at once are written together: each would cost a call of the

@@ -63,22 +63,22 @@ use reload::Reload;
 
 pub(crate) use data_dir::{claim as claim_data_dir, give_files_to_owner_of};
 
-/// Events that wait to be taken.
+/// Events that wait to be read, at most.
 const EVENT_CAPACITY: usize = 65_536;
-/// They are taken so often at most: whoever sends them wakes nobody meanwhile, and readers get them
+/// Time between two reads of events: the shards wake nobody meanwhile, and readers get the events
 /// in few large pieces.
 const EVENTS_PAUSE: Duration = Duration::from_millis(10);
-/// So long they may take when the node stops.
+/// Time that the last events may take when the node stops.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
-/// A third of what others get.
+/// Nice value of a thread that gets a third of the processor time of others.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
 
 /// "File size limit exceeded"; the number is the same on all systems this runs on.
 const SIGXFSZ: i32 = 25;
 
-/// For so long further signals say no more than the first. One wish to stop may come as several:
-/// `timeout` signals its child and then the group in which it is.
+/// Time in which further signals count as the first one. One request to stop may come as several
+/// signals: `timeout` signals its child and then the group in which it is.
 const ONE_WISH: Duration = Duration::from_secs(1);
 
 /// Options of `martlet serve`, `martlet config` and all that reads a configuration.
@@ -352,7 +352,7 @@ async fn run_node(
     let asked = Arc::clone(&control);
     let held = Arc::clone(&tables);
     let mut reload = Reload::new(options, effective_now, node, gate, asked, held, http_urls);
-    // Whoever reads the announcement finds it so.
+    // The announcement must be true when it is read.
     control.health.set_ready();
     let setup = setup_link(&api, &control, &http_at).await;
     announce(
@@ -420,7 +420,7 @@ async fn run_node(
     Ok(())
 }
 
-/// Waits until somebody wants the node to stop.
+/// Waits for a signal or request to stop.
 async fn stop_asked(control: &Control, terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
@@ -830,7 +830,8 @@ fn pump_events(
     thread.spawn(pump)
 }
 
-/// What this thread does may wait: where all cores are busy, whoever carries messages goes first.
+/// The work of this thread may wait: where all cores are busy, threads that carry messages go
+/// first.
 #[cfg(target_os = "linux")]
 fn may_wait() {
     // Where it is not permitted, it takes its turn like everybody else.

@@ -1,10 +1,10 @@
-//! Places for HTTP connections: so many of one address and so many in all, and a reserve for those
-//! that find none.
+//! Places for HTTP connections, limited for each address and in all, and a reserve for connections
+//! that find no place.
 //!
 //! A connection of the reserve is served a probe of health or `/metrics`, and closed. Any other
-//! request waits a little for a place and is refused then. When the reserve is full, its oldest
-//! connection is closed: a probe is answered long before that, a connection that sends nothing is
-//! not missed. So clients that hold connections open keep nobody from seeing how the node is.
+//! request waits a little for a place and is then refused. When the reserve is full, its oldest
+//! connection is closed: a probe is answered long before that, and a connection that sends nothing
+//! is no loss. So clients that hold connections open cannot block health checks.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};

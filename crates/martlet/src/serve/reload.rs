@@ -2,8 +2,9 @@
 //!
 //! All of them, or nothing: what cannot be read or understood leaves what held, and says so, in the
 //! log and in health, until a reading succeeds. A configuration that has lost what protects, as
-//! half a file has, is not taken either: whoever means that starts the node with it. What is bound
-//! to the start of the node, such as listeners and limits, is not changed; that it differs is told.
+//! half a file has, is not applied either: it needs a restart with that configuration. Settings
+//! that apply only at the start, such as listeners and limits, are not changed; a difference is
+//! reported.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -259,7 +260,7 @@ impl Reload {
         Some(Ok(done))
     }
 
-    /// Tables that nobody was let in by before have somebody in them now, or may have.
+    /// Whether the tables, which were not in use before, are in use now, or may be.
     async fn are_asked(&self) -> bool {
         let is_wanted = self.control.user_places().tables_unasked.is_none();
         is_wanted && self.tables.are_in_use().await.unwrap_or(true)
@@ -291,7 +292,8 @@ impl Reload {
         revoked
     }
 
-    /// Devices and users that are no more leave nothing behind, for whoever has the name next.
+    /// Ends the sessions of removed devices and users, so that the next client of the name does not
+    /// get them.
     fn end_sessions(&self, gone: Gone) {
         if gone.devices.is_empty() && gone.users.is_empty() {
             return;
@@ -498,7 +500,7 @@ impl Reload {
         }
     }
 
-    /// First by which rules they go from now on, then who is not let in any more; so many are they.
+    /// Sends the new rules to the shards first, then the revocations. Returns the number of these.
     fn tell_shards(&self, rules: &Command, revocations: Vec<Revocation>) -> usize {
         self.control.tell_all(rules);
         let revoked = revocations.len();
@@ -508,7 +510,7 @@ impl Reload {
         revoked
     }
 
-    /// Keys whose values are in force from start to end.
+    /// Keys whose changes apply only at the next start.
     fn needs_restart(&self, effective: &Effective) -> Vec<String> {
         let read_again = |key: &str| {
             ["auth.", "tls.", "http.tls_"]

@@ -1,4 +1,4 @@
-//! A connection whose other end has to go on reading: one that does not would keep its place for
+//! A stream that fails when the other end stops reading: such a connection would keep its place for
 //! ever.
 
 use std::future::Future as _;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream of which a write that makes no way for so long is an error.
+/// A stream whose write fails if it makes no progress for a given time.
 #[derive(Debug)]
 pub(super) struct Stalling<S> {
     stream: S,

@@ -8,7 +8,7 @@ use martlet_store::RecordBuffer;
 
 use crate::encode::encode;
 
-/// All shards of a node, in order, each with its effects. Whoever brings them back lends them.
+/// All shards of a node, in order, each with its effects. The caller of the restore lends them.
 pub struct Shards<'a, N: Node> {
     /// What the shards were made with.
     pub settings: &'a Settings,

@@ -93,7 +93,7 @@ pub(crate) struct StoredNode {
     connections: VecDeque<(u16, ConnectionEffect)>,
     reads: VecDeque<(u16, QueueRead)>,
     answers: VecDeque<(u16, ConnectionId, Authenticated)>,
-    /// Messages that somebody waited for and that could not be read back.
+    /// Messages that a session waited for and that could not be read back.
     pub(crate) lost: Vec<LostMessage>,
     /// What was told to logs.
     pub(crate) events: Vec<Event>,
@@ -216,12 +216,12 @@ impl StoredNode {
         self.try_restart(end, shards, away_ms).unwrap()
     }
 
-    /// Somebody sets the wall clock back.
+    /// Sets the wall clock back.
     pub(crate) fn set_wall_clock_back(&mut self, ms: u64) {
         self.now.wall_ms -= ms;
     }
 
-    /// Somebody sets the wall clock forward.
+    /// Sets the wall clock forward.
     pub(crate) fn set_wall_clock_forward(&mut self, ms: u64) {
         self.now.wall_ms += ms;
     }
@@ -388,7 +388,7 @@ impl StoredNode {
         self.mail_held = false;
     }
 
-    /// From now on only so many pages are read that were asked for; the others wait.
+    /// Allows only this number of the requested pages to be read; the others wait.
     pub(crate) fn let_read(&mut self, count: u64) {
         self.reads_left = count;
         self.run();

@@ -14,13 +14,13 @@ use crate::socket::{SocketKey, State};
 /// milliseconds.
 const CLOSING_MAX_MS: u64 = 5_000;
 
-/// How long bytes are thrown away after the end, milliseconds.
+/// Time for which bytes are discarded after the end, at most, in milliseconds.
 const DRAINING_MAX_MS: u64 = 2_000;
 
-/// So many bytes are thrown away after the end.
+/// Bytes that are discarded after the end, at most.
 const DISCARDED_BYTES_MAX: u32 = 1024 * 1024;
 
-/// Sockets that are dropped in one tick at most because their time is over.
+/// Sockets whose time is over that are dropped in one tick, at most.
 const ENDED_PER_TICK: usize = 128;
 
 /// When a socket is dropped, whatever its peer does.

@@ -18,14 +18,14 @@ const HANDSHAKES_PER_TICK: usize = 8;
 /// How long a tick reads, at most.
 const READING_MAX: Duration = Duration::from_millis(2);
 
-/// Reads between two looks at the clock.
+/// Reads between two readings of the clock.
 const READS_PER_LOOK: usize = 16;
 
-/// What one read of a socket came to.
+/// Result of one read of a socket.
 pub(super) enum Read {
-    /// So many bytes are in the read buffer.
+    /// Number of bytes that are in the read buffer.
     Bytes(usize),
-    /// The kernel has nothing.
+    /// The kernel has no bytes.
     Empty,
     /// The peer sends no more.
     End,

@@ -45,10 +45,11 @@ use crate::websocket::{UpgradeRules, WebSocket};
 
 use ending::Deadline;
 
-/// One buffer for all reads of a reactor, in bytes; a tick reads at most so much of one socket.
+/// Bytes of the buffer for all reads of a reactor; a tick reads at most this number of bytes from
+/// one socket.
 const READ_BUFFER_LEN: usize = 64 * 1024;
 
-/// Certificates of connected clients that are looked at again in one tick at most.
+/// Certificates of connected clients that are checked again in one tick, at most.
 const RECHECKS_PER_TICK: usize = 32;
 
 /// Batches of other shards taken in one tick at most.
@@ -146,14 +147,14 @@ pub(crate) struct Reactor {
     read_buffer: Box<[u8]>,
     /// What has been decrypted of it.
     plain: Vec<u8>,
-    /// TLS handshakes that may still be worked on in this tick.
+    /// TLS handshakes that may still be processed in this tick.
     handshakes: usize,
     /// On the first reactor, until the node stops.
     door: Option<Door>,
     /// Connections dealt out so far.
     dealt: u64,
     entrances: Arc<[Entrance]>,
-    /// What each of them permits now.
+    /// What each listener permits now.
     policies: Vec<Arc<ListenerPolicy>>,
     /// Connections from the lobbies of other shards, let in by the next tick.
     arrivals: Vec<Arrival>,

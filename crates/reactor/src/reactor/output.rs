@@ -15,25 +15,26 @@ use crate::socket::{Socket, SocketKey};
 use crate::tls::Tls;
 use crate::websocket::{SERVER_HEADER_MAX, WebSocket, binary_header};
 
-/// Effects of effects are carried out in the same tick so many times; what is left then comes
-/// after others have had their turn.
+/// Rounds in one tick, at most, in which effects of effects are carried out; the rest is carried
+/// out after other inputs.
 const ROUNDS_PER_TICK: usize = 4;
 
-/// Sockets with little output that a tick writes to at least; beyond that they wait for their turn.
-/// The fewer, the more goes into one write when many messages for many clients come at once.
+/// Sockets with little output that a tick writes to, at least; more sockets wait for their turn.
+/// With a small number, more output goes into one write when many messages for many clients come at
+/// once.
 const TURNS_PER_TICK: usize = 32;
 
-/// Turns more for each socket that the tick has read from: where every client sends something, its
-/// messages are too few to be put together, and waiting would gain nothing.
+/// Additional turns for each socket that the tick has read from: where every client sends
+/// something, its messages are too few to be combined, and waiting would gain nothing.
 const TURNS_PER_READ: usize = 2;
 
-/// Output of so many bytes does not wait.
+/// Output, in bytes, that does not wait for its turn.
 const LONG_OUTPUT_BYTES: usize = 1024;
 
-/// What has waited so long is written, whoever's turn it is, in milliseconds.
+/// Time, in milliseconds, after which output is written without its turn.
 const TURN_MAX_MS: u64 = 5;
 
-/// How long a tick writes what messages for thousands have left, at most.
+/// Time that a tick spends on the output of messages with thousands of receivers, at most.
 const WRITING_LAST_MAX: Duration = Duration::from_micros(1000);
 
 /// Writes between two looks at the clock.
@@ -123,8 +124,8 @@ impl Reactor {
         }
     }
 
-    /// So many sockets have their turn to be written to in this tick, now that `read_count` have
-    /// been read from.
+    /// Determines the number of sockets that are written to in this tick, after `read_count`
+    /// sockets have been read from.
     pub(super) fn give_turns(&mut self, read_count: usize) {
         self.turns = TURNS_PER_TICK + TURNS_PER_READ * read_count;
     }

@@ -23,13 +23,14 @@ use super::{Durability, Durable, PinnedFiles, Restored, Store, StoreHealth, Writ
 use crate::node::SharedNode;
 use crate::sys::Entropy;
 
-/// How long a checkpoint may take that a copy begins with.
+/// Time that a checkpoint may take with which a copy begins.
 const PIN_PATIENCE: Duration = Duration::from_secs(60);
-/// How long numbers may take.
+/// Time that the statistics may take.
 const STATS_PATIENCE: Duration = Duration::from_secs(1);
-/// So many of the longest groups fit into one of the longest segments, and eight into a short one.
+/// The longest groups that fit into one of the longest segments; eight of them fit into a short
+/// one.
 const GROUPS_PER_SEGMENT: usize = 32;
-/// What may wait until publishers are held back is this part of the longest segment.
+/// Divisor of the longest segment: the backlog at which publishers are held back.
 const BEHIND_PART: usize = 4;
 
 /// Why a store was not opened.

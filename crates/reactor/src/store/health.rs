@@ -35,12 +35,12 @@ struct State {
 pub struct StoreStatus {
     /// It cannot write: no acknowledgement is sent for what has to be stored.
     pub failure: Option<StoreFailure>,
-    /// The store gets no space for more; what ends messages can still be written.
+    /// There is no space for more; what ends messages can still be written.
     pub is_low: bool,
-    /// Why: the disk is full, or what the system said instead.
+    /// Reason: the disk is full, or the error of the system.
     pub low_because: String,
-    /// So much waits to be written, or so little room is left, that what would make the store grow
-    /// is held back.
+    /// The backlog of writes is long, or space is short, so that what would make the store grow is
+    /// held back.
     pub is_behind: bool,
     /// Messages that could not be read back.
     pub unreadable: u64,

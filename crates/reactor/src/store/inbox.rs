@@ -17,11 +17,11 @@ use super::PinnedFiles;
 /// Emptied buffers kept to be filled again.
 const SPARES_MAX: usize = 16;
 
-/// A buffer that has grown beyond this is not kept, bytes.
+/// Longest buffer that is kept, in bytes.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
-/// Records that nobody waits for are taken when so many have come, in records and bytes, or after
-/// so long: waking the thread costs as much as a hundred of them.
+/// Records, bytes and time after which records that nobody waits for are written: waking the thread
+/// costs as much as a hundred of them.
 const TOGETHER_RECORDS: usize = 512;
 const TOGETHER_BYTES: usize = 256 << 10;
 const TOGETHER_AFTER: Duration = Duration::from_millis(2);
@@ -35,12 +35,12 @@ pub(super) enum Part {
         records: RecordBuffer,
         /// The number of the last one, as its shard counts.
         last: RecordNumber,
-        /// Somebody waits for one of them.
+        /// Whether a client waits for one of them.
         awaited: bool,
     },
     /// Messages are wanted.
     Read(PageRead),
-    /// Somebody wants to know something.
+    /// A question to the thread.
     Ask(Question),
 }
 
@@ -65,8 +65,8 @@ pub(super) struct PageRead {
 /// Shared by all shards and the thread that writes.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    /// When so many bytes wait to be written, what makes the store grow is held back. At twice as
-    /// many it counts as stuck.
+    /// Backlog in bytes above which what makes the store grow is held back. Above twice that number
+    /// the store counts as stuck.
     behind_bytes: usize,
     state: Mutex<State>,
     arrived: Condvar,
@@ -85,17 +85,17 @@ struct State {
     records: usize,
     /// There are other parts too.
     is_urgent: bool,
-    /// Somebody waits for one of the records.
+    /// Whether a client waits for one of the records.
     is_awaited: bool,
-    /// The thread gathers records that nobody waits for.
+    /// Whether the thread gathers records that nobody waits for.
     gathers_unawaited: bool,
-    /// The thread sleeps until so many records have come, or another part.
+    /// Number of records for which the thread sleeps; another part wakes it, too.
     asleep: Option<usize>,
     ended: bool,
 }
 
 impl State {
-    /// So many records have come, or something that does not want to wait for more.
+    /// Whether this number of records has come, or a part that cannot wait for more.
     fn has_come(&self, records: usize) -> bool {
         let is_enough = self.is_awaited || self.bytes >= TOGETHER_BYTES;
         self.records >= records
@@ -192,7 +192,7 @@ impl Inbox {
         (!state.is_urgent && !state.ended).then_some(state.records)
     }
 
-    /// Waits until so many records have come, or something else, or until then.
+    /// Waits until this number of records has come, another part, or this time.
     pub(super) fn gather(&self, records: usize, until: Instant) {
         drop(self.wait(self.lock(), records, until));
     }
@@ -213,8 +213,8 @@ impl Inbox {
         state
     }
 
-    /// Sleeps until so many records have come, or something else, or at most so long; now and then
-    /// not so long.
+    /// Sleeps until this number of records has come, another part, or until the time is over; it
+    /// may return earlier.
     fn sleep<'a>(
         &self,
         mut state: MutexGuard<'a, State>,
@@ -279,8 +279,8 @@ impl Inbox {
         }
     }
 
-    /// So much is taken and not written, and `is_low` says that no more should come. True if
-    /// the store is in another state now.
+    /// Sets the number of bytes that are taken and not written; `is_low`: there should be no more.
+    /// Returns whether the store's state has changed.
     pub(super) fn staged(&self, bytes: usize, is_low: bool) -> bool {
         let state = self.lock();
         self.staged_bytes.store(bytes, Ordering::Relaxed);
@@ -300,7 +300,8 @@ impl Inbox {
         is != was
     }
 
-    /// So much waits with what a shard hands over; whether that makes the store's state worse.
+    /// Notes the backlog including what a shard hands over. Returns whether the store's state got
+    /// worse.
     fn makes_worse(&self, waiting: usize) -> bool {
         let least = match waiting {
             _ if waiting > 2 * self.behind_bytes => StoreState::Stuck,

@@ -13,12 +13,12 @@ use martlet_store::Disk;
 use super::Durable;
 use super::health::StoreHealth;
 
-/// Time before a page that the disk gave errors for is read again: at first, and at most.
+/// Time until a page is read again after errors of the disk: at first, and at most.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 
-/// After so long a place that cannot be read counts as damaged. A disk that reads nothing at all is
-/// given the time to be mended.
+/// Time after which a place that cannot be read counts as damaged. A disk that reads nothing at all
+/// gets time to be repaired.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 
 /// A page to be read.
@@ -57,7 +57,7 @@ impl<F> Attempt<F> {
         }
     }
 
-    /// The disk gave errors; `None`: for so long that it is no use.
+    /// Tries again after an error of the disk; `None` if there have been errors for too long.
     fn again(mut self, now: Instant) -> Option<Self> {
         self.at = now + self.after;
         self.after = (self.after * 2).min(RETRY_AFTER_MAX);
@@ -121,7 +121,7 @@ fn read_together<D: Disk>(
                 continue;
             }
         }
-        // Whether somebody misses what could not be read the shard knows.
+        // The shard knows whether a message that could not be read is still needed.
         answer.messages_read(ReadPage {
             owner,
             of,

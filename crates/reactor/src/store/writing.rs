@@ -19,26 +19,26 @@ use super::reading::Page;
 use super::syncing::Syncing;
 use super::{Durability, Durable, PinnedFiles, StoreHealth};
 
-/// So many records take long enough to take effect that another thread is worth waking. Not where
-/// a message is to be read: where it lies is known only after that.
+/// Records that take long enough to apply that waking another thread pays. It does not apply where
+/// a message is to be read: its place is known only after that.
 const BESIDE_RECORDS: u64 = 384;
 
-/// Records that nobody waits for are synced after so long.
+/// Time after which records that nobody waits for are synced.
 const UNAWAITED: Duration = Duration::from_millis(5);
 
-/// Time before a failed write or sync is tried again: at first, and at most.
+/// Time until a failed write or sync is tried again: at first, and at most.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 
-/// Bytes of a slice of housekeeping while records come, and while none do.
+/// Bytes of a slice of housekeeping while records come, and while none come.
 const BUSY_SLICE_BYTES: usize = 64 << 10;
 const IDLE_SLICE_BYTES: usize = 256 << 10;
 
-/// After so long without records the node is at rest: the log is sealed, so that later damage to
-/// its end is told from a torn write, and sparse segments are tidied up.
+/// Time without records after which the node is at rest: the log is sealed, so that later damage to
+/// its end can be told from a torn write, and sparse segments are cleaned up.
 const SEAL_AFTER: Duration = Duration::from_secs(1);
 
-/// How often a full disk is looked at for space.
+/// Interval at which a full disk is checked for space.
 const LOW_LOOK: Duration = Duration::from_millis(200);
 
 /// How often the time is recorded, so that a start knows how long the node has run.
@@ -59,8 +59,8 @@ struct Appended {
 /// How it is to write.
 pub(super) struct How {
     pub(super) durability: Durability,
-    /// Bytes of a group, about, at most: so that the last segment of a full disk is noticed before
-    /// it is full itself, and room is left for records that end others.
+    /// Approximate bytes of a group, at most, so that the last segment of a full disk is noticed
+    /// before it is full itself, and room is left for records that end others.
     pub(super) group_bytes: usize,
     /// Tells the time.
     pub(super) clock: Box<dyn Fn() -> Now + Send>,
@@ -88,7 +88,7 @@ pub(super) struct Writing<D: Disk> {
     questions: Vec<Question>,
     /// Something was written and not synced.
     is_unsynced: bool,
-    /// Somebody waits for that, or for what is about to be written.
+    /// Whether a client waits for that, or for what is about to be written.
     is_awaited: bool,
     last_sync: Instant,
     retry: Option<Retry>,
@@ -197,7 +197,7 @@ where
         ended && self.parts.is_empty()
     }
 
-    /// Waits for more records behind a group of so many, where that is worth it.
+    /// Waits for more records behind a group of `came` records, where that pays.
     fn wait_for_more(&mut self, came: usize, began: Instant) {
         let least = self.pace.least(came);
         if least == Duration::ZERO {

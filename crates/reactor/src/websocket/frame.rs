@@ -9,8 +9,8 @@
 /// Longest payload of a control frame (RFC 6455 section 5.5).
 const CONTROL_PAYLOAD_MAX: usize = 125;
 
-/// So many data frames without a payload may follow each other; they cost us work and bring the
-/// sender nothing.
+/// Consecutive data frames without a payload that are accepted: they cost work and bring the sender
+/// nothing.
 const EMPTY_FRAMES_MAX: u8 = 32;
 
 /// Longest header of a frame that a client sends: two bytes, a 64-bit length, the masking key.
@@ -76,11 +76,11 @@ pub(crate) enum FramesEnd {
     Violation(Violation),
 }
 
-/// What was found in one read.
+/// Result of one read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frames {
-    /// So many bytes of payload now stand at the front of the buffer. They came before what `end`
-    /// names and are to be worked off first.
+    /// Bytes of payload at the front of the buffer. They came before what `end` names and are to be
+    /// processed first.
     pub(crate) data_len: usize,
     /// Payload of the last Ping; earlier ones of the same read need no answer of their own
     /// (RFC 6455 section 5.5.3).
@@ -111,7 +111,7 @@ pub(crate) struct FrameReader {
 struct Frame {
     opcode: Opcode,
     mask: [u8; 4],
-    /// So many bytes of the payload are still to come.
+    /// Bytes of the payload that are still to come.
     left: u64,
 }
 

@@ -43,10 +43,10 @@ enum Stage {
     Ended,
 }
 
-/// What one read brought.
+/// Result of one read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Received {
-    /// So many bytes of MQTT now stand at the front of the buffer; they came before `end`.
+    /// Bytes of MQTT at the front of the buffer; they came before `end`.
     pub(crate) data_len: usize,
     /// The connection is over.
     pub(crate) end: Option<WebSocketEnd>,

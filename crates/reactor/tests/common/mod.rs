@@ -79,7 +79,7 @@ impl Node {
         }
     }
 
-    /// Waits until the node has no sockets of clients but so many.
+    /// Waits until the node has exactly `count` sockets of clients.
     pub fn await_connections(&self, count: usize) {
         await_that("connections are gone", || {
             self.running.open_connections() == count

@@ -56,7 +56,7 @@ impl Snapshot {
         let is_gone = |name: &Arc<str>| {
             let old = self.users.get(name)?;
             let now = newer.users.get(name);
-            // In another tenant it is somebody else, as a device is.
+            // In another tenant it is another user, as with devices.
             let as_now = |now: &Arc<UserEntry>| (now.created_ms, now.tenant);
             let is_there = now.is_some_and(|now| as_now(now) == as_now(old));
             (!is_there).then(|| (old.tenant, Arc::clone(name)))

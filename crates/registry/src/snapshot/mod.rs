@@ -31,7 +31,7 @@ pub(crate) use self::read::each_line;
 pub use self::renew::{Changed, Renewed};
 pub(crate) use self::sets::compile;
 
-/// Why somebody is not let in.
+/// Reason why a client is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// These are not their credentials.
@@ -87,7 +87,7 @@ pub struct Snapshot {
     uses: Arc<Uses>,
 }
 
-/// What one of each takes, about: itself, its name and its place in a map.
+/// Approximate bytes of one of each: itself, its name and its place in a map.
 const USER_BYTES: usize = 640;
 const DEVICE_BYTES: usize = 384;
 const BAN_BYTES: usize = 512;
@@ -309,7 +309,8 @@ impl Snapshot {
         self.device(tenant, id).is_some()
     }
 
-    /// What somebody may do; none: nobody has that name. Who is not let in may do nothing.
+    /// Rules of a user or device; none: the name is unknown. One that is not accepted has no
+    /// rights.
     pub fn rules_of(&self, tenant: u32, name: &str) -> Option<&Arc<Rules>> {
         if let Some(device) = self.device(tenant, name) {
             let is_active = device.status == Status::Active;
@@ -367,7 +368,7 @@ impl Snapshot {
         self.key.digest(what)
     }
 
-    /// Bytes of memory that it takes, about.
+    /// Bytes of memory that it takes, approximately.
     pub fn memory_bytes(&self) -> usize {
         let devices: usize = self.devices.values().map(SharedMap::len).sum();
         let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -543,7 +544,7 @@ impl Snapshot {
         &self.deleted
     }
 
-    /// Whether somebody who has proved a name is let in, by this Client Identifier.
+    /// Whether a client that has proved a name is accepted, with this Client Identifier.
     ///
     /// # Errors
     /// Why not.
@@ -562,7 +563,7 @@ impl Snapshot {
                 )));
             }
         } else if self.device(tenant, client_id).is_some() {
-            // Else whoever comes first keeps the device out.
+            // Else the first client would keep the device out.
             return Err(Refusal::NotNow(format!(
                 "the Client Identifier {client_id} is the device's of that id alone"
             )));

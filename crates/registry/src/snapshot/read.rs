@@ -352,7 +352,7 @@ pub(super) fn device_entry(row: &DeviceRow, rules: SetNumber) -> DeviceEntry {
     }
 }
 
-/// The rules of somebody who has a role or type: from then on, of those that somebody goes by.
+/// The number of the rules of a role or type, which are in use from then on.
 pub(super) fn number_of(
     sets: &mut Arc<Sets>,
     by: By,

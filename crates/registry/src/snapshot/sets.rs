@@ -16,11 +16,11 @@ use crate::rule_sets::{
 };
 use crate::sql::Fault;
 
-/// Rules that somebody goes by, in [`Sets`] and all that follow them.
+/// Rules in use, in [`Sets`] and all that follow them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SetNumber(usize);
 
-/// By what somebody has rules.
+/// Origin of the rules of a user or device.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum By {
     /// A user's role.
@@ -30,7 +30,7 @@ pub(super) enum By {
     Device(String, Vec<String>),
 }
 
-/// All rules, and those that somebody goes by.
+/// All rules, and those in use.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sets {
     roles: HashMap<String, Arc<Rules>>,
@@ -94,7 +94,7 @@ impl Sets {
         &self.held[number.0].1
     }
 
-    /// By what somebody goes by that number.
+    /// Origin of the rules with that number.
     pub(super) fn by(&self, number: SetNumber) -> &By {
         &self.held[number.0].0
     }
@@ -111,7 +111,7 @@ impl Sets {
         By::Device(device_type.to_owned(), own.cloned().collect())
     }
 
-    /// The number of rules that somebody has already.
+    /// Number of rules that are in use already.
     pub(super) fn find(&self, by: &By) -> Option<SetNumber> {
         self.numbers.get(by).copied()
     }

@@ -310,7 +310,7 @@ fn what_is_read_of_changes_is_what_is_read_of_everything() {
         assert!(changed.rules && changed.names == ["u0".into()]);
         let whole = Snapshot::read(&mut registry).await?;
         assert_eq!(said(&changed.tables), said(&whole));
-        // Whoever has the role goes by what it is now.
+        // Users of the role have its present rules.
         let rules = [rule("topic read a"), rule("topic write b")];
         registry.set_rules(Owner::Role, "r", &rules).await?;
         let Renewed::Changed(changed) = changed.tables.renew().await? else {

@@ -608,7 +608,8 @@ both!(
                 .await?
                 .is_empty()
         );
-        // Whoever came by another node since is there, whatever the first one says.
+        // A client that has connected to another node since is online, whatever the first node
+        // says.
         let online = registry.presence(0, "elsewhere").await?;
         assert!(online.expect("it is known").online);
         let batch = [client("elsewhere", false, 50)];

@@ -84,7 +84,7 @@ impl Registry {
     }
 }
 
-/// Whoever sees all.
+/// A caller that sees all teams.
 fn all() -> Actor {
     Actor {
         who: "root".to_owned(),
@@ -95,7 +95,7 @@ fn all() -> Actor {
     }
 }
 
-/// Whoever sees one team.
+/// A caller that sees one team.
 fn of_team(team: &str) -> Actor {
     Actor {
         who: "ann".to_owned(),

@@ -392,7 +392,7 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
         .create_user(&bob, with("u2", "administrator", none), "x")
         .await?;
     assert_eq!(made.tenant, own.tenant);
-    // Whoever has a say elsewhere is not taken over by a team that they are in.
+    // A user with a role elsewhere is not taken over by a team of which they are a member.
     registry
         .create_user(&all(), with("root", "user", ApiRole::Administrator), "x")
         .await?;

@@ -121,8 +121,8 @@ impl Durable {
                     row.ended = Some(lsn);
                 }
             }
-            // Without a publisher it was recorded later, for somebody who had not asked for that
-            // when it came; nothing was promised for it.
+            // Without a publisher it was recorded later, for a client that had not subscribed when
+            // it came; nothing was promised for it.
             Record::Message(record) if record.publisher.is_none() => {}
             Record::Message(record) => {
                 let message = &record.message;

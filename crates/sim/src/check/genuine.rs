@@ -1,4 +1,4 @@
-//! What arrives was published, on that topic, by somebody whose messages the receiver had asked
+//! What arrives was published, on that topic, by a client whose messages the receiver had asked
 //! for, with a QoS that was granted [MQTT-3.8.3-3], [MQTT-3.8.4-8].
 
 use crate::facts::Fact;

@@ -1,5 +1,5 @@
 //! Share groups: each message goes to one member; to another only when the first one's session has
-//! ended, at QoS 2 not even then; and to somebody it goes as long as a member's session lasts
+//! ended, at QoS 2 not even then; and it goes to some member as long as a member's session lasts
 //! [MQTT-4.8.2-4], [MQTT-4.8.2-5]. In a run each client is member of one group at most.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ pub(super) struct Share {
     got: BTreeMap<(FilterIndex, MessageIndex), Receiver>,
     owed: BTreeMap<(FilterIndex, MessageIndex), ()>,
     /// What two members got, if none of them turns out to have lost its connection by then: what
-    /// lies on a link may be read long after the node has given it to somebody else.
+    /// lies on a link may be read long after the node has given it to another member.
     suspects: Vec<Suspect>,
     /// The group that each client is or was member of: a node may take longer to notice that it is
     /// gone.

@@ -74,11 +74,11 @@ pub struct SubscriptionPlan {
 pub struct PublishPlan {
     /// Mean time between publishes, microseconds.
     pub every_us: u64,
-    /// At most so many at once.
+    /// Messages at once, at most.
     pub burst: u64,
-    /// On these topics.
+    /// Topics of the messages.
     pub topics: Vec<TopicIndex>,
-    /// With these QoS.
+    /// QoS of the messages.
     pub qos: Vec<QoS>,
     /// Payload beyond what names the message, bytes at most.
     pub payload_bytes: u64,

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Packed(u64);
 
-/// So many references, or more: then the number is kept aside.
+/// Number of references from which on the number is kept aside.
 const REFS_MANY: u64 = 0xffff;
 
 impl Packed {
@@ -372,8 +372,8 @@ impl Bodies {
         self.buried(died, live);
     }
 
-    /// Of a body with so many references that their number is kept aside: they are still more than
-    /// none after this.
+    /// Drops a reference of a body whose number of references is kept aside: some are left after
+    /// this.
     fn drop_ref_of_many(&mut self, id: BodyId) {
         let many = self.many.entry(id.0).or_insert(REFS_MANY);
         *many -= 1;
@@ -452,8 +452,8 @@ impl Bodies {
         held
     }
 
-    /// Hands over where each body lies, with its class of size, in so many chunks from `next` on.
-    /// Says which chunk comes next; `None`: that were all.
+    /// Calls `each` with the place and class of size of each body, in `count` chunks from `next`
+    /// on. Returns the chunk that comes next; `None`: there are no more.
     pub(crate) fn each_place(
         &self,
         next: usize,

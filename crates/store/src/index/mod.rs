@@ -64,7 +64,7 @@ const UNTOLD: Holds = Holds::ROUTING.with(Holds::RETAINED);
 /// one so high.
 const LOST_BODY: u64 = u64::MAX >> 6;
 
-/// So many entries of a forgotten queue go with the record itself.
+/// Entries of a forgotten queue that are dropped with the record itself, at most.
 const FORGOTTEN_AT_ONCE: usize = 1024;
 
 impl Index {
@@ -156,10 +156,11 @@ impl Index {
         self.drop_forgotten(FORGOTTEN_AT_ONCE);
     }
 
-    /// Lets go of the bodies of so many entries of forgotten queues. False: there is none left.
+    /// Drops the bodies of this number of entries of forgotten queues. False: there are no such
+    /// entries left.
     ///
-    /// When it is done makes no difference to what the log says: an entry that a body is given
-    /// meanwhile finds it as if all were done.
+    /// The log does not depend on when this happens: an entry that a body is given meanwhile is
+    /// handled as if all were done.
     pub(crate) fn drop_forgotten(&mut self, count_max: usize) -> bool {
         let mut count = 0;
         while let Some(forgotten) = self.forgotten.front_mut() {

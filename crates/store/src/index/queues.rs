@@ -160,7 +160,7 @@ struct Capture {
     long: Option<(Queue, usize)>,
 }
 
-/// So many idle queues before the empty ones among them go.
+/// Number of idle queues above which the empty ones among them are dropped.
 const IDLE_MAX: usize = 1024;
 
 impl Queues {

@@ -132,8 +132,8 @@ impl States {
         }
     }
 
-    /// Hands over where each state lies, with its class of size, of so many behind `last`. Says
-    /// which was the last one; `None`: that were all.
+    /// Calls `each` with the place and class of size of `count` states behind `last`. Returns the
+    /// last one; `None`: there are no more.
     pub(crate) fn each_place(
         &self,
         last: Option<StateKey>,

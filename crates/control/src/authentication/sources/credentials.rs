@@ -15,8 +15,8 @@ use crate::authentication::{Finding, Looking, Place, ScramUser, Source};
 #[derive(Debug)]
 pub struct Credentials {
     users: Vec<Credential>,
-    /// Of each user's password, some milliseconds each: made when one is first wanted, whoever's it
-    /// is, so that the time it takes tells no names.
+    /// Of each user's password, some milliseconds each: made for all users when the first is
+    /// needed, so that the time tells no names.
     verifiers: OnceLock<Vec<Option<Verifier>>>,
     people: People,
 }

@@ -94,7 +94,7 @@ impl Hashing {
     ) -> Option<T> {
         let turn = self.turns.take(place).await?;
         let work = move || {
-            // As long as a core is at it, whoever waits for it.
+            // Held as long as a core works on it, even if the client is gone.
             let _turn = turn;
             work()
         };

@@ -1,4 +1,4 @@
-//! Somebody else's program, asked by HTTP: it knows the clients, we do not.
+//! An external program that authenticates clients, asked by HTTP.
 //!
 //! What it does not clearly permit is refused. Where it does not answer, or says that it cannot,
 //! nobody gets in, and clients may come again; who was verified recently is let in meanwhile.
@@ -182,7 +182,7 @@ impl Hook {
 enum Verdict {
     Permits(Terms),
     Refuses,
-    /// Somebody else may know the client.
+    /// Another source may know the client.
     KnowsNothing,
 }
 

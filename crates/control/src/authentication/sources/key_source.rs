@@ -9,16 +9,16 @@ use tokio::sync::Mutex as Turn;
 
 use super::{Algorithm, TokenKeys};
 
-/// A server is given so long to answer.
+/// Time that a server may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest set that is read.
+/// Longest set of keys that is read, in bytes.
 const SET_BYTES_MAX: usize = 1024 * 1024;
 
-/// A key that is not known makes us ask again, but not more often than that.
+/// Shortest time between two fetches because of unknown keys.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
-/// While the server does not answer, keys that it gave hold for so long.
+/// Time for which keys remain valid while their server does not answer.
 const HOLDS: Duration = Duration::from_secs(86_400);
 
 /// Keys.
@@ -35,12 +35,12 @@ pub enum KeySource {
 pub struct Fetched {
     url: Url,
     client: Client,
-    /// After so long it is asked again.
+    /// Time after which the keys are fetched again.
     refresh: Duration,
-    /// Of keys that do not say theirs.
+    /// Algorithm of keys that do not name one.
     algorithm: Option<Algorithm>,
     held: Mutex<Held>,
-    /// It is asked once at a time.
+    /// Held while the keys are fetched, so that there is one fetch at a time.
     turn: Turn<()>,
 }
 
@@ -126,7 +126,7 @@ impl Fetched {
     async fn get(&self, will_do: impl Fn(&TokenKeys) -> bool) -> Result<Arc<TokenKeys>, String> {
         if self.is_to_be_asked(&will_do) {
             let _turn = self.turn.lock().await;
-            // Somebody else may have asked meanwhile.
+            // Another task may have fetched them meanwhile.
             if self.is_to_be_asked(&will_do) {
                 self.ask().await;
             }

@@ -87,7 +87,7 @@ fn renew(hashing: &Hashing, path: &str, name: &str, file: &PasswordFile, passwor
             hashing.renewed(older, newer);
             tracing::info!(user_name = name, "the hash of a password was made stronger");
         }
-        // Somebody else has changed it meanwhile.
+        // It has been changed meanwhile.
         Ok(None) => {}
         Err(error) => tracing::warn!(user_name = name, %error, "a weak hash could not be renewed"),
     }

@@ -1,5 +1,5 @@
-//! Signed tokens (JWT, RFC 7519) as passwords: whoever has the key says who a client is, until
-//! when, and, if it likes, what the client may do.
+//! Signed tokens (JWT, RFC 7519) as passwords: the holder of the key says who a client is, until
+//! when, and optionally what the client may do.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -70,13 +70,13 @@ struct Permissions {
     all: Vec<String>,
 }
 
-/// Clocks may differ by so much.
+/// Difference that clocks may have.
 const LEEWAY_SECS: u64 = 5;
 
-/// A shared secret has at least as many bytes as its hash.
+/// Shortest shared secret: as many bytes as its hash.
 const SECRET_BYTES_MIN: usize = 32;
 
-/// Filters in a token at most.
+/// Filters in a token, at most.
 const FILTERS_MAX: usize = 1_000;
 
 impl std::fmt::Debug for TokenKeys {
@@ -233,7 +233,7 @@ impl Tokens {
     async fn find(&self, asked: &Authentication) -> Finding {
         let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
         let token = std::str::from_utf8(password).unwrap_or_default();
-        // Anything else is somebody's password.
+        // Anything else is a password.
         let Ok(header) = decode_header(token) else {
             return Finding::Stranger;
         };
@@ -419,7 +419,7 @@ impl Source for Tokens {
         vouchers::gone(&self.vouchers(), &next.unwrap_or_default())
     }
 
-    /// Whoever has the key may name anybody.
+    /// The holder of the key may name any user.
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
         Some(self.people.rules_of(Some(user_name)))
     }

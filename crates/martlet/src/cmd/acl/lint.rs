@@ -36,7 +36,7 @@ pub(super) struct LintOptions {
 /// What is looked at.
 struct Subject {
     file: Option<AclFile>,
-    /// Roles and types that somebody has written.
+    /// Roles and types that are not built in.
     sets: Vec<(Owner, RuleSet)>,
     /// Whose they are.
     tables: Option<Snapshot>,

@@ -1,7 +1,7 @@
 //! What each subscriber got of each topic, against what was sent.
 //!
 //! Responsible for finding loss, duplicates and wrong order by the numbers in the messages,
-//! whoever a topic's messages are for. It knows no packets. MQTT 5.0 §4.3, §4.6.
+//! whatever clients a topic's messages are for. It knows no packets. MQTT 5.0 §4.3, §4.6.
 
 use super::gathering::Gathering;
 use super::plan::{Audience, Plan};

@@ -49,7 +49,7 @@ pub(super) struct Connection {
     pub(super) dirty: bool,
 }
 
-/// What whoever gets a packet makes of it: go on, or close the connection for this reason.
+/// Result of handling a packet: go on, or close the connection for this reason.
 pub(super) type Received = Result<(), String>;
 
 /// How reading ended.

@@ -10,7 +10,7 @@ use super::options::BenchOptions;
 use super::progress::{PROGRESS_INTERVAL, Progress};
 use super::traffic::Traffic;
 
-/// Without anything delivered or acknowledged for so long, a measurement is given up.
+/// Time without a delivery or acknowledgement after which a measurement is given up.
 pub(super) const STALL: Duration = Duration::from_secs(3);
 
 /// Connections and what goes over them, turn by turn.

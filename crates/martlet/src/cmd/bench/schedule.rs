@@ -12,7 +12,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// So many messages per second, more than 0.
+    /// A schedule of `rate` messages per second, more than 0.
     pub(super) fn new(rate: f64) -> Self {
         Self { rate, due_count: 0 }
     }

@@ -1,8 +1,8 @@
 //! Whether every message of a publisher arrived once and in order, judged by its number.
 //!
 //! Responsible for one stream (one publisher as seen by one subscriber): it counts what is lost,
-//! repeated and out of order. It knows neither topics nor Quality of Service; whoever records a
-//! number decides whether a repetition is allowed.
+//! repeated and out of order. It knows neither topics nor Quality of Service; the caller that
+//! records a number decides whether a repetition is allowed.
 
 use std::collections::BTreeSet;
 

@@ -50,9 +50,9 @@ pub(super) struct Counts {
 /// What holds a publisher back.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Pace {
-    /// So many messages under way, until they are delivered.
+    /// Number of messages under way, until they are delivered.
     Delivered(u64),
-    /// So many messages until they are acknowledged; nothing is delivered.
+    /// Number of messages until they are acknowledged; nothing is delivered.
     Acknowledged(u64),
     /// A schedule.
     Rate(Schedule),
@@ -239,7 +239,7 @@ impl Traffic {
         held.into_iter().for_each(|index| self.credit(index));
     }
 
-    /// How long nothing becomes due; the loop may wait so long.
+    /// Time until the next message is due; the loop may wait for that time.
     pub(super) fn idle_time(&self, now: Instant) -> Duration {
         match &self.pace {
             Pace::Rate(schedule) if !self.stopped => {

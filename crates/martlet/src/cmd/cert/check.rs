@@ -182,8 +182,8 @@ fn handshake(
             return Ok((seen, Some(why)));
         }
     }
-    // By TLS 1.3 it is over for the client before the server has looked at its certificate. Whoever
-    // is told that nothing more comes closes, or has refused before that.
+    // In TLS 1.3 the handshake ends for the client before the server has checked its certificate.
+    // After close_notify the server closes, unless it has rejected the client before.
     stream.conn.send_close_notify();
     stream.sock.set_read_timeout(Some(ANSWER))?;
     let mut refused = None;

@@ -164,8 +164,8 @@ impl Listener {
                 }
                 outcome = Outcome::Changed;
                 format!(
-                    "proxy_from = {ANY_PROXY:?}: both versions are read, and whoever connects is \
-                     believed, as there; name the proxy's own address instead"
+                    "proxy_from = {ANY_PROXY:?}: both versions are read, and every peer is \
+                     trusted, as in Mosquitto; name the proxy's own address instead"
                 )
             }
             "max_qos" | "maximum_qos" => {

@@ -85,7 +85,7 @@ pub(crate) fn read(path: &Path, effective: &mut Effective) -> Result<Vec<ReportL
         .any(|line| line.keyword == "per_listener_settings" && line.value == "true");
     let mut has_all_listeners = true;
     for line in lines {
-        // Whoever mends the file learns everything that is to be mended in it.
+        // All errors of the file are reported, not only the first.
         if let Err(problem) = reading.line(&line) {
             has_all_listeners &= !["listener", "port"].contains(&&*line.keyword);
             reading.problems.push(problem);

@@ -216,7 +216,7 @@ fn retained(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
 }
 
 /// Connects `count` clients and leaves without DISCONNECT; `manner` tells with what each connects,
-/// when so many seconds are left until `due`. The last few stay connected and are returned.
+/// given the seconds that are left until `due`. The last few stay connected and are returned.
 fn arrange(
     broker: &Broker,
     count: usize,
@@ -266,7 +266,7 @@ fn arrange(
     Ok(all)
 }
 
-/// How long it takes to connect so many clients, roughly.
+/// Estimates how long it takes to connect `count` clients.
 fn time_to_connect(count: usize) -> Duration {
     Duration::from_millis(500) + Duration::from_micros(300) * count as u32
 }
