@@ -32,7 +32,7 @@ pub(crate) struct KeyView {
     scopes: Vec<String>,
     /// The id of the team whose objects it sees; empty: everybody's.
     team: String,
-    /// The user whose it is; empty is nobody's.
+    /// User who owns it; empty: no owner.
     owner: String,
     /// Raised with every change; the `ETag` is made of it.
     revision: i64,
@@ -70,7 +70,7 @@ impl From<ApiKey> for KeyView {
 
 /// API keys
 ///
-/// Their names and what they permit; the keys themselves are shown to nobody.
+/// Their names and rights; the keys themselves are never shown.
 #[utoipa::path(get, path = "/api/v1/keys", tag = "security", params(Wanted),
     responses((status = 200, description = "A page of them, by id", body = Page<KeyView>)))]
 pub(crate) async fn list(
@@ -136,11 +136,12 @@ pub(crate) struct NewKeyBody {
 pub(crate) struct MadeKey {
     #[serde(flatten)]
     view: KeyView,
-    /// The key, shown this once; null: this is the answer to who asks again.
+    /// The key, shown only this once; null if a repeated request is answered.
     key: Option<String>,
 }
 
-/// Rights of a key with these scopes: of a caller who sees one team, those that the team can have.
+/// Rights of a key with these scopes: for a caller that sees one team, those that the team can
+/// have.
 fn rights_of(asking: &Asking, names: &[String]) -> Result<Scopes, Problem> {
     let mut rights = Scopes::NONE;
     for (at, name) in names.iter().enumerate() {

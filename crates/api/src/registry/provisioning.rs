@@ -123,7 +123,7 @@ pub(crate) struct NewProvisioningKeyBody {
 pub(crate) struct MadeProvisioningKey {
     #[serde(flatten)]
     view: ProvisioningKeyView,
-    /// The key, shown this once; null: this is the answer to who asks again.
+    /// The key, shown only this once; null if a repeated request is answered.
     key: Option<String>,
 }
 

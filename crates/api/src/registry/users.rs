@@ -380,8 +380,8 @@ pub(crate) async fn delete(
 
 /// Remove a user for good
 ///
-/// Whether they were deleted before or not. Devices that they own are nobody's, and their API keys
-/// are gone.
+/// Removes the user, whether deleted before or not. Devices that the user owned have no owner then,
+/// and their API keys are gone.
 #[utoipa::path(post, path = "/api/v1/users/{name}/purge", tag = "people",
     params(("name" = String, Path, description = "User name")),
     responses((status = 204, description = "There is nothing left of them"),

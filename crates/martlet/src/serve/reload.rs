@@ -62,7 +62,7 @@ pub(super) struct Reload {
     were_tables_lost: bool,
 }
 
-/// Who was in the tables and is not any more, by tenant and name.
+/// Users and devices that were removed from the tables, by tenant and name.
 #[derive(Default)]
 struct Gone {
     devices: Vec<(u32, Arc<str>)>,
@@ -458,8 +458,8 @@ impl Reload {
         Ok(done)
     }
 
-    /// The tables that decide are not there any more, or are others: who is in them stays, and
-    /// nobody's session ends.
+    /// The tables are gone, or are others: their users and devices remain accepted, and no session
+    /// ends.
     fn tables_lost(&self, policy: Option<&Arc<Policy>>) -> Option<RegistryError> {
         let held = self.tables_held()?;
         let place = self.tables.location().to_string();
