@@ -41,7 +41,7 @@ pub(crate) struct DeviceView {
     /// Of its type are the topics that it may use.
     #[serde(rename = "type")]
     pub(super) device_type: String,
-    /// `active` devices are let in, `inactive` ones and those in `maintenance` are not.
+    /// `active` devices are accepted, `inactive` ones and those in `maintenance` are refused.
     #[schema(schema_with = words::statuses)]
     pub(super) status: &'static str,
     /// For people.
@@ -442,7 +442,7 @@ impl NewDeviceBody {
 pub(crate) struct MadeDevice {
     #[serde(flatten)]
     device: DeviceView,
-    /// What it logs in with, shown this once; null: it was given, or there is none.
+    /// What it logs in with, shown only once; null: it was given, or there is none.
     secret: Option<String>,
 }
 
@@ -593,7 +593,7 @@ pub(crate) async fn summary(
 
 /// Add a device
 ///
-/// Its secret is shown this once. It may connect when the answer is there.
+/// Its secret is shown only once. It may connect when the answer is there.
 #[utoipa::path(post, path = "/api/v1/devices", tag = "devices", request_body = NewDeviceBody,
     responses((status = 201, description = "It is there", body = MadeDevice,
         headers(("Location" = String, description = "Its path"),
@@ -690,7 +690,7 @@ pub(crate) async fn change(
 
 /// Delete a device
 ///
-/// Its connection ends, its credentials and keys are good no more; it can be restored.
+/// Its connection ends, its credentials and keys are no longer valid; it can be restored.
 #[utoipa::path(delete, path = "/api/v1/devices/{id}", tag = "devices",
     params(("id" = String, Path, description = "Its id"), OfTeam),
     responses((status = 204, description = "It is gone"),

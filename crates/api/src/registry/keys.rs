@@ -45,7 +45,7 @@ pub(crate) struct KeyView {
     /// When it was last used, as far as that is written; null: never.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_used_at: Option<Moment>,
-    /// Since when it is good no more; null: it is.
+    /// When it was revoked; null: it is not revoked.
     #[schema(value_type = Option<String>, format = DateTime)]
     revoked_at: Option<Moment>,
 }
@@ -123,7 +123,7 @@ pub(crate) struct NewKeyBody {
     scopes: Vec<String>,
     /// The team whose objects it sees, by id or name; everybody's, if none is given.
     team: Option<String>,
-    /// The user whose it is: it is good as long as they are let in.
+    /// User who owns it: it is valid as long as the user is enabled.
     #[serde(default)]
     owner: String,
     /// When it ends; never, if nothing is said.
@@ -136,7 +136,7 @@ pub(crate) struct NewKeyBody {
 pub(crate) struct MadeKey {
     #[serde(flatten)]
     view: KeyView,
-    /// The key, shown only this once; null if a repeated request is answered.
+    /// The key, shown only once; null if a repeated request is answered.
     key: Option<String>,
 }
 
@@ -160,7 +160,7 @@ fn rights_of(asking: &Asking, names: &[String]) -> Result<Scopes, Problem> {
 
 /// Add an API key
 ///
-/// It is shown this once. A caller adds keys only with scopes that it has itself, and only in the
+/// It is shown only once. A caller adds keys only with scopes that it has itself, and only in the
 /// name of users who have no right that it lacks.
 #[utoipa::path(post, path = "/api/v1/keys", tag = "security", request_body = NewKeyBody,
     responses((status = 201, description = "It is good", body = MadeKey)))]
@@ -270,7 +270,7 @@ pub(crate) async fn change(
 /// caller revokes only keys that have no scope that it lacks.
 #[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "security",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 204, description = "It is good no more"),
+    responses((status = 204, description = "It is no longer valid"),
         (status = 404, description = "There is none that is good")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,

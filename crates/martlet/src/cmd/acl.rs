@@ -158,7 +158,7 @@ fn run_explain(options: &ExplainOptions) -> anyhow::Result<(String, ExitCode)> {
     Ok((text, code))
 }
 
-/// Exit code where the client would not be let in.
+/// Exit code if the client would be refused at CONNECT.
 const NOT_LET_IN: u8 = 3;
 
 fn explained_text(found: &Explained) -> String {

@@ -1,4 +1,5 @@
-//! From keys to who is let in: the sources of credentials and the rules of each listener.
+//! From keys to the authentication policy: the sources of credentials and the rules of each
+//! listener.
 //!
 //! Files are read here, at the start and whenever they are to be read again. Nothing is left out
 //! that was asked for: what cannot be read or understood is an error, and what held goes on
@@ -484,7 +485,7 @@ pub(super) fn user_places(effective: &Effective) -> UserPlaces {
     }
 }
 
-/// Why users and devices of the tables are not let in; none if they are.
+/// Reason why users and devices of the tables are refused; none if they are accepted.
 pub(crate) fn tables_unasked(effective: &Effective) -> Option<String> {
     let listeners = &effective.listeners;
     let has_own = |table: &ListenerTable| OWN.iter().any(|key| table.contains_key(*key));

@@ -266,7 +266,7 @@ impl Reload {
         is_wanted && self.tables.are_in_use().await.unwrap_or(true)
     }
 
-    /// From now on these hold; the answer is how many are let in no more.
+    /// Applies the changes. Returns the number of clients that are no longer accepted.
     fn take_over(&self, changed: Changed) -> usize {
         let Changed {
             tables,
@@ -475,8 +475,8 @@ impl Reload {
         self.policies.iter().any(|(_, policy)| policy.authenticate)
     }
 
-    /// Where clients were let in unasked and are to be asked now they are, and those that are there
-    /// end.
+    /// Requires authentication where it was off and is on now, and ends the present connections
+    /// there.
     fn ask_at(&mut self, listeners: &[ListenerConfig]) {
         let mut has_changed = false;
         for listener in listeners {
