@@ -21,7 +21,7 @@ def made(node, name):
 
 
 def rotated(node, name, grace_secs):
-    """Another secret; the old one is good for so long."""
+    """Another secret; the old one remains valid for this time."""
     body = {"grace_secs": grace_secs}
     return call(node, "POST", f"/api/v1/devices/{name}/rotate", body)["secret"]
 

@@ -27,7 +27,7 @@ class Client:
         )
 
     def read(self, length, timeout=DEADLINE_SECS):
-        """So many bytes; fewer if no more come in time."""
+        """This number of bytes; fewer if no more come in time."""
         self.socket.settimeout(timeout)
         found = b""
         try:

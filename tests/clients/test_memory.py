@@ -102,7 +102,7 @@ def filters(node, number):
         if connack(sock) == 0:
             for part in range(3):
                 names = [f"{number}/{part}/{index}/" + "f" * 60_000 for index in range(12)]
-                # Who asks for so much may be shown out.
+                # A client that asks for that much may be disconnected.
                 with contextlib.suppress(ConnectionError):
                     sock.sendall(subscribe(names))
                     sock.recv(4096)

@@ -450,7 +450,7 @@ class Spoken:
         self.socket.sendall(bytes([first]) + length + body)
 
     def read(self, length):
-        """So many bytes, or fewer if the connection ends before."""
+        """This number of bytes, or fewer if the connection ends before."""
         found = b""
         while len(found) < length and (more := self.socket.recv(length - len(found))):
             found += more

@@ -26,8 +26,8 @@ struct Options {
     write: bool,
     /// Only these paths
     paths: Vec<String>,
-    /// Print the bytes that a shard holds for each of so many clients that do nothing, however few
-    /// files this machine lets a process open
+    /// Print the bytes that a shard holds for each of this number of clients that do nothing, even
+    /// if this machine lets a process open few files
     #[arg(long, value_name = "CLIENTS", conflicts_with_all = ["write", "paths"])]
     idle: Option<u32>,
     /// Runs one path, to be counted from outside

@@ -332,7 +332,7 @@ fn retained() -> Measured {
     }
 }
 
-/// Bytes that a shard holds for each of so many connected clients that do nothing.
+/// Bytes that a shard holds for each connected client that does nothing, with a number of them.
 pub(crate) fn bytes_of_idle(count: u32) -> f64 {
     let mut node = Node::new();
     // What a shard has anyway is there before.

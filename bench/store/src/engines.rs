@@ -34,7 +34,7 @@ pub trait Store: Sized {
     fn page(&mut self, queue: u64, count: usize) -> Vec<u64>;
 }
 
-/// After so long without messages the log is sealed, and sparse segments are tidied up.
+/// Time without messages after which the log is sealed, and sparse segments are cleaned up.
 const SEAL_AFTER: Duration = Duration::from_secs(1);
 
 /// Queues.
@@ -49,7 +49,7 @@ pub struct Own {
     idle_since: Option<Instant>,
 }
 
-/// Groups of so many records are synced by another thread while they take effect: as in the broker.
+/// Records of a group that is synced by another thread while it takes effect, as in the broker.
 const SYNCED_BESIDE: usize = 384;
 
 type Work = SyncWork<Arc<File>>;

@@ -25,7 +25,7 @@ struct Waiting<B> {
     in_flight: [usize; 2],
     taken: [usize; 2],
     next_id: u64,
-    /// The store sleeps until so many messages wait.
+    /// Number of waiting messages for which the store sleeps.
     asleep: Option<usize>,
     stop: bool,
 }
@@ -67,7 +67,7 @@ impl<B> Shared<B> {
         }
     }
 
-    /// Sleeps until so many messages wait, or so long.
+    /// Sleeps until this number of messages waits, or until the time is over.
     fn sleep<'a>(
         &self,
         mut state: MutexGuard<'a, Waiting<B>>,

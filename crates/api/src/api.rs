@@ -193,7 +193,8 @@ impl Api {
         }
     }
 
-    /// Nobody can administer the node yet: listeners on loopback are open to this machine.
+    /// Whether the node has no administrator yet: then listeners on loopback are open to this
+    /// machine.
     pub async fn is_unclaimed(&self) -> bool {
         self.settings.keys.is_empty() && matches!(self.directory.is_claimed().await, Ok(false))
     }

@@ -17,7 +17,7 @@ use crate::session::{Session, cookie_of};
 /// How a caller without credentials is asked for some.
 pub(crate) const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"martlet\"");
 
-/// Who asks, and by which session if by one.
+/// The caller, and its session if it has one.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
@@ -50,7 +50,7 @@ fn unknown(detail: &str) -> Problem {
         .with_header(header::WWW_AUTHENTICATE, CHALLENGE)
 }
 
-/// Who asks. Credentials that are shown decide: where they are wrong, nothing else is looked at.
+/// Identifies the caller. Presented credentials decide: if they are wrong, nothing else is checked.
 ///
 /// # Errors
 /// They are wrong, or needed and not there; or it cannot be said now.

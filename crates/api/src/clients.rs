@@ -229,7 +229,7 @@ pub(crate) async fn kick(
 pub struct ClientDetailView {
     /// As in the list.
     pub client: ClientView,
-    /// The user that it has proved to be, or says it is where nobody asks.
+    /// Its user name: authenticated, or merely claimed where authentication is off.
     pub user: Option<String>,
     /// It has proved to be that user.
     pub user_is_proved: bool,

@@ -204,7 +204,7 @@ impl Wanted {
 
 /// Events
 ///
-/// What happened to clients recently, with the way to mend it; who asks may wait for more.
+/// What happened to clients recently, with remedies; a request may wait for more.
 ///
 /// With `Accept: text/event-stream` it is a stream of what happens from now on, with more kinds and
 /// filters: each event's `data` is a FeedEvent, its id is `run-seq`, and a stream that asks with

@@ -22,17 +22,17 @@ use crate::rate::Taken;
 use crate::session::CSRF_HEADER;
 use crate::time::Moment;
 
-/// Who may ask for a route.
+/// Access rule of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Everybody: it changes nothing, or takes its proof in the body.
     Open,
-    /// Everybody who is known.
+    /// Every authenticated caller.
     Known,
-    /// Who has this scope.
+    /// Callers with this scope.
     Scoped(Scope),
-    /// Who has the first scope; of those who see one team only, and cannot have that, who has the
-    /// second. The route shows them no more than is theirs.
+    /// Callers with the first scope; callers that see one team only, and cannot have that scope,
+    /// need the second. The route shows them only the objects of their team.
     ScopedOrOfTeam(Scope, Scope),
 }
 
@@ -41,7 +41,7 @@ pub(crate) enum Access {
 pub(crate) enum Audited {
     /// Here, by its method and path.
     Here,
-    /// Here, and soon: who asks does not wait for it.
+    /// Here, and soon: the caller does not wait for it.
     Soon,
     /// With what is changed, in the same transaction; here only what went wrong.
     InTables,

@@ -246,7 +246,7 @@ impl Key {
     }
 }
 
-/// The tables, where there are any: nobody makes them for this.
+/// The tables, if they exist: they are not created for this.
 fn tables(api: &Api) -> Option<Arc<Tables>> {
     let tables = api.tables().ok()?;
     tables.are_there().then(|| Arc::clone(tables))

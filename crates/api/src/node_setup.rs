@@ -31,11 +31,11 @@ pub(crate) async fn listeners(State(control): State<Arc<Control>>) -> Json<Vec<L
 pub(crate) struct CertificateView {
     /// The file that it was read from.
     file: String,
-    /// What it is for: `server`, or `client_ca`, by which certificates of clients are good.
+    /// What it is for: `server`, or `client_ca`, which verifies certificates of clients.
     used_as: &'static str,
-    /// Whom it is about.
+    /// Subject of the certificate.
     subject: String,
-    /// Who has signed it.
+    /// Issuer of the certificate.
     issuer: String,
     /// DNS names, addresses, URIs and mail addresses that it is for.
     names: Vec<String>,

@@ -186,7 +186,7 @@ pub(crate) fn with_optional_bodies(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// Says of every operation of a path who may ask, and which errors may come.
+/// Adds the access rule and the possible errors to every operation of a path.
 pub(crate) fn declare(path: &str, item: &mut PathItem, access: Access) {
     let PathItem {
         get,

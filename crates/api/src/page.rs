@@ -63,7 +63,7 @@ pub struct Cursors {
 }
 
 impl Cursors {
-    /// With a key that nobody else has; none without a source of randomness.
+    /// With a secret key of this process; none without a source of randomness.
     pub(crate) fn new() -> Option<Self> {
         let mut key = [0; 32];
         aws_lc_rs::rand::fill(&mut key).ok()?;

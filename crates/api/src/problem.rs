@@ -140,9 +140,9 @@ impl Problem {
         }
     }
 
-    /// Another team than their own is named by who sees that one only.
+    /// A caller that sees one team only has named another team.
     pub(crate) fn sees_alone(team: &str) -> Self {
-        let detail = format!("who asks sees the team {team} alone");
+        let detail = format!("the caller sees only the team {team}");
         Self::new(ProblemKind::Forbidden, detail)
     }
 

@@ -303,7 +303,7 @@ pub struct Deleted {
     pub topics: Vec<String>,
 }
 
-/// Take retained messages away
+/// Delete retained messages
 ///
 /// All that match a Topic Filter; `preview=true` says first which those are. Who subscribes is sent
 /// nothing by it that an empty retained message of a client would not send. Answered when that is

@@ -121,7 +121,7 @@ fn declared(routes: Routes) -> Routes {
     registry::add_to(routes)
 }
 
-/// Routes come in with who may ask for them, or not at all.
+/// Routes are added together with their access rule, or not at all.
 pub(crate) struct Routes {
     api: Api,
     form: Form,
@@ -159,7 +159,7 @@ impl Routes {
         self.add_audited(access, Audited::Here, route)
     }
 
-    /// The same, for what comes often: nobody waits until it is written down.
+    /// The same, for frequent requests: the answer does not wait until the audit log is written.
     fn add_busy(self, access: Access, route: UtoipaMethodRouter<Api>) -> Self {
         self.add_audited(access, Audited::Soon, route)
     }

@@ -110,7 +110,7 @@ impl Sessions {
     }
 }
 
-/// The cookie that a request shows. Over TLS the one that nobody on the way could have set.
+/// The cookie of a request. Over TLS only the one that cannot have been set on the way.
 pub(crate) fn cookie_of(headers: &HeaderMap, is_secure: bool) -> Option<Vec<u8>> {
     let wanted = if is_secure { SECURE_COOKIE } else { COOKIE };
     let all = headers.get_all(header::COOKIE).iter();
@@ -144,7 +144,7 @@ pub(crate) struct Login {
     password: String,
 }
 
-/// Who asks, and by which session.
+/// The caller, and its session.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SessionView {
     /// Who it is: `user:NAME`, `key:NAME` or `admin.sock`.
@@ -248,9 +248,9 @@ pub(crate) async fn begin(
 
 /// Who am I
 ///
-/// Who asks, what they may do, and until when.
+/// The caller, its rights, and the end of the session.
 #[utoipa::path(get, path = "/api/v1/session", tag = "security",
-    responses((status = 200, description = "Who asks", body = SessionView)))]
+    responses((status = 200, description = "The caller", body = SessionView)))]
 pub(crate) async fn show(
     Extension(principal): Extension<Principal>,
     session: Option<Extension<Session>>,

@@ -16,7 +16,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::registry::users::check_password;
 use crate::secret::{are_equal, digest_of, random_text};
 
-/// Names the warning that nobody can administer the node yet.
+/// Name of the warning that the node has no administrator yet.
 pub const UNCLAIMED: &str = "unclaimed";
 
 /// How long the link is good for.

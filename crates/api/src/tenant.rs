@@ -30,11 +30,11 @@ pub(crate) struct OfTenant {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InTenant(pub(crate) TenantId);
 
-/// The same, where who sees all teams and names none is told of all tenants.
+/// The same, but a caller that sees all teams and names none gets all tenants.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InTenants(pub(crate) Option<TenantId>);
 
-/// The same, where who asks may name a team that is deleted.
+/// The same, but the caller may name a team that is deleted.
 #[derive(Clone, Debug)]
 pub(crate) enum InTenantsOrGone {
     /// It is there, or none was named.
@@ -75,7 +75,7 @@ impl FromRequestParts<Api> for InTenant {
     }
 }
 
-/// Takes the query's team; none: who asks sees all teams, and names none.
+/// Takes the query's team; none: the caller sees all teams, and names none.
 fn asked_for(parts: &mut Parts, api: &Api) -> Result<InTenantsOrGone, Problem> {
     use InTenantsOrGone::{Gone, There};
     parts.extensions.insert(TeamTaken);

@@ -25,8 +25,8 @@ const MINUTES: u32 = 10;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TraceBody {
-    /// Client Identifier: all that the client does, its packets too. Who sees all teams may name
-    /// one of a team that has a tenant of its own as it connects: `ID@TEAM`.
+    /// Client Identifier: all that the client does, its packets too. A caller that sees all teams
+    /// may name one of a team that has a tenant of its own as it connects: `ID@TEAM`.
     #[schema(example = "sensor-7")]
     client: Option<String>,
     /// IP address: the same for all clients from there.

@@ -18,8 +18,8 @@ use crate::tenant::{InTenantsOrGone, OfTenant, no_such_team};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Asked {
-    /// Client Identifier, device or user name. Who sees all teams may name a device of a team that
-    /// has a tenant of its own as it connects: `ID@TEAM`.
+    /// Client Identifier, device or user name. A caller that sees all teams may name a device of a
+    /// team that has a tenant of its own as it connects: `ID@TEAM`.
     #[param(example = "sensor-7")]
     name: String,
     /// Topic Name: why does what is published to it not arrive?

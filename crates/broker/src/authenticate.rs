@@ -114,7 +114,7 @@ pub enum Authenticated {
         /// To be handed back with the next step.
         state: ExchangeState,
     },
-    /// It is not let in.
+    /// The client is refused.
     Refused {
         /// What it is told: 0x86, 0x87, 0x88 or another reason code of CONNACK.
         reason: ReasonCode,

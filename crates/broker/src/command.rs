@@ -134,8 +134,8 @@ pub enum Command {
         /// Topic Filters, in order, `$share/…` for Shared Subscriptions.
         filters: Vec<Box<str>>,
     },
-    /// Credentials are taken back: all connections by them end with 0x87, and who is being
-    /// authenticated by them is not let in.
+    /// Revokes credentials: all connections by them end with 0x87, and clients that are being
+    /// authenticated by them are refused.
     Revoke(Arc<[Revocation]>),
     /// From now on rules are looked up here, for all sessions and all who connect, but those whose
     /// rules are their own.

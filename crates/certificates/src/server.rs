@@ -21,7 +21,7 @@ pub enum ClientCertificates {
     Off,
     /// One that is shown has to be good.
     Optional,
-    /// Who shows none is not let in.
+    /// Clients without one are refused.
     Required,
 }
 

@@ -117,7 +117,7 @@ pub struct UserPlaces {
     pub password_file: Option<String>,
     /// Those that listeners have of their own.
     pub listener_password_files: Vec<String>,
-    /// Why users and devices of the tables are not let in; none if they are.
+    /// Reason why users and devices of the tables are refused; none if they are accepted.
     pub tables_unasked: Option<String>,
     /// Passwords that are set are kept for SCRAM too.
     #[serde(default)]
@@ -500,7 +500,7 @@ impl Control {
         }
     }
 
-    /// From now on this gate says who is let in.
+    /// Sets the gate that authenticates clients.
     pub fn set_gate(&self, gate: Gate) {
         let policy = gate.clone();
         self.journal
@@ -509,7 +509,7 @@ impl Control {
         let _ = self.gate.set(gate);
     }
 
-    /// Who is let in; none: nobody has to say who they are.
+    /// Authentication policy; none: authentication is off.
     pub fn policy(&self) -> Option<Arc<Policy>> {
         self.gate.get().map(Gate::policy)
     }
@@ -533,8 +533,8 @@ impl Control {
         found.or_else(|| tables.tenant_named(team)).map(TenantId)
     }
 
-    /// Looks for as long as the node runs at what decides about clients and changes elsewhere, such
-    /// as the keys of a server, and ends the connections of those who are let in no more.
+    /// While the node runs, refreshes what decides about clients and changes elsewhere, such as the
+    /// keys of a server, and ends the connections of clients that are no longer accepted.
     pub async fn follow_sources(self: Arc<Self>) {
         const EVERY: Duration = Duration::from_secs(1);
         let Some(gate) = self.gate.get() else {

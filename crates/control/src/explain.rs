@@ -32,9 +32,9 @@ pub struct Question {
 pub enum Outcome {
     /// It is permitted.
     Permitted,
-    /// The client is let in, and it is refused.
+    /// The client is accepted, and the action is refused.
     Refused,
-    /// The client would not be let in.
+    /// The client would be refused at CONNECT.
     NotLetIn,
 }
 

@@ -32,54 +32,54 @@ enum Command {
     Serve(Box<serve::ConfigOptions>),
     /// Show or check the configuration
     Config(cmd::config_cmd::ConfigCommand),
-    /// Show how a running node is
+    /// Show the state of a running node
     Status(cmd::admin::AdminOptions),
-    /// Show how busy a running node is, and its busiest clients, again and again
+    /// Show the load of a running node, and its busiest clients, continuously
     Top(cmd::top::TopOptions),
     /// List the clients of a running node: the same as client ls
     Clients(cmd::client::ListOptions),
-    /// Look at the clients of a running node, and end their connections
+    /// Show the clients of a running node, and end their connections
     Client(cmd::client::ClientCommand),
     /// List and end the sessions of a running node
     Session(cmd::client::SessionCommand),
-    /// List, read and take away the retained messages of a running node
+    /// List, read and delete the retained messages of a running node
     Retained(cmd::retained::RetainedCommand),
-    /// Say whether a running node is ready, and what is to be known of it
+    /// Check whether a running node is ready, and print its warnings
     ///
-    /// Exit code 0: it is ready. 3: it is, and something is to be known, which is printed. 1: it is
-    /// not ready, or does not answer.
+    /// Exit code 0: it is ready. 3: it is ready, with warnings, which are printed. 1: it is not
+    /// ready, or does not answer.
     Health(cmd::admin::AdminOptions),
-    /// Stop a running node, in order, and wait until it has ended
+    /// Stop a running node cleanly, and wait until it has ended
     ///
     /// Exit code 0: it has ended. 1: no node answers. 2: it still runs after --timeout.
     Stop(cmd::stop::StopOptions),
-    /// Make, verify and restore a copy of everything a node keeps
+    /// Make, verify and restore a copy of all data of a node
     Backup(cmd::backup::BackupCommand),
     /// Check, repair or measure the message store of a node that is not running
     Store(cmd::store_cmd::StoreCommand),
-    /// Show what happened to clients recently, and the way to mend what was refused
+    /// Show what happened to clients recently, and remedies for what was refused
     Logs(cmd::logs::LogsOptions),
     /// Show and change what a running node logs
     Log(cmd::log::LogCommand),
-    /// Follow what happens to clients, a line each, until interrupted
+    /// Follow the events of clients, a line each, until interrupted
     Events(cmd::events::EventsOptions),
-    /// Log everything of a client, an address or a topic for some minutes
+    /// Log everything about a client, an address or a topic for some minutes
     Trace(cmd::trace::TraceOptions),
-    /// Say what is wrong with a device or client, since when, and how it is mended
+    /// Show what is wrong with a device or client, since when, and the remedy
     ///
     /// Exit code 0: nothing is wrong as far as the node can see. 3: something is. 1: the node does
     /// not answer.
     Why(cmd::why::WhyOptions),
-    /// Have a running node read certificates, passwords and ACLs again
+    /// Make a running node reload certificates, passwords and ACLs
     ///
-    /// Exit code 0: all that the files say is in force. 3: they were read, and something in them
-    /// waits for a restart; it is printed, and stands in martlet status. 1: something is wrong with
-    /// them, and what held goes on holding.
+    /// Exit code 0: all settings of the files are in force. 3: they were read, but some settings
+    /// apply only after a restart; they are printed, and martlet status shows them. 1: the files
+    /// have errors, and the old settings remain in force.
     ///
     /// It forgets which credentials were right or wrong (auth.remember_secs): clients that connect
     /// afterwards are authenticated anew, by the HTTP hook too.
     Reload(cmd::admin::AdminOptions),
-    /// Make our configuration of another broker's
+    /// Write a configuration file from that of another broker
     Import(cmd::import::ImportCommand),
     /// Change a password file (the options of mosquitto_passwd)
     Passwd(cmd::passwd::PasswdOptions),
@@ -89,7 +89,7 @@ enum Command {
     User(cmd::user::UserCommand),
     /// Add, remove and list the devices of a node, and give them credentials
     Device(cmd::device::DeviceCommand),
-    /// Add and remove groups of devices, and say who is in them
+    /// Add and remove groups of devices, and their members
     #[command(subcommand)]
     Group(cmd::group::GroupCommand),
     /// Add, revoke and list API keys
@@ -98,21 +98,21 @@ enum Command {
     /// Add, delete and list teams
     #[command(subcommand)]
     Team(cmd::people::TeamCommand),
-    /// Keep clients out, by Client Identifier, user name or address
+    /// Ban clients, by Client Identifier, user name or address
     #[command(subcommand)]
     Ban(cmd::people::BanCommand),
-    /// Show who is locked out for wrong credentials, and end lockouts
+    /// List lockouts for wrong credentials, and end them
     Lockout(cmd::lockout::LockoutCommand),
     /// Keys by which devices add themselves
     #[command(subcommand)]
     Provision(cmd::people::ProvisionCommand),
-    /// Show who changed what
+    /// Show the audit log
     Audit(cmd::people::AuditCommand),
-    /// What users with a role may do
+    /// Roles: what users may do as clients
     Role(cmd::role::RoleCommand),
-    /// Certificates for servers and devices, from an authority of one's own
+    /// Certificates for servers and devices, from your own authority
     Cert(cmd::cert::CertCommand),
-    /// Explain what a client may do, and find what is odd in an ACL file
+    /// Explain what a client may do, and find mistakes in an ACL file
     Acl(cmd::acl::AclCommand),
     /// Publish messages (the options of mosquitto_pub)
     #[command(disable_help_flag = true, args_override_self = true)]
@@ -123,7 +123,7 @@ enum Command {
     /// Send a request and wait for its response (the options of mosquitto_rr)
     #[command(disable_help_flag = true, args_override_self = true)]
     Rr(Box<cmd::rr::RrOptions>),
-    /// Put a load on a broker and measure it
+    /// Generate load on a broker and measure it
     #[command(disable_help_flag = true)]
     Bench(Box<cmd::bench::BenchOptions>),
     /// Print a completion script for a shell

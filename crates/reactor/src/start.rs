@@ -27,7 +27,7 @@ use crate::sys::{self, Entropy};
 /// How often the end of a node looks whether all connections are closed.
 const SHUTDOWN_LOOK: Duration = Duration::from_millis(5);
 
-/// Sockets let in beyond the limit of connections, however low that is.
+/// Sockets accepted beyond the limit of connections, however low that is.
 const LOBBY_ROOM: u64 = 64;
 
 /// Why a node did not start.
@@ -175,8 +175,8 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     Ok(running)
 }
 
-/// Sockets of clients that are let in. Beyond the limit of connections there is room for some in
-/// the lobby, which the shard refuses in words, and for those that are being closed.
+/// Number of sockets of clients that are accepted. Beyond the limit of connections there is room
+/// for some in the lobby, which the shard refuses in words, and for those that are being closed.
 fn sockets_max(connections: u32) -> usize {
     let connections = u64::from(connections);
     usize::try_from(connections + connections / 8 + LOBBY_ROOM).unwrap_or(usize::MAX)
@@ -231,8 +231,8 @@ impl Running {
         Ok(other)
     }
 
-    /// What certificates are good by has changed, by [`TlsSettings::replace`]: clients whose own
-    /// are not any more are shown out.
+    /// The CAs or revocation lists have changed, by [`TlsSettings::replace`]: clients whose
+    /// certificates are no longer valid are disconnected.
     ///
     /// [`TlsSettings::replace`]: crate::TlsSettings::replace
     pub fn recheck_certificates(&self) {

@@ -40,7 +40,7 @@ pub struct ApiKey {
     pub last_used_ms: i64,
     /// How often.
     pub uses: i64,
-    /// Since when it is good no more; 0: it is.
+    /// When it was revoked; 0: it is not revoked.
     pub revoked_ms: i64,
 }
 

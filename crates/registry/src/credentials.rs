@@ -48,7 +48,7 @@ pub struct Credential {
     pub created_ms: i64,
     /// When it ends; 0: never.
     pub expires_ms: i64,
-    /// Since when it is good no more; 0: it is.
+    /// When it was revoked; 0: it is not revoked.
     pub revoked_ms: i64,
     /// When it was last used, as far as that is written yet; 0: never.
     pub last_used_ms: i64,

@@ -25,7 +25,7 @@ use crate::{
 /// What operators say of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It is let in.
+    /// It is accepted.
     Active,
     /// It is not.
     Inactive,
@@ -73,7 +73,7 @@ pub struct Device {
     pub name: String,
     /// Of its type are the topics that it may use.
     pub device_type: String,
-    /// Whether it is let in.
+    /// Whether it is accepted.
     pub status: Status,
     /// For people.
     pub description: String,
@@ -172,7 +172,7 @@ pub struct NewDevice {
     pub name: Option<String>,
     /// Its type.
     pub device_type: String,
-    /// Whether it is let in.
+    /// Whether it is accepted.
     pub status: Status,
     /// For people.
     pub description: String,
@@ -222,7 +222,7 @@ pub struct DeviceChange {
     pub name: Option<String>,
     /// Its type.
     pub device_type: Option<String>,
-    /// Whether it is let in.
+    /// Whether it is accepted.
     pub status: Option<Status>,
     /// For people.
     pub description: Option<String>,

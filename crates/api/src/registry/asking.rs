@@ -12,7 +12,7 @@ use crate::api::{Api, Connection};
 use crate::frame::RequestId;
 use crate::problem::{Problem, ProblemKind};
 
-/// Who asks, what they see, and what they may.
+/// The caller, with the objects that it sees and its rights.
 #[derive(Clone, Debug)]
 pub(crate) struct Asking {
     /// Who it is, as the audit log has it, and what they see.
@@ -87,7 +87,7 @@ impl Asking {
         }
     }
 
-    /// Nobody gives more than they have.
+    /// A caller can grant only rights that it has itself.
     ///
     /// # Errors
     /// These are more.

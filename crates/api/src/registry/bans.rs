@@ -28,7 +28,7 @@ pub(crate) struct BanView {
     team: Option<String>,
     /// For people; clients are told it too.
     why: String,
-    /// Who has done it.
+    /// Caller that has added it.
     made_by: String,
     /// It holds now.
     holds: bool,
@@ -72,7 +72,7 @@ pub(crate) struct WantedBans {
     team: Option<String>,
 }
 
-/// Who is kept out
+/// List bans
 ///
 /// Those whose ban has ended too.
 #[utoipa::path(get, path = "/api/v1/bans", tag = "clients", params(WantedBans),
@@ -109,8 +109,8 @@ pub(crate) struct BanBody {
     /// By what: a Client Identifier, a user name, or an address or network.
     #[schema(schema_with = words::ban_kinds)]
     kind: String,
-    /// Whom. Who sees all teams, and names none, means a device or user of a team that has a tenant
-    /// of its own by `NAME@TEAM`, as it connects.
+    /// Value of the ban. A caller that sees all teams, and names none, means a device or user of a
+    /// team that has a tenant of its own by `NAME@TEAM`, as it connects.
     #[schema(example = "pump-7")]
     value: String,
     /// In the tenant of this team, by id or name; also as the query's `team`. Without it in that of

@@ -178,7 +178,7 @@ pub(crate) struct Row {
     /// The User Name that it connects with.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_name: Option<String>,
-    /// What it logs in with, shown this once.
+    /// What it logs in with, shown only once.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
 }

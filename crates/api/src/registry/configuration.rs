@@ -85,7 +85,7 @@ pub(crate) struct SettingBody {
 
 /// Set a key of a device's configuration
 ///
-/// With `If-Match` only if nobody has changed it; `"0"` is of a key that is not there.
+/// With `If-Match` only if it has not been changed; `"0"` stands for a key that does not exist.
 #[utoipa::path(put, path = "/api/v1/devices/{id}/configuration/{key}", tag = "devices",
     params(("id" = String, Path, description = "The device's id"),
         ("key" = String, Path, description = "The key"), OfTeam),

@@ -32,7 +32,7 @@ pub(crate) struct CredentialView {
     /// When it ends; null: never.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Moment>,
-    /// Since when it is good no more; null: it is.
+    /// When it was revoked; null: it is not revoked.
     #[schema(value_type = Option<String>, format = DateTime)]
     revoked_at: Option<Moment>,
     /// When it was last used, as far as that is written; null: never.
@@ -105,7 +105,7 @@ pub(crate) struct NewCredentialBody {
 pub(crate) struct MadeCredential {
     #[serde(flatten)]
     credential: CredentialView,
-    /// The secret, shown this once; null: it was not made up.
+    /// The secret, shown only once; null: it was not made up.
     secret: Option<String>,
 }
 
@@ -122,7 +122,7 @@ fn fingerprint(text: &str) -> Option<[u8; 32]> {
 
 /// Add a credential
 ///
-/// Beside those that the device has. A secret that is made up is shown this once.
+/// Beside those that the device has. A secret that is made up is shown only once.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/credentials", tag = "devices",
     params(("id" = String, Path, description = "The device's id"), OfTeam),
     request_body = NewCredentialBody,
@@ -184,7 +184,7 @@ pub(crate) struct Rotation {
 pub(crate) struct Rotated {
     /// The device's id.
     id: String,
-    /// Shown only this once; null if a repeated request is answered.
+    /// Shown only once; null if a repeated request is answered.
     secret: Option<String>,
     /// Seconds for which the old secrets remain valid.
     grace_secs: u64,
@@ -195,7 +195,7 @@ const GRACE_SECS_MAX: u64 = 365 * 24 * 60 * 60;
 
 /// Give a device another secret
 ///
-/// The secret is shown only this once. The old secrets of the device remain valid for `grace_secs`,
+/// The secret is shown only once. The old secrets of the device remain valid for `grace_secs`,
 /// a day by default; with 0 they expire at once, and the connection ends.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/rotate", tag = "devices",
     params(("id" = String, Path, description = "The device's id"), OfTeam),
@@ -239,7 +239,7 @@ pub(crate) async fn rotate(
 #[utoipa::path(delete, path = "/api/v1/devices/{id}/credentials/{credential}", tag = "devices",
     params(("id" = String, Path, description = "The device's id"),
         ("credential" = String, Path, description = "The credential's id"), OfTeam),
-    responses((status = 204, description = "It is good no more"),
+    responses((status = 204, description = "It is no longer valid"),
         (status = 404, description = "There is none that is good")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,

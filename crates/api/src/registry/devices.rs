@@ -41,7 +41,7 @@ pub(crate) struct DeviceView {
     /// Of its type are the topics that it may use.
     #[serde(rename = "type")]
     pub(super) device_type: String,
-    /// `active` devices are let in, `inactive` ones and those in `maintenance` are not.
+    /// `active` devices are accepted, `inactive` ones and those in `maintenance` are refused.
     #[schema(schema_with = words::statuses)]
     pub(super) status: &'static str,
     /// For people.
@@ -52,7 +52,7 @@ pub(crate) struct DeviceView {
     pub(super) firmware_version: String,
     /// What it is built as.
     pub(super) hardware_version: String,
-    /// The user whose it is; empty is nobody's.
+    /// User who owns it; empty: no owner.
     pub(super) owner: String,
     /// The id of its team; empty is none.
     pub(super) team: String,
@@ -75,7 +75,7 @@ pub(crate) struct DeviceView {
     /// Since when it is, or is not; null: it never was.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(super) online_changed_at: Option<Moment>,
-    /// When it was last connected or heard of; of who is connected it is now.
+    /// When it was last connected; for a connected device, now.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(super) last_seen_at: Option<Moment>,
     /// Why it is not connected.
@@ -192,7 +192,7 @@ pub(crate) struct Wanted {
     online: Option<bool>,
     /// Those that were deleted, and no others.
     deleted: Option<bool>,
-    /// `id`, `created` (newest first) or `last_seen` (first who was heard of last).
+    /// `id`, `created` (newest first) or `last_seen` (most recent first).
     #[param(schema_with = words::device_orders, required = false)]
     sort: Option<String>,
 }
@@ -318,7 +318,7 @@ impl Wanted {
     }
 }
 
-/// A type that nobody has heard of is a mistake, and no list without devices.
+/// An unknown type is an error, not an empty list.
 async fn expect_type(api: &Api, device_type: &str) -> Result<(), Problem> {
     let wanted = device_type.to_owned();
     let found = api.tables()?.read(move |registry| {
@@ -354,7 +354,7 @@ fn word_of_query<T>(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct OfTeam {
-    /// Look among the devices of this team, by id or name: needed by who sees everybody's, for
+    /// Only devices of this team, by id or name: needed by a caller that sees all teams, for
     /// devices of teams that have a tenant of their own.
     pub(super) team: Option<String>,
 }
@@ -442,7 +442,7 @@ impl NewDeviceBody {
 pub(crate) struct MadeDevice {
     #[serde(flatten)]
     device: DeviceView,
-    /// What it logs in with, shown this once; null: it was given, or there is none.
+    /// What it logs in with, shown only once; null: it was given, or there is none.
     secret: Option<String>,
 }
 
@@ -466,7 +466,7 @@ pub(crate) struct DeviceChangeBody {
     firmware_version: Option<String>,
     /// What it is built as.
     hardware_version: Option<String>,
-    /// The user whose it is; empty is nobody's.
+    /// User who owns it; empty: no owner.
     owner: Option<String>,
     /// Its team, by id or name; empty is none. It leaves the groups of the other one. Where one of
     /// them has a tenant of its own, it leaves that: its connection and session end, its User Name
@@ -593,7 +593,7 @@ pub(crate) async fn summary(
 
 /// Add a device
 ///
-/// Its secret is shown this once. It may connect when the answer is there.
+/// Its secret is shown only once. It may connect when the answer is there.
 #[utoipa::path(post, path = "/api/v1/devices", tag = "devices", request_body = NewDeviceBody,
     responses((status = 201, description = "It is there", body = MadeDevice,
         headers(("Location" = String, description = "Its path"),
@@ -690,7 +690,7 @@ pub(crate) async fn change(
 
 /// Delete a device
 ///
-/// Its connection ends, its credentials and keys are good no more; it can be restored.
+/// Its connection ends, its credentials and keys are no longer valid; it can be restored.
 #[utoipa::path(delete, path = "/api/v1/devices/{id}", tag = "devices",
     params(("id" = String, Path, description = "Its id"), OfTeam),
     responses((status = 204, description = "It is gone"),

@@ -383,7 +383,8 @@ pub(crate) async fn rules(
 
 /// Give a group other rules
 ///
-/// They are rules as those of types are: who sees all teams may change those too, by `acl:write`.
+/// They are rules like those of types: a caller that sees all teams may change those too, by
+/// `acl:write`.
 #[utoipa::path(put, path = "/api/v1/groups/{id}/rules", tag = "devices",
     params(("id" = String, Path, description = "The group's id or name"), OfTeam), request_body = RuleLines,
     responses((status = 200, description = "They are in force", body = RuleLines),

@@ -32,7 +32,7 @@ pub(crate) struct KeyView {
     scopes: Vec<String>,
     /// The id of the team whose objects it sees; empty: everybody's.
     team: String,
-    /// The user whose it is; empty is nobody's.
+    /// User who owns it; empty: no owner.
     owner: String,
     /// Raised with every change; the `ETag` is made of it.
     revision: i64,
@@ -45,7 +45,7 @@ pub(crate) struct KeyView {
     /// When it was last used, as far as that is written; null: never.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_used_at: Option<Moment>,
-    /// Since when it is good no more; null: it is.
+    /// When it was revoked; null: it is not revoked.
     #[schema(value_type = Option<String>, format = DateTime)]
     revoked_at: Option<Moment>,
 }
@@ -70,7 +70,7 @@ impl From<ApiKey> for KeyView {
 
 /// API keys
 ///
-/// Their names and what they permit; the keys themselves are shown to nobody.
+/// Their names and rights; the keys themselves are never shown.
 #[utoipa::path(get, path = "/api/v1/keys", tag = "security", params(Wanted),
     responses((status = 200, description = "A page of them, by id", body = Page<KeyView>)))]
 pub(crate) async fn list(
@@ -123,7 +123,7 @@ pub(crate) struct NewKeyBody {
     scopes: Vec<String>,
     /// The team whose objects it sees, by id or name; everybody's, if none is given.
     team: Option<String>,
-    /// The user whose it is: it is good as long as they are let in.
+    /// User who owns it: it is valid as long as the user is enabled.
     #[serde(default)]
     owner: String,
     /// When it ends; never, if nothing is said.
@@ -136,11 +136,12 @@ pub(crate) struct NewKeyBody {
 pub(crate) struct MadeKey {
     #[serde(flatten)]
     view: KeyView,
-    /// The key, shown this once; null: this is the answer to who asks again.
+    /// The key, shown only once; null if a repeated request is answered.
     key: Option<String>,
 }
 
-/// Rights of a key with these scopes: of a caller who sees one team, those that the team can have.
+/// Rights of a key with these scopes: for a caller that sees one team, those that the team can
+/// have.
 fn rights_of(asking: &Asking, names: &[String]) -> Result<Scopes, Problem> {
     let mut rights = Scopes::NONE;
     for (at, name) in names.iter().enumerate() {
@@ -159,7 +160,7 @@ fn rights_of(asking: &Asking, names: &[String]) -> Result<Scopes, Problem> {
 
 /// Add an API key
 ///
-/// It is shown this once. A caller adds keys only with scopes that it has itself, and only in the
+/// It is shown only once. A caller adds keys only with scopes that it has itself, and only in the
 /// name of users who have no right that it lacks.
 #[utoipa::path(post, path = "/api/v1/keys", tag = "security", request_body = NewKeyBody,
     responses((status = 201, description = "It is good", body = MadeKey)))]
@@ -269,7 +270,7 @@ pub(crate) async fn change(
 /// caller revokes only keys that have no scope that it lacks.
 #[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "security",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 204, description = "It is good no more"),
+    responses((status = 204, description = "It is no longer valid"),
         (status = 404, description = "There is none that is good")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,

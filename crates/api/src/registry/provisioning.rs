@@ -123,7 +123,7 @@ pub(crate) struct NewProvisioningKeyBody {
 pub(crate) struct MadeProvisioningKey {
     #[serde(flatten)]
     view: ProvisioningKeyView,
-    /// The key, shown this once; null: this is the answer to who asks again.
+    /// The key, shown only once; null if a repeated request is answered.
     key: Option<String>,
 }
 
@@ -166,7 +166,7 @@ pub(crate) async fn create(
 /// `devices:write`.
 #[utoipa::path(delete, path = "/api/v1/provisioning-keys/{id}", tag = "devices",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 204, description = "It is good no more"),
+    responses((status = 204, description = "It is no longer valid"),
         (status = 404, description = "There is none that is good")))]
 pub(crate) async fn revoke(
     State(api): State<Api>,
@@ -232,7 +232,7 @@ pub(crate) struct Provisioned {
     id: String,
     /// User Name: the id, and where the team owns a tenant `ID@TEAM`.
     user_name: String,
-    /// The password, shown this once.
+    /// The password, shown only once.
     secret: Option<String>,
 }
 

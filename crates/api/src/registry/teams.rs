@@ -89,7 +89,8 @@ pub(crate) struct NewTeamBody {
     /// For people.
     #[serde(default)]
     description: String,
-    /// It has a tenant of its own, for good: its devices and topics meet nobody else's.
+    /// It has a tenant of its own, permanently: its devices and topics are separate from all
+    /// others.
     #[serde(default)]
     owns_tenant: bool,
 }
@@ -317,7 +318,7 @@ pub(crate) struct MemberList {
     items: Vec<MemberView>,
 }
 
-/// Who is in a team
+/// List the members of a team
 #[utoipa::path(get, path = "/api/v1/teams/{id}/members", tag = "people",
     params(("id" = String, Path, description = "The team's id or name")),
     responses((status = 200, description = "All of them", body = MemberList),

@@ -30,7 +30,7 @@ pub(crate) struct UserView {
     /// What they may do with the API and the panel, of all teams.
     #[schema(schema_with = words::api_roles)]
     api_role: &'static str,
-    /// They are let in.
+    /// Whether the user is enabled.
     enabled: bool,
     /// May be empty.
     email: String,
@@ -356,8 +356,8 @@ pub(crate) async fn set_password(
 
 /// Delete a user
 ///
-/// Connections and sessions of theirs end, and their API keys are good no more; they can be
-/// restored.
+/// The user's connections and sessions end, and the user's API keys are no longer valid; the user
+/// can be restored.
 #[utoipa::path(delete, path = "/api/v1/users/{name}", tag = "people",
     params(("name" = String, Path, description = "User name")),
     responses((status = 204, description = "They are gone"),
@@ -380,8 +380,8 @@ pub(crate) async fn delete(
 
 /// Remove a user for good
 ///
-/// Whether they were deleted before or not. Devices that they own are nobody's, and their API keys
-/// are gone.
+/// Removes the user, whether deleted before or not. Devices that the user owned have no owner then,
+/// and their API keys are gone.
 #[utoipa::path(post, path = "/api/v1/users/{name}/purge", tag = "people",
     params(("name" = String, Path, description = "User name")),
     responses((status = 204, description = "There is nothing left of them"),

@@ -189,7 +189,7 @@ async fn what_is_shown_once_is_not_in_the_answer_to_who_asks_again() {
     for (path, item) in paths {
         for (_, operation) in item.as_object().unwrap() {
             let text = with_references(&document, &operation["responses"], 0);
-            if text.to_lowercase().contains("shown this once") {
+            if text.to_lowercase().contains("shown only once") {
                 with_secrets.push(path);
             }
         }

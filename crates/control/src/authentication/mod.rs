@@ -311,8 +311,8 @@ impl Gate {
         (Arc::clone(&policy), self.put_policy(policy, gone))
     }
 
-    /// Looks again at what changes elsewhere, such as the keys of a server; what has to be told to
-    /// all shards of who is let in no more.
+    /// Refreshes what changes elsewhere, such as the keys of a server. Returns the revocations for
+    /// all shards.
     pub async fn refresh(&self) -> Vec<Revocation> {
         let policy = self.policy();
         let mut gone = Vec::new();
@@ -496,8 +496,7 @@ impl Drop for Question {
 }
 
 impl State {
-    /// Forgets what was verified; what has to be told to all shards of those who are let in no
-    /// more.
+    /// Forgets what was verified. Returns the revocations for all shards.
     fn revoke(&mut self, gone: Vec<(Realm, Whose)>) -> Vec<Revocation> {
         self.verified = Verified::default();
         self.revoked += u64::from(!gone.is_empty());

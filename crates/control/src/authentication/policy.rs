@@ -167,11 +167,11 @@ pub enum Knowledge {
 /// What becomes of who comes with a name and the proof of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is let in.
+    /// The client is accepted.
     Known,
     /// These sources will say.
     ByProof(String),
-    /// It is not let in, and why.
+    /// The client is refused, with the reason.
     Barred(String),
     /// Nobody looks at names.
     Unproved,
@@ -193,7 +193,7 @@ pub enum Finding {
     Failed(String),
 }
 
-/// Who is let in at the doors of one realm, and what they may do.
+/// Authentication and rights at the doors of one realm.
 #[derive(Debug)]
 pub struct Chain {
     /// Asked in this order.
@@ -202,7 +202,7 @@ pub struct Chain {
     pub anonymous: Arc<Rules>,
 }
 
-/// Who is let in to the node.
+/// Authentication policy of the node.
 #[derive(Debug)]
 pub struct Policy {
     /// By the realms of the listeners.

@@ -1,5 +1,5 @@
-//! The way to mend what was refused: in words, and, where there is one, as a command that works as
-//! it stands in a shell on the node's machine.
+//! Remedies for what was refused: as text and, where there is one, as a command for a shell on the
+//! node's machine.
 //!
 //! Names and topics are text from outside: in a command each is one word of the shell, and none is
 //! an option.

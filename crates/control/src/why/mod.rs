@@ -1,5 +1,5 @@
 //! Why a client does not work: one verdict from what the registry, the rules, the session and the
-//! latest events say of it, with the way to mend it.
+//! latest events say of it, with the remedy.
 //!
 //! * [`facts`]: what is known, as plain data
 //! * `gather`: where it comes from
@@ -60,7 +60,7 @@ pub enum State {
     Connected,
     /// It was there and is not.
     Away,
-    /// It tries to come in, and is not let in.
+    /// It tries to connect, and is refused.
     Refused,
     /// Nothing was ever seen of it.
     NeverSeen,

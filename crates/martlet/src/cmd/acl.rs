@@ -26,17 +26,17 @@ pub(crate) struct AclCommand {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Name the rule that decides about an action
+    /// Show the rule that decides about an action
     ///
-    /// The running node is asked: for a client that is connected, the rules that it has, wherever
-    /// they come from; for others, those that it would get if it came now. Where no node runs, the
-    /// configuration and its files say what a node would do. What was asked is told.
+    /// The running node is asked: for a connected client, the rules in force, wherever they come
+    /// from; for others, the rules that they would get if they connected now. If no node runs, the
+    /// configuration and its files are used. The output says which of these was used.
     ///
     /// Exit code 0: it is permitted. 1: it is refused. 2: there is no answer, since the topic is
-    /// none, the files cannot be read, or the node does not answer. 3: the client would not be let
-    /// in.
+    /// invalid, the files cannot be read, or the node does not answer. 3: the client would be
+    /// refused at CONNECT.
     Explain(ExplainOptions),
-    /// Name rules that never decide anything, and those that permit too much
+    /// Show rules that never apply, and rules that permit too much
     ///
     /// Exit code 0: there are none. 1: there are some. 2: the file or the tables cannot be read, or
     /// with --traffic the node does not answer.
@@ -68,7 +68,7 @@ struct ExplainOptions {
     /// Topic Name; a Topic Filter where it subscribes
     #[arg(value_name = "TOPIC")]
     topic: String,
-    /// Client Identifier, what %c stands for [default: the user name]
+    /// Client Identifier, the value of %c [default: the user name]
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
     #[command(flatten)]
@@ -158,7 +158,7 @@ fn run_explain(options: &ExplainOptions) -> anyhow::Result<(String, ExitCode)> {
     Ok((text, code))
 }
 
-/// Exit code where the client would not be let in.
+/// Exit code if the client would be refused at CONNECT.
 const NOT_LET_IN: u8 = 3;
 
 fn explained_text(found: &Explained) -> String {

@@ -407,7 +407,7 @@ pub(crate) fn user_of_node(data_dir: &Path) -> anyhow::Result<u32> {
 /// Whether a node answers at this data directory's socket.
 ///
 /// # Errors
-/// Who asks may not know it.
+/// The user may not know it.
 pub(crate) fn may_ask(data_dir: &Path) -> anyhow::Result<bool> {
     let socket = data_dir.join(admin_socket::FILE_NAME);
     match std::os::unix::net::UnixStream::connect(&socket) {

@@ -28,15 +28,15 @@ pub(crate) struct BackupCommand {
 enum Action {
     /// Write a consistent copy of everything to a new file, while the node runs or not
     ///
-    /// Users and devices in PostgreSQL are not in it, which is said: pg_dump has a copy of those.
-    /// Of a node that does not run the data directory is only read. FILE.partial lies beside FILE
-    /// until the copy is complete.
+    /// Users and devices in PostgreSQL are not included, which is reported: use pg_dump for them.
+    /// The data directory of a stopped node is only read. FILE.partial exists beside FILE until the
+    /// copy is complete.
     ///
     /// Exit code 0: the file is complete. 1: there is no new file.
     Create(BackupOptions),
-    /// Read a backup, all of it, and say what is in it
+    /// Read and check a whole backup, and show its contents
     ///
-    /// Exit code 0: it is complete, and so was what it was made of. 1: something in it is damaged,
+    /// Exit code 0: the backup is complete, and so was its source. 1: something in it is damaged,
     /// or it cannot be read.
     Verify {
         /// The backup
@@ -45,9 +45,10 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Unpack a backup into an empty data directory of a node that does not run
+    /// Unpack a backup into an empty data directory of a stopped node
     ///
-    /// Exit code 0: all of it is there. 1: it is not, and no node starts with a part of it.
+    /// Exit code 0: everything was unpacked. 1: it was not, and a node does not start with a part
+    /// of it.
     Restore(BackupOptions),
 }
 

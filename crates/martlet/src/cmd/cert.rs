@@ -31,7 +31,7 @@ enum Action {
     Server(ServerOptions),
     /// Issue a certificate for a client, such as a device: NAME.crt and NAME.key
     Client(ClientOptions),
-    /// Issue a certificate anew for the key that is there
+    /// Issue a new certificate for the existing key
     Renew(RenewOptions),
     /// Revoke certificates: crl.pem is written anew
     ///
@@ -48,14 +48,15 @@ enum Action {
     /// Exit code 0. With --expiring 1, if a certificate expires within this number of days, or has
     /// expired.
     List(ListOptions),
-    /// Show what certificate files say
+    /// Show the contents of certificate files
     Show(ShowOptions),
     /// Connect to a server and check its certificate
     ///
     /// Exit code 0: it is trusted, and valid for this host. 1: it is not, or the server rejects
     /// this client, for example because it requires a client certificate. 2: no connection.
     Check(check::CheckOptions),
-    /// What the script generate_certs.sh does: a CA and a server's certificate in config/certs
+    /// Replacement for the script generate_certs.sh: a CA and a server's certificate in
+    /// config/certs
     #[command(hide = true)]
     Script,
 }
@@ -89,7 +90,7 @@ struct CaOptions {
     directory: DirectoryOptions,
     #[command(flatten)]
     key: KeyOptions,
-    /// Its name
+    /// Name of the authority
     #[arg(long, default_value = "Martlet CA")]
     name: String,
     /// Days that it is valid
@@ -116,7 +117,7 @@ struct ServerOptions {
 
 #[derive(Args, Debug)]
 struct ClientOptions {
-    /// The client's name: its Common Name, and of the files
+    /// The client's name: its Common Name, and the name of the files
     #[arg(value_name = "NAME")]
     name: String,
     #[command(flatten)]

@@ -23,7 +23,7 @@ enum Action {
     Ls(ListOptions),
     /// Show a client: connection, queue, messages in flight, subscriptions, losses
     Show(NamedOptions),
-    /// End the connection of a client; its session stays, and it may come again
+    /// End the connection of a client; its session stays, and it may reconnect
     Kick(NamedOptions),
     /// List subscriptions: of a client, or those that match a topic
     Subscriptions(SubscriptionOptions),
@@ -35,10 +35,10 @@ pub(crate) struct ListOptions {
     admin: AdminOptions,
     #[command(flatten)]
     of: TeamOption,
-    /// Those with this text in Client Identifier, user name or address
+    /// Only clients with this text in Client Identifier, user name or address
     #[arg(value_name = "TEXT")]
     search: Option<String>,
-    /// Those of this user
+    /// Only clients of this user
     #[arg(long, value_name = "USER")]
     user: Option<String>,
     /// Only connected clients
@@ -72,7 +72,7 @@ struct SubscriptionOptions {
     /// Client Identifier [default: of all clients]
     #[arg(value_name = "CLIENT")]
     client_id: Option<String>,
-    /// Those that match this Topic Name: who would get a message
+    /// Only subscriptions that match this Topic Name: the receivers of a message
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
     /// Print at most this many
@@ -91,7 +91,7 @@ pub(crate) struct SessionCommand {
 enum SessionAction {
     /// List sessions, with a connection or without
     Ls(ListOptions),
-    /// End a session, with its subscriptions and all that waits for it
+    /// End a session, with its subscriptions and its queued messages
     Rm(NamedOptions),
 }
 

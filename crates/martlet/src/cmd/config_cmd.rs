@@ -31,10 +31,10 @@ enum Action {
     },
     /// Print the reference of all keys as Markdown
     Reference,
-    /// Say whether a node would start with this configuration; its ports are not tried
+    /// Check whether a node would start with this configuration; its ports are not tried
     ///
-    /// Exit code 0: it would, once no other node has its data directory and its ports. 1: it would
-    /// not, and why is told. What the store holds is not read.
+    /// Exit code 0: it would, if no other node uses its data directory or its ports. 1: it would
+    /// not; the reason is printed. The contents of the store are not read.
     Check {
         #[command(flatten)]
         options: Box<ConfigOptions>,

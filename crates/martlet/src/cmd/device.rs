@@ -27,36 +27,34 @@ pub(crate) struct DeviceCommand {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Add a device; its credential is made up and printed, once
+    /// Add a device; its credential is generated and printed, once
     #[command(alias = "create")]
     Add(AddOptions),
     /// Show a device
     Show(NamedOptions),
-    /// Add devices from a table: CSV whose first line names the columns, of which id is one; or
-    /// JSON
+    /// Add devices from a table: CSV whose first line names the columns, id being required; or JSON
     ///
     /// Columns: id, name, type, status, description, location, firmware_version, hardware_version,
-    /// owner, team, tags, groups, secret. Several tags or groups have ; between them, and \; stands
-    /// for one that is part of a name. Team and groups stand there by name or id. JSON has members
-    /// of the same names, with lists of tags and groups; what export --json prints is taken as it
-    /// is.
+    /// owner, team, tags, groups, secret. Several tags or groups are separated by ;, and \; is a ;
+    /// within a name. Team and groups are given by name or id. JSON has members of the same names,
+    /// with lists of tags and groups; the output of export --json is accepted.
     ///
-    /// Prints id and credential of those that were added, once, as CSV. Exit code 3: some rows were
-    /// refused; why stands on standard error, a line each.
+    /// Prints id and credential of the devices that were added, once, as CSV. Exit code 3: some
+    /// rows were refused; the reasons are printed on standard error, a line each.
     Import(bulk::ImportOptions),
-    /// Print all devices as CSV or JSON, which import reads again; no credentials are in it
+    /// Print all devices as CSV or JSON, which import reads again; without credentials
     ///
-    /// Team and groups are there by name, or by id where a name is not enough.
+    /// Team and groups are given by name, or by id where a name is ambiguous.
     Export(ListOptions),
     /// Delete a device; its connection ends, and it can be restored
     Rm(RemoveOptions),
-    /// Bring a deleted device back, with the credentials that it had
+    /// Restore a deleted device, with its credentials
     Restore(NamedOptions),
-    /// List the devices, those of all teams too
+    /// List the devices of all teams
     Ls(ListOptions),
-    /// Give a device another credential, which is printed, once
+    /// Give a device a new credential, which is printed, once
     Rotate(RotateOptions),
-    /// Change a device: whether it is let in, its type, its team, and what is said of it
+    /// Change a device: whether it is accepted, its type, its team, and its description
     Set(SetOptions),
     /// Types of devices: which topics those of a type may use
     Type {
@@ -67,7 +65,7 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct NamedOptions {
-    /// Its id: Client Identifier and user name
+    /// Id of the device: its Client Identifier and user name
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
@@ -80,21 +78,21 @@ struct NamedOptions {
 struct RemoveOptions {
     #[command(flatten)]
     device: NamedOptions,
-    /// Remove it for good, with all that belongs to it, whether it was deleted before or not; at a
-    /// terminal that is asked first
+    /// Remove it permanently, with everything that belongs to it, whether it was deleted before or
+    /// not; asks for confirmation at a terminal
     #[arg(long)]
     purge: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, requires = "purge")]
     yes: bool,
 }
 
 #[derive(Args, Debug)]
 struct ListOptions {
-    /// Those of this team alone, by id or name
+    /// Only devices of this team, by id or name
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
-    /// Those that were deleted, and no others
+    /// Only deleted devices
     #[arg(long)]
     deleted: bool,
     #[command(flatten)]
@@ -103,12 +101,12 @@ struct ListOptions {
 
 #[derive(Args, Debug)]
 struct AddOptions {
-    /// Its id: Client Identifier and user name
+    /// Id of the device: its Client Identifier and user name
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
     on: NodeAndForm,
-    /// Of this team, by id or name [default: of none]
+    /// Its team, by id or name [default: none]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     /// Its type: one of martlet device type ls
@@ -117,7 +115,7 @@ struct AddOptions {
     /// A name for people [default: the id]
     #[arg(long)]
     name: Option<String>,
-    /// Only active devices are let in
+    /// Status; only active devices are accepted
     #[arg(long, default_value = "active")]
     status: StatusName,
     #[command(flatten)]
@@ -128,7 +126,7 @@ struct AddOptions {
     /// In this group, by id or name; may be given several times
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
-    /// It is given no credential, as where it comes with a certificate
+    /// Give it no credential, as for devices with a certificate
     #[arg(long)]
     no_secret: bool,
 }
@@ -152,19 +150,19 @@ const OTHER_CHANGES: [&str; 12] = [
 /// What people say of a device.
 #[derive(Args, Debug)]
 struct Said {
-    /// For people
+    /// Description, for people
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Where it stands
+    /// Location of the device
     #[arg(long, value_name = "TEXT")]
     location: Option<String>,
-    /// What runs on it
+    /// Version of its firmware
     #[arg(long, value_name = "TEXT")]
     firmware_version: Option<String>,
-    /// What it is built as
+    /// Version of its hardware
     #[arg(long, value_name = "TEXT")]
     hardware_version: Option<String>,
-    /// The user whose it is; "" is nobody's
+    /// The user who owns it; "" is no user
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
 }
@@ -191,7 +189,7 @@ struct SetOptions {
 
 #[derive(Args, Debug)]
 struct Changes {
-    /// Only active devices are let in; connections of others end
+    /// Status; only active devices are accepted, connections of others end
     #[arg(long, required_unless_present_any = OTHER_CHANGES)]
     status: Option<StatusName>,
     /// A name for people
@@ -200,8 +198,8 @@ struct Changes {
     /// Its type
     #[arg(long = "type", value_name = "TYPE")]
     device_type: Option<String>,
-    /// Give it to this team, by id or name; "" is none. It leaves the groups of the other one, and
-    /// with its tenant its connection, its session and its user name
+    /// Move it to this team, by id or name; "" is none. It leaves the groups of its old team; if
+    /// the tenant changes, it also loses its connection, its session and its user name
     #[arg(long, value_name = "TEAM")]
     to_team: Option<String>,
     #[command(flatten)]
@@ -209,13 +207,13 @@ struct Changes {
     /// Add this tag; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Take this tag away; may be given several times
+    /// Remove this tag; may be given several times
     #[arg(long = "untag", value_name = "TAG")]
     untags: Vec<String>,
-    /// Have it be in this group, by id or name; may be given several times
+    /// Add it to this group, by id or name; may be given several times
     #[arg(long = "join", value_name = "GROUP")]
     joins: Vec<String>,
-    /// Take it out of this group, by id or name; may be given several times
+    /// Remove it from this group, by id or name; may be given several times
     #[arg(long = "leave", value_name = "GROUP")]
     leaves: Vec<String>,
 }

@@ -24,15 +24,15 @@ pub(crate) enum GroupCommand {
     Create(CreateGroup),
     /// Remove a group; its devices stay
     Rm(NamedGroup),
-    /// Have devices be in a group
+    /// Add devices to a group
     Add(Members),
-    /// Take devices out of a group
+    /// Remove devices from a group
     Remove(Members),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ListGroups {
-    /// Those of this team alone, by id or name
+    /// Only groups of this team, by id or name
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     #[command(flatten)]
@@ -41,10 +41,10 @@ pub(crate) struct ListGroups {
 
 #[derive(Args, Debug)]
 pub(crate) struct CreateGroup {
-    /// Its name
+    /// Name of the group
     #[arg(value_name = "NAME")]
     name: String,
-    /// For people
+    /// Description, for people
     #[arg(long, value_name = "TEXT", default_value = "")]
     description: String,
     /// Its team, by id or name [default: none]
@@ -56,10 +56,10 @@ pub(crate) struct CreateGroup {
 
 #[derive(Args, Debug)]
 pub(crate) struct NamedGroup {
-    /// Its name or id
+    /// Name or id of the group
     #[arg(value_name = "GROUP")]
     group: String,
-    /// Its team, by id or name: needed where several teams have a group of the name
+    /// Team of the group, by id or name: needed where several teams have a group of that name
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     #[command(flatten)]
@@ -68,14 +68,14 @@ pub(crate) struct NamedGroup {
 
 #[derive(Args, Debug)]
 pub(crate) struct Members {
-    /// Its name or id
+    /// Name or id of the group
     #[arg(value_name = "GROUP")]
     group: String,
     /// Devices
     #[arg(value_name = "DEVICE", required = true)]
     devices: Vec<String>,
-    /// The team of the devices, by id or name: needed where it owns a tenant and the group is no
-    /// team's. Of several groups of one name that of the devices' team is meant
+    /// Team of the devices, by id or name: needed where it owns a tenant and the group belongs to
+    /// no team. Among groups of the same name, that of the devices' team is used
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     #[command(flatten)]

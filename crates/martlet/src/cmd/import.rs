@@ -20,11 +20,11 @@ pub(crate) struct ImportCommand {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Make our configuration file of a mosquitto.conf, and say what becomes of each line
+    /// Write a configuration file from a mosquitto.conf, and report what each line becomes
     ///
-    /// Exit code 0: the file was written, or printed. 1: a line is not understood, or would leave a
-    /// door open if it were not followed; the error names it. 3: it was written or printed, and no
-    /// node starts with it here; the end of the report says why.
+    /// Exit code 0: the file was written, or printed. 1: a line is not understood, or would leave
+    /// access open if it were ignored; the error names it. 3: the file was written or printed, but
+    /// no node starts with it here; the end of the report says why.
     Mosquitto(MosquittoOptions),
 }
 
@@ -33,7 +33,7 @@ struct MosquittoOptions {
     /// mosquitto.conf
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Where to write ours; a file that is there is not touched [default: standard output]
+    /// File to write; an existing file is not changed [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Print the report as JSON

@@ -27,11 +27,11 @@ const SERVER_DAYS: u32 = 365;
 /// Options of `martlet init`.
 #[derive(Args, Debug)]
 pub(crate) struct InitOptions {
-    /// Directory of it all; made if it is not there
+    /// Directory of all files; created if it does not exist
     #[arg(value_name = "DIR", default_value = "martlet")]
     dir: PathBuf,
     /// Another name or address by which clients reach the server, repeatable: the certificate is
-    /// for this host's name, localhost, 127.0.0.1 and ::1
+    /// valid for this host's name, localhost, 127.0.0.1 and ::1
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
     /// User name of the administrator

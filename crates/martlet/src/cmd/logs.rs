@@ -23,10 +23,10 @@ pub(crate) struct LogsOptions {
     /// Only what was refused or lost
     #[arg(long, short = 't')]
     trouble: bool,
-    /// The last N
+    /// Show the last N lines
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50)]
     lines: usize,
-    /// Go on with what happens from now on, until interrupted
+    /// Continue with new lines, until interrupted
     #[arg(long, short = 'f')]
     follow: bool,
 }

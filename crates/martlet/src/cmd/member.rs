@@ -12,7 +12,7 @@ use crate::cmd::user::api_role;
 /// Arguments of `martlet team member`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum MemberCommand {
-    /// List who has a say in a team
+    /// List the members of a team
     Ls {
         /// The team's id or name
         #[arg(value_name = "TEAM")]
@@ -20,10 +20,10 @@ pub(crate) enum MemberCommand {
         #[command(flatten)]
         on: NodeAndForm,
     },
-    /// Give a user a role in a team, or another one
+    /// Give a user a role in a team, or change it
     #[command(alias = "add")]
     Set(SetMember),
-    /// Take a user's role in a team away
+    /// Remove a user from a team
     Rm(Member),
 }
 

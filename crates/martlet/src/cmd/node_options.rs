@@ -27,7 +27,7 @@ pub(crate) struct NodeOptions {
 /// Among whose devices, clients and topics.
 #[derive(Args, Debug)]
 pub(crate) struct TeamOption {
-    /// Look among what belongs to this team, by id or name: needed where it owns a tenant
+    /// Use the objects of this team, by id or name: needed where it owns a tenant
     #[arg(long, value_name = "TEAM")]
     pub(crate) team: Option<String>,
 }

@@ -15,22 +15,22 @@ use crate::cmd::prompt::{self, Strength};
 /// Options of `martlet passwd`.
 #[derive(Args, Debug)]
 pub(crate) struct PasswdOptions {
-    /// Make the file; one that is there is not touched (mosquitto_passwd replaces it)
+    /// Create the file; an existing file is not changed (mosquitto_passwd replaces it)
     #[arg(short = 'c', conflicts_with_all = ["delete", "update"])]
     create: bool,
     /// Remove the user
     #[arg(short = 'D', conflicts_with_all = ["update", "batch"])]
     delete: bool,
-    /// Make hashes of all passwords of the file that stand there as they are
+    /// Hash all passwords of the file that are plain text
     #[arg(short = 'U', conflicts_with_all = ["batch", "user"])]
     update: bool,
-    /// Take the password from the command line, where other users of this machine can read it
+    /// Read the password from the command line, where other users of this machine can see it
     #[arg(short = 'b', requires = "password")]
     batch: bool,
-    /// How the hash is made [default: argon2id; mosquitto_passwd: sha512-pbkdf2]
+    /// Kind of hash [default: argon2id; mosquitto_passwd: sha512-pbkdf2]
     #[arg(short = 'H', value_name = "HASH")]
     hash: Option<HashName>,
-    /// Take a password of fewer than 10 characters
+    /// Accept a password of fewer than 10 characters
     #[arg(long, conflicts_with_all = ["delete", "update"])]
     weak: bool,
     /// The password file

@@ -33,7 +33,7 @@ pub(crate) enum KeyCommand {
 /// One, by its id.
 #[derive(Args, Debug)]
 pub(crate) struct ById {
-    /// Its id
+    /// Id of the key
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
@@ -46,11 +46,11 @@ pub(crate) struct AddKey {
     /// Name of the key
     #[arg(value_name = "NAME")]
     name: String,
-    /// What its holder may do, repeatable: a scope such as devices:write, or administrator,
-    /// operator or viewer
+    /// Rights of its holder, repeatable: a scope such as devices:write, or administrator, operator
+    /// or viewer
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<String>,
-    /// The team whose objects it sees, by id or name [default: everybody's]
+    /// The team whose objects it sees, by id or name [default: all teams]
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     /// Time until it expires: 90m, 24h, 7d [default: never]
@@ -70,9 +70,9 @@ pub(crate) enum TeamCommand {
     Ls(ListTeams),
     /// Delete a team, and its devices with it; it can be restored
     Rm(RemoveTeam),
-    /// Bring a deleted team back, and the devices that were deleted with it
+    /// Restore a deleted team, and the devices that were deleted with it
     Restore(NamedTeam),
-    /// Who has a say in a team, by the API and the panel
+    /// Members of a team, with their roles in the API and the panel
     #[command(subcommand)]
     Member(MemberCommand),
 }
@@ -80,7 +80,7 @@ pub(crate) enum TeamCommand {
 /// A team, by its id or name.
 #[derive(Args, Debug)]
 pub(crate) struct NamedTeam {
-    /// Its id or name
+    /// Id or name of the team
     #[arg(value_name = "TEAM")]
     team: String,
     #[command(flatten)]
@@ -92,14 +92,14 @@ pub(crate) struct NamedTeam {
 pub(crate) struct RemoveTeam {
     #[command(flatten)]
     team: NamedTeam,
-    /// Remove it for good, with its groups, keys and bans and what of its devices and users was
-    /// deleted, whether it was deleted before or not; at a terminal that is asked first
+    /// Remove it permanently, with its groups, keys and bans and its deleted devices and users,
+    /// whether it was deleted before or not; asks for confirmation at a terminal
     #[arg(long)]
     purge: bool,
     /// Also its devices, and the users who belong to it
     #[arg(long, requires = "purge")]
     with_members: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, requires = "purge")]
     yes: bool,
 }
@@ -107,7 +107,7 @@ pub(crate) struct RemoveTeam {
 /// Arguments of `martlet team ls`.
 #[derive(Args, Debug)]
 pub(crate) struct ListTeams {
-    /// Those that were deleted, and no others
+    /// Only deleted teams
     #[arg(long)]
     deleted: bool,
     #[command(flatten)]
@@ -117,10 +117,10 @@ pub(crate) struct ListTeams {
 /// Arguments of `martlet team add`.
 #[derive(Args, Debug)]
 pub(crate) struct AddTeam {
-    /// Its name
+    /// Name of the team
     #[arg(value_name = "NAME")]
     name: String,
-    /// Its devices and topics meet nobody else's, for good
+    /// Give it a tenant: its devices and topics are separate from all others, permanently
     #[arg(long)]
     own_tenant: bool,
     #[command(flatten)]
@@ -132,7 +132,7 @@ pub(crate) struct AddTeam {
 pub(crate) enum BanCommand {
     /// Add a ban; the connections of the banned client, user or address end
     Add(AddBan),
-    /// List who is kept out
+    /// List bans
     Ls(NodeAndForm),
     /// Remove a ban, by its id or by the arguments that add was given
     Rm(RemoveBan),
@@ -141,10 +141,10 @@ pub(crate) enum BanCommand {
 /// Arguments of `martlet ban rm`.
 #[derive(Args, Debug)]
 pub(crate) struct RemoveBan {
-    /// Its id; or by what, as for add
+    /// Id of the ban; or its kind, as for add
     #[arg(value_name = "ID|KIND")]
     id: String,
-    /// Whom, as for add
+    /// Its value, as for add
     #[arg(value_name = "VALUE")]
     value: Option<String>,
     /// In the tenant of this team, by id or name
@@ -176,20 +176,20 @@ impl ByWhat {
 /// Arguments of `martlet ban add`.
 #[derive(Args, Debug)]
 pub(crate) struct AddBan {
-    /// By what
+    /// Kind of the ban
     #[arg(value_name = "KIND")]
     kind: ByWhat,
-    /// Whom: a Client Identifier, a user name, an address or a network such as 10.0.0.0/8;
-    /// NAME@TEAM for one of a team that has a tenant of its own
+    /// Client Identifier, user name, address or network such as 10.0.0.0/8 to ban; NAME@TEAM for
+    /// one of a team that has a tenant of its own
     #[arg(value_name = "VALUE")]
     value: String,
     /// In the tenant of this team, by id or name
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
-    /// Why, for people
+    /// Reason, for people
     #[arg(long, value_name = "TEXT", default_value = "")]
     why: String,
-    /// For how long: 90m, 24h, 7d [default: for ever]
+    /// Duration: 90m, 24h, 7d [default: for ever]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     lasts: Option<Duration>,
     #[command(flatten)]

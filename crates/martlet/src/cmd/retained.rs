@@ -27,7 +27,7 @@ enum Action {
     Ls(ListOptions),
     /// Print the payload of a retained message, byte by byte
     Get(GetOptions),
-    /// Take retained messages away
+    /// Delete retained messages
     Rm(RemoveOptions),
 }
 
@@ -40,7 +40,7 @@ struct ListOptions {
     /// Topic Filter; topics that begin with $ have to be named by theirs
     #[arg(value_name = "FILTER", default_value = "#")]
     filter: String,
-    /// Those with this text in their topic
+    /// Only messages with this text in their topic
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     /// Print at most this many
@@ -68,7 +68,7 @@ struct RemoveOptions {
     /// Topic Filter
     #[arg(value_name = "FILTER")]
     filter: String,
-    /// Say which would go, and take nothing away
+    /// Show what would be deleted, and delete nothing
     #[arg(long)]
     preview: bool,
 }

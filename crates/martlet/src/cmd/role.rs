@@ -26,7 +26,7 @@ pub(crate) struct RoleCommand {
 pub(crate) enum Action {
     /// Add one, with rules
     Add(RulesOptions),
-    /// Remove one that nobody has
+    /// Remove one that is not in use
     Rm(NamedOptions),
     /// List all
     Ls(NodeAndForm),

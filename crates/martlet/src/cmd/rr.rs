@@ -25,7 +25,7 @@ pub(crate) struct RrOptions {
     message: MessageOptions,
     #[command(flatten)]
     print: PrintOptions,
-    /// Topic on which the response is awaited
+    /// Topic of the response
     #[arg(short = 'e', long = "response-topic", value_name = "response-topic")]
     response_topic: Option<String>,
     /// QoS of request and subscription

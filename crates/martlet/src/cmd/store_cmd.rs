@@ -21,26 +21,26 @@ pub(crate) struct StoreCommand {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Read everything and name each place that is damaged
+    /// Read everything and report each damaged place
     ///
-    /// Nothing is changed. A name that ends with .damaged is not read: see repair.
+    /// Nothing is changed. Files whose names end with .damaged are not read: see repair.
     ///
-    /// Exit code 0: there is none. 1: there is one. 2: the store cannot be read, or a process has
-    /// it open.
+    /// Exit code 0: nothing is damaged. 1: something is damaged. 2: the store cannot be read, or a
+    /// process has it open.
     Check(StoreOptions),
-    /// Take away what is damaged, and nothing else, so that the store opens clean
+    /// Remove what is damaged, and nothing else, so that the store opens clean
     ///
     /// A checkpoint or a segment of another node that is unusable is not removed, but renamed with
     /// the suffix .damaged, here and at a start. No program reads such a file again: keep it for an
     /// analysis of the damage, else remove it. Copy the directory first if its data are valuable.
     ///
-    /// Exit code 0: it opens clean now, and what was lost has been named. 1: it opens clean, but a
-    /// checkpoint was lost: messages may come again, and more may be lost than can be named. 2: it
-    /// was not repaired.
+    /// Exit code 0: the store opens clean now, and all losses were reported. 1: it opens clean, but
+    /// a checkpoint was lost: messages may be repeated, and more may be lost than can be reported.
+    /// 2: it was not repaired.
     Repair(StoreOptions),
-    /// Print what the store holds and takes
+    /// Print the contents and the size of the store
     ///
-    /// Exit code 0: that was printed. 2: the store cannot be read, or a process has it open.
+    /// Exit code 0: they were printed. 2: the store cannot be read, or a process has it open.
     Stats(StoreOptions),
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct SubOptions {
     #[arg(short = 'q', long, value_name = "QoS", default_value = "0",
           value_parser = mqtt_options::qos)]
     qos: QoS,
-    /// Print this percentage of the messages, chosen by chance
+    /// Print this percentage of the messages, chosen at random
     #[arg(long, value_name = "percentage", default_value = "100", value_parser = random_filter)]
     random_filter: f64,
     /// Clear each retained message that is received

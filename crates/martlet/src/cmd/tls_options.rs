@@ -24,7 +24,7 @@ pub(crate) struct TlsOptions {
     /// The private key of that certificate
     #[arg(long, value_name = "file")]
     key: Option<PathBuf>,
-    /// Take a trusted certificate of whatever host
+    /// Accept a trusted certificate of any host
     #[arg(long)]
     insecure: bool,
     /// Version of TLS: tlsv1.2 or tlsv1.3 [default: both]

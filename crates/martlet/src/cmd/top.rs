@@ -20,17 +20,17 @@ use crate::cmd::print::{errln, out, outln};
 pub(crate) struct TopOptions {
     #[command(flatten)]
     admin: AdminOptions,
-    /// Once, and no more
+    /// Print once and exit
     #[arg(long)]
     once: bool,
-    /// Seconds between two looks
+    /// Seconds between two updates
     #[arg(long, short = 'd', value_name = "SECONDS", default_value_t = 2,
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     interval: u64,
-    /// By what clients are ordered
+    /// Order of the clients
     #[arg(long, value_enum, default_value_t = Order::Rate)]
     sort: Order,
-    /// Clients that are shown [default: as many as fit, 20 where nothing has an end]
+    /// Clients that are shown [default: as many as fit; 20 if the output is not a terminal]
     #[arg(long, short = 'n', value_name = "N")]
     clients: Option<usize>,
 }

@@ -34,13 +34,13 @@ pub(crate) struct UserCommand {
 enum Action {
     /// Add a user; the password is asked for twice, or read from a pipe
     Add(AddOptions),
-    /// Delete a user; connections of theirs end. One of the tables can be restored
+    /// Delete a user; their connections end. A user of the tables can be restored
     Rm(RemoveOptions),
-    /// Bring a deleted user of the tables back, with the password that it had
+    /// Restore a deleted user of the tables, with the password
     Restore(RestoreOptions),
-    /// Give a user another password; connections of theirs end
+    /// Give a user another password; their connections end
     Passwd(ChangeOptions),
-    /// Give a user another role, or let them in no more
+    /// Give a user another role, or disable the user
     Set(SetOptions),
     /// List the users
     Ls(ListOptions),
@@ -49,7 +49,7 @@ enum Action {
 /// Where the users are.
 #[derive(Args, Debug)]
 struct FileOptions {
-    /// Password file [default: that of the node that runs, else auth.password_file of the
+    /// Password file [default: that of the running node, else auth.password_file of the
     /// configuration; without one, the tables of the data directory]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -73,11 +73,11 @@ struct UserOptions {
 struct RemoveOptions {
     #[command(flatten)]
     user: UserOptions,
-    /// Remove one of the tables for good, whether it was deleted before or not; at a terminal that
-    /// is asked first
+    /// Remove a user of the tables permanently, whether deleted before or not; asks for
+    /// confirmation at a terminal
     #[arg(long)]
     purge: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, requires = "purge")]
     yes: bool,
 }
@@ -95,10 +95,10 @@ struct RestoreOptions {
 struct ListOptions {
     #[command(flatten)]
     file: FileOptions,
-    /// Those of this team alone, by id or name
+    /// Only users of this team, by id or name
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
-    /// Those that were deleted, and no others
+    /// Only deleted users
     #[arg(long)]
     deleted: bool,
 }
@@ -107,10 +107,10 @@ struct ListOptions {
 struct ChangeOptions {
     #[command(flatten)]
     user: UserOptions,
-    /// Make a password up and print it, once
+    /// Generate a password and print it, once
     #[arg(long)]
     generate: bool,
-    /// Take a password of fewer than 10 characters
+    /// Accept a password of fewer than 10 characters
     #[arg(long, conflicts_with = "generate")]
     weak: bool,
 }
@@ -119,11 +119,11 @@ struct ChangeOptions {
 struct AddOptions {
     #[command(flatten)]
     change: ChangeOptions,
-    /// What the user may do: administrator, user or one of martlet role ls [default: user]
+    /// Role as a client: administrator, user or one of martlet role ls [default: user]
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
-    /// What the user may do with the API and the panel: administrator, operator, viewer or none;
-    /// in the team alone where one is named [default: none; of an administrator administrator]
+    /// Role in the API and the panel: administrator, operator, viewer or none; only in the team if
+    /// one is named [default: none; for an administrator administrator]
     #[arg(long, value_name = "ROLE", value_parser = api_role)]
     api_role: Option<ApiRole>,
     /// The team that the user belongs to, by id or name: its tenant, and the team of the API role
@@ -148,19 +148,19 @@ struct SetOptions {
     /// User name
     #[arg(value_name = "USER")]
     user: String,
-    /// What the user may do
+    /// Role as a client
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
-    /// What the user may do with the API and the panel: administrator, operator, viewer or none
+    /// Role in the API and the panel: administrator, operator, viewer or none
     #[arg(long, value_name = "ROLE", value_parser = api_role)]
     api_role: Option<ApiRole>,
-    /// Let the user in
+    /// Enable the user
     #[arg(long, conflicts_with = "disable")]
     enable: bool,
-    /// Let the user in no more; connections of theirs end
+    /// Disable the user; their connections end
     #[arg(long, required_unless_present_any = ["role", "api_role", "enable", "team"])]
     disable: bool,
-    /// The team in whose tenant the user is, by id or name; "" is none
+    /// Move the user to the tenant of this team, by id or name; "" is none
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     #[command(flatten)]

@@ -22,10 +22,10 @@ pub(crate) struct WhyOptions {
     /// its own
     #[arg(value_name = "DEVICE|CLIENT")]
     name: String,
-    /// Topic Name: why does what is published to it not arrive?
+    /// Topic Name: why do messages that are published to it not arrive?
     #[arg(value_name = "TOPIC")]
     topic: Option<String>,
-    /// Among the clients of this team, by id or name, which has a tenant of its own
+    /// Only clients of this team, by id or name, which has a tenant of its own
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! From keys to who is let in: the sources of credentials and the rules of each listener.
+//! From keys to the authentication policy: the sources of credentials and the rules of each
+//! listener.
 //!
 //! Files are read here, at the start and whenever they are to be read again. Nothing is left out
 //! that was asked for: what cannot be read or understood is an error, and what held goes on
@@ -24,13 +25,13 @@ use super::load::{ConfigError, Effective, ListenerTable};
 use super::resolve::options_of;
 use super::schema::Value;
 
-/// Names the warning of a listener at which the tables decide about nobody.
+/// Name of the warning about a listener at which the tables are not checked.
 pub(crate) const IGNORES_TABLES: &str = "listeners.ignore_tables";
 
 /// Keys of a listener that make it a realm of its own.
 const OWN: &[&str] = &["password_file", "acl_file", "certificate_user_name"];
 
-/// Who is let in, as it is being read.
+/// The authentication policy, while it is being read.
 #[derive(Debug)]
 pub(crate) struct Doors<'a> {
     effective: &'a Effective,
@@ -79,7 +80,7 @@ pub(crate) enum TablesRead {
     NotYet,
     /// They are to be read, and come after these.
     After(Arc<Snapshot>),
-    /// They were read; none: nobody is in them.
+    /// The tables, if they were read; none: they are empty.
     Given(Option<Arc<Snapshot>>),
 }
 
@@ -113,7 +114,7 @@ impl<'a> Doors<'a> {
         Ok(doors)
     }
 
-    /// Who is asked at a listener; none: nobody has to say who they are.
+    /// Realm of a listener, with its sources; none: authentication is off.
     pub(crate) fn realm_of(
         &mut self,
         table: Option<&ListenerTable>,
@@ -411,7 +412,7 @@ impl<'a> Doors<'a> {
         Ok(Some(Arc::new(source.renewing(renews))))
     }
 
-    /// Names places, and nobody: these warnings stand in health.
+    /// Names places, but no users: these warnings appear in health.
     fn warn_of_short(&mut self, place: &str, one: &str, many: &str, numbers: &[usize]) {
         const SHOWN: usize = 10;
         let all: Vec<String> = numbers.iter().take(SHOWN).map(usize::to_string).collect();
@@ -484,7 +485,7 @@ pub(super) fn user_places(effective: &Effective) -> UserPlaces {
     }
 }
 
-/// Why users and devices of the tables are not let in; none if they are.
+/// Reason why users and devices of the tables are refused; none if they are accepted.
 pub(crate) fn tables_unasked(effective: &Effective) -> Option<String> {
     let listeners = &effective.listeners;
     let has_own = |table: &ListenerTable| OWN.iter().any(|key| table.contains_key(*key));

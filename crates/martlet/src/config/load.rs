@@ -10,7 +10,7 @@ use crate::config::file_access::{read_environment_file, unreadable_files};
 use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, is_list, keys};
 use crate::config::{mosquitto, seeds};
 
-/// Where values come from that nobody has set.
+/// Source of values that are not set.
 pub(crate) const DEFAULT_SOURCE: &str = "default";
 
 /// A value and where it came from.

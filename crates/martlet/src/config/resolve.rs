@@ -37,7 +37,7 @@ pub(crate) struct NodeConfig {
     pub(crate) listeners: Vec<ListenerConfig>,
     /// None is off.
     pub(crate) http: Vec<HttpListener>,
-    /// Who may ask for what by HTTP.
+    /// Access rules of HTTP.
     pub(crate) api: martlet_api::Settings,
     /// HTTP connections at once.
     pub(crate) http_connections: HttpConnections,
@@ -60,7 +60,7 @@ pub(crate) struct NodeConfig {
     pub(crate) skipped: Vec<String>,
     /// A listener beyond loopback takes anybody.
     pub(crate) anonymous_beyond_loopback: bool,
-    /// Who is let in, if anybody has to say who they are.
+    /// Authentication of clients, if it is required.
     pub(crate) policy: Option<Arc<Policy>>,
     /// Where the tables are, and how they are kept.
     pub(crate) tables: TablesSettings,

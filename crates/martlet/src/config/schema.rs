@@ -14,7 +14,7 @@ pub(crate) enum Kind {
     Word(&'static [&'static str]),
     /// Any text; empty means none.
     Text,
-    /// Text that is shown to nobody.
+    /// Text that is never shown.
     Secret,
 }
 

@@ -45,8 +45,8 @@ pub(crate) fn check(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the socket, so that who asks as soon as the node takes clients is answered when it can be.
-/// The data directory's lock must be held.
+/// Opens the socket early: a caller that connects as soon as the node accepts clients gets an
+/// answer when the node is ready. The data directory's lock must be held.
 pub(crate) fn open(directory: &Path) -> anyhow::Result<(AdminSocket, UnixListener)> {
     let path = directory.join(FILE_NAME);
     let opening = || format!("cannot open {}", path.display());

@@ -249,7 +249,7 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     text
 }
 
-/// Who may connect.
+/// Clients that may connect.
 fn doors_lines(node: &NodeConfig) -> String {
     let all = || node.listeners.iter().map(|listener| &listener.policy);
     let is_open = |policy: &&Arc<ListenerPolicy>| policy.allow_anonymous;

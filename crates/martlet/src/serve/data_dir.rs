@@ -33,7 +33,7 @@ pub(crate) struct Claim {
     since: SystemTime,
 }
 
-/// The claim that a process has on the directory; none if nobody has.
+/// The claim that a process has on the directory; none if there is no claim.
 pub(crate) fn claimed(directory: &Path) -> Option<Claim> {
     let file = File::open(directory.join(LOCK)).ok()?;
     match flock(&file, FlockOperation::NonBlockingLockShared) {
@@ -44,7 +44,7 @@ pub(crate) fn claimed(directory: &Path) -> Option<Claim> {
     }
 }
 
-/// That the directory is in use and by which process, in words; none if nobody has it.
+/// Text that says which process uses the directory; none if it is not in use.
 pub(crate) fn in_use(directory: &Path) -> Option<String> {
     claimed(directory)?;
     let owner = File::open(directory.join(LOCK)).map(|mut file| owner(&mut file));

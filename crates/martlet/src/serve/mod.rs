@@ -782,7 +782,7 @@ impl KeptPresence {
     }
 }
 
-/// Who was connected before is known when it returns.
+/// Starts to keep presence; the clients that were connected before are known when it returns.
 async fn keep_presence(
     node: &NodeConfig,
     control: &Arc<Control>,
@@ -874,7 +874,7 @@ async fn publish_statistics(control: Arc<Control>, every: Duration) {
     }
 }
 
-/// Tells health of listeners at which the tables decide about nobody.
+/// Reports listeners at which the tables are not checked to health.
 fn tell_ignored(control: &Control, warnings: &[String]) {
     let mut all = warnings.iter();
     let told = all.find(|warning| warning.starts_with(config::IGNORES_TABLES));

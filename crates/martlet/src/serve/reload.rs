@@ -62,7 +62,7 @@ pub(super) struct Reload {
     were_tables_lost: bool,
 }
 
-/// Who was in the tables and is not any more, by tenant and name.
+/// Users and devices that were removed from the tables, by tenant and name.
 #[derive(Default)]
 struct Gone {
     devices: Vec<(u32, Arc<str>)>,
@@ -266,7 +266,7 @@ impl Reload {
         is_wanted && self.tables.are_in_use().await.unwrap_or(true)
     }
 
-    /// From now on these hold; the answer is how many are let in no more.
+    /// Applies the changes. Returns the number of clients that are no longer accepted.
     fn take_over(&self, changed: Changed) -> usize {
         let Changed {
             tables,
@@ -458,8 +458,8 @@ impl Reload {
         Ok(done)
     }
 
-    /// The tables that decide are not there any more, or are others: who is in them stays, and
-    /// nobody's session ends.
+    /// The tables are gone, or are others: their users and devices remain accepted, and no session
+    /// ends.
     fn tables_lost(&self, policy: Option<&Arc<Policy>>) -> Option<RegistryError> {
         let held = self.tables_held()?;
         let place = self.tables.location().to_string();
@@ -475,8 +475,8 @@ impl Reload {
         self.policies.iter().any(|(_, policy)| policy.authenticate)
     }
 
-    /// Where clients were let in unasked and are to be asked now they are, and those that are there
-    /// end.
+    /// Requires authentication where it was off and is on now, and ends the present connections
+    /// there.
     fn ask_at(&mut self, listeners: &[ListenerConfig]) {
         let mut has_changed = false;
         for listener in listeners {

@@ -21,12 +21,13 @@ use crate::cmd::{admin, tables};
 
 #[derive(Args, Debug)]
 pub(super) struct LintOptions {
-    /// Look at this ACL file alone [default: auth.acl_file of the configuration, and the roles and
+    /// Check only this ACL file [default: auth.acl_file of the configuration, and the roles and
     /// types of devices in the tables]
     #[arg(value_name = "FILE")]
     path: Option<PathBuf>,
-    /// Look also at what clients of the running node do: rules that are wider than that. How much
-    /// was seen, and what is too little to judge by, is told on standard error
+    /// Compare with what clients of the running node do: report rules that are wider than that. The
+    /// amount of traffic that was seen, and rules with too little of it, are reported on standard
+    /// error
     #[arg(long)]
     traffic: bool,
     #[command(flatten)]

@@ -38,7 +38,7 @@ pub(crate) struct CheckOptions {
     /// The private key of that certificate
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// Name that the certificate has to be for [default: HOST]
+    /// Name that the certificate must be valid for [default: HOST]
     #[arg(long, value_name = "NAME")]
     servername: Option<String>,
     /// Print JSON

@@ -27,10 +27,10 @@ pub(super) struct ImportOptions {
     /// The table, or JSON: a list of devices, as export --json prints it; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Add nothing; say what would become of each row
+    /// Add nothing; show the result for each row
     #[arg(long)]
     dry_run: bool,
-    /// If one row cannot be added, none is
+    /// Add no row if one of them cannot be added
     #[arg(long, conflicts_with = "dry_run")]
     all_or_none: bool,
     #[command(flatten)]
