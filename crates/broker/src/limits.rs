@@ -133,7 +133,7 @@ limits! {
         "Time from the accepted connection to the complete CONNECT, seconds.",
         "The connection is closed, however slowly its bytes drip.";
     authenticate_timeout_secs: u32 = 60,
-        "Time from the complete CONNECT until it is known who the client is, seconds.",
+        "Time from the complete CONNECT until the client is authenticated, seconds.",
         "The connection is closed.";
     connections: u32 = 1_000_000,
         "Connections of this node.",
@@ -175,7 +175,7 @@ limits! {
         "Bytes per second in the payloads of one client's PUBLISH packets; 0 is no limit.",
         "As mqtt.rate_exceeded says.";
     in_flight: u16 = 128,
-        "QoS 1 and 2 messages under way towards a client; the client's own Receive Maximum holds too.",
+        "QoS 1 and 2 messages under way towards a client; the client's own Receive Maximum applies too.",
         "Further messages wait in the session's queue.";
     queued_messages: u32 = 1_000_000,
         "Messages waiting in one session's queue.",
@@ -214,7 +214,7 @@ limits! {
         "Will Delay ceiling, seconds.",
         "The Will is sent then.";
     will_restart_secs: u32 = 30,
-        "Time after a start in which clients that were connected before it may come back before their Wills are due, seconds.",
+        "Time after a start in which clients that were connected before it may reconnect before their Wills are due, seconds.",
         "The Will is published.";
     retained_messages: u32 = 1_000_000,
         "Retained messages of this node.",
@@ -223,7 +223,7 @@ limits! {
         "Bytes of all retained messages.",
         "As for retained_messages.";
     share_credit: u16 = 64,
-        "Messages a share group hands to one member before it answers; its Receive Maximum holds too.",
+        "Messages a share group hands to one member before it answers; its Receive Maximum applies too.",
         "Other members get the next ones, else they wait in the group's queue.";
     store_stalled_secs: u32 = 30,
         "Time an acknowledgement, a CONNACK too, waits for a store that does not answer, seconds; with 0 a CONNACK waits authenticate_timeout_secs.",
