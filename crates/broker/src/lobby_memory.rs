@@ -142,16 +142,8 @@ impl LobbyMemory {
     /// Sets the number of bytes that they may hold, from the memory of a node with `shard_count`
     /// shards.
     pub(crate) fn set_part(&mut self, pressure: &MemoryPressure, shard_count: u16) {
-        let Some(limit) = pressure.limit else {
-            self.bytes_max = usize::MAX;
-            return;
-        };
-        let part = limit / PART / usize::from(shard_count.max(1));
-        let part = match pressure.is_short {
-            true => part / PART_WHEN_SHORT,
-            false => part,
-        };
-        self.bytes_max = part.max(BYTES_MIN);
+        let part = pressure.part(PART, PART_WHEN_SHORT, shard_count);
+        self.bytes_max = part.map_or(usize::MAX, |part| part.max(BYTES_MIN));
     }
 
     /// Nothing is held.
@@ -195,7 +187,8 @@ impl Shard {
         }
     }
 
-    /// What lay between a socket and MQTT is gone, or goes with its connection to another shard.
+    /// Ends the charge for these bytes between a socket and MQTT: they were freed, or they move to
+    /// another shard with their connection.
     pub fn discharge_layers(&mut self, bytes: u32) {
         self.layer_bytes -= bytes as usize;
     }

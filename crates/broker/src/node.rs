@@ -110,6 +110,21 @@ impl MemoryPressure {
             client_max: (limit / 8).max(256 * 1024),
         }
     }
+
+    /// Bytes that one use may take in each of `shard_count` shards: one part in `divisor` of the
+    /// limit, and one in `divisor_when_short` of that while memory is short. None: no limit.
+    pub(crate) fn part(
+        &self,
+        divisor: usize,
+        divisor_when_short: usize,
+        shard_count: u16,
+    ) -> Option<usize> {
+        let part = self.limit? / divisor / usize::from(shard_count.max(1));
+        Some(match self.is_short {
+            true => part / divisor_when_short,
+            false => part,
+        })
+    }
 }
 
 /// Time, as it comes in with each call. All in milliseconds.

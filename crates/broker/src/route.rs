@@ -119,6 +119,8 @@ const TOPIC_INLINE_BYTES: usize = 64;
 const ROUTE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The routes' part of the node's memory, as a divisor, where that is less.
 const PART: usize = 16;
+/// The same of that part, while memory is short.
+const PART_WHEN_SHORT: usize = 4;
 /// Bytes of a place in the table beside its route.
 const PLACE_BYTES: usize = 8;
 /// Longest topic whose route is remembered.
@@ -152,13 +154,8 @@ impl Routes {
     /// `shard_count` shards. While memory is short it may take a quarter of that, and it is emptied
     /// if it takes more.
     pub(crate) fn set_part(&mut self, pressure: &MemoryPressure, shard_count: u16) {
-        let Some(limit) = pressure.limit else {
+        let Some(part) = pressure.part(PART, PART_WHEN_SHORT, shard_count) else {
             return;
-        };
-        let part = limit / PART / usize::from(shard_count.max(1));
-        let part = match pressure.is_short {
-            true => part / 4,
-            false => part,
         };
         self.bytes_max = part.min(ROUTE_BYTES_MAX);
         if pressure.is_short && self.bytes > self.bytes_max {

@@ -91,26 +91,26 @@ impl Shard {
     /// The connection of a session was lost, not ended by its client: the Will is due after its
     /// delay or when the session ends, whichever comes first [MQTT-3.1.2-8], [MQTT-3.1.3-9].
     pub(crate) fn will_after_loss<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        let session = self.sessions.at(index);
-        let Some(will) = &session.will else { return };
-        let delay_secs = will.delay_secs.min(session.expiry_secs);
-        if self.is_will_due_at_once(index) {
-            self.send_will(cx, index);
-        } else {
-            let due_ms = cx.now.mono_ms + u64::from(delay_secs) * 1000;
-            let id = self.sessions.id_of(index);
-            self.sessions.at(index).will_timer = Some(self.wheel.arm(due_ms, Timer::WillDelay(id)));
+        match self.will_delay_secs(index) {
+            None => {}
+            Some(0) => self.send_will(cx, index),
+            Some(delay_secs) => {
+                let due_ms = cx.now.mono_ms + u64::from(delay_secs) * 1000;
+                let id = self.sessions.id_of(index);
+                let timer = self.wheel.arm(due_ms, Timer::WillDelay(id));
+                self.sessions.at(index).will_timer = Some(timer);
+            }
         }
     }
 
-    /// The session has a Will that is due as soon as its connection is lost.
-    pub(crate) fn is_will_due_at_once(&mut self, index: u32) -> bool {
+    /// Seconds between the loss of the connection and the Will; none: the session has no Will.
+    pub(crate) fn will_delay_secs(&mut self, index: u32) -> Option<u32> {
         let session = self.sessions.at(index);
-        let Some(will) = &session.will else {
-            return false;
-        };
-        let delay_secs = will.delay_secs.min(session.expiry_secs);
-        delay_secs == 0 || fault::is(Fault::WillIgnoresDelay)
+        let delay_secs = session.will.as_ref()?.delay_secs;
+        Some(match fault::is(Fault::WillIgnoresDelay) {
+            true => 0,
+            false => delay_secs.min(session.expiry_secs),
+        })
     }
 
     /// The Will is not needed any more: the client has said goodbye, or is back in time.

@@ -135,14 +135,7 @@ impl Kept {
         let mut rest = values;
         let first = next(&mut rest).filter(|(_, kind, _)| *kind == Kind::Shown as u8);
         let (field, message) = first.map_or((0, &[][..]), |(field, _, text)| (field, text));
-        let is_it = |site: &Site| ptr::eq(site.metadata, metadata);
-        let known = self.sites.iter().position(is_it);
-        let site = known.unwrap_or_else(|| {
-            let usual = Some(message).filter(|message| message.len() <= USUAL_BYTES);
-            let usual = usual.unwrap_or_default().into();
-            self.sites.push(Site { metadata, usual });
-            self.sites.len() - 1
-        });
+        let site = self.site_of(metadata, message);
         let is_usual = !message.is_empty() && *self.sites[site].usual == *message;
         let values: &[&[u8]; 2] = match is_usual {
             true => &[&[field, USUAL, 0], rest],
@@ -171,6 +164,18 @@ impl Kept {
         while self.lines > LINES || self.bytes > BYTES {
             self.forget_oldest();
         }
+    }
+
+    /// The number of the site of a line with this message.
+    fn site_of(&mut self, metadata: &'static Metadata<'static>, message: &[u8]) -> usize {
+        let is_it = |site: &Site| ptr::eq(site.metadata, metadata);
+        let known = self.sites.iter().position(is_it);
+        known.unwrap_or_else(|| {
+            let usual = Some(message).filter(|message| message.len() <= USUAL_BYTES);
+            let usual = usual.unwrap_or_default().into();
+            self.sites.push(Site { metadata, usual });
+            self.sites.len() - 1
+        })
     }
 
     fn forget_oldest(&mut self) {

@@ -35,7 +35,7 @@ pub const TRACES_MAX: usize = 100;
 /// Longest duration of a trace, in minutes, where it is requested by itself.
 pub const TRACE_MINUTES_MAX: u32 = 24 * 60;
 
-/// Subject of which everything is logged, whatever the level.
+/// Subject of a trace: everything about it is logged at any log level.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// All that a client of a tenant does, its packets too.

@@ -9,8 +9,8 @@ use martlet_broker::{
     DropReason, Event, EventInterest, Limits, ListenerPolicy, Settings, TransportEnd,
 };
 use martlet_codec::{
-    Ack, AckKind, Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, PublishProperties,
-    QoS, ReasonCode, Unsubscribe, UserProperties, Will,
+    Ack, AckKind, Connect, Packet, PacketId, ProtocolVersion, PublishProperties, QoS, ReasonCode,
+    Unsubscribe, UserProperties, Will,
 };
 use martlet_script::{Harness, Link, Wiring};
 
@@ -27,20 +27,12 @@ fn node(limits: Limits, wiring: Wiring) -> Harness {
 }
 
 fn connect(client_id: &str, clean_start: bool, will: Option<Will<'_>>) -> Vec<u8> {
-    let packet = Connect {
-        version: V311,
-        bridge: false,
+    wire::encoded(&Connect {
         clean_start,
         keep_alive_secs: 10,
-        client_id,
-        user_name: None,
-        password: None,
         will,
-        properties: ConnectProperties::default(),
-    };
-    let mut bytes = Vec::new();
-    packet.encode(&mut bytes);
-    bytes
+        ..wire::connect(V311, client_id)
+    })
 }
 
 fn client(node: &mut Harness, client_id: &str, clean_start: bool) -> Link {

@@ -27,13 +27,7 @@ fn node(limits: Limits) -> Harness {
 /// A client whose session outlives its connection.
 fn connect(node: &mut Harness, client_id: &str, will: Option<&[u8]>) -> Link {
     let packet = Connect {
-        version: V5,
-        bridge: false,
         clean_start: false,
-        keep_alive_secs: 0,
-        client_id,
-        user_name: None,
-        password: None,
         will: will.map(|payload| Will {
             topic: "will",
             payload,
@@ -47,11 +41,10 @@ fn connect(node: &mut Harness, client_id: &str, will: Option<&[u8]>) -> Link {
             topic_alias_maximum: Some(65_535),
             ..ConnectProperties::default()
         },
+        ..wire::connect(V5, client_id)
     };
-    let mut bytes = Vec::new();
-    packet.encode(&mut bytes);
     let link = node.open();
-    node.send(link, &bytes);
+    node.send(link, &wire::encoded(&packet));
     link
 }
 

@@ -11,8 +11,7 @@ use martlet_broker::{
     TransportEnd, Whose, WorkLimits,
 };
 use martlet_codec::{
-    Connect, ConnectProperties, OutgoingPublish, Packet, ProtocolVersion, PublishProperties, QoS,
-    Will,
+    Connect, OutgoingPublish, Packet, ProtocolVersion, PublishProperties, QoS, Will,
 };
 use martlet_script::{Harness, Link, Wiring};
 
@@ -55,20 +54,13 @@ fn connect(client_id: &str, clean_start: bool, will: Option<&str>) -> Vec<u8> {
         delay_secs: None,
         properties: PublishProperties::default(),
     });
-    let packet = Connect {
-        version: V311,
-        bridge: false,
+    wire::encoded(&Connect {
         clean_start,
         keep_alive_secs: 10,
-        client_id,
         user_name: Some("user"),
-        password: None,
         will,
-        properties: ConnectProperties::default(),
-    };
-    let mut bytes = Vec::new();
-    packet.encode(&mut bytes);
-    bytes
+        ..wire::connect(V311, client_id)
+    })
 }
 
 fn client(node: &mut Harness, client_id: &str, will: Option<&str>) -> Link {
@@ -283,6 +275,23 @@ fn many_who_are_revoked_end_in_turns_and_are_not_obeyed_meanwhile() {
     assert_eq!(node.counters().sessions, 1);
 }
 
+/// Clients send `packets` at the same time, and behind them another client publishes to `one`.
+/// Answers the most turns that one of the receivers has waited for that message.
+fn turns_behind(node: &mut Harness, expensive: &[Link], packets: &[u8], receivers: &[Link]) -> u64 {
+    let cheap = client(node, "cheap", None);
+    let mut began = 0;
+    node.at_once(|node| {
+        for link in expensive {
+            node.send(*link, packets);
+        }
+        node.send(cheap, &publish("one", b"now"));
+        began = node.turns();
+    });
+    let received = receivers.iter().map(|link| node.received_in(*link));
+    let last = received.map(|turn| turn.expect("it came")).max();
+    last.expect("there is a receiver") - began
+}
+
 /// Who publishes little waits a few turns, however many publish to many receivers at the same time.
 #[test]
 fn a_cheap_publisher_waits_a_few_turns_however_many_are_expensive() {
@@ -291,17 +300,9 @@ fn a_cheap_publisher_waits_a_few_turns_however_many_are_expensive() {
     let receivers = subscribers(&mut node, "receiver", WATCHERS, "many");
     let innocent = subscribers(&mut node, "innocent", 1, "one")[0];
     let expensive = clients(&mut node, "expensive", EXPENSIVE, None);
-    let cheap = client(&mut node, "cheap", None);
-    let mut began = 0;
-    node.at_once(|node| {
-        for link in &expensive {
-            node.send(*link, &publish("many", b"x").repeat(2));
-        }
-        node.send(cheap, &publish("one", b"now"));
-        began = node.turns();
-    });
-    let came = node.received_in(innocent).expect("it came");
-    assert!(came - began <= 10, "it waited {} turns", came - began);
+    let packets = publish("many", b"x").repeat(2);
+    let waited = turns_behind(&mut node, &expensive, &packets, &[innocent]);
+    assert!(waited <= 10, "it waited {waited} turns");
     for link in receivers {
         assert_eq!(publishes(&mut node, link), 2 * EXPENSIVE, "none starves");
     }
@@ -314,18 +315,10 @@ fn a_cheap_publisher_does_not_wait_for_many_long_subscribes() {
     let mut node = node(Limits::default());
     let innocent = subscribers(&mut node, "innocent", 1, "one")[0];
     let expensive = clients(&mut node, "expensive", EXPENSIVE, None);
-    let cheap = client(&mut node, "cheap", None);
     let filters: Vec<String> = (0..50).map(|number| format!("f/{number}")).collect();
-    let mut began = 0;
-    node.at_once(|node| {
-        for link in &expensive {
-            node.send(*link, &wire::subscribe(V311, &filters, QoS::AtMostOnce));
-        }
-        node.send(cheap, &publish("one", b"now"));
-        began = node.turns();
-    });
-    let came = node.received_in(innocent).expect("it came");
-    assert!(came - began <= 10, "it waited {} turns", came - began);
+    let packet = wire::subscribe(V311, &filters, QoS::AtMostOnce);
+    let waited = turns_behind(&mut node, &expensive, &packet, &[innocent]);
+    assert!(waited <= 10, "it waited {waited} turns");
     assert_eq!(node.counters().subscriptions, 50 * EXPENSIVE as u64 + 1);
 }
 
@@ -345,19 +338,9 @@ fn a_cheap_message_of_another_shard_does_not_wait_for_expensive_ones() {
     let receivers = subscribers(&mut node, "receiver", 2 * WATCHERS, "many");
     let innocents = subscribers(&mut node, "innocent", 8, "one");
     let expensive = clients(&mut node, "expensive", EXPENSIVE, None);
-    let cheap = client(&mut node, "cheap", None);
-    let mut began = 0;
-    node.at_once(|node| {
-        for link in &expensive {
-            node.send(*link, &publish("many", b"x").repeat(2));
-        }
-        node.send(cheap, &publish("one", b"now"));
-        began = node.turns();
-    });
-    for innocent in innocents {
-        let came = node.received_in(innocent).expect("it came");
-        assert!(came - began <= 30, "it waited {} turns", came - began);
-    }
+    let packets = publish("many", b"x").repeat(2);
+    let waited = turns_behind(&mut node, &expensive, &packets, &innocents);
+    assert!(waited <= 30, "it waited {waited} turns");
     for link in receivers {
         assert_eq!(publishes(&mut node, link), 2 * EXPENSIVE, "none starves");
     }

@@ -381,7 +381,7 @@ pub(crate) async fn delete(
 /// Remove a user for good
 ///
 /// Removes the user, whether deleted before or not. Devices that the user owned have no owner then,
-/// and their API keys are gone.
+/// and the API keys of the user are deleted.
 #[utoipa::path(post, path = "/api/v1/users/{name}/purge", tag = "people",
     params(("name" = String, Path, description = "User name")),
     responses((status = 204, description = "There is nothing left of them"),

@@ -389,7 +389,9 @@ impl Shard {
         let mut is_will_put_off = false;
         match will {
             WillAtEnd::Discarded => self.discard_will(index),
-            WillAtEnd::Due if waits && self.is_will_due_at_once(index) => is_will_put_off = true,
+            WillAtEnd::Due if waits && self.will_delay_secs(index) == Some(0) => {
+                is_will_put_off = true;
+            }
             WillAtEnd::Due => self.will_after_loss(cx, index),
             WillAtEnd::Kept => {
                 // The store keeps the Will: after the restart it is due.

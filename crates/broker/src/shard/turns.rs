@@ -2,7 +2,7 @@
 //! are to end when many do at once.
 //!
 //! Held-back input waits in two queues. Who was held back only because a turn was over comes first
-//! and gets a small share; who needs more than that waits with those who have used up a whole
+//! and gets a small share; a connection that needs more waits with those that have used up a whole
 //! share. Both have a part of each turn, so neither starves, and who wants little does not wait for
 //! thousands who want much.
 
@@ -12,7 +12,7 @@ use crate::connection::Phase;
 use crate::id::{ConnectionId, SessionId};
 use crate::node::{Cx, Node};
 use crate::shard::{Ending, Shard};
-use crate::work::{ENDS, INPUT, NODE, QUICK_INPUT};
+use crate::work::{ENDS, Eighths, INPUT, NODE, QUICK_INPUT};
 
 /// Connections whose input is worked off per call of [`Shard::work`], of either queue.
 const INPUTS_PER_WORK: usize = 256;
@@ -87,26 +87,29 @@ impl Shard {
     pub(super) fn work_off_queued_input<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         self.input_queue.is_served = true;
         self.work.small_shares = true;
-        for count in 0..self.input_queue.quick.len().min(INPUTS_PER_WORK) {
-            if count > 0 && self.work.is_past(QUICK_INPUT) {
-                break;
-            }
-            let Some(id) = self.input_queue.quick.pop_front() else {
-                break;
-            };
-            self.work_off_input_of(cx, id);
-        }
+        self.serve_queue(cx, |input| &mut input.quick, QUICK_INPUT);
         self.work.small_shares = false;
-        for count in 0..self.input_queue.long.len().min(INPUTS_PER_WORK) {
-            if count > 0 && self.work.is_past(INPUT) {
-                break;
+        self.serve_queue(cx, |input| &mut input.long, INPUT);
+        self.input_queue.is_served = false;
+    }
+
+    /// Works off the input of connections of one queue until these eighths of the turn are over: of
+    /// one at least, and of none twice.
+    fn serve_queue<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        queue: impl Fn(&mut InputQueue) -> &mut VecDeque<ConnectionId>,
+        until: Eighths,
+    ) {
+        for count in 0..queue(&mut self.input_queue).len().min(INPUTS_PER_WORK) {
+            if count > 0 && self.work.is_past(until) {
+                return;
             }
-            let Some(id) = self.input_queue.long.pop_front() else {
-                break;
+            let Some(id) = queue(&mut self.input_queue).pop_front() else {
+                return;
             };
             self.work_off_input_of(cx, id);
         }
-        self.input_queue.is_served = false;
     }
 
     fn work_off_input_of<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {

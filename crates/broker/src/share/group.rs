@@ -273,8 +273,8 @@ impl Group {
         if let Some(place) = once {
             return Choice::Member(place);
         }
-        // After a restart members have yet to join; and where all who are there may have it, one of
-        // them will.
+        // After a restart members have yet to join; and where all connected members may receive the
+        // message, one of them will.
         if !self.members.is_any_present() || !self.members.is_any_restricted() {
             return Choice::Later;
         }

@@ -1,5 +1,5 @@
-//! The members of a share group, by their sessions and by who of them may take a message now: most
-//! of them may be away, and a message does not look at those.
+//! Members of a share group, by their sessions and by whether they may take a message now: most
+//! members may be disconnected, and a message does not look at those.
 
 use std::collections::VecDeque;
 
@@ -17,24 +17,24 @@ use crate::message::Message;
 pub(super) struct Members {
     all: Slab<Member>,
     places: HashMap<SessionAddress, usize>,
-    /// They are there.
+    /// Connected members.
     present: Places,
-    /// They are there, have credit, and had room when they were last asked.
+    /// Connected members with credit that had room when they were last asked.
     ready: Places,
-    /// They are there and get everything with QoS 0, which needs no credit.
+    /// Connected members that get everything with QoS 0, which needs no credit.
     once: Places,
-    /// They are there and had no room.
+    /// Connected members that had no room.
     full: Places,
-    /// Until which delivery they are not asked, in this order, with those that have been asked
-    /// again since.
+    /// Deliveries until which full members are not asked, in order, with their places; some of them
+    /// have been asked again since.
     full_until: VecDeque<(u64, usize)>,
-    /// How many of those who are there may not get everything.
+    /// Connected members that may not receive everything.
     restricted: usize,
-    /// How many have a session that outlives its connection.
+    /// Members whose session outlives its connection.
     durable: usize,
 }
 
-/// A set of places, of which the next after another is found quickly.
+/// A set of places: a bit for each, so that the next one is found quickly.
 #[derive(Debug, Default)]
 struct Places {
     words: Vec<u64>,
@@ -136,17 +136,17 @@ impl Members {
         self.ready.len > 0
     }
 
-    /// All who are there had no room.
+    /// Whether all connected members had no room.
     pub(super) fn are_all_full(&self) -> bool {
         self.full.len == self.present.len
     }
 
-    /// Those who could take a message, from `turn` on.
+    /// Members that could take a message, from `turn` on.
     pub(super) fn ready(&self, turn: usize) -> impl Iterator<Item = usize> {
         self.ready.in_turn(turn)
     }
 
-    /// Those who are there and take a message of this QoS without credit.
+    /// Connected members that take a message of this QoS without credit.
     pub(super) fn without_credit(&self, qos: QoS, turn: usize) -> impl Iterator<Item = usize> {
         let places = match qos {
             QoS::AtMostOnce => &self.present,

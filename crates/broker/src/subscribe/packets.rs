@@ -3,7 +3,7 @@
 
 use martlet_codec::{
     FiltersLeft, PacketId, ProtocolVersion, ReasonCode, Subscribe, SubscribeFilter,
-    SubscriptionFilter, TopicFilter, UnsubAck, Unsubscribe,
+    SubscriptionFilter, TopicFilter, UnsubAck, Unsubscribe, UserProperties,
 };
 
 use super::{Asked, Granted, PendingSubAck, Terms};
@@ -77,10 +77,7 @@ impl Shard {
                 "listener: Subscription Identifiers",
             ));
         }
-        self.check_user_properties(subscribe.user_properties)?;
-        self.check_answer_fits(index, subscribe.filter_count())?;
-        self.work
-            .add((subscribe.filter_count() / DECODED_PER_UNIT) as u64);
+        self.begin_filters(index, subscribe.user_properties, subscribe.filter_count())?;
         let identifier = subscribe.subscription_id.unwrap_or(0);
         let filters = subscribe.filters().left();
         let mut half = HalfDone::new(subscribe.packet_id, identifier, filters);
@@ -238,11 +235,24 @@ impl Shard {
         self.half_done.insert(index, half);
     }
 
-    /// The connection of a packet that is half done has ended: nobody is answered.
+    /// The connection of a packet that is half done has ended: no answer is sent.
     pub(crate) fn give_up<N: Node>(&mut self, cx: &mut Cx<'_, N>, half: HalfDone) {
         if let Some(token) = half.pending {
             self.joined(cx, token);
         }
+    }
+
+    /// Checks what has been decoded of a packet with filters, and counts that as work.
+    fn begin_filters(
+        &mut self,
+        index: u32,
+        user_properties: UserProperties<'_>,
+        filter_count: usize,
+    ) -> Result<(), PacketError> {
+        self.check_user_properties(user_properties)?;
+        self.check_answer_fits(index, filter_count)?;
+        self.work.add((filter_count / DECODED_PER_UNIT) as u64);
+        Ok(())
     }
 
     /// SUBACK and UNSUBACK have a code for each filter and cannot be left out, so a request whose
@@ -271,10 +281,8 @@ impl Shard {
             return self.go_on_unsubscribing(cx, index, body, half);
         }
         let unsubscribe = Unsubscribe::decode(body, version)?;
-        self.check_user_properties(unsubscribe.user_properties)?;
-        self.check_answer_fits(index, unsubscribe.filter_count())?;
-        self.work
-            .add((unsubscribe.filter_count() / DECODED_PER_UNIT) as u64);
+        let count = unsubscribe.filter_count();
+        self.begin_filters(index, unsubscribe.user_properties, count)?;
         let filters = unsubscribe.filters().left();
         let mut half = HalfDone::new(unsubscribe.packet_id, 0, filters);
         if version.is_v5() {

@@ -249,10 +249,7 @@ pub struct SubscribeFilters<'a> {
 impl SubscribeFilters<'_> {
     /// Where the iteration has come, to go on later.
     pub fn left(&self) -> FiltersLeft {
-        FiltersLeft {
-            bytes: self.reader.rest().len(),
-            count: self.left,
-        }
+        FiltersLeft::of(&self.reader, self.left)
     }
 }
 
@@ -266,9 +263,9 @@ pub struct FiltersLeft {
 }
 
 impl FiltersLeft {
-    /// None are left.
-    pub fn is_empty(self) -> bool {
-        self.count == 0
+    pub(super) fn of(reader: &Reader<'_>, count: usize) -> Self {
+        let bytes = reader.rest().len();
+        Self { bytes, count }
     }
 
     pub(super) fn reader(self, body: &[u8]) -> Reader<'_> {

@@ -134,10 +134,7 @@ pub struct UnsubscribeFilters<'a> {
 impl UnsubscribeFilters<'_> {
     /// Where the iteration has come, to go on later.
     pub fn left(&self) -> FiltersLeft {
-        FiltersLeft {
-            bytes: self.reader.rest().len(),
-            count: self.left,
-        }
+        FiltersLeft::of(&self.reader, self.left)
     }
 }
 

@@ -35,7 +35,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Interval at which it checks whether the team exists.
 const TEAM_PAUSE: Duration = Duration::from_secs(1);
-/// Time that an attempt takes, at most, and a write of which nothing is read.
+/// Longest time for an attempt to connect, and for a write while the server reads nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Time to wait for the greeting: a server of Pusher's protocol says at once whether it knows the
 /// key; other servers send nothing.

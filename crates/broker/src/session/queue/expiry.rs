@@ -46,7 +46,7 @@ impl Sweep {
     }
 }
 
-/// Rows, of which those at the front have been looked at.
+/// Rows of a queue: first those that the sweep has looked at, then the others.
 #[derive(Debug, Default)]
 pub(super) struct SweptRows {
     /// There while the others are still to be looked at.
@@ -102,7 +102,7 @@ impl SweptRows {
         seen.chain(self.rows.iter())
     }
 
-    /// Takes out the row with this key of which `is_it` is true.
+    /// Removes the row with this key for which `is_it` is true.
     pub(super) fn take(&mut self, key: u64, is_it: impl Fn(&[u64; 3]) -> bool) -> Option<[u64; 3]> {
         let seen = self.seen.as_mut();
         let found = seen.and_then(|seen| seen.take(key, &is_it));

@@ -94,7 +94,7 @@ impl Hashing {
     ) -> Option<T> {
         let turn = self.turns.take(place).await?;
         let work = move || {
-            // Held as long as a core works on it, even if the client is gone.
+            // Held while a core computes the hash, even after the client has disconnected.
             let _turn = turn;
             work()
         };
