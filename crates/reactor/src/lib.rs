@@ -13,6 +13,7 @@
 mod authenticate;
 mod clock;
 mod config;
+mod contention;
 mod descriptors;
 mod door;
 mod driver;

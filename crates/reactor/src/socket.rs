@@ -286,7 +286,12 @@ impl Sockets {
 
     /// Nothing is to be read or written at once.
     pub(crate) fn is_idle(&self) -> bool {
-        self.ready.is_empty() && self.unwritten.is_empty() && self.last.is_empty()
+        !self.is_turn_due() && self.last.is_empty()
+    }
+
+    /// A socket is to be read from at once, or written to in its turn.
+    pub(crate) fn is_turn_due(&self) -> bool {
+        !self.ready.is_empty() || !self.unwritten.is_empty()
     }
 
     /// Sockets on the list of those to be written to.

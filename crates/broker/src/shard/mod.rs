@@ -690,6 +690,12 @@ impl Shard {
             || self.groups.has_put_off()
     }
 
+    /// Whether something goes on that thousands of clients have a part in: messages with very
+    /// many receivers, or connections and sessions that end.
+    pub fn serves_crowd(&self) -> bool {
+        !self.fan_outs.is_empty() || !self.ends.is_empty()
+    }
+
     /// When [`Shard::advance`] is to be called next, monotonic milliseconds.
     pub fn next_wakeup(&self) -> Option<u64> {
         self.wheel.next_wakeup()

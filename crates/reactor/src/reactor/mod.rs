@@ -25,6 +25,7 @@ use martlet_broker::{
 use crate::authenticate::Authenticator;
 use crate::clock::Clock;
 use crate::config::{ListenerConfig, Transport};
+use crate::contention::{Contention, REST, time_run};
 use crate::descriptors::Descriptors;
 use crate::door::{Accepted, Door};
 use crate::driver::Driver;
@@ -139,6 +140,7 @@ pub(crate) struct Reactor {
     under_way: UnderWay,
     /// The shard has been told that other shards do not keep up.
     congested: bool,
+    contention: Contention,
     sockets: Sockets,
     /// Sockets that may still be written to in this tick though they have little output.
     turns: usize,
@@ -203,6 +205,7 @@ impl Reactor {
             tick_at: Instant::now(),
             under_way: UnderWay::default(),
             congested: false,
+            contention: Contention::default(),
             sockets: Sockets::default(),
             turns: 0,
             deadlines: BinaryHeap::new(),
@@ -299,6 +302,26 @@ impl Reactor {
         self.end_overdue();
         self.carry_out();
         self.under_way.written(&self.counters.latencies);
+        self.rest_if_crowded();
+    }
+
+    /// Rests for a moment if work for thousands of clients goes on and the cores are busy, so that
+    /// the system does not suspend this thread when other clients wait for it (`contention.rs`).
+    fn rest_if_crowded(&mut self) {
+        if self.sockets.last_count() == 0 && !self.driver.shard.serves_crowd() {
+            self.contention.forget_last();
+            return;
+        }
+        if !self.contention.should_rest(Instant::now(), time_run())
+            || self.sockets.is_turn_due()
+            || !self.arrivals.is_empty()
+            || !self.driver.effects.is_empty()
+        {
+            return;
+        }
+        // Not a wait for notices: sockets that the kernel has written from bring some all the time.
+        std::thread::sleep(REST);
+        self.contention.rested(Instant::now(), time_run());
     }
 
     /// Shows clients out whose certificates are not good any more; a few in one tick, so that

@@ -35,7 +35,7 @@ const LONG_OUTPUT_BYTES: usize = 1024;
 const TURN_MAX_MS: u64 = 5;
 
 /// Time that a tick spends on the output of messages with thousands of receivers, at most.
-const WRITING_LAST_MAX: Duration = Duration::from_micros(1000);
+const WRITING_LAST_MAX: Duration = Duration::from_micros(300);
 
 /// Writes between two looks at the clock.
 const WRITES_PER_LOOK: usize = 8;
