@@ -14,6 +14,9 @@ use super::progress::{PROGRESS_INTERVAL, Progress};
 use super::report::{Connections, Report};
 use super::{Snapshot, run_name, usages};
 
+/// One of so many connections is made first: with them comes what a broker needs once.
+const FIRST_SHARE: usize = 8;
+
 /// Runs connects or idle.
 pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
     let run = run_name();
@@ -27,12 +30,24 @@ pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
     let mut driver = Driver::new(options)?;
     let mut progress = Progress::new(options);
     let before = Snapshot::take(options, None)?;
-    let setup = driver.connect_all(&purposes, &mut progress, &mut Silence)?;
-    if options.scenario == Scenario::Idle {
-        hold(&mut driver, Duration::from_secs_f64(options.duration))?;
+    if options.scenario == Scenario::Connects {
+        let setup = driver.connect_all(&purposes, &mut progress, &mut Silence)?;
+        let after = Snapshot::take(options, None)?;
+        return Ok(report(options, &driver, &setup, &before, &after));
     }
+    let (first, further) = purposes.split_at(purposes.len() / FIRST_SHARE);
+    let mut setup = driver.connect_all(first, &mut progress, &mut Silence)?;
+    let first = Snapshot::take(options, None)?;
+    let all = driver.connect_all(further, &mut progress, &mut Silence)?;
+    setup.took += all.took;
+    setup.latencies.extend(all.latencies);
+    hold(&mut driver, Duration::from_secs_f64(options.duration))?;
     let after = Snapshot::take(options, None)?;
-    Ok(report(options, &driver, &setup, &before, &after))
+    let mut report = report(options, &driver, &setup, &before, &after);
+    if let Some((first, after)) = first.broker.zip(after.broker) {
+        report.grown_since_first(&first, &after, further.len());
+    }
+    Ok(report)
 }
 
 fn report(

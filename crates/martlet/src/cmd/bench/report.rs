@@ -102,6 +102,9 @@ struct BrokerUsage {
     /// Growth of resident memory per connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_connection: Option<f64>,
+    /// The same without the first eighth of the connections and what the broker needs once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_further_connection: Option<f64>,
 }
 
 /// The broker's and our own usage around the measured time.
@@ -148,6 +151,14 @@ impl Report {
                 after.cpu_since(before).as_secs_f64() / secs.max(1e-9)
             }),
             faults: Vec::new(),
+        }
+    }
+
+    /// The broker's memory after the first connections and at the end, `count` connections later.
+    pub(super) fn grown_since_first(&mut self, first: &Usage, after: &Usage, count: usize) {
+        if let Some(broker) = &mut self.broker {
+            let grown = after.resident_bytes as f64 - first.resident_bytes as f64;
+            broker.bytes_per_further_connection = Some(grown / count.max(1) as f64);
         }
     }
 
@@ -206,7 +217,13 @@ impl Report {
         if let Some(broker) = &self.broker {
             lines.push(format!("broker     {}", broker.text()));
             if let Some(bytes) = broker.bytes_per_connection {
-                lines.push(format!("memory     {bytes:.0} bytes per connection"));
+                let further = broker.bytes_per_further_connection;
+                let further = further.map_or(String::new(), |bytes| {
+                    format!(", {bytes:.0} for each after the first eighth")
+                });
+                lines.push(format!(
+                    "memory     {bytes:.0} bytes per connection{further}"
+                ));
             }
         }
         lines.push(format!(
@@ -289,6 +306,7 @@ impl BrokerUsage {
             resident_bytes_before: before.resident_bytes,
             resident_bytes_after: after.resident_bytes,
             bytes_per_connection: connections.map(|count| grown / count.max(1) as f64),
+            bytes_per_further_connection: None,
         }
     }
 }
