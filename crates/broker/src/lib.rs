@@ -53,6 +53,7 @@ mod record;
 mod report;
 mod restore;
 mod retained;
+mod review;
 mod route;
 mod session;
 mod shard;

@@ -284,7 +284,7 @@ impl Shard {
             self.tell_rate_drops(cx, index);
         }
         self.work.add(COMING_OR_GOING);
-        if let Some(half_done) = self.half_done.remove(&index) {
+        if let Some(half_done) = self.take_half_done(index) {
             self.give_up(cx, half_done);
         }
         self.report_disconnected(cx, session, ending);

@@ -44,6 +44,7 @@ use crate::operate::Operations;
 use crate::rate::Spent;
 use crate::record::{Record, RecordCount, SessionEpoch};
 use crate::report::{Answer, Report};
+use crate::review::{Affected, Reviews};
 use crate::route::{Origin, Routes, RoutingBuffers};
 use crate::session::Sessions;
 use crate::session::permit::PermitTokens;
@@ -53,12 +54,13 @@ use crate::subscribe::{HalfDone, PendingSubAck, Subscribers};
 use crate::tell::{TOLD_WHEN_WRITTEN, Telling};
 use crate::timer::{Timer, Wheel};
 use crate::topic_tree::Tree;
-use crate::work::{DELIVERY, INBOX, NODE, RECORD, RETAINED, Work};
+use crate::work::{COMMAND, DELIVERY, INBOX, NODE, RECORD, RETAINED, Work};
 
 pub(crate) use ending::Ending;
 pub use ending::TransportEnd;
 use ending::WillAtEnd;
 pub(crate) use gate::{Gated, PlainAck};
+use holding::Held;
 pub use holding::StoreState;
 pub(crate) use input::Progress;
 pub(crate) use packet_error::PacketError;
@@ -74,8 +76,10 @@ pub struct Shard {
     pub(crate) settings: Arc<Settings>,
     pub(crate) seed: Seed,
     pub(crate) authentications: Authentications,
-    /// A session that may not everything is or was here: until then nothing is asked of any.
+    /// Whether permissions are checked: a session with restricted rights is or was here, or
+    /// sessions are being reviewed.
     pub(crate) has_restricted: bool,
+    pub(crate) reviews: Reviews,
     pub(crate) permit_tokens: PermitTokens,
     pub(crate) connections: Connections,
     /// Connections that have not been accepted yet.
@@ -103,6 +107,8 @@ pub struct Shard {
     pub(crate) pending_subacks: Slab<PendingSubAck>,
     /// SUBSCRIBE and UNSUBSCRIBE packets of which some filters are done, by connection.
     pub(crate) half_done: HashMap<u32, HalfDone>,
+    /// Bytes of the answers in these two.
+    pub(crate) answer_bytes: usize,
     pub(crate) operations: Operations,
     /// Which events are wanted.
     pub(crate) wants: Wants,
@@ -125,6 +131,7 @@ pub struct Shard {
     pub(crate) answered: Option<SessionId>,
     /// Connections with input to be worked off.
     input_queue: InputQueue,
+    held: Held,
     /// Connections and sessions that end in their turn.
     pub(crate) ends: Ends,
     /// How the transports ended that ended otherwise than by the peer's end of stream, of
@@ -199,8 +206,12 @@ const SESSION_BYTES: usize = 768;
 const CONNECTION_BYTES: usize = 512;
 /// Bytes of output that may wait for a client however many there are.
 const OUTPUT_SHARE_MIN: usize = 32 * 1024;
+/// Part of a turn for what the store has answered and an earlier turn had no room for, as a divisor.
+const GATE_PART_OF_TURN: u64 = 4;
 /// Turns between two counts of what waits to be used again, which changes slowly.
 const TURNS_PER_LOOK_AT_POOLS: u32 = 64;
+/// Entries for which a table keeps its memory while it is empty.
+const KEPT_ENTRIES: usize = 16 * 1024;
 /// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the
 /// Wills of a whole site, do not hold up everybody else.
 const TIMERS_PER_ADVANCE: usize = 512;
@@ -225,6 +236,7 @@ impl Shard {
             seed: seeded(seed),
             authentications: Authentications::default(),
             has_restricted: false,
+            reviews: Reviews::default(),
             permit_tokens: PermitTokens::default(),
             connections: Connections::new(seed),
             lobby_count: 0,
@@ -243,6 +255,7 @@ impl Shard {
             reads_changed: Vec::new(),
             pending_subacks: Slab::new(),
             half_done: RawMap::with_hasher(seeded(seed)),
+            answer_bytes: 0,
             operations: Operations::default(),
             wants,
             telling,
@@ -256,6 +269,7 @@ impl Shard {
             closing: Vec::new(),
             answered: None,
             input_queue: InputQueue::default(),
+            held: Held::default(),
             ends: Ends::default(),
             transport_ends: RawMap::with_hasher(seeded(seed)),
             retained_queue: VecDeque::new(),
@@ -458,12 +472,9 @@ impl Shard {
 
     /// A command of those who operate the node.
     pub fn command<N: Node>(&mut self, cx: &mut Cx<'_, N>, command: Command) {
+        self.work.add(COMMAND);
         match command {
-            Command::Snapshot { request } => {
-                self.forget_who_dropped();
-                let answer = Answer::Snapshot(Box::new(self.counters_now(cx)));
-                cx.effects.reports.push(Report { request, answer });
-            }
+            Command::Snapshot { request } => self.begin_counters(cx, request),
             Command::Traffic { request, limit } => {
                 let answer = Answer::Traffic(self.traffic(limit));
                 cx.effects.reports.push(Report { request, answer });
@@ -481,10 +492,12 @@ impl Shard {
                     self.publish_sys(cx, topic);
                 }
             }
-            Command::Revoke(revocations) => self.revoke(cx, &revocations),
+            Command::Revoke(revocations) => self.revoke(cx.now.mono_ms, &revocations),
             Command::SetRules(book) => self.set_rule_book(book),
-            Command::Ask(listeners) => self.ask_at(cx, listeners),
-            Command::SetRulesOf { book, users } => self.set_rules_of(book, &users),
+            Command::Ask(listeners) => self.ask_at(listeners),
+            Command::SetRulesOf { book, users } => {
+                self.new_rule_book(book, Affected::Users(users));
+            }
             Command::SetEvents(interest) => self.set_events(interest),
             Command::Shutdown => self.shut_down(cx),
             Command::Clients { .. }
@@ -519,9 +532,7 @@ impl Shard {
     /// All records up to this number are durable: what waited for them goes out.
     pub fn durable<N: Node>(&mut self, cx: &mut Cx<'_, N>, up_to: RecordNumber) {
         self.records.durable(up_to);
-        while let Some(gated) = self.next_from_gate() {
-            self.run_gated(cx, gated);
-        }
+        self.work_off_gate(cx, self.settings.work.turn);
         self.settle(cx);
     }
 
@@ -552,6 +563,9 @@ impl Shard {
     pub fn work<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         self.begin_turn();
         if self.has_put_off() {
+            self.work_off_gate(cx, self.settings.work.turn / GATE_PART_OF_TURN);
+            self.go_on_reviewing(cx);
+            self.queue_released();
             self.work_off_inbox(cx);
             self.go_on_fanning_out(cx);
             self.go_on_ending(cx);
@@ -572,6 +586,7 @@ impl Shard {
             self.settle(cx);
         }
         if self.turns.is_multiple_of(TURNS_PER_LOOK_AT_POOLS) {
+            self.shrink_tables();
             self.pool_bytes = self.count_pool_bytes();
         }
         self.turns = self.turns.wrapping_add(1);
@@ -612,7 +627,8 @@ impl Shard {
             self.sessions.len() * SESSION_BYTES + self.connections.len() * CONNECTION_BYTES;
         let lobby = self.lobby.request_bytes() + self.layer_bytes;
         let kept = self.subscription_bytes + self.will_bytes + clients + lobby;
-        let beside = self.fan_outs.bytes() + inbox + self.routes.memory_bytes();
+        let groups = self.groups.memory_bytes() + self.answer_bytes;
+        let beside = self.fan_outs.bytes() + inbox + self.routes.memory_bytes() + groups;
         self.gauge.bytes() + self.buffer_bytes + self.gated_bytes + kept + beside
     }
 
@@ -628,10 +644,38 @@ impl Shard {
         most.min((limit / 4 / clients).max(OUTPUT_SHARE_MIN))
     }
 
-    /// Counts the bytes of memory that are kept for reuse.
+    /// Counts the bytes of memory that are kept for reuse, and those of tables that change slowly.
     fn count_pool_bytes(&self) -> usize {
         let buffers = self.scratch.capacity() + self.forwarded.capacity();
-        self.pool.bytes() + self.messages.bytes() + buffers
+        self.pool.bytes() + self.messages.bytes() + buffers + self.table_bytes()
+    }
+
+    /// Bytes of the tables whose entries clients bring about.
+    fn table_bytes(&self) -> usize {
+        let routed = self.awaiting_routed.capacity() * size_of::<(MessageId, u32)>();
+        let spent = self.spent.capacity() * size_of::<(u32, Spent)>();
+        let half_done = self.half_done.capacity() * size_of::<(u32, HalfDone)>();
+        let subacks = self.pending_subacks.capacity() * size_of::<PendingSubAck>();
+        let expiring = self.expiring.capacity() * size_of::<(u64, QueueOwner)>();
+        let ends = self.ends.memory_bytes() + self.reviews.memory_bytes();
+        let timers = self.wheel.memory_bytes();
+        routed + spent + half_done + subacks + expiring + ends + timers
+    }
+
+    /// Gives the memory of tables back that were long and are empty.
+    fn shrink_tables(&mut self) {
+        if self.awaiting_routed.is_empty() && self.awaiting_routed.capacity() > KEPT_ENTRIES {
+            self.awaiting_routed = RawMap::with_hasher(self.seed.clone());
+        }
+        if self.spent.is_empty() && self.spent.capacity() > KEPT_ENTRIES {
+            self.spent = RawMap::with_hasher(self.seed.clone());
+        }
+        if self.gate.is_empty() && self.gate.capacity() > KEPT_ENTRIES {
+            self.gate = VecDeque::new();
+        }
+        if self.pending_subacks.is_empty() && self.pending_subacks.capacity() > KEPT_ENTRIES {
+            self.pending_subacks = Slab::new();
+        }
     }
 
     /// Work counts anew from here on. A tick has a turn for batches of other shards,
@@ -683,6 +727,9 @@ impl Shard {
     #[inline]
     fn has_put_off(&self) -> bool {
         !self.inbox.is_empty()
+            || self.is_gate_open()
+            || self.reviews.has_work()
+            || self.held.has_released()
             || !self.fan_outs.is_empty()
             || !self.ends.is_empty()
             || self.sessions.first_retired().is_some()

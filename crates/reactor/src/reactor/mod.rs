@@ -149,6 +149,9 @@ pub(crate) struct Reactor {
     plain: Vec<u8>,
     /// TLS handshakes that may still be processed in this tick.
     handshakes: usize,
+    /// Connections without a client that may still be read from in this tick though the shard's turn
+    /// is over.
+    newcomers: usize,
     /// On the first reactor, until the node stops.
     door: Option<Door>,
     /// Connections dealt out so far.
@@ -209,6 +212,7 @@ impl Reactor {
             read_buffer: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
             plain: Vec::new(),
             handshakes: 0,
+            newcomers: 0,
             door: None,
             dealt: 0,
             policies: common
@@ -382,7 +386,13 @@ impl Reactor {
         self.spare_keys = broken;
     }
 
+    /// Takes what has come by the control lane, as far as one turn goes: thousands of clients may
+    /// become known at once. The rest has the next turn.
     fn take_control(&mut self) {
+        self.driver.shard.begin_turn();
+        if let Some(up_to) = self.mailbox.next_durable() {
+            self.driver.call(|shard, cx| shard.durable(cx, up_to));
+        }
         while let Some(control) = self.mailbox.next_control() {
             match control {
                 Control::Accepted {
@@ -405,9 +415,6 @@ impl Reactor {
                     });
                 }
                 Control::Command(command) => self.command(command),
-                Control::Durable(up_to) => {
-                    self.driver.call(|shard, cx| shard.durable(cx, up_to));
-                }
                 Control::MessagesRead(page) => {
                     self.driver.call(|shard, cx| shard.messages_read(cx, page));
                 }
@@ -424,6 +431,9 @@ impl Reactor {
                     self.stopped = true;
                     return;
                 }
+            }
+            if self.driver.shard.has_done_enough() {
+                return;
             }
         }
     }
