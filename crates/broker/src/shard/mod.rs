@@ -166,6 +166,8 @@ pub struct Shard {
     pub(crate) next_relief_ms: u64,
     /// Bytes that wait to be used again, as counted last.
     pool_bytes: usize,
+    /// Bytes of tables that grow slowly, as counted last.
+    table_bytes: usize,
     /// Calls of [`Shard::work`].
     turns: u32,
     pub(crate) gauge: Arc<MemoryGauge>,
@@ -288,6 +290,7 @@ impl Shard {
             dropping: BTreeSet::new(),
             next_relief_ms: 0,
             pool_bytes: 0,
+            table_bytes: 0,
             turns: 0,
             gauge: Arc::default(),
             memory: MemoryLoan::default(),
@@ -588,6 +591,7 @@ impl Shard {
         if self.turns.is_multiple_of(TURNS_PER_LOOK_AT_POOLS) {
             self.shrink_tables();
             self.pool_bytes = self.count_pool_bytes();
+            self.table_bytes = self.count_table_bytes();
         }
         self.turns = self.turns.wrapping_add(1);
         let used = self.used_bytes();
@@ -627,7 +631,7 @@ impl Shard {
             self.sessions.len() * SESSION_BYTES + self.connections.len() * CONNECTION_BYTES;
         let lobby = self.lobby.request_bytes() + self.layer_bytes;
         let kept = self.subscription_bytes + self.will_bytes + clients + lobby;
-        let groups = self.groups.memory_bytes() + self.answer_bytes;
+        let groups = self.groups.memory_bytes() + self.answer_bytes + self.table_bytes;
         let beside = self.fan_outs.bytes() + inbox + self.routes.memory_bytes() + groups;
         self.gauge.bytes() + self.buffer_bytes + self.gated_bytes + kept + beside
     }
@@ -644,14 +648,14 @@ impl Shard {
         most.min((limit / 4 / clients).max(OUTPUT_SHARE_MIN))
     }
 
-    /// Counts the bytes of memory that are kept for reuse, and those of tables that change slowly.
+    /// Counts the bytes of memory that are kept for reuse.
     fn count_pool_bytes(&self) -> usize {
         let buffers = self.scratch.capacity() + self.forwarded.capacity();
-        self.pool.bytes() + self.messages.bytes() + buffers + self.table_bytes()
+        self.pool.bytes() + self.messages.bytes() + buffers
     }
 
-    /// Bytes of the tables whose entries clients bring about.
-    fn table_bytes(&self) -> usize {
+    /// Counts the bytes of tables whose entries clients bring about.
+    fn count_table_bytes(&self) -> usize {
         let routed = self.awaiting_routed.capacity() * size_of::<(MessageId, u32)>();
         let spent = self.spent.capacity() * size_of::<(u32, Spent)>();
         let half_done = self.half_done.capacity() * size_of::<(u32, HalfDone)>();
