@@ -23,7 +23,7 @@ use crate::permission;
 use crate::shard::Shard;
 use crate::timer::Timer;
 use crate::will::StoredWill;
-use crate::work::{BYTES_PER_UNIT, CONNECT, SOCKET};
+use crate::work::{BYTES_PER_UNIT, CLOSING, CONNECT, SOCKET};
 
 /// Where a connection came from and by which door.
 #[derive(Clone, Debug)]
@@ -557,6 +557,7 @@ impl Shard {
                 },
             );
         }
+        self.work.add(CLOSING);
         cx.effects.connections.push(ConnectionEffect::Close(id));
     }
 }

@@ -15,6 +15,7 @@ use crate::effect::ConnectionEffect;
 use crate::node::{Cx, Node};
 use crate::shard::{Ending, Shard};
 use crate::subscribe::Asked;
+use crate::work::CLOSING;
 
 /// Clients per millisecond of the interval between two checks: few clients are checked each time,
 /// more of them less often, so that checks cost little.
@@ -154,6 +155,7 @@ impl Shard {
             // It does not read, so there is no use in telling it, and its output goes at once.
             self.end_connection(cx, index, Ending::untold(ReasonCode::QuotaExceeded, WHY));
             self.forget_connection(id);
+            self.work.add(CLOSING);
             cx.effects.connections.push(ConnectionEffect::Abort(id));
         }
     }

@@ -45,6 +45,8 @@ pub(crate) const RECORD: u64 = 6;
 pub(crate) const BYTES_PER_UNIT: usize = 256;
 /// Units of a packet that has waited for the store.
 pub(crate) const GATED: u64 = 2;
+/// Units of writing to a connection that had nothing to be written.
+pub(crate) const WRITE: u64 = 100;
 /// Units of an accepted socket: it is registered, and its connection begins.
 pub(crate) const SOCKET: u64 = 40;
 /// Units of a CONNECT packet beside the session that it begins.

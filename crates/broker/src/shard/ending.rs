@@ -527,6 +527,7 @@ impl Shard {
         };
         let id = self.connections.id_of(index);
         self.end_connection(cx, index, ending);
+        self.work.add(CLOSING);
         cx.effects.connections.push(ConnectionEffect::Close(id));
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::connection::{Phase, Since};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::node::{Cx, Node};
 use crate::shard::{Ending, Shard};
-use crate::work::GATED;
+use crate::work::{GATED, WRITE};
 
 /// Something that waits for a record.
 #[derive(Debug)]
@@ -170,8 +170,11 @@ impl Shard {
     pub(super) fn work_off_gate<N: Node>(&mut self, cx: &mut Cx<'_, N>, units: u64) {
         let until = self.work.done + units;
         while let Some(gated) = self.next_from_gate() {
-            self.work.add(GATED);
+            let effects = cx.effects.connections.len();
             self.run_gated(cx, gated);
+            // Answers for one connection are one write, and the write is most of the work.
+            let writes = cx.effects.connections.len().saturating_sub(effects) as u64;
+            self.work.add(GATED + WRITE * writes);
             if self.work.done >= until {
                 return;
             }

@@ -208,10 +208,13 @@ const SESSION_BYTES: usize = 768;
 const CONNECTION_BYTES: usize = 512;
 /// Bytes of output that may wait for a client however many there are.
 const OUTPUT_SHARE_MIN: usize = 32 * 1024;
-/// Part of a turn for what the store has answered and an earlier turn had no room for, as a divisor.
-const GATE_PART_OF_TURN: u64 = 4;
+/// Units of what the store has answered and an earlier turn had no room for, beside those of a turn:
+/// this part of it, as a divisor.
+const GATE_PART_OF_TURN: u64 = 2;
 /// Turns between two counts of what waits to be used again, which changes slowly.
 const TURNS_PER_LOOK_AT_POOLS: u32 = 64;
+/// Units of a packet with more User Properties than are allowed.
+const TOO_MANY_PROPERTIES: u64 = 8 * 1024;
 /// Entries for which a table keeps its memory while it is empty.
 const KEPT_ENTRIES: usize = 16 * 1024;
 /// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the
@@ -564,9 +567,12 @@ impl Shard {
     /// Goes on with what was put off: held-back input, retained messages; settles accounts with
     /// the node's memory. Called once per tick.
     pub fn work<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        if self.is_gate_open() {
+            self.work_off_gate(cx, self.settings.work.turn / GATE_PART_OF_TURN);
+            self.settle(cx);
+        }
         self.begin_turn();
         if self.has_put_off() {
-            self.work_off_gate(cx, self.settings.work.turn / GATE_PART_OF_TURN);
             self.go_on_reviewing(cx);
             self.queue_released();
             self.work_off_inbox(cx);
@@ -722,6 +728,7 @@ impl Shard {
     pub fn has_work(&self) -> bool {
         !self.input_queue.is_empty()
             || self.has_put_off()
+            || self.is_gate_open()
             || !self.retained_queue.is_empty()
             || self.lobby.is_over()
             || self.has_work_for_operators()
@@ -731,7 +738,6 @@ impl Shard {
     #[inline]
     fn has_put_off(&self) -> bool {
         !self.inbox.is_empty()
-            || self.is_gate_open()
             || self.reviews.has_work()
             || self.held.has_released()
             || !self.fan_outs.is_empty()
@@ -801,11 +807,13 @@ impl Shard {
     }
 
     pub(crate) fn check_user_properties(
-        &self,
+        &mut self,
         properties: UserProperties<'_>,
     ) -> Result<(), PacketError> {
         let count_max = usize::from(self.settings.limits.user_properties);
         if properties.iter().take(count_max + 1).count() > count_max {
+            // It may have had hundreds of thousands.
+            self.work.add(TOO_MANY_PROPERTIES);
             return Err(PacketError::of(
                 ReasonCode::QuotaExceeded,
                 "limit user_properties",

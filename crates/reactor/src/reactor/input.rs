@@ -43,11 +43,11 @@ impl Reactor {
     pub(super) fn read_ready(&mut self) {
         let mut keys = std::mem::take(&mut self.spare_keys);
         self.sockets.take_ready(&mut keys);
-        self.give_turns(keys.len());
         self.handshakes = HANDSHAKES_PER_TICK;
         self.newcomers = NEWCOMERS_PER_TICK;
         let began = Instant::now();
         let mut is_over = false;
+        let mut read = 0;
         for (count, key) in keys.drain(..).enumerate() {
             is_over |=
                 count % READS_PER_LOOK == READS_PER_LOOK - 1 && began.elapsed() > READING_MAX;
@@ -55,6 +55,7 @@ impl Reactor {
                 self.sockets.read_later(key);
                 continue;
             }
+            read += 1;
             match self
                 .sockets
                 .get(key)
@@ -65,6 +66,7 @@ impl Reactor {
                 _ => {}
             }
         }
+        self.give_turns(read);
         self.spare_keys = keys;
     }
 

@@ -9,7 +9,7 @@ mod input;
 mod output;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -142,6 +142,10 @@ pub(crate) struct Reactor {
     sockets: Sockets,
     /// Sockets that may still be written to in this tick though they have little output.
     turns: usize,
+    /// When this tick stops writing.
+    writing_ends: Instant,
+    /// Broken sockets that no read will find out about, to be dropped.
+    broken: VecDeque<(SocketKey, ConnectionId)>,
     /// When sockets that are being ended are dropped, whatever their peers do.
     deadlines: BinaryHeap<Reverse<Deadline>>,
     read_buffer: Box<[u8]>,
@@ -208,6 +212,8 @@ impl Reactor {
             congested: false,
             sockets: Sockets::default(),
             turns: 0,
+            writing_ends: Instant::now(),
+            broken: VecDeque::new(),
             deadlines: BinaryHeap::new(),
             read_buffer: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
             plain: Vec::new(),
@@ -334,6 +340,7 @@ impl Reactor {
     /// How long nothing happens unless something comes; none is for ever.
     fn timeout(&self) -> Option<Duration> {
         let busy = !self.arrivals.is_empty()
+            || !self.broken.is_empty()
             || !self.rechecks.is_empty()
             || !self.sockets.is_idle()
             || self.driver.shard.has_work()
@@ -365,12 +372,13 @@ impl Reactor {
     }
 
     fn take_notices(&mut self) {
-        let mut broken = std::mem::take(&mut self.spare_keys);
         for notice in self.poller.notices() {
             match notice.source {
                 Source::Socket(key) => {
-                    if self.sockets.notice(key, &notice, self.driver.now.mono_ms) {
-                        broken.push(key);
+                    if self.sockets.notice(key, &notice, self.driver.now.mono_ms)
+                        && let Some(socket) = self.sockets.get(key)
+                    {
+                        self.broken.push_back((key, socket.id));
                     }
                 }
                 Source::Listener(number) => {
@@ -380,10 +388,7 @@ impl Reactor {
                 }
             }
         }
-        broken
-            .drain(..)
-            .for_each(|key| self.lose(key, TransportEnd::Error));
-        self.spare_keys = broken;
+        self.drop_broken();
     }
 
     /// Takes what has come by the control lane, as far as one turn goes: thousands of clients may
