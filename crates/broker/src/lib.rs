@@ -47,6 +47,7 @@ mod node;
 mod operate;
 mod outgoing;
 mod permission;
+mod place_table;
 mod pressure;
 mod rate;
 mod record;
