@@ -105,6 +105,13 @@ impl Shard {
         }
     }
 
+    /// Connections in the lists of those that are or were held back.
+    pub(crate) fn held_count(&self) -> usize {
+        let all = self.held.waiting.iter().chain(&self.held.released);
+        let there = all.filter(|id| self.connections.get(**id).is_some());
+        there.count()
+    }
+
     /// Queues the input of connections that need not wait any more, up to their part of this turn.
     pub(super) fn queue_released(&mut self) {
         let began = self.work.done;

@@ -168,7 +168,7 @@ pub struct Shard {
     /// Bytes that wait to be used again, as counted last.
     pool_bytes: usize,
     /// Bytes of tables that grow slowly, as counted last.
-    table_bytes: usize,
+    pub(crate) table_bytes: usize,
     /// Calls of [`Shard::work`].
     turns: u32,
     pub(crate) gauge: Arc<MemoryGauge>,
