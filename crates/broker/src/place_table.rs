@@ -173,7 +173,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_table_agrees_with_a_set(steps in prop::collection::vec((0..4_u8, 0..6000_u32), 1..9000)) {
+        fn the_table_agrees_with_a_set(
+            steps in prop::collection::vec((0..4_u8, 0..6000_u32), 1..9000),
+        ) {
             let mut table = PlaceTable::default();
             let mut model = std::collections::BTreeSet::new();
             for (step, place) in steps {

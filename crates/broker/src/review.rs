@@ -109,7 +109,8 @@ impl Reviews {
         Some(place)
     }
 
-    /// Whether there is a new book since the change of this number, and whether it concerns this user.
+    /// Whether there is a new book since the change of this number, and whether it concerns this
+    /// user.
     fn new_book(&self, since: u32, user_name: Option<&str>) -> (bool, bool) {
         let new = self.books.iter().filter(|(number, _)| *number > since);
         let concerns = new.clone().any(|(_, affected)| affected.has(user_name));
@@ -236,7 +237,7 @@ mod tests {
         while let Some(place) = reviews.next_place(100) {
             visited.push(place);
         }
-        // It goes on where it was, so that changes one after the other do not keep it from the last.
+        // It goes on where it was, so that frequent changes do not keep it from the last places.
         assert_eq!(visited[0], 70);
         visited.sort_unstable();
         assert_eq!(visited, (0..100).collect::<Vec<u32>>());

@@ -22,8 +22,8 @@ const V311: ProtocolVersion = ProtocolVersion::V311;
 /// Units of work in a turn.
 const TURN: u64 = 2048;
 
-/// Units that the end of a connection takes at once, at most, with the CONNECT that has ended it: all
-/// but its Will and its session.
+/// Units that the end of a connection takes at once, at most, with the CONNECT that has ended it:
+/// all but its Will and its session.
 const END: u64 = 400;
 
 fn settings(limits: Limits) -> Settings {

@@ -165,8 +165,8 @@ impl Shard {
         self.gate.push_back((record.max(last), gated));
     }
 
-    /// Lets out what waits for records that are durable now: up to this number of units of work. The
-    /// rest has its turn later.
+    /// Lets out what waits for records that are durable now, up to this number of units of work.
+    /// The rest has its turn later.
     pub(super) fn work_off_gate<N: Node>(&mut self, cx: &mut Cx<'_, N>, units: u64) {
         let until = self.work.done + units;
         while let Some(gated) = self.next_from_gate() {

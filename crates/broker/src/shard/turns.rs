@@ -155,8 +155,8 @@ impl Shard {
         self.send_presence(cx, session, false);
     }
 
-    /// Ends an accepted connection in its turn, wherever this is called from. From now on its client
-    /// is not obeyed and is sent nothing.
+    /// Ends an accepted connection in its turn, wherever this is called from. From now on its
+    /// client is not obeyed and is sent nothing.
     pub(crate) fn stop_obeying(&mut self, index: u32, ending: Ending) {
         let id = self.connections.id_of(index);
         let connection = self.connections.at(index);

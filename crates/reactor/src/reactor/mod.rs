@@ -153,8 +153,8 @@ pub(crate) struct Reactor {
     plain: Vec<u8>,
     /// TLS handshakes that may still be processed in this tick.
     handshakes: usize,
-    /// Connections without a client that may still be read from in this tick though the shard's turn
-    /// is over.
+    /// Connections without a client that may still be read from in this tick though the shard's
+    /// turn is over.
     newcomers: usize,
     /// On the first reactor, until the node stops.
     door: Option<Door>,
