@@ -202,8 +202,8 @@ pub struct Shard {
 const CROWD: usize = 8;
 /// Pages of retained messages read per call of [`Shard::work`].
 const PAGES_PER_WORK: usize = 16;
-/// Part of a turn, beside the turn itself, for what the store has answered and an earlier turn had no
-/// room for, as a divisor.
+/// Part of a turn, beside the turn itself, for what the store has answered and an earlier turn had
+/// no room for, as a divisor.
 const GATE_PART_OF_TURN: u64 = 2;
 /// Units of a packet with more User Properties than are allowed.
 const TOO_MANY_PROPERTIES: u64 = 8 * 1024;
