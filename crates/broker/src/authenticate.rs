@@ -21,6 +21,7 @@ use crate::lobby::Admission;
 use crate::node::{Cx, Node};
 use crate::permission::{Actions, CredentialMark, Identity, Names, Realm, RuleBook, Voucher};
 use crate::report::SessionRules;
+use crate::review::Affected;
 use crate::session::permit::{Permit, PermitToken};
 use crate::shard::{Ending, Shard};
 use crate::timer::{Timer, TimerKey};
@@ -273,7 +274,7 @@ pub(crate) struct Authentications {
     /// The same, oldest first, with the time it came.
     revocations: VecDeque<(u64, Revocation)>,
     /// Where rules are looked up, if anywhere.
-    book: Option<Arc<dyn RuleBook>>,
+    pub(crate) book: Option<Arc<dyn RuleBook>>,
     /// Listeners that require authentication now, though they did not at first.
     asking: Arc<[Arc<ListenerPolicy>]>,
 }
@@ -487,7 +488,7 @@ impl Shard {
     /// A session's client is the same user by another identity.
     pub(crate) fn change_permit(&mut self, session: u32, permit: Box<Permit>) {
         let permit = self.permit_in_force(permit);
-        self.has_restricted |= permit.is_restricted();
+        self.note_restricted(Some(&permit));
         let old = self.sessions.at(session).permit.replace(permit);
         let new = self.sessions.at(session).permit.as_deref();
         if !Permit::is_same(old.as_deref(), new) {
@@ -556,21 +557,9 @@ impl Shard {
     }
 
     /// All connections of those who are revoked end, and who is on the way in is not let in.
-    pub(crate) fn revoke<N: Node>(&mut self, cx: &mut Cx<'_, N>, revocations: &[Revocation]) {
-        self.authentications.revoke(cx.now.mono_ms, revocations);
-        let revoked = &self.authentications.revoked;
-        let is_revoked = |permit: &Permit| revoked.is_revoked(&permit.identity, permit.known);
-        for session in self.sessions_with(is_revoked) {
-            let id = self.sessions.id_of(session);
-            if let Some(connection) = self.sessions.at(session).connection() {
-                let why = "its credentials were revoked";
-                let ending = Ending::told(ReasonCode::NotAuthorized, why);
-                self.end_in_turn(cx, connection, ending);
-            }
-            if let Some(session) = self.live_session(id) {
-                self.return_all_shared(cx, session);
-            }
-        }
+    pub(crate) fn revoke(&mut self, now_ms: u64, revocations: &[Revocation]) {
+        self.authentications.revoke(now_ms, revocations);
+        self.begin_review(None);
     }
 
     /// The number of the listener by which a connection came.
@@ -602,81 +591,57 @@ impl Shard {
     }
 
     /// At these listeners clients are asked who they are from now on.
-    pub(crate) fn ask_at<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        listeners: Arc<[Arc<ListenerPolicy>]>,
-    ) {
+    pub(crate) fn ask_at(&mut self, listeners: Arc<[Arc<ListenerPolicy>]>) {
         self.authentications.asking = listeners;
-        for id in self.connections.ids() {
-            let listener = &self.connections.at(id.index).listener;
-            let Some(now) = asking_instead(&self.authentications.asking, listener) else {
-                continue;
-            };
-            let connection = self.connections.at(id.index);
-            connection.listener = now;
-            if connection.phase == Phase::Accepted {
-                let ending = Ending::told(ReasonCode::NotAuthorized, NOT_ASKED);
-                self.end_in_turn(cx, id.index, ending);
-            }
+        self.begin_review(None);
+    }
+
+    /// The client of a connection that is accepted has to say who it is, if its listener asks now:
+    /// the connection ends. Answers whether it does.
+    pub(crate) fn review_listener(&mut self, index: u32) -> bool {
+        let is_asked = self.renew_listener(index);
+        if is_asked {
+            let ending = Ending::told(ReasonCode::NotAuthorized, NOT_ASKED);
+            self.stop_obeying(index, ending);
         }
+        is_asked
+    }
+
+    /// Gives a connection the present policy of its listener, if that asks now and did not before.
+    pub(crate) fn renew_listener(&mut self, index: u32) -> bool {
+        if self.authentications.asking.is_empty() {
+            return false;
+        }
+        let listener = &self.connections.at(index).listener;
+        let Some(now) = asking_instead(&self.authentications.asking, listener) else {
+            return false;
+        };
+        self.connections.at(index).listener = now;
+        true
     }
 
     /// From now on rules are looked up here, also those of sessions whose clients are away.
     pub fn set_rule_book(&mut self, book: Arc<dyn RuleBook>) {
-        self.new_rule_book(book);
-        self.look_up_rules(|_| true);
+        self.new_rule_book(book, Affected::All);
     }
 
-    /// The same with a book that says something else of these users alone, who are sorted.
-    pub(crate) fn set_rules_of(&mut self, book: Arc<dyn RuleBook>, users: &[Arc<str>]) {
-        self.new_rule_book(book);
-        let is_one = |name: &str| users.binary_search_by(|user| (**user).cmp(name)).is_ok();
-        self.look_up_rules(|permit| permit.user_name().is_some_and(is_one));
-    }
-
-    /// All share groups are told, also of members who may get the same as before: they wait for
-    /// all of them.
-    fn new_rule_book(&mut self, book: Arc<dyn RuleBook>) {
+    /// Sets a book whose rules may differ from those of the book before; all share groups are told,
+    /// also of members who may get the same as before: they wait for all of them.
+    pub(crate) fn new_rule_book(&mut self, book: Arc<dyn RuleBook>, affected: Affected) {
         self.authentications.book = Some(book);
         self.rules_version = self.rules_version.next();
-        for session in self.sessions_with(|_| true) {
-            let session_id = self.sessions.id_of(session);
-            let subscriptions = &self.sessions.at(session).subscriptions;
-            if subscriptions.groups().next().is_some() {
-                self.reads_changed.push(session_id);
-            }
-        }
-    }
-
-    fn look_up_rules(&mut self, of: impl Fn(&Permit) -> bool) {
-        let Some(book) = self.authentications.book.clone() else {
-            return;
-        };
-        for session in self.sessions_with(of) {
-            if let Some(permit) = &mut self.sessions.at(session).permit {
-                permit.look_up(&*book);
-                permit.token = self.permit_tokens.next();
-                self.has_restricted |= permit.is_restricted();
-            }
-            self.raise_epochs_of(session);
-        }
+        self.begin_review(Some(affected));
     }
 
     /// What a session gets with its connection: the rules are those of this moment, whenever the
     /// identity was decided.
     pub(crate) fn permit_in_force(&mut self, mut permit: Box<Permit>) -> Box<Permit> {
         permit.token = self.permit_tokens.next();
+        permit.reviewed = self.reviews.last();
         if let Some(book) = &self.authentications.book {
             permit.look_up(&**book);
         }
         permit
-    }
-
-    fn sessions_with(&self, of: impl Fn(&Permit) -> bool) -> Vec<u32> {
-        let all = self.sessions.iter();
-        let all = all.filter(|(_, session)| session.permit.as_deref().is_some_and(&of));
-        all.map(|(index, _)| index).collect()
     }
 
     /// Whether a session may publish to this topic.
@@ -707,6 +672,9 @@ impl Shard {
     }
 
     fn rules_permit(&mut self, session: u32, action: Actions, topic: &str) -> bool {
+        if self.reviews.is_under_way() {
+            self.review(session);
+        }
         let session = self.sessions.at(session);
         match &mut session.permit {
             None => true,
@@ -722,6 +690,7 @@ impl Shard {
     ) -> Option<SessionRules> {
         let session = self.sessions.find(tenant, client_id)?;
         self.sessions.at(session).connection()?;
+        self.review(session);
         let user = self.user_of(session);
         let permit = self.sessions.at(session).permit.as_ref();
         let identity = permit.map(|permit| &permit.identity);
@@ -744,6 +713,9 @@ impl Shard {
 
     /// Whether a session may subscribe to this Topic Filter; else what forbids it.
     pub(crate) fn may_subscribe(&mut self, session: u32, filter: &str) -> Result<(), String> {
+        if self.reviews.is_under_way() {
+            self.review(session);
+        }
         let session = self.sessions.at(session);
         match &session.permit {
             None => Ok(()),

@@ -306,7 +306,7 @@ impl Shard {
         // The client is back before its Will was due, so it is not sent [MQTT-3.1.3-9].
         let permit = request.permit.take();
         let permit = permit.map(|permit| self.permit_in_force(permit));
-        self.has_restricted |= permit.as_ref().is_some_and(|permit| permit.is_restricted());
+        self.note_restricted(permit.as_deref());
         if !fault::is(Fault::WillSentThoughBack) {
             self.discard_will(session);
         }

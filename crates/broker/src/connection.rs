@@ -155,6 +155,8 @@ flags! {
     /// It ends in its turn, and what its client sends until then is not obeyed. `admitted` is taken
     /// from it meanwhile, so that it is sent nothing either.
     10 ending set_ending;
+    /// In the shard's list of connections that wait for the store or another shard.
+    11 in_held_list set_in_held_list;
 }
 
 /// Topic Aliases of one connection, both directions.

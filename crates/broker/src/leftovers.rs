@@ -4,6 +4,12 @@ use crate::shard::Shard;
 use crate::timer::Timer;
 
 impl Shard {
+    /// Bytes of memory that count, of tables that keep it while they are empty.
+    #[doc(hidden)]
+    pub fn bytes_of_tables(&self) -> u64 {
+        self.table_bytes as u64
+    }
+
     /// The tables that have entries, and how many. Timers of the shard itself do not count.
     #[doc(hidden)]
     pub fn leftovers(&self) -> Vec<(&'static str, usize)> {
@@ -26,6 +32,9 @@ impl Shard {
             ("share groups", self.groups.len()),
             ("share group messages", self.own_share_traffic.len()),
             ("subscriptions to be answered", self.pending_subacks.len()),
+            ("packets that are half done", self.half_done.len()),
+            ("bytes of answers", self.answer_bytes),
+            ("clients that are held back", self.held_count()),
             ("timers", timers),
             ("what waits for the store", self.gated_count()),
             ("messages to be routed", self.awaiting_routed.len()),

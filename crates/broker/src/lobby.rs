@@ -23,6 +23,7 @@ use crate::permission;
 use crate::shard::Shard;
 use crate::timer::Timer;
 use crate::will::StoredWill;
+use crate::work::{BYTES_PER_UNIT, CLOSING, CONNECT, SOCKET};
 
 /// Where a connection came from and by which door.
 #[derive(Clone, Debug)]
@@ -78,6 +79,7 @@ pub(crate) enum Admission {
 
 impl Shard {
     pub(crate) fn enter_lobby<N: Node>(&mut self, cx: &Cx<'_, N>, peer: Peer) -> ConnectionId {
+        self.work.add(SOCKET);
         let Peer {
             address,
             listener,
@@ -95,6 +97,13 @@ impl Shard {
         self.connections.at(id.index).deadline = Some(timer);
         self.lobby_count += 1;
         id
+    }
+
+    /// Whether this connection has no client yet. What it has sent can wait in its socket while the
+    /// turn is over, so that a flood of new connections takes nobody's turn.
+    pub fn is_in_lobby(&self, id: ConnectionId) -> bool {
+        let found = self.connections.get(id);
+        found.is_some_and(|found| found.phase == Phase::Lobby)
     }
 
     /// A proxy says where a connection in the lobby comes from.
@@ -115,6 +124,9 @@ impl Shard {
         body: &[u8],
         unread: &[u8],
     ) -> Admission {
+        self.work
+            .add(CONNECT + (body.len() / BYTES_PER_UNIT) as u64);
+        self.renew_listener(index);
         let (request, password, step) = match self.check_connect(cx, index, flags, body) {
             Ok((mut request, password, step)) => {
                 request.remaining_bytes = body.len() as u32;
@@ -545,6 +557,7 @@ impl Shard {
                 },
             );
         }
+        self.work.add(CLOSING);
         cx.effects.connections.push(ConnectionEffect::Close(id));
     }
 }

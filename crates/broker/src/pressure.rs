@@ -5,6 +5,8 @@
 //! then loses the connection, and with it, if the session ends, all that waits for it. Others go
 //! on. Before them, connections that have not logged in give back (`lobby_memory.rs`).
 
+use std::collections::BTreeMap;
+
 use martlet_codec::ReasonCode;
 
 use crate::connection::Phase;
@@ -12,6 +14,8 @@ use crate::counters::DropReason;
 use crate::effect::ConnectionEffect;
 use crate::node::{Cx, Node};
 use crate::shard::{Ending, Shard};
+use crate::subscribe::Asked;
+use crate::work::CLOSING;
 
 /// Clients per millisecond of the interval between two checks: few clients are checked each time,
 /// more of them less often, so that checks cost little.
@@ -32,11 +36,13 @@ impl Shard {
         }
         let interval_ms = (self.connections.len() / CLIENTS_PER_MS) as u64;
         self.next_relief_ms = cx.now.mono_ms + interval_ms;
+        let answers = self.answers_held();
+        let answers_for = |index: u32| answers.get(&index).copied().unwrap_or_default();
         let mut greedy: Vec<(usize, u32)> = self
             .connections
             .indexed()
             .filter(|(_, connection)| connection.phase == Phase::Accepted)
-            .map(|(index, _)| (self.bytes_held_by(index), index))
+            .map(|(index, _)| (self.bytes_held_by(index) + answers_for(index), index))
             .filter(|(bytes, _)| *bytes >= GREEDY_BYTES)
             .collect();
         let Some(&(most, _)) = greedy.iter().max() else {
@@ -46,7 +52,7 @@ impl Shard {
         greedy.sort_unstable_by(|one, other| other.cmp(one));
         greedy.truncate(CLIENTS_PER_LOOK);
         for (bytes, index) in greedy {
-            self.take_back_from(cx, index, bytes);
+            self.take_back_from(cx, index, bytes, answers_for(index));
             if used.saturating_sub(self.used_bytes()) >= excess {
                 break;
             }
@@ -94,7 +100,40 @@ impl Shard {
         connection.buffer_bytes() + self.layer_bytes_of(index) + waiting
     }
 
-    fn take_back_from<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, bytes: usize) {
+    /// Bytes of the answers that wait for the store or for share groups, by the places of the
+    /// connections that wait for them.
+    fn answers_held(&self) -> BTreeMap<u32, usize> {
+        let mut held = BTreeMap::new();
+        if self.gated_bytes() + self.answer_bytes < GREEDY_BYTES {
+            return held;
+        }
+        let mut add = |index: u32, bytes: usize| *held.entry(index).or_default() += bytes;
+        for (connection, bytes) in self.gated_answers() {
+            if self.connections.get(connection).is_some() {
+                add(connection.index, bytes);
+            }
+        }
+        for (_, pending) in &self.pending_subacks {
+            if let Asked::Client { connection, .. } = &pending.asked
+                && self.connections.get(*connection).is_some()
+            {
+                add(connection.index, pending.asked.bytes());
+            }
+        }
+        for (index, half) in &self.half_done {
+            add(*index, half.bytes());
+        }
+        held
+    }
+
+    /// `bytes` is what the client holds, `answers` of it are answers that wait.
+    fn take_back_from<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        bytes: usize,
+        answers: usize,
+    ) {
         let connection = self.connections.at(index);
         let owner = connection.owner();
         let dropped = u64::from(connection.drop_qos0_output());
@@ -106,7 +145,7 @@ impl Shard {
             }
             self.charge_buffers(index);
         }
-        if self.bytes_held_by(index) > bytes / 2 {
+        if self.bytes_held_by(index) + answers > bytes / 2 {
             self.counters.clients_relieved += 1;
             let id = self.connections.id_of(index);
             if self.connections.at(index).output_len() == 0 {
@@ -116,6 +155,7 @@ impl Shard {
             // It does not read, so there is no use in telling it, and its output goes at once.
             self.end_connection(cx, index, Ending::untold(ReasonCode::QuotaExceeded, WHY));
             self.forget_connection(id);
+            self.work.add(CLOSING);
             cx.effects.connections.push(ConnectionEffect::Abort(id));
         }
     }

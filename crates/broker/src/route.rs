@@ -7,7 +7,6 @@ use core::hash::BuildHasher;
 use core::ops::ControlFlow;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
 use martlet_codec::QoS;
 use smallvec::SmallVec;
 
@@ -21,6 +20,7 @@ use crate::message::{MemoryGauge, Message, Messages, Publication};
 use crate::node::{Cx, MemoryPressure, Node};
 use crate::outgoing::{Outgoing, Parts, Templates};
 use crate::permission::Actions;
+use crate::place_table::PlaceTable;
 use crate::record::{MessageRecord, Publisher, Record, SessionEpoch};
 use crate::retained::{RetainedChange, is_own};
 use crate::session::permit::PermitToken;
@@ -95,7 +95,7 @@ struct Route {
 #[derive(Debug)]
 pub(crate) struct Routes {
     /// Tenant and topic → place among the routes.
-    places: HashTable<u32>,
+    places: PlaceTable,
     seed: Seed,
     /// The first is for topics that are not remembered.
     routes: Vec<Route>,
@@ -134,7 +134,7 @@ const COPIED_AT_ONCE: usize = 1024 * 1024;
 impl Routes {
     pub(crate) fn new(seed: u64, entries_max: usize) -> Self {
         Self {
-            places: HashTable::new(),
+            places: PlaceTable::default(),
             seed: seeded(seed),
             routes: vec![Route::unknown(TenantId(0), "")],
             entries_max,
@@ -160,7 +160,7 @@ impl Routes {
         self.bytes_max = part.min(ROUTE_BYTES_MAX);
         if pressure.is_short && self.bytes > self.bytes_max {
             self.begin_anew();
-            self.places = HashTable::new();
+            self.places = PlaceTable::default();
             self.routes.shrink_to_fit();
         }
     }
@@ -180,8 +180,8 @@ impl Routes {
             self.begin_anew();
         }
         let hash = self.seed.hash_one((tenant, topic.as_bytes()));
-        let is_it = |&place: &u32| self.routes[place as usize].is_of(tenant, topic);
-        if let Some(&place) = self.places.find(hash, is_it) {
+        let is_it = |place: u32| self.routes[place as usize].is_of(tenant, topic);
+        if let Some(place) = self.places.find(hash, is_it) {
             return place as usize;
         }
         let full = self.places.len() >= self.entries_max || self.bytes >= self.bytes_max;
@@ -197,11 +197,11 @@ impl Routes {
         self.bytes += route.bytes();
         self.routes.push(route);
         let (routes, seed) = (&self.routes, &self.seed);
-        let hash_of = |&place: &u32| {
-            let route: &Route = &routes[place as usize];
-            seed.hash_one((route.tenant, &*route.topic))
+        let hash_of = |place: u32| {
+            let route: &Route = routes.get(place as usize)?;
+            Some(seed.hash_one((route.tenant, &*route.topic)))
         };
-        self.places.insert_unique(hash, place as u32, hash_of);
+        self.places.insert(hash, place as u32, hash_of);
         place
     }
 

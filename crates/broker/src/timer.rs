@@ -136,6 +136,11 @@ impl<T: Copy> Wheel<T> {
         self.entries.iter().map(|(_, entry)| &entry.what)
     }
 
+    /// Bytes of memory that armed timers take.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.entries.places() as usize * size_of::<Entry<T>>()
+    }
+
     /// Armed timers.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

@@ -12,12 +12,12 @@ use core::hash::BuildHasher;
 use core::ops::ControlFlow;
 use std::collections::BTreeMap;
 
-use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::arena::Arena;
 use crate::hash::{Seed, seeded};
 use crate::id::TenantId;
+use crate::place_table::PlaceTable;
 
 /// A place in a [`Tree`]; stays valid while a value is there.
 pub(crate) type NodeKey = u32;
@@ -33,7 +33,7 @@ pub(crate) struct Tree<V> {
     /// The roots of other tenants: their filters meet nobody else's. Few nodes have any.
     roots: BTreeMap<TenantId, u32>,
     /// Edges from a parent to its children by their first literal level, as node keys.
-    edges: HashTable<u32>,
+    edges: PlaceTable,
     seed: Seed,
     /// Reused by each match.
     stack: Vec<(u32, u32)>,
@@ -68,7 +68,7 @@ impl<V> Tree<V> {
         Self {
             nodes,
             roots: BTreeMap::new(),
-            edges: HashTable::new(),
+            edges: PlaceTable::default(),
             seed: seeded(seed),
             stack: Vec::new(),
         }
@@ -295,12 +295,10 @@ impl<V> Tree<V> {
 
     fn literal_child(&self, parent: u32, level: &[u8]) -> Option<u32> {
         let hash = self.seed.hash_one((parent, level));
-        self.edges
-            .find(hash, |&key| {
-                let branch = &self.nodes[key];
-                branch.parent == parent && starts_with_levels(&branch.text, level)
-            })
-            .copied()
+        self.edges.find(hash, |key| {
+            let branch = &self.nodes[key];
+            branch.parent == parent && starts_with_levels(&branch.text, level)
+        })
     }
 
     /// As [`Tree::step`]; the node is made if it is not there.
@@ -343,8 +341,9 @@ impl<V> Tree<V> {
             return;
         }
         let (nodes, seed) = (&self.nodes, &self.seed);
-        let hash = |&key: &u32| edge_hash(nodes, seed, key);
-        self.edges.insert_unique(hash(&key), key, hash);
+        let hash = edge_hash(nodes, seed, key);
+        self.edges
+            .insert(hash, key, |key| hash_of_edge(nodes, seed, key));
     }
 
     /// The opposite of [`Tree::attach`].
@@ -354,9 +353,7 @@ impl<V> Tree<V> {
             return;
         }
         let hash = edge_hash(&self.nodes, &self.seed, key);
-        if let Ok(edge) = self.edges.find_entry(hash, |&other| other == key) {
-            edge.remove();
-        }
+        self.edges.remove(hash, key);
     }
 
     /// Where a node that begins with a wildcard hangs on its parent; none for others.
@@ -380,11 +377,8 @@ impl<V> Tree<V> {
         let leaf = self.nodes.remove(key);
         let leaf = leaf.expect("only branches that are there are unlinked");
         self.nodes[leaf.parent].children -= 1;
-        if self.edges.capacity() > 1024 && self.edges.len() * 4 < self.edges.capacity() {
-            let (nodes, seed) = (&self.nodes, &self.seed);
-            let hash = |&key: &u32| edge_hash(nodes, seed, key);
-            self.edges.shrink_to(self.edges.len() * 2, hash);
-        }
+        let (nodes, seed) = (&self.nodes, &self.seed);
+        self.edges.shrink(|key| hash_of_edge(nodes, seed, key));
         leaf.parent
     }
 }
@@ -440,6 +434,12 @@ impl<V> Branch<V> {
 fn edge_hash<V>(nodes: &Arena<Branch<V>>, seed: &Seed, key: u32) -> u64 {
     let branch = &nodes[key];
     seed.hash_one((branch.parent, first_level(&branch.text)))
+}
+
+/// The same of a node that may not be there, or be a root.
+fn hash_of_edge<V>(nodes: &Arena<Branch<V>>, seed: &Seed, key: u32) -> Option<u64> {
+    let branch = nodes.get(key)?;
+    (branch.parent != NONE).then(|| edge_hash(nodes, seed, key))
 }
 
 fn levels_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {

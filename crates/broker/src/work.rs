@@ -43,6 +43,16 @@ pub(crate) const DELIVERY: u64 = 3;
 pub(crate) const RECORD: u64 = 6;
 /// Bytes that are copied in one unit: into a buffer that may be new memory, and to the kernel.
 pub(crate) const BYTES_PER_UNIT: usize = 256;
+/// Units of a packet that has waited for the store.
+pub(crate) const GATED: u64 = 2;
+/// Units of writing to a connection that had nothing to be written.
+pub(crate) const WRITE: u64 = 100;
+/// Units of an accepted socket: it is registered, and its connection begins.
+pub(crate) const SOCKET: u64 = 40;
+/// Units of a CONNECT packet beside the session that it begins.
+pub(crate) const CONNECT: u64 = 60;
+/// Units of a command.
+pub(crate) const COMMAND: u64 = 20;
 /// Units of finding a retained message.
 pub(crate) const RETAINED_MESSAGE: u64 = 12;
 /// Units of looking at the next topic of the retained store.
@@ -57,6 +67,8 @@ pub(crate) const MEMBER_RULES: u64 = 1;
 pub(crate) const EXPIRY: u64 = 2;
 /// Units of a message whose memory is given back.
 pub(crate) const FREED_MESSAGE: u64 = 1;
+/// Units of looking at a session's rules and credentials because some have changed.
+pub(crate) const REVIEW: u64 = 10;
 /// Units of a connection or session that begins or ends.
 pub(crate) const COMING_OR_GOING: u64 = 40;
 /// Units of a connection that the server closes: the kernel writes, shuts down and closes.

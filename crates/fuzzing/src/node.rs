@@ -393,7 +393,9 @@ impl Node {
             assert!(leftovers.is_empty(), "left in a shard: {leftovers:?}");
         }
         let counters = self.counters();
-        let charged = counters.memory_bytes - counters.route_cache_bytes;
+        let slots = self.slots.iter();
+        let tables: u64 = slots.map(|slot| slot.shard.bytes_of_tables()).sum();
+        let charged = counters.memory_bytes - counters.route_cache_bytes - tables;
         assert_eq!(charged, 0, "bytes are still charged");
         assert_eq!(self.shared.connections.get(), 0, "places are still taken");
         let interest = self.shared.interest.borrow().filter_count();

@@ -3,9 +3,11 @@
 //!
 //! Knows nothing of what a message means. Each sender's batches arrive in the order sent.
 
+use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
@@ -43,8 +45,6 @@ pub(crate) enum Control {
     },
     /// For the shard.
     Command(Command),
-    /// From the store: all records up to this one are durable.
-    Durable(RecordNumber),
     /// From the store: messages that a queue asked for.
     MessagesRead(ReadPage),
     /// From the store: whether it keeps up has changed. What holds now is asked then, because such
@@ -77,6 +77,8 @@ struct Address {
     control: Sender<Control>,
     /// Where those who have emptied a batch of this shard put it.
     spares: Sender<Vec<ShardMessage>>,
+    /// Number of the last record that is durable: it waits behind nothing.
+    durable: Arc<AtomicU64>,
     wakeup: Arc<Wakeup>,
 }
 
@@ -86,6 +88,9 @@ pub(crate) struct Mailbox {
     batches: Receiver<Batch>,
     control: Receiver<Control>,
     spares: Receiver<Vec<ShardMessage>>,
+    durable: Arc<AtomicU64>,
+    /// What the shard has been told of it.
+    known_durable: Cell<u64>,
 }
 
 impl Mailboxes {
@@ -95,16 +100,20 @@ impl Mailboxes {
             let (batches, batches_out) = bounded(capacity.max(1));
             let (control, control_out) = unbounded();
             let (spares, spares_out) = bounded(SPARE_BATCHES);
+            let durable = Arc::<AtomicU64>::default();
             let address = Address {
                 batches,
                 control,
                 spares,
+                durable: Arc::clone(&durable),
                 wakeup: Arc::clone(wakeup),
             };
             let mailbox = Mailbox {
                 batches: batches_out,
                 control: control_out,
                 spares: spares_out,
+                durable,
+                known_durable: Cell::new(0),
             };
             (address, mailbox)
         });
@@ -140,6 +149,14 @@ impl Mailboxes {
         }
     }
 
+    /// All records of a shard up to this one are durable.
+    pub(crate) fn durable(&self, to: ShardId, up_to: RecordNumber) {
+        if let Some(address) = self.boxes.get(usize::from(to.0)) {
+            address.durable.fetch_max(up_to.0, Ordering::Release);
+            address.wakeup.wake();
+        }
+    }
+
     /// Gives the empty batch back to the shard that filled it, so that none is allocated anew.
     pub(crate) fn give_back(&self, to: ShardId, batch: Vec<ShardMessage>) {
         debug_assert!(batch.is_empty(), "a shard drains what it receives");
@@ -152,7 +169,15 @@ impl Mailboxes {
 impl Mailbox {
     /// Nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.control.is_empty()
+        let durable = self.durable.load(Ordering::Acquire);
+        self.batches.is_empty() && self.control.is_empty() && durable == self.known_durable.get()
+    }
+
+    /// The last record that is durable, if there is a new one.
+    pub(crate) fn next_durable(&self) -> Option<RecordNumber> {
+        let durable = self.durable.load(Ordering::Acquire);
+        let known = self.known_durable.replace(durable);
+        (durable != known).then_some(RecordNumber(durable))
     }
 
     /// Batches that wait.

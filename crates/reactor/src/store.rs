@@ -195,7 +195,7 @@ impl Durable {
 
     /// All records of the shard up to number `up_to` are durable.
     pub fn up_to(&self, up_to: RecordNumber) {
-        self.mailboxes.control(self.shard, Control::Durable(up_to));
+        self.mailboxes.durable(self.shard, up_to);
     }
 
     /// Messages that were asked for.

@@ -181,6 +181,8 @@ pub struct Harness {
     next_shard: u16,
     /// Shards are called for what comes, and for nothing else.
     is_held: bool,
+    /// The accounts are not checked after each call.
+    is_trusted: bool,
     reports: Vec<Report>,
     /// Clients who wait to be known, each with its shard.
     authentications: Vec<(u16, Authentication)>,
@@ -234,6 +236,7 @@ impl Harness {
             most_work: 0,
             next_shard: 0,
             is_held: false,
+            is_trusted: false,
             reports: Vec::new(),
             authentications: Vec::new(),
         }
@@ -373,6 +376,12 @@ impl Harness {
     /// The turn in which the first byte came that the client has not taken.
     pub fn received_in(&self, link: Link) -> Option<u64> {
         self.wires[link.0].received_in
+    }
+
+    /// From now on the accounts of shards are not checked after each call, which looks at each
+    /// session: for tests with very many of them.
+    pub fn trust_accounts(&mut self) {
+        self.is_trusted = true;
     }
 
     /// The most work that one call into a shard has done since the last time this was asked for.
@@ -535,7 +544,7 @@ impl Harness {
         let work = slot.shard.work_done() - work_before;
         self.most_work = self.most_work.max(work);
         assert!(
-            slot.shard.accounts_balance(),
+            self.is_trusted || slot.shard.accounts_balance(),
             "the accounts of shard {index} do not balance"
         );
         if !effects.records.is_empty() {
@@ -661,6 +670,9 @@ impl Harness {
 
     /// Nothing is between shards, so the sum over all must balance.
     fn assert_sums(&mut self) {
+        if self.is_trusted {
+            return;
+        }
         let sum = self.counters();
         assert!(
             sum.balanced(),

@@ -567,7 +567,9 @@ fn packets_with_many_filters_cost_what_they_are_long() {
         assert_eq!(answers, [count, count]);
         time
     };
-    let (few, many) = (time_of(30_000), time_of(120_000));
+    // The shortest of some: the machine has other things to do.
+    let shortest = |count: usize| (0..3).map(|_| time_of(count)).min().unwrap_or_default();
+    let (few, many) = (shortest(30_000), shortest(120_000));
     assert!(many < few * 9, "{few:?}, {many:?}");
 }
 

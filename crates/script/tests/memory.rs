@@ -535,3 +535,209 @@ fn places_of_retained_messages_count_against_memory_bytes() {
     let left = node.counters().memory_bytes - before;
     assert!(left < 1000, "{left}: it is given back");
 }
+
+/// Ends as many ticks as it takes until everything is counted.
+fn count_all(node: &mut Harness) -> u64 {
+    for _ in 0..80 {
+        node.end_tick();
+    }
+    node.counters().memory_bytes
+}
+
+/// A share group is a table of members and a name, on the shard where it lives.
+#[test]
+fn share_groups_count_against_memory_bytes() {
+    const GROUPS: usize = 128;
+    let grown = |prefix: &str| {
+        let mut node = node(Limits::default());
+        let link = connect(&mut node, "a", None);
+        let before = count_all(&mut node);
+        let filters: Vec<String> = (0..GROUPS)
+            .map(|group| format!("{prefix}{group}/t"))
+            .collect();
+        assert_eq!(granted(&mut node, link, &filters), GROUPS);
+        count_all(&mut node) - before
+    };
+    let (shared, own) = (grown("$share/"), grown("aaaaaa/"));
+    assert!(shared > own + 300 * GROUPS as u64, "{shared}, {own}");
+}
+
+/// Each member of one group takes a place in it.
+#[test]
+fn members_of_a_share_group_count_against_memory_bytes() {
+    const MEMBERS: usize = 300;
+    let grown = |filter: &str| {
+        let mut node = node(Limits::default());
+        for number in 0..MEMBERS {
+            let link = connect(&mut node, &format!("member-{number}"), None);
+            assert_eq!(granted(&mut node, link, &[filter.to_owned()]), 1);
+        }
+        count_all(&mut node)
+    };
+    let (shared, own) = (grown("$share/g/t"), grown("aaaaaa/g/t"));
+    assert!(shared > own + 80 * MEMBERS as u64, "{shared}, {own}");
+}
+
+/// Messages that another shard has not answered for yet.
+#[test]
+fn messages_under_way_to_other_shards_count_against_memory_bytes() {
+    const MESSAGES: usize = 2000;
+    let held = |is_burst: bool| {
+        let wiring = Wiring {
+            shards: 2,
+            ..Wiring::default()
+        };
+        let mut node = Harness::new(Settings::default(), ListenerPolicy::default(), wiring);
+        for number in 0..8 {
+            let link = connect(&mut node, &format!("away-{number}"), None);
+            node.send(link, &subscribe(&["t".to_owned()], QoS::AtLeastOnce));
+            node.end(link, TransportEnd::EndOfStream);
+        }
+        let publisher = connect(&mut node, "publisher", None);
+        let publish_all = |node: &mut Harness| {
+            for _ in 0..MESSAGES {
+                node.send(publisher, &publish("t", QoS::AtLeastOnce, b""));
+                if is_burst {
+                    node.end_tick();
+                }
+            }
+        };
+        match is_burst {
+            // Nothing reaches the other shard before all is published. The table keeps its memory.
+            true => drop(node.at_once(publish_all)),
+            false => publish_all(&mut node),
+        }
+        // The sessions end, with all that waits for them.
+        node.elapse(4_000_000);
+        count_all(&mut node)
+    };
+    let (burst, single) = (held(true), held(false));
+    assert!(burst > single + 10 * MESSAGES as u64, "{burst}, {single}");
+}
+
+/// Each timer, such as that of a session that ends some day.
+#[test]
+fn timers_count_against_memory_bytes() {
+    const SESSIONS: usize = 1000;
+    let held = |expiry_secs: u32| {
+        let mut node = node(Limits {
+            session_expiry_max_secs: u32::MAX,
+            ..Limits::default()
+        });
+        for number in 0..SESSIONS {
+            let link = node.open();
+            let name = format!("away-{number}");
+            let packet = Connect {
+                clean_start: false,
+                properties: ConnectProperties {
+                    session_expiry_secs: Some(expiry_secs),
+                    ..ConnectProperties::default()
+                },
+                ..wire::connect(V5, &name)
+            };
+            node.send(link, &wire::encoded(&packet));
+            node.end(link, TransportEnd::EndOfStream);
+        }
+        count_all(&mut node)
+    };
+    let (with, without) = (held(3600), held(u32::MAX));
+    assert!(with > without + 30 * SESSIONS as u64, "{with}, {without}");
+}
+
+/// What is known of how fast each client publishes.
+#[test]
+fn rates_of_clients_count_against_memory_bytes() {
+    const CLIENTS: usize = 1000;
+    let held = |publish_rate: u32| {
+        let mut node = node(Limits {
+            publish_rate,
+            ..Limits::default()
+        });
+        for number in 0..CLIENTS {
+            let link = connect(&mut node, &format!("client-{number}"), None);
+            node.send(link, &publish("t", QoS::AtMostOnce, b""));
+        }
+        count_all(&mut node)
+    };
+    let (with, without) = (held(1000), held(0));
+    assert!(with > without + 40 * CLIENTS as u64, "{with}, {without}");
+}
+
+/// Filters that are refused, one byte each in the answer.
+fn refused_filters(count: usize) -> Vec<String> {
+    (0..count).map(|_| "#/x".to_owned()).collect()
+}
+
+/// The answer to a SUBSCRIBE that waits for a share group of another shard.
+#[test]
+fn answers_that_wait_for_share_groups_count_against_memory_bytes() {
+    const FILTERS: usize = 5_000;
+    let settings = Settings {
+        limits: Limits {
+            subscriptions_per_client: 100_000,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    };
+    let wiring = Wiring {
+        shards: 2,
+        ..Wiring::default()
+    };
+    let mut node = Harness::new(settings, ListenerPolicy::default(), wiring);
+    let link = connect(&mut node, "a", None);
+    // Some of them live on the other shard.
+    let mut filters: Vec<String> = (0..8).map(|group| format!("$share/{group}/t")).collect();
+    assert_eq!(granted(&mut node, link, &filters), 8);
+    let before = count_all(&mut node);
+    filters.extend(refused_filters(FILTERS));
+    let mut held = 0;
+    node.at_once(|node| {
+        node.send(link, &subscribe(&filters, QoS::AtMostOnce));
+        held = count_all(node) - before;
+    });
+    assert!(held >= FILTERS as u64, "{held}");
+    let after = count_all(&mut node);
+    assert!(after < before + 10_000, "{after}, {before}");
+}
+
+/// A client whose answers wait for the store, and who holds most by that, gives way.
+#[test]
+fn who_holds_most_by_answers_that_wait_gives_back_first() {
+    let settings = Settings {
+        limits: Limits {
+            memory_bytes: 1_000_000,
+            subscriptions_per_client: 10,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    };
+    let wiring = Wiring {
+        durable_delay_ms: 3_600_000,
+        ..Wiring::default()
+    };
+    let mut node = Harness::new(settings, ListenerPolicy::default(), wiring);
+    let mut client = |client_id: &str| {
+        let link = node.open();
+        node.send(link, &wire::encoded(&wire::connect(V5, client_id)));
+        link
+    };
+    let others: Vec<Link> = (0..20)
+        .map(|number| client(&format!("other-{number}")))
+        .collect();
+    let greedy = client("greedy");
+    // It waits for its record, and what is answered later waits behind it.
+    let retained = wire::publish(V5, "t", (QoS::AtLeastOnce, 1), true, b"x");
+    node.send(greedy, &retained);
+    let packet = subscribe(&refused_filters(3000), QoS::AtMostOnce);
+    for _ in 0..600 {
+        node.send(greedy, &packet);
+        node.elapse(1);
+        node.end_tick();
+        if node.is_closed(greedy) {
+            break;
+        }
+    }
+    assert!(node.is_closed(greedy));
+    assert_eq!(node.counters().clients_relieved, 1);
+    assert!(others.iter().all(|link| !node.is_closed(*link)));
+}

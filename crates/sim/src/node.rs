@@ -775,7 +775,11 @@ impl Node {
             }
         }
         let counters = self.counters();
-        let charged = counters.memory_bytes - counters.route_cache_bytes;
+        let slots = self.slots.iter();
+        let tables: u64 = slots
+            .map(|slot| slot.borrow().shard.bytes_of_tables())
+            .sum();
+        let charged = counters.memory_bytes - counters.route_cache_bytes - tables;
         if charged != 0 {
             left.push(format!("{charged} bytes charged"));
         }

@@ -6,6 +6,7 @@
 //! the store like publishers do; those that only read take turns. What must be durable before it is
 //! answered waits in the gate.
 
+mod counters;
 mod publish;
 mod retained;
 mod sessions;
@@ -21,6 +22,7 @@ use crate::node::{Cx, Node};
 use crate::report::{Answer, Report};
 use crate::shard::{Gated, Shard, StoreState};
 use crate::timer::{Timer, TimerKey};
+use counters::CountersScan;
 use publish::PublishJob;
 use retained::{DeleteRetainedJob, RetainedScan};
 use sessions::ClientScan;
@@ -31,6 +33,8 @@ use subscriptions::SubscriptionScan;
 const JOBS_MAX: usize = 4096;
 /// Steps of reading jobs in one call of [`Shard::work`].
 const SCANS_PER_WORK: usize = 2;
+/// Units of work of such a step, about.
+const SCAN_STEP: u64 = 512;
 
 /// What is being worked on for operators.
 #[derive(Debug, Default)]
@@ -64,6 +68,7 @@ enum ScanJob {
     Clients(ClientScan),
     Subscriptions(SubscriptionScan),
     Retained(RetainedScan),
+    Counters(CountersScan),
 }
 
 /// How far a job has come.
@@ -213,12 +218,21 @@ impl Shard {
         self.scan_step(cx);
     }
 
+    /// Begins to report the counters, which is never refused.
+    pub(crate) fn begin_counters<N: Node>(&mut self, cx: &mut Cx<'_, N>, request: u64) {
+        let job = ScanJob::Counters(CountersScan::default());
+        self.operations.scans.push_front((request, job));
+        self.scan_step(cx);
+    }
+
     /// A step of the first job that reads, which is the last then.
     fn scan_step<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         let Some((request, mut job)) = self.operations.scans.pop_front() else {
             return;
         };
+        self.work.add(SCAN_STEP);
         let step = match &mut job {
+            ScanJob::Counters(scan) => self.scan_counters(cx, scan),
             ScanJob::Clients(scan) => self.scan_clients(scan),
             ScanJob::Subscriptions(scan) => self.scan_subscriptions(scan),
             ScanJob::Retained(scan) => scan.step(cx),

@@ -164,7 +164,7 @@ impl Shard {
             record,
             missing,
         };
-        self.pending_subacks.insert(pending);
+        self.insert_pending_suback(pending);
     }
 
     /// The share groups of an operator's subscriptions know their member now.

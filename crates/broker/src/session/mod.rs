@@ -14,8 +14,6 @@ use core::hash::BuildHasher;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-
 use martlet_codec::ProtocolVersion;
 
 use crate::arena::{Arena, Index};
@@ -24,6 +22,7 @@ use crate::fault::{self, Fault};
 use crate::flags::flags;
 use crate::hash::{Seed, seeded};
 use crate::id::{SessionId, TenantId};
+use crate::place_table::PlaceTable;
 use crate::record::{Record, SessionEpoch, SessionRecord};
 use crate::subscribe::Subscriptions;
 use crate::timer::TimerKey;
@@ -218,7 +217,7 @@ impl Session {
 pub(crate) struct Sessions {
     arena: Arena<Session>,
     /// By tenant and Client Identifier.
-    by_client: HashTable<u32>,
+    by_client: PlaceTable,
     seed: Seed,
     generation: u32,
     /// Sessions that have ended but for their subscriptions, by their places.
@@ -229,7 +228,7 @@ impl Sessions {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             arena: Arena::default(),
-            by_client: HashTable::new(),
+            by_client: PlaceTable::default(),
             seed: seeded(seed),
             generation: 0,
             retired: VecDeque::new(),
@@ -242,9 +241,9 @@ impl Sessions {
         let hash = self.seed.hash_one((session.tenant, &*session.client_id));
         let index = self.arena.insert(session);
         let (arena, seed) = (&self.arena, &self.seed);
-        self.by_client.insert_unique(hash, index, |&other| {
-            let other = &arena[other];
-            seed.hash_one((other.tenant, &*other.client_id))
+        self.by_client.insert(hash, index, |other| {
+            let other = arena.get(other)?;
+            Some(seed.hash_one((other.tenant, &*other.client_id)))
         });
         index
     }
@@ -252,11 +251,10 @@ impl Sessions {
     /// The session of a client [MQTT-3.1.3-2].
     pub(crate) fn find(&self, tenant: TenantId, client_id: &str) -> Option<u32> {
         let hash = self.seed.hash_one((tenant, client_id));
-        let found = self.by_client.find(hash, |&index| {
+        self.by_client.find(hash, |index| {
             let session = &self.arena[index];
             session.tenant == tenant && *session.client_id == *client_id
-        });
-        found.copied()
+        })
     }
 
     /// Client Identifiers that are known.
@@ -321,9 +319,12 @@ impl Sessions {
     fn forget_client(&mut self, index: u32) {
         let session = &self.arena[index];
         let hash = self.seed.hash_one((session.tenant, &*session.client_id));
-        if let Ok(place) = self.by_client.find_entry(hash, |&other| other == index) {
-            place.remove();
-        }
+        self.by_client.remove(hash, index);
+        let (arena, seed) = (&self.arena, &self.seed);
+        self.by_client.shrink(|other| {
+            let other = arena.get(other)?;
+            Some(seed.hash_one((other.tenant, &*other.client_id)))
+        });
     }
 
     pub(crate) fn len(&self) -> usize {

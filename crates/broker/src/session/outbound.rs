@@ -637,6 +637,9 @@ impl Shard {
 
     /// Sends what can be sent: first what is in flight and unsent, then from the queue.
     pub(crate) fn pump<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        if self.reviews.is_under_way() {
+            self.review(index);
+        }
         self.queue_retained(index);
         while let Some(connection) = self.admitted_connection(index) {
             let limit = (self.settings.limits.output_bytes as usize).min(PUMPED_BYTES_MAX);

@@ -49,6 +49,8 @@ pub(crate) struct Permit {
     verdicts: [u64; VERDICTS],
     /// By which routes remember that it may publish to their topics.
     pub(crate) token: PermitToken,
+    /// Number of the last change that it follows (`review.rs`).
+    pub(crate) reviewed: u32,
 }
 
 /// Verdicts remembered.
@@ -61,6 +63,7 @@ impl Permit {
             known,
             verdicts: [0; VERDICTS],
             token: PermitToken::NONE,
+            reviewed: 0,
         }
     }
 

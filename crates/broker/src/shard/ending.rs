@@ -284,7 +284,7 @@ impl Shard {
             self.tell_rate_drops(cx, index);
         }
         self.work.add(COMING_OR_GOING);
-        if let Some(half_done) = self.half_done.remove(&index) {
+        if let Some(half_done) = self.take_half_done(index) {
             self.give_up(cx, half_done);
         }
         self.report_disconnected(cx, session, ending);
@@ -527,6 +527,7 @@ impl Shard {
         };
         let id = self.connections.id_of(index);
         self.end_connection(cx, index, ending);
+        self.work.add(CLOSING);
         cx.effects.connections.push(ConnectionEffect::Close(id));
         Ok(())
     }

@@ -9,6 +9,7 @@ use crate::connection::{Phase, Since};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::node::{Cx, Node};
 use crate::shard::{Ending, Shard};
+use crate::work::{GATED, WRITE};
 
 /// Something that waits for a record.
 #[derive(Debug)]
@@ -164,8 +165,45 @@ impl Shard {
         self.gate.push_back((record.max(last), gated));
     }
 
-    /// Takes what waits for records that are durable now, one after the other.
-    pub(super) fn next_from_gate(&mut self) -> Option<Gated> {
+    /// Lets out what waits for records that are durable now, up to this number of units of work.
+    /// The rest has its turn later.
+    pub(super) fn work_off_gate<N: Node>(&mut self, cx: &mut Cx<'_, N>, units: u64) {
+        let until = self.work.done + units;
+        while let Some(gated) = self.next_from_gate() {
+            let effects = cx.effects.connections.len();
+            self.run_gated(cx, gated);
+            // Answers for one connection are one write, and the write is most of the work.
+            let writes = cx.effects.connections.len().saturating_sub(effects) as u64;
+            self.work.add(GATED + WRITE * writes);
+            if self.work.done >= until {
+                return;
+            }
+        }
+    }
+
+    /// Bytes of memory that what waits takes.
+    pub(crate) fn gated_bytes(&self) -> usize {
+        self.gated_bytes
+    }
+
+    /// Answers that wait: for which connection, and how many bytes each takes.
+    pub(crate) fn gated_answers(&self) -> impl Iterator<Item = (ConnectionId, usize)> {
+        self.gate.iter().filter_map(|(_, gated)| match gated {
+            Gated::Answer { connection, .. }
+            | Gated::Ack { connection, .. }
+            | Gated::Admit { connection, .. } => Some((*connection, gated.bytes())),
+            Gated::Pump(_) | Gated::Report(_) => None,
+        })
+    }
+
+    /// Whether something waits for its turn alone: its record is durable.
+    pub(super) fn is_gate_open(&self) -> bool {
+        let first = self.gate.front();
+        first.is_some_and(|(record, _)| self.records.is_durable(*record))
+    }
+
+    /// Takes the first that waits for a record that is durable now.
+    fn next_from_gate(&mut self) -> Option<Gated> {
         let records = &self.records;
         let (_, gated) = self
             .gate
@@ -209,11 +247,11 @@ impl Shard {
                 connection: id,
                 connack,
             } => {
-                if self
-                    .connections
-                    .get(id)
-                    .is_none_or(|found| found.session().is_none())
-                {
+                let found = self.connections.get(id);
+                let Some(session) = found.and_then(|found| found.session()) else {
+                    return;
+                };
+                if self.reviews.is_under_way() && self.review(session) {
                     return;
                 }
                 if connack.len() > self.connections.at(id.index).packet_bytes_max as usize {

@@ -5,9 +5,12 @@
 //! and the clients who come to take what is queued for them) goes on: it is what the store's
 //! reserve is for.
 
+use std::collections::VecDeque;
+
 use martlet_codec::{FixedHeader, PacketType, Subscribe};
 
 use crate::connect::ConnectRequest;
+use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
 use crate::work::NODE;
@@ -46,6 +49,26 @@ const PUBLISH_STORED: u8 = 0b0111;
 /// Longest Will, in bytes, that may use the store's reserve, if its session exists.
 const RESERVE_WILL_BYTES: usize = 1024;
 
+/// Part of a turn in which input is queued that was held back, as a divisor.
+const RELEASED_PART_OF_TURN: u64 = 8;
+
+/// Connections whose packets are held back for the store or another shard: so that all others need
+/// not be looked at when these go on.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// They wait.
+    waiting: VecDeque<ConnectionId>,
+    /// They may go on.
+    released: VecDeque<ConnectionId>,
+}
+
+impl Held {
+    /// Whether some may go on.
+    pub(super) fn has_released(&self) -> bool {
+        !self.released.is_empty()
+    }
+}
+
 impl Shard {
     /// Sets the store's state: in all states but [`StoreState::KeepsUp`] packets that make it grow
     /// are held back; QoS 0 continues.
@@ -65,14 +88,47 @@ impl Shard {
         self.congested
     }
 
+    /// What a connection has sent waits for the store or another shard.
+    pub(super) fn note_held(&mut self, id: ConnectionId) {
+        let connection = self.connections.at(id.index);
+        if !connection.flags.in_held_list() {
+            connection.flags.set_in_held_list(true);
+            self.held.waiting.push_back(id);
+        }
+    }
+
+    /// Those who wait go on in their turns, if `release`: the store keeps up again, or the other
+    /// shard has room.
     pub(super) fn release_held(&mut self, release: bool) {
         if release {
-            for id in self.connections.ids() {
-                if self.connections.at(id.index).flags.input_held() {
+            self.held.released.append(&mut self.held.waiting);
+        }
+    }
+
+    /// Connections in the lists of those that are or were held back.
+    pub(crate) fn held_count(&self) -> usize {
+        let all = self.held.waiting.iter().chain(&self.held.released);
+        let there = all.filter(|id| self.connections.get(**id).is_some());
+        there.count()
+    }
+
+    /// Queues the input of connections that need not wait any more, up to their part of this turn.
+    pub(super) fn queue_released(&mut self) {
+        let began = self.work.done;
+        let units = self.settings.work.turn / RELEASED_PART_OF_TURN;
+        while let Some(id) = self.held.released.pop_front() {
+            self.work.add(NODE);
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.flags.set_in_held_list(false);
+                if connection.flags.input_held() {
                     self.queue_input(id.index);
                 }
             }
+            if self.work.done - began >= units {
+                return;
+            }
         }
+        self.held.released = VecDeque::new();
     }
 
     /// Whether a packet is worked off now.

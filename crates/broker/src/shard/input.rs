@@ -202,6 +202,9 @@ impl Shard {
         bytes: &[u8],
     ) -> usize {
         self.work.begin_input(self.settings.work.share);
+        if self.reviews.is_under_way() {
+            self.review_connection(id);
+        }
         let consumed = self.receive_each(cx, id, bytes);
         self.pump_answered(cx);
         consumed
@@ -340,6 +343,9 @@ impl Shard {
                 if for_store && connection.held_for_store_since == Since::NONE {
                     connection.held_for_store_since = Since::at_ms(cx.now.mono_ms);
                     self.watch_stalled(cx, id);
+                }
+                if for_store || self.is_congested() {
+                    self.note_held(id);
                 }
                 return Ok(Progress::NeedMore);
             }

@@ -8,6 +8,7 @@ mod ending;
 mod gate;
 mod holding;
 mod input;
+mod memory;
 mod output;
 mod packet_error;
 mod report;
@@ -44,6 +45,7 @@ use crate::operate::Operations;
 use crate::rate::Spent;
 use crate::record::{Record, RecordCount, SessionEpoch};
 use crate::report::{Answer, Report};
+use crate::review::{Affected, Reviews};
 use crate::route::{Origin, Routes, RoutingBuffers};
 use crate::session::Sessions;
 use crate::session::permit::PermitTokens;
@@ -53,12 +55,13 @@ use crate::subscribe::{HalfDone, PendingSubAck, Subscribers};
 use crate::tell::{TOLD_WHEN_WRITTEN, Telling};
 use crate::timer::{Timer, Wheel};
 use crate::topic_tree::Tree;
-use crate::work::{DELIVERY, INBOX, NODE, RECORD, RETAINED, Work};
+use crate::work::{COMMAND, DELIVERY, INBOX, NODE, RECORD, RETAINED, Work};
 
 pub(crate) use ending::Ending;
 pub use ending::TransportEnd;
 use ending::WillAtEnd;
 pub(crate) use gate::{Gated, PlainAck};
+use holding::Held;
 pub use holding::StoreState;
 pub(crate) use input::Progress;
 pub(crate) use packet_error::PacketError;
@@ -74,8 +77,10 @@ pub struct Shard {
     pub(crate) settings: Arc<Settings>,
     pub(crate) seed: Seed,
     pub(crate) authentications: Authentications,
-    /// A session that may not everything is or was here: until then nothing is asked of any.
+    /// Whether permissions are checked: a session with restricted rights is or was here, or
+    /// sessions are being reviewed.
     pub(crate) has_restricted: bool,
+    pub(crate) reviews: Reviews,
     pub(crate) permit_tokens: PermitTokens,
     pub(crate) connections: Connections,
     /// Connections that have not been accepted yet.
@@ -103,6 +108,8 @@ pub struct Shard {
     pub(crate) pending_subacks: Slab<PendingSubAck>,
     /// SUBSCRIBE and UNSUBSCRIBE packets of which some filters are done, by connection.
     pub(crate) half_done: HashMap<u32, HalfDone>,
+    /// Bytes of the answers in these two.
+    pub(crate) answer_bytes: usize,
     pub(crate) operations: Operations,
     /// Which events are wanted.
     pub(crate) wants: Wants,
@@ -125,6 +132,7 @@ pub struct Shard {
     pub(crate) answered: Option<SessionId>,
     /// Connections with input to be worked off.
     input_queue: InputQueue,
+    held: Held,
     /// Connections and sessions that end in their turn.
     pub(crate) ends: Ends,
     /// How the transports ended that ended otherwise than by the peer's end of stream, of
@@ -159,6 +167,8 @@ pub struct Shard {
     pub(crate) next_relief_ms: u64,
     /// Bytes that wait to be used again, as counted last.
     pool_bytes: usize,
+    /// Bytes of tables that grow slowly, as counted last.
+    pub(crate) table_bytes: usize,
     /// Calls of [`Shard::work`].
     turns: u32,
     pub(crate) gauge: Arc<MemoryGauge>,
@@ -192,15 +202,11 @@ pub struct Shard {
 const CROWD: usize = 8;
 /// Pages of retained messages read per call of [`Shard::work`].
 const PAGES_PER_WORK: usize = 16;
-/// Bytes of a session beside its subscriptions, Will and messages: here, in the store's index and
-/// in the node's presence.
-const SESSION_BYTES: usize = 768;
-/// What a connection takes beside its session and its buffers, bytes.
-const CONNECTION_BYTES: usize = 512;
-/// Bytes of output that may wait for a client however many there are.
-const OUTPUT_SHARE_MIN: usize = 32 * 1024;
-/// Turns between two counts of what waits to be used again, which changes slowly.
-const TURNS_PER_LOOK_AT_POOLS: u32 = 64;
+/// Part of a turn, beside the turn itself, for what the store has answered and an earlier turn had
+/// no room for, as a divisor.
+const GATE_PART_OF_TURN: u64 = 2;
+/// Units of a packet with more User Properties than are allowed.
+const TOO_MANY_PROPERTIES: u64 = 8 * 1024;
 /// Timers fired per call of [`Shard::advance`], so that many that are due at once, such as the
 /// Wills of a whole site, do not hold up everybody else.
 const TIMERS_PER_ADVANCE: usize = 512;
@@ -225,6 +231,7 @@ impl Shard {
             seed: seeded(seed),
             authentications: Authentications::default(),
             has_restricted: false,
+            reviews: Reviews::default(),
             permit_tokens: PermitTokens::default(),
             connections: Connections::new(seed),
             lobby_count: 0,
@@ -243,6 +250,7 @@ impl Shard {
             reads_changed: Vec::new(),
             pending_subacks: Slab::new(),
             half_done: RawMap::with_hasher(seeded(seed)),
+            answer_bytes: 0,
             operations: Operations::default(),
             wants,
             telling,
@@ -256,6 +264,7 @@ impl Shard {
             closing: Vec::new(),
             answered: None,
             input_queue: InputQueue::default(),
+            held: Held::default(),
             ends: Ends::default(),
             transport_ends: RawMap::with_hasher(seeded(seed)),
             retained_queue: VecDeque::new(),
@@ -274,6 +283,7 @@ impl Shard {
             dropping: BTreeSet::new(),
             next_relief_ms: 0,
             pool_bytes: 0,
+            table_bytes: 0,
             turns: 0,
             gauge: Arc::default(),
             memory: MemoryLoan::default(),
@@ -458,12 +468,9 @@ impl Shard {
 
     /// A command of those who operate the node.
     pub fn command<N: Node>(&mut self, cx: &mut Cx<'_, N>, command: Command) {
+        self.work.add(COMMAND);
         match command {
-            Command::Snapshot { request } => {
-                self.forget_who_dropped();
-                let answer = Answer::Snapshot(Box::new(self.counters_now(cx)));
-                cx.effects.reports.push(Report { request, answer });
-            }
+            Command::Snapshot { request } => self.begin_counters(cx, request),
             Command::Traffic { request, limit } => {
                 let answer = Answer::Traffic(self.traffic(limit));
                 cx.effects.reports.push(Report { request, answer });
@@ -481,10 +488,12 @@ impl Shard {
                     self.publish_sys(cx, topic);
                 }
             }
-            Command::Revoke(revocations) => self.revoke(cx, &revocations),
+            Command::Revoke(revocations) => self.revoke(cx.now.mono_ms, &revocations),
             Command::SetRules(book) => self.set_rule_book(book),
-            Command::Ask(listeners) => self.ask_at(cx, listeners),
-            Command::SetRulesOf { book, users } => self.set_rules_of(book, &users),
+            Command::Ask(listeners) => self.ask_at(listeners),
+            Command::SetRulesOf { book, users } => {
+                self.new_rule_book(book, Affected::Users(users));
+            }
             Command::SetEvents(interest) => self.set_events(interest),
             Command::Shutdown => self.shut_down(cx),
             Command::Clients { .. }
@@ -519,9 +528,7 @@ impl Shard {
     /// All records up to this number are durable: what waited for them goes out.
     pub fn durable<N: Node>(&mut self, cx: &mut Cx<'_, N>, up_to: RecordNumber) {
         self.records.durable(up_to);
-        while let Some(gated) = self.next_from_gate() {
-            self.run_gated(cx, gated);
-        }
+        self.work_off_gate(cx, self.settings.work.turn);
         self.settle(cx);
     }
 
@@ -550,8 +557,14 @@ impl Shard {
     /// Goes on with what was put off: held-back input, retained messages; settles accounts with
     /// the node's memory. Called once per tick.
     pub fn work<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        if self.is_gate_open() {
+            self.work_off_gate(cx, self.settings.work.turn / GATE_PART_OF_TURN);
+            self.settle(cx);
+        }
         self.begin_turn();
         if self.has_put_off() {
+            self.go_on_reviewing(cx);
+            self.queue_released();
             self.work_off_inbox(cx);
             self.go_on_fanning_out(cx);
             self.go_on_ending(cx);
@@ -571,29 +584,7 @@ impl Shard {
             self.work_for_operators(cx);
             self.settle(cx);
         }
-        if self.turns.is_multiple_of(TURNS_PER_LOOK_AT_POOLS) {
-            self.pool_bytes = self.count_pool_bytes();
-        }
-        self.turns = self.turns.wrapping_add(1);
-        let used = self.used_bytes();
-        self.memory.settle(cx.node, used + self.pool_bytes);
-        let pressure = cx.node.memory_pressure();
-        self.client_bytes_max = pressure.client_max;
-        self.output_bytes_max = self.output_share(pressure.limit);
-        if self.parts_of != (pressure.limit, pressure.is_short) {
-            self.parts_of = (pressure.limit, pressure.is_short);
-            self.lobby.set_part(&pressure, self.shard_count);
-            self.routes.set_part(&pressure, self.shard_count);
-        }
-        let relieved = self.lobby.is_over() && self.relieve_lobby(cx);
-        if pressure.is_short {
-            if !relieved {
-                self.relieve(cx, used, pressure.excess);
-            }
-            // What has been given back serves the next publisher.
-            let used = self.used_bytes();
-            self.memory.settle(cx.node, used + self.pool_bytes);
-        }
+        self.settle_memory(cx);
     }
 
     /// Takes back records that were handed over to the store: what they held is used again.
@@ -603,35 +594,6 @@ impl Shard {
                 self.messages.put_back(record.message);
             }
         }
-    }
-
-    /// Bytes of memory that count against the node's.
-    pub(crate) fn used_bytes(&self) -> usize {
-        let inbox = self.inbox.capacity() * size_of::<(ShardId, ShardMessage)>();
-        let clients =
-            self.sessions.len() * SESSION_BYTES + self.connections.len() * CONNECTION_BYTES;
-        let lobby = self.lobby.request_bytes() + self.layer_bytes;
-        let kept = self.subscription_bytes + self.will_bytes + clients + lobby;
-        let beside = self.fan_outs.bytes() + inbox + self.routes.memory_bytes();
-        self.gauge.bytes() + self.buffer_bytes + self.gated_bytes + kept + beside
-    }
-
-    /// Bytes of output that may wait for one client: a quarter of the node's memory is enough for
-    /// the output of all, but each has some.
-    fn output_share(&self, limit: Option<usize>) -> usize {
-        let most = self.settings.limits.output_bytes as usize;
-        let Some(limit) = limit else {
-            return most;
-        };
-        // Clients are dealt out evenly over the shards.
-        let clients = self.accepted_count.max(1) * usize::from(self.shard_count);
-        most.min((limit / 4 / clients).max(OUTPUT_SHARE_MIN))
-    }
-
-    /// Counts the bytes of memory that are kept for reuse.
-    fn count_pool_bytes(&self) -> usize {
-        let buffers = self.scratch.capacity() + self.forwarded.capacity();
-        self.pool.bytes() + self.messages.bytes() + buffers
     }
 
     /// Work counts anew from here on. A tick has a turn for batches of other shards,
@@ -674,6 +636,7 @@ impl Shard {
     pub fn has_work(&self) -> bool {
         !self.input_queue.is_empty()
             || self.has_put_off()
+            || self.is_gate_open()
             || !self.retained_queue.is_empty()
             || self.lobby.is_over()
             || self.has_work_for_operators()
@@ -683,6 +646,8 @@ impl Shard {
     #[inline]
     fn has_put_off(&self) -> bool {
         !self.inbox.is_empty()
+            || self.reviews.has_work()
+            || self.held.has_released()
             || !self.fan_outs.is_empty()
             || !self.ends.is_empty()
             || self.sessions.first_retired().is_some()
@@ -756,11 +721,13 @@ impl Shard {
     }
 
     pub(crate) fn check_user_properties(
-        &self,
+        &mut self,
         properties: UserProperties<'_>,
     ) -> Result<(), PacketError> {
         let count_max = usize::from(self.settings.limits.user_properties);
         if properties.iter().take(count_max + 1).count() > count_max {
+            // It may have had hundreds of thousands.
+            self.work.add(TOO_MANY_PROPERTIES);
             return Err(PacketError::of(
                 ReasonCode::QuotaExceeded,
                 "limit user_properties",

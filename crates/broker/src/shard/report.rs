@@ -13,20 +13,21 @@ impl Shard {
     /// Counters and gauges as of now; messages that are held are counted where they lie. Slow: for
     /// tests.
     pub fn snapshot<N: Node>(&self, cx: &Cx<'_, N>) -> Counters {
-        let mut counters = self.counters_now(cx);
+        let mut counters = self.counters_now(cx, self.full_queues());
         counters.held = self.held();
         counters
     }
 
     /// Counters and gauges as of now, without a look at each session: there may be a million.
-    pub(super) fn counters_now<N: Node>(&self, cx: &Cx<'_, N>) -> Counters {
+    /// `queues_full` is what was counted last.
+    pub(crate) fn counters_now<N: Node>(&self, cx: &Cx<'_, N>, queues_full: usize) -> Counters {
         let mut counters = self.counters.clone();
         counters.connections = self.accepted_count as u64;
         counters.lobby_connections = self.lobby_count as u64;
         counters.sessions = self.sessions.len() as u64;
         counters.subscriptions = self.subscription_count as u64;
         counters.share_groups = self.groups.len() as u64;
-        counters.queues_full = self.full_queues() as u64;
+        counters.queues_full = queues_full as u64;
         let gone = counters.delivered + counters.dropped_total() + counters.expired;
         counters.held = counters.matched.saturating_sub(gone);
         counters.memory_bytes = self.used_bytes() as u64;
@@ -40,16 +41,6 @@ impl Shard {
         counters
     }
 
-    /// Forgets sessions that have dropped messages and have room again.
-    pub(super) fn forget_who_dropped(&mut self) {
-        let sessions = &self.sessions;
-        let is_dropping = |id: &SessionId| {
-            let session = sessions.get(*id);
-            session.is_some_and(|found| found.outbound.queue().is_dropping())
-        };
-        self.dropping.retain(is_dropping);
-    }
-
     /// Sessions and share groups whose queue is full.
     fn full_queues(&self) -> usize {
         let limits = &self.settings.limits;
@@ -59,7 +50,8 @@ impl Shard {
             let session = self.sessions.get(**id);
             session.is_some_and(|found| found.outbound.queue().is_full(count_max, bytes_max))
         });
-        full.count() + self.groups.full_queues(count_max, bytes_max)
+        let groups = 0..self.groups.places();
+        full.count() + self.groups.full_queues(groups, count_max, bytes_max)
     }
 
     /// The equation of idea 6 holds for each session, each share group and the whole shard. Slow:

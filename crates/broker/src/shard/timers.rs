@@ -12,6 +12,7 @@ use crate::record::Record;
 use crate::session::queue::{Queue, QueueOwner};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
+use crate::work::CLOSING;
 
 impl Shard {
     pub(super) fn fire<N: Node>(&mut self, cx: &mut Cx<'_, N>, timer: Timer) {
@@ -237,6 +238,7 @@ impl Shard {
         let why = "the client takes no output (limit output_stalled_secs)";
         self.end_connection(cx, id.index, Ending::lost(why));
         self.forget_connection(id);
+        self.work.add(CLOSING);
         cx.effects.connections.push(ConnectionEffect::Abort(id));
     }
 }

@@ -55,6 +55,12 @@ impl Ends {
     pub(crate) fn len(&self) -> usize {
         self.connections.len() + self.sessions.len()
     }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.connections.capacity() * size_of::<(ConnectionId, Ending)>()
+            + self.sessions.capacity() * size_of::<SessionId>()
+    }
 }
 
 impl Shard {
@@ -133,7 +139,6 @@ impl Shard {
     /// Ends an accepted connection, or when the turn is over, in its turn. Its client is not obeyed
     /// any more and is sent nothing but what it was sent already, so that for it, it has ended.
     pub(crate) fn end_in_turn<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, ending: Ending) {
-        let id = self.connections.id_of(index);
         let connection = self.connections.at(index);
         if connection.phase != Phase::Accepted || connection.flags.ending() {
             return;
@@ -146,13 +151,28 @@ impl Shard {
         if !waits || !connection.flags.admitted() {
             return self.end_connection(cx, index, ending);
         }
+        self.stop_obeying(index, ending);
+        self.send_presence(cx, session, false);
+    }
+
+    /// Ends an accepted connection in its turn, wherever this is called from. From now on its
+    /// client is not obeyed and is sent nothing.
+    pub(crate) fn stop_obeying(&mut self, index: u32, ending: Ending) {
+        let id = self.connections.id_of(index);
+        let connection = self.connections.at(index);
+        if connection.phase != Phase::Accepted || connection.flags.ending() {
+            return;
+        }
+        if !connection.flags.admitted() {
+            // It has not been obeyed yet, and ends once all is settled.
+            return self.closing.push((id, ending.reason, ending.why));
+        }
         connection.flags.set_admitted(false);
         connection.flags.set_ending(true);
         connection.flags.set_input_held(false);
         let input = connection.input.take();
         self.pool.put(input);
         self.charge_buffers(index);
-        self.send_presence(cx, session, false);
         self.work.add(NODE);
         self.ends.connections.push_back((id, ending));
     }

@@ -1,5 +1,6 @@
 //! A share group: its members, its queue, and whose turn it is.
 
+use core::ops::Range;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -118,6 +119,8 @@ pub(super) struct Group {
     /// It is among those that are served in a later turn.
     pub(super) put_off: bool,
     pub(super) outstanding: HashMap<u64, Outstanding>,
+    /// Bytes of memory that were counted last.
+    pub(super) charged: usize,
     pub(super) next_delivery: u64,
     pub(super) accounting: Accounting,
 }
@@ -140,6 +143,8 @@ pub(crate) struct Groups {
     pub(super) seed: u64,
     /// Those whose queue was too long for one turn.
     pub(super) put_off: VecDeque<GroupId>,
+    /// Bytes of memory that the groups take beside their messages.
+    pub(super) bytes: usize,
 }
 
 impl Groups {
@@ -151,6 +156,7 @@ impl Groups {
             generation: 0,
             seed,
             put_off: VecDeque::new(),
+            bytes: 0,
         }
     }
 
@@ -168,12 +174,29 @@ impl Groups {
         self.slab.iter().map(|(_, group)| group.held()).sum()
     }
 
-    /// Groups whose queue is full.
-    pub(crate) fn full_queues(&self, count_max: u32, bytes_max: u64) -> usize {
-        let groups = self.slab.iter();
-        groups
-            .filter(|(_, group)| group.queue.is_full(count_max, bytes_max))
-            .count()
+    /// Bytes of memory that the groups take beside their messages.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Counts a group's bytes anew: called when it may have grown.
+    pub(super) fn charge(&mut self, index: u32) {
+        let group = &mut self.slab[index as usize];
+        let bytes = group.table_bytes();
+        let before = core::mem::replace(&mut group.charged, bytes);
+        self.bytes = self.bytes + group.charged - before;
+    }
+
+    /// Groups are below this place.
+    pub(crate) fn places(&self) -> usize {
+        self.slab.capacity()
+    }
+
+    /// Groups at these places whose queue is full.
+    pub(crate) fn full_queues(&self, at: Range<usize>, count_max: u32, bytes_max: u64) -> usize {
+        let groups = at.filter_map(|place| self.slab.get(place));
+        let full = groups.filter(|group| group.queue.is_full(count_max, bytes_max));
+        full.count()
     }
 
     /// The equation of idea 6, group by group.
@@ -206,6 +229,14 @@ impl Group {
     pub(super) fn held(&self) -> usize {
         let lent = self.outstanding.values();
         self.queue.len() + lent.filter(|lent| lent.entry.is_some()).count()
+    }
+
+    /// Bytes of its tables, its name and its members.
+    fn table_bytes(&self) -> usize {
+        // Its name stands in the table of groups too.
+        let names = 2 * self.filter.len();
+        let outstanding = self.outstanding.capacity() * size_of::<(u64, Outstanding)>();
+        size_of::<Self>() + names + outstanding + self.members.memory_bytes()
     }
 
     /// Whether a member is connected that could take a message.

@@ -282,7 +282,11 @@ impl Shard {
                 member: address,
                 place: chosen,
             };
+            let grows = group.outstanding.len() == group.outstanding.capacity();
             group.outstanding.insert(delivery, held);
+            if grows {
+                self.groups.charge(index);
+            }
             Some(ticket)
         };
         let member = address.session;

@@ -145,6 +145,10 @@ impl Shard {
         if filters.is_empty() {
             return;
         }
+        if self.reviews.is_under_way() {
+            // What it may get is said by the book of this version.
+            self.review(session);
+        }
         let reads = self.reads_of(session);
         let rules_version = self.rules_version_of(session);
         let member = self.address_of(session);

@@ -7,7 +7,7 @@ use hashbrown::HashMap as RawMap;
 use martlet_codec::QoS;
 use slab::Slab;
 
-use super::group::Member;
+use super::group::{Member, Reads};
 use crate::hash::{HashMap, seeded};
 use crate::id::SessionAddress;
 use crate::message::Message;
@@ -101,6 +101,14 @@ impl Members {
 
     pub(super) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// Bytes of memory that they take.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let all = self.all.capacity() * size_of::<Member>();
+        let places = self.places.capacity() * size_of::<(SessionAddress, usize)>();
+        let full_until = self.full_until.capacity() * size_of::<(u64, usize)>();
+        all + places + full_until + self.restricted * size_of::<Reads>()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -30,6 +30,7 @@ impl Shard {
         };
         let group = &mut self.groups.slab[index as usize];
         group.members.join(member);
+        self.groups.charge(index);
         self.classify_group(cx, index);
         self.serve_group(cx, index);
     }
@@ -114,6 +115,7 @@ impl Shard {
             queue: Queue::default(),
             put_off: false,
             outstanding: RawMap::with_hasher(seeded(self.groups.seed)),
+            charged: 0,
             next_delivery: 1,
             accounting: Accounting::default(),
         }) as u32;
@@ -122,6 +124,7 @@ impl Shard {
         let subscriber = Subscriber::new(Target::group(index), QoS::ExactlyOnce, recorded);
         let node = self.index_subscriber(cx, tenant, topic_filter, subscriber);
         self.groups.slab[index as usize].node = node;
+        self.groups.charge(index);
         self.groups.by_filter.insert((tenant, filter), index);
         index
     }
@@ -130,6 +133,7 @@ impl Shard {
         let node = self.groups.slab[index as usize].node;
         self.unindex_subscriber(cx, node, Target::group(index));
         let group = self.groups.slab.remove(index as usize);
+        self.groups.bytes -= group.charged;
         let held = group.held() as u64;
         if group.recorded {
             self.append(cx, Record::Ended(group.epoch));

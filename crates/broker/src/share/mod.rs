@@ -247,6 +247,7 @@ impl Shard {
                 copy,
                 though_away,
             } => {
+                self.review_member(cx, member);
                 let mut subscription_ids = SmallVec::new();
                 if subscription_id != 0 {
                     subscription_ids.push(subscription_id);
@@ -300,6 +301,19 @@ impl Shard {
                     self.count_matched();
                     self.counters.drop_messages(DropReason::SessionEnded, 1);
                 }
+            }
+        }
+    }
+
+    /// A member that rules have changed for, or that was revoked, gives back what it is handed: its
+    /// group hears why before.
+    fn review_member<N: Node>(&mut self, cx: &mut Cx<'_, N>, member: SessionId) {
+        if self.reviews.is_under_way()
+            && let Some(session) = self.live_session(member)
+        {
+            self.review(session);
+            while let Some(changed) = self.reads_changed.pop() {
+                self.send_reads(cx, changed);
             }
         }
     }

@@ -55,6 +55,17 @@ pub(crate) enum Asked {
     },
 }
 
+impl Asked {
+    /// Bytes of memory that it takes beside its place in the table.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Client { codes, .. } => codes.capacity(),
+            Self::Unfinished => 0,
+            Self::Operator { codes, .. } => codes.capacity() * size_of::<ReasonCode>(),
+        }
+    }
+}
+
 /// By what subscriptions are granted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
@@ -95,6 +106,7 @@ impl Shard {
             return;
         }
         let PendingSubAck { asked, record, .. } = self.pending_subacks.remove(token);
+        self.answer_bytes -= asked.bytes();
         match asked {
             Asked::Client {
                 connection,

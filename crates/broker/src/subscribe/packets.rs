@@ -47,6 +47,11 @@ impl HalfDone {
             pending: None,
         }
     }
+
+    /// Bytes of memory that it takes beside its place in the table.
+    pub(crate) fn bytes(&self) -> usize {
+        self.codes.capacity()
+    }
 }
 
 /// Refused filters of one packet that are told, each by an event; more are answered alone.
@@ -192,23 +197,17 @@ impl Shard {
                     record,
                     missing,
                 };
-                self.pending_subacks.insert(pending);
+                self.insert_pending_suback(pending);
             }
             Some(token) => {
                 if let Some(pending) = self.pending_subacks.get_mut(token) {
+                    self.answer_bytes += asked.bytes();
                     pending.missing += joining;
                     (pending.asked, pending.record) = (asked, record);
                 }
                 // The packet itself is no more missing.
                 self.joined(cx, token);
             }
-        }
-    }
-
-    fn take_half_done(&mut self, index: u32) -> Option<HalfDone> {
-        match self.half_done.is_empty() {
-            true => None,
-            false => self.half_done.remove(&index),
         }
     }
 
@@ -228,11 +227,28 @@ impl Shard {
                     record: RecordNumber(0),
                     missing: joining + 1,
                 };
-                half.pending = Some(self.pending_subacks.insert(pending));
+                half.pending = Some(self.insert_pending_suback(pending));
             }
             None => {}
         }
+        self.answer_bytes += half.bytes();
         self.half_done.insert(index, half);
+    }
+
+    /// Keeps an answer that waits for share groups.
+    pub(crate) fn insert_pending_suback(&mut self, pending: PendingSubAck) -> usize {
+        self.answer_bytes += pending.asked.bytes();
+        self.pending_subacks.insert(pending)
+    }
+
+    /// Takes the state of a packet that is half done, if the connection has one.
+    pub(crate) fn take_half_done(&mut self, index: u32) -> Option<HalfDone> {
+        if self.half_done.is_empty() {
+            return None;
+        }
+        let half = self.half_done.remove(&index)?;
+        self.answer_bytes -= half.bytes();
+        Some(half)
     }
 
     /// The connection of a packet that is half done has ended: no answer is sent.

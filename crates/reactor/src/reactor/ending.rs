@@ -20,7 +20,7 @@ const DRAINING_MAX_MS: u64 = 2_000;
 /// Bytes that are discarded after the end, at most.
 const DISCARDED_BYTES_MAX: u32 = 1024 * 1024;
 
-/// Sockets whose time is over that are dropped in one tick, at most.
+/// Sockets that are broken, and sockets whose time is over, that are dropped in one tick, at most.
 const ENDED_PER_TICK: usize = 128;
 
 /// When a socket is dropped, whatever its peer does.
@@ -142,6 +142,18 @@ impl Reactor {
                 }
             }
             Read::End | Read::Broken => self.drop_socket(key),
+        }
+    }
+
+    /// Drops sockets that are broken; a bounded number in one tick.
+    pub(super) fn drop_broken(&mut self) {
+        for _ in 0..ENDED_PER_TICK {
+            let Some((key, id)) = self.broken.pop_front() else {
+                return;
+            };
+            if self.sockets.get(key).is_some_and(|socket| socket.id == id) {
+                self.lose(key, TransportEnd::Error);
+            }
         }
     }
 

@@ -15,6 +15,9 @@ use crate::websocket::WebSocketEnd;
 /// Reads of TLS connections whose handshake is not over, in one tick at most.
 const HANDSHAKES_PER_TICK: usize = 8;
 
+/// Reads of connections without a client after the shard's turn is over, in one tick at most.
+const NEWCOMERS_PER_TICK: usize = 16;
+
 /// How long a tick reads, at most.
 const READING_MAX: Duration = Duration::from_millis(2);
 
@@ -40,10 +43,11 @@ impl Reactor {
     pub(super) fn read_ready(&mut self) {
         let mut keys = std::mem::take(&mut self.spare_keys);
         self.sockets.take_ready(&mut keys);
-        self.give_turns(keys.len());
         self.handshakes = HANDSHAKES_PER_TICK;
+        self.newcomers = NEWCOMERS_PER_TICK;
         let began = Instant::now();
         let mut is_over = false;
+        let mut read = 0;
         for (count, key) in keys.drain(..).enumerate() {
             is_over |=
                 count % READS_PER_LOOK == READS_PER_LOOK - 1 && began.elapsed() > READING_MAX;
@@ -51,6 +55,7 @@ impl Reactor {
                 self.sockets.read_later(key);
                 continue;
             }
+            read += 1;
             match self
                 .sockets
                 .get(key)
@@ -61,6 +66,7 @@ impl Reactor {
                 _ => {}
             }
         }
+        self.give_turns(read);
         self.spare_keys = keys;
     }
 
@@ -89,7 +95,19 @@ impl Reactor {
         }
     }
 
+    fn is_newcomer(&self, key: SocketKey) -> bool {
+        let socket = self.sockets.get(key);
+        socket.is_some_and(|socket| self.driver.shard.is_in_lobby(socket.id))
+    }
+
     fn receive(&mut self, key: SocketKey) {
+        if self.driver.shard.has_done_enough() && self.is_newcomer(key) {
+            // Those who are in do not wait for all those who come.
+            if self.newcomers == 0 {
+                return self.sockets.read_later(key);
+            }
+            self.newcomers -= 1;
+        }
         let tls = self.sockets.get(key).and_then(Socket::tls);
         if tls.is_some_and(|tls| !tls.is_open()) {
             // A handshake takes as long as hundreds of messages: few in one tick, so that nobody

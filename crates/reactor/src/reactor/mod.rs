@@ -9,7 +9,7 @@ mod input;
 mod output;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -144,6 +144,10 @@ pub(crate) struct Reactor {
     sockets: Sockets,
     /// Sockets that may still be written to in this tick though they have little output.
     turns: usize,
+    /// When this tick stops writing.
+    writing_ends: Instant,
+    /// Broken sockets that no read will find out about, to be dropped.
+    broken: VecDeque<(SocketKey, ConnectionId)>,
     /// When sockets that are being ended are dropped, whatever their peers do.
     deadlines: BinaryHeap<Reverse<Deadline>>,
     read_buffer: Box<[u8]>,
@@ -151,6 +155,9 @@ pub(crate) struct Reactor {
     plain: Vec<u8>,
     /// TLS handshakes that may still be processed in this tick.
     handshakes: usize,
+    /// Connections without a client that may still be read from in this tick though the shard's
+    /// turn is over.
+    newcomers: usize,
     /// On the first reactor, until the node stops.
     door: Option<Door>,
     /// Connections dealt out so far.
@@ -208,10 +215,13 @@ impl Reactor {
             contention: Contention::default(),
             sockets: Sockets::default(),
             turns: 0,
+            writing_ends: Instant::now(),
+            broken: VecDeque::new(),
             deadlines: BinaryHeap::new(),
             read_buffer: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
             plain: Vec::new(),
             handshakes: 0,
+            newcomers: 0,
             door: None,
             dealt: 0,
             policies: common
@@ -353,6 +363,7 @@ impl Reactor {
     /// How long nothing happens unless something comes; none is for ever.
     fn timeout(&self) -> Option<Duration> {
         let busy = !self.arrivals.is_empty()
+            || !self.broken.is_empty()
             || !self.rechecks.is_empty()
             || !self.sockets.is_idle()
             || self.driver.shard.has_work()
@@ -384,12 +395,13 @@ impl Reactor {
     }
 
     fn take_notices(&mut self) {
-        let mut broken = std::mem::take(&mut self.spare_keys);
         for notice in self.poller.notices() {
             match notice.source {
                 Source::Socket(key) => {
-                    if self.sockets.notice(key, &notice, self.driver.now.mono_ms) {
-                        broken.push(key);
+                    if self.sockets.notice(key, &notice, self.driver.now.mono_ms)
+                        && let Some(socket) = self.sockets.get(key)
+                    {
+                        self.broken.push_back((key, socket.id));
                     }
                 }
                 Source::Listener(number) => {
@@ -399,13 +411,16 @@ impl Reactor {
                 }
             }
         }
-        broken
-            .drain(..)
-            .for_each(|key| self.lose(key, TransportEnd::Error));
-        self.spare_keys = broken;
+        self.drop_broken();
     }
 
+    /// Takes what has come by the control lane, as far as one turn goes: thousands of clients may
+    /// become known at once. The rest has the next turn.
     fn take_control(&mut self) {
+        self.driver.shard.begin_turn();
+        if let Some(up_to) = self.mailbox.next_durable() {
+            self.driver.call(|shard, cx| shard.durable(cx, up_to));
+        }
         while let Some(control) = self.mailbox.next_control() {
             match control {
                 Control::Accepted {
@@ -428,9 +443,6 @@ impl Reactor {
                     });
                 }
                 Control::Command(command) => self.command(command),
-                Control::Durable(up_to) => {
-                    self.driver.call(|shard, cx| shard.durable(cx, up_to));
-                }
                 Control::MessagesRead(page) => {
                     self.driver.call(|shard, cx| shard.messages_read(cx, page));
                 }
@@ -447,6 +459,9 @@ impl Reactor {
                     self.stopped = true;
                     return;
                 }
+            }
+            if self.driver.shard.has_done_enough() {
+                return;
             }
         }
     }

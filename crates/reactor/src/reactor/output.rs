@@ -34,6 +34,10 @@ const LONG_OUTPUT_BYTES: usize = 1024;
 /// Time, in milliseconds, after which output is written without its turn.
 const TURN_MAX_MS: u64 = 5;
 
+/// Time after which a tick writes no more, though sockets wait for it: answers for thousands may
+/// leave the shard at once. Who waits is first in the next tick.
+const WRITING_MAX: Duration = Duration::from_micros(2000);
+
 /// Time that a tick spends on the output of messages with thousands of receivers, at most.
 const WRITING_LAST_MAX: Duration = Duration::from_micros(300);
 
@@ -47,6 +51,7 @@ const FRAME_PAYLOAD_MAX: usize = 256 * 1024;
 impl Reactor {
     /// Carries out all effects of this tick.
     pub(super) fn carry_out(&mut self) {
+        self.writing_ends = Instant::now() + WRITING_MAX;
         self.append_records();
         if self.driver.shard.has_work() {
             // Packets right behind a CONNECT that has just been accepted: their answers leave
@@ -138,7 +143,11 @@ impl Reactor {
     fn write_in_turn(&mut self) {
         let now_ms = self.driver.now.mono_ms;
         // Those that are put on the list meanwhile come in the next round.
-        for _ in 0..self.sockets.unwritten_count() {
+        for count in 0..self.sockets.unwritten_count() {
+            if count % WRITES_PER_LOOK == WRITES_PER_LOOK - 1 && self.has_written_enough() {
+                self.turns = 0;
+                return;
+            }
             let since_ms = match self.turns {
                 0 => now_ms.saturating_sub(TURN_MAX_MS),
                 _ => now_ms,
@@ -149,6 +158,11 @@ impl Reactor {
             self.turns = self.turns.saturating_sub(1);
             self.write(key);
         }
+    }
+
+    /// Whether the time is over that a tick has for writing.
+    fn has_written_enough(&self) -> bool {
+        Instant::now() > self.writing_ends
     }
 
     /// Writes what messages for thousands have left, for as long as a tick has for that: who waits
@@ -208,7 +222,8 @@ impl Reactor {
         };
         match effect {
             ConnectionEffect::Write(id) => {
-                match self.driver.shard.output(id).len() < LONG_OUTPUT_BYTES {
+                let is_short = self.driver.shard.output(id).len() < LONG_OUTPUT_BYTES;
+                match is_short || self.has_written_enough() {
                     true => self.write_later(key),
                     false => self.write(key),
                 }
