@@ -1,12 +1,10 @@
 //! What went wrong, as one of a closed list: what `martlet why` answers, and by what entries of the
 //! journal are told apart.
 
-use martlet_broker::DropReason;
+use martlet_broker::{DropReason, Event, Limit, Why};
 use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-use crate::journal::Entry;
 
 macro_rules! causes {
     ($($variant:ident = $name:literal, $what:literal;)*) => {
@@ -111,31 +109,47 @@ impl Cause {
         }
     }
 
-    /// What an entry of the journal is about; none: nothing went wrong with it.
-    pub fn of(entry: &Entry) -> Option<Self> {
-        let why = entry.why.as_deref().unwrap_or_default();
-        let reason = entry.reason.as_deref().unwrap_or_default();
-        Some(match &*entry.what {
-            "connect refused" | "re-authentication refused" => Self::of_refusal(reason, why),
-            "disconnected" => return Self::of_end(reason, why),
-            "publish refused" | "subscribe refused" => Self::of_request(reason, why),
-            "messages dropped" => Self::TooFast,
-            "queue full" => Self::QueueFull,
-            "message dropped" => {
-                let mut all = DropReason::ALL.iter();
-                let found = all.find(|known| known.name() == reason);
-                found.map_or(Self::Other, |reason| Self::of_drop(*reason))
-            }
+    /// What an event is about; none: nothing went wrong.
+    pub fn of(event: &Event) -> Option<Self> {
+        Some(match event {
+            Event::Refused { reason, why, .. }
+            | Event::ReauthenticationRefused { reason, why, .. } => Self::of_refusal(*reason, why),
+            Event::Disconnected { reason, why, .. } => return Self::of_end(*reason, why),
+            Event::PublishRefused { reason, why, .. }
+            | Event::SubscribeRefused { reason, why, .. } => Self::of_request(*reason, why),
+            Event::RateExceeded { .. } | Event::PublishesDelayed { .. } => Self::TooFast,
+            Event::QueueFull { .. } => Self::QueueFull,
+            Event::Dropped { reason, .. } => Self::of_drop(*reason),
             _ => return None,
         })
     }
 
-    /// Cause of a refusal, by the words of the deciding code.
-    pub(crate) fn of_refusal(reason: &str, why: &str) -> Self {
+    /// What a limit is about.
+    pub fn of_limit(limit: Limit) -> Self {
+        match limit {
+            Limit::PacketBytes | Limit::ConnectPacketBytes | Limit::PayloadBytes => Self::TooLarge,
+            Limit::PublishRate | Limit::PublishBytesRate => Self::TooFast,
+            Limit::QueuedMessages | Limit::QueuedBytes | Limit::MemoryShare => Self::QueueFull,
+            Limit::OutputBytes | Limit::OutputStalled => Self::SlowReader,
+            Limit::KeepAliveMax => Self::KeepAlive,
+            Limit::StoreStalled => Self::StoreFailing,
+            _ => Self::LimitReached,
+        }
+    }
+
+    /// Cause of a refused connection.
+    fn of_refusal(reason: ReasonCode, why: &Why) -> Self {
+        match why.limit() {
+            Some(limit) => Self::of_limit(limit),
+            None => Self::of_words(reason, why),
+        }
+    }
+
+    /// Cause of a refusal that authenticators, TLS or WebSocket decide, who give words alone.
+    pub(crate) fn of_words(reason: ReasonCode, why: &str) -> Self {
         let has = |text: &str| why.contains(text);
         match () {
             () if has("locked out") => Self::LockedOut,
-            () if has("limit ") => Self::LimitReached,
             () if why.starts_with("the Will on") => Self::NotPermitted,
             () if has("is banned") => Self::Banned,
             () if has(" is disabled") || has(" is inactive") || has(" is maintenance") => {
@@ -163,7 +177,7 @@ impl Cause {
             }
             () if has("its token") => Self::TokenBad,
             () if has("the hook answered") => Self::HookRefused,
-            () if has("no answer within") || reason == ReasonCode::ServerUnavailable.name() => {
+            () if has("no answer within") || reason == ReasonCode::ServerUnavailable => {
                 Self::HookDown
             }
             () if has("the password is not") || has("that is no credential of") => {
@@ -175,52 +189,56 @@ impl Cause {
             () if has("it has no credentials") || has("does not permit anonymous") => {
                 Self::NoCredentials
             }
-            () if reason == ReasonCode::UnsupportedProtocolVersion.name() => Self::WrongVersion,
-            () if reason == ReasonCode::BadUserNameOrPassword.name() => Self::WrongPassword,
-            () if reason == ReasonCode::PacketTooLarge.name() => Self::TooLarge,
-            () if reason == ReasonCode::ProtocolError.name()
-                || reason == ReasonCode::MalformedPacket.name() =>
-            {
-                Self::ProtocolError
-            }
-            () => Self::Other,
+            () => match reason {
+                ReasonCode::UnsupportedProtocolVersion => Self::WrongVersion,
+                ReasonCode::BadUserNameOrPassword => Self::WrongPassword,
+                ReasonCode::PacketTooLarge => Self::TooLarge,
+                ReasonCode::ProtocolError | ReasonCode::MalformedPacket => Self::ProtocolError,
+                _ => Self::Other,
+            },
         }
     }
 
     /// Why a connection ended; none: its client wanted it so.
-    pub(crate) fn of_end(reason: &str, why: &str) -> Option<Self> {
-        let is = |code: ReasonCode| reason == code.name();
-        Some(match () {
-            () if is(ReasonCode::SessionTakenOver) => Self::TakenOver,
-            () if is(ReasonCode::KeepAliveTimeout) => Self::KeepAlive,
-            () if why.contains("credentials were revoked") => Self::Disabled,
-            () if is(ReasonCode::PacketTooLarge) || why.contains("limit packet_bytes") => {
-                Self::TooLarge
-            }
-            () if is(ReasonCode::MessageRateTooHigh) => Self::TooFast,
-            () if why.contains("limit output") => Self::SlowReader,
-            () if why.contains("limit store_stalled") => Self::StoreFailing,
-            () if why.contains("limit ") => Self::LimitReached,
-            () if is(ReasonCode::ServerShuttingDown) => Self::ServerStopped,
-            () if Self::BROKEN_RULES.into_iter().any(is) => Self::ProtocolError,
-            () if is(ReasonCode::NotAuthorized) => Self::NotPermitted,
-            () => return None,
+    pub(crate) fn of_end(reason: ReasonCode, why: &Why) -> Option<Self> {
+        if let Some(limit) = why.limit() {
+            return Some(Self::of_limit(limit));
+        }
+        Some(match reason {
+            ReasonCode::SessionTakenOver => Self::TakenOver,
+            ReasonCode::KeepAliveTimeout => Self::KeepAlive,
+            ReasonCode::PacketTooLarge => Self::TooLarge,
+            ReasonCode::MessageRateTooHigh => Self::TooFast,
+            ReasonCode::ServerShuttingDown => Self::ServerStopped,
+            _ if why.contains("credentials were revoked") => Self::Disabled,
+            reason if Self::BROKEN_RULES.contains(&reason) => Self::ProtocolError,
+            ReasonCode::NotAuthorized => Self::NotPermitted,
+            _ => return None,
         })
     }
 
-    fn of_request(reason: &str, why: &str) -> Self {
-        let is = |code: ReasonCode| reason == code.name();
-        match () {
-            () if is(ReasonCode::NotAuthorized) => Self::NotPermitted,
-            () if is(ReasonCode::PacketTooLarge) => Self::TooLarge,
-            () if is(ReasonCode::MessageRateTooHigh) => Self::TooFast,
-            () if why.contains("limit ") || is(ReasonCode::QuotaExceeded) => Self::LimitReached,
-            () => Self::Other,
+    /// Cause of a refused publish or subscription.
+    fn of_request(reason: ReasonCode, why: &Why) -> Self {
+        if let Some(limit) = why.limit() {
+            return Self::of_limit(limit);
+        }
+        match reason {
+            ReasonCode::NotAuthorized => Self::NotPermitted,
+            ReasonCode::PacketTooLarge => Self::TooLarge,
+            ReasonCode::MessageRateTooHigh => Self::TooFast,
+            ReasonCode::QuotaExceeded => Self::LimitReached,
+            _ => Self::Other,
         }
     }
 
+    /// The end of a connection is one of the problems that [`crate::journal::Entry::is_trouble`]
+    /// finds: a limit or a broken rule of MQTT decided it.
+    pub(crate) fn is_trouble_at_end(reason: ReasonCode, why: &Why) -> bool {
+        why.limit().is_some() || Self::BROKEN_RULES.contains(&reason)
+    }
+
     /// It is about coming in.
-    pub(crate) fn is_at_door(self) -> bool {
+    pub fn is_at_door(self) -> bool {
         matches!(
             self,
             Self::WrongPassword
@@ -251,6 +269,8 @@ impl Cause {
 
 #[cfg(test)]
 mod tests {
+    use martlet_broker::Reached;
+
     use super::*;
 
     #[test]
@@ -263,8 +283,9 @@ mod tests {
 
     #[test]
     fn refusals_are_told_apart_by_who_decides_them() {
-        let bad = ReasonCode::BadUserNameOrPassword.name();
-        let refused = ReasonCode::NotAuthorized.name();
+        let bad = ReasonCode::BadUserNameOrPassword;
+        let refused = ReasonCode::NotAuthorized;
+        let wrong = ReasonCode::ProtocolError;
         for (reason, why, cause) in [
             (
                 bad,
@@ -288,27 +309,37 @@ mod tests {
                 Cause::CredentialExpired,
             ),
             (
-                "",
+                wrong,
                 "the client's certificate has expired",
                 Cause::CertificateExpired,
             ),
             (
-                "",
+                wrong,
                 "the client's certificate is not valid yet",
                 Cause::ClockWrong,
             ),
             (
-                "",
+                wrong,
                 "the client's certificate is not for clients",
                 Cause::CertificateUnfit,
             ),
-            (
-                refused,
-                "limit connect_rate_per_address",
-                Cause::LimitReached,
-            ),
         ] {
-            assert_eq!(Cause::of_refusal(reason, why), cause, "{why}");
+            assert_eq!(Cause::of_words(reason, why), cause, "{why}");
         }
+    }
+
+    #[test]
+    fn a_limit_is_known_by_its_type_whatever_words_it_has() {
+        let reached = |limit| Reached { limit, value: 3 }.why();
+        let of = |reason, limit| Cause::of_end(reason, &reached(limit));
+        let quota = ReasonCode::QuotaExceeded;
+        assert_eq!(of(quota, Limit::StoreStalled), Some(Cause::StoreFailing));
+        assert_eq!(of(quota, Limit::QueuedBytes), Some(Cause::QueueFull));
+        assert_eq!(of(quota, Limit::MaximumQos), Some(Cause::LimitReached));
+        let late = ReasonCode::KeepAliveTimeout;
+        assert_eq!(of(late, Limit::KeepAliveMax), Some(Cause::KeepAlive));
+        let said = Why::from("a topic named limit packet_bytes");
+        assert_eq!(Cause::of_end(ReasonCode::Success, &said), None);
+        assert_eq!(Cause::of_refusal(quota, &said), Cause::Other);
     }
 }

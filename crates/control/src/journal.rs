@@ -11,7 +11,7 @@ mod web;
 
 pub(crate) use lacking::Lacking;
 pub use mend::Way;
-pub(crate) use mend::dropped as mend_of_drop;
+pub(crate) use mend::{by_limit as mend_of_limit, dropped as mend_of_drop};
 pub use runs::Run;
 
 use std::borrow::Cow;
@@ -20,7 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use martlet_broker::{Event, TenantId, Told, UserName};
+use martlet_broker::{Event, Limit, TenantId, Told, UserName};
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ const NAMELESS_LOOKED_AT: usize = 1_024;
 const TEXT_MAX: usize = 512;
 
 /// All that an entry may be.
-const WHAT: [&str; 9] = [
+const WHAT: [&str; 10] = [
     "connected",
     "connect refused",
     "re-authentication refused",
@@ -57,6 +57,7 @@ const WHAT: [&str; 9] = [
     "subscribe refused",
     "message dropped",
     "messages dropped",
+    "publishes delayed",
     "queue full",
 ];
 
@@ -80,7 +81,7 @@ pub struct Entry {
     pub tenant: u32,
     /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
     /// `publish refused`, `subscribe refused`,
-    /// `message dropped`, `messages dropped` or `queue full`.
+    /// `message dropped`, `messages dropped`, `publishes delayed` or `queue full`.
     #[schema(schema_with = kinds_of_entries)]
     pub what: String,
     /// Client Identifier, as far as known.
@@ -106,6 +107,10 @@ pub struct Entry {
     /// What decided it: a rule, a limit, a statement of the specification.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
+    /// The key in the configuration of the limit that decided it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(example = "limits.packet_bytes")]
+    pub limit: Option<String>,
     /// What went wrong, of a closed list.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cause: Option<Cause>,
@@ -126,7 +131,7 @@ impl Entry {
     pub fn is_trouble(&self) -> bool {
         match &*self.what {
             "connected" => false,
-            "disconnected" => self.why.as_deref().is_some_and(names_limit),
+            "disconnected" => self.limit.is_some() || self.cause == Some(Cause::ProtocolError),
             _ => true,
         }
     }
@@ -219,7 +224,8 @@ impl Written {
             seq: self.seq,
             at_ms: self.at_ms,
             tenant: self.tenant.0,
-            cause: Cause::of(&entry),
+            cause: Cause::of(&self.event),
+            limit: limit_of(&self.event).map(|limit| limit.option().to_owned()),
             mend,
             command: command.flatten(),
             ..entry
@@ -286,6 +292,35 @@ impl Journal {
         self.commands.add_in(tenant, why, name)
     }
 
+    /// How the lockout of a user name of a tenant, else of an address, is lifted.
+    pub(crate) fn lifting(
+        &self,
+        tenant: TenantId,
+        user: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Way {
+        self.commands.lockout_in(tenant, user, address)
+    }
+
+    /// What to do about a client that would be refused for this.
+    pub(crate) fn way_in(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+        user: &str,
+        why: &str,
+    ) -> Option<Way> {
+        let event = Event::Refused {
+            client_id: client_id.to_owned(),
+            user: Some(UserName::Claimed(user.into())),
+            will_topic: None,
+            address: None,
+            reason: ReasonCode::NotAuthorized,
+            why: why.to_owned().into(),
+        };
+        mend::way(tenant, &event, &self.commands)
+    }
+
     /// The command that gives a device of a tenant another credential.
     pub(crate) fn rotating(&self, tenant: TenantId, id: &str) -> Option<String> {
         self.commands.rotate_in(tenant, id)
@@ -313,11 +348,7 @@ impl Journal {
         if !Self::keeps(event) {
             return;
         }
-        let cause = match event {
-            Event::Connected(_) => None,
-            Event::Disconnected { reason, why, .. } => Cause::of_end(reason.name(), why),
-            event => Cause::of(&entry_of(event)),
-        };
+        let cause = Cause::of(event);
         let at_ms = now_ms();
         let is_trouble = is_trouble(event);
         let mut kept = self.lock();
@@ -464,14 +495,25 @@ impl Journal {
 pub(crate) fn is_trouble(event: &Event) -> bool {
     match event {
         Event::Connected(_) => false,
-        Event::Disconnected { why, .. } => names_limit(why),
+        Event::Disconnected { reason, why, .. } => Cause::is_trouble_at_end(*reason, why),
         _ => true,
     }
 }
 
-/// Who is shown out because of a limit has lost something.
-fn names_limit(why: &str) -> bool {
-    why.contains("limit ")
+/// The limit that decided it.
+fn limit_of(event: &Event) -> Option<Limit> {
+    match event {
+        Event::Refused { why, .. }
+        | Event::ReauthenticationRefused { why, .. }
+        | Event::Disconnected { why, .. }
+        | Event::PublishRefused { why, .. }
+        | Event::SubscribeRefused { why, .. } => why.limit(),
+        Event::Dropped { limit, .. } => limit.map(|reached| reached.limit),
+        Event::QueueFull { limit, .. }
+        | Event::RateExceeded { limit, .. }
+        | Event::PublishesDelayed { limit, .. } => Some(limit.limit),
+        _ => None,
+    }
 }
 
 /// What happened; empty: it is not kept.
@@ -485,6 +527,7 @@ fn what(event: &Event) -> &'static str {
         Event::SubscribeRefused { .. } => "subscribe refused",
         Event::Dropped { .. } => "message dropped",
         Event::RateExceeded { .. } => "messages dropped",
+        Event::PublishesDelayed { .. } => "publishes delayed",
         Event::QueueFull { .. } => "queue full",
         Event::Authenticated { .. }
         | Event::TakenOver { .. }
@@ -559,17 +602,24 @@ fn entry_of(event: &Event) -> Entry {
             user,
             topic,
             reason,
+            limit,
             ..
         } => Entry {
             topic: Some(text(topic)),
             reason: Some(reason.name().to_owned()),
-            why: Some(reason.meaning().to_owned()),
+            why: Some(match limit {
+                Some(limit) => limit.why().into_text().into_owned(),
+                None => reason.meaning().to_owned(),
+            }),
             ..entry(client_id, user)
         },
         Event::QueueFull {
-            owner, messages, ..
+            owner,
+            messages,
+            limit,
+            ..
         } => Entry {
-            why: Some(format!("{messages} messages wait in its queue")),
+            why: Some(format!("{messages} messages wait: {}", limit.why())),
             ..entry(owner, &None)
         },
         Event::PublishRefused {
@@ -592,14 +642,26 @@ fn entry_of(event: &Event) -> Entry {
             address,
             topic,
             count,
+            limit,
         } => Entry {
             address: address_text(*address),
             topic: Some(text(topic)),
             count: Some(*count),
             reason: Some(ReasonCode::MessageRateTooHigh.name().to_owned()),
-            why: Some(format!(
-                "{count} with QoS 0 in a second (limit publish_rate or publish_bytes_rate)"
-            )),
+            why: Some(format!("{count} with QoS 0 in a second: {}", limit.why())),
+            ..entry(client_id, user)
+        },
+        Event::PublishesDelayed {
+            client_id,
+            user,
+            address,
+            count,
+            limit,
+        } => Entry {
+            address: address_text(*address),
+            count: Some(*count),
+            reason: Some(ReasonCode::MessageRateTooHigh.name().to_owned()),
+            why: Some(limit.why().into_text().into_owned()),
             ..entry(client_id, user)
         },
         Event::SubscribeRefused {
@@ -642,6 +704,8 @@ fn address_text(address: Option<(IpAddr, u16)>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use martlet_broker::{Reached, Why};
+
     use super::*;
 
     fn told(event: Event) -> Told {
@@ -668,6 +732,10 @@ mod tests {
         events.map(|entry| &*entry.client_id).collect()
     }
 
+    fn reached(limit: Limit) -> Why {
+        Reached { limit, value: 7 }.why()
+    }
+
     fn refused(client_id: &str) -> Event {
         Event::Refused {
             client_id: client_id.to_owned(),
@@ -675,7 +743,7 @@ mod tests {
             will_topic: None,
             address: None,
             reason: ReasonCode::NotAuthorized,
-            why: "limit connections".into(),
+            why: reached(Limit::Connections),
         }
     }
 
@@ -718,6 +786,37 @@ mod tests {
             clients(&journal.page(journal.tail(1, Entry::is_trouble), 9, all)),
             ["last"]
         );
+    }
+
+    #[test]
+    fn an_end_by_a_limit_or_by_a_broken_rule_is_a_problem_and_names_the_option() {
+        let journal = Journal::default();
+        let ended = |reason, why| Event::Disconnected {
+            client_id: "c".to_owned(),
+            user: None,
+            reason,
+            why,
+        };
+        let no_qos = ReasonCode::QoSNotSupported;
+        write(&journal, told(ended(no_qos, reached(Limit::MaximumQos))));
+        let malformed = ReasonCode::MalformedPacket;
+        write(&journal, told(ended(malformed, "PUBLISH: a limit ".into())));
+        let takeover = ReasonCode::SessionTakenOver;
+        write(&journal, told(ended(takeover, "a limit is named".into())));
+        let page = journal.page(1, 9, |entry| entry.is_trouble());
+        let [first, second] = &*page.events else {
+            panic!("{page:#?}");
+        };
+        assert_eq!(first.limit.as_deref(), Some("mqtt.max_qos"));
+        assert!(
+            first
+                .why
+                .as_deref()
+                .unwrap()
+                .ends_with("(mqtt.max_qos = 7)")
+        );
+        assert_eq!(second.cause, Some(Cause::ProtocolError));
+        assert_eq!(second.limit, None);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::authenticate::Authentications;
 use crate::command::{Command, SysTopic};
 use crate::connection::{BufferPool, Connection, Connections, Phase, Since};
 use crate::counters::Counters;
+use crate::decision::{Decided, Limit};
 use crate::effect::{ReadPage, ShardMessage};
 use crate::event::Wants;
 use crate::fan_out::FanOuts;
@@ -120,7 +121,7 @@ pub struct Shard {
     /// Messages whose entries other shards have yet to record: how many shards.
     pub(crate) awaiting_routed: HashMap<MessageId, u32>,
     /// Connections to be ended once the message under way is delivered to all.
-    pub(crate) closing: Vec<(ConnectionId, ReasonCode, &'static str)>,
+    pub(crate) closing: Vec<(ConnectionId, ReasonCode, Decided)>,
     /// The session whose acknowledgements are being worked off.
     pub(crate) answered: Option<SessionId>,
     /// Connections with input to be worked off.
@@ -757,7 +758,7 @@ impl Shard {
         if properties.iter().take(count_max + 1).count() > count_max {
             return Err(PacketError::of(
                 ReasonCode::QuotaExceeded,
-                "limit user_properties",
+                Limit::UserProperties,
             ));
         }
         Ok(())
