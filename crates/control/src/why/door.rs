@@ -42,10 +42,17 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
     }
     if let Some(lockout) = &facts.locked_out {
         let sentence = format!("it cannot log in now: {}", lockout.why);
-        let finding = Finding::new(Cause::LockedOut, sentence).way(lockout.way.clone());
+        let mut finding = Finding::new(Cause::LockedOut, sentence).way(lockout.way.clone());
+        if let Some(run) = is_refused_now(facts).filter(is_lockout) {
+            (finding.since_ms, finding.count) = (Some(run.since_ms), Some(run.count));
+            finding.last_ms = Some(run.last.at_ms);
+        }
         found.push((Weight::Out, finding));
     }
-    if let Some(run) = is_refused_now(facts) {
+    // A lockout of now is told above.
+    if let Some(run) = is_refused_now(facts)
+        && !(facts.locked_out.is_some() && is_lockout(&run))
+    {
         let cause = run.cause.unwrap_or(Cause::Other);
         let mut finding = Finding::of_run(run, cause);
         if deleted.is_some() {
@@ -139,25 +146,18 @@ fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
 fn lockout_before(facts: &Facts) -> Option<Finding> {
     let mut runs = facts.runs.iter().rev();
     let run = runs.find(|run| is_lockout_over(facts, run))?;
-    let until_ms = run.last.at_ms + 1_000 * seconds_left(run.last.why.as_deref()?).unwrap_or(0);
-    let until = utc(i64::try_from(until_ms).unwrap_or(0));
-    let sentence =
-        format!("it was locked out until {until}: too many wrong credentials were tried");
+    let sentence = "it was locked out for too many wrong credentials, and is not any more";
     let mut finding = Finding::new(Cause::LockedOut, sentence).since(run.since_ms);
-    finding.count = Some(run.count);
+    (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
     Some(finding)
 }
 
-/// Seconds of `locked out for N s more`.
-fn seconds_left(why: &str) -> Option<u64> {
-    let (_, rest) = why.split_once("locked out for ")?;
-    rest.split(' ').next()?.parse::<u32>().ok().map(u64::from)
+fn is_lockout_over(facts: &Facts, run: &Run) -> bool {
+    is_lockout(&run) && facts.locked_out.is_none()
 }
 
-fn is_lockout_over(facts: &Facts, run: &Run) -> bool {
-    run.last.what == "connect refused"
-        && run.cause == Some(Cause::LockedOut)
-        && facts.locked_out.is_none()
+fn is_lockout(run: &&Run) -> bool {
+    run.last.what == "connect refused" && run.cause == Some(Cause::LockedOut)
 }
 
 /// A name that nobody has may be another's, mistyped or as it was before.

@@ -189,10 +189,7 @@ impl Control {
             .and_then(|address| address.parse::<SocketAddr>().ok());
         let at = at.map(|address| address.ip());
         let nameless = match addresses.as_deref().and_then(host) {
-            // A client at a tenant's own door would have given its name.
-            Some(host) if question.sees_node && tenant == TenantId::default() => {
-                self.journal.nameless_from(host)
-            }
+            Some(host) if question.sees_node => self.journal.nameless_from(host),
             Some(_) | None => Vec::new(),
         };
         let now_ms = now_ms();

@@ -169,10 +169,11 @@ impl Finding {
 
     /// The same of another client.
     fn add(&mut self, other: &Self) {
-        let earlier = |one: u64| other.since_ms.map_or(one, |other| one.min(other));
-        self.since_ms = self.since_ms.map(earlier);
+        let since = [self.since_ms, other.since_ms];
+        self.since_ms = since.into_iter().flatten().min();
         self.last_ms = self.last_ms.max(other.last_ms);
-        self.count = self.count.map(|count| count + other.count.unwrap_or(0));
+        let counts = [self.count, other.count];
+        self.count = counts.into_iter().flatten().reduce(|one, more| one + more);
     }
 
     /// It happened this often.

@@ -68,7 +68,11 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
 fn before(run: &Run, cause: Cause) -> Finding {
     let mut finding = Finding::of_run(run, cause);
     let until = utc(i64::try_from(run.last.at_ms).unwrap_or(0));
-    finding.sentence = format!("until {until} this was so: {}", finding.sentence);
+    let was = match &*run.last.what {
+        "connect refused" => "it was refused: ",
+        _ => "",
+    };
+    finding.sentence = format!("until {until}: {was}{}", finding.sentence);
     (finding.mend, finding.command) = (None, None);
     finding
 }

@@ -226,7 +226,7 @@ fn who_goes_again_and_again_is_told_why() {
     facts.session = Some(connected());
     let silent = run("disconnected", "KeepAliveTimeout", "keep alive", 4, 1_000);
     facts.runs = vec![silent];
-    let reason = martlet_codec::ReasonCode::KeepAliveTimeout.name();
+    let reason = ReasonCode::KeepAliveTimeout.name();
     facts.runs[0].last.reason = Some(reason.to_owned());
     facts.runs[0].cause = Some(Cause::KeepAlive);
     expect(
@@ -275,7 +275,7 @@ fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
         &judge(&facts),
         Cause::WrongTopic,
         State::Connected,
-        "where \"d2\" stands",
+        "instead of \"d2\"",
     );
     facts.rules = rules(Outcome::Permitted, Outcome::Refused);
     facts.subscribers = Some(Vec::new());
@@ -560,7 +560,7 @@ fn somebody_without_a_name_is_not_who_was_heard_of_since() {
         address: Some("192.0.2.7:4711".to_owned()),
         ..run("connect refused", "ProtocolError", why, 1, ago_ms).last
     };
-    let keep_alive = martlet_codec::ReasonCode::KeepAliveTimeout.name();
+    let keep_alive = ReasonCode::KeepAliveTimeout.name();
     facts.runs = vec![run("disconnected", keep_alive, "nothing came", 1, 5_000)];
     facts.nameless = vec![stray(1_000)];
     // It is the newest thing that is known, and a guess all the same.
@@ -609,7 +609,7 @@ fn a_lockout_that_is_over_is_a_remark() {
         State::Refused,
         "no credential",
     );
-    let said = |one: &super::Finding| one.sentence.starts_with("it was locked out until ");
+    let said = |one: &super::Finding| one.sentence.starts_with("it was locked out for ");
     assert!(verdict.also.iter().any(said), "{verdict:#?}");
     // It was another who tried, and it has not come itself.
     facts.runs.remove(1);
