@@ -122,7 +122,7 @@ def test_a_name_that_nobody_has_may_be_a_device_that_is_spelt_or_comes_otherwise
     assert "its User Name is fan-8@north now" in place.run("device", "set", "fan-8", "--to-team", "north")
     until(lambda: come(node, "fan-8", "x") != 0 and "command" not in verdict(node, "fan-8"), "it is moved")
     answer = expect(node, "unknown-name", "nobody of that name", "fan-8")
-    assert "it comes as fan-8@north" in answer["mend"] and "command" not in answer
+    assert "User Name of the client to fan-8@north" in answer["mend"] and "command" not in answer
 
 
 def test_who_tried_too_often_is_locked_out(start_node, place, tmp_path):
@@ -497,7 +497,7 @@ def test_a_device_that_is_removed_is_told_so_whether_it_comes_again_or_not(start
     # One of that name is another one.
     place.run("device", "rm", "d1", "--purge")
     answer = expect(node, "deleted", "removed from the registry", "d1")
-    assert "add it anew" in answer["mend"] and "command" not in answer
+    assert "add it again" in answer["mend"] and "command" not in answer
     place.device("d1", "--type", "sensor")
     assert verdict(node, "d1")["cause"] != "deleted"
 
@@ -558,7 +558,7 @@ def test_a_listener_that_is_there_no_more(start_node, place):
     node.terminate()
     node.wait()
     node = start_node(data_dir=place.path, listen=(first,))
-    answer = expect(node, "listener-closed", f"it came in by {second} before", "d1")
+    answer = expect(node, "listener-closed", f"it connected to {second} before", "d1")
     assert first in answer["sentence"] and "listen there again" in answer["mend"]
     with Client(node, "d1").credentials("d1", place.secret):
         expect(node, "nothing-wrong", "is connected", "d1")

@@ -108,10 +108,10 @@ impl Shard {
                 ));
             }
         };
-        if aliased.is_none() || publish.topic.is_some() {
-            if let Err(error) = self.check_topic(topic) {
-                return Err(self.publish_exceeds(cx, index, publish.topic, error));
-            }
+        if (aliased.is_none() || publish.topic.is_some())
+            && let Err(error) = self.check_topic(topic)
+        {
+            return Err(self.publish_exceeds(cx, index, publish.topic, error));
         }
         let Some(session) = self.connections.at(index).session() else {
             return Ok(());

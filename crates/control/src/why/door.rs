@@ -176,16 +176,16 @@ fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
         let names = elsewhere.join(" or ");
         finding.command = None;
         let mend = format!(
-            "the device {name} is in another tenant: it comes as {names}, which is to be the User \
-             Name of the client (its Client Identifier stays {name})"
+            "the device {name} belongs to another tenant: set the User Name of the client to \
+             {names} (its Client Identifier stays {name})"
         );
         return finding.mend(mend);
     }
     if !gone.is_empty() {
         finding.command = None;
         let mend = format!(
-            "a device {name} was of a team that is deleted: ask why {} does not work, and restore \
-             the team",
+            "a device {name} belonged to a deleted team: ask why {} does not work, and restore the \
+             team",
             gone.join(" or ")
         );
         return finding.mend(mend);
@@ -212,8 +212,8 @@ fn removed(deleted: &Deleted) -> Finding {
             }),
             _,
         ) => (
-            format!("it was removed from the registry with its team {name}, which is deleted"),
-            format!("restore the team {name}, and it comes back with it"),
+            format!("it was removed from the registry with its team {name}, which was deleted"),
+            format!("restore the team {name}: that restores it too"),
         ),
         (
             Some(GoneTeam {
@@ -222,7 +222,7 @@ fn removed(deleted: &Deleted) -> Finding {
             }),
             _,
         ) => (
-            format!("it was removed from the registry, and its team {name} is deleted since"),
+            format!("it was removed from the registry, and its team {name} was deleted later"),
             format!("restore the team {name} first, then it"),
         ),
         (None, Some(_)) => (
@@ -231,7 +231,7 @@ fn removed(deleted: &Deleted) -> Finding {
         ),
         (None, None) => (
             "it was removed from the registry".to_owned(),
-            "it is gone for good: add it anew".to_owned(),
+            "it cannot be restored: add it again".to_owned(),
         ),
     };
     let mut finding = Finding::new(Cause::Deleted, sentence);
@@ -249,7 +249,7 @@ fn no_credential_left(spent: &Spent) -> Finding {
     };
     let sentence = match (spent.count, spent.all_revoked) {
         (1, true) => format!("its only credential was revoked on {at}"),
-        (1, false) => format!("its only credential has expired on {at}"),
+        (1, false) => format!("its only credential expired on {at}"),
         (count, _) => format!("all {count} of its credentials {ended}, the last on {at}"),
     };
     let mut finding = Finding::new(Cause::CredentialExpired, sentence).since(spent.last_ms);
@@ -267,7 +267,8 @@ fn closed_listener(facts: &Facts) -> Option<Finding> {
     let finding = Finding::new(
         Cause::ListenerClosed,
         format!(
-            "it came in by {listener} before, and the node does not listen there: it listens on {}",
+            "it connected to {listener} before, and the node no longer listens there: it listens \
+             on {}",
             facts.listeners.join(", ")
         ),
     );
@@ -309,7 +310,7 @@ fn gone(facts: &Facts, found: &mut Found) {
             Finding::new(Cause::Away, sentence).since(*since_ms),
         ));
     } else if facts.session.is_some() {
-        let sentence = "it is not connected; its session is kept, and waits for it";
+        let sentence = "it is not connected; its session is kept for it";
         found.push((Weight::Gone, Finding::new(Cause::Away, sentence)));
     } else if facts.known_as.is_some() && facts.runs.is_empty() {
         let what = facts.known_as.as_deref().unwrap_or_default();

@@ -509,7 +509,7 @@ fn where_the_rule_has_to_be_is_named() {
 fn who_went_with_a_team_is_told_which_to_restore() {
     let mut facts = facts(None);
     let command = Some("martlet team restore t1".to_owned());
-    for (brings_back, said) in [(true, "comes back with it"), (false, "first, then it")] {
+    for (brings_back, said) in [(true, "that restores it too"), (false, "first, then it")] {
         facts.deleted = Some(Deleted {
             at_ms: NOW - 5_000,
             command: command.clone(),
