@@ -158,19 +158,19 @@ def test_who_went_with_a_team_is_told_which_to_restore(node, teams):
         team_id = {"north": north, "plain": plain}[team]
         call(node, "DELETE", f"/api/v1/teams/{team_id}")
         answer = expect_why(node, KEY, "deleted", f"with its team {team}", f"name={device_of}")
-        assert f"restore the team {team}, and it comes back with it" == answer["mend"]
+        assert f"restore the team {team}: that restores it too" == answer["mend"]
         assert answer["command"].startswith("martlet team restore ") and answer["command"].endswith(team_id)
         # Nothing else would bring it back.
         assert not any("device restore" in json.dumps(one) for one in answer["also"]), answer
     for team in ("north", north):
         expect_why(node, KEY, "deleted", "with its team north", f"name=pump&team={team}")
     assert call(node, "GET", "/api/v1/why?name=nobody&team=north", expect=400)["title"]
-    assert "it comes as pump@south" in expect_why(node, KEY, "nobody-known", "", "name=pump")["mend"]
+    assert "User Name of the client to pump@south" in expect_why(node, KEY, "nobody-known", "", "name=pump")["mend"]
     answer = expect_why(node, KEY, "nobody-known", "", "name=lone")
     assert "ask why lone@north does not work" in answer["mend"] and "command" not in answer
     answer = why(node, teams["south"]["key"], "name=lone")
     assert "lone@north" not in json.dumps(answer), answer
-    answer = expect_why(node, KEY, "deleted", "its team north is deleted since", "name=reader@north")
+    answer = expect_why(node, KEY, "deleted", "its team north was deleted later", "name=reader@north")
     assert "restore the team north first, then it" == answer["mend"]
     # Another team is told nothing of it.
     answer = why(node, teams["south"]["key"], "name=pump@north")

@@ -74,7 +74,7 @@ def test_nothing_is_wrong_with_who_is_connected_and_permitted(node, place):
 
 
 def test_who_never_came_and_who_is_nobody(node):
-    answer = expect(node, "never-connected", "the device d1 is known", "d1")
+    answer = expect(node, "never-connected", "the device d1 exists", "d1")
     assert answer["state"] == "never-seen" and "mqtt://127.0.0.1" in answer["mend"]
     expect(node, "nobody-known", "has never connected", "d99")
 
@@ -95,7 +95,8 @@ def test_a_wrong_password_is_told_with_when_it_began_and_how_often(node, place):
 
 def test_a_device_that_is_not_active_is_told_so_whether_it_has_tried_or_not(node, place):
     place.run("device", "set", "d1", "--status", "maintenance")
-    expect(node, "disabled", "device d1 is maintenance", "d1")
+    answer = expect(node, "disabled", "device d1 is maintenance", "d1")
+    assert answer["command"].startswith("martlet device set ") and answer["command"].endswith(" d1"), answer
     assert come(node, "d1", place.secret) != 0
     answer = expect(node, "disabled", "device d1 is maintenance", "d1")
     assert answer["state"] == "refused" and "--status=active" in answer["command"]
@@ -121,20 +122,25 @@ def test_a_name_that_nobody_has_may_be_a_device_that_is_spelt_or_comes_otherwise
     assert "its User Name is fan-8@north now" in place.run("device", "set", "fan-8", "--to-team", "north")
     until(lambda: come(node, "fan-8", "x") != 0 and "command" not in verdict(node, "fan-8"), "it is moved")
     answer = expect(node, "unknown-name", "nobody of that name", "fan-8")
-    assert "it comes as fan-8@north" in answer["mend"] and "command" not in answer
+    assert "User Name of the client to fan-8@north" in answer["mend"] and "command" not in answer
 
 
-def test_who_tried_too_often_is_locked_out(start_node, place):
+def test_who_tried_too_often_is_locked_out(start_node, place, tmp_path):
     node = start_node(data_dir=place.path, settings=["auth.lockout_failures=3"])
     for number in range(5):
         come(node, "ann", f"wrong {number}")
-    expect(node, "locked-out", "locked out", "ann")
+    answer = expect(node, "locked-out", "locked out", "ann")
+    assert answer["command"].startswith("martlet lockout rm ") and answer["command"].endswith(" ann"), answer
     # Another is not, until it tries for itself; what it was told last is the cause then.
     for number in range(3):
         come(node, "d1", f"wrong {number}")
-    verdict = expect(node, "wrong-password", "no credential", "d1")
-    also = [one["sentence"] for one in verdict["also"] if one["cause"] == "locked-out"]
+    answer = expect(node, "wrong-password", "no credential", "d1")
+    also = [one["sentence"] for one in answer["also"] if one["cause"] == "locked-out"]
     assert len(also) == 1 and "for this user name from this address, 127.0.0.1" in also[0]
+    # The command ends it.
+    command = expect(node, "locked-out", "locked out", "ann")["command"]
+    typed_in_bash(command, tmp_path)
+    assert verdict(node, "ann")["cause"] != "locked-out"
 
 
 def test_a_device_with_another_client_identifier(node, place):
@@ -227,6 +233,24 @@ def test_the_command_that_is_printed_adds_one_rule_and_mends_it(node, place, tmp
             expect(node, "subscriber-absent", f"it may publish to {topic}", "d1", topic)
 
 
+def test_a_rule_that_is_there_is_not_to_be_added_again(start_node, place):
+    """A name with a wildcard in it stands for nothing in a rule, so the rule does not match."""
+    node = start_node(data_dir=place.path)
+    place.run("role", "add", "own", "--rule", "pattern write u/%u/x")
+    place.run("user", "set", "ann", "--role", "own")
+    with Client(node, "app").credentials("ann", "secret") as app:
+        app.client.publish("u/ann/y", "x", qos=1).wait_for_publish(10)
+        answer = expect(node, "not-permitted", "u/ann/y", "ann")
+        assert answer["command"].endswith(" own 'pattern write u/%u/y'"), answer
+        place.run("role", "allow", "own", "pattern write u/%u/y")
+
+        def is_mended():
+            entries = martlet_process.run("logs", "-t", "--json", "--data-dir", node.data_dir).stdout.splitlines()
+            [entry] = [one for one in map(json.loads, entries) if one.get("topic") == "u/ann/y"]
+            return "command" not in entry and "permits it by now" in entry["mend"]
+        until(is_mended, "the rule is there")
+
+
 def test_what_a_subscriber_lacks_is_a_rule_of_its_role(node, place, tmp_path):
     place.run("role", "add", "reader", "--rule", "topic read a/#")
     place.run("user", "set", "ann", "--role", "reader")
@@ -245,11 +269,61 @@ def test_who_asks_for_a_page_at_the_address_of_a_device_is_not_the_device(node, 
             while wire.recv(100):
                 pass
 
-    ask_for_a_page()
     with Silent(node, "d1", place.secret) as silent:
         silent.wait_for_end()
+    ask_for_a_page()
+    # It is the newest that came from there, and it is not known who that was.
+    until(lambda: verdict(node, "d1")["also"], "it is told beside what is known")
     answer = expect(node, "keep-alive", "its connection was ended", "d1")
-    assert any("a client at 127.0.0.1" in one["sentence"] for one in answer["also"]), answer
+    [guess] = [one for one in answer["also"] if one.get("is_guess")]
+    assert "another client at 127.0.0.1" in guess["sentence"] and "or a stranger" in guess["sentence"], answer
+    assert guess["mend"].startswith("if it is this client: "), answer
+
+
+def test_the_tls_of_a_stranger_at_the_same_address_is_not_the_verdict(start_node, place):
+    """Neither of a device that went nor of a user whose client did."""
+    authority = Authority(place.path / "ca")
+    certificate, key = authority.sign("server")
+    node = start_node(data_dir=place.path, listen=("mqtt://127.0.0.1:0", "mqtts://127.0.0.1:0"),
+                      settings=[f"tls.certificate={certificate}", f"tls.key={key}"])
+    with Client(node, "d1").credentials("d1", place.secret), Client(node, "app").credentials("ann", "secret"):
+        until(lambda: verdict(node, "d1")["state"] == "connected", "it is there")
+    for name in ("d1", "ann", "app"):
+        expect(node, "away", "it is not connected: the client said goodbye", name)
+    with socket.create_connection(("127.0.0.1", node.port("mqtts")), timeout=20) as wire:
+        wire.sendall(b"this is no TLS\r\n\r\n")
+        while wire.recv(100):
+            pass
+    until(lambda: verdict(node, "d1")["also"], "it is told beside what is known")
+    for name in ("d1", "ann", "app"):
+        answer = expect(node, "away", "it is not connected: the client said goodbye", name)
+        guesses = [one for one in answer["also"] if one.get("is_guess")]
+        assert len(guesses) == 1 and "command" not in guesses[0], answer
+
+
+def test_all_clients_of_a_user_are_looked_at(node, place):
+    place.run("role", "add", "worker", "--rule", "topic write jobs/#", "--rule", "topic read jobs/#")
+    place.run("user", "set", "ann", "--role", "worker")
+    with Client(node, "press").credentials("ann", "secret") as press:
+        press.client.publish("plan/1", "x", qos=1).wait_for_publish(10)
+        expect(node, "not-permitted", "plan/1", "ann", "plan/1")
+    # Another client of hers comes later, is fine, and subscribed to that topic.
+    with Client(node, "panel").credentials("ann", "secret") as panel:
+        panel.subscribe("jobs/#", 1)
+        answer = expect(node, "not-permitted", "plan/1", "ann", "plan/1")
+        assert answer["state"] == "connected" and answer["count"] >= 1, answer
+        assert not any("not connected" in one["sentence"] for one in [answer]), answer
+        # Without a topic the refused publish is what is wrong, by the name of its client.
+        answer = expect(node, "not-permitted", "client press: its publish to plan/1 was refused", "ann")
+        assert answer["state"] == "connected"
+        place.run("role", "allow", "worker", "topic write plan/#")
+        answer = expect(node, "nothing-wrong", "1 of its 2 clients are connected (panel)", "ann")
+        assert any(one["sentence"].startswith("client press: it is not connected") for one in answer["also"]), answer
+        # The client that is gone, and came last.
+        with Client(node, "later").credentials("ann", "secret"):
+            until(lambda: "(later, panel)" in verdict(node, "ann")["sentence"] or
+                  "(panel, later)" in verdict(node, "ann")["sentence"], "both are there")
+        assert expect(node, "nothing-wrong", "clients are connected (panel)", "ann")["state"] == "connected"
 
 
 def test_a_packet_that_breaks_a_rule_is_named_with_the_rule(node, place):
@@ -316,6 +390,18 @@ def test_a_queue_that_is_full(start_node, place):
             device.client.publish("plant/d1/telemetry", "x", qos=1, **options).wait_for_publish(10)
     answer = expect(node, "queue-full", "queue", "app")
     assert answer["state"] == "away"
+    said = " ".join(one["sentence"] for one in [answer, *answer["also"]])
+    assert "its queue is full, 5 messages wait in it" in said and "(limits.queued_messages = 5)" in said, answer
+    [lost] = [one for one in [answer, *answer["also"]] if "15 messages for it were dropped" in one["sentence"]]
+    assert lost["count"] == 15 and lost["since"] and "limits.queued_messages" in lost["mend"], lost
+    # It drains: nothing is full any more, and what was lost is lost.
+    with Client(node, "app", version=4, clean=False).credentials("ann", "secret"):
+        def is_drained():
+            answer = verdict(node, "app")
+            return "is full" not in json.dumps(answer) and "there is room again" in json.dumps(answer)
+        until(is_drained, "it is told that there is room again")
+        answer = expect(node, "queue-full", "15 messages for it were dropped", "app")
+        assert answer["state"] == "connected", answer
 
 
 def test_what_was_lost_on_the_way_to_it_is_told_by_what_its_session_counts(node, place):
@@ -391,7 +477,7 @@ def test_a_subscriber_that_is_not_there_or_takes_less(node, place):
         with Client(node, "app", version=4, clean=False).credentials("ann", "secret") as app:
             app.subscribe("plant/+/telemetry", 0)
             expect(node, "qos-downgraded", "have QoS 0", "d1", "plant/d1/telemetry")
-            expect(node, "qos-downgraded", "QoS 0 for plant/+/telemetry", "app", "plant/d1/telemetry")
+            expect(node, "qos-downgraded", "subscribes to plant/+/telemetry with QoS 0", "app", "plant/d1/telemetry")
             answer = expect(node, "subscriber-absent", "nobody is", "app", "plant/d1/other")
             assert "no subscription that" in answer["also"][0]["sentence"]
             app.subscribe("plant/+/telemetry", 1)
@@ -411,7 +497,7 @@ def test_a_device_that_is_removed_is_told_so_whether_it_comes_again_or_not(start
     # One of that name is another one.
     place.run("device", "rm", "d1", "--purge")
     answer = expect(node, "deleted", "removed from the registry", "d1")
-    assert "add it anew" in answer["mend"] and "command" not in answer
+    assert "add it again" in answer["mend"] and "command" not in answer
     place.device("d1", "--type", "sensor")
     assert verdict(node, "d1")["cause"] != "deleted"
 
@@ -472,7 +558,7 @@ def test_a_listener_that_is_there_no_more(start_node, place):
     node.terminate()
     node.wait()
     node = start_node(data_dir=place.path, listen=(first,))
-    answer = expect(node, "listener-closed", f"it came in by {second} before", "d1")
+    answer = expect(node, "listener-closed", f"it connected to {second} before", "d1")
     assert first in answer["sentence"] and "listen there again" in answer["mend"]
     with Client(node, "d1").credentials("d1", place.secret):
         expect(node, "nothing-wrong", "is connected", "d1")

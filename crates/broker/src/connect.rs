@@ -9,6 +9,7 @@ use martlet_codec::{
 };
 
 use crate::connection::{Since, TopicAliases};
+use crate::decision::Limit;
 use crate::event::{ConnectedClient, ConnectedFlags, Event, UserName, Wants};
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
@@ -84,7 +85,7 @@ impl Shard {
         if self.memory.is_spent() && self.sessions.find(tenant, &client_id).is_none() {
             // Who has a session is let in: it takes what is queued for it.
             let reason = ReasonCode::ServerBusy;
-            return self.refuse_client(cx, index, &request, reason, "limit memory_bytes");
+            return self.refuse_client(cx, index, &request, reason, Limit::Memory);
         }
         if let Some(why) = self.has_no_room_for(&request) {
             let reason = ReasonCode::QuotaExceeded;
@@ -109,7 +110,7 @@ impl Shard {
                 .borrow_session(self.settings.limits.sessions as usize)
         {
             let reason = ReasonCode::QuotaExceeded;
-            return self.refuse_client(cx, index, &request, reason, "limit sessions");
+            return self.refuse_client(cx, index, &request, reason, Limit::Sessions);
         }
         self.work.add(COMING_OR_GOING);
         self.hear_out(cx, tenant, &client_id);
@@ -205,12 +206,12 @@ impl Shard {
     /// The record that the CONNACK waits for does not become durable: the client is told so, and
     /// its connection ends. What of its session was recorded stays.
     pub(crate) fn refuse_unrecorded<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        let why = "the message store does not write (limit store_stalled_secs)";
+        let limit = Limit::StoreStalled;
         let reason = ReasonCode::ServerUnavailable;
         let version = self.connections.at(index).version;
-        self.write_refusal(cx, index, version, reason, Some(why));
+        self.write_refusal(cx, index, version, reason, Some(limit.words()));
         self.counters.connects_refused += 1;
-        self.end_connection(cx, index, Ending::refused(reason, why));
+        self.end_connection(cx, index, Ending::refused(reason, limit));
     }
 
     /// Whether a session belongs to an earlier user of the name or Client Identifier, not to this
@@ -223,7 +224,7 @@ impl Shard {
     }
 
     /// One of the places for connections of the node and of the listener.
-    fn take_place<N: Node>(&mut self, cx: &Cx<'_, N>, index: u32) -> Result<(), &'static str> {
+    fn take_place<N: Node>(&mut self, cx: &Cx<'_, N>, index: u32) -> Result<(), Limit> {
         let listener = &self.connections.at(index).listener;
         // Counted without a limit too, for those who want to know how many there are.
         let (number, places) = match (listener.number, listener.connections_max) {
@@ -231,7 +232,7 @@ impl Shard {
             limited => limited,
         };
         if !cx.node.borrow_place(number, places) {
-            return Err("the listener's limit max_connections");
+            return Err(Limit::ListenerConnections);
         }
         let connections_max = match listener.own {
             Some(_) => usize::MAX,
@@ -241,7 +242,7 @@ impl Shard {
             return Ok(());
         }
         cx.node.return_place(number);
-        Err("limit connections")
+        Err(Limit::Connections)
     }
 
     /// The CONNACK may go out: from here on the client is there.

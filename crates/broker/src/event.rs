@@ -3,13 +3,13 @@
 //! Each refusal, disconnect, takeover and drop is an event that names what decided it.
 //! Client identifiers and topics are text from outside: those who print them escape them.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName};
 
 use crate::counters::DropReason;
+use crate::decision::{Reached, Why};
 use crate::flags::flags;
 use crate::id::{MessageId, TenantId};
 use crate::limits::{ListenerPolicy, QueueFull};
@@ -86,7 +86,7 @@ pub enum Event {
         /// With which reason code.
         reason: ReasonCode,
         /// What decided it: a rule, a limit, a statement of the specification.
-        why: Cow<'static, str>,
+        why: Why,
     },
     /// A client that was let in did not prove anew who it is; its connection ends.
     ReauthenticationRefused {
@@ -97,7 +97,7 @@ pub enum Event {
         /// With which reason code, as far as it was for its credentials.
         reason: ReasonCode,
         /// What decided it.
-        why: Cow<'static, str>,
+        why: Why,
     },
     /// An accepted connection ended.
     Disconnected {
@@ -108,7 +108,7 @@ pub enum Event {
         /// Reason code, sent or received or implied.
         reason: ReasonCode,
         /// What decided it.
-        why: Cow<'static, str>,
+        why: Why,
     },
     /// A message was dropped for one receiver (or, with an empty client id, before routing).
     Dropped {
@@ -122,6 +122,8 @@ pub enum Event {
         stored: Option<MessageId>,
         /// Why.
         reason: DropReason,
+        /// The limit that it was dropped for, if it was one.
+        limit: Option<Reached>,
     },
     /// A queue is at its bound: from now on messages are dropped. Told once until it was empty.
     QueueFull {
@@ -131,6 +133,8 @@ pub enum Event {
         messages: usize,
         /// What becomes of further ones.
         policy: QueueFull,
+        /// The bound that it is at.
+        limit: Reached,
     },
     /// A PUBLISH was refused; before MQTT 5 its client is not told.
     PublishRefused {
@@ -145,7 +149,7 @@ pub enum Event {
         /// With which reason code.
         reason: ReasonCode,
         /// What decided it.
-        why: Cow<'static, str>,
+        why: Why,
     },
     /// A client published faster than it may, and what was beyond that was dropped: QoS 0. Told of
     /// a client once a second at most.
@@ -160,6 +164,22 @@ pub enum Event {
         topic: Box<str>,
         /// How many they were.
         count: u32,
+        /// The rate that is permitted.
+        limit: Reached,
+    },
+    /// A client publishes faster than it may, and its messages wait. Told of a client at once, and
+    /// again each minute in which that is so.
+    PublishesDelayed {
+        /// Who publishes.
+        client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
+        /// Where from; none on a Unix socket.
+        address: Option<(IpAddr, u16)>,
+        /// How often a message has waited since that was last told.
+        count: u32,
+        /// The rate that is permitted.
+        limit: Reached,
     },
     /// A connection is ended because its client has come again. Its end is told next.
     TakenOver {
@@ -231,7 +251,7 @@ pub enum Event {
         /// With which reason code.
         reason: ReasonCode,
         /// What decided it.
-        why: Cow<'static, str>,
+        why: Why,
     },
 }
 
@@ -347,6 +367,7 @@ impl Event {
             | Self::SessionEnded { .. }
             | Self::QueueFull { .. }
             | Self::PublishRefused { .. }
+            | Self::PublishesDelayed { .. }
             | Self::SubscribeRefused { .. } => EventKind::Connection,
             Self::Subscribed { .. } | Self::Unsubscribed { .. } => EventKind::Subscription,
             Self::Dropped { .. } | Self::RateExceeded { .. } => EventKind::Dropped,
@@ -366,6 +387,7 @@ impl Event {
             | Self::Dropped { client_id, .. }
             | Self::PublishRefused { client_id, .. }
             | Self::RateExceeded { client_id, .. }
+            | Self::PublishesDelayed { client_id, .. }
             | Self::SubscribeRefused { client_id, .. } => client_id,
             Self::Authenticated { client_id, .. }
             | Self::TakenOver { client_id, .. }

@@ -15,6 +15,7 @@ use martlet_codec::{
 
 use crate::authenticate::{Asker, Authenticated, Authentication};
 use crate::connection::Phase;
+use crate::decision::Limit;
 use crate::event::{Event, Wants};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
@@ -129,7 +130,7 @@ impl Shard {
         }
         let length = header.packet_len();
         if length > self.settings.limits.connect_packet_bytes as usize {
-            let (reason, why) = (ReasonCode::PacketTooLarge, "limit connect_packet_bytes");
+            let (reason, why) = (ReasonCode::PacketTooLarge, Limit::ConnectPacketBytes);
             return Err(PacketError::of(reason, why));
         }
         if bytes.len() < length {
@@ -414,8 +415,7 @@ impl Shard {
             return;
         };
         exchange.deadline = None;
-        let why = "not authenticated again before the deadline (limit authenticate_timeout_secs)";
-        let ending = Ending::told(ReasonCode::NotAuthorized, why);
+        let ending = Ending::told(ReasonCode::NotAuthorized, Limit::AuthenticateTimeout);
         self.end_connection(cx, id.index, ending);
     }
 }

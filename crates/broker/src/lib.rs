@@ -29,6 +29,7 @@ mod command;
 mod connect;
 mod connection;
 mod counters;
+mod decision;
 mod effect;
 mod event;
 mod exchange;
@@ -77,6 +78,7 @@ pub use command::{
 };
 pub use connect::ConnectRequest;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
+pub use decision::{Limit, Reached, Why};
 pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueRead, ReadMessage, ReadPage, ShardMessage,
 };

@@ -4,7 +4,6 @@
 //! checked without the session, and hands the connection over, once, to the shard that owns the
 //! session. What came behind the CONNECT moves along.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use martlet_codec::{ConnAck, Connect, ProtocolVersion, ReasonCode};
 use crate::authenticate::Password;
 use crate::connect::ConnectRequest;
 use crate::connection::{Connection, Phase};
+use crate::decision::{Decided, Limit, Refusing};
 use crate::effect::ConnectionEffect;
 use crate::event::{Event, UserName, shortened};
 use crate::exchange::Step;
@@ -52,7 +52,7 @@ struct Refusal {
     /// In which style to answer; none closes without a word.
     version: Option<ProtocolVersion>,
     reason: ReasonCode,
-    why: &'static str,
+    why: Decided,
     /// The User Name that it came with, as far as it can be told.
     claims: Option<Arc<str>>,
 }
@@ -194,7 +194,7 @@ impl Shard {
         let connect = Connect::decode(flags, body).map_err(|refused| Refusal {
             version: refused.version,
             reason: refused.error.reason,
-            why: refused.error.what,
+            why: refused.error.what.into(),
             claims: None,
         })?;
         let version = connect.version;
@@ -202,7 +202,7 @@ impl Shard {
         if let Some(size) = connect.properties.maximum_packet_size {
             self.connections.at(index).packet_bytes_max = size.get();
         }
-        let refuse = |reason, why| Refusal {
+        let refuse = |reason, why: Decided| Refusal {
             version: Some(version),
             reason,
             why,
@@ -214,13 +214,13 @@ impl Shard {
         if connect.client_id.len() > usize::from(limits.client_id_bytes) {
             return Err(refuse(
                 ReasonCode::ClientIdentifierNotValid,
-                "limit client_id_bytes",
+                Limit::ClientIdBytes.into(),
             ));
         }
         let is_own = self.connections.at(index).listener.own.is_some();
         if connect.client_id.starts_with('$') != is_own {
             let why = "Client Identifiers beginning with `$` are the node's own";
-            return Err(refuse(ReasonCode::ClientIdentifierNotValid, why));
+            return Err(refuse(ReasonCode::ClientIdentifierNotValid, why.into()));
         }
         self.check_characters(&connect)
             .map_err(|(reason, why)| refuse(reason, why))?;
@@ -230,13 +230,13 @@ impl Shard {
         if connect.properties.authentication_method.is_some() && !listener.authenticate {
             // Nobody keeps credentials, so no method is known [MQTT-4.12.0-1].
             let why = "no authentication method is configured";
-            return Err(refuse(ReasonCode::BadAuthenticationMethod, why));
+            return Err(refuse(ReasonCode::BadAuthenticationMethod, why.into()));
         }
         self.check_will(index, &connect)
             .map_err(|(reason, why)| refuse(reason, why))?;
         if !listener.allow_anonymous && !listener.authenticate {
             let why = "the listener does not permit anonymous clients";
-            return Err(refuse(ReasonCode::NotAuthorized, why));
+            return Err(refuse(ReasonCode::NotAuthorized, why.into()));
         }
         let request = self
             .request_of(index, &connect)
@@ -260,43 +260,45 @@ impl Shard {
         &mut self,
         cx: &Cx<'_, N>,
         index: u32,
-    ) -> Result<(), (ReasonCode, &'static str)> {
+    ) -> Result<(), (ReasonCode, Decided)> {
         let address = self.connections.at(index).address;
         let limits = &self.settings.limits;
         if self.stopping {
             // 0x8B is a reason of DISCONNECT only [MQTT-3.2.2-8].
-            return Err((ReasonCode::ServerUnavailable, "the server is shutting down"));
+            let why = "the server is shutting down".into();
+            return Err((ReasonCode::ServerUnavailable, why));
         }
         if self.connections.at(index).listener.own.is_some() {
             return Ok(());
         }
         if !self.connect_rate.take(cx.now.mono_ms, limits.connect_rate) {
-            return Err((ReasonCode::ConnectionRateExceeded, "limit connect_rate"));
+            let why = Limit::ConnectRate.into();
+            return Err((ReasonCode::ConnectionRateExceeded, why));
         }
         let per_address = limits.connect_rate_per_address;
         if let Some((ip, _)) = address
             && per_address > 0
             && !cx.node.counts_connect(ip, cx.now.mono_ms, per_address)
         {
-            let why = "limit connect_rate_per_address";
+            let why = Limit::ConnectRatePerAddress.into();
             return Err((ReasonCode::ConnectionRateExceeded, why));
         }
         Ok(())
     }
 
     /// Names that go into logs and topics hold no control characters (MQTT 5 section 1.5.4).
-    fn check_characters(&self, connect: &Connect<'_>) -> Result<(), (ReasonCode, &'static str)> {
+    fn check_characters(&self, connect: &Connect<'_>) -> Result<(), (ReasonCode, Decided)> {
         if !self.settings.refuse_control_characters {
             return Ok(());
         }
         if martlet_codec::has_control_characters(connect.client_id) {
             let why = "control character in the Client Identifier";
-            return Err((ReasonCode::ClientIdentifierNotValid, why));
+            return Err((ReasonCode::ClientIdentifierNotValid, why.into()));
         }
         let user_name = connect.user_name.unwrap_or_default();
         if martlet_codec::has_control_characters(user_name) {
             let why = "control character in the User Name";
-            return Err((ReasonCode::BadUserNameOrPassword, why));
+            return Err((ReasonCode::BadUserNameOrPassword, why.into()));
         }
         Ok(())
     }
@@ -305,36 +307,36 @@ impl Shard {
         &mut self,
         index: u32,
         connect: &Connect<'_>,
-    ) -> Result<(), (ReasonCode, &'static str)> {
+    ) -> Result<(), (ReasonCode, Decided)> {
         let Some(will) = &connect.will else {
             return Ok(());
         };
         let listener = &self.connections.at(index).listener;
         if will.qos > listener.maximum_qos {
             // [MQTT-3.2.2-12]
-            return Err((ReasonCode::QoSNotSupported, "listener: maximum QoS"));
+            return Err((ReasonCode::QoSNotSupported, Limit::MaximumQos.into()));
         }
         if will.retain && !listener.retain_available {
             // [MQTT-3.2.2-13]
-            return Err((ReasonCode::RetainNotSupported, "listener: retain"));
+            return Err((
+                ReasonCode::RetainNotSupported,
+                Limit::RetainAvailable.into(),
+            ));
         }
         if self.is_payload_too_long(will.payload) {
             let reason = match connect.version.is_v5() {
                 true => ReasonCode::PacketTooLarge,
                 false => ReasonCode::NotAuthorized,
             };
-            return Err((reason, "limit payload_bytes"));
+            return Err((reason, Limit::PayloadBytes.into()));
         }
-        if self.check_topic(will.topic).is_err() {
-            return Err((
-                ReasonCode::TopicNameInvalid,
-                "Will Topic beyond the topic limits",
-            ));
+        if let Err(error) = self.check_topic(will.topic) {
+            return Err((ReasonCode::TopicNameInvalid, error.why));
         }
         if !permission::may_publish(will.topic) {
             return Err((
                 ReasonCode::NotAuthorized,
-                "Will Topic is one of the server's own",
+                "Will Topic is one of the server's own".into(),
             ));
         }
         Ok(())
@@ -344,14 +346,14 @@ impl Shard {
         &mut self,
         index: u32,
         connect: &Connect<'_>,
-    ) -> Result<ConnectRequest, (ReasonCode, &'static str)> {
+    ) -> Result<ConnectRequest, (ReasonCode, Decided)> {
         let v5 = connect.version.is_v5();
         let assigned = connect.client_id.is_empty();
         if assigned {
             match connect.version {
                 ProtocolVersion::V31 => {
                     let why = "MQTT 3.1 requires a Client Identifier";
-                    return Err((ReasonCode::ClientIdentifierNotValid, why));
+                    return Err((ReasonCode::ClientIdentifierNotValid, why.into()));
                 }
                 version if !self.connections.at(index).listener.allow_empty_client_id => {
                     let why = "listener: an empty Client Identifier is not allowed";
@@ -359,12 +361,12 @@ impl Shard {
                         true => ReasonCode::UnspecifiedError,
                         false => ReasonCode::ClientIdentifierNotValid,
                     };
-                    return Err((reason, why));
+                    return Err((reason, why.into()));
                 }
                 ProtocolVersion::V311 if !connect.clean_start => {
                     // [MQTT-3.1.1/3.1.3-8]
                     let why = "an empty Client Identifier requires Clean Session";
-                    return Err((ReasonCode::ClientIdentifierNotValid, why));
+                    return Err((ReasonCode::ClientIdentifierNotValid, why.into()));
                 }
                 ProtocolVersion::V311 | ProtocolVersion::V5 => {}
             }
@@ -427,7 +429,7 @@ impl Shard {
         index: u32,
         version: Option<ProtocolVersion>,
         reason: ReasonCode,
-        why: impl Into<Cow<'static, str>>,
+        why: impl Into<Refusing>,
     ) {
         let said = Said {
             version,
@@ -444,7 +446,7 @@ impl Shard {
         index: u32,
         request: &ConnectRequest,
         reason: ReasonCode,
-        why: impl Into<Cow<'static, str>>,
+        why: impl Into<Refusing>,
     ) {
         let said = Said {
             version: Some(request.version),
@@ -488,7 +490,7 @@ impl Shard {
         index: u32,
         said: Said<'_>,
         reason: ReasonCode,
-        why: Cow<'static, str>,
+        why: Refusing,
     ) {
         let Said {
             version,
@@ -513,8 +515,8 @@ impl Shard {
         if let Some(version) = version.filter(|_| has_code) {
             // What was decided by rules and credentials is for those who operate the node.
             let reason_string = match &why {
-                Cow::Borrowed(why) => Some(*why),
-                Cow::Owned(_) => None,
+                Refusing::Told(decided) => Some(decided.words()),
+                Refusing::Untold(_) => None,
             };
             self.write_refusal(cx, index, version, reason, reason_string);
         }
@@ -533,6 +535,10 @@ impl Shard {
         self.charge_buffers(index);
         let client = request.map(|found| (found.tenant, &*found.client_id));
         if self.tells_of_refused(client, address.map(|(ip, _)| ip)) {
+            let why = match why {
+                Refusing::Told(decided) => self.why(index, decided),
+                Refusing::Untold(words) => words.into(),
+            };
             if let Some(found) = request
                 && let Some(permit) = &found.permit
                 && let Some(name) = permit.identity.user_name.clone()

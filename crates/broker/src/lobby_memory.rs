@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use martlet_codec::ReasonCode;
 
 use crate::connection::Phase;
+use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
 use crate::id::ConnectionId;
 use crate::lobby::version_of_unfinished;
@@ -23,9 +24,6 @@ const PART: usize = 8;
 const PART_WHEN_SHORT: usize = 8;
 /// Bytes that a shard's lobby may hold in any case, however small the node's memory is.
 const BYTES_MIN: usize = 64 * 1024;
-
-const WHY: &str = "limit memory_bytes: connections that have not logged in hold their part of it, \
-     and this one held most";
 
 /// Bytes of a connection below MQTT before it has received anything: they are counted like the
 /// connection itself, so that a burst of new connections is not refused because of them.
@@ -230,9 +228,9 @@ impl Shard {
             Phase::Lobby => {
                 let input = connection.input.as_ref();
                 let version = input.and_then(|input| version_of_unfinished(&input.bytes));
-                self.refuse(cx, index, version, reason, WHY);
+                self.refuse(cx, index, version, reason, Limit::MemoryOfLogins);
             }
-            _ => self.refuse_waiting(cx, index, PacketError::of(reason, WHY)),
+            _ => self.refuse_waiting(cx, index, PacketError::of(reason, Limit::MemoryOfLogins)),
         }
         if has_layers {
             self.forget_connection(id);

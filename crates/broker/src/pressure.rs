@@ -11,6 +11,7 @@ use martlet_codec::ReasonCode;
 
 use crate::connection::Phase;
 use crate::counters::DropReason;
+use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
 use crate::node::{Cx, Node};
 use crate::shard::{Ending, Shard};
@@ -25,7 +26,7 @@ const CLIENTS_PER_LOOK: usize = 256;
 /// Bytes below which a client is not asked to give back memory.
 const GREEDY_BYTES: usize = 64 * 1024;
 
-const WHY: &str = "limit memory_bytes: memory is short, and this client held most of it";
+const WHY: &str = "memory is short, and this client used most of it";
 
 impl Shard {
     /// Takes memory back from the clients of this shard that hold most, up to `excess` bytes;
@@ -149,11 +150,19 @@ impl Shard {
             self.counters.clients_relieved += 1;
             let id = self.connections.id_of(index);
             if self.connections.at(index).output_len() == 0 {
-                self.end_connection(cx, index, Ending::told(ReasonCode::QuotaExceeded, WHY));
+                self.end_connection(
+                    cx,
+                    index,
+                    Ending::told(ReasonCode::QuotaExceeded, Limit::MemoryOfClient),
+                );
                 return;
             }
             // It does not read, so there is no use in telling it, and its output goes at once.
-            self.end_connection(cx, index, Ending::untold(ReasonCode::QuotaExceeded, WHY));
+            self.end_connection(
+                cx,
+                index,
+                Ending::untold(ReasonCode::QuotaExceeded, Limit::MemoryOfClient),
+            );
             self.forget_connection(id);
             self.work.add(CLOSING);
             cx.effects.connections.push(ConnectionEffect::Abort(id));

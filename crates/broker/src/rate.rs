@@ -5,6 +5,7 @@
 
 use martlet_codec::{FixedHeader, PacketType, Publish, QoS, ReasonCode};
 
+use crate::decision::Limit;
 use crate::event::{Event, Wants, shortened};
 use crate::id::ConnectionId;
 use crate::limits::Limits;
@@ -48,10 +49,17 @@ pub(crate) struct Spent {
     dropped: u32,
     /// The topic of the first of them.
     topic: Box<str>,
+    /// How often a message has waited since that was last told, and when that was, in milliseconds
+    /// of the monotonic clock.
+    delayed: u32,
+    delays_told_ms: Option<u64>,
 }
 
 /// Time whose drops are reported as one event, in milliseconds.
 const TOLD_MS: u64 = 1_000;
+
+/// Time in which it is told once that messages of a client wait, in milliseconds.
+const DELAYS_TOLD_MS: u64 = 60_000;
 
 /// Time that a full bucket covers, in microseconds.
 const BURST_US: u64 = 1_000_000;
@@ -62,6 +70,15 @@ impl Spent {
         let [messages, bytes] = self.full_us;
         let due_us = messages.max(bytes).saturating_sub(BURST_US);
         (due_us > now_ms * 1000).then(|| due_us.div_ceil(1000))
+    }
+
+    /// The narrower of both rates.
+    fn limit(&self) -> Limit {
+        let [messages, bytes] = self.full_us;
+        match messages >= bytes {
+            true => Limit::PublishRate,
+            false => Limit::PublishBytesRate,
+        }
     }
 
     fn spend(&mut self, now_ms: u64, limits: &Limits, bytes: usize) {
@@ -89,7 +106,7 @@ impl Shard {
     #[inline]
     pub(crate) fn pace_of<N: Node>(
         &mut self,
-        cx: &Cx<'_, N>,
+        cx: &mut Cx<'_, N>,
         id: ConnectionId,
         header: &FixedHeader,
     ) -> Result<Pace, PacketError> {
@@ -102,7 +119,7 @@ impl Shard {
     #[inline(never)]
     fn pace_of_publish<N: Node>(
         &mut self,
-        cx: &Cx<'_, N>,
+        cx: &mut Cx<'_, N>,
         id: ConnectionId,
         header: &FixedHeader,
     ) -> Result<Pace, PacketError> {
@@ -120,16 +137,46 @@ impl Shard {
         match exceeded {
             RateExceeded::Disconnect => Err(PacketError::of(
                 ReasonCode::MessageRateTooHigh,
-                "limit publish_rate or publish_bytes_rate",
+                spent.limit(),
             )),
             // Looked at when its topic is known: it may set a Topic Alias.
             RateExceeded::DropQos0 if is_qos0 => Ok(Pace::Within),
             RateExceeded::Delay | RateExceeded::DropQos0 => {
                 if !core::mem::replace(&mut spent.is_awaited, true) {
                     self.wheel.arm(due_ms, Timer::RateOver(id));
+                    self.tell_delay(cx, id.index);
                 }
                 Ok(Pace::Later)
             }
+        }
+    }
+
+    /// A message waits: that is counted, and told once in a while.
+    #[cold]
+    fn tell_delay<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        self.counters.publishes_delayed += 1;
+        let connection = self.connections.at(index);
+        let (session, address) = (connection.session(), connection.address);
+        let now_ms = cx.now.mono_ms;
+        let (Some(session), Some(spent)) = (session, self.spent.get_mut(&index)) else {
+            return;
+        };
+        spent.delayed += 1;
+        let told_ms = spent.delays_told_ms;
+        if told_ms.is_some_and(|told_ms| now_ms < told_ms + DELAYS_TOLD_MS) {
+            return;
+        }
+        spent.delays_told_ms = Some(now_ms);
+        let (count, limit) = (core::mem::take(&mut spent.delayed), spent.limit());
+        if self.tells(session, Wants::CONNECTIONS) {
+            let event = Event::PublishesDelayed {
+                client_id: self.sessions.at(session).client_id.to_string(),
+                user: self.user_of(session),
+                address,
+                count,
+                limit: self.reached(limit, None),
+            };
+            cx.effects.tell(self.sessions.at(session).tenant, event);
         }
     }
 
@@ -190,6 +237,7 @@ impl Shard {
             return;
         };
         let (count, topic) = (spent.dropped, core::mem::take(&mut spent.topic));
+        let limit = spent.limit();
         spent.dropped = 0;
         let connection = self.connections.at(index);
         let (session, address) = (connection.session(), connection.address);
@@ -204,6 +252,7 @@ impl Shard {
                     address,
                     topic,
                     count,
+                    limit: self.reached(limit, None),
                 },
             );
         }

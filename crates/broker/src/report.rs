@@ -8,6 +8,7 @@ use std::sync::Arc;
 use martlet_codec::{PacketId, ProtocolVersion, QoS, ReasonCode};
 
 use crate::counters::{Counters, DropReason};
+use crate::decision::Reached;
 use crate::event::UserName;
 use crate::id::{MessageId, TenantId};
 use crate::permission::Rules;
@@ -227,6 +228,8 @@ pub struct ClientDetail {
     /// What was dropped, by reason; reasons without drops are left out. Counted from the start of
     /// the node on.
     pub drops: Vec<(DropReason, u64)>,
+    /// The bound that its queue is at, if it has dropped messages and has no room since.
+    pub queue_full: Option<Reached>,
 }
 
 /// What a connection is by.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use martlet_codec::{QoS, Will};
 
+use crate::decision::Limit;
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::message::Publication;
@@ -75,14 +76,14 @@ impl Shard {
     }
 
     /// Why a session may not have this Will, if it may not.
-    pub(crate) fn will_exceeds(&self, will: &StoredWill) -> Option<&'static str> {
+    pub(crate) fn will_exceeds(&self, will: &StoredWill) -> Option<Limit> {
         let limits = &self.settings.limits;
         let bytes_max = limits.wills_bytes / u64::from(self.shard_count.max(1));
         let bytes = will.bytes() + WILL_OVERHEAD;
         if will.bytes() > limits.will_bytes as usize {
-            Some("limit will_bytes")
+            Some(Limit::WillBytes)
         } else if (self.will_bytes + bytes) as u64 > bytes_max {
-            Some("limit wills_bytes")
+            Some(Limit::WillsBytes)
         } else {
             None
         }

@@ -1,12 +1,10 @@
 //! What went wrong, as one of a closed list: what `martlet why` answers, and by what entries of the
 //! journal are told apart.
 
-use martlet_broker::DropReason;
+use martlet_broker::{DropReason, Event, Limit, Why};
 use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-use crate::journal::Entry;
 
 macro_rules! causes {
     ($($variant:ident = $name:literal, $what:literal;)*) => {
@@ -40,50 +38,50 @@ macro_rules! causes {
 
 causes! {
     NothingWrong = "nothing-wrong", "Nothing is wrong as far as the node can see.";
-    NobodyKnown = "nobody-known", "Nobody of that name is known: no device, no user, no session, and nobody has tried.";
-    NeverConnected = "never-connected", "It is known, and has never connected.";
-    Away = "away", "It said goodbye, or its connection ended, and it has not come again.";
-    WrongPassword = "wrong-password", "Its password or credential is another.";
+    NobodyKnown = "nobody-known", "The name is unknown: no device, no user and no session has it, and no client has tried it.";
+    NeverConnected = "never-connected", "It exists, and has never connected.";
+    Away = "away", "It disconnected, and has not connected again.";
+    WrongPassword = "wrong-password", "Its password or credential is wrong.";
     UnknownName = "unknown-name", "No source of credentials knows the name.";
     NoCredentials = "no-credentials", "It has no credentials, and needs some.";
     LockedOut = "locked-out", "Wrong credentials were tried too often.";
     Disabled = "disabled", "The user is disabled, or the device is not active.";
-    Deleted = "deleted", "The user or device is removed.";
+    Deleted = "deleted", "The user or device was removed.";
     Banned = "banned", "An operator has banned it.";
     CredentialExpired = "credential-expired", "Its credentials have expired, or were revoked.";
     WrongClientId = "wrong-client-id", "Its Client Identifier is not the one that its credentials are for.";
-    ClientIdTaken = "client-id-taken", "The session of its Client Identifier is another user's.";
+    ClientIdTaken = "client-id-taken", "The session of its Client Identifier belongs to another user.";
     CertificateExpired = "certificate-expired", "Its certificate has expired.";
     CertificateRevoked = "certificate-revoked", "Its certificate is revoked.";
-    CertificateForeign = "certificate-foreign", "Its certificate is of another CA.";
+    CertificateForeign = "certificate-foreign", "Its certificate was issued by another CA.";
     CertificateUnfit = "certificate-unfit", "Its certificate is not valid, or not for clients.";
-    CertificateMissing = "certificate-missing", "It has shown no certificate, and needs one.";
-    ClockWrong = "clock-wrong", "What it shows is not valid yet: its clock, the node's or that of who issued it is wrong.";
+    CertificateMissing = "certificate-missing", "It presented no certificate, and the listener requires one.";
+    ClockWrong = "clock-wrong", "Its certificate or token is not valid yet: its clock, the node's or the issuer's is wrong.";
     ServerNotTrusted = "server-not-trusted", "It does not trust the server's certificate.";
-    WrongTransport = "wrong-transport", "It speaks something else than the listener: TLS, WebSocket or HTTP where MQTT is spoken, or the other way round.";
-    TokenBad = "token-bad", "Its token is not good.";
+    WrongTransport = "wrong-transport", "It uses another protocol than the listener: TLS, WebSocket or HTTP instead of plain MQTT, or the other way round.";
+    TokenBad = "token-bad", "Its token is not valid.";
     HookRefused = "hook-refused", "The program behind auth.hook_url refused it.";
-    HookDown = "hook-down", "Who is asked about it does not answer.";
-    WrongVersion = "wrong-version", "It speaks a version of MQTT that the node, or the listener, does not.";
+    HookDown = "hook-down", "The service that decides about its login does not answer.";
+    WrongVersion = "wrong-version", "It uses a version of MQTT that the node, or the listener, does not support.";
     LimitReached = "limit-reached", "A limit of the node is reached.";
     NotPermitted = "not-permitted", "A rule forbids it, or none permits it.";
-    WrongTopic = "wrong-topic", "A rule permits that topic with the client's own name in it, and there stands another.";
-    TakenOver = "taken-over", "Another connection has the same Client Identifier.";
-    KeepAlive = "keep-alive", "Nothing came for one and a half Keep Alives.";
+    WrongTopic = "wrong-topic", "A rule permits that topic with the client's own name in it, and the topic has another name there.";
+    TakenOver = "taken-over", "Another client with the same Client Identifier took its connection over.";
+    KeepAlive = "keep-alive", "No packet came within 1.5 times the Keep Alive.";
     ProtocolError = "protocol-error", "It broke a rule of MQTT.";
-    TooLarge = "too-large", "A packet was larger than is taken.";
-    TooFast = "too-fast", "It published faster than it may.";
+    TooLarge = "too-large", "A packet or payload was larger than permitted.";
+    TooFast = "too-fast", "It publishes faster than permitted.";
     QueueFull = "queue-full", "Its queue is full.";
-    SlowReader = "slow-reader", "It reads more slowly than messages come.";
-    Expired = "expired", "Messages for it were older than their senders permit when it could have had them.";
-    NotKept = "not-kept", "Messages came while it was away, and were not kept for it.";
+    SlowReader = "slow-reader", "It reads more slowly than messages arrive.";
+    Expired = "expired", "Messages for it expired before they could be delivered.";
+    NotKept = "not-kept", "Messages arrived while it was away, and were not kept for it.";
     NotSubscribed = "not-subscribed", "It has no subscription for the topic.";
     SubscriberAbsent = "subscriber-absent", "Nobody is subscribed to the topic.";
-    QosDowngraded = "qos-downgraded", "Its subscription has a lower QoS than it is published with.";
-    ListenerClosed = "listener-closed", "The node does not listen where it came in before.";
+    QosDowngraded = "qos-downgraded", "Its subscription has a lower QoS than the messages are published with.";
+    ListenerClosed = "listener-closed", "The node no longer listens where it connected before.";
     ServerStopped = "server-stopped", "The node was stopped.";
     StoreFailing = "store-failing", "The message store cannot write.";
-    Other = "other", "Something else; the words say what.";
+    Other = "other", "Something else: see the sentence.";
 }
 
 impl Cause {
@@ -111,31 +109,47 @@ impl Cause {
         }
     }
 
-    /// What an entry of the journal is about; none: nothing went wrong with it.
-    pub fn of(entry: &Entry) -> Option<Self> {
-        let why = entry.why.as_deref().unwrap_or_default();
-        let reason = entry.reason.as_deref().unwrap_or_default();
-        Some(match &*entry.what {
-            "connect refused" | "re-authentication refused" => Self::of_refusal(reason, why),
-            "disconnected" => return Self::of_end(reason, why),
-            "publish refused" | "subscribe refused" => Self::of_request(reason, why),
-            "messages dropped" => Self::TooFast,
-            "queue full" => Self::QueueFull,
-            "message dropped" => {
-                let mut all = DropReason::ALL.iter();
-                let found = all.find(|known| known.name() == reason);
-                found.map_or(Self::Other, |reason| Self::of_drop(*reason))
-            }
+    /// What an event is about; none: nothing went wrong.
+    pub fn of(event: &Event) -> Option<Self> {
+        Some(match event {
+            Event::Refused { reason, why, .. }
+            | Event::ReauthenticationRefused { reason, why, .. } => Self::of_refusal(*reason, why),
+            Event::Disconnected { reason, why, .. } => return Self::of_end(*reason, why),
+            Event::PublishRefused { reason, why, .. }
+            | Event::SubscribeRefused { reason, why, .. } => Self::of_request(*reason, why),
+            Event::RateExceeded { .. } | Event::PublishesDelayed { .. } => Self::TooFast,
+            Event::QueueFull { .. } => Self::QueueFull,
+            Event::Dropped { reason, .. } => Self::of_drop(*reason),
             _ => return None,
         })
     }
 
-    /// Cause of a refusal, by the words of the deciding code.
-    pub(crate) fn of_refusal(reason: &str, why: &str) -> Self {
+    /// What a limit is about.
+    pub fn of_limit(limit: Limit) -> Self {
+        match limit {
+            Limit::PacketBytes | Limit::ConnectPacketBytes | Limit::PayloadBytes => Self::TooLarge,
+            Limit::PublishRate | Limit::PublishBytesRate => Self::TooFast,
+            Limit::QueuedMessages | Limit::QueuedBytes | Limit::MemoryShare => Self::QueueFull,
+            Limit::OutputBytes | Limit::OutputStalled => Self::SlowReader,
+            Limit::KeepAliveMax => Self::KeepAlive,
+            Limit::StoreStalled => Self::StoreFailing,
+            _ => Self::LimitReached,
+        }
+    }
+
+    /// Cause of a refused connection.
+    fn of_refusal(reason: ReasonCode, why: &Why) -> Self {
+        match why.limit() {
+            Some(limit) => Self::of_limit(limit),
+            None => Self::of_words(reason, why),
+        }
+    }
+
+    /// Cause of a refusal that authenticators, TLS or WebSocket decide, who give words alone.
+    pub(crate) fn of_words(reason: ReasonCode, why: &str) -> Self {
         let has = |text: &str| why.contains(text);
         match () {
             () if has("locked out") => Self::LockedOut,
-            () if has("limit ") => Self::LimitReached,
             () if why.starts_with("the Will on") => Self::NotPermitted,
             () if has("is banned") => Self::Banned,
             () if has(" is disabled") || has(" is inactive") || has(" is maintenance") => {
@@ -163,7 +177,7 @@ impl Cause {
             }
             () if has("its token") => Self::TokenBad,
             () if has("the hook answered") => Self::HookRefused,
-            () if has("no answer within") || reason == ReasonCode::ServerUnavailable.name() => {
+            () if has("no answer within") || reason == ReasonCode::ServerUnavailable => {
                 Self::HookDown
             }
             () if has("the password is not") || has("that is no credential of") => {
@@ -175,52 +189,56 @@ impl Cause {
             () if has("it has no credentials") || has("does not permit anonymous") => {
                 Self::NoCredentials
             }
-            () if reason == ReasonCode::UnsupportedProtocolVersion.name() => Self::WrongVersion,
-            () if reason == ReasonCode::BadUserNameOrPassword.name() => Self::WrongPassword,
-            () if reason == ReasonCode::PacketTooLarge.name() => Self::TooLarge,
-            () if reason == ReasonCode::ProtocolError.name()
-                || reason == ReasonCode::MalformedPacket.name() =>
-            {
-                Self::ProtocolError
-            }
-            () => Self::Other,
+            () => match reason {
+                ReasonCode::UnsupportedProtocolVersion => Self::WrongVersion,
+                ReasonCode::BadUserNameOrPassword => Self::WrongPassword,
+                ReasonCode::PacketTooLarge => Self::TooLarge,
+                ReasonCode::ProtocolError | ReasonCode::MalformedPacket => Self::ProtocolError,
+                _ => Self::Other,
+            },
         }
     }
 
     /// Why a connection ended; none: its client wanted it so.
-    pub(crate) fn of_end(reason: &str, why: &str) -> Option<Self> {
-        let is = |code: ReasonCode| reason == code.name();
-        Some(match () {
-            () if is(ReasonCode::SessionTakenOver) => Self::TakenOver,
-            () if is(ReasonCode::KeepAliveTimeout) => Self::KeepAlive,
-            () if why.contains("credentials were revoked") => Self::Disabled,
-            () if is(ReasonCode::PacketTooLarge) || why.contains("limit packet_bytes") => {
-                Self::TooLarge
-            }
-            () if is(ReasonCode::MessageRateTooHigh) => Self::TooFast,
-            () if why.contains("limit output") => Self::SlowReader,
-            () if why.contains("limit store_stalled") => Self::StoreFailing,
-            () if why.contains("limit ") => Self::LimitReached,
-            () if is(ReasonCode::ServerShuttingDown) => Self::ServerStopped,
-            () if Self::BROKEN_RULES.into_iter().any(is) => Self::ProtocolError,
-            () if is(ReasonCode::NotAuthorized) => Self::NotPermitted,
-            () => return None,
+    pub(crate) fn of_end(reason: ReasonCode, why: &Why) -> Option<Self> {
+        if let Some(limit) = why.limit() {
+            return Some(Self::of_limit(limit));
+        }
+        Some(match reason {
+            ReasonCode::SessionTakenOver => Self::TakenOver,
+            ReasonCode::KeepAliveTimeout => Self::KeepAlive,
+            ReasonCode::PacketTooLarge => Self::TooLarge,
+            ReasonCode::MessageRateTooHigh => Self::TooFast,
+            ReasonCode::ServerShuttingDown => Self::ServerStopped,
+            _ if why.contains("credentials were revoked") => Self::Disabled,
+            reason if Self::BROKEN_RULES.contains(&reason) => Self::ProtocolError,
+            ReasonCode::NotAuthorized => Self::NotPermitted,
+            _ => return None,
         })
     }
 
-    fn of_request(reason: &str, why: &str) -> Self {
-        let is = |code: ReasonCode| reason == code.name();
-        match () {
-            () if is(ReasonCode::NotAuthorized) => Self::NotPermitted,
-            () if is(ReasonCode::PacketTooLarge) => Self::TooLarge,
-            () if is(ReasonCode::MessageRateTooHigh) => Self::TooFast,
-            () if why.contains("limit ") || is(ReasonCode::QuotaExceeded) => Self::LimitReached,
-            () => Self::Other,
+    /// Cause of a refused publish or subscription.
+    fn of_request(reason: ReasonCode, why: &Why) -> Self {
+        if let Some(limit) = why.limit() {
+            return Self::of_limit(limit);
+        }
+        match reason {
+            ReasonCode::NotAuthorized => Self::NotPermitted,
+            ReasonCode::PacketTooLarge => Self::TooLarge,
+            ReasonCode::MessageRateTooHigh => Self::TooFast,
+            ReasonCode::QuotaExceeded => Self::LimitReached,
+            _ => Self::Other,
         }
     }
 
+    /// The end of a connection is one of the problems that [`crate::journal::Entry::is_trouble`]
+    /// finds: a limit or a broken rule of MQTT decided it.
+    pub(crate) fn is_trouble_at_end(reason: ReasonCode, why: &Why) -> bool {
+        why.limit().is_some() || Self::BROKEN_RULES.contains(&reason)
+    }
+
     /// It is about coming in.
-    pub(crate) fn is_at_door(self) -> bool {
+    pub fn is_at_door(self) -> bool {
         matches!(
             self,
             Self::WrongPassword
@@ -251,6 +269,8 @@ impl Cause {
 
 #[cfg(test)]
 mod tests {
+    use martlet_broker::Reached;
+
     use super::*;
 
     #[test]
@@ -263,8 +283,9 @@ mod tests {
 
     #[test]
     fn refusals_are_told_apart_by_who_decides_them() {
-        let bad = ReasonCode::BadUserNameOrPassword.name();
-        let refused = ReasonCode::NotAuthorized.name();
+        let bad = ReasonCode::BadUserNameOrPassword;
+        let refused = ReasonCode::NotAuthorized;
+        let wrong = ReasonCode::ProtocolError;
         for (reason, why, cause) in [
             (
                 bad,
@@ -288,27 +309,37 @@ mod tests {
                 Cause::CredentialExpired,
             ),
             (
-                "",
+                wrong,
                 "the client's certificate has expired",
                 Cause::CertificateExpired,
             ),
             (
-                "",
+                wrong,
                 "the client's certificate is not valid yet",
                 Cause::ClockWrong,
             ),
             (
-                "",
+                wrong,
                 "the client's certificate is not for clients",
                 Cause::CertificateUnfit,
             ),
-            (
-                refused,
-                "limit connect_rate_per_address",
-                Cause::LimitReached,
-            ),
         ] {
-            assert_eq!(Cause::of_refusal(reason, why), cause, "{why}");
+            assert_eq!(Cause::of_words(reason, why), cause, "{why}");
         }
+    }
+
+    #[test]
+    fn a_limit_is_known_by_its_type_whatever_words_it_has() {
+        let reached = |limit| Reached { limit, value: 3 }.why();
+        let of = |reason, limit| Cause::of_end(reason, &reached(limit));
+        let quota = ReasonCode::QuotaExceeded;
+        assert_eq!(of(quota, Limit::StoreStalled), Some(Cause::StoreFailing));
+        assert_eq!(of(quota, Limit::QueuedBytes), Some(Cause::QueueFull));
+        assert_eq!(of(quota, Limit::MaximumQos), Some(Cause::LimitReached));
+        let late = ReasonCode::KeepAliveTimeout;
+        assert_eq!(of(late, Limit::KeepAliveMax), Some(Cause::KeepAlive));
+        let said = Why::from("a topic named limit packet_bytes");
+        assert_eq!(Cause::of_end(ReasonCode::Success, &said), None);
+        assert_eq!(Cause::of_refusal(quota, &said), Cause::Other);
     }
 }

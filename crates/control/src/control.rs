@@ -520,7 +520,7 @@ impl Control {
         tenant: TenantId,
         user_name: &str,
         address: Option<IpAddr>,
-    ) -> Option<String> {
+    ) -> Option<(String, bool)> {
         let realm = Realm::of_tenant(tenant);
         self.gate.get()?.locked(realm, user_name, address)
     }

@@ -133,7 +133,10 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             topic,
             stored,
             reason,
+            limit,
         } => {
+            let why = limit.map(|limit| limit.why().into_text());
+            let why = why.as_deref();
             let (reason, message_id) = (reason.name(), stored.map(|id| id.to_string()));
             let (user_name, claimed_user_name) = (proved(user), claimed(user));
             line!(
@@ -144,6 +147,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
                 topic,
                 message_id,
                 reason,
+                why,
                 "message dropped"
             );
         }
@@ -151,13 +155,33 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             owner,
             messages,
             policy,
+            limit,
         } => line!(
             warn,
             owner,
             messages,
             policy = policy.name(),
+            why = &*limit.why(),
             "a queue is full, messages are dropped: see limits.queued_messages, \
              limits.queued_bytes and mqtt.queue_full"
+        ),
+        Event::PublishesDelayed {
+            client_id,
+            user,
+            address,
+            count,
+            limit,
+        } => line!(
+            warn,
+            client_id,
+            tenant,
+            user_name = proved(user),
+            claimed_user_name = claimed(user),
+            address = &*AddressText::of(*address),
+            count,
+            why = &*limit.why(),
+            mend,
+            "publishes delayed: their client publishes faster than it may"
         ),
         Event::RateExceeded {
             client_id,
@@ -165,6 +189,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             address,
             topic,
             count,
+            limit,
         } => line!(
             warn,
             client_id,
@@ -174,6 +199,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             address = &*AddressText::of(*address),
             topic = &**topic,
             count,
+            why = &*limit.why(),
             "messages dropped: their client publishes faster than limits.publish_rate or \
              limits.publish_bytes_rate"
         ),

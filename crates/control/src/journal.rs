@@ -5,11 +5,13 @@
 //! came and put into words for who asks. The data plane never waits for it.
 
 mod lacking;
+mod limits;
 mod mend;
 mod runs;
 mod web;
 
 pub(crate) use lacking::Lacking;
+pub(crate) use limits::by_limit as mend_of_limit;
 pub use mend::Way;
 pub(crate) use mend::dropped as mend_of_drop;
 pub use runs::Run;
@@ -20,7 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use martlet_broker::{Event, TenantId, Told, UserName};
+use martlet_broker::{Event, Limit, TenantId, Told, UserName};
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -48,7 +50,7 @@ const NAMELESS_LOOKED_AT: usize = 1_024;
 const TEXT_MAX: usize = 512;
 
 /// All that an entry may be.
-const WHAT: [&str; 9] = [
+const WHAT: [&str; 10] = [
     "connected",
     "connect refused",
     "re-authentication refused",
@@ -57,6 +59,7 @@ const WHAT: [&str; 9] = [
     "subscribe refused",
     "message dropped",
     "messages dropped",
+    "publishes delayed",
     "queue full",
 ];
 
@@ -80,7 +83,7 @@ pub struct Entry {
     pub tenant: u32,
     /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
     /// `publish refused`, `subscribe refused`,
-    /// `message dropped`, `messages dropped` or `queue full`.
+    /// `message dropped`, `messages dropped`, `publishes delayed` or `queue full`.
     #[schema(schema_with = kinds_of_entries)]
     pub what: String,
     /// Client Identifier, as far as known.
@@ -106,6 +109,10 @@ pub struct Entry {
     /// What decided it: a rule, a limit, a statement of the specification.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
+    /// The key in the configuration of the limit that decided it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(example = "limits.packet_bytes")]
+    pub limit: Option<String>,
     /// What went wrong, of a closed list.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cause: Option<Cause>,
@@ -126,7 +133,7 @@ impl Entry {
     pub fn is_trouble(&self) -> bool {
         match &*self.what {
             "connected" => false,
-            "disconnected" => self.why.as_deref().is_some_and(names_limit),
+            "disconnected" => self.limit.is_some() || self.cause == Some(Cause::ProtocolError),
             _ => true,
         }
     }
@@ -219,7 +226,8 @@ impl Written {
             seq: self.seq,
             at_ms: self.at_ms,
             tenant: self.tenant.0,
-            cause: Cause::of(&entry),
+            cause: Cause::of(&self.event),
+            limit: limit_of(&self.event).map(|limit| limit.option().to_owned()),
             mend,
             command: command.flatten(),
             ..entry
@@ -286,6 +294,35 @@ impl Journal {
         self.commands.add_in(tenant, why, name)
     }
 
+    /// How the lockout of a user name of a tenant, else of an address, is lifted.
+    pub(crate) fn lifting(
+        &self,
+        tenant: TenantId,
+        user: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Way {
+        self.commands.lockout_in(tenant, user, address)
+    }
+
+    /// What to do about a client that would be refused for this.
+    pub(crate) fn way_in(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+        user: &str,
+        why: &str,
+    ) -> Option<Way> {
+        let event = Event::Refused {
+            client_id: client_id.to_owned(),
+            user: Some(UserName::Claimed(user.into())),
+            will_topic: None,
+            address: None,
+            reason: ReasonCode::NotAuthorized,
+            why: why.to_owned().into(),
+        };
+        mend::way(tenant, &event, &self.commands)
+    }
+
     /// The command that gives a device of a tenant another credential.
     pub(crate) fn rotating(&self, tenant: TenantId, id: &str) -> Option<String> {
         self.commands.rotate_in(tenant, id)
@@ -313,11 +350,7 @@ impl Journal {
         if !Self::keeps(event) {
             return;
         }
-        let cause = match event {
-            Event::Connected(_) => None,
-            Event::Disconnected { reason, why, .. } => Cause::of_end(reason.name(), why),
-            event => Cause::of(&entry_of(event)),
-        };
+        let cause = Cause::of(event);
         let at_ms = now_ms();
         let is_trouble = is_trouble(event);
         let mut kept = self.lock();
@@ -464,14 +497,25 @@ impl Journal {
 pub(crate) fn is_trouble(event: &Event) -> bool {
     match event {
         Event::Connected(_) => false,
-        Event::Disconnected { why, .. } => names_limit(why),
+        Event::Disconnected { reason, why, .. } => Cause::is_trouble_at_end(*reason, why),
         _ => true,
     }
 }
 
-/// Who is shown out because of a limit has lost something.
-fn names_limit(why: &str) -> bool {
-    why.contains("limit ")
+/// The limit that decided it.
+fn limit_of(event: &Event) -> Option<Limit> {
+    match event {
+        Event::Refused { why, .. }
+        | Event::ReauthenticationRefused { why, .. }
+        | Event::Disconnected { why, .. }
+        | Event::PublishRefused { why, .. }
+        | Event::SubscribeRefused { why, .. } => why.limit(),
+        Event::Dropped { limit, .. } => limit.map(|reached| reached.limit),
+        Event::QueueFull { limit, .. }
+        | Event::RateExceeded { limit, .. }
+        | Event::PublishesDelayed { limit, .. } => Some(limit.limit),
+        _ => None,
+    }
 }
 
 /// What happened; empty: it is not kept.
@@ -485,6 +529,7 @@ fn what(event: &Event) -> &'static str {
         Event::SubscribeRefused { .. } => "subscribe refused",
         Event::Dropped { .. } => "message dropped",
         Event::RateExceeded { .. } => "messages dropped",
+        Event::PublishesDelayed { .. } => "publishes delayed",
         Event::QueueFull { .. } => "queue full",
         Event::Authenticated { .. }
         | Event::TakenOver { .. }
@@ -559,17 +604,24 @@ fn entry_of(event: &Event) -> Entry {
             user,
             topic,
             reason,
+            limit,
             ..
         } => Entry {
             topic: Some(text(topic)),
             reason: Some(reason.name().to_owned()),
-            why: Some(reason.meaning().to_owned()),
+            why: Some(match limit {
+                Some(limit) => limit.why().into_text().into_owned(),
+                None => reason.meaning().to_owned(),
+            }),
             ..entry(client_id, user)
         },
         Event::QueueFull {
-            owner, messages, ..
+            owner,
+            messages,
+            limit,
+            ..
         } => Entry {
-            why: Some(format!("{messages} messages wait in its queue")),
+            why: Some(format!("{messages} messages wait: {}", limit.why())),
             ..entry(owner, &None)
         },
         Event::PublishRefused {
@@ -592,14 +644,26 @@ fn entry_of(event: &Event) -> Entry {
             address,
             topic,
             count,
+            limit,
         } => Entry {
             address: address_text(*address),
             topic: Some(text(topic)),
             count: Some(*count),
             reason: Some(ReasonCode::MessageRateTooHigh.name().to_owned()),
-            why: Some(format!(
-                "{count} with QoS 0 in a second (limit publish_rate or publish_bytes_rate)"
-            )),
+            why: Some(format!("{count} with QoS 0 in a second: {}", limit.why())),
+            ..entry(client_id, user)
+        },
+        Event::PublishesDelayed {
+            client_id,
+            user,
+            address,
+            count,
+            limit,
+        } => Entry {
+            address: address_text(*address),
+            count: Some(*count),
+            reason: Some(ReasonCode::MessageRateTooHigh.name().to_owned()),
+            why: Some(limit.why().into_text().into_owned()),
             ..entry(client_id, user)
         },
         Event::SubscribeRefused {
@@ -641,107 +705,4 @@ fn address_text(address: Option<(IpAddr, u16)>) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(event: Event) -> Told {
-        let tenant = TenantId::default();
-        Told { tenant, event }
-    }
-
-    fn write(journal: &Journal, told: Told) {
-        journal.write(&told, &Presence::default().begin());
-        journal.announce();
-    }
-
-    fn disconnected(client_id: &str) -> Event {
-        Event::Disconnected {
-            client_id: client_id.to_owned(),
-            user: None,
-            reason: ReasonCode::Success,
-            why: "the client said goodbye".into(),
-        }
-    }
-
-    fn clients(page: &Page) -> Vec<&str> {
-        let events = page.events.iter();
-        events.map(|entry| &*entry.client_id).collect()
-    }
-
-    fn refused(client_id: &str) -> Event {
-        Event::Refused {
-            client_id: client_id.to_owned(),
-            user: None,
-            will_topic: None,
-            address: None,
-            reason: ReasonCode::NotAuthorized,
-            why: "limit connections".into(),
-        }
-    }
-
-    #[test]
-    fn pages_follow_each_other_and_tell_what_is_gone() {
-        let journal = Journal::default();
-        let all = |_: &Entry| true;
-        assert_eq!(journal.page(0, 10, all).next, 1);
-        (0..TROUBLES + 5).for_each(|number| write(&journal, told(refused(&number.to_string()))));
-        let page = journal.page(1, 2, all);
-        assert_eq!((clients(&page), page.gone), (vec!["5", "6"], 5));
-        assert!(page.events[0].mend.is_some());
-        let page = journal.page(page.next, 1, all);
-        assert_eq!((clients(&page), page.gone, page.next), (vec!["7"], 0, 9));
-        let tail = journal.tail(2, all);
-        let page = journal.page(tail, 100, all);
-        assert_eq!(clients(&page), ["8195", "8196"]);
-        assert!(journal.page(page.next, 100, all).events.is_empty());
-        assert_eq!(journal.tail(0, all), page.next);
-        let of_client = |entry: &Entry| entry.client_id == "77";
-        let tail = journal.tail(9, of_client);
-        assert_eq!(clients(&journal.page(tail, 9, of_client)), ["77"]);
-    }
-
-    #[test]
-    fn who_comes_and_goes_pushes_no_refusal_out() {
-        let journal = Journal::default();
-        let all = |_: &Entry| true;
-        write(&journal, told(refused("first")));
-        (0..COMINGS * 2)
-            .for_each(|number| write(&journal, told(disconnected(&number.to_string()))));
-        write(&journal, told(refused("last")));
-        let page = journal.page(1, 10_000, all);
-        assert_eq!(page.events.len(), COMINGS + 2);
-        let seqs: Vec<u64> = page.events.iter().map(|entry| entry.seq).collect();
-        assert!(seqs.is_sorted());
-        let (first, last) = (&page.events[0], &page.events[COMINGS + 1]);
-        assert_eq!((&*first.client_id, &*last.client_id), ("first", "last"));
-        assert_eq!(
-            clients(&journal.page(journal.tail(1, Entry::is_trouble), 9, all)),
-            ["last"]
-        );
-    }
-
-    #[test]
-    fn long_texts_are_cut() {
-        let journal = Journal::default();
-        write(&journal, told(disconnected(&"é".repeat(40_000))));
-        let page = journal.page(0, 1, |_| true);
-        let text = &page.events[0].client_id;
-        assert!(
-            text.len() <= TEXT_MAX + 4 && text.ends_with('…'),
-            "{}",
-            text.len()
-        );
-    }
-
-    #[tokio::test]
-    async fn who_waits_is_told_of_the_next_entry() {
-        let journal = Arc::new(Journal::default());
-        let waiting = {
-            let journal = Arc::clone(&journal);
-            tokio::spawn(async move { journal.wait(1, Duration::from_secs(60)).await })
-        };
-        tokio::task::yield_now().await;
-        write(&journal, told(disconnected("c")));
-        waiting.await.expect("it ends");
-    }
-}
+mod tests;

@@ -39,7 +39,10 @@ fn refused(node: &Node) -> (String, Option<String>) {
     let events = node.running.events();
     loop {
         if let Event::Refused { why, address, .. } = events.recv_timeout(PATIENCE).unwrap() {
-            return (why.into_owned(), address.map(|(ip, _)| ip.to_string()));
+            return (
+                why.into_text().into_owned(),
+                address.map(|(ip, _)| ip.to_string()),
+            );
         }
     }
 }

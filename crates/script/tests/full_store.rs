@@ -232,7 +232,7 @@ fn a_connect_that_is_not_recorded_in_time_is_refused_with_a_reason() {
     let answer = node.take(v5);
     assert_eq!((answer[0], answer[3]), (0x20, 0x88));
     let told = String::from_utf8_lossy(&answer);
-    assert!(told.contains("limit store_stalled_secs"), "{told}");
+    assert!(told.contains("limits.store_stalled_secs"), "{told}");
     for link in [v3, v5, will] {
         assert!(node.is_closed(link));
     }

@@ -172,8 +172,13 @@ impl Shard {
         let index = self.sessions.find(tenant, client_id)?;
         let subscriptions = self.subscriptions_of(index, limit);
         let user = self.user_of(index);
+        let bound = self.limit_of_queue(index);
+        let limits = &self.settings.limits;
         let session = self.sessions.look_at(index)?;
         let outbound = &session.outbound;
+        let is_full = outbound
+            .queue()
+            .is_full(limits.queued_messages, limits.queued_bytes);
         let drops = session.accounting.drops();
         let drops = DropReason::ALL.iter().filter_map(|reason| {
             let count = drops.map_or(0, |drops| drops[*reason as usize]);
@@ -200,6 +205,7 @@ impl Shard {
             in_flight: outbound.messages_in_flight(limit),
             receipts: session.inbound.receipt_count(),
             drops: drops.collect(),
+            queue_full: is_full.then(|| self.reached(bound, None)),
         })
     }
 

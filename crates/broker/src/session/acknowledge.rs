@@ -4,6 +4,7 @@
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
+use crate::decision::Limit;
 use crate::event::{Event, shortened};
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber};
@@ -371,6 +372,12 @@ impl Shard {
         topic: String,
         stored: Option<MessageId>,
     ) {
+        let limit = match reason {
+            DropReason::QueueFull => Some(self.limit_of_queue(index)),
+            DropReason::OutputFull => Some(Limit::OutputBytes),
+            DropReason::MemoryFull => Some(Limit::Memory),
+            _ => None,
+        };
         cx.effects.tell(
             self.sessions.at(index).tenant,
             Event::Dropped {
@@ -379,6 +386,7 @@ impl Shard {
                 topic,
                 stored,
                 reason,
+                limit: limit.map(|limit| self.reached(limit, None)),
             },
         );
     }

@@ -1,12 +1,12 @@
 //! QoS 2 messages a client has sent and not yet released, and the answers to its PUBLISH and
 //! PUBREL packets (MQTT 5 section 4.3.3).
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
 
+use crate::decision::{Limit, Why};
 use crate::event::{Event, UserName, Wants, shortened};
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
@@ -93,7 +93,9 @@ impl Shard {
         self.counters.publish_bytes_received += publish.payload.len() as u64;
         self.work
             .add((publish.payload.len() / BYTES_PER_UNIT) as u64);
-        self.check_publish_allowed(index, publish)?;
+        if let Err(error) = self.check_publish_allowed(index, publish) {
+            return Err(self.publish_exceeds(cx, index, publish.topic, error));
+        }
         // The name must outlive changes to the alias table, so an alias' topic is shared.
         let aliased = self.resolve_alias(index, publish)?;
         let topic = match (&aliased, publish.topic) {
@@ -106,8 +108,10 @@ impl Shard {
                 ));
             }
         };
-        if aliased.is_none() || publish.topic.is_some() {
-            self.check_topic(topic)?;
+        if (aliased.is_none() || publish.topic.is_some())
+            && let Err(error) = self.check_topic(topic)
+        {
+            return Err(self.publish_exceeds(cx, index, publish.topic, error));
         }
         let Some(session) = self.connections.at(index).session() else {
             return Ok(());
@@ -214,7 +218,7 @@ impl Shard {
         if self.is_payload_too_long(publish.payload) {
             self.counters.publishes_refused += 1;
             let reason = ReasonCode::ImplementationSpecificError;
-            self.tell_publish(cx, session, topic, reason, "limit payload_bytes".into());
+            self.tell_publish_beyond(cx, session, topic, reason, Limit::PayloadBytes);
             return Ok(self.refused(index, reason));
         }
         if !permission::may_publish(topic) || !self.may_publish(session, topic) {
@@ -226,17 +230,14 @@ impl Shard {
             self.counters.publishes_refused += 1;
             return match self.connections.at(index).version.is_v5() {
                 true => {
-                    let why = "limit memory_bytes: nothing more can be kept";
-                    self.tell_publish(cx, session, topic, ReasonCode::QuotaExceeded, why.into());
+                    let reason = ReasonCode::QuotaExceeded;
+                    self.tell_publish_beyond(cx, session, topic, reason, Limit::Memory);
                     Ok(Answer {
                         reason: ReasonCode::QuotaExceeded,
                         record: RecordNumber(0),
                     })
                 }
-                false => Err(PacketError::of(
-                    ReasonCode::QuotaExceeded,
-                    "limit memory_bytes: nothing more can be kept",
-                )),
+                false => Err(PacketError::of(ReasonCode::QuotaExceeded, Limit::Memory)),
             };
         }
         let mut forwarded = core::mem::take(&mut self.forwarded);
@@ -314,7 +315,7 @@ impl Shard {
         session: u32,
         topic: &str,
         reason: ReasonCode,
-        why: Cow<'static, str>,
+        why: Why,
     ) {
         if self.tells(session, Wants::CONNECTIONS) {
             cx.effects.tell(
@@ -331,6 +332,41 @@ impl Shard {
         }
     }
 
+    /// The same for a limit of the client's listener or of the node.
+    fn tell_publish_beyond<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        topic: &str,
+        reason: ReasonCode,
+        limit: Limit,
+    ) {
+        let connection = self.sessions.at(session).connection();
+        let why = match connection {
+            Some(index) => self.why(index, limit.into()),
+            None => self.reached(limit, None).why(),
+        };
+        self.tell_publish(cx, session, topic, reason, why);
+    }
+
+    /// A PUBLISH beyond a limit ends its connection: its topic is told before that.
+    #[cold]
+    fn publish_exceeds<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        topic: Option<TopicName<'_>>,
+        error: PacketError,
+    ) -> PacketError {
+        if let (Some(limit), Some(topic)) = (error.limit(), topic)
+            && let Some(session) = self.connections.at(index).session()
+        {
+            self.counters.publishes_refused += 1;
+            self.tell_publish_beyond(cx, session, topic.as_str(), error.reason, limit);
+        }
+        error
+    }
+
     fn route_accepted<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -345,19 +381,18 @@ impl Shard {
             ..Origin::default()
         };
         let routed = self.route(cx, publication, origin);
-        if routed.retained_full && v5 {
-            if publication.qos == QoS::AtMostOnce {
-                return Err(PacketError::of(
-                    ReasonCode::QuotaExceeded,
-                    "limit retained_messages or retained_bytes",
-                ));
-            }
+        if routed.retained_full {
+            let (topic, reason) = (publication.topic, ReasonCode::QuotaExceeded);
+            let limit = self.limit_of_retained(cx);
             if let Some(session) = self.connections.at(index).session() {
-                let why = "limit retained_messages or retained_bytes".into();
-                let reason = ReasonCode::QuotaExceeded;
-                self.tell_publish(cx, session, publication.topic, reason, why);
+                self.tell_publish_beyond(cx, session, topic, reason, limit);
             }
-            return Ok(self.refused(index, ReasonCode::QuotaExceeded));
+            if v5 && publication.qos == QoS::AtMostOnce {
+                return Err(PacketError::of(reason, limit));
+            }
+            if v5 {
+                return Ok(self.refused(index, reason));
+            }
         }
         if self.wants.any(TOLD_OF_PUBLISHED)
             && let Some(session) = self.connections.at(index).session()
@@ -374,6 +409,15 @@ impl Shard {
             reason,
             record: routed.record,
         })
+    }
+
+    /// The limit that the retained store is at.
+    fn limit_of_retained<N: Node>(&self, cx: &mut Cx<'_, N>) -> Limit {
+        let count = cx.node.retained(|store| store.len());
+        match count >= self.settings.limits.retained_messages as usize {
+            true => Limit::RetainedMessages,
+            false => Limit::RetainedBytes,
+        }
     }
 
     /// Replaces or clears the topic's retained message.
@@ -485,14 +529,14 @@ impl Shard {
             // [MQTT-3.2.2-11]
             return Err(PacketError::of(
                 ReasonCode::QoSNotSupported,
-                "listener: maximum QoS",
+                Limit::MaximumQos,
             ));
         }
         if publish.retain && !listener.retain_available {
             // [MQTT-3.2.2-14]
             return Err(PacketError::of(
                 ReasonCode::RetainNotSupported,
-                "listener: retain",
+                Limit::RetainAvailable,
             ));
         }
         if !connection.version.is_v5() || publish.properties.raw.is_empty() {
@@ -524,7 +568,7 @@ impl Shard {
             // [MQTT-3.3.2-9], [MQTT-3.2.2-18]
             return Err(PacketError::of(
                 ReasonCode::TopicAliasInvalid,
-                "Topic Alias Maximum",
+                Limit::TopicAliasMaximum,
             ));
         }
         let bytes_max = limits.topic_alias_bytes as usize;
@@ -549,7 +593,7 @@ impl Shard {
         if aliases.inbound_bytes > bytes_max {
             return Err(PacketError::of(
                 ReasonCode::QuotaExceeded,
-                "limit topic_alias_bytes",
+                Limit::TopicAliasBytes,
             ));
         }
         let shared: Arc<str> = topic.as_str().into();
@@ -567,13 +611,13 @@ impl Shard {
     pub(crate) fn check_topic_text(&self, topic: &str) -> Result<(), PacketError> {
         let limits = &self.settings.limits;
         let shape = TopicShape::of(topic);
-        if topic.len() > usize::from(limits.topic_bytes)
-            || shape.levels > usize::from(limits.topic_levels)
-        {
-            return Err(PacketError::of(
-                ReasonCode::TopicNameInvalid,
-                "limit topic_bytes or topic_levels",
-            ));
+        let is_too_long = topic.len() > usize::from(limits.topic_bytes);
+        if is_too_long || shape.levels > usize::from(limits.topic_levels) {
+            let limit = match is_too_long {
+                true => Limit::TopicBytes,
+                false => Limit::TopicLevels,
+            };
+            return Err(PacketError::of(ReasonCode::TopicNameInvalid, limit));
         }
         if !shape.plain
             && self.settings.refuse_control_characters
@@ -596,7 +640,7 @@ impl Shard {
         if receipts.max(usize::from(connection.publishes_gated)) >= maximum {
             return Err(PacketError::of(
                 ReasonCode::ReceiveMaximumExceeded,
-                "Receive Maximum [MQTT-3.3.4-7]",
+                Limit::ReceiveMaximum,
             ));
         }
         Ok(())

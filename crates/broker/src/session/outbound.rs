@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
+use crate::decision::Limit;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
 use crate::event::{Event, Wants};
 use crate::fault::{self, Fault};
@@ -567,7 +568,8 @@ impl Shard {
                 let queue = session.outbound.queue();
                 let (owner, messages) = (session.client_id.to_string(), queue.len());
                 let owner = (self.sessions.at(index).tenant, owner);
-                self.tell_queue_full(cx, owner, messages);
+                let limit = self.limit_of_queue(index);
+                self.tell_queue_full(cx, owner, messages, limit);
             }
             let session = self.sessions.at(index);
             let queue = session.outbound.queue_mut();
@@ -576,11 +578,9 @@ impl Shard {
                 QueueFull::Disconnect => {
                     if let Some(connection) = session.connection() {
                         let id = self.connections.id_of(connection);
-                        self.closing.push((
-                            id,
-                            ReasonCode::QuotaExceeded,
-                            "limit queued_messages or queued_bytes",
-                        ));
+                        let limit = self.limit_of_queue(index);
+                        self.closing
+                            .push((id, ReasonCode::QuotaExceeded, limit.into()));
                     }
                     return false;
                 }
@@ -602,6 +602,7 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         (tenant, owner): (TenantId, String),
         messages: usize,
+        limit: Limit,
     ) {
         if self.wants.any(Wants::CONNECTIONS) {
             let policy = self.settings.queue_full;
@@ -611,8 +612,22 @@ impl Shard {
                     owner,
                     messages,
                     policy,
+                    limit: self.reached(limit, None),
                 },
             );
+        }
+    }
+
+    /// The bound that the queue of a session is at.
+    pub(crate) fn limit_of_queue(&mut self, index: u32) -> Limit {
+        let limits = &self.settings.limits;
+        let is_in_memory = !self.reads_back && (self.client_bytes_max as u64) < limits.queued_bytes;
+        // One may have just been taken out.
+        match self.sessions.at(index).outbound.queue().len() + 1 >= limits.queued_messages as usize
+        {
+            true => Limit::QueuedMessages,
+            false if is_in_memory => Limit::MemoryShare,
+            false => Limit::QueuedBytes,
         }
     }
 

@@ -1,13 +1,13 @@
 //! Endings: of a connection, of a session, and what is said and sent at each.
 
 use core::hash::BuildHasher;
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use martlet_codec::{Disconnect, PacketType, ReasonCode};
 
 use crate::connection::{Connection, Phase};
 use crate::counters::DropReason;
+use crate::decision::{Decided, Why};
 use crate::effect::ConnectionEffect;
 use crate::event::{Event, UserName};
 use crate::fault::{self, Fault};
@@ -59,7 +59,7 @@ impl TransportEnd {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ending {
     pub(super) reason: ReasonCode,
-    pub(super) why: &'static str,
+    pub(super) why: Decided,
     /// v5 clients get DISCONNECT; the transport is still there.
     pub(super) tell: bool,
     pub(super) will: WillAtEnd,
@@ -88,10 +88,10 @@ pub(super) enum WillAtEnd {
 
 impl Ending {
     /// The server ends it and says why.
-    pub(crate) fn told(reason: ReasonCode, why: &'static str) -> Self {
+    pub(crate) fn told(reason: ReasonCode, why: impl Into<Decided>) -> Self {
         Self {
             reason,
-            why,
+            why: why.into(),
             tell: true,
             will: WillAtEnd::Due,
             wrong: None,
@@ -99,7 +99,7 @@ impl Ending {
     }
 
     /// The server ends it without a word to the client.
-    pub(crate) fn untold(reason: ReasonCode, why: &'static str) -> Self {
+    pub(crate) fn untold(reason: ReasonCode, why: impl Into<Decided>) -> Self {
         Self {
             tell: false,
             ..Self::told(reason, why)
@@ -107,7 +107,7 @@ impl Ending {
     }
 
     /// The server has not accepted the CONNECT after all: its Will is none.
-    pub(crate) fn refused(reason: ReasonCode, why: &'static str) -> Self {
+    pub(crate) fn refused(reason: ReasonCode, why: impl Into<Decided>) -> Self {
         Self {
             will: WillAtEnd::Discarded,
             ..Self::told(reason, why)
@@ -136,25 +136,27 @@ impl Ending {
     }
 
     /// As operators are told: with which packet, and by which statement.
-    fn in_full(&self) -> Cow<'static, str> {
+    fn in_full(&self, why: Why) -> Why {
         let Some(wrong) = &self.wrong else {
-            return self.why.into();
+            return why;
         };
-        let mut text = match wrong.packet_type {
-            Some(packet_type) => format!("{packet_type}: {}", self.why),
-            None => self.why.to_owned(),
-        };
-        if !wrong.statement.is_empty() {
-            text.push_str(&format!(" [{}]", wrong.statement));
-        }
-        text.into()
+        why.map(|why| {
+            let mut text = match wrong.packet_type {
+                Some(packet_type) => format!("{packet_type}: {why}"),
+                None => why.into_owned(),
+            };
+            if !wrong.statement.is_empty() {
+                text.push_str(&format!(" [{}]", wrong.statement));
+            }
+            text
+        })
     }
 
-    pub(super) fn lost(why: &'static str) -> Self {
+    pub(super) fn lost(why: impl Into<Decided>) -> Self {
         let reason = ReasonCode::UnspecifiedError;
         Self {
             reason,
-            why,
+            why: why.into(),
             tell: false,
             will: WillAtEnd::Due,
             wrong: None,
@@ -450,7 +452,7 @@ impl Shard {
             return;
         }
         let mut packet = Disconnect::new(ending.reason);
-        packet.reason_string = Some(ending.why);
+        packet.reason_string = Some(ending.why.words());
         let mut bytes = Vec::new();
         packet.encode(connection.version, &mut bytes);
         if bytes.len() > connection.packet_bytes_max as usize {
@@ -474,13 +476,17 @@ impl Shard {
         if self.tells_presence(session) {
             let client_id = self.sessions.at(session).client_id.to_string();
             let user = self.user_of(session);
+            let why = match self.sessions.at(session).connection() {
+                Some(index) => self.why(index, ending.why),
+                None => ending.why.words().into(),
+            };
             cx.effects.tell(
                 self.sessions.at(session).tenant,
                 Event::Disconnected {
                     client_id,
                     user,
                     reason: ending.reason,
-                    why: ending.in_full(),
+                    why: ending.in_full(why),
                 },
             );
         }
@@ -520,7 +526,7 @@ impl Shard {
         };
         let ending = Ending {
             reason: disconnect.reason,
-            why: "the client said goodbye",
+            why: "the client said goodbye".into(),
             tell: false,
             will,
             wrong: None,

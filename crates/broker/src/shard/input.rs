@@ -8,6 +8,7 @@ use martlet_codec::{
 };
 
 use crate::connection::{Buffer, Phase, Since};
+use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
 use crate::event::Wants;
 use crate::id::ConnectionId;
@@ -120,7 +121,7 @@ impl Shard {
             };
             let length = header.packet_len();
             if length > self.settings.limits.packet_bytes as usize {
-                let error = PacketError::of(ReasonCode::PacketTooLarge, "limit packet_bytes");
+                let error = PacketError::of(ReasonCode::PacketTooLarge, Limit::PacketBytes);
                 return self.packet_refused(cx, id, Some(header.packet_type), error);
             }
             if input.bytes.len() - at < length {
@@ -278,7 +279,7 @@ impl Shard {
         let length = header.packet_len();
         if length > self.settings.limits.connect_packet_bytes as usize {
             let version = version_of_unfinished(bytes);
-            let (reason, why) = (ReasonCode::PacketTooLarge, "limit connect_packet_bytes");
+            let (reason, why) = (ReasonCode::PacketTooLarge, Limit::ConnectPacketBytes);
             if version.is_none() && bytes.len() < usize::from(header.header_len) + 7 {
                 return Ok(Progress::NeedMore);
             }
@@ -321,7 +322,7 @@ impl Shard {
             // Refused on its announced length: nothing is allocated for it [MQTT-3.2.2-15].
             return Err(PacketError::of(
                 ReasonCode::PacketTooLarge,
-                "limit packet_bytes",
+                Limit::PacketBytes,
             ));
         }
         if bytes.len() < length {

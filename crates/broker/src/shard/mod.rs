@@ -27,6 +27,7 @@ use crate::authenticate::Authentications;
 use crate::command::{Command, SysTopic};
 use crate::connection::{BufferPool, Connection, Connections, Phase, Since};
 use crate::counters::Counters;
+use crate::decision::{Decided, Limit};
 use crate::effect::{ReadPage, ShardMessage};
 use crate::event::Wants;
 use crate::fan_out::FanOuts;
@@ -127,7 +128,7 @@ pub struct Shard {
     /// Messages whose entries other shards have yet to record: how many shards.
     pub(crate) awaiting_routed: HashMap<MessageId, u32>,
     /// Connections to be ended once the message under way is delivered to all.
-    pub(crate) closing: Vec<(ConnectionId, ReasonCode, &'static str)>,
+    pub(crate) closing: Vec<(ConnectionId, ReasonCode, Decided)>,
     /// The session whose acknowledgements are being worked off.
     pub(crate) answered: Option<SessionId>,
     /// Connections with input to be worked off.
@@ -730,7 +731,7 @@ impl Shard {
             self.work.add(TOO_MANY_PROPERTIES);
             return Err(PacketError::of(
                 ReasonCode::QuotaExceeded,
-                "limit user_properties",
+                Limit::UserProperties,
             ));
         }
         Ok(())

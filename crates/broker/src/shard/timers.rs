@@ -5,6 +5,7 @@ use core::cmp::Reverse;
 use martlet_codec::ReasonCode;
 
 use crate::connection::Phase;
+use crate::decision::{Decided, Limit};
 use crate::effect::ConnectionEffect;
 use crate::id::{ConnectionId, ShardId};
 use crate::node::{Cx, Node};
@@ -23,12 +24,8 @@ impl Shard {
                 };
                 connection.deadline = None;
                 let why = match connection.phase {
-                    Phase::Lobby => {
-                        "no complete CONNECT before the deadline (limit connect_timeout_secs)"
-                    }
-                    Phase::Authenticating | Phase::Challenged => {
-                        "not authenticated before the deadline (limit authenticate_timeout_secs)"
-                    }
+                    Phase::Lobby => Limit::ConnectTimeout,
+                    Phase::Authenticating | Phase::Challenged => Limit::AuthenticateTimeout,
                     Phase::Accepted | Phase::Closing => return,
                 };
                 self.refuse(cx, id.index, None, ReasonCode::MaximumConnectTime, why);
@@ -107,11 +104,14 @@ impl Shard {
             return;
         }
         self.counters.keep_alive_timeouts += 1;
+        // The ceiling, where that is in force.
+        let ceiling_ms = u32::from(self.settings.limits.keep_alive_max_secs) * 1500;
+        let why = match self.connections.at(id.index).keep_alive_ms == ceiling_ms {
+            true => Decided::Limit(Limit::KeepAliveMax),
+            false => Limit::KeepAliveMax.meaning().into(),
+        };
         // [MQTT-3.1.2-22]
-        let ending = Ending::told(
-            ReasonCode::KeepAliveTimeout,
-            "1.5 x Keep Alive without a packet",
-        );
+        let ending = Ending::told(ReasonCode::KeepAliveTimeout, why);
         self.end_connection(cx, id.index, ending);
     }
 
@@ -230,13 +230,11 @@ impl Shard {
         let output_due =
             output_ms > 0 && output.is_some_and(|since_ms| since_ms + output_ms <= now_ms);
         if !output_due {
-            let why = "the message store does not answer (limit store_stalled_secs)";
-            let ending = Ending::told(ReasonCode::QuotaExceeded, why);
+            let ending = Ending::told(ReasonCode::QuotaExceeded, Limit::StoreStalled);
             return self.end_connection(cx, id.index, ending);
         }
         // It reads nothing, so there is no use in telling it.
-        let why = "the client takes no output (limit output_stalled_secs)";
-        self.end_connection(cx, id.index, Ending::lost(why));
+        self.end_connection(cx, id.index, Ending::lost(Limit::OutputStalled));
         self.forget_connection(id);
         self.work.add(CLOSING);
         cx.effects.connections.push(ConnectionEffect::Abort(id));

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use super::group::{ASKED_AGAIN_AFTER, Choice, Outstanding};
 use super::{GroupId, ShareMessage, ShareOutcome, ShareTicket};
 use crate::counters::DropReason;
+use crate::decision::Limit;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
 use crate::event::{Event, shortened};
 use crate::message::Message;
@@ -322,6 +323,7 @@ impl Shard {
                     topic: shortened(entry.message.topic()),
                     stored: None,
                     reason,
+                    limit: None,
                 },
             );
         }
@@ -457,7 +459,11 @@ impl Shard {
                 let messages = queue.len();
                 let owner = shortened(&self.groups.slab[index as usize].filter);
                 let owner = (self.groups.slab[index as usize].tenant, owner);
-                self.tell_queue_full(cx, owner, messages);
+                let limit = match messages >= count_max as usize {
+                    true => Limit::QueuedMessages,
+                    false => Limit::QueuedBytes,
+                };
+                self.tell_queue_full(cx, owner, messages, limit);
             }
             let queue = &mut self.groups.slab[index as usize].queue;
             let gone = match oldest && fits {

@@ -13,12 +13,13 @@ use martlet_codec::{
     PacketId, QoS, ReasonCode, RetainHandling, SubAck, SubscribeFilter, SubscriptionFilter,
 };
 
+use crate::decision::Limit;
 use crate::event::{Event, Wants, shortened};
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
-use crate::record::{Record, SubscriptionRecord};
+use crate::record::{Record, SHARED_COPIES, SubscriptionRecord};
 use crate::report::SubscriptionInfo;
 use crate::route::Target;
 use crate::shard::Shard;
@@ -82,6 +83,8 @@ pub(crate) const ANSWER_OVERHEAD: usize = 16;
 /// What one filter of a SUBSCRIBE came to.
 pub(crate) struct Granted {
     pub(crate) reason: ReasonCode,
+    /// The limit that forbids it, if one does.
+    pub(crate) limit: Option<Limit>,
     /// A share group on this or another shard has been asked.
     pub(crate) joining: bool,
 }
@@ -90,7 +93,15 @@ impl Granted {
     fn refused(reason: ReasonCode) -> Self {
         Self {
             reason,
+            limit: None,
             joining: false,
+        }
+    }
+
+    fn beyond(reason: ReasonCode, limit: Limit) -> Self {
+        Self {
+            limit: Some(limit),
+            ..Self::refused(reason)
         }
     }
 }
@@ -211,16 +222,21 @@ impl Shard {
             // [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1], [MQTT-4.8.2-2]
             return Granted::refused(ReasonCode::TopicFilterInvalid);
         };
-        if self.check_topic_text(requested.filter).is_err() {
-            return Granted::refused(ReasonCode::TopicFilterInvalid);
+        if let Err(error) = self.check_topic_text(requested.filter) {
+            return Granted {
+                limit: error.limit(),
+                ..Granted::refused(ReasonCode::TopicFilterInvalid)
+            };
         }
         let listener = &terms.listener;
         // v5 connections have been ended for it already.
         if parsed.filter.has_wildcard() && !listener.wildcard_subscription_available {
-            return Granted::refused(ReasonCode::WildcardSubscriptionsNotSupported);
+            let reason = ReasonCode::WildcardSubscriptionsNotSupported;
+            return Granted::beyond(reason, Limit::WildcardSubscriptions);
         }
         if parsed.share_name.is_some() && !listener.shared_subscription_available {
-            return Granted::refused(ReasonCode::SharedSubscriptionsNotSupported);
+            let reason = ReasonCode::SharedSubscriptionsNotSupported;
+            return Granted::beyond(reason, Limit::SharedSubscriptions);
         }
         if self.forbidden(session, requested.filter).is_some() {
             return Granted::refused(ReasonCode::NotAuthorized);
@@ -228,6 +244,7 @@ impl Shard {
         if self.stands(cx, terms, session, requested, subscription_id) {
             return Granted {
                 reason: granted(requested.options.qos.min(listener.maximum_qos)),
+                limit: None,
                 joining: false,
             };
         }
@@ -236,13 +253,18 @@ impl Shard {
         let known = self.known_number(session, requested.filter, shared);
         let count = self.sessions.at(session).subscriptions.len();
         if known.is_none() && count >= self.settings.limits.subscriptions_per_client as usize {
-            return Granted::refused(ReasonCode::QuotaExceeded);
+            let limit = Limit::SubscriptionsPerClient;
+            return Granted::beyond(ReasonCode::QuotaExceeded, limit);
         }
         let bytes_max = self.settings.limits.subscription_bytes;
         let subscriptions = &self.sessions.at(session).subscriptions;
         let exceeds = !subscriptions.has_room_for(requested.filter, bytes_max);
         if known.is_none() && (exceeds || self.memory.is_spent()) {
-            return Granted::refused(ReasonCode::QuotaExceeded);
+            let limit = match exceeds {
+                true => Limit::SubscriptionBytes,
+                false => Limit::Memory,
+            };
+            return Granted::beyond(ReasonCode::QuotaExceeded, limit);
         }
         let wants_retained = !shared && wants_retained(v5, requested, known.is_none());
         let bridge = terms.bridge;
@@ -287,6 +309,7 @@ impl Shard {
             self.join_group(cx, session, &subscription, token);
             return Granted {
                 reason,
+                limit: None,
                 joining: true,
             };
         }
@@ -303,6 +326,7 @@ impl Shard {
         }
         Granted {
             reason,
+            limit: None,
             joining: false,
         }
     }
@@ -376,8 +400,9 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         index: u32,
         requested: &SubscribeFilter<'_>,
-        reason: ReasonCode,
+        granted: &Granted,
     ) {
+        let reason = granted.reason;
         let session = self.connections.at(index).session();
         let Some(session) = session.filter(|session| self.tells(*session, Wants::CONNECTIONS))
         else {
@@ -387,14 +412,23 @@ impl Shard {
             ReasonCode::NotAuthorized => self.forbidden(session, requested.filter),
             _ => None,
         };
-        let forbidden = forbidden.map(|why| shortened(&why));
+        let why = match (forbidden, granted.limit) {
+            (Some(why), _) => shortened(&why).into(),
+            (None, Some(limit)) => self.why(index, limit.into()),
+            // Its numbers are as many as their packets can name.
+            (None, None) if reason == ReasonCode::QuotaExceeded => format!(
+                "the session has {SHARED_COPIES} Shared Subscriptions, the most that are possible"
+            )
+            .into(),
+            (None, None) => reason.name().into(),
+        };
         let event = Event::SubscribeRefused {
             client_id: self.sessions.at(session).client_id.to_string(),
             user: self.user_of(session),
             address: self.connections.at(index).address,
             filter: shortened(requested.filter),
             reason,
-            why: forbidden.map_or_else(|| reason.name().into(), Into::into),
+            why,
         };
         let tenant = self.sessions.at(session).tenant;
         cx.effects.tell(tenant, event);

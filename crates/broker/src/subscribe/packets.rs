@@ -7,6 +7,7 @@ use martlet_codec::{
 };
 
 use super::{Asked, Granted, PendingSubAck, Terms};
+use crate::decision::Limit;
 use crate::id::RecordNumber;
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
@@ -79,7 +80,7 @@ impl Shard {
         if subscribe.subscription_id.is_some() && !terms.listener.subscription_ids_available {
             return Err(PacketError::of(
                 ReasonCode::SubscriptionIdentifiersNotSupported,
-                "listener: Subscription Identifiers",
+                Limit::SubscriptionIdentifiers,
             ));
         }
         self.begin_filters(index, subscribe.user_properties, subscribe.filter_count())?;
@@ -151,7 +152,7 @@ impl Shard {
         let is_beyond = half.codes.len() >= filters_max;
         let identifier = half.subscription_id;
         let granted = match is_beyond {
-            true => Granted::refused(ReasonCode::QuotaExceeded),
+            true => Granted::beyond(ReasonCode::QuotaExceeded, Limit::SubscriptionsPerClient),
             false => self.subscribe_one(cx, terms, session, requested, identifier, token),
         };
         self.work.add(match is_beyond {
@@ -162,7 +163,7 @@ impl Shard {
             half.why = half.why.or(Some(granted.reason.name()));
             half.refused += 1;
             if half.refused <= REFUSALS_TOLD {
-                self.tell_subscribe_refused(cx, index, requested, granted.reason);
+                self.tell_subscribe_refused(cx, index, requested, &granted);
             }
         }
         half.codes.push(self.suback_code(index, granted.reason));
@@ -377,11 +378,11 @@ fn check_available(listener: &ListenerPolicy, filter: &str) -> Result<(), Packet
     };
     if parsed.filter.has_wildcard() && !listener.wildcard_subscription_available {
         let reason = ReasonCode::WildcardSubscriptionsNotSupported;
-        return Err(PacketError::of(reason, "listener: wildcard subscriptions"));
+        return Err(PacketError::of(reason, Limit::WildcardSubscriptions));
     }
     if parsed.share_name.is_some() && !listener.shared_subscription_available {
         let reason = ReasonCode::SharedSubscriptionsNotSupported;
-        return Err(PacketError::of(reason, "listener: Shared Subscriptions"));
+        return Err(PacketError::of(reason, Limit::SharedSubscriptions));
     }
     Ok(())
 }

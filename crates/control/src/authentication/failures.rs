@@ -240,6 +240,14 @@ impl Failures {
         shared.find_map(|suspect| self.lock_of(&suspect, caller, now))
     }
 
+    /// It is its user name that is locked out; else it is its address.
+    pub(super) fn is_locked_by_name(&self, caller: &Caller, now: Instant) -> bool {
+        let shared = caller.shared().filter(|_| !self.is_at_home(caller, now));
+        let mut all = caller.own().into_iter().chain(shared);
+        let locking = all.find(|suspect| self.lock_of(suspect, caller, now).is_some());
+        locking.is_some_and(|suspect| suspect.name().is_some())
+    }
+
     fn lock_of(&self, suspect: &Suspect, caller: &Caller, now: Instant) -> Option<(u64, String)> {
         let lock = self.locks.get(suspect)?;
         let left = lock.until.checked_duration_since(now)?.as_secs() + 1;

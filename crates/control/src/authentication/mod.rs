@@ -333,14 +333,22 @@ impl Gate {
 
     /// Reason why this name of this realm is locked out, from this address or from any address
     /// without an earlier login.
-    pub fn locked(&self, realm: Realm, user_name: &str, address: Option<IpAddr>) -> Option<String> {
+    pub fn locked(
+        &self,
+        realm: Realm,
+        user_name: &str,
+        address: Option<IpAddr>,
+    ) -> Option<(String, bool)> {
         let caller = Caller {
             realm,
             address,
             user_name: Some(user_name.into()),
             is_proved: false,
         };
-        self.0.lock().failures.locked(&caller, Instant::now())
+        let now = Instant::now();
+        let state = self.0.lock();
+        let why = state.failures.locked(&caller, now)?;
+        Some((why, state.failures.is_locked_by_name(&caller, now)))
     }
 
     /// Sets the number of bytes that failures, answers and questions under way take, approximately,

@@ -46,6 +46,7 @@ kinds! {
     Delivered "delivered" "A message was delivered.";
     Dropped "dropped" "A message was dropped for a receiver.";
     RateExceeded "rate_exceeded" "Messages were dropped: their client is too fast.";
+    PublishesDelayed "publishes_delayed" "Messages wait: their client publishes too fast.";
     QueueFull "queue_full" "A queue is full.";
     Packet "packet" "A packet came or was written.";
     Gone "gone" "Events were lost; nobody can leave that out.";
@@ -69,6 +70,7 @@ impl Kind {
             Event::Delivered(_) => Self::Delivered,
             Event::Dropped { .. } => Self::Dropped,
             Event::RateExceeded { .. } => Self::RateExceeded,
+            Event::PublishesDelayed { .. } => Self::PublishesDelayed,
             Event::QueueFull { .. } => Self::QueueFull,
             Event::Packet { .. } => Self::Packet,
         }

@@ -343,6 +343,10 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
             shown.topic = Some(topic);
             shown.count = Some(u64::from(*count));
         }
+        Event::PublishesDelayed { count, limit, .. } => {
+            shown.count = Some(u64::from(*count));
+            shown.reason = Some(limit.limit.option());
+        }
         Event::TakenOver { by, .. } => shown.by = by.map(text),
         Event::SessionEnded { why, .. } => shown.why = Some(why),
         Event::Subscribed { filter, qos, .. } => {
@@ -444,6 +448,7 @@ pub(crate) fn user_of(event: &Event) -> Option<User<'_>> {
         | Event::Dropped { user, .. }
         | Event::PublishRefused { user, .. }
         | Event::RateExceeded { user, .. }
+        | Event::PublishesDelayed { user, .. }
         | Event::SubscribeRefused { user, .. } => user.as_ref().map(User::from),
         _ => None,
     }
@@ -461,6 +466,7 @@ fn address_of(event: &Event) -> Option<(IpAddr, u16)> {
         | Event::Refused { address, .. }
         | Event::PublishRefused { address, .. }
         | Event::RateExceeded { address, .. }
+        | Event::PublishesDelayed { address, .. }
         | Event::TakenOver { address, .. }
         | Event::SubscribeRefused { address, .. } => *address,
         _ => None,

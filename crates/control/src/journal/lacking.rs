@@ -15,19 +15,37 @@ pub(crate) struct Lacking<'a> {
 }
 
 impl Lacking<'_> {
+    /// What it is about, as rules have it.
+    pub(super) fn actions(&self) -> Actions {
+        match self.action {
+            "publish" => Actions::PUBLISH,
+            "subscribe" => Actions::SUBSCRIBE,
+            _ => Actions::RECEIVE,
+        }
+    }
+
+    /// The topic, without the ShareName of a share group.
+    pub(super) fn filter(&self) -> &str {
+        let shared = self.topic.strip_prefix("$share/");
+        let filter = shared.and_then(|shared| shared.split_once('/'));
+        filter.map_or(self.topic, |(_, filter)| filter)
+    }
+
+    /// The rule that permits it, as it is written.
+    pub(super) fn rule(&self, owner: Owner) -> Option<String> {
+        self.line(owner).map(|rule| rule.to_string())
+    }
+
     /// The rule that permits it: levels that are the client's own name stand for that of each who
     /// has the rule. None: no line says it.
-    pub(super) fn rule(&self, owner: Owner) -> Option<String> {
+    pub(super) fn line(&self, owner: Owner) -> Option<RuleLine> {
         let own = match owner {
             Owner::Role => [("%u", self.user), ("%u", None)],
             // A user says what client identifier it likes, and a device does not.
             Owner::DeviceType | Owner::Group => [("%c", Some(self.client_id)), ("%u", self.user)],
         };
         let is_placeholder = |level: &str| level.contains("%c") || level.contains("%u");
-        let filter = match self.topic.strip_prefix("$share/") {
-            Some(shared) => shared.split_once('/')?.1,
-            None => self.topic,
-        };
+        let filter = self.filter();
         if is_placeholder(filter) {
             return None;
         }
@@ -48,7 +66,7 @@ impl Lacking<'_> {
             filter: levels.collect::<Vec<_>>().join("/").into(),
         };
         let line = rule.to_string();
-        (RuleLine::parse(&line).ok().as_ref() == Some(&rule)).then_some(line)
+        (RuleLine::parse(&line).ok().as_ref() == Some(&rule)).then_some(rule)
     }
 }
 

@@ -6,12 +6,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use martlet_broker::{DropReason, Event, TenantId, UserName};
+use martlet_access::explain;
+use martlet_broker::{DropReason, Event, Names, TenantId, UserName, Why, may_publish};
 use martlet_codec::ReasonCode;
 use martlet_registry::{Owner, RulesPlace, Snapshot};
 
+use super::limits::by_limit;
 use super::{Lacking, TEXT_MAX, web};
 use crate::cause::Cause;
 use crate::text::typed;
@@ -29,7 +32,7 @@ pub struct Way {
 }
 
 impl Way {
-    fn words(text: impl Into<String>) -> Option<Self> {
+    pub(super) fn words(text: impl Into<String>) -> Option<Self> {
         Some(Self {
             text: text.into(),
             command: None,
@@ -120,7 +123,7 @@ impl Commands {
         }
         // Users' names are nobody else's, whatever team they are of.
         let is_of_team = match name {
-            "user add" | "trace" => true,
+            "user add" | "trace" | "lockout rm" => true,
             // Types are everybody's.
             name => name.starts_with("device ") && !name.starts_with("device type "),
         };
@@ -191,6 +194,10 @@ impl Commands {
 
     /// Where a rule has to be that permits what a client lacks, with the command that adds it.
     fn permit(&self, lacking: &Lacking<'_>) -> Way {
+        if lacking.action == "publish" && !may_publish(lacking.topic) {
+            let text = "clients publish to no topic of the server's own ($SYS)";
+            return Way::words(text).unwrap_or_default();
+        }
         let user = lacking.user;
         let tables = user.and_then(|user| Some((user, self.tables.now()?)));
         let place = tables.and_then(|(user, tables)| {
@@ -207,6 +214,9 @@ impl Commands {
             };
         };
         let RulesPlace { owner, name } = &place;
+        if let Some(way) = self.is_not_by_rules(user, lacking, *owner) {
+            return way;
+        }
         let text = match (owner, place.is_builtin()) {
             (Owner::Role, true) => format!(
                 "the role {name} is the program's and stays as it is: give {user} another role \
@@ -234,8 +244,39 @@ impl Commands {
         Way { text, command }
     }
 
-    /// What a rule forbids: where to permit it, and the command that does, else the one that says
-    /// which rule it is.
+    /// Another rule would change nothing: the rules permit it by now, or the first of them is that
+    /// rule already.
+    fn is_not_by_rules(&self, user: &str, lacking: &Lacking<'_>, owner: Owner) -> Option<Way> {
+        let tables = self.tables.now()?;
+        let rules = tables.rules_of(self.tenant.0, user)?;
+        let names = Names {
+            client_id: lacking.client_id,
+            user_name: user,
+        };
+        let found = explain(rules, names, lacking.actions(), lacking.filter());
+        if found.allowed {
+            let place = found.place.unwrap_or_else(|| "the rules".to_owned());
+            return Way::words(format!(
+                "{place} permits it by now: nothing need be done, unless the client comes with \
+                 another User Name or Client Identifier"
+            ));
+        }
+        let first = rules.rules().first()?;
+        let wanted = lacking.line(owner)?;
+        let is_there = first.allows == wanted.allows
+            && first.actions == wanted.actions
+            && first.filter == wanted.filter;
+        is_there.then(|| Way {
+            text: format!(
+                "{} is that rule already, and does not match: a name with +, # or / in it stands \
+                 for nothing there; have the client use another name or topic",
+                first.source
+            ),
+            command: None,
+        })
+    }
+
+    /// What a rule forbids: where to permit it, with the command that does.
     fn forbidden(
         &self,
         client_id: &str,
@@ -243,33 +284,37 @@ impl Commands {
         action: &str,
         topic: &str,
     ) -> Way {
-        let permit = self.permit(&Lacking {
+        self.permit(&Lacking {
             client_id,
             user: user.map(UserName::as_str),
             action,
             topic,
-        });
-        let explain = || self.explain(client_id, user, action, topic);
-        Way {
-            command: permit.command.or_else(explain),
-            ..permit
+        })
+    }
+
+    /// The same in a tenant.
+    pub(super) fn lockout_in(
+        &self,
+        tenant: TenantId,
+        user: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Way {
+        match self.in_tenant(tenant) {
+            Some(commands) => commands.lockout(user, address),
+            None => self.lockout(None, None),
         }
     }
 
-    /// Which rule decides.
-    fn explain(
-        &self,
-        client_id: &str,
-        user: Option<&UserName>,
-        action: &str,
-        topic: &str,
-    ) -> Option<String> {
-        if self.team.is_some() {
-            return None;
+    /// A lockout of a name, else of an address, is lifted.
+    pub(super) fn lockout(&self, user: Option<&str>, address: Option<IpAddr>) -> Way {
+        let address = address.map(|address| address.to_string());
+        let who = user.or(address.as_deref());
+        Way {
+            text: "find the client that tries wrong passwords (martlet logs -t), then lift the \
+                   lockout; it also ends by itself (auth.lockout_failures)"
+                .to_owned(),
+            command: who.and_then(|who| self.line("lockout rm", &[], &[who])),
         }
-        let user = user.map_or("-", UserName::as_str);
-        let options = [("--client-id", client_id)];
-        self.line("acl explain", &options, &[user, action, topic])
     }
 
     /// As [`Self::unknown`], in a tenant and by the words of a refusal.
@@ -344,18 +389,19 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
             client_id,
             user,
             will_topic,
+            address,
             reason,
             why,
-            ..
         } => {
             let will = will_topic.as_deref();
+            let address = address.map(|(ip, _)| ip);
             refused_by_will(commands, client_id, user.as_ref(), will, why)
-                .or_else(|| connect_refused(commands, user.as_ref(), *reason, why))
+                .or_else(|| connect_refused(commands, user.as_ref(), address, *reason, why))
                 .or_else(|| broken(commands, client_id, *reason))
         }
         Event::ReauthenticationRefused {
             user, reason, why, ..
-        } => connect_refused(commands, user.as_ref(), *reason, why),
+        } => connect_refused(commands, user.as_ref(), None, *reason, why),
         Event::PublishRefused {
             client_id,
             user,
@@ -389,15 +435,17 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
             let text = format!("if it should be received, {}", way.text);
             Some(Way { text, ..way })
         }
+        Event::Dropped {
+            limit: Some(limit), ..
+        } => by_limit(limit.limit),
         Event::Dropped { reason, .. } => Way::words(dropped(*reason)?),
-        Event::RateExceeded { .. } => Way::words(
-            "raise limits.publish_rate or limits.publish_bytes_rate, have the client publish \
-             less, or set mqtt.rate_exceeded = \"delay\"",
-        ),
-        Event::QueueFull { .. } => Way::words(
-            "a client that is away for long: let its session expire sooner, or raise \
-             limits.queued_messages and limits.queued_bytes",
-        ),
+        Event::RateExceeded { limit, .. } => Way::words(format!(
+            "have the client publish less, raise {}, or set mqtt.rate_exceeded = \"delay\"",
+            limit.limit.option()
+        )),
+        Event::PublishesDelayed { limit, .. } | Event::QueueFull { limit, .. } => {
+            by_limit(limit.limit)
+        }
         Event::Disconnected {
             client_id,
             reason,
@@ -432,14 +480,18 @@ fn refused_by_will(
 fn connect_refused(
     commands: &Commands,
     user: Option<&UserName>,
+    address: Option<IpAddr>,
     reason: ReasonCode,
-    why: &str,
+    why: &Why,
 ) -> Option<Way> {
+    if let Some(limit) = why.limit() {
+        return by_limit(limit);
+    }
     if let Some(text) = web::mend_of(why) {
         return Way::words(text);
     }
     // What is about a name of the tables says it, proved or not.
-    if let Some(way) = by_limit(why).or_else(|| by_tables(commands, why)) {
+    if let Some(way) = by_tables(commands, why) {
         return Some(way);
     }
     let has = |text: &str| why.contains(text);
@@ -468,11 +520,12 @@ fn connect_refused(
             return Some(commands.unknown(places, user.as_str()));
         }
     }
+    if has("locked out") {
+        let by_name = has("for this user name");
+        let user = user.map(UserName::as_str).filter(|_| by_name);
+        return Some(commands.lockout(user, address));
+    }
     Way::words(match () {
-        () if has("locked out") => {
-            "it ends by itself; find who tries wrong passwords from there, and see \
-             auth.lockout_failures"
-        }
         () if has("it has no credentials") || has("does not permit anonymous") => {
             "give the client a user name and password (see martlet user add --help), or the \
              listener allow_anonymous = true"
@@ -580,9 +633,9 @@ fn by_client_id(why: &str) -> Option<Way> {
     ))
 }
 
-fn refused(forbidden: impl Fn() -> Way, reason: ReasonCode, why: &str) -> Option<Way> {
-    if let Some(way) = by_limit(why) {
-        return Some(way);
+fn refused(forbidden: impl Fn() -> Way, reason: ReasonCode, why: &Why) -> Option<Way> {
+    if let Some(limit) = why.limit() {
+        return by_limit(limit);
     }
     if why.contains("one of the server's own") {
         return Way::words("clients publish to no topic that begins with $SYS");
@@ -593,9 +646,9 @@ fn refused(forbidden: impl Fn() -> Way, reason: ReasonCode, why: &str) -> Option
     }
 }
 
-fn disconnected(reason: ReasonCode, why: &str) -> Option<Way> {
-    if let Some(way) = by_limit(why) {
-        return Some(way);
+fn disconnected(reason: ReasonCode, why: &Why) -> Option<Way> {
+    if let Some(limit) = why.limit() {
+        return by_limit(limit);
     }
     Way::words(match reason {
         ReasonCode::SessionTakenOver => {
@@ -652,151 +705,5 @@ pub(crate) fn dropped(reason: DropReason) -> Option<&'static str> {
     })
 }
 
-/// `limit NAME` is a key of the configuration.
-fn by_limit(why: &str) -> Option<Way> {
-    let (_, rest) = why.split_once("limit ")?;
-    let is_of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    let name: String = rest.chars().take_while(|c| is_of_name(*c)).collect();
-    Way::words(match name.as_str() {
-        "" => return None,
-        "max_connections" => "raise max_connections of the listener".to_owned(),
-        name => format!("raise limits.{name}, or find the clients that use most of it"),
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_is_named_by_its_key() {
-        let said = |why| by_limit(why).unwrap_or_default().text;
-        assert!(said("limit connections").contains("limits.connections"));
-        let why = "no complete CONNECT before the deadline (limit connect_timeout_secs)";
-        assert!(said(why).starts_with("raise limits.connect_timeout_secs"));
-        assert_eq!(said("the password is wrong"), "");
-    }
-
-    #[test]
-    fn a_command_names_the_node_the_user_and_the_client() {
-        let commands = Commands::of_node("--data-dir='/var/lib/my node'".to_owned());
-        let user = UserName::Proved("ann".into());
-        let explain = |client_id, user, topic| {
-            commands
-                .explain(client_id, user, "publish", topic)
-                .unwrap_or_default()
-        };
-        assert_eq!(
-            explain("c1", Some(&user), "a b"),
-            "martlet acl explain --data-dir='/var/lib/my node' --client-id=c1 ann publish 'a b'"
-        );
-        assert!(explain("-x;y", None, "t").ends_with(" --client-id='-x;y' - publish t"));
-        assert!(explain("c", Some(&user), "-t").ends_with(" -- ann publish -t"));
-        assert_eq!(explain("c", None, &"t".repeat(TEXT_MAX + 1)), "");
-    }
-
-    #[test]
-    fn what_is_about_a_team_has_no_command_that_would_be_about_another() {
-        let event = Event::Refused {
-            client_id: "d1".to_owned(),
-            user: None,
-            will_topic: None,
-            address: None,
-            reason: ReasonCode::BadUserNameOrPassword,
-            why: "that is no credential of the device d1".into(),
-        };
-        let of = |tenant| way(TenantId(tenant), &event, &Commands::default()).unwrap_or_default();
-        assert_eq!(of(0).command.as_deref(), Some("martlet device rotate d1"));
-        assert_eq!(
-            of(3),
-            Way {
-                command: None,
-                ..of(0)
-            }
-        );
-        let commands = Commands {
-            team: Some("north".to_owned()),
-            ..Commands::default()
-        };
-        let command = way_of(&event, &commands).and_then(|way| way.command);
-        let expected = "martlet device rotate --team=north d1";
-        assert_eq!(command.as_deref(), Some(expected));
-    }
-
-    #[test]
-    fn names_of_the_tables_are_taken_from_between_fixed_words() {
-        let commands = Commands::default();
-        let said = |why| by_tables(&commands, why).and_then(|way| way.command);
-        let expected = "martlet user set --enable 'a is disabled'";
-        assert_eq!(
-            said("user a is disabled is disabled").as_deref(),
-            Some(expected)
-        );
-        let expected = "martlet device set --status=active 'x is y'";
-        assert_eq!(
-            said("device x is y is maintenance").as_deref(),
-            Some(expected)
-        );
-        assert_eq!(said("device x is not what it seems"), None);
-        let spent = "this credential of the device d 1 has expired, or is revoked";
-        assert_eq!(said(spent).as_deref(), Some("martlet device rotate 'd 1'"));
-    }
-
-    #[test]
-    fn who_is_nobody_may_be_a_device() {
-        let commands = Commands::default();
-        let way = commands.unknown("the registry /data/martlet.db", "p 1");
-        assert_eq!(way.command.as_deref(), Some("martlet device add 'p 1'"));
-        let user = "martlet user add --role=ROLE 'p 1', with a role";
-        assert!(way.text.contains(user), "{}", way.text);
-        let way = commands.unknown("the password file /etc/passwd", "p1");
-        let command = "martlet user add --file=/etc/passwd p1";
-        assert_eq!(way.command.as_deref(), Some(command));
-    }
-
-    #[test]
-    fn a_wrong_client_identifier_is_told_what_it_has_to_be() {
-        let said = |why| by_client_id(why).unwrap_or_default().text;
-        let why = "the Client Identifier of the device d 1 must be d 1, which its topics go by; it \
-                   is \"x\"";
-        assert!(said(why).contains("to d 1: by its MQTT library's"));
-        let why = "the Client Identifier d1 is the device's of that id alone";
-        assert!(said(why).contains("the User Name d1 and its secret"));
-        assert_eq!(said("the Client Identifier"), "");
-    }
-
-    #[test]
-    fn a_packet_that_breaks_a_rule_is_to_be_traced() {
-        let event = |reason| Event::Disconnected {
-            client_id: "-x".to_owned(),
-            user: None,
-            reason,
-            why: "a second CONNECT".into(),
-        };
-        let told = |reason| way_of(&event(reason), &Commands::default()).unwrap_or_default();
-        for reason in [ReasonCode::ProtocolError, ReasonCode::MalformedPacket] {
-            let way = told(reason);
-            assert!(way.text.contains("MQTT library"), "{}", way.text);
-            assert_eq!(way.command.as_deref(), Some("martlet trace -- -x"));
-        }
-        assert_eq!(told(ReasonCode::Success), Way::default());
-    }
-
-    #[test]
-    fn who_is_in_no_tables_has_rules_in_files() {
-        let way = Commands::default().permit(&Lacking {
-            client_id: "c",
-            user: Some("ann"),
-            action: "publish",
-            topic: "a/b",
-        });
-        assert!(way.text.contains("auth.acl_file") && way.command.is_none());
-        let of_team = Commands {
-            team: Some("north".to_owned()),
-            ..Commands::default()
-        };
-        let line = |name| of_team.line(name, &[], &["x"]).unwrap_or_default();
-        assert_eq!(line("device type rules"), "martlet device type rules x");
-        assert_eq!(line("trace"), "martlet trace --team=north x");
-    }
-}
+mod tests;

@@ -176,7 +176,7 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
             client_id: client.client_id.to_string(),
             user: client.user(),
             reason,
-            why,
+            why: why.into(),
         };
         kept((since_ms, count, at_ms), event)
     });
@@ -240,7 +240,7 @@ mod tests {
     impl Node {
         fn note(&mut self, at_ms: u64, event: Event) {
             let mut known = self.presence.begin();
-            let cause = Cause::of(&entry_of(&event));
+            let cause = Cause::of(&event);
             let written = Arc::new(Written {
                 seq: at_ms,
                 at_ms,
@@ -315,6 +315,7 @@ mod tests {
             topic: "t".to_owned(),
             stored: None,
             reason: DropReason::QueueFull,
+            limit: None,
         }
     }
 

@@ -238,9 +238,9 @@ impl Known {
                 ..
             } => {
                 let index = self.find(tenant, client_id)?;
-                let is_wished = Cause::of_end(reason.name(), why).is_none();
+                let is_wished = Cause::of_end(*reason, why).is_none();
                 let client = &mut self.clients[index];
-                client.go(at_ms, why.clone(), is_wished.then_some(*reason));
+                client.go(at_ms, why.clone().into_text(), is_wished.then_some(*reason));
                 let who = client.who();
                 self.is_offline(index, at_ms);
                 self.change(index);

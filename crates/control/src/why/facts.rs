@@ -1,6 +1,6 @@
 //! What is known about a client when it is asked why something does not work.
 
-use martlet_broker::DropReason;
+use martlet_broker::{DropReason, Reached};
 
 use crate::authentication::Standing;
 use crate::explain::Explained;
@@ -30,9 +30,11 @@ pub struct Facts {
     /// An operator keeps it out.
     pub banned: Option<Banned>,
     /// Wrong credentials were tried too often, for that name or from where it was last.
-    pub locked_out: Option<String>,
+    pub locked_out: Option<Lockout>,
     /// What would become of it if it came with this name and the proof of it.
     pub standing: Option<Standing>,
+    /// What to do about that.
+    pub standing_way: Option<Way>,
     /// Its session.
     pub session: Option<Session>,
     /// When and how it was last seen, across restarts.
@@ -51,6 +53,19 @@ pub struct Facts {
     pub subscribers: Option<Vec<Subscriber>>,
     /// The message store cannot write, and why.
     pub store_failing: Option<String>,
+    /// When the node was started, milliseconds since the Unix epoch.
+    pub started_ms: Option<u64>,
+    /// The name is a user's who has several clients: the facts of each of them.
+    pub clients: Vec<Facts>,
+}
+
+/// A lockout of a name or an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lockout {
+    /// For how long, and why.
+    pub why: String,
+    /// How it is lifted.
+    pub way: Way,
 }
 
 /// A session, as far as it matters here.
@@ -72,6 +87,8 @@ pub struct Session {
     pub in_flight: usize,
     /// Messages for it that were dropped since the node was started, by reason.
     pub drops: Vec<(DropReason, u64)>,
+    /// The bound that its queue is at, if it has dropped messages and has no room since.
+    pub queue_full: Option<Reached>,
     /// Messages for it that expired.
     pub expired: u64,
     /// Topic Filters with the QoS that was granted.

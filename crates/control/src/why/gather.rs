@@ -3,13 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use martlet_broker::{
-    Actions, ClientDetail, Names, Realm, Rules, SessionRules, SubscriptionQuery, TenantId,
+    Actions, ClientDetail, ClientQuery, Names, Realm, Rules, SessionRules, SubscriptionQuery,
+    TenantId,
 };
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::Question;
 use super::facts::{
-    Banned, Facts, Meant, Namesakes, Presence, Session, Subscriber, TopicRules, host,
+    Banned, Facts, Lockout, Meant, Namesakes, Presence, Session, Subscriber, TopicRules, host,
 };
 use crate::authentication::{Policy, Standing};
 use crate::cause::Cause;
@@ -23,11 +24,15 @@ use crate::wall_clock::{now_ms, now_signed_ms};
 const SUBSCRIPTIONS_MAX: usize = 1_000;
 const SUBSCRIBERS_MAX: usize = 20;
 
+/// Clients of a user that are looked at.
+const CLIENTS_MAX: usize = 16;
+
 /// Filters of a client's permissions that are named, at most.
 const PERMITTED_MAX: usize = 4;
 
 impl Control {
-    /// Everything that is known of a client without asking the tables.
+    /// Everything that is known of a client without asking the tables; of a user with several
+    /// clients, of each of them.
     ///
     /// # Errors
     /// If a shard does not answer in time.
@@ -35,18 +40,110 @@ impl Control {
         self.settle_events().await;
         let (tenant, name) = (question.tenant, &*question.name);
         let runs = self.journal.runs_of(tenant, name, &self.presence);
-        // A user name stands for the client that came by it last.
-        let mut latest = runs.iter().rev().map(|run| &*run.last.client_id);
-        let client_id = latest.find(|id| !id.is_empty()).unwrap_or(name).to_owned();
-        let session = match self.session(tenant, name).await? {
-            Some(found) => Some(found),
-            None if client_id != name => self.session(tenant, &client_id).await?,
-            None => None,
+        let own = self.session(tenant, name).await?;
+        let clients = match own {
+            Some(_) => Vec::new(),
+            None => self.clients_of(tenant, name, &runs).await?,
         };
-        let client_id = match &session {
-            Some(session) => session.info.client_id.clone(),
-            None => client_id,
+        if let [client_id] = &*clients {
+            let session = self.session_of_user(tenant, client_id, name).await?;
+            return self.facts_of(question, client_id, session, runs).await;
+        }
+        let mut facts = self.facts_of(question, name, own, runs.clone()).await?;
+        for client_id in clients {
+            let session = self.session_of_user(tenant, &client_id, name).await?;
+            let runs = self.runs_of_client(tenant, &client_id, name, &runs);
+            let facts_of_it = self.facts_of(question, &client_id, session, runs).await?;
+            facts.clients.push(facts_of_it);
+        }
+        Ok(facts)
+    }
+
+    /// Clients of a user: those that something happened to recently, then those that have a
+    /// session, the connected ones first. A device has one.
+    async fn clients_of(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        runs: &[Run],
+    ) -> Result<Vec<String>, ControlError> {
+        let mut found: Vec<String> = Vec::new();
+        let mut add = |client_id: &str| {
+            if !client_id.is_empty() && !found.iter().any(|known| known == client_id) {
+                found.push(client_id.to_owned());
+            }
         };
+        runs.iter().rev().for_each(|run| add(&run.last.client_id));
+        for connected in [true, false] {
+            let query = ClientQuery {
+                tenant: Some(tenant),
+                user: Some(name.into()),
+                connected: Some(connected),
+                limit: CLIENTS_MAX,
+                ..ClientQuery::default()
+            };
+            let page = self.clients(&query).await?;
+            page.clients.iter().for_each(|one| add(&one.client_id));
+        }
+        let policy = self.policy();
+        let tables = policy.as_deref().and_then(|policy| policy.tables());
+        let known = tables.and_then(|tables| tables.known(tenant.0, name));
+        if matches!(known, Some(martlet_registry::Known::Device)) {
+            found = vec![name.to_owned()];
+        }
+        found.truncate(CLIENTS_MAX);
+        Ok(found)
+    }
+
+    /// The session of a Client Identifier, unless it is another user's.
+    async fn session_of_user(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+        name: &str,
+    ) -> Result<Option<ClientDetail>, ControlError> {
+        let session = self.session(tenant, client_id).await?;
+        Ok(session.filter(|session| {
+            let user = session.info.user_name.as_deref();
+            client_id == name || user.is_none_or(|user| user == name)
+        }))
+    }
+
+    /// What became of one client of a user. Other users may have tried its Client Identifier.
+    fn runs_of_client(
+        &self,
+        tenant: TenantId,
+        client_id: &str,
+        name: &str,
+        of_user: &[Run],
+    ) -> Vec<Run> {
+        let mut runs = self.journal.runs_of(tenant, client_id, &self.presence);
+        runs.retain(|run| {
+            run.last
+                .user_name
+                .as_deref()
+                .is_none_or(|user| user == name)
+        });
+        for run in of_user {
+            let is_known = runs
+                .iter()
+                .any(|known| known.last.seq == run.last.seq && known.last.what == run.last.what);
+            if run.last.client_id == client_id && !is_known {
+                runs.push(run.clone());
+            }
+        }
+        runs.sort_by_key(|run| run.last.at_ms);
+        runs
+    }
+
+    async fn facts_of(
+        &self,
+        question: &Question,
+        client_id: &str,
+        session: Option<ClientDetail>,
+        runs: Vec<Run>,
+    ) -> Result<Facts, ControlError> {
+        let (tenant, name) = (question.tenant, &*question.name);
         let policy = self.policy();
         let user = session
             .as_ref()
@@ -56,22 +153,26 @@ impl Control {
             .rev()
             .filter(|run| run.last.client_id == client_id);
         let user = user.or_else(|| latest.find_map(|run| run.last.user_name.clone()));
-        let standing = policy.as_deref().map(|policy| {
-            let user = user.as_deref().unwrap_or(name);
-            policy.standing(Realm::of_tenant(tenant), user, &client_id)
-        });
+        let proved = user.as_deref().unwrap_or(name);
+        let realm = Realm::of_tenant(tenant);
+        let standing = policy
+            .as_deref()
+            .map(|policy| policy.standing(realm, proved, client_id));
         let tables = policy.as_deref().and_then(|policy| policy.tables());
         let known = tables.and_then(|tables| tables.known(tenant.0, name));
         let namesakes = tables.filter(|_| known.is_none());
         let namesakes = namesakes.map(|tables| Namesakes::of(question, tables));
-        let add = match &standing {
-            Some(Standing::Barred(why)) => self.journal.adding(tenant, why, name),
-            _ => None,
+        let (add, standing_way) = match &standing {
+            Some(Standing::Barred(why)) => (
+                self.journal.adding(tenant, why, name),
+                self.journal.way_in(tenant, client_id, proved, why),
+            ),
+            _ => (None, None),
         };
         let rules = match &question.topic {
             None => None,
             Some(topic) => {
-                let who = (tenant, &*client_id, user.as_deref());
+                let who = (tenant, client_id, user.as_deref());
                 Some(self.topic_rules(who, topic).await?)
             }
         };
@@ -80,7 +181,7 @@ impl Control {
             Some(topic) => Some(self.subscribers_of(tenant, topic).await?),
         };
         let permitted_now = self.permitted_now(tenant, &runs).await?;
-        let presence = self.presence(tenant, &client_id).map(Presence::from);
+        let presence = self.presence(tenant, client_id).map(Presence::from);
         let addresses = runs.iter().rev().find_map(|run| run.last.address.clone());
         let addresses = addresses.or_else(|| presence.as_ref()?.address.clone());
         let at = addresses
@@ -91,9 +192,10 @@ impl Control {
             Some(host) if question.sees_node => self.journal.nameless_from(host),
             Some(_) | None => Vec::new(),
         };
+        let now_ms = now_ms();
         Ok(Facts {
             question: question.clone(),
-            now_ms: now_ms(),
+            now_ms,
             known_as: known.map(|known| match known {
                 martlet_registry::Known::User => "user".to_owned(),
                 martlet_registry::Known::Device => "device".to_owned(),
@@ -106,16 +208,16 @@ impl Control {
             spent: None,
             by_certificate: policy
                 .as_deref()
-                .is_some_and(|policy| policy.takes_certificate_of(Realm::of_tenant(tenant), name)),
-            banned: policy.as_deref().and_then(|policy| {
-                let user = user.as_deref().unwrap_or(name);
-                self.banned(policy, (tenant, &client_id, user), at)
-            }),
-            locked_out: self.locked_out(tenant, user.as_deref().unwrap_or(name), at),
+                .is_some_and(|policy| policy.takes_certificate_of(realm, name)),
+            banned: policy
+                .as_deref()
+                .and_then(|policy| self.banned(policy, (tenant, client_id, proved), at)),
+            locked_out: self.lockout_of(tenant, proved, at),
             standing,
+            standing_way,
             session: session.map(session_of),
             presence,
-            client_id,
+            client_id: client_id.to_owned(),
             runs,
             permitted_now,
             nameless,
@@ -127,8 +229,22 @@ impl Control {
                 .and_then(|state| state.failing)
                 .map(|(_, error)| match question.sees_node {
                     true => error,
-                    false => "who operates the node knows more".to_owned(),
+                    false => "the operator of the node knows more".to_owned(),
                 }),
+            started_ms: u64::try_from(self.uptime().as_millis())
+                .ok()
+                .map(|up_ms| now_ms.saturating_sub(up_ms)),
+            clients: Vec::new(),
+        })
+    }
+
+    /// The lockout of a user name, or of an address, and how it is lifted.
+    fn lockout_of(&self, tenant: TenantId, user: &str, address: Option<IpAddr>) -> Option<Lockout> {
+        let (why, is_of_name) = self.locked_out(tenant, user, address)?;
+        let user = Some(user).filter(|_| is_of_name);
+        Some(Lockout {
+            why,
+            way: self.journal.lifting(tenant, user, address),
         })
     }
 
@@ -352,11 +468,7 @@ impl Control {
 
 /// What an entry says that a rule forbade; none: no rule did.
 fn action_forbidden(entry: &Entry) -> Option<Actions> {
-    let why = entry.why.as_deref().unwrap_or_default();
-    if Cause::of(entry) != Some(Cause::NotPermitted)
-        || why.contains("limit ")
-        || why.contains("one of the server's own")
-    {
+    if entry.cause != Some(Cause::NotPermitted) {
         return None;
     }
     match &*entry.what {
@@ -434,6 +546,7 @@ fn session_of(found: ClientDetail) -> Session {
         queued: info.queued,
         in_flight: info.in_flight,
         expired: info.expired,
+        queue_full: found.queue_full,
         drops: found.drops.clone(),
         subscriptions: subscriptions.collect(),
     }

@@ -4,14 +4,18 @@
 //! * [`facts`]: what is known, as plain data
 //! * `gather`: where it comes from
 //! * `namesakes`: whom a name may be meant for that nobody has
-//! * `judge`: what follows from it, without asking anybody
+//! * `judge`: what follows from it, without asking anybody; what keeps a client out (`door`), what
+//!   was refused or lost of it (`session`), and what becomes of a topic (`topic`)
 
+mod door;
 pub mod facts;
 mod gather;
 mod judge;
 mod namesakes;
+mod session;
 #[cfg(test)]
 mod tests;
+mod topic;
 
 use martlet_broker::TenantId;
 use martlet_codec::TopicName;
@@ -19,10 +23,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::cause::Cause;
-use crate::journal::Run;
+use crate::journal::{Run, Way};
 pub use judge::judge;
-
-use facts::Facts;
 
 /// What is asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,6 +80,11 @@ pub struct Finding {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub since_ms: Option<u64>,
+    /// When it was last so, where it happened more than once.
+    #[serde(rename = "last", with = "crate::rfc3339::optional")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_ms: Option<u64>,
     /// How often since then, where it is something that happens.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub count: Option<u64>,
@@ -87,6 +94,9 @@ pub struct Finding {
     /// The command for that, as it stands in a shell on the node's machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub command: Option<String>,
+    /// It is not known whether it is about this client at all.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub is_guess: bool,
 }
 
 /// What was seen.
@@ -133,9 +143,11 @@ impl Finding {
             cause,
             sentence: sentence.into(),
             since_ms: None,
+            last_ms: None,
             count: None,
             mend: None,
             command: None,
+            is_guess: false,
         }
     }
 
@@ -144,38 +156,62 @@ impl Finding {
         self
     }
 
-    fn mend(self, mend: impl Into<String>) -> Self {
-        self.mend_opt(Some(mend.into()))
-    }
-
-    fn mend_opt(mut self, mend: Option<String>) -> Self {
-        self.mend = mend;
+    fn mend(mut self, mend: impl Into<String>) -> Self {
+        self.mend = Some(mend.into());
         self
     }
 
-    /// As it was said of the last thing of that kind that happened.
-    fn mend_by(mut self, facts: &Facts, cause: Cause) -> Self {
-        let mut runs = facts.runs.iter().rev();
-        if let Some(run) = runs.find(|run| run.cause == Some(cause)) {
-            self.mend = run.last.mend.clone().or(self.mend);
-            self.command.clone_from(&run.last.command);
-        }
+    fn way(mut self, way: Way) -> Self {
+        self.mend = Some(way.text).filter(|text| !text.is_empty());
+        self.command = way.command;
+        self
+    }
+
+    /// The same of another client.
+    fn add(&mut self, other: &Self) {
+        let since = [self.since_ms, other.since_ms];
+        self.since_ms = since.into_iter().flatten().min();
+        self.last_ms = self.last_ms.max(other.last_ms);
+        let counts = [self.count, other.count];
+        self.count = counts.into_iter().flatten().reduce(|one, more| one + more);
+    }
+
+    /// It happened this often.
+    fn of_many(mut self, count: u64) -> Self {
+        self.count = Some(count);
         self
     }
 
     fn of_run(run: &Run, cause: Cause) -> Self {
         let last = &run.last;
-        let why = last
-            .why
-            .clone()
-            .unwrap_or_else(|| cause.meaning().to_owned());
-        let sentence = match (&*last.what, &last.topic) {
-            ("connect refused", _) => why,
-            (what, Some(topic)) if !topic.is_empty() => format!("{what}, {topic}: {why}"),
-            (what, _) => format!("{what}: {why}"),
+        let why = last.why.as_deref().unwrap_or_else(|| cause.meaning());
+        let topic = last.topic.as_deref().filter(|topic| !topic.is_empty());
+        let what = match (&*last.what, topic) {
+            ("connect refused", _) => None,
+            ("re-authentication refused", _) => {
+                Some("it was refused when it authenticated again".to_owned())
+            }
+            ("disconnected", _) => Some("its connection was ended".to_owned()),
+            ("publish refused", Some(topic)) => Some(format!("its publish to {topic} was refused")),
+            ("subscribe refused", Some(topic)) => {
+                Some(format!("its subscription to {topic} was refused"))
+            }
+            ("message dropped", Some(topic)) => {
+                Some(format!("a message of {topic} for it was dropped"))
+            }
+            ("message dropped", None) => Some("a message for it was dropped".to_owned()),
+            ("messages dropped", Some(topic)) => Some(format!(
+                "messages that it published to {topic} were dropped"
+            )),
+            ("publishes delayed", _) => Some("the messages that it publishes wait".to_owned()),
+            ("queue full", _) => Some("its queue was full".to_owned()),
+            (what, Some(topic)) => Some(format!("{what}, {topic}")),
+            (what, None) => Some(what.to_owned()),
         };
+        let sentence = what.map_or_else(|| why.to_owned(), |what| format!("{what}: {why}"));
         Self {
             count: Some(run.count),
+            last_ms: Some(last.at_ms),
             mend: last.mend.clone(),
             command: last.command.clone(),
             ..Self::new(cause, sentence).since(run.since_ms)

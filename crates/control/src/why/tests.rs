@@ -1,5 +1,9 @@
+use martlet_broker::{DropReason, Event, Limit, Reached};
+use martlet_codec::ReasonCode;
+
 use super::facts::{
-    Banned, Deleted, Facts, GoneTeam, Meant, Presence, Session, Spent, Subscriber, TopicRules,
+    Banned, Deleted, Facts, GoneTeam, Lockout, Meant, Presence, Session, Spent, Subscriber,
+    TopicRules,
 };
 use super::{Question, State, Verdict, judge};
 use crate::authentication::Standing;
@@ -34,11 +38,52 @@ fn run(what: &str, reason: &str, why: &str, count: u64, ago_ms: u64) -> Run {
         ..Entry::default()
     };
     Run {
-        cause: Cause::of(&last),
+        cause: cause_of(what, reason, why),
         since_ms: NOW - ago_ms - 60_000,
         count,
         last,
     }
+}
+
+/// As the journal has it, of an event with these words.
+fn cause_of(what: &str, reason: &str, why: &str) -> Option<Cause> {
+    let codes = (0..=u8::MAX).filter_map(ReasonCode::from_u8);
+    let mut codes = codes.filter(|code| code.name() == reason || format!("{code:?}") == reason);
+    let reason_code = codes.next().unwrap_or(ReasonCode::UnspecifiedError);
+    let (client_id, user, why) = ("d1".to_owned(), None, why.to_owned().into());
+    Cause::of(&match what {
+        "connect refused" => Event::Refused {
+            client_id,
+            user,
+            will_topic: None,
+            address: None,
+            reason: reason_code,
+            why,
+        },
+        "disconnected" => Event::Disconnected {
+            client_id,
+            user,
+            reason: reason_code,
+            why,
+        },
+        "publish refused" => Event::PublishRefused {
+            client_id,
+            user,
+            address: None,
+            topic: String::new(),
+            reason: reason_code,
+            why,
+        },
+        "message dropped" => Event::Dropped {
+            client_id,
+            user,
+            topic: String::new(),
+            stored: None,
+            reason: *DropReason::ALL.iter().find(|one| one.name() == reason)?,
+            limit: None,
+        },
+        _ => return None,
+    })
 }
 
 fn connected() -> Session {
@@ -181,9 +226,9 @@ fn who_goes_again_and_again_is_told_why() {
     facts.session = Some(connected());
     let silent = run("disconnected", "KeepAliveTimeout", "keep alive", 4, 1_000);
     facts.runs = vec![silent];
-    let reason = martlet_codec::ReasonCode::KeepAliveTimeout.name();
+    let reason = ReasonCode::KeepAliveTimeout.name();
     facts.runs[0].last.reason = Some(reason.to_owned());
-    facts.runs[0].cause = Cause::of(&facts.runs[0].last);
+    facts.runs[0].cause = Some(Cause::KeepAlive);
     expect(
         &judge(&facts),
         Cause::KeepAlive,
@@ -230,7 +275,7 @@ fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
         &judge(&facts),
         Cause::WrongTopic,
         State::Connected,
-        "where \"d2\" stands",
+        "instead of \"d2\"",
     );
     facts.rules = rules(Outcome::Permitted, Outcome::Refused);
     facts.subscribers = Some(Vec::new());
@@ -464,7 +509,7 @@ fn where_the_rule_has_to_be_is_named() {
 fn who_went_with_a_team_is_told_which_to_restore() {
     let mut facts = facts(None);
     let command = Some("martlet team restore t1".to_owned());
-    for (brings_back, said) in [(true, "comes back with it"), (false, "first, then it")] {
+    for (brings_back, said) in [(true, "that restores it too"), (false, "first, then it")] {
         facts.deleted = Some(Deleted {
             at_ms: NOW - 5_000,
             command: command.clone(),
@@ -490,10 +535,10 @@ fn what_the_rules_permit_meanwhile_is_wrong_no_more() {
     facts.session = Some(connected());
     let mut refused = run("publish refused", "Not authorized", "no rule", 3, 1_000);
     refused.last.topic = Some("d/d1/other".to_owned());
-    refused.last.command = Some("martlet acl explain".to_owned());
+    refused.last.command = Some("martlet role allow r".to_owned());
     refused.last.seq = 7;
     facts.runs = vec![refused];
-    let said = "publish refused, d/d1/other";
+    let said = "its publish to d/d1/other was refused";
     expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
     facts.permitted_now = vec![7];
     let verdict = judge(&facts);
@@ -515,24 +560,23 @@ fn somebody_without_a_name_is_not_who_was_heard_of_since() {
         address: Some("192.0.2.7:4711".to_owned()),
         ..run("connect refused", "ProtocolError", why, 1, ago_ms).last
     };
-    let keep_alive = martlet_codec::ReasonCode::KeepAliveTimeout.name();
+    let keep_alive = ReasonCode::KeepAliveTimeout.name();
     facts.runs = vec![run("disconnected", keep_alive, "nothing came", 1, 5_000)];
     facts.nameless = vec![stray(1_000)];
-    let said = "a client at 192.0.2.7";
-    expect(&judge(&facts), Cause::WrongTransport, State::Away, said);
-    // Something of its own is newer, or it was at another door.
+    // It is the newest thing that is known, and a guess all the same.
+    let verdict = judge(&facts);
+    let said = "its connection was ended";
+    expect(&verdict, Cause::KeepAlive, State::Away, said);
+    let said = "another client at 192.0.2.7";
+    let guess = verdict.also.iter().find(|one| one.is_guess).unwrap();
+    assert!(guess.sentence.contains(said), "{guess:#?}");
+    let mend = guess.mend.as_deref().unwrap_or_default();
+    assert!(mend.starts_with("if it is this client: "), "{mend}");
+    // Something of its own is newer: there is nothing to guess.
     facts.nameless = vec![stray(6_000)];
     let verdict = judge(&facts);
-    expect(
-        &verdict,
-        Cause::KeepAlive,
-        State::Away,
-        "its connection was ended",
-    );
-    assert!(verdict.also.iter().any(|one| one.sentence.contains(said)));
-    facts.nameless = vec![stray(1_000)];
-    facts.question.tenant = martlet_broker::TenantId(3);
-    assert_eq!(judge(&facts).finding.cause, Cause::KeepAlive);
+    assert_eq!(verdict.finding.cause, Cause::KeepAlive);
+    assert!(!verdict.also.iter().any(|one| one.is_guess), "{verdict:#?}");
 }
 
 #[test]
@@ -540,7 +584,13 @@ fn a_lockout_that_is_over_is_a_remark() {
     let mut facts = facts(None);
     let wrong = "that is no credential of the device d1";
     let locked = "locked out for 1 s more: too many wrong credentials for this user name";
-    facts.locked_out = Some(locked.to_owned());
+    facts.locked_out = Some(Lockout {
+        why: locked.to_owned(),
+        way: Way {
+            text: "lift it".to_owned(),
+            command: Some("martlet lockout rm d1".to_owned()),
+        },
+    });
     let bad = "BadUserNameOrPassword";
     facts.runs = vec![
         run("disconnected", "Success", "it said goodbye", 1, 9_000),
@@ -549,6 +599,8 @@ fn a_lockout_that_is_over_is_a_remark() {
     ];
     let verdict = judge(&facts);
     expect(&verdict, Cause::LockedOut, State::Refused, "locked out");
+    let command = verdict.finding.command.as_deref();
+    assert_eq!(command, Some("martlet lockout rm d1"));
     facts.locked_out = None;
     let verdict = judge(&facts);
     expect(
@@ -557,7 +609,7 @@ fn a_lockout_that_is_over_is_a_remark() {
         State::Refused,
         "no credential",
     );
-    let said = |one: &super::Finding| one.sentence.starts_with("it was locked out until ");
+    let said = |one: &super::Finding| one.sentence.starts_with("it was locked out for ");
     assert!(verdict.also.iter().any(said), "{verdict:#?}");
     // It was another who tried, and it has not come itself.
     facts.runs.remove(1);
@@ -567,4 +619,185 @@ fn a_lockout_that_is_over_is_a_remark() {
         State::Away,
         "it is not connected",
     );
+}
+
+fn of_client(name: &str, mut facts: Facts) -> Facts {
+    facts.question.name = "ann".to_owned();
+    facts.client_id = name.to_owned();
+    for run in &mut facts.runs {
+        run.last.client_id = name.to_owned();
+    }
+    facts
+}
+
+#[test]
+fn all_clients_of_a_user_are_looked_at() {
+    let topic = Some("d/d1/telemetry");
+    let mut refused = run("publish refused", "Not authorized", "no rule", 3, 60_000);
+    refused.last.topic = topic.map(str::to_owned);
+    let publisher = Facts {
+        runs: vec![
+            refused,
+            run(
+                "disconnected",
+                "Success",
+                "the client said goodbye",
+                1,
+                50_000,
+            ),
+        ],
+        ..facts(topic)
+    };
+    let other = Facts {
+        session: Some(connected()),
+        runs: vec![run("connected", "", "", 1, 5_000)],
+        ..facts(topic)
+    };
+    let mut both = of_client("ann", facts(topic));
+    both.clients = vec![of_client("c1", publisher), of_client("c2", other)];
+    let verdict = judge(&both);
+    let said = "client c1: its publish to d/d1/telemetry was refused: no rule";
+    expect(&verdict, Cause::NotPermitted, State::Connected, said);
+    // Without the refusal she is well: one of her clients is connected.
+    both.clients[0].runs.remove(0);
+    let verdict = judge(&both);
+    let said = "1 of its 2 clients are connected (c2)";
+    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    let is_told = |one: &super::Finding| one.sentence.starts_with("client c1: it is not connected");
+    assert!(verdict.also.iter().any(is_told), "{verdict:#?}");
+    // None of them is.
+    both.clients[1].session = None;
+    both.clients[1].runs[0] = run("disconnected", "Success", "the client said goodbye", 1, 10);
+    let said = "it is not connected: the client said goodbye";
+    expect(&judge(&both), Cause::Away, State::Away, said);
+}
+
+#[test]
+fn a_refused_publish_of_who_is_subscribed_to_the_topic_too_is_told() {
+    let mut facts = facts(Some("d/d1/telemetry"));
+    let mut session = connected();
+    session.subscriptions = vec![("d/#".to_owned(), 1)];
+    facts.session = Some(session);
+    facts.rules = rules(Outcome::Refused, Outcome::Permitted);
+    let mut refused = run("publish refused", "Not authorized", "no rule", 3, 1_000);
+    refused.last.topic = facts.question.topic.clone();
+    facts.runs = vec![refused];
+    let said = "its publish to d/d1/telemetry was refused";
+    expect(&judge(&facts), Cause::NotPermitted, State::Connected, said);
+}
+
+#[test]
+fn a_queue_that_has_drained_is_not_full_and_its_losses_are_told() {
+    let mut facts = facts(None);
+    let limit = Limit::QueuedMessages;
+    let full = Reached { limit, value: 5 };
+    let mut session = connected();
+    session.queued = 5;
+    session.drops = vec![(DropReason::QueueFull, 30)];
+    session.queue_full = Some(full);
+    facts.session = Some(session);
+    let mut dropped = run("message dropped", "queue_full", &full.why(), 30, 2_000);
+    dropped.last.topic = Some("t".to_owned());
+    let mut begun = run("queue full", "", "5 messages wait", 1, 2_000);
+    begun.cause = Some(Cause::QueueFull);
+    facts.runs = vec![begun, dropped];
+    let verdict = judge(&facts);
+    let all = |verdict: &Verdict| {
+        let also = verdict.also.iter().map(|one| one.sentence.clone());
+        let all: Vec<String> = [verdict.finding.sentence.clone()]
+            .into_iter()
+            .chain(also)
+            .collect();
+        all.join("\n")
+    };
+    let said = all(&verdict);
+    assert!(
+        said.contains("its queue is full, 5 messages wait"),
+        "{said}"
+    );
+    assert!(said.contains("(limits.queued_messages = 5)"), "{said}");
+    if let Some(session) = &mut facts.session {
+        (session.queued, session.queue_full) = (0, None);
+    }
+    let verdict = judge(&facts);
+    let lost = "30 messages for it were dropped: the queue has as many messages";
+    expect(&verdict, Cause::QueueFull, State::Connected, lost);
+    let said = all(&verdict);
+    assert!(
+        !said.contains("is full") && said.contains("; there is room again"),
+        "{said}"
+    );
+    assert_eq!(verdict.finding.count, Some(30));
+    assert_eq!(verdict.finding.since_ms, Some(NOW - 62_000));
+    assert_eq!(verdict.finding.last_ms, Some(NOW - 2_000));
+    // What the journal has forgotten is told by number, since the start of the node.
+    facts.runs.clear();
+    facts.started_ms = Some(7);
+    let verdict = judge(&facts);
+    assert_eq!(verdict.finding.since_ms, Some(7));
+    assert!(
+        verdict.finding.sentence.starts_with("30 messages"),
+        "{verdict:#?}"
+    );
+}
+
+#[test]
+fn a_connection_that_began_after_the_refusal_is_not_another_one() {
+    let mut facts = facts(None);
+    let wrong = "that is no credential of the device d1";
+    facts.runs = vec![
+        run("connect refused", "BadUserNameOrPassword", wrong, 3, 9_000),
+        run("connected", "", "", 1, 5_000),
+        run(
+            "disconnected",
+            "Success",
+            "the client said goodbye",
+            1,
+            1_000,
+        ),
+    ];
+    let verdict = judge(&facts);
+    expect(&verdict, Cause::Away, State::Away, "it is not connected");
+    let is_claimed = |one: &super::Finding| one.sentence.contains("connection of its own");
+    assert!(!verdict.also.iter().any(is_claimed), "{verdict:#?}");
+    // It was connected while the other one tried.
+    facts.runs[1].last.at_ms = NOW - 10_000;
+    let verdict = judge(&facts);
+    assert!(verdict.also.iter().any(is_claimed), "{verdict:#?}");
+}
+
+#[test]
+fn a_remedy_is_that_of_the_finding_and_of_no_other_event() {
+    let mut facts = facts(None);
+    facts.known_as = Some("device".to_owned());
+    facts.standing = Some(Standing::Barred("device d1 is inactive".to_owned()));
+    facts.standing_way = Some(Way {
+        text: "let it in again".to_owned(),
+        command: Some("martlet device set --status=active d1".to_owned()),
+    });
+    // Another refusal of the same kind, for another name.
+    let other = "device d2 is inactive";
+    let mut refused = run("connect refused", "NotAuthorized", other, 1, 1_000);
+    refused.last.command = Some("martlet device set --status=active d2".to_owned());
+    facts.runs = vec![refused, run("connected", "", "", 1, 500)];
+    let finding = judge(&facts).finding;
+    let expected = "martlet device set --status=active d1";
+    assert_eq!(finding.command.as_deref(), Some(expected), "{finding:#?}");
+    // Nor has what the rules say of one topic the command of an event.
+    let mut facts = facts_of_refused_topic();
+    facts.runs[0].last.command = Some("martlet role allow other".to_owned());
+    assert_eq!(judge(&facts).finding.command, None);
+}
+
+fn facts_of_refused_topic() -> Facts {
+    let mut facts = facts(Some("d/d1/x"));
+    facts.session = Some(connected());
+    facts.rules = rules(Outcome::Refused, Outcome::Refused);
+    if let Some(rules) = &mut facts.rules {
+        rules.mend_publish.command = None;
+    }
+    let mut refused = run("publish refused", "Not authorized", "no rule", 3, 1_000);
+    refused.last.topic = Some("d/d1/x".to_owned());
+    facts.runs = vec![refused];
+    facts
 }

@@ -118,17 +118,22 @@ fn is_of_state(verdict: &Verdict) -> bool {
         || match verdict.state {
             State::Connected => finding.cause == Cause::NothingWrong,
             State::Away => finding.cause == Cause::Away,
-            State::Refused => finding.count.is_some(),
+            State::Refused => finding.count.is_some() && finding.cause.is_at_door(),
             State::NeverSeen => false,
         }
 }
 
 fn since(finding: &Finding, now: &Zoned) -> String {
-    let since = finding.since_ms.map(|since_ms| clock(since_ms, now));
-    match (since, finding.count) {
-        (Some(since), Some(count)) if count > 1 => format!(" since {since} ({count} times)"),
-        (Some(since), _) => format!(" since {since}"),
-        (None, _) => String::new(),
+    let Some(since_ms) = finding.since_ms else {
+        return String::new();
+    };
+    let since = clock(since_ms, now);
+    let last = finding.last_ms.map(|last_ms| clock(last_ms, now));
+    let last = last.filter(|last| *last != since);
+    let last = last.map_or_else(String::new, |last| format!(", last {last}"));
+    match finding.count {
+        Some(count) if count > 1 => format!(" since {since} ({count} times{last})"),
+        _ => format!(" since {since}"),
     }
 }
 
@@ -163,6 +168,8 @@ mod tests {
             cause: Cause::WrongPassword,
             sentence: "the password is not that of \u{1b}x".to_owned(),
             since_ms: None,
+            last_ms: None,
+            is_guess: false,
             count: Some(2),
             mend: Some("set it again".to_owned()),
             command: Some("martlet user passwd ann".to_owned()),
@@ -189,6 +196,8 @@ mod tests {
             cause: Cause::NotPermitted,
             sentence: "publish refused, t: no rule permits it".to_owned(),
             since_ms: Some(0),
+            last_ms: None,
+            is_guess: false,
             count: Some(3),
             mend: None,
             command: None,
@@ -205,8 +214,14 @@ mod tests {
         let said = text(&verdict, &Zoned::now(), false);
         assert!(said.starts_with("d1: connected: since 19"), "{said}");
         assert!(said.contains(" (3 times): publish refused"), "{said}");
+        // What is told beside the refusal has a time of its own.
         verdict.state = State::Refused;
         let said = text(&verdict, &Zoned::now(), false);
+        assert!(said.starts_with("d1: refused: since 19"), "{said}");
+        verdict.finding.cause = Cause::WrongPassword;
+        verdict.finding.last_ms = Some(86_400_000);
+        let said = text(&verdict, &Zoned::now(), false);
         assert!(said.starts_with("d1: refused since 19"), "{said}");
+        assert!(said.contains(" (3 times, last 1970-01-0"), "{said}");
     }
 }

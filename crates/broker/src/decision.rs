@@ -1,0 +1,312 @@
+//! What decided a refusal, a drop or an end: a limit of the configuration, or something that words
+//! say. Readers tell limits apart by [`Limit`], never by the words.
+
+use core::fmt;
+use std::borrow::Cow;
+
+use crate::limits::ListenerPolicy;
+use crate::shard::Shard;
+
+macro_rules! limits_reached {
+    ($($variant:ident = $option:literal, $what:literal;)*) => {
+        /// A limit of the configuration, as what refuses, drops or ends something.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Limit {
+            $(#[doc = $what] $variant,)*
+        }
+
+        impl Limit {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its key in the configuration.
+            pub fn option(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $option,)*
+                }
+            }
+
+            /// What is so at it.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $what,)*
+                }
+            }
+
+            /// The same with its key, without its value: clients are told no more.
+            pub(crate) fn words(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($what, " (", $option, ")"),)*
+                }
+            }
+        }
+    };
+}
+
+limits_reached! {
+    PacketBytes = "limits.packet_bytes", "the packet is too long";
+    ConnectPacketBytes = "limits.connect_packet_bytes", "the packet before the login is too long";
+    PayloadBytes = "limits.payload_bytes", "the payload is too long";
+    ConnectTimeout = "limits.connect_timeout_secs", "no complete CONNECT came before the deadline";
+    AuthenticateTimeout = "limits.authenticate_timeout_secs", "the client was not authenticated before the deadline";
+    Connections = "limits.connections", "the node has as many connections as it may have";
+    ListenerConnections = "max_connections", "the listener has as many connections as it may have";
+    ConnectRate = "limits.connect_rate", "too many clients connect in one second";
+    ConnectRatePerAddress = "limits.connect_rate_per_address", "too many CONNECTs came from the address in one minute";
+    ClientIdBytes = "limits.client_id_bytes", "the Client Identifier is too long";
+    TopicBytes = "limits.topic_bytes", "the topic is too long";
+    TopicLevels = "limits.topic_levels", "the topic has too many levels";
+    TopicAliasMaximum = "limits.topic_alias_maximum", "the Topic Alias is too high";
+    TopicAliasBytes = "limits.topic_alias_bytes", "the topics behind the client's Topic Aliases are too long";
+    UserProperties = "limits.user_properties", "the packet has too many User Properties";
+    ReceiveMaximum = "limits.receive_maximum", "the client sent too many QoS 1 and 2 messages before they were acknowledged";
+    PublishRate = "limits.publish_rate", "the client publishes too many messages per second";
+    PublishBytesRate = "limits.publish_bytes_rate", "the client publishes too many bytes per second";
+    QueuedMessages = "limits.queued_messages", "the queue has as many messages as it may have";
+    QueuedBytes = "limits.queued_bytes", "the queue has as many bytes as it may have";
+    MemoryShare = "limits.memory_bytes", "the queue has as many bytes as one client may have of the memory";
+    OutputBytes = "limits.output_bytes", "the client reads too slowly";
+    OutputStalled = "limits.output_stalled_secs", "the client read nothing for too long";
+    SubscriptionsPerClient = "limits.subscriptions_per_client", "the session has as many subscriptions as it may have";
+    SubscriptionBytes = "limits.subscription_bytes", "the Topic Filters of the session have as many bytes as they may have";
+    Sessions = "limits.sessions", "the node has as many sessions as it may have";
+    KeepAliveMax = "limits.keep_alive_max_secs", "1.5 x Keep Alive without a packet";
+    WillBytes = "limits.will_bytes", "the Will is too long";
+    WillsBytes = "limits.wills_bytes", "the Wills of the node have as many bytes as they may have";
+    RetainedMessages = "limits.retained_messages", "the node has as many retained messages as it may have";
+    RetainedBytes = "limits.retained_bytes", "the retained messages have as many bytes as they may have";
+    StoreStalled = "limits.store_stalled_secs", "the message store does not answer";
+    Memory = "limits.memory_bytes", "the memory for messages and clients is used up";
+    MemoryOfLogins = "limits.memory_bytes", "connections that have not logged in use their share of the memory, and this one used most";
+    MemoryOfClient = "limits.memory_bytes", "memory is short, and this client used most of it";
+    MaximumQos = "mqtt.max_qos", "the QoS is too high";
+    RetainAvailable = "mqtt.retain_available", "retained messages are switched off";
+    WildcardSubscriptions = "mqtt.wildcard_subscriptions", "Topic Filters with wildcards are switched off";
+    SharedSubscriptions = "mqtt.shared_subscriptions", "Shared Subscriptions are switched off";
+    SubscriptionIdentifiers = "mqtt.subscription_identifiers", "Subscription Identifiers are switched off";
+}
+
+impl Limit {
+    /// With its value, as operators are told.
+    fn with(self, value: u64) -> Why {
+        let (what, option) = (self.meaning(), self.option());
+        let text = match (self, value) {
+            (
+                Self::RetainAvailable
+                | Self::WildcardSubscriptions
+                | Self::SharedSubscriptions
+                | Self::SubscriptionIdentifiers,
+                _,
+            ) => format!("{what} ({option} = false)"),
+            // Without a value the node takes a part of what the machine has.
+            (Self::Memory | Self::MemoryShare | Self::MemoryOfLogins | Self::MemoryOfClient, 0) => {
+                format!("{what} ({option}, which is not set: 60 % of the machine's memory)")
+            }
+            (_, value) => format!("{what} ({option} = {value})"),
+        };
+        Why {
+            text: text.into(),
+            limit: Some(self),
+        }
+    }
+}
+
+/// A limit that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Which one.
+    pub limit: Limit,
+    /// Its value.
+    pub value: u64,
+}
+
+impl Reached {
+    /// In words, with key and value.
+    pub fn why(self) -> Why {
+        self.limit.with(self.value)
+    }
+}
+
+/// What decided it, before it is told: small, and made without an allocation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Decided {
+    /// In words.
+    Words(&'static str),
+    /// A limit.
+    Limit(Limit),
+}
+
+impl Decided {
+    /// As clients are told.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Words(words) => words,
+            Self::Limit(limit) => limit.words(),
+        }
+    }
+}
+
+impl From<&'static str> for Decided {
+    fn from(words: &'static str) -> Self {
+        Self::Words(words)
+    }
+}
+
+impl From<Limit> for Decided {
+    fn from(limit: Limit) -> Self {
+        Self::Limit(limit)
+    }
+}
+
+/// What decided a refusal or an end, as it is told.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Why {
+    text: Cow<'static, str>,
+    limit: Option<Limit>,
+}
+
+impl Why {
+    /// The limit that decided it; none: something else did.
+    pub fn limit(&self) -> Option<Limit> {
+        self.limit
+    }
+
+    /// The words.
+    pub fn into_text(self) -> Cow<'static, str> {
+        self.text
+    }
+
+    /// Puts other words around it.
+    pub(crate) fn map(self, words: impl FnOnce(Cow<'static, str>) -> String) -> Self {
+        Self {
+            text: words(self.text).into(),
+            limit: self.limit,
+        }
+    }
+}
+
+impl core::ops::Deref for Why {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+impl<T: Into<Cow<'static, str>>> From<T> for Why {
+    fn from(text: T) -> Self {
+        Self {
+            text: text.into(),
+            limit: None,
+        }
+    }
+}
+
+/// What a client is refused for before its session is known.
+pub(crate) enum Refusing {
+    /// Decided by rules of MQTT and limits: the client is told.
+    Told(Decided),
+    /// Decided by rules and credentials: that is for operators.
+    Untold(String),
+}
+
+impl From<&'static str> for Refusing {
+    fn from(words: &'static str) -> Self {
+        Self::Told(words.into())
+    }
+}
+
+impl From<Limit> for Refusing {
+    fn from(limit: Limit) -> Self {
+        Self::Told(limit.into())
+    }
+}
+
+impl From<Decided> for Refusing {
+    fn from(decided: Decided) -> Self {
+        Self::Told(decided)
+    }
+}
+
+impl From<String> for Refusing {
+    fn from(words: String) -> Self {
+        Self::Untold(words)
+    }
+}
+
+impl From<Cow<'static, str>> for Refusing {
+    fn from(words: Cow<'static, str>) -> Self {
+        match words {
+            Cow::Borrowed(words) => words.into(),
+            Cow::Owned(words) => words.into(),
+        }
+    }
+}
+
+impl Shard {
+    /// A limit with its value, for a client of this listener.
+    pub(crate) fn reached(&self, limit: Limit, listener: Option<&ListenerPolicy>) -> Reached {
+        let limits = &self.settings.limits;
+        let of_node = || {
+            let key = limit.option().strip_prefix("limits.");
+            key.and_then(|key| limits.get(key)).unwrap_or(0)
+        };
+        let value = match (limit, listener) {
+            (Limit::ListenerConnections, Some(listener)) => listener.connections_max.into(),
+            (Limit::MaximumQos, Some(listener)) => listener.maximum_qos as u64,
+            (Limit::ConnectTimeout, Some(listener)) if listener.connect_timeout_secs > 0 => {
+                listener.connect_timeout_secs.into()
+            }
+            _ => of_node(),
+        };
+        Reached { limit, value }
+    }
+
+    /// What decided something about a connection, as it is told.
+    pub(crate) fn why(&self, index: u32, decided: Decided) -> Why {
+        match decided {
+            Decided::Words(words) => words.into(),
+            Decided::Limit(limit) => {
+                let connection = self.connections.look_at(index);
+                let listener = connection.map(|connection| &*connection.listener);
+                self.reached(limit, listener).why()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+
+    #[test]
+    fn limits_are_told_by_keys_of_the_configuration() {
+        let limits = Limits::default();
+        for limit in Limit::ALL {
+            let option = limit.option();
+            let value = option.strip_prefix("limits.").map(|key| limits.get(key));
+            assert!(value.is_none_or(|value| value.is_some()), "{option}");
+            let reached = |limit, value| Reached { limit, value }.why();
+            let why = reached(*limit, 7);
+            assert!(why.contains(option) && why.limit() == Some(*limit), "{why}");
+        }
+        let (limit, value) = (Limit::PacketBytes, 1000);
+        assert_eq!(
+            &*Reached { limit, value }.why(),
+            "the packet is too long (limits.packet_bytes = 1000)"
+        );
+    }
+}

@@ -1,0 +1,77 @@
+//! Remedies for limits that were reached: each names the option of the configuration.
+
+use martlet_broker::Limit;
+
+use super::Way;
+
+/// What to do about a limit that was reached.
+pub(crate) fn by_limit(limit: Limit) -> Option<Way> {
+    let option = limit.option();
+    Way::words(match limit {
+        Limit::ListenerConnections => {
+            "raise max_connections of the listener, or find the clients that use most connections \
+             (martlet clients)"
+                .to_owned()
+        }
+        Limit::MaximumQos => format!(
+            "have the client use a lower QoS, or raise {option} (max_qos, if its listener sets it)"
+        ),
+        Limit::RetainAvailable
+        | Limit::WildcardSubscriptions
+        | Limit::SharedSubscriptions
+        | Limit::SubscriptionIdentifiers => {
+            let key = option.rsplit('.').next().unwrap_or_default();
+            format!(
+                "have the client do without, or set {option} = true ({key}, if its listener sets it)"
+            )
+        }
+        Limit::PacketBytes | Limit::ConnectPacketBytes | Limit::PayloadBytes | Limit::WillBytes => {
+            format!("raise {option}, or have the client send less at once")
+        }
+        Limit::ClientIdBytes | Limit::TopicBytes | Limit::TopicLevels => {
+            format!("raise {option}, or give the client a shorter one")
+        }
+        Limit::TopicAliasMaximum | Limit::ReceiveMaximum => format!(
+            "have the client keep to what CONNACK permits: look at its MQTT library; or raise \
+             {option}"
+        ),
+        Limit::PublishRate | Limit::PublishBytesRate => {
+            format!("have the client publish less, or raise {option}")
+        }
+        Limit::QueuedMessages | Limit::QueuedBytes | Limit::MemoryShare => format!(
+            "have the client connect more often or read faster, let the session of a client that \
+             does not come back expire sooner, or raise {option}"
+        ),
+        Limit::OutputBytes => format!(
+            "the client reads too slowly: with QoS 1 messages wait in its queue; or raise {option}"
+        ),
+        Limit::OutputStalled => {
+            format!("look at the client and the network to it: it takes nothing; or raise {option}")
+        }
+        Limit::KeepAliveMax => format!(
+            "the client, or the network to it, is silent for too long: have it ping more often, or \
+             raise {option}"
+        ),
+        Limit::StoreStalled => {
+            "look at the disk of the message store: martlet status says more".to_owned()
+        }
+        Limit::Memory | Limit::MemoryOfLogins | Limit::MemoryOfClient => {
+            format!("raise {option}, or give the machine more memory")
+        }
+        _ => format!("raise {option}, or find the clients that use most of it"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remedy_names_the_option_of_the_limit() {
+        for limit in Limit::ALL {
+            let way = by_limit(*limit).unwrap_or_default();
+            let is_named = way.text.contains(limit.option());
+            assert!(is_named || *limit == Limit::StoreStalled, "{}", way.text);
+        }
+    }
+}

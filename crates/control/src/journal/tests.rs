@@ -1,0 +1,138 @@
+use martlet_broker::{Reached, Why};
+
+use super::*;
+
+fn told(event: Event) -> Told {
+    let tenant = TenantId::default();
+    Told { tenant, event }
+}
+
+fn write(journal: &Journal, told: Told) {
+    journal.write(&told, &Presence::default().begin());
+    journal.announce();
+}
+
+fn disconnected(client_id: &str) -> Event {
+    Event::Disconnected {
+        client_id: client_id.to_owned(),
+        user: None,
+        reason: ReasonCode::Success,
+        why: "the client said goodbye".into(),
+    }
+}
+
+fn clients(page: &Page) -> Vec<&str> {
+    let events = page.events.iter();
+    events.map(|entry| &*entry.client_id).collect()
+}
+
+fn reached(limit: Limit) -> Why {
+    Reached { limit, value: 7 }.why()
+}
+
+fn refused(client_id: &str) -> Event {
+    Event::Refused {
+        client_id: client_id.to_owned(),
+        user: None,
+        will_topic: None,
+        address: None,
+        reason: ReasonCode::NotAuthorized,
+        why: reached(Limit::Connections),
+    }
+}
+
+#[test]
+fn pages_follow_each_other_and_tell_what_is_gone() {
+    let journal = Journal::default();
+    let all = |_: &Entry| true;
+    assert_eq!(journal.page(0, 10, all).next, 1);
+    (0..TROUBLES + 5).for_each(|number| write(&journal, told(refused(&number.to_string()))));
+    let page = journal.page(1, 2, all);
+    assert_eq!((clients(&page), page.gone), (vec!["5", "6"], 5));
+    assert!(page.events[0].mend.is_some());
+    let page = journal.page(page.next, 1, all);
+    assert_eq!((clients(&page), page.gone, page.next), (vec!["7"], 0, 9));
+    let tail = journal.tail(2, all);
+    let page = journal.page(tail, 100, all);
+    assert_eq!(clients(&page), ["8195", "8196"]);
+    assert!(journal.page(page.next, 100, all).events.is_empty());
+    assert_eq!(journal.tail(0, all), page.next);
+    let of_client = |entry: &Entry| entry.client_id == "77";
+    let tail = journal.tail(9, of_client);
+    assert_eq!(clients(&journal.page(tail, 9, of_client)), ["77"]);
+}
+
+#[test]
+fn who_comes_and_goes_pushes_no_refusal_out() {
+    let journal = Journal::default();
+    let all = |_: &Entry| true;
+    write(&journal, told(refused("first")));
+    (0..COMINGS * 2).for_each(|number| write(&journal, told(disconnected(&number.to_string()))));
+    write(&journal, told(refused("last")));
+    let page = journal.page(1, 10_000, all);
+    assert_eq!(page.events.len(), COMINGS + 2);
+    let seqs: Vec<u64> = page.events.iter().map(|entry| entry.seq).collect();
+    assert!(seqs.is_sorted());
+    let (first, last) = (&page.events[0], &page.events[COMINGS + 1]);
+    assert_eq!((&*first.client_id, &*last.client_id), ("first", "last"));
+    assert_eq!(
+        clients(&journal.page(journal.tail(1, Entry::is_trouble), 9, all)),
+        ["last"]
+    );
+}
+
+#[test]
+fn an_end_by_a_limit_or_by_a_broken_rule_is_a_problem_and_names_the_option() {
+    let journal = Journal::default();
+    let ended = |reason, why| Event::Disconnected {
+        client_id: "c".to_owned(),
+        user: None,
+        reason,
+        why,
+    };
+    let no_qos = ReasonCode::QoSNotSupported;
+    write(&journal, told(ended(no_qos, reached(Limit::MaximumQos))));
+    let malformed = ReasonCode::MalformedPacket;
+    write(&journal, told(ended(malformed, "PUBLISH: a limit ".into())));
+    let takeover = ReasonCode::SessionTakenOver;
+    write(&journal, told(ended(takeover, "a limit is named".into())));
+    let page = journal.page(1, 9, |entry| entry.is_trouble());
+    let [first, second] = &*page.events else {
+        panic!("{page:#?}");
+    };
+    assert_eq!(first.limit.as_deref(), Some("mqtt.max_qos"));
+    assert!(
+        first
+            .why
+            .as_deref()
+            .unwrap()
+            .ends_with("(mqtt.max_qos = 7)")
+    );
+    assert_eq!(second.cause, Some(Cause::ProtocolError));
+    assert_eq!(second.limit, None);
+}
+
+#[test]
+fn long_texts_are_cut() {
+    let journal = Journal::default();
+    write(&journal, told(disconnected(&"é".repeat(40_000))));
+    let page = journal.page(0, 1, |_| true);
+    let text = &page.events[0].client_id;
+    assert!(
+        text.len() <= TEXT_MAX + 4 && text.ends_with('…'),
+        "{}",
+        text.len()
+    );
+}
+
+#[tokio::test]
+async fn who_waits_is_told_of_the_next_entry() {
+    let journal = Arc::new(Journal::default());
+    let waiting = {
+        let journal = Arc::clone(&journal);
+        tokio::spawn(async move { journal.wait(1, Duration::from_secs(60)).await })
+    };
+    tokio::task::yield_now().await;
+    write(&journal, told(disconnected("c")));
+    waiting.await.expect("it ends");
+}

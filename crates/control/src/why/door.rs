@@ -1,0 +1,373 @@
+//! Whether a client comes in, and what keeps it out.
+
+use super::Finding;
+use super::facts::{Deleted, Facts, GoneTeam, Namesakes, Presence, Spent, host};
+use super::judge::{Found, Weight, is_connected, times};
+use crate::authentication::{Standing, utc};
+use crate::cause::Cause;
+use crate::journal::{Entry, Run};
+use martlet_codec::ReasonCode;
+
+/// The last time that it wanted to come in it was refused.
+pub(super) fn is_refused_now(facts: &Facts) -> Option<&Run> {
+    let is_its_own = |run: &&Run| match &*run.last.what {
+        "connected" => true,
+        "connect refused" => !is_lockout_over(facts, run) && !was_there_then(facts, run),
+        _ => false,
+    };
+    let last = facts.runs.iter().rev().find(is_its_own)?;
+    (last.last.what == "connect refused").then_some(last)
+}
+
+/// Whether it comes in.
+pub(super) fn door(facts: &Facts, found: &mut Found) {
+    if is_connected(facts) {
+        return;
+    }
+    if let Some(banned) = &facts.banned {
+        let mut finding = Finding::new(Cause::Banned, banned.why.clone()).mend("lift the ban");
+        finding.command.clone_from(&banned.command);
+        found.push((Weight::Barred, finding));
+    }
+    // One of that name may be known elsewhere.
+    let is_known = matches!(facts.standing, Some(Standing::Known | Standing::ByProof(_)));
+    let deleted = facts.deleted.as_ref().filter(|_| !is_known);
+    if let Some(deleted) = deleted {
+        found.push((Weight::Barred, removed(deleted)));
+    }
+    if let Some(spent) = &facts.spent
+        && (spent.has_certificate || !facts.by_certificate)
+    {
+        found.push((Weight::Barred, no_credential_left(spent)));
+    }
+    if let Some(lockout) = &facts.locked_out {
+        let sentence = format!("it cannot log in now: {}", lockout.why);
+        let mut finding = Finding::new(Cause::LockedOut, sentence).way(lockout.way.clone());
+        if let Some(run) = is_refused_now(facts).filter(is_lockout) {
+            (finding.since_ms, finding.count) = (Some(run.since_ms), Some(run.count));
+            finding.last_ms = Some(run.last.at_ms);
+        }
+        found.push((Weight::Out, finding));
+    }
+    // A lockout of now is told above.
+    if let Some(run) = is_refused_now(facts)
+        && !(facts.locked_out.is_some() && is_lockout(&run))
+    {
+        let cause = run.cause.unwrap_or(Cause::Other);
+        let mut finding = Finding::of_run(run, cause);
+        if deleted.is_some() {
+            // Its name is taken yet by who is to be restored, and has no credentials till then.
+            (finding.mend, finding.command) = (None, None);
+        } else {
+            finding = who_is_meant(facts, finding);
+        }
+        found.push((Weight::Out, finding));
+    }
+    // Of who is deleted that is said.
+    if let Some(Standing::Barred(why)) = &facts.standing
+        && deleted.is_none()
+    {
+        let cause = match Cause::of_words(ReasonCode::NotAuthorized, why) {
+            Cause::UnknownName if facts.runs.is_empty() && facts.presence.is_none() => {
+                Cause::NobodyKnown
+            }
+            cause => cause,
+        };
+        let sentence = match cause {
+            Cause::NobodyKnown => format!(
+                "{} has never connected, and has not tried to since the node was started; {why}",
+                facts.question.name
+            ),
+            _ => format!("it would be refused: {why}"),
+        };
+        // What it was told when it last came says more.
+        let weight = match is_refused_now(facts) {
+            Some(run) if run.cause != Some(cause) => Weight::Remark,
+            _ => Weight::Out,
+        };
+        let way = facts.standing_way.clone().unwrap_or_default();
+        let finding = Finding::new(cause, sentence).way(way);
+        found.push((weight, who_is_meant(facts, finding)));
+    }
+    if let Some(finding) = closed_listener(facts) {
+        found.push((Weight::Out, finding));
+    }
+    if let Some(finding) = lockout_before(facts) {
+        found.push((Weight::Remark, finding));
+    }
+    if is_refused_now(facts).is_none()
+        && let Some(last) = facts.nameless.last()
+        && is_newer(facts, last)
+    {
+        found.push((Weight::Aside, perhaps(facts, last)));
+    }
+    gone(facts, found);
+}
+
+/// A refused client without a name came after everything that is known of this one.
+fn is_newer(facts: &Facts, nameless: &Entry) -> bool {
+    let is_since = |at_ms: u64| at_ms > nameless.at_ms;
+    let was_seen = facts
+        .presence
+        .as_ref()
+        .is_some_and(|presence| is_since(presence.last_seen_ms.max(presence.since_ms)));
+    !was_seen && !facts.runs.iter().any(|run| is_since(run.last.at_ms))
+}
+
+/// A client that gave no name was refused where this one came from last: that is a guess, never
+/// the verdict.
+fn perhaps(facts: &Facts, nameless: &Entry) -> Finding {
+    let cause = nameless.cause.unwrap_or(Cause::Other);
+    let why = nameless.why.as_deref().unwrap_or_default();
+    let address = nameless.address.as_deref().and_then(host);
+    let mut finding = Finding::new(
+        cause,
+        format!(
+            "perhaps: another client at {}, the address that it came from last, was refused: {why}; \
+             it gave no name, so it may be this client or a stranger",
+            address.unwrap_or_default()
+        ),
+    );
+    finding.is_guess = true;
+    let of_same = facts
+        .nameless
+        .iter()
+        .filter(|one| one.cause == nameless.cause);
+    finding.count = Some(of_same.clone().count() as u64);
+    finding.last_ms = Some(nameless.at_ms);
+    finding.since_ms = of_same.map(|one| one.at_ms).min();
+    match &nameless.mend {
+        Some(mend) => finding.mend(format!("if it is this client: {mend}")),
+        None => finding,
+    }
+}
+
+/// It was locked out when it came last, and is not any more.
+fn lockout_before(facts: &Facts) -> Option<Finding> {
+    let mut runs = facts.runs.iter().rev();
+    let run = runs.find(|run| is_lockout_over(facts, run))?;
+    let sentence = "it was locked out for too many wrong credentials, and is not any more";
+    let mut finding = Finding::new(Cause::LockedOut, sentence).since(run.since_ms);
+    (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
+    Some(finding)
+}
+
+fn is_lockout_over(facts: &Facts, run: &Run) -> bool {
+    is_lockout(&run) && facts.locked_out.is_none()
+}
+
+fn is_lockout(run: &&Run) -> bool {
+    run.last.what == "connect refused" && run.cause == Some(Cause::LockedOut)
+}
+
+/// A name that nobody has may be another's, mistyped or as it was before.
+fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
+    if !matches!(finding.cause, Cause::UnknownName | Cause::NobodyKnown) {
+        return finding;
+    }
+    let Namesakes {
+        elsewhere,
+        gone,
+        near,
+        add,
+    } = &facts.namesakes;
+    let name = &facts.question.name;
+    if !elsewhere.is_empty() {
+        let names = elsewhere.join(" or ");
+        finding.command = None;
+        let mend = format!(
+            "the device {name} belongs to another tenant: set the User Name of the client to \
+             {names} (its Client Identifier stays {name})"
+        );
+        return finding.mend(mend);
+    }
+    if !gone.is_empty() {
+        finding.command = None;
+        let mend = format!(
+            "a device {name} belonged to a deleted team: ask why {} does not work, and restore the \
+             team",
+            gone.join(" or ")
+        );
+        return finding.mend(mend);
+    }
+    if let (None, Some(add)) = (&finding.mend, add) {
+        finding.mend = Some(add.text.clone());
+        finding.command.clone_from(&add.command);
+    }
+    if !near.is_empty() {
+        let mend = finding.mend.take();
+        let other = mend.map_or_else(String::new, |mend| format!(" Else {mend}"));
+        return finding.mend(format!("did you mean {}?{other}", near.join(", ")));
+    }
+    finding
+}
+
+/// It is not in the tables any more, or its team is not.
+fn removed(deleted: &Deleted) -> Finding {
+    let (sentence, mend) = match (&deleted.team, &deleted.command) {
+        (
+            Some(GoneTeam {
+                name,
+                brings_back: true,
+            }),
+            _,
+        ) => (
+            format!("it was removed from the registry with its team {name}, which was deleted"),
+            format!("restore the team {name}: that restores it too"),
+        ),
+        (
+            Some(GoneTeam {
+                name,
+                brings_back: false,
+            }),
+            _,
+        ) => (
+            format!("it was removed from the registry, and its team {name} was deleted later"),
+            format!("restore the team {name} first, then it"),
+        ),
+        (None, Some(_)) => (
+            "it was removed from the registry".to_owned(),
+            "restore it".to_owned(),
+        ),
+        (None, None) => (
+            "it was removed from the registry".to_owned(),
+            "it cannot be restored: add it again".to_owned(),
+        ),
+    };
+    let mut finding = Finding::new(Cause::Deleted, sentence);
+    finding.command.clone_from(&deleted.command);
+    finding.since(deleted.at_ms).mend(mend)
+}
+
+/// Whatever it shows, it is not let in by it.
+fn no_credential_left(spent: &Spent) -> Finding {
+    let at = utc(i64::try_from(spent.last_ms).unwrap_or(0));
+    let ended = match (spent.all_revoked, spent.all_expired) {
+        (true, _) => "were revoked",
+        (_, true) => "have expired",
+        _ => "were revoked or have expired",
+    };
+    let sentence = match (spent.count, spent.all_revoked) {
+        (1, true) => format!("its only credential was revoked on {at}"),
+        (1, false) => format!("its only credential expired on {at}"),
+        (count, _) => format!("all {count} of its credentials {ended}, the last on {at}"),
+    };
+    let mut finding = Finding::new(Cause::CredentialExpired, sentence).since(spent.last_ms);
+    finding.command.clone_from(&spent.command);
+    finding.mend("give it another credential")
+}
+
+/// It came in by a door that is not there any more.
+fn closed_listener(facts: &Facts) -> Option<Finding> {
+    let presence = facts.presence.as_ref()?;
+    let listener = presence.listener.as_ref()?;
+    if presence.online || facts.listeners.is_empty() || facts.listeners.contains(listener) {
+        return None;
+    }
+    let finding = Finding::new(
+        Cause::ListenerClosed,
+        format!(
+            "it connected to {listener} before, and the node no longer listens there: it listens \
+             on {}",
+            facts.listeners.join(", ")
+        ),
+    );
+    Some(finding.since(presence.since_ms).mend(
+        "listen there again (--listen, [[listeners]]), or have the client connect where the node \
+         listens",
+    ))
+}
+
+/// It is not there, and nothing keeps it out.
+fn gone(facts: &Facts, found: &mut Found) {
+    let is_end = |run: &&Run| run.last.what == "disconnected";
+    if let Some(run) = facts.runs.iter().rev().find(is_end) {
+        let cause = run.cause.unwrap_or(Cause::Away);
+        let mut finding = Finding::of_run(run, cause);
+        finding.since_ms = Some(run.last.at_ms);
+        let why = run.last.why.as_deref().unwrap_or_default();
+        finding.sentence = match cause {
+            Cause::Away => format!("it is not connected: {why}, and it has not come again"),
+            _ => format!("its connection was ended: {why}"),
+        };
+        let weight = match cause {
+            Cause::Away => Weight::Gone,
+            _ => Weight::Ended,
+        };
+        return found.push((weight, finding));
+    }
+    if let Some(Presence {
+        online: false,
+        since_ms,
+        why,
+        ..
+    }) = &facts.presence
+    {
+        let why = why.as_deref().unwrap_or("its connection ended");
+        let sentence = format!("it is not connected: {why}, and it has not come again");
+        found.push((
+            Weight::Gone,
+            Finding::new(Cause::Away, sentence).since(*since_ms),
+        ));
+    } else if facts.session.is_some() {
+        let sentence = "it is not connected; its session is kept for it";
+        found.push((Weight::Gone, Finding::new(Cause::Away, sentence)));
+    } else if facts.known_as.is_some() && facts.runs.is_empty() {
+        let what = facts.known_as.as_deref().unwrap_or_default();
+        let sentence = format!(
+            "the {what} {} exists, and has neither connected nor tried to",
+            facts.question.name
+        );
+        let finding = Finding::new(Cause::NeverConnected, sentence).mend(format!(
+            "see that it has the node's address and its credential: the node listens on {}",
+            facts.listeners.join(", ")
+        ));
+        found.push((Weight::Trouble, finding));
+    }
+}
+
+/// Whether the client was connected before another one was refused with its Client Identifier.
+pub(super) fn is_by_another(facts: &Facts, run: &Run) -> bool {
+    let Some(session) = &facts.session else {
+        return false;
+    };
+    // Their order is that of the last time of each.
+    let mut later = facts.runs.iter().rev().take_while(|other| *other != run);
+    session
+        .since_ms
+        .is_some_and(|since_ms| since_ms <= run.last.at_ms)
+        && !later.any(|other| other.last.what == "connected")
+}
+
+/// The client that was refused was another one: this one was connected then, and went later. Of a
+/// client that has come again since, it is not known whether it was connected then.
+pub(super) fn was_there_then(facts: &Facts, run: &Run) -> bool {
+    let refused_ms = run.last.at_ms;
+    let last_ms = |what: &str| {
+        let is_it =
+            |other: &&Run| other.last.what == what && other.last.client_id == run.last.client_id;
+        let times = facts.runs.iter().filter(is_it);
+        times.map(|other| other.last.at_ms).max()
+    };
+    !run.last.client_id.is_empty()
+        && last_ms("connected").is_some_and(|came_ms| came_ms <= refused_ms)
+        && last_ms("disconnected").is_some_and(|went_ms| went_ms > refused_ms)
+}
+
+/// It is no fault of who is connected, and its credentials are not to be changed for that.
+pub(super) fn tried_by_another(run: &Run, cause: Cause, had: &str) -> Finding {
+    let whom = match run.last.address.as_deref().and_then(host) {
+        Some(host) => format!("a client at {host}"),
+        None => "a client".to_owned(),
+    };
+    let times = times(run.count);
+    let why = run.last.why.as_deref().unwrap_or_default();
+    let tried = match cause {
+        Cause::WrongPassword => format!("tried its name with a wrong password {times}"),
+        _ => format!("tried its name {times}, and was refused ({why})"),
+    };
+    let sentence = format!("{whom} {tried}; this client {had} a connection of its own then");
+    let mut finding = Finding::new(cause, sentence).since(run.since_ms);
+    (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
+    finding.mend("this client needs nothing; find the other one, if it goes on trying")
+}

@@ -1,0 +1,218 @@
+//! What was refused, lost or delayed of a client while it was let in.
+
+use martlet_broker::DropReason;
+
+use super::Finding;
+use super::door::{is_by_another, tried_by_another, was_there_then};
+use super::facts::{Facts, Session};
+use super::judge::{Found, Weight, is_connected, is_recent, times};
+use super::topic::{is_by_rules, of_another_topic, of_topic};
+use crate::authentication::utc;
+use crate::cause::Cause;
+use crate::journal::{Run, mend_of_drop, mend_of_limit};
+
+/// Failures within that time that make a state of it, not an accident.
+const REPEATED: u64 = 2;
+
+pub(super) fn session(facts: &Facts, found: &mut Found) {
+    let is_connected = is_connected(facts);
+    for run in facts.runs.iter().rev().filter(|run| is_recent(facts, run)) {
+        let Some(cause) = run.cause else { continue };
+        match &*run.last.what {
+            "connect refused" if is_connected && is_by_another(facts, run) => {
+                found.push((Weight::Aside, tried_by_another(run, cause, "has")));
+            }
+            "connect refused" | "re-authentication refused" if is_connected => {
+                found.push((Weight::Before, before(run, cause)));
+            }
+            "connect refused" if was_there_then(facts, run) => {
+                found.push((Weight::Remark, tried_by_another(run, cause, "had")));
+            }
+            // A client that is refused is refused for that reason, which `door` has given.
+            "connect refused" => {}
+            "disconnected" if is_connected => {
+                found.extend(again_and_again(facts, run, cause));
+            }
+            "disconnected" => {}
+            // The session has counted them.
+            "message dropped" | "queue full" if is_counted(facts, cause) => {}
+            _ if facts.permitted_now.contains(&run.last.seq) => {
+                let mut finding = before(run, cause);
+                finding.sentence.push_str("; the rules permit it now");
+                found.push((Weight::Before, finding));
+            }
+            // The rules say so themselves.
+            _ if is_by_rules(facts, run) => {}
+            _ if of_topic(facts, run) => found.push((Weight::Topic, Finding::of_run(run, cause))),
+            _ if of_another_topic(facts, run) => {
+                found.push((Weight::Aside, Finding::of_run(run, cause)));
+            }
+            _ => found.push((Weight::Trouble, Finding::of_run(run, cause))),
+        }
+    }
+    let Some(session) = &facts.session else {
+        return;
+    };
+    queue(session, found);
+    lost(facts, session, found);
+    if !session.connected && session.queued > 0 {
+        let sentence = match session.queued {
+            1 => "1 message waits for it".to_owned(),
+            count => format!("{count} messages wait for it"),
+        };
+        found.push((Weight::Remark, Finding::new(Cause::Away, sentence)));
+    }
+}
+
+/// What was so, and is mended.
+fn before(run: &Run, cause: Cause) -> Finding {
+    let mut finding = Finding::of_run(run, cause);
+    let until = utc(i64::try_from(run.last.at_ms).unwrap_or(0));
+    let was = match &*run.last.what {
+        "connect refused" => "it was refused: ",
+        _ => "",
+    };
+    finding.sentence = format!("until {until}: {was}{}", finding.sentence);
+    (finding.mend, finding.command) = (None, None);
+    finding
+}
+
+/// Drops for this cause are told by the numbers of the session.
+fn is_counted(facts: &Facts, cause: Cause) -> bool {
+    let drops = facts.session.iter().flat_map(|session| &session.drops);
+    cause != Cause::NotPermitted
+        && drops
+            .filter(|(_, count)| *count > 0)
+            .any(|(reason, _)| Cause::of_drop(*reason) == cause)
+}
+
+/// Its queue has no room now.
+fn queue(session: &Session, found: &mut Found) {
+    let Some(limit) = session.queue_full else {
+        return;
+    };
+    let sentence = format!(
+        "its queue is full, {} messages wait in it, and more are dropped: {}",
+        session.queued,
+        &*limit.why()
+    );
+    let mut finding = Finding::new(Cause::QueueFull, sentence);
+    finding.mend = mend_of_limit(limit.limit).map(|way| way.text);
+    found.push((Weight::Trouble, finding));
+}
+
+/// What was meant for it and did not come to it, as its session counts it: what happened long ago,
+/// or is told once for many, is in no journal.
+fn lost(facts: &Facts, session: &Session, found: &mut Found) {
+    for (reason, count) in &session.drops {
+        let cause = Cause::of_drop(*reason);
+        let is_of_course = match reason {
+            // Who is there now has what comes now.
+            DropReason::ClientAway => session.connected,
+            DropReason::SessionEnded | DropReason::ConnectionLost => true,
+            // Each topic has its own remedy.
+            DropReason::NotPermitted => facts.runs.iter().any(|run| run.cause == Some(cause)),
+            _ => false,
+        };
+        if *count > 0 && !is_of_course {
+            found.push(lost_for(facts, session, *reason, *count));
+        }
+    }
+    if session.expired > 0 {
+        let were = match session.expired {
+            1 => "1 message for it was".to_owned(),
+            count => format!("{count} messages for it were"),
+        };
+        let sentence = format!("{were} not delivered before the Message Expiry Interval ran out");
+        let mut finding = Finding::new(Cause::Expired, sentence).of_many(session.expired);
+        finding.since_ms = facts.started_ms;
+        let mend = "have it connect more often, or publish with a longer Message Expiry Interval";
+        found.push((Weight::Remark, finding.mend(mend)));
+    }
+}
+
+/// How many messages for it were dropped for one reason, since when and by which limit.
+fn lost_for(facts: &Facts, session: &Session, reason: DropReason, count: u64) -> (Weight, Finding) {
+    let cause = Cause::of_drop(reason);
+    let is_one = |run: &&Run| {
+        run.last.what == "message dropped" && run.last.reason.as_deref() == Some(reason.name())
+    };
+    let runs: Vec<&Run> = facts.runs.iter().filter(is_one).collect();
+    let told: u64 = runs.iter().map(|run| run.count).sum();
+    let last = runs.iter().max_by_key(|run| run.last.at_ms);
+    let begun = runs.iter().map(|run| run.since_ms).min();
+    // Of some of them nothing is known but their number.
+    let since_ms = begun.filter(|_| told >= count).or(facts.started_ms);
+    let why = last.and_then(|run| run.last.why.clone());
+    let why = why.unwrap_or_else(|| uncapitalized(reason.meaning()));
+    let were = match count {
+        1 => "1 message for it was".to_owned(),
+        count => format!("{count} messages for it were"),
+    };
+    let again = match session.queue_full {
+        None if cause == Cause::QueueFull => "; there is room again",
+        _ => "",
+    };
+    let sentence = format!(
+        "{were} dropped: {} ({}){again}",
+        uncapitalized(&why),
+        reason.name()
+    );
+    let mut finding = Finding::new(cause, sentence).of_many(count);
+    finding.since_ms = since_ms;
+    finding.last_ms = last.map(|run| run.last.at_ms);
+    finding.mend = match last {
+        Some(run) => run.last.mend.clone(),
+        None => mend_of_drop(reason).map(str::to_owned),
+    };
+    let weight = match last {
+        Some(_) if runs.iter().any(|run| of_topic(facts, run)) => Weight::Topic,
+        Some(_) if facts.question.topic.is_some() => Weight::Aside,
+        Some(run) if is_recent(facts, run) => Weight::Trouble,
+        _ => Weight::Remark,
+    };
+    (weight, finding)
+}
+
+/// Within a sentence.
+fn uncapitalized(text: &str) -> String {
+    let mut letters = text.trim_end_matches('.').chars();
+    let first = letters
+        .next()
+        .map(|letter| letter.to_lowercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}
+
+/// A connection that is there, and has ended for the same reason before.
+fn again_and_again(facts: &Facts, run: &Run, cause: Cause) -> Option<(Weight, Finding)> {
+    let is_of_limit = run.last.limit.is_some();
+    if run.count < REPEATED && cause != Cause::TakenOver && !is_of_limit {
+        return None;
+    }
+    let mut finding = Finding::of_run(run, cause);
+    let keep_alive = facts
+        .session
+        .as_ref()
+        .map_or(0, |session| session.keep_alive_secs);
+    let times = times(run.count);
+    finding.sentence = match cause {
+        Cause::TakenOver => {
+            format!(
+                "another client with the same Client Identifier took its connection over {times}"
+            )
+        }
+        Cause::KeepAlive => format!(
+            "its connection was ended {times} because nothing came within 1.5 times its Keep Alive \
+             of {keep_alive} s"
+        ),
+        _ => {
+            let why = run.last.why.as_deref().unwrap_or_default();
+            format!("its connection was ended {times}: {why}")
+        }
+    };
+    let weight = match run.count >= REPEATED {
+        true => Weight::Trouble,
+        false => Weight::Remark,
+    };
+    Some((weight, finding))
+}
