@@ -55,6 +55,10 @@ pub(crate) struct Asker(pub(crate) String);
 #[derive(Clone, Debug)]
 pub(crate) struct About(pub(crate) serde_json::Value);
 
+/// Says of an answer that its request has changed nothing, so that the audit log has no entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unchanged;
+
 pub(crate) async fn check(
     State((api, access, audited)): State<(Api, Access, Audited)>,
     request: Request,
@@ -100,7 +104,8 @@ pub(crate) async fn check(
     let found = answer.extensions().get::<Asker>();
     let name = found.map_or(name, |asker| asker.0.clone());
     // What was refused has changed nothing; what failed may have.
-    if is_write && !status.is_client_error() {
+    let is_unchanged = answer.extensions().get::<Unchanged>().is_some();
+    if is_write && !status.is_client_error() && !is_unchanged {
         let entry = AuditEntry {
             at_ms: Moment::now().as_ms(),
             principal: name.clone(),

@@ -51,6 +51,7 @@ enum Action {
     /// Restore a deleted device, with its credentials
     Restore(NamedOptions),
     /// List the devices of all teams
+    #[command(alias = "list")]
     Ls(ListOptions),
     /// Give a device a new credential, which is printed, once
     Rotate(RotateOptions),

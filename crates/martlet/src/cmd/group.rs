@@ -16,6 +16,7 @@ use crate::cmd::user::names_of_teams;
 #[derive(Subcommand, Debug)]
 pub(crate) enum GroupCommand {
     /// List groups, with their teams
+    #[command(alias = "list")]
     Ls(ListGroups),
     /// Show a group and its rules
     Show(NamedGroup),

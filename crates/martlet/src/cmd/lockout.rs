@@ -23,6 +23,7 @@ pub(crate) struct LockoutCommand {
 #[derive(Subcommand, Debug)]
 enum Action {
     /// List names and addresses that are locked out for wrong credentials
+    #[command(alias = "list")]
     Ls(ListOptions),
     /// End the lockouts of a user name or of an address
     Rm(RemoveOptions),

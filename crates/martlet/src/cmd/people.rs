@@ -25,6 +25,7 @@ pub(crate) enum KeyCommand {
     #[command(alias = "create")]
     Add(AddKey),
     /// List API keys, without the keys
+    #[command(alias = "list")]
     Ls(NodeAndForm),
     /// Revoke an API key
     Rm(ById),
@@ -67,6 +68,7 @@ pub(crate) enum TeamCommand {
     #[command(alias = "create")]
     Add(AddTeam),
     /// List teams
+    #[command(alias = "list")]
     Ls(ListTeams),
     /// Delete a team, and its devices with it; it can be restored
     Rm(RemoveTeam),
@@ -133,6 +135,7 @@ pub(crate) enum BanCommand {
     /// Add a ban; the connections of the banned client, user or address end
     Add(AddBan),
     /// List bans
+    #[command(alias = "list")]
     Ls(NodeAndForm),
     /// Remove a ban, by its id or by the arguments that add was given
     Rm(RemoveBan),
@@ -203,6 +206,7 @@ pub(crate) enum ProvisionCommand {
     #[command(alias = "create")]
     Add(AddProvision),
     /// List provisioning keys, without the keys
+    #[command(alias = "list")]
     Ls(NodeAndForm),
     /// Revoke a provisioning key; devices that it has made stay
     Rm(ById),

@@ -18,6 +18,7 @@ use martlet_registry::{
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
 use crate::cmd::role::NodeAndForm;
@@ -43,6 +44,7 @@ enum Action {
     /// Give a user another role, or disable the user
     Set(SetOptions),
     /// List the users
+    #[command(alias = "list")]
     Ls(ListOptions),
 }
 
@@ -110,6 +112,11 @@ struct ChangeOptions {
     /// Generate a password and print it, once
     #[arg(long)]
     generate: bool,
+    /// In a password file, the kind of hash [default: the best one that the readers of the file
+    /// know: argon2id, or sha512-pbkdf2 for a generated password and in a file whose hashes are all
+    /// Mosquitto's]
+    #[arg(long, short = 'H', value_name = "HASH")]
+    hash: Option<HashName>,
     /// Accept a password of fewer than 10 characters
     #[arg(long, conflicts_with = "generate")]
     weak: bool,
@@ -298,14 +305,21 @@ fn change(
         _ => {}
     }
     let strength = Strength::of(options.weak);
-    let (password, kind) = match options.generate {
-        // Nobody guesses 142 bits, so a quick hash will do, and a fleet that comes back at once
-        // costs the node little.
+    let (password, fresh) = match options.generate {
+        // A generated password cannot be guessed, so the hash that every Mosquitto 2 reads will do,
+        // and logins cost the node less than with Argon2id.
         true => (
             hash::made_up_password().map_err(anyhow::Error::msg)?,
-            Kind::Sha512,
+            Kind::Pbkdf2Sha512,
         ),
-        false => (prompt::new_password(user, strength)?, Kind::Argon2id),
+        false => (
+            prompt::new_password(user, strength, GENERATE)?,
+            Kind::Argon2id,
+        ),
+    };
+    let kind = match options.hash {
+        Some(hash) => hash.kind(),
+        None => passwd::kind_for(&path, fresh),
     };
     let line = passwd::set(&path, user, &password, kind)?;
     let shown = options.generate.then_some(&*password);
@@ -333,6 +347,9 @@ fn change_in_tables(
     is_there: bool,
 ) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
+    if options.hash.is_some() {
+        bail!("--hash is for password files: the tables keep Argon2id hashes");
+    }
     let role = of_tables.role.unwrap_or(USER_ROLE);
     let is_of_team = of_tables.team.is_some() && !of_tables.all_teams;
     let given = of_tables.api_role.unwrap_or(match role {
@@ -347,7 +364,7 @@ fn change_in_tables(
     };
     let password = match options.generate {
         true => hash::made_up_password().map_err(anyhow::Error::msg)?,
-        false => prompt::new_password(user, Strength::of(options.weak))?,
+        false => prompt::new_password(user, Strength::of(options.weak), GENERATE)?,
     };
     tables::with(&file.node, async |registry| match is_there {
         true => registry.set_password(user, &password).await,
@@ -397,6 +414,9 @@ fn change_in_tables(
     };
     Ok(changed_text(&line, shown, &told))
 }
+
+/// How a password is had without typing one.
+const GENERATE: &str = "use --generate, which makes one and prints it";
 
 /// The role that may do everything.
 const ADMINISTRATOR: &str = "administrator";

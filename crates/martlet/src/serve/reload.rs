@@ -31,6 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Names the warning of a reload that failed.
 const WARNING: &str = "reload";
 
+/// Names users and devices among what has changed.
+const TABLES: &str = "tables";
+
 /// Names the warning that something waits for a restart.
 const PENDING: &str = "restart";
 
@@ -235,6 +238,7 @@ impl Reload {
                 Ok(Renewed::Same) => {}
                 Ok(Renewed::Changed(changed)) => {
                     done.revoked = self.take_over(changed);
+                    done.changed.push(TABLES.to_owned());
                     info!(
                         revoked = done.revoked,
                         "users and devices read again ({why})"
@@ -321,9 +325,11 @@ impl Reload {
     }
 
     async fn run_everything(&mut self, of: ReloadOf, why: &str) -> Result<Reloaded, String> {
-        self.seen = self.look();
+        let look = self.look();
+        let changed = self.files_changed(&look);
+        self.seen = look;
         self.tried = SystemTime::now();
-        let outcome = self.reload(of).await;
+        let outcome = self.reload(of, changed).await;
         match &outcome {
             Ok(done) => {
                 self.control.health.withdraw(WARNING);
@@ -383,7 +389,29 @@ impl Reload {
         self.gate.policy().tables().cloned()
     }
 
-    async fn reload(&mut self, of: ReloadOf) -> Result<Reloaded, String> {
+    /// Files that differ from when they were last read, or tried.
+    fn files_changed(&self, look: &[Option<Look>]) -> Vec<String> {
+        let both = self.files.iter().zip(self.seen.iter().zip(look));
+        let changed = both.filter(|(_, (seen, now))| seen != now);
+        changed
+            .map(|(file, _)| file.display().to_string())
+            .collect()
+    }
+
+    /// Keys whose values differ from those that were last read without fault.
+    fn keys_changed(&self, effective: &Effective) -> Vec<String> {
+        let changed = effective.values.iter().filter(|(key, sourced)| {
+            let held = self.held.values.get(*key);
+            held.is_none_or(|held| held.value != sourced.value)
+        });
+        let mut keys: Vec<String> = changed.map(|(key, _)| key.clone()).collect();
+        if effective.listeners_differ(&self.held) {
+            keys.push("[[listeners]]".to_owned());
+        }
+        keys
+    }
+
+    async fn reload(&mut self, of: ReloadOf, mut changed: Vec<String>) -> Result<Reloaded, String> {
         let effective = self.options.load().map_err(|error| format!("{error:#}"))?;
         let tables = self.read_tables(of).await?;
         let node = config::resolve_with(&effective, tables).map_err(|error| error.to_string())?;
@@ -408,7 +436,9 @@ impl Reload {
         for warning in warn_of_files(&effective, &node, &self.control) {
             warn!("{warning}");
         }
+        changed.extend(self.keys_changed(&effective));
         let mut done = Reloaded {
+            changed,
             needs_restart: self.needs_restart(&effective),
             listeners: listeners_waiting(&self.open, &listeners_of(&node)),
             ..Reloaded::default()
