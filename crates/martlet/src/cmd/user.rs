@@ -296,10 +296,9 @@ fn change(
              auth.password_file the tables of the data directory hold users and roles"
         );
     }
-    if !is_there && !path.exists() {
-        edit::create(&path, false)?;
-    }
-    match (users(&path)?.contains(user), is_there) {
+    let is_new = !is_there && !path.exists();
+    let known = if is_new { Vec::new() } else { users(&path)? };
+    match (known.contains(user), is_there) {
         (true, false) => bail!("{user} is there already: martlet user passwd {user}"),
         (false, true) => bail!("there is no user {user}: martlet user add {user}"),
         _ => {}
@@ -321,6 +320,9 @@ fn change(
         Some(hash) => hash.kind(),
         None => passwd::kind_for(&path, fresh),
     };
+    if is_new {
+        edit::create(&path, false)?;
+    }
     let line = passwd::set(&path, user, &password, kind)?;
     let shown = options.generate.then_some(&*password);
     let told = tables::tell_node_of_file(&file.node);
