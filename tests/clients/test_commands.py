@@ -335,7 +335,7 @@ def test_a_port_for_tls_is_told_from_others(start_node, tmp_path):
 
 def test_words_of_other_programs_lead_to_ours_and_never_to_the_opposite(tmp_path):
     for command, meant in (("device revoke", "rm"), ("device delete", "rm"), ("device remove", "rm"), ("user revoke", "rm"),
-                           ("team revoke", "rm"), ("key revoke", "rm"), ("cert delete", "revoke"), ("device list", "ls"),
+                           ("team revoke", "rm"), ("key revoke", "rm"), ("cert delete", "revoke"), ("device all", "ls"),
                            ("device new", "add"), ("device disable", "set"), ("user enable", "set"), ("device undelete", "restore"),
                            ("device type revoke", "rm"), ("role permit", "allow"), ("group delete", "rm")):
         said = martlet(*command.split(), "x", code=2)

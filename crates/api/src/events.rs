@@ -133,7 +133,8 @@ impl Wanted {
             ("topic", &self.topic),
         ] {
             if text.as_ref().is_some_and(|text| text.len() > TEXT_MAX) {
-                return Err(Problem::of_query(name, "is too long"));
+                let detail = format!("has {TEXT_MAX} bytes at most");
+                return Err(Problem::of_query(name, detail));
             }
         }
         let payload = self.payload.unwrap_or(match is_panel {
