@@ -230,7 +230,7 @@ mod tests {
     fn what_never_decides_is_found() {
         assert_eq!(lines("user a\ntopic a/#\ntopic read a/b\n"), [3]);
         assert_eq!(lines("user a\ntopic read a/b\ntopic a/#\n"), [0; 0]);
-        assert_eq!(lines("user a\ntopic a/b\ntopic deny a/#\n"), [2]);
+        assert_eq!(lines("user a\ntopic a/b\ntopic deny a/#\ntopic c\n"), [2]);
         assert_eq!(lines("user a\ntopic a/b\nuser b\ntopic a/b\n"), [0; 0]);
         assert_eq!(
             lines("user a\ntopic read +/x\ntopic write +/x\ntopic a/+\n"),

@@ -231,7 +231,7 @@ pub(crate) async fn events(
             .map(|page| page.into_response());
     }
     let principal = parts.extensions.get::<Principal>().cloned();
-    let principal = principal.ok_or_else(|| Problem::bad_request("nobody asks"))?;
+    let principal = principal.ok_or_else(|| Problem::bad_request("the request has no caller"))?;
     let asked = wanted.asked(&principal, tenant)?;
     let place = api.streams.open(&principal)?;
     let reader = api.control.feed.read(asked.filter, &wanted.start(&parts));

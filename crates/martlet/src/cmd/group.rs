@@ -253,6 +253,6 @@ fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
     Ok(match (on.json, is_added) {
         (true, _) => format!("{}\n", json!({ "group": found.id, "changed": changed })),
         (_, true) => format!("{changed} more are in the group {name}\n{told}"),
-        (_, false) => format!("{changed} are in the group {name} no more\n{told}"),
+        (_, false) => format!("{changed} are no longer in the group {name}\n{told}"),
     })
 }

@@ -318,7 +318,7 @@ fn told(options: &InitOptions, places: &Places, names: &[String], password: &str
     );
     if rustix::process::geteuid().is_root() {
         text.push_str(
-            "All of it is root's, and nobody else can read it: a node that is to run as another \
+            "All of it belongs to root, and no other user can read it: a node that is to run as another \
              user has to be set up by that user, as by runuser -u USER -- martlet init DIR.\n",
         );
     }

@@ -84,7 +84,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     }
     let page: Page = serde_json::from_str(&body)?;
     if page.items.is_empty() {
-        return Ok("nobody is locked out\n".to_owned());
+        return Ok("there are no lockouts\n".to_owned());
     }
     let mut text = format!(
         "{:<32} {:<40} {:<40} UNTIL\n",

@@ -485,8 +485,8 @@ fn refuse_in_password_file(node: &NodeOptions, user: &String) -> anyhow::Result<
     }
     let path = path.display().to_string();
     bail!(
-        "{} is in the password file {path}, where nobody has a role or is disabled: auth.acl_file \
-         says what users may do, and martlet user rm {} --file {} lets this one in no more",
+        "{} is in the password file {path}, whose users have no role and cannot be disabled: auth.acl_file \
+         says what users may do, and martlet user rm {} --file {} removes this one",
         printable(user),
         typed(user),
         typed(&path)
@@ -514,7 +514,7 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
     let shown = printable(user);
     if options.purge && !options.yes {
-        prompt::expect_agreed(&format!("Remove the user {shown} for good?"))?;
+        prompt::expect_agreed(&format!("Remove the user {shown} permanently?"))?;
     }
     let before = administrators(&file.node)?;
     tables::with(&file.node, async |registry| match options.purge {
@@ -530,10 +530,10 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
     );
     Ok(match (file.json, options.purge) {
         (true, _) => format!("{view}\n"),
-        (false, true) => format!("Removed user {shown} from {place} for good\n{told}"),
+        (false, true) => format!("Removed user {shown} from {place} permanently\n{told}"),
         (false, false) => format!(
             "Deleted user {shown} from {place}\n{told}The name stays taken. To bring the user \
-             back: martlet user restore {name}; to remove it for good: martlet user rm --purge \
+             back: martlet user restore {name}; to remove it permanently: martlet user rm --purge \
              {name}\n"
         ),
     })
@@ -560,7 +560,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     if let Some(path) = file.path()? {
         if team.is_some() || *deleted {
             bail!(
-                "users of the password file {} have no team, and who is deleted is gone",
+                "users of the password file {} have no team, and deleted users are not kept",
                 path.display()
             );
         }

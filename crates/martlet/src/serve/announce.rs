@@ -226,14 +226,14 @@ fn doors_lines(node: &NodeConfig) -> String {
     let all = || node.listeners.iter().map(|listener| &listener.policy);
     let is_open = |policy: &&Arc<ListenerPolicy>| policy.allow_anonymous;
     if all().all(|policy| !policy.allow_anonymous) {
-        return "  clients have to say who they are\n".to_owned();
+        return "  clients need credentials\n".to_owned();
     }
     let open = all().filter(is_open).filter(|policy| policy.authenticate);
     let open: Vec<&str> = open.map(|policy| &*policy.name).collect();
     match (&node.policy, node.anonymous_beyond_loopback) {
         (Some(_), _) if !open.is_empty() => {
             format!(
-                "  clients without credentials are let in at {}\n",
+                "  clients without credentials are accepted at {}\n",
                 open.join(", ")
             )
         }

@@ -779,7 +779,7 @@ impl KeptPresence {
     async fn stop(self) {
         let _ = self.stopped.send(());
         if let Err(error) = self.task.await {
-            error!(%error, "keeping who is connected");
+            error!(%error, "presence of clients is no longer kept");
         }
     }
 }

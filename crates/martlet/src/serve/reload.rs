@@ -239,10 +239,7 @@ impl Reload {
                 Ok(Renewed::Changed(changed)) => {
                     done.revoked = self.take_over(changed);
                     done.changed.push(TABLES.to_owned());
-                    info!(
-                        revoked = done.revoked,
-                        "users and devices read again ({why})"
-                    );
+                    info!(revoked = done.revoked, "users and devices reloaded ({why})");
                 }
                 // What is wrong with a file is said by who reads everything.
                 Err(_) if self.tables.location().file().is_some() => return None,
@@ -306,12 +303,12 @@ impl Reload {
         tokio::spawn(async move {
             for (tenant, id) in gone.devices {
                 if let Err(error) = control.end_session(TenantId(tenant), &id).await {
-                    warn!(%error, device = &*id, "the session of a device that is no more is there yet");
+                    warn!(%error, device = &*id, "the session of a deleted device could not be ended");
                 }
             }
             for (tenant, name) in gone.users {
                 if let Err(error) = control.end_sessions_of(TenantId(tenant), &name).await {
-                    warn!(%error, user_name = &*name, "sessions of a user who is no more are there yet");
+                    warn!(%error, user_name = &*name, "the sessions of a deleted user could not be ended");
                 }
             }
         });
@@ -360,8 +357,10 @@ impl Reload {
                 info!(credentials_gone = done.revoked, "reloaded ({why}){looked}");
             }
             Err(problem) => {
-                error!("reload ({why}): {problem}; what held goes on holding");
-                let text = format!("The last reload failed, and what held goes on: {problem}.");
+                error!("reload ({why}): {problem}; the settings before it remain in force");
+                let text = format!(
+                    "The last reload failed, and the settings before it remain in force: {problem}."
+                );
                 self.control.health.warn_as(WARNING, text);
             }
         }
