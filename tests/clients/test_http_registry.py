@@ -651,7 +651,7 @@ def test_a_link_is_good_no_more_once_somebody_can_administer_the_node(start_node
     data_dir = node.data_dir
     token = lambda: re.search(r"/setup#(\S+)", "\n".join(node.announced))[1]
     first = token()
-    assert "clients of MQTT need credentials" in node.log()
+    node.wait_for_log("clients of MQTT need credentials")
     node.terminate()
     node.wait()
     node = start()

@@ -75,8 +75,8 @@ impl AclFile {
         (!someone).then(|| {
             format!(
                 "the ACL file {} {what}: no client may publish or receive anything; add lines such \
-                 as `user NAME` and `topic readwrite TOPIC/#`, or remove auth.acl_file, which permits \
-                 all topics but those that begin with $",
+                 as `user NAME` and `topic readwrite TOPIC/#`, or remove auth.acl_file, which \
+                 permits all topics but those that begin with $",
                 self.name
             )
         })

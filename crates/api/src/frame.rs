@@ -157,8 +157,8 @@ pub fn is_probe(path: &str) -> bool {
     is_health || ["/healthz", "/livez", "/readyz", METRICS].contains(&path)
 }
 
-/// The answer to a request for which there is no place: of connections from one address, and of all,
-/// there are at most so many.
+/// The answer to a request for which there is no place, with the limits of connections from one
+/// address and of all.
 pub fn no_place(of_address: usize, all: usize) -> Response {
     let detail = format!(
         "too many HTTP connections are open: http.connections_per_address is {of_address}, \

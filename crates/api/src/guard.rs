@@ -105,7 +105,7 @@ pub(crate) async fn check(
     let name = found.map_or(name, |asker| asker.0.clone());
     // What was refused has changed nothing; what failed may have.
     let is_unchanged = answer.extensions().get::<Unchanged>().is_some();
-    if is_write && !status.is_client_error() && !is_unchanged {
+    if is_write && !status.is_client_error() {
         let entry = AuditEntry {
             at_ms: Moment::now().as_ms(),
             principal: name.clone(),
@@ -119,7 +119,8 @@ pub(crate) async fn check(
             request_id: request_id.unwrap_or_default(),
             is_soon: audited == Audited::Soon,
         };
-        let is_there = audited == Audited::InTables && status.is_success();
+        let is_in_tables = audited == Audited::InTables && status.is_success();
+        let is_there = is_in_tables || is_unchanged;
         write_down(&api, entry, is_there).await;
     }
     finish(answer, taken, name)

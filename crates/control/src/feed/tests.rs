@@ -427,10 +427,10 @@ fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_
     let shown = |reader: &mut Reader| -> Vec<String> {
         let mut all = Vec::new();
         loop {
-            let batch = reader.take();
-            if batch.parts.is_empty() {
+            if reader.behind() == 0 {
                 return all;
             }
+            let batch = reader.take();
             all.extend(batch.entries().map(|entry| {
                 let event = entry.shown("run", 0).unwrap();
                 let (kind, client, topic) = (event.kind, event.client_id, event.topic);

@@ -129,9 +129,9 @@ fn passwd(options: PasswdOptions) -> anyhow::Result<String> {
 /// How a password is given without a terminal.
 const OR_ELSE: &str = "give it on the command line: -b FILE USER PASSWORD";
 
-/// The best kind of hash that the readers of a password file know: Mosquitto reads Argon2id from 2.1
-/// on only, so a file whose hashes are all PBKDF2 or SHA-512 gets PBKDF2. `fresh` is the kind for a
-/// file without hashes.
+/// The best kind of hash that the readers of a password file know: Mosquitto reads Argon2id from
+/// 2.1 on only, so a file whose hashes are all PBKDF2 or SHA-512 gets PBKDF2. `fresh` is the kind
+/// for a file without hashes.
 pub(crate) fn kind_for(path: &Path, fresh: Kind) -> Kind {
     let text = std::fs::read(path).unwrap_or_default();
     let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted);

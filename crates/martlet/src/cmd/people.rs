@@ -522,7 +522,7 @@ async fn ban_meant(registry: &mut Registry, options: &RemoveBan) -> Result<Strin
     let found = all.into_iter().find(is_meant).map(|ban| ban.id);
     found.ok_or_else(|| {
         RegistryError::NotFound(format!(
-            "there is no such ban of {value}: martlet ban ls lists the bans"
+            "{value} is not kept out by such a ban: martlet ban ls lists the bans"
         ))
     })
 }

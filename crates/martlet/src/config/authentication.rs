@@ -490,9 +490,9 @@ impl<'a> Doors<'a> {
                 _ => ("role", "martlet role"),
             };
             self.locked_out.push(format!(
-                "no user or device of the tables may publish or receive anything: the rules of their \
-                 roles and types permit nothing, such as those of the {what} {name}; {command} allow \
-                 {name} 'topic readwrite TOPIC/#' permits something"
+                "no user or device of the tables may publish or receive anything: the rules of \
+                 their roles and types permit nothing, such as those of the {what} {name}; {command} \
+                 allow {name} 'topic readwrite TOPIC/#' permits something"
             ));
         }
     }

@@ -104,9 +104,8 @@ fn connections_line(node: &NodeConfig, control: &Control, descriptors: &Descript
 }
 
 /// Has health warn of what is unsafe about the files of the configuration: those that other users
-/// can change, secrets that they can read, passwords that are too short, and rules that permit nobody
-/// anything. What was so before is
-/// withdrawn. Answers each of them.
+/// can change, secrets that they can read, passwords that are too short, and rules that permit
+/// nothing to all clients. Earlier warnings are withdrawn. Returns each warning.
 pub(super) fn warn_of_files(
     effective: &config::Effective,
     node: &NodeConfig,

@@ -524,8 +524,8 @@ pub(super) fn expect_open_files(connections: u64) -> anyhow::Result<()> {
     if let Some(maximum) = limit.maximum.filter(|maximum| *maximum < needed) {
         anyhow::bail!(
             "{connections} connections need {needed} open files, and this shell allows {maximum} \
-             (ulimit -n): as root, run `ulimit -n {needed}` in this shell and in that of the node, then \
-             run the command again"
+             (ulimit -n): as root, run `ulimit -n {needed}` in this shell and in that of the node, \
+             then run the command again"
         );
     }
     setrlimit(

@@ -1,7 +1,7 @@
 //! Which node reads a revocation list.
 //!
-//! Responsible for asking the node that runs, or else the configuration that it would start with. It
-//! does not change the list.
+//! Responsible for asking the node that runs, or else the configuration that it would start with.
+//! It does not change the list.
 
 use std::path::{Path, PathBuf};
 

@@ -384,9 +384,9 @@ fn persistence(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError
         && let Some(told) = reading.report.last_mut()
     {
         told.outcome = Outcome::Changed;
-        told.note = "store.durability = \"sync\", the default: synced before it is acknowledged, not \
-                     at intervals; mosquitto.db is not read, so sessions and retained messages begin \
-                     anew"
+        told.note = "store.durability = \"sync\", the default: synced before it is acknowledged, \
+                     not at intervals; mosquitto.db is not read, so sessions and retained messages \
+                     begin anew"
             .to_owned();
     }
     Ok(())
