@@ -456,8 +456,8 @@ impl<'a> Doors<'a> {
             Some(warning) => format!("{warning}{but}"),
             None if users.others || users.names.is_empty() || users.names.iter().any(may) => return,
             None => format!(
-                "the ACL file {} permits no user of {} anything: none of them may publish or receive; \
-                 add lines under `user NAME` with the names that stand there{but}",
+                "the ACL file {} permits no user of {} anything: none of them may publish or \
+                 receive; add lines under `user NAME` with the names that stand there{but}",
                 acl.name(),
                 users.places.join(", ")
             ),
@@ -491,8 +491,8 @@ impl<'a> Doors<'a> {
             };
             self.locked_out.push(format!(
                 "no user or device of the tables may publish or receive anything: the rules of \
-                 their roles and types permit nothing, such as those of the {what} {name}; {command} \
-                 allow {name} 'topic readwrite TOPIC/#' permits something"
+                 their roles and types permit nothing, such as those of the {what} {name}; \
+                 {command} allow {name} 'topic readwrite TOPIC/#' permits something"
             ));
         }
     }
