@@ -448,3 +448,76 @@ def test_a_link_is_used_as_its_help_says(tmp_path, name, usage):
     link.symlink_to(martlet_process.binary())
     said = subprocess.run([str(link), "--help"], capture_output=True, text=True, timeout=DEADLINE_SECS).stdout
     assert f"Usage: {usage}" in said, said
+
+
+LOCKED_OUT = {
+    "empty": "",
+    "comments": "# topic readwrite #\n",
+    "denies": "user alice\ntopic deny #\ntopic readwrite a/#\n",
+    "of somebody else": "user carol\ntopic readwrite #\n",
+}
+
+
+@pytest.mark.parametrize("text", LOCKED_OUT.values(), ids=LOCKED_OUT)
+def test_an_acl_file_that_permits_nobody_anything_is_warned_of(start_node, tmp_path, text):
+    passwords = mosquitto_passwd(tmp_path / "passwd", ("alice", "secret"), ("bob", "secret"))
+    acl = tmp_path / "acl"
+    acl.write_text("user alice\ntopic readwrite #\n")
+    settings = [f"auth.password_file={passwords}", f"auth.acl_file={acl}"]
+    run = lambda *arguments: martlet_process.run(*arguments, "--data-dir", node.data_dir)
+    warns = lambda told: str(acl) in told and "may publish or receive" in told and "user NAME" in told
+    node = start_node(settings=settings)
+    assert not warns(node.log()) and not warns(run("health").stdout)
+    acl.write_text(text)
+    assert run("reload").returncode == 0
+    assert warns(node.log()) and warns(run("health").stdout), node.log()
+    acl.write_text("user alice\ntopic readwrite #\n")
+    assert run("reload").returncode == 0
+    assert not warns(run("health").stdout), "it is over"
+    acl.write_text(text)
+    checked = run("config", "check", *(f"--set={one}" for one in settings), "--listen", "mqtt://127.0.0.1:0")
+    assert checked.returncode == 0 and warns(checked.stdout), checked
+    again = start_node(settings=settings)
+    again.wait_for_log("may publish or receive")
+    assert warns(again.log())
+    if "carol" not in text:
+        linted = martlet_process.run("acl", "lint", str(acl))
+        assert linted.returncode == 1 and warns(linted.stdout), linted
+
+
+def test_roles_that_permit_nobody_anything_are_warned_of(start_node, tmp_path):
+    run = lambda *arguments: martlet_process.run(*arguments, "--data-dir", str(tmp_path / "data"))
+    assert run("role", "add", "quiet", "--rule", "topic deny #").returncode == 0
+    assert run("user", "add", "alice", "--role", "quiet", "--generate").returncode == 0
+    node = start_node(data_dir=tmp_path / "data")
+    warns = lambda: "may publish or receive anything" in run("health").stdout
+    node.wait_for_log("the role quiet")
+    assert warns()
+    assert "no rule permits anything" in run("acl", "lint").stdout
+    assert run("role", "allow", "quiet", "topic read news").returncode == 0
+    assert run("reload").returncode == 0
+    assert not warns()
+
+
+def test_a_new_hash_is_one_that_the_readers_of_the_file_know(tmp_path):
+    """Mosquitto reads $argon2id$ from 2.1 on only; $6$ is guessed quickly."""
+    fresh, old, ours = tmp_path / "fresh", tmp_path / "old", tmp_path / "ours"
+    add = lambda path, *more: martlet_process.run("user", "add", "device", "--generate", "--file", str(path), *more)
+    hashed = lambda path, user="device": next(line for line in path.read_text().splitlines() if line.startswith(user))
+    mosquitto_passwd(old, ("alice", "secret"), kind="sha512")
+    assert martlet_process.run("passwd", "-c", "-b", str(ours), "alice", "long secret").returncode == 0
+    for path, kind in [(fresh, "$7$"), (old, "$7$"), (ours, "$argon2id$")]:
+        assert add(path).returncode == 0
+        assert hashed(path).startswith(f"device:{kind}"), path.read_text()
+    assert martlet_process.run("passwd", "-b", str(old), "bob", "long secret").returncode == 0
+    assert hashed(old, "bob").startswith("bob:$7$") and hashed(ours, "alice").startswith("alice:$argon2id$")
+    told = tmp_path / "told"
+    assert add(told, "--hash", "argon2id").returncode == 0 and hashed(told).startswith("device:$argon2id$")
+
+
+def test_who_gives_no_password_is_told_how_to_get_one(tmp_path):
+    for at in (["--data-dir", str(tmp_path / "data")], ["--file", str(tmp_path / "passwd")]):
+        done = martlet_process.run("user", "add", "alice", *at)
+        assert done.returncode == 1 and "no password" in done.stderr and "--generate" in done.stderr, done.stderr
+    done = martlet_process.run("passwd", "-c", str(tmp_path / "passwd"), "alice")
+    assert done.returncode == 1 and "-b FILE USER PASSWORD" in done.stderr, done.stderr

@@ -335,7 +335,7 @@ def test_a_port_for_tls_is_told_from_others(start_node, tmp_path):
 
 def test_words_of_other_programs_lead_to_ours_and_never_to_the_opposite(tmp_path):
     for command, meant in (("device revoke", "rm"), ("device delete", "rm"), ("device remove", "rm"), ("user revoke", "rm"),
-                           ("team revoke", "rm"), ("key revoke", "rm"), ("cert delete", "revoke"), ("device list", "ls"),
+                           ("team revoke", "rm"), ("key revoke", "rm"), ("cert delete", "revoke"), ("device all", "ls"),
                            ("device new", "add"), ("device disable", "set"), ("user enable", "set"), ("device undelete", "restore"),
                            ("device type revoke", "rm"), ("role permit", "allow"), ("group delete", "rm")):
         said = martlet(*command.split(), "x", code=2)
@@ -365,3 +365,49 @@ def test_who_may_not_ask_the_node_is_told_so(start_node, tmp_path):
                               capture_output=True, text=True, cwd="/")
         assert done.returncode != 0 and "Permission denied" in done.stderr, done
         assert f"cannot ask the node at {node.data_dir}/admin.sock" in done.stderr and "no node answers" not in done.stderr
+
+
+def test_lists_are_had_by_both_words_and_one_is_shown(filled, tmp_path):
+    authority = tmp_path / "certs"
+    martlet("cert", "ca", "--dir", authority)
+    at = ["--data-dir", str(filled.path)]
+    lists = [["client"], ["session"], ["retained"], ["user"], ["device"], ["device", "type"], ["group"], ["key"], ["team"],
+             ["team", "member"], ["ban"], ["provision"], ["role"], ["lockout"], ["trace"], ["cert"]]
+    for command in lists:
+        where = ["--dir", str(authority)] if command == ["cert"] else at
+        which = ["t1"] if command == ["team", "member"] else []
+        both = [martlet_process.run(*command, word, *which, *where) for word in ("ls", "list")]
+        assert [done.returncode for done in both] == [0, 0], (command, both)
+        assert both[0].stdout == both[1].stdout or command in (["client"], ["session"]), command
+        shown = martlet_process.run(*command, "--help").stdout
+        assert re.search(r"^  ls ", shown, re.MULTILINE) and not re.search(r"^  list ", shown, re.MULTILINE), command
+
+
+def test_an_option_of_one_letter_means_the_same_in_commands_that_are_alike(filled):
+    for command in ("logs", "events"):
+        shown = martlet_process.run(command, "--help").stdout
+        assert re.search(r"-t, --trouble", shown), command
+
+
+def test_logs_takes_the_names_of_the_filters_of_the_api(filled):
+    at = ["--data-dir", str(filled.path)]
+    lines = lambda *more: martlet_process.run("logs", *more, *at)
+    assert "c1" in lines("--client", "c1").stdout and lines("--client", "c1").stdout == lines("c1").stdout
+    assert len(lines("--limit", "1").stdout.splitlines()) == 1
+    assert "c2" not in lines("--search", "c1").stdout
+    log = lines("--level", "info", "--limit", "500", "--client", "c1")
+    assert log.returncode == 0 and "client connected" in log.stdout and "client_id=c2" not in log.stdout, log
+    assert lines("--level", "loud").returncode == 1
+
+
+def test_what_moves_many_clients_says_at_once_if_files_are_few():
+    import resource
+
+    few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    with martlet_process.Node() as node:
+        for command in (["fairness"], ["idle", "--clients", "10000"], ["connects", "--clients", "10000"]):
+            done = subprocess.run([martlet_process.binary(), "bench", *command, "-p", str(node.port())], capture_output=True,
+                                  text=True, timeout=DEADLINE_SECS, preexec_fn=few, env=martlet_process.environment())
+            assert done.returncode == 1 and done.stdout == "", done
+            assert re.search(r"need \d+ open files, and this shell allows 256 .*ulimit -n \d+", done.stderr), done.stderr
+        assert "client connected" not in node.log()

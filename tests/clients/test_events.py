@@ -8,6 +8,7 @@ import http.client
 import json
 import queue
 import re
+import select
 import socket
 import ssl
 import subprocess
@@ -725,3 +726,49 @@ def test_who_is_connected_is_published_retained_in_one_state_at_a_time(start_nod
     offline = json.loads(payload)
     assert (state, offline["status"]) == ("offline", "offline")
     assert offline["since"] >= online["since"] and offline["reason"]
+
+
+def test_a_session_that_ends_with_many_messages_is_one_event_with_their_number(node):
+    """Else one line for each message pushes all others out."""
+    device = martlet_process.run("sub", "-p", str(node.port()), "-i", "sleeper", "-t", "q/#", "-q", "1", "-c", "-V", "5", "-x",
+                                 "3600", "-E")
+    assert device.returncode == 0, device.stderr
+    started = [follow(node, *more) for more in ((), ("--each",))]
+    for number in range(50):
+        assert ask(node, "/api/v1/publish", "POST", {"X-API-Key": KEY, "Content-Type": "application/json"},
+                   json.dumps({"topic": f"q/{number}", "payload": "x", "qos": 1}).encode())[0] < 300
+    done = martlet_process.run("session", "rm", "sleeper", "--data-dir", node.data_dir)
+    assert done.returncode == 0, done.stderr
+    usual, each = (until_ended(process, "sleeper") for process in started)
+    dropped = [event for event in usual if event["kind"].startswith("dropped")]
+    assert len(dropped) == 1 and dropped[0]["count"] == 50 and dropped[0]["why"] and "topic" not in dropped[0], dropped
+    assert len([event for event in each if event["kind"] == "dropped_message"]) == 50
+    assert len([event for event in each if event["kind"] == "dropped"]) == 1
+    until(lambda: "messages dropped: their session has ended" in node.log(), "one line tells of them")
+    assert node.log().count("message dropped") == 0
+
+
+def follow(node, *more):
+    """`martlet events`, once it reads."""
+    process = subprocess.Popen([martlet_process.binary(), "events", "--json", "--data-dir", node.data_dir, *more],
+                               stdout=subprocess.PIPE, text=True, env=martlet_process.environment())
+    # It reads once it shows what has happened since.
+    deadline = time.monotonic() + DEADLINE_SECS
+    while select.select([process.stdout], [], [], 0.05)[0] == []:
+        assert time.monotonic() < deadline
+        Device(node, "probe").wire.close()
+    return process
+
+
+def until_ended(process, client_id):
+    """Events until a session has ended."""
+    events = []
+    try:
+        for line in process.stdout:
+            events.append(json.loads(line))
+            if events[-1]["kind"] == "session_ended" and events[-1]["client_id"] == client_id:
+                return events
+    finally:
+        process.terminate()
+        process.wait(DEADLINE_SECS)
+    raise AssertionError(events)

@@ -14,6 +14,7 @@ import pytest
 
 import martlet_process
 from conftest import need
+from test_access import until
 from test_registry import martlet
 
 DEADLINE_SECS = 20
@@ -157,3 +158,54 @@ def test_what_would_not_start_is_not_written(tmp_path, option, value, why):
 def test_a_certificate_may_be_for_addresses_and_wildcards(tmp_path):
     said = martlet("init", tmp_path / "node", "--name", "10.1.2.3", "--name", "*.devices.example", "--name", "fe80::1")
     assert "10.1.2.3, *.devices.example, fe80::1" in said
+
+
+def test_a_certificate_that_is_revoked_is_refused_by_the_node_that_init_sets_up(tmp_path, start_node):
+    more, _ = options()
+    martlet("init", tmp_path / "node", *more)
+    certs, config = tmp_path / "node/certs", tmp_path / "node/martlet.toml"
+    for name in ("device-7", "device-8"):
+        martlet("cert", "client", name, "--dir", certs)
+    text = config.read_text()
+    assert f'client_crl = "{certs}/crl.pem"' in text and not (certs / "crl.pem").exists()
+    # With what is written, only one word has to be changed.
+    config.write_text(text.replace('client_certificates = "off"', 'client_certificates = "required"'))
+    node = start_node(arguments=["-c", str(config)], listen=("mqtts://127.0.0.1:0",), http=None,
+                      data_dir=tmp_path / "node/data")
+
+    def is_let_in(name):
+        """By its certificate: CONNECT is answered, if only with a refusal for want of a password."""
+        done = martlet_process.run("pub", "--cafile", str(certs / "ca.crt"), "--cert", str(certs / f"{name}.crt"), "--key",
+                                   str(certs / f"{name}.key"), "-p", str(node.port("mqtts")), "-h", "localhost", "-t", "t",
+                                   "-m", "x", "-d")
+        return "CONNACK" in done.stdout + done.stderr
+
+    assert is_let_in("device-7"), "an authority that has revoked nothing has no list yet"
+    said = martlet("cert", "revoke", "device-7", "--dir", certs)
+    assert "reads this list" in said, said
+    until(lambda: not is_let_in("device-7"), "it is refused")
+    assert is_let_in("device-8")
+    # A list that was lost is not an empty one.
+    node.terminate()
+    assert node.wait() == 0
+    (certs / "crl.pem").unlink()
+    done = martlet_process.run("config", "check", "-c", str(config))
+    assert done.returncode == 1 and "crl.pem" in done.stderr, done
+
+
+def test_who_revokes_is_told_if_the_node_does_not_read_the_list(tmp_path, start_node):
+    martlet("cert", "ca", "--dir", tmp_path / "certs")
+    martlet("cert", "server", "localhost", "--dir", tmp_path / "certs")
+    for name in ("a", "b", "c"):
+        martlet("cert", "client", name, "--dir", tmp_path / "certs")
+    certs = tmp_path / "certs"
+    settings = [f"tls.certificate={certs}/server.crt", f"tls.key={certs}/server.key", f"tls.client_ca={certs}/ca.crt"]
+    asking = [*settings, "tls.client_certificates=required"]
+    node = start_node(settings=asking, listen=("mqtts://127.0.0.1:0",))
+    revoke = lambda name, *more: martlet("cert", "revoke", name, "--dir", certs, *more)
+    said = revoke("a", "--data-dir", node.data_dir)
+    assert "does not read this list" in said and f'tls.client_crl = "{certs}/crl.pem"' in said, said
+    node = start_node(settings=[*settings, "tls.client_certificates=off"], listen=("mqtts://127.0.0.1:0",))
+    assert "asks no client for a certificate" in revoke("b", "--data-dir", node.data_dir)
+    said = json.loads(revoke("c", "--data-dir", str(tmp_path / "nobody"), "--json"))
+    assert said["is_read_by_node"] is not True

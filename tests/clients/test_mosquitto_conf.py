@@ -347,7 +347,8 @@ def test_payloads_and_packets_have_limits_of_their_own(tmp_path, lines, packets,
     values = values_of(conf)
     assert (values["limits.packet_bytes"][0], values["limits.payload_bytes"][0]) == (packets, payloads)
     told = {entry["line"]: entry for entry in json.loads(imported(conf, "--json").stderr)["items"]}
-    assert told[lines[-1]]["outcome"] == "mapped"
+    # A line that says what holds without it is a default.
+    assert told[lines[-1]]["outcome"] == ("default" if lines[-1] == "message_size_limit 0" else "mapped")
     for line in lines:
         # A payload that fits into no packet.
         if line == "message_size_limit 268435455":
@@ -584,3 +585,33 @@ def test_an_acl_file_refuses_a_subscription_at_once_where_that_is_said(start_nod
     assert granted("") == ([1, 1, 1, 1, 1], [1, 1, 1, 1, 1], 0)
     refused = [1, 1, 0x80, 0x80, 0x80], [1, 1, 0x87, 0x87, 0x87]
     assert granted('[acl]\nsubscribe = "refuse"\n') == (*refused, 1), "0x87 is Not authorized, as Mosquitto says it"
+
+
+def test_the_report_says_what_states_a_default_and_what_becomes_of_persistence(tmp_path):
+    conf = tmp_path / "mosquitto.conf"
+    report = lambda: {entry["line"]: entry for entry in json.loads(imported(conf, "--json").stderr)["items"]}
+    conf.write_text("sys_interval 10\nretain_available true\nlistener 1883\nmax_connections -1\nprotocol mqtt\n"
+                    "per_listener_settings false\nmax_inflight_messages 7\n")
+    told = report()
+    for line in ("sys_interval 10", "retain_available true", "max_connections -1", "protocol mqtt",
+                 "per_listener_settings false"):
+        assert told[line]["outcome"] == "default", told[line]
+    assert told["max_inflight_messages 7"]["outcome"] == "mapped"
+    persistence = told["no persistence"]
+    assert persistence["outcome"] == "changed" and "survive a restart" in persistence["note"]
+    counted = imported(conf).stderr.splitlines()[-1]
+    assert "5 state a default" in counted, counted
+    conf.write_text("persistence true\npersistence_location /var/lib/mosquitto/\npersistence_file m.db\n"
+                    "autosave_interval 1800\nautosave_on_changes true\n")
+    told = report()
+    assert "synced before it is acknowledged" in told["persistence true"]["note"]
+    assert "mosquitto.db is not read" in told["persistence true"]["note"]
+    location = told["persistence_location /var/lib/mosquitto/"]
+    assert 'node.data_dir = "/var/lib/mosquitto/martlet"' in location["note"] and location["outcome"] == "changed"
+    for line in ("persistence_file m.db", "autosave_interval 1800", "autosave_on_changes true"):
+        assert told[line]["outcome"] == "not needed" and "store" in told[line]["note"], told[line]
+    assert "no persistence" not in told
+    conf.write_text("persistence false\nauto_id_prefix site-\n")
+    told = report()
+    assert 'store.durability = "memory"' in told["persistence false"]["note"]
+    assert told["auto_id_prefix site-"]["outcome"] == "unsupported"

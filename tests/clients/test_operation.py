@@ -758,3 +758,78 @@ def test_a_store_that_takes_store_bytes_is_full_and_takes_more_when_there_is_roo
         while is_full():
             assert time.monotonic() < deadline, "it is full though there is room"
             time.sleep(0.05)
+
+
+def test_the_setup_link_is_in_no_log(tmp_path):
+    """A terminal or a pipe gets it; a file or the journal, which stay, get the name of a file."""
+    for kind in ("pipe", "file"):
+        data, log, out = (tmp_path / f"{kind}-{what}" for what in ("data", "log", "out"))
+        command = [martlet_process.binary(), "serve", "--data-dir", str(data), "--http", "127.0.0.1:0", "--listen",
+                   "mqtt://127.0.0.1:0", "--set", f"log.file={log}"]
+        with open(out, "wb") as stdout:
+            node = subprocess.Popen(command, stdout=subprocess.PIPE if kind == "pipe" else stdout, stderr=subprocess.PIPE,
+                                    text=True, env=martlet_process.environment())
+        try:
+            said = ""
+            if kind == "pipe":
+                for line in node.stdout:
+                    said += line
+                    if line.startswith("See how"):
+                        break
+            else:
+                deadline = time.monotonic() + 3 * DEADLINE_SECS
+                while "See how" not in said:
+                    assert time.monotonic() < deadline, said
+                    said = out.read_text()
+                    time.sleep(0.02)
+            url = re.search(r"health and metrics on (\S+)", said)[1]
+            link = data / "setup-link"
+            if kind == "pipe":
+                found = re.search(r"/setup#([\w-]+)", said)[1]
+                assert not link.exists()
+            else:
+                assert "/setup#" not in said and str(link) in said, said
+                assert stat.S_IMODE(link.stat().st_mode) == 0o600
+                found = re.search(r"/setup#([\w-]+)", link.read_text())[1]
+            body = json.dumps({"token": found, "name": "ada", "password": "correct horse"}).encode()
+            request = urllib.request.Request(f"{url}/api/v1/setup", body, {"Content-Type": "application/json"})
+            assert urllib.request.urlopen(request, timeout=DEADLINE_SECS).status == 201
+            deadline = time.monotonic() + DEADLINE_SECS
+            while link.exists():
+                assert time.monotonic() < deadline, "it is removed once there is an administrator"
+                time.sleep(0.02)
+        finally:
+            node.terminate()
+            told = node.communicate(timeout=DEADLINE_SECS)[1]
+        for text in (told, log.read_text()):
+            assert found not in text and "no administrator yet" in text, text
+
+
+def test_fields_of_the_json_log_are_json(start_node):
+    """No value is in the form that a program prints for its own programmers."""
+    node = start_node(listen=("mqtt://127.0.0.1:0", "ws://127.0.0.1:0/mqtt"), arguments=["--log-format", "json"], http=True,
+                      settings=["log.level=trace", "log.drops=true"])
+    with Client(node, "a client") as client:
+        client.subscribe("a/#")
+        client.client.publish("a/b", "x", qos=1).wait_for_publish(DEADLINE_SECS)
+    node.terminate()
+    assert node.wait() == 0
+    lines = [json.loads(line) for line in node.log().splitlines()]
+    ready = next(line for line in lines if line["message"] == "ready")
+    assert ready["listeners"] == ", ".join(node.urls)
+    for line in lines:
+        for name, value in line.items():
+            assert not isinstance(value, str) or not re.search(r'^(\[|Some\(|None$|Ok\(|")|\w+ \{ ', value), (name, line)
+
+
+def test_a_reload_that_changes_nothing_is_not_in_the_audit_log(start_node, tmp_path):
+    acl = tmp_path / "acl"
+    acl.write_text("topic readwrite #\n")
+    node = start_node(settings=[f"auth.acl_file={acl}"])
+    audited = lambda: json.loads(ask(node, "audit", "--json", "--action", "http.post"))["items"]
+    for _ in range(3):
+        assert "nothing has changed" in ask(node, "reload")
+    assert audited() == []
+    acl.write_text("topic readwrite a/#\n")
+    assert f"changed: {acl}" in ask(node, "reload")
+    assert [entry["changed"]["changed"] for entry in audited()] == [[str(acl)]]

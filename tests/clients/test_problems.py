@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from test_http_api import KEY, KEYS, ask
 from test_http_registry import call, node  # noqa: F401
 
 
@@ -142,3 +143,23 @@ def test_the_page_about_the_api_has_its_scopes_and_roles_as_they_are(node, docum
         has = call(node, "GET", "/api/v1/session", key=key)["scopes"]
         told = scopes if rows[role].strip() == "all of them" else re.findall("`([^`]+)`", rows[role])
         assert told == has, role
+
+
+def test_what_a_limit_refuses_names_the_option_and_its_number(start_node):
+    node = start_node(http=True, variables=KEYS, settings=[
+        "limits.topic_bytes=20", "limits.topic_levels=3", "limits.payload_bytes=50", "http.body_bytes=2000", "http.rate=1",
+        "http.burst=5", "http.connections_per_address=2"])
+    headers = {"X-API-Key": KEY, "Content-Type": "application/json"}
+    said = lambda path, body: json.loads(ask(node, path, "POST", headers, json.dumps(body).encode())[2])["detail"]
+    cases = [
+        (said("/api/v1/publish", {"topic": "x" * 21}), ["21 bytes", "limits.topic_bytes is 20"]),
+        (said("/api/v1/publish", {"topic": "a/b/c/d"}), ["4 levels", "limits.topic_levels is 3"]),
+        (said("/api/v1/publish", {"topic": "a", "payload": "x" * 51}), ["limits.payload_bytes, 50"]),
+        (said("/api/v1/devices", {"id": "x" * 3000}), ["2000 bytes", "http.body_bytes"]),
+    ]
+    answers = [ask(node, "/api/v1/status", "GET", headers) for _ in range(8)]
+    refused = next(body for status, _, body in answers if status == 429)
+    cases.append((json.loads(refused)["detail"], ["5 at once", "1 a second", "http.burst, http.rate"]))
+    for text, wanted in cases:
+        for part in wanted:
+            assert part in text, (text, part)

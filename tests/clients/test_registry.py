@@ -850,8 +850,7 @@ def test_short_passwords_of_files_are_warned_of(start_node, tmp_path):
 
 def test_the_api_and_the_setup_page_take_no_short_password(start_node, place):
     node = start_node(data_dir=place.path, http=True)
-    node.wait_for_log("/setup#")
-    token = re.search(r"/setup#([\w-]+)", node.log()).group(1)
+    token = re.search(r"/setup#([\w-]+)", "\n".join(node.announced)).group(1)
     import urllib.error
     import urllib.request
 

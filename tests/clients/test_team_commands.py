@@ -47,7 +47,7 @@ def test_what_is_purged_is_gone_for_good_and_its_id_is_free(place, deleted):
     place.device("d1")
     if deleted:
         place.run("device", "rm", "d1")
-    assert "for good" in place.run("device", "rm", "d1", "--purge", "--yes")
+    assert "permanently" in place.run("device", "rm", "d1", "--purge", "--yes")
     assert ids(place) == ids(place, "--deleted") == []
     assert "no device d1" in place.run("device", "restore", "d1", code=1)
     place.device("d1")
@@ -67,7 +67,7 @@ def test_at_a_terminal_it_is_asked_before_something_is_gone_for_good(place, answ
     finally:
         os.close(terminal)
         os.close(end)
-    assert "Remove the device d1 for good" in said and "[y/N]" in said
+    assert "Remove the device d1 permanently" in said and "[y/N]" in said
     assert command.returncode == (0 if answer == "yes" else 1), said
     assert ids(place) == ([] if answer == "yes" else ["d1"])
 

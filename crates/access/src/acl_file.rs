@@ -193,6 +193,11 @@ impl AclFile {
         })
     }
 
+    /// Its name, as errors and rules have it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What a user may do; none is anonymous.
     pub fn rules_for(&self, user: Option<&str>) -> Arc<Rules> {
         Arc::clone(match user {
@@ -212,7 +217,7 @@ impl AclFile {
 }
 
 /// A name that stands for one level of a topic, and for itself alone.
-fn fits_patterns(name: &str) -> bool {
+pub(crate) fn fits_patterns(name: &str) -> bool {
     !name.contains(['+', '#', '/'])
 }
 

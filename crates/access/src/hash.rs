@@ -229,6 +229,16 @@ impl PasswordHash {
         matches!(&self.0, Form::Plain(password) if is_short(password))
     }
 
+    /// How the hash was made; none: it is the password itself.
+    pub fn kind(&self) -> Option<Kind> {
+        match &self.0 {
+            Form::Argon2id { .. } => Some(Kind::Argon2id),
+            Form::Pbkdf2Sha512 { .. } => Some(Kind::Pbkdf2Sha512),
+            Form::Sha512 { .. } => Some(Kind::Sha512),
+            Form::Plain(_) => None,
+        }
+    }
+
     /// The password stands there itself.
     pub fn is_plain(&self) -> bool {
         matches!(self.0, Form::Plain(_))

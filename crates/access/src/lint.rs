@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::acl_file::{Access, Line, Subscribing, Whose};
+use crate::acl_file::{Access, Line, Subscribing, Whose, fits_patterns};
 use crate::{AclFile, RuleLine};
 
 /// Something odd.
@@ -43,9 +43,55 @@ impl Line {
 }
 
 impl AclFile {
+    /// Whether some line permits this user something; none is an anonymous client. A line does not
+    /// count if a line that denies covers it.
+    pub fn permits(&self, user: Option<&str>) -> bool {
+        let own = match user {
+            None => Whose::Anonymous,
+            Some(name) => Whose::User(name.into()),
+        };
+        let fits = user.is_none_or(fits_patterns);
+        self.lines.iter().any(|line| {
+            let is_theirs = line.of == own || fits && line.of == Whose::Everybody;
+            let is_denied = self.lines.iter().any(|deny| {
+                // The lines of a user are looked at before the patterns.
+                let comes_before = deny.of == own || deny.of == line.of;
+                deny.access == Access::Deny && comes_before && covers(&deny.filter, &line.filter)
+            });
+            is_theirs && line.access != Access::Deny && !is_denied
+        })
+    }
+
+    /// Warning of a file that leaves all clients without any right: what is wrong and what to do.
+    pub fn locks_out(&self) -> Option<String> {
+        // No user has the empty name: it stands for those without lines of their own.
+        let mut others = [None, Some("")].into_iter();
+        let someone = others.any(|user| self.permits(user))
+            || self.users().any(|user| self.permits(Some(user)));
+        let what = match self.lines.is_empty() {
+            true => "has no rules",
+            false => "has no rule that permits anything",
+        };
+        (!someone).then(|| {
+            format!(
+                "the ACL file {} {what}: no client may publish or receive anything; add lines such \
+                 as `user NAME` and `topic readwrite TOPIC/#`, or remove auth.acl_file, which \
+                 permits all topics but those that begin with $",
+                self.name
+            )
+        })
+    }
+
     /// All that is odd, in the order of the lines.
     pub fn lint(&self) -> Vec<Lint> {
         let mut found = Vec::new();
+        if let Some(why) = self.locks_out() {
+            found.push(Lint {
+                place: "line 1".to_owned(),
+                line: 1,
+                why,
+            });
+        }
         for (at, line) in self.lines.iter().enumerate() {
             let mut odd = |why: String| {
                 found.push(Lint {
@@ -119,6 +165,15 @@ impl AclFile {
 /// decides; `place` names the rule of a number, from 1.
 pub fn lint_rules(rules: &[RuleLine], place: impl Fn(usize) -> String) -> Vec<Lint> {
     let mut found = Vec::new();
+    if !rules.iter().any(|rule| rule.allows) {
+        found.push(Lint {
+            place: place(1),
+            line: 1,
+            why:
+                "no rule permits anything: whoever has these rules may neither publish nor receive"
+                    .to_owned(),
+        });
+    }
     for (at, rule) in rules.iter().enumerate() {
         let covers_it = |other: &&RuleLine| {
             other.actions.has(rule.actions) && covers(&other.filter, &rule.filter)
@@ -175,7 +230,7 @@ mod tests {
     fn what_never_decides_is_found() {
         assert_eq!(lines("user a\ntopic a/#\ntopic read a/b\n"), [3]);
         assert_eq!(lines("user a\ntopic read a/b\ntopic a/#\n"), [0; 0]);
-        assert_eq!(lines("user a\ntopic a/b\ntopic deny a/#\n"), [2]);
+        assert_eq!(lines("user a\ntopic a/b\ntopic deny a/#\ntopic c\n"), [2]);
         assert_eq!(lines("user a\ntopic a/b\nuser b\ntopic a/b\n"), [0; 0]);
         assert_eq!(
             lines("user a\ntopic read +/x\ntopic write +/x\ntopic a/+\n"),
@@ -191,6 +246,32 @@ mod tests {
         assert_eq!(lines("pattern read news\n"), [1]);
         assert_eq!(lines("user a\ntopic d/%c\n"), [2]);
         assert_eq!(lines("pattern readwrite #\n").len(), 2);
+    }
+
+    #[test]
+    fn a_file_that_permits_nobody_anything_is_found() {
+        let locks_out = |file: &str| {
+            let file = AclFile::parse("acl", file, Subscribing::AtDelivery).unwrap();
+            file.locks_out().is_some()
+        };
+        for file in [
+            "",
+            "# topic readwrite #\n",
+            "user a\n",
+            "topic deny a/#\n",
+            "user a\ntopic deny #\ntopic read a/b\n",
+            "pattern deny #\npattern readwrite d/%u\n",
+        ] {
+            assert!(locks_out(file), "{file:?}");
+        }
+        for file in [
+            "topic read a\n",
+            "user a\ntopic deny a/#\ntopic a/b\ntopic b\n",
+            "user a\ntopic deny #\npattern readwrite d/%u\n",
+            "pattern deny a\nuser a\ntopic a\n",
+        ] {
+            assert!(!locks_out(file), "{file:?}");
+        }
     }
 
     #[test]

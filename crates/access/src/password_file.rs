@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::FileProblem;
-use crate::hash::PasswordHash;
+use crate::hash::{Kind, PasswordHash};
 
 /// Whether passwords may stand in the file as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +136,17 @@ impl PasswordFile {
     /// All users, in no order.
     pub fn users(&self) -> impl Iterator<Item = &str> {
         self.users.keys().map(|name| &**name)
+    }
+
+    /// The kinds of its hashes, each once; passwords that are not hashed have none.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let mut kinds = Vec::new();
+        for kind in self.users.values().filter_map(PasswordHash::kind) {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        kinds
     }
 
     /// Users of this file who are not in a newer one, or have another hash there.

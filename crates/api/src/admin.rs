@@ -5,11 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use martlet_control::{Control, Reader, ReloadOf, Reloaded, UserPlaces};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::extract::QueryOf;
+use crate::guard::{About, Unchanged};
 use crate::problem::Problem;
 
 /// The state of a node.
@@ -186,16 +189,20 @@ pub(crate) enum ReloadOnly {
 pub(crate) async fn reload(
     State(control): State<Arc<Control>>,
     QueryOf(query): QueryOf<ReloadQuery>,
-) -> Result<Json<Reloaded>, Problem> {
+) -> Result<Response, Problem> {
     let of = match query.only {
         Some(ReloadOnly::Tables) => ReloadOf::Tables,
         None => ReloadOf::Everything,
     };
-    control
-        .reload(of)
-        .await
-        .map(Json)
-        .map_err(Problem::conflict)
+    let done = control.reload(of).await.map_err(Problem::conflict)?;
+    let about = json!({ "changed": done.changed });
+    let is_same = done.changed.is_empty() && done.revoked == 0;
+    let mut answer = Json(done).into_response();
+    match is_same {
+        true => drop(answer.extensions_mut().insert(Unchanged)),
+        false => drop(answer.extensions_mut().insert(About(about))),
+    }
+    Ok(answer)
 }
 
 /// What the node does now.

@@ -126,6 +126,9 @@ pub struct Inner {
 /// A probe waits no longer for the tables.
 const SETTLE_MAX: Duration = Duration::from_millis(500);
 
+/// Options that limit the requests of a caller.
+const RATE_OPTIONS: &str = "http.burst, http.rate";
+
 /// Attempts to log in that may come at once, and per second after that.
 const LOGIN_BURST: u32 = 10;
 const LOGIN_RATE: f64 = 0.2;
@@ -143,8 +146,8 @@ impl Api {
             sessions: Sessions::default(),
             setup: Setup::default(),
             counts: Counts::default(),
-            rates: Rates::new(f64::from(settings.rate), settings.burst),
-            logins: Rates::new(LOGIN_RATE, LOGIN_BURST),
+            rates: Rates::new(f64::from(settings.rate), settings.burst, Some(RATE_OPTIONS)),
+            logins: Rates::new(LOGIN_RATE, LOGIN_BURST, None),
             answers: KeptInMemory::default(),
             bodies: Bodies::default(),
             streams: Arc::default(),

@@ -128,13 +128,16 @@ pub(crate) async fn read(
 ) -> Result<(Request, Held), Problem> {
     let path = request.uri().path();
     let own = api.settings.body_bytes;
-    let (max, timeout) = match (publish::body_bytes_max(api, path), is_open) {
-        (Some(max), _) => (max, publish::BODY_TIMEOUT),
-        (None, true) => (own.min(OPEN_BYTES_MAX), TIMEOUT_OPEN),
-        (None, false) => (own, TIMEOUT),
+    let (max, timeout, option) = match (publish::body_bytes_max(api, path), is_open) {
+        (Some(max), _) => (max, publish::BODY_TIMEOUT, "by limits.packet_bytes"),
+        (None, true) if own > OPEN_BYTES_MAX => {
+            (OPEN_BYTES_MAX, TIMEOUT_OPEN, "without credentials")
+        }
+        (None, true) => (own, TIMEOUT_OPEN, "by http.body_bytes"),
+        (None, false) => (own, TIMEOUT, "by http.body_bytes"),
     };
     let too_large = || {
-        let detail = format!("a body has {max} bytes at most");
+        let detail = format!("a body has {max} bytes at most here, {option}");
         Problem::new(ProblemKind::TooLarge, detail)
     };
     let length = request.headers().get(header::CONTENT_LENGTH);

@@ -133,7 +133,8 @@ impl Wanted {
             ("topic", &self.topic),
         ] {
             if text.as_ref().is_some_and(|text| text.len() > TEXT_MAX) {
-                return Err(Problem::of_query(name, "is too long"));
+                let detail = format!("has {TEXT_MAX} bytes at most");
+                return Err(Problem::of_query(name, detail));
             }
         }
         let payload = self.payload.unwrap_or(match is_panel {
@@ -230,7 +231,7 @@ pub(crate) async fn events(
             .map(|page| page.into_response());
     }
     let principal = parts.extensions.get::<Principal>().cloned();
-    let principal = principal.ok_or_else(|| Problem::bad_request("nobody asks"))?;
+    let principal = principal.ok_or_else(|| Problem::bad_request("the request has no caller"))?;
     let asked = wanted.asked(&principal, tenant)?;
     let place = api.streams.open(&principal)?;
     let reader = api.control.feed.read(asked.filter, &wanted.start(&parts));

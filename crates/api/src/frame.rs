@@ -157,11 +157,14 @@ pub fn is_probe(path: &str) -> bool {
     is_health || ["/healthz", "/livez", "/readyz", METRICS].contains(&path)
 }
 
-/// The answer to a request for which there is no place.
-pub fn no_place() -> Response {
-    let detail = "too many HTTP connections are open, from this address or in all \
-                  (http.connections_per_address, http.connections)";
-    let problem = Problem::unavailable(detail.to_owned());
+/// The answer to a request for which there is no place, with the limits of connections from one
+/// address and of all.
+pub fn no_place(of_address: usize, all: usize) -> Response {
+    let detail = format!(
+        "too many HTTP connections are open: http.connections_per_address is {of_address}, \
+         http.connections is {all}"
+    );
+    let problem = Problem::unavailable(detail);
     let problem = problem.with_header(header::RETRY_AFTER, HeaderValue::from_static("1"));
     as_problem(problem.into_response(), &RequestId::of(&HeaderMap::new()))
 }

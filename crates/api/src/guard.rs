@@ -55,6 +55,10 @@ pub(crate) struct Asker(pub(crate) String);
 #[derive(Clone, Debug)]
 pub(crate) struct About(pub(crate) serde_json::Value);
 
+/// Says of an answer that its request has changed nothing, so that the audit log has no entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unchanged;
+
 pub(crate) async fn check(
     State((api, access, audited)): State<(Api, Access, Audited)>,
     request: Request,
@@ -100,6 +104,7 @@ pub(crate) async fn check(
     let found = answer.extensions().get::<Asker>();
     let name = found.map_or(name, |asker| asker.0.clone());
     // What was refused has changed nothing; what failed may have.
+    let is_unchanged = answer.extensions().get::<Unchanged>().is_some();
     if is_write && !status.is_client_error() {
         let entry = AuditEntry {
             at_ms: Moment::now().as_ms(),
@@ -114,7 +119,8 @@ pub(crate) async fn check(
             request_id: request_id.unwrap_or_default(),
             is_soon: audited == Audited::Soon,
         };
-        let is_there = audited == Audited::InTables && status.is_success();
+        let is_in_tables = audited == Audited::InTables && status.is_success();
+        let is_there = is_in_tables || is_unchanged;
         write_down(&api, entry, is_there).await;
     }
     finish(answer, taken, name)

@@ -414,7 +414,10 @@ async fn keep(answer: Response, shown_once: Option<&'static str>) -> (Response, 
     let body = match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => {
-            let detail = "the answer is too long to be kept for its Idempotency-Key";
+            let detail = format!(
+                "the answer is longer than the {ANSWER_BYTES_MAX} bytes that are kept for an \
+                 Idempotency-Key"
+            );
             let problem = Problem::new(ProblemKind::Internal, detail);
             return (problem.into_response(), None);
         }

@@ -29,6 +29,10 @@ pub(crate) struct Wanted {
     level: Option<String>,
     /// Only lines that contain this text.
     search: Option<String>,
+    /// Only lines about this client or user.
+    client: Option<String>,
+    /// Only lines of the levels `warn` and `error`.
+    trouble: Option<bool>,
 }
 
 /// Lines of the log.
@@ -61,8 +65,21 @@ pub(crate) async fn lines(
             return Err(Problem::of_query("level", detail));
         }
     };
+    let least = match (wanted.trouble, place("warn")) {
+        (Some(true), Some(warn)) => least.min(warn),
+        _ => least,
+    };
+    let is_about = |line: &LogLine, name: &str| {
+        let of = ["client_id", "user_name", "claimed_user_name"].iter();
+        of.filter_map(|field| line.fields.get(*field))
+            .any(|value| value == name)
+    };
     let is_wanted = |line: &LogLine| {
         place(&line.level).is_none_or(|place| place <= least)
+            && wanted
+                .client
+                .as_deref()
+                .is_none_or(|name| is_about(line, name))
             && wanted.search.as_deref().is_none_or(|text| {
                 let mut fields = line.fields.values();
                 line.text.contains(text) || fields.any(|value| value.to_string().contains(text))

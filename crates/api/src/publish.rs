@@ -196,22 +196,29 @@ impl MessageBody {
 
 fn check_topic(field: &'static str, topic: &str, api: &Api) -> Result<(), Refusal> {
     let limits = &api.control.info.limits;
-    let refused = |detail: &str| Refusal::of(field, ReasonCode::TopicNameInvalid, detail);
+    let refused = |detail: String| Refusal::of(field, ReasonCode::TopicNameInvalid, detail);
     if topic.contains(['+', '#']) {
-        return Err(refused(
-            "a Topic Name has no wildcards: + and # are for subscribing",
-        ));
+        let detail = "a Topic Name has no wildcards: + and # are for subscribing";
+        return Err(refused(detail.to_owned()));
     }
     if TopicName::new(topic).is_err() {
-        return Err(refused(
-            "a Topic Name has 1 to 65535 bytes and no null character",
-        ));
+        let detail = "a Topic Name has 1 to 65535 bytes and no null character";
+        return Err(refused(detail.to_owned()));
     }
-    if topic.len() > usize::from(limits.topic_bytes) {
-        return Err(refused("longer than limits.topic_bytes"));
+    let (bytes, levels) = (topic.len(), topic.split('/').count());
+    if bytes > usize::from(limits.topic_bytes) {
+        let detail = format!(
+            "{bytes} bytes; limits.topic_bytes is {}",
+            limits.topic_bytes
+        );
+        return Err(refused(detail));
     }
-    if topic.split('/').count() > usize::from(limits.topic_levels) {
-        return Err(refused("more levels than limits.topic_levels"));
+    if levels > usize::from(limits.topic_levels) {
+        let detail = format!(
+            "{levels} levels; limits.topic_levels is {}",
+            limits.topic_levels
+        );
+        return Err(refused(detail));
     }
     Ok(())
 }
@@ -249,13 +256,18 @@ fn payload_of(
 }
 
 /// What a shard has refused.
-pub(crate) fn refused(reason: ReasonCode) -> Refusal {
+pub(crate) fn refused(api: &Api, reason: ReasonCode) -> Refusal {
     use ReasonCode::{NotAuthorized, PacketTooLarge, PayloadFormatInvalid, TopicNameInvalid};
     match reason {
         TopicNameInvalid => Refusal::of("/topic", reason, "it has control characters"),
         NotAuthorized => Refusal::of("/topic", reason, "it may not be published to"),
         PacketTooLarge => {
-            let detail = "it is longer than limits.payload_bytes, or with its topic and properties than limits.packet_bytes";
+            let limits = &api.control.info.limits;
+            let detail = format!(
+                "it is longer than limits.payload_bytes, {}, or with its topic and properties than \
+                 limits.packet_bytes, {}",
+                limits.payload_bytes, limits.packet_bytes
+            );
             Refusal::of("/payload", reason, detail)
         }
         PayloadFormatInvalid => Refusal::of("/payload", reason, "it is not UTF-8"),
@@ -356,8 +368,8 @@ pub(crate) async fn publish(
     let outcomes = api.control.publish(&caller, tenant, vec![message]).await?;
     match outcomes.first() {
         Some(outcome) if !outcome.reason.is_error() => Ok((about, axum::Json(outcome.into()))),
-        Some(outcome) => Err(refused(outcome.reason).into()),
-        None => Err(refused(ReasonCode::UnspecifiedError).into()),
+        Some(outcome) => Err(refused(&api, outcome.reason).into()),
+        None => Err(refused(&api, ReasonCode::UnspecifiedError).into()),
     }
 }
 
@@ -421,9 +433,9 @@ pub(crate) async fn publish_bulk(
         (Some(refusal), _) => PublishOutcome::from(refusal),
         (None, late) => match late.next() {
             Some(outcome) if !outcome.reason.is_error() => outcome.into(),
-            Some(outcome) => refused(outcome.reason).into(),
+            Some(outcome) => refused(&api, outcome.reason).into(),
             // There are as many as there were messages.
-            None => refused(ReasonCode::UnspecifiedError).into(),
+            None => refused(&api, ReasonCode::UnspecifiedError).into(),
         },
     });
     let outcomes: Vec<PublishOutcome> = outcomes.collect();

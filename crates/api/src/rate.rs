@@ -18,6 +18,8 @@ pub(crate) struct Rates {
     /// Tokens that come back in a second; 0 is no limit.
     per_second: f64,
     burst: f64,
+    /// Options that set both; none: they are fixed.
+    options: Option<&'static str>,
     buckets: Mutex<HashMap<String, Bucket>>,
 }
 
@@ -36,11 +38,16 @@ pub(crate) struct Taken {
     pub(crate) reset: Duration,
     /// There was no token: until there is one.
     pub(crate) wait: Option<Duration>,
+    /// Tokens that come back in a second.
+    pub(crate) per_second: f64,
+    /// Options that set that and the limit.
+    pub(crate) options: Option<&'static str>,
 }
 
 impl Rates {
-    pub(crate) fn new(per_second: f64, burst: u32) -> Self {
+    pub(crate) fn new(per_second: f64, burst: u32, options: Option<&'static str>) -> Self {
         Self {
+            options,
             per_second,
             burst: f64::from(burst.max(1)),
             buckets: Mutex::default(),
@@ -78,6 +85,8 @@ impl Rates {
             remaining: bucket.tokens as u64,
             reset: Duration::from_secs_f64((self.burst - bucket.tokens) / self.per_second),
             wait: wait.map(Duration::from_secs_f64),
+            per_second: self.per_second,
+            options: self.options,
         })
     }
 
@@ -107,7 +116,13 @@ impl Taken {
     /// The answer, if there was no token.
     pub(crate) fn refusal(&self) -> Option<Problem> {
         let secs = ceil(self.wait?);
-        let detail = format!("too many requests came; ask again in {secs} s");
+        let options = self
+            .options
+            .map_or(String::new(), |name| format!(" ({name})"));
+        let detail = format!(
+            "too many requests: at most {} at once and {} a second{options}; ask again in {secs} s",
+            self.limit, self.per_second
+        );
         let problem = Problem::new(ProblemKind::RateLimited, detail);
         Some(problem.with_header(header::RETRY_AFTER, HeaderValue::from(secs)))
     }
@@ -136,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_bucket_refills_by_time() {
-        let (rates, now) = (Rates::new(2.0, 3), Instant::now());
+        let (rates, now) = (Rates::new(2.0, 3, None), Instant::now());
         for remaining in [2, 1, 0] {
             let taken = rates.take("a", now).unwrap();
             assert_eq!((taken.remaining, taken.wait), (remaining, None));
@@ -152,7 +167,7 @@ mod tests {
 
     #[test]
     fn many_addresses_do_not_fill_the_memory() {
-        let (rates, now) = (Rates::new(1.0, 2), Instant::now());
+        let (rates, now) = (Rates::new(1.0, 2, None), Instant::now());
         for number in 0..BUCKETS_MAX + 10 {
             rates.take(&number.to_string(), now);
         }

@@ -236,7 +236,7 @@ pub(crate) async fn request(
             let outcome = RequestOutcome::new(&published, *response);
             Ok((about, axum::Json(outcome)))
         }
-        Requested::Refused(reason) => Err(publish::refused(reason).into()),
+        Requested::Refused(reason) => Err(publish::refused(&api, reason).into()),
         Requested::Unheard(_) => {
             let detail = format!("nobody is subscribed to {topic:?}, so nobody can answer");
             Err(Problem::new(ProblemKind::NoSubscriber, detail))

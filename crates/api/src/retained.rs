@@ -310,7 +310,7 @@ pub struct Deleted {
 /// durable.
 #[utoipa::path(delete, path = "/api/v1/retained", tag = "messages",
     params(Doomed, OfTenant),
-    responses((status = 200, description = "They are gone, or would go", body = Deleted)))]
+    responses((status = 200, description = "They are deleted, or would be", body = Deleted)))]
 pub(crate) async fn delete(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
@@ -357,7 +357,7 @@ pub(crate) async fn delete(
     params(OfTenant, ("topic" = String, Path,
         description = "Topic Name, percent-encoded; slashes may stand as they are")),
     responses(
-        (status = 204, description = "It is gone"),
+        (status = 204, description = "It is deleted"),
         (status = 404, description = "The topic has no retained message", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn delete_one(

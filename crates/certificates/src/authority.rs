@@ -181,6 +181,21 @@ impl Authority {
         })
     }
 
+    /// Whether this is the revocation list of an authority in the same directory that has not
+    /// written it yet, because it has revoked nothing. The register of revoked certificates is
+    /// read too: a list that was lost is not an empty one.
+    pub fn has_revoked_nothing(list: &Path) -> bool {
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        let Some(directory) = list.parent() else {
+            return false;
+        };
+        let is_own = list.file_name().is_some_and(|name| name == REVOKED);
+        let has_authority = [CA_CERTIFICATE, CA_KEY]
+            .iter()
+            .all(|name| is_there(&directory.join(name)));
+        is_own && !is_there(list) && has_authority && !is_there(&directory.join(REGISTER))
+    }
+
     /// Issues `FILE.crt` and `FILE.key`.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, InconsistentKeys, RootCertStore, ServerConfig};
 
+use crate::authority::Authority;
 use crate::pem::{self, FileError};
 use crate::version1::{self, Verifier};
 
@@ -184,8 +185,10 @@ fn verifier(files: &ServerFiles) -> Result<Arc<dyn ClientCertVerifier>, FileErro
     let algorithms = provider.signature_verification_algorithms;
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let lists = match &files.revoked {
-        Some(revoked) => pem::revocation_lists(revoked)?,
-        None => Vec::new(),
+        Some(revoked) if !Authority::has_revoked_nothing(revoked) => {
+            pem::revocation_lists(revoked)?
+        }
+        _ => Vec::new(),
     };
     builder = builder.with_crls(lists.iter().cloned());
     if files.client_certificates == ClientCertificates::Optional {

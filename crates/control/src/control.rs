@@ -190,6 +190,10 @@ impl ReloadRequest {
 /// What came of reading the files again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Reloaded {
+    /// What has changed since it was last read: files, keys of the configuration, `tables`. Empty:
+    /// nothing has.
+    #[serde(default)]
+    pub changed: Vec<String>,
     /// Listeners with certificates that were read again.
     pub certificates: usize,
     /// Users whose credentials are not valid any more. Who has a certificate that is on a
@@ -460,14 +464,27 @@ impl Control {
         events.iter_mut().for_each(|told| self.settle_claim(told));
         let has_traces = self.logging().is_some_and(|logging| logging.has_traces());
         let mut arrived = HashMap::new();
-        for told in &*events {
+        let logs_drops = self.feed.logs_drops();
+        let mut left = 0;
+        for (at, told) in events.iter().enumerate() {
             let event = &told.event;
+            // Messages that were dropped together have one line, unless each is to have its own.
+            let is_follower = left > 0;
+            left = match is_follower {
+                true => left - 1,
+                false => feed::length(&events[at..]) - 1,
+            };
             if has_traces && let Event::Connected(client) = event {
                 let address = client.address.map(|(ip, _)| ip);
                 arrived.extend(address.map(|ip| ((told.tenant, event.client_id()), ip)));
             }
             let is_traced = has_traces && self.is_traced(told, &arrived);
-            if is_traced || is_logged(event) {
+            if !is_traced && !logs_drops && (is_follower || left > 0) {
+                let together = feed::together(&events[at..], left + 1);
+                if let Some(together) = together.filter(|_| !is_follower) {
+                    event_log::write_together(told, together);
+                }
+            } else if is_traced || is_logged(event) {
                 let way = self.journal.way(told);
                 event_log::write(told, way.as_ref(), is_traced);
             }

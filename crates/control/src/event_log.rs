@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use martlet_broker::{Event, EventInterest, TenantId, Told, UserName};
 use tracing::{Level, debug, enabled, info, trace, warn};
 
-use crate::feed::packet_name;
+use crate::feed::{Together, packet_name};
 use crate::journal::Way;
 
 /// What the log's level asks for: lines of messages are of `debug`, those of packets of `trace`.
@@ -315,6 +315,30 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             "packet"
         ),
     }
+}
+
+/// Writes one line for messages that were dropped together.
+pub(crate) fn write_together(Told { tenant, event }: &Told, together: Together) {
+    let Event::Dropped {
+        client_id,
+        user,
+        reason,
+        ..
+    } = event
+    else {
+        return;
+    };
+    warn!(
+        client_id,
+        tenant = (*tenant != TenantId::default()).then_some(tenant.0),
+        user_name = proved(user),
+        claimed_user_name = claimed(user),
+        reason = reason.name(),
+        count = together.count,
+        at_least = together.is_at_least().then_some(true),
+        why = together.why,
+        "messages dropped: their session has ended"
+    );
 }
 
 /// The name, where it is proved.

@@ -163,7 +163,7 @@ pub(crate) async fn add(
 /// Remove a ban
 #[utoipa::path(delete, path = "/api/v1/bans/{id}", tag = "clients",
     params(("id" = String, Path, description = "The ban's id")),
-    responses((status = 204, description = "They are kept out no more"),
+    responses((status = 204, description = "The ban is removed"),
         (status = 404, description = "There is no such ban")))]
 pub(crate) async fn remove(
     State(api): State<Api>,

@@ -134,7 +134,7 @@ pub(crate) async fn set(
 #[utoipa::path(delete, path = "/api/v1/devices/{id}/configuration/{key}", tag = "devices",
     params(("id" = String, Path, description = "The device's id"),
         ("key" = String, Path, description = "The key"), OfTeam),
-    responses((status = 204, description = "It is gone"),
+    responses((status = 204, description = "It is deleted"),
         (status = 404, description = "There is none")))]
 pub(crate) async fn remove(
     State(api): State<Api>,

@@ -693,7 +693,7 @@ pub(crate) async fn change(
 /// Its connection ends, its credentials and keys are no longer valid; it can be restored.
 #[utoipa::path(delete, path = "/api/v1/devices/{id}", tag = "devices",
     params(("id" = String, Path, description = "Its id"), OfTeam),
-    responses((status = 204, description = "It is gone"),
+    responses((status = 204, description = "It is deleted"),
         (status = 404, description = "There is none"),
         (status = 412, description = "It was changed meanwhile")))]
 pub(crate) async fn delete(

@@ -277,7 +277,7 @@ pub(crate) async fn change(
 /// With its rules; its devices stay.
 #[utoipa::path(delete, path = "/api/v1/groups/{id}", tag = "devices",
     params(("id" = String, Path, description = "Its id or name"), OfTeam),
-    responses((status = 204, description = "It is gone"),
+    responses((status = 204, description = "It is deleted"),
         (status = 404, description = "There is none"),
         (status = 412, description = "It was changed meanwhile")))]
 pub(crate) async fn delete(

@@ -288,7 +288,7 @@ macro_rules! routes_of {
         #[doc = $delete_title]
         #[utoipa::path(delete, path = $one, tag = "rules",
             params(("name" = String, Path, description = "Its name")),
-            responses((status = 204, description = "It is gone"),
+            responses((status = 204, description = "It is deleted"),
                 (status = 404, description = "There is none")))]
         pub(crate) async fn $delete(
             State(api): State<Api>,

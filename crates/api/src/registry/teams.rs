@@ -199,7 +199,7 @@ async fn change_whole<T: Send + 'static>(
 /// With its devices, and with what its keys open; all of it can be restored.
 #[utoipa::path(delete, path = "/api/v1/teams/{id}", tag = "people",
     params(("id" = String, Path, description = "Its id or name")),
-    responses((status = 204, description = "It is gone"),
+    responses((status = 204, description = "It is deleted"),
         (status = 404, description = "There is none"),
         (status = 412, description = "It was changed meanwhile")))]
 pub(crate) async fn delete(
@@ -269,7 +269,7 @@ pub(crate) struct Purged {
 /// without `with_members`.
 #[utoipa::path(post, path = "/api/v1/teams/{id}/purge", tag = "people",
     params(("id" = String, Path, description = "Its id or name"), Purge),
-    responses((status = 200, description = "What is gone", body = Purged),
+    responses((status = 200, description = "What was deleted", body = Purged),
         (status = 404, description = "There is none"),
         (status = 422, description = "It has members")))]
 pub(crate) async fn purge(

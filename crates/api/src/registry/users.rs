@@ -360,7 +360,7 @@ pub(crate) async fn set_password(
 /// can be restored.
 #[utoipa::path(delete, path = "/api/v1/users/{name}", tag = "people",
     params(("name" = String, Path, description = "User name")),
-    responses((status = 204, description = "They are gone"),
+    responses((status = 204, description = "They are deleted"),
         (status = 404, description = "There is no such user"),
         (status = 412, description = "They were changed meanwhile")))]
 pub(crate) async fn delete(

@@ -44,7 +44,8 @@ kinds! {
     Published "published" "A message was accepted.";
     PublishRefused "publish_refused" "A message was refused.";
     Delivered "delivered" "A message was delivered.";
-    Dropped "dropped" "A message was dropped for a receiver.";
+    Dropped "dropped" "A message was dropped for a receiver; of a session that has ended, all together.";
+    DroppedMessage "dropped_message" "One of the messages that `dropped` counts together.";
     RateExceeded "rate_exceeded" "Messages were dropped: their client is too fast.";
     PublishesDelayed "publishes_delayed" "Messages wait: their client publishes too fast.";
     QueueFull "queue_full" "A queue is full.";
@@ -96,9 +97,9 @@ pub struct Kinds(u32);
 pub struct NoKind(String);
 
 impl Kinds {
-    /// Everything but packets.
+    /// Everything but packets, and messages one by one that are counted together.
     pub fn usual() -> Self {
-        Self(!Kind::Packet.bit())
+        Self(!Kind::Packet.bit() & !Kind::DroppedMessage.bit())
     }
 
     /// Everything.
@@ -245,7 +246,7 @@ impl Filter {
             interest.traced.addresses = vec![address];
             return interest;
         }
-        let drops = [Kind::Dropped, Kind::RateExceeded];
+        let drops = [Kind::Dropped, Kind::DroppedMessage, Kind::RateExceeded];
         interest.connections = self.kinds.any(CONNECTIONS);
         if let Some(topic) = &self.topic {
             if self
@@ -263,6 +264,12 @@ impl Filter {
         let subscriptions = [Kind::Subscribed, Kind::Unsubscribed];
         interest.subscriptions = self.kinds.any(&subscriptions) && !self.trouble;
         interest
+    }
+
+    /// Messages are wanted one by one that were dropped together: by their topics they are.
+    pub(super) fn wants_each(&self) -> bool {
+        let by_topic = self.topic.is_some() && self.kinds.has(Kind::Dropped);
+        self.kinds.has(Kind::DroppedMessage) || by_topic
     }
 
     /// Packets come whole, for each client that comes at all.
@@ -296,8 +303,13 @@ impl Filter {
             Happened::Event(event) => (event.client_id(), Some(event)),
             Happened::Lost(_) => return true,
         };
+        let is_of_kind = match (entry.kind, &self.topic) {
+            (Kind::DroppedMessage, Some(_)) => self.wants_each(),
+            (Kind::Dropped, Some(_)) if entry.together().is_some() => false,
+            (kind, _) => self.kinds.has(kind),
+        };
         let passes = self.tenant.is_none_or(|tenant| tenant == entry.tenant)
-            && self.kinds.has(entry.kind)
+            && is_of_kind
             && self.is_of_client(client_id)
             && self
                 .user

@@ -1,6 +1,6 @@
 //! What all want together, of which the shards are told when it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use martlet_broker::EventInterest;
@@ -18,6 +18,8 @@ struct State {
     base: EventInterest,
     logged: EventInterest,
     readers: BTreeMap<u64, EventInterest>,
+    /// Readers that want messages one by one which were dropped together.
+    each: BTreeSet<u64>,
     last_place: u64,
     /// What the shards know.
     told: EventInterest,
@@ -51,7 +53,7 @@ impl Wants {
     }
 
     /// Adds a reader's interest. None if there are `max` already.
-    pub(super) fn add(&self, interest: EventInterest, max: usize) -> Option<u64> {
+    pub(super) fn add(&self, interest: EventInterest, each: bool, max: usize) -> Option<u64> {
         let mut state = self.lock();
         if state.readers.len() >= max {
             return None;
@@ -59,20 +61,38 @@ impl Wants {
         state.last_place += 1;
         let place = state.last_place;
         state.readers.insert(place, interest);
+        if each {
+            state.each.insert(place);
+        }
         self.tell(state);
         Some(place)
     }
 
-    pub(super) fn replace(&self, place: u64, interest: EventInterest) {
+    pub(super) fn replace(&self, place: u64, interest: EventInterest, each: bool) {
         let mut state = self.lock();
         state.readers.insert(place, interest);
+        match each {
+            true => drop(state.each.insert(place)),
+            false => drop(state.each.remove(&place)),
+        }
         self.tell(state);
     }
 
     pub(super) fn remove(&self, place: u64) {
         let mut state = self.lock();
         state.readers.remove(&place);
+        state.each.remove(&place);
         self.tell(state);
+    }
+
+    /// Some reader wants messages one by one which were dropped together.
+    pub(super) fn wants_each(&self) -> bool {
+        !self.lock().each.is_empty()
+    }
+
+    /// The log has a line for each dropped message.
+    pub(super) fn logs_drops(&self) -> bool {
+        self.lock().base.drops
     }
 
     pub(super) fn readers(&self) -> usize {

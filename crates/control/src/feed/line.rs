@@ -124,6 +124,9 @@ pub struct FeedEvent<'a> {
     /// How many messages, or events, it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// There are more, which were only counted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
 }
 
 impl<'a> FeedEvent<'a> {
@@ -163,6 +166,7 @@ impl<'a> FeedEvent<'a> {
             reason: None,
             why: None,
             count: None,
+            at_least: false,
         }
     }
 }
@@ -288,6 +292,12 @@ impl<'a> Entry<'a> {
             Happened::Connected(client) => fill_connected(&mut shown, client),
             Happened::Event(event) => fill(&mut shown, event, payload_max),
             Happened::Lost(_) => {}
+        }
+        if let Some(together) = self.together() {
+            (shown.topic, shown.message_id) = (None, None);
+            shown.count = Some(together.count);
+            shown.at_least = together.is_at_least();
+            shown.why = together.why;
         }
         Ok(shown)
     }

@@ -12,6 +12,7 @@ mod lines;
 mod panel;
 mod push;
 mod ring;
+mod together;
 
 pub(crate) use filter::has_topic;
 pub use filter::{Filter, Kind, Kinds, NoKind, Sample};
@@ -21,6 +22,8 @@ pub use lines::Lines;
 pub use panel::{Frame, Panel};
 pub use push::{Push, PushSeen, PushState, run as push};
 pub use ring::{Block, Part};
+pub(crate) use together::{Together, length, together};
+use together::{are_together, why_ended};
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +65,10 @@ enum Said {
     Connected(Arc<ConnectedClient>),
     /// Any other event.
     Event(Box<EventOf>),
+    /// Messages that were dropped together: the first of them.
+    Together(Box<(EventOf, Together)>),
+    /// One of them.
+    Each(Box<EventOf>),
     /// Number of events that were lost before they came here.
     Lost(u64),
 }
@@ -89,6 +96,8 @@ impl Said {
         match self {
             Self::Connected(_) => Kind::Connected,
             Self::Event(said) => Kind::of(&said.event),
+            Self::Together(said) => Kind::of(&said.0.event),
+            Self::Each(_) => Kind::DroppedMessage,
             Self::Lost(_) => Kind::Gone,
         }
     }
@@ -107,7 +116,8 @@ impl<'a> Entry<'a> {
     pub(crate) fn what(&self) -> Happened<'a> {
         match self.said {
             Said::Connected(client) => Happened::Connected(client),
-            Said::Event(said) => Happened::Event(&said.event),
+            Said::Event(said) | Said::Each(said) => Happened::Event(&said.event),
+            Said::Together(said) => Happened::Event(&said.0.event),
             Said::Lost(count) => Happened::Lost(*count),
         }
     }
@@ -115,7 +125,16 @@ impl<'a> Entry<'a> {
     /// Whose it is, as far as that is known and what happened does not say it.
     fn who(&self) -> Option<&'a Who> {
         match self.said {
-            Said::Event(said) => said.who.as_ref(),
+            Said::Event(said) | Said::Each(said) => said.who.as_ref(),
+            Said::Together(said) => said.0.who.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What is known of messages that were dropped together, if it stands for several.
+    pub(crate) fn together(&self) -> Option<Together> {
+        match self.said {
+            Said::Together(said) => Some(said.1),
             _ => None,
         }
     }
@@ -235,7 +254,8 @@ impl Feed {
     }
 
     /// Writes events, and the number of events that were lost before them. Presence is updated;
-    /// `before` is called for each event before that.
+    /// `before` is called for each event before that. Messages that were dropped together are one
+    /// event, for which it is called once; they are kept one by one while a reader wants that.
     pub(crate) fn write(
         &self,
         events: impl Iterator<Item = Told>,
@@ -255,13 +275,34 @@ impl Feed {
             put(now_ms, TenantId::default(), Said::Lost(lost));
         }
         let mut known = presence.begin();
-        for told in events {
+        let wants_each = self.wants.wants_each();
+        let mut events = events.peekable();
+        while let Some(told) = events.next() {
             before(&known, &told);
+            let (mut count, mut others) = (1, Vec::new());
+            while let Some(next) = events.next_if(|next| are_together(&told, next)) {
+                count += 1;
+                others.extend(wants_each.then_some(next));
+            }
+            let why = events.peek().and_then(|next| why_ended(&told, next));
             let Told { tenant, event } = told;
             let at_ms = at_ms(&event).unwrap_or(now_ms);
             let who = known.note(tenant, &event, at_ms);
+            let each = |event| EventOf {
+                event,
+                who: who.clone(),
+            };
+            let first = (wants_each && count > 1).then(|| event.clone());
+            let others = others.into_iter().map(|told| told.event);
+            for event in first.into_iter().chain(others) {
+                put(at_ms, tenant, Said::Each(Box::new(each(event))));
+            }
             let said = match event {
                 Event::Connected(client) => Said::Connected(client),
+                event if count > 1 => {
+                    let together = Together { count, why };
+                    Said::Together(Box::new((EventOf { event, who }, together)))
+                }
                 event => Said::Event(Box::new(EventOf { event, who })),
             };
             put(at_ms, tenant, said);
@@ -279,7 +320,8 @@ impl Feed {
     /// # Errors
     /// There is no place for another one.
     pub fn read(self: &Arc<Self>, filter: Filter, from: &From) -> Result<Reader, TooMany> {
-        let place = self.wants.add(filter.interest(), READERS_MAX);
+        let (interest, each) = (filter.interest(), filter.wants_each());
+        let place = self.wants.add(interest, each, READERS_MAX);
         let place = place.ok_or(TooMany)?;
         let ring = self.ring();
         let (next, is_new_run) = match from {
@@ -306,6 +348,11 @@ impl Feed {
             next,
             is_new_run,
         })
+    }
+
+    /// The log has a line for each dropped message: `log.drops`.
+    pub(crate) fn logs_drops(&self) -> bool {
+        self.wants.logs_drops()
     }
 
     /// How many read.
@@ -387,7 +434,8 @@ impl Reader {
 
     /// From now on something else is wanted.
     pub fn set_filter(&mut self, filter: Filter) {
-        self.feed.wants.replace(self.place, filter.interest());
+        let (interest, each) = (filter.interest(), filter.wants_each());
+        self.feed.wants.replace(self.place, interest, each);
         self.filter = filter;
     }
 

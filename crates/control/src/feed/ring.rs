@@ -233,7 +233,8 @@ impl Ring {
 fn weight(said: &Said) -> usize {
     let event = match said {
         Said::Connected(client) => return size_of::<Kept>() + client.client_id.len(),
-        Said::Event(said) => &said.event,
+        Said::Event(said) | Said::Each(said) => &said.event,
+        Said::Together(said) => &said.0.event,
         Said::Lost(_) => return size_of::<Kept>(),
     };
     let text = match event {

@@ -1,6 +1,8 @@
 use std::sync::Mutex as StdMutex;
 
-use martlet_broker::{ConnectedFlags, ListenerPolicy, MessageId, PublishedMessage, TenantId};
+use martlet_broker::{
+    ConnectedFlags, DropReason, ListenerPolicy, MessageId, PublishedMessage, TenantId,
+};
 use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode};
 
 use super::*;
@@ -400,4 +402,71 @@ fn as_many_are_kept_as_were_asked_for_however_they_came() {
         let kept: Vec<u64> = (403..=502).collect();
         assert_eq!((batch.gone, seqs(&batch)), (401, kept), "{parts:?}");
     }
+}
+
+#[test]
+fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_cause() {
+    let dropped = |client_id: &str, topic: &str| Event::Dropped {
+        client_id: client_id.to_owned(),
+        user: None,
+        topic: topic.to_owned(),
+        stored: None,
+        reason: DropReason::SessionEnded,
+        limit: None,
+    };
+    let ended = |client_id: &str| Event::SessionEnded {
+        client_id: client_id.into(),
+        why: "expired",
+    };
+    let events = || {
+        let mut events = vec![dropped("a", "t/1"); 1_500];
+        events.push(ended("a"));
+        events.extend([dropped("b", "t/1"), dropped("b", "t/2"), ended("b")]);
+        events.push(dropped("c", "t/3"));
+        events
+    };
+    let shown = |reader: &mut Reader| -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            if reader.behind() == 0 {
+                return all;
+            }
+            let batch = reader.take();
+            all.extend(batch.entries().map(|entry| {
+                let event = entry.shown("run", 0).unwrap();
+                let (kind, client, topic) = (event.kind, event.client_id, event.topic);
+                let (count, why) = (event.count, event.why);
+                format!(
+                    "{kind} {client} {topic:?} {count:?} {why:?} {}",
+                    event.at_least
+                )
+            }));
+        }
+    };
+    let (feed, presence, _) = feed();
+    let mut usual = feed.read(Filter::default(), &From::Now).unwrap();
+    let mut asked = Vec::new();
+    feed.write(told(events()), 0, &presence, |_, told| {
+        asked.push(told.event.clone());
+    });
+    let expected = [
+        "dropped a None Some(1500) Some(\"expired\") true",
+        "session_ended a None None Some(\"expired\") false",
+        "dropped b None Some(2) Some(\"expired\") false",
+        "session_ended b None None Some(\"expired\") false",
+        "dropped c Some(\"t/3\") None None false",
+    ];
+    assert_eq!(shown(&mut usual), expected);
+    assert_eq!(asked.len(), expected.len());
+    let mut each = feed.read(of("dropped_message"), &From::Now).unwrap();
+    let by_topic = Filter {
+        topic: Some("t/2".to_owned()),
+        ..of("dropped")
+    };
+    let mut by_topic = feed.read(by_topic, &From::Now).unwrap();
+    feed.write(told(events()), 0, &presence, |_, _| ());
+    assert_eq!(shown(&mut usual), expected);
+    assert_eq!(shown(&mut each).len(), 1_502);
+    let found = shown(&mut by_topic);
+    assert_eq!(found, ["dropped_message b Some(\"t/2\") None None false"]);
 }

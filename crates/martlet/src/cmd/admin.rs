@@ -102,8 +102,14 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
             "reloaded: certificates of {} listeners; credentials of {} users are gone\n",
             done.certificates, done.revoked
         );
+        match done.changed.as_slice() {
+            [] => text.push_str("nothing has changed since they were last read\n"),
+            changed => text.push_str(&format!("changed: {}\n", changed.join(", "))),
+        }
         if done.certificates > 0 {
-            text.push_str("clients' certificates are looked at again: who is revoked is ended\n");
+            text.push_str(
+                "clients' certificates are looked at again: connections with a revoked one end\n",
+            );
         }
         for what in &done.needs_restart {
             text.push_str(&format!("{what} has changed, which needs a restart\n"));

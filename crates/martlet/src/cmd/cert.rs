@@ -1,6 +1,7 @@
 //! `martlet cert`: a certificate authority in a directory, for servers and devices.
 
 mod check;
+mod readers;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,11 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{ArgGroup, Args, Subcommand};
 use martlet_certificates::Facts;
 use martlet_certificates::authority::{
-    Authority, AuthorityError, CA_CERTIFICATE, Entry, Issued, KeyKind, Purpose,
+    Authority, AuthorityError, CA_CERTIFICATE, Entry, Issued, KeyKind, Purpose, REVOKED,
 };
 use martlet_control::text::typed;
 
 use crate::cmd::listing;
+use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, out, outln};
 
 /// Arguments of `martlet cert`.
@@ -47,6 +49,7 @@ enum Action {
     ///
     /// Exit code 0. With --expiring 1, if a certificate expires within this number of days, or has
     /// expired.
+    #[command(name = "ls", alias = "list")]
     List(ListOptions),
     /// Show the contents of certificate files
     Show(ShowOptions),
@@ -149,6 +152,10 @@ struct RevokeOptions {
     serial: Option<String>,
     #[command(flatten)]
     directory: DirectoryOptions,
+    /// The node that is to reject them: it is asked whether it reads the list [default: that of the
+    /// configuration beside the directory, as martlet init writes it, else the usual one]
+    #[command(flatten)]
+    node: NodeOptions,
 }
 
 #[derive(Args, Debug)]
@@ -293,11 +300,12 @@ fn client(options: &ClientOptions) -> anyhow::Result<String> {
     let ca = directory.dir.join(CA_CERTIFICATE);
     let next = format!(
         "martlet pub --cafile {} --cert {} --key {} -t test -m hello\n      (the broker: --set \
-         tls.client_certificates=required --set tls.client_ca={})",
+         tls.client_certificates=required --set tls.client_ca={} --set tls.client_crl={})",
         ca.display(),
         made.certificate.display(),
         made.key.display(),
-        ca.display()
+        ca.display(),
+        directory.dir.join(REVOKED).display()
     );
     told(&made, directory.json, &next)
 }
@@ -318,6 +326,7 @@ fn revoke(options: &RevokeOptions) -> anyhow::Result<String> {
         what,
         serial,
         directory,
+        node,
     } = options;
     let authority = opened(&directory.dir)?;
     let (what, revoked) = match (what, serial) {
@@ -326,6 +335,7 @@ fn revoke(options: &RevokeOptions) -> anyhow::Result<String> {
         // Clap asks for one of them.
         (None, None) => anyhow::bail!("name a certificate, its file or its serial number"),
     };
+    let reading = readers::of(&revoked.list, node);
     let list = revoked.list.display();
     if directory.json {
         let others = revoked.others.iter().map(entry_json);
@@ -335,6 +345,8 @@ fn revoke(options: &RevokeOptions) -> anyhow::Result<String> {
             "crl": list.to_string(),
             "still_good": others.collect::<Vec<_>>(),
             "note": revoked.note,
+            "is_read_by_node": reading.is_read,
+            "reader": reading.text,
         });
         return Ok(format!("{value}\n"));
     }
@@ -351,9 +363,7 @@ fn revoke(options: &RevokeOptions) -> anyhow::Result<String> {
     if let Some(note) = &revoked.note {
         text.push_str(&format!("note: {note}\n"));
     }
-    text.push_str(&format!(
-        "next: --set tls.client_crl={list}; a running node that has it reads it by itself\n"
-    ));
+    text.push_str(&format!("{}\n", reading.text));
     Ok(text)
 }
 
@@ -364,7 +374,7 @@ fn crl(options: &DirectoryOptions) -> anyhow::Result<String> {
             "{}\n",
             serde_json::json!({ "crl": list.display().to_string() })
         ),
-        false => format!("wrote {}, good for a year\n", list.display()),
+        false => format!("wrote {}, valid for a year\n", list.display()),
     })
 }
 

@@ -20,6 +20,7 @@ pub(crate) struct ClientCommand {
 #[derive(Subcommand, Debug)]
 enum Action {
     /// List clients, connected or not
+    #[command(alias = "list")]
     Ls(ListOptions),
     /// Show a client: connection, queue, messages in flight, subscriptions, losses
     Show(NamedOptions),
@@ -90,6 +91,7 @@ pub(crate) struct SessionCommand {
 #[derive(Subcommand, Debug)]
 enum SessionAction {
     /// List sessions, with a connection or without
+    #[command(alias = "list")]
     Ls(ListOptions),
     /// End a session, with its subscriptions and its queued messages
     Rm(NamedOptions),

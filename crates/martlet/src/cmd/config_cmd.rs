@@ -209,6 +209,7 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
         .chain(&node.warnings)
         .chain(&config::exposed_files(&effective))
         .chain(&node.weak_passwords)
+        .chain(&node.locked_out)
         .chain(&in_use)
     {
         text.push_str(&format!("warning: {warning}\n"));

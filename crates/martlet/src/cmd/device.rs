@@ -51,6 +51,7 @@ enum Action {
     /// Restore a deleted device, with its credentials
     Restore(NamedOptions),
     /// List the devices of all teams
+    #[command(alias = "list")]
     Ls(ListOptions),
     /// Give a device a new credential, which is printed, once
     Rotate(RotateOptions),
@@ -392,8 +393,8 @@ fn rotate(options: &RotateOptions) -> anyhow::Result<String> {
     };
     let line = tables::line_to_try(&on.node, &given);
     let old = match options.now {
-        true => "The old one is good no more.".to_owned(),
-        false => format!("The old one is good for {} more.", time(grace)),
+        true => "The old one is no longer valid.".to_owned(),
+        false => format!("The old one stays valid for {}.", time(grace)),
     };
     Ok(match on.json {
         true => {
@@ -495,7 +496,7 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
     if options.purge && !options.yes {
         let id = printable(id);
         prompt::expect_agreed(&format!(
-            "Remove the device {id} for good, with all that belongs to it?"
+            "Remove the device {id} permanently, with all that belongs to it?"
         ))?;
     }
     tables::with(&on.node, async |registry| {
@@ -510,7 +511,7 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
     let view = serde_json::json!({ "removed": id, "can_be_restored": !options.purge });
     Ok(match (on.json, options.purge) {
         (true, _) => format!("{view}\n"),
-        (false, true) => format!("Removed device {id} for good\n{told}"),
+        (false, true) => format!("Removed device {id} permanently\n{told}"),
         (false, false) => {
             let back = match &of.team {
                 Some(team) => format!("--team={} {}", typed(team), typed(id)),
@@ -518,7 +519,7 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
             };
             format!(
                 "Deleted device {id}\n{told}Its id stays taken. To bring it back: martlet device \
-                 restore {back}; to remove it for good: martlet device rm --purge {back}\n"
+                 restore {back}; to remove it permanently: martlet device rm --purge {back}\n"
             )
         }
     })

@@ -25,8 +25,18 @@ pub(crate) struct EventsOptions {
     /// Only events of this kind, repeatable: connected, refused, disconnected, subscribed,
     /// published, delivered, dropped, packet, … or all [default: what happens to clients, not to
     /// messages]
-    #[arg(long = "type", short = 't', value_name = "KIND", value_delimiter = ',')]
+    #[arg(
+        long = "type",
+        alias = "kinds",
+        short = 'k',
+        value_name = "KIND",
+        value_delimiter = ','
+    )]
     kinds: Vec<String>,
+    /// Also each message that was dropped because its session has ended; else there is one event
+    /// with their number
+    #[arg(long)]
+    each: bool,
     /// Also messages with a topic that this Topic Filter matches
     #[arg(long, value_name = "FILTER")]
     topic: Option<String>,
@@ -35,7 +45,7 @@ pub(crate) struct EventsOptions {
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
     /// Only what was refused or lost
-    #[arg(long)]
+    #[arg(long, short = 't')]
     trouble: bool,
     /// Begin at this time, as far as events are kept: 10m, 2h, or a time as 2026-11-21T14:00:00Z
     #[arg(long, value_name = "TIME")]
@@ -48,6 +58,9 @@ pub(crate) struct EventsOptions {
 /// Events about messages: there may be very many of them, and they are built only while there is a
 /// reader.
 const OF_MESSAGES: &[Kind] = &[Kind::Published, Kind::Delivered, Kind::Packet];
+
+/// Messages one by one that `dropped` counts together.
+const EACH: Kind = Kind::DroppedMessage;
 
 /// More than the node keeps.
 const ALL_KEPT: usize = 1_000_000;
@@ -106,14 +119,18 @@ fn target(options: &EventsOptions) -> String {
         let all = Kind::ALL.iter();
         let of_clients = all.filter(|kind| options.topic.is_some() || !OF_MESSAGES.contains(kind));
         let names: Vec<&str> = of_clients
-            .filter(|kind| **kind != Kind::Packet)
+            .filter(|kind| **kind != Kind::Packet && (**kind != EACH || options.each))
             .map(|kind| kind.name())
             .collect();
         names.join(",")
     };
     let kinds = match options.kinds.is_empty() {
         true => usual(),
-        false => options.kinds.join(","),
+        false => {
+            let mut kinds = options.kinds.clone();
+            kinds.extend(options.each.then(|| EACH.name().to_owned()));
+            kinds.join(",")
+        }
     };
     put("kinds", &kinds);
     if let Some(client) = &options.client {
@@ -167,7 +184,14 @@ fn line(event: &Value, colours: bool) -> String {
     let text = |name: &str| event[name].as_str().map(printable);
     let kind = text("kind").unwrap_or_default();
     let is_trouble = kind.contains("refused")
-        || ["dropped", "rate_exceeded", "queue_full", "gone"].contains(&&*kind);
+        || [
+            "dropped",
+            "dropped_message",
+            "rate_exceeded",
+            "queue_full",
+            "gone",
+        ]
+        .contains(&&*kind);
     let (on, off) = match (colours, is_trouble) {
         (true, true) => ("\x1b[31m", "\x1b[0m"),
         (true, false) => ("\x1b[2m", "\x1b[0m"),

@@ -16,6 +16,7 @@ use crate::cmd::user::names_of_teams;
 #[derive(Subcommand, Debug)]
 pub(crate) enum GroupCommand {
     /// List groups, with their teams
+    #[command(alias = "list")]
     Ls(ListGroups),
     /// Show a group and its rules
     Show(NamedGroup),
@@ -252,6 +253,6 @@ fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
     Ok(match (on.json, is_added) {
         (true, _) => format!("{}\n", json!({ "group": found.id, "changed": changed })),
         (_, true) => format!("{changed} more are in the group {name}\n{told}"),
-        (_, false) => format!("{changed} are in the group {name} no more\n{told}"),
+        (_, false) => format!("{changed} are no longer in the group {name}\n{told}"),
     })
 }

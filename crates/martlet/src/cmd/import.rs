@@ -175,9 +175,10 @@ fn text(report: &[ReportLine]) -> String {
     }
     let count = |outcome| report.iter().filter(|line| line.outcome == outcome).count();
     text.push_str(&format!(
-        "{} lines mapped, {} changed in meaning, {} not needed, {} unsupported\n",
+        "{} lines mapped, {} changed in meaning, {} state a default, {} not needed, {} unsupported\n",
         count(Outcome::Mapped),
         count(Outcome::Changed),
+        count(Outcome::Default),
         count(Outcome::NotNeeded),
         count(Outcome::Unsupported)
     ));

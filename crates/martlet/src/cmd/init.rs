@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use martlet_access::hash;
-use martlet_certificates::authority::{Authority, CA_CERTIFICATE, KeyKind, Purpose};
+use martlet_certificates::authority::{Authority, CA_CERTIFICATE, KeyKind, Purpose, REVOKED};
 use martlet_control::text::typed;
 
 use crate::cmd::print::{errln, out};
@@ -234,9 +234,11 @@ allow_anonymous = false
 # Good for a year; `martlet cert renew server --dir DIR` renews it, and the node reads it by itself.
 certificate = {certificate}
 key = {key}
-# Devices with certificates of this authority (`martlet cert client NAME --dir DIR`):
-# client_certificates = "optional"
-# client_ca = {ca}
+# "optional" or "required" accepts devices with certificates of this authority
+# (`martlet cert client NAME --dir DIR`), but none that `martlet cert revoke` has put on client_crl.
+client_certificates = "off"
+client_ca = {ca}
+client_crl = {crl}
 
 [auth]
 # Users and devices of martlet.db: `martlet user`, `martlet device`, `martlet role`.
@@ -264,6 +266,7 @@ url = "ws://127.0.0.1:{websocket_port}/mqtt"
         certificate = path(places.certificates.join("server.crt")),
         key = path(places.certificates.join("server.key")),
         ca = path(places.certificates.join(CA_CERTIFICATE)),
+        crl = path(places.certificates.join(REVOKED)),
         http = quoted(&options.http),
     )
 }
@@ -315,7 +318,7 @@ fn told(options: &InitOptions, places: &Places, names: &[String], password: &str
     );
     if rustix::process::geteuid().is_root() {
         text.push_str(
-            "All of it is root's, and nobody else can read it: a node that is to run as another \
+            "All of it belongs to root, and no other user can read it: a node that is to run as another \
              user has to be set up by that user, as by runuser -u USER -- martlet init DIR.\n",
         );
     }

@@ -23,6 +23,7 @@ pub(crate) struct LockoutCommand {
 #[derive(Subcommand, Debug)]
 enum Action {
     /// List names and addresses that are locked out for wrong credentials
+    #[command(alias = "list")]
     Ls(ListOptions),
     /// End the lockouts of a user name or of an address
     Rm(RemoveOptions),
@@ -83,7 +84,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     }
     let page: Page = serde_json::from_str(&body)?;
     if page.items.is_empty() {
-        return Ok("nobody is locked out\n".to_owned());
+        return Ok("there are no lockouts\n".to_owned());
     }
     let mut text = format!(
         "{:<32} {:<40} {:<40} UNTIL\n",

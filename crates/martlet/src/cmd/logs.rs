@@ -1,13 +1,18 @@
 //! `martlet logs`: what happened to clients recently, a line each, from the running node's journal.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use martlet_control::journal::{Entry, Page};
+use martlet_control::log_lines::LogLine;
 use martlet_control::text::printable;
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::cmd::admin::{AdminOptions, ask, encoded};
 use crate::cmd::print::{errln, out};
@@ -20,11 +25,32 @@ pub(crate) struct LogsOptions {
     /// Only lines about this client or user
     #[arg(value_name = "CLIENT|USER")]
     client: Option<String>,
+    /// The same, by the name that the API has for it
+    #[arg(
+        long = "client",
+        value_name = "CLIENT|USER",
+        hide = true,
+        conflicts_with = "client"
+    )]
+    by_client: Option<String>,
     /// Only what was refused or lost
     #[arg(long, short = 't')]
     trouble: bool,
+    /// Only lines that contain this text
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// Lines of the node's own log, of this level or a more severe one, instead of what happened to
+    /// clients: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    level: Option<String>,
     /// Show the last N lines
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 50)]
+    #[arg(
+        long,
+        short = 'n',
+        alias = "limit",
+        value_name = "N",
+        default_value_t = 50
+    )]
     lines: usize,
     /// Continue with new lines, until interrupted
     #[arg(long, short = 'f')]
@@ -33,6 +59,9 @@ pub(crate) struct LogsOptions {
 
 /// How long the node is asked to wait for more.
 const WAIT_SECS: u64 = 5;
+
+/// Interval at which lines of the node's own log are asked for.
+const LOG_EVERY: Duration = Duration::from_millis(500);
 
 /// `martlet logs`.
 pub(crate) fn run(options: &LogsOptions) -> ExitCode {
@@ -48,11 +77,14 @@ pub(crate) fn run(options: &LogsOptions) -> ExitCode {
 fn show(options: &LogsOptions) -> anyhow::Result<()> {
     let data_dir = options.admin.node.data_dir()?;
     let mut filter = String::new();
-    if let Some(client) = &options.client {
+    if let Some(client) = options.client.as_ref().or(options.by_client.as_ref()) {
         filter.push_str(&format!("&client={}", encoded(client)));
     }
     if options.trouble {
         filter.push_str("&trouble=true");
+    }
+    if let Some(level) = &options.level {
+        return show_log(options, &data_dir, level, filter);
     }
     let mut query = format!("tail={}{filter}", options.lines);
     loop {
@@ -65,7 +97,66 @@ fn show(options: &LogsOptions) -> anyhow::Result<()> {
     }
 }
 
-/// False: nobody reads any more.
+/// The lines of the node's own log.
+fn show_log(
+    options: &LogsOptions,
+    data_dir: &Path,
+    level: &str,
+    mut filter: String,
+) -> anyhow::Result<()> {
+    filter.push_str(&format!("&level={}", encoded(level)));
+    if let Some(text) = &options.search {
+        filter.push_str(&format!("&search={}", encoded(text)));
+    }
+    let mut query = format!("limit={}{filter}", options.lines);
+    loop {
+        let page: LogPage =
+            serde_json::from_str(&ask(data_dir, "GET", &format!("/api/v1/logs?{query}"))?)?;
+        let mut text = String::new();
+        for line in &page.items {
+            match options.admin.json {
+                true => text.push_str(&format!("{}\n", serde_json::to_string(line)?)),
+                false => text.push_str(&log_line(line)),
+            }
+        }
+        if !out!("{text}") || !options.follow {
+            return Ok(());
+        }
+        if page.items.is_empty() {
+            std::thread::sleep(LOG_EVERY);
+        }
+        query = format!("after={}{filter}", page.next);
+    }
+}
+
+/// A page of `/logs`.
+#[derive(Deserialize)]
+struct LogPage {
+    items: Vec<LogLine>,
+    next: u64,
+}
+
+/// `2026-11-22 09:14:03.123 warn connection refused client_id=c why=…`
+fn log_line(line: &LogLine) -> String {
+    let at: Option<Timestamp> = line.at.parse().ok();
+    let at = at.unwrap_or(Timestamp::UNIX_EPOCH);
+    let at = at.to_zoned(TimeZone::system());
+    let mut text = format!(
+        "{} {:<5} {}",
+        at.strftime("%Y-%m-%d %H:%M:%S%.3f"),
+        line.level,
+        line.text
+    );
+    for (name, value) in &line.fields {
+        match value {
+            Value::String(value) => text.push_str(&format!(" {name}={value}")),
+            value => text.push_str(&format!(" {name}={value}")),
+        }
+    }
+    format!("{}\n", printable(&text))
+}
+
+/// False: standard output is closed.
 fn print(options: &LogsOptions, page: &Page) -> anyhow::Result<bool> {
     let out = std::io::stdout();
     let colours =
@@ -75,11 +166,16 @@ fn print(options: &LogsOptions, page: &Page) -> anyhow::Result<bool> {
         text.push_str(&format!("({} more are not kept any more)\n", page.gone));
     }
     for entry in &page.events {
-        if options.admin.json {
-            text.push_str(&serde_json::to_string(entry)?);
-            text.push('\n');
-        } else {
-            text.push_str(&line(entry, colours));
+        let shown = match options.admin.json {
+            true => format!("{}\n", serde_json::to_string(entry)?),
+            false => line(entry, colours),
+        };
+        if options
+            .search
+            .as_ref()
+            .is_none_or(|wanted| shown.contains(wanted))
+        {
+            text.push_str(&shown);
         }
     }
     Ok(out!("{text}"))

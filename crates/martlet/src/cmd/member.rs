@@ -13,6 +13,7 @@ use crate::cmd::user::api_role;
 #[derive(Subcommand, Debug)]
 pub(crate) enum MemberCommand {
     /// List the members of a team
+    #[command(alias = "list")]
     Ls {
         /// The team's id or name
         #[arg(value_name = "TEAM")]

@@ -48,6 +48,19 @@ impl TeamOption {
 }
 
 impl NodeOptions {
+    /// The node of a configuration file.
+    pub(crate) fn of_file(config: PathBuf) -> Self {
+        Self {
+            data_dir: None,
+            config: Some(config),
+        }
+    }
+
+    /// An option names the node.
+    pub(crate) fn is_named(&self) -> bool {
+        self.data_dir.is_some() || self.config.is_some()
+    }
+
     /// The node's configuration.
     pub(crate) fn load(&self) -> anyhow::Result<config::Effective> {
         let options = ConfigOptions {

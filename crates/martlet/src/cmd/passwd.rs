@@ -27,8 +27,9 @@ pub(crate) struct PasswdOptions {
     /// Read the password from the command line, where other users of this machine can see it
     #[arg(short = 'b', requires = "password")]
     batch: bool,
-    /// Kind of hash [default: argon2id; mosquitto_passwd: sha512-pbkdf2]
-    #[arg(short = 'H', value_name = "HASH")]
+    /// Kind of hash [default: the best one that the readers of the file know: sha512-pbkdf2 in a
+    /// file whose hashes are all Mosquitto's, else argon2id; mosquitto_passwd: sha512-pbkdf2]
+    #[arg(short = 'H', long = "hash", value_name = "HASH")]
     hash: Option<HashName>,
     /// Accept a password of fewer than 10 characters
     #[arg(long, conflicts_with_all = ["delete", "update"])]
@@ -49,7 +50,7 @@ pub(crate) struct PasswdOptions {
 
 /// Kinds of hashes, as mosquitto names them.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum HashName {
+pub(crate) enum HashName {
     /// 19 MiB of memory, two passes; Mosquitto reads it from 2.1 on
     Argon2id,
     /// PBKDF2; every Mosquitto reads it
@@ -60,7 +61,7 @@ enum HashName {
 }
 
 impl HashName {
-    fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> Kind {
         match self {
             Self::Argon2id => Kind::Argon2id,
             Self::Sha512Pbkdf2 => Kind::Pbkdf2Sha512,
@@ -84,12 +85,12 @@ pub(crate) fn run(options: PasswdOptions) -> ExitCode {
 }
 
 fn passwd(options: PasswdOptions) -> anyhow::Result<String> {
-    let default = match options.as_mosquitto {
-        true => HashName::Sha512Pbkdf2,
-        false => HashName::Argon2id,
-    };
-    let kind = options.hash.unwrap_or(default).kind();
     let file = &options.file;
+    let kind = match (options.hash, options.as_mosquitto) {
+        (Some(hash), _) => hash.kind(),
+        (None, true) => Kind::Pbkdf2Sha512,
+        (None, false) => kind_for(file, Kind::Argon2id),
+    };
     if options.update {
         warn_of_short(file);
         let count = edit::hash_plain(file, kind)?;
@@ -116,8 +117,8 @@ fn passwd(options: PasswdOptions) -> anyhow::Result<String> {
     };
     let password = match options.password {
         Some(password) => prompt::given(password, strength)?,
-        None if options.as_mosquitto => prompt::new_password_twice(&user, strength)?,
-        None => prompt::new_password(&user, strength)?,
+        None if options.as_mosquitto => prompt::new_password_twice(&user, strength, OR_ELSE)?,
+        None => prompt::new_password(&user, strength, OR_ELSE)?,
     };
     if options.create {
         edit::create(file, replaces)?;
@@ -125,7 +126,24 @@ fn passwd(options: PasswdOptions) -> anyhow::Result<String> {
     set(file, &user, &password, kind)
 }
 
-/// Once they are hashes nobody sees how long they are.
+/// How a password is given without a terminal.
+const OR_ELSE: &str = "give it on the command line: -b FILE USER PASSWORD";
+
+/// The best kind of hash that the readers of a password file know: Mosquitto reads Argon2id from
+/// 2.1 on only, so a file whose hashes are all PBKDF2 or SHA-512 gets PBKDF2. `fresh` is the kind
+/// for a file without hashes.
+pub(crate) fn kind_for(path: &Path, fresh: Kind) -> Kind {
+    let text = std::fs::read(path).unwrap_or_default();
+    let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted);
+    let kinds = file.map(|file| file.kinds()).unwrap_or_default();
+    match kinds.as_slice() {
+        [] => fresh,
+        kinds if kinds.contains(&Kind::Argon2id) => Kind::Argon2id,
+        _ => Kind::Pbkdf2Sha512,
+    }
+}
+
+/// Warns of short passwords before they are hashed: nobody sees their length afterwards.
 fn warn_of_short(path: &Path) {
     let text = std::fs::read(path).unwrap_or_default();
     let file = PasswordFile::parse(&path.display().to_string(), &text, Plain::Accepted);

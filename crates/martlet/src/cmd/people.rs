@@ -25,6 +25,7 @@ pub(crate) enum KeyCommand {
     #[command(alias = "create")]
     Add(AddKey),
     /// List API keys, without the keys
+    #[command(alias = "list")]
     Ls(NodeAndForm),
     /// Revoke an API key
     Rm(ById),
@@ -67,6 +68,7 @@ pub(crate) enum TeamCommand {
     #[command(alias = "create")]
     Add(AddTeam),
     /// List teams
+    #[command(alias = "list")]
     Ls(ListTeams),
     /// Delete a team, and its devices with it; it can be restored
     Rm(RemoveTeam),
@@ -133,6 +135,7 @@ pub(crate) enum BanCommand {
     /// Add a ban; the connections of the banned client, user or address end
     Add(AddBan),
     /// List bans
+    #[command(alias = "list")]
     Ls(NodeAndForm),
     /// Remove a ban, by its id or by the arguments that add was given
     Rm(RemoveBan),
@@ -203,6 +206,7 @@ pub(crate) enum ProvisionCommand {
     #[command(alias = "create")]
     Add(AddProvision),
     /// List provisioning keys, without the keys
+    #[command(alias = "list")]
     Ls(NodeAndForm),
     /// Revoke a provisioning key; devices that it has made stay
     Rm(ById),
@@ -418,8 +422,8 @@ fn purge_team(options: &RemoveTeam) -> anyhow::Result<String> {
     if !options.yes {
         let named = printable(team);
         prompt::expect_agreed(&match with_members {
-            true => format!("Remove the team {named} for good, with all its devices and users?"),
-            false => format!("Remove the team {named} for good, with all that belongs to it?"),
+            true => format!("Remove the team {named} permanently, with all its devices and users?"),
+            false => format!("Remove the team {named} permanently, with all that belongs to it?"),
         })?;
     }
     let before = user::administrators(&on.node)?;
@@ -435,7 +439,7 @@ fn purge_team(options: &RemoveTeam) -> anyhow::Result<String> {
         "users": gone.users, "groups": gone.groups, "keys": gone.keys,
     });
     let line = format!(
-        "Removed the team {} for good; devices: {}, users: {}, groups: {}, keys: {}",
+        "Removed the team {} permanently; devices: {}, users: {}, groups: {}, keys: {}",
         gone.name, gone.devices, gone.users, gone.groups, gone.keys
     );
     Ok(done(on, &view, &line, &told))
@@ -489,7 +493,7 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
                 Ok(id)
             })?;
             let told = tables::tell_node(&on.node);
-            let line = format!("The ban {id} is no more");
+            let line = format!("Removed the ban {id}");
             Ok(done(on, &json!({ "removed": id }), &line, &told))
         }
     }
@@ -518,7 +522,7 @@ async fn ban_meant(registry: &mut Registry, options: &RemoveBan) -> Result<Strin
     let found = all.into_iter().find(is_meant).map(|ban| ban.id);
     found.ok_or_else(|| {
         RegistryError::NotFound(format!(
-            "{value} is not kept out by that: martlet ban ls shows who is, and by what"
+            "{value} is not kept out by such a ban: martlet ban ls lists the bans"
         ))
     })
 }

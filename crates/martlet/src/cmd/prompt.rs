@@ -29,13 +29,18 @@ impl Strength {
     }
 }
 
-/// A password that is new: at a terminal it is asked for twice.
+/// Reads a new password: twice at a terminal, one line from a pipe. `or_else` ends the error where
+/// there is no input: another way to give a password.
 ///
 /// # Errors
 /// The input has ended, the passwords differ, or the password is too short.
-pub(crate) fn new_password(of: &str, strength: Strength) -> anyhow::Result<String> {
+pub(crate) fn new_password(of: &str, strength: Strength, or_else: &str) -> anyhow::Result<String> {
     if !io::stdin().is_terminal() {
-        let password = line("the password")?;
+        let Some(password) = piped("the password")? else {
+            bail!(
+                "no password: standard input is empty; type it at a terminal, pipe it in, or {or_else}"
+            );
+        };
         return given(password, strength);
     }
     let first = hidden(&format!("Password for {of}: "))?;
@@ -50,8 +55,12 @@ pub(crate) fn new_password(of: &str, strength: Strength) -> anyhow::Result<Strin
 ///
 /// # Errors
 /// As [`new_password`].
-pub(crate) fn new_password_twice(of: &str, strength: Strength) -> anyhow::Result<String> {
-    let first = new_password(of, strength)?;
+pub(crate) fn new_password_twice(
+    of: &str,
+    strength: Strength,
+    or_else: &str,
+) -> anyhow::Result<String> {
+    let first = new_password(of, strength, or_else)?;
     if !io::stdin().is_terminal() {
         let mut second = String::new();
         let read = io::stdin().lock().read_line(&mut second);
@@ -112,12 +121,20 @@ fn hidden(prompt: &str) -> anyhow::Result<String> {
 }
 
 fn line(what: &str) -> anyhow::Result<String> {
+    match piped(what)? {
+        Some(text) => Ok(text),
+        None => bail!("{what} is missing: the input has ended"),
+    }
+}
+
+/// A line of standard input; none: it has ended.
+fn piped(what: &str) -> anyhow::Result<Option<String>> {
     let mut text = String::new();
     let bytes = io::stdin().lock().read_line(&mut text);
     if bytes.with_context(|| format!("cannot read {what}"))? == 0 {
-        bail!("the input ended before {what} came");
+        return Ok(None);
     }
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+    Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
 /// The terminal's echo is off until this is dropped.

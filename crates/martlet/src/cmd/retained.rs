@@ -24,6 +24,7 @@ pub(crate) struct RetainedCommand {
 #[derive(Subcommand, Debug)]
 enum Action {
     /// List retained messages
+    #[command(alias = "list")]
     Ls(ListOptions),
     /// Print the payload of a retained message, byte by byte
     Get(GetOptions),

@@ -29,6 +29,7 @@ pub(crate) enum Action {
     /// Remove one that is not in use
     Rm(NamedOptions),
     /// List all
+    #[command(alias = "list")]
     Ls(NodeAndForm),
     /// Show the rules of one. With --rule or --stdin, replace all of them: they apply at once, also
     /// to connected clients

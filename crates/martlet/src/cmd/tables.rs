@@ -167,8 +167,8 @@ pub(crate) fn tell_node(node: &NodeOptions) -> String {
         let unasked =
             unasked.map(|why| format!("With this configuration none asks them: {why}.\n"));
         return format!(
-            "No node runs with the data directory {} now; one that is started there goes by this. If \
-             yours has another, say so: --data-dir DIR or -c FILE.\n{}",
+            "No node runs with the data directory {} now; it applies at the next start there. If \
+             your node has another data directory, name it: --data-dir DIR or -c FILE.\n{}",
             data_dir.display(),
             unasked.unwrap_or_default()
         );

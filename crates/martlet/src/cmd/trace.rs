@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use martlet_api::TraceView;
 use martlet_control::text::{printable, typed};
 use serde_json::{Value, json};
@@ -14,7 +14,10 @@ use crate::cmd::admin::{AdminOptions, ask, ask_with, encoded, finish_as};
 
 /// Arguments of `martlet trace`.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct TraceOptions {
+    #[command(subcommand)]
+    action: Option<Action>,
     #[command(flatten)]
     admin: AdminOptions,
     /// Client Identifier [default: list what is traced]
@@ -37,11 +40,25 @@ pub(crate) struct TraceOptions {
     end: bool,
 }
 
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// List what is traced; a client of the name ls is traced with: martlet trace -- ls
+    #[command(alias = "list")]
+    Ls(AdminOptions),
+}
+
 const PATH: &str = "/api/v1/traces";
 
 /// Runs the command.
 pub(crate) fn run(options: &TraceOptions) -> ExitCode {
-    finish_as(options.admin.json, work(options))
+    match &options.action {
+        Some(Action::Ls(admin)) => finish_as(admin.json, listed(admin)),
+        None => finish_as(options.admin.json, work(options)),
+    }
+}
+
+fn listed(admin: &AdminOptions) -> anyhow::Result<String> {
+    list(admin.json, &ask(&admin.node.data_dir()?, "GET", PATH)?)
 }
 
 fn work(options: &TraceOptions) -> anyhow::Result<String> {
@@ -50,7 +67,7 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
         (Some(client), ..) => ("client", client.clone()),
         (_, Some(address), _) => ("address", address.to_string()),
         (.., Some(topic)) => ("topic", topic.clone()),
-        _ => return list(options, &ask(&data_dir, "GET", PATH)?),
+        _ => return listed(&options.admin),
     };
     let team = options.team.as_deref();
     let team = team.map_or(String::new(), |team| format!("team={}&", encoded(team)));
@@ -59,7 +76,7 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
         ask(&data_dir, "DELETE", &target)?;
         return Ok(match options.admin.json {
             true => json!({ "ended": value }).to_string(),
-            false => format!("{} is traced no more", printable(&value)),
+            false => format!("the trace of {} has ended", printable(&value)),
         });
     }
     let mut body = json!({ "minutes": options.minutes });
@@ -91,8 +108,8 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
     ))
 }
 
-fn list(options: &TraceOptions, body: &str) -> anyhow::Result<String> {
-    if options.admin.json {
+fn list(is_json: bool, body: &str) -> anyhow::Result<String> {
+    if is_json {
         return Ok(body.to_owned());
     }
     let all: Vec<TraceView> = serde_json::from_str(body)?;

@@ -18,6 +18,7 @@ use martlet_registry::{
 
 use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
+use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
 use crate::cmd::prompt::Strength;
 use crate::cmd::role::NodeAndForm;
@@ -43,6 +44,7 @@ enum Action {
     /// Give a user another role, or disable the user
     Set(SetOptions),
     /// List the users
+    #[command(alias = "list")]
     Ls(ListOptions),
 }
 
@@ -110,6 +112,11 @@ struct ChangeOptions {
     /// Generate a password and print it, once
     #[arg(long)]
     generate: bool,
+    /// In a password file, the kind of hash [default: the best one that the readers of the file
+    /// know: argon2id, or sha512-pbkdf2 for a generated password and in a file whose hashes are all
+    /// Mosquitto's]
+    #[arg(long, short = 'H', value_name = "HASH")]
+    hash: Option<HashName>,
     /// Accept a password of fewer than 10 characters
     #[arg(long, conflicts_with = "generate")]
     weak: bool,
@@ -289,24 +296,33 @@ fn change(
              auth.password_file the tables of the data directory hold users and roles"
         );
     }
-    if !is_there && !path.exists() {
-        edit::create(&path, false)?;
-    }
-    match (users(&path)?.contains(user), is_there) {
+    let is_new = !is_there && !path.exists();
+    let known = if is_new { Vec::new() } else { users(&path)? };
+    match (known.contains(user), is_there) {
         (true, false) => bail!("{user} is there already: martlet user passwd {user}"),
         (false, true) => bail!("there is no user {user}: martlet user add {user}"),
         _ => {}
     }
     let strength = Strength::of(options.weak);
-    let (password, kind) = match options.generate {
-        // Nobody guesses 142 bits, so a quick hash will do, and a fleet that comes back at once
-        // costs the node little.
+    let (password, fresh) = match options.generate {
+        // A generated password cannot be guessed, so the hash that every Mosquitto 2 reads will do,
+        // and logins cost the node less than with Argon2id.
         true => (
             hash::made_up_password().map_err(anyhow::Error::msg)?,
-            Kind::Sha512,
+            Kind::Pbkdf2Sha512,
         ),
-        false => (prompt::new_password(user, strength)?, Kind::Argon2id),
+        false => (
+            prompt::new_password(user, strength, GENERATE)?,
+            Kind::Argon2id,
+        ),
     };
+    let kind = match options.hash {
+        Some(hash) => hash.kind(),
+        None => passwd::kind_for(&path, fresh),
+    };
+    if is_new {
+        edit::create(&path, false)?;
+    }
     let line = passwd::set(&path, user, &password, kind)?;
     let shown = options.generate.then_some(&*password);
     let told = tables::tell_node_of_file(&file.node);
@@ -333,6 +349,9 @@ fn change_in_tables(
     is_there: bool,
 ) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
+    if options.hash.is_some() {
+        bail!("--hash is for password files: the tables keep Argon2id hashes");
+    }
     let role = of_tables.role.unwrap_or(USER_ROLE);
     let is_of_team = of_tables.team.is_some() && !of_tables.all_teams;
     let given = of_tables.api_role.unwrap_or(match role {
@@ -347,7 +366,7 @@ fn change_in_tables(
     };
     let password = match options.generate {
         true => hash::made_up_password().map_err(anyhow::Error::msg)?,
-        false => prompt::new_password(user, Strength::of(options.weak))?,
+        false => prompt::new_password(user, Strength::of(options.weak), GENERATE)?,
     };
     tables::with(&file.node, async |registry| match is_there {
         true => registry.set_password(user, &password).await,
@@ -397,6 +416,9 @@ fn change_in_tables(
     };
     Ok(changed_text(&line, shown, &told))
 }
+
+/// How a password is had without typing one.
+const GENERATE: &str = "use --generate, which makes one and prints it";
 
 /// The role that may do everything.
 const ADMINISTRATOR: &str = "administrator";
@@ -463,8 +485,8 @@ fn refuse_in_password_file(node: &NodeOptions, user: &String) -> anyhow::Result<
     }
     let path = path.display().to_string();
     bail!(
-        "{} is in the password file {path}, where nobody has a role or is disabled: auth.acl_file \
-         says what users may do, and martlet user rm {} --file {} lets this one in no more",
+        "{} is in the password file {path}, whose users have no role and cannot be disabled: auth.acl_file \
+         says what users may do, and martlet user rm {} --file {} removes this one",
         printable(user),
         typed(user),
         typed(&path)
@@ -492,7 +514,7 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
     let UserOptions { user, file } = &options.user;
     let shown = printable(user);
     if options.purge && !options.yes {
-        prompt::expect_agreed(&format!("Remove the user {shown} for good?"))?;
+        prompt::expect_agreed(&format!("Remove the user {shown} permanently?"))?;
     }
     let before = administrators(&file.node)?;
     tables::with(&file.node, async |registry| match options.purge {
@@ -508,10 +530,10 @@ fn remove_from_tables(options: &RemoveOptions) -> anyhow::Result<String> {
     );
     Ok(match (file.json, options.purge) {
         (true, _) => format!("{view}\n"),
-        (false, true) => format!("Removed user {shown} from {place} for good\n{told}"),
+        (false, true) => format!("Removed user {shown} from {place} permanently\n{told}"),
         (false, false) => format!(
             "Deleted user {shown} from {place}\n{told}The name stays taken. To bring the user \
-             back: martlet user restore {name}; to remove it for good: martlet user rm --purge \
+             back: martlet user restore {name}; to remove it permanently: martlet user rm --purge \
              {name}\n"
         ),
     })
@@ -538,7 +560,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     if let Some(path) = file.path()? {
         if team.is_some() || *deleted {
             bail!(
-                "users of the password file {} have no team, and who is deleted is gone",
+                "users of the password file {} have no team, and deleted users are not kept",
                 path.display()
             );
         }

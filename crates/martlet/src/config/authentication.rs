@@ -19,7 +19,7 @@ use martlet_control::authentication::sources::{
     PasswordFileSource, People, RegistrySource, TokenKeys, TokenSettings, Tokens,
 };
 use martlet_control::authentication::{Chain, Lockout, Policy, Source};
-use martlet_registry::Snapshot;
+use martlet_registry::{COMMON_TENANT, Owner, RulesPlace, Snapshot};
 
 use super::load::{ConfigError, Effective, ListenerTable};
 use super::resolve::options_of;
@@ -47,6 +47,8 @@ pub(crate) struct Doors<'a> {
     pub(crate) warnings: Vec<String>,
     /// Where passwords are that people could guess.
     pub(crate) weak_passwords: Vec<String>,
+    /// Which rules leave all clients without any right.
+    pub(crate) locked_out: Vec<String>,
 }
 
 /// A source, by its name in `auth.order`.
@@ -73,6 +75,16 @@ const KINDS: &[(&str, Kind)] = &[
 /// again.
 static HASHING: OnceLock<Hashing> = OnceLock::new();
 
+/// Users whose names are known, of one listener or of all.
+#[derive(Debug, Default)]
+struct Users {
+    names: Vec<String>,
+    /// Where they are listed.
+    places: Vec<String>,
+    /// Other sources may know more of them.
+    others: bool,
+}
+
 /// What is known of the tables of users and devices before a configuration is resolved.
 #[derive(Clone, Debug)]
 pub(crate) enum TablesRead {
@@ -98,8 +110,10 @@ impl<'a> Doors<'a> {
             realms: BTreeMap::new(),
             warnings: Vec::new(),
             weak_passwords: Vec::new(),
+            locked_out: Vec::new(),
         };
         doors.registry = doors.read_registry(tables)?;
+        doors.warn_of_locked_tables();
         if effective.text("auth.registry") == "auto"
             && let Some(why) = tables_left_out(effective)
             && doors.registry.take().is_some()
@@ -169,7 +183,9 @@ impl<'a> Doors<'a> {
         if enabled == "off" {
             return Ok(None);
         }
-        let people = People::new(self.acl_file(table)?.map(Arc::new));
+        let acl = self.acl_file(table)?.map(Arc::new);
+        let people = People::new(acl.clone());
+        let mut users = Users::default();
         let mut sources: Vec<Arc<dyn Source>> = Vec::new();
         for kind in self.order()? {
             let source: Option<Arc<dyn Source>> = match kind {
@@ -182,10 +198,15 @@ impl<'a> Doors<'a> {
                 Kind::Registry => self.registry(),
                 Kind::Token => self.tokens(&people)?,
                 Kind::Hook => self.hook(&people)?,
-                Kind::Credentials => self.credentials(&people)?,
-                Kind::PasswordFile => self.password_file(table, &people)?,
+                Kind::Credentials => self.credentials(&people, &mut users)?,
+                Kind::PasswordFile => self.password_file(table, &people, &mut users)?,
             };
+            let is_listed = matches!(kind, Kind::Credentials | Kind::PasswordFile);
+            users.others |= source.is_some() && !is_listed && kind != Kind::Registry;
             sources.extend(source);
+        }
+        if let Some(acl) = acl {
+            self.warn_of_locked_out(&acl, &users);
         }
         let has_acl = !self.text(table, "acl_file").is_empty();
         // A listener with keys of its own is never open because they are empty; nor is one because
@@ -315,7 +336,11 @@ impl<'a> Doors<'a> {
         )))
     }
 
-    fn credentials(&mut self, people: &People) -> Result<Option<Arc<dyn Source>>, ConfigError> {
+    fn credentials(
+        &mut self,
+        people: &People,
+        known: &mut Users,
+    ) -> Result<Option<Arc<dyn Source>>, ConfigError> {
         let text = self.effective.secret("auth.credentials");
         if text.is_empty() {
             return Ok(None);
@@ -325,6 +350,10 @@ impl<'a> Doors<'a> {
         let short = users.iter().enumerate().filter(|(_, user)| user.is_short());
         let short: Vec<usize> = short.map(|(at, _)| at + 1).collect();
         self.warn_of_short("auth.credentials", "entry", "entries", &short);
+        known
+            .names
+            .extend(users.iter().map(|user| user.user_name.to_string()));
+        known.places.push("auth.credentials".to_owned());
         Ok(Some(Arc::new(Credentials::new(users, people.clone()))))
     }
 
@@ -392,6 +421,7 @@ impl<'a> Doors<'a> {
         &mut self,
         table: Option<&ListenerTable>,
         people: &People,
+        known: &mut Users,
     ) -> Result<Option<Arc<dyn Source>>, ConfigError> {
         let path = self.text(table, "password_file").to_owned();
         if path.is_empty() {
@@ -406,10 +436,65 @@ impl<'a> Doors<'a> {
             .map_err(|problem| ConfigError::Unusable(problem.to_string()))?;
         self.warnings.extend(file.warnings().iter().cloned());
         self.warn_of_short(&path, "line", "lines", file.short());
+        known.names.extend(file.users().map(str::to_owned));
+        known.places.push(path.clone());
         let (people, hashing) = (people.clone(), self.hashing.clone());
         let renews = self.effective.boolean("auth.renew_hashes");
         let source = PasswordFileSource::new(path, file, people, hashing);
         Ok(Some(Arc::new(source.renewing(renews))))
+    }
+
+    /// An ACL file that leaves everybody without any right locks all clients out, but for those of
+    /// the tables, which have rules of their own.
+    fn warn_of_locked_out(&mut self, acl: &AclFile, users: &Users) {
+        let but = match self.registry.is_some() {
+            true => "; users and devices of the tables have the rules of their roles and types",
+            false => "",
+        };
+        let may = |name: &String| acl.permits(Some(name));
+        let warning = match acl.locks_out() {
+            Some(warning) => format!("{warning}{but}"),
+            None if users.others || users.names.is_empty() || users.names.iter().any(may) => return,
+            None => format!(
+                "the ACL file {} permits no user of {} anything: none of them may publish or \
+                 receive; add lines under `user NAME` with the names that stand there{but}",
+                acl.name(),
+                users.places.join(", ")
+            ),
+        };
+        if !self.locked_out.contains(&warning) {
+            self.locked_out.push(warning);
+        }
+    }
+
+    /// The same of the rules of roles and types, if none of the users and devices may do anything.
+    fn warn_of_locked_tables(&mut self) {
+        let Some(tables) = &self.registry else {
+            return;
+        };
+        let mut place = None;
+        for tenant in std::iter::once(COMMON_TENANT).chain(tables.tenants()) {
+            for name in tables.names(tenant) {
+                let rules = tables.rules_of(tenant, name);
+                if rules.is_some_and(|rules| rules.rules().iter().any(|rule| rule.allows)) {
+                    return;
+                }
+                // People who are no clients have no rights on purpose.
+                let found = tables.rules_place(tenant, name);
+                place = place.or(found.filter(|found| !found.is_builtin()));
+            }
+        }
+        if let Some(RulesPlace { owner, name }) = place {
+            let (what, command) = match owner {
+                Owner::DeviceType => ("device type", "martlet device type"),
+                _ => ("role", "martlet role"),
+            };
+            self.locked_out.push(format!(
+                "no user or device of the tables may publish or receive anything: the rules of \
+                 their roles and types permit nothing, such as those of the {what} {name}; \
+                 {command} allow {name} 'topic readwrite TOPIC/#' permits something"
+            ));
+        }
     }
 
     /// Names places, but no users: these warnings appear in health.

@@ -72,6 +72,8 @@ pub(crate) struct NodeConfig {
     pub(crate) warnings: Vec<String>,
     /// Where passwords are that people could guess.
     pub(crate) weak_passwords: Vec<String>,
+    /// Which rules leave all clients without any right.
+    pub(crate) locked_out: Vec<String>,
 }
 
 impl NodeConfig {
@@ -182,6 +184,7 @@ pub(crate) fn resolve_with(
         anonymous_beyond_loopback,
         warnings: std::mem::take(&mut doors.warnings),
         weak_passwords: std::mem::take(&mut doors.weak_passwords),
+        locked_out: std::mem::take(&mut doors.locked_out),
         policy: doors.policy(),
         user_places: user_places(effective),
         files,

@@ -2,9 +2,7 @@
 //! what is unsafe about its files, and what to type next.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use martlet_api::{Api, UNCLAIMED};
 use martlet_broker::ListenerPolicy;
 use martlet_control::Control;
 use martlet_control::backup::STORE;
@@ -12,16 +10,18 @@ use martlet_control::text::typed;
 use martlet_reactor::{Descriptors, Durability, ListenerConfig};
 use tracing::{info, warn};
 
+use super::setup_link::SetupLink;
 use super::{data_dir, http, program_name};
 use crate::cmd::print::out;
 use crate::config::{self, NodeConfig};
 
-/// Interval at which a node without an administrator checks whether it has one.
-const CLAIM_EVERY: Duration = Duration::from_secs(2);
 /// Names the warning of files that other users of the machine can change or read.
 const EXPOSED: &str = "exposed files";
 /// Names the warning of passwords that are too short.
 const WEAK_PASSWORDS: &str = "weak passwords";
+
+/// Names the warning of rules that leave all clients without any right.
+const LOCKED_OUT: &str = "locked out";
 
 /// What it listens on, where its data are, what to type next.
 pub(super) fn announce(
@@ -29,7 +29,7 @@ pub(super) fn announce(
     effective: &config::Effective,
     control: &Control,
     http: &[HttpAt],
-    setup: Option<&str>,
+    setup: Option<&SetupLink>,
     descriptors: &Descriptors,
 ) {
     let mut text = format!("martlet {}\n", env!("CARGO_PKG_VERSION"));
@@ -66,24 +66,24 @@ pub(super) fn announce(
         control.health.warn(format!("{warning}."));
     }
     text.push_str(&doors_lines(node));
-    if let Some(link) = setup {
-        text.push_str(&format!(
-            "  no administrator yet; make the first one here, once, within an hour:\n  {link}\n"
-        ));
+    if let Some(setup) = setup {
+        text.push_str(&setup.lines());
     }
     text.push_str(&next_lines(node, control));
     out!("{text}");
     for warning in &control.health.report().warnings {
         warn!("{warning}");
     }
-    if let Some(link) = setup {
+    if let Some(setup) = setup {
         warn!(
-            "no administrator yet; make the first one within an hour, once: {link} (from then on \
-             clients of MQTT need credentials too, unless mqtt.allow_anonymous is true)"
+            "no administrator yet; the link that makes the first one, once and within an hour, is in \
+             {} (from then on clients of MQTT need credentials too, unless mqtt.allow_anonymous is \
+             true)",
+            setup.place()
         );
     }
     info!(
-        listeners = ?control.info.listeners,
+        listeners = control.info.listeners.join(", "),
         threads = node.threads,
         connections_max = control.info.connections_max,
         "ready"
@@ -104,15 +104,19 @@ fn connections_line(node: &NodeConfig, control: &Control, descriptors: &Descript
 }
 
 /// Has health warn of what is unsafe about the files of the configuration: those that other users
-/// can change, secrets that they can read, and passwords that are too short. What was so before is
-/// withdrawn. Answers each of them.
+/// can change, secrets that they can read, passwords that are too short, and rules that permit
+/// nothing to all clients. Earlier warnings are withdrawn. Returns each warning.
 pub(super) fn warn_of_files(
     effective: &config::Effective,
     node: &NodeConfig,
     control: &Control,
 ) -> Vec<String> {
     let exposed = config::exposed_files(effective);
-    let all = [(EXPOSED, &exposed), (WEAK_PASSWORDS, &node.weak_passwords)];
+    let all = [
+        (EXPOSED, &exposed),
+        (WEAK_PASSWORDS, &node.weak_passwords),
+        (LOCKED_OUT, &node.locked_out),
+    ];
     for (name, warnings) in all {
         match warnings.is_empty() {
             true => control.health.withdraw(name),
@@ -129,7 +133,7 @@ pub(super) fn warn_of_files(
 /// An HTTP listener, as far as people are told of it.
 pub(super) struct HttpAt {
     pub(super) url: String,
-    address: std::net::SocketAddr,
+    pub(super) address: std::net::SocketAddr,
 }
 
 impl HttpAt {
@@ -170,39 +174,6 @@ fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
         warn(&format!("http.open_routes lets everybody use {routes}"));
     }
     text
-}
-
-/// The first administrator or key may be created by any means.
-async fn withdraw_once_claimed(api: Api, control: Arc<Control>) {
-    let mut ticks = tokio::time::interval(CLAIM_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if !api.is_unclaimed().await {
-            return control.health.withdraw(UNCLAIMED);
-        }
-    }
-}
-
-/// For a node without an administrator: the link that creates one, once. Its token is after `#`,
-/// which browsers do not send.
-pub(super) async fn setup_link(
-    api: &Api,
-    control: &Arc<Control>,
-    http: &[HttpAt],
-) -> Option<String> {
-    let at = http.first()?;
-    if !api.is_unclaimed().await {
-        return None;
-    }
-    if http.iter().any(|at| at.address.ip().is_loopback()) {
-        let text = "Nobody can administer the node yet, and the HTTP listener on loopback is open \
-                    to everybody on this machine: make the first administrator.";
-        control.health.warn_as(UNCLAIMED, text.to_owned());
-        tokio::spawn(withdraw_once_claimed(api.clone(), Arc::clone(control)));
-    }
-    let token = api.setup_token().await?;
-    Some(format!("{}/setup#{token}", at.url))
 }
 
 /// Where the data are, and what an acknowledgement promises of them.
@@ -254,14 +225,14 @@ fn doors_lines(node: &NodeConfig) -> String {
     let all = || node.listeners.iter().map(|listener| &listener.policy);
     let is_open = |policy: &&Arc<ListenerPolicy>| policy.allow_anonymous;
     if all().all(|policy| !policy.allow_anonymous) {
-        return "  clients have to say who they are\n".to_owned();
+        return "  clients need credentials\n".to_owned();
     }
     let open = all().filter(is_open).filter(|policy| policy.authenticate);
     let open: Vec<&str> = open.map(|policy| &*policy.name).collect();
     match (&node.policy, node.anonymous_beyond_loopback) {
         (Some(_), _) if !open.is_empty() => {
             format!(
-                "  clients without credentials are let in at {}\n",
+                "  clients without credentials are accepted at {}\n",
                 open.join(", ")
             )
         }

@@ -155,7 +155,10 @@ async fn answer(
         .enter(martlet_api::is_probe(request.uri().path()))
         .await;
     let mut answer = match entered {
-        Entered::Full => martlet_api::no_place(),
+        Entered::Full => {
+            let limits = seat.limits();
+            martlet_api::no_place(limits.of_address, limits.all)
+        }
         Entered::Place | Entered::Reserve => {
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(connection);

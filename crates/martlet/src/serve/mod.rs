@@ -12,6 +12,7 @@ mod memory;
 mod notify;
 mod places;
 mod reload;
+mod setup_link;
 mod stalling;
 
 use std::collections::BTreeMap;
@@ -56,10 +57,11 @@ use places::Places;
 use crate::cmd::print::errln;
 use crate::config::{self, NodeConfig, Overlay};
 
-use announce::{HttpAt, announce, setup_link};
+use announce::{HttpAt, announce};
 use authentication::Doorkeeper;
 use log::Log;
 use reload::Reload;
+use setup_link::SetupLink;
 
 pub(crate) use data_dir::{claim as claim_data_dir, give_files_to_owner_of};
 
@@ -354,13 +356,13 @@ async fn run_node(
     let mut reload = Reload::new(options, effective_now, node, gate, asked, held, http_urls);
     // The announcement must be true when it is read.
     control.health.set_ready();
-    let setup = setup_link(&api, &control, &http_at).await;
+    let setup = SetupLink::of(&api, &control, &http_at, &node.data_dir).await;
     announce(
         node,
         effective,
         &control,
         &http_at,
-        setup.as_deref(),
+        setup.as_ref(),
         &descriptors,
     );
     tokio::spawn(tell_pauses(Arc::clone(&control)));
@@ -777,7 +779,7 @@ impl KeptPresence {
     async fn stop(self) {
         let _ = self.stopped.send(());
         if let Err(error) = self.task.await {
-            error!(%error, "keeping who is connected");
+            error!(%error, "presence of clients is no longer kept");
         }
     }
 }

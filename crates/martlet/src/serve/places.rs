@@ -62,6 +62,13 @@ pub(crate) struct Seat {
     reserved: u64,
 }
 
+impl Seat {
+    /// What limits the places.
+    pub(crate) fn limits(&self) -> &HttpConnections {
+        &self.places.0.limits
+    }
+}
+
 /// What a connection may do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entered {

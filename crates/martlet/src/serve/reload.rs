@@ -31,6 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Names the warning of a reload that failed.
 const WARNING: &str = "reload";
 
+/// Names users and devices among what has changed.
+const TABLES: &str = "tables";
+
 /// Names the warning that something waits for a restart.
 const PENDING: &str = "restart";
 
@@ -235,10 +238,8 @@ impl Reload {
                 Ok(Renewed::Same) => {}
                 Ok(Renewed::Changed(changed)) => {
                     done.revoked = self.take_over(changed);
-                    info!(
-                        revoked = done.revoked,
-                        "users and devices read again ({why})"
-                    );
+                    done.changed.push(TABLES.to_owned());
+                    info!(revoked = done.revoked, "users and devices reloaded ({why})");
                 }
                 // What is wrong with a file is said by who reads everything.
                 Err(_) if self.tables.location().file().is_some() => return None,
@@ -302,12 +303,12 @@ impl Reload {
         tokio::spawn(async move {
             for (tenant, id) in gone.devices {
                 if let Err(error) = control.end_session(TenantId(tenant), &id).await {
-                    warn!(%error, device = &*id, "the session of a device that is no more is there yet");
+                    warn!(%error, device = &*id, "the session of a deleted device could not be ended");
                 }
             }
             for (tenant, name) in gone.users {
                 if let Err(error) = control.end_sessions_of(TenantId(tenant), &name).await {
-                    warn!(%error, user_name = &*name, "sessions of a user who is no more are there yet");
+                    warn!(%error, user_name = &*name, "the sessions of a deleted user could not be ended");
                 }
             }
         });
@@ -321,9 +322,11 @@ impl Reload {
     }
 
     async fn run_everything(&mut self, of: ReloadOf, why: &str) -> Result<Reloaded, String> {
-        self.seen = self.look();
+        let look = self.look();
+        let changed = self.files_changed(&look);
+        self.seen = look;
         self.tried = SystemTime::now();
-        let outcome = self.reload(of).await;
+        let outcome = self.reload(of, changed).await;
         match &outcome {
             Ok(done) => {
                 self.control.health.withdraw(WARNING);
@@ -354,8 +357,10 @@ impl Reload {
                 info!(credentials_gone = done.revoked, "reloaded ({why}){looked}");
             }
             Err(problem) => {
-                error!("reload ({why}): {problem}; what held goes on holding");
-                let text = format!("The last reload failed, and what held goes on: {problem}.");
+                error!("reload ({why}): {problem}; the settings before it remain in force");
+                let text = format!(
+                    "The last reload failed, and the settings before it remain in force: {problem}."
+                );
                 self.control.health.warn_as(WARNING, text);
             }
         }
@@ -383,7 +388,29 @@ impl Reload {
         self.gate.policy().tables().cloned()
     }
 
-    async fn reload(&mut self, of: ReloadOf) -> Result<Reloaded, String> {
+    /// Files that differ from when they were last read, or tried.
+    fn files_changed(&self, look: &[Option<Look>]) -> Vec<String> {
+        let both = self.files.iter().zip(self.seen.iter().zip(look));
+        let changed = both.filter(|(_, (seen, now))| seen != now);
+        changed
+            .map(|(file, _)| file.display().to_string())
+            .collect()
+    }
+
+    /// Keys whose values differ from those that were last read without fault.
+    fn keys_changed(&self, effective: &Effective) -> Vec<String> {
+        let changed = effective.values.iter().filter(|(key, sourced)| {
+            let held = self.held.values.get(*key);
+            held.is_none_or(|held| held.value != sourced.value)
+        });
+        let mut keys: Vec<String> = changed.map(|(key, _)| key.clone()).collect();
+        if effective.listeners_differ(&self.held) {
+            keys.push("[[listeners]]".to_owned());
+        }
+        keys
+    }
+
+    async fn reload(&mut self, of: ReloadOf, mut changed: Vec<String>) -> Result<Reloaded, String> {
         let effective = self.options.load().map_err(|error| format!("{error:#}"))?;
         let tables = self.read_tables(of).await?;
         let node = config::resolve_with(&effective, tables).map_err(|error| error.to_string())?;
@@ -408,7 +435,9 @@ impl Reload {
         for warning in warn_of_files(&effective, &node, &self.control) {
             warn!("{warning}");
         }
+        changed.extend(self.keys_changed(&effective));
         let mut done = Reloaded {
+            changed,
             needs_restart: self.needs_restart(&effective),
             listeners: listeners_waiting(&self.open, &listeners_of(&node)),
             ..Reloaded::default()

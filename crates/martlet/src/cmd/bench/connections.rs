@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use martlet_codec::Packet;
 
-use super::driver::{Driver, Purpose, Receiver, Session, Setup};
+use super::driver::{Driver, Purpose, Receiver, Session, Setup, expect_open_files};
 use super::histogram::Histogram;
 use super::options::{BenchOptions, Scenario};
 use super::progress::{PROGRESS_INTERVAL, Progress};
@@ -19,6 +19,8 @@ const FIRST_SHARE: usize = 8;
 
 /// Runs connects or idle.
 pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<Report> {
+    // Before anything is connected: it may take long to come to the last one.
+    expect_open_files(options.clients() as u64)?;
     let run = run_name();
     let purposes: Vec<_> = (0..options.clients())
         .map(|index| Purpose {

@@ -73,6 +73,9 @@ pub(super) trait Receiver {
     ) -> Result<(), String>;
 }
 
+/// Open files beside those of connections.
+const OTHER_FILES: u64 = 64;
+
 /// All connections.
 pub(super) struct Driver {
     poll: Poll,
@@ -141,7 +144,7 @@ impl Driver {
         receiver: &mut impl Receiver,
     ) -> anyhow::Result<Setup> {
         let first = self.connections.len();
-        raise_file_limit((first + purposes.len()) as u64 + 64)?;
+        expect_open_files((first + purposes.len()) as u64)?;
         let began = Instant::now();
         let mut setup = SetupReceiver {
             latencies: Vec::with_capacity(purposes.len()),
@@ -507,23 +510,30 @@ fn open_socket(address: SocketAddr, local: &[IpAddr], index: usize) -> anyhow::R
     }
 }
 
-/// Raises the soft limit of open files as far as is needed and allowed.
-fn raise_file_limit(needed: u64) -> anyhow::Result<()> {
+/// Raises the soft limit of open files as far as is needed for this number of connections.
+///
+/// # Errors
+/// The hard limit is below that; what to do is said.
+pub(super) fn expect_open_files(connections: u64) -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let needed = connections + OTHER_FILES;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
         return Ok(());
     }
-    let current = limit.maximum.map_or(needed, |maximum| needed.min(maximum));
+    if let Some(maximum) = limit.maximum.filter(|maximum| *maximum < needed) {
+        anyhow::bail!(
+            "{connections} connections need {needed} open files, and this shell allows {maximum} \
+             (ulimit -n): as root, run `ulimit -n {needed}` in this shell and in that of the node, \
+             then run the command again"
+        );
+    }
     setrlimit(
         Resource::Nofile,
         Rlimit {
-            current: Some(current),
+            current: Some(needed),
             maximum: limit.maximum,
         },
     )?;
-    if current < needed {
-        anyhow::bail!("{needed} open files are needed and {current} are allowed (ulimit -n)");
-    }
     Ok(())
 }

@@ -93,7 +93,9 @@ const PLUGIN: Meaning = Meaning::Refused(
 const LOG: Meaning = Meaning::NotNeeded(
     "the log goes to standard error, for the service manager; see log.level and log.format",
 );
-const SYNCED: Meaning = Meaning::NotNeeded("what is acknowledged has been synced already");
+const SYNCED: Meaning = Meaning::NotNeeded(
+    "the store is not written at intervals: what is acknowledged is synced already (store.durability)",
+);
 
 const KEYWORDS: &[(&str, Meaning)] = &[
     (
@@ -206,7 +208,7 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ),
     (
         "persistence_file",
-        Meaning::NotNeeded("the store has files of its own"),
+        Meaning::NotNeeded("the store has files of its own, in store/ of node.data_dir"),
     ),
     (
         "persistent_client_expiration",
@@ -253,10 +255,8 @@ const KEYWORDS: &[(&str, Meaning)] = &[
         "allow_duplicate_messages",
         Meaning::NotNeeded("overlapping subscriptions are one message"),
     ),
-    (
-        "auto_id_prefix",
-        Meaning::NotNeeded("assigned identifiers are random"),
-    ),
+    ("auto_id_prefix", ID_PREFIX),
+    ("listener_auto_id_prefix", ID_PREFIX),
     (
         "max_inflight_bytes",
         Meaning::Unsupported("messages under way are bounded by number: limits.in_flight"),
@@ -292,6 +292,11 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ),
 ];
 
+const ID_PREFIX: Meaning = Meaning::Unsupported(
+    "assigned Client Identifiers are random and have no prefix; nothing that goes by such a prefix \
+     applies to them",
+);
+
 const PSK: &str =
     "pre-shared keys are not spoken; give devices certificates, or passwords over TLS";
 
@@ -304,11 +309,17 @@ const fn number(key: &'static str, zero: u64) -> Meaning {
 }
 
 fn per_listener(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
-    let note = match reading.switch(line)? {
-        true => "each listener has its own password_file, acl_file and allow_anonymous",
-        false => "all listeners have the same credentials and rules",
+    let (outcome, note) = match reading.switch(line)? {
+        true => (
+            Outcome::Mapped,
+            "each listener has its own password_file, acl_file and allow_anonymous",
+        ),
+        false => (
+            Outcome::Default,
+            "all listeners have the same credentials and rules, the default",
+        ),
     };
-    reading.tell(line, Outcome::Mapped, note);
+    reading.tell(line, outcome, note);
     Ok(())
 }
 
@@ -319,7 +330,8 @@ fn max_connections(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigE
         .parse()
         .map_err(|_| line.error("expected a whole number, -1 for no limit"))?;
     let Ok(number @ 1..) = u64::try_from(number) else {
-        reading.tell(line, Outcome::NotNeeded, "limits.connections is 1000000");
+        let note = "no limit, the default; limits.connections is 1000000 here";
+        reading.tell(line, Outcome::Default, note);
         return Ok(());
     };
     reading.set(line, "limits.connections", Value::Integer(number))
@@ -363,11 +375,19 @@ fn persistence(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError
         false => "memory",
     };
     reading.set(line, "store.durability", Value::Text(mode.to_owned()))?;
+    if mode == "memory"
+        && let Some(told) = reading.report.last_mut()
+    {
+        told.note += ": nothing survives a restart, as in Mosquitto";
+    }
     if mode == "sync"
         && let Some(told) = reading.report.last_mut()
     {
         told.outcome = Outcome::Changed;
-        told.note += ": synced before it is acknowledged, not now and then";
+        told.note = "store.durability = \"sync\", the default: synced before it is acknowledged, \
+                     not at intervals; mosquitto.db is not read, so sessions and retained messages \
+                     begin anew"
+            .to_owned();
     }
     Ok(())
 }

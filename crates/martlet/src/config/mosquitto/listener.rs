@@ -26,6 +26,17 @@ const MQTT_PORT: u16 = 1883;
 /// Mosquitto knows no list of proxies.
 const ANY_PROXY: &str = "0.0.0.0/0, ::/0";
 
+/// Lines that say what Mosquitto does without them.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("protocol", "mqtt"),
+    ("max_connections", "-1"),
+    ("max_qos", "2"),
+    ("maximum_qos", "2"),
+    ("require_certificate", "false"),
+    ("use_identity_as_username", "false"),
+    ("use_subject_as_username", "false"),
+];
+
 const ONE_CA: &str = "cafile and capath are one key here, client_ca: put all CAs into one of them";
 
 impl Listener {
@@ -188,6 +199,13 @@ impl Listener {
             "cafile" | "capath" => format!("client_ca = {value:?}"),
             "crlfile" => format!("client_crl = {value:?}"),
             _ => format!("{keyword} = {value:?}"),
+        };
+        let note = match DEFAULTS.contains(&(keyword, value)) {
+            true => {
+                outcome = Outcome::Default;
+                format!("{note}: the default, the line changes nothing")
+            }
+            false => note,
         };
         let mut said = (value.to_owned(), place.to_owned());
         if let Some((before, _)) = self

@@ -21,6 +21,8 @@ pub(crate) enum Outcome {
     Mapped,
     /// It means something else; the note says what.
     Changed,
+    /// It says what is the default without it.
+    Default,
     /// It is not needed here; the note says why.
     NotNeeded,
     /// It is not followed; the note says what to do instead.
@@ -34,6 +36,7 @@ impl Outcome {
         match self {
             Self::Mapped => "mapped",
             Self::Changed => "changed",
+            Self::Default => "default",
             Self::NotNeeded => "not needed",
             Self::Unsupported => "unsupported",
             Self::DoesNotStart => "does not start",
@@ -271,7 +274,15 @@ impl Reading<'_> {
     /// A value of the node.
     fn set(&mut self, line: &Line, key: &str, value: Value) -> Result<(), ConfigError> {
         super::load::check_value(key, &value, &line.place)?;
-        self.tell(line, Outcome::Mapped, format!("{key} = {value}"));
+        let is_default =
+            self.effective.source(key) == DEFAULT_SOURCE && *self.effective.get(key) == value;
+        match is_default {
+            true => {
+                let note = format!("{key} = {value}, the default here: the line changes nothing");
+                self.tell(line, Outcome::Default, note);
+            }
+            false => self.tell(line, Outcome::Mapped, format!("{key} = {value}")),
+        }
         let source = line.place.clone();
         let sourced = Sourced { value, source };
         self.effective.values.insert(key.to_owned(), sourced);
@@ -306,6 +317,24 @@ impl Reading<'_> {
         self.effective
             .values
             .insert("http.listen".to_owned(), sourced);
+    }
+
+    /// Without `persistence true` Mosquitto keeps nothing over a restart.
+    fn keep_data(&mut self) {
+        const KEY: &str = "store.durability";
+        if self.effective.source(KEY) != DEFAULT_SOURCE {
+            return;
+        }
+        self.report.push(ReportLine {
+            place: "mosquitto's default".to_owned(),
+            text: "no persistence".to_owned(),
+            outcome: Outcome::Changed,
+            note: format!(
+                "{KEY} stays {}: sessions, retained and queued messages survive a restart here; {KEY} \
+                 = \"memory\" keeps nothing, as Mosquitto does without persistence",
+                self.effective.get(KEY)
+            ),
+        });
     }
 
     /// A file that says nothing of the size of packets has the limit of Mosquitto 2.1.
@@ -344,6 +373,7 @@ impl Reading<'_> {
         }
         self.close_http();
         self.limit_packets();
+        self.keep_data();
         if !self.per_listener {
             self.global.put_security(self.effective);
         }

@@ -15,6 +15,8 @@ pub(super) struct Load {
     pub(super) name: &'static str,
     /// What it is.
     pub(super) what: &'static str,
+    /// Sockets that it has open at the same time, at most, with this share of its amounts.
+    pub(super) sockets: fn(f64) -> usize,
     /// Prepares it, with this share of its amounts.
     pub(super) prepare: fn(&Broker, f64) -> anyhow::Result<Prepared>,
 }
@@ -32,6 +34,7 @@ pub(super) struct Prepared {
 pub(super) const NOTHING: Load = Load {
     name: "nothing",
     what: "nothing",
+    sockets: |_| 0,
     prepare: |_, _| {
         Ok(go(|least| {
             thread::sleep(least);
@@ -45,41 +48,49 @@ pub(super) const LOADS: &[Load] = &[
     Load {
         name: "combinations",
         what: "all combinations of a level and +",
+        sockets: |_| FEW,
         prepare: combinations,
     },
     Load {
         name: "subscribe",
         what: "SUBSCRIBE with 10,000 filters",
+        sockets: |_| FEW,
         prepare: subscribe,
     },
     Load {
         name: "retained",
         what: "# over retained messages",
+        sockets: |_| FEW,
         prepare: retained,
     },
     Load {
         name: "wills",
         what: "Wills that are due at once",
+        sockets: |scale| scaled(50_000, scale).min(SOCKETS_MAX) + FEW,
         prepare: wills,
     },
     Load {
         name: "expiry",
         what: "sessions that expire at once",
+        sockets: |_| FEW + CONNECTING,
         prepare: expiry,
     },
     Load {
         name: "share",
         what: "members of share groups come and go",
+        sockets: |scale| scaled(100, scale) + FEW,
         prepare: share,
     },
     Load {
         name: "pubrels",
         what: "65,535 PUBRELs at once",
+        sockets: |_| FEW,
         prepare: pubrels,
     },
     Load {
         name: "fan-out",
         what: "a publish to connected and absent subscribers",
+        sockets: |scale| scaled(SOCKETS_MAX, scale) + FEW,
         prepare: fan_out,
     },
 ];
@@ -90,6 +101,10 @@ const LEVELS: usize = 13;
 const FILTERS: usize = 10_000;
 /// Sockets that are open at the same time, at most; most systems allow a process some more.
 const SOCKETS_MAX: usize = 15_000;
+/// Sockets of a load beside those that it has many of.
+const FEW: usize = 16;
+/// Sockets of the quiet clients, and others.
+pub(super) const OTHER_SOCKETS: u64 = 64;
 /// Clients that connect at the same time.
 const CONNECTING: usize = 4;
 /// How long sessions live that are left behind, seconds.

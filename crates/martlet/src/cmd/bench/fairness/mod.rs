@@ -18,6 +18,7 @@ use serde::Serialize;
 use self::loads::{LOADS, Load};
 use self::peer::Broker;
 use self::quiet::Quiet;
+use super::driver::expect_open_files;
 use super::histogram::Histogram;
 use super::options::BenchOptions;
 use crate::cmd::print::err;
@@ -76,13 +77,15 @@ impl Waits {
 pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<(String, bool)> {
     let broker = Broker::new(options)?;
     let scale = options.scale;
+    let chosen = &options.loads;
+    let is_chosen = |load: &&Load| chosen.is_empty() || chosen.iter().any(|name| name == load.name);
+    let sockets = LOADS.iter().filter(is_chosen);
+    let sockets = sockets.map(|load| (load.sockets)(scale)).max();
+    expect_open_files(sockets.unwrap_or_default() as u64 + loads::OTHER_SOCKETS)?;
     let mut rows = Vec::new();
     rows.push(run(&broker, &loads::NOTHING, options)?);
-    for load in LOADS {
-        let chosen = &options.loads;
-        if chosen.is_empty() || chosen.iter().any(|name| name == load.name) {
-            rows.push(run(&broker, load, options)?);
-        }
+    for load in LOADS.iter().filter(is_chosen) {
+        rows.push(run(&broker, load, options)?);
     }
     let is_good = rows.iter().all(|row| row.within_limit);
     let table = Table {

@@ -1,0 +1,78 @@
+//! Messages that are dropped together, because their session has ended.
+//!
+//! Shards tell of up to 1,024 waiting messages of such a session one by one. Their readers get one
+//! event with a count. Responsible for finding them in what the shards tell.
+
+use martlet_broker::{DropReason, Event, Told};
+
+/// Messages of a queue that shards tell of one by one when a session ends; they count the others.
+const TOLD_AT_MOST: u64 = 1024;
+
+/// What is known of messages that were dropped together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Together {
+    /// How many they are, as far as they were told of.
+    pub(crate) count: u64,
+    /// Why their session has ended, if that was told.
+    pub(crate) why: Option<&'static str>,
+}
+
+impl Together {
+    /// There may be more, which were counted only.
+    pub(crate) fn is_at_least(self) -> bool {
+        self.count >= TOLD_AT_MOST
+    }
+}
+
+/// Both are messages that were dropped because the same session has ended.
+pub(super) fn are_together(first: &Told, next: &Told) -> bool {
+    is_at_end(&first.event)
+        && is_at_end(&next.event)
+        && first.tenant == next.tenant
+        && first.event.client_id() == next.event.client_id()
+}
+
+/// Why the session has ended whose message was dropped, if the next event says so.
+pub(super) fn why_ended(first: &Told, next: &Told) -> Option<&'static str> {
+    match &next.event {
+        Event::SessionEnded { client_id, why }
+            if is_at_end(&first.event)
+                && **client_id == *first.event.client_id()
+                && next.tenant == first.tenant =>
+        {
+            Some(*why)
+        }
+        _ => None,
+    }
+}
+
+/// The number of events at the beginning that are told of as one: the first, and messages that were
+/// dropped with it.
+pub(crate) fn length(events: &[Told]) -> usize {
+    let Some((first, rest)) = events.split_first() else {
+        return 0;
+    };
+    let with_it = rest.iter().take_while(|next| are_together(first, next));
+    1 + with_it.count()
+}
+
+/// What is known of the `length` events at the beginning, if they are several messages of a session
+/// that has ended.
+pub(crate) fn together(events: &[Told], length: usize) -> Option<Together> {
+    let first = events.first().filter(|_| length > 1)?;
+    let next = events.get(length);
+    Some(Together {
+        count: length as u64,
+        why: next.and_then(|next| why_ended(first, next)),
+    })
+}
+
+fn is_at_end(event: &Event) -> bool {
+    let ended = DropReason::SessionEnded;
+    match event {
+        Event::Dropped {
+            client_id, reason, ..
+        } => *reason == ended && !client_id.is_empty(),
+        _ => false,
+    }
+}

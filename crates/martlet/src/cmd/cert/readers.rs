@@ -1,0 +1,146 @@
+//! Which node reads a revocation list.
+//!
+//! Responsible for asking the node that runs, or else the configuration that it would start with.
+//! It does not change the list.
+
+use std::path::{Path, PathBuf};
+
+use martlet_control::text::typed;
+use serde_json::Value;
+
+use crate::cmd::admin;
+use crate::cmd::node_options::NodeOptions;
+use crate::config;
+
+/// What became known about the readers of a list.
+pub(super) struct Reading {
+    /// Whether the node reads it; none: no node and no configuration was found.
+    pub(super) is_read: Option<bool>,
+    /// The same in words, with what to do.
+    pub(super) text: String,
+}
+
+/// What decides about client certificates, as a configuration has it.
+#[derive(Debug, Default)]
+struct Trust {
+    /// The revocation lists of the node and its listeners.
+    lists: Vec<PathBuf>,
+    /// Some listener asks for certificates.
+    asks: bool,
+}
+
+/// Whether a node reads this list.
+pub(super) fn of(list: &Path, node: &NodeOptions) -> Reading {
+    let beside = beside(list);
+    let node = match &beside {
+        Some(file) if !node.is_named() => &NodeOptions::of_file(file.clone()),
+        _ => node,
+    };
+    let running = node.data_dir_anyway().ok();
+    let running = running.filter(|data_dir| admin::may_ask(data_dir).is_ok_and(|may| may));
+    if let Some(data_dir) = running
+        && let Ok(trust) = of_running(&data_dir)
+    {
+        let place = format!("the running node of {}", data_dir.display());
+        let then = format!(
+            "martlet reload --data-dir {}",
+            typed(&data_dir.display().to_string())
+        );
+        return told(list, &trust, &place, &then);
+    }
+    match node.load() {
+        Ok(effective) if node.is_named() => {
+            let place = match &effective.own_file {
+                Some(file) => format!("a node that is started with {}", file.display()),
+                None => "a node that is started with this configuration".to_owned(),
+            };
+            told(
+                list,
+                &of_configuration(&effective),
+                &place,
+                "start the node",
+            )
+        }
+        _ => Reading {
+            is_read: None,
+            text: format!(
+                "next: no node was found to ask; a node rejects these certificates only with --set \
+                 tls.client_crl={} (-c FILE or --data-dir DIR names the node)",
+                list.display()
+            ),
+        },
+    }
+}
+
+/// The configuration that `martlet init` writes beside the directory of its authority.
+fn beside(list: &Path) -> Option<PathBuf> {
+    let directory = std::path::absolute(list.parent()?).ok()?;
+    let file = directory.parent()?.join("martlet.toml");
+    file.is_file().then_some(file)
+}
+
+fn told(list: &Path, trust: &Trust, place: &str, then: &str) -> Reading {
+    let found = |path: &Path| path.canonicalize().ok();
+    let own = found(list);
+    let is_listed = trust
+        .lists
+        .iter()
+        .any(|path| path == list || found(path) == own);
+    let absolute = std::path::absolute(list).unwrap_or_else(|_| list.to_owned());
+    let text = match (is_listed, trust.asks) {
+        (true, true) => format!("{place} reads this list by itself, within seconds"),
+        (_, false) => format!(
+            "note: {place} asks no client for a certificate (client_certificates is off), so the list \
+             has no effect there"
+        ),
+        (false, true) => format!(
+            "WARNING: {place} does not read this list and still accepts these certificates: set \
+             tls.client_crl = \"{}\", then {then}",
+            absolute.display()
+        ),
+    };
+    Reading {
+        is_read: Some(is_listed && trust.asks),
+        text,
+    }
+}
+
+/// As the node that runs was configured.
+fn of_running(data_dir: &Path) -> anyhow::Result<Trust> {
+    let shown = admin::ask(data_dir, "GET", "/api/v1/config")?;
+    let shown: Value = serde_json::from_str(&shown)?;
+    let mut trust = Trust::default();
+    let general = shown["values"].as_array().into_iter().flatten();
+    for value in general {
+        trust.add(value["key"].as_str().unwrap_or_default(), &value["value"]);
+    }
+    let own = shown["listeners"].as_array().into_iter().flatten();
+    for (key, value) in own.filter_map(Value::as_object).flatten() {
+        trust.add(key, &value["value"]);
+    }
+    Ok(trust)
+}
+
+/// As a node would be configured.
+fn of_configuration(effective: &config::Effective) -> Trust {
+    let word = |text: &str| text != "off";
+    let own = effective.listeners.iter();
+    let own = own.filter_map(|table| table.get("client_certificates"));
+    let mut words = own.map(|found| found.value.to_string());
+    Trust {
+        lists: effective.paths("client_crl"),
+        asks: word(effective.text("tls.client_certificates"))
+            || words.any(|text| word(text.trim_matches('"'))),
+    }
+}
+
+impl Trust {
+    fn add(&mut self, key: &str, value: &Value) {
+        let text = value.as_str().unwrap_or_default();
+        match key.strip_prefix("tls.").unwrap_or(key) {
+            "client_crl" if !text.is_empty() => self.lists.push(PathBuf::from(text)),
+            "client_certificates" => self.asks |= text != "off",
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The link by which the first administrator of a node is made.
+//!
+//! Responsible for where it is shown. It is a secret: it goes to the terminal, or to a file of the
+//! data directory that only its owner can read, and never into the log, a file or the journal.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_api::{Api, UNCLAIMED};
+use martlet_control::Control;
+use rustix::fs::{FileType, fstat};
+use tracing::{error, warn};
+
+use super::announce::HttpAt;
+
+/// The file in the data directory.
+const FILE: &str = "setup-link";
+
+/// Interval at which a node without an administrator checks whether it has one.
+const CLAIM_EVERY: Duration = Duration::from_secs(2);
+
+/// The link, and where people find it.
+#[derive(Debug)]
+pub(super) struct SetupLink {
+    link: String,
+    /// It is there instead of in what is printed.
+    file: Option<PathBuf>,
+}
+
+impl SetupLink {
+    /// For a node without an administrator: the link that creates one, once. Its token is after
+    /// `#`, which browsers do not send.
+    pub(super) async fn of(
+        api: &Api,
+        control: &Arc<Control>,
+        http: &[HttpAt],
+        data_dir: &Path,
+    ) -> Option<Self> {
+        let file = data_dir.join(FILE);
+        remove(&file);
+        let at = http.first()?;
+        if !api.is_unclaimed().await {
+            return None;
+        }
+        if http.iter().any(|at| at.address.ip().is_loopback()) {
+            let text = "Nobody can administer the node yet, and the HTTP listener on loopback is \
+                        open to everybody on this machine: make the first administrator.";
+            control.health.warn_as(UNCLAIMED, text.to_owned());
+        }
+        tokio::spawn(withdraw_once_claimed(
+            api.clone(),
+            Arc::clone(control),
+            file.clone(),
+        ));
+        let token = api.setup_token().await?;
+        let link = format!("{}/setup#{token}", at.url);
+        if is_kept_by_nobody() {
+            return Some(Self { link, file: None });
+        }
+        match write(&file, &link) {
+            Ok(()) => Some(Self {
+                link,
+                file: Some(file),
+            }),
+            Err(problem) => {
+                error!(
+                    "the setup link cannot be written to {}: {problem}",
+                    file.display()
+                );
+                None
+            }
+        }
+    }
+
+    /// Lines for the first ones that the node prints.
+    pub(super) fn lines(&self) -> String {
+        let what = "no administrator yet; make the first one here, once, within an hour:";
+        match &self.file {
+            None => format!("  {what}\n  {}\n", self.link),
+            Some(file) => format!(
+                "  no administrator yet; make the first one, once, within an hour, by the link in {}\n",
+                file.display()
+            ),
+        }
+    }
+
+    /// Where the link is, for the log.
+    pub(super) fn place(&self) -> String {
+        match &self.file {
+            None => "the first lines that the node has printed".to_owned(),
+            Some(file) => file.display().to_string(),
+        }
+    }
+}
+
+/// Standard output is a terminal, or a pipe to who has started the node. A socket is the journal's,
+/// and a file stays.
+fn is_kept_by_nobody() -> bool {
+    let stdout = io::stdout();
+    if io::IsTerminal::is_terminal(&stdout) {
+        return true;
+    }
+    fstat(&stdout).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo)
+}
+
+fn write(path: &Path, link: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(format!("{link}\n").as_bytes())
+}
+
+fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Err(problem) if problem.kind() != io::ErrorKind::NotFound => {
+            warn!("{} cannot be removed: {problem}", path.display());
+        }
+        _ => {}
+    }
+}
+
+/// The first administrator or key may be created by any means.
+async fn withdraw_once_claimed(api: Api, control: Arc<Control>, file: PathBuf) {
+    let mut ticks = tokio::time::interval(CLAIM_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if !api.is_unclaimed().await {
+            remove(&file);
+            return control.health.withdraw(UNCLAIMED);
+        }
+    }
+}
