@@ -173,7 +173,7 @@ def test_groups_are_made_filled_and_removed(start_node, tmp_path):
         martlet("device", "add", device)
     group = json.loads(martlet("group", "create", "site", "--description", "north", "--json"))
     assert "2 more" in martlet("group", "add", "site", "d1", "d2")
-    assert "1 are in the group site no more" in martlet("group", "remove", group["id"], "d1")
+    assert "1 are no longer in the group site" in martlet("group", "remove", group["id"], "d1")
     listed = json.loads(martlet("group", "ls", "--json"))["items"]
     assert [(one["name"], one["devices"]) for one in listed] == [("site", 1)]
     martlet("group", "rm", "site")

@@ -19,7 +19,7 @@ use martlet_control::text::printable;
 use martlet_control::{Control, ReloadOf, Reloaded};
 use martlet_reactor::{ListenerConfig, TlsSettings};
 use martlet_registry::{Ban, Changed, RegistryError, Renewed, Snapshot};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::announce::warn_of_files;
 use super::{ConfigOptions, facts, note_tables};
@@ -239,7 +239,10 @@ impl Reload {
                 Ok(Renewed::Changed(changed)) => {
                     done.revoked = self.take_over(changed);
                     done.changed.push(TABLES.to_owned());
-                    info!(revoked = done.revoked, "users and devices reloaded ({why})");
+                    debug!(
+                        revoked = done.revoked,
+                        "what changed in the tables is in force ({why})"
+                    );
                 }
                 // What is wrong with a file is said by who reads everything.
                 Err(_) if self.tables.location().file().is_some() => return None,
