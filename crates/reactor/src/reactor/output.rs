@@ -36,7 +36,7 @@ const TURN_MAX_MS: u64 = 5;
 
 /// Time after which a tick writes no more, though sockets wait for it: answers for thousands may
 /// leave the shard at once. Who waits is first in the next tick.
-const WRITING_MAX: Duration = Duration::from_micros(2000);
+const WRITING_MAX: Duration = Duration::from_micros(4000);
 
 /// Time that a tick spends on the output of messages with thousands of receivers, at most.
 const WRITING_LAST_MAX: Duration = Duration::from_micros(300);
