@@ -23,6 +23,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # A node that takes longer than this to start or stop has failed.
 DEADLINE_SECS = 20
 
+# Where a command that is told no data directory looks: no node of the caller's lies there.
+STATE_HOME = tempfile.TemporaryDirectory(prefix="martlet-state-")
+
 
 def binary():
     """Path of the program; an error that says what to do if it is not there."""
@@ -36,8 +39,10 @@ def binary():
 
 
 def environment():
-    """The caller's environment without what would configure a node."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("MARTLET_")}
+    """The caller's environment without what would configure a node, or find the caller's own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MARTLET_")}
+    kept.pop("STATE_DIRECTORY", None)
+    return {**kept, "XDG_STATE_HOME": STATE_HOME.name}
 
 
 def run(*arguments, timeout=DEADLINE_SECS):

@@ -11,8 +11,8 @@ use martlet_broker::{
     Now, Peer, Rules, Settings, Shard, ShardId, TransportEnd,
 };
 use martlet_codec::{
-    Ack, AckKind, Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, QoS, ReasonCode,
-    Subscribe, SubscribeFilter, SubscriptionOptions, UserProperties, decode_fixed_header,
+    Ack, AckKind, Connect, Packet, PacketId, ProtocolVersion, QoS, ReasonCode, Subscribe,
+    SubscribeFilter, SubscriptionOptions, UserProperties, decode_fixed_header,
 };
 use martlet_script::LocalNode;
 
@@ -116,15 +116,8 @@ impl Node {
         });
         self.place(index, connection);
         let connect = Connect {
-            version: VERSION,
-            bridge: false,
             clean_start: !lasting,
-            keep_alive_secs: 0,
-            client_id,
-            user_name: None,
-            password: None,
-            will: None,
-            properties: ConnectProperties::default(),
+            ..Connect::new(VERSION, client_id)
         };
         connect.encode(self.sending(index));
         self.run();

@@ -170,7 +170,7 @@ pub fn lint_rules(rules: &[RuleLine], place: impl Fn(usize) -> String) -> Vec<Li
             place: place(1),
             line: 1,
             why:
-                "no rule permits anything: whoever has these rules may neither publish nor receive"
+                "no rule permits anything: clients with these rules may neither publish nor receive"
                     .to_owned(),
         });
     }

@@ -198,9 +198,10 @@ pub(crate) async fn reload(
     let about = json!({ "changed": done.changed });
     let is_same = done.changed.is_empty() && done.revoked == 0;
     let mut answer = Json(done).into_response();
-    match is_same {
-        true => drop(answer.extensions_mut().insert(Unchanged)),
-        false => drop(answer.extensions_mut().insert(About(about))),
+    if is_same {
+        answer.extensions_mut().insert(Unchanged);
+    } else {
+        answer.extensions_mut().insert(About(about));
     }
     Ok(answer)
 }

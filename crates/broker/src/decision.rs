@@ -33,7 +33,7 @@ macro_rules! limits_reached {
                 }
             }
 
-            /// The same with its key, without its value: clients are told no more.
+            /// Its meaning with its key, for clients: only operators are told the value.
             pub(crate) fn words(self) -> &'static str {
                 match self {
                     $(Self::$variant => concat!($what, " (", $option, ")"),)*

@@ -100,7 +100,7 @@ impl Shard {
     }
 
     /// Whether this connection has no client yet. What it has sent can wait in its socket while the
-    /// turn is over, so that a flood of new connections takes nobody's turn.
+    /// turn is over, so that a flood of new connections does not delay connected clients.
     pub fn is_in_lobby(&self, id: ConnectionId) -> bool {
         let found = self.connections.get(id);
         found.is_some_and(|found| found.phase == Phase::Lobby)

@@ -1,12 +1,12 @@
 //! A hash table of places in an arena, which grows and shrinks over many calls.
 //!
-//! A table that grows at once hashes all of its entries anew, each of which lies elsewhere in
-//! memory: with a million clients everybody would wait a tenth of a second for one that comes. Here
-//! a larger table takes the new entries, and some of the old ones with each.
+//! A table that grows at once computes the hashes of all its entries again, with a cache miss for
+//! each: with a million clients, one new client would delay all others by a tenth of a second. Here
+//! a larger table receives the new entry, and each call moves some of the old entries to it.
 
 use hashbrown::HashTable;
 
-/// Places, by the hashes of what lies there.
+/// Places, by the hashes of the values at them.
 #[derive(Debug, Default)]
 pub(crate) struct PlaceTable {
     entries: HashTable<u32>,
@@ -24,7 +24,7 @@ const AT_ONCE: usize = 2048;
 const MOVED_AT_ONCE: usize = 16;
 
 impl PlaceTable {
-    /// The place with this hash of which `is_it` is true.
+    /// The place with this hash for which `is_it` returns true.
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         match self.entries.find(hash, |&place| is_it(place)) {
@@ -34,7 +34,7 @@ impl PlaceTable {
         }
     }
 
-    /// Adds a place. `hash_of` answers the hash of what lies at a place, if something does.
+    /// Adds a place. `hash_of` returns the hash of the value at a place; none: the place is empty.
     pub(crate) fn insert(&mut self, hash: u64, place: u32, hash_of: impl Fn(u32) -> Option<u64>) {
         let count = self.entries.len();
         if count == self.entries.capacity() && count >= AT_ONCE && self.old.is_empty() {
@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// A hash of what lies at a place: some places have the same.
+    /// The hash of the value at a place; some places have the same hash.
     fn hash(place: u32) -> u64 {
         u64::from(place / 2).wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }

@@ -26,8 +26,6 @@ const CLIENTS_PER_LOOK: usize = 256;
 /// Bytes below which a client is not asked to give back memory.
 const GREEDY_BYTES: usize = 64 * 1024;
 
-const WHY: &str = "memory is short, and this client used most of it";
-
 impl Shard {
     /// Takes memory back from the clients of this shard that hold most, up to `excess` bytes;
     /// `used` bytes are in use here.
@@ -76,7 +74,7 @@ impl Shard {
         let left = (bytes / 2) as u64;
         if self.sessions.at(index).outbound.queue().bytes() <= left {
             self.counters.clients_relieved += 1;
-            return self.end_session(cx, index, WHY);
+            return self.end_session(cx, index, Limit::MemoryOfClient.meaning());
         }
         loop {
             let queue = self.sessions.at(index).outbound.queue_mut();
@@ -149,20 +147,12 @@ impl Shard {
         if self.bytes_held_by(index) + answers > bytes / 2 {
             self.counters.clients_relieved += 1;
             let id = self.connections.id_of(index);
+            let (reason, limit) = (ReasonCode::QuotaExceeded, Limit::MemoryOfClient);
             if self.connections.at(index).output_len() == 0 {
-                self.end_connection(
-                    cx,
-                    index,
-                    Ending::told(ReasonCode::QuotaExceeded, Limit::MemoryOfClient),
-                );
-                return;
+                return self.end_connection(cx, index, Ending::told(reason, limit));
             }
             // It does not read, so there is no use in telling it, and its output goes at once.
-            self.end_connection(
-                cx,
-                index,
-                Ending::untold(ReasonCode::QuotaExceeded, Limit::MemoryOfClient),
-            );
+            self.end_connection(cx, index, Ending::untold(reason, limit));
             self.forget_connection(id);
             self.work.add(CLOSING);
             cx.effects.connections.push(ConnectionEffect::Abort(id));

@@ -1,4 +1,4 @@
-//! Reviews: how new rules and revocations reach sessions of which there may be a million.
+//! Reviews: how new rules and revocations reach all sessions, of a million clients too.
 //!
 //! A change begins a walk over all sessions, which goes on over turns. Until the walk has reached a
 //! session, the session is reviewed when its client sends something, or before something is sent to
@@ -29,7 +29,7 @@ const REVOKED: &str = "its credentials were revoked";
 pub(crate) enum Affected {
     /// Everybody's.
     All,
-    /// Those of these users, who are sorted.
+    /// Those of these users, in ascending order.
     Users(Arc<[Arc<str>]>),
 }
 
@@ -148,9 +148,9 @@ impl Shard {
         }
     }
 
-    /// Makes a session follow all changes: its rules are those in force. A client whose credentials
-    /// were revoked, or who has to say who it is, is not obeyed any more and is sent nothing more;
-    /// then the answer is true.
+    /// Applies all changes to a session: from now on it has the rules that are in force. Returns
+    /// true if its credentials were revoked, or if its client must authenticate now: then the
+    /// client is no longer obeyed and is sent nothing more.
     #[cold]
     pub(crate) fn review(&mut self, session: u32) -> bool {
         let last = self.reviews.last;

@@ -49,7 +49,7 @@ pub(crate) const GATED: u64 = 2;
 pub(crate) const WRITE: u64 = 100;
 /// Units of an accepted socket: it is registered, and its connection begins.
 pub(crate) const SOCKET: u64 = 40;
-/// Units of a CONNECT packet beside the session that it begins.
+/// Units of a CONNECT packet, without the session that it begins.
 pub(crate) const CONNECT: u64 = 60;
 /// Units of a command.
 pub(crate) const COMMAND: u64 = 20;

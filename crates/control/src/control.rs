@@ -491,8 +491,7 @@ impl Control {
         }
         let count = events.len() as u64;
         let journal = |known: &Known, told: &Told| self.journal.write(told, known);
-        self.feed
-            .write(events.drain(..), lost, &self.presence, journal);
+        self.feed.write(events, lost, &self.presence, journal);
         self.journal.announce();
         self.events_taken.send_modify(|taken| *taken += count);
     }

@@ -120,18 +120,7 @@ pub(crate) fn connect<T>(
 /// A CONNECT that begins and ends a session of that name.
 pub(crate) fn connect_clean(client_id: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    Connect {
-        version: ProtocolVersion::V5,
-        bridge: false,
-        clean_start: true,
-        keep_alive_secs: 0,
-        client_id,
-        user_name: None,
-        password: None,
-        will: None,
-        properties: ConnectProperties::default(),
-    }
-    .encode(&mut bytes);
+    Connect::new(ProtocolVersion::V5, client_id).encode(&mut bytes);
     bytes
 }
 

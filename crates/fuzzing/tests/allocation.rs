@@ -11,9 +11,8 @@ use std::cell::Cell;
 
 use martlet_broker::{ListenerPolicy, Settings, TransportEnd};
 use martlet_codec::{
-    Ack, AckKind, Connect, ConnectProperties, PacketId, ProtocolVersion, Publish,
-    PublishProperties, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions, TopicName,
-    UserProperties,
+    Ack, AckKind, Connect, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode,
+    Subscribe, SubscribeFilter, SubscriptionOptions, TopicName, UserProperties,
 };
 use martlet_fuzzing::{Client, Link, Node};
 
@@ -75,18 +74,7 @@ fn node() -> Node {
 
 fn connect(node: &mut Node, client_id: &str, version: ProtocolVersion) -> Link {
     let mut bytes = Vec::new();
-    Connect {
-        version,
-        bridge: false,
-        clean_start: true,
-        keep_alive_secs: 0,
-        client_id,
-        user_name: None,
-        password: None,
-        will: None,
-        properties: ConnectProperties::default(),
-    }
-    .encode(&mut bytes);
+    Connect::new(version, client_id).encode(&mut bytes);
     let link = node.open(0, Client::silent());
     node.send(link, &bytes);
     node.run();

@@ -8,6 +8,7 @@
 
 mod cmd;
 mod config;
+mod private_file;
 mod serve;
 
 /// Buffers of connections come and go at message rate, in many sizes and from several threads.

@@ -57,19 +57,12 @@ impl Bench {
 
     fn connect(&mut self) {
         let connect = Connect {
-            version: ProtocolVersion::V5,
-            bridge: false,
-            clean_start: true,
-            keep_alive_secs: 0,
-            client_id: "a client",
-            user_name: None,
-            password: None,
-            will: None,
             properties: ConnectProperties {
                 authentication_method: Some(METHOD),
                 authentication_data: Some(b"hello"),
                 ..ConnectProperties::default()
             },
+            ..Connect::new(ProtocolVersion::V5, "a client")
         };
         let mut bytes = Vec::new();
         connect.encode(&mut bytes);

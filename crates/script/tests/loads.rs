@@ -31,7 +31,7 @@ fn connect(client_id: &str, clean_start: bool, will: Option<Will<'_>>) -> Vec<u8
         clean_start,
         keep_alive_secs: 10,
         will,
-        ..wire::connect(V311, client_id)
+        ..Connect::new(V311, client_id)
     })
 }
 

@@ -41,7 +41,7 @@ fn connect(node: &mut Harness, client_id: &str, will: Option<&[u8]>) -> Link {
             topic_alias_maximum: Some(65_535),
             ..ConnectProperties::default()
         },
-        ..wire::connect(V5, client_id)
+        ..Connect::new(V5, client_id)
     };
     let link = node.open();
     node.send(link, &wire::encoded(&packet));
@@ -633,7 +633,7 @@ fn timers_count_against_memory_bytes() {
                     session_expiry_secs: Some(expiry_secs),
                     ..ConnectProperties::default()
                 },
-                ..wire::connect(V5, &name)
+                ..Connect::new(V5, &name)
             };
             node.send(link, &wire::encoded(&packet));
             node.end(link, TransportEnd::EndOfStream);
@@ -718,7 +718,7 @@ fn who_holds_most_by_answers_that_wait_gives_back_first() {
     let mut node = Harness::new(settings, ListenerPolicy::default(), wiring);
     let mut client = |client_id: &str| {
         let link = node.open();
-        node.send(link, &wire::encoded(&wire::connect(V5, client_id)));
+        node.send(link, &wire::encoded(&Connect::new(V5, client_id)));
         link
     };
     let others: Vec<Link> = (0..20)

@@ -60,7 +60,7 @@ fn connect(client_id: &str, clean_start: bool, will: Option<&str>) -> Vec<u8> {
         keep_alive_secs: 10,
         user_name: Some("user"),
         will,
-        ..wire::connect(V311, client_id)
+        ..Connect::new(V311, client_id)
     })
 }
 
@@ -197,7 +197,9 @@ fn a_will_that_waits_for_its_turn_is_sent_though_its_client_comes_back() {
     }
 }
 
-fn known(node: &mut Harness) {
+/// Accepts all clients that wait to be authenticated; `known` is the number of the last revocation
+/// that was known.
+fn accept_all(node: &mut Harness, known: u64) {
     for (shard, asked) in node.take_authentications() {
         let identity = Identity {
             user_name: asked.user_name.clone(),
@@ -206,7 +208,7 @@ fn known(node: &mut Harness) {
         };
         let answer = Authenticated::Accepted {
             identity,
-            known: 0,
+            known,
             data: None,
         };
         node.authenticated(shard, asked.connection, answer);
@@ -228,7 +230,7 @@ fn many_who_are_revoked_end_in_turns_and_are_not_obeyed_meanwhile() {
             link,
             &connect(&format!("client-{number}"), true, Some("wills")),
         );
-        known(&mut node);
+        accept_all(&mut node, 0);
         assert_eq!(node.take(link), [0x20, 2, 0, 0]);
         node.send(link, &wire::subscribe(V311, &["told"], QoS::AtMostOnce));
         node.take(link);
@@ -240,7 +242,7 @@ fn many_who_are_revoked_end_in_turns_and_are_not_obeyed_meanwhile() {
     let place = hello.len() - 4;
     hello[place..].copy_from_slice(b"boss");
     node.send(observer, &hello);
-    known(&mut node);
+    accept_all(&mut node, 0);
     let filters = ["obeyed", "wills"];
     node.send(observer, &wire::subscribe(V311, &filters, QoS::AtMostOnce));
     node.take(observer);
@@ -524,10 +526,10 @@ fn user(node: &mut Harness, client_id: &str, user_name: &str, clean_start: bool)
         clean_start,
         user_name: Some(user_name),
         will: None,
-        ..wire::connect(V311, client_id)
+        ..Connect::new(V311, client_id)
     });
     node.send(link, &packet);
-    known(node);
+    accept_all(node, 0);
     link
 }
 
@@ -633,22 +635,10 @@ fn a_message_for_a_revoked_client_waits_in_its_session() {
         &wire::encoded(&Connect {
             clean_start: false,
             user_name: Some("revoked"),
-            ..wire::connect(V311, "revoked")
+            ..Connect::new(V311, "revoked")
         }),
     );
-    for (shard, asked) in node.take_authentications() {
-        let identity = Identity {
-            user_name: asked.user_name.clone(),
-            rules: Arc::new(Rules::open()),
-            ..Identity::anyone()
-        };
-        let answer = Authenticated::Accepted {
-            identity,
-            known: 8,
-            data: None,
-        };
-        node.authenticated(shard, asked.connection, answer);
-    }
+    accept_all(&mut node, 8);
     assert_eq!(publishes(&mut node, back), 1);
 }
 

@@ -241,10 +241,8 @@ impl Sessions {
         let hash = self.seed.hash_one((session.tenant, &*session.client_id));
         let index = self.arena.insert(session);
         let (arena, seed) = (&self.arena, &self.seed);
-        self.by_client.insert(hash, index, |other| {
-            let other = arena.get(other)?;
-            Some(seed.hash_one((other.tenant, &*other.client_id)))
-        });
+        self.by_client
+            .insert(hash, index, |other| hash_of_client(arena, seed, other));
         index
     }
 
@@ -321,10 +319,8 @@ impl Sessions {
         let hash = self.seed.hash_one((session.tenant, &*session.client_id));
         self.by_client.remove(hash, index);
         let (arena, seed) = (&self.arena, &self.seed);
-        self.by_client.shrink(|other| {
-            let other = arena.get(other)?;
-            Some(seed.hash_one((other.tenant, &*other.client_id)))
-        });
+        self.by_client
+            .shrink(|other| hash_of_client(arena, seed, other));
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -341,6 +337,12 @@ impl Sessions {
             .iter()
             .filter(|(_, session)| !session.flags.retired())
     }
+}
+
+/// The hash of the client of the session at this place, if there is one.
+fn hash_of_client(arena: &Arena<Session>, seed: &Seed, index: u32) -> Option<u64> {
+    let session = arena.get(index)?;
+    Some(seed.hash_one((session.tenant, &*session.client_id)))
 }
 
 #[cfg(test)]

@@ -26,7 +26,8 @@ const TURNS_PER_LOOK_AT_POOLS: u32 = 64;
 const KEPT_ENTRIES: usize = 16 * 1024;
 
 impl Shard {
-    /// Settles accounts with the node's memory; who holds most gives back if it is short.
+    /// Reports the use to the node's memory. If memory is short, the clients that hold most give
+    /// back first.
     pub(super) fn settle_memory<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         if self.turns.is_multiple_of(TURNS_PER_LOOK_AT_POOLS) {
             self.shrink_tables();

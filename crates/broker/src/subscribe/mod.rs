@@ -57,7 +57,7 @@ pub(crate) enum Asked {
 }
 
 impl Asked {
-    /// Bytes of memory that it takes beside its place in the table.
+    /// Bytes of memory that it takes, without its place in the table.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Client { codes, .. } => codes.capacity(),

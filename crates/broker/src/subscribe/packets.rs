@@ -49,7 +49,7 @@ impl HalfDone {
         }
     }
 
-    /// Bytes of memory that it takes beside its place in the table.
+    /// Bytes of memory that it takes, without its place in the table.
     pub(crate) fn bytes(&self) -> usize {
         self.codes.capacity()
     }

@@ -85,6 +85,21 @@ impl fmt::Display for ConnectError {
 impl std::error::Error for ConnectError {}
 
 impl<'a> Connect<'a> {
+    /// A CONNECT with Clean Start, without Keep Alive, credentials, Will and properties.
+    pub fn new(version: ProtocolVersion, client_id: &'a str) -> Self {
+        Self {
+            version,
+            bridge: false,
+            clean_start: true,
+            keep_alive_secs: 0,
+            client_id,
+            user_name: None,
+            password: None,
+            will: None,
+            properties: ConnectProperties::default(),
+        }
+    }
+
     /// Decodes the bytes after the Fixed Header.
     ///
     /// # Errors

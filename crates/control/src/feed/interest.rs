@@ -71,9 +71,10 @@ impl Wants {
     pub(super) fn replace(&self, place: u64, interest: EventInterest, each: bool) {
         let mut state = self.lock();
         state.readers.insert(place, interest);
-        match each {
-            true => drop(state.each.insert(place)),
-            false => drop(state.each.remove(&place)),
+        if each {
+            state.each.insert(place);
+        } else {
+            state.each.remove(&place);
         }
         self.tell(state);
     }

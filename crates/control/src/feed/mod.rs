@@ -23,7 +23,6 @@ pub use panel::{Frame, Panel};
 pub use push::{Push, PushSeen, PushState, run as push};
 pub use ring::{Block, Part};
 pub(crate) use together::{Together, length, together};
-use together::{are_together, why_ended};
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -253,12 +252,13 @@ impl Feed {
         self.wants.set_logged(interest);
     }
 
-    /// Writes events, and the number of events that were lost before them. Presence is updated;
-    /// `before` is called for each event before that. Messages that were dropped together are one
-    /// event, for which it is called once; they are kept one by one while a reader wants that.
+    /// Writes events, which it takes out of their list, and the number of events that were lost
+    /// before them. Presence is updated; `before` is called for each event before that. Messages
+    /// that were dropped together are one event, for which it is called once; they are kept one by
+    /// one while a reader wants that.
     pub(crate) fn write(
         &self,
-        events: impl Iterator<Item = Told>,
+        events: &mut Vec<Told>,
         lost: u64,
         presence: &Presence,
         mut before: impl FnMut(&Known, &Told),
@@ -276,34 +276,33 @@ impl Feed {
         }
         let mut known = presence.begin();
         let wants_each = self.wants.wants_each();
-        let mut events = events.peekable();
-        while let Some(told) = events.next() {
-            before(&known, &told);
-            let (mut count, mut others) = (1, Vec::new());
-            while let Some(next) = events.next_if(|next| are_together(&told, next)) {
-                count += 1;
-                others.extend(wants_each.then_some(next));
-            }
-            let why = events.peek().and_then(|next| why_ended(&told, next));
-            let Told { tenant, event } = told;
+        let mut events = events.drain(..);
+        while let Some(first) = events.as_slice().first() {
+            before(&known, first);
+            let length = length(events.as_slice());
+            let together = together(events.as_slice(), length);
+            let mut with_it = events.by_ref().take(length);
+            let Some(Told { tenant, event }) = with_it.next() else {
+                break;
+            };
+            let others: Vec<Told> = with_it.filter(|_| wants_each).collect();
             let at_ms = at_ms(&event).unwrap_or(now_ms);
             let who = known.note(tenant, &event, at_ms);
             let each = |event| EventOf {
                 event,
                 who: who.clone(),
             };
-            let first = (wants_each && count > 1).then(|| event.clone());
+            let first = (wants_each && together.is_some()).then(|| event.clone());
             let others = others.into_iter().map(|told| told.event);
             for event in first.into_iter().chain(others) {
                 put(at_ms, tenant, Said::Each(Box::new(each(event))));
             }
-            let said = match event {
-                Event::Connected(client) => Said::Connected(client),
-                event if count > 1 => {
-                    let together = Together { count, why };
+            let said = match (event, together) {
+                (Event::Connected(client), _) => Said::Connected(client),
+                (event, Some(together)) => {
                     Said::Together(Box::new((EventOf { event, who }, together)))
                 }
-                event => Said::Event(Box::new(EventOf { event, who })),
+                (event, None) => Said::Event(Box::new(EventOf { event, who })),
             };
             put(at_ms, tenant, said);
         }

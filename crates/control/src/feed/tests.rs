@@ -20,10 +20,10 @@ fn feed() -> (Arc<Feed>, Presence, Asked) {
 }
 
 /// In the common tenant.
-fn told(events: Vec<Event>) -> impl Iterator<Item = Told> {
+fn told(events: Vec<Event>) -> Vec<Told> {
     let tenant = TenantId::default();
     let told = move |event| Told { tenant, event };
-    events.into_iter().map(told)
+    events.into_iter().map(told).collect()
 }
 
 fn packet(client_id: &str, is_out: bool, packet_type: PacketType, packet_id: u16) -> Event {
@@ -96,7 +96,7 @@ fn a_reader_of_one_tenant_gets_nothing_of_others() {
         tenant: TenantId(tenant),
         event: connected("same"),
     });
-    feed.write(events.into_iter(), 0, &presence, |_, _| ());
+    feed.write(&mut events.into(), 0, &presence, |_, _| ());
     let [third, common, all] = readers.map(|mut reader| seqs(&reader.take()));
     assert_eq!((third, common, all), (vec![2], vec![1], vec![1, 2, 3]));
     assert!(
@@ -116,9 +116,9 @@ async fn each_reader_has_its_own_place_and_is_told_what_it_has_missed() {
     let mut quick = feed.read(of("packet"), &From::Now).unwrap();
     let mut slow = feed.read(of("packet"), &From::Now).unwrap();
     let pings = |count| vec![packet("c", false, PacketType::PingReq, 0); count];
-    feed.write(told(pings(2)), 0, &presence, |_, _| ());
+    feed.write(&mut told(pings(2)), 0, &presence, |_, _| ());
     assert_eq!(seqs(&quick.next().await.unwrap()), [1, 2]);
-    feed.write(told(pings(3)), 0, &presence, |_, _| ());
+    feed.write(&mut told(pings(3)), 0, &presence, |_, _| ());
     assert_eq!(seqs(&quick.next().await.unwrap()), [3, 4, 5]);
     assert_eq!(slow.behind(), 5);
     let batch = slow.next().await.unwrap();
@@ -144,7 +144,7 @@ fn the_ring_is_bounded_by_bytes_too() {
     let mut reader = feed.read(of("published"), &From::Now).unwrap();
     for _ in 0..10 {
         feed.write(
-            told(vec![published("c", QoS::AtMostOnce, &[0; 4_000])]),
+            &mut told(vec![published("c", QoS::AtMostOnce, &[0; 4_000])]),
             0,
             &presence,
             |_, _| (),
@@ -158,7 +158,7 @@ fn the_ring_is_bounded_by_bytes_too() {
 fn what_is_lost_before_the_feed_is_told_to_everybody() {
     let (feed, presence, _) = feed();
     let mut reader = feed.read(of("connected"), &From::Now).unwrap();
-    feed.write(told(vec![connected("c")]), 3, &presence, |_, _| ());
+    feed.write(&mut told(vec![connected("c")]), 3, &presence, |_, _| ());
     let batch = reader.take();
     let entries: Vec<Entry<'_>> = batch.entries().collect();
     let gone = entries[0].shown(feed.run(), 0).unwrap_err();
@@ -201,7 +201,7 @@ fn frames(feed: &Arc<Feed>, presence: &Presence, events: Vec<Event>) -> Vec<(Str
     let mut reader = feed.read(of("all"), &From::Now).unwrap();
     let mut panel = Panel::new(reader.filter(), usize::MAX);
     let mut out = Vec::new();
-    feed.write(told(events), 0, presence, |_, _| ());
+    feed.write(&mut told(events), 0, presence, |_, _| ());
     for entry in reader.take().entries() {
         panel.put(&entry, 100, &mut out);
     }
@@ -288,7 +288,7 @@ fn samples_are_one_in_so_many_of_a_kind() {
     let mut reader = feed.read(filter, &From::Now).unwrap();
     let mut events = vec![packet("c", false, PacketType::PingReq, 0); 7];
     events.push(connected("c"));
-    feed.write(told(events), 0, &presence, |_, _| ());
+    feed.write(&mut told(events), 0, &presence, |_, _| ());
     assert_eq!(seqs(&reader.take()), [1, 4, 7, 8]);
     for wrong in ["packet", "packet:0", "nothing:3", "packet:x"] {
         assert!(Sample::parse(wrong).is_err(), "{wrong}");
@@ -319,7 +319,7 @@ fn what_is_read_in_one_form_is_written_once() {
     let mut few = feed.read(of("published"), &From::Now).unwrap();
     let mut events = vec![packet("c", false, PacketType::PingReq, 0); 300];
     events[7] = published("c", QoS::AtMostOnce, b"x");
-    feed.write(told(events), 2, &presence, |_, _| ());
+    feed.write(&mut told(events), 2, &presence, |_, _| ());
     let taken = readers.each_mut().map(Reader::take);
     let lines = |reader: &Reader, batch: &Batch| reader.lines(&batch.parts[0]).0;
     let of_both = [0, 1].map(|at| lines(&readers[at], &taken[at]));
@@ -366,7 +366,7 @@ fn readers_that_are_too_slow_for_100_000_events_know_how_many_they_have_missed()
     });
     for part in 1..=100 {
         let pings = vec![packet("c", false, PacketType::PingReq, 0); 1_000];
-        feed.write(told(pings), 0, &presence, |_, _| ());
+        feed.write(&mut told(pings), 0, &presence, |_, _| ());
         assert!(feed.ring().len() <= bounds.events);
         for (reader, every, seen, gone) in &mut readers {
             while part % *every == 0 && reader.behind() > 0 {
@@ -395,7 +395,7 @@ fn as_many_are_kept_as_were_asked_for_however_they_came() {
         let first = From::After(format!("{}-1", feed.run()));
         for count in &parts {
             let pings = vec![packet("c", false, PacketType::PingReq, 0); *count];
-            feed.write(told(pings), 0, &presence, |_, _| ());
+            feed.write(&mut told(pings), 0, &presence, |_, _| ());
         }
         let mut late = feed.read(of("packet"), &first).unwrap();
         let batch = late.take();
@@ -446,7 +446,7 @@ fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_
     let (feed, presence, _) = feed();
     let mut usual = feed.read(Filter::default(), &From::Now).unwrap();
     let mut asked = Vec::new();
-    feed.write(told(events()), 0, &presence, |_, told| {
+    feed.write(&mut told(events()), 0, &presence, |_, told| {
         asked.push(told.event.clone());
     });
     let expected = [
@@ -464,7 +464,7 @@ fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_
         ..of("dropped")
     };
     let mut by_topic = feed.read(by_topic, &From::Now).unwrap();
-    feed.write(told(events()), 0, &presence, |_, _| ());
+    feed.write(&mut told(events()), 0, &presence, |_, _| ());
     assert_eq!(shown(&mut usual), expected);
     assert_eq!(shown(&mut each).len(), 1_502);
     let found = shown(&mut by_topic);

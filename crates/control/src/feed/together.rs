@@ -11,7 +11,7 @@ const TOLD_AT_MOST: u64 = 1024;
 /// What is known of messages that were dropped together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Together {
-    /// How many they are, as far as they were told of.
+    /// Number of messages that the shards told of.
     pub(crate) count: u64,
     /// Why their session has ended, if that was told.
     pub(crate) why: Option<&'static str>,
@@ -25,7 +25,7 @@ impl Together {
 }
 
 /// Both are messages that were dropped because the same session has ended.
-pub(super) fn are_together(first: &Told, next: &Told) -> bool {
+fn are_together(first: &Told, next: &Told) -> bool {
     is_at_end(&first.event)
         && is_at_end(&next.event)
         && first.tenant == next.tenant
@@ -33,7 +33,7 @@ pub(super) fn are_together(first: &Told, next: &Told) -> bool {
 }
 
 /// Why the session has ended whose message was dropped, if the next event says so.
-pub(super) fn why_ended(first: &Told, next: &Told) -> Option<&'static str> {
+fn why_ended(first: &Told, next: &Told) -> Option<&'static str> {
     match &next.event {
         Event::SessionEnded { client_id, why }
             if is_at_end(&first.event)

@@ -56,14 +56,14 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         let cause = run.cause.unwrap_or(Cause::Other);
         let mut finding = Finding::of_run(run, cause);
         if deleted.is_some() {
-            // Its name is taken yet by who is to be restored, and has no credentials till then.
+            // It keeps its name while it is deleted, and has no credentials until it is restored.
             (finding.mend, finding.command) = (None, None);
         } else {
             finding = who_is_meant(facts, finding);
         }
         found.push((Weight::Out, finding));
     }
-    // Of who is deleted that is said.
+    // Of a deleted user or device only the deletion is told.
     if let Some(Standing::Barred(why)) = &facts.standing
         && deleted.is_none()
     {
@@ -160,7 +160,7 @@ fn is_lockout(run: &&Run) -> bool {
     run.last.what == "connect refused" && run.cause == Some(Cause::LockedOut)
 }
 
-/// A name that nobody has may be another's, mistyped or as it was before.
+/// An unknown name may be a misspelt name, or one that was used before.
 fn who_is_meant(facts: &Facts, mut finding: Finding) -> Finding {
     if !matches!(finding.cause, Cause::UnknownName | Cause::NobodyKnown) {
         return finding;
@@ -239,7 +239,7 @@ fn removed(deleted: &Deleted) -> Finding {
     finding.since(deleted.at_ms).mend(mend)
 }
 
-/// Whatever it shows, it is not let in by it.
+/// It has no valid credential left, so every login is refused.
 fn no_credential_left(spent: &Spent) -> Finding {
     let at = utc(i64::try_from(spent.last_ms).unwrap_or(0));
     let ended = match (spent.all_revoked, spent.all_expired) {
@@ -354,7 +354,7 @@ pub(super) fn was_there_then(facts: &Facts, run: &Run) -> bool {
         && last_ms("disconnected").is_some_and(|went_ms| went_ms > refused_ms)
 }
 
-/// It is no fault of who is connected, and its credentials are not to be changed for that.
+/// Another client used the name of a connected one, whose credentials need no change.
 pub(super) fn tried_by_another(run: &Run, cause: Cause, had: &str) -> Finding {
     let whom = match run.last.address.as_deref().and_then(host) {
         Some(host) => format!("a client at {host}"),

@@ -132,7 +132,7 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
                 continue;
             }
             let weight = match weight {
-                // The user has a connection: this one is missing beside it.
+                // Another client of the user is connected; this one is not.
                 Weight::Out | Weight::Ended | Weight::Gone | Weight::Remark if is_absent => {
                     Weight::Aside
                 }

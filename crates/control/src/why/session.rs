@@ -1,4 +1,4 @@
-//! What was refused, lost or delayed of a client while it was let in.
+//! What was refused, lost or delayed for a client while it was connected.
 
 use martlet_broker::DropReason;
 
@@ -107,7 +107,7 @@ fn lost(facts: &Facts, session: &Session, found: &mut Found) {
     for (reason, count) in &session.drops {
         let cause = Cause::of_drop(*reason);
         let is_of_course = match reason {
-            // Who is there now has what comes now.
+            // A client that is connected now receives new messages.
             DropReason::ClientAway => session.connected,
             DropReason::SessionEnded | DropReason::ConnectionLost => true,
             // Each topic has its own remedy.

@@ -1,8 +1,7 @@
 //! `martlet backup`: makes, verifies and restores a copy of everything a node keeps.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,6 +14,7 @@ use crate::cmd::admin;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{err, errln, outln};
 use crate::config;
+use crate::private_file;
 use crate::serve::{check_restored, claim_data_dir, claim_store_to_read};
 
 /// Arguments of `martlet backup`.
@@ -130,13 +130,7 @@ fn partial_name(target: &Path) -> PathBuf {
 /// Creates the file, for this user only. An existing file may be another user's, or a link to
 /// another file.
 fn create_new(partial: &Path) -> anyhow::Result<File> {
-    let mut options = OpenOptions::new();
-    let made = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(partial);
-    made.map_err(|error| match error.kind() {
+    private_file::create_new(partial).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => anyhow::anyhow!(
             "{} exists already: if no other backup is being made there, it is left of an \
              interrupted backup, or another user's; remove it or choose another name",

@@ -2,10 +2,10 @@
 //! it works.
 
 use std::fmt::Write as _;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::DirBuilder;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,6 +18,7 @@ use martlet_control::text::typed;
 
 use crate::cmd::print::{errln, out};
 use crate::cmd::tables;
+use crate::private_file;
 use crate::serve::program_name;
 
 /// Days that certificates are valid: a server's has to be renewed, the authority's outlives it.
@@ -186,12 +187,7 @@ fn make_directory(path: &Path, may_be_there: bool) -> anyhow::Result<()> {
 
 fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
+        let mut file = private_file::create_new(path)?;
         file.write_all(bytes)?;
         file.sync_all()
     };

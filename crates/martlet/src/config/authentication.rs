@@ -444,7 +444,7 @@ impl<'a> Doors<'a> {
         Ok(Some(Arc::new(source.renewing(renews))))
     }
 
-    /// An ACL file that leaves everybody without any right locks all clients out, but for those of
+    /// An ACL file that gives no client any right locks all clients out, but for those of
     /// the tables, which have rules of their own.
     fn warn_of_locked_out(&mut self, acl: &AclFile, users: &Users) {
         let but = match self.registry.is_some() {
@@ -479,7 +479,7 @@ impl<'a> Doors<'a> {
                 if rules.is_some_and(|rules| rules.rules().iter().any(|rule| rule.allows)) {
                     return;
                 }
-                // People who are no clients have no rights on purpose.
+                // Users that are not clients have no rights on purpose.
                 let found = tables.rules_place(tenant, name);
                 place = place.or(found.filter(|found| !found.is_builtin()));
             }

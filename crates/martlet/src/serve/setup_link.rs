@@ -1,11 +1,10 @@
 //! The link by which the first administrator of a node is made.
 //!
 //! Responsible for where it is shown. It is a secret: it goes to the terminal, or to a file of the
-//! data directory that only its owner can read, and never into the log, a file or the journal.
+//! data directory that only its owner can read, and never into a log file or the journal.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use rustix::fs::{FileType, fstat};
 use tracing::{error, warn};
 
 use super::announce::HttpAt;
+use crate::private_file;
 
 /// The file in the data directory.
 const FILE: &str = "setup-link";
@@ -27,7 +27,7 @@ const CLAIM_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct SetupLink {
     link: String,
-    /// It is there instead of in what is printed.
+    /// The file that holds it; none: it is printed.
     file: Option<PathBuf>,
 }
 
@@ -58,7 +58,7 @@ impl SetupLink {
         ));
         let token = api.setup_token().await?;
         let link = format!("{}/setup#{token}", at.url);
-        if is_kept_by_nobody() {
+        if is_not_stored() {
             return Some(Self { link, file: None });
         }
         match write(&file, &link) {
@@ -97,9 +97,9 @@ impl SetupLink {
     }
 }
 
-/// Standard output is a terminal, or a pipe to who has started the node. A socket is the journal's,
-/// and a file stays.
-fn is_kept_by_nobody() -> bool {
+/// Whether standard output is not stored: it is a terminal, or a pipe to the program that started
+/// the node. A socket leads to the journal, and a file is kept.
+fn is_not_stored() -> bool {
     let stdout = io::stdout();
     if io::IsTerminal::is_terminal(&stdout) {
         return true;
@@ -108,12 +108,7 @@ fn is_kept_by_nobody() -> bool {
 }
 
 fn write(path: &Path, link: &str) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = private_file::create_new(path)?;
     file.write_all(format!("{link}\n").as_bytes())
 }
 

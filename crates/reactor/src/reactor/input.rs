@@ -102,7 +102,7 @@ impl Reactor {
 
     fn receive(&mut self, key: SocketKey) {
         if self.driver.shard.has_done_enough() && self.is_newcomer(key) {
-            // Those who are in do not wait for all those who come.
+            // Connected clients do not wait for all new connections.
             if self.newcomers == 0 {
                 return self.sockets.read_later(key);
             }

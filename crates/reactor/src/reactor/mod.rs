@@ -414,7 +414,7 @@ impl Reactor {
         self.drop_broken();
     }
 
-    /// Takes what has come by the control lane, as far as one turn goes: thousands of clients may
+    /// Handles messages of the control lane until the turn is over: thousands of clients may
     /// become known at once. The rest has the next turn.
     fn take_control(&mut self) {
         self.driver.shard.begin_turn();

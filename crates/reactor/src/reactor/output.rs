@@ -34,8 +34,8 @@ const LONG_OUTPUT_BYTES: usize = 1024;
 /// Time, in milliseconds, after which output is written without its turn.
 const TURN_MAX_MS: u64 = 5;
 
-/// Time after which a tick writes no more, though sockets wait for it: answers for thousands may
-/// leave the shard at once. Who waits is first in the next tick.
+/// Longest time that a tick writes, since answers for thousands of clients may leave the shard at
+/// once. The sockets that wait come first in the next tick.
 const WRITING_MAX: Duration = Duration::from_micros(4000);
 
 /// Time that a tick spends on the output of messages with thousands of receivers, at most.

@@ -1,8 +1,8 @@
 //! Packets that tests write and read by hand, in one protocol version.
 
 use martlet_codec::{
-    Connect, ConnectProperties, OutgoingPublish, Packet, PacketId, ProtocolVersion, QoS,
-    RetainHandling, Subscribe, SubscribeFilter, SubscriptionOptions, UserProperties, decode_packet,
+    Connect, OutgoingPublish, Packet, PacketId, ProtocolVersion, QoS, RetainHandling, Subscribe,
+    SubscribeFilter, SubscriptionOptions, UserProperties, decode_packet,
 };
 
 /// A Packet Identifier; tests use identifiers from 1.
@@ -10,22 +10,7 @@ pub(crate) fn packet_id(id: u16) -> PacketId {
     PacketId::new(id).expect("tests use identifiers from 1")
 }
 
-/// A CONNECT with Clean Start, without Keep Alive, credentials and Will.
-pub(crate) fn connect(version: ProtocolVersion, client_id: &str) -> Connect<'_> {
-    Connect {
-        version,
-        bridge: false,
-        clean_start: true,
-        keep_alive_secs: 0,
-        client_id,
-        user_name: None,
-        password: None,
-        will: None,
-        properties: ConnectProperties::default(),
-    }
-}
-
-/// The same as bytes.
+/// A CONNECT as bytes.
 pub(crate) fn encoded(connect: &Connect<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     connect.encode(&mut bytes);

@@ -293,8 +293,8 @@ const KEYWORDS: &[(&str, Meaning)] = &[
 ];
 
 const ID_PREFIX: Meaning = Meaning::Unsupported(
-    "assigned Client Identifiers are random and have no prefix; nothing that goes by such a prefix \
-     applies to them",
+    "assigned Client Identifiers are random and have no prefix; rules that depend on such a prefix \
+     do not apply to them",
 );
 
 const PSK: &str =

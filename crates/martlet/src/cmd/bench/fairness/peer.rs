@@ -73,11 +73,6 @@ impl Broker {
             properties: PublishProperties::default(),
         });
         let packet = Connect {
-            version: V5,
-            bridge: false,
-            clean_start: true,
-            keep_alive_secs: 0,
-            client_id,
             user_name: self.username.as_deref(),
             password: self.password.as_deref(),
             will,
@@ -85,6 +80,7 @@ impl Broker {
                 session_expiry_secs: Some(manner.session_expiry_secs),
                 ..ConnectProperties::default()
             },
+            ..Connect::new(V5, client_id)
         };
         let mut bytes = Vec::new();
         packet.encode(&mut bytes);

@@ -1,0 +1,16 @@
+//! Files that hold secrets.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// Creates a file that no other user can read.
+///
+/// # Errors
+/// It exists already, whatever it is: it may be another user's, or a link to another file. Or it
+/// cannot be created.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(path)
+}
