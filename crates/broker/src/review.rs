@@ -55,7 +55,9 @@ pub(crate) struct Reviews {
     books: VecDeque<(u32, Affected)>,
     /// The place that is visited next.
     next: u32,
-    /// Number of places that have not been visited since the last change.
+    /// Number of places at the last change. What comes to later ones follows the change already.
+    places: u32,
+    /// Number of them that have not been visited since.
     left: u32,
     /// Sessions whose credentials were revoked, and which may hold messages of share groups.
     revoked: Vec<SessionId>,
@@ -87,6 +89,7 @@ impl Reviews {
 
     fn begin(&mut self, places: u32, book: Option<Affected>) {
         self.last += 1;
+        self.places = places;
         self.left = places;
         if let Some(affected) = book {
             if self.books.len() >= CHANGES_MAX {
@@ -101,10 +104,14 @@ impl Reviews {
         }
     }
 
-    /// The next place, of this many.
-    fn next_place(&mut self, places: u32) -> Option<u32> {
-        self.left = self.left.min(places).checked_sub(1)?;
-        let place = if self.next < places { self.next } else { 0 };
+    /// The next place to visit.
+    fn next_place(&mut self) -> Option<u32> {
+        self.left = self.left.checked_sub(1)?;
+        let place = if self.next < self.places {
+            self.next
+        } else {
+            0
+        };
         self.next = place + 1;
         Some(place)
     }
@@ -200,7 +207,7 @@ impl Shard {
                 if let Some(session) = self.live_session(id) {
                     self.return_all_shared(cx, session);
                 }
-            } else if let Some(place) = self.reviews.next_place(self.sessions.places()) {
+            } else if let Some(place) = self.reviews.next_place() {
                 if self.sessions.look_at(place).is_some() {
                     self.review(place);
                 }
@@ -230,11 +237,11 @@ mod tests {
         reviews.begin(100, None);
         let mut visited = Vec::new();
         for _ in 0..70 {
-            visited.extend(reviews.next_place(100));
+            visited.extend(reviews.next_place());
         }
         reviews.begin(100, None);
         visited.clear();
-        while let Some(place) = reviews.next_place(100) {
+        while let Some(place) = reviews.next_place() {
             visited.push(place);
         }
         // It goes on where it was, so that frequent changes do not keep it from the last places.

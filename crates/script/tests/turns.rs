@@ -606,6 +606,48 @@ fn revoking_takes_turns_however_many_sessions_there_are_and_is_in_force_at_once(
     assert_eq!(publishes(&mut node, other), 1);
 }
 
+/// A revocation reaches each session, whatever comes while they are looked through, and wherever
+/// the change before it ended.
+#[test]
+fn a_revocation_reaches_each_session_though_clients_connect_meanwhile() {
+    let mut node = asking_node();
+    let connect_all = |node: &mut Harness, name: &str, user_name: &str| {
+        let mut links = Vec::new();
+        for number in 0..CLIENTS {
+            let link = node.open();
+            let client_id = format!("{name}-{number}");
+            let packet = wire::encoded(&Connect {
+                user_name: Some(user_name),
+                ..Connect::new(V311, &client_id)
+            });
+            node.send(link, &packet);
+            links.push(link);
+        }
+        links
+    };
+    let revoked = connect_all(&mut node, "early", "revoked");
+    accept_all(&mut node, 0);
+    node.command(0, Command::SetRules(Arc::new(AllBut("nobody"))));
+    let others = connect_all(&mut node, "late", "other");
+    accept_all(&mut node, 0);
+    connect_all(&mut node, "last", "other");
+    let revocation = Revocation {
+        realm: Realm::COMMON,
+        whose: Whose::User("revoked".into()),
+        number: 7,
+    };
+    node.at_once(|node| {
+        node.command(0, Command::Revoke([revocation].into()));
+        accept_all(node, 7);
+    });
+    let still_there = |node: &Harness, links: &[Link]| {
+        let links = links.iter().filter(|link| !node.is_closed(**link));
+        links.count()
+    };
+    assert_eq!(still_there(&node, &revoked), 0);
+    assert_eq!(still_there(&node, &others), CLIENTS);
+}
+
 /// A message that was queued for a client that is revoked meanwhile stays in its session: it is not
 /// lost by the time that looking through all sessions takes.
 #[test]
