@@ -3,14 +3,10 @@
 //! Growing adds a chunk and moves nothing, so that the ten-thousand-and-first connection neither
 //! copies the others nor doubles what they take.
 //!
-//! A chunk begins at a page and is whole pages: so mimalloc gives just what it is. It finds a place
-//! for other alignments by asking for some bytes more, and rounds those up to the next of its
-//! sizes, which are a fifth apart.
+//! A chunk is made where it stays: one that is made on the stack first leaves the stack that large.
 
 use core::num::NonZeroU32;
 
-/// Values in a chunk; a power of two, chosen so that values of 48 bytes fill whole pages too.
-const CHUNK: usize = 256;
 const NONE: u32 = u32::MAX;
 
 /// The index of a value, kept where there may be none: that takes no more room.
@@ -28,10 +24,14 @@ impl Index {
     }
 }
 
-/// Index → `T`.
+/// Index → `T`, with a power of two of values in a chunk.
+///
+/// A chunk of 64 values of 32, 64, 96 or 160 bytes is of a size that mimalloc has. Others it rounds
+/// up, by a fifth at most: what is left over takes no memory if it is a page of its own, as it is
+/// for 256 values of 176 bytes.
 #[derive(Debug)]
-pub struct Arena<T> {
-    chunks: Vec<Box<Chunk<T>>>,
+pub struct Arena<T, const CHUNK: usize = 64> {
+    chunks: Vec<Box<Chunk<T, CHUNK>>>,
     /// Places that have ever been taken: those behind them are free, but in no list.
     used: u32,
     /// First of the free places, which form a list.
@@ -39,9 +39,7 @@ pub struct Arena<T> {
     len: usize,
 }
 
-#[derive(Debug)]
-#[repr(align(4096))]
-struct Chunk<T>([Place<T>; CHUNK]);
+type Chunk<T, const CHUNK: usize> = [Place<T>; CHUNK];
 
 #[derive(Debug)]
 enum Place<T> {
@@ -50,7 +48,7 @@ enum Place<T> {
     Free(u32),
 }
 
-impl<T> Default for Arena<T> {
+impl<T, const CHUNK: usize> Default for Arena<T, CHUNK> {
     fn default() -> Self {
         Self {
             chunks: Vec::new(),
@@ -61,14 +59,13 @@ impl<T> Default for Arena<T> {
     }
 }
 
-impl<T> Arena<T> {
+impl<T, const CHUNK: usize> Arena<T, CHUNK> {
     /// Keeps a value under [`Arena::next_index`].
     pub fn insert(&mut self, value: T) -> u32 {
         self.len += 1;
         if self.free == NONE {
             if self.used as usize == self.chunks.len() * CHUNK {
-                let chunk = Chunk(core::array::from_fn(|_| Place::Free(NONE)));
-                self.chunks.push(Box::new(chunk));
+                self.chunks.push(empty_chunk());
             }
             self.free = self.used;
             self.used += 1;
@@ -85,7 +82,7 @@ impl<T> Arena<T> {
     /// The value at a place, if one is there.
     pub fn get(&self, index: u32) -> Option<&T> {
         let chunk = self.chunks.get(index as usize / CHUNK)?;
-        match &chunk.0[index as usize % CHUNK] {
+        match &chunk[index as usize % CHUNK] {
             Place::Taken(value) => Some(value),
             Place::Free(_) => None,
         }
@@ -147,7 +144,7 @@ impl<T> Arena<T> {
         let places = self
             .chunks
             .iter()
-            .flat_map(|chunk| chunk.0.iter())
+            .flat_map(|chunk| chunk.iter())
             .enumerate();
         places.filter_map(|(index, place)| match place {
             Place::Taken(value) => Some((index as u32, value)),
@@ -157,11 +154,19 @@ impl<T> Arena<T> {
 
     fn place_mut(&mut self, index: u32) -> Option<&mut Place<T>> {
         let chunk = self.chunks.get_mut(index as usize / CHUNK)?;
-        Some(&mut chunk.0[index as usize % CHUNK])
+        Some(&mut chunk[index as usize % CHUNK])
     }
 }
 
-impl<T> core::ops::Index<u32> for Arena<T> {
+fn empty_chunk<T, const CHUNK: usize>() -> Box<Chunk<T, CHUNK>> {
+    let places: Box<[Place<T>]> = (0..CHUNK).map(|_| Place::Free(NONE)).collect();
+    match places.try_into() {
+        Ok(chunk) => chunk,
+        Err(_) => unreachable!("it has as many places as a chunk"),
+    }
+}
+
+impl<T, const CHUNK: usize> core::ops::Index<u32> for Arena<T, CHUNK> {
     type Output = T;
 
     fn index(&self, index: u32) -> &T {
@@ -170,7 +175,7 @@ impl<T> core::ops::Index<u32> for Arena<T> {
     }
 }
 
-impl<T> core::ops::IndexMut<u32> for Arena<T> {
+impl<T, const CHUNK: usize> core::ops::IndexMut<u32> for Arena<T, CHUNK> {
     fn index_mut(&mut self, index: u32) -> &mut T {
         self.get_mut(index)
             .expect("only indexes of values that are there are kept")
@@ -188,7 +193,7 @@ mod tests {
         fn the_arena_agrees_with_a_map(
             steps in prop::collection::vec((0..3_u8, 0..2000_usize), 1..1500),
         ) {
-            let mut arena = Arena::default();
+            let mut arena = <Arena<usize>>::default();
             let mut model: BTreeMap<u32, usize> = BTreeMap::new();
             for (step, value) in steps {
                 if step > 0 {

@@ -354,9 +354,9 @@ impl Shard {
         }
         cx.effects.authentications.push(Authentication {
             connection: id,
-            listener: Arc::clone(&self.connections.at(index).listener),
-            realm: self.connections.at(index).listener.realm,
-            address: self.connections.at(index).address,
+            listener: Arc::clone(self.connections.at(index).listener()),
+            realm: self.connections.at(index).listener().realm,
+            address: self.connections.at(index).address(),
             version: request.version,
             client_id: Arc::clone(&request.client_id),
             user_name: request.user_name.clone(),
@@ -504,7 +504,7 @@ impl Shard {
         index: u32,
         request: &ConnectRequest,
     ) -> Option<Cow<'static, str>> {
-        let listener = &self.connections.at(index).listener;
+        let listener = self.connections.at(index).listener();
         // It was on its way from another shard when that changed.
         if asking_instead(&self.authentications.asking, listener).is_some() {
             return Some(NOT_ASKED.into());
@@ -564,7 +564,7 @@ impl Shard {
 
     /// The number of the listener by which a connection came.
     pub fn listener_of(&self, id: ConnectionId) -> Option<u16> {
-        Some(self.connections.get(id)?.listener.number)
+        Some(self.connections.get(id)?.listener().number)
     }
 
     /// What a client was let in by, below MQTT, does not hold any more: its connection ends.
@@ -612,11 +612,11 @@ impl Shard {
         if self.authentications.asking.is_empty() {
             return false;
         }
-        let listener = &self.connections.at(index).listener;
+        let listener = self.connections.at(index).listener();
         let Some(now) = asking_instead(&self.authentications.asking, listener) else {
             return false;
         };
-        self.connections.at(index).listener = now;
+        self.connections.at(index).client_mut().listener = now;
         true
     }
 

@@ -10,7 +10,7 @@ use martlet_codec::{
 
 use crate::connection::{Since, TopicAliases};
 use crate::decision::Limit;
-use crate::event::{ConnectedClient, ConnectedFlags, Event, UserName, Wants};
+use crate::event::{Event, UserName, Wants};
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
@@ -177,9 +177,10 @@ impl Shard {
         // new messages for old ones by their Packet Identifiers.
         let record = self.record_session(cx, session);
         let record = record.max(self.end_under_way(tenant, &client_id));
+        self.describe_client(index, session, &request, session_present);
         self.configure_connection(cx, index, session, &request);
         let connack = self.encode_connack(index, &request, session_present, expiry_secs);
-        self.report_connected(cx, index, session, session_present);
+        self.report_connected(cx, index, session);
         if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
             let connect = (PacketType::Connect, None, request.remaining_bytes);
             self.tell_packet(cx, index, connect, false);
@@ -225,7 +226,7 @@ impl Shard {
 
     /// One of the places for connections of the node and of the listener.
     fn take_place<N: Node>(&mut self, cx: &Cx<'_, N>, index: u32) -> Result<(), Limit> {
-        let listener = &self.connections.at(index).listener;
+        let listener = self.connections.at(index).listener();
         // Counted without a limit too, for those who want to know how many there are.
         let (number, places) = match (listener.number, listener.connections_max) {
             (number, 0) => (number, u32::MAX),
@@ -350,7 +351,6 @@ impl Shard {
         session: u32,
         request: &ConnectRequest,
     ) {
-        let keep_alive_secs = self.keep_alive_in_force(request.keep_alive_secs);
         let in_flight_max = self.settings.limits.in_flight.max(1);
         let alias_max = request
             .topic_alias_maximum
@@ -359,7 +359,7 @@ impl Shard {
         let owner = self.sessions.id_of(session);
         self.connections.take_entropy(index);
         let connection = self.connections.at(index);
-        connection.accept(owner, request.user_name.as_ref());
+        connection.accept(owner);
         self.accepted_count += 1;
         connection.version = request.version;
         connection.flags.set_bridge(request.bridge);
@@ -374,13 +374,13 @@ impl Shard {
         connection.send_quota = request.receive_maximum.min(in_flight_max);
         connection.aliases = aliases;
         connection.last_received_ms = cx.now.mono_ms;
-        connection.keep_alive_ms = u32::from(keep_alive_secs) * 1500;
         if let Some(timer) = connection.deadline.take() {
             self.wheel.cancel(timer);
         }
+        let keep_alive_ms = connection.keep_alive_ms();
         let id = self.connections.id_of(index);
-        if keep_alive_secs > 0 {
-            let due_ms = cx.now.mono_ms + u64::from(keep_alive_secs) * 1500;
+        if keep_alive_ms > 0 {
+            let due_ms = cx.now.mono_ms + u64::from(keep_alive_ms);
             let timer = self.wheel.arm(due_ms, Timer::KeepAlive(id));
             self.connections.at(index).deadline = Some(timer);
         }
@@ -415,7 +415,7 @@ impl Shard {
     ) -> Vec<u8> {
         let mut out = Vec::new();
         let limits = &self.settings.limits;
-        let listener = Arc::clone(&self.connections.at(index).listener);
+        let listener = Arc::clone(self.connections.at(index).listener());
         let keep_alive_secs = self.keep_alive_in_force(request.keep_alive_secs);
         let response_information = match &self.settings.response_information {
             Some(prefix)
@@ -462,13 +462,7 @@ impl Shard {
         out
     }
 
-    fn report_connected<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        session: u32,
-        session_present: bool,
-    ) {
+    fn report_connected<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, session: u32) {
         if self.tells_presence(session) {
             let state = self.sessions.at(session);
             let client_id = Arc::clone(&state.client_id);
@@ -479,25 +473,33 @@ impl Shard {
                 let client = (self.sessions.at(session).tenant, &client_id);
                 self.tell_authenticated(cx, index, client, (name, proof));
             }
-            let user = self.user_of(session);
-            let connection = self.connections.at(index);
-            let mut flags = ConnectedFlags::default();
-            flags.set_user_is_proved(user.as_ref().is_some_and(UserName::is_proved));
-            flags.set_clean_start(connection.flags.clean_start());
-            flags.set_session_present(session_present);
-            cx.effects.tell(
-                self.sessions.at(session).tenant,
-                Event::Connected(Arc::new(ConnectedClient {
-                    client_id,
-                    user_name: user.map(UserName::into_name),
-                    listener: Arc::clone(&connection.listener),
-                    address: connection.address,
-                    keep_alive_secs: (connection.keep_alive_ms / 1500) as u16,
-                    version: connection.version,
-                    flags,
-                })),
-            );
+            let client = Arc::clone(self.connections.at(index).client());
+            cx.effects
+                .tell(self.sessions.at(session).tenant, Event::Connected(client));
         }
+    }
+
+    /// Says of a connection who comes by it.
+    fn describe_client(
+        &mut self,
+        index: u32,
+        session: u32,
+        request: &ConnectRequest,
+        session_present: bool,
+    ) {
+        let session = self.sessions.at(session);
+        let is_proved = session.permit.is_some() && request.user_name.is_some();
+        let client_id = Arc::clone(&session.client_id);
+        let keep_alive_secs = self.keep_alive_in_force(request.keep_alive_secs);
+        let client = self.connections.at(index).client_mut();
+        client.client_id = client_id;
+        client.keep_alive_secs = keep_alive_secs;
+        client.version = request.version;
+        let flags = &mut client.flags;
+        flags.set_user_is_proved(is_proved);
+        flags.set_clean_start(request.clean_start);
+        flags.set_session_present(session_present);
+        client.user_name = request.user_name.clone();
     }
 }
 

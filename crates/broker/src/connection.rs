@@ -16,6 +16,7 @@ use martlet_codec::{PacketType, ProtocolVersion};
 
 use crate::arena::Arena;
 use crate::effect::ConnectionEffect;
+use crate::event::ConnectedClient;
 use crate::flags::flags;
 use crate::hash::{HashMap, Seed, seeded};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
@@ -53,8 +54,6 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     pub(crate) version: ProtocolVersion,
     pub(crate) flags: Flags,
-    /// Keep Alive in force × 1.5, milliseconds; 0 is none.
-    pub(crate) keep_alive_ms: u32,
     /// The client's Maximum Packet Size; `u32::MAX` is none.
     pub(crate) packet_bytes_max: u32,
     /// The client's Receive Maximum, bounded by ours.
@@ -74,16 +73,14 @@ pub(crate) struct Connection {
     pub(crate) stalled: Option<TimerKey>,
     /// Whose QoS 0 messages lie in the output, once it was accepted.
     session: SessionId,
-    /// The User Name of its CONNECT, once it was accepted: most have none.
-    user_name: Option<Box<Arc<str>>>,
     /// Since when answers wait for the store.
     pub(crate) gated_since: Since,
     /// Since when its packets wait for a store that does not keep up.
     pub(crate) held_for_store_since: Since,
     /// Buffer bytes charged to the shard.
     pub(crate) charged_bytes: u32,
-    pub(crate) listener: Arc<ListenerPolicy>,
-    pub(crate) address: Option<(IpAddr, u16)>,
+    /// Where it comes from, and who comes, once that was accepted. Shared with those who are told.
+    client: Arc<ConnectedClient>,
     pub(crate) aliases: Option<Box<TopicAliases>>,
 }
 
@@ -184,6 +181,11 @@ impl TopicAliases {
     }
 }
 
+/// How long nothing may come, milliseconds, with this Keep Alive; 0 is for ever [MQTT-3.1.2-22].
+pub(crate) fn keep_alive_ms(keep_alive_secs: u16) -> u32 {
+    u32::from(keep_alive_secs) * 1500
+}
+
 impl Connection {
     pub(crate) fn new(
         listener: Arc<ListenerPolicy>,
@@ -195,7 +197,6 @@ impl Connection {
             phase: Phase::Lobby,
             version: ProtocolVersion::V311,
             flags: Flags::default(),
-            keep_alive_ms: 0,
             packet_bytes_max: u32::MAX,
             send_quota: u16::MAX,
             publishes_gated: 0,
@@ -207,12 +208,10 @@ impl Connection {
             deadline: None,
             stalled: None,
             session: SessionId::NONE,
-            user_name: None,
             gated_since: Since::NONE,
             held_for_store_since: Since::NONE,
             charged_bytes: 0,
-            listener,
-            address,
+            client: Arc::new(ConnectedClient::unknown(listener, address)),
             aliases: None,
         }
     }
@@ -222,11 +221,35 @@ impl Connection {
         (self.phase == Phase::Accepted).then_some(self.session.index)
     }
 
-    /// It is accepted, and of this session and user from now on.
-    pub(crate) fn accept(&mut self, session: SessionId, user_name: Option<&Arc<str>>) {
+    /// It is accepted, and of this session from now on.
+    pub(crate) fn accept(&mut self, session: SessionId) {
         self.phase = Phase::Accepted;
         self.session = session;
-        self.user_name = user_name.map(|name| Box::new(Arc::clone(name)));
+    }
+
+    /// Where it comes from, and who comes, once that was accepted.
+    pub(crate) fn client(&self) -> &Arc<ConnectedClient> {
+        &self.client
+    }
+
+    /// The same, to change it. Who was told of it keeps what it was.
+    pub(crate) fn client_mut(&mut self) -> &mut ConnectedClient {
+        Arc::make_mut(&mut self.client)
+    }
+
+    /// What its listener permits.
+    pub(crate) fn listener(&self) -> &Arc<ListenerPolicy> {
+        &self.client.listener
+    }
+
+    /// Where it comes from; none on a Unix socket.
+    pub(crate) fn address(&self) -> Option<(IpAddr, u16)> {
+        self.client.address
+    }
+
+    /// Keep Alive in force × 1.5, milliseconds; 0 is none.
+    pub(crate) fn keep_alive_ms(&self) -> u32 {
+        keep_alive_ms(self.client.keep_alive_secs)
     }
 
     /// Whose QoS 0 messages lie in the output.
@@ -234,8 +257,9 @@ impl Connection {
         (self.session != SessionId::NONE).then_some(self.session)
     }
 
+    /// The user of its client, proved or not, once it was accepted; none is anonymous.
     pub(crate) fn user_name(&self) -> Option<&Arc<str>> {
-        self.user_name.as_deref()
+        self.client.user_name.as_ref()
     }
 
     /// Bytes not yet written.
@@ -672,6 +696,6 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         // A chunk of them is whole pages.
-        assert!(size_of::<Connection>() <= 128);
+        assert!(size_of::<Connection>() <= 96);
     }
 }

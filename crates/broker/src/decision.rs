@@ -280,7 +280,7 @@ impl Shard {
             Decided::Words(words) => words.into(),
             Decided::Limit(limit) => {
                 let connection = self.connections.look_at(index);
-                let listener = connection.map(|connection| &*connection.listener);
+                let listener = connection.map(|connection| &**connection.listener());
                 self.reached(limit, listener).why()
             }
         }

@@ -255,7 +255,7 @@ pub enum Event {
     },
 }
 
-/// See [`Event::Connected`]. One for all who keep it while the client is connected.
+/// See [`Event::Connected`]. One for all who keep it, the connection itself among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectedClient {
     /// Its Client Identifier.
@@ -287,6 +287,19 @@ flags! {
 }
 
 impl ConnectedClient {
+    /// A client of which nothing is known but where it comes from.
+    pub(crate) fn unknown(listener: Arc<ListenerPolicy>, address: Option<(IpAddr, u16)>) -> Self {
+        Self {
+            client_id: Arc::default(),
+            user_name: None,
+            listener,
+            address,
+            keep_alive_secs: 0,
+            version: ProtocolVersion::V311,
+            flags: ConnectedFlags::default(),
+        }
+    }
+
     /// Its user; none is anonymous.
     pub fn user(&self) -> Option<UserName> {
         let name = self.user_name.clone()?;

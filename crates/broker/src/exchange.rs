@@ -200,7 +200,7 @@ impl Shard {
         if connection.phase == Phase::Challenged {
             connection.phase = Phase::Authenticating;
         }
-        let (listener, address) = (Arc::clone(&connection.listener), connection.address);
+        let (listener, address) = (Arc::clone(connection.listener()), connection.address());
         let (client_id, user_name, asker) = match connection.session() {
             Some(session) => {
                 let user_name = connection.user_name().cloned();

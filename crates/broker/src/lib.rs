@@ -103,6 +103,7 @@ pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,
     Verdict, Voucher, may_publish,
 };
+pub use place_table::PlaceTable;
 pub use rate::RateExceeded;
 pub use record::{
     EnqueuedAs, EntryRecord, MessageRecord, Publisher, RECORD_VERSION, RETAINED_COPIES, Record,

@@ -111,7 +111,7 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.phase == Phase::Lobby
         {
-            connection.address = Some(address);
+            connection.client_mut().address = Some(address);
         }
     }
 
@@ -142,7 +142,7 @@ impl Shard {
                 return Admission::Here;
             }
         };
-        if self.connections.at(index).listener.authenticate {
+        if self.connections.at(index).listener().authenticate {
             self.ask_who(cx, index, request, password, step);
             return Admission::Here;
         }
@@ -167,9 +167,9 @@ impl Shard {
         let entropy = self.connections.take_entropy(index);
         if let Some(connection) = self.forget_connection(id) {
             let peer = Peer {
-                address: connection.address,
+                address: connection.address(),
                 entropy,
-                listener: connection.listener,
+                listener: Arc::clone(connection.listener()),
             };
             let guest = Box::new(Guest {
                 peer,
@@ -217,7 +217,7 @@ impl Shard {
                 Limit::ClientIdBytes.into(),
             ));
         }
-        let is_own = self.connections.at(index).listener.own.is_some();
+        let is_own = self.connections.at(index).listener().own.is_some();
         if connect.client_id.starts_with('$') != is_own {
             let why = "Client Identifiers beginning with `$` are the node's own";
             return Err(refuse(ReasonCode::ClientIdentifierNotValid, why.into()));
@@ -226,7 +226,7 @@ impl Shard {
             .map_err(|(reason, why)| refuse(reason, why))?;
         self.check_user_properties(connect.properties.user_properties)
             .map_err(|error| refuse(error.reason, error.why))?;
-        let listener = Arc::clone(&self.connections.at(index).listener);
+        let listener = Arc::clone(self.connections.at(index).listener());
         if connect.properties.authentication_method.is_some() && !listener.authenticate {
             // Nobody keeps credentials, so no method is known [MQTT-4.12.0-1].
             let why = "no authentication method is configured";
@@ -261,14 +261,14 @@ impl Shard {
         cx: &Cx<'_, N>,
         index: u32,
     ) -> Result<(), (ReasonCode, Decided)> {
-        let address = self.connections.at(index).address;
+        let address = self.connections.at(index).address();
         let limits = &self.settings.limits;
         if self.stopping {
             // 0x8B is a reason of DISCONNECT only [MQTT-3.2.2-8].
             let why = "the server is shutting down".into();
             return Err((ReasonCode::ServerUnavailable, why));
         }
-        if self.connections.at(index).listener.own.is_some() {
+        if self.connections.at(index).listener().own.is_some() {
             return Ok(());
         }
         if !self.connect_rate.take(cx.now.mono_ms, limits.connect_rate) {
@@ -311,7 +311,7 @@ impl Shard {
         let Some(will) = &connect.will else {
             return Ok(());
         };
-        let listener = &self.connections.at(index).listener;
+        let listener = self.connections.at(index).listener();
         if will.qos > listener.maximum_qos {
             // [MQTT-3.2.2-12]
             return Err((ReasonCode::QoSNotSupported, Limit::MaximumQos.into()));
@@ -355,7 +355,7 @@ impl Shard {
                     let why = "MQTT 3.1 requires a Client Identifier";
                     return Err((ReasonCode::ClientIdentifierNotValid, why.into()));
                 }
-                version if !self.connections.at(index).listener.allow_empty_client_id => {
+                version if !self.connections.at(index).listener().allow_empty_client_id => {
                     let why = "listener: an empty Client Identifier is not allowed";
                     let reason = match version.is_v5() {
                         true => ReasonCode::UnspecifiedError,
@@ -391,7 +391,7 @@ impl Shard {
             tenant: self
                 .connections
                 .at(index)
-                .listener
+                .listener()
                 .own
                 .unwrap_or(TenantId(0)),
             client_id,
@@ -499,7 +499,7 @@ impl Shard {
         } = said;
         self.counters.connects_refused += 1;
         let id = self.connections.id_of(index);
-        let address = self.connections.at(index).address;
+        let address = self.connections.at(index).address();
         // Before v5 there are return codes for a few refusals only; a packet that is malformed is
         // answered by closing (MQTT 3.1.1 section 4.8).
         let has_code = version.is_some_and(|version| {

@@ -1,113 +1,146 @@
-//! A hash table of places in an arena, which grows and shrinks over many calls.
+//! A hash table of places in an arena, which grows and shrinks in small steps.
 //!
 //! A table that grows at once computes the hashes of all its entries again, with a cache miss for
-//! each: with a million clients, one new client would delay all others by a tenth of a second. Here
-//! a larger table receives the new entry, and each call moves some of the old entries to it.
+//! each: with a million clients, one new client would delay all others by a tenth of a second; and
+//! until it has grown, it is there twice. So this is linear hashing (Litwin, 1980): the entries lie
+//! in segments, each a small table. Each time that the segments are full on average, the next one
+//! in order is split in two. As it shrinks, the last one is merged into the one it was split from.
 
 use hashbrown::HashTable;
 
 /// Places, by the hashes of the values at them.
 #[derive(Debug, Default)]
-pub(crate) struct PlaceTable {
-    entries: HashTable<u32>,
-    /// The table before, until all of its entries have moved.
-    old: HashTable<u32>,
-    /// The next place that may have to move.
-    next: u32,
-    /// No place is beyond this one.
-    last: u32,
+pub struct PlaceTable {
+    segments: Vec<HashTable<u32>>,
+    len: usize,
+    /// Bytes of memory that the segments' tables take.
+    bytes: usize,
 }
 
-/// Number of entries up to which a table grows at once.
-const AT_ONCE: usize = 2048;
-/// Places that are looked at in one call, so that their entries move.
-const MOVED_AT_ONCE: usize = 16;
+/// Entries of a segment on average, at most. One that is yet to be split has up to twice as many,
+/// which leaves room for chance: a table of 512 buckets takes 448.
+const AVERAGE_MAX: usize = 192;
+
+/// Average below which segments are merged.
+const AVERAGE_MIN: usize = AVERAGE_MAX / 4;
 
 impl PlaceTable {
     /// The place with this hash for which `is_it` returns true.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        match self.entries.find(hash, |&place| is_it(place)) {
-            Some(place) => Some(*place),
-            None if self.old.is_empty() => None,
-            None => self.old.find(hash, |&place| is_it(place)).copied(),
-        }
+    pub fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let segment = self.segments.get(self.segment_of(hash))?;
+        segment.find(hash, |&place| is_it(place)).copied()
     }
 
-    /// Adds a place. `hash_of` returns the hash of the value at a place; none: the place is empty.
-    pub(crate) fn insert(&mut self, hash: u64, place: u32, hash_of: impl Fn(u32) -> Option<u64>) {
-        let count = self.entries.len();
-        if count == self.entries.capacity() && count >= AT_ONCE && self.old.is_empty() {
-            self.begin_to_move(count * 2);
+    /// Adds a place. `hash_of` returns the hash of the value at a place.
+    pub fn insert(&mut self, hash: u64, place: u32, hash_of: impl Fn(u32) -> u64) {
+        if self.len >= self.segments.len() * AVERAGE_MAX {
+            self.add_segment(&hash_of);
         }
-        self.move_some(&hash_of);
-        self.last = self.last.max(place);
-        self.entries
-            .insert_unique(hash, place, |&place| hash_of(place).unwrap_or_default());
+        let segment = self.segment_of(hash);
+        let segment = &mut self.segments[segment];
+        let before = segment.allocation_size();
+        segment.insert_unique(hash, place, |&place| hash_of(place));
+        self.bytes += segment.allocation_size() - before;
+        self.len += 1;
     }
 
     /// Removes a place.
-    pub(crate) fn remove(&mut self, hash: u64, place: u32) {
-        for table in [&mut self.entries, &mut self.old] {
-            if let Ok(entry) = table.find_entry(hash, |&other| other == place) {
-                entry.remove();
-                return;
-            }
+    pub fn remove(&mut self, hash: u64, place: u32) {
+        let segment = self.segment_of(hash);
+        if let Some(segment) = self.segments.get_mut(segment)
+            && let Ok(entry) = segment.find_entry(hash, |&other| other == place)
+        {
+            entry.remove();
+            self.len -= 1;
         }
     }
 
     /// Gives memory back if the table is much too large; called after places were removed.
-    pub(crate) fn shrink(&mut self, hash_of: impl Fn(u32) -> Option<u64>) {
-        let count = self.entries.len();
-        if self.old.is_empty() && self.entries.capacity() > AT_ONCE.max(count * 4) {
-            self.begin_to_move(count * 2);
+    pub fn shrink(&mut self, hash_of: impl Fn(u32) -> u64) {
+        if self.segments.len() > 1 && self.len < self.segments.len() * AVERAGE_MIN {
+            self.remove_segment(&hash_of);
         }
-        self.move_some(&hash_of);
     }
 
     /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len() + self.old.len()
+    pub fn len(&self) -> usize {
+        self.len
     }
 
-    /// How many there may be in the memory that it takes.
-    pub(crate) fn capacity(&self) -> usize {
-        self.entries.capacity() + self.old.capacity()
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes + self.segments.capacity() * size_of::<HashTable<u32>>()
     }
 
     /// Removes all places.
-    pub(crate) fn clear(&mut self) {
-        self.entries.clear();
-        self.old = HashTable::new();
+    pub fn clear(&mut self) {
+        *self = Self::default();
     }
 
-    fn begin_to_move(&mut self, capacity: usize) {
-        let larger = HashTable::with_capacity(capacity);
-        self.old = core::mem::replace(&mut self.entries, larger);
-        self.next = 0;
-    }
-
-    fn move_some(&mut self, hash_of: &impl Fn(u32) -> Option<u64>) {
-        if self.old.is_empty() {
-            return;
+    /// Where an entry with this hash lies, or would lie. The segments' own tables look at the
+    /// lowest and the highest bits of a hash; here are those between them.
+    #[inline]
+    fn segment_of(&self, hash: u64) -> usize {
+        let count = self.segments.len();
+        let mask = count.next_power_of_two() - 1;
+        let segment = (hash >> 32) as usize & mask;
+        match segment < count {
+            true => segment,
+            // It is not split yet.
+            false => segment & (mask >> 1),
         }
-        for _ in 0..MOVED_AT_ONCE {
-            let place = self.next;
-            if place > self.last {
-                break;
-            }
-            self.next += 1;
-            let Some(hash) = hash_of(place) else {
+    }
+
+    /// The segment that the last one was split from.
+    fn parent_of_last(&self) -> usize {
+        let last = self.segments.len().saturating_sub(1);
+        last.checked_ilog2().map_or(0, |bit| last - (1 << bit))
+    }
+
+    /// Splits the next segment in order.
+    fn add_segment(&mut self, hash_of: &impl Fn(u32) -> u64) {
+        self.segments.push(HashTable::new());
+        let parent = self.parent_of_last();
+        self.spread(parent, HashTable::new(), hash_of);
+    }
+
+    /// Merges the last segment into the one that it was split from.
+    fn remove_segment(&mut self, hash_of: &impl Fn(u32) -> u64) {
+        let parent = self.parent_of_last();
+        if let Some(last) = self.segments.pop() {
+            self.spread(parent, last, hash_of);
+        }
+    }
+
+    /// Puts the entries of the segment `parent`, and more entries, to where they lie now: in this
+    /// segment or in the last.
+    fn spread(&mut self, parent: usize, more: HashTable<u32>, hash_of: &impl Fn(u32) -> u64) {
+        let old = core::mem::take(&mut self.segments[parent]);
+        self.bytes -= old.allocation_size() + more.allocation_size();
+        let entries = old
+            .into_iter()
+            .chain(more)
+            .map(|place| (hash_of(place), place));
+        let (stay, go): (Vec<_>, Vec<_>) =
+            entries.partition(|(hash, _)| self.segment_of(*hash) == parent);
+        let last = self.segments.len() - 1;
+        for (segment, entries) in [(parent, stay), (last, go)] {
+            if entries.is_empty() {
                 continue;
-            };
-            if let Ok(entry) = self.old.find_entry(hash, |&other| other == place) {
-                entry.remove();
-                self.entries
-                    .insert_unique(hash, place, |&place| hash_of(place).unwrap_or_default());
             }
-        }
-        if self.old.is_empty() {
-            self.old = HashTable::new();
+            // As large as it will be before it is split or merged again.
+            let mut table = HashTable::with_capacity(entries.len());
+            for (hash, place) in entries {
+                table.insert_unique(hash, place, |&place| hash_of(place));
+            }
+            self.bytes += table.allocation_size();
+            self.segments[segment] = table;
         }
     }
 }
@@ -132,7 +165,7 @@ mod tests {
             let hashes = Cell::new(0);
             table.insert(hash(place), place, |other| {
                 hashes.set(hashes.get() + 1);
-                Some(hash(other))
+                hash(other)
             });
             most = most.max(hashes.get());
         }
@@ -146,7 +179,8 @@ mod tests {
     fn no_insertion_hashes_more_than_a_few_entries_however_many_there_are() {
         let few = most_hashes(3_000);
         let many = most_hashes(300_000);
-        assert!(few <= AT_ONCE && many <= AT_ONCE, "{few}, {many}");
+        let bound = 3 * AVERAGE_MAX;
+        assert!(few <= bound && many <= bound, "{few}, {many}");
     }
 
     #[test]
@@ -154,7 +188,7 @@ mod tests {
         let mut table = PlaceTable::default();
         let all = 0..100_000_u32;
         for place in all.clone() {
-            table.insert(hash(place), place, |other| Some(hash(other)));
+            table.insert(hash(place), place, hash);
         }
         let most = Cell::new(0);
         for place in all {
@@ -162,13 +196,14 @@ mod tests {
             let hashes = Cell::new(0);
             table.shrink(|other| {
                 hashes.set(hashes.get() + 1);
-                (other > place).then(|| hash(other))
+                hash(other)
             });
             most.set(most.get().max(hashes.get()));
         }
-        assert!(most.get() <= MOVED_AT_ONCE, "{}", most.get());
-        assert_eq!(table.len(), 0);
-        assert!(table.capacity() <= 2 * AT_ONCE, "{}", table.capacity());
+        assert!(most.get() <= 3 * AVERAGE_MAX, "{}", most.get());
+        assert!(table.is_empty());
+        let segment = 8 * AVERAGE_MAX * size_of::<u32>();
+        assert!(table.bytes <= segment, "{}", table.bytes);
     }
 
     proptest! {
@@ -184,12 +219,11 @@ mod tests {
                 prop_assert_eq!(found.is_some(), is_there);
                 if step > 0 && !is_there {
                     model.insert(place);
-                    let hash_of = |other| model.contains(&other).then(|| hash(other));
-                    table.insert(hash(place), place, hash_of);
+                    table.insert(hash(place), place, hash);
                 } else if step == 0 {
                     table.remove(hash(place), place);
                     model.remove(&place);
-                    table.shrink(|other| model.contains(&other).then(|| hash(other)));
+                    table.shrink(hash);
                 }
                 prop_assert_eq!(table.len(), model.len());
             }

@@ -156,7 +156,7 @@ impl Shard {
     fn tell_delay<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         self.counters.publishes_delayed += 1;
         let connection = self.connections.at(index);
-        let (session, address) = (connection.session(), connection.address);
+        let (session, address) = (connection.session(), connection.address());
         let now_ms = cx.now.mono_ms;
         let (Some(session), Some(spent)) = (session, self.spent.get_mut(&index)) else {
             return;
@@ -240,7 +240,7 @@ impl Shard {
         let limit = spent.limit();
         spent.dropped = 0;
         let connection = self.connections.at(index);
-        let (session, address) = (connection.session(), connection.address);
+        let (session, address) = (connection.session(), connection.address());
         if let (1.., Some(session)) = (count, session)
             && self.tells(session, Wants::CONNECTIONS)
         {

@@ -121,8 +121,6 @@ const ROUTE_BYTES_MAX: usize = 32 * 1024 * 1024;
 const PART: usize = 16;
 /// The same of that part, while memory is short.
 const PART_WHEN_SHORT: usize = 4;
-/// Bytes of a place in the table beside its route.
-const PLACE_BYTES: usize = 8;
 /// Longest topic whose route is remembered.
 const TOPIC_BYTES_MAX: usize = 1024;
 /// Number of receivers up to which a message is routed at once, even if other clients wait.
@@ -147,7 +145,7 @@ impl Routes {
 
     /// Bytes of memory that the cache takes.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.bytes + self.places.capacity() * PLACE_BYTES
+        self.bytes + self.places.memory_bytes()
     }
 
     /// Sets the number of bytes that the cache may take, from the memory of a node with
@@ -198,8 +196,8 @@ impl Routes {
         self.routes.push(route);
         let (routes, seed) = (&self.routes, &self.seed);
         let hash_of = |place: u32| {
-            let route: &Route = routes.get(place as usize)?;
-            Some(seed.hash_one((route.tenant, &*route.topic)))
+            let route: &Route = &routes[place as usize];
+            seed.hash_one((route.tenant, &*route.topic))
         };
         self.places.insert(hash, place as u32, hash_of);
         place

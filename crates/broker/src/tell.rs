@@ -82,7 +82,7 @@ impl Shard {
         }
         for id in self.connections.ids() {
             let connection = self.connections.at(id.index);
-            let address = connection.address.map(|(address, _)| address);
+            let address = connection.address().map(|(address, _)| address);
             if let Some(session) = connection.session()
                 && address.is_some_and(|address| interest.traced.addresses.contains(&address))
             {
@@ -101,7 +101,7 @@ impl Shard {
 
     /// A session has a connection: it is looked whether it is traced.
     pub(crate) fn begin_trace(&mut self, session: u32, index: u32) {
-        let address = self.connections.at(index).address;
+        let address = self.connections.at(index).address();
         let address = address.map(|(address, _)| address);
         let state = self.sessions.at(session);
         let (tenant, client_id) = (state.tenant, Arc::clone(&state.client_id));
@@ -178,8 +178,8 @@ impl Shard {
                 client_id: Arc::clone(client_id),
                 user: Some(UserName::Proved(name)),
                 proof,
-                address: connection.address,
-                listener: Arc::clone(&connection.listener),
+                address: connection.address(),
+                listener: Arc::clone(connection.listener()),
             },
         );
     }
@@ -208,8 +208,8 @@ impl Shard {
                 self.sessions.at(session).tenant,
                 Event::TakenOver {
                     client_id: Arc::clone(&self.sessions.at(session).client_id),
-                    address: self.connections.at(old).address,
-                    by: self.connections.at(new).address,
+                    address: self.connections.at(old).address(),
+                    by: self.connections.at(new).address(),
                 },
             );
         }

@@ -343,7 +343,7 @@ impl<V> Tree<V> {
         let (nodes, seed) = (&self.nodes, &self.seed);
         let hash = edge_hash(nodes, seed, key);
         self.edges
-            .insert(hash, key, |key| hash_of_edge(nodes, seed, key));
+            .insert(hash, key, |key| edge_hash(nodes, seed, key));
     }
 
     /// The opposite of [`Tree::attach`].
@@ -378,7 +378,7 @@ impl<V> Tree<V> {
         let leaf = leaf.expect("only branches that are there are unlinked");
         self.nodes[leaf.parent].children -= 1;
         let (nodes, seed) = (&self.nodes, &self.seed);
-        self.edges.shrink(|key| hash_of_edge(nodes, seed, key));
+        self.edges.shrink(|key| edge_hash(nodes, seed, key));
         leaf.parent
     }
 }
@@ -434,12 +434,6 @@ impl<V> Branch<V> {
 fn edge_hash<V>(nodes: &Arena<Branch<V>>, seed: &Seed, key: u32) -> u64 {
     let branch = &nodes[key];
     seed.hash_one((branch.parent, first_level(&branch.text)))
-}
-
-/// The same of a node that may not be there, or be a root.
-fn hash_of_edge<V>(nodes: &Arena<Branch<V>>, seed: &Seed, key: u32) -> Option<u64> {
-    let branch = nodes.get(key)?;
-    (branch.parent != NONE).then(|| edge_hash(nodes, seed, key))
 }
 
 fn levels_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {

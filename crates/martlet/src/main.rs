@@ -11,9 +11,8 @@ mod config;
 mod private_file;
 mod serve;
 
-/// Buffers of connections come and go at message rate, in many sizes and from several threads.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: martlet_allocator::Allocator = martlet_allocator::Allocator;
 
 use std::process::ExitCode;
 

@@ -155,7 +155,7 @@ impl Shard {
         {
             return true;
         }
-        connection.address.is_some_and(|(address, _)| {
+        connection.address().is_some_and(|(address, _)| {
             text.clear();
             // Writing to a text does not fail.
             let _ = write!(text, "{address}");
@@ -214,7 +214,7 @@ impl Shard {
         let connection = self.connections.get(connection)?;
         let aliases = connection.aliases.as_ref();
         Some(ConnectionDetail {
-            listener: connection.listener.name.clone(),
+            listener: connection.listener().name.clone(),
             clean_start: connection.flags.clean_start(),
             admitted: connection.flags.admitted(),
             receive_maximum: connection.send_quota,

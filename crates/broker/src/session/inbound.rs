@@ -278,7 +278,7 @@ impl Shard {
     /// Where the client of a session is, if it is connected.
     pub(crate) fn peer_of(&mut self, session: u32) -> Option<(IpAddr, u16)> {
         let connection = self.sessions.at(session).connection()?;
-        self.connections.at(connection).address
+        self.connections.at(connection).address()
     }
 
     /// Whose a session is: the name that its client has proved, or, where nobody asks for a proof,
@@ -524,7 +524,7 @@ impl Shard {
         publish: &Publish<'_>,
     ) -> Result<(), PacketError> {
         let connection = self.connections.at(index);
-        let listener = &connection.listener;
+        let listener = connection.listener();
         if publish.qos > listener.maximum_qos {
             // [MQTT-3.2.2-11]
             return Err(PacketError::of(

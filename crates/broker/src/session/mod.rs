@@ -212,10 +212,12 @@ impl Session {
     }
 }
 
+type SessionArena = Arena<Session, 256>;
+
 /// The shard's sessions.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    arena: Arena<Session>,
+    arena: SessionArena,
     /// By tenant and Client Identifier.
     by_client: PlaceTable,
     seed: Seed,
@@ -315,10 +317,9 @@ impl Sessions {
     }
 
     fn forget_client(&mut self, index: u32) {
-        let session = &self.arena[index];
-        let hash = self.seed.hash_one((session.tenant, &*session.client_id));
-        self.by_client.remove(hash, index);
         let (arena, seed) = (&self.arena, &self.seed);
+        self.by_client
+            .remove(hash_of_client(arena, seed, index), index);
         self.by_client
             .shrink(|other| hash_of_client(arena, seed, other));
     }
@@ -339,10 +340,10 @@ impl Sessions {
     }
 }
 
-/// The hash of the client of the session at this place, if there is one.
-fn hash_of_client(arena: &Arena<Session>, seed: &Seed, index: u32) -> Option<u64> {
-    let session = arena.get(index)?;
-    Some(seed.hash_one((session.tenant, &*session.client_id)))
+/// The hash of the client of the session at this place.
+fn hash_of_client(arena: &SessionArena, seed: &Seed, index: u32) -> u64 {
+    let session = &arena[index];
+    seed.hash_one((session.tenant, &*session.client_id))
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ impl Shard {
             }
             Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(why)),
             Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
-                let address = connection.address;
+                let address = connection.address();
                 self.leave_lobby(id.index);
                 self.counters.connects_refused += 1;
                 // Who only goes again is not worth a line.
@@ -293,7 +293,7 @@ impl Shard {
         cx.node.return_connection();
         let id = self.connections.id_of(index);
         let connection = self.connections.at(index);
-        cx.node.return_place(connection.listener.number);
+        cx.node.return_place(connection.listener().number);
         let transport_gone = connection.flags.transport_gone();
         connection.phase = Phase::Closing;
         self.accepted_count -= 1;

@@ -110,8 +110,8 @@ impl Shard {
                 .and_then(|found| found.user_name())
                 .map(|name| name.to_string()),
             version: session.version,
-            address: connection.and_then(|found| found.address),
-            keep_alive_secs: connection.map_or(0, |found| (found.keep_alive_ms / 1500) as u16),
+            address: connection.and_then(|found| found.address()),
+            keep_alive_secs: connection.map_or(0, |found| found.client().keep_alive_secs),
             session_expiry_secs: session.expiry_secs,
             connected_at_ms: session.connected_at_wall_ms(),
             subscriptions: session.subscriptions.len(),

@@ -4,7 +4,7 @@ use core::cmp::Reverse;
 
 use martlet_codec::ReasonCode;
 
-use crate::connection::Phase;
+use crate::connection::{Phase, keep_alive_ms};
 use crate::decision::{Decided, Limit};
 use crate::effect::ConnectionEffect;
 use crate::id::{ConnectionId, ShardId};
@@ -98,15 +98,15 @@ impl Shard {
             // It is the server that does not read, or that owes a CONNACK.
             connection.last_received_ms = now_ms;
         }
-        let due_ms = connection.last_received_ms + u64::from(connection.keep_alive_ms);
+        let due_ms = connection.last_received_ms + u64::from(connection.keep_alive_ms());
         if due_ms > now_ms {
             connection.deadline = Some(self.wheel.arm(due_ms, Timer::KeepAlive(id)));
             return;
         }
         self.counters.keep_alive_timeouts += 1;
         // The ceiling, where that is in force.
-        let ceiling_ms = u32::from(self.settings.limits.keep_alive_max_secs) * 1500;
-        let why = match self.connections.at(id.index).keep_alive_ms == ceiling_ms {
+        let ceiling_ms = keep_alive_ms(self.settings.limits.keep_alive_max_secs);
+        let why = match self.connections.at(id.index).keep_alive_ms() == ceiling_ms {
             true => Decided::Limit(Limit::KeepAliveMax),
             false => Limit::KeepAliveMax.meaning().into(),
         };

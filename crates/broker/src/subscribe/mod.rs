@@ -144,7 +144,7 @@ impl Shard {
         let connection = self.connections.at(index);
         Terms {
             v5: connection.version.is_v5(),
-            listener: Arc::clone(&connection.listener),
+            listener: Arc::clone(connection.listener()),
             bridge: connection.flags.bridge(),
         }
     }
@@ -425,7 +425,7 @@ impl Shard {
         let event = Event::SubscribeRefused {
             client_id: self.sessions.at(session).client_id.to_string(),
             user: self.user_of(session),
-            address: self.connections.at(index).address,
+            address: self.connections.at(index).address(),
             filter: shortened(requested.filter),
             reason,
             why,

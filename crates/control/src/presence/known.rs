@@ -8,8 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use foldhash::quality::FixedState;
-use hashbrown::HashTable;
-use martlet_broker::{Arena, ConnectedClient, Event, TenantId, UserName};
+use martlet_broker::{Arena, ConnectedClient, Event, PlaceTable, TenantId, UserName};
 use martlet_codec::ReasonCode;
 
 use super::ClientPresence;
@@ -95,7 +94,7 @@ impl Who {
 pub(crate) struct Known {
     clients: Arena<Client>,
     /// By tenant and Client Identifier.
-    by_name: HashTable<u32>,
+    by_name: PlaceTable,
     hasher: FixedState,
     /// Clients that are not connected, with the time of their disconnect, in that order; some have
     /// connected again.
@@ -171,7 +170,7 @@ impl Default for Known {
     fn default() -> Self {
         Self {
             clients: Arena::default(),
-            by_name: HashTable::new(),
+            by_name: PlaceTable::default(),
             // Clients choose their names, but not the seed.
             hasher: FixedState::with_seed(RandomState::new().hash_one(0)),
             offline: VecDeque::new(),
@@ -180,6 +179,12 @@ impl Default for Known {
             listeners: Vec::new(),
         }
     }
+}
+
+/// The hash of the client at this place.
+fn hash_of_client(clients: &Arena<Client>, hasher: &FixedState, index: u32) -> u64 {
+    let client = &clients[index];
+    hasher.hash_one((client.tenant, client.client_id()))
 }
 
 impl Known {
@@ -355,11 +360,10 @@ impl Known {
     }
 
     fn find_by(&self, hash: u64, tenant: TenantId, client_id: &str) -> Option<u32> {
-        let found = self.by_name.find(hash, |&index| {
+        self.by_name.find(hash, |index| {
             let client = &self.clients[index];
             client.tenant == tenant && client.client_id() == client_id
-        });
-        found.copied()
+        })
     }
 
     fn hash(&self, tenant: TenantId, client_id: &str) -> u64 {
@@ -399,19 +403,16 @@ impl Known {
             is_changed: false,
         });
         let (clients, hasher) = (&self.clients, &self.hasher);
-        self.by_name.insert_unique(hash, index, |&other| {
-            let other = &clients[other];
-            hasher.hash_one((other.tenant, other.client_id()))
-        });
+        let hash_of = |other| hash_of_client(clients, hasher, other);
+        self.by_name.insert(hash, index, hash_of);
         index
     }
 
     fn remove(&mut self, index: u32) {
-        let client = &self.clients[index];
-        let hash = self.hash(client.tenant, client.client_id());
-        if let Ok(place) = self.by_name.find_entry(hash, |&other| other == index) {
-            place.remove();
-        }
+        let (clients, hasher) = (&self.clients, &self.hasher);
+        let hash_of = |other| hash_of_client(clients, hasher, other);
+        self.by_name.remove(hash_of(index), index);
+        self.by_name.shrink(hash_of);
         self.clients.remove(index);
     }
 

@@ -1,0 +1,133 @@
+//! The memory allocator of the program: mimalloc. Buffers of connections come and go at message
+//! rate, in many sizes and from several threads.
+//!
+//! The `mimalloc` crate asks for an alignment in each call. For one that mimalloc gives anyway, that
+//! is dear: mimalloc 3 takes its slow path and, unless the size is a power of two, asks itself for
+//! as many bytes more as the alignment has, which is the next of its sizes: 96 bytes for 80, 7,168
+//! for 6,144. So this asks for an alignment only where it has to.
+//!
+//! This is the one crate with `unsafe`: a global allocator cannot be written without it.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ffi::c_void;
+
+use libmimalloc_sys::{
+    mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc,
+    mi_zalloc_aligned,
+};
+
+/// Alignment of each block of at least so many bytes (`MI_MAX_ALIGN_SIZE` in mimalloc's `types.h`,
+/// on each target that we build for). A smaller block is aligned to its size, if that is a power of
+/// two: mimalloc has a size for each number of words up to this.
+const USUAL_ALIGNMENT: usize = 16;
+
+/// mimalloc as the global allocator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allocator;
+
+/// Each block of this size is aligned as asked for, without asking.
+#[inline]
+fn is_aligned_anyway(align: usize, size: usize) -> bool {
+    align <= USUAL_ALIGNMENT && align <= size
+}
+
+// SAFETY: the methods pass on to mimalloc what they are called with. mimalloc's functions fulfil the
+// contract of `GlobalAlloc`: a block has at least the size asked for and, see `is_aligned_anyway`,
+// the alignment; it stays where it is until it is freed; a failure is a null pointer; none of them
+// unwinds. Any block can be freed and reallocated by any of the functions, aligned or not.
+unsafe impl GlobalAlloc for Allocator {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let (size, align) = (layout.size(), layout.align());
+        // SAFETY: these functions may be called with any size, and any power of two as alignment.
+        let block = unsafe {
+            match is_aligned_anyway(align, size) {
+                true => mi_malloc(size),
+                false => mi_malloc_aligned(size, align),
+            }
+        };
+        block.cast()
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let (size, align) = (layout.size(), layout.align());
+        // SAFETY: as for `alloc`.
+        let block = unsafe {
+            match is_aligned_anyway(align, size) {
+                true => mi_zalloc(size),
+                false => mi_zalloc_aligned(size, align),
+            }
+        };
+        block.cast()
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
+        // SAFETY: the caller says that the block came from one of these functions and is in use.
+        unsafe { mi_free(block.cast::<c_void>()) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let align = layout.align();
+        // SAFETY: as for `dealloc` and `alloc`. A block that moves is aligned as one of its new size.
+        let block = unsafe {
+            match is_aligned_anyway(align, size) {
+                true => mi_realloc(block.cast(), size),
+                false => mi_realloc_aligned(block.cast(), size, align),
+            }
+        };
+        block.cast()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[global_allocator]
+    static ALLOCATOR: Allocator = Allocator;
+
+    /// Blocks of all sizes and alignments, some of which stay while others go.
+    #[test]
+    fn each_block_is_aligned_as_asked_for_and_keeps_its_bytes() {
+        let mut kept: Vec<(*mut u8, Layout, u8)> = Vec::new();
+        for size in (1..300).chain([1_000, 6_144, 45_056, 70_000, 700_000, 5_000_000]) {
+            for align in [1, 2, 4, 8, 16, 32, 64, 4_096] {
+                for round in 0..8_u8 {
+                    let layout = Layout::from_size_align(size, align).unwrap();
+                    // SAFETY: the size is not zero; blocks are freed below with their own layouts,
+                    // and are not used after that.
+                    unsafe {
+                        let block = match round % 2 {
+                            0 => ALLOCATOR.alloc(layout),
+                            _ => ALLOCATOR.alloc_zeroed(layout),
+                        };
+                        assert!(block.addr().is_multiple_of(align), "{size} {align}");
+                        if round % 2 == 1 {
+                            assert_eq!((*block, *block.add(size - 1)), (0, 0));
+                        }
+                        block.write_bytes(round, size);
+                        let larger = size + usize::from(round) * size / 4;
+                        let block = ALLOCATOR.realloc(block, layout, larger);
+                        assert!(block.addr().is_multiple_of(align), "{size} {align}");
+                        assert_eq!((*block, *block.add(size - 1)), (round, round));
+                        let layout = Layout::from_size_align(larger, align).unwrap();
+                        match round < 3 && size < 70_000 {
+                            true => kept.push((block, layout, round)),
+                            false => ALLOCATOR.dealloc(block, layout),
+                        }
+                    }
+                }
+            }
+        }
+        for (block, layout, round) in kept {
+            // SAFETY: it was not freed yet.
+            unsafe {
+                assert_eq!(*block, round);
+                ALLOCATOR.dealloc(block, layout);
+            }
+        }
+    }
+}
