@@ -205,17 +205,23 @@ impl Routes {
         place
     }
 
-    /// Topics that are remembered: by which permit each was last published to, and the sessions of
-    /// this shard to which its messages go.
+    /// Routes are below this place.
+    pub(crate) fn places(&self) -> u32 {
+        self.routes.len() as u32
+    }
+
+    /// The topic that is remembered at a place: by which permit it was last published to, and the
+    /// sessions of this shard to which its messages go.
     pub(crate) fn in_use(
         &self,
-    ) -> impl Iterator<Item = (&str, PermitToken, impl Iterator<Item = u32>)> {
-        self.routes.iter().skip(1).filter_map(|route| {
-            let topic = core::str::from_utf8(&route.topic).ok()?;
-            let receivers = route.matches.iter();
-            let receivers = receivers.filter_map(|found| found.target.as_session());
-            Some((topic, route.publisher, receivers))
-        })
+        place: u32,
+    ) -> Option<(&str, PermitToken, impl Iterator<Item = u32>)> {
+        // The first is not remembered.
+        let route = self.routes.get(place as usize).filter(|_| place > 0)?;
+        let topic = core::str::from_utf8(&route.topic).ok()?;
+        let receivers = route.matches.iter();
+        let receivers = receivers.filter_map(|found| found.target.as_session());
+        Some((topic, route.publisher, receivers))
     }
 
     fn begin_anew(&mut self) {
