@@ -125,7 +125,8 @@ const PART_WHEN_SHORT: usize = 4;
 const PLACE_BYTES: usize = 8;
 /// Longest topic whose route is remembered.
 const TOPIC_BYTES_MAX: usize = 1024;
-/// Number of receivers up to which a message is routed at once, even if other clients wait.
+/// Number of receivers up to which a message is routed at once, even if other clients wait, and
+/// its receivers are written to in turn with all others.
 const FEW_RECEIVERS: usize = 8;
 /// Bytes of payload that are copied for all receivers of a message at once; a message with more is
 /// fanned out.
@@ -740,6 +741,10 @@ impl Shard {
     ) -> bool {
         // Delivering never routes another message, so nobody misses the matches meanwhile.
         let matches = core::mem::take(&mut self.routes.routes[place].matches);
+        // A write takes some 100 units of work, and is none: thousands of receivers are written to
+        // after those who wait for something of their own.
+        let was_fanning_out = cx.effects.is_fanning_out;
+        cx.effects.is_fanning_out |= matches.len() > FEW_RECEIVERS;
         let mut matched = false;
         let mut rest = matches.as_slice();
         while let Some(first) = rest.first() {
@@ -750,6 +755,7 @@ impl Shard {
             matched |= self.deliver_matches(cx, first.target, &rest[..count], routing);
             rest = &rest[count..];
         }
+        cx.effects.is_fanning_out = was_fanning_out;
         self.routes.routes[place].matches = matches;
         matched
     }

@@ -346,3 +346,33 @@ fn the_subscriptions_of_one_session_are_looked_through_in_turns() {
         assert!(found.binary_search(&&**filter).is_ok(), "{filter}");
     }
 }
+
+/// Who waits for something of their own is written to before those who get a message for many,
+/// also if that is routed at once.
+#[test]
+fn receivers_of_a_message_for_many_are_written_to_after_others() {
+    for (receivers, first) in [(8, 8), (9, 0), (1_000, 0)] {
+        let mut node = node(Limits::default());
+        let numbers = 0..receivers;
+        let links: Vec<Link> = numbers
+            .map(|number| {
+                let link = client(&mut node, &format!("r-{number}"), true);
+                node.send(link, &wire::subscribe(V311, &["t"], QoS::AtMostOnce));
+                node.take(link);
+                link
+            })
+            .collect();
+        let publisher = client(&mut node, "publisher", true);
+        node.take_most_writes();
+        let packet = wire::publish(V311, "t", (QoS::AtMostOnce, 0), false, b"x");
+        node.send(publisher, &packet);
+        assert_eq!(node.take_most_writes(), first, "of {receivers}");
+        assert!(links.iter().all(|link| node.take(*link) == packet));
+        // Its own answer waits for nobody.
+        node.at_once(|node| {
+            node.send(publisher, &packet);
+            node.send(publisher, &[0xC0, 0]);
+        });
+        assert!(node.take_most_writes() > 0);
+    }
+}
