@@ -384,7 +384,7 @@ impl Shard {
             let timer = self.wheel.arm(due_ms, Timer::KeepAlive(id));
             self.connections.at(index).deadline = Some(timer);
         }
-        self.begin_trace(session, index);
+        self.begin_trace(session);
         self.leave_lobby(index);
         self.authentications.forget(index);
         if let Some(method) = &request.authentication_method {

@@ -592,13 +592,13 @@ impl Connections {
             .collect()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.arena.iter().map(|(_, connection)| connection)
+    /// Connections are below this place.
+    pub(crate) fn places(&self) -> u32 {
+        self.arena.places()
     }
 
-    /// All, each with its place.
-    pub(crate) fn indexed(&self) -> impl Iterator<Item = (u32, &Connection)> {
-        self.arena.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.arena.iter().map(|(_, connection)| connection)
     }
 
     pub(crate) fn len(&self) -> usize {

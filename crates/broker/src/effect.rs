@@ -35,7 +35,7 @@ pub struct Effects {
     pub reads: Vec<QueueRead>,
     /// Messages that were wanted and that the store could not read back, to be told to operators.
     pub lost: Vec<LostMessage>,
-    /// Output that is added now is that of a message that is fanned out.
+    /// Output that is added now is that of a message with many receivers.
     pub(crate) is_fanning_out: bool,
 }
 
@@ -120,7 +120,7 @@ pub enum ConnectionEffect {
     /// [`Shard::output`](crate::Shard::output) has bytes to write. At most once per connection
     /// and tick; after a partial write the driver goes on by itself when the socket is writable.
     Write(ConnectionId),
-    /// The same, of a message that is fanned out to thousands: after all who wait for something of
+    /// The same, of a message with more than a few receivers: after all who wait for something of
     /// their own.
     WriteInTurn(ConnectionId),
     /// Read no more from this connection until told otherwise.

@@ -34,6 +34,7 @@ impl Shard {
             ("subscriptions to be answered", self.pending_subacks.len()),
             ("packets that are half done", self.half_done.len()),
             ("bytes of answers", self.answer_bytes),
+            ("connections with answers that wait", self.answers.len()),
             ("clients that are held back", self.held_count()),
             ("timers", timers),
             ("what waits for the store", self.gated_count()),

@@ -64,7 +64,6 @@ mod subscribe;
 mod tell;
 mod timer;
 mod topic_tree;
-mod traffic;
 mod will;
 mod work;
 
@@ -99,6 +98,7 @@ pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, Settings};
 pub use lobby::{Guest, Peer, is_assigned_client_id};
 pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
 pub use node::{Cx, MemoryPressure, Node, Now};
+pub use operate::TopicUse;
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,
     Verdict, Voucher, may_publish,
@@ -120,6 +120,5 @@ pub use shard::{Shard, StoreState, TransportEnd};
 pub use share::{
     GroupAddress, GroupId, Member, Reads, RulesVersion, ShareMessage, ShareOutcome, ShareTicket,
 };
-pub use traffic::TopicUse;
 pub use will::StoredWill;
 pub use work::WorkLimits;

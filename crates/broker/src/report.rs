@@ -11,8 +11,8 @@ use crate::counters::{Counters, DropReason};
 use crate::decision::Reached;
 use crate::event::UserName;
 use crate::id::{MessageId, TenantId};
+use crate::operate::TopicUse;
 use crate::permission::Rules;
-use crate::traffic::TopicUse;
 
 /// The answer to a command.
 #[derive(Clone, Debug)]

@@ -123,7 +123,8 @@ const PART: usize = 16;
 const PART_WHEN_SHORT: usize = 4;
 /// Longest topic whose route is remembered.
 const TOPIC_BYTES_MAX: usize = 1024;
-/// Number of receivers up to which a message is routed at once, even if other clients wait.
+/// Number of receivers up to which a message is routed at once, even if other clients wait, and
+/// its receivers are written to in turn with all others.
 const FEW_RECEIVERS: usize = 8;
 /// Bytes of payload that are copied for all receivers of a message at once; a message with more is
 /// fanned out.
@@ -203,17 +204,23 @@ impl Routes {
         place
     }
 
-    /// Topics that are remembered: by which permit each was last published to, and the sessions of
-    /// this shard to which its messages go.
+    /// Routes are below this place.
+    pub(crate) fn places(&self) -> u32 {
+        self.routes.len() as u32
+    }
+
+    /// The topic that is remembered at a place: by which permit it was last published to, and the
+    /// sessions of this shard to which its messages go.
     pub(crate) fn in_use(
         &self,
-    ) -> impl Iterator<Item = (&str, PermitToken, impl Iterator<Item = u32>)> {
-        self.routes.iter().skip(1).filter_map(|route| {
-            let topic = core::str::from_utf8(&route.topic).ok()?;
-            let receivers = route.matches.iter();
-            let receivers = receivers.filter_map(|found| found.target.as_session());
-            Some((topic, route.publisher, receivers))
-        })
+        place: u32,
+    ) -> Option<(&str, PermitToken, impl Iterator<Item = u32>)> {
+        // The first is not remembered.
+        let route = self.routes.get(place as usize).filter(|_| place > 0)?;
+        let topic = core::str::from_utf8(&route.topic).ok()?;
+        let receivers = route.matches.iter();
+        let receivers = receivers.filter_map(|found| found.target.as_session());
+        Some((topic, route.publisher, receivers))
     }
 
     fn begin_anew(&mut self) {
@@ -732,6 +739,10 @@ impl Shard {
     ) -> bool {
         // Delivering never routes another message, so nobody misses the matches meanwhile.
         let matches = core::mem::take(&mut self.routes.routes[place].matches);
+        // A write takes some 100 units of work, and is none: thousands of receivers are written to
+        // after those who wait for something of their own.
+        let was_fanning_out = cx.effects.is_fanning_out;
+        cx.effects.is_fanning_out |= matches.len() > FEW_RECEIVERS;
         let mut matched = false;
         let mut rest = matches.as_slice();
         while let Some(first) = rest.first() {
@@ -742,6 +753,7 @@ impl Shard {
             matched |= self.deliver_matches(cx, first.target, &rest[..count], routing);
             rest = &rest[count..];
         }
+        cx.effects.is_fanning_out = was_fanning_out;
         self.routes.routes[place].matches = matches;
         matched
     }

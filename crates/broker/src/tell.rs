@@ -3,6 +3,8 @@
 //! All events of a client come from the shard that owns its session, in order; the lobby of another
 //! one tells only of who was refused. While nothing is wanted, the way of a message asks one word.
 
+use core::ops::Bound;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -35,8 +37,23 @@ pub(crate) const TOLD_OF_DELIVERED: Wants = Wants::DELIVERED.and(Wants::CLIENTS)
 pub(crate) struct Telling {
     interest: Arc<EventInterest>,
     /// Sessions that are traced, some of them ended.
-    traced: Vec<SessionId>,
+    traced: BTreeSet<SessionId>,
 }
+
+/// Looks for the sessions that are traced since other events are wanted: there may be as many as
+/// connections, all from the address of a proxy.
+#[derive(Debug, Default)]
+pub(crate) struct TraceScan {
+    /// The last session that was looked at, of those that were traced before.
+    after: Option<SessionId>,
+    /// All of those have been looked at.
+    has_sessions: bool,
+    /// The place of the connection that is looked at next.
+    next: u32,
+}
+
+/// Places of connections, or sessions, that a step looks at.
+const PLACES_PER_STEP: u32 = 512;
 
 /// A QoS 0 message in an output whose delivery is to be reported.
 #[derive(Debug)]
@@ -52,7 +69,7 @@ impl Telling {
     pub(crate) fn of(interest: &EventInterest) -> Self {
         Self {
             interest: Arc::new(interest.clone()),
-            traced: Vec::new(),
+            traced: BTreeSet::new(),
         }
     }
 
@@ -62,26 +79,50 @@ impl Telling {
 }
 
 impl Shard {
-    /// From now on these events are wanted.
-    pub(crate) fn set_events(&mut self, interest: Arc<EventInterest>) {
+    /// From now on these events are wanted. Clients that are traced by name are from this call on,
+    /// those that are traced by address when the search comes to them.
+    pub(crate) fn set_events<N: Node>(&mut self, cx: &mut Cx<'_, N>, interest: Arc<EventInterest>) {
         self.wants = Wants::of(&interest);
-        self.telling.interest = interest;
-        for id in core::mem::take(&mut self.telling.traced) {
-            if let Some(session) = self.live_session(id) {
-                self.trace(session, false);
-            }
-        }
-        let interest = Arc::clone(&self.telling.interest);
         for (tenant, client_id) in &interest.traced.clients {
             if let Some(session) = self.sessions.find(*tenant, client_id) {
                 self.trace(session, true);
             }
         }
-        if interest.traced.addresses.is_empty() {
-            return;
+        let has_addresses = !interest.traced.addresses.is_empty();
+        self.telling.interest = interest;
+        if has_addresses || !self.telling.traced.is_empty() {
+            self.begin_tracing(cx);
         }
-        for id in self.connections.ids() {
-            let connection = self.connections.at(id.index);
+    }
+
+    /// Goes on looking for sessions that are traced, or are no more; answers whether there is more
+    /// to do.
+    pub(crate) fn scan_traced(&mut self, scan: &mut TraceScan) -> bool {
+        if !scan.has_sessions {
+            let after = scan.after.map_or(Bound::Unbounded, Bound::Excluded);
+            let all = self.telling.traced.range((after, Bound::Unbounded));
+            let some: Vec<SessionId> = all.take(PLACES_PER_STEP as usize).copied().collect();
+            for id in &some {
+                match self.live_session(*id) {
+                    Some(session) => {
+                        let traced = self.is_traced(session);
+                        self.trace(session, traced);
+                    }
+                    None => drop(self.telling.traced.remove(id)),
+                }
+            }
+            scan.after = some.last().copied();
+            scan.has_sessions = some.len() < PLACES_PER_STEP as usize;
+            return !scan.has_sessions || !self.telling.traced().addresses.is_empty();
+        }
+        let interest = Arc::clone(&self.telling.interest);
+        let places = self.connections.places();
+        let end = places.min(scan.next + PLACES_PER_STEP);
+        for place in scan.next..end {
+            let connection = self.connections.look_at(place);
+            let Some(connection) = connection else {
+                continue;
+            };
             let address = connection.address().map(|(address, _)| address);
             if let Some(session) = connection.session()
                 && address.is_some_and(|address| interest.traced.addresses.contains(&address))
@@ -89,24 +130,32 @@ impl Shard {
                 self.trace(session, true);
             }
         }
+        scan.next = end;
+        end < places
     }
 
     fn trace(&mut self, session: u32, traced: bool) {
         let id = self.sessions.id_of(session);
         self.sessions.at(session).flags.set_traced(traced);
-        if traced {
-            self.telling.traced.push(id);
+        match traced {
+            true => drop(self.telling.traced.insert(id)),
+            false => drop(self.telling.traced.remove(&id)),
         }
     }
 
-    /// A session has a connection: it is looked whether it is traced.
-    pub(crate) fn begin_trace(&mut self, session: u32, index: u32) {
-        let address = self.connections.at(index).address();
-        let address = address.map(|(address, _)| address);
+    /// Whether all events of this session are wanted.
+    fn is_traced(&mut self, session: u32) -> bool {
         let state = self.sessions.at(session);
         let (tenant, client_id) = (state.tenant, Arc::clone(&state.client_id));
-        let traced = self.wants.any(Wants::CLIENTS)
-            && self.telling.traced().has(tenant, &client_id, address);
+        let connection = state.connection();
+        let address = connection.and_then(|index| self.connections.at(index).address());
+        let address = address.map(|(address, _)| address);
+        self.wants.any(Wants::CLIENTS) && self.telling.traced().has(tenant, &client_id, address)
+    }
+
+    /// A session has a connection: it is looked whether it is traced.
+    pub(crate) fn begin_trace(&mut self, session: u32) {
+        let traced = self.is_traced(session);
         if traced != self.sessions.at(session).flags.traced() {
             self.trace(session, traced);
         }

@@ -12,7 +12,7 @@ use crate::stats::SocketCount;
 
 /// Connections accepted from one listener in one tick at most, so that a flood of them does not
 /// keep those that are there waiting.
-const ACCEPTS_PER_TICK: usize = 64;
+pub(crate) const ACCEPTS_PER_TICK: usize = 64;
 
 /// How long accepting rests when too few descriptors are left, unless a socket is closed before:
 /// others give descriptors back as well.

@@ -109,12 +109,9 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Those that are encrypted.
-    pub(crate) fn with_tls(&self) -> Vec<SocketKey> {
-        let all = self.arena.iter();
-        all.filter(|(_, socket)| socket.tls().is_some())
-            .map(|(key, _)| key)
-            .collect()
+    /// Keys of sockets are below this one.
+    pub(crate) fn places(&self) -> SocketKey {
+        self.arena.places()
     }
 
     /// The key that the next socket will get.

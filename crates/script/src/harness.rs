@@ -177,6 +177,9 @@ pub struct Harness {
     turns: u64,
     /// The most work that one call has done since this was last asked for.
     most_work: u64,
+    /// The most connections that one call has asked to be written to before those that wait for
+    /// messages for many, since this was last asked for.
+    most_writes: usize,
     /// The shard that goes on first with what it has deferred: they take turns.
     next_shard: u16,
     /// Shards are called for what comes, and for nothing else.
@@ -234,6 +237,7 @@ impl Harness {
             most_sent: None,
             turns: 0,
             most_work: 0,
+            most_writes: 0,
             next_shard: 0,
             is_held: false,
             is_trusted: false,
@@ -387,6 +391,12 @@ impl Harness {
     /// The most work that one call into a shard has done since the last time this was asked for.
     pub fn take_most_work(&mut self) -> u64 {
         core::mem::take(&mut self.most_work)
+    }
+
+    /// The most connections that one call into a shard has asked to be written to before those that
+    /// wait for messages for many, since the last time this was asked for.
+    pub fn take_most_writes(&mut self) -> usize {
+        core::mem::take(&mut self.most_writes)
     }
 
     /// Work of all shards so far.
@@ -559,6 +569,9 @@ impl Harness {
                 self.mail.push_back((index, to as u16, batch));
             }
         }
+        let all = effects.connections.iter();
+        let writes = all.filter(|effect| matches!(effect, ConnectionEffect::Write(_)));
+        self.most_writes = self.most_writes.max(writes.count());
         self.effects.extend(
             effects
                 .connections

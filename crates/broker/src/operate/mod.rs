@@ -11,6 +11,7 @@ mod publish;
 mod retained;
 mod sessions;
 mod subscriptions;
+mod traffic;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,12 +22,15 @@ use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
 use crate::report::{Answer, Report};
 use crate::shard::{Gated, Shard, StoreState};
+use crate::tell::TraceScan;
 use crate::timer::{Timer, TimerKey};
 use counters::CountersScan;
 use publish::PublishJob;
 use retained::{DeleteRetainedJob, RetainedScan};
 use sessions::ClientScan;
 use subscriptions::SubscriptionScan;
+pub use traffic::TopicUse;
+use traffic::TrafficScan;
 
 /// Jobs of operators that a shard works on, at most, including those that wait for the store;
 /// further jobs are refused.
@@ -69,6 +73,8 @@ enum ScanJob {
     Subscriptions(SubscriptionScan),
     Retained(RetainedScan),
     Counters(CountersScan),
+    Traffic(TrafficScan),
+    Trace(TraceScan),
 }
 
 /// How far a job has come.
@@ -77,6 +83,8 @@ enum Step {
     More,
     /// This is the answer, once the record is durable.
     Done(Answer, RecordNumber),
+    /// It is done, and nobody waits for an answer.
+    Ended,
 }
 
 impl Operations {
@@ -122,6 +130,10 @@ impl Shard {
             }
             Command::Retained { request, query } => {
                 let job = ScanJob::Retained(RetainedScan::new(*query));
+                self.begin_scan(cx, request, job);
+            }
+            Command::Traffic { request, limit } => {
+                let job = ScanJob::Traffic(TrafficScan::new(limit));
                 self.begin_scan(cx, request, job);
             }
             Command::ClientDetail {
@@ -225,6 +237,15 @@ impl Shard {
         self.scan_step(cx);
     }
 
+    /// Begins to look for the sessions that are traced now, anew if that was under way.
+    pub(crate) fn begin_tracing<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        let is_other = |(_, job): &(u64, ScanJob)| !matches!(job, ScanJob::Trace(_));
+        self.operations.scans.retain(is_other);
+        let job = ScanJob::Trace(TraceScan::default());
+        self.operations.scans.push_front((0, job));
+        self.scan_step(cx);
+    }
+
     /// A step of the first job that reads, which is the last then.
     fn scan_step<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         let Some((request, mut job)) = self.operations.scans.pop_front() else {
@@ -236,10 +257,16 @@ impl Shard {
             ScanJob::Clients(scan) => self.scan_clients(scan),
             ScanJob::Subscriptions(scan) => self.scan_subscriptions(scan),
             ScanJob::Retained(scan) => scan.step(cx),
+            ScanJob::Traffic(scan) => self.scan_traffic(scan),
+            ScanJob::Trace(scan) => match self.scan_traced(scan) {
+                true => Step::More,
+                false => Step::Ended,
+            },
         };
         match step {
             Step::More => self.operations.scans.push_back((request, job)),
             Step::Done(answer, _) => report(cx, request, answer),
+            Step::Ended => {}
         }
     }
 
@@ -255,6 +282,7 @@ impl Shard {
         match step {
             Step::More => self.operations.writes.push_front((operation, job)),
             Step::Done(answer, record) => self.answer_later(cx, operation, answer, record),
+            Step::Ended => {}
         }
         true
     }

@@ -9,22 +9,24 @@ use martlet_codec::{
 
 use super::Step;
 use crate::command::{NewSubscription, SubscriptionQuery};
-use crate::id::{RecordNumber, TenantId};
+use crate::id::{RecordNumber, SessionId, TenantId};
 use crate::node::{Cx, Node};
 use crate::report::{Answer, SubscriptionInfo, SubscriptionPage};
 use crate::shard::Shard;
-use crate::subscribe::{Asked, PendingSubAck, Terms};
+use crate::subscribe::{Asked, PendingSubAck, SubscriptionPlace, Terms};
 
 /// Places of sessions that a step looks at, unless it finds many subscriptions.
 const PLACES_PER_STEP: u32 = 512;
-/// Subscriptions after which a step ends; those of one session are looked at together.
-const SUBSCRIPTIONS_PER_STEP: usize = 512;
+/// Subscriptions that a step looks at.
+const SUBSCRIPTIONS_PER_STEP: usize = 256;
 
 /// Looks for subscriptions, as [`super::ClientScan`] does for sessions.
 #[derive(Debug)]
 pub(super) struct SubscriptionScan {
     query: SubscriptionQuery,
     next: u32,
+    /// Where the next step goes on within the subscriptions of the session at that place.
+    within: Option<(SessionId, SubscriptionPlace)>,
     total: usize,
     found: BTreeMap<Key, SubscriptionInfo>,
     more: bool,
@@ -37,6 +39,7 @@ impl SubscriptionScan {
         Self {
             query,
             next: 0,
+            within: None,
             total: 0,
             found: BTreeMap::new(),
             more: false,
@@ -97,20 +100,28 @@ impl Shard {
     pub(super) fn scan_subscriptions(&self, scan: &mut SubscriptionScan) -> Step {
         let places = self.sessions.places();
         let end = places.min(scan.next.saturating_add(PLACES_PER_STEP));
-        let mut seen = 0;
-        while scan.next < end && seen < SUBSCRIPTIONS_PER_STEP {
+        let mut left = SUBSCRIPTIONS_PER_STEP;
+        while scan.next < end && left > 0 {
             let place = scan.next;
-            scan.next += 1;
             if let Some(session) = self.sessions.look_at(place)
                 && scan
                     .query
                     .asks_for_session(session.tenant, &session.client_id)
             {
-                for info in self.subscriptions_of(place, usize::MAX) {
-                    seen += 1;
-                    scan.found(info);
+                let id = self.sessions.id_of(place);
+                // Another session may have the place by now.
+                let after = scan.within.take().filter(|(within, _)| *within == id);
+                let after = after.as_ref().map(|(_, after)| after);
+                let (found, last) = self.subscriptions_behind(place, after, left);
+                left -= found.len();
+                found.into_iter().for_each(|info| scan.found(info));
+                if let Some(last) = last {
+                    scan.within = Some((id, last));
+                    break;
                 }
             }
+            scan.within = None;
+            scan.next += 1;
         }
         if scan.next < places {
             return Step::More;

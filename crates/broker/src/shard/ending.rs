@@ -229,6 +229,7 @@ impl Shard {
     /// Takes a connection out of the tables, whatever state it is in.
     pub(crate) fn forget_connection(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;
+        self.answers.forget(id.index);
         if !self.spent.is_empty() {
             self.spent.remove(&id.index);
         }

@@ -9,6 +9,7 @@ use crate::connection::{Phase, Since};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::node::{Cx, Node};
 use crate::shard::{Ending, Shard};
+use crate::subscribe::Asked;
 use crate::work::{GATED, WRITE};
 
 /// Something that waits for a record.
@@ -45,7 +46,20 @@ pub(crate) struct PlainAck {
     pub(crate) reason: ReasonCode,
 }
 
+/// Bytes of a place in the gate.
+const PLACE_BYTES: usize = size_of::<(RecordNumber, Gated)>();
+
 impl Gated {
+    /// The connection of an encoded answer, and the bytes of that.
+    fn answer(&self) -> Option<(ConnectionId, usize)> {
+        match self {
+            Self::Answer {
+                connection, bytes, ..
+            } => Some((*connection, bytes.capacity())),
+            _ => None,
+        }
+    }
+
     /// Bytes of memory that it takes.
     fn bytes(&self) -> usize {
         let packet = match self {
@@ -53,7 +67,7 @@ impl Gated {
             Self::Admit { connack, .. } => connack.capacity(),
             Self::Ack { .. } | Self::Pump(_) | Self::Report(_) => 0,
         };
-        packet + size_of::<(RecordNumber, Self)>()
+        packet + PLACE_BYTES
     }
 }
 
@@ -162,6 +176,9 @@ impl Shard {
             .back()
             .map_or(RecordNumber(0), |(number, _)| *number);
         self.gated_bytes += gated.bytes();
+        if let Some((connection, bytes)) = gated.answer() {
+            self.answers.add(connection.index, bytes);
+        }
         self.gate.push_back((record.max(last), gated));
     }
 
@@ -181,19 +198,24 @@ impl Shard {
         }
     }
 
-    /// Bytes of memory that what waits takes.
-    pub(crate) fn gated_bytes(&self) -> usize {
-        self.gated_bytes
+    /// Whether the bytes of answers that are counted by connection are those of all that wait.
+    pub(super) fn answers_balance(&self) -> bool {
+        let gated = self.gate.iter().filter_map(|(_, gated)| gated.answer());
+        let pending = self.pending_subacks.iter();
+        let pending = pending.filter_map(|(_, pending)| match &pending.asked {
+            Asked::Client { connection, .. } => Some((*connection, pending.asked.bytes())),
+            _ => None,
+        });
+        let alive = gated
+            .chain(pending)
+            .filter(|(connection, _)| self.connections.get(*connection).is_some());
+        let alive = alive.map(|(connection, bytes)| (connection.index, bytes));
+        self.answers.is_sum_of(alive)
     }
 
-    /// Answers that wait: for which connection, and how many bytes each takes.
-    pub(crate) fn gated_answers(&self) -> impl Iterator<Item = (ConnectionId, usize)> {
-        self.gate.iter().filter_map(|(_, gated)| match gated {
-            Gated::Answer { connection, .. }
-            | Gated::Ack { connection, .. }
-            | Gated::Admit { connection, .. } => Some((*connection, gated.bytes())),
-            Gated::Pump(_) | Gated::Report(_) => None,
-        })
+    /// Bytes of the places of this number of answers.
+    pub(crate) fn bytes_in_gate(answers: u32) -> usize {
+        answers as usize * PLACE_BYTES
     }
 
     /// Whether something waits for its turn alone: its record is durable.
@@ -209,6 +231,11 @@ impl Shard {
             .gate
             .pop_front_if(|(number, _)| records.is_durable(*number))?;
         self.gated_bytes -= gated.bytes();
+        if let Some((connection, bytes)) = gated.answer()
+            && self.connections.get(connection).is_some()
+        {
+            self.answers.remove(connection.index, bytes);
+        }
         Some(gated)
     }
 

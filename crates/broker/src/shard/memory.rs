@@ -53,6 +53,8 @@ impl Shard {
             // What has been given back serves the next publisher.
             let used = self.used_bytes();
             self.memory.settle(cx.node, used + self.pool_bytes);
+        } else {
+            self.relief.rest();
         }
     }
 
@@ -94,8 +96,9 @@ impl Shard {
         let subacks = self.pending_subacks.capacity() * size_of::<PendingSubAck>();
         let expiring = self.expiring.capacity() * size_of::<(u64, QueueOwner)>();
         let ends = self.ends.memory_bytes() + self.reviews.memory_bytes();
+        let answers = self.answers.len() * size_of::<(u32, usize)>();
         let timers = self.wheel.memory_bytes();
-        routed + spent + half_done + subacks + expiring + ends + timers
+        routed + spent + half_done + subacks + expiring + ends + answers + timers
     }
 
     /// Gives the memory of tables back that were long and are empty.

@@ -43,6 +43,7 @@ use crate::memory::MemoryLoan;
 use crate::message::{MemoryGauge, Messages, Publication};
 use crate::node::{Cx, Node};
 use crate::operate::Operations;
+use crate::pressure::{AnswerBytes, Relief};
 use crate::rate::Spent;
 use crate::record::{Record, RecordCount, SessionEpoch};
 use crate::report::{Answer, Report};
@@ -111,6 +112,8 @@ pub struct Shard {
     pub(crate) half_done: HashMap<u32, HalfDone>,
     /// Bytes of the answers in these two.
     pub(crate) answer_bytes: usize,
+    /// Bytes of the answers in `pending_subacks` and in the gate, by connection.
+    pub(crate) answers: AnswerBytes,
     pub(crate) operations: Operations,
     /// Which events are wanted.
     pub(crate) wants: Wants,
@@ -164,8 +167,8 @@ pub struct Shard {
     pub(crate) accepted_count: usize,
     /// Sessions whose queues have dropped messages.
     pub(crate) dropping: BTreeSet<SessionId>,
-    /// When memory may next be taken back, monotonic milliseconds.
-    pub(crate) next_relief_ms: u64,
+    /// The search for clients that hold much, while memory is short.
+    pub(crate) relief: Relief,
     /// Bytes that wait to be used again, as counted last.
     pool_bytes: usize,
     /// Bytes of tables that grow slowly, as counted last.
@@ -252,6 +255,7 @@ impl Shard {
             pending_subacks: Slab::new(),
             half_done: RawMap::with_hasher(seeded(seed)),
             answer_bytes: 0,
+            answers: AnswerBytes::default(),
             operations: Operations::default(),
             wants,
             telling,
@@ -282,7 +286,7 @@ impl Shard {
             subscription_count: 0,
             accepted_count: 0,
             dropping: BTreeSet::new(),
-            next_relief_ms: 0,
+            relief: Relief::default(),
             pool_bytes: 0,
             table_bytes: 0,
             turns: 0,
@@ -472,10 +476,6 @@ impl Shard {
         self.work.add(COMMAND);
         match command {
             Command::Snapshot { request } => self.begin_counters(cx, request),
-            Command::Traffic { request, limit } => {
-                let answer = Answer::Traffic(self.traffic(limit));
-                cx.effects.reports.push(Report { request, answer });
-            }
             Command::SessionRules {
                 request,
                 tenant,
@@ -495,12 +495,13 @@ impl Shard {
             Command::SetRulesOf { book, users } => {
                 self.new_rule_book(book, Affected::Users(users));
             }
-            Command::SetEvents(interest) => self.set_events(interest),
+            Command::SetEvents(interest) => self.set_events(cx, interest),
             Command::Shutdown => self.shut_down(cx),
             Command::Clients { .. }
             | Command::ClientDetail { .. }
             | Command::Subscriptions { .. }
             | Command::Retained { .. }
+            | Command::Traffic { .. }
             | Command::Publish { .. }
             | Command::DeleteRetained { .. }
             | Command::Disconnect { .. }
@@ -638,6 +639,7 @@ impl Shard {
         !self.input_queue.is_empty()
             || self.has_put_off()
             || self.is_gate_open()
+            || self.relief.is_under_way()
             || !self.retained_queue.is_empty()
             || self.lobby.is_over()
             || self.has_work_for_operators()

@@ -68,7 +68,8 @@ impl Shard {
         });
         let mut counters = self.counters.clone();
         counters.held = self.held();
-        sessions && self.groups.balanced() && counters.balanced()
+        let answers = self.answers_balance();
+        sessions && answers && self.groups.balanced() && counters.balanced()
     }
 
     pub(super) fn held(&self) -> u64 {

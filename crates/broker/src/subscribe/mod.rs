@@ -26,7 +26,9 @@ use crate::shard::Shard;
 
 pub(crate) use packets::HalfDone;
 pub(crate) use retained::RetainedPending;
-pub(crate) use subscribers::{SharedSubscription, Subscriber, Subscribers, Subscriptions};
+pub(crate) use subscribers::{
+    SharedSubscription, Subscriber, Subscribers, SubscriptionPlace, Subscriptions,
+};
 
 /// An answer to SUBSCRIBE that waits for share groups.
 #[derive(Debug)]
@@ -118,6 +120,11 @@ impl Shard {
         }
         let PendingSubAck { asked, record, .. } = self.pending_subacks.remove(token);
         self.answer_bytes -= asked.bytes();
+        if let Asked::Client { connection, .. } = &asked
+            && self.connections.get(*connection).is_some()
+        {
+            self.answers.remove(connection.index, asked.bytes());
+        }
         match asked {
             Asked::Client {
                 connection,

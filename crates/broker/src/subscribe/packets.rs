@@ -203,6 +203,7 @@ impl Shard {
             Some(token) => {
                 if let Some(pending) = self.pending_subacks.get_mut(token) {
                     self.answer_bytes += asked.bytes();
+                    self.answers.add(index, asked.bytes());
                     pending.missing += joining;
                     (pending.asked, pending.record) = (asked, record);
                 }
@@ -239,6 +240,9 @@ impl Shard {
     /// Keeps an answer that waits for share groups.
     pub(crate) fn insert_pending_suback(&mut self, pending: PendingSubAck) -> usize {
         self.answer_bytes += pending.asked.bytes();
+        if let Asked::Client { connection, .. } = &pending.asked {
+            self.answers.add(connection.index, pending.asked.bytes());
+        }
         self.pending_subacks.insert(pending)
     }
 

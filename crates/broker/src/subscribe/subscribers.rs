@@ -3,6 +3,7 @@
 //!
 //! It knows no packets; why a subscription is made or ended is decided elsewhere.
 
+use core::ops::Bound;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -196,6 +197,15 @@ impl FilterBytes {
     fn remove(&mut self, filter: &str) {
         self.set(self.get().saturating_sub(filter.len()));
     }
+}
+
+/// A place among the subscriptions of a session.
+#[derive(Debug)]
+pub(crate) enum SubscriptionPlace {
+    /// Of the filter that has this place in the index.
+    Own(NodeKey),
+    /// Of the share group that is named `$share/name/filter`.
+    Shared(Box<str>),
 }
 
 /// What few sessions have.
@@ -566,8 +576,20 @@ impl Shard {
 
     /// The subscriptions of a session, at most `limit`.
     pub(crate) fn subscriptions_of(&self, session: u32, limit: usize) -> Vec<SubscriptionInfo> {
-        let Some(session) = self.sessions.look_at(session) else {
-            return Vec::new();
+        self.subscriptions_behind(session, None, limit).0
+    }
+
+    /// The subscriptions of a session behind the place `after`, at most `limit`; and the place of
+    /// the last one, if there may be more.
+    pub(crate) fn subscriptions_behind(
+        &self,
+        session: u32,
+        after: Option<&SubscriptionPlace>,
+        limit: usize,
+    ) -> (Vec<SubscriptionInfo>, Option<SubscriptionPlace>) {
+        let mut found = Vec::new();
+        let Some(session) = self.sessions.look_at(session).filter(|_| limit > 0) else {
+            return (found, None);
         };
         let info = |filter, qos, subscription_id| SubscriptionInfo {
             tenant: session.tenant,
@@ -578,22 +600,48 @@ impl Shard {
             retain_as_published: false,
             subscription_id,
         };
-        let own = session.subscriptions.own.iter().filter_map(|(node, slot)| {
-            let found = self.tree.get(*node)?.list().get(*slot as usize)?;
-            let filter = self.tree.filter(*node).1.into();
-            Some(SubscriptionInfo {
-                no_local: found.no_local,
-                retain_as_published: found.retain_as_published,
-                ..info(filter, found.qos, found.subscription_id)
-            })
-        });
+        let own = &session.subscriptions.own;
+        let (first, after) = match after {
+            None => (0, Bound::Unbounded),
+            Some(SubscriptionPlace::Own(last)) => {
+                let first = own.partition_point(|(node, _)| node <= last);
+                (first, Bound::Unbounded)
+            }
+            Some(SubscriptionPlace::Shared(last)) => (own.len(), Bound::Excluded(&**last)),
+        };
+        for (node, slot) in &own[first..] {
+            let subscribers = self.tree.get(*node).map(Subscribers::list);
+            if let Some(subscriber) = subscribers.and_then(|list| list.get(*slot as usize)) {
+                let filter = self.tree.filter(*node).1.into();
+                found.push(SubscriptionInfo {
+                    no_local: subscriber.no_local,
+                    retain_as_published: subscriber.retain_as_published,
+                    ..info(filter, subscriber.qos, subscriber.subscription_id)
+                });
+            }
+            if found.len() >= limit {
+                return (found, Some(SubscriptionPlace::Own(*node)));
+            }
+        }
         let seldom = session.subscriptions.seldom.iter();
-        let shared = seldom.flat_map(|seldom| &seldom.shared);
-        let shared = shared.map(|(filter, found)| SubscriptionInfo {
-            retain_as_published: found.retain_as_published,
-            ..info(filter.clone(), found.qos, found.subscription_id)
+        let shared = seldom.flat_map(|seldom| {
+            let behind = (after, Bound::Unbounded);
+            seldom.shared.range::<str, _>(behind)
         });
-        own.chain(shared).take(limit).collect()
+        for (filter, subscription) in shared {
+            found.push(SubscriptionInfo {
+                retain_as_published: subscription.retain_as_published,
+                ..info(
+                    filter.clone(),
+                    subscription.qos,
+                    subscription.subscription_id,
+                )
+            });
+            if found.len() >= limit {
+                return (found, Some(SubscriptionPlace::Shared(filter.clone())));
+            }
+        }
+        (found, None)
     }
 
     /// Takes at most `count_max` subscriptions of a session out of the index; true: none is left.

@@ -19,7 +19,7 @@ const HANDSHAKES_PER_TICK: usize = 8;
 const NEWCOMERS_PER_TICK: usize = 16;
 
 /// How long a tick reads, at most.
-const READING_MAX: Duration = Duration::from_millis(2);
+pub(super) const READING_MAX: Duration = Duration::from_millis(2);
 
 /// Reads between two readings of the clock.
 const READS_PER_LOOK: usize = 16;
@@ -49,8 +49,8 @@ impl Reactor {
         let mut is_over = false;
         let mut read = 0;
         for (count, key) in keys.drain(..).enumerate() {
-            is_over |=
-                count % READS_PER_LOOK == READS_PER_LOOK - 1 && began.elapsed() > READING_MAX;
+            is_over |= count % READS_PER_LOOK == READS_PER_LOOK - 1
+                && began.elapsed() > self.times.reading;
             if is_over {
                 self.sockets.read_later(key);
                 continue;

@@ -7,6 +7,8 @@
 mod ending;
 mod input;
 mod output;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -45,6 +47,8 @@ use crate::tls::{Tls, TlsSettings};
 use crate::websocket::{UpgradeRules, WebSocket};
 
 use ending::Deadline;
+use input::READING_MAX;
+use output::{WRITING_LAST_MAX, WRITING_LAST_PART, WRITING_MAX};
 
 /// Bytes of the buffer for all reads of a reactor; a tick reads at most this number of bytes from
 /// one socket.
@@ -52,6 +56,12 @@ const READ_BUFFER_LEN: usize = 64 * 1024;
 
 /// Certificates of connected clients that are checked again in one tick, at most.
 const RECHECKS_PER_TICK: usize = 32;
+
+/// Places of sockets that one tick looks at for them, at most.
+const RECHECK_PLACES_PER_TICK: usize = 256;
+
+/// Sockets that wait to be written to after others, from which on a reactor may rest.
+const RESTS_FROM: usize = 1024;
 
 /// Batches of other shards taken in one tick at most.
 const BATCHES_PER_TICK: usize = 256;
@@ -114,6 +124,28 @@ impl Entrance {
     }
 }
 
+/// How long a tick may do what takes time by the number of clients.
+#[derive(Clone, Copy, Debug)]
+struct TimeLimits {
+    reading: Duration,
+    writing: Duration,
+    /// Writing what messages for many have left.
+    writing_last: Duration,
+    /// The same as part of the time that other effects have taken: a divisor.
+    writing_last_part: u32,
+}
+
+impl Default for TimeLimits {
+    fn default() -> Self {
+        Self {
+            reading: READING_MAX,
+            writing: WRITING_MAX,
+            writing_last: WRITING_LAST_MAX,
+            writing_last_part: WRITING_LAST_PART,
+        }
+    }
+}
+
 /// A connection on its way in from the lobby of another shard.
 struct Arrival {
     stream: Stream,
@@ -142,6 +174,7 @@ pub(crate) struct Reactor {
     congested: bool,
     contention: Contention,
     sockets: Sockets,
+    times: TimeLimits,
     /// Sockets that may still be written to in this tick though they have little output.
     turns: usize,
     /// When this tick stops writing.
@@ -173,8 +206,8 @@ pub(crate) struct Reactor {
     counters: Arc<Counters>,
     socket_count: Arc<SocketCount>,
     sockets_max: usize,
-    /// Sockets whose clients' certificates are to be looked at again.
-    rechecks: Vec<SocketKey>,
+    /// While clients' certificates are looked at again: the place of the next socket.
+    next_recheck: Option<SocketKey>,
     /// Emptied lists, to be filled again by the next tick.
     spare_keys: Vec<SocketKey>,
     spare_effects: Vec<ConnectionEffect>,
@@ -214,6 +247,7 @@ impl Reactor {
             congested: false,
             contention: Contention::default(),
             sockets: Sockets::default(),
+            times: TimeLimits::default(),
             turns: 0,
             writing_ends: Instant::now(),
             broken: VecDeque::new(),
@@ -237,7 +271,7 @@ impl Reactor {
             counters,
             socket_count: Arc::clone(&common.sockets),
             sockets_max: common.sockets_max,
-            rechecks: Vec::new(),
+            next_recheck: None,
             spare_keys: Vec::new(),
             spare_effects: Vec::new(),
             stopped: false,
@@ -318,7 +352,7 @@ impl Reactor {
     /// Rests for a moment if work for thousands of clients goes on and the cores are busy, so that
     /// the system does not suspend this thread when other clients wait for it (`contention.rs`).
     fn rest_if_crowded(&mut self) {
-        if self.sockets.last_count() == 0 && !self.driver.shard.serves_crowd() {
+        if self.sockets.last_count() < RESTS_FROM && !self.driver.shard.serves_crowd() {
             self.contention.forget_last();
             return;
         }
@@ -337,10 +371,13 @@ impl Reactor {
     /// Shows clients out whose certificates are not good any more; a few in one tick, so that
     /// nobody waits long.
     fn recheck_certificates(&mut self) {
-        for _ in 0..RECHECKS_PER_TICK {
-            let Some(key) = self.rechecks.pop() else {
+        let mut checked = 0;
+        for _ in 0..RECHECK_PLACES_PER_TICK {
+            let Some(key) = self.next_recheck.filter(|_| checked < RECHECKS_PER_TICK) else {
                 return;
             };
+            let next = (key + 1 < self.sockets.places()).then_some(key + 1);
+            self.next_recheck = next;
             let Some((id, tls)) = self
                 .sockets
                 .get(key)
@@ -348,6 +385,7 @@ impl Reactor {
             else {
                 continue;
             };
+            checked += 1;
             let listener = self.driver.shard.listener_of(id);
             let entrance = listener.and_then(|number| self.entrances.get(usize::from(number)));
             let settings = entrance.and_then(|entrance| entrance.tls.as_ref());
@@ -364,7 +402,7 @@ impl Reactor {
     fn timeout(&self) -> Option<Duration> {
         let busy = !self.arrivals.is_empty()
             || !self.broken.is_empty()
-            || !self.rechecks.is_empty()
+            || self.next_recheck.is_some()
             || !self.sockets.is_idle()
             || self.driver.shard.has_work()
             || !self.driver.effects.is_empty();
@@ -454,7 +492,7 @@ impl Reactor {
                     self.driver
                         .call(|shard, cx| shard.authenticated(cx, id, *answer));
                 }
-                Control::RecheckCertificates => self.rechecks = self.sockets.with_tls(),
+                Control::RecheckCertificates => self.next_recheck = Some(0),
                 Control::Stop => {
                     self.stopped = true;
                     return;

@@ -36,10 +36,15 @@ const TURN_MAX_MS: u64 = 5;
 
 /// Longest time that a tick writes, since answers for thousands of clients may leave the shard at
 /// once. The sockets that wait come first in the next tick.
-const WRITING_MAX: Duration = Duration::from_micros(4000);
+pub(super) const WRITING_MAX: Duration = Duration::from_micros(4000);
 
-/// Time that a tick spends on the output of messages with thousands of receivers, at most.
-const WRITING_LAST_MAX: Duration = Duration::from_micros(300);
+/// Time that a tick spends on the output of messages with many receivers, at most, unless other
+/// effects have taken longer.
+pub(super) const WRITING_LAST_MAX: Duration = Duration::from_micros(300);
+
+/// Part of the time that other effects of a tick have taken, as a divisor, for which such output is
+/// written in any case: so it goes out however much others have to do.
+pub(super) const WRITING_LAST_PART: u32 = 2;
 
 /// Writes between two looks at the clock.
 const WRITES_PER_LOOK: usize = 8;
@@ -51,7 +56,8 @@ const FRAME_PAYLOAD_MAX: usize = 256 * 1024;
 impl Reactor {
     /// Carries out all effects of this tick.
     pub(super) fn carry_out(&mut self) {
-        self.writing_ends = Instant::now() + WRITING_MAX;
+        let began = Instant::now();
+        self.writing_ends = began + self.times.writing;
         self.append_records();
         if self.driver.shard.has_work() {
             // Packets right behind a CONNECT that has just been accepted: their answers leave
@@ -72,7 +78,7 @@ impl Reactor {
                 break;
             }
         }
-        self.write_last();
+        self.write_last(began.elapsed());
         // Batches of the last round have records of their own round before them.
         self.append_records();
         self.send_batches();
@@ -165,13 +171,14 @@ impl Reactor {
         Instant::now() > self.writing_ends
     }
 
-    /// Writes what messages for thousands have left, for as long as a tick has for that: who waits
-    /// for something of their own has been written to.
-    fn write_last(&mut self) {
+    /// Writes what messages for many have left, for as long as a tick has for that: who waits for
+    /// something of their own has been written to. Other effects of this tick have taken `others`.
+    fn write_last(&mut self, others: Duration) {
         let began = Instant::now();
+        let limit = (others / self.times.writing_last_part).max(self.times.writing_last);
         for count in 0..self.sockets.last_count() {
-            if count % WRITES_PER_LOOK == WRITES_PER_LOOK - 1 && began.elapsed() > WRITING_LAST_MAX
-            {
+            let looks = count % WRITES_PER_LOOK == WRITES_PER_LOOK - 1;
+            if looks && began.elapsed() > limit {
                 return;
             }
             let Some(key) = self.sockets.take_last() else {

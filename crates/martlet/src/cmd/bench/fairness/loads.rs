@@ -88,6 +88,12 @@ pub(super) const LOADS: &[Load] = &[
         prepare: pubrels,
     },
     Load {
+        name: "crowds",
+        what: "twenty publishes, each to 750 subscribers",
+        sockets: |scale| scaled(SOCKETS_MAX, scale) + CROWDS + FEW,
+        prepare: crowds,
+    },
+    Load {
         name: "fan-out",
         what: "a publish to connected and absent subscribers",
         sockets: |scale| scaled(SOCKETS_MAX, scale) + FEW,
@@ -109,6 +115,10 @@ pub(super) const OTHER_SOCKETS: u64 = 64;
 const CONNECTING: usize = 4;
 /// How long sessions live that are left behind, seconds.
 const LEFT_SECS: u32 = 120;
+/// Publishers of the load `crowds`, each with its own part of the subscribers.
+const CROWDS: usize = 20;
+/// Time between two messages of each of them.
+const CROWDS_PAUSE: Duration = Duration::from_millis(250);
 /// Filters in one SUBSCRIBE where their number does not matter.
 const FILTERS_PER_PACKET: usize = 500;
 
@@ -406,6 +416,38 @@ fn fan_out(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
         Ok(format!(
             "{} messages to {} + {away}",
             rounds + 1,
+            kept.len()
+        ))
+    }))
+}
+
+/// Each message goes to fewer subscribers than are fanned out over turns; all come at once.
+fn crowds(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
+    let count = scaled(SOCKETS_MAX, scale);
+    let topic = broker.name("crowd");
+    let session = |peer: &mut Peer, number: usize| {
+        let filter = format!("{topic}/{}", number % CROWDS);
+        peer.subscribe(&[filter], QoS::AtMostOnce)
+    };
+    let kept = arrange(broker, count, count, Instant::now(), session, false)?;
+    let mut publishers = Vec::new();
+    for number in 0..CROWDS {
+        let name = broker.name(&format!("p{number}"));
+        let mut message = Vec::new();
+        let topic = format!("{topic}/{number}");
+        publish(&mut message, &topic, b"x", QoS::AtMostOnce, false);
+        publishers.push((broker.connect(&name, Manner::default())?, message));
+    }
+    Ok(go(move |least| {
+        let rounds = until_over(least, || {
+            for (publisher, message) in &mut publishers {
+                publisher.write(message)?;
+            }
+            thread::sleep(CROWDS_PAUSE);
+            Ok(())
+        })?;
+        Ok(format!(
+            "{rounds} times {CROWDS} messages to {} in all",
             kept.len()
         ))
     }))

@@ -1,0 +1,117 @@
+//! Topics in use, and their clients: taken from the shard's routes, which it remembers for other
+//! reasons, and reported on request. It costs messages nothing.
+
+use std::collections::BTreeMap;
+
+use super::Step;
+use crate::id::{RecordNumber, SessionId};
+use crate::report::Answer;
+use crate::session::permit::PermitToken;
+use crate::shard::Shard;
+
+/// Places of sessions, or routes, that a step looks at.
+const PLACES_PER_STEP: u32 = 1024;
+/// Uses after which a step ends; those of one route are reported together.
+const USES_PER_STEP: usize = 128;
+
+/// A client uses a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicUse {
+    /// Who.
+    pub client_id: String,
+    /// By which user name it is known.
+    pub user_name: Option<String>,
+    /// What.
+    pub topic: String,
+    /// It publishes to the topic; else messages of it are sent to it.
+    pub publishes: bool,
+}
+
+/// Looks for topics that were published to recently, with the client that did it last, and the
+/// clients to whom their messages go, as far as these are sessions of this shard with rules of
+/// their own user.
+#[derive(Debug)]
+pub(super) struct TrafficScan {
+    /// Uses to report, at most.
+    limit: usize,
+    /// The session that is looked at next.
+    next_session: u32,
+    /// The route that is looked at next.
+    next_route: u32,
+    /// Sessions by the numbers of their permits.
+    by_permit: BTreeMap<u32, SessionId>,
+    uses: Vec<TopicUse>,
+}
+
+impl TrafficScan {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            next_session: 0,
+            next_route: 0,
+            by_permit: BTreeMap::new(),
+            uses: Vec::new(),
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn scan_traffic(&self, scan: &mut TrafficScan) -> Step {
+        let sessions = self.sessions.places();
+        if scan.next_session < sessions {
+            let end = sessions.min(scan.next_session + PLACES_PER_STEP);
+            for place in scan.next_session..end {
+                let session = self.sessions.look_at(place);
+                let permit = session.and_then(|session| session.permit.as_ref());
+                if let Some(permit) = permit.filter(|permit| permit.token != PermitToken::NONE) {
+                    let id = self.sessions.id_of(place);
+                    scan.by_permit.insert(permit.token.number(), id);
+                }
+            }
+            scan.next_session = end;
+            return Step::More;
+        }
+        let routes = self.routes.places();
+        let end = routes.min(scan.next_route + PLACES_PER_STEP);
+        let uses_max = scan.limit.min(scan.uses.len() + USES_PER_STEP);
+        while scan.next_route < end && scan.uses.len() < uses_max {
+            self.report_uses(scan);
+            scan.next_route += 1;
+        }
+        if scan.next_route < routes && scan.uses.len() < scan.limit {
+            return Step::More;
+        }
+        let uses = core::mem::take(&mut scan.uses);
+        Step::Done(Answer::Traffic(uses), RecordNumber(0))
+    }
+
+    /// Reports who uses the topic of the next route.
+    fn report_uses(&self, scan: &mut TrafficScan) {
+        let Some((topic, publisher, receivers)) = self.routes.in_use(scan.next_route) else {
+            return;
+        };
+        let publisher = scan.by_permit.get(&publisher.number()).copied();
+        // It may have ended since it was looked at, and another may have its place.
+        let publisher = publisher.filter(|id| self.sessions.get(*id).is_some());
+        let publisher = publisher.map(|id| (id.index, true));
+        let receivers = receivers.map(|session| (session, false));
+        for (session, publishes) in publisher.into_iter().chain(receivers) {
+            if scan.uses.len() >= scan.limit {
+                return;
+            }
+            scan.uses.extend(self.topic_use(session, topic, publishes));
+        }
+    }
+
+    fn topic_use(&self, session: u32, topic: &str, publishes: bool) -> Option<TopicUse> {
+        // Routes may be older than the end of a session.
+        let session = self.sessions.look_at(session)?;
+        let permit = session.permit.as_ref()?;
+        Some(TopicUse {
+            client_id: session.client_id.to_string(),
+            user_name: permit.user_name().map(str::to_owned),
+            topic: topic.to_owned(),
+            publishes,
+        })
+    }
+}
