@@ -702,8 +702,9 @@ def test_the_level_of_the_log_is_changed_while_the_node_runs(start_node):
 # The store's limit
 
 
-def test_a_store_that_takes_store_bytes_is_full_and_takes_more_when_there_is_room(start_node, name):
-    limit = 96 << 20
+@pytest.mark.parametrize("mib", [64, 80, 96])
+def test_a_store_that_takes_store_bytes_is_full_and_takes_more_when_there_is_room(start_node, name, mib):
+    limit = mib << 20
     node = start_node(
         settings=[
             f"limits.store_bytes={limit}",
@@ -758,6 +759,14 @@ def test_a_store_that_takes_store_bytes_is_full_and_takes_more_when_there_is_roo
         while is_full():
             assert time.monotonic() < deadline, "it is full though there is room"
             time.sleep(0.05)
+
+
+def test_a_limit_in_which_no_store_has_room_is_refused():
+    for limit, code in ((0, 0), (1, 1), ((64 << 20) - 1, 1), (64 << 20, 0)):
+        done = martlet_process.run("config", "check", "--set", f"limits.store_bytes={limit}")
+        assert done.returncode == code, done
+        if code != 0:
+            assert "expected 0, or a whole number of at least 67108864" in done.stderr, done.stderr
 
 
 def test_the_setup_link_is_in_no_log(tmp_path):

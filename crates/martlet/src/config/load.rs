@@ -613,7 +613,9 @@ fn known_key<'a>(schema: &'a [Key], path: &str, place: &str) -> Result<&'a Key, 
 
 fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> {
     let value = match key.kind {
-        Kind::Integer { .. } => text.trim().parse().ok().map(Value::Integer),
+        Kind::Integer { .. } | Kind::NoneOrAtLeast { .. } => {
+            text.trim().parse().ok().map(Value::Integer)
+        }
         Kind::Boolean => match text.trim().to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => Some(Value::Boolean(true)),
             "false" | "0" | "no" | "off" => Some(Value::Boolean(false)),
@@ -678,6 +680,7 @@ pub(super) fn check_value(path: &str, value: &Value, place: &str) -> Result<(), 
 fn fits(kind: Kind, value: &Value) -> bool {
     match (kind, value) {
         (Kind::Integer { min, max }, Value::Integer(number)) => (min..=max).contains(number),
+        (Kind::NoneOrAtLeast { min }, Value::Integer(number)) => *number == 0 || *number >= min,
         (Kind::Boolean, Value::Boolean(_)) => true,
         (Kind::Text, Value::Text(_)) | (Kind::Secret, Value::Secret(_)) => true,
         (Kind::Word(words), Value::Text(word)) => words.contains(&word.as_str()),
@@ -690,6 +693,7 @@ pub(crate) fn expectation(kind: Kind) -> String {
     match kind {
         Kind::Integer { min, max: u64::MAX } => format!("a whole number of at least {min}"),
         Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
+        Kind::NoneOrAtLeast { min } => format!("0, or a whole number of at least {min}"),
         Kind::Boolean => "true or false".to_owned(),
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::Text => "text in quotes".to_owned(),
