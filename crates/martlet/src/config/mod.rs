@@ -5,7 +5,7 @@
 //! broker's file among them; `resolve` turns the result into each layer's own settings,
 //! `authentication` into who is let in, `http` into what is served by HTTP and to whom,
 //! `registry` into where the
-//! tables are, `file_access` which files other users could change or read.
+//! tables are, `way_in` how clients reach it, `file_access` which files other users could change or read.
 
 mod authentication;
 mod broken;
@@ -19,6 +19,7 @@ mod registry;
 mod resolve;
 mod schema;
 mod seeds;
+mod way_in;
 
 pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_unasked};
 pub(crate) use broken::data_dir_in;
@@ -38,3 +39,4 @@ pub(crate) use resolve::{
 };
 pub(crate) use schema::{keys, listener_keys};
 pub(crate) use seeds::NAMES as NAMES_OF_OTHERS;
+pub(crate) use way_in::way_in;

@@ -69,7 +69,7 @@ pub(super) fn announce(
     if let Some(setup) = setup {
         text.push_str(&setup.lines());
     }
-    text.push_str(&next_lines(node, control));
+    text.push_str(&next_lines(node, effective, control));
     out!("{text}");
     for warning in &control.health.report().warnings {
         warn!("{warning}");
@@ -241,26 +241,16 @@ fn doors_lines(node: &NodeConfig) -> String {
     }
 }
 
-fn next_lines(node: &NodeConfig, control: &Control) -> String {
-    let all = node.listeners.iter().zip(&control.info.listeners);
-    let direct: Vec<_> = all.filter(|(_, url)| url.starts_with("mqtt")).collect();
+fn next_lines(node: &NodeConfig, effective: &config::Effective, control: &Control) -> String {
+    let all = || node.listeners.iter().zip(&control.info.listeners);
     let is_open =
         |listener: &ListenerConfig| listener.tls.is_none() && listener.policy.allow_anonymous;
-    let open = direct.iter().find(|(listener, _)| is_open(listener));
+    let is_direct = |url: &str| url.starts_with("mqtt");
+    let open = all().find(|(listener, url)| is_direct(url) && is_open(listener));
+    let direct = || all().find(|(_, url)| is_direct(url));
     let mut options = String::new();
-    if let Some((listener, url)) = open.or(direct.first()) {
-        let port = url.rsplit_once(':').map_or("1883", |(_, port)| port);
-        let usual = if listener.tls.is_some() {
-            "8883"
-        } else {
-            "1883"
-        };
-        if port != usual {
-            options.push_str(&format!(" -p {port}"));
-        }
-        if listener.tls.is_some() {
-            options.push_str(" --cafile CA.crt");
-        }
+    if let Some((listener, url)) = open.or_else(direct).or_else(|| all().next()) {
+        options = config::way_in(effective, url);
         if !listener.policy.allow_anonymous {
             options.push_str(" -u USER -P PASSWORD");
         }
