@@ -3,13 +3,16 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 
 import pytest
 
 import martlet_process
+from test_access import until
 from test_http_api import KEY, KEYS
+from test_operation import get
 from test_registry import DEADLINE_SECS, Place, martlet, place  # noqa: F401
 
 # Every command that prints something of a node that runs, and exits by itself.
@@ -411,3 +414,39 @@ def test_what_moves_many_clients_says_at_once_if_files_are_few():
             assert done.returncode == 1 and done.stdout == "", done
             assert re.search(r"need \d+ open files, and this shell allows 256 .*ulimit -n \d+", done.stderr), done.stderr
         assert "client connected" not in node.log()
+
+
+class Fairness:
+    """`martlet bench fairness` of one load, and what it leaves in the broker."""
+
+    def __init__(self, node, load, scale):
+        self.node = node
+        self.bench = subprocess.Popen([martlet_process.binary(), "bench", "fairness", "-p", str(node.port()), "--load", load,
+                                       "--scale", str(scale), "--duration", "0.2"], stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, text=True, env=martlet_process.environment())
+
+    def left(self):
+        """Sessions, retained messages."""
+        metrics = get(self.node, "/metrics")[2]
+        return tuple(int(re.search(rf"^{name} (\d+)$", metrics, re.MULTILINE)[1])
+                     for name in ("martlet_sessions", "martlet_retained_messages"))
+
+    def ended(self):
+        """Its standard error, and nothing left behind it."""
+        _, said = self.bench.communicate(timeout=3 * DEADLINE_SECS)
+        until(lambda: self.left() == (0, 0), "nothing is left")
+        return said
+
+
+@pytest.mark.parametrize("load", ["fan-out", "wills", "pubrels", "retained"])
+def test_bench_fairness_leaves_nothing_in_the_broker(start_node, load):
+    run = Fairness(start_node(http=True, settings=["mqtt.sys_interval_secs=0"]), load, 0.002)
+    run.ended()
+
+
+@pytest.mark.parametrize("load", ["fan-out", "retained"])
+def test_bench_fairness_leaves_nothing_in_the_broker_when_it_is_interrupted(start_node, load):
+    run = Fairness(start_node(http=True, settings=["mqtt.sys_interval_secs=0"]), load, 0.05)
+    until(lambda: max(run.left()) > 50, "more than the quiet clients have")
+    run.bench.send_signal(signal.SIGINT)
+    assert "interrupted" in run.ended() and run.bench.returncode == 1
