@@ -257,7 +257,7 @@ pub(crate) enum ConfigError {
         expected: String,
     },
     /// Several of these at once.
-    #[error("{} things have to be mended:\n  {}", .0.len(), .0.join("\n  "))]
+    #[error("{} errors:\n  {}", .0.len(), .0.join("\n  "))]
     Several(Vec<String>),
     /// Values that do not go together, or cannot be used on this machine.
     #[error("{0}")]
@@ -635,28 +635,37 @@ fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> 
 }
 
 /// What a file of Mosquitto's alone says, and what becomes of each line.
+#[derive(Debug)]
+pub(crate) struct Imported {
+    pub(crate) effective: Effective,
+    pub(crate) report: Vec<mosquitto::ReportLine>,
+    /// What keeps the file from being used.
+    pub(crate) error: Option<ConfigError>,
+}
+
+/// Reads a file of Mosquitto's alone.
 ///
 /// # Errors
-/// As [`mosquitto::read`].
-pub(crate) fn import_mosquitto(
-    path: &Path,
-) -> Result<(Effective, Vec<mosquitto::ReportLine>), ConfigError> {
+/// It cannot be read.
+pub(crate) fn import_mosquitto(path: &Path) -> Result<Imported, ConfigError> {
     let mut effective = Effective::defaults();
-    match mosquitto::read(path, &mut effective) {
-        Ok(report) => Ok((effective, report)),
-        Err(error) if effective.files.is_empty() => Err(error),
-        Err(error) => {
-            let mut all = match error {
-                ConfigError::Several(all) => all,
-                error => vec![error.to_string()],
-            };
-            all.extend(unreadable_files(&effective));
-            match all.len() {
-                1 => Err(ConfigError::Unusable(all.remove(0))),
-                _ => Err(ConfigError::Several(all)),
-            }
+    let (report, result) = mosquitto::read_all(path, &mut effective)?;
+    let error = result.err().map(|error| {
+        let mut all = match error {
+            ConfigError::Several(all) => all,
+            error => vec![error.to_string()],
+        };
+        all.extend(unreadable_files(&effective));
+        match all.len() {
+            1 => ConfigError::Unusable(all.remove(0)),
+            _ => ConfigError::Several(all),
         }
-    }
+    });
+    Ok(Imported {
+        effective,
+        report,
+        error,
+    })
 }
 
 /// Whether a key takes this value.

@@ -28,7 +28,8 @@ pub(crate) use http::{HttpConnections, HttpListener};
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{
-    Effective, Overlay, environment, environment_name, expectation, import_mosquitto, load,
+    Effective, Imported, Overlay, environment, environment_name, expectation, import_mosquitto,
+    load,
 };
 pub(crate) use registry::{
     expect_noted as expect_noted_tables, location, note as note_tables, noted as noted_tables,
