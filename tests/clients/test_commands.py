@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 import martlet_process
+from paho_client import Client
 from test_access import until
 from test_http_api import KEY, KEYS
 from test_operation import get
@@ -101,6 +102,51 @@ LISTS = [["clients"], ["client", "ls"], ["client", "subscriptions"], ["session",
          ["user", "ls", "--file", "PASSWD"], ["device", "ls"], ["device", "type", "ls"], ["group", "ls"], ["key", "ls"],
          ["team", "ls"], ["team", "member", "ls", "t1"], ["ban", "ls"], ["provision", "ls"], ["audit"], ["role", "ls"]]
 WITHOUT_NODE = [["cert", "list", "--dir", "CERTS"], ["acl", "lint", "ACL"], ["import", "mosquitto", "CONF"]]
+
+
+def test_lists_have_headers_and_columns_and_where_nothing_is_a_sentence_on_standard_error(filled, start_node, tmp_path):
+    martlet("device", "add", "a-device-with-a-much-longer-id-than-others", "--data-dir", filled.path)
+    (tmp_path / "PASSWD").write_text("u:0123456789\n")
+    empty = start_node(http=True, data_dir=tmp_path / "empty")
+    (tmp_path / "none").touch()
+    for command in LISTS + [["trace", "ls"], ["lockout", "ls"]]:
+        given = [str(tmp_path / word) if word.isupper() else word for word in command]
+        done = run_into(subprocess.PIPE, [*given, "--data-dir", str(filled.path)])
+        assert done.returncode == 0, (command, done)
+        if command[0] not in ("trace", "lockout"):
+            header, *rows = done.stdout.splitlines()
+            assert header == header.upper() and rows, (command, done.stdout)
+            # Where a column begins or ends, all rows have a gap.
+            assert len(header.split()) > 1 or command[:2] == ["user", "ls"], header
+            for row in rows:
+                assert len(row.split()) >= len(header.split()) - 1, (command, row)
+        if "t1" in command:
+            continue
+        given = [str(tmp_path / "none") if word.isupper() else word for word in command]
+        done = run_into(subprocess.PIPE, [*given, "--data-dir", empty.data_dir])
+        assert done.returncode == 0, (command, done)
+        if command in (["role", "ls"], ["device", "type", "ls"]):
+            assert "built in" in done.stdout
+        else:
+            assert done.stdout == "" and done.stderr.count("\n") == 1 and done.stderr.endswith(".\n"), (command, done)
+    table = martlet("device", "ls", "--data-dir", filled.path).splitlines()
+    assert len({line.index(word) for line, word in zip(table, ("ONLINE", "never", "never"))}) == 1, table
+    martlet("device", "rm", "a-device-with-a-much-longer-id-than-others", "--purge", "--yes", "--data-dir", filled.path)
+
+
+def test_device_ls_says_who_is_online(start_node, tmp_path):
+    place = Place(tmp_path / "data")
+    secrets = {name: place.device(name) for name in ("here", "away", "new")}
+    node = start_node(http=True, data_dir=place.path)
+
+    def online():
+        rows = place.run("device", "ls").splitlines()[1:]
+        return {row.split()[0]: row.split()[2] for row in rows}
+
+    with Client(node, "here").credentials("here", secrets["here"]):
+        with Client(node, "away").credentials("away", secrets["away"]):
+            until(lambda: online() == {"here": "yes", "away": "yes", "new": "never"}, "both are online")
+        until(lambda: online() == {"here": "yes", "away": "no", "new": "never"}, "one is away")
 
 
 def keys_and_values(value):
@@ -278,7 +324,7 @@ key = "{key}"
     checked = subprocess.run([martlet_process.binary(), "config", "check", "-c", str(file), "--data-dir", str(tmp_path / "data")],
                              env={**martlet_process.environment(), **variables}, capture_output=True, text=True)
     node = start_node(data_dir=tmp_path / "data", arguments=["-c", str(file)], listen=(), variables=variables)
-    health = martlet("health", "--data-dir", tmp_path / "data", code=3 if word else 0)
+    health = martlet("health", "--strict", "--data-dir", tmp_path / "data", code=3 if word else 0)
     for told in (checked.stdout, node.log(), health):
         for one in (file, passwords, key, secret):
             lines = [part for line in told.splitlines() for part in line.split(";") if f"{one} (mode" in part]

@@ -814,6 +814,17 @@ def test_the_setup_link_is_in_no_log(tmp_path):
             assert found not in text and "no administrator yet" in text, text
 
 
+def test_a_first_start_is_healthy_and_warns_once_of_one_thing(tmp_path):
+    with martlet_process.Node(data_dir=tmp_path / "data", http=True) as node:
+        node.wait_for_log("ready")
+        warnings = [line for line in node.log().splitlines() if " WARN " in line and "administ" in line]
+        assert len(warnings) == 1 and "no administrator yet" in warnings[0] and "open to everybody" in warnings[0], warnings
+        health = ["health", "--data-dir", str(tmp_path / "data")]
+        done = martlet_process.run(*health)
+        assert done.returncode == 0 and "warning: Nobody can administer the node yet" in done.stdout, done
+        assert martlet_process.run(*health, "--strict").returncode == 3
+
+
 def test_fields_of_the_json_log_are_json(start_node):
     """No value is in the form that a program prints for its own programmers."""
     node = start_node(listen=("mqtt://127.0.0.1:0", "ws://127.0.0.1:0/mqtt"), arguments=["--log-format", "json"], http=True,

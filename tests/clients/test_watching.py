@@ -93,7 +93,7 @@ def test_traces_begin_are_listed_and_end(start_node, name):
     told = command(node, "trace", "device", "--minutes", "3")
     assert told.startswith("device is traced until ") and "martlet events" in told
     listed = command(node, "trace")
-    assert "client  device" in listed and "topic   traced/#" in listed
+    assert {tuple(row.split()[::2]) for row in listed.splitlines()[1:]} == {("client", "device"), ("topic", "traced/#")}
     with Client(node, "device", version=V311) as device, Client(node, "other") as other:
         device.publish("elsewhere", "x")
         other.publish("traced/it", "x")
@@ -177,7 +177,7 @@ def test_groups_are_made_filled_and_removed(start_node, tmp_path):
     listed = json.loads(martlet("group", "ls", "--json"))["items"]
     assert [(one["name"], one["devices"]) for one in listed] == [("site", 1)]
     martlet("group", "rm", "site")
-    assert martlet("group", "ls") == "\n" or martlet("group", "ls") == ""
+    assert martlet("group", "ls") == ""
     done = martlet_process.run("group", "rm", "site", "--data-dir", str(data_dir))
     assert done.returncode == 1 and "no group site" in done.stderr
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::cmd::listing;
 use crate::cmd::print::{err, errln, out};
 use crate::config::mosquitto::{Outcome, ReportLine};
 use crate::config::{self, Effective};
@@ -71,7 +72,7 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
     );
     if let Some(error) = error {
         match options.json {
-            true => err!("{}", json(&report, &data_dir)),
+            true => err!("{}", json(&report)),
             false => err!("{}", text(&report, &data_dir)),
         }
         return Err(error.into());
@@ -82,11 +83,11 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
         place: options.file.display().to_string(),
         text: "all of it".to_owned(),
         outcome: Outcome::DoesNotStart,
-        note: problem,
+        note: format!("{problem} (users and devices: those of {data_dir})"),
     }));
     let toml = toml_of(&effective, &options.file.display().to_string());
     let told = match options.json {
-        true => json(&report, &data_dir),
+        true => json(&report),
         false => text(&report, &data_dir),
     };
     match &options.out {
@@ -213,15 +214,11 @@ fn text(report: &[ReportLine], data_dir: &str) -> String {
     text
 }
 
-fn json(report: &[ReportLine], data_dir: &str) -> String {
+fn json(report: &[ReportLine]) -> String {
     let lines = report.iter().map(|line| {
         serde_json::json!({
             "place": line.place, "line": line.text, "outcome": line.outcome.word(), "note": line.note,
         })
     });
-    let items: Vec<_> = lines.collect();
-    format!(
-        "{}\n",
-        serde_json::json!({ "items": items, "data_dir": data_dir })
-    )
+    listing::items(lines)
 }

@@ -10,6 +10,7 @@ use martlet_api::{Deleted, RetainedView};
 use martlet_control::text::printable;
 
 use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as, pages};
+use crate::cmd::columns::{columns, left_out};
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::print::write_out;
@@ -97,22 +98,18 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     if options.admin.json {
         return listing::first_of(&all, total);
     }
-    let mut text = format!("{:>3} {:>8} {:<24} TOPIC\n", "QOS", "BYTES", "RECEIVED");
-    for one in &all {
-        let received = one.received_at.as_deref().unwrap_or("-");
-        let topic = printable(&one.topic);
-        text.push_str(&format!(
-            "{:>3} {:>8} {received:<24} {topic}\n",
-            one.qos, one.payload_bytes
-        ));
-    }
-    if total > all.len() as u64 {
-        text.push_str(&format!(
-            "{} of {total} (--limit N shows more)\n",
-            all.len()
-        ));
-    }
-    Ok(text)
+    let row = |one: &RetainedView| {
+        [
+            one.qos.to_string(),
+            one.payload_bytes.to_string(),
+            one.received_at.clone().unwrap_or_default(),
+            one.topic.to_string(),
+        ]
+    };
+    let headers = [">QOS", ">BYTES", "RECEIVED", "TOPIC"];
+    let none = "There are no such retained messages.";
+    let text = columns(headers, all.iter().map(row), none);
+    Ok(text + &left_out(all.len(), total))
 }
 
 fn read(options: &GetOptions) -> anyhow::Result<String> {

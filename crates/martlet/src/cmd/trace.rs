@@ -11,6 +11,7 @@ use martlet_control::text::{printable, typed};
 use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, ask_with, encoded, finish_as};
+use crate::cmd::columns::columns;
 
 /// Arguments of `martlet trace`.
 #[derive(Args, Debug)]
@@ -113,21 +114,19 @@ fn list(is_json: bool, body: &str) -> anyhow::Result<String> {
         return Ok(body.to_owned());
     }
     let all: Vec<TraceView> = serde_json::from_str(body)?;
-    if all.is_empty() {
-        return Ok("Nothing is traced".to_owned());
-    }
-    let line = |one: &TraceView| {
+    let row = |one: &TraceView| {
         let address = one.address.map(|address| address.to_string());
-        let subject = match (&one.client, address, &one.topic) {
+        let (kind, name) = match (&one.client, address, &one.topic) {
             (Some(client), ..) => match one.tenant {
-                Some(tenant) => format!("client  {client} of tenant {tenant}"),
-                None => format!("client  {client}"),
+                Some(tenant) => ("client", format!("{client} of tenant {tenant}")),
+                None => ("client", client.to_string()),
             },
-            (_, Some(address), _) => format!("address {address}"),
-            (.., topic) => format!("topic   {}", topic.as_deref().unwrap_or_default()),
+            (_, Some(address), _) => ("address", address),
+            (.., topic) => ("topic", topic.as_deref().unwrap_or_default().to_owned()),
         };
-        let until = one.until.as_deref().unwrap_or("ended");
-        format!("{}  until {until}\n", printable(&subject))
+        let until = one.until.as_deref().unwrap_or("ended").to_owned();
+        [kind.to_owned(), until, name]
     };
-    Ok(all.iter().map(line).collect())
+    let headers = ["KIND", "UNTIL", "OF"];
+    Ok(columns(headers, all.iter().map(row), "Nothing is traced."))
 }

@@ -10,7 +10,7 @@ use martlet_control::text::typed;
 use martlet_reactor::{Descriptors, Durability, ListenerConfig};
 use tracing::{info, warn};
 
-use super::setup_link::SetupLink;
+use super::setup_link::{OPEN_HERE, SetupLink};
 use super::{data_dir, http, program_name};
 use crate::cmd::print::out;
 use crate::config::{self, NodeConfig};
@@ -71,14 +71,21 @@ pub(super) fn announce(
     }
     text.push_str(&next_lines(node, effective, control));
     out!("{text}");
-    for warning in &control.health.report().warnings {
+    let warnings = control.health.report().warnings;
+    // The line about the link says the same.
+    let is_said = |warning: &&String| setup.is_none() || *warning != OPEN_HERE;
+    for warning in warnings.iter().filter(is_said) {
         warn!("{warning}");
     }
     if let Some(setup) = setup {
+        let open = match warnings.iter().any(|warning| warning == OPEN_HERE) {
+            true => ", and the HTTP listener on loopback is open to everybody on this machine",
+            false => "",
+        };
         warn!(
-            "no administrator yet; the link that makes the first one, once and within an hour, is in \
-             {} (from then on clients of MQTT need credentials too, unless mqtt.allow_anonymous is \
-             true)",
+            "no administrator yet{open}; the link that makes the first one, once and within an \
+             hour, is in {} (from then on clients of MQTT need credentials too, unless \
+             mqtt.allow_anonymous is true)",
             setup.place()
         );
     }
