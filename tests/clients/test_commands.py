@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import urllib.request
 
 import pytest
 
@@ -496,3 +497,71 @@ def test_bench_fairness_leaves_nothing_in_the_broker_when_it_is_interrupted(star
     until(lambda: max(run.left()) > 50, "more than the quiet clients have")
     run.bench.send_signal(signal.SIGINT)
     assert "interrupted" in run.ended() and run.bench.returncode == 1
+
+
+def test_what_the_system_says_is_said_once():
+    for command in (["cert", "ls", "--dir", "/nowhere"], ["cert", "show", "/nowhere"], ["acl", "lint", "/nowhere"],
+                    ["cert", "renew", "server", "--dir", "/nowhere"], ["cert", "check", "127.0.0.1:1", "--cafile", "/nowhere"],
+                    ["user", "ls", "--file", "/nowhere"], ["backup", "verify", "/nowhere"], ["device", "import", "/nowhere"],
+                    ["config", "check", "--listen", "mqtts://127.0.0.1:1", "--set", "tls.certificate=/nowhere", "--set",
+                     "tls.key=/nowhere"]):
+        done = martlet_process.run(*command)
+        assert done.returncode != 0 and done.stderr.count("os error") <= 1, (command, done.stderr)
+
+
+@pytest.mark.parametrize("setting, arguments", [("limits.packet_bytes=1000", ["-q", "1", "-m", "x" * 2000]), ("mqtt.max_qos=0", ["-q", "1", "-m", "x"])])
+def test_a_client_that_is_put_out_says_where_the_reason_is(start_node, setting, arguments):
+    node = start_node(settings=[setting])
+    for version in ("311", "5"):
+        done = martlet_process.run("pub", "-p", str(node.port()), "-V", version, "-t", "t", *arguments)
+        assert done.returncode != 0, done
+        assert version == "5" or "martlet logs" in done.stderr, done.stderr
+
+
+def test_a_url_of_a_unix_socket_names_the_option_for_it():
+    done = martlet_process.run("pub", "-L", "unix:///run/mqtt.sock", "-t", "t", "-m", "x")
+    assert done.returncode == 1 and "--unix /run/mqtt.sock" in done.stderr, done
+
+
+def test_the_http_server_takes_a_name_too():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    node = subprocess.Popen([martlet_process.binary(), "serve", "--durability", "memory", "--listen", "mqtt://127.0.0.1:0",
+                             "--http", f"localhost:{port}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=martlet_process.environment())
+    try:
+        assert any(text.startswith("See how it is") for text in node.stdout)
+        for host in ("127.0.0.1", "localhost"):
+            with urllib.request.urlopen(f"http://{host}:{port}/health/live", timeout=DEADLINE_SECS) as answer:
+                assert answer.status == 200
+    finally:
+        node.terminate()
+        node.communicate(timeout=DEADLINE_SECS)
+    done = martlet_process.run("config", "check", "--set", "http.listen=no.such.host.invalid:80")
+    assert done.returncode == 1 and "expected HOST:PORT" in done.stderr
+
+
+def test_messages_say_what_is_expected_and_how_to_go_on(filled, tmp_path):
+    def said(*command, code):
+        done = martlet_process.run(*command)
+        assert done.returncode == code, (command, done)
+        return done.stdout + done.stderr
+
+    of = ["--data-dir", str(filled.path)]
+    assert "without + and #" in said("client", "subscriptions", "--topic", "job/#", *of, code=1)
+    assert "no topic that nope matches has a retained message" in said("retained", "rm", "nope", *of, code=1)
+    said("trace", "pump-7", *of, code=0)
+    assert "has ended" in said("trace", "stop", "pump-7", *of, code=0)
+    assert "required" in said("trace", "stop", *of, code=2)
+    good = tmp_path / "acl"
+    good.write_text("user alice\ntopic readwrite up/#\n")
+    assert "Nothing is wrong" in said("acl", "lint", str(good), code=0)
+    said("backup", "create", str(tmp_path / "b"), *of, code=0)
+    line = said("backup", "restore", str(tmp_path / "b"), "--data-dir", str(tmp_path / "restored"), code=0).splitlines()[-1]
+    node = subprocess.Popen(["sh", "-c", f"exec {line.split(': ', 1)[1]} --listen mqtt://127.0.0.1:0 --http off"],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=martlet_process.environment())
+    try:
+        assert any(text.startswith("See how it is") for text in node.stdout)
+    finally:
+        node.terminate()
+        node.communicate(timeout=DEADLINE_SECS)

@@ -100,7 +100,7 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
             return Ok(body);
         }
         let mut text = format!(
-            "reloaded: certificates of {} listeners; credentials of {} users are gone\n",
+            "reloaded: certificates of {} listeners; {} users are no longer accepted\n",
             done.certificates, done.revoked
         );
         match done.changed.as_slice() {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use martlet_api::{ClientDetailView, ClientView, SubscriptionView};
+use martlet_codec::TopicName;
 use martlet_control::text::printable;
 
 use crate::cmd::admin::{AdminOptions, ask, clients_text, encoded, finish_as, pages};
@@ -199,10 +200,7 @@ fn detail_text(found: &ClientDetailView) -> String {
     }
     line(
         "messages",
-        format!(
-            "{} chosen for it, {} delivered",
-            client.matched, client.delivered
-        ),
+        format!("{} matched, {} delivered", client.matched, client.delivered),
     );
     line(
         "queue",
@@ -259,6 +257,13 @@ fn subscriptions(options: &SubscriptionOptions) -> anyhow::Result<String> {
     filters.extend(options.of.filter());
     filters.extend(options.client_id.as_deref().map(|id| ("client_id", id)));
     filters.extend(options.topic.as_deref().map(|topic| ("topic", topic)));
+    if let Some(topic) = &options.topic {
+        anyhow::ensure!(
+            TopicName::new(topic).is_ok(),
+            "--topic {topic}: expected a topic that messages have, without + and #: those whose \
+             filter matches it are listed"
+        );
+    }
     let data_dir = options.admin.node.data_dir()?;
     let (all, total): (Vec<SubscriptionView>, u64) =
         pages(&data_dir, "/api/v1/subscriptions", &filters, options.limit)?;

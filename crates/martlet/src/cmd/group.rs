@@ -208,6 +208,13 @@ fn list(options: &ListGroups) -> anyhow::Result<String> {
     ))
 }
 
+fn counted(devices: u64) -> String {
+    match devices {
+        1 => "1 device".to_owned(),
+        count => format!("{count} devices"),
+    }
+}
+
 fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
     let Members {
         group,
@@ -248,7 +255,7 @@ fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
     let name = printable(&found.name);
     Ok(match (on.json, is_added) {
         (true, _) => format!("{}\n", json!({ "group": found.id, "changed": changed })),
-        (_, true) => format!("{changed} more are in the group {name}\n{told}"),
-        (_, false) => format!("{changed} are no longer in the group {name}\n{told}"),
+        (_, true) => format!("Added {} to the group {name}\n{told}", counted(changed)),
+        (_, false) => format!("Removed {} from the group {name}\n{told}", counted(changed)),
     })
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
@@ -142,10 +142,18 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
         return Ok(body);
     }
     let done: Deleted = serde_json::from_str(&body)?;
+    let messages = match done.count {
+        0 => bail!(
+            "no topic that {} matches has a retained message",
+            options.filter
+        ),
+        1 => "1 retained message".to_owned(),
+        count => format!("{count} retained messages"),
+    };
     if !done.preview {
-        return Ok(format!("{} retained messages are gone", done.count));
+        return Ok(format!("Removed {messages}"));
     }
-    let mut text = format!("{} retained messages would go\n", done.count);
+    let mut text = format!("{messages} would be removed\n");
     for topic in &done.topics {
         text.push_str(&format!("{}\n", printable(topic)));
     }
