@@ -210,7 +210,7 @@ def test_a_data_directory_that_others_may_write_to_is_told(start_node, tmp_path,
     if mode == 0o755:
         assert not warned
     else:
-        assert f"chmod go-w {data} mends that" in warned[0] and f"(mode 0{mode:o})" in warned[0]
+        assert f"to change that: chmod go-w {data}" in warned[0] and f"(mode 0{mode:o})" in warned[0]
     assert data.stat().st_mode & 0o777 == mode, "it is left as it is"
 
 
