@@ -64,7 +64,7 @@ enum Command {
     Log(cmd::log::LogCommand),
     /// Follow the events of clients, a line each, until interrupted
     Events(cmd::events::EventsOptions),
-    /// Log everything about a client, an address or a topic for some minutes, or list what is traced
+    /// Log everything about a client, an address or a topic for some minutes
     Trace(cmd::trace::TraceOptions),
     /// Show what is wrong with a device or client, since when, and the remedy
     ///

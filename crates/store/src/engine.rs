@@ -81,7 +81,7 @@ impl Options {
     }
 
     /// Bytes of the ballast: of a limited space an eighth at most. A store is low until its ballast
-    /// is there again, and with a larger one a small store would stay so though nothing lives in it.
+    /// is there again: with a larger one a small store would stay so though nothing lives in it.
     pub(crate) fn ballast_bytes(&self) -> u64 {
         let part = match self.disk_bytes_max {
             0 => u64::MAX,

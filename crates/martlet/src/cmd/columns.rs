@@ -9,8 +9,8 @@ use crate::cmd::print::errln;
 const GAP: &str = "  ";
 
 /// A list with these headers; one that begins with `>` stands for a column of numbers. `none` is
-/// said where there are no rows. Empty fields are a dash, so that each line has all columns, but for
-/// the last one, which may be any text.
+/// said where there are no rows. Empty fields are a dash, so that each line has all columns, but
+/// for the last one, which may be any text.
 pub(crate) fn columns<const N: usize>(
     headers: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,

@@ -24,8 +24,8 @@ enum Action {
     /// Write a configuration file from a mosquitto.conf, and report what each line becomes
     ///
     /// Exit code 0: the file was written, or printed. 1: a line is not understood, or would leave
-    /// access open if it were ignored; the error names it, and nothing is written. 3: the file was written or printed, but
-    /// no node starts with it here; the end of the report says why.
+    /// access open if it were ignored; the error names it, and nothing is written. 3: the file was
+    /// written or printed, but no node starts with it here; the end of the report says why.
     Mosquitto(MosquittoOptions),
 }
 
