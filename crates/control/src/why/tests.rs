@@ -146,7 +146,7 @@ fn what_it_was_told_when_it_last_came_decides() {
         &verdict,
         Cause::WrongPassword,
         State::Refused,
-        "not that of",
+        "according to",
     );
     assert_eq!(verdict.finding.since_ms, Some(NOW - 61_000));
     assert_eq!(verdict.finding.count, Some(12));
