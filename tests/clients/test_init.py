@@ -142,7 +142,7 @@ def test_what_the_readme_sets_up_by_another_user_runs_as_that_user(tmp_path):
 
 
 @pytest.mark.parametrize("option, value, why", [
-    ("--http", "0.0.0.0:99999", "expected ADDRESS:PORT"),
+    ("--http", "0.0.0.0:99999", "expected HOST:PORT"),
     ("--http", "127.0.0.1:8883", "port 8883 is named twice"),
     ("--port", "8883", "port 8883 is named twice"),
     ("--name", "bad name", "expected a name of a host"),

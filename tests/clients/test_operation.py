@@ -195,7 +195,7 @@ def test_a_store_that_others_may_read_is_told_and_left_as_it_is(start_node, tmp_
         before = wide.stat().st_mode
         wide.chmod(mode)
         node = start_node(data_dir=tmp_path)
-        assert f"chmod -R go= {store} mends" in ask(node, "status")
+        assert f"run chmod -R go= {store} to change that" in ask(node, "status")
         assert stat.S_IMODE(wide.stat().st_mode) == mode
         wide.chmod(before)
 
@@ -210,7 +210,7 @@ def test_a_data_directory_that_others_may_write_to_is_told(start_node, tmp_path,
     if mode == 0o755:
         assert not warned
     else:
-        assert f"to change that: chmod go-w {data}" in warned[0] and f"(mode 0{mode:o})" in warned[0]
+        assert f"run chmod go-w {data} to change that" in warned[0] and f"(mode 0{mode:o})" in warned[0]
     assert data.stat().st_mode & 0o777 == mode, "it is left as it is"
 
 
@@ -221,7 +221,7 @@ def test_a_data_directory_of_another_user_is_told(start_node, tmp_path):
     os.chown(data, 65534, 65534)
     node = start_node(data_dir=data)
     warned = json.loads(ask(node, "status", "--json"))["warnings"]
-    assert f"belongs to another user (65534, this is 0), who may replace what is in it: chown -R 0 {data}" in warned[0]
+    assert f"belongs to another user (65534, this is 0), who may replace what is in it: run chown -R 0 {data} " in warned[0]
 
 
 def test_what_is_open_by_http_beyond_this_machine_is_told(start_node, tmp_path):

@@ -209,7 +209,7 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     }
     if let Some((why, mend)) = data_dir::belongs_to_others(&node.data_dir) {
         warn(&format!(
-            "the data directory {why}, who may replace what is in it; to change that: {mend} {}",
+            "the data directory {why}, who may replace what is in it: run {mend} {} to change that",
             typed(&node.data_dir.display().to_string())
         ));
     }
@@ -217,7 +217,7 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     if data_dir::is_open_to_others(&store) {
         warn(&format!(
             "the store's modes are wider than 0700 and 0600, open to other users: \
-             to change that: chmod -R go= {}",
+             run chmod -R go= {} to change that",
             typed(&store.display().to_string())
         ));
     }
