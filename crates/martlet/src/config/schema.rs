@@ -629,7 +629,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "http.listen",
         Kind::Text,
         Default::Text("127.0.0.1:8080"),
-        "Comma-separated addresses of the HTTP server with the API, its documentation (/docs), health and metrics: ADDRESS:PORT, http://ADDRESS:PORT, https://ADDRESS:PORT; or \"off\".",
+        "Comma-separated addresses of the HTTP server with the API, its documentation (/docs), health and metrics: HOST:PORT, http://HOST:PORT, https://HOST:PORT; or \"off\". A name stands for all its addresses.",
     ),
     (
         "http.tls_certificate",
