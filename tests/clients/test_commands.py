@@ -3,13 +3,18 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
+import urllib.request
 
 import pytest
 
 import martlet_process
+from paho_client import Client
+from test_access import until
 from test_http_api import KEY, KEYS
+from test_operation import get
 from test_registry import DEADLINE_SECS, Place, martlet, place  # noqa: F401
 
 # Every command that prints something of a node that runs, and exits by itself.
@@ -98,6 +103,51 @@ LISTS = [["clients"], ["client", "ls"], ["client", "subscriptions"], ["session",
          ["user", "ls", "--file", "PASSWD"], ["device", "ls"], ["device", "type", "ls"], ["group", "ls"], ["key", "ls"],
          ["team", "ls"], ["team", "member", "ls", "t1"], ["ban", "ls"], ["provision", "ls"], ["audit"], ["role", "ls"]]
 WITHOUT_NODE = [["cert", "list", "--dir", "CERTS"], ["acl", "lint", "ACL"], ["import", "mosquitto", "CONF"]]
+
+
+def test_lists_have_headers_and_columns_and_where_nothing_is_a_sentence_on_standard_error(filled, start_node, tmp_path):
+    martlet("device", "add", "a-device-with-a-much-longer-id-than-others", "--data-dir", filled.path)
+    (tmp_path / "PASSWD").write_text("u:0123456789\n")
+    empty = start_node(http=True, data_dir=tmp_path / "empty")
+    (tmp_path / "none").touch()
+    for command in LISTS + [["trace", "ls"], ["lockout", "ls"]]:
+        given = [str(tmp_path / word) if word.isupper() else word for word in command]
+        done = run_into(subprocess.PIPE, [*given, "--data-dir", str(filled.path)])
+        assert done.returncode == 0, (command, done)
+        if command[0] not in ("trace", "lockout"):
+            header, *rows = done.stdout.splitlines()
+            assert header == header.upper() and rows, (command, done.stdout)
+            # Where a column begins or ends, all rows have a gap.
+            assert len(header.split()) > 1 or command[:2] == ["user", "ls"], header
+            for row in rows:
+                assert len(row.split()) >= len(header.split()) - 1, (command, row)
+        if "t1" in command:
+            continue
+        given = [str(tmp_path / "none") if word.isupper() else word for word in command]
+        done = run_into(subprocess.PIPE, [*given, "--data-dir", empty.data_dir])
+        assert done.returncode == 0, (command, done)
+        if command in (["role", "ls"], ["device", "type", "ls"]):
+            assert "built in" in done.stdout
+        else:
+            assert done.stdout == "" and done.stderr.count("\n") == 1 and done.stderr.endswith(".\n"), (command, done)
+    table = martlet("device", "ls", "--data-dir", filled.path).splitlines()
+    assert len({line.index(word) for line, word in zip(table, ("ONLINE", "never", "never"))}) == 1, table
+    martlet("device", "rm", "a-device-with-a-much-longer-id-than-others", "--purge", "--yes", "--data-dir", filled.path)
+
+
+def test_device_ls_says_who_is_online(start_node, tmp_path):
+    place = Place(tmp_path / "data")
+    secrets = {name: place.device(name) for name in ("here", "away", "new")}
+    node = start_node(http=True, data_dir=place.path)
+
+    def online():
+        rows = place.run("device", "ls").splitlines()[1:]
+        return {row.split()[0]: row.split()[2] for row in rows}
+
+    with Client(node, "here").credentials("here", secrets["here"]):
+        with Client(node, "away").credentials("away", secrets["away"]):
+            until(lambda: online() == {"here": "yes", "away": "yes", "new": "never"}, "both are online")
+        until(lambda: online() == {"here": "yes", "away": "no", "new": "never"}, "one is away")
 
 
 def keys_and_values(value):
@@ -275,7 +325,7 @@ key = "{key}"
     checked = subprocess.run([martlet_process.binary(), "config", "check", "-c", str(file), "--data-dir", str(tmp_path / "data")],
                              env={**martlet_process.environment(), **variables}, capture_output=True, text=True)
     node = start_node(data_dir=tmp_path / "data", arguments=["-c", str(file)], listen=(), variables=variables)
-    health = martlet("health", "--data-dir", tmp_path / "data", code=3 if word else 0)
+    health = martlet("health", "--strict", "--data-dir", tmp_path / "data", code=3 if word else 0)
     for told in (checked.stdout, node.log(), health):
         for one in (file, passwords, key, secret):
             lines = [part for line in told.splitlines() for part in line.split(";") if f"{one} (mode" in part]
@@ -411,3 +461,107 @@ def test_what_moves_many_clients_says_at_once_if_files_are_few():
             assert done.returncode == 1 and done.stdout == "", done
             assert re.search(r"need \d+ open files, and this shell allows 256 .*ulimit -n \d+", done.stderr), done.stderr
         assert "client connected" not in node.log()
+
+
+class Fairness:
+    """`martlet bench fairness` of one load, and what it leaves in the broker."""
+
+    def __init__(self, node, load, scale):
+        self.node = node
+        self.bench = subprocess.Popen([martlet_process.binary(), "bench", "fairness", "-p", str(node.port()), "--load", load,
+                                       "--scale", str(scale), "--duration", "0.2"], stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, text=True, env=martlet_process.environment())
+
+    def left(self):
+        """Sessions, retained messages."""
+        metrics = get(self.node, "/metrics")[2]
+        return tuple(int(re.search(rf"^{name} (\d+)$", metrics, re.MULTILINE)[1])
+                     for name in ("martlet_sessions", "martlet_retained_messages"))
+
+    def ended(self):
+        """Its standard error, and nothing left behind it."""
+        _, said = self.bench.communicate(timeout=3 * DEADLINE_SECS)
+        until(lambda: self.left() == (0, 0), "nothing is left")
+        return said
+
+
+@pytest.mark.parametrize("load", ["fan-out", "wills", "pubrels", "retained"])
+def test_bench_fairness_leaves_nothing_in_the_broker(start_node, load):
+    run = Fairness(start_node(http=True, settings=["mqtt.sys_interval_secs=0"]), load, 0.002)
+    run.ended()
+
+
+@pytest.mark.parametrize("load", ["fan-out", "retained"])
+def test_bench_fairness_leaves_nothing_in_the_broker_when_it_is_interrupted(start_node, load):
+    run = Fairness(start_node(http=True, settings=["mqtt.sys_interval_secs=0"]), load, 0.05)
+    until(lambda: max(run.left()) > 50, "more than the quiet clients have")
+    run.bench.send_signal(signal.SIGINT)
+    assert "interrupted" in run.ended() and run.bench.returncode == 1
+
+
+def test_what_the_system_says_is_said_once():
+    for command in (["cert", "ls", "--dir", "/nowhere"], ["cert", "show", "/nowhere"], ["acl", "lint", "/nowhere"],
+                    ["cert", "renew", "server", "--dir", "/nowhere"], ["cert", "check", "127.0.0.1:1", "--cafile", "/nowhere"],
+                    ["user", "ls", "--file", "/nowhere"], ["backup", "verify", "/nowhere"], ["device", "import", "/nowhere"],
+                    ["config", "check", "--listen", "mqtts://127.0.0.1:1", "--set", "tls.certificate=/nowhere", "--set",
+                     "tls.key=/nowhere"]):
+        done = martlet_process.run(*command)
+        assert done.returncode != 0 and done.stderr.count("os error") <= 1, (command, done.stderr)
+
+
+@pytest.mark.parametrize("setting, arguments", [("limits.packet_bytes=1000", ["-q", "1", "-m", "x" * 2000]), ("mqtt.max_qos=0", ["-q", "1", "-m", "x"])])
+def test_a_client_that_is_put_out_says_where_the_reason_is(start_node, setting, arguments):
+    node = start_node(settings=[setting])
+    for version in ("311", "5"):
+        done = martlet_process.run("pub", "-p", str(node.port()), "-V", version, "-t", "t", *arguments)
+        assert done.returncode != 0, done
+        assert version == "5" or "martlet logs" in done.stderr, done.stderr
+
+
+def test_a_url_of_a_unix_socket_names_the_option_for_it():
+    done = martlet_process.run("pub", "-L", "unix:///run/mqtt.sock", "-t", "t", "-m", "x")
+    assert done.returncode == 1 and "--unix /run/mqtt.sock" in done.stderr, done
+
+
+def test_the_http_server_takes_a_name_too():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    node = subprocess.Popen([martlet_process.binary(), "serve", "--durability", "memory", "--listen", "mqtt://127.0.0.1:0",
+                             "--http", f"localhost:{port}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=martlet_process.environment())
+    try:
+        assert any(text.startswith("See how it is") for text in node.stdout)
+        for host in ("127.0.0.1", "localhost"):
+            with urllib.request.urlopen(f"http://{host}:{port}/health/live", timeout=DEADLINE_SECS) as answer:
+                assert answer.status == 200
+    finally:
+        node.terminate()
+        node.communicate(timeout=DEADLINE_SECS)
+    done = martlet_process.run("config", "check", "--set", "http.listen=no.such.host.invalid:80")
+    assert done.returncode == 1 and "expected HOST:PORT" in done.stderr
+
+
+def test_messages_say_what_is_expected_and_how_to_go_on(filled, tmp_path):
+    def said(*command, code):
+        done = martlet_process.run(*command)
+        assert done.returncode == code, (command, done)
+        return done.stdout + done.stderr
+
+    of = ["--data-dir", str(filled.path)]
+    assert "without + and #" in said("client", "subscriptions", "--topic", "job/#", *of, code=1)
+    assert "no topic that nope matches has a retained message" in said("retained", "rm", "nope", *of, code=1)
+    said("trace", "pump-7", *of, code=0)
+    assert "has ended" in said("trace", "stop", "pump-7", *of, code=0)
+    assert "required" in said("trace", "stop", *of, code=2)
+    good = tmp_path / "acl"
+    good.write_text("user alice\ntopic readwrite up/#\n")
+    assert "Nothing is wrong" in said("acl", "lint", str(good), code=0)
+    said("backup", "create", str(tmp_path / "b"), *of, code=0)
+    line = said("backup", "restore", str(tmp_path / "b"), "--data-dir", str(tmp_path / "restored"), code=0).splitlines()[-1]
+    node = subprocess.Popen(["sh", "-c", f"exec {line.split(': ', 1)[1]} --listen mqtt://127.0.0.1:0 --http off"],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=martlet_process.environment())
+    try:
+        assert any(text.startswith("See how it is") for text in node.stdout)
+    finally:
+        node.terminate()
+        node.communicate(timeout=DEADLINE_SECS)

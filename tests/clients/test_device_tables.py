@@ -164,3 +164,21 @@ def test_devices_move_to_another_node_with_team_and_groups_by_name(start_node, p
         fresh.run("group", "create", "yard")
         exact(fresh, "device", "import", given, given=printed if given == "-" else b"")
         assert exact(fresh, "device", "export").replace(b"\n", b"\r\n") == table
+
+
+def test_passwords_of_another_broker_are_taken_as_the_page_says(start_node, place, tmp_path):
+    """Long random ones by a table of devices, the others by a password file that is hashed."""
+    table = b"id,secret\npump,0123456789abcdefX\nvalve,short\n"
+    done = subprocess.run([martlet_process.binary(), "device", "import", "-", "--data-dir", str(place.path)], input=table,
+                          env=martlet_process.environment(), capture_output=True, timeout=DEADLINE_SECS)
+    assert done.returncode == 3, done
+    refused = done.stderr.decode()
+    assert "line 3: valve: " in refused and "16 to 512 bytes" in refused and "martlet passwd -U" in refused, refused
+    passwords = tmp_path / "passwd"
+    passwords.write_text("valve:short\n")
+    passwords.chmod(0o600)
+    hashed = martlet_process.run("passwd", "-U", str(passwords))
+    assert hashed.returncode == 0 and "short" not in passwords.read_text(), hashed
+    node = start_node(data_dir=place.path, settings=[f"auth.password_file={passwords}"])
+    assert publish(node, "d/pump/x", "-i", "pump", "-u", "pump", "-P", "0123456789abcdefX")[0] == 0
+    assert publish(node, "x", "-i", "v1", "-u", "valve", "-P", "short")[0] == 0

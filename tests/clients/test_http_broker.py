@@ -301,10 +301,10 @@ def test_retained_messages_are_read_searched_and_taken_away(node, name):
     call(node, "DELETE", f"/retained/{name}/text", status=204)
     call(node, "DELETE", f"/retained/{name}/text", status=404)
     call(node, "DELETE", f"/retained?filter={filter_}", status=403, key=VIEWER)
-    assert "2 retained messages would go" in command(
+    assert "2 retained messages would be removed" in command(
         node, "retained", "rm", f"{name}/#", "--preview"
     )
-    assert command(node, "retained", "rm", f"{name}/#") == "2 retained messages are gone\n"
+    assert command(node, "retained", "rm", f"{name}/#") == "Removed 2 retained messages\n"
     assert call(node, "GET", f"/retained?filter={filter_}&total=true")["total"] == 0
     call(node, "GET", "/retained?filter=%24SYS/%23")
 

@@ -274,10 +274,10 @@ def test_commands_do_not_look_in_a_file_where_the_node_has_a_database(start_node
     # From now on they are in the data directory.
     (data_dir / "registry").unlink()
     node = start_node(http=True, variables=KEYS, data_dir=data_dir)
-    assert command("device", "ls") == (0, "")
+    assert command("device", "ls") == (0, "There are no such devices.\n")
     node.terminate()
     node.wait()
-    assert command("device", "ls") == (0, "")
+    assert command("device", "ls") == (0, "There are no such devices.\n")
 
 
 def test_commands_find_the_tables_of_a_node_from_wherever_they_are_called(tmp_path):
@@ -309,7 +309,7 @@ def test_commands_find_the_tables_of_a_node_from_wherever_they_are_called(tmp_pa
         node.terminate()
         node.communicate(timeout=DEADLINE_SECS)
     said, code = command("device", "ls", "--data-dir", tmp_path / "link", where="/", **other)
-    assert code == 0 and said.count("\n") == 4, said
+    assert code == 0 and said.count("\n") == 5, said
     said, code = command("device", "ls", "--data-dir", "data")
     assert code == 1 and "other.db" in said, said
 

@@ -142,7 +142,7 @@ def test_what_the_readme_sets_up_by_another_user_runs_as_that_user(tmp_path):
 
 
 @pytest.mark.parametrize("option, value, why", [
-    ("--http", "0.0.0.0:99999", "expected ADDRESS:PORT"),
+    ("--http", "0.0.0.0:99999", "expected HOST:PORT"),
     ("--http", "127.0.0.1:8883", "port 8883 is named twice"),
     ("--port", "8883", "port 8883 is named twice"),
     ("--name", "bad name", "expected a name of a host"),
@@ -209,3 +209,48 @@ def test_who_revokes_is_told_if_the_node_does_not_read_the_list(tmp_path, start_
     assert "asks no client for a certificate" in revoke("b", "--data-dir", node.data_dir)
     said = json.loads(revoke("c", "--data-dir", str(tmp_path / "nobody"), "--json"))
     assert said["is_read_by_node"] is not True
+
+
+@pytest.mark.parametrize("url", [
+    "mqtt://127.0.0.81", "mqtt://[::1]", "mqtt://0.0.0.0", "mqtt://[::]", "mqtts://127.0.0.81", "mqtts://0.0.0.0",
+    "mqtts://localhost", "ws://127.0.0.81/mqtt", "ws://127.0.0.81/other", "wss://127.0.0.81/mqtt", "unix://",
+])
+def test_the_lines_to_try_lead_to_the_listener_wherever_it_is(tmp_path, url):
+    """Those of serve, and of device add; from another directory, with a certificate that is for that address alone."""
+    scheme, rest = url.split("://")
+    host, slash, path = rest.partition("/")
+    listen = f"unix://{tmp_path}/socket" if scheme == "unix" else f"{scheme}://{host}:{free_ports(1)[0]}{slash}{path}"
+    settings = []
+    if scheme.endswith("s") and scheme != "ws":
+        martlet("cert", "ca", "--dir", tmp_path / "c")
+        martlet("cert", "server", "127.0.0.1" if host == "0.0.0.0" else host, "--dir", tmp_path / "c")
+        certificate = next(path for path in (tmp_path / "c").glob("*.crt") if path.name != "ca.crt").relative_to(tmp_path)
+        settings = ["--set", f"tls.certificate={certificate}", "--set", f"tls.key={certificate.with_suffix('.key')}"]
+    command = [martlet_process.binary(), "serve", "--data-dir", "data", "--http", "off", "--listen", listen,
+               "--allow-anonymous", *settings]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def typed(line):
+        return subprocess.run(["sh", "-c", line], capture_output=True, text=True, cwd=elsewhere,
+                              env=martlet_process.environment(), timeout=DEADLINE_SECS)
+
+    node = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=martlet_process.environment())
+    try:
+        said = []
+        for line in node.stdout:
+            said.append(line.strip())
+            if line.startswith("See how it is"):
+                break
+        line = next(line for line in said if " pub" in line)
+        done = typed(line)
+        assert done.returncode == 0, (line, done.stderr)
+        if scheme not in ("mqtts", "wss"):
+            # The node's own configuration is on its command line, and device add does not know its certificate.
+            added = martlet("device", "add", "d1", "--data-dir", tmp_path / "data")
+            line = re.search(r"^Try it: (.*)$", added, re.MULTILINE).group(1)
+            done = typed(line)
+            assert done.returncode == 0, (line, done.stderr)
+    finally:
+        node.send_signal(signal.SIGTERM)
+        node.wait(DEADLINE_SECS)

@@ -31,7 +31,7 @@ def planted(start_node, tmp_path):
 
 def test_each_refusal_is_one_line_with_the_way_to_mend_it(start_node, tmp_path):
     node = planted(start_node, tmp_path)
-    assert publish(node, "up", "-u", "alice", "-P", "wrong", "-i", "c1")[0] != 0
+    assert publish(node, "up", "-u", "alice", "-P", "guessed", "-i", "c1")[0] != 0
     assert publish(node, "up", "-u", "bob", "-P", "secret", "-i", "c2")[0] != 0
     assert publish(node, "up", "-i", "c3")[0] != 0
     publish(node, "down", "-u", "alice", "-P", "secret", "-i", "c4", "-V", "5")
@@ -39,7 +39,7 @@ def test_each_refusal_is_one_line_with_the_way_to_mend_it(start_node, tmp_path):
         client.client.publish("up", "x" * 2000)
         client.wait_for_end()
     expected = {
-        "c1": ["connect refused", "user alice", "the password is not that of", "martlet user passwd"],
+        "c1": ["connect refused", "user alice", "wrong password, according to", "martlet user passwd"],
         "c2": ["connect refused", "user bob", "nobody of that name is known", "martlet user add"],
         "c3": ["connect refused", "it has no credentials", "martlet user add"],
         "c4": ["publish refused", "down", "permit it in the ACL file (auth.acl_file)"],
@@ -51,7 +51,7 @@ def test_each_refusal_is_one_line_with_the_way_to_mend_it(start_node, tmp_path):
         for text in texts:
             assert text in line, line
         assert "127.0.0.1:" in line or texts[0] == "disconnected", line
-        assert "secret" not in line and "wrong" not in line
+        assert "secret" not in line and "guessed" not in line
     # Neither the lines of others nor those of success.
     assert "c1" not in logs(node, "c2")
     assert "c4" in logs(node) and ": c4" not in "".join(

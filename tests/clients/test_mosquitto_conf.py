@@ -193,7 +193,7 @@ topic # out 1
     assert done.returncode == 0, done.stderr
     report = {entry["line"].split()[0]: entry["outcome"] for entry in json.loads(done.stdout)["items"]}
     assert report["persistent_client_expiration"] == "mapped" and report["persistence"] == "changed"
-    assert report["log_dest"] == "not needed"
+    assert report["log_dest"] == "changed" and report["log_type"] == "mapped"
     bridge = [entry for entry in json.loads(done.stdout)["items"] if entry["outcome"] == "unsupported"]
     assert [entry["line"] for entry in bridge] == ["connection to-the-cloud"], "one line for each bridge"
     assert "its lines: address, remote_password, topic" in bridge[0]["note"] and "hunter2" not in done.stdout
@@ -615,3 +615,51 @@ def test_the_report_says_what_states_a_default_and_what_becomes_of_persistence(t
     told = report()
     assert 'store.durability = "memory"' in told["persistence false"]["note"]
     assert told["auto_id_prefix site-"]["outcome"] == "unsupported"
+
+
+def test_where_mosquitto_logs_to_and_how_much_is_taken_over(start_node, tmp_path):
+    conf = tmp_path / "mosquitto.conf"
+    log, port = tmp_path / "mosquitto.log", free_port()
+
+    def said(*lines):
+        conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n" + "".join(f"{line}\n" for line in lines))
+        done = imported(conf, "--json")
+        values = {key: value.strip().strip('"') for key, value in re.findall(r"^(\w+) = (.*?)\s+#", done.stdout, re.MULTILINE)}
+        return done, values, {entry["line"]: entry for entry in json.loads(done.stderr.splitlines()[0])["items"]}
+
+    _, values, report = said(f"log_dest file {log}", "log_type error", "log_type warning")
+    assert values["file"] == str(log) and values["level"] == "warn", values
+    assert report[f"log_dest file {log}"]["outcome"] == "mapped", report
+    assert said("log_type debug", "log_type error")[1]["level"] == "debug", "lines add to each other"
+    assert said("log_dest none")[1]["level"] == said("log_type none")[1]["level"] == "off"
+    outcomes = {"log_dest stderr": "default", "log_dest stdout": "changed", "log_dest syslog": "changed",
+                "log_dest topic": "unsupported", "log_timestamp true": "not needed", "log_type subscribe": "not needed",
+                "log_timestamp_format %Y": "not needed", "log_facility 5": "not needed", "websockets_log_level 7": "not needed"}
+    told = {line: entry["outcome"] for line, entry in said(*outcomes)[2].items() if line in outcomes}
+    assert told == outcomes
+    for wrong in ("log_dest file", "log_dest nowhere", "log_type loud"):
+        assert said(wrong)[0].returncode == 1, wrong
+    done, _, report = said("log_dest file /nowhere/mosquitto.log")
+    assert done.returncode == 3 and "/nowhere/mosquitto.log" in report["all of it"]["note"], done
+    # And it runs.
+    said(f"log_dest file {log}")
+    start_node(arguments=["--mosquitto-conf", str(conf)], listen=())
+    until(lambda: log.exists() and "ready" in log.read_text(), "the log is in the file")
+
+
+def test_an_import_with_errors_reports_the_other_lines_too_and_whose_users_count(tmp_path):
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text("listener 1883 127.0.0.1\nplugin /x.so\nmax_queued_messages 77\nallow_anonymus false\nlog_dest topic\n")
+    done = imported(conf)
+    assert done.returncode == 1 and done.stdout == "", "nothing is written"
+    lines = done.stderr.splitlines()
+    words = {line.split(": ", 1)[1].split()[0]: line.split()[0] for line in lines if "line " in line and not line.startswith((" ", "martlet"))}
+    assert words == {"listener": "mapped", "plugin": "refused", "max_queued_messages": "mapped", "allow_anonymus": "refused",
+                     "log_dest": "unsupported"}, done.stderr
+    assert ", 2 refused" in done.stderr and "martlet: 2 errors:" in done.stderr
+    conf.write_text(f"listener 1883 127.0.0.1\npersistence true\npersistence_location {tmp_path}/\n")
+    done = imported(conf)
+    assert f"those of the data directory {tmp_path}/martlet count" in done.stderr, done.stderr
+    conf.write_text(f"listener 1883\npersistence true\npersistence_location {tmp_path}/\n")
+    done = imported(conf, "--json")
+    assert done.returncode == 3 and f"those of {tmp_path}/martlet" in json.loads(done.stderr)["items"][-1]["note"]

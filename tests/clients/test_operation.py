@@ -195,7 +195,7 @@ def test_a_store_that_others_may_read_is_told_and_left_as_it_is(start_node, tmp_
         before = wide.stat().st_mode
         wide.chmod(mode)
         node = start_node(data_dir=tmp_path)
-        assert f"chmod -R go= {store} mends" in ask(node, "status")
+        assert f"run chmod -R go= {store} to change that" in ask(node, "status")
         assert stat.S_IMODE(wide.stat().st_mode) == mode
         wide.chmod(before)
 
@@ -210,7 +210,7 @@ def test_a_data_directory_that_others_may_write_to_is_told(start_node, tmp_path,
     if mode == 0o755:
         assert not warned
     else:
-        assert f"chmod go-w {data} mends that" in warned[0] and f"(mode 0{mode:o})" in warned[0]
+        assert f"run chmod go-w {data} to change that" in warned[0] and f"(mode 0{mode:o})" in warned[0]
     assert data.stat().st_mode & 0o777 == mode, "it is left as it is"
 
 
@@ -221,7 +221,7 @@ def test_a_data_directory_of_another_user_is_told(start_node, tmp_path):
     os.chown(data, 65534, 65534)
     node = start_node(data_dir=data)
     warned = json.loads(ask(node, "status", "--json"))["warnings"]
-    assert f"belongs to another user (65534, this is 0), who may replace what is in it: chown -R 0 {data}" in warned[0]
+    assert f"belongs to another user (65534, this is 0), who may replace what is in it: run chown -R 0 {data} " in warned[0]
 
 
 def test_what_is_open_by_http_beyond_this_machine_is_told(start_node, tmp_path):
@@ -702,8 +702,9 @@ def test_the_level_of_the_log_is_changed_while_the_node_runs(start_node):
 # The store's limit
 
 
-def test_a_store_that_takes_store_bytes_is_full_and_takes_more_when_there_is_room(start_node, name):
-    limit = 96 << 20
+@pytest.mark.parametrize("mib", [64, 80, 96])
+def test_a_store_that_takes_store_bytes_is_full_and_takes_more_when_there_is_room(start_node, name, mib):
+    limit = mib << 20
     node = start_node(
         settings=[
             f"limits.store_bytes={limit}",
@@ -760,6 +761,14 @@ def test_a_store_that_takes_store_bytes_is_full_and_takes_more_when_there_is_roo
             time.sleep(0.05)
 
 
+def test_a_limit_in_which_no_store_has_room_is_refused():
+    for limit, code in ((0, 0), (1, 1), ((64 << 20) - 1, 1), (64 << 20, 0)):
+        done = martlet_process.run("config", "check", "--set", f"limits.store_bytes={limit}")
+        assert done.returncode == code, done
+        if code != 0:
+            assert "expected 0, or a whole number of at least 67108864" in done.stderr, done.stderr
+
+
 def test_the_setup_link_is_in_no_log(tmp_path):
     """A terminal or a pipe gets it; a file or the journal, which stay, get the name of a file."""
     for kind in ("pipe", "file"):
@@ -803,6 +812,17 @@ def test_the_setup_link_is_in_no_log(tmp_path):
             told = node.communicate(timeout=DEADLINE_SECS)[1]
         for text in (told, log.read_text()):
             assert found not in text and "no administrator yet" in text, text
+
+
+def test_a_first_start_is_healthy_and_warns_once_of_one_thing(tmp_path):
+    with martlet_process.Node(data_dir=tmp_path / "data", http=True) as node:
+        node.wait_for_log("ready")
+        warnings = [line for line in node.log().splitlines() if " WARN " in line and "administ" in line]
+        assert len(warnings) == 1 and "no administrator yet" in warnings[0] and "open to everybody" in warnings[0], warnings
+        health = ["health", "--data-dir", str(tmp_path / "data")]
+        done = martlet_process.run(*health)
+        assert done.returncode == 0 and "warning: Nobody can administer the node yet" in done.stdout, done
+        assert martlet_process.run(*health, "--strict").returncode == 3
 
 
 def test_fields_of_the_json_log_are_json(start_node):

@@ -252,7 +252,7 @@ def test_a_device_is_changed_in_all_that_is_said_of_it(place):
     place.run("group", "add", "hall", "pump")
     assert shown(place, "device", "show", "pump")["groups"] == [groups[teams["south"], "hall"]]
     assert shown(place, "device", "add", "later", "--no-secret")["secret"] is None
-    assert " 0 credentials" in place.run("device", "ls") and " 1 credential\n" in place.run("device", "ls")
+    assert {row.split()[4] for row in place.run("device", "ls").splitlines()[1:]} >= {"0", "1"}
 
 
 def test_a_team_is_removed_for_good(place):
@@ -274,7 +274,7 @@ def test_a_team_is_removed_for_good(place):
 def test_users_are_listed_with_their_teams_and_the_audit_log_by_who_it_was(place):
     place.run("team", "add", "north")
     place.user("bob", "--team", "north", "--api-role", "viewer")
-    assert "bob" in (line := place.run("user", "ls")) and "team:north" in line and "api:viewer" not in line, line
+    assert "bob" in (line := place.run("user", "ls")) and " north " in line and " viewer " not in line, line
     [one] = shown(place, "user", "ls")["items"]
     assert one["team_name"] == "north" and one["api_role"] == "none"
     [bob] = shown(place, "team", "member", "ls", "north")["items"]
@@ -315,7 +315,7 @@ def test_groups_of_one_name_are_told_apart_by_their_team(place):
     assert "several groups" in place.run("group", "rm", "hall", code=1)
     assert "several groups" in place.run("group", "add", "hall", "pump", code=1)
     listed = {one["team_name"]: one for one in shown(place, "group", "ls")["items"] if one["name"] == "hall"}
-    assert sorted(listed) == ["north", "south"] and "team:north" in place.run("group", "ls")
+    assert sorted(listed) == ["north", "south"] and " north" in place.run("group", "ls")
     assert [one["id"] for one in shown(place, "group", "ls", "--team", "south")["items"]] == [listed["south"]["id"]]
     found = shown(place, "group", "show", "hall", "--team", "south")
     assert found == {**listed["south"], "rules": []} and "south" in place.run("group", "show", "hall", "--team", "south")
@@ -363,7 +363,7 @@ def test_a_ban_is_taken_back_by_what_it_was_added_with(place):
 def test_keys_are_listed_with_their_team(place):
     place.run("team", "add", "north")
     place.run("key", "add", "app", "--scope", "devices:read", "--team", "north")
-    assert "team:north" in place.run("key", "ls")
+    assert " north" in place.run("key", "ls")
     assert shown(place, "key", "ls")["items"][0]["team_name"] == "north"
 
 

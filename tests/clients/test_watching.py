@@ -93,7 +93,7 @@ def test_traces_begin_are_listed_and_end(start_node, name):
     told = command(node, "trace", "device", "--minutes", "3")
     assert told.startswith("device is traced until ") and "martlet events" in told
     listed = command(node, "trace")
-    assert "client  device" in listed and "topic   traced/#" in listed
+    assert {tuple(row.split()[::2]) for row in listed.splitlines()[1:]} == {("client", "device"), ("topic", "traced/#")}
     with Client(node, "device", version=V311) as device, Client(node, "other") as other:
         device.publish("elsewhere", "x")
         other.publish("traced/it", "x")
@@ -157,8 +157,11 @@ def test_a_message_has_one_name_everywhere(start_node):
         names = {event["kind"]: event["message_id"] for event in events}
         assert names == {"published": own, "delivered": own}
         named = lambda line: line.get("topic") == "named/it" and line.get("message_id")  # noqa: E731
-        lines = [json.loads(line) for line in node.log().splitlines() if line.startswith("{")]
-        assert {named(line) for line in lines} - {None, False} == {own}
+
+        def in_log():
+            return {named(json.loads(line)) for line in node.log().splitlines() if line.startswith("{")} - {None, False}
+
+        until(lambda: in_log() == {own}, "the log has it, by the same name")
 
 
 def test_groups_are_made_filled_and_removed(start_node, tmp_path):
@@ -172,12 +175,12 @@ def test_groups_are_made_filled_and_removed(start_node, tmp_path):
     for device in ("d1", "d2"):
         martlet("device", "add", device)
     group = json.loads(martlet("group", "create", "site", "--description", "north", "--json"))
-    assert "2 more" in martlet("group", "add", "site", "d1", "d2")
-    assert "1 are no longer in the group site" in martlet("group", "remove", group["id"], "d1")
+    assert "Added 2 devices to the group site" in martlet("group", "add", "site", "d1", "d2")
+    assert "Removed 1 device from the group site" in martlet("group", "remove", group["id"], "d1")
     listed = json.loads(martlet("group", "ls", "--json"))["items"]
     assert [(one["name"], one["devices"]) for one in listed] == [("site", 1)]
     martlet("group", "rm", "site")
-    assert martlet("group", "ls") == "\n" or martlet("group", "ls") == ""
+    assert martlet("group", "ls") == ""
     done = martlet_process.run("group", "rm", "site", "--data-dir", str(data_dir))
     assert done.returncode == 1 and "no group site" in done.stderr
 

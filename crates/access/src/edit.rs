@@ -25,7 +25,7 @@ pub enum EditError {
         error: io::Error,
     },
     /// It is not what it should be.
-    #[error("{0}")]
+    #[error(transparent)]
     Content(#[from] FileProblem),
     /// A line of that name cannot be.
     #[error("{0:?} is no user name: it must be text without a colon, and no control characters")]

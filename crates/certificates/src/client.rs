@@ -159,9 +159,9 @@ fn roots(files: &ClientFiles) -> Result<RootCertStore, FileError> {
 
 /// Whatever certificates are in the files of a directory.
 fn add_directory(roots: &mut RootCertStore, directory: &Path) -> Result<(), FileError> {
-    let unreadable = |source| FileError::Unreadable {
+    let unreadable = |error| FileError::Unreadable {
         path: directory.to_owned(),
-        source,
+        error,
     };
     let mut found = 0;
     for entry in fs::read_dir(directory).map_err(unreadable)? {

@@ -11,12 +11,12 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system does not let us read it.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {error}", path.display())]
     Unreadable {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. It is in the text, so it is no `source`, which would say it again.
+        error: io::Error,
     },
     /// It is not what it should be.
     #[error("{}: {what}; expected {expected}", path.display())]
@@ -138,7 +138,7 @@ fn open(path: &Path) -> Result<BufReader<File>, FileError> {
 fn unreadable(path: &Path, source: io::Error) -> FileError {
     FileError::Unreadable {
         path: path.to_owned(),
-        source,
+        error: source,
     }
 }
 

@@ -289,7 +289,7 @@ mod tests {
         for (reason, why, cause) in [
             (
                 bad,
-                "the password is not that of /etc/passwd",
+                "wrong password, according to /etc/passwd",
                 Cause::WrongPassword,
             ),
             (

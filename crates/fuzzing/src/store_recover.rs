@@ -24,6 +24,7 @@ pub fn store_recover(data: &[u8]) {
         segment_bytes: choices.pick(&[4096, 8192, 65_536]),
         tail_bytes: choices.pick(&[4096, 32_768, 1 << 20]),
         salt: 77,
+        ..Options::default()
     };
     let disk = SimDisk::new(u64::from(choices.byte()));
     fill(&disk, &options, &mut choices);

@@ -46,9 +46,9 @@ enum Command {
     Retained(cmd::retained::RetainedCommand),
     /// Check whether a running node is ready, and print its warnings
     ///
-    /// Exit code 0: it is ready. 3: it is ready, with warnings, which are printed. 1: it is not
-    /// ready, or does not answer.
-    Health(cmd::admin::AdminOptions),
+    /// Exit code 0: it is ready; warnings are printed. 1: it is not ready, or does not answer. 3:
+    /// with --strict, it is ready, with warnings.
+    Health(cmd::admin::HealthOptions),
     /// Stop a running node cleanly, and wait until it has ended
     ///
     /// Exit code 0: it has ended. 1: no node answers. 2: it still runs after --timeout.

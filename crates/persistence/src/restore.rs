@@ -98,12 +98,12 @@ impl fmt::Display for Damaged {
 #[non_exhaustive]
 pub enum RestoreError {
     /// A newer program has written to the store.
-    #[error("{what}: {source}; use that program")]
+    #[error("{what}: {error}; use that program")]
     Newer {
         /// Which record, by name.
         what: String,
         /// Which version.
-        source: DecodeError,
+        error: DecodeError,
     },
     /// The disk does not read.
     #[error("{what}: {why}")]
@@ -240,8 +240,8 @@ impl RestoreReport {
             Unreadable::Missing(why @ Missing::Disk { .. }) => {
                 return Err(RestoreError::Read { what, why });
             }
-            Unreadable::Malformed(source @ DecodeError::Newer(_)) => {
-                return Err(RestoreError::Newer { what, source });
+            Unreadable::Malformed(error @ DecodeError::Newer(_)) => {
+                return Err(RestoreError::Newer { what, error });
             }
             Unreadable::Missing(missing) => missing.to_string(),
             Unreadable::Malformed(error) => error.to_string(),

@@ -250,7 +250,11 @@ fn what_a_newer_program_has_written_is_refused_by_name_and_kept() {
     node.append(|record| record.state(state(first, SUBSCRIPTION, 7), &[&newer]));
     for _ in 0..2 {
         let error = StoredNode::reopen(disk.clone(), 2).err().unwrap();
-        let NotOpen::Restore(RestoreError::Newer { what, source }) = error else {
+        let NotOpen::Restore(RestoreError::Newer {
+            what,
+            error: source,
+        }) = error
+        else {
             panic!("{error:?}");
         };
         assert_eq!(what, format!("subscription 7 of session {first:#x}"));
@@ -511,6 +515,7 @@ fn small_segments() -> Options {
         segment_bytes: 16 * 1024,
         tail_bytes: 32 * 1024,
         salt: 5,
+        ..Options::default()
     }
 }
 

@@ -62,7 +62,7 @@ pub enum StartError {
     #[error("the store cannot be restored")]
     Restore(#[from] RestoreError),
     /// The system lacks something that every reactor needs.
-    #[error("cannot start a reactor: {0}")]
+    #[error("cannot start a reactor")]
     System(#[from] io::Error),
 }
 

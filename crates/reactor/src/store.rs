@@ -64,10 +64,10 @@ pub fn open_store(
         return Ok(Box::new(MemoryStore));
     }
     Ok(match power_loss {
-        false => Box::new(DiskStore::open(directory, durability, |disk| {
+        false => Box::new(DiskStore::open(directory, durability, bytes_max, |disk| {
             LimitedDisk::new(disk, bytes_max)
         })?),
-        true => Box::new(DiskStore::open(directory, durability, |disk| {
+        true => Box::new(DiskStore::open(directory, durability, bytes_max, |disk| {
             LimitedDisk::new(PowerLossDisk::new(disk), bytes_max)
         })?),
     })

@@ -159,8 +159,8 @@ fn the_time_of_records_goes_on_across_restarts_though_the_clock_is_set_back() {
 #[test]
 fn a_store_in_use_is_refused_and_a_memory_store_brings_nothing_back() {
     let directory = Directory::new("in-use");
-    let first = DiskStore::open(&directory.0, Durability::Sync, |disk| disk).unwrap();
-    let second = DiskStore::open(&directory.0, Durability::Sync, |disk| disk);
+    let first = DiskStore::open(&directory.0, Durability::Sync, 0, |disk| disk).unwrap();
+    let second = DiskStore::open(&directory.0, Durability::Sync, 0, |disk| disk);
     assert!(
         matches!(second, Err(StoreOpenError::InUse(_))),
         "{second:?}"

@@ -708,7 +708,7 @@ async fn not_found(
             let mut teams: Vec<&str> = teams.collect();
             teams.sort_unstable();
             match teams.first() {
-                None => "GET /api/v1/devices (martlet device ls) lists those there are".to_owned(),
+                None => "GET /api/v1/devices (martlet device ls) lists them".to_owned(),
                 Some(team) => format!(
                     "there is one in the team {}: ?team={team} (--team {team}) asks for it",
                     teams.join(", and one in ")

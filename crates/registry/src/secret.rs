@@ -41,7 +41,9 @@ impl Secret {
         match (16..=512).contains(&text.len()) {
             true => Ok(Self(text.to_owned())),
             false => Err(RegistryError::Refused(
-                "a secret from elsewhere must have 16 to 512 bytes, and be random".to_owned(),
+                "a secret from elsewhere must have 16 to 512 bytes and be random; a shorter password \
+                 belongs in a password file (martlet passwd -U), where guessing it takes longer"
+                    .to_owned(),
             )),
         }
     }

@@ -624,8 +624,8 @@ async fn check_roles(work: &mut Work<'_>, user: &User) -> Result<(), Fault> {
 
 fn not_found(name: &str) -> RegistryError {
     RegistryError::NotFound(format!(
-        "there is no user {name} in the tables: GET /api/v1/users (martlet user ls) lists who there \
-         is"
+        "there is no user {name} in the tables: GET /api/v1/users (martlet user ls) lists \
+         them"
     ))
 }
 
@@ -665,7 +665,7 @@ async fn expect_no_device(work: &mut Work<'_>, name: &str, tenant: i64) -> Resul
     match device.fetch_optional(&mut *work.all).await? {
         None => Ok(()),
         Some(_) => Err(RegistryError::Exists(format!(
-            "there is a device {name}, whose user name that is"
+            "the name is taken: it is the user name of the device {name}"
         ))
         .into()),
     }

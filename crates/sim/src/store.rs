@@ -121,6 +121,7 @@ impl Store {
             segment_bytes: self.profile.segment_bytes,
             tail_bytes: self.profile.segment_bytes * self.profile.tail_segments,
             salt: 7,
+            ..Options::default()
         }
     }
 

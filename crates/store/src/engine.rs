@@ -26,6 +26,8 @@ const SMALL_BYTES: u64 = 64 * 1024;
 /// is shorter. Less space is then reserved in advance, and space is given back in smaller pieces.
 const LONG_SEGMENTS: u64 = 8;
 const SHORT_PART: u64 = 4;
+/// Part of a limited space that is ballast.
+const BALLAST_PART: u64 = 8;
 
 /// The name of the file that is kept for the next segment.
 pub(crate) const SPARE: &str = "spare.log";
@@ -46,6 +48,9 @@ pub struct Options {
     /// A random number, for a new store only: records are checked with it, so that nobody who does
     /// not know it can write a message that looks like records.
     pub salt: u64,
+    /// Space that the disk gives this store, bytes; 0: no limit. It is kept to by the disk, see
+    /// [`crate::LimitedDisk`]; here it says how much of it may be ballast.
+    pub disk_bytes_max: u64,
 }
 
 impl Default for Options {
@@ -54,6 +59,7 @@ impl Default for Options {
             segment_bytes: SEGMENT_BYTES_MAX,
             tail_bytes: 64 << 20,
             salt: 0,
+            disk_bytes_max: 0,
         }
     }
 }
@@ -74,9 +80,15 @@ impl Options {
             .max(LENGTH_UNIT)
     }
 
-    /// Bytes of the ballast.
+    /// Bytes of the ballast: of a limited space an eighth at most. A store is low until its ballast
+    /// is there again: with a larger one a small store would stay so though nothing lives in it.
     pub(crate) fn ballast_bytes(&self) -> u64 {
-        (self.segment_bytes / 2).next_multiple_of(LENGTH_UNIT)
+        let part = match self.disk_bytes_max {
+            0 => u64::MAX,
+            max => max / BALLAST_PART,
+        };
+        let bytes = (self.segment_bytes / 2).min(part);
+        bytes.max(1).next_multiple_of(LENGTH_UNIT)
     }
 }
 

@@ -17,6 +17,7 @@ fn options() -> Options {
         segment_bytes: 65_536,
         tail_bytes: 1 << 20,
         salt: 99,
+        ..Options::default()
     }
 }
 

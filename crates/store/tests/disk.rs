@@ -19,6 +19,7 @@ fn options() -> Options {
         segment_bytes: SEGMENT,
         tail_bytes: 32_768,
         salt: 1,
+        ..Options::default()
     }
 }
 
@@ -460,6 +461,7 @@ fn a_checkpoint_is_written_in_slices_and_is_the_image_of_one_moment() {
             segment_bytes: 1 << 20,
             tail_bytes: 200_000,
             salt: 1,
+            ..Options::default()
         },
     )
     .unwrap();

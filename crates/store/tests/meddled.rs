@@ -16,6 +16,7 @@ fn options(salt: u64) -> Options {
         segment_bytes: 65_536,
         tail_bytes: 1 << 20,
         salt,
+        ..Options::default()
     }
 }
 

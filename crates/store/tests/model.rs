@@ -31,6 +31,7 @@ impl Bench {
             segment_bytes: [4096, 8192, 32_768][random.below(3) as usize],
             tail_bytes: [4096, 20_000][random.below(2) as usize],
             salt: seed,
+            ..Options::default()
         };
         let mut bench = Bench {
             disk,

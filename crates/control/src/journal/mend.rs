@@ -496,7 +496,7 @@ fn connect_refused(
     }
     let has = |text: &str| why.contains(text);
     if let Some(user) = user {
-        if let Some(place) = why.strip_prefix("the password is not that of ") {
+        if let Some(place) = why.strip_prefix("wrong password, according to ") {
             return match place {
                 "auth.credentials" => Way::words("see MARTLET_AUTH__CREDENTIALS of the node"),
                 "the registry" => {

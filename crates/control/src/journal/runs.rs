@@ -270,7 +270,7 @@ mod tests {
             will_topic: None,
             address: None,
             reason: ReasonCode::BadUserNameOrPassword,
-            why: "the password is not that of x".into(),
+            why: "wrong password, according to x".into(),
         }
     }
 

@@ -136,7 +136,7 @@ fn expect(verdict: &Verdict, cause: Cause, state: State, said: &str) {
 
 #[test]
 fn what_it_was_told_when_it_last_came_decides() {
-    let wrong = "the password is not that of the registry";
+    let wrong = "wrong password, according to the registry";
     let refused = run("connect refused", "BadUserNameOrPassword", wrong, 12, 1_000);
     let mut facts = facts(None);
     facts.runs = vec![run("connected", "", "", 1, 900_000), refused];
@@ -146,7 +146,7 @@ fn what_it_was_told_when_it_last_came_decides() {
         &verdict,
         Cause::WrongPassword,
         State::Refused,
-        "not that of",
+        "according to",
     );
     assert_eq!(verdict.finding.since_ms, Some(NOW - 61_000));
     assert_eq!(verdict.finding.count, Some(12));

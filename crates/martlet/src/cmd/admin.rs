@@ -22,6 +22,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::cmd::columns::{columns, left_out};
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, outln};
 use crate::serve::admin_socket;
@@ -99,7 +100,7 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
             return Ok(body);
         }
         let mut text = format!(
-            "reloaded: certificates of {} listeners; credentials of {} users are gone\n",
+            "reloaded: certificates of {} listeners; {} users are no longer accepted\n",
             done.certificates, done.revoked
         );
         match done.changed.as_slice() {
@@ -125,7 +126,7 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
     }
 }
 
-/// Exit code of a node that is ready, and about which there is something to know.
+/// Exit code, with `--strict`, of a node that is ready, and about which there is something to know.
 const WARNS: u8 = 3;
 
 /// How the node is, in one word, and what is to be known.
@@ -137,14 +138,26 @@ struct Health {
     connections_max: Option<u64>,
 }
 
+/// Options of `martlet health`.
+#[derive(Args, Debug)]
+pub(crate) struct HealthOptions {
+    /// Exit with 3 if there are warnings
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    admin: AdminOptions,
+}
+
 /// `martlet health`.
-pub(crate) fn health(options: &AdminOptions) -> ExitCode {
+pub(crate) fn health(options: &HealthOptions) -> ExitCode {
+    let HealthOptions { strict, admin } = options;
+    let options = admin;
     let data_dir = options.node.data_dir_anyway();
     let answer = data_dir.and_then(|data_dir| ask(&data_dir, "GET", "/api/v1/health"));
     let mut warns = false;
     let outcome = answer.and_then(|body| {
         let health: Health = serde_json::from_str(&body)?;
-        warns = !health.warnings.is_empty();
+        warns = *strict && !health.warnings.is_empty();
         if options.json {
             return Ok(body);
         }
@@ -212,33 +225,40 @@ fn durability(status: &Status) -> String {
 
 /// Clients as a table; `total` of them would have been listed without a limit.
 pub(crate) fn clients_text(clients: &[ClientView], total: u64) -> String {
-    let mut text = format!(
-        "{:<32} {:<10} {:<5} {:<22} {:>5} {:>8} {:>9} {:>10} {:>8}\n",
-        "CLIENT", "STATE", "MQTT", "ADDRESS", "SUBS", "QUEUED", "IN FLIGHT", "DELIVERED", "DROPPED"
+    let row = |client: &ClientView| {
+        let state = match client.connected {
+            true => "connected",
+            false => "away",
+        };
+        [
+            client.client_id.to_string(),
+            state.to_owned(),
+            client.protocol.to_string(),
+            client.address.clone().unwrap_or_default(),
+            client.subscriptions.to_string(),
+            client.queued.to_string(),
+            client.in_flight.to_string(),
+            client.delivered.to_string(),
+            client.dropped.to_string(),
+        ]
+    };
+    let headers = [
+        "CLIENT",
+        "STATE",
+        "MQTT",
+        "ADDRESS",
+        ">SUBS",
+        ">QUEUED",
+        ">IN-FLIGHT",
+        ">DELIVERED",
+        ">DROPPED",
+    ];
+    let text = columns(
+        headers,
+        clients.iter().map(row),
+        "There are no such clients.",
     );
-    for client in clients {
-        text.push_str(&format!(
-            "{:<32} {:<10} {:<5} {:<22} {:>5} {:>8} {:>9} {:>10} {:>8}\n",
-            printable(&client.client_id),
-            if client.connected {
-                "connected"
-            } else {
-                "away"
-            },
-            client.protocol,
-            client.address.as_deref().unwrap_or("-"),
-            client.subscriptions,
-            client.queued,
-            client.in_flight,
-            client.delivered,
-            client.dropped
-        ));
-    }
-    if total > clients.len() as u64 {
-        let shown = clients.len();
-        text.push_str(&format!("{shown} of {total} (--limit N shows more)\n"));
-    }
-    text
+    text + &left_out(clients.len(), total)
 }
 
 /// Prints what came of a command; as JSON, what the node says about its refusal too.
@@ -252,7 +272,9 @@ pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode
             return ExitCode::FAILURE;
         }
     };
-    outln!("{}", text.trim_end_matches('\n'));
+    if !text.is_empty() {
+        outln!("{}", text.trim_end_matches('\n'));
+    }
     match outcome {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

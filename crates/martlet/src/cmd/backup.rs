@@ -15,7 +15,7 @@ use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{err, errln, outln};
 use crate::config;
 use crate::private_file;
-use crate::serve::{check_restored, claim_data_dir, claim_store_to_read};
+use crate::serve::{check_restored, claim_data_dir, claim_store_to_read, program_name};
 
 /// Arguments of `martlet backup`.
 #[derive(Args, Debug)]
@@ -227,10 +227,12 @@ fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
     archive.verify(|_, damage| damage.to_string())?;
     let _claim = claim_data_dir(&data_dir)?;
     archive.restore(&data_dir)?;
+    let options_of_node = config::command_options(&data_dir, options.node.config.as_deref());
     outln!(
-        "{} is restored into {}",
+        "{} is restored into {}\nStart the node with it: {} serve {options_of_node}",
         options.file.display(),
-        data_dir.display()
+        data_dir.display(),
+        program_name()
     );
     Ok(ExitCode::SUCCESS)
 }

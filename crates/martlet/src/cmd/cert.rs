@@ -14,9 +14,10 @@ use martlet_certificates::authority::{
 };
 use martlet_control::text::typed;
 
+use crate::cmd::columns::columns;
 use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::print::{errln, out, outln};
+use crate::cmd::print::{errln, out};
 
 /// Arguments of `martlet cert`.
 #[derive(Args, Debug)]
@@ -406,28 +407,26 @@ fn list(options: &ListOptions) -> ExitCode {
         });
         let others = others.iter().map(entry_json);
         out!("{}", listing::items(all.chain(others)));
-    } else {
-        for (path, facts, is_revoked) in &shown {
+    } else if options.expiring.is_none() || !shown.is_empty() {
+        // A job that looks for those that expire is silent where there are none.
+        let known = shown.iter().map(|(path, facts, is_revoked)| {
             let state = match (is_revoked, left(facts)) {
                 (true, _) => "revoked".to_owned(),
                 (false, days) if days < 0 => "has expired".to_owned(),
                 (false, days) => format!("{days} days left"),
             };
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            outln!(
-                "{name:<24} {state:<16} {:<8} {}",
-                facts.purposes.join("+"),
-                facts.subject
-            );
-        }
-        for entry in &others {
-            outln!(
-                "{:<24} {:<16} without a file: serial {}",
-                entry.name,
-                format!("{} days left", days_to(entry.not_after_secs)),
-                entry.serial
-            );
-        }
+            let subject = facts.subject.clone();
+            [name.into_owned(), state, facts.purposes.join("+"), subject]
+        });
+        let without_file = others.iter().map(|entry| {
+            let left = format!("{} days left", days_to(entry.not_after_secs));
+            let serial = format!("without a file: serial {}", entry.serial);
+            [entry.name.clone(), left, String::new(), serial]
+        });
+        let headers = ["FILE", "STATE", "FOR", "SUBJECT"];
+        let none = "There are no such certificates.";
+        out!("{}", columns(headers, known.chain(without_file), none));
     }
     match options.expiring.is_some() && !shown.is_empty() {
         true => ExitCode::FAILURE,

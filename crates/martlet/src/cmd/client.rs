@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use martlet_api::{ClientDetailView, ClientView, SubscriptionView};
+use martlet_codec::TopicName;
 use martlet_control::text::printable;
 
 use crate::cmd::admin::{AdminOptions, ask, clients_text, encoded, finish_as, pages};
+use crate::cmd::columns::{columns, left_out};
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
 
@@ -198,10 +200,7 @@ fn detail_text(found: &ClientDetailView) -> String {
     }
     line(
         "messages",
-        format!(
-            "{} chosen for it, {} delivered",
-            client.matched, client.delivered
-        ),
+        format!("{} matched, {} delivered", client.matched, client.delivered),
     );
     line(
         "queue",
@@ -258,28 +257,33 @@ fn subscriptions(options: &SubscriptionOptions) -> anyhow::Result<String> {
     filters.extend(options.of.filter());
     filters.extend(options.client_id.as_deref().map(|id| ("client_id", id)));
     filters.extend(options.topic.as_deref().map(|topic| ("topic", topic)));
+    if let Some(topic) = &options.topic {
+        anyhow::ensure!(
+            TopicName::new(topic).is_ok(),
+            "--topic {topic}: expected a topic that messages have, without + and #: those whose \
+             filter matches it are listed"
+        );
+    }
     let data_dir = options.admin.node.data_dir()?;
     let (all, total): (Vec<SubscriptionView>, u64) =
         pages(&data_dir, "/api/v1/subscriptions", &filters, options.limit)?;
     if options.admin.json {
         return listing::first_of(&all, total);
     }
-    let mut text = format!(
-        "{:<32} {:>3} {:>10} FILTER\n",
-        "CLIENT", "QOS", "IDENTIFIER"
+    let row = |one: &SubscriptionView| {
+        let id = one.subscription_id.map(|id| id.to_string());
+        [
+            one.client_id.to_string(),
+            one.qos.to_string(),
+            id.unwrap_or_default(),
+            one.filter.to_string(),
+        ]
+    };
+    let headers = ["CLIENT", ">QOS", ">IDENTIFIER", "FILTER"];
+    let text = columns(
+        headers,
+        all.iter().map(row),
+        "There are no such subscriptions.",
     );
-    for one in &all {
-        let id = one
-            .subscription_id
-            .map_or("-".to_owned(), |id| id.to_string());
-        let (client, filter) = (printable(&one.client_id), printable(&one.filter));
-        text.push_str(&format!("{client:<32} {:>3} {id:>10} {filter}\n", one.qos));
-    }
-    if total > all.len() as u64 {
-        text.push_str(&format!(
-            "{} of {total} (--limit N shows more)\n",
-            all.len()
-        ));
-    }
-    Ok(text)
+    Ok(text + &left_out(all.len(), total))
 }

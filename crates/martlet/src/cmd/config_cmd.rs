@@ -173,7 +173,8 @@ file of the configuration, and each that it names, that other users of the machi
 
 `martlet reload`, and SIGHUP, read the configuration again, and the files that it names: of what
 has changed `auth.*`, `tls.*` and `http.tls_*` hold at once; what else has changed is listed, and
-needs a restart.
+needs a restart. A node reads a file of `auth.*` or `tls.*` by itself within a second of its last
+change; `martlet.toml` and the environment it reads only when it is told to.
 
 A path that does not begin with `/` begins at the working directory of the process, wherever it
 stands: in a file (TOML or mosquitto.conf, with its `include_dir`), in the environment or on the

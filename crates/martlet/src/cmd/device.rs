@@ -13,6 +13,7 @@ use martlet_registry::{
     NewDevice, Owner, PageRequest, Registry, RegistryError, Scope, Secret, Status,
 };
 
+use crate::cmd::columns::columns;
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::role::{self, NodeAndForm};
@@ -596,26 +597,31 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         });
         return Ok(listing::items(all));
     }
-    let line = |device: &Device| {
-        let name = match device.name == device.id {
-            true => "",
-            false => &device.name,
+    let row = |device: &Device| {
+        let online = match &device.presence {
+            Some(presence) if presence.online => "yes",
+            Some(_) => "no",
+            None => "never",
         };
-        let line = format!(
-            "{:<24} {:<12} {:<16} {} {} {name}",
-            device.user_name,
-            device.status.word(),
-            device.device_type,
-            device.credentials,
-            if device.credentials == 1 {
-                "credential"
-            } else {
-                "credentials"
-            },
-        );
-        format!("{}\n", printable(line.trim_end()))
+        let name = match device.name == device.id {
+            true => String::new(),
+            false => device.name.clone(),
+        };
+        [
+            device.user_name.clone(),
+            device.status.word().to_owned(),
+            online.to_owned(),
+            device.device_type.clone(),
+            device.credentials.to_string(),
+            name,
+        ]
     };
-    Ok(all.iter().map(line).collect())
+    let headers = ["DEVICE", "STATUS", "ONLINE", "TYPE", ">CREDENTIALS", "NAME"];
+    Ok(columns(
+        headers,
+        all.iter().map(row),
+        "There are no such devices.",
+    ))
 }
 
 #[cfg(test)]

@@ -119,5 +119,9 @@ pub(crate) fn system_error(error: &io::Error) -> String {
 }
 
 fn lost() -> Failure {
-    Failure::error(CONNECTION_LOST, "The connection was lost.")
+    Failure::error(
+        CONNECTION_LOST,
+        "The connection was lost.\nIf the broker has ended it, as it may for a message that it \
+         refuses, its log says why (with Martlet: martlet logs, martlet why CLIENT).",
+    )
 }

@@ -7,6 +7,7 @@ use martlet_control::text::printable;
 use martlet_registry::{Actor, DeviceRef, Group, NewGroup, RegistryError, RuleLine, Scope};
 use serde_json::json;
 
+use crate::cmd::columns::columns;
 use crate::cmd::listing;
 use crate::cmd::role::{self, NodeAndForm};
 use crate::cmd::tables;
@@ -190,26 +191,28 @@ fn list(options: &ListGroups) -> anyhow::Result<String> {
         let views = all.iter().map(|group| json_of(group, team_of(group)));
         return Ok(listing::items(views));
     }
-    let line = |group: &Group| {
-        let team = match team_of(group) {
-            "" => String::new(),
-            team => format!(" team:{team}"),
-        };
-        let line = format!(
-            "{:<34} {:<24} {:>7} {}{team} {}",
-            group.id,
-            group.name,
-            group.devices,
-            if group.devices == 1 {
-                "device"
-            } else {
-                "devices"
-            },
-            group.description
-        );
-        format!("{}\n", printable(line.trim_end()))
+    let row = |group: &Group| {
+        [
+            group.id.clone(),
+            group.name.clone(),
+            group.devices.to_string(),
+            team_of(group).to_owned(),
+            group.description.clone(),
+        ]
     };
-    Ok(all.iter().map(line).collect())
+    let headers = ["ID", "GROUP", ">DEVICES", "TEAM", "DESCRIPTION"];
+    Ok(columns(
+        headers,
+        all.iter().map(row),
+        "There are no such groups.",
+    ))
+}
+
+fn counted(devices: u64) -> String {
+    match devices {
+        1 => "1 device".to_owned(),
+        count => format!("{count} devices"),
+    }
 }
 
 fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
@@ -252,7 +255,7 @@ fn change(members: &Members, is_added: bool) -> anyhow::Result<String> {
     let name = printable(&found.name);
     Ok(match (on.json, is_added) {
         (true, _) => format!("{}\n", json!({ "group": found.id, "changed": changed })),
-        (_, true) => format!("{changed} more are in the group {name}\n{told}"),
-        (_, false) => format!("{changed} are no longer in the group {name}\n{told}"),
+        (_, true) => format!("Added {} to the group {name}\n{told}", counted(changed)),
+        (_, false) => format!("Removed {} from the group {name}\n{told}", counted(changed)),
     })
 }

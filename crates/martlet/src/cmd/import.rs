@@ -10,6 +10,7 @@ use crate::cmd::listing;
 use crate::cmd::print::{err, errln, out};
 use crate::config::mosquitto::{Outcome, ReportLine};
 use crate::config::{self, Effective};
+use crate::serve;
 
 /// Arguments of `martlet import`.
 #[derive(Args, Debug)]
@@ -23,8 +24,8 @@ enum Action {
     /// Write a configuration file from a mosquitto.conf, and report what each line becomes
     ///
     /// Exit code 0: the file was written, or printed. 1: a line is not understood, or would leave
-    /// access open if it were ignored; the error names it. 3: the file was written or printed, but
-    /// no node starts with it here; the end of the report says why.
+    /// access open if it were ignored; the error names it, and nothing is written. 3: the file was
+    /// written or printed, but no node starts with it here; the end of the report says why.
     Mosquitto(MosquittoOptions),
 }
 
@@ -59,19 +60,35 @@ pub(crate) fn run(command: &ImportCommand) -> ExitCode {
 
 /// Whether a node starts with what it becomes.
 fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
-    let (effective, mut report) = config::import_mosquitto(&options.file)?;
+    let config::Imported {
+        effective,
+        mut report,
+        error,
+    } = config::import_mosquitto(&options.file)?;
+    // Who is in the tables there decides whether a listener lets anybody in.
+    let data_dir = config::data_dir(&effective).map_or_else(
+        |_| "no data directory".to_owned(),
+        |directory| directory.display().to_string(),
+    );
+    if let Some(error) = error {
+        match options.json {
+            true => err!("{}", json(&report)),
+            false => err!("{}", text(&report, &data_dir)),
+        }
+        return Err(error.into());
+    }
     let problems = problems(&effective);
     let starts = problems.is_empty();
     report.extend(problems.into_iter().map(|problem| ReportLine {
         place: options.file.display().to_string(),
         text: "all of it".to_owned(),
         outcome: Outcome::DoesNotStart,
-        note: problem,
+        note: format!("{problem} (users and devices: those of {data_dir})"),
     }));
     let toml = toml_of(&effective, &options.file.display().to_string());
     let told = match options.json {
         true => json(&report),
-        false => text(&report),
+        false => text(&report, &data_dir),
     };
     match &options.out {
         Some(path) => {
@@ -107,8 +124,12 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
 /// Everything that keeps a node from starting with this: files that are missing, and what is wrong
 /// with each listener.
 fn problems(effective: &Effective) -> Vec<String> {
-    let Err(first) = config::resolve(effective) else {
-        return Vec::new();
+    let first = match config::resolve(effective) {
+        Ok(node) => {
+            let log = serve::check_log_file(&node).err();
+            return log.iter().map(|error| format!("{error:#}")).collect();
+        }
+        Err(first) => first,
     };
     let mut all = config::unreadable_files(effective);
     let alone = effective.listeners.iter().filter_map(|table| {
@@ -158,7 +179,7 @@ fn toml_of(effective: &Effective, from: &str) -> String {
     text
 }
 
-fn text(report: &[ReportLine]) -> String {
+fn text(report: &[ReportLine], data_dir: &str) -> String {
     let mut text = String::new();
     for line in report {
         let ReportLine {
@@ -173,14 +194,22 @@ fn text(report: &[ReportLine]) -> String {
             ""
         ));
     }
+    text.push_str(&format!(
+        "users and devices: those of the data directory {data_dir} count, as for a node that is \
+         started here with this file\n"
+    ));
     let count = |outcome| report.iter().filter(|line| line.outcome == outcome).count();
     text.push_str(&format!(
-        "{} lines mapped, {} changed in meaning, {} state a default, {} not needed, {} unsupported\n",
+        "{} lines mapped, {} changed in meaning, {} state a default, {} not needed, {} unsupported{}\n",
         count(Outcome::Mapped),
         count(Outcome::Changed),
         count(Outcome::Default),
         count(Outcome::NotNeeded),
-        count(Outcome::Unsupported)
+        count(Outcome::Unsupported),
+        match count(Outcome::Refused) {
+            0 => String::new(),
+            refused => format!(", {refused} refused"),
+        }
     ));
     text
 }

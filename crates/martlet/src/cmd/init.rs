@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs::DirBuilder;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -130,9 +130,12 @@ fn init(options: &InitOptions) -> anyhow::Result<String> {
 fn check(options: &InitOptions) -> anyhow::Result<()> {
     let http = match options.http.as_str() {
         "off" => None,
-        text => Some(text.parse::<SocketAddr>().with_context(|| {
-            format!("--http {text}: expected ADDRESS:PORT such as 127.0.0.1:8080, or off")
-        })?),
+        text => {
+            let found = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+            Some(found.with_context(|| {
+                format!("--http {text}: expected HOST:PORT such as 127.0.0.1:8080, or off")
+            })?)
+        }
     };
     let mut ports = vec![options.tls_port, options.port, options.websocket_port];
     ports.extend(http.map(|address| address.port()));

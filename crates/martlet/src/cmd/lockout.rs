@@ -11,6 +11,7 @@ use martlet_control::text::printable;
 use serde::Deserialize;
 
 use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as};
+use crate::cmd::columns::columns;
 use crate::cmd::node_options::TeamOption;
 
 /// Arguments of `martlet lockout`.
@@ -83,25 +84,18 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         return Ok(body);
     }
     let page: Page = serde_json::from_str(&body)?;
-    if page.items.is_empty() {
-        return Ok("there are no lockouts\n".to_owned());
-    }
-    let mut text = format!(
-        "{:<32} {:<40} {:<40} UNTIL\n",
-        "USER", "ADDRESS", "LAST FROM"
-    );
-    for one in &page.items {
+    let rows = page.items.iter().map(|one| {
         let name = match (&one.user_name, &one.team) {
             (Some(name), Some(team)) => format!("{name}@{team}"),
             (Some(name), None) => name.clone(),
             (None, _) => "(all)".to_owned(),
         };
-        let address = one.address.as_deref().unwrap_or("(all)");
-        let last = one.last_address.as_deref().unwrap_or("-");
-        let until = &one.until;
-        let name = printable(&name);
-        text.push_str(&format!("{name:<32} {address:<40} {last:<40} {until}\n"));
-    }
+        let address = one.address.as_deref().unwrap_or("(all)").to_owned();
+        let last = one.last_address.clone().unwrap_or_default();
+        [name, address, last, one.until.to_string()]
+    });
+    let headers = ["USER", "ADDRESS", "LAST-FROM", "UNTIL"];
+    let mut text = columns(headers, rows, "There are no lockouts.");
     let total = page.total.unwrap_or(0);
     if total > page.items.len() as u64 {
         text.push_str(&format!("{} of {total}\n", page.items.len()));

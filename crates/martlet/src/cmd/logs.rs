@@ -181,7 +181,7 @@ fn print(options: &LogsOptions, page: &Page) -> anyhow::Result<bool> {
     Ok(out!("{text}"))
 }
 
-/// `09:14:03 publish refused: sensor-7 (10.0.0.7:4242) to a/b: why. To mend it: …`
+/// `09:14:03 publish refused: sensor-7 (10.0.0.7:4242) to a/b: why. Remedy: …`
 fn line(entry: &Entry, colours: bool) -> String {
     let millis = i64::try_from(entry.at_ms).unwrap_or(i64::MAX);
     let at = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -220,7 +220,7 @@ fn line(entry: &Entry, colours: bool) -> String {
         (None, None) => {}
     }
     if let Some(mend) = &entry.mend {
-        text.push_str(&format!(". To mend it: {}", printable(mend)));
+        text.push_str(&format!(". Remedy: {}", printable(mend)));
         // It ends the line, and can be printed as it is.
         if let Some(command) = &entry.command {
             text.push_str(&format!(": {command}"));
@@ -248,7 +248,7 @@ mod tests {
         };
         let said = line(&entry, false);
         let rest = "publish refused: sensor\\u{1b}7, user site (10.0.0.7:4242), a/b: no rule permits \
-                    it. To mend it: permit it\n";
+                    it. Remedy: permit it\n";
         assert!(said.ends_with(rest), "{said}");
     }
 }

@@ -62,9 +62,11 @@ pub(super) fn run(command: &MemberCommand) -> anyhow::Result<String> {
             let row = |member: martlet_registry::Member| {
                 let role = member.role.word();
                 let view = json!({ "user": member.user, "role": role });
-                (view, format!("{:<34} {role}", member.user))
+                (view, [member.user, role.to_owned()])
             };
-            Ok(listed(on, all.into_iter().map(row).collect()))
+            let rows = all.into_iter().map(row).collect();
+            let none = "The team has no members.";
+            Ok(listed(on, ["USER", "ROLE"], rows, none))
         }
         MemberCommand::Set(SetMember { member, role }) => {
             give(member, Some(*role))?;

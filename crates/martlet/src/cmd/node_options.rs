@@ -21,7 +21,7 @@ pub(crate) struct NodeOptions {
     data_dir: Option<PathBuf>,
     /// Configuration file of the node
     #[arg(long, short = 'c', value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// Among whose devices, clients and topics.

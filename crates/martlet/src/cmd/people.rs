@@ -12,6 +12,7 @@ use martlet_registry::{
 };
 use serde_json::{Value, json};
 
+use crate::cmd::columns::columns;
 use crate::cmd::device::duration;
 use crate::cmd::listing;
 use crate::cmd::member::MemberCommand;
@@ -269,12 +270,16 @@ fn time(ms: i64) -> String {
 }
 
 /// A list, as JSON or in columns.
-pub(super) fn listed(on: &NodeAndForm, rows: Vec<(Value, String)>) -> String {
-    if on.json {
-        return listing::items(rows.into_iter().map(|(view, _)| view));
+pub(super) fn listed<const N: usize>(
+    on: &NodeAndForm,
+    headers: [&str; N],
+    rows: Vec<(Value, [String; N])>,
+    none: &str,
+) -> String {
+    match on.json {
+        true => listing::items(rows.into_iter().map(|(view, _)| view)),
+        false => columns(headers, rows.into_iter().map(|(_, row)| row), none),
     }
-    let lines = rows.iter().map(|(_, line)| printable(line.trim_end()));
-    lines.map(|line| format!("{line}\n")).collect()
 }
 
 pub(super) fn done(on: &NodeAndForm, view: &Value, line: &str, told: &str) -> String {
@@ -327,19 +332,24 @@ fn try_key(command: &KeyCommand) -> anyhow::Result<String> {
                 let state = if key.revoked_ms > 0 { "revoked" } else { "" };
                 let scopes = key.scopes.join("+");
                 let team_name = teams.get(&key.team).map_or("", String::as_str);
-                let team = match team_name {
-                    "" => String::new(),
-                    name => format!(" team:{name}"),
-                };
-                let line = format!("{:<34} {:<20} {scopes}{team} {state}", key.id, key.name);
+                let team = team_name.to_owned();
+                let row = [
+                    key.id.clone(),
+                    key.name.clone(),
+                    scopes,
+                    team,
+                    state.to_owned(),
+                ];
                 let view = json!({
                     "id": key.id, "name": key.name, "scopes": key.scopes, "team": key.team,
                     "team_name": team_name,
                     "expires_at": listing::time(key.expires_ms), "revoked_at": listing::time(key.revoked_ms),
                 });
-                (view, line)
+                (view, row)
             };
-            Ok(listed(on, all.into_iter().map(row).collect()))
+            let headers = ["ID", "KEY", "SCOPES", "TEAM", "STATE"];
+            let rows = all.into_iter().map(row).collect();
+            Ok(listed(on, headers, rows, "There are no API keys."))
         }
         KeyCommand::Rm(ById { id, on }) => {
             tables::with(&on.node, async |registry| {
@@ -377,11 +387,12 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
                 registry.teams(&Scope::All, *deleted).await
             })?;
             let row = |team: martlet_registry::Team| {
-                let line = format!("{:<34} {:<24} tenant {}", team.id, team.name, team.tenant);
                 let view = json!({ "id": team.id, "name": team.name, "tenant": team.tenant });
-                (view, line)
+                (view, [team.id, team.name, team.tenant.to_string()])
             };
-            Ok(listed(on, all.into_iter().map(row).collect()))
+            let rows = all.into_iter().map(row).collect();
+            let headers = ["ID", "TEAM", ">TENANT"];
+            Ok(listed(on, headers, rows, "There are no such teams."))
         }
         TeamCommand::Rm(options) if options.purge => purge_team(options),
         TeamCommand::Rm(RemoveTeam {
@@ -473,17 +484,15 @@ fn try_ban(command: &BanCommand) -> anyhow::Result<String> {
             let all = tables::read(&on.node, async |registry| registry.bans(&Scope::All).await)?;
             let row = |ban: martlet_registry::Ban| {
                 let (kind, until) = (ban.kind.word(), time(ban.until_ms));
-                let line = format!(
-                    "{:<34} {kind:<10} {:<24} {until} {}",
-                    ban.id, ban.value, ban.why
-                );
                 let view = json!({
                     "id": ban.id, "kind": kind, "value": ban.value, "why": ban.why,
                     "until": listing::time(ban.until_ms),
                 });
-                (view, line)
+                (view, [ban.id, kind.to_owned(), ban.value, until, ban.why])
             };
-            Ok(listed(on, all.into_iter().map(row).collect()))
+            let rows = all.into_iter().map(row).collect();
+            let headers = ["ID", "KIND", "VALUE", "UNTIL", "WHY"];
+            Ok(listed(on, headers, rows, "There are no bans."))
         }
         BanCommand::Rm(options) => {
             let on = &options.on;
@@ -559,17 +568,16 @@ fn try_provision(command: &ProvisionCommand) -> anyhow::Result<String> {
             let row = |key: martlet_registry::ProvisioningKey| {
                 let state = if key.revoked_ms > 0 { "revoked" } else { "" };
                 let (made, of_type) = (key.devices_made, key.device_type);
-                let line = format!(
-                    "{:<34} {:<20} {of_type:<16} {made} made {state}",
-                    key.id, key.name
-                );
                 let view = json!({
                     "id": key.id, "name": key.name, "type": of_type, "devices_made": made,
                     "devices_max": key.devices_max, "revoked_at": listing::time(key.revoked_ms),
                 });
-                (view, line)
+                let made = made.to_string();
+                (view, [key.id, key.name, of_type, made, state.to_owned()])
             };
-            Ok(listed(on, all.into_iter().map(row).collect()))
+            let rows = all.into_iter().map(row).collect();
+            let headers = ["ID", "KEY", "TYPE", ">DEVICES", "STATE"];
+            Ok(listed(on, headers, rows, "There are no provisioning keys."))
         }
         ProvisionCommand::Rm(ById { id, on }) => {
             tables::with(&on.node, async |registry| {
@@ -598,15 +606,14 @@ fn try_audit(options: &AuditCommand) -> anyhow::Result<String> {
     })?;
     let row = |line: martlet_registry::AuditEntry| {
         let entry = line.entry;
-        let text = format!(
-            "{} {:<20} {:<24} {} {} {}",
+        let row = [
             time(line.at_ms),
-            line.who,
-            entry.action,
-            entry.object_id,
-            entry.outcome,
-            entry.changed
-        );
+            line.who.clone(),
+            entry.action.clone(),
+            entry.object_id.clone(),
+            entry.outcome.to_string(),
+            entry.changed.clone(),
+        ];
         let changed: Value = serde_json::from_str(&entry.changed).unwrap_or_default();
         let view = json!({
             "number": line.number, "at": listing::time(line.at_ms), "who": line.who, "by": line.by,
@@ -614,10 +621,10 @@ fn try_audit(options: &AuditCommand) -> anyhow::Result<String> {
             "object_kind": entry.object_kind, "object_id": entry.object_id, "changed": changed,
             "outcome": entry.outcome,
         });
-        (view, text)
+        (view, row)
     };
-    Ok(listed(
-        &options.on,
-        found.items.into_iter().map(row).collect(),
-    ))
+    let rows = found.items.into_iter().map(row).collect();
+    let headers = ["TIME", "WHO", "ACTION", "OBJECT", "OUTCOME", "CHANGED"];
+    let none = "There are no such changes.";
+    Ok(listed(&options.on, headers, rows, none))
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
@@ -10,6 +10,7 @@ use martlet_api::{Deleted, RetainedView};
 use martlet_control::text::printable;
 
 use crate::cmd::admin::{AdminOptions, ask, encoded, finish_as, pages};
+use crate::cmd::columns::{columns, left_out};
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::print::write_out;
@@ -97,22 +98,18 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     if options.admin.json {
         return listing::first_of(&all, total);
     }
-    let mut text = format!("{:>3} {:>8} {:<24} TOPIC\n", "QOS", "BYTES", "RECEIVED");
-    for one in &all {
-        let received = one.received_at.as_deref().unwrap_or("-");
-        let topic = printable(&one.topic);
-        text.push_str(&format!(
-            "{:>3} {:>8} {received:<24} {topic}\n",
-            one.qos, one.payload_bytes
-        ));
-    }
-    if total > all.len() as u64 {
-        text.push_str(&format!(
-            "{} of {total} (--limit N shows more)\n",
-            all.len()
-        ));
-    }
-    Ok(text)
+    let row = |one: &RetainedView| {
+        [
+            one.qos.to_string(),
+            one.payload_bytes.to_string(),
+            one.received_at.clone().unwrap_or_default(),
+            one.topic.to_string(),
+        ]
+    };
+    let headers = [">QOS", ">BYTES", "RECEIVED", "TOPIC"];
+    let none = "There are no such retained messages.";
+    let text = columns(headers, all.iter().map(row), none);
+    Ok(text + &left_out(all.len(), total))
 }
 
 fn read(options: &GetOptions) -> anyhow::Result<String> {
@@ -145,10 +142,18 @@ fn remove(options: &RemoveOptions) -> anyhow::Result<String> {
         return Ok(body);
     }
     let done: Deleted = serde_json::from_str(&body)?;
+    let messages = match done.count {
+        0 => bail!(
+            "no topic that {} matches has a retained message",
+            options.filter
+        ),
+        1 => "1 retained message".to_owned(),
+        count => format!("{count} retained messages"),
+    };
     if !done.preview {
-        return Ok(format!("{} retained messages are gone", done.count));
+        return Ok(format!("Removed {messages}"));
     }
-    let mut text = format!("{} retained messages would go\n", done.count);
+    let mut text = format!("{messages} would be removed\n");
     for topic in &done.topics {
         text.push_str(&format!("{}\n", printable(topic)));
     }

@@ -11,6 +11,7 @@ use martlet_broker::Actions;
 use martlet_control::text::printable;
 use martlet_registry::{Actor, Owner, RegistryError, RuleSet};
 
+use crate::cmd::columns::columns;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, out};
 use crate::cmd::{listing, tables};
@@ -276,11 +277,23 @@ fn list(owner: Owner, options: &NodeAndForm) -> anyhow::Result<String> {
     if options.json {
         return Ok(listing::items(all.iter().map(|set| json(owner, set))));
     }
-    let line = |set: &RuleSet| match set.is_builtin {
-        true => format!("{:<24} built in\n", printable(&set.name)),
-        false => format!("{:<24} {} rules\n", printable(&set.name), set.rules.len()),
+    let row = |set: &RuleSet| {
+        let rules = match set.is_builtin {
+            true => "built in".to_owned(),
+            false => set.rules.len().to_string(),
+        };
+        [set.name.clone(), rules]
     };
-    Ok(all.iter().map(line).collect())
+    let header = match owner {
+        Owner::Role => "ROLE",
+        Owner::DeviceType => "TYPE",
+        Owner::Group => "GROUP",
+    };
+    Ok(columns(
+        [header, "RULES"],
+        all.iter().map(row),
+        "There are none.",
+    ))
 }
 
 fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {

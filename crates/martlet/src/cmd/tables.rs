@@ -1,7 +1,6 @@
 //! What the commands share that change `martlet.db`: opening it, telling the node that runs on it,
 //! and the line with which a credential is tried.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -251,38 +250,12 @@ fn way_in(node: &NodeOptions, effective: &Effective) -> String {
         .ok()
         .and_then(|directory| listening(&directory));
     let urls = urls.unwrap_or_else(|| configured(effective));
-    let is_direct = |url: &&String| url.starts_with("mqtt") || url.starts_with("unix");
-    let plain = urls.iter().find(|url| url.starts_with("mqtt://"));
-    let Some(url) = plain.or_else(|| urls.iter().find(is_direct)) else {
+    let scheme = |scheme: &str| urls.iter().find(|url| url.starts_with(scheme));
+    let mut best = ["mqtt://", "mqtts://", "unix://", "ws://", "wss://"].into_iter();
+    let Some(url) = best.find_map(scheme) else {
         return String::new();
     };
-    let (scheme, authority) = url.split_once("://").unwrap_or(("mqtt", url));
-    if scheme == "unix" {
-        return format!(" --unix {}", typed(authority));
-    }
-    let is_secure = scheme == "mqtts";
-    let Ok(address) = authority.parse::<SocketAddr>() else {
-        return String::new();
-    };
-    let mut options = String::new();
-    let ip = address.ip();
-    if !ip.is_loopback() && !ip.is_unspecified() {
-        options.push_str(&format!(" -h {ip}"));
-    }
-    let usual = if is_secure { 8883 } else { 1883 };
-    if address.port() != usual {
-        options.push_str(&format!(" -p {}", address.port()));
-    }
-    if is_secure {
-        let certificate = Path::new(effective.text("tls.certificate"));
-        let ca = certificate.with_file_name(martlet_certificates::authority::CA_CERTIFICATE);
-        let ca = match ca.is_file() {
-            true => typed(&ca.display().to_string()),
-            false => "CA.crt".to_owned(),
-        };
-        options.push_str(&format!(" --cafile {ca}"));
-    }
-    options
+    config::way_in(effective, url)
 }
 
 /// Where the node listens that runs; none if none does.

@@ -226,7 +226,7 @@ fn screen(look: &Look, columns: usize) -> String {
     line(
         "clients",
         format!(
-            "{} connected, {} sessions, {}/s come, {}/s refused",
+            "{} connected, {} sessions, {}/s connect, {}/s refused",
             status.connections,
             status.sessions,
             rate("connects"),

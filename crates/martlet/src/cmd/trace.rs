@@ -11,6 +11,7 @@ use martlet_control::text::{printable, typed};
 use serde_json::{Value, json};
 
 use crate::cmd::admin::{AdminOptions, ask, ask_with, encoded, finish_as};
+use crate::cmd::columns::columns;
 
 /// Arguments of `martlet trace`.
 #[derive(Args, Debug)]
@@ -20,7 +21,21 @@ pub(crate) struct TraceOptions {
     action: Option<Action>,
     #[command(flatten)]
     admin: AdminOptions,
-    /// Client Identifier [default: list what is traced]
+    #[command(flatten)]
+    of: Subject,
+    /// Minutes that it lasts
+    #[arg(long, short = 'm', value_name = "N", default_value_t = 10)]
+    minutes: u32,
+    /// End it now
+    #[arg(long, requires = "subject")]
+    end: bool,
+}
+
+/// What is traced.
+#[derive(Args, Debug)]
+#[group(skip)]
+struct Subject {
+    /// Client Identifier
     #[arg(value_name = "CLIENT", group = "subject")]
     client: Option<String>,
     /// All clients from this address
@@ -32,12 +47,6 @@ pub(crate) struct TraceOptions {
     /// The client belongs to this team, by id or name, which has a tenant of its own
     #[arg(long, value_name = "TEAM", requires = "client")]
     team: Option<String>,
-    /// Minutes that it lasts
-    #[arg(long, short = 'm', value_name = "N", default_value_t = 10)]
-    minutes: u32,
-    /// End it now
-    #[arg(long, requires = "subject")]
-    end: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -45,6 +54,18 @@ enum Action {
     /// List what is traced; a client of the name ls is traced with: martlet trace -- ls
     #[command(alias = "list")]
     Ls(AdminOptions),
+    /// End a trace, as --end does
+    #[command(alias = "rm")]
+    Stop(StopOptions),
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("ended").args(["client", "address", "topic"]).required(true))]
+struct StopOptions {
+    #[command(flatten)]
+    of: Subject,
+    #[command(flatten)]
+    admin: AdminOptions,
 }
 
 const PATH: &str = "/api/v1/traces";
@@ -53,8 +74,40 @@ const PATH: &str = "/api/v1/traces";
 pub(crate) fn run(options: &TraceOptions) -> ExitCode {
     match &options.action {
         Some(Action::Ls(admin)) => finish_as(admin.json, listed(admin)),
+        Some(Action::Stop(StopOptions { of, admin })) => {
+            let ended = of.named().map(|named| end(admin, of, named));
+            finish_as(admin.json, ended.unwrap_or_else(|| listed(admin)))
+        }
         None => finish_as(options.admin.json, work(options)),
     }
+}
+
+impl Subject {
+    /// The name of the option in a request, and its value; none: nothing is named.
+    fn named(&self) -> Option<(&'static str, String)> {
+        let client = self.client.clone().map(|client| ("client", client));
+        let address = self.address.map(|address| ("address", address.to_string()));
+        let topic = self.topic.clone().map(|topic| ("topic", topic));
+        client.or(address).or(topic)
+    }
+
+    fn team_query(&self) -> String {
+        let team = self.team.as_deref();
+        team.map_or(String::new(), |team| format!("team={}&", encoded(team)))
+    }
+}
+
+fn end(
+    admin: &AdminOptions,
+    of: &Subject,
+    (name, value): (&str, String),
+) -> anyhow::Result<String> {
+    let target = format!("{PATH}?{}{name}={}", of.team_query(), encoded(&value));
+    ask(&admin.node.data_dir()?, "DELETE", &target)?;
+    Ok(match admin.json {
+        true => json!({ "ended": value }).to_string(),
+        false => format!("the trace of {} has ended", printable(&value)),
+    })
 }
 
 fn listed(admin: &AdminOptions) -> anyhow::Result<String> {
@@ -62,23 +115,15 @@ fn listed(admin: &AdminOptions) -> anyhow::Result<String> {
 }
 
 fn work(options: &TraceOptions) -> anyhow::Result<String> {
-    let data_dir = options.admin.node.data_dir()?;
-    let (name, value) = match (&options.client, &options.address, &options.topic) {
-        (Some(client), ..) => ("client", client.clone()),
-        (_, Some(address), _) => ("address", address.to_string()),
-        (.., Some(topic)) => ("topic", topic.clone()),
-        _ => return listed(&options.admin),
+    let of = &options.of;
+    let Some((name, value)) = of.named() else {
+        return listed(&options.admin);
     };
-    let team = options.team.as_deref();
-    let team = team.map_or(String::new(), |team| format!("team={}&", encoded(team)));
     if options.end {
-        let target = format!("{PATH}?{team}{name}={}", encoded(&value));
-        ask(&data_dir, "DELETE", &target)?;
-        return Ok(match options.admin.json {
-            true => json!({ "ended": value }).to_string(),
-            false => format!("the trace of {} has ended", printable(&value)),
-        });
+        return end(&options.admin, of, (name, value));
     }
+    let data_dir = options.admin.node.data_dir()?;
+    let team = of.team_query();
     let mut body = json!({ "minutes": options.minutes });
     body[name] = Value::String(value.clone());
     let target = format!("{PATH}?{team}");
@@ -94,7 +139,7 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
         (Some(client), Some(_)) => {
             let of_name = value.strip_prefix(&**client);
             let of_name = of_name.and_then(|rest| rest.strip_prefix('@'));
-            let team = options.team.as_deref().or(of_name);
+            let team = of.team.as_deref().or(of_name);
             let team = team.map(|team| format!(" --team {}", typed(team)));
             (client, team.unwrap_or_default())
         }
@@ -113,21 +158,19 @@ fn list(is_json: bool, body: &str) -> anyhow::Result<String> {
         return Ok(body.to_owned());
     }
     let all: Vec<TraceView> = serde_json::from_str(body)?;
-    if all.is_empty() {
-        return Ok("Nothing is traced".to_owned());
-    }
-    let line = |one: &TraceView| {
+    let row = |one: &TraceView| {
         let address = one.address.map(|address| address.to_string());
-        let subject = match (&one.client, address, &one.topic) {
+        let (kind, name) = match (&one.client, address, &one.topic) {
             (Some(client), ..) => match one.tenant {
-                Some(tenant) => format!("client  {client} of tenant {tenant}"),
-                None => format!("client  {client}"),
+                Some(tenant) => ("client", format!("{client} of tenant {tenant}")),
+                None => ("client", client.to_string()),
             },
-            (_, Some(address), _) => format!("address {address}"),
-            (.., topic) => format!("topic   {}", topic.as_deref().unwrap_or_default()),
+            (_, Some(address), _) => ("address", address),
+            (.., topic) => ("topic", topic.as_deref().unwrap_or_default().to_owned()),
         };
-        let until = one.until.as_deref().unwrap_or("ended");
-        format!("{}  until {until}\n", printable(&subject))
+        let until = one.until.as_deref().unwrap_or("ended").to_owned();
+        [kind.to_owned(), until, name]
     };
-    Ok(all.iter().map(line).collect())
+    let headers = ["KIND", "UNTIL", "OF"];
+    Ok(columns(headers, all.iter().map(row), "Nothing is traced."))
 }

@@ -44,7 +44,14 @@ pub(crate) fn parse(url: &str) -> Result<BrokerUrl, String> {
         Some(("mqtts", rest)) => (Scheme::Mqtt, true, rest, 8883),
         Some(("ws", rest)) => (Scheme::WebSocket, false, rest, 80),
         Some(("wss", rest)) => (Scheme::WebSocket, true, rest, 443),
-        _ => return Err("unsupported URL scheme.".into()),
+        Some(("unix", path)) => {
+            return Err(format!(
+                "unsupported URL scheme; a Unix socket is named by --unix {path} instead of -L."
+            ));
+        }
+        _ => {
+            return Err("unsupported URL scheme; there are mqtt, mqtts, ws and wss.".into());
+        }
     };
     let (authority, path) = match rest.split_once('/') {
         Some((authority, path)) => (authority, Some(path.to_owned())),

@@ -17,6 +17,7 @@ use martlet_registry::{
 };
 
 use crate::cmd::admin;
+use crate::cmd::columns::columns;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::passwd::HashName;
 use crate::cmd::print::{errln, out};
@@ -567,10 +568,10 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         let users = users(&path)?;
         return Ok(match file.json {
             true => listing::items(users.iter().map(|user| serde_json::json!({ "name": user }))),
-            false => users
-                .iter()
-                .map(|user| format!("{}\n", printable(user)))
-                .collect(),
+            false => {
+                let rows = users.iter().map(|user| [user.to_string()]);
+                columns(["USER"], rows, "There are no users.")
+            }
         });
     }
     let users = tables::read(&file.node, async |registry| {
@@ -597,25 +598,36 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         });
         return Ok(listing::items(users));
     }
-    let line = |Listed { user, home, teams }: &Listed| {
-        let state = if user.enabled { "" } else { " disabled" };
-        let api = match user.api_role {
-            ApiRole::None => String::new(),
-            role => format!(" api:{}", role.word()),
-        };
-        let home = match home.is_empty() {
-            true => String::new(),
-            false => format!(" team:{home}"),
-        };
+    let row = |Listed { user, home, teams }: &Listed| {
         // What they may do in which team.
         let teams = teams.iter().filter(|(_, role)| *role != ApiRole::None);
-        let teams: String = teams
-            .map(|(name, role)| format!(" {name}:{}", role.word()))
-            .collect();
-        let line = format!("{:<24} {}{api}{home}{teams}{state}", user.name, user.role);
-        format!("{}\n", printable(&line))
+        let teams = teams.map(|(name, role)| format!("{name}:{}", role.word()));
+        let state = match user.enabled {
+            true => "enabled",
+            false => "disabled",
+        };
+        [
+            user.name.clone(),
+            user.role.clone(),
+            user.api_role.word().to_owned(),
+            home.clone(),
+            state.to_owned(),
+            teams.collect::<Vec<_>>().join(" "),
+        ]
     };
-    Ok(users.iter().map(line).collect())
+    let headers = [
+        "USER",
+        "ROLE",
+        "API-ROLE",
+        "TEAM",
+        "STATE",
+        "ROLES-IN-TEAMS",
+    ];
+    Ok(columns(
+        headers,
+        users.iter().map(row),
+        "There are no such users.",
+    ))
 }
 
 /// A user with the names of teams.

@@ -166,7 +166,7 @@ mod tests {
     fn a_verdict_is_one_line_and_its_mend_can_be_pasted() {
         let finding = Finding {
             cause: Cause::WrongPassword,
-            sentence: "the password is not that of \u{1b}x".to_owned(),
+            sentence: "wrong password, according to \u{1b}x".to_owned(),
             since_ms: None,
             last_ms: None,
             is_guess: false,
@@ -185,7 +185,7 @@ mod tests {
         };
         assert_eq!(
             text(&verdict, &Zoned::now(), false),
-            "ann: refused: the password is not that of \\u{1b}x\n  to mend: set it again\n    \
+            "ann: refused: wrong password, according to \\u{1b}x\n  to mend: set it again\n    \
              martlet user passwd ann\n"
         );
     }

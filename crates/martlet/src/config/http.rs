@@ -1,6 +1,6 @@
 //! From keys and values to the HTTP servers: where they listen, who may ask for what.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -61,22 +61,27 @@ pub(super) fn listeners(
     }
     for one in text.split(',').map(str::trim) {
         let (scheme, address) = one.split_once("://").unwrap_or(("", one));
-        let address = address.trim_end_matches('/').parse::<SocketAddr>().ok();
         let is_known = matches!(scheme, "" | "http" | "https");
-        let Some(address) = address.filter(|_| is_known) else {
+        // A name stands for all its addresses.
+        let found = address.trim_end_matches('/').to_socket_addrs();
+        let found: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
+        if found.is_empty() || !is_known {
             return Err(ConfigError::Unusable(format!(
-                "http.listen is {text:?}, expected ADDRESS:PORT such as 127.0.0.1:8080, or off"
+                "http.listen is {text:?}, expected HOST:PORT such as 127.0.0.1:8080, or off"
             )));
-        };
+        }
         let has_certificate = !effective.text("http.tls_certificate").is_empty();
         let is_secure = scheme == "https" || (scheme.is_empty() && has_certificate);
-        let is_again = |known: &HttpListener| known.address == address && address.port() != 0;
-        if listeners.iter().any(is_again) {
-            let why = format!("http.listen: {address} is listened on twice; name it once");
-            return Err(ConfigError::Unusable(why));
-        }
         let tls = is_secure.then(|| tls(effective, files)).transpose()?;
-        listeners.push(HttpListener { address, tls });
+        for address in found {
+            let is_again = |known: &HttpListener| known.address == address && address.port() != 0;
+            if listeners.iter().any(is_again) {
+                let why = format!("http.listen: {address} is listened on twice; name it once");
+                return Err(ConfigError::Unusable(why));
+            }
+            let tls = tls.clone();
+            listeners.push(HttpListener { address, tls });
+        }
     }
     Ok(listeners)
 }

@@ -257,7 +257,7 @@ pub(crate) enum ConfigError {
         expected: String,
     },
     /// Several of these at once.
-    #[error("{} things have to be mended:\n  {}", .0.len(), .0.join("\n  "))]
+    #[error("{} errors:\n  {}", .0.len(), .0.join("\n  "))]
     Several(Vec<String>),
     /// Values that do not go together, or cannot be used on this machine.
     #[error("{0}")]
@@ -613,7 +613,9 @@ fn known_key<'a>(schema: &'a [Key], path: &str, place: &str) -> Result<&'a Key, 
 
 fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> {
     let value = match key.kind {
-        Kind::Integer { .. } => text.trim().parse().ok().map(Value::Integer),
+        Kind::Integer { .. } | Kind::NoneOrAtLeast { .. } => {
+            text.trim().parse().ok().map(Value::Integer)
+        }
         Kind::Boolean => match text.trim().to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => Some(Value::Boolean(true)),
             "false" | "0" | "no" | "off" => Some(Value::Boolean(false)),
@@ -633,28 +635,37 @@ fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> 
 }
 
 /// What a file of Mosquitto's alone says, and what becomes of each line.
+#[derive(Debug)]
+pub(crate) struct Imported {
+    pub(crate) effective: Effective,
+    pub(crate) report: Vec<mosquitto::ReportLine>,
+    /// What keeps the file from being used.
+    pub(crate) error: Option<ConfigError>,
+}
+
+/// Reads a file of Mosquitto's alone.
 ///
 /// # Errors
-/// As [`mosquitto::read`].
-pub(crate) fn import_mosquitto(
-    path: &Path,
-) -> Result<(Effective, Vec<mosquitto::ReportLine>), ConfigError> {
+/// It cannot be read.
+pub(crate) fn import_mosquitto(path: &Path) -> Result<Imported, ConfigError> {
     let mut effective = Effective::defaults();
-    match mosquitto::read(path, &mut effective) {
-        Ok(report) => Ok((effective, report)),
-        Err(error) if effective.files.is_empty() => Err(error),
-        Err(error) => {
-            let mut all = match error {
-                ConfigError::Several(all) => all,
-                error => vec![error.to_string()],
-            };
-            all.extend(unreadable_files(&effective));
-            match all.len() {
-                1 => Err(ConfigError::Unusable(all.remove(0))),
-                _ => Err(ConfigError::Several(all)),
-            }
+    let (report, result) = mosquitto::read_all(path, &mut effective)?;
+    let error = result.err().map(|error| {
+        let mut all = match error {
+            ConfigError::Several(all) => all,
+            error => vec![error.to_string()],
+        };
+        all.extend(unreadable_files(&effective));
+        match all.len() {
+            1 => ConfigError::Unusable(all.remove(0)),
+            _ => ConfigError::Several(all),
         }
-    }
+    });
+    Ok(Imported {
+        effective,
+        report,
+        error,
+    })
 }
 
 /// Whether a key takes this value.
@@ -678,6 +689,7 @@ pub(super) fn check_value(path: &str, value: &Value, place: &str) -> Result<(), 
 fn fits(kind: Kind, value: &Value) -> bool {
     match (kind, value) {
         (Kind::Integer { min, max }, Value::Integer(number)) => (min..=max).contains(number),
+        (Kind::NoneOrAtLeast { min }, Value::Integer(number)) => *number == 0 || *number >= min,
         (Kind::Boolean, Value::Boolean(_)) => true,
         (Kind::Text, Value::Text(_)) | (Kind::Secret, Value::Secret(_)) => true,
         (Kind::Word(words), Value::Text(word)) => words.contains(&word.as_str()),
@@ -690,6 +702,7 @@ pub(crate) fn expectation(kind: Kind) -> String {
     match kind {
         Kind::Integer { min, max: u64::MAX } => format!("a whole number of at least {min}"),
         Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
+        Kind::NoneOrAtLeast { min } => format!("0, or a whole number of at least {min}"),
         Kind::Boolean => "true or false".to_owned(),
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::Text => "text in quotes".to_owned(),

@@ -4,8 +4,8 @@
 //! remembers where each value came from, `seeds` the names of other programs and `mosquitto` that
 //! broker's file among them; `resolve` turns the result into each layer's own settings,
 //! `authentication` into who is let in, `http` into what is served by HTTP and to whom,
-//! `registry` into where the
-//! tables are, `file_access` which files other users could change or read.
+//! `registry` into where the tables are, `way_in` how clients reach it, `file_access` which files
+//! other users could change or read.
 
 mod authentication;
 mod broken;
@@ -19,6 +19,7 @@ mod registry;
 mod resolve;
 mod schema;
 mod seeds;
+mod way_in;
 
 pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_unasked};
 pub(crate) use broken::data_dir_in;
@@ -27,7 +28,8 @@ pub(crate) use http::{HttpConnections, HttpListener};
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{
-    Effective, Overlay, environment, environment_name, expectation, import_mosquitto, load,
+    Effective, Imported, Overlay, environment, environment_name, expectation, import_mosquitto,
+    load,
 };
 pub(crate) use registry::{
     expect_noted as expect_noted_tables, location, note as note_tables, noted as noted_tables,
@@ -38,3 +40,4 @@ pub(crate) use resolve::{
 };
 pub(crate) use schema::{keys, listener_keys};
 pub(crate) use seeds::NAMES as NAMES_OF_OTHERS;
+pub(crate) use way_in::way_in;

@@ -753,15 +753,15 @@ fn socket_mode(table: &ListenerTable) -> Result<u32, String> {
 const SOCKET_MODE: u32 = 0o660;
 
 /// Where to listen, and how.
-struct Url {
-    addresses: Vec<ListenAddress>,
-    transport: Transport,
-    is_secure: bool,
+pub(super) struct Url {
+    pub(super) addresses: Vec<ListenAddress>,
+    pub(super) transport: Transport,
+    pub(super) is_secure: bool,
 }
 
 /// `mqtt[s]://HOST[:PORT]`, `ws[s]://HOST[:PORT][/PATH]` or `unix:///PATH`; a name stands for all
 /// its addresses. `mode` is that of a socket's file.
-fn parse_url(text: &str, mode: u32) -> Result<Url, String> {
+pub(super) fn parse_url(text: &str, mode: u32) -> Result<Url, String> {
     let expected = "expected mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, \
                     wss://HOST:PORT/PATH or unix:///PATH";
     let Some((scheme, rest)) = text.split_once("://") else {

@@ -8,6 +8,8 @@ use martlet_control::text::masked_target;
 pub(crate) enum Kind {
     /// A whole number in a range.
     Integer { min: u64, max: u64 },
+    /// 0, which stands for no limit, or a number of at least `min`.
+    NoneOrAtLeast { min: u64 },
     /// true or false.
     Boolean,
     /// One of these words.
@@ -120,9 +122,14 @@ pub(crate) fn keys() -> Vec<Key> {
         .collect();
     keys.extend(Limits::TABLE.iter().map(|row| Key {
         path: format!("limits.{}", row.key),
-        kind: Kind::Integer {
-            min: row.min(),
-            max: limit_max(row.key),
+        kind: match row.key {
+            "store_bytes" => Kind::NoneOrAtLeast {
+                min: STORE_BYTES_MIN,
+            },
+            key => Kind::Integer {
+                min: row.min(),
+                max: limit_max(key),
+            },
         },
         default: Value::Integer(row.default),
         what: row.what,
@@ -142,6 +149,9 @@ enum Default {
     Text(&'static str),
     NoSecret,
 }
+
+/// A store of which nothing lives takes 48 MiB at this limit, and has room for two segments more.
+const STORE_BYTES_MIN: u64 = 64 << 20;
 
 const SWITCH: Kind = Kind::Boolean;
 
@@ -619,7 +629,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "http.listen",
         Kind::Text,
         Default::Text("127.0.0.1:8080"),
-        "Comma-separated addresses of the HTTP server with the API, its documentation (/docs), health and metrics: ADDRESS:PORT, http://ADDRESS:PORT, https://ADDRESS:PORT; or \"off\".",
+        "Comma-separated addresses of the HTTP server with the API, its documentation (/docs), health and metrics: HOST:PORT, http://HOST:PORT, https://HOST:PORT; or \"off\". A name stands for all its addresses.",
     ),
     (
         "http.tls_certificate",

@@ -10,7 +10,7 @@ use martlet_control::text::typed;
 use martlet_reactor::{Descriptors, Durability, ListenerConfig};
 use tracing::{info, warn};
 
-use super::setup_link::SetupLink;
+use super::setup_link::{OPEN_HERE, SetupLink};
 use super::{data_dir, http, program_name};
 use crate::cmd::print::out;
 use crate::config::{self, NodeConfig};
@@ -69,16 +69,23 @@ pub(super) fn announce(
     if let Some(setup) = setup {
         text.push_str(&setup.lines());
     }
-    text.push_str(&next_lines(node, control));
+    text.push_str(&next_lines(node, effective, control));
     out!("{text}");
-    for warning in &control.health.report().warnings {
+    let warnings = control.health.report().warnings;
+    // The line about the link says the same.
+    let is_said = |warning: &&String| setup.is_none() || *warning != OPEN_HERE;
+    for warning in warnings.iter().filter(is_said) {
         warn!("{warning}");
     }
     if let Some(setup) = setup {
+        let open = match warnings.iter().any(|warning| warning == OPEN_HERE) {
+            true => ", and the HTTP listener on loopback is open to everybody on this machine",
+            false => "",
+        };
         warn!(
-            "no administrator yet; the link that makes the first one, once and within an hour, is in \
-             {} (from then on clients of MQTT need credentials too, unless mqtt.allow_anonymous is \
-             true)",
+            "no administrator yet{open}; the link that makes the first one, once and within an \
+             hour, is in {} (from then on clients of MQTT need credentials too, unless \
+             mqtt.allow_anonymous is true)",
             setup.place()
         );
     }
@@ -202,7 +209,7 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     }
     if let Some((why, mend)) = data_dir::belongs_to_others(&node.data_dir) {
         warn(&format!(
-            "the data directory {why}, who may replace what is in it: {mend} {} mends that",
+            "the data directory {why}, who may replace what is in it: run {mend} {} to change that",
             typed(&node.data_dir.display().to_string())
         ));
     }
@@ -210,7 +217,7 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
     if data_dir::is_open_to_others(&store) {
         warn(&format!(
             "the store's modes are wider than 0700 and 0600, open to other users: \
-             chmod -R go= {} mends that",
+             run chmod -R go= {} to change that",
             typed(&store.display().to_string())
         ));
     }
@@ -241,26 +248,16 @@ fn doors_lines(node: &NodeConfig) -> String {
     }
 }
 
-fn next_lines(node: &NodeConfig, control: &Control) -> String {
-    let all = node.listeners.iter().zip(&control.info.listeners);
-    let direct: Vec<_> = all.filter(|(_, url)| url.starts_with("mqtt")).collect();
+fn next_lines(node: &NodeConfig, effective: &config::Effective, control: &Control) -> String {
+    let all = || node.listeners.iter().zip(&control.info.listeners);
     let is_open =
         |listener: &ListenerConfig| listener.tls.is_none() && listener.policy.allow_anonymous;
-    let open = direct.iter().find(|(listener, _)| is_open(listener));
+    let is_direct = |url: &str| url.starts_with("mqtt");
+    let open = all().find(|(listener, url)| is_direct(url) && is_open(listener));
+    let direct = || all().find(|(_, url)| is_direct(url));
     let mut options = String::new();
-    if let Some((listener, url)) = open.or(direct.first()) {
-        let port = url.rsplit_once(':').map_or("1883", |(_, port)| port);
-        let usual = if listener.tls.is_some() {
-            "8883"
-        } else {
-            "1883"
-        };
-        if port != usual {
-            options.push_str(&format!(" -p {port}"));
-        }
-        if listener.tls.is_some() {
-            options.push_str(" --cafile CA.crt");
-        }
+    if let Some((listener, url)) = open.or_else(direct).or_else(|| all().next()) {
+        options = config::way_in(effective, url);
         if !listener.policy.allow_anonymous {
             options.push_str(" -u USER -P PASSWORD");
         }

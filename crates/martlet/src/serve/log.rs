@@ -307,6 +307,27 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
+/// Whether the file of the log can be opened, or made; nothing is made here.
+///
+/// # Errors
+/// It cannot.
+pub(crate) fn check_log_file(node: &NodeConfig) -> anyhow::Result<()> {
+    let Some(settings) = &node.log_file else {
+        return Ok(());
+    };
+    let path = &settings.path;
+    let opened = OpenOptions::new().append(true).open(path);
+    let usable = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = path.parent().filter(|parent| *parent != Path::new(""));
+            let parent = parent.unwrap_or(Path::new("."));
+            rustix::fs::access(parent, rustix::fs::Access::WRITE_OK).map_err(io::Error::from)
+        }
+        opened => opened.map(|_| ()),
+    };
+    usable.with_context(|| format!("log.file: cannot open {}", path.display()))
+}
+
 /// Names of clients and topics stand in it, so it is its owner's and group's.
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();

@@ -60,6 +60,7 @@ use crate::config::{self, NodeConfig, Overlay};
 use announce::{HttpAt, announce};
 use authentication::Doorkeeper;
 use log::Log;
+pub(crate) use log::check_log_file;
 use reload::Reload;
 use setup_link::SetupLink;
 
@@ -210,6 +211,7 @@ pub(crate) fn run(options: &ConfigOptions) -> ExitCode {
 /// What a node would end with.
 pub(crate) fn check(node: &NodeConfig) -> anyhow::Result<()> {
     log::filter(node)?;
+    check_log_file(node)?;
     admin_socket::check(&node.data_dir)?;
     data_dir::check(&node.data_dir)?;
     if node.durability != Durability::Memory {

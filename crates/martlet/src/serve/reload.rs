@@ -26,7 +26,9 @@ use super::{ConfigOptions, facts, note_tables};
 use crate::config::{self, Effective, HttpListener, NodeConfig, TablesRead};
 
 /// How often is looked whether a file has changed.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often in a row files look the same before they are read: what writes them is through.
+const SAME_LOOKS: u32 = 2;
 
 /// Names the warning of a reload that failed.
 const WARNING: &str = "reload";
@@ -179,14 +181,18 @@ impl Reload {
             return std::future::pending().await;
         }
         let mut ticks = tokio::time::interval(LOOK_EVERY);
-        let mut last = None;
+        let (mut last, mut same) = (None, 0);
         loop {
             ticks.tick().await;
             if self.is_over() {
                 return ReloadOf::Tables;
             }
             let look = self.look();
-            if look != self.seen && last.as_ref() == Some(&look) {
+            same = match last.as_ref() == Some(&look) {
+                true => same + 1,
+                false => 0,
+            };
+            if look != self.seen && same >= SAME_LOOKS {
                 let both = self.files.iter().zip(self.seen.iter().zip(&look));
                 let mut changed = both.filter(|(_, (seen, now))| seen != now);
                 return match changed.all(|(file, _)| self.is_tables(file)) {

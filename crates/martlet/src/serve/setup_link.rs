@@ -17,6 +17,10 @@ use tracing::{error, warn};
 use super::announce::HttpAt;
 use crate::private_file;
 
+/// What health warns of until there is an administrator. The log has a line of its own.
+pub(super) const OPEN_HERE: &str = "Nobody can administer the node yet, and the HTTP listener on \
+    loopback is open to everybody on this machine: make the first administrator.";
+
 /// The file in the data directory.
 const FILE: &str = "setup-link";
 
@@ -47,9 +51,7 @@ impl SetupLink {
             return None;
         }
         if http.iter().any(|at| at.address.ip().is_loopback()) {
-            let text = "Nobody can administer the node yet, and the HTTP listener on loopback is \
-                        open to everybody on this machine: make the first administrator.";
-            control.health.warn_as(UNCLAIMED, text.to_owned());
+            control.health.warn_as(UNCLAIMED, OPEN_HERE.to_owned());
         }
         tokio::spawn(withdraw_once_claimed(
             api.clone(),

@@ -116,6 +116,7 @@ fn options() -> Options {
         segment_bytes: 16 * 1024,
         tail_bytes: 32 * 1024,
         salt: 5,
+        ..Options::default()
     }
 }
 

@@ -74,13 +74,15 @@ pub struct DiskStore<D: Disk = RealDisk> {
 
 impl<D: Disk> DiskStore<D> {
     /// Opens the store in a directory, which is made if it is not there, and locks it. `through` is
-    /// what lies between the engine and the directory.
+    /// what lies between the engine and the directory, and gives it `bytes_max` bytes at most, or
+    /// with 0 all that there is.
     ///
     /// # Errors
     /// The directory cannot be used, another process uses it, or what is in it cannot be read.
     pub fn open(
         directory: &Path,
         durability: Durability,
+        bytes_max: u64,
         through: impl FnOnce(RealDisk) -> D,
     ) -> Result<Self, StoreOpenError> {
         let path = || directory.to_owned();
@@ -97,6 +99,7 @@ impl<D: Disk> DiskStore<D> {
                 path: path(),
                 source,
             })?),
+            disk_bytes_max: bytes_max,
             ..Options::default()
         };
         let opened = Self::on(through(disk), options, durability);

@@ -342,7 +342,7 @@ impl Snapshot {
     ) -> Option<Result<Option<&PasswordHash>, Refusal>> {
         let user = self.user(tenant, name)?;
         if !user.hash.is_of(password) {
-            let why = "the password is not that of the registry".to_owned();
+            let why = "wrong password, according to the registry".to_owned();
             return Some(Err(Refusal::Wrong(why)));
         }
         Some(
@@ -558,8 +558,8 @@ impl Snapshot {
             }
             if client_id != name {
                 return Err(Refusal::NotNow(format!(
-                    "the Client Identifier of the device {name} must be {name}, which its topics \
-                     go by; it is {client_id:?}"
+                    "the Client Identifier of the device {name} must be {name}, since its topics \
+                     are named after it; it is {client_id:?}"
                 )));
             }
         } else if self.device(tenant, client_id).is_some() {

@@ -45,7 +45,7 @@ impl Credentials {
         let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
         match user.has_password(password) {
             true => known(asked, Arc::clone(name), self.people.rules_of(Some(name))),
-            false => Finding::Wrong("the password is not that of auth.credentials".to_owned()),
+            false => Finding::Wrong("wrong password, according to auth.credentials".to_owned()),
         }
     }
 }

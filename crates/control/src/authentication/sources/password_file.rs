@@ -69,7 +69,7 @@ impl PasswordFileSource {
                         proof.into_iter().for_each(|proof| hashing.remember(proof));
                         found
                     }
-                    Check::Wrong => Finding::Wrong(format!("the password is not that of {path}")),
+                    Check::Wrong => Finding::Wrong(format!("wrong password, according to {path}")),
                     Check::Unknown => Finding::Stranger,
                 }
             })

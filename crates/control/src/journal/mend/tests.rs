@@ -84,8 +84,8 @@ fn who_is_nobody_may_be_a_device() {
 #[test]
 fn a_wrong_client_identifier_is_told_what_it_has_to_be() {
     let said = |why| by_client_id(why).unwrap_or_default().text;
-    let why = "the Client Identifier of the device d 1 must be d 1, which its topics go by; it \
-               is \"x\"";
+    let why = "the Client Identifier of the device d 1 must be d 1, since its topics are named \
+               after it; it is \"x\"";
     assert!(said(why).contains("to d 1: by its MQTT library's"));
     let why = "the Client Identifier d1 is the device's of that id alone";
     assert!(said(why).contains("the User Name d1 and its secret"));

@@ -16,7 +16,7 @@ use martlet_registry::{COMMON_TENANT, FILE, Owner, RuleSet, Snapshot};
 use super::FileOptions;
 use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::print::err;
+use crate::cmd::print::{err, errln};
 use crate::cmd::{admin, tables};
 
 #[derive(Args, Debug)]
@@ -59,6 +59,9 @@ pub(super) fn run(options: &LintOptions) -> anyhow::Result<(String, ExitCode)> {
             (true, true) => one.line.cmp(&other.line),
             (one_is, other_is) => other_is.cmp(&one_is),
         });
+    }
+    if found.is_empty() && !options.file.json {
+        errln!("Nothing is wrong as far as can be seen.");
     }
     let text = match options.file.json {
         true => {

@@ -268,8 +268,10 @@ impl Phase {
             text.push_str(&format!("\n           broker {}", broker.text()));
         }
         if let Some(bytes) = self.resident_bytes_per_message {
+            let than = if bytes < 0.0 { "less" } else { "more" };
             text.push_str(&format!(
-                "\n           {bytes:.0} bytes of RSS more per message"
+                "\n           {:.0} bytes of RSS {than} per message",
+                bytes.abs()
             ));
         }
         text

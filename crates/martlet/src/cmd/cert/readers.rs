@@ -88,7 +88,7 @@ fn told(list: &Path, trust: &Trust, place: &str, then: &str) -> Reading {
         .any(|path| path == list || found(path) == own);
     let absolute = std::path::absolute(list).unwrap_or_else(|_| list.to_owned());
     let text = match (is_listed, trust.asks) {
-        (true, true) => format!("{place} reads this list by itself, within seconds"),
+        (true, true) => format!("{place} reads this list by itself, within a second"),
         (_, false) => format!(
             "note: {place} asks no client for a certificate (client_certificates is off), so the list \
              has no effect there"

@@ -121,8 +121,12 @@ fn try_import(options: &ImportOptions) -> anyhow::Result<usize> {
         true => "would be added",
         false => "added",
     };
+    let left_out = match missed {
+        0 => String::new(),
+        missed => format!(", {missed} left out because of those"),
+    };
     errln!(
-        "{} {done}, {} refused, {missed} not done",
+        "{} {done}, {} refused{left_out}",
         added.len(),
         refused.len()
     );

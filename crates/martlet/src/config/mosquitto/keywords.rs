@@ -90,8 +90,10 @@ const PLUGIN: Meaning = Meaning::Refused(
      keep Mosquitto for this",
 );
 
-const LOG: Meaning = Meaning::NotNeeded(
-    "the log goes to standard error, for the service manager; see log.level and log.format",
+const LOG_TIME: Meaning =
+    Meaning::NotNeeded("each line of the log begins with its time, in the form of RFC 3339");
+const LOG_SYSTEM: Meaning = Meaning::NotNeeded(
+    "the log goes to standard error, which a service manager takes; see log.format",
 );
 const SYNCED: Meaning = Meaning::NotNeeded(
     "the store is not written at intervals: what is acknowledged is synced already (store.durability)",
@@ -216,12 +218,18 @@ const KEYWORDS: &[(&str, Meaning)] = &[
     ),
     ("autosave_interval", SYNCED),
     ("autosave_on_changes", SYNCED),
-    ("log_dest", LOG),
-    ("log_facility", LOG),
-    ("log_timestamp", LOG),
-    ("log_timestamp_format", LOG),
-    ("log_file", LOG),
-    ("websockets_log_level", LOG),
+    ("log_dest", Meaning::Special(log_dest)),
+    ("log_facility", LOG_SYSTEM),
+    ("log_timestamp", LOG_TIME),
+    ("log_timestamp_format", LOG_TIME),
+    (
+        "log_file",
+        Meaning::Special(|reading, line| reading.log_file(line, &line.value)),
+    ),
+    (
+        "websockets_log_level",
+        Meaning::NotNeeded("WebSockets are logged as all else: log.level"),
+    ),
     ("log_type", Meaning::Special(log_type)),
     (
         "connection_messages",
@@ -423,14 +431,66 @@ fn client_expiration(reading: &mut Reading<'_>, line: &Line) -> Result<(), Confi
     reading.set(line, "limits.session_expiry_max_secs", Value::Integer(secs))
 }
 
+/// Levels of the log, by how much they show.
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug"];
+
+/// Each line adds to what those above it have named; `none` begins anew.
 fn log_type(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
-    match line.value.as_str() {
-        "all" | "debug" => reading.set(line, "log.level", Value::Text("debug".to_owned())),
-        "none" => reading.set(line, "log.level", Value::Text("off".to_owned())),
-        _ => {
-            let note = "log.level says from which on: error, warn, info, debug or trace";
+    let level = match line.value.as_str() {
+        "none" => 0,
+        "error" => 1,
+        "warning" => 2,
+        "notice" | "information" => 3,
+        "all" | "debug" => 4,
+        "subscribe" | "unsubscribe" | "websockets" | "internal" => {
+            let note =
+                "it has no level of its own here; log.level = \"debug\" shows it with all else";
             reading.tell(line, Outcome::NotNeeded, note);
-            Ok(())
+            return Ok(());
         }
-    }
+        _ => {
+            return Err(line.error(
+                "expected none, error, warning, notice, information, debug, subscribe, \
+                 unsubscribe, websockets or all",
+            ));
+        }
+    };
+    let named = match level {
+        0 => 0,
+        level => level.max(reading.log_level.unwrap_or(0)),
+    };
+    reading.log_level = Some(named);
+    reading.set(line, "log.level", Value::Text(LEVELS[named].to_owned()))
+}
+
+fn log_dest(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
+    let (to, path) = line
+        .value
+        .split_once([' ', '\t'])
+        .unwrap_or((&line.value, ""));
+    let (outcome, note) = match to {
+        "file" => return reading.log_file(line, path.trim()),
+        "none" => {
+            reading.log_level = Some(0);
+            return reading.set(line, "log.level", Value::Text("off".to_owned()));
+        }
+        "stderr" => (Outcome::Default, "the log goes to standard error anyway"),
+        "stdout" => (Outcome::Changed, "the log goes to standard error"),
+        "syslog" => (
+            Outcome::Changed,
+            "the log goes to standard error, which the service manager takes",
+        ),
+        "topic" => (
+            Outcome::Unsupported,
+            "the log is published to no topic: martlet logs, martlet events or log.file",
+        ),
+        "dlt" | "android" => (Outcome::Unsupported, "the log goes to standard error"),
+        _ => {
+            return Err(
+                line.error("expected file PATH, stdout, stderr, syslog, topic, dlt or none")
+            );
+        }
+    };
+    reading.tell(line, outcome, note);
+    Ok(())
 }

@@ -27,6 +27,8 @@ pub(crate) enum Outcome {
     NotNeeded,
     /// It is not followed; the note says what to do instead.
     Unsupported,
+    /// It keeps the file from being used; the note says why.
+    Refused,
     /// All lines are understood, and no node starts with them; the note says why.
     DoesNotStart,
 }
@@ -39,6 +41,7 @@ impl Outcome {
             Self::Default => "default",
             Self::NotNeeded => "not needed",
             Self::Unsupported => "unsupported",
+            Self::Refused => "refused",
             Self::DoesNotStart => "does not start",
         }
     }
@@ -70,7 +73,18 @@ impl ReportLine {
 ///
 /// # Errors
 /// What cannot be read, is not understood, or would be less safe if it were left out.
-pub(crate) fn read(path: &Path, effective: &mut Effective) -> Result<Vec<ReportLine>, ConfigError> {
+pub(crate) fn read(path: &Path, effective: &mut Effective) -> Result<(), ConfigError> {
+    read_all(path, effective)?.1
+}
+
+/// The same, with what becomes of each line, also where some are errors.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn read_all(
+    path: &Path,
+    effective: &mut Effective,
+) -> Result<(Vec<ReportLine>, Result<(), ConfigError>), ConfigError> {
     let mut reading = Reading {
         effective,
         report: Vec::new(),
@@ -80,6 +94,7 @@ pub(crate) fn read(path: &Path, effective: &mut Effective) -> Result<Vec<ReportL
         bridge: None,
         files: Vec::new(),
         problems: Vec::new(),
+        log_level: None,
     };
     // Which lines are about a listener's security depends on this one, wherever it stands.
     let lines = reading.lines(path)?;
@@ -91,10 +106,16 @@ pub(crate) fn read(path: &Path, effective: &mut Effective) -> Result<Vec<ReportL
         // All errors of the file are reported, not only the first.
         if let Err(problem) = reading.line(&line) {
             has_all_listeners &= !["listener", "port"].contains(&&*line.keyword);
+            let why = problem.to_string();
+            let begins = [format!("{}: ", line.place), format!("{}: ", line.keyword)];
+            let why = begins.iter().fold(&*why, |why, begin| {
+                why.strip_prefix(&**begin).unwrap_or(why)
+            });
+            reading.tell(&line, Outcome::Refused, why);
             reading.problems.push(problem);
         }
     }
-    reading.finish(has_all_listeners)
+    Ok(reading.finish(has_all_listeners))
 }
 
 struct Reading<'a> {
@@ -109,6 +130,8 @@ struct Reading<'a> {
     files: Vec<PathBuf>,
     /// Lines that keep the file from being used.
     problems: Vec<ConfigError>,
+    /// What the lines about the log have named until now, by `keywords::LEVELS`.
+    log_level: Option<usize>,
 }
 
 /// A line that is neither empty nor a comment.
@@ -301,6 +324,19 @@ impl Reading<'_> {
         Ok(())
     }
 
+    /// The same lines as on standard error, in a file.
+    fn log_file(&mut self, line: &Line, path: &str) -> Result<(), ConfigError> {
+        if path.is_empty() {
+            return Err(line.error("expected the path of a file"));
+        }
+        self.set(line, "log.file", Value::Text(path.to_owned()))?;
+        if let Some(told) = self.report.last_mut() {
+            told.note += "; it is renamed at 10 MB (log.file_bytes), and standard error has the same \
+                          lines";
+        }
+        Ok(())
+    }
+
     /// Mosquitto opens no port for health and metrics, and another program may have it.
     fn close_http(&mut self) {
         let source = "mosquitto's default".to_owned();
@@ -367,7 +403,7 @@ impl Reading<'_> {
     }
 
     /// `has_all_listeners`: none is missing because its line was not understood.
-    fn finish(mut self, has_all_listeners: bool) -> Result<Vec<ReportLine>, ConfigError> {
+    fn finish(mut self, has_all_listeners: bool) -> (Vec<ReportLine>, Result<(), ConfigError>) {
         if has_all_listeners {
             self.finish_listeners();
         }
@@ -387,14 +423,15 @@ impl Reading<'_> {
                 self.effective.warnings.push(warning);
             }
         }
-        match self.problems.len() {
-            0 => Ok(self.report),
+        let result = match self.problems.len() {
+            0 => Ok(()),
             1 => Err(self.problems.remove(0)),
             _ => {
                 let all = self.problems.iter().map(ConfigError::to_string);
                 Err(ConfigError::Several(all.collect()))
             }
-        }
+        };
+        (self.report, result)
     }
 
     fn finish_listeners(&mut self) {

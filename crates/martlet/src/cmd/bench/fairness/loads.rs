@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use martlet_codec::{Packet, QoS};
 
+use super::left::{Left, numbered, retain};
 use super::peer::{Broker, Manner, Peer, publish, subscribe_packet, unsubscribe_packet};
 
 /// A load.
@@ -26,8 +27,6 @@ pub(super) struct Prepared {
     /// Puts the load on the broker, for this long where it has no end of its own. Answers what it
     /// came to.
     pub(super) go: Box<dyn FnMut(Duration) -> anyhow::Result<String>>,
-    /// Takes away what it left in the broker.
-    pub(super) clean_up: Box<dyn FnMut() -> anyhow::Result<()>>,
 }
 
 /// The quiet clients alone.
@@ -43,7 +42,7 @@ pub(super) const NOTHING: Load = Load {
     },
 };
 
-/// All loads. The last one leaves sessions behind, which expire after [`LEFT_SECS`].
+/// All loads.
 pub(super) const LOADS: &[Load] = &[
     Load {
         name: "combinations",
@@ -113,7 +112,7 @@ const FEW: usize = 16;
 pub(super) const OTHER_SOCKETS: u64 = 64;
 /// Clients that connect at the same time.
 const CONNECTING: usize = 4;
-/// How long sessions live that are left behind, seconds.
+/// How long sessions live that are left behind and not taken away, seconds.
 const LEFT_SECS: u32 = 120;
 /// Publishers of the load `crowds`, each with its own part of the subscribers.
 const CROWDS: usize = 20;
@@ -123,10 +122,7 @@ const CROWDS_PAUSE: Duration = Duration::from_millis(250);
 const FILTERS_PER_PACKET: usize = 500;
 
 fn go(go: impl FnMut(Duration) -> anyhow::Result<String> + 'static) -> Prepared {
-    Prepared {
-        go: Box::new(go),
-        clean_up: Box::new(|| Ok(())),
-    }
+    Prepared { go: Box::new(go) }
 }
 
 fn scaled(amount: usize, scale: f64) -> usize {
@@ -207,37 +203,22 @@ fn subscribe(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
 fn retained(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
     let count = scaled(1_000_000, scale);
     let root = broker.name("retained");
-    let write_all = move |broker: &Broker, root: &str, payload: &[u8]| -> anyhow::Result<()> {
-        let mut publisher = broker.connect(&broker.name("keeper"), Manner::default())?;
-        for first in (0..count).step_by(1000) {
-            let mut bytes = Vec::new();
-            for number in first..(first + 1000).min(count) {
-                let topic = format!("{root}/{}/{number}", number % 1000);
-                publish(&mut bytes, &topic, payload, QoS::AtMostOnce, true);
-            }
-            publisher.write(&bytes)?;
-            publisher.ping()?;
-        }
-        Ok(())
-    };
-    write_all(broker, &root, &[b'x'; 64])?;
-    let (reading, cleaning) = (broker.clone(), broker.clone());
+    broker.left.note(Left::Retained(root.clone(), count));
+    retain(broker, &root, count, &[b'x'; 64])?;
+    let reading = broker.clone();
     let filter = [format!("{root}/#")];
-    Ok(Prepared {
-        go: Box::new(move |least| {
-            let rounds = until_over(least, || {
-                let mut reader = reading.connect(&reading.name("reader"), Manner::default())?;
-                reader.write(&subscribe_packet(&filter, QoS::AtMostOnce))?;
-                let mut seen = 0;
-                reader.read_until(|packet| {
-                    seen += usize::from(matches!(packet, Packet::Publish(_)));
-                    Ok(seen == count)
-                })
-            })?;
-            Ok(format!("{rounds} times {count} messages"))
-        }),
-        clean_up: Box::new(move || write_all(&cleaning, &root, b"")),
-    })
+    Ok(go(move |least| {
+        let rounds = until_over(least, || {
+            let mut reader = reading.connect(&reading.name("reader"), Manner::default())?;
+            reader.write(&subscribe_packet(&filter, QoS::AtMostOnce))?;
+            let mut seen = 0;
+            reader.read_until(|packet| {
+                seen += usize::from(matches!(packet, Packet::Publish(_)));
+                Ok(seen == count)
+            })
+        })?;
+        Ok(format!("{rounds} times {count} messages"))
+    }))
 }
 
 /// Connects `count` clients and leaves without DISCONNECT; `manner` tells with what each connects,
@@ -250,6 +231,7 @@ fn arrange(
     session: impl Fn(&mut Peer, usize) -> anyhow::Result<()> + Sync,
     has_will: bool,
 ) -> anyhow::Result<Vec<TcpStream>> {
+    broker.left.note(Left::Sessions(count));
     let topic = broker.name("will");
     let parts: Vec<anyhow::Result<Vec<TcpStream>>> = thread::scope(|scope| {
         let threads: Vec<_> = (0..CONNECTING)
@@ -266,8 +248,7 @@ fn arrange(
                             session_expiry_secs: left_secs + if has_will { LEFT_SECS } else { 0 },
                             will: has_will.then_some((&will_topic, b"gone".as_slice(), left_secs)),
                         };
-                        let name = broker.name(&format!("a{number}"));
-                        let mut peer = broker.connect(&name, manner)?;
+                        let mut peer = broker.connect(&numbered(broker, number), manner)?;
                         session(&mut peer, number)?;
                         if stays {
                             kept.push(peer.stream);
@@ -328,9 +309,11 @@ fn expiry(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
         peer.subscribe(&filters, QoS::AtLeastOnce)
     };
     arrange(broker, count, 0, due, session, false)?;
+    let behind = broker.left.clone();
     Ok(go(move |_| {
         let left = due.saturating_duration_since(Instant::now());
         thread::sleep(left + Duration::from_secs(2));
+        behind.forget();
         Ok(format!("{count} sessions"))
     }))
 }
@@ -374,6 +357,7 @@ fn pubrels(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
         session_expiry_secs: LEFT_SECS,
         ..Manner::default()
     };
+    broker.left.note(Left::Session("attacker"));
     let mut attacker = broker.connect(&broker.name("attacker"), manner)?;
     let packets: Vec<u8> = (1..=count)
         .flat_map(|id| {

@@ -2,26 +2,32 @@
 //!
 //! Responsible for the course: quiet clients ping and exchange messages all the time, and beside
 //! them each load runs by itself. The result is a table: how long the quiet clients waited. Loads
-//! are in
-//! `loads`, the quiet clients in `quiet`, a blocking client for both in `peer`.
+//! are in `loads`, what they leave behind in `left`, the quiet clients in `quiet`, a blocking
+//! client for all of them in `peer`.
 
+mod left;
 mod loads;
 mod peer;
 mod quiet;
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
+use self::left::take_away;
 use self::loads::{LOADS, Load};
 use self::peer::Broker;
 use self::quiet::Quiet;
 use super::driver::expect_open_files;
 use super::histogram::Histogram;
 use super::options::BenchOptions;
-use crate::cmd::print::err;
+use crate::cmd::print::{err, errln};
 
 /// Time that a p99 of the others is to stay below, milliseconds.
 const P99_MS: f64 = 5.0;
@@ -36,6 +42,9 @@ struct Table {
     limit_ms: f64,
     rows: Vec<Row>,
 }
+
+/// How the loads ended: the text to print, or `None` if the run was interrupted.
+type Over = Option<anyhow::Result<(String, bool)>>;
 
 /// What the quiet clients noticed of one load.
 #[derive(Debug, Serialize)]
@@ -73,9 +82,71 @@ impl Waits {
 }
 
 /// Runs all loads, one after the other. Answers the text to print, and whether every p99 is within
-/// its bound.
+/// its bound. What the loads leave in the broker is taken away, also if the run is interrupted.
 pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<(String, bool)> {
     let broker = Broker::new(options)?;
+    let (over, ends) = mpsc::channel();
+    interrupts(over.clone())?;
+    let (of_run, with) = (broker.clone(), options.clone());
+    thread::spawn(move || {
+        // Without a receiver it is over already.
+        let _ = over.send(Some(run_all(&of_run, &with)));
+    });
+    let over = ends.recv()?;
+    if over.is_none() {
+        errln!(
+            "Interrupted: what is left in the broker is taken away; interrupt again to leave it."
+        );
+        interrupts_exit(ends);
+    }
+    broker.left.close();
+    let done = take_away(&broker);
+    match over {
+        Some(result) => {
+            let table = result?;
+            done.map(|()| table)
+        }
+        None => done.and_then(|()| bail!("interrupted")),
+    }
+}
+
+/// Sends `None` at each SIGINT and SIGTERM.
+fn interrupts(over: mpsc::Sender<Over>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let guard = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    drop(guard);
+    thread::spawn(move || {
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if over.send(None).is_err() {
+                    return;
+                }
+            }
+        });
+    });
+    Ok(())
+}
+
+/// Has the next interrupt end the process.
+fn interrupts_exit(ends: mpsc::Receiver<Over>) {
+    thread::spawn(move || {
+        while let Ok(over) = ends.recv() {
+            if over.is_none() {
+                std::process::exit(130);
+            }
+        }
+    });
+}
+
+fn run_all(broker: &Broker, options: &BenchOptions) -> anyhow::Result<(String, bool)> {
     let scale = options.scale;
     let chosen = &options.loads;
     let is_chosen = |load: &&Load| chosen.is_empty() || chosen.iter().any(|name| name == load.name);
@@ -83,9 +154,9 @@ pub(super) fn measure(options: &BenchOptions) -> anyhow::Result<(String, bool)> 
     let sockets = sockets.map(|load| (load.sockets)(scale)).max();
     expect_open_files(sockets.unwrap_or_default() as u64 + loads::OTHER_SOCKETS)?;
     let mut rows = Vec::new();
-    rows.push(run(&broker, &loads::NOTHING, options)?);
+    rows.push(run(broker, &loads::NOTHING, options)?);
     for load in LOADS.iter().filter(is_chosen) {
-        rows.push(run(&broker, load, options)?);
+        rows.push(run(broker, load, options)?);
     }
     let is_good = rows.iter().all(|row| row.within_limit);
     let table = Table {
@@ -121,11 +192,12 @@ fn run(broker: &Broker, load: &Load, options: &BenchOptions) -> anyhow::Result<R
     let amount = (prepared.go)(least)?;
     let secs = began.elapsed().as_secs_f64();
     if let Some(rest) = least.checked_sub(began.elapsed()) {
-        std::thread::sleep(rest);
+        thread::sleep(rest);
     }
     let seen = quiet.stop()?;
     say("cleaning up");
-    (prepared.clean_up)()?;
+    drop(prepared);
+    take_away(broker)?;
     say("");
     let pings = Waits::of(&seen.pings, seen.ping_count);
     let messages = Waits::of(&seen.messages, seen.message_count);

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::{PoisonError, RwLockReadGuard};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -12,6 +13,7 @@ use martlet_codec::{
 };
 
 use super::super::options::BenchOptions;
+use super::left::LeftBehind;
 use crate::cmd::random;
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -27,6 +29,8 @@ pub(super) struct Broker {
     password: Option<Vec<u8>>,
     /// Part of every Client Identifier and topic of this run.
     pub(super) run: String,
+    /// What of this run outlives its connections.
+    pub(super) left: LeftBehind,
 }
 
 /// What a connection is made with.
@@ -54,7 +58,27 @@ impl Broker {
             username: target.username,
             password: target.password,
             run: format!("{:08x}", random::number() as u32),
+            left: LeftBehind::default(),
         })
+    }
+
+    /// The same, to clean up with once nothing more is to be left.
+    pub(super) fn unhindered(&self) -> Self {
+        Self {
+            left: LeftBehind::default(),
+            ..self.clone()
+        }
+    }
+
+    /// To be held while something is left.
+    ///
+    /// # Errors
+    /// Nothing is to be left any more.
+    pub(super) fn may_leave(&self) -> anyhow::Result<RwLockReadGuard<'_, bool>> {
+        let closed = self.left.closed.read();
+        let closed = closed.unwrap_or_else(PoisonError::into_inner);
+        ensure!(!*closed, "interrupted");
+        Ok(closed)
     }
 
     /// A topic or Client Identifier of this run.
@@ -97,6 +121,7 @@ impl Broker {
 
     /// Connects a client and awaits its CONNACK.
     pub(super) fn connect(&self, client_id: &str, manner: Manner<'_>) -> anyhow::Result<Peer> {
+        let _may = self.may_leave()?;
         let mut peer = Peer {
             stream: self.open()?,
             input: Vec::new(),

@@ -1,0 +1,77 @@
+//! How commands print lists for people: a line of headers, columns as wide as what is in them, and
+//! where there is nothing a sentence on standard error.
+
+use martlet_control::text::printable;
+
+use crate::cmd::print::errln;
+
+/// Between two columns.
+const GAP: &str = "  ";
+
+/// A list with these headers; one that begins with `>` stands for a column of numbers. `none` is
+/// said where there are no rows. Empty fields are a dash, so that each line has all columns, but
+/// for the last one, which may be any text.
+pub(crate) fn columns<const N: usize>(
+    headers: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+    none: &str,
+) -> String {
+    let names = headers.map(|header| header.trim_start_matches('>').to_owned());
+    let field = |at: usize, text: String| match text.is_empty() && at + 1 < N {
+        true => "-".to_owned(),
+        false => printable(&text),
+    };
+    let rows = rows.into_iter().map(|row| {
+        let mut at = 0..;
+        row.map(|text| field(at.next().unwrap_or_default(), text))
+    });
+    let rows: Vec<[String; N]> = std::iter::once(names).chain(rows).collect();
+    if rows.len() == 1 {
+        errln!("{none}");
+        return String::new();
+    }
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max();
+    let widths: [usize; N] = std::array::from_fn(|at| width(at).unwrap_or_default());
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (at, field) in row.iter().enumerate() {
+            let width = widths[at];
+            line.push_str(if at == 0 { "" } else { GAP });
+            match headers[at].starts_with('>') {
+                true => line.push_str(&format!("{field:>width$}")),
+                false => line.push_str(&format!("{field:<width$}")),
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// What was left out of a list of `total`, as its last line; nothing if all is there.
+pub(crate) fn left_out(shown: usize, total: u64) -> String {
+    match total > shown as u64 {
+        true => format!("{shown} of {total} (--limit N shows more)\n"),
+        false => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let row = |fields: [&str; 3]| fields.map(str::to_owned);
+        let text = columns(
+            ["NAME", ">COUNT", "TEXT"],
+            [row(["a-long-name", "7", ""]), row(["b", "", "c d"])],
+            "There is nothing.",
+        );
+        assert_eq!(
+            text,
+            "NAME         COUNT  TEXT\na-long-name      7\nb                -  c d\n"
+        );
+    }
+}
