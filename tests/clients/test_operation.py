@@ -720,7 +720,7 @@ def test_a_store_that_takes_store_bytes_is_full_and_takes_more_when_there_is_roo
 
     def is_full():
         report = json.loads(get(node, "/health/ready")[2])
-        return any("limit store_bytes" in warning for warning in report["warnings"])
+        return any("limits.store_bytes" in warning for warning in report["warnings"])
 
     expiry = properties("CONNECT", SessionExpiryInterval=3600)
     keeper = Client(node, f"{name}-keeper", V5, clean=False, properties=expiry).start()

@@ -5,6 +5,7 @@ use crate::sources::SourceFile;
 
 /// The layout: a crate and those of ours that it may depend on. Development dependencies too.
 const LAYOUT: &[(&str, &[&str])] = &[
+    ("martlet-allocator", &[]),
     ("martlet-codec", &[]),
     ("martlet-rows", &[]),
     ("martlet-fault", &[]),

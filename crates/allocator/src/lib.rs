@@ -1,10 +1,10 @@
 //! The memory allocator of the program: mimalloc. Buffers of connections come and go at message
 //! rate, in many sizes and from several threads.
 //!
-//! The `mimalloc` crate asks for an alignment in each call. For one that mimalloc gives anyway, that
-//! is dear: mimalloc 3 takes its slow path and, unless the size is a power of two, asks itself for
-//! as many bytes more as the alignment has, which is the next of its sizes: 96 bytes for 80, 7,168
-//! for 6,144. So this asks for an alignment only where it has to.
+//! The `mimalloc` crate asks for an alignment in each call. For one that mimalloc gives anyway,
+//! that is dear: mimalloc 3 takes its slow path and, unless the size is a power of two, asks itself
+//! for as many bytes more as the alignment has, which is the next of its sizes: 96 bytes for 80,
+//! 7,168 for 6,144. So this asks for an alignment only where it has to.
 //!
 //! This is the one crate with `unsafe`: a global allocator cannot be written without it.
 
@@ -31,10 +31,11 @@ fn is_aligned_anyway(align: usize, size: usize) -> bool {
     align <= USUAL_ALIGNMENT && align <= size
 }
 
-// SAFETY: the methods pass on to mimalloc what they are called with. mimalloc's functions fulfil the
-// contract of `GlobalAlloc`: a block has at least the size asked for and, see `is_aligned_anyway`,
-// the alignment; it stays where it is until it is freed; a failure is a null pointer; none of them
-// unwinds. Any block can be freed and reallocated by any of the functions, aligned or not.
+// SAFETY: the methods pass on to mimalloc what they are called with. mimalloc's functions fulfil
+// the contract of `GlobalAlloc`: a block has at least the size asked for and, see
+// `is_aligned_anyway`, the alignment; it stays where it is until it is freed; a failure is a null
+// pointer; none of them unwinds. Any block can be freed and reallocated by any of the functions,
+// aligned or not.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -71,7 +72,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let align = layout.align();
-        // SAFETY: as for `dealloc` and `alloc`. A block that moves is aligned as one of its new size.
+        // SAFETY: as for `dealloc` and `alloc`. A block that moves is aligned as a new one is.
         let block = unsafe {
             match is_aligned_anyway(align, size) {
                 true => mi_realloc(block.cast(), size),

@@ -79,4 +79,4 @@ pub use retained::{Deleted, RetainedView};
 pub use routes::router;
 pub use setup::UNCLAIMED;
 pub use subscriptions::SubscriptionView;
-pub use traces::TraceView;
+pub use traces::{TraceView, TracesView};

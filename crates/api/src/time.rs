@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
-/// A moment, sent as `2026-11-21T14:00:00Z`.
+/// A moment, sent as `2026-11-21T14:00:00.000Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment(jiff::Timestamp);
 
@@ -40,9 +40,12 @@ impl Moment {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Milliseconds are enough, and what comes back from a database has no more.
-        let rounded = jiff::Timestamp::from_millisecond(self.as_ms()).unwrap_or(self.0);
-        rounded.fmt(f)
+        // Milliseconds, always: what comes back from a database has no more, and texts of one
+        // length are in the order of their times.
+        match u64::try_from(self.as_ms()) {
+            Ok(ms) => f.write_str(&martlet_control::rfc3339::text(ms)),
+            Err(_) => self.0.fmt(f),
+        }
     }
 }
 
@@ -61,6 +64,10 @@ mod tests {
         let moment = Moment::from_ms(1_700_000_000_123).unwrap();
         let text = serde_json::to_string(&moment).unwrap();
         assert_eq!(text, "\"2023-11-14T22:13:20.123Z\"");
+        for (ms, text) in [(0, "00.000Z"), (690, "00.690Z"), (7_000, "07.000Z")] {
+            let shown = Moment::from_ms(ms).unwrap().to_string();
+            assert_eq!(shown, format!("1970-01-01T00:00:{text}"));
+        }
         assert_eq!(Moment::from_ms(i64::MAX), None);
     }
 }

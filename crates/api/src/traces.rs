@@ -127,16 +127,23 @@ impl Named {
     }
 }
 
+/// All traces.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TracesView {
+    /// Those that are under way.
+    pub items: Vec<TraceView>,
+}
+
 /// Traces
 ///
 /// Of what everything is logged now.
 #[utoipa::path(get, path = "/api/v1/traces", tag = "node",
-    responses((status = 200, description = "All of them", body = Vec<TraceView>)))]
-pub(crate) async fn list(
-    State(control): State<Arc<Control>>,
-) -> Result<Json<Vec<TraceView>>, Problem> {
+    responses((status = 200, description = "All of them", body = TracesView)))]
+pub(crate) async fn list(State(control): State<Arc<Control>>) -> Result<Json<TracesView>, Problem> {
     let traces = logging(&control)?.traces();
-    Ok(Json(traces.into_iter().map(Into::into).collect()))
+    Ok(Json(TracesView {
+        items: traces.into_iter().map(Into::into).collect(),
+    }))
 }
 
 /// Begin a trace

@@ -62,7 +62,12 @@ pub(crate) fn worded(text: &str) -> Worded {
         .strip_prefix("invalid length ")
         .and_then(|rest| rest.split_once(", expected "))
     {
-        let detail = format!("expected {}, and found {length} of them", expected(wanted));
+        let wanted = expected(wanted);
+        let detail = match wanted.starts_with("an object") {
+            // The members of an object may stand in an array, for all that its reader knows.
+            true => format!("expected {wanted}, and found an array"),
+            false => format!("expected {wanted}, and found {length} of them"),
+        };
         return Worded::of_value(detail);
     }
     Worded::of_value(match text {
@@ -166,6 +171,10 @@ mod tests {
             (
                 "unknown variant `x`, expected `events` or `panel`",
                 "expected events or panel, and found \"x\"",
+            ),
+            (
+                "invalid length 0, expected struct Body with 3 elements at line 1 column 2",
+                "expected an object, and found an array",
             ),
             ("invalid digit found in string", "expected a whole number"),
             ("something else", "something else"),

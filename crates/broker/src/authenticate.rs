@@ -196,11 +196,45 @@ pub struct Revocation {
     pub whose: Whose,
     /// Counted up with each revocation.
     pub number: u64,
+    /// Reason, as the client is told.
+    pub reason: RevocationReason,
 }
 
-/// Who has been revoked, and when last.
+/// Why credentials are taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RevocationReason {
+    /// They were replaced, or are no longer good.
+    #[default]
+    Credentials,
+    /// The user is disabled.
+    Disabled,
+    /// The device is set inactive.
+    Inactive,
+    /// The device is in maintenance.
+    Maintenance,
+    /// The user or device is not known any more.
+    Removed,
+    /// An operator keeps it out.
+    Banned,
+}
+
+impl RevocationReason {
+    /// As clients and operators are told.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Credentials => "its credentials were revoked",
+            Self::Disabled => "the user is disabled",
+            Self::Inactive => "the device is inactive",
+            Self::Maintenance => "the device is in maintenance",
+            Self::Removed => "the user or device was removed",
+            Self::Banned => "an operator has banned it",
+        }
+    }
+}
+
+/// Who has been revoked, and when last and why.
 #[derive(Clone, Debug, Default)]
-struct Revoked(BTreeMap<(Realm, Whose), u64>);
+struct Revoked(BTreeMap<(Realm, Whose), (u64, RevocationReason)>);
 
 impl Revoked {
     /// Remembers one more.
@@ -209,22 +243,24 @@ impl Revoked {
             realm,
             whose,
             number,
+            reason,
         } = revocation;
-        self.0.insert((realm.of_names(), whose), number);
+        self.0.insert((realm.of_names(), whose), (number, reason));
     }
 
     /// Forgets one, unless the same has been revoked again since.
     fn remove(&mut self, revocation: &Revocation) {
         let whose = (revocation.realm.of_names(), revocation.whose.clone());
-        if self.0.get(&whose) == Some(&revocation.number) {
+        let kept = self.0.get(&whose);
+        if kept.is_some_and(|(number, _)| *number == revocation.number) {
             self.0.remove(&whose);
         }
     }
 
-    /// Whether this identity was revoked after the decision.
-    fn is_revoked(&self, identity: &Identity, known: u64) -> bool {
+    /// Why this identity was revoked after the decision, if it was.
+    fn is_revoked(&self, identity: &Identity, known: u64) -> Option<RevocationReason> {
         if self.0.is_empty() {
-            return false;
+            return None;
         }
         let user = identity.user_name.clone().map(Whose::User);
         let voucher = (identity.voucher != Voucher::NONE).then_some(identity.voucher);
@@ -234,18 +270,17 @@ impl Revoked {
         let all = user.into_iter().chain(voucher.map(Whose::Voucher));
         let mut all = all.chain(team);
         let realm = identity.realm.of_names();
-        let is_revoked = all.any(|whose| {
-            let number = self.0.get(&(realm, whose));
-            number.is_some_and(|number| *number > known)
+        let revoked = all.find_map(|whose| {
+            let found = self.0.get(&(realm, whose));
+            let found = found.filter(|(number, _)| *number > known);
+            found.map(|(_, reason)| *reason)
         });
-        is_revoked || self.is_credential_revoked(identity, known)
+        revoked.or_else(|| self.is_credential_revoked(identity, known))
     }
 
     /// Of who came by one that is not known, any may be it.
-    fn is_credential_revoked(&self, identity: &Identity, known: u64) -> bool {
-        let Some(name) = &identity.user_name else {
-            return false;
-        };
+    fn is_credential_revoked(&self, identity: &Identity, known: u64) -> Option<RevocationReason> {
+        let name = identity.user_name.as_ref()?;
         let (first, last) = match identity.credential {
             CredentialMark::NONE => (CredentialMark(0), CredentialMark(u32::MAX)),
             one => (one, one),
@@ -255,7 +290,8 @@ impl Revoked {
             (identity.realm.of_names(), whose)
         };
         let mut all = self.0.range(at(first)..=at(last));
-        all.any(|(_, number)| *number > known)
+        let found = all.find(|(_, (number, _))| *number > known);
+        found.map(|(_, (_, reason))| *reason)
     }
 }
 
@@ -326,8 +362,8 @@ impl Authentications {
         }
     }
 
-    /// Whether this identity was revoked after the decision.
-    pub(crate) fn is_revoked(&self, identity: &Identity, known: u64) -> bool {
+    /// Why this identity was revoked after the decision, if it was.
+    pub(crate) fn is_revoked(&self, identity: &Identity, known: u64) -> Option<RevocationReason> {
         self.revoked.is_revoked(identity, known)
     }
 }
@@ -511,11 +547,11 @@ impl Shard {
         }
         let permit = request.permit.as_ref();
         if let Some(permit) = permit
-            && self
+            && let Some(reason) = self
                 .authentications
                 .is_revoked(&permit.identity, permit.known)
         {
-            return Some("its credentials were revoked while it connected".into());
+            return Some(reason.words().into());
         }
         let old = self.sessions.find(request.tenant, &request.client_id)?;
         let owner = self.sessions.at(old).permit.as_deref()?;
@@ -599,12 +635,34 @@ impl Shard {
     /// The client of a connection that is accepted has to say who it is, if its listener asks now:
     /// the connection ends. Answers whether it does.
     pub(crate) fn review_listener(&mut self, index: u32) -> bool {
-        let is_asked = self.renew_listener(index);
+        let is_asked = self.renew_listener(index) && !self.stays_anonymous(index);
         if is_asked {
             let ending = Ending::told(ReasonCode::NotAuthorized, NOT_ASKED);
             self.stop_obeying(index, ending);
         }
         is_asked
+    }
+
+    /// A client that has named no user stays where its listener lets anonymous clients in: with
+    /// their rules from now on. Answers whether it does.
+    fn stays_anonymous(&mut self, index: u32) -> bool {
+        let connection = self.connections.at(index);
+        let listener = Arc::clone(connection.listener());
+        let (session, is_named) = (connection.session(), connection.user_name().is_some());
+        let Some(session) = session.filter(|_| listener.allow_anonymous && !is_named) else {
+            return false;
+        };
+        let tenant = self.sessions.at(session).tenant;
+        if listener.realm.tenant() != tenant {
+            return false;
+        }
+        let identity = Identity {
+            tenant,
+            realm: listener.realm,
+            ..Identity::anyone()
+        };
+        self.change_permit(session, Box::new(Permit::new(identity, 0)));
+        true
     }
 
     /// Gives a connection the present policy of its listener, if that asks now and did not before.

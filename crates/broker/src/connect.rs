@@ -207,7 +207,7 @@ impl Shard {
     /// The record that the CONNACK waits for does not become durable: the client is told so, and
     /// its connection ends. What of its session was recorded stays.
     pub(crate) fn refuse_unrecorded<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        let limit = Limit::StoreStalled;
+        let limit = self.store_limit();
         let reason = ReasonCode::ServerUnavailable;
         let version = self.connections.at(index).version;
         self.write_refusal(cx, index, version, reason, Some(limit.words()));

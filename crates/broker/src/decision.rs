@@ -75,6 +75,8 @@ limits_reached! {
     WillsBytes = "limits.wills_bytes", "the Wills of the node have as many bytes as they may have";
     RetainedMessages = "limits.retained_messages", "the node has as many retained messages as it may have";
     RetainedBytes = "limits.retained_bytes", "the retained messages have as many bytes as they may have";
+    StoreBytes = "limits.store_bytes", "the message store is full";
+    DiskFull = "limits.store_stalled_secs", "the disk of the message store is full";
     StoreStalled = "limits.store_stalled_secs", "the message store does not answer";
     Memory = "limits.memory_bytes", "the memory for messages and clients is used up";
     MemoryOfLogins = "limits.memory_bytes", "connections that have not logged in use their share of the memory, and this one used most";

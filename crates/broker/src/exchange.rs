@@ -363,8 +363,8 @@ impl Shard {
         if !is_same || state.tenant != identity.tenant {
             return Err(refused("re-authentication as another user"));
         }
-        if self.authentications.is_revoked(&identity, known) {
-            return Err(refused("its credentials were revoked meanwhile"));
+        if let Some(reason) = self.authentications.is_revoked(&identity, known) {
+            return Err(refused(reason.words()));
         }
         let proved = (identity.user_name.clone(), identity.proof);
         let ended_wall_ms = end_of(self.sessions.at(session).permit.as_deref());

@@ -70,7 +70,9 @@ mod work;
 use martlet_fault as fault;
 
 pub use arena::Arena;
-pub use authenticate::{Asker, Authenticated, Authentication, Claim, Password, Revocation, Whose};
+pub use authenticate::{
+    Asker, Authenticated, Authentication, Claim, Password, Revocation, RevocationReason, Whose,
+};
 pub use command::{
     ClientQuery, Command, NewMessage, NewSubscription, RetainedQuery, Search, SubscriptionQuery,
     SysTopic,
@@ -115,6 +117,7 @@ pub use report::{
     SubscriptionInfo, SubscriptionPage, WillInfo,
 };
 pub use retained::{Page, Retained, RetainedChange};
+pub use session::LossTimes;
 pub use session::queue::{Apart, QueueOwner, StoredEntry, SubscriptionIds};
 pub use shard::{Shard, StoreState, TransportEnd};
 pub use share::{

@@ -285,7 +285,7 @@ impl Shard {
             self.counters.drop_messages(DropReason::MemoryFull, dropped);
             if let Some(session) = owner.and_then(|owner| self.live_session(owner)) {
                 let session = self.sessions.at(session);
-                session.count_drop(DropReason::MemoryFull, dropped);
+                session.count_drop(DropReason::MemoryFull, dropped, cx.now.wall_ms);
             }
             self.charge_buffers(index);
         }

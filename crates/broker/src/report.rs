@@ -13,6 +13,7 @@ use crate::event::UserName;
 use crate::id::{MessageId, TenantId};
 use crate::operate::TopicUse;
 use crate::permission::Rules;
+use crate::session::LossTimes;
 
 /// The answer to a command.
 #[derive(Clone, Debug)]
@@ -228,6 +229,10 @@ pub struct ClientDetail {
     /// What was dropped, by reason; reasons without drops are left out. Counted from the start of
     /// the node on.
     pub drops: Vec<(DropReason, u64)>,
+    /// When that was, in the same order.
+    pub dropped_at: Vec<LossTimes>,
+    /// When messages expired for it.
+    pub expired_at: LossTimes,
     /// The bound that its queue is at, if it has dropped messages and has no room since.
     pub queue_full: Option<Reached>,
 }
@@ -253,6 +258,8 @@ pub struct ConnectionDetail {
     pub input_bytes: usize,
     /// Answers that wait for the store.
     pub answers_gated: u32,
+    /// What it has sent waits until the store takes more.
+    pub waits_for_store: bool,
 }
 
 /// A Will, without its payload.
@@ -342,7 +349,7 @@ pub struct ClientInfo {
     pub client_id: String,
     /// A Network Connection is there.
     pub connected: bool,
-    /// User name of the last CONNECT.
+    /// User name of the last CONNECT; of who is away, if it was proved.
     pub user_name: Option<String>,
     /// Protocol version of the last CONNECT.
     pub version: ProtocolVersion,

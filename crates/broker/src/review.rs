@@ -22,8 +22,6 @@ const PART_OF_TURN: u64 = 8;
 /// rules are looked up.
 const CHANGES_MAX: usize = 16;
 
-const REVOKED: &str = "its credentials were revoked";
-
 /// Whose rules a new book of rules may have changed.
 #[derive(Clone, Debug)]
 pub(crate) enum Affected {
@@ -182,17 +180,19 @@ impl Shard {
             permit.token = self.permit_tokens.next();
             self.reviews.has_restricted |= permit.is_restricted();
         }
-        let is_revoked = self
+        let revoked = self
             .authentications
             .is_revoked(&permit.identity, permit.known);
+        let is_revoked = revoked.is_some();
         // Groups wait for the rules of all of their members, also of those whose are the same.
         if (is_new || is_revoked) && has_groups {
             self.reads_changed.push(self.sessions.id_of(session));
         }
-        if is_revoked {
+        if let Some(reason) = revoked {
             self.reviews.revoked.push(self.sessions.id_of(session));
             if let Some(connection) = connection {
-                self.stop_obeying(connection, Ending::told(ReasonCode::NotAuthorized, REVOKED));
+                let ending = Ending::told(ReasonCode::NotAuthorized, reason.words());
+                self.stop_obeying(connection, ending);
             }
         }
         is_revoked

@@ -81,6 +81,8 @@ causes! {
     ListenerClosed = "listener-closed", "The node no longer listens where it connected before.";
     ServerStopped = "server-stopped", "The node was stopped.";
     StoreFailing = "store-failing", "The message store cannot write.";
+    StoreFull = "store-full", "The message store has no room for more messages.";
+    StoreSlow = "store-slow", "The message store writes more slowly than messages are published.";
     Other = "other", "Something else: see the sentence.";
 }
 
@@ -133,6 +135,7 @@ impl Cause {
             Limit::OutputBytes | Limit::OutputStalled => Self::SlowReader,
             Limit::KeepAliveMax => Self::KeepAlive,
             Limit::StoreStalled => Self::StoreFailing,
+            Limit::StoreBytes | Limit::DiskFull => Self::StoreFull,
             _ => Self::LimitReached,
         }
     }
@@ -150,8 +153,11 @@ impl Cause {
         let has = |text: &str| why.contains(text);
         match () {
             () if has("locked out") => Self::LockedOut,
+            () if why.starts_with("the message store is full") => Self::StoreFull,
+            () if why.starts_with("the message store ") => Self::StoreFailing,
             () if why.starts_with("the Will on") => Self::NotPermitted,
             () if has("is banned") => Self::Banned,
+            () if has(" was deleted: martlet ") => Self::Deleted,
             () if has(" is disabled") || has(" is inactive") || has(" is maintenance") => {
                 Self::Disabled
             }
@@ -210,7 +216,11 @@ impl Cause {
             ReasonCode::PacketTooLarge => Self::TooLarge,
             ReasonCode::MessageRateTooHigh => Self::TooFast,
             ReasonCode::ServerShuttingDown => Self::ServerStopped,
-            _ if why.contains("credentials were revoked") => Self::Disabled,
+            _ if why.ends_with(" is inactive") || why.ends_with(" is disabled") => Self::Disabled,
+            _ if why.ends_with(" is in maintenance") => Self::Disabled,
+            _ if why.ends_with(" was removed") => Self::Deleted,
+            _ if why.ends_with(" has banned it") => Self::Banned,
+            _ if why.contains("credentials were revoked") => Self::CredentialExpired,
             reason if Self::BROKEN_RULES.contains(&reason) => Self::ProtocolError,
             ReasonCode::NotAuthorized => Self::NotPermitted,
             _ => return None,
@@ -334,6 +344,8 @@ mod tests {
         let of = |reason, limit| Cause::of_end(reason, &reached(limit));
         let quota = ReasonCode::QuotaExceeded;
         assert_eq!(of(quota, Limit::StoreStalled), Some(Cause::StoreFailing));
+        assert_eq!(of(quota, Limit::StoreBytes), Some(Cause::StoreFull));
+        assert_eq!(of(quota, Limit::DiskFull), Some(Cause::StoreFull));
         assert_eq!(of(quota, Limit::QueuedBytes), Some(Cause::QueueFull));
         assert_eq!(of(quota, Limit::MaximumQos), Some(Cause::LimitReached));
         let late = ReasonCode::KeepAliveTimeout;

@@ -518,9 +518,11 @@ impl Control {
 
     /// Sets the gate that authenticates clients.
     pub fn set_gate(&self, gate: Gate) {
-        let policy = gate.clone();
-        self.journal
-            .set_tables(move || policy.policy().tables().cloned());
+        let (policy, others) = (gate.clone(), gate.clone());
+        self.journal.set_tables(
+            move || policy.policy().tables().cloned(),
+            move || others.policy().has_rules_of_others(),
+        );
         // There is one from the start on, or none.
         let _ = self.gate.set(gate);
     }

@@ -261,12 +261,14 @@ impl Journal {
     }
 
     /// From now on this is told of the tables: which team owns a tenant, and where the rules of a
-    /// name stand.
+    /// name stand; and whether rules come with tokens or a hook's answer too.
     pub(crate) fn set_tables(
         &self,
         tables: impl Fn() -> Option<Arc<Snapshot>> + Send + Sync + 'static,
+        have_others: impl Fn() -> bool + Send + Sync + 'static,
     ) {
-        self.commands.tables.set(Box::new(tables));
+        let have_others = Box::new(have_others);
+        self.commands.tables.set(Box::new(tables), have_others);
     }
 
     /// The command that brings a deleted device or user of a tenant back.

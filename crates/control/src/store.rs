@@ -12,6 +12,8 @@ pub struct StoreState {
     /// Reason why there is no more space; none if there is. What ends messages can still be
     /// written.
     pub low: Option<String>,
+    /// That is because of `limits.store_bytes`.
+    pub is_at_limit: bool,
     /// The backlog of writes is so long that publishers of messages to be stored are held back.
     pub behind: bool,
     /// Messages that could not be read back since the start.

@@ -1465,6 +1465,11 @@ async fn restore_one(work: &mut Work<'_>, device: DeviceRef<'_>) -> Result<Devic
     Ok(found)
 }
 
+/// A device may have that id.
+pub fn is_device_id(id: &str) -> bool {
+    check_id(id).is_ok()
+}
+
 /// It stands in topics for one level, and for itself alone.
 pub(crate) fn check_id(id: &str) -> Result<(), RegistryError> {
     check_name("device", id)?;

@@ -54,7 +54,7 @@ pub use database::{FILE, Registry, copy_of, wait};
 pub use device_lists::{DeviceFilter, DeviceOrder};
 pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, Import, NewDevice, RowOutcome,
-    Status,
+    Status, is_device_id,
 };
 pub use gone::{Gone, GoneTeam};
 pub use groups::{Group, GroupChange, NewGroup};

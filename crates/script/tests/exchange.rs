@@ -98,6 +98,7 @@ impl Bench {
                 realm: Realm::COMMON,
                 whose: Whose::User(user_name.into()),
                 number: 1,
+                reason: martlet_broker::RevocationReason::Credentials,
             };
             self.node
                 .command(shard, Command::Revoke([revocation].into()));

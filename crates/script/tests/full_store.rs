@@ -172,16 +172,52 @@ fn a_full_store_lets_in_who_takes_what_it_holds_and_nobody_who_brings_more() {
 /// [MQTT-3.2.2-7]
 #[test]
 fn a_refused_client_of_mqtt_5_is_told_that_it_is_the_store() {
-    let mut node = node(Limits::default(), Wiring::default());
-    node.set_store_state(StoreState::Full);
-    let link = node.open();
-    let body = b"\0\x04MQTT\x05\0\0\0\x05\x11\0\0\0\x09\0\x01a";
-    node.send(link, &packet(0x10, body));
-    let answer = node.take(link);
-    assert_eq!(answer[3], 0x97);
-    let told = String::from_utf8_lossy(&answer);
-    assert!(told.contains("the message store is full"), "{told}");
-    assert!(node.is_closed(link));
+    for (state, said) in [
+        (StoreState::Full, "the message store is full: its disk"),
+        (
+            StoreState::AtLimit,
+            "the message store is full (limits.store_bytes)",
+        ),
+    ] {
+        let mut node = node(Limits::default(), Wiring::default());
+        node.set_store_state(state);
+        let link = node.open();
+        let body = b"\0\x04MQTT\x05\0\0\0\x05\x11\0\0\0\x09\0\x01a";
+        node.send(link, &packet(0x10, body));
+        let answer = node.take(link);
+        assert_eq!(answer[3], 0x97);
+        let told = String::from_utf8_lossy(&answer);
+        assert!(told.contains(said), "{told}");
+        assert!(node.is_closed(link));
+    }
+}
+
+#[test]
+fn who_has_waited_for_the_store_too_long_is_told_what_is_wrong_with_it() {
+    for (state, said) in [
+        (
+            StoreState::AtLimit,
+            "the message store is full (limits.store_bytes)",
+        ),
+        (StoreState::Full, "the disk of the message store is full"),
+        (
+            StoreState::Stuck,
+            "does not answer (limits.store_stalled_secs)",
+        ),
+    ] {
+        let mut node = node(Limits::default(), Wiring::default());
+        let link = node.open();
+        node.send(link, &lasting_v5(0));
+        node.take(link);
+        node.set_store_state(state);
+        // QoS 1.
+        node.send(link, b"\x32\x07\0\x01t\0\x01\0x");
+        node.elapse(31_000);
+        let told = node.take(link);
+        let told = String::from_utf8_lossy(&told);
+        assert!(told.contains(said), "{state:?}: {told}");
+        assert!(node.is_closed(link));
+    }
 }
 
 /// A store that takes so long that nothing becomes durable in this test.

@@ -191,6 +191,7 @@ fn revoking_ends_connections_and_those_on_their_way_in() {
             realm: Realm::COMMON,
             whose: Whose::User("alice".into()),
             number: 5,
+            reason: martlet_broker::RevocationReason::Credentials,
         };
         all(&mut node, shards, &Command::Revoke([revocation].into()));
         assert!(links.iter().all(|link| node.is_closed(*link)));
@@ -222,6 +223,7 @@ fn a_user_of_that_name_at_another_door_is_not_revoked() {
             realm: Realm(7),
             whose: Whose::User("alice".into()),
             number: 5,
+            reason: martlet_broker::RevocationReason::Credentials,
         };
         all(&mut node, shards, &Command::Revoke([revocation].into()));
         node.authenticated(shard, waiting.connection, accepted(&waiting, open, 4));
@@ -260,6 +262,7 @@ fn whom_a_voucher_let_in_goes_with_it_and_nobody_else() {
             realm: Realm::COMMON,
             whose: Whose::Voucher(Voucher(1)),
             number: 5,
+            reason: martlet_broker::RevocationReason::Credentials,
         };
         all(&mut node, shards, &Command::Revoke([revocation].into()));
         assert!(node.is_closed(goes));
@@ -300,6 +303,7 @@ fn one_credential_of_a_user_is_revoked_and_who_came_by_another_stays() {
             realm: Realm::COMMON,
             whose: Whose::Credential("alice".into(), CredentialMark(1)),
             number: 5,
+            reason: martlet_broker::RevocationReason::Credentials,
         };
         all(&mut node, shards, &Command::Revoke([revocation].into()));
         assert!(go.iter().all(|link| node.is_closed(*link)));
@@ -600,6 +604,7 @@ fn what_share_groups_lent_to_somebody_who_is_revoked_goes_to_others() {
             realm: Realm::COMMON,
             whose: Whose::User("alice".into()),
             number: 1,
+            reason: martlet_broker::RevocationReason::Credentials,
         };
         all(&mut node, shards, &Command::Revoke([revocation].into()));
         let mut got: Vec<_> = messages(&mut node, bob).into_iter().collect();

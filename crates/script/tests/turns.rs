@@ -250,6 +250,7 @@ fn many_who_are_revoked_end_in_turns_and_are_not_obeyed_meanwhile() {
         realm: Realm::COMMON,
         whose: Whose::User("user".into()),
         number: 5,
+        reason: martlet_broker::RevocationReason::Credentials,
     };
     let mut revoking = 0;
     node.take_most_work();
@@ -579,6 +580,7 @@ fn revoking_takes_turns_however_many_sessions_there_are_and_is_in_force_at_once(
         realm: Realm::COMMON,
         whose: Whose::User("revoked".into()),
         number: 7,
+        reason: martlet_broker::RevocationReason::Credentials,
     };
     node.take_most_work();
     let began = node.turns();
@@ -635,6 +637,7 @@ fn a_revocation_reaches_each_session_though_clients_connect_meanwhile() {
         realm: Realm::COMMON,
         whose: Whose::User("revoked".into()),
         number: 7,
+        reason: martlet_broker::RevocationReason::Credentials,
     };
     node.at_once(|node| {
         node.command(0, Command::Revoke([revocation].into()));
@@ -661,6 +664,7 @@ fn a_message_for_a_revoked_client_waits_in_its_session() {
         realm: Realm::COMMON,
         whose: Whose::User("revoked".into()),
         number: 7,
+        reason: martlet_broker::RevocationReason::Credentials,
     };
     node.at_once(|node| {
         node.command(0, Command::Revoke([revocation].into()));

@@ -12,7 +12,7 @@ use crate::disk::Disk;
 const SMALL_BYTES: u64 = 4 << 20;
 
 /// What a limited disk says that is full.
-const LIMIT_REACHED: &str = "the store takes as much as limit store_bytes allows";
+const LIMIT_REACHED: &str = "the message store takes as much as limits.store_bytes allows";
 
 /// A disk over another one, with a limit.
 #[derive(Clone, Debug)]

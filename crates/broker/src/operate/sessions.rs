@@ -8,6 +8,7 @@ use martlet_codec::ReasonCode;
 
 use super::Step;
 use crate::command::{ClientQuery, Search};
+use crate::connection::Since;
 use crate::counters::DropReason;
 use crate::id::{RecordNumber, SessionId, TenantId};
 use crate::node::{Cx, Node};
@@ -184,6 +185,9 @@ impl Shard {
             let count = drops.map_or(0, |drops| drops[*reason as usize]);
             (count > 0).then_some((*reason, count))
         });
+        let drops: Vec<(DropReason, u64)> = drops.collect();
+        let dropped_at = drops.iter();
+        let dropped_at = dropped_at.map(|(reason, _)| session.accounting.dropped_at(*reason));
         let permit = session.permit.as_ref();
         Some(ClientDetail {
             info: self.info(session),
@@ -204,7 +208,9 @@ impl Shard {
             queue: outbound.queue().head(limit),
             in_flight: outbound.messages_in_flight(limit),
             receipts: session.inbound.receipt_count(),
-            drops: drops.collect(),
+            dropped_at: dropped_at.collect(),
+            expired_at: session.accounting.expired_at(),
+            drops,
             queue_full: is_full.then(|| self.reached(bound, None)),
         })
     }
@@ -223,6 +229,7 @@ impl Shard {
             output_bytes: connection.output_len(),
             input_bytes: connection.input_len(),
             answers_gated: connection.answers_gated,
+            waits_for_store: connection.held_for_store_since != Since::NONE,
         })
     }
 
@@ -237,7 +244,16 @@ impl Shard {
         let session = self.sessions.find(tenant, client_id);
         let connection = session.and_then(|session| self.sessions.at(session).connection());
         if let Some(connection) = connection {
-            let ending = Ending::told(reason, "ended by an operator");
+            let permit = session.and_then(|session| self.sessions.at(session).permit.as_deref());
+            // What the tables say of it comes before it is reviewed.
+            let revoked = permit.and_then(|permit| {
+                self.authentications
+                    .is_revoked(&permit.identity, permit.known)
+            });
+            let ending = match revoked {
+                Some(revoked) => Ending::told(ReasonCode::NotAuthorized, revoked.words()),
+                None => Ending::told(reason, "ended by an operator"),
+            };
             self.end_connection(cx, connection, ending);
         }
         connection.is_some()

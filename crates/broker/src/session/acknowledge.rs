@@ -235,7 +235,10 @@ impl Shard {
         if self.tell_group(cx, entry.ticket(), ShareOutcome::Expired) {
             return;
         }
-        self.sessions.at(index).accounting.count_expired();
+        self.sessions
+            .at(index)
+            .accounting
+            .count_expired(cx.now.wall_ms);
         self.counters.expired += 1;
     }
 
@@ -335,7 +338,7 @@ impl Shard {
         count: u64,
         topic: &str,
     ) {
-        self.count_drop(index, reason, count);
+        self.count_drop(index, reason, count, cx.now.wall_ms);
         if self.tells_drop(index, topic) {
             self.tell_drop(cx, index, reason, shortened(topic), None);
         }
@@ -349,17 +352,17 @@ impl Shard {
         reason: DropReason,
         id: MessageId,
     ) {
-        self.count_drop(index, reason, 1);
+        self.count_drop(index, reason, 1, cx.now.wall_ms);
         if self.tells_drop(index, "") {
             self.tell_drop(cx, index, reason, String::new(), Some(id));
         }
     }
 
     /// Counts messages dropped for a session, which nobody is told one by one.
-    pub(super) fn count_drop(&mut self, index: u32, reason: DropReason, count: u64) {
+    pub(super) fn count_drop(&mut self, index: u32, reason: DropReason, count: u64, wall_ms: u64) {
         if !fault::is(Fault::DropUncounted) {
             let session = self.sessions.at(index);
-            session.count_drop(reason, count);
+            session.count_drop(reason, count, wall_ms);
             self.counters.drop_messages(reason, count);
         }
     }

@@ -108,8 +108,28 @@ pub(crate) struct SessionAccounting {
 #[derive(Debug, Default)]
 struct Losses {
     expired: u64,
+    expired_at: LossTimes,
     /// By reason.
     drops: [u64; DROP_REASONS],
+    dropped_at: [LossTimes; DROP_REASONS],
+}
+
+/// When messages of a session were lost: wall clock, milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LossTimes {
+    /// First, as far as known.
+    pub first_ms: u64,
+    /// Last, likewise.
+    pub last_ms: u64,
+}
+
+impl LossTimes {
+    fn note(&mut self, wall_ms: u64) {
+        if self.first_ms == 0 {
+            self.first_ms = wall_ms;
+        }
+        self.last_ms = wall_ms;
+    }
 }
 
 impl SessionAccounting {
@@ -127,8 +147,24 @@ impl SessionAccounting {
         self.losses.as_ref().map_or(0, |losses| losses.expired)
     }
 
-    pub(crate) fn count_expired(&mut self) {
-        self.losses.get_or_insert_default().expired += 1;
+    pub(crate) fn count_expired(&mut self, wall_ms: u64) {
+        let losses = self.losses.get_or_insert_default();
+        losses.expired += 1;
+        losses.expired_at.note(wall_ms);
+    }
+
+    /// When messages expired.
+    pub(crate) fn expired_at(&self) -> LossTimes {
+        let losses = self.losses.as_ref();
+        losses.map_or_else(LossTimes::default, |losses| losses.expired_at)
+    }
+
+    /// When messages were dropped for this reason.
+    pub(crate) fn dropped_at(&self, reason: DropReason) -> LossTimes {
+        let losses = self.losses.as_ref();
+        losses.map_or_else(LossTimes::default, |losses| {
+            losses.dropped_at[reason as usize]
+        })
     }
 }
 
@@ -187,9 +223,10 @@ impl Session {
     }
 
     /// Counts messages dropped for it.
-    pub(crate) fn count_drop(&mut self, reason: DropReason, count: u64) {
+    pub(crate) fn count_drop(&mut self, reason: DropReason, count: u64, wall_ms: u64) {
         let losses = self.accounting.losses.get_or_insert_default();
         losses.drops[reason as usize] += count;
+        losses.dropped_at[reason as usize].note(wall_ms);
     }
 
     /// As the store is to remember it.

@@ -942,7 +942,8 @@ impl Shard {
         for entry in queue.take_all().take(one_by_one) {
             self.abandon(cx, index, entry, false);
         }
-        self.count_drop(index, DropReason::SessionEnded, queue.len() as u64);
+        let (left, wall_ms) = (queue.len() as u64, cx.now.wall_ms);
+        self.count_drop(index, DropReason::SessionEnded, left, wall_ms);
         self.free_queue(queue);
     }
 

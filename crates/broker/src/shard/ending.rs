@@ -260,7 +260,8 @@ impl Shard {
                 .and_then(|owner| self.live_session(owner))
             {
                 let session = self.sessions.at(session);
-                session.count_drop(DropReason::ConnectionLost, lost);
+                // Nobody asks when it was.
+                session.count_drop(DropReason::ConnectionLost, lost, 0);
             }
         }
         self.buffer_bytes -= connection.charged_bytes as usize;

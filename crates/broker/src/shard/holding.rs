@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use martlet_codec::{FixedHeader, PacketType, Subscribe};
 
 use crate::connect::ConnectRequest;
+use crate::decision::{Decided, Limit};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
@@ -27,6 +28,8 @@ pub enum StoreState {
     /// There is no room but a reserve for what makes room: CONNECT packets that make it grow are
     /// refused.
     Full,
+    /// The same, because it takes as much as `limits.store_bytes` allows.
+    AtLimit,
     /// It does not write, and as much waits as may: every CONNECT that has to be recorded is
     /// refused.
     Stuck,
@@ -233,7 +236,7 @@ impl Shard {
     /// Reason why a CONNECT finds no room in the store. A client with a session is accepted while
     /// there is a reserve, so that it can take what is queued, or end it with Clean Start: a small
     /// record that replaces another.
-    pub(crate) fn has_no_room_for(&self, request: &ConnectRequest) -> Option<&'static str> {
+    pub(crate) fn has_no_room_for(&self, request: &ConnectRequest) -> Option<Decided> {
         if self.store < StoreState::Full {
             return None;
         }
@@ -247,9 +250,23 @@ impl Shard {
         }
         let will_bytes = request.will.as_ref().map_or(0, |will| will.bytes());
         match self.store {
-            StoreState::Full if is_recorded && will_bytes <= RESERVE_WILL_BYTES => None,
-            StoreState::Full => Some("the message store is full"),
-            _ => Some("the message store does not write"),
+            StoreState::Full | StoreState::AtLimit
+                if is_recorded && will_bytes <= RESERVE_WILL_BYTES =>
+            {
+                None
+            }
+            StoreState::Full => Some("the message store is full: its disk has no room".into()),
+            StoreState::AtLimit => Some(Limit::StoreBytes.into()),
+            _ => Some("the message store does not write".into()),
+        }
+    }
+
+    /// What a client is told that has waited for the store for too long.
+    pub(crate) fn store_limit(&self) -> Limit {
+        match self.store {
+            StoreState::AtLimit => Limit::StoreBytes,
+            StoreState::Full => Limit::DiskFull,
+            StoreState::KeepsUp | StoreState::Behind | StoreState::Stuck => Limit::StoreStalled,
         }
     }
 }

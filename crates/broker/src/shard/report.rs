@@ -107,9 +107,15 @@ impl Shard {
             tenant: session.tenant,
             client_id: session.client_id.to_string(),
             connected: connection.is_some(),
-            user_name: connection
-                .and_then(|found| found.user_name())
-                .map(|name| name.to_string()),
+            // Of who is away, the user that it has proved to be.
+            user_name: match connection {
+                Some(found) => found.user_name().map(|name| name.to_string()),
+                None => session
+                    .permit
+                    .as_deref()
+                    .and_then(|permit| permit.user_name())
+                    .map(str::to_owned),
+            },
             version: session.version,
             address: connection.and_then(|found| found.address()),
             keep_alive_secs: connection.map_or(0, |found| found.client().keep_alive_secs),

@@ -230,7 +230,7 @@ impl Shard {
         let output_due =
             output_ms > 0 && output.is_some_and(|since_ms| since_ms + output_ms <= now_ms);
         if !output_due {
-            let ending = Ending::told(ReasonCode::QuotaExceeded, Limit::StoreStalled);
+            let ending = Ending::told(ReasonCode::QuotaExceeded, self.store_limit());
             return self.end_connection(cx, id.index, ending);
         }
         // It reads nothing, so there is no use in telling it.

@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Asker, Authenticated, Authentication, Claim, Proof, Realm, Revocation, Whose,
+    Asker, Authenticated, Authentication, Claim, Proof, Realm, Revocation, RevocationReason, Whose,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
@@ -293,6 +293,11 @@ impl Gate {
     }
 
     fn put_policy(&self, policy: Arc<Policy>, gone: Vec<(Realm, Whose)>) -> Vec<Revocation> {
+        let gone = gone.into_iter().map(|(realm, whose)| {
+            let reason = policy.revoked_for(realm, &whose);
+            (realm, whose, reason)
+        });
+        let gone = gone.collect();
         let mut state = self.0.lock();
         state.policy = policy;
         state.revoke(gone)
@@ -327,7 +332,12 @@ impl Gate {
         }
         match gone.is_empty() {
             true => Vec::new(),
-            false => self.0.lock().revoke(gone),
+            false => {
+                let reason = RevocationReason::Credentials;
+                let gone = gone.into_iter();
+                let gone = gone.map(|(realm, whose)| (realm, whose, reason));
+                self.0.lock().revoke(gone.collect())
+            }
         }
     }
 
@@ -505,14 +515,15 @@ impl Drop for Question {
 
 impl State {
     /// Forgets what was verified. Returns the revocations for all shards.
-    fn revoke(&mut self, gone: Vec<(Realm, Whose)>) -> Vec<Revocation> {
+    fn revoke(&mut self, gone: Vec<(Realm, Whose, RevocationReason)>) -> Vec<Revocation> {
         self.verified = Verified::default();
         self.revoked += u64::from(!gone.is_empty());
         let number = self.revoked;
-        let revocation = |(realm, whose)| Revocation {
+        let revocation = |(realm, whose, reason)| Revocation {
             realm,
             whose,
             number,
+            reason,
         };
         gone.into_iter().map(revocation).collect()
     }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use martlet_broker::{
-    Authenticated, Authentication, Identity, Realm, RuleBook, Rules, TenantId, Whose,
+    Authenticated, Authentication, Identity, Realm, RevocationReason, RuleBook, Rules, TenantId,
+    Whose,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::{BanKind, COMMON_TENANT, Snapshot};
@@ -20,6 +21,7 @@ use super::failures::Lockout;
 use super::proving::ScramUser;
 use super::refused_for;
 use super::turns::Place;
+use crate::cause::Cause;
 use crate::wall_clock::now_signed_ms;
 
 /// What looks for a client; it may take long, and must not block the thread that it runs on.
@@ -385,6 +387,49 @@ impl Policy {
             )),
             by_proof => Standing::ByProof(by_proof.join(" or ")),
         }
+    }
+
+    fn is_in_tables(&self, realm: Realm, name: &str) -> bool {
+        let known = |tables: &Arc<Snapshot>| tables.known(realm.tenant().0, name).is_some();
+        self.tables().is_some_and(known)
+    }
+
+    /// Why credentials that were good are not by this policy.
+    pub(super) fn revoked_for(&self, realm: Realm, whose: &Whose) -> RevocationReason {
+        let name = match whose {
+            Whose::User(name) => name,
+            Whose::Team(_) => return RevocationReason::Removed,
+            Whose::Credential(..) | Whose::Voucher(_) => return RevocationReason::Credentials,
+        };
+        let why = match self.standing(realm, name, name) {
+            Standing::Barred(why) => why,
+            // Another of that name may come with a proof.
+            Standing::ByProof(_) if !self.is_in_tables(realm, name) => {
+                return RevocationReason::Removed;
+            }
+            Standing::ByProof(_) | Standing::Known | Standing::Unproved => {
+                return RevocationReason::Credentials;
+            }
+        };
+        match Cause::of_words(ReasonCode::NotAuthorized, &why) {
+            Cause::Disabled if why.ends_with(" is disabled") => RevocationReason::Disabled,
+            Cause::Disabled if why.ends_with(" is maintenance") => RevocationReason::Maintenance,
+            Cause::Disabled => RevocationReason::Inactive,
+            Cause::Banned => RevocationReason::Banned,
+            Cause::UnknownName | Cause::Deleted => RevocationReason::Removed,
+            _ => RevocationReason::Credentials,
+        }
+    }
+
+    /// Some clients bring their rules with a token, or get them from a hook.
+    pub fn has_rules_of_others(&self) -> bool {
+        let mut sources = self.realms.values().flat_map(|chain| &chain.sources);
+        sources.any(|source| {
+            let name = source.name();
+            ["tokens (", "the hook ("]
+                .iter()
+                .any(|other| name.starts_with(other))
+        })
     }
 
     /// A certificate that shows the name of this device proves that name, unless it has

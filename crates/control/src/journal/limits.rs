@@ -52,6 +52,15 @@ pub(crate) fn by_limit(limit: Limit) -> Option<Way> {
             "the client, or the network to it, is silent for too long: have it ping more often, or \
              raise {option}"
         ),
+        Limit::StoreBytes => format!(
+            "raise {option}, or make room: have the clients come that messages wait for, or end \
+             their sessions (martlet session ls); martlet health says when there is room again"
+        ),
+        Limit::DiskFull => {
+            "make room on the disk of the data directory: martlet health says when there is room \
+             again"
+                .to_owned()
+        }
         Limit::StoreStalled => {
             "look at the disk of the message store: martlet status says more".to_owned()
         }
@@ -71,7 +80,8 @@ mod tests {
         for limit in Limit::ALL {
             let way = by_limit(*limit).unwrap_or_default();
             let is_named = way.text.contains(limit.option());
-            assert!(is_named || *limit == Limit::StoreStalled, "{}", way.text);
+            let of_disk = matches!(limit, Limit::StoreStalled | Limit::DiskFull);
+            assert!(is_named || of_disk, "{}", way.text);
         }
     }
 }

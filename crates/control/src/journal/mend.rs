@@ -10,14 +10,18 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use martlet_access::explain;
-use martlet_broker::{DropReason, Event, Names, TenantId, UserName, Why, may_publish};
+use martlet_broker::{DropReason, Event, Limit, Names, TenantId, UserName, Why, may_publish};
 use martlet_codec::ReasonCode;
-use martlet_registry::{Owner, RulesPlace, Snapshot};
+use martlet_registry::{Owner, RulesPlace, Snapshot, is_device_id};
 
 use super::limits::by_limit;
 use super::{Lacking, TEXT_MAX, web};
 use crate::cause::Cause;
 use crate::text::typed;
+
+/// What to do about a wrong password.
+const SET_AGAIN: &str = "look first what credential the client has, which may be mistyped or an \
+                         older one; if the good one is lost, set another";
 
 /// Before the places that were asked.
 const NOBODY: &str = "nobody of that name is known to ";
@@ -60,20 +64,29 @@ pub(super) struct Commands {
     team: Option<String>,
 }
 
-/// The tables as of now; none before it is said who knows them.
+/// The tables as of now, and whether rules come with tokens or a hook's answer too; none before it
+/// is said who knows that.
 #[derive(Clone, Default)]
-pub(super) struct TablesNow(Arc<OnceLock<Tables>>);
+pub(super) struct TablesNow(Arc<OnceLock<(Tables, HaveOthers)>>);
+
+type HaveOthers = Box<dyn Fn() -> bool + Send + Sync>;
 
 type Tables = Box<dyn Fn() -> Option<Arc<Snapshot>> + Send + Sync>;
 
 impl TablesNow {
-    pub(super) fn set(&self, tables: Tables) {
+    pub(super) fn set(&self, tables: Tables, have_others: HaveOthers) {
         // Who knows them stays the same.
-        let _ = self.0.set(tables);
+        let _ = self.0.set((tables, have_others));
     }
 
     fn now(&self) -> Option<Arc<Snapshot>> {
-        self.0.get()?()
+        let (tables, _) = self.0.get()?;
+        tables()
+    }
+
+    fn have_others(&self) -> bool {
+        let found = self.0.get();
+        found.is_some_and(|(_, have_others)| have_others())
     }
 }
 
@@ -205,11 +218,14 @@ impl Commands {
             Some((user, place))
         });
         let Some((user, place)) = place else {
+            let others = match self.tables.have_others() {
+                true => {
+                    ", or, for a client whose rules come with its token or the hook's answer, there"
+                }
+                false => "",
+            };
             return Way {
-                text:
-                    "permit it in the ACL file (auth.acl_file), or, for a client whose rules come \
-                       with its token or the hook's answer, there"
-                        .to_owned(),
+                text: format!("permit it in the ACL file (auth.acl_file){others}"),
                 command: None,
             };
         };
@@ -345,6 +361,16 @@ impl Commands {
             None => self.line("user add", &[("--role", "ROLE")], &[name]),
         };
         let user = user.unwrap_or_else(|| "martlet user add".to_owned());
+        if !is_device_id(name) {
+            return Way {
+                text: format!(
+                    "see that the name is spelt right; no device can have it, whose id is one level \
+                     of its topics; a person or a program is added by {user}, with a role that \
+                     permits what it needs (martlet role ls)"
+                ),
+                command: None,
+            };
+        }
         Way {
             text: format!(
                 "see that the name is spelt right; a device is added as below, a person or a \
@@ -498,16 +524,24 @@ fn connect_refused(
     if let Some(user) = user {
         if let Some(place) = why.strip_prefix("wrong password, according to ") {
             return match place {
-                "auth.credentials" => Way::words("see MARTLET_AUTH__CREDENTIALS of the node"),
+                "auth.credentials" => Way::words(
+                    "look first what credential the client has; the good one is in auth.credentials \
+                     (MARTLET_AUTH__CREDENTIALS) of the node",
+                ),
                 "the registry" => {
                     let command = commands.user("user passwd", None, user.as_str());
-                    Way::by("set it again", command)
+                    Way::by(SET_AGAIN, command)
                 }
                 file => {
                     let command = commands.user("user passwd", Some(file), user.as_str());
-                    Way::by("set it again", command)
+                    Way::by(SET_AGAIN, command)
                 }
             };
+        }
+        if why.starts_with("SCRAM-") && reason == ReasonCode::BadUserNameOrPassword {
+            // A password file cannot prove names in this way: it is the tables' user.
+            let command = commands.user("user passwd", None, user.as_str());
+            return Way::by(SET_AGAIN, command);
         }
         if let Some(places) = why.strip_prefix(NOBODY) {
             if asks_others(places) {
@@ -519,6 +553,12 @@ fn connect_refused(
             }
             return Some(commands.unknown(places, user.as_str()));
         }
+    }
+    if why.starts_with("the message store is full") {
+        return by_limit(Limit::DiskFull);
+    }
+    if why.starts_with("the message store ") {
+        return by_limit(Limit::StoreStalled);
     }
     if has("locked out") {
         let by_name = has("for this user name");
@@ -603,7 +643,7 @@ fn by_tables(commands: &Commands, why: &str) -> Option<Way> {
         "its certificate is good, and ",
         " is neither a user nor a device of the tables",
     );
-    if let Some(name) = certified {
+    if let Some(name) = certified.filter(|name| is_device_id(name)) {
         let command = commands.line("device add", &[], &[name]);
         return Way::by("add it", command);
     }

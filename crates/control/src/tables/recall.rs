@@ -14,32 +14,40 @@ impl Tables {
         let (name, client_id) = (facts.question.name.clone(), facts.client_id.clone());
         let tenant = facts.question.tenant.0;
         let is_known = facts.known_as.is_some();
+        let user = facts.user.clone().filter(|user| *user != name);
         // A caller that sees one team is told nothing about another.
         let sees_node = facts.question.sees_node;
         let found = self.read(move |registry| {
             Box::pin(async move {
-                let gone = match is_known {
+                let mut gone = match is_known {
                     true => None,
                     false => registry.gone(tenant, &name).await?,
                 };
+                let mut of_user = None;
+                if let (None, Some(user)) = (&gone, user) {
+                    gone = registry.gone(tenant, &user).await?;
+                    of_user = gone.is_some().then_some(user);
+                }
                 let gone_with_teams = match is_known || gone.is_some() || !sees_node {
                     true => Vec::new(),
                     false => registry.gone_with_teams(&name).await?,
                 };
                 let credentials = registry.credentials_in(tenant, &name).await?;
                 let presence = registry.presence(tenant, &client_id).await?;
-                Ok((gone, gone_with_teams, presence, credentials))
+                Ok((gone, of_user, gone_with_teams, presence, credentials))
             })
         });
-        let Ok((gone, gone_with_teams, presence, credentials)) = found.await else {
+        let Ok((gone, of_user, gone_with_teams, presence, credentials)) = found.await else {
             return;
         };
         let journal = &self.control.journal;
         facts.namesakes.gone = gone_with_teams;
         facts.deleted = gone.map(|mut gone| {
             gone.team = gone.team.filter(|_| sees_node);
-            let command = self.bringing_back(&gone, TenantId(tenant), &facts.question.name);
+            let name = of_user.as_ref().unwrap_or(&facts.question.name);
+            let command = self.bringing_back(&gone, TenantId(tenant), name);
             Deleted {
+                user: of_user,
                 at_ms: u64::try_from(gone.at_ms).unwrap_or(0),
                 command,
                 team: gone.team.map(|team| GoneTeam {

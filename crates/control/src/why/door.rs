@@ -55,19 +55,24 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
     {
         let cause = run.cause.unwrap_or(Cause::Other);
         let mut finding = Finding::of_run(run, cause);
+        // What is so now is told, with since when it was refused for that.
+        let weight = match &facts.standing {
+            Some(Standing::Barred(why)) if cause == barred_for(why) => weight_of_bar(facts, cause),
+            _ => Weight::Out,
+        };
         if deleted.is_some() {
             // It keeps its name while it is deleted, and has no credentials until it is restored.
             (finding.mend, finding.command) = (None, None);
         } else {
             finding = who_is_meant(facts, finding);
         }
-        found.push((Weight::Out, finding));
+        found.push((weight, finding));
     }
     // Of a deleted user or device only the deletion is told.
     if let Some(Standing::Barred(why)) = &facts.standing
         && deleted.is_none()
     {
-        let cause = match Cause::of_words(ReasonCode::NotAuthorized, why) {
+        let cause = match barred_for(why) {
             Cause::UnknownName if facts.runs.is_empty() && facts.presence.is_none() => {
                 Cause::NobodyKnown
             }
@@ -80,11 +85,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
             ),
             _ => format!("it would be refused: {why}"),
         };
-        // What it was told when it last came says more.
-        let weight = match is_refused_now(facts) {
-            Some(run) if run.cause != Some(cause) => Weight::Remark,
-            _ => Weight::Out,
-        };
+        let weight = weight_of_bar(facts, cause);
         let way = facts.standing_way.clone().unwrap_or_default();
         let finding = Finding::new(cause, sentence).way(way);
         found.push((weight, who_is_meant(facts, finding)));
@@ -102,6 +103,29 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         found.push((Weight::Aside, perhaps(facts, last)));
     }
     gone(facts, found);
+}
+
+/// Cause of a refusal that is still to come.
+fn barred_for(why: &str) -> Cause {
+    Cause::of_words(ReasonCode::NotAuthorized, why)
+}
+
+/// Weight of what the tables and files would refuse it for if it came now.
+fn weight_of_bar(facts: &Facts, cause: Cause) -> Weight {
+    match is_refused_now(facts) {
+        // That holds whatever it comes with.
+        _ if cause == Cause::Disabled => Weight::Barred,
+        // The password was wrong, and by now there is none.
+        Some(run)
+            if cause == Cause::UnknownName
+                && matches!(run.cause, Some(Cause::WrongPassword | Cause::LockedOut)) =>
+        {
+            Weight::Barred
+        }
+        // What it was told when it last came says more.
+        Some(run) if run.cause != Some(cause) => Weight::Remark,
+        _ => Weight::Out,
+    }
 }
 
 /// A refused client without a name came after everything that is known of this one.
@@ -233,6 +257,10 @@ fn removed(deleted: &Deleted) -> Finding {
             "it was removed from the registry".to_owned(),
             "it cannot be restored: add it again".to_owned(),
         ),
+    };
+    let sentence = match &deleted.user {
+        Some(user) => format!("its user {user}: {sentence}"),
+        None => sentence,
     };
     let mut finding = Finding::new(Cause::Deleted, sentence);
     finding.command.clone_from(&deleted.command);

@@ -1,6 +1,6 @@
 //! What is known about a client when it is asked why something does not work.
 
-use martlet_broker::{DropReason, Reached};
+use martlet_broker::{DropReason, LossTimes, Reached};
 
 use crate::authentication::Standing;
 use crate::explain::Explained;
@@ -31,6 +31,8 @@ pub struct Facts {
     pub banned: Option<Banned>,
     /// Wrong credentials were tried too often, for that name or from where it was last.
     pub locked_out: Option<Lockout>,
+    /// The user that it comes as, as far as known.
+    pub user: Option<String>,
     /// What would become of it if it came with this name and the proof of it.
     pub standing: Option<Standing>,
     /// What to do about that.
@@ -51,12 +53,26 @@ pub struct Facts {
     pub rules: Option<TopicRules>,
     /// Who is subscribed to the topic.
     pub subscribers: Option<Vec<Subscriber>>,
-    /// The message store cannot write, and why.
-    pub store_failing: Option<String>,
-    /// When the node was started, milliseconds since the Unix epoch.
-    pub started_ms: Option<u64>,
+    /// What is wrong with the message store.
+    pub store: Option<StoreTrouble>,
     /// The name is a user's who has several clients: the facts of each of them.
     pub clients: Vec<Facts>,
+}
+
+/// Why the message store takes no more messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreTrouble {
+    /// It cannot write, and why.
+    Failing(String),
+    /// It has no room, and why.
+    Full {
+        /// In words.
+        why: String,
+        /// What to do about it.
+        mend: Option<String>,
+    },
+    /// It writes more slowly than messages are published.
+    Slow,
 }
 
 /// A lockout of a name or an address.
@@ -87,6 +103,12 @@ pub struct Session {
     pub in_flight: usize,
     /// Messages for it that were dropped since the node was started, by reason.
     pub drops: Vec<(DropReason, u64)>,
+    /// When that was, in the same order.
+    pub dropped_at: Vec<LossTimes>,
+    /// When messages expired.
+    pub expired_at: LossTimes,
+    /// What it has published waits until the message store takes it.
+    pub waits_for_store: bool,
     /// The bound that its queue is at, if it has dropped messages and has no room since.
     pub queue_full: Option<Reached>,
     /// Messages for it that expired.
@@ -111,6 +133,8 @@ pub struct Namesakes {
 /// Who is not in the tables any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
+    /// The user of the client, which has another name; none: it is who was asked about.
+    pub user: Option<String>,
     /// Since when, milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// The command that brings it back, or its team; none: it is gone for good.
@@ -196,6 +220,8 @@ pub struct TopicRules {
     pub meant: Option<Meant>,
     /// Some of what it may publish to.
     pub permitted: Vec<String>,
+    /// Some of what it may read.
+    pub readable: Vec<String>,
     /// Where publishing would have to be permitted.
     pub mend_publish: Way,
     /// Where receiving would have to be permitted.
@@ -224,6 +250,8 @@ pub struct Subscriber {
     pub qos: u8,
     /// It is connected.
     pub connected: bool,
+    /// Messages for it that were dropped, of whatever topic, and when.
+    pub drops: Vec<(DropReason, u64, LossTimes)>,
 }
 
 /// Of an address with a port.

@@ -3,20 +3,22 @@
 use std::net::{IpAddr, SocketAddr};
 
 use martlet_broker::{
-    Actions, ClientDetail, ClientQuery, Names, Realm, Rules, SessionRules, SubscriptionQuery,
-    TenantId,
+    Actions, ClientDetail, ClientQuery, Limit, Names, Realm, Rules, SessionRules,
+    SubscriptionQuery, TenantId,
 };
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::Question;
 use super::facts::{
-    Banned, Facts, Lockout, Meant, Namesakes, Presence, Session, Subscriber, TopicRules, host,
+    Banned, Facts, Lockout, Meant, Namesakes, Presence, Session, StoreTrouble, Subscriber,
+    TopicRules, host,
 };
 use crate::authentication::{Policy, Standing};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain;
-use crate::journal::{Entry, Lacking, Run, Way};
+use crate::journal::{Entry, Lacking, Run, Way, mend_of_limit};
+use crate::store::StoreState;
 use crate::text::typed;
 use crate::wall_clock::{now_ms, now_signed_ms};
 
@@ -155,11 +157,18 @@ impl Control {
         let user = user.or_else(|| latest.find_map(|run| run.last.user_name.clone()));
         let proved = user.as_deref().unwrap_or(name);
         let realm = Realm::of_tenant(tenant);
-        let standing = policy
-            .as_deref()
-            .map(|policy| policy.standing(realm, proved, client_id));
         let tables = policy.as_deref().and_then(|policy| policy.tables());
         let known = tables.and_then(|tables| tables.known(tenant.0, name));
+        let presence = self.presence(tenant, client_id);
+        let was_seen = session.is_some() || presence.is_some() || !runs.is_empty();
+        let is_anonymous = was_seen && user.is_none() && known.is_none() && {
+            let listener = presence.as_ref();
+            self.accepts_anonymous(listener.map(|presence| &*presence.listener_url))
+        };
+        let standing = policy.as_deref().map(|policy| match is_anonymous {
+            true => Standing::Unproved,
+            false => policy.standing(realm, proved, client_id),
+        });
         let namesakes = tables.filter(|_| known.is_none());
         let namesakes = namesakes.map(|tables| Namesakes::of(question, tables));
         let (add, standing_way) = match &standing {
@@ -181,7 +190,7 @@ impl Control {
             Some(topic) => Some(self.subscribers_of(tenant, topic).await?),
         };
         let permitted_now = self.permitted_now(tenant, &runs).await?;
-        let presence = self.presence(tenant, client_id).map(Presence::from);
+        let presence = presence.map(Presence::from);
         let addresses = runs.iter().rev().find_map(|run| run.last.address.clone());
         let addresses = addresses.or_else(|| presence.as_ref()?.address.clone());
         let at = addresses
@@ -196,10 +205,16 @@ impl Control {
         Ok(Facts {
             question: question.clone(),
             now_ms,
-            known_as: known.map(|known| match known {
-                martlet_registry::Known::User => "user".to_owned(),
-                martlet_registry::Known::Device => "device".to_owned(),
-            }),
+            known_as: match known {
+                Some(martlet_registry::Known::User) => Some("user".to_owned()),
+                Some(martlet_registry::Known::Device) => Some("device".to_owned()),
+                // A file or the configuration has it.
+                None if standing == Some(Standing::Known) && proved == name => {
+                    Some("user".to_owned())
+                }
+                None => None,
+            },
+            user: user.clone(),
             namesakes: Namesakes {
                 add,
                 ..namesakes.unwrap_or_default()
@@ -224,18 +239,23 @@ impl Control {
             listeners: self.info.listeners.clone(),
             rules,
             subscribers,
-            store_failing: self
+            store: self
                 .store_state()
-                .and_then(|state| state.failing)
-                .map(|(_, error)| match question.sees_node {
-                    true => error,
-                    false => "the operator of the node knows more".to_owned(),
-                }),
-            started_ms: u64::try_from(self.uptime().as_millis())
-                .ok()
-                .map(|up_ms| now_ms.saturating_sub(up_ms)),
+                .and_then(|state| store_trouble(state, question.sees_node)),
             clients: Vec::new(),
         })
+    }
+
+    /// A listener lets clients in that have no credentials; where it is not known which one it is,
+    /// any does.
+    fn accepts_anonymous(&self, url: Option<&str>) -> bool {
+        let facts = self.node_facts();
+        let mut mqtt = facts.listeners.iter().filter(|one| one.protocol == "mqtt");
+        let found = url.and_then(|url| mqtt.clone().find(|one| one.url == url));
+        match found {
+            Some(listener) => !listener.needs_credentials,
+            None => mqtt.any(|one| !one.needs_credentials),
+        }
     }
 
     /// The lockout of a user name, or of an address, and how it is lifted.
@@ -360,7 +380,15 @@ impl Control {
                 client_id: one.client_id.to_string(),
                 filter: one.filter.into_string(),
                 qos: one.qos as u8,
-                connected: session.is_some_and(|session| session.info.connected),
+                connected: session
+                    .as_ref()
+                    .is_some_and(|session| session.info.connected),
+                drops: session.map_or_else(Vec::new, |session| {
+                    let drops = session.drops.iter().zip(session.dropped_at);
+                    drops
+                        .map(|((reason, count), at)| (*reason, *count, at))
+                        .collect()
+                }),
             });
         }
         Ok(subscribers)
@@ -407,16 +435,18 @@ impl Control {
                 },
             ),
         };
+        let all = |action| {
+            let rules = rules.as_deref();
+            rules.map_or_else(Vec::new, |rules| permitted(rules, names, action))
+        };
         Ok(TopicRules {
             publish,
             receive,
             meant: rules
                 .as_deref()
                 .and_then(|rules| meant(rules, names, topic)),
-            permitted: rules
-                .as_deref()
-                .map(|rules| permitted(rules, names))
-                .unwrap_or_default(),
+            permitted: all(Actions::PUBLISH),
+            readable: all(Actions::RECEIVE),
             mend_publish: mend("publish"),
             mend_receive: mend("receive"),
         })
@@ -515,9 +545,9 @@ fn meant(rules: &Rules, names: Names<'_>, topic: &str) -> Option<Meant> {
     })
 }
 
-fn permitted(rules: &Rules, names: Names<'_>) -> Vec<String> {
-    let is_wanted =
-        |rule: &&martlet_broker::Rule| rule.allows && rule.actions.has(Actions::PUBLISH);
+/// Filters with which rules permit that action.
+fn permitted(rules: &Rules, names: Names<'_>, action: Actions) -> Vec<String> {
+    let is_wanted = |rule: &&martlet_broker::Rule| rule.allows && rule.actions.has(action);
     let filters = rules.rules().iter().filter(is_wanted);
     let filters = filters.map(|rule| substituted(&rule.filter, names));
     filters.take(PERMITTED_MAX).collect()
@@ -527,6 +557,32 @@ fn substituted(filter: &str, names: Names<'_>) -> String {
     filter
         .replace("%c", names.client_id)
         .replace("%u", names.user_name)
+}
+
+/// What is wrong with the message store, told to who sees the whole node or to who does not.
+fn store_trouble(state: StoreState, sees_node: bool) -> Option<StoreTrouble> {
+    let told = |why: String| match sees_node {
+        true => why,
+        false => "the operator of the node knows more".to_owned(),
+    };
+    if let Some((_, error)) = state.failing {
+        return Some(StoreTrouble::Failing(told(error)));
+    }
+    if let Some(why) = state.low {
+        let limit = match state.is_at_limit {
+            true => Limit::StoreBytes,
+            false => Limit::DiskFull,
+        };
+        let mend = mend_of_limit(limit).filter(|_| sees_node);
+        return Some(StoreTrouble::Full {
+            why: match sees_node {
+                true => why,
+                false => "the message store is full".to_owned(),
+            },
+            mend: mend.map(|way| way.text),
+        });
+    }
+    state.behind.then_some(StoreTrouble::Slow)
 }
 
 fn session_of(found: ClientDetail) -> Session {
@@ -546,8 +602,14 @@ fn session_of(found: ClientDetail) -> Session {
         queued: info.queued,
         in_flight: info.in_flight,
         expired: info.expired,
+        waits_for_store: found
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.waits_for_store || connection.answers_gated > 0),
         queue_full: found.queue_full,
         drops: found.drops.clone(),
+        dropped_at: found.dropped_at.clone(),
+        expired_at: found.expired_at,
         subscriptions: subscriptions.collect(),
     }
 }

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
-use super::facts::Facts;
+use super::facts::{Facts, StoreTrouble};
 use super::{Evidence, Finding, State, Verdict, door, session, topic};
 use crate::cause::Cause;
 use crate::journal::Run;
@@ -54,22 +54,32 @@ pub fn judge(facts: &Facts) -> Verdict {
         .first()
         .is_none_or(|(weight, _)| *weight >= Weight::Before);
     let was_ill = found.iter().any(|(weight, _)| *weight == Weight::Before);
+    let is_other_refused = clients.len() > 1
+        && found.iter().any(|(weight, finding)| {
+            *weight == Weight::Aside && finding.cause.is_at_door() && !finding.is_guess
+        });
     let mut found = found.into_iter().map(|(_, finding)| finding);
     let first = match is_well {
         true => None,
         false => found.next(),
     };
-    let first = first.unwrap_or_else(|| nothing(&clients, was_ill));
+    let first = first.unwrap_or_else(|| nothing(&clients, was_ill, is_other_refused));
     let mut also: Vec<Finding> = Vec::new();
-    for finding in found {
+    for mut finding in found {
         let is_told = |told: &Finding| {
             told.cause == finding.cause
                 && (told.sentence == finding.sentence
                     || finding.cause.is_at_door() && clients.len() == 1 && !finding.is_guess)
         };
-        if !is_told(&first) && !also.iter().any(is_told) {
-            also.push(finding);
+        if is_told(&first) || also.iter().any(is_told) {
+            continue;
         }
+        // One remedy is told once.
+        let mut told = std::iter::once(&first).chain(&also);
+        if told.any(|told| (&told.mend, &told.command) == (&finding.mend, &finding.command)) {
+            (finding.mend, finding.command) = (None, None);
+        }
+        also.push(finding);
     }
     Verdict {
         name: facts.question.name.clone(),
@@ -103,20 +113,51 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
 /// What there is to find of one client.
 fn looked_at(facts: &Facts) -> Found {
     let mut found = Vec::new();
-    if let Some(error) = &facts.store_failing {
-        found.push((
-            Weight::Topic,
-            Finding::new(
-                Cause::StoreFailing,
-                format!("the message store cannot write, so nothing is acknowledged: {error}"),
-            )
-            .mend("make room on the disk, or look at it; martlet status says more"),
-        ));
-    }
+    found.extend(store(facts));
     door::door(facts, &mut found);
     session::session(facts, &mut found);
     topic::topic(facts, &mut found);
     found
+}
+
+/// What is wrong with the message store: all who publish with QoS 1 or 2 wait for it.
+fn store(facts: &Facts) -> Option<(Weight, Finding)> {
+    let session = facts.session.as_ref();
+    let waits = session.is_some_and(|session| session.waits_for_store);
+    match facts.store.as_ref()? {
+        StoreTrouble::Failing(error) => {
+            let sentence =
+                format!("the message store cannot write, so nothing is acknowledged: {error}");
+            let finding = Finding::new(Cause::StoreFailing, sentence)
+                .mend("make room on the disk, or look at it; martlet status says more");
+            Some((Weight::Topic, finding))
+        }
+        StoreTrouble::Full { why, mend } => {
+            let (weight, sentence) = match waits {
+                true => (Weight::Topic, format!("its publishes wait: {why}")),
+                false => (
+                    // What keeps a client away is told first.
+                    match is_connected(facts) {
+                        true => Weight::Trouble,
+                        false => Weight::Remark,
+                    },
+                    format!("messages with QoS 1 and 2 wait, whoever publishes them: {why}"),
+                ),
+            };
+            let mut finding = Finding::new(Cause::StoreFull, sentence);
+            finding.mend.clone_from(mend);
+            Some((weight, finding))
+        }
+        StoreTrouble::Slow if waits => {
+            let sentence = "its publishes wait: the disk is too slow for what is published";
+            let mend = "publish less, or give the data directory a faster disk";
+            Some((
+                Weight::Topic,
+                Finding::new(Cause::StoreSlow, sentence).mend(mend),
+            ))
+        }
+        StoreTrouble::Slow => None,
+    }
 }
 
 /// What there is to find of the clients of one user. What is so for all of them is said once;
@@ -187,7 +228,8 @@ fn state(facts: &Facts) -> State {
 }
 
 /// `was_ill`: something was refused recently that would not be now.
-fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool) -> Finding {
+/// `is_other_refused`: another client of the user is refused.
+fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) -> Finding {
     let connected: Vec<&Facts> = clients
         .iter()
         .map(|client| &**client)
@@ -217,12 +259,20 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool) -> Finding {
             (who, "of them")
         }
     };
+    let uses = |topic: &str| match connected.as_slice() {
+        [one] => topic::is_well(one, topic),
+        _ => format!("it may use {topic}"),
+    };
     let sentence = match &question.topic {
-        Some(topic) if was_ill => format!("{who}, it may use {topic}, and nothing is wrong now"),
+        Some(topic) if was_ill => format!("{who}, {}, and nothing is wrong now", uses(topic)),
         None if was_ill => format!("{who} and nothing is wrong now"),
         Some(topic) => format!(
-            "{who}, it may use {topic}, and nothing of that topic was refused or lost recently"
+            "{who}, {}, and nothing of that topic was refused or lost recently",
+            uses(topic)
         ),
+        None if is_other_refused => {
+            format!("{who}, and nothing of those was refused or lost recently; another was refused")
+        }
         None => format!("{who} and nothing {lost} was refused or lost recently"),
     };
     let finding = Finding::new(Cause::NothingWrong, sentence);
@@ -255,7 +305,11 @@ fn evidence(clients: &[Cow<'_, Facts>]) -> Vec<Evidence> {
 
 fn evidence_of(facts: &Facts) -> Vec<Evidence> {
     let mut all: Vec<Evidence> = facts.runs.iter().map(Evidence::of_run).collect();
-    all.extend(facts.nameless.iter().rev().take(3).map(|entry| Evidence {
+    // Who gave no name may be anybody: of a client that is there nothing is to be guessed.
+    let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
+    let nameless = facts.nameless.iter().rev();
+    let nameless = nameless.filter(|entry| !is_connected(facts) && is_recent(entry.at_ms));
+    all.extend(nameless.take(3).map(|entry| Evidence {
         at_ms: entry.at_ms,
         text: format!(
             "{} of a client without a name at {}: {}",

@@ -1,12 +1,12 @@
 //! What was refused, lost or delayed for a client while it was connected.
 
-use martlet_broker::DropReason;
+use martlet_broker::{DropReason, LossTimes};
 
 use super::Finding;
 use super::door::{is_by_another, tried_by_another, was_there_then};
 use super::facts::{Facts, Session};
-use super::judge::{Found, Weight, is_connected, is_recent, times};
-use super::topic::{is_by_rules, of_another_topic, of_topic};
+use super::judge::{Found, RECENT_MS, Weight, is_connected, is_recent, times};
+use super::topic::{is_by_rules, is_subscribed, of_another_topic, of_topic};
 use crate::authentication::utc;
 use crate::cause::Cause;
 use crate::journal::{Run, mend_of_drop, mend_of_limit};
@@ -41,6 +41,10 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
                 finding.sentence.push_str("; the rules permit it now");
                 found.push((Weight::Before, finding));
             }
+            // It is over when the client has gone, or has published all.
+            "publishes delayed" if !is_connected || !is_of_now(facts, run) => {
+                found.push((Weight::Before, before(run, cause)));
+            }
             // The rules say so themselves.
             _ if is_by_rules(facts, run) => {}
             _ if of_topic(facts, run) => found.push((Weight::Topic, Finding::of_run(run, cause))),
@@ -64,6 +68,14 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
     }
 }
 
+/// Time after which publishes that waited for a rate have come through: they are told of again
+/// while they wait.
+const DELAYED_MS: u64 = 90_000;
+
+fn is_of_now(facts: &Facts, run: &Run) -> bool {
+    facts.now_ms.saturating_sub(run.last.at_ms) <= DELAYED_MS
+}
+
 /// What was so, and is mended.
 fn before(run: &Run, cause: Cause) -> Finding {
     let mut finding = Finding::of_run(run, cause);
@@ -72,7 +84,14 @@ fn before(run: &Run, cause: Cause) -> Finding {
         "connect refused" => "it was refused: ",
         _ => "",
     };
-    finding.sentence = format!("until {until}: {was}{}", finding.sentence);
+    let sentence = match &*run.last.what {
+        "publishes delayed" => {
+            let why = run.last.why.as_deref().unwrap_or_default();
+            format!("the messages that it published waited: {why}")
+        }
+        _ => finding.sentence,
+    };
+    finding.sentence = format!("until {until}: {was}{sentence}");
     (finding.mend, finding.command) = (None, None);
     finding
 }
@@ -104,7 +123,8 @@ fn queue(session: &Session, found: &mut Found) {
 /// What was meant for it and did not come to it, as its session counts it: what happened long ago,
 /// or is told once for many, is in no journal.
 fn lost(facts: &Facts, session: &Session, found: &mut Found) {
-    for (reason, count) in &session.drops {
+    for (place, (reason, count)) in session.drops.iter().enumerate() {
+        let at = session.dropped_at.get(place).copied().unwrap_or_default();
         let cause = Cause::of_drop(*reason);
         let is_of_course = match reason {
             // A client that is connected now receives new messages.
@@ -115,7 +135,7 @@ fn lost(facts: &Facts, session: &Session, found: &mut Found) {
             _ => false,
         };
         if *count > 0 && !is_of_course {
-            found.push(lost_for(facts, session, *reason, *count));
+            found.push(lost_for(facts, session, (*reason, *count, at)));
         }
     }
     if session.expired > 0 {
@@ -125,14 +145,20 @@ fn lost(facts: &Facts, session: &Session, found: &mut Found) {
         };
         let sentence = format!("{were} not delivered before the Message Expiry Interval ran out");
         let mut finding = Finding::new(Cause::Expired, sentence).of_many(session.expired);
-        finding.since_ms = facts.started_ms;
+        let LossTimes { first_ms, last_ms } = session.expired_at;
+        finding.since_ms = Some(first_ms).filter(|ms| *ms > 0);
+        finding.last_ms = Some(last_ms).filter(|ms| *ms > 0);
         let mend = "have it connect more often, or publish with a longer Message Expiry Interval";
         found.push((Weight::Remark, finding.mend(mend)));
     }
 }
 
 /// How many messages for it were dropped for one reason, since when and by which limit.
-fn lost_for(facts: &Facts, session: &Session, reason: DropReason, count: u64) -> (Weight, Finding) {
+fn lost_for(
+    facts: &Facts,
+    session: &Session,
+    (reason, count, at): (DropReason, u64, LossTimes),
+) -> (Weight, Finding) {
     let cause = Cause::of_drop(reason);
     let is_one = |run: &&Run| {
         run.last.what == "message dropped" && run.last.reason.as_deref() == Some(reason.name())
@@ -141,8 +167,9 @@ fn lost_for(facts: &Facts, session: &Session, reason: DropReason, count: u64) ->
     let told: u64 = runs.iter().map(|run| run.count).sum();
     let last = runs.iter().max_by_key(|run| run.last.at_ms);
     let begun = runs.iter().map(|run| run.since_ms).min();
-    // Of some of them nothing is known but their number.
-    let since_ms = begun.filter(|_| told >= count).or(facts.started_ms);
+    let since_ms = Some(at.first_ms).filter(|ms| *ms > 0).or(begun);
+    let last_ms = Some(at.last_ms).filter(|ms| *ms > 0);
+    let last_ms = last_ms.max(last.map(|run| run.last.at_ms));
     let why = last.and_then(|run| run.last.why.clone());
     let why = why.unwrap_or_else(|| uncapitalized(reason.meaning()));
     let were = match count {
@@ -153,29 +180,36 @@ fn lost_for(facts: &Facts, session: &Session, reason: DropReason, count: u64) ->
         None if cause == Cause::QueueFull => "; there is room again",
         _ => "",
     };
-    let sentence = format!(
-        "{were} dropped: {} ({}){again}",
-        uncapitalized(&why),
-        reason.name()
-    );
+    let sentence = match session.queue_full {
+        // Why is told with it.
+        Some(_) if cause == Cause::QueueFull => format!("{were} dropped ({})", reason.name()),
+        _ => format!(
+            "{were} dropped: {} ({}){again}",
+            uncapitalized(&why),
+            reason.name()
+        ),
+    };
     let mut finding = Finding::new(cause, sentence).of_many(count);
     finding.since_ms = since_ms;
-    finding.last_ms = last.map(|run| run.last.at_ms);
+    finding.last_ms = last_ms;
     finding.mend = match last {
         Some(run) => run.last.mend.clone(),
         None => mend_of_drop(reason).map(str::to_owned),
     };
-    let weight = match last {
+    let is_recent = last_ms.is_some_and(|ms| facts.now_ms.saturating_sub(ms) <= RECENT_MS);
+    let weight = match &facts.question.topic {
         Some(_) if runs.iter().any(|run| of_topic(facts, run)) => Weight::Topic,
-        Some(_) if facts.question.topic.is_some() => Weight::Aside,
-        Some(run) if is_recent(facts, run) => Weight::Trouble,
+        // Of some of them nothing is known but their number.
+        Some(_) if told < count && is_recent && is_subscribed(facts) => Weight::Topic,
+        Some(_) if last.is_some() => Weight::Aside,
+        None if is_recent => Weight::Trouble,
         _ => Weight::Remark,
     };
     (weight, finding)
 }
 
 /// Within a sentence.
-fn uncapitalized(text: &str) -> String {
+pub(super) fn uncapitalized(text: &str) -> String {
     let mut letters = text.trim_end_matches('.').chars();
     let first = letters
         .next()

@@ -1,20 +1,73 @@
 //! What becomes of messages of the topic that was asked about.
 
+use martlet_broker::DropReason;
 use martlet_codec::{SubscriptionFilter, TopicName};
 
 use super::Finding;
 use super::facts::{Facts, Meant, Session, TopicRules};
-use super::judge::{Found, Weight};
+use super::judge::{Found, RECENT_MS, Weight};
+use super::session::uncapitalized;
 use crate::cause::Cause;
 use crate::explain::{Explained, Outcome};
-use crate::journal::Run;
+use crate::journal::{Run, mend_of_drop};
+use crate::text::typed;
 
-/// What the rules say of the topic that is told: whoever is subscribed to it is asked about as a
-/// receiver.
+/// As what a client is asked about, where a topic was named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// It is to get what is published to the topic.
+    Receiver,
+    /// It publishes to the topic.
+    Publisher,
+    /// Nothing says which of both.
+    Either,
+}
+
+/// Whether a client receives messages of the topic or publishes them: by what it has done, else by
+/// what its rules let it do.
+pub(super) fn side(facts: &Facts) -> Side {
+    if is_subscribed(facts) {
+        return Side::Receiver;
+    }
+    let mut runs = facts.runs.iter().rev().filter(|run| of_topic(facts, run));
+    let done = runs.find_map(|run| match &*run.last.what {
+        "publish refused" | "messages dropped" => Some(Side::Publisher),
+        "subscribe refused" | "message dropped" => Some(Side::Receiver),
+        _ => None,
+    });
+    if let Some(side) = done {
+        return side;
+    }
+    let Some(rules) = &facts.rules else {
+        return Side::Either;
+    };
+    let is_permitted = |explained: &Explained| explained.outcome == Outcome::Permitted;
+    match (is_permitted(&rules.publish), is_permitted(&rules.receive)) {
+        (true, false) => Side::Publisher,
+        (false, true) => Side::Receiver,
+        (true, true) => Side::Either,
+        (false, false) if rules.meant.is_some() => Side::Publisher,
+        // It has published nothing to it, which would have been refused.
+        (false, false) if subscribes(facts) => Side::Receiver,
+        (false, false) => match (rules.permitted.is_empty(), rules.readable.is_empty()) {
+            (true, false) => Side::Receiver,
+            (false, true) => Side::Publisher,
+            _ => Side::Either,
+        },
+    }
+}
+
+/// It has subscriptions, to whatever topics.
+fn subscribes(facts: &Facts) -> bool {
+    let session = facts.session.as_ref();
+    session.is_some_and(|session| !session.subscriptions.is_empty())
+}
+
+/// What the rules say of the topic that is told.
 fn decisive<'a>(facts: &Facts, rules: &'a TopicRules) -> &'a Explained {
-    match is_subscribed(facts) {
-        true => &rules.receive,
-        false => &rules.publish,
+    match side(facts) {
+        Side::Receiver => &rules.receive,
+        Side::Publisher | Side::Either => &rules.publish,
     }
 }
 
@@ -32,7 +85,7 @@ pub(super) fn is_by_rules(facts: &Facts, run: &Run) -> bool {
     let is_publish = run.last.what == "publish refused";
     run.cause == Some(Cause::NotPermitted)
         && of_topic(facts, run)
-        && is_publish != is_subscribed(facts)
+        && is_publish != (side(facts) == Side::Receiver)
         && facts
             .rules
             .as_ref()
@@ -78,68 +131,181 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
     let own = session
         .map(|session| matching(session, topic))
         .unwrap_or_default();
-    // Who is subscribed to it is asked about as a receiver.
-    let receives = !own.is_empty();
-    if let Some(rules) = &facts.rules {
-        let explained = decisive(facts, rules);
-        if explained.outcome == Outcome::Refused {
-            let finding = match &rules.meant {
-                Some(meant) if !receives => wrong_topic(meant, topic),
-                _ => not_permitted(receives, topic, &explained.why, rules),
-            };
-            return found.push((Weight::Topic, refused_before(facts, finding)));
-        }
+    let side = side(facts);
+    if let Some(rules) = &facts.rules
+        && decisive(facts, rules).outcome == Outcome::Refused
+    {
+        return refused(facts, rules, topic, &own, found);
     }
-    if receives {
-        if let Some((filter, 0)) = own.iter().max_by_key(|(_, qos)| *qos) {
-            let sentence = format!(
-                "it subscribes to {filter} with QoS 0: messages of {topic} come to it with QoS 0, \
-                 whatever QoS they are published with, and none is kept while it is away"
-            );
-            let finding = Finding::new(Cause::QosDowngraded, sentence);
-            found.push((Weight::Topic, finding.mend("subscribe with QoS 1 or 2")));
+    if !own.is_empty() {
+        return downgraded(topic, &own, found);
+    }
+    let is_connected = session.is_some_and(|session| session.connected);
+    if side == Side::Receiver {
+        if is_connected {
+            let sentence = format!("it may read {topic}, and has no subscription that it matches");
+            let finding = Finding::new(Cause::NotSubscribed, sentence)
+                .mend(format!("have the client subscribe to {topic}"));
+            found.push((Weight::Topic, finding));
         }
         return;
     }
-    match facts.subscribers.as_deref() {
-        Some([]) => {
-            let sentence = format!("it may publish to {topic}, and nobody is subscribed to it");
-            let finding = Finding::new(Cause::SubscriberAbsent, sentence).mend(
-                "look whether the receiver is connected, and to which Topic Filter it subscribes; \
-                 publish with retain what later subscribers are to get",
+    let absent = subscribers(facts, topic);
+    let is_absent = matches!(&absent, Some((Weight::Topic, _)));
+    let may_read = facts
+        .rules
+        .as_ref()
+        .is_some_and(|rules| rules.receive.outcome == Outcome::Permitted);
+    if is_connected && may_read {
+        let sentence = format!("it has no subscription that {topic} matches");
+        let finding = Finding::new(Cause::NotSubscribed, sentence);
+        // Of who subscribes to other topics it is the likelier reason.
+        let mend = format!("if it is to receive, have it subscribe to {topic}");
+        found.push(match is_absent {
+            true if side == Side::Either && subscribes(facts) => {
+                (Weight::Topic, finding.mend(mend))
+            }
+            true => (Weight::Remark, finding),
+            // Others get it.
+            false => (Weight::Aside, finding),
+        });
+    }
+    found.extend(absent);
+    found.extend(lost_by_subscribers(facts, topic));
+}
+
+/// What those who are subscribed to the topic have lost of late: nobody knows of which topic each
+/// message was.
+fn lost_by_subscribers(facts: &Facts, topic: &str) -> Vec<(Weight, Finding)> {
+    let mut found = Vec::new();
+    for subscriber in facts.subscribers.iter().flatten() {
+        let client_id = &subscriber.client_id;
+        for (reason, count, at) in &subscriber.drops {
+            let is_of_course = matches!(
+                reason,
+                DropReason::SessionEnded | DropReason::ConnectionLost
             );
+            if is_of_course || facts.now_ms.saturating_sub(at.last_ms) > RECENT_MS {
+                continue;
+            }
+            let were = match count {
+                1 => "1 message was".to_owned(),
+                count => format!("{count} messages were"),
+            };
+            let sentence = format!(
+                "{were} dropped for {client_id}, which is subscribed to {topic}, of that topic or \
+                 others: {} ({}); martlet why {} says more",
+                uncapitalized(reason.meaning()),
+                reason.name(),
+                typed(client_id),
+            );
+            let mut finding = Finding::new(Cause::of_drop(*reason), sentence)
+                .of_many(*count)
+                .since(at.first_ms);
+            finding.last_ms = Some(at.last_ms);
+            finding.mend = mend_of_drop(*reason).map(str::to_owned);
             found.push((Weight::Topic, finding));
         }
-        Some(all) if all.iter().all(|subscriber| !subscriber.connected) => {
-            let names: Vec<&str> = all.iter().map(|one| &*one.client_id).take(3).collect();
-            let sentence = format!(
-                "it may publish to {topic}; of its subscribers ({}) none is connected",
-                names.join(", ")
-            );
-            found.push((
-                Weight::Topic,
-                Finding::new(Cause::SubscriberAbsent, sentence),
-            ));
-        }
-        Some(all) if all.iter().all(|subscriber| subscriber.qos == 0) => {
-            let sentence = format!(
-                "all subscribers of {topic} have QoS 0: they get every message with QoS 0, \
-                 whatever QoS it is published with"
-            );
-            let finding = Finding::new(Cause::QosDowngraded, sentence);
-            found.push((
-                Weight::Remark,
-                finding.mend("have them subscribe with QoS 1 or 2"),
-            ));
-        }
-        Some(_) | None => {}
     }
-    if let Some(rules) = &facts.rules
-        && session.is_some_and(|session| session.connected)
-        && rules.receive.outcome == Outcome::Permitted
-    {
-        let sentence = format!("it has no subscription that {topic} matches");
-        found.push((Weight::Remark, Finding::new(Cause::NotSubscribed, sentence)));
+    found
+}
+
+/// The rules do not permit what the client does with the topic, or would do.
+fn refused(facts: &Facts, rules: &TopicRules, topic: &str, own: &[(&str, u8)], found: &mut Found) {
+    let side = side(facts);
+    let may_not_read = rules.receive.outcome == Outcome::Refused;
+    let may_not_publish = rules.publish.outcome == Outcome::Refused;
+    let finding = match (side, &rules.meant) {
+        (Side::Publisher | Side::Either, Some(meant)) => wrong_topic(meant, topic),
+        (Side::Receiver, _) => may_not(Side::Receiver, topic, own, rules),
+        (Side::Either, _) if may_not_read => may_not(Side::Either, topic, own, rules),
+        _ => may_not(Side::Publisher, topic, own, rules),
+    };
+    found.push((Weight::Topic, refused_before(facts, finding)));
+    // Nothing says that it is about the other side; it is told all the same.
+    match side {
+        Side::Receiver if own.is_empty() && may_not_publish => {
+            let mut other = may_not(Side::Publisher, topic, own, rules);
+            other.sentence = format!("nor may it publish to {topic}: {}", rules.publish.why);
+            found.push((Weight::Remark, other));
+        }
+        Side::Either if may_not_read && rules.meant.is_none() => {
+            let mut other = may_not(Side::Receiver, topic, own, rules);
+            other.sentence = format!("if it is to receive: it may not read {topic}");
+            found.push((Weight::Remark, other));
+        }
+        _ => {}
+    }
+}
+
+/// It receives messages of the topic with QoS 0.
+fn downgraded(topic: &str, own: &[(&str, u8)], found: &mut Found) {
+    if let Some((filter, 0)) = own.iter().max_by_key(|(_, qos)| *qos) {
+        let sentence = format!(
+            "it subscribes to {filter} with QoS 0: messages of {topic} come to it with QoS 0, \
+             whatever QoS they are published with, and none is kept while it is away"
+        );
+        let finding = Finding::new(Cause::QosDowngraded, sentence);
+        found.push((Weight::Topic, finding.mend("subscribe with QoS 1 or 2")));
+    }
+}
+
+/// What is to be said of those who would get what it publishes.
+fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
+    let all = facts.subscribers.as_deref()?;
+    if all.is_empty() {
+        let sentence = format!("it may publish to {topic}, and nobody is subscribed to it");
+        let finding = Finding::new(Cause::SubscriberAbsent, sentence).mend(
+            "look whether the receiver is connected, and to which Topic Filter it subscribes; \
+             publish with retain what later subscribers are to get",
+        );
+        return Some((Weight::Topic, finding));
+    }
+    if all.iter().all(|subscriber| !subscriber.connected) {
+        let names: Vec<&str> = all.iter().map(|one| &*one.client_id).take(3).collect();
+        let sentence = format!(
+            "it may publish to {topic}; of its subscribers ({}) none is connected",
+            names.join(", ")
+        );
+        let finding = Finding::new(Cause::SubscriberAbsent, sentence);
+        return Some((Weight::Topic, finding));
+    }
+    if all.iter().all(|subscriber| subscriber.qos == 0) {
+        let sentence = format!(
+            "all subscribers of {topic} have QoS 0: they get every message with QoS 0, whatever \
+             QoS it is published with"
+        );
+        let finding = Finding::new(Cause::QosDowngraded, sentence);
+        let finding = finding.mend("have them subscribe with QoS 1 or 2");
+        return Some((Weight::Remark, finding));
+    }
+    None
+}
+
+/// What a client may do with the topic, where nothing of it is wrong.
+pub(super) fn is_well(facts: &Facts, topic: &str) -> String {
+    let session = facts.session.as_ref();
+    let own = session
+        .map(|session| matching(session, topic))
+        .unwrap_or_default();
+    if let Some((filter, qos)) = own.iter().max_by_key(|(_, qos)| *qos) {
+        return match *filter == topic {
+            true => format!("it is subscribed to {topic} with QoS {qos} and may read it"),
+            false => {
+                format!("it is subscribed to {topic} (by {filter} with QoS {qos}) and may read it")
+            }
+        };
+    }
+    match facts.subscribers.as_deref() {
+        Some([one]) => {
+            let client_id = &one.client_id;
+            format!("it may publish to {topic}, to which 1 client is subscribed ({client_id})")
+        }
+        Some(all) if !all.is_empty() => {
+            let count = all.len();
+            format!("it may publish to {topic}, to which {count} clients are subscribed")
+        }
+        _ => format!("it may use {topic}"),
     }
 }
 
@@ -167,21 +333,39 @@ fn wrong_topic(meant: &Meant, topic: &str) -> Finding {
     ))
 }
 
-fn not_permitted(receives: bool, topic: &str, why: &str, rules: &TopicRules) -> Finding {
-    let (verb, mend) = match receives {
-        true => ("receive", &rules.mend_receive),
-        false => ("publish to", &rules.mend_publish),
+/// The rules forbid the topic, and what would permit it.
+fn may_not(side: Side, topic: &str, own: &[(&str, u8)], rules: &TopicRules) -> Finding {
+    let (explained, mend, allowed) = match side {
+        Side::Receiver => (&rules.receive, &rules.mend_receive, &rules.readable),
+        Side::Publisher | Side::Either => (&rules.publish, &rules.mend_publish, &rules.permitted),
     };
-    let allowed = match &*rules.permitted {
-        all if !receives && !all.is_empty() => format!("; it may publish to {}", all.join(", ")),
-        _ => String::new(),
+    let why = &explained.why;
+    let allowed = match (side, &**allowed) {
+        (_, []) => String::new(),
+        (Side::Receiver, all) => format!("; it may read {}", all.join(", ")),
+        (_, all) => format!("; it may publish to {}", all.join(", ")),
     };
-    let finding = Finding::new(
-        Cause::NotPermitted,
-        format!("it may not {verb} {topic}: {why}{allowed}"),
-    );
-    let mut finding = finding.mend(format!(
-        "{}; or have the client use another topic",
+    let sentence = match (side, own) {
+        (Side::Receiver, [(filter, _), ..]) if *filter != topic => {
+            format!("it is subscribed to {filter}, and may not read {topic}: {why}{allowed}")
+        }
+        (Side::Receiver, [_, ..]) => {
+            format!("it is subscribed to {topic}, and may not read it: {why}{allowed}")
+        }
+        (Side::Receiver, []) => {
+            format!("it may not read {topic}, and is not subscribed to it: {why}{allowed}")
+        }
+        (Side::Publisher, _) => format!("it may not publish to {topic}: {why}{allowed}"),
+        (Side::Either, _) => {
+            format!("it may neither publish to {topic} nor read it: {why}{allowed}")
+        }
+    };
+    let begin = match side {
+        Side::Either => "if it is to publish: ",
+        Side::Receiver | Side::Publisher => "",
+    };
+    let mut finding = Finding::new(Cause::NotPermitted, sentence).mend(format!(
+        "{begin}{}; or have the client use another topic",
         mend.text
     ));
     finding.command.clone_from(&mend.command);

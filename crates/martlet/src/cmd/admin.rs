@@ -24,7 +24,7 @@ use tokio::net::UnixStream;
 
 use crate::cmd::columns::{columns, left_out};
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::print::{errln, outln};
+use crate::cmd::print::{errln, in_words_of_commands, outln};
 use crate::serve::admin_socket;
 
 /// Which node to ask, and how to print the answer.
@@ -268,7 +268,8 @@ pub(crate) fn finish_as(json: bool, outcome: anyhow::Result<String>) -> ExitCode
         (Ok(text), _) => text,
         (Err(_), Some(refusal)) if json => &refusal.body,
         (Err(error), _) => {
-            errln!("martlet: {}", printable(&format!("{error:#}")));
+            let error = in_words_of_commands(&format!("{error:#}"));
+            errln!("martlet: {}", printable(&error));
             return ExitCode::FAILURE;
         }
     };

@@ -12,7 +12,7 @@ use martlet_control::text::printable;
 use serde_json::Value;
 
 use crate::cmd::admin::{AdminOptions, encoded, follow};
-use crate::cmd::print::{errln, out};
+use crate::cmd::print::{errln, in_words_of_commands, out};
 
 /// Arguments of `martlet events`.
 #[derive(Args, Debug)]
@@ -70,7 +70,8 @@ pub(crate) fn run(options: &EventsOptions) -> ExitCode {
     match show(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            errln!("martlet: {}", printable(&format!("{error:#}")));
+            let error = in_words_of_commands(&format!("{error:#}"));
+            errln!("martlet: {}", printable(&error));
             ExitCode::FAILURE
         }
     }

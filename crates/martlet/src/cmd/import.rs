@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::cmd::listing;
-use crate::cmd::print::{err, errln, out};
+use crate::cmd::print::{err, errln, in_words_of_commands, out};
 use crate::config::mosquitto::{Outcome, ReportLine};
 use crate::config::{self, Effective};
 use crate::serve;
@@ -52,7 +52,7 @@ pub(crate) fn run(command: &ImportCommand) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(DOES_NOT_START),
         Err(error) => {
-            errln!("martlet: {error:#}");
+            errln!("martlet: {}", in_words_of_commands(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

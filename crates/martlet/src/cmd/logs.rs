@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cmd::admin::{AdminOptions, ask, encoded};
-use crate::cmd::print::{errln, out};
+use crate::cmd::print::{errln, in_words_of_commands, out};
 
 /// Arguments of `martlet logs`.
 #[derive(Args, Debug)]
@@ -68,7 +68,7 @@ pub(crate) fn run(options: &LogsOptions) -> ExitCode {
     match show(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            errln!("martlet: {error:#}");
+            errln!("martlet: {}", in_words_of_commands(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -13,7 +13,7 @@ use martlet_registry::{Actor, Owner, RegistryError, RuleSet};
 
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::print::{errln, out};
+use crate::cmd::print::{errln, in_words_of_commands, out};
 use crate::cmd::{listing, tables};
 
 /// Arguments of `martlet role`.
@@ -97,7 +97,7 @@ pub(crate) fn finish(outcome: anyhow::Result<String>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            errln!("martlet: {error:#}");
+            errln!("martlet: {}", in_words_of_commands(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -13,7 +13,7 @@ use martlet_control::text::printable;
 use serde::Serialize;
 
 use crate::cmd::admin::{AdminOptions, ask, pages};
-use crate::cmd::print::{errln, out, outln};
+use crate::cmd::print::{errln, in_words_of_commands, out, outln};
 
 /// Arguments of `martlet top`.
 #[derive(Args, Debug)]
@@ -90,7 +90,8 @@ pub(crate) fn run(options: &TopOptions) -> ExitCode {
     match show(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            errln!("martlet: {}", printable(&format!("{error:#}")));
+            let error = in_words_of_commands(&format!("{error:#}"));
+            errln!("martlet: {}", printable(&error));
             ExitCode::FAILURE
         }
     }

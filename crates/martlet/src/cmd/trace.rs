@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use martlet_api::TraceView;
+use martlet_api::{TraceView, TracesView};
 use martlet_control::text::{printable, typed};
 use serde_json::{Value, json};
 
@@ -157,7 +157,7 @@ fn list(is_json: bool, body: &str) -> anyhow::Result<String> {
     if is_json {
         return Ok(body.to_owned());
     }
-    let all: Vec<TraceView> = serde_json::from_str(body)?;
+    let TracesView { items: all } = serde_json::from_str(body)?;
     let row = |one: &TraceView| {
         let address = one.address.map(|address| address.to_string());
         let (kind, name) = match (&one.client, address, &one.topic) {

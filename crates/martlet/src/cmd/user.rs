@@ -20,7 +20,7 @@ use crate::cmd::admin;
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::passwd::HashName;
-use crate::cmd::print::{errln, out};
+use crate::cmd::print::{errln, in_words_of_commands, out};
 use crate::cmd::prompt::Strength;
 use crate::cmd::role::NodeAndForm;
 use crate::cmd::{listing, passwd, prompt, tables};
@@ -202,7 +202,8 @@ pub(crate) fn run(command: &UserCommand) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            errln!("martlet: {}", printable(&format!("{error:#}")));
+            let error = in_words_of_commands(&format!("{error:#}"));
+            errln!("martlet: {}", printable(&error));
             ExitCode::FAILURE
         }
     }

@@ -11,7 +11,7 @@ use martlet_control::text::printable;
 use martlet_control::why::{Finding, State, Verdict};
 
 use crate::cmd::admin::{AdminOptions, ask, encoded};
-use crate::cmd::print::{errln, out};
+use crate::cmd::print::{errln, in_words_of_commands, out};
 
 /// Arguments of `martlet why`.
 #[derive(Args, Debug)]
@@ -39,7 +39,8 @@ pub(crate) fn run(options: &WhyOptions) -> ExitCode {
         Ok(Cause::NothingWrong) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(WRONG),
         Err(error) => {
-            errln!("martlet: {}", printable(&format!("{error:#}")));
+            let error = in_words_of_commands(&format!("{error:#}"));
+            errln!("martlet: {}", printable(&error));
             ExitCode::FAILURE
         }
     }
@@ -84,7 +85,7 @@ fn text(verdict: &Verdict, now: &Zoned, colours: bool) -> String {
     // The time is that of what is wrong, which is not always how it is.
     let colon = match is_of_state(verdict) {
         true => "",
-        false => ":",
+        false => ";",
     };
     let mut text = format!(
         "{}: {on}{state}{off}{colon}{}: {}\n",
@@ -212,12 +213,12 @@ mod tests {
             evidence: Vec::new(),
         };
         let said = text(&verdict, &Zoned::now(), false);
-        assert!(said.starts_with("d1: connected: since 19"), "{said}");
+        assert!(said.starts_with("d1: connected; since 19"), "{said}");
         assert!(said.contains(" (3 times): publish refused"), "{said}");
         // What is told beside the refusal has a time of its own.
         verdict.state = State::Refused;
         let said = text(&verdict, &Zoned::now(), false);
-        assert!(said.starts_with("d1: refused: since 19"), "{said}");
+        assert!(said.starts_with("d1: refused; since 19"), "{said}");
         verdict.finding.cause = Cause::WrongPassword;
         verdict.finding.last_ms = Some(86_400_000);
         let said = text(&verdict, &Zoned::now(), false);

@@ -703,6 +703,7 @@ impl Shards for ReactorShards {
         Some(StoreState {
             failing,
             low: status.is_low.then_some(status.low_because),
+            is_at_limit: status.is_at_limit,
             behind: status.is_behind,
             unreadable: status.unreadable,
             syncs: status.syncs,

@@ -39,6 +39,8 @@ pub struct StoreStatus {
     pub is_low: bool,
     /// Reason: the disk is full, or the error of the system.
     pub low_because: String,
+    /// It is not the disk: the store takes as much as `limits.store_bytes` allows.
+    pub is_at_limit: bool,
     /// The backlog of writes is long, or space is short, so that what would make the store grow is
     /// held back.
     pub is_behind: bool,
@@ -177,9 +179,16 @@ impl StoreHealth {
                     false => format!("the store gets no more space: {error}"),
                 };
                 state.status.low_because.clone_from(&why);
+                state.status.is_at_limit = is_limit;
                 self.tell(StoreNotice::Low { why });
             }
         }
+    }
+
+    /// There is no space for more because of the store's own limit.
+    pub(super) fn is_at_limit(&self) -> bool {
+        let state = self.lock();
+        state.status.is_low && state.status.is_at_limit
     }
 
     pub(super) fn unread(&self, what: String) {

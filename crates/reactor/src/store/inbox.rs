@@ -279,9 +279,9 @@ impl Inbox {
         }
     }
 
-    /// Sets the number of bytes that are taken and not written; `is_low`: there should be no more.
-    /// Returns whether the store's state has changed.
-    pub(super) fn staged(&self, bytes: usize, is_low: bool) -> bool {
+    /// Sets the number of bytes that are taken and not written; `low`: there should be no more, and
+    /// this is why. Returns whether the store's state has changed.
+    pub(super) fn staged(&self, bytes: usize, low: Option<StoreState>) -> bool {
         let state = self.lock();
         self.staged_bytes.store(bytes, Ordering::Relaxed);
         let waiting = bytes + state.bytes;
@@ -290,9 +290,9 @@ impl Inbox {
         let is_stuck = waiting > 2 * limit || was == StoreState::Stuck && waiting > limit;
         let was_behind = was != StoreState::KeepsUp;
         let is_behind = waiting > limit || was_behind && waiting > limit / 2;
-        let is = match (is_stuck, is_low, is_behind) {
+        let is = match (is_stuck, low, is_behind) {
             (true, ..) => StoreState::Stuck,
-            (_, true, _) => StoreState::Full,
+            (_, Some(low), _) => low,
             (_, _, true) => StoreState::Behind,
             _ => StoreState::KeepsUp,
         };
@@ -314,7 +314,12 @@ impl Inbox {
     /// What the store can take.
     pub(super) fn store_state(&self) -> StoreState {
         let state = self.store_state.load(Ordering::Acquire);
-        let states = [StoreState::KeepsUp, StoreState::Behind, StoreState::Full];
+        let states = [
+            StoreState::KeepsUp,
+            StoreState::Behind,
+            StoreState::Full,
+            StoreState::AtLimit,
+        ];
         let mut states = states.into_iter();
         let found = states.find(|known| *known as u8 == state);
         found.unwrap_or(StoreState::Stuck)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use martlet_broker::{Now, RecordNumber};
+use martlet_broker::{Now, RecordNumber, StoreState};
 use martlet_persistence::{ClockState, locate, put_clock};
 use martlet_store::{Disk, Engine, Pace, RecordBuffer, StoreError};
 
@@ -188,7 +188,11 @@ where
         let is_low = self.engine.is_low();
         self.health.is_low(is_low, || self.engine.why_low());
         let unwritten = self.engine.staged_bytes() + self.parts_bytes;
-        if self.inbox.staged(unwritten, is_low) {
+        let low = is_low.then(|| match self.health.is_at_limit() {
+            true => StoreState::AtLimit,
+            false => StoreState::Full,
+        });
+        if self.inbox.staged(unwritten, low) {
             self.tell_state();
         }
         if came > 0 && !ended && self.parts.is_empty() {

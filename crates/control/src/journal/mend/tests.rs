@@ -118,6 +118,8 @@ fn who_is_in_no_tables_has_rules_in_files() {
         topic: "a/b",
     });
     assert!(way.text.contains("auth.acl_file") && way.command.is_none());
+    // No token and no hook is configured.
+    assert!(!way.text.contains("hook"), "{}", way.text);
     let of_team = Commands {
         team: Some("north".to_owned()),
         ..Commands::default()

@@ -18,7 +18,7 @@ use martlet_registry::{
 use super::{ListOptions, listed};
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
-use crate::cmd::print::{err, errln, out};
+use crate::cmd::print::{err, errln, in_words_of_commands, out};
 use crate::cmd::role::NodeAndForm;
 use crate::cmd::tables;
 
@@ -62,7 +62,8 @@ pub(super) fn import(options: &ImportOptions) -> ExitCode {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(SOME_REFUSED),
         Err(error) => {
-            errln!("martlet: {}", printable(&format!("{error:#}")));
+            let error = in_words_of_commands(&format!("{error:#}"));
+            errln!("martlet: {}", printable(&error));
             ExitCode::FAILURE
         }
     }

@@ -1,9 +1,9 @@
-use martlet_broker::{DropReason, Event, Limit, Reached};
+use martlet_broker::{DropReason, Event, Limit, LossTimes, Reached};
 use martlet_codec::ReasonCode;
 
 use super::facts::{
-    Banned, Deleted, Facts, GoneTeam, Lockout, Meant, Presence, Session, Spent, Subscriber,
-    TopicRules,
+    Banned, Deleted, Facts, GoneTeam, Lockout, Meant, Presence, Session, Spent, StoreTrouble,
+    Subscriber, TopicRules,
 };
 use super::{Question, State, Verdict, judge};
 use crate::authentication::Standing;
@@ -119,6 +119,7 @@ fn rules(publish: Outcome, receive: Outcome) -> Option<TopicRules> {
         receive: explained(receive),
         meant: None,
         permitted: vec!["d/d1/telemetry".to_owned()],
+        readable: vec!["d/d1/set".to_owned()],
         mend_publish: way("write"),
         mend_receive: way("read"),
     })
@@ -290,6 +291,7 @@ fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
         filter: "d/#".to_owned(),
         qos: 0,
         connected,
+        drops: Vec::new(),
     };
     facts.subscribers = Some(vec![subscriber(false)]);
     expect(
@@ -325,7 +327,7 @@ fn a_receiver_is_told_what_keeps_messages_from_it() {
         &judge(&facts),
         Cause::NotPermitted,
         State::Connected,
-        "may not receive",
+        "may not read",
     );
     if let Some(session) = &mut facts.session {
         session.subscriptions[0].1 = 1;
@@ -368,7 +370,7 @@ fn what_is_old_or_weighs_less_is_told_beside_it() {
         "nothing of it",
     );
     assert_eq!(verdict.evidence.len(), 1);
-    facts.store_failing = Some("no space left".to_owned());
+    facts.store = Some(StoreTrouble::Failing("no space left".to_owned()));
     facts.runs[0].last.at_ms = NOW;
     let verdict = judge(&facts);
     expect(
@@ -511,6 +513,7 @@ fn who_went_with_a_team_is_told_which_to_restore() {
     let command = Some("martlet team restore t1".to_owned());
     for (brings_back, said) in [(true, "that restores it too"), (false, "first, then it")] {
         facts.deleted = Some(Deleted {
+            user: None,
             at_ms: NOW - 5_000,
             command: command.clone(),
             team: Some(GoneTeam {
@@ -730,11 +733,17 @@ fn a_queue_that_has_drained_is_not_full_and_its_losses_are_told() {
     assert_eq!(verdict.finding.count, Some(30));
     assert_eq!(verdict.finding.since_ms, Some(NOW - 62_000));
     assert_eq!(verdict.finding.last_ms, Some(NOW - 2_000));
-    // What the journal has forgotten is told by number, since the start of the node.
+    // What the journal has forgotten is told by number, since when the session counts it.
     facts.runs.clear();
-    facts.started_ms = Some(7);
+    let at = LossTimes {
+        first_ms: NOW - 90_000,
+        last_ms: NOW - 2_000,
+    };
+    if let Some(session) = &mut facts.session {
+        session.dropped_at = vec![at];
+    }
     let verdict = judge(&facts);
-    assert_eq!(verdict.finding.since_ms, Some(7));
+    assert_eq!(verdict.finding.since_ms, Some(NOW - 90_000));
     assert!(
         verdict.finding.sentence.starts_with("30 messages"),
         "{verdict:#?}"
@@ -800,4 +809,91 @@ fn facts_of_refused_topic() -> Facts {
     refused.last.topic = Some("d/d1/x".to_owned());
     facts.runs = vec![refused];
     facts
+}
+
+#[test]
+fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
+    let mut facts = facts(None);
+    facts.session = Some(connected());
+    let why = "the message store takes as much as limits.store_bytes allows".to_owned();
+    let mend = Some("raise limits.store_bytes".to_owned());
+    facts.store = Some(StoreTrouble::Full { why, mend });
+    let (full, is_there) = (Cause::StoreFull, State::Connected);
+    let said = "messages with QoS 1 and 2 wait, whoever publishes them: the message store takes";
+    expect(&judge(&facts), full, is_there, said);
+    if let Some(session) = &mut facts.session {
+        session.waits_for_store = true;
+    }
+    let verdict = judge(&facts);
+    let said = "its publishes wait: the message store takes as much as limits.store_bytes";
+    expect(&verdict, full, is_there, said);
+    let mend = verdict.finding.mend.as_deref();
+    assert_eq!(mend, Some("raise limits.store_bytes"));
+    facts.store = Some(StoreTrouble::Slow);
+    let said = "the disk is too slow";
+    expect(&judge(&facts), Cause::StoreSlow, is_there, said);
+    // Who is not there is not there for another reason.
+    facts.session = None;
+    facts.runs = vec![run("disconnected", "Success", "it said goodbye", 1, 10)];
+    let said = "it is not connected";
+    expect(&judge(&facts), Cause::Away, State::Away, said);
+}
+
+#[test]
+fn what_holds_now_comes_before_what_happened() {
+    let mut facts = facts(None);
+    let wrong = "the password is not that of the registry";
+    facts.runs = vec![run(
+        "connect refused",
+        "BadUserNameOrPassword",
+        wrong,
+        1,
+        1_000,
+    )];
+    facts.standing = Some(Standing::Barred("user d1 is disabled".to_owned()));
+    let verdict = judge(&facts);
+    expect(&verdict, Cause::Disabled, State::Refused, "is disabled");
+    assert_eq!(verdict.also[0].cause, Cause::WrongPassword);
+    // It was refused for that too: since when is told.
+    let disabled = "user d1 is disabled";
+    facts
+        .runs
+        .push(run("connect refused", "NotAuthorized", disabled, 3, 500));
+    let verdict = judge(&facts);
+    expect(&verdict, Cause::Disabled, State::Refused, "is disabled");
+    assert_eq!(verdict.finding.count, Some(3));
+    facts.runs.pop();
+    facts.standing = Some(Standing::Barred(
+        "nobody of that name is known to x".to_owned(),
+    ));
+    expect(&judge(&facts), Cause::UnknownName, State::Refused, "nobody");
+}
+
+#[test]
+fn losses_are_told_with_their_own_time() {
+    let mut facts = facts(Some("big"));
+    let mut session = connected();
+    session.subscriptions = vec![("big".to_owned(), 0)];
+    session.drops = vec![(DropReason::OutputFull, 2_614)];
+    session.dropped_at = vec![LossTimes {
+        first_ms: NOW - 4_000,
+        last_ms: NOW - 1_000,
+    }];
+    facts.session = Some(session);
+    facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
+    let verdict = judge(&facts);
+    let said = "2614 messages for it were dropped";
+    expect(&verdict, Cause::SlowReader, State::Connected, said);
+    assert_eq!(verdict.finding.since_ms, Some(NOW - 4_000));
+    assert_eq!(verdict.also[0].cause, Cause::QosDowngraded);
+    // Long ago it is a remark.
+    if let Some(session) = &mut facts.session {
+        session.dropped_at[0].last_ms = NOW - 3_600_000;
+    }
+    expect(
+        &judge(&facts),
+        Cause::QosDowngraded,
+        State::Connected,
+        "QoS 0",
+    );
 }
