@@ -48,7 +48,7 @@ def why_it_ended(node, name, user, password, do):
 
 def test_a_disabled_user_is_disabled_whatever_password_it_tried_before(node, place):
     refused(node, "bob", "wrong", "w1")
-    expect(node, "wrong-password", "not that of the registry", "bob")
+    expect(node, "wrong-password", "according to the registry", "bob")
     place.run("user", "set", "bob", "--disable")
     for name in ("bob", "w1"):
         answer = expect(node, "disabled", "user bob is disabled", name)
@@ -112,7 +112,7 @@ def test_a_wrong_password_has_a_remedy_that_begins_with_the_client(start_node, t
     path = mosquitto_passwd(tmp_path / "passwd", ("bob", "secret"))
     node = start_node(settings=[f"auth.password_file={path}"])
     refused(node, "bob", "wrong", "w1")
-    answer = expect(node, "wrong-password", f"not that of {path}", "bob")
+    answer = expect(node, "wrong-password", f"according to {path}", "bob")
     assert answer["mend"].startswith("look first what credential the client has") and str(path) in answer["command"]
 
 

@@ -17,9 +17,12 @@ pub struct PlaceTable {
     bytes: usize,
 }
 
-/// Entries of a segment on average, at most. One that is yet to be split has up to twice as many,
-/// which leaves room for chance: a table of 512 buckets takes 448.
+/// Entries of a segment on average, at most. One that is yet to be split has up to twice as many.
 const AVERAGE_MAX: usize = 192;
+
+/// Entries for which a segment has room from the start: those, and some by chance. That is what a
+/// table of 512 buckets takes.
+const SEGMENT_CAPACITY: usize = 448;
 
 /// Average below which segments are merged.
 const AVERAGE_MIN: usize = AVERAGE_MAX / 4;
@@ -28,7 +31,7 @@ impl PlaceTable {
     /// The place with this hash for which `is_it` returns true.
     #[inline]
     pub fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let segment = self.segments.get(self.segment_of(hash))?;
+        let segment = self.segments.get(segment_of(hash, self.segments.len()))?;
         segment.find(hash, |&place| is_it(place)).copied()
     }
 
@@ -37,7 +40,7 @@ impl PlaceTable {
         if self.len >= self.segments.len() * AVERAGE_MAX {
             self.add_segment(&hash_of);
         }
-        let segment = self.segment_of(hash);
+        let segment = segment_of(hash, self.segments.len());
         let segment = &mut self.segments[segment];
         let before = segment.allocation_size();
         segment.insert_unique(hash, place, |&place| hash_of(place));
@@ -47,7 +50,7 @@ impl PlaceTable {
 
     /// Removes a place.
     pub fn remove(&mut self, hash: u64, place: u32) {
-        let segment = self.segment_of(hash);
+        let segment = segment_of(hash, self.segments.len());
         if let Some(segment) = self.segments.get_mut(segment)
             && let Ok(entry) = segment.find_entry(hash, |&other| other == place)
         {
@@ -83,66 +86,63 @@ impl PlaceTable {
         *self = Self::default();
     }
 
-    /// Where an entry with this hash lies, or would lie. The segments' own tables look at the
-    /// lowest and the highest bits of a hash; here are those between them.
-    #[inline]
-    fn segment_of(&self, hash: u64) -> usize {
-        let count = self.segments.len();
-        let mask = count.next_power_of_two() - 1;
-        let segment = (hash >> 32) as usize & mask;
-        match segment < count {
-            true => segment,
-            // It is not split yet.
-            false => segment & (mask >> 1),
-        }
-    }
-
-    /// The segment that the last one was split from.
-    fn parent_of_last(&self) -> usize {
-        let last = self.segments.len().saturating_sub(1);
-        last.checked_ilog2().map_or(0, |bit| last - (1 << bit))
-    }
-
     /// Splits the next segment in order.
     fn add_segment(&mut self, hash_of: &impl Fn(u32) -> u64) {
-        self.segments.push(HashTable::new());
-        let parent = self.parent_of_last();
-        self.spread(parent, HashTable::new(), hash_of);
+        let last = self.segments.len();
+        // The first one grows with its entries; most tables have no other.
+        let mut new = match last {
+            0 => HashTable::new(),
+            _ => HashTable::with_capacity(SEGMENT_CAPACITY),
+        };
+        if let Some(parent) = self.segments.get_mut(parent_of(last)) {
+            parent.retain(|&mut place| {
+                let hash = hash_of(place);
+                let stays = segment_of(hash, last + 1) != last;
+                if !stays {
+                    new.insert_unique(hash, place, |&place| hash_of(place));
+                }
+                stays
+            });
+        }
+        self.bytes += new.allocation_size();
+        self.segments.push(new);
     }
 
     /// Merges the last segment into the one that it was split from.
     fn remove_segment(&mut self, hash_of: &impl Fn(u32) -> u64) {
-        let parent = self.parent_of_last();
-        if let Some(last) = self.segments.pop() {
-            self.spread(parent, last, hash_of);
+        let Some(last) = self.segments.pop() else {
+            return;
+        };
+        let parent = parent_of(self.segments.len());
+        let Some(into) = self.segments.get_mut(parent) else {
+            return;
+        };
+        let before = into.allocation_size() + last.allocation_size();
+        for place in last {
+            into.insert_unique(hash_of(place), place, |&place| hash_of(place));
         }
+        self.bytes = self.bytes + into.allocation_size() - before;
     }
+}
 
-    /// Puts the entries of the segment `parent`, and more entries, to where they lie now: in this
-    /// segment or in the last.
-    fn spread(&mut self, parent: usize, more: HashTable<u32>, hash_of: &impl Fn(u32) -> u64) {
-        let old = core::mem::take(&mut self.segments[parent]);
-        self.bytes -= old.allocation_size() + more.allocation_size();
-        let entries = old
-            .into_iter()
-            .chain(more)
-            .map(|place| (hash_of(place), place));
-        let (stay, go): (Vec<_>, Vec<_>) =
-            entries.partition(|(hash, _)| self.segment_of(*hash) == parent);
-        let last = self.segments.len() - 1;
-        for (segment, entries) in [(parent, stay), (last, go)] {
-            if entries.is_empty() {
-                continue;
-            }
-            // As large as it will be before it is split or merged again.
-            let mut table = HashTable::with_capacity(entries.len());
-            for (hash, place) in entries {
-                table.insert_unique(hash, place, |&place| hash_of(place));
-            }
-            self.bytes += table.allocation_size();
-            self.segments[segment] = table;
-        }
+/// The segment, of this number of them, in which an entry with this hash lies. The segments' own
+/// tables look at the lowest and the highest bits of a hash; here are those between them.
+#[inline]
+fn segment_of(hash: u64, count: usize) -> usize {
+    let mask = count.next_power_of_two() - 1;
+    let segment = (hash >> 32) as usize & mask;
+    match segment < count {
+        true => segment,
+        // It is not split yet.
+        false => segment & (mask >> 1),
     }
+}
+
+/// The segment that a segment is split from.
+fn parent_of(segment: usize) -> usize {
+    segment
+        .checked_ilog2()
+        .map_or(0, |bit| segment - (1 << bit))
 }
 
 #[cfg(test)]

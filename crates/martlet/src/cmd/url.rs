@@ -49,9 +49,7 @@ pub(crate) fn parse(url: &str) -> Result<BrokerUrl, String> {
                 "unsupported URL scheme; a Unix socket is named by --unix {path} instead of -L."
             ));
         }
-        _ => {
-            return Err("unsupported URL scheme; there are mqtt, mqtts, ws and wss.".into());
-        }
+        _ => return Err("unsupported URL scheme.".into()),
     };
     let (authority, path) = match rest.split_once('/') {
         Some((authority, path)) => (authority, Some(path.to_owned())),

@@ -105,7 +105,7 @@ fn a_device_has_its_secrets_its_client_identifier_and_its_status() {
         let mut registry = Registry::open(&place.db()).await?;
         let first = registry.add_device("d1").await?;
         let clash = registry.add_user("d1", "user", "x").await;
-        assert!(clash.unwrap_err().to_string().contains("a device d1"));
+        assert!(clash.unwrap_err().to_string().contains("the device d1"));
         assert!(registry.add_device("a/b").await.is_err());
         let second = registry.rotate("d1", Duration::from_secs(60)).await?;
         Ok((first, second, Snapshot::read(&mut registry).await?))
