@@ -6,7 +6,12 @@
 //! for as many bytes more as the alignment has, which is the next of its sizes: 96 bytes for 80,
 //! 7,168 for 6,144. So this asks for an alignment only where it has to.
 //!
+//! Large blocks are mappings of their own (`large.rs`), so that a large table grows without being
+//! copied.
+//!
 //! This is the one crate with `unsafe`: a global allocator cannot be written without it.
+
+mod large;
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ffi::c_void;
@@ -15,6 +20,8 @@ use libmimalloc_sys::{
     mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc,
     mi_zalloc_aligned,
 };
+
+use large::{is_large, is_large_layout};
 
 /// Alignment of each block of at least so many bytes (`MI_MAX_ALIGN_SIZE` in mimalloc's `types.h`,
 /// on each target that we build for). A smaller block is aligned to its size, if that is a power of
@@ -31,15 +38,19 @@ fn is_aligned_anyway(align: usize, size: usize) -> bool {
     align <= USUAL_ALIGNMENT && align <= size
 }
 
-// SAFETY: the methods pass on to mimalloc what they are called with. mimalloc's functions fulfil
-// the contract of `GlobalAlloc`: a block has at least the size asked for and, see
-// `is_aligned_anyway`, the alignment; it stays where it is until it is freed; a failure is a null
-// pointer; none of them unwinds. Any block can be freed and reallocated by any of the functions,
-// aligned or not.
+// SAFETY: in each call, the layout of a block says whether it is a mapping or mimalloc's. A mapping
+// has the size asked for, the alignment of a page, and is zero at first. All other calls are passed
+// on to mimalloc. mimalloc's functions fulfil the contract of `GlobalAlloc`: a block has at least
+// the size asked for and, see `is_aligned_anyway`, the alignment; it stays where it is until it is
+// freed; a failure is a null pointer; none of them unwinds. Any block of mimalloc can be freed and
+// reallocated by any of its functions, aligned or not.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let (size, align) = (layout.size(), layout.align());
+        if is_large(size, align) {
+            return large::map(size);
+        }
         // SAFETY: these functions may be called with any size, and any power of two as alignment.
         let block = unsafe {
             match is_aligned_anyway(align, size) {
@@ -53,6 +64,9 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let (size, align) = (layout.size(), layout.align());
+        if is_large(size, align) {
+            return large::map(size);
+        }
         // SAFETY: as for `alloc`.
         let block = unsafe {
             match is_aligned_anyway(align, size) {
@@ -64,14 +78,27 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     #[inline]
-    unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
-        // SAFETY: the caller says that the block came from one of these functions and is in use.
-        unsafe { mi_free(block.cast::<c_void>()) }
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller says that the block came from one of these functions with this layout
+        // and is in use.
+        unsafe {
+            match is_large_layout(layout) {
+                true => large::unmap(block, layout.size()),
+                false => mi_free(block.cast::<c_void>()),
+            }
+        }
     }
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let align = layout.align();
+        match (is_large_layout(layout), is_large(size, align)) {
+            (false, false) => {}
+            // SAFETY: as for `dealloc`.
+            (true, true) => return unsafe { large::resize(block, layout.size(), size) },
+            // SAFETY: as for `dealloc`; the caller says that `size` and the alignment are a layout.
+            _ => return unsafe { self.exchange(block, layout, size) },
+        }
         // SAFETY: as for `dealloc` and `alloc`. A block that moves is aligned as a new one is.
         let block = unsafe {
             match is_aligned_anyway(align, size) {
@@ -80,6 +107,26 @@ unsafe impl GlobalAlloc for Allocator {
             }
         };
         block.cast()
+    }
+}
+
+impl Allocator {
+    /// Copies a block to a new one of the other kind.
+    ///
+    /// # Safety
+    /// As [`GlobalAlloc::realloc`].
+    #[cold]
+    unsafe fn exchange(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller says that `size` is not zero and is a layout with this alignment, and
+        // that the block has the bytes of its layout. The two blocks are different ones.
+        unsafe {
+            let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !new.is_null() {
+                core::ptr::copy_nonoverlapping(block, new, size.min(layout.size()));
+                self.dealloc(block, layout);
+            }
+            new
+        }
     }
 }
 
@@ -94,7 +141,7 @@ mod tests {
     #[test]
     fn each_block_is_aligned_as_asked_for_and_keeps_its_bytes() {
         let mut kept: Vec<(*mut u8, Layout, u8)> = Vec::new();
-        for size in (1..300).chain([1_000, 6_144, 45_056, 70_000, 700_000, 5_000_000]) {
+        for size in (1..300).chain([1_000, 6_144, 45_056, 70_000, 700_000, 7_000_000, 9_000_000]) {
             for align in [1, 2, 4, 8, 16, 32, 64, 4_096] {
                 for round in 0..8_u8 {
                     let layout = Layout::from_size_align(size, align).unwrap();
@@ -129,6 +176,36 @@ mod tests {
                 assert_eq!(*block, round);
                 ALLOCATOR.dealloc(block, layout);
             }
+        }
+    }
+
+    /// A table of a hundred megabytes that becomes larger is not copied, and neither it nor what is
+    /// cut off takes memory twice.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_large_block_grows_and_shrinks_without_a_copy() {
+        let resident = || {
+            let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+            let pages: usize = status.split(' ').nth(1).unwrap().parse().unwrap();
+            pages * 4096
+        };
+        const SIZE: usize = 100 << 20;
+        let layout = |size| Layout::from_size_align(size, 16).unwrap();
+        // SAFETY: the sizes are not zero, and each call has the layout of the one before.
+        unsafe {
+            let block = ALLOCATOR.alloc(layout(SIZE));
+            block.write_bytes(7, SIZE);
+            let before = resident();
+            let block = ALLOCATOR.realloc(block, layout(SIZE), 2 * SIZE);
+            assert!(resident() < before + SIZE / 10);
+            assert_eq!(
+                (*block, *block.add(SIZE - 1), *block.add(2 * SIZE - 1)),
+                (7, 7, 0)
+            );
+            let block = ALLOCATOR.realloc(block, layout(2 * SIZE), 1_000);
+            assert!(resident() < before - SIZE / 2);
+            assert_eq!((*block, *block.add(999)), (7, 7));
+            ALLOCATOR.dealloc(block, layout(1_000));
         }
     }
 }
