@@ -355,17 +355,17 @@ def test_listeners_certificates_and_the_configuration_without_secrets(tmp_path):
     with martlet_process.Node(
         http=True, variables=KEYS, settings=settings, listen=listen
     ) as node:
-        listeners = call(node, "GET", "/listeners")
+        listeners = call(node, "GET", "/listeners")["items"]
         assert [(one["protocol"], one["is_secure"]) for one in listeners] == [
             ("mqtt", False), ("mqtt", True), ("http", False),
         ]
-        [shown] = call(node, "GET", "/certificates")
+        [shown] = call(node, "GET", "/certificates")["items"]
         assert shown["file"] == f"{authority}/server.crt" and shown["used_as"] == "server"
         assert shown["days_left"] > 0 and shown["not_after"].endswith("Z")
         before = shown["serial"]
         assert martlet_process.run("cert", "renew", "server", "--dir", str(authority)).returncode == 0
         command(node, "reload")
-        assert call(node, "GET", "/certificates")[0]["serial"] != before
+        assert call(node, "GET", "/certificates")["items"][0]["serial"] != before
         configuration = call(node, "GET", "/config")
         values = {one["key"]: one for one in configuration["values"]}
         assert values["limits.in_flight"]["value"] == 17

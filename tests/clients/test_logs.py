@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import queue
 import socket
 import subprocess
 import threading
@@ -11,7 +12,7 @@ import urllib.request
 import pytest
 
 import martlet_process
-from paho_client import Client
+from paho_client import Client, properties
 from test_access import mosquitto_passwd, publish, until
 
 
@@ -371,3 +372,63 @@ def test_logs_are_followed(start_node, tmp_path):
     finally:
         follow.kill()
         follow.wait(timeout=20)
+
+
+def test_reading_events_changes_no_log(start_node):
+    """With log.drops off a dropped message has no line, whoever reads the events."""
+    node = start_node(settings=["limits.queued_messages=1", "log.drops=false"])
+    kept = properties("CONNECT", SessionExpiryInterval=600)
+    away = Client(node, "away", clean=False, properties=kept).start()
+    away.subscribe("t", qos=1)
+    away.disconnect()
+    reader = subprocess.Popen(
+        [martlet_process.binary(), "events", "--type", "dropped", "--json", "--data-dir", node.data_dir],
+        stdout=subprocess.PIPE, text=True)
+    try:
+        with Client(node, "publisher") as publisher:
+            lines = queue.Queue()
+            threading.Thread(target=lambda: [lines.put(line) for line in reader.stdout], daemon=True).start()
+
+            def is_told():
+                publisher.acknowledged("t")
+                return not lines.empty()
+
+            until(is_told, "the reader is told of drops")
+    finally:
+        reader.kill()
+        reader.wait()
+    assert '"away"' in lines.get()
+    assert "message dropped" not in node.log() and "message dropped" not in logs(node, "-t")
+
+
+def test_a_trace_begins_with_the_connect(start_node):
+    node = start_node()
+    done = martlet_process.run("trace", "d1", "--minutes", "10", "--data-dir", node.data_dir)
+    assert done.returncode == 0, done.stderr
+    Client(node, "d1").start().disconnect()
+    node.wait_for_log("DISCONNECT")
+    lines = [line for line in node.log().splitlines() if 'client_id="d1"' in line]
+    place = lambda text: next(at for at, line in enumerate(lines) if text in line)
+    assert place('"CONNECT"') < place("client connected") < place('"CONNACK"'), lines
+
+
+def test_a_slow_reader_has_one_line_and_not_one_for_each_message(start_node):
+    """QoS 0 messages that a client does not read fast enough are dropped, and the log says so."""
+    node = start_node(settings=["limits.output_bytes=65536"])
+    with socket.create_connection(("127.0.0.1", node.port()), timeout=20) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.sendall(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04slow")
+        slow.sendall(b"\x82\x06\x00\x01\x00\x01t\x00")
+        assert len(slow.recv(9, socket.MSG_WAITALL)) == 9
+        with Client(node, "publisher") as publisher:
+            def is_told():
+                for _ in range(50):
+                    publisher.client.publish("t", b"x" * 50_000, qos=0)
+                publisher.acknowledged("other")
+                return "reads too slowly" in node.log()
+            until(is_told, "the log says it")
+            is_told()
+        lines = [line for line in node.log().splitlines() if "QoS 0 messages dropped" in line]
+        assert len(lines) == 1 and 'client_id="slow"' in lines[0] and "limits.output_bytes" in lines[0], lines
+        assert "count=" in lines[0], lines
+        until(lambda: "output full" in logs(node, "slow"), "the journal has it")

@@ -432,6 +432,16 @@ def test_packets_are_limited_as_in_mosquitto_2_1_and_it_is_said_so(tmp_path):
     assert "no max_packet_size" not in imported(conf).stderr
 
 
+def test_a_full_queue_keeps_the_oldest_messages_as_in_mosquitto(tmp_path):
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text("allow_anonymous true\nmax_queued_messages 100\n")
+    values = values_of(conf)
+    assert values["mqtt.queue_full"] == ("drop-newest", "mosquitto's default")
+    assert values["limits.queued_messages"][0] == 100
+    report = {entry["line"]: entry for entry in json.loads(imported(conf, "--json").stderr)["items"]}
+    assert "as in Mosquitto" in report["full queues"]["note"]
+
+
 class Spoken:
     """A connection byte by byte, of MQTT 3.1.1 unless told otherwise."""
 

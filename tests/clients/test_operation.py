@@ -266,7 +266,7 @@ def test_status_counts_what_is_there(start_node, name):
         assert status["data_dir"] == node.data_dir
         text = ask(node, "status")
         assert node.urls[0] in text
-        assert "1 connected, 1 sessions, 1 subscriptions" in text
+        assert "1 connected, 1 session, 1 subscription" in text
 
 
 def test_status_tells_the_durability(start_node):

@@ -151,11 +151,11 @@ def test_the_node_s_own_sessions_are_nobody_s_and_leave_nothing(node, name):
         listed = call(node, "GET", "/clients?search=%24api")["items"]
         assert [one["client_id"] for one in listed] == ["$api/request/0"]
         assert not any(
-            one["client_id"].startswith("$") for one in call(node, "GET", "/events")["events"]
+            one["client_id"].startswith("$") for one in call(node, "GET", "/events")["items"]
         )
-        connections = {one["url"]: one["connections"] for one in call(node, "GET", "/listeners")}
+        connections = {one["url"]: one["connections"] for one in call(node, "GET", "/listeners")["items"]}
         assert connections == {node.url("mqtt"): 1, node.http_url.rstrip("/"): None}
         thread.join()
     until(lambda: not call(node, "GET", "/clients?search=%24api")["items"], "the session is gone")
-    assert not [one for one in call(node, "GET", "/events?tail=1000")["events"]
+    assert not [one for one in call(node, "GET", "/events?tail=1000")["items"]
                 if one["client_id"].startswith("$")], json.dumps(name)

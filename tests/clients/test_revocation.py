@@ -317,3 +317,39 @@ def test_a_key_is_good_no_more_when_the_command_has_ended(start_node, tmp_path):
     assert ask(node, "/api/v1/devices", headers=headers)[0] == 200
     martlet("key", "rm", key["id"])
     assert ask(node, "/api/v1/devices", headers=headers)[0] == 401
+
+
+BANS = [("client-id", "pump"), ("user", "pump-user"), ("address", "127.0.0.1"), ("address", "127.0.0.0/8")]
+
+
+@pytest.mark.parametrize("kind,value", BANS, ids=[f"{kind} {value}" for kind, value in BANS])
+def test_a_banned_client_is_told_that_it_is_banned(start_node, kind, value):
+    """In DISCONNECT, in the log, among the events and by `why`: nobody looks for another operator."""
+    node = start_node(http=True)
+    done = subprocess.run([martlet_process.binary(), "user", "add", "pump-user", "--weak", "--data-dir", node.data_dir],
+                          input=f"{PASSWORD}\n", env=martlet_process.environment(), text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    texts = [b"pump", b"pump-user", PASSWORD.encode()]
+    body = b"\0\x04MQTT\x05\xc2\0\x3c\0" + b"".join(struct.pack("!H", len(text)) + text for text in texts)
+    sock = socket.create_connection(("127.0.0.1", node.port()), timeout=DEADLINE_SECS)
+    sock.sendall(bytes([0x10, len(body)]) + body)
+    assert sock.recv(1024)[3] == 0
+    done = martlet_process.run("ban", "add", kind, value, "--data-dir", node.data_dir)
+    assert done.returncode == 0, done.stderr
+    said = sock.recv(1024)
+    assert said[0] == 0xE0 and said[2] == 0x87, said
+    assert b"an operator has banned it" in said
+    node.wait_for_log("an operator has banned it")
+    done = martlet_process.run("logs", "--json", "--data-dir", node.data_dir)
+    ends = [one for one in map(json.loads, done.stdout.splitlines()) if one["what"] == "disconnected"]
+    assert [(one["cause"], one["why"]) for one in ends] == [("banned", "an operator has banned it")]
+    done = martlet_process.run("why", "pump", "--json", "--data-dir", node.data_dir)
+    assert json.loads(done.stdout)["cause"] == "banned", done.stdout
+
+
+def test_a_ban_that_has_no_effect_is_warned_of(start_node, tmp_path):
+    directory = tmp_path / "data"
+    done = martlet_process.run("ban", "add", "client-id", "c1", "--data-dir", directory)
+    assert done.returncode == 0, done
+    node = start_node(data_dir=directory)
+    node.wait_for_log("bans have no effect: the tables have no user and no device")

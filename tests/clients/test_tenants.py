@@ -323,7 +323,7 @@ def test_events_are_of_the_team_that_asks(node, teams):
         pump.close()
 
     def listed(key, query=""):
-        events = call(node, "GET", f"/api/v1/events?limit=100{query}", key=key)["events"]
+        events = call(node, "GET", f"/api/v1/events?limit=100{query}", key=key)["items"]
         return [(one["what"], one.get("tenant")) for one in events if one["what"] == "connected"]
 
     def streamed(key, query=""):

@@ -67,7 +67,7 @@ def test_a_wrong_password_in_one_tenant_is_told_there_and_nowhere_else(node, tea
     call(node, "GET", "/api/v1/why?name=pump&team=north", key=keys["south"], expect=403)
 
     def refusals(key, query=""):
-        page = call(node, "GET", f"/api/v1/events?limit=100{query}", key=key)["events"]
+        page = call(node, "GET", f"/api/v1/events?limit=100{query}", key=key)["items"]
         return [(one["what"], one["client_id"], one.get("user_name")) for one in page]
 
     assert refusals(keys["north"]) == [("connect refused", "pump", "pump")] * 3
@@ -240,7 +240,7 @@ def test_a_certificate_and_scram_say_whose_client_is_refused(start_node, variabl
         assert answer[:2] == (CONNACK, 0x86)
     expect_why(node, keys["north"], "wrong-password", "SCRAM-SHA-256 as ann-north", "name=ann-north")
     expect_why(node, KEY, "wrong-password", "SCRAM-SHA-256 as ann-north", "name=ann-north")
-    events = {name: call(node, "GET", "/api/v1/events?limit=100", key=keys[name])["events"] for name in TEAMS}
+    events = {name: call(node, "GET", "/api/v1/events?limit=100", key=keys[name])["items"] for name in TEAMS}
     assert [one["user_name"] for one in events["north"]] == ["pump", "reader", "ann-north"]
     assert events["south"] == []
     for query in ("name=pump", "name=reader"):

@@ -313,3 +313,16 @@ def test_certificates_of_version_1_are_good_as_mosquitto_has_them(start_node, by
     done = publish(by_a_guide / "device-1.crt", by_a_guide / "device-1.key")
     assert done.returncode == 0, done.stderr + node.log()
     assert publish(*stranger.sign(f"other-{version}", usage="clientAuth")).returncode != 0
+
+
+@pytest.mark.parametrize(("options", "said", "remedy"), [
+    (["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"], "no TLS version in common", "TLS 1.2 or later"),
+    (["-tls1_2", "-cipher", "AES128-SHA"], "no TLS key exchange group in common", "cipher suites with ECDHE"),
+])
+def test_a_client_without_tls_in_common_is_told_what_it_lacks(secure, options, said, remedy):
+    node, port, _ = secure()
+    subprocess.run([need("openssl", "openssl"), "s_client", "-connect", f"127.0.0.1:{port}", *options],
+                   input="", capture_output=True, text=True, timeout=DEADLINE_SECS)
+    node.wait_for_log(said)
+    line = next(line for line in node.log().splitlines() if said in line)
+    assert remedy in line and "MQTT library" not in line, line

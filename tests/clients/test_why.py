@@ -197,7 +197,8 @@ def test_what_the_rules_permit_meanwhile_is_wrong_no_more(node, place):
         expect(node, "not-permitted", "plant/d1/raw", "d1")
         # Its time is that of the refusal.
         done = martlet_process.run("why", "d1", "--data-dir", node.data_dir)
-        assert done.stdout.startswith("d1: connected; since "), done.stdout
+        first = done.stdout.splitlines()[0]
+        assert first.startswith("d1: connected: ") and " (since " in first, done.stdout
         place.run("device", "type", "rules", "sensor", "--rule", "pattern write plant/%c/#")
         answer = expect(node, "nothing-wrong", "nothing is wrong now", "d1")
         [before] = answer["also"]
@@ -312,9 +313,9 @@ def test_all_clients_of_a_user_are_looked_at(node, place):
         panel.subscribe("jobs/#", 1)
         answer = expect(node, "not-permitted", "plan/1", "ann", "plan/1")
         assert answer["state"] == "connected" and answer["count"] >= 1, answer
-        assert not any("not connected" in one["sentence"] for one in [answer]), answer
+        assert "it is not connected" not in answer["sentence"], answer
         # Without a topic the refused publish is what is wrong, by the name of its client.
-        answer = expect(node, "not-permitted", "client press: its publish to plan/1 was refused", "ann")
+        answer = expect(node, "not-permitted", "client press (not connected): its publish to plan/1 was refused", "ann")
         assert answer["state"] == "connected"
         place.run("role", "allow", "worker", "topic write plan/#")
         answer = expect(node, "nothing-wrong", "1 of its 2 clients are connected (panel)", "ann")
@@ -562,3 +563,31 @@ def test_a_listener_that_is_there_no_more(start_node, place):
     assert first in answer["sentence"] and "listen there again" in answer["mend"]
     with Client(node, "d1").credentials("d1", place.secret):
         expect(node, "nothing-wrong", "is connected", "d1")
+
+
+def test_of_a_client_of_another_user_nothing_is_told(node, place):
+    """Who is refused for a session that is another user's has never been connected."""
+    place.user("u1")
+    place.user("u2")
+    kept = {"clean": False, "properties": properties("CONNECT", SessionExpiryInterval=600)}
+    Client(node, "sess", **kept).credentials("u1", "secret").start().disconnect()
+    assert publish(node, "t", "-u", "u2", "-P", "secret", "-i", "sess")[0] != 0
+    answer = expect(node, "client-id-taken", "another user's", "u2")
+    assert answer["state"] == "refused"
+    told = json.dumps([answer["also"], answer["evidence"]])
+    assert "goodbye" not in told and "last seen" not in told, answer
+
+
+def test_the_log_has_the_remedy_of_a_deleted_device(start_node, tmp_path):
+    place = Place(tmp_path / "data")
+    secret = place.device("c-2")
+    place.user("ann")
+    node = start_node(data_dir=place.path)
+    place.run("device", "rm", "c-2")
+    assert come(node, "c-2", secret) != 0 and come(node, "c-3", secret) != 0
+    node.wait_for_log("c-3")
+    lines = {name: next(line for line in node.log().splitlines()
+                        if "connection refused" in line and name in line) for name in ("c-2", "c-3")}
+    assert "device restore" in lines["c-2"] and "device add" not in lines["c-2"], lines["c-2"]
+    # One line says it all: nothing stands below it.
+    assert "below" not in lines["c-3"] and "to add a device, run: martlet device add" in lines["c-3"], lines["c-3"]

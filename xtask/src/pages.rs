@@ -125,9 +125,14 @@ fn metrics() -> String {
             MetricKind::Gauge => ("", "gauge"),
         };
         let (name, meaning) = (metric.name, metric.meaning);
+        if name == "memory_bytes" {
+            // With what is held beside the shards, below.
+            return;
+        }
         let _ = writeln!(page, "| `martlet_{name}{suffix}` | {kind} | {meaning} |");
     });
     page.push_str(METRICS_OF_NODE);
+    page.push_str(MEMORY);
     page.push_str(
         "\n## Why messages are dropped\n\n`martlet_messages_dropped_total{reason=\"…\"}` counts by reason:\n\n\
          | Reason | What it means |\n|---|---|\n",
@@ -155,8 +160,43 @@ reasons: a message that did not arrive is found in one of them.
 
 ";
 
+const MEMORY: &str = "
+## What memory is held for
+
+`martlet_memory_bytes{held_for=\"…\"}` tells each part; `martlet status` shows them too. They are \
+estimates.
+
+| Part | What is in it |
+|---|---|
+| `shards` | Messages, buffers, sessions, subscriptions and whatever else shards charge; for each \
+of them `martlet_shard_memory_bytes`. |
+| `addresses` | The addresses that clients connect from, for `limits.connect_rate_per_address`. |
+| `logins` | Wrong credentials and lockouts, logins that are remembered, and questions under way. |
+| `tables` | Users, devices and rules, as they are in memory. |
+| `journal` | What was refused or lost, and what became of each name: `martlet logs`, \
+`martlet why`. |
+| `events` | The latest events, those on their way there, and frames that wait to be pushed. |
+| `event_streams` | Events that wait for the readers of streams. |
+| `presence` | Clients that are not connected and are remembered. |
+| `log` | The last lines of the log, for `GET /api/v1/logs`. |
+| `audit` | Lines of the audit log that wait to be written. |
+| `http_answers` | Answers kept for `Idempotency-Key`. |
+| `http_callers` | Sessions of people, rates of callers, positions in lists. |
+| `http_bodies` | Bodies of requests that are being read. |
+| `http_output` | Answers that are being sent. |
+
+A name of more than 256 bytes is kept and shown as its beginning, its end, its length and a \
+digest: `abcd…wxyz (31,000 bytes, sha256 0123456789abcdef)`.
+";
+
 /// What `control` adds; the tests with foreign clients compare the names.
 const METRICS_OF_NODE: &str = "\
+| `martlet_memory_bytes` | gauge | Bytes that count against `limits.memory_bytes`, by what they \
+ are held for: see below. |
+| `martlet_memory_used_bytes` | gauge | Their sum, with what shards have reserved and not used \
+ yet. |
+| `martlet_memory_limit_bytes` | gauge | `limits.memory_bytes`, or the part of the machine's \
+ memory that it stands for. |
 | `martlet_messages_dropped_total` | counter | Messages dropped, by reason: see below. |
 | `martlet_sockets_accepted_total` | counter | Sockets accepted by the listeners. |
 | `martlet_accept_pauses_total` | counter | Times that accepting began to pause \

@@ -14,7 +14,7 @@ use martlet_codec::TopicFilter;
 
 use crate::FileProblem;
 
-/// Who may subscribe to what.
+/// How subscriptions are permitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Subscribing {
     /// Everybody to everything: each message is looked at when it is delivered.
@@ -44,7 +44,7 @@ impl Subscribing {
     }
 }
 
-/// Who may do what.
+/// The rights of users.
 #[derive(Clone, Debug)]
 pub struct AclFile {
     pub(crate) name: String,
@@ -179,7 +179,7 @@ impl AclFile {
                 users.insert(user.clone(), rules(&line.of, fits_patterns(user))?);
             }
         }
-        // Nobody has this name.
+        // The name is unknown.
         let stranger = Whose::User(Box::default());
         let (others, nobody) = (rules(&stranger, true)?, rules(&stranger, false)?);
         let anonymous = rules(&Whose::Anonymous, true)?;

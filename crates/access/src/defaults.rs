@@ -43,7 +43,7 @@ pub fn device_rules() -> Arc<Rules> {
         (TOLD, "iotflow/discovery/response/%c"),
         (TELLS, "iotflow/status/devices/%c/+"),
         (TELLS, "iotflow/lwt/devices/%c"),
-        // Where the node waits for what it has asked, under a name that nobody guesses.
+        // Where the node waits for what it has asked, under a name that cannot be guessed.
         (TELLS, "response/api/+"),
     ];
     compiled(&rules, "the default for devices")

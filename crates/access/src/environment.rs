@@ -19,7 +19,7 @@ impl std::fmt::Debug for Credential {
 }
 
 impl Credential {
-    /// This is the password; an empty one is nobody's.
+    /// This is the password; an empty one is never right.
     pub fn has_password(&self, password: &[u8]) -> bool {
         is_same(&self.password, password) && !password.is_empty()
     }

@@ -9,7 +9,7 @@
 //! * [`hash`]: the forms of those hashes
 //! * [`scram`]: passwords that are proved and not sent
 //! * [`edit`]: changing such a file while others read it
-//! * [`AclFile`]: who may publish and read what
+//! * [`AclFile`]: which topics users may publish to and read
 //! * [`Explanation`], [`Lint`]: why, and what is odd in it
 //! * [`Needs`]: what its lines are needed for, by what clients do
 //! * [`default_rules`] and others: what holds where no file says anything

@@ -47,7 +47,7 @@ impl PasswordFile {
     /// Reads a file. `name` is what errors call it.
     ///
     /// # Errors
-    /// The first line that is not understood: nobody comes in by half a file.
+    /// The first line that is not understood: half a file lets no user in.
     pub fn parse(name: &str, text: &[u8], plain: Plain) -> Result<Self, FileProblem> {
         let mut file = Self {
             users: HashMap::new(),

@@ -1,5 +1,6 @@
 //! What operators ask a running node, through `admin.sock`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -13,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::extract::QueryOf;
 use crate::guard::{About, Unchanged};
+use crate::page::Items;
 use crate::problem::Problem;
 
 /// The state of a node.
@@ -59,6 +61,15 @@ pub struct Status {
     pub messages_dropped: u64,
     /// Bytes of messages and buffers.
     pub memory_bytes: u64,
+    /// Bytes that count against `limits.memory_bytes`.
+    #[serde(default)]
+    pub memory_used_bytes: u64,
+    /// `limits.memory_bytes`, or the part of the machine's memory that it stands for.
+    #[serde(default)]
+    pub memory_limit_bytes: u64,
+    /// Bytes by what they are held for: `shards`, `journal`, `presence` and others.
+    #[serde(default)]
+    pub memory_held: BTreeMap<String, u64>,
 }
 
 /// A client uses a topic.
@@ -94,6 +105,9 @@ const LIMIT_MAX: usize = 100_000;
 pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<Status>, Problem> {
     let counters = control.snapshot().await?;
     let health = control.health_report_with(&counters, Reader::Operator);
+    let memory = control.memory_report(&counters);
+    let held = memory.held.iter();
+    let held = held.map(|held| (held.held_for.to_owned(), held.bytes));
     Ok(Json(Status {
         version: control.info.version.to_owned(),
         status: health.status.to_owned(),
@@ -115,6 +129,9 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<S
         messages_delivered: counters.delivered,
         messages_dropped: counters.lost_total(),
         memory_bytes: counters.memory_bytes,
+        memory_used_bytes: memory.used,
+        memory_limit_bytes: memory.limit,
+        memory_held: held.collect(),
     }))
 }
 
@@ -149,17 +166,17 @@ pub(crate) async fn version(State(control): State<Arc<Control>>) -> Json<Version
 ///
 /// Which topics are in use, and by whom: as many of each shard as were asked for.
 #[utoipa::path(get, path = "/api/v1/traffic", tag = "clients", params(Listing),
-    responses((status = 200, description = "Each use", body = Vec<UseView>)))]
+    responses((status = 200, description = "Each use", body = Items<UseView>)))]
 pub(crate) async fn traffic(
     State(control): State<Arc<Control>>,
     QueryOf(listing): QueryOf<Listing>,
-) -> Result<Json<Vec<UseView>>, Problem> {
+) -> Result<Json<Items<UseView>>, Problem> {
     let limit = listing.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
     let uses = control.traffic(limit).await?.into_iter();
     let uses = uses.map(|found| UseView {
         client_id: found.client_id,
         user_name: found.user_name,
-        topic: found.topic,
+        topic: found.topic.to_string(),
         publishes: found.publishes,
     });
     Ok(Json(uses.collect()))

@@ -1,4 +1,4 @@
-//! What all routes share: the control plane, who may ask, and what is kept between requests.
+//! What all routes share: the control plane, rights, and what is kept between requests.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -16,6 +16,7 @@ use crate::events::Streams;
 use crate::idempotency::KeptInMemory;
 use crate::keys::ApiKey;
 use crate::openapi::Document;
+use crate::output::Output;
 use crate::page::Cursors;
 use crate::problem::Problem;
 use crate::rate::Rates;
@@ -109,16 +110,17 @@ pub struct Inner {
     pub(crate) control: Arc<Control>,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) settings: Settings,
-    pub(crate) sessions: Sessions,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) setup: Setup,
     pub(crate) counts: Counts,
-    pub(crate) rates: Rates,
+    pub(crate) rates: Arc<Rates>,
     /// Attempts to log in by address, where no gate counts them.
-    pub(crate) logins: Rates,
-    pub(crate) answers: KeptInMemory,
+    pub(crate) logins: Arc<Rates>,
+    pub(crate) answers: Arc<KeptInMemory>,
     pub(crate) bodies: Bodies,
+    pub(crate) output: Output,
     pub(crate) streams: Arc<Streams>,
-    pub(crate) cursors: Cursors,
+    pub(crate) cursors: Arc<Cursors>,
     pub(crate) document: OnceLock<Document>,
     tables: OnceLock<Arc<Tables>>,
 }
@@ -140,22 +142,26 @@ impl Api {
         directory: Arc<dyn Directory>,
         settings: Settings,
     ) -> Option<Self> {
-        Some(Self(Arc::new(Inner {
+        let rates = Rates::new(f64::from(settings.rate), settings.burst, Some(RATE_OPTIONS));
+        let inner = Inner {
             control,
             directory,
-            sessions: Sessions::default(),
+            sessions: Arc::default(),
             setup: Setup::default(),
             counts: Counts::default(),
-            rates: Rates::new(f64::from(settings.rate), settings.burst, Some(RATE_OPTIONS)),
-            logins: Rates::new(LOGIN_RATE, LOGIN_BURST, None),
-            answers: KeptInMemory::default(),
+            rates: Arc::new(rates),
+            logins: Arc::new(Rates::new(LOGIN_RATE, LOGIN_BURST, None)),
+            answers: Arc::default(),
             bodies: Bodies::default(),
+            output: Output::default(),
             streams: Arc::default(),
-            cursors: Cursors::new()?,
+            cursors: Arc::new(Cursors::new()?),
             document: OnceLock::new(),
             tables: OnceLock::new(),
             settings,
-        })))
+        };
+        inner.count_memory();
+        Some(Self(Arc::new(inner)))
     }
 
     /// Users, devices and the rest are in these.
@@ -205,6 +211,33 @@ impl Api {
     /// Pages of lists.
     pub fn cursors(&self) -> &Cursors {
         &self.cursors
+    }
+}
+
+impl Inner {
+    /// What is kept of requests counts as memory of the node.
+    fn count_memory(&self) {
+        let control = &self.control;
+        if let Some(part) = control.memory_part() {
+            self.answers.set_bytes_max(part);
+            self.streams.set_bytes_max(part);
+        }
+        let answers = Arc::clone(&self.answers);
+        control.count_also("http_answers", Box::new(move || answers.memory_bytes()));
+        let sessions = Arc::clone(&self.sessions);
+        let rates = [Arc::clone(&self.rates), Arc::clone(&self.logins)];
+        let cursors = Arc::clone(&self.cursors);
+        let callers = move || {
+            let rates: usize = rates.iter().map(|rates| rates.memory_bytes()).sum();
+            sessions.memory_bytes() + cursors.memory_bytes() + rates
+        };
+        control.count_also("http_callers", Box::new(callers));
+        let streams = Arc::clone(&self.streams);
+        control.count_also("event_streams", Box::new(move || streams.memory_bytes()));
+        let bodies = self.bodies.clone();
+        control.show_borrowed("http_bodies", Box::new(move || bodies.memory_bytes()));
+        let output = self.output.clone();
+        control.show_borrowed("http_output", Box::new(move || output.memory_bytes()));
     }
 }
 

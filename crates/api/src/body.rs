@@ -1,4 +1,4 @@
-//! Bodies of requests: read once it is known who asks, each into one buffer, and all of them within
+//! Bodies of requests: read once the caller is known, each into one buffer, and all of them within
 //! a budget and the node's memory.
 
 use std::sync::Arc;
@@ -35,6 +35,13 @@ pub(crate) struct Bodies {
     all: Arc<AtomicUsize>,
     /// Those of callers without credentials.
     open: Arc<AtomicUsize>,
+}
+
+impl Bodies {
+    /// Bytes of all bodies that are in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.all.load(Ordering::Relaxed)
+    }
 }
 
 /// A part of the budget; it is given back when this is dropped.

@@ -1,4 +1,4 @@
-//! Who asks: by the door, an API key, a session, or without anything where that is permitted.
+//! The caller: by the door, an API key, a session, or without anything where that is permitted.
 
 use std::time::Instant;
 

@@ -139,9 +139,10 @@ pub(crate) async fn page_of<T: From<ClientInfo>>(
         limit: page::limit(limit)?,
     };
     let found = api.control.clients(&query).await?;
-    let last = found.clients.last().filter(|_| found.more);
-    let key = |last: &ClientInfo| (last.client_id.clone(), last.tenant.0);
-    let next = last.map(|last| api.cursors().after_key(&list, &key(last)));
+    let next = found.end.map(|(client_id, tenant)| {
+        let key: (&str, u32) = (&client_id, tenant.0);
+        api.cursors().after_key(&list, &key)
+    });
     Ok(Page {
         items: found.clients.into_iter().map(Into::into).collect(),
         next,

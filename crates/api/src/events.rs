@@ -14,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use martlet_broker::TenantId;
+use martlet_broker::{TenantId, is_of_name};
 use martlet_control::Control;
 use martlet_control::feed::{self, FeedEvent, Filter, Kinds, Panel, Sample};
 use martlet_control::journal::{Entry, Page};
@@ -263,7 +263,9 @@ async fn page(
         let is_seen = tenant.is_none_or(|tenant| tenant.0 == entry.tenant);
         is_seen
             && client.is_none_or(|client| {
-                entry.client_id == client || entry.user_name.as_deref() == Some(client)
+                let user = entry.user_name.as_deref();
+                is_of_name(&entry.client_id, client)
+                    || user.is_some_and(|user| is_of_name(user, client))
             })
             && (wanted.trouble != Some(true) || entry.is_trouble())
     };
@@ -285,7 +287,7 @@ async fn page(
         let mut page = journal.page(from, limit, is_wanted);
         gone += page.gone;
         let left = until.saturating_duration_since(tokio::time::Instant::now());
-        if !page.events.is_empty() || left.is_zero() {
+        if !page.items.is_empty() || left.is_zero() {
             page.gone = gone;
             return Ok(Json(page));
         }

@@ -15,6 +15,7 @@ use crate::api::{Api, Connection, Door};
 use crate::forwarded;
 use crate::guard::Asker;
 use crate::origin;
+use crate::output::Class;
 use crate::problem::{CONTENT_TYPE, Problem, ProblemKind};
 use crate::rate::name_of;
 use crate::secret::random_text;
@@ -77,6 +78,7 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
     };
     request.extensions_mut().insert(line.id.clone());
     request.extensions_mut().insert(connection);
+    let is_probe = is_probe(request.uri().path());
     let asked = request.headers().clone();
     let preflight = origin::preflight(request.method(), &asked);
     let is_preflight = preflight.is_some();
@@ -84,10 +86,12 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
         Err(problem) => problem.into_response(),
         Ok(()) => match preflight {
             Some(answer) => answer,
-            // The body is read when it is known who asks.
+            // The body is read when the caller is known.
             None => next.run(request).await,
         },
     };
+    let class = Class::of(connection.door, is_probe);
+    let answer = api.output.count(&api.control, class, answer);
     let mut answer = as_problem(answer, &line.id);
     let out = answer.headers_mut();
     if connection.door != Door::Socket {

@@ -7,6 +7,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use martlet_broker::shortened;
 use martlet_control::directory::{AuditEntry, DirectoryError};
 use martlet_control::principal::{Principal, PrincipalKind, Scope, Scopes};
 use tracing::{info, warn};
@@ -47,7 +48,7 @@ pub(crate) enum Audited {
     InTables,
 }
 
-/// What the log and the audit say of who asked.
+/// What the log and the audit say of the caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker(pub(crate) String);
 
@@ -235,7 +236,7 @@ async fn write_down(api: &Api, entry: AuditEntry, is_there: bool) {
         target: "martlet_api::audit",
         principal = entry.principal,
         address = entry.address,
-        action = entry.action,
+        action = &*shortened(&entry.action),
         status = entry.status,
         request_id = entry.request_id,
         "changed"

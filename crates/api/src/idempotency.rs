@@ -2,7 +2,9 @@
 //! changes nothing twice.
 //!
 //! Answers are kept in memory and, where there are tables, in them too, so that they survive a
-//! restart. What is shown once is kept nowhere: the same answer comes without it.
+//! restart. In memory the oldest make room; that their requests were answered is known for longer,
+//! so that none is carried out twice. What is shown once is kept nowhere: the same answer comes
+//! without it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,11 +34,13 @@ const LEFT_OUT: HeaderName = HeaderName::from_static("idempotency-left-out");
 pub(crate) const KEY_MAX: usize = 255;
 /// How long an answer is kept,
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// how many, the oldest making room,
-const ANSWERS_MAX: usize = 1_000;
-/// how many bytes all of them have, likewise,
+/// how many bytes all of them have, the oldest making room,
 const BYTES_MAX: usize = 64 * 1024 * 1024;
-/// and how many one may have.
+/// how many keys are known, with or without their answers,
+const KEYS_MAX: usize = 20_000;
+/// how many bytes each of them takes, approximately,
+const ENTRY_BYTES: usize = 320;
+/// and how many an answer may have.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// In the tables longer ones are not kept: that the request was answered is.
 const WRITTEN_BYTES_MAX: usize = 64 * 1024;
@@ -93,13 +97,31 @@ enum Known {
 #[derive(Debug, Default)]
 pub(crate) struct KeptInMemory(Mutex<Table>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     by_key: HashMap<Digest, Entry>,
     /// In the order in which they began.
     order: VecDeque<(Digest, Instant)>,
-    /// Of the bodies of all answers.
+    /// Those with an answer, in the order in which they were answered; some have none any more.
+    answered: VecDeque<(Digest, Instant)>,
+    /// Of all answers, approximately, and of those of each caller.
     bytes: usize,
+    of_caller: HashMap<Arc<str>, usize>,
+    /// Of all answers at most; a caller may have half of it.
+    bytes_max: usize,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            by_key: HashMap::new(),
+            order: VecDeque::new(),
+            answered: VecDeque::new(),
+            bytes: 0,
+            of_caller: HashMap::new(),
+            bytes_max: BYTES_MAX,
+        }
+    }
 }
 
 impl Table {
@@ -114,28 +136,100 @@ impl Table {
     }
 
     fn remove(&mut self, key: &Digest) {
-        let answer = self.by_key.remove(key).and_then(|entry| entry.answer);
-        self.bytes -= answer.map_or(0, |answer| answer.body.len());
+        if let Some(Entry { state, caller, .. }) = self.by_key.remove(key) {
+            self.uncount(&state, &caller);
+        }
+    }
+
+    /// The key is known from now on, and its answer is not.
+    fn drop_answer(&mut self, key: &Digest) {
+        let Some(entry) = self.by_key.get_mut(key) else {
+            return;
+        };
+        let state = std::mem::replace(&mut entry.state, State::Dropped);
+        let caller = Arc::clone(&entry.caller);
+        self.uncount(&state, &caller);
+    }
+
+    fn uncount(&mut self, state: &State, caller: &Arc<str>) {
+        let State::Answered(answer) = state else {
+            return;
+        };
+        let bytes = answer.memory_bytes();
+        self.bytes -= bytes;
+        if let Some(own) = self.of_caller.get_mut(caller) {
+            *own -= bytes;
+            if *own == 0 {
+                self.of_caller.remove(caller);
+            }
+        }
     }
 
     fn answer(&mut self, key: &Digest, answer: Kept) {
         let Some(entry) = self.by_key.get_mut(key) else {
             return;
         };
-        self.bytes += answer.body.len();
-        entry.answer = Some(answer);
-        while self.bytes > BYTES_MAX && !self.order.is_empty() {
-            self.remove_oldest();
+        let (bytes, caller) = (answer.memory_bytes(), Arc::clone(&entry.caller));
+        let old = std::mem::replace(&mut entry.state, State::Answered(answer));
+        self.answered.push_back((*key, entry.begun));
+        self.uncount(&old, &caller);
+        self.bytes += bytes;
+        *self.of_caller.entry(Arc::clone(&caller)).or_default() += bytes;
+        self.make_room(Some(&caller));
+    }
+
+    /// The oldest answers go: those of a caller who has more than half, then those of anybody.
+    fn make_room(&mut self, caller: Option<&Arc<str>>) {
+        let own = |table: &Self| caller.and_then(|caller| table.of_caller.get(caller).copied());
+        while own(self).is_some_and(|own| own > self.bytes_max / 2) {
+            let of_caller = |entry: &Entry| caller == Some(&entry.caller);
+            if !self.drop_oldest_answer(of_caller) {
+                break;
+            }
         }
+        while self.bytes > self.bytes_max && self.drop_oldest_answer(|_| true) {}
+    }
+
+    /// Drops the oldest answer for which `is_it` holds. False if there is none.
+    fn drop_oldest_answer(&mut self, is_it: impl Fn(&Entry) -> bool) -> bool {
+        let by_key = &self.by_key;
+        let entry = |(key, begun): &(Digest, Instant)| {
+            let entry = by_key.get(key).filter(|entry| entry.begun == *begun)?;
+            matches!(entry.state, State::Answered(_)).then_some(entry)
+        };
+        while self
+            .answered
+            .front()
+            .is_some_and(|one| entry(one).is_none())
+        {
+            self.answered.pop_front();
+        }
+        let mut answered = self.answered.iter();
+        let Some(at) = answered.position(|one| entry(one).is_some_and(&is_it)) else {
+            return false;
+        };
+        let Some((oldest, _)) = self.answered.remove(at) else {
+            return false;
+        };
+        self.drop_answer(&oldest);
+        true
     }
 }
 
 #[derive(Debug)]
 struct Entry {
+    caller: Arc<str>,
     request: Digest,
     begun: Instant,
-    /// None while it is under way.
-    answer: Option<Kept>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    UnderWay,
+    Answered(Kept),
+    /// It was answered, and the answer made room for others.
+    Dropped,
 }
 
 impl KeptInMemory {
@@ -143,28 +237,42 @@ impl KeptInMemory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin_at(&self, key: Digest, request: Digest, now: Instant) -> Known {
+    /// Sets the number of bytes that all answers take, approximately, at most.
+    pub(crate) fn set_bytes_max(&self, bytes: usize) {
+        let mut table = self.table();
+        table.bytes_max = BYTES_MAX.min(bytes);
+        table.make_room(None);
+    }
+
+    /// Approximate number of bytes of what is kept.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let table = self.table();
+        table.bytes + table.by_key.len() * ENTRY_BYTES
+    }
+
+    fn begin_at(&self, key: Digest, request: Digest, caller: &str, now: Instant) -> Known {
         let mut table = self.table();
         let table = &mut *table;
         while let Some((_, begun)) = table.order.front().copied() {
             let is_old = now.saturating_duration_since(begun) >= KEPT;
-            if !is_old && table.order.len() < ANSWERS_MAX {
+            if !is_old && table.order.len() < KEYS_MAX {
                 break;
             }
             table.remove_oldest();
         }
         match table.by_key.get(&key) {
             Some(entry) if entry.request != request => Known::Other,
-            Some(Entry {
-                answer: Some(answer),
-                ..
-            }) => Known::Answered(answer.clone()),
-            Some(_) => Known::UnderWay,
+            Some(entry) => match &entry.state {
+                State::Answered(answer) => Known::Answered(answer.clone()),
+                State::UnderWay => Known::UnderWay,
+                State::Dropped => Known::Lost,
+            },
             None => {
                 let entry = Entry {
+                    caller: caller.into(),
                     request,
                     begun: now,
-                    answer: None,
+                    state: State::UnderWay,
                 };
                 table.by_key.insert(key, entry);
                 table.order.push_back((key, now));
@@ -172,9 +280,7 @@ impl KeptInMemory {
             }
         }
     }
-}
 
-impl KeptInMemory {
     fn end(&self, key: Digest, answer: Option<Kept>) {
         let mut table = self.table();
         match answer {
@@ -197,8 +303,9 @@ impl Key {
     async fn begin(&self, api: &Api) -> Known {
         let known = api
             .answers
-            .begin_at(self.digest, self.request, Instant::now());
-        let (Known::New, Some(tables)) = (&known, tables(api)) else {
+            .begin_at(self.digest, self.request, &self.caller, Instant::now());
+        let is_lost = matches!(known, Known::Lost);
+        let (Known::New | Known::Lost, Some(tables)) = (&known, tables(api)) else {
             return known;
         };
         let (caller, key, request) = self.words();
@@ -206,6 +313,8 @@ impl Key {
             Box::pin(async move { registry.claim(&caller, &key, &request).await })
         });
         let known = match claimed.await {
+            // The memory knows that it was answered.
+            Ok(Claim::New) | Err(_) if is_lost => return Known::Lost,
             // What is wrong with the tables is in health; the memory has it.
             Ok(Claim::New) | Err(_) => return Known::New,
             // Not here: it would be in memory.
@@ -216,11 +325,11 @@ impl Key {
                 None => Known::Lost,
             },
         };
-        let kept = match &known {
-            Known::Answered(kept) => Some(kept.clone()),
-            _ => None,
-        };
-        api.answers.end(self.digest, kept);
+        match &known {
+            Known::Answered(kept) => api.answers.end(self.digest, Some(kept.clone())),
+            _ if is_lost => {}
+            _ => api.answers.end(self.digest, None),
+        }
         known
     }
 
@@ -257,6 +366,13 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 impl Kept {
+    /// Approximate number of bytes that it takes.
+    fn memory_bytes(&self) -> usize {
+        let headers = self.headers.iter();
+        let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + 64);
+        self.body.len() + headers.sum::<usize>()
+    }
+
     fn written(&self) -> (u16, String) {
         let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
         let headers = self.headers.iter();
@@ -340,9 +456,10 @@ async fn try_run(
                 return Err(Problem::conflict(detail.to_owned()));
             }
             Known::Lost => {
-                let detail = "a request with this Idempotency-Key came before a restart of the \
-                              node, and its answer is not kept: look what became of it, and use \
-                              another key";
+                let detail = "a request with this Idempotency-Key came before and is not carried \
+                              out again; its answer is not kept any more, as it was too long, made \
+                              room for later ones, or a restart of the node came between: look \
+                              what became of it, and use another key";
                 return Err(Problem::conflict(detail.to_owned()));
             }
             Known::Other => {
@@ -463,50 +580,68 @@ fn replayed(kept: Kept) -> Response {
 mod tests {
     use super::*;
 
-    #[test]
-    fn long_answers_make_the_oldest_go() {
-        let (kept, now) = (KeptInMemory::default(), Instant::now());
-        let key = |number: usize| digest_of(&number.to_be_bytes());
-        let count = BYTES_MAX / ANSWER_BYTES_MAX + 1;
-        for number in 0..count {
-            kept.begin_at(key(number), key(9), now);
-            let answer = Kept {
-                status: StatusCode::OK,
-                headers: Vec::new(),
-                body: Bytes::from(vec![0; ANSWER_BYTES_MAX]),
-                left_out: None,
-            };
-            kept.table().answer(&key(number), answer);
+    fn key(number: usize) -> Digest {
+        digest_of(&number.to_be_bytes())
+    }
+
+    fn answer(bytes: usize) -> Kept {
+        Kept {
+            status: StatusCode::OK,
+            headers: Vec::new(),
+            body: Bytes::from(vec![0; bytes]),
+            left_out: None,
         }
-        assert!(kept.table().bytes <= BYTES_MAX);
-        let known = |number| kept.begin_at(key(number), key(9), now);
-        assert!(matches!(known(count - 1), Known::Answered(_)));
-        assert!(matches!(known(0), Known::New));
     }
 
     #[test]
-    fn answers_end_after_a_day_and_the_oldest_makes_room() {
+    fn long_answers_make_the_oldest_go_and_none_is_given_by_another_request() {
         let (kept, now) = (KeptInMemory::default(), Instant::now());
-        let key = |number: usize| digest_of(&number.to_be_bytes());
-        assert!(matches!(kept.begin_at(key(0), key(9), now), Known::New));
-        assert!(matches!(
-            kept.begin_at(key(0), key(9), now),
-            Known::UnderWay
-        ));
-        assert!(matches!(kept.begin_at(key(0), key(8), now), Known::Other));
-        let tomorrow = now + KEPT;
-        assert!(matches!(
-            kept.begin_at(key(0), key(8), tomorrow),
-            Known::New
-        ));
-        for number in 1..=ANSWERS_MAX {
-            kept.begin_at(key(number), key(9), tomorrow);
+        kept.set_bytes_max(10 * ANSWER_BYTES_MAX);
+        let begin = |caller, number| kept.begin_at(key(number), key(9), caller, now);
+        for number in 0..20 {
+            assert!(matches!(begin("ann", number), Known::New));
+            kept.end(key(number), Some(answer(ANSWER_BYTES_MAX)));
         }
-        assert!(kept.table().by_key.len() <= ANSWERS_MAX);
-        assert!(matches!(
-            kept.begin_at(key(0), key(8), tomorrow),
-            Known::New
-        ));
+        assert!(kept.memory_bytes() <= 5 * ANSWER_BYTES_MAX + 20 * ENTRY_BYTES);
+        assert!(matches!(begin("ann", 19), Known::Answered(_)));
+        assert!(matches!(begin("ann", 15), Known::Answered(_)));
+        assert!(matches!(begin("ann", 14), Known::Lost));
+        assert!(matches!(begin("ann", 0), Known::Lost));
+        // Others do not push each other out before there is no room for all.
+        for number in 20..25 {
+            begin("bob", number);
+            kept.end(key(number), Some(answer(ANSWER_BYTES_MAX)));
+        }
+        assert!(matches!(begin("ann", 15), Known::Answered(_)));
+        begin("eve", 25);
+        kept.end(key(25), Some(answer(ANSWER_BYTES_MAX)));
+        assert!(matches!(begin("ann", 15), Known::Lost));
+        assert!(matches!(begin("bob", 20), Known::Answered(_)));
+        assert!(matches!(begin("eve", 25), Known::Answered(_)));
+        kept.set_bytes_max(0);
+        assert!(matches!(begin("eve", 25), Known::Lost));
+        assert_eq!(kept.memory_bytes(), 26 * ENTRY_BYTES);
+        assert!(kept.table().of_caller.is_empty());
+        // It is longer than all that there is room for.
+        begin("eve", 26);
+        kept.end(key(26), Some(answer(1)));
+        assert!(matches!(begin("eve", 26), Known::Lost));
+    }
+
+    #[test]
+    fn answers_end_after_a_day_and_the_oldest_key_makes_room() {
+        let (kept, now) = (KeptInMemory::default(), Instant::now());
+        let begin = |number, request, now| kept.begin_at(key(number), key(request), "ann", now);
+        assert!(matches!(begin(0, 9, now), Known::New));
+        assert!(matches!(begin(0, 9, now), Known::UnderWay));
+        assert!(matches!(begin(0, 8, now), Known::Other));
+        let tomorrow = now + KEPT;
+        assert!(matches!(begin(0, 8, tomorrow), Known::New));
+        for number in 1..=KEYS_MAX {
+            begin(number, 9, tomorrow);
+        }
+        assert!(kept.table().by_key.len() <= KEYS_MAX);
+        assert!(matches!(begin(0, 8, tomorrow), Known::New));
     }
 
     #[tokio::test]

@@ -43,6 +43,7 @@ mod mqtt_session;
 mod node_setup;
 mod openapi;
 mod origin;
+mod output;
 pub mod page;
 pub mod problem;
 mod publish;

@@ -9,21 +9,22 @@ use martlet_control::facts::{CertificateFacts, Configuration, ListenerFacts};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::page::Items;
 use crate::time::Moment;
 
 /// Listeners
 ///
 /// Where the node listens, for clients and by HTTP, and how many clients have come by each.
 #[utoipa::path(get, path = "/api/v1/listeners", tag = "node",
-    responses((status = 200, description = "All of them", body = Vec<ListenerFacts>)))]
-pub(crate) async fn listeners(State(control): State<Arc<Control>>) -> Json<Vec<ListenerFacts>> {
+    responses((status = 200, description = "All of them", body = Items<ListenerFacts>)))]
+pub(crate) async fn listeners(State(control): State<Arc<Control>>) -> Json<Items<ListenerFacts>> {
     let mut all = control.node_facts().listeners.clone();
     let mut counts = control.clients_by_listener().into_iter();
     // Those for clients are in the order of the node's.
     for listener in all.iter_mut().filter(|found| found.protocol == "mqtt") {
         listener.connections = counts.next();
     }
-    Json(all)
+    Json(Items { items: all })
 }
 
 /// A certificate in use.
@@ -79,10 +80,10 @@ impl CertificateView {
 /// Those that the node shows, and the authorities by which clients' are good. Of a file with
 /// several, the first.
 #[utoipa::path(get, path = "/api/v1/certificates", tag = "node",
-    responses((status = 200, description = "All of them", body = Vec<CertificateView>)))]
+    responses((status = 200, description = "All of them", body = Items<CertificateView>)))]
 pub(crate) async fn certificates(
     State(control): State<Arc<Control>>,
-) -> Json<Vec<CertificateView>> {
+) -> Json<Items<CertificateView>> {
     let (facts, now) = (control.node_facts(), Moment::now());
     let all = facts.certificates.iter();
     Json(all.map(|found| CertificateView::new(found, now)).collect())

@@ -20,7 +20,8 @@ pub const LIMIT_MAX: usize = 1_000;
 /// Bytes of the signature of a cursor.
 const SIGNATURE_BYTES: usize = 16;
 
-/// A page of a list.
+/// A page of a list. It may have fewer items than were asked for and still not be the last one:
+/// `next` says so.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
     /// In order.
@@ -30,6 +31,21 @@ pub struct Page<T> {
     /// How many there are on all pages, when `total=true` asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
+}
+
+/// A list without pages.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Items<T> {
+    /// In order.
+    pub items: Vec<T>,
+}
+
+impl<T> FromIterator<T> for Items<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(all: I) -> Self {
+        Self {
+            items: all.into_iter().collect(),
+        }
+    }
 }
 
 /// How many items a page has.
@@ -50,7 +66,7 @@ pub fn limit(asked: Option<usize>) -> Result<usize, Problem> {
 /// Longest position that a cursor carries, in bytes: it has to fit into a path and query.
 const POSITION_MAX: usize = 4096;
 /// Longer positions that are kept here, at most; the oldest one makes room.
-const LONG_MAX: usize = 128;
+const LONG_MAX: usize = 32;
 /// First character of the digest of a position that is kept; no position begins with it.
 const KEPT: char = '\0';
 
@@ -143,6 +159,15 @@ impl Cursors {
             long.push_back((digest.clone(), position.to_owned()));
         }
         format!("{KEPT}{digest}")
+    }
+
+    /// Bytes of the positions that are kept.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let long = self.long();
+        let each = long
+            .iter()
+            .map(|(digest, position)| digest.len() + position.len());
+        each.sum()
     }
 
     fn long(&self) -> MutexGuard<'_, VecDeque<(String, String)>> {

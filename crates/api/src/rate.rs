@@ -12,6 +12,9 @@ use crate::problem::{Problem, ProblemKind};
 /// Buckets that are kept; above that number new callers share a bucket with others.
 const BUCKETS_MAX: usize = 10_000;
 
+/// Bytes that a bucket takes beside its name, approximately.
+const BUCKET_BYTES: usize = 100;
+
 /// Buckets by name.
 #[derive(Debug)]
 pub(crate) struct Rates {
@@ -88,6 +91,13 @@ impl Rates {
             per_second: self.per_second,
             options: self.options,
         })
+    }
+
+    /// Approximate number of bytes of the buckets.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = |name: &String| name.len() + BUCKET_BYTES;
+        buckets.keys().map(each).sum()
     }
 
     fn refilled(&self, bucket: Bucket, now: Instant) -> f64 {

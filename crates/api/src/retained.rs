@@ -5,8 +5,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use martlet_broker::{RetainedInfo, RetainedQuery, TenantId, may_publish};
-use martlet_codec::{ReasonCode, TopicFilter, TopicName};
+use martlet_broker::{DeleteOutcome, RetainedInfo, RetainedQuery, TenantId, may_publish};
+use martlet_codec::{TopicFilter, TopicName};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -376,16 +376,25 @@ pub(crate) async fn delete_one(
 }
 
 async fn take_away(api: &Api, tenant: TenantId, filter: &str) -> Result<u64, Problem> {
-    let (deleted, reason) = api.control.delete_retained(tenant, filter).await?;
-    match reason {
-        reason if !reason.is_error() => Ok(deleted),
-        ReasonCode::QuotaExceeded => Err(Problem::unavailable(format!(
-            "the store takes nothing now: {deleted} are taken away, the others not"
-        ))),
-        reason => Err(Problem::conflict(format!(
-            "{deleted} are taken away, the others not: {reason}"
-        ))),
-    }
+    let (deleted, outcome) = api.control.delete_retained(tenant, filter).await?;
+    not_deleted(deleted, outcome).map_or(Ok(deleted), Err)
+}
+
+/// The problem of a deletion that has not deleted all.
+fn not_deleted(deleted: u64, outcome: DeleteOutcome) -> Option<Problem> {
+    Some(match outcome {
+        DeleteOutcome::Deleted => return None,
+        DeleteOutcome::StoreFull => Problem::unavailable(format!(
+            "the message store has no room: {deleted} are deleted, the others not"
+        )),
+        DeleteOutcome::StoreSilent => Problem::unavailable(format!(
+            "the message store did not answer in time: {deleted} are deleted, and may come back \
+             after a crash; the others may remain"
+        )),
+        DeleteOutcome::Refused(reason) => {
+            Problem::conflict(format!("{deleted} are deleted, the others not: {reason}"))
+        }
+    })
 }
 
 #[cfg(test)]
@@ -402,6 +411,15 @@ mod tests {
         // A letter of which the end is not shown.
         assert_eq!(of(b"a\xc3", false), text("a"));
         assert_eq!(of(b"\xff\xc3", false), base64("/8M="));
+    }
+
+    #[test]
+    fn a_deletion_that_is_not_complete_says_why() {
+        let of = |outcome| not_deleted(3, outcome);
+        assert!(of(DeleteOutcome::Deleted).is_none());
+        let said = |outcome| format!("{:?}", of(outcome));
+        assert!(said(DeleteOutcome::StoreFull).contains("has no room: 3 are deleted"));
+        assert!(said(DeleteOutcome::StoreSilent).contains("did not answer in time"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Every route, once, with who may ask for it.
+//! Every route, once, with the rights that it needs.
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;

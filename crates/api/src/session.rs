@@ -28,6 +28,9 @@ const ABSOLUTE: Duration = Duration::from_secs(12 * 60 * 60);
 /// Sessions at once, at most; the one that has been unused for longest makes room.
 const SESSIONS_MAX: usize = 10_000;
 
+/// Bytes that a session takes beside its texts, approximately.
+const SESSION_BYTES: usize = 200;
+
 /// Where the token against forged requests is sent.
 pub(crate) const CSRF_HEADER: &str = "x-csrf-token";
 
@@ -103,6 +106,13 @@ impl Sessions {
     /// Ends it.
     pub(crate) fn end(&self, cookie: &[u8]) {
         self.open().remove(&digest_of(cookie));
+    }
+
+    /// Approximate number of bytes that they take.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let open = self.open();
+        let each = |session: &Session| SESSION_BYTES + session.user.len() + session.csrf.len();
+        open.values().map(each).sum()
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<[u8; 32], Session>> {

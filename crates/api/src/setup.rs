@@ -1,4 +1,4 @@
-//! The first administrator: made by who has the link that the first start prints.
+//! The first administrator: made with the link that the first start prints.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -80,9 +80,9 @@ pub(crate) struct SetupDone {
 }
 
 /// What the first user changes, as the page says before it.
-const NOTE: &str = "From now on the API asks who is there, and so does MQTT: clients without \
-                    credentials are let in no more, and those that are connected end, unless \
-                    mqtt.allow_anonymous says that they may. Add devices and users for them.";
+const NOTE: &str = "From now on the API and MQTT ask for credentials: clients without them \
+                    are refused, and those that are connected so are disconnected, unless \
+                    mqtt.allow_anonymous permits them. Add devices and users for them.";
 
 /// Make the first administrator
 ///
@@ -95,10 +95,7 @@ pub(crate) async fn make(
     State(api): State<Api>,
     JsonBody(body): JsonBody<SetupBody>,
 ) -> Result<(StatusCode, Extension<Asker>, axum::Json<SetupDone>), Problem> {
-    if !api.setup.is_good(&body.token, Instant::now()) {
-        let detail = "the token is not valid, or not any more: start the node again for another";
-        return Err(Problem::new(ProblemKind::Forbidden, detail));
-    }
+    let is_good = api.setup.is_good(&body.token, Instant::now());
     // There may be a key by now, which comes from the command line or the configuration.
     if !api.settings.keys.is_empty() || api.directory.is_claimed().await? {
         api.setup.use_up();
@@ -107,6 +104,10 @@ pub(crate) async fn make(
              NAME --api-role administrator, on the node's machine, adds another administrator"
                 .to_owned(),
         ));
+    }
+    if !is_good {
+        let detail = "the token is not valid, or not any more: start the node again for another";
+        return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
     check_password(&body.password)?;
     let made = api

@@ -80,6 +80,7 @@ impl<T, const CHUNK: usize> Arena<T, CHUNK> {
     }
 
     /// The value at a place, if one is there.
+    #[inline]
     pub fn get(&self, index: u32) -> Option<&T> {
         let chunk = self.chunks.get(index as usize / CHUNK)?;
         match &chunk[index as usize % CHUNK] {
@@ -89,6 +90,7 @@ impl<T, const CHUNK: usize> Arena<T, CHUNK> {
     }
 
     /// The same, to change it.
+    #[inline]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         match self.place_mut(index)? {
             Place::Taken(value) => Some(value),
@@ -152,6 +154,7 @@ impl<T, const CHUNK: usize> Arena<T, CHUNK> {
         })
     }
 
+    #[inline]
     fn place_mut(&mut self, index: u32) -> Option<&mut Place<T>> {
         let chunk = self.chunks.get_mut(index as usize / CHUNK)?;
         Some(&mut chunk[index as usize % CHUNK])
@@ -169,6 +172,7 @@ fn empty_chunk<T, const CHUNK: usize>() -> Box<Chunk<T, CHUNK>> {
 impl<T, const CHUNK: usize> core::ops::Index<u32> for Arena<T, CHUNK> {
     type Output = T;
 
+    #[inline]
     fn index(&self, index: u32) -> &T {
         self.get(index)
             .expect("only indexes of values that are there are kept")
@@ -176,6 +180,7 @@ impl<T, const CHUNK: usize> core::ops::Index<u32> for Arena<T, CHUNK> {
 }
 
 impl<T, const CHUNK: usize> core::ops::IndexMut<u32> for Arena<T, CHUNK> {
+    #[inline]
     fn index_mut(&mut self, index: u32) -> &mut T {
         self.get_mut(index)
             .expect("only indexes of values that are there are kept")

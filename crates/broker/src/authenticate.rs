@@ -54,7 +54,7 @@ impl fmt::Debug for Password {
 pub struct Asker(Option<Weak<()>>);
 
 impl Asker {
-    /// Who holds this waits.
+    /// The holder of this waits.
     pub fn of(asks: &Arc<()>) -> Self {
         Self(Some(Arc::downgrade(asks)))
     }
@@ -121,7 +121,7 @@ pub enum Authenticated {
         reason: ReasonCode,
         /// What decided it, for those who operate the node; the client is not told.
         why: String,
-        /// Whose client it says it is; none: nobody's that is known.
+        /// The user that it claims; none: no known one.
         claim: Option<Claim>,
     },
 }
@@ -232,7 +232,7 @@ impl RevocationReason {
     }
 }
 
-/// Who has been revoked, and when last and why.
+/// Revoked users, and when last and why.
 #[derive(Clone, Debug, Default)]
 struct Revoked(BTreeMap<(Realm, Whose), (u64, RevocationReason)>);
 
@@ -295,7 +295,7 @@ impl Revoked {
     }
 }
 
-/// Connections of this shard that wait for an answer, and who has been revoked recently.
+/// Connections of this shard that wait for an answer, and recent revocations.
 #[derive(Debug, Default)]
 pub(crate) struct Authentications {
     pub(crate) waiting: BTreeMap<u32, Box<ConnectRequest>>,
@@ -305,7 +305,7 @@ pub(crate) struct Authentications {
     method: Option<Arc<str>>,
     /// Certificates of connections in the lobby.
     certificates: BTreeMap<u32, Arc<[u8]>>,
-    /// Who has been revoked recently.
+    /// Recent revocations.
     revoked: Revoked,
     /// The same, oldest first, with the time it came.
     revocations: VecDeque<(u64, Revocation)>,
@@ -525,7 +525,7 @@ impl Shard {
     pub(crate) fn change_permit(&mut self, session: u32, permit: Box<Permit>) {
         let permit = self.permit_in_force(permit);
         self.note_restricted(Some(&permit));
-        let old = self.sessions.at(session).permit.replace(permit);
+        let old = self.sessions.set_permit(session, Some(permit));
         let new = self.sessions.at(session).permit.as_deref();
         if !Permit::is_same(old.as_deref(), new) {
             self.raise_epochs_of(session);
@@ -592,7 +592,7 @@ impl Shard {
         (ends_wall_ms > 0).then_some(ends_wall_ms)
     }
 
-    /// All connections of those who are revoked end, and who is on the way in is not let in.
+    /// All connections of revoked users end, and clients of theirs on the way in are refused.
     pub(crate) fn revoke(&mut self, now_ms: u64, revocations: &[Revocation]) {
         self.authentications.revoke(now_ms, revocations);
         self.begin_review(None);

@@ -98,7 +98,7 @@ pub enum Command {
         tenant: TenantId,
         /// Which client.
         client_id: String,
-        /// What v5 clients are told.
+        /// What v5 clients are told; of a ban, "not authorized" and the ban.
         reason: ReasonCode,
     },
     /// End a session, connected or not, if it lives here. Its Will is sent, as at every end of a
@@ -152,7 +152,7 @@ pub enum Command {
     Ask(Arc<[Arc<ListenerPolicy>]>),
     /// From now on these events are wanted.
     SetEvents(Arc<EventInterest>),
-    /// The node stops: accept nobody, send v5 clients DISCONNECT 0x8B and close all connections.
+    /// The node stops: accept no client, send v5 clients DISCONNECT 0x8B and close all connections.
     /// Wills are kept back, since the clients are not lost, the server is.
     Shutdown,
 }
@@ -164,7 +164,7 @@ pub struct ClientQuery {
     pub tenant: Option<TenantId>,
     /// Whose Client Identifier, User Name or address this finds.
     pub search: Option<Search>,
-    /// Of exactly this user: as it proved to be, or as its CONNECT says where nobody asks.
+    /// Of exactly this user: as proved, or as its CONNECT says where no proof is asked for.
     pub user: Option<Box<str>>,
     /// With a connection, or without.
     pub connected: Option<bool>,

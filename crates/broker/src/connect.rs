@@ -35,7 +35,7 @@ pub struct ConnectRequest {
     /// The identifier was given by us [MQTT-3.1.3-6].
     pub(crate) assigned: bool,
     pub(crate) user_name: Option<Arc<str>>,
-    /// Who it turned out to be; none where nobody has to say it.
+    /// Its identity; none where no credentials are asked for.
     pub(crate) permit: Option<Box<Permit>>,
     /// By which it proves who it is in steps.
     pub(crate) authentication_method: Option<Arc<str>>,
@@ -82,10 +82,14 @@ impl Shard {
         mut request: ConnectRequest,
     ) {
         let (tenant, client_id) = (request.tenant, Arc::clone(&request.client_id));
-        if self.memory.is_spent() && self.sessions.find(tenant, &client_id).is_none() {
-            // Who has a session is let in: it takes what is queued for it.
-            let reason = ReasonCode::ServerBusy;
-            return self.refuse_client(cx, index, &request, reason, Limit::Memory);
+        let no_memory = self.memory.is_spent() || self.growth.sessions_stop;
+        if no_memory && self.sessions.find(tenant, &client_id).is_none() {
+            // A client with a session is let in: it takes what is queued for it.
+            let (reason, limit) = match self.growth.sessions_stop {
+                true => (ReasonCode::QuotaExceeded, Limit::MemoryKept),
+                false => (ReasonCode::ServerBusy, Limit::Memory),
+            };
+            return self.refuse_client(cx, index, &request, reason, limit);
         }
         if let Some(why) = self.has_no_room_for(&request) {
             let reason = ReasonCode::QuotaExceeded;
@@ -95,15 +99,16 @@ impl Shard {
             let reason = ReasonCode::NotAuthorized;
             return self.refuse_client(cx, index, &request, reason, why);
         }
+        let before = self.sessions.find(tenant, &client_id);
         if let Some(why) = request
             .will
             .as_ref()
-            .and_then(|will| self.will_exceeds(will))
+            .and_then(|will| self.will_exceeds(before, will))
         {
             let reason = ReasonCode::QuotaExceeded;
             return self.refuse_client(cx, index, &request, reason, why);
         }
-        let is_new = self.sessions.find(tenant, &client_id).is_none();
+        let is_new = before.is_none();
         if is_new
             && !cx
                 .node
@@ -180,11 +185,11 @@ impl Shard {
         self.describe_client(index, session, &request, session_present);
         self.configure_connection(cx, index, session, &request);
         let connack = self.encode_connack(index, &request, session_present, expiry_secs);
-        self.report_connected(cx, index, session);
         if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
             let connect = (PacketType::Connect, None, request.remaining_bytes);
             self.tell_packet(cx, index, connect, false);
         }
+        self.report_connected(cx, index, session);
         let connection = self.connections.id_of(index);
         self.arm_identity_end(cx, connection);
         let early = fault::is(Fault::ConnAckBeforeRecord);
@@ -321,11 +326,11 @@ impl Shard {
         state.version = request.version;
         state.expiry_secs = expiry_secs;
         state.durable |= expiry_secs > 0;
-        state.permit = permit;
         let has_subscriptions = state.subscriptions.len() > 0;
         if let Some(timer) = state.expiry_timer.take() {
             self.wheel.cancel(timer);
         }
+        self.sessions.set_permit(session, permit);
         self.replace_will(session, request.will.take());
         if is_changed && has_subscriptions {
             self.raise_epochs_of(session);
@@ -363,7 +368,6 @@ impl Shard {
         self.accepted_count += 1;
         connection.version = request.version;
         connection.flags.set_bridge(request.bridge);
-        connection.flags.set_clean_start(request.clean_start);
         connection
             .flags
             .set_problem_information(request.problem_information);
@@ -415,8 +419,8 @@ impl Shard {
     ) -> Vec<u8> {
         let mut out = Vec::new();
         let limits = &self.settings.limits;
-        let listener = Arc::clone(self.connections.at(index).listener());
-        let keep_alive_secs = self.keep_alive_in_force(request.keep_alive_secs);
+        let client = Arc::clone(self.connections.at(index).client());
+        let (listener, keep_alive_secs) = (&client.listener, client.keep_alive_secs);
         let response_information = match &self.settings.response_information {
             Some(prefix)
                 if request.response_information && may_be_topic_level(&request.client_id) =>
@@ -479,7 +483,7 @@ impl Shard {
         }
     }
 
-    /// Says of a connection who comes by it.
+    /// Writes into the connection which client came by it, and with what.
     fn describe_client(
         &mut self,
         index: u32,
@@ -500,6 +504,7 @@ impl Shard {
         flags.set_clean_start(request.clean_start);
         flags.set_session_present(session_present);
         client.user_name = request.user_name.clone();
+        self.name_bytes += self.connections.at(index).name_bytes();
     }
 }
 

@@ -20,8 +20,9 @@ use crate::event::ConnectedClient;
 use crate::flags::flags;
 use crate::hash::{HashMap, Seed, seeded};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
-use crate::limits::ListenerPolicy;
+use crate::limits::{Limits, ListenerPolicy};
 use crate::node::{Cx, Node};
+use crate::split_map::SplitMap;
 use crate::tell::{ToBeTold, packet_id_of};
 use crate::timer::TimerKey;
 
@@ -79,7 +80,7 @@ pub(crate) struct Connection {
     pub(crate) held_for_store_since: Since,
     /// Buffer bytes charged to the shard.
     pub(crate) charged_bytes: u32,
-    /// Where it comes from, and who comes, once that was accepted. Shared with those who are told.
+    /// Its address, and its client once that was accepted. Shared with events.
     client: Arc<ConnectedClient>,
     pub(crate) aliases: Option<Box<TopicAliases>>,
 }
@@ -145,15 +146,13 @@ flags! {
     6 problem_information set_problem_information;
     /// The CONNECT's level had the bridge bit: retain flags are kept as published.
     7 bridge set_bridge;
-    /// Clean Start of its CONNECT.
-    8 clean_start set_clean_start;
     /// Session expiry was 0 in CONNECT, so DISCONNECT may not raise it.
-    9 session_expiry_zero set_session_expiry_zero;
+    8 session_expiry_zero set_session_expiry_zero;
     /// It ends in its turn, and what its client sends until then is not obeyed. `admitted` is taken
     /// from it meanwhile, so that it is sent nothing either.
-    10 ending set_ending;
+    9 ending set_ending;
     /// In the shard's list of connections that wait for the store or another shard.
-    11 in_held_list set_in_held_list;
+    10 in_held_list set_in_held_list;
 }
 
 /// Topic Aliases of one connection, both directions.
@@ -180,6 +179,9 @@ impl TopicAliases {
         }
     }
 }
+
+/// What an outbound Topic Alias takes beside its topic, in bytes.
+const OUTBOUND_ALIAS_BYTES: usize = 48;
 
 /// How long nothing may come, milliseconds, with this Keep Alive; 0 is for ever [MQTT-3.1.2-22].
 pub(crate) fn keep_alive_ms(keep_alive_secs: u16) -> u32 {
@@ -227,12 +229,12 @@ impl Connection {
         self.session = session;
     }
 
-    /// Where it comes from, and who comes, once that was accepted.
+    /// Its address, and its client once that was accepted.
     pub(crate) fn client(&self) -> &Arc<ConnectedClient> {
         &self.client
     }
 
-    /// The same, to change it. Who was told of it keeps what it was.
+    /// The same, to change it. Events that were told before keep the former one.
     pub(crate) fn client_mut(&mut self) -> &mut ConnectedClient {
         Arc::make_mut(&mut self.client)
     }
@@ -279,10 +281,19 @@ impl Connection {
         bytes(&self.output) + bytes(&self.input) + self.alias_bytes()
     }
 
-    /// Bytes of the topics that its Topic Aliases stand for.
+    /// Bytes of the topics that its Topic Aliases stand for, and of their tables.
     fn alias_bytes(&self) -> usize {
         let aliases = self.aliases.as_ref();
-        aliases.map_or(0, |aliases| aliases.inbound_bytes + aliases.outbound_bytes)
+        aliases.map_or(0, |aliases| {
+            let topics = aliases.inbound_bytes + aliases.outbound_bytes;
+            let inbound = aliases.inbound.capacity() * size_of::<Option<Arc<str>>>();
+            topics + inbound + aliases.outbound.len() * OUTBOUND_ALIAS_BYTES
+        })
+    }
+
+    /// Bytes of the user name that its client has told, proved or not.
+    pub(crate) fn name_bytes(&self) -> usize {
+        self.user_name().map_or(0, |name| name.len())
     }
 
     pub(crate) fn input_len(&self) -> usize {
@@ -334,6 +345,16 @@ impl Connection {
         let bytes = self.buffer_bytes();
         let before = core::mem::replace(&mut self.charged_bytes, bytes as u32);
         (bytes, before as usize)
+    }
+
+    /// Whether it has too many answers that wait for the store for this packet to be processed.
+    #[inline(always)]
+    pub(crate) fn has_gated_enough(&self, limits: &Limits, packet: PacketType) -> bool {
+        let answers_max = u32::from(limits.receive_maximum) + u32::from(limits.in_flight);
+        self.answers_gated >= answers_max
+            || packet == PacketType::Publish
+                && !self.version.is_v5()
+                && self.publishes_gated >= limits.receive_maximum
     }
 
     /// Keeps bytes that cannot be worked off yet.
@@ -508,7 +529,7 @@ pub(crate) struct Connections {
     arena: Arena<Connection>,
     generation: u32,
     /// What was random about those that have not been accepted yet, by their places.
-    entropies: HashMap<u32, [u8; 16]>,
+    entropies: SplitMap<u32, [u8; 16]>,
 }
 
 impl Connections {
@@ -516,7 +537,7 @@ impl Connections {
         Self {
             arena: Arena::default(),
             generation: 0,
-            entropies: RawMap::with_hasher(seeded(seed)),
+            entropies: SplitMap::new(seeded(seed)),
         }
     }
 

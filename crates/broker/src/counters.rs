@@ -124,7 +124,7 @@ counters! {
     retained_messages: Gauge, "Retained messages of the node now (reported by shard 0).";
     retained_bytes: Gauge, "Bytes of retained messages of the node now (reported by shard 0).";
     memory_bytes: Gauge, "Bytes of messages, buffers and whatever else shards charge to the memory limit now.";
-    route_cache_bytes: Gauge, "Of them, those of remembered routes, which shrink when memory is short.";
+    route_cache_bytes: Gauge, "Bytes of remembered routes, which shrink when memory is short; they are in those of the shards.";
     held: Gauge, "Messages held now: queued, in flight, or in an output buffer.";
     connects_accepted: Counter, "CONNECTs accepted.";
     connects_refused: Counter, "CONNECTs refused or connections closed before a CONNECT.";

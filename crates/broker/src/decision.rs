@@ -80,7 +80,8 @@ limits_reached! {
     StoreStalled = "limits.store_stalled_secs", "the message store does not answer";
     Memory = "limits.memory_bytes", "the memory for messages and clients is used up";
     MemoryOfLogins = "limits.memory_bytes", "connections that have not logged in use their share of the memory, and this one used most";
-    MemoryOfClient = "limits.memory_bytes", "memory is short, and this client used most of it";
+    MemoryOfClient = "limits.memory_bytes", "memory is short, and this client is one of those that hold most of it";
+    MemoryKept = "limits.memory_bytes", "retained messages, Wills, subscriptions and sessions use their part of the memory";
     MaximumQos = "mqtt.max_qos", "the QoS is too high";
     RetainAvailable = "mqtt.retain_available", "retained messages are switched off";
     WildcardSubscriptions = "mqtt.wildcard_subscriptions", "Topic Filters with wildcards are switched off";
@@ -101,7 +102,14 @@ impl Limit {
                 _,
             ) => format!("{what} ({option} = false)"),
             // Without a value the node takes a part of what the machine has.
-            (Self::Memory | Self::MemoryShare | Self::MemoryOfLogins | Self::MemoryOfClient, 0) => {
+            (
+                Self::Memory
+                | Self::MemoryShare
+                | Self::MemoryOfLogins
+                | Self::MemoryOfClient
+                | Self::MemoryKept,
+                0,
+            ) => {
                 format!("{what} ({option}, which is not set: 60 % of the machine's memory)")
             }
             (_, value) => format!("{what} ({option} = {value})"),

@@ -87,8 +87,9 @@ pub struct LostMessage {
 }
 
 impl Effects {
-    /// Something happened in this tenant.
-    pub(crate) fn tell(&mut self, tenant: TenantId, event: Event) {
+    /// Something happened in this tenant. Long names are cut here.
+    pub(crate) fn tell(&mut self, tenant: TenantId, mut event: Event) {
+        event.shorten();
         self.events.push(Told { tenant, event });
     }
 
@@ -148,6 +149,8 @@ pub enum ConnectionEffect {
 /// What one shard tells another.
 #[derive(Debug, Clone)]
 pub enum ShardMessage {
+    /// Memory is short: a client that holds much may be on a shard that has nothing to do.
+    MemoryShort,
     /// A message for the receiving shard's own subscribers.
     Publish {
         /// The message.

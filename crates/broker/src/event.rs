@@ -20,7 +20,7 @@ use crate::permission::Proof;
 pub enum UserName {
     /// The client has proved to be that user.
     Proved(Arc<str>),
-    /// The client says so: nobody has asked it for a proof, or it gave none that is good.
+    /// The client says so: no proof was asked for, or its proof was wrong.
     Claimed(Arc<str>),
 }
 
@@ -134,6 +134,18 @@ pub enum Event {
         /// What becomes of further ones.
         policy: QueueFull,
         /// The bound that it is at.
+        limit: Reached,
+    },
+    /// QoS 0 messages for a client are dropped because it does not read fast enough. Told of a
+    /// client when that begins, and again each minute in which it goes on.
+    OutputFull {
+        /// Who does not get them.
+        client_id: String,
+        /// Its user; none is anonymous.
+        user: Option<UserName>,
+        /// Messages that were dropped for it for that reason so far.
+        count: u64,
+        /// The bound that its output is at.
         limit: Reached,
     },
     /// A PUBLISH was refused; before MQTT 5 its client is not told.
@@ -287,7 +299,7 @@ flags! {
 }
 
 impl ConnectedClient {
-    /// A client of which nothing is known but where it comes from.
+    /// A client before its CONNECT was accepted: only its listener and address are known.
     pub(crate) fn unknown(listener: Arc<ListenerPolicy>, address: Option<(IpAddr, u16)>) -> Self {
         Self {
             client_id: Arc::default(),
@@ -350,7 +362,7 @@ pub struct DeliveredMessage {
     pub at_ms: u64,
 }
 
-/// Kinds of events, by which is counted what nobody took.
+/// Kinds of events, by which events that were not read are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// Who came and went, what was refused.
@@ -379,6 +391,7 @@ impl Event {
             | Self::TakenOver { .. }
             | Self::SessionEnded { .. }
             | Self::QueueFull { .. }
+            | Self::OutputFull { .. }
             | Self::PublishRefused { .. }
             | Self::PublishesDelayed { .. }
             | Self::SubscribeRefused { .. } => EventKind::Connection,
@@ -401,6 +414,7 @@ impl Event {
             | Self::PublishRefused { client_id, .. }
             | Self::RateExceeded { client_id, .. }
             | Self::PublishesDelayed { client_id, .. }
+            | Self::OutputFull { client_id, .. }
             | Self::SubscribeRefused { client_id, .. } => client_id,
             Self::Authenticated { client_id, .. }
             | Self::TakenOver { client_id, .. }
@@ -510,15 +524,3 @@ impl Wants {
         self.0 & of.0 != 0
     }
 }
-
-/// A name from a client as an event keeps it: whole up to 256 bytes, else its beginning and its
-/// length. Events are kept by the thousand, and a Topic Name may have 64 KiB.
-pub(crate) fn shortened(name: &str) -> String {
-    if name.len() <= NAME_BYTES_MAX {
-        return name.to_owned();
-    }
-    let end = name.floor_char_boundary(NAME_BYTES_MAX);
-    format!("{}… ({} bytes)", &name[..end], name.len())
-}
-
-const NAME_BYTES_MAX: usize = 256;

@@ -14,7 +14,7 @@ use crate::topic_tree::Tree;
 pub struct InterestClass(u8);
 
 impl InterestClass {
-    /// Nobody.
+    /// No shard.
     pub const NONE: Self = Self(0);
     /// A subscriber whose session ends with its connection.
     pub const LIVE: Self = Self(1);
@@ -34,7 +34,7 @@ impl InterestClass {
         self.0 & other.0 == other.0
     }
 
-    /// Nobody wants it.
+    /// No shard wants it.
     pub fn is_none(self) -> bool {
         self.0 == 0
     }
@@ -120,7 +120,7 @@ pub struct Interest {
 const FILTERS_LOOKED_AT: usize = 1024;
 
 impl Interest {
-    /// Nobody wants anything.
+    /// No shard wants anything.
     pub fn new(seed: u64) -> Self {
         Self {
             tree: Tree::new(seed),

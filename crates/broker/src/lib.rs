@@ -8,8 +8,9 @@
 //! # Layout
 //!
 //! * [`Shard`] (`shard`): all state one core owns, and the calls that bring events in
-//! * `effect`, `command`, `event`: the three closed lists of what goes out, comes in, is told;
-//!   `report`: what commands are answered; `operate`: those that take more than a moment
+//! * `effect`, `command`, `event`: the three closed lists: requests to the reactor, orders of
+//!   operators, news for observers; `report`: answers to commands; `operate`: commands that take
+//!   several turns
 //! * `node`: what shards share, reached through the [`Node`] trait only
 //! * `lobby`, `connect`, `connection`: from an accepted socket to a session; its bytes;
 //!   `lobby_memory`: what connections hold before that
@@ -18,7 +19,7 @@
 //! * `subscribe`, `interest`, `route`: who wants a topic; `outgoing`: its packets
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `message`: the Application Message; `record`: what is persisted
-//! * `tell`: what becomes an event, and for whom
+//! * `tell`: which events are made, and for which observers; `shortened`: names cut for events
 //! * `limits`, `memory`, `permission`, `timer`, `counters`: what bounds, times and counts it all
 //! * `arena`, `hash`, `id`: tables and names
 #![forbid(unsafe_code)]
@@ -43,6 +44,7 @@ mod limits;
 mod lobby;
 mod lobby_memory;
 mod memory;
+mod memory_use;
 mod message;
 mod node;
 mod operate;
@@ -60,6 +62,8 @@ mod route;
 mod session;
 mod shard;
 mod share;
+mod shortened;
+mod split_map;
 mod subscribe;
 mod tell;
 mod timer;
@@ -98,8 +102,10 @@ pub use interest::{
 };
 pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, Settings};
 pub use lobby::{Guest, Peer, is_assigned_client_id};
+pub use memory_use::{Growth, MemoryUse, ShardMemory};
 pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
 pub use node::{Cx, MemoryPressure, Node, Now};
+pub use operate::PAGE_BYTES;
 pub use operate::TopicUse;
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,
@@ -112,9 +118,9 @@ pub use record::{
     SHARED_COPIES, SessionEpoch, SessionOwner, SessionRecord, SubscriptionRecord,
 };
 pub use report::{
-    Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeliveryState, InFlightMessage,
-    MessageHead, Published, QueuedMessage, Report, RetainedInfo, RetainedPage, SessionRules,
-    SubscriptionInfo, SubscriptionPage, WillInfo,
+    Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome, DeliveryState,
+    InFlightMessage, MessageHead, Published, QueuedMessage, Report, RetainedInfo, RetainedPage,
+    SessionRules, SubscriptionInfo, SubscriptionPage, WillInfo,
 };
 pub use retained::{Page, Retained, RetainedChange};
 pub use session::LossTimes;
@@ -123,5 +129,6 @@ pub use shard::{Shard, StoreState, TransportEnd};
 pub use share::{
     GroupAddress, GroupId, Member, Reads, RulesVersion, ShareMessage, ShareOutcome, ShareTicket,
 };
+pub use shortened::{NAME_BYTES_MAX, WHY_BYTES_MAX, is_of_name, is_shortened, shortened};
 pub use will::StoredWill;
 pub use work::WorkLimits;

@@ -52,7 +52,7 @@ pub struct LimitRow {
     pub at_limit: &'static str,
 }
 
-/// Limits with which a node serves nobody when they are 0, and that 0 does not switch off.
+/// Limits with which a node serves no client when they are 0, and that 0 does not switch off.
 const AT_LEAST_ONE: &[&str] = &[
     "packet_bytes",
     "connect_packet_bytes",
@@ -232,8 +232,8 @@ limits! {
         "Disk space of the message store, bytes; 0 is all that the disk has.",
         "As a full disk: what must be stored waits until messages are delivered, or its client is refused.";
     memory_bytes: u64 = 0,
-        "Memory for connections with their TLS and WebSockets, sessions, subscriptions, Wills, buffers, queues, retained messages, remembered routes, bodies of HTTP requests, what is remembered about clients, and the tables of users and devices, bytes; 0 is 60 % of what machine or cgroup has. What is remembered about clients takes a quarter of it at most, routes take a sixteenth, and connections that have not logged in an eighth.",
-        "Of connections that have not logged in, those that hold most are refused where all of them hold more than their part (v5: CONNACK 0x97). From seven eighths on, that part is an eighth of what it was, and the clients that hold most lose their QoS 0 output, then their connection (v5: 0x97). At the limit new clients are refused (v5: 0x89) unless they have a session, QoS 1 and 2 publishes too (v5: 0x97, v3: closed), QoS 0 is dropped, counted. Bodies of HTTP requests are refused (503), but for 1 MiB of those with credentials.";
+        "Memory for connections with their TLS and WebSockets, sessions, subscriptions, Wills, buffers, queues, retained messages, remembered routes, bodies of HTTP requests, what is remembered about clients, answers kept for `Idempotency-Key`, the last lines of the log, and the tables of users and devices, bytes; 0 is 60 % of what machine or cgroup has. What is remembered about clients takes a quarter of it at most, routes and kept answers take a sixteenth each, and connections that have not logged in an eighth.",
+        "Of connections that have not logged in, those that hold most are refused where all of them hold more than their part (v5: CONNACK 0x97). Once what is kept (retained messages, Wills, subscriptions, sessions, tables) takes three quarters, new retained messages and Wills are refused; at seven eighths new subscriptions and sessions too (v5: 0x97; v3: as at their own limits). Of these four, what takes less than a sixteenth may grow up to fifteen sixteenths; then only Wills of up to 1 KiB of clients that have sessions are taken. From seven eighths on, the part of connections that have not logged in is an eighth of what it was. Then the largest holders give back, if clients and share groups with 64 KiB or more hold a sixteenth of the memory together; once less than a sixteenth is left, also if all with 4 KiB or more do. The largest holders are so many that they hold an eighth of the memory together, or half of what all holders do. What waits in share groups counts for their members: who has many groups holds what all of them hold. Share groups and sessions of absent clients whose messages are in memory alone lose their oldest messages; clients lose their QoS 0 output, then their connection (v5: 0x97), the newest first. At the limit new clients are refused (v5: 0x89) unless they have a session, QoS 1 and 2 publishes too (v5: 0x97, v3: closed), QoS 0 is dropped, counted. Bodies of HTTP requests are refused (503), but for 1 MiB of those with credentials.";
     route_cache_entries: u32 = 262_144,
         "Topics whose route a shard remembers.",
         "Routes of further topics are looked up each time; the cache begins anew now and then.";

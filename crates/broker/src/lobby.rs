@@ -14,13 +14,14 @@ use crate::connect::ConnectRequest;
 use crate::connection::{Connection, Phase};
 use crate::decision::{Decided, Limit, Refusing};
 use crate::effect::ConnectionEffect;
-use crate::event::{Event, UserName, shortened};
+use crate::event::{Event, UserName};
 use crate::exchange::Step;
 use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::permission;
 use crate::shard::Shard;
+use crate::shortened::shortened;
 use crate::timer::Timer;
 use crate::will::StoredWill;
 use crate::work::{BYTES_PER_UNIT, CLOSING, CONNECT, SOCKET};
@@ -57,10 +58,7 @@ struct Refusal {
     claims: Option<Arc<str>>,
 }
 
-/// Longest User Name of a refused CONNECT that is told, in bytes.
-const CLAIM_MAX: usize = 256;
-
-/// What is known of who is refused.
+/// What is known of a refused client.
 struct Said<'a> {
     version: Option<ProtocolVersion>,
     /// Its CONNECT, if nothing is wrong with that.
@@ -228,7 +226,7 @@ impl Shard {
             .map_err(|error| refuse(error.reason, error.why))?;
         let listener = Arc::clone(self.connections.at(index).listener());
         if connect.properties.authentication_method.is_some() && !listener.authenticate {
-            // Nobody keeps credentials, so no method is known [MQTT-4.12.0-1].
+            // No credentials are kept, so no method is known [MQTT-4.12.0-1].
             let why = "no authentication method is configured";
             return Err(refuse(ReasonCode::BadAuthenticationMethod, why.into()));
         }
@@ -556,7 +554,7 @@ impl Shard {
                         .or(claims.map(UserName::Claimed)),
                     will_topic: request
                         .and_then(|found| found.will.as_ref())
-                        .map(|will| shortened(&will.topic).into()),
+                        .map(|will| (&*shortened(&will.topic)).into()),
                     address,
                     reason,
                     why,
@@ -570,8 +568,8 @@ impl Shard {
 
 /// The User Name of a CONNECT that is refused whatever it is, as it may stand in a log.
 fn claim(user_name: Option<&str>) -> Option<Arc<str>> {
-    let name = user_name.filter(|name| name.len() <= CLAIM_MAX)?;
-    (!martlet_codec::has_control_characters(name)).then(|| name.into())
+    let name = user_name.filter(|name| !martlet_codec::has_control_characters(name))?;
+    Some((&*shortened(name)).into())
 }
 
 /// `auto-` and a random UUID (RFC 9562, version 4), as Mosquitto's.

@@ -23,8 +23,9 @@ impl MemoryLoan {
         self.spent
     }
 
-    /// Adjusts the loan to the bytes in use.
-    pub(crate) fn settle<N: Node>(&mut self, node: &N, used: usize) {
+    /// Adjusts the loan to the bytes in use. While memory is nearly used up a shard keeps no more
+    /// than it uses.
+    pub(crate) fn settle<N: Node>(&mut self, node: &N, used: usize, is_nearly_used: bool) {
         self.spent = false;
         let needed = used.next_multiple_of(SLICE_BYTES);
         if needed > self.borrowed && node.borrow_memory(needed - self.borrowed) {
@@ -37,7 +38,11 @@ impl MemoryLoan {
             }
             self.borrowed += SLICE_BYTES;
         }
-        let kept = (used + (used / 8).min(SPARE_BYTES_MAX)).next_multiple_of(SLICE_BYTES);
+        let spare = match is_nearly_used {
+            true => 0,
+            false => (used / 8).min(SPARE_BYTES_MAX),
+        };
+        let kept = (used + spare).next_multiple_of(SLICE_BYTES);
         // One slice more, for a shard at the edge of one.
         let spare = self.borrowed.saturating_sub(kept + SLICE_BYTES);
         if spare > 0 {
@@ -103,15 +108,15 @@ mod tests {
             store: RefCell::new(Retained::new()),
         };
         let mut loans = [(); 8].map(|()| MemoryLoan::default());
-        loans[0].settle(&node, limit);
+        loans[0].settle(&node, limit, true);
         assert!(loans[0].is_spent());
-        loans[0].settle(&node, 1000);
+        loans[0].settle(&node, 1000, false);
         for loan in &mut loans {
-            loan.settle(&node, 100_000);
+            loan.settle(&node, 100_000, false);
             assert!(!loan.is_spent());
         }
         for loan in &mut loans {
-            loan.settle(&node, 0);
+            loan.settle(&node, 0, false);
         }
         assert!(node.left.get() >= limit - loans.len() * SLICE_BYTES);
     }

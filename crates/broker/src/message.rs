@@ -330,7 +330,7 @@ impl Message {
     }
 }
 
-/// Makes the messages of a shard. Those that nobody holds any more are used again, so that in the
+/// Makes the messages of a shard. Those that are not held any more are used again, so that in the
 /// steady state no message is allocated.
 #[derive(Debug, Default)]
 pub(crate) struct Messages {

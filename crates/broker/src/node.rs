@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use crate::fault::{self, Fault};
 use crate::id::{ShardId, TenantId};
 use crate::interest::{EpochKey, Interest, InterestClass};
+use crate::memory_use::{MemoryUse, ShardMemory, is_nearly_used, is_short, is_watched};
 use crate::retained::Retained;
 
 /// The node, as a shard sees it.
@@ -37,6 +38,17 @@ pub trait Node {
     /// Whether little is left to lend, and what one client may hold of all (`pressure.rs`).
     fn memory_pressure(&self) -> MemoryPressure {
         MemoryPressure::default()
+    }
+
+    /// Notes what a shard uses memory for. Called when that has changed much, and each turn while
+    /// much of the memory is used.
+    fn note_memory(&self, shard: ShardId, memory: ShardMemory) {
+        let _ = (shard, memory);
+    }
+
+    /// What the memory is used for, as the shards have noted.
+    fn memory_use(&self) -> MemoryUse {
+        MemoryUse::default()
     }
 
     /// Counts a session that begins; false when the node has `count_max` already.
@@ -78,10 +90,12 @@ pub trait Node {
 /// How the node's memory is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPressure {
-    /// Little is left: who holds most gives back.
+    /// Little is left: clients that hold much give back.
     pub is_short: bool,
-    /// Bytes that are used beyond half of it, which is as much as is taken back.
-    pub excess: usize,
+    /// Next to nothing is left: also those who hold little give back.
+    pub is_nearly_used: bool,
+    /// Enough is used that shards note what uses it.
+    pub is_watched: bool,
     /// Bytes that may be used; none: without end.
     pub limit: Option<usize>,
     /// Bytes that one client may hold.
@@ -92,7 +106,8 @@ impl Default for MemoryPressure {
     fn default() -> Self {
         Self {
             is_short: false,
-            excess: 0,
+            is_nearly_used: false,
+            is_watched: false,
             limit: None,
             client_max: usize::MAX,
         }
@@ -104,8 +119,9 @@ impl MemoryPressure {
     /// than an eighth is left, and one client may hold an eighth of all, 256 KiB at least.
     pub fn of(used: usize, limit: usize) -> Self {
         Self {
-            is_short: used > limit / 8 * 7,
-            excess: used.saturating_sub(limit / 2),
+            is_short: is_short(used, limit),
+            is_nearly_used: is_nearly_used(used, limit),
+            is_watched: is_watched(used, limit),
             limit: Some(limit),
             client_max: (limit / 8).max(256 * 1024),
         }

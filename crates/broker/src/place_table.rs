@@ -128,7 +128,7 @@ impl PlaceTable {
 /// The segment, of this number of them, in which an entry with this hash lies. The segments' own
 /// tables look at the lowest and the highest bits of a hash; here are those between them.
 #[inline]
-fn segment_of(hash: u64, count: usize) -> usize {
+pub(crate) fn segment_of(hash: u64, count: usize) -> usize {
     let mask = count.next_power_of_two() - 1;
     let segment = (hash >> 32) as usize & mask;
     match segment < count {
@@ -139,7 +139,7 @@ fn segment_of(hash: u64, count: usize) -> usize {
 }
 
 /// The segment that a segment is split from.
-fn parent_of(segment: usize) -> usize {
+pub(crate) fn parent_of(segment: usize) -> usize {
     segment
         .checked_ilog2()
         .map_or(0, |bit| segment - (1 << bit))

@@ -6,11 +6,12 @@
 use martlet_codec::{FixedHeader, PacketType, Publish, QoS, ReasonCode};
 
 use crate::decision::Limit;
-use crate::event::{Event, Wants, shortened};
+use crate::event::{Event, Wants};
 use crate::id::ConnectionId;
 use crate::limits::Limits;
 use crate::node::{Cx, Node};
 use crate::shard::{PacketError, Shard};
+use crate::shortened::shortened;
 use crate::timer::Timer;
 
 /// What becomes of a PUBLISH beyond the rate.
@@ -126,10 +127,10 @@ impl Shard {
         let exceeded = self.settings.rate_exceeded;
         let connection = self.connections.at(id.index);
         if connection.flags.transport_gone() {
-            // Nobody waits for what is left: what is beyond the rate is dropped.
+            // What is left is not waited for: what is beyond the rate is dropped.
             return Ok(Pace::Within);
         }
-        let spent = self.spent.entry(id.index).or_default();
+        let spent = self.spent.get_or_default(id.index);
         let Some(due_ms) = spent.due_ms(cx.now.mono_ms) else {
             return Ok(Pace::Within);
         };
@@ -203,7 +204,7 @@ impl Shard {
         publish: &Publish<'_>,
     ) -> Result<bool, PacketError> {
         let is_leaving = self.connections.at(index).flags.transport_gone();
-        let spent = self.spent.entry(index).or_default();
+        let spent = self.spent.get_or_default(index);
         let is_beyond = spent.due_ms(cx.now.mono_ms).is_some();
         if !is_beyond || publish.qos > QoS::AtMostOnce && !is_leaving {
             let (limits, bytes) = (&self.settings.limits, publish.payload.len());
@@ -218,12 +219,12 @@ impl Shard {
         self.counters.publishes_dropped += 1;
         if self.wants.any(Wants::CONNECTIONS.and(Wants::CLIENTS)) {
             let id = self.connections.id_of(index);
-            let spent = self.spent.entry(index).or_default();
+            let spent = self.spent.get_or_default(index);
             spent.dropped += 1;
             if spent.dropped == 1 {
                 let topic = publish.topic.map(|topic| topic.as_str());
                 let topic = topic.or(aliased.as_deref()).unwrap_or_default();
-                spent.topic = shortened(topic).into();
+                spent.topic = (&*shortened(topic)).into();
                 let due_ms = cx.now.mono_ms + TOLD_MS;
                 self.wheel.arm(due_ms, Timer::RateDrops(id));
             }

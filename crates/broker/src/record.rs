@@ -60,7 +60,7 @@ pub struct SessionOwner {
     pub user_name: Option<Arc<str>>,
     /// Which of those who had the name; 0 is not known.
     pub holder: u64,
-    /// Nobody else may take the session over.
+    /// No other user may take the session over.
     pub bound: bool,
 }
 
@@ -83,7 +83,7 @@ pub struct SessionRecord {
     pub left_wall_ms: Option<u64>,
     /// Its end was put off after a start, which is done once while its client is away.
     pub put_off: bool,
-    /// Who its client is; none where nobody had to say it.
+    /// The user of its client; none where no credentials were asked for.
     pub owner: Option<SessionOwner>,
     /// The Will that is still due; none takes away the one recorded before.
     pub will: Option<Arc<StoredWill>>,

@@ -45,11 +45,10 @@ pub enum Answer {
     Publish(Vec<Published>),
     /// Result of a deletion of retained messages.
     DeleteRetained {
-        /// Retained messages that were deleted; the deletion is durable unless the reason is an
-        /// error.
+        /// Retained messages that were deleted.
         deleted: u64,
-        /// Reason why the other messages remain, if it is an error.
-        reason: ReasonCode,
+        /// Whether those are all, and what kept the others.
+        outcome: DeleteOutcome,
     },
     /// Whether there was a connection.
     Disconnect(bool),
@@ -76,10 +75,27 @@ impl Answer {
                 }
                 Self::Publish(outcomes)
             }
-            Self::DeleteRetained { deleted, .. } => Self::DeleteRetained { deleted, reason },
+            Self::DeleteRetained { deleted, .. } => Self::DeleteRetained {
+                deleted,
+                outcome: DeleteOutcome::StoreSilent,
+            },
             _ => Self::Refused(reason),
         }
     }
+}
+
+/// How a deletion of retained messages ended. It takes no memory, so that is never short for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteOutcome {
+    /// All are deleted, and the deletion is durable.
+    Deleted,
+    /// The store has no room, so the other messages remain.
+    StoreFull,
+    /// The store did not answer in time: other messages may remain, and what was deleted may come
+    /// back after a crash.
+    StoreSilent,
+    /// The other messages remain for this reason.
+    Refused(ReasonCode),
 }
 
 /// What came of a message that operators publish.
@@ -98,7 +114,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// It goes to nobody.
+    /// It is not delivered.
     pub(crate) fn refused(reason: ReasonCode) -> Self {
         Self {
             reason,
@@ -117,8 +133,9 @@ pub struct ClientPage {
     pub clients: Vec<ClientInfo>,
     /// How many match the query, wherever its cursor is.
     pub total: usize,
-    /// There are more behind the last one.
-    pub more: bool,
+    /// Where the next page begins: behind this key, which may be that of a session that has ended
+    /// since it was found. None: this is the last page.
+    pub end: Option<(Box<str>, TenantId)>,
 }
 
 /// Subscriptions of a shard.
@@ -152,6 +169,11 @@ pub struct SubscriptionInfo {
 }
 
 impl SubscriptionInfo {
+    /// Bytes that it counts for on a page.
+    pub fn bytes(&self) -> usize {
+        self.client_id.len() + self.filter.len() + size_of::<Self>()
+    }
+
     /// The ShareName of a Shared Subscription.
     pub fn share_name(&self) -> Option<&str> {
         let (name, _) = self.filter.strip_prefix("$share/")?.split_once('/')?;
@@ -206,7 +228,7 @@ pub struct ClientDetail {
     pub info: ClientInfo,
     /// Its user, and what that is worth.
     pub user: Option<UserName>,
-    /// Its rules came with the proof of who it is; none where nobody has to say who they are.
+    /// Its rules came with its credentials; none where no credentials are asked for.
     pub has_own_rules: Option<bool>,
     /// It outlives its connection, so its subscriptions and messages are recorded.
     pub durable: bool,
@@ -334,9 +356,9 @@ pub enum DeliveryState {
 pub struct SessionRules {
     /// Its user; none is anonymous.
     pub user: Option<UserName>,
-    /// Its rules; none: nobody had to say who they are, and everything is permitted.
+    /// Its rules; none: no credentials were asked for, and everything is permitted.
     pub rules: Option<Arc<Rules>>,
-    /// They came with the proof of who it is, and are in no file and no table.
+    /// They came with its credentials, and are in no file and no table.
     pub has_own_rules: bool,
 }
 
@@ -349,7 +371,7 @@ pub struct ClientInfo {
     pub client_id: String,
     /// A Network Connection is there.
     pub connected: bool,
-    /// User name of the last CONNECT; of who is away, if it was proved.
+    /// User name of the last CONNECT; of a client that is away, if it was proved.
     pub user_name: Option<String>,
     /// Protocol version of the last CONNECT.
     pub version: ProtocolVersion,
@@ -375,4 +397,12 @@ pub struct ClientInfo {
     pub dropped: u64,
     /// Accounting: expired so far.
     pub expired: u64,
+}
+
+impl ClientInfo {
+    /// Bytes that it counts for on a page.
+    pub fn bytes(&self) -> usize {
+        let user_name = self.user_name.as_ref();
+        self.client_id.len() + user_name.map_or(0, String::len) + size_of::<Self>()
+    }
 }

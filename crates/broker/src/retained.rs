@@ -6,7 +6,7 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::fault::{self, Fault};
@@ -21,10 +21,8 @@ pub struct Retained {
     tenants: BTreeMap<TenantId, BTreeSet<Entry>>,
     revision: u64,
     totals: Totals,
-    /// Clearings that are kept for a while, oldest first; the topics of some have changed since.
-    cleared: VecDeque<Cleared>,
-    /// Number of clearings at which those whose topic has changed since are removed.
-    cleared_max: usize,
+    /// Clearings that are kept for a while, by their revisions: oldest first.
+    cleared: BTreeMap<u64, Cleared>,
     expiring: Expiring,
 }
 
@@ -97,7 +95,6 @@ struct Cleared {
     due_ms: u64,
     tenant: TenantId,
     topic: Box<str>,
-    revision: u64,
     /// What it takes.
     #[expect(dead_code, reason = "it counts until it is dropped")]
     counted: Counted,
@@ -105,10 +102,8 @@ struct Cleared {
 
 /// How long a clearing is kept. Other shards append what they changed before within a tick.
 const CLEARED_MS: u64 = 10_000;
-/// Least value of `cleared_max`: this number of clearings takes little memory.
-const CLEARED_MIN: usize = 1024;
-/// Clearings removed in one sweep, at most.
-const CLEARED_PER_SWEEP: usize = 65_536;
+/// What a clearing takes beside its topic, in a tree that is half full, bytes.
+const CLEARED_BYTES: usize = 2 * (size_of::<u64>() + size_of::<Cleared>());
 
 /// Result of a retained PUBLISH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,12 +135,16 @@ pub struct Page {
     pub messages: Vec<Message>,
     /// Where to go on; none when all have been seen.
     pub next: Option<Box<str>>,
-    /// Topics that were looked at.
+    /// Topics that were looked at; a long one counts for more.
     pub steps: usize,
 }
 
-/// Topics looked at for one page at most, so that a filter that matches little holds nobody up.
+/// Topics looked at for one page at most, so that a filter that matches little delays no client.
 const STEPS_MAX: usize = 512;
+/// Bytes of the topics looked at for one page, about.
+const BYTES_MAX: usize = 64 * 1024;
+/// Bytes of topics that are looked at in one step.
+const BYTES_PER_STEP: usize = 1024;
 
 impl Default for Retained {
     fn default() -> Self {
@@ -160,8 +159,7 @@ impl Retained {
             tenants: BTreeMap::new(),
             revision: 0,
             totals: Totals::default(),
-            cleared: VecDeque::new(),
-            cleared_max: CLEARED_MIN,
+            cleared: BTreeMap::new(),
             expiring: Expiring::default(),
         }
     }
@@ -184,6 +182,12 @@ impl Retained {
     /// Their bytes, overhead included.
     pub fn bytes(&self) -> usize {
         self.totals.bytes
+    }
+
+    /// Bytes of memory that all of it takes, approximately: the node's own topics are left out.
+    pub fn memory_bytes(&self) -> usize {
+        let entries = (self.totals.count + self.cleared.len()) * ENTRY_BYTES;
+        self.totals.bytes + entries + self.cleared.len() * CLEARED_BYTES
     }
 
     /// Replaces the topic's retained message [MQTT-3.3.1-5], unless that would make more than
@@ -220,6 +224,9 @@ impl Retained {
         }
         self.totals = totals;
         self.expiring.notice(&stored);
+        if let Some(before) = before.filter(Entry::is_cleared) {
+            self.cleared.remove(&before.revision);
+        }
         RetainedChange::Stored { revision, replaced }
     }
 
@@ -243,30 +250,16 @@ impl Retained {
         };
         self.revision += 1;
         let revision = self.revision;
-        let cleared = Cleared::of(&clearing, revision, now_ms);
+        let cleared = Cleared::of(&clearing, now_ms);
         let before = topics.replace(Entry::new(clearing, None, revision));
         if let Some(before) = &before {
             self.totals = self.totals.without(&before.message);
+            self.cleared.remove(&before.revision);
         }
-        self.push_cleared(cleared);
+        self.cleared.insert(revision, cleared);
         RetainedChange::Cleared {
             revision,
             replaced: before.map(|before| before.message.id()),
-        }
-    }
-
-    /// Clients that clear or change one topic repeatedly cause no more entries than there are
-    /// cleared topics, approximately.
-    fn push_cleared(&mut self, cleared: Cleared) {
-        self.cleared.push_back(cleared);
-        if self.cleared.len() > self.cleared_max {
-            let tenants = &self.tenants;
-            self.cleared.retain(|cleared| {
-                let topics = tenants.get(&cleared.tenant);
-                topics.is_some_and(|topics| cleared.stands_in(topics))
-            });
-            self.cleared.shrink_to(CLEARED_MIN);
-            self.cleared_max = CLEARED_MIN.max(self.cleared.len() * 2);
         }
     }
 
@@ -289,12 +282,15 @@ impl Retained {
         self.expiring.notice(&message);
         self.totals = self.totals.with(&message);
         if is_clearing(&message) {
-            self.cleared
-                .push_back(Cleared::of(&message, revision, now_ms));
+            self.cleared.insert(revision, Cleared::of(&message, now_ms));
         }
         let before = topics.replace(Entry::new(message, publisher, revision));
-        let before = before?.message;
-        self.totals = self.totals.without(&before);
+        let before = before?;
+        if before.is_cleared() {
+            self.cleared.remove(&before.revision);
+        }
+        let before = &before.message;
+        self.totals = self.totals.without(before);
         Some(before.id())
     }
 
@@ -341,12 +337,14 @@ impl Retained {
             None => Bound::Included(literal_prefix(filter).as_bytes()),
         };
         let mut entries = topics.range::<[u8], _>((first, Bound::Unbounded));
+        let mut bytes = 0;
         for step in 1..=STEPS_MAX {
-            page.steps = step;
+            page.steps = step + bytes / BYTES_PER_STEP;
             let Some(entry) = entries.next() else {
                 return page;
             };
             let topic = entry.message.topic();
+            bytes += topic.len();
             match compare(filter, topic) {
                 Step::Matches => {
                     if entry.is_for(except, now_ms) {
@@ -368,34 +366,43 @@ impl Retained {
                 }
                 Step::End => return page,
             }
-            if step == STEPS_MAX {
+            if step == STEPS_MAX || bytes >= BYTES_MAX {
                 page.next = Some(topic.into());
+                return page;
             }
         }
         page
     }
 
-    /// Takes away clearings that have stood long enough.
-    fn sweep_cleared(&mut self, now_ms: u64, ended: &mut Vec<MessageId>) {
-        for _ in 0..CLEARED_PER_SWEEP {
-            let due = self
-                .cleared
-                .pop_front_if(|cleared| cleared.due_ms <= now_ms);
-            let Some(cleared) = due else {
-                return;
+    /// Takes away at most `count_max` clearings that have stood long enough. `ended` gets their
+    /// names. Answers whether there are more.
+    pub fn sweep_cleared(
+        &mut self,
+        count_max: usize,
+        now_ms: u64,
+        ended: &mut Vec<MessageId>,
+    ) -> bool {
+        for _ in 0..count_max {
+            let Some(first) = self.cleared.first_entry() else {
+                return false;
             };
+            if first.get().due_ms > now_ms {
+                return false;
+            }
+            let (revision, cleared) = first.remove_entry();
             if let Some(topics) = self.tenants.get_mut(&cleared.tenant)
-                && cleared.stands_in(topics)
+                && let Some(entry) = topics.get(cleared.topic.as_bytes())
+                && entry.revision == revision
                 && let Some(entry) = topics.take(cleared.topic.as_bytes())
             {
                 ended.push(entry.message.id());
             }
         }
+        true
     }
 
-    /// Removes expired messages among the next `steps` topics behind `after`, and clearings that
-    /// have stood long enough. `ended` gets the names of both; answers where to go on, none when
-    /// the end is reached.
+    /// Removes expired messages among the next `steps` topics behind `after`. `ended` gets their
+    /// names. Answers where to go on, none when the end is reached.
     pub fn sweep(
         &mut self,
         after: Option<(TenantId, Box<str>)>,
@@ -403,7 +410,6 @@ impl Retained {
         now_ms: u64,
         ended: &mut Vec<MessageId>,
     ) -> Option<(TenantId, Box<str>)> {
-        self.sweep_cleared(now_ms, ended);
         if after.is_none() {
             self.expiring.seen = false;
         }
@@ -508,19 +514,12 @@ impl Entry {
 }
 
 impl Cleared {
-    /// It stands there still; whatever else does by now is another change.
-    fn stands_in(&self, topics: &BTreeSet<Entry>) -> bool {
-        let entry = topics.get(self.topic.as_bytes());
-        entry.is_some_and(|entry| entry.revision == self.revision)
-    }
-
-    fn of(clearing: &Message, revision: u64, now_ms: u64) -> Self {
-        let bytes = size_of::<Self>() + clearing.topic_bytes().len();
+    fn of(clearing: &Message, now_ms: u64) -> Self {
+        let bytes = CLEARED_BYTES + clearing.topic_bytes().len();
         Self {
             due_ms: now_ms + CLEARED_MS,
             tenant: clearing.tenant(),
             topic: clearing.topic().into(),
-            revision,
             counted: Counted::of(clearing.gauge(), bytes),
         }
     }
@@ -539,7 +538,7 @@ fn counts(message: &Message) -> bool {
 /// What the node's own topics begin with.
 const OWN: &[u8] = b"$SYS/";
 
-/// The node's own topics, such as `$SYS/…`, count against nobody's limit.
+/// The node's own topics, such as `$SYS/…`, count against no client's limit.
 pub(crate) fn is_own(topic: &str) -> bool {
     topic.as_bytes().starts_with(OWN)
 }

@@ -77,9 +77,9 @@ fn a_clearing_stands_until_no_older_record_can_follow() {
     retained.clear(clearing(), 0);
     assert!(retained.knows(TenantId(0), "a"));
     let mut ended = Vec::new();
-    retained.sweep(None, 10, CLEARED_MS - 1, &mut ended);
+    retained.sweep_cleared(10, CLEARED_MS - 1, &mut ended);
     assert!(ended.is_empty() && retained.knows(TenantId(0), "a"));
-    retained.sweep(None, 10, CLEARED_MS, &mut ended);
+    retained.sweep_cleared(10, CLEARED_MS, &mut ended);
     assert!(ended.len() == 1 && !retained.knows(TenantId(0), "a"));
 }
 
@@ -92,7 +92,24 @@ fn clearing_a_topic_over_and_over_takes_no_more_memory() {
             retained.clear(message_with("a", b"", u64::MAX), number / 1000);
         }
     }
-    assert!(retained.cleared.len() <= CLEARED_MIN);
+    assert_eq!(retained.cleared.len(), 1);
+    retained.store(message("a", u64::MAX), None, 1, 1 << 20);
+    assert!(retained.cleared.is_empty());
+}
+
+#[test]
+fn clearings_are_taken_away_bit_by_bit() {
+    let mut retained = Retained::new();
+    for number in 0..100 {
+        let topic = number.to_string();
+        retained.store(message(&topic, u64::MAX), None, 100, 1 << 20);
+        retained.clear(message_with(&topic, b"", u64::MAX), 0);
+    }
+    let mut ended = Vec::new();
+    assert!(retained.sweep_cleared(60, CLEARED_MS, &mut ended));
+    assert_eq!(ended.len(), 60);
+    assert!(!retained.sweep_cleared(60, CLEARED_MS, &mut ended));
+    assert_eq!((ended.len(), retained.memory_bytes()), (100, 0));
 }
 
 #[test]
@@ -221,4 +238,24 @@ proptest! {
             .cloned().collect();
         prop_assert_eq!(read_all(&retained, &filter, page_len), expected);
     }
+}
+
+#[test]
+fn a_page_ends_where_topics_are_long() {
+    let mut retained = Retained::new();
+    let topic = |number: usize| format!("{number:02}/{}", "x".repeat(30_000));
+    for number in 0..20 {
+        retained.store(message(&topic(number), u64::MAX), None, 100, 1 << 24);
+    }
+    let (mut after, mut found) = (None::<Box<str>>, 0);
+    loop {
+        let page = retained.page(TenantId(0), "#", None, after.as_deref(), 100, 0);
+        assert!(page.messages.len() <= 3 && page.steps > page.messages.len());
+        found += page.messages.len();
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, 20);
 }

@@ -87,6 +87,8 @@ struct Route {
     publisher: PermitToken,
     /// More match than are routed at once, and `matches` has none of them.
     fans_out: bool,
+    /// A message to it was received here: its Topic Name is within the limits.
+    is_within_limits: bool,
     /// Sorted by target, so that overlapping subscriptions of one session lie side by side.
     matches: SmallVec<[Match; 1]>,
 }
@@ -99,6 +101,9 @@ pub(crate) struct Routes {
     seed: Seed,
     /// The first is for topics that are not remembered.
     routes: Vec<Route>,
+    /// Routes that were forgotten, and their bytes.
+    forgotten: Vec<(Vec<Route>, usize)>,
+    forgotten_bytes: usize,
     entries_max: usize,
     /// Bytes that the routes take.
     bytes: usize,
@@ -117,6 +122,10 @@ const TOPIC_INLINE_BYTES: usize = 64;
 /// Bytes of the routes that a shard remembers, at most. With some subscribers of `#` every route
 /// has all of them, and a topic may have 64 KiB.
 const ROUTE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Number of routes at which room is made for all that there may be.
+const MANY_ROUTES: usize = 4096;
+/// Routes whose memory is given back at once.
+const FREED_AT_ONCE: usize = 2048;
 /// The routes' part of the node's memory, as a divisor, where that is less.
 const PART: usize = 16;
 /// The same of that part, while memory is short.
@@ -137,6 +146,8 @@ impl Routes {
             seed: seeded(seed),
             routes: vec![Route::unknown(TenantId(0), "")],
             entries_max,
+            forgotten: Vec::new(),
+            forgotten_bytes: 0,
             bytes: 0,
             bytes_max: ROUTE_BYTES_MAX,
             missed: 0,
@@ -146,7 +157,7 @@ impl Routes {
 
     /// Bytes of memory that the cache takes.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.bytes + self.places.memory_bytes()
+        self.bytes + self.forgotten_bytes + self.places.memory_bytes()
     }
 
     /// Sets the number of bytes that the cache may take, from the memory of a node with
@@ -159,8 +170,6 @@ impl Routes {
         self.bytes_max = part.min(ROUTE_BYTES_MAX);
         if pressure.is_short && self.bytes > self.bytes_max {
             self.begin_anew();
-            self.places = PlaceTable::default();
-            self.routes.shrink_to_fit();
         }
     }
 
@@ -171,6 +180,13 @@ impl Routes {
             self.last = self.find_place(tenant, topic);
         }
         self.last
+    }
+
+    /// The topic that was looked up last is this one, and within the limits.
+    #[inline]
+    pub(crate) fn last_is_within_limits(&self, topic: &str) -> bool {
+        let last = &self.routes[self.last];
+        last.is_within_limits && *last.topic == *topic.as_bytes()
     }
 
     fn find_place(&mut self, tenant: TenantId, topic: &str) -> usize {
@@ -194,6 +210,11 @@ impl Routes {
         let place = self.routes.len();
         let route = Route::unknown(tenant, topic);
         self.bytes += route.bytes();
+        if place == MANY_ROUTES {
+            // They are not moved again. What is not used of it takes no memory.
+            let most = self.entries_max.min(self.bytes_max / size_of::<Route>());
+            self.routes.reserve_exact(most.saturating_sub(place) + 1);
+        }
         self.routes.push(route);
         let (routes, seed) = (&self.routes, &self.seed);
         let hash_of = |place: u32| {
@@ -223,12 +244,37 @@ impl Routes {
         Some((topic, route.publisher, receivers))
     }
 
+    /// All routes are forgotten. Their memory is given back over turns.
     fn begin_anew(&mut self) {
         self.places.clear();
-        self.routes.truncate(1);
+        let old = core::mem::replace(&mut self.routes, vec![Route::unknown(TenantId(0), "")]);
+        if old.len() > FREED_AT_ONCE {
+            self.forgotten_bytes += self.bytes;
+            self.forgotten.push((old, self.bytes));
+        }
         self.bytes = 0;
         self.missed = 0;
         self.last = 0;
+    }
+
+    /// Some routes that were forgotten still take memory.
+    pub(crate) fn has_forgotten(&self) -> bool {
+        !self.forgotten.is_empty()
+    }
+
+    /// Gives the memory of some of them back; answers how many.
+    pub(crate) fn free_forgotten(&mut self) -> usize {
+        let Some((routes, bytes)) = self.forgotten.last_mut() else {
+            return 0;
+        };
+        let left = routes.len().saturating_sub(FREED_AT_ONCE);
+        let freed = routes.len() - left;
+        routes.truncate(left);
+        if left == 0 {
+            self.forgotten_bytes -= *bytes;
+            self.forgotten.pop();
+        }
+        freed
     }
 
     /// It is known that this permit lets its client publish to the topic.
@@ -256,6 +302,7 @@ impl Route {
             wanted_as: InterestClass::NONE,
             publisher: PermitToken::NONE,
             fans_out: false,
+            is_within_limits: false,
             matches: SmallVec::new(),
         }
     }
@@ -411,7 +458,9 @@ impl Shard {
         retained: Option<(u64, Option<MessageId>)>,
     ) -> Routed {
         let place = self.current_route(cx, publication.tenant, publication.topic);
-        let wanted = self.routes.routes[place].wanted();
+        let route = &mut self.routes.routes[place];
+        route.is_within_limits = true;
+        let wanted = route.wanted();
         let fans_out = self.fans_out(place, publication.publisher, publication.payload.len());
         let mut routing = self.begin_routing(publication, message);
         let others = wanted.shards & !(1 << self.id.0);
@@ -499,10 +548,7 @@ impl Shard {
             answer_to: durable.then_some(self.id),
         };
         if durable {
-            *self
-                .awaiting_routed
-                .entry(delivery.message.id())
-                .or_insert(0) += 1;
+            *self.awaiting_routed.get_or_default(delivery.message.id()) += 1;
         }
         self.end_routing(routing);
         self.fan_out(cx, delivery);
@@ -611,7 +657,7 @@ impl Shard {
             self.append(cx, Record::Routed(id));
         } else if recorded {
             self.awaiting_routed
-                .insert(message.id(), shards.count_ones());
+                .insert_new(message.id(), shards.count_ones());
         }
         let mut left = shards;
         while left != 0 {
@@ -737,7 +783,7 @@ impl Shard {
         place: usize,
         routing: &mut Routing<'_>,
     ) -> bool {
-        // Delivering never routes another message, so nobody misses the matches meanwhile.
+        // Delivering never routes another message, so the matches are not needed meanwhile.
         let matches = core::mem::take(&mut self.routes.routes[place].matches);
         // A write takes some 100 units of work, and is none: thousands of receivers are written to
         // after those who wait for something of their own.
@@ -762,7 +808,7 @@ impl Shard {
     /// QoS, with all Subscription Identifiers [MQTT-3.3.4-2], [MQTT-3.3.4-4].
     /// RETAIN only with Retain As Published [MQTT-3.3.1-12], [MQTT-3.3.1-13]; overlapping
     /// subscriptions are one copy [MQTT-3.3.4-3].
-    #[inline(always)] // Its second caller, who is rare, would cost each delivery 25 instructions.
+    #[inline(always)] // Its second caller, which is rare, would cost each delivery 25 instructions.
     fn deliver_matches<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -878,6 +924,13 @@ mod tests {
         // With little memory they give back what is beyond their part of it.
         let limit = ROUTE_BYTES_MAX;
         routes.set_part(&MemoryPressure::of(limit, limit), 1);
+        let mut freed = 0;
+        while routes.has_forgotten() {
+            let count = routes.free_forgotten();
+            assert!((1..=FREED_AT_ONCE).contains(&count), "bit by bit");
+            freed += count;
+        }
+        assert!(freed > 1000);
         assert!(
             routes.memory_bytes() < limit / PART,
             "{}",

@@ -1,7 +1,7 @@
 //! What becomes an event: for everybody by kind, or for the few that are traced.
 //!
 //! All events of a client come from the shard that owns its session, in order; the lobby of another
-//! one tells only of who was refused. While nothing is wanted, the way of a message asks one word.
+//! one tells only of refused clients. While nothing is wanted, the way of a message asks one word.
 
 use core::ops::Bound;
 use std::collections::BTreeSet;
@@ -168,7 +168,7 @@ impl Shard {
             && (self.wants.any(kind) || self.sessions.at(session).flags.traced())
     }
 
-    /// That a client comes or goes is told; of parts of the node nobody wants to know it, unless
+    /// That a client comes or goes is told; of parts of the node it is not, unless
     /// they are traced.
     pub(crate) fn tells_presence(&mut self, session: u32) -> bool {
         self.tells(session, Wants::CONNECTIONS) && {
@@ -177,7 +177,7 @@ impl Shard {
         }
     }
 
-    /// Who was refused is told of.
+    /// Refused clients are told of.
     pub(crate) fn tells_of_refused(
         &self,
         client: Option<(TenantId, &str)>,

@@ -30,7 +30,7 @@ const ROOT: u32 = 0;
 #[derive(Debug)]
 pub(crate) struct Tree<V> {
     nodes: Arena<Branch<V>>,
-    /// The roots of other tenants: their filters meet nobody else's. Few nodes have any.
+    /// The roots of other tenants: their filters match no others' topics. Few nodes have any.
     roots: BTreeMap<TenantId, u32>,
     /// Edges from a parent to its children by their first literal level, as node keys.
     edges: PlaceTable,

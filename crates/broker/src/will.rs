@@ -11,7 +11,7 @@ use crate::message::Publication;
 use crate::node::{Cx, Node};
 use crate::permission::Actions;
 use crate::route::Origin;
-use crate::shard::Shard;
+use crate::shard::{RESERVE_WILL_BYTES, Shard};
 use crate::tell::TOLD_OF_PUBLISHED;
 use crate::timer::Timer;
 
@@ -75,8 +75,17 @@ impl Shard {
         before
     }
 
-    /// Why a session may not have this Will, if it may not.
-    pub(crate) fn will_exceeds(&self, will: &StoredWill) -> Option<Limit> {
+    /// Why a session may not have this Will, if it may not. `before` is the session, if it is there
+    /// already.
+    pub(crate) fn will_exceeds(&mut self, before: Option<u32>, will: &StoredWill) -> Option<Limit> {
+        let stops = match before {
+            Some(_) if will.bytes() <= RESERVE_WILL_BYTES => self.growth.reserve_stops,
+            Some(session) => {
+                let had = self.sessions.at(session).will.as_ref();
+                had.map_or(0, |had| had.bytes()) < will.bytes() && self.growth.wills_stop
+            }
+            None => self.growth.wills_stop,
+        };
         let limits = &self.settings.limits;
         let bytes_max = limits.wills_bytes / u64::from(self.shard_count.max(1));
         let bytes = will.bytes() + WILL_OVERHEAD;
@@ -84,6 +93,8 @@ impl Shard {
             Some(Limit::WillBytes)
         } else if (self.will_bytes + bytes) as u64 > bytes_max {
             Some(Limit::WillsBytes)
+        } else if stops {
+            Some(Limit::MemoryKept)
         } else {
             None
         }
@@ -124,7 +135,7 @@ impl Shard {
         }
     }
 
-    /// The client may not publish to the Will's topic any more: nobody gets it, and no restart
+    /// The client may not publish to the Will's topic any more: it is not sent, and no restart
     /// sends it.
     fn will_refused<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, topic: &str) {
         self.counters.publishes_refused += 1;
@@ -182,7 +193,7 @@ impl Shard {
             self.tell_published(cx, index, &publication, routed.matched);
         }
         if will_of.is_some() && routed.record == RecordNumber(0) {
-            // Nobody had to keep it, but recovery must not send it again.
+            // It needed not be kept, but recovery must not send it again.
             let record = self.sessions.at(index).record();
             self.append(cx, record);
         }

@@ -55,6 +55,8 @@ pub(crate) const CONNECT: u64 = 60;
 pub(crate) const COMMAND: u64 = 20;
 /// Units of finding a retained message.
 pub(crate) const RETAINED_MESSAGE: u64 = 12;
+/// Units of retaining a message or clearing a topic.
+pub(crate) const RETAINED_CHANGE: u64 = 20;
 /// Units of looking at the next topic of the retained store.
 pub(crate) const RETAINED_TOPIC: u64 = 4;
 /// Units of a node of the topic index, or a subscription, that is looked at.

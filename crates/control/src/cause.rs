@@ -59,6 +59,7 @@ causes! {
     ClockWrong = "clock-wrong", "Its certificate or token is not valid yet: its clock, the node's or the issuer's is wrong.";
     ServerNotTrusted = "server-not-trusted", "It does not trust the server's certificate.";
     WrongTransport = "wrong-transport", "It uses another protocol than the listener: TLS, WebSocket or HTTP instead of plain MQTT, or the other way round.";
+    TlsFailed = "tls-failed", "Its TLS handshake failed: it and the listener have no version, cipher suite or the like in common, or it ended the handshake itself.";
     TokenBad = "token-bad", "Its token is not valid.";
     HookRefused = "hook-refused", "The program behind auth.hook_url refused it.";
     HookDown = "hook-down", "The service that decides about its login does not answer.";
@@ -121,6 +122,7 @@ impl Cause {
             | Event::SubscribeRefused { reason, why, .. } => Self::of_request(*reason, why),
             Event::RateExceeded { .. } | Event::PublishesDelayed { .. } => Self::TooFast,
             Event::QueueFull { .. } => Self::QueueFull,
+            Event::OutputFull { .. } => Self::SlowReader,
             Event::Dropped { reason, .. } => Self::of_drop(*reason),
             _ => return None,
         })
@@ -171,6 +173,19 @@ impl Cause {
             () if has("requires a client certificate") => Self::CertificateMissing,
             () if has("does not trust the server's certificate") => Self::ServerNotTrusted,
             () if has("the client's certificate") => Self::CertificateUnfit,
+            () if has("TLS version in common")
+                || has("TLS cipher suite in common")
+                || has("TLS key exchange group in common")
+                || has("no signature scheme in common")
+                || has("the client's TLS lacks")
+                || has("no application protocol (ALPN)")
+                || has("the client ended the TLS handshake")
+                || has("than a TLS record holds")
+                || has("what came cannot be decrypted")
+                || has("the TLS connection failed") =>
+            {
+                Self::TlsFailed
+            }
             () if has("what came is not TLS")
                 || has("the first packet is not CONNECT")
                 || has("no PROXY header") =>
@@ -268,6 +283,7 @@ impl Cause {
                 | Self::CertificateMissing
                 | Self::ClockWrong
                 | Self::ServerNotTrusted
+                | Self::TlsFailed
                 | Self::WrongTransport
                 | Self::TokenBad
                 | Self::HookRefused

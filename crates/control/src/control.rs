@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use martlet_broker::{
     Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventInterest, EventKind, Limits,
-    Realm, Report, Search, SessionRules, ShardId, TenantId, Told, TopicUse, Traced, UserName,
+    MemoryUse, Realm, Report, Search, SessionRules, ShardId, TenantId, Told, TopicUse, Traced,
+    UserName, is_of_name,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::{Ban, BanKind};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::authentication::{Gate, LockedOut, Policy};
+use crate::authentication::{Gate, LockedClient, LockedOut, Policy};
 use crate::event_log;
 use crate::facts::NodeFacts;
 use crate::feed::{self, Feed, PushState};
@@ -25,6 +26,7 @@ use crate::health::{Health, HealthReport, READY, Reader, STORE_FAILING};
 use crate::history::History;
 use crate::journal::Journal;
 use crate::logging::{Logging, Subject};
+use crate::memory::{self, Outside};
 use crate::metrics::Latencies;
 use crate::presence::{ClientPresence, Known, Presence};
 use crate::request::Places;
@@ -35,6 +37,8 @@ use crate::store::{PinnedStore, StoreSize, StoreState};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time that events take to arrive, at most, unless there are more than can be processed.
 const SETTLED_WITHIN: Duration = Duration::from_millis(500);
+/// Connected clients that are listed at once when some are banned.
+const CLIENTS_PER_PAGE: usize = 4_000;
 /// Time after a ban at which the connected clients are checked again.
 const BANNED_AGAIN: Duration = Duration::from_millis(500);
 /// Time that a health probe waits for the shards.
@@ -57,7 +61,7 @@ pub trait Shards: Send + Sync + 'static {
     /// Clients that are connected, by the listener that they came by, in the order of the
     /// listeners.
     fn clients_by_listener(&self) -> Vec<u32>;
-    /// Events that nobody took in time.
+    /// Events that were not read in time.
     fn events_dropped(&self) -> u64;
     /// Events that shards have told since the start, taken or not.
     fn events_told(&self) -> u64;
@@ -83,6 +87,12 @@ pub trait Shards: Send + Sync + 'static {
     /// Sets the number of bytes that are in use outside of the shards, beside what was borrowed.
     /// Answers whether memory is short.
     fn set_memory_outside(&self, bytes: usize) -> bool;
+    /// Of the bytes in use, those of the addresses that clients connect from.
+    fn addresses_bytes(&self) -> usize;
+    /// Bytes of events that wait to be taken.
+    fn events_bytes(&self) -> usize;
+    /// What the node's memory is used for.
+    fn memory_use(&self) -> MemoryUse;
     /// Pins the store as it is at this moment. Takes as long as its checkpoint.
     fn pin_store(&self) -> Result<PinnedStore, String>;
 }
@@ -129,7 +139,9 @@ pub struct UserPlaces {
 
 /// The control plane of one node.
 pub struct Control {
-    shards: Arc<dyn Shards>,
+    pub(crate) shards: Arc<dyn Shards>,
+    /// What other parts of the node hold.
+    pub(crate) outside: Outside,
     /// Facts about the node.
     pub info: NodeInfo,
     /// Alive, ready, and why not.
@@ -241,6 +253,7 @@ impl Control {
         }));
         Self {
             shards,
+            outside: Outside::default(),
             feed: Arc::new(feed),
             events_taken: watch::Sender::new(0),
             presence: Presence::new(&info.listeners),
@@ -422,7 +435,7 @@ impl Control {
         };
         logging.is_traced(|subject| match subject {
             Subject::Client(tenant, client_id) => {
-                *tenant == told.tenant && **client_id == *event.client_id()
+                *tenant == told.tenant && is_of_name(event.client_id(), client_id)
             }
             Subject::Address(address) => {
                 let own = feed::ip_of(event);
@@ -465,32 +478,30 @@ impl Control {
         let has_traces = self.logging().is_some_and(|logging| logging.has_traces());
         let mut arrived = HashMap::new();
         let logs_drops = self.feed.logs_drops();
-        let mut left = 0;
         for (at, told) in events.iter().enumerate() {
             let event = &told.event;
-            // Messages that were dropped together have one line, unless each is to have its own.
-            let is_follower = left > 0;
-            left = match is_follower {
-                true => left - 1,
-                false => feed::length(&events[at..]) - 1,
-            };
-            if has_traces && let Event::Connected(client) = event {
-                let address = client.address.map(|(ip, _)| ip);
-                arrived.extend(address.map(|ip| ((told.tenant, event.client_id()), ip)));
+            // Its CONNECT, and by what it has proved who it is, are told before it.
+            for told in events[at..].iter().take(3).filter(|_| has_traces) {
+                if let Event::Connected(client) = &told.event {
+                    let address = client.address.map(|(ip, _)| ip);
+                    let who = (told.tenant, told.event.client_id());
+                    arrived.extend(address.map(|ip| (who, ip)));
+                }
             }
             let is_traced = has_traces && self.is_traced(told, &arrived);
-            if !is_traced && !logs_drops && (is_follower || left > 0) {
-                let together = feed::together(&events[at..], left + 1);
-                if let Some(together) = together.filter(|_| !is_follower) {
-                    event_log::write_together(told, together);
-                }
-            } else if is_traced || is_logged(event) {
+            // The shards tell of drops for other readers, too: the log does not depend on them.
+            let is_for_log = logs_drops || !matches!(event, Event::Dropped { .. });
+            if is_traced || is_for_log && is_logged(event) {
                 let way = self.journal.way(told);
                 event_log::write(told, way.as_ref(), is_traced);
             }
         }
         let count = events.len() as u64;
-        let journal = |known: &Known, told: &Told| self.journal.write(told, known);
+        let journal = |known: &Known, told: &Told| {
+            if logs_drops || !matches!(told.event, Event::Dropped { .. }) {
+                self.journal.write(told, known);
+            }
+        };
         self.feed.write(events, lost, &self.presence, journal);
         self.journal.announce();
         self.events_taken.send_modify(|taken| *taken += count);
@@ -532,15 +543,15 @@ impl Control {
         self.gate.get().map(Gate::policy)
     }
 
-    /// Reason why this name of a tenant is locked out, from this address.
+    /// The lockout of this name of a tenant, from this address, as it is for this client.
     pub fn locked_out(
         &self,
         tenant: TenantId,
-        user_name: &str,
+        who: (&str, &str),
         address: Option<IpAddr>,
-    ) -> Option<(String, bool)> {
+    ) -> Option<LockedClient> {
         let realm = Realm::of_tenant(tenant);
-        self.gate.get()?.locked(realm, user_name, address)
+        self.gate.get()?.locked(realm, who, address)
     }
 
     /// The tenant of the team of this id or name; none: it owns none, or there is no such team.
@@ -582,37 +593,7 @@ impl Control {
         self.shards.return_memory(bytes);
     }
 
-    /// Bounds what is remembered about clients to a quarter of `limits.memory_bytes`.
-    pub fn bound_memory(&self, memory_bytes: usize) {
-        let part = memory_bytes / 16;
-        if let Some(gate) = self.gate.get() {
-            gate.set_bytes_max(part);
-        }
-        self.feed.set_bytes_max(part);
-        self.journal.set_bytes_max(part);
-        self.presence.set_bytes_max(part);
-    }
-
-    /// Counts what is remembered about clients, and what the tables say of them, against
-    /// `limits.memory_bytes`, as it is now.
-    pub fn count_memory(&self) {
-        let gate = self.gate.get().map_or(0, Gate::memory_bytes);
-        let policy = self.policy();
-        let tables = policy.as_ref().and_then(|policy| policy.tables());
-        let kept = [
-            gate,
-            tables.map_or(0, |tables| tables.memory_bytes()),
-            self.feed.memory_bytes(),
-            self.journal.memory_bytes(),
-            self.presence.memory_bytes(),
-        ];
-        let is_short = self.shards.set_memory_outside(kept.into_iter().sum());
-        if let Some(gate) = self.gate.get().filter(|_| is_short) {
-            gate.give_back();
-        }
-    }
-
-    /// The gate; none: nobody has to say who they are.
+    /// The gate; none: no credentials are asked for.
     pub fn gate(&self) -> Option<&Gate> {
         self.gate.get()
     }
@@ -628,9 +609,9 @@ impl Control {
         self.shards.recheck_certificates();
     }
 
-    /// Ends the connections of who is kept out from now on.
+    /// Ends the connections of clients that are banned from now on.
     pub async fn end_banned(&self, bans: Vec<Ban>) {
-        // Who was let in by what held before may come in a moment later.
+        // A client that the former rules let in may come a moment later.
         for pause in [Duration::ZERO, BANNED_AGAIN] {
             tokio::time::sleep(pause).await;
             for ban in &bans {
@@ -647,21 +628,16 @@ impl Control {
             text: ban.value.as_str().into(),
             anywhere: false,
         });
-        let query = ClientQuery {
+        let mut query = ClientQuery {
             search,
             connected: Some(true),
-            limit: usize::MAX,
+            limit: CLIENTS_PER_PAGE,
             ..ClientQuery::default()
         };
-        let list = |request| Command::Clients {
-            request,
-            query: Box::new(query.clone()),
-        };
         let policy = self.policy();
-        for answer in self.ask_all(list).await? {
-            let Answer::Clients(page) = answer else {
-                continue;
-            };
+        loop {
+            let page = self.clients(&query).await?;
+            query.after = page.end;
             for client in page.clients {
                 let address = client.address.map(|(address, _)| address);
                 let (id, name) = (&client.client_id, client.user_name.as_deref());
@@ -673,12 +649,14 @@ impl Control {
                         request: 0,
                         tenant: client.tenant,
                         client_id: client.client_id,
-                        reason: ReasonCode::AdministrativeAction,
+                        reason: ReasonCode::Banned,
                     });
                 }
             }
+            if query.after.is_none() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Opens a connection of the node's own to a tenant.
@@ -752,7 +730,7 @@ impl Control {
         let _ = tokio::time::timeout(SETTLED_WITHIN, waiting).await;
     }
 
-    /// Events that were dropped because nobody took them in time.
+    /// Events that were dropped because they were not read in time.
     pub fn events_dropped(&self) -> u64 {
         self.shards.events_dropped()
     }
@@ -786,6 +764,8 @@ impl Control {
         if reader == Reader::Anybody {
             report.environment_file = None;
         }
+        let memory = memory::warning(&self.shards.memory_use());
+        report.warnings.extend(memory);
         if let Some(warning) = queues_warning(counters.queues_full) {
             report.warnings.push(warning);
         }
@@ -929,7 +909,7 @@ impl Control {
 
 type Waiting = Mutex<HashMap<u64, oneshot::Sender<Answer>>>;
 
-/// A question that nobody waits for any more is forgotten.
+/// A question is forgotten when its answer is not waited for any more.
 struct Asked<'a> {
     waiting: &'a Waiting,
     request: u64,
@@ -963,7 +943,7 @@ fn queues_warning(full: u64) -> Option<String> {
     ))
 }
 
-/// What operators should know of who tries passwords.
+/// What operators should know of guessed passwords.
 fn lockouts_warning(locked_out: &LockedOut, reader: Reader) -> Option<String> {
     let who = match locked_out.now {
         0 => return None,
@@ -979,8 +959,11 @@ fn lockouts_warning(locked_out: &LockedOut, reader: Reader) -> Option<String> {
         Reader::Operator => format!(" ({}{more})", locked_out.some.join("; ")),
     };
     Some(format!(
-        "{who} locked out for too many wrong credentials{named}: `martlet logs -t` tells who \
-         tries, `martlet why` what keeps a device out. It ends by itself; `martlet lockout rm` ends it now."
+        "{who} locked out for too many wrong credentials{named}: no more passwords are checked \
+         there for a while. Clients are let in all the same while the password that they logged in \
+         with is remembered (auth.remember_secs), or where they have logged in before and only \
+         others were wrong. `martlet logs -t` tells who tries, `martlet why NAME` whether a client \
+         is kept out. It ends by itself; `martlet lockout rm` ends it now."
     ))
 }
 

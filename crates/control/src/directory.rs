@@ -11,7 +11,7 @@ use crate::principal::{Principal, Role, Scopes};
 /// What a look-up comes to, in time.
 pub type Looked<'a, T> = Pin<Box<dyn Future<Output = Result<T, DirectoryError>> + Send + 'a>>;
 
-/// Why nobody can be looked up.
+/// Why names cannot be looked up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {
     /// The node has none.
@@ -38,7 +38,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// What the role permits; to who sees one team only, of what is a team's.
+    /// What the role permits; for a caller of one team only, of what is a team's.
     pub fn scopes(&self) -> Scopes {
         match self.team {
             Some(_) => self.role.scopes().and(Scopes::of_team(self.tenant)),
@@ -81,7 +81,7 @@ pub struct AuditEntry {
 
 /// The look-ups.
 pub trait Directory: Send + Sync + 'static {
-    /// Whose key this is; none if nobody's, or if it is not valid any more.
+    /// The owner of this key; none if it is unknown, or not valid any more.
     fn api_key<'a>(&'a self, key: &'a [u8]) -> Looked<'a, Option<Principal>>;
 
     /// The user, if the password is theirs. It takes as long for a user that does not exist.

@@ -1,5 +1,5 @@
 //! Events as log lines. Client identifiers and topics are text from outside: they are fields,
-//! escaped by the subscriber, never part of the message.
+//! escaped by the subscriber, never part of the message, and cut if they are long.
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use martlet_broker::{Event, EventInterest, TenantId, Told, UserName};
 use tracing::{Level, debug, enabled, info, trace, warn};
 
-use crate::feed::{Together, packet_name};
+use crate::feed::packet_name;
 use crate::journal::Way;
 
 /// What the log's level asks for: lines of messages are of `debug`, those of packets of `trace`.
@@ -29,6 +29,7 @@ pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
 /// is how a refusal may be mended. What is traced is written whatever the level of the log is.
 pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
     let Told { tenant, event } = told;
+    let event = event.shown();
     let tenant = (*tenant != TenantId::default()).then_some(tenant.0);
     macro_rules! line {
         ($level:ident, $($field:tt)*) => {
@@ -51,7 +52,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
         Some(command) => format!("{}: {command}", way.text),
         None => way.text.clone(),
     });
-    match event {
+    match &*event {
         Event::Authenticated {
             client_id,
             user,
@@ -86,7 +87,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             why,
         } => line!(
             warn,
-            client_id,
+            client_id = known(client_id),
             tenant,
             user_name = proved(user),
             claimed_user_name = claimed(user),
@@ -139,9 +140,11 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             let why = why.as_deref();
             let (reason, message_id) = (reason.name(), stored.map(|id| id.to_string()));
             let (user_name, claimed_user_name) = (proved(user), claimed(user));
+            // Of what lay in the store alone it is not known.
+            let topic = known(topic);
             line!(
                 warn,
-                client_id,
+                client_id = known(client_id),
                 user_name,
                 claimed_user_name,
                 topic,
@@ -164,6 +167,22 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             why = &*limit.why(),
             "a queue is full, messages are dropped: see limits.queued_messages, \
              limits.queued_bytes and mqtt.queue_full"
+        ),
+        Event::OutputFull {
+            client_id,
+            user,
+            count,
+            limit,
+        } => line!(
+            warn,
+            client_id,
+            tenant,
+            user_name = proved(user),
+            claimed_user_name = claimed(user),
+            count,
+            why = &*limit.why(),
+            mend,
+            "QoS 0 messages dropped: their receiver reads too slowly"
         ),
         Event::PublishesDelayed {
             client_id,
@@ -317,28 +336,9 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
     }
 }
 
-/// Writes one line for messages that were dropped together.
-pub(crate) fn write_together(Told { tenant, event }: &Told, together: Together) {
-    let Event::Dropped {
-        client_id,
-        user,
-        reason,
-        ..
-    } = event
-    else {
-        return;
-    };
-    warn!(
-        client_id,
-        tenant = (*tenant != TenantId::default()).then_some(tenant.0),
-        user_name = proved(user),
-        claimed_user_name = claimed(user),
-        reason = reason.name(),
-        count = together.count,
-        at_least = together.is_at_least().then_some(true),
-        why = together.why,
-        "messages dropped: their session has ended"
-    );
+/// What is not known has no field.
+fn known(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// The name, where it is proved.

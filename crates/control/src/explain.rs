@@ -49,7 +49,7 @@ pub struct Explained {
     pub rule: Option<String>,
     /// In a sentence.
     pub why: String,
-    /// Who was asked: whose rules these are.
+    /// The source of these rules.
     pub asked: String,
     /// What else is to be known of it.
     pub notes: Vec<String>,

@@ -41,7 +41,7 @@ pub struct CertificateFacts {
     pub used_as: &'static str,
     /// Whom it is about.
     pub subject: String,
-    /// Who has signed it.
+    /// Its issuer.
     pub issuer: String,
     /// DNS names, addresses, URIs and mail addresses that it is for.
     pub names: Vec<String>,

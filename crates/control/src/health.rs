@@ -29,9 +29,9 @@ struct State {
 /// Whom a report is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
-    /// Who asks a probe that is open to everybody: names and addresses are not in it.
+    /// A caller without credentials: names and addresses are left out.
     Anybody,
-    /// Who may know how the node is.
+    /// A caller that may see the state of the node.
     Operator,
 }
 

@@ -75,7 +75,7 @@ impl Series {
         Self::ALL.iter().copied().find(|known| known.name() == name)
     }
 
-    /// Of several values the highest counts: who asks for the slowest wants no average of it.
+    /// Of several values the highest counts: a reader of the slowest wants no average of it.
     fn is_highest(self) -> bool {
         matches!(self, Self::LatencyP99)
     }

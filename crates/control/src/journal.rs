@@ -1,13 +1,15 @@
 //! What happened recently to clients, kept in memory, each with a remedy where there is one.
 //!
-//! Bounded by number, what was refused or lost for itself, so that clients who come and go do not
-//! push it out; what became of each name last is kept for longer (`runs`). Events are kept as they
-//! came and put into words for who asks. The data plane never waits for it.
+//! Bounded by number and by bytes, what was refused or lost for itself, so that clients who come
+//! and go do not push it out; what became of each name last is kept for longer (`runs`). Events are
+//! kept as they came, but for long names, which are cut, and put into words for readers. The data
+//! plane never waits for it.
 
 mod lacking;
 mod limits;
 mod mend;
 mod runs;
+mod tls;
 mod web;
 
 pub(crate) use lacking::Lacking;
@@ -16,13 +18,12 @@ pub use mend::Way;
 pub(crate) use mend::dropped as mend_of_drop;
 pub use runs::Run;
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use martlet_broker::{Event, Limit, TenantId, Told, UserName};
+use martlet_broker::{DropReason, Event, Limit, TenantId, Told, UserName, is_of_name};
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,6 @@ use tokio::sync::watch;
 use utoipa::openapi::schema::Object;
 
 use crate::cause::Cause;
-use crate::feed::user_of;
 use crate::presence::{Known, Presence};
 use crate::wall_clock::now_ms;
 use crate::words::one_of;
@@ -42,15 +42,15 @@ const TROUBLES: usize = 8_192;
 /// Entries about connects and disconnects, at most.
 const COMINGS: usize = 512;
 
+/// Bytes of all entries, approximately, at most; the oldest make room.
+const BYTES_MAX: usize = 16 << 20;
+
 /// Refusals without a name: entries of one address that are shown, and entries that are looked at.
 const NAMELESS: usize = 8;
 const NAMELESS_LOOKED_AT: usize = 1_024;
 
-/// Longest text of a client in an entry, in bytes: identifiers and topics may have 64 KiB.
-const TEXT_MAX: usize = 512;
-
 /// All that an entry may be.
-const WHAT: [&str; 10] = [
+const WHAT: [&str; 11] = [
     "connected",
     "connect refused",
     "re-authentication refused",
@@ -61,6 +61,7 @@ const WHAT: [&str; 10] = [
     "messages dropped",
     "publishes delayed",
     "queue full",
+    "output full",
 ];
 
 fn kinds_of_entries() -> Object {
@@ -83,7 +84,7 @@ pub struct Entry {
     pub tenant: u32,
     /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
     /// `publish refused`, `subscribe refused`,
-    /// `message dropped`, `messages dropped`, `publishes delayed` or `queue full`.
+    /// `message dropped`, `messages dropped`, `publishes delayed`, `queue full` or `output full`.
     #[schema(schema_with = kinds_of_entries)]
     pub what: String,
     /// Client Identifier, as far as known.
@@ -144,7 +145,7 @@ impl Entry {
 #[schema(as = EventPage)]
 pub struct Page {
     /// In order.
-    pub events: Vec<Entry>,
+    pub items: Vec<Entry>,
     /// Number to ask for next.
     pub next: u64,
     /// Number of entries that were asked for and are no longer kept.
@@ -161,23 +162,66 @@ pub struct Journal {
     last: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
-    troubles: VecDeque<Arc<Written>>,
-    comings: VecDeque<Arc<Written>>,
+    troubles: Entries,
+    comings: Entries,
     runs: Runs,
-    /// Bytes of troubles and comings, approximately.
-    bytes: usize,
     last: u64,
     /// Number of the last trouble that is no longer kept.
     gone: u64,
 }
 
-/// Approximate bytes of the text of an event: of the names that clients have chosen.
-pub(crate) fn weight_of_text(event: &Event) -> usize {
-    let user = user_of(event).map_or(0, |user| user.name.len());
-    let topic = topic_of(event).map_or(0, str::len);
-    event.client_id().len() + user + topic
+impl Default for Kept {
+    fn default() -> Self {
+        let mut kept = Self {
+            troubles: Entries::new(TROUBLES),
+            comings: Entries::new(COMINGS),
+            runs: Runs::default(),
+            last: 0,
+            gone: 0,
+        };
+        kept.set_bytes_max(BYTES_MAX);
+        kept
+    }
+}
+
+/// Entries in order; the oldest make room.
+#[derive(Debug)]
+struct Entries {
+    written: VecDeque<Arc<Written>>,
+    count_max: usize,
+    /// Bytes of all entries, approximately, and at most.
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Entries {
+    fn new(count_max: usize) -> Self {
+        Self {
+            written: VecDeque::new(),
+            count_max,
+            bytes: 0,
+            bytes_max: usize::MAX,
+        }
+    }
+
+    /// Appends an entry; the number of the last one that had to go for it.
+    fn push(&mut self, written: Arc<Written>) -> Option<u64> {
+        self.bytes += written.memory_bytes();
+        self.written.push_back(written);
+        self.make_room()
+    }
+
+    fn make_room(&mut self) -> Option<u64> {
+        let mut last = None;
+        while self.written.len() > self.count_max || self.bytes > self.bytes_max {
+            let oldest = self.written.pop_front()?;
+            self.bytes -= oldest.memory_bytes();
+            last = Some(oldest.seq);
+        }
+        last
+    }
 }
 
 #[derive(Debug)]
@@ -192,8 +236,9 @@ impl Kept {
     /// In the order of their numbers, from this one on.
     fn from(&self, from: u64) -> impl Iterator<Item = &Arc<Written>> {
         let part = |all: &VecDeque<Arc<Written>>| all.partition_point(|written| written.seq < from);
-        let mut troubles = self.troubles.range(part(&self.troubles)..).peekable();
-        let mut comings = self.comings.range(part(&self.comings)..).peekable();
+        let (troubles, comings) = (&self.troubles.written, &self.comings.written);
+        let mut troubles = troubles.range(part(troubles)..).peekable();
+        let mut comings = comings.range(part(comings)..).peekable();
         std::iter::from_fn(move || match (troubles.peek(), comings.peek()) {
             (Some(trouble), Some(coming)) if coming.seq < trouble.seq => comings.next(),
             (Some(_), _) => troubles.next(),
@@ -202,20 +247,28 @@ impl Kept {
     }
 
     fn latest_first(&self) -> impl Iterator<Item = &Arc<Written>> {
-        let mut troubles = self.troubles.iter().rev().peekable();
-        let mut comings = self.comings.iter().rev().peekable();
+        let mut troubles = self.troubles.written.iter().rev().peekable();
+        let mut comings = self.comings.written.iter().rev().peekable();
         std::iter::from_fn(move || match (troubles.peek(), comings.peek()) {
             (Some(trouble), Some(coming)) if coming.seq > trouble.seq => comings.next(),
             (Some(_), _) => troubles.next(),
             (None, _) => comings.next(),
         })
     }
+
+    /// Three quarters are for what was refused or lost.
+    fn set_bytes_max(&mut self, bytes: usize) {
+        self.comings.bytes_max = bytes / 4;
+        self.troubles.bytes_max = bytes - self.comings.bytes_max;
+        self.comings.make_room();
+        self.gone = self.troubles.make_room().unwrap_or(self.gone);
+    }
 }
 
 impl Written {
     /// Approximate bytes of it, with what the allocator and its owner add.
     fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + 64 + weight_of_text(&self.event)
+        size_of::<Self>() + 64 + self.event.text_bytes()
     }
 
     fn entry(&self, commands: &mend::Commands) -> Entry {
@@ -362,25 +415,14 @@ impl Journal {
             seq,
             at_ms,
             tenant: *tenant,
-            event: event.clone(),
+            event: event.shown().into_owned(),
         });
-        kept.runs.note(&written, cause, before);
-        kept.bytes += written.memory_bytes();
+        let calm = |name: &str| before.calm(*tenant, name);
+        kept.runs.note(&written, cause, event.client_id(), calm);
         if is_trouble {
-            if kept.troubles.len() >= TROUBLES
-                && let Some(oldest) = kept.troubles.pop_front()
-            {
-                kept.gone = oldest.seq;
-                kept.bytes -= oldest.memory_bytes();
-            }
-            kept.troubles.push_back(written);
+            kept.gone = kept.troubles.push(written).unwrap_or(kept.gone);
         } else {
-            if kept.comings.len() >= COMINGS
-                && let Some(oldest) = kept.comings.pop_front()
-            {
-                kept.bytes -= oldest.memory_bytes();
-            }
-            kept.comings.push_back(written);
+            kept.comings.push(written);
         }
     }
 
@@ -401,13 +443,13 @@ impl Journal {
             ..Page::default()
         };
         for written in kept.from(from) {
-            if page.events.len() == limit {
+            if page.items.len() == limit {
                 page.next = written.seq;
                 break;
             }
             let entry = written.entry(&self.commands);
             if is_wanted(&entry) {
-                page.events.push(entry);
+                page.items.push(entry);
             }
         }
         page
@@ -423,15 +465,18 @@ impl Journal {
         first.map_or(kept.last + 1, |written| written.seq)
     }
 
-    /// Sets the number of bytes that the history of names takes, approximately, at most.
+    /// Sets the number of bytes that it takes, approximately, at most: half of them for entries,
+    /// half for the history of names.
     pub(crate) fn set_bytes_max(&self, bytes: usize) {
-        self.lock().runs.set_bytes_max(bytes);
+        let mut kept = self.lock();
+        kept.set_bytes_max(BYTES_MAX.min(bytes / 2));
+        kept.runs.set_bytes_max(bytes / 2);
     }
 
     /// Approximate number of bytes of what is kept.
     pub(crate) fn memory_bytes(&self) -> usize {
         let kept = self.lock();
-        kept.bytes + kept.runs.memory_bytes()
+        kept.troubles.bytes + kept.comings.bytes + kept.runs.memory_bytes()
     }
 
     /// Number of the last entry.
@@ -442,11 +487,13 @@ impl Journal {
     /// The last refusal of a message to this topic, behind an entry of this number.
     pub fn publish_refused(&self, behind: u64, tenant: TenantId, topic: &str) -> Option<Entry> {
         let kept = self.lock();
-        let is_it = |written: &&Arc<Written>| {
-            written.tenant == tenant
-                && matches!(&written.event, Event::PublishRefused { topic: to, .. } if to == topic)
+        let is_it = |written: &&Arc<Written>| match &written.event {
+            Event::PublishRefused { topic: to, .. } => {
+                written.tenant == tenant && is_of_name(to, topic)
+            }
+            _ => false,
         };
-        let recent = kept.troubles.iter().rev();
+        let recent = kept.troubles.written.iter().rev();
         let mut recent = recent.take_while(|written| written.seq > behind);
         let found = recent.find(is_it);
         found.map(|written| written.entry(&self.commands))
@@ -473,7 +520,7 @@ impl Journal {
             } => client_id.is_empty() && SocketAddr::new(*ip, 0).to_string() == format!("{host}:0"),
             _ => false,
         };
-        let troubles = kept.troubles.iter().rev().take(NAMELESS_LOOKED_AT);
+        let troubles = kept.troubles.written.iter().rev().take(NAMELESS_LOOKED_AT);
         let found = troubles.filter(|written| is_from(&written.event));
         let mut found: Vec<Entry> = found
             .take(NAMELESS)
@@ -514,6 +561,7 @@ fn limit_of(event: &Event) -> Option<Limit> {
         | Event::SubscribeRefused { why, .. } => why.limit(),
         Event::Dropped { limit, .. } => limit.map(|reached| reached.limit),
         Event::QueueFull { limit, .. }
+        | Event::OutputFull { limit, .. }
         | Event::RateExceeded { limit, .. }
         | Event::PublishesDelayed { limit, .. } => Some(limit.limit),
         _ => None,
@@ -533,6 +581,7 @@ fn what(event: &Event) -> &'static str {
         Event::RateExceeded { .. } => "messages dropped",
         Event::PublishesDelayed { .. } => "publishes delayed",
         Event::QueueFull { .. } => "queue full",
+        Event::OutputFull { .. } => "output full",
         Event::Authenticated { .. }
         | Event::TakenOver { .. }
         | Event::SessionEnded { .. }
@@ -544,18 +593,8 @@ fn what(event: &Event) -> &'static str {
     }
 }
 
-/// The topic or filter of what is kept.
-fn topic_of(event: &Event) -> Option<&str> {
-    match event {
-        Event::Dropped { topic, .. } | Event::PublishRefused { topic, .. } => Some(topic),
-        Event::RateExceeded { topic, .. } => Some(topic),
-        Event::SubscribeRefused { filter, .. } => Some(filter),
-        _ => None,
-    }
-}
-
 fn entry_of(event: &Event) -> Entry {
-    let text = |text: &str| short(text).into_owned();
+    let text = |text: &str| text.to_owned();
     let entry = |client_id: &str, user: &Option<UserName>| Entry {
         what: what(event).to_owned(),
         client_id: text(client_id),
@@ -609,7 +648,7 @@ fn entry_of(event: &Event) -> Entry {
             limit,
             ..
         } => Entry {
-            topic: Some(text(topic)),
+            topic: Some(text(topic)).filter(|topic| !topic.is_empty()),
             reason: Some(reason.name().to_owned()),
             why: Some(match limit {
                 Some(limit) => limit.why().into_text().into_owned(),
@@ -625,6 +664,17 @@ fn entry_of(event: &Event) -> Entry {
         } => Entry {
             why: Some(format!("{messages} messages wait: {}", limit.why())),
             ..entry(owner, &None)
+        },
+        Event::OutputFull {
+            client_id,
+            user,
+            count,
+            limit,
+        } => Entry {
+            reason: Some(DropReason::OutputFull.name().to_owned()),
+            count: u32::try_from(*count).ok(),
+            why: Some(limit.why().into_text().into_owned()),
+            ..entry(client_id, user)
         },
         Event::PublishRefused {
             client_id,
@@ -691,14 +741,6 @@ fn entry_of(event: &Event) -> Entry {
         | Event::Published(_)
         | Event::Delivered(_)
         | Event::Packet { .. } => Entry::default(),
-    }
-}
-
-/// The beginning of a text that may be long.
-fn short(text: &str) -> Cow<'_, str> {
-    match text.len() <= TEXT_MAX {
-        true => text.into(),
-        false => format!("{}…", &text[..text.floor_char_boundary(TEXT_MAX)]).into(),
     }
 }
 

@@ -19,7 +19,7 @@
 //! * [`csv`]: tables as text
 //! * `store`: whether the message store keeps up
 //! * [`feed`]: live events, for readers, and pushed to a panel
-//! * [`presence`]: who is connected, since when, and why not any more
+//! * [`presence`]: which clients are connected, since when, and why others left
 //! * `event_log`: events as log lines
 //! * [`explain`]: what decides whether a client may do something
 //! * [`facts`]: what the node was set up with
@@ -50,6 +50,7 @@ pub mod history;
 pub mod journal;
 pub mod log_lines;
 pub mod logging;
+mod memory;
 mod metrics;
 mod operate;
 pub mod presence;
@@ -69,6 +70,7 @@ pub use control::{
     Control, ControlError, NodeInfo, ReloadOf, ReloadRequest, Reloaded, Shards, UserPlaces,
 };
 pub use health::{Health, HealthReport, Reader};
+pub use memory::{CountBytes, MemoryHeld, MemoryReport};
 pub use metrics::{Latencies, MetricsFormat};
 pub use statistics::SysStatistics;
 pub use store::{PinnedStore, StoreSize, StoreState};

@@ -1,4 +1,4 @@
-//! The last lines of the log, for who has no access to where it is written.
+//! The last lines of the log, for readers without access to its file.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -42,7 +42,7 @@ pub struct LogLine {
     pub fields: Map<String, Value>,
 }
 
-/// The last lines, put into words for who asks: each client that comes or goes has one.
+/// The last lines, put into words for readers: each client that comes or goes has one.
 #[derive(Clone, Debug, Default)]
 pub struct LogLines(Arc<Mutex<Kept>>);
 
@@ -247,6 +247,12 @@ impl LogLines {
         let mut found: Vec<LogLine> = lines.filter(&is_wanted).take(limit).collect();
         found.reverse();
         (found, kept.last)
+    }
+
+    /// Bytes that the lines take.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let kept = self.lock();
+        kept.chunks.iter().map(|chunk| chunk.bytes.capacity()).sum()
     }
 
     /// Keeps what was logged.

@@ -12,6 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::authentication::LockedOut;
 use crate::control::{Control, ControlError};
 use crate::feed::PushSeen;
+use crate::memory::MemoryReport;
 use crate::process::Process;
 use crate::store::{StoreSize, StoreState};
 
@@ -36,8 +37,10 @@ impl Control {
         add: impl FnOnce(&mut Registry),
     ) -> Result<String, ControlError> {
         let shards = self.snapshots().await?;
+        let counters = crate::control::sum(&shards);
         let page = Page {
-            counters: crate::control::sum(&shards),
+            memory: self.memory_report(&counters),
+            counters,
             shards,
             uptime_secs: self.uptime().as_secs_f64(),
             sockets_accepted: self.sockets_accepted(),
@@ -69,6 +72,9 @@ impl Control {
         })
     }
 }
+
+/// Name of the gauge that tells what memory is held for.
+const MEMORY: &str = "memory_bytes";
 
 /// How the page is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +127,7 @@ struct Page {
     counters: Counters,
     /// Of each, in order.
     shards: Vec<Counters>,
+    memory: MemoryReport,
     uptime_secs: f64,
     sockets_accepted: u64,
     accept_pauses: u64,
@@ -146,6 +153,8 @@ impl Collector for Page {
         self.counters.each(|metric| {
             let help = metric.meaning.trim_end_matches('.');
             let encoded = match metric.kind {
+                // With what is held beside the shards.
+                _ if metric.name == MEMORY => Ok(()),
                 MetricKind::Counter => put(
                     &mut encoder,
                     metric.name,
@@ -164,6 +173,7 @@ impl Collector for Page {
             }
         });
         outcome?;
+        self.encode_memory(&mut encoder)?;
         self.encode_shards(&mut encoder)?;
         self.encode_drops(&mut encoder)?;
         self.encode_latencies(&mut encoder)?;
@@ -223,6 +233,23 @@ impl Collector for Page {
 }
 
 impl Page {
+    fn encode_memory(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let help = "Bytes that count against limits.memory_bytes, by what they are held for";
+        let mut family = encoder.encode_descriptor(MEMORY, help, None, kind)?;
+        for held in &self.memory.held {
+            let bytes = ConstGauge::new(held.bytes as i64);
+            bytes.encode(family.encode_family(&[("held_for", held.held_for)])?)?;
+        }
+        let used = ConstGauge::new(self.memory.used as i64);
+        let help = "Bytes that count against limits.memory_bytes, with those that shards have \
+                    reserved and not used yet";
+        put(encoder, "memory_used_bytes", help, &used)?;
+        let limit = ConstGauge::new(i64::try_from(self.memory.limit).unwrap_or(i64::MAX));
+        let help = "limits.memory_bytes, or the part of the machine's memory that it stands for";
+        put(encoder, "memory_limit_bytes", help, &limit)
+    }
+
     /// The same of each shard, under names of their own, so that no sum counts anything twice.
     fn encode_shards(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let mut metrics = Vec::new();

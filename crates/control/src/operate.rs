@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    Answer, ClientInfo, ClientPage, ClientQuery, Command, NewMessage, NewSubscription, Published,
-    RetainedPage, RetainedQuery, ShardId, SubscriptionInfo, SubscriptionPage, SubscriptionQuery,
-    TenantId,
+    Answer, ClientInfo, ClientPage, ClientQuery, Command, DeleteOutcome, NewMessage,
+    NewSubscription, PAGE_BYTES, Published, RetainedPage, RetainedQuery, ShardId, SubscriptionInfo,
+    SubscriptionPage, SubscriptionQuery, TenantId,
 };
 use martlet_codec::ReasonCode;
 
@@ -38,17 +38,24 @@ impl Control {
             query: Box::new(query.clone()),
         };
         let mut all = ClientPage::default();
+        let key = |one: &ClientInfo| (Box::from(&*one.client_id), one.tenant);
         for answer in expect_done(self.ask_all(command).await?)? {
             if let Answer::Clients(page) = answer {
-                all.clients.extend(page.clients);
                 all.total += page.total;
-                all.more |= page.more;
+                all.end = all.end.into_iter().chain(page.end).min();
+                all.clients.extend(page.clients);
             }
         }
-        let key = |one: &ClientInfo| (one.client_id.clone(), one.tenant);
         all.clients.sort_by_cached_key(key);
-        all.more |= all.clients.len() > query.limit;
-        all.clients.truncate(query.limit);
+        if let Some(end) = &all.end {
+            // Behind it, clients of one shard are missing.
+            let end = (&*end.0, end.1);
+            all.clients
+                .retain(|one| (&*one.client_id, one.tenant) <= end);
+        }
+        if cut(&mut all.clients, query.limit, ClientInfo::bytes) {
+            all.end = all.clients.last().map(key);
+        }
         Ok(all)
     }
 
@@ -66,19 +73,28 @@ impl Control {
             query: Box::new(query.clone()),
         };
         let mut all = SubscriptionPage::default();
+        let key = |one: &SubscriptionInfo| (one.client_id.clone(), one.tenant, one.filter.clone());
+        let mut ends = Vec::new();
         for answer in expect_done(self.ask_all(command).await?)? {
             if let Answer::Subscriptions(page) = answer {
-                all.subscriptions.extend(page.subscriptions);
                 all.total += page.total;
                 all.more |= page.more;
+                ends.extend(page.subscriptions.last().filter(|_| page.more).map(key));
+                all.subscriptions.extend(page.subscriptions);
             }
         }
-        all.subscriptions.sort_by(|a, b| {
-            let key = |one: &SubscriptionInfo| (one.client_id.clone(), one.tenant);
-            (key(a), &a.filter).cmp(&(key(b), &b.filter))
-        });
-        all.more |= all.subscriptions.len() > query.limit;
-        all.subscriptions.truncate(query.limit);
+        let place = |one: &SubscriptionInfo| (one.client_id.clone(), one.tenant);
+        all.subscriptions
+            .sort_by(|a, b| (place(a), &a.filter).cmp(&(place(b), &b.filter)));
+        if let Some(end) = ends.into_iter().min() {
+            // Behind it, subscriptions of one shard are missing.
+            let end = |one: &SubscriptionInfo| {
+                let place = (&*one.client_id, one.tenant, &*one.filter);
+                place <= (&*end.0, end.1, &*end.2)
+            };
+            all.subscriptions.retain(end);
+        }
+        all.more |= cut(&mut all.subscriptions, query.limit, SubscriptionInfo::bytes);
         Ok(all)
     }
 
@@ -106,15 +122,15 @@ impl Control {
         &self,
         tenant: TenantId,
         filter: &str,
-    ) -> Result<(u64, ReasonCode), ControlError> {
+    ) -> Result<(u64, DeleteOutcome), ControlError> {
         let command = |request| Command::DeleteRetained {
             request,
             tenant,
             filter: filter.into(),
         };
         match self.ask_first(command).await? {
-            Answer::DeleteRetained { deleted, reason } => Ok((deleted, reason)),
-            _ => Ok((0, ReasonCode::UnspecifiedError)),
+            Answer::DeleteRetained { deleted, outcome } => Ok((deleted, outcome)),
+            _ => Ok((0, DeleteOutcome::Refused(ReasonCode::UnspecifiedError))),
         }
     }
 
@@ -204,10 +220,10 @@ impl Control {
             for one in &page.clients {
                 ended += u64::from(self.end_session(tenant, &one.client_id).await?);
             }
-            let Some(last) = page.clients.last().filter(|_| page.more) else {
+            if page.end.is_none() {
                 return Ok(ended);
-            };
-            query.after = Some((last.client_id.as_str().into(), tenant));
+            }
+            query.after = page.end;
         }
     }
 
@@ -276,6 +292,21 @@ impl Control {
         caller.hash(&mut hasher);
         ShardId((hasher.finish() % u64::from(self.shard_count().max(1))) as u16)
     }
+}
+
+/// Leaves what is on one page: `limit` items, and about as many bytes as a shard's page has; one
+/// item at least. Answers whether there was more.
+fn cut<T>(all: &mut Vec<T>, limit: usize, bytes_of: impl Fn(&T) -> usize) -> bool {
+    let mut bytes = 0;
+    let fits = all.iter().take(limit).take_while(|one| {
+        let is_first = bytes == 0;
+        bytes += bytes_of(one);
+        is_first || bytes <= PAGE_BYTES
+    });
+    let count = fits.count();
+    let more = count < all.len();
+    all.truncate(count);
+    more
 }
 
 /// All of them were done, or none counts.

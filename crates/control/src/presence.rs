@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use martlet_broker::TenantId;
@@ -134,6 +135,8 @@ impl PresenceStore for PresenceInMemory {
 #[derive(Debug, Default)]
 pub struct Presence {
     known: Mutex<Known>,
+    /// Bytes of what is yet to be written to the store.
+    unwritten_bytes: AtomicUsize,
 }
 
 impl Presence {
@@ -141,12 +144,19 @@ impl Presence {
     pub fn new(listeners: &[String]) -> Self {
         Self {
             known: Mutex::new(Known::new(listeners)),
+            unwritten_bytes: AtomicUsize::new(0),
         }
     }
 
     /// What is known of a client.
     pub fn of(&self, tenant: TenantId, client_id: &str) -> Option<ClientPresence> {
         self.lock().of(tenant, client_id)
+    }
+
+    /// User of a client that is or was connected, as far as known.
+    pub(crate) fn user_of(&self, tenant: TenantId, client_id: &str) -> Option<String> {
+        let who = self.lock().who(tenant, client_id)?;
+        who.user().map(|user| user.name.to_owned())
     }
 
     /// From where a client is, or was.
@@ -171,9 +181,14 @@ impl Presence {
         self.lock().set_bytes_max(bytes);
     }
 
-    /// Approximate number of bytes of clients that are not connected.
+    /// Approximate number of bytes of clients that are not connected, and of what is yet to be
+    /// written of clients.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.lock().memory_bytes()
+        self.lock().memory_bytes() + self.unwritten_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_unwritten_bytes(&self, bytes: usize) {
+        self.unwritten_bytes.store(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn begin(&self) -> MutexGuard<'_, Known> {

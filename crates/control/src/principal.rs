@@ -1,4 +1,4 @@
-//! Who asks the control plane for something, and what they may: scopes, roles, principals.
+//! Callers of the control plane and their rights: scopes, roles, principals.
 
 use std::fmt;
 
@@ -266,11 +266,11 @@ pub enum PrincipalKind {
         /// Which.
         id: String,
     },
-    /// Nobody has to say who they are there: an open route, or a node without administrator yet.
+    /// No credentials are needed there: an open route, or a node without administrator yet.
     Anonymous,
 }
 
-/// Who asks.
+/// The caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// By what they are known.

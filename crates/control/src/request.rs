@@ -21,7 +21,7 @@ pub const REQUESTS_MAX: usize = 64;
 /// How long the node's own session may take until it is subscribed: it is this process, so beyond
 /// that the node is stalled.
 const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(5);
-/// Where responses come whose topic nobody has chosen.
+/// The topic of responses where none was chosen.
 const RESPONSES: &str = "response/api";
 
 /// The response to a request.
@@ -52,7 +52,7 @@ pub enum Requested {
     Answered(Published, Box<Response>),
     /// It is published, and no response came in time.
     Silent(Published, Silence),
-    /// It is published, and there was nobody who would get it: nothing was waited for.
+    /// It is published, and had no receiver: no response was waited for.
     Unheard(Published),
     /// It is not published.
     Refused(ReasonCode),

@@ -142,7 +142,8 @@ impl SysStatistics {
         );
         put("bytes/received", counters.bytes_received.to_string());
         put("bytes/sent", counters.bytes_sent.to_string());
-        put("heap/current", counters.memory_bytes.to_string());
+        let memory = control.memory_report(counters);
+        put("heap/current", memory.used.to_string());
         for (name, load) in LOADS.iter().zip(&self.loads) {
             for (value, window) in load.0.iter().zip(["1min", "5min", "15min"]) {
                 put(&format!("load/{name}/{window}"), format!("{value:.2}"));

@@ -1,4 +1,4 @@
-//! The tables of users, devices and the rest, while the node runs: who asks reads them here, and
+//! The tables of users, devices and the rest, while the node runs: callers read them here, and
 //! what is changed is in force when the call returns.
 //!
 //! One connection writes and one reads, so that a long list does not hold up a change; a third
@@ -129,7 +129,7 @@ pub struct TablesSettings {
 enum Opened {
     #[default]
     Not,
-    /// There is no file: nobody is in these.
+    /// There is no file: these are empty.
     Empty(Registry),
     Whole(Registry),
 }
@@ -155,6 +155,11 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// Approximate number of bytes of lines of the audit log that wait to be written.
+    pub fn notes_bytes(&self) -> usize {
+        self.notes.memory_bytes()
+    }
+
     /// Of a node. Nothing is opened yet.
     pub fn new(settings: TablesSettings, control: Arc<Control>) -> Self {
         Self {
@@ -296,7 +301,7 @@ impl Tables {
         }
     }
 
-    /// Changes the tables. When it returns the node goes by it: who is let in no more is out.
+    /// Changes the tables. When it returns the change is in force: clients without rights are out.
     ///
     /// # Errors
     /// The work's, or they cannot be opened; or it is written, and not in force.
@@ -307,7 +312,7 @@ impl Tables {
         self.write(true, work).await
     }
 
-    /// Writes what nobody is let in by.
+    /// Writes what changes no rights.
     ///
     /// # Errors
     /// The work's, or they cannot be opened.
@@ -422,7 +427,7 @@ impl Tables {
 
     fn warn(&self, error: &str) {
         tracing::error!(error, "the tables of users and devices cannot be used");
-        // Who may ask for health may not know where a database is, and who is its user.
+        // A caller that may see health may not see the address of a database, and its user.
         let why = match self.settings.location {
             Location::File(_) => error,
             Location::Url(_) => "the database does not answer as it should, and the log says more",
@@ -434,7 +439,7 @@ impl Tables {
         self.control.health.warn_as(WARNING, text);
     }
 
-    /// As they decide now; none: they decide about nobody.
+    /// As they decide now; none: they are not in use.
     fn held(&self) -> Option<Arc<Snapshot>> {
         self.control.policy()?.tables().cloned()
     }

@@ -89,19 +89,19 @@ fn the_short_queue_of_a_client_that_leaves_takes_no_memory() {
 
 #[test]
 fn what_lies_in_the_store_is_kept_when_the_memory_is_spent() {
-    let settings = [("memory_bytes".to_owned(), (256 * 1024).to_string())];
+    let settings = [("memory_bytes".to_owned(), (96 * 1024).to_string())];
     let mut node = StoredNode::with_settings(1, &settings);
     node.play("K: CONNECT session_expiry=1000; SUBSCRIBE will qos=1; DISCONNECT");
     node.play("W: CONNECT will.topic=will will.payload=gone will.qos=1");
     // Sessions that end with their connections have their queues in memory; none of them holds so
     // much that it has to give back.
     node.play("P: CONNECT");
-    for name in ["E", "F", "G", "H", "I", "M"] {
+    for name in ('A'..='Z').filter(|name| !"KPQW".contains(*name)) {
         node.play(&format!(
             "{name}: CONNECT receive_maximum=1; SUBSCRIBE {name} qos=1
              P: CONNECT
-             repeat 3
-             P: PUBLISH {name} qos=1 payload=x*24000
+             repeat 2
+             P: PUBLISH {name} qos=1 payload=x*1400
              end
              {name}> PUBLISH {name} qos=1 .."
         ));

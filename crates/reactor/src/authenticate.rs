@@ -17,7 +17,7 @@ pub trait Authenticator: fmt::Debug + Send + Sync {
     fn ask(&self, authentication: Authentication, answer: Answer);
 }
 
-/// The way back of one answer. Dropped without one it is a refusal: nobody gets in because
+/// The way back of one answer. Dropped without one it is a refusal: no client gets in because
 /// something failed.
 #[derive(Debug)]
 pub struct Answer {
@@ -57,7 +57,7 @@ impl Drop for Answer {
     }
 }
 
-/// Keeps no credentials, so nobody can have any.
+/// Keeps no credentials, so no client can have any.
 #[derive(Clone, Copy, Debug)]
 pub struct NoAuthenticator;
 

@@ -1,5 +1,5 @@
 //! The clocks of a node, read once per tick. The time of records goes on with the monotonic clock
-//! from where the start has set it, so that nobody who sets the wall clock moves it.
+//! from where the start has set it, so that setting the wall clock does not move it.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

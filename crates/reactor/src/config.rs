@@ -42,7 +42,7 @@ pub struct ReactorConfig {
 }
 
 impl ReactorConfig {
-    /// One reactor with default limits that accepts nobody and stores in memory.
+    /// One reactor with default limits and no listener, which stores in memory.
     pub fn new(settings: Arc<Settings>) -> Self {
         Self {
             threads: 1,

@@ -46,7 +46,7 @@ impl Descriptors {
         Self {
             limit,
             reserved,
-            // A node that accepts nobody would be of no use.
+            // A node that accepts no client would be of no use.
             connections: files.saturating_sub(reserved + open).max(1),
         }
     }

@@ -41,6 +41,9 @@ struct Queue {
     capacity: usize,
 }
 
+/// Bytes of all events that wait, at most, approximately: payloads may be long.
+const BYTES_MAX: usize = 16 << 20;
+
 /// Events of one list, at most. A list that grew with a burst would keep its memory.
 const CHUNK: usize = 128;
 
@@ -73,11 +76,20 @@ impl From<Waits> for Told {
 }
 
 #[derive(Debug, Default)]
+struct Chunk {
+    list: Vec<Waits>,
+    /// Bytes of its events, approximately.
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
 struct Waiting {
     /// The events in order, in lists of at most [`CHUNK`].
-    chunks: VecDeque<Vec<Waits>>,
+    chunks: VecDeque<Chunk>,
     /// Number of events in these lists.
     count: usize,
+    /// Bytes of them, approximately.
+    bytes: usize,
     /// An empty list.
     spare: Vec<Waits>,
     /// Whether a reader sleeps until there are events.
@@ -104,6 +116,16 @@ pub(crate) fn events(capacity: usize) -> (EventSender, Events) {
     (EventSender(queue), events)
 }
 
+/// Approximate number of bytes that an event takes while it waits.
+fn bytes_of(told: &Told) -> usize {
+    size_of::<Waits>()
+        + match &told.event {
+            // Its connection counts it.
+            Event::Connected(_) => 0,
+            event => size_of::<Told>() + event.text_bytes(),
+        }
+}
+
 /// There is one for each message or packet.
 fn is_frequent(event: &Event) -> bool {
     match event.kind() {
@@ -120,16 +142,24 @@ impl EventSender {
         }
         let mut waiting = self.0.lock();
         let count = waiting.count;
-        if count + events.len() > self.0.capacity / 2 {
+        let bytes: usize = events.iter().map(bytes_of).sum();
+        let is_long = waiting.bytes + bytes > BYTES_MAX / 2;
+        if is_long || count + events.len() > self.0.capacity / 2 {
             let mut room = self.0.capacity.saturating_sub(count);
             let mut frequent = (self.0.capacity / 2).saturating_sub(count);
+            let mut bytes = BYTES_MAX.saturating_sub(waiting.bytes);
+            let mut frequent_bytes = (BYTES_MAX / 2).saturating_sub(waiting.bytes);
             events.retain(|told| {
                 let event = &told.event;
-                let is_frequent = is_frequent(event);
-                let has_room = room > 0 && (!is_frequent || frequent > 0);
+                let (is_frequent, length) = (is_frequent(event), bytes_of(told));
+                let has_room = room > 0
+                    && length <= bytes
+                    && (!is_frequent || frequent > 0 && length <= frequent_bytes);
                 if has_room {
                     room -= 1;
                     frequent = frequent.saturating_sub(1);
+                    bytes -= length;
+                    frequent_bytes = frequent_bytes.saturating_sub(length);
                 } else {
                     counters.event_dropped(event.kind());
                 }
@@ -165,14 +195,20 @@ impl Waiting {
     fn append(&mut self, events: &mut Vec<Told>) {
         let mut events = events.drain(..);
         while events.len() > 0 {
-            match self.chunks.back_mut().filter(|last| last.len() < CHUNK) {
+            let last = self.chunks.back_mut();
+            match last.filter(|last| last.list.len() < CHUNK) {
                 Some(last) => {
-                    let room = CHUNK - last.len();
-                    last.extend(events.by_ref().take(room).map(Waits::from));
+                    let room = CHUNK - last.list.len();
+                    for told in events.by_ref().take(room) {
+                        let bytes = bytes_of(&told);
+                        last.bytes += bytes;
+                        self.bytes += bytes;
+                        last.list.push(told.into());
+                    }
                 }
                 None => {
-                    let chunk = std::mem::take(&mut self.spare);
-                    self.chunks.push_back(chunk);
+                    let list = std::mem::take(&mut self.spare);
+                    self.chunks.push_back(Chunk { list, bytes: 0 });
                 }
             }
         }
@@ -181,8 +217,9 @@ impl Waiting {
     /// Takes the first list, for the one that was taken before and is empty.
     fn take(&mut self, emptied: &mut Vec<Waits>) {
         let chunk = self.chunks.pop_front().unwrap_or_default();
-        self.count -= chunk.len();
-        self.spare = std::mem::replace(emptied, chunk);
+        self.count -= chunk.list.len();
+        self.bytes -= chunk.bytes;
+        self.spare = std::mem::replace(emptied, chunk.list);
     }
 }
 
@@ -191,7 +228,7 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there are events, the time is over, or nobody is there who could send any.
+    /// Waits until there are events, the time is over, or no sender is left.
     fn wait(&self, deadline: Option<Instant>) -> Result<MutexGuard<'_, Waiting>, RecvTimeoutError> {
         let mut waiting = self.lock();
         loop {
@@ -224,6 +261,11 @@ impl Events {
     /// How many were handed over since the start, taken or not.
     pub fn put(&self) -> u64 {
         self.queue.lock().put
+    }
+
+    /// Approximate number of bytes of the events that wait.
+    pub fn memory_bytes(&self) -> usize {
+        self.queue.lock().bytes
     }
 
     /// The next event; none when the reactors are gone.
@@ -291,8 +333,8 @@ impl Iterator for Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use martlet_broker::ConnectedFlags;
-    use martlet_codec::PacketType;
+    use martlet_broker::{ConnectedFlags, MessageId, PublishedMessage};
+    use martlet_codec::{PacketType, QoS};
 
     fn packet() -> Event {
         Event::Packet {
@@ -316,6 +358,53 @@ mod tests {
             client_id: "c".into(),
             why: "test",
         }
+    }
+
+    #[test]
+    fn long_payloads_leave_room_for_who_comes_and_goes() {
+        let (sender, events) = events(1_000);
+        let counters = Counters::default();
+        let published = || Told {
+            tenant: TenantId::default(),
+            event: Event::Published(Box::new(PublishedMessage {
+                client_id: "c".into(),
+                topic: "t".into(),
+                id: MessageId(1),
+                qos: QoS::AtMostOnce,
+                retain: false,
+                matched: true,
+                payload_bytes: 1 << 20,
+                payload: vec![0; 1 << 20].into(),
+                at_ms: 1,
+            })),
+        };
+        for _ in 0..100 {
+            sender.send(&mut vec![published()], &counters);
+        }
+        assert!(events.memory_bytes() <= BYTES_MAX / 2);
+        let ended = Event::SessionEnded {
+            client_id: "c".into(),
+            why: "it was time",
+        };
+        let tenant = TenantId::default();
+        let mut gone = vec![Told {
+            tenant,
+            event: ended,
+        }];
+        sender.send(&mut gone, &counters);
+        let mut taken = Vec::new();
+        while !events.is_empty() {
+            assert!(events.recv_some(&mut taken));
+        }
+        assert!(matches!(
+            taken.last().map(|told| &told.event),
+            Some(Event::SessionEnded { .. })
+        ));
+        assert!((5..8).contains(&(taken.len() - 1)));
+        assert_eq!(events.memory_bytes(), 0);
+        let mut stats = crate::ReactorStats::default();
+        stats += &counters;
+        assert_eq!(stats.published_events_dropped as usize, 101 - taken.len());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use martlet_broker::{
-    EPOCH_BUCKETS, EpochKey, EpochScope, Interest, InterestClass, MemoryPressure, Node, Retained,
-    ShardId, TenantId,
+    EPOCH_BUCKETS, EpochKey, EpochScope, Interest, InterestClass, MemoryPressure, MemoryUse, Node,
+    Retained, ShardId, ShardMemory, TenantId,
 };
 
 /// The node that the reactors of one process share.
@@ -24,6 +24,10 @@ pub struct SharedNode {
     memory_bytes: usize,
     /// Of what is used: what is kept outside of the shards, as last told.
     memory_outside: AtomicUsize,
+    /// Of what is used: retained messages.
+    retained_bytes: AtomicUsize,
+    /// What the shards use memory for, as noted last.
+    by_shard: Mutex<Vec<ShardMemory>>,
     sessions: AtomicUsize,
     connections: AtomicUsize,
     /// Of those, by listener.
@@ -46,7 +50,7 @@ const ADDRESS_BYTES: usize = 32;
 /// Addresses that are told apart in one minute; what comes from further ones is not counted.
 const ADDRESSES_MAX: usize = 100_000;
 
-/// Who has an IPv6 address has at least all of its /64.
+/// The owner of an IPv6 address has at least all of its /64.
 fn counted_as(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -69,6 +73,8 @@ impl SharedNode {
             memory_used: AtomicUsize::new(0),
             memory_bytes,
             memory_outside: AtomicUsize::new(0),
+            retained_bytes: AtomicUsize::new(0),
+            by_shard: Mutex::default(),
             sessions: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             by_listener: (0..listeners).map(|_| AtomicU32::new(0)).collect(),
@@ -83,8 +89,14 @@ impl SharedNode {
     }
 
     /// Bytes that were borrowed and not given back, by shards and others.
-    pub fn memory_used(&self) -> usize {
+    fn memory_used(&self) -> usize {
         self.memory_used.load(Ordering::Relaxed)
+    }
+
+    /// Of the used bytes, those of the addresses that clients connect from.
+    pub fn addresses_bytes(&self) -> usize {
+        let connects = self.connects.lock();
+        connects.unwrap_or_else(PoisonError::into_inner).counted
     }
 
     /// Sets the number of bytes that are in use outside of the shards: they are not lent. Answers
@@ -120,7 +132,11 @@ impl Node for SharedNode {
     }
 
     fn retained<T>(&self, access: impl FnOnce(&mut Retained) -> T) -> T {
-        access(&mut self.retained.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut retained = self.retained.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = access(&mut retained);
+        self.retained_bytes
+            .store(retained.memory_bytes(), Ordering::Relaxed);
+        answer
     }
 
     fn borrow_memory(&self, bytes: usize) -> bool {
@@ -140,6 +156,27 @@ impl Node for SharedNode {
 
     fn memory_pressure(&self) -> MemoryPressure {
         MemoryPressure::of(self.memory_used(), self.memory_bytes)
+    }
+
+    fn note_memory(&self, shard: ShardId, memory: ShardMemory) {
+        let mut by_shard = self.by_shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = usize::from(shard.0);
+        if by_shard.len() <= place {
+            by_shard.resize(place + 1, ShardMemory::default());
+        }
+        by_shard[place] = memory;
+    }
+
+    fn memory_use(&self) -> MemoryUse {
+        let by_shard = self.by_shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = by_shard.iter().copied();
+        MemoryUse {
+            used: self.memory_used(),
+            limit: Some(self.memory_bytes),
+            outside: self.memory_outside.load(Ordering::Relaxed),
+            retained: self.retained_bytes.load(Ordering::Relaxed),
+            shards: sum.fold(ShardMemory::default(), ShardMemory::and),
+        }
     }
 
     fn borrow_session(&self, count_max: usize) -> bool {

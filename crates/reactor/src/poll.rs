@@ -1,7 +1,7 @@
 //! Readiness of sockets, waiting for it and being woken. All of `mio` is in this file.
 //!
 //! Edge-triggered: each socket is registered once, for reading and writing, when its reactor gets
-//! it, and never again. So nobody but the one who reads and writes knows whether a socket is
+//! it, and never again. So only the code that reads and writes knows whether a socket is
 //! still ready; see `socket.rs`.
 
 use std::io::{self, IoSlice, Read, Write};
@@ -235,7 +235,7 @@ pub(crate) enum Listener {
     },
 }
 
-/// The file of a Unix socket, removed when nobody listens there any more.
+/// The file of a Unix socket, removed when its listener is closed.
 #[derive(Debug)]
 pub(crate) struct SocketFile(pub(crate) PathBuf);
 

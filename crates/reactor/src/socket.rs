@@ -30,6 +30,26 @@ pub(crate) enum State {
     Draining,
 }
 
+/// When a socket is to be read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    /// It is on no list.
+    No,
+    /// It is on no list; what comes next is read after all others.
+    NoLast,
+    /// In the next tick.
+    Next,
+    /// After all others.
+    Last,
+}
+
+impl Unread {
+    /// Whether it is on a list.
+    fn is_listed(self) -> bool {
+        matches!(self, Self::Next | Self::Last)
+    }
+}
+
 /// When a socket is to be written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unwritten {
@@ -61,8 +81,8 @@ pub(crate) struct Socket {
     pub(crate) blocked: bool,
     /// Nothing is written any more: it failed, or the end has been said.
     pub(crate) write_ended: bool,
-    /// It is on the list of those to be read from.
-    in_ready: bool,
+    /// On which list of those to be read from it is.
+    unread: Unread,
     /// On which list of those to be written to it is.
     unwritten: Unwritten,
 }
@@ -81,6 +101,13 @@ impl Socket {
     /// It is to be written to after all others.
     pub(crate) fn is_written_last(&self) -> bool {
         self.unwritten == Unwritten::Last
+    }
+
+    /// What comes next is read after all others, unless the socket is on a list already.
+    pub(crate) fn read_last_from_now_on(&mut self) {
+        if self.unread == Unread::No {
+            self.unread = Unread::NoLast;
+        }
     }
 
     /// Whether a read now would be useful.
@@ -102,6 +129,8 @@ pub(crate) struct Sockets {
     by_connection: Vec<SocketKey>,
     /// To be read from in the next tick.
     ready: Vec<SocketKey>,
+    /// Those to be read from after all others.
+    ready_last: VecDeque<SocketKey>,
     /// To be written to, first come, first served, and since when.
     unwritten: VecDeque<(SocketKey, u64)>,
     /// Those to be written to after all others.
@@ -136,7 +165,7 @@ impl Sockets {
             paused: false,
             blocked: false,
             write_ended: false,
-            in_ready: false,
+            unread: Unread::No,
             unwritten: Unwritten::No,
         });
         let index = id.index as usize;
@@ -208,19 +237,40 @@ impl Sockets {
         let Some(socket) = self.arena.get_mut(key) else {
             return;
         };
-        if socket.wants_reading() && !socket.in_ready {
-            socket.in_ready = true;
-            self.ready.push(key);
+        if !socket.wants_reading() {
+            return;
+        }
+        match socket.unread {
+            Unread::No => {
+                socket.unread = Unread::Next;
+                self.ready.push(key);
+            }
+            Unread::NoLast => {
+                socket.unread = Unread::Last;
+                self.ready_last.push_back(key);
+            }
+            Unread::Next | Unread::Last => {}
         }
     }
 
-    /// Puts the socket, which has something, back on the list of those to be read from: it has had
-    /// no turn.
-    pub(crate) fn read_later(&mut self, key: SocketKey) {
-        if let Some(socket) = self.arena.get_mut(key) {
-            socket.readable = true;
+    /// Puts sockets that had no turn in this tick before those that had one. Empties the list.
+    pub(crate) fn read_first(&mut self, keys: &mut Vec<SocketKey>) {
+        if keys.is_empty() {
+            return;
         }
-        self.read_if_wanted(key);
+        keys.retain(|key| {
+            let Some(socket) = self.arena.get_mut(*key) else {
+                return false;
+            };
+            socket.readable = true;
+            let comes = socket.wants_reading() && !socket.unread.is_listed();
+            if comes {
+                socket.unread = Unread::Next;
+            }
+            comes
+        });
+        keys.append(&mut self.ready);
+        std::mem::swap(keys, &mut self.ready);
     }
 
     /// Puts the socket on the list of those to be written to, unless it is there.
@@ -239,9 +289,18 @@ impl Sockets {
         std::mem::swap(&mut self.ready, list);
         for key in &*list {
             if let Some(socket) = self.arena.get_mut(*key) {
-                socket.in_ready = false;
+                socket.unread = Unread::No;
             }
         }
+    }
+
+    /// Takes the first of those to be read from after all others off their list.
+    pub(crate) fn take_ready_last(&mut self) -> Option<SocketKey> {
+        let key = self.ready_last.pop_front()?;
+        if let Some(socket) = self.arena.get_mut(key) {
+            socket.unread = Unread::No;
+        }
+        Some(key)
     }
 
     /// Takes the socket that has waited longest to be written to off the list, if it has waited
@@ -267,26 +326,33 @@ impl Sockets {
         }
     }
 
-    /// Takes the first of those off their list.
+    /// Takes the first of those off their list. What it sends next is read after all others too:
+    /// thousands answer one message.
     pub(crate) fn take_last(&mut self) -> Option<SocketKey> {
         let key = self.last.pop_front()?;
         if let Some(socket) = self.arena.get_mut(key) {
             socket.unwritten = Unwritten::No;
+            socket.read_last_from_now_on();
         }
         Some(key)
     }
 
-    /// How many those are.
+    /// Number of sockets to be written to after all others.
     pub(crate) fn last_count(&self) -> usize {
         self.last.len()
     }
 
-    /// Nothing is to be read or written at once.
-    pub(crate) fn is_idle(&self) -> bool {
-        !self.is_turn_due() && self.last.is_empty()
+    /// Number of sockets to be read from after all others.
+    pub(crate) fn ready_last_count(&self) -> usize {
+        self.ready_last.len()
     }
 
-    /// A socket is to be read from at once, or written to in its turn.
+    /// Nothing is to be read or written at once.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.is_turn_due() && self.last.is_empty() && self.ready_last.is_empty()
+    }
+
+    /// A socket is to be read from in the next tick, or written to in its turn.
     pub(crate) fn is_turn_due(&self) -> bool {
         !self.ready.is_empty() || !self.unwritten.is_empty()
     }

@@ -7,7 +7,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
-use martlet_broker::{Command, ListenerPolicy, Node as _, Report, SHARDS_MAX, ShardId, TenantId};
+use martlet_broker::{
+    Command, ListenerPolicy, MemoryUse, Node as _, Report, SHARDS_MAX, ShardId, TenantId,
+};
 use martlet_persistence::{RestoreError, Shards};
 
 use crate::clock::Clock;
@@ -45,7 +47,7 @@ pub enum StartError {
         listener: String,
         /// The address.
         address: ListenAddress,
-        /// Who has it, as far as the system tells, as " by name (pid 123)".
+        /// The process that has it, as far as the system tells, as " by name (pid 123)".
         owner: String,
     },
     /// A listener's socket could not be opened.
@@ -316,9 +318,14 @@ impl Running {
         self.node.clients_by_listener()
     }
 
-    /// Bytes of [`ReactorConfig::memory_bytes`] that are used, by shards and others.
-    pub fn memory_used(&self) -> usize {
-        self.node.memory_used()
+    /// What the bytes of [`ReactorConfig::memory_bytes`] are used for.
+    pub fn memory_use(&self) -> MemoryUse {
+        self.node.memory_use()
+    }
+
+    /// Of the used bytes, those of the addresses that clients connect from.
+    pub fn addresses_bytes(&self) -> usize {
+        self.node.addresses_bytes()
     }
 
     /// Borrows bytes of it for use outside of the shards; false if they are not available.

@@ -58,7 +58,7 @@ counters! {
     batches_sent,
     /// Times that a mailbox was found full after there had been room in all.
     congestions,
-    /// Events dropped because nobody took them in time.
+    /// Events dropped because they were not read in time.
     events_dropped,
     /// Of them, who came and went, and what was refused.
     connection_events_dropped,

@@ -513,7 +513,8 @@ fn in_words(error: &rustls::Error, handshaking: bool) -> &'static str {
         Error::PeerIncompatible(PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon) => {
             "no signature scheme in common with the client's certificate"
         }
-        Error::PeerIncompatible(_) => "no TLS version or cipher suite in common",
+        Error::PeerIncompatible(why) => incompatible(why),
+        Error::NoApplicationProtocol => "no application protocol (ALPN) in common",
         Error::NoCertificatesPresented => "the listener requires a client certificate, none came",
         Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
@@ -552,6 +553,34 @@ fn in_words(error: &rustls::Error, handshaking: bool) -> &'static str {
         Error::AlertReceived(_) => "the client ended the TLS handshake",
         Error::DecryptError => "what came cannot be decrypted",
         _ => "the TLS connection failed",
+    }
+}
+
+/// What a client that offers TLS lacks.
+fn incompatible(why: &PeerIncompatible) -> &'static str {
+    use PeerIncompatible as Lacks;
+    match why {
+        Lacks::Tls12NotOffered
+        | Lacks::Tls12NotOfferedOrEnabled
+        | Lacks::ServerDoesNotSupportTls12Or13
+        | Lacks::ServerTlsVersionIsDisabledByOurConfig
+        | Lacks::SupportedVersionsExtensionRequired
+        // It came with TLS 1.2, and is looked for before the version.
+        | Lacks::SignatureAlgorithmsExtensionRequired => {
+            "no TLS version in common: the client's is older than the listener accepts"
+        }
+        // Without curves it offers suites without ECDHE alone.
+        Lacks::NoCipherSuitesInCommon
+        | Lacks::NamedGroupsExtensionRequired
+        | Lacks::EcPointsExtensionRequired => "no TLS cipher suite in common",
+        Lacks::NoKxGroupsInCommon
+        | Lacks::KeyShareExtensionRequired
+        | Lacks::NoEcPointFormatsInCommon
+        | Lacks::UncompressedEcPointsRequired => "no TLS key exchange group in common",
+        Lacks::NoSignatureSchemesInCommon => {
+            "no signature scheme in common with the server's certificate"
+        }
+        _ => "the client's TLS lacks an extension that the server needs",
     }
 }
 

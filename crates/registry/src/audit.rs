@@ -89,6 +89,30 @@ pub struct AuditLine {
     pub entry: NewAuditEntry,
 }
 
+impl AuditLine {
+    /// Bytes of its texts.
+    pub fn text_bytes(&self) -> usize {
+        let texts = texts_of(&self.actor, &self.entry);
+        texts.iter().map(|text| text.len()).sum()
+    }
+}
+
+/// The texts of a row, in the order of their columns.
+fn texts_of<'a>(actor: &'a Actor, entry: &'a NewAuditEntry) -> [&'a String; 10] {
+    [
+        &actor.who,
+        &actor.by,
+        &actor.address,
+        &actor.request_id,
+        &entry.team,
+        &entry.action,
+        &entry.object_kind,
+        &entry.object_id,
+        &entry.changed,
+        &entry.outcome,
+    ]
+}
+
 /// A row of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
@@ -328,18 +352,7 @@ async fn write_rows(
         );
         for (at, (at_ms, actor, entry)) in some.iter().enumerate() {
             sql.push(if at == 0 { "(" } else { ", (" }).bind(*at_ms);
-            for text in [
-                &actor.who,
-                &actor.by,
-                &actor.address,
-                &actor.request_id,
-                &entry.team,
-                &entry.action,
-                &entry.object_kind,
-                &entry.object_id,
-                &entry.changed,
-                &entry.outcome,
-            ] {
+            for text in texts_of(actor, entry) {
                 sql.push(", ").bind(clean(text));
             }
             sql.push(")");

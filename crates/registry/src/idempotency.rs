@@ -78,17 +78,24 @@ impl Registry {
         work.end(done).await
     }
 
-    /// Deletes all but the newest `kept` answers. Returns the number of answers that were deleted.
+    /// Deletes all answers but the newest `answers`, and all keys but the newest `keys`: a key
+    /// whose answer is deleted is known to have been used, so that its request is not carried out
+    /// twice. Returns the number of answers and keys that were deleted.
     ///
     /// # Errors
     /// The database cannot be changed.
-    pub async fn forget_answers(&mut self, kept: u32) -> Result<u64, RegistryError> {
+    pub async fn forget_answers(&mut self, answers: u32, keys: u32) -> Result<u64, RegistryError> {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
             let sql = "DELETE FROM idempotency_keys WHERE created_ms < (SELECT created_ms FROM \
                        idempotency_keys ORDER BY created_ms DESC LIMIT 1 OFFSET $1)";
-            let query = sqlx::query(sql).bind(i64::from(kept));
-            Ok(query.execute(&mut *work.all).await?.rows_affected())
+            let query = sqlx::query(sql).bind(i64::from(keys));
+            let gone = query.execute(&mut *work.all).await?.rows_affected();
+            let sql = "UPDATE idempotency_keys SET answer = '' WHERE answer <> '' AND created_ms < \
+                       (SELECT created_ms FROM idempotency_keys ORDER BY created_ms DESC LIMIT 1 \
+                       OFFSET $1)";
+            let query = sqlx::query(sql).bind(i64::from(answers));
+            Ok(gone + query.execute(&mut *work.all).await?.rows_affected())
         };
         let done = done.await;
         work.end(done).await

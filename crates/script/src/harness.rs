@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects,
-    EpochKey, Event, Guest, Interest, InterestClass, ListenerPolicy, MemoryPressure, Node, Now,
-    Peer, RecordNumber, Report, Retained, Settings, Shard, ShardId, ShardMessage, StoreState,
-    TenantId, TransportEnd, WorkLimits,
+    EpochKey, Event, Guest, Identity, Interest, InterestClass, ListenerPolicy, MemoryPressure,
+    MemoryUse, Node, Now, Peer, RecordNumber, Report, Retained, Rules, Settings, Shard, ShardId,
+    ShardMemory, ShardMessage, StoreState, TenantId, TransportEnd, WorkLimits,
 };
 
 /// What the shards share, without locks.
@@ -23,6 +23,7 @@ pub struct LocalNode {
     retained: RefCell<Retained>,
     memory_left: Cell<usize>,
     memory_bytes: usize,
+    by_shard: RefCell<BTreeMap<u16, ShardMemory>>,
     sessions: Cell<usize>,
     connections: Cell<usize>,
 }
@@ -36,6 +37,7 @@ impl LocalNode {
             retained: RefCell::new(Retained::new()),
             memory_left: Cell::new(if bytes == 0 { usize::MAX } else { bytes }),
             memory_bytes: if bytes == 0 { usize::MAX } else { bytes },
+            by_shard: RefCell::default(),
             sessions: Cell::new(0),
             connections: Cell::new(0),
         }
@@ -76,6 +78,22 @@ impl Node for LocalNode {
         match self.memory_bytes {
             usize::MAX => MemoryPressure::default(),
             limit => MemoryPressure::of(limit - self.memory_left.get(), limit),
+        }
+    }
+
+    fn note_memory(&self, shard: ShardId, memory: ShardMemory) {
+        self.by_shard.borrow_mut().insert(shard.0, memory);
+    }
+
+    fn memory_use(&self) -> MemoryUse {
+        let by_shard = self.by_shard.borrow();
+        let sum = by_shard.values().copied();
+        MemoryUse {
+            used: self.memory_bytes - self.memory_left.get(),
+            limit: Some(self.memory_bytes).filter(|bytes| *bytes < usize::MAX),
+            outside: 0,
+            retained: self.retained.borrow().memory_bytes(),
+            shards: sum.fold(ShardMemory::default(), ShardMemory::and),
         }
     }
 
@@ -301,6 +319,17 @@ impl Harness {
         core::mem::take(&mut self.wires[link.0].received)
     }
 
+    /// Bytes of memory of the shards' tables, as they were counted last.
+    pub fn table_bytes(&self) -> u64 {
+        let slots = self.slots.iter();
+        slots.map(|slot| slot.shard.bytes_of_tables()).sum()
+    }
+
+    /// The shard where the connection is; none once it has ended.
+    pub fn shard_of(&self, link: Link) -> Option<u16> {
+        self.wires[link.0].at.map(|(shard, _)| shard)
+    }
+
     /// The broker has closed the connection.
     pub fn is_closed(&self, link: Link) -> bool {
         self.wires[link.0].closed
@@ -319,6 +348,13 @@ impl Harness {
             self.turns += 1;
             self.call(shard, |shard, cx| shard.work(cx));
         }
+        self.run();
+    }
+
+    /// The same for one shard alone: the others have nothing to do.
+    pub fn end_tick_of(&mut self, shard: u16) {
+        self.turns += 1;
+        self.call(shard, |shard, cx| shard.work(cx));
         self.run();
     }
 
@@ -355,6 +391,24 @@ impl Harness {
     pub fn authenticated(&mut self, shard: u16, id: ConnectionId, answer: Authenticated) {
         self.call(shard, |shard, cx| shard.authenticated(cx, id, answer));
         self.run();
+    }
+
+    /// Accepts all clients that wait to be authenticated, each as the user that it names, with all
+    /// rights; `known` is the number of the last revocation that was known.
+    pub fn accept_waiting(&mut self, known: u64) {
+        for (shard, asked) in self.take_authentications() {
+            let identity = Identity {
+                user_name: asked.user_name.clone(),
+                rules: Arc::new(Rules::open()),
+                ..Identity::anyone()
+            };
+            let answer = Authenticated::Accepted {
+                identity,
+                known,
+                data: None,
+            };
+            self.authenticated(shard, asked.connection, answer);
+        }
     }
 
     /// Reports since the last call.

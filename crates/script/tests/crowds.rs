@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Answer, Authenticated, Command, DropReason, Event, EventInterest, Identity, Limits,
-    ListenerPolicy, NewSubscription, Rules, Settings, SubscriptionPage, SubscriptionQuery,
-    TenantId, Traced, TransportEnd, WorkLimits,
+    Answer, Command, DropReason, Event, EventInterest, Limits, ListenerPolicy, NewSubscription,
+    Settings, SubscriptionPage, SubscriptionQuery, TenantId, Traced, TransportEnd, WorkLimits,
 };
 use martlet_codec::{Connect, Packet, ProtocolVersion, QoS};
 use martlet_script::{Harness, Link, Wiring};
@@ -53,19 +52,7 @@ fn client(node: &mut Harness, client_id: &str, clean_start: bool) -> Link {
         ..Connect::new(V311, client_id)
     };
     node.send(link, &wire::encoded(&connect));
-    for (shard, asked) in node.take_authentications() {
-        let identity = Identity {
-            user_name: asked.user_name.clone(),
-            rules: Arc::new(Rules::open()),
-            ..Identity::anyone()
-        };
-        let answer = Authenticated::Accepted {
-            identity,
-            known: 0,
-            data: None,
-        };
-        node.authenticated(shard, asked.connection, answer);
-    }
+    node.accept_waiting(0);
     wire::packets(V311, &node.take(link), |packet| {
         let Packet::ConnAck(connack) = packet else {
             panic!("{packet:?}");

@@ -138,8 +138,8 @@ fn the_events_of_a_client_are_one_stream_in_order_whichever_lobby_it_came_by() {
         assert_eq!(
             told(&events, "device"),
             [
-                "connected",
                 "in Connect",
+                "connected",
                 "out ConnAck",
                 "in Subscribe 1",
                 "subscribed t",
@@ -249,8 +249,8 @@ fn a_traced_client_is_told_of_from_the_moment_it_is_asked_for() {
     assert_eq!(
         told(&events, "later"),
         [
-            "connected",
             "in Connect",
+            "connected",
             "out ConnAck",
             "in PingReq",
             "out PingResp"

@@ -3,11 +3,10 @@
 use martlet_broker::{
     DropReason, Event, EventInterest, Limits, ListenerPolicy, Settings, TransportEnd,
 };
-use martlet_codec::{
-    Connect, ConnectProperties, Packet, ProtocolVersion, PublishProperties, QoS, ReasonCode, Will,
-};
+use martlet_codec::{Connect, ConnectProperties, Packet, ProtocolVersion, QoS, ReasonCode};
 use martlet_script::{Harness, Link, Wiring};
 
+mod lasting;
 mod wire;
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -26,23 +25,8 @@ fn node(limits: Limits) -> Harness {
 
 /// A client whose session outlives its connection.
 fn connect(node: &mut Harness, client_id: &str, will: Option<&[u8]>) -> Link {
-    let packet = Connect {
-        clean_start: false,
-        will: will.map(|payload| Will {
-            topic: "will",
-            payload,
-            qos: QoS::AtMostOnce,
-            retain: false,
-            delay_secs: None,
-            properties: PublishProperties::default(),
-        }),
-        properties: ConnectProperties {
-            session_expiry_secs: Some(3600),
-            topic_alias_maximum: Some(65_535),
-            ..ConnectProperties::default()
-        },
-        ..Connect::new(V5, client_id)
-    };
+    let mut packet = lasting::connect(client_id, will);
+    packet.properties.topic_alias_maximum = Some(65_535);
     let link = node.open();
     node.send(link, &wire::encoded(&packet));
     link
@@ -578,41 +562,93 @@ fn members_of_a_share_group_count_against_memory_bytes() {
     assert!(shared > own + 80 * MEMBERS as u64, "{shared}, {own}");
 }
 
+/// Memory that this many clients take more with one CONNECT than with another.
+fn grown_by(one: &Connect<'_>, other: &Connect<'_>, clients: usize) -> u64 {
+    let held = |packet: &Connect<'_>| {
+        let mut node = node(Limits {
+            connect_packet_bytes: 100_000,
+            client_id_bytes: 60_000,
+            ..Limits::default()
+        });
+        let before = count_all(&mut node);
+        let mut links = Vec::new();
+        for number in 0..clients {
+            let client_id = format!("{number:03}{}", packet.client_id);
+            let link = node.open();
+            let packet = Connect {
+                client_id: &client_id,
+                ..*packet
+            };
+            node.send(link, &wire::encoded(&packet));
+            assert_eq!(reason_of_connack(&mut node, link), ReasonCode::Success);
+            links.push(link);
+        }
+        let held = count_all(&mut node) - before;
+        for link in links {
+            node.end(link, TransportEnd::EndOfStream);
+        }
+        let left = count_all(&mut node);
+        assert!(left < before + 10_000, "{left}, {before}: it is given back");
+        held
+    };
+    held(one) - held(other)
+}
+
+/// A client may say that it is of a user of a long name, and nobody asks.
+#[test]
+fn user_names_count_against_memory_bytes() {
+    const CLIENTS: usize = 100;
+    let name = "u".repeat(30_000);
+    let plain = Connect::new(V5, "");
+    let named = Connect {
+        user_name: Some(&name),
+        ..plain
+    };
+    let grown = grown_by(&named, &plain, CLIENTS);
+    assert!(grown >= (CLIENTS * name.len()) as u64, "{grown}");
+}
+
+#[test]
+fn client_identifiers_count_against_memory_bytes() {
+    const CLIENTS: usize = 100;
+    let name = "c".repeat(30_000);
+    let (long, short) = (Connect::new(V5, &name), Connect::new(V5, ""));
+    let grown = grown_by(&long, &short, CLIENTS);
+    assert!(grown >= (CLIENTS * name.len()) as u64, "{grown}");
+}
+
 /// Messages that another shard has not answered for yet.
 #[test]
 fn messages_under_way_to_other_shards_count_against_memory_bytes() {
     const MESSAGES: usize = 2000;
-    let held = |is_burst: bool| {
-        let wiring = Wiring {
-            shards: 2,
-            ..Wiring::default()
-        };
-        let mut node = Harness::new(Settings::default(), ListenerPolicy::default(), wiring);
-        for number in 0..8 {
-            let link = connect(&mut node, &format!("away-{number}"), None);
-            node.send(link, &subscribe(&["t".to_owned()], QoS::AtLeastOnce));
-            node.end(link, TransportEnd::EndOfStream);
-        }
-        let publisher = connect(&mut node, "publisher", None);
-        let publish_all = |node: &mut Harness| {
-            for _ in 0..MESSAGES {
-                node.send(publisher, &publish("t", QoS::AtLeastOnce, b""));
-                if is_burst {
-                    node.end_tick();
-                }
-            }
-        };
-        match is_burst {
-            // Nothing reaches the other shard before all is published. The table keeps its memory.
-            true => drop(node.at_once(publish_all)),
-            false => publish_all(&mut node),
-        }
-        // The sessions end, with all that waits for them.
-        node.elapse(4_000_000);
-        count_all(&mut node)
+    let wiring = Wiring {
+        shards: 2,
+        ..Wiring::default()
     };
-    let (burst, single) = (held(true), held(false));
-    assert!(burst > single + 10 * MESSAGES as u64, "{burst}, {single}");
+    let mut node = Harness::new(Settings::default(), ListenerPolicy::default(), wiring);
+    for number in 0..8 {
+        let link = connect(&mut node, &format!("away-{number}"), None);
+        node.send(link, &subscribe(&["t".to_owned()], QoS::AtLeastOnce));
+        node.end(link, TransportEnd::EndOfStream);
+    }
+    let publisher = connect(&mut node, "publisher", None);
+    count_all(&mut node);
+    let before = node.table_bytes();
+    let mut under_way = 0;
+    // Nothing reaches the other shard before all is published.
+    node.at_once(|node| {
+        for _ in 0..MESSAGES {
+            node.send(publisher, &publish("t", QoS::AtLeastOnce, b""));
+        }
+        count_all(node);
+        under_way = node.table_bytes() - before;
+    });
+    assert!(under_way > 10 * MESSAGES as u64, "{under_way}");
+    // The sessions end, with all that waits for them.
+    node.elapse(4_000_000);
+    count_all(&mut node);
+    let left = node.table_bytes();
+    assert!(left < before + 10_000, "{left}, {before}");
 }
 
 /// Each timer, such as that of a session that ends some day.

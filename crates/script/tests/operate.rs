@@ -2,9 +2,10 @@
 //! looked through and changed; on one shard and on several, with a store that answers late.
 
 use martlet_broker::{
-    Answer, ClientDetail, ClientPage, ClientQuery, Command, DeliveryState, DropReason, Limits,
-    ListenerPolicy, NewMessage, NewSubscription, Published, RetainedPage, RetainedQuery, Search,
-    Settings, StoreState, SubscriptionPage, SubscriptionQuery, TenantId, TransportEnd,
+    Answer, ClientDetail, ClientPage, ClientQuery, Command, DeleteOutcome, DeliveryState,
+    DropReason, Limits, ListenerPolicy, NewMessage, NewSubscription, Published, RetainedPage,
+    RetainedQuery, Search, Settings, StoreState, SubscriptionPage, SubscriptionQuery, TenantId,
+    TransportEnd,
 };
 use martlet_codec::{QoS, ReasonCode};
 use martlet_script::{Harness, Link, Wiring};
@@ -387,10 +388,10 @@ fn sessions_are_found_by_page() {
             let page = node.clients(&query).swap_remove(shard);
             assert!(page.clients.len() <= 4);
             all.extend(names(&page).iter().map(|name| (*name).to_owned()));
-            let Some(last) = page.clients.last().filter(|_| page.more) else {
+            let Some(end) = page.end else {
                 break;
             };
-            query.after = Some((last.client_id.as_str().into(), last.tenant));
+            query.after = Some(end);
         }
     }
     all.sort();
@@ -447,8 +448,48 @@ fn many_sessions_are_looked_through_in_steps() {
         ..ClientQuery::default()
     };
     let page = node.clients(&query).swap_remove(0);
-    assert_eq!((page.total, page.more), (100, true));
+    assert_eq!((page.total, page.end.is_some()), (100, true));
     assert_eq!(names(&page)[0], "c2400");
+}
+
+/// Sessions that a scan has found may end before it does: those behind them are on the next page.
+#[test]
+fn sessions_that_end_while_they_are_looked_for_hide_no_others() {
+    const AWAY: u8 = 0;
+    let mut node = Node::new(1, 0, Limits::default());
+    let passing: Vec<_> = (0..3)
+        .map(|at| node.client(&format!("a{at}"), CLEAN))
+        .collect();
+    // As many as several steps look at.
+    for number in 0..5000 {
+        let link = node.harness.open();
+        node.harness
+            .send(link, &connect(&format!("b{number:04}"), AWAY));
+    }
+    let mut query = ClientQuery {
+        limit: 3,
+        ..ClientQuery::default()
+    };
+    // They end when the scan has found them and looks for more.
+    node.asked += 1;
+    let command = Command::Clients {
+        request: node.asked,
+        query: Box::new(query.clone()),
+    };
+    node.harness.at_once(|harness| {
+        harness.command(0, command);
+        for link in passing {
+            harness.end(link, TransportEnd::Error);
+        }
+    });
+    let Some(Answer::Clients(page)) = node.answer() else {
+        panic!("it was asked for clients");
+    };
+    assert_eq!(names(&page), [""; 0], "those that were found have ended");
+    query.after = page.end;
+    assert!(query.after.is_some(), "there are more");
+    let page = node.clients(&query).swap_remove(0);
+    assert_eq!(names(&page), ["b0000", "b0001", "b0002"]);
 }
 
 #[test]
@@ -684,10 +725,10 @@ fn retained_messages_are_found_and_taken_away() {
         "it is not durable yet"
     );
     node.harness.elapse(50);
-    let Some(Answer::DeleteRetained { deleted, reason }) = node.answer() else {
+    let Some(Answer::DeleteRetained { deleted, outcome }) = node.answer() else {
         panic!("it is durable");
     };
-    assert_eq!((deleted, reason), (700, ReasonCode::Success));
+    assert_eq!((deleted, outcome), (700, DeleteOutcome::Deleted));
     let left = node.retained(&RetainedQuery {
         filter: "#".into(),
         ..query

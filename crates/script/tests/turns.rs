@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Authenticated, Command, Identity, Limits, ListenerPolicy, Realm, Revocation, RuleBook, Rules,
+    Command, Limits, ListenerPolicy, Realm, Revocation, RevocationReason, RuleBook, Rules,
     Settings, StoreState, TransportEnd, Whose, WorkLimits,
 };
 use martlet_codec::{
@@ -197,21 +197,13 @@ fn a_will_that_waits_for_its_turn_is_sent_though_its_client_comes_back() {
     }
 }
 
-/// Accepts all clients that wait to be authenticated; `known` is the number of the last revocation
-/// that was known.
-fn accept_all(node: &mut Harness, known: u64) {
-    for (shard, asked) in node.take_authentications() {
-        let identity = Identity {
-            user_name: asked.user_name.clone(),
-            rules: Arc::new(Rules::open()),
-            ..Identity::anyone()
-        };
-        let answer = Authenticated::Accepted {
-            identity,
-            known,
-            data: None,
-        };
-        node.authenticated(shard, asked.connection, answer);
+/// What the registry says when the password of `user` was changed.
+fn revocation_of(user: &str, number: u64) -> Revocation {
+    Revocation {
+        realm: Realm::COMMON,
+        whose: Whose::User(user.into()),
+        number,
+        reason: RevocationReason::Credentials,
     }
 }
 
@@ -230,7 +222,7 @@ fn many_who_are_revoked_end_in_turns_and_are_not_obeyed_meanwhile() {
             link,
             &connect(&format!("client-{number}"), true, Some("wills")),
         );
-        accept_all(&mut node, 0);
+        node.accept_waiting(0);
         assert_eq!(node.take(link), [0x20, 2, 0, 0]);
         node.send(link, &wire::subscribe(V311, &["told"], QoS::AtMostOnce));
         node.take(link);
@@ -242,16 +234,11 @@ fn many_who_are_revoked_end_in_turns_and_are_not_obeyed_meanwhile() {
     let place = hello.len() - 4;
     hello[place..].copy_from_slice(b"boss");
     node.send(observer, &hello);
-    accept_all(&mut node, 0);
+    node.accept_waiting(0);
     let filters = ["obeyed", "wills"];
     node.send(observer, &wire::subscribe(V311, &filters, QoS::AtMostOnce));
     node.take(observer);
-    let revocation = Revocation {
-        realm: Realm::COMMON,
-        whose: Whose::User("user".into()),
-        number: 5,
-        reason: martlet_broker::RevocationReason::Credentials,
-    };
+    let revocation = revocation_of("user", 5);
     let mut revoking = 0;
     node.take_most_work();
     node.at_once(|node| {
@@ -530,7 +517,7 @@ fn user(node: &mut Harness, client_id: &str, user_name: &str, clean_start: bool)
         ..Connect::new(V311, client_id)
     });
     node.send(link, &packet);
-    accept_all(node, 0);
+    node.accept_waiting(0);
     link
 }
 
@@ -576,12 +563,7 @@ fn revoking_takes_turns_however_many_sessions_there_are_and_is_in_force_at_once(
     for link in [revoked, other] {
         node.take(link);
     }
-    let revocation = Revocation {
-        realm: Realm::COMMON,
-        whose: Whose::User("revoked".into()),
-        number: 7,
-        reason: martlet_broker::RevocationReason::Credentials,
-    };
+    let revocation = revocation_of("revoked", 7);
     node.take_most_work();
     let began = node.turns();
     node.at_once(|node| {
@@ -628,20 +610,15 @@ fn a_revocation_reaches_each_session_though_clients_connect_meanwhile() {
         links
     };
     let revoked = connect_all(&mut node, "early", "revoked");
-    accept_all(&mut node, 0);
+    node.accept_waiting(0);
     node.command(0, Command::SetRules(Arc::new(AllBut("nobody"))));
     let others = connect_all(&mut node, "late", "other");
-    accept_all(&mut node, 0);
+    node.accept_waiting(0);
     connect_all(&mut node, "last", "other");
-    let revocation = Revocation {
-        realm: Realm::COMMON,
-        whose: Whose::User("revoked".into()),
-        number: 7,
-        reason: martlet_broker::RevocationReason::Credentials,
-    };
+    let revocation = revocation_of("revoked", 7);
     node.at_once(|node| {
         node.command(0, Command::Revoke([revocation].into()));
-        accept_all(node, 7);
+        node.accept_waiting(7);
     });
     let still_there = |node: &Harness, links: &[Link]| {
         let links = links.iter().filter(|link| !node.is_closed(**link));
@@ -660,12 +637,7 @@ fn a_message_for_a_revoked_client_waits_in_its_session() {
     node.send(revoked, &wire::subscribe(V311, &["told"], QoS::AtLeastOnce));
     node.take(revoked);
     let other = user(&mut node, "other", "other", true);
-    let revocation = Revocation {
-        realm: Realm::COMMON,
-        whose: Whose::User("revoked".into()),
-        number: 7,
-        reason: martlet_broker::RevocationReason::Credentials,
-    };
+    let revocation = revocation_of("revoked", 7);
     node.at_once(|node| {
         node.command(0, Command::Revoke([revocation].into()));
         node.send(
@@ -684,7 +656,7 @@ fn a_message_for_a_revoked_client_waits_in_its_session() {
             ..Connect::new(V311, "revoked")
         }),
     );
-    accept_all(&mut node, 8);
+    node.accept_waiting(8);
     assert_eq!(publishes(&mut node, back), 1);
 }
 

@@ -1,10 +1,17 @@
 //! How many streams of events there are at once: of one caller, of one team and of all, so that
-//! none of them keeps the others from reading.
+//! none of them keeps the others from reading. And how many bytes may wait for their readers
+//! together: beyond that others wait, and then one that does not read is ended.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use axum::body::Bytes;
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::info;
 
 use crate::problem::Problem;
 
@@ -18,16 +25,61 @@ const OF_TEAM_MAX: usize = 64;
 const FOR_ADMINISTRATORS: usize = 48;
 /// Left for `admin.sock` by administrators, too.
 const FOR_SOCKET: usize = 16;
+/// Bytes that may wait for all readers, in sixteenths of `limits.memory_bytes`, and where that is
+/// less: one reader that reads may be sent any event.
+const PARTS: usize = 2;
+const LEAST_BYTES: usize = 8 * 1024 * 1024;
+/// Time without any progress after which a reader does not read.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The streams that are open.
 #[derive(Debug, Default)]
-pub(crate) struct Streams(Mutex<Open>);
+pub(crate) struct Streams {
+    open: Mutex<Open>,
+    /// Bytes that may wait for readers; 0: no limit is known.
+    bytes_max: AtomicUsize,
+    /// Less waits for a reader than before.
+    freed: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Open {
     all: usize,
     of_caller: HashMap<String, usize>,
     of_team: HashMap<String, usize>,
+    /// Number of the last stream.
+    last: u64,
+    readers: BTreeMap<u64, Waiting>,
+    /// Bytes that wait for readers.
+    bytes: usize,
+}
+
+/// What waits for one reader.
+#[derive(Debug)]
+struct Waiting {
+    bytes: usize,
+    /// When some of it left last, or it came.
+    since: Instant,
+    slot: Arc<Slot>,
+}
+
+/// What a stream shares with who may end it.
+#[derive(Debug, Default)]
+struct Slot {
+    /// What leaves next, of a stream of server-sent events.
+    chunks: Mutex<VecDeque<Bytes>>,
+    has_ended: AtomicBool,
+    ended: Notify,
+}
+
+impl Slot {
+    fn chunks(&self) -> MutexGuard<'_, VecDeque<Bytes>> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
 }
 
 /// A stream that is open, until it is dropped.
@@ -36,6 +88,8 @@ pub(super) struct Place {
     streams: Arc<Streams>,
     caller: String,
     team: Option<String>,
+    number: u64,
+    slot: Arc<Slot>,
 }
 
 /// How many streams there may be when this caller opens one.
@@ -76,11 +130,20 @@ impl Streams {
                 if let Some(team) = &team {
                     *open.of_team.entry(team.clone()).or_default() += 1;
                 }
-                let streams = Arc::clone(self);
+                open.last += 1;
+                let (number, slot) = (open.last, Arc::<Slot>::default());
+                let waiting = Waiting {
+                    bytes: 0,
+                    since: Instant::now(),
+                    slot: Arc::clone(&slot),
+                };
+                open.readers.insert(number, waiting);
                 return Ok(Place {
-                    streams,
+                    streams: Arc::clone(self),
                     caller,
                     team,
+                    number,
+                    slot,
                 });
             }
         };
@@ -89,7 +152,128 @@ impl Streams {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that wait for readers.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    fn has_room(&self) -> bool {
+        let max = self.bytes_max.load(Ordering::Relaxed);
+        max == 0 || self.memory_bytes() < max
+    }
+
+    /// Ends readers that do not read, if there is no room. All of them: others wait.
+    fn make_room(&self) {
+        if !self.has_room() {
+            while self.lock().end_one() {}
+        }
+        self.freed.notify_waiters();
+    }
+
+    /// Bounds what may wait for readers, by the part of the memory that one kind may take.
+    pub(crate) fn set_bytes_max(&self, part: usize) {
+        let max = part.saturating_mul(PARTS).max(LEAST_BYTES);
+        self.bytes_max.store(max, Ordering::Relaxed);
+    }
+}
+
+impl Place {
+    /// From now on this many bytes wait for the reader.
+    pub(super) fn hold(&self, bytes: usize) {
+        self.streams.lock().hold(self.number, bytes);
+        self.streams.freed.notify_waiters();
+    }
+
+    /// The reader has taken some of it.
+    pub(super) fn progress(&self) {
+        if let Some(waiting) = self.streams.lock().readers.get_mut(&self.number) {
+            waiting.since = Instant::now();
+        }
+    }
+
+    /// Waits until there is room for what its reader gets next. While there is none, readers are
+    /// ended that take nothing of what waits for them.
+    pub(super) async fn room(&self) {
+        loop {
+            let mut freed = std::pin::pin!(self.streams.freed.notified());
+            // Before it is looked, so that nothing that is freed meanwhile is missed.
+            freed.as_mut().enable();
+            if self.streams.has_room() {
+                return;
+            }
+            if tokio::time::timeout(PATIENCE, freed).await.is_err() {
+                self.streams.make_room();
+            }
+        }
+    }
+
+    /// Keeps what leaves next; it counts as what waits for the reader.
+    pub(super) fn keep(&self, chunks: VecDeque<Bytes>) {
+        if !self.has_ended() {
+            let bytes = chunks.iter().map(Bytes::len).sum();
+            *self.slot.chunks() = chunks;
+            self.hold(bytes);
+        }
+    }
+
+    /// Takes the next `most` bytes of that, and whether the chunk that they are of goes on.
+    pub(super) fn pop(&self, most: usize) -> Option<(Bytes, bool)> {
+        self.progress();
+        let mut chunks = self.slot.chunks();
+        let first = chunks.front_mut()?;
+        if first.len() > most {
+            // A copy: what is sent does not keep the whole.
+            return Some((Bytes::copy_from_slice(&first.split_to(most)), true));
+        }
+        chunks.pop_front().map(|chunk| (chunk, false))
+    }
+
+    /// The stream was ended, because too much waited for readers.
+    pub(super) fn has_ended(&self) -> bool {
+        self.slot.has_ended()
+    }
+
+    /// Waits until that is so.
+    pub(super) async fn ended(&self) {
+        while !self.has_ended() {
+            self.slot.ended.notified().await;
+        }
+    }
+}
+
+impl Open {
+    fn hold(&mut self, number: u64, bytes: usize) {
+        if let Some(waiting) = self.readers.get_mut(&number) {
+            self.bytes = self.bytes - waiting.bytes + bytes;
+            (waiting.bytes, waiting.since) = (bytes, Instant::now());
+        }
+    }
+
+    /// Ends the reader that holds most, of those that take nothing of it. False if there is none.
+    fn end_one(&mut self) -> bool {
+        let is_silent = |one: &Waiting| {
+            !one.slot.has_ended() && one.bytes > 0 && one.since.elapsed() >= PATIENCE
+        };
+        let silent = self.readers.iter_mut().filter(|(_, one)| is_silent(one));
+        let Some((number, one)) = silent.max_by_key(|(_, one)| one.bytes) else {
+            return false;
+        };
+        info!(
+            stream = number,
+            bytes = one.bytes,
+            all_bytes = self.bytes,
+            "a stream of events was ended: its reader does not read, and events that wait for \
+             readers take too much memory"
+        );
+        one.slot.has_ended.store(true, Ordering::Relaxed);
+        one.slot.ended.notify_one();
+        one.slot.chunks().clear();
+        // What a WebSocket holds is dropped as soon as its task has its turn.
+        self.bytes -= std::mem::take(&mut one.bytes);
+        true
     }
 }
 
@@ -105,6 +289,9 @@ fn give_back(of: &mut HashMap<String, usize>, name: &str) {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.streams.lock();
+        open.hold(self.number, 0);
+        open.readers.remove(&self.number);
+        self.streams.freed.notify_waiters();
         open.all -= 1;
         give_back(&mut open.of_caller, &self.caller);
         if let Some(team) = &self.team {
@@ -158,5 +345,38 @@ mod tests {
         let open = streams.lock();
         assert_eq!(open.all, 0);
         assert!(open.of_caller.is_empty() && open.of_team.is_empty());
+        assert!(open.readers.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_is_ended_and_who_reads_waits_for_room() {
+        const PIECE: usize = 1024 * 1024;
+        let streams = Arc::new(Streams::default());
+        streams.set_bytes_max(0);
+        let open = || streams.open(&Principal::socket()).unwrap();
+        let keep = |place: &Place, pieces: usize| {
+            place.keep(vec![Bytes::from(vec![0; PIECE]); pieces].into());
+        };
+        let (large, small, reads, next) = (open(), open(), open(), open());
+        next.room().await;
+        keep(&large, 4);
+        keep(&small, 1);
+        keep(&reads, 6);
+        let reading = async {
+            loop {
+                tokio::time::sleep(PATIENCE / 2).await;
+                reads.pop(16);
+            }
+        };
+        tokio::select! {
+            () = next.room() => {}
+            () = reading => {}
+        }
+        assert!(large.has_ended(), "it takes nothing");
+        assert_eq!(large.pop(PIECE), None, "what it held is given back");
+        assert!(small.has_ended() && !reads.has_ended());
+        assert_eq!(streams.memory_bytes(), 6 * PIECE);
+        drop((large, small, reads));
+        assert_eq!(streams.memory_bytes(), 0);
     }
 }

@@ -29,6 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const CHUNK: usize = 64 * 1024;
 /// Lines that are shorter in total are copied, so that more leaves at once.
 const CHUNK_SMALL: usize = 4 * 1024;
+/// What a connection is given at once: it takes that whether or not its client reads.
+pub(super) const PIECE: usize = 16 * 1024;
 
 /// Something to be sent.
 pub(super) enum Piece {
@@ -43,6 +45,16 @@ pub(super) enum Piece {
         is_gone: bool,
         json: String,
     },
+}
+
+impl Piece {
+    /// Bytes of its text.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Shared(lines, run) => lines.stream(run.clone()).len(),
+            Self::Own { json, .. } => json.len(),
+        }
+    }
 }
 
 /// Puts events into the form that was asked for.
@@ -212,12 +224,14 @@ pub(super) fn heartbeats() -> Interval {
 /// What a stream of server-sent events is made from.
 struct Source {
     reader: Reader,
-    _place: Place,
+    place: Place,
     shaper: Shaper,
     asker: Asker,
     beats: Interval,
-    /// What leaves next.
-    chunks: VecDeque<Bytes>,
+    /// The last of what has left was the beginning of an event.
+    is_within_event: bool,
+    /// The reader was told that its stream ends.
+    has_ended: bool,
 }
 
 pub(super) fn answer(
@@ -226,14 +240,16 @@ pub(super) fn answer(
     format: Format,
     parts: Parts,
 ) -> Response {
+    // Browsers that lose it come back after a second.
+    place.keep([Bytes::from_static(b"retry: 1000\n\n")].into());
     let source = Source {
         shaper: Shaper::new(format, &reader),
         asker: Asker::new(api, parts, reader.filter()),
         reader,
-        _place: place,
+        place,
         beats: heartbeats(),
-        // Browsers that lose it come back after a second.
-        chunks: [Bytes::from_static(b"retry: 1000\n\n")].into(),
+        is_within_event: false,
+        has_ended: false,
     };
     let chunks = futures_util::stream::unfold(source, |mut source| async move {
         let chunk = source.next().await?;
@@ -257,11 +273,17 @@ impl Source {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             // By the panel's format some become nothing yet.
-            if let Some(chunk) = self.chunks.pop_front() {
-                return Some(chunk);
+            if let Some((piece, goes_on)) = self.place.pop(PIECE) {
+                self.is_within_event = goes_on;
+                return Some(piece);
             }
+            if self.place.has_ended() {
+                return self.end();
+            }
+            // All of them have left.
+            self.place.hold(0);
             let batch = tokio::select! {
-                batch = self.reader.next() => batch?,
+                batch = self.reader.next_with(|| self.place.room()) => batch?,
                 () = self.asker.changed() => {
                     if !self.asker.still_may().await {
                         return None;
@@ -279,8 +301,22 @@ impl Source {
                 return None;
             }
             let pieces = self.shaper.shape(&self.reader, &batch);
-            self.chunks = chunked(pieces);
+            self.place.keep(chunked(pieces));
         }
+    }
+
+    /// Tells the reader why its stream ends.
+    fn end(&mut self) -> Option<Bytes> {
+        if std::mem::replace(&mut self.has_ended, true) {
+            return None;
+        }
+        let gone = Gone::ended();
+        let text = match self.is_within_event {
+            // What has left of an event is discarded where a stream ends without an empty line.
+            true => format!("\n: {}\n", gone.why),
+            false => format!("event: gone\ndata: {}\n\n", json(&gone)),
+        };
+        Some(text.into())
     }
 }
 

@@ -1,4 +1,6 @@
-//! Events as they happen, as text frames of a WebSocket.
+//! Events as they happen, as text messages of a WebSocket.
+
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
@@ -11,13 +13,14 @@ use martlet_broker::TenantId;
 use martlet_control::feed::Reader;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tracing::debug;
 
 use super::places::Place;
-use super::stream::{Asker, Piece, Shaper, heartbeats};
+use super::stream::{Asker, PIECE, Piece, Shaper, heartbeats};
 use super::{Format, Wanted};
 use crate::api::Api;
 use crate::problem::Problem;
@@ -26,7 +29,9 @@ use crate::problem::Problem;
 const HEARD_MAX: usize = 64 * 1024;
 /// Heartbeats without any message after which a reader counts as gone.
 const SILENT_BEATS: u32 = 4;
-/// Frames that are gathered before they are written.
+/// Bytes that are gathered before they are written, and
+const BUFFER: usize = 32 * 1024;
+/// frames that are gathered before they are written.
 const FRAMES: usize = 256;
 
 /// How a stream ends whose reader has lost a right that it needs.
@@ -64,7 +69,7 @@ pub(super) fn answer(
         shaper: Shaper::new(format, &reader),
         asker: Asker::new(api, parts, reader.filter()),
         reader,
-        _place: place,
+        place,
         format,
         tenant,
     };
@@ -75,7 +80,8 @@ pub(super) fn answer(
         };
         let config = WebSocketConfig::default()
             .max_message_size(Some(HEARD_MAX))
-            .max_frame_size(Some(HEARD_MAX));
+            .max_frame_size(Some(HEARD_MAX))
+            .write_buffer_size(BUFFER);
         let io = TokioIo::new(upgraded);
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         talk.run(socket).await;
@@ -88,8 +94,16 @@ pub(super) fn answer(
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response())
 }
 
-/// Each event as a frame.
-async fn send(socket: &mut Socket, pieces: Vec<Piece>) -> Result<(), Error> {
+/// How a stream ends whose reader does not read while too much waits for readers.
+const ENDED: (CloseCode, &str) = (
+    CloseCode::Again,
+    "this reader does not read, and events that wait for readers take too much memory",
+);
+/// Time for the reader to take that.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Each event as a message.
+async fn send(socket: &mut Socket, place: &Place, pieces: Vec<Piece>) -> Result<(), Error> {
     let mut fed = 0;
     for piece in pieces {
         let count = match &piece {
@@ -101,19 +115,37 @@ async fn send(socket: &mut Socket, pieces: Vec<Piece>) -> Result<(), Error> {
                 Piece::Shared(lines, run) => Utf8Bytes::try_from(lines.json(run.start + at))?,
                 Piece::Own { json, .. } => json.as_str().into(),
             };
-            socket.feed(Message::Text(text)).await?;
+            feed(socket, place, text).await?;
             fed += 1;
             if fed % FRAMES == 0 {
                 socket.flush().await?;
+                place.progress();
             }
         }
     }
     socket.flush().await
 }
 
+/// A long text is sent in several frames: the connection buffers a frame as a whole.
+async fn feed(socket: &mut Socket, place: &Place, text: Utf8Bytes) -> Result<(), Error> {
+    if text.len() <= PIECE {
+        return socket.feed(Message::Text(text)).await;
+    }
+    let mut rest = Bytes::from(text);
+    let mut kind = Data::Text;
+    while !rest.is_empty() {
+        let piece = rest.split_to(PIECE.min(rest.len()));
+        let frame = Frame::message(piece, OpCode::Data(kind), rest.is_empty());
+        socket.feed(Message::Frame(frame)).await?;
+        place.progress();
+        kind = Data::Continue;
+    }
+    Ok(())
+}
+
 struct Talk {
     reader: Reader,
-    _place: Place,
+    place: Place,
     shaper: Shaper,
     asker: Asker,
     format: Format,
@@ -122,14 +154,17 @@ struct Talk {
 
 impl Talk {
     async fn run(mut self, mut socket: Socket) {
-        match self.talk(&mut socket).await {
+        let ended = self.talk(&mut socket).await;
+        // Nothing of it waits any more.
+        self.place.hold(0);
+        match ended {
             Ok((code, reason)) => {
                 let frame = CloseFrame {
                     code,
                     reason: reason.into(),
                 };
-                // It may be gone already.
-                let _ = socket.close(Some(frame)).await;
+                // It may be gone already, or not read.
+                let _ = tokio::time::timeout(PATIENCE, socket.close(Some(frame))).await;
             }
             Err(error) => debug!(%error, "a reader of events is gone"),
         }
@@ -141,7 +176,7 @@ impl Talk {
         let mut silent = 0;
         loop {
             tokio::select! {
-                batch = self.reader.next() => {
+                batch = self.reader.next_with(|| self.place.room()) => {
                     let Some(batch) = batch else {
                         return Ok((CloseCode::Away, "the node stops"));
                     };
@@ -149,7 +184,14 @@ impl Talk {
                         return Ok(REVOKED);
                     }
                     let pieces = self.shaper.shape(&self.reader, &batch);
-                    send(socket, pieces).await?;
+                    // The feed may forget the events while they wait for the reader.
+                    drop(batch);
+                    self.place.hold(pieces.iter().map(Piece::bytes).sum());
+                    tokio::select! {
+                        sent = send(socket, &self.place, pieces) => sent?,
+                        () = self.place.ended() => return Ok(ENDED),
+                    }
+                    self.place.hold(0);
                 }
                 heard = socket.next() => {
                     silent = 0;

@@ -1,4 +1,4 @@
-//! Who asks, as the tables know it.
+//! The caller, as the tables know it.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;

@@ -1,4 +1,4 @@
-//! Teams, and who is in them.
+//! Teams and their members.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};

@@ -1,4 +1,4 @@
-//! Users: who connects with a password, and who may use the API and the panel.
+//! Users: they connect with a password, and may use the API and the panel.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};

@@ -27,6 +27,72 @@ async fn document(node: &Node) -> Value {
     answer.json()
 }
 
+/// The schema that this one stands for.
+fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    let name = schema["$ref"]
+        .as_str()
+        .and_then(|path| path.rsplit_once('/'));
+    name.map_or(schema, |(_, name)| &document["components"]["schemas"][name])
+}
+
+/// Answers with a list in them that are no lists: facts about one thing.
+const NO_LISTS: [&str; 10] = [
+    "/api/v1/acl/explain",
+    "/api/v1/config",
+    "/api/v1/health",
+    "/api/v1/logs/levels",
+    "/api/v1/metrics/history",
+    "/api/v1/session",
+    "/api/v1/status",
+    "/health/ready",
+    "/health/startup",
+    "/readyz",
+];
+
+#[tokio::test]
+async fn every_list_has_its_items_under_that_name() {
+    let document = document(&Node::new(with_keys())).await;
+    let is_array = |schema: &Value| schema["type"] == "array";
+    let (mut lists, mut others) = (Vec::new(), Vec::new());
+    for (method, path, operation) in operations(&document) {
+        let answer = &operation["responses"]["200"]["content"]["application/json"]["schema"];
+        // An export is a file, which an import reads.
+        if method != "GET" || answer.is_null() || path.ends_with("/export") {
+            continue;
+        }
+        let answer = resolved(&document, answer);
+        assert!(!is_array(answer), "{path} answers a bare list");
+        let properties = answer["properties"].as_object();
+        let mut properties = properties.into_iter().flatten();
+        // Of one thing, whose name stands in the path, a list is a part; rules are put as a whole.
+        let is_of_one = ["}", "/why", "}/rules"]
+            .iter()
+            .any(|end| path.ends_with(end));
+        let has_list = properties.any(|(_, property)| is_array(resolved(&document, property)));
+        if has_list && !is_of_one && !NO_LISTS.contains(&&*path) {
+            let items = resolved(&document, &answer["properties"]["items"]);
+            match is_array(items) {
+                true => lists.push(path),
+                false => others.push(path),
+            }
+        }
+    }
+    assert!(others.is_empty(), "{others:?}");
+    for path in [
+        "certificates",
+        "listeners",
+        "traffic",
+        "events",
+        "logs",
+        "devices",
+    ] {
+        assert!(
+            lists.contains(&format!("/api/v1/{path}")),
+            "{path}: {lists:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_document_describes_everything_that_is_in_it() {
     let document = document(&Node::new(with_keys())).await;

@@ -11,8 +11,8 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use martlet_api::{Api, ApiKey, Connection, Door, Settings, router};
 use martlet_broker::{
-    Answer as Said, ClientPage, Command, Limits, MessageId, NewMessage, Published, Report,
-    RetainedInfo, RetainedPage, ShardId, SubscriptionPage, TenantId,
+    Answer as Said, ClientPage, Command, DeleteOutcome, Limits, MemoryUse, MessageId, NewMessage,
+    Published, Report, RetainedInfo, RetainedPage, ShardId, SubscriptionPage, TenantId,
 };
 use martlet_codec::{QoS, ReasonCode};
 use martlet_control::directory::Directory;
@@ -92,6 +92,21 @@ impl Shards for Lone {
         false
     }
 
+    fn memory_use(&self) -> MemoryUse {
+        MemoryUse {
+            limit: Some(MEMORY),
+            ..MemoryUse::default()
+        }
+    }
+
+    fn addresses_bytes(&self) -> usize {
+        0
+    }
+
+    fn events_bytes(&self) -> usize {
+        0
+    }
+
     fn count(&self) -> u16 {
         1
     }
@@ -113,8 +128,8 @@ impl Shards for Lone {
                 request, filter, ..
             } => {
                 let deleted = retained(&filter).messages.len() as u64;
-                let reason = ReasonCode::Success;
-                (request, Said::DeleteRetained { deleted, reason })
+                let outcome = DeleteOutcome::Deleted;
+                (request, Said::DeleteRetained { deleted, outcome })
             }
             Command::Publish {
                 request, messages, ..

@@ -40,6 +40,14 @@ const SCANS_PER_WORK: usize = 2;
 /// Units of work of such a step, about.
 const SCAN_STEP: u64 = 512;
 
+/// Bytes of the texts and payloads of a page, about; one item is on it however long that is. What
+/// does not fit is on the next page.
+pub const PAGE_BYTES: usize = 1024 * 1024;
+/// Bytes of texts and payloads that a reading step looks at or copies, about.
+const STEP_BYTES: usize = 64 * 1024;
+/// Bytes of the texts in one list of what is told of a client, about.
+pub(crate) const DETAIL_BYTES: usize = 64 * 1024;
+
 /// What is being worked on for operators.
 #[derive(Debug, Default)]
 pub(crate) struct Operations {
@@ -83,7 +91,7 @@ enum Step {
     More,
     /// This is the answer, once the record is durable.
     Done(Answer, RecordNumber),
-    /// It is done, and nobody waits for an answer.
+    /// It is done, and no answer is waited for.
     Ended,
 }
 

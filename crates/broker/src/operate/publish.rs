@@ -17,6 +17,7 @@ use crate::permission;
 use crate::report::{Answer, Published};
 use crate::route::{Origin, expires_at};
 use crate::shard::{Shard, StoreState};
+use crate::work::{BYTES_PER_UNIT, PACKET};
 
 /// Messages routed in one step.
 const MESSAGES_PER_STEP: usize = 64;
@@ -144,6 +145,8 @@ impl Shard {
         publisher: &Arc<str>,
         message: &NewMessage,
     ) -> (Published, RecordNumber) {
+        let bytes = message.topic.len() + message.payload.len();
+        self.work.add(PACKET + (bytes / BYTES_PER_UNIT) as u64);
         if let Err(reason) = self.check_new_message(message) {
             self.counters.publishes_refused += 1;
             return (Published::refused(reason), RecordNumber(0));
@@ -220,7 +223,10 @@ impl Shard {
         {
             return Err(ReasonCode::PayloadFormatInvalid);
         }
-        let no_memory = self.memory.is_spent() && message.qos > QoS::AtMostOnce;
+        // An empty one takes a retained message away, which makes room.
+        let needs_memory =
+            message.qos > QoS::AtMostOnce && !(message.retain && message.payload.is_empty());
+        let no_memory = self.memory.is_spent() && needs_memory;
         let no_store = self.store_state() >= StoreState::Full && message.grows_store();
         match no_memory || no_store {
             true => Err(ReasonCode::QuotaExceeded),

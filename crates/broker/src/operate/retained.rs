@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use martlet_codec::{PublishProperties, QoS, ReasonCode, TopicFilter};
 
-use super::Step;
+use super::{PAGE_BYTES, STEP_BYTES, Step};
 use crate::command::{NewMessage, RetainedQuery};
 use crate::id::{RecordNumber, TenantId};
 use crate::message::Message;
 use crate::node::{Cx, Node, Now};
-use crate::report::{Answer, RetainedInfo, RetainedPage};
+use crate::report::{Answer, DeleteOutcome, RetainedInfo, RetainedPage};
 use crate::shard::{Shard, StoreState};
+use crate::work::RETAINED_TOPIC;
 
 /// Messages that a reading step takes; the store is locked for no longer.
 const MESSAGES_PER_STEP: usize = 512;
@@ -24,6 +25,8 @@ pub(super) struct RetainedScan {
     /// Where to go on.
     after: Option<Box<str>>,
     page: RetainedPage,
+    /// Bytes of what is on the page.
+    page_bytes: usize,
 }
 
 impl RetainedScan {
@@ -35,6 +38,7 @@ impl RetainedScan {
                 total: query.count.then_some(0),
                 ..RetainedPage::default()
             },
+            page_bytes: 0,
             query,
         }
     }
@@ -48,8 +52,13 @@ impl RetainedScan {
                 store.page(tenant, filter, None, after, MESSAGES_PER_STEP, now_ms)
             });
             next = found.next;
+            let mut bytes = 0;
             for message in &found.messages {
-                self.found(message, cx.now);
+                bytes += self.found(message, cx.now);
+                if bytes >= STEP_BYTES {
+                    next = Some(message.topic().into());
+                    break;
+                }
             }
         }
         let has_all = self.page.more && !self.query.count;
@@ -65,11 +74,12 @@ impl RetainedScan {
         }
     }
 
-    fn found(&mut self, message: &Message, now: Now) {
+    /// Answers how many bytes were looked at or copied.
+    fn found(&mut self, message: &Message, now: Now) -> usize {
         let topic = message.topic();
         let search = self.query.search.as_ref();
         if search.is_some_and(|search| !search.finds(topic)) {
-            return;
+            return topic.len();
         }
         if let Some(total) = &mut self.page.total {
             *total += 1;
@@ -80,17 +90,20 @@ impl RetainedScan {
             .as_deref()
             .is_some_and(|after| topic <= after)
         {
-            return;
+            return topic.len();
         }
-        if self.page.messages.len() >= self.query.limit {
+        let payload = message.payload();
+        let shown = payload.len().min(self.query.payload_bytes_max);
+        let bytes = topic.len() + message.forwarded().len() + shown;
+        let is_too_long = self.page_bytes + bytes > PAGE_BYTES && !self.page.messages.is_empty();
+        if self.page.more || is_too_long || self.page.messages.len() >= self.query.limit {
             self.page.more = true;
-            return;
+            return topic.len();
         }
+        self.page_bytes += bytes;
         // They were read when the message came: that cannot fail.
         let properties = PublishProperties::from_forwarded(message.forwarded()).unwrap_or_default();
         let pairs = properties.user_properties.iter();
-        let payload = message.payload();
-        let shown = payload.len().min(self.query.payload_bytes_max);
         self.page.messages.push(RetainedInfo {
             topic: topic.into(),
             id: message.id(),
@@ -107,6 +120,7 @@ impl RetainedScan {
             received_wall_ms: message.received_wall_ms(),
             expires_in_secs: message.publication().expiry_left_secs(now.mono_ms),
         });
+        bytes
     }
 }
 
@@ -133,12 +147,12 @@ impl DeleteRetainedJob {
 
     /// It has waited too long.
     pub(super) fn given_up(&self) -> Answer {
-        self.answer(ReasonCode::QuotaExceeded)
+        self.answer(DeleteOutcome::StoreSilent)
     }
 
-    fn answer(&self, reason: ReasonCode) -> Answer {
+    fn answer(&self, outcome: DeleteOutcome) -> Answer {
         let deleted = self.deleted;
-        Answer::DeleteRetained { deleted, reason }
+        Answer::DeleteRetained { deleted, outcome }
     }
 }
 
@@ -149,15 +163,17 @@ impl Shard {
         job: &mut DeleteRetainedJob,
     ) -> Step {
         if TopicFilter::new(&job.filter).is_err() {
-            return Step::Done(job.answer(ReasonCode::TopicFilterInvalid), RecordNumber(0));
+            let outcome = DeleteOutcome::Refused(ReasonCode::TopicFilterInvalid);
+            return Step::Done(job.answer(outcome), RecordNumber(0));
         }
         if self.store_state() >= StoreState::Full {
-            return Step::Done(job.answer(ReasonCode::QuotaExceeded), job.record);
+            return Step::Done(job.answer(DeleteOutcome::StoreFull), job.record);
         }
         let (tenant, after, now_ms) = (job.tenant, job.after.as_deref(), cx.now.mono_ms);
         let page = cx.node.retained(|store| {
             store.page(tenant, &job.filter, None, after, DELETED_PER_STEP, now_ms)
         });
+        self.work.add(page.steps as u64 * RETAINED_TOPIC);
         let nobody: Arc<str> = "".into();
         for message in &page.messages {
             let clearing = NewMessage {
@@ -168,7 +184,8 @@ impl Shard {
             };
             let (outcome, record) = self.publish_for_operator(cx, tenant, &nobody, &clearing);
             if outcome.reason.is_error() {
-                return Step::Done(job.answer(outcome.reason), job.record);
+                let outcome = DeleteOutcome::Refused(outcome.reason);
+                return Step::Done(job.answer(outcome), job.record);
             }
             job.deleted += 1;
             job.record = job.record.max(record);
@@ -178,7 +195,7 @@ impl Shard {
                 job.after = Some(next);
                 Step::More
             }
-            None => Step::Done(job.answer(ReasonCode::Success), job.record),
+            None => Step::Done(job.answer(DeleteOutcome::Deleted), job.record),
         }
     }
 }

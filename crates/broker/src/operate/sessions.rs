@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use martlet_codec::ReasonCode;
 
-use super::Step;
+use super::{DETAIL_BYTES, PAGE_BYTES, STEP_BYTES, Step};
+use crate::authenticate::RevocationReason;
 use crate::command::{ClientQuery, Search};
 use crate::connection::Since;
 use crate::counters::DropReason;
@@ -27,8 +28,9 @@ pub(super) struct ClientScan {
     query: ClientQuery,
     next: u32,
     total: usize,
-    /// The first ones behind the cursor.
+    /// The first ones behind the cursor. Some of them may end before the scan does.
     found: BTreeMap<(Arc<str>, TenantId), SessionId>,
+    /// There are more behind the last key of those.
     more: bool,
 }
 
@@ -73,29 +75,53 @@ impl ClientScan {
     }
 }
 
+fn end_at((client_id, tenant): &(Arc<str>, TenantId)) -> (Box<str>, TenantId) {
+    (client_id.as_ref().into(), *tenant)
+}
+
 impl Shard {
     pub(super) fn scan_clients(&self, scan: &mut ClientScan) -> Step {
         let places = self.sessions.places();
         let end = places.min(scan.next.saturating_add(PLACES_PER_STEP));
         let mut text = String::new();
-        for place in scan.next..end {
-            if let Some(session) = self.sessions.look_at(place)
-                && self.is_asked_for(session, &scan.query, &mut text)
-            {
-                scan.found(session, self.sessions.id_of(place));
+        let mut bytes = 0;
+        while scan.next < end && bytes < STEP_BYTES {
+            let place = scan.next;
+            if let Some(session) = self.sessions.look_at(place) {
+                if self.is_asked_for(session, &scan.query, &mut text) {
+                    scan.found(session, self.sessions.id_of(place));
+                }
+                if scan.query.search.is_some() {
+                    bytes += self.name_bytes(session);
+                }
             }
+            scan.next += 1;
         }
-        scan.next = end;
-        if end < places {
+        if scan.next < places {
             return Step::More;
         }
-        let clients = scan.found.values();
-        let clients = clients.filter_map(|id| Some(self.info(self.sessions.get(*id)?)));
-        let page = ClientPage {
-            clients: clients.collect(),
+        // Up to the last key that was found nothing is left out, whether or not that session is
+        // there yet.
+        let last = scan.found.last_key_value().filter(|_| scan.more);
+        let mut page = ClientPage {
+            clients: Vec::new(),
             total: scan.total,
-            more: scan.more,
+            end: last.map(|(key, _)| end_at(key)),
         };
+        let mut bytes = 0;
+        let mut passed = None;
+        for (key, id) in &scan.found {
+            if let Some(session) = self.sessions.get(*id) {
+                let info = self.info(session);
+                bytes += info.bytes();
+                if bytes > PAGE_BYTES && !page.clients.is_empty() {
+                    page.end = passed.map(end_at);
+                    break;
+                }
+                page.clients.push(info);
+            }
+            passed = Some(key);
+        }
         Step::Done(Answer::Clients(page), RecordNumber(0))
     }
 
@@ -131,6 +157,18 @@ impl Shard {
             let name = connection.user_name();
             name.is_some_and(|name| **name == *user)
         })
+    }
+
+    /// Bytes of the names that a search looks through.
+    fn name_bytes(&self, session: &Session) -> usize {
+        let permit = session
+            .permit
+            .as_ref()
+            .and_then(|permit| permit.user_name());
+        let connection = session.connection();
+        let connection = connection.and_then(|index| self.connections.look_at(index));
+        let claimed = connection.and_then(|connection| connection.user_name());
+        session.client_id.len() + permit.map_or(0, str::len) + claimed.map_or(0, |name| name.len())
     }
 
     fn finds_session(&self, session: &Session, search: &Search, text: &mut String) -> bool {
@@ -171,7 +209,7 @@ impl Shard {
         limit: usize,
     ) -> Option<ClientDetail> {
         let index = self.sessions.find(tenant, client_id)?;
-        let subscriptions = self.subscriptions_of(index, limit);
+        let (subscriptions, _) = self.subscriptions_behind(index, None, (limit, DETAIL_BYTES));
         let user = self.user_of(index);
         let bound = self.limit_of_queue(index);
         let limits = &self.settings.limits;
@@ -205,8 +243,8 @@ impl Shard {
             }),
             subscriptions,
             queued_bytes: outbound.queue().bytes(),
-            queue: outbound.queue().head(limit),
-            in_flight: outbound.messages_in_flight(limit),
+            queue: outbound.queue().head(limit, DETAIL_BYTES),
+            in_flight: outbound.messages_in_flight(limit, DETAIL_BYTES),
             receipts: session.inbound.receipt_count(),
             dropped_at: dropped_at.collect(),
             expired_at: session.accounting.expired_at(),
@@ -221,7 +259,7 @@ impl Shard {
         let aliases = connection.aliases.as_ref();
         Some(ConnectionDetail {
             listener: connection.listener().name.clone(),
-            clean_start: connection.flags.clean_start(),
+            clean_start: connection.client().flags.clean_start(),
             admitted: connection.flags.admitted(),
             receive_maximum: connection.send_quota,
             maximum_packet_size: Some(connection.packet_bytes_max).filter(|max| *max < u32::MAX),
@@ -250,6 +288,9 @@ impl Shard {
                 self.authentications
                     .is_revoked(&permit.identity, permit.known)
             });
+            // DISCONNECT has no code of its own for a ban.
+            let is_banned = reason == ReasonCode::Banned;
+            let revoked = revoked.or(is_banned.then_some(RevocationReason::Banned));
             let ending = match revoked {
                 Some(revoked) => Ending::told(ReasonCode::NotAuthorized, revoked.words()),
                 None => Ending::told(reason, "ended by an operator"),

@@ -7,7 +7,7 @@ use martlet_codec::{
     ReasonCode, SubscribeFilter, SubscriptionFilter, SubscriptionOptions, TopicName,
 };
 
-use super::Step;
+use super::{PAGE_BYTES, STEP_BYTES, Step};
 use crate::command::{NewSubscription, SubscriptionQuery};
 use crate::id::{RecordNumber, SessionId, TenantId};
 use crate::node::{Cx, Node};
@@ -29,7 +29,10 @@ pub(super) struct SubscriptionScan {
     within: Option<(SessionId, SubscriptionPlace)>,
     total: usize,
     found: BTreeMap<Key, SubscriptionInfo>,
-    more: bool,
+    /// Bytes of the filters in there.
+    found_bytes: usize,
+    /// The first one that has no place on the page: all that are behind it have none.
+    end: Option<Key>,
 }
 
 type Key = (Arc<str>, TenantId, Box<str>);
@@ -42,7 +45,8 @@ impl SubscriptionScan {
             within: None,
             total: 0,
             found: BTreeMap::new(),
-            more: false,
+            found_bytes: 0,
+            end: None,
         }
     }
 
@@ -56,22 +60,25 @@ impl SubscriptionScan {
         if after.is_some_and(|(client_id, tenant, filter)| place <= (client_id, *tenant, filter)) {
             return;
         }
-        if self.found.len() >= self.query.limit {
-            self.more = true;
-            let last = self.found.last_key_value();
-            if last.is_none_or(|((client_id, tenant, filter), _)| {
-                (&**client_id, *tenant, &**filter) <= place
-            }) {
-                return;
-            }
-            self.found.pop_last();
+        let end = self.end.as_ref();
+        if end.is_some_and(|(client_id, tenant, filter)| place >= (client_id, *tenant, filter)) {
+            return;
         }
         let key = (
             Arc::clone(&info.client_id),
             info.tenant,
             info.filter.clone(),
         );
+        self.found_bytes += info.bytes();
         self.found.insert(key, info);
+        let is_too_long = |found: &Self| found.found_bytes > PAGE_BYTES && found.found.len() > 1;
+        while self.found.len() > self.query.limit || is_too_long(self) {
+            let Some((key, last)) = self.found.pop_last() else {
+                return;
+            };
+            self.found_bytes -= last.bytes();
+            self.end = Some(key);
+        }
     }
 }
 
@@ -101,7 +108,8 @@ impl Shard {
         let places = self.sessions.places();
         let end = places.min(scan.next.saturating_add(PLACES_PER_STEP));
         let mut left = SUBSCRIPTIONS_PER_STEP;
-        while scan.next < end && left > 0 {
+        let mut bytes_left = STEP_BYTES;
+        while scan.next < end && left > 0 && bytes_left > 0 {
             let place = scan.next;
             if let Some(session) = self.sessions.look_at(place)
                 && scan
@@ -112,8 +120,10 @@ impl Shard {
                 // Another session may have the place by now.
                 let after = scan.within.take().filter(|(within, _)| *within == id);
                 let after = after.as_ref().map(|(_, after)| after);
-                let (found, last) = self.subscriptions_behind(place, after, left);
+                let (found, last) = self.subscriptions_behind(place, after, (left, bytes_left));
                 left -= found.len();
+                let bytes: usize = found.iter().map(SubscriptionInfo::bytes).sum();
+                bytes_left = bytes_left.saturating_sub(bytes);
                 found.into_iter().for_each(|info| scan.found(info));
                 if let Some(last) = last {
                     scan.within = Some((id, last));
@@ -129,7 +139,7 @@ impl Shard {
         let page = SubscriptionPage {
             subscriptions: core::mem::take(&mut scan.found).into_values().collect(),
             total: scan.total,
-            more: scan.more,
+            more: scan.end.is_some(),
         };
         Step::Done(Answer::Subscriptions(page), RecordNumber(0))
     }

@@ -2,8 +2,9 @@
 //! reasons, and reported on request. It costs messages nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::Step;
+use super::{PAGE_BYTES, STEP_BYTES, Step};
 use crate::id::{RecordNumber, SessionId};
 use crate::report::Answer;
 use crate::session::permit::PermitToken;
@@ -14,6 +15,9 @@ const PLACES_PER_STEP: u32 = 1024;
 /// Uses after which a step ends; those of one route are reported together.
 const USES_PER_STEP: usize = 128;
 
+/// Bytes of an answer, about: what is beyond them is left out.
+const TRAFFIC_BYTES: usize = 8 * PAGE_BYTES;
+
 /// A client uses a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicUse {
@@ -22,7 +26,7 @@ pub struct TopicUse {
     /// By which user name it is known.
     pub user_name: Option<String>,
     /// What.
-    pub topic: String,
+    pub topic: Arc<str>,
     /// It publishes to the topic; else messages of it are sent to it.
     pub publishes: bool,
 }
@@ -41,6 +45,8 @@ pub(super) struct TrafficScan {
     /// Sessions by the numbers of their permits.
     by_permit: BTreeMap<u32, SessionId>,
     uses: Vec<TopicUse>,
+    /// Bytes of those.
+    bytes: usize,
 }
 
 impl TrafficScan {
@@ -51,6 +57,7 @@ impl TrafficScan {
             next_route: 0,
             by_permit: BTreeMap::new(),
             uses: Vec::new(),
+            bytes: 0,
         }
     }
 }
@@ -74,11 +81,13 @@ impl Shard {
         let routes = self.routes.places();
         let end = routes.min(scan.next_route + PLACES_PER_STEP);
         let uses_max = scan.limit.min(scan.uses.len() + USES_PER_STEP);
-        while scan.next_route < end && scan.uses.len() < uses_max {
+        let bytes_max = TRAFFIC_BYTES.min(scan.bytes + STEP_BYTES);
+        while scan.next_route < end && scan.uses.len() < uses_max && scan.bytes < bytes_max {
             self.report_uses(scan);
             scan.next_route += 1;
         }
-        if scan.next_route < routes && scan.uses.len() < scan.limit {
+        let has_room = scan.uses.len() < scan.limit && scan.bytes < TRAFFIC_BYTES;
+        if scan.next_route < routes && has_room {
             return Step::More;
         }
         let uses = core::mem::take(&mut scan.uses);
@@ -95,22 +104,28 @@ impl Shard {
         let publisher = publisher.filter(|id| self.sessions.get(*id).is_some());
         let publisher = publisher.map(|id| (id.index, true));
         let receivers = receivers.map(|session| (session, false));
+        let topic: Arc<str> = topic.into();
         for (session, publishes) in publisher.into_iter().chain(receivers) {
-            if scan.uses.len() >= scan.limit {
+            if scan.uses.len() >= scan.limit || scan.bytes >= TRAFFIC_BYTES {
                 return;
             }
-            scan.uses.extend(self.topic_use(session, topic, publishes));
+            if let Some(found) = self.topic_use(session, &topic, publishes) {
+                let user_name = found.user_name.as_ref();
+                scan.bytes += found.client_id.len() + found.topic.len();
+                scan.bytes += user_name.map_or(0, String::len) + size_of::<TopicUse>();
+                scan.uses.push(found);
+            }
         }
     }
 
-    fn topic_use(&self, session: u32, topic: &str, publishes: bool) -> Option<TopicUse> {
+    fn topic_use(&self, session: u32, topic: &Arc<str>, publishes: bool) -> Option<TopicUse> {
         // Routes may be older than the end of a session.
         let session = self.sessions.look_at(session)?;
         let permit = session.permit.as_ref()?;
         Some(TopicUse {
             client_id: session.client_id.to_string(),
             user_name: permit.user_name().map(str::to_owned),
-            topic: topic.to_owned(),
+            topic: Arc::clone(topic),
             publishes,
         })
     }

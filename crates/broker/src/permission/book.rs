@@ -15,7 +15,7 @@ pub struct Realm(pub u32);
 impl Realm {
     /// The node's.
     pub const COMMON: Self = Self(0);
-    /// Of a tenant other than the common one: its users and devices are known to nobody else.
+    /// Of a tenant other than the common one: its users and devices are not known in others.
     pub const fn of_tenant(tenant: TenantId) -> Self {
         match tenant.0 {
             0 => Self::COMMON,

@@ -65,8 +65,8 @@ impl Proof {
     }
 }
 
-/// An authenticated client, as the shard knows it. Where nobody has to say who they are, all
-/// clients are the same nobody.
+/// An authenticated client, as the shard knows it. Where no credentials are asked for, all clients
+/// have one identity.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// Whose topics and Client Identifiers it uses.
@@ -79,7 +79,7 @@ pub struct Identity {
     /// Which of those who had that name one after the other, where names are given away again; 0 is
     /// not known. What one of them leaves is not for the next.
     pub holder: u64,
-    /// The Client Identifier is this user's and nobody else's, as a device's is: a session that
+    /// The Client Identifier is this user's alone, as a device's is: a session that
     /// another made by it gives way.
     pub owns_client_id: bool,
     /// Where its rules are looked up.
@@ -98,7 +98,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Nobody in particular, who may do what every client may.
+    /// An anonymous client, with the rights that every client has.
     pub fn anyone() -> Self {
         Self {
             tenant: TenantId(0),

@@ -125,6 +125,14 @@ impl Rules {
         self
     }
 
+    /// Bytes of memory that they take, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        // A level's text stands in its node, with its place.
+        let node = size_of::<Node>() + size_of::<(Box<str>, u32)>();
+        let filters: usize = self.rules.iter().map(|rule| rule.filter.len() * 2).sum();
+        self.nodes.len() * node + self.rules.len() * size_of::<Rule>() + filters
+    }
+
     /// Nothing is permitted.
     pub fn closed() -> Self {
         Self {

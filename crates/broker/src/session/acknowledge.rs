@@ -5,15 +5,16 @@ use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
 use crate::decision::Limit;
-use crate::event::{Event, shortened};
+use crate::event::{Event, Wants};
 use crate::fault::{self, Fault};
-use crate::id::{MessageId, RecordNumber};
+use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, Record};
 use crate::session::in_flight::{InFlight, InFlightState, Released};
 use crate::session::queue::Taken;
 use crate::shard::{PacketError, Shard};
 use crate::share::{ShareOutcome, ShareTicket};
+use crate::shortened::{digest_work, shortened};
 use crate::tell::TOLD_OF_DELIVERED;
 
 impl Shard {
@@ -21,13 +22,11 @@ impl Shard {
     pub(crate) fn puback_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        index: u32,
+        id: SessionId,
         packet_id: PacketId,
         reason: ReasonCode,
     ) -> Result<(), PacketError> {
-        let Some(session) = self.connections.at(index).session() else {
-            return Ok(());
-        };
+        let session = id.index;
         let in_flight = &self.sessions.at(session).outbound.in_flight;
         let Some(message) = in_flight.get(packet_id) else {
             // Nothing is known of it: an acknowledgement that came late does no harm.
@@ -46,7 +45,7 @@ impl Shard {
         if let Some(entry) = self.take_in_flight(session, packet_id) {
             self.entry_answered(cx, session, entry, reason);
         }
-        self.answered = Some(self.sessions.id_of(session));
+        self.answered = Some(id);
         Ok(())
     }
 
@@ -55,13 +54,11 @@ impl Shard {
     pub(crate) fn pubrec_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        index: u32,
+        (index, id): (u32, SessionId),
         packet_id: PacketId,
         reason: ReasonCode,
     ) -> Result<(), PacketError> {
-        let Some(session_index) = self.connections.at(index).session() else {
-            return Ok(());
-        };
+        let session_index = id.index;
         let session = self.sessions.at(session_index);
         let epoch = session.epoch;
         let Some(message) = session.outbound.in_flight.get_mut(packet_id) else {
@@ -101,10 +98,11 @@ impl Shard {
             if let Some(entry) = self.take_in_flight(session_index, packet_id) {
                 self.entry_answered(cx, session_index, entry, reason);
             }
-            self.answered = Some(self.sessions.id_of(session_index));
+            self.answered = Some(id);
             return Ok(());
         }
         let before = core::mem::replace(&mut message.state, InFlightState::Released(released));
+        message.record = RecordNumber(0);
         let mut record = RecordNumber(0);
         if let InFlightState::Publish(entry) = &before
             && released.recorded
@@ -113,10 +111,10 @@ impl Shard {
             changed.packet_id = Some(packet_id);
             changed.released = true;
             record = self.append(cx, Record::Changed(changed));
-        }
-        let outbound = &mut self.sessions.at(session_index).outbound;
-        if let Some(message) = outbound.in_flight.get_mut(packet_id) {
-            message.record = record;
+            let outbound = &mut self.sessions.at(session_index).outbound;
+            if let Some(message) = outbound.in_flight.get_mut(packet_id) {
+                message.record = record;
+            }
         }
         self.count_delivered(cx, session_index, before.ticket());
         if self.wants.any(TOLD_OF_DELIVERED) {
@@ -145,12 +143,10 @@ impl Shard {
     pub(crate) fn pubcomp_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        index: u32,
+        id: SessionId,
         packet_id: PacketId,
     ) -> Result<(), PacketError> {
-        let Some(session_index) = self.connections.at(index).session() else {
-            return Ok(());
-        };
+        let session_index = id.index;
         let session = self.sessions.at(session_index);
         let released = match session.outbound.in_flight.get(packet_id) {
             Some(InFlight {
@@ -170,7 +166,7 @@ impl Shard {
             let Released { message, why, .. } = released;
             self.entry_ended(cx, session_index, message, why);
         }
-        self.answered = Some(self.sessions.id_of(session_index));
+        self.answered = Some(id);
         Ok(())
     }
 
@@ -339,8 +335,12 @@ impl Shard {
         topic: &str,
     ) {
         self.count_drop(index, reason, count, cx.now.wall_ms);
+        if reason == DropReason::OutputFull {
+            self.tell_slowness(cx, index);
+        }
         if self.tells_drop(index, topic) {
-            self.tell_drop(cx, index, reason, shortened(topic), None);
+            self.work.add(digest_work(topic));
+            self.tell_drop(cx, index, reason, shortened(topic).into_owned(), None);
         }
     }
 
@@ -358,12 +358,30 @@ impl Shard {
         }
     }
 
-    /// Counts messages dropped for a session, which nobody is told one by one.
+    /// Counts messages dropped for a session, without an event for each.
     pub(super) fn count_drop(&mut self, index: u32, reason: DropReason, count: u64, wall_ms: u64) {
         if !fault::is(Fault::DropUncounted) {
             let session = self.sessions.at(index);
             session.count_drop(reason, count, wall_ms);
             self.counters.drop_messages(reason, count);
+        }
+    }
+
+    /// A client does not read fast enough: who operates the node is to know.
+    fn tell_slowness<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        if !self.wants.any(Wants::CONNECTIONS) {
+            return;
+        }
+        let session = self.sessions.at(index);
+        if let Some(count) = session.slowness_to_tell(cx.now.wall_ms) {
+            let (tenant, client_id) = (session.tenant, session.client_id.to_string());
+            let event = Event::OutputFull {
+                client_id,
+                user: self.user_of(index),
+                count,
+                limit: self.reached(Limit::OutputBytes, None),
+            };
+            cx.effects.tell(tenant, event);
         }
     }
 

@@ -180,6 +180,14 @@ impl InFlight {
         }
     }
 
+    /// Bytes of the topic, if the message is in memory.
+    fn topic_bytes(&self) -> usize {
+        match &self.state {
+            InFlightState::Publish(entry) => entry.message.topic_bytes().len(),
+            _ => 0,
+        }
+    }
+
     /// For operators.
     fn info(&self, packet_id: PacketId) -> InFlightMessage {
         let (id, qos, head) = match &self.state {
@@ -263,12 +271,32 @@ impl Outbound {
         in_flight.sum::<usize>() + self.in_flight.bytes() + self.queue().bytes_in_memory()
     }
 
-    /// What is in flight, in its order, at most `limit`.
-    pub(crate) fn messages_in_flight(&self, limit: usize) -> Vec<InFlightMessage> {
+    /// Messages in flight.
+    pub(crate) fn count_in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// What is in flight, in its order, at most `limit`, and no more once the topics have
+    /// `bytes_max` bytes.
+    pub(crate) fn messages_in_flight(
+        &self,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Vec<InFlightMessage> {
         let mut all: Vec<_> = self.in_flight.iter().collect();
         let next = self.next_order;
-        all.sort_unstable_by_key(|(_, found)| core::cmp::Reverse(next.wrapping_sub(found.order)));
-        let all = all.into_iter().take(limit);
+        let place = |found: &InFlight| core::cmp::Reverse(next.wrapping_sub(found.order));
+        if all.len() > limit {
+            all.select_nth_unstable_by_key(limit, |(_, found)| place(found));
+            all.truncate(limit);
+        }
+        all.sort_unstable_by_key(|(_, found)| place(found));
+        let mut bytes = 0;
+        let all = all.into_iter().take_while(|(_, found)| {
+            let fits = bytes < bytes_max;
+            bytes += found.topic_bytes();
+            fits
+        });
         all.map(|(packet_id, found)| found.info(packet_id))
             .collect()
     }
@@ -322,7 +350,7 @@ impl Outbound {
         }
     }
 
-    /// Nobody is there any more: what was sent and can be read back needs no memory.
+    /// The client has left: what was sent and can be read back needs no memory.
     pub(super) fn put_away(&mut self) {
         for message in self.in_flight.values_mut() {
             if message.sent_before

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
 
 use crate::decision::{Limit, Why};
-use crate::event::{Event, UserName, Wants, shortened};
+use crate::event::{Event, UserName, Wants};
 use crate::fault::{self, Fault};
-use crate::id::RecordNumber;
+use crate::id::{RecordNumber, SessionId};
 use crate::message::{MemoryGauge, Message, Publication};
 use crate::node::{Cx, Node};
 use crate::permission::{self, Actions};
@@ -18,9 +18,10 @@ use crate::retained::RetainedChange;
 use crate::route::{Origin, expires_at};
 use crate::session::packet_ids::PacketIdRing;
 use crate::shard::{PacketError, PlainAck, Shard};
+use crate::shortened::shortened;
 use crate::subscribe::ANSWER_OVERHEAD;
 use crate::tell::TOLD_OF_PUBLISHED;
-use crate::work::BYTES_PER_UNIT;
+use crate::work::{BYTES_PER_UNIT, RETAINED_CHANGE};
 
 /// What a session remembers of what its client publishes.
 /// Not there while it has never published at QoS 2, which is nearly always.
@@ -60,6 +61,14 @@ impl Inbound {
         let exchanges = self.0.get_or_insert_default();
         exchanges.receipts.count_by(gauge);
         exchanges.receipts.insert(packet_id, record);
+    }
+
+    /// The record of the last release.
+    #[inline]
+    fn released(&self) -> RecordNumber {
+        self.0
+            .as_ref()
+            .map_or(RecordNumber(0), |exchanges| exchanges.released)
     }
 
     /// PUBREL has come; false if nothing is known of the message.
@@ -109,6 +118,7 @@ impl Shard {
             }
         };
         if (aliased.is_none() || publish.topic.is_some())
+            && !self.routes.last_is_within_limits(topic)
             && let Err(error) = self.check_topic(topic)
         {
             return Err(self.publish_exceeds(cx, index, publish.topic, error));
@@ -179,22 +189,20 @@ impl Shard {
     pub(crate) fn pubrel_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        index: u32,
+        (index, id): (u32, SessionId),
         packet_id: PacketId,
     ) {
-        let Some(session_index) = self.connections.at(index).session() else {
-            return;
-        };
-        let session = self.sessions.at(session_index);
+        let session = self.sessions.at(id.index);
         let known = session.inbound.release(packet_id);
-        let (durable, epoch) = (session.durable, session.epoch);
-        let released = known && durable && !fault::is(Fault::ReleaseNotRecorded);
-        let released = released.then(|| self.append(cx, Record::Released { epoch, packet_id }));
-        let exchanges = self.sessions.at(session_index).inbound.0.as_deref_mut();
-        let record = exchanges.map_or(RecordNumber(0), |exchanges| {
-            exchanges.released = released.unwrap_or(exchanges.released);
-            exchanges.released
-        });
+        let mut record = session.inbound.released();
+        if known && session.durable && !fault::is(Fault::ReleaseNotRecorded) {
+            let epoch = session.epoch;
+            record = self.append(cx, Record::Released { epoch, packet_id });
+            let inbound = &mut self.sessions.at(id.index).inbound;
+            if let Some(exchanges) = &mut inbound.0 {
+                exchanges.released = record;
+            }
+        }
         let reason = if known {
             ReasonCode::Success
         } else {
@@ -226,7 +234,10 @@ impl Shard {
             self.tell_publish_refused(cx, session, topic);
             return Ok(self.refused(index, ReasonCode::NotAuthorized));
         }
-        if self.memory.is_spent() && publish.qos > QoS::AtMostOnce {
+        // An empty one takes a retained message away, which makes room.
+        let needs_memory =
+            publish.qos > QoS::AtMostOnce && !(publish.retain && publish.payload.is_empty());
+        if needs_memory && self.memory.is_spent() {
             self.counters.publishes_refused += 1;
             return match self.connections.at(index).version.is_v5() {
                 true => {
@@ -281,7 +292,7 @@ impl Shard {
         self.connections.at(connection).address()
     }
 
-    /// Whose a session is: the name that its client has proved, or, where nobody asks for a proof,
+    /// Whose a session is: the name that its client has proved, or, where no proof is asked for,
     /// the one that it gives while it is connected.
     pub(crate) fn user_of(&mut self, session: u32) -> Option<UserName> {
         let session = self.sessions.at(session);
@@ -324,7 +335,7 @@ impl Shard {
                     client_id: self.sessions.at(session).client_id.to_string(),
                     user: self.user_of(session),
                     address: self.peer_of(session),
-                    topic: shortened(topic),
+                    topic: shortened(topic).into_owned(),
                     reason,
                     why,
                 },
@@ -416,6 +427,7 @@ impl Shard {
         let count = cx.node.retained(|store| store.len());
         match count >= self.settings.limits.retained_messages as usize {
             true => Limit::RetainedMessages,
+            false if self.growth.retained_stops => Limit::MemoryKept,
             false => Limit::RetainedBytes,
         }
     }
@@ -429,6 +441,7 @@ impl Shard {
         publication: &Publication<'_>,
         message: &mut Option<Message>,
     ) -> RetainedChange {
+        self.work.add(RETAINED_CHANGE);
         if publication.payload.is_empty() {
             let (tenant, topic) = (publication.tenant, publication.topic);
             if !cx.node.retained(|store| store.knows(tenant, topic)) {
@@ -447,7 +460,10 @@ impl Shard {
         let limits = &self.settings.limits;
         let (count_max, bytes_max) = (
             limits.retained_messages as usize,
-            limits.retained_bytes as usize,
+            match self.growth.retained_stops {
+                true => 0,
+                false => limits.retained_bytes as usize,
+            },
         );
         let change = cx
             .node
@@ -495,6 +511,11 @@ impl Shard {
         reason: ReasonCode,
         record: RecordNumber,
     ) {
+        if reason == ReasonCode::Success
+            && self.sends_short_ack(cx, index, (kind, packet_id), record)
+        {
+            return;
+        }
         let explained = reason.is_error().then(|| reason.name());
         let explained =
             explained.filter(|name| self.may_explain(index, name.len() + ANSWER_OVERHEAD));
@@ -554,7 +575,7 @@ impl Shard {
     /// The topic that an alias stands for, learning it when both are there. None where no alias is
     /// used.
     /// Aliases up to the announced maximum are accepted [MQTT-3.3.2-12].
-    #[inline(always)] // Else its second caller, who is rare, costs each message 20 instructions.
+    #[inline(always)] // Else its second caller, which is rare, costs each message 20 instructions.
     pub(crate) fn resolve_alias(
         &mut self,
         index: u32,

@@ -49,7 +49,7 @@ pub(crate) struct Session {
     /// When its connection ended, in the time of records; 0 while it has one.
     left_wall: Millis,
     pub(crate) flags: SessionFlags,
-    /// Who its client is and what it may do; none where nobody has to say it, and after a restart
+    /// The user of its client, and its rights; none where none is asked for, and after a restart
     /// until the client is back.
     pub(crate) permit: Option<Box<permit::Permit>>,
     pub(crate) subscriptions: Subscriptions,
@@ -112,7 +112,12 @@ struct Losses {
     /// By reason.
     drops: [u64; DROP_REASONS],
     dropped_at: [LossTimes; DROP_REASONS],
+    /// When it was last told that the client does not read fast enough: wall clock, milliseconds.
+    slowness_told_ms: u64,
 }
+
+/// Time after which it is told again that a client does not read fast enough.
+const SLOWNESS_TOLD_EVERY_MS: u64 = 60_000;
 
 /// When messages of a session were lost: wall clock, milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -195,6 +200,12 @@ impl Session {
         }
     }
 
+    /// Bytes of its names and its own rules.
+    fn text_bytes(&self) -> usize {
+        let permit = self.permit.as_ref();
+        self.client_id.len() + permit.map_or(0, |permit| permit.text_bytes())
+    }
+
     /// Its client has a connection from now on.
     pub(crate) fn comes(&mut self, connection: u32, wall_ms: u64) {
         self.connection = Some(Index::of(connection));
@@ -229,6 +240,22 @@ impl Session {
         losses.dropped_at[reason as usize].note(wall_ms);
     }
 
+    /// Number of messages that were dropped so far because the client does not read fast enough, if
+    /// it is time to tell that.
+    pub(crate) fn slowness_to_tell(&mut self, wall_ms: u64) -> Option<u64> {
+        let losses = self.accounting.losses.as_mut()?;
+        let next_ms = losses
+            .slowness_told_ms
+            .saturating_add(SLOWNESS_TOLD_EVERY_MS);
+        let is_first = losses.slowness_told_ms == 0;
+        // The clock may have been set back.
+        let is_due = wall_ms >= next_ms || wall_ms < losses.slowness_told_ms;
+        (is_first || is_due).then(|| {
+            losses.slowness_told_ms = wall_ms.max(1);
+            losses.drops[DropReason::OutputFull as usize]
+        })
+    }
+
     /// As the store is to remember it.
     pub(crate) fn record(&self) -> Record {
         Record::Session(Box::new(SessionRecord {
@@ -261,6 +288,8 @@ pub(crate) struct Sessions {
     generation: u32,
     /// Sessions that have ended but for their subscriptions, by their places.
     retired: VecDeque<u32>,
+    /// Of names and own rules.
+    text_bytes: usize,
 }
 
 impl Sessions {
@@ -271,6 +300,7 @@ impl Sessions {
             seed: seeded(seed),
             generation: 0,
             retired: VecDeque::new(),
+            text_bytes: 0,
         }
     }
 
@@ -278,6 +308,7 @@ impl Sessions {
         self.generation = self.generation.wrapping_add(1);
         session.generation = self.generation;
         let hash = self.seed.hash_one((session.tenant, &*session.client_id));
+        self.text_bytes += session.text_bytes();
         let index = self.arena.insert(session);
         let (arena, seed) = (&self.arena, &self.seed);
         self.by_client
@@ -353,7 +384,26 @@ impl Sessions {
         }
     }
 
+    /// A session has this permit from now on; its permit until then.
+    pub(crate) fn set_permit(
+        &mut self,
+        index: u32,
+        permit: Option<Box<permit::Permit>>,
+    ) -> Option<Box<permit::Permit>> {
+        let session = &mut self.arena[index];
+        self.text_bytes -= session.text_bytes();
+        let before = core::mem::replace(&mut session.permit, permit);
+        self.text_bytes += session.text_bytes();
+        before
+    }
+
+    /// Bytes of the names and own rules of all sessions.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.text_bytes
+    }
+
     fn forget_client(&mut self, index: u32) {
+        self.text_bytes -= self.arena[index].text_bytes();
         let (arena, seed) = (&self.arena, &self.seed);
         self.by_client
             .remove(hash_of_client(arena, seed, index), index);

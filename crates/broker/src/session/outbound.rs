@@ -129,7 +129,7 @@ impl Outbound {
         }
     }
 
-    /// The same when nobody is there any more, and nothing will wait soon.
+    /// The same when the client has left, and nothing will wait soon.
     fn rest_long(&mut self) {
         self.rest();
         if let Some(waiting) = &self.waiting
@@ -543,10 +543,11 @@ impl Shard {
 
     /// Makes room in a full queue as configured; false if the new message has to go.
     fn make_room<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, bytes: usize) -> bool {
+        let is_in_memory = self.is_queue_in_memory(index);
         let limits = &self.settings.limits;
         let (count_max, mut bytes_max) = (limits.queued_messages, limits.queued_bytes);
-        if !self.reads_back {
-            // It is all in memory, of which no client has more than a share.
+        if is_in_memory {
+            // No client has more than a share of it.
             bytes_max = bytes_max.min(self.client_bytes_max as u64);
         }
         let policy = self.settings.queue_full;
@@ -618,10 +619,16 @@ impl Shard {
         }
     }
 
+    /// Whether all that waits in the queue of a session is in memory.
+    fn is_queue_in_memory(&mut self, index: u32) -> bool {
+        !self.reads_back || !self.sessions.at(index).durable
+    }
+
     /// The bound that the queue of a session is at.
     pub(crate) fn limit_of_queue(&mut self, index: u32) -> Limit {
+        let is_in_memory = self.is_queue_in_memory(index);
         let limits = &self.settings.limits;
-        let is_in_memory = !self.reads_back && (self.client_bytes_max as u64) < limits.queued_bytes;
+        let is_in_memory = is_in_memory && (self.client_bytes_max as u64) < limits.queued_bytes;
         // One may have just been taken out.
         match self.sessions.at(index).outbound.queue().len() + 1 >= limits.queued_messages as usize
         {

@@ -44,13 +44,15 @@ pub(crate) struct Permit {
     /// The last revocation that was known when it was decided.
     pub(crate) known: u64,
     /// What was decided recently, since a client's topics repeat: the topic's hash, whose last bit
-    /// is the verdict; 0 is nothing. The seed is the shard's own, so that nobody chooses two topics
+    /// is the verdict; 0 is nothing. The shard has its own seed, so clients cannot choose topics
     /// of one hash.
     verdicts: [u64; VERDICTS],
     /// By which routes remember that it may publish to their topics.
     pub(crate) token: PermitToken,
     /// Number of the last change that it follows (`review.rs`).
     pub(crate) reviewed: u32,
+    /// Bytes of the user name, and of the rules that no other has.
+    text_bytes: u32,
 }
 
 /// Verdicts remembered.
@@ -58,7 +60,13 @@ const VERDICTS: usize = 8;
 
 impl Permit {
     pub(crate) fn new(identity: Identity, known: u64) -> Self {
+        let name = identity.user_name.as_ref().map_or(0, |name| name.len());
+        let rules = match identity.realm {
+            Realm::OWN_RULES => identity.rules.memory_bytes(),
+            _ => 0,
+        };
         Self {
+            text_bytes: (name + rules) as u32,
             identity,
             known,
             verdicts: [0; VERDICTS],
@@ -85,6 +93,11 @@ impl Permit {
             expires_wall_ms: 0,
         };
         Self::new(identity, 0)
+    }
+
+    /// Bytes of the user name, and of the rules that no other has.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.text_bytes as usize
     }
 
     pub(crate) fn user_name(&self) -> Option<&str> {

@@ -75,6 +75,13 @@ pub struct Apart {
     pub(crate) message: Option<Message>,
 }
 
+impl Apart {
+    /// Bytes of the message, if it is here.
+    fn kept_bytes(&self) -> usize {
+        self.message.as_ref().map_or(0, Message::bytes)
+    }
+}
+
 impl Entry {
     /// As the store is to remember it, without Packet Identifier.
     pub(crate) fn record(&self, epoch: SessionEpoch, now: Now) -> EntryRecord {
@@ -271,7 +278,7 @@ pub(crate) enum Window {
     Whole,
     /// Its front, because the client is connected.
     Front,
-    /// Nothing: nobody is there.
+    /// Nothing: the client is away.
     Nothing,
 }
 
@@ -400,6 +407,8 @@ struct Beside {
     several: Alike<u32>,
     /// Of those that have more.
     apart: BTreeMap<Key, Apart>,
+    /// Bytes of the messages among them, which are in memory because they have no record.
+    kept_bytes: usize,
     /// What this takes.
     counted: Counted,
 }
@@ -415,15 +424,18 @@ impl Beside {
 
     fn keep_apart(&mut self, entry: &StoredEntry, gauge: &Arc<MemoryGauge>) {
         let key = (entry.id, entry.why);
-        if self.apart.insert(key, entry.apart.clone()).is_none() {
-            self.counted.add(gauge, APART_BYTES);
+        self.kept_bytes += entry.apart.kept_bytes();
+        match self.apart.insert(key, entry.apart.clone()) {
+            Some(before) => self.kept_bytes -= before.kept_bytes(),
+            None => self.counted.add(gauge, APART_BYTES),
         }
     }
 
     fn take_apart(&mut self, key: Key) -> Apart {
         let apart = self.apart.remove(&key);
-        if apart.is_some() {
+        if let Some(apart) = &apart {
             self.counted.sub(APART_BYTES);
+            self.kept_bytes -= apart.kept_bytes();
         }
         apart.unwrap_or_default()
     }
@@ -563,11 +575,26 @@ impl Queue {
 
     /// Bytes of those that are in memory.
     pub(crate) fn bytes_in_memory(&self) -> usize {
-        self.window_bytes as usize
+        let stored = self.stored.as_ref();
+        let beside = stored.and_then(|stored| stored.beside.as_ref());
+        self.window_bytes as usize + beside.map_or(0, |beside| beside.kept_bytes)
     }
 
-    /// The first messages in it, at most `limit`.
-    pub(crate) fn head(&self, limit: usize) -> Vec<QueuedMessage> {
+    /// Whether the first entry has a record, so that its message can be read back.
+    pub(crate) fn is_oldest_recorded(&self) -> bool {
+        match self.window.front() {
+            Some(entry) => entry.recorded,
+            None => {
+                let stored = self.stored.as_ref();
+                stored.is_none_or(|stored| stored.first_kept().is_none())
+            }
+        }
+    }
+
+    /// The first messages in it, at most `limit`, and no more once their topics have `bytes_max`
+    /// bytes.
+    pub(crate) fn head(&self, limit: usize, bytes_max: usize) -> Vec<QueuedMessage> {
+        let mut bytes = 0;
         let window = self.window.iter().map(|entry| QueuedMessage {
             id: entry.message.id(),
             qos: entry.qos,
@@ -583,7 +610,13 @@ impl Queue {
             bytes: entry.bytes as usize,
             head: None,
         });
-        window.chain(stored).take(limit).collect()
+        let all = window.chain(stored).take(limit);
+        let head = all.take_while(|message| {
+            let fits = bytes < bytes_max;
+            bytes += message.head.as_ref().map_or(0, |head| head.topic.len());
+            fits
+        });
+        head.collect()
     }
 
     /// Entries that a share group handed over, and holds.
@@ -717,7 +750,7 @@ impl Queue {
         self.window.len() + beside.map_or(0, |beside| beside.apart.len())
     }
 
-    /// Nobody is there any more: what has a record needs no memory.
+    /// The client has left: what has a record needs no memory.
     pub(crate) fn put_away(&mut self, window: Window) {
         let Some(first) = self.window.front().filter(|_| window == Window::Nothing) else {
             return;

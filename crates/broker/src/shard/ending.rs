@@ -260,11 +260,12 @@ impl Shard {
                 .and_then(|owner| self.live_session(owner))
             {
                 let session = self.sessions.at(session);
-                // Nobody asks when it was.
+                // 0: no time is kept of these drops.
                 session.count_drop(DropReason::ConnectionLost, lost, 0);
             }
         }
         self.buffer_bytes -= connection.charged_bytes as usize;
+        self.name_bytes -= connection.name_bytes();
         Some(connection)
     }
 

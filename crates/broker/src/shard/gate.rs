@@ -98,6 +98,29 @@ impl Shard {
         self.watch_stalled(cx, connection);
     }
 
+    /// Sends an acknowledgement of success at once, unless it has to wait; false if it has to.
+    #[inline]
+    pub(crate) fn sends_short_ack<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        (kind, packet_id): (AckKind, PacketId),
+        record: RecordNumber,
+    ) -> bool {
+        let connection = self.connections.at(index);
+        if connection.answers_gated > 0 || !self.records.is_durable(record) {
+            return false;
+        }
+        let output = connection.output_mut(&mut self.pool);
+        output.extend_from_slice(&Ack::short(kind, packet_id));
+        let has_grown = connection.appended(cx, index);
+        self.counters.packets_sent += 1;
+        if has_grown {
+            self.charge_buffers(index);
+        }
+        true
+    }
+
     /// As [`Shard::answer`], for PUBACK, PUBREC, PUBREL and PUBCOMP. One that says no more than its
     /// reason is encoded when it is sent.
     pub(crate) fn send_ack<N: Node>(

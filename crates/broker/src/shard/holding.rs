@@ -42,15 +42,16 @@ pub(super) enum Turn {
     /// It waits in its connection's input, with all that follows but acknowledgements and pings;
     /// for the store or for something else.
     Later { for_store: bool },
-    /// It is as if it had not come: nobody waits for its answer any more.
+    /// It is as if it had not come: its answer is not waited for any more.
     Never,
 }
 
 /// Flags of a PUBLISH that may have to be stored: its QoS and RETAIN.
 const PUBLISH_STORED: u8 = 0b0111;
 
-/// Longest Will, in bytes, that may use the store's reserve, if its session exists.
-const RESERVE_WILL_BYTES: usize = 1024;
+/// Longest Will, in bytes, that may use the reserve of the store and of the memory, if its session
+/// exists.
+pub(crate) const RESERVE_WILL_BYTES: usize = 1024;
 
 /// Part of a turn in which input is queued that was held back, as a divisor.
 const RELEASED_PART_OF_TURN: u64 = 8;
@@ -162,7 +163,7 @@ impl Shard {
         let keeps_up = self.store == StoreState::KeepsUp;
         let for_store = !keeps_up && self.grows_store(cx, index, header, body);
         if self.connections.at(index).flags.transport_gone() {
-            // Who has gone sends no more: what little came before the end is worked off. But one
+            // A client that has gone sends no more: what came before the end is worked off. But one
             // client after the other could come and go, and a reserve has an end.
             return match for_store && self.store >= StoreState::Full {
                 true => Turn::Never,
@@ -222,15 +223,9 @@ impl Shard {
     /// too. A client within the limits of both sides does not reach that number.
     #[inline(always)]
     pub(super) fn has_gated_enough(&mut self, index: u32, packet: PacketType) -> bool {
-        let limits = &self.settings.limits;
-        let publishes_max = limits.receive_maximum;
-        let answers_max = u32::from(limits.receive_maximum) + u32::from(limits.in_flight);
-        let connection = self.connections.at(index);
-        let is_publish = packet == PacketType::Publish;
-        connection.answers_gated >= answers_max
-            || is_publish
-                && !connection.version.is_v5()
-                && connection.publishes_gated >= publishes_max
+        self.connections
+            .at(index)
+            .has_gated_enough(&self.settings.limits, packet)
     }
 
     /// Reason why a CONNECT finds no room in the store. A client with a session is accepted while

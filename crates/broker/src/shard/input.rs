@@ -11,7 +11,7 @@ use crate::connection::{Buffer, Phase, Since};
 use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
 use crate::event::Wants;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, SessionId};
 use crate::lobby::version_of_unfinished;
 use crate::node::{Cx, Node};
 use crate::rate::Pace;
@@ -304,14 +304,12 @@ impl Shard {
         bytes: &[u8],
     ) -> Result<Progress, PacketError> {
         if let Some((kind, packet_id)) = Ack::peek_short(bytes)
-            && self.takes_ack(id.index, kind)
+            && let Some(session) = self.takes_ack(cx, id.index, kind)
         {
             self.work.add(PACKET);
             self.counters.packets_received += 1;
-            let connection = self.connections.at(id.index);
-            connection.last_received_ms = cx.now.mono_ms;
-            connection.held_for_store_since = Since::NONE;
-            self.ack_received(cx, id.index, kind, packet_id, ReasonCode::Success)?;
+            let of = (id.index, session);
+            self.ack_received(cx, of, kind, packet_id, ReasonCode::Success)?;
             return Ok(Progress::Packet(SHORT_ACK_LEN));
         }
         let Some(header) = martlet_codec::decode_fixed_header(bytes)? else {
@@ -426,13 +424,27 @@ impl Shard {
         }
     }
 
-    /// An acknowledgement is worked off at once, and nobody wants to be told that it came.
+    /// Takes an acknowledgement that is processed at once, and of which no event is wanted: the
+    /// session that it is for.
     #[inline(always)]
-    fn takes_ack(&mut self, index: u32, kind: AckKind) -> bool {
+    fn takes_ack<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        index: u32,
+        kind: AckKind,
+    ) -> Option<SessionId> {
         let is_told = self.wants.any(Wants::PACKETS.and(Wants::CLIENTS));
-        let answered = matches!(kind, AckKind::PubRec | AckKind::PubRel);
-        let waits = answered && self.has_gated_enough(index, kind.packet_type());
-        !self.work.is_share_over() && !is_told && !waits
+        if self.work.is_share_over() || is_told {
+            return None;
+        }
+        let connection = self.connections.at(index);
+        let is_answered = matches!(kind, AckKind::PubRec | AckKind::PubRel);
+        if is_answered && connection.has_gated_enough(&self.settings.limits, kind.packet_type()) {
+            return None;
+        }
+        connection.last_received_ms = cx.now.mono_ms;
+        connection.held_for_store_since = Since::NONE;
+        connection.owner()
     }
 
     /// An acknowledgement with a reason code or properties, or one that has to be told.
@@ -444,27 +456,30 @@ impl Shard {
         kind: AckKind,
         body: &[u8],
     ) -> Result<(), PacketError> {
-        let version = self.connections.at(index).version;
-        let ack = Ack::decode(kind, body, version)?;
-        self.ack_received(cx, index, kind, ack.packet_id, ack.reason)
+        let connection = self.connections.at(index);
+        let ack = Ack::decode(kind, body, connection.version)?;
+        let Some(session) = connection.owner() else {
+            return Ok(());
+        };
+        self.ack_received(cx, (index, session), kind, ack.packet_id, ack.reason)
     }
 
     fn ack_received<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        index: u32,
+        of: (u32, SessionId),
         kind: AckKind,
         packet_id: PacketId,
         reason: ReasonCode,
     ) -> Result<(), PacketError> {
         match kind {
-            AckKind::PubAck => self.puback_received(cx, index, packet_id, reason),
-            AckKind::PubRec => self.pubrec_received(cx, index, packet_id, reason),
+            AckKind::PubAck => self.puback_received(cx, of.1, packet_id, reason),
+            AckKind::PubRec => self.pubrec_received(cx, of, packet_id, reason),
             AckKind::PubRel => {
-                self.pubrel_received(cx, index, packet_id);
+                self.pubrel_received(cx, of, packet_id);
                 Ok(())
             }
-            AckKind::PubComp => self.pubcomp_received(cx, index, packet_id),
+            AckKind::PubComp => self.pubcomp_received(cx, of.1, packet_id),
         }
     }
 

@@ -19,7 +19,6 @@ use core::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use hashbrown::HashMap as RawMap;
 use martlet_codec::{QoS, ReasonCode, UserProperties};
 use slab::Slab;
 
@@ -31,7 +30,7 @@ use crate::decision::{Decided, Limit};
 use crate::effect::{ReadPage, ShardMessage};
 use crate::event::Wants;
 use crate::fan_out::FanOuts;
-use crate::hash::{ClientKey, HashMap, Seed, owner, seeded};
+use crate::hash::{ClientKey, Seed, owner, seeded};
 use crate::id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId, numbered,
 };
@@ -40,6 +39,7 @@ use crate::limits::Settings;
 use crate::lobby::{ConnectRate, Guest, Peer};
 use crate::lobby_memory::LobbyMemory;
 use crate::memory::MemoryLoan;
+use crate::memory_use::Growth;
 use crate::message::{MemoryGauge, Messages, Publication};
 use crate::node::{Cx, Node};
 use crate::operate::Operations;
@@ -53,6 +53,7 @@ use crate::session::Sessions;
 use crate::session::permit::PermitTokens;
 use crate::session::queue::{Queue, QueueOwner};
 use crate::share::{Groups, RulesVersion, ShareMessage};
+use crate::split_map::SplitMap;
 use crate::subscribe::{HalfDone, PendingSubAck, Subscribers};
 use crate::tell::{TOLD_WHEN_WRITTEN, Telling};
 use crate::timer::{Timer, Wheel};
@@ -64,6 +65,7 @@ pub use ending::TransportEnd;
 use ending::WillAtEnd;
 pub(crate) use gate::{Gated, PlainAck};
 use holding::Held;
+pub(crate) use holding::RESERVE_WILL_BYTES;
 pub use holding::StoreState;
 pub(crate) use input::Progress;
 pub(crate) use packet_error::PacketError;
@@ -93,7 +95,7 @@ pub struct Shard {
     /// How fast a client may publish has a limit.
     pub(crate) has_rates: bool,
     /// Of what connections may publish, by their places, where that has a limit.
-    pub(crate) spent: HashMap<u32, Spent>,
+    pub(crate) spent: SplitMap<u32, Spent>,
     pub(crate) sessions: Sessions,
     pub(crate) tree: Tree<Subscribers>,
     /// Of `tree`.
@@ -109,7 +111,7 @@ pub struct Shard {
     pub(crate) reads_changed: Vec<SessionId>,
     pub(crate) pending_subacks: Slab<PendingSubAck>,
     /// SUBSCRIBE and UNSUBSCRIBE packets of which some filters are done, by connection.
-    pub(crate) half_done: HashMap<u32, HalfDone>,
+    pub(crate) half_done: SplitMap<u32, HalfDone>,
     /// Bytes of the answers in these two.
     pub(crate) answer_bytes: usize,
     /// Bytes of the answers in `pending_subacks` and in the gate, by connection.
@@ -129,7 +131,7 @@ pub struct Shard {
     /// Long queues of sessions that have ended, whose memory is given back over turns.
     pub(crate) ended_queues: VecDeque<Queue>,
     /// Messages whose entries other shards have yet to record: how many shards.
-    pub(crate) awaiting_routed: HashMap<MessageId, u32>,
+    pub(crate) awaiting_routed: SplitMap<MessageId, u32>,
     /// Connections to be ended once the message under way is delivered to all.
     pub(crate) closing: Vec<(ConnectionId, ReasonCode, Decided)>,
     /// The session whose acknowledgements are being worked off.
@@ -141,7 +143,7 @@ pub struct Shard {
     pub(crate) ends: Ends,
     /// How the transports ended that ended otherwise than by the peer's end of stream, of
     /// connections whose input is still to be worked off, by their places.
-    pub(crate) transport_ends: HashMap<u32, &'static str>,
+    pub(crate) transport_ends: SplitMap<u32, &'static str>,
     /// Sessions with retained messages to be read.
     pub(crate) retained_queue: VecDeque<SessionId>,
     /// Where the sweep for expired retained messages goes on.
@@ -154,10 +156,12 @@ pub struct Shard {
     pub(crate) pool: BufferPool,
     /// Bytes of the connections' buffers.
     buffer_bytes: usize,
+    /// Of the user names that connected clients have told.
+    pub(crate) name_bytes: usize,
     /// Bytes of what lies between sockets and MQTT.
     pub(crate) layer_bytes: usize,
     /// Of them, those of connections that are there, by their places.
-    pub(crate) layers: HashMap<u32, u32>,
+    pub(crate) layers: SplitMap<u32, u32>,
     /// Bytes of the sessions' Wills.
     pub(crate) will_bytes: usize,
     /// Bytes of the sessions' subscriptions.
@@ -180,6 +184,12 @@ pub struct Shard {
     /// The node's memory, and whether it is short, for which the parts of lobby and routes were
     /// set.
     parts_of: (Option<usize>, bool),
+    /// When other shards were told last that memory is short, monotonic milliseconds.
+    memory_told_ms: u64,
+    /// Bytes of what is kept, as the node was told last.
+    kept_noted: usize,
+    /// What may not grow, because what is kept takes too much of the node's memory.
+    pub(crate) growth: Growth,
     /// Bytes that one client may hold, by the node's memory.
     pub(crate) client_bytes_max: usize,
     /// Bytes of output that may wait for one client now.
@@ -242,7 +252,7 @@ impl Shard {
             lobby: LobbyMemory::default(),
             connect_rate: ConnectRate::default(),
             has_rates,
-            spent: RawMap::with_hasher(seeded(seed)),
+            spent: SplitMap::new(seeded(seed)),
             sessions: Sessions::new(seed),
             tree: Tree::new(seed),
             epochs: Epochs::default(),
@@ -253,7 +263,7 @@ impl Shard {
             rules_version: RulesVersion::default(),
             reads_changed: Vec::new(),
             pending_subacks: Slab::new(),
-            half_done: RawMap::with_hasher(seeded(seed)),
+            half_done: SplitMap::new(seeded(seed)),
             answer_bytes: 0,
             answers: AnswerBytes::default(),
             operations: Operations::default(),
@@ -265,13 +275,13 @@ impl Shard {
             gated_bytes: 0,
             ends_under_way: VecDeque::new(),
             ended_queues: VecDeque::new(),
-            awaiting_routed: RawMap::with_hasher(seeded(seed)),
+            awaiting_routed: SplitMap::new(seeded(seed)),
             closing: Vec::new(),
             answered: None,
             input_queue: InputQueue::default(),
             held: Held::default(),
             ends: Ends::default(),
-            transport_ends: RawMap::with_hasher(seeded(seed)),
+            transport_ends: SplitMap::new(seeded(seed)),
             retained_queue: VecDeque::new(),
             retained_sweep: None,
             expiring: BinaryHeap::new(),
@@ -279,8 +289,9 @@ impl Shard {
             counters: Counters::default(),
             pool: BufferPool::default(),
             buffer_bytes: 0,
+            name_bytes: 0,
             layer_bytes: 0,
-            layers: RawMap::with_hasher(seeded(seed)),
+            layers: SplitMap::new(seeded(seed)),
             will_bytes: 0,
             subscription_bytes: 0,
             subscription_count: 0,
@@ -293,6 +304,9 @@ impl Shard {
             gauge: Arc::default(),
             memory: MemoryLoan::default(),
             parts_of: (None, false),
+            memory_told_ms: 0,
+            kept_noted: 0,
+            growth: Growth::default(),
             client_bytes_max: usize::MAX,
             output_bytes_max,
             messages: Messages::default(),
@@ -464,6 +478,7 @@ impl Shard {
             } => {
                 self.routed_message_received(cx, from, &message, recorded, had);
             }
+            ShardMessage::MemoryShort => self.relief.begin(cx.node, cx.now.mono_ms),
             ShardMessage::Routed(id) => self.routed_answer_received(cx, id),
             ShardMessage::Share(message) => self.share_received(cx, from, message),
             ShardMessage::HoldPublisher { session, on } => self.publisher_held(session, on),

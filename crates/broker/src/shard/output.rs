@@ -1,4 +1,4 @@
-//! Output: who has something to be written, and what that takes of the shard's memory.
+//! Output: which connections have something to be written, and how much memory that takes.
 
 use crate::id::{ConnectionId, SessionId};
 use crate::node::{Cx, Node};

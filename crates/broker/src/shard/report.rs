@@ -107,7 +107,7 @@ impl Shard {
             tenant: session.tenant,
             client_id: session.client_id.to_string(),
             connected: connection.is_some(),
-            // Of who is away, the user that it has proved to be.
+            // Of a client that is away, the user that it has proved to be.
             user_name: match connection {
                 Some(found) => found.user_name().map(|name| name.to_string()),
                 None => session

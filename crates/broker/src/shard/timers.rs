@@ -70,18 +70,21 @@ impl Shard {
             return;
         }
         let mut ended = Vec::new();
-        let (next, busy) = cx.node.retained(|store| {
+        let mut interval_ms = IDLE_SWEEP_INTERVAL_MS;
+        self.retained_sweep = cx.node.retained(|store| {
+            if store.sweep_cleared(CLEARED_PER_SWEEP, now_ms, &mut ended) {
+                interval_ms = 1;
+                return after;
+            }
             let next = store.sweep(after, SWEEP_STEPS, now_ms, &mut ended);
-            (next, store.needs_sweep())
+            if store.needs_sweep() {
+                interval_ms = SWEEP_INTERVAL_MS;
+            }
+            next
         });
-        self.retained_sweep = next;
         for message in ended {
             self.append(cx, Record::RetainedEnded(message));
         }
-        let interval_ms = match busy {
-            true => SWEEP_INTERVAL_MS,
-            false => IDLE_SWEEP_INTERVAL_MS,
-        };
         self.wheel.arm(now_ms + interval_ms, Timer::RetainedSweep);
     }
 
@@ -115,7 +118,7 @@ impl Shard {
         self.end_connection(cx, id.index, ending);
     }
 
-    /// Messages of a queue may expire while nobody takes them.
+    /// Messages of a queue may expire while they wait.
     pub(crate) fn watch_queue_expiry(&mut self, owner: QueueOwner) {
         let queue = self.queue_of(owner);
         let Some(due_ms) = queue.and_then(Queue::expiry_to_watch) else {
@@ -245,6 +248,8 @@ impl Shard {
 const QUEUES_PER_EXPIRY: usize = 64;
 /// Entries of a queue looked at at once because they may have expired.
 const ENTRIES_PER_EXPIRY: usize = 256;
+/// Clearings of retained messages that are taken away per sweep: another follows soon.
+const CLEARED_PER_SWEEP: usize = 512;
 /// Retained topics looked at per sweep.
 const SWEEP_STEPS: usize = 1024;
 pub(super) const SWEEP_INTERVAL_MS: u64 = 1000;

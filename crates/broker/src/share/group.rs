@@ -4,19 +4,19 @@ use core::ops::Range;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hashbrown::HashMap as RawMap;
 use martlet_codec::QoS;
 use slab::Slab;
 
 use super::GroupId;
 use super::members::Members;
 use crate::counters::{Accounting, DropReason};
-use crate::hash::{HashMap, seeded};
+use crate::hash::seeded;
 use crate::id::{SessionAddress, TenantId};
 use crate::message::Message;
 use crate::permission::{Actions, Names, Rules};
 use crate::record::SessionEpoch;
 use crate::session::queue::{Entry, Queue};
+use crate::split_map::SplitMap;
 use crate::topic_tree::NodeKey;
 
 /// What a member may get, where that is not everything.
@@ -24,7 +24,7 @@ use crate::topic_tree::NodeKey;
 pub struct Reads {
     pub(super) rules: Arc<Rules>,
     pub(super) user_name: Option<Arc<str>>,
-    pub(super) client_id: Box<str>,
+    pub(super) client_id: Arc<str>,
 }
 
 impl Reads {
@@ -92,9 +92,9 @@ impl RulesVersion {
 pub(super) enum Choice {
     /// The member at this place.
     Member(usize),
-    /// Nobody just now.
+    /// No member for now.
     Later,
-    /// Nobody of them, ever: for this reason.
+    /// No member, ever: for this reason.
     Nobody(DropReason),
 }
 
@@ -118,7 +118,7 @@ pub(super) struct Group {
     pub(super) queue: Queue,
     /// It is among those that are served in a later turn.
     pub(super) put_off: bool,
-    pub(super) outstanding: HashMap<u64, Outstanding>,
+    pub(super) outstanding: SplitMap<u64, Outstanding>,
     /// Bytes of memory that were counted last.
     pub(super) charged: usize,
     pub(super) next_delivery: u64,
@@ -137,8 +137,9 @@ pub(super) struct Outstanding {
 /// The share groups that live on a shard.
 #[derive(Debug)]
 pub(crate) struct Groups {
-    pub(super) slab: Slab<Group>,
-    pub(super) by_filter: HashMap<(TenantId, Box<str>), u32>,
+    /// Boxed, so that little is moved when there are more.
+    pub(super) slab: Slab<Box<Group>>,
+    pub(super) by_filter: SplitMap<(TenantId, Box<str>), u32>,
     pub(super) generation: u32,
     pub(super) seed: u64,
     /// Those whose queue was too long for one turn.
@@ -149,7 +150,7 @@ pub(crate) struct Groups {
 
 impl Groups {
     pub(crate) fn new(seed: u64) -> Self {
-        let by_filter = RawMap::with_hasher(seeded(seed));
+        let by_filter = SplitMap::new(seeded(seed));
         Self {
             slab: Slab::new(),
             by_filter,
@@ -190,6 +191,32 @@ impl Groups {
     /// Groups are below this place.
     pub(crate) fn places(&self) -> usize {
         self.slab.capacity()
+    }
+
+    /// The group at a place, and the bytes of its queue that are in memory.
+    pub(crate) fn bytes_at(&self, place: usize) -> Option<(GroupId, usize)> {
+        let group = self.slab.get(place)?;
+        let id = GroupId {
+            index: place as u32,
+            generation: group.generation,
+        };
+        Some((id, group.queue.bytes_in_memory()))
+    }
+
+    /// The members of the group at a place, each with its part of the queue in memory. None if a
+    /// part has less than `least` bytes.
+    pub(crate) fn parts_at(
+        &self,
+        place: usize,
+        least: usize,
+    ) -> impl Iterator<Item = (SessionAddress, usize)> {
+        let group = self.slab.get(place);
+        let part = group.map_or(0, |group| {
+            group.queue.bytes_in_memory() / group.members.len().max(1)
+        });
+        let members = group.filter(|_| part >= least).into_iter();
+        let members = members.flat_map(|group| group.members.iter());
+        members.map(move |member| (member.address, part))
     }
 
     /// Groups at these places whose queue is full.
@@ -235,7 +262,7 @@ impl Group {
     fn table_bytes(&self) -> usize {
         // Its name stands in the table of groups too.
         let names = 2 * self.filter.len();
-        let outstanding = self.outstanding.capacity() * size_of::<(u64, Outstanding)>();
+        let outstanding = self.outstanding.memory_bytes();
         size_of::<Self>() + names + outstanding + self.members.memory_bytes()
     }
 

@@ -6,15 +6,16 @@ use smallvec::SmallVec;
 use super::group::{ASKED_AGAIN_AFTER, Choice, Outstanding};
 use super::{GroupId, ShareMessage, ShareOutcome, ShareTicket};
 use crate::counters::DropReason;
-use crate::decision::Limit;
+use crate::decision::{Limit, Reached};
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
-use crate::event::{Event, shortened};
+use crate::event::Event;
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, MessageRecord, Record, SessionEpoch};
 use crate::route::Routing;
 use crate::session::queue::{Entry, QueueOwner, StoredEntry, Taken, Window};
 use crate::shard::Shard;
+use crate::shortened::shortened;
 use crate::work::{DELIVERY, ENDS, EXPIRY, MEMBER_RULES};
 
 /// Messages of a group's queue that are handed out at once: a member of QoS 0 takes any number.
@@ -283,9 +284,7 @@ impl Shard {
                 member: address,
                 place: chosen,
             };
-            let grows = group.outstanding.len() == group.outstanding.capacity();
-            group.outstanding.insert(delivery, held);
-            if grows {
+            if group.outstanding.insert_new(delivery, held) {
                 self.groups.charge(index);
             }
             Some(ticket)
@@ -314,20 +313,43 @@ impl Shard {
         entry: Entry,
         reason: DropReason,
     ) {
-        if self.tells_drop_of_group(entry.message.topic()) {
+        self.drop_taken(cx, index, &Taken::Held(entry), (reason, None));
+    }
+
+    /// Drops a message that was taken out of a group's queue because memory is short.
+    pub(crate) fn drop_taken_from_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: GroupId,
+        entry: &Taken,
+    ) {
+        if let Some(index) = self.groups.live(id) {
+            let limit = self.reached(Limit::Memory, None);
+            self.drop_taken(cx, index, entry, (DropReason::MemoryFull, Some(limit)));
+        }
+    }
+
+    fn drop_taken<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: &Taken,
+        (reason, limit): (DropReason, Option<Reached>),
+    ) {
+        if self.tells_drop_of_group(entry.topic()) {
             cx.effects.tell(
                 self.groups.slab[index as usize].tenant,
                 Event::Dropped {
-                    client_id: shortened(&self.groups.slab[index as usize].filter),
+                    client_id: shortened(&self.groups.slab[index as usize].filter).into_owned(),
                     user: None,
-                    topic: shortened(entry.message.topic()),
+                    topic: shortened(entry.topic()).into_owned(),
                     stored: None,
                     reason,
-                    limit: None,
+                    limit,
                 },
             );
         }
-        self.group_entry_ended(cx, index, &Taken::Held(entry));
+        self.group_entry_ended(cx, index, entry);
         self.drop_in_group(index, reason);
     }
 
@@ -438,7 +460,13 @@ impl Shard {
         entry: Entry,
     ) {
         let limits = &self.settings.limits;
-        let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
+        let (count_max, mut bytes_max) = (limits.queued_messages, limits.queued_bytes);
+        let is_in_memory = !(self.reads_back && entry.recorded);
+        if is_in_memory {
+            // As a client, it has no more than a share of the memory.
+            bytes_max = bytes_max.min(self.client_bytes_max as u64);
+        }
+        let is_share = bytes_max < limits.queued_bytes;
         let window = self.window_for_more(self.group_window(index));
         let queue = &self.groups.slab[index as usize].queue;
         let needs_memory = !(entry.recorded && queue.would_store(window));
@@ -457,10 +485,11 @@ impl Shard {
             }
             if queue.begins_to_drop() {
                 let messages = queue.len();
-                let owner = shortened(&self.groups.slab[index as usize].filter);
+                let owner = shortened(&self.groups.slab[index as usize].filter).into_owned();
                 let owner = (self.groups.slab[index as usize].tenant, owner);
                 let limit = match messages >= count_max as usize {
                     true => Limit::QueuedMessages,
+                    false if is_share => Limit::MemoryShare,
                     false => Limit::QueuedBytes,
                 };
                 self.tell_queue_full(cx, owner, messages, limit);

@@ -18,7 +18,7 @@ use crate::session::queue::{Apart, Entry, Taken};
 use crate::shard::Shard;
 use crate::subscribe::SharedSubscription;
 
-/// Nobody waits for the answer of the group.
+/// The answer of the group is not waited for.
 const NO_SUBACK: usize = usize::MAX;
 
 impl Shard {
@@ -92,7 +92,7 @@ impl Shard {
             Arc::new(Reads {
                 rules: Arc::clone(&permit.identity.rules),
                 user_name: permit.identity.user_name.clone(),
-                client_id: Box::from(&*session.client_id),
+                client_id: Arc::clone(&session.client_id),
             })
         })
     }

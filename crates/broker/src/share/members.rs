@@ -3,20 +3,20 @@
 
 use std::collections::VecDeque;
 
-use hashbrown::HashMap as RawMap;
 use martlet_codec::QoS;
 use slab::Slab;
 
 use super::group::{Member, Reads};
-use crate::hash::{HashMap, seeded};
+use crate::hash::seeded;
 use crate::id::SessionAddress;
 use crate::message::Message;
+use crate::split_map::SplitMap;
 
 /// The members of one group. Each has a place, in whose order they have their turns.
 #[derive(Debug)]
 pub(super) struct Members {
     all: Slab<Member>,
-    places: HashMap<SessionAddress, usize>,
+    places: SplitMap<SessionAddress, usize>,
     /// Connected members.
     present: Places,
     /// Connected members with credit that had room when they were last asked.
@@ -88,7 +88,7 @@ impl Members {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             all: Slab::new(),
-            places: RawMap::with_hasher(seeded(seed)),
+            places: SplitMap::new(seeded(seed)),
             present: Places::default(),
             ready: Places::default(),
             once: Places::default(),
@@ -106,7 +106,7 @@ impl Members {
     /// Bytes of memory that they take.
     pub(super) fn memory_bytes(&self) -> usize {
         let all = self.all.capacity() * size_of::<Member>();
-        let places = self.places.capacity() * size_of::<(SessionAddress, usize)>();
+        let places = self.places.memory_bytes();
         let full_until = self.full_until.capacity() * size_of::<(u64, usize)>();
         all + places + full_until + self.restricted * size_of::<Reads>()
     }

@@ -1,6 +1,5 @@
 //! Who is in a group, on the shard where the group lives; groups that begin and end.
 
-use hashbrown::HashMap as RawMap;
 use martlet_codec::{QoS, SubscriptionFilter};
 
 use super::group::{Group, Member};
@@ -14,6 +13,7 @@ use crate::record::{Record, SessionEpoch};
 use crate::route::Target;
 use crate::session::queue::{Queue, QueueOwner, StoredEntry};
 use crate::shard::Shard;
+use crate::split_map::SplitMap;
 use crate::subscribe::Subscriber;
 
 impl Shard {
@@ -102,7 +102,7 @@ impl Shard {
         let generation = self.groups.generation;
         let recorded = epoch.is_some();
         let epoch = epoch.unwrap_or_else(|| self.next_epoch());
-        let index = self.groups.slab.insert(Group {
+        let group = Group {
             generation,
             tenant,
             filter: filter.clone(),
@@ -114,11 +114,12 @@ impl Shard {
             turn: 0,
             queue: Queue::default(),
             put_off: false,
-            outstanding: RawMap::with_hasher(seeded(self.groups.seed)),
+            outstanding: SplitMap::new(seeded(self.groups.seed)),
             charged: 0,
             next_delivery: 1,
             accounting: Accounting::default(),
-        }) as u32;
+        };
+        let index = self.groups.slab.insert(Box::new(group)) as u32;
         let topic_filter =
             SubscriptionFilter::parse(&filter).map_or("", |parsed| parsed.filter.as_str());
         let subscriber = Subscriber::new(Target::group(index), QoS::ExactlyOnce, recorded);
@@ -132,7 +133,7 @@ impl Shard {
     fn end_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let node = self.groups.slab[index as usize].node;
         self.unindex_subscriber(cx, node, Target::group(index));
-        let group = self.groups.slab.remove(index as usize);
+        let group = *self.groups.slab.remove(index as usize);
         self.groups.bytes -= group.charged;
         let held = group.held() as u64;
         if group.recorded {

@@ -170,7 +170,7 @@ pub enum ShareMessage {
         recorded: bool,
         /// Which of the session's groups.
         copy: u8,
-        /// Of those who may have it nobody is there: it waits for this member.
+        /// No member that may have it is connected: it waits for this one.
         though_away: bool,
     },
     /// A handed out message has come to its end.

@@ -14,7 +14,7 @@ use martlet_codec::{
 };
 
 use crate::decision::Limit;
-use crate::event::{Event, Wants, shortened};
+use crate::event::{Event, Wants};
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber};
 use crate::limits::ListenerPolicy;
@@ -23,6 +23,7 @@ use crate::record::{Record, SHARED_COPIES, SubscriptionRecord};
 use crate::report::SubscriptionInfo;
 use crate::route::Target;
 use crate::shard::Shard;
+use crate::shortened::shortened;
 
 pub(crate) use packets::HalfDone;
 pub(crate) use retained::RetainedPending;
@@ -38,7 +39,7 @@ pub(crate) struct PendingSubAck {
     pub(crate) missing: u32,
 }
 
-/// Who has asked for subscriptions, and what they came to.
+/// The origin of a request for subscriptions, and its results.
 #[derive(Debug)]
 pub(crate) enum Asked {
     /// The client.
@@ -49,7 +50,7 @@ pub(crate) enum Asked {
         /// Why the first refused filter was refused.
         why: Option<&'static str>,
     },
-    /// A client whose packet is half done; nobody if its connection has ended.
+    /// A client whose packet is half done; none if its connection has ended.
     Unfinished,
     /// An operator.
     Operator {
@@ -266,9 +267,11 @@ impl Shard {
         let bytes_max = self.settings.limits.subscription_bytes;
         let subscriptions = &self.sessions.at(session).subscriptions;
         let exceeds = !subscriptions.has_room_for(requested.filter, bytes_max);
-        if known.is_none() && (exceeds || self.memory.is_spent()) {
+        let stops = self.growth.subscriptions_stop;
+        if known.is_none() && (exceeds || stops || self.memory.is_spent()) {
             let limit = match exceeds {
                 true => Limit::SubscriptionBytes,
+                false if stops => Limit::MemoryKept,
                 false => Limit::Memory,
             };
             return Granted::beyond(ReasonCode::QuotaExceeded, limit);
@@ -420,7 +423,7 @@ impl Shard {
             _ => None,
         };
         let why = match (forbidden, granted.limit) {
-            (Some(why), _) => shortened(&why).into(),
+            (Some(why), _) => why.into(),
             (None, Some(limit)) => self.why(index, limit.into()),
             // Its numbers are as many as their packets can name.
             (None, None) if reason == ReasonCode::QuotaExceeded => format!(
@@ -433,7 +436,7 @@ impl Shard {
             client_id: self.sessions.at(session).client_id.to_string(),
             user: self.user_of(session),
             address: self.connections.at(index).address(),
-            filter: shortened(requested.filter),
+            filter: shortened(requested.filter).into_owned(),
             reason,
             why,
         };

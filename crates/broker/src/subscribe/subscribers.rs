@@ -574,20 +574,16 @@ impl Shard {
         }
     }
 
-    /// The subscriptions of a session, at most `limit`.
-    pub(crate) fn subscriptions_of(&self, session: u32, limit: usize) -> Vec<SubscriptionInfo> {
-        self.subscriptions_behind(session, None, limit).0
-    }
-
-    /// The subscriptions of a session behind the place `after`, at most `limit`; and the place of
-    /// the last one, if there may be more.
+    /// The subscriptions of a session behind the place `after`, at most `limit`, and no more once
+    /// their filters have `bytes_max` bytes; and the place of the last one, if there may be more.
     pub(crate) fn subscriptions_behind(
         &self,
         session: u32,
         after: Option<&SubscriptionPlace>,
-        limit: usize,
+        (limit, bytes_max): (usize, usize),
     ) -> (Vec<SubscriptionInfo>, Option<SubscriptionPlace>) {
         let mut found = Vec::new();
+        let mut bytes = 0;
         let Some(session) = self.sessions.look_at(session).filter(|_| limit > 0) else {
             return (found, None);
         };
@@ -612,14 +608,15 @@ impl Shard {
         for (node, slot) in &own[first..] {
             let subscribers = self.tree.get(*node).map(Subscribers::list);
             if let Some(subscriber) = subscribers.and_then(|list| list.get(*slot as usize)) {
-                let filter = self.tree.filter(*node).1.into();
+                let filter: Box<str> = self.tree.filter(*node).1.into();
+                bytes += filter.len();
                 found.push(SubscriptionInfo {
                     no_local: subscriber.no_local,
                     retain_as_published: subscriber.retain_as_published,
                     ..info(filter, subscriber.qos, subscriber.subscription_id)
                 });
             }
-            if found.len() >= limit {
+            if found.len() >= limit || bytes >= bytes_max {
                 return (found, Some(SubscriptionPlace::Own(*node)));
             }
         }
@@ -629,6 +626,7 @@ impl Shard {
             seldom.shared.range::<str, _>(behind)
         });
         for (filter, subscription) in shared {
+            bytes += filter.len();
             found.push(SubscriptionInfo {
                 retain_as_published: subscription.retain_as_published,
                 ..info(
@@ -637,7 +635,7 @@ impl Shard {
                     subscription.subscription_id,
                 )
             });
-            if found.len() >= limit {
+            if found.len() >= limit || bytes >= bytes_max {
                 return (found, Some(SubscriptionPlace::Shared(filter.clone())));
             }
         }

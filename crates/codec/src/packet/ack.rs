@@ -91,6 +91,15 @@ impl<'a> Ack<'a> {
         Some((kind, PacketId::new(u16::from_be_bytes([high, low]))?))
     }
 
+    /// The packet that [`Self::peek_short`] finds: success, without properties.
+    #[inline]
+    pub const fn short(kind: AckKind, packet_id: PacketId) -> [u8; 4] {
+        let packet_type = kind.packet_type();
+        let first = packet_type.first_byte(packet_type.reserved_flags());
+        let [high, low] = packet_id.get().to_be_bytes();
+        [first, 2, high, low]
+    }
+
     /// Decodes the bytes after the Fixed Header.
     ///
     /// # Errors
@@ -138,11 +147,10 @@ impl<'a> Ack<'a> {
     /// Appends the packet in the shortest form.
     #[inline]
     pub fn encode(&self, kind: AckKind, version: ProtocolVersion, out: &mut Vec<u8>) {
-        let packet_type = kind.packet_type();
-        let first = packet_type.first_byte(packet_type.reserved_flags());
-        let [high, low] = self.packet_id.get().to_be_bytes();
+        let short = Self::short(kind, self.packet_id);
+        let [first, _, high, low] = short;
         if self.is_short(version) {
-            out.extend_from_slice(&[first, 2, high, low]);
+            out.extend_from_slice(&short);
         } else if !self.has_properties() {
             out.extend_from_slice(&[first, 3, high, low, self.reason.code()]);
         } else {

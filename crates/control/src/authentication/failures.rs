@@ -21,7 +21,7 @@ use crate::text::typed;
 pub struct Lockout {
     /// Wrong credentials from one address, or for one name, within a minute; 0 is no end of them.
     pub failures: u32,
-    /// How long nobody is asked for then.
+    /// How long the lockout lasts.
     pub lasts: Duration,
 }
 
@@ -68,8 +68,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 const AT_HOME: Duration = Duration::from_secs(86_400);
 /// Entries of each kind, at most; the oldest make room.
 const ENTRIES_MAX: usize = 100_000;
-/// Bytes that an entry takes, approximately, with a name.
-const ENTRY_BYTES: usize = 256;
+/// Bytes that an entry takes, approximately, with a name of the longest that are remembered.
+const ENTRY_BYTES: usize = 512;
 /// Delay of an answer to wrong credentials, multiplied by the number of failures before it.
 const SLOWED_BY: Duration = Duration::from_millis(20);
 const SLOWED_MAX: Duration = Duration::from_secs(2);
@@ -105,14 +105,14 @@ struct Count {
 #[derive(Clone, Debug)]
 struct Lock {
     until: Instant,
-    /// Who was wrong last.
+    /// The last one that was wrong.
     by: Caller,
 }
 
-/// Who was right, and from where.
+/// A name that was right, and from where.
 type Home = (Realm, Option<Arc<str>>, IpAddr);
 
-/// Failures recently, and who was right.
+/// Recent failures, and names that were right.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     counts: Aging<Suspect, Count>,
@@ -124,7 +124,7 @@ pub(super) struct Failures {
     at_home: Aging<Home, Instant>,
 }
 
-/// Who asks: the parts that are counted.
+/// The caller: the parts that are counted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Caller {
     /// Whose names are meant: those of another door are other people's.
@@ -135,7 +135,7 @@ pub(super) struct Caller {
     pub(super) is_proved: bool,
 }
 
-/// Who has an IPv6 address has at least all of its /64.
+/// The owner of an IPv6 address has at least all of its /64.
 fn counted_as(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -348,7 +348,7 @@ impl Failures {
         }
     }
 
-    /// Who asks was right from there recently.
+    /// The name was right from there recently.
     pub(super) fn is_at_home(&self, caller: &Caller, now: Instant) -> bool {
         let at_home = caller.home().and_then(|home| self.at_home.get(&home));
         at_home.is_some_and(|since| now.duration_since(*since) < AT_HOME)

@@ -10,7 +10,7 @@ use super::Gate;
 use super::failures::{Caller, LockoutEntry, Whom};
 use super::turns::Turn;
 
-/// Nobody is asked for now: too many credentials were wrong, of this name or from this address.
+/// Locked out for now: too many credentials were wrong, of this name or from this address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Locked {
     /// For how many seconds.

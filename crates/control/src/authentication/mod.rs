@@ -9,9 +9,9 @@
 //! * `failures`: who tries passwords, and is slowed down and locked out
 //! * `logins`: who logs in to the panel, which counts as well
 //! * `proving`: passwords that are proved in steps and not sent
-//! * `policy`: the chain of a realm, and what becomes of who has no name
+//! * `policy`: the chain of a realm, and what becomes of clients without a name
 //! * [`sources`]: where credentials are kept
-//! * `turns`: who is next where passwords are worked out
+//! * `turns`: which password is checked next
 //! * `verified`: what is remembered
 
 mod failures;
@@ -49,7 +49,7 @@ pub use turns::Place;
 use failures::{Caller, Failures};
 use sources::Hashing;
 use turns::Turns;
-use verified::{Digest, Digester, Verified};
+use verified::{ClientMark, Digest, Digester, Verified};
 
 /// Questions that wait, at most: beyond that, clients are told to try again.
 const WAITING_MAX: usize = 100_000;
@@ -86,7 +86,7 @@ pub struct Gate(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     digester: Digester,
-    /// For verifiers of names that nobody has.
+    /// For verifiers of unknown names.
     made_up_key: [u8; 32],
     /// Where verifiers are looked for.
     hashing: Hashing,
@@ -112,6 +112,18 @@ struct State {
     waiting_bytes_max: usize,
     /// Number of the last revocation.
     revoked: u64,
+}
+
+/// A lockout, as it is for one client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockedClient {
+    /// For how long, and why.
+    pub why: String,
+    /// The user name is locked out; else the address is.
+    pub is_of_name: bool,
+    /// How long the client is let in nevertheless, with the credentials that were right before:
+    /// they are remembered. None: it is kept out.
+    pub accepted_for: Option<Duration>,
 }
 
 /// A question under way.
@@ -229,6 +241,11 @@ impl Gate {
                 let question = Question {
                     inner: Arc::clone(&self.0),
                     digest,
+                    client: self.client_mark(
+                        asked.realm,
+                        asked.user_name.as_deref(),
+                        &asked.client_id,
+                    ),
                     number,
                     bytes,
                 };
@@ -341,14 +358,19 @@ impl Gate {
         }
     }
 
-    /// Reason why this name of this realm is locked out, from this address or from any address
-    /// without an earlier login.
+    fn client_mark(&self, realm: Realm, user_name: Option<&str>, client_id: &str) -> ClientMark {
+        self.0.digester.client(realm, user_name, client_id)
+    }
+
+    /// The lockout of this name of this realm, from this address or from any address without an
+    /// earlier login, as it is for this client.
     pub fn locked(
         &self,
         realm: Realm,
-        user_name: &str,
+        (user_name, client_id): (&str, &str),
         address: Option<IpAddr>,
-    ) -> Option<(String, bool)> {
+    ) -> Option<LockedClient> {
+        let client = self.client_mark(realm, Some(user_name), client_id);
         let caller = Caller {
             realm,
             address,
@@ -358,7 +380,12 @@ impl Gate {
         let now = Instant::now();
         let state = self.0.lock();
         let why = state.failures.locked(&caller, now)?;
-        Some((why, state.failures.is_locked_by_name(&caller, now)))
+        let accepted_until = state.verified.accepted_until(client, now);
+        Some(LockedClient {
+            why,
+            is_of_name: state.failures.is_locked_by_name(&caller, now),
+            accepted_for: accepted_until.map(|until| until.saturating_duration_since(now)),
+        })
     }
 
     /// Sets the number of bytes that failures, answers and questions under way take, approximately,
@@ -381,7 +408,8 @@ impl Gate {
     pub(crate) fn memory_bytes(&self) -> usize {
         let state = self.0.lock();
         let waiting = state.waiting_bytes + state.waiting * WAITER_BYTES;
-        waiting + state.verified.memory_bytes() + state.failures.memory_bytes()
+        let hashing = self.0.hashing.memory_bytes();
+        waiting + state.verified.memory_bytes() + state.failures.memory_bytes() + hashing
     }
 
     /// Who is locked out now.
@@ -480,6 +508,7 @@ impl Inner {
 struct Question {
     inner: Arc<Inner>,
     digest: Digest,
+    client: ClientMark,
     number: u64,
     bytes: usize,
 }
@@ -488,8 +517,8 @@ impl Question {
     fn answer(&self, found: &Authenticated, policy: &Arc<Policy>) {
         let mut state = self.inner.lock();
         if Arc::ptr_eq(&state.policy, policy) {
-            let (digest, now) = (self.digest, Instant::now());
-            state.verified.put(digest, found.clone(), now, policy);
+            let (key, now) = ((self.digest, self.client), Instant::now());
+            state.verified.put(key, found.clone(), now, policy);
         }
         let waiting = state.take_waiting(&self.digest, self.number);
         drop(state);
@@ -516,7 +545,7 @@ impl Drop for Question {
 impl State {
     /// Forgets what was verified. Returns the revocations for all shards.
     fn revoke(&mut self, gone: Vec<(Realm, Whose, RevocationReason)>) -> Vec<Revocation> {
-        self.verified = Verified::default();
+        self.verified.clear();
         self.revoked += u64::from(!gone.is_empty());
         let number = self.revoked;
         let revocation = |(realm, whose, reason)| Revocation {

@@ -30,7 +30,7 @@ pub type Looking<'a> = Pin<Box<dyn Future<Output = Finding> + Send + 'a>>;
 /// What takes as long.
 pub type Pretending<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// What is looked at again; who is let in no more.
+/// What is looked at again; clients that are refused from now on.
 pub type Refreshing<'a> = Pin<Box<dyn Future<Output = Vec<Whose>> + Send + 'a>>;
 
 /// A place where credentials are kept.
@@ -54,7 +54,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     }
 
     /// What it keeps of a user's password for SCRAM-SHA-256, whose client has this identifier.
-    /// Asked where it blocks nobody, and may take some milliseconds.
+    /// Asked where it blocks no other task, and may take some milliseconds.
     fn scram(&self, user_name: &str, client_id: &str) -> ScramUser {
         let _ = (user_name, client_id);
         ScramUser::Unknown
@@ -166,7 +166,7 @@ pub enum Knowledge {
     ByProof,
 }
 
-/// What becomes of who comes with a name and the proof of it.
+/// What becomes of a client with a name and the proof of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// The client is accepted.
@@ -175,7 +175,7 @@ pub enum Standing {
     ByProof(String),
     /// The client is refused, with the reason.
     Barred(String),
-    /// Nobody looks at names.
+    /// Names are not looked at.
     Unproved,
 }
 
@@ -184,14 +184,14 @@ pub enum Standing {
 pub enum Finding {
     /// They are.
     Known(Identity),
-    /// The source knows the name, and these are not its credentials: nobody else is asked.
+    /// The source knows the name, and these are not its credentials: no other source is asked.
     Wrong(String),
     /// Who it is was proved, or need not be, and the client is not let in all the same: nobody else
     /// is asked, and it is no try of a password.
     NotNow(String),
     /// It does not know the name; the next source may.
     Stranger,
-    /// It cannot say: nobody else is asked, and the client may come again.
+    /// It cannot say: no other source is asked, and the client may come again.
     Failed(String),
 }
 
@@ -200,7 +200,7 @@ pub enum Finding {
 pub struct Chain {
     /// Asked in this order.
     pub sources: Vec<Arc<dyn Source>>,
-    /// What who has no credentials may do, where a listener lets them in.
+    /// The rights of clients without credentials, where a listener lets them in.
     pub anonymous: Arc<Rules>,
 }
 
@@ -220,7 +220,7 @@ pub struct Policy {
     /// What salts of names that nobody has are made of, if they are to be the same after a restart,
     /// as those of others are.
     pub made_up_key: Option<[u8; 32]>,
-    /// What who is not known may do: nothing.
+    /// The rights of an unknown client: none.
     nobody: Arc<Rules>,
 }
 
@@ -243,7 +243,7 @@ impl Policy {
         }
     }
 
-    /// Who has no credentials.
+    /// A client without credentials.
     pub(super) fn anonymous(&self, asked: &Authentication, known: u64) -> Authenticated {
         let realm = asked.realm;
         match self.realms.get(&realm) {
@@ -274,7 +274,7 @@ impl Policy {
         let banned = |name| self.banned(asked.realm.tenant(), &asked.client_id, name, None);
         let sources = realm.map_or(&[][..], |chain| &chain.sources);
         if sources.is_empty() {
-            // A name that nobody can prove is none.
+            // A name without any proof is none.
             return self.anonymous(asked, known);
         }
         for source in sources {
@@ -355,7 +355,7 @@ impl Policy {
         Some(format!("the {what} {} is banned{why}{until}", ban.value))
     }
 
-    /// What becomes of who comes with this name and the proof of it.
+    /// What becomes of a client with this name and the proof of it.
     pub fn standing(&self, realm: Realm, user_name: &str, client_id: &str) -> Standing {
         let chain = self.realms.get(&realm);
         let sources = chain.map_or(&[][..], |chain| &chain.sources);
@@ -490,7 +490,7 @@ impl Policy {
         tables_of(self.realms.get(&realm)?)
     }
 
-    /// The tables that users and devices stand in; none: nobody is looked for there.
+    /// The tables of users and devices; none: they are not in use.
     pub fn tables(&self) -> Option<&Arc<Snapshot>> {
         self.realms.values().find_map(tables_of)
     }
@@ -688,7 +688,7 @@ fn asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>]) -> Vec<Arc
             }
         }
     }
-    // Of those who came by a proof nobody has a list.
+    // There is no list of clients that came by a proof.
     let by_proof = |source: &Arc<dyn Source>| source.knows("") == Knowledge::ByProof;
     if old.iter().any(by_proof) {
         let listed = next.iter().flat_map(|source| source.users());
@@ -743,7 +743,7 @@ impl RuleBook for Policy {
     }
 }
 
-/// Nobody has that name.
+/// The name is unknown.
 fn stranger(sources: &[String]) -> String {
     format!("nobody of that name is known to {}", sources.join(", "))
 }

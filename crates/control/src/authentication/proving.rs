@@ -16,14 +16,17 @@ use super::failures::Caller;
 use super::policy::is_named_as_device;
 use super::{Answer, Gate, Inner, Place, Policy, claim_of, refused_for, room};
 
+/// Longest first message of a client, in bytes: what is in it is kept until the last one comes.
+const FIRST_BYTES_MAX: usize = 4096;
+
 /// What a source keeps of a user's password for SCRAM-SHA-256.
 #[derive(Clone, Debug)]
 pub enum ScramUser {
-    /// It does not know the name, or has verifiers of nobody; the next source may.
+    /// It does not know the name, or has no verifiers; the next source may.
     Unknown,
     /// It knows the name, and has no verifier.
     WithoutVerifier,
-    /// It knows the name, and lets nobody in by it; why.
+    /// It knows the name, and refuses it; why.
     Barred(String),
     /// The verifier, and who it is that has the password.
     Known(Verifier, Identity),
@@ -34,7 +37,7 @@ struct Proving {
     exchange: Exchange,
     client_id: Arc<str>,
     caller: Caller,
-    /// Who has the password; else why nobody is let in by it.
+    /// The user with the password; else why it is refused.
     whose: Result<Identity, String>,
     /// The last revocation when the verifier was looked for.
     known: u64,
@@ -138,6 +141,10 @@ impl Gate {
                 false => format!("the authentication method {:?} is not known", step.method),
             };
             return Err(refused_for(ReasonCode::BadAuthenticationMethod, why));
+        }
+        if step.data.len() > FIRST_BYTES_MAX {
+            let why = format!("the first message of {METHOD} has {FIRST_BYTES_MAX} bytes at most");
+            return Err(Authenticated::refused(why));
         }
         let first = ClientFirst::parse(&step.data).map_err(Authenticated::refused)?;
         let other = asked.user_name.as_deref();

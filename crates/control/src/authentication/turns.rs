@@ -17,7 +17,7 @@ const KNOWN_IN_A_ROW: u32 = 3;
 pub struct Place {
     /// Address of origin: all questions of one address wait in one line.
     pub from: Option<IpAddr>,
-    /// Who asks was right from there recently.
+    /// The name was right from there recently.
     pub is_known: bool,
     /// Whether an answer is still wanted; always if there is none.
     pub is_wanted: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
@@ -39,7 +39,7 @@ pub(super) struct Turn(Option<Turns>);
 
 #[derive(Debug, Default)]
 struct Lines {
-    /// Not 0 only while nobody waits.
+    /// Not 0 only while none waits.
     free: usize,
     known: Lane,
     strangers: Lane,

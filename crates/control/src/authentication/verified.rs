@@ -1,4 +1,4 @@
-//! What was verified recently, by digests that nobody can make without the key of this process.
+//! What was verified recently, by digests that cannot be made without the key of this process.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,9 @@ use crate::aging::Aging;
 
 /// A digest of all credentials.
 pub(super) type Digest = [u8; 32];
+
+/// A digest of realm, user name and Client Identifier.
+pub(super) type ClientMark = [u8; 8];
 
 /// Entries remembered at most; when there are more, the oldest go.
 const ENTRIES_MAX: usize = 200_000;
@@ -27,6 +30,25 @@ impl Digester {
         let mut key = [0; 32];
         key.copy_from_slice(hmac::sign(&self.0, what).as_ref());
         key
+    }
+
+    /// Of a client by name: of which answers are its own.
+    pub(super) fn client(
+        &self,
+        realm: Realm,
+        user_name: Option<&str>,
+        client_id: &str,
+    ) -> ClientMark {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(&realm.0.to_be_bytes());
+        for part in [user_name, Some(client_id)] {
+            let len = part.map_or(u64::MAX, |part| part.len() as u64);
+            context.update(&len.to_be_bytes());
+            context.update(part.unwrap_or_default().as_bytes());
+        }
+        let mut mark = [0; size_of::<ClientMark>()];
+        mark.copy_from_slice(&context.sign().as_ref()[..size_of::<ClientMark>()]);
+        mark
     }
 
     /// Of everything that an answer may depend on, each with its length: no two sets of credentials
@@ -57,12 +79,22 @@ impl Digester {
     }
 }
 
+/// An answer, and until when it is remembered.
+#[derive(Debug)]
+struct Answer {
+    until: Instant,
+    client: ClientMark,
+    found: Authenticated,
+}
+
 /// Answers by digest.
 #[derive(Debug, Default)]
 pub(super) struct Verified {
-    answers: Aging<Digest, (Instant, Authenticated)>,
+    answers: Aging<Digest, Answer>,
     /// Number of rules that the answers contain.
     weight: usize,
+    /// Bytes of the names and texts in them.
+    text: usize,
     /// Bytes of all answers, approximately, at most; none: no limit beside that of the entries.
     bytes_max: Option<usize>,
 }
@@ -82,10 +114,31 @@ fn weight(answer: &Authenticated) -> usize {
     }
 }
 
+fn text_bytes(answer: &Authenticated) -> usize {
+    match answer {
+        Authenticated::Accepted { identity, .. } => {
+            identity.user_name.as_ref().map_or(0, |name| name.len())
+        }
+        Authenticated::Refused { why, claim, .. } => {
+            let claim = claim.as_ref().and_then(|claim| claim.user_name.as_ref());
+            why.len() + claim.map_or(0, |name| name.len())
+        }
+        Authenticated::Continue { data, .. } => data.len(),
+    }
+}
+
 impl Verified {
     /// Sets the number of bytes that it takes, approximately, at most.
     pub(super) fn set_bytes_max(&mut self, bytes: usize) {
         self.bytes_max = Some(bytes);
+    }
+
+    /// Forgets all answers.
+    pub(super) fn clear(&mut self) {
+        *self = Self {
+            bytes_max: self.bytes_max,
+            ..Self::default()
+        };
     }
 
     fn is_full(&self) -> bool {
@@ -96,19 +149,31 @@ impl Verified {
 
     /// Approximate number of bytes of what is remembered.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.answers.len() * ANSWER_BYTES + self.weight * 1024
+        self.answers.len() * ANSWER_BYTES + self.weight * 1024 + self.text
     }
 
     pub(super) fn get(&self, digest: &Digest, now: Instant) -> Option<Authenticated> {
-        let (until, answer) = self.answers.get(digest)?;
-        (now < *until).then(|| answer.clone())
+        let answer = self.answers.get(digest)?;
+        (now < answer.until).then(|| answer.found.clone())
+    }
+
+    /// Until when credentials of a client that were right are accepted without a check. None: there
+    /// are none.
+    pub(super) fn accepted_until(&self, client: ClientMark, now: Instant) -> Option<Instant> {
+        let answers = self.answers.youngest().map(|(_, answer)| answer);
+        let is_its_own = |answer: &&Answer| {
+            answer.client == client
+                && now < answer.until
+                && matches!(answer.found, Authenticated::Accepted { .. })
+        };
+        answers.filter(is_its_own).map(|answer| answer.until).max()
     }
 
     /// Remembers an answer, for a time that differs a little from one to the next, so that those
     /// who came together are not asked for together again.
     pub(super) fn put(
         &mut self,
-        digest: Digest,
+        (digest, client): (Digest, ClientMark),
         answer: Authenticated,
         now: Instant,
         policy: &Policy,
@@ -131,17 +196,30 @@ impl Verified {
         let until = now + time - time * part / (10 * 256);
         // Rules that came with an answer are kept with it.
         self.weight += weight(&answer);
-        let old = self.answers.put(digest, (until, answer));
-        self.weight -= old.map_or(0, |(_, old)| weight(&old));
+        self.text += text_bytes(&answer);
+        let answer = Answer {
+            until,
+            client,
+            found: answer,
+        };
+        if let Some(old) = self.answers.put(digest, answer) {
+            self.forget(&old.found);
+        }
         while self.is_full() && self.forget_oldest() {}
     }
 
     fn forget_oldest(&mut self) -> bool {
         let oldest = self.answers.take_oldest();
-        if let Some((_, old)) = &oldest {
-            self.weight -= weight(old);
+        if let Some(old) = &oldest {
+            self.forget(&old.found);
         }
         oldest.is_some()
+    }
+
+    /// It is not kept any more.
+    fn forget(&mut self, old: &Authenticated) {
+        self.weight -= weight(old);
+        self.text -= text_bytes(old);
     }
 
     /// Forgets the oldest until it takes a quarter of what it may.
@@ -163,11 +241,36 @@ mod tests {
         verified.set_bytes_max(100 * ANSWER_BYTES);
         let digest = |number: u8| [number; 32];
         for number in 0..80 {
-            verified.put(digest(number), Authenticated::refused("no"), now, &policy);
+            verified.put(
+                (digest(number), [0; 8]),
+                Authenticated::refused("no"),
+                now,
+                &policy,
+            );
         }
         verified.give_back();
         assert!(verified.get(&digest(79), now).is_some());
-        assert!(verified.get(&digest(54), now).is_none());
-        assert_eq!(verified.memory_bytes(), 25 * ANSWER_BYTES);
+        assert!(verified.get(&digest(55), now).is_none());
+        assert_eq!(verified.memory_bytes(), 24 * (ANSWER_BYTES + 2));
+        let long = Authenticated::refused("x".repeat(20 * ANSWER_BYTES));
+        for number in 0..80 {
+            verified.put((digest(number), [0; 8]), long.clone(), now, &policy);
+            assert!(verified.memory_bytes() <= 100 * ANSWER_BYTES);
+        }
+        assert!(verified.get(&digest(79), now).is_some());
+        verified.clear();
+        assert_eq!(verified.memory_bytes(), 0);
+        for number in 0..200 {
+            verified.put(
+                (digest(number), [0; 8]),
+                Authenticated::refused("no"),
+                now,
+                &policy,
+            );
+        }
+        assert!(
+            verified.memory_bytes() <= 100 * ANSWER_BYTES,
+            "the bound stays"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use martlet_broker::{Event, EventInterest, TenantId};
+use martlet_broker::{Event, EventInterest, TenantId, is_of_name};
 use martlet_codec::{TopicFilter, TopicName};
 
 use crate::feed::{Entry, Happened, Part};
@@ -49,6 +49,7 @@ kinds! {
     RateExceeded "rate_exceeded" "Messages were dropped: their client is too fast.";
     PublishesDelayed "publishes_delayed" "Messages wait: their client publishes too fast.";
     QueueFull "queue_full" "A queue is full.";
+    OutputFull "output_full" "A client reads too slowly: QoS 0 messages for it are dropped.";
     Packet "packet" "A packet came or was written.";
     Gone "gone" "Events were lost; nobody can leave that out.";
 }
@@ -73,6 +74,7 @@ impl Kind {
             Event::RateExceeded { .. } => Self::RateExceeded,
             Event::PublishesDelayed { .. } => Self::PublishesDelayed,
             Event::QueueFull { .. } => Self::QueueFull,
+            Event::OutputFull { .. } => Self::OutputFull,
             Event::Packet { .. } => Self::Packet,
         }
     }
@@ -93,8 +95,13 @@ pub struct Kinds(u32);
 
 /// A name that no kind has.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no kind of event")]
+#[error("{0:?} is no kind of event; there are {names}", names = names())]
 pub struct NoKind(String);
+
+fn names() -> String {
+    let names = Kind::ALL.iter().map(|kind| kind.name());
+    names.chain(["all"]).collect::<Vec<_>>().join(", ")
+}
 
 impl Kinds {
     /// Everything but packets, and messages one by one that are counted together.
@@ -221,6 +228,7 @@ const CONNECTIONS: &[Kind] = &[
     Kind::SubscribeRefused,
     Kind::PublishRefused,
     Kind::QueueFull,
+    Kind::OutputFull,
 ];
 
 impl Filter {
@@ -311,10 +319,11 @@ impl Filter {
         let passes = self.tenant.is_none_or(|tenant| tenant == entry.tenant)
             && is_of_kind
             && self.is_of_client(client_id)
-            && self
-                .user
-                .as_deref()
-                .is_none_or(|user| entry.user().is_some_and(|found| found.name == user))
+            && self.user.as_deref().is_none_or(|user| {
+                entry
+                    .user()
+                    .is_some_and(|found| is_of_name(found.name, user))
+            })
             && self
                 .address
                 .is_none_or(|address| entry.ip() == Some(address))
@@ -329,7 +338,7 @@ impl Filter {
     fn is_of_client(&self, client_id: &str) -> bool {
         self.client
             .as_deref()
-            .is_none_or(|client| client == client_id)
+            .is_none_or(|client| is_of_name(client_id, client))
             && self
                 .client_prefix
                 .as_deref()

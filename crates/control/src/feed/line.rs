@@ -207,7 +207,7 @@ impl Serialize for MessageName {
 pub struct Gone {
     /// `gone`
     pub kind: &'static str,
-    /// How many; of another run nobody knows.
+    /// How many; unknown of another run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     /// The reason.
@@ -230,6 +230,17 @@ impl Gone {
             kind: "gone",
             count: Some(count),
             why: "the node had no room for them",
+        }
+    }
+
+    /// The end of a stream whose reader does not read: what waits for readers takes too much
+    /// memory.
+    pub fn ended() -> Self {
+        Self {
+            kind: "gone",
+            count: None,
+            why: "the stream was ended: its reader does not read, and events that wait for readers \
+                  take too much memory",
         }
     }
 
@@ -357,6 +368,10 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
             shown.count = Some(u64::from(*count));
             shown.reason = Some(limit.limit.option());
         }
+        Event::OutputFull { count, limit, .. } => {
+            shown.count = Some(*count);
+            shown.reason = Some(limit.limit.option());
+        }
         Event::TakenOver { by, .. } => shown.by = by.map(text),
         Event::SessionEnded { why, .. } => shown.why = Some(why),
         Event::Subscribed { filter, qos, .. } => {
@@ -459,6 +474,7 @@ pub(crate) fn user_of(event: &Event) -> Option<User<'_>> {
         | Event::PublishRefused { user, .. }
         | Event::RateExceeded { user, .. }
         | Event::PublishesDelayed { user, .. }
+        | Event::OutputFull { user, .. }
         | Event::SubscribeRefused { user, .. } => user.as_ref().map(User::from),
         _ => None,
     }

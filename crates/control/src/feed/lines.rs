@@ -73,6 +73,11 @@ impl Lines {
         self.places.len()
     }
 
+    /// Bytes that it takes.
+    fn memory_bytes(&self) -> usize {
+        self.text.len() + self.places.len() * size_of::<Place>()
+    }
+
     /// There are none.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
@@ -123,6 +128,8 @@ struct Kept {
     /// The latest last.
     lines: VecDeque<KeptOf>,
     bytes: usize,
+    /// Bytes of them, at most; none: [`KEPT_BYTES`].
+    bytes_max: Option<usize>,
     /// Forms that are read, and the event up to which they are written in advance.
     wanted: Vec<(usize, u64)>,
 }
@@ -180,6 +187,16 @@ impl KeptLines {
         lines
     }
 
+    /// Sets the number of bytes that they take, at most.
+    pub(super) fn set_bytes_max(&self, bytes: usize) {
+        self.lock().bytes_max = Some(KEPT_BYTES.min(bytes));
+    }
+
+    /// Number of bytes that they take.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,13 +210,14 @@ impl Kept {
     }
 
     fn keep(&mut self, kept: KeptOf) {
-        self.bytes += kept.lines.text.len();
+        self.bytes += kept.lines.memory_bytes();
         self.lines.push_back(kept);
-        while self.lines.len() > KEPT || self.bytes > KEPT_BYTES {
+        let bytes_max = self.bytes_max.unwrap_or(KEPT_BYTES);
+        while self.lines.len() > KEPT || self.bytes > bytes_max {
             let Some(oldest) = self.lines.pop_front() else {
                 return;
             };
-            self.bytes -= oldest.lines.text.len();
+            self.bytes -= oldest.lines.memory_bytes();
         }
     }
 

@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use martlet_broker::{ConnectedClient, Event, EventInterest, TenantId, Told};
+use martlet_codec::PacketType;
 use tokio::sync::watch;
 
 use crate::presence::{Known, Presence, Who};
@@ -37,8 +38,10 @@ use interest::Wants;
 use lines::KeptLines;
 use ring::{Blocks, Ring};
 
-/// Events that are looked at in one go, at most.
+/// Events that are looked at in one go, at most, and bytes after which no more are: a reader that
+/// does not read holds that much beside the feed.
 const PART: usize = 1_024;
+const PART_BYTES: usize = 128 * 1024;
 /// Readers at once, at most.
 const READERS_MAX: usize = 256;
 
@@ -233,13 +236,14 @@ impl Feed {
 
     /// Sets the number of bytes that it keeps, at most; its bounds apply too.
     pub(crate) fn set_bytes_max(&self, bytes: usize) {
+        self.lines.set_bytes_max(bytes / 4);
         let mut ring = self.ring();
-        ring.bounds.bytes = ring.bounds.bytes.min(bytes);
+        ring.bounds.bytes = ring.bounds.bytes.min(bytes - bytes / 4);
     }
 
     /// Approximate number of bytes of what is kept.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.ring().bytes()
+        self.ring().bytes() + self.lines.memory_bytes()
     }
 
     /// Sets the events that are always wanted, without any reader: the shards know of them already.
@@ -288,6 +292,7 @@ impl Feed {
             let others: Vec<Told> = with_it.filter(|_| wants_each).collect();
             let at_ms = at_ms(&event).unwrap_or(now_ms);
             let who = known.note(tenant, &event, at_ms);
+            let who = who_comes(tenant, &event, events.as_slice()).or(who);
             let each = |event| EventOf {
                 event,
                 who: who.clone(),
@@ -384,15 +389,24 @@ pub struct Reader {
 impl Reader {
     /// Waits for the next events; none: the node stops. A cancelled wait loses nothing.
     pub async fn next(&mut self) -> Option<Batch> {
+        self.next_with(|| std::future::ready(())).await
+    }
+
+    /// The same. Once there are events, they are taken when `room` is ready.
+    pub async fn next_with<R: Future<Output = ()>>(
+        &mut self,
+        room: impl Fn() -> R,
+    ) -> Option<Batch> {
         // Where there is always more, a reader would keep its thread from all others.
         tokio::task::yield_now().await;
         loop {
-            let batch = self.take();
-            if batch.gone > 0 || batch.is_new_run || !batch.parts.is_empty() {
-                return Some(batch);
-            }
-            if *self.last.borrow_and_update() >= self.next {
-                // There is more, of which nothing may be wanted: others have their turn.
+            if self.is_new_run || *self.last.borrow_and_update() >= self.next {
+                room().await;
+                let batch = self.take();
+                if batch.gone > 0 || batch.is_new_run || !batch.parts.is_empty() {
+                    return Some(batch);
+                }
+                // There may be more, of which nothing may be wanted: others have their turn.
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -414,7 +428,7 @@ impl Reader {
             let first = ring.first();
             batch.gone = first.saturating_sub(self.next);
             self.next = self.next.max(first);
-            batch.parts = ring.from(self.next, PART);
+            batch.parts = ring.from(self.next, PART, PART_BYTES);
         }
         let taken: usize = batch.parts.iter().map(Part::len).sum();
         self.next += taken as u64;
@@ -458,6 +472,25 @@ impl Drop for Reader {
     fn drop(&mut self) {
         self.feed.wants.remove(self.place);
     }
+}
+
+/// The client of a CONNECT, which is told before the client is known to be connected.
+fn who_comes(tenant: TenantId, event: &Event, next: &[Told]) -> Option<Who> {
+    let Event::Packet {
+        packet_type: PacketType::Connect,
+        client_id,
+        ..
+    } = event
+    else {
+        return None;
+    };
+    // By what it has proved who it is stands between.
+    next.iter().take(2).find_map(|told| match &told.event {
+        Event::Connected(client) if told.tenant == tenant && client.client_id == *client_id => {
+            Some(Who::Connected(Arc::clone(client)))
+        }
+        _ => None,
+    })
 }
 
 fn at_ms(event: &Event) -> Option<u64> {

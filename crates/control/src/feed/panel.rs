@@ -18,6 +18,8 @@ use crate::feed::{Entry, Filter, Happened, Kind, Kinds};
 const CHANNEL: &str = "mqtt";
 /// Events that wait for their answers, at most; above that number none of them waits any longer.
 const HELD_MAX: usize = 10_000;
+/// The same for bytes of their frames.
+const HELD_BYTES_MAX: usize = 1 << 20;
 /// Bytes to which texts of clients are cut in a frame that would be too long.
 const TEXT_MAX: usize = 400;
 
@@ -36,8 +38,9 @@ pub struct Panel {
     holds: bool,
     bytes_max: usize,
     clients: HashMap<Box<str>, Waiting>,
-    /// Numbers of the events that wait.
+    /// Numbers of the events that wait, and bytes of their frames.
     held: BTreeSet<u64>,
+    held_bytes: usize,
     /// The number of the last event that was put in.
     last: u64,
 }
@@ -142,6 +145,7 @@ impl Panel {
             bytes_max,
             clients: HashMap::new(),
             held: BTreeSet::new(),
+            held_bytes: 0,
             last: 0,
         }
     }
@@ -160,7 +164,7 @@ impl Panel {
             Happened::Event(event) => event.client_id(),
             Happened::Lost(_) => return self.flush(out),
         };
-        // Nobody was let in yet.
+        // No client was let in yet.
         let is_of_nobody = client_id.is_empty();
         if is_of_nobody || !Self::KINDS.contains(&entry.kind) {
             return;
@@ -183,9 +187,10 @@ impl Panel {
         };
         if let Some(until) = until {
             let seq = entry.seq;
+            self.held_bytes += json.len();
             client.held.push(Held { until, seq, json });
             self.held.insert(seq);
-            if self.held.len() > HELD_MAX {
+            if self.held.len() > HELD_MAX || self.held_bytes > HELD_BYTES_MAX {
                 self.flush(out);
             }
             return;
@@ -228,6 +233,7 @@ impl Panel {
     fn release(&mut self, released: Vec<Held>, out: &mut Vec<Frame>) {
         for held in released {
             self.held.remove(&held.seq);
+            self.held_bytes -= held.json.len();
             self.send(held.json, out);
         }
     }

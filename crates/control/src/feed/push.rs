@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -90,6 +90,7 @@ pub struct PushState {
     lost: AtomicU64,
     connects: AtomicU64,
     behind: AtomicU64,
+    waiting_bytes: AtomicUsize,
     why: Mutex<String>,
 }
 
@@ -103,6 +104,11 @@ impl PushState {
             connects: self.connects.load(Ordering::Relaxed),
             behind: self.behind.load(Ordering::Relaxed),
         }
+    }
+
+    /// Bytes of the frames that wait to be pushed.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.waiting_bytes.load(Ordering::Relaxed)
     }
 
     fn fails(&self, control: &Control, why: &str) {
@@ -259,6 +265,11 @@ struct Source {
 }
 
 impl Source {
+    fn note_waiting(&self) {
+        let bytes = self.waiting.iter().map(|frame| frame.json.len()).sum();
+        self.state.waiting_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// Waits for more; false: the node stops.
     async fn more(&mut self) -> bool {
         let Some(batch) = self.reader.next().await else {
@@ -276,6 +287,7 @@ impl Source {
             self.panel.put(&entry, self.payload_max, &mut frames);
         }
         self.waiting.extend(frames);
+        self.note_waiting();
         self.state
             .behind
             .store(self.reader.behind(), Ordering::Relaxed);
@@ -392,6 +404,7 @@ async fn write(
             return Some(why);
         }
         source.waiting.drain(..count);
+        source.note_waiting();
         source.state.sent.fetch_add(count as u64, Ordering::Relaxed);
     }
 }

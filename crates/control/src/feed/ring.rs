@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use martlet_broker::{Event, TenantId};
+use martlet_broker::TenantId;
 
 use crate::feed::{Bounds, Entry, EventOf, Said};
-use crate::journal::weight_of_text;
 
 /// Events of a block, at most, and bytes of them, approximately.
 const BLOCK: usize = 256;
@@ -209,11 +208,16 @@ impl Ring {
         (self.next - self.first()) as usize
     }
 
-    /// At most `most` events, from this number on; all of these are still kept.
-    pub(super) fn from(&self, next: u64, most: usize) -> Vec<Part> {
+    /// At most `most` events, from this number on, of which all are still kept. After so many bytes
+    /// no other block follows.
+    pub(super) fn from(&self, next: u64, most: usize, bytes_max: usize) -> Vec<Part> {
         let at = self.blocks.partition_point(|block| block.end() <= next);
-        let (mut parts, mut left) = (Vec::new(), most);
+        let (mut parts, mut left, mut bytes) = (Vec::new(), most, 0);
         for block in self.blocks.range(at..) {
+            bytes += block.bytes;
+            if bytes > bytes_max && !parts.is_empty() {
+                break;
+            }
             let start = next.saturating_sub(block.first()) as usize;
             let end = block.len().min(start + left);
             if start == end {
@@ -232,27 +236,59 @@ impl Ring {
 /// Approximate number of bytes that an entry takes.
 fn weight(said: &Said) -> usize {
     let event = match said {
-        Said::Connected(client) => return size_of::<Kept>() + client.client_id.len(),
+        Said::Connected(client) => {
+            let user = client.user_name.as_ref().map_or(0, |name| name.len());
+            return size_of::<Kept>() + client.client_id.len() + user;
+        }
         Said::Event(said) | Said::Each(said) => &said.event,
         Said::Together(said) => &said.0.event,
         Said::Lost(_) => return size_of::<Kept>(),
     };
-    let text = match event {
-        Event::Published(message) => message.topic.len() + message.payload.len() + 64,
-        Event::Delivered(message) => message.topic.len() + 64,
-        Event::Subscribed { filter, .. } | Event::Unsubscribed { filter, .. } => filter.len(),
-        event => weight_of_text(event),
-    };
-    size_of::<Kept>() + size_of::<EventOf>() + text
+    size_of::<Kept>() + size_of::<EventOf>() + event.text_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use martlet_broker::{Event, MessageId, PublishedMessage};
+    use martlet_codec::QoS;
 
     #[test]
     fn an_entry_is_small() {
         assert!(size_of::<Kept>() <= 24);
+    }
+
+    #[test]
+    fn a_reader_takes_no_more_bytes_at_once_than_it_may_hold() {
+        let payload = |bytes: usize| {
+            let message = PublishedMessage {
+                client_id: "c".into(),
+                topic: "t".into(),
+                id: MessageId(1),
+                qos: QoS::AtMostOnce,
+                retain: false,
+                matched: true,
+                payload_bytes: bytes,
+                payload: vec![0; bytes].into(),
+                at_ms: 1,
+            };
+            let event = Event::Published(Box::new(message));
+            Said::Event(Box::new(EventOf { event, who: None }))
+        };
+        let mut blocks = Blocks::default();
+        for seq in 1..=10 {
+            blocks.push(seq, 1, TenantId::default(), payload(100_000));
+        }
+        let mut ring = Ring::new(Bounds::default());
+        ring.push(blocks.into_made());
+        assert!(ring.bytes() >= 1_000_000);
+        let taken = |from, bytes_max| {
+            let parts = ring.from(from, 1_000, bytes_max);
+            parts.iter().map(Part::len).sum::<usize>()
+        };
+        assert_eq!(taken(1, usize::MAX), 10);
+        assert_eq!(taken(1, 250_000), 2);
+        assert_eq!(taken(5, 1), 1, "a long one comes alone");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a client may not do, and the rule that would permit it.
 
-use martlet_broker::Actions;
+use martlet_broker::{Actions, is_shortened};
 use martlet_registry::{Owner, RuleLine};
 
 /// What a client may not do.
@@ -46,7 +46,7 @@ impl Lacking<'_> {
         };
         let is_placeholder = |level: &str| level.contains("%c") || level.contains("%u");
         let filter = self.filter();
-        if is_placeholder(filter) {
+        if is_placeholder(filter) || is_shortened(filter) {
             return None;
         }
         let levels = filter.split('/').map(|level| {

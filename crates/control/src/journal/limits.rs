@@ -43,7 +43,8 @@ pub(crate) fn by_limit(limit: Limit) -> Option<Way> {
              does not come back expire sooner, or raise {option}"
         ),
         Limit::OutputBytes => format!(
-            "the client reads too slowly: with QoS 1 messages wait in its queue; or raise {option}"
+            "have the client read faster, or subscribe with QoS 1, so that messages wait in its \
+             queue; or raise {option}"
         ),
         Limit::OutputStalled => {
             format!("look at the client and the network to it: it takes nothing; or raise {option}")
@@ -67,6 +68,10 @@ pub(crate) fn by_limit(limit: Limit) -> Option<Way> {
         Limit::Memory | Limit::MemoryOfLogins | Limit::MemoryOfClient => {
             format!("raise {option}, or give the machine more memory")
         }
+        Limit::MemoryKept => format!(
+            "martlet health says what uses the memory: remove some of it, bound it (limits.retained_bytes, \
+             limits.wills_bytes, limits.sessions), or raise {option}"
+        ),
         _ => format!("raise {option}, or find the clients that use most of it"),
     })
 }

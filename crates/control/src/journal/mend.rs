@@ -10,18 +10,24 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use martlet_access::explain;
-use martlet_broker::{DropReason, Event, Limit, Names, TenantId, UserName, Why, may_publish};
+use martlet_broker::{
+    DropReason, Event, Limit, NAME_BYTES_MAX, Names, TenantId, UserName, Why, is_shortened,
+    may_publish,
+};
 use martlet_codec::ReasonCode;
-use martlet_registry::{Owner, RulesPlace, Snapshot, is_device_id};
+use martlet_registry::{Known, Owner, RulesPlace, Snapshot, is_device_id};
 
 use super::limits::by_limit;
-use super::{Lacking, TEXT_MAX, web};
+use super::{Lacking, tls, web};
 use crate::cause::Cause;
 use crate::text::typed;
 
 /// What to do about a wrong password.
 const SET_AGAIN: &str = "look first what credential the client has, which may be mistyped or an \
                          older one; if the good one is lost, set another";
+
+/// Longest word of a command: a name, or a rule with a topic.
+const WORD_BYTES_MAX: usize = 2 * NAME_BYTES_MAX;
 
 /// Before the places that were asked.
 const NOBODY: &str = "nobody of that name is known to ";
@@ -121,7 +127,7 @@ impl Commands {
     }
 
     /// `martlet NAME`, the node, the options, and then these words. None if one is too long to be
-    /// typed.
+    /// typed, or was cut.
     fn line(&self, name: &str, options: &[(&str, &str)], words: &[&str]) -> Option<String> {
         let mut line = format!("martlet {name}");
         if !self.node.is_empty() {
@@ -130,11 +136,11 @@ impl Commands {
         let values = options.iter().map(|(_, value)| *value);
         if values
             .chain(words.iter().copied())
-            .any(|word| word.len() > TEXT_MAX)
+            .any(|word| word.len() > WORD_BYTES_MAX || is_shortened(word))
         {
             return None;
         }
-        // Users' names are nobody else's, whatever team they are of.
+        // Users' names are unique, whatever team they are of.
         let is_of_team = match name {
             "user add" | "trace" | "lockout rm" => true,
             // Types are everybody's.
@@ -176,14 +182,10 @@ impl Commands {
         is_device: bool,
         name: &str,
     ) -> Option<String> {
-        let what = match is_device {
-            true => "device restore",
-            false => "user restore",
-        };
-        self.in_tenant(tenant)?.line(what, &[], &[name])
+        self.in_tenant(tenant)?.restoring(is_device, name)
     }
 
-    /// A deleted team is there again, and who was deleted with it.
+    /// A deleted team is there again, with its deleted members.
     pub(super) fn restore_team(&self, id: &str) -> Option<String> {
         self.line("team restore", &[], &[id])
     }
@@ -350,6 +352,9 @@ impl Commands {
         let is_registry =
             |place: &str| place.starts_with("the registry ") || place.ends_with(" of the registry");
         let is_in_registry = places.split(", ").any(is_registry);
+        if let Some(deleted) = self.deleted(name) {
+            return deleted;
+        }
         if !is_in_registry {
             return Way {
                 text: "add it".to_owned(),
@@ -373,11 +378,30 @@ impl Commands {
         }
         Way {
             text: format!(
-                "see that the name is spelt right; a device is added as below, a person or a \
-                 program by {user}, with a role that permits what it needs (martlet role ls)"
+                "see that the name is spelt right; a person or a program is added by {user}, with \
+                 a role that permits what it needs (martlet role ls); to add a device, run"
             ),
             command: self.line("device add", &[], &[name]),
         }
+    }
+
+    /// The name is kept for a device or user that was deleted: it cannot be added again.
+    fn deleted(&self, name: &str) -> Option<Way> {
+        let known = self.tables.now()?.deleted(self.tenant.0, name)?;
+        let is_device = known == Known::Device;
+        let text = match is_device {
+            true => "the device was deleted: restore it",
+            false => "the user was deleted: restore it",
+        };
+        Way::by(text, self.restoring(is_device, name))
+    }
+
+    fn restoring(&self, is_device: bool, name: &str) -> Option<String> {
+        let what = match is_device {
+            true => "device restore",
+            false => "user restore",
+        };
+        self.line(what, &[], &[name])
     }
 
     /// `martlet user …`, for the password file that a reason names, else for the tables.
@@ -469,9 +493,9 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
             "have the client publish less, raise {}, or set mqtt.rate_exceeded = \"delay\"",
             limit.limit.option()
         )),
-        Event::PublishesDelayed { limit, .. } | Event::QueueFull { limit, .. } => {
-            by_limit(limit.limit)
-        }
+        Event::PublishesDelayed { limit, .. }
+        | Event::QueueFull { limit, .. }
+        | Event::OutputFull { limit, .. } => by_limit(limit.limit),
         Event::Disconnected {
             client_id,
             reason,
@@ -513,7 +537,7 @@ fn connect_refused(
     if let Some(limit) = why.limit() {
         return by_limit(limit);
     }
-    if let Some(text) = web::mend_of(why) {
+    if let Some(text) = web::mend_of(why).or_else(|| tls::mend_of(why)) {
         return Way::words(text);
     }
     // What is about a name of the tables says it, proved or not.
@@ -569,27 +593,6 @@ fn connect_refused(
         () if has("it has no credentials") || has("does not permit anonymous") => {
             "give the client a user name and password (see martlet user add --help), or the \
              listener allow_anonymous = true"
-        }
-        () if has("certificate has expired") => {
-            "issue the client's certificate anew (see martlet cert renew --help), and give it to \
-             the client"
-        }
-        () if has("is revoked") => {
-            "give the client a new certificate: see martlet cert client --help"
-        }
-        () if has("revocation list has expired") => "write a new one: see martlet cert crl --help",
-        () if has("of another CA") => {
-            "give the client a certificate of the listener's client_ca, or add its CA there"
-        }
-        () if has("requires a client certificate") => {
-            "give the client a certificate (see martlet cert client --help), or set \
-             client_certificates = \"optional\""
-        }
-        () if has("does not trust the server's certificate") => {
-            "give the client the CA of the server's certificate: --cafile"
-        }
-        () if has("what came is not TLS") => {
-            "the client speaks without TLS: switch it on there, or use another port"
         }
         () if has("the first packet is not CONNECT") => {
             "the client speaks TLS, HTTP or something else to a port of plain MQTT"
@@ -655,7 +658,7 @@ fn by_tables(commands: &Commands, why: &str) -> Option<Way> {
     Way::by("let it in again", command)
 }
 
-/// A device has one Client Identifier, and that is nobody else's.
+/// A device has one Client Identifier, which no other client may use.
 fn by_client_id(why: &str) -> Option<Way> {
     if let Some(rest) = why.strip_prefix("the Client Identifier of the device ") {
         let (id, _) = rest.split_once(" must be ")?;
@@ -689,6 +692,9 @@ fn refused(forbidden: impl Fn() -> Way, reason: ReasonCode, why: &Why) -> Option
 fn disconnected(reason: ReasonCode, why: &Why) -> Option<Way> {
     if let Some(limit) = why.limit() {
         return by_limit(limit);
+    }
+    if let Some(text) = tls::mend_of(why) {
+        return Way::words(text);
     }
     Way::words(match reason {
         ReasonCode::SessionTakenOver => {
@@ -727,7 +733,8 @@ pub(crate) fn dropped(reason: DropReason) -> Option<&'static str> {
             "publish and subscribe with QoS 1 and a session that persists, to have it kept"
         }
         DropReason::OutputFull => {
-            "the client reads too slowly: QoS 1 waits in its queue; limits.output_bytes bounds QoS 0"
+            "have the client read faster, or subscribe with QoS 1, so that messages wait in its \
+             queue; or raise limits.output_bytes"
         }
         DropReason::QueueFull => "raise limits.queued_messages or limits.queued_bytes",
         DropReason::PacketTooLarge => {

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use hashbrown::Equivalent;
-use martlet_broker::{Event, TenantId};
+use martlet_broker::{Event, TenantId, shortened};
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Written, entry_of, short, topic_of, what};
+use super::{Entry, Written, entry_of, what};
 use crate::aging::Aging;
 use crate::cause::Cause;
 use crate::feed::user_of;
-use crate::presence::{Calm, Known};
+use crate::presence::Calm;
 
 /// Names that are remembered; when there are more, those of whom nothing was heard for longest go.
 const NAMES: usize = 50_000;
@@ -35,7 +35,7 @@ pub struct Run {
     pub last: Entry,
 }
 
-/// The same as it is kept: what happened is put into words for who asks.
+/// The same as it is kept: it is put into words for a reader.
 #[derive(Debug)]
 struct Kept {
     cause: Option<Cause>,
@@ -72,28 +72,34 @@ impl Equivalent<(u32, Arc<str>)> for Name<'_> {
 }
 
 impl Runs {
-    /// Takes in what was written down, for the cause that it has. `before` is what presence knew of
-    /// the client.
-    pub(super) fn note(&mut self, written: &Arc<Written>, cause: Option<Cause>, before: &Known) {
+    /// Takes in what was written down of this client, for the cause that it has. `before` tells
+    /// what presence knew of the client.
+    pub(super) fn note(
+        &mut self,
+        written: &Arc<Written>,
+        cause: Option<Cause>,
+        whole_client_id: &str,
+        before: impl Fn(&str) -> Option<Calm>,
+    ) {
         let event = &written.event;
-        let client_id = short(event.client_id());
-        let user = user_of(event).map_or("".into(), |user| short(user.name));
+        let client_id = event.client_id();
+        let user = user_of(event).map_or("", |user| user.name);
         let is_calm =
             cause.is_none() && matches!(event, Event::Connected(_) | Event::Disconnected { .. });
         if !client_id.is_empty() {
-            let name = Name(written.tenant.0, &client_id);
+            let name = Name(written.tenant.0, client_id);
             match self.take(&name) {
                 Some(runs) => self.put(&name, runs, written, cause),
                 None if is_calm => {}
                 None => {
-                    let calm = before.calm(written.tenant, event.client_id());
+                    let calm = before(whole_client_id);
                     let runs = calm.map_or_else(Vec::new, |calm| of_calm(written.tenant, calm));
                     self.put(&name, runs, written, cause);
                 }
             }
         }
         if user != client_id && !user.is_empty() {
-            let name = Name(written.tenant.0, &user);
+            let name = Name(written.tenant.0, user);
             let runs = self.take(&name).unwrap_or_default();
             self.put(&name, runs, written, cause);
         }
@@ -148,7 +154,7 @@ impl Runs {
             count: kept.count,
             last: entry(&kept.last),
         };
-        if let Some(runs) = self.names.get(&Name(tenant.0, name)) {
+        if let Some(runs) = self.names.get(&Name(tenant.0, &shortened(name))) {
             return runs.iter().map(shown).collect();
         }
         let runs = calm.map_or_else(Vec::new, |calm| of_calm(tenant, calm));
@@ -158,7 +164,7 @@ impl Runs {
 
 /// What would stand here of a client of which nothing was written down, the latest last.
 fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
-    let kept = |(since_ms, count, at_ms), event| Kept {
+    let kept = |(since_ms, count, at_ms), event: Event| Kept {
         cause: None,
         since_ms,
         count,
@@ -166,7 +172,7 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
             seq: 0,
             at_ms,
             tenant,
-            event,
+            event: event.shown().into_owned(),
         }),
     };
     let client = Arc::clone(&calm.client);
@@ -194,7 +200,7 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
         let is_one_of_many = matches!(cause, Some(Cause::ProtocolError | Cause::Other));
         run.cause == cause
             && what(last) == what(event)
-            && topic_of(last) == topic_of(event)
+            && last.topic() == event.topic()
             && last.client_id() == event.client_id()
             && (!is_one_of_many || entry_of(last).why == entry_of(event).why)
     };
@@ -206,7 +212,7 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
     };
     if let Some(at) = runs.iter().position(is_same) {
         let before = runs.remove(at);
-        // Who was let in meanwhile is refused anew.
+        // A client that was let in meanwhile is refused anew.
         let is_interrupted = cause.is_some_and(Cause::is_at_door)
             && runs[at..]
                 .iter()
@@ -240,6 +246,7 @@ mod tests {
     impl Node {
         fn note(&mut self, at_ms: u64, event: Event) {
             let mut known = self.presence.begin();
+            let event = event.shown().into_owned();
             let cause = Cause::of(&event);
             let written = Arc::new(Written {
                 seq: at_ms,
@@ -247,7 +254,9 @@ mod tests {
                 tenant: COMMON,
                 event,
             });
-            self.runs.note(&written, cause, &known);
+            let client_id = written.event.client_id();
+            let calm = |name: &str| known.calm(COMMON, name);
+            self.runs.note(&written, cause, client_id, calm);
             known.note(COMMON, &written.event, at_ms);
         }
 
@@ -306,6 +315,15 @@ mod tests {
         node.note(40, connected("c", user()));
         node.note(50, refused("c"));
         assert_eq!(node.of("c"), [(40, 1), (50, 1)]);
+    }
+
+    #[test]
+    fn clients_with_long_names_that_are_alike_are_told_apart() {
+        let mut node = Node::default();
+        let name = |middle: &str| format!("{}{middle}{}", "a".repeat(200), "b".repeat(100));
+        let (one, other) = (name("X"), name("Y"));
+        node.note(10, refused(&one));
+        assert_eq!((node.of(&one), node.of(&other)), (vec![(10, 1)], vec![]));
     }
 
     fn dropped(client_id: &str) -> Event {

@@ -22,7 +22,7 @@ fn disconnected(client_id: &str) -> Event {
 }
 
 fn clients(page: &Page) -> Vec<&str> {
-    let events = page.events.iter();
+    let events = page.items.iter();
     events.map(|entry| &*entry.client_id).collect()
 }
 
@@ -49,13 +49,13 @@ fn pages_follow_each_other_and_tell_what_is_gone() {
     (0..TROUBLES + 5).for_each(|number| write(&journal, told(refused(&number.to_string()))));
     let page = journal.page(1, 2, all);
     assert_eq!((clients(&page), page.gone), (vec!["5", "6"], 5));
-    assert!(page.events[0].mend.is_some());
+    assert!(page.items[0].mend.is_some());
     let page = journal.page(page.next, 1, all);
     assert_eq!((clients(&page), page.gone, page.next), (vec!["7"], 0, 9));
     let tail = journal.tail(2, all);
     let page = journal.page(tail, 100, all);
     assert_eq!(clients(&page), ["8195", "8196"]);
-    assert!(journal.page(page.next, 100, all).events.is_empty());
+    assert!(journal.page(page.next, 100, all).items.is_empty());
     assert_eq!(journal.tail(0, all), page.next);
     let of_client = |entry: &Entry| entry.client_id == "77";
     let tail = journal.tail(9, of_client);
@@ -70,10 +70,10 @@ fn who_comes_and_goes_pushes_no_refusal_out() {
     (0..COMINGS * 2).for_each(|number| write(&journal, told(disconnected(&number.to_string()))));
     write(&journal, told(refused("last")));
     let page = journal.page(1, 10_000, all);
-    assert_eq!(page.events.len(), COMINGS + 2);
-    let seqs: Vec<u64> = page.events.iter().map(|entry| entry.seq).collect();
+    assert_eq!(page.items.len(), COMINGS + 2);
+    let seqs: Vec<u64> = page.items.iter().map(|entry| entry.seq).collect();
     assert!(seqs.is_sorted());
-    let (first, last) = (&page.events[0], &page.events[COMINGS + 1]);
+    let (first, last) = (&page.items[0], &page.items[COMINGS + 1]);
     assert_eq!((&*first.client_id, &*last.client_id), ("first", "last"));
     assert_eq!(
         clients(&journal.page(journal.tail(1, Entry::is_trouble), 9, all)),
@@ -97,7 +97,7 @@ fn an_end_by_a_limit_or_by_a_broken_rule_is_a_problem_and_names_the_option() {
     let takeover = ReasonCode::SessionTakenOver;
     write(&journal, told(ended(takeover, "a limit is named".into())));
     let page = journal.page(1, 9, |entry| entry.is_trouble());
-    let [first, second] = &*page.events else {
+    let [first, second] = &*page.items else {
         panic!("{page:#?}");
     };
     assert_eq!(first.limit.as_deref(), Some("mqtt.max_qos"));
@@ -117,12 +117,35 @@ fn long_texts_are_cut() {
     let journal = Journal::default();
     write(&journal, told(disconnected(&"é".repeat(40_000))));
     let page = journal.page(0, 1, |_| true);
-    let text = &page.events[0].client_id;
-    assert!(
-        text.len() <= TEXT_MAX + 4 && text.ends_with('…'),
-        "{}",
-        text.len()
-    );
+    let text = &page.items[0].client_id;
+    assert!(text.len() <= 256 && text.contains("é…é") && text.contains("é (80,000 bytes, sha256 "));
+}
+
+#[test]
+fn bytes_of_entries_are_bounded_and_the_oldest_go_first() {
+    let journal = Journal::default();
+    journal.set_bytes_max(100_000);
+    let refused = |number: usize| Event::Refused {
+        client_id: format!("{number}-{}", "c".repeat(200)),
+        user: Some(UserName::Claimed("u".repeat(200).as_str().into())),
+        will_topic: None,
+        address: None,
+        reason: ReasonCode::NotAuthorized,
+        why: "w".repeat(500).into(),
+    };
+    for number in 0..1_000 {
+        write(&journal, told(refused(number)));
+        write(&journal, told(disconnected(&number.to_string())));
+        assert!(journal.memory_bytes() <= 100_000);
+    }
+    let page = journal.page(1, 1_000, |entry| entry.what == "connect refused");
+    assert!(page.items.len() > 20 && page.gone > 1_000);
+    assert!(page.items.last().unwrap().client_id.starts_with("999-"));
+    let others = journal.page(1, 1_000, |entry| entry.what == "disconnected");
+    assert!(others.items.len() > 20, "who goes has a part of its own");
+    let before = page.items.len();
+    journal.set_bytes_max(50_000);
+    assert!(journal.page(1, 1_000, Entry::is_trouble).items.len() < before);
 }
 
 #[tokio::test]
@@ -135,4 +158,23 @@ async fn who_waits_is_told_of_the_next_entry() {
     tokio::task::yield_now().await;
     write(&journal, told(disconnected("c")));
     waiting.await.expect("it ends");
+}
+
+#[test]
+fn a_topic_that_is_not_known_is_left_out() {
+    let journal = Journal::default();
+    for topic in ["", "a/b"] {
+        let event = Event::Dropped {
+            client_id: "away".to_owned(),
+            user: None,
+            topic: topic.to_owned(),
+            stored: None,
+            reason: DropReason::QueueFull,
+            limit: None,
+        };
+        write(&journal, told(event));
+    }
+    let page = journal.page(1, 10, |_| true);
+    let topics: Vec<_> = page.items.iter().map(|one| one.topic.as_deref()).collect();
+    assert_eq!(topics, [None, Some("a/b")]);
 }

@@ -7,7 +7,8 @@ pub(super) fn mend_of(why: &str) -> Option<&'static str> {
             "connect to the path of the listener's URL, which martlet status shows (ws://…/mqtt); a \
              listener whose URL ends with /* takes every path"
         }
-        "a page of another machine: `origins` permits it" | "origin is not on the list" => {
+        "a page of another machine, which `origins` does not permit"
+        | "origin is not on the list" => {
             "add the origin of the page, such as https://app.example, to `origins` of the listener"
         }
         "subprotocol mqtt is not offered" => {

@@ -23,6 +23,11 @@ const TICKS_ALIVE: u32 = 50;
 const TICKS_TO_TIDY: u32 = 300;
 /// Changes that are taken at once, at most: as text they take much more room than as rows.
 const TAKEN_MAX: usize = 4_096;
+/// Bytes of clients that wait to be written, approximately, at most: where the store fails, what is
+/// known of all is written when it does no more.
+const UNWRITTEN_BYTES_MAX: usize = 16 << 20;
+/// Bytes of one of them beside its texts.
+const NOTED_BYTES: usize = 2 * size_of::<Noted>();
 /// Ticks until the next try after an error of the store, at first and at most.
 const TICKS_TO_TRY: (u32, u32) = (5, 300);
 
@@ -75,7 +80,7 @@ impl Keeper {
         }
     }
 
-    /// Finds out who was connected when the run before ended. Who comes again meanwhile is there.
+    /// Finds out which clients were connected when the run before ended. Those that are back stay.
     pub async fn restore(&mut self) {
         let found = match self.alive.before() {
             Some((since_ms, why)) if self.store.is_there() => {
@@ -179,6 +184,14 @@ impl Keeper {
             };
             self.unwritten.insert(key(client), noted);
         }
+        let bytes: usize = self.unwritten.values().map(bytes_of).sum();
+        let is_full = bytes > UNWRITTEN_BYTES_MAX;
+        if is_full {
+            self.unwritten = Batch::new();
+            self.is_left_out = true;
+        }
+        let presence = &self.control.presence;
+        presence.set_unwritten_bytes(if is_full { 0 } else { bytes });
         changed
     }
 
@@ -249,6 +262,19 @@ impl Keeper {
         self.write();
         self.written().await;
     }
+}
+
+fn bytes_of(noted: &Noted) -> usize {
+    let client = &noted.client;
+    let texts = [
+        &client.why,
+        &client.address,
+        &client.listener,
+        &client.listener_url,
+    ];
+    // Its name is in its key too.
+    let texts: usize = texts.iter().map(|text| text.len()).sum();
+    NOTED_BYTES + 2 * client.client_id.len() + texts
 }
 
 fn key(client: &ClientPresence) -> (u32, String) {

@@ -2,7 +2,7 @@
 //! what the event of its CONNECT says with the feed, and is found by a table of numbers.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,8 +18,12 @@ use crate::wall_clock::now_ms;
 /// Clients that are not connected and are remembered, at most.
 pub(super) const OFFLINE_MAX: usize = 100_000;
 
-/// Bytes that each of them takes, approximately.
+/// Bytes that each of them takes beside its names, approximately, and bytes of all of them at most.
 const OFFLINE_BYTES: usize = 400;
+const OFFLINE_BYTES_MAX: usize = 64 << 20;
+
+/// Clients that have gone first and of whom one is forgotten: one without changes, if there is any.
+const CHANGED_LEFT: usize = 16;
 
 /// Changes for which room is kept, at least.
 const CHANGES_KEPT: usize = 1_024;
@@ -99,9 +103,11 @@ pub(crate) struct Known {
     /// Clients that are not connected, with the time of their disconnect, in that order; some have
     /// connected again.
     offline: VecDeque<(u32, u64)>,
-    /// Number of clients in it, at most; none: [`OFFLINE_MAX`].
-    offline_max: Option<usize>,
-    /// Changes since they were last taken; none if nobody takes them.
+    /// Bytes of clients that are not connected, approximately.
+    offline_bytes: usize,
+    /// The same at most; none: [`OFFLINE_BYTES_MAX`].
+    offline_bytes_max: Option<usize>,
+    /// Changes since they were last taken; none if they are not taken.
     changed: Option<Vec<u32>>,
     /// Where the node listens, by the listener's number.
     listeners: Vec<String>,
@@ -118,6 +124,8 @@ struct Client {
     online: bool,
     /// It stands in `changed`.
     is_changed: bool,
+    /// It counts among those that are not connected.
+    is_counted: bool,
 }
 
 /// How a client went, and how often it came and went without anything to be said of it.
@@ -174,7 +182,8 @@ impl Default for Known {
             // Clients choose their names, but not the seed.
             hasher: FixedState::with_seed(RandomState::new().hash_one(0)),
             offline: VecDeque::new(),
-            offline_max: None,
+            offline_bytes: 0,
+            offline_bytes_max: None,
             changed: None,
             listeners: Vec::new(),
         }
@@ -259,7 +268,7 @@ impl Known {
         }
     }
 
-    /// Who was connected when the node was last alive; who is again already is not touched.
+    /// Clients connected when the node was last alive; those that are back already stay.
     pub(super) fn restore(&mut self, ended: &[ClientPresence]) {
         for one in ended {
             let tenant = TenantId(one.tenant);
@@ -289,13 +298,16 @@ impl Known {
 
     /// Sets the number of bytes that clients that are not connected take, approximately, at most.
     pub(super) fn set_bytes_max(&mut self, bytes: usize) {
-        self.offline_max = Some((bytes / OFFLINE_BYTES).clamp(1_000, OFFLINE_MAX));
+        let least = 1_000 * OFFLINE_BYTES;
+        self.offline_bytes_max = Some(bytes.clamp(least, OFFLINE_BYTES_MAX));
     }
 
-    /// Approximate number of bytes of clients that are not connected: connected clients are counted
-    /// with their connections.
+    /// Approximate number of bytes of clients that are not connected, and of what is to be said of
+    /// changes: connected clients are counted with their connections.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.offline.len() * OFFLINE_BYTES
+        let changed = self.changed.as_ref().map_or(0, Vec::capacity);
+        let places = changed * size_of::<u32>() + self.offline.capacity() * size_of::<(u32, u64)>();
+        self.offline_bytes + places
     }
 
     /// From now on changes are kept until they are taken.
@@ -303,7 +315,7 @@ impl Known {
         self.changed.get_or_insert_default();
     }
 
-    /// Everybody who is known counts as changed.
+    /// All known clients count as changed.
     pub(super) fn change_all(&mut self) {
         let all: Vec<u32> = self.clients.iter().map(|(index, _)| index).collect();
         all.into_iter().for_each(|index| self.change(index));
@@ -318,7 +330,7 @@ impl Known {
         }
     }
 
-    /// Nobody is connected any more.
+    /// No client is connected any more.
     pub(super) fn end_all(&mut self, at_ms: u64, why: &'static str) {
         let online = self.clients.iter().filter(|(_, client)| client.online);
         let online: Vec<u32> = online.map(|(index, _)| index).collect();
@@ -332,17 +344,21 @@ impl Known {
     /// Takes at most `most` clients that have changed since the last call, in their present state.
     pub(super) fn take_changes(&mut self, most: usize) -> Vec<ClientPresence> {
         let taken = self.take_changed(most);
-        let shown = taken.into_iter().map(|index| {
-            self.clients[index].is_changed = false;
-            self.shown(&self.clients[index])
+        let shown = taken.into_iter().filter_map(|index| {
+            // It may have been forgotten meanwhile.
+            let client = self.clients.get_mut(index)?;
+            let is_changed = std::mem::replace(&mut client.is_changed, false);
+            is_changed.then(|| self.shown(&self.clients[index]))
         });
         shown.collect()
     }
 
-    /// Nobody wants to know who has changed.
+    /// Changes are not wanted.
     pub(super) fn forget_changes(&mut self) {
         for index in self.take_changed(usize::MAX) {
-            self.clients[index].is_changed = false;
+            if let Some(client) = self.clients.get_mut(index) {
+                client.is_changed = false;
+            }
         }
     }
 
@@ -377,6 +393,7 @@ impl Known {
         let Some(index) = self.find_by(hash, tenant, &client.client_id) else {
             return self.insert(hash, tenant, since_ms, who, None);
         };
+        self.uncount(index);
         let known = &mut self.clients[index];
         (known.who, known.since_ms) = (who, since_ms);
         if let Some(gone) = &mut known.gone {
@@ -401,6 +418,7 @@ impl Known {
             tenant,
             online: false,
             is_changed: false,
+            is_counted: false,
         });
         let (clients, hasher) = (&self.clients, &self.hasher);
         let hash_of = |other| hash_of_client(clients, hasher, other);
@@ -409,6 +427,7 @@ impl Known {
     }
 
     fn remove(&mut self, index: u32) {
+        self.uncount(index);
         let (clients, hasher) = (&self.clients, &self.hasher);
         let hash_of = |other| hash_of_client(clients, hasher, other);
         self.by_name.remove(hash_of(index), index);
@@ -420,23 +439,60 @@ impl Known {
         let Some(changed) = &mut self.changed else {
             return;
         };
-        if !std::mem::replace(&mut self.clients[index].is_changed, true) {
-            changed.push(index);
+        if std::mem::replace(&mut self.clients[index].is_changed, true) {
+            return;
+        }
+        // Some may have been forgotten before anybody took them.
+        if changed.len() > 2 * self.by_name.len() + CHANGES_KEPT {
+            let mut seen = HashSet::new();
+            let clients = &self.clients;
+            let is_there = |index: u32| clients.get(index).is_some_and(|client| client.is_changed);
+            changed.retain(|index| is_there(*index) && seen.insert(*index));
+            if seen.contains(&index) {
+                return;
+            }
+        }
+        changed.push(index);
+    }
+
+    /// Takes a client in among those that are not connected. Those that have gone first are
+    /// forgotten while there are too many; one that has changed since that was last taken is left
+    /// for now if another may go.
+    fn is_offline(&mut self, index: u32, since_ms: u64) {
+        self.offline.push_back((index, since_ms));
+        self.count(index);
+        while self.offline.len() > OFFLINE_MAX
+            || self.offline_bytes > self.offline_bytes_max.unwrap_or(OFFLINE_BYTES_MAX)
+        {
+            let mut oldest = self.offline.iter().take(CHANGED_LEFT);
+            let place = oldest.position(|gone| {
+                let client = self.gone_since(*gone);
+                client.is_none_or(|client| !client.is_changed)
+            });
+            let Some(gone) = self.offline.remove(place.unwrap_or(0)) else {
+                return;
+            };
+            if self.gone_since(gone).is_some() {
+                self.remove(gone.0);
+            }
         }
     }
 
-    fn is_offline(&mut self, index: u32, since_ms: u64) {
-        self.offline.push_back((index, since_ms));
-        while self.offline.len() > self.offline_max.unwrap_or(OFFLINE_MAX) {
-            let Some((oldest, since_ms)) = self.offline.pop_front() else {
-                return;
-            };
-            let is_over = |client: &Client| {
-                !client.online && client.since_ms == since_ms && !client.is_changed
-            };
-            if self.clients.get(oldest).is_some_and(is_over) {
-                self.remove(oldest);
-            }
+    /// The client at this place, if it has been away since then.
+    fn gone_since(&self, (index, since_ms): (u32, u64)) -> Option<&Client> {
+        let client = self.clients.get(index);
+        client.filter(|client| !client.online && client.since_ms == since_ms)
+    }
+
+    fn count(&mut self, index: u32) {
+        if !std::mem::replace(&mut self.clients[index].is_counted, true) {
+            self.offline_bytes += self.clients[index].bytes();
+        }
+    }
+
+    fn uncount(&mut self, index: u32) {
+        if std::mem::replace(&mut self.clients[index].is_counted, false) {
+            self.offline_bytes -= self.clients[index].bytes();
         }
     }
 
@@ -490,6 +546,13 @@ impl Client {
                 Some(Who::Stored(Arc::clone(stored)))
             }
         }
+    }
+
+    /// Approximate number of bytes that it takes while it is not connected. It changes only while
+    /// the client is not counted.
+    fn bytes(&self) -> usize {
+        let user = self.who.as_ref().and_then(|who| who.user_name.as_ref());
+        OFFLINE_BYTES + self.client_id().len() + user.map_or(0, |name| name.len())
     }
 
     /// It has gone; with the reason, if it wished so.

@@ -83,7 +83,7 @@ fn message(topic: String, payload: String) -> NewMessage {
     }
 }
 
-/// Publishes how clients are; the answer is those of whom nobody knows whether that came through.
+/// Publishes the states of clients; answers those for which it is unknown whether it succeeded.
 pub(super) async fn publish(
     control: &Control,
     topics: &PresenceTopics,

@@ -133,6 +133,37 @@ fn those_who_never_come_again_are_forgotten_at_last() {
 }
 
 #[test]
+fn long_names_of_those_who_have_gone_take_no_more_bytes_than_there_are() {
+    const BYTES: usize = 400_000;
+    let presence = Presence::default();
+    presence.set_bytes_max(BYTES);
+    let mut known = presence.begin();
+    known.keep_changes();
+    let name = |number: u64| format!("{number}-{}", "c".repeat(20_000));
+    known.note(COMMON, &connected(&name(0)), 0);
+    for number in 1..1_000 {
+        known.note(COMMON, &connected(&name(number)), number);
+        known.note(COMMON, &disconnected(&name(number), "test"), number);
+        // The same client again and again is one client.
+        known.note(COMMON, &connected("again"), number);
+        known.note(COMMON, &disconnected("again", "test"), number);
+        assert!(
+            known.memory_bytes() < BYTES + 100_000,
+            "{}",
+            known.memory_bytes()
+        );
+    }
+    let changed = known.take_changes(usize::MAX);
+    assert!((5..50).contains(&changed.len()), "{}", changed.len());
+    assert!(changed.iter().any(|client| client.client_id == "again"));
+    assert!(known.take_changes(usize::MAX).is_empty());
+    drop(known);
+    assert!(presence.of(TenantId(0), &name(0)).unwrap().online);
+    assert!(presence.of(TenantId(0), &name(999)).is_some());
+    assert!(presence.of(TenantId(0), &name(1)).is_none());
+}
+
+#[test]
 fn the_node_knows_when_it_was_last_alive_and_how_it_ended() {
     let directory = std::env::temp_dir().join(format!("martlet-alive-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();

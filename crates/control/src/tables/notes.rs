@@ -13,14 +13,16 @@ use crate::wall_clock::now_signed_ms;
 
 /// Time that notes wait before they are written.
 const SOON: Duration = Duration::from_millis(500);
-/// Lines that wait, at most; above that number a caller waits until they are written.
+/// Lines that wait, and bytes of them, at most; above that a caller waits until they are written.
 const LINES_MAX: usize = 10_000;
+const LINES_BYTES_MAX: usize = 4 << 20;
 /// Number of these intervals between two writes of uses.
 const USES_EVERY: u32 = 120;
 /// Uses that are written at once, at most, so that another change does not wait for long.
 const USES_AT_ONCE: usize = 500;
-/// Answers to requests that may be repeated, at most.
+/// Answers to requests that may be repeated, and keys of such requests, at most.
 const ANSWERS_MAX: u32 = 20_000;
+const ANSWER_KEYS_MAX: u32 = 200_000;
 
 /// What is yet to be written.
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ pub(super) struct Notes {
 #[derive(Debug, Default)]
 struct Queued {
     lines: Vec<Line>,
+    /// Bytes of these, approximately.
+    bytes: usize,
     /// Uses of API keys, by id: when the last was, and how many.
     key_uses: HashMap<String, (i64, i64)>,
 }
@@ -46,7 +50,31 @@ struct Line {
     written: Option<oneshot::Sender<Result<(), String>>>,
 }
 
+impl Line {
+    /// Approximate number of bytes that it takes.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.line.text_bytes()
+    }
+}
+
+impl Queued {
+    fn push(&mut self, line: Line) {
+        self.bytes += line.bytes();
+        self.lines.push(line);
+    }
+
+    fn take(&mut self) -> Vec<Line> {
+        self.bytes = 0;
+        std::mem::take(&mut self.lines)
+    }
+}
+
 impl Notes {
+    /// Approximate number of bytes of the lines that wait.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queued> {
         self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,8 +100,9 @@ impl Tables {
         let (sender, mut written) = oneshot::channel();
         {
             let mut queued = self.notes.lock();
-            let waits = !is_soon || queued.lines.len() >= LINES_MAX;
-            queued.lines.push(Line {
+            let is_full = queued.lines.len() >= LINES_MAX || queued.bytes >= LINES_BYTES_MAX;
+            let waits = !is_soon || is_full;
+            queued.push(Line {
                 line,
                 written: waits.then_some(sender),
             });
@@ -95,7 +124,7 @@ impl Tables {
     /// All lines that there are, in one transaction. If that fails, who waits is told, and the
     /// others are tried again.
     async fn write_lines(self: &Arc<Self>) {
-        let queued = std::mem::take(&mut self.notes.lock().lines);
+        let queued = self.notes.lock().take();
         if queued.is_empty() {
             return;
         }
@@ -118,8 +147,8 @@ impl Tables {
         }
         if !again.is_empty() {
             let mut queued = self.notes.lock();
-            again.append(&mut queued.lines);
-            queued.lines = again;
+            again.extend(queued.take());
+            again.into_iter().for_each(|line| queued.push(line));
         }
     }
 
@@ -164,7 +193,9 @@ impl Tables {
             if tick.is_multiple_of(USES_EVERY) && self.are_there() {
                 // What is wrong is in health. A use that is not written is no great loss.
                 let _ = self.write_uses().await;
-                let tidied = self.note(|registry| Box::pin(registry.forget_answers(ANSWERS_MAX)));
+                let tidied = self.note(|registry| {
+                    Box::pin(registry.forget_answers(ANSWERS_MAX, ANSWER_KEYS_MAX))
+                });
                 let _ = tidied.await;
             }
         }

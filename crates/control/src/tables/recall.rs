@@ -61,6 +61,7 @@ impl Tables {
             spent.command = journal.rotating(TenantId(tenant), &facts.question.name);
         }
         let written = presence.map(|presence| ClientPresence::from(presence).into());
+        let written = written.filter(|_| !facts.is_of_another);
         facts.presence = facts.presence.take().or(written);
     }
 }

@@ -1,7 +1,7 @@
 //! Whether a client comes in, and what keeps it out.
 
 use super::Finding;
-use super::facts::{Deleted, Facts, GoneTeam, Namesakes, Presence, Spent, host};
+use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence, Spent, host};
 use super::judge::{Found, Weight, is_connected, times};
 use crate::authentication::{Standing, utc};
 use crate::cause::Cause;
@@ -12,7 +12,7 @@ use martlet_codec::ReasonCode;
 pub(super) fn is_refused_now(facts: &Facts) -> Option<&Run> {
     let is_its_own = |run: &&Run| match &*run.last.what {
         "connected" => true,
-        "connect refused" => !is_lockout_over(facts, run) && !was_there_then(facts, run),
+        "connect refused" => !is_lockout_over(facts, run) && !was_there_then(&facts.runs, run),
         _ => false,
     };
     let last = facts.runs.iter().rev().find(is_its_own)?;
@@ -41,13 +41,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         found.push((Weight::Barred, no_credential_left(spent)));
     }
     if let Some(lockout) = &facts.locked_out {
-        let sentence = format!("it cannot log in now: {}", lockout.why);
-        let mut finding = Finding::new(Cause::LockedOut, sentence).way(lockout.way.clone());
-        if let Some(run) = is_refused_now(facts).filter(is_lockout) {
-            (finding.since_ms, finding.count) = (Some(run.since_ms), Some(run.count));
-            finding.last_ms = Some(run.last.at_ms);
-        }
-        found.push((Weight::Out, finding));
+        found.push(locked_out(facts, lockout));
     }
     // A lockout of now is told above.
     if let Some(run) = is_refused_now(facts)
@@ -105,6 +99,37 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
     gone(facts, found);
 }
 
+/// No more passwords are tried for it, or none but the one that was right before.
+fn locked_out(facts: &Facts, lockout: &Lockout) -> (Weight, Finding) {
+    let Lockout {
+        why,
+        accepted_secs,
+        way,
+    } = lockout;
+    let sentence = match accepted_secs {
+        Some(secs) => format!(
+            "wrong passwords were tried for it, and no more are checked: {why}. The password that \
+             was right before is accepted for {secs} s more (auth.remember_secs)"
+        ),
+        None if facts.by_certificate => {
+            format!("it cannot log in by password now, only by a certificate: {why}")
+        }
+        None => format!("it cannot log in now: {why}"),
+    };
+    let mut finding = Finding::new(Cause::LockedOut, sentence).way(way.clone());
+    let refused = is_refused_now(facts).filter(is_lockout);
+    if let Some(run) = refused {
+        (finding.since_ms, finding.count) = (Some(run.since_ms), Some(run.count));
+        finding.last_ms = Some(run.last.at_ms);
+    }
+    // Who is refused does not have that password.
+    let is_let_in = accepted_secs.is_some() && is_refused_now(facts).is_none();
+    match is_let_in {
+        true => (Weight::Remark, finding),
+        false => (Weight::Out, finding),
+    }
+}
+
 /// Cause of a refusal that is still to come.
 fn barred_for(why: &str) -> Cause {
     Cause::of_words(ReasonCode::NotAuthorized, why)
@@ -129,7 +154,7 @@ fn weight_of_bar(facts: &Facts, cause: Cause) -> Weight {
 }
 
 /// A refused client without a name came after everything that is known of this one.
-fn is_newer(facts: &Facts, nameless: &Entry) -> bool {
+pub(super) fn is_newer(facts: &Facts, nameless: &Entry) -> bool {
     let is_since = |at_ms: u64| at_ms > nameless.at_ms;
     let was_seen = facts
         .presence
@@ -369,17 +394,17 @@ pub(super) fn is_by_another(facts: &Facts, run: &Run) -> bool {
 
 /// The client that was refused was another one: this one was connected then, and went later. Of a
 /// client that has come again since, it is not known whether it was connected then.
-pub(super) fn was_there_then(facts: &Facts, run: &Run) -> bool {
+pub(super) fn was_there_then(runs: &[Run], run: &Run) -> bool {
     let refused_ms = run.last.at_ms;
     let last_ms = |what: &str| {
         let is_it =
             |other: &&Run| other.last.what == what && other.last.client_id == run.last.client_id;
-        let times = facts.runs.iter().filter(is_it);
+        let times = runs.iter().filter(is_it);
         times.map(|other| other.last.at_ms).max()
     };
     !run.last.client_id.is_empty()
-        && last_ms("connected").is_some_and(|came_ms| came_ms <= refused_ms)
-        && last_ms("disconnected").is_some_and(|went_ms| went_ms > refused_ms)
+        && last_ms("connected").is_some_and(|came_ms| came_ms < refused_ms)
+        && last_ms("disconnected").is_some_and(|went_ms| went_ms >= refused_ms)
 }
 
 /// Another client used the name of a connected one, whose credentials need no change.

@@ -17,9 +17,9 @@ pub struct Facts {
     pub now_ms: u64,
     /// The Client Identifier that the name stands for.
     pub client_id: String,
-    /// Whose name it is in the tables or files: `device`, `user`; none: nobody's.
+    /// What has the name in the tables or files: `device`, `user`; none: nothing.
     pub known_as: Option<String>,
-    /// Nobody has the name: whom it may be meant for.
+    /// The name is unknown: which known name may be meant.
     pub namesakes: Namesakes,
     /// It was removed from the tables.
     pub deleted: Option<Deleted>,
@@ -41,11 +41,13 @@ pub struct Facts {
     pub session: Option<Session>,
     /// When and how it was last seen, across restarts.
     pub presence: Option<Presence>,
+    /// A user was asked about, and its Client Identifier was last used by another user.
+    pub is_of_another: bool,
     /// What became of it recently, the latest last.
     pub runs: Vec<Run>,
     /// Numbers of the last entries of those runs that a rule forbade, and none would now.
     pub permitted_now: Vec<u64>,
-    /// Refusals that name nobody, from the address that it came from last; the latest last.
+    /// Refusals without a name, from the address that it came from last; the latest last.
     pub nameless: Vec<Entry>,
     /// Where the node listens, as URLs.
     pub listeners: Vec<String>,
@@ -80,6 +82,9 @@ pub enum StoreTrouble {
 pub struct Lockout {
     /// For how long, and why.
     pub why: String,
+    /// How many seconds the client is let in nevertheless, with the credentials that were right
+    /// before. None: it is kept out.
+    pub accepted_secs: Option<u64>,
     /// How it is lifted.
     pub way: Way,
 }
@@ -133,7 +138,7 @@ pub struct Namesakes {
 /// Who is not in the tables any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
-    /// The user of the client, which has another name; none: it is who was asked about.
+    /// The user of the client, if it has another name than was asked about.
     pub user: Option<String>,
     /// Since when, milliseconds since the Unix epoch.
     pub at_ms: u64,
@@ -143,7 +148,7 @@ pub struct Deleted {
     pub team: Option<GoneTeam>,
 }
 
-/// A deleted team of who is not in the tables any more.
+/// A deleted team of a name that is not in the tables any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GoneTeam {
     /// Its name.

@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use martlet_broker::{
     Actions, ClientDetail, ClientQuery, Limit, Names, Realm, Rules, SessionRules,
-    SubscriptionQuery, TenantId,
+    SubscriptionQuery, TenantId, is_of_name,
 };
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::Question;
+use super::door::was_there_then;
 use super::facts::{
     Banned, Facts, Lockout, Meant, Namesakes, Presence, Session, StoreTrouble, Subscriber,
     TopicRules, host,
@@ -130,7 +131,7 @@ impl Control {
             let is_known = runs
                 .iter()
                 .any(|known| known.last.seq == run.last.seq && known.last.what == run.last.what);
-            if run.last.client_id == client_id && !is_known {
+            if is_of_name(&run.last.client_id, client_id) && !is_known {
                 runs.push(run.clone());
             }
         }
@@ -153,13 +154,20 @@ impl Control {
         let mut latest = runs
             .iter()
             .rev()
-            .filter(|run| run.last.client_id == client_id);
+            .filter(|run| is_of_name(&run.last.client_id, client_id));
         let user = user.or_else(|| latest.find_map(|run| run.last.user_name.clone()));
         let proved = user.as_deref().unwrap_or(name);
         let realm = Realm::of_tenant(tenant);
         let tables = policy.as_deref().and_then(|policy| policy.tables());
         let known = tables.and_then(|tables| tables.known(tenant.0, name));
+        let is_of_another = client_id != name && {
+            let whose = self.presence.user_of(tenant, client_id);
+            let session = self.session(tenant, client_id).await?;
+            let whose = whose.or_else(|| session?.info.user_name);
+            whose.is_some_and(|whose| whose != name)
+        };
         let presence = self.presence(tenant, client_id);
+        let presence = presence.filter(|_| !is_of_another);
         let was_seen = session.is_some() || presence.is_some() || !runs.is_empty();
         let is_anonymous = was_seen && user.is_none() && known.is_none() && {
             let listener = presence.as_ref();
@@ -191,13 +199,10 @@ impl Control {
         };
         let permitted_now = self.permitted_now(tenant, &runs).await?;
         let presence = presence.map(Presence::from);
-        let addresses = runs.iter().rev().find_map(|run| run.last.address.clone());
-        let addresses = addresses.or_else(|| presence.as_ref()?.address.clone());
-        let at = addresses
-            .as_deref()
-            .and_then(|address| address.parse::<SocketAddr>().ok());
+        let address = address_of(&runs, presence.as_ref());
+        let at = address.and_then(|address| address.parse::<SocketAddr>().ok());
         let at = at.map(|address| address.ip());
-        let nameless = match addresses.as_deref().and_then(host) {
+        let nameless = match address.and_then(host) {
             Some(host) if question.sees_node => self.journal.nameless_from(host),
             Some(_) | None => Vec::new(),
         };
@@ -227,11 +232,12 @@ impl Control {
             banned: policy
                 .as_deref()
                 .and_then(|policy| self.banned(policy, (tenant, client_id, proved), at)),
-            locked_out: self.lockout_of(tenant, proved, at),
+            locked_out: self.lockout_of(tenant, (proved, client_id), at),
             standing,
             standing_way,
             session: session.map(session_of),
             presence,
+            is_of_another,
             client_id: client_id.to_owned(),
             runs,
             permitted_now,
@@ -258,12 +264,18 @@ impl Control {
         }
     }
 
-    /// The lockout of a user name, or of an address, and how it is lifted.
-    fn lockout_of(&self, tenant: TenantId, user: &str, address: Option<IpAddr>) -> Option<Lockout> {
-        let (why, is_of_name) = self.locked_out(tenant, user, address)?;
-        let user = Some(user).filter(|_| is_of_name);
+    /// The lockout of the user name of a client, or of an address, and how it is lifted.
+    fn lockout_of(
+        &self,
+        tenant: TenantId,
+        who: (&str, &str),
+        address: Option<IpAddr>,
+    ) -> Option<Lockout> {
+        let locked = self.locked_out(tenant, who, address)?;
+        let user = Some(who.0).filter(|_| locked.is_of_name);
         Some(Lockout {
-            why,
+            why: locked.why,
+            accepted_secs: locked.accepted_for.map(|left| left.as_secs() + 1),
             way: self.journal.lifting(tenant, user, address),
         })
     }
@@ -494,6 +506,22 @@ impl Control {
         let policy = self.policy()?;
         Some(policy.rules_of(Realm::of_tenant(tenant), Some(user)))
     }
+}
+
+/// Where a client comes from, as far as known: where it was refused last, if that was after it was
+/// let in, else where it was connected. Others may have been refused with its name meanwhile.
+fn address_of<'a>(runs: &'a [Run], presence: Option<&'a Presence>) -> Option<&'a str> {
+    let came = runs.iter().rev().find(|run| match &*run.last.what {
+        "connected" => true,
+        "connect refused" => !was_there_then(runs, run),
+        _ => false,
+    });
+    let address = came.and_then(|run| run.last.address.as_deref());
+    let address = address.or_else(|| presence?.address.as_deref());
+    address.or_else(|| {
+        let mut latest = runs.iter().rev();
+        latest.find_map(|run| run.last.address.as_deref())
+    })
 }
 
 /// What an entry says that a rule forbade; none: no rule did.

@@ -192,13 +192,24 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
             }
         }
     }
+    let is_away = |name: &str| {
+        let mut all = clients.iter();
+        all.any(|client| client.client_id == name && !is_connected(client))
+    };
     let named = all.into_iter().map(|(weight, mut finding, names)| {
         if names.len() < clients.len() {
             let what = match names.len() {
                 1 => "client",
                 _ => "clients",
             };
-            finding.sentence = format!("{what} {}: {}", names.join(", "), finding.sentence);
+            // The user is connected, by another client.
+            let is_said = finding.cause == Cause::Away;
+            let is_absent = is_any_connected && names.iter().all(|name| is_away(name));
+            let absent = match is_absent && !is_said {
+                true => " (not connected)",
+                false => "",
+            };
+            finding.sentence = format!("{what} {}{absent}: {}", names.join(", "), finding.sentence);
         }
         (weight, finding)
     });
@@ -286,15 +297,20 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
 /// What the verdict was read from, in order of time.
 fn evidence(clients: &[Cow<'_, Facts>]) -> Vec<Evidence> {
     let mut all: Vec<Evidence> = Vec::new();
+    let mut add = |one: Evidence| {
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    };
     for client in clients {
         for mut one in evidence_of(client) {
             if clients.len() > 1 {
                 one.text = format!("client {}: {}", client.client_id, one.text);
             }
-            if !all.contains(&one) {
-                all.push(one);
-            }
+            add(one);
         }
+        // Who gave no name may be any of them.
+        perhaps_seen(client).into_iter().for_each(&mut add);
     }
     all.sort_by_key(|evidence| evidence.at_ms);
     if clients.len() > 1 {
@@ -305,19 +321,6 @@ fn evidence(clients: &[Cow<'_, Facts>]) -> Vec<Evidence> {
 
 fn evidence_of(facts: &Facts) -> Vec<Evidence> {
     let mut all: Vec<Evidence> = facts.runs.iter().map(Evidence::of_run).collect();
-    // Who gave no name may be anybody: of a client that is there nothing is to be guessed.
-    let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
-    let nameless = facts.nameless.iter().rev();
-    let nameless = nameless.filter(|entry| !is_connected(facts) && is_recent(entry.at_ms));
-    all.extend(nameless.take(3).map(|entry| Evidence {
-        at_ms: entry.at_ms,
-        text: format!(
-            "{} of a client without a name at {}: {}",
-            entry.what,
-            entry.address.as_deref().unwrap_or_default(),
-            entry.why.as_deref().unwrap_or_default()
-        ),
-    }));
     if let Some(presence) = facts.presence.as_ref().filter(|presence| !presence.online) {
         let mut text = "last seen".to_owned();
         for (word, part) in [
@@ -335,6 +338,25 @@ fn evidence_of(facts: &Facts) -> Vec<Evidence> {
         });
     }
     all
+}
+
+/// Refusals of clients that gave no name, where this one came from last, and since it was last
+/// heard of. Of a client that is connected nothing is to be guessed.
+fn perhaps_seen(facts: &Facts) -> Vec<Evidence> {
+    let is_recent = |at_ms: u64| facts.now_ms.saturating_sub(at_ms) <= RECENT_MS;
+    let nameless = facts.nameless.iter().rev().filter(|entry| {
+        !is_connected(facts) && is_recent(entry.at_ms) && door::is_newer(facts, entry)
+    });
+    let perhaps = nameless.take(3).map(|entry| Evidence {
+        at_ms: entry.at_ms,
+        text: format!(
+            "perhaps: {} of a client without a name at {}, which may be a stranger: {}",
+            entry.what,
+            entry.address.as_deref().unwrap_or_default(),
+            entry.why.as_deref().unwrap_or_default()
+        ),
+    });
+    perhaps.collect()
 }
 
 pub(super) fn is_recent(facts: &Facts, run: &Run) -> bool {

@@ -3,7 +3,7 @@
 //!
 //! * [`facts`]: what is known, as plain data
 //! * `gather`: where it comes from
-//! * `namesakes`: whom a name may be meant for that nobody has
+//! * `namesakes`: which known names may be meant by an unknown one
 //! * `judge`: what follows from it, without asking anybody; what keeps a client out (`door`), what
 //!   was refused or lost of it (`session`), and what becomes of a topic (`topic`)
 
@@ -35,7 +35,7 @@ pub struct Question {
     pub topic: Option<String>,
     /// Among the clients of which tenant.
     pub tenant: TenantId,
-    /// Who asks sees the whole node; else nothing is told that may be of another tenant.
+    /// The caller sees the whole node; else nothing is told that may be of another tenant.
     pub sees_node: bool,
 }
 
@@ -113,7 +113,7 @@ pub struct Evidence {
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verdict {
-    /// Who was asked about, by the name in its tenant.
+    /// The name that was asked about, as it is in its tenant.
     pub name: String,
     /// The number of the tenant; 0 is the common one.
     #[serde(skip_serializing_if = "is_common", default)]
@@ -205,6 +205,7 @@ impl Finding {
             )),
             ("publishes delayed", _) => Some("the messages that it publishes wait".to_owned()),
             ("queue full", _) => Some("its queue was full".to_owned()),
+            ("output full", _) => Some("messages for it were dropped".to_owned()),
             (what, Some(topic)) => Some(format!("{what}, {topic}")),
             (what, None) => Some(what.to_owned()),
         };

@@ -7,7 +7,6 @@ use super::door::{is_by_another, tried_by_another, was_there_then};
 use super::facts::{Facts, Session};
 use super::judge::{Found, RECENT_MS, Weight, is_connected, is_recent, times};
 use super::topic::{is_by_rules, is_subscribed, of_another_topic, of_topic};
-use crate::authentication::utc;
 use crate::cause::Cause;
 use crate::journal::{Run, mend_of_drop, mend_of_limit};
 
@@ -25,7 +24,7 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
             "connect refused" | "re-authentication refused" if is_connected => {
                 found.push((Weight::Before, before(run, cause)));
             }
-            "connect refused" if was_there_then(facts, run) => {
+            "connect refused" if was_there_then(&facts.runs, run) => {
                 found.push((Weight::Remark, tried_by_another(run, cause, "had")));
             }
             // A client that is refused is refused for that reason, which `door` has given.
@@ -35,10 +34,11 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
             }
             "disconnected" => {}
             // The session has counted them.
-            "message dropped" | "queue full" if is_counted(facts, cause) => {}
+            "message dropped" | "queue full" | "output full" if is_counted(facts, cause) => {}
             _ if facts.permitted_now.contains(&run.last.seq) => {
                 let mut finding = before(run, cause);
-                finding.sentence.push_str("; the rules permit it now");
+                let was = finding.sentence.trim_end_matches(OVER);
+                finding.sentence = format!("{was}; the rules permit it now");
                 found.push((Weight::Before, finding));
             }
             // It is over when the client has gone, or has published all.
@@ -76,10 +76,12 @@ fn is_of_now(facts: &Facts, run: &Run) -> bool {
     facts.now_ms.saturating_sub(run.last.at_ms) <= DELAYED_MS
 }
 
+/// How what is mended is told.
+const OVER: &str = "; that is over";
+
 /// What was so, and is mended.
 fn before(run: &Run, cause: Cause) -> Finding {
     let mut finding = Finding::of_run(run, cause);
-    let until = utc(i64::try_from(run.last.at_ms).unwrap_or(0));
     let was = match &*run.last.what {
         "connect refused" => "it was refused: ",
         _ => "",
@@ -91,7 +93,7 @@ fn before(run: &Run, cause: Cause) -> Finding {
         }
         _ => finding.sentence,
     };
-    finding.sentence = format!("until {until}: {was}{sentence}");
+    finding.sentence = format!("{was}{sentence}{OVER}");
     (finding.mend, finding.command) = (None, None);
     finding
 }

@@ -24,7 +24,7 @@ use tokio::net::UnixStream;
 
 use crate::cmd::columns::{columns, left_out};
 use crate::cmd::node_options::NodeOptions;
-use crate::cmd::print::{errln, in_words_of_commands, outln};
+use crate::cmd::print::{counted, errln, in_words_of_commands, outln};
 use crate::serve::admin_socket;
 
 /// Which node to ask, and how to print the answer.
@@ -99,10 +99,24 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
         if options.json {
             return Ok(body);
         }
-        let mut text = format!(
-            "reloaded: certificates of {} listeners; {} users are no longer accepted\n",
-            done.certificates, done.revoked
-        );
+        let mut text = "reloaded".to_owned();
+        let mut done_parts = Vec::new();
+        if done.certificates > 0 {
+            done_parts.push(format!(
+                "certificates of {}",
+                counted(done.certificates as u64, "listener")
+            ));
+        }
+        if done.revoked > 0 {
+            done_parts.push(format!(
+                "no longer accepted: {}",
+                counted(done.revoked as u64, "user")
+            ));
+        }
+        if !done_parts.is_empty() {
+            text.push_str(&format!(": {}", done_parts.join("; ")));
+        }
+        text.push('\n');
         match done.changed.as_slice() {
             [] => text.push_str("nothing has changed since they were last read\n"),
             changed => text.push_str(&format!("changed: {}\n", changed.join(", "))),
@@ -190,8 +204,10 @@ fn status_text(status: &Status) -> String {
     text.push_str(&format!("data         {}\n", status.data_dir));
     text.push_str(&format!("durability   {}\n", durability(status)));
     text.push_str(&format!(
-        "clients      {} connected, {} sessions, {} subscriptions\n",
-        status.connections, status.sessions, status.subscriptions
+        "clients      {} connected, {}, {}\n",
+        status.connections,
+        counted(status.sessions, "session"),
+        counted(status.subscriptions, "subscription")
     ));
     text.push_str(&format!(
         "messages     {} in, {} out, {} delivered, {} held, {} dropped, {} retained\n",
@@ -202,14 +218,25 @@ fn status_text(status: &Status) -> String {
         status.messages_dropped,
         status.retained_messages
     ));
-    text.push_str(&format!(
-        "memory       {} bytes in messages and buffers\n",
-        status.memory_bytes
-    ));
+    text.push_str(&format!("memory       {}\n", memory(status)));
     for warning in &status.warnings {
         text.push_str(&format!("warning      {warning}\n"));
     }
     text
+}
+
+/// How much is used, and what for, the most first.
+fn memory(status: &Status) -> String {
+    let mut held: Vec<(&String, &u64)> = status.memory_held.iter().collect();
+    held.sort_by_key(|(_, bytes)| std::cmp::Reverse(**bytes));
+    let held = held
+        .iter()
+        .filter(|(name, bytes)| **bytes > 0 || *name == "shards");
+    let held: Vec<String> = held
+        .map(|(name, bytes)| format!("{name} {bytes}"))
+        .collect();
+    let (used, limit) = (status.memory_used_bytes, status.memory_limit_bytes);
+    format!("{used} of {limit} bytes: {}", held.join(", "))
 }
 
 /// What an acknowledgement promises.

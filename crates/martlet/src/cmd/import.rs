@@ -200,7 +200,7 @@ fn text(report: &[ReportLine], data_dir: &str) -> String {
     ));
     let count = |outcome| report.iter().filter(|line| line.outcome == outcome).count();
     text.push_str(&format!(
-        "{} lines mapped, {} changed in meaning, {} state a default, {} not needed, {} unsupported{}\n",
+        "{} mapped, {} changed in meaning, {} state a default, {} not needed, {} unsupported{}\n",
         count(Outcome::Mapped),
         count(Outcome::Changed),
         count(Outcome::Default),

@@ -165,7 +165,7 @@ fn print(options: &LogsOptions, page: &Page) -> anyhow::Result<bool> {
     if page.gone > 0 && !options.admin.json {
         text.push_str(&format!("({} more are not kept any more)\n", page.gone));
     }
-    for entry in &page.events {
+    for entry in &page.items {
         let shown = match options.admin.json {
             true => format!("{}\n", serde_json::to_string(entry)?),
             false => line(entry, colours),

@@ -137,6 +137,14 @@ pub(crate) fn in_words_of_commands(error: &str) -> String {
     text
 }
 
+/// How many of something there are.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::in_words_of_commands;

@@ -34,6 +34,7 @@ pub(crate) enum Action {
     Ls(NodeAndForm),
     /// Show the rules of one. With --rule or --stdin, replace all of them: they apply at once, also
     /// to connected clients
+    #[command(visible_alias = "show", alias = "set")]
     Rules(RulesOptions),
     /// Add a rule that permits something, before all others, so that it decides
     Allow(OneRule),

@@ -227,9 +227,9 @@ fn screen(look: &Look, columns: usize) -> String {
     line(
         "clients",
         format!(
-            "{} connected, {} sessions, {}/s connect, {}/s refused",
+            "{} connected, {}, {}/s connect, {}/s refused",
             status.connections,
-            status.sessions,
+            crate::cmd::print::counted(status.sessions, "session"),
             rate("connects"),
             rate("refused")
         ),

@@ -145,9 +145,13 @@ fn work(options: &TraceOptions) -> anyhow::Result<String> {
         }
         _ => (&value, String::new()),
     };
+    let node = match options.admin.node.is_named() {
+        true => format!(" --data-dir {}", typed(&data_dir.display().to_string())),
+        false => String::new(),
+    };
     Ok(format!(
         "{} is traced until {until}: its lines go to the log of the node\n\
-         To read along: martlet events --{name} {}{team} --type all",
+         To read along: martlet events --{name} {}{team}{node} --type all",
         printable(&value),
         typed(read)
     ))

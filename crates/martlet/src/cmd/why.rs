@@ -83,14 +83,14 @@ fn text(verdict: &Verdict, now: &Zoned, colours: bool) -> String {
         State::NeverSeen => "never seen",
     };
     // The time is that of what is wrong, which is not always how it is.
-    let colon = match is_of_state(verdict) {
-        true => "",
-        false => ";",
+    let time = since(&verdict.finding, now);
+    let (of_state, of_finding) = match is_of_state(verdict) {
+        true => (time, String::new()),
+        false => (String::new(), format!(" ({})", in_brackets(&time))),
     };
     let mut text = format!(
-        "{}: {on}{state}{off}{colon}{}: {}\n",
+        "{}: {on}{state}{off}{of_state}: {}{of_finding}\n",
         printable(&verdict.name),
-        since(&verdict.finding, now),
         printable(&verdict.finding.sentence)
     );
     mend(&mut text, &verdict.finding);
@@ -136,6 +136,12 @@ fn since(finding: &Finding, now: &Zoned) -> String {
         Some(count) if count > 1 => format!(" since {since} ({count} times{last})"),
         _ => format!(" since {since}"),
     }
+}
+
+/// A time as it stands in brackets behind what it is the time of.
+fn in_brackets(time: &str) -> String {
+    let time = time.trim_start().replace(" (", "; ");
+    time.trim_end_matches(')').to_owned()
 }
 
 fn mend(text: &mut String, finding: &Finding) {
@@ -213,12 +219,15 @@ mod tests {
             evidence: Vec::new(),
         };
         let said = text(&verdict, &Zoned::now(), false);
-        assert!(said.starts_with("d1: connected; since 19"), "{said}");
-        assert!(said.contains(" (3 times): publish refused"), "{said}");
+        assert!(said.starts_with("d1: connected: publish refused"), "{said}");
+        assert!(
+            said.contains("permits it (since 19") && said.contains("; 3 times)"),
+            "{said}"
+        );
         // What is told beside the refusal has a time of its own.
         verdict.state = State::Refused;
         let said = text(&verdict, &Zoned::now(), false);
-        assert!(said.starts_with("d1: refused; since 19"), "{said}");
+        assert!(said.starts_with("d1: refused: publish refused"), "{said}");
         verdict.finding.cause = Cause::WrongPassword;
         verdict.finding.last_ms = Some(86_400_000);
         let said = text(&verdict, &Zoned::now(), false);

@@ -324,6 +324,14 @@ impl<'a> Doors<'a> {
                 "auth.registry is on, and there is no user or device: martlet user add {}NAME",
                 options_of(self.effective)
             ))),
+            Some(snapshot) if snapshot.has_bans() => {
+                self.warnings.push(format!(
+                    "bans have no effect: the tables have no user and no device, so they are not \
+                     used; add a user (martlet user add {}NAME), or set auth.registry to on",
+                    options_of(self.effective)
+                ));
+                Ok(None)
+            }
             _ => Ok(None),
         }
     }

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 use martlet_api::Api;
-use martlet_broker::{Command, Event, RuleBook, ShardId, TenantId};
+use martlet_broker::{Command, Event, MemoryUse, RuleBook, ShardId, TenantId};
 use martlet_control::authentication::Policy;
 use martlet_control::backup::{STORE, unfinished_restore};
 use martlet_control::feed::{self, PushState};
@@ -314,6 +314,8 @@ async fn run_node(
     let pump = pump_events(&running, &control, node.log_connections, standard)
         .context("cannot start the control plane")?;
     let tables = Arc::new(Tables::new(node.tables.clone(), Arc::clone(&control)));
+    let notes = Arc::clone(&tables);
+    control.count_also("audit", Box::new(move || notes.notes_bytes()));
     note_tables(&node.data_dir, tables.location(), identity_of_tables(node));
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
@@ -380,7 +382,7 @@ async fn run_node(
                     (ReloadOf::Everything, "SIGHUP", None)
                 }
                 Some(asked) = reloads_asked.recv() => (asked.of(), "told by admin.sock", Some(asked)),
-                of = reload.changed() => (of, "a file has changed, or a credential has ended", None),
+                (of, why) = reload.changed() => (of, why, None),
             };
             // A database that does not answer keeps nobody from stopping.
             let outcome = tokio::select! {
@@ -740,6 +742,18 @@ impl Shards for ReactorShards {
 
     fn set_memory_outside(&self, bytes: usize) -> bool {
         self.running.set_memory_outside(bytes)
+    }
+
+    fn addresses_bytes(&self) -> usize {
+        self.running.addresses_bytes()
+    }
+
+    fn events_bytes(&self) -> usize {
+        self.running.events().memory_bytes()
+    }
+
+    fn memory_use(&self) -> MemoryUse {
+        self.running.memory_use()
     }
 
     fn pin_store(&self) -> Result<PinnedStore, String> {

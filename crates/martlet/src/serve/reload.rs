@@ -174,8 +174,8 @@ impl Reload {
     }
 
     /// Waits until a file has changed, or what it says is not so any more by itself. Changes that
-    /// come together are one: it waits for a moment in which nothing does.
-    pub(super) async fn changed(&mut self) -> ReloadOf {
+    /// come together are one: it waits for a moment in which nothing does. Returns why, too.
+    pub(super) async fn changed(&mut self) -> (ReloadOf, &'static str) {
         // Of a database's tables there is no file, but their credentials end too.
         if self.files.is_empty() && self.tables.location().file().is_some() {
             return std::future::pending().await;
@@ -185,7 +185,7 @@ impl Reload {
         loop {
             ticks.tick().await;
             if self.is_over() {
-                return ReloadOf::Tables;
+                return (ReloadOf::Tables, "a credential has expired");
             }
             let look = self.look();
             same = match last.as_ref() == Some(&look) {
@@ -195,10 +195,11 @@ impl Reload {
             if look != self.seen && same >= SAME_LOOKS {
                 let both = self.files.iter().zip(self.seen.iter().zip(&look));
                 let mut changed = both.filter(|(_, (seen, now))| seen != now);
-                return match changed.all(|(file, _)| self.is_tables(file)) {
+                let of = match changed.all(|(file, _)| self.is_tables(file)) {
                     true => ReloadOf::Tables,
                     false => ReloadOf::Everything,
                 };
+                return (of, "a file has changed");
             }
             last = Some(look);
         }

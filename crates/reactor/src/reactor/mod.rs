@@ -47,12 +47,11 @@ use crate::tls::{Tls, TlsSettings};
 use crate::websocket::{UpgradeRules, WebSocket};
 
 use ending::Deadline;
-use input::READING_MAX;
+use input::{Group, READING_LAST_MAX, READING_MAX};
 use output::{WRITING_LAST_MAX, WRITING_LAST_PART, WRITING_MAX};
 
-/// Bytes of the buffer for all reads of a reactor; a tick reads at most this number of bytes from
-/// one socket.
-const READ_BUFFER_LEN: usize = 64 * 1024;
+/// A tick reads at most this number of bytes from one socket.
+const READ_LEN: usize = 64 * 1024;
 
 /// Certificates of connected clients that are checked again in one tick, at most.
 const RECHECKS_PER_TICK: usize = 32;
@@ -60,7 +59,7 @@ const RECHECKS_PER_TICK: usize = 32;
 /// Places of sockets that one tick looks at for them, at most.
 const RECHECK_PLACES_PER_TICK: usize = 256;
 
-/// Sockets that wait to be written to after others, from which on a reactor may rest.
+/// Sockets to be read from or written to after others, from which on a reactor may rest.
 const RESTS_FROM: usize = 1024;
 
 /// Batches of other shards taken in one tick at most.
@@ -89,7 +88,7 @@ pub(crate) struct Common {
 #[derive(Debug)]
 pub(crate) struct Entrance {
     policy: Arc<ListenerPolicy>,
-    /// Who says where connections come from; empty: nobody.
+    /// Proxies that say where connections come from; empty: none.
     proxies: Vec<IpNet>,
     /// None without encryption.
     tls: Option<TlsSettings>,
@@ -128,6 +127,8 @@ impl Entrance {
 #[derive(Clone, Copy, Debug)]
 struct TimeLimits {
     reading: Duration,
+    /// Reading answers to messages for many.
+    reading_last: Duration,
     writing: Duration,
     /// Writing what messages for many have left.
     writing_last: Duration,
@@ -139,6 +140,7 @@ impl Default for TimeLimits {
     fn default() -> Self {
         Self {
             reading: READING_MAX,
+            reading_last: READING_LAST_MAX,
             writing: WRITING_MAX,
             writing_last: WRITING_LAST_MAX,
             writing_last_part: WRITING_LAST_PART,
@@ -183,7 +185,8 @@ pub(crate) struct Reactor {
     broken: VecDeque<(SocketKey, ConnectionId)>,
     /// When sockets that are being ended are dropped, whatever their peers do.
     deadlines: BinaryHeap<Reverse<Deadline>>,
-    read_buffer: Box<[u8]>,
+    /// Sockets that have been read in this tick and whose bytes are not processed yet.
+    group: Group,
     /// What has been decrypted of it.
     plain: Vec<u8>,
     /// TLS handshakes that may still be processed in this tick.
@@ -210,6 +213,8 @@ pub(crate) struct Reactor {
     next_recheck: Option<SocketKey>,
     /// Emptied lists, to be filled again by the next tick.
     spare_keys: Vec<SocketKey>,
+    /// Sockets that have something and had no turn in this tick.
+    put_off: Vec<SocketKey>,
     spare_effects: Vec<ConnectionEffect>,
     stopped: bool,
 }
@@ -252,7 +257,7 @@ impl Reactor {
             writing_ends: Instant::now(),
             broken: VecDeque::new(),
             deadlines: BinaryHeap::new(),
-            read_buffer: vec![0; READ_BUFFER_LEN].into_boxed_slice(),
+            group: Group::new(),
             plain: Vec::new(),
             handshakes: 0,
             newcomers: 0,
@@ -273,6 +278,7 @@ impl Reactor {
             sockets_max: common.sockets_max,
             next_recheck: None,
             spare_keys: Vec::new(),
+            put_off: Vec::new(),
             spare_effects: Vec::new(),
             stopped: false,
         })
@@ -352,7 +358,7 @@ impl Reactor {
     /// Rests for a moment if work for thousands of clients goes on and the cores are busy, so that
     /// the system does not suspend this thread when other clients wait for it (`contention.rs`).
     fn rest_if_crowded(&mut self) {
-        if self.sockets.last_count() < RESTS_FROM && !self.driver.shard.serves_crowd() {
+        if !self.serves_crowd() {
             self.contention.forget_last();
             return;
         }
@@ -366,6 +372,12 @@ impl Reactor {
         // Not a wait for notices: sockets that the kernel has written from bring some all the time.
         std::thread::sleep(REST);
         self.contention.rested(Instant::now(), time_run());
+    }
+
+    /// Work for thousands of clients goes on.
+    fn serves_crowd(&self) -> bool {
+        let waiting = self.sockets.last_count() + self.sockets.ready_last_count();
+        waiting >= RESTS_FROM || self.driver.shard.serves_crowd()
     }
 
     /// Shows clients out whose certificates are not good any more; a few in one tick, so that

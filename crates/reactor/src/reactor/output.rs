@@ -339,7 +339,7 @@ impl Reactor {
         self.events
             .send(&mut self.driver.effects.events, &self.counters);
         for report in self.driver.effects.reports.drain(..) {
-            // Nobody waits for it any more when the node is being dropped.
+            // It is not waited for any more when the node is being dropped.
             let _ = self.reports.send(report);
         }
     }

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use crossbeam_channel::{Receiver, unbounded};
 use martlet_broker::WorkLimits;
 
+use super::input::{GROUP, READS_PER_LOOK};
 use super::*;
 use crate::config::ReactorConfig;
 use crate::door::ACCEPTS_PER_TICK;
@@ -73,6 +74,7 @@ impl Node {
             reactor.times = TimeLimits {
                 reading: LONG,
                 writing: LONG,
+                reading_last: LONG,
                 writing_last: LONG,
                 writing_last_part: u32::MAX,
             };
@@ -173,6 +175,18 @@ struct Client {
 impl Client {
     fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Sends as much of the packet, over and over, as the system takes; `sent` bytes of it were
+    /// sent before.
+    fn send_always(&mut self, packet: &[u8], sent: &mut usize) {
+        loop {
+            match self.stream.write(&packet[*sent..]) {
+                Ok(count) => *sent = (*sent + count) % packet.len(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// Whether it has received this number of bytes.
@@ -319,19 +333,91 @@ fn a_message_for_many_has_a_part_of_the_time_for_writing() {
     assert!(count > CLIENTS / 2, "{count} in a tick with much else");
 }
 
+/// Those that always have more to be read do not keep another one from its turn.
+#[test]
+fn a_client_has_its_turn_beside_clients_that_always_send() {
+    let mut node = Node::usual();
+    let mut senders = node.clients("s", 3 * READS_PER_LOOK, None);
+    let mut quiet = node.clients("q", 1, None).pop().unwrap();
+    node.first().times.reading = Duration::ZERO;
+    let packet = publish(ALL, 16_000);
+    let mut sent = vec![0; senders.len()];
+    let mut go_on = |node: &mut Node| {
+        let each = senders.iter_mut().zip(&mut sent);
+        each.for_each(|(sender, sent)| sender.send_always(&packet, sent));
+        node.tick();
+    };
+    go_on(&mut node);
+    quiet.send(&PINGREQ);
+    // Each tick reads from a part of the senders.
+    (0..3 * READS_PER_LOOK).for_each(|_| go_on(&mut node));
+    assert!(quiet.has(2));
+}
+
+/// Thousands that answer a message for many do not keep another one waiting.
+#[test]
+fn answers_to_a_message_for_many_are_read_after_others() {
+    let mut node = Node::usual();
+    let mut receivers = node.clients("r", 4 * GROUP, Some(ALL));
+    let mut others = node.clients("p", 2, None);
+    let packet = publish(ALL, 200);
+    others[0].send(&packet);
+    node.tick_until(|_| receivers.iter_mut().all(|client| client.has(packet.len())));
+    node.first().times.reading = Duration::ZERO;
+    for receiver in &mut receivers {
+        receiver.received.clear();
+        receiver.send(&PINGREQ);
+    }
+    others[1].send(&PINGREQ);
+    node.tick();
+    assert!(others[1].has(2), "it does not wait for the receivers");
+    assert!(receivers.iter_mut().any(|client| !client.has(2)));
+    node.tick_until(|_| receivers.iter_mut().all(|client| client.has(2)));
+}
+
 #[test]
 fn a_tick_stops_reading_when_its_time_is_over() {
     let mut node = Node::usual();
-    let mut clients = node.clients("c", CLIENTS, None);
+    let mut clients = node.clients("c", 3 * GROUP, None);
     node.first().times.reading = Duration::ZERO;
     clients.iter_mut().for_each(|client| client.send(&PINGREQ));
     let mut ticks = 0;
     while !clients.iter_mut().all(|client| client.has(2)) {
         let reads = node.in_a_tick(|stats| stats.reads);
-        assert!(reads < 16, "{reads} reads in one tick");
+        assert!(reads <= GROUP as u64, "{reads} reads in one tick");
         ticks += 1;
         assert!(ticks < TICKS_MAX);
     }
+}
+
+/// The sockets of a group share a buffer, and some of them fill it.
+#[test]
+fn sockets_that_are_read_in_a_group_keep_their_bytes_apart() {
+    let mut node = Node::usual();
+    let sent: [&[usize]; 6] = [
+        &[10_000],
+        &[200],
+        &[15_000; 4],
+        &[15_500; 4],
+        &[16_000; 2],
+        &[300],
+    ];
+    let mut clients = node.clients("g", sent.len(), Some(ALL));
+    for (client, payloads) in clients.iter_mut().zip(sent) {
+        let packets: Vec<Vec<u8>> = payloads.iter().map(|len| publish(ALL, *len)).collect();
+        client.send(&packets.concat());
+    }
+    let all: usize = sent
+        .concat()
+        .iter()
+        .map(|len| publish(ALL, *len).len())
+        .sum();
+    node.tick_until(|_| {
+        let complete = clients
+            .iter_mut()
+            .filter_map(|client| client.has(all).then_some(()));
+        complete.count() == sent.len()
+    });
 }
 
 #[test]
@@ -463,6 +549,18 @@ fn connections_of_other_lobbies_are_let_in_until_the_turn_is_over() {
     }
 }
 
+/// Ticks until the first reactor has no sockets left; each tick drops at least one and at most 128.
+fn assert_sockets_are_dropped_over_ticks(node: &mut Node) {
+    let mut left = node.first().sockets.len();
+    while left > 0 {
+        node.tick();
+        let now = node.first().sockets.len();
+        let dropped = left - now;
+        assert!((1..=128).contains(&dropped), "{dropped} in one tick");
+        left = now;
+    }
+}
+
 #[test]
 fn a_tick_drops_a_part_of_the_sockets_that_are_broken() {
     const BROKEN: usize = 400;
@@ -473,17 +571,7 @@ fn a_tick_drops_a_part_of_the_sockets_that_are_broken() {
         let id = reactor.sockets.get(key).unwrap().id;
         reactor.broken.push_back((key, id));
     }
-    let mut left = BROKEN;
-    while left > 0 {
-        node.tick();
-        let now = node.first().sockets.len();
-        assert!(
-            (1..=128).contains(&(left - now)),
-            "{} in one tick",
-            left - now
-        );
-        left = now;
-    }
+    assert_sockets_are_dropped_over_ticks(&mut node);
 }
 
 #[test]
@@ -499,17 +587,7 @@ fn a_tick_drops_a_part_of_the_sockets_whose_time_is_over() {
         Reverse(deadline)
     });
     reactor.deadlines = over.collect();
-    let mut left = CLOSED;
-    while left > 0 {
-        node.tick();
-        let now = node.first().sockets.len();
-        assert!(
-            (1..=128).contains(&(left - now)),
-            "{} in one tick",
-            left - now
-        );
-        left = now;
-    }
+    assert_sockets_are_dropped_over_ticks(&mut node);
 }
 
 #[test]
@@ -567,7 +645,7 @@ fn shortest_tick(node: &mut Node, mut before: impl FnMut(&mut Node)) -> Duration
 fn a_reactor_that_was_suspended_rests_unless_a_client_waits() {
     let mut node = Node::usual();
     let count = RESTS_FROM + 32;
-    let mut clients = node.clients("s", count, None);
+    let _clients = node.clients("s", count + 2 * GROUP, None);
     // There is always more to be written last than a tick writes.
     node.first().times.writing_last = Duration::ZERO;
     let suspend = |node: &mut Node| {
@@ -579,12 +657,13 @@ fn a_reactor_that_was_suspended_rests_unless_a_client_waits() {
     };
     let rested = shortest_tick(&mut node, suspend);
     assert!(rested >= REST, "{rested:?}");
-    // Some of those who wait are read from by a later tick.
+    // Some of the others are read from by a later tick.
     node.first().times.reading = Duration::ZERO;
     let waited = shortest_tick(&mut node, |node| {
         suspend(node);
-        let some = clients.iter_mut().take(CLIENTS);
-        some.for_each(|client| client.send(&PINGREQ));
+        let reactor = node.first();
+        let others = (count..count + 2 * GROUP).map(|key| key as SocketKey);
+        reactor.sockets.read_first(&mut others.collect());
     });
     assert!(waited < REST, "{waited:?}");
 }

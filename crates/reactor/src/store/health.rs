@@ -205,7 +205,7 @@ impl StoreHealth {
     }
 
     fn tell(&self, notice: StoreNotice) {
-        // Nobody takes them: then nobody wants them.
+        // They are not taken: then they are not wanted.
         let _ = self.notices.try_send(notice);
     }
 

@@ -20,7 +20,7 @@ const SPARES_MAX: usize = 16;
 /// Longest buffer that is kept, in bytes.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
-/// Records, bytes and time after which records that nobody waits for are written: waking the thread
+/// Number, bytes and age at which records that are not waited for are written: waking the thread
 /// costs as much as a hundred of them.
 const TOGETHER_RECORDS: usize = 512;
 const TOGETHER_BYTES: usize = 256 << 10;
@@ -87,7 +87,7 @@ struct State {
     is_urgent: bool,
     /// Whether a client waits for one of the records.
     is_awaited: bool,
-    /// Whether the thread gathers records that nobody waits for.
+    /// Whether the thread gathers records that are not waited for.
     gathers_unawaited: bool,
     /// Number of records for which the thread sleeps; another part wakes it, too.
     asleep: Option<usize>,
@@ -260,7 +260,7 @@ impl Inbox {
         state.ended && parts.is_empty()
     }
 
-    /// Waits for more records as long as nobody waits for those that have come.
+    /// Waits for more records as long as those that have come are not waited for.
     fn gather_unawaited<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.gathers_unawaited = true;
         state = self.wait(state, TOGETHER_RECORDS, Instant::now() + TOGETHER_AFTER);

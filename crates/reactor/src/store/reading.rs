@@ -65,7 +65,7 @@ impl<F> Attempt<F> {
     }
 }
 
-/// Reads pages until nobody sends any more. One that the disk gives errors for waits aside, so that
+/// Reads pages until no sender is left. One that the disk gives errors for waits aside, so that
 /// the others do not wait for it.
 pub(super) fn read_pages<D: Disk>(disk: &D, pages: &Receiver<Page<D::File>>, health: &StoreHealth) {
     let mut aside: Vec<Attempt<D::File>> = Vec::new();

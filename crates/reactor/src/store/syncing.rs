@@ -48,7 +48,7 @@ impl<F> Syncing<F> {
 }
 
 impl<F> Works<F> {
-    /// Syncs until nobody hands anything over any more.
+    /// Syncs until no sender is left.
     pub(super) fn run<D: Disk<File = F>>(self, disk: &D) {
         for work in &self.works {
             // Who asked waits for the answer.

@@ -23,7 +23,7 @@ use super::{Durability, Durable, PinnedFiles, StoreHealth};
 /// a message is to be read: its place is known only after that.
 const BESIDE_RECORDS: u64 = 384;
 
-/// Time after which records that nobody waits for are synced.
+/// Time after which records that are not waited for are synced.
 const UNAWAITED: Duration = Duration::from_millis(5);
 
 /// Time until a failed write or sync is tried again: at first, and at most.
@@ -349,7 +349,7 @@ where
         Ok(())
     }
 
-    /// How long after the last sync what nobody waits for is synced.
+    /// How long after the last sync records that are not waited for are synced.
     fn sync_after(&self) -> Duration {
         match self.how.durability {
             Durability::Interval { ms } => Duration::from_millis(ms),

@@ -129,7 +129,7 @@ fn judge(
         (Some(_), Origins::Local) => {
             return Err(refuse(
                 403,
-                "a page of another machine: `origins` permits it",
+                "a page of another machine, which `origins` does not permit",
             ));
         }
         (Some(origin), Origins::Listed(all)) => {

@@ -174,6 +174,11 @@ impl Snapshot {
         self.in_use
     }
 
+    /// There is a ban.
+    pub fn has_bans(&self) -> bool {
+        self.bans.len() > 0
+    }
+
     /// What was read.
     pub fn location(&self) -> &Location {
         &self.location
@@ -540,8 +545,13 @@ impl Snapshot {
 
     /// Who was deleted and can be restored.
     #[cfg(test)]
-    pub(crate) fn deleted(&self) -> &Deleted {
+    pub(crate) fn all_deleted(&self) -> &Deleted {
         &self.deleted
+    }
+
+    /// Whose name this was in a tenant, who was deleted and can be restored.
+    pub fn deleted(&self, tenant: u32, name: &str) -> Option<Known> {
+        self.deleted.find(tenant, name)
     }
 
     /// Whether a client that has proved a name is accepted, with this Client Identifier.

@@ -224,8 +224,20 @@ both!(a_request_that_comes_twice_is_answered_once, registry, {
     let old = "UPDATE idempotency_keys SET created_ms = 1 WHERE key = 'k'";
     let done = sqlx::raw_sql(old).execute(&mut registry.connection).await;
     done.expect("it can be changed");
-    assert_eq!(registry.forget_answers(1).await?, 0);
-    assert_eq!(registry.forget_answers(0).await?, 1);
+    registry.answer("ann", "k", "digest", (201, "{}")).await?;
+    assert_eq!(registry.forget_answers(1, 1).await?, 0);
+    assert_eq!(registry.forget_answers(0, 1).await?, 1);
+    // The answer is gone, and the key is good for nothing else.
+    let without = Claim::Answered {
+        status: 201,
+        answer: String::new(),
+    };
+    let soon = "UPDATE idempotency_keys SET created_ms = (SELECT MAX(created_ms) FROM \
+                idempotency_keys) - 1 WHERE key = 'k'";
+    let done = sqlx::raw_sql(soon).execute(&mut registry.connection).await;
+    done.expect("it can be changed");
+    assert_eq!(registry.claim("ann", "k", "digest").await?, without);
+    assert_eq!(registry.forget_answers(0, 0).await?, 1);
     assert_eq!(registry.claim("ann", "new", "digest").await?, answered);
 });
 

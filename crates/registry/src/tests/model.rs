@@ -312,7 +312,7 @@ fn gate(snapshot: &Snapshot, tenant: u32) -> String {
             lines.push(format!("{tenant} {name} {is_in} {rules:?}"));
         }
     }
-    for (tenant, name, known) in snapshot.deleted().all() {
+    for (tenant, name, known) in snapshot.all_deleted().all() {
         let is_in = snapshot.admits(tenant, &name, &name).is_ok();
         lines.push(format!("{tenant} {name} was {} {is_in}", known.word()));
     }

@@ -60,6 +60,22 @@ struct Bench {
 
 const LOCKOUT_FAILURES: u32 = 3;
 
+#[test]
+fn a_long_first_message_is_refused_before_anything_of_it_is_kept() {
+    let bench = bench(true);
+    let first = |length: usize| format!("n,,n={},r=abc", "a".repeat(length));
+    let answer = bench.ask(METHOD, first(3_000).as_bytes(), None);
+    assert!(
+        matches!(answer, Authenticated::Continue { .. }),
+        "{answer:?}"
+    );
+    let answer = bench.ask(METHOD, first(31_000).as_bytes(), None);
+    assert!(
+        matches!(answer, Authenticated::Refused { .. }),
+        "{answer:?}"
+    );
+}
+
 fn bench(scram: bool) -> Bench {
     let runtime = Runtime::new().expect("threads");
     let verifier = Verifier::with_salt(b"right", b"salt", std::num::NonZeroU32::MIN);

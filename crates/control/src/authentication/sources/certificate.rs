@@ -22,7 +22,7 @@ pub struct CertificateNames {
     registry: Option<Arc<Snapshot>>,
     /// Whose names.
     tenant: u32,
-    /// Names that the registry does not hold are nobody's.
+    /// Names that the registry does not hold are unknown.
     is_strict: bool,
     /// No other source of its listener follows the registry.
     is_alone: bool,

@@ -15,6 +15,10 @@ use aws_lc_rs::{hmac, rand};
 /// Passwords remembered at most; when there are more, the oldest go.
 const REMEMBERED_MAX: usize = 100_000;
 
+/// Bytes that a password that was right takes, and two hashes of which one replaced the other.
+const PROOF_BYTES: usize = 160;
+const RENEWED_BYTES: usize = 400;
+
 /// Hashes of passwords are worked out on a few threads at once. All clones share them, and what
 /// they remember.
 #[derive(Clone)]
@@ -25,7 +29,7 @@ pub struct Hashing {
     remembered: Duration,
 }
 
-/// Passwords that were right, by digests that nobody can make without the key of this process.
+/// Passwords that were right, by digests that cannot be made without the key of this process.
 struct Right {
     key: hmac::Key,
     until: Mutex<Aging<Proof, Instant>>,
@@ -76,7 +80,7 @@ impl Hashing {
         }
     }
 
-    /// Does `work`, when it is its turn, where it blocks nobody.
+    /// Does `work`, when it is its turn, where it blocks no other task.
     pub(super) async fn run(
         &self,
         place: &Place,
@@ -86,7 +90,7 @@ impl Hashing {
         done.unwrap_or_else(|| Finding::Failed("the hash could not be worked out".to_owned()))
     }
 
-    /// The same for any work; none if it came to no end, or nobody waited for it any more.
+    /// The same for any work; none if it came to no end, or was not waited for any more.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
         place: &Place,
@@ -108,9 +112,15 @@ impl Hashing {
         work: impl FnOnce() + Send + 'static,
     ) -> Pretending<'a> {
         Box::pin(async move {
-            // Whether it was done or nobody waited for it.
+            // Whether it was done or not waited for.
             let _done = self.work(place, work).await;
         })
+    }
+
+    /// Approximate number of bytes of what is remembered.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let renewed = self.right.renewed();
+        self.right.lock().len() * PROOF_BYTES + renewed.len() * RENEWED_BYTES
     }
 
     /// `newer` took the place of `older`, as a stronger hash of the same password.

@@ -28,7 +28,7 @@ pub use token::{TokenKeys, TokenSettings, Tokens};
 
 use super::Finding;
 
-/// A user of a source, by name. Nobody else takes over a session of theirs.
+/// A user of a source, by name. No other user takes over its sessions.
 fn known(asked: &Authentication, user_name: Arc<str>, rules: Arc<Rules>) -> Finding {
     Finding::Known(Identity {
         tenant: asked.realm.tenant(),

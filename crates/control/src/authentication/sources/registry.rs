@@ -125,7 +125,7 @@ fn renew(
     }
 }
 
-/// Wrong credentials count as a try; who is not to come now has proved a name.
+/// Wrong credentials count as a try; a client that may not come now has proved a name.
 pub(super) fn refused(refusal: Refusal) -> Finding {
     match refusal {
         Refusal::Wrong(why) => Finding::Wrong(why),

@@ -3,11 +3,12 @@ use super::*;
 #[test]
 fn a_command_names_the_node_the_user_and_the_client() {
     let commands = Commands::of_node("--data-dir='/var/lib/my node'".to_owned());
-    let trace = |client_id| commands.trace(client_id).unwrap_or_default();
+    let trace = |client_id: &str| commands.trace(client_id).unwrap_or_default();
     let expected = "martlet trace --data-dir='/var/lib/my node' 'c d'";
     assert_eq!(trace("c d"), expected);
     assert!(trace("-x;y").ends_with(" -- '-x;y'"));
-    assert_eq!(trace(&"t".repeat(TEXT_MAX + 1)), "");
+    assert_eq!(trace(&"t".repeat(WORD_BYTES_MAX + 1)), "");
+    assert_eq!(trace(&martlet_broker::shortened(&"t".repeat(300))), "");
 }
 
 #[test]

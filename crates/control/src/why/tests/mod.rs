@@ -11,6 +11,8 @@ use crate::cause::Cause;
 use crate::explain::{Explained, Outcome};
 use crate::journal::{Entry, Run, Way};
 
+mod several;
+
 const NOW: u64 = 1_000_000_000;
 
 fn facts(topic: Option<&str>) -> Facts {
@@ -588,6 +590,7 @@ fn a_lockout_that_is_over_is_a_remark() {
     let wrong = "that is no credential of the device d1";
     let locked = "locked out for 1 s more: too many wrong credentials for this user name";
     facts.locked_out = Some(Lockout {
+        accepted_secs: None,
         why: locked.to_owned(),
         way: Way {
             text: "lift it".to_owned(),
@@ -659,7 +662,7 @@ fn all_clients_of_a_user_are_looked_at() {
     let mut both = of_client("ann", facts(topic));
     both.clients = vec![of_client("c1", publisher), of_client("c2", other)];
     let verdict = judge(&both);
-    let said = "client c1: its publish to d/d1/telemetry was refused: no rule";
+    let said = "client c1 (not connected): its publish to d/d1/telemetry was refused: no rule";
     expect(&verdict, Cause::NotPermitted, State::Connected, said);
     // Without the refusal she is well: one of her clients is connected.
     both.clients[0].runs.remove(0);
@@ -832,7 +835,7 @@ fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
     facts.store = Some(StoreTrouble::Slow);
     let said = "the disk is too slow";
     expect(&judge(&facts), Cause::StoreSlow, is_there, said);
-    // Who is not there is not there for another reason.
+    // The reason of an absent client is how it left, not the store.
     facts.session = None;
     facts.runs = vec![run("disconnected", "Success", "it said goodbye", 1, 10)];
     let said = "it is not connected";

@@ -9,6 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use martlet_access::{AclFile, Judged, Lint, Needs, USES_MIN, Use, judge_rules_by, lint_rules};
+use martlet_api::page::Items;
 use martlet_api::{Status, UseView};
 use martlet_control::text::printable;
 use martlet_registry::{COMMON_TENANT, FILE, Owner, RuleSet, Snapshot};
@@ -196,7 +197,8 @@ const USES_MAX: usize = 100_000;
 fn traffic(node: &NodeOptions) -> anyhow::Result<Vec<UseView>> {
     let path = format!("/api/v1/traffic?limit={USES_MAX}");
     let body = admin::ask(&node.data_dir()?, "GET", &path)?;
-    Ok(serde_json::from_str(&body)?)
+    let uses: Items<UseView> = serde_json::from_str(&body)?;
+    Ok(uses.items)
 }
 
 fn as_use(seen: &UseView) -> Use<'_> {

@@ -394,6 +394,23 @@ impl Reading<'_> {
         self.effective.values.insert(KEY.to_owned(), sourced);
     }
 
+    /// Mosquitto drops the newest message where a queue is full.
+    fn keep_oldest(&mut self) {
+        const KEY: &str = "mqtt.queue_full";
+        let source = "mosquitto's default".to_owned();
+        self.report.push(ReportLine {
+            place: source.clone(),
+            text: "full queues".to_owned(),
+            outcome: Outcome::Mapped,
+            note: format!(
+                "{KEY} = \"drop-newest\", as in Mosquitto: a full queue keeps what it has"
+            ),
+        });
+        let value = Value::Text("drop-newest".to_owned());
+        let sourced = Sourced { value, source };
+        self.effective.values.insert(KEY.to_owned(), sourced);
+    }
+
     fn begin_listener(&mut self, line: &Line) -> Result<(), ConfigError> {
         self.bridge = None;
         let listener = Listener::begin(&line.value, &line.place).map_err(|why| line.error(&why))?;
@@ -409,6 +426,7 @@ impl Reading<'_> {
         }
         self.close_http();
         self.limit_packets();
+        self.keep_oldest();
         self.keep_data();
         if !self.per_listener {
             self.global.put_security(self.effective);

@@ -29,7 +29,7 @@ pub(super) enum Left {
 #[derive(Clone, Debug, Default)]
 pub(super) struct LeftBehind {
     all: Arc<Mutex<Vec<Left>>>,
-    /// Nothing more is to be left. Whoever may leave something holds it meanwhile.
+    /// Nothing more may be left. A task holds the lock for reading while it may leave something.
     pub(super) closed: Arc<RwLock<bool>>,
 }
 

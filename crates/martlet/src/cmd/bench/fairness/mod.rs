@@ -238,5 +238,8 @@ fn text(table: &Table) -> String {
     for row in table.rows.iter().filter(|row| !row.within_limit) {
         let _ = write!(text, "\nA p99 above {} ms: {}", table.limit_ms, row.load);
     }
+    if table.rows.iter().any(|row| !row.within_limit) {
+        text.push_str("\nOther programs on this machine count too: repeat it while none works.");
+    }
     text.trim_end().to_owned()
 }

@@ -1,0 +1,160 @@
+//! What the memory of the node is held for beside the shards: each part is bounded, counted against
+//! `limits.memory_bytes` and shown by name.
+
+mod warning;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use martlet_broker::Counters;
+
+use crate::authentication::Gate;
+use crate::control::Control;
+
+pub(crate) use warning::warning;
+
+/// Answers how many bytes something takes now.
+pub type CountBytes = Box<dyn Fn() -> usize + Send + Sync>;
+
+/// Of the limit, the part that one kind of memory outside of the shards may take at most.
+const PARTS: usize = 16;
+
+/// Bytes of memory, and what they are held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryHeld {
+    /// `shards`, `journal`, `presence` and so on.
+    pub held_for: &'static str,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// What the memory is held for, as one looks at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryReport {
+    /// Each part.
+    pub held: Vec<MemoryHeld>,
+    /// What counts against the limit: all parts, and what shards have reserved beside that.
+    pub used: u64,
+    /// `limits.memory_bytes`.
+    pub limit: u64,
+}
+
+/// What other parts of the node hold.
+#[derive(Default)]
+pub(crate) struct Outside {
+    others: Mutex<Vec<Other>>,
+    /// Bytes that one kind may take at most; 0: no limit is known.
+    part: AtomicUsize,
+}
+
+struct Other {
+    held_for: &'static str,
+    /// It was borrowed from the memory of the node, where it is counted already.
+    is_borrowed: bool,
+    count: CountBytes,
+}
+
+impl Control {
+    /// Counts the bytes of another part of the node from now on.
+    pub fn count_also(&self, held_for: &'static str, count: CountBytes) {
+        self.add(Other {
+            held_for,
+            is_borrowed: false,
+            count,
+        });
+    }
+
+    /// Shows bytes that were borrowed by [`Control::borrow_memory`].
+    pub fn show_borrowed(&self, held_for: &'static str, count: CountBytes) {
+        self.add(Other {
+            held_for,
+            is_borrowed: true,
+            count,
+        });
+    }
+
+    fn add(&self, other: Other) {
+        let others = self.outside.others.lock();
+        others.unwrap_or_else(PoisonError::into_inner).push(other);
+    }
+
+    /// Bounds what is remembered about clients to a quarter of `limits.memory_bytes`.
+    pub fn bound_memory(&self, memory_bytes: usize) {
+        let part = memory_bytes / PARTS;
+        self.outside.part.store(part, Ordering::Relaxed);
+        if let Some(gate) = self.gate() {
+            gate.set_bytes_max(part);
+        }
+        self.feed.set_bytes_max(part);
+        self.journal.set_bytes_max(part);
+        self.presence.set_bytes_max(part);
+    }
+
+    /// Bytes that one kind of memory outside of the shards may take; none: no limit is known.
+    pub fn memory_part(&self) -> Option<usize> {
+        let part = self.outside.part.load(Ordering::Relaxed);
+        (part > 0).then_some(part)
+    }
+
+    /// Counts what is remembered about clients, and what the tables say of them, against
+    /// `limits.memory_bytes`, as it is now.
+    pub fn count_memory(&self) {
+        let (outside, _) = self.held_outside();
+        let bytes = outside.iter().map(|(_, bytes)| bytes).sum();
+        let is_short = self.shards.set_memory_outside(bytes);
+        if let Some(gate) = self.gate().filter(|_| is_short) {
+            gate.give_back();
+        }
+    }
+
+    /// What the memory is held for now. The bytes of the shards are in their counters.
+    pub fn memory_report(&self, counters: &Counters) -> MemoryReport {
+        let (outside, borrowed) = self.held_outside();
+        let shards = ("shards", counters.memory_bytes as usize);
+        let all = std::iter::once(shards).chain(outside).chain(borrowed);
+        let memory = self.shards.memory_use();
+        MemoryReport {
+            held: all
+                .map(|(held_for, bytes)| MemoryHeld {
+                    held_for,
+                    bytes: bytes as u64,
+                })
+                .collect(),
+            used: memory.used as u64,
+            limit: memory.limit.unwrap_or(usize::MAX) as u64,
+        }
+    }
+
+    /// What is beside the shards, and what was borrowed.
+    fn held_outside(&self) -> (Held, Held) {
+        let policy = self.policy();
+        let tables = policy.as_ref().and_then(|policy| policy.tables());
+        let lines = self
+            .logging()
+            .map_or(0, |logging| logging.lines.memory_bytes());
+        let pushed = self.push().map_or(0, |push| push.memory_bytes());
+        let mut outside = vec![
+            ("logins", self.gate().map_or(0, Gate::memory_bytes)),
+            ("tables", tables.map_or(0, |tables| tables.memory_bytes())),
+            ("journal", self.journal.memory_bytes()),
+            (
+                "events",
+                self.feed.memory_bytes() + self.shards.events_bytes() + pushed,
+            ),
+            ("presence", self.presence.memory_bytes()),
+            ("log", lines),
+        ];
+        let mut borrowed = vec![("addresses", self.shards.addresses_bytes())];
+        let others = self.outside.others.lock();
+        for other in &*others.unwrap_or_else(PoisonError::into_inner) {
+            let list = match other.is_borrowed {
+                true => &mut borrowed,
+                false => &mut outside,
+            };
+            list.push((other.held_for, (other.count)()));
+        }
+        (outside, borrowed)
+    }
+}
+
+type Held = Vec<(&'static str, usize)>;

@@ -1,0 +1,121 @@
+//! Verdicts on users with several clients, and on what strangers did.
+
+use super::*;
+
+fn stray(ago_ms: u64) -> Entry {
+    Entry {
+        address: Some("192.0.2.7:4711".to_owned()),
+        ..run(
+            "connect refused",
+            "ProtocolError",
+            "what came is not TLS",
+            1,
+            ago_ms,
+        )
+        .last
+    }
+}
+
+#[test]
+fn refusals_without_a_name_are_told_once_as_a_guess() {
+    let gone = |ago_ms| {
+        let went = run(
+            "disconnected",
+            "Success",
+            "the client said goodbye",
+            1,
+            ago_ms,
+        );
+        Facts {
+            runs: vec![went],
+            nameless: vec![stray(20_000), stray(10_000)],
+            ..facts(None)
+        }
+    };
+    let mut admin = of_client("ann", facts(None));
+    admin.clients = ["c1", "c2", "c3"]
+        .map(|name| of_client(name, gone(30_000)))
+        .into();
+    let verdict = judge(&admin);
+    let of_strangers = |verdict: &Verdict| {
+        let seen = verdict.evidence.iter().map(|one| one.text.clone());
+        seen.filter(|text| text.contains("not TLS"))
+            .collect::<Vec<_>>()
+    };
+    let seen = of_strangers(&verdict);
+    assert_eq!(seen.len(), 2, "{verdict:#?}");
+    for text in seen {
+        assert!(text.starts_with("perhaps: "), "{text}");
+    }
+    // What happened before the client was last heard of, or before it existed, says nothing of it.
+    let verdict = judge(&gone(5_000));
+    assert!(of_strangers(&verdict).is_empty(), "{verdict:#?}");
+}
+
+#[test]
+fn of_a_client_that_is_not_connected_nothing_is_said_as_of_the_connected_one() {
+    let topic = Some("office/1");
+    let publisher = Facts {
+        runs: vec![run(
+            "disconnected",
+            "Success",
+            "the client said goodbye",
+            1,
+            50_000,
+        )],
+        rules: rules(Outcome::Refused, Outcome::Refused),
+        ..facts(topic)
+    };
+    let panel = Facts {
+        session: Some(Session {
+            subscriptions: vec![("office/#".to_owned(), 0)],
+            ..connected()
+        }),
+        rules: rules(Outcome::Refused, Outcome::Permitted),
+        ..facts(topic)
+    };
+    let mut ann = of_client("ann", facts(topic));
+    ann.clients = vec![of_client("auto-1", publisher), of_client("panel", panel)];
+    let verdict = judge(&ann);
+    assert_eq!(verdict.state, State::Connected);
+    let all = std::iter::once(&verdict.finding).chain(&verdict.also);
+    for finding in all.filter(|one| one.sentence.starts_with("client auto-1")) {
+        let said = &finding.sentence;
+        assert!(said.contains("not connected"), "{verdict:#?}");
+    }
+}
+
+#[test]
+fn who_is_let_in_by_a_remembered_password_is_not_kept_out() {
+    let mut facts = facts(None);
+    facts.standing = Some(Standing::Known);
+    let bad = "BadUserNameOrPassword";
+    facts.runs = vec![
+        run(
+            "connect refused",
+            bad,
+            "wrong password, according to x",
+            5,
+            3_000,
+        ),
+        run("connected", "", "", 2, 2_000),
+        run(
+            "disconnected",
+            "Success",
+            "the client said goodbye",
+            2,
+            1_000,
+        ),
+    ];
+    let mut lockout = Lockout {
+        why: "locked out for 56 s more: too many wrong credentials".to_owned(),
+        accepted_secs: Some(200),
+        way: Way::default(),
+    };
+    facts.locked_out = Some(lockout.clone());
+    expect(&judge(&facts), Cause::Away, State::Away, "goodbye");
+    lockout.accepted_secs = None;
+    facts.locked_out = Some(lockout);
+    let said = "it cannot log in now";
+    expect(&judge(&facts), Cause::LockedOut, State::Away, said);
+}
