@@ -135,12 +135,15 @@ pub struct Page {
     pub messages: Vec<Message>,
     /// Where to go on; none when all have been seen.
     pub next: Option<Box<str>>,
-    /// Topics that were looked at; a long one counts for more.
+    /// Topics that were looked at. A long one counts for more, and so does one that had to be looked
+    /// for.
     pub steps: usize,
 }
 
-/// Topics looked at for one page at most, so that a filter that matches little delays no client.
+/// Steps of one page at most, so that a filter that matches little delays no client.
 const STEPS_MAX: usize = 512;
+/// Expired messages that one sweep takes away at most: each has to be looked for.
+pub(crate) const EXPIRED_PER_SWEEP: usize = 128;
 /// Bytes of the topics looked at for one page, about.
 const BYTES_MAX: usize = 64 * 1024;
 /// Bytes of topics that are looked at in one step.
@@ -325,6 +328,8 @@ impl Retained {
         let Some(topics) = self.tenants.get(&tenant) else {
             return page;
         };
+        let seek_steps = seek_steps(topics.len());
+        page.steps += seek_steps;
         if !filter.contains(['+', '#']) {
             let entry = topics.get(filter.as_bytes()).filter(|_| after.is_none());
             let entry = entry.filter(|entry| entry.is_for(except, now_ms));
@@ -338,12 +343,12 @@ impl Retained {
         };
         let mut entries = topics.range::<[u8], _>((first, Bound::Unbounded));
         let mut bytes = 0;
-        for step in 1..=STEPS_MAX {
-            page.steps = step + bytes / BYTES_PER_STEP;
+        loop {
             let Some(entry) = entries.next() else {
                 return page;
             };
             let topic = entry.message.topic();
+            page.steps += 1 + (bytes + topic.len()) / BYTES_PER_STEP - bytes / BYTES_PER_STEP;
             bytes += topic.len();
             match compare(filter, topic) {
                 Step::Matches => {
@@ -362,16 +367,16 @@ impl Retained {
                     if next.is_some_and(|next| next.message.topic_bytes() < to.as_bytes()) {
                         let from = (Bound::Included(to.as_bytes()), Bound::Unbounded);
                         entries = topics.range::<[u8], _>(from);
+                        page.steps += seek_steps;
                     }
                 }
                 Step::End => return page,
             }
-            if step == STEPS_MAX || bytes >= BYTES_MAX {
+            if page.steps >= STEPS_MAX || bytes >= BYTES_MAX {
                 page.next = Some(topic.into());
                 return page;
             }
         }
-        page
     }
 
     /// Takes away at most `count_max` clearings that have stood long enough. `ended` gets their
@@ -401,8 +406,9 @@ impl Retained {
         true
     }
 
-    /// Removes expired messages among the next `steps` topics behind `after`. `ended` gets their
-    /// names. Answers where to go on, none when the end is reached.
+    /// Removes expired messages among the next `steps` topics behind `after`, at most
+    /// [`EXPIRED_PER_SWEEP`] of them. `ended` gets their names. Answers where to go on, none when the
+    /// end is reached.
     pub fn sweep(
         &mut self,
         after: Option<(TenantId, Box<str>)>,
@@ -444,6 +450,9 @@ impl Retained {
             }
             self.expiring.seen |= entry.message.expires_at_ms() != u64::MAX;
             last = Some(&entry.message);
+            if gone.len() >= EXPIRED_PER_SWEEP {
+                break;
+            }
         }
         let last = last.map(|message| message.topic().into());
         for message in gone {
@@ -545,6 +554,14 @@ pub(crate) fn is_own(topic: &str) -> bool {
 
 fn entry_bytes(message: &Message) -> usize {
     message.bytes() + message.topic_bytes().len() + 48
+}
+
+/// Steps that it takes to look for a topic among this number: each level of the tree is a few topics
+/// that lie anywhere in memory, where the next topic is mostly near.
+fn seek_steps(topics: usize) -> usize {
+    topics
+        .checked_ilog2()
+        .map_or(0, |levels| levels as usize / 2)
 }
 
 fn literal_prefix(filter: &str) -> &str {

@@ -259,3 +259,40 @@ fn a_page_ends_where_topics_are_long() {
     }
     assert_eq!(found, 20);
 }
+
+/// However many expire at the same time.
+#[test]
+fn a_sweep_takes_few_messages_away_at_once() {
+    let mut retained = Retained::new();
+    for number in 0..1000 {
+        retained.store(message(&number.to_string(), 5), None, 1000, 1 << 24);
+    }
+    let (mut at, mut ended) = (None, Vec::new());
+    for sweep in 1..=7 {
+        at = retained.sweep(at, 10_000, 10, &mut ended);
+        assert_eq!(ended.len(), sweep * EXPIRED_PER_SWEEP);
+    }
+    retained.sweep(at, 10_000, 10, &mut ended);
+    assert_eq!(ended.len(), 1000);
+}
+
+/// A topic that is not the next one has to be looked for in the tree, which takes several times as
+/// long: so fewer of them belong to a page.
+#[test]
+fn a_page_ends_sooner_where_topics_have_to_be_looked_for() {
+    const SITES: usize = 1_000;
+    let mut retained = Retained::new();
+    for number in 0..SITES * 10 {
+        let topic = format!("{:03}/{}", number / 10, number % 10);
+        retained.store(message(&topic, u64::MAX), None, SITES * 10, 1 << 24);
+    }
+    let sites_passed = |filter: &str| {
+        let page = retained.page(TenantId(0), filter, None, None, 100, 0);
+        assert!(page.messages.is_empty() && page.steps <= STEPS_MAX + 10);
+        let next = page.next.expect("there is more");
+        next[..3].parse::<usize>().expect("a site's number")
+    };
+    // Topics that are looked at one after the other, and one of each site.
+    assert_eq!(sites_passed("+/+/x"), 50);
+    assert!(sites_passed("+/x") < 80, "{}", sites_passed("+/x"));
+}

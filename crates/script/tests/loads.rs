@@ -539,6 +539,29 @@ fn filters_that_many_retained_messages_are_looked_at_for_take_turns() {
     assert!(turns > 80, "{turns}");
 }
 
+/// The same where each topic that is looked at lies somewhere else in the tree, which takes longer.
+#[test]
+fn filters_that_retained_messages_have_to_be_looked_for_take_more_turns() {
+    const FILTERS: usize = 100;
+    let mut node = node(Limits::default(), Wiring::default());
+    node.trust_accounts();
+    let publisher = client(&mut node, "publisher", true);
+    for topic in 0..10_000 {
+        let topic = format!("s{:03}/{}", topic / 10, topic % 10);
+        node.send(publisher, &publish(&topic, QoS::AtMostOnce, 0, true, b"x"));
+    }
+    let link = client(&mut node, "many", true);
+    node.take(link);
+    let filters: Vec<String> = (0..FILTERS).map(|number| format!("+/x{number}")).collect();
+    let before = node.turns();
+    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+    node.send(link, &subscribe(&filters, QoS::AtMostOnce));
+    assert!(node.take(link).len() > FILTERS, "it is answered");
+    // Each looks for a thousand topics, and a turn has time for some 500.
+    let turns = node.turns() - before;
+    assert!(turns > 150, "{turns}");
+}
+
 /// A SUBSCRIBE or UNSUBSCRIBE of as many filters as a packet holds costs what it is long: four
 /// times as many do not take sixteen times as long.
 #[test]

@@ -10,10 +10,11 @@ use crate::effect::ConnectionEffect;
 use crate::id::{ConnectionId, ShardId};
 use crate::node::{Cx, Node};
 use crate::record::Record;
+use crate::retained::EXPIRED_PER_SWEEP;
 use crate::session::queue::{Queue, QueueOwner};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
-use crate::work::CLOSING;
+use crate::work::{CLOSING, RETAINED_CHANGE};
 
 impl Shard {
     pub(super) fn fire<N: Node>(&mut self, cx: &mut Cx<'_, N>, timer: Timer) {
@@ -77,11 +78,14 @@ impl Shard {
                 return after;
             }
             let next = store.sweep(after, SWEEP_STEPS, now_ms, &mut ended);
-            if store.needs_sweep() {
+            if ended.len() >= EXPIRED_PER_SWEEP {
+                interval_ms = 1;
+            } else if store.needs_sweep() {
                 interval_ms = SWEEP_INTERVAL_MS;
             }
             next
         });
+        self.work.add(ended.len() as u64 * RETAINED_CHANGE);
         for message in ended {
             self.append(cx, Record::RetainedEnded(message));
         }
@@ -249,7 +253,7 @@ const QUEUES_PER_EXPIRY: usize = 64;
 /// Entries of a queue looked at at once because they may have expired.
 const ENTRIES_PER_EXPIRY: usize = 256;
 /// Clearings of retained messages that are taken away per sweep: another follows soon.
-const CLEARED_PER_SWEEP: usize = 512;
+const CLEARED_PER_SWEEP: usize = 128;
 /// Retained topics looked at per sweep.
 const SWEEP_STEPS: usize = 1024;
 pub(super) const SWEEP_INTERVAL_MS: u64 = 1000;

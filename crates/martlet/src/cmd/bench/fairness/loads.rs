@@ -63,6 +63,12 @@ pub(super) const LOADS: &[Load] = &[
         prepare: retained,
     },
     Load {
+        name: "retained-filters",
+        what: "SUBSCRIBE with 2,000 filters over retained",
+        sockets: |_| FEW,
+        prepare: retained_filters,
+    },
+    Load {
         name: "wills",
         what: "Wills that are due at once",
         sockets: |scale| scaled(50_000, scale).min(SOCKETS_MAX) + FEW,
@@ -218,6 +224,29 @@ fn retained(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
             })
         })?;
         Ok(format!("{rounds} times {count} messages"))
+    }))
+}
+
+/// Each filter leads to one place below each of the topics' second levels, and matches nothing.
+fn retained_filters(broker: &Broker, scale: f64) -> anyhow::Result<Prepared> {
+    let (count, filters) = (scaled(200_000, scale), scaled(2_000, scale));
+    let root = broker.name("looked-for");
+    broker.left.note(Left::Retained(root.clone(), count));
+    retain(broker, &root, count, &[b'x'; 64])?;
+    let filters: Vec<String> = (0..filters)
+        .map(|number| format!("{root}/+/x{number}"))
+        .collect();
+    let asking = broker.clone();
+    Ok(go(move |least| {
+        let rounds = until_over(least, || {
+            let mut attacker = asking.connect(&asking.name("attacker"), Manner::default())?;
+            attacker.write(&subscribe_packet(&filters, QoS::AtMostOnce))?;
+            attacker.read_until(|packet| Ok(matches!(packet, Packet::SubAck(_))))
+        })?;
+        Ok(format!(
+            "{rounds} times {} filters over {count}",
+            filters.len()
+        ))
     }))
 }
 
