@@ -96,6 +96,9 @@ pub struct ShardMemory {
     pub messages: usize,
     /// What clients and share groups hold, as found by the last search (`pressure.rs`).
     pub held: Held,
+    /// The same, by what the holders count as beside others: many clients of one address count as
+    /// larger than they are.
+    pub counted: Held,
     /// What all share groups hold, as found by the last search.
     pub groups: usize,
     /// Packets of clients that are not complete or wait for their turn, likewise; they are in the
@@ -115,6 +118,7 @@ impl ShardMemory {
             connections: self.connections + other.connections,
             messages: self.messages + other.messages,
             held: self.held.and(other.held),
+            counted: self.counted.and(other.counted),
             groups: self.groups + other.groups,
             input: self.input + other.input,
         }
@@ -211,9 +215,13 @@ impl MemoryUse {
         excess.min(held - limit / REAL_SHARE / 2)
     }
 
-    /// What the largest clients and share groups hold at least, bytes.
+    /// What the largest clients and share groups count as at least, bytes.
     pub(crate) fn least_of_largest(&self) -> usize {
-        let held = &self.shards.held;
+        self.least_of_largest_of(&self.shards.counted)
+    }
+
+    /// What the largest of these holders have at least, bytes.
+    pub(crate) fn least_of_largest_of(&self, held: &Held) -> usize {
         let enough = (self.limit.unwrap_or(usize::MAX) / LARGEST_PART).min(held.from(0) / 2);
         let size = (0..SIZES)
             .rev()
@@ -221,11 +229,12 @@ impl MemoryUse {
         SMALL_BYTES << size.unwrap_or_default()
     }
 
-    /// The part of the excess that a shard is to see to whose clients and share groups hold `own`.
+    /// The part of the excess that a shard is to see to whose clients and share groups have `own`,
+    /// by what they count as.
     pub(crate) fn excess_of(&self, own: &Held) -> usize {
         let least = self.least_of_largest() / SMALL_BYTES;
         let size = least.ilog2() as usize;
-        let (own, all) = (own.from(size), self.shards.held.from(size).max(1));
+        let (own, all) = (own.from(size), self.shards.counted.from(size).max(1));
         let part = self.excess() as u128 * own as u128 / all as u128;
         (part as usize).min(own)
     }
@@ -338,6 +347,7 @@ mod tests {
         assert_eq!(all.excess(), 0);
         all.used = 1510;
         assert_eq!(all.excess(), 110);
+        all.shards.counted = all.shards.held;
         let mut own = Held::default();
         own.add(100, SMALL_BYTES);
         assert_eq!(all.excess_of(&own), 55);
@@ -348,18 +358,18 @@ mod tests {
         const KIB: usize = 1024;
         let mut all = used(0, 0);
         // One that holds more than an eighth, however many hold little.
-        all.shards.held.add(220, 1000 * KIB);
-        all.shards.held.add(1000, 10 * KIB);
+        all.shards.counted.add(220, 1000 * KIB);
+        all.shards.counted.add(1000, 10 * KIB);
         assert_eq!(all.least_of_largest(), 512 * KIB);
         // Many who hold little, and a few who hold more, but not an eighth.
-        all.shards.held = Held::default();
-        all.shards.held.add(120, 100 * KIB);
-        all.shards.held.add(1200, 60 * KIB);
+        all.shards.counted = Held::default();
+        all.shards.counted.add(120, 100 * KIB);
+        all.shards.counted.add(1200, 60 * KIB);
         assert_eq!(all.least_of_largest(), 32 * KIB);
         // What all hold is little.
-        all.shards.held = Held::default();
-        all.shards.held.add(30, 100 * KIB);
-        all.shards.held.add(20, 10 * KIB);
+        all.shards.counted = Held::default();
+        all.shards.counted.add(30, 100 * KIB);
+        all.shards.counted.add(20, 10 * KIB);
         assert_eq!(all.least_of_largest(), 64 * KIB);
     }
 }

@@ -73,6 +73,8 @@ pub(crate) const FREED_MESSAGE: u64 = 1;
 pub(crate) const REVIEW: u64 = 10;
 /// Units of counting what a client or session holds, because memory is short.
 pub(crate) const HOLDINGS: u64 = 2;
+/// Units of finding what a member of a share group holds, for the same reason.
+pub(crate) const HOLDINGS_OF_MEMBER: u64 = 4;
 /// Units of a connection or session that begins or ends.
 pub(crate) const COMING_OR_GOING: u64 = 40;
 /// Units of a connection that the server closes: the kernel writes, shuts down and closes.

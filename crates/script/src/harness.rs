@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use martlet_broker::{
@@ -269,8 +270,24 @@ impl Harness {
         self.now
     }
 
+    /// From now on queues keep in memory only what a store does not have. There is none that could
+    /// be asked: for tests in which clients that are owed much are away.
+    pub fn keep_queues_in_store(&mut self) {
+        for shard in 0..self.slots.len() as u16 {
+            self.call(shard, |shard, cx| {
+                shard.begin_run(1);
+                shard.restored(cx, &[]);
+            });
+        }
+    }
+
     /// A client connects; shards take turns in accepting.
     pub fn open(&mut self) -> Link {
+        self.open_from([127, 0, 0, 1].into())
+    }
+
+    /// The same from this address.
+    pub fn open_from(&mut self, address: IpAddr) -> Link {
         let link = Link(self.wires.len());
         self.wires.push(Wire::default());
         let shard = (self.opened % self.slots.len() as u64) as u16;
@@ -278,7 +295,7 @@ impl Harness {
         let mut entropy = [0; 16];
         entropy[8..].copy_from_slice(&self.opened.to_be_bytes());
         let peer = Peer {
-            address: Some(([127, 0, 0, 1].into(), 10_000)),
+            address: Some((address, 10_000)),
             listener: Arc::clone(&self.listener),
             entropy,
         };

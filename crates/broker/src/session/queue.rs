@@ -295,7 +295,8 @@ const PAGE_DOUBLINGS_MAX: u8 = 3;
 const PAGE_BYTES: u64 = 64 * 1024;
 
 /// Bytes of an unpacked row. Packed rows take less, and unpacked ones occur only at the ends of a
-/// queue; so rows are counted for somewhat more than they take.
+/// queue; so rows are counted for somewhat more than they take here. The rest is for the store,
+/// whose index has a row for each of them too.
 const ROW_BYTES: usize = 3 * size_of::<u64>();
 
 /// Bytes of memory that are counted by a gauge until this is dropped.
@@ -573,11 +574,26 @@ impl Queue {
         self.window_bytes + self.stored.as_ref().map_or(0, |stored| stored.bytes)
     }
 
-    /// Bytes of those that are in memory.
+    /// Bytes of those that are in memory, with what their entries in the window take.
     pub(crate) fn bytes_in_memory(&self) -> usize {
         let stored = self.stored.as_ref();
         let beside = stored.and_then(|stored| stored.beside.as_ref());
-        self.window_bytes as usize + beside.map_or(0, |beside| beside.kept_bytes)
+        let kept = beside.map_or(0, |beside| beside.kept_bytes);
+        self.window_bytes as usize + self.counted.bytes() + kept
+    }
+
+    /// Bytes of memory that entries take behind the window, beside messages: they stay when the
+    /// client leaves.
+    pub(crate) fn bytes_of_rows(&self) -> usize {
+        self.stored.as_ref().map_or(0, |stored| {
+            let beside = stored.beside.as_ref();
+            stored.counted.bytes() + beside.map_or(0, |beside| beside.counted.bytes())
+        })
+    }
+
+    /// Bytes of memory that it takes, messages included.
+    pub(crate) fn bytes_held(&self) -> usize {
+        self.bytes_in_memory() + self.bytes_of_rows()
     }
 
     /// Whether the first entry has a record, so that its message can be read back.
@@ -700,6 +716,11 @@ impl Queue {
         if let Some(entry) = self.pop_front() {
             return Some(Taken::Held(entry));
         }
+        Some(Taken::Stored(self.take_first_stored()?))
+    }
+
+    /// The first entry behind the window.
+    pub(crate) fn take_oldest_stored(&mut self) -> Option<Taken> {
         Some(Taken::Stored(self.take_first_stored()?))
     }
 
@@ -934,6 +955,16 @@ impl Taken {
             Self::Held(entry) => entry.message.topic(),
             Self::Stored(_) | Self::Unkept(_) => "",
         }
+    }
+
+    /// Bytes of memory that it took in its queue.
+    pub(crate) fn bytes_in_memory(&self) -> usize {
+        let beside = match self {
+            Self::Held(_) => size_of::<Entry>(),
+            Self::Stored(_) => ROW_BYTES,
+            Self::Unkept(_) => 0,
+        };
+        beside + self.message().map_or(0, Message::bytes)
     }
 
     /// The message, if it is in memory.

@@ -193,30 +193,38 @@ impl Groups {
         self.slab.capacity()
     }
 
-    /// The group at a place, and the bytes of its queue that are in memory.
+    /// The group at a place, and the bytes of memory that its queue takes.
     pub(crate) fn bytes_at(&self, place: usize) -> Option<(GroupId, usize)> {
         let group = self.slab.get(place)?;
         let id = GroupId {
             index: place as u32,
             generation: group.generation,
         };
-        Some((id, group.queue.bytes_in_memory()))
+        Some((id, group.queue.bytes_held()))
     }
 
-    /// The members of the group at a place, each with its part of the queue in memory. None if a
-    /// part has less than `least` bytes.
-    pub(crate) fn parts_at(
+    /// Each member's part of the memory that the queue of the group at a place takes.
+    pub(crate) fn part_at(&self, place: usize) -> usize {
+        self.slab.get(place).map_or(0, |group| {
+            group.queue.bytes_held() / group.members.len().max(1)
+        })
+    }
+
+    /// Members of the group at a place, by their own places.
+    pub(crate) fn members_at(
         &self,
         place: usize,
-        least: usize,
-    ) -> impl Iterator<Item = (SessionAddress, usize)> {
+        places: Range<usize>,
+    ) -> impl Iterator<Item = SessionAddress> {
+        let members = self.slab.get(place).map(|group| &group.members);
+        let members = members.into_iter();
+        members.flat_map(move |members| members.addresses(places.clone()))
+    }
+
+    /// Places of members of the group at a place are below this.
+    pub(crate) fn member_places_at(&self, place: usize) -> usize {
         let group = self.slab.get(place);
-        let part = group.map_or(0, |group| {
-            group.queue.bytes_in_memory() / group.members.len().max(1)
-        });
-        let members = group.filter(|_| part >= least).into_iter();
-        let members = members.flat_map(|group| group.members.iter());
-        members.map(move |member| (member.address, part))
+        group.map_or(0, |group| group.members.places())
     }
 
     /// Groups at these places whose queue is full.

@@ -1,6 +1,7 @@
 //! Members of a share group, by their sessions and by whether they may take a message now: most
 //! members may be disconnected, and a message does not look at those.
 
+use core::ops::Range;
 use std::collections::VecDeque;
 
 use martlet_codec::QoS;
@@ -117,6 +118,16 @@ impl Members {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Member> + Clone {
         self.all.iter().map(|(_, member)| member)
+    }
+
+    /// Places are below this.
+    pub(super) fn places(&self) -> usize {
+        self.all.capacity()
+    }
+
+    /// The sessions of those at these places.
+    pub(super) fn addresses(&self, at: Range<usize>) -> impl Iterator<Item = SessionAddress> {
+        at.filter_map(|place| Some(self.all.get(place)?.address))
     }
 
     /// The member at a place that is known to be taken.

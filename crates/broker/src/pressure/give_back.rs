@@ -1,0 +1,195 @@
+//! How those who hold most give back.
+
+use martlet_codec::ReasonCode;
+
+use super::{Holder, Stage};
+use crate::connection::Phase;
+use crate::counters::DropReason;
+use crate::decision::Limit;
+use crate::effect::ConnectionEffect;
+use crate::id::SessionId;
+use crate::memory_use::SMALL_BYTES;
+use crate::node::{Cx, Node};
+use crate::session::queue::Window;
+use crate::shard::{Ending, Shard};
+use crate::work::{BYTES_PER_UNIT, CLOSING, DELIVERY, HOLDINGS};
+
+impl Shard {
+    pub(super) fn take_back_from_last<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        mut greedy: Vec<Holder>,
+    ) -> Stage {
+        if self.relief.to_take == 0 {
+            return Stage::Resting;
+        }
+        let Some(holder) = greedy.pop() else {
+            return Stage::Resting;
+        };
+        self.work.add(HOLDINGS);
+        match holder {
+            Holder::Client(id) => {
+                let connection = self.connections.get(id);
+                if connection.is_some_and(|connection| connection.phase == Phase::Accepted) {
+                    let bytes = self.bytes_held_by(id.index);
+                    if bytes >= SMALL_BYTES {
+                        self.take_back_from(cx, id.index, bytes);
+                        self.has_taken(bytes);
+                    }
+                }
+                Stage::Holders(greedy)
+            }
+            Holder::Session(id) => self.take_back_from_session(cx, id, greedy),
+            Holder::Group(id) => {
+                let reads_back = self.reads_back;
+                let Some(queue) = self.groups.queue(id) else {
+                    return Stage::Holders(greedy);
+                };
+                let bytes = queue.bytes_held();
+                if reads_back {
+                    // What is in the store is read back once a member takes it.
+                    queue.put_away(Window::Nothing);
+                }
+                let put_away = bytes.saturating_sub(queue.bytes_held());
+                self.has_taken(put_away);
+                Stage::Dropping(holder, bytes / 2, greedy)
+            }
+        }
+    }
+
+    fn has_taken(&mut self, bytes: usize) {
+        self.relief.to_take = self.relief.to_take.saturating_sub(bytes);
+    }
+
+    /// A session loses the oldest half of what was not sent yet. If its messages are in memory
+    /// alone, and most of them were sent and never acknowledged, it ends: so its client learns that
+    /// they are lost.
+    fn take_back_from_session<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: SessionId,
+        greedy: Vec<Holder>,
+    ) -> Stage {
+        if self.sessions.get(id).is_none() {
+            return Stage::Holders(greedy);
+        }
+        let bytes = self.bytes_of_session(id.index);
+        if bytes < SMALL_BYTES {
+            return Stage::Holders(greedy);
+        }
+        let left = bytes / 2;
+        let reads_back = self.reads_back;
+        if !reads_back && self.sessions.at(id.index).outbound.queue().bytes_held() <= left {
+            self.counters.clients_relieved += 1;
+            self.end_session(cx, id.index, Limit::MemoryOfClient.meaning());
+            self.has_taken(bytes);
+            return Stage::Holders(greedy);
+        }
+        Stage::Dropping(Holder::Session(id), left, greedy)
+    }
+
+    /// Drops the oldest message of a session or share group.
+    pub(super) fn drop_oldest_of<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        holder: Holder,
+        left: usize,
+        greedy: Vec<Holder>,
+    ) -> Stage {
+        let reads_back = self.reads_back;
+        let (queue, is_there) = match holder {
+            Holder::Session(id) => match self.live_session(id) {
+                Some(index) => {
+                    let session = self.sessions.at(index);
+                    let is_there = session.connection().is_some();
+                    (session.outbound.queue_used(), is_there)
+                }
+                None => (None, false),
+            },
+            Holder::Group(id) => (self.groups.queue(id), false),
+            Holder::Client(_) => (None, false),
+        };
+        let oldest = queue.and_then(|queue| {
+            if reads_back && queue.bytes_of_rows() > left {
+                return queue.take_oldest_stored();
+            }
+            // The window of a client that is there is its connection's, and what is in the store
+            // too stays.
+            let gives = !is_there && queue.bytes_held() > left;
+            let gives = gives && !(reads_back && queue.is_oldest_recorded());
+            gives.then(|| queue.take_oldest()).flatten()
+        });
+        let Some(oldest) = oldest else {
+            return Stage::Holders(greedy);
+        };
+        self.work.add(DELIVERY);
+        self.has_taken(oldest.bytes_in_memory());
+        match holder {
+            Holder::Session(id) => {
+                self.drop_entry(cx, id.index, oldest, DropReason::MemoryFull);
+            }
+            Holder::Group(id) => self.drop_taken_from_group(cx, id, &oldest),
+            Holder::Client(_) => {}
+        }
+        Stage::Dropping(holder, left, greedy)
+    }
+
+    /// Bytes that a client makes the node hold and that it gives back when its connection ends: its
+    /// buffers and user name, the messages that wait for it, the answers to it that wait for the
+    /// store or for share groups, and its Will if that is published then.
+    pub(super) fn bytes_held_by(&mut self, index: u32) -> usize {
+        let Some(connection) = self.connections.look_at(index) else {
+            return 0;
+        };
+        let session = connection.session();
+        let session = session.and_then(|session| self.sessions.look_at(session));
+        let outbound = session.map(|session| &session.outbound);
+        let waiting = outbound.map_or(0, |outbound| outbound.bytes_in_memory());
+        let in_flight = outbound.map_or(0, |outbound| outbound.count_in_flight());
+        let will = session
+            .and_then(|session| session.will.as_ref())
+            .map_or(0, |will| match will.delay_secs {
+                0 => will.bytes(),
+                _ => 0,
+            });
+        let half_done = match self.half_done.is_empty() {
+            true => 0,
+            false => self.half_done.get(&index).map_or(0, |half| half.bytes()),
+        };
+        let answers = Self::bytes_in_gate(connection.answers_gated) + self.answers.of(index);
+        let buffers = connection.buffer_bytes() + self.layer_bytes_of(index);
+        let buffers = buffers + connection.name_bytes();
+        self.count_in_flight(in_flight);
+        buffers + waiting + half_done + answers + will
+    }
+
+    /// `bytes` is what the client holds.
+    fn take_back_from<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, bytes: usize) {
+        let connection = self.connections.at(index);
+        let owner = connection.owner();
+        self.work
+            .add((connection.output_len() / BYTES_PER_UNIT) as u64);
+        let dropped = u64::from(connection.drop_qos0_output());
+        if dropped > 0 {
+            self.counters.drop_messages(DropReason::MemoryFull, dropped);
+            if let Some(session) = owner.and_then(|owner| self.live_session(owner)) {
+                let session = self.sessions.at(session);
+                session.count_drop(DropReason::MemoryFull, dropped, cx.now.wall_ms);
+            }
+            self.charge_buffers(index);
+        }
+        if self.bytes_held_by(index) > bytes / 2 {
+            self.counters.clients_relieved += 1;
+            let id = self.connections.id_of(index);
+            let (reason, limit) = (ReasonCode::QuotaExceeded, Limit::MemoryOfClient);
+            if self.connections.at(index).output_len() == 0 {
+                return self.end_connection(cx, index, Ending::told(reason, limit));
+            }
+            // It does not read, so there is no use in telling it, and its output goes at once.
+            self.end_connection(cx, index, Ending::untold(reason, limit));
+            self.forget_connection(id);
+            self.work.add(CLOSING);
+            cx.effects.connections.push(ConnectionEffect::Abort(id));
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The search for those who hold most, step by step: no step is longer because a share group has many
+//! members.
+
+use super::{Holder, Noted, Stage};
+use crate::connection::Phase;
+use crate::memory_use::SMALL_BYTES;
+use crate::node::{Cx, Node};
+use crate::shard::Shard;
+use crate::work::{HOLDINGS, HOLDINGS_OF_MEMBER, NODE};
+
+/// Bytes below which a member's part of a share group is not counted as held by it.
+const PART_BYTES: usize = 256;
+/// Places of members of a share group that are looked at in one step.
+const MEMBERS_PER_STEP: usize = 64;
+/// Members and addresses that are forgotten in one step.
+const FORGOTTEN_PER_STEP: usize = 64;
+/// Messages in flight that are looked at in one unit of work.
+const IN_FLIGHT_PER_UNIT: usize = 2;
+
+impl Shard {
+    pub(super) fn look_at_members(&mut self, place: usize, first: usize) -> Stage {
+        if place >= self.groups.places() {
+            return Stage::Sources(0);
+        }
+        self.work.add(HOLDINGS);
+        let Some((_, bytes)) = self.groups.bytes_at(place) else {
+            return Stage::Members(place + 1, 0);
+        };
+        if first == 0 {
+            self.relief.sums.groups += bytes;
+        }
+        let part = self.groups.part_at(place);
+        if part < PART_BYTES {
+            return Stage::Members(place + 1, 0);
+        }
+        let end = first + MEMBERS_PER_STEP;
+        for member in self.groups.members_at(place, first..end) {
+            *self.relief.by_member.entry(member).or_default() += part;
+            self.work.add(HOLDINGS_OF_MEMBER);
+        }
+        match end < self.groups.member_places_at(place) {
+            true => Stage::Members(place, end),
+            false => Stage::Members(place + 1, 0),
+        }
+    }
+
+    pub(super) fn look_at_source(&mut self, place: u32) -> Stage {
+        if place >= self.connections.places() {
+            return Stage::Connections(0);
+        }
+        self.work.add(HOLDINGS);
+        let connection = self.connections.look_at(place);
+        let connection = connection.filter(|connection| connection.phase == Phase::Accepted);
+        if let Some((address, _)) = connection.and_then(|connection| connection.address()) {
+            let bytes = self.bytes_held_by(place) - self.layer_bytes_of(place);
+            self.relief.sources.add(address, bytes);
+        }
+        Stage::Sources(place + 1)
+    }
+
+    pub(super) fn look_at_connection(&mut self, place: u32) -> Stage {
+        if place >= self.connections.places() {
+            return Stage::Sessions(0);
+        }
+        self.work.add(HOLDINGS);
+        let connection = self.connections.look_at(place);
+        let connection = connection.filter(|connection| connection.phase == Phase::Accepted);
+        if let Some(connection) = connection {
+            let id = self.connections.id_of(place);
+            let address = connection.address();
+            self.relief.sums.input += connection.input_len();
+            let bytes = self.bytes_held_by(place);
+            if bytes >= SMALL_BYTES {
+                let part = address.map_or(0, |(address, _)| self.relief.sources.part_of(address));
+                let noted = Noted {
+                    counted: bytes.max(part),
+                    ..Noted::of(bytes)
+                };
+                self.relief.note(noted, Holder::Client(id));
+            }
+        }
+        Stage::Connections(place + 1)
+    }
+
+    pub(super) fn look_at_session(&mut self, place: u32) -> Stage {
+        if place >= self.sessions.places() {
+            return Stage::Groups(0, 0, 0);
+        }
+        self.work.add(HOLDINGS);
+        let bytes = self.bytes_of_session(place);
+        if bytes >= SMALL_BYTES {
+            let id = self.sessions.id_of(place);
+            self.relief.note(Noted::of(bytes), Holder::Session(id));
+        }
+        Stage::Sessions(place + 1)
+    }
+
+    /// Bytes that a session makes the shard hold and that stay when its connection ends.
+    pub(super) fn bytes_of_session(&mut self, index: u32) -> usize {
+        let Some(session) = self.sessions.look_at(index) else {
+            return 0;
+        };
+        let queue = session.outbound.queue();
+        let is_away = session.connection().is_none();
+        match (self.reads_back, is_away) {
+            // What was sent is in the store too.
+            (true, true) => queue.bytes_held(),
+            (true, false) => queue.bytes_of_rows(),
+            (false, true) => {
+                let bytes = session.outbound.bytes_in_memory() + queue.bytes_of_rows();
+                self.count_in_flight(session.outbound.count_in_flight());
+                bytes
+            }
+            (false, false) => 0,
+        }
+    }
+
+    pub(super) fn look_at_group(&mut self, place: usize, first: usize, most: usize) -> Stage {
+        if place >= self.groups.places() {
+            return Stage::Forgetting;
+        }
+        self.work.add(HOLDINGS);
+        let Some((id, bytes)) = self.groups.bytes_at(place) else {
+            return Stage::Groups(place + 1, 0, 0);
+        };
+        let (mut most, end) = (most, first + MEMBERS_PER_STEP);
+        if self.groups.part_at(place) >= PART_BYTES {
+            for member in self.groups.members_at(place, first..end) {
+                let held = self.relief.by_member.get(&member);
+                most = most.max(held.copied().unwrap_or_default());
+                self.work.add(HOLDINGS_OF_MEMBER);
+            }
+            if end < self.groups.member_places_at(place) {
+                return Stage::Groups(place, end, most);
+            }
+        }
+        let size = bytes.max(most);
+        let noted = Noted {
+            held: bytes,
+            size,
+            counted: size,
+        };
+        self.relief.note(noted, Holder::Group(id));
+        Stage::Groups(place + 1, 0, 0)
+    }
+
+    /// All have been looked at. Gives back the memory of the search, and then asks what it has come
+    /// to.
+    pub(super) fn forget_search<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> Stage {
+        for _ in 0..FORGOTTEN_PER_STEP {
+            let relief = &mut self.relief;
+            if relief.by_member.pop_first().is_none() && !relief.sources.forget_one() {
+                return self.end_search(cx);
+            }
+            self.work.add(NODE);
+        }
+        Stage::Forgetting
+    }
+
+    fn end_search<N: Node>(&mut self, cx: &mut Cx<'_, N>) -> Stage {
+        self.relief.last = self.relief.sums;
+        cx.node.note_memory(self.id, self.memory_uses());
+        let all = cx.node.memory_use();
+        let is_first = !core::mem::replace(&mut self.relief.is_known, true);
+        let others_are_asked = is_first && self.shard_count > 1 && !all.is_nearly_used();
+        if others_are_asked || !all.is_short() {
+            self.relief.to_take = 0;
+            self.relief.found = Default::default();
+            return Stage::Resting;
+        }
+        self.relief.to_take = all.excess_of(&self.relief.sums.counted);
+        let found = self.relief.take_found(all.least_of_largest());
+        match self.relief.to_take {
+            0 => Stage::Resting,
+            _ => Stage::Holders(found),
+        }
+    }
+
+    /// The work of looking at these messages in flight.
+    pub(super) fn count_in_flight(&mut self, count: usize) {
+        self.work.add((count / IN_FLIGHT_PER_UNIT) as u64);
+    }
+}
