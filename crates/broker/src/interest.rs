@@ -166,16 +166,21 @@ impl Interest {
     /// Who wants a tenant's Topic Name `topic`. Where more filters match than are looked at,
     /// everybody counts as wanting it, durably: a shard that does not finds that out itself.
     pub fn wanted(&self, tenant: TenantId, topic: &str) -> Wanted {
+        self.wanted_in_steps(tenant, topic).0
+    }
+
+    /// The same, and how many nodes of the index were looked at.
+    pub(crate) fn wanted_in_steps(&self, tenant: TenantId, topic: &str) -> (Wanted, usize) {
         let mut wanted = Wanted::default();
-        let end = self
-            .tree
-            .matches_shared(tenant, topic, FILTERS_LOOKED_AT, |_, wants| {
-                for &(shard, class) in wants.list() {
-                    wanted.shards |= 1 << shard.0;
-                    wanted.class = wanted.class.and(class);
-                }
-                ControlFlow::Continue(())
-            });
+        let (steps, end) =
+            self.tree
+                .matches_shared(tenant, topic, FILTERS_LOOKED_AT, |_, wants| {
+                    for &(shard, class) in wants.list() {
+                        wanted.shards |= 1 << shard.0;
+                        wanted.class = wanted.class.and(class);
+                    }
+                    ControlFlow::Continue(())
+                });
         if end.is_break() {
             wanted.shards |= self.shards;
             wanted.class = wanted.class.and(InterestClass::LIVE);
@@ -184,7 +189,7 @@ impl Interest {
                 wanted.class = wanted.class.and(InterestClass::KEEPS_QOS0);
             }
         }
-        wanted
+        (wanted, steps)
     }
 
     /// The epochs, for an implementation of [`Node`](crate::Node) that publishes them.

@@ -27,7 +27,7 @@ use crate::session::permit::PermitToken;
 use crate::session::queue::SubscriptionIds;
 use crate::shard::Shard;
 use crate::subscribe::Subscriber;
-use crate::work::{DELIVERY_BYTES, NODE};
+use crate::work::{DELIVERY_BYTES, NODE, PERMIT, ROUTE};
 
 /// A session or a share group of this shard, as a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -700,7 +700,10 @@ impl Shard {
         self.counters.routes_walked += 1;
         let route = &mut self.routes.routes[place];
         route.epoch = epoch;
-        let wanted = cx.node.interest(|interest| interest.wanted(tenant, topic));
+        let (wanted, steps) = cx
+            .node
+            .interest(|interest| interest.wanted_in_steps(tenant, topic));
+        self.work.add(ROUTE + steps as u64 * NODE);
         (route.wanted_by, route.wanted_as) = (wanted.shards, wanted.class);
         if fault::is(Fault::EpochReadAfterIndex) {
             route.epoch = cx.node.interest_epoch(route.key) + self.epochs.at(route.key);
@@ -720,7 +723,7 @@ impl Shard {
             matches.extend(list.iter().map(Subscriber::as_match));
             ControlFlow::Continue(())
         });
-        self.work.add(steps as u64 * NODE);
+        self.work.add((steps + matches.len()) as u64 * NODE);
         route.fans_out = end.is_break();
         if route.fans_out {
             *matches = SmallVec::new();
@@ -742,6 +745,7 @@ impl Shard {
     #[cold]
     fn drop_forbidden_matches(&mut self, place: usize, topic: &str) {
         let mut matches = core::mem::take(&mut self.routes.routes[place].matches);
+        self.work.add(matches.len() as u64 * PERMIT);
         matches.retain(|found| {
             let session = found.target.as_session();
             session.is_none_or(|session| self.permits(session, Actions::RECEIVE, topic))

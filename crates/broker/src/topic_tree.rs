@@ -192,13 +192,13 @@ impl<V> Tree<V> {
         topic: &str,
         steps_max: usize,
         mut found: impl FnMut(NodeKey, &V) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    ) -> (usize, ControlFlow<()>) {
         match self.root(tenant) {
             Some(root) => {
                 let mut stack = Vec::new();
-                self.walk(root, topic, steps_max, &mut stack, &mut found).1
+                self.walk(root, topic, steps_max, &mut stack, &mut found)
             }
-            None => ControlFlow::Continue(()),
+            None => (0, ControlFlow::Continue(())),
         }
     }
 

@@ -56,13 +56,22 @@ pub(crate) const COMMAND: u64 = 20;
 /// Units of finding a retained message.
 pub(crate) const RETAINED_MESSAGE: u64 = 12;
 /// Units of retaining a message or clearing a topic.
-pub(crate) const RETAINED_CHANGE: u64 = 20;
+pub(crate) const RETAINED_CHANGE: u64 = 60;
 /// Units of looking at the next topic of the retained store.
 pub(crate) const RETAINED_TOPIC: u64 = 4;
 /// Units of a node of the topic index, or a subscription, that is looked at.
 pub(crate) const NODE: u64 = 1;
+/// Units of the route of a topic that is not remembered, beside the nodes that are looked at.
+pub(crate) const ROUTE: u64 = 24;
+/// Units of asking whether a subscriber may receive what is published to a topic.
+pub(crate) const PERMIT: u64 = 4;
 /// Units of a Topic Filter that is subscribed to or unsubscribed from.
-pub(crate) const FILTER: u64 = 20;
+pub(crate) const FILTER: u64 = 40;
+/// Bytes of a new Topic Filter that are looked at and kept in one unit of work: several tables have
+/// it.
+pub(crate) const NEW_FILTER_BYTES_PER_UNIT: usize = 8;
+/// Bytes of another Topic Filter, likewise.
+pub(crate) const FILTER_BYTES_PER_UNIT: usize = 32;
 /// Units of a member of a share group whose rules are looked at, where none takes a message.
 pub(crate) const MEMBER_RULES: u64 = 1;
 /// Units of an entry of a queue that is looked at because it may have expired.

@@ -219,7 +219,7 @@ impl Harness {
         settings.node_seed = wiring.seed;
         if wiring.short_turns {
             settings.work = WorkLimits {
-                turn: 32,
+                turn: 64,
                 share: 4,
                 matches: 1,
             };

@@ -562,6 +562,30 @@ fn filters_that_retained_messages_have_to_be_looked_for_take_more_turns() {
     assert!(turns > 150, "{turns}");
 }
 
+/// A topic that no message came to before has to be looked for in all indexes; one that is retained
+/// in the store of those too.
+#[test]
+fn messages_to_topics_that_are_not_known_take_turns() {
+    const MESSAGES: usize = 2_000;
+    let turns_for = |is_known: bool, retain: bool| {
+        let mut node = node(Limits::default(), Wiring::default());
+        node.trust_accounts();
+        let publisher = client(&mut node, "publisher", true);
+        let before = node.turns();
+        let packet = |number: usize| {
+            let topic = format!("t/{}", if is_known { 0 } else { number });
+            publish(&topic, QoS::AtMostOnce, 0, retain, b"x")
+        };
+        let flood: Vec<u8> = (0..MESSAGES).flat_map(packet).collect();
+        node.send(publisher, &flood);
+        node.turns() - before
+    };
+    // Each takes some 2 microseconds, and a share of a turn is some 200.
+    assert!(turns_for(true, false) < 4);
+    assert!(turns_for(false, false) > 10, "{}", turns_for(false, false));
+    assert!(turns_for(false, true) > 30, "{}", turns_for(false, true));
+}
+
 /// A SUBSCRIBE or UNSUBSCRIBE of as many filters as a packet holds costs what it is long: four
 /// times as many do not take sixteen times as long.
 #[test]

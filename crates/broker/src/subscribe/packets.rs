@@ -12,7 +12,7 @@ use crate::id::RecordNumber;
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::shard::{PacketError, Shard};
-use crate::work::{FILTER, NODE};
+use crate::work::{FILTER, FILTER_BYTES_PER_UNIT, NEW_FILTER_BYTES_PER_UNIT, NODE};
 
 /// A SUBSCRIBE or UNSUBSCRIBE that is not worked off. It stays in its connection's input and goes
 /// on when the connection has its next turn.
@@ -157,7 +157,7 @@ impl Shard {
         };
         self.work.add(match is_beyond {
             true => NODE,
-            false => FILTER + requested.filter.len() as u64 / 64,
+            false => FILTER + (requested.filter.len() / NEW_FILTER_BYTES_PER_UNIT) as u64,
         });
         if granted.reason.is_error() {
             half.why = half.why.or(Some(granted.reason.name()));
@@ -344,7 +344,8 @@ impl Shard {
                 (false, true) => NOT_FOUND,
                 (false, false) => NODE,
             };
-            self.work.add(units + filter.len() as u64 / 64);
+            self.work
+                .add(units + (filter.len() / FILTER_BYTES_PER_UNIT) as u64);
             let code = match existed {
                 true => ReasonCode::Success,
                 false => ReasonCode::NoSubscriptionExisted,
