@@ -135,8 +135,8 @@ pub struct Page {
     pub messages: Vec<Message>,
     /// Where to go on; none when all have been seen.
     pub next: Option<Box<str>>,
-    /// Topics that were looked at. A long one counts for more, and so does one that had to be looked
-    /// for.
+    /// Topics that were looked at. A long one counts for more, and so does one that had to be
+    /// looked for.
     pub steps: usize,
 }
 
@@ -407,8 +407,8 @@ impl Retained {
     }
 
     /// Removes expired messages among the next `steps` topics behind `after`, at most
-    /// [`EXPIRED_PER_SWEEP`] of them. `ended` gets their names. Answers where to go on, none when the
-    /// end is reached.
+    /// [`EXPIRED_PER_SWEEP`] of them. `ended` gets their names. Answers where to go on, none when
+    /// the end is reached.
     pub fn sweep(
         &mut self,
         after: Option<(TenantId, Box<str>)>,
@@ -556,8 +556,8 @@ fn entry_bytes(message: &Message) -> usize {
     message.bytes() + message.topic_bytes().len() + 48
 }
 
-/// Steps that it takes to look for a topic among this number: each level of the tree is a few topics
-/// that lie anywhere in memory, where the next topic is mostly near.
+/// Steps that it takes to look for a topic among this number: each level of the tree is a few
+/// topics that lie anywhere in memory, where the next topic is mostly near.
 fn seek_steps(topics: usize) -> usize {
     topics
         .checked_ilog2()

@@ -1,18 +1,18 @@
 //! Relief when memory is short: the largest holders give back first.
 //!
-//! A holder is a client, a session, or a share group. A session holds what stays when its connection
-//! ends: the messages of an absent client, and of a long queue whose messages are in the store, the
-//! rows that name them. A share group counts as much as that member holds that holds most by all its
-//! groups of this shard, each divided by its members: so no client holds less by many groups than by
-//! one. For the same reason a client counts as a part of what all clients of its address hold, if
-//! that is more (`sources.rs`). While less than an eighth of the node's memory is left, each shard
-//! searches its part for the largest holders.
+//! A holder is a client, a session, or a share group. A session holds what stays when its
+//! connection ends: the messages of an absent client, and of a long queue whose messages are in the
+//! store, the rows that name them. A share group counts as much as that member holds that holds
+//! most by all its groups of this shard, each divided by its members: so no client holds less by
+//! many groups than by one. For the same reason a client counts as a part of what all clients of
+//! its address hold, if that is more (`sources.rs`). While less than an eighth of the node's memory
+//! is left, each shard searches its part for the largest holders.
 //!
 //! Share groups and sessions lose their oldest messages first. What the store has too is taken out
 //! of memory, and is lost only where the rows take too much by themselves. If that is not enough,
 //! clients lose the QoS 0 messages in their output, and then their connections, the newest first;
-//! where the session ends with the connection, its messages go too. Connections that have not logged
-//! in give back before all of these (`lobby_memory.rs`).
+//! where the session ends with the connection, its messages go too. Connections that have not
+//! logged in give back before all of these (`lobby_memory.rs`).
 //!
 //! The largest holders of the node are so many that together they hold an eighth of the memory, or
 //! half of what all holders with 4 KiB or more hold, if that is less. Holders of about the same

@@ -1,12 +1,12 @@
-//! What clients of one address hold together, so that an attacker with many connections is no smaller
-//! than one with a few.
+//! What clients of one address hold together, so that an attacker with many connections is no
+//! smaller than one with a few.
 //!
 //! An address may also be that of a gateway or a proxy with thousands of clients. So only that is
-//! summed which a client holds beyond 4 KiB, without the buffers of TLS and WebSockets: clients that
-//! are quiet make their address no larger, however many there are. And each client counts as no more
-//! than a sixty-fourth of the sum: one client that holds much is found beside a gateway whose clients
-//! hold a little more than usual. Where all clients have one address, all count alike, and those
-//! come first that hold most by themselves.
+//! summed which a client holds beyond 4 KiB, without the buffers of TLS and WebSockets: clients
+//! that are quiet make their address no larger, however many there are. And each client counts as
+//! no more than a sixty-fourth of the sum: one client that holds much is found beside a gateway
+//! whose clients hold a little more than usual. Where all clients have one address, all count
+//! alike, and those come first that hold most by themselves.
 //!
 //! A user is not looked at in this way: whole fleets log in as one user.
 
