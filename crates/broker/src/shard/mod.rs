@@ -9,11 +9,13 @@ mod gate;
 mod holding;
 mod input;
 mod memory;
+mod names;
 mod output;
 mod packet_error;
 mod report;
 mod timers;
 mod turns;
+mod waiting;
 
 use core::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
@@ -30,10 +32,8 @@ use crate::decision::{Decided, Limit};
 use crate::effect::{ReadPage, ShardMessage};
 use crate::event::Wants;
 use crate::fan_out::FanOuts;
-use crate::hash::{ClientKey, Seed, owner, seeded};
-use crate::id::{
-    ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId, numbered,
-};
+use crate::hash::{Seed, seeded};
+use crate::id::{ConnectionId, MessageId, RecordNumber, SessionId, ShardId, TenantId};
 use crate::interest::Epochs;
 use crate::limits::Settings;
 use crate::lobby::{ConnectRate, Guest, Peer};
@@ -45,7 +45,7 @@ use crate::node::{Cx, Node};
 use crate::operate::Operations;
 use crate::pressure::{AnswerBytes, Relief};
 use crate::rate::Spent;
-use crate::record::{Record, RecordCount, SessionEpoch};
+use crate::record::{Record, RecordCount};
 use crate::report::{Answer, Report};
 use crate::review::{Affected, Reviews};
 use crate::route::{Origin, Routes, RoutingBuffers};
@@ -649,36 +649,6 @@ impl Shard {
         self.work.add(DELIVERY);
     }
 
-    /// [`Shard::work`] has something to do.
-    pub fn has_work(&self) -> bool {
-        !self.input_queue.is_empty()
-            || self.has_put_off()
-            || self.is_gate_open()
-            || self.relief.is_under_way()
-            || !self.retained_queue.is_empty()
-            || self.lobby.is_over()
-            || self.has_work_for_operators()
-    }
-
-    /// Something that was begun goes on in this turn.
-    #[inline]
-    fn has_put_off(&self) -> bool {
-        !self.inbox.is_empty()
-            || self.reviews.has_work()
-            || self.held.has_released()
-            || !self.fan_outs.is_empty()
-            || !self.ends.is_empty()
-            || self.sessions.first_retired().is_some()
-            || !self.ended_queues.is_empty()
-            || self.groups.has_put_off()
-    }
-
-    /// Whether something goes on that thousands of clients have a part in: messages with very
-    /// many receivers, or connections and sessions that end.
-    pub fn serves_crowd(&self) -> bool {
-        !self.fan_outs.is_empty() || !self.ends.is_empty()
-    }
-
     /// When [`Shard::advance`] is to be called next, monotonic milliseconds.
     pub fn next_wakeup(&self) -> Option<u64> {
         self.wheel.next_wakeup()
@@ -697,39 +667,6 @@ impl Shard {
     /// The number of the last record appended.
     pub fn last_record(&self) -> RecordNumber {
         self.records.last()
-    }
-
-    pub(crate) fn next_message_id(&mut self) -> MessageId {
-        self.next_message += 1;
-        MessageId::new(self.id, self.next_message)
-    }
-
-    /// Names of messages and sessions go on behind this number.
-    pub(crate) fn begin_numbers(&mut self, first: u64) {
-        self.next_message = first;
-        self.next_epoch = first;
-    }
-
-    pub(crate) fn next_epoch(&mut self) -> SessionEpoch {
-        self.next_epoch += 1;
-        SessionEpoch(numbered(self.id, self.next_epoch))
-    }
-
-    /// The shard that owns a session or share group.
-    pub(crate) fn owner(&self, tenant: TenantId, name: &str) -> ShardId {
-        owner(&self.settings, tenant, name, self.shard_count)
-    }
-
-    /// The Client Identifier that a message was published with or that a session has.
-    pub(crate) fn client_key(&self, tenant: TenantId, client_id: &str) -> ClientKey {
-        ClientKey::new(&self.settings, tenant, client_id)
-    }
-
-    pub(crate) fn address_of(&self, session: u32) -> SessionAddress {
-        SessionAddress {
-            shard: self.id,
-            session: self.sessions.id_of(session),
-        }
     }
 
     pub(crate) fn append<N: Node>(&mut self, cx: &mut Cx<'_, N>, record: Record) -> RecordNumber {

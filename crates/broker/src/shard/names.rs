@@ -1,0 +1,41 @@
+//! Names that a shard gives: of messages, sessions and their owners.
+
+use crate::hash::{ClientKey, owner};
+use crate::id::{MessageId, SessionAddress, ShardId, TenantId, numbered};
+use crate::record::SessionEpoch;
+use crate::shard::Shard;
+
+impl Shard {
+    pub(crate) fn next_message_id(&mut self) -> MessageId {
+        self.next_message += 1;
+        MessageId::new(self.id, self.next_message)
+    }
+
+    /// Names of messages and sessions go on behind this number.
+    pub(crate) fn begin_numbers(&mut self, first: u64) {
+        self.next_message = first;
+        self.next_epoch = first;
+    }
+
+    pub(crate) fn next_epoch(&mut self) -> SessionEpoch {
+        self.next_epoch += 1;
+        SessionEpoch(numbered(self.id, self.next_epoch))
+    }
+
+    /// The shard that owns a session or share group.
+    pub(crate) fn owner(&self, tenant: TenantId, name: &str) -> ShardId {
+        owner(&self.settings, tenant, name, self.shard_count)
+    }
+
+    /// The Client Identifier that a message was published with or that a session has.
+    pub(crate) fn client_key(&self, tenant: TenantId, client_id: &str) -> ClientKey {
+        ClientKey::new(&self.settings, tenant, client_id)
+    }
+
+    pub(crate) fn address_of(&self, session: u32) -> SessionAddress {
+        SessionAddress {
+            shard: self.id,
+            session: self.sessions.id_of(session),
+        }
+    }
+}

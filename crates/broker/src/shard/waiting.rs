@@ -1,0 +1,35 @@
+//! Whether a shard has something to do that was put off.
+
+use crate::shard::Shard;
+
+impl Shard {
+    /// [`Shard::work`] has something to do.
+    pub fn has_work(&self) -> bool {
+        !self.input_queue.is_empty()
+            || self.has_put_off()
+            || self.is_gate_open()
+            || self.relief.is_under_way()
+            || !self.retained_queue.is_empty()
+            || self.lobby.is_over()
+            || self.has_work_for_operators()
+    }
+
+    /// Something that was begun goes on in this turn.
+    #[inline]
+    pub(super) fn has_put_off(&self) -> bool {
+        !self.inbox.is_empty()
+            || self.reviews.has_work()
+            || self.held.has_released()
+            || !self.fan_outs.is_empty()
+            || !self.ends.is_empty()
+            || self.sessions.first_retired().is_some()
+            || !self.ended_queues.is_empty()
+            || self.groups.has_put_off()
+    }
+
+    /// Whether something goes on that thousands of clients have a part in: messages with very
+    /// many receivers, or connections and sessions that end.
+    pub fn serves_crowd(&self) -> bool {
+        !self.fan_outs.is_empty() || !self.ends.is_empty()
+    }
+}
