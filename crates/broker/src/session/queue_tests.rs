@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::id::{ShardId, TenantId};
 use crate::message::{MemoryGauge, Publication};
+use martlet_codec::QoS;
 
 fn message(counter: u64, payload: usize, expires_at_ms: u64, gauge: &Arc<MemoryGauge>) -> Message {
     let publication = Publication {

@@ -3,7 +3,8 @@
 
 use martlet_rows::Rows;
 
-use super::{Entry, Queue, Taken, row_expires_at_ms};
+use super::entry::row_expires_at_ms;
+use super::{Entry, Queue, Taken};
 
 /// A monotonic time in whole seconds, kept inverted so that a new queue begins with "never".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
