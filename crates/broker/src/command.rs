@@ -66,6 +66,15 @@ pub enum Command {
         /// Which client.
         client_id: String,
     },
+    /// Report what these share groups have lost, as far as they are on this shard.
+    GroupLosses {
+        /// Repeated in the answer.
+        request: u64,
+        /// Their tenant.
+        tenant: TenantId,
+        /// Their Topic Filters, as they were asked for: `$share/…`.
+        filters: Arc<[Box<str>]>,
+    },
     /// Publish statistics below `$SYS/`, retained, QoS 0. Sent to one shard only.
     PublishSys(Vec<SysTopic>),
     /// Route messages as if a client had published them here. Answered once what has to be

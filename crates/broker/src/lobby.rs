@@ -566,10 +566,10 @@ impl Shard {
     }
 }
 
-/// The User Name of a CONNECT that is refused whatever it is, as it may stand in a log.
+/// The User Name of a CONNECT that is refused whatever it is, if it may stand in a log.
 fn claim(user_name: Option<&str>) -> Option<Arc<str>> {
     let name = user_name.filter(|name| !martlet_codec::has_control_characters(name))?;
-    Some((&*shortened(name)).into())
+    Some(name.into())
 }
 
 /// `auto-` and a random UUID (RFC 9562, version 4), as Mosquitto's.

@@ -38,6 +38,7 @@ use crate::interest::Epochs;
 use crate::limits::Settings;
 use crate::lobby::{ConnectRate, Guest, Peer};
 use crate::lobby_memory::LobbyMemory;
+use crate::losses::LossesToTell;
 use crate::memory::MemoryLoan;
 use crate::memory_use::Growth;
 use crate::message::{MemoryGauge, Messages, Publication};
@@ -150,6 +151,8 @@ pub struct Shard {
     retained_sweep: Option<(TenantId, Box<str>)>,
     /// Queues with messages that expire, by when the first does.
     pub(crate) expiring: BinaryHeap<Reverse<(u64, QueueOwner)>>,
+    /// Clients and share groups that lost messages, by when that is told again.
+    pub(crate) losses_to_tell: LossesToTell,
     /// Messages of queues can be read back from the store.
     pub(crate) reads_back: bool,
     pub(crate) counters: Counters,
@@ -285,6 +288,7 @@ impl Shard {
             retained_queue: VecDeque::new(),
             retained_sweep: None,
             expiring: BinaryHeap::new(),
+            losses_to_tell: LossesToTell::default(),
             reads_back: false,
             counters: Counters::default(),
             pool: BufferPool::default(),
@@ -514,6 +518,7 @@ impl Shard {
             Command::Shutdown => self.shut_down(cx),
             Command::Clients { .. }
             | Command::ClientDetail { .. }
+            | Command::GroupLosses { .. }
             | Command::Subscriptions { .. }
             | Command::Retained { .. }
             | Command::Traffic { .. }
