@@ -20,7 +20,8 @@
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `message`: the Application Message; `record`: what is persisted
 //! * `tell`: which events are made, and for which observers; `shortened`: names cut for events
-//! * `limits`, `memory`, `permission`, `timer`, `counters`: what bounds, times and counts it all
+//! * `limits`, `memory`, `permission`, `timer`, `counters`, `losses`: what bounds, times and counts
+//!   it all
 //! * `arena`, `hash`, `id`: tables and names
 #![forbid(unsafe_code)]
 

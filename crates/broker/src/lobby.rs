@@ -140,7 +140,8 @@ impl Shard {
                 return Admission::Here;
             }
         };
-        if self.connections.at(index).listener().authenticate {
+        let listener = self.connections.at(index).listener();
+        if listener.authenticate || self.checks_bans && listener.own.is_none() {
             self.ask_who(cx, index, request, password, step);
             return Admission::Here;
         }

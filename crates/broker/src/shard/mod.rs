@@ -80,6 +80,8 @@ pub struct Shard {
     pub(crate) id: ShardId,
     pub(crate) shard_count: u16,
     pub(crate) settings: Arc<Settings>,
+    /// Clients that need no credentials are asked for too: they may be banned.
+    pub(crate) checks_bans: bool,
     pub(crate) seed: Seed,
     pub(crate) authentications: Authentications,
     /// Whether permissions are checked: a session with restricted rights is or was here, or
@@ -234,6 +236,7 @@ impl Shard {
     pub fn new(settings: Arc<Settings>, id: ShardId, shard_count: u16, seed: u64) -> Self {
         let route_entries = settings.limits.route_cache_entries as usize;
         let limits = &settings.limits;
+        let checks_bans = settings.checks_bans;
         let output_bytes_max = limits.output_bytes as usize;
         let has_rates = limits.publish_rate > 0 || limits.publish_bytes_rate > 0;
         let copied_in_a_crowd = settings.work.copied_in_a_crowd();
@@ -245,6 +248,7 @@ impl Shard {
             id,
             shard_count,
             settings,
+            checks_bans,
             seed: seeded(seed),
             authentications: Authentications::default(),
             has_restricted: false,
@@ -511,6 +515,7 @@ impl Shard {
             Command::Revoke(revocations) => self.revoke(cx.now.mono_ms, &revocations),
             Command::SetRules(book) => self.set_rule_book(book),
             Command::Ask(listeners) => self.ask_at(listeners),
+            Command::CheckBans(on) => self.checks_bans = on,
             Command::SetRulesOf { book, users } => {
                 self.new_rule_book(book, Affected::Users(users));
             }

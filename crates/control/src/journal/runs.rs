@@ -207,7 +207,7 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
     let is_same = |run: &Kept| {
         let last = &run.last.event;
         if let (Event::MessagesLost { reason: before, .. }, Event::MessagesLost { reason, .. }) =
-            (last, &**event)
+            (last, event)
         {
             // Only the first one of many has a topic.
             return before == reason;

@@ -282,7 +282,11 @@ async fn run_node(
         http.push(http::bind(listener).await?);
     }
     // Nobody is asked yet where there are no credentials; that may change while the node runs.
-    let nobody = || Arc::new(Policy::new(BTreeMap::new()));
+    let nobody = || {
+        let mut policy = Policy::new(BTreeMap::new());
+        policy.bans = node.bans.clone();
+        Arc::new(policy)
+    };
     let doorkeeper = Doorkeeper::new(node.policy.clone().unwrap_or_else(nobody))?;
     let (_socket, admin) = admin_socket::open(&node.data_dir)?;
     let running = Arc::new(start_reactor(node, &doorkeeper)?);

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_api::{Api, UNCLAIMED};
-use martlet_control::{Control, Tables};
+use martlet_control::Control;
+use martlet_control::tables::Tables;
 use rustix::fs::{FileType, fstat};
 use tracing::{error, warn};
 
