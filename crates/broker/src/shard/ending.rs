@@ -332,9 +332,10 @@ impl Shard {
         self.leave_groups(cx, index);
         let is_quick = self.unindex_some(cx, index, SUBSCRIPTIONS_AT_ONCE);
         self.abandon_outbound(cx, index);
+        self.tell_session_ended(cx, index, why);
+        // Behind it: readers look there for why messages were dropped together.
         let owner = QueueOwner::Session(self.sessions.id_of(index));
         self.tell_last_losses(cx, owner);
-        self.tell_session_ended(cx, index, why);
         let session = self.sessions.at(index);
         let (epoch, recorded) = (session.epoch, session.recorded);
         let (tenant, client_id) = (session.tenant, Arc::clone(&session.client_id));

@@ -195,8 +195,8 @@ impl Gate {
             return answer(refused_for(ReasonCode::Banned, why));
         }
         let mut state = self.0.lock();
-        if !asked.listener.authenticate {
-            // Nothing else keeps it out. Its identity is not looked at.
+        if !asked.listener.authenticate && !state.policy.realms.contains_key(&asked.realm) {
+            // Nothing but a ban keeps it out. Its identity is not looked at.
             let known = state.revoked;
             drop(state);
             return answer(Authenticated::Accepted {

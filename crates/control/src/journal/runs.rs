@@ -356,7 +356,7 @@ mod tests {
         node.note(30, refused(&shown));
         assert_eq!(
             (node.of(&long), node.of(&shown)),
-            (vec![(20, 1)], vec![(10, 1), (30, 1)])
+            (vec![(20, 1)], vec![(30, 1)])
         );
     }
 
