@@ -85,8 +85,8 @@ pub struct Entry {
     pub tenant: u32,
     /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
     /// `publish refused`, `subscribe refused`,
-    /// `message dropped`, `messages dropped` (of a publisher that is too fast), `messages lost` (for
-    /// a client or share group), `publishes delayed`, `queue full` or `output full`.
+    /// `message dropped`, `messages dropped` (of a publisher that is too fast), `messages lost`
+    /// (for a client or share group), `publishes delayed`, `queue full` or `output full`.
     #[schema(schema_with = kinds_of_entries)]
     pub what: String,
     /// Client Identifier, as far as known.

@@ -103,7 +103,7 @@ fn a_loss_is_told_at_once_and_then_every_ten_seconds_with_a_count() {
     assert_eq!(lost(&mut node), []);
     publish(&mut node, publisher, "t", 0, &long);
     let first = ("small".to_owned(), reason, 1, "t".to_owned(), None);
-    assert_eq!(lost(&mut node), [first.clone()]);
+    assert_eq!(lost(&mut node), std::slice::from_ref(&first));
     for _ in 0..5 {
         publish(&mut node, publisher, "t", 0, &long);
     }
