@@ -7,6 +7,7 @@ import queue
 import socket
 import subprocess
 import threading
+import time
 import urllib.request
 
 import pytest
@@ -425,10 +426,45 @@ def test_a_slow_reader_has_one_line_and_not_one_for_each_message(start_node):
                 for _ in range(50):
                     publisher.client.publish("t", b"x" * 50_000, qos=0)
                 publisher.acknowledged("other")
-                return "reads too slowly" in node.log()
+                return "messages lost" in node.log()
+            begun = time.monotonic()
             until(is_told, "the log says it")
             is_told()
-        lines = [line for line in node.log().splitlines() if "QoS 0 messages dropped" in line]
-        assert len(lines) == 1 and 'client_id="slow"' in lines[0] and "limits.output_bytes" in lines[0], lines
-        assert "count=" in lines[0], lines
+        lines = [line for line in node.log().splitlines() if "messages lost" in line]
+        assert len(lines) <= 2 + (time.monotonic() - begun) / 10, lines
+        assert all('client_id="slow"' in line and "limits.output_bytes" in line for line in lines), lines
+        assert all("count=" in line and 'reason="output_full"' in line for line in lines), lines
         until(lambda: "output full" in logs(node, "slow"), "the journal has it")
+
+
+def test_a_lost_message_has_a_line_without_log_drops(start_node):
+    """Of each client and reason there is one line in ten seconds, with what, why and how many."""
+    node = start_node(settings=["log.drops=false"])
+    small = properties("CONNECT", MaximumPacketSize=50)
+    with Client(node, "small", properties=small) as receiver, Client(node, "publisher") as publisher:
+        receiver.subscribe("t/+", qos=0)
+        for number in range(20):
+            publisher.client.publish(f"t/{number}", b"x" * 100, qos=0)
+        publisher.acknowledged("other")
+        until(lambda: "messages lost" in logs(node, "small"), "the journal has it")
+        told = logs(node, "-t", "small")
+        assert "packet_too_large" in told or "Maximum Packet Size" in told, told
+        lines = [line for line in node.log().splitlines() if "messages lost" in line]
+        assert len(lines) == 1 and 'topic="t/0"' in lines[0] and 'reason="packet_too_large"' in lines[0], lines
+        until(lambda: "count=19" in node.log(), "the rest is told with its number")
+
+
+def test_why_of_a_member_tells_what_its_share_group_lost(start_node):
+    node = start_node(settings=["limits.queued_messages=2"])
+    kept = properties("CONNECT", SessionExpiryInterval=600)
+    member = Client(node, "member", clean=False, properties=kept).start()
+    member.subscribe("$share/workers/t", qos=1)
+    member.disconnect()
+    with Client(node, "publisher") as publisher:
+        for _ in range(6):
+            publisher.acknowledged("t")
+    done = martlet_process.run("why", "member", "--json", "--data-dir", node.data_dir)
+    answer = json.loads(done.stdout)
+    found = [one for one in [answer, *answer["also"]] if "$share/workers/t" in one["sentence"]]
+    assert found and found[0]["count"] == 4 and "(queue_full)" in found[0]["sentence"], answer
+    assert "limits.queued_messages" in found[0]["sentence"] + found[0]["mend"] and found[0]["since"], answer

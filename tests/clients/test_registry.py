@@ -868,3 +868,21 @@ def test_the_api_and_the_setup_page_take_no_short_password(start_node, place):
     page = urllib.request.urlopen(f"{node.http_url}/setup").read().decode()
     assert 'minlength="10"' in page
     assert setup("1234567890")[0] == 201
+
+
+def test_health_warns_as_soon_as_the_last_administrator_is_gone(place, start):
+    place.user("root", "--api-role", "administrator")
+    node = start()
+    warns = lambda: "No administrator is left" in place.run("health")
+    assert not warns()
+    for gone, back in [(["user", "set", "root", "--disable"], ["user", "set", "root", "--enable"]),
+                       (["user", "set", "root", "--api-role", "none"], ["user", "set", "root", "--api-role", "administrator"])]:
+        place.run(*gone)
+        until(warns, "health warns")
+        place.run(*back)
+        until(lambda: not warns(), "it is over")
+    place.run("user", "rm", "root")
+    until(warns, "health warns")
+    assert "No administrator is left" in node.log()
+    place.run("key", "add", "keeper", "--scope", "administrator")
+    until(lambda: not warns(), "a key with all rights will do")

@@ -14,7 +14,8 @@ import time
 import pytest
 
 import martlet_process
-from test_access import until
+from paho_client import Client
+from test_access import publish, until
 from test_hook import HookServer
 from test_http_api import ask
 
@@ -347,9 +348,29 @@ def test_a_banned_client_is_told_that_it_is_banned(start_node, kind, value):
     assert json.loads(done.stdout)["cause"] == "banned", done.stdout
 
 
-def test_a_ban_that_has_no_effect_is_warned_of(start_node, tmp_path):
-    directory = tmp_path / "data"
-    done = martlet_process.run("ban", "add", "client-id", "c1", "--data-dir", directory)
-    assert done.returncode == 0, done
-    node = start_node(data_dir=directory)
-    node.wait_for_log("bans have no effect: the tables have no user and no device")
+@pytest.mark.parametrize("kind, value", [("client-id", "pump"), ("user", "ann"), ("address", "127.0.0.1")])
+def test_a_ban_holds_on_a_node_without_users_and_devices(start_node, tmp_path, kind, value):
+    """At once, over a restart, and until it is lifted; others are let in as before."""
+    place = ["--data-dir", tmp_path / "data"]
+    ban = lambda *words: martlet_process.run("ban", *words, *place)
+
+    def is_let_in(node, name, user):
+        return publish(node, "t", "-i", name, "-u", user, "-P", "x")[0] == 0
+
+    node = start_node(data_dir=tmp_path / "data")
+    with Client(node, "pump").credentials("ann", "x") as pump:
+        assert ban("add", kind, value).returncode == 0
+        pump.wait_for_end()
+    assert not is_let_in(node, "pump", "ann")
+    assert kind == "address" or is_let_in(node, "other", "bob")
+    told = martlet_process.run("why", "pump", "--json", *place)
+    assert "banned" in told.stdout, told.stdout
+    assert value in ban("ls").stdout
+    node.terminate()
+    node.wait()
+    node = start_node(data_dir=tmp_path / "data")
+    assert not is_let_in(node, "pump", "ann")
+    listed = json.loads(ban("ls", "--json").stdout)["items"]
+    assert ban("rm", listed[0]["id"]).returncode == 0
+    assert is_let_in(node, "pump", "ann")
+

@@ -208,6 +208,19 @@ impl Api {
         self.settings.keys.is_empty() && matches!(self.directory.is_claimed().await, Ok(false))
     }
 
+    /// Whether the node had an administrator, and nobody can administer it any more by the API.
+    /// None: that is not known now.
+    pub async fn lacks_administrator(&self) -> Option<bool> {
+        if !self.settings.keys.is_empty() {
+            return Some(false);
+        }
+        let is_claimed = self.directory.is_claimed().await.ok()?;
+        let Some(tables) = self.tables.get().filter(|_| is_claimed) else {
+            return Some(false);
+        };
+        tables.can_be_administered().await.ok().map(|can| !can)
+    }
+
     /// Pages of lists.
     pub fn cursors(&self) -> &Cursors {
         &self.cursors

@@ -14,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use martlet_broker::{TenantId, is_of_name};
+use martlet_broker::{TenantId, is_asked_for};
 use martlet_control::Control;
 use martlet_control::feed::{self, FeedEvent, Filter, Kinds, Panel, Sample};
 use martlet_control::journal::{Entry, Page};
@@ -264,8 +264,8 @@ async fn page(
         is_seen
             && client.is_none_or(|client| {
                 let user = entry.user_name.as_deref();
-                is_of_name(&entry.client_id, client)
-                    || user.is_some_and(|user| is_of_name(user, client))
+                is_asked_for(&entry.client_id, client)
+                    || user.is_some_and(|user| is_asked_for(user, client))
             })
             && (wanted.trouble != Some(true) || entry.is_trouble())
     };

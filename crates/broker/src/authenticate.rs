@@ -460,6 +460,10 @@ impl Shard {
                 known,
                 data,
             } => {
+                if !self.connections.at(id.index).listener().authenticate {
+                    // It was asked for because it may be banned. What it says of itself stands.
+                    return self.go_on(cx, id, *request);
+                }
                 let has_method = request.authentication_method.is_some();
                 request.authentication_data = data.filter(|_| has_method);
                 self.identified(cx, id, *request, identity, known);
@@ -506,6 +510,11 @@ impl Shard {
             let reason = ReasonCode::NotAuthorized;
             return self.refuse_client(cx, id.index, &request, reason, why);
         }
+        self.go_on(cx, id, request);
+    }
+
+    /// The client is let in, and what came behind its CONNECT is worked off.
+    fn go_on<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId, request: ConnectRequest) {
         let unread = self.connections.at(id.index).input.take();
         let bytes = unread.as_ref().map_or(&[][..], |unread| &unread.bytes);
         match self.let_in(cx, id.index, request, bytes) {

@@ -66,6 +66,15 @@ pub enum Command {
         /// Which client.
         client_id: String,
     },
+    /// Report what these share groups have lost, as far as they are on this shard.
+    GroupLosses {
+        /// Repeated in the answer.
+        request: u64,
+        /// Their tenant.
+        tenant: TenantId,
+        /// Their Topic Filters, as they were asked for: `$share/…`.
+        filters: Arc<[Box<str>]>,
+    },
     /// Publish statistics below `$SYS/`, retained, QoS 0. Sent to one shard only.
     PublishSys(Vec<SysTopic>),
     /// Route messages as if a client had published them here. Answered once what has to be
@@ -150,6 +159,8 @@ pub enum Command {
     /// At these listeners clients have to say who they are from now on: those that came by them and
     /// were not asked end with 0x87, and so do those that are on the way in.
     Ask(Arc<[Arc<ListenerPolicy>]>),
+    /// From now on clients that need no credentials are asked for too, or not: some may be banned.
+    CheckBans(bool),
     /// From now on these events are wanted.
     SetEvents(Arc<EventInterest>),
     /// The node stops: accept no client, send v5 clients DISCONNECT 0x8B and close all connections.

@@ -178,6 +178,7 @@ impl Shard {
             }
         };
         self.resume_session(cx, index, session, &mut request, expiry_secs);
+        self.tell_losses_while_away(cx, session);
         // Nor may a session of this client that has ended come back after a crash: it would take
         // new messages for old ones by their Packet Identifiers.
         let record = self.record_session(cx, session);

@@ -156,6 +156,23 @@ counters! {
     routes_walked: Counter, "Publishes whose route was looked up.";
 }
 
+impl DropReason {
+    /// Whether messages that are dropped for it are no trouble: QoS 0 messages for a client that is
+    /// not there, and what ends with a connection or session.
+    pub fn is_expected(self) -> bool {
+        match self {
+            Self::ClientAway | Self::NoMember | Self::SessionEnded | Self::ConnectionLost => true,
+            Self::OutputFull
+            | Self::QueueFull
+            | Self::PacketTooLarge
+            | Self::RefusedByReceiver
+            | Self::MemoryFull
+            | Self::NotPermitted
+            | Self::StoreDamaged => false,
+        }
+    }
+}
+
 impl Counters {
     /// Counts `count` drops.
     pub fn drop_messages(&mut self, reason: DropReason, count: u64) {

@@ -136,17 +136,21 @@ pub enum Event {
         /// The bound that it is at.
         limit: Reached,
     },
-    /// QoS 0 messages for a client are dropped because it does not read fast enough. Told of a
-    /// client when that begins, and again each minute in which it goes on.
-    OutputFull {
-        /// Who does not get them.
+    /// Messages for a client or a share group were dropped. Told of each reason at once, and again
+    /// every 10 seconds in which there are more.
+    MessagesLost {
+        /// Who did not get them: a client, or the Topic Filter of a share group.
         client_id: String,
         /// Its user; none is anonymous.
         user: Option<UserName>,
-        /// Messages that were dropped for it for that reason so far.
+        /// The topic of the first of them; empty if that is not known.
+        topic: Box<str>,
+        /// Why.
+        reason: DropReason,
+        /// How many they are since that was last told.
         count: u64,
-        /// The bound that its output is at.
-        limit: Reached,
+        /// The limit that they were dropped for, if it was one.
+        limit: Option<Reached>,
     },
     /// A PUBLISH was refused; before MQTT 5 its client is not told.
     PublishRefused {
@@ -391,7 +395,7 @@ impl Event {
             | Self::TakenOver { .. }
             | Self::SessionEnded { .. }
             | Self::QueueFull { .. }
-            | Self::OutputFull { .. }
+            | Self::MessagesLost { .. }
             | Self::PublishRefused { .. }
             | Self::PublishesDelayed { .. }
             | Self::SubscribeRefused { .. } => EventKind::Connection,
@@ -414,7 +418,7 @@ impl Event {
             | Self::PublishRefused { client_id, .. }
             | Self::RateExceeded { client_id, .. }
             | Self::PublishesDelayed { client_id, .. }
-            | Self::OutputFull { client_id, .. }
+            | Self::MessagesLost { client_id, .. }
             | Self::SubscribeRefused { client_id, .. } => client_id,
             Self::Authenticated { client_id, .. }
             | Self::TakenOver { client_id, .. }

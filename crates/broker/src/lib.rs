@@ -20,7 +20,8 @@
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `message`: the Application Message; `record`: what is persisted
 //! * `tell`: which events are made, and for which observers; `shortened`: names cut for events
-//! * `limits`, `memory`, `permission`, `timer`, `counters`: what bounds, times and counts it all
+//! * `limits`, `memory`, `permission`, `timer`, `counters`, `losses`: what bounds, times and counts
+//!   it all
 //! * `arena`, `hash`, `id`: tables and names
 #![forbid(unsafe_code)]
 
@@ -43,6 +44,7 @@ mod leftovers;
 mod limits;
 mod lobby;
 mod lobby_memory;
+mod losses;
 mod memory;
 mod memory_use;
 mod message;
@@ -102,6 +104,7 @@ pub use interest::{
 };
 pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, Settings};
 pub use lobby::{Guest, Peer, is_assigned_client_id};
+pub use losses::LossTimes;
 pub use memory_use::{Growth, MemoryUse, ShardMemory};
 pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
 pub use node::{Cx, MemoryPressure, Node, Now};
@@ -119,16 +122,17 @@ pub use record::{
 };
 pub use report::{
     Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome, DeliveryState,
-    InFlightMessage, MessageHead, Published, QueuedMessage, Report, RetainedInfo, RetainedPage,
-    SessionRules, SubscriptionInfo, SubscriptionPage, WillInfo,
+    GroupLosses, InFlightMessage, MessageHead, Published, QueuedMessage, Report, RetainedInfo,
+    RetainedPage, SessionRules, SubscriptionInfo, SubscriptionPage, WillInfo,
 };
 pub use retained::{Page, Retained, RetainedChange};
-pub use session::LossTimes;
 pub use session::queue::{Apart, QueueOwner, StoredEntry, SubscriptionIds};
 pub use shard::{Shard, StoreState, TransportEnd};
 pub use share::{
     GroupAddress, GroupId, Member, Reads, RulesVersion, ShareMessage, ShareOutcome, ShareTicket,
 };
-pub use shortened::{NAME_BYTES_MAX, WHY_BYTES_MAX, is_of_name, is_shortened, shortened};
+pub use shortened::{
+    NAME_BYTES_MAX, WHY_BYTES_MAX, is_asked_for, is_of_name, is_shortened, shortened,
+};
 pub use will::StoredWill;
 pub use work::WorkLimits;

@@ -339,6 +339,8 @@ pub struct Settings {
     pub events: EventInterest,
     /// How much is done before others have their turn.
     pub work: WorkLimits,
+    /// Clients that need no credentials are asked for, too: some of them may be banned.
+    pub checks_bans: bool,
     /// Same on all shards of a node: where sessions and share groups live follows from it.
     pub node_seed: u64,
 }
@@ -353,6 +355,7 @@ impl Default for Settings {
             response_information: Some("response/".to_owned()),
             events: EventInterest::default(),
             work: WorkLimits::default(),
+            checks_bans: false,
             node_seed: 0,
         }
     }

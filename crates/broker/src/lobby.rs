@@ -140,7 +140,8 @@ impl Shard {
                 return Admission::Here;
             }
         };
-        if self.connections.at(index).listener().authenticate {
+        let listener = self.connections.at(index).listener();
+        if listener.authenticate || self.checks_bans && listener.own.is_none() {
             self.ask_who(cx, index, request, password, step);
             return Admission::Here;
         }
@@ -566,10 +567,10 @@ impl Shard {
     }
 }
 
-/// The User Name of a CONNECT that is refused whatever it is, as it may stand in a log.
+/// The User Name of a CONNECT that is refused whatever it is, if it may stand in a log.
 fn claim(user_name: Option<&str>) -> Option<Arc<str>> {
     let name = user_name.filter(|name| !martlet_codec::has_control_characters(name))?;
-    Some((&*shortened(name)).into())
+    Some(name.into())
 }
 
 /// `auto-` and a random UUID (RFC 9562, version 4), as Mosquitto's.

@@ -11,9 +11,9 @@ use crate::counters::{Counters, DropReason};
 use crate::decision::Reached;
 use crate::event::UserName;
 use crate::id::{MessageId, TenantId};
+use crate::losses::LossTimes;
 use crate::operate::TopicUse;
 use crate::permission::Rules;
-use crate::session::LossTimes;
 
 /// The answer to a command.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub enum Answer {
     Traffic(Vec<TopicUse>),
     /// None: no such client is connected here.
     SessionRules(Option<SessionRules>),
+    /// Share groups that have lost messages.
+    GroupLosses(Vec<GroupLosses>),
     /// Result of each message, in order.
     Publish(Vec<Published>),
     /// Result of a deletion of retained messages.
@@ -256,6 +258,17 @@ pub struct ClientDetail {
     /// When messages expired for it.
     pub expired_at: LossTimes,
     /// The bound that its queue is at, if it has dropped messages and has no room since.
+    pub queue_full: Option<Reached>,
+}
+
+/// Messages that no member of a share group got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupLosses {
+    /// Topic Filter of the group, `$share/…`.
+    pub filter: Box<str>,
+    /// What was dropped, by reason, and when. Counted from the start of the node on.
+    pub drops: Vec<(DropReason, u64, LossTimes)>,
+    /// The bound that its queue is at, if that has no room.
     pub queue_full: Option<Reached>,
 }
 

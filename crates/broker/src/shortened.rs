@@ -3,7 +3,10 @@
 //! A User Name and a Topic Name may have 64 KiB, and events are kept by the thousand: a name longer
 //! than [`NAME_BYTES_MAX`] is shown as its beginning, its end, its length and a digest, `abcd…wxyz
 //! (31,000 bytes, sha256 0123456789abcdef)`. So two long names that differ in the middle alone are
-//! told apart. Decisions about a client are made with the whole name.
+//! told apart. A short name that itself ends like that is cut too, so that it shows its own digest:
+//! no client can take a name that is shown as another client's. Each name is therefore cut once:
+//! where an event is made, or by [`Event::shown`]. Decisions about a client are made with the whole
+//! name.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -33,24 +36,28 @@ const BEFORE_DIGEST: &str = " bytes, sha256 ";
 const BEHIND_BYTES: usize = END_BYTES + 32 + BEFORE_DIGEST.len() + 2 * DIGEST_BYTES;
 
 /// A name as it is kept and shown: whole up to [`NAME_BYTES_MAX`] bytes, else its beginning, its
-/// end, its length and a digest, together no longer than that.
+/// end, its length and a digest, together no longer than that. A short name that looks as if it was
+/// cut is, too. Not for a name that was cut before: that has become another one.
 pub fn shortened(name: &str) -> Cow<'_, str> {
-    shortened_to(name, NAME_BYTES_MAX)
+    match is_cut(name) {
+        true => cut_to(name, NAME_BYTES_MAX).into(),
+        false => name.into(),
+    }
 }
 
-fn shortened_to(text: &str, most: usize) -> Cow<'_, str> {
-    if text.len() <= most {
-        return text.into();
-    }
-    let beginning = &text[..text.floor_char_boundary(most.saturating_sub(BEHIND_BYTES))];
-    let end = &text[text.ceil_char_boundary(text.len().saturating_sub(END_BYTES))..];
+fn cut_to(text: &str, most: usize) -> String {
+    let beginning = text.floor_char_boundary(most.saturating_sub(BEHIND_BYTES));
+    // A short one stands there once.
+    let end = text.len().saturating_sub(END_BYTES).max(beginning);
+    let end = &text[text.ceil_char_boundary(end)..];
+    let beginning = &text[..beginning];
     let mut short = format!("{beginning}…{end} ({}{BEFORE_DIGEST}", grouped(text.len()));
     for byte in &Sha256::digest(text)[..DIGEST_BYTES] {
         // Writing to a text does not fail.
         let _ = write!(short, "{byte:02x}");
     }
     short.push(')');
-    short.into()
+    short
 }
 
 /// Units of work of the digest of a name, where it is cut for each receiver of a message.
@@ -61,27 +68,28 @@ pub(crate) fn digest_work(name: &str) -> u64 {
     }
 }
 
-/// Whether a text was cut by [`shortened`]: then it is not the name itself.
-pub fn is_shortened(name: &str) -> bool {
-    let parts = || {
-        let (parts, behind) = name.strip_suffix(')')?.rsplit_once(" (")?;
+/// Whether a kept name was cut by [`shortened`]: then it is not the name itself. No name that is
+/// kept whole is like that.
+pub fn is_shortened(kept: &str) -> bool {
+    let digest = || {
+        let (_, behind) = kept.strip_suffix(')')?.rsplit_once(" (")?;
         let (length, digest) = behind.split_once(BEFORE_DIGEST)?;
-        Some((parts, length, digest))
+        let is_length = |byte: u8| byte.is_ascii_digit() || byte == b',';
+        length.bytes().all(is_length).then_some(digest)
     };
     let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    parts().is_some_and(|(parts, length, digest)| {
-        parts.contains('…')
-            && length
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || byte == b',')
-            && digest.len() == 2 * DIGEST_BYTES
-            && digest.bytes().all(is_hex)
-    })
+    digest().is_some_and(|digest| digest.len() == 2 * DIGEST_BYTES && digest.bytes().all(is_hex))
 }
 
-/// Whether a kept name, which may be cut, is this one.
+/// Whether a name that is kept as [`shortened`] made it is this one.
 pub fn is_of_name(kept: &str, name: &str) -> bool {
-    kept == name || is_long(name) && is_shortened(kept) && *kept == *shortened(name)
+    *kept == *shortened(name)
+}
+
+/// Whether a name in what is shown is the one that a reader asks for: by the whole name, or by what
+/// was shown of it.
+pub fn is_asked_for(shown: &str, asked: &str) -> bool {
+    shown == asked || is_of_name(shown, asked)
 }
 
 /// Digits in groups of three.
@@ -101,11 +109,16 @@ fn is_long(name: &str) -> bool {
     name.len() > NAME_BYTES_MAX
 }
 
+/// Of a usual name only the last byte is looked at.
+fn is_cut(name: &str) -> bool {
+    is_long(name) || is_shortened(name)
+}
+
 fn shorten<N>(name: &mut N)
 where
     N: Deref<Target = str> + for<'a> From<&'a str>,
 {
-    if is_long(name) {
+    if is_cut(name) {
         *name = (&*shortened(name)).into();
     }
 }
@@ -119,31 +132,32 @@ fn shorten_user(user: &mut Option<UserName>) {
 fn shorten_why(why: &mut Why) {
     if why.len() > WHY_BYTES_MAX {
         let old = std::mem::replace(why, "".into());
-        *why = old.map(|text| shortened_to(&text, WHY_BYTES_MAX).into_owned());
-    }
-}
-
-fn shorten_client(client: &mut Arc<ConnectedClient>) {
-    let user = client.user_name.as_deref();
-    if is_long(&client.client_id) || user.is_some_and(is_long) {
-        let client = Arc::make_mut(client);
-        shorten(&mut client.client_id);
-        client.user_name.as_mut().into_iter().for_each(shorten);
+        *why = old.map(|text| cut_to(&text, WHY_BYTES_MAX));
     }
 }
 
 /// Only a proved name is whole: it may be looked for.
 fn shorten_claim(client: &mut Arc<ConnectedClient>) {
     let is_claimed = !client.flags.user_is_proved();
-    if is_claimed && client.user_name.as_deref().is_some_and(is_long) {
+    if is_claimed && client.user_name.as_deref().is_some_and(is_cut) {
         let client = Arc::make_mut(client);
         client.user_name.as_mut().into_iter().for_each(shorten);
     }
 }
 
+/// Cuts what [`shorten_claim`] left whole.
+fn shorten_client(client: &mut Arc<ConnectedClient>) {
+    let is_proved = client.flags.user_is_proved();
+    let client = Arc::make_mut(client);
+    shorten(&mut client.client_id);
+    let proved = client.user_name.as_mut().filter(|_| is_proved);
+    proved.into_iter().for_each(shorten);
+}
+
 impl Event {
     /// Cuts User Names, reasons and the Client Identifier of a refused client. Other Client
-    /// Identifiers stay whole, up to their limit: readers tell clients apart by them.
+    /// Identifiers stay whole, up to their limit: readers tell clients apart by them. Called once,
+    /// when the event is told. Topics of refusals and drops were cut before that.
     pub(crate) fn shorten(&mut self) {
         match self {
             Self::Refused {
@@ -166,7 +180,7 @@ impl Event {
             Self::Authenticated { user, .. }
             | Self::Dropped { user, .. }
             | Self::RateExceeded { user, .. }
-            | Self::OutputFull { user, .. }
+            | Self::MessagesLost { user, .. }
             | Self::PublishesDelayed { user, .. } => shorten_user(user),
             Self::Connected(client) => shorten_claim(client),
             Self::QueueFull { .. }
@@ -180,55 +194,49 @@ impl Event {
         }
     }
 
-    /// The event with every name cut, for the log and the journal.
+    /// An event of a shard with every name cut, for the log and the journal. Not for one that was
+    /// made so before.
     pub fn shown(&self) -> Cow<'_, Self> {
-        let is_short = |name: &str| !is_long(name);
-        let user = match self {
-            Self::Connected(client) => client.user_name.as_deref(),
-            _ => None,
-        };
-        if is_short(self.client_id())
-            && user.is_none_or(is_short)
-            && self.topic().is_none_or(is_short)
-        {
+        let whole = self.whole_names();
+        if !whole.into_iter().flatten().any(is_cut) {
             return Cow::Borrowed(self);
         }
         let mut event = self.clone();
-        event.shorten_names();
+        event.shorten_whole();
         Cow::Owned(event)
     }
 
-    fn shorten_names(&mut self) {
-        self.shorten();
+    /// The names that are not cut when an event is told.
+    fn whole_names(&self) -> [Option<&str>; 2] {
         match self {
+            Self::Refused { .. } => [None, None],
+            Self::Connected(client) => {
+                let is_proved = client.flags.user_is_proved();
+                let user = client.user_name.as_deref().filter(|_| is_proved);
+                [Some(&client.client_id), user]
+            }
+            Self::Subscribed { .. }
+            | Self::Unsubscribed { .. }
+            | Self::Published(_)
+            | Self::Delivered(_) => [Some(self.client_id()), self.topic()],
+            _ => [Some(self.client_id()), None],
+        }
+    }
+
+    /// Cuts those.
+    fn shorten_whole(&mut self) {
+        match self {
+            Self::Refused { .. } => {}
             Self::Connected(client) => shorten_client(client),
-            Self::Refused { client_id, .. }
-            | Self::ReauthenticationRefused { client_id, .. }
+            Self::ReauthenticationRefused { client_id, .. }
             | Self::Disconnected { client_id, .. }
-            | Self::OutputFull { client_id, .. }
-            | Self::PublishesDelayed { client_id, .. } => shorten(client_id),
+            | Self::MessagesLost { client_id, .. }
+            | Self::PublishesDelayed { client_id, .. }
+            | Self::Dropped { client_id, .. }
+            | Self::PublishRefused { client_id, .. }
+            | Self::SubscribeRefused { client_id, .. }
+            | Self::RateExceeded { client_id, .. } => shorten(client_id),
             Self::QueueFull { owner, .. } => shorten(owner),
-            Self::Dropped {
-                client_id, topic, ..
-            }
-            | Self::PublishRefused {
-                client_id, topic, ..
-            } => {
-                shorten(client_id);
-                shorten(topic);
-            }
-            Self::SubscribeRefused {
-                client_id, filter, ..
-            } => {
-                shorten(client_id);
-                shorten(filter);
-            }
-            Self::RateExceeded {
-                client_id, topic, ..
-            } => {
-                shorten(client_id);
-                shorten(topic);
-            }
             Self::Authenticated { client_id, .. }
             | Self::TakenOver { client_id, .. }
             | Self::SessionEnded { client_id, .. }
@@ -257,11 +265,30 @@ impl Event {
         }
     }
 
+    /// It is about this client. That of a refusal is cut, others are whole.
+    pub fn is_of_client(&self, client_id: &str) -> bool {
+        match self {
+            Self::Refused {
+                client_id: kept, ..
+            } => is_of_name(kept, client_id),
+            _ => self.client_id() == client_id,
+        }
+    }
+
+    /// Its Client Identifier, if that is whole.
+    pub fn whole_client_id(&self) -> Option<&str> {
+        match self {
+            Self::Refused { client_id, .. } if is_shortened(client_id) => None,
+            _ => Some(self.client_id()),
+        }
+    }
+
     /// Its Topic Name or Topic Filter, if it has one.
     pub fn topic(&self) -> Option<&str> {
         match self {
             Self::Dropped { topic, .. } | Self::PublishRefused { topic, .. } => Some(topic),
             Self::RateExceeded { topic, .. } => Some(topic),
+            Self::MessagesLost { topic, .. } => Some(&**topic).filter(|topic| !topic.is_empty()),
             Self::SubscribeRefused { filter, .. } => Some(filter),
             Self::Subscribed { filter, .. } | Self::Unsubscribed { filter, .. } => Some(filter),
             Self::Published(message) => Some(&message.topic),
@@ -285,7 +312,7 @@ impl Event {
             Self::Authenticated { user, .. }
             | Self::Dropped { user, .. }
             | Self::RateExceeded { user, .. }
-            | Self::OutputFull { user, .. }
+            | Self::MessagesLost { user, .. }
             | Self::PublishesDelayed { user, .. } => (user_bytes(user), 0),
             Self::Published(message) => (size_of::<PublishedMessage>() + message.payload.len(), 0),
             Self::Delivered(_) => (size_of::<DeliveredMessage>(), 0),
@@ -310,13 +337,14 @@ mod tests {
         let short = shortened(&name);
         assert!(short.starts_with("ééé") && short.contains("é-7 (31,000 bytes, sha256 "));
         assert!(short.contains("é…é") && short.len() <= NAME_BYTES_MAX);
-        assert_eq!(shortened(&short), short, "it is cut once");
+        assert_ne!(shortened(&short), short, "as a name it is another one");
         let whole = "a".repeat(NAME_BYTES_MAX);
         assert_eq!(shortened(&whole), whole);
         assert!(
             is_shortened(&short) && !is_shortened(&whole) && !is_shortened("a…b (31,000 bytes)")
         );
         assert!(is_of_name(&short, &name) && is_of_name("a", "a") && !is_of_name(&short, "a"));
+        assert!(is_asked_for(&short, &name) && is_asked_for(&short, &short));
         assert_eq!(
             [1, 999, 1_000, 1_234_567].map(grouped),
             ["1", "999", "1,000", "1,234,567"]
@@ -331,10 +359,73 @@ mod tests {
         assert_ne!(short, shortened(&other));
         assert!(is_of_name(&short, &one) && !is_of_name(&short, &other));
         // As `sha256sum` says of it.
-        let abc = shortened_to("abc", 2);
+        let abc = cut_to("abc", 2);
         assert!(
             abc.ends_with(" (3 bytes, sha256 ba7816bf8f01cfea)"),
             "{abc}"
+        );
+    }
+
+    /// A client may choose as its name what another client's long name is shown as.
+    #[test]
+    fn no_name_is_shown_as_another_one_is() {
+        let long = "v".repeat(300);
+        let shown = shortened(&long);
+        for forged in [&*shown, "a (1 bytes, sha256 0123456789abcdef)"] {
+            let own = shortened(forged);
+            assert!(
+                own != forged && own != shown && own.len() <= NAME_BYTES_MAX,
+                "{own}"
+            );
+            assert!(is_shortened(&own) && is_of_name(&own, forged));
+            assert!(!is_of_name(&shown, forged) && !is_of_name(forged, forged));
+        }
+        let whole = "a (1 bytes, sha256 0123456789abcdef";
+        assert_eq!(shortened(whole), whole);
+        let short = shortened("a (1 bytes, sha256 0123456789abcdef)");
+        let expected = "a (1 bytes, sha256 0123456789abcdef)… (36 bytes, sha256 ";
+        assert!(
+            short.starts_with(expected),
+            "a short one stands there once: {short}"
+        );
+    }
+
+    #[test]
+    fn each_name_of_an_event_is_cut_once() {
+        let forged = shortened(&"v".repeat(300)).into_owned();
+        let own = shortened(&forged).into_owned();
+        let mut event = Event::Refused {
+            client_id: forged.clone(),
+            user: Some(UserName::Claimed(forged.as_str().into())),
+            will_topic: None,
+            address: None,
+            reason: ReasonCode::NotAuthorized,
+            why: "no".into(),
+        };
+        event.shorten();
+        assert_eq!(event.client_id(), own);
+        assert!(event.is_of_client(&forged) && !event.is_of_client(&"v".repeat(300)));
+        assert_eq!(event.whole_client_id(), None);
+        assert!(matches!(event.shown(), Cow::Borrowed(_)));
+        let mut event = Event::Disconnected {
+            client_id: forged.clone(),
+            user: Some(UserName::Proved(forged.as_str().into())),
+            reason: ReasonCode::Success,
+            why: "goodbye".into(),
+        };
+        event.shorten();
+        assert!(event.is_of_client(&forged));
+        assert_eq!(event.whole_client_id(), Some(&*forged));
+        let shown = event.shown().into_owned();
+        let Event::Disconnected {
+            client_id, user, ..
+        } = shown
+        else {
+            panic!("{shown:?}");
+        };
+        assert_eq!(
+            (client_id, user),
+            (own.clone(), Some(UserName::Proved(own.into())))
         );
     }
 
@@ -356,7 +447,7 @@ mod tests {
             client_id: long.clone(),
             user: Some(UserName::Proved(long.as_str().into())),
             address: None,
-            topic: long.clone(),
+            topic: shortened(&long).into_owned(),
             reason: ReasonCode::NotAuthorized,
             why: "no".into(),
         };
@@ -368,6 +459,5 @@ mod tests {
         );
         let shown = event.shown().into_owned();
         assert!(shown.text_bytes() <= 3 * NAME_BYTES_MAX + 2);
-        assert!(matches!(shown.shown(), Cow::Borrowed(_)));
     }
 }

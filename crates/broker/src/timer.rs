@@ -30,6 +30,8 @@ pub(crate) enum Timer {
     WillDelay(SessionId),
     /// Messages in the queue of a disconnected client may have expired [MQTT-3.3.2-5].
     QueueExpiry,
+    /// Messages that were dropped are to be told.
+    Losses,
     /// What an operator waits for has taken too long.
     Operation(u32),
     /// Expired retained messages are looked for, a page at a time.

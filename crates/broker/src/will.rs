@@ -76,22 +76,21 @@ impl Shard {
     }
 
     /// Why a session may not have this Will, if it may not. `before` is the session, if it is there
-    /// already.
+    /// already: the Will takes the place of the one that it has, so only what it takes more counts.
     pub(crate) fn will_exceeds(&mut self, before: Option<u32>, will: &StoredWill) -> Option<Limit> {
+        let had = before.and_then(|session| self.sessions.at(session).will.as_ref());
+        let had = had.map_or(0, |had| had.bytes() + WILL_OVERHEAD);
+        let more = (will.bytes() + WILL_OVERHEAD).saturating_sub(had);
         let stops = match before {
+            _ if more == 0 => false,
             Some(_) if will.bytes() <= RESERVE_WILL_BYTES => self.growth.reserve_stops,
-            Some(session) => {
-                let had = self.sessions.at(session).will.as_ref();
-                had.map_or(0, |had| had.bytes()) < will.bytes() && self.growth.wills_stop
-            }
-            None => self.growth.wills_stop,
+            Some(_) | None => self.growth.wills_stop,
         };
         let limits = &self.settings.limits;
         let bytes_max = limits.wills_bytes / u64::from(self.shard_count.max(1));
-        let bytes = will.bytes() + WILL_OVERHEAD;
         if will.bytes() > limits.will_bytes as usize {
             Some(Limit::WillBytes)
-        } else if (self.will_bytes + bytes) as u64 > bytes_max {
+        } else if more > 0 && (self.will_bytes + more) as u64 > bytes_max {
             Some(Limit::WillsBytes)
         } else if stops {
             Some(Limit::MemoryKept)

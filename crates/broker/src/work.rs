@@ -76,6 +76,8 @@ pub(crate) const FILTER_BYTES_PER_UNIT: usize = 32;
 pub(crate) const MEMBER_RULES: u64 = 1;
 /// Units of an entry of a queue that is looked at because it may have expired.
 pub(crate) const EXPIRY: u64 = 2;
+/// Units of telling that a client lost messages.
+pub(crate) const LOSS: u64 = 20;
 /// Units of a message whose memory is given back.
 pub(crate) const FREED_MESSAGE: u64 = 1;
 /// Units of looking at a session's rules and credentials because some have changed.

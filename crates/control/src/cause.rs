@@ -122,8 +122,14 @@ impl Cause {
             | Event::SubscribeRefused { reason, why, .. } => Self::of_request(*reason, why),
             Event::RateExceeded { .. } | Event::PublishesDelayed { .. } => Self::TooFast,
             Event::QueueFull { .. } => Self::QueueFull,
-            Event::OutputFull { .. } => Self::SlowReader,
-            Event::Dropped { reason, .. } => Self::of_drop(*reason),
+            // What ends with a session or its connection is told with that.
+            Event::MessagesLost {
+                reason: DropReason::SessionEnded | DropReason::ConnectionLost,
+                ..
+            } => return None,
+            Event::MessagesLost { reason, .. } | Event::Dropped { reason, .. } => {
+                Self::of_drop(*reason)
+            }
             _ => return None,
         })
     }

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventInterest, EventKind, Limits,
-    MemoryUse, Realm, Report, Search, SessionRules, ShardId, TenantId, Told, TopicUse, Traced,
-    UserName, is_of_name,
+    Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventInterest, EventKind,
+    GroupLosses, Limits, MemoryUse, Realm, Report, Search, SessionRules, ShardId, TenantId, Told,
+    TopicUse, Traced, UserName,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::{Ban, BanKind};
@@ -364,6 +364,28 @@ impl Control {
         }))
     }
 
+    /// What share groups of a tenant have lost, of those with these Topic Filters.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn group_losses(
+        &self,
+        tenant: TenantId,
+        filters: Arc<[Box<str>]>,
+    ) -> Result<Vec<GroupLosses>, ControlError> {
+        let command = |request| Command::GroupLosses {
+            request,
+            tenant,
+            filters: Arc::clone(&filters),
+        };
+        let answers = self.ask_all(command).await?.into_iter();
+        let groups = answers.filter_map(|answer| match answer {
+            Answer::GroupLosses(groups) => Some(groups),
+            _ => None,
+        });
+        Ok(groups.flatten().collect())
+    }
+
     /// Which topics are in use, and by whom: `limit` uses of each shard at most.
     ///
     /// # Errors
@@ -435,14 +457,16 @@ impl Control {
         };
         logging.is_traced(|subject| match subject {
             Subject::Client(tenant, client_id) => {
-                *tenant == told.tenant && is_of_name(event.client_id(), client_id)
+                *tenant == told.tenant && event.is_of_client(client_id)
             }
             Subject::Address(address) => {
                 let own = feed::ip_of(event);
-                let (tenant, client_id) = (told.tenant, event.client_id());
-                let arrived = || arrived.get(&(tenant, client_id)).copied();
-                let known = || self.presence.address_of(tenant, client_id);
-                own.or_else(arrived).or_else(known) == Some(*address)
+                let known = || {
+                    let (tenant, client_id) = (told.tenant, event.whole_client_id()?);
+                    let arrived = arrived.get(&(tenant, client_id)).copied();
+                    arrived.or_else(|| self.presence.address_of(tenant, client_id))
+                };
+                own.or_else(known) == Some(*address)
             }
             Subject::Topic(filter) => {
                 event.kind() != EventKind::Subscription && feed::has_topic(event, filter)

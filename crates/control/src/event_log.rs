@@ -8,7 +8,7 @@ use martlet_broker::{Event, EventInterest, TenantId, Told, UserName};
 use tracing::{Level, debug, enabled, info, trace, warn};
 
 use crate::feed::packet_name;
-use crate::journal::Way;
+use crate::journal::{Way, why_dropped};
 
 /// What the log's level asks for: lines of messages are of `debug`, those of packets of `trace`.
 pub(crate) fn interest() -> EventInterest {
@@ -168,22 +168,39 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
             "a queue is full, messages are dropped: see limits.queued_messages, \
              limits.queued_bytes and mqtt.queue_full"
         ),
-        Event::OutputFull {
+        Event::MessagesLost {
             client_id,
             user,
+            topic,
+            reason,
             count,
             limit,
-        } => line!(
-            warn,
-            client_id,
-            tenant,
-            user_name = proved(user),
-            claimed_user_name = claimed(user),
-            count,
-            why = &*limit.why(),
-            mend,
-            "QoS 0 messages dropped: their receiver reads too slowly"
-        ),
+        } => {
+            let why = why_dropped(*reason, *limit);
+            let limit = limit.map(|limit| limit.limit.option());
+            macro_rules! dropped {
+                ($level:ident) => {
+                    line!(
+                        $level,
+                        client_id,
+                        tenant,
+                        user_name = proved(user),
+                        claimed_user_name = claimed(user),
+                        count,
+                        reason = reason.name(),
+                        limit,
+                        topic = known(topic),
+                        why,
+                        mend,
+                        "messages lost"
+                    )
+                };
+            }
+            match reason.is_expected() {
+                true => dropped!(info),
+                false => dropped!(warn),
+            }
+        }
         Event::PublishesDelayed {
             client_id,
             user,

@@ -23,7 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use martlet_broker::{DropReason, Event, Limit, TenantId, Told, UserName, is_of_name};
+use martlet_broker::{DropReason, Event, Limit, Reached, TenantId, Told, UserName, is_of_name};
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ const NAMELESS: usize = 8;
 const NAMELESS_LOOKED_AT: usize = 1_024;
 
 /// All that an entry may be.
-const WHAT: [&str; 11] = [
+const WHAT: [&str; 12] = [
     "connected",
     "connect refused",
     "re-authentication refused",
@@ -59,6 +59,7 @@ const WHAT: [&str; 11] = [
     "subscribe refused",
     "message dropped",
     "messages dropped",
+    "messages lost",
     "publishes delayed",
     "queue full",
     "output full",
@@ -84,7 +85,8 @@ pub struct Entry {
     pub tenant: u32,
     /// `connected`, `connect refused`, `re-authentication refused`, `disconnected`,
     /// `publish refused`, `subscribe refused`,
-    /// `message dropped`, `messages dropped`, `publishes delayed`, `queue full` or `output full`.
+    /// `message dropped`, `messages dropped` (of a publisher that is too fast), `messages lost`
+    /// (for a client or share group), `publishes delayed`, `queue full` or `output full`.
     #[schema(schema_with = kinds_of_entries)]
     pub what: String,
     /// Client Identifier, as far as known.
@@ -134,9 +136,17 @@ impl Entry {
     pub fn is_trouble(&self) -> bool {
         match &*self.what {
             "connected" => false,
+            "messages lost" => !self.is_expected_loss(),
             "disconnected" => self.limit.is_some() || self.cause == Some(Cause::ProtocolError),
             _ => true,
         }
+    }
+
+    /// Messages were dropped for a client that was not there, or ended with its session.
+    fn is_expected_loss(&self) -> bool {
+        let mut reasons = DropReason::ALL.iter();
+        let reason = reasons.find(|reason| self.reason.as_deref() == Some(reason.name()));
+        reason.is_some_and(|reason| reason.is_expected())
     }
 }
 
@@ -418,7 +428,8 @@ impl Journal {
             event: event.shown().into_owned(),
         });
         let calm = |name: &str| before.calm(*tenant, name);
-        kept.runs.note(&written, cause, event.client_id(), calm);
+        kept.runs
+            .note(&written, cause, event.whole_client_id(), calm);
         if is_trouble {
             kept.gone = kept.troubles.push(written).unwrap_or(kept.gone);
         } else {
@@ -546,6 +557,7 @@ impl Journal {
 pub(crate) fn is_trouble(event: &Event) -> bool {
     match event {
         Event::Connected(_) => false,
+        Event::MessagesLost { reason, .. } => !reason.is_expected(),
         Event::Disconnected { reason, why, .. } => Cause::is_trouble_at_end(*reason, why),
         _ => true,
     }
@@ -560,8 +572,8 @@ fn limit_of(event: &Event) -> Option<Limit> {
         | Event::PublishRefused { why, .. }
         | Event::SubscribeRefused { why, .. } => why.limit(),
         Event::Dropped { limit, .. } => limit.map(|reached| reached.limit),
+        Event::MessagesLost { limit, .. } => limit.map(|reached| reached.limit),
         Event::QueueFull { limit, .. }
-        | Event::OutputFull { limit, .. }
         | Event::RateExceeded { limit, .. }
         | Event::PublishesDelayed { limit, .. } => Some(limit.limit),
         _ => None,
@@ -581,7 +593,11 @@ fn what(event: &Event) -> &'static str {
         Event::RateExceeded { .. } => "messages dropped",
         Event::PublishesDelayed { .. } => "publishes delayed",
         Event::QueueFull { .. } => "queue full",
-        Event::OutputFull { .. } => "output full",
+        Event::MessagesLost {
+            reason: DropReason::OutputFull,
+            ..
+        } => "output full",
+        Event::MessagesLost { .. } => "messages lost",
         Event::Authenticated { .. }
         | Event::TakenOver { .. }
         | Event::SessionEnded { .. }
@@ -650,10 +666,7 @@ fn entry_of(event: &Event) -> Entry {
         } => Entry {
             topic: Some(text(topic)).filter(|topic| !topic.is_empty()),
             reason: Some(reason.name().to_owned()),
-            why: Some(match limit {
-                Some(limit) => limit.why().into_text().into_owned(),
-                None => reason.meaning().to_owned(),
-            }),
+            why: Some(why_dropped(*reason, *limit)),
             ..entry(client_id, user)
         },
         Event::QueueFull {
@@ -665,15 +678,18 @@ fn entry_of(event: &Event) -> Entry {
             why: Some(format!("{messages} messages wait: {}", limit.why())),
             ..entry(owner, &None)
         },
-        Event::OutputFull {
+        Event::MessagesLost {
             client_id,
             user,
+            topic,
+            reason,
             count,
             limit,
         } => Entry {
-            reason: Some(DropReason::OutputFull.name().to_owned()),
+            topic: Some(text(topic)).filter(|topic| !topic.is_empty()),
+            reason: Some(reason.name().to_owned()),
             count: u32::try_from(*count).ok(),
-            why: Some(limit.why().into_text().into_owned()),
+            why: Some(why_dropped(*reason, *limit)),
             ..entry(client_id, user)
         },
         Event::PublishRefused {
@@ -741,6 +757,14 @@ fn entry_of(event: &Event) -> Entry {
         | Event::Published(_)
         | Event::Delivered(_)
         | Event::Packet { .. } => Entry::default(),
+    }
+}
+
+/// Why messages were dropped: the limit, or else what the reason means.
+pub(crate) fn why_dropped(reason: DropReason, limit: Option<Reached>) -> String {
+    match limit {
+        Some(limit) => limit.why().into_text().into_owned(),
+        None => reason.meaning().to_owned(),
     }
 }
 

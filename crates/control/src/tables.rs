@@ -283,6 +283,17 @@ impl Tables {
         found.await
     }
 
+    /// Somebody can administer the node by the API.
+    ///
+    /// # Errors
+    /// They cannot be read, or not in time.
+    pub async fn can_be_administered(&self) -> Result<bool, TablesError> {
+        let found = self.follow(RENEW_MAX, |registry| {
+            Box::pin(can_be_administered(registry))
+        });
+        found.await
+    }
+
     async fn follow<T>(
         &self,
         at_most: Duration,
@@ -577,21 +588,29 @@ async fn account_named(
     }
 }
 
-async fn has_administrator(registry: &mut Registry) -> Result<bool, RegistryError> {
-    let users = registry.list_users(&Scope::All, false).await?;
-    let is_one = |user: &User| user.enabled && user.api_role == ApiRole::Administrator;
-    Ok(users.iter().any(is_one))
-}
-
 /// There is, or was, a key that may do everything.
 async fn has_administrators_key(registry: &mut Registry) -> Result<bool, RegistryError> {
     let keys = registry.api_keys(&Scope::All).await?;
-    let is_one = |key: &ApiKey| {
-        let scopes = key.scopes.iter();
-        let scopes = scopes.filter_map(|scope| Scopes::parse(scope).ok());
-        key.team.is_empty() && scopes.fold(Scopes::NONE, Scopes::or) == Scopes::all()
-    };
-    Ok(keys.iter().any(is_one))
+    Ok(keys.iter().any(may_do_everything))
+}
+
+/// Somebody can administer the node by the API: a user, or who has a key that belongs to no user.
+async fn can_be_administered(registry: &mut Registry) -> Result<bool, RegistryError> {
+    if registry.has_administrator().await? {
+        return Ok(true);
+    }
+    let now_ms = now_signed_ms();
+    let keys = registry.api_keys(&Scope::All).await?;
+    Ok(keys.iter().any(|key| {
+        let is_valid = key.revoked_ms == 0 && (key.expires_ms == 0 || key.expires_ms > now_ms);
+        is_valid && key.owner.is_empty() && may_do_everything(key)
+    }))
+}
+
+fn may_do_everything(key: &ApiKey) -> bool {
+    let scopes = key.scopes.iter();
+    let scopes = scopes.filter_map(|scope| Scopes::parse(scope).ok());
+    key.team.is_empty() && scopes.fold(Scopes::NONE, Scopes::or) == Scopes::all()
 }
 
 /// Kind of a caller's name, as in the audit log.
@@ -610,7 +629,7 @@ async fn make_first(
     name: &str,
     password: &str,
 ) -> Result<FirstAdministrator, RegistryError> {
-    if has_administrator(registry).await? {
+    if registry.has_administrator().await? {
         return Ok(FirstAdministrator::NotFirst);
     }
     let actor = Actor {
@@ -756,7 +775,7 @@ impl Directory for Arc<Tables> {
             if self.had_administrator.load(Ordering::Relaxed) {
                 return Ok(true);
             }
-            let found = self.read(|registry| Box::pin(has_administrator(registry)));
+            let found = self.read(|registry| Box::pin(registry.has_administrator()));
             let found = found.await?;
             if found {
                 self.had_administrator.store(true, Ordering::Relaxed);

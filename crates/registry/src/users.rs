@@ -424,6 +424,20 @@ impl Registry {
         Ok(at_ms > 0)
     }
 
+    /// Whether a user is there, and not disabled, who may do everything.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn has_administrator(&mut self) -> Result<bool, RegistryError> {
+        let on = self.connected().await?;
+        let sql = "SELECT COUNT(*) FROM users WHERE api_role = $1 AND enabled <> 0 \
+                   AND deleted_ms = 0";
+        let read = sqlx::query_scalar::<_, i64>(sql).bind(ApiRole::Administrator.word());
+        let count = read.fetch_one(on).await;
+        let count = count.map_err(|error| Fault::Sql(error).at(self.place()))?;
+        Ok(count > 0)
+    }
+
     /// Users by name: those that are there, or those that are deleted.
     ///
     /// # Errors

@@ -121,6 +121,30 @@ fn a_will_and_all_wills_have_a_limit_in_bytes() {
     );
 }
 
+/// The Will of a session takes the place of the one that it has: only what it takes more counts.
+#[test]
+fn a_client_that_returns_with_its_will_needs_no_more_room() {
+    let mut node = node(Limits {
+        will_bytes: 2000,
+        wills_bytes: 3000,
+        ..Limits::default()
+    });
+    let mut outcome = |client_id: &str, bytes: usize| {
+        let link = connect(&mut node, client_id, Some(&vec![b'x'; bytes]));
+        reason_of_connack(&mut node, link)
+    };
+    let (ok, quota) = (ReasonCode::Success, ReasonCode::QuotaExceeded);
+    assert_eq!(["a", "b"].map(|name| outcome(name, 900)), [ok, ok]);
+    assert_eq!(outcome("c", 900), quota, "there is no room for another");
+    assert_eq!(outcome("b", 900), ok, "it has one of that size");
+    assert_eq!(
+        outcome("b", 950),
+        ok,
+        "there is room for what it takes more"
+    );
+    assert_eq!(outcome("b", 1900), quota);
+}
+
 #[test]
 fn sessions_have_a_limit_and_those_that_are_there_stay() {
     let mut node = node(Limits {

@@ -202,6 +202,12 @@ fn wills_fill_the_memory_and_they_alone_are_refused() {
     assert!(used < SHORT, "{used}");
     let newcomer = connect(&mut site.node, "newcomer", None);
     assert_eq!(answer(&mut site.node, newcomer), OK);
+    let returning = connect(&mut site.node, "c0", Some(&[b'y'; 30_000]));
+    let reason = answer(&mut site.node, returning);
+    assert_eq!(
+        reason, OK,
+        "its Will takes the place of the one that it has"
+    );
     site.is_served();
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct RuleSetView {
     /// Its name.
     name: String,
     /// It comes with the program and stays as it is.
-    is_builtin: bool,
+    built_in: bool,
     /// All that a client may do is permitted, topics that begin with `$` too; `rules` is empty
     /// then.
     permits_all: bool,
@@ -62,7 +62,7 @@ impl RuleSetView {
         let rules = set.in_force(owner);
         Self {
             name: set.name,
-            is_builtin: set.is_builtin,
+            built_in: set.is_builtin,
             permits_all: rules.is_none(),
             rules: lines(&rules.unwrap_or_default()),
             revision: set.revision,

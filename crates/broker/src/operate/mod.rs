@@ -153,6 +153,14 @@ impl Shard {
                 let found = self.client_detail(tenant, &client_id, limit);
                 report(cx, request, Answer::ClientDetail(found.map(Box::new)));
             }
+            Command::GroupLosses {
+                request,
+                tenant,
+                filters,
+            } => {
+                let found = self.group_losses(tenant, &filters);
+                report(cx, request, Answer::GroupLosses(found));
+            }
             Command::Disconnect {
                 request,
                 tenant,

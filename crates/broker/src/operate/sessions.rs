@@ -10,8 +10,8 @@ use super::{DETAIL_BYTES, PAGE_BYTES, STEP_BYTES, Step};
 use crate::authenticate::RevocationReason;
 use crate::command::{ClientQuery, Search};
 use crate::connection::Since;
-use crate::counters::DropReason;
 use crate::id::{RecordNumber, SessionId, TenantId};
+use crate::losses::{LossTimes, Losses};
 use crate::node::{Cx, Node};
 use crate::permission::Realm;
 use crate::report::{Answer, ClientDetail, ClientPage, ConnectionDetail, WillInfo};
@@ -218,14 +218,11 @@ impl Shard {
         let is_full = outbound
             .queue()
             .is_full(limits.queued_messages, limits.queued_bytes);
-        let drops = session.accounting.drops();
-        let drops = DropReason::ALL.iter().filter_map(|reason| {
-            let count = drops.map_or(0, |drops| drops[*reason as usize]);
-            (count > 0).then_some((*reason, count))
-        });
-        let drops: Vec<(DropReason, u64)> = drops.collect();
-        let dropped_at = drops.iter();
-        let dropped_at = dropped_at.map(|(reason, _)| session.accounting.dropped_at(*reason));
+        let losses = session.accounting.losses();
+        let drops = losses.into_iter().flat_map(Losses::by_reason);
+        let (drops, dropped_at) = drops
+            .map(|(reason, count, at)| ((reason, count), at))
+            .unzip();
         let permit = session.permit.as_ref();
         Some(ClientDetail {
             info: self.info(session),
@@ -246,8 +243,8 @@ impl Shard {
             queue: outbound.queue().head(limit, DETAIL_BYTES),
             in_flight: outbound.messages_in_flight(limit, DETAIL_BYTES),
             receipts: session.inbound.receipt_count(),
-            dropped_at: dropped_at.collect(),
-            expired_at: session.accounting.expired_at(),
+            dropped_at,
+            expired_at: losses.map_or_else(LossTimes::default, Losses::expired_at),
             drops,
             queue_full: is_full.then(|| self.reached(bound, None)),
         })

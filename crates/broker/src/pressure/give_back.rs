@@ -171,10 +171,13 @@ impl Shard {
             .add((connection.output_len() / BYTES_PER_UNIT) as u64);
         let dropped = u64::from(connection.drop_qos0_output());
         if dropped > 0 {
-            self.counters.drop_messages(DropReason::MemoryFull, dropped);
-            if let Some(session) = owner.and_then(|owner| self.live_session(owner)) {
-                let session = self.sessions.at(session);
-                session.count_drop(DropReason::MemoryFull, dropped, cx.now.wall_ms);
+            let reason = DropReason::MemoryFull;
+            match owner.and_then(|owner| self.live_session(owner)) {
+                Some(session) => {
+                    self.count_drop(session, reason, dropped, cx.now.wall_ms);
+                    self.tell_losses(cx, session, reason, "");
+                }
+                None => self.counters.drop_messages(reason, dropped),
             }
             self.charge_buffers(index);
         }

@@ -4,10 +4,10 @@
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
 use crate::counters::DropReason;
-use crate::decision::Limit;
-use crate::event::{Event, Wants};
+use crate::event::Event;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
+use crate::losses::limit_of;
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, Record};
 use crate::session::in_flight::{InFlight, InFlightState, Released};
@@ -231,10 +231,7 @@ impl Shard {
         if self.tell_group(cx, entry.ticket(), ShareOutcome::Expired) {
             return;
         }
-        self.sessions
-            .at(index)
-            .accounting
-            .count_expired(cx.now.wall_ms);
+        self.sessions.losses(index).count_expired(cx.now.wall_ms);
         self.counters.expired += 1;
     }
 
@@ -335,9 +332,7 @@ impl Shard {
         topic: &str,
     ) {
         self.count_drop(index, reason, count, cx.now.wall_ms);
-        if reason == DropReason::OutputFull {
-            self.tell_slowness(cx, index);
-        }
+        self.tell_losses(cx, index, reason, topic);
         if self.tells_drop(index, topic) {
             self.work.add(digest_work(topic));
             self.tell_drop(cx, index, reason, shortened(topic).into_owned(), None);
@@ -353,35 +348,18 @@ impl Shard {
         id: MessageId,
     ) {
         self.count_drop(index, reason, 1, cx.now.wall_ms);
+        self.tell_losses(cx, index, reason, "");
         if self.tells_drop(index, "") {
             self.tell_drop(cx, index, reason, String::new(), Some(id));
         }
     }
 
     /// Counts messages dropped for a session, without an event for each.
-    pub(super) fn count_drop(&mut self, index: u32, reason: DropReason, count: u64, wall_ms: u64) {
-        if !fault::is(Fault::DropUncounted) {
-            let session = self.sessions.at(index);
-            session.count_drop(reason, count, wall_ms);
+    pub(crate) fn count_drop(&mut self, index: u32, reason: DropReason, count: u64, wall_ms: u64) {
+        if count > 0 && !fault::is(Fault::DropUncounted) {
+            let losses = self.sessions.losses(index);
+            losses.count_drop(reason, count, wall_ms);
             self.counters.drop_messages(reason, count);
-        }
-    }
-
-    /// A client does not read fast enough: who operates the node is to know.
-    fn tell_slowness<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
-        if !self.wants.any(Wants::CONNECTIONS) {
-            return;
-        }
-        let session = self.sessions.at(index);
-        if let Some(count) = session.slowness_to_tell(cx.now.wall_ms) {
-            let (tenant, client_id) = (session.tenant, session.client_id.to_string());
-            let event = Event::OutputFull {
-                client_id,
-                user: self.user_of(index),
-                count,
-                limit: self.reached(Limit::OutputBytes, None),
-            };
-            cx.effects.tell(tenant, event);
         }
     }
 
@@ -395,9 +373,7 @@ impl Shard {
     ) {
         let limit = match reason {
             DropReason::QueueFull => Some(self.limit_of_queue(index)),
-            DropReason::OutputFull => Some(Limit::OutputBytes),
-            DropReason::MemoryFull => Some(Limit::Memory),
-            _ => None,
+            reason => limit_of(reason),
         };
         cx.effects.tell(
             self.sessions.at(index).tenant,

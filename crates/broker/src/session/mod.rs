@@ -17,11 +17,12 @@ use std::sync::Arc;
 use martlet_codec::ProtocolVersion;
 
 use crate::arena::{Arena, Index};
-use crate::counters::{DROP_REASONS, DropReason};
+use crate::counters::DROP_REASONS;
 use crate::fault::{self, Fault};
 use crate::flags::flags;
 use crate::hash::{Seed, seeded};
 use crate::id::{SessionId, TenantId};
+use crate::losses::Losses;
 use crate::place_table::PlaceTable;
 use crate::record::{Record, SessionEpoch, SessionRecord};
 use crate::subscribe::Subscriptions;
@@ -104,39 +105,6 @@ pub(crate) struct SessionAccounting {
     losses: Option<Box<Losses>>,
 }
 
-/// Messages that a session did not get.
-#[derive(Debug, Default)]
-struct Losses {
-    expired: u64,
-    expired_at: LossTimes,
-    /// By reason.
-    drops: [u64; DROP_REASONS],
-    dropped_at: [LossTimes; DROP_REASONS],
-    /// When it was last told that the client does not read fast enough: wall clock, milliseconds.
-    slowness_told_ms: u64,
-}
-
-/// Time after which it is told again that a client does not read fast enough.
-const SLOWNESS_TOLD_EVERY_MS: u64 = 60_000;
-
-/// When messages of a session were lost: wall clock, milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LossTimes {
-    /// First, as far as known.
-    pub first_ms: u64,
-    /// Last, likewise.
-    pub last_ms: u64,
-}
-
-impl LossTimes {
-    fn note(&mut self, wall_ms: u64) {
-        if self.first_ms == 0 {
-            self.first_ms = wall_ms;
-        }
-        self.last_ms = wall_ms;
-    }
-}
-
 impl SessionAccounting {
     /// All reasons.
     pub(crate) fn dropped(&self) -> u64 {
@@ -145,31 +113,16 @@ impl SessionAccounting {
 
     /// By reason; none while nothing was lost.
     pub(crate) fn drops(&self) -> Option<&[u64; DROP_REASONS]> {
-        self.losses.as_ref().map(|losses| &losses.drops)
+        self.losses().map(Losses::drops)
+    }
+
+    /// What was lost, if anything was.
+    pub(crate) fn losses(&self) -> Option<&Losses> {
+        self.losses.as_deref()
     }
 
     pub(crate) fn expired(&self) -> u64 {
-        self.losses.as_ref().map_or(0, |losses| losses.expired)
-    }
-
-    pub(crate) fn count_expired(&mut self, wall_ms: u64) {
-        let losses = self.losses.get_or_insert_default();
-        losses.expired += 1;
-        losses.expired_at.note(wall_ms);
-    }
-
-    /// When messages expired.
-    pub(crate) fn expired_at(&self) -> LossTimes {
-        let losses = self.losses.as_ref();
-        losses.map_or_else(LossTimes::default, |losses| losses.expired_at)
-    }
-
-    /// When messages were dropped for this reason.
-    pub(crate) fn dropped_at(&self, reason: DropReason) -> LossTimes {
-        let losses = self.losses.as_ref();
-        losses.map_or_else(LossTimes::default, |losses| {
-            losses.dropped_at[reason as usize]
-        })
+        self.losses().map_or(0, Losses::expired)
     }
 }
 
@@ -200,10 +153,11 @@ impl Session {
         }
     }
 
-    /// Bytes of its names and its own rules.
+    /// Bytes of its names, its own rules and what is counted of its losses.
     fn text_bytes(&self) -> usize {
         let permit = self.permit.as_ref();
-        self.client_id.len() + permit.map_or(0, |permit| permit.text_bytes())
+        let losses = self.accounting.losses().map_or(0, size_of_val);
+        self.client_id.len() + permit.map_or(0, |permit| permit.text_bytes()) + losses
     }
 
     /// Its client has a connection from now on.
@@ -231,29 +185,6 @@ impl Session {
     /// The connection at this place, while there is one.
     pub(crate) fn connection(&self) -> Option<u32> {
         self.connection.map(Index::get)
-    }
-
-    /// Counts messages dropped for it.
-    pub(crate) fn count_drop(&mut self, reason: DropReason, count: u64, wall_ms: u64) {
-        let losses = self.accounting.losses.get_or_insert_default();
-        losses.drops[reason as usize] += count;
-        losses.dropped_at[reason as usize].note(wall_ms);
-    }
-
-    /// Number of messages that were dropped so far because the client does not read fast enough, if
-    /// it is time to tell that.
-    pub(crate) fn slowness_to_tell(&mut self, wall_ms: u64) -> Option<u64> {
-        let losses = self.accounting.losses.as_mut()?;
-        let next_ms = losses
-            .slowness_told_ms
-            .saturating_add(SLOWNESS_TOLD_EVERY_MS);
-        let is_first = losses.slowness_told_ms == 0;
-        // The clock may have been set back.
-        let is_due = wall_ms >= next_ms || wall_ms < losses.slowness_told_ms;
-        (is_first || is_due).then(|| {
-            losses.slowness_told_ms = wall_ms.max(1);
-            losses.drops[DropReason::OutputFull as usize]
-        })
     }
 
     /// As the store is to remember it.
@@ -288,7 +219,7 @@ pub(crate) struct Sessions {
     generation: u32,
     /// Sessions that have ended but for their subscriptions, by their places.
     retired: VecDeque<u32>,
-    /// Of names and own rules.
+    /// Of names, own rules and losses.
     text_bytes: usize,
 }
 
@@ -397,7 +328,21 @@ impl Sessions {
         before
     }
 
-    /// Bytes of the names and own rules of all sessions.
+    /// What a session has lost, as far as it is counted.
+    pub(crate) fn losses(&mut self, index: u32) -> &mut Losses {
+        let losses = &mut self.arena[index].accounting.losses;
+        if losses.is_none() {
+            self.text_bytes += size_of::<Losses>();
+        }
+        losses.get_or_insert_default()
+    }
+
+    /// The same, if it has lost anything.
+    pub(crate) fn losses_if_any(&mut self, index: u32) -> Option<&mut Losses> {
+        self.arena[index].accounting.losses.as_deref_mut()
+    }
+
+    /// Bytes of the names, own rules and losses of all sessions.
     pub(crate) fn text_bytes(&self) -> usize {
         self.text_bytes
     }

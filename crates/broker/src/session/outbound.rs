@@ -571,6 +571,8 @@ impl Shard {
                 let owner = (self.sessions.at(index).tenant, owner);
                 let limit = self.limit_of_queue(index);
                 self.tell_queue_full(cx, owner, messages, limit);
+                let _ = self.sessions.losses(index);
+                self.tell_losses_later(cx, QueueOwner::Session(id), DropReason::QueueFull);
             }
             let session = self.sessions.at(index);
             let queue = session.outbound.queue_mut();

@@ -14,6 +14,7 @@ use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber, TenantId};
 use crate::node::{Cx, Node};
 use crate::record::Record;
+use crate::session::queue::QueueOwner;
 use crate::shard::{PacketError, Shard};
 use crate::timer::Timer;
 use crate::work::{CLOSING, COMING_OR_GOING, ENDS};
@@ -259,9 +260,10 @@ impl Shard {
                 .owner()
                 .and_then(|owner| self.live_session(owner))
             {
-                let session = self.sessions.at(session);
                 // 0: no time is kept of these drops.
-                session.count_drop(DropReason::ConnectionLost, lost, 0);
+                let reason = DropReason::ConnectionLost;
+                self.sessions.losses(session).count_drop(reason, lost, 0);
+                self.tell_losses_soon(session, reason);
             }
         }
         self.buffer_bytes -= connection.charged_bytes as usize;
@@ -331,6 +333,9 @@ impl Shard {
         let is_quick = self.unindex_some(cx, index, SUBSCRIPTIONS_AT_ONCE);
         self.abandon_outbound(cx, index);
         self.tell_session_ended(cx, index, why);
+        // Behind it: readers look there for why messages were dropped together.
+        let owner = QueueOwner::Session(self.sessions.id_of(index));
+        self.tell_last_losses(cx, owner);
         let session = self.sessions.at(index);
         let (epoch, recorded) = (session.epoch, session.recorded);
         let (tenant, client_id) = (session.tenant, Arc::clone(&session.client_id));

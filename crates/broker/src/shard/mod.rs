@@ -38,6 +38,7 @@ use crate::interest::Epochs;
 use crate::limits::Settings;
 use crate::lobby::{ConnectRate, Guest, Peer};
 use crate::lobby_memory::LobbyMemory;
+use crate::losses::LossesToTell;
 use crate::memory::MemoryLoan;
 use crate::memory_use::Growth;
 use crate::message::{MemoryGauge, Messages, Publication};
@@ -79,6 +80,8 @@ pub struct Shard {
     pub(crate) id: ShardId,
     pub(crate) shard_count: u16,
     pub(crate) settings: Arc<Settings>,
+    /// Clients that need no credentials are asked for too: they may be banned.
+    pub(crate) checks_bans: bool,
     pub(crate) seed: Seed,
     pub(crate) authentications: Authentications,
     /// Whether permissions are checked: a session with restricted rights is or was here, or
@@ -150,6 +153,8 @@ pub struct Shard {
     retained_sweep: Option<(TenantId, Box<str>)>,
     /// Queues with messages that expire, by when the first does.
     pub(crate) expiring: BinaryHeap<Reverse<(u64, QueueOwner)>>,
+    /// Clients and share groups that lost messages, by when that is told again.
+    pub(crate) losses_to_tell: LossesToTell,
     /// Messages of queues can be read back from the store.
     pub(crate) reads_back: bool,
     pub(crate) counters: Counters,
@@ -231,6 +236,7 @@ impl Shard {
     pub fn new(settings: Arc<Settings>, id: ShardId, shard_count: u16, seed: u64) -> Self {
         let route_entries = settings.limits.route_cache_entries as usize;
         let limits = &settings.limits;
+        let checks_bans = settings.checks_bans;
         let output_bytes_max = limits.output_bytes as usize;
         let has_rates = limits.publish_rate > 0 || limits.publish_bytes_rate > 0;
         let copied_in_a_crowd = settings.work.copied_in_a_crowd();
@@ -242,6 +248,7 @@ impl Shard {
             id,
             shard_count,
             settings,
+            checks_bans,
             seed: seeded(seed),
             authentications: Authentications::default(),
             has_restricted: false,
@@ -285,6 +292,7 @@ impl Shard {
             retained_queue: VecDeque::new(),
             retained_sweep: None,
             expiring: BinaryHeap::new(),
+            losses_to_tell: LossesToTell::default(),
             reads_back: false,
             counters: Counters::default(),
             pool: BufferPool::default(),
@@ -507,6 +515,7 @@ impl Shard {
             Command::Revoke(revocations) => self.revoke(cx.now.mono_ms, &revocations),
             Command::SetRules(book) => self.set_rule_book(book),
             Command::Ask(listeners) => self.ask_at(listeners),
+            Command::CheckBans(on) => self.checks_bans = on,
             Command::SetRulesOf { book, users } => {
                 self.new_rule_book(book, Affected::Users(users));
             }
@@ -514,6 +523,7 @@ impl Shard {
             Command::Shutdown => self.shut_down(cx),
             Command::Clients { .. }
             | Command::ClientDetail { .. }
+            | Command::GroupLosses { .. }
             | Command::Subscriptions { .. }
             | Command::Retained { .. }
             | Command::Traffic { .. }

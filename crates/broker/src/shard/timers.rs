@@ -59,6 +59,7 @@ impl Shard {
                 }
             }
             Timer::QueueExpiry => self.expire_queues(cx),
+            Timer::Losses => self.tell_due_losses(cx),
             Timer::Operation(number) => self.operation_stalled(cx, number),
             Timer::RetainedSweep => self.sweep_retained(cx),
         }

@@ -12,6 +12,7 @@ use super::members::Members;
 use crate::counters::{Accounting, DropReason};
 use crate::hash::seeded;
 use crate::id::{SessionAddress, TenantId};
+use crate::losses::Losses;
 use crate::message::Message;
 use crate::permission::{Actions, Names, Rules};
 use crate::record::SessionEpoch;
@@ -123,6 +124,8 @@ pub(super) struct Group {
     pub(super) charged: usize,
     pub(super) next_delivery: u64,
     pub(super) accounting: Accounting,
+    /// Not there while nothing was lost.
+    pub(super) losses: Option<Box<Losses>>,
 }
 
 #[derive(Debug)]
@@ -247,6 +250,43 @@ impl Groups {
         self.by_filter.get(&(tenant, Box::from(filter))).copied()
     }
 
+    /// What a group that is still there has lost, if anything was.
+    pub(crate) fn losses(&mut self, id: GroupId) -> Option<&mut Losses> {
+        let index = self.live(id)?;
+        self.slab[index as usize].losses.as_deref_mut()
+    }
+
+    /// What the group of a Topic Filter has lost, if anything was, and its queue.
+    pub(crate) fn lost_by(
+        &self,
+        tenant: TenantId,
+        filter: &str,
+    ) -> Option<(GroupId, &Losses, &Queue)> {
+        let index = self.find(tenant, filter)?;
+        let group = &self.slab[index as usize];
+        Some((self.id_of(index), group.losses.as_deref()?, &group.queue))
+    }
+
+    /// The tenant and the Topic Filter of a group that is still there.
+    pub(crate) fn name(&self, id: GroupId) -> Option<(TenantId, &str)> {
+        let group = &self.slab[self.live(id)? as usize];
+        Some((group.tenant, &group.filter))
+    }
+
+    /// What a group has lost, as far as it is counted.
+    pub(super) fn losses_mut(&mut self, index: u32) -> &mut Losses {
+        if self.slab[index as usize].losses.is_none() {
+            self.slab[index as usize].losses = Some(Box::default());
+            self.charge(index);
+        }
+        self.slab[index as usize].losses.get_or_insert_default()
+    }
+
+    pub(super) fn id_of(&self, index: u32) -> GroupId {
+        let generation = self.slab[index as usize].generation;
+        GroupId { index, generation }
+    }
+
     /// The queue of a group that is still there.
     pub(crate) fn queue(&mut self, id: GroupId) -> Option<&mut Queue> {
         let index = self.live(id)?;
@@ -271,7 +311,8 @@ impl Group {
         // Its name stands in the table of groups too.
         let names = 2 * self.filter.len();
         let outstanding = self.outstanding.memory_bytes();
-        size_of::<Self>() + names + outstanding + self.members.memory_bytes()
+        let losses = self.losses.as_deref().map_or(0, size_of_val);
+        size_of::<Self>() + names + outstanding + losses + self.members.memory_bytes()
     }
 
     /// Whether a member is connected that could take a message.

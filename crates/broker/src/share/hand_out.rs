@@ -6,16 +6,17 @@ use smallvec::SmallVec;
 use super::group::{ASKED_AGAIN_AFTER, Choice, Outstanding};
 use super::{GroupId, ShareMessage, ShareOutcome, ShareTicket};
 use crate::counters::DropReason;
-use crate::decision::{Limit, Reached};
+use crate::decision::Limit;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
-use crate::event::Event;
+use crate::event::{Event, Wants};
+use crate::losses::limit_of;
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, MessageRecord, Record, SessionEpoch};
 use crate::route::Routing;
 use crate::session::queue::{Entry, QueueOwner, StoredEntry, Taken, Window};
 use crate::shard::Shard;
-use crate::shortened::shortened;
+use crate::shortened::{digest_work, shortened};
 use crate::work::{DELIVERY, ENDS, EXPIRY, MEMBER_RULES};
 
 /// Messages of a group's queue that are handed out at once: a member of QoS 0 takes any number.
@@ -59,7 +60,8 @@ impl Shard {
             return;
         };
         if qos == QoS::AtMostOnce {
-            self.drop_in_group(index, DropReason::NoMember);
+            let topic = routing.publication.topic;
+            self.drop_in_group(cx, index, DropReason::NoMember, topic);
         } else {
             self.enqueue_recorded_for_group(cx, index, entry);
         }
@@ -189,7 +191,7 @@ impl Shard {
                 why,
             });
             self.group_entry_ended(cx, index, &Taken::Stored(entry));
-            self.drop_in_group(index, DropReason::StoreDamaged);
+            self.drop_in_group(cx, index, DropReason::StoreDamaged, "");
         }
         self.serve_group(cx, index);
     }
@@ -313,7 +315,7 @@ impl Shard {
         entry: Entry,
         reason: DropReason,
     ) {
-        self.drop_taken(cx, index, &Taken::Held(entry), (reason, None));
+        self.drop_taken(cx, index, &Taken::Held(entry), reason);
     }
 
     /// Drops a message that was taken out of a group's queue because memory is short.
@@ -324,8 +326,7 @@ impl Shard {
         entry: &Taken,
     ) {
         if let Some(index) = self.groups.live(id) {
-            let limit = self.reached(Limit::Memory, None);
-            self.drop_taken(cx, index, entry, (DropReason::MemoryFull, Some(limit)));
+            self.drop_taken(cx, index, entry, DropReason::MemoryFull);
         }
     }
 
@@ -334,23 +335,10 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         index: u32,
         entry: &Taken,
-        (reason, limit): (DropReason, Option<Reached>),
+        reason: DropReason,
     ) {
-        if self.tells_drop_of_group(entry.topic()) {
-            cx.effects.tell(
-                self.groups.slab[index as usize].tenant,
-                Event::Dropped {
-                    client_id: shortened(&self.groups.slab[index as usize].filter).into_owned(),
-                    user: None,
-                    topic: shortened(entry.topic()).into_owned(),
-                    stored: None,
-                    reason,
-                    limit,
-                },
-            );
-        }
         self.group_entry_ended(cx, index, entry);
-        self.drop_in_group(index, reason);
+        self.drop_in_group(cx, index, reason, entry.topic());
     }
 
     pub(super) fn outcome_received<N: Node>(
@@ -403,6 +391,14 @@ impl Shard {
         }
         let entry = Taken::Held(entry);
         self.group_entry_ended(cx, index, &entry);
+        match outcome {
+            ShareOutcome::Dropped(reason) => self.drop_in_group(cx, index, reason, entry.topic()),
+            ShareOutcome::Returned { .. } | ShareOutcome::Settled => {
+                let reason = DropReason::SessionEnded;
+                self.drop_in_group(cx, index, reason, entry.topic());
+            }
+            _ => {}
+        }
         if let Taken::Held(entry) = entry {
             self.messages.put_back(entry.message);
         }
@@ -416,11 +412,11 @@ impl Shard {
                 group.accounting.expired += 1;
                 self.counters.expired += 1;
             }
-            ShareOutcome::Dropped(reason) => self.drop_in_group(index, reason),
-            ShareOutcome::Returned { .. }
+            ShareOutcome::Dropped(_)
+            | ShareOutcome::Returned { .. }
             | ShareOutcome::NoRoom
             | ShareOutcome::Taken
-            | ShareOutcome::Settled => self.drop_in_group(index, DropReason::SessionEnded),
+            | ShareOutcome::Settled => {}
         }
     }
 
@@ -466,13 +462,11 @@ impl Shard {
             // As a client, it has no more than a share of the memory.
             bytes_max = bytes_max.min(self.client_bytes_max as u64);
         }
-        let is_share = bytes_max < limits.queued_bytes;
         let window = self.window_for_more(self.group_window(index));
         let queue = &self.groups.slab[index as usize].queue;
         let needs_memory = !(entry.recorded && queue.would_store(window));
         if needs_memory && self.memory.is_spent() {
-            self.group_entry_ended(cx, index, &Taken::Held(entry));
-            return self.drop_in_group(index, DropReason::MemoryFull);
+            return self.drop_taken(cx, index, &Taken::Held(entry), DropReason::MemoryFull);
         }
         // A group has no connection to end: its newest message goes unless the oldest may.
         let oldest = self.settings.queue_full == crate::limits::QueueFull::DropOldest;
@@ -485,14 +479,13 @@ impl Shard {
             }
             if queue.begins_to_drop() {
                 let messages = queue.len();
-                let owner = shortened(&self.groups.slab[index as usize].filter).into_owned();
-                let owner = (self.groups.slab[index as usize].tenant, owner);
-                let limit = match messages >= count_max as usize {
-                    true => Limit::QueuedMessages,
-                    false if is_share => Limit::MemoryShare,
-                    false => Limit::QueuedBytes,
-                };
+                let group = &self.groups.slab[index as usize];
+                let owner = (group.tenant, group.filter.to_string());
+                let limit = self.limit_at(index, is_in_memory);
                 self.tell_queue_full(cx, owner, messages, limit);
+                let _ = self.groups.losses_mut(index);
+                let owner = QueueOwner::Group(self.groups.id_of(index));
+                self.tell_losses_later(cx, owner, DropReason::QueueFull);
             }
             let queue = &mut self.groups.slab[index as usize].queue;
             let gone = match oldest && fits {
@@ -500,11 +493,9 @@ impl Shard {
                 false => None,
             };
             let Some(gone) = gone else {
-                self.group_entry_ended(cx, index, &Taken::Held(entry));
-                return self.drop_in_group(index, DropReason::QueueFull);
+                return self.drop_taken(cx, index, &Taken::Held(entry), DropReason::QueueFull);
             };
-            self.group_entry_ended(cx, index, &gone);
-            self.drop_in_group(index, DropReason::QueueFull);
+            self.drop_taken(cx, index, &gone, DropReason::QueueFull);
         }
         let group = &mut self.groups.slab[index as usize];
         group.queue.push_back(entry, window);
@@ -512,8 +503,61 @@ impl Shard {
         self.watch_queue_expiry(QueueOwner::Group(GroupId { index, generation }));
     }
 
-    fn drop_in_group(&mut self, index: u32, reason: DropReason) {
+    /// The bound that the queue of a group is at.
+    pub(crate) fn limit_of_group(&self, id: GroupId) -> Option<Limit> {
+        let index = self.groups.live(id)?;
+        let recorded = self.groups.slab[index as usize].recorded;
+        Some(self.limit_at(index, !(self.reads_back && recorded)))
+    }
+
+    fn limit_at(&self, index: u32, is_in_memory: bool) -> Limit {
+        let limits = &self.settings.limits;
+        let is_share = is_in_memory && (self.client_bytes_max as u64) < limits.queued_bytes;
+        // One may have just been taken out.
+        let messages = self.groups.slab[index as usize].queue.len() + 1;
+        match messages >= limits.queued_messages as usize {
+            true => Limit::QueuedMessages,
+            false if is_share => Limit::MemoryShare,
+            false => Limit::QueuedBytes,
+        }
+    }
+
+    /// Counts a message that a group did not get, and tells those who want to know.
+    fn drop_in_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        reason: DropReason,
+        topic: &str,
+    ) {
         self.groups.slab[index as usize].accounting.dropped += 1;
         self.counters.drop_messages(reason, 1);
+        let losses = self.groups.losses_mut(index);
+        losses.count_drop(reason, 1, cx.now.wall_ms);
+        let owner = QueueOwner::Group(self.groups.id_of(index));
+        if self.wants.any(Wants::CONNECTIONS) {
+            self.tell_losses_of(cx, owner, reason, topic);
+        }
+        if self.tells_drop_of_group(topic) {
+            let limit = match reason {
+                DropReason::QueueFull => self.limit_of_group(self.groups.id_of(index)),
+                reason => limit_of(reason),
+            };
+            let limit = limit.map(|limit| self.reached(limit, None));
+            let group = &self.groups.slab[index as usize];
+            self.work
+                .add(digest_work(topic) + digest_work(&group.filter));
+            cx.effects.tell(
+                group.tenant,
+                Event::Dropped {
+                    client_id: group.filter.to_string(),
+                    user: None,
+                    topic: shortened(topic).into_owned(),
+                    stored: None,
+                    reason,
+                    limit,
+                },
+            );
+        }
     }
 }

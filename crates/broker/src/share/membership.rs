@@ -118,6 +118,7 @@ impl Shard {
             charged: 0,
             next_delivery: 1,
             accounting: Accounting::default(),
+            losses: None,
         };
         let index = self.groups.slab.insert(Box::new(group)) as u32;
         let topic_filter =
@@ -133,9 +134,15 @@ impl Shard {
     fn end_group<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let node = self.groups.slab[index as usize].node;
         self.unindex_subscriber(cx, node, Target::group(index));
+        let held = self.groups.slab[index as usize].held() as u64;
+        if held > 0 {
+            let losses = self.groups.losses_mut(index);
+            losses.count_drop(DropReason::SessionEnded, held, cx.now.wall_ms);
+        }
+        let owner = QueueOwner::Group(self.groups.id_of(index));
+        self.tell_last_losses(cx, owner);
         let group = *self.groups.slab.remove(index as usize);
         self.groups.bytes -= group.charged;
-        let held = group.held() as u64;
         if group.recorded {
             self.append(cx, Record::Ended(group.epoch));
         }

@@ -31,7 +31,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Asker, Authenticated, Authentication, Claim, Proof, Realm, Revocation, RevocationReason, Whose,
+    Asker, Authenticated, Authentication, Claim, Identity, Proof, Realm, Revocation,
+    RevocationReason, Whose,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
@@ -194,6 +195,16 @@ impl Gate {
             return answer(refused_for(ReasonCode::Banned, why));
         }
         let mut state = self.0.lock();
+        if !asked.listener.authenticate && !state.policy.realms.contains_key(&asked.realm) {
+            // Nothing but a ban keeps it out. Its identity is not looked at.
+            let known = state.revoked;
+            drop(state);
+            return answer(Authenticated::Accepted {
+                identity: Identity::anyone(),
+                known,
+                data: None,
+            });
+        }
         if asked.user_name.is_none() && asked.password.is_none() && asked.certificate.is_none() {
             let (policy, known) = (Arc::clone(&state.policy), state.revoked);
             drop(state);
@@ -318,6 +329,12 @@ impl Gate {
         let mut state = self.0.lock();
         state.policy = policy;
         state.revoke(gone)
+    }
+
+    /// From now on these tables ban clients, which are not in use otherwise; none: no tables do.
+    pub fn set_bans(&self, bans: Option<Arc<Snapshot>>) {
+        let mut state = self.0.lock();
+        state.policy = Arc::new(state.policy.with_bans(bans));
     }
 
     /// From now on these are the tables, which differ in what these users and devices are. As

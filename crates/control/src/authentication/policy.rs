@@ -220,6 +220,8 @@ pub struct Policy {
     /// What salts of names that nobody has are made of, if they are to be the same after a restart,
     /// as those of others are.
     pub made_up_key: Option<[u8; 32]>,
+    /// The tables, if they ban clients and are not in use otherwise.
+    pub bans: Option<Arc<Snapshot>>,
     /// The rights of an unknown client: none.
     nobody: Arc<Rules>,
 }
@@ -239,6 +241,7 @@ impl Policy {
             },
             scram: false,
             made_up_key: None,
+            bans: None,
             nobody,
         }
     }
@@ -336,7 +339,7 @@ impl Policy {
         user_name: Option<&str>,
         address: Option<IpAddr>,
     ) -> Option<String> {
-        let tables = self.tables()?;
+        let tables = self.tables_with_bans()?;
         let (name, now_ms) = (user_name.unwrap_or_default(), now_signed_ms());
         let ban = tables.ban_of(tenant.0, client_id, name, address, now_ms)?;
         let what = match ban.kind {
@@ -495,10 +498,28 @@ impl Policy {
         self.realms.values().find_map(tables_of)
     }
 
+    /// The tables that ban clients; none: they ban nobody.
+    pub fn tables_with_bans(&self) -> Option<&Arc<Snapshot>> {
+        self.tables().or(self.bans.as_ref())
+    }
+
     /// The same with other tables.
     pub(super) fn with_tables(&self, tables: &Arc<Snapshot>) -> Self {
+        self.with(self.bans.clone(), |source| source.with_tables(tables))
+    }
+
+    /// The same with other bans.
+    pub(super) fn with_bans(&self, bans: Option<Arc<Snapshot>>) -> Self {
+        self.with(bans, |_| None)
+    }
+
+    fn with(
+        &self,
+        bans: Option<Arc<Snapshot>>,
+        change: impl Fn(&Arc<dyn Source>) -> Option<Arc<dyn Source>>,
+    ) -> Self {
         let with = |source: &Arc<dyn Source>| {
-            let changed = source.with_tables(tables);
+            let changed = change(source);
             changed.unwrap_or_else(|| Arc::clone(source))
         };
         let common = self.realms.iter();
@@ -513,6 +534,7 @@ impl Policy {
         Self {
             realms: with_tenants(realms.collect(), &self.nobody),
             lockout: self.lockout,
+            bans,
             nobody: Arc::clone(&self.nobody),
             ..*self
         }

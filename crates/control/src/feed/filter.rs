@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use martlet_broker::{Event, EventInterest, TenantId, is_of_name};
+use martlet_broker::{DropReason, Event, EventInterest, TenantId, is_asked_for};
 use martlet_codec::{TopicFilter, TopicName};
 
 use crate::feed::{Entry, Happened, Part};
@@ -50,6 +50,7 @@ kinds! {
     PublishesDelayed "publishes_delayed" "Messages wait: their client publishes too fast.";
     QueueFull "queue_full" "A queue is full.";
     OutputFull "output_full" "A client reads too slowly: QoS 0 messages for it are dropped.";
+    MessagesLost "messages_lost" "How many messages were dropped for a client or a share group, and why.";
     Packet "packet" "A packet came or was written.";
     Gone "gone" "Events were lost; nobody can leave that out.";
 }
@@ -74,7 +75,11 @@ impl Kind {
             Event::RateExceeded { .. } => Self::RateExceeded,
             Event::PublishesDelayed { .. } => Self::PublishesDelayed,
             Event::QueueFull { .. } => Self::QueueFull,
-            Event::OutputFull { .. } => Self::OutputFull,
+            Event::MessagesLost {
+                reason: DropReason::OutputFull,
+                ..
+            } => Self::OutputFull,
+            Event::MessagesLost { .. } => Self::MessagesLost,
             Event::Packet { .. } => Self::Packet,
         }
     }
@@ -229,6 +234,7 @@ const CONNECTIONS: &[Kind] = &[
     Kind::PublishRefused,
     Kind::QueueFull,
     Kind::OutputFull,
+    Kind::MessagesLost,
 ];
 
 impl Filter {
@@ -322,7 +328,7 @@ impl Filter {
             && self.user.as_deref().is_none_or(|user| {
                 entry
                     .user()
-                    .is_some_and(|found| is_of_name(found.name, user))
+                    .is_some_and(|found| is_asked_for(found.name, user))
             })
             && self
                 .address
@@ -338,7 +344,7 @@ impl Filter {
     fn is_of_client(&self, client_id: &str) -> bool {
         self.client
             .as_deref()
-            .is_none_or(|client| is_of_name(client_id, client))
+            .is_none_or(|client| is_asked_for(client_id, client))
             && self
                 .client_prefix
                 .as_deref()
@@ -372,12 +378,12 @@ pub(crate) fn has_topic(event: &Event, filter: &str) -> bool {
         Event::Published(message) => &message.topic,
         Event::Delivered(message) => &message.topic,
         Event::Dropped { topic, .. } | Event::PublishRefused { topic, .. } => topic,
-        Event::RateExceeded { topic, .. } => topic,
+        Event::RateExceeded { topic, .. } | Event::MessagesLost { topic, .. } => topic,
         Event::Subscribed { filter, .. } | Event::Unsubscribed { filter, .. } => filter,
         Event::SubscribeRefused { filter, .. } => filter,
         _ => return false,
     };
-    topic == filter
+    is_asked_for(topic, filter)
         || match (TopicFilter::new(filter), TopicName::new(topic)) {
             (Ok(filter), Ok(topic)) => filter.matches(topic),
             _ => false,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use martlet_broker::{ConnectedClient, Event, MessageId};
+use martlet_broker::{ConnectedClient, DropReason, Event, MessageId};
 use martlet_codec::PacketType;
 use serde::{Serialize, Serializer};
 use utoipa::openapi::schema::Object;
@@ -368,9 +368,19 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
             shown.count = Some(u64::from(*count));
             shown.reason = Some(limit.limit.option());
         }
-        Event::OutputFull { count, limit, .. } => {
+        Event::MessagesLost {
+            topic,
+            reason,
+            count,
+            limit,
+            ..
+        } => {
+            shown.topic = Some(&**topic).filter(|topic| !topic.is_empty());
             shown.count = Some(*count);
-            shown.reason = Some(limit.limit.option());
+            shown.reason = Some(match (reason, limit) {
+                (DropReason::OutputFull, Some(limit)) => limit.limit.option(),
+                _ => reason.name(),
+            });
         }
         Event::TakenOver { by, .. } => shown.by = by.map(text),
         Event::SessionEnded { why, .. } => shown.why = Some(why),
@@ -474,7 +484,7 @@ pub(crate) fn user_of(event: &Event) -> Option<User<'_>> {
         | Event::PublishRefused { user, .. }
         | Event::RateExceeded { user, .. }
         | Event::PublishesDelayed { user, .. }
-        | Event::OutputFull { user, .. }
+        | Event::MessagesLost { user, .. }
         | Event::SubscribeRefused { user, .. } => user.as_ref().map(User::from),
         _ => None,
     }

@@ -480,11 +480,14 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
             topic,
             reason: DropReason::NotPermitted,
             ..
-        } if !topic.is_empty() => {
-            let way = commands.forbidden(client_id, user.as_ref(), "receive", topic);
-            let text = format!("if it should be received, {}", way.text);
-            Some(Way { text, ..way })
-        }
+        } if !topic.is_empty() => Some(receiving(commands, client_id, user.as_ref(), topic)),
+        Event::MessagesLost {
+            client_id,
+            user,
+            topic,
+            reason: DropReason::NotPermitted,
+            ..
+        } if !topic.is_empty() => Some(receiving(commands, client_id, user.as_ref(), topic)),
         Event::Dropped {
             limit: Some(limit), ..
         } => by_limit(limit.limit),
@@ -495,7 +498,10 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
         )),
         Event::PublishesDelayed { limit, .. }
         | Event::QueueFull { limit, .. }
-        | Event::OutputFull { limit, .. } => by_limit(limit.limit),
+        | Event::MessagesLost {
+            limit: Some(limit), ..
+        } => by_limit(limit.limit),
+        Event::MessagesLost { reason, .. } => Way::words(dropped(*reason)?),
         Event::Disconnected {
             client_id,
             reason,
@@ -512,6 +518,13 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
         | Event::Delivered(_)
         | Event::Packet { .. } => None,
     }
+}
+
+/// Where it is permitted that a client receives a topic.
+fn receiving(commands: &Commands, client_id: &str, user: Option<&UserName>, topic: &str) -> Way {
+    let way = commands.forbidden(client_id, user, "receive", topic);
+    let text = format!("if it should be received, {}", way.text);
+    Way { text, ..way }
 }
 
 fn refused_by_will(

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use hashbrown::Equivalent;
-use martlet_broker::{Event, TenantId, shortened};
+use martlet_broker::{Event, TenantId, is_shortened, shortened};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Written, entry_of, what};
@@ -78,7 +78,7 @@ impl Runs {
         &mut self,
         written: &Arc<Written>,
         cause: Option<Cause>,
-        whole_client_id: &str,
+        whole_client_id: Option<&str>,
         before: impl Fn(&str) -> Option<Calm>,
     ) {
         let event = &written.event;
@@ -92,7 +92,7 @@ impl Runs {
                 Some(runs) => self.put(&name, runs, written, cause),
                 None if is_calm => {}
                 None => {
-                    let calm = before(whole_client_id);
+                    let calm = whole_client_id.and_then(&before);
                     let runs = calm.map_or_else(Vec::new, |calm| of_calm(written.tenant, calm));
                     self.put(&name, runs, written, cause);
                 }
@@ -154,7 +154,11 @@ impl Runs {
             count: kept.count,
             last: entry(&kept.last),
         };
-        if let Some(runs) = self.names.get(&Name(tenant.0, &shortened(name))) {
+        let of = |name: &str| self.names.get(&Name(tenant.0, name));
+        // Of a long name, a reader may have only what was shown of it.
+        let as_shown = || Some(name).filter(|name| calm.is_none() && is_shortened(name));
+        let found = of(&shortened(name)).or_else(|| as_shown().and_then(of));
+        if let Some(runs) = found {
             return runs.iter().map(shown).collect();
         }
         let runs = calm.map_or_else(Vec::new, |calm| of_calm(tenant, calm));
@@ -177,10 +181,15 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
     };
     let client = Arc::clone(&calm.client);
     let came = kept(calm.came, Event::Connected(calm.client));
+    // Its name is cut there.
+    let user = match &came.last.event {
+        Event::Connected(shown) => shown.user(),
+        _ => None,
+    };
     let went = calm.went.map(|(since_ms, count, at_ms, reason, why)| {
         let event = Event::Disconnected {
             client_id: client.client_id.to_string(),
-            user: client.user(),
+            user,
             reason,
             why: why.into(),
         };
@@ -197,6 +206,12 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
     let event = &written.event;
     let is_same = |run: &Kept| {
         let last = &run.last.event;
+        if let (Event::MessagesLost { reason: before, .. }, Event::MessagesLost { reason, .. }) =
+            (last, event)
+        {
+            // Only the first one of many has a topic.
+            return before == reason;
+        }
         let is_one_of_many = matches!(cause, Some(Cause::ProtocolError | Cause::Other));
         run.cause == cause
             && what(last) == what(event)
@@ -246,6 +261,7 @@ mod tests {
     impl Node {
         fn note(&mut self, at_ms: u64, event: Event) {
             let mut known = self.presence.begin();
+            let whole = event.clone();
             let event = event.shown().into_owned();
             let cause = Cause::of(&event);
             let written = Arc::new(Written {
@@ -254,10 +270,10 @@ mod tests {
                 tenant: COMMON,
                 event,
             });
-            let client_id = written.event.client_id();
             let calm = |name: &str| known.calm(COMMON, name);
-            self.runs.note(&written, cause, client_id, calm);
-            known.note(COMMON, &written.event, at_ms);
+            self.runs
+                .note(&written, cause, whole.whole_client_id(), calm);
+            known.note(COMMON, &whole, at_ms);
         }
 
         fn of(&self, name: &str) -> Vec<(u64, u64)> {
@@ -272,9 +288,10 @@ mod tests {
         Some(UserName::Claimed("user".into()))
     }
 
+    /// As a shard tells it.
     fn refused(client_id: &str) -> Event {
         Event::Refused {
-            client_id: client_id.to_owned(),
+            client_id: shortened(client_id).into_owned(),
             user: user(),
             will_topic: None,
             address: None,
@@ -324,6 +341,31 @@ mod tests {
         let (one, other) = (name("X"), name("Y"));
         node.note(10, refused(&one));
         assert_eq!((node.of(&one), node.of(&other)), (vec![(10, 1)], vec![]));
+    }
+
+    /// A client may choose as its name what another client's long name is shown as.
+    #[test]
+    fn nothing_is_told_of_a_client_that_another_one_did() {
+        let mut node = Node::default();
+        let long = "v".repeat(300);
+        let shown = shortened(&long).into_owned();
+        node.note(10, connected(&shown, None));
+        node.note(20, refused(&long));
+        assert_eq!(node.of(&long), [(20, 1)]);
+        assert_eq!(node.of(&shown), [(10, 1)]);
+        node.note(30, refused(&shown));
+        assert_eq!(
+            (node.of(&long), node.of(&shown)),
+            (vec![(20, 1)], vec![(30, 1)])
+        );
+    }
+
+    #[test]
+    fn a_client_is_found_by_what_is_shown_of_its_long_name() {
+        let mut node = Node::default();
+        let long = "v".repeat(300);
+        node.note(10, refused(&long));
+        assert_eq!(node.of(&shortened(&long)), [(10, 1)]);
     }
 
     fn dropped(client_id: &str) -> Event {

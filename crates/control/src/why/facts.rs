@@ -1,6 +1,6 @@
 //! What is known about a client when it is asked why something does not work.
 
-use martlet_broker::{DropReason, LossTimes, Reached};
+use martlet_broker::{DropReason, GroupLosses, LossTimes, Reached};
 
 use crate::authentication::Standing;
 use crate::explain::Explained;
@@ -57,6 +57,8 @@ pub struct Facts {
     pub subscribers: Option<Vec<Subscriber>>,
     /// What is wrong with the message store.
     pub store: Option<StoreTrouble>,
+    /// What the share groups have lost that the session is a member of.
+    pub groups: Vec<GroupLosses>,
     /// The name is a user's who has several clients: the facts of each of them.
     pub clients: Vec<Facts>,
 }

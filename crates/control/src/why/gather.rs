@@ -1,10 +1,11 @@
 //! Where the facts come from.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, ClientDetail, ClientQuery, Limit, Names, Realm, Rules, SessionRules,
-    SubscriptionQuery, TenantId, is_of_name,
+    Actions, ClientDetail, ClientQuery, GroupLosses, Limit, Names, Realm, Rules, SessionRules,
+    SubscriptionQuery, TenantId, is_asked_for,
 };
 use martlet_codec::{TopicFilter, TopicName};
 
@@ -131,7 +132,7 @@ impl Control {
             let is_known = runs
                 .iter()
                 .any(|known| known.last.seq == run.last.seq && known.last.what == run.last.what);
-            if is_of_name(&run.last.client_id, client_id) && !is_known {
+            if is_asked_for(&run.last.client_id, client_id) && !is_known {
                 runs.push(run.clone());
             }
         }
@@ -154,7 +155,7 @@ impl Control {
         let mut latest = runs
             .iter()
             .rev()
-            .filter(|run| is_of_name(&run.last.client_id, client_id));
+            .filter(|run| is_asked_for(&run.last.client_id, client_id));
         let user = user.or_else(|| latest.find_map(|run| run.last.user_name.clone()));
         let proved = user.as_deref().unwrap_or(name);
         let realm = Realm::of_tenant(tenant);
@@ -198,6 +199,7 @@ impl Control {
             Some(topic) => Some(self.subscribers_of(tenant, topic).await?),
         };
         let permitted_now = self.permitted_now(tenant, &runs).await?;
+        let groups = self.groups_of(tenant, session.as_ref()).await?;
         let presence = presence.map(Presence::from);
         let address = address_of(&runs, presence.as_ref());
         let at = address.and_then(|address| address.parse::<SocketAddr>().ok());
@@ -248,8 +250,24 @@ impl Control {
             store: self
                 .store_state()
                 .and_then(|state| store_trouble(state, question.sees_node)),
+            groups,
             clients: Vec::new(),
         })
+    }
+
+    /// What the share groups have lost that a session is a member of.
+    async fn groups_of(
+        &self,
+        tenant: TenantId,
+        session: Option<&ClientDetail>,
+    ) -> Result<Vec<GroupLosses>, ControlError> {
+        let subscriptions = session.iter().flat_map(|session| &session.subscriptions);
+        let shared = subscriptions.filter(|one| one.filter.starts_with("$share/"));
+        let filters: Arc<[Box<str>]> = shared.map(|one| one.filter.clone()).collect();
+        match filters.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.group_losses(tenant, filters).await,
+        }
     }
 
     /// A listener lets clients in that have no credentials; where it is not known which one it is,
@@ -286,7 +304,7 @@ impl Control {
         (tenant, client_id, user): (TenantId, &str, &str),
         address: Option<IpAddr>,
     ) -> Option<Banned> {
-        let tables = policy.tables()?;
+        let tables = policy.tables_with_bans()?;
         let ban = tables.ban_of(tenant.0, client_id, user, address, now_signed_ms())?;
         let mut command = "martlet ban rm ".to_owned();
         if !self.info.command_options.is_empty() {
@@ -498,7 +516,7 @@ impl Control {
         tenant: TenantId,
         session: Option<&SessionRules>,
         user: &str,
-    ) -> Option<std::sync::Arc<Rules>> {
+    ) -> Option<Arc<Rules>> {
         use martlet_broker::RuleBook as _;
         if let Some(session) = session {
             return session.rules.clone();
@@ -532,7 +550,7 @@ fn action_forbidden(entry: &Entry) -> Option<Actions> {
     match &*entry.what {
         "publish refused" => Some(Actions::PUBLISH),
         "subscribe refused" => Some(Actions::SUBSCRIBE),
-        "message dropped" => Some(Actions::RECEIVE),
+        "message dropped" | "messages lost" => Some(Actions::RECEIVE),
         _ => None,
     }
 }

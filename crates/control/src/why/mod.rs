@@ -205,7 +205,7 @@ impl Finding {
             )),
             ("publishes delayed", _) => Some("the messages that it publishes wait".to_owned()),
             ("queue full", _) => Some("its queue was full".to_owned()),
-            ("output full", _) => Some("messages for it were dropped".to_owned()),
+            ("messages lost" | "output full", _) => Some("messages for it were dropped".to_owned()),
             (what, Some(topic)) => Some(format!("{what}, {topic}")),
             (what, None) => Some(what.to_owned()),
         };

@@ -1,6 +1,7 @@
 //! What was refused, lost or delayed for a client while it was connected.
 
-use martlet_broker::{DropReason, LossTimes};
+use martlet_broker::{DropReason, GroupLosses, LossTimes};
+use martlet_codec::{TopicFilter, TopicName};
 
 use super::Finding;
 use super::door::{is_by_another, tried_by_another, was_there_then};
@@ -34,7 +35,8 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
             }
             "disconnected" => {}
             // The session has counted them.
-            "message dropped" | "queue full" | "output full" if is_counted(facts, cause) => {}
+            "message dropped" | "messages lost" | "queue full" | "output full"
+                if is_counted(facts, cause) => {}
             _ if facts.permitted_now.contains(&run.last.seq) => {
                 let mut finding = before(run, cause);
                 let was = finding.sentence.trim_end_matches(OVER);
@@ -59,6 +61,9 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
     };
     queue(session, found);
     lost(facts, session, found);
+    for group in &facts.groups {
+        lost_by_group(facts, session, group, found);
+    }
     if !session.connected && session.queued > 0 {
         let sentence = match session.queued {
             1 => "1 message waits for it".to_owned(),
@@ -155,6 +160,61 @@ fn lost(facts: &Facts, session: &Session, found: &mut Found) {
     }
 }
 
+/// What no member of a share group got that it belongs to: that is lost for it too.
+fn lost_by_group(facts: &Facts, session: &Session, group: &GroupLosses, found: &mut Found) {
+    let name = &*group.filter;
+    let is_asked = facts.question.topic.as_deref().is_none_or(|topic| {
+        let filter = name.splitn(3, '/').nth(2).unwrap_or_default();
+        match (TopicFilter::new(filter), TopicName::new(topic)) {
+            (Ok(filter), Ok(topic)) => filter.matches(topic),
+            _ => false,
+        }
+    });
+    for (reason, count, at) in &group.drops {
+        let is_of_course = match reason {
+            // A member that is connected now receives new messages.
+            DropReason::NoMember => session.connected,
+            reason => reason.is_expected(),
+        };
+        if is_of_course {
+            continue;
+        }
+        let is_queue = *reason == DropReason::QueueFull;
+        let (why, limit) = match group.queue_full {
+            Some(limit) if is_queue => (limit.why().into_text().into_owned(), Some(limit.limit)),
+            _ => (uncapitalized(reason.meaning()), None),
+        };
+        let again = match is_queue && limit.is_none() {
+            true => "; there is room again",
+            false => "",
+        };
+        let were = match count {
+            1 => "1 message for its share group".to_owned(),
+            count => format!("{count} messages for its share group"),
+        };
+        let was = match count {
+            1 => "was",
+            _ => "were",
+        };
+        let sentence = format!(
+            "{were} {name} {was} dropped: {why} ({}){again}",
+            reason.name()
+        );
+        let mut finding = Finding::new(Cause::of_drop(*reason), sentence).of_many(*count);
+        finding.since_ms = Some(at.first_ms).filter(|ms| *ms > 0);
+        finding.last_ms = Some(at.last_ms).filter(|ms| *ms > 0);
+        let way = limit.and_then(mend_of_limit).map(|way| way.text);
+        finding.mend = way.or_else(|| mend_of_drop(*reason).map(str::to_owned));
+        let is_recent = facts.now_ms.saturating_sub(at.last_ms) <= RECENT_MS;
+        let weight = match is_recent {
+            _ if !is_asked => Weight::Aside,
+            true => Weight::Trouble,
+            false => Weight::Remark,
+        };
+        found.push((weight, finding));
+    }
+}
+
 /// How many messages for it were dropped for one reason, since when and by which limit.
 fn lost_for(
     facts: &Facts,
@@ -163,7 +223,9 @@ fn lost_for(
 ) -> (Weight, Finding) {
     let cause = Cause::of_drop(reason);
     let is_one = |run: &&Run| {
-        run.last.what == "message dropped" && run.last.reason.as_deref() == Some(reason.name())
+        let is_drop =
+            ["message dropped", "messages lost", "output full"].contains(&&*run.last.what);
+        is_drop && run.last.reason.as_deref() == Some(reason.name())
     };
     let runs: Vec<&Run> = facts.runs.iter().filter(is_one).collect();
     let told: u64 = runs.iter().map(|run| run.count).sum();

@@ -32,7 +32,7 @@ pub(super) fn side(facts: &Facts) -> Side {
     let mut runs = facts.runs.iter().rev().filter(|run| of_topic(facts, run));
     let done = runs.find_map(|run| match &*run.last.what {
         "publish refused" | "messages dropped" => Some(Side::Publisher),
-        "subscribe refused" | "message dropped" => Some(Side::Receiver),
+        "subscribe refused" | "message dropped" | "messages lost" => Some(Side::Receiver),
         _ => None,
     });
     if let Some(side) = done {

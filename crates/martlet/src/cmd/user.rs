@@ -330,7 +330,7 @@ fn change(
     let told = tables::tell_node_of_file(&file.node);
     if file.json {
         let answer = serde_json::json!({
-            "user": user, "file": path.display().to_string(), "password": shown,
+            "name": user, "file": path.display().to_string(), "password": shown,
         });
         return Ok(format!("{answer}\n"));
     }
@@ -394,7 +394,7 @@ fn change_in_tables(
     let place = tables::place(&file.node)?;
     if file.json {
         let mut answer = serde_json::json!({
-            "user": user, "file": place, "password": shown,
+            "name": user, "file": place, "password": shown,
         });
         if !is_there {
             answer["role"] = role.into();

@@ -38,6 +38,8 @@ pub(crate) struct Doors<'a> {
     hashing: Hashing,
     /// The tables, where they are in use.
     registry: Option<Arc<Snapshot>>,
+    /// The tables, if they ban clients and are not in use otherwise.
+    bans: Option<Arc<Snapshot>>,
     /// The tables have users or devices, but are not used as a source.
     has_unasked: bool,
     realms: BTreeMap<Realm, Chain>,
@@ -105,6 +107,7 @@ impl<'a> Doors<'a> {
             effective,
             hashing: hashing.remembering(remembered),
             registry: None,
+            bans: None,
             has_unasked: false,
             files: Vec::new(),
             realms: BTreeMap::new(),
@@ -151,6 +154,11 @@ impl<'a> Doors<'a> {
         Ok(Some(realm))
     }
 
+    /// The tables, if they ban clients and are not in use otherwise.
+    pub(crate) fn bans(&self) -> Option<&Arc<Snapshot>> {
+        self.bans.as_ref()
+    }
+
     /// Whether clients can have credentials there.
     pub(crate) fn knows_anybody(&self, realm: Realm) -> bool {
         let chain = self.realms.get(&realm);
@@ -169,6 +177,7 @@ impl<'a> Doors<'a> {
         policy.made_up_key = self
             .registry
             .map(|tables| tables.key_for(b"made-up verifiers"));
+        policy.bans = self.bans;
         policy.scram = self.effective.boolean("auth.scram");
         policy.lockout = Lockout {
             failures: u32::try_from(self.effective.integer("auth.lockout_failures"))
@@ -325,11 +334,7 @@ impl<'a> Doors<'a> {
                 options_of(self.effective)
             ))),
             Some(snapshot) if snapshot.has_bans() => {
-                self.warnings.push(format!(
-                    "bans have no effect: the tables have no user and no device, so they are not \
-                     used; add a user (martlet user add {}NAME), or set auth.registry to on",
-                    options_of(self.effective)
-                ));
+                self.bans = Some(snapshot);
                 Ok(None)
             }
             _ => Ok(None),

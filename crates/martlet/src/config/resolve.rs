@@ -19,6 +19,7 @@ use martlet_control::presence::PresenceTopics;
 use martlet_control::tables::TablesSettings;
 use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenAddress, ListenerConfig, Origins, TlsSettings, Transport};
+use martlet_registry::Snapshot;
 
 use crate::config::authentication::{Doors, TablesRead, user_places};
 use crate::config::http::{self, HttpConnections, HttpListener};
@@ -62,6 +63,8 @@ pub(crate) struct NodeConfig {
     pub(crate) anonymous_beyond_loopback: bool,
     /// Authentication of clients, if it is required.
     pub(crate) policy: Option<Arc<Policy>>,
+    /// The tables, if they ban clients and are not in use otherwise.
+    pub(crate) bans: Option<Arc<Snapshot>>,
     /// Where the tables are, and how they are kept.
     pub(crate) tables: TablesSettings,
     /// Where users are.
@@ -151,6 +154,7 @@ pub(crate) fn resolve_with(
             ..EventInterest::default()
         },
         work: WorkLimits::default(),
+        checks_bans: doors.bans().is_some(),
         node_seed: 0,
     };
     Ok(NodeConfig {
@@ -185,6 +189,7 @@ pub(crate) fn resolve_with(
         warnings: std::mem::take(&mut doors.warnings),
         weak_passwords: std::mem::take(&mut doors.weak_passwords),
         locked_out: std::mem::take(&mut doors.locked_out),
+        bans: doors.bans().cloned(),
         policy: doors.policy(),
         user_places: user_places(effective),
         files,

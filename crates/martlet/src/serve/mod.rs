@@ -282,7 +282,11 @@ async fn run_node(
         http.push(http::bind(listener).await?);
     }
     // Nobody is asked yet where there are no credentials; that may change while the node runs.
-    let nobody = || Arc::new(Policy::new(BTreeMap::new()));
+    let nobody = || {
+        let mut policy = Policy::new(BTreeMap::new());
+        policy.bans = node.bans.clone();
+        Arc::new(policy)
+    };
     let doorkeeper = Doorkeeper::new(node.policy.clone().unwrap_or_else(nobody))?;
     let (_socket, admin) = admin_socket::open(&node.data_dir)?;
     let running = Arc::new(start_reactor(node, &doorkeeper)?);
@@ -357,6 +361,7 @@ async fn run_node(
     let http_urls = http_at.iter().map(|at| at.url.clone()).collect();
     let asked = Arc::clone(&control);
     let held = Arc::clone(&tables);
+    let tables_watched = Arc::clone(&tables);
     let mut reload = Reload::new(options, effective_now, node, gate, asked, held, http_urls);
     // The announcement must be true when it is read.
     control.health.set_ready();
@@ -370,6 +375,11 @@ async fn run_node(
         &descriptors,
     );
     tokio::spawn(tell_pauses(Arc::clone(&control)));
+    tokio::spawn(setup_link::watch_administrators(
+        api.clone(),
+        Arc::clone(&control),
+        tables_watched,
+    ));
     notify::ready();
     {
         let mut stopping = std::pin::pin!(stop_asked(&control, &mut terminate, &mut interrupt));

@@ -239,7 +239,7 @@ impl Reload {
         let mut done = Reloaded::default();
         match policy.tables() {
             None if self.are_asked().await => return None,
-            None => {}
+            None => self.settle_bans(None).await,
             Some(tables) => match self.tables.renew(tables).await {
                 Ok(Renewed::Everything) => return None,
                 Ok(Renewed::Same) => {}
@@ -322,6 +322,31 @@ impl Reload {
                 }
             }
         });
+    }
+
+    /// Tables that are not in use may ban clients all the same. `read` are they, if they were read.
+    async fn settle_bans(&self, read: Option<Arc<Snapshot>>) {
+        let policy = self.gate.policy();
+        if policy.tables().is_some() || self.control.user_places().tables_unasked.is_some() {
+            return;
+        }
+        let read = match read {
+            Some(read) => read,
+            None => match self.tables.read_all().await {
+                Ok(read) => Arc::new(read),
+                // What is in memory goes on holding, and health tells why.
+                Err(_) => return,
+            },
+        };
+        let new = match &policy.bans {
+            Some(older) => read.new_bans(older),
+            None => read.all_bans(),
+        };
+        let bans = read.has_bans().then_some(read);
+        let command = Command::CheckBans(bans.is_some());
+        self.gate.set_bans(bans);
+        self.control.tell_all(&command);
+        self.end_banned(new);
     }
 
     fn end_banned(&self, bans: Vec<Ban>) {
@@ -482,6 +507,7 @@ impl Reload {
             self.end_banned(bans);
             self.end_sessions(gone.unwrap_or_default());
         }
+        self.settle_bans(node.bans.clone()).await;
         self.ask_at(&node.listeners);
         self.control.set_anonymous(anonymous);
         super::tell_ignored(&self.control, &node.warnings);

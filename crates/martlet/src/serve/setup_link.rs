@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use martlet_api::{Api, UNCLAIMED};
 use martlet_control::Control;
+use martlet_control::tables::Tables;
 use rustix::fs::{FileType, fstat};
 use tracing::{error, warn};
 
@@ -26,6 +27,20 @@ const FILE: &str = "setup-link";
 
 /// Interval at which a node without an administrator checks whether it has one.
 const CLAIM_EVERY: Duration = Duration::from_secs(2);
+
+/// The name of a warning of health: nobody can administer the node any more.
+const NO_ADMINISTRATOR: &str = "no_administrator";
+
+/// What it says.
+const NOBODY_LEFT: &str = "No administrator is left: every user with that API role is deleted or \
+    disabled, and no API key has all rights. Add one on the node's machine: martlet user add NAME \
+    --api-role administrator.";
+
+/// Time after a change of the tables in which more changes are taken together.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Interval at which it is looked for administrators though nothing was changed: keys expire.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// The link, and where people find it.
 #[derive(Debug)]
@@ -133,5 +148,28 @@ async fn withdraw_once_claimed(api: Api, control: Arc<Control>, file: PathBuf) {
             remove(&file);
             return control.health.withdraw(UNCLAIMED);
         }
+    }
+}
+
+/// Health warns while a node that had administrators has none, whatever took the last one away.
+pub(super) async fn watch_administrators(api: Api, control: Arc<Control>, tables: Arc<Tables>) {
+    let mut changes = tables.changes();
+    loop {
+        changes.mark_unchanged();
+        match api.lacks_administrator().await {
+            Some(true) => {
+                if !control.health.says(NO_ADMINISTRATOR) {
+                    warn!("{NOBODY_LEFT}");
+                }
+                control
+                    .health
+                    .warn_as(NO_ADMINISTRATOR, NOBODY_LEFT.to_owned());
+            }
+            Some(false) => control.health.withdraw(NO_ADMINISTRATOR),
+            None => {}
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+        // Late is no error, and the tables outlive the node.
+        let _ = tokio::time::timeout(LOOK_EVERY, changes.changed()).await;
     }
 }

@@ -179,6 +179,11 @@ impl Snapshot {
         self.bans.len() > 0
     }
 
+    /// All bans.
+    pub fn all_bans(&self) -> Vec<Ban> {
+        self.bans.all().cloned().collect()
+    }
+
     /// What was read.
     pub fn location(&self) -> &Location {
         &self.location

@@ -1,0 +1,389 @@
+//! Messages that sessions and share groups did not get: what is counted of each of them, and the
+//! events that tell operators of it.
+//!
+//! An operator learns of each client that lost messages, and why, without switching anything on,
+//! and however many are lost: [`Event::MessagesLost`] is told of a client and reason at once, and
+//! then every 10 seconds with the number of messages that were dropped meanwhile. Events of single
+//! drops are for those who ask for them.
+
+use core::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::counters::{DROP_REASONS, DropReason};
+use crate::decision::Limit;
+use crate::event::{Event, Wants};
+use crate::id::TenantId;
+use crate::node::{Cx, Node};
+use crate::report::GroupLosses;
+use crate::session::queue::QueueOwner;
+use crate::shard::Shard;
+use crate::shortened::{digest_work, shortened};
+use crate::timer::Timer;
+use crate::work::LOSS;
+
+/// Time after which further losses for the same reason are told.
+const TOLD_EVERY_MS: u64 = 10_000;
+
+/// The same where a share group has no member to get QoS 0 messages, which may be so for long.
+const NO_MEMBER_TOLD_EVERY_MS: u64 = 600_000;
+
+/// Losses that are told in one turn.
+const TOLD_PER_TURN: usize = 64;
+
+/// When it is told that messages were dropped for a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// At once, and again after this time, in milliseconds, if there are more.
+    Every(u64),
+    /// At once, and again when the client is back: until then there may be many.
+    UntilBack,
+    /// When the session or the share group is over.
+    AtEnd,
+}
+
+impl Told {
+    fn of(reason: DropReason) -> Self {
+        match reason {
+            DropReason::ClientAway => Self::UntilBack,
+            DropReason::SessionEnded => Self::AtEnd,
+            DropReason::NoMember => Self::Every(NO_MEMBER_TOLD_EVERY_MS),
+            DropReason::OutputFull
+            | DropReason::QueueFull
+            | DropReason::PacketTooLarge
+            | DropReason::RefusedByReceiver
+            | DropReason::ConnectionLost
+            | DropReason::MemoryFull
+            | DropReason::NotPermitted
+            | DropReason::StoreDamaged => Self::Every(TOLD_EVERY_MS),
+        }
+    }
+}
+
+/// When messages were lost: wall clock, milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LossTimes {
+    /// First, as far as known.
+    pub first_ms: u64,
+    /// Last, likewise.
+    pub last_ms: u64,
+}
+
+impl LossTimes {
+    fn note(&mut self, wall_ms: u64) {
+        if self.first_ms == 0 {
+            self.first_ms = wall_ms;
+        }
+        self.last_ms = wall_ms;
+    }
+}
+
+/// What a session or a share group did not get. Most have none of this.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    expired: u64,
+    expired_at: LossTimes,
+    /// By reason.
+    drops: [u64; DROP_REASONS],
+    dropped_at: [LossTimes; DROP_REASONS],
+    /// Of them, those that were not told yet.
+    untold: [u64; DROP_REASONS],
+    /// Reasons that were told, a bit each: more is told later.
+    told: u16,
+}
+
+impl Losses {
+    /// Counts messages that were dropped; 0 as the time is none.
+    pub(crate) fn count_drop(&mut self, reason: DropReason, count: u64, wall_ms: u64) {
+        self.drops[reason as usize] += count;
+        self.untold[reason as usize] += count;
+        self.dropped_at[reason as usize].note(wall_ms);
+    }
+
+    pub(crate) fn count_expired(&mut self, wall_ms: u64) {
+        self.expired += 1;
+        self.expired_at.note(wall_ms);
+    }
+
+    /// By reason.
+    pub(crate) fn drops(&self) -> &[u64; DROP_REASONS] {
+        &self.drops
+    }
+
+    /// Reasons for which messages were dropped, how many they were, and when.
+    pub(crate) fn by_reason(&self) -> impl Iterator<Item = (DropReason, u64, LossTimes)> {
+        let all = DropReason::ALL.iter();
+        let all = all.map(|reason| {
+            let at = *reason as usize;
+            (*reason, self.drops[at], self.dropped_at[at])
+        });
+        all.filter(|(_, count, _)| *count > 0)
+    }
+
+    pub(crate) fn expired(&self) -> u64 {
+        self.expired
+    }
+
+    /// When messages expired.
+    pub(crate) fn expired_at(&self) -> LossTimes {
+        self.expired_at
+    }
+
+    /// From now on more for this reason is told later; false if it was so before.
+    fn begin(&mut self, reason: DropReason) -> bool {
+        let bit = 1 << reason as u16;
+        let begins = self.told & bit == 0;
+        self.told |= bit;
+        begins
+    }
+
+    /// Whether more for this reason is told later.
+    fn has_begun(&self, reason: DropReason) -> bool {
+        self.told & 1 << reason as u16 != 0
+    }
+
+    /// What is dropped for this reason next is told at once.
+    fn end(&mut self, reason: DropReason) {
+        self.told &= !(1 << reason as u16);
+    }
+
+    /// Number of messages that are told now.
+    fn take_untold(&mut self, reason: DropReason) -> u64 {
+        core::mem::take(&mut self.untold[reason as usize])
+    }
+}
+
+/// Of whom it is told again, and when.
+#[derive(Debug, Default)]
+pub(crate) struct LossesToTell {
+    due: BinaryHeap<Reverse<(u64, QueueOwner, DropReason)>>,
+}
+
+impl LossesToTell {
+    fn first_ms(&self) -> Option<u64> {
+        self.due.peek().map(|Reverse((due_ms, ..))| *due_ms)
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.due.capacity() * size_of::<(u64, QueueOwner, DropReason)>()
+    }
+}
+
+impl Shard {
+    /// Tells that a session lost messages, unless that was told a short time ago: then more is
+    /// told later. They are counted already. `topic` is that of the first of them, or empty.
+    pub(crate) fn tell_losses<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        reason: DropReason,
+        topic: &str,
+    ) {
+        if Told::of(reason) != Told::AtEnd && self.tells(index, Wants::CONNECTIONS) {
+            let owner = QueueOwner::Session(self.sessions.id_of(index));
+            self.tell_losses_of(cx, owner, reason, topic);
+        }
+    }
+
+    /// The same for a session or a share group.
+    pub(crate) fn tell_losses_of<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        owner: QueueOwner,
+        reason: DropReason,
+        topic: &str,
+    ) {
+        if Told::of(reason) == Told::AtEnd {
+            return;
+        }
+        let losses = self.losses_of(owner);
+        if losses.is_some_and(|losses| losses.begin(reason)) {
+            self.tell_untold(cx, owner, reason, topic);
+            self.tell_again(cx.now.mono_ms, owner, reason);
+        }
+    }
+
+    /// That a queue loses messages is told otherwise: how many they are is told later.
+    pub(crate) fn tell_losses_later<N: Node>(
+        &mut self,
+        cx: &Cx<'_, N>,
+        owner: QueueOwner,
+        reason: DropReason,
+    ) {
+        let losses = self.losses_of(owner);
+        if losses.is_some_and(|losses| losses.begin(reason)) {
+            self.tell_again(cx.now.mono_ms, owner, reason);
+        }
+    }
+
+    /// Messages of a connection that is forgotten were in its output: told at the next turn.
+    pub(crate) fn tell_losses_soon(&mut self, index: u32, reason: DropReason) {
+        if self.tells(index, Wants::CONNECTIONS) {
+            let owner = QueueOwner::Session(self.sessions.id_of(index));
+            let losses = self.losses_of(owner);
+            if losses.is_some_and(|losses| losses.begin(reason)) {
+                self.tell_at(0, owner, reason);
+            }
+        }
+    }
+
+    /// A client is back: what it has missed is told, if more was lost than was told.
+    pub(crate) fn tell_losses_while_away<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        let reason = DropReason::ClientAway;
+        let owner = QueueOwner::Session(self.sessions.id_of(index));
+        let losses = self.losses_of(owner);
+        if losses.is_some_and(|losses| losses.has_begun(reason)) {
+            self.tell_untold(cx, owner, reason, "");
+            if let Some(losses) = self.losses_of(owner) {
+                losses.end(reason);
+            }
+        }
+    }
+
+    /// A session or a share group is over: what was lost and not told is told now.
+    pub(crate) fn tell_last_losses<N: Node>(&mut self, cx: &mut Cx<'_, N>, owner: QueueOwner) {
+        let tells = match owner {
+            QueueOwner::Session(id) => self.tells(id.index, Wants::CONNECTIONS),
+            QueueOwner::Group(_) => self.wants.any(Wants::CONNECTIONS),
+        };
+        if tells && self.losses_of(owner).is_some() {
+            for reason in DropReason::ALL {
+                self.tell_untold(cx, owner, *reason, "");
+            }
+        }
+    }
+
+    /// Tells of those whose time has come.
+    pub(crate) fn tell_due_losses<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        for _ in 0..TOLD_PER_TURN {
+            let Some(Reverse((due_ms, owner, reason))) = self.losses_to_tell.due.peek().copied()
+            else {
+                return;
+            };
+            if due_ms > cx.now.mono_ms {
+                break;
+            }
+            self.losses_to_tell.due.pop();
+            match self.tell_untold(cx, owner, reason, "") {
+                true => self.tell_again(cx.now.mono_ms, owner, reason),
+                false => {
+                    if let Some(losses) = self.losses_of(owner) {
+                        losses.end(reason);
+                    }
+                }
+            }
+        }
+        if let Some(due_ms) = self.losses_to_tell.first_ms() {
+            self.wheel.arm(due_ms, Timer::Losses);
+        }
+    }
+
+    /// What share groups of this shard have lost, of those with these Topic Filters.
+    pub(crate) fn group_losses(&self, tenant: TenantId, filters: &[Box<str>]) -> Vec<GroupLosses> {
+        let limits = &self.settings.limits;
+        let (count_max, bytes_max) = (limits.queued_messages, limits.queued_bytes);
+        let found = filters.iter().filter_map(|filter| {
+            let (id, losses, queue) = self.groups.lost_by(tenant, filter)?;
+            let bound = self.limit_of_group(id);
+            let bound = bound.filter(|_| queue.is_full(count_max, bytes_max));
+            Some(GroupLosses {
+                filter: filter.clone(),
+                drops: losses.by_reason().collect(),
+                queue_full: bound.map(|limit| self.reached(limit, None)),
+            })
+        });
+        found.collect()
+    }
+
+    fn tell_again(&mut self, now_ms: u64, owner: QueueOwner, reason: DropReason) {
+        if let Told::Every(every_ms) = Told::of(reason) {
+            self.tell_at(now_ms + every_ms, owner, reason);
+        }
+    }
+
+    fn tell_at(&mut self, due_ms: u64, owner: QueueOwner, reason: DropReason) {
+        let first_ms = self.losses_to_tell.first_ms();
+        self.losses_to_tell
+            .due
+            .push(Reverse((due_ms, owner, reason)));
+        if first_ms.is_none_or(|first_ms| due_ms < first_ms) {
+            self.wheel.arm(due_ms, Timer::Losses);
+        }
+    }
+
+    fn losses_of(&mut self, owner: QueueOwner) -> Option<&mut Losses> {
+        match owner {
+            QueueOwner::Session(id) => {
+                let index = self.live_session(id)?;
+                self.sessions.losses_if_any(index)
+            }
+            QueueOwner::Group(id) => self.groups.losses(id),
+        }
+    }
+
+    /// Tells of messages that were not told yet; false if there are none.
+    fn tell_untold<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        owner: QueueOwner,
+        reason: DropReason,
+        topic: &str,
+    ) -> bool {
+        let losses = self.losses_of(owner);
+        let count = losses.map_or(0, |losses| losses.take_untold(reason));
+        if count == 0 {
+            return false;
+        }
+        let limit = match reason {
+            DropReason::QueueFull => self.limit_of_queue_of(owner),
+            reason => limit_of(reason),
+        };
+        let (tenant, client_id, user) = match owner {
+            QueueOwner::Session(id) => {
+                let user = self.user_of(id.index);
+                let session = self.sessions.at(id.index);
+                (session.tenant, session.client_id.to_string(), user)
+            }
+            QueueOwner::Group(id) => {
+                let Some((tenant, filter)) = self.groups.name(id) else {
+                    return false;
+                };
+                (tenant, filter.to_owned(), None)
+            }
+        };
+        self.work.add(LOSS + digest_work(topic));
+        let event = Event::MessagesLost {
+            client_id,
+            user,
+            topic: (&*shortened(topic)).into(),
+            reason,
+            count,
+            limit: limit.map(|limit| self.reached(limit, None)),
+        };
+        cx.effects.tell(tenant, event);
+        true
+    }
+
+    fn limit_of_queue_of(&mut self, owner: QueueOwner) -> Option<Limit> {
+        match owner {
+            QueueOwner::Session(id) => Some(self.limit_of_queue(id.index)),
+            QueueOwner::Group(id) => self.limit_of_group(id),
+        }
+    }
+}
+
+/// The limit that messages are dropped at for a reason; that of a queue depends on the queue.
+pub(crate) fn limit_of(reason: DropReason) -> Option<Limit> {
+    match reason {
+        DropReason::OutputFull => Some(Limit::OutputBytes),
+        DropReason::MemoryFull => Some(Limit::Memory),
+        DropReason::ClientAway
+        | DropReason::QueueFull
+        | DropReason::PacketTooLarge
+        | DropReason::RefusedByReceiver
+        | DropReason::SessionEnded
+        | DropReason::ConnectionLost
+        | DropReason::NoMember
+        | DropReason::NotPermitted
+        | DropReason::StoreDamaged => None,
+    }
+}
