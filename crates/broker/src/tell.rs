@@ -29,6 +29,12 @@ pub(crate) const TOLD_WHEN_WRITTEN: Wants = Wants::PACKETS
 /// For these a message that is accepted is looked at.
 pub(crate) const TOLD_OF_PUBLISHED: Wants = Wants::PUBLISHED.and(Wants::CLIENTS).and(Wants::TOPICS);
 
+/// For these a packet that comes or goes is.
+pub(crate) const TOLD_OF_PACKETS: Wants = Wants::PACKETS.and(Wants::CLIENTS);
+
+/// For these an acknowledgement that comes is.
+pub(crate) const TOLD_OF_ACKS: Wants = TOLD_OF_PACKETS.and(TOLD_OF_DELIVERED);
+
 /// For these a message that is delivered is.
 pub(crate) const TOLD_OF_DELIVERED: Wants = Wants::DELIVERED.and(Wants::CLIENTS).and(Wants::TOPICS);
 

@@ -4,7 +4,7 @@
 //! it, and never again. So only the code that reads and writes knows whether a socket is
 //! still ready; see `socket.rs`.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -173,11 +173,11 @@ impl Stream {
     }
 
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry(|| self.0.read(buffer))
+        retry(|| receive(&mut self.0, buffer))
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        retry(|| self.0.write(bytes))
+        retry(|| send(&mut self.0, bytes))
     }
 
     pub(crate) fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -272,6 +272,33 @@ impl Listener {
             }
         }
     }
+}
+
+/// Reads without the C library, whose calls are points where a thread may be cancelled: with more
+/// than one thread that costs each call some atomic operations.
+#[cfg(target_os = "linux")]
+fn receive(stream: &mut mio::net::TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(stream, buffer, rustix::net::RecvFlags::empty())?.0)
+}
+
+/// As [`receive`].
+#[cfg(target_os = "linux")]
+fn send(stream: &mut mio::net::TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(
+        stream,
+        bytes,
+        rustix::net::SendFlags::NOSIGNAL,
+    )?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn receive(stream: &mut mio::net::TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    io::Read::read(stream, buffer)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send(stream: &mut mio::net::TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    stream.write(bytes)
 }
 
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

@@ -316,11 +316,13 @@ impl Outbound {
     }
 
     /// As [`Outbound::put_in_flight`], in the output of the present connection already.
+    #[inline(always)] // As `PacketIdRing::insert`.
     pub(super) fn put_sent(&mut self, packet_id: PacketId, state: InFlightState) {
         self.put(packet_id, state, true);
         self.on_wire += 1;
     }
 
+    #[inline(always)] // As `PacketIdRing::insert`.
     fn put(&mut self, packet_id: PacketId, state: InFlightState, sent: bool) {
         self.last_packet_id = packet_id.get();
         self.next_order = self.next_order.wrapping_add(1);

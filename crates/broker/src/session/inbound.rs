@@ -71,6 +71,24 @@ impl Inbound {
             .map_or(RecordNumber(0), |exchanges| exchanges.released)
     }
 
+    /// PUBREL has come in a session that has no records; false if nothing is known of the message,
+    /// or if it was known to an earlier run of the session that had records.
+    #[inline]
+    pub(super) fn release_unrecorded(&mut self, packet_id: PacketId) -> bool {
+        let Some(exchanges) = &mut self.0 else {
+            return false;
+        };
+        exchanges.released == RecordNumber(0) && exchanges.receipts.remove(packet_id).is_some()
+    }
+
+    /// Gives memory back if nothing is between PUBLISH and PUBREL.
+    #[inline]
+    pub(super) fn rest(&mut self) {
+        if let Some(exchanges) = &mut self.0 {
+            exchanges.receipts.rest();
+        }
+    }
+
     /// PUBREL has come; false if nothing is known of the message.
     #[inline]
     fn release(&mut self, packet_id: PacketId) -> bool {

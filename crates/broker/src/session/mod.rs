@@ -2,6 +2,7 @@
 //! (MQTT 5 section 4.1).
 
 pub(crate) mod acknowledge;
+pub(crate) mod acks_in_a_row;
 pub(crate) mod in_flight;
 pub(crate) mod inbound;
 pub(crate) mod outbound;

@@ -104,7 +104,25 @@ impl<T> PacketIdRing<T> {
     }
 
     /// Puts a value under an identifier that the other side chose; what was there is replaced.
+    // The value is made where it is to lie: copying it from where it has just been made would wait
+    // for those writes.
+    #[inline(always)]
     pub(crate) fn insert(&mut self, id: PacketId, value: T) {
+        if let Some(ring) = &mut self.0
+            && ring.others.is_empty()
+            && let Some(place) = ring.place(id)
+            && let free @ None = &mut ring.places[place]
+        {
+            *free = Some((id, value));
+            ring.len += 1;
+            return;
+        }
+        self.insert_elsewhere(id, value);
+    }
+
+    /// The same where the place is taken, or there is none yet.
+    #[inline(never)]
+    fn insert_elsewhere(&mut self, id: PacketId, value: T) {
         if let Some(held) = self.get_mut(id) {
             *held = value;
             return;
@@ -138,6 +156,31 @@ impl<T> PacketIdRing<T> {
         }?;
         ring.len -= 1;
         Some(taken)
+    }
+
+    /// Drops what is under an identifier if `found` makes something of it, which is answered.
+    #[inline(always)]
+    pub(crate) fn drop_if<R>(
+        &mut self,
+        id: PacketId,
+        found: impl FnOnce(&T) -> Option<R>,
+    ) -> Option<R> {
+        let ring = self.0.as_mut()?;
+        let place = ring.place(id)?;
+        let answer = match &mut ring.places[place] {
+            held @ Some(_) if held.as_ref().is_some_and(|(held, _)| *held == id) => {
+                let answer = held.as_ref().and_then(|(_, value)| found(value))?;
+                *held = None;
+                answer
+            }
+            _ => {
+                let answer = found(ring.others.get(&id)?)?;
+                ring.others.remove(&id);
+                answer
+            }
+        };
+        ring.len -= 1;
+        Some(answer)
     }
 
     /// Gives memory back if nothing is in it, and is not expected to be soon.

@@ -10,13 +10,14 @@ use martlet_codec::{
 use crate::connection::{Buffer, Phase, Since};
 use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
-use crate::event::Wants;
 use crate::id::{ConnectionId, SessionId};
 use crate::lobby::version_of_unfinished;
 use crate::node::{Cx, Node};
 use crate::rate::Pace;
+use crate::session::acks_in_a_row::SHORT_ACK_LEN;
 use crate::shard::holding::Turn;
 use crate::shard::{Ending, PacketError, Shard, TransportEnd};
+use crate::tell::TOLD_OF_PACKETS;
 use crate::work::PACKET;
 
 impl Shard {
@@ -143,10 +144,10 @@ impl Shard {
             self.work.add(PACKET);
             self.counters.packets_received += 1;
             let body = &input.bytes[at + usize::from(header.header_len)..at + length];
-            if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
+            if self.wants.any(TOLD_OF_PACKETS) {
                 self.tell_packet_received(cx, id.index, &header, body);
             }
-            if let Err(error) = self.packet_received(cx, id.index, header, body) {
+            if let Err(error) = self.packet_received(cx, id.index, &header, body) {
                 return self.packet_refused(cx, id, Some(header.packet_type), error);
             }
             input.bytes.drain(at..at + length);
@@ -303,14 +304,18 @@ impl Shard {
         id: ConnectionId,
         bytes: &[u8],
     ) -> Result<Progress, PacketError> {
-        if let Some((kind, packet_id)) = Ack::peek_short(bytes)
-            && let Some(session) = self.takes_ack(cx, id.index, kind)
-        {
-            self.work.add(PACKET);
-            self.counters.packets_received += 1;
-            let of = (id.index, session);
-            self.ack_received(cx, of, kind, packet_id, ReasonCode::Success)?;
-            return Ok(Progress::Packet(SHORT_ACK_LEN));
+        if let Some((kind, packet_id)) = Ack::peek_short(bytes) {
+            let length = self.receive_acks_in_a_row(cx, id.index, bytes);
+            if length > 0 {
+                return Ok(Progress::Packet(length));
+            }
+            if let Some(session) = self.takes_ack(cx, id.index, kind) {
+                self.work.add(PACKET);
+                self.counters.packets_received += 1;
+                let of = (id.index, session);
+                self.ack_received(cx, of, kind, packet_id, ReasonCode::Success)?;
+                return Ok(Progress::Packet(SHORT_ACK_LEN));
+            }
         }
         let Some(header) = martlet_codec::decode_fixed_header(bytes)? else {
             return Ok(Progress::NeedMore);
@@ -352,14 +357,14 @@ impl Shard {
         if !self.is_half_done(id.index) {
             self.work.add(PACKET);
             self.counters.packets_received += 1;
-            if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
+            if self.wants.any(TOLD_OF_PACKETS) {
                 self.tell_packet_received(cx, id.index, &header, body);
             }
         }
         let connection = self.connections.at(id.index);
         connection.last_received_ms = cx.now.mono_ms;
         connection.held_for_store_since = Since::NONE;
-        self.packet_received(cx, id.index, header, body)?;
+        self.packet_received(cx, id.index, &header, body)?;
         if self.is_half_done(id.index) {
             let connection = self.connections.at(id.index);
             connection.flags.set_input_held(true);
@@ -380,7 +385,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        header: FixedHeader,
+        header: &FixedHeader,
         body: &[u8],
     ) -> Result<(), PacketError> {
         let version = self.connections.at(index).version;
@@ -433,8 +438,7 @@ impl Shard {
         index: u32,
         kind: AckKind,
     ) -> Option<SessionId> {
-        let is_told = self.wants.any(Wants::PACKETS.and(Wants::CLIENTS));
-        if self.work.is_share_over() || is_told {
+        if self.work.is_share_over() || self.wants.any(TOLD_OF_PACKETS) {
             return None;
         }
         let connection = self.connections.at(index);
@@ -509,9 +513,6 @@ impl Shard {
         }
     }
 }
-
-/// Bytes of an acknowledgement that holds nothing but its Packet Identifier.
-const SHORT_ACK_LEN: usize = 4;
 
 /// Bytes held back for a client that is too fast before its socket is not read any more.
 const HELD_BYTES_MAX: usize = 64 * 1024;
