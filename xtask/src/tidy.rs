@@ -13,6 +13,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
         "martlet-broker",
         &["martlet-codec", "martlet-fault", "martlet-rows"],
     ),
+    ("martlet-tick", &["martlet-broker"]),
     ("martlet-client", &["martlet-codec"]),
     ("martlet-access", &["martlet-broker", "martlet-codec"]),
     ("martlet-certificates", &[]),
@@ -34,6 +35,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-codec",
             "martlet-persistence",
             "martlet-store",
+            "martlet-tick",
         ],
     ),
     (

@@ -23,13 +23,17 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Now {
-        self.at(Instant::now())
+        self.at(self.moment())
+    }
+
+    /// This moment, since the beginning of monotonic time.
+    pub(crate) fn moment(&self) -> Duration {
+        self.origin.elapsed()
     }
 
     /// The time at a moment that has just been.
-    pub(crate) fn at(&self, instant: Instant) -> Now {
-        let elapsed = instant.saturating_duration_since(self.origin);
-        let elapsed_ms = elapsed.as_millis() as u64;
+    pub(crate) fn at(&self, moment: Duration) -> Now {
+        let elapsed_ms = moment.as_millis() as u64;
         Now {
             mono_ms: elapsed_ms + 1,
             wall_ms: wall_ms(),

@@ -6,7 +6,6 @@
 //! at the clock in a tick that sends something.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 /// Upper bounds of the buckets but the last, which has none, in microseconds.
 pub const LATENCY_BOUNDS_US: [u64; 15] = [
@@ -47,7 +46,8 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
-    fn record(&self, us: u64, messages: u64) {
+    /// These messages were under way for so long.
+    pub(crate) fn record(&self, us: u64, messages: u64) {
         let at = LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
         // One writer, so this loses nothing and needs no locked instruction.
         let raise = |counter: &AtomicU64, by: u64| {
@@ -64,31 +64,6 @@ impl Latencies {
         }
         read.sum_us = self.sum_us.load(Ordering::Relaxed);
         read
-    }
-}
-
-/// Messages that a tick sends: their times of arrival, and their numbers.
-#[derive(Debug, Default)]
-pub(crate) struct UnderWay(Vec<(Instant, u64)>);
-
-impl UnderWay {
-    /// Notes packets in output buffers of messages that arrived at `since`.
-    pub(crate) fn note(&mut self, since: Instant, messages: u64) {
-        if messages > 0 {
-            self.0.push((since, messages));
-        }
-    }
-
-    /// They are written.
-    pub(crate) fn written(&mut self, latencies: &Latencies) {
-        if self.0.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        for (since, messages) in self.0.drain(..) {
-            let took = now.saturating_duration_since(since);
-            latencies.record(took.as_micros() as u64, messages);
-        }
     }
 }
 

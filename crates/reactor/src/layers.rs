@@ -1,5 +1,7 @@
 //! What lies between a socket and MQTT: what a proxy says, TLS, WebSocket, all or none of them.
 
+use martlet_tick::Layers as _;
+
 use crate::proxy::ProxyHeader;
 use crate::tls::Tls;
 use crate::websocket::WebSocket;
@@ -33,28 +35,39 @@ impl Layers {
         };
         layers.is_any().then(|| Box::new(layers))
     }
+}
 
-    /// There is something between.
-    pub(crate) fn is_any(&self) -> bool {
-        self.proxy.is_some() || self.tls.is_some() || self.web.is_some()
-    }
-
-    /// MQTT may be sent.
-    pub(crate) fn is_open(&self) -> bool {
+impl martlet_tick::Layers for Layers {
+    fn is_open(&self) -> bool {
         self.proxy.is_none()
             && self.tls.as_ref().is_none_or(Tls::is_open)
             && self.web.as_ref().is_none_or(WebSocket::is_open)
     }
 
-    /// There is something to be written besides MQTT.
-    pub(crate) fn has_output(&self) -> bool {
+    fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| !tls.is_open())
+    }
+
+    fn is_any(&self) -> bool {
+        self.proxy.is_some() || self.tls.is_some() || self.web.is_some()
+    }
+
+    fn has_output(&self) -> bool {
         self.tls.as_ref().is_some_and(Tls::has_output)
             || self.web.as_ref().is_some_and(WebSocket::has_answers)
     }
 
-    /// Bytes of memory that they take now, and those that the shard was last told of, if these
-    /// differ: then it is to be told.
-    pub(crate) fn charge(&mut self) -> Option<(u32, u32)> {
+    fn close(&mut self) {
+        if let Some(web) = &mut self.web {
+            web.close();
+        }
+    }
+
+    fn say_end(&mut self) -> bool {
+        self.tls.as_mut().is_some_and(Tls::close)
+    }
+
+    fn charge(&mut self) -> Option<(u32, u32)> {
         let bytes = size_of::<Self>()
             + self.proxy.as_ref().map_or(0, ProxyHeader::bytes)
             + self.tls.as_ref().map_or(0, Tls::bytes)
@@ -64,15 +77,7 @@ impl Layers {
         (bytes != before).then_some((bytes, before))
     }
 
-    /// Bytes that the shard was told of; it is to be told that they are gone.
-    pub(crate) fn discharge(&mut self) -> u32 {
+    fn discharge(&mut self) -> u32 {
         std::mem::take(&mut self.charged)
-    }
-
-    /// Ends the layers from the server's side, once all MQTT has been written.
-    pub(crate) fn close(&mut self) {
-        if let Some(web) = &mut self.web {
-            web.close();
-        }
     }
 }

@@ -8,15 +8,15 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
 use martlet_broker::{
-    Authenticated, Command, ConnectionId, Guest, ListenerPolicy, ReadPage, RecordNumber, ShardId,
+    Authenticated, Command, ConnectionId, ListenerPolicy, ReadPage, RecordNumber, ShardId,
     ShardMessage,
 };
 
-use crate::layers::Layers;
+use martlet_tick::{Arrival, Batch};
+
 use crate::poll::{Stream, Wakeup};
 
 /// Emptied batches kept for a shard to be filled again.
@@ -38,11 +38,7 @@ pub(crate) enum Control {
         policy: Arc<ListenerPolicy>,
     },
     /// A connection whose session lives here, from the lobby of another shard.
-    Adopt {
-        stream: Stream,
-        layers: Option<Box<Layers>>,
-        guest: Box<Guest>,
-    },
+    Adopt(Arrival<Stream>),
     /// For the shard.
     Command(Command),
     /// From the store: messages that a queue asked for.
@@ -56,15 +52,6 @@ pub(crate) enum Control {
     RecheckCertificates,
     /// End the thread.
     Stop,
-}
-
-/// Messages of one shard for another.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) from: ShardId,
-    /// The tick that the first of them was sent in.
-    pub(crate) at: Instant,
-    pub(crate) messages: Vec<ShardMessage>,
 }
 
 /// The sending side of the mailboxes of all reactors.

@@ -2,7 +2,7 @@
 //!
 //! Edge-triggered: each socket is registered once, for reading and writing, when its reactor gets
 //! it, and never again. So only the code that reads and writes knows whether a socket is
-//! still ready; see `socket.rs`.
+//! still ready; see `socket.rs` of `martlet_tick`.
 
 use std::io::{self, IoSlice, Write};
 use std::net::{self, Shutdown, SocketAddr};
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
 
+use martlet_tick::Notice;
 use mio::{Interest, Token};
 
 /// A short read says that a socket has nothing more, and the next byte brings a new notice. Where
@@ -39,18 +40,6 @@ pub(crate) enum Source {
     Socket(u32),
     /// A listener, by its number.
     Listener(usize),
-}
-
-/// A notice of the system.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Notice {
-    pub(crate) source: Source,
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-    /// The peer sends no more, or the connection is broken.
-    pub(crate) read_closed: bool,
-    /// The connection is broken both ways.
-    pub(crate) broken: bool,
 }
 
 impl Poller {
@@ -83,16 +72,18 @@ impl Poller {
     }
 
     /// The notices that the last wait brought.
-    pub(crate) fn notices(&self) -> impl Iterator<Item = Notice> {
+    pub(crate) fn notices(&self) -> impl Iterator<Item = (Source, Notice)> {
         self.events
             .iter()
             .filter(|event| event.token() != WAKE)
-            .map(|event| Notice {
-                source: source_of(event.token()),
-                readable: event.is_readable(),
-                writable: event.is_writable(),
-                read_closed: event.is_read_closed() || event.is_error(),
-                broken: event.is_error() || event.is_write_closed(),
+            .map(|event| {
+                let notice = Notice {
+                    readable: event.is_readable(),
+                    writable: event.is_writable(),
+                    read_closed: event.is_read_closed() || event.is_error(),
+                    broken: event.is_error() || event.is_write_closed(),
+                };
+                (source_of(event.token()), notice)
             })
     }
 

@@ -6,9 +6,9 @@ use std::cmp::Reverse;
 
 use martlet_broker::{ConnectionId, TransportEnd};
 
-use super::Reactor;
-use super::input::Read;
-use crate::socket::{SocketKey, State};
+use crate::driver::Driver;
+use crate::outside::{Layers as _, Outside, Read, Stream};
+use crate::socket::{Socket, SocketKey, State};
 
 /// How long a peer may take to accept the rest of the output of a connection that is closed,
 /// milliseconds.
@@ -25,26 +25,26 @@ const ENDED_PER_TICK: usize = 128;
 
 /// When a socket is dropped, whatever its peer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     /// Monotonic time.
-    pub(super) due_ms: u64,
+    pub(crate) due_ms: u64,
     key: SocketKey,
     /// Of the socket that is meant: its place may have another by then.
     id: ConnectionId,
 }
 
-impl Reactor {
+impl<S: Stream> Driver<S> {
     /// The shard wants the connection ended once its output has been written.
-    pub(super) fn close(&mut self, key: SocketKey) {
+    pub(crate) fn close<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) {
         let Some(socket) = self.sockets.get_mut(key) else {
             return;
         };
         if socket.write_ended {
-            self.lose(key, TransportEnd::Error);
+            self.lose(outside, key, TransportEnd::Error);
             return;
         }
         socket.state = State::Closing;
-        self.write(key);
+        self.write(outside, key);
         if self
             .sockets
             .get(key)
@@ -56,7 +56,7 @@ impl Reactor {
 
     /// All output that there was has been written: takes the next step to the end, if the end it
     /// is to be.
-    pub(super) fn go_on_ending(&mut self, key: SocketKey) {
+    pub(crate) fn go_on_ending<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) {
         let Some(socket) = self.sockets.get_mut(key) else {
             return;
         };
@@ -68,41 +68,44 @@ impl Reactor {
                     layers.close();
                 }
                 self.drain(key);
-                self.write(key);
-                self.driver
-                    .call(|shard, cx| shard.closed(cx, id, TransportEnd::Finished));
+                self.write(outside, key);
+                self.call(outside, |shard, cx| {
+                    shard.closed(cx, id, TransportEnd::Finished)
+                });
             }
             State::Draining => {
-                if let Some(tls) = socket
-                    .layers
-                    .as_mut()
-                    .and_then(|layers| layers.tls.as_mut())
-                    && tls.close()
+                if let Some(layers) = &mut socket.layers
+                    && layers.say_end()
                 {
                     return self.write_later(key);
                 }
                 socket.write_ended = true;
-                if socket.stream.end_writing().is_err() {
-                    self.drop_socket(key);
+                if !outside.end_writing(&mut socket.stream) {
+                    self.drop_socket(outside, key);
                 }
             }
         }
     }
 
     /// A layer below MQTT is over, from the peer's side; its answer is yet to be written.
-    pub(super) fn end_layer(&mut self, key: SocketKey, end: TransportEnd) {
+    pub(crate) fn end_layer<O: Outside<Stream = S>>(
+        &mut self,
+        outside: &mut O,
+        key: SocketKey,
+        end: TransportEnd,
+    ) {
         let Some(socket) = self.sockets.get(key) else {
             return;
         };
         let id = socket.id;
-        self.driver.call(|shard, cx| shard.closed(cx, id, end));
+        self.call(outside, |shard, cx| shard.closed(cx, id, end));
         self.drain(key);
         self.write_later(key);
     }
 
     /// Writing failed. What the peer sent before may still be there, its DISCONNECT for one, and
     /// decides whether its Will is sent; so it is read first.
-    pub(super) fn fail_writing(&mut self, key: SocketKey) {
+    pub(crate) fn fail_writing<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) {
         let Some(socket) = self.sockets.get_mut(key) else {
             return;
         };
@@ -112,25 +115,30 @@ impl Reactor {
             socket.read_closed = true;
             self.sockets.read_if_wanted(key);
         } else {
-            self.lose(key, TransportEnd::Error);
+            self.lose(outside, key, TransportEnd::Error);
         }
     }
 
     /// The connection is gone, or was when the shard had no part in it any more.
-    pub(super) fn lose(&mut self, key: SocketKey, end: TransportEnd) {
+    pub(crate) fn lose<O: Outside<Stream = S>>(
+        &mut self,
+        outside: &mut O,
+        key: SocketKey,
+        end: TransportEnd,
+    ) {
         let Some(socket) = self.sockets.get(key) else {
             return;
         };
         let (id, state) = (socket.id, socket.state);
-        self.drop_socket(key);
+        self.drop_socket(outside, key);
         if state != State::Draining {
-            self.driver.call(|shard, cx| shard.closed(cx, id, end));
+            self.call(outside, |shard, cx| shard.closed(cx, id, end));
         }
     }
 
     /// Throws away what a peer sends after the end.
-    pub(super) fn discard(&mut self, key: SocketKey) {
-        match self.read(key) {
+    pub(crate) fn discard<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) {
+        match self.read(outside, key) {
             Read::Empty => {}
             Read::Bytes(count) => {
                 let Some(socket) = self.sockets.get_mut(key) else {
@@ -138,28 +146,28 @@ impl Reactor {
                 };
                 socket.discarded_bytes = socket.discarded_bytes.saturating_add(count as u32);
                 if socket.discarded_bytes > DISCARDED_BYTES_MAX {
-                    self.drop_socket(key);
+                    self.drop_socket(outside, key);
                 }
             }
-            Read::End | Read::Broken => self.drop_socket(key),
+            Read::End | Read::Broken => self.drop_socket(outside, key),
         }
     }
 
     /// Drops sockets that are broken; a bounded number in one tick.
-    pub(super) fn drop_broken(&mut self) {
+    pub(crate) fn drop_broken<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         for _ in 0..ENDED_PER_TICK {
             let Some((key, id)) = self.broken.pop_front() else {
                 return;
             };
             if self.sockets.get(key).is_some_and(|socket| socket.id == id) {
-                self.lose(key, TransportEnd::Error);
+                self.lose(outside, key, TransportEnd::Error);
             }
         }
     }
 
     /// Drops the sockets whose time to end is over; a bounded number in one tick.
-    pub(super) fn end_overdue(&mut self) {
-        let now_ms = self.driver.now.mono_ms;
+    pub(crate) fn end_overdue<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        let now_ms = self.now.mono_ms;
         for _ in 0..ENDED_PER_TICK {
             let Some(&Reverse(deadline)) = self.deadlines.peek() else {
                 return;
@@ -170,18 +178,21 @@ impl Reactor {
             self.deadlines.pop();
             let socket = self.sockets.get(deadline.key);
             if socket.is_some_and(|socket| socket.id == deadline.id) {
-                self.lose(deadline.key, TransportEnd::Error);
+                self.lose(outside, deadline.key, TransportEnd::Error);
             }
         }
     }
 
     /// Forgets the socket, which closes it.
-    pub(super) fn drop_socket(&mut self, key: SocketKey) {
-        if let Some(mut socket) = self.sockets.remove(key) {
-            self.socket_count.lower();
-            if let Some(layers) = &mut socket.layers {
-                self.driver.shard.discharge_layers(layers.discharge());
+    pub(crate) fn drop_socket<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) {
+        if let Some(Socket {
+            stream, mut layers, ..
+        }) = self.sockets.remove(key)
+        {
+            if let Some(layers) = &mut layers {
+                self.shard.discharge_layers(layers.discharge());
             }
+            outside.drop_stream(stream);
         }
     }
 
@@ -194,7 +205,7 @@ impl Reactor {
         let Some(socket) = self.sockets.get(key) else {
             return;
         };
-        let due_ms = self.driver.now.mono_ms + in_ms;
+        let due_ms = self.now.mono_ms + in_ms;
         self.deadlines.push(Reverse(Deadline {
             due_ms,
             key,

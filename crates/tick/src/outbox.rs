@@ -4,18 +4,16 @@
 //! waits: who finds a mailbox full tries again at its next tick.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use martlet_broker::{ShardId, ShardMessage};
 
-use crate::mailbox::{Batch, Mailbox, Mailboxes};
+use crate::outside::{Batch, Mail};
 
-/// One reactor's outgoing batches.
+/// One shard's outgoing batches.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     from: ShardId,
-    mailboxes: Arc<Mailboxes>,
     /// For each shard what found its mailbox full, oldest first.
     waiting: Vec<VecDeque<Batch>>,
     /// Batches in all of `waiting`.
@@ -25,14 +23,11 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// Batches have at most `batch_messages` messages.
-    pub(crate) fn new(from: ShardId, mailboxes: Arc<Mailboxes>, batch_messages: usize) -> Self {
-        let waiting = (0..mailboxes.shard_count())
-            .map(|_| VecDeque::new())
-            .collect();
+    pub(crate) fn new(from: ShardId, shard_count: u16, batch_messages: usize) -> Self {
+        let waiting = (0..shard_count).map(|_| VecDeque::new()).collect();
         let batch_messages = batch_messages.max(1);
         Self {
             from,
-            mailboxes,
             waiting,
             waiting_count: 0,
             batch_messages,
@@ -47,27 +42,27 @@ impl Outbox {
     /// Sends what the tick that began `at` has gathered for `to`; `messages` is left empty.
     pub(crate) fn send(
         &mut self,
+        mail: &mut impl Mail,
         to: ShardId,
-        at: Instant,
+        at: Duration,
         messages: &mut Vec<ShardMessage>,
-        own: &Mailbox,
     ) {
-        let mut rest = std::mem::replace(messages, own.spare());
+        let mut rest = std::mem::replace(messages, mail.spare());
         while rest.len() > self.batch_messages {
             let tail = rest.split_off(self.batch_messages);
-            self.send_one(to, at, std::mem::replace(&mut rest, tail));
+            self.send_one(mail, to, at, std::mem::replace(&mut rest, tail));
         }
-        self.send_one(to, at, rest);
+        self.send_one(mail, to, at, rest);
     }
 
     /// Tries again what found a mailbox full.
-    pub(crate) fn retry(&mut self) {
+    pub(crate) fn retry(&mut self, mail: &mut impl Mail) {
         if !self.is_congested() {
             return;
         }
         for (to, waiting) in self.waiting.iter_mut().enumerate() {
             while let Some(batch) = waiting.pop_front() {
-                match self.mailboxes.send(ShardId(to as u16), batch) {
+                match mail.send(ShardId(to as u16), batch) {
                     Ok(()) => self.waiting_count -= 1,
                     Err(batch) => {
                         waiting.push_front(batch);
@@ -78,12 +73,18 @@ impl Outbox {
         }
     }
 
-    fn send_one(&mut self, to: ShardId, at: Instant, messages: Vec<ShardMessage>) {
+    fn send_one(
+        &mut self,
+        mail: &mut impl Mail,
+        to: ShardId,
+        at: Duration,
+        messages: Vec<ShardMessage>,
+    ) {
         let from = self.from;
         let batch = Batch { from, at, messages };
         let waiting = &mut self.waiting[usize::from(to.0)];
         if waiting.is_empty() {
-            match self.mailboxes.send(to, batch) {
+            match mail.send(to, batch) {
                 Ok(()) => return,
                 Err(batch) => waiting.push_back(batch),
             }
@@ -98,7 +99,3 @@ impl Outbox {
         self.waiting_count += 1;
     }
 }
-
-#[cfg(test)]
-#[path = "outbox_tests.rs"]
-mod tests;

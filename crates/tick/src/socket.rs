@@ -1,5 +1,5 @@
-//! The sockets of one reactor and what it remembers of each: which connection it carries, whether
-//! the kernel still has something for it, how far its end has come.
+//! The sockets of one shard and what its loop remembers of each: which connection it carries, whether
+//! the transport still has something for it, how far its end has come.
 //!
 //! Notices are edge-triggered, so readiness lives here: a socket that was announced as readable
 //! stays so until a read has emptied it. Knows nothing of what the bytes mean.
@@ -8,12 +8,10 @@ use std::collections::VecDeque;
 
 use martlet_broker::{Arena, ConnectionId};
 
-use crate::layers::Layers;
-use crate::poll::{Notice, Stream};
-use crate::tls::Tls;
+use crate::outside::{Layers as _, Notice, Stream};
 
-/// Place of a socket in its reactor's table. It may be used again at once when the socket is gone.
-pub(crate) type SocketKey = u32;
+/// Place of a socket in the table of its loop. It may be used again at once when the socket is gone.
+pub type SocketKey = u32;
 
 const NONE: SocketKey = SocketKey::MAX;
 
@@ -62,22 +60,21 @@ enum Unwritten {
 }
 
 /// One socket. There may be a million of them, most idle: it is kept small.
-#[derive(Debug)]
-pub(crate) struct Socket {
-    pub(crate) stream: Stream,
+pub(crate) struct Socket<S: Stream> {
+    pub(crate) stream: S,
     /// Carried no more when draining; no other socket ever has the same.
     pub(crate) id: ConnectionId,
-    pub(crate) layers: Option<Box<Layers>>,
+    pub(crate) layers: Option<Box<S::Layers>>,
     /// Bytes thrown away while draining.
     pub(crate) discarded_bytes: u32,
     pub(crate) state: State,
-    /// The kernel may have bytes for us.
+    /// The transport may have bytes for us.
     pub(crate) readable: bool,
     /// The end of what can be read has been announced: a short read does not mean empty.
     pub(crate) read_closed: bool,
     /// The shard wants nothing to be read.
     pub(crate) paused: bool,
-    /// The kernel takes no more until it says so.
+    /// The transport takes no more until it says so.
     pub(crate) blocked: bool,
     /// Nothing is written any more: it failed, or the end has been said.
     pub(crate) write_ended: bool,
@@ -87,15 +84,16 @@ pub(crate) struct Socket {
     unwritten: Unwritten,
 }
 
-impl Socket {
+impl<S: Stream> Socket<S> {
     /// The shard's output may be written: there is a connection, and what lies below it is open.
     pub(crate) fn carries_output(&self) -> bool {
         self.state != State::Draining && self.layers.as_ref().is_none_or(|layers| layers.is_open())
     }
 
-    /// Its TLS connection, if it is one.
-    pub(crate) fn tls(&self) -> Option<&Tls> {
-        self.layers.as_ref()?.tls.as_ref()
+    /// What comes next takes as long as hundreds of messages.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        let layers = self.layers.as_ref();
+        layers.is_some_and(|layers| layers.is_handshaking())
     }
 
     /// It is to be written to after all others.
@@ -121,10 +119,9 @@ impl Socket {
     }
 }
 
-/// All sockets of a reactor.
-#[derive(Debug, Default)]
-pub(crate) struct Sockets {
-    arena: Arena<Socket>,
+/// All sockets of a shard.
+pub(crate) struct Sockets<S: Stream> {
+    arena: Arena<Socket<S>>,
     /// From a connection's index to its socket.
     by_connection: Vec<SocketKey>,
     /// To be read from in the next tick.
@@ -137,7 +134,20 @@ pub(crate) struct Sockets {
     last: VecDeque<SocketKey>,
 }
 
-impl Sockets {
+impl<S: Stream> Default for Sockets<S> {
+    fn default() -> Self {
+        Self {
+            arena: Arena::default(),
+            by_connection: Vec::new(),
+            ready: Vec::new(),
+            ready_last: VecDeque::new(),
+            unwritten: VecDeque::new(),
+            last: VecDeque::new(),
+        }
+    }
+}
+
+impl<S: Stream> Sockets<S> {
     /// Keys of sockets are below this one.
     pub(crate) fn places(&self) -> SocketKey {
         self.arena.places()
@@ -150,9 +160,9 @@ impl Sockets {
 
     pub(crate) fn insert(
         &mut self,
-        stream: Stream,
+        stream: S,
         id: ConnectionId,
-        layers: Option<Box<Layers>>,
+        layers: Option<Box<S::Layers>>,
     ) -> SocketKey {
         let key = self.arena.insert(Socket {
             stream,
@@ -183,15 +193,15 @@ impl Sockets {
         (socket.id == id && socket.state != State::Draining).then_some(key)
     }
 
-    pub(crate) fn get(&self, key: SocketKey) -> Option<&Socket> {
+    pub(crate) fn get(&self, key: SocketKey) -> Option<&Socket<S>> {
         self.arena.get(key)
     }
 
-    pub(crate) fn get_mut(&mut self, key: SocketKey) -> Option<&mut Socket> {
+    pub(crate) fn get_mut(&mut self, key: SocketKey) -> Option<&mut Socket<S>> {
         self.arena.get_mut(key)
     }
 
-    pub(crate) fn remove(&mut self, key: SocketKey) -> Option<Socket> {
+    pub(crate) fn remove(&mut self, key: SocketKey) -> Option<Socket<S>> {
         let socket = self.arena.remove(key)?;
         self.forget_connection(&socket, key);
         Some(socket)
@@ -366,27 +376,10 @@ impl Sockets {
         self.arena.len()
     }
 
-    fn forget_connection(&mut self, socket: &Socket, key: SocketKey) {
+    fn forget_connection(&mut self, socket: &Socket<S>, key: SocketKey) {
         let index = socket.id.index as usize;
         if self.by_connection.get(index) == Some(&key) {
             self.by_connection[index] = NONE;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[cfg(not(debug_assertions))]
-    fn an_idle_socket_costs_at_most_32_bytes() {
-        // mio adds a selector's number in debug builds.
-        assert!(size_of::<Socket>() <= 32);
-    }
-
-    #[test]
-    fn an_idle_socket_is_small_in_debug_builds_too() {
-        assert!(size_of::<Socket>() <= 48, "{}", size_of::<Socket>());
     }
 }

@@ -1,0 +1,470 @@
+//! The state of the loop, and the order of the steps of a tick.
+//!
+//! `input.rs` reads, `output.rs` carries out effects and writes, `ending.rs` brings sockets to
+//! their end.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use martlet_broker::{
+    ConnectionEffect, ConnectionId, Cx, Effects, Now, Shard, ShardId, TransportEnd,
+};
+
+use crate::ending::Deadline;
+use crate::input::{Group, READING_LAST_MAX, READING_MAX};
+use crate::outbox::Outbox;
+use crate::output::{WRITING_LAST_MAX, WRITING_LAST_PART, WRITING_MAX};
+use crate::outside::{Arrival, Control, Layers, Newcomer, Outside, Stream};
+use crate::socket::{SocketKey, Sockets};
+
+/// Certificates of connected clients that are checked again in one tick, at most.
+const RECHECKS_PER_TICK: usize = 32;
+
+/// Places of sockets that one tick looks at for them, at most.
+pub(crate) const RECHECK_PLACES_PER_TICK: usize = 256;
+
+/// Batches of other shards taken in one tick at most.
+pub(crate) const BATCHES_PER_TICK: usize = 256;
+
+/// How soon a full mailbox of another shard is tried again, milliseconds.
+const CONGESTED_RETRY_MS: u64 = 1;
+
+/// How long a tick may do what takes time by the number of clients.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeLimits {
+    /// Reading.
+    pub reading: Duration,
+    /// Reading answers to messages for many.
+    pub reading_last: Duration,
+    /// Writing.
+    pub writing: Duration,
+    /// Writing what messages for many have left.
+    pub writing_last: Duration,
+    /// The same as part of the time that other effects have taken: a divisor.
+    pub writing_last_part: u32,
+}
+
+impl Default for TimeLimits {
+    fn default() -> Self {
+        Self {
+            reading: READING_MAX,
+            reading_last: READING_LAST_MAX,
+            writing: WRITING_MAX,
+            writing_last: WRITING_LAST_MAX,
+            writing_last_part: WRITING_LAST_PART,
+        }
+    }
+}
+
+/// One shard with its connections.
+pub struct Driver<S: Stream> {
+    pub(crate) shard: Shard,
+    pub(crate) effects: Effects,
+    /// The time of this tick.
+    pub(crate) now: Now,
+    /// When this tick began.
+    pub(crate) tick_at: Duration,
+    pub(crate) outbox: Outbox,
+    /// The shard has been told that other shards do not keep up.
+    pub(crate) congested: bool,
+    pub(crate) sockets: Sockets<S>,
+    pub(crate) times: TimeLimits,
+    /// Sockets that may still be written to in this tick though they have little output.
+    pub(crate) turns: usize,
+    /// When this tick stops writing.
+    pub(crate) writing_ends: Duration,
+    /// Broken sockets that no read will find out about, to be dropped.
+    pub(crate) broken: VecDeque<(SocketKey, ConnectionId)>,
+    /// When sockets that are being ended are dropped, whatever their peers do.
+    pub(crate) deadlines: BinaryHeap<Reverse<Deadline>>,
+    /// Sockets that have been read in this tick and whose bytes are not processed yet.
+    pub(crate) group: Group,
+    /// What layers have made of their bytes.
+    pub(crate) plain: Vec<u8>,
+    /// TLS handshakes that may still be processed in this tick.
+    pub(crate) handshakes: usize,
+    /// Connections without a client that may still be read from in this tick though the shard's
+    /// turn is over.
+    pub(crate) newcomers: usize,
+    /// Connections from the lobbies of other shards, let in by the next tick.
+    pub(crate) arrivals: Vec<Arrival<S>>,
+    /// Messages that this tick sends: when they arrived, and how many.
+    under_way: Vec<(Duration, u64)>,
+    /// While clients' certificates are looked at again: the place of the next socket.
+    pub(crate) next_recheck: Option<SocketKey>,
+    /// Emptied lists, to be filled again by the next tick.
+    pub(crate) spare_keys: Vec<SocketKey>,
+    /// Sockets that have something and had no turn in this tick.
+    pub(crate) put_off: Vec<SocketKey>,
+    pub(crate) spare_effects: Vec<ConnectionEffect>,
+    spare_newcomers: Vec<Newcomer<S>>,
+    stopped: bool,
+}
+
+impl<S: Stream> Driver<S> {
+    /// A driver of shard `id` of `shard_count`. Batches for other shards have at most
+    /// `batch_messages` messages.
+    pub fn new(
+        shard: Shard,
+        (id, shard_count): (ShardId, u16),
+        batch_messages: usize,
+        now: Now,
+    ) -> Self {
+        Self {
+            shard,
+            effects: Effects::new(shard_count),
+            now,
+            tick_at: Duration::ZERO,
+            outbox: Outbox::new(id, shard_count, batch_messages),
+            congested: false,
+            sockets: Sockets::default(),
+            times: TimeLimits::default(),
+            turns: 0,
+            writing_ends: Duration::ZERO,
+            broken: VecDeque::new(),
+            deadlines: BinaryHeap::new(),
+            group: Group::new(),
+            plain: Vec::new(),
+            handshakes: 0,
+            newcomers: 0,
+            arrivals: Vec::new(),
+            under_way: Vec::new(),
+            next_recheck: None,
+            spare_keys: Vec::new(),
+            put_off: Vec::new(),
+            spare_effects: Vec::new(),
+            spare_newcomers: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    /// Sets how long ticks may do what takes time by the number of clients.
+    pub fn set_times(&mut self, times: TimeLimits) {
+        self.times = times;
+    }
+
+    /// Sets the time of what is called between two ticks.
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    /// The time of the last tick.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// The shard and its effects, to be restored.
+    pub fn lend(&mut self) -> (&mut Shard, &mut Effects) {
+        (&mut self.shard, &mut self.effects)
+    }
+
+    /// Connections of this shard, those included that are on their way in and those that are being
+    /// closed.
+    pub fn connection_count(&self) -> usize {
+        self.sockets.len() + self.arrivals.len()
+    }
+
+    /// It has been told to stop: there are no more ticks.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Sockets to be read from or written to after all others.
+    pub fn last_count(&self) -> usize {
+        self.sockets.last_count() + self.sockets.ready_last_count()
+    }
+
+    /// Nothing but work for many clients waits for the next tick: a moment without one delays no
+    /// client that waits for something of its own.
+    pub fn may_rest(&self) -> bool {
+        !self.sockets.is_turn_due() && self.arrivals.is_empty() && self.effects.is_empty()
+    }
+
+    /// When the next tick is due unless something comes, monotonic milliseconds: 0 is at once, none
+    /// is never.
+    pub fn due_ms(&self) -> Option<u64> {
+        let busy = !self.arrivals.is_empty()
+            || !self.broken.is_empty()
+            || self.next_recheck.is_some()
+            || !self.sockets.is_idle()
+            || self.shard.has_work()
+            || !self.effects.is_empty();
+        if busy {
+            return Some(0);
+        }
+        let due_ms = [
+            self.shard.next_wakeup(),
+            self.deadlines
+                .peek()
+                .map(|Reverse(deadline)| deadline.due_ms),
+            self.congested
+                .then_some(self.now.mono_ms + CONGESTED_RETRY_MS),
+        ];
+        due_ms.into_iter().flatten().min()
+    }
+
+    /// One tick that begins `at` this moment, when the shard's time is `now`.
+    pub fn tick<O: Outside<Stream = S>>(&mut self, outside: &mut O, at: Duration, now: Now) {
+        self.tick_at = at;
+        self.now = now;
+        self.take_notices(outside);
+        self.let_in(outside);
+        self.take_control(outside);
+        self.take_batches(outside);
+        // Packets that came along with an adopted connection, or were put off, have their turn
+        // before what is read now: that may be the end of the stream.
+        self.append_records(outside);
+        let before = self.shard.sent_at_once();
+        self.work(outside);
+        self.accept(outside);
+        self.read_ready(outside);
+        let sent = self.shard.sent_at_once() - before;
+        self.note_under_way(self.tick_at, sent);
+        let now_ms = self.now.mono_ms;
+        if self
+            .shard
+            .next_wakeup()
+            .is_some_and(|due_ms| due_ms <= now_ms)
+        {
+            self.call(outside, |shard, cx| shard.advance(cx));
+        }
+        self.recheck_certificates(outside);
+        self.end_overdue(outside);
+        self.carry_out(outside);
+        self.tell_under_way(outside);
+    }
+
+    /// Calls into the shard at the time of this tick.
+    #[inline(always)]
+    pub fn call<O: Outside<Stream = S>, T>(
+        &mut self,
+        outside: &mut O,
+        call: impl FnOnce(&mut Shard, &mut Cx<'_, O::Node>) -> T,
+    ) -> T {
+        outside.call(&mut self.shard, &mut self.effects, self.now, call)
+    }
+
+    /// Goes on with deferred work.
+    pub(crate) fn work<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        self.call(outside, |shard, cx| shard.work(cx));
+        outside.worked();
+    }
+
+    /// Begins a connection in the lobby of this shard.
+    pub fn open<O: Outside<Stream = S>>(&mut self, outside: &mut O, newcomer: Newcomer<S>) {
+        let Newcomer {
+            stream,
+            layers,
+            peer,
+            refused,
+        } = newcomer;
+        self.make_way(outside);
+        let id = self.call(outside, |shard, cx| shard.open(cx, peer));
+        match refused {
+            None => self.insert(outside, stream, id, layers),
+            Some(end) => {
+                outside.drop_stream(stream);
+                self.call(outside, |shard, cx| shard.closed(cx, id, end));
+            }
+        }
+    }
+
+    /// Work for thousands of clients goes on.
+    pub fn serves_crowd(&self) -> bool {
+        self.last_count() >= CROWD || self.shard.serves_crowd()
+    }
+
+    fn take_notices<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        let now_ms = self.now.mono_ms;
+        let (sockets, broken) = (&mut self.sockets, &mut self.broken);
+        outside.notices(|key, notice| {
+            if sockets.notice(key, &notice, now_ms)
+                && let Some(socket) = sockets.get(key)
+            {
+                broken.push_back((key, socket.id));
+            }
+        });
+        self.drop_broken(outside);
+    }
+
+    /// Lets connections in that came before this tick looked which sockets are readable, and reads
+    /// those first: a client that sent its last words, perhaps DISCONNECT, before it connected
+    /// anew is heard out before the new connection takes over. Else its Will would be sent though
+    /// it said goodbye [MQTT-3.14.4-3].
+    fn let_in<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        if self.arrivals.is_empty() {
+            return;
+        }
+        // What was put off comes before what is read, here too.
+        self.append_records(outside);
+        self.work(outside);
+        self.read_ready(outside);
+        self.carry_out(outside);
+        // Each may take over a session, and what that one left behind is done first.
+        self.shard.begin_turn();
+        let mut arrivals = std::mem::take(&mut self.arrivals).into_iter();
+        for arrival in arrivals.by_ref() {
+            self.adopt(outside, arrival);
+            if self.shard.has_done_enough() {
+                break;
+            }
+        }
+        // The others are let in by the next tick.
+        self.arrivals = arrivals.collect();
+    }
+
+    /// Handles messages of the control lane until the turn is over: thousands of clients may
+    /// become known at once. The rest has the next turn.
+    fn take_control<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        self.shard.begin_turn();
+        if let Some(up_to) = outside.next_durable() {
+            self.call(outside, |shard, cx| shard.durable(cx, up_to));
+        }
+        while let Some(control) = outside.next_control() {
+            match control {
+                Control::Open(newcomer) => self.open(outside, newcomer),
+                Control::Adopt(arrival) => self.arrivals.push(arrival),
+                Control::Command(command) => {
+                    self.call(outside, |shard, cx| shard.command(cx, command));
+                }
+                Control::MessagesRead(page) => {
+                    self.call(outside, |shard, cx| shard.messages_read(cx, page));
+                }
+                Control::StoreIs(state) => self.shard.store_is(state),
+                Control::Authenticated(id, answer) => {
+                    self.call(outside, |shard, cx| shard.authenticated(cx, id, *answer));
+                }
+                Control::RecheckCertificates => self.next_recheck = Some(0),
+                Control::Stop => {
+                    self.stopped = true;
+                    return;
+                }
+            }
+            if self.shard.has_done_enough() {
+                return;
+            }
+        }
+    }
+
+    fn take_batches<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        self.shard.begin_turn();
+        for _ in 0..outside.batch_count().min(BATCHES_PER_TICK) {
+            if self.shard.is_behind() || self.shard.has_done_enough() {
+                return;
+            }
+            let Some(mut batch) = outside.next_batch() else {
+                return;
+            };
+            let (from, messages) = (batch.from, &mut batch.messages);
+            let before = self.shard.sent_at_once();
+            self.call(outside, |shard, cx| {
+                shard.receive_batch(cx, from, messages);
+            });
+            let sent = self.shard.sent_at_once() - before;
+            self.note_under_way(batch.at, sent);
+            batch.messages.clear();
+            outside.give_back(from, batch.messages);
+        }
+    }
+
+    fn accept<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        let mut accepted = std::mem::take(&mut self.spare_newcomers);
+        outside.accept(self.now, &mut accepted);
+        for newcomer in accepted.drain(..) {
+            self.open(outside, newcomer);
+        }
+        self.spare_newcomers = accepted;
+    }
+
+    /// Takes over a connection from the lobby of another shard.
+    fn adopt<O: Outside<Stream = S>>(&mut self, outside: &mut O, arrival: Arrival<S>) {
+        let Arrival {
+            stream,
+            layers,
+            guest,
+        } = arrival;
+        self.make_way(outside);
+        let id = self.call(outside, |shard, cx| shard.adopt(cx, guest));
+        self.insert(outside, stream, id, layers);
+    }
+
+    fn insert<O: Outside<Stream = S>>(
+        &mut self,
+        outside: &mut O,
+        mut stream: S,
+        id: ConnectionId,
+        layers: Option<Box<S::Layers>>,
+    ) {
+        // What is readable by now is announced at once.
+        if !outside.add(&mut stream, self.sockets.next_key()) {
+            outside.drop_stream(stream);
+            self.call(outside, |shard, cx| {
+                shard.closed(cx, id, TransportEnd::Error);
+            });
+            return;
+        }
+        let unwritten = layers.as_ref().is_some_and(|layers| layers.has_output());
+        let key = self.sockets.insert(stream, id, layers);
+        self.charge_layers(outside, key);
+        if unwritten {
+            self.write_later(key);
+        }
+    }
+
+    /// Disconnects clients whose certificates are not valid any more; a few in one tick, so that
+    /// the others do not wait long.
+    fn recheck_certificates<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        let mut checked = 0;
+        for _ in 0..RECHECK_PLACES_PER_TICK {
+            let Some(key) = self.next_recheck.filter(|_| checked < RECHECKS_PER_TICK) else {
+                return;
+            };
+            self.next_recheck = (key + 1 < self.sockets.places()).then_some(key + 1);
+            let Some(socket) = self.sockets.get(key) else {
+                continue;
+            };
+            let Some(layers) = &socket.layers else {
+                continue;
+            };
+            let id = socket.id;
+            let Some(verdict) = outside.recheck(layers, self.shard.listener_of(id)) else {
+                continue;
+            };
+            checked += 1;
+            if let Err(why) = verdict {
+                self.call(outside, |shard, cx| shard.is_not_let_in(cx, id, why));
+            }
+        }
+    }
+
+    /// Notes packets in output buffers of messages that arrived at `since`.
+    fn note_under_way(&mut self, since: Duration, messages: u64) {
+        if messages > 0 {
+            self.under_way.push((since, messages));
+        }
+    }
+
+    /// They are written.
+    fn tell_under_way<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        if self.under_way.is_empty() {
+            return;
+        }
+        let now = outside.moment();
+        for (since, messages) in self.under_way.drain(..) {
+            outside.under_way(now.saturating_sub(since), messages);
+        }
+    }
+}
+
+/// Sockets to be read from or written to after others, from which on a shard serves a crowd.
+pub const CROWD: usize = 1024;
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

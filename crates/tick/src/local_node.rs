@@ -1,0 +1,112 @@
+//! What the shards of a node in one thread share, without locks.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use martlet_broker::{
+    EpochKey, Interest, InterestClass, MemoryPressure, MemoryUse, Node, Retained, ShardId,
+    ShardMemory, TenantId,
+};
+
+/// What the shards share, without locks.
+#[derive(Debug)]
+pub struct LocalNode {
+    interest: RefCell<Interest>,
+    retained: RefCell<Retained>,
+    memory_left: Cell<usize>,
+    memory_bytes: usize,
+    by_shard: RefCell<BTreeMap<u16, ShardMemory>>,
+    sessions: Cell<usize>,
+    connections: Cell<usize>,
+}
+
+impl LocalNode {
+    /// A node with that much memory to lend; 0 is without end.
+    pub fn new(seed: u64, memory_bytes: u64) -> Self {
+        let bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+        Self {
+            interest: RefCell::new(Interest::new(seed)),
+            retained: RefCell::new(Retained::new()),
+            memory_left: Cell::new(if bytes == 0 { usize::MAX } else { bytes }),
+            memory_bytes: if bytes == 0 { usize::MAX } else { bytes },
+            by_shard: RefCell::default(),
+            sessions: Cell::new(0),
+            connections: Cell::new(0),
+        }
+    }
+}
+
+impl Node for LocalNode {
+    fn interest<T>(&self, read: impl FnOnce(&Interest) -> T) -> T {
+        read(&self.interest.borrow())
+    }
+
+    fn set_interest(&self, shard: ShardId, tenant: TenantId, filter: &str, class: InterestClass) {
+        self.interest.borrow_mut().set(shard, tenant, filter, class);
+    }
+
+    fn interest_epoch(&self, key: EpochKey) -> u64 {
+        self.interest.borrow().epochs().at(key)
+    }
+
+    fn retained<T>(&self, access: impl FnOnce(&mut Retained) -> T) -> T {
+        access(&mut self.retained.borrow_mut())
+    }
+
+    fn borrow_memory(&self, bytes: usize) -> bool {
+        let left = self.memory_left.get().checked_sub(bytes);
+        if let Some(left) = left {
+            self.memory_left.set(left);
+        }
+        left.is_some()
+    }
+
+    fn return_memory(&self, bytes: usize) {
+        self.memory_left
+            .set(self.memory_left.get().saturating_add(bytes));
+    }
+
+    fn memory_pressure(&self) -> MemoryPressure {
+        match self.memory_bytes {
+            usize::MAX => MemoryPressure::default(),
+            limit => MemoryPressure::of(limit - self.memory_left.get(), limit),
+        }
+    }
+
+    fn note_memory(&self, shard: ShardId, memory: ShardMemory) {
+        self.by_shard.borrow_mut().insert(shard.0, memory);
+    }
+
+    fn memory_use(&self) -> MemoryUse {
+        let by_shard = self.by_shard.borrow();
+        let sum = by_shard.values().copied();
+        MemoryUse {
+            used: self.memory_bytes - self.memory_left.get(),
+            limit: Some(self.memory_bytes).filter(|bytes| *bytes < usize::MAX),
+            outside: 0,
+            retained: self.retained.borrow().memory_bytes(),
+            shards: sum.fold(ShardMemory::default(), ShardMemory::and),
+        }
+    }
+
+    fn borrow_session(&self, count_max: usize) -> bool {
+        let room = self.sessions.get() < count_max;
+        self.sessions.set(self.sessions.get() + usize::from(room));
+        room
+    }
+
+    fn return_session(&self) {
+        self.sessions.set(self.sessions.get() - 1);
+    }
+
+    fn borrow_connection(&self, count_max: usize) -> bool {
+        let room = self.connections.get() < count_max;
+        self.connections
+            .set(self.connections.get() + usize::from(room));
+        room
+    }
+
+    fn return_connection(&self) {
+        self.connections.set(self.connections.get() - 1);
+    }
+}

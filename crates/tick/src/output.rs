@@ -1,0 +1,326 @@
+//! Carrying out a shard's effects: records to the writer, then batches to the other shards, then
+//! output to the sockets; see `effect.rs` of the broker for why in this order.
+
+use std::time::Duration;
+
+use martlet_broker::{ConnectionEffect, Guest, RecordNumber, ShardId, TransportEnd};
+
+use crate::driver::Driver;
+use crate::outside::{Arrival, Layers as _, Outside, Stream, Written};
+use crate::socket::{Socket, SocketKey};
+
+/// Rounds in one tick, at most, in which effects of effects are carried out; the rest is carried
+/// out after other inputs.
+const ROUNDS_PER_TICK: usize = 4;
+
+/// Sockets with little output that a tick writes to, at least; more sockets wait for their turn.
+/// With a small number, more output goes into one write when many messages for many clients come at
+/// once.
+const TURNS_PER_TICK: usize = 32;
+
+/// Additional turns for each socket that the tick has read from: where every client sends
+/// something, its messages are too few to be combined, and waiting would gain nothing.
+const TURNS_PER_READ: usize = 2;
+
+/// Output, in bytes, that does not wait for its turn.
+const LONG_OUTPUT_BYTES: usize = 1024;
+
+/// Time, in milliseconds, after which output is written without its turn.
+const TURN_MAX_MS: u64 = 5;
+
+/// Longest time that a tick writes, since answers for thousands of clients may leave the shard at
+/// once. The sockets that wait come first in the next tick.
+pub(crate) const WRITING_MAX: Duration = Duration::from_micros(4000);
+
+/// Time that a tick spends on the output of messages with many receivers, at most, unless other
+/// effects have taken longer.
+pub(crate) const WRITING_LAST_MAX: Duration = Duration::from_micros(300);
+
+/// Part of the time that other effects of a tick have taken, as a divisor, for which such output is
+/// written in any case: so it goes out however much others have to do.
+pub(crate) const WRITING_LAST_PART: u32 = 2;
+
+/// Writes between two looks at the clock.
+const WRITES_PER_LOOK: usize = 8;
+
+impl<S: Stream> Driver<S> {
+    /// Carries out all effects of this tick.
+    pub(crate) fn carry_out<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        let began = outside.moment();
+        self.writing_ends = began + self.times.writing;
+        self.append_records(outside);
+        if self.shard.has_work() {
+            // Packets right behind a CONNECT that has just been accepted: their answers leave
+            // with the CONNACK.
+            self.work(outside);
+        }
+        self.ask_who(outside);
+        for _ in 0..ROUNDS_PER_TICK {
+            self.append_records(outside);
+            self.send_batches(outside);
+            self.carry_out_connections(outside);
+            self.write_in_turn(outside);
+            let effects = &self.effects;
+            if effects.connections.is_empty()
+                && effects.records.is_empty()
+                && (self.turns == 0 || self.sockets.unwritten_count() == 0)
+            {
+                break;
+            }
+        }
+        self.write_last(outside, outside.moment() - began);
+        // Batches of the last round have records of their own round before them.
+        self.append_records(outside);
+        self.send_batches(outside);
+        self.report(outside);
+    }
+
+    /// Hands records over, and wishes to read behind them; what became durable with that may go out
+    /// in this tick.
+    pub(crate) fn append_records<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        while !self.effects.records.is_empty() {
+            let (last, now) = (self.shard.last_record(), self.now);
+            let records = &mut self.effects.records;
+            let before = RecordNumber(last.0 - records.len() as u64);
+            let awaited = self.shard.awaits_beyond(before);
+            let up_to = outside.append(records, last, now, awaited);
+            self.shard.take_back(records);
+            let Some(up_to) = up_to else {
+                break;
+            };
+            self.call(outside, |shard, cx| shard.durable(cx, up_to));
+        }
+        if !self.effects.reads.is_empty() {
+            let (now, gauge) = (self.now, self.shard.gauge());
+            outside.read_back(&mut self.effects.reads, now, gauge);
+        }
+        if !self.effects.lost.is_empty() {
+            outside.lost(&mut self.effects.lost);
+        }
+    }
+
+    /// Asks for each client that has to be known before it is let in.
+    fn ask_who<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        for authentication in self.effects.authentications.drain(..) {
+            outside.ask(authentication);
+        }
+    }
+
+    fn send_batches<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        self.outbox.retry(outside);
+        for (to, messages) in self.effects.batches.iter_mut().enumerate() {
+            if !messages.is_empty() {
+                let to = ShardId(to as u16);
+                self.outbox.send(outside, to, self.tick_at, messages);
+            }
+        }
+        let congested = self.outbox.is_congested();
+        if congested != self.congested {
+            self.congested = congested;
+            outside.congested(congested);
+            self.call(outside, |shard, cx| shard.congested(cx, congested));
+        }
+    }
+
+    /// Determines the number of sockets that are written to in this tick, after `read_count`
+    /// sockets have been read from.
+    pub(crate) fn give_turns(&mut self, read_count: usize) {
+        self.turns = TURNS_PER_TICK + TURNS_PER_READ * read_count;
+    }
+
+    /// Writes to the sockets whose turn it is.
+    ///
+    /// With many messages for many clients, nearly all of the time goes into writing a packet or
+    /// two at a time. So what there is to read is read before all is written: what has come for a
+    /// client until its turn leaves in one write. Nothing waits while there is nothing to do.
+    fn write_in_turn<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        let now_ms = self.now.mono_ms;
+        // Those that are put on the list meanwhile come in the next round.
+        for count in 0..self.sockets.unwritten_count() {
+            if count % WRITES_PER_LOOK == WRITES_PER_LOOK - 1 && self.has_written_enough(outside) {
+                self.turns = 0;
+                return;
+            }
+            let since_ms = match self.turns {
+                0 => now_ms.saturating_sub(TURN_MAX_MS),
+                _ => now_ms,
+            };
+            let Some(key) = self.sockets.take_unwritten(since_ms) else {
+                return;
+            };
+            self.turns = self.turns.saturating_sub(1);
+            self.write(outside, key);
+        }
+    }
+
+    /// Whether the time is over that a tick has for writing.
+    fn has_written_enough<O: Outside<Stream = S>>(&self, outside: &mut O) -> bool {
+        outside.moment() > self.writing_ends
+    }
+
+    /// Writes what messages for many have left, for as long as a tick has for that: who waits for
+    /// something of their own has been written to. Other effects of this tick have taken `others`.
+    fn write_last<O: Outside<Stream = S>>(&mut self, outside: &mut O, others: Duration) {
+        let began = outside.moment();
+        let limit = (others / self.times.writing_last_part).max(self.times.writing_last);
+        for count in 0..self.sockets.last_count() {
+            let looks = count % WRITES_PER_LOOK == WRITES_PER_LOOK - 1;
+            if looks && outside.moment() - began > limit {
+                return;
+            }
+            let Some(key) = self.sockets.take_last() else {
+                return;
+            };
+            self.write(outside, key);
+        }
+    }
+
+    /// The socket is written to when its turn comes.
+    pub(crate) fn write_later(&mut self, key: SocketKey) {
+        self.sockets.write_later(key, self.now.mono_ms);
+    }
+
+    /// What is to become of connections is carried out before there is another one, which may get
+    /// the place of one that the shard has let go: its socket would not be found any more, and its
+    /// client would wait for ever.
+    pub(crate) fn make_way<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        if !self.effects.connections.is_empty() {
+            self.append_records(outside);
+            self.send_batches(outside);
+            self.carry_out_connections(outside);
+        }
+    }
+
+    fn carry_out_connections<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        let spare = std::mem::take(&mut self.spare_effects);
+        let mut effects = std::mem::replace(&mut self.effects.connections, spare);
+        for effect in effects.drain(..) {
+            self.carry_out_connection(outside, effect);
+        }
+        self.spare_effects = effects;
+    }
+
+    fn carry_out_connection<O: Outside<Stream = S>>(
+        &mut self,
+        outside: &mut O,
+        effect: ConnectionEffect,
+    ) {
+        let id = match &effect {
+            ConnectionEffect::Write(id)
+            | ConnectionEffect::WriteInTurn(id)
+            | ConnectionEffect::PauseReading(id)
+            | ConnectionEffect::ResumeReading(id)
+            | ConnectionEffect::Close(id)
+            | ConnectionEffect::Abort(id)
+            | ConnectionEffect::Move { id, .. } => *id,
+        };
+        // It may have ended meanwhile.
+        let Some(key) = self.sockets.key_of(id) else {
+            return;
+        };
+        match effect {
+            ConnectionEffect::Write(id) => {
+                let is_short = self.shard.output(id).len() < LONG_OUTPUT_BYTES;
+                match is_short || self.has_written_enough(outside) {
+                    true => self.write_later(key),
+                    false => self.write(outside, key),
+                }
+            }
+            ConnectionEffect::WriteInTurn(_) => self.sockets.write_last(key),
+            ConnectionEffect::PauseReading(_) => self.pause(outside, key, true),
+            ConnectionEffect::ResumeReading(_) => self.pause(outside, key, false),
+            ConnectionEffect::Close(_) => self.close(outside, key),
+            ConnectionEffect::Abort(_) => self.drop_socket(outside, key),
+            ConnectionEffect::Move { to, guest, .. } => self.give_away(outside, key, to, guest),
+        }
+    }
+
+    fn pause<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey, paused: bool) {
+        if let Some(socket) = self.sockets.get_mut(key) {
+            socket.paused = paused;
+            if paused && socket.write_ended {
+                self.lose(outside, key, TransportEnd::Error);
+                return;
+            }
+            self.sockets.read_if_wanted(key);
+        }
+    }
+
+    /// Hands a connection to the shard that owns its session.
+    fn give_away<O: Outside<Stream = S>>(
+        &mut self,
+        outside: &mut O,
+        key: SocketKey,
+        to: ShardId,
+        guest: Box<Guest>,
+    ) {
+        let Some(Socket {
+            stream, mut layers, ..
+        }) = self.sockets.remove(key)
+        else {
+            return;
+        };
+        if let Some(layers) = &mut layers {
+            self.shard.discharge_layers(layers.discharge());
+        }
+        let arrival = Arrival {
+            stream,
+            layers,
+            guest,
+        };
+        outside.give_away(to, arrival);
+    }
+
+    /// Writes what there is, unless the transport has said that it takes no more for now.
+    pub(crate) fn write<O: Outside<Stream = S>>(&mut self, outside: &mut O, key: SocketKey) {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        if socket.blocked || socket.write_ended {
+            return;
+        }
+        let id = socket.id;
+        let carries_output = socket.carries_output();
+        let output = if carries_output {
+            self.shard.output(id)
+        } else {
+            &[]
+        };
+        let layers = socket.layers.as_deref_mut();
+        let (taken, blocked) = match outside.write(&mut socket.stream, layers, output) {
+            Written::Nothing => (0, false),
+            Written::Some { taken, blocked } => (taken, blocked),
+            Written::Broken => return self.fail_writing(outside, key),
+        };
+        socket.blocked = blocked;
+        if socket.layers.is_some() {
+            self.charge_layers(outside, key);
+        }
+        // A transport that takes nothing is news as well: from then on the output stalls.
+        if taken > 0 || blocked && carries_output {
+            self.call(outside, |shard, cx| shard.wrote(cx, id, taken));
+        }
+        if blocked {
+            return;
+        }
+        // Room made may have been filled at once, with or without an effect that says so.
+        let more = match self.sockets.get(key) {
+            Some(socket) if socket.carries_output() => !self.shard.output(id).is_empty(),
+            _ => false,
+        };
+        if more {
+            self.write_later(key);
+        } else {
+            self.go_on_ending(outside, key);
+        }
+    }
+
+    fn report<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
+        if !self.effects.events.is_empty() {
+            outside.tell(&mut self.effects.events);
+        }
+        for report in self.effects.reports.drain(..) {
+            outside.report(report);
+        }
+    }
+}
