@@ -380,8 +380,8 @@ pub trait Outside: Mail + Storage {
     /// Takes an answer to a command.
     fn report(&mut self, report: Report);
 
-    /// So many messages were under way for so long, from the tick that their publisher's bytes
-    /// were read in to the end of that in which their packets were written.
+    /// This number of messages took this time, from the tick in which the bytes of their publisher
+    /// were read to the end of that in which their packets were written.
     fn under_way(&mut self, took: Duration, messages: u64) {
         let _ = (took, messages);
     }

@@ -199,7 +199,7 @@ const CLIENTS: usize = 100;
 /// What these clients are sent goes out over ticks that each write for as long as they may.
 fn writing_ends(node: &mut Node, receivers: &[Link], length: usize) {
     let mut ticks = 0;
-    while !node.have_all(&receivers, length) {
+    while !node.have_all(receivers, length) {
         let writes = node.in_a_tick().1;
         assert!(writes <= 8, "{writes} writes in one tick");
         ticks += 1;
