@@ -63,7 +63,10 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-registry",
         ],
     ),
-    ("martlet-script", &["martlet-broker", "martlet-codec"]),
+    (
+        "martlet-script",
+        &["martlet-broker", "martlet-codec", "martlet-tick"],
+    ),
     (
         "martlet-fuzzing",
         &["martlet-broker", "martlet-codec", "martlet-store"],

@@ -25,7 +25,8 @@ mod value;
 mod virtual_stage;
 
 pub use files::{Update, load_all, scripts_dir};
-pub use harness::{Harness, Link, LocalNode, Wiring};
+pub use harness::{Harness, Link, Wiring};
+pub use martlet_tick::LocalNode;
 pub use packet::{Encoded, Fields, decode, encode};
 pub use play::{Incoming, Mismatch, Stage, play};
 pub use script::{

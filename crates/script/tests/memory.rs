@@ -658,15 +658,14 @@ fn messages_under_way_to_other_shards_count_against_memory_bytes() {
     let publisher = connect(&mut node, "publisher", None);
     count_all(&mut node);
     let before = node.table_bytes();
-    let mut under_way = 0;
     // Nothing reaches the other shard before all is published.
-    node.at_once(|node| {
-        for _ in 0..MESSAGES {
-            node.send(publisher, &publish("t", QoS::AtLeastOnce, b""));
-        }
-        count_all(node);
-        under_way = node.table_bytes() - before;
-    });
+    node.hold_mail(true);
+    for _ in 0..MESSAGES {
+        node.send(publisher, &publish("t", QoS::AtLeastOnce, b""));
+    }
+    count_all(&mut node);
+    let under_way = node.table_bytes() - before;
+    node.hold_mail(false);
     assert!(under_way > 10 * MESSAGES as u64, "{under_way}");
     // The sessions end, with all that waits for them.
     node.elapse(4_000_000);
@@ -750,11 +749,10 @@ fn answers_that_wait_for_share_groups_count_against_memory_bytes() {
     assert_eq!(granted(&mut node, link, &filters), 8);
     let before = count_all(&mut node);
     filters.extend(refused_filters(FILTERS));
-    let mut held = 0;
-    node.at_once(|node| {
-        node.send(link, &subscribe(&filters, QoS::AtMostOnce));
-        held = count_all(node) - before;
-    });
+    node.hold_mail(true);
+    node.send(link, &subscribe(&filters, QoS::AtMostOnce));
+    let held = count_all(&mut node) - before;
+    node.hold_mail(false);
     assert!(held >= FILTERS as u64, "{held}");
     let after = count_all(&mut node);
     assert!(after < before + 10_000, "{after}, {before}");

@@ -396,6 +396,11 @@ impl<P: Parts> World<P> {
         self.net.is_mail_held = hold;
     }
 
+    /// Batches between shards do not arrive.
+    pub fn is_mail_held(&self) -> bool {
+        self.net.is_mail_held
+    }
+
     /// Mailboxes take this number of batches.
     pub fn limit_mailboxes(&mut self, batches: usize) {
         self.net.mailbox_batches = Some(batches);
