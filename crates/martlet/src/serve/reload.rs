@@ -60,6 +60,8 @@ pub(super) struct Reload {
     http_urls: Vec<String>,
     /// What the files looked like when they were last read, or tried.
     seen: Vec<Option<Look>>,
+    /// The same of the write-ahead log of the tables.
+    log_seen: Option<Look>,
     /// When they were last read, or tried.
     tried: SystemTime,
     /// The last time that everything was read the tables were gone, or others: once they are back
@@ -161,10 +163,12 @@ impl Reload {
             open: listeners_of(node),
             http_urls,
             seen: Vec::new(),
+            log_seen: None,
             tried: SystemTime::now(),
             were_tables_lost: false,
         };
         reload.seen = reload.look();
+        reload.log_seen = reload.look_at_log();
         reload
     }
 
@@ -182,10 +186,16 @@ impl Reload {
         }
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         let (mut last, mut same) = (None, 0);
+        let mut log_waits = 0;
         loop {
             ticks.tick().await;
             if self.is_over() {
                 return (ReloadOf::Tables, "a credential has expired");
+            }
+            // A log that is written to all the time keeps no file from being read.
+            log_waits += u32::from(self.look_at_log() != self.log_seen);
+            if log_waits > SAME_LOOKS {
+                return (ReloadOf::Tables, "the tables have changed");
             }
             let look = self.look();
             same = match last.as_ref() == Some(&look) {
@@ -234,6 +244,7 @@ impl Reload {
     async fn run_tables(&mut self, why: &str) -> Option<Result<Reloaded, String>> {
         // Before it is read: what changes then is seen the next time.
         let look = self.look();
+        self.log_seen = self.look_at_log();
         self.tried = SystemTime::now();
         let policy = self.gate.policy();
         let mut done = Reloaded::default();
@@ -360,6 +371,7 @@ impl Reload {
         let look = self.look();
         let changed = self.files_changed(&look);
         self.seen = look;
+        self.log_seen = self.look_at_log();
         self.tried = SystemTime::now();
         let outcome = self.reload(of, changed).await;
         match &outcome {
@@ -594,16 +606,25 @@ impl Reload {
     }
 
     fn look(&self) -> Vec<Option<Look>> {
-        let look = |path: &PathBuf| {
-            let found = std::fs::metadata(path).ok()?;
-            Some(Look {
-                device: found.dev(),
-                inode: found.ino(),
-                bytes: found.len(),
-                modified: (found.mtime(), found.mtime_nsec()),
-                changed: (found.ctime(), found.ctime_nsec()),
-            })
-        };
-        self.files.iter().map(look).collect()
+        self.files.iter().map(|file| look_at(file)).collect()
     }
+
+    /// The write-ahead log of the tables: while the node has them open, what another program
+    /// changes is there alone.
+    fn look_at_log(&self) -> Option<Look> {
+        let mut log = self.tables.location().file()?.as_os_str().to_owned();
+        log.push("-wal");
+        look_at(Path::new(&log))
+    }
+}
+
+fn look_at(path: &Path) -> Option<Look> {
+    let found = std::fs::metadata(path).ok()?;
+    Some(Look {
+        device: found.dev(),
+        inode: found.ino(),
+        bytes: found.len(),
+        modified: (found.mtime(), found.mtime_nsec()),
+        changed: (found.ctime(), found.ctime_nsec()),
+    })
 }
