@@ -407,7 +407,7 @@ impl Retained {
     }
 
     /// Removes expired messages among the next `steps` topics behind `after`, at most
-    /// [`EXPIRED_PER_SWEEP`] of them. `ended` gets their names. Answers where to go on, none when
+    /// `EXPIRED_PER_SWEEP` of them. `ended` gets their names. Answers where to go on, none when
     /// the end is reached.
     pub fn sweep(
         &mut self,
