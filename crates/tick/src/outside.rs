@@ -1,4 +1,4 @@
-//! What the loop reads from, writes to, sends to and stores in. Whoever runs a [`Driver`] implements
+//! What the loop reads from, writes to, sends to and stores in. Who runs a [`Driver`] implements
 //! these traits: the reactor with sockets, mailboxes and threads, tests with queues of bytes.
 //!
 //! Nothing here blocks. A moment is a [`Duration`] since a beginning that all shards of a node

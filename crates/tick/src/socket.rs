@@ -1,5 +1,5 @@
-//! The sockets of one shard and what its loop remembers of each: which connection it carries, whether
-//! the transport still has something for it, how far its end has come.
+//! The sockets of one shard and what its loop remembers of each: which connection it carries,
+//! whether the transport still has something for it, how far its end has come.
 //!
 //! Notices are edge-triggered, so readiness lives here: a socket that was announced as readable
 //! stays so until a read has emptied it. Knows nothing of what the bytes mean.
@@ -10,7 +10,7 @@ use martlet_broker::{Arena, ConnectionId};
 
 use crate::outside::{Layers as _, Notice, Stream};
 
-/// Place of a socket in the table of its loop. It may be used again at once when the socket is gone.
+/// Place of a socket in the table of its loop. It may be used again as soon as the socket is gone.
 pub type SocketKey = u32;
 
 const NONE: SocketKey = SocketKey::MAX;

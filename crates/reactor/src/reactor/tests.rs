@@ -1,5 +1,5 @@
 //! What a reactor adds to the loop of its shard: handshakes and connections that come at once take
-//! many ticks, and it rests where that serves others. Each test calls the ticks of a reactor itself.
+//! many ticks, and it rests where that serves others. Each test calls a reactor's ticks itself.
 
 #![allow(clippy::unwrap_used)]
 
