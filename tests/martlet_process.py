@@ -172,3 +172,13 @@ class Node:
 
     def __exit__(self, *_):
         self.close()
+
+
+def receive_exactly(connection, count):
+    """Bytes from a socket. It may have a timeout: then MSG_WAITALL does not wait for all of them."""
+    received = b""
+    while len(received) < count:
+        more = connection.recv(count - len(received))
+        assert more, f"the connection ended after {received!r}"
+        received += more
+    return received

@@ -420,7 +420,7 @@ def test_a_slow_reader_has_one_line_and_not_one_for_each_message(start_node):
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.sendall(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04slow")
         slow.sendall(b"\x82\x06\x00\x01\x00\x01t\x00")
-        assert len(slow.recv(9, socket.MSG_WAITALL)) == 9
+        martlet_process.receive_exactly(slow, 9)
         with Client(node, "publisher") as publisher:
             def is_told():
                 for _ in range(50):

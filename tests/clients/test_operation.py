@@ -67,7 +67,7 @@ def client_that_reads_nothing(node, name):
         stuck.settimeout(DEADLINE_SECS)
         stuck.connect(("127.0.0.1", node.port()))
         stuck.sendall(connect_packet(4) + subscribe_packet(name, 4))
-        stuck.recv(9, socket.MSG_WAITALL)
+        martlet_process.receive_exactly(stuck, 9)
         for _ in range(40):
             publisher.publish(name, bytes(200_000))
         yield publisher
