@@ -383,3 +383,21 @@ impl<S: Stream> Sockets<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outside::NoLayers;
+
+    /// As long as a stream of the reactor.
+    struct Descriptor(#[allow(dead_code)] i32);
+
+    impl Stream for Descriptor {
+        type Layers = NoLayers;
+    }
+
+    #[test]
+    fn an_idle_socket_costs_at_most_32_bytes() {
+        assert!(size_of::<Socket<Descriptor>>() <= 32);
+    }
+}

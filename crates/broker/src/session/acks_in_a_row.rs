@@ -36,9 +36,12 @@ impl Shard {
         let Some(id) = connection.owner() else {
             return 0;
         };
+        let session = self.sessions.at(id.index);
+        if session.durable {
+            return 0;
+        }
         // An answer does not overtake those that wait for the store.
         let answers_at_once = connection.answers_gated == 0;
-        let session = self.sessions.at(id.index);
         let (mut consumed, mut delivered, mut answers) = (0, 0, 0);
         let mut frees = false;
         for packet in bytes.chunks_exact(SHORT_ACK_LEN) {
@@ -61,9 +64,7 @@ impl Shard {
                     Some(AckKind::PubRel)
                 }
                 AckKind::PubRel
-                    if answers_at_once
-                        && !session.durable
-                        && session.inbound.release_unrecorded(packet_id) =>
+                    if answers_at_once && session.inbound.release_unrecorded(packet_id) =>
                 {
                     Some(AckKind::PubComp)
                 }
