@@ -484,7 +484,7 @@ impl Shard {
         }
     }
 
-    /// Writes into the connection which client came by it, and with what.
+    /// Notes in the connection which client it is of, and what that client asked for.
     fn describe_client(
         &mut self,
         index: u32,

@@ -146,6 +146,21 @@ pub enum ConnectionEffect {
     },
 }
 
+impl ConnectionEffect {
+    /// The connection that it is for.
+    pub fn connection(&self) -> ConnectionId {
+        match self {
+            Self::Write(id)
+            | Self::WriteInTurn(id)
+            | Self::PauseReading(id)
+            | Self::ResumeReading(id)
+            | Self::Close(id)
+            | Self::Abort(id)
+            | Self::Move { id, .. } => *id,
+        }
+    }
+}
+
 /// What one shard tells another.
 #[derive(Debug, Clone)]
 pub enum ShardMessage {

@@ -88,7 +88,7 @@ pub struct ShardMemory {
     pub subscriptions: usize,
     /// Sessions beside their subscriptions, Wills and messages.
     pub sessions: usize,
-    /// Tables whose entries clients bring about.
+    /// Tables to which clients add entries.
     pub tables: usize,
     /// Connections, with their buffers and what waits to be answered.
     pub connections: usize,

@@ -1,5 +1,5 @@
 //! A map that grows and shrinks in small steps, as [`crate::place_table::PlaceTable`] does: for
-//! tables whose entries clients bring about, of which there may be a million.
+//! tables to which clients add entries, up to a million of them.
 
 use core::hash::{BuildHasher, Hash};
 

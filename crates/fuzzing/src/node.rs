@@ -478,15 +478,7 @@ impl Node {
     }
 
     fn carry_out(&mut self, shard: u16, effect: ConnectionEffect) {
-        let id = match &effect {
-            ConnectionEffect::Write(id)
-            | ConnectionEffect::WriteInTurn(id)
-            | ConnectionEffect::PauseReading(id)
-            | ConnectionEffect::ResumeReading(id)
-            | ConnectionEffect::Close(id)
-            | ConnectionEffect::Abort(id)
-            | ConnectionEffect::Move { id, .. } => *id,
-        };
+        let id = effect.connection();
         let Some(&link) = self.links.get(&(shard, id.index, id.generation)) else {
             return;
         };

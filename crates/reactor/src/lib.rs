@@ -41,8 +41,8 @@ pub use node::SharedNode;
 pub use start::{Running, StartError, start};
 pub use stats::ReactorStats;
 pub use store::{
-    DelayedStore, DiskStore, Durability, Durable, MemoryStore, PinnedFiles, Restored, Store,
-    StoreFailure, StoreHealth, StoreNotice, StoreOpenError, StoreStatus, Writer, open_store,
+    DelayedStore, DiskStore, Durability, Durable, MemoryStore, PinnedFiles, Restored, Storage,
+    Store, StoreFailure, StoreHealth, StoreNotice, StoreOpenError, StoreStatus, Writer, open_store,
 };
 pub use sys::port_owner;
 pub use tls::TlsSettings;

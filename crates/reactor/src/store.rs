@@ -21,11 +21,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use martlet_broker::{
-    LostMessage, MemoryGauge, Now, QueueRead, ReadPage, Record, RecordNumber, ShardId, StoreState,
-};
+use martlet_broker::{Now, ReadPage, Record, RecordNumber, ShardId, StoreState};
 use martlet_persistence::{RestoreError, RestoreReport, Shards};
 use martlet_store::{LimitedDisk, PowerLossDisk};
+pub use martlet_tick::Storage;
 
 use crate::mailbox::{Control, Mailboxes};
 use crate::node::SharedNode;
@@ -145,36 +144,9 @@ pub trait Store: fmt::Debug + Send {
     }
 }
 
-/// Takes the records of one shard.
-pub trait Writer: Send {
-    /// Takes what all `records` of a tick at `now` say, in order; the last of them is number `last`
-    /// of its shard. Those that are not `awaited` may be synced a few milliseconds later. Answers
-    /// up to which number records are durable by now, if that is known already. Does not block.
-    fn append(
-        &mut self,
-        records: &[Record],
-        last: RecordNumber,
-        now: Now,
-        awaited: bool,
-    ) -> Option<RecordNumber>;
-
-    /// Takes all `reads`, to be answered through [`Durable::messages_read`] after what was appended
-    /// before; messages are counted by `gauge`.
-    fn read(&mut self, reads: &mut Vec<QueueRead>, now: Now, gauge: Arc<MemoryGauge>) {
-        let _ = (now, gauge);
-        debug_assert!(
-            reads.is_empty(),
-            "nothing is read back from a store that keeps nothing"
-        );
-        reads.clear();
-    }
-
-    /// Takes all of `lost`, messages that could not be read and that a session waited for: to be
-    /// reported to the operators.
-    fn lost(&mut self, lost: &mut Vec<LostMessage>) {
-        lost.clear();
-    }
-
+/// Takes the records of one shard. Does not block. Reads are answered through
+/// [`Durable::messages_read`].
+pub trait Writer: Storage + Send {
     /// State of the store. The code that changes it calls [`Durable::state_changed`] afterwards.
     fn state(&self) -> StoreState {
         StoreState::KeepsUp
@@ -225,7 +197,9 @@ impl Store for MemoryStore {
 #[derive(Debug)]
 struct MemoryWriter;
 
-impl Writer for MemoryWriter {
+impl Writer for MemoryWriter {}
+
+impl Storage for MemoryWriter {
     fn append(
         &mut self,
         _: &[Record],
@@ -258,7 +232,9 @@ struct DelayedWriter {
     sender: mpsc::Sender<(Instant, RecordNumber)>,
 }
 
-impl Writer for DelayedWriter {
+impl Writer for DelayedWriter {}
+
+impl Storage for DelayedWriter {
     fn append(
         &mut self,
         _: &[Record],

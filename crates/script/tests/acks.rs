@@ -1,11 +1,13 @@
 //! Acknowledgements that come in a row do what each of them does alone.
 
 use martlet_broker::{EventInterest, ListenerPolicy, Settings};
-use martlet_script::{Harness, Link, Wiring};
+use martlet_script::{Harness, Wiring};
 
-/// A client without a session of its own, and one whose session stays for an hour (3.1.1: CONNECT
-/// with Clean Session 1, and with 0).
-const CLEAN: u8 = 0x02;
+mod raw;
+
+use raw::{CLEAN, connect, packet, subscribe, text};
+
+/// Clean Session 0: the session stays.
 const LASTING: u8 = 0x00;
 
 /// A node that works acknowledgements off in a row; or, since each packet is to be told, one by
@@ -19,26 +21,6 @@ fn node(one_by_one: bool) -> Harness {
         ..Settings::default()
     };
     Harness::new(settings, ListenerPolicy::default(), Wiring::default())
-}
-
-fn text(text: &str) -> Vec<u8> {
-    [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat()
-}
-
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    [&[first, body.len() as u8], body].concat()
-}
-
-fn connect(node: &mut Harness, client_id: &str, flags: u8) -> Link {
-    let link = node.open();
-    let head = [b"\0\x04MQTT\x04".as_slice(), &[flags, 0, 60]].concat();
-    node.send(link, &packet(0x10, &[head, text(client_id)].concat()));
-    link
-}
-
-fn subscribe(node: &mut Harness, link: Link, filter: &str, qos: u8) {
-    let body = [vec![0, 1], text(filter), vec![qos]].concat();
-    node.send(link, &packet(0x82, &body));
 }
 
 fn publish(topic: &str, qos: u8, id: u16) -> Vec<u8> {

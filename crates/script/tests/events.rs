@@ -8,7 +8,9 @@ use martlet_broker::{
 };
 use martlet_script::{Harness, Link, Wiring};
 
-const CLEAN: u8 = 0x02;
+mod raw;
+
+use raw::{CLEAN, connect, packet, subscribe, text};
 
 fn node(shards: u16, events: EventInterest) -> Harness {
     node_of(shards, events, ListenerPolicy::default())
@@ -39,31 +41,6 @@ fn everything() -> EventInterest {
         payload_bytes_max: 4,
         traced: Traced::default(),
     }
-}
-
-fn text(text: &str) -> Vec<u8> {
-    let length = (text.len() as u16).to_be_bytes();
-    [&length, text.as_bytes()].concat()
-}
-
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    [&[first, body.len() as u8], body].concat()
-}
-
-fn connect(node: &mut Harness, client_id: &str, flags: u8) -> Link {
-    let link = node.open();
-    let head = [b"\0\x04MQTT\x04".as_slice(), &[flags, 0, 60]].concat();
-    node.send(link, &packet(0x10, &[head, text(client_id)].concat()));
-    node.elapse(5);
-    link
-}
-
-fn subscribe(node: &mut Harness, link: Link, filter: &str, qos: u8) {
-    node.send(
-        link,
-        &packet(0x82, &[vec![0, 1], text(filter), vec![qos]].concat()),
-    );
-    node.elapse(5);
 }
 
 fn publish(node: &mut Harness, link: Link, topic: &str, qos: u8, payload: &str) {

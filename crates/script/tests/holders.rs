@@ -5,11 +5,14 @@ use martlet_broker::{
     Answer, Command, DropReason, Limits, ListenerPolicy, Settings, TenantId, TransportEnd,
     WorkLimits,
 };
-use martlet_codec::{Connect, Packet, ProtocolVersion, QoS, ReasonCode};
+use martlet_codec::{Connect, ProtocolVersion, QoS, ReasonCode};
 use martlet_script::{Harness, Link, Wiring};
 
+mod answers;
 mod lasting;
 mod wire;
+
+use answers::{answer, turn};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 const OK: ReasonCode = ReasonCode::Success;
@@ -34,25 +37,6 @@ fn connect(node: &mut Harness, client_id: &str) -> Link {
     let link = node.open();
     node.send(link, &wire::encoded(&lasting::connect(client_id, None)));
     link
-}
-
-fn turn(node: &mut Harness) {
-    node.elapse(25);
-    node.end_tick();
-}
-
-/// How the client is answered: the Reason Code of the first answer.
-fn answer(node: &mut Harness, link: Link) -> ReasonCode {
-    let mut reason = None;
-    wire::packets(V5, &node.take(link), |packet| {
-        let found = match packet {
-            Packet::ConnAck(connack) => connack.reason,
-            Packet::PubAck(ack) => ack.reason,
-            _ => return,
-        };
-        reason = reason.or(Some(found));
-    });
-    reason.expect("an answer came")
 }
 
 /// Subscribes at QoS 1.

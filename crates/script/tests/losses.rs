@@ -3,7 +3,9 @@
 use martlet_broker::{DropReason, Event, EventInterest, ListenerPolicy, Settings, TransportEnd};
 use martlet_script::{Harness, Link, Wiring};
 
-const CLEAN: u8 = 0x02;
+mod raw;
+
+use raw::{CLEAN, connect, packet, subscribe, text};
 
 /// Only what the journal asks for: no single drop.
 fn node(change: impl FnOnce(&mut Settings)) -> Harness {
@@ -24,23 +26,6 @@ fn node(change: impl FnOnce(&mut Settings)) -> Harness {
     Harness::new(settings, ListenerPolicy::default(), wiring)
 }
 
-fn text(text: &str) -> Vec<u8> {
-    let length = (text.len() as u16).to_be_bytes();
-    [&length, text.as_bytes()].concat()
-}
-
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    [&[first, body.len() as u8], body].concat()
-}
-
-fn connect(node: &mut Harness, client_id: &str, flags: u8) -> Link {
-    let link = node.open();
-    let head = [b"\0\x04MQTT\x04".as_slice(), &[flags, 0, 60]].concat();
-    node.send(link, &packet(0x10, &[head, text(client_id)].concat()));
-    node.elapse(5);
-    link
-}
-
 /// MQTT 5, with this Maximum Packet Size.
 fn connect_with_maximum(node: &mut Harness, client_id: &str, maximum: u32) -> Link {
     let link = node.open();
@@ -49,12 +34,6 @@ fn connect_with_maximum(node: &mut Harness, client_id: &str, maximum: u32) -> Li
     node.send(link, &packet(0x10, &[head, text(client_id)].concat()));
     node.elapse(5);
     link
-}
-
-fn subscribe(node: &mut Harness, link: Link, filter: &str, qos: u8) {
-    let body = [vec![0, 1], text(filter), vec![qos]].concat();
-    node.send(link, &packet(0x82, &body));
-    node.elapse(5);
 }
 
 fn subscribe_v5(node: &mut Harness, link: Link, filter: &str) {

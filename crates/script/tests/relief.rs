@@ -8,8 +8,11 @@ use martlet_broker::{
 use martlet_codec::{Packet, ProtocolVersion, QoS, ReasonCode};
 use martlet_script::{Harness, Link, Wiring};
 
+mod answers;
 mod lasting;
 mod wire;
+
+use answers::{answer, turn};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 const LIMIT: u64 = 20_000_000;
@@ -89,25 +92,6 @@ fn connect(node: &mut Harness, client_id: &str, will: Option<&[u8]>) -> Link {
     let link = node.open();
     node.send(link, &wire::encoded(&packet));
     link
-}
-
-fn turn(node: &mut Harness) {
-    node.elapse(25);
-    node.end_tick();
-}
-
-/// How the client is answered: the Reason Code of the first answer.
-fn answer(node: &mut Harness, link: Link) -> ReasonCode {
-    let mut reason = None;
-    wire::packets(V5, &node.take(link), |packet| {
-        let found = match packet {
-            Packet::ConnAck(connack) => connack.reason,
-            Packet::PubAck(ack) => ack.reason,
-            _ => return,
-        };
-        reason = reason.or(Some(found));
-    });
-    reason.expect("an answer came")
 }
 
 /// Subscribes at QoS 1; how many filters were granted.
@@ -247,19 +231,23 @@ fn wills_of_one_shard_leave_less_room_for_retained_messages_of_another() {
     assert!(count * 20_000 < LIMIT as usize / 8 * 3, "{count}");
 }
 
-#[test]
-fn subscriptions_fill_the_memory_and_they_alone_are_refused() {
-    let mut site = site(1);
-    let refused = (0..1000).find(|number| {
-        let link = connect(&mut site.node, &format!("c{number}"), None);
+/// Clients subscribe until one of them is refused; false if none is.
+fn fill_with_subscriptions(node: &mut Harness) -> bool {
+    (0..1000).any(|number| {
+        let link = connect(node, &format!("s{number}"), None);
         let filters: Vec<_> = (0..20)
             .map(|filter| format!("{number}/{filter}/{}", "x".repeat(2000)))
             .collect();
-        let granted = subscribe(&mut site.node, link, &filters);
-        turn(&mut site.node);
+        let granted = subscribe(node, link, &filters);
+        turn(node);
         granted < 20
-    });
-    assert!(refused.is_some());
+    })
+}
+
+#[test]
+fn subscriptions_fill_the_memory_and_they_alone_are_refused() {
+    let mut site = site(1);
+    assert!(fill_with_subscriptions(&mut site.node));
     let used = site.node.counters().memory_bytes;
     assert!(used < LIMIT / 16 * 15, "{used}");
     site.is_served();
@@ -273,15 +261,7 @@ fn kept_data_of_all_kinds_together_never_fills_the_memory() {
     let device = connect(&mut site.node, "device", None);
     site.node
         .end(device, martlet_broker::TransportEnd::EndOfStream);
-    (0..1000).find(|number| {
-        let link = connect(&mut site.node, &format!("s{number}"), None);
-        let filters: Vec<_> = (0..20)
-            .map(|filter| format!("{number}/{filter}/{}", "x".repeat(2000)))
-            .collect();
-        let granted = subscribe(&mut site.node, link, &filters);
-        turn(&mut site.node);
-        granted < 20
-    });
+    fill_with_subscriptions(&mut site.node);
     let filler = connect(&mut site.node, "filler", None);
     assert!(fill_with_retained(&mut site.node, filler) > 0);
     let mut fill = |name: &str, will: Option<&[u8]>| {

@@ -611,15 +611,7 @@ impl Node {
     }
 
     fn carry_out_one(&self, shard: usize, slot: &mut Slot, effect: ConnectionEffect) {
-        let id = match &effect {
-            ConnectionEffect::Write(id)
-            | ConnectionEffect::WriteInTurn(id)
-            | ConnectionEffect::PauseReading(id)
-            | ConnectionEffect::ResumeReading(id)
-            | ConnectionEffect::Close(id)
-            | ConnectionEffect::Abort(id)
-            | ConnectionEffect::Move { id, .. } => *id,
-        };
+        let id = effect.connection();
         let Some(&(generation, link)) = slot.links.get(id.index as usize) else {
             return;
         };

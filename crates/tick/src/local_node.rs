@@ -21,14 +21,17 @@ pub struct LocalNode {
 }
 
 impl LocalNode {
-    /// A node with that much memory to lend; 0 is without end.
+    /// A node that lends this number of bytes of memory; 0: there is no limit.
     pub fn new(seed: u64, memory_bytes: u64) -> Self {
-        let bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+        let bytes = match usize::try_from(memory_bytes) {
+            Ok(0) | Err(_) => usize::MAX,
+            Ok(bytes) => bytes,
+        };
         Self {
             interest: RefCell::new(Interest::new(seed)),
             retained: RefCell::new(Retained::new()),
-            memory_left: Cell::new(if bytes == 0 { usize::MAX } else { bytes }),
-            memory_bytes: if bytes == 0 { usize::MAX } else { bytes },
+            memory_left: Cell::new(bytes),
+            memory_bytes: bytes,
             by_shard: RefCell::default(),
             sessions: Cell::new(0),
             connections: Cell::new(0),

@@ -75,8 +75,8 @@ impl<S: Stream> Driver<S> {
         self.report(outside);
     }
 
-    /// Hands records over, and wishes to read behind them; what became durable with that may go out
-    /// in this tick.
+    /// Hands over records, and after them requests to read. What became durable with that may go
+    /// out in this tick.
     pub(crate) fn append_records<O: Outside<Stream = S>>(&mut self, outside: &mut O) {
         while !self.effects.records.is_empty() {
             let (last, now) = (self.shard.last_record(), self.now);
@@ -205,15 +205,7 @@ impl<S: Stream> Driver<S> {
         outside: &mut O,
         effect: ConnectionEffect,
     ) {
-        let id = match &effect {
-            ConnectionEffect::Write(id)
-            | ConnectionEffect::WriteInTurn(id)
-            | ConnectionEffect::PauseReading(id)
-            | ConnectionEffect::ResumeReading(id)
-            | ConnectionEffect::Close(id)
-            | ConnectionEffect::Abort(id)
-            | ConnectionEffect::Move { id, .. } => *id,
-        };
+        let id = effect.connection();
         // It may have ended meanwhile.
         let Some(key) = self.sockets.key_of(id) else {
             return;

@@ -14,7 +14,7 @@ use crate::input::{GROUP, READS_PER_LOOK};
 use crate::local::{Link, Parts, Wire, World};
 use crate::outside::Mail as _;
 
-/// Ticks in which everything is done that the tests bring about.
+/// Ticks in which a node finishes what a test has it do.
 const TICKS_MAX: usize = 2_000;
 
 /// A long time, for the bounds that a test is not about.

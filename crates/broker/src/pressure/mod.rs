@@ -14,8 +14,8 @@
 //! where the session ends with the connection, its messages go too. Connections that have not
 //! logged in give back before all of these (`lobby_memory.rs`).
 //!
-//! The largest holders of the node are so many that together they hold an eighth of the memory, or
-//! half of what all holders with 4 KiB or more hold, if that is less. Holders of about the same
+//! The largest holders of the node are those that together hold an eighth of the memory, or half
+//! of what all holders with 4 KiB or more hold, if that is less. Holders of about the same
 //! size are taken together (`memory_use.rs`). Only these give back. They begin when holders with
 //! 64 KiB or more hold a sixteenth of the memory together. Once less than a sixteenth is left, they
 //! begin when all with 4 KiB or more do: then these fill the memory, however little each of them
@@ -197,7 +197,7 @@ impl Relief {
         self.by_member.len() * MEMBER_BYTES + self.sources.memory_bytes()
     }
 
-    /// It looks for holders: that is gone on with even if memory is not short any more, so that
+    /// It looks for holders. It does so to the end even if memory is not short any more, so that
     /// other shards know what this one has.
     pub(crate) fn is_searching(&self) -> bool {
         self.is_under_way() && !matches!(self.stage, Stage::Holders(_) | Stage::Dropping(..))

@@ -169,7 +169,7 @@ impl Shard {
         self.pool.bytes() + self.messages.bytes() + buffers
     }
 
-    /// Counts the bytes of tables whose entries clients bring about.
+    /// Counts the bytes of tables to which clients add entries.
     fn count_table_bytes(&self) -> usize {
         let routed = self.awaiting_routed.memory_bytes();
         let spent = self.spent.memory_bytes();

@@ -109,7 +109,7 @@ struct Lock {
     by: Caller,
 }
 
-/// A name that was right, and from where.
+/// A name that has logged in, and its address.
 type Home = (Realm, Option<Arc<str>>, IpAddr);
 
 /// Recent failures, and names that were right.

@@ -166,7 +166,7 @@ pub enum Knowledge {
     ByProof,
 }
 
-/// What becomes of a client with a name and the proof of it.
+/// The answer to a client with a name and the proof of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// The client is accepted.
@@ -358,7 +358,7 @@ impl Policy {
         Some(format!("the {what} {} is banned{why}{until}", ban.value))
     }
 
-    /// What becomes of a client with this name and the proof of it.
+    /// The answer to a client with this name and the proof of it.
     pub fn standing(&self, realm: Realm, user_name: &str, client_id: &str) -> Standing {
         let chain = self.realms.get(&realm);
         let sources = chain.map_or(&[][..], |chain| &chain.sources);
@@ -710,7 +710,7 @@ fn asked_elsewhere(old: &[Arc<dyn Source>], next: &[Arc<dyn Source>]) -> Vec<Arc
             }
         }
     }
-    // There is no list of clients that came by a proof.
+    // There is no list of clients that have logged in with a proof.
     let by_proof = |source: &Arc<dyn Source>| source.knows("") == Knowledge::ByProof;
     if old.iter().any(by_proof) {
         let listed = next.iter().flat_map(|source| source.users());

@@ -208,8 +208,8 @@ impl Ring {
         (self.next - self.first()) as usize
     }
 
-    /// At most `most` events, from this number on, of which all are still kept. After so many bytes
-    /// no other block follows.
+    /// At most `most` events, from this number on, of which all are still kept. Once they have
+    /// `bytes_max` bytes no other block follows.
     pub(super) fn from(&self, next: u64, most: usize, bytes_max: usize) -> Vec<Part> {
         let at = self.blocks.partition_point(|block| block.end() <= next);
         let (mut parts, mut left, mut bytes) = (Vec::new(), most, 0);

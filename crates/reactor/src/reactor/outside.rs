@@ -295,7 +295,7 @@ impl Storage for Outside {
     }
 
     fn read_back(&mut self, reads: &mut Vec<QueueRead>, now: Now, gauge: Arc<MemoryGauge>) {
-        self.writer.read(reads, now, gauge);
+        self.writer.read_back(reads, now, gauge);
     }
 
     fn lost(&mut self, lost: &mut Vec<LostMessage>) {

@@ -18,7 +18,7 @@ use crate::mailbox::Control;
 use crate::stats::ReactorStats;
 use crate::store::MemoryStore;
 
-/// Ticks in which everything is done that the tests bring about.
+/// Ticks in which a node finishes what a test has it do.
 const TICKS_MAX: usize = 2_000;
 
 /// A long time, for the bounds that a test is not about.

@@ -19,7 +19,7 @@ use super::inbox::{Inbox, PageRead, Question};
 use super::reading::read_pages;
 use super::syncing::syncing;
 use super::writing::{How, Writing};
-use super::{Durability, Durable, PinnedFiles, Restored, Store, StoreHealth, Writer};
+use super::{Durability, Durable, PinnedFiles, Restored, Storage, Store, StoreHealth, Writer};
 use crate::node::SharedNode;
 use crate::sys::Entropy;
 
@@ -268,7 +268,7 @@ struct DiskWriter {
     durable: Durable,
 }
 
-impl Writer for DiskWriter {
+impl Storage for DiskWriter {
     fn append(
         &mut self,
         records: &[Record],
@@ -286,7 +286,7 @@ impl Writer for DiskWriter {
         None
     }
 
-    fn read(&mut self, reads: &mut Vec<QueueRead>, now: Now, gauge: Arc<MemoryGauge>) {
+    fn read_back(&mut self, reads: &mut Vec<QueueRead>, now: Now, gauge: Arc<MemoryGauge>) {
         for read in reads.drain(..) {
             self.inbox.give_read(PageRead {
                 shard: self.shard,
@@ -311,7 +311,9 @@ impl Writer for DiskWriter {
             ));
         }
     }
+}
 
+impl Writer for DiskWriter {
     fn state(&self) -> StoreState {
         self.inbox.store_state()
     }

@@ -15,7 +15,7 @@ use aws_lc_rs::{hmac, rand};
 /// Passwords remembered at most; when there are more, the oldest go.
 const REMEMBERED_MAX: usize = 100_000;
 
-/// Bytes that a password that was right takes, and two hashes of which one replaced the other.
+/// Bytes of memory for a right password, and for two hashes of which one replaced the other.
 const PROOF_BYTES: usize = 160;
 const RENEWED_BYTES: usize = 400;
 
