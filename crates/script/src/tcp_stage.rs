@@ -159,12 +159,17 @@ impl BrokerProcess {
         Err(format!("{command:?} ended: {status}"))
     }
 
-    /// How it ended, if it did by itself.
-    pub fn has_ended(&mut self) -> Option<String> {
-        match self.child.try_wait() {
-            Ok(None) => None,
-            Ok(Some(status)) => Some(status.to_string()),
-            Err(error) => Some(error.to_string()),
+    /// How it ended, if it did by itself or does so within `patience`: the sockets of a process
+    /// that crashes are closed some time before it has ended.
+    pub fn has_ended(&mut self, patience: Duration) -> Option<String> {
+        let asked = Instant::now();
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Some(status.to_string()),
+                Err(error) => return Some(error.to_string()),
+                Ok(None) if asked.elapsed() >= patience => return None,
+                Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+            }
         }
     }
 }

@@ -60,7 +60,7 @@ fn run(program: &Path, script: &Script) -> Result<(), Failed> {
         let mut broker = BrokerProcess::start_announced(&mut command)?;
         let mut stage = TcpStage::new(broker.address);
         let result = play(&mut stage, script, *version, "martlet");
-        let alive = broker.has_ended().is_none();
+        let alive = broker.has_ended(Duration::ZERO).is_none();
         drop(broker);
         let _ = std::fs::remove_dir_all(&data);
         result.map_err(|mismatch| mismatch.to_string())?;

@@ -114,7 +114,11 @@ fn play_once(
     let mut broker = broker?;
     let mut stage = TcpStage::new(address);
     let result = play(&mut stage, script, version, "Mosquitto");
-    let has_ended = broker.has_ended();
+    let patience = match result {
+        Ok(()) => Duration::ZERO,
+        Err(_) => Duration::from_secs(2),
+    };
+    let has_ended = broker.has_ended(patience);
     drop(broker);
     let _ = std::fs::remove_file(&file);
     Ok(Played {
