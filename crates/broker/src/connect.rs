@@ -10,10 +10,11 @@ use martlet_codec::{
 
 use crate::connection::{Since, TopicAliases};
 use crate::decision::Limit;
-use crate::event::{Event, UserName, Wants};
+use crate::event::{Event, SharedClient, UserName, Wants};
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
+use crate::part::PartSpec;
 use crate::session::Session;
 use crate::session::permit::Permit;
 use crate::shard::{Ending, Gated, Shard};
@@ -52,6 +53,8 @@ pub struct ConnectRequest {
     pub(crate) problem_information: bool,
     /// Remaining Length of the CONNECT.
     pub(crate) remaining_bytes: u32,
+    /// It is no CONNECT, but a part that attaches.
+    pub(crate) part: Option<Box<PartSpec>>,
 }
 
 impl ConnectRequest {
@@ -185,6 +188,13 @@ impl Shard {
         let record = record.max(self.end_under_way(tenant, &client_id));
         self.describe_client(index, session, &request, session_present);
         self.configure_connection(cx, index, session, &request);
+        let record = match request.part.take() {
+            None => record,
+            Some(part) => {
+                self.subscribe_part(cx, (index, session), &part, session_present);
+                self.subscription_record(session).max(record)
+            }
+        };
         let connack = self.encode_connack(index, &request, session_present, expiry_secs);
         if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
             let connect = (PacketType::Connect, None, request.remaining_bytes);
@@ -215,8 +225,11 @@ impl Shard {
     pub(crate) fn refuse_unrecorded<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let limit = self.store_limit();
         let reason = ReasonCode::ServerUnavailable;
-        let version = self.connections.at(index).version;
-        self.write_refusal(cx, index, version, reason, Some(limit.words()));
+        let connection = self.connections.at(index);
+        if !connection.flags.part() {
+            let version = connection.version;
+            self.write_refusal(cx, index, version, reason, Some(limit.words()));
+        }
         self.counters.connects_refused += 1;
         self.end_connection(cx, index, Ending::refused(reason, limit));
     }
@@ -259,11 +272,16 @@ impl Shard {
             return;
         };
         let connection = self.connections.at(index);
-        connection
-            .output_mut(&mut self.pool)
-            .extend_from_slice(connack);
         connection.flags.set_admitted(true);
-        self.output_appended(cx, index);
+        if connection.flags.part() {
+            let id = self.connections.id_of(index);
+            self.tell_attached(cx, id);
+        } else {
+            connection
+                .output_mut(&mut self.pool)
+                .extend_from_slice(connack);
+            self.output_appended(cx, index);
+        }
         self.resume_outbound(session);
         self.send_presence(cx, session, true);
         self.pump(cx, session);
@@ -305,7 +323,7 @@ impl Shard {
     /// [MQTT-3.1.2-7]; without one nothing is published [MQTT-3.1.1/3.1.2-12].
     fn resume_session<N: Node>(
         &mut self,
-        cx: &Cx<'_, N>,
+        cx: &mut Cx<'_, N>,
         index: u32,
         session: u32,
         request: &mut ConnectRequest,
@@ -327,6 +345,11 @@ impl Shard {
         state.version = request.version;
         state.expiry_secs = expiry_secs;
         state.durable |= expiry_secs > 0;
+        let part = request.part.as_ref();
+        let keeps_qos0 = part.is_some_and(|part| part.keeps_qos0);
+        let is_stronger = state.flags.keeps_qos0() != keeps_qos0;
+        state.flags.set_part(part.is_some());
+        state.flags.set_keeps_qos0(keeps_qos0);
         let has_subscriptions = state.subscriptions.len() > 0;
         if let Some(timer) = state.expiry_timer.take() {
             self.wheel.cancel(timer);
@@ -335,6 +358,9 @@ impl Shard {
         self.replace_will(session, request.will.take());
         if is_changed && has_subscriptions {
             self.raise_epochs_of(session);
+        }
+        if is_stronger && has_subscriptions {
+            self.renew_strength_of(cx, session);
         }
     }
 
@@ -420,7 +446,7 @@ impl Shard {
     ) -> Vec<u8> {
         let mut out = Vec::new();
         let limits = &self.settings.limits;
-        let client = Arc::clone(self.connections.at(index).client());
+        let client = SharedClient::clone(self.connections.at(index).client());
         let (listener, keep_alive_secs) = (&client.listener, client.keep_alive_secs);
         let response_information = match &self.settings.response_information {
             Some(prefix)
@@ -478,7 +504,7 @@ impl Shard {
                 let client = (self.sessions.at(session).tenant, &client_id);
                 self.tell_authenticated(cx, index, client, (name, proof));
             }
-            let client = Arc::clone(self.connections.at(index).client());
+            let client = SharedClient::clone(self.connections.at(index).client());
             cx.effects
                 .tell(self.sessions.at(session).tenant, Event::Connected(client));
         }
@@ -496,16 +522,15 @@ impl Shard {
         let is_proved = session.permit.is_some() && request.user_name.is_some();
         let client_id = Arc::clone(&session.client_id);
         let keep_alive_secs = self.keep_alive_in_force(request.keep_alive_secs);
+        let gauge = &self.client_gauge;
         let client = self.connections.at(index).client_mut();
-        client.client_id = client_id;
+        client.set_names(client_id, request.user_name.clone(), gauge);
         client.keep_alive_secs = keep_alive_secs;
         client.version = request.version;
         let flags = &mut client.flags;
         flags.set_user_is_proved(is_proved);
         flags.set_clean_start(request.clean_start);
         flags.set_session_present(session_present);
-        client.user_name = request.user_name.clone();
-        self.name_bytes += self.connections.at(index).name_bytes();
     }
 }
 

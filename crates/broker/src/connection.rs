@@ -16,7 +16,7 @@ use martlet_codec::{PacketType, ProtocolVersion};
 
 use crate::arena::Arena;
 use crate::effect::ConnectionEffect;
-use crate::event::ConnectedClient;
+use crate::event::{ConnectedClient, SharedClient};
 use crate::flags::flags;
 use crate::hash::{HashMap, Seed, seeded};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
@@ -81,7 +81,7 @@ pub(crate) struct Connection {
     /// Buffer bytes charged to the shard.
     pub(crate) charged_bytes: u32,
     /// Its address, and its client once that was accepted. Shared with events.
-    client: Arc<ConnectedClient>,
+    client: SharedClient,
     pub(crate) aliases: Option<Box<TopicAliases>>,
 }
 
@@ -153,6 +153,8 @@ flags! {
     9 ending set_ending;
     /// In the shard's list of connections that wait for the store or another shard.
     10 in_held_list set_in_held_list;
+    /// It is no Network Connection but a part's place (`part.rs`).
+    11 part set_part;
 }
 
 /// Topic Aliases of one connection, both directions.
@@ -213,7 +215,7 @@ impl Connection {
             gated_since: Since::NONE,
             held_for_store_since: Since::NONE,
             charged_bytes: 0,
-            client: Arc::new(ConnectedClient::unknown(listener, address)),
+            client: SharedClient::new(ConnectedClient::unknown(listener, address)),
             aliases: None,
         }
     }
@@ -230,13 +232,13 @@ impl Connection {
     }
 
     /// Its address, and its client once that was accepted.
-    pub(crate) fn client(&self) -> &Arc<ConnectedClient> {
+    pub(crate) fn client(&self) -> &SharedClient {
         &self.client
     }
 
     /// The same, to change it. Events that were told before keep the former one.
     pub(crate) fn client_mut(&mut self) -> &mut ConnectedClient {
-        Arc::make_mut(&mut self.client)
+        SharedClient::make_mut(&mut self.client)
     }
 
     /// What its listener permits.

@@ -9,6 +9,7 @@ use crate::event::{Event, Told};
 use crate::id::{ConnectionId, MessageId, SessionId, ShardId, TenantId};
 use crate::lobby::Guest;
 use crate::message::Message;
+use crate::part::{PartEvent, PartId};
 use crate::record::{Record, SessionEpoch};
 use crate::report::Report;
 use crate::session::queue::QueueOwner;
@@ -35,6 +36,8 @@ pub struct Effects {
     pub reads: Vec<QueueRead>,
     /// Messages that were wanted and that the store could not read back, to be told to operators.
     pub lost: Vec<LostMessage>,
+    /// What parts are told, in order.
+    pub parts: Vec<(PartId, PartEvent)>,
     /// Output that is added now is that of a message with many receivers.
     pub(crate) is_fanning_out: bool,
 }
@@ -112,6 +115,7 @@ impl Effects {
             && self.reports.is_empty()
             && self.reads.is_empty()
             && self.lost.is_empty()
+            && self.parts.is_empty()
     }
 }
 

@@ -7,12 +7,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName};
+use triomphe::Arc as PlainArc;
 
 use crate::counters::DropReason;
 use crate::decision::{Reached, Why};
 use crate::flags::flags;
 use crate::id::{MessageId, TenantId};
 use crate::limits::{ListenerPolicy, QueueFull};
+use crate::message::MemoryGauge;
 use crate::permission::Proof;
 
 /// A user name, and what it is worth.
@@ -72,7 +74,7 @@ pub enum Event {
         listener: Arc<ListenerPolicy>,
     },
     /// A CONNECT was accepted.
-    Connected(Arc<ConnectedClient>),
+    Connected(SharedClient),
     /// A connection ended before it was accepted.
     Refused {
         /// Its client, as far as known.
@@ -271,8 +273,9 @@ pub enum Event {
     },
 }
 
-/// See [`Event::Connected`]. One for all who keep it, the connection itself among them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// See [`Event::Connected`]. One for all who keep it, the connection itself among them, and its
+/// messages.
+#[derive(Debug)]
 pub struct ConnectedClient {
     /// Its Client Identifier.
     pub client_id: Arc<str>,
@@ -288,7 +291,12 @@ pub struct ConnectedClient {
     pub version: ProtocolVersion,
     /// How it came.
     pub flags: ConnectedFlags,
+    /// What counts its bytes until the last who keeps it is gone; none while it has no names.
+    gauge: Option<Arc<MemoryGauge>>,
 }
+
+/// A client that many keep. It has one count of references, so that it is a block of 80 bytes.
+pub type SharedClient = PlainArc<ConnectedClient>;
 
 flags! {
     /// How a client came. One byte, as there may be a million clients.
@@ -303,6 +311,14 @@ flags! {
 }
 
 impl ConnectedClient {
+    /// A client of this name and this user. Its bytes are not counted.
+    pub fn new(client_id: &str, user_name: Option<&str>) -> Self {
+        let mut client = Self::unknown(Arc::default(), None);
+        client.client_id = client_id.into();
+        client.user_name = user_name.map(Into::into);
+        client
+    }
+
     /// A client before its CONNECT was accepted: only its listener and address are known.
     pub(crate) fn unknown(listener: Arc<ListenerPolicy>, address: Option<(IpAddr, u16)>) -> Self {
         Self {
@@ -313,6 +329,46 @@ impl ConnectedClient {
             keep_alive_secs: 0,
             version: ProtocolVersion::V311,
             flags: ConnectedFlags::default(),
+            gauge: None,
+        }
+    }
+
+    /// Its names are those from now on; `gauge` counts its bytes.
+    pub(crate) fn set_names(
+        &mut self,
+        client_id: Arc<str>,
+        user_name: Option<Arc<str>>,
+        gauge: &Arc<MemoryGauge>,
+    ) {
+        self.uncount();
+        (self.client_id, self.user_name) = (client_id, user_name);
+        self.gauge = Some(Arc::clone(gauge));
+        gauge.add(self.bytes());
+    }
+
+    /// Changes its names.
+    pub(crate) fn change_names(
+        &mut self,
+        change: impl FnOnce(&mut Arc<str>, &mut Option<Arc<str>>),
+    ) {
+        let gauge = self.gauge.clone();
+        self.uncount();
+        change(&mut self.client_id, &mut self.user_name);
+        if let Some(gauge) = &gauge {
+            gauge.add(self.bytes());
+        }
+        self.gauge = gauge;
+    }
+
+    /// Bytes that it takes with its names.
+    fn bytes(&self) -> usize {
+        let user_name = self.user_name.as_ref().map_or(0, |name| name.len());
+        size_of::<Self>() + self.client_id.len() + user_name
+    }
+
+    fn uncount(&mut self) {
+        if let Some(gauge) = self.gauge.take() {
+            gauge.sub(self.bytes());
         }
     }
 
@@ -323,6 +379,45 @@ impl ConnectedClient {
             true => UserName::Proved(name),
             false => UserName::Claimed(name),
         })
+    }
+}
+
+impl Clone for ConnectedClient {
+    fn clone(&self) -> Self {
+        let gauge = self.gauge.clone();
+        if let Some(gauge) = &gauge {
+            gauge.add(self.bytes());
+        }
+        Self {
+            client_id: Arc::clone(&self.client_id),
+            user_name: self.user_name.clone(),
+            listener: Arc::clone(&self.listener),
+            address: self.address,
+            keep_alive_secs: self.keep_alive_secs,
+            version: self.version,
+            flags: self.flags,
+            gauge,
+        }
+    }
+}
+
+impl PartialEq for ConnectedClient {
+    fn eq(&self, other: &Self) -> bool {
+        self.client_id == other.client_id
+            && self.user_name == other.user_name
+            && self.listener == other.listener
+            && self.address == other.address
+            && self.keep_alive_secs == other.keep_alive_secs
+            && self.version == other.version
+            && self.flags == other.flags
+    }
+}
+
+impl Eq for ConnectedClient {}
+
+impl Drop for ConnectedClient {
+    fn drop(&mut self) {
+        self.uncount();
     }
 }
 

@@ -16,6 +16,7 @@
 //!   `lobby_memory`: what connections hold before that
 //! * `session`: Session State: `inbound` (what a client publishes), `outbound` (what it is owed),
 //!   `queue`, `packet_ids`
+//! * `part`: what consumes messages inside the process, a session without a Network Connection
 //! * `subscribe`, `interest`, `route`: who wants a topic; `outgoing`: its packets
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `message`: the Application Message; `record`: what is persisted
@@ -51,6 +52,7 @@ mod message;
 mod node;
 mod operate;
 mod outgoing;
+mod part;
 mod permission;
 mod place_table;
 mod pressure;
@@ -91,7 +93,7 @@ pub use effect::{
 };
 pub use event::{
     ConnectedClient, ConnectedFlags, DeliveredMessage, Event, EventInterest, EventKind,
-    PublishedMessage, Told, Traced, UserName,
+    PublishedMessage, SharedClient, Told, Traced, UserName,
 };
 pub use exchange::{ExchangeState, Step};
 pub use hash::{ClientKey, owner};
@@ -110,6 +112,10 @@ pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication,
 pub use node::{Cx, MemoryPressure, Node, Now};
 pub use operate::PAGE_BYTES;
 pub use operate::TopicUse;
+pub use part::{
+    Delivery, PartCall, PartEvent, PartId, PartLine, PartOutcome, PartOutlet, PartSpec,
+    PartSubscription, Settlement,
+};
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,
     Verdict, Voucher, may_publish,

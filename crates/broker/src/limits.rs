@@ -288,6 +288,15 @@ pub struct ListenerPolicy {
 }
 
 impl ListenerPolicy {
+    /// What holds for a part of the node: messages of one tenant, QoS 1 at most, no share groups.
+    pub(crate) fn part(tenant: TenantId) -> Self {
+        Self {
+            maximum_qos: QoS::AtLeastOnce,
+            shared_subscription_available: false,
+            ..Self::own(tenant)
+        }
+    }
+
     /// The node's own door to this tenant. It is none of the node's listeners.
     pub fn own(tenant: TenantId) -> Self {
         Self {

@@ -414,6 +414,7 @@ impl Shard {
             response_information: properties.request_response_information.unwrap_or(false),
             problem_information: properties.request_problem_information.unwrap_or(true),
             remaining_bytes: 0,
+            part: None,
         })
     }
 
@@ -499,6 +500,16 @@ impl Shard {
         self.counters.connects_refused += 1;
         let id = self.connections.id_of(index);
         let address = self.connections.at(index).address();
+        if self.connections.at(index).flags.part() {
+            let why = match why {
+                Refusing::Told(decided) => decided.words(),
+                Refusing::Untold(_) => "it is not permitted",
+            };
+            self.part_ended(cx, id, reason, why);
+            self.leave_lobby(index);
+            self.forget_connection(id);
+            return;
+        }
         // Before v5 there are return codes for a few refusals only; a packet that is malformed is
         // answered by closing (MQTT 3.1.1 section 4.8).
         let has_code = version.is_some_and(|version| {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use martlet_codec::QoS;
 use triomphe::{Arc as PlainArc, ThinArc};
 
+use crate::event::SharedClient;
 use crate::id::{MessageId, SessionAddress, TenantId};
 use crate::node::Now;
 use crate::report::MessageHead;
@@ -138,6 +139,7 @@ struct Header {
     expires_at_ms: u64,
     gauge: Arc<MemoryGauge>,
     publisher: Option<SessionAddress>,
+    client: Option<SharedClient>,
     tenant: TenantId,
     bytes: u32,
     forwarded_len: u32,
@@ -147,7 +149,11 @@ struct Header {
 }
 
 impl Header {
-    fn of(publication: &Publication<'_>, gauge: &Arc<MemoryGauge>) -> Self {
+    fn of(
+        publication: &Publication<'_>,
+        client: Option<SharedClient>,
+        gauge: &Arc<MemoryGauge>,
+    ) -> Self {
         let bytes = publication.text_bytes() + MESSAGE_OVERHEAD;
         Self {
             id: publication.id,
@@ -156,6 +162,7 @@ impl Header {
             expires_at_ms: publication.expires_at_ms,
             gauge: Arc::clone(gauge),
             publisher: publication.publisher,
+            client,
             tenant: publication.tenant,
             bytes: bytes as u32,
             forwarded_len: publication.forwarded.len() as u32,
@@ -189,11 +196,12 @@ impl Message {
     /// last clone is gone, on whichever shard that happens.
     pub fn new(
         publication: &Publication<'_>,
+        client: Option<SharedClient>,
         scratch: &mut Vec<u8>,
         gauge: &Arc<MemoryGauge>,
     ) -> Self {
         publication.put_text(scratch);
-        let header = Header::of(publication, gauge);
+        let header = Header::of(publication, client, gauge);
         header.counted(scratch)
     }
 
@@ -217,6 +225,7 @@ impl Message {
             expires_at_ms: now.mono_ms_of(stored.expires_wall_ms),
             gauge: Arc::clone(gauge),
             publisher,
+            client: None,
             tenant: stored.tenant,
             bytes: (text.len() + MESSAGE_OVERHEAD) as u32,
             forwarded_len,
@@ -243,6 +252,12 @@ impl Message {
             expires_at_ms: header.expires_at_ms,
             received_mono_ms: header.received_mono_ms,
         }
+    }
+
+    /// The client that published it, as it was connected then; none for the node's own messages,
+    /// those of operators, and those whose publisher is not known any more.
+    pub fn client(&self) -> Option<&SharedClient> {
+        self.0.header.header.client.as_ref()
     }
 
     /// Its name.
@@ -362,9 +377,10 @@ impl Messages {
     pub(crate) fn make(
         &mut self,
         publication: &Publication<'_>,
+        client: Option<SharedClient>,
         gauge: &Arc<MemoryGauge>,
     ) -> Message {
-        let header = Header::of(publication, gauge);
+        let header = Header::of(publication, client, gauge);
         let room = publication.text_bytes().div_ceil(ROOM_STEP);
         let free = self.free.get_mut(room);
         let is_reusable = free.is_some();
@@ -407,6 +423,7 @@ impl Messages {
         let is_free = message.0.with_arc_mut(|arc| match PlainArc::get_mut(arc) {
             Some(body) => {
                 body.header_mut().uncount();
+                body.header_mut().client = None;
                 true
             }
             None => false,
@@ -418,7 +435,7 @@ impl Messages {
 }
 
 /// What a message costs beside its text: header, reference count, allocator.
-pub const MESSAGE_OVERHEAD: usize = 112;
+pub const MESSAGE_OVERHEAD: usize = 120;
 
 /// Bytes held by the messages that one shard has made, wherever their last reference is, and by
 /// what queues keep of theirs.
@@ -474,7 +491,7 @@ mod tests {
             expires_at_ms: 10_500,
             received_mono_ms: 1,
         };
-        let message = Message::new(&publication, &mut Vec::new(), &gauge);
+        let message = Message::new(&publication, None, &mut Vec::new(), &gauge);
         let clone = message.clone();
         assert_eq!(clone.topic(), "a/é");
         assert_eq!(clone.forwarded(), [1, 1]);
@@ -503,17 +520,17 @@ mod tests {
             expires_at_ms: u64::MAX,
             received_mono_ms: 1,
         };
-        let held = messages.make(&publication("held", b"payload"), &gauge);
+        let held = messages.make(&publication("held", b"payload"), None, &gauge);
         messages.put_back(held.clone());
-        let first = messages.make(&publication("a/b", b"payload"), &gauge);
+        let first = messages.make(&publication("a/b", b"payload"), None, &gauge);
         let place = first.topic_bytes().as_ptr();
         assert_eq!(held.topic(), "held");
         messages.put_back(first);
         assert_eq!(gauge.bytes(), held.bytes());
-        let second = messages.make(&publication("c", b""), &gauge);
+        let second = messages.make(&publication("c", b""), None, &gauge);
         assert_eq!(gauge.bytes(), held.bytes() + second.bytes());
         messages.put_back(second);
-        let third = messages.make(&publication("topic", b"longer"), &gauge);
+        let third = messages.make(&publication("topic", b"longer"), None, &gauge);
         assert_eq!((third.topic(), third.payload()), ("topic", &b"longer"[..]));
         assert_eq!(third.topic_bytes().as_ptr(), place);
         drop((held, third));

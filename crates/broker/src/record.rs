@@ -83,6 +83,8 @@ pub struct SessionRecord {
     pub left_wall_ms: Option<u64>,
     /// Its end was put off after a start, which is done once while its client is away.
     pub put_off: bool,
+    /// It is a part's, which keeps QoS 0 messages.
+    pub keeps_qos0: bool,
     /// The user of its client; none where no credentials were asked for.
     pub owner: Option<SessionOwner>,
     /// The Will that is still due; none takes away the one recorded before.

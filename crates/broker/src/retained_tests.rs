@@ -24,7 +24,12 @@ fn message_with(topic: &str, payload: &[u8], expires_at_ms: u64) -> Message {
         expires_at_ms,
         received_mono_ms: 0,
     };
-    Message::new(&publication, &mut Vec::new(), &std::sync::Arc::default())
+    Message::new(
+        &publication,
+        None,
+        &mut Vec::new(),
+        &std::sync::Arc::default(),
+    )
 }
 
 fn read_all(retained: &Retained, filter: &str, page_len: usize) -> Vec<String> {
@@ -121,7 +126,12 @@ fn restoring_keeps_the_highest_revision_whatever_comes_first() {
             id,
             ..message.publication()
         };
-        Message::new(&publication, &mut Vec::new(), &std::sync::Arc::default())
+        Message::new(
+            &publication,
+            None,
+            &mut Vec::new(),
+            &std::sync::Arc::default(),
+        )
     };
     let (old, cleared, new) = (named(1, b"old"), named(2, b""), named(3, b"new"));
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
@@ -209,7 +219,12 @@ fn sweeping_goes_on_with_the_next_tenant_from_its_first_topic() {
         tenant: TenantId(3),
         ..plain.publication()
     };
-    let of_other = Message::new(&publication, &mut Vec::new(), &std::sync::Arc::default());
+    let of_other = Message::new(
+        &publication,
+        None,
+        &mut Vec::new(),
+        &std::sync::Arc::default(),
+    );
     retained.store(of_other, None, 10, 1 << 20);
     let mut ended = Vec::new();
     let at = Some((TenantId(1), "b".into()));

@@ -11,12 +11,13 @@ use martlet_codec::QoS;
 use smallvec::SmallVec;
 
 use crate::effect::ShardMessage;
+use crate::event::SharedClient;
 use crate::fan_out::Delivery;
 use crate::fault::{self, Fault};
 use crate::hash::{Seed, seeded};
 use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId, TenantId};
 use crate::interest::{EpochKey, InterestClass, Wanted};
-use crate::message::{MemoryGauge, Message, Messages, Publication};
+use crate::message::{Message, Publication};
 use crate::node::{Cx, MemoryPressure, Node};
 use crate::outgoing::{Outgoing, Parts, Templates};
 use crate::permission::Actions;
@@ -375,14 +376,6 @@ impl<'a> Routing<'a> {
         }
     }
 
-    /// The message as something that can be held.
-    #[inline]
-    pub(crate) fn message(&mut self, messages: &mut Messages, gauge: &Arc<MemoryGauge>) -> Message {
-        self.message
-            .get_or_insert_with(|| messages.make(&self.publication, gauge))
-            .clone()
-    }
-
     /// Appends the PUBLISH packet for one receiver. From the second receiver of the same kind on it
     /// is a copy of the first, with its own Packet Identifier.
     pub(crate) fn encode(&mut self, outgoing: &Outgoing<'_>, out: &mut Vec<u8>) {
@@ -470,7 +463,7 @@ impl Shard {
         routing.recorded = recorded;
         let record = if recorded {
             let record = MessageRecord {
-                message: routing.message(&mut self.messages, &self.gauge),
+                message: self.hold(&mut routing),
                 publisher: self.publisher(publication.publisher),
                 receipt: origin.receipt,
                 retained_revision: retained.map(|(revision, _)| revision),
@@ -542,7 +535,7 @@ impl Shard {
         record: RecordNumber,
     ) -> Routed {
         let delivery = Delivery {
-            message: routing.message(&mut self.messages, &self.gauge),
+            message: self.hold(&mut routing),
             recorded: routing.recorded,
             had: routing.had.into(),
             answer_to: durable.then_some(self.id),
@@ -558,6 +551,33 @@ impl Shard {
             other_shards,
             record,
         }
+    }
+
+    /// The message as something that can be held.
+    #[inline]
+    pub(crate) fn hold(&mut self, routing: &mut Routing<'_>) -> Message {
+        if let Some(message) = &routing.message {
+            return message.clone();
+        }
+        let client = self.publishing_client(routing.publication.publisher);
+        let message = self
+            .messages
+            .make(&routing.publication, client, &self.gauge);
+        routing.message.insert(message).clone()
+    }
+
+    /// A publication as a message that is kept for long.
+    pub(crate) fn copy(&mut self, publication: &Publication<'_>) -> Message {
+        let client = self.publishing_client(publication.publisher);
+        Message::new(publication, client, &mut self.scratch, &self.gauge)
+    }
+
+    /// The client that published a message which this shard received, while it is connected.
+    fn publishing_client(&self, address: Option<SessionAddress>) -> Option<SharedClient> {
+        let session = self.sessions.get(address?.session)?;
+        let connection = self.connections.id_of(session.connection()?);
+        let connection = self.connections.get(connection)?;
+        Some(SharedClient::clone(connection.client()))
     }
 
     /// Who published a message that this shard received, for its record.
@@ -651,7 +671,7 @@ impl Shard {
         routing: &mut Routing<'_>,
         recorded: bool,
     ) {
-        let message = routing.message(&mut self.messages, &self.gauge);
+        let message = self.hold(routing);
         if recorded && fault::is(Fault::RoutedTooEarly) {
             let id = routing.publication.id;
             self.append(cx, Record::Routed(id));
@@ -854,8 +874,9 @@ impl Shard {
                 ids.push(found.subscription_id);
             }
         }
-        let keeps = qos.min(routing.publication.qos) > QoS::AtMostOnce;
-        if keeps && !routing.recorded && self.sessions.at(session).durable {
+        let state = self.sessions.at(session);
+        let keeps = qos.min(routing.publication.qos) > QoS::AtMostOnce || state.flags.keeps_qos0();
+        if keeps && !routing.recorded && state.durable {
             // It was routed before this subscription was known where it was received, so it comes
             // after it. Its entry would have no record, and a restart would give its Packet
             // Identifier again while the client still knows it.

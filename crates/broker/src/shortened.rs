@@ -11,12 +11,13 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Deref;
-use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::decision::Why;
-use crate::event::{ConnectedClient, DeliveredMessage, Event, PublishedMessage, UserName};
+use crate::event::{
+    ConnectedClient, DeliveredMessage, Event, PublishedMessage, SharedClient, UserName,
+};
 
 /// Longest name that is kept and shown whole, in bytes.
 pub const NAME_BYTES_MAX: usize = 256;
@@ -137,21 +138,23 @@ fn shorten_why(why: &mut Why) {
 }
 
 /// Only a proved name is whole: it may be looked for.
-fn shorten_claim(client: &mut Arc<ConnectedClient>) {
+fn shorten_claim(client: &mut SharedClient) {
     let is_claimed = !client.flags.user_is_proved();
     if is_claimed && client.user_name.as_deref().is_some_and(is_cut) {
-        let client = Arc::make_mut(client);
-        client.user_name.as_mut().into_iter().for_each(shorten);
+        let client = SharedClient::make_mut(client);
+        client.change_names(|_, user_name| user_name.iter_mut().for_each(shorten));
     }
 }
 
 /// Cuts what [`shorten_claim`] left whole.
-fn shorten_client(client: &mut Arc<ConnectedClient>) {
+fn shorten_client(client: &mut SharedClient) {
     let is_proved = client.flags.user_is_proved();
-    let client = Arc::make_mut(client);
-    shorten(&mut client.client_id);
-    let proved = client.user_name.as_mut().filter(|_| is_proved);
-    proved.into_iter().for_each(shorten);
+    let client = SharedClient::make_mut(client);
+    client.change_names(|client_id, user_name| {
+        shorten(client_id);
+        let proved = user_name.as_mut().filter(|_| is_proved);
+        proved.into_iter().for_each(shorten);
+    });
 }
 
 impl Event {

@@ -32,6 +32,8 @@ pub(crate) enum Timer {
     QueueExpiry,
     /// Messages that were dropped are to be told.
     Losses,
+    /// A delivery that a part has put off is to be made again.
+    PartLater(ConnectionId),
     /// What an operator waits for has taken too long.
     Operation(u32),
     /// Expired retained messages are looked for, a page at a time.

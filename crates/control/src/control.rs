@@ -1,19 +1,18 @@
 //! Commands to shards and their answers.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
     Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventInterest, EventKind,
-    GroupLosses, Limits, MemoryUse, Realm, Report, Search, SessionRules, ShardId, TenantId, Told,
-    TopicUse, Traced, UserName,
+    GroupLosses, Limits, MemoryUse, PartLine, PartOutlet, PartSpec, Realm, Report, Search,
+    SessionRules, ShardId, TenantId, Told, TopicUse, Traced, UserName,
 };
 use martlet_codec::ReasonCode;
+use martlet_integrate::Part;
 use martlet_registry::{Ban, BanKind};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -71,12 +70,9 @@ pub trait Shards: Send + Sync + 'static {
     fn store_state(&self) -> Option<StoreState>;
     /// What the message store holds and takes; none if it does not say so within a second.
     fn store_size(&self) -> Option<StoreSize>;
-    /// Opens a connection of the node's own to a tenant: a socket that does not block, on which
-    /// MQTT is spoken.
-    ///
-    /// # Errors
-    /// The process has no files left.
-    fn attach(&self, tenant: TenantId) -> io::Result<UnixStream>;
+    /// Attaches a part of the node: `outlet` is told whether it is attached, and then what there
+    /// is for it. Its number in `spec` is set there.
+    fn attach(&self, spec: PartSpec, outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine>;
     /// Disconnects clients whose certificates are no longer valid.
     fn recheck_certificates(&self);
     /// Borrows bytes of the node's memory for use outside of the shards. False if they are not
@@ -683,9 +679,9 @@ impl Control {
         }
     }
 
-    /// Opens a connection of the node's own to a tenant.
-    pub(crate) fn attach(&self, tenant: TenantId) -> io::Result<UnixStream> {
-        self.shards.attach(tenant)
+    /// Attaches a part of the node.
+    pub(crate) fn attach(&self, spec: PartSpec) -> Part {
+        Part::attach(spec, |spec, outlet| self.shards.attach(spec, outlet))
     }
 
     /// Tells shard 0 something.

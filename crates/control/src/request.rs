@@ -1,5 +1,5 @@
 //! A request and its response (MQTT 5 section 4.10): a message is published, and the first that
-//! answers it is waited for, by a session of the node's own.
+//! answers it is waited for, by a part of the node.
 //!
 //! The request itself goes the way of every message that an operator publishes, so that it is known
 //! whether anybody got it.
@@ -8,19 +8,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
-use martlet_broker::{NewMessage, Published, TenantId};
-use martlet_client::{Acknowledgement, Client, ConnectOptions, Event, Message, NetError, Session};
-use martlet_client::{RequestError as Refusal, SubscribeRequest, UserPropertyList};
-use martlet_codec::{QoS, ReasonCode, RetainHandling};
+use martlet_broker::{
+    Delivery, NewMessage, PartEvent, PartId, PartOutcome, PartSpec, PartSubscription, Published,
+    TenantId,
+};
+use martlet_codec::{PublishProperties, QoS, ReasonCode, RetainHandling};
+use martlet_integrate::Part;
 
 use crate::control::{Control, ControlError};
 use crate::journal::Entry;
 
 /// Requests that wait for their responses at once.
 pub const REQUESTS_MAX: usize = 64;
-/// How long the node's own session may take until it is subscribed: it is this process, so beyond
-/// that the node is stalled.
+/// How long the part may take until it is attached: it is this process, so beyond that the node is
+/// stalled.
 const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(5);
+/// Messages that may come before the response and are not looked at.
+const CREDIT: u16 = 64;
 /// The topic of responses where none was chosen.
 const RESPONSES: &str = "response/api";
 
@@ -79,24 +83,12 @@ pub enum RequestError {
     /// There is no source of randomness.
     #[error("this machine has no source of randomness")]
     Randomness,
-    /// The node's own connection cannot be made.
+    /// The node cannot take part in it itself.
     #[error("the node cannot listen for a response: {0}")]
-    Connection(String),
+    NotListening(String),
     /// Nothing can be subscribed to there.
     #[error("the node cannot listen for a response: {}", .0.name())]
     NotSubscribed(ReasonCode),
-}
-
-impl From<NetError> for RequestError {
-    fn from(error: NetError) -> Self {
-        Self::Connection(error.to_string())
-    }
-}
-
-impl From<Refusal> for RequestError {
-    fn from(error: Refusal) -> Self {
-        Self::Connection(error.to_string())
-    }
 }
 
 impl Control {
@@ -124,9 +116,9 @@ impl Control {
         let correlation = message.correlation_data.get_or_insert(random.into());
         let correlation = correlation.clone();
         let listening = self.listen(tenant, &place, &topic);
-        let mut session = tokio::time::timeout(SUBSCRIBED_WITHIN, listening)
+        let mut part = tokio::time::timeout(SUBSCRIBED_WITHIN, listening)
             .await
-            .map_err(|_| RequestError::Connection("its session does not answer".to_owned()))??;
+            .map_err(|_| RequestError::NotListening("a shard does not answer".to_owned()))??;
         let told_before = self.journal.last();
         let outcomes = self.publish(caller, tenant, vec![message]).await?;
         let Some(published) = outcomes.into_iter().next() else {
@@ -139,103 +131,92 @@ impl Control {
             return Ok(Requested::Unheard(published));
         }
         let since = Instant::now();
-        let waiting = response(&mut session, &correlation);
+        let waiting = response(&mut part, &correlation, since);
         let requested = match tokio::time::timeout(timeout, waiting).await {
-            Ok(Ok(found)) => {
-                let response = Response::of(found, since.elapsed());
-                Requested::Answered(published, Box::new(response))
-            }
+            Ok(Some(response)) => Requested::Answered(published, Box::new(response)),
             // Its time is over, or the session was ended.
-            Ok(Err(_)) | Err(_) => {
+            Ok(None) | Err(_) => {
                 self.settle_events().await;
                 let refused = self.journal.publish_refused(told_before, tenant, &topic);
                 let refused = refused.map(Box::new);
                 Requested::Silent(published, Silence { topic, refused })
             }
         };
-        let none = UserPropertyList::default();
-        session
-            .session()
-            .disconnect(ReasonCode::Success, None, &none);
-        session.finish().await;
         Ok(requested)
     }
 
-    /// A session of the node's own that is subscribed to this topic.
+    /// A part that is subscribed to this topic.
     async fn listen(
         &self,
         tenant: TenantId,
         place: &Place<'_>,
         topic: &str,
-    ) -> Result<Client, RequestError> {
-        let socket = self.attach(tenant);
-        let socket = socket.map_err(|error| RequestError::Connection(error.to_string()))?;
-        let mut client = Client::new(Session::new());
-        let options = ConnectOptions {
-            client_id: format!("$api/request/{}", place.number),
-            keep_alive_secs: 0,
-            ..ConnectOptions::default()
-        };
-        client.connect_over(socket, &options)?;
-        let mut wanted = SubscribeRequest::one(topic, QoS::AtLeastOnce);
-        for (_, options) in &mut wanted.filters {
-            // What was there before the request is no response to it.
-            options.retain_handling = RetainHandling::DoNotSend;
-        }
+    ) -> Result<Part, RequestError> {
+        let mut part = self.attach(PartSpec {
+            id: PartId::default(),
+            tenant,
+            client_id: format!("$api/request/{}", place.number).into(),
+            subscriptions: vec![PartSubscription {
+                filter: topic.into(),
+                identifier: 0,
+                // What was there before the request is no response to it.
+                retain_handling: RetainHandling::DoNotSend,
+            }],
+            credit: CREDIT,
+            session_expiry_secs: 0,
+            keeps_qos0: false,
+        });
         loop {
-            match client.next_event().await? {
-                Event::Connected(_) => {
-                    let now = client.now();
-                    client.session().subscribe(&wanted, now)?;
-                }
-                Event::Refused { reason, .. } | Event::Disconnected { reason, .. } => {
-                    return Err(RequestError::NotSubscribed(reason));
-                }
-                Event::Completed {
-                    acknowledgement: Acknowledgement::Subscribed(reasons),
-                    ..
-                } => match reasons.first() {
+            match part.next().await {
+                Some(PartEvent::Attached { granted, .. }) => match granted.first() {
                     Some(reason) if reason.is_error() => {
                         return Err(RequestError::NotSubscribed(*reason));
                     }
-                    _ => return Ok(client),
+                    _ => return Ok(part),
                 },
-                _ => {}
+                Some(PartEvent::Ended { why, .. }) => {
+                    return Err(RequestError::NotListening(why.to_owned()));
+                }
+                Some(PartEvent::Delivery(_)) => {}
+                None => return Err(RequestError::NotListening("the node stops".to_owned())),
             }
         }
     }
 }
 
-/// The first message that answers.
-async fn response(client: &mut Client, correlation: &[u8]) -> Result<Message, NetError> {
+/// The first message that answers; none if the part is ended before it comes.
+async fn response(part: &mut Part, correlation: &[u8], since: Instant) -> Option<Response> {
     loop {
-        match client.next_event().await? {
-            Event::Message(message) => {
-                let said = message.properties.correlation_data.as_deref();
-                if said.is_none_or(|said| said == correlation) {
-                    return Ok(*message);
-                }
-            }
-            Event::Disconnected { .. } => return Err(NetError::Closed),
-            _ => {}
+        let PartEvent::Delivery(delivery) = part.next().await? else {
+            return None;
+        };
+        part.settle(delivery.token, PartOutcome::Done);
+        let forwarded = delivery.message.forwarded();
+        // What was let in was well formed.
+        let properties = PublishProperties::from_forwarded(forwarded).ok()?;
+        if properties
+            .correlation_data
+            .is_none_or(|said| said == correlation)
+        {
+            return Some(Response::of(&delivery, &properties, since.elapsed()));
         }
     }
 }
 
 impl Response {
-    fn of(message: Message, after: Duration) -> Self {
-        let properties = message.properties;
+    fn of(delivery: &Delivery, properties: &PublishProperties<'_>, after: Duration) -> Self {
+        let message = &delivery.message;
         let pairs = properties.user_properties.iter();
         Self {
             user_properties: pairs
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
-            topic: message.topic,
-            payload: message.payload,
-            qos: message.qos,
+            topic: message.topic().to_owned(),
+            payload: message.payload().to_owned(),
+            qos: message.qos(),
             payload_is_utf8: properties.payload_format_utf8,
-            content_type: properties.content_type,
-            correlation_data: properties.correlation_data,
+            content_type: properties.content_type.map(str::to_owned),
+            correlation_data: properties.correlation_data.map(<[u8]>::to_owned),
             after,
         }
     }

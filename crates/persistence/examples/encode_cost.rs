@@ -65,7 +65,7 @@ fn tick(entries: u64, routed_at_once: bool) -> Vec<Record> {
             expires_at_ms: u64::MAX,
             received_mono_ms: NOW.mono_ms,
         };
-        let message = Message::new(&publication, &mut Vec::new(), &gauge);
+        let message = Message::new(&publication, None, &mut Vec::new(), &gauge);
         let id = message.id();
         records.push(Record::Message(MessageRecord {
             message,

@@ -188,7 +188,7 @@ mod tests {
             received_mono_ms: NOW.mono_ms,
         };
         MessageRecord {
-            message: Message::new(&publication, &mut Vec::new(), &Arc::default()),
+            message: Message::new(&publication, None, &mut Vec::new(), &Arc::default()),
             publisher: None,
             receipt: None,
             retained_revision: None,
@@ -272,7 +272,7 @@ mod tests {
             expires_at_ms,
             ..message
         };
-        let message = Message::new(&publication, &mut Vec::new(), &Arc::default());
+        let message = Message::new(&publication, None, &mut Vec::new(), &Arc::default());
         record.message = message;
         let bytes = encoded(&record);
         let body = decode_body(record.message.id(), &bytes).unwrap();

@@ -43,6 +43,8 @@ const PUT_OFF: u8 = 1 << 2;
 const HAS_OWNER: u8 = 1 << 3;
 /// Where the protocol version stands, as its level; 0 is one that is not known.
 const VERSION_SHIFT: u8 = 4;
+const VERSION_MASK: u8 = 0b111;
+const KEEPS_QOS0: u8 = 1 << 7;
 
 /// The owner of a session.
 const BOUND: u8 = 1;
@@ -174,7 +176,8 @@ fn session_head(session: &SessionRecord) -> Scratch {
             | flag(HAS_LEFT, session.left_wall_ms.is_some())
             | flag(PUT_OFF, session.put_off)
             | flag(HAS_OWNER, session.owner.is_some())
-            | level << VERSION_SHIFT,
+            | level << VERSION_SHIFT
+            | flag(KEEPS_QOS0, session.keeps_qos0),
     );
     put_number(&mut out, session.tenant.0.into());
     put_number(&mut out, session.expiry_secs.into());
@@ -242,7 +245,7 @@ pub fn decode_session(epoch: SessionEpoch, bytes: &[u8]) -> Result<SessionRecord
         epoch,
         expiry_secs,
         durable: flags & DURABLE != 0,
-        version: match flags >> VERSION_SHIFT {
+        version: match flags >> VERSION_SHIFT & VERSION_MASK {
             3 => Some(ProtocolVersion::V31),
             4 => Some(ProtocolVersion::V311),
             5 => Some(ProtocolVersion::V5),
@@ -250,6 +253,7 @@ pub fn decode_session(epoch: SessionEpoch, bytes: &[u8]) -> Result<SessionRecord
         },
         left_wall_ms,
         put_off: flags & PUT_OFF != 0,
+        keeps_qos0: flags & KEEPS_QOS0 != 0,
         owner,
         will: None,
     })
@@ -424,6 +428,7 @@ mod tests {
             ])),
             left_wall_ms: Option<u64>,
             put_off: bool,
+            keeps_qos0: bool,
             owner in prop::option::of((
                 prop::option::of("[a-zé]{0,70}"),
                 any::<u64>(),
@@ -440,6 +445,7 @@ mod tests {
                 version,
                 left_wall_ms,
                 put_off,
+                keeps_qos0,
                 owner: owner.map(|(name, holder, realm, bound)| SessionOwner {
                     realm: Realm(realm),
                     user_name: name.map(Arc::from),

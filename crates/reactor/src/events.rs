@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
-use martlet_broker::{ConnectedClient, Event, EventKind, TenantId, Told};
+use martlet_broker::{Event, EventKind, SharedClient, TenantId, Told};
 
 use crate::stats::Counters;
 
@@ -50,7 +50,7 @@ const CHUNK: usize = 128;
 /// An event that waits. Its size matters: thousands of clients may connect at once.
 #[derive(Debug)]
 enum Waits {
-    Connected(TenantId, Arc<ConnectedClient>),
+    Connected(TenantId, SharedClient),
     Other(Box<Told>),
 }
 
@@ -333,7 +333,7 @@ impl Iterator for Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use martlet_broker::{ConnectedFlags, MessageId, PublishedMessage};
+    use martlet_broker::{ConnectedClient, MessageId, PublishedMessage};
     use martlet_codec::{PacketType, QoS};
 
     fn packet() -> Event {
@@ -454,15 +454,8 @@ mod tests {
     fn a_burst_comes_in_order_in_short_lists() {
         let (sender, events) = events(10_000);
         let connected = |number: u32| {
-            told(Event::Connected(Arc::new(ConnectedClient {
-                client_id: number.to_string().into(),
-                user_name: None,
-                listener: Arc::default(),
-                address: None,
-                keep_alive_secs: 0,
-                version: martlet_codec::ProtocolVersion::V5,
-                flags: ConnectedFlags::default(),
-            })))
+            let client = ConnectedClient::new(&number.to_string(), None);
+            told(Event::Connected(SharedClient::new(client)))
         };
         let all: Vec<Told> = (0..1_000)
             .map(|number| {

@@ -22,6 +22,7 @@ mod layers;
 mod listen;
 mod mailbox;
 mod node;
+mod part;
 mod poll;
 mod proxy;
 mod reactor;

@@ -5,14 +5,14 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, unbounded};
 use martlet_broker::{
-    Authenticated, Command, ConnectionId, ListenerPolicy, ReadPage, RecordNumber, ShardId,
-    ShardMessage,
+    Authenticated, Command, ConnectionId, ListenerPolicy, PartCall, PartOutlet, PartSpec, ReadPage,
+    RecordNumber, ShardId, ShardMessage,
 };
 
 use martlet_tick::{Arrival, Batch};
@@ -32,15 +32,21 @@ pub(crate) enum Control {
         /// Number of the listener that accepted it.
         listener: usize,
     },
-    /// A connection of a part of the node itself.
-    Attached {
+    /// A connection whose bytes another thread of this process carries.
+    Carried {
         stream: Stream,
+        /// Where from; none is this machine.
+        address: Option<(IpAddr, u16)>,
         policy: Arc<ListenerPolicy>,
     },
     /// A connection whose session lives here, from the lobby of another shard.
     Adopt(Arrival<Stream>),
     /// For the shard.
     Command(Command),
+    /// A part attaches, and this takes what it is told.
+    AttachPart(Box<PartSpec>, Box<dyn PartOutlet>),
+    /// From a part.
+    Part(PartCall),
     /// From the store: messages that a queue asked for.
     MessagesRead(ReadPage),
     /// From the store: whether it keeps up has changed. What holds now is asked then, because such

@@ -1,14 +1,17 @@
 //! Starting and ending a node's reactors, and talking to them meanwhile.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
 use martlet_broker::{
-    Command, ListenerPolicy, MemoryUse, Node as _, Report, SHARDS_MAX, ShardId, TenantId,
+    Command, ListenerPolicy, MemoryUse, Node as _, PartId, PartLine, PartOutlet, PartSpec, Report,
+    SHARDS_MAX, Settings, ShardId, owner,
 };
 use martlet_persistence::{RestoreError, Shards};
 
@@ -20,6 +23,7 @@ use crate::latency::LatencyHistogram;
 use crate::listen;
 use crate::mailbox::{Control, Mailboxes};
 use crate::node::SharedNode;
+use crate::part::AttachedPart;
 use crate::poll::{Poller, Stream};
 use crate::reactor::{Common, Entrance, Reactor};
 use crate::stats::{Counters, ReactorStats, SocketCount};
@@ -168,6 +172,8 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         sockets: common.sockets,
         descriptors,
         node: common.node,
+        settings: common.settings,
+        parts: AtomicU64::default(),
     };
     for (number, reactor) in reactors.into_iter().enumerate() {
         let thread = thread::Builder::new().name(format!("martlet-{number}"));
@@ -199,6 +205,9 @@ pub struct Running {
     sockets: Arc<SocketCount>,
     descriptors: Descriptors,
     node: Arc<SharedNode>,
+    settings: Arc<Settings>,
+    /// Parts that have been attached so far.
+    parts: AtomicU64,
 }
 
 impl Running {
@@ -212,25 +221,42 @@ impl Running {
         self.mailboxes.control(shard, Control::Command(command));
     }
 
-    /// Opens an MQTT connection of a part of the node itself to a tenant, and gives back its other
-    /// end, which does not block: its holder is a client like any other, but for what
-    /// [`ListenerPolicy::own`] says. Credentials are not asked for, and it may do everything that
-    /// any client may.
+    /// Opens a connection whose bytes this process carries, such as one of HTTP that was upgraded,
+    /// and gives back its other end, which does not block. Its client is one like any other that
+    /// came from `address` by a listener of this policy.
     ///
     /// # Errors
     /// The process has no files left.
-    pub fn attach(&self, tenant: TenantId) -> io::Result<UnixStream> {
+    pub fn carry(
+        &self,
+        policy: Arc<ListenerPolicy>,
+        address: Option<(IpAddr, u16)>,
+    ) -> io::Result<UnixStream> {
         let (own, other) = UnixStream::pair()?;
         own.set_nonblocking(true)?;
         other.set_nonblocking(true)?;
         self.sockets.raise();
-        let attached = Control::Attached {
+        let carried = Control::Carried {
             stream: Stream::unix(own),
-            policy: Arc::new(ListenerPolicy::own(tenant)),
+            address,
+            policy,
         };
         // The lobby of any shard will do.
-        self.mailboxes.control(ShardId(0), attached);
+        self.mailboxes.control(ShardId(0), carried);
         Ok(other)
+    }
+
+    /// Attaches a part of the node: `outlet` is told whether it is attached, and then what there is
+    /// for it. The part's number in `spec` is set here.
+    pub fn attach(&self, mut spec: PartSpec, outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine> {
+        spec.id = PartId(self.parts.fetch_add(1, Ordering::Relaxed));
+        let count = self.shard_count();
+        let shard = owner(&self.settings, spec.tenant, &spec.client_id, count);
+        let mailboxes = Arc::clone(&self.mailboxes);
+        let part = AttachedPart::new(spec.id, shard, mailboxes);
+        let attach = Control::AttachPart(Box::new(spec), outlet);
+        self.mailboxes.control(shard, attach);
+        Box::new(part)
     }
 
     /// The CAs or revocation lists have changed, by [`TlsSettings::replace`]: clients whose

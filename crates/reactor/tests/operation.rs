@@ -8,11 +8,13 @@ mod common;
 
 use std::io::Write;
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
 use martlet_broker::{
-    Answer, Command, Counters, Event, EventInterest, Limits, Settings, ShardId, SysTopic, TenantId,
+    Answer, Command, Counters, Event, EventInterest, Limits, ListenerPolicy, Settings, ShardId,
+    SysTopic, TenantId,
 };
 use martlet_codec::ReasonCode;
 
@@ -89,9 +91,10 @@ fn statistics_published_on_one_shard_reach_subscribers_on_all() {
     }
 }
 
-/// A client that is a part of the node.
+/// A client of the node's own, whose bytes this process carries.
 fn attached(node: &Node) -> Client {
-    let socket = node.running.attach(TenantId(0)).unwrap();
+    let own = Arc::new(ListenerPolicy::own(TenantId(0)));
+    let socket = node.running.carry(own, None).unwrap();
     socket.set_nonblocking(false).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     Client::over(Box::new(socket))

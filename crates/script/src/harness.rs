@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects,
-    Event, Identity, ListenerPolicy, Now, Peer, Record, RecordNumber, Report, Rules, Settings,
-    Shard, ShardId, StoreState, TransportEnd, WorkLimits,
+    Event, Identity, ListenerPolicy, Now, PartCall, PartEvent, PartId, Peer, Record, RecordNumber,
+    Report, Rules, Settings, Shard, ShardId, StoreState, TenantId, TransportEnd, WorkLimits,
 };
 use martlet_tick::local::{Parts, World};
 use martlet_tick::{Control, LocalNode};
@@ -121,6 +121,7 @@ impl Parts for Watch {
 /// A node under test.
 pub struct Harness {
     world: World<Watch>,
+    settings: Arc<Settings>,
     listener: Arc<ListenerPolicy>,
     opened: u64,
     /// What comes is not worked off yet.
@@ -141,8 +142,12 @@ impl Harness {
         let node = LocalNode::new(wiring.seed, settings.limits.memory_bytes);
         let settings = Arc::new(settings);
         let shards = (0..wiring.shards).map(|id| {
-            let settings = Arc::clone(&settings);
-            Shard::new(settings, ShardId(id), wiring.shards, wiring.seed)
+            Shard::new(
+                Arc::clone(&settings),
+                ShardId(id),
+                wiring.shards,
+                wiring.seed,
+            )
         });
         let watch = Watch {
             node,
@@ -161,6 +166,7 @@ impl Harness {
         };
         Self {
             world: World::new(watch, shards.collect(), now),
+            settings,
             listener: Arc::new(listener),
             opened: 0,
             is_held: false,
@@ -247,6 +253,18 @@ impl Harness {
     /// Tells one shard something.
     pub fn command(&mut self, shard: u16, command: Command) {
         self.control(shard, Control::Command(command));
+    }
+
+    /// A part tells its shard something: the one that owns the session of this Client Identifier.
+    pub fn part_call(&mut self, client_id: &str, call: PartCall) {
+        let shards = self.world.shard_count();
+        let owner = martlet_broker::owner(&self.settings, TenantId(0), client_id, shards);
+        self.control(owner.0, Control::Part(call));
+    }
+
+    /// What parts were told since the last call.
+    pub fn take_told(&mut self) -> Vec<(PartId, PartEvent)> {
+        std::iter::from_fn(|| self.world.next_told()).collect()
     }
 
     /// One tick of each shard, though nothing waits: memory is settled with the node.

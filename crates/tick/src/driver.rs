@@ -333,6 +333,9 @@ impl<S: Stream> Driver<S> {
                 Control::Command(command) => {
                     self.call(outside, |shard, cx| shard.command(cx, command));
                 }
+                Control::Part(call) => {
+                    self.call(outside, |shard, cx| shard.part_call(cx, call));
+                }
                 Control::MessagesRead(page) => {
                     self.call(outside, |shard, cx| shard.messages_read(cx, page));
                 }

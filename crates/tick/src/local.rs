@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    Authentication, Counters, Cx, Effects, LostMessage, MemoryGauge, Node, Now, Peer, QueueRead,
-    Record, RecordNumber, Report, Shard, ShardId, ShardMessage, Told, TransportEnd,
+    Authentication, Counters, Cx, Effects, LostMessage, MemoryGauge, Node, Now, PartEvent, PartId,
+    Peer, QueueRead, Record, RecordNumber, Report, Shard, ShardId, ShardMessage, Told,
+    TransportEnd,
 };
 
 use crate::outside::{
@@ -130,6 +131,7 @@ struct Net {
     turns: u64,
     events: Vec<Told>,
     reports: Vec<Report>,
+    parts: VecDeque<(PartId, PartEvent)>,
     asked: VecDeque<(u16, Authentication)>,
 }
 
@@ -438,6 +440,11 @@ impl<P: Parts> World<P> {
         std::mem::take(&mut self.net.reports)
     }
 
+    /// What a part was told next.
+    pub fn next_told(&mut self) -> Option<(PartId, PartEvent)> {
+        self.net.parts.pop_front()
+    }
+
     /// The next client who waits to be known, and the number of the shard that asks.
     pub fn next_asked(&mut self) -> Option<(u16, Authentication)> {
         self.net.asked.pop_front()
@@ -588,6 +595,10 @@ impl<P: Parts> Mail for At<'_, P> {
         }
         batches.push_back(batch);
         Ok(())
+    }
+
+    fn tell_parts(&mut self, events: &mut Vec<(PartId, PartEvent)>) {
+        self.net.parts.extend(events.drain(..));
     }
 
     fn give_away(&mut self, to: ShardId, arrival: Arrival<Wire>) {

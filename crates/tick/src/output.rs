@@ -311,6 +311,9 @@ impl<S: Stream> Driver<S> {
         if !self.effects.events.is_empty() {
             outside.tell(&mut self.effects.events);
         }
+        if !self.effects.parts.is_empty() {
+            outside.tell_parts(&mut self.effects.parts);
+        }
         for report in self.effects.reports.drain(..) {
             outside.report(report);
         }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionId, Cx, Effects, Guest, LostMessage,
-    MemoryGauge, Node, Now, Peer, QueueRead, ReadPage, Record, RecordNumber, Report, Shard,
-    ShardId, ShardMessage, StoreState, Told, TransportEnd,
+    MemoryGauge, Node, Now, PartCall, PartEvent, PartId, Peer, QueueRead, ReadPage, Record,
+    RecordNumber, Report, Shard, ShardId, ShardMessage, StoreState, Told, TransportEnd,
 };
 
 use crate::SocketKey;
@@ -181,6 +181,8 @@ pub enum Control<S: Stream> {
     Adopt(Arrival<S>),
     /// For the shard.
     Command(Command),
+    /// From a part.
+    Part(PartCall),
     /// From the store: messages that a queue asked for.
     MessagesRead(ReadPage),
     /// From the store: what it can take from now on.
@@ -305,6 +307,12 @@ pub trait Mail: Transport {
     /// Whether mailboxes of other shards are full has changed.
     fn congested(&mut self, on: bool) {
         let _ = on;
+    }
+
+    /// Takes all that parts are told, in order.
+    fn tell_parts(&mut self, events: &mut Vec<(PartId, PartEvent)>) {
+        debug_assert!(events.is_empty(), "no part was attached");
+        events.clear();
     }
 
     /// Hands a connection to the shard that owns its session.

@@ -1,6 +1,5 @@
 //! A node without sockets or shards of its own: routes, and requests to them.
 
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -12,7 +11,8 @@ use http_body_util::BodyExt as _;
 use martlet_api::{Api, ApiKey, Connection, Door, Settings, router};
 use martlet_broker::{
     Answer as Said, ClientPage, Command, DeleteOutcome, Limits, MemoryUse, MessageId, NewMessage,
-    Published, Report, RetainedInfo, RetainedPage, ShardId, SubscriptionPage, TenantId,
+    PartLine, PartOutlet, PartSpec, Published, Report, RetainedInfo, RetainedPage, ShardId,
+    SubscriptionPage, TenantId,
 };
 use martlet_codec::{QoS, ReasonCode};
 use martlet_control::directory::Directory;
@@ -214,8 +214,8 @@ impl Shards for Lone {
         None
     }
 
-    fn attach(&self, _: TenantId) -> std::io::Result<UnixStream> {
-        Err(std::io::Error::other("nobody is at the other end"))
+    fn attach(&self, _: PartSpec, _: Box<dyn PartOutlet>) -> Box<dyn PartLine> {
+        unimplemented!("nothing here attaches a part")
     }
 
     fn recheck_certificates(&self) {}

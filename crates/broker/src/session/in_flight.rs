@@ -345,6 +345,26 @@ impl Outbound {
         }
     }
 
+    /// What was sent is to be sent again later: it counts against the send quota no more. False if
+    /// it is not on its way.
+    pub(crate) fn take_off_wire(&mut self, packet_id: PacketId) -> bool {
+        let found = self.in_flight.get_mut(packet_id);
+        let Some(message) = found.filter(|message| message.on_wire) else {
+            return false;
+        };
+        message.on_wire = false;
+        self.on_wire -= 1;
+        true
+    }
+
+    /// What was taken off the wire is to be sent now, if it is still in flight.
+    pub(crate) fn send_again(&mut self, packet_id: PacketId) {
+        let found = self.in_flight.get(packet_id);
+        if found.is_some_and(|message| !message.on_wire) && !self.unsent().contains(&packet_id) {
+            self.unsent_mut().push_back(packet_id);
+        }
+    }
+
     /// The message of an entry that was sent need not stay in memory.
     pub(super) fn let_go(&mut self, packet_id: PacketId, entry: Entry) {
         if let Some(message) = self.in_flight.get_mut(packet_id) {

@@ -465,12 +465,12 @@ impl Shard {
             if !cx.node.retained(|store| store.knows(tenant, topic)) {
                 return RetainedChange::Absent;
             }
-            let held = Message::new(publication, &mut self.scratch, &self.gauge);
+            let held = self.copy(publication);
             *message = Some(held.clone());
             let now_ms = cx.now.mono_ms;
             return cx.node.retained(|store| store.clear(held, now_ms));
         }
-        let held = Message::new(publication, &mut self.scratch, &self.gauge);
+        let held = self.copy(publication);
         let session = publication
             .publisher
             .and_then(|address| self.sessions.get(address.session));

@@ -79,6 +79,10 @@ flags! {
     /// Its connection has ended. Its Will, and its own end if it ends with the connection, wait for
     /// their turn.
     4 leaving set_leaving;
+    /// It is a part's, which may want what it was sent once more.
+    5 part set_part;
+    /// QoS 0 messages for it are queued and recorded as those of QoS 1.
+    6 keeps_qos0 set_keeps_qos0;
 }
 
 /// Milliseconds since the Unix epoch, for 8,000 years, in 6 bytes.
@@ -199,6 +203,7 @@ impl Session {
             version: Some(self.version),
             left_wall_ms: self.left_wall_ms(),
             put_off: self.flags.put_off(),
+            keeps_qos0: self.flags.keeps_qos0(),
             owner: self.permit.as_ref().map(|permit| permit.owner()),
             will: self
                 .will

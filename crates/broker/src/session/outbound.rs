@@ -207,9 +207,13 @@ impl Shard {
     ) {
         self.sessions.at(index).accounting.matched += 1;
         self.count_matched();
+        let mut qos = qos;
         if qos == QoS::AtMostOnce {
-            self.deliver_qos0(cx, index, routing, retain, &subscription_ids);
-            return;
+            if !self.sessions.at(index).flags.keeps_qos0() {
+                self.deliver_qos0(cx, index, routing, retain, &subscription_ids);
+                return;
+            }
+            qos = QoS::AtLeastOnce;
         }
         let may_send = self.may_send_now(index);
         if may_send
@@ -224,7 +228,7 @@ impl Shard {
             };
             return self.send_once(cx, index, routing, how, packet_id, &subscription_ids);
         }
-        let message = routing.message(&mut self.messages, &self.gauge);
+        let message = self.hold(routing);
         let entry = Entry {
             message,
             subscription_ids,
@@ -244,7 +248,33 @@ impl Shard {
     /// What is sent to this session is never sent again, so it need not be kept: its session ends
     /// with its connection. Unless the topic of each dropped message is to be reported.
     fn sends_once(&mut self, index: u32) -> bool {
-        !self.sessions.at(index).durable && !self.keeps_to_tell(index)
+        let session = self.sessions.at(index);
+        !session.durable && !session.flags.part() && !self.keeps_to_tell(index)
+    }
+
+    /// Sends a QoS 0 message to a part, under a token: false if that has no credit.
+    pub(crate) fn send_live<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        routing: &mut Routing<'_>,
+        retain: bool,
+        subscription_ids: &[u32],
+    ) -> bool {
+        if !self.may_send_now(index) {
+            return false;
+        }
+        let entry = Entry {
+            message: self.hold(routing),
+            subscription_ids: subscription_ids.into(),
+            qos: QoS::AtLeastOnce,
+            retain,
+            why: EnqueuedAs::Routed,
+            recorded: false,
+            ticket: None,
+        };
+        self.send_entry(cx, index, entry, Some(routing));
+        true
     }
 
     /// The same, and a message for it can be sent now.
@@ -340,6 +370,9 @@ impl Shard {
                 routing.publication.topic,
             );
         };
+        if self.connections.at(connection).flags.part() {
+            return self.deliver_live(cx, index, routing, retain, subscription_ids);
+        }
         let waiting = self.connections.at(connection).output_len();
         if waiting >= self.output_bytes_max {
             return self.drop_message(

@@ -25,7 +25,7 @@ fn message(counter: u64, payload: usize, expires_at_ms: u64, gauge: &Arc<MemoryG
         expires_at_ms,
         received_mono_ms: 0,
     };
-    Message::new(&publication, &mut Vec::new(), gauge)
+    Message::new(&publication, None, &mut Vec::new(), gauge)
 }
 
 fn entry(message: Message, recorded: bool, ids: &[u32]) -> Entry {

@@ -48,6 +48,10 @@ impl Shard {
         {
             return Err(DropReason::NotPermitted);
         }
+        if self.connections.at(index).flags.part() {
+            self.hand_over(cx, index, source, how, subscription_ids);
+            return Ok(());
+        }
         let (parts, expires_at_ms) = match &source {
             Source::Routing(routing) => {
                 let publication = &routing.publication;

@@ -267,7 +267,6 @@ impl Shard {
             }
         }
         self.buffer_bytes -= connection.charged_bytes as usize;
-        self.name_bytes -= connection.name_bytes();
         Some(connection)
     }
 
@@ -308,14 +307,17 @@ impl Shard {
         if let Some(timer) = connection.deadline.take() {
             self.wheel.cancel(timer);
         }
-        if ending.tell {
+        let is_part = connection.flags.part();
+        if is_part {
+            self.part_ended(cx, id, ending.reason, ending.why.words());
+        } else if ending.tell {
             self.say_goodbye(cx, index, ending);
             self.work.add(CLOSING);
             cx.effects.connections.push(ConnectionEffect::Close(id));
         }
         self.leave_session(cx, session, ending.will);
-        if transport_gone {
-            // The driver has told of its end already, and will not again.
+        if transport_gone || is_part {
+            // The driver has told of its end already, and will not again; or knows nothing of it.
             self.forget_connection(id);
         }
     }

@@ -17,7 +17,7 @@ use crate::work::FREED_MESSAGE;
 /// store's index and in the node's presence.
 const SESSION_BYTES: usize = 768;
 /// What a connection takes beside its session, its buffers and its user name, bytes.
-const CONNECTION_BYTES: usize = 512;
+const CONNECTION_BYTES: usize = 448;
 /// Bytes of output that may wait for a client however many there are.
 const OUTPUT_SHARE_MIN: usize = 32 * 1024;
 /// Turns between two counts of what waits to be used again, which changes slowly.
@@ -126,7 +126,7 @@ impl Shard {
     pub(crate) fn memory_uses(&self) -> ShardMemory {
         let answers = self.gated_bytes + self.answer_bytes + self.fan_outs.bytes();
         let layers = self.lobby.request_bytes() + self.layer_bytes;
-        let connections = self.connections.len() * CONNECTION_BYTES + self.name_bytes;
+        let connections = self.connections.len() * CONNECTION_BYTES + self.client_gauge.bytes();
         ShardMemory {
             wills: self.will_bytes,
             subscriptions: self.subscription_bytes + self.groups.memory_bytes(),
@@ -141,7 +141,7 @@ impl Shard {
     /// Bytes of memory that count against the node's.
     pub(crate) fn used_bytes(&self) -> usize {
         let inbox = self.inbox.capacity() * size_of::<(ShardId, ShardMessage)>();
-        let connections = self.connections.len() * CONNECTION_BYTES + self.name_bytes;
+        let connections = self.connections.len() * CONNECTION_BYTES + self.client_gauge.bytes();
         let clients = self.bytes_of_sessions() + connections;
         let lobby = self.lobby.request_bytes() + self.layer_bytes;
         let kept = self.subscription_bytes + self.will_bytes + clients + lobby;

@@ -44,6 +44,7 @@ use crate::memory_use::Growth;
 use crate::message::{MemoryGauge, Messages, Publication};
 use crate::node::{Cx, Node};
 use crate::operate::Operations;
+use crate::part::Parts;
 use crate::pressure::{AnswerBytes, Relief};
 use crate::rate::Spent;
 use crate::record::{Record, RecordCount};
@@ -120,6 +121,7 @@ pub struct Shard {
     /// Bytes of the answers in `pending_subacks` and in the gate, by connection.
     pub(crate) answers: AnswerBytes,
     pub(crate) operations: Operations,
+    pub(crate) parts: Parts,
     /// Which events are wanted.
     pub(crate) wants: Wants,
     pub(crate) telling: Telling,
@@ -161,8 +163,8 @@ pub struct Shard {
     pub(crate) pool: BufferPool,
     /// Bytes of the connections' buffers.
     buffer_bytes: usize,
-    /// Of the user names that connected clients have told.
-    pub(crate) name_bytes: usize,
+    /// What counts the bytes of clients that are connected, or that their messages name.
+    pub(crate) client_gauge: Arc<MemoryGauge>,
     /// Bytes of what lies between sockets and MQTT.
     pub(crate) layer_bytes: usize,
     /// Of them, those of connections that are there, by their places.
@@ -274,6 +276,7 @@ impl Shard {
             answer_bytes: 0,
             answers: AnswerBytes::default(),
             operations: Operations::default(),
+            parts: Parts::default(),
             wants,
             telling,
             wheel,
@@ -297,7 +300,7 @@ impl Shard {
             counters: Counters::default(),
             pool: BufferPool::default(),
             buffer_bytes: 0,
-            name_bytes: 0,
+            client_gauge: Arc::default(),
             layer_bytes: 0,
             layers: SplitMap::new(seeded(seed)),
             will_bytes: 0,

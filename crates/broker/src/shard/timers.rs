@@ -60,6 +60,7 @@ impl Shard {
             }
             Timer::QueueExpiry => self.expire_queues(cx),
             Timer::Losses => self.tell_due_losses(cx),
+            Timer::PartLater(id) => self.deliver_later(cx, id),
             Timer::Operation(number) => self.operation_stalled(cx, number),
             Timer::RetainedSweep => self.sweep_retained(cx),
         }

@@ -31,7 +31,7 @@ impl Shard {
         routing: &mut Routing<'_>,
     ) {
         let (retain, qos) = (routing.publication.retain, routing.publication.qos);
-        let message = routing.message(&mut self.messages, &self.gauge);
+        let message = self.hold(routing);
         self.count_matched();
         let group = &mut self.groups.slab[index as usize];
         group.accounting.matched += 1;

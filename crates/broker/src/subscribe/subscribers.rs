@@ -39,6 +39,20 @@ pub(crate) struct Crowd {
     list: Vec<Subscriber>,
     /// How many of them are durable.
     durable: u32,
+    /// How many of them want QoS 0 messages to be kept.
+    keeping_qos0: u32,
+}
+
+impl Crowd {
+    fn count(&mut self, subscriber: &Subscriber) {
+        self.durable += u32::from(subscriber.is_durable());
+        self.keeping_qos0 += u32::from(subscriber.keeps_qos0());
+    }
+
+    fn uncount(&mut self, subscriber: &Subscriber) {
+        self.durable -= u32::from(subscriber.is_durable());
+        self.keeping_qos0 -= u32::from(subscriber.keeps_qos0());
+    }
 }
 
 /// One subscription, as the index sees it.
@@ -50,7 +64,8 @@ pub(crate) struct Subscriber {
     pub(super) qos: QoS,
     pub(super) no_local: bool,
     pub(super) retain_as_published: bool,
-    durable: bool,
+    /// What a publish must do for it.
+    strength: InterestClass,
     /// Which of its session's subscriptions, for records.
     pub(crate) number: u32,
 }
@@ -63,9 +78,17 @@ impl Subscriber {
             qos,
             no_local: false,
             retain_as_published: true,
-            durable: durable && qos > QoS::AtMostOnce,
+            strength: strength(durable && qos > QoS::AtMostOnce, false),
             number: 0,
         }
+    }
+
+    fn is_durable(&self) -> bool {
+        self.strength.has(InterestClass::DURABLE)
+    }
+
+    fn keeps_qos0(&self) -> bool {
+        self.strength.has(InterestClass::KEEPS_QOS0)
     }
 
     pub(crate) fn as_match(&self) -> Match {
@@ -92,13 +115,17 @@ impl Subscribers {
         match self {
             Self::Nobody => *self = Self::One(subscriber),
             Self::One(first) => {
-                *self = Self::More(Box::new(Crowd {
-                    durable: u32::from(first.durable) + u32::from(subscriber.durable),
+                let mut crowd = Box::new(Crowd {
+                    durable: 0,
+                    keeping_qos0: 0,
                     list: vec![*first, subscriber],
-                }));
+                });
+                crowd.count(first);
+                crowd.count(&subscriber);
+                *self = Self::More(crowd);
             }
             Self::More(crowd) => {
-                crowd.durable += u32::from(subscriber.durable);
+                crowd.count(&subscriber);
                 crowd.list.push(subscriber);
             }
         }
@@ -110,10 +137,9 @@ impl Subscribers {
             Self::Nobody => {}
             Self::One(place) => *place = subscriber,
             Self::More(crowd) => {
-                let place = &mut crowd.list[slot as usize];
-                crowd.durable += u32::from(subscriber.durable);
-                crowd.durable -= u32::from(place.durable);
-                *place = subscriber;
+                crowd.count(&subscriber);
+                let before = core::mem::replace(&mut crowd.list[slot as usize], subscriber);
+                crowd.uncount(&before);
             }
         }
     }
@@ -125,7 +151,7 @@ impl Subscribers {
             Self::One(_) => *self = Self::Nobody,
             Self::More(crowd) => {
                 let gone = crowd.list.swap_remove(slot as usize);
-                crowd.durable -= u32::from(gone.durable);
+                crowd.uncount(&gone);
                 if let [last] = crowd.list.as_slice() {
                     *self = Self::One(*last);
                 }
@@ -144,16 +170,23 @@ impl Subscribers {
     }
 
     fn class(&self) -> InterestClass {
-        let is_durable = match self {
-            Self::Nobody => return InterestClass::NONE,
-            Self::One(subscriber) => subscriber.durable,
-            Self::More(crowd) => crowd.durable > 0,
-        };
-        match is_durable {
-            false => InterestClass::LIVE,
-            true => InterestClass::LIVE.and(InterestClass::DURABLE),
+        match self {
+            Self::Nobody => InterestClass::NONE,
+            Self::One(subscriber) => subscriber.strength,
+            Self::More(crowd) => strength(crowd.durable > 0, crowd.keeping_qos0 > 0),
         }
     }
+}
+
+fn strength(durable: bool, keeps_qos0: bool) -> InterestClass {
+    let mut strength = InterestClass::LIVE;
+    if durable {
+        strength = strength.and(InterestClass::DURABLE);
+    }
+    if keeps_qos0 {
+        strength = strength.and(InterestClass::KEEPS_QOS0);
+    }
+    strength
 }
 
 /// The subscriptions of a session.
@@ -418,17 +451,43 @@ impl Shard {
         subscription: &SubscriptionRecord,
     ) {
         let qos = subscription.qos;
+        let strength = self.strength_of(session, qos);
         let subscriber = Subscriber {
             target: Target::session(session),
             subscription_id: subscription.subscription_id,
             qos,
             no_local: subscription.no_local,
             retain_as_published: subscription.retain_as_published,
-            durable: self.sessions.at(session).durable && qos > QoS::AtMostOnce,
+            strength,
             number: subscription.number,
         };
         let tenant = self.sessions.at(session).tenant;
         self.index_subscriber(cx, tenant, &subscription.filter, subscriber);
+    }
+
+    /// What a publish must do for a subscription of this session.
+    fn strength_of(&mut self, session: u32, qos: QoS) -> InterestClass {
+        let session = self.sessions.at(session);
+        let durable = session.durable && qos > QoS::AtMostOnce;
+        strength(durable, session.durable && session.flags.keeps_qos0())
+    }
+
+    /// A session keeps QoS 0 messages from now on, or does no longer.
+    pub(crate) fn renew_strength_of<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
+        for (node, _) in self.sessions.at(session).subscriptions.own.clone() {
+            let target = Target::session(session);
+            if let Some(subscriber) = self.subscriber_at(node, target) {
+                let strength = self.strength_of(session, subscriber.qos);
+                self.set_strength(cx, node, target, strength);
+            }
+        }
+    }
+
+    /// The Topic Filters of a session, without those of share groups.
+    pub(crate) fn filters_of(&mut self, session: u32) -> Vec<Box<str>> {
+        let own = self.sessions.at(session).subscriptions.own.iter();
+        own.map(|(node, _)| self.tree.filter(*node).1.into())
+            .collect()
     }
 
     /// A session's own subscription to this filter, without share name.
@@ -536,24 +595,42 @@ impl Shard {
         target: Target,
         durable: bool,
     ) {
+        if let Some(subscriber) = self.subscriber_at(node, target) {
+            let strength = strength(durable && subscriber.qos > QoS::AtMostOnce, false);
+            self.set_strength(cx, node, target, strength);
+        }
+    }
+
+    fn subscriber_at(&mut self, node: NodeKey, target: Target) -> Option<Subscriber> {
+        let subscribers = self.tree.get_mut(node)?;
+        let slot = subscribers.slot_of(&mut self.sessions, node, target)?;
+        subscribers.list().get(slot as usize).copied()
+    }
+
+    fn set_strength<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        node: NodeKey,
+        target: Target,
+        strength: InterestClass,
+    ) {
+        let Some(subscriber) = self.subscriber_at(node, target) else {
+            return;
+        };
+        if subscriber.strength == strength {
+            return;
+        }
+        let subscriber = Subscriber {
+            strength,
+            ..subscriber
+        };
         let Some(subscribers) = self.tree.get_mut(node) else {
             return;
         };
         let before = subscribers.class();
-        let slot = subscribers.slot_of(&mut self.sessions, node, target);
-        let Some(slot) = slot else { return };
-        let Some(&subscriber) = subscribers.list().get(slot as usize) else {
-            return;
-        };
-        let durable = durable && subscriber.qos > QoS::AtMostOnce;
-        if subscriber.durable == durable {
-            return;
+        if let Some(slot) = subscribers.slot_of(&mut self.sessions, node, target) {
+            subscribers.replace(slot, subscriber);
         }
-        let subscriber = Subscriber {
-            durable,
-            ..subscriber
-        };
-        subscribers.replace(slot, subscriber);
         let class = subscribers.class();
         let (tenant, filter) = self.tree.filter(node);
         self.interest_changed(cx, (tenant, &filter), before, class);

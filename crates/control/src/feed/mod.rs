@@ -28,7 +28,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{ConnectedClient, Event, EventInterest, TenantId, Told};
+use martlet_broker::{ConnectedClient, Event, EventInterest, SharedClient, TenantId, Told};
 use martlet_codec::PacketType;
 use tokio::sync::watch;
 
@@ -64,7 +64,7 @@ pub struct Entry<'a> {
 #[derive(Debug)]
 enum Said {
     /// A client has connected: it shares what its CONNECT said with presence.
-    Connected(Arc<ConnectedClient>),
+    Connected(SharedClient),
     /// Any other event.
     Event(Box<EventOf>),
     /// Messages that were dropped together: the first of them.
@@ -487,7 +487,7 @@ fn who_comes(tenant: TenantId, event: &Event, next: &[Told]) -> Option<Who> {
     // By what it has proved who it is stands between.
     next.iter().take(2).find_map(|told| match &told.event {
         Event::Connected(client) if told.tenant == tenant && client.client_id == *client_id => {
-            Some(Who::Connected(Arc::clone(client)))
+            Some(Who::Connected(SharedClient::clone(client)))
         }
         _ => None,
     })

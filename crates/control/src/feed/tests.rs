@@ -1,8 +1,6 @@
 use std::sync::Mutex as StdMutex;
 
-use martlet_broker::{
-    ConnectedFlags, DropReason, ListenerPolicy, MessageId, PublishedMessage, TenantId,
-};
+use martlet_broker::{ConnectedClient, DropReason, MessageId, PublishedMessage, TenantId};
 use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode};
 
 use super::*;
@@ -52,15 +50,9 @@ fn published(client_id: &str, qos: QoS, payload: &[u8]) -> Event {
 }
 
 fn connected(client_id: &str) -> Event {
-    Event::Connected(Arc::new(ConnectedClient {
-        client_id: client_id.into(),
-        user_name: None,
-        listener: Arc::new(ListenerPolicy::default()),
-        address: None,
-        keep_alive_secs: 60,
-        version: ProtocolVersion::V5,
-        flags: ConnectedFlags::default(),
-    }))
+    let mut client = ConnectedClient::new(client_id, None);
+    (client.keep_alive_secs, client.version) = (60, ProtocolVersion::V5);
+    Event::Connected(SharedClient::new(client))
 }
 
 fn disconnected(client_id: &str) -> Event {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use hashbrown::Equivalent;
-use martlet_broker::{Event, TenantId, is_shortened, shortened};
+use martlet_broker::{Event, SharedClient, TenantId, is_shortened, shortened};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Written, entry_of, what};
@@ -179,7 +179,7 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
             event: event.shown().into_owned(),
         }),
     };
-    let client = Arc::clone(&calm.client);
+    let client = SharedClient::clone(&calm.client);
     let came = kept(calm.came, Event::Connected(calm.client));
     // Its name is cut there.
     let user = match &came.last.event {
@@ -247,8 +247,8 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
 mod tests {
     use super::*;
     use crate::presence::Presence;
-    use martlet_broker::{ConnectedClient, ConnectedFlags, DropReason, ListenerPolicy, UserName};
-    use martlet_codec::{ProtocolVersion, ReasonCode};
+    use martlet_broker::{ConnectedClient, DropReason, UserName};
+    use martlet_codec::ReasonCode;
 
     const COMMON: TenantId = TenantId(0);
 
@@ -301,15 +301,9 @@ mod tests {
     }
 
     fn connected(client_id: &str, user: Option<UserName>) -> Event {
-        Event::Connected(Arc::new(ConnectedClient {
-            client_id: client_id.into(),
-            user_name: user.map(UserName::into_name),
-            listener: Arc::new(ListenerPolicy::default()),
-            address: None,
-            keep_alive_secs: 60,
-            version: ProtocolVersion::V5,
-            flags: ConnectedFlags::default(),
-        }))
+        let user = user.map(UserName::into_name);
+        let client = ConnectedClient::new(client_id, user.as_deref());
+        Event::Connected(SharedClient::new(client))
     }
 
     fn disconnected(client_id: &str, reason: ReasonCode, why: &'static str) -> Event {

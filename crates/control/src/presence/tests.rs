@@ -1,5 +1,5 @@
-use martlet_broker::{ConnectedClient, ConnectedFlags, Event, ListenerPolicy};
-use martlet_codec::{ProtocolVersion, ReasonCode};
+use martlet_broker::{ConnectedClient, Event, SharedClient};
+use martlet_codec::ReasonCode;
 
 use super::known::OFFLINE_MAX;
 use super::*;
@@ -7,15 +7,9 @@ use super::*;
 const COMMON: TenantId = TenantId(0);
 
 fn connected(client_id: &str) -> Event {
-    Event::Connected(Arc::new(ConnectedClient {
-        client_id: client_id.into(),
-        user_name: Some("user".into()),
-        listener: Arc::new(ListenerPolicy::default()),
-        address: Some(([127, 0, 0, 1].into(), 9)),
-        keep_alive_secs: 60,
-        version: ProtocolVersion::V5,
-        flags: ConnectedFlags::default(),
-    }))
+    let mut client = ConnectedClient::new(client_id, Some("user"));
+    client.address = Some(([127, 0, 0, 1].into(), 9));
+    Event::Connected(SharedClient::new(client))
 }
 
 fn disconnected(client_id: &str, why: &'static str) -> Event {

@@ -16,7 +16,6 @@ mod setup_link;
 mod stalling;
 
 use std::collections::BTreeMap;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,7 +25,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 use martlet_api::Api;
-use martlet_broker::{Command, Event, MemoryUse, RuleBook, ShardId, TenantId};
+use martlet_broker::{
+    Command, Event, MemoryUse, PartLine, PartOutlet, PartSpec, RuleBook, ShardId, TenantId,
+};
 use martlet_control::authentication::Policy;
 use martlet_control::backup::{STORE, unfinished_restore};
 use martlet_control::feed::{self, PushState};
@@ -734,8 +735,8 @@ impl Shards for ReactorShards {
         })
     }
 
-    fn attach(&self, tenant: TenantId) -> std::io::Result<UnixStream> {
-        self.running.attach(tenant)
+    fn attach(&self, spec: PartSpec, outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine> {
+        self.running.attach(spec, outlet)
     }
 
     fn recheck_certificates(&self) {

@@ -29,6 +29,7 @@ use crate::events::EventSender;
 use crate::layers::Layers;
 use crate::mailbox::{Mailbox, Mailboxes};
 use crate::node::SharedNode;
+use crate::part::Outlets;
 use crate::poll::{Listener, Poller, Stream, Wakeup};
 use crate::stats::{Counters, SocketCount};
 use crate::store::{Durable, Store};
@@ -143,6 +144,7 @@ impl Reactor {
             counters,
             socket_count: Arc::clone(&common.sockets),
             sockets_max: common.sockets_max,
+            outlets: Outlets::default(),
         };
         Ok(Self {
             driver: Driver::new(state, (shard, count), common.batch_messages, now),

@@ -1,14 +1,15 @@
 //! What is around the loop of a reactor: its poller, its mailbox and those of the others, the
 //! store's writer, the authenticator, the door.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use martlet_broker::{
-    Authentication, Command, ListenerPolicy, LostMessage, MemoryGauge, Now, Peer, QueueRead,
-    Record, RecordNumber, Report, Settings, ShardId, ShardMessage, Told, TransportEnd,
+    Authentication, Command, ListenerPolicy, LostMessage, MemoryGauge, Now, PartCall, PartEvent,
+    PartId, Peer, QueueRead, Record, RecordNumber, Report, Settings, ShardId, ShardMessage, Told,
+    TransportEnd,
 };
 use martlet_tick::{
     Arrival, Batch, Mail, Newcomer, Notice, Read, Received, SocketKey, Storage, Transport, Written,
@@ -23,6 +24,7 @@ use crate::events::EventSender;
 use crate::layers::Layers;
 use crate::mailbox::{Control, Mailbox, Mailboxes};
 use crate::node::SharedNode;
+use crate::part::Outlets;
 use crate::poll::{Poller, SHORT_READ_MEANS_EMPTY, Source, Stream};
 use crate::proxy::ProxyHeader;
 use crate::stats::{Counters, SocketCount};
@@ -57,6 +59,8 @@ pub(crate) struct Outside {
     pub(crate) counters: Arc<Counters>,
     pub(crate) socket_count: Arc<SocketCount>,
     pub(crate) sockets_max: usize,
+    /// Of the parts whose sessions are here.
+    pub(crate) outlets: Outlets,
 }
 
 impl Transport for Outside {
@@ -230,15 +234,24 @@ impl Mail for Outside {
                     Some(newcomer) => To::Open(newcomer),
                     None => continue,
                 },
-                Control::Attached { stream, policy } => match self.attached(stream, policy) {
-                    Some(newcomer) => To::Open(newcomer),
-                    None => continue,
-                },
                 Control::Adopt(arrival) => To::Adopt(arrival),
                 Control::Command(command) => {
                     self.note_command(&command);
                     To::Command(command)
                 }
+                Control::Carried {
+                    stream,
+                    address,
+                    policy,
+                } => match self.carried(stream, address, policy) {
+                    Some(newcomer) => To::Open(newcomer),
+                    None => continue,
+                },
+                Control::AttachPart(spec, outlet) => {
+                    self.outlets.insert(spec.id, outlet);
+                    To::Part(PartCall::Attach(spec))
+                }
+                Control::Part(call) => To::Part(call),
                 Control::MessagesRead(page) => To::MessagesRead(page),
                 Control::StoreState => To::StoreIs(self.writer.state()),
                 Control::Authenticated(id, answer) => To::Authenticated(id, answer),
@@ -272,6 +285,12 @@ impl Mail for Outside {
 
     fn congested(&mut self, on: bool) {
         self.counters.congestions.add(u64::from(on));
+    }
+
+    fn tell_parts(&mut self, events: &mut Vec<(PartId, PartEvent)>) {
+        for (id, event) in events.drain(..) {
+            self.outlets.tell(id, event);
+        }
     }
 
     fn give_away(&mut self, to: ShardId, mut arrival: Arrival<Stream>) {
@@ -396,13 +415,14 @@ impl Outside {
         })
     }
 
-    /// What a connection of a part of the node begins with: it is MQTT and nothing below it.
-    pub(crate) fn attached(
+    /// What a connection that another thread carries begins with: it is MQTT and nothing below it.
+    fn carried(
         &mut self,
         stream: Stream,
+        address: Option<(IpAddr, u16)>,
         policy: Arc<ListenerPolicy>,
     ) -> Option<Newcomer<Stream>> {
-        let Some(peer) = self.peer(None, policy) else {
+        let Some(peer) = self.peer(address, policy) else {
             self.drop_stream(stream);
             return None;
         };
@@ -418,7 +438,7 @@ impl Outside {
     /// a connection is no reason to end the node, so one without them is refused.
     fn peer(
         &mut self,
-        address: Option<(std::net::IpAddr, u16)>,
+        address: Option<(IpAddr, u16)>,
         listener: Arc<ListenerPolicy>,
     ) -> Option<Peer> {
         let entropy = self.entropy.take().ok()?;

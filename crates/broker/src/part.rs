@@ -1,0 +1,475 @@
+//! Parts: what consumes messages inside the process, such as integrations. A part is a session of
+//! the node's own whose carrier is not a Network Connection: it gets messages as they are, not as
+//! packets, and answers each with what became of it.
+//!
+//! Everything else is as for a client. A durable part is a durable session: the same queue, the
+//! same records, the same accounting. Its credit takes the place of the Receive Maximum, what it
+//! has *done* is what a client has acknowledged, and what it *refuses* is dropped and counted. It
+//! is granted QoS 1 at most, for it knows each message by its id.
+
+use std::sync::Arc;
+
+use martlet_codec::{
+    PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscribeFilter,
+    SubscriptionOptions,
+};
+
+use crate::connect::ConnectRequest;
+use crate::connection::Connection;
+use crate::event::SharedClient;
+use crate::id::{ConnectionId, TenantId};
+use crate::limits::ListenerPolicy;
+use crate::lobby::Peer;
+use crate::message::Message;
+use crate::node::{Cx, Node};
+use crate::route::Routing;
+use crate::session::queue::SubscriptionIds;
+use crate::session::sending::{Sending, Source};
+use crate::shard::{Ending, Shard};
+use crate::timer::Timer;
+
+/// Names a part of this node while it is attached. Who attaches it chooses the number, each once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartId(pub u64);
+
+/// What a part asks for when it attaches.
+#[derive(Clone, Debug)]
+pub struct PartSpec {
+    /// Its name until it detaches.
+    pub id: PartId,
+    /// Whose messages it takes.
+    pub tenant: TenantId,
+    /// Its Client Identifier, which begins with `$`. The session of an earlier part of this name is
+    /// resumed, and a part that is still attached under it is ended.
+    pub client_id: Arc<str>,
+    /// What it subscribes to; other subscriptions that its session has are ended.
+    pub subscriptions: Vec<PartSubscription>,
+    /// Deliveries that it may have and not have settled, 1 to 65,535; the node's `in_flight` is the
+    /// most.
+    pub credit: u16,
+    /// How long its session is kept while it is not attached, seconds; 0 ends with it, `u32::MAX`
+    /// is for ever.
+    pub session_expiry_secs: u32,
+    /// QoS 0 messages are queued and stored like those of QoS 1, which delays no acknowledgement.
+    /// Else those for which it has no credit are dropped.
+    pub keeps_qos0: bool,
+}
+
+/// A Topic Filter of a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartSubscription {
+    /// The filter; `$share/…` is none.
+    pub filter: Box<str>,
+    /// Subscription Identifier, 1 to 268,435,455; 0 is none.
+    pub identifier: u32,
+    /// Whether it gets the retained messages that match.
+    pub retain_handling: RetainHandling,
+}
+
+/// What a part tells its shard: the one that owns its session.
+#[derive(Clone, Debug)]
+pub enum PartCall {
+    /// It attaches. Answered with [`PartEvent::Attached`] or [`PartEvent::Ended`].
+    Attach(Box<PartSpec>),
+    /// What became of deliveries.
+    Settle(PartId, Vec<Settlement>),
+    /// It may have this number of deliveries that are not settled, from now on.
+    Credit(PartId, u16),
+    /// It detaches. Its session is kept for the time that it has asked for.
+    Detach(PartId),
+    /// It detaches, and its session ends.
+    End(PartId),
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// Which delivery.
+    pub token: PacketId,
+    /// What became of it.
+    pub outcome: PartOutcome,
+}
+
+/// What a part answers to a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartOutcome {
+    /// It is done: the part needs it no more.
+    Done,
+    /// It is never done: dropped, and counted as refused by its receiver.
+    Refused,
+    /// It is to be delivered again after this number of milliseconds, if the part is attached then.
+    /// Others may come before it.
+    Later(u32),
+}
+
+/// What a part is told by its shard.
+#[derive(Clone, Debug)]
+pub enum PartEvent {
+    /// It is attached, and its session and subscriptions are durable if they are to be. Deliveries
+    /// may follow.
+    Attached {
+        /// Its session was there already.
+        session_present: bool,
+        /// For each subscription whether it was granted, in order.
+        granted: Vec<ReasonCode>,
+    },
+    /// A message for it.
+    Delivery(Delivery),
+    /// It is not attached any more, or has not been.
+    Ended {
+        /// As a client would be told.
+        reason: ReasonCode,
+        /// In words.
+        why: &'static str,
+    },
+}
+
+/// Takes what a part is told. It is called on the thread of a shard, in order, and must not block.
+/// The last it is told is [`PartEvent::Ended`], unless the node stops at once.
+pub trait PartOutlet: Send {
+    /// Takes the next of what the part is told.
+    fn tell(&mut self, event: PartEvent);
+}
+
+impl<F: FnMut(PartEvent) + Send> PartOutlet for F {
+    fn tell(&mut self, event: PartEvent) {
+        self(event);
+    }
+}
+
+/// By which a part that is attached, or about to be, tells its shard something. It is detached when
+/// this is dropped.
+pub trait PartLine: core::fmt::Debug + Send + Sync {
+    /// Says what became of deliveries.
+    fn settle(&self, settlements: Vec<Settlement>);
+    /// Sets how many deliveries it may have and not have settled, 1 to 65,535.
+    fn set_credit(&self, credit: u16);
+    /// Detaches it and ends its session: what waits for it is dropped.
+    fn end(&self);
+}
+
+/// A message for a part.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// By which it is settled.
+    pub token: PacketId,
+    /// The message, with its id, time of receipt and properties. Shared with all who hold it.
+    pub message: Message,
+    /// It was retained when it was found.
+    pub retained: bool,
+    /// It may have been delivered before.
+    pub dup: bool,
+    /// Identifiers of the subscriptions that match.
+    pub subscription_ids: SubscriptionIds,
+}
+
+impl Delivery {
+    /// Who published it; none for the node's own messages.
+    pub fn publisher(&self) -> Option<&SharedClient> {
+        self.message.client()
+    }
+}
+
+/// A part that is attached to a shard.
+#[derive(Debug)]
+pub(crate) struct Part {
+    id: PartId,
+    connection: ConnectionId,
+    /// Answers to its subscriptions, until it is attached.
+    granted: Vec<ReasonCode>,
+    session_present: bool,
+    /// Deliveries to be made again, and when, monotonic milliseconds.
+    later: Vec<(u64, PacketId)>,
+}
+
+/// The parts of a shard; there are few.
+#[derive(Debug, Default)]
+pub(crate) struct Parts(Vec<Part>);
+
+impl Parts {
+    fn find(&mut self, id: PartId) -> Option<&mut Part> {
+        self.0.iter_mut().find(|part| part.id == id)
+    }
+
+    fn at(&mut self, connection: ConnectionId) -> Option<&mut Part> {
+        self.0.iter_mut().find(|part| part.connection == connection)
+    }
+
+    fn remove(&mut self, connection: ConnectionId) -> Option<Part> {
+        let place = self
+            .0
+            .iter()
+            .position(|part| part.connection == connection)?;
+        Some(self.0.swap_remove(place))
+    }
+}
+
+impl Shard {
+    /// A part has something to say.
+    pub fn part_call<N: Node>(&mut self, cx: &mut Cx<'_, N>, call: PartCall) {
+        match call {
+            PartCall::Attach(spec) => self.attach(cx, &spec),
+            PartCall::Settle(id, settlements) => self.part_settles(cx, id, &settlements),
+            PartCall::Credit(id, credit) => self.set_credit(cx, id, credit),
+            PartCall::Detach(id) => self.detach(cx, id, false),
+            PartCall::End(id) => self.detach(cx, id, true),
+        }
+        self.settle(cx);
+    }
+
+    /// Claims the session of a part as a CONNECT does.
+    fn attach<N: Node>(&mut self, cx: &mut Cx<'_, N>, spec: &PartSpec) {
+        if !spec.client_id.starts_with('$') {
+            let why = "the Client Identifier of a part begins with `$`";
+            return end_part(cx, spec.id, ReasonCode::ClientIdentifierNotValid, why);
+        }
+        if self.stopping {
+            let why = "the server is shutting down";
+            return end_part(cx, spec.id, ReasonCode::ServerUnavailable, why);
+        }
+        let peer = Peer {
+            address: None,
+            listener: Arc::new(ListenerPolicy::part(spec.tenant)),
+            entropy: [0; 16],
+        };
+        let id = self.enter_lobby(cx, peer);
+        self.connections.at(id.index).flags.set_part(true);
+        self.parts.0.push(Part {
+            id: spec.id,
+            connection: id,
+            granted: Vec::new(),
+            session_present: false,
+            later: Vec::new(),
+        });
+        let request = ConnectRequest {
+            version: ProtocolVersion::V5,
+            bridge: false,
+            clean_start: false,
+            keep_alive_secs: 0,
+            tenant: spec.tenant,
+            client_id: Arc::clone(&spec.client_id),
+            asks: None,
+            assigned: false,
+            user_name: None,
+            permit: None,
+            authentication_method: None,
+            authentication_data: None,
+            will: None,
+            session_expiry_secs: spec.session_expiry_secs,
+            receive_maximum: spec.credit.max(1),
+            packet_bytes_max: u32::MAX,
+            topic_alias_maximum: 0,
+            response_information: false,
+            problem_information: false,
+            remaining_bytes: 0,
+            part: Some(Box::new(spec.clone())),
+        };
+        self.accept_connect(cx, id.index, request);
+    }
+
+    /// Its session is claimed: makes its subscriptions those that it asks for.
+    pub(crate) fn subscribe_part<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (index, session): (u32, u32),
+        spec: &PartSpec,
+        session_present: bool,
+    ) {
+        let wanted = |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
+        for filter in self.filters_of(session) {
+            if !wanted(&filter) {
+                self.unsubscribe_one(cx, session, &filter);
+            }
+        }
+        let terms = self.terms_of(index);
+        let mut granted = Vec::with_capacity(spec.subscriptions.len());
+        for subscription in &spec.subscriptions {
+            let requested = SubscribeFilter {
+                filter: &subscription.filter,
+                options: SubscriptionOptions {
+                    qos: QoS::AtLeastOnce,
+                    no_local: false,
+                    retain_as_published: true,
+                    retain_handling: subscription.retain_handling,
+                },
+            };
+            let identifier = subscription.identifier;
+            // It joins no share group, so no answer is waited for.
+            let answer = self.subscribe_one(cx, &terms, session, &requested, identifier, 0);
+            granted.push(answer.reason);
+        }
+        let id = self.connections.id_of(index);
+        if let Some(part) = self.parts.at(id) {
+            (part.granted, part.session_present) = (granted, session_present);
+        }
+    }
+
+    /// Its session and subscriptions are durable.
+    pub(crate) fn tell_attached<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        if let Some(part) = self.parts.at(id) {
+            let attached = PartEvent::Attached {
+                session_present: part.session_present,
+                granted: core::mem::take(&mut part.granted),
+            };
+            cx.effects.parts.push((part.id, attached));
+        }
+    }
+
+    /// Its carrier has ended, or it was refused.
+    pub(crate) fn part_ended<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: ConnectionId,
+        reason: ReasonCode,
+        why: &'static str,
+    ) {
+        if let Some(part) = self.parts.remove(id) {
+            end_part(cx, part.id, reason, why);
+        }
+    }
+
+    /// A message for a part, under the token by which it is settled.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn hand_over<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        source: Source<'_, '_>,
+        how: Sending,
+        subscription_ids: &[u32],
+    ) {
+        let id = self.connections.id_of(index);
+        let message = match source {
+            Source::Routing(routing) => self.hold(routing),
+            Source::Held(message) => message.clone(),
+        };
+        let (Some(part), Some(token)) = (self.parts.at(id), how.packet_id) else {
+            debug_assert!(false, "a part has its place, and each delivery a token");
+            return;
+        };
+        self.counters.publishes_sent += 1;
+        self.counters.publish_bytes_sent += message.payload().len() as u64;
+        let delivery = Delivery {
+            token,
+            message,
+            retained: how.retain,
+            dup: how.dup,
+            subscription_ids: subscription_ids.into(),
+        };
+        let delivery = PartEvent::Delivery(delivery);
+        cx.effects.parts.push((part.id, delivery));
+    }
+
+    /// A QoS 0 message for a part that does not keep them: it gets it if it has credit.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn deliver_live<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        routing: &mut Routing<'_>,
+        retain: bool,
+        subscription_ids: &[u32],
+    ) {
+        if !self.send_live(cx, index, routing, retain, subscription_ids) {
+            let (reason, topic) = (crate::DropReason::OutputFull, routing.publication.topic);
+            self.drop_message(cx, index, reason, 1, topic);
+        }
+    }
+
+    fn part_settles<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: PartId,
+        settlements: &[Settlement],
+    ) {
+        let Some((connection, session)) = self.session_of_part(id) else {
+            return;
+        };
+        for Settlement { token, outcome } in settlements {
+            let reason = match outcome {
+                PartOutcome::Done => ReasonCode::Success,
+                PartOutcome::Refused => ReasonCode::ImplementationSpecificError,
+                PartOutcome::Later(after_ms) => {
+                    self.put_off_delivery(cx, connection, session, (*token, *after_ms));
+                    continue;
+                }
+            };
+            let session = self.sessions.id_of(session);
+            // A part is granted QoS 1 at most, so nothing else can be wrong with it.
+            let settled = self.puback_received(cx, session, *token, reason);
+            debug_assert!(settled.is_ok());
+        }
+        self.answered = None;
+        self.pump(cx, session);
+        self.sessions.at(session).outbound.rest();
+    }
+
+    fn put_off_delivery<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        connection: ConnectionId,
+        session: u32,
+        (token, after_ms): (PacketId, u32),
+    ) {
+        if !self.sessions.at(session).outbound.take_off_wire(token) {
+            return;
+        }
+        let due_ms = cx.now.mono_ms + u64::from(after_ms);
+        if let Some(part) = self.parts.at(connection) {
+            part.later.push((due_ms, token));
+            self.wheel.arm(due_ms, Timer::PartLater(connection));
+        }
+    }
+
+    /// Some deliveries are to be made again.
+    pub(crate) fn deliver_later<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: ConnectionId) {
+        let Some(session) = self.connections.get(id).and_then(Connection::session) else {
+            return;
+        };
+        let Some(part) = self.parts.at(id) else {
+            return;
+        };
+        let now_ms = cx.now.mono_ms;
+        let due = part.later.extract_if(.., |(due_ms, _)| *due_ms <= now_ms);
+        let due: Vec<PacketId> = due.map(|(_, token)| token).collect();
+        for token in due {
+            self.sessions.at(session).outbound.send_again(token);
+        }
+        self.pump(cx, session);
+    }
+
+    fn set_credit<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: PartId, credit: u16) {
+        let Some((connection, session)) = self.session_of_part(id) else {
+            return;
+        };
+        let in_flight_max = self.settings.limits.in_flight.max(1);
+        let connection = self.connections.at(connection.index);
+        connection.send_quota = credit.clamp(1, in_flight_max);
+        self.pump(cx, session);
+    }
+
+    fn detach<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: PartId, ends: bool) {
+        let Some((connection, session)) = self.session_of_part(id) else {
+            return;
+        };
+        if ends {
+            self.sessions.at(session).expiry_secs = 0;
+        }
+        let ending = Ending::told(ReasonCode::Success, "it was detached");
+        self.end_connection(cx, connection.index, ending);
+    }
+
+    fn session_of_part(&mut self, id: PartId) -> Option<(ConnectionId, u32)> {
+        let connection = self.parts.find(id)?.connection;
+        let session = self.connections.get(connection)?.session()?;
+        Some((connection, session))
+    }
+}
+
+fn end_part<N: Node>(cx: &mut Cx<'_, N>, id: PartId, reason: ReasonCode, why: &'static str) {
+    cx.effects
+        .parts
+        .push((id, PartEvent::Ended { reason, why }));
+}

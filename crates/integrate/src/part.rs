@@ -1,0 +1,60 @@
+//! A part of the node as a task sees it. What it is told waits in a channel; how much that can be
+//! is bounded by its credit.
+
+use martlet_broker::{PartEvent, PartLine, PartOutcome, PartOutlet, PartSpec, Settlement};
+use martlet_codec::PacketId;
+use tokio::sync::mpsc;
+
+/// A part that is attached, or about to be. Dropping it detaches it.
+#[derive(Debug)]
+pub struct Part {
+    line: Box<dyn PartLine>,
+    told: mpsc::UnboundedReceiver<PartEvent>,
+}
+
+impl Part {
+    /// Attaches a part by `attach`, which gives it to the node.
+    pub fn attach(
+        spec: PartSpec,
+        attach: impl FnOnce(PartSpec, Box<dyn PartOutlet>) -> Box<dyn PartLine>,
+    ) -> Self {
+        let (outlet, told) = mpsc::unbounded_channel();
+        let outlet = move |event| {
+            // After the task has ended nothing is taken; the part is being detached then.
+            let _ = outlet.send(event);
+        };
+        let line = attach(spec, Box::new(outlet));
+        Self { line, told }
+    }
+
+    /// What the part is told next; none after [`PartEvent::Ended`]. Nothing is lost if the future
+    /// is dropped.
+    pub async fn next(&mut self) -> Option<PartEvent> {
+        self.told.recv().await
+    }
+
+    /// What it has been told already and not taken.
+    pub fn try_next(&mut self) -> Option<PartEvent> {
+        self.told.try_recv().ok()
+    }
+
+    /// Says what became of one delivery.
+    pub fn settle(&self, token: PacketId, outcome: PartOutcome) {
+        self.settle_all(vec![Settlement { token, outcome }]);
+    }
+
+    /// Says what became of deliveries.
+    pub fn settle_all(&self, settlements: Vec<Settlement>) {
+        self.line.settle(settlements);
+    }
+
+    /// Sets how many deliveries it may have and not have settled, 1 to 65,535.
+    pub fn set_credit(&self, credit: u16) {
+        self.line.set_credit(credit);
+    }
+
+    /// Detaches it and ends its session: what waits for it is dropped.
+    pub fn end(self) {
+        self.line.end();
+    }
+}

@@ -1,0 +1,79 @@
+//! Parts of the node: how other threads take messages from a shard and settle them.
+//!
+//! What a part is told leaves its shard by a [`PartOutlet`]; what it says comes by the control
+//! lane of that shard's mailbox, through its [`PartLine`].
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use martlet_broker::{PartCall, PartEvent, PartId, PartLine, PartOutlet, Settlement, ShardId};
+
+use crate::mailbox::{Control, Mailboxes};
+
+/// The outlets of the parts of one shard.
+#[derive(Default)]
+pub(crate) struct Outlets(HashMap<PartId, Box<dyn PartOutlet>>);
+
+impl Outlets {
+    pub(crate) fn insert(&mut self, id: PartId, outlet: Box<dyn PartOutlet>) {
+        self.0.insert(id, outlet);
+    }
+
+    pub(crate) fn tell(&mut self, id: PartId, event: PartEvent) {
+        let is_over = matches!(event, PartEvent::Ended { .. });
+        if let Some(outlet) = self.0.get_mut(&id) {
+            outlet.tell(event);
+        }
+        if is_over {
+            self.0.remove(&id);
+        }
+    }
+}
+
+/// A part that is attached, or about to be. It is detached when this is dropped.
+pub(crate) struct AttachedPart {
+    id: PartId,
+    shard: ShardId,
+    mailboxes: Arc<Mailboxes>,
+}
+
+impl AttachedPart {
+    pub(crate) fn new(id: PartId, shard: ShardId, mailboxes: Arc<Mailboxes>) -> Self {
+        Self {
+            id,
+            shard,
+            mailboxes,
+        }
+    }
+
+    fn call(&self, call: PartCall) {
+        self.mailboxes.control(self.shard, Control::Part(call));
+    }
+}
+
+impl PartLine for AttachedPart {
+    fn settle(&self, settlements: Vec<Settlement>) {
+        self.call(PartCall::Settle(self.id, settlements));
+    }
+
+    fn set_credit(&self, credit: u16) {
+        self.call(PartCall::Credit(self.id, credit));
+    }
+
+    fn end(&self) {
+        self.call(PartCall::End(self.id));
+    }
+}
+
+impl Drop for AttachedPart {
+    fn drop(&mut self) {
+        self.call(PartCall::Detach(self.id));
+    }
+}
+
+impl fmt::Debug for AttachedPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AttachedPart").field(&self.id).finish()
+    }
+}

@@ -1,0 +1,360 @@
+//! Parts of the node take messages as a client's session does, with their publisher, and settle
+//! each of them.
+
+use std::sync::Arc;
+
+use martlet_broker::{
+    Delivery, DropReason, ListenerPolicy, PartCall, PartEvent, PartId, PartOutcome, PartSpec,
+    PartSubscription, Settings, Settlement, TenantId,
+};
+use martlet_codec::{ReasonCode, RetainHandling};
+use martlet_script::{Harness, Link, Wiring};
+
+mod raw;
+
+use raw::{CLEAN, connect, packet, text};
+
+const NAME: &str = "$test/part";
+const PART: PartId = PartId(7);
+const FOR_EVER: u32 = u32::MAX;
+
+fn node(wiring: Wiring) -> Harness {
+    let listener = ListenerPolicy {
+        name: "field".to_owned(),
+        ..ListenerPolicy::default()
+    };
+    Harness::new(Settings::default(), listener, wiring)
+}
+
+/// All wirings that matter to where the publisher is and when records are durable.
+fn wirings() -> [Wiring; 3] {
+    let slow = Wiring {
+        shards: 3,
+        durable_delay_ms: 3,
+        ..Wiring::default()
+    };
+    let short = Wiring {
+        shards: 2,
+        short_turns: true,
+        ..Wiring::default()
+    };
+    [Wiring::default(), slow, short]
+}
+
+fn spec(filters: &[&str]) -> PartSpec {
+    let subscriptions = filters.iter().map(|filter| PartSubscription {
+        filter: (*filter).into(),
+        identifier: 0,
+        retain_handling: RetainHandling::SendAtSubscribe,
+    });
+    PartSpec {
+        id: PART,
+        tenant: TenantId(0),
+        client_id: Arc::from(NAME),
+        subscriptions: subscriptions.collect(),
+        credit: 10,
+        session_expiry_secs: FOR_EVER,
+        keeps_qos0: true,
+    }
+}
+
+fn call(node: &mut Harness, call: PartCall) {
+    node.part_call(NAME, call);
+    node.elapse(20);
+}
+
+/// Attaches, and answers whether the session was there already.
+fn attach(node: &mut Harness, spec: PartSpec) -> bool {
+    let filters = spec.subscriptions.len();
+    call(node, PartCall::Attach(Box::new(spec)));
+    let told = node.take_told();
+    let [
+        (
+            PART,
+            PartEvent::Attached {
+                session_present,
+                granted,
+            },
+        ),
+    ] = &told[..]
+    else {
+        panic!("{told:?}");
+    };
+    assert_eq!(*granted, vec![ReasonCode::GrantedQoS1; filters]);
+    *session_present
+}
+
+fn deliveries(node: &mut Harness) -> Vec<Delivery> {
+    let told = node.take_told().into_iter();
+    let all = told.map(|(id, event)| match (id, event) {
+        (PART, PartEvent::Delivery(delivery)) => delivery,
+        other => panic!("{other:?}"),
+    });
+    all.collect()
+}
+
+fn payloads(deliveries: &[Delivery]) -> Vec<&str> {
+    let texts = deliveries.iter().map(|found| {
+        let bytes = found.message.payload();
+        core::str::from_utf8(bytes).expect("the tests send text")
+    });
+    texts.collect()
+}
+
+fn settle(node: &mut Harness, deliveries: &[Delivery], outcome: PartOutcome) {
+    let settlements = deliveries.iter().map(|found| Settlement {
+        token: found.token,
+        outcome,
+    });
+    call(node, PartCall::Settle(PART, settlements.collect()));
+}
+
+fn publish(node: &mut Harness, link: Link, (topic, qos, payload): (&str, u8, &str)) {
+    let id: &[u8] = if qos > 0 { &[0, 9] } else { &[] };
+    let body = [&text(topic), id, payload.as_bytes()].concat();
+    node.send(link, &packet(0x30 | qos << 1, &body));
+    node.elapse(20);
+    if qos == 2 {
+        node.send(link, &packet(0x62, id));
+        node.elapse(20);
+    }
+}
+
+#[test]
+fn a_part_is_told_what_came_from_whom_and_when() {
+    for wiring in wirings() {
+        let mut node = node(wiring);
+        assert!(!attach(&mut node, spec(&["a/#"])));
+        let wall_ms = node.now().wall_ms;
+        for qos in 0..=2 {
+            let name = format!("device-{qos}");
+            let device = connect(&mut node, &name, CLEAN);
+            publish(&mut node, device, ("a/b", qos, "21.5"));
+            let found = deliveries(&mut node);
+            let [delivery] = found.as_slice() else {
+                panic!("{wiring:?}, QoS {qos}: {found:?}");
+            };
+            let message = &delivery.message;
+            assert_eq!((message.topic(), message.payload()), ("a/b", &b"21.5"[..]));
+            assert_eq!(message.qos() as u8, qos);
+            assert!(message.received_wall_ms() >= wall_ms);
+            assert!(!delivery.retained && !delivery.dup);
+            let publisher = delivery.publisher().expect("its publisher is known");
+            assert_eq!(&*publisher.client_id, name);
+            assert_eq!(publisher.listener.name, "field");
+            settle(&mut node, &found, PartOutcome::Done);
+        }
+        let counters = node.counters();
+        assert_eq!((counters.delivered, counters.matched), (3, 3), "{wiring:?}");
+    }
+}
+
+#[test]
+fn a_part_gets_as_much_as_it_has_credit_for_in_order() {
+    for wiring in wirings() {
+        let mut node = node(wiring);
+        let credit = 2;
+        attach(
+            &mut node,
+            PartSpec {
+                credit,
+                ..spec(&["a"])
+            },
+        );
+        let device = connect(&mut node, "device", CLEAN);
+        for number in 0..6 {
+            publish(&mut node, device, ("a", number % 2, &number.to_string()));
+        }
+        let first = deliveries(&mut node);
+        assert_eq!(payloads(&first), ["0", "1"], "{wiring:?}");
+        settle(&mut node, &first[..1], PartOutcome::Done);
+        let second = deliveries(&mut node);
+        assert_eq!(payloads(&second), ["2"]);
+        call(&mut node, PartCall::Credit(PART, 4));
+        let third = deliveries(&mut node);
+        assert_eq!(payloads(&third), ["3", "4"]);
+        let outstanding = [&first[1..], &second, &third].concat();
+        settle(&mut node, &outstanding, PartOutcome::Done);
+        assert_eq!(payloads(&deliveries(&mut node)), ["5"]);
+    }
+}
+
+#[test]
+fn without_credit_qos_0_is_dropped_and_counted_unless_it_is_kept() {
+    let mut node = node(Wiring::default());
+    attach(
+        &mut node,
+        PartSpec {
+            credit: 1,
+            keeps_qos0: false,
+            ..spec(&["a"])
+        },
+    );
+    let device = connect(&mut node, "device", CLEAN);
+    for payload in ["0", "1"] {
+        publish(&mut node, device, ("a", 0, payload));
+    }
+    publish(&mut node, device, ("a", 1, "2"));
+    let first = deliveries(&mut node);
+    assert_eq!(payloads(&first), ["0"]);
+    let dropped = node.counters().dropped[DropReason::OutputFull as usize];
+    assert_eq!(dropped, 1);
+    settle(&mut node, &first, PartOutcome::Done);
+    assert_eq!(payloads(&deliveries(&mut node)), ["2"]);
+}
+
+#[test]
+fn what_is_put_off_comes_again_and_nothing_waits_for_it() {
+    for wiring in wirings() {
+        let mut node = node(wiring);
+        attach(
+            &mut node,
+            PartSpec {
+                credit: 1,
+                ..spec(&["a"])
+            },
+        );
+        let device = connect(&mut node, "device", CLEAN);
+        for payload in ["0", "1"] {
+            publish(&mut node, device, ("a", 1, payload));
+        }
+        let first = deliveries(&mut node);
+        assert_eq!(payloads(&first), ["0"]);
+        settle(&mut node, &first, PartOutcome::Later(1_000));
+        let second = deliveries(&mut node);
+        assert_eq!(payloads(&second), ["1"], "{wiring:?}");
+        settle(&mut node, &second, PartOutcome::Done);
+        node.elapse(900);
+        assert!(deliveries(&mut node).is_empty());
+        node.elapse(200);
+        let again = deliveries(&mut node);
+        assert_eq!(payloads(&again), ["0"]);
+        assert!(again[0].dup);
+        settle(&mut node, &again, PartOutcome::Done);
+        assert_eq!(node.counters().delivered, 2);
+    }
+}
+
+#[test]
+fn what_is_refused_is_dropped_and_counted() {
+    let mut node = node(Wiring::default());
+    attach(&mut node, spec(&["a"]));
+    let device = connect(&mut node, "device", CLEAN);
+    publish(&mut node, device, ("a", 0, "poison"));
+    let found = deliveries(&mut node);
+    settle(&mut node, &found, PartOutcome::Refused);
+    let counters = node.counters();
+    let refused = counters.dropped[DropReason::RefusedByReceiver as usize];
+    assert_eq!((refused, counters.delivered), (1, 0));
+}
+
+#[test]
+fn a_part_that_comes_back_gets_what_it_has_not_settled_and_what_came_meanwhile() {
+    for wiring in wirings() {
+        let mut node = node(wiring);
+        attach(&mut node, spec(&["a", "b"]));
+        let device = connect(&mut node, "device", CLEAN);
+        publish(&mut node, device, ("a", 1, "0"));
+        assert_eq!(payloads(&deliveries(&mut node)), ["0"]);
+        call(&mut node, PartCall::Detach(PART));
+        let told = node.take_told();
+        let is_ended = matches!(told[..], [(PART, PartEvent::Ended { .. })]);
+        assert!(is_ended, "{told:?}");
+        publish(&mut node, device, ("a", 0, "1"));
+        publish(&mut node, device, ("b", 1, "2"));
+        let after = PartCall::Attach(Box::new(spec(&["a"])));
+        call(&mut node, after);
+        let mut told = node.take_told();
+        let attached = told.remove(0).1;
+        assert!(matches!(
+            attached,
+            PartEvent::Attached {
+                session_present: true,
+                ..
+            }
+        ));
+        let found: Vec<Delivery> = told
+            .into_iter()
+            .map(|(_, event)| match event {
+                PartEvent::Delivery(delivery) => delivery,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(payloads(&found), ["0", "1", "2"], "{wiring:?}");
+        assert_eq!(
+            found.iter().map(|found| found.dup).collect::<Vec<_>>(),
+            [true, false, false]
+        );
+        // It does not ask for `b` any more.
+        publish(&mut node, device, ("b", 1, "3"));
+        assert!(deliveries(&mut node).is_empty());
+        settle(&mut node, &found, PartOutcome::Done);
+        call(&mut node, PartCall::End(PART));
+        node.take_told();
+        assert_eq!(node.counters().sessions, 1, "the device's alone");
+    }
+}
+
+#[test]
+fn a_part_is_ended_by_another_of_its_name() {
+    let mut node = node(Wiring::default());
+    attach(&mut node, spec(&["a"]));
+    let other = PartId(8);
+    call(
+        &mut node,
+        PartCall::Attach(Box::new(PartSpec {
+            id: other,
+            ..spec(&["a"])
+        })),
+    );
+    let told = node.take_told();
+    let [
+        (PART, PartEvent::Ended { reason, .. }),
+        (attached, PartEvent::Attached { .. }),
+    ] = &told[..]
+    else {
+        panic!("{told:?}");
+    };
+    assert_eq!((*reason, *attached), (ReasonCode::SessionTakenOver, other));
+    // The first has nothing to say any more.
+    call(&mut node, PartCall::Settle(PART, Vec::new()));
+    assert!(node.take_told().is_empty());
+}
+
+#[test]
+fn a_part_that_asks_for_nonsense_is_told() {
+    let mut node = node(Wiring::default());
+    let nonsense = PartSpec {
+        client_id: "part".into(),
+        ..spec(&["a"])
+    };
+    node.part_call("part", PartCall::Attach(Box::new(nonsense)));
+    let told = node.take_told();
+    assert!(
+        matches!(
+            told[..],
+            [(
+                PART,
+                PartEvent::Ended {
+                    reason: ReasonCode::ClientIdentifierNotValid,
+                    ..
+                }
+            )]
+        ),
+        "{told:?}"
+    );
+    call(
+        &mut node,
+        PartCall::Attach(Box::new(spec(&["a/#/b", "$share/g/a", "ok"]))),
+    );
+    let told = node.take_told();
+    let [(PART, PartEvent::Attached { granted, .. })] = &told[..] else {
+        panic!("{told:?}");
+    };
+    let expected = [
+        ReasonCode::TopicFilterInvalid,
+        ReasonCode::SharedSubscriptionsNotSupported,
+        ReasonCode::GrantedQoS1,
+    ];
+    assert_eq!(granted[..], expected);
+}
