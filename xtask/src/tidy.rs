@@ -38,16 +38,17 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-tick",
         ],
     ),
+    ("martlet-integrate", &["martlet-broker", "martlet-codec"]),
     (
         "martlet-control",
         &[
+            "martlet-integrate",
             "martlet-access",
             "martlet-broker",
             "martlet-certificates",
             "martlet-codec",
             "martlet-registry",
             "martlet-store",
-            "martlet-client",
         ],
     ),
     (

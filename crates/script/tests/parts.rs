@@ -10,6 +10,7 @@ use martlet_broker::{
 use martlet_codec::{ReasonCode, RetainHandling};
 use martlet_script::{Harness, Link, Wiring};
 
+#[allow(dead_code)]
 mod raw;
 
 use raw::{CLEAN, connect, packet, text};

@@ -416,7 +416,7 @@ impl Outside {
     }
 
     /// What a connection that another thread carries begins with: it is MQTT and nothing below it.
-    fn carried(
+    pub(crate) fn carried(
         &mut self,
         stream: Stream,
         address: Option<(IpAddr, u16)>,

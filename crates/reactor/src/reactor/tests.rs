@@ -116,7 +116,7 @@ impl Node {
                 driver, outside, ..
             } = &mut self.reactor;
             outside.socket_count.raise();
-            let newcomer = outside.attached(Stream::unix(own), Arc::default());
+            let newcomer = outside.carried(Stream::unix(own), None, Arc::default());
             driver.open(outside, newcomer.unwrap());
             Client {
                 stream: other,
