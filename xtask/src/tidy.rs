@@ -26,6 +26,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-fault",
             "martlet-store",
             "martlet-script",
+            "martlet-tick",
         ],
     ),
     (
@@ -70,7 +71,12 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ),
     (
         "martlet-fuzzing",
-        &["martlet-broker", "martlet-codec", "martlet-store"],
+        &[
+            "martlet-broker",
+            "martlet-codec",
+            "martlet-store",
+            "martlet-tick",
+        ],
     ),
     (
         "martlet-sim",

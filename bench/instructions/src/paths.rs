@@ -152,7 +152,7 @@ fn rounds(mut node: Node, mut round: impl FnMut(&mut Node, u32)) -> Measured {
     }
     Measured {
         messages: node.delivered,
-        allocations: node.allocations,
+        allocations: node.allocations(),
     }
 }
 
@@ -337,11 +337,11 @@ pub(crate) fn bytes_of_idle(count: u32) -> f64 {
     let mut node = Node::new();
     // What a shard has anyway is there before.
     node.connect("first", false);
-    let before = node.held_bytes;
+    let before = node.held_bytes();
     for number in 0..count {
         node.connect(&format!("device-{number:012}"), false);
     }
-    (node.held_bytes - before) as f64 / f64::from(count)
+    (node.held_bytes() - before) as f64 / f64::from(count)
 }
 
 fn subscribed(filter: &dyn Fn(u32) -> String, count: u32) -> (Node, ClientIndex) {

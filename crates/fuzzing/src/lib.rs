@@ -11,7 +11,7 @@
 //! * `choices`: arbitrary bytes as a sequence of choices
 //! * `packets`: well-formed packets with fields that were chosen
 //! * `client`: a client's end of a connection, which checks what the broker sends
-//! * `node`: shards, what they share, mailboxes, a store and sockets, all in virtual time
+//! * `node`: a whole node in memory and virtual time, with such clients
 //! * `shard_steps`: steps on such a node
 //! * `store_recover`: a store whose files were changed from outside
 #![forbid(unsafe_code)]
@@ -28,7 +28,7 @@ mod who;
 
 pub use client::Client;
 pub use codec::{codec_decode, codec_roundtrip};
-pub use node::{Link, Node, SharedParts};
+pub use node::{Link, Node};
 pub use random::Random;
-pub use shard_steps::shard_steps;
+pub use shard_steps::{shard_steps, shard_steps_counted};
 pub use store_recover::store_recover;

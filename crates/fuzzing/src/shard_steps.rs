@@ -3,7 +3,7 @@
 //! runs out, time passes. In the end everybody leaves, and nothing may be left of them.
 
 use martlet_broker::{
-    Answer, ClientQuery, Command, EventInterest, Limits, ListenerPolicy, NewMessage,
+    Answer, ClientQuery, Command, Counters, EventInterest, Limits, ListenerPolicy, NewMessage,
     NewSubscription, QueueFull, Settings, SysTopic, TenantId, Traced, TransportEnd,
 };
 use martlet_codec::{AckKind, ProtocolVersion, QoS, ReasonCode};
@@ -26,6 +26,11 @@ const PASSED_SECS: u32 = 100_000;
 /// Takes the bytes for steps and panics if something is wrong: accounts that do not balance, a
 /// packet that the broker may not send, something left in the end.
 pub fn shard_steps(data: &[u8]) {
+    shard_steps_counted(data);
+}
+
+/// The same. Answers what the node has counted.
+pub fn shard_steps_counted(data: &[u8]) -> Counters {
     let mut choices = Choices::new(data);
     let shards = 1 + choices.below(3) as u16;
     let settings = settings(&mut choices);
@@ -39,6 +44,7 @@ pub fn shard_steps(data: &[u8]) {
         node.run();
     }
     finish(&mut node);
+    node.counters()
 }
 
 fn settings(choices: &mut Choices<'_>) -> Settings {
@@ -166,11 +172,9 @@ fn step(node: &mut Node, choices: &mut Choices<'_>) {
             node.answer_who(|asked| who::answer(asked, choices));
         }
         24 => match choices.below(4) {
-            0 => node.mail_arrives = true,
-            1 => node.mail_arrives = false,
-            _ => {
-                node.deliver();
-            }
+            0 => node.set_mail_arrives(true),
+            1 => node.set_mail_arrives(false),
+            _ => (0..node.shard_count()).for_each(|shard| node.deliver(shard)),
         },
         _ => trouble(node, choices),
     }
@@ -284,15 +288,15 @@ fn connect(node: &mut Node, choices: &mut Choices<'_>) {
         (node.open(shard, Client::new(connect)), bytes)
     });
     // What follows may come along with it, or the packet in two parts.
-    let version = node.client(link).version();
+    let version = version(node, link);
     match choices.below(6) {
         0 => {
             let (first, rest) = bytes.split_at(choices.below(bytes.len().min(256)));
             node.send(link, first);
+            node.run();
             node.send(link, rest);
         }
         1 => {
-            let version = version.unwrap_or(ProtocolVersion::V5);
             let next = packets::subscribe(choices, version);
             node.send(link, &[bytes, next].concat());
             if choices.one_of(2) {
@@ -309,13 +313,19 @@ fn choose(node: &Node, choices: &mut Choices<'_>) -> Option<Link> {
     node.links().nth(at)
 }
 
+/// The version of a connection, or any if that is not known.
+fn version(node: &mut Node, link: Link) -> ProtocolVersion {
+    let version = node.client(link).and_then(|client| client.version());
+    version.unwrap_or(ProtocolVersion::V5)
+}
+
 fn send(
     node: &mut Node,
     choices: &mut Choices<'_>,
     packet: impl Fn(&mut Choices<'_>, ProtocolVersion) -> Vec<u8>,
 ) {
     if let Some(link) = choose(node, choices) {
-        let version = node.client(link).version().unwrap_or(ProtocolVersion::V5);
+        let version = version(node, link);
         let mut bytes = packet(choices, version);
         for _ in 0..choices.below(3) {
             bytes.extend(packet(choices, version));
@@ -330,9 +340,10 @@ fn break_rules(
     packet: impl FnOnce(&mut Choices<'_>, ProtocolVersion) -> Vec<u8>,
 ) {
     if let Some(link) = choose(node, choices) {
-        let client = node.client(link);
-        client.break_rules();
-        let version = client.version().unwrap_or(ProtocolVersion::V5);
+        if let Some(client) = node.client(link) {
+            client.break_rules();
+        }
+        let version = version(node, link);
         let bytes = packet(choices, version);
         node.send(link, &bytes);
     }
@@ -362,7 +373,9 @@ fn acknowledge(node: &mut Node, choices: &mut Choices<'_>) {
         return;
     };
     for _ in 0..=choices.below(4) {
-        let client = node.client(link);
+        let Some(client) = node.client(link) else {
+            return;
+        };
         let Some((kind, packet_id)) = client.acknowledge() else {
             return;
         };
@@ -383,7 +396,7 @@ fn acknowledge(node: &mut Node, choices: &mut Choices<'_>) {
 /// Everybody leaves and every interval passes; then nothing may be left.
 fn finish(node: &mut Node) {
     node.store_answers = true;
-    node.mail_arrives = true;
+    node.set_mail_arrives(true);
     node.set_lends(true);
     for shard in 0..node.shard_count() {
         node.set_congested(shard, false);
@@ -428,6 +441,7 @@ fn end_sessions(node: &mut Node) -> bool {
             },
         );
     }
+    node.run();
     for report in node.take_reports() {
         let Answer::Clients(page) = report.answer else {
             continue;

@@ -9,7 +9,10 @@ mod support;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
-use martlet_fuzzing::{Random, codec_decode, codec_roundtrip, shard_steps, store_recover};
+use martlet_broker::{Counters, DropReason};
+use martlet_fuzzing::{
+    Random, codec_decode, codec_roundtrip, shard_steps, shard_steps_counted, store_recover,
+};
 
 /// Time for one target at most, so that a slow machine does not wait.
 const TIME_MAX: Duration = Duration::from_secs(5);
@@ -84,10 +87,47 @@ fn what_decodes_encodes_to_the_same() {
 
 #[test]
 fn no_steps_upset_a_node_or_leave_anything_behind() {
-    run("shard_steps", 2_000, shard_steps, |random| {
-        let length = 1 << random.below(12);
-        random.bytes(length)
-    });
+    run("shard_steps", 2_000, shard_steps, any_steps);
+}
+
+/// Steps, few in half of the cases.
+fn any_steps(random: &mut Random) -> Vec<u8> {
+    let length = 1 << random.below(12);
+    random.bytes(length)
+}
+
+/// Else all would pass on a node that does nothing.
+#[test]
+fn steps_reach_what_happens_on_a_node() {
+    let mut sum = Counters::default();
+    for seed in 0..1_000 {
+        sum.add(&shard_steps_counted(&any_steps(&mut Random::new(seed))));
+    }
+    let dropped = |reason| sum.dropped[reason as usize];
+    let reached = [
+        ("accepted", sum.connects_accepted),
+        ("refused", sum.connects_refused),
+        ("taken over", sum.sessions_taken_over),
+        ("expired", sum.sessions_expired),
+        ("silent", sum.keep_alive_timeouts),
+        ("against the protocol", sum.protocol_errors),
+        ("sent", sum.publishes_sent),
+        ("sent at once", sum.publishes_sent_at_once),
+        ("not permitted", sum.publishes_refused),
+        ("not retained", sum.retained_refused),
+        ("Will", sum.wills_sent),
+        ("delivered", sum.delivered),
+        ("too old", sum.expired),
+        ("recorded", sum.records_appended),
+        ("client away", dropped(DropReason::ClientAway)),
+        ("queue full", dropped(DropReason::QueueFull)),
+        ("session ended", dropped(DropReason::SessionEnded)),
+        ("connection lost", dropped(DropReason::ConnectionLost)),
+        ("no member", dropped(DropReason::NoMember)),
+    ];
+    for (what, count) in reached {
+        assert!(count > 0, "{what}: never");
+    }
 }
 
 #[test]

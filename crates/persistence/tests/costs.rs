@@ -94,18 +94,20 @@ fn what_lies_in_the_store_is_kept_when_the_memory_is_spent() {
     node.play("K: CONNECT session_expiry=1000; SUBSCRIBE will qos=1; DISCONNECT");
     node.play("W: CONNECT will.topic=will will.payload=gone will.qos=1");
     // Sessions that end with their connections have their queues in memory; none of them holds so
-    // much that it has to give back.
-    node.play("P: CONNECT");
-    for name in ('A'..='Z').filter(|name| !"KPQW".contains(*name)) {
-        node.play(&format!(
-            "{name}: CONNECT receive_maximum=1; SUBSCRIBE {name} qos=1
-             P: CONNECT
-             repeat 2
+    // much that it has to give back. All begin while there is memory for what is kept.
+    let subscribe = |name| format!("{name}: CONNECT receive_maximum=1; SUBSCRIBE {name} qos=1\n");
+    let fill = |name| {
+        format!(
+            "repeat 2
              P: PUBLISH {name} qos=1 payload=x*1400
              end
-             {name}> PUBLISH {name} qos=1 .."
-        ));
-    }
+             {name}> PUBLISH {name} qos=1 ..\n"
+        )
+    };
+    let names = ('A'..='Z').filter(|name| !"KPQW".contains(*name));
+    let subscribed: String = names.clone().map(subscribe).collect();
+    let filled: String = names.take_while(|name| *name < 'N').map(fill).collect();
+    node.play(&format!("{subscribed}P: CONNECT\n{filled}"));
     node.end_tick();
     node.play("Q: CONNECT\nQ> CONNACK 0x89\nQ> closed");
     let before = node.counters();

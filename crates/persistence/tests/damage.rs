@@ -76,8 +76,8 @@ fn a_malformed_subscription_or_entry_is_named_and_costs_only_itself() {
     assert_eq!(node.collect("b"), (true, vec!["x".to_owned()]));
     // The body is no message: its entry is dropped when it is to be sent.
     assert_eq!(node.dropped_as_damaged(), 1);
-    let [lost] = &node.lost[..] else {
-        panic!("{:?}", node.lost);
+    let [lost] = node.lost() else {
+        panic!("{:?}", node.lost());
     };
     assert_eq!((lost.id.0, &lost.waited_for[..]), (1 << 40, "a"));
 }
@@ -112,7 +112,7 @@ fn what_ended_while_it_was_read_back_is_not_called_lost() {
         }
         assert!(node.bodies() < 5, "{after}");
         node.let_read(u64::MAX);
-        assert_eq!(node.lost, [], "{after}");
+        assert_eq!(node.lost(), [], "{after}");
         assert_eq!(node.dropped_as_damaged(), 0, "{after}");
         let counters = node.counters();
         let dropped = counters.dropped[DropReason::QueueFull as usize];
@@ -202,7 +202,7 @@ fn a_page_of_a_queue_is_not_taken_for_one_of_what_is_in_flight() {
     node.let_read(u64::MAX);
     assert_eq!(node.reads_done, 3, "each page was asked for once");
     assert_eq!(node.collect("a"), (true, all));
-    assert_eq!(node.lost, []);
+    assert_eq!(node.lost(), []);
 }
 
 #[test]
@@ -475,8 +475,8 @@ fn a_message_of_which_nothing_is_left_is_told_of_with_its_client() {
     let expected = ["first", "third"].map(str::to_owned).to_vec();
     assert_eq!(node.collect("meter"), (true, expected));
     assert_eq!(node.dropped_as_damaged(), 1);
-    let [lost] = &node.lost[..] else {
-        panic!("{:?}", node.lost);
+    let [lost] = node.lost() else {
+        panic!("{:?}", node.lost());
     };
     assert_eq!(lost.waited_for, "meter");
 }

@@ -26,7 +26,6 @@ mod virtual_stage;
 
 pub use files::{Update, load_all, scripts_dir};
 pub use harness::{Harness, Link, Wiring};
-pub use martlet_tick::LocalNode;
 pub use packet::{Encoded, Fields, decode, encode};
 pub use play::{Incoming, Mismatch, Stage, play};
 pub use script::{

@@ -4,22 +4,19 @@
 //! [`World`] runs the loops; what is special to one kind of test, above all where records go, is in
 //! its [`Parts`]. Nothing happens by itself: a test sends, sets the clock and calls ticks.
 
-use std::cell::Cell;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Duration;
+mod at;
+mod net;
 
 use martlet_broker::{
-    Authentication, Counters, Cx, Effects, LostMessage, MemoryGauge, Node, Now, PartEvent, PartId,
-    Peer, QueueRead, Record, RecordNumber, Report, Shard, ShardId, ShardMessage, Told,
-    TransportEnd,
+    Authentication, Counters, Cx, Effects, LostMessage, Node, Now, PartEvent, PartId, Peer,
+    QueueRead, Record, RecordNumber, Report, Shard, ShardId, ShardMessage, Told, TransportEnd,
 };
 
-use crate::outside::{
-    Arrival, Batch, Control, Mail, Newcomer, NoLayers, Notice, Outside, Read, Storage, Stream,
-    Transport, Written,
-};
-use crate::{Driver, SocketKey};
+use self::at::At;
+use self::net::{Inbox, Line, Net};
+pub use self::net::{Layer, Link, Wire};
+use crate::Driver;
+use crate::outside::{Batch, Control, Newcomer, Notice, Outside as _};
 
 /// Ticks in which a node must come to rest: far more than any test needs.
 const TICKS_MAX: u32 = 10_000_000;
@@ -35,7 +32,7 @@ pub trait Parts {
     /// What its shards share.
     fn node(&self) -> &Self::Node;
 
-    /// Makes a call into a shard: see [`Outside::call`].
+    /// Makes a call into a shard: see [`Outside::call`](crate::Outside::call).
     #[inline(always)]
     fn call<T>(
         &mut self,
@@ -49,7 +46,7 @@ pub trait Parts {
         call(shard, &mut cx)
     }
 
-    /// Takes records of a shard: see [`Storage::append`].
+    /// Takes records of a shard: see [`Storage::append`](crate::Storage::append).
     fn append(
         &mut self,
         shard: ShardId,
@@ -58,7 +55,7 @@ pub trait Parts {
         now: Now,
     ) -> Option<RecordNumber>;
 
-    /// Takes all `reads` of a shard: see [`Storage::read_back`].
+    /// Takes all `reads` of a shard: see [`Storage::read_back`](crate::Storage::read_back).
     fn read_back(&mut self, shard: ShardId, reads: &mut Vec<QueueRead>) {
         let _ = shard;
         assert!(reads.is_empty(), "nothing is read back from this store");
@@ -69,92 +66,6 @@ pub trait Parts {
         lost.clear();
     }
 }
-
-/// A client's end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Link(pub usize);
-
-/// The node's end of a connection.
-#[derive(Debug)]
-pub struct Wire(Link);
-
-impl Stream for Wire {
-    type Layers = NoLayers;
-}
-
-/// What is between a client and the node.
-#[derive(Debug, Default)]
-struct Line {
-    /// The socket that it belongs to; none before the node has it, while it moves between shards
-    /// and when it is over.
-    at: Option<(usize, SocketKey)>,
-    /// What the client has sent and the node has not read.
-    unread: VecDeque<u8>,
-    /// How the client has ended it.
-    ended: Option<TransportEnd>,
-    /// What the node has written and the client has not taken.
-    received: Vec<u8>,
-    /// Bytes that the node may write before it has to wait.
-    room: usize,
-    /// The node writes no more.
-    closed: bool,
-    /// The turn in which the first byte of `received` came.
-    received_in: Option<u64>,
-    /// The node has dropped it.
-    dropped: bool,
-    /// The client does not end its side when the node has ended its own.
-    hangs: bool,
-}
-
-/// What waits for one shard.
-#[derive(Default)]
-struct Inbox {
-    notices: Vec<(SocketKey, Notice)>,
-    control: VecDeque<Control<Wire>>,
-    batches: VecDeque<Batch>,
-    durable: Option<RecordNumber>,
-}
-
-/// Connections and mailboxes.
-#[derive(Default)]
-struct Net {
-    lines: Vec<Line>,
-    inboxes: Vec<Inbox>,
-    /// Each look at the clock takes a nanosecond, so that a test can set a limit of no time.
-    moment: Cell<Duration>,
-    /// Batches between shards do not arrive.
-    is_mail_held: bool,
-    /// Batches that a mailbox takes; none: any number.
-    mailbox_batches: Option<usize>,
-    reads: u64,
-    writes: u64,
-    turns: u64,
-    events: Vec<Told>,
-    reports: Vec<Report>,
-    parts: VecDeque<(PartId, PartEvent)>,
-    asked: VecDeque<(u16, Authentication)>,
-}
-
-impl Net {
-    fn notice(&mut self, link: Link, notice: Notice) {
-        if let Some((shard, key)) = self.lines[link.0].at {
-            self.inboxes[shard].notices.push((key, notice));
-        }
-    }
-
-    /// There is something to be read.
-    fn is_readable(&self, link: Link) -> bool {
-        let line = &self.lines[link.0];
-        !line.unread.is_empty() || line.ended.is_some()
-    }
-}
-
-const READABLE: Notice = Notice {
-    readable: true,
-    writable: false,
-    read_closed: false,
-    broken: false,
-};
 
 /// A node.
 pub struct World<P> {
@@ -189,9 +100,9 @@ impl<P: Parts> World<P> {
         &self.drivers
     }
 
-    /// The loops of its shards and what they share, to be restored or looked into.
-    pub fn lend(&mut self) -> (&P::Node, &mut [Driver<Wire>]) {
-        (self.parts.node(), &mut self.drivers)
+    /// What is special to it and the loops of its shards, to be restored or looked into.
+    pub fn lend(&mut self) -> (&mut P, &mut [Driver<Wire>]) {
+        (&mut self.parts, &mut self.drivers)
     }
 
     /// The number of its shards.
@@ -220,9 +131,9 @@ impl<P: Parts> World<P> {
     /// Something waits for this shard, or it is time for its next tick.
     pub fn is_due(&self, shard: usize) -> bool {
         let inbox = &self.net.inboxes[shard];
-        let mail = !self.net.is_mail_held && !inbox.batches.is_empty();
         let due_ms = self.drivers[shard].due_ms();
-        mail || !inbox.notices.is_empty()
+        self.net.arrived(shard) > 0
+            || !inbox.notices.is_empty()
             || !inbox.control.is_empty()
             || inbox.durable.is_some()
             || due_ms.is_some_and(|due_ms| due_ms <= self.now.mono_ms)
@@ -284,19 +195,45 @@ impl<P: Parts> World<P> {
 
     /// A client connects to a shard.
     pub fn open(&mut self, shard: usize, peer: Peer) -> Link {
-        let link = Link(self.net.lines.len());
-        self.net.lines.push(Line {
+        self.open_line(shard, peer, false)
+    }
+
+    /// The same with a layer between the connection and MQTT, whose rules the client may break.
+    pub fn open_layered(&mut self, shard: usize, peer: Peer) -> Link {
+        self.open_line(shard, peer, true)
+    }
+
+    fn open_line(&mut self, shard: usize, peer: Peer, layered: bool) -> Link {
+        let line = Line {
             room: usize::MAX,
+            layered,
             ..Line::default()
-        });
+        };
+        let link = match self.net.free.pop() {
+            Some(link) => {
+                self.net.lines[link.0] = line;
+                link
+            }
+            None => {
+                self.net.lines.push(line);
+                Link(self.net.lines.len() - 1)
+            }
+        };
         let newcomer = Newcomer {
             stream: Wire(link),
-            layers: None,
+            layers: layered.then(|| Box::new(Layer::new(link))),
             peer,
             refused: None,
         };
         self.control(shard, Control::Open(newcomer));
         link
+    }
+
+    /// The client has no more to do with a connection that the node has dropped: the link may be
+    /// that of another one from now on.
+    pub fn forget(&mut self, link: Link) {
+        assert!(self.is_dropped(link), "the node still has the connection");
+        self.net.free.push(link);
     }
 
     /// The client sends.
@@ -306,23 +243,22 @@ impl<P: Parts> World<P> {
             return;
         }
         line.unread.extend(bytes);
-        self.net.notice(link, READABLE);
+        self.net.announce(link);
     }
 
-    /// The client's end of the connection ends.
+    /// The client's end of the connection ends; breaking a rule of the layer, if there is one and
+    /// `end` says so.
     pub fn end(&mut self, link: Link, end: TransportEnd) {
         let line = &mut self.net.lines[link.0];
-        if line.ended.is_none() {
-            line.ended = Some(end);
-            let read_closed = true;
-            self.net.notice(
-                link,
-                Notice {
-                    read_closed,
-                    ..READABLE
-                },
-            );
+        if line.ended.is_some() {
+            return;
         }
+        line.ended = Some(end);
+        if line.violation().is_some() {
+            // The byte that breaks the rule.
+            line.unread.push_back(0);
+        }
+        self.net.announce(link);
     }
 
     /// The client will not end its side when the node has ended its own.
@@ -347,6 +283,14 @@ impl<P: Parts> World<P> {
         let line = &mut self.net.lines[link.0];
         line.received_in = None;
         std::mem::take(&mut line.received)
+    }
+
+    /// Hands over what the node has written, which counts as taken.
+    pub fn read(&mut self, link: Link, take: impl FnOnce(&[u8])) {
+        let line = &mut self.net.lines[link.0];
+        line.received_in = None;
+        take(&line.received);
+        line.received.clear();
     }
 
     /// What the node has written and the client has not taken.
@@ -383,7 +327,22 @@ impl<P: Parts> World<P> {
 
     /// All records of a shard up to this one are durable.
     pub fn durable(&mut self, shard: usize, up_to: RecordNumber) {
-        self.net.inboxes[shard].durable = Some(up_to);
+        let inbox = &mut self.net.inboxes[shard];
+        (inbox.durable, inbox.answered) = (Some(up_to), up_to);
+    }
+
+    /// The next `count` records of a shard are durable, or all if there are fewer; false if there
+    /// are none.
+    pub fn answer(&mut self, shard: usize, count: u64) -> bool {
+        let inbox = &self.net.inboxes[shard];
+        let up_to = inbox
+            .appended
+            .min(RecordNumber(inbox.answered.0.saturating_add(count)));
+        let is_any = up_to > inbox.answered;
+        if is_any {
+            self.durable(shard, up_to);
+        }
+        is_any
     }
 
     /// Puts a batch into the mailbox of a shard.
@@ -403,6 +362,28 @@ impl<P: Parts> World<P> {
         self.net.is_mail_held
     }
 
+    /// Keeps connections that move between shards from arriving, or lets those that wait arrive.
+    pub fn hold_moves(&mut self, hold: bool) {
+        self.net.are_moves_held = hold;
+        for inbox in self.net.inboxes.iter_mut().filter(|_| !hold) {
+            let arrivals = inbox.arrivals.drain(..).map(Control::Adopt);
+            inbox.control.extend(arrivals);
+        }
+    }
+
+    /// Lets the first of what is held arrive at a shard, a connection before a batch; false if
+    /// nothing is.
+    pub fn deliver(&mut self, shard: usize) -> bool {
+        let inbox = &mut self.net.inboxes[shard];
+        if let Some(arrival) = inbox.arrivals.pop_front() {
+            inbox.control.push_back(Control::Adopt(arrival));
+            return true;
+        }
+        let is_any = inbox.released < inbox.batches.len();
+        inbox.released += usize::from(is_any);
+        is_any
+    }
+
     /// Mailboxes take this number of batches.
     pub fn limit_mailboxes(&mut self, batches: usize) {
         self.net.mailbox_batches = Some(batches);
@@ -412,6 +393,7 @@ impl<P: Parts> World<P> {
     pub fn lose_mail(&mut self) {
         for inbox in &mut self.net.inboxes {
             inbox.batches.clear();
+            inbox.released = 0;
         }
     }
 
@@ -480,193 +462,5 @@ impl<P: Parts> World<P> {
             shard,
         };
         call(&mut self.drivers[shard], &mut at);
-    }
-}
-
-/// The node as the loop of one shard sees it.
-pub(crate) struct At<'a, P> {
-    parts: &'a mut P,
-    net: &'a mut Net,
-    shard: usize,
-}
-
-impl<P: Parts> Transport for At<'_, P> {
-    type Stream = Wire;
-
-    fn notices(&mut self, mut take: impl FnMut(SocketKey, Notice)) {
-        for (key, notice) in self.net.inboxes[self.shard].notices.drain(..) {
-            take(key, notice);
-        }
-    }
-
-    fn add(&mut self, stream: &mut Wire, key: SocketKey) -> bool {
-        self.net.lines[stream.0.0].at = Some((self.shard, key));
-        if self.net.is_readable(stream.0) {
-            self.net.notice(stream.0, READABLE);
-        }
-        true
-    }
-
-    fn read(&mut self, stream: &mut Wire, room: &mut [u8]) -> Read {
-        self.net.reads += 1;
-        let line = &mut self.net.lines[stream.0.0];
-        let count = room.len().min(line.unread.len());
-        if count > 0 {
-            let (first, second) = line.unread.as_slices();
-            let split = first.len().min(count);
-            room[..split].copy_from_slice(&first[..split]);
-            room[split..count].copy_from_slice(&second[..count - split]);
-            line.unread.drain(..count);
-            return Read::Bytes(count);
-        }
-        match line.ended {
-            None => Read::Empty,
-            Some(TransportEnd::EndOfStream) => Read::End,
-            Some(_) => Read::Broken,
-        }
-    }
-
-    fn write(&mut self, stream: &mut Wire, _: Option<&mut NoLayers>, output: &[u8]) -> Written {
-        if output.is_empty() {
-            return Written::Nothing;
-        }
-        self.net.writes += 1;
-        let line = &mut self.net.lines[stream.0.0];
-        let taken = output.len().min(line.room);
-        if line.room < usize::MAX {
-            line.room -= taken;
-        }
-        line.received.extend_from_slice(&output[..taken]);
-        if taken > 0 {
-            line.received_in.get_or_insert(self.net.turns);
-        }
-        Written::Some {
-            taken,
-            blocked: taken < output.len(),
-        }
-    }
-
-    fn end_writing(&mut self, stream: &mut Wire) -> bool {
-        let line = &mut self.net.lines[stream.0.0];
-        line.closed = true;
-        if !line.hangs {
-            line.unread.clear();
-            line.ended.get_or_insert(TransportEnd::EndOfStream);
-            self.net.notice(stream.0, READABLE);
-        }
-        true
-    }
-
-    fn drop_stream(&mut self, stream: Wire) {
-        let line = &mut self.net.lines[stream.0.0];
-        (line.closed, line.dropped, line.at) = (true, true, None);
-        line.unread = VecDeque::new();
-    }
-}
-
-impl<P: Parts> Mail for At<'_, P> {
-    fn next_durable(&mut self) -> Option<RecordNumber> {
-        self.net.inboxes[self.shard].durable.take()
-    }
-
-    fn next_control(&mut self) -> Option<Control<Wire>> {
-        self.net.inboxes[self.shard].control.pop_front()
-    }
-
-    fn batch_count(&self) -> usize {
-        match self.net.is_mail_held {
-            true => 0,
-            false => self.net.inboxes[self.shard].batches.len(),
-        }
-    }
-
-    fn next_batch(&mut self) -> Option<Batch> {
-        self.net.inboxes[self.shard].batches.pop_front()
-    }
-
-    fn send(&mut self, to: ShardId, batch: Batch) -> Result<(), Batch> {
-        let batches = &mut self.net.inboxes[usize::from(to.0)].batches;
-        if self
-            .net
-            .mailbox_batches
-            .is_some_and(|most| batches.len() >= most)
-        {
-            return Err(batch);
-        }
-        batches.push_back(batch);
-        Ok(())
-    }
-
-    fn tell_parts(&mut self, events: &mut Vec<(PartId, PartEvent)>) {
-        self.net.parts.extend(events.drain(..));
-    }
-
-    fn give_away(&mut self, to: ShardId, arrival: Arrival<Wire>) {
-        self.net.lines[arrival.stream.0.0].at = None;
-        let inbox = &mut self.net.inboxes[usize::from(to.0)];
-        inbox.control.push_back(Control::Adopt(arrival));
-    }
-}
-
-impl<P: Parts> Storage for At<'_, P> {
-    fn append(
-        &mut self,
-        records: &[Record],
-        last: RecordNumber,
-        now: Now,
-        _: bool,
-    ) -> Option<RecordNumber> {
-        let shard = ShardId(self.shard as u16);
-        self.parts.append(shard, records, last, now)
-    }
-
-    fn read_back(&mut self, reads: &mut Vec<QueueRead>, _: Now, _: Arc<MemoryGauge>) {
-        self.parts.read_back(ShardId(self.shard as u16), reads);
-    }
-
-    fn lost(&mut self, lost: &mut Vec<LostMessage>) {
-        self.parts.lost(lost);
-    }
-}
-
-impl<P: Parts> Outside for At<'_, P> {
-    type Node = P::Node;
-
-    fn node(&self) -> &P::Node {
-        self.parts.node()
-    }
-
-    fn moment(&self) -> Duration {
-        let moment = self.net.moment.get() + Duration::from_nanos(1);
-        self.net.moment.replace(moment)
-    }
-
-    #[inline(always)]
-    fn call<T>(
-        &mut self,
-        shard: &mut Shard,
-        effects: &mut Effects,
-        now: Now,
-        call: impl FnOnce(&mut Shard, &mut Cx<'_, P::Node>) -> T,
-    ) -> T {
-        self.parts.call(shard, effects, now, call)
-    }
-
-    fn worked(&mut self) {
-        self.net.turns += 1;
-    }
-
-    fn ask(&mut self, authentication: Authentication) {
-        self.net
-            .asked
-            .push_back((self.shard as u16, authentication));
-    }
-
-    fn tell(&mut self, events: &mut Vec<Told>) {
-        self.net.events.append(events);
-    }
-
-    fn report(&mut self, report: Report) {
-        self.net.reports.push(report);
     }
 }

@@ -15,6 +15,7 @@ pub struct LocalNode {
     retained: RefCell<Retained>,
     memory_left: Cell<usize>,
     memory_bytes: usize,
+    lends: Cell<bool>,
     by_shard: RefCell<BTreeMap<u16, ShardMemory>>,
     sessions: Cell<usize>,
     connections: Cell<usize>,
@@ -32,10 +33,26 @@ impl LocalNode {
             retained: RefCell::new(Retained::new()),
             memory_left: Cell::new(bytes),
             memory_bytes: bytes,
+            lends: Cell::new(true),
             by_shard: RefCell::default(),
             sessions: Cell::new(0),
             connections: Cell::new(0),
         }
+    }
+
+    /// Lends memory from now on as far as there is some, or none at all.
+    pub fn set_lends(&self, on: bool) {
+        self.lends.set(on);
+    }
+
+    /// Bytes of memory that are lent.
+    pub fn lent_bytes(&self) -> usize {
+        self.memory_bytes - self.memory_left.get()
+    }
+
+    /// Places for connections that are taken.
+    pub fn connection_count(&self) -> usize {
+        self.connections.get()
     }
 }
 
@@ -58,6 +75,7 @@ impl Node for LocalNode {
 
     fn borrow_memory(&self, bytes: usize) -> bool {
         let left = self.memory_left.get().checked_sub(bytes);
+        let left = left.filter(|_| self.lends.get());
         if let Some(left) = left {
             self.memory_left.set(left);
         }
@@ -65,14 +83,17 @@ impl Node for LocalNode {
     }
 
     fn return_memory(&self, bytes: usize) {
-        self.memory_left
-            .set(self.memory_left.get().saturating_add(bytes));
+        assert!(
+            bytes <= self.lent_bytes(),
+            "only what was lent is given back"
+        );
+        self.memory_left.set(self.memory_left.get() + bytes);
     }
 
     fn memory_pressure(&self) -> MemoryPressure {
         match self.memory_bytes {
             usize::MAX => MemoryPressure::default(),
-            limit => MemoryPressure::of(limit - self.memory_left.get(), limit),
+            limit => MemoryPressure::of(self.lent_bytes(), limit),
         }
     }
 
@@ -84,7 +105,7 @@ impl Node for LocalNode {
         let by_shard = self.by_shard.borrow();
         let sum = by_shard.values().copied();
         MemoryUse {
-            used: self.memory_bytes - self.memory_left.get(),
+            used: self.lent_bytes(),
             limit: Some(self.memory_bytes).filter(|bytes| *bytes < usize::MAX),
             outside: 0,
             retained: self.retained.borrow().memory_bytes(),

@@ -1,7 +1,8 @@
-//! A whole node in one thread over a store on a simulated disk: shards, the mailboxes between them,
-//! connections as byte queues, restarts and losses of power. A stage for packet scripts.
+//! A whole node in memory over a store on a simulated disk: restarts and losses of power. A stage
+//! for packet scripts.
 //!
-//! Does what a reactor and its store threads do, in their order, and nothing else.
+//! It runs the loop that ships, in `martlet_tick::local::World`. Of its own are the steps of the
+//! store's threads: one sync for all that has been appended, then pages that queues ask for.
 
 #![allow(
     dead_code,
@@ -9,23 +10,23 @@
     reason = "each test uses its part of it; a failure ends the test"
 )]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    Authenticated, ConnectionEffect, ConnectionId, Counters, Cx, DropReason, Effects, Event, Guest,
-    ListenerPolicy, LostMessage, Node, Now, Peer, QueueRead, ReadPage, Settings, Shard, ShardId,
-    ShardMessage, TenantId, TransportEnd,
+    Command, Counters, Cx, DropReason, Effects, Event, ListenerPolicy, LostMessage, Node, Now,
+    Peer, QueueRead, ReadPage, Record, RecordNumber, Settings, Shard, ShardId, TenantId,
+    TransportEnd,
 };
 use martlet_persistence::{
     ClockState, Making, RestoreError, RestoreReport, Shards, encode, fetch, locate, put_clock,
     read_located, restore,
 };
-use martlet_script::{
-    Incoming, LocalNode, Script, Stage, Users, Value, Version, configure, decode, play,
-};
+use martlet_script::{Incoming, Script, Stage, Users, Value, Version, configure, decode, play};
 use martlet_store::{Engine, OpenError, Options, RecordBuffer, RecordBuilder, Report, SimDisk};
+use martlet_tick::local::{Link, Parts, World};
+use martlet_tick::{Control, Driver, LocalNode};
 
 /// Why a node did not open what is on its disk.
 #[derive(Debug)]
@@ -57,20 +58,67 @@ pub(crate) enum End {
     PowerCut(u64),
 }
 
-#[derive(Debug, Default)]
-struct Wire {
-    at: Option<(u16, ConnectionId)>,
-    received: Vec<u8>,
-    closed: bool,
-    closing: bool,
-    paused: bool,
-    deaf: bool,
-    unread: Vec<u8>,
+/// What the shards share, and the store as their loops see it.
+struct Store {
+    node: LocalNode,
+    engine: Engine<SimDisk>,
+    buffer: RecordBuffer,
+    /// Shards have appended records since the last sync; these may have become nothing to store.
+    unanswered: bool,
+    /// Records that the engine was given.
+    records: u64,
+    /// Pages that are asked for, each with the number of its shard.
+    reads: VecDeque<(usize, QueueRead)>,
+    /// Messages that a session waited for and that could not be read back.
+    lost: Vec<LostMessage>,
 }
 
-struct Slot {
-    shard: Shard,
-    effects: Effects,
+impl Parts for Store {
+    type Node = LocalNode;
+
+    fn node(&self) -> &LocalNode {
+        &self.node
+    }
+
+    fn call<T>(
+        &mut self,
+        shard: &mut Shard,
+        effects: &mut Effects,
+        now: Now,
+        call: impl FnOnce(&mut Shard, &mut Cx<'_, LocalNode>) -> T,
+    ) -> T {
+        let node = &self.node;
+        let result = call(shard, &mut Cx { now, node, effects });
+        assert!(
+            shard.accounts_balance(),
+            "the accounts of a shard do not balance"
+        );
+        result
+    }
+
+    fn append(
+        &mut self,
+        _: ShardId,
+        records: &[Record],
+        _: RecordNumber,
+        now: Now,
+    ) -> Option<RecordNumber> {
+        self.unanswered = true;
+        encode(records, now, &mut self.buffer);
+        self.engine.append(&self.buffer);
+        self.records += self.buffer.count() as u64;
+        self.buffer.clear();
+        None
+    }
+
+    fn read_back(&mut self, shard: ShardId, reads: &mut Vec<QueueRead>) {
+        let shard = usize::from(shard.0);
+        self.reads.extend(reads.drain(..).map(|read| (shard, read)));
+    }
+
+    fn lost(&mut self, lost: &mut Vec<LostMessage>) {
+        self.lost.append(lost);
+    }
 }
 
 /// A node and its disk.
@@ -80,31 +128,15 @@ pub(crate) struct StoredNode {
     pub(crate) report: RestoreReport,
     /// What opening the store found, last time.
     pub(crate) found: Report,
-    engine: Engine<SimDisk>,
+    /// What was told to logs.
+    pub(crate) events: Vec<Event>,
+    pub(crate) reads_done: u64,
+    world: World<Store>,
     settings: Arc<Settings>,
     listener: Arc<ListenerPolicy>,
     users: Users,
-    shared: LocalNode,
-    slots: Vec<Slot>,
-    wires: Vec<Wire>,
-    links: BTreeMap<(u16, u32, u32), usize>,
-    mail: VecDeque<(u16, u16, Vec<ShardMessage>)>,
-    arrivals: VecDeque<(u16, usize, Box<Guest>)>,
-    connections: VecDeque<(u16, ConnectionEffect)>,
-    reads: VecDeque<(u16, QueueRead)>,
-    answers: VecDeque<(u16, ConnectionId, Authenticated)>,
-    /// Messages that a session waited for and that could not be read back.
-    pub(crate) lost: Vec<LostMessage>,
-    /// What was told to logs.
-    pub(crate) events: Vec<Event>,
-    now: Now,
-    opened: u64,
-    buffer: RecordBuffer,
-    /// Shards have appended records since the last sync; these may have become nothing to store.
-    unanswered: bool,
-    store_records: u64,
-    pub(crate) reads_done: u64,
-    mail_held: bool,
+    links: Vec<Link>,
+    /// Pages that may still be read.
     reads_left: u64,
     /// A call to the disk failed: the power is gone.
     dead: bool,
@@ -159,52 +191,40 @@ impl StoredNode {
         now: Now,
     ) -> Result<Self, NotOpen> {
         let settings = Arc::new(settings);
-        let shared = LocalNode::new(1, settings.limits.memory_bytes);
-        let (mut engine, found) = Engine::open(disk.clone(), options())?;
-        let mut slots: Vec<Slot> = (0..shards)
-            .map(|id| Slot {
-                shard: Shard::new(Arc::clone(&settings), ShardId(id), shards, 1),
-                effects: Effects::new(shards),
-            })
-            .collect();
-        let lent = slots
-            .iter_mut()
-            .map(|slot| (&mut slot.shard, &mut slot.effects));
+        let (engine, found) = Engine::open(disk.clone(), options())?;
+        let states =
+            (0..shards).map(|id| Shard::new(Arc::clone(&settings), ShardId(id), shards, 1));
+        let store = Store {
+            node: LocalNode::new(1, settings.limits.memory_bytes),
+            engine,
+            buffer: RecordBuffer::new(),
+            unanswered: false,
+            records: 0,
+            reads: VecDeque::new(),
+            lost: Vec::new(),
+        };
+        let mut world = World::new(store, states.collect(), now);
+        let (Store { node, engine, .. }, drivers) = world.lend();
         let lent = Shards {
             settings: &settings,
-            node: &shared,
+            node: &*node,
             now,
-            shards: lent.collect(),
+            shards: drivers.iter_mut().map(Driver::lend).collect(),
         };
-        let report = restore(&mut engine, lent)?;
+        let report = restore(engine, lent)?;
         let record_ms = report.record_ms;
-        let now = Now { record_ms, ..now };
+        world.set_now(Now { record_ms, ..now });
         let mut node = Self {
             disk,
             report,
             found,
-            engine,
+            events: Vec::new(),
+            reads_done: 0,
+            world,
             settings,
             listener: Arc::new(listener),
             users: Users::default(),
-            shared,
-            slots,
-            wires: Vec::new(),
-            links: BTreeMap::new(),
-            mail: VecDeque::new(),
-            arrivals: VecDeque::new(),
-            connections: VecDeque::new(),
-            reads: VecDeque::new(),
-            answers: VecDeque::new(),
-            lost: Vec::new(),
-            events: Vec::new(),
-            now,
-            opened: 0,
-            buffer: RecordBuffer::new(),
-            unanswered: false,
-            store_records: 0,
-            reads_done: 0,
-            mail_held: false,
+            links: Vec::new(),
             reads_left: u64::MAX,
             dead: false,
         };
@@ -219,21 +239,26 @@ impl StoredNode {
 
     /// Sets the wall clock back.
     pub(crate) fn set_wall_clock_back(&mut self, ms: u64) {
-        self.now.wall_ms -= ms;
+        let mut now = self.world.now();
+        now.wall_ms -= ms;
+        self.world.set_now(now);
     }
 
     /// Sets the wall clock forward.
     pub(crate) fn set_wall_clock_forward(&mut self, ms: u64) {
-        self.now.wall_ms += ms;
+        let mut now = self.world.now();
+        now.wall_ms += ms;
+        self.world.set_now(now);
     }
 
     /// What the thread that writes does now and then.
     pub(crate) fn record_clock(&mut self) {
         let mut records = RecordBuffer::new();
-        put_clock(ClockState::of(self.now), &mut records);
-        self.engine.append(&records);
-        self.engine.write().unwrap();
-        self.engine.sync().unwrap();
+        put_clock(ClockState::of(self.world.now()), &mut records);
+        let engine = &mut self.world.parts.engine;
+        engine.append(&records);
+        engine.write().unwrap();
+        engine.sync().unwrap();
     }
 
     /// As [`StoredNode::restart`].
@@ -247,18 +272,18 @@ impl StoredNode {
         let settings = Settings::clone(&self.settings);
         let listener = ListenerPolicy::clone(&self.listener);
         if end == End::Stop {
-            for shard in 0..self.slots.len() as u16 {
-                self.call(shard, |shard, cx| {
-                    shard.command(cx, martlet_broker::Command::Shutdown);
-                });
+            for shard in self.shards() {
+                self.world
+                    .control(shard, Control::Command(Command::Shutdown));
             }
             self.run();
         }
-        let mut now = self.now;
+        let mut now = self.world.now();
         now.wall_ms += away_ms;
         // A new process has a clock of its own.
         now.mono_ms = 77;
-        let Self { engine, users, .. } = self;
+        let Self { world, users, .. } = self;
+        let engine = world.parts.engine;
         match end {
             End::Stop => engine.close().unwrap(),
             End::Kill => drop(engine),
@@ -278,8 +303,8 @@ impl StoredNode {
         let mut listener = ListenerPolicy::clone(&self.listener);
         listener.authenticate = true;
         self.listener = Arc::new(listener);
-        for slot in &mut self.slots {
-            slot.shard.set_rule_book(Arc::new(users.clone()));
+        for driver in self.world.lend().1 {
+            driver.lend().0.set_rule_book(Arc::new(users.clone()));
         }
         self.users = users;
         self
@@ -350,14 +375,17 @@ impl StoredNode {
     pub(crate) fn append(&mut self, build: impl FnOnce(&mut RecordBuilder<'_>)) {
         let mut buffer = RecordBuffer::new();
         build(&mut buffer.record());
-        self.engine.append(&buffer);
+        self.world.parts.engine.append(&buffer);
         self.sync();
     }
 
     /// Who owns states, but the node.
     pub(crate) fn owners(&self) -> Vec<u64> {
         let mut owners = Vec::new();
-        self.engine.states(|key, _, _| owners.push(key.owner));
+        self.world
+            .parts
+            .engine
+            .states(|key, _, _| owners.push(key.owner));
         owners.retain(|owner| *owner != 0);
         owners.sort_unstable();
         owners.dedup();
@@ -366,10 +394,9 @@ impl StoredNode {
 
     /// Topics and payloads of what is retained.
     pub(crate) fn retained(&self) -> Vec<(String, String)> {
-        let now_ms = self.now.mono_ms;
-        let page = self
-            .shared
-            .retained(|store| store.page(TenantId(0), "#", None, None, 100, now_ms));
+        let now_ms = self.world.now().mono_ms;
+        let node = &self.world.parts.node;
+        let page = node.retained(|store| store.page(TenantId(0), "#", None, None, 100, now_ms));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let messages = page.messages.iter();
         messages
@@ -379,14 +406,14 @@ impl StoredNode {
 
     /// Keeps messages between shards from arriving until the node is restarted.
     pub(crate) fn hold_mail(&mut self) {
-        self.mail_held = true;
+        self.world.hold_mail(true);
     }
 
     /// Lets pass what share groups and their members tell each other; messages and answers that
     /// were held are lost.
     pub(crate) fn release_mail_of_groups(&mut self) {
-        self.mail.clear();
-        self.mail_held = false;
+        self.world.lose_mail();
+        self.world.hold_mail(false);
     }
 
     /// Allows only this number of the requested pages to be read; the others wait.
@@ -397,8 +424,8 @@ impl StoredNode {
 
     /// Bytes of messages in memory, of all shards.
     pub(crate) fn message_bytes(&self) -> usize {
-        let gauges = self.slots.iter().map(|slot| slot.shard.gauge().bytes());
-        gauges.sum()
+        let shards = self.world.drivers().iter();
+        shards.map(|driver| driver.shard().gauge().bytes()).sum()
     }
 
     /// The power is gone.
@@ -407,278 +434,136 @@ impl StoredNode {
     }
 
     /// How many messages were dropped because the store had lost them.
-    pub(crate) fn dropped_as_damaged(&mut self) -> u64 {
+    pub(crate) fn dropped_as_damaged(&self) -> u64 {
         self.counters().dropped[DropReason::StoreDamaged as usize]
     }
 
+    /// Messages that a session waited for and that could not be read back.
+    pub(crate) fn lost(&self) -> &[LostMessage] {
+        &self.world.parts.lost
+    }
+
     /// Counters of all shards together.
-    pub(crate) fn counters(&mut self) -> Counters {
-        let mut sum = Counters::default();
-        for shard in 0..self.slots.len() as u16 {
-            sum.add(&self.call(shard, |shard, cx| shard.snapshot(cx)));
-        }
-        sum
+    pub(crate) fn counters(&self) -> Counters {
+        self.world.counters()
     }
 
     /// Records that the store was given since the node was opened.
     pub(crate) fn store_records(&self) -> u64 {
-        self.store_records
+        self.world.parts.records
     }
 
-    /// Ends a tick of each shard, as a reactor does though no work waits.
+    /// One tick of each shard, though nothing waits.
     pub(crate) fn end_tick(&mut self) {
-        for shard in 0..self.slots.len() as u16 {
-            self.call(shard, |shard, cx| shard.work(cx));
+        for shard in self.shards() {
+            self.world.tick(shard);
         }
         self.run();
     }
 
     /// States in the store.
     pub(crate) fn states(&self) -> usize {
-        self.engine.stats().states
+        self.world.parts.engine.stats().states
     }
 
     /// Bodies in the store.
     pub(crate) fn bodies(&self) -> u64 {
-        self.engine.stats().bodies as u64
+        self.world.parts.engine.stats().bodies as u64
+    }
+
+    fn shards(&self) -> std::ops::Range<usize> {
+        0..usize::from(self.world.shard_count())
     }
 
     /// Works until nothing is left to be done at this time.
     fn run(&mut self) {
         for _ in 0..STEPS_MAX {
             if self.dead || !self.step() {
+                let told = self.world.take_events().into_iter();
+                self.events.extend(told.map(|told| told.event));
                 return;
             }
         }
         panic!("the node does not come to rest");
     }
 
+    /// A tick of each shard that has something to do. If none has, the next step of the store.
     fn step(&mut self) -> bool {
-        if let Some((shard, effect)) = self.connections.pop_front() {
-            self.carry_out(shard, effect);
+        if self.world.round() {
             return true;
         }
-        if let Some((to, link, guest)) = self.arrivals.pop_front() {
-            let id = self.call(to, |shard, cx| shard.adopt(cx, guest));
-            self.place(link, to, id);
-            self.read_wire(link);
+        if let Some((shard, asked)) = self.world.next_asked() {
+            let answer = Box::new(self.users.answer(&asked));
+            let answer = Control::Authenticated(asked.connection, answer);
+            self.world.control(usize::from(shard), answer);
             return true;
         }
-        if !self.mail_held
-            && let Some((from, to, mut batch)) = self.mail.pop_front()
-        {
-            self.call(to, |shard, cx| {
-                shard.receive_batch(cx, ShardId(from), &mut batch);
-            });
-            return true;
-        }
-        if let Some((shard, id, answer)) = self.answers.pop_front() {
-            self.call(shard, |shard, cx| shard.authenticated(cx, id, answer));
-            return true;
-        }
-        if std::mem::take(&mut self.unanswered) {
+        if std::mem::take(&mut self.world.parts.unanswered) {
             self.sync();
             return true;
         }
         if self.reads_left > 0
-            && let Some((shard, read)) = self.reads.pop_front()
+            && let Some((shard, read)) = self.world.parts.reads.pop_front()
         {
             self.reads_left -= 1;
             self.fetch(shard, read);
             return true;
-        }
-        for index in 0..self.slots.len() as u16 {
-            let shard = &self.slots[usize::from(index)].shard;
-            let due = shard.next_wakeup();
-            if shard.has_work() || due.is_some_and(|due| due <= self.now.mono_ms) {
-                self.call(index, |shard, cx| {
-                    shard.advance(cx);
-                    shard.work(cx);
-                });
-                return true;
-            }
         }
         false
     }
 
     /// One group: all that was appended is durable, or the power is gone.
     fn sync(&mut self) {
-        let synced = self.engine.write().and_then(|()| self.engine.sync());
-        if synced.is_err() {
+        let engine = &mut self.world.parts.engine;
+        if engine.write().and_then(|()| engine.sync()).is_err() {
             self.dead = true;
             return;
         }
-        for index in 0..self.slots.len() as u16 {
-            let last = self.slots[usize::from(index)].shard.last_record();
-            self.call(index, |shard, cx| shard.durable(cx, last));
+        for shard in self.shards() {
+            self.world.answer(shard, u64::MAX);
         }
-        if self.engine.housekeep(4096).is_err() {
-            self.dead = true;
-        }
+        let engine = &mut self.world.parts.engine;
+        self.dead |= engine.housekeep(4096).is_err();
     }
 
-    fn fetch(&mut self, shard: u16, read: QueueRead) {
-        let gauge = self.slots[usize::from(shard)].shard.gauge();
+    fn fetch(&mut self, shard: usize, read: QueueRead) {
+        let gauge = self.world.drivers()[shard].shard().gauge();
         let making = Making {
-            now: self.now,
+            now: self.world.now(),
             gauge: &gauge,
         };
-        // A reactor reads a page in one of two ways; here by turns.
+        // The store's threads read a page in one of two ways; here by turns.
         self.reads_done += 1;
-        let located = locate(&self.engine, &read.messages);
+        let engine = &self.world.parts.engine;
+        let located = locate(engine, &read.messages);
         let messages = if self.reads_done.is_multiple_of(2) && located.is_complete() {
             let pages = [(&located, making)];
-            let mut read = read_located(self.engine.disk(), &pages);
+            let mut read = read_located(engine.disk(), &pages);
             read.pop().unwrap().messages
         } else {
-            fetch(&self.engine, &read.messages, making)
+            fetch(engine, &read.messages, making)
         };
         assert!(messages.iter().map(|(id, _)| id).eq(&read.messages));
-        self.call(shard, |shard, cx| {
-            let (owner, of) = (read.owner, read.of);
-            shard.messages_read(
-                cx,
-                ReadPage {
-                    owner,
-                    of,
-                    messages,
-                },
-            );
-        });
-    }
-
-    /// Calls into a shard; its records are appended before anything else of it is carried out.
-    fn call<T>(
-        &mut self,
-        index: u16,
-        call: impl FnOnce(&mut Shard, &mut Cx<'_, LocalNode>) -> T,
-    ) -> T {
-        let slot = &mut self.slots[usize::from(index)];
-        let mut cx = Cx {
-            now: self.now,
-            node: &self.shared,
-            effects: &mut slot.effects,
+        let page = ReadPage {
+            owner: read.owner,
+            of: read.of,
+            messages,
         };
-        let result = call(&mut slot.shard, &mut cx);
-        assert!(slot.shard.accounts_balance(), "accounts of shard {index}");
-        self.unanswered |= !slot.effects.records.is_empty();
-        encode(&slot.effects.records, self.now, &mut self.buffer);
-        slot.effects.records.clear();
-        self.engine.append(&self.buffer);
-        self.store_records += self.buffer.count() as u64;
-        self.buffer.clear();
-        for (to, batch) in slot.effects.batches.iter_mut().enumerate() {
-            if !batch.is_empty() {
-                let batch = std::mem::take(batch);
-                self.mail.push_back((index, to as u16, batch));
-            }
-        }
-        let effects = slot.effects.connections.drain(..);
-        self.connections
-            .extend(effects.map(|effect| (index, effect)));
-        let reads = slot.effects.reads.drain(..);
-        self.reads.extend(reads.map(|read| (index, read)));
-        for asked in slot.effects.authentications.drain(..) {
-            let answer = self.users.answer(&asked);
-            self.answers.push_back((index, asked.connection, answer));
-        }
-        let told = slot.effects.events.drain(..);
-        self.events.extend(told.map(|told| told.event));
-        self.lost.append(&mut slot.effects.lost);
-        result
-    }
-
-    fn carry_out(&mut self, shard: u16, effect: ConnectionEffect) {
-        let id = effect.connection();
-        let Some(&link) = self.links.get(&(shard, id.index, id.generation)) else {
-            return;
-        };
-        match effect {
-            ConnectionEffect::Write(_) | ConnectionEffect::WriteInTurn(_) => self.write_wire(link),
-            ConnectionEffect::PauseReading(_) => self.wires[link].paused = true,
-            ConnectionEffect::ResumeReading(_) => {
-                self.wires[link].paused = false;
-                self.read_wire(link);
-            }
-            ConnectionEffect::Close(_) => {
-                self.wires[link].closing = true;
-                self.write_wire(link);
-            }
-            ConnectionEffect::Abort(_) => {
-                self.unplace(link);
-                self.wires[link].closed = true;
-            }
-            ConnectionEffect::Move { to, guest, .. } => {
-                self.unplace(link);
-                self.arrivals.push_back((to.0, link, guest));
-            }
-        }
-    }
-
-    fn read_wire(&mut self, link: usize) {
-        let wire = &mut self.wires[link];
-        let Some((shard, id)) = wire.at else { return };
-        if wire.paused || wire.closing || wire.unread.is_empty() {
-            return;
-        }
-        let bytes = std::mem::take(&mut wire.unread);
-        self.call(shard, |shard, cx| shard.receive(cx, id, &bytes));
-    }
-
-    fn write_wire(&mut self, link: usize) {
-        let wire = &mut self.wires[link];
-        let Some((shard, id)) = wire.at else { return };
-        if wire.deaf {
-            return self.call(shard, |shard, cx| shard.wrote(cx, id, 0));
-        }
-        let closing = wire.closing;
-        let output = self.slots[usize::from(shard)].shard.output(id);
-        let count = output.len();
-        wire.received.extend_from_slice(output);
-        if count > 0 {
-            self.call(shard, |shard, cx| shard.wrote(cx, id, count));
-        }
-        if closing {
-            self.unplace(link);
-            self.wires[link].closed = true;
-            self.call(shard, |shard, cx| {
-                shard.closed(cx, id, TransportEnd::Finished);
-            });
-        }
-    }
-
-    fn place(&mut self, link: usize, shard: u16, id: ConnectionId) {
-        self.wires[link].at = Some((shard, id));
-        self.links.insert((shard, id.index, id.generation), link);
-    }
-
-    fn unplace(&mut self, link: usize) -> Option<(u16, ConnectionId)> {
-        let (shard, id) = self.wires[link].at.take()?;
-        self.links.remove(&(shard, id.index, id.generation));
-        Some((shard, id))
-    }
-
-    fn set_clock(&mut self, mono_ms: u64) {
-        self.now.wall_ms += mono_ms - self.now.mono_ms;
-        self.now.record_ms += mono_ms - self.now.mono_ms;
-        self.now.mono_ms = mono_ms;
+        self.world.control(shard, Control::MessagesRead(page));
     }
 
     /// Lets time pass, from one due timer to the next.
     pub(crate) fn elapse(&mut self, ms: u64) {
-        let until = self.now.mono_ms + ms;
-        loop {
-            let due = self
-                .slots
-                .iter()
-                .filter_map(|slot| slot.shard.next_wakeup());
-            match due.min().filter(|due| *due < until) {
-                Some(due) => self.set_clock(due.max(self.now.mono_ms + 1).min(until)),
-                None => break,
-            }
+        let until = self.world.now().mono_ms + ms;
+        while let Some(due) = self.world.due_ms().filter(|due| *due < until) {
+            let now_ms = self.world.now().mono_ms;
+            self.world.set_clock(due.max(now_ms + 1).min(until));
             self.run();
+            if self.world.now().mono_ms == until {
+                break;
+            }
         }
-        self.set_clock(until.max(self.now.mono_ms));
+        self.world.set_clock(until);
         self.run();
     }
 }
@@ -693,57 +578,44 @@ fn start_time() -> Now {
 
 impl Stage for StoredNode {
     fn open(&mut self) -> Result<usize, String> {
-        let link = self.wires.len();
-        self.wires.push(Wire::default());
-        let shard = (self.opened % self.slots.len() as u64) as u16;
-        self.opened += 1;
+        let shard = self.links.len() % self.shards().len();
         let mut entropy = [0; 16];
-        entropy[8..].copy_from_slice(&self.opened.to_be_bytes());
+        entropy[8..].copy_from_slice(&(self.links.len() as u64 + 1).to_be_bytes());
         let peer = Peer {
             address: Some(([127, 0, 0, 1].into(), 10_000)),
             listener: Arc::clone(&self.listener),
             entropy,
         };
-        let id = self.call(shard, |shard, cx| shard.open(cx, peer));
-        self.place(link, shard, id);
+        self.links.push(self.world.open(shard, peer));
         self.run();
-        Ok(link)
+        Ok(self.links.len() - 1)
     }
 
     fn send(&mut self, link: usize, bytes: &[u8]) -> Result<(), String> {
-        self.wires[link].unread.extend_from_slice(bytes);
-        if !self.dead {
-            self.read_wire(link);
-            self.run();
-        }
+        self.world.send(self.links[link], bytes);
+        self.run();
         Ok(())
     }
 
     fn end(&mut self, link: usize) {
-        if let Some((shard, id)) = self.unplace(link) {
-            self.call(shard, |shard, cx| {
-                shard.closed(cx, id, TransportEnd::EndOfStream);
-            });
-        }
-        self.wires[link].closed = true;
+        self.world.end(self.links[link], TransportEnd::EndOfStream);
         self.run();
     }
 
     fn set_reading(&mut self, link: usize, reading: bool) {
-        self.wires[link].deaf = !reading;
-        if reading {
-            self.write_wire(link);
-            self.run();
-        }
+        let room = if reading { usize::MAX } else { 0 };
+        self.world.set_room(self.links[link], room);
+        self.run();
     }
 
     fn read(&mut self, link: usize, patience: Duration) -> Incoming {
+        let link = self.links[link];
         for _ in 0..=patience.as_millis() {
-            let bytes = std::mem::take(&mut self.wires[link].received);
+            let bytes = self.world.take(link);
             if !bytes.is_empty() {
                 return Incoming::Bytes(bytes);
             }
-            if self.wires[link].closed {
+            if self.world.is_closed(link) {
                 return Incoming::Closed;
             }
             if !patience.is_zero() && !self.dead {
