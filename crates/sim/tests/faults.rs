@@ -18,10 +18,6 @@ const OF_THE_STORE: &[Fault] = &[
     Fault::NamesUnsynced,
 ];
 
-/// Those that no client of the simulator looks for: the tests of the records find them
-/// (`martlet-persistence`, `tests/faults.rs`).
-const OF_THE_RECORDS: &[Fault] = &[Fault::InFlightIdsForgotten, Fault::RetainedOwedStays];
-
 /// The scenario in which a fault has its chance.
 fn kind(fault: Fault, seed: u64) -> Kind {
     match fault {
@@ -60,8 +56,7 @@ fn every_deliberate_fault_is_found() {
                     .is_none_or(|o| o.split(',').any(|o| o == format!("{fault:?}")))
             };
             let all = Fault::ALL.iter().copied().filter(wanted);
-            let elsewhere = [OF_THE_STORE, OF_THE_RECORDS].concat();
-            let all = all.filter(move |fault| !elsewhere.contains(fault));
+            let all = all.filter(|fault| !OF_THE_STORE.contains(fault));
             let of_thread = all.skip(thread).step_by(THREADS);
             std::thread::spawn(move || {
                 let found = of_thread.map(|fault| (fault, find(fault)));
