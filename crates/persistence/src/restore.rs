@@ -446,7 +446,7 @@ impl<N: Node> Restoring<'_, N> {
             }
             let first = usize::from(fault::is(Fault::QueueFirstNotRestored));
             let end = match fault::is(Fault::QueueLastNotRestored) {
-                true => engine.entries(queue).count() - 1,
+                true => engine.entries(queue).count().saturating_sub(1),
                 false => usize::MAX,
             };
             for entry in engine.entries(queue).take(end).skip(first) {
