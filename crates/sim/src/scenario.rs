@@ -146,6 +146,8 @@ impl Scenario {
                 Kind::Steady => 3600 * SECOND,
                 Kind::Churn | Kind::Arriving => 3 * SECOND / 2,
                 Kind::Backlog => 60 * SECOND,
+                // Long enough for sessions that outlast restarts to end.
+                Kind::Wills => random.between(120, 300) * SECOND,
                 _ => random.between(30, 240) * SECOND,
             },
             store: store_profile(kind, &mut random),
@@ -365,6 +367,9 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
     let steady = kind == Kind::Steady;
     let expiry_secs = match random.below(10) {
         _ if kind == Kind::Backlog => u32::MAX,
+        // What a restart and then the end of a session give back to the others.
+        4 | 5 if kind == Kind::Sharing => random.between(5, 20) as u32,
+        4..=7 if kind == Kind::Wills => random.between(EXPIRY_LONG.start, EXPIRY_LONG.end) as u32,
         0..=2 => 0,
         3 if !steady && random.percent(50) => random.between(5, 40) as u32,
         3 if !steady => random.between(EXPIRY_LONG.start, EXPIRY_LONG.end) as u32,
@@ -411,10 +416,10 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
         },
         troubles,
         away_us: match kind {
+            _ if EXPIRY_LONG.contains(&u64::from(expiry_secs)) => 70 * SECOND,
             Kind::Wills => random.pick(&[SECOND, 20 * SECOND, 60 * SECOND]),
             Kind::Arriving => 2_000,
             Kind::Backlog => 20 * SECOND,
-            _ if EXPIRY_LONG.contains(&u64::from(expiry_secs)) => 70 * SECOND,
             _ => random.pick(&[SECOND, 5 * SECOND, 20 * SECOND]),
         },
         network: LinkProfile {

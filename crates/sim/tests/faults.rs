@@ -23,6 +23,8 @@ fn kind(fault: Fault, seed: u64) -> Kind {
     match fault {
         Fault::EpochReadAfterIndex => Kind::Churn,
         Fault::RetainedReadBeforeInterest => Kind::Arriving,
+        Fault::ExpiryFromConnectRecorded => Kind::Wills,
+        Fault::ShareReturnLostOld => Kind::Sharing,
         _ => Kind::of_seed(seed),
     }
 }
