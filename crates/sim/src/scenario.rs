@@ -164,6 +164,8 @@ impl Scenario {
                 crash_us: match random.below(3) {
                     _ if kind.is_calm() => 0,
                     0 => 0,
+                    // So that some connections last long between two restarts.
+                    _ if kind == Kind::Wills => 60 * SECOND,
                     1 => 30 * SECOND,
                     _ => 10 * SECOND,
                 },
