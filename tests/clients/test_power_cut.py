@@ -96,7 +96,7 @@ class Disk:
 
 
 def lose_power(library, place, **variables):
-    """Publishes, cuts the power, and starts again; gives what is missing then, in words, and the log."""
+    """Publishes, cuts the power, starts again; gives what is missing, in words, and the log."""
     disk = Disk(place, library)
     data = disk.root / "new" / "data"
     node = martlet_process.Node(
