@@ -1,8 +1,9 @@
 /* Preloaded into a broker, notes how to undo what it does to the message store on a real disk, so
  * that a test can take back all that was not synced, as a power cut does. Notes go to the file
  * FORGET_NOTES, one per line; files that lose their name are kept in FORGET_KEEP. Only paths under
- * FORGET_DIR count, and of files only those in a directory `store`. With FORGET_SYNC=no the syncs of
- * files count for nothing, with FORGET_SYNC_DIR=no those of directories.
+ * FORGET_DIR count, and of files only those in a directory `store`. The others, such as SQLite's,
+ * stay as they are. With FORGET_SYNC=no the syncs of files count for nothing; with
+ * FORGET_SYNC_DIR=store those of directories `store`, with FORGET_SYNC_DIR=above those of others.
  *
  *   w INODE OFFSET HEX   bytes that were there before a write
  *   s INODE NOTE         the file is synced: all writes noted before that note are durable
@@ -10,6 +11,10 @@
  *   r FROM TO KEPT       a file renamed; KEPT is what had the name, or -
  *   u PATH KEPT          a name removed
  *   d PATH NOTE          the directory is synced
+ *   x CALL PATH          a change that this library cannot undo
+ *
+ * What calls the kernel without the C library is not seen: the store does so to take space for a
+ * new file, to lock and to set flags, none of which changes what can be read.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,7 +25,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -85,6 +92,27 @@ static int opened(int fd, const char *path, int is_new) {
     return fd;
 }
 
+/* A change of the store's files that is not undone: the test is to know. */
+static void unknown(const char *call, const char *path) {
+    if (counts(path)) {
+        pthread_mutex_lock(&lock);
+        note("x %s %s", call, path);
+        pthread_mutex_unlock(&lock);
+    }
+}
+
+static void unknown_at(const char *call, int fd) {
+    char path[PATH_MAX];
+    if (notes && path_of(fd, path))
+        unknown(call, path);
+}
+
+/* Whether an opening empties a file that has something. */
+static int empties(const char *path, int flags) {
+    struct stat found;
+    return (flags & O_TRUNC) && stat(path, &found) == 0 && found.st_size > 0;
+}
+
 #define OPEN(name)                                                                      \
     int name(const char *path, int flags, ...) {                                        \
         va_list arguments;                                                              \
@@ -92,6 +120,8 @@ static int opened(int fd, const char *path, int is_new) {
         mode_t mode = va_arg(arguments, mode_t);                                        \
         va_end(arguments);                                                              \
         int is_new = (flags & O_CREAT) && access(path, F_OK) != 0;                      \
+        if (empties(path, flags))                                                       \
+            unknown("O_TRUNC", path);                                                   \
         return opened(REAL(name)(path, flags, mode), path, is_new);                     \
     }
 OPEN(open)
@@ -127,11 +157,13 @@ static int synced(int fd, int (*sync)(int)) {
     if (!notes || !path_of(fd, path) || !under_root(path) || fstat(fd, &found) != 0)
         return sync(fd);
     int is_directory = S_ISDIR(found.st_mode);
-    const char *wanted = getenv(is_directory ? "FORGET_SYNC_DIR" : "FORGET_SYNC");
+    const char *ignored = getenv(is_directory ? "FORGET_SYNC_DIR" : "FORGET_SYNC");
+    const char *name = strrchr(path, '/');
+    const char *kind = name && strcmp(name, "/store") == 0 ? "store" : "above";
     pthread_mutex_lock(&lock);
     long upto = count;
     pthread_mutex_unlock(&lock);
-    if (wanted && strcmp(wanted, "no") == 0)
+    if (ignored && strcmp(ignored, is_directory ? kind : "no") == 0)
         return 0;
     int done = sync(fd);
     pthread_mutex_lock(&lock);
@@ -180,4 +212,36 @@ int mkdir(const char *path, mode_t mode) {
         pthread_mutex_unlock(&lock);
     }
     return done;
+}
+
+/* Calls that change files or names in ways that are not undone; each is passed on. */
+
+#define UNDONE(type, name, parameters, arguments)                                       \
+    type name parameters {                                                              \
+        unknown_at(#name, fd);                                                          \
+        return REAL(name) arguments;                                                    \
+    }
+UNDONE(ssize_t, write, (int fd, const void *bytes, size_t length), (fd, bytes, length))
+UNDONE(ssize_t, writev, (int fd, const struct iovec *parts, int number), (fd, parts, number))
+UNDONE(ssize_t, pwritev, (int fd, const struct iovec *parts, int number, off_t offset),
+       (fd, parts, number, offset))
+UNDONE(ssize_t, pwritev64, (int fd, const struct iovec *parts, int number, off64_t offset),
+       (fd, parts, number, offset))
+UNDONE(int, ftruncate, (int fd, off_t length), (fd, length))
+UNDONE(int, ftruncate64, (int fd, off64_t length), (fd, length))
+
+#define UNDONE_AT(name, parameters, path, arguments)                                    \
+    int name parameters {                                                               \
+        unknown(#name, path);                                                           \
+        return REAL(name) arguments;                                                    \
+    }
+UNDONE_AT(renameat, (int from_dir, const char *from, int to_dir, const char *to), from,
+          (from_dir, from, to_dir, to))
+UNDONE_AT(unlinkat, (int dir, const char *path, int flags), path, (dir, path, flags))
+UNDONE_AT(truncate, (const char *path, off_t length), path, (path, length))
+
+void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset) {
+    if ((protection & PROT_WRITE) && (flags & MAP_SHARED))
+        unknown_at("mmap", fd);
+    return REAL(mmap)(address, length, protection, flags, fd, offset);
 }

@@ -54,11 +54,28 @@ faults! {
     EpochReadAfterIndex = "A route remembers epochs that were read after the index.";
     RetainedOlderStays = "A retained message does not replace the one before it.";
     RetainedNotCleared = "An empty payload does not clear the retained message.";
-    ShareReturnLost = "What a share group's member gives back is lost.";
+    ShareReturnLost = "What a share group's member gives back counts as delivered, and is lost.";
+    ShareReturnLostAway = "Likewise what waits for a member, when that goes away.";
+    ShareReturnLostAtStart = "Likewise what waits for a member, at a restart.";
+    ShareReturnLostAtEnd = "Likewise what was sent to a member whose session ends.";
+    ShareReturnLostUnsent = "Likewise what waits for a member whose session ends.";
+    ShareReturnLostOnTheWay = "Likewise what was on its way to a member that has gone.";
+    ShareReturnLostElsewhere = "Likewise what is given back to a group on another shard.";
+    ShareReturnLostOld = "Likewise what a member had before a restart and gives back later.";
+    ShareReturnLostOfLeaver = "Likewise what a member gives back that has left the group.";
+    ShareReturnedLent = "A group does not queue again what a member gives back untaken.";
+    ShareReturnedTaken = "A group does not queue again what a member had taken and gives back.";
+    ShareReturnedFull = "A group does not queue again what a member has no room for.";
+    ShareReturnedByTurn = "A group does not queue again what no member has credit for.";
     ShareReturnsSentQos2 = "A QoS 2 message that a member was sent goes to another member.";
     NoLocalIgnored = "A publisher gets its own message in spite of No Local.";
     TakeoverForgetsInFlight = "A new connection is not sent what the old one did not acknowledge.";
     SessionExpiresEarly = "A session ends at half of its Session Expiry Interval.";
+    ExpiryFromConnect = "A session's expiry is counted from its CONNECT.";
+    ExpiryFromConnectRecorded = "After a restart a session's expiry is counted from its CONNECT.";
+    PageFirstLost = "The first message of a queue's page that was read back is lost.";
+    PageLastLost = "The last message of a queue's page that was read back is lost.";
+    PageTakesOneMore = "The message behind a queue's page that was read back is lost.";
     DropUncounted = "A dropped message is not counted.";
     RoutedTooEarly = "A message counts as routed before the other shards have recorded it.";
     RoutedAgainToAll = "After a restart a message is routed again to those who have or had it.";
@@ -77,7 +94,10 @@ faults! {
     MoveEndsFirst = "A message that moves between queues ends in one before it is in the other.";
     ReplacedStaysRetained = "The record of a retained message leaves the one before it retained.";
     ExpiryForgotten = "After a restart messages do not expire any more.";
-
+    PageFirstUnread = "The first message of a page is not read from the disk.";
+    PageLastUnread = "The last message of a page is not read from the disk.";
+    QueueFirstNotRestored = "After a restart the first message of a queue is missing.";
+    QueueLastNotRestored = "After a restart the last message of a queue is missing.";
     InFlightIdsForgotten = "The record of what is in flight lacks its Subscription Identifiers.";
     RetainedOwedStays = "UNSUBSCRIBE leaves what the subscription was owed of retained messages.";
 

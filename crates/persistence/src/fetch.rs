@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use martlet_broker::{MemoryGauge, Message, MessageId, Now, ReadMessage};
+use martlet_fault::{self as fault, Fault};
 use martlet_store::{BodyId, Disk, Engine, Located, Missing};
 
 use crate::body::decode_body;
@@ -96,7 +97,9 @@ pub fn read_located<D: Disk>(
     let mut wanted = Vec::new();
     for (number, (page, _)) in pages.iter().enumerate() {
         for (place, (_, located)) in page.0.iter().enumerate() {
-            if let Some(located) = located {
+            let is_lost = place == 0 && fault::is(Fault::PageFirstUnread)
+                || place + 1 == page.0.len() && fault::is(Fault::PageLastUnread);
+            if let Some(located) = located.as_ref().filter(|_| !is_lost) {
                 wanted.push((located, (number, place)));
             }
         }

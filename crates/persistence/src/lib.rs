@@ -31,5 +31,5 @@ pub use fetch::{FetchedPage, LocatedPage, Making, PageFound, fetch, locate, read
 pub use restore::{Damaged, RestoreError, RestoreReport, Shards, restore};
 pub use state::{
     ClockState, GroupState, decode_clock, decode_group, decode_session, decode_start,
-    decode_subscription, decode_will, put_clock,
+    decode_subscription, decode_will, is_retained_owed, put_clock,
 };

@@ -444,7 +444,12 @@ impl<N: Node> Restoring<'_, N> {
                 self.orphans.push(queue.0);
                 continue;
             }
-            for entry in engine.entries(queue) {
+            let first = usize::from(fault::is(Fault::QueueFirstNotRestored));
+            let end = match fault::is(Fault::QueueLastNotRestored) {
+                true => engine.entries(queue).count().saturating_sub(1),
+                false => usize::MAX,
+            };
+            for entry in engine.entries(queue).take(end).skip(first) {
                 let message = MessageId(entry.body.0);
                 let decoded = decode_entry(epoch, message, entry.lane, entry.note, entry.extra);
                 let record = match decoded {

@@ -83,6 +83,11 @@ pub(crate) fn retained_owed_key(epoch: SessionEpoch, number: u32) -> StateKey {
     }
 }
 
+/// Whether a state says that a subscription is owed retained messages.
+pub fn is_retained_owed(key: StateKey) -> bool {
+    key.kind == kind::RETAINED_OWED
+}
+
 /// The number of this run of the node.
 pub(crate) fn put_start(start: u32, into: &mut RecordBuilder<'_>) {
     into.state(key(SessionEpoch(0), kind::START), &[&start_head(start)]);

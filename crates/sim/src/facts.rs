@@ -4,6 +4,7 @@
 use martlet_broker::DropReason;
 use martlet_codec::{AckKind, QoS};
 
+use crate::identifiers::Identifiers;
 use crate::ledger::Ledger;
 use crate::node::LinkIndex;
 use crate::store::Lsn;
@@ -126,6 +127,8 @@ pub enum Fact {
         no_local: bool,
         /// Retain As Published.
         retain_as_published: bool,
+        /// The number of its Subscription Identifier; 0 is none.
+        identifier: u32,
     },
     /// SUBACK came.
     Subscribed {
@@ -168,6 +171,8 @@ pub enum Fact {
         retain: bool,
         /// Packet Identifier; 0 at QoS 0.
         packet_id: u16,
+        /// Subscription Identifiers.
+        identifiers: Identifiers,
         /// A QoS 2 message whose identifier the client knows already.
         known: bool,
         /// What was durable when it left.
@@ -216,6 +221,15 @@ pub enum Fact {
     Dropped {
         /// For whom.
         client: ClientIndex,
+        /// On which topic; none where only the store knew it.
+        topic: Option<TopicIndex>,
+        /// Why.
+        reason: DropReason,
+    },
+    /// The broker dropped a message for a share group, and said so.
+    DroppedByGroup {
+        /// `$share/name/filter`.
+        group: FilterIndex,
         /// On which topic; none where only the store knew it.
         topic: Option<TopicIndex>,
         /// Why.
@@ -271,7 +285,8 @@ impl Fact {
             | Self::Violated { client }
             | Self::Cut { client, .. }
             | Self::Dropped { client, .. } => Some(client),
-            Self::Crashed { .. }
+            Self::DroppedByGroup { .. }
+            | Self::Crashed { .. }
             | Self::Stopping
             | Self::ClockStepped { .. }
             | Self::Rotted { .. }
@@ -322,12 +337,14 @@ impl Fact {
                 format!("<- PUBACK/PUBREC m{message}{refused}")
             }
             Self::Completed { message, .. } => format!("<- PUBCOMP m{message}"),
-            Self::Subscribing { filter, qos, .. } => {
-                format!(
-                    "-> SUBSCRIBE {} at QoS {}",
-                    topics.filter(filter),
-                    qos.bits()
-                )
+            Self::Subscribing {
+                filter,
+                qos,
+                identifier,
+                ..
+            } => {
+                let (filter, qos) = (topics.filter(filter), qos.bits());
+                format!("-> SUBSCRIBE {filter} at QoS {qos}, identifier {identifier}")
             }
             Self::Subscribed {
                 filter, granted, ..
@@ -343,6 +360,7 @@ impl Fact {
                 dup,
                 retain,
                 packet_id,
+                identifiers,
                 known,
                 ..
             } => {
@@ -354,7 +372,11 @@ impl Fact {
                 let retain = if retain { " RETAIN" } else { "" };
                 let known = if known { " (known)" } else { "" };
                 let (topic, qos) = (topics.name(topic), qos.bits());
-                format!("<- PUBLISH{dup}{retain} {what} {topic} QoS {qos} id {packet_id}{known}")
+                let for_them = identifiers.numbers();
+                format!(
+                    "<- PUBLISH{dup}{retain} {what} {topic} QoS {qos} id {packet_id}{known} \
+                     for {for_them:?}"
+                )
             }
             Self::Released { packet_id, .. } => format!("<- PUBREL id {packet_id}"),
             Self::Answered {
@@ -366,6 +388,15 @@ impl Fact {
             Self::Dropped { topic, reason, .. } => {
                 let topic = topic.map_or("a topic of the store", |topic| topics.name(topic));
                 format!("   the broker says: dropped on {topic}: {}", reason.name())
+            }
+            Self::DroppedByGroup {
+                group,
+                topic,
+                reason,
+            } => {
+                let group = topics.filter(group);
+                let topic = topic.map_or("a topic of the store", |topic| topics.name(topic));
+                format!("== {group} dropped on {topic}: {}", reason.name())
             }
             Self::Crashed { stopped: true, .. } => "== the node stops".to_owned(),
             Self::Rotted { message } => format!("== m{message} rots on the disk"),

@@ -57,6 +57,8 @@ pub struct SubscriptionRow {
     pub qos: QoS,
     /// No Local.
     pub no_local: bool,
+    /// The number of its Subscription Identifier; 0 is none.
+    pub identifier: u32,
     /// Where it stands.
     pub state: SubscriptionState,
     /// When SUBACK came.
@@ -301,6 +303,7 @@ impl ClientRow {
                 filter,
                 qos,
                 no_local,
+                identifier,
                 ..
             } => {
                 let before = self.subscriptions.len();
@@ -310,6 +313,7 @@ impl ClientRow {
                     filter,
                     qos,
                     no_local,
+                    identifier,
                     state: SubscriptionState::Asked,
                     granted_us: u64::MAX,
                 });

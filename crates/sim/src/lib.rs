@@ -9,6 +9,7 @@
 //! * `world`, `agenda`: the one loop, and what is due when
 //! * `node`, `store`, `network`: the broker as reactors drive it, its records, its connections
 //! * `rot`: bits that flip on its disk
+//! * `topics`, `identifiers`: which filters match which topics, Subscription Identifiers
 //! * `client`: what clients do, by the protocol or against it
 //! * `facts`, `ledger`, `observer`: what clients did and saw, what they were promised, who is told
 //! * `check`: one check per file
@@ -18,6 +19,7 @@ pub mod agenda;
 pub mod check;
 pub mod client;
 pub mod facts;
+pub mod identifiers;
 pub mod ledger;
 pub mod network;
 pub mod node;

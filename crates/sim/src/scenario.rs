@@ -33,6 +33,8 @@ pub enum Kind {
     Churn,
     /// Clients that begin anew while what is retained changes without pause.
     Arriving,
+    /// Queues of several pages, for clients that stay away while others publish.
+    Backlog,
     /// Many clients that do little, nothing that goes wrong: for the speed.
     Steady,
 }
@@ -47,6 +49,7 @@ impl Kind {
         Self::Bounded,
         Self::Churn,
         Self::Arriving,
+        Self::Backlog,
         Self::Steady,
     ];
 
@@ -60,6 +63,7 @@ impl Kind {
             Self::Bounded => "bounded",
             Self::Churn => "churn",
             Self::Arriving => "arriving",
+            Self::Backlog => "backlog",
             Self::Steady => "steady",
         }
     }
@@ -67,6 +71,11 @@ impl Kind {
     /// Nothing goes wrong but what its clients do.
     fn is_calm(self) -> bool {
         matches!(self, Self::Churn | Self::Arriving | Self::Steady)
+    }
+
+    /// Every second client publishes, the others subscribe.
+    fn has_publishers_apart(self) -> bool {
+        matches!(self, Self::Churn | Self::Arriving | Self::Backlog)
     }
 
     /// The kind of that name.
@@ -77,7 +86,8 @@ impl Kind {
     /// The kind that a seed stands for when none is named.
     pub fn of_seed(seed: u64) -> Self {
         match Random::new(seed, "kind", 0).below(20) {
-            0..=9 => Self::Everything,
+            0..=8 => Self::Everything,
+            9 => Self::Backlog,
             10..=12 => Self::Sharing,
             13 | 14 => Self::Retaining,
             15 | 16 => Self::Wills,
@@ -135,6 +145,9 @@ impl Scenario {
             run_us: match kind {
                 Kind::Steady => 3600 * SECOND,
                 Kind::Churn | Kind::Arriving => 3 * SECOND / 2,
+                Kind::Backlog => 60 * SECOND,
+                // Long enough for sessions that outlast restarts to end.
+                Kind::Wills => random.between(120, 300) * SECOND,
                 _ => random.between(30, 240) * SECOND,
             },
             store: store_profile(kind, &mut random),
@@ -151,6 +164,8 @@ impl Scenario {
                 crash_us: match random.below(3) {
                     _ if kind.is_calm() => 0,
                     0 => 0,
+                    // So that some connections last long between two restarts.
+                    _ if kind == Kind::Wills => 60 * SECOND,
                     1 => 30 * SECOND,
                     _ => 10 * SECOND,
                 },
@@ -308,6 +323,10 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
         limits.in_flight = random.between(1, 4) as u16;
         settings.queue_full = random.pick(&[QueueFull::DropOldest, QueueFull::DropNewest]);
     }
+    if kind == Kind::Sharing && random.percent(20) {
+        // Members without room for what others have room for.
+        limits.queued_messages = random.between(1, 5) as u32;
+    }
     let steady = kind == Kind::Steady;
     NodeProfile {
         settings,
@@ -337,6 +356,9 @@ fn store_profile(kind: Kind, random: &mut Random) -> StoreProfile {
     }
 }
 
+/// Session Expiry Intervals, seconds, that outlast the minute in which a restart ends no session.
+const EXPIRY_LONG: core::ops::Range<u64> = 90..150;
+
 /// What one client does.
 fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
     let version = random.pick(&[
@@ -346,8 +368,13 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
     ]);
     let steady = kind == Kind::Steady;
     let expiry_secs = match random.below(10) {
+        _ if kind == Kind::Backlog => u32::MAX,
+        // What a restart and then the end of a session give back to the others.
+        4 | 5 if kind == Kind::Sharing => random.between(5, 20) as u32,
+        4..=7 if kind == Kind::Wills => random.between(EXPIRY_LONG.start, EXPIRY_LONG.end) as u32,
         0..=2 => 0,
-        3 if !steady => random.between(5, 40) as u32,
+        3 if !steady && random.percent(50) => random.between(5, 40) as u32,
+        3 if !steady => random.between(EXPIRY_LONG.start, EXPIRY_LONG.end) as u32,
         _ => u32::MAX,
     };
     let clean = expiry_secs == 0;
@@ -378,20 +405,23 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
         maximum_packet_size,
         topic_alias_maximum: random.pick(&[0, 0, 1, 10]),
         will: will(kind, client, topics, random),
+        identifies: version.is_v5() && random.percent(60),
         subscriptions,
         publishing: publishing(kind, client, topics, random),
         answer_us: random.pick(&[0, 0, 100_000, 5 * SECOND]),
         refuse_percent: if random.percent(10) { 5 } else { 0 },
         trouble_us: match kind {
             Kind::Steady => 0,
-            Kind::Arriving if client.is_multiple_of(2) => 0,
+            Kind::Arriving | Kind::Backlog if client.is_multiple_of(2) => 0,
             Kind::Arriving => random.between(5, 100) * 1_000,
             _ => random.between(3, 60) * SECOND,
         },
         troubles,
         away_us: match kind {
+            _ if EXPIRY_LONG.contains(&u64::from(expiry_secs)) => 70 * SECOND,
             Kind::Wills => random.pick(&[SECOND, 20 * SECOND, 60 * SECOND]),
             Kind::Arriving => 2_000,
+            Kind::Backlog => 20 * SECOND,
             _ => random.pick(&[SECOND, 5 * SECOND, 20 * SECOND]),
         },
         network: LinkProfile {
@@ -416,6 +446,9 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
 fn troubles(kind: Kind, random: &mut Random) -> Vec<Trouble> {
     if kind == Kind::Arriving {
         return vec![Trouble::Forget];
+    }
+    if kind == Kind::Backlog {
+        return vec![Trouble::Goodbye, Trouble::Crash, Trouble::TakeOver];
     }
     if kind.is_calm() || random.percent(20) {
         return Vec::new();
@@ -467,7 +500,7 @@ fn subscriptions(
     let mut filters: Vec<String> = Vec::new();
     if kind == Kind::Steady {
         filters.push(format!("t/{}/#", (client + 1) % STEADY_CLIENTS));
-    } else if matches!(kind, Kind::Churn | Kind::Arriving) && client.is_multiple_of(2) {
+    } else if kind.has_publishers_apart() && client.is_multiple_of(2) {
         return Vec::new();
     } else if kind == Kind::Arriving {
         filters.push(random.pick(&["r/#", "r/+/0"]).to_owned());
@@ -524,7 +557,7 @@ fn publishing(
     random: &mut Random,
 ) -> Option<PublishPlan> {
     let mut on: Vec<TopicIndex> = Vec::new();
-    if matches!(kind, Kind::Churn | Kind::Arriving) && client % 2 == 1 {
+    if kind.has_publishers_apart() && client % 2 == 1 {
         return None;
     }
     if kind == Kind::Steady {
@@ -533,10 +566,9 @@ fn publishing(
         on.extend(topics.find(&format!("r/{client}/0")));
     } else {
         let plain: Vec<TopicIndex> = topics.of_class(Class::Plain).collect();
-        let count = if kind == Kind::Churn {
-            3
-        } else {
-            random.below(4)
+        let count = match kind {
+            Kind::Churn | Kind::Backlog => 3,
+            _ => random.below(4),
         };
         for _ in 0..count {
             on.push(random.pick(&plain));
@@ -560,12 +592,13 @@ fn publishing(
         every_us: match kind {
             Kind::Steady => 60 * SECOND,
             Kind::Churn | Kind::Arriving => 1_000,
+            Kind::Backlog => random.between(50, 500) * 1000,
             _ => random.between(200, 5_000) * 1000,
         },
-        burst: if kind.is_calm() {
-            1
-        } else {
-            random.pick(&[1, 1, 3, 15])
+        burst: match kind {
+            _ if kind.is_calm() => 1,
+            Kind::Backlog => 15,
+            _ => random.pick(&[1, 1, 3, 15]),
         },
         topics: on,
         qos: match certain {
@@ -593,6 +626,7 @@ fn eye(topics: &Topics) -> Plan {
         maximum_packet_size: 0,
         topic_alias_maximum: 0,
         will: None,
+        identifies: true,
         subscriptions: vec![SubscriptionPlan {
             filter,
             qos: QoS::AtLeastOnce,

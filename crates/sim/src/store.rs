@@ -6,7 +6,9 @@
 //! are slow, some fail. A crash leaves what the disk leaves.
 
 use martlet_broker::{Now, QueueRead, Record, RecordNumber};
-use martlet_persistence::{ClockState, FetchedPage, Making, encode, fetch, put_clock};
+use martlet_persistence::{
+    ClockState, FetchedPage, Making, encode, is_retained_owed, locate, put_clock, read_located,
+};
 use martlet_store::{Call, Engine, Failure, Fault, Options, RecordBuffer, Report, SimDisk, Stats};
 
 use crate::facts::MessageIndex;
@@ -234,6 +236,12 @@ impl Store {
         queued
     }
 
+    /// How many subscriptions are owed retained messages, by what is recorded.
+    pub fn retained_owed(&self) -> usize {
+        let keys = self.engine.iter().flat_map(Engine::state_keys);
+        keys.filter(|key| is_retained_owed(*key)).count()
+    }
+
     /// What is in it.
     pub fn stats(&self) -> Option<Stats> {
         self.engine.as_ref().map(Engine::stats)
@@ -255,8 +263,14 @@ impl Store {
         match &mut self.engine {
             Some(engine) => {
                 // What is asked for has been appended before; the engine reads what is written.
-                let _ = engine.write();
-                fetch(engine, &read.messages, making)
+                if engine.write().is_err() {
+                    // A fault strikes once.
+                    let _ = engine.write();
+                }
+                let located = locate(engine, &read.messages);
+                let found = read_located(&self.disk, &[(&located, making)]);
+                let pages = found.into_iter().map(|found| found.messages);
+                pages.flatten().collect()
             }
             None => Vec::new(),
         }

@@ -590,12 +590,19 @@ impl World {
         };
         let ledger = &self.observer.ledger;
         let client = ledger.clients.iter().position(|row| row.name == *client_id);
+        let group = ledger.topics.find_filter(client_id);
         let topic = ledger.topics.find(topic);
+        let reason = *reason;
         if let Some(client) = client {
             let client = client as ClientIndex;
-            let reason = *reason;
             self.observer.fact(&Fact::Dropped {
                 client,
+                topic,
+                reason,
+            });
+        } else if let Some(group) = group {
+            self.observer.fact(&Fact::DroppedByGroup {
+                group,
                 topic,
                 reason,
             });
@@ -709,6 +716,11 @@ impl World {
         if !sum.balanced() {
             let what = format!("matched {} of {sum:?}", sum.matched);
             return self.observer.complain("accounts of the node", what);
+        }
+        let owed = self.node.store.borrow().retained_owed();
+        if owed > 0 {
+            let what = format!("{owed} subscriptions are still owed retained messages");
+            return self.observer.complain("memory back to baseline", what);
         }
         self.with_clients(|client, io| client.leave(io));
         self.pass(60 * SECOND);

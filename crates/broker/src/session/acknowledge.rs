@@ -178,7 +178,7 @@ impl Shard {
 
     /// The receiver has answered for good: delivered, or refused.
     /// A refusal ends it as well [MQTT-4.4.0-2].
-    fn entry_answered<N: Node>(
+    pub(crate) fn entry_answered<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
@@ -250,7 +250,8 @@ impl Shard {
         };
         if reason == DropReason::NotPermitted && entry.ticket().is_some() {
             let stays_sent = was_sent && qos == Some(QoS::ExactlyOnce);
-            return self.return_shared(cx, index, entry, stays_sent);
+            let lost_by = Fault::ShareReturnLost;
+            return self.return_shared(cx, index, entry, stays_sent, lost_by);
         }
         self.drop_entry(cx, index, entry, reason);
     }
@@ -266,7 +267,7 @@ impl Shard {
     ) {
         if reason == DropReason::NotPermitted && entry.ticket().is_some() {
             // Others of the group may have it.
-            return self.return_shared(cx, index, entry, false);
+            return self.return_shared(cx, index, entry, false, Fault::ShareReturnLost);
         }
         self.end_record_of(cx, index, &entry);
         if !self.tell_group(cx, entry.ticket(), ShareOutcome::Dropped(reason)) {

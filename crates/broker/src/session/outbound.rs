@@ -947,9 +947,14 @@ impl Shard {
 
     /// The connection is gone: what a share group handed over and was not sent goes back to it.
     pub(crate) fn pause_outbound<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        // Without bounds: as it was restored.
+        let lost_by = match self.work.unbounded {
+            true => Fault::ShareReturnLostAtStart,
+            false => Fault::ShareReturnLostAway,
+        };
         let queue = self.sessions.at(index).outbound.queue_used();
         for entry in queue.map(Queue::take_shared).unwrap_or_default() {
-            self.return_shared(cx, index, entry, false);
+            self.return_shared(cx, index, entry, false, lost_by);
         }
         let window = self.window(index);
         let lets_go = self.lets_messages_go(index);
@@ -969,7 +974,7 @@ impl Shard {
         for (_, message) in outbound.in_flight.drain() {
             let sent_qos2 = message.sent_before && message.publish_qos() == Some(QoS::ExactlyOnce);
             if let Some(entry) = message.into_entry() {
-                self.abandon(cx, index, entry, sent_qos2);
+                self.abandon(cx, index, entry, sent_qos2, Fault::ShareReturnLostAtEnd);
             }
         }
         let Some(waiting) = outbound.waiting else {
@@ -977,12 +982,12 @@ impl Shard {
         };
         let mut queue = waiting.queue;
         for entry in queue.take_shared() {
-            self.abandon(cx, index, entry, false);
+            self.abandon(cx, index, entry, false, Fault::ShareReturnLostUnsent);
         }
         let is_told = self.tells_drop(index, "") || self.wants.any(Wants::TOPICS);
         let one_by_one = if is_told { TOLD_AT_END } else { 0 };
         for entry in queue.take_all().take(one_by_one) {
-            self.abandon(cx, index, entry, false);
+            self.abandon(cx, index, entry, false, Fault::ShareReturnLostUnsent);
         }
         let (left, wall_ms) = (queue.len() as u64, cx.now.wall_ms);
         self.count_drop(index, DropReason::SessionEnded, left, wall_ms);
@@ -1008,9 +1013,16 @@ impl Shard {
         }
     }
 
-    fn abandon<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Taken, sent_qos2: bool) {
+    fn abandon<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: Taken,
+        sent_qos2: bool,
+        lost_by: Fault,
+    ) {
         if entry.ticket().is_some() {
-            self.return_shared(cx, index, entry, sent_qos2);
+            self.return_shared(cx, index, entry, sent_qos2, lost_by);
         } else {
             let topic = entry.topic();
             self.drop_message(cx, index, DropReason::SessionEnded, 1, topic);

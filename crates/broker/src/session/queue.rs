@@ -592,6 +592,7 @@ impl Queue {
             stored.doublings = (stored.doublings + 1).min(PAGE_DOUBLINGS_MAX);
         }
         let mut damaged = Vec::new();
+        let mut lost = fault::is(Fault::PageFirstLost);
         for (id, message) in page {
             let first = self.stored.as_ref().and_then(|stored| stored.rows.front());
             if first.is_none_or(|[first, _, _]| first != id.0) {
@@ -601,6 +602,7 @@ impl Queue {
                 break;
             };
             match entry.apart.message.clone().map_or(message, Ok) {
+                Ok(_) if core::mem::take(&mut lost) => {}
                 Ok(message) => {
                     let entry = entry.with(message);
                     self.count(&entry);
@@ -608,6 +610,14 @@ impl Queue {
                 }
                 Err(why) => damaged.push((entry, why)),
             }
+        }
+        if fault::is(Fault::PageLastLost)
+            && let Some(last) = self.window.pop_back()
+        {
+            self.uncount(&last);
+        }
+        if fault::is(Fault::PageTakesOneMore) {
+            self.take_first_stored();
         }
         damaged
     }

@@ -412,8 +412,15 @@ impl Shard {
             }
         }
         let session = self.sessions.at(index);
+        // What its expiry has run of already: with a deliberate fault as long as it was there.
+        let there_ms = cx
+            .now
+            .wall_ms
+            .saturating_sub(session.connected_at_wall_ms());
+        let run_ms = |by: Fault| if fault::is(by) { there_ms } else { 0 };
         if session.recorded && session.expiry_secs > 0 {
-            session.set_left_wall_ms(cx.now.record_ms);
+            let run_ms = run_ms(Fault::ExpiryFromConnectRecorded);
+            session.set_left_wall_ms(cx.now.record_ms.saturating_sub(run_ms));
             let record = session.record();
             self.append(cx, record);
         }
@@ -424,7 +431,7 @@ impl Shard {
             secs => {
                 let early = fault::is(Fault::SessionExpiresEarly);
                 let ms = u64::from(secs) * if early { 500 } else { 1000 };
-                let due_ms = cx.now.mono_ms + ms;
+                let due_ms = cx.now.mono_ms + ms.saturating_sub(run_ms(Fault::ExpiryFromConnect));
                 let id = self.sessions.id_of(index);
                 let timer = self.wheel.arm(due_ms, Timer::SessionExpiry(id));
                 self.sessions.at(index).expiry_timer = Some(timer);

@@ -10,6 +10,7 @@ use slab::Slab;
 use super::GroupId;
 use super::members::Members;
 use crate::counters::{Accounting, DropReason};
+use crate::fault::{self, Fault};
 use crate::hash::seeded;
 use crate::id::{SessionAddress, TenantId};
 use crate::losses::Losses;
@@ -304,6 +305,15 @@ impl Group {
     pub(super) fn held(&self) -> usize {
         let lent = self.outstanding.values();
         self.queue.len() + lent.filter(|lent| lent.entry.is_some()).count()
+    }
+
+    /// Whether a deliberate fault loses a delivery that comes back, whose member has left.
+    pub(super) fn is_return_lost(&self, delivery: u64) -> bool {
+        fault::is(Fault::ShareReturnLostOfLeaver)
+            && self
+                .outstanding
+                .get(&delivery)
+                .is_some_and(|lent| self.members.find_at(lent.place, lent.member).is_none())
     }
 
     /// Bytes of its tables, its name and its members.

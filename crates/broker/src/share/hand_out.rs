@@ -9,6 +9,7 @@ use crate::counters::DropReason;
 use crate::decision::Limit;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
 use crate::event::{Event, Wants};
+use crate::fault::{self, Fault};
 use crate::losses::limit_of;
 use crate::message::Message;
 use crate::node::{Cx, Node};
@@ -147,7 +148,11 @@ impl Shard {
                 false => self.hand_out(cx, index, entry),
             };
             if let Some(entry) = back {
-                self.groups.slab[index as usize].queue.push_front(entry);
+                if fault::is(Fault::ShareReturnedByTurn) {
+                    self.lent_entry_ended(cx, index, entry, ShareOutcome::Acknowledged);
+                } else {
+                    self.groups.slab[index as usize].queue.push_front(entry);
+                }
                 break;
             }
             left -= 1;
@@ -362,6 +367,11 @@ impl Shard {
             }
             return;
         }
+        let returned = ShareOutcome::Returned { sent_qos2: false };
+        let outcome = match group.is_return_lost(delivery) {
+            true if outcome == returned => ShareOutcome::Acknowledged,
+            _ => outcome,
+        };
         let Some(ended) = group.outstanding.remove(&delivery) else {
             return;
         };
@@ -385,6 +395,15 @@ impl Shard {
         outcome: ShareOutcome,
     ) {
         let returned = ShareOutcome::Returned { sent_qos2: false };
+        let outcome = match outcome {
+            ShareOutcome::NoRoom if fault::is(Fault::ShareReturnedFull) => {
+                ShareOutcome::Acknowledged
+            }
+            _ if outcome == returned && fault::is(Fault::ShareReturnedLent) => {
+                ShareOutcome::Acknowledged
+            }
+            _ => outcome,
+        };
         if outcome == returned || outcome == ShareOutcome::NoRoom {
             self.groups.slab[index as usize].queue.push_front(entry);
             return;

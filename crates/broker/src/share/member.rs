@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use martlet_codec::ReasonCode;
 use smallvec::SmallVec;
 
 use super::group::{Member, Reads, RulesVersion};
@@ -220,19 +221,21 @@ impl Shard {
     }
 
     /// What a share group handed over goes back to it, because the member is away or gone; except
-    /// a QoS 2 message that was sent once, which is dropped [MQTT-4.8.2-5].
+    /// a QoS 2 message that was sent once, which is dropped [MQTT-4.8.2-5]. `lost_by` is the
+    /// deliberate fault that loses it here.
     pub(crate) fn return_shared<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
         entry: Taken,
         sent_qos2: bool,
+        lost_by: Fault,
     ) {
         let Some(ticket) = entry.ticket().copied() else {
             return;
         };
-        if fault::is(Fault::ShareReturnLost) {
-            return;
+        if fault::is(lost_by) || self.is_return_lost(&ticket) {
+            return self.entry_answered(cx, session, entry, ReasonCode::Success);
         }
         let sent_qos2 = sent_qos2 && !fault::is(Fault::ShareReturnsSentQos2);
         if !ticket.taken {
@@ -270,12 +273,21 @@ impl Shard {
         self.share_send(cx, ticket.shard, given_back);
     }
 
+    /// Whether a deliberate fault loses what goes back to a share group, wherever that happens.
+    fn is_return_lost(&self, ticket: &ShareTicket) -> bool {
+        let is_elsewhere = ticket.shard != self.id;
+        let is_old = ticket.delivery == 0 && !self.work.unbounded;
+        fault::is(Fault::ShareReturnLost)
+            || is_elsewhere && fault::is(Fault::ShareReturnLostElsewhere)
+            || is_old && fault::is(Fault::ShareReturnLostOld)
+    }
+
     /// A client will not come back by the credentials it had: what share groups lent it goes back
     /// to them, as if its session had ended.
     pub(crate) fn return_all_shared<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
         for packet_id in self.sessions.at(session).outbound.returnable() {
             if let Some(entry) = self.take_in_flight(session, packet_id) {
-                self.return_shared(cx, session, entry, false);
+                self.return_shared(cx, session, entry, false, Fault::ShareReturnLost);
             }
         }
     }
@@ -315,7 +327,10 @@ impl Shard {
             (Some(_), _, Some(session)) => self.deliver_shared(cx, session, entry),
             (Some(_), Some(session), None) if though_away => self.enqueue(cx, session, entry),
             (Some(ticket), _, None) => {
-                let outcome = ShareOutcome::Returned { sent_qos2: false };
+                let outcome = match fault::is(Fault::ShareReturnLostOnTheWay) {
+                    true => ShareOutcome::Acknowledged,
+                    false => ShareOutcome::Returned { sent_qos2: false },
+                };
                 self.answer_group(cx, &ticket.clone(), outcome);
             }
             (None, Some(session), _) => self.deliver_shared_qos0(cx, session, &entry),

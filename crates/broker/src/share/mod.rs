@@ -22,6 +22,7 @@ use smallvec::SmallVec;
 
 use crate::counters::DropReason;
 use crate::effect::ShardMessage;
+use crate::fault::{self, Fault};
 use crate::id::{SessionAddress, SessionId, ShardId, TenantId};
 use crate::message::Message;
 use crate::node::{Cx, Node};
@@ -285,7 +286,11 @@ impl Shard {
                 entry,
                 message,
             } => {
-                if let Some(index) = self.groups.live(group) {
+                let index = self.groups.live(group).filter(|index| {
+                    let group = &self.groups.slab[*index as usize];
+                    !fault::is(Fault::ShareReturnedTaken) && !group.is_return_lost(delivery)
+                });
+                if let Some(index) = index {
                     self.outcome_received(cx, group, delivery, ShareOutcome::Settled);
                     self.given_back(index, *entry, message);
                     self.serve_group(cx, index);

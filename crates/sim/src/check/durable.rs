@@ -220,6 +220,7 @@ impl Durable {
                 qos,
                 no_local,
                 retain_as_published,
+                ..
             } => {
                 self.must_keep.retain(|_, (keeper, _)| *keeper != client);
                 let name = &ledger.client(client).name;

@@ -6,6 +6,7 @@ mod durable;
 mod expiry;
 mod gap;
 mod genuine;
+mod identifiers;
 mod lost;
 mod once;
 mod order;
@@ -30,6 +31,7 @@ pub struct Checks {
     expiry: expiry::Expiry,
     gap: gap::Gap,
     genuine: genuine::Genuine,
+    identifiers: identifiers::SubscriptionIdentifiers,
     lost: lost::Lost,
     once: once::Once,
     order: order::Order,
@@ -63,6 +65,7 @@ impl Checks {
         self.expiry.see(at_us, fact, ledger, findings);
         self.gap.see(fact, ledger, findings);
         self.genuine.see(fact, ledger, findings);
+        self.identifiers.see(fact, ledger, findings);
         self.lost.see(fact, ledger, findings);
         self.once.see(fact, ledger, findings);
         self.order.see(fact, ledger, findings);

@@ -10,7 +10,7 @@ use crate::agenda::SECOND;
 use crate::facts::{ClientIndex, Fact, MessageIndex};
 use crate::ledger::{ClientRow, Ledger, SubscriptionState};
 use crate::observer::Findings;
-use crate::topics::{Class, FilterIndex};
+use crate::topics::{Class, FilterIndex, TopicIndex};
 
 const CHECK: &str = "share groups";
 
@@ -29,6 +29,8 @@ pub(super) struct Share {
     /// Groups that have or had a member at QoS 0: what it was given may be lost with its
     /// connection.
     lossy: BTreeSet<FilterIndex>,
+    /// Drops that the node has told of, of groups and of their members.
+    dropped: BTreeMap<(FilterIndex, Option<TopicIndex>), usize>,
 }
 
 #[derive(Debug)]
@@ -102,6 +104,14 @@ impl Share {
                 self.groups.insert(client, filter);
                 if qos == QoS::AtMostOnce && self.lossy.insert(filter) {
                     self.owed.retain(|(group, _), ()| *group != filter);
+                }
+            }
+            Fact::DroppedByGroup { group, topic, .. } => {
+                *self.dropped.entry((group, topic)).or_default() += 1;
+            }
+            Fact::Dropped { client, topic, .. } => {
+                if let Some(group) = self.groups.get(&client) {
+                    *self.dropped.entry((*group, topic)).or_default() += 1;
                 }
             }
             Fact::Crashed { .. } => self.suspects.clear(),
@@ -198,15 +208,21 @@ impl Share {
         if let Some(suspect) = self.suspects.first() {
             findings.add(CHECK, suspect.what.clone());
         }
+        let mut missing: BTreeMap<(FilterIndex, TopicIndex), Vec<MessageIndex>> = BTreeMap::new();
         let owed = self.owed.keys();
-        let mut lost = owed.filter(|(_, message)| ledger.is_owed(*message, at_us));
-        if let Some((group, message)) = lost.next() {
-            let (what, group) = (ledger.describe(*message), ledger.topics.filter(*group));
-            let count = lost.count() + 1;
-            findings.add(
-                CHECK,
-                format!("nobody of {group} got {what} ({count} in all)"),
-            );
+        for (group, message) in owed.filter(|(_, message)| ledger.is_owed(*message, at_us)) {
+            let key = (*group, ledger.message(*message).topic);
+            missing.entry(key).or_default().push(*message);
+        }
+        for ((group, topic), missing) in missing {
+            let told = |topic| self.dropped.get(&(group, topic)).copied().unwrap_or(0);
+            let (count, told) = (missing.len(), told(Some(topic)) + told(None));
+            if count > told {
+                let (what, group) = (ledger.describe(missing[0]), ledger.topics.filter(group));
+                let what =
+                    format!("nobody of {group} got {what} ({count} on that topic, {told} told of)");
+                findings.add(CHECK, what);
+            }
         }
     }
 }

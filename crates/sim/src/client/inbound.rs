@@ -6,6 +6,7 @@ use crate::agenda::SECOND;
 use crate::client::outbound::message_of;
 use crate::client::{Client, NEVER, Phase, SEND_MAXIMUM, Trouble};
 use crate::facts::{Fact, Loss};
+use crate::identifiers::Identifiers;
 use crate::store::Lsn;
 use crate::topics::TopicIndex;
 use crate::world::Io;
@@ -132,6 +133,11 @@ impl Client {
             let what = format!("{} got a payload of nobody", self.plan.name);
             return io.observer.complain("genuine messages", what);
         }
+        let identifiers = publish.properties.subscription_ids.iter();
+        let Some(identifiers) = Identifiers::from_wire(identifiers) else {
+            let what = format!("{} got an unknown identifier: {publish:?}", self.plan.name);
+            return io.observer.complain("Subscription Identifiers", what);
+        };
         let packet_id = publish.packet_id.map_or(0, |id| id.get());
         let exactly_once = publish.qos == QoS::ExactlyOnce;
         // After a refusal another message under its identifier is new [MQTT-4.3.3-9], whatever its
@@ -151,6 +157,7 @@ impl Client {
             dup: publish.dup,
             retain: publish.retain,
             packet_id,
+            identifiers,
             known,
             durable,
         });

@@ -92,6 +92,8 @@ pub struct Client {
     aliases: Vec<Option<TopicIndex>>,
     send_maximum: usize,
     last_packet_id: u16,
+    /// The number of the Subscription Identifier that the last SUBSCRIBE named; 0 is none.
+    identifier: u32,
     outgoing: VecDeque<Outgoing>,
     requests: Vec<Request>,
     /// By place in the plan.
@@ -144,6 +146,7 @@ impl Client {
             aliases: Vec::new(),
             send_maximum: SEND_MAXIMUM,
             last_packet_id: 0,
+            identifier: 0,
             outgoing: VecDeque::new(),
             requests: Vec::new(),
             granted,

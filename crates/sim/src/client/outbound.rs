@@ -9,6 +9,7 @@ use martlet_codec::{
 use crate::agenda::SECOND;
 use crate::client::{Client, NEVER, Outgoing, Request};
 use crate::facts::{Fact, MessageIndex};
+use crate::identifiers::{next_number, on_wire};
 use crate::ledger::MessageRow;
 use crate::topics::Class;
 use crate::world::Io;
@@ -182,6 +183,10 @@ impl Client {
     fn subscribe(&mut self, io: &mut Io<'_>, places: Vec<usize>) {
         let packet_id = self.next_packet_id();
         let v5 = self.plan.version.is_v5();
+        if self.plan.identifies {
+            self.identifier = next_number(self.identifier);
+        }
+        let identifier = self.identifier;
         let topics = &io.observer.ledger.topics;
         let filters: Vec<SubscribeFilter<'_>> = places
             .iter()
@@ -202,7 +207,7 @@ impl Client {
         Subscribe::encode_parts(
             self.plan.version,
             id,
-            None,
+            on_wire(identifier),
             UserProperties::default(),
             &filters,
             &mut self.output,
@@ -215,6 +220,7 @@ impl Client {
                 qos: plan.qos,
                 no_local: plan.no_local && v5,
                 retain_as_published: plan.retain_as_published && v5,
+                identifier,
             });
         }
         self.requests.push(Request {

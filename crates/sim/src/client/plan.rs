@@ -27,6 +27,8 @@ pub struct Plan {
     pub topic_alias_maximum: u16,
     /// The Will of each connection.
     pub will: Option<WillPlan>,
+    /// Its SUBSCRIBE packets have Subscription Identifiers. 5.0 only.
+    pub identifies: bool,
     /// Subscribed to whenever it is not.
     pub subscriptions: Vec<SubscriptionPlan>,
     /// What it publishes.

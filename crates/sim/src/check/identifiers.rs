@@ -1,0 +1,113 @@
+//! Subscription Identifiers: a message carries those of all subscriptions that match it, and no
+//! others; a retained message that a subscription finds carries that one's alone [MQTT-3.3.4-3],
+//! [MQTT-3.3.4-4], [MQTT-3.3.4-5]. On every connection of a session, and after restarts.
+
+use std::collections::BTreeMap;
+
+use crate::facts::{ClientIndex, Fact, MessageIndex};
+use crate::identifiers::Identifiers;
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+use crate::topics::{FilterIndex, TopicIndex};
+
+const CHECK: &str = "Subscription Identifiers";
+
+/// What clients have named in their present sessions.
+#[derive(Debug, Default)]
+pub(super) struct SubscriptionIdentifiers {
+    asked: BTreeMap<(ClientIndex, FilterIndex), Asked>,
+}
+
+/// What a client has asked for with one filter.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    life: u32,
+    /// Of all its SUBSCRIBE packets: what waits may be from before the last one.
+    identifiers: Identifiers,
+    retain_as_published: bool,
+}
+
+impl SubscriptionIdentifiers {
+    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+        match *fact {
+            Fact::Subscribing {
+                client,
+                filter,
+                identifier,
+                retain_as_published,
+                ..
+            } => {
+                let life = ledger.client(client).life;
+                let asked = self.asked.entry((client, filter)).or_default();
+                if asked.life != life {
+                    *asked = Asked::default();
+                }
+                asked.life = life;
+                asked.identifiers = asked.identifiers.with(Identifiers::one(identifier));
+                asked.retain_as_published |= retain_as_published;
+            }
+            Fact::Arrived {
+                client,
+                message: Some(message),
+                topic,
+                retain,
+                identifiers,
+                ..
+            } => {
+                let arrival = (client, message, topic);
+                let wrong = match self.wrong(arrival, retain, identifiers, ledger) {
+                    Some(wrong) => wrong,
+                    None => return,
+                };
+                let (name, what) = (&ledger.client(client).name, ledger.describe(message));
+                let named = identifiers.numbers();
+                findings.add(CHECK, format!("{name} got {what} with {named:?}{wrong}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// What is wrong with the identifiers of an arrival.
+    fn wrong(
+        &self,
+        (client, message, topic): (ClientIndex, MessageIndex, TopicIndex),
+        retain: bool,
+        named: Identifiers,
+        ledger: &Ledger,
+    ) -> Option<String> {
+        let receiver = ledger.client(client);
+        let asked = self.asked.range((client, 0)..=(client, FilterIndex::MAX));
+        let asked = asked.filter(|((_, filter), asked)| {
+            asked.life == receiver.life && ledger.topics.matches(*filter, topic)
+        });
+        let as_published = asked.clone().any(|(_, asked)| asked.retain_as_published);
+        let sets = asked.map(|(_, asked)| asked.identifiers);
+        let may = sets.fold(Identifiers::default(), Identifiers::with);
+        if !may.contains(named) {
+            return Some(format!(", only {:?} match", may.numbers()));
+        }
+        // What came for a subscription that was left or replaced may come later.
+        if receiver.changed {
+            return None;
+        }
+        let row = ledger.message(message);
+        let mut must = Identifiers::default();
+        for found in &receiver.subscriptions {
+            let counts = ledger.topics.matches(found.filter, topic)
+                && found.granted_us < row.sent_us
+                && !(found.no_local && row.publisher == client);
+            if counts {
+                must = must.with(Identifiers::one(found.identifier));
+            }
+        }
+        // With Retain As Published nothing tells one that was found from one that was published.
+        match retain {
+            true if as_published => None,
+            true if may.count() > 0 && named.count() != 1 => {
+                Some(", though one subscription found it".to_owned())
+            }
+            true => None,
+            false => (!named.contains(must)).then(|| format!(", not {:?}", must.numbers())),
+        }
+    }
+}
