@@ -79,7 +79,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-fault",
             "martlet-persistence",
             "martlet-store",
-            "martlet-script",
+            "martlet-tick",
         ],
     ),
     ("martlet-crash", &["martlet-client", "martlet-codec"]),

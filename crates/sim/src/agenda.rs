@@ -26,8 +26,6 @@ pub enum Due {
     Mail(u16, u16),
     /// A connection reaches another shard.
     Move,
-    /// The node drops a connection whose client does not read the last words.
-    Linger(LinkIndex),
     /// The network disturbs a connection.
     Trouble,
     /// The node crashes, or begins to stop.

@@ -7,7 +7,7 @@
 //!
 //! * `scenario`: from a seed to a run
 //! * `world`, `agenda`: the one loop, and what is due when
-//! * `node`, `store`, `network`: the broker as reactors drive it, its records, its connections
+//! * `node`, `store`, `network`: the loops of the broker's shards, its records, its connections
 //! * `rot`: bits that flip on its disk
 //! * `client`: what clients do, by the protocol or against it
 //! * `facts`, `ledger`, `observer`: what clients did and saw, what they were promised, who is told

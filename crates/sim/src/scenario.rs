@@ -1,6 +1,8 @@
 //! From a seed to a run: how many shards and clients, what each of them does, how the network, the
 //! store and the node's limits are, and what goes wrong.
 
+use std::time::Duration;
+
 use martlet_broker::{EventInterest, QueueFull, Settings, WorkLimits};
 use martlet_codec::{ProtocolVersion, QoS};
 
@@ -309,8 +311,21 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
         settings.queue_full = random.pick(&[QueueFull::DropOldest, QueueFull::DropNewest]);
     }
     let steady = kind == Kind::Steady;
+    let mut of_loop = Random::new(seed, "loop", 0);
     NodeProfile {
         settings,
+        batch_messages: match steady {
+            true => 1024,
+            false => of_loop.pick(&[1, 16, 1024]),
+        },
+        mailbox_batches: match steady {
+            true => usize::MAX,
+            false => of_loop.pick(&[usize::MAX, usize::MAX, 4, 1]),
+        },
+        look: match steady {
+            true => Duration::from_nanos(1),
+            false => Duration::from_nanos(of_loop.pick(&[1, 1, 20_000, 300_000])),
+        },
         interleave_percent: match kind {
             Kind::Steady => 1,
             Kind::Churn | Kind::Arriving => 50,

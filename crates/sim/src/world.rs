@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 
-use martlet_broker::{Event, Guest, ShardMessage, TransportEnd};
+use martlet_broker::{Event, Guest, TransportEnd};
+use martlet_tick::Batch;
 
 use crate::agenda::{Agenda, Due, SECOND};
 use crate::client::Client;
 use crate::facts::{ClientIndex, Fact};
 use crate::network::{Arrival, LinkProfile, Network};
-use crate::node::{Asked, Input, LinkIndex, Node};
+use crate::node::{Asked, LinkIndex, Node};
 use crate::observer::Observer;
 use crate::random::Random;
 use crate::store::CrashKind;
@@ -80,7 +81,7 @@ pub struct World {
     disturbance: Disturbance,
     random: Random,
     /// Batches on their way, per pair of shards, with when they arrive.
-    mail: Vec<VecDeque<(u64, Vec<ShardMessage>)>>,
+    mail: Vec<VecDeque<(u64, Batch)>>,
     /// Connections on their way between shards.
     moves: VecDeque<(u64, usize, LinkIndex, Box<Guest>)>,
     /// When each shard has its next tick.
@@ -112,8 +113,9 @@ const SETTLE_US: u64 = 900 * SECOND;
 const CRASH_AT_FAILURE_PERCENT: u64 = 20;
 /// Time that a node that is told to stop takes, at most, microseconds.
 const STOP_US: u64 = 5 * SECOND;
-/// A closing connection whose client reads nothing is dropped after this time.
-const LINGER_US: u64 = 5 * SECOND;
+/// Percentage of cases in which a client that is told that the node has ended a connection does not
+/// end its own side.
+const HANGING_PERCENT: u64 = 10;
 
 impl World {
     /// A world in which nothing has happened yet.
@@ -356,15 +358,8 @@ impl World {
                 if let Some((_, to, link, guest)) =
                     self.moves.pop_front_if(|(at_us, ..)| *at_us <= now_us)
                 {
-                    self.node.put(to, Input::Adopt(link, guest));
+                    self.node.adopt(to, link, guest);
                     self.wake_shard(to, 0);
-                }
-            }
-            Due::Linger(link) => {
-                if self.node.shard_of(link).is_some() {
-                    self.node.drop_lingering(link);
-                    self.after_node();
-                    self.plan_ticks();
                 }
             }
             Due::Trouble => self.cut_one(),
@@ -401,13 +396,7 @@ impl World {
         while let Some(arrival) = self.network.take_up(link, self.agenda.now_us()) {
             match arrival {
                 Arrival::Bytes(bytes, _) => {
-                    let shard = self.node.shard_of(link);
-                    if !self.node.is_gone(link) {
-                        let sockets = &mut self.node.sockets.borrow_mut();
-                        sockets[link as usize].inbound.extend_from_slice(&bytes);
-                    }
-                    if let Some(shard) = shard {
-                        self.node.put(shard, Input::Readable(link));
+                    if let Some(shard) = self.node.arrive(link, &bytes) {
                         self.wake_shard_soon(shard);
                     }
                 }
@@ -446,22 +435,20 @@ impl World {
                         self.with_client(client, |client, io| client.receive(io, &bytes, durable));
                     }
                 }
-                Arrival::End(_) if present => {
-                    self.with_client(client, |client, io| client.ended(io));
+                Arrival::End(_) => {
+                    if present {
+                        self.with_client(client, |client, io| client.ended(io));
+                    }
+                    if !self.random.percent(HANGING_PERCENT) {
+                        self.network.close_up(&mut self.agenda, link, true);
+                    }
                 }
-                Arrival::End(_) => {}
             }
         }
     }
 
     fn give_room(&mut self, link: LinkIndex, bytes: usize) {
-        let blocked = {
-            let socket = &mut self.node.sockets.borrow_mut()[link as usize];
-            socket.room += bytes;
-            socket.blocked
-        };
-        if let Some(shard) = self.node.shard_of(link).filter(|_| blocked) {
-            self.node.put(shard, Input::Writable(link));
+        if let Some(shard) = self.node.give_room(link, bytes) {
             self.wake_shard_soon(shard);
         }
     }
@@ -481,7 +468,7 @@ impl World {
             self.agenda.enter(self.crash_at, Due::Crash);
         }
         for (shard, number) in told {
-            self.node.put(shard, Input::Durable(number));
+            self.node.durable(shard, number);
             self.wake_shard_soon(shard);
         }
         self.plan_sync();
@@ -502,8 +489,7 @@ impl World {
         if let Some((_, batch)) =
             queue.and_then(|queue| queue.pop_front_if(|(at_us, _)| *at_us <= self.agenda.now_us()))
         {
-            let from = martlet_broker::ShardId(from as u16);
-            self.node.put(to, Input::Batch(from, batch));
+            self.node.mail(to, batch);
             self.wake_shard_soon(to);
         }
     }
@@ -539,7 +525,8 @@ impl World {
         let shards = self.node.shard_count();
         while let Some(asked) = self.node.next_asked() {
             match asked {
-                Asked::Mail(from, to, batch) => {
+                Asked::Mail(to, batch) => {
+                    let from = usize::from(batch.from.0);
                     let queue = &mut self.mail[from * shards + to];
                     let delay_us = self.random.below(self.disturbance.mail_us + 1);
                     let last = queue.back().map_or(0, |(at, _)| *at);
@@ -553,24 +540,14 @@ impl World {
                     self.moves.push_back((at_us, to, link, guest));
                     self.agenda.enter(at_us, Due::Move);
                 }
-                Asked::Wrote(link, count, durable) => {
-                    let bytes: Vec<u8> = {
-                        let sockets = &mut self.node.sockets.borrow_mut();
-                        sockets[link as usize].outbound.drain(..count).collect()
-                    };
+                Asked::Wrote(link, bytes, durable) => {
                     self.network
                         .send_down(&mut self.agenda, link, &bytes, durable);
                 }
-                Asked::Closed(link, dropped) => {
-                    self.network.close_down(&mut self.agenda, link, dropped);
-                }
-                Asked::Lingers(link) => self.agenda.enter(now_us + LINGER_US, Due::Linger(link)),
+                Asked::Finished(link) => self.network.finish_down(&mut self.agenda, link),
+                Asked::Dropped(link) => self.network.drop_down(&mut self.agenda, link),
                 Asked::Recorded(lsn, record) => {
                     self.observer.recorded(lsn, &record);
-                }
-                Asked::Read(shard, read) => {
-                    self.node.read_back(shard, &read);
-                    self.wake_shard_soon(shard);
                 }
                 Asked::Event(event) => self.told(&event),
             }
@@ -635,7 +612,7 @@ impl World {
                     ..martlet_broker::ClientQuery::default()
                 }),
             };
-            self.node.put(shard, Input::Command(command));
+            self.node.command(shard, command);
             self.node.tick(shard);
         }
         self.after_node();
