@@ -34,6 +34,10 @@ pub enum Due {
     Stop,
     /// The wall clock makes a step.
     Clock,
+    /// Something about a user changes.
+    Change,
+    /// The gate goes on with clients that wait.
+    Gate,
     /// The node is started again.
     Restart,
     /// The world looks at the node's own reports.

@@ -11,6 +11,7 @@
 //! * `rot`: bits that flip on its disk
 //! * `client`: what clients do, by the protocol or against it
 //! * `facts`, `ledger`, `observer`: what clients did and saw, what they were promised, who is told
+//! * `people`: users, what they may do and when that changes, and the gate that lets them in
 //! * `check`: one check per file
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,7 @@ pub mod ledger;
 pub mod network;
 pub mod node;
 pub mod observer;
+pub mod people;
 pub mod random;
 pub mod rot;
 pub mod scenario;

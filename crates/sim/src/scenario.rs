@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use martlet_broker::{EventInterest, QueueFull, Settings, WorkLimits};
 use martlet_codec::{ProtocolVersion, QoS};
+use martlet_lockout::Lockout;
 
 use crate::agenda::SECOND;
 use crate::check::Checks;
@@ -13,10 +14,11 @@ use crate::ledger::{ClientRow, Ledger};
 use crate::network::{LinkProfile, Network};
 use crate::node::{Node, NodeProfile};
 use crate::observer::Observer;
+use crate::people::{Gate, People};
 use crate::random::Random;
 use crate::store::{Store, StoreProfile};
 use crate::topics::{Class, TopicIndex, Topics};
-use crate::world::{Disturbance, Outcome, World};
+use crate::world::{Disturbance, Office, Outcome, World};
 
 /// What a run is mostly about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,9 @@ pub enum Kind {
     Churn,
     /// Clients that begin anew while what is retained changes without pause.
     Arriving,
+    /// Users in several tenants whose permissions change, who are disabled, moved and deleted, and
+    /// locked out.
+    Rules,
     /// Many clients that do little, nothing that goes wrong: for the speed.
     Steady,
 }
@@ -49,6 +54,7 @@ impl Kind {
         Self::Bounded,
         Self::Churn,
         Self::Arriving,
+        Self::Rules,
         Self::Steady,
     ];
 
@@ -62,6 +68,7 @@ impl Kind {
             Self::Bounded => "bounded",
             Self::Churn => "churn",
             Self::Arriving => "arriving",
+            Self::Rules => "rules",
             Self::Steady => "steady",
         }
     }
@@ -79,7 +86,8 @@ impl Kind {
     /// The kind that a seed stands for when none is named.
     pub fn of_seed(seed: u64) -> Self {
         match Random::new(seed, "kind", 0).below(20) {
-            0..=9 => Self::Everything,
+            0..=7 => Self::Everything,
+            8 | 9 => Self::Rules,
             10..=12 => Self::Sharing,
             13 | 14 => Self::Retaining,
             15 | 16 => Self::Wills,
@@ -102,6 +110,18 @@ pub struct Scenario {
     topics: Topics,
     plans: Vec<Plan>,
     queued_max: usize,
+    rules: Option<RulesProfile>,
+}
+
+/// How users change.
+#[derive(Clone, Copy, Debug)]
+struct RulesProfile {
+    lockout: Lockout,
+    wrong_percent: u64,
+    /// Mean time between changes, microseconds.
+    change_us: u64,
+    /// Time that the gate looks for a client, microseconds at most.
+    look_us: u64,
 }
 
 /// Clients of the kind `Steady`.
@@ -171,6 +191,7 @@ impl Scenario {
             topics,
             plans,
             queued_max,
+            rules: (kind == Kind::Rules).then(|| rules_profile(seed)),
         }
     }
 
@@ -191,6 +212,9 @@ impl Scenario {
             clock_went_back: false,
             put_off_us: 0,
             crashed_us: 0,
+            people: self
+                .rules
+                .map(|rules| People::new(self.plans.len(), rules.lockout, rules.wrong_percent)),
             clients: self
                 .plans
                 .iter()
@@ -221,8 +245,12 @@ impl Scenario {
             Network::new(Random::new(seed, "network", 0)),
             clients,
             Observer::new(ledger, Checks::new(self.queued_max), log),
-            self.disturbance,
-            Random::new(seed, "world", 0),
+            self.rules.map(|rules| {
+                let gate = Random::new(seed, "gate", 0);
+                let gate = Gate::new(rules.lockout, rules.look_us, gate);
+                Office::new(gate, rules.change_us, Random::new(seed, "office", 0))
+            }),
+            (self.disturbance, Random::new(seed, "world", 0)),
         );
         world.run(self.run_us)
     }
@@ -333,6 +361,20 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
         },
         check_one_in: if steady { 64 } else { 1 },
         seed,
+        authenticate: kind == Kind::Rules,
+    }
+}
+
+fn rules_profile(seed: u64) -> RulesProfile {
+    let mut random = Random::new(seed, "rules", 0);
+    RulesProfile {
+        lockout: Lockout {
+            failures: random.between(2, 5) as u32,
+            lasts: Duration::from_secs(random.between(3, 30)),
+        },
+        wrong_percent: random.pick(&[0, 10, 40]),
+        change_us: random.pick(&[SECOND / 5, SECOND, 5 * SECOND]),
+        look_us: random.pick(&[0, 50_000, 500_000]),
     }
 }
 

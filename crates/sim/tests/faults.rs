@@ -22,11 +22,30 @@ const OF_THE_STORE: &[Fault] = &[
 /// (`martlet-persistence`, `tests/faults.rs`).
 const OF_THE_RECORDS: &[Fault] = &[Fault::InFlightIdsForgotten, Fault::RetainedOwedStays];
 
+/// Those of permissions, tenants and lockouts.
+const OF_RULES: &[Fault] = &[
+    Fault::RevokedStays,
+    Fault::RevokedWhileWaiting,
+    Fault::ReviewSkipsAway,
+    Fault::RouteOutlivesRules,
+    Fault::RetainedUnchecked,
+    Fault::QueuedUnchecked,
+    Fault::FannedOutUnchecked,
+    Fault::PublishUnchecked,
+    Fault::WillUnchecked,
+    Fault::SessionForNextHolder,
+    Fault::RouteOfOtherTenant,
+    Fault::RetainedOfOtherTenant,
+    Fault::ShareOfOtherTenant,
+    Fault::LockoutForgottenForWaiting,
+];
+
 /// The scenario in which a fault has its chance.
 fn kind(fault: Fault, seed: u64) -> Kind {
     match fault {
         Fault::EpochReadAfterIndex => Kind::Churn,
         Fault::RetainedReadBeforeInterest => Kind::Arriving,
+        _ if OF_RULES.contains(&fault) => Kind::Rules,
         _ => Kind::of_seed(seed),
     }
 }

@@ -13,12 +13,14 @@ mod socket;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    Command, Event, Guest, Interest, ListenerPolicy, Now, Peer, Record, RecordNumber, Report,
-    Retained, Settings, Shard, ShardId, TransportEnd,
+    Authenticated, Authentication, Command, ConnectionId, Event, Guest, Interest, ListenerPolicy,
+    Now, Peer, Record, RecordNumber, Report, Retained, RuleBook, Settings, Shard, ShardId,
+    TransportEnd,
 };
 use martlet_persistence::{RestoreReport, Shards, restore};
 use martlet_tick::{Arrival, Batch, Control, Driver, Newcomer, Notice, SocketKey};
@@ -49,6 +51,8 @@ pub enum Asked {
     Recorded(Lsn, Record),
     /// The node has told the log.
     Event(Event),
+    /// A shard wants to know who a client is.
+    Who(usize, Box<Authentication>),
 }
 
 /// What waits for one shard.
@@ -101,6 +105,8 @@ pub struct Node {
     memory_max: usize,
     connections: Cell<usize>,
     listener: Arc<ListenerPolicy>,
+    /// Where rules are looked up when it starts.
+    book: Option<Arc<dyn RuleBook>>,
     now: Cell<Now>,
     now_us: Cell<u64>,
     /// What its loops have last seen when they looked at the clock.
@@ -132,6 +138,8 @@ pub struct NodeProfile {
     pub look: Duration,
     /// Seed of hash tables.
     pub seed: u64,
+    /// Clients have to say who they are.
+    pub authenticate: bool,
 }
 
 /// Where the wall clock begins.
@@ -162,7 +170,11 @@ impl Node {
             memory_left: Cell::new(memory_max),
             memory_max,
             connections: Cell::new(0),
-            listener: Arc::default(),
+            listener: Arc::new(ListenerPolicy {
+                authenticate: profile.authenticate,
+                ..ListenerPolicy::default()
+            }),
+            book: None,
             now: Cell::default(),
             now_us: Cell::new(0),
             moment: Cell::default(),
@@ -210,6 +222,12 @@ impl Node {
         self.set_now(self.now_us.get());
         if restored.damaged > 0 && !is_rotten {
             return Err(format!("records are damaged: {:?}", restored.damage));
+        }
+        if let Some(book) = &self.book {
+            for driver in &mut drivers {
+                let (shard, _) = driver.lend();
+                shard.set_rule_book(Arc::clone(book));
+            }
         }
         let last = drivers.iter().map(|driver| driver.shard().last_record());
         self.store.borrow_mut().begin(engine, last);
@@ -286,8 +304,14 @@ impl Node {
         moment
     }
 
-    /// A client connects: the link it is to use, and the shard whose lobby it is in.
-    pub fn connect(&self, room: usize) -> (LinkIndex, usize) {
+    /// From the next start on rules are looked up here.
+    pub fn set_book(&mut self, book: Option<Arc<dyn RuleBook>>) {
+        self.book = book;
+    }
+
+    /// A client connects from this address: the link it is to use, and the shard whose lobby it is
+    /// in.
+    pub fn connect(&self, room: usize, address: IpAddr) -> (LinkIndex, usize) {
         let mut sockets = self.sockets.borrow_mut();
         let link = sockets.len() as LinkIndex;
         sockets.push(Socket::new(room));
@@ -295,7 +319,7 @@ impl Node {
         let mut entropy = [0; 16];
         entropy[8..].copy_from_slice(&self.opened.get().to_be_bytes());
         let peer = Peer {
-            address: Some(([127, 0, 0, 1].into(), 10_000)),
+            address: Some((address, link as u16)),
             listener: Arc::clone(&self.listener),
             entropy,
         };
@@ -313,6 +337,27 @@ impl Node {
             _ => inbox.control.push_back(Control::Open(newcomer)),
         }
         (link, shard)
+    }
+
+    /// The connection that came last from this port.
+    pub fn link_from(&self, port: u16) -> LinkIndex {
+        let last = self.sockets.borrow().len() as LinkIndex - 1;
+        last - u32::from((last as u16).wrapping_sub(port))
+    }
+
+    /// The gate answers who a client is.
+    pub fn authenticated(&self, shard: usize, id: ConnectionId, answer: Authenticated) {
+        let answer = Control::Authenticated(id, Box::new(answer));
+        self.inbox(shard).control.push_back(answer);
+    }
+
+    /// Bytes that have been made for the client of a connection, written or not.
+    pub fn made(&self, link: LinkIndex) -> u64 {
+        let socket = &self.sockets.borrow()[link as usize];
+        let unwritten = socket.at.map_or(0, |(shard, key)| {
+            self.drivers[shard].borrow().unwritten(key)
+        });
+        socket.written() + unwritten as u64
     }
 
     fn inbox(&self, shard: usize) -> RefMut<'_, Inbox> {

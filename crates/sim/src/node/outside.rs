@@ -184,7 +184,10 @@ impl<'a> Outside for Around<'a> {
         self.node.moment()
     }
 
-    fn ask(&mut self, _authentication: Authentication) {}
+    fn ask(&mut self, authentication: Authentication) {
+        let asked = Box::new(authentication);
+        self.node.ask(Asked::Who(self.shard, asked));
+    }
 
     fn tell(&mut self, events: &mut Vec<Told>) {
         for told in events.drain(..) {

@@ -23,6 +23,8 @@ pub(super) struct Socket {
     inbound: Vec<u8>,
     /// Bytes that the network takes.
     room: usize,
+    /// Bytes that the network has taken.
+    written: u64,
     /// The node had more to write than there was room for.
     blocked: bool,
     /// How the client's side has ended.
@@ -81,6 +83,11 @@ impl Socket {
         self.blocked
     }
 
+    /// Bytes that the network has taken.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
     pub(super) fn read(&mut self, room: &mut [u8]) -> Read {
         if self.inbound.is_empty() {
             return match &self.ended {
@@ -104,6 +111,7 @@ impl Socket {
         }
         let taken = output.len().min(self.room);
         self.room -= taken;
+        self.written += taken as u64;
         self.blocked = taken < output.len();
         Written::Some {
             taken,
@@ -122,6 +130,7 @@ impl Socket {
         let was_there = !self.dropped;
         *self = Self {
             dropped: true,
+            written: self.written,
             ..Self::default()
         };
         was_there

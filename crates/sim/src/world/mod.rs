@@ -1,8 +1,10 @@
 //! The world: one loop over all that is due, in virtual time. Nothing else runs anything.
 
+mod people;
+
 use std::collections::VecDeque;
 
-use martlet_broker::{Event, Guest, TransportEnd};
+use martlet_broker::{Event, Guest, Report, TransportEnd};
 use martlet_tick::Batch;
 
 use crate::agenda::{Agenda, Due, SECOND};
@@ -13,6 +15,8 @@ use crate::node::{Asked, LinkIndex, Node};
 use crate::observer::Observer;
 use crate::random::Random;
 use crate::store::CrashKind;
+
+pub use people::Office;
 
 /// What a client reaches the world by.
 pub struct Io<'a> {
@@ -78,6 +82,8 @@ pub struct World {
     network: Network,
     clients: Vec<Client>,
     observer: Observer,
+    /// Who changes users, where clients have some.
+    office: Option<Office>,
     disturbance: Disturbance,
     random: Random,
     /// Batches on their way, per pair of shards, with when they arrive.
@@ -87,6 +93,8 @@ pub struct World {
     /// When each shard has its next tick.
     ticks: Vec<u64>,
     sync_at: Option<u64>,
+    /// Answers of shards about their sessions.
+    reports: Vec<Report>,
     /// When the node crashes next; `u64::MAX` is never.
     crash_at: u64,
     /// It has been told to stop.
@@ -124,8 +132,8 @@ impl World {
         network: Network,
         clients: Vec<Client>,
         observer: Observer,
-        disturbance: Disturbance,
-        random: Random,
+        office: Option<Office>,
+        (disturbance, random): (Disturbance, Random),
     ) -> Self {
         Self {
             agenda: Agenda::default(),
@@ -133,12 +141,14 @@ impl World {
             network,
             clients,
             observer,
+            office,
             disturbance,
             random,
             mail: Vec::new(),
             moves: VecDeque::new(),
             ticks: Vec::new(),
             sync_at: None,
+            reports: Vec::new(),
             crash_at: u64::MAX,
             stopping: false,
             settled: false,
@@ -148,6 +158,7 @@ impl World {
     /// Runs for `run_us` with all disturbances, then lets everybody come back, and checks what is
     /// left to be checked.
     pub fn run(mut self, run_us: u64) -> Outcome {
+        self.begin_changes();
         self.start(self.disturbance.shards);
         self.with_clients(|client, io| client.start(io));
         if self.disturbance.crash_us > 0 {
@@ -197,6 +208,8 @@ impl World {
         self.moves.clear();
         self.ticks = vec![u64::MAX; count];
         self.sync_at = None;
+        self.reports.clear();
+        self.people_restarted();
         for shard in 0..count {
             self.wake_shard(shard, 0);
         }
@@ -254,6 +267,7 @@ impl World {
         self.mail.clear();
         self.moves.clear();
         self.ticks.clear();
+        self.people_crashed();
         let down_us = self.random.around(self.disturbance.down_us);
         self.agenda
             .enter(self.agenda.now_us() + down_us, Due::Restart);
@@ -366,6 +380,8 @@ impl World {
             Due::Crash => self.crash(),
             Due::Stop => self.stop(),
             Due::Clock => self.step_clock(),
+            Due::Change => self.change_people(),
+            Due::Gate => self.work_at_gate(),
             Due::Restart => self.restart(),
             Due::Probe => self.probe(),
         }
@@ -550,7 +566,11 @@ impl World {
                     self.observer.recorded(lsn, &record);
                 }
                 Asked::Event(event) => self.told(&event),
+                Asked::Who(shard, asked) => self.ask_who(shard, &asked),
             }
+        }
+        for report in self.node.take_reports() {
+            self.reported(report);
         }
     }
 
@@ -616,7 +636,7 @@ impl World {
             self.node.tick(shard);
         }
         self.after_node();
-        let reports = self.node.take_reports();
+        let reports = core::mem::take(&mut self.reports);
         let Self { observer, .. } = self;
         observer
             .checks
@@ -637,6 +657,10 @@ impl World {
         if !self.node.is_up() {
             self.observer.fact(&Fact::Restarted);
             self.start(self.disturbance.shards);
+        }
+        if self.office.is_some() {
+            self.open_to_all();
+            self.pass(SECOND);
         }
         for client in 0..self.eye() {
             self.with_client(client, |client, io| client.settle(io));
@@ -696,6 +720,7 @@ impl World {
         });
         self.pass(60 * SECOND);
         self.with_clients(|client, io| client.leave(io));
+        self.end_all_sessions();
         self.pass(300 * SECOND);
         if !self.is_sound() {
             return;
