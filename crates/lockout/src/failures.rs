@@ -10,9 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Authenticated, Realm, TenantId};
-use martlet_codec::ReasonCode;
-use martlet_fault::Fault;
+use martlet_broker::{Realm, TenantId};
 
 use crate::aging::Aging;
 
@@ -137,15 +135,6 @@ pub struct Caller {
     pub user_name: Option<Arc<str>>,
     /// It shows nothing that could be guessed.
     pub is_proved: bool,
-}
-
-/// A refusal for this reason. `why` is for those who operate the node.
-pub fn refused_for(reason: ReasonCode, why: String) -> Authenticated {
-    Authenticated::Refused {
-        reason,
-        why,
-        claim: None,
-    }
 }
 
 /// The owner of an IPv6 address has at least all of its /64.
@@ -377,65 +366,6 @@ impl Failures {
     pub fn is_at_home(&self, caller: &Caller, now: Instant) -> bool {
         let at_home = caller.home().and_then(|home| self.at_home.get(&home));
         at_home.is_some_and(|since| now.duration_since(*since) < AT_HOME)
-    }
-
-    /// What is answered to a client of whom this was found, which counts, and how long that is to
-    /// wait.
-    pub fn judge(
-        &mut self,
-        found: Authenticated,
-        caller: &Caller,
-        lockout: Lockout,
-        now: Instant,
-    ) -> (Authenticated, Duration) {
-        let found = self.unless_locked(found, caller, now);
-        let wait = self.count_answer(&found, caller, lockout, now);
-        (found, wait)
-    }
-
-    /// What was found, unless others asked from there or for that name meanwhile and were wrong too
-    /// often: then it is one of many guesses that were made at once, and whether it was right is
-    /// not told.
-    fn unless_locked(&self, found: Authenticated, caller: &Caller, now: Instant) -> Authenticated {
-        let is_told = match &found {
-            Authenticated::Accepted { .. } => true,
-            Authenticated::Refused { reason, .. } => matches!(
-                *reason,
-                ReasonCode::BadUserNameOrPassword | ReasonCode::ServerUnavailable
-            ),
-            Authenticated::Continue { .. } => false,
-        };
-        match self.locked(caller, now) {
-            Some(why) if is_told && !martlet_fault::is(Fault::LockoutForgottenForWaiting) => {
-                refused_for(ReasonCode::ConnectionRateExceeded, why)
-            }
-            _ => found,
-        }
-    }
-
-    fn count_answer(
-        &mut self,
-        found: &Authenticated,
-        caller: &Caller,
-        lockout: Lockout,
-        now: Instant,
-    ) -> Duration {
-        match found {
-            // Who may come by another proof has not shown to know that name's.
-            Authenticated::Accepted { identity, .. }
-                if caller.user_name.is_none() || identity.user_name == caller.user_name =>
-            {
-                self.succeeded(caller, now);
-            }
-            Authenticated::Accepted { .. } => {}
-            Authenticated::Refused { reason, .. }
-                if *reason == ReasonCode::BadUserNameOrPassword =>
-            {
-                return self.failed(caller, lockout, now);
-            }
-            Authenticated::Refused { .. } | Authenticated::Continue { .. } => {}
-        }
-        Duration::ZERO
     }
 
     /// The credentials were wrong; how long the answer is to wait.

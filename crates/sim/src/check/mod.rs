@@ -25,7 +25,8 @@ use crate::ledger::Ledger;
 use crate::observer::Findings;
 use crate::store::Lsn;
 
-/// All checks. Where users have rules, only those have their say that do not rest on promises, and those of permissions, tenants and lockouts.
+/// All checks. Where users have rules, only those have their say that do not rest on promises, and
+/// those of permissions, tenants and lockouts.
 #[derive(Debug, Default)]
 pub struct Checks {
     bounds: bounds::Bounds,

@@ -278,6 +278,10 @@ impl Client {
                 granted,
                 durable,
             });
+            if self.settling && !granted {
+                // It was refused before everybody might do everything.
+                self.subscribe_missing(io);
+            }
         }
     }
 
