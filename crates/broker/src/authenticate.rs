@@ -15,6 +15,7 @@ use martlet_codec::{ProtocolVersion, ReasonCode};
 use crate::connect::ConnectRequest;
 use crate::connection::Phase;
 use crate::exchange::{Exchange, ExchangeState, Step};
+use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
 use crate::lobby::Admission;
@@ -559,6 +560,7 @@ impl Shard {
             && let Some(reason) = self
                 .authentications
                 .is_revoked(&permit.identity, permit.known)
+                .filter(|_| !fault::is(Fault::RevokedWhileWaiting))
         {
             return Some(reason.words().into());
         }
@@ -714,7 +716,7 @@ impl Shard {
     /// Whether a session may publish to this topic.
     #[inline]
     pub(crate) fn may_publish(&mut self, session: u32, topic: &str) -> bool {
-        if !self.has_restricted {
+        if !self.has_restricted || fault::is(Fault::PublishUnchecked) {
             return true;
         }
         let state = self.sessions.at(session);

@@ -19,6 +19,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::effect::ShardMessage;
+use crate::fault::{self, Fault};
 use crate::id::{SessionAddress, SessionId, ShardId};
 use crate::interest::EpochKey;
 use crate::message::Message;
@@ -419,7 +420,9 @@ impl Shard {
             self.work.add(matches.len() as u64 * NODE);
             let topic = routing.publication.topic;
             if matches.is_empty()
-                || self.has_restricted && !self.permits(session, Actions::RECEIVE, topic)
+                || self.has_restricted
+                    && !self.permits(session, Actions::RECEIVE, topic)
+                    && !fault::is(Fault::FannedOutUnchecked)
             {
                 continue;
             }

@@ -325,7 +325,11 @@ impl Retained {
             next: None,
             steps: 1,
         };
-        let Some(topics) = self.tenants.get(&tenant) else {
+        let mut topics = self.tenants.get(&tenant);
+        if fault::is(Fault::RetainedOfOtherTenant) {
+            topics = self.tenants.values().next();
+        }
+        let Some(topics) = topics else {
             return page;
         };
         let seek_steps = seek_steps(topics.len());

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use martlet_codec::ReasonCode;
 
+use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, SessionId};
 use crate::node::{Cx, Node};
 use crate::session::permit::Permit;
@@ -140,7 +141,7 @@ impl Shard {
             // Each receiver of a message is asked for, which reviews it, and each route is computed
             // anew.
             self.has_restricted = true;
-            self.epochs.any += 1;
+            self.epochs.any += u64::from(!fault::is(Fault::RouteOutlivesRules));
         }
     }
 
@@ -162,6 +163,9 @@ impl Shard {
         let state = self.sessions.at(session);
         let connection = state.connection();
         let has_groups = state.subscriptions.groups().next().is_some();
+        if connection.is_none() && fault::is(Fault::ReviewSkipsAway) {
+            return false;
+        }
         let Some(permit) = &mut state.permit else {
             let is_asked = connection.is_some_and(|connection| self.review_listener(connection));
             if is_asked && has_groups {
@@ -182,7 +186,8 @@ impl Shard {
         }
         let revoked = self
             .authentications
-            .is_revoked(&permit.identity, permit.known);
+            .is_revoked(&permit.identity, permit.known)
+            .filter(|_| !fault::is(Fault::RevokedStays));
         let is_revoked = revoked.is_some();
         // Groups wait for the rules of all of their members, also of those whose are the same.
         if (is_new || is_revoked) && has_groups {

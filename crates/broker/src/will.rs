@@ -175,7 +175,8 @@ impl Shard {
             expires_at_ms: crate::route::expires_at(now.mono_ms, will.message_expiry_secs),
             received_mono_ms: now.mono_ms,
         };
-        if !self.permits(index, Actions::PUBLISH, &will.topic) {
+        let may = self.permits(index, Actions::PUBLISH, &will.topic);
+        if !may && !fault::is(Fault::WillUnchecked) {
             return self.will_refused(cx, index, &will.topic);
         }
         self.counters.wills_sent += 1;

@@ -26,7 +26,6 @@
 //! * [`logging`]: what is logged, while the node runs
 //! * [`journal`]: what happened recently to clients, and the way to mend it
 //! * [`why`]: why a client does not work, of the closed list of [`cause`]
-//! * `aging`: a map whose oldest entries go where there is no room
 //! * [`principal`]: callers and their rights
 //! * [`directory`]: where that is looked up
 //! * [`tables`]: users, devices and the rest while the node runs
@@ -34,7 +33,6 @@
 //! * [`text`]: text from outside, on terminals and in shells
 #![forbid(unsafe_code)]
 
-mod aging;
 pub mod authentication;
 pub mod backup;
 pub mod cause;

@@ -88,6 +88,22 @@ faults! {
     ReleaseNotRecorded = "A PUBREL is not recorded: after a restart the old receipt counts.";
     InterestStays = "The node's interest index keeps a filter that nobody wants any more.";
 
+    // Permissions, tenants and lockouts.
+    RevokedStays = "A client whose credentials are revoked is obeyed and sent messages.";
+    RevokedWhileWaiting = "Who is revoked while it waits to be authenticated is let in.";
+    ReviewSkipsAway = "New rules do not reach sessions whose clients are away.";
+    RouteOutlivesRules = "New rules leave the routes that were computed by the old ones.";
+    RetainedUnchecked = "Retained messages are sent without a look at the rules.";
+    QueuedUnchecked = "What waited in a queue is sent without a look at the rules.";
+    FannedOutUnchecked = "A message for many is sent without a look at the rules of each.";
+    PublishUnchecked = "A message is accepted without a look at the rules of its publisher.";
+    WillUnchecked = "A Will is sent without a look at the rules.";
+    SessionForNextHolder = "The next user of a name gets the session of the one before.";
+    RouteOfOtherTenant = "A route is used for the same topic of another tenant.";
+    RetainedOfOtherTenant = "Retained messages of another tenant are sent.";
+    ShareOfOtherTenant = "A share group serves members of another tenant.";
+    LockoutForgottenForWaiting = "A lockout does not count for who waits for an answer.";
+
     // Its records, and recovery.
     RunNumberUsedAgain = "A run of the node begins with the number of the one before.";
     RoutingNotHeld = "A message's record does not say that it is still to be routed.";

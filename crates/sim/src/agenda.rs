@@ -26,8 +26,6 @@ pub enum Due {
     Mail(u16, u16),
     /// A connection reaches another shard.
     Move,
-    /// The node drops a connection whose client does not read the last words.
-    Linger(LinkIndex),
     /// The network disturbs a connection.
     Trouble,
     /// The node crashes, or begins to stop.
@@ -36,6 +34,10 @@ pub enum Due {
     Stop,
     /// The wall clock makes a step.
     Clock,
+    /// Something about a user changes.
+    Change,
+    /// The gate goes on with clients that wait.
+    Gate,
     /// The node is started again.
     Restart,
     /// The world looks at the node's own reports.

@@ -7,6 +7,7 @@ use martlet_codec::{AckKind, QoS};
 use crate::identifiers::Identifiers;
 use crate::ledger::Ledger;
 use crate::node::LinkIndex;
+use crate::people::{Verdict, Version};
 use crate::store::Lsn;
 use crate::topics::{FilterIndex, TopicIndex};
 
@@ -254,6 +255,22 @@ pub enum Fact {
         /// Size of the step, backwards if negative.
         ms: i64,
     },
+    /// The gate has decided about a client.
+    Judged {
+        /// Which client.
+        client: ClientIndex,
+        /// The tenant that its name was looked for in.
+        tenant: u32,
+        /// What was decided.
+        verdict: Verdict,
+    },
+    /// This version of the users is in force.
+    InForce {
+        /// Its number.
+        version: Version,
+    },
+    /// All lockouts are ended, and failed logins forgotten.
+    LockoutsLifted,
     /// The node is told to stop: it ends all connections, and soon itself.
     Stopping,
     /// The node is there again.
@@ -284,12 +301,15 @@ impl Fact {
             | Self::Reading { client, .. }
             | Self::Violated { client }
             | Self::Cut { client, .. }
+            | Self::Judged { client, .. }
             | Self::Dropped { client, .. } => Some(client),
             Self::DroppedByGroup { .. }
             | Self::Crashed { .. }
             | Self::Stopping
             | Self::ClockStepped { .. }
             | Self::Rotted { .. }
+            | Self::InForce { .. }
+            | Self::LockoutsLifted
             | Self::Restarted
             | Self::Healed => None,
         }
@@ -402,6 +422,9 @@ impl Fact {
             Self::Rotted { message } => format!("== m{message} rots on the disk"),
             Self::ClockStepped { ms } => format!("== the wall clock steps by {ms} ms"),
             Self::Crashed { power, .. } => format!("== the node crashes, power lost: {power}"),
+            Self::Judged { verdict, .. } => format!("   the gate says: {verdict:?}"),
+            Self::InForce { version } => format!("== version {version} is in force"),
+            Self::LockoutsLifted => "== all lockouts are ended".to_owned(),
             Self::Stopping => "== the node is told to stop".to_owned(),
             Self::Restarted => "== the node is there again".to_owned(),
             Self::Healed => "-- disturbances are over".to_owned(),

@@ -6,6 +6,7 @@ use martlet_codec::QoS;
 use crate::agenda::SECOND;
 use crate::facts::{ClientIndex, Fact, MessageIndex};
 use crate::node::LinkIndex;
+use crate::people::People;
 use crate::topics::{FilterIndex, TopicIndex, Topics};
 
 /// A message of the run.
@@ -100,6 +101,8 @@ pub struct ClientRow {
     pub changed: bool,
     /// It has left a subscription in this session.
     pub left: bool,
+    /// Where the packet that it is receiving begins among all bytes of its connection.
+    pub packet_at: u64,
 }
 
 /// All messages and clients of a run.
@@ -124,6 +127,8 @@ pub struct Ledger {
     pub put_off_us: u64,
     /// When the node crashed or stopped last.
     pub crashed_us: u64,
+    /// Users, if clients have to say who they are.
+    pub people: Option<People>,
 }
 
 impl Ledger {
@@ -197,8 +202,26 @@ impl Ledger {
             && (expires_us <= at_us || self.clock_ahead_us > 0 && self.restarted_us > 0)
     }
 
+    fn note_sender(&mut self, fact: &Fact) {
+        let Some(people) = &mut self.people else {
+            return;
+        };
+        match *fact {
+            Fact::Published {
+                client, message, ..
+            } => people.send(message, self.clients[usize::from(client)].link),
+            Fact::Connecting {
+                link,
+                will: Some(message),
+                ..
+            } => people.send(message, link),
+            _ => {}
+        }
+    }
+
     /// Takes a fact in.
     pub fn apply(&mut self, at_us: u64, fact: &Fact) {
+        self.note_sender(fact);
         match *fact {
             Fact::Published { message, again, .. } => {
                 let row = &mut self.messages[message as usize];

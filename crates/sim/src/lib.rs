@@ -7,11 +7,12 @@
 //!
 //! * `scenario`: from a seed to a run
 //! * `world`, `agenda`: the one loop, and what is due when
-//! * `node`, `store`, `network`: the broker as reactors drive it, its records, its connections
+//! * `node`, `store`, `network`: the loops of the broker's shards, its records, its connections
 //! * `rot`: bits that flip on its disk
 //! * `topics`, `identifiers`: which filters match which topics, Subscription Identifiers
 //! * `client`: what clients do, by the protocol or against it
 //! * `facts`, `ledger`, `observer`: what clients did and saw, what they were promised, who is told
+//! * `people`: users, what they may do and when that changes, and the gate that lets them in
 //! * `check`: one check per file
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ pub mod ledger;
 pub mod network;
 pub mod node;
 pub mod observer;
+pub mod people;
 pub mod random;
 pub mod rot;
 pub mod scenario;

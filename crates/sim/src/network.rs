@@ -143,21 +143,28 @@ impl Network {
         found.up.close(agenda, latency_us, end, Due::Up(link));
     }
 
-    /// The node's end closes, or was dropped.
-    pub fn close_down(&mut self, agenda: &mut Agenda, link: LinkIndex, dropped: bool) {
+    /// The node sends no more, and still takes what comes.
+    pub fn finish_down(&mut self, agenda: &mut Agenda, link: LinkIndex) {
+        let found = &mut self.links[link as usize];
+        let latency_us = found.profile.latency_us;
+        let end = TransportEnd::EndOfStream;
+        found.down.close(agenda, latency_us, end, Due::Down(link));
+    }
+
+    /// The node has dropped its end: what is on its way from it may be lost, unless it ended in
+    /// good order before.
+    pub fn drop_down(&mut self, agenda: &mut Agenda, link: LinkIndex) {
         let found = &mut self.links[link as usize];
         found.up = Pipe {
             black: true,
             ..Pipe::default()
         };
-        let end = if dropped {
+        if found.down.end.is_none() {
             found.down.cut(&mut self.random);
-            TransportEnd::Error
-        } else {
-            TransportEnd::EndOfStream
-        };
-        let latency_us = found.profile.latency_us;
-        found.down.close(agenda, latency_us, end, Due::Down(link));
+            let latency_us = found.profile.latency_us;
+            let end = TransportEnd::Error;
+            found.down.close(agenda, latency_us, end, Due::Down(link));
+        }
     }
 
     /// The client is gone and nobody is told: what comes for it piles up unanswered.

@@ -1,8 +1,11 @@
 //! From a seed to a run: how many shards and clients, what each of them does, how the network, the
 //! store and the node's limits are, and what goes wrong.
 
+use std::time::Duration;
+
 use martlet_broker::{EventInterest, QueueFull, Settings, WorkLimits};
 use martlet_codec::{ProtocolVersion, QoS};
+use martlet_lockout::Lockout;
 
 use crate::agenda::SECOND;
 use crate::check::Checks;
@@ -11,10 +14,11 @@ use crate::ledger::{ClientRow, Ledger};
 use crate::network::{LinkProfile, Network};
 use crate::node::{Node, NodeProfile};
 use crate::observer::Observer;
+use crate::people::{Gate, People};
 use crate::random::Random;
 use crate::store::{Store, StoreProfile};
 use crate::topics::{Class, TopicIndex, Topics};
-use crate::world::{Disturbance, Outcome, World};
+use crate::world::{Disturbance, Office, Outcome, World};
 
 /// What a run is mostly about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +39,9 @@ pub enum Kind {
     Arriving,
     /// Queues of several pages, for clients that stay away while others publish.
     Backlog,
+    /// Users in several tenants whose permissions change, who are disabled, moved and deleted, and
+    /// locked out.
+    Rules,
     /// Many clients that do little, nothing that goes wrong: for the speed.
     Steady,
 }
@@ -50,6 +57,7 @@ impl Kind {
         Self::Churn,
         Self::Arriving,
         Self::Backlog,
+        Self::Rules,
         Self::Steady,
     ];
 
@@ -64,6 +72,7 @@ impl Kind {
             Self::Churn => "churn",
             Self::Arriving => "arriving",
             Self::Backlog => "backlog",
+            Self::Rules => "rules",
             Self::Steady => "steady",
         }
     }
@@ -86,8 +95,9 @@ impl Kind {
     /// The kind that a seed stands for when none is named.
     pub fn of_seed(seed: u64) -> Self {
         match Random::new(seed, "kind", 0).below(20) {
-            0..=8 => Self::Everything,
-            9 => Self::Backlog,
+            0..=6 => Self::Everything,
+            7 => Self::Backlog,
+            8 | 9 => Self::Rules,
             10..=12 => Self::Sharing,
             13 | 14 => Self::Retaining,
             15 | 16 => Self::Wills,
@@ -110,6 +120,18 @@ pub struct Scenario {
     topics: Topics,
     plans: Vec<Plan>,
     queued_max: usize,
+    rules: Option<RulesProfile>,
+}
+
+/// How users change.
+#[derive(Clone, Copy, Debug)]
+struct RulesProfile {
+    lockout: Lockout,
+    wrong_percent: u64,
+    /// Mean time between changes, microseconds.
+    change_us: u64,
+    /// Time that the gate looks for a client, microseconds at most.
+    look_us: u64,
 }
 
 /// Clients of the kind `Steady`.
@@ -184,6 +206,7 @@ impl Scenario {
             topics,
             plans,
             queued_max,
+            rules: (kind == Kind::Rules).then(|| rules_profile(seed)),
         }
     }
 
@@ -204,6 +227,9 @@ impl Scenario {
             clock_went_back: false,
             put_off_us: 0,
             crashed_us: 0,
+            people: self
+                .rules
+                .map(|rules| People::new(self.plans.len(), rules.lockout, rules.wrong_percent)),
             clients: self
                 .plans
                 .iter()
@@ -234,8 +260,12 @@ impl Scenario {
             Network::new(Random::new(seed, "network", 0)),
             clients,
             Observer::new(ledger, Checks::new(self.queued_max), log),
-            self.disturbance,
-            Random::new(seed, "world", 0),
+            self.rules.map(|rules| {
+                let gate = Random::new(seed, "gate", 0);
+                let gate = Gate::new(rules.lockout, rules.look_us, gate);
+                Office::new(gate, rules.change_us, Random::new(seed, "office", 0))
+            }),
+            (self.disturbance, Random::new(seed, "world", 0)),
         );
         world.run(self.run_us)
     }
@@ -328,8 +358,21 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
         limits.queued_messages = random.between(1, 5) as u32;
     }
     let steady = kind == Kind::Steady;
+    let mut of_loop = Random::new(seed, "loop", 0);
     NodeProfile {
         settings,
+        batch_messages: match steady {
+            true => 1024,
+            false => of_loop.pick(&[1, 16, 1024]),
+        },
+        mailbox_batches: match steady {
+            true => usize::MAX,
+            false => of_loop.pick(&[usize::MAX, usize::MAX, 4, 1]),
+        },
+        look: match steady {
+            true => Duration::from_nanos(1),
+            false => Duration::from_nanos(of_loop.pick(&[1, 1, 20_000, 300_000])),
+        },
         interleave_percent: match kind {
             Kind::Steady => 1,
             Kind::Churn | Kind::Arriving => 50,
@@ -337,6 +380,20 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
         },
         check_one_in: if steady { 64 } else { 1 },
         seed,
+        authenticate: kind == Kind::Rules,
+    }
+}
+
+fn rules_profile(seed: u64) -> RulesProfile {
+    let mut random = Random::new(seed, "rules", 0);
+    RulesProfile {
+        lockout: Lockout {
+            failures: random.between(2, 5) as u32,
+            lasts: Duration::from_secs(random.between(3, 30)),
+        },
+        wrong_percent: random.pick(&[0, 10, 40]),
+        change_us: random.pick(&[SECOND / 5, SECOND, 5 * SECOND]),
+        look_us: random.pick(&[0, 50_000, 500_000]),
     }
 }
 

@@ -153,13 +153,12 @@ impl Store {
     }
 
     /// Appends a shard's records of one tick; the first gets the number that is answered.
-    pub fn append(&mut self, shard: usize, records: &mut Vec<Record>, at: (u64, Now)) -> Lsn {
+    pub fn append(&mut self, shard: usize, records: &[Record], at: (u64, Now)) -> Lsn {
         let (now_us, now) = at;
         let first = self.appended + 1;
         self.appended += records.len() as u64;
         self.shards[shard][0] += records.len() as u64;
         encode(records, now, &mut self.incoming);
-        records.clear();
         if self.clock_due_ms <= now.mono_ms {
             self.record_clock(now);
         }

@@ -18,6 +18,24 @@ const OF_THE_STORE: &[Fault] = &[
     Fault::NamesUnsynced,
 ];
 
+/// Those of permissions, tenants and lockouts.
+const OF_RULES: &[Fault] = &[
+    Fault::RevokedStays,
+    Fault::RevokedWhileWaiting,
+    Fault::ReviewSkipsAway,
+    Fault::RouteOutlivesRules,
+    Fault::RetainedUnchecked,
+    Fault::QueuedUnchecked,
+    Fault::FannedOutUnchecked,
+    Fault::PublishUnchecked,
+    Fault::WillUnchecked,
+    Fault::SessionForNextHolder,
+    Fault::RouteOfOtherTenant,
+    Fault::RetainedOfOtherTenant,
+    Fault::ShareOfOtherTenant,
+    Fault::LockoutForgottenForWaiting,
+];
+
 /// The scenario in which a fault has its chance.
 fn kind(fault: Fault, seed: u64) -> Kind {
     match fault {
@@ -25,6 +43,7 @@ fn kind(fault: Fault, seed: u64) -> Kind {
         Fault::RetainedReadBeforeInterest => Kind::Arriving,
         Fault::ExpiryFromConnectRecorded => Kind::Wills,
         Fault::ShareReturnLostOld => Kind::Sharing,
+        _ if OF_RULES.contains(&fault) => Kind::Rules,
         _ => Kind::of_seed(seed),
     }
 }

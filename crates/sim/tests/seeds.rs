@@ -45,6 +45,17 @@ fn a_session_that_nobody_heard_of_is_not_the_one_before() {
     assert!(found.is_empty(), "{:?}", found.first());
 }
 
+/// Seeds that failed once: a QoS 2 message that was in flight, and that its client might not have
+/// any more when it came back, was dropped, and another message got its Packet Identifier.
+#[test]
+fn a_packet_identifier_stands_for_one_message_until_its_exchange_is_over() {
+    for seed in [100_105, 100_388, 100_482, 100_681] {
+        let outcome = Scenario::new(Kind::Rules, seed).run(false);
+        let found = outcome.observer.findings.violations;
+        assert!(found.is_empty(), "{seed}: {:?}", found.first());
+    }
+}
+
 #[test]
 fn a_seed_is_the_same_run_each_time() {
     for seed in 0..10 {

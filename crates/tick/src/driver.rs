@@ -275,6 +275,13 @@ impl<S: Stream> Driver<S> {
         }
     }
 
+    /// Bytes of the shard's output that a socket has yet to take.
+    pub fn unwritten(&self, key: SocketKey) -> usize {
+        let socket = self.sockets.get(key);
+        let socket = socket.filter(|socket| socket.carries_output());
+        socket.map_or(0, |socket| self.shard.output(socket.id).len())
+    }
+
     /// Work for thousands of clients goes on.
     pub fn serves_crowd(&self) -> bool {
         self.last_count() >= CROWD || self.shard.serves_crowd()

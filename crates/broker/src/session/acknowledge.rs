@@ -235,25 +235,77 @@ impl Shard {
         self.counters.expired += 1;
     }
 
+    /// A message that is not sent (again). `connection` is that of the session.
     pub(super) fn drop_in_flight<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
-        index: u32,
+        (index, connection): (u32, u32),
         packet_id: PacketId,
         was_sent: bool,
         reason: DropReason,
     ) {
         let in_flight = &self.sessions.at(index).outbound.in_flight;
         let qos = in_flight.get(packet_id).and_then(InFlight::publish_qos);
-        let Some(entry) = self.take_in_flight(index, packet_id) else {
+        if was_sent && qos == Some(QoS::ExactlyOnce) {
+            return self.release_dropped(cx, (index, connection), packet_id, reason);
+        }
+        if let Some(entry) = self.take_in_flight(index, packet_id) {
+            self.drop_entry(cx, index, entry, reason);
+        }
+    }
+
+    /// A QoS 2 message that was sent on an earlier connection, and may have arrived, is dropped.
+    /// Its client may go on knowing its Packet Identifier, and would take another message under
+    /// that for the same one [MQTT-4.3.3-10]. So the exchange goes on as if PUBREC had come.
+    #[cold]
+    fn release_dropped<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (index, connection): (u32, u32),
+        packet_id: PacketId,
+        reason: DropReason,
+    ) {
+        let session = self.sessions.at(index);
+        let epoch = session.epoch;
+        let Some(message) = session.outbound.in_flight.get_mut(packet_id) else {
             return;
         };
-        if reason == DropReason::NotPermitted && entry.ticket().is_some() {
-            let stays_sent = was_sent && qos == Some(QoS::ExactlyOnce);
-            let lost_by = Fault::ShareReturnLost;
-            return self.return_shared(cx, index, entry, stays_sent, lost_by);
+        let InFlightState::Publish(entry) = &message.state else {
+            return;
+        };
+        let ticket = entry.ticket.as_deref().copied();
+        // What a share group lent and was not taken has its record there.
+        let is_lent = ticket.is_some_and(|ticket| !ticket.taken);
+        let released = Released {
+            message: entry.message.id(),
+            why: entry.why,
+            recorded: entry.recorded && !is_lent,
+        };
+        let before = core::mem::replace(&mut message.state, InFlightState::Released(released));
+        let InFlightState::Publish(entry) = before else {
+            return;
+        };
+        let mut record = RecordNumber(0);
+        if released.recorded {
+            let mut changed = entry.record(epoch, cx.now);
+            changed.packet_id = Some(packet_id);
+            changed.released = true;
+            record = self.append(cx, Record::Changed(changed));
         }
-        self.drop_entry(cx, index, entry, reason);
+        let outbound = &mut self.sessions.at(index).outbound;
+        if let Some(message) = outbound.in_flight.get_mut(packet_id) {
+            message.record = record;
+        }
+        if is_lent && reason == DropReason::NotPermitted {
+            self.return_shared(cx, index, Taken::Held(entry), true, Fault::ShareReturnLost);
+        } else {
+            if !self.tell_group(cx, ticket.as_ref(), ShareOutcome::Dropped(reason)) {
+                self.drop_message(cx, index, reason, 1, entry.message.topic());
+            }
+            self.messages.put_back(entry.message);
+        }
+        let ok = ReasonCode::Success;
+        self.answer_ack(cx, connection, AckKind::PubRel, packet_id, ok, record);
     }
 
     /// Drops a message that was queued or in flight, or was about to be: that it is not to come is

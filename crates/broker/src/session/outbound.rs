@@ -923,7 +923,7 @@ impl Shard {
         let ids = &entry.subscription_ids;
         let source = Source::Held(&entry.message);
         if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
-            self.drop_in_flight(cx, index, packet_id, was_sent, reason);
+            self.drop_in_flight(cx, (index, connection), packet_id, was_sent, reason);
         } else if lets_go && entry.can_be_let_go() {
             self.sessions.at(index).outbound.let_go(packet_id, entry);
         }

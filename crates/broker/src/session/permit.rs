@@ -4,6 +4,7 @@
 use core::hash::BuildHasher;
 use std::sync::Arc;
 
+use crate::fault::{self, Fault};
 use crate::hash::Seed;
 use crate::id::TenantId;
 use crate::permission::{
@@ -117,6 +118,7 @@ impl Permit {
     pub(crate) fn gives_way_to(&self, now: &Identity) -> bool {
         let own = self.identity.holder;
         let is_given_away = own != 0 && now.holder != 0 && own != now.holder;
+        let is_given_away = is_given_away && !fault::is(Fault::SessionForNextHolder);
         is_given_away || now.owns_client_id && !self.is_of_same_user(now)
     }
 

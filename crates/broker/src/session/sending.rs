@@ -4,6 +4,7 @@
 use martlet_codec::{PacketId, QoS};
 
 use crate::counters::DropReason;
+use crate::fault::{self, Fault};
 use crate::message::{Message, expiry_left_secs};
 use crate::node::{Cx, Node};
 use crate::outgoing::{Outgoing, Parts};
@@ -45,6 +46,8 @@ impl Shard {
         if let Source::Held(message) = &source
             && let Some(session) = self.connections.at(index).session()
             && !self.permits(session, Actions::RECEIVE, message.topic())
+            && !fault::is(Fault::QueuedUnchecked)
+            && !(how.retain && fault::is(Fault::RetainedUnchecked))
         {
             return Err(DropReason::NotPermitted);
         }

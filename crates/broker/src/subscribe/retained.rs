@@ -148,7 +148,9 @@ impl Shard {
                 break;
             }
             last = Some(message.topic());
-            if !self.permits(index, Actions::RECEIVE, message.topic()) {
+            if !self.permits(index, Actions::RECEIVE, message.topic())
+                && !fault::is(Fault::RetainedUnchecked)
+            {
                 continue;
             }
             let mut ids = SubscriptionIds::new();

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use martlet_broker::{Realm, TenantId};
+use martlet_lockout::{Caller, LockoutEntry, Whom};
 
 use super::Gate;
-use super::failures::{Caller, LockoutEntry, Whom};
-use super::turns::Turn;
+use super::turns::{Place, Turn};
 
 /// Locked out for now: too many credentials were wrong, of this name or from this address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Gate {
             is_proved: false,
         };
         self.expect_not_locked(&caller)?;
-        let place = self.0.lock().failures.place(&caller, Instant::now());
+        let place = Place::of(&self.0.lock().failures, &caller);
         let turn = self.0.logins.take(&place).await;
         // Others may have been wrong meanwhile.
         self.expect_not_locked(&caller)?;

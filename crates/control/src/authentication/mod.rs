@@ -6,7 +6,6 @@
 //! of another client's credentials is not enough. The same question is asked once, whatever number
 //! of clients wait for its answer. Where a source fails, clients are refused.
 //!
-//! * `failures`: who tries passwords, and is slowed down and locked out
 //! * `logins`: who logs in to the panel, which counts as well
 //! * `proving`: passwords that are proved in steps and not sent
 //! * `policy`: the chain of a realm, and what becomes of clients without a name
@@ -14,7 +13,6 @@
 //! * `turns`: which password is checked next
 //! * `verified`: what is remembered
 
-mod failures;
 mod logins;
 mod policy;
 mod proving;
@@ -35,11 +33,12 @@ use martlet_broker::{
     RevocationReason, Whose,
 };
 use martlet_codec::ReasonCode;
+use martlet_lockout::{Caller, Failures, refused_for};
 use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
 
-pub use failures::{LockedOut, Lockout, LockoutEntry, Whom};
 pub use logins::{Locked, Login};
+pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, Whom};
 pub(crate) use policy::utc;
 pub use policy::{
     Chain, Finding, Knowledge, Looking, Policy, Pretending, Refreshing, Source, Standing,
@@ -47,7 +46,7 @@ pub use policy::{
 pub use proving::ScramUser;
 pub use turns::Place;
 
-use failures::{Caller, Failures};
+use crate::text::typed;
 use sources::Hashing;
 use turns::Turns;
 use verified::{ClientMark, Digest, Digester, Verified};
@@ -152,7 +151,7 @@ impl Gate {
             state: Mutex::new(State {
                 policy,
                 verified: Verified::default(),
-                failures: Failures::default(),
+                failures: Failures::new(typed),
                 asking: HashMap::new(),
                 asked: 0,
                 waiting: 0,
@@ -282,7 +281,7 @@ impl Gate {
         };
         Place {
             is_wanted: Some(Arc::new(is_wanted)),
-            ..state.failures.place(caller, Instant::now())
+            ..Place::of(&state.failures, caller)
         }
     }
 
@@ -465,14 +464,6 @@ fn claim_of(realm: Realm, user_name: Option<&Arc<str>>) -> Claim {
     }
 }
 
-fn refused_for(reason: ReasonCode, why: String) -> Authenticated {
-    Authenticated::Refused {
-        reason,
-        why,
-        claim: None,
-    }
-}
-
 /// Bytes that a question takes while it waits.
 fn bytes_of(asked: &Authentication) -> usize {
     let password = asked
@@ -581,48 +572,8 @@ impl State {
         caller: &Caller,
         policy: &Policy,
     ) -> (Authenticated, Duration) {
-        let found = self.unless_locked(found, caller);
-        let wait = self.count(&found, caller, policy);
-        (found, wait)
-    }
-
-    /// What was found, unless others asked from there or for that name meanwhile and were wrong too
-    /// often: then it is one of many guesses that were made at once, and whether it was right is
-    /// not told.
-    fn unless_locked(&self, found: Authenticated, caller: &Caller) -> Authenticated {
-        let is_told = match &found {
-            Authenticated::Accepted { .. } => true,
-            Authenticated::Refused { reason, .. } => matches!(
-                *reason,
-                ReasonCode::BadUserNameOrPassword | ReasonCode::ServerUnavailable
-            ),
-            Authenticated::Continue { .. } => false,
-        };
-        match self.failures.locked(caller, Instant::now()) {
-            Some(why) if is_told => refused_for(ReasonCode::ConnectionRateExceeded, why),
-            _ => found,
-        }
-    }
-
-    /// Counts what came of a question; how long its answer is to wait.
-    fn count(&mut self, found: &Authenticated, caller: &Caller, policy: &Policy) -> Duration {
-        let now = Instant::now();
-        match found {
-            // Who may come by another proof has not shown to know that name's.
-            Authenticated::Accepted { identity, .. }
-                if caller.user_name.is_none() || identity.user_name == caller.user_name =>
-            {
-                self.failures.succeeded(caller, now);
-            }
-            Authenticated::Accepted { .. } => {}
-            Authenticated::Refused { reason, .. }
-                if *reason == ReasonCode::BadUserNameOrPassword =>
-            {
-                return self.failures.failed(caller, policy.lockout, now);
-            }
-            Authenticated::Refused { .. } | Authenticated::Continue { .. } => {}
-        }
-        Duration::ZERO
+        let (lockout, now) = (policy.lockout, Instant::now());
+        self.failures.judge(found, caller, lockout, now)
     }
 
     /// Ends a question, if it is still this one.

@@ -15,11 +15,10 @@ use martlet_broker::{
     Whose,
 };
 use martlet_codec::ReasonCode;
+use martlet_lockout::{Lockout, refused_for};
 use martlet_registry::{BanKind, COMMON_TENANT, Snapshot};
 
-use super::failures::Lockout;
 use super::proving::ScramUser;
-use super::refused_for;
 use super::turns::Place;
 use crate::cause::Cause;
 use crate::wall_clock::now_signed_ms;

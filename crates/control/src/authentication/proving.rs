@@ -11,10 +11,10 @@ use martlet_access::scram::{
 };
 use martlet_broker::{Authenticated, Authentication, ExchangeState, Identity, Proof, Realm, Step};
 use martlet_codec::ReasonCode;
+use martlet_lockout::{Caller, refused_for};
 
-use super::failures::Caller;
 use super::policy::is_named_as_device;
-use super::{Answer, Gate, Inner, Place, Policy, claim_of, refused_for, room};
+use super::{Answer, Gate, Inner, Place, Policy, claim_of, room};
 
 /// Longest first message of a client, in bytes: what is in it is kept until the last one comes.
 const FIRST_BYTES_MAX: usize = 4096;

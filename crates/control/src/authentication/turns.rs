@@ -6,7 +6,9 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use martlet_lockout::{Caller, Failures};
 use tokio::sync::oneshot;
 
 /// Clients that have logged in recently and are served before a stranger, where both wait.
@@ -21,6 +23,17 @@ pub struct Place {
     pub is_known: bool,
     /// Whether an answer is still wanted; always if there is none.
     pub is_wanted: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+}
+
+impl Place {
+    /// Where this caller stands now.
+    pub(super) fn of(failures: &Failures, caller: &Caller) -> Self {
+        Self {
+            from: caller.counted_address(),
+            is_known: failures.is_at_home(caller, Instant::now()),
+            is_wanted: None,
+        }
+    }
 }
 
 impl fmt::Debug for Place {

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use martlet_broker::{Authenticated, Authentication, Password, Realm};
+use martlet_lockout::Aging;
 
 use super::Policy;
-use crate::aging::Aging;
 
 /// A digest of all credentials.
 pub(super) type Digest = [u8; 32];

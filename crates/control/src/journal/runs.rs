@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use hashbrown::Equivalent;
 use martlet_broker::{Event, SharedClient, TenantId, is_shortened, shortened};
+use martlet_lockout::Aging;
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Written, entry_of, what};
-use crate::aging::Aging;
 use crate::cause::Cause;
 use crate::feed::user_of;
 use crate::presence::Calm;

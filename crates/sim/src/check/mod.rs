@@ -7,13 +7,16 @@ mod expiry;
 mod gap;
 mod genuine;
 mod identifiers;
+mod lockout;
 mod lost;
 mod once;
 mod order;
+mod permission;
 mod protocol;
 mod retained;
 mod session;
 mod share;
+mod tenant;
 mod wills;
 
 use martlet_broker::{Record, Report};
@@ -23,7 +26,8 @@ use crate::ledger::Ledger;
 use crate::observer::Findings;
 use crate::store::Lsn;
 
-/// All checks.
+/// All checks. Where users have rules, only those have their say that do not rest on promises, and
+/// those of permissions, tenants and lockouts.
 #[derive(Debug, Default)]
 pub struct Checks {
     bounds: bounds::Bounds,
@@ -32,13 +36,16 @@ pub struct Checks {
     gap: gap::Gap,
     genuine: genuine::Genuine,
     identifiers: identifiers::SubscriptionIdentifiers,
+    lockout: lockout::Lockouts,
     lost: lost::Lost,
     once: once::Once,
     order: order::Order,
+    permission: permission::Permission,
     protocol: protocol::Protocol,
     retained: retained::Retained,
     session: session::Sessions,
     share: share::Share,
+    tenant: tenant::Tenant,
     wills: wills::Wills,
 }
 
@@ -53,6 +60,9 @@ impl Checks {
 
     /// A fact that the ledger does not know yet.
     pub fn before(&mut self, at_us: u64, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+        if ledger.people.is_some() {
+            return;
+        }
         self.session.see(at_us, fact, ledger, findings);
         self.wills.see(at_us, fact, ledger, findings);
         self.lost.before(fact, ledger);
@@ -61,15 +71,21 @@ impl Checks {
 
     /// A fact that the ledger has taken in.
     pub fn after(&mut self, at_us: u64, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
-        self.durable.see(fact, ledger, findings);
         self.expiry.see(at_us, fact, ledger, findings);
-        self.gap.see(fact, ledger, findings);
         self.genuine.see(fact, ledger, findings);
+        self.once.see(fact, ledger, findings);
+        self.protocol.see(fact, ledger, findings);
+        if ledger.people.is_some() {
+            self.lockout.see(at_us, fact, ledger, findings);
+            self.permission.see(fact, ledger, findings);
+            self.tenant.see(fact, ledger, findings);
+            return;
+        }
+        self.durable.see(fact, ledger, findings);
+        self.gap.see(fact, ledger, findings);
         self.identifiers.see(fact, ledger, findings);
         self.lost.see(fact, ledger, findings);
-        self.once.see(fact, ledger, findings);
         self.order.see(fact, ledger, findings);
-        self.protocol.see(fact, ledger, findings);
         self.retained.see(at_us, fact, ledger);
         self.share.see(at_us, fact, ledger, findings);
     }
@@ -82,6 +98,9 @@ impl Checks {
         ledger: &Ledger,
         findings: &mut Findings,
     ) {
+        if ledger.people.is_some() {
+            return self.permission.recorded(record, ledger, findings);
+        }
         self.durable.recorded(lsn, record, ledger, findings);
     }
 
@@ -93,6 +112,9 @@ impl Checks {
 
     /// Everybody is back and nothing is under way any more.
     pub fn settled(&mut self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
+        if ledger.people.is_some() {
+            return;
+        }
         self.lost.settled(at_us, ledger, findings);
         self.share.settled(at_us, ledger, findings);
         self.retained.settled(ledger, findings);

@@ -21,6 +21,9 @@ impl Client {
         while start < buffer.len() && self.phase != Phase::Away {
             match decode_packet(&buffer[start..], self.plan.version) {
                 Ok(Some((packet, length))) => {
+                    let row = &mut io.observer.ledger.clients[usize::from(self.index)];
+                    row.packet_at = self.taken;
+                    self.taken += length as u64;
                     self.receive_packet(io, &packet, durable);
                     start += length;
                 }
@@ -107,6 +110,13 @@ impl Client {
         let session = io.observer.session_of(&self.plan.name);
         let known = core::mem::replace(&mut self.session, session);
         let is_other = known.is_some() && session.is_some() && known != session;
+        if connack.session_present && is_other && io.observer.ledger.people.is_some() {
+            // A session that its user had left behind, perhaps in the tenant that it was in before.
+            io.network.close_up(io.agenda, self.link, true);
+            self.lose(io, Loss::Crash);
+            self.forgets = true;
+            return self.forget();
+        }
         let present = connack.session_present && !is_other;
         io.fact(Fact::Connected {
             client: self.index,
@@ -275,6 +285,10 @@ impl Client {
                 granted,
                 durable,
             });
+            if self.settling && !granted {
+                // It was refused before everybody might do everything.
+                self.subscribe_missing(io);
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use crate::facts::{ClientIndex, Fact, Loss, MessageIndex};
 use crate::ledger::MessageRow;
 use crate::network::LinkProfile;
 use crate::node::LinkIndex;
+use crate::people::People;
 use crate::random::Random;
 use crate::topics::{FilterIndex, TopicIndex};
 use crate::world::Io;
@@ -87,6 +88,8 @@ pub struct Client {
     times: Times,
     wakes_at: u64,
     buffer: Vec<u8>,
+    /// Bytes of its connection that it has worked off.
+    taken: u64,
     output: Vec<u8>,
     /// Topics that the node's aliases stand for on this connection.
     aliases: Vec<Option<TopicIndex>>,
@@ -142,6 +145,7 @@ impl Client {
             },
             wakes_at: NEVER,
             buffer: Vec::new(),
+            taken: 0,
             output: Vec::new(),
             aliases: Vec::new(),
             send_maximum: SEND_MAXIMUM,
@@ -356,25 +360,29 @@ impl Client {
             })
         });
         let payload = message.map_or(Vec::new(), |message| outbound::payload(message, 0));
-        let (link, shard) = io.node.connect(self.plan.network.window);
+        let address = People::address(self.index);
+        let (link, shard) = io.node.connect(self.plan.network.window, address);
         let opened = io.network.open(self.index, self.plan.network, now_us);
         debug_assert_eq!(link, opened);
         io.wake_shard(shard);
         self.link = link;
+        self.taken = 0;
         self.phase = Phase::Connecting;
         self.times.connect = NEVER;
         self.times.deadline = now_us + 40 * SECOND;
         let topic = will.map_or(String::new(), |will| {
             io.observer.ledger.topics.name(will.topic).to_owned()
         });
+        let credentials = self.credentials(io);
+        let credentials = credentials.as_ref();
         let packet = Connect {
             version: self.plan.version,
             bridge: false,
             clean_start: clean,
             keep_alive_secs: self.plan.keep_alive_secs,
             client_id: &self.plan.name,
-            user_name: None,
-            password: None,
+            user_name: credentials.map(|(name, _)| name.as_str()),
+            password: credentials.map(|(_, password)| password.as_bytes()),
             will: will.map(|will| Will {
                 topic: &topic,
                 payload: &payload,
@@ -408,6 +416,18 @@ impl Client {
             wide: self.plan.network.window >= 64_000,
         });
         self.flush(io);
+    }
+
+    /// User name and password, which may be a wrong one; none where nobody asks.
+    fn credentials(&mut self, io: &Io<'_>) -> Option<(String, String)> {
+        let people = io.observer.ledger.people.as_ref()?;
+        let user = People::user_of(self.index);
+        let is_wrong = self.random.percent(people.wrong_percent) && !self.settling;
+        let password = match is_wrong {
+            true => "guessed".to_owned(),
+            false => people.password(user),
+        };
+        Some((People::name(user), password))
     }
 
     /// Its Session State ends when the node's may have, so that neither goes on without the other

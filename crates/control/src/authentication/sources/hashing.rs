@@ -6,11 +6,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::{hmac, rand};
+use martlet_lockout::Aging;
+
 use super::Finding;
-use crate::aging::Aging;
 use crate::authentication::Pretending;
 use crate::authentication::turns::{Place, Turns};
-use aws_lc_rs::{hmac, rand};
 
 /// Passwords remembered at most; when there are more, the oldest go.
 const REMEMBERED_MAX: usize = 100_000;

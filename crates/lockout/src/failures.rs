@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 
 use martlet_broker::{Realm, TenantId};
 
-use super::turns::Place;
 use crate::aging::Aging;
-use crate::text::typed;
 
 /// How much is borne.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,8 +111,10 @@ struct Lock {
 type Home = (Realm, Option<Arc<str>>, IpAddr);
 
 /// Recent failures, and names that were right.
-#[derive(Debug, Default)]
-pub(super) struct Failures {
+#[derive(Debug)]
+pub struct Failures {
+    /// How a name is written for those who operate the node.
+    write_name: fn(&str) -> String,
     counts: Aging<Suspect, Count>,
     locks: Aging<Suspect, Lock>,
     /// Number of lockouts.
@@ -126,13 +126,15 @@ pub(super) struct Failures {
 
 /// The caller: the parts that are counted.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Caller {
+pub struct Caller {
     /// Whose names are meant: those of another door are other people's.
-    pub(super) realm: Realm,
-    pub(super) address: Option<IpAddr>,
-    pub(super) user_name: Option<Arc<str>>,
+    pub realm: Realm,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+    /// The name that it gives.
+    pub user_name: Option<Arc<str>>,
     /// It shows nothing that could be guessed.
-    pub(super) is_proved: bool,
+    pub is_proved: bool,
 }
 
 /// The owner of an IPv6 address has at least all of its /64.
@@ -207,10 +209,15 @@ impl Caller {
 
     /// What it shares with others.
     fn shared(&self) -> impl Iterator<Item = Suspect> {
-        let address = self.address.map(counted_as).map(Suspect::Address);
+        let address = self.counted_address().map(Suspect::Address);
         let name = self.name().map(|name| Suspect::Name(self.realm, name));
         let all = address.into_iter().chain(name);
         all.filter(|_| !self.is_proved)
+    }
+
+    /// Its address as it is counted: of IPv6, its network of 64 bits.
+    pub fn counted_address(&self) -> Option<IpAddr> {
+        self.address.map(counted_as)
     }
 
     fn home(&self) -> Option<Home> {
@@ -221,15 +228,27 @@ impl Caller {
 }
 
 impl Failures {
+    /// None so far. `write_name` writes names for those who operate the node.
+    pub fn new(write_name: fn(&str) -> String) -> Self {
+        Self {
+            write_name,
+            counts: Aging::default(),
+            locks: Aging::default(),
+            locked_total: 0,
+            entries_max: None,
+            at_home: Aging::default(),
+        }
+    }
+
     /// Why it is not even looked who this is; none: it may try. Names of another realm than the
     /// caller's are not in it.
-    pub(super) fn locked(&self, caller: &Caller, now: Instant) -> Option<String> {
+    pub fn locked(&self, caller: &Caller, now: Instant) -> Option<String> {
         let (left, why) = self.locked_for(caller, now)?;
         Some(format!("locked out for {left} s more: {why}"))
     }
 
     /// The same: for how many seconds, and why.
-    pub(super) fn locked_for(&self, caller: &Caller, now: Instant) -> Option<(u64, String)> {
+    pub fn locked_for(&self, caller: &Caller, now: Instant) -> Option<(u64, String)> {
         if let Some(why) = caller.own().and_then(|own| self.lock_of(&own, caller, now)) {
             return Some(why);
         }
@@ -241,7 +260,7 @@ impl Failures {
     }
 
     /// It is its user name that is locked out; else it is its address.
-    pub(super) fn is_locked_by_name(&self, caller: &Caller, now: Instant) -> bool {
+    pub fn is_locked_by_name(&self, caller: &Caller, now: Instant) -> bool {
         let shared = caller.shared().filter(|_| !self.is_at_home(caller, now));
         let mut all = caller.own().into_iter().chain(shared);
         let locking = all.find(|suspect| self.lock_of(suspect, caller, now).is_some());
@@ -255,7 +274,7 @@ impl Failures {
             Suspect::NameFrom((_, None, address)) | Suspect::Address(address) => {
                 let by = match &lock.by.user_name {
                     Some(name) if lock.by.realm == caller.realm => {
-                        format!(", the last for the name {}", typed(name))
+                        format!(", the last for the name {}", (self.write_name)(name))
                     }
                     _ => String::new(),
                 };
@@ -275,7 +294,7 @@ impl Failures {
 
     /// The lockouts of now, the latest first; of names of one tenant alone if one is given, without
     /// addresses, which are nobody's.
-    pub(super) fn lockouts(&mut self, tenant: Option<TenantId>, now: Instant) -> Vec<LockoutEntry> {
+    pub fn lockouts(&mut self, tenant: Option<TenantId>, now: Instant) -> Vec<LockoutEntry> {
         self.tidy(now);
         let entry = |(suspect, lock): (&Suspect, &Lock)| LockoutEntry {
             tenant: suspect.realm().map(|realm| realm.tenant()),
@@ -293,7 +312,7 @@ impl Failures {
 
     /// Ends the lockouts of a name or an address, and forgets the failures that are counted for it.
     /// How many lockouts there were.
-    pub(super) fn lift(&mut self, tenant: Option<TenantId>, whom: &Whom, now: Instant) -> usize {
+    pub fn lift(&mut self, tenant: Option<TenantId>, whom: &Whom, now: Instant) -> usize {
         self.tidy(now);
         let is_meant = |suspect: &Suspect| suspect.is_seen(tenant) && suspect.is_of(whom);
         for suspect in of_map(&self.counts, is_meant) {
@@ -308,28 +327,32 @@ impl Failures {
 
     /// Sets the number of bytes that all kinds together take, approximately, at most. Each kind may
     /// have a thousand entries in any case.
-    pub(super) fn set_bytes_max(&mut self, bytes: usize) {
+    pub fn set_bytes_max(&mut self, bytes: usize) {
         self.entries_max = Some((bytes / ENTRY_BYTES / 3).clamp(1_000, ENTRIES_MAX));
     }
 
     /// Approximate number of bytes of what is remembered.
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         let entries = self.counts.len() + self.locks.len() + self.at_home.len();
         entries * ENTRY_BYTES
     }
 
     /// Names and addresses that are locked out now.
-    pub(super) fn locked_out(&mut self, now: Instant) -> LockedOut {
+    pub fn locked_out(&mut self, now: Instant) -> LockedOut {
         self.tidy(now);
         let some = self.locks.youngest().take(NAMED_MAX);
         let some = some.map(|(suspect, lock)| match suspect {
             Suspect::Address(address) | Suspect::NameFrom((_, None, address)) => shown(*address),
             Suspect::NameFrom((_, Some(name), address)) => {
-                format!("the name {} from {}", typed(name), shown(*address))
+                format!(
+                    "the name {} from {}",
+                    (self.write_name)(name),
+                    shown(*address)
+                )
             }
             Suspect::Name(_, name) => match lock.by.address {
-                Some(by) => format!("the name {}, by {}", typed(name), shown(by)),
-                None => format!("the name {}", typed(name)),
+                Some(by) => format!("the name {}, by {}", (self.write_name)(name), shown(by)),
+                None => format!("the name {}", (self.write_name)(name)),
             },
         });
         LockedOut {
@@ -339,23 +362,14 @@ impl Failures {
         }
     }
 
-    /// Where who asks stands among others who do.
-    pub(super) fn place(&self, caller: &Caller, now: Instant) -> Place {
-        Place {
-            from: caller.address.map(counted_as),
-            is_known: self.is_at_home(caller, now),
-            is_wanted: None,
-        }
-    }
-
     /// The name was right from there recently.
-    pub(super) fn is_at_home(&self, caller: &Caller, now: Instant) -> bool {
+    pub fn is_at_home(&self, caller: &Caller, now: Instant) -> bool {
         let at_home = caller.home().and_then(|home| self.at_home.get(&home));
         at_home.is_some_and(|since| now.duration_since(*since) < AT_HOME)
     }
 
     /// The credentials were wrong; how long the answer is to wait.
-    pub(super) fn failed(&mut self, caller: &Caller, lockout: Lockout, now: Instant) -> Duration {
+    pub fn failed(&mut self, caller: &Caller, lockout: Lockout, now: Instant) -> Duration {
         if lockout.failures == 0 || caller.is_proved {
             return Duration::ZERO;
         }
@@ -397,7 +411,7 @@ impl Failures {
     }
 
     /// They were right.
-    pub(super) fn succeeded(&mut self, caller: &Caller, now: Instant) {
+    pub fn succeeded(&mut self, caller: &Caller, now: Instant) {
         if let Some(home) = caller.home() {
             self.at_home.put(home, now);
             self.tidy(now);
@@ -427,6 +441,10 @@ mod tests {
         lasts: Duration::from_secs(30),
     };
 
+    fn failures() -> Failures {
+        Failures::new(str::to_owned)
+    }
+
     fn caller(address: u8, name: &str) -> Caller {
         Caller {
             realm: Realm::COMMON,
@@ -438,7 +456,7 @@ mod tests {
 
     #[test]
     fn who_fails_too_often_is_locked_out_for_a_while_by_address_and_by_name() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (failures(), Instant::now());
         for name in ["a", "x", "y"] {
             assert!(failures.locked(&caller(1, "b"), now).is_none(), "{name}");
             failures.failed(&caller(1, name), LOCKOUT, now);
@@ -470,7 +488,7 @@ mod tests {
 
     #[test]
     fn a_lockout_is_lifted_by_name_or_by_address() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (failures(), Instant::now());
         let lock = |failures: &mut Failures| {
             for _ in 0..LOCKOUT.failures {
                 failures.failed(&caller(1, "a"), LOCKOUT, now);
@@ -509,7 +527,7 @@ mod tests {
 
     #[test]
     fn one_name_with_an_old_password_locks_out_nobody_beside_it() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (failures(), Instant::now());
         for _ in 0..50 {
             failures.failed(&caller(1, "old"), LOCKOUT, now);
         }
@@ -530,7 +548,7 @@ mod tests {
 
     #[test]
     fn who_is_at_home_is_kept_out_for_its_own_failures_there_alone() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (failures(), Instant::now());
         failures.succeeded(&caller(1, "device"), now);
         for name in ["a", "b", "c", "d"] {
             failures.failed(&caller(1, name), LOCKOUT, now);
@@ -545,7 +563,7 @@ mod tests {
 
     #[test]
     fn names_of_other_tenants_are_not_told() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (failures(), Instant::now());
         for name in ["x", "y", "z"] {
             failures.failed(&caller(1, name), LOCKOUT, now);
         }
@@ -559,7 +577,7 @@ mod tests {
 
     #[test]
     fn a_certificate_alone_is_no_guess() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (failures(), Instant::now());
         let by_certificate = Caller {
             user_name: None,
             is_proved: true,
@@ -575,7 +593,7 @@ mod tests {
 
     #[test]
     fn who_names_nobody_is_counted_by_address() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (failures(), Instant::now());
         let nameless = |address| Caller {
             user_name: None,
             ..caller(address, "")
@@ -591,7 +609,7 @@ mod tests {
 
     #[test]
     fn a_name_at_one_door_is_not_that_of_another() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (failures(), Instant::now());
         let guest = |address| Caller {
             realm: Realm(7),
             ..caller(address, "a")
@@ -612,7 +630,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_address_stands_for_all_of_its_64() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (failures(), Instant::now());
         let from = |address: &str, name: &str| Caller {
             address: Some(address.parse().unwrap()),
             ..caller(0, name)
@@ -644,7 +662,7 @@ mod tests {
 
     #[test]
     fn who_was_right_from_there_is_not_locked_out_by_strangers() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (failures(), Instant::now());
         failures.succeeded(&caller(1, "device"), now);
         for _ in 0..9 {
             failures.failed(&caller(2, "device"), LOCKOUT, now);
@@ -663,7 +681,7 @@ mod tests {
 
     #[test]
     fn where_there_are_too_many_the_oldest_is_forgotten_and_nobody_else() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (failures(), Instant::now());
         let caller = |number: usize| Caller {
             user_name: Some(number.to_string().into()),
             ..caller(1, "")
@@ -693,7 +711,7 @@ mod tests {
 
     #[test]
     fn many_names_that_are_locked_out_take_no_more_room() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (failures(), Instant::now());
         let lockout = Lockout {
             failures: 1,
             ..LOCKOUT
@@ -713,7 +731,7 @@ mod tests {
 
     #[test]
     fn failures_far_apart_lock_nobody_out_and_each_is_answered_more_slowly() {
-        let (mut failures, mut now) = (Failures::default(), Instant::now());
+        let (mut failures, mut now) = (failures(), Instant::now());
         for _ in 0..20 {
             assert_eq!(
                 failures.failed(&caller(1, "a"), LOCKOUT, now),

@@ -6,8 +6,9 @@ use std::hash::{Hash, RandomState};
 
 use hashbrown::{Equivalent, HashMap};
 
+/// A map whose entries are known by their age.
 #[derive(Debug)]
-pub(crate) struct Aging<K, V> {
+pub struct Aging<K, V> {
     /// With the number of its putting.
     entries: HashMap<K, (u64, V), RandomState>,
     /// Oldest first; what was put again since, or is gone, stands here still for a while.
@@ -26,16 +27,23 @@ impl<K, V> Default for Aging<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Aging<K, V> {
-    pub(crate) fn len(&self) -> usize {
+    /// Number of entries.
+    pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(crate) fn get(&self, key: &(impl Hash + Equivalent<K> + ?Sized)) -> Option<&V> {
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The value under a key.
+    pub fn get(&self, key: &(impl Hash + Equivalent<K> + ?Sized)) -> Option<&V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
     /// All entries, the youngest first.
-    pub(crate) fn youngest(&self) -> impl Iterator<Item = (&K, &V)> {
+    pub fn youngest(&self) -> impl Iterator<Item = (&K, &V)> {
         self.order.iter().rev().filter_map(|(number, key)| {
             let (current, value) = self.entries.get(key)?;
             (current == number).then_some((key, value))
@@ -43,7 +51,7 @@ impl<K: Clone + Eq + Hash, V> Aging<K, V> {
     }
 
     /// The youngest from now on; what was there before under this key.
-    pub(crate) fn put(&mut self, key: K, value: V) -> Option<V> {
+    pub fn put(&mut self, key: K, value: V) -> Option<V> {
         self.count += 1;
         if self.order.len() > 2 * self.entries.len() + 64 {
             let Self { entries, order, .. } = self;
@@ -58,7 +66,7 @@ impl<K: Clone + Eq + Hash, V> Aging<K, V> {
     }
 
     /// Takes an entry out.
-    pub(crate) fn take(&mut self, key: &(impl Hash + Equivalent<K> + ?Sized)) -> Option<V> {
+    pub fn take(&mut self, key: &(impl Hash + Equivalent<K> + ?Sized)) -> Option<V> {
         match self.entries.is_empty() {
             true => None,
             false => self.entries.remove(key).map(|(_, value)| value),
@@ -66,12 +74,12 @@ impl<K: Clone + Eq + Hash, V> Aging<K, V> {
     }
 
     /// Takes the oldest entry out.
-    pub(crate) fn take_oldest(&mut self) -> Option<V> {
+    pub fn take_oldest(&mut self) -> Option<V> {
         self.take_oldest_if(|_| true)
     }
 
     /// The same, if it is like that.
-    pub(crate) fn take_oldest_if(&mut self, is_like: impl Fn(&V) -> bool) -> Option<V> {
+    pub fn take_oldest_if(&mut self, is_like: impl Fn(&V) -> bool) -> Option<V> {
         loop {
             let (number, key) = self.order.front()?;
             match self.entries.get(key) {

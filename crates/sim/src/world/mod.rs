@@ -1,17 +1,22 @@
 //! The world: one loop over all that is due, in virtual time. Nothing else runs anything.
 
+mod people;
+
 use std::collections::VecDeque;
 
-use martlet_broker::{Event, Guest, ShardMessage, TransportEnd};
+use martlet_broker::{Event, Guest, TransportEnd};
+use martlet_tick::Batch;
 
 use crate::agenda::{Agenda, Due, SECOND};
 use crate::client::Client;
 use crate::facts::{ClientIndex, Fact};
 use crate::network::{Arrival, LinkProfile, Network};
-use crate::node::{Asked, Input, LinkIndex, Node};
+use crate::node::{Asked, LinkIndex, Node};
 use crate::observer::Observer;
 use crate::random::Random;
 use crate::store::CrashKind;
+
+pub use people::Office;
 
 /// What a client reaches the world by.
 pub struct Io<'a> {
@@ -77,10 +82,12 @@ pub struct World {
     network: Network,
     clients: Vec<Client>,
     observer: Observer,
+    /// Who changes users, where clients have some.
+    office: Option<Office>,
     disturbance: Disturbance,
     random: Random,
     /// Batches on their way, per pair of shards, with when they arrive.
-    mail: Vec<VecDeque<(u64, Vec<ShardMessage>)>>,
+    mail: Vec<VecDeque<(u64, Batch)>>,
     /// Connections on their way between shards.
     moves: VecDeque<(u64, usize, LinkIndex, Box<Guest>)>,
     /// When each shard has its next tick.
@@ -112,8 +119,9 @@ const SETTLE_US: u64 = 900 * SECOND;
 const CRASH_AT_FAILURE_PERCENT: u64 = 20;
 /// Time that a node that is told to stop takes, at most, microseconds.
 const STOP_US: u64 = 5 * SECOND;
-/// A closing connection whose client reads nothing is dropped after this time.
-const LINGER_US: u64 = 5 * SECOND;
+/// Percentage of cases in which a client that is told that the node has ended a connection does not
+/// end its own side.
+const HANGING_PERCENT: u64 = 10;
 
 impl World {
     /// A world in which nothing has happened yet.
@@ -122,8 +130,8 @@ impl World {
         network: Network,
         clients: Vec<Client>,
         observer: Observer,
-        disturbance: Disturbance,
-        random: Random,
+        office: Option<Office>,
+        (disturbance, random): (Disturbance, Random),
     ) -> Self {
         Self {
             agenda: Agenda::default(),
@@ -131,6 +139,7 @@ impl World {
             network,
             clients,
             observer,
+            office,
             disturbance,
             random,
             mail: Vec::new(),
@@ -146,6 +155,7 @@ impl World {
     /// Runs for `run_us` with all disturbances, then lets everybody come back, and checks what is
     /// left to be checked.
     pub fn run(mut self, run_us: u64) -> Outcome {
+        self.begin_changes();
         self.start(self.disturbance.shards);
         self.with_clients(|client, io| client.start(io));
         if self.disturbance.crash_us > 0 {
@@ -195,6 +205,7 @@ impl World {
         self.moves.clear();
         self.ticks = vec![u64::MAX; count];
         self.sync_at = None;
+        self.people_restarted();
         for shard in 0..count {
             self.wake_shard(shard, 0);
         }
@@ -252,6 +263,7 @@ impl World {
         self.mail.clear();
         self.moves.clear();
         self.ticks.clear();
+        self.people_crashed();
         let down_us = self.random.around(self.disturbance.down_us);
         self.agenda
             .enter(self.agenda.now_us() + down_us, Due::Restart);
@@ -356,21 +368,16 @@ impl World {
                 if let Some((_, to, link, guest)) =
                     self.moves.pop_front_if(|(at_us, ..)| *at_us <= now_us)
                 {
-                    self.node.put(to, Input::Adopt(link, guest));
+                    self.node.adopt(to, link, guest);
                     self.wake_shard(to, 0);
-                }
-            }
-            Due::Linger(link) => {
-                if self.node.shard_of(link).is_some() {
-                    self.node.drop_lingering(link);
-                    self.after_node();
-                    self.plan_ticks();
                 }
             }
             Due::Trouble => self.cut_one(),
             Due::Crash => self.crash(),
             Due::Stop => self.stop(),
             Due::Clock => self.step_clock(),
+            Due::Change => self.change_people(),
+            Due::Gate => self.work_at_gate(),
             Due::Restart => self.restart(),
             Due::Probe => self.probe(),
         }
@@ -401,13 +408,7 @@ impl World {
         while let Some(arrival) = self.network.take_up(link, self.agenda.now_us()) {
             match arrival {
                 Arrival::Bytes(bytes, _) => {
-                    let shard = self.node.shard_of(link);
-                    if !self.node.is_gone(link) {
-                        let sockets = &mut self.node.sockets.borrow_mut();
-                        sockets[link as usize].inbound.extend_from_slice(&bytes);
-                    }
-                    if let Some(shard) = shard {
-                        self.node.put(shard, Input::Readable(link));
+                    if let Some(shard) = self.node.arrive(link, &bytes) {
                         self.wake_shard_soon(shard);
                     }
                 }
@@ -446,22 +447,20 @@ impl World {
                         self.with_client(client, |client, io| client.receive(io, &bytes, durable));
                     }
                 }
-                Arrival::End(_) if present => {
-                    self.with_client(client, |client, io| client.ended(io));
+                Arrival::End(_) => {
+                    if present {
+                        self.with_client(client, |client, io| client.ended(io));
+                    }
+                    if !self.random.percent(HANGING_PERCENT) {
+                        self.network.close_up(&mut self.agenda, link, true);
+                    }
                 }
-                Arrival::End(_) => {}
             }
         }
     }
 
     fn give_room(&mut self, link: LinkIndex, bytes: usize) {
-        let blocked = {
-            let socket = &mut self.node.sockets.borrow_mut()[link as usize];
-            socket.room += bytes;
-            socket.blocked
-        };
-        if let Some(shard) = self.node.shard_of(link).filter(|_| blocked) {
-            self.node.put(shard, Input::Writable(link));
+        if let Some(shard) = self.node.give_room(link, bytes) {
             self.wake_shard_soon(shard);
         }
     }
@@ -481,7 +480,7 @@ impl World {
             self.agenda.enter(self.crash_at, Due::Crash);
         }
         for (shard, number) in told {
-            self.node.put(shard, Input::Durable(number));
+            self.node.durable(shard, number);
             self.wake_shard_soon(shard);
         }
         self.plan_sync();
@@ -502,8 +501,7 @@ impl World {
         if let Some((_, batch)) =
             queue.and_then(|queue| queue.pop_front_if(|(at_us, _)| *at_us <= self.agenda.now_us()))
         {
-            let from = martlet_broker::ShardId(from as u16);
-            self.node.put(to, Input::Batch(from, batch));
+            self.node.mail(to, batch);
             self.wake_shard_soon(to);
         }
     }
@@ -539,7 +537,8 @@ impl World {
         let shards = self.node.shard_count();
         while let Some(asked) = self.node.next_asked() {
             match asked {
-                Asked::Mail(from, to, batch) => {
+                Asked::Mail(to, batch) => {
+                    let from = usize::from(batch.from.0);
                     let queue = &mut self.mail[from * shards + to];
                     let delay_us = self.random.below(self.disturbance.mail_us + 1);
                     let last = queue.back().map_or(0, |(at, _)| *at);
@@ -553,26 +552,17 @@ impl World {
                     self.moves.push_back((at_us, to, link, guest));
                     self.agenda.enter(at_us, Due::Move);
                 }
-                Asked::Wrote(link, count, durable) => {
-                    let bytes: Vec<u8> = {
-                        let sockets = &mut self.node.sockets.borrow_mut();
-                        sockets[link as usize].outbound.drain(..count).collect()
-                    };
+                Asked::Wrote(link, bytes, durable) => {
                     self.network
                         .send_down(&mut self.agenda, link, &bytes, durable);
                 }
-                Asked::Closed(link, dropped) => {
-                    self.network.close_down(&mut self.agenda, link, dropped);
-                }
-                Asked::Lingers(link) => self.agenda.enter(now_us + LINGER_US, Due::Linger(link)),
+                Asked::Finished(link) => self.network.finish_down(&mut self.agenda, link),
+                Asked::Dropped(link) => self.network.drop_down(&mut self.agenda, link),
                 Asked::Recorded(lsn, record) => {
                     self.observer.recorded(lsn, &record);
                 }
-                Asked::Read(shard, read) => {
-                    self.node.read_back(shard, &read);
-                    self.wake_shard_soon(shard);
-                }
                 Asked::Event(event) => self.told(&event),
+                Asked::Who(shard, asked) => self.ask_who(shard, &asked),
             }
         }
     }
@@ -642,7 +632,7 @@ impl World {
                     ..martlet_broker::ClientQuery::default()
                 }),
             };
-            self.node.put(shard, Input::Command(command));
+            self.node.command(shard, command);
             self.node.tick(shard);
         }
         self.after_node();
@@ -667,6 +657,10 @@ impl World {
         if !self.node.is_up() {
             self.observer.fact(&Fact::Restarted);
             self.start(self.disturbance.shards);
+        }
+        if self.office.is_some() {
+            self.open_to_all();
+            self.pass(SECOND);
         }
         for client in 0..self.eye() {
             self.with_client(client, |client, io| client.settle(io));
@@ -731,6 +725,7 @@ impl World {
         });
         self.pass(60 * SECOND);
         self.with_clients(|client, io| client.leave(io));
+        self.end_all_sessions();
         self.pass(300 * SECOND);
         if !self.is_sound() {
             return;

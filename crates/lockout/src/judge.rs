@@ -1,0 +1,80 @@
+//! What failed logins do to an answer: wrong credentials count and are answered later, and who is
+//! locked out by then is refused, whatever was found.
+
+use std::time::{Duration, Instant};
+
+use martlet_broker::Authenticated;
+use martlet_codec::ReasonCode;
+use martlet_fault::Fault;
+
+use crate::failures::{Caller, Failures, Lockout};
+
+/// A refusal for this reason. `why` is for those who operate the node.
+pub fn refused_for(reason: ReasonCode, why: String) -> Authenticated {
+    Authenticated::Refused {
+        reason,
+        why,
+        claim: None,
+    }
+}
+
+impl Failures {
+    /// What is answered to a client of whom this was found, which counts, and how long that is to
+    /// wait.
+    pub fn judge(
+        &mut self,
+        found: Authenticated,
+        caller: &Caller,
+        lockout: Lockout,
+        now: Instant,
+    ) -> (Authenticated, Duration) {
+        let found = self.unless_locked(found, caller, now);
+        let wait = self.count_answer(&found, caller, lockout, now);
+        (found, wait)
+    }
+
+    /// What was found, unless others asked from there or for that name meanwhile and were wrong too
+    /// often: then it is one of many guesses that were made at once, and whether it was right is
+    /// not told.
+    fn unless_locked(&self, found: Authenticated, caller: &Caller, now: Instant) -> Authenticated {
+        let is_told = match &found {
+            Authenticated::Accepted { .. } => true,
+            Authenticated::Refused { reason, .. } => matches!(
+                *reason,
+                ReasonCode::BadUserNameOrPassword | ReasonCode::ServerUnavailable
+            ),
+            Authenticated::Continue { .. } => false,
+        };
+        match self.locked(caller, now) {
+            Some(why) if is_told && !martlet_fault::is(Fault::LockoutForgottenForWaiting) => {
+                refused_for(ReasonCode::ConnectionRateExceeded, why)
+            }
+            _ => found,
+        }
+    }
+
+    fn count_answer(
+        &mut self,
+        found: &Authenticated,
+        caller: &Caller,
+        lockout: Lockout,
+        now: Instant,
+    ) -> Duration {
+        match found {
+            // Who may come by another proof has not shown to know that name's.
+            Authenticated::Accepted { identity, .. }
+                if caller.user_name.is_none() || identity.user_name == caller.user_name =>
+            {
+                self.succeeded(caller, now);
+            }
+            Authenticated::Accepted { .. } => {}
+            Authenticated::Refused { reason, .. }
+                if *reason == ReasonCode::BadUserNameOrPassword =>
+            {
+                return self.failed(caller, lockout, now);
+            }
+            Authenticated::Refused { .. } | Authenticated::Continue { .. } => {}
+        }
+        Duration::ZERO
+    }
+}

@@ -1,0 +1,17 @@
+//! Who tries passwords: failed logins are counted, slowed down and at last locked out.
+//!
+//! It knows no clock, no thread and no source of credentials: the moment comes in with every call,
+//! and so does what a source has found. So the gate of a node and the simulator use the same.
+//!
+//! * `failures`: what is counted and what is locked
+//! * `judge`: what that does to an answer
+//! * `aging`: a map whose oldest entries go where there is no room
+#![forbid(unsafe_code)]
+
+mod aging;
+mod failures;
+mod judge;
+
+pub use aging::Aging;
+pub use failures::{Caller, Failures, LockedOut, Lockout, LockoutEntry, Whom};
+pub use judge::refused_for;

@@ -1,0 +1,99 @@
+//! Nothing reaches a client that may not have it. What was made for a client after a change was
+//! answered follows that change or a later one: live, retained, queued, from a share group or a
+//! Will. Nor does anything come of what a client published that may not publish it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use martlet_broker::{Actions, Record, TenantId};
+
+use crate::facts::{ClientIndex, Fact, MessageIndex};
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+
+const CHECK: &str = "nothing without permission";
+
+/// What it remembers.
+#[derive(Debug, Default)]
+pub(super) struct Permission {
+    /// Which of the users of its name each client was last that has a session in a tenant.
+    holders: BTreeMap<(ClientIndex, TenantId), u64>,
+    /// Wills that have been sent.
+    wills: BTreeSet<MessageIndex>,
+}
+
+impl Permission {
+    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+        let Some(people) = &ledger.people else {
+            return;
+        };
+        match *fact {
+            Fact::Connected {
+                client, present, ..
+            } => {
+                let row = ledger.client(client);
+                let Some(login) = people.login(row.link) else {
+                    let what = format!("{} was let in, but not as a user", row.name);
+                    return findings.add(CHECK, what);
+                };
+                let before = self.holders.insert((client, login.tenant), login.holder);
+                if present && before.is_some_and(|before| before != login.holder) {
+                    let what = format!("{} got the session of another user", row.name);
+                    findings.add(CHECK, what);
+                }
+            }
+            Fact::Arrived {
+                client,
+                message,
+                topic,
+                ..
+            } => {
+                let row = ledger.client(client);
+                let Some(login) = people.login(row.link) else {
+                    return;
+                };
+                let since = people.in_force_at(row.link, row.packet_at);
+                let wanted = (Actions::RECEIVE, topic);
+                if !people.may_since(since, login, wanted, &ledger.topics) {
+                    let topic = ledger.topics.name(topic);
+                    let what = format!("{} got {message:?} on {topic}, which", row.name);
+                    let what = format!("{what} it may not have since version {since}");
+                    return findings.add(CHECK, what);
+                }
+                let Some(message) = message else {
+                    return;
+                };
+                let wanted = (Actions::PUBLISH, topic);
+                let mut sent = people.sent(message);
+                if !sent
+                    .any(|(login, since)| people.may_since(since, login, wanted, &ledger.topics))
+                {
+                    let what = ledger.describe(message);
+                    let what = format!("{} got {what}, which was forbidden", row.name);
+                    findings.add(CHECK, what);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A Will is sent when it is recorded, by the rules of that moment.
+    pub(super) fn recorded(&mut self, record: &Record, ledger: &Ledger, findings: &mut Findings) {
+        let (Some(people), Record::Message(record)) = (&ledger.people, record) else {
+            return;
+        };
+        let number = record.message.payload().first_chunk().copied();
+        let message = number.map_or(MessageIndex::MAX, MessageIndex::from_be_bytes);
+        let Some(row) = ledger.messages.get(message as usize) else {
+            return;
+        };
+        if !row.will || !self.wills.insert(message) {
+            return;
+        }
+        let since = people.in_force();
+        let mut sent = people.sent(message);
+        if !sent.any(|(login, _)| people.may_leave(since, login, row.topic, &ledger.topics)) {
+            let what = ledger.describe(message);
+            findings.add(CHECK, format!("the Will {what} was sent, but is forbidden"));
+        }
+    }
+}

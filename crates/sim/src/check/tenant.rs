@@ -1,0 +1,38 @@
+//! Nothing passes from one tenant to another: what a client gets was published in the tenant that
+//! it was accepted in.
+
+use crate::facts::Fact;
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+
+const CHECK: &str = "tenants apart";
+
+/// Keeps nothing.
+#[derive(Debug, Default)]
+pub(super) struct Tenant;
+
+impl Tenant {
+    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+        let Fact::Arrived {
+            client,
+            message: Some(message),
+            ..
+        } = *fact
+        else {
+            return;
+        };
+        let Some(people) = &ledger.people else {
+            return;
+        };
+        let row = ledger.client(client);
+        let Some(to) = people.login(row.link) else {
+            return;
+        };
+        let mut sent = people.sent(message);
+        if !sent.any(|(from, _)| from.tenant == to.tenant) {
+            let (name, what) = (&row.name, ledger.describe(message));
+            let what = format!("{name} of tenant {} got {what}", to.tenant.0);
+            findings.add(CHECK, what);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The node's ends of connections: bytes that have come, room for those that go, and how far the
+//! end of each has come.
+
+use martlet_broker::TransportEnd;
+use martlet_tick::{NoLayers, Notice, Read, SocketKey, Stream, Written};
+
+use super::LinkIndex;
+
+/// What carries one connection, as the loop of its shard holds it.
+#[derive(Debug)]
+pub(super) struct Wire(pub(super) LinkIndex);
+
+impl Stream for Wire {
+    type Layers = NoLayers;
+}
+
+/// One end of a connection, as the system keeps it.
+#[derive(Debug, Default)]
+pub(super) struct Socket {
+    /// The shard whose loop has it, and as what; none on its way between shards.
+    pub(super) at: Option<(usize, SocketKey)>,
+    /// Arrived and not yet read.
+    inbound: Vec<u8>,
+    /// Bytes that the network takes.
+    room: usize,
+    /// Bytes that the network has taken.
+    written: u64,
+    /// The node had more to write than there was room for.
+    blocked: bool,
+    /// How the client's side has ended.
+    ended: Option<TransportEnd>,
+    /// The node writes no more, and only waits for the end of the client's side.
+    finished: bool,
+    /// The node has dropped it.
+    dropped: bool,
+}
+
+impl Socket {
+    /// An open one with `room` bytes to the network.
+    pub(super) fn new(room: usize) -> Self {
+        Self {
+            room,
+            ..Self::default()
+        }
+    }
+
+    /// A shard still has to do with it.
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.finished && !self.dropped
+    }
+
+    /// What a poller says at once of one that has something already.
+    pub(super) fn first_notice(&self) -> Option<Notice> {
+        let has_news = !self.inbound.is_empty() || self.ended.is_some();
+        has_news.then(|| self.notice())
+    }
+
+    /// What a poller says of it.
+    pub(super) fn notice(&self) -> Notice {
+        Notice {
+            readable: true,
+            writable: false,
+            read_closed: self.ended.is_some(),
+            broken: self.ended == Some(TransportEnd::Error),
+        }
+    }
+
+    /// Bytes of the client have come.
+    pub(super) fn receive(&mut self, bytes: &[u8]) {
+        if !self.dropped {
+            self.inbound.extend_from_slice(bytes);
+        }
+    }
+
+    /// The client's side has ended.
+    pub(super) fn end(&mut self, end: TransportEnd) {
+        self.ended.get_or_insert(end);
+    }
+
+    /// The network takes more; true if the node has waited for that.
+    pub(super) fn give_room(&mut self, bytes: usize) -> bool {
+        self.room += bytes;
+        self.blocked
+    }
+
+    /// Bytes that the network has taken.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    pub(super) fn read(&mut self, room: &mut [u8]) -> Read {
+        if self.inbound.is_empty() {
+            return match &self.ended {
+                None => Read::Empty,
+                Some(TransportEnd::EndOfStream) => Read::End,
+                Some(_) => Read::Broken,
+            };
+        }
+        let count = self.inbound.len().min(room.len());
+        room[..count].copy_from_slice(&self.inbound[..count]);
+        self.inbound.drain(..count);
+        Read::Bytes(count)
+    }
+
+    pub(super) fn write(&mut self, output: &[u8]) -> Written {
+        if output.is_empty() {
+            return Written::Nothing;
+        }
+        if self.ended == Some(TransportEnd::Error) {
+            return Written::Broken;
+        }
+        let taken = output.len().min(self.room);
+        self.room -= taken;
+        self.written += taken as u64;
+        self.blocked = taken < output.len();
+        Written::Some {
+            taken,
+            blocked: self.blocked,
+        }
+    }
+
+    /// The node will write no more; false if the connection is broken.
+    pub(super) fn finish(&mut self) -> bool {
+        self.finished = true;
+        self.ended != Some(TransportEnd::Error)
+    }
+
+    /// The node has no more to do with it. Answers whether it had until now.
+    pub(super) fn forget(&mut self) -> bool {
+        let was_there = !self.dropped;
+        *self = Self {
+            dropped: true,
+            written: self.written,
+            ..Self::default()
+        };
+        was_there
+    }
+}

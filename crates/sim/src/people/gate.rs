@@ -1,0 +1,250 @@
+//! The gate: tells the node who its clients are, as the control plane does. It takes its time, and
+//! meanwhile what it goes by may change. Failed logins are counted, and lead to lockouts.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use martlet_broker::{
+    Authenticated, Authentication, ConnectionId, CredentialMark, Identity, Password, Proof, Realm,
+    Voucher,
+};
+use martlet_codec::ReasonCode;
+use martlet_lockout::{Caller, Failures, Lockout, Whom, refused_for};
+
+use super::{Login, People, State};
+use crate::node::LinkIndex;
+use crate::random::Random;
+use crate::topics::Topics;
+
+/// What the gate has decided about a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is that user.
+    Accepted,
+    /// Its credentials are wrong.
+    Wrong,
+    /// They may be right or wrong: the name or the address is locked out.
+    LockedOut,
+    /// They are right, and it may not come.
+    NotNow,
+}
+
+/// A decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged {
+    /// About which connection.
+    pub link: LinkIndex,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// The tenant that its name was looked for in.
+    pub tenant: u32,
+    /// Who it is, if it was accepted.
+    pub login: Option<Login>,
+}
+
+/// A client that waits.
+#[derive(Debug)]
+struct Waiting {
+    at_us: u64,
+    shard: usize,
+    connection: ConnectionId,
+    link: LinkIndex,
+    realm: Realm,
+    /// None once it is judged.
+    caller: Option<Caller>,
+    answer: Authenticated,
+    login: Option<Login>,
+}
+
+/// The gate.
+#[derive(Debug)]
+pub struct Gate {
+    failures: Failures,
+    lockout: Lockout,
+    /// When the run began: the failures know no virtual time.
+    origin: Instant,
+    random: Random,
+    /// How long a look takes, microseconds at most.
+    look_us: u64,
+    /// Number of the last revocation.
+    pub(super) revoked: u64,
+    waiting: Vec<Waiting>,
+}
+
+impl Gate {
+    /// A gate that locks out at this number of failures, for so long.
+    pub fn new(lockout: Lockout, look_us: u64, random: Random) -> Self {
+        Self {
+            failures: Failures::new(str::to_owned),
+            lockout,
+            origin: Instant::now(),
+            random,
+            look_us,
+            revoked: 0,
+            waiting: Vec::new(),
+        }
+    }
+
+    fn moment(&self, now_us: u64) -> Instant {
+        self.origin + Duration::from_micros(now_us)
+    }
+
+    /// The node is gone, and those who waited with it.
+    pub fn forget_waiting(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// All lockouts are over.
+    pub fn lift_all(&mut self, now_us: u64) {
+        let now = self.moment(now_us);
+        self.failures.lift(None, &Whom::Everybody, now);
+    }
+
+    /// A shard asks who a client is. Answers when there is something to do.
+    pub fn ask(
+        &mut self,
+        now_us: u64,
+        (shard, link): (usize, LinkIndex),
+        asked: &Authentication,
+        (people, topics): (&People, &Topics),
+    ) -> u64 {
+        let address = asked.address.map(|(address, _)| address);
+        let name = asked.user_name.as_deref().unwrap_or_default();
+        let user = People::find(name);
+        let standing = user.and_then(|user| people.current().get(usize::from(user)));
+        let realm = standing.map_or(Realm::COMMON, |found| Realm::of_tenant(found.tenant));
+        let caller = Caller {
+            realm,
+            address,
+            user_name: asked.user_name.clone(),
+            is_proved: false,
+        };
+        let mut waiting = Waiting {
+            at_us: now_us,
+            shard,
+            connection: asked.connection,
+            link,
+            realm,
+            caller: None,
+            answer: Authenticated::refused("it is refused"),
+            login: None,
+        };
+        if let Some(why) = self.failures.locked(&caller, self.moment(now_us)) {
+            waiting.answer = refused_for(ReasonCode::ConnectionRateExceeded, why);
+            self.waiting.push(waiting);
+            return now_us;
+        }
+        let password = asked.password.as_ref().map(Password::bytes);
+        let found = user.zip(standing).filter(|(user, found)| {
+            let right = people.password(*user);
+            found.state != State::Deleted && password == Some(right.as_bytes())
+        });
+        waiting.answer = match found {
+            None => refused_for(ReasonCode::BadUserNameOrPassword, "wrong".to_owned()),
+            Some((_, found)) if found.state == State::Disabled => {
+                Authenticated::refused("the user is disabled")
+            }
+            Some((user, found)) => {
+                waiting.login = Some(Login {
+                    user,
+                    tenant: found.tenant,
+                    holder: found.holder,
+                    password: found.password,
+                });
+                let identity = Identity {
+                    tenant: found.tenant,
+                    user_name: asked.user_name.clone(),
+                    proof: Proof::Password,
+                    holder: found.holder,
+                    owns_client_id: false,
+                    realm,
+                    rules: Arc::new(found.compile(topics)),
+                    bound: true,
+                    voucher: Voucher::NONE,
+                    credential: CredentialMark::NONE,
+                    expires_wall_ms: 0,
+                };
+                Authenticated::Accepted {
+                    identity,
+                    known: self.revoked,
+                    data: None,
+                }
+            }
+        };
+        waiting.caller = Some(caller);
+        waiting.at_us += self.random.below(self.look_us + 1);
+        let at_us = waiting.at_us;
+        self.waiting.push(waiting);
+        at_us
+    }
+
+    /// Goes on with those whose time has come: what was decided about whom, when the next one's
+    /// time comes, and the answers for the shards.
+    pub fn work(&mut self, now_us: u64) -> Work {
+        let now = self.moment(now_us);
+        let mut work = Work::default();
+        for mut waiting in core::mem::take(&mut self.waiting) {
+            if waiting.at_us > now_us {
+                self.waiting.push(waiting);
+                continue;
+            }
+            if let Some(caller) = waiting.caller.take() {
+                let (answer, wait) =
+                    self.failures
+                        .judge(waiting.answer, &caller, self.lockout, now);
+                waiting.answer = answer;
+                work.judged.push(waiting.judged());
+                if wait > Duration::ZERO {
+                    waiting.at_us = now_us + wait.as_micros() as u64;
+                    self.waiting.push(waiting);
+                    continue;
+                }
+            } else if waiting.is_locked_out_at_once() {
+                work.judged.push(waiting.judged());
+            }
+            let answer = (waiting.shard, waiting.connection, waiting.answer);
+            work.answers.push(answer);
+        }
+        let next = self.waiting.iter().map(|waiting| waiting.at_us);
+        work.next_us = next.min();
+        work
+    }
+}
+
+/// What came of a look at those who wait.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Decisions.
+    pub judged: Vec<Judged>,
+    /// Answers for shards.
+    pub answers: Vec<(usize, ConnectionId, Authenticated)>,
+    /// When there is more to do.
+    pub next_us: Option<u64>,
+}
+
+impl Waiting {
+    fn is_locked_out_at_once(&self) -> bool {
+        self.login.is_none() && self.verdict() == Verdict::LockedOut
+    }
+
+    fn verdict(&self) -> Verdict {
+        match &self.answer {
+            Authenticated::Accepted { .. } | Authenticated::Continue { .. } => Verdict::Accepted,
+            Authenticated::Refused { reason, .. } => match *reason {
+                ReasonCode::BadUserNameOrPassword => Verdict::Wrong,
+                ReasonCode::ConnectionRateExceeded => Verdict::LockedOut,
+                _ => Verdict::NotNow,
+            },
+        }
+    }
+
+    fn judged(&self) -> Judged {
+        let verdict = self.verdict();
+        Judged {
+            link: self.link,
+            verdict,
+            tenant: self.realm.tenant().0,
+            login: self.login.filter(|_| verdict == Verdict::Accepted),
+        }
+    }
+}

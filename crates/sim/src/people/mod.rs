@@ -1,0 +1,347 @@
+//! The users of a run: in which tenant each is, what it may do, whether it may come. Every change
+//! makes a new version, and all versions are kept, so that checks can tell which of them a packet
+//! must follow.
+//!
+//! What a user may do is decided here by the rules as they stand, one after the other. The broker
+//! has its own way.
+
+mod change;
+mod gate;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use martlet_broker::{Actions, Realm, Rule, RuleBook, Rules, TenantId};
+use martlet_lockout::Lockout;
+
+use crate::facts::{ClientIndex, MessageIndex};
+use crate::node::LinkIndex;
+use crate::topics::{FilterIndex, TopicIndex, Topics};
+
+pub use change::Change;
+pub use gate::{Gate, Judged, Verdict};
+
+/// A user of the run.
+pub type UserIndex = u16;
+/// The number of a version.
+pub type Version = usize;
+
+/// Clients that have one user.
+const CLIENTS_OF_ONE: u16 = 2;
+/// Addresses that clients come from.
+const ADDRESSES: u16 = 3;
+
+/// Whether a user may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// With its password.
+    Active,
+    /// It is known, and is refused.
+    Disabled,
+    /// There is no such user.
+    Deleted,
+}
+
+/// One rule of a user; the first that matches decides.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleRow {
+    /// It permits; else it forbids.
+    pub allows: bool,
+    /// What.
+    pub actions: Actions,
+    /// On which topics.
+    pub filter: FilterIndex,
+}
+
+/// What a user is in one version.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Which user of that name it is.
+    pub holder: u64,
+    /// Whether it may come.
+    pub state: State,
+    /// Number of its password.
+    pub password: u32,
+    /// What it may do.
+    pub rules: Vec<RuleRow>,
+    /// What it may do where no rule matches.
+    pub default: Actions,
+}
+
+impl Standing {
+    fn new(holder: u64, tenant: TenantId) -> Self {
+        Self {
+            tenant,
+            holder,
+            state: State::Active,
+            password: 0,
+            rules: Vec::new(),
+            default: Actions::ALL,
+        }
+    }
+
+    /// Whether the rules permit this; all of them are looked at, in order.
+    fn permits(&self, action: Actions, topic: TopicIndex, topics: &Topics) -> bool {
+        let mut rules = self.rules.iter();
+        let first =
+            rules.find(|rule| rule.actions.has(action) && topics.matches(rule.filter, topic));
+        first.map_or(self.default.has(action), |rule| rule.allows)
+    }
+
+    fn compile(&self, topics: &Topics) -> Rules {
+        if self.rules.is_empty() && self.default == Actions::ALL {
+            return Rules::open();
+        }
+        let rules = self.rules.iter().map(|rule| Rule {
+            actions: rule.actions,
+            allows: rule.allows,
+            filter: topics.filter(rule.filter).into(),
+            source: "the run".into(),
+        });
+        Rules::compile(rules.collect(), self.default).expect("filters of the run are valid")
+    }
+}
+
+/// All users at some time.
+#[derive(Clone, Debug)]
+struct VersionRow {
+    users: Vec<Standing>,
+    /// Those who made it have been told that it is in force.
+    answered: bool,
+    /// Of connections that were there then: bytes for their clients that had been made before.
+    marks: BTreeMap<LinkIndex, u64>,
+}
+
+/// Who a connection was accepted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Which user.
+    pub user: UserIndex,
+    /// In which tenant.
+    pub tenant: TenantId,
+    /// Which of those who had that name.
+    pub holder: u64,
+    /// Number of its password.
+    pub password: u32,
+}
+
+/// All users, and all versions of them.
+#[derive(Debug)]
+pub struct People {
+    versions: Vec<VersionRow>,
+    logins: BTreeMap<LinkIndex, Login>,
+    /// By which connections each message was sent, and the versions in force then.
+    sent: BTreeMap<MessageIndex, Vec<(LinkIndex, Version)>>,
+    holders: u64,
+    /// What leads to a lockout.
+    pub lockout: Lockout,
+    /// In how many of 100 cases a client comes with a wrong password.
+    pub wrong_percent: u64,
+}
+
+impl People {
+    /// The users of that many clients, all in the first version, which is in force.
+    pub fn new(clients: usize, lockout: Lockout, wrong_percent: u64) -> Self {
+        let users = clients.div_ceil(usize::from(CLIENTS_OF_ONE));
+        let user = |user| Standing::new(user as u64 + 1, TenantId(user as u32 % TENANTS));
+        let first = VersionRow {
+            users: (0..users).map(user).collect(),
+            answered: true,
+            marks: BTreeMap::new(),
+        };
+        Self {
+            versions: vec![first],
+            logins: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            holders: users as u64,
+            lockout,
+            wrong_percent,
+        }
+    }
+
+    /// Whose client it is.
+    pub fn user_of(client: ClientIndex) -> UserIndex {
+        client / CLIENTS_OF_ONE
+    }
+
+    /// The name of a user.
+    pub fn name(user: UserIndex) -> String {
+        format!("u{user}")
+    }
+
+    /// The user of that name.
+    fn find(name: &str) -> Option<UserIndex> {
+        name.strip_prefix('u')?.parse().ok()
+    }
+
+    /// Where a client comes from.
+    pub fn address(client: ClientIndex) -> IpAddr {
+        [10, 0, 0, (client % ADDRESSES) as u8].into()
+    }
+
+    /// What all users are by now.
+    pub fn current(&self) -> &[Standing] {
+        let last = self.versions.last();
+        last.map_or(&[], |version| &version.users)
+    }
+
+    /// All tenants.
+    pub fn tenants() -> impl Iterator<Item = TenantId> {
+        (0..TENANTS).map(TenantId)
+    }
+
+    /// The tenant that a client belongs to now.
+    pub fn tenant_of(&self, client: ClientIndex) -> TenantId {
+        self.current()[usize::from(Self::user_of(client))].tenant
+    }
+
+    /// The password of a user.
+    pub fn password(&self, user: UserIndex) -> String {
+        let number = self.current()[usize::from(user)].password;
+        format!("{}-{number}", Self::name(user))
+    }
+
+    /// A new version, which is not yet known to be in force.
+    fn begin(&mut self, users: Vec<Standing>) -> Version {
+        self.versions.push(VersionRow {
+            users,
+            answered: false,
+            marks: BTreeMap::new(),
+        });
+        self.versions.len() - 1
+    }
+
+    /// This version is in force, and all before it are not any more, but for what had been made for
+    /// clients until now: of each connection, up to this byte.
+    pub fn answered(&mut self, version: Version, marks: BTreeMap<LinkIndex, u64>) {
+        let found = &mut self.versions[version];
+        found.answered = true;
+        found.marks = marks;
+    }
+
+    /// The last version.
+    pub fn last(&self) -> Version {
+        self.versions.len() - 1
+    }
+
+    /// The node begins with the last version. Nothing that was made for these connections before
+    /// follows it.
+    pub fn restarted(&mut self, links: impl Iterator<Item = LinkIndex>) {
+        let marks = links.map(|link| (link, u64::MAX)).collect();
+        self.answered(self.last(), marks);
+    }
+
+    /// The last version that was in force when the byte at this place was made for the client of
+    /// a connection; whatever came of it follows this version, or a later one.
+    pub fn in_force_at(&self, link: LinkIndex, byte: u64) -> Version {
+        let followed = |version: &VersionRow| {
+            let mark = version.marks.get(&link).copied().unwrap_or(0);
+            version.answered && mark <= byte
+        };
+        self.versions.iter().rposition(followed).unwrap_or(0)
+    }
+
+    /// The last version that is in force.
+    pub fn in_force(&self) -> Version {
+        let answered = self.versions.iter().rposition(|version| version.answered);
+        answered.unwrap_or(0)
+    }
+
+    /// Who a connection was accepted as.
+    pub fn login(&self, link: LinkIndex) -> Option<Login> {
+        self.logins.get(&link).copied()
+    }
+
+    /// Notes who a connection was accepted as.
+    pub fn accept(&mut self, link: LinkIndex, login: Login) {
+        self.logins.insert(link, login);
+    }
+
+    /// A message is sent by a connection, or is the Will of one.
+    pub fn send(&mut self, message: MessageIndex, link: LinkIndex) {
+        let version = self.in_force();
+        self.sent.entry(message).or_default().push((link, version));
+    }
+
+    /// By whom a message was sent, the last time first, and the versions in force then.
+    pub fn sent(&self, message: MessageIndex) -> impl Iterator<Item = (Login, Version)> {
+        let sent = self.sent.get(&message).into_iter().flatten().rev();
+        sent.filter_map(|(link, version)| Some((self.login(*link)?, *version)))
+    }
+
+    /// By this version or one that came after it, the user may do this.
+    pub fn may_since(
+        &self,
+        version: Version,
+        login: Login,
+        (action, topic): (Actions, TopicIndex),
+        topics: &Topics,
+    ) -> bool {
+        self.standings(version, login).any(|user| {
+            user.holder == login.holder
+                && user.password == login.password
+                && user.permits(action, topic, topics)
+        })
+    }
+
+    /// The same of a Will, which goes by the rules that its user's name has: another password ends
+    /// the connection that left it.
+    pub fn may_leave(
+        &self,
+        version: Version,
+        login: Login,
+        topic: TopicIndex,
+        topics: &Topics,
+    ) -> bool {
+        let mut standings = self.standings(version, login);
+        standings.any(|user| user.permits(Actions::PUBLISH, topic, topics))
+    }
+
+    /// What users of this name were in this tenant in a version and those after it, while they
+    /// might come.
+    fn standings(&self, version: Version, login: Login) -> impl Iterator<Item = &Standing> {
+        let versions = self.versions[version..].iter();
+        let users = versions.map(move |version| &version.users[usize::from(login.user)]);
+        users.filter(move |user| user.state == State::Active && user.tenant == login.tenant)
+    }
+
+    /// What the node is to look rules up in.
+    pub fn book(&self, topics: &Topics) -> Arc<dyn RuleBook> {
+        let users = self.current().iter().map(|user| match user.state {
+            State::Active => Some((Realm::of_tenant(user.tenant), user.compile(topics).into())),
+            State::Disabled | State::Deleted => None,
+        });
+        Arc::new(Book {
+            users: users.collect(),
+            closed: Arc::new(Rules::closed()),
+        })
+    }
+}
+
+/// Tenants of a run.
+const TENANTS: u32 = 2;
+
+/// The rules of all users who may come, by user.
+struct Book {
+    users: Vec<Option<(Realm, Arc<Rules>)>>,
+    closed: Arc<Rules>,
+}
+
+impl fmt::Debug for Book {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Book")
+    }
+}
+
+impl RuleBook for Book {
+    fn rules_of(&self, realm: Realm, user_name: Option<&str>) -> Arc<Rules> {
+        let user = user_name.and_then(People::find);
+        let found = user.and_then(|user| self.users.get(usize::from(user))?.as_ref());
+        let rules = found.filter(|(of, _)| *of == realm);
+        Arc::clone(rules.map_or(&self.closed, |(_, rules)| rules))
+    }
+}

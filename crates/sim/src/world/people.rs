@@ -1,0 +1,224 @@
+//! Users that change while the world runs: what the control plane would do about it, and when it
+//! would say that it is done.
+//!
+//! A change is answered when its commands are in the mailboxes of all shards, as the control plane
+//! answers it: it does not wait for the shards, which take commands at the beginning of a tick.
+
+use martlet_broker::{Authentication, Command, TenantId};
+
+use super::World;
+use crate::agenda::Due;
+use crate::facts::{ClientIndex, Fact};
+use crate::node::LinkIndex;
+use crate::people::{Change, Gate, People, UserIndex};
+use crate::random::Random;
+
+/// Who changes users, and who lets them in.
+#[derive(Debug)]
+pub struct Office {
+    gate: Gate,
+    random: Random,
+    /// Mean time between changes, microseconds.
+    change_us: u64,
+}
+
+impl Office {
+    /// An office that changes something every so often.
+    pub fn new(gate: Gate, change_us: u64, random: Random) -> Self {
+        Self {
+            gate,
+            random,
+            change_us,
+        }
+    }
+}
+
+impl World {
+    /// Plans the first change.
+    pub(super) fn begin_changes(&mut self) {
+        let Some(office) = &mut self.office else {
+            return;
+        };
+        let first = office.random.around(office.change_us);
+        self.agenda.enter(first, Due::Change);
+        self.set_book();
+    }
+
+    /// The node finds the users of now when it starts.
+    fn set_book(&mut self) {
+        let ledger = &self.observer.ledger;
+        let people = ledger.people.as_ref();
+        self.node
+            .set_book(people.map(|people| people.book(&ledger.topics)));
+    }
+
+    /// The node is gone, and whoever waited at the gate with it.
+    pub(super) fn people_crashed(&mut self) {
+        if let Some(office) = &mut self.office {
+            office.gate.forget_waiting();
+        }
+    }
+
+    /// The node has been started, and goes by the last version.
+    pub(super) fn people_restarted(&mut self) {
+        let links: Vec<LinkIndex> = self.clients.iter().filter_map(|c| c.link()).collect();
+        if let Some(people) = &mut self.observer.ledger.people {
+            people.restarted(links.into_iter());
+            let version = people.last();
+            self.observer.fact(&Fact::InForce { version });
+        }
+    }
+
+    /// Changes something about a user.
+    pub(super) fn change_people(&mut self) {
+        let ledger = &mut self.observer.ledger;
+        let (Some(office), Some(people)) = (&mut self.office, &mut ledger.people) else {
+            return;
+        };
+        if self.settled {
+            return;
+        }
+        let next = office.random.around(office.change_us);
+        self.agenda.enter(self.agenda.now_us() + next, Due::Change);
+        if office.random.percent(5) {
+            return self.lift_lockouts();
+        }
+        let Office { gate, random, .. } = office;
+        let change = people.change(gate, &ledger.topics, random);
+        self.put_in_force(change);
+    }
+
+    fn lift_lockouts(&mut self) {
+        if let Some(office) = &mut self.office {
+            office.gate.lift_all(self.agenda.now_us());
+            self.observer.fact(&Fact::LockoutsLifted);
+        }
+    }
+
+    /// Lets everybody come and do everything from now on, and ends what nobody comes back to.
+    pub(super) fn open_to_all(&mut self) {
+        self.lift_lockouts();
+        let ledger = &mut self.observer.ledger;
+        let Some(people) = &mut ledger.people else {
+            return;
+        };
+        let change = people.open(&ledger.topics);
+        self.put_in_force(change);
+        self.end_left_sessions(|world, client, tenant| {
+            let people = world.observer.ledger.people.as_ref();
+            people.is_some_and(|people| people.tenant_of(client) != tenant)
+        });
+    }
+
+    /// Ends all sessions, of all tenants.
+    pub(super) fn end_all_sessions(&mut self) {
+        self.end_left_sessions(|_, _, _| true);
+    }
+
+    fn end_left_sessions(&mut self, is_left: impl Fn(&Self, ClientIndex, TenantId) -> bool) {
+        if self.office.is_none() {
+            return;
+        }
+        for client in 0..self.clients.len() as ClientIndex {
+            for tenant in People::tenants() {
+                if is_left(self, client, tenant) {
+                    self.end_session(client, tenant);
+                }
+            }
+        }
+    }
+
+    fn end_session(&mut self, client: ClientIndex, tenant: TenantId) {
+        let name = self.observer.ledger.client(client).name.clone();
+        let command = Command::EndSession {
+            request: 0,
+            tenant,
+            client_id: name.into(),
+        };
+        self.tell_all(&command);
+    }
+
+    fn tell_all(&mut self, command: &Command) {
+        for shard in 0..self.node.shard_count() {
+            self.node.command(shard, command.clone());
+            self.wake_shard_soon(shard);
+        }
+    }
+
+    fn put_in_force(&mut self, change: Change) {
+        let Change {
+            version,
+            what,
+            commands,
+            ends,
+        } = change;
+        self.observer
+            .note(|| format!("== version {version}: {what}"));
+        self.set_book();
+        if !self.node.is_up() {
+            return;
+        }
+        for command in &commands {
+            self.tell_all(command);
+        }
+        let links = self.clients.iter().filter_map(|client| client.link());
+        let marks = links.map(|link| (link, self.node.made(link))).collect();
+        if let Some(people) = &mut self.observer.ledger.people {
+            people.answered(version, marks);
+        }
+        self.observer.fact(&Fact::InForce { version });
+        if let Some((user, tenant)) = ends {
+            self.end_sessions_of(user, tenant);
+        }
+    }
+
+    fn end_sessions_of(&mut self, user: UserIndex, tenant: TenantId) {
+        for client in 0..self.clients.len() as ClientIndex {
+            if People::user_of(client) == user {
+                self.end_session(client, tenant);
+            }
+        }
+    }
+
+    /// A shard asks who a client is.
+    pub(super) fn ask_who(&mut self, shard: usize, asked: &Authentication) {
+        let ledger = &self.observer.ledger;
+        let (Some(office), Some(people)) = (&mut self.office, &ledger.people) else {
+            return;
+        };
+        let Some((_, port)) = asked.address else {
+            return;
+        };
+        let link = self.node.link_from(port);
+        let now_us = self.agenda.now_us();
+        let at_us = office
+            .gate
+            .ask(now_us, (shard, link), asked, (people, &ledger.topics));
+        self.agenda.enter(at_us, Due::Gate);
+    }
+
+    /// Clients that wait are looked at, and told.
+    pub(super) fn work_at_gate(&mut self) {
+        let Some(office) = &mut self.office else {
+            return;
+        };
+        let work = office.gate.work(self.agenda.now_us());
+        for judged in work.judged {
+            if let (Some(login), Some(people)) = (judged.login, &mut self.observer.ledger.people) {
+                people.accept(judged.link, login);
+            }
+            self.observer.fact(&Fact::Judged {
+                client: self.network.client(judged.link),
+                tenant: judged.tenant,
+                verdict: judged.verdict,
+            });
+        }
+        for (shard, connection, answer) in work.answers {
+            self.node.authenticated(shard, connection, answer);
+            self.wake_shard_soon(shard);
+        }
+        if let Some(next_us) = work.next_us {
+            self.agenda.enter(next_us, Due::Gate);
+        }
+    }
+}
