@@ -24,7 +24,7 @@ fn kind(fault: Fault, seed: u64) -> Kind {
         Fault::EpochReadAfterIndex => Kind::Churn,
         Fault::RetainedReadBeforeInterest => Kind::Arriving,
         Fault::ExpiryFromConnectRecorded => Kind::Wills,
-        Fault::ShareReturnLostOld => Kind::Sharing,
+        Fault::ShareReturnLostOld | Fault::ShareReturnedFull => Kind::Sharing,
         _ => Kind::of_seed(seed),
     }
 }
