@@ -42,7 +42,7 @@ fn kind(fault: Fault, seed: u64) -> Kind {
         Fault::EpochReadAfterIndex => Kind::Churn,
         Fault::RetainedReadBeforeInterest => Kind::Arriving,
         Fault::ExpiryFromConnectRecorded => Kind::Wills,
-        Fault::ShareReturnLostOld => Kind::Sharing,
+        Fault::ShareReturnLostOld | Fault::ShareReturnedFull => Kind::Sharing,
         _ if OF_RULES.contains(&fault) => Kind::Rules,
         _ => Kind::of_seed(seed),
     }
