@@ -93,7 +93,7 @@ impl Gate {
         state.waiting += 1;
         let waits = Waits(Arc::clone(&self.0));
         let (policy, known) = (Arc::clone(&state.policy), state.revoked);
-        let place = state.failures.place(&caller, std::time::Instant::now());
+        let place = Place::of(&state.failures, &caller);
         drop(state);
         let asker = asked.asker.clone();
         let place = Place {

@@ -197,13 +197,17 @@ impl Wills {
     }
 
     fn connects(&mut self, at_us: u64, client: ClientIndex, clean: bool) {
+        if clean {
+            // Of an earlier connection too: a crash may have undone the one after that.
+            let of_client = self.wills.values_mut().filter(|will| will.client == client);
+            of_client.for_each(|will| will.at_once = true);
+        }
         let Some(message) = self.last.get(&client).copied() else {
             return;
         };
         let Some(will) = self.wills.get_mut(&message) else {
             return;
         };
-        will.at_once |= clean;
         // After a restart it is known when it is due; else when the node notices the loss is not.
         let until_us = match will.restarted_us {
             0 => will.lost_us.unwrap_or(at_us) + will.delay_us + NOTICE_US,

@@ -4,7 +4,7 @@ mod people;
 
 use std::collections::VecDeque;
 
-use martlet_broker::{Event, Guest, TransportEnd};
+use martlet_broker::{Event, Guest, Report, TransportEnd};
 use martlet_tick::Batch;
 
 use crate::agenda::{Agenda, Due, SECOND};
@@ -93,6 +93,8 @@ pub struct World {
     /// When each shard has its next tick.
     ticks: Vec<u64>,
     sync_at: Option<u64>,
+    /// Answers of shards about their sessions.
+    reports: Vec<Report>,
     /// When the node crashes next; `u64::MAX` is never.
     crash_at: u64,
     /// It has been told to stop.
@@ -146,6 +148,7 @@ impl World {
             moves: VecDeque::new(),
             ticks: Vec::new(),
             sync_at: None,
+            reports: Vec::new(),
             crash_at: u64::MAX,
             stopping: false,
             settled: false,
@@ -205,6 +208,7 @@ impl World {
         self.moves.clear();
         self.ticks = vec![u64::MAX; count];
         self.sync_at = None;
+        self.reports.clear();
         self.people_restarted();
         for shard in 0..count {
             self.wake_shard(shard, 0);
@@ -565,6 +569,9 @@ impl World {
                 Asked::Who(shard, asked) => self.ask_who(shard, &asked),
             }
         }
+        for report in self.node.take_reports() {
+            self.reported(report);
+        }
     }
 
     /// The node has told the log something.
@@ -636,7 +643,7 @@ impl World {
             self.node.tick(shard);
         }
         self.after_node();
-        let reports = self.node.take_reports();
+        let reports = core::mem::take(&mut self.reports);
         let Self { observer, .. } = self;
         observer
             .checks

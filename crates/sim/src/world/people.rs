@@ -1,17 +1,22 @@
 //! Users that change while the world runs: what the control plane would do about it, and when it
 //! would say that it is done.
 //!
-//! A change is answered when its commands are in the mailboxes of all shards, as the control plane
-//! answers it: it does not wait for the shards, which take commands at the beginning of a tick.
+//! A change is answered when every shard has taken it. Behind the commands of a change each shard
+//! is asked for its counters, and answers in order.
 
-use martlet_broker::{Authentication, Command, TenantId};
+use std::collections::BTreeMap;
+
+use martlet_broker::{Authentication, Command, Report, TenantId};
 
 use super::World;
 use crate::agenda::Due;
 use crate::facts::{ClientIndex, Fact};
 use crate::node::LinkIndex;
-use crate::people::{Change, Gate, People, UserIndex};
+use crate::people::{Change, Gate, People, UserIndex, Version};
 use crate::random::Random;
+
+/// Requests from this one on ask whether a version is in force.
+const FIRST_REQUEST: u64 = 1 << 32;
 
 /// Who changes users, and who lets them in.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub struct Office {
     random: Random,
     /// Mean time between changes, microseconds.
     change_us: u64,
+    /// Versions that some shards have not taken, with how many these are.
+    taking: BTreeMap<Version, usize>,
 }
 
 impl Office {
@@ -29,6 +36,7 @@ impl Office {
             gate,
             random,
             change_us,
+            taking: BTreeMap::new(),
         }
     }
 }
@@ -56,6 +64,7 @@ impl World {
     pub(super) fn people_crashed(&mut self) {
         if let Some(office) = &mut self.office {
             office.gate.forget_waiting();
+            office.taking.clear();
         }
     }
 
@@ -161,12 +170,12 @@ impl World {
         for command in &commands {
             self.tell_all(command);
         }
-        let links = self.clients.iter().filter_map(|client| client.link());
-        let marks = links.map(|link| (link, self.node.made(link))).collect();
-        if let Some(people) = &mut self.observer.ledger.people {
-            people.answered(version, marks);
+        let request = FIRST_REQUEST + version as u64;
+        self.tell_all(&Command::Snapshot { request });
+        let shards = self.node.shard_count();
+        if let Some(office) = &mut self.office {
+            office.taking.insert(version, shards);
         }
-        self.observer.fact(&Fact::InForce { version });
         if let Some((user, tenant)) = ends {
             self.end_sessions_of(user, tenant);
         }
@@ -178,6 +187,29 @@ impl World {
                 self.end_session(client, tenant);
             }
         }
+    }
+
+    /// A shard has taken all that it was told before a version's question.
+    pub(super) fn reported(&mut self, report: Report) {
+        let Some(version) = report.request.checked_sub(FIRST_REQUEST) else {
+            return self.reports.push(report);
+        };
+        let (version, ledger) = (version as Version, &mut self.observer.ledger);
+        let (Some(office), Some(people)) = (&mut self.office, &mut ledger.people) else {
+            return;
+        };
+        let Some(left) = office.taking.get_mut(&version) else {
+            return;
+        };
+        *left -= 1;
+        if *left > 0 {
+            return;
+        }
+        office.taking.remove(&version);
+        let links = self.clients.iter().filter_map(|client| client.link());
+        let marks = links.map(|link| (link, self.node.made(link)));
+        people.answered(version, marks.collect());
+        self.observer.fact(&Fact::InForce { version });
     }
 
     /// A shard asks who a client is.
