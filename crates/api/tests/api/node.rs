@@ -11,8 +11,8 @@ use http_body_util::BodyExt as _;
 use martlet_api::{Api, ApiKey, Connection, Door, Settings, router};
 use martlet_broker::{
     Answer as Said, ClientPage, Command, DeleteOutcome, Limits, MemoryUse, MessageId, NewMessage,
-    PartLine, PartOutlet, PartSpec, Published, Report, RetainedInfo, RetainedPage, ShardId,
-    SubscriptionPage, TenantId,
+    PartEvent, PartLine, PartOutlet, PartSpec, Published, Report, RetainedInfo, RetainedPage,
+    Settlement, ShardId, SubscriptionPage,
 };
 use martlet_codec::{QoS, ReasonCode};
 use martlet_control::directory::Directory;
@@ -80,6 +80,18 @@ fn retained(filter: &str) -> RetainedPage {
 
 /// Bytes that it has for one request at most.
 const MEMORY: usize = 64 << 20;
+
+/// A part that is attached to nothing.
+#[derive(Debug)]
+struct NoPart;
+
+impl PartLine for NoPart {
+    fn settle(&self, _: Vec<Settlement>) {}
+
+    fn set_credit(&self, _: u16) {}
+
+    fn end(&self) {}
+}
 
 impl Shards for Lone {
     fn borrow_memory(&self, bytes: usize) -> bool {
@@ -214,8 +226,12 @@ impl Shards for Lone {
         None
     }
 
-    fn attach(&self, _: PartSpec, _: Box<dyn PartOutlet>) -> Box<dyn PartLine> {
-        unimplemented!("nothing here attaches a part")
+    fn attach(&self, _: PartSpec, mut outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine> {
+        outlet.tell(PartEvent::Ended {
+            reason: ReasonCode::ServerUnavailable,
+            why: "there is no shard",
+        });
+        Box::new(NoPart)
     }
 
     fn recheck_certificates(&self) {}

@@ -26,7 +26,7 @@ use anyhow::Context as _;
 use clap::Args;
 use martlet_api::Api;
 use martlet_broker::{
-    Command, Event, MemoryUse, PartLine, PartOutlet, PartSpec, RuleBook, ShardId, TenantId,
+    Command, Event, MemoryUse, PartLine, PartOutlet, PartSpec, RuleBook, ShardId,
 };
 use martlet_control::authentication::Policy;
 use martlet_control::backup::{STORE, unfinished_restore};
