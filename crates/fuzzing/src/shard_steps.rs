@@ -22,6 +22,8 @@ const LINKS_MAX: usize = 8;
 const EXPIRY_MAX_SECS: u32 = 5000;
 /// Time that passes in the end, after everybody has left, seconds.
 const PASSED_SECS: u32 = 100_000;
+/// Time after which every loss has been told, seconds.
+const LOSSES_TOLD_SECS: u64 = 601;
 
 /// Takes the bytes for steps and panics if something is wrong: accounts that do not balance, a
 /// packet that the broker may not send, something left in the end.
@@ -414,7 +416,8 @@ fn finish(node: &mut Node) {
         return;
     }
     node.forget_retained();
-    node.run();
+    // What these sessions lost may still have to be told.
+    node.elapse(LOSSES_TOLD_SECS * 1000, 10);
     node.assert_empty();
 }
 
