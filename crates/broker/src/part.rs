@@ -22,7 +22,6 @@ use crate::limits::ListenerPolicy;
 use crate::lobby::Peer;
 use crate::message::Message;
 use crate::node::{Cx, Node};
-use crate::route::Routing;
 use crate::session::queue::SubscriptionIds;
 use crate::session::sending::{Sending, Source};
 use crate::shard::{Ending, Shard};
@@ -257,7 +256,8 @@ impl Shard {
             will: None,
             session_expiry_secs: spec.session_expiry_secs,
             receive_maximum: spec.credit.max(1),
-            packet_bytes_max: u32::MAX,
+            // See `send_publish`.
+            packet_bytes_max: u32::MAX - 1,
             topic_alias_maximum: 0,
             response_information: false,
             problem_information: false,
@@ -359,23 +359,6 @@ impl Shard {
         };
         let delivery = PartEvent::Delivery(delivery);
         cx.effects.parts.push((part.id, delivery));
-    }
-
-    /// A QoS 0 message for a part that does not keep them: it gets it if it has credit.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn deliver_live<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        routing: &mut Routing<'_>,
-        retain: bool,
-        subscription_ids: &[u32],
-    ) {
-        if !self.send_live(cx, index, routing, retain, subscription_ids) {
-            let (reason, topic) = (crate::DropReason::OutputFull, routing.publication.topic);
-            self.drop_message(cx, index, reason, 1, topic);
-        }
     }
 
     fn part_settles<N: Node>(

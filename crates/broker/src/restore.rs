@@ -86,6 +86,7 @@ impl Shard {
         state.set_left_wall_ms(record.left_wall_ms.unwrap_or(cx.now.record_ms));
         state.flags.set_put_off(record.put_off);
         state.flags.set_keeps_qos0(record.keeps_qos0);
+        state.flags.set_part(record.keeps_qos0);
         state.inbound = inbound;
         let owner = record.owner.as_ref();
         state.permit = owner.map(|owner| Box::new(Permit::restored(owner, record.tenant)));

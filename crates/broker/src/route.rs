@@ -578,10 +578,9 @@ impl Shard {
     }
 
     /// The client that published a message which this shard received, while it is connected.
-    fn publishing_client(&self, address: Option<SessionAddress>) -> Option<SharedClient> {
+    fn publishing_client(&mut self, address: Option<SessionAddress>) -> Option<SharedClient> {
         let session = self.sessions.get(address?.session)?;
-        let connection = self.connections.id_of(session.connection()?);
-        let connection = self.connections.get(connection)?;
+        let connection = self.connections.at(session.connection()?);
         Some(SharedClient::clone(connection.client()))
     }
 
@@ -879,9 +878,8 @@ impl Shard {
                 ids.push(found.subscription_id);
             }
         }
-        let state = self.sessions.at(session);
-        let keeps = qos.min(routing.publication.qos) > QoS::AtMostOnce || state.flags.keeps_qos0();
-        if keeps && !routing.recorded && state.durable {
+        let keeps = qos.min(routing.publication.qos) > QoS::AtMostOnce;
+        if keeps && !routing.recorded && self.sessions.at(session).durable {
             // It was routed before this subscription was known where it was received, so it comes
             // after it. Its entry would have no record, and a restart would give its Packet
             // Identifier again while the client still knows it.

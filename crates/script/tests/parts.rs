@@ -297,6 +297,38 @@ fn a_part_that_comes_back_gets_what_it_has_not_settled_and_what_came_meanwhile()
 }
 
 #[test]
+fn a_part_gets_what_is_retained_whatever_its_qos() {
+    for keeps_qos0 in [true, false] {
+        let mut node = node(Wiring::default());
+        let device = connect(&mut node, "device", CLEAN);
+        for (topic, first) in [("a/0", 0x31), ("a/1", 0x33)] {
+            let id: &[u8] = if first == 0x33 { &[0, 9] } else { &[] };
+            let body = [&text(topic), id, b"kept"].concat();
+            node.send(device, &packet(first, &body));
+        }
+        let spec = PartSpec {
+            keeps_qos0,
+            ..spec(&["a/+"])
+        };
+        call(&mut node, PartCall::Attach(Box::new(spec)));
+        let told = node.take_told();
+        let found: Vec<&Delivery> = told
+            .iter()
+            .filter_map(|(_, event)| match event {
+                PartEvent::Delivery(delivery) => Some(delivery),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(found.len(), 2, "{told:?}");
+        for delivery in found {
+            assert!(delivery.retained);
+            let publisher = delivery.publisher().expect("it is known");
+            assert_eq!(&*publisher.client_id, "device");
+        }
+    }
+}
+
+#[test]
 fn a_part_is_ended_by_another_of_its_name() {
     let mut node = node(Wiring::default());
     attach(&mut node, spec(&["a"]));

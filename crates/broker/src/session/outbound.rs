@@ -205,15 +205,14 @@ impl Shard {
         retain: bool,
         subscription_ids: SubscriptionIds,
     ) {
+        if qos == QoS::AtMostOnce && self.sessions.at(index).flags.part() {
+            return self.deliver_qos0_to_part(cx, index, routing, retain, subscription_ids);
+        }
         self.sessions.at(index).accounting.matched += 1;
         self.count_matched();
-        let mut qos = qos;
         if qos == QoS::AtMostOnce {
-            if !self.sessions.at(index).flags.keeps_qos0() {
-                self.deliver_qos0(cx, index, routing, retain, &subscription_ids);
-                return;
-            }
-            qos = QoS::AtLeastOnce;
+            self.deliver_qos0(cx, index, routing, retain, &subscription_ids);
+            return;
         }
         let may_send = self.may_send_now(index);
         if may_send
@@ -252,29 +251,49 @@ impl Shard {
         !session.durable && !session.flags.part() && !self.keeps_to_tell(index)
     }
 
-    /// Sends a QoS 0 message to a part, under a token: false if that has no credit.
-    pub(crate) fn send_live<N: Node>(
+    /// A QoS 0 message for a part: as one of QoS 1 if it keeps them; else it gets it if it is there
+    /// and has credit.
+    #[cold]
+    #[inline(never)]
+    fn deliver_qos0_to_part<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
         routing: &mut Routing<'_>,
         retain: bool,
-        subscription_ids: &[u32],
-    ) -> bool {
-        if !self.may_send_now(index) {
-            return false;
+        subscription_ids: SubscriptionIds,
+    ) {
+        let session = self.sessions.at(index);
+        let (keeps, durable) = (session.flags.keeps_qos0(), session.durable);
+        if keeps && durable && !routing.recorded {
+            // As for QoS 1: it was routed before this subscription was known where it came in.
+            return;
+        }
+        session.accounting.matched += 1;
+        self.count_matched();
+        let may_send = self.may_send_now(index);
+        if !keeps && !may_send {
+            let is_there = self.admitted_connection(index).is_some();
+            let reason = match is_there {
+                true => DropReason::OutputFull,
+                false => DropReason::ClientAway,
+            };
+            return self.drop_message(cx, index, reason, 1, routing.publication.topic);
         }
         let entry = Entry {
             message: self.hold(routing),
-            subscription_ids: subscription_ids.into(),
+            subscription_ids,
             qos: QoS::AtLeastOnce,
             retain,
             why: EnqueuedAs::Routed,
-            recorded: false,
+            recorded: keeps && durable,
             ticket: None,
         };
-        self.send_entry(cx, index, entry, Some(routing));
-        true
+        if may_send {
+            self.send_entry(cx, index, entry, Some(routing));
+        } else {
+            self.enqueue(cx, index, entry);
+        }
     }
 
     /// The same, and a message for it can be sent now.
@@ -370,9 +389,6 @@ impl Shard {
                 routing.publication.topic,
             );
         };
-        if self.connections.at(connection).flags.part() {
-            return self.deliver_live(cx, index, routing, retain, subscription_ids);
-        }
         let waiting = self.connections.at(connection).output_len();
         if waiting >= self.output_bytes_max {
             return self.drop_message(
@@ -1051,7 +1067,11 @@ impl Shard {
     ) {
         self.sessions.at(index).accounting.matched += 1;
         self.count_matched();
-        let qos = qos.min(message.qos());
+        let mut qos = qos.min(message.qos());
+        if self.sessions.at(index).flags.part() {
+            // Each delivery to a part is settled.
+            qos = QoS::AtLeastOnce;
+        }
         if qos > QoS::AtMostOnce {
             let entry = Entry {
                 message: message.clone(),

@@ -51,10 +51,6 @@ impl Shard {
         {
             return Err(DropReason::NotPermitted);
         }
-        if self.connections.at(index).flags.part() {
-            self.hand_over(cx, index, source, how, subscription_ids);
-            return Ok(());
-        }
         let (parts, expires_at_ms) = match &source {
             Source::Routing(routing) => {
                 let publication = &routing.publication;
@@ -77,6 +73,11 @@ impl Shard {
         };
         let (mut alias_fits, mut alias_given) = (true, false);
         if connection.packet_bytes_max != u32::MAX {
+            if connection.flags.part() {
+                // It has no packets: its limit is there to lead here, at no cost for clients.
+                self.hand_over(cx, index, source, how, subscription_ids);
+                return Ok(());
+            }
             // [MQTT-3.1.2-24], [MQTT-3.1.2-25]
             let bytes = outgoing.packet(parts).encoded_len(outgoing.version);
             let bytes_max = connection.packet_bytes_max as usize;
