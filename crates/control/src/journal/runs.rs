@@ -443,7 +443,7 @@ mod tests {
         }
         assert!(node.runs.names.len() > 50);
         assert_eq!(node.of(&format!("{}999", "c".repeat(400))).len(), 1);
-        while node.runs.names.len() > 0 {
+        while !node.runs.names.is_empty() {
             let oldest = node.runs.names.take_oldest().unwrap();
             node.runs.bytes -= memory_of(&oldest);
         }
