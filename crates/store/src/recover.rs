@@ -107,7 +107,9 @@ impl<D: Disk> Engine<D> {
             engine.mend(gaps.lacks);
             engine.index.count_lost(&gaps.counts);
         }
+        engine.index.begin_recovery();
         let doubtful = engine.replay_all(from, &names, &mut gaps, &mut report)?;
+        engine.index.end_recovery();
         if let Some(refusal) = gaps.refusal.take()
             && !is_loss_accepted
             && (has_holes || engine.lacks_files(&gaps, &report))

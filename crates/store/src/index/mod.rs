@@ -53,11 +53,14 @@ pub(crate) struct Index {
     forgotten: VecDeque<Forgotten>,
     /// While recovery runs: entries that a checkpoint counted and that are not found again.
     lost: BTreeMap<QueueId, u64>,
+    /// While recovery runs: queues that have or had an entry of a body of which no record has been
+    /// found yet.
+    early: Option<NumberMap<u64, Vec<QueueId>>>,
 }
 
 /// Only where something was lost reclaim has copied what is not known. Such a body is kept, if its
 /// record does not say why, because it may have been retained, and may have been in queues that
-/// nobody knows any more: then it has to be routed again.
+/// nobody knows any more: then it has to be routed again, but to none of those that are known.
 const UNTOLD: Holds = Holds::ROUTING.with(Holds::RETAINED);
 
 /// The highest id of a body that stands for one of which not even the id is known. No body has
@@ -106,7 +109,11 @@ impl Index {
                     // What was released early was not this.
                     self.bodies
                         .add(id, Holds::NONE, location, class, &mut self.live);
-                    self.bodies.hold(id, holds.unwrap_or(UNTOLD));
+                    let holds = holds.unwrap_or(UNTOLD);
+                    self.bodies.hold(id, holds);
+                    if holds.intersects(Holds::ROUTING) {
+                        self.note_early(id);
+                    }
                     self.born.push(id);
                 } else {
                     self.bodies
@@ -125,7 +132,39 @@ impl Index {
         }
     }
 
+    /// Recovery begins.
+    pub(crate) fn begin_recovery(&mut self) {
+        self.early = Some(NumberMap::default());
+    }
+
+    /// All that recovery has found is applied.
+    pub(crate) fn end_recovery(&mut self) {
+        self.early = None;
+    }
+
+    /// An entry comes, or ends: its queue has or had it, though its body may come later.
+    fn note_met(&mut self, entry: Entry) {
+        if let Some(early) = &mut self.early
+            && entry.lane == 0
+            && self.bodies.locate(entry.body).is_none()
+        {
+            let queues = early.entry(entry.body.0).or_default();
+            if queues.last() != Some(&entry.queue) {
+                queues.push(entry.queue);
+            }
+        }
+    }
+
+    /// A body has been found behind entries of it.
+    fn note_early(&mut self, id: BodyId) {
+        let queues = self.early.as_mut().and_then(|early| early.remove(&id.0));
+        for queue in queues.unwrap_or_default() {
+            self.bodies.note_had(id, queue);
+        }
+    }
+
     fn enqueue(&mut self, entry: Entry, note: [u64; 2], extra: &[u8]) {
+        self.note_met(entry);
         // A body that no entry refers to is in no queue: the usual case needs no looking.
         let mut may_be_there = self.bodies.refs(entry.body) > 0;
         if may_be_there && !self.forgotten.is_empty() {
@@ -139,6 +178,7 @@ impl Index {
     }
 
     fn end(&mut self, entry: Entry) {
+        self.note_met(entry);
         let was_there = self.queues.end(entry);
         if !was_there && let Some(lost) = self.lost.get_mut(&entry.queue) {
             // It may have been one of these.
@@ -352,3 +392,41 @@ impl Hasher for NumberHasher {
 }
 
 pub(crate) type NumberMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: BodyId = BodyId(7);
+
+    fn entry(queue: u64) -> Entry {
+        Entry {
+            queue: QueueId(queue),
+            body: BODY,
+            lane: 0,
+        }
+    }
+
+    /// A body whose first record is damaged, found again where reclaim has copied it, goes to none
+    /// of the queues that have or had it.
+    #[test]
+    fn a_body_that_is_found_late_knows_the_queues_that_came_before_it() {
+        let mut index = Index::default();
+        index.begin_recovery();
+        let ops = [
+            Op::Enqueue(entry(1), [0; 2], b""),
+            Op::Enqueue(entry(2), [0; 2], b""),
+            Op::End(entry(2)),
+            Op::Enqueue(entry(1), [0; 2], b""),
+            Op::MovedBody(BODY, 1, None, b"body"),
+            Op::Enqueue(entry(3), [0; 2], b""),
+        ];
+        for (lsn, op) in ops.into_iter().enumerate() {
+            let location = Location { slot: 1, at: 8 };
+            index.apply_op(lsn as Lsn, op, location);
+        }
+        index.end_recovery();
+        assert!(index.bodies.holds(BODY).intersects(Holds::ROUTING));
+        assert_eq!(index.bodies.had(BODY), [1, 2, 3].map(QueueId));
+    }
+}
