@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use martlet_broker::{
     Command, Counters, Cx, DropReason, Effects, Event, ListenerPolicy, LostMessage, Node, Now,
-    Peer, QueueRead, ReadPage, Record, RecordNumber, Settings, Shard, ShardId, TenantId,
-    TransportEnd,
+    PartCall, PartEvent, Peer, QueueRead, ReadPage, Record, RecordNumber, Settings, Shard, ShardId,
+    TenantId, TransportEnd, owner,
 };
 use martlet_persistence::{
     ClockState, Making, RestoreError, RestoreReport, Shards, encode, fetch, locate, put_clock,
@@ -369,6 +369,21 @@ impl StoredNode {
         }
         self.end(link);
         (present, payloads)
+    }
+
+    /// A part tells its shard something: the one that owns the session of this Client Identifier.
+    pub(crate) fn part_call(&mut self, client_id: &str, call: PartCall) {
+        let shards = self.world.shard_count();
+        let owner = owner(&self.settings, TenantId(0), client_id, shards);
+        self.world
+            .control(usize::from(owner.0), Control::Part(call));
+        self.run();
+    }
+
+    /// What parts were told since the last call.
+    pub(crate) fn take_told(&mut self) -> Vec<PartEvent> {
+        let told = std::iter::from_fn(|| self.world.next_told());
+        told.map(|(_, event)| event).collect()
     }
 
     /// Appends a record that no shard has made, and syncs it.

@@ -1,0 +1,95 @@
+//! A part of the node that is durable gets what came while it was not attached, over restarts, and
+//! what it has not settled once more; QoS 0 messages too, if it keeps them.
+
+#![allow(clippy::unwrap_used)]
+
+#[allow(dead_code)]
+mod node;
+
+use martlet_broker::{
+    Delivery, PartCall, PartEvent, PartId, PartOutcome, PartSpec, PartSubscription, Settlement,
+    TenantId,
+};
+use martlet_codec::RetainHandling;
+use node::{End, StoredNode};
+
+const NAME: &str = "$test/part";
+const PART: PartId = PartId(1);
+
+/// Attaches the part; whether its session was there, and what it gets at once.
+fn attach(node: &mut StoredNode) -> (bool, Vec<Delivery>) {
+    let spec = PartSpec {
+        id: PART,
+        tenant: TenantId(0),
+        client_id: NAME.into(),
+        subscriptions: vec![PartSubscription {
+            filter: "t/#".into(),
+            identifier: 7,
+            retain_handling: RetainHandling::DoNotSend,
+        }],
+        credit: 100,
+        session_expiry_secs: u32::MAX,
+        keeps_qos0: true,
+    };
+    node.part_call(NAME, PartCall::Attach(Box::new(spec)));
+    let mut told = node.take_told().into_iter();
+    let Some(PartEvent::Attached {
+        session_present, ..
+    }) = told.next()
+    else {
+        panic!("it is not attached");
+    };
+    let deliveries = told.map(|event| match event {
+        PartEvent::Delivery(delivery) => delivery,
+        other => panic!("{other:?}"),
+    });
+    (session_present, deliveries.collect())
+}
+
+fn texts(deliveries: &[Delivery]) -> Vec<(&str, bool)> {
+    let texts = deliveries.iter().map(|found| {
+        assert_eq!(found.subscription_ids[..], [7]);
+        let text = core::str::from_utf8(found.message.payload()).unwrap();
+        (text, found.dup)
+    });
+    texts.collect()
+}
+
+#[test]
+fn a_durable_part_gets_all_that_it_has_not_settled_after_each_restart() {
+    for (shards_before, shards_after) in [(1, 1), (3, 3), (2, 5)] {
+        for end in [End::Stop, End::Kill, End::PowerCut(1), End::PowerCut(2)] {
+            println!("{shards_before} shards, then {shards_after}, {end:?}");
+            let mut node = StoredNode::new(shards_before);
+            assert!(!attach(&mut node).0);
+            node.part_call(NAME, PartCall::Detach(PART));
+            node.take_told();
+            node.play(
+                "P: CONNECT
+                 P: PUBLISH t/1 payload=zero
+                 P: PUBLISH t/2 qos=1 payload=one
+                 P: PUBLISH t/3 qos=2 payload=two",
+            );
+            let mut node = node.restart(end, shards_after, 10);
+            let (is_known, found) = attach(&mut node);
+            assert!(is_known);
+            let all = [("zero", false), ("one", false), ("two", false)];
+            assert_eq!(texts(&found), all);
+            let settled = found[..2].iter().map(|found| Settlement {
+                token: found.token,
+                outcome: PartOutcome::Done,
+            });
+            node.part_call(NAME, PartCall::Settle(PART, settled.collect()));
+            let mut node = node.restart(end, shards_before, 10);
+            let (_, found) = attach(&mut node);
+            assert_eq!(texts(&found), [("two", true)]);
+            // It still keeps them.
+            node.play("P: CONNECT; PUBLISH t/4 payload=last");
+            let [PartEvent::Delivery(last)] = &node.take_told()[..] else {
+                panic!("one is delivered");
+            };
+            assert_eq!(last.message.payload(), b"last");
+            assert_eq!(node.report.damaged, 0, "{:?}", node.report);
+        }
+    }
+}
