@@ -739,11 +739,17 @@ impl Control {
         self.shards.latencies()
     }
 
+    /// Waits until every shard has done what it was told before, 5 s at most.
+    pub async fn all_told(&self) {
+        // What they answer does not matter: they take one command after the other.
+        let _ = self.session_rules(TenantId::default(), "").await;
+    }
+
     /// Waits until what has happened up to now is in the journal and the feed, where it comes a few
     /// milliseconds later. Who cannot wait any longer goes by what is there.
     pub async fn settle_events(&self) {
         // A shard that answers has told of what it did before.
-        let _ = self.session_rules(TenantId::default(), "").await;
+        self.all_told().await;
         let told = self.shards.events_told();
         let mut taken = self.events_taken.subscribe();
         let waiting = taken.wait_for(|taken| *taken >= told);

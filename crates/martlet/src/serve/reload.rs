@@ -237,6 +237,8 @@ impl Reload {
         };
         // Keys and people of the API are not among what the gate goes by.
         self.tables.tell_changed();
+        // Once this is answered, nothing reaches a client that may not have it.
+        self.control.all_told().await;
         done
     }
 
