@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Authenticated, Cx, Effects, Identity, ListenerPolicy, Now, Peer, Record, RecordNumber, Rules,
+    Authenticated, Cx, Effects, Identity, ListenerPolicy, Now, Record, RecordNumber, Rules,
     Settings, Shard, ShardId,
 };
 use martlet_codec::{
     Ack, AckKind, Connect, Packet, PacketId, ProtocolVersion, QoS, ReasonCode, Subscribe,
     SubscribeFilter, SubscriptionOptions, UserProperties, decode_fixed_header,
 };
-use martlet_tick::local::{Link, Parts, World};
+use martlet_tick::local::{Link, Parts, START, World, peer};
 use martlet_tick::{Control, LocalNode};
 
 use crate::counting::{allocations, held_bytes};
@@ -106,14 +106,9 @@ impl Node {
             allocations: 0,
             held_bytes: 0,
         };
-        let now = Now {
-            mono_ms: 1000,
-            wall_ms: 1_700_000_000_000,
-            record_ms: 1_700_000_000_000,
-        };
         let shard = Shard::new(settings, ShardId(0), 1, 1);
         Self {
-            world: World::new(measuring, vec![shard], now),
+            world: World::new(measuring, vec![shard], START),
             listener: Arc::new(ListenerPolicy::default()),
             rules: None,
             clients: Vec::new(),
@@ -134,14 +129,8 @@ impl Node {
 
     /// Connects a client, with a session that outlives its connection if `lasting`.
     pub(crate) fn connect(&mut self, client_id: &str, lasting: bool) -> ClientIndex {
-        let mut entropy = [0; 16];
-        entropy[8..].copy_from_slice(&(self.clients.len() as u64).to_be_bytes());
-        let peer = Peer {
-            address: Some(([127, 0, 0, 1].into(), 10_000)),
-            listener: Arc::clone(&self.listener),
-            entropy,
-        };
         let index = self.clients.len();
+        let peer = peer(&self.listener, index as u64);
         self.clients.push(Client {
             link: self.world.open(0, peer),
             sending: Vec::new(),

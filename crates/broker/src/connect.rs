@@ -188,18 +188,20 @@ impl Shard {
         let record = record.max(self.end_under_way(tenant, &client_id));
         self.describe_client(index, session, &request, session_present);
         self.configure_connection(cx, index, session, &request);
-        let record = match request.part.take() {
-            None => record,
+        let (record, connack) = match request.part.take() {
+            None => {
+                let connack = self.encode_connack(index, &request, session_present, expiry_secs);
+                if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
+                    let connect = (PacketType::Connect, None, request.remaining_bytes);
+                    self.tell_packet(cx, index, connect, false);
+                }
+                (record, connack)
+            }
             Some(part) => {
                 self.subscribe_part(cx, (index, session), &part, session_present);
-                self.subscription_record(session).max(record)
+                (self.subscription_record(session).max(record), Vec::new())
             }
         };
-        let connack = self.encode_connack(index, &request, session_present, expiry_secs);
-        if self.wants.any(Wants::PACKETS.and(Wants::CLIENTS)) {
-            let connect = (PacketType::Connect, None, request.remaining_bytes);
-            self.tell_packet(cx, index, connect, false);
-        }
         self.report_connected(cx, index, session);
         let connection = self.connections.id_of(index);
         self.arm_identity_end(cx, connection);
@@ -347,7 +349,7 @@ impl Shard {
         state.durable |= expiry_secs > 0;
         let part = request.part.as_ref();
         let keeps_qos0 = part.is_some_and(|part| part.keeps_qos0);
-        let is_stronger = state.flags.keeps_qos0() != keeps_qos0;
+        let keeps_otherwise = state.flags.keeps_qos0() != keeps_qos0;
         state.flags.set_part(part.is_some());
         state.flags.set_keeps_qos0(keeps_qos0);
         let has_subscriptions = state.subscriptions.len() > 0;
@@ -359,7 +361,7 @@ impl Shard {
         if is_changed && has_subscriptions {
             self.raise_epochs_of(session);
         }
-        if is_stronger && has_subscriptions {
+        if keeps_otherwise && has_subscriptions {
             self.renew_strength_of(cx, session);
         }
     }

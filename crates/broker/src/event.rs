@@ -291,7 +291,7 @@ pub struct ConnectedClient {
     pub version: ProtocolVersion,
     /// How it came.
     pub flags: ConnectedFlags,
-    /// What counts its bytes until the last who keeps it is gone; none while it has no names.
+    /// Counts its bytes as long as it exists; none while it has no names.
     gauge: Option<Arc<MemoryGauge>>,
 }
 
@@ -342,8 +342,7 @@ impl ConnectedClient {
     ) {
         self.uncount();
         (self.client_id, self.user_name) = (client_id, user_name);
-        self.gauge = Some(Arc::clone(gauge));
-        gauge.add(self.bytes());
+        self.count_by(Some(Arc::clone(gauge)));
     }
 
     /// Changes its names.
@@ -351,13 +350,9 @@ impl ConnectedClient {
         &mut self,
         change: impl FnOnce(&mut Arc<str>, &mut Option<Arc<str>>),
     ) {
-        let gauge = self.gauge.clone();
-        self.uncount();
+        let gauge = self.uncount();
         change(&mut self.client_id, &mut self.user_name);
-        if let Some(gauge) = &gauge {
-            gauge.add(self.bytes());
-        }
-        self.gauge = gauge;
+        self.count_by(gauge);
     }
 
     /// Bytes that it takes with its names.
@@ -366,10 +361,19 @@ impl ConnectedClient {
         size_of::<Self>() + self.client_id.len() + user_name
     }
 
-    fn uncount(&mut self) {
-        if let Some(gauge) = self.gauge.take() {
+    fn count_by(&mut self, gauge: Option<Arc<MemoryGauge>>) {
+        if let Some(gauge) = &gauge {
+            gauge.add(self.bytes());
+        }
+        self.gauge = gauge;
+    }
+
+    fn uncount(&mut self) -> Option<Arc<MemoryGauge>> {
+        let gauge = self.gauge.take();
+        if let Some(gauge) = &gauge {
             gauge.sub(self.bytes());
         }
+        gauge
     }
 
     /// Its user; none is anonymous.
@@ -384,11 +388,7 @@ impl ConnectedClient {
 
 impl Clone for ConnectedClient {
     fn clone(&self) -> Self {
-        let gauge = self.gauge.clone();
-        if let Some(gauge) = &gauge {
-            gauge.add(self.bytes());
-        }
-        Self {
+        let mut client = Self {
             client_id: Arc::clone(&self.client_id),
             user_name: self.user_name.clone(),
             listener: Arc::clone(&self.listener),
@@ -396,8 +396,10 @@ impl Clone for ConnectedClient {
             keep_alive_secs: self.keep_alive_secs,
             version: self.version,
             flags: self.flags,
-            gauge,
-        }
+            gauge: None,
+        };
+        client.count_by(self.gauge.clone());
+        client
     }
 }
 

@@ -288,7 +288,7 @@ pub struct ListenerPolicy {
 }
 
 impl ListenerPolicy {
-    /// What holds for a part of the node: messages of one tenant, QoS 1 at most, no share groups.
+    /// The policy for parts of the node: messages of one tenant, QoS 1 at most, no share groups.
     pub(crate) fn part(tenant: TenantId) -> Self {
         Self {
             maximum_qos: QoS::AtLeastOnce,

@@ -67,7 +67,7 @@ struct Said<'a> {
     claims: Option<Arc<str>>,
 }
 
-/// What became of a CONNECT.
+/// The result of a CONNECT.
 pub(crate) enum Admission {
     /// Its session is of this shard, or it was refused.
     Here,

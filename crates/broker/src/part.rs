@@ -70,7 +70,7 @@ pub struct PartSubscription {
 pub enum PartCall {
     /// It attaches. Answered with [`PartEvent::Attached`] or [`PartEvent::Ended`].
     Attach(Box<PartSpec>),
-    /// What became of deliveries.
+    /// Answers to deliveries.
     Settle(PartId, Vec<Settlement>),
     /// It may have this number of deliveries that are not settled, from now on.
     Credit(PartId, u16),
@@ -80,7 +80,7 @@ pub enum PartCall {
     End(PartId),
 }
 
-/// What became of a delivery.
+/// The answer to a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settlement {
     /// Which delivery.
@@ -256,8 +256,8 @@ impl Shard {
             will: None,
             session_expiry_secs: spec.session_expiry_secs,
             receive_maximum: spec.credit.max(1),
-            // See `send_publish`.
-            packet_bytes_max: u32::MAX - 1,
+            // It takes no packets: see `send_publish`.
+            packet_bytes_max: 0,
             topic_alias_maximum: 0,
             response_information: false,
             problem_information: false,

@@ -344,7 +344,7 @@ pub(crate) struct Origin {
     pub(crate) refusable: bool,
 }
 
-/// What became of a message.
+/// The result of routing a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Routed {
     /// The retained store had no room for it.

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Authenticated, Authentication, Command, Counters, Cx, Effects, ListenerPolicy, Node as _, Now,
-    Peer, Record, RecordNumber, Report, Retained, Settings, Shard, ShardId, TransportEnd,
+    Authenticated, Authentication, Command, Counters, ListenerPolicy, Node as _, Now, Record,
+    RecordNumber, Report, Retained, Settings, Shard, ShardId, TransportEnd,
 };
-use martlet_tick::local::{Parts, World};
+use martlet_tick::local::{Parts, START, World, peer};
 use martlet_tick::{Control, LocalNode};
 
 pub use martlet_tick::local::Link;
@@ -33,20 +33,11 @@ impl Parts for Watch {
         &self.0
     }
 
-    fn call<T>(
-        &mut self,
-        shard: &mut Shard,
-        effects: &mut Effects,
-        now: Now,
-        call: impl FnOnce(&mut Shard, &mut Cx<'_, LocalNode>) -> T,
-    ) -> T {
-        let node = &self.0;
-        let result = call(shard, &mut Cx { now, node, effects });
+    fn called(&mut self, shard: &Shard) {
         assert!(
             shard.accounts_balance(),
             "the accounts of a shard do not balance"
         );
-        result
     }
 
     fn append(
@@ -88,13 +79,8 @@ impl Node {
         let settings = Arc::new(settings);
         let states =
             (0..shards).map(|id| Shard::new(Arc::clone(&settings), ShardId(id), shards, 1));
-        let now = Now {
-            mono_ms: 1000,
-            wall_ms: 1_700_000_000_000,
-            record_ms: 1_700_000_000_000,
-        };
         let watch = Watch(LocalNode::new(1, 0));
-        let mut world = World::new(watch, states.collect(), now);
+        let mut world = World::new(watch, states.collect(), START);
         world.limit_mailboxes(MAILBOX_BATCHES);
         Self {
             world,
@@ -116,14 +102,7 @@ impl Node {
     /// other connection has a layer below MQTT.
     pub fn open(&mut self, shard: u16, client: Client) -> Link {
         self.opened += 1;
-        let mut entropy = [0; 16];
-        entropy[8..].copy_from_slice(&self.world.now().mono_ms.to_be_bytes());
-        entropy[..8].copy_from_slice(&self.opened.to_be_bytes());
-        let peer = Peer {
-            address: Some(([127, 0, 0, 1].into(), 10_000)),
-            listener: Arc::clone(&self.listener),
-            entropy,
-        };
+        let peer = peer(&self.listener, self.opened);
         let link = match self.opened.is_multiple_of(2) {
             true => self.world.open_layered(usize::from(shard), peer),
             false => self.world.open(usize::from(shard), peer),

@@ -33,28 +33,8 @@ impl Part {
         self.told.recv().await
     }
 
-    /// What it has been told already and not taken.
-    pub fn try_next(&mut self) -> Option<PartEvent> {
-        self.told.try_recv().ok()
-    }
-
-    /// Says what became of one delivery.
+    /// Answers one delivery.
     pub fn settle(&self, token: PacketId, outcome: PartOutcome) {
-        self.settle_all(vec![Settlement { token, outcome }]);
-    }
-
-    /// Says what became of deliveries.
-    pub fn settle_all(&self, settlements: Vec<Settlement>) {
-        self.line.settle(settlements);
-    }
-
-    /// Sets how many deliveries it may have and not have settled, 1 to 65,535.
-    pub fn set_credit(&self, credit: u16) {
-        self.line.set_credit(credit);
-    }
-
-    /// Detaches it and ends its session: what waits for it is dropped.
-    pub fn end(self) {
-        self.line.end();
+        self.line.settle(vec![Settlement { token, outcome }]);
     }
 }

@@ -1,8 +1,6 @@
 //! Messages that queues want to have in memory again: bodies of the store as the broker's messages,
-//! in the order asked for.
-//!
-//! Either at once from the engine, or in two steps, so that one thread finds out where bodies lie
-//! and another reads them.
+//! in the order asked for. In two steps, so that one thread finds out where bodies lie and another
+//! reads them.
 
 use std::sync::Arc;
 
@@ -34,27 +32,6 @@ impl<F> LocatedPage<F> {
     pub fn is_complete(&self) -> bool {
         self.0.iter().all(|(_, located)| located.is_some())
     }
-}
-
-/// Reads messages from the engine.
-pub fn fetch<D: Disk>(engine: &Engine<D>, ids: &[MessageId], making: Making<'_>) -> FetchedPage {
-    let bodies: Vec<BodyId> = ids.iter().map(|id| BodyId(id.0)).collect();
-    let mut read = Vec::with_capacity(ids.len());
-    engine.read_bodies(&bodies, |id, bytes| {
-        let id = MessageId(id.0);
-        let message = match bytes {
-            Ok(bytes) => message_of(id, bytes, making),
-            Err(missing) => Err(missing.to_string()),
-        };
-        read.push((id, message));
-    });
-    // They come as they lie on the disk.
-    read.sort_by_key(|(id, _)| *id);
-    let message = |id: &MessageId| match read.binary_search_by_key(id, |(id, _)| *id) {
-        Ok(place) => read[place].1.clone(),
-        Err(_) => Err(Missing::Unknown.to_string()),
-    };
-    ids.iter().map(|id| (*id, message(id))).collect()
 }
 
 /// Finds out where the bodies of a page lie, without reading them.

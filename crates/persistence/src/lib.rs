@@ -27,7 +27,7 @@ pub use bytes::DecodeError;
 pub use damage::DamageWords;
 pub use encode::encode;
 pub use entry::decode_entry;
-pub use fetch::{FetchedPage, LocatedPage, Making, PageFound, fetch, locate, read_located};
+pub use fetch::{FetchedPage, LocatedPage, Making, PageFound, locate, read_located};
 pub use restore::{Damaged, RestoreError, RestoreReport, Shards, restore};
 pub use state::{
     ClockState, GroupState, decode_clock, decode_group, decode_session, decode_start,

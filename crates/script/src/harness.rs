@@ -16,7 +16,7 @@ use martlet_broker::{
     Event, Identity, ListenerPolicy, Now, PartCall, PartEvent, PartId, Peer, Record, RecordNumber,
     Report, Rules, Settings, Shard, ShardId, StoreState, TenantId, TransportEnd, WorkLimits,
 };
-use martlet_tick::local::{Parts, World};
+use martlet_tick::local::{Parts, START, World, peer};
 use martlet_tick::{Control, LocalNode};
 
 pub use martlet_tick::local::Link;
@@ -153,13 +153,8 @@ impl Harness {
             most_writes: 0,
             is_trusted: false,
         };
-        let now = Now {
-            mono_ms: 1000,
-            wall_ms: 1_700_000_000_000,
-            record_ms: 1_700_000_000_000,
-        };
         Self {
-            world: World::new(watch, shards.collect(), now),
+            world: World::new(watch, shards.collect(), START),
             settings,
             listener: Arc::new(listener),
             opened: 0,
@@ -192,12 +187,9 @@ impl Harness {
     pub fn open_from(&mut self, address: IpAddr) -> Link {
         let shard = self.opened % u64::from(self.world.shard_count());
         self.opened += 1;
-        let mut entropy = [0; 16];
-        entropy[8..].copy_from_slice(&self.opened.to_be_bytes());
         let peer = Peer {
             address: Some((address, 10_000)),
-            listener: Arc::clone(&self.listener),
-            entropy,
+            ..peer(&self.listener, self.opened)
         };
         let link = self.world.open(shard as usize, peer);
         self.run();

@@ -7,9 +7,12 @@
 mod at;
 mod net;
 
+use std::sync::Arc;
+
 use martlet_broker::{
-    Authentication, Counters, Cx, Effects, LostMessage, Node, Now, PartEvent, PartId, Peer,
-    QueueRead, Record, RecordNumber, Report, Shard, ShardId, ShardMessage, Told, TransportEnd,
+    Authentication, Counters, Cx, Effects, ListenerPolicy, LostMessage, Node, Now, PartEvent,
+    PartId, Peer, QueueRead, Record, RecordNumber, Report, Shard, ShardId, ShardMessage, Told,
+    TransportEnd,
 };
 
 use self::at::At;
@@ -42,8 +45,15 @@ pub trait Parts {
         call: impl FnOnce(&mut Shard, &mut Cx<'_, Self::Node>) -> T,
     ) -> T {
         let node = self.node();
-        let mut cx = Cx { now, node, effects };
-        call(shard, &mut cx)
+        let result = call(shard, &mut Cx { now, node, effects });
+        self.called(shard);
+        result
+    }
+
+    /// Looks at a shard after each call into it.
+    #[inline(always)]
+    fn called(&mut self, shard: &Shard) {
+        let _ = shard;
     }
 
     /// Takes records of a shard: see [`Storage::append`](crate::Storage::append).
@@ -64,6 +74,24 @@ pub trait Parts {
     /// Takes all of `lost`.
     fn lost(&mut self, lost: &mut Vec<LostMessage>) {
         lost.clear();
+    }
+}
+
+/// The time at which most tests begin.
+pub const START: Now = Now {
+    mono_ms: 1000,
+    wall_ms: 1_700_000_000_000,
+    record_ms: 1_700_000_000_000,
+};
+
+/// A client of this machine that comes by a listener; its random bytes are made from `number`.
+pub fn peer(listener: &Arc<ListenerPolicy>, number: u64) -> Peer {
+    let mut entropy = [0; 16];
+    entropy[8..].copy_from_slice(&number.to_be_bytes());
+    Peer {
+        address: Some(([127, 0, 0, 1].into(), 10_000)),
+        listener: Arc::clone(listener),
+        entropy,
     }
 }
 

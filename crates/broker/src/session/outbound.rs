@@ -155,7 +155,7 @@ impl Outbound {
 /// Messages in flight read back at once.
 const IN_FLIGHT_PAGE: usize = 128;
 
-/// What became of the first unsent message.
+/// The result of sending the first unsent message.
 enum Unsent {
     /// It is in the output, or nothing is left to be sent.
     Sent,
@@ -271,8 +271,7 @@ impl Shard {
         }
         session.accounting.matched += 1;
         self.count_matched();
-        let may_send = self.may_send_now(index);
-        if !keeps && !may_send {
+        if !keeps && !self.may_send_now(index) {
             let is_there = self.admitted_connection(index).is_some();
             let reason = match is_there {
                 true => DropReason::OutputFull,
@@ -289,8 +288,19 @@ impl Shard {
             recorded: keeps && durable,
             ticket: None,
         };
-        if may_send {
-            self.send_entry(cx, index, entry, Some(routing));
+        self.send_or_enqueue(cx, index, entry, Some(routing));
+    }
+
+    /// Sends an entry at once if that is possible, else puts it into the queue.
+    pub(crate) fn send_or_enqueue<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: Entry,
+        routing: Option<&mut Routing<'_>>,
+    ) {
+        if self.may_send_now(index) {
+            self.send_entry(cx, index, entry, routing);
         } else {
             self.enqueue(cx, index, entry);
         }
@@ -1045,15 +1055,6 @@ impl Shard {
         }
     }
 
-    /// A share group hands a message to a member of this shard.
-    pub(crate) fn deliver_shared<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Entry) {
-        if self.may_send_now(index) {
-            self.send_entry(cx, index, entry, None);
-        } else {
-            self.enqueue(cx, index, entry);
-        }
-    }
-
     /// A retained message found by a subscription.
     /// RETAIN is 1 [MQTT-3.1.1/3.3.1-8].
     pub(crate) fn deliver_retained<N: Node>(
@@ -1082,12 +1083,7 @@ impl Shard {
                 recorded: self.sessions.at(index).durable && !is_own_topic(message.topic()),
                 ticket: None,
             };
-            if self.may_send_now(index) {
-                self.send_entry(cx, index, entry, None);
-            } else {
-                self.enqueue(cx, index, entry);
-            }
-            return;
+            return self.send_or_enqueue(cx, index, entry, None);
         }
         let Some(connection) = self.admitted_connection(index) else {
             return self.drop_message(cx, index, DropReason::ClientAway, 1, message.topic());

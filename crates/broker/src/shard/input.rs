@@ -522,7 +522,7 @@ fn type_of(bytes: &[u8]) -> Option<PacketType> {
     PacketType::from_u8(bytes.first()? >> 4)
 }
 
-/// What became of the bytes at the front.
+/// The result of reading the bytes at the front.
 pub(crate) enum Progress {
     /// A packet of this length is worked off.
     Packet(usize),

@@ -324,7 +324,7 @@ impl Shard {
             (Some(ticket), _, Some(session)) if self.has_no_room(session, ticket, &entry) => {
                 self.answer_group(cx, &ticket.clone(), ShareOutcome::NoRoom);
             }
-            (Some(_), _, Some(session)) => self.deliver_shared(cx, session, entry),
+            (Some(_), _, Some(session)) => self.send_or_enqueue(cx, session, entry, None),
             (Some(_), Some(session), None) if though_away => self.enqueue(cx, session, entry),
             (Some(ticket), _, None) => {
                 let outcome = match fault::is(Fault::ShareReturnLostOnTheWay) {

@@ -17,7 +17,7 @@ use crate::node::{Cx, Node};
 use crate::record::{RETAINED_COPIES, SHARED_COPIES, SubscriptionRecord};
 use crate::report::SubscriptionInfo;
 use crate::route::{Match, Target};
-use crate::session::Sessions;
+use crate::session::{SessionFlags, Sessions};
 use crate::shard::Shard;
 use crate::subscribe::RetainedPending;
 use crate::topic_tree::NodeKey;
@@ -176,6 +176,12 @@ impl Subscribers {
             Self::More(crowd) => strength(crowd.durable > 0, crowd.keeping_qos0 > 0),
         }
     }
+}
+
+/// What a publish must do for a subscription of this QoS in a session.
+fn strength_in(durable: bool, flags: SessionFlags, qos: QoS) -> InterestClass {
+    let keeps_qos0 = durable && flags.keeps_qos0();
+    strength(durable && qos > QoS::AtMostOnce, keeps_qos0)
 }
 
 fn strength(durable: bool, keeps_qos0: bool) -> InterestClass {
@@ -451,7 +457,8 @@ impl Shard {
         subscription: &SubscriptionRecord,
     ) {
         let qos = subscription.qos;
-        let strength = self.strength_of(session, qos);
+        let state = self.sessions.at(session);
+        let strength = strength_in(state.durable, state.flags, qos);
         let subscriber = Subscriber {
             target: Target::session(session),
             subscription_id: subscription.subscription_id,
@@ -465,21 +472,14 @@ impl Shard {
         self.index_subscriber(cx, tenant, &subscription.filter, subscriber);
     }
 
-    /// What a publish must do for a subscription of this session.
-    fn strength_of(&mut self, session: u32, qos: QoS) -> InterestClass {
-        let session = self.sessions.at(session);
-        let durable = session.durable && qos > QoS::AtMostOnce;
-        strength(durable, session.durable && session.flags.keeps_qos0())
-    }
-
     /// A session keeps QoS 0 messages from now on, or does no longer.
     pub(crate) fn renew_strength_of<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
         for (node, _) in self.sessions.at(session).subscriptions.own.clone() {
-            let target = Target::session(session);
-            if let Some(subscriber) = self.subscriber_at(node, target) {
-                let strength = self.strength_of(session, subscriber.qos);
-                self.set_strength(cx, node, target, strength);
-            }
+            let state = self.sessions.at(session);
+            let (durable, flags) = (state.durable, state.flags);
+            self.change_strength(cx, node, Target::session(session), |subscriber| {
+                strength_in(durable, flags, subscriber.qos)
+            });
         }
     }
 
@@ -595,28 +595,28 @@ impl Shard {
         target: Target,
         durable: bool,
     ) {
-        if let Some(subscriber) = self.subscriber_at(node, target) {
-            let strength = strength(durable && subscriber.qos > QoS::AtMostOnce, false);
-            self.set_strength(cx, node, target, strength);
-        }
+        self.change_strength(cx, node, target, |subscriber| {
+            strength(durable && subscriber.qos > QoS::AtMostOnce, false)
+        });
     }
 
-    fn subscriber_at(&mut self, node: NodeKey, target: Target) -> Option<Subscriber> {
-        let subscribers = self.tree.get_mut(node)?;
-        let slot = subscribers.slot_of(&mut self.sessions, node, target)?;
-        subscribers.list().get(slot as usize).copied()
-    }
-
-    fn set_strength<N: Node>(
+    fn change_strength<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         node: NodeKey,
         target: Target,
-        strength: InterestClass,
+        strength_of: impl FnOnce(&Subscriber) -> InterestClass,
     ) {
-        let Some(subscriber) = self.subscriber_at(node, target) else {
+        let Some(subscribers) = self.tree.get_mut(node) else {
             return;
         };
+        let before = subscribers.class();
+        let slot = subscribers.slot_of(&mut self.sessions, node, target);
+        let Some(slot) = slot else { return };
+        let Some(&subscriber) = subscribers.list().get(slot as usize) else {
+            return;
+        };
+        let strength = strength_of(&subscriber);
         if subscriber.strength == strength {
             return;
         }
@@ -624,13 +624,7 @@ impl Shard {
             strength,
             ..subscriber
         };
-        let Some(subscribers) = self.tree.get_mut(node) else {
-            return;
-        };
-        let before = subscribers.class();
-        if let Some(slot) = subscribers.slot_of(&mut self.sessions, node, target) {
-            subscribers.replace(slot, subscriber);
-        }
+        subscribers.replace(slot, subscriber);
         let class = subscribers.class();
         let (tenant, filter) = self.tree.filter(node);
         self.interest_changed(cx, (tenant, &filter), before, class);

@@ -15,17 +15,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    Command, Counters, Cx, DropReason, Effects, Event, ListenerPolicy, LostMessage, Node, Now,
-    PartCall, PartEvent, Peer, QueueRead, ReadPage, Record, RecordNumber, Settings, Shard, ShardId,
-    TenantId, TransportEnd, owner,
+    Command, Counters, DropReason, Event, ListenerPolicy, LostMessage, Node, Now, PartCall,
+    PartEvent, QueueRead, ReadPage, Record, RecordNumber, Settings, Shard, ShardId, TenantId,
+    TransportEnd, owner,
 };
 use martlet_persistence::{
-    ClockState, Making, RestoreError, RestoreReport, Shards, encode, fetch, locate, put_clock,
+    ClockState, Making, RestoreError, RestoreReport, Shards, encode, locate, put_clock,
     read_located, restore,
 };
 use martlet_script::{Incoming, Script, Stage, Users, Value, Version, configure, decode, play};
 use martlet_store::{Engine, OpenError, Options, RecordBuffer, RecordBuilder, Report, SimDisk};
-use martlet_tick::local::{Link, Parts, World};
+use martlet_tick::local::{Link, Parts, START, World, peer};
 use martlet_tick::{Control, Driver, LocalNode};
 
 /// Why a node did not open what is on its disk.
@@ -80,20 +80,11 @@ impl Parts for Store {
         &self.node
     }
 
-    fn call<T>(
-        &mut self,
-        shard: &mut Shard,
-        effects: &mut Effects,
-        now: Now,
-        call: impl FnOnce(&mut Shard, &mut Cx<'_, LocalNode>) -> T,
-    ) -> T {
-        let node = &self.node;
-        let result = call(shard, &mut Cx { now, node, effects });
+    fn called(&mut self, shard: &Shard) {
         assert!(
             shard.accounts_balance(),
             "the accounts of a shard do not balance"
         );
-        result
     }
 
     fn append(
@@ -164,7 +155,7 @@ impl StoredNode {
     pub(crate) fn with_settings(shards: u16, pairs: &[(String, String)]) -> Self {
         let (mut settings, listener) = configure(pairs).unwrap();
         settings.node_seed = 1;
-        Self::open(SimDisk::new(1), settings, listener, shards, start_time()).unwrap()
+        Self::open(SimDisk::new(1), settings, listener, shards, START).unwrap()
     }
 
     /// As [`StoredNode::with_settings`], with an event for each dropped message.
@@ -172,14 +163,14 @@ impl StoredNode {
         let (mut settings, listener) = configure(pairs).unwrap();
         settings.node_seed = 1;
         settings.events.drops = true;
-        Self::open(SimDisk::new(1), settings, listener, shards, start_time()).unwrap()
+        Self::open(SimDisk::new(1), settings, listener, shards, START).unwrap()
     }
 
     /// Opens what is on the disk, with default settings.
     pub(crate) fn reopen(disk: SimDisk, shards: u16) -> Result<Self, NotOpen> {
         let (mut settings, listener) = configure(&[]).unwrap();
         settings.node_seed = 1;
-        Self::open(disk, settings, listener, shards, start_time())
+        Self::open(disk, settings, listener, shards, START)
     }
 
     /// Opens what is on the disk.
@@ -547,17 +538,11 @@ impl StoredNode {
             now: self.world.now(),
             gauge: &gauge,
         };
-        // The store's threads read a page in one of two ways; here by turns.
         self.reads_done += 1;
         let engine = &self.world.parts.engine;
         let located = locate(engine, &read.messages);
-        let messages = if self.reads_done.is_multiple_of(2) && located.is_complete() {
-            let pages = [(&located, making)];
-            let mut read = read_located(engine.disk(), &pages);
-            read.pop().unwrap().messages
-        } else {
-            fetch(engine, &read.messages, making)
-        };
+        let pages = [(&located, making)];
+        let messages = read_located(engine.disk(), &pages).remove(0).messages;
         assert!(messages.iter().map(|(id, _)| id).eq(&read.messages));
         let page = ReadPage {
             owner: read.owner,
@@ -583,24 +568,10 @@ impl StoredNode {
     }
 }
 
-fn start_time() -> Now {
-    Now {
-        mono_ms: 1000,
-        wall_ms: 1_700_000_000_000,
-        record_ms: 1_700_000_000_000,
-    }
-}
-
 impl Stage for StoredNode {
     fn open(&mut self) -> Result<usize, String> {
         let shard = self.links.len() % self.shards().len();
-        let mut entropy = [0; 16];
-        entropy[8..].copy_from_slice(&(self.links.len() as u64 + 1).to_be_bytes());
-        let peer = Peer {
-            address: Some(([127, 0, 0, 1].into(), 10_000)),
-            listener: Arc::clone(&self.listener),
-            entropy,
-        };
+        let peer = peer(&self.listener, self.links.len() as u64 + 1);
         self.links.push(self.world.open(shard, peer));
         self.run();
         Ok(self.links.len() - 1)

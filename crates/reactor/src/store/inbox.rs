@@ -105,7 +105,7 @@ impl State {
     }
 }
 
-/// What became of records handed over.
+/// The result of handing records over.
 pub(super) struct Given {
     /// A buffer for the next ones.
     pub(super) spare: RecordBuffer,
