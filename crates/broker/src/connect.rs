@@ -521,7 +521,9 @@ impl Shard {
         session_present: bool,
     ) {
         let session = self.sessions.at(session);
-        let is_proved = session.permit.is_some() && request.user_name.is_some();
+        let permit = session.permit.as_ref();
+        let is_proved = permit.is_some() && request.user_name.is_some();
+        let is_device = is_proved && permit.is_some_and(|permit| permit.identity.is_device);
         let client_id = Arc::clone(&session.client_id);
         let keep_alive_secs = self.keep_alive_in_force(request.keep_alive_secs);
         let gauge = &self.client_gauge;
@@ -531,6 +533,7 @@ impl Shard {
         client.version = request.version;
         let flags = &mut client.flags;
         flags.set_user_is_proved(is_proved);
+        flags.set_is_device(is_device);
         flags.set_clean_start(request.clean_start);
         flags.set_session_present(session_present);
     }

@@ -52,6 +52,8 @@ pub struct QueueRead {
     pub of: PageOf,
     /// Which messages, in the order in which they are to be sent.
     pub messages: Vec<MessageId>,
+    /// It matters who published them.
+    pub with_publishers: bool,
 }
 
 /// What messages that lie in the store are to whom they are for.

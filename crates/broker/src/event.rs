@@ -308,6 +308,8 @@ flags! {
     1 clean_start set_clean_start;
     /// A session was there already.
     2 session_present set_session_present;
+    /// Its user is a device.
+    3 is_device set_is_device;
 }
 
 impl ConnectedClient {
@@ -317,6 +319,14 @@ impl ConnectedClient {
         client.client_id = client_id.into();
         client.user_name = user_name.map(Into::into);
         client
+    }
+
+    /// The same; `gauge` counts its bytes.
+    #[must_use]
+    pub fn counted_by(mut self, gauge: &Arc<MemoryGauge>) -> Self {
+        self.uncount();
+        self.count_by(Some(Arc::clone(gauge)));
+        self
     }
 
     /// A client before its CONNECT was accepted: only its listener and address are known.
@@ -353,6 +363,12 @@ impl ConnectedClient {
         let gauge = self.uncount();
         change(&mut self.client_id, &mut self.user_name);
         self.count_by(gauge);
+    }
+
+    /// The device that it is; none if it is none, or is not known to be one.
+    pub fn device(&self) -> Option<&str> {
+        let name = self.user_name.as_deref();
+        name.filter(|_| self.flags.is_device())
     }
 
     /// Bytes that it takes with its names.

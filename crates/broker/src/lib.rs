@@ -123,8 +123,8 @@ pub use permission::{
 pub use place_table::PlaceTable;
 pub use rate::RateExceeded;
 pub use record::{
-    EnqueuedAs, EntryRecord, MessageRecord, Publisher, RECORD_VERSION, RETAINED_COPIES, Record,
-    SHARED_COPIES, SessionEpoch, SessionOwner, SessionRecord, SubscriptionRecord,
+    EnqueuedAs, EntryRecord, MessageRecord, RECORD_VERSION, RETAINED_COPIES, Record, SHARED_COPIES,
+    SessionEpoch, SessionOwner, SessionRecord, SubscriptionRecord,
 };
 pub use report::{
     Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome, DeliveryState,

@@ -2,12 +2,15 @@
 //!
 //! One table; the struct, its defaults and the reference page come from it.
 
+use std::sync::{Arc, LazyLock};
+
+use martlet_codec::QoS;
+
 use crate::event::EventInterest;
 use crate::id::TenantId;
 use crate::permission::Realm;
 use crate::rate::RateExceeded;
 use crate::work::WorkLimits;
-use martlet_codec::QoS;
 
 /// What happens to a message that finds a session's queue full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -257,6 +260,8 @@ pub struct ListenerPolicy {
     pub name: String,
     /// Its place among the node's listeners.
     pub number: u16,
+    /// Stands for its name in records: see [`ListenerPolicy::mark_of`]. 0 is unknown.
+    pub mark: u32,
     /// Connections that came this way at most; 0 is no limit but the node's.
     pub connections_max: u32,
     /// Time from the accepted connection to the complete CONNECT, a TLS handshake included,
@@ -288,6 +293,27 @@ pub struct ListenerPolicy {
 }
 
 impl ListenerPolicy {
+    /// The mark of a listener of this name (FNV-1a, 32 bits); never 0. The few listeners of a node
+    /// have different ones.
+    pub fn mark_of(name: &str) -> u32 {
+        let bytes = name.bytes();
+        let hash = bytes.fold(0x811C_9DC5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
+        hash.max(1)
+    }
+
+    /// The policy of clients whose listener is not known any more.
+    pub fn unknown() -> Arc<Self> {
+        static UNKNOWN: LazyLock<Arc<ListenerPolicy>> = LazyLock::new(|| {
+            Arc::new(ListenerPolicy {
+                name: String::new(),
+                ..ListenerPolicy::default()
+            })
+        });
+        Arc::clone(&UNKNOWN)
+    }
+
     /// The policy for parts of the node: messages of one tenant, QoS 1 at most, no share groups.
     pub(crate) fn part(tenant: TenantId) -> Self {
         Self {
@@ -313,6 +339,7 @@ impl Default for ListenerPolicy {
         Self {
             name: "default".to_owned(),
             number: 0,
+            mark: 0,
             connections_max: 0,
             connect_timeout_secs: 0,
             realm: Realm::COMMON,

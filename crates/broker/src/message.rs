@@ -205,11 +205,13 @@ impl Message {
         header.counted(scratch)
     }
 
-    /// A message as it was recorded. Its expiry counts on from `now`; `publisher` is the session
-    /// that published it, where that matters still. All of its bytes are counted by `gauge`.
+    /// A message as it was recorded. Its expiry counts on from `now`; `publisher` and `client` are
+    /// the session and the client that published it, where that matters still. All of its bytes are
+    /// counted by `gauge`.
     pub fn restored(
         stored: &StoredMessage<'_>,
         publisher: Option<SessionAddress>,
+        client: Option<SharedClient>,
         now: Now,
         gauge: &Arc<MemoryGauge>,
     ) -> Self {
@@ -225,7 +227,7 @@ impl Message {
             expires_at_ms: now.mono_ms_of(stored.expires_wall_ms),
             gauge: Arc::clone(gauge),
             publisher,
-            client: None,
+            client,
             tenant: stored.tenant,
             bytes: (text.len() + MESSAGE_OVERHEAD) as u32,
             forwarded_len,

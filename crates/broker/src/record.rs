@@ -142,25 +142,14 @@ pub struct EntryRecord {
     pub group: Option<SessionEpoch>,
 }
 
-/// Who published a message.
-#[derive(Clone, Debug)]
-pub struct Publisher {
-    /// Its session.
-    pub epoch: SessionEpoch,
-    /// Client Identifier.
-    pub client_id: Arc<str>,
-    /// The user it was authenticated as.
-    pub user_name: Option<Arc<str>>,
-}
-
 /// A message that must be kept.
 #[derive(Clone, Debug)]
 pub struct MessageRecord {
     /// The message. An empty payload with a retained revision clears its topic: it is kept until no
     /// older record of the topic can follow.
     pub message: Message,
-    /// Who published it; none is the node itself.
-    pub publisher: Option<Publisher>,
+    /// The session that published it; none is the node itself. [`Message::client`] has its names.
+    pub publisher: Option<SessionEpoch>,
     /// The publisher's session and the Packet Identifier of a QoS 2 receipt.
     pub receipt: Option<(SessionEpoch, PacketId)>,
     /// Revision in the retained store, if it is or clears the topic's retained message.

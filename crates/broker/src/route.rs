@@ -11,19 +11,21 @@ use martlet_codec::QoS;
 use smallvec::SmallVec;
 
 use crate::effect::ShardMessage;
-use crate::event::SharedClient;
+use crate::event::{ConnectedClient, SharedClient};
 use crate::fan_out::Delivery;
 use crate::fault::{self, Fault};
 use crate::hash::{Seed, seeded};
 use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId, TenantId};
 use crate::interest::{EpochKey, InterestClass, Wanted};
-use crate::message::{Message, Publication};
+use crate::limits::ListenerPolicy;
+use crate::message::{MemoryGauge, Message, Publication};
 use crate::node::{Cx, MemoryPressure, Node};
 use crate::outgoing::{Outgoing, Parts, Templates};
 use crate::permission::Actions;
 use crate::place_table::PlaceTable;
-use crate::record::{MessageRecord, Publisher, Record, SessionEpoch};
+use crate::record::{MessageRecord, Record, SessionEpoch};
 use crate::retained::{RetainedChange, is_own};
+use crate::session::Session;
 use crate::session::permit::PermitToken;
 use crate::session::queue::SubscriptionIds;
 use crate::shard::Shard;
@@ -469,7 +471,7 @@ impl Shard {
         let record = if recorded {
             let record = MessageRecord {
                 message: self.hold(&mut routing),
-                publisher: self.publisher(publication.publisher),
+                publisher: self.publishing_session(publication.publisher),
                 receipt: origin.receipt,
                 retained_revision: retained.map(|(revision, _)| revision),
                 replaces: retained.and_then(|(_, replaced)| replaced),
@@ -577,25 +579,20 @@ impl Shard {
         Message::new(publication, client, &mut self.scratch, &self.gauge)
     }
 
-    /// The client that published a message which this shard received, while it is connected.
+    /// The client that published a message which this shard received.
     fn publishing_client(&mut self, address: Option<SessionAddress>) -> Option<SharedClient> {
         let session = self.sessions.get(address?.session)?;
-        let connection = self.connections.at(session.connection()?);
+        let Some(connection) = session.connection() else {
+            return Some(absent_client(session, &self.client_gauge));
+        };
+        let connection = self.connections.at(connection);
         Some(SharedClient::clone(connection.client()))
     }
 
-    /// Who published a message that this shard received, for its record.
-    fn publisher(&self, address: Option<SessionAddress>) -> Option<Publisher> {
+    /// The session that published a message which this shard received, for its record.
+    fn publishing_session(&self, address: Option<SessionAddress>) -> Option<SessionEpoch> {
         let session = self.sessions.get(address?.session)?;
-        let connection = session
-            .connection()
-            .map(|index| self.connections.id_of(index));
-        let connection = connection.and_then(|id| self.connections.get(id));
-        Some(Publisher {
-            epoch: session.epoch,
-            client_id: Arc::clone(&session.client_id),
-            user_name: connection.and_then(|found| found.user_name().cloned()),
-        })
+        Some(session.epoch)
     }
 
     /// A message that another shard received.
@@ -910,6 +907,21 @@ impl Shard {
             publisher.shard == self.id && publisher.session == self.sessions.id_of(session)
         })
     }
+}
+
+/// The client of a session that has no connection: one that has left a Will.
+#[cold]
+fn absent_client(session: &Session, gauge: &Arc<MemoryGauge>) -> SharedClient {
+    let identity = session.permit.as_ref().map(|permit| &permit.identity);
+    let user_name = identity.and_then(|identity| identity.user_name.clone());
+    let mut client = ConnectedClient::unknown(ListenerPolicy::unknown(), None);
+    client.flags.set_user_is_proved(user_name.is_some());
+    client
+        .flags
+        .set_is_device(identity.is_some_and(|identity| identity.is_device));
+    client.version = session.version;
+    client.set_names(Arc::clone(&session.client_id), user_name, gauge);
+    SharedClient::new(client)
 }
 
 #[cfg(test)]

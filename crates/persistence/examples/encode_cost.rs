@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use martlet_broker::{
-    EnqueuedAs, EntryRecord, Message, MessageId, MessageRecord, Now, Publication, Publisher,
-    Record, SessionEpoch, SubscriptionIds, TenantId,
+    ConnectedClient, EnqueuedAs, EntryRecord, Message, MessageId, MessageRecord, Now, Publication,
+    Record, SessionEpoch, SharedClient, SubscriptionIds, TenantId,
 };
 use martlet_codec::QoS;
 use martlet_persistence::encode;
@@ -49,7 +49,7 @@ fn main() {
 /// Messages of 64 bytes, each with its entries; `routed_at_once` if its records may be joined.
 fn tick(entries: u64, routed_at_once: bool) -> Vec<Record> {
     let gauge = Arc::default();
-    let client_id: Arc<str> = "device-0000001".into();
+    let client = SharedClient::new(ConnectedClient::new("device-0000001", None));
     let mut records = Vec::new();
     for number in 0..MESSAGES {
         let publication = Publication {
@@ -65,15 +65,11 @@ fn tick(entries: u64, routed_at_once: bool) -> Vec<Record> {
             expires_at_ms: u64::MAX,
             received_mono_ms: NOW.mono_ms,
         };
-        let message = Message::new(&publication, None, &mut Vec::new(), &gauge);
+        let message = Message::new(&publication, Some(client.clone()), &mut Vec::new(), &gauge);
         let id = message.id();
         records.push(Record::Message(MessageRecord {
             message,
-            publisher: Some(Publisher {
-                epoch: SessionEpoch(1 << 36),
-                client_id: Arc::clone(&client_id),
-                user_name: None,
-            }),
+            publisher: Some(SessionEpoch(1 << 36)),
             receipt: None,
             retained_revision: None,
             replaces: None,

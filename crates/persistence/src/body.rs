@@ -2,12 +2,19 @@
 //! the name that the store knows the body by.
 //!
 //! Layout: version; flags; tenant; arrival; where the flags say so expiry, retained revision, the
-//! publisher's epoch and the length of its Client Identifier, the length of its user name; lengths
-//! of the topic and of the forwarded properties; then those texts in this order, and the payload to
-//! the end.
+//! publisher (flags, epoch, the mark of its listener, the length of its Client Identifier), the
+//! length of its user name; lengths of the topic and of the forwarded properties; then those texts
+//! in this order, and the payload to the end. Version 1 has no flags and no listener of the
+//! publisher.
+//!
+//! The publisher's names stand in each body, not in a record of their own to which bodies refer: so
+//! a damaged record costs only itself, and no count says when the names are not needed any more.
+
+use std::sync::Arc;
 
 use martlet_broker::{
-    Contents, MessageId, MessageRecord, Now, SessionEpoch, StoredMessage, TenantId,
+    ConnectedClient, Contents, ListenerPolicy, MessageId, MessageRecord, Now, SessionEpoch,
+    StoredMessage, TenantId,
 };
 use martlet_store::{BodyId, Holds, RecordBuilder};
 
@@ -19,6 +26,13 @@ const HAS_USER_NAME: u8 = 1 << 4;
 const HAS_REVISION: u8 = 1 << 5;
 const HAS_EXPIRY: u8 = 1 << 6;
 const UNKNOWN: u8 = 1 << 7;
+
+/// Version that is written.
+const VERSION: u8 = 2;
+/// Flags of the publisher.
+const USER_IS_PROVED: u8 = 1;
+const IS_DEVICE: u8 = 1 << 1;
+const UNKNOWN_OF_PUBLISHER: u8 = !(USER_IS_PROVED | IS_DEVICE);
 
 /// A message as the store has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +52,14 @@ pub struct StoredPublisher<'a> {
     pub epoch: SessionEpoch,
     /// Client Identifier.
     pub client_id: &'a str,
-    /// The user it was authenticated as.
+    /// Its user.
     pub user_name: Option<&'a str>,
+    /// It had proved to be its user.
+    pub user_is_proved: bool,
+    /// Its user is a device.
+    pub is_device: bool,
+    /// [Mark](ListenerPolicy::mark_of) of the listener that it came by; 0 is unknown.
+    pub listener_mark: u32,
 }
 
 /// Puts the body of a message into a record.
@@ -55,12 +75,12 @@ pub(crate) fn put_body(
 
 /// The pieces of a body, which begins with `head`.
 fn pieces<'a>(record: &'a MessageRecord, head: &'a [u8]) -> [&'a [u8]; 6] {
-    let publisher = record.publisher.as_ref();
-    let user_name = publisher.and_then(|publisher| publisher.user_name.as_deref());
+    let publisher = publisher(record);
+    let user_name = publisher.and_then(|(_, client)| client.user_name.as_deref());
     let contents = record.message.contents();
     [
         head,
-        publisher.map_or(&[], |publisher| publisher.client_id.as_bytes()),
+        publisher.map_or(&[], |(_, client)| client.client_id.as_bytes()),
         user_name.map_or(&[], str::as_bytes),
         contents.topic_bytes(),
         contents.forwarded(),
@@ -68,13 +88,18 @@ fn pieces<'a>(record: &'a MessageRecord, head: &'a [u8]) -> [&'a [u8]; 6] {
     ]
 }
 
+/// The session and the client that published a message; none is the node itself.
+fn publisher(record: &MessageRecord) -> Option<(SessionEpoch, &ConnectedClient)> {
+    Some((record.publisher?, record.message.client()?))
+}
+
 /// All of a body before its texts.
 fn head(record: &MessageRecord, now: Now) -> Head {
     let message = &record.message;
-    let publisher = record.publisher.as_ref();
-    let user_name = publisher.and_then(|publisher| publisher.user_name.as_deref());
+    let publisher = publisher(record);
+    let user_name = publisher.and_then(|(_, client)| client.user_name.as_deref());
     let expires_wall_ms = now.record_ms_of(message.expires_at_ms());
-    let mut head = Head::new();
+    let mut head = Head::new(VERSION);
     head.put(
         message.qos().bits()
             | flag(RETAIN, message.retain())
@@ -91,9 +116,14 @@ fn head(record: &MessageRecord, now: Now) -> Head {
     if let Some(revision) = record.retained_revision {
         head.put_number(revision);
     }
-    if let Some(publisher) = publisher {
-        head.put_name(publisher.epoch.0);
-        head.put_number(publisher.client_id.len() as u64);
+    if let Some((epoch, client)) = publisher {
+        head.put(
+            flag(USER_IS_PROVED, client.flags.user_is_proved())
+                | flag(IS_DEVICE, client.flags.is_device()),
+        );
+        head.put_name(epoch.0);
+        head.put_mark(client.listener.mark);
+        head.put_number(client.client_id.len() as u64);
     }
     if let Some(user_name) = user_name {
         head.put_number(user_name.len() as u64);
@@ -106,7 +136,7 @@ fn head(record: &MessageRecord, now: Now) -> Head {
 
 /// Reads the body of message `id`, borrowing its texts.
 pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, DecodeError> {
-    let mut reader = Reader::new(bytes)?;
+    let (version, mut reader) = Reader::of_versions(bytes, VERSION)?;
     let flags = reader.byte()?;
     let inconsistent = flags & HAS_USER_NAME != 0 && flags & HAS_PUBLISHER == 0;
     if flags & UNKNOWN != 0 || inconsistent {
@@ -124,7 +154,7 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
         false => None,
     };
     let publisher = match has(HAS_PUBLISHER) {
-        true => Some((SessionEpoch(reader.name()?), reader.len()?)),
+        true => Some(PublisherHead::read(&mut reader, version)?),
         false => None,
     };
     let user_name_len = match has(HAS_USER_NAME) {
@@ -134,10 +164,13 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
     let (topic_len, forwarded_len) = (reader.len()?, reader.len()?);
     let publisher = match publisher {
         None => None,
-        Some((epoch, client_id_len)) => Some(StoredPublisher {
-            epoch,
-            client_id: reader.text(client_id_len)?,
+        Some(head) => Some(StoredPublisher {
+            epoch: head.epoch,
+            client_id: reader.text(head.client_id_len)?,
             user_name: user_name_len.map(|len| reader.text(len)).transpose()?,
+            user_is_proved: head.flags & USER_IS_PROVED != 0,
+            is_device: head.flags & IS_DEVICE != 0,
+            listener_mark: head.listener_mark,
         }),
     };
     let contents = Contents::new(reader.rest(), topic_len, forwarded_len);
@@ -157,11 +190,62 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
     })
 }
 
+/// A publisher without its texts.
+struct PublisherHead {
+    flags: u8,
+    epoch: SessionEpoch,
+    listener_mark: u32,
+    client_id_len: usize,
+}
+
+impl PublisherHead {
+    fn read(reader: &mut Reader<'_>, version: u8) -> Result<Self, DecodeError> {
+        let is_first_version = version < VERSION;
+        let flags = match is_first_version {
+            true => 0,
+            false => reader.byte()?,
+        };
+        if flags & UNKNOWN_OF_PUBLISHER != 0 {
+            return Err(DecodeError::Malformed("flags of a publisher"));
+        }
+        Ok(Self {
+            flags,
+            epoch: SessionEpoch(reader.name()?),
+            listener_mark: match is_first_version {
+                true => 0,
+                false => reader.mark()?,
+            },
+            client_id_len: reader.len()?,
+        })
+    }
+}
+
+impl StoredPublisher<'_> {
+    /// This client published it, by the same listener or one that is not known any more.
+    pub(crate) fn is_of(&self, client: &ConnectedClient) -> bool {
+        let mark = client.listener.mark;
+        *client.client_id == *self.client_id
+            && client.user_name.as_deref() == self.user_name
+            && client.flags.user_is_proved() == self.user_is_proved
+            && client.flags.is_device() == self.is_device
+            && (mark == self.listener_mark || mark == 0)
+    }
+
+    /// The client that it was. Its listener is that of `listeners` with its mark.
+    pub fn client(&self, listeners: &[Arc<ListenerPolicy>]) -> ConnectedClient {
+        let mut client = ConnectedClient::new(self.client_id, self.user_name);
+        client.flags.set_user_is_proved(self.user_is_proved);
+        client.flags.set_is_device(self.is_device);
+        let mut all = listeners.iter();
+        let listener = all.find(|listener| listener.mark == self.listener_mark);
+        client.listener = listener.map_or_else(ListenerPolicy::unknown, Arc::clone);
+        client
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use martlet_broker::{Message, Publication, Publisher};
+    use martlet_broker::{Message, Publication, SharedClient};
     use martlet_codec::QoS;
     use proptest::prelude::*;
 
@@ -198,6 +282,18 @@ mod tests {
         }
     }
 
+    /// The record with this publisher.
+    fn published_by(record: &MessageRecord, epoch: u64, client: ConnectedClient) -> MessageRecord {
+        let client = Some(SharedClient::new(client));
+        let publication = record.message.publication();
+        let message = Message::new(&publication, client, &mut Vec::new(), &Arc::default());
+        MessageRecord {
+            message,
+            publisher: Some(SessionEpoch(epoch)),
+            ..record.clone()
+        }
+    }
+
     fn encoded(record: &MessageRecord) -> Vec<u8> {
         pieces(record, head(record, NOW).as_slice()).concat()
     }
@@ -212,15 +308,23 @@ mod tests {
             retain: bool,
             names in prop::option::of(("[a-zé]{0,30}", prop::option::of("[a-z]{0,9}"))),
             epoch: u64,
+            is_device: bool,
+            is_proved: bool,
             retained_revision: Option<u64>,
         ) {
+            let listener = Arc::new(ListenerPolicy {
+                mark: ListenerPolicy::mark_of("mqtt"),
+                ..ListenerPolicy::default()
+            });
             let mut record = record(&topic, (&forwarded, &payload), qos, retain);
             record.retained_revision = retained_revision;
-            record.publisher = names.map(|(client_id, user_name)| Publisher {
-                epoch: SessionEpoch(epoch),
-                client_id: client_id.into(),
-                user_name: user_name.map(Into::into),
-            });
+            if let Some((client_id, user_name)) = names {
+                let mut client = ConnectedClient::new(&client_id, user_name.as_deref());
+                client.flags.set_is_device(is_device);
+                client.flags.set_user_is_proved(is_proved);
+                client.listener = Arc::clone(&listener);
+                record = published_by(&record, epoch, client);
+            }
             let bytes = encoded(&record);
             let body = decode_body(record.message.id(), &bytes).unwrap();
             let expected = StoredMessage {
@@ -238,12 +342,10 @@ mod tests {
             prop_assert_eq!(contents.forwarded(), forwarded);
             prop_assert_eq!(contents.payload(), payload);
             prop_assert_eq!(body.retained_revision, retained_revision);
-            let publisher = record.publisher.as_ref().map(|publisher| StoredPublisher {
-                epoch: publisher.epoch,
-                client_id: &publisher.client_id,
-                user_name: publisher.user_name.as_deref(),
-            });
-            prop_assert_eq!(body.publisher, publisher);
+            prop_assert_eq!(body.publisher.map(|publisher| publisher.epoch), record.publisher);
+            let client = body.publisher.map(|publisher| publisher.client(&[listener]));
+            let published = record.message.client().map(|client| &**client);
+            prop_assert_eq!(client.as_ref(), published);
         }
 
         #[test]
@@ -280,15 +382,32 @@ mod tests {
     }
 
     #[test]
+    fn a_body_of_version_1_is_read_and_its_publisher_has_no_listener() {
+        let mut bytes = vec![1, 1 | HAS_PUBLISHER | HAS_USER_NAME, 3, 1];
+        bytes.extend_from_slice(&9_u64.to_le_bytes());
+        bytes.extend_from_slice(&[1, 1, 1, 0]);
+        bytes.extend_from_slice(b"cutp");
+        let body = decode_body(MessageId(1), &bytes).unwrap();
+        assert_eq!(body.message.contents.topic(), "t");
+        assert_eq!(body.message.contents.payload(), b"p");
+        let publisher = body.publisher.unwrap();
+        assert_eq!(publisher.epoch, SessionEpoch(9));
+        let listener = Arc::new(ListenerPolicy {
+            mark: 7,
+            ..ListenerPolicy::default()
+        });
+        let client = publisher.client(&[listener]);
+        assert_eq!(&*client.client_id, "c");
+        assert_eq!(client.user_name.as_deref(), Some("u"));
+        assert_eq!(client.listener, ListenerPolicy::unknown());
+    }
+
+    #[test]
     fn a_small_message_costs_few_bytes_beside_its_texts() {
         let mut record = record("a/b", (b"", b"payload"), 1, false);
-        record.publisher = Some(Publisher {
-            epoch: SessionEpoch(1 << 36),
-            client_id: "c".into(),
-            user_name: None,
-        });
+        record = published_by(&record, 1 << 36, ConnectedClient::new("c", None));
         assert!(
-            encoded(&record).len() <= 11 + 22,
+            encoded(&record).len() <= 11 + 27,
             "{}",
             encoded(&record).len()
         );

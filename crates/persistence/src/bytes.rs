@@ -14,7 +14,7 @@ pub(crate) type Scratch = SmallVec<[u8; 64]>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A newer program wrote it.
-    #[error("record version {0} is newer than this program's, {RECORD_VERSION}")]
+    #[error("record version {0} is newer than this program")]
     Newer(u8),
     /// It is no such record.
     #[error("malformed: {0}")]
@@ -49,16 +49,16 @@ pub(crate) struct Head {
     len: usize,
 }
 
-/// Version and flags, and nine numbers as long as can be.
-const HEAD_BYTES_MAX: usize = 96;
+/// Version, flags, a mark and nine numbers as long as can be.
+const HEAD_BYTES_MAX: usize = 104;
 
 impl Head {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(version: u8) -> Self {
         let mut head = Self {
             bytes: [0; HEAD_BYTES_MAX],
             len: 0,
         };
-        head.put(RECORD_VERSION);
+        head.put(version);
         head
     }
 
@@ -75,6 +75,12 @@ impl Head {
     /// As [`put_number`].
     pub(crate) fn put_number(&mut self, value: u64) {
         each_byte(value, |byte| self.put(byte));
+    }
+
+    /// Appends a number of 4 bytes.
+    pub(crate) fn put_mark(&mut self, value: u32) {
+        self.bytes[self.len..self.len + 4].copy_from_slice(&value.to_le_bytes());
+        self.len += 4;
     }
 
     /// As [`put_name`].
@@ -98,9 +104,15 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Behind the version, if it is one that can be read.
     pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let (_, reader) = Self::of_versions(bytes, RECORD_VERSION)?;
+        Ok(reader)
+    }
+
+    /// The version, from the first to `newest`, and what is behind it.
+    pub(crate) fn of_versions(bytes: &'a [u8], newest: u8) -> Result<(u8, Self), DecodeError> {
         match bytes.split_first() {
-            Some((&RECORD_VERSION, rest)) => Ok(Self { rest }),
-            Some((&version, _)) if version > RECORD_VERSION => Err(DecodeError::Newer(version)),
+            Some((&version, _)) if version > newest => Err(DecodeError::Newer(version)),
+            Some((&version, rest)) if version >= RECORD_VERSION => Ok((version, Self { rest })),
             _ => Err(DecodeError::Malformed("version")),
         }
     }
@@ -129,6 +141,12 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn number32(&mut self) -> Result<u32, DecodeError> {
         u32::try_from(self.number()?).map_err(|_| DecodeError::Malformed("number too large"))
+    }
+
+    pub(crate) fn mark(&mut self) -> Result<u32, DecodeError> {
+        let bytes = self.rest.first_chunk().ok_or(SHORT)?;
+        self.rest = &self.rest[4..];
+        Ok(u32::from_le_bytes(*bytes))
     }
 
     pub(crate) fn name(&mut self) -> Result<u64, DecodeError> {

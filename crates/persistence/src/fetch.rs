@@ -2,13 +2,16 @@
 //! in the order asked for. In two steps, so that one thread finds out where bodies lie and another
 //! reads them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use martlet_broker::{MemoryGauge, Message, MessageId, Now, ReadMessage};
+use martlet_broker::{
+    ListenerPolicy, MemoryGauge, Message, MessageId, Now, ReadMessage, SessionEpoch, SharedClient,
+};
 use martlet_fault::{self as fault, Fault};
 use martlet_store::{BodyId, Disk, Engine, Located, Missing};
 
-use crate::body::decode_body;
+use crate::body::{StoredPublisher, decode_body};
 
 /// A page of messages, as [`Shard::messages_read`](martlet_broker::Shard::messages_read) takes it:
 /// of those that cannot be had it is known why.
@@ -21,6 +24,8 @@ pub struct Making<'a> {
     pub now: Now,
     /// That of the shard which gets the message.
     pub gauge: &'a Arc<MemoryGauge>,
+    /// The node's listeners, if it matters who published the message.
+    pub publishers: Option<&'a [Arc<ListenerPolicy>]>,
 }
 
 /// Where the bodies of a page lie; none where there is no such body.
@@ -72,6 +77,7 @@ pub fn read_located<D: Disk>(
     };
     let mut read: Vec<PageFound> = pages.iter().map(empty).collect();
     let mut wanted = Vec::new();
+    let mut publishers = Publishers::default();
     for (number, (page, _)) in pages.iter().enumerate() {
         for (place, (_, located)) in page.0.iter().enumerate() {
             let is_lost = place == 0 && fault::is(Fault::PageFirstUnread)
@@ -88,15 +94,46 @@ pub fn read_located<D: Disk>(
             *unread = Some(unread.map_or(place, |first| first.min(place)));
         }
         *message = match bytes {
-            Ok(bytes) => message_of(*id, bytes, pages[number].1),
+            Ok(bytes) => message_of(*id, bytes, pages[number].1, &mut publishers),
             Err(missing) => Err(missing.to_string()),
         };
     });
     read
 }
 
-fn message_of(id: MessageId, bytes: &[u8], making: Making<'_>) -> Result<Message, String> {
+fn message_of(
+    id: MessageId,
+    bytes: &[u8],
+    making: Making<'_>,
+    publishers: &mut Publishers,
+) -> Result<Message, String> {
     let body = decode_body(id, bytes).map_err(|error| error.to_string())?;
-    let Making { now, gauge } = making;
-    Ok(Message::restored(&body.message, None, now, gauge))
+    let Making { now, gauge, .. } = making;
+    let stored = body.publisher.as_ref().zip(making.publishers);
+    let client = stored.map(|(stored, listeners)| publishers.client(stored, listeners, gauge));
+    Ok(Message::restored(&body.message, None, client, now, gauge))
+}
+
+/// The publishers of some messages: one client for all messages of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Publishers(HashMap<SessionEpoch, SharedClient>);
+
+impl Publishers {
+    /// The client that a publisher was. Its listener is that of `listeners` with its mark; `gauge`
+    /// counts it.
+    pub(crate) fn client(
+        &mut self,
+        stored: &StoredPublisher<'_>,
+        listeners: &[Arc<ListenerPolicy>],
+        gauge: &Arc<MemoryGauge>,
+    ) -> SharedClient {
+        let known = self.0.get(&stored.epoch);
+        // A session may have had several clients.
+        if let Some(known) = known.filter(|known| stored.is_of(known)) {
+            return SharedClient::clone(known);
+        }
+        let client = SharedClient::new(stored.client(listeners).counted_by(gauge));
+        self.0.insert(stored.epoch, SharedClient::clone(&client));
+        client
+    }
 }

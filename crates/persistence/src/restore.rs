@@ -29,6 +29,7 @@ use martlet_store::{Disk, Engine, Holds, Lsn, Missing, QueueId, RecordBuffer, St
 use crate::body::decode_body;
 use crate::bytes::DecodeError;
 use crate::entry::decode_entry;
+use crate::fetch::Publishers;
 use crate::state::{
     ClockState, decode_clock, decode_group, decode_retained_owed, decode_session, decode_start,
     decode_will, kind, put_clock, put_start,
@@ -134,6 +135,7 @@ pub fn restore<D: Disk, N: Node>(
         report: found.report,
         records: RecordBuffer::new(),
         names: Names::default(),
+        publishers: Publishers::default(),
         retained_owed: found.retained_owed,
         orphans: Vec::new(),
         error: None,
@@ -319,6 +321,7 @@ struct Restoring<'a, N: Node> {
     /// What the shards have recorded meanwhile.
     records: RecordBuffer,
     names: Names,
+    publishers: Publishers,
     /// As [`Found::retained_owed`].
     retained_owed: BTreeMap<StateKey, Option<Box<str>>>,
     /// Owners of what belongs to nothing.
@@ -491,7 +494,9 @@ impl<N: Node> Restoring<'_, N> {
             };
             self.report.retained += 1;
             let shard = self.shards.of_message(id);
-            let message = self.shards.message(shard, &body.message, None);
+            let message = self
+                .shards
+                .message(shard, &body, None, &mut self.publishers);
             let publisher = body.publisher.map(|publisher| publisher.client_id);
             self.shards.call(shard, |shard, cx| {
                 shard.restore_retained(cx, message, publisher, revision);

@@ -1,5 +1,6 @@
 //! A part of the node that is durable gets what came while it was not attached, over restarts, and
-//! what it has not settled once more; QoS 0 messages too, if it keeps them.
+//! what it has not settled once more; QoS 0 messages too, if it keeps them. It is told who
+//! published each.
 
 #![allow(clippy::unwrap_used)]
 
@@ -48,6 +49,9 @@ fn attach(node: &mut StoredNode) -> (bool, Vec<Delivery>) {
 fn texts(deliveries: &[Delivery]) -> Vec<(&str, bool)> {
     let texts = deliveries.iter().map(|found| {
         assert_eq!(found.subscription_ids[..], [7]);
+        let publisher = found.publisher().unwrap();
+        assert_eq!(&*publisher.client_id, "p");
+        assert_eq!(publisher.listener.name, "default");
         let text = core::str::from_utf8(found.message.payload()).unwrap();
         (text, found.dup)
     });

@@ -79,7 +79,9 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         return Err(StartError::Threads(config.threads));
     }
     for (number, listener) in config.listeners.iter_mut().enumerate() {
-        Arc::make_mut(&mut listener.policy).number = number as u16;
+        let policy = Arc::make_mut(&mut listener.policy);
+        policy.number = number as u16;
+        policy.mark = ListenerPolicy::mark_of(&policy.name);
     }
     sys::raise_open_files_limit();
     let pollers = (0..config.threads)
@@ -129,10 +131,12 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     }
     let shards = reactors.iter_mut().map(Reactor::lend_shard);
     let now = common.clock.now();
+    let listeners = config.listeners.iter();
     let restored = config.store.restore(Shards {
         settings: &config.settings,
         node: &*common.node,
         now,
+        listeners: listeners.map(|one| Arc::clone(&one.policy)).collect(),
         shards: shards.collect(),
     })?;
     if let Some(book) = &config.rules {

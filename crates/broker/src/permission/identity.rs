@@ -79,6 +79,8 @@ pub struct Identity {
     /// Which of those who had that name one after the other, where names are given away again; 0 is
     /// not known. What one of them leaves is not for the next.
     pub holder: u64,
+    /// The name is a device's.
+    pub is_device: bool,
     /// The Client Identifier is this user's alone, as a device's is: a session that
     /// another made by it gives way.
     pub owns_client_id: bool,
@@ -105,6 +107,7 @@ impl Identity {
             user_name: None,
             proof: Proof::Nothing,
             holder: 0,
+            is_device: false,
             owns_client_id: false,
             realm: Realm::COMMON,
             rules: Arc::new(Rules::open()),

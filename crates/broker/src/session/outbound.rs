@@ -784,10 +784,12 @@ impl Shard {
         if let Some(messages) = queue.and_then(Queue::page_to_read) {
             let owner = QueueOwner::Session(self.sessions.id_of(index));
             let of = PageOf::Queue;
+            let with_publishers = self.sessions.at(index).flags.part();
             cx.effects.reads.push(QueueRead {
                 owner,
                 of,
                 messages,
+                with_publishers,
             });
         }
     }
@@ -802,10 +804,12 @@ impl Shard {
         let messages = stored.take(IN_FLIGHT_PAGE).collect();
         let owner = QueueOwner::Session(self.sessions.id_of(index));
         let of = PageOf::InFlight;
+        let with_publishers = self.sessions.at(index).flags.part();
         cx.effects.reads.push(QueueRead {
             owner,
             of,
             messages,
+            with_publishers,
         });
     }
 

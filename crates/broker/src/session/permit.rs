@@ -85,6 +85,7 @@ impl Permit {
             user_name: owner.user_name.clone(),
             proof: Proof::Nothing,
             holder: owner.holder,
+            is_device: false,
             owns_client_id: false,
             realm: owner.realm,
             rules: Arc::new(Rules::open()),

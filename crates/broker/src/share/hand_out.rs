@@ -174,6 +174,7 @@ impl Shard {
                 owner,
                 of: PageOf::Queue,
                 messages,
+                with_publishers: false,
             });
         }
     }

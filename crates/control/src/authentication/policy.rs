@@ -298,11 +298,12 @@ impl Policy {
                     let tables = realm.and_then(tables_of);
                     let tenant = asked.realm.tenant().0;
                     let holder = tables.map_or(0, |tables| tables.holder(tenant, name));
-                    let owns_client_id = *asked.client_id == *name
-                        && tables.is_some_and(|tables| tables.is_device(tenant, name));
+                    let is_device = tables.is_some_and(|tables| tables.is_device(tenant, name));
+                    let owns_client_id = is_device && *asked.client_id == *name;
                     return Authenticated::Accepted {
                         identity: Identity {
                             holder,
+                            is_device,
                             owns_client_id,
                             ..identity
                         },

@@ -1,12 +1,16 @@
 //! The shards of a node that is not running yet, and what they tell each other.
 
+use std::sync::Arc;
+
 use martlet_broker::{
-    Cx, Effects, Message, MessageId, Node, Now, SessionAddress, Settings, Shard, ShardId,
-    StoredMessage,
+    Cx, Effects, ListenerPolicy, Message, MessageId, Node, Now, SessionAddress, Settings, Shard,
+    ShardId,
 };
 use martlet_store::RecordBuffer;
 
+use crate::body::StoredBody;
 use crate::encode::encode;
+use crate::fetch::Publishers;
 
 /// All shards of a node, in order, each with its effects. The caller of the restore lends them.
 pub struct Shards<'a, N: Node> {
@@ -16,6 +20,8 @@ pub struct Shards<'a, N: Node> {
     pub node: &'a N,
     /// The time of the start.
     pub now: Now,
+    /// The node's listeners, by which publishers of messages came.
+    pub listeners: Arc<[Arc<ListenerPolicy>]>,
     /// The shards; there is at least one.
     pub shards: Vec<(&'a mut Shard, &'a mut Effects)>,
 }
@@ -53,15 +59,18 @@ impl<N: Node> Shards<'_, N> {
         ShardId((id.0 >> 58) as u16 % self.count())
     }
 
-    /// A message of the store, counted by `shard`.
+    /// A message of the store, counted by `shard`; `publisher` is the session that published it.
     pub(super) fn message(
         &self,
         shard: ShardId,
-        stored: &StoredMessage<'_>,
+        body: &StoredBody<'_>,
         publisher: Option<SessionAddress>,
+        publishers: &mut Publishers,
     ) -> Message {
         let gauge = self.shards[usize::from(shard.0)].0.gauge();
-        Message::restored(stored, publisher, self.now, &gauge)
+        let client = body.publisher.as_ref();
+        let client = client.map(|stored| publishers.client(stored, &self.listeners, &gauge));
+        Message::restored(&body.message, publisher, client, self.now, &gauge)
     }
 
     /// Passes batches between shards until nothing moves. What they record goes into the buffer, in

@@ -110,7 +110,9 @@ impl<N: Node> Restoring<'_, N> {
                 let publisher = body.publisher.map(|publisher| publisher.epoch);
                 let publisher = publisher.and_then(|epoch| self.names.session(epoch));
                 let shard = self.shards.of_message(id);
-                messages.push((id, self.shards.message(shard, &body.message, publisher)));
+                let publishers = &mut self.publishers;
+                let message = self.shards.message(shard, &body, publisher, publishers);
+                messages.push((id, message));
             } else {
                 put_released(id, Holds::ROUTING, &mut self.records);
             }

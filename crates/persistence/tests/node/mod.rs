@@ -194,12 +194,14 @@ impl StoredNode {
             reads: VecDeque::new(),
             lost: Vec::new(),
         };
+        let listener = Arc::new(listener);
         let mut world = World::new(store, states.collect(), now);
         let (Store { node, engine, .. }, drivers) = world.lend();
         let lent = Shards {
             settings: &settings,
             node: &*node,
             now,
+            listeners: Arc::new([Arc::clone(&listener)]),
             shards: drivers.iter_mut().map(Driver::lend).collect(),
         };
         let report = restore(engine, lent)?;
@@ -213,7 +215,7 @@ impl StoredNode {
             reads_done: 0,
             world,
             settings,
-            listener: Arc::new(listener),
+            listener,
             users: Users::default(),
             links: Vec::new(),
             reads_left: u64::MAX,
@@ -537,6 +539,9 @@ impl StoredNode {
         let making = Making {
             now: self.world.now(),
             gauge: &gauge,
+            publishers: read
+                .with_publishers
+                .then_some(std::slice::from_ref(&self.listener)),
         };
         self.reads_done += 1;
         let engine = &self.world.parts.engine;

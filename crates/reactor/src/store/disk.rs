@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
 use martlet_broker::{
-    LostMessage, MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId, StoreState,
+    ListenerPolicy, LostMessage, MemoryGauge, Now, QueueRead, Record, RecordNumber, ShardId,
+    StoreState,
 };
 use martlet_persistence::{DamageWords, RestoreError, Shards, encode, restore};
 use martlet_store::{Disk, Engine, OpenError, Options, RealDisk, RecordBuffer, Report, Stats};
@@ -65,6 +66,8 @@ pub struct DiskStore<D: Disk = RealDisk> {
     inbox: Arc<Inbox>,
     health: Arc<StoreHealth>,
     answers: Vec<Durable>,
+    /// The node's listeners.
+    listeners: Arc<[Arc<ListenerPolicy>]>,
     opening: Instant,
     opened: Report,
     /// Until the threads have it.
@@ -128,6 +131,7 @@ impl<D: Disk> DiskStore<D> {
             health: Arc::new(StoreHealth::new(inbox.shown_state())),
             inbox,
             answers: Vec::new(),
+            listeners: Arc::default(),
             opening,
             opened,
             engine: Some(engine),
@@ -163,6 +167,7 @@ where
         let mut words = DamageWords::default();
         let damage = self.opened.damage.iter();
         let damage = damage.map(|damage| words.tell(engine, damage)).collect();
+        self.listeners = Arc::clone(&shards.listeners);
         let restored = restore(engine, shards)?;
         // On a full disk it waits for room, like everything else.
         if let Err(error) = engine.settle() {
@@ -182,7 +187,10 @@ where
         };
         let (pages_in, pages) = unbounded();
         let (disk, health) = (engine.disk().clone(), Arc::clone(&self.health));
-        self.spawn("martlet-read", move || read_pages(&disk, &pages, &health))?;
+        let listeners = Arc::clone(&self.listeners);
+        self.spawn("martlet-read", move || {
+            read_pages(&disk, &pages, &listeners, &health);
+        })?;
         let (syncing, works) = syncing();
         let disk = engine.disk().clone();
         self.spawn("martlet-sync", move || works.run(&disk))?;

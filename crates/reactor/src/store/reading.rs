@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use martlet_broker::{MemoryGauge, Now, PageOf, QueueOwner, ReadPage};
+use martlet_broker::{ListenerPolicy, MemoryGauge, Now, PageOf, QueueOwner, ReadPage};
 use martlet_persistence::{LocatedPage, Making, PageFound, read_located};
 use martlet_store::Disk;
 
@@ -29,6 +29,7 @@ pub(super) struct Page<F> {
     pub(super) located: LocatedPage<F>,
     pub(super) now: Now,
     pub(super) gauge: Arc<MemoryGauge>,
+    pub(super) with_publishers: bool,
     pub(super) answer: Durable,
 }
 
@@ -67,7 +68,12 @@ impl<F> Attempt<F> {
 
 /// Reads pages until no sender is left. One that the disk gives errors for waits aside, so that
 /// the others do not wait for it.
-pub(super) fn read_pages<D: Disk>(disk: &D, pages: &Receiver<Page<D::File>>, health: &StoreHealth) {
+pub(super) fn read_pages<D: Disk>(
+    disk: &D,
+    pages: &Receiver<Page<D::File>>,
+    listeners: &[Arc<ListenerPolicy>],
+    health: &StoreHealth,
+) {
     let mut aside: Vec<Attempt<D::File>> = Vec::new();
     loop {
         let next = aside.iter().map(|attempt| attempt.at).min();
@@ -85,7 +91,7 @@ pub(super) fn read_pages<D: Disk>(disk: &D, pages: &Receiver<Page<D::File>>, hea
         together.extend(more.map(Attempt::first));
         let now = Instant::now();
         together.extend(aside.extract_if(.., |attempt| attempt.at <= now));
-        aside.extend(read_together(disk, together, health));
+        aside.extend(read_together(disk, together, listeners, health));
     }
 }
 
@@ -93,6 +99,7 @@ pub(super) fn read_pages<D: Disk>(disk: &D, pages: &Receiver<Page<D::File>>, hea
 fn read_together<D: Disk>(
     disk: &D,
     together: Vec<Attempt<D::File>>,
+    listeners: &[Arc<ListenerPolicy>],
     health: &StoreHealth,
 ) -> Vec<Attempt<D::File>> {
     let wanted: Vec<_> = together
@@ -101,6 +108,7 @@ fn read_together<D: Disk>(
             let making = Making {
                 now: page.now,
                 gauge: &page.gauge,
+                publishers: page.with_publishers.then_some(listeners),
             };
             (&page.located, making)
         })

@@ -390,6 +390,7 @@ where
                 located,
                 now: wish.now,
                 gauge: wish.gauge,
+                with_publishers: wish.read.with_publishers,
                 answer: self.shards[usize::from(wish.shard.0)].answer.clone(),
             });
         }

@@ -214,6 +214,7 @@ impl Node {
             settings: &self.settings,
             node: &Handle(self),
             now: self.now.get(),
+            listeners: Arc::new([Arc::clone(&self.listener)]),
             shards: drivers.iter_mut().map(Driver::lend).collect(),
         };
         let restored = restore(&mut engine, lent).map_err(|error| error.to_string())?;

@@ -160,7 +160,12 @@ impl Storage for Around<'_> {
     fn read_back(&mut self, reads: &mut Vec<QueueRead>, now: Now, gauge: Arc<MemoryGauge>) {
         self.node.append_late(self.shard);
         for read in reads.drain(..) {
-            let making = Making { now, gauge: &gauge };
+            let listeners = std::slice::from_ref(&self.node.listener);
+            let making = Making {
+                now,
+                gauge: &gauge,
+                publishers: read.with_publishers.then_some(listeners),
+            };
             let messages = self.node.store.borrow_mut().read(&read, making);
             let page = ReadPage {
                 owner: read.owner,

@@ -156,6 +156,7 @@ impl Gate {
                     user_name: asked.user_name.clone(),
                     proof: Proof::Password,
                     holder: found.holder,
+                    is_device: false,
                     owns_client_id: false,
                     realm,
                     rules: Arc::new(found.compile(topics)),
