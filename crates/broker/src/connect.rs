@@ -373,7 +373,7 @@ impl Shard {
             return RecordNumber(0);
         }
         state.recorded = true;
-        let record = state.record();
+        let record = self.session_record(session);
         self.append(cx, record)
     }
 

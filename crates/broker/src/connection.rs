@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap as RawMap;
-use martlet_codec::{PacketType, ProtocolVersion};
+use martlet_codec::{PacketType, ProtocolVersion, Publish};
 
 use crate::arena::Arena;
 use crate::effect::ConnectionEffect;
@@ -259,6 +259,13 @@ impl Connection {
     /// Whose QoS 0 messages lie in the output.
     pub(crate) fn owner(&self) -> Option<SessionId> {
         (self.session != SessionId::NONE).then_some(self.session)
+    }
+
+    /// The topic that an alias of a PUBLISH stands for; none if it has none, or one that is not set.
+    pub(crate) fn topic_of_alias(&self, publish: &Publish<'_>) -> Option<Arc<str>> {
+        let alias = publish.properties.topic_alias?;
+        let aliases = self.aliases.as_ref()?;
+        aliases.inbound.get(usize::from(alias.get()) - 1)?.clone()
     }
 
     /// The user of its client, proved or not, once it was accepted; none is anonymous.

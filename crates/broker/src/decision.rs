@@ -64,6 +64,7 @@ limits_reached! {
     PublishBytesRate = "limits.publish_bytes_rate", "the client publishes too many bytes per second";
     QueuedMessages = "limits.queued_messages", "the queue has as many messages as it may have";
     QueuedBytes = "limits.queued_bytes", "the queue has as many bytes as it may have";
+    PartQueue = "max_bytes", "the queue of the integration has as many bytes as it may have";
     MemoryShare = "limits.memory_bytes", "the queue has as many bytes as one client may have of the memory";
     OutputBytes = "limits.output_bytes", "the client reads too slowly";
     OutputStalled = "limits.output_stalled_secs", "the client read nothing for too long";

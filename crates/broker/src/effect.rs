@@ -9,6 +9,7 @@ use crate::event::{Event, Told};
 use crate::id::{ConnectionId, MessageId, SessionId, ShardId, TenantId};
 use crate::lobby::Guest;
 use crate::message::Message;
+use crate::part::Hold;
 use crate::part::{PartEvent, PartId};
 use crate::record::{Record, SessionEpoch};
 use crate::report::Report;
@@ -186,6 +187,10 @@ pub enum ShardMessage {
     Routed(MessageId),
     /// Traffic of a share group.
     Share(ShareMessage),
+    /// A part holds publishers back.
+    Hold(Hold),
+    /// The part whose session this is holds publishers back no more.
+    HoldOver(SessionEpoch),
     /// A message of this session of the receiving shard is being fanned out (`fan_out.rs`): its
     /// client's next messages wait. With `on` false that is over.
     HoldPublisher {

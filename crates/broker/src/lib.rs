@@ -113,8 +113,8 @@ pub use node::{Cx, MemoryPressure, Node, Now};
 pub use operate::PAGE_BYTES;
 pub use operate::TopicUse;
 pub use part::{
-    Delivery, PartCall, PartEvent, PartId, PartLine, PartOutcome, PartOutlet, PartSpec,
-    PartSubscription, Settlement,
+    Delivery, Hold, OnFull, PartCall, PartEvent, PartId, PartLine, PartOutcome, PartOutlet,
+    PartQueueLimits, PartQueueState, PartSpec, PartSubscription, PartTerms, Settlement,
 };
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,

@@ -54,6 +54,7 @@ impl Told {
             | DropReason::ConnectionLost
             | DropReason::MemoryFull
             | DropReason::NotPermitted
+            | DropReason::TooOld
             | DropReason::StoreDamaged => Self::Every(TOLD_EVERY_MS),
         }
     }
@@ -384,6 +385,7 @@ pub(crate) fn limit_of(reason: DropReason) -> Option<Limit> {
         | DropReason::ConnectionLost
         | DropReason::NoMember
         | DropReason::NotPermitted
+        | DropReason::TooOld
         | DropReason::StoreDamaged => None,
     }
 }

@@ -7,6 +7,10 @@
 //! has *done* is what a client has acknowledged, and what it *refuses* is dropped and counted. It
 //! is granted QoS 1 at most, for it knows each message by its id.
 
+pub(crate) mod hold;
+pub(crate) mod queue;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use martlet_codec::{
@@ -17,7 +21,7 @@ use martlet_codec::{
 use crate::connect::ConnectRequest;
 use crate::connection::Connection;
 use crate::event::SharedClient;
-use crate::id::{ConnectionId, TenantId};
+use crate::id::{ConnectionId, SessionId, TenantId};
 use crate::limits::ListenerPolicy;
 use crate::lobby::Peer;
 use crate::message::Message;
@@ -26,6 +30,10 @@ use crate::session::queue::SubscriptionIds;
 use crate::session::sending::{Sending, Source};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
+
+pub use hold::Hold;
+use queue::PartQueue;
+pub use queue::{OnFull, PartQueueLimits, PartQueueState};
 
 /// Names a part of this node while it is attached. Who attaches it chooses the number, each once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +60,17 @@ pub struct PartSpec {
     /// QoS 0 messages are queued and stored like those of QoS 1, which delays no acknowledgement.
     /// Else those for which it has no credit are dropped.
     pub keeps_qos0: bool,
+    /// Bounds of its queue.
+    pub queue: PartQueueLimits,
+}
+
+/// What is remembered of a part with its session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartTerms {
+    /// See [`PartSpec::keeps_qos0`].
+    pub keeps_qos0: bool,
+    /// Bounds of its queue.
+    pub queue: PartQueueLimits,
 }
 
 /// A Topic Filter of a part.
@@ -114,6 +133,8 @@ pub enum PartEvent {
     },
     /// A message for it.
     Delivery(Delivery),
+    /// How its queue is, if that has bounds of its own: told once a second if it has changed.
+    Queue(PartQueueState),
     /// It is not attached any more, or has not been.
     Ended {
         /// As a client would be told.
@@ -183,23 +204,26 @@ pub(crate) struct Part {
 
 /// The parts of a shard; there are few.
 #[derive(Debug, Default)]
-pub(crate) struct Parts(Vec<Part>);
+pub(crate) struct Parts {
+    attached: Vec<Part>,
+    /// Queues with bounds of their own, of parts that are attached and those that are not.
+    queues: BTreeMap<SessionId, PartQueue>,
+}
 
 impl Parts {
     fn find(&mut self, id: PartId) -> Option<&mut Part> {
-        self.0.iter_mut().find(|part| part.id == id)
+        self.attached.iter_mut().find(|part| part.id == id)
     }
 
     fn at(&mut self, connection: ConnectionId) -> Option<&mut Part> {
-        self.0.iter_mut().find(|part| part.connection == connection)
+        let mut all = self.attached.iter_mut();
+        all.find(|part| part.connection == connection)
     }
 
     fn remove(&mut self, connection: ConnectionId) -> Option<Part> {
-        let place = self
-            .0
-            .iter()
-            .position(|part| part.connection == connection)?;
-        Some(self.0.swap_remove(place))
+        let mut all = self.attached.iter();
+        let place = all.position(|part| part.connection == connection)?;
+        Some(self.attached.swap_remove(place))
     }
 }
 
@@ -233,7 +257,7 @@ impl Shard {
         };
         let id = self.enter_lobby(cx, peer);
         self.connections.at(id.index).flags.set_part(true);
-        self.parts.0.push(Part {
+        self.parts.attached.push(Part {
             id: spec.id,
             connection: id,
             granted: Vec::new(),
@@ -275,6 +299,7 @@ impl Shard {
         spec: &PartSpec,
         session_present: bool,
     ) {
+        self.bound_queue_of_part(cx, session, spec.queue);
         let wanted = |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
         for filter in self.filters_of(session) {
             if !wanted(&filter) {
@@ -387,6 +412,7 @@ impl Shard {
         self.answered = None;
         self.pump(cx, session);
         self.sessions.at(session).outbound.rest();
+        self.end_hold_if_room(cx, session);
     }
 
     fn put_off_delivery<N: Node>(

@@ -11,6 +11,7 @@ use martlet_codec::{PacketId, ProtocolVersion, QoS};
 
 use crate::id::{MessageId, RecordNumber, TenantId, counter_of};
 use crate::message::Message;
+use crate::part::PartTerms;
 use crate::permission::Realm;
 use crate::session::queue::SubscriptionIds;
 use crate::will::StoredWill;
@@ -83,8 +84,8 @@ pub struct SessionRecord {
     pub left_wall_ms: Option<u64>,
     /// Its end was put off after a start, which is done once while its client is away.
     pub put_off: bool,
-    /// It is a part's, which keeps QoS 0 messages.
-    pub keeps_qos0: bool,
+    /// It is a part's, with these terms; none is a client's.
+    pub part: Option<PartTerms>,
     /// The user of its client; none where no credentials were asked for.
     pub owner: Option<SessionOwner>,
     /// The Will that is still due; none takes away the one recorded before.

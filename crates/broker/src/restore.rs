@@ -85,12 +85,16 @@ impl Shard {
         state.recorded = true;
         state.set_left_wall_ms(record.left_wall_ms.unwrap_or(cx.now.record_ms));
         state.flags.set_put_off(record.put_off);
-        state.flags.set_keeps_qos0(record.keeps_qos0);
-        state.flags.set_part(record.keeps_qos0);
+        state.flags.set_part(record.part.is_some());
+        let keeps_qos0 = record.part.is_some_and(|part| part.keeps_qos0);
+        state.flags.set_keeps_qos0(keeps_qos0);
         state.inbound = inbound;
         let owner = record.owner.as_ref();
         state.permit = owner.map(|owner| Box::new(Permit::restored(owner, record.tenant)));
         let session = self.sessions.insert(state);
+        if let Some(terms) = record.part {
+            self.bound_queue_of_part(cx, session, terms.queue);
+        }
         self.replace_will(session, record.will.clone());
         // What there was is there again, whatever the limit is now.
         cx.node.borrow_session(usize::MAX);
@@ -133,7 +137,7 @@ impl Shard {
         let changed = record.left_wall_ms.is_none() || state.flags.put_off() != record.put_off;
         if changed && record.expiry_secs > 0 {
             // The next restart does not begin to count anew, nor puts it off once more.
-            let record = state.record();
+            let record = self.session_record(session);
             self.append(cx, record);
         }
     }

@@ -34,6 +34,8 @@ pub(crate) enum Timer {
     Losses,
     /// A delivery that a part has put off is to be made again.
     PartLater(ConnectionId),
+    /// The queue of a part is looked at: what is too old in it, and how it is.
+    PartQueue(SessionId),
     /// What an operator waits for has taken too long.
     Operation(u32),
     /// Expired retained messages are looked for, a page at a time.

@@ -139,9 +139,8 @@ impl Shard {
     fn will_refused<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, topic: &str) {
         self.counters.publishes_refused += 1;
         self.tell_publish_refused(cx, index, topic);
-        let session = self.sessions.at(index);
-        if session.recorded {
-            let record = session.record();
+        if self.sessions.at(index).recorded {
+            let record = self.session_record(index);
             self.append(cx, record);
         }
     }
@@ -194,7 +193,7 @@ impl Shard {
         }
         if will_of.is_some() && routed.record == RecordNumber(0) {
             // It needed not be kept, but recovery must not send it again.
-            let record = self.sessions.at(index).record();
+            let record = self.session_record(index);
             self.append(cx, record);
         }
     }

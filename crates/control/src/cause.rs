@@ -103,7 +103,7 @@ impl Cause {
         match reason {
             DropReason::ClientAway => Self::NotKept,
             DropReason::OutputFull => Self::SlowReader,
-            DropReason::QueueFull => Self::QueueFull,
+            DropReason::QueueFull | DropReason::TooOld => Self::QueueFull,
             DropReason::PacketTooLarge => Self::TooLarge,
             DropReason::NotPermitted => Self::NotPermitted,
             DropReason::MemoryFull => Self::LimitReached,
@@ -139,7 +139,9 @@ impl Cause {
         match limit {
             Limit::PacketBytes | Limit::ConnectPacketBytes | Limit::PayloadBytes => Self::TooLarge,
             Limit::PublishRate | Limit::PublishBytesRate => Self::TooFast,
-            Limit::QueuedMessages | Limit::QueuedBytes | Limit::MemoryShare => Self::QueueFull,
+            Limit::QueuedMessages | Limit::QueuedBytes | Limit::PartQueue | Limit::MemoryShare => {
+                Self::QueueFull
+            }
             Limit::OutputBytes | Limit::OutputStalled => Self::SlowReader,
             Limit::KeepAliveMax => Self::KeepAlive,
             Limit::StoreStalled => Self::StoreFailing,

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use martlet_broker::{
-    Delivery, NewMessage, PartEvent, PartId, PartOutcome, PartSpec, PartSubscription, Published,
-    TenantId,
+    Delivery, NewMessage, PartEvent, PartId, PartOutcome, PartQueueLimits, PartSpec,
+    PartSubscription, Published, TenantId,
 };
 use martlet_codec::{PublishProperties, QoS, ReasonCode, RetainHandling};
 use martlet_integrate::Part;
@@ -165,6 +165,7 @@ impl Control {
             credit: CREDIT,
             session_expiry_secs: 0,
             keeps_qos0: false,
+            queue: PartQueueLimits::default(),
         });
         loop {
             match part.next().await {

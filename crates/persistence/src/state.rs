@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Now, Realm, SessionEpoch, SessionOwner, SessionRecord, StoredWill, SubscriptionRecord, TenantId,
+    Now, OnFull, PartQueueLimits, PartTerms, Realm, SessionEpoch, SessionOwner, SessionRecord,
+    StoredWill, SubscriptionRecord, TenantId,
 };
 use martlet_codec::{ProtocolVersion, SubscriptionFilter, TopicName};
 use martlet_store::{RecordBuffer, RecordBuilder, StateKey};
@@ -44,7 +45,11 @@ const HAS_OWNER: u8 = 1 << 3;
 /// Where the protocol version stands, as its level; 0 is one that is not known.
 const VERSION_SHIFT: u8 = 4;
 const VERSION_MASK: u8 = 0b111;
-const KEEPS_QOS0: u8 = 1 << 7;
+const IS_PART: u8 = 1 << 7;
+
+/// The terms of a part.
+const KEEPS_QOS0: u8 = 1;
+const HOLDS: u8 = 1 << 1;
 
 /// The owner of a session.
 const BOUND: u8 = 1;
@@ -182,12 +187,18 @@ fn session_head(session: &SessionRecord) -> Scratch {
             | flag(PUT_OFF, session.put_off)
             | flag(HAS_OWNER, session.owner.is_some())
             | level << VERSION_SHIFT
-            | flag(KEEPS_QOS0, session.keeps_qos0),
+            | flag(IS_PART, session.part.is_some()),
     );
     put_number(&mut out, session.tenant.0.into());
     put_number(&mut out, session.expiry_secs.into());
     if let Some(left_wall_ms) = session.left_wall_ms {
         put_number(&mut out, left_wall_ms);
+    }
+    if let Some(PartTerms { keeps_qos0, queue }) = &session.part {
+        let holds = queue.on_full == OnFull::Hold;
+        out.push(flag(KEEPS_QOS0, *keeps_qos0) | flag(HOLDS, holds));
+        put_number(&mut out, queue.bytes_max);
+        put_number(&mut out, queue.age_max_secs.into());
     }
     if let Some(owner) = &session.owner {
         out.push(
@@ -228,6 +239,21 @@ fn session_owner(reader: &mut Reader<'_>) -> Result<SessionOwner, DecodeError> {
     })
 }
 
+fn part_terms(reader: &mut Reader<'_>) -> Result<PartTerms, DecodeError> {
+    let flags = reader.byte()?;
+    Ok(PartTerms {
+        keeps_qos0: flags & KEEPS_QOS0 != 0,
+        queue: PartQueueLimits {
+            bytes_max: reader.number()?,
+            age_max_secs: reader.number32()?,
+            on_full: match flags & HOLDS {
+                0 => OnFull::DropOldest,
+                _ => OnFull::Hold,
+            },
+        },
+    })
+}
+
 /// Reads a session, without its Will.
 pub fn decode_session(epoch: SessionEpoch, bytes: &[u8]) -> Result<SessionRecord, DecodeError> {
     let mut reader = Reader::new(bytes)?;
@@ -237,6 +263,10 @@ pub fn decode_session(epoch: SessionEpoch, bytes: &[u8]) -> Result<SessionRecord
     let left_wall_ms = match flags & HAS_LEFT {
         0 => None,
         _ => Some(reader.number()?),
+    };
+    let part = match flags & IS_PART {
+        0 => None,
+        _ => Some(part_terms(&mut reader)?),
     };
     let owner = match flags & HAS_OWNER {
         0 => None,
@@ -258,7 +288,7 @@ pub fn decode_session(epoch: SessionEpoch, bytes: &[u8]) -> Result<SessionRecord
         },
         left_wall_ms,
         put_off: flags & PUT_OFF != 0,
-        keeps_qos0: flags & KEEPS_QOS0 != 0,
+        part,
         owner,
         will: None,
     })
@@ -433,7 +463,7 @@ mod tests {
             ])),
             left_wall_ms: Option<u64>,
             put_off: bool,
-            keeps_qos0: bool,
+            part in prop::option::of(any::<(bool, u64, u32, bool)>()),
             owner in prop::option::of((
                 prop::option::of("[a-zé]{0,70}"),
                 any::<u64>(),
@@ -450,7 +480,14 @@ mod tests {
                 version,
                 left_wall_ms,
                 put_off,
-                keeps_qos0,
+                part: part.map(|(keeps_qos0, bytes_max, age_max_secs, holds)| PartTerms {
+                    keeps_qos0,
+                    queue: PartQueueLimits {
+                        bytes_max,
+                        age_max_secs,
+                        on_full: if holds { OnFull::Hold } else { OnFull::DropOldest },
+                    },
+                }),
                 owner: owner.map(|(name, holder, realm, bound)| SessionOwner {
                     realm: Realm(realm),
                     user_name: name.map(Arc::from),

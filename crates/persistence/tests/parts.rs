@@ -7,8 +7,8 @@
 mod node;
 
 use martlet_broker::{
-    Delivery, PartCall, PartEvent, PartId, PartOutcome, PartSpec, PartSubscription, Settlement,
-    TenantId,
+    Delivery, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits, PartSpec,
+    PartSubscription, Settlement, TenantId,
 };
 use martlet_codec::RetainHandling;
 use node::{End, StoredNode};
@@ -30,6 +30,7 @@ fn attach(node: &mut StoredNode) -> (bool, Vec<Delivery>) {
         credit: 100,
         session_expiry_secs: u32::MAX,
         keeps_qos0: true,
+        queue: PartQueueLimits::default(),
     };
     node.part_call(NAME, PartCall::Attach(Box::new(spec)));
     let mut told = node.take_told().into_iter();

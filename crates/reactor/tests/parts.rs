@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, channel};
 
 use common::*;
 use martlet_broker::{
-    Delivery, PartEvent, PartId, PartLine, PartOutcome, PartSpec, PartSubscription, Settlement,
-    TenantId,
+    Delivery, PartEvent, PartId, PartLine, PartOutcome, PartQueueLimits, PartSpec,
+    PartSubscription, Settlement, TenantId,
 };
 
 fn attach(node: &Node, name: &str, filter: &str) -> (Box<dyn PartLine>, Receiver<PartEvent>) {
@@ -25,6 +25,7 @@ fn attach(node: &Node, name: &str, filter: &str) -> (Box<dyn PartLine>, Receiver
         credit: 2,
         session_expiry_secs: u32::MAX,
         keeps_qos0: true,
+        queue: PartQueueLimits::default(),
     };
     let (told, events) = channel();
     let outlet = move |event| {

@@ -42,7 +42,7 @@ impl Shard {
                 let queue = session.map(|session| session.outbound.queue());
                 if queue.is_none_or(|queue| !queue.is_dropping()) {
                     self.dropping.remove(id);
-                } else if queue.is_some_and(|queue| queue.is_full(count_max, bytes_max)) {
+                } else if queue.is_some_and(|queue| self.is_queue_full(*id, queue)) {
                     scan.full += 1;
                 }
             }

@@ -212,12 +212,10 @@ impl Shard {
         let (subscriptions, _) = self.subscriptions_behind(index, None, (limit, DETAIL_BYTES));
         let user = self.user_of(index);
         let bound = self.limit_of_queue(index);
-        let limits = &self.settings.limits;
+        let bounds = self.bounds_of_queue(self.sessions.id_of(index));
         let session = self.sessions.look_at(index)?;
         let outbound = &session.outbound;
-        let is_full = outbound
-            .queue()
-            .is_full(limits.queued_messages, limits.queued_bytes);
+        let is_full = outbound.queue().is_full(bounds.messages, bounds.bytes);
         let losses = session.accounting.losses();
         let drops = losses.into_iter().flat_map(Losses::by_reason);
         let (drops, dropped_at) = drops

@@ -24,6 +24,7 @@ use crate::flags::flags;
 use crate::hash::{Seed, seeded};
 use crate::id::{SessionId, TenantId};
 use crate::losses::Losses;
+use crate::part::PartTerms;
 use crate::place_table::PlaceTable;
 use crate::record::{Record, SessionEpoch, SessionRecord};
 use crate::subscribe::Subscriptions;
@@ -192,8 +193,8 @@ impl Session {
         self.connection.map(Index::get)
     }
 
-    /// As the store is to remember it.
-    pub(crate) fn record(&self) -> Record {
+    /// As the store is to remember it; `part` are its terms if it is a part's.
+    pub(crate) fn record(&self, part: Option<PartTerms>) -> Record {
         Record::Session(Box::new(SessionRecord {
             tenant: self.tenant,
             client_id: Arc::clone(&self.client_id),
@@ -203,7 +204,7 @@ impl Session {
             version: Some(self.version),
             left_wall_ms: self.left_wall_ms(),
             put_off: self.flags.put_off(),
-            keeps_qos0: self.flags.keeps_qos0(),
+            part,
             owner: self.permit.as_ref().map(|permit| permit.owner()),
             will: self
                 .will

@@ -18,6 +18,7 @@ use crate::id::{MessageId, RecordNumber, SessionId, TenantId};
 use crate::limits::QueueFull;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
+use crate::part::queue::beyond_hold;
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch};
 use crate::retained::is_own as is_own_topic;
 use crate::route::Routing;
@@ -578,7 +579,9 @@ impl Shard {
 
     /// How much of a session's queue is kept in memory.
     fn window(&mut self, index: u32) -> Window {
-        let is_there = self.sessions.at(index).connection.is_some();
+        let session = self.sessions.at(index);
+        // The age of a part's first message is looked at while the part is not attached, too.
+        let is_there = session.connection.is_some() || session.flags.part();
         self.window_of(is_there)
     }
 
@@ -603,13 +606,23 @@ impl Shard {
     /// Makes room in a full queue as configured; false if the new message has to go.
     fn make_room<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, bytes: usize) -> bool {
         let is_in_memory = self.is_queue_in_memory(index);
-        let limits = &self.settings.limits;
-        let (count_max, mut bytes_max) = (limits.queued_messages, limits.queued_bytes);
+        let bounds = self.bounds_of_queue(self.sessions.id_of(index));
+        let (count_max, mut bytes_max) = (bounds.messages, bounds.bytes);
+        if bounds.holds {
+            if self.is_queue_full_for(index, bytes, bounds.bytes) {
+                self.begin_hold(cx, index);
+            }
+            // What was under way already.
+            bytes_max = beyond_hold(bytes_max);
+        }
         if is_in_memory {
             // No client has more than a share of it.
             bytes_max = bytes_max.min(self.client_bytes_max as u64);
         }
-        let policy = self.settings.queue_full;
+        let policy = match bounds.holds {
+            true => QueueFull::DropNewest,
+            false => bounds.policy,
+        };
         let queue = self.sessions.at(index).outbound.queue();
         if !queue.is_full_for(bytes, count_max, bytes_max) {
             return true;
@@ -658,6 +671,11 @@ impl Shard {
         }
     }
 
+    fn is_queue_full_for(&mut self, index: u32, bytes: usize, bytes_max: u64) -> bool {
+        let queue = self.sessions.at(index).outbound.queue();
+        queue.is_full_for(bytes, u32::MAX, bytes_max)
+    }
+
     /// From now on a queue loses messages: who operates the node is to know.
     pub(crate) fn tell_queue_full<N: Node>(
         &self,
@@ -687,6 +705,9 @@ impl Shard {
 
     /// The bound that the queue of a session is at.
     pub(crate) fn limit_of_queue(&mut self, index: u32) -> Limit {
+        if self.has_bounds_of_part(self.sessions.id_of(index)) {
+            return Limit::PartQueue;
+        }
         let is_in_memory = self.is_queue_in_memory(index);
         let limits = &self.settings.limits;
         let is_in_memory = is_in_memory && (self.client_bytes_max as u64) < limits.queued_bytes;
@@ -779,7 +800,7 @@ impl Shard {
     }
 
     /// Asks for the next messages of a queue that runs low, of which more lie in the store.
-    fn read_queue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+    pub(crate) fn read_queue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let queue = self.sessions.at(index).outbound.queue_used();
         if let Some(messages) = queue.and_then(Queue::page_to_read) {
             let owner = QueueOwner::Session(self.sessions.id_of(index));

@@ -407,6 +407,13 @@ impl Queue {
         head.collect()
     }
 
+    /// When the message of the first entry came in, wall clock in milliseconds; none if that is not
+    /// in memory.
+    pub(crate) fn oldest_wall_ms(&self) -> Option<u64> {
+        let first = self.window.front()?;
+        Some(first.message.received_wall_ms())
+    }
+
     /// Entries that a share group handed over, and holds.
     pub(crate) fn lent(&self) -> usize {
         self.lent as usize

@@ -334,6 +334,10 @@ impl Shard {
         self.leave_groups(cx, index);
         let is_quick = self.unindex_some(cx, index, SUBSCRIPTIONS_AT_ONCE);
         self.abandon_outbound(cx, index);
+        if self.sessions.at(index).flags.part() {
+            let id = self.sessions.id_of(index);
+            self.forget_queue_of_part(cx, id);
+        }
         self.tell_session_ended(cx, index, why);
         // Behind it: readers look there for why messages were dropped together.
         let owner = QueueOwner::Session(self.sessions.id_of(index));
@@ -421,7 +425,7 @@ impl Shard {
         if session.recorded && session.expiry_secs > 0 {
             let run_ms = run_ms(Fault::ExpiryFromConnectRecorded);
             session.set_left_wall_ms(cx.now.record_ms.saturating_sub(run_ms));
-            let record = session.record();
+            let record = self.session_record(index);
             self.append(cx, record);
         }
         let session = self.sessions.at(index);

@@ -103,7 +103,7 @@ impl Shard {
 
     /// Those who wait go on in their turns, if `release`: the store keeps up again, or the other
     /// shard has room.
-    pub(super) fn release_held(&mut self, release: bool) {
+    pub(crate) fn release_held(&mut self, release: bool) {
         if release {
             self.held.released.append(&mut self.held.waiting);
         }
@@ -152,6 +152,7 @@ impl Shard {
                 self.congested
                     || self.work.is_turn_over()
                     || self.fan_outs.holds_any() && self.is_held_publisher(index)
+                    || self.holds.any() && self.waits_for_part(index, header, body)
             }
             PacketType::Subscribe
             | PacketType::Unsubscribe
@@ -181,6 +182,16 @@ impl Shard {
     fn is_held_publisher(&mut self, index: u32) -> bool {
         let session = self.connections.at(index).session();
         session.is_some_and(|session| self.fan_outs.holds(self.sessions.id_of(session)))
+    }
+
+    /// A part holds this PUBLISH back: it waits with the others until there is room.
+    #[cold]
+    fn waits_for_part(&mut self, index: u32, header: &FixedHeader, body: &[u8]) -> bool {
+        let waits = self.is_held_topic(index, header, body);
+        if waits {
+            self.note_held(self.connections.id_of(index));
+        }
+        waits
     }
 
     /// The one rule for what makes the store grow: a PUBLISH with QoS 1 or 2 or RETAIN, whether or

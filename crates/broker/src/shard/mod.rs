@@ -45,6 +45,7 @@ use crate::message::{MemoryGauge, Messages, Publication};
 use crate::node::{Cx, Node};
 use crate::operate::Operations;
 use crate::part::Parts;
+use crate::part::hold::Holds;
 use crate::pressure::{AnswerBytes, Relief};
 use crate::rate::Spent;
 use crate::record::{Record, RecordCount};
@@ -214,6 +215,8 @@ pub struct Shard {
     /// See [`WorkLimits::copied_in_a_crowd`](crate::WorkLimits).
     pub(crate) copied_in_a_crowd: usize,
     pub(crate) fan_outs: FanOuts,
+    /// Parts of all shards that hold publishers back.
+    pub(crate) holds: Holds,
     /// Messages of other shards for which this turn had no room.
     inbox: VecDeque<(ShardId, ShardMessage)>,
     pub(crate) stopping: bool,
@@ -330,6 +333,7 @@ impl Shard {
             work: Work::default(),
             copied_in_a_crowd,
             fan_outs: FanOuts::default(),
+            holds: Holds::default(),
             inbox: VecDeque::new(),
             stopping: false,
         }
@@ -492,6 +496,8 @@ impl Shard {
             ShardMessage::MemoryShort => self.relief.begin(cx.node, cx.now.mono_ms),
             ShardMessage::Routed(id) => self.routed_answer_received(cx, id),
             ShardMessage::Share(message) => self.share_received(cx, from, message),
+            ShardMessage::Hold(hold) => self.hold_received(hold),
+            ShardMessage::HoldOver(part) => self.hold_is_over(part),
             ShardMessage::HoldPublisher { session, on } => self.publisher_held(session, on),
         }
         self.settle(cx);

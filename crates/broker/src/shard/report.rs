@@ -48,7 +48,7 @@ impl Shard {
         let dropping = self.dropping.iter();
         let full = dropping.filter(|id| {
             let session = self.sessions.get(**id);
-            session.is_some_and(|found| found.outbound.queue().is_full(count_max, bytes_max))
+            session.is_some_and(|found| self.is_queue_full(**id, found.outbound.queue()))
         });
         let groups = 0..self.groups.places();
         full.count() + self.groups.full_queues(groups, count_max, bytes_max)

@@ -61,6 +61,7 @@ impl Shard {
             Timer::QueueExpiry => self.expire_queues(cx),
             Timer::Losses => self.tell_due_losses(cx),
             Timer::PartLater(id) => self.deliver_later(cx, id),
+            Timer::PartQueue(id) => self.look_at_queue_of_part(cx, id),
             Timer::Operation(number) => self.operation_stalled(cx, number),
             Timer::RetainedSweep => self.sweep_retained(cx),
         }

@@ -42,6 +42,9 @@ pub(crate) fn by_limit(limit: Limit) -> Option<Way> {
             "have the client connect more often or read faster, let the session of a client that \
              does not come back expire sooner, or raise {option}"
         ),
+        Limit::PartQueue => {
+            format!("see why the integration takes its messages too late, or raise its {option}")
+        }
         Limit::OutputBytes => format!(
             "have the client read faster, or subscribe with QoS 1, so that messages wait in its \
              queue; or raise {option}"

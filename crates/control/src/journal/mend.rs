@@ -758,6 +758,9 @@ pub(crate) fn dropped(reason: DropReason) -> Option<&'static str> {
             "permit it where its rules are, if it should be received: martlet why with the topic \
              says where that is"
         }
+        DropReason::TooOld => {
+            "see why the integration takes its messages too late, or raise its max_age"
+        }
         DropReason::StoreDamaged => {
             "stop the node; martlet store check then says what else is damaged"
         }

@@ -1,0 +1,149 @@
+//! Publishers wait for a part whose queue is full, if it is to *hold* them: a PUBLISH whose topic
+//! the part takes stays in its connection's input, with all that follows but acknowledgements and
+//! pings, on whichever shard. Nothing is counted for each publisher, so nothing grows while a part
+//! takes nothing for days.
+
+use std::sync::Arc;
+
+use martlet_codec::{FixedHeader, Publish, QoS, TopicFilter, TopicName};
+
+use crate::effect::ShardMessage;
+use crate::id::{SessionId, TenantId};
+use crate::node::{Cx, Node};
+use crate::record::SessionEpoch;
+use crate::shard::Shard;
+use crate::work::NODE;
+
+/// What a part holds back.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    /// Its session.
+    pub(crate) part: SessionEpoch,
+    /// Whose messages.
+    pub(crate) tenant: TenantId,
+    /// Its Topic Filters.
+    pub(crate) filters: Arc<[Box<str>]>,
+    /// QoS 0 messages too.
+    pub(crate) keeps_qos0: bool,
+}
+
+impl Hold {
+    fn takes(&self, tenant: TenantId, topic: TopicName<'_>, qos: QoS) -> bool {
+        self.tenant == tenant
+            && (qos > QoS::AtMostOnce || self.keeps_qos0)
+            && self
+                .filters
+                .iter()
+                .any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)))
+    }
+}
+
+/// Parts of all shards that hold publishers back.
+#[derive(Debug, Default)]
+pub(crate) struct Holds(Vec<Hold>);
+
+impl Holds {
+    /// Whether any part does.
+    #[inline(always)]
+    pub(crate) fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+impl Shard {
+    /// The queue of a part is full: publishers wait from now on.
+    pub(crate) fn begin_hold<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
+        let id = self.sessions.id_of(session);
+        let Some(queue) = self.parts.queues.get_mut(&id) else {
+            return;
+        };
+        if core::mem::replace(&mut queue.holds, true) {
+            return;
+        }
+        let filters = self.filters_of_part(session);
+        let state = self.sessions.at(session);
+        let hold = Hold {
+            part: state.epoch,
+            tenant: state.tenant,
+            filters,
+            keeps_qos0: state.flags.keeps_qos0(),
+        };
+        self.tell_others(cx, &ShardMessage::Hold(hold.clone()));
+        self.holds.0.push(hold);
+    }
+
+    /// Publishers need not wait any more, if there is room for an eighth of the queue.
+    pub(crate) fn end_hold_if_room<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
+        if self.parts.queues.is_empty() {
+            return;
+        }
+        let id = self.sessions.id_of(session);
+        let queue = self.parts.queues.get(&id);
+        let Some(bytes_max) = queue
+            .filter(|queue| queue.holds)
+            .map(|queue| queue.limits.bytes_max)
+        else {
+            return;
+        };
+        if self.sessions.at(session).outbound.queue().bytes() <= bytes_max - bytes_max / 8 {
+            self.end_hold(cx, id);
+        }
+    }
+
+    /// Publishers need not wait for this part any more.
+    pub(crate) fn end_hold<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) {
+        let queue = self.parts.queues.get_mut(&id);
+        let Some(queue) = queue.filter(|queue| queue.holds) else {
+            return;
+        };
+        queue.holds = false;
+        let part = self.sessions.at(id.index).epoch;
+        self.tell_others(cx, &ShardMessage::HoldOver(part));
+        self.hold_is_over(part);
+    }
+
+    /// A part of another shard holds publishers back.
+    pub(crate) fn hold_received(&mut self, hold: Hold) {
+        self.holds.0.push(hold);
+    }
+
+    /// A part holds publishers back no more: those who wait go on in their turns.
+    pub(crate) fn hold_is_over(&mut self, part: SessionEpoch) {
+        self.holds.0.retain(|hold| hold.part != part);
+        self.release_held(true);
+    }
+
+    /// Whether the topic of a PUBLISH is one that a part holds back. A malformed one is not: it
+    /// ends the connection.
+    #[cold]
+    pub(crate) fn is_held_topic(&mut self, index: u32, header: &FixedHeader, body: &[u8]) -> bool {
+        let connection = self.connections.at(index);
+        let version = connection.version;
+        let Some(session) = connection.session() else {
+            return false;
+        };
+        let Ok(publish) = Publish::decode(header.flags, body, version) else {
+            return false;
+        };
+        self.work.add(NODE * self.holds.0.len() as u64);
+        let tenant = self.sessions.at(session).tenant;
+        let aliased = match publish.topic {
+            Some(_) => None,
+            None => self.connections.at(index).topic_of_alias(&publish),
+        };
+        let topic = match &aliased {
+            Some(topic) => TopicName::new(topic).ok(),
+            None => publish.topic,
+        };
+        let mut holds = self.holds.0.iter();
+        topic.is_some_and(|topic| holds.any(|hold| hold.takes(tenant, topic, publish.qos)))
+    }
+
+    fn tell_others<N: Node>(&self, cx: &mut Cx<'_, N>, message: &ShardMessage) {
+        for (shard, batch) in cx.effects.batches.iter_mut().enumerate() {
+            if shard != usize::from(self.id.0) {
+                batch.push(message.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The queue of a part: bounds of its own, in bytes and in age, and how it is. A part that takes
+//! nothing for days keeps as much as the operator has set, not as much as a client may.
+//!
+//! At the bound in bytes the oldest messages are dropped, or publishers wait (`hold.rs`). Messages
+//! that have waited too long are dropped while the part is attached and while it is not.
+
+use std::sync::Arc;
+
+use crate::counters::DropReason;
+use crate::id::SessionId;
+use crate::limits::QueueFull;
+use crate::node::{Cx, Node};
+use crate::record::Record;
+use crate::session::queue::{Queue, Taken};
+use crate::shard::Shard;
+use crate::timer::Timer;
+use crate::work::NODE;
+
+use super::{PartEvent, PartTerms};
+
+/// Time between two looks at a queue.
+const LOOKED_AT_EVERY_MS: u64 = 1000;
+
+/// Messages that are dropped for their age in one look, at most.
+const TOO_OLD_AT_ONCE: usize = 1024;
+
+/// What happens to messages that find the queue of a part full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// The oldest messages make room.
+    #[default]
+    DropOldest,
+    /// Clients that publish what the part takes wait until there is room. What another shard has
+    /// taken meanwhile may come, up to 1 MiB and an eighth beyond the bound; more is dropped.
+    Hold,
+}
+
+/// Bounds of the queue of a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartQueueLimits {
+    /// Bytes of the messages in it; 0 is what a client's queue may have.
+    pub bytes_max: u64,
+    /// Time that a message may wait in it, seconds; 0 is for ever.
+    pub age_max_secs: u32,
+    /// What happens at the bound in bytes.
+    pub on_full: OnFull,
+}
+
+/// How the queue of a part is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartQueueState {
+    /// Messages in it. What the part has and has not settled does not count.
+    pub messages: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Bytes that it may have.
+    pub bytes_max: u64,
+    /// When the first message in it came in, wall clock in milliseconds; none if there is none, or
+    /// it has not been read back from the store yet.
+    pub oldest_wall_ms: Option<u64>,
+    /// Publishers wait until there is room.
+    pub holds: bool,
+    /// Messages that its session has lost, for whatever reason.
+    pub dropped: u64,
+    /// Messages that have expired in it.
+    pub expired: u64,
+}
+
+/// The queue of a part with bounds of its own.
+#[derive(Debug)]
+pub(crate) struct PartQueue {
+    pub(super) limits: PartQueueLimits,
+    /// Publishers wait.
+    pub(super) holds: bool,
+    /// What the part has been told last.
+    told: PartQueueState,
+}
+
+/// What a queue whose publishers wait may have, for what was under way when they began to.
+pub(crate) fn beyond_hold(bytes_max: u64) -> u64 {
+    bytes_max
+        .saturating_add(bytes_max / 8)
+        .saturating_add(1024 * 1024)
+}
+
+/// What a queue may have, and what happens at these bounds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueueBounds {
+    pub(crate) messages: u32,
+    pub(crate) bytes: u64,
+    pub(crate) policy: QueueFull,
+    /// Publishers wait where messages would be dropped.
+    pub(crate) holds: bool,
+}
+
+impl Shard {
+    /// Sets the bounds of the queue of a part.
+    pub(crate) fn bound_queue_of_part<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        limits: PartQueueLimits,
+    ) {
+        let id = self.sessions.id_of(session);
+        // Its subscriptions may be others from now on.
+        self.end_hold(cx, id);
+        if limits == PartQueueLimits::default() {
+            self.parts.queues.remove(&id);
+            return;
+        }
+        let queue = PartQueue {
+            limits,
+            holds: false,
+            told: PartQueueState::default(),
+        };
+        if self.parts.queues.insert(id, queue).is_none() {
+            self.look_at_queue_later(cx, id);
+        }
+    }
+
+    /// The session of a part has ended.
+    pub(crate) fn forget_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) {
+        self.end_hold(cx, id);
+        self.parts.queues.remove(&id);
+    }
+
+    /// The terms of the part whose session it is; none is a client's.
+    pub(crate) fn terms_of_part(&mut self, session: u32) -> Option<PartTerms> {
+        let id = self.sessions.id_of(session);
+        let flags = self.sessions.at(session).flags;
+        let queue = self.parts.queues.get(&id);
+        flags.part().then(|| PartTerms {
+            keeps_qos0: flags.keeps_qos0(),
+            queue: queue.map(|queue| queue.limits).unwrap_or_default(),
+        })
+    }
+
+    /// A session as the store is to remember it.
+    pub(crate) fn session_record(&mut self, session: u32) -> Record {
+        let terms = self.terms_of_part(session);
+        self.sessions.at(session).record(terms)
+    }
+
+    /// What the queue of a session may have.
+    pub(crate) fn bounds_of_queue(&self, id: SessionId) -> QueueBounds {
+        let limits = &self.settings.limits;
+        let queue = match self.parts.queues.is_empty() {
+            true => None,
+            false => self.parts.queues.get(&id),
+        };
+        match queue.map(|queue| queue.limits) {
+            Some(bounds) if bounds.bytes_max > 0 => QueueBounds {
+                messages: u32::MAX,
+                bytes: bounds.bytes_max,
+                policy: QueueFull::DropOldest,
+                holds: bounds.on_full == OnFull::Hold,
+            },
+            _ => QueueBounds {
+                messages: limits.queued_messages,
+                bytes: limits.queued_bytes,
+                policy: self.settings.queue_full,
+                holds: false,
+            },
+        }
+    }
+
+    /// A session's queue has dropped messages, and is near its bounds still.
+    pub(crate) fn is_queue_full(&self, id: SessionId, queue: &Queue) -> bool {
+        let bounds = self.bounds_of_queue(id);
+        queue.is_full(bounds.messages, bounds.bytes)
+    }
+
+    /// Its queue has bounds of its own.
+    pub(crate) fn has_bounds_of_part(&self, id: SessionId) -> bool {
+        let queue = self.parts.queues.get(&id);
+        queue.is_some_and(|queue| queue.limits.bytes_max > 0)
+    }
+
+    /// Looks at the queue of a part: drops what is too old, ends a hold if there is room, and tells
+    /// the part how its queue is.
+    pub(crate) fn look_at_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) {
+        let Some(index) = self.live_session(id) else {
+            return;
+        };
+        let Some(queue) = self.parts.queues.get(&id) else {
+            return;
+        };
+        let age_max_secs = queue.limits.age_max_secs;
+        if age_max_secs > 0 {
+            self.drop_too_old(cx, index, u64::from(age_max_secs) * 1000);
+        }
+        self.end_hold_if_room(cx, index);
+        self.tell_queue_of_part(cx, index, id);
+        self.look_at_queue_later(cx, id);
+    }
+
+    fn look_at_queue_later<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) {
+        let due_ms = cx.now.mono_ms + LOOKED_AT_EVERY_MS;
+        self.wheel.arm(due_ms, Timer::PartQueue(id));
+    }
+
+    fn drop_too_old<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, age_max_ms: u64) {
+        for _ in 0..TOO_OLD_AT_ONCE {
+            let queue = self.sessions.at(index).outbound.queue_used();
+            let oldest = queue.and_then(|queue| queue.oldest_wall_ms());
+            let age_ms = oldest.map(|wall_ms| cx.now.wall_ms.saturating_sub(wall_ms));
+            if age_ms.is_none_or(|age_ms| age_ms <= age_max_ms) {
+                break;
+            }
+            let queue = self.sessions.at(index).outbound.queue_mut();
+            let Some(entry) = queue.pop_front() else {
+                break;
+            };
+            self.work.add(NODE);
+            self.drop_entry(cx, index, Taken::Held(entry), DropReason::TooOld);
+        }
+        // The age of a message is known once it has been read back.
+        self.read_queue(cx, index);
+    }
+
+    fn tell_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: SessionId) {
+        let bytes_max = self.bounds_of_queue(id).bytes;
+        let session = self.sessions.at(index);
+        let connection = session.connection();
+        let accounting = &session.accounting;
+        let queue = session.outbound.queue();
+        let mut state = PartQueueState {
+            messages: queue.len() as u64,
+            bytes: queue.bytes(),
+            bytes_max,
+            oldest_wall_ms: queue.oldest_wall_ms(),
+            holds: false,
+            dropped: accounting.dropped(),
+            expired: accounting.expired(),
+        };
+        let connection = connection.map(|index| self.connections.id_of(index));
+        let attached = connection.and_then(|connection| self.parts.at(connection));
+        let attached = attached.map(|part| part.id);
+        let Some(queue) = self.parts.queues.get_mut(&id) else {
+            return;
+        };
+        state.holds = queue.holds;
+        if let Some(part) = attached
+            && core::mem::replace(&mut queue.told, state) != state
+        {
+            cx.effects.parts.push((part, PartEvent::Queue(state)));
+        }
+    }
+
+    /// The Topic Filters of a part, as other shards are told them.
+    pub(super) fn filters_of_part(&mut self, session: u32) -> Arc<[Box<str>]> {
+        self.filters_of(session).into()
+    }
+}
