@@ -108,13 +108,16 @@ pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, Settings};
 pub use lobby::{Guest, Peer, is_assigned_client_id};
 pub use losses::LossTimes;
 pub use memory_use::{Growth, MemoryUse, ShardMemory};
-pub use message::{Contents, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage};
+pub use message::{
+    Contents, HOPS_MAX, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage,
+};
 pub use node::{Cx, MemoryPressure, Node, Now};
 pub use operate::PAGE_BYTES;
 pub use operate::TopicUse;
 pub use part::{
     Delivery, Hold, OnFull, PartCall, PartEvent, PartId, PartLine, PartOutcome, PartOutlet,
-    PartQueueLimits, PartQueueState, PartSpec, PartSubscription, PartTerms, Settlement,
+    PartPublish, PartQueueLimits, PartQueueState, PartSpec, PartSubscription, PartTerms,
+    Settlement,
 };
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,

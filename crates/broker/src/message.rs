@@ -40,7 +40,13 @@ pub struct Publication<'a> {
     pub expires_at_ms: u64,
     /// The tick's monotonic time at which it came in, against which expiry is counted down.
     pub received_mono_ms: u64,
+    /// How often a part of a node has passed it on: see [`HOPS_MAX`].
+    pub hops: u8,
 }
+
+/// How often parts of nodes may pass a message on, each as the consequence of another one. More is
+/// taken for a loop.
+pub const HOPS_MAX: u8 = 16;
 
 impl Publication<'_> {
     fn text_bytes(&self) -> usize {
@@ -79,6 +85,8 @@ pub struct StoredMessage<'a> {
     pub received_wall_ms: u64,
     /// When it expires, milliseconds in the time of records; 0 is never.
     pub expires_wall_ms: u64,
+    /// See [`Publication::hops`].
+    pub hops: u8,
 }
 
 /// What a message says: Topic Name, forwarded properties and payload, one after the other.
@@ -146,6 +154,7 @@ struct Header {
     topic_len: u16,
     qos: QoS,
     retain: bool,
+    hops: u8,
 }
 
 impl Header {
@@ -169,6 +178,7 @@ impl Header {
             topic_len: publication.topic.len() as u16,
             qos: publication.qos,
             retain: publication.retain,
+            hops: publication.hops,
         }
     }
 
@@ -234,6 +244,7 @@ impl Message {
             topic_len,
             qos: stored.qos,
             retain: stored.retain,
+            hops: stored.hops,
         };
         header.counted(text)
     }
@@ -253,6 +264,7 @@ impl Message {
             received_wall_ms: header.received_wall_ms,
             expires_at_ms: header.expires_at_ms,
             received_mono_ms: header.received_mono_ms,
+            hops: header.hops,
         }
     }
 
@@ -305,6 +317,11 @@ impl Message {
     /// When it came in, milliseconds since the Unix epoch.
     pub fn received_wall_ms(&self) -> u64 {
         self.0.header.header.received_wall_ms
+    }
+
+    /// How often a part of a node has passed it on.
+    pub fn hops(&self) -> u8 {
+        self.0.header.header.hops
     }
 
     /// It was published with RETAIN 1.
@@ -492,6 +509,7 @@ mod tests {
             received_wall_ms: 5,
             expires_at_ms: 10_500,
             received_mono_ms: 1,
+            hops: 0,
         };
         let message = Message::new(&publication, None, &mut Vec::new(), &gauge);
         let clone = message.clone();
@@ -521,6 +539,7 @@ mod tests {
             received_wall_ms: 5,
             expires_at_ms: u64::MAX,
             received_mono_ms: 1,
+            hops: 0,
         };
         let held = messages.make(&publication("held", b"payload"), None, &gauge);
         messages.put_back(held.clone());

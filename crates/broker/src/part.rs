@@ -8,6 +8,7 @@
 //! is granted QoS 1 at most, for it knows each message by its id.
 
 pub(crate) mod hold;
+mod publish;
 pub(crate) mod queue;
 
 use std::collections::BTreeMap;
@@ -26,12 +27,16 @@ use crate::limits::ListenerPolicy;
 use crate::lobby::Peer;
 use crate::message::Message;
 use crate::node::{Cx, Node};
+use crate::permission::Identity;
+use crate::report::Published;
+use crate::session::permit::Permit;
 use crate::session::queue::SubscriptionIds;
 use crate::session::sending::{Sending, Source};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
 
 pub use hold::Hold;
+pub use publish::PartPublish;
 use queue::PartQueue;
 pub use queue::{OnFull, PartQueueLimits, PartQueueState};
 
@@ -49,6 +54,8 @@ pub struct PartSpec {
     /// Its Client Identifier, which begins with `$`. The session of an earlier part of this name is
     /// resumed, and a part that is still attached under it is ended.
     pub client_id: Arc<str>,
+    /// By whose rules it publishes and gets messages; none may do all.
+    pub identity: Option<Identity>,
     /// What it subscribes to; other subscriptions that its session has are ended.
     pub subscriptions: Vec<PartSubscription>,
     /// Deliveries that it may have and not have settled, 1 to 65,535; the node's `in_flight` is the
@@ -91,6 +98,8 @@ pub enum PartCall {
     Attach(Box<PartSpec>),
     /// Answers to deliveries.
     Settle(PartId, Vec<Settlement>),
+    /// It publishes a message. Answered with [`PartEvent::Published`].
+    Publish(PartId, Box<PartPublish>),
     /// It may have this number of deliveries that are not settled, from now on.
     Credit(PartId, u16),
     /// It detaches. Its session is kept for the time that it has asked for.
@@ -133,6 +142,14 @@ pub enum PartEvent {
     },
     /// A message for it.
     Delivery(Delivery),
+    /// What came of a message that it has published: told when a PUBACK would be sent. It must not
+    /// believe that a message is kept before that.
+    Published {
+        /// See [`PartPublish::number`].
+        number: u64,
+        /// What came of it.
+        outcome: Published,
+    },
     /// How its queue is, if that has bounds of its own: told once a second if it has changed.
     Queue(PartQueueState),
     /// It is not attached any more, or has not been.
@@ -164,6 +181,8 @@ pub trait PartLine: core::fmt::Debug + Send + Sync {
     fn settle(&self, settlements: Vec<Settlement>);
     /// Sets how many deliveries it may have and not have settled, 1 to 65,535.
     fn set_credit(&self, credit: u16);
+    /// Publishes a message: see [`PartCall::Publish`].
+    fn publish(&self, publish: PartPublish);
     /// Detaches it and ends its session: what waits for it is dropped.
     fn end(&self);
 }
@@ -233,6 +252,7 @@ impl Shard {
         match call {
             PartCall::Attach(spec) => self.attach(cx, &spec),
             PartCall::Settle(id, settlements) => self.part_settles(cx, id, &settlements),
+            PartCall::Publish(id, publish) => self.part_publishes(cx, id, &publish),
             PartCall::Credit(id, credit) => self.set_credit(cx, id, credit),
             PartCall::Detach(id) => self.detach(cx, id, false),
             PartCall::End(id) => self.detach(cx, id, true),
@@ -264,6 +284,7 @@ impl Shard {
             session_present: false,
             later: Vec::new(),
         });
+        let identity = spec.identity.as_ref();
         let request = ConnectRequest {
             version: ProtocolVersion::V5,
             bridge: false,
@@ -273,8 +294,8 @@ impl Shard {
             client_id: Arc::clone(&spec.client_id),
             asks: None,
             assigned: false,
-            user_name: None,
-            permit: None,
+            user_name: identity.and_then(|identity| identity.user_name.clone()),
+            permit: identity.map(|identity| Box::new(Permit::new(identity.clone(), 0))),
             authentication_method: None,
             authentication_data: None,
             will: None,
@@ -313,7 +334,8 @@ impl Shard {
                 filter: &subscription.filter,
                 options: SubscriptionOptions {
                     qos: QoS::AtLeastOnce,
-                    no_local: false,
+                    // What it publishes does not come back to it.
+                    no_local: true,
                     retain_as_published: true,
                     retain_handling: subscription.retain_handling,
                 },

@@ -23,6 +23,7 @@ fn message_with(topic: &str, payload: &[u8], expires_at_ms: u64) -> Message {
         received_wall_ms: 0,
         expires_at_ms,
         received_mono_ms: 0,
+        hops: 0,
     };
     Message::new(
         &publication,

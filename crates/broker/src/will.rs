@@ -173,6 +173,7 @@ impl Shard {
             received_wall_ms: now.wall_ms,
             expires_at_ms: crate::route::expires_at(now.mono_ms, will.message_expiry_secs),
             received_mono_ms: now.mono_ms,
+            hops: 0,
         };
         let may = self.permits(index, Actions::PUBLISH, &will.topic);
         if !may && !fault::is(Fault::WillUnchecked) {

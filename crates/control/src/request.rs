@@ -166,6 +166,7 @@ impl Control {
             session_expiry_secs: 0,
             keeps_qos0: false,
             queue: PartQueueLimits::default(),
+            identity: None,
         });
         loop {
             match part.next().await {
@@ -178,7 +179,9 @@ impl Control {
                 Some(PartEvent::Ended { why, .. }) => {
                     return Err(RequestError::NotListening(why.to_owned()));
                 }
-                Some(PartEvent::Delivery(_)) => {}
+                Some(
+                    PartEvent::Delivery(_) | PartEvent::Queue(_) | PartEvent::Published { .. },
+                ) => {}
                 None => return Err(RequestError::NotListening("the node stops".to_owned())),
             }
         }

@@ -64,6 +64,7 @@ fn tick(entries: u64, routed_at_once: bool) -> Vec<Record> {
             received_wall_ms: NOW.wall_ms,
             expires_at_ms: u64::MAX,
             received_mono_ms: NOW.mono_ms,
+            hops: 0,
         };
         let message = Message::new(&publication, Some(client.clone()), &mut Vec::new(), &gauge);
         let id = message.id();

@@ -32,7 +32,10 @@ const VERSION: u8 = 2;
 /// Flags of the publisher.
 const USER_IS_PROVED: u8 = 1;
 const IS_DEVICE: u8 = 1 << 1;
-const UNKNOWN_OF_PUBLISHER: u8 = !(USER_IS_PROVED | IS_DEVICE);
+/// How often parts have passed the message on: five bits.
+const HOPS_SHIFT: u8 = 2;
+const HOPS_STORED_MAX: u8 = 31;
+const UNKNOWN_OF_PUBLISHER: u8 = 1 << 7;
 
 /// A message as the store has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +122,8 @@ fn head(record: &MessageRecord, now: Now) -> Head {
     if let Some((epoch, client)) = publisher {
         head.put(
             flag(USER_IS_PROVED, client.flags.user_is_proved())
-                | flag(IS_DEVICE, client.flags.is_device()),
+                | flag(IS_DEVICE, client.flags.is_device())
+                | message.hops().min(HOPS_STORED_MAX) << HOPS_SHIFT,
         );
         head.put_name(epoch.0);
         head.put_mark(client.listener.mark);
@@ -162,6 +166,7 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
         false => None,
     };
     let (topic_len, forwarded_len) = (reader.len()?, reader.len()?);
+    let hops = publisher.as_ref().map_or(0, PublisherHead::hops);
     let publisher = match publisher {
         None => None,
         Some(head) => Some(StoredPublisher {
@@ -182,6 +187,7 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
         retain: has(RETAIN),
         received_wall_ms,
         expires_wall_ms,
+        hops,
     };
     Ok(StoredBody {
         message,
@@ -199,6 +205,10 @@ struct PublisherHead {
 }
 
 impl PublisherHead {
+    fn hops(&self) -> u8 {
+        self.flags >> HOPS_SHIFT & HOPS_STORED_MAX
+    }
+
     fn read(reader: &mut Reader<'_>, version: u8) -> Result<Self, DecodeError> {
         let is_first_version = version < VERSION;
         let flags = match is_first_version {
@@ -270,6 +280,7 @@ mod tests {
             received_wall_ms: NOW.wall_ms - 1,
             expires_at_ms: u64::MAX,
             received_mono_ms: NOW.mono_ms,
+            hops: 0,
         };
         MessageRecord {
             message: Message::new(&publication, None, &mut Vec::new(), &Arc::default()),
@@ -335,6 +346,7 @@ mod tests {
                 retain,
                 received_wall_ms: NOW.wall_ms - 1,
                 expires_wall_ms: 0,
+                hops: 0,
             };
             prop_assert_eq!(body.message, expected);
             let contents = body.message.contents;

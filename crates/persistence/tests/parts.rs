@@ -31,6 +31,7 @@ fn attach(node: &mut StoredNode) -> (bool, Vec<Delivery>) {
         session_expiry_secs: u32::MAX,
         keeps_qos0: true,
         queue: PartQueueLimits::default(),
+        identity: None,
     };
     node.part_call(NAME, PartCall::Attach(Box::new(spec)));
     let mut told = node.take_told().into_iter();

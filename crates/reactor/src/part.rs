@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use martlet_broker::{PartCall, PartEvent, PartId, PartLine, PartOutlet, Settlement, ShardId};
+use martlet_broker::{
+    PartCall, PartEvent, PartId, PartLine, PartOutlet, PartPublish, Settlement, ShardId,
+};
 
 use crate::mailbox::{Control, Mailboxes};
 
@@ -59,6 +61,10 @@ impl PartLine for AttachedPart {
 
     fn set_credit(&self, credit: u16) {
         self.call(PartCall::Credit(self.id, credit));
+    }
+
+    fn publish(&self, publish: PartPublish) {
+        self.call(PartCall::Publish(self.id, Box::new(publish)));
     }
 
     fn end(&self) {

@@ -26,6 +26,7 @@ fn attach(node: &Node, name: &str, filter: &str) -> (Box<dyn PartLine>, Receiver
         session_expiry_secs: u32::MAX,
         keeps_qos0: true,
         queue: PartQueueLimits::default(),
+        identity: None,
     };
     let (told, events) = channel();
     let outlet = move |event| {

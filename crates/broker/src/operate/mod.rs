@@ -7,7 +7,7 @@
 //! answered waits in the gate.
 
 mod counters;
-mod publish;
+pub(crate) mod publish;
 mod retained;
 mod sessions;
 mod subscriptions;
@@ -20,6 +20,7 @@ use martlet_codec::ReasonCode;
 use crate::command::Command;
 use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
+use crate::part::hold::Holds;
 use crate::report::{Answer, Report};
 use crate::shard::{Gated, Shard, StoreState};
 use crate::tell::TraceScan;
@@ -218,7 +219,8 @@ impl Shard {
             return false;
         };
         let for_store = self.store_state() == StoreState::Behind && job.grows_store();
-        !self.is_congested() && !for_store
+        let for_part = self.holds.any() && job.is_held_by(&self.holds);
+        !self.is_congested() && !for_store && !for_part
     }
 
     fn begin_write<N: Node>(&mut self, cx: &mut Cx<'_, N>, request: u64, job: WriteJob) {
@@ -378,6 +380,14 @@ impl Shard {
 }
 
 impl WriteJob {
+    /// What it does next waits for a part.
+    fn is_held_by(&self, holds: &Holds) -> bool {
+        match self {
+            Self::Publish(job) => job.is_held_by(holds),
+            Self::DeleteRetained(_) => false,
+        }
+    }
+
     /// What it does next makes the store grow.
     fn grows_store(&self) -> bool {
         match self {

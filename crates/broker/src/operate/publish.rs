@@ -10,9 +10,10 @@ use martlet_codec::{
 use super::Step;
 use crate::command::NewMessage;
 use crate::event::Wants;
-use crate::id::{RecordNumber, TenantId};
+use crate::id::{RecordNumber, SessionAddress, TenantId};
 use crate::message::Publication;
 use crate::node::{Cx, Node};
+use crate::part::hold::Holds;
 use crate::permission;
 use crate::report::{Answer, Published};
 use crate::route::{Origin, expires_at};
@@ -45,6 +46,12 @@ impl PublishJob {
             messages,
             record: RecordNumber(0),
         }
+    }
+
+    /// The next message is one that a part holds back.
+    pub(super) fn is_held_by(&self, holds: &Holds) -> bool {
+        let next = self.messages.get(self.outcomes.len());
+        next.is_some_and(|next| holds.hold_topic(self.tenant, &next.topic, next.qos))
     }
 
     /// The next message makes the store grow.
@@ -111,6 +118,15 @@ impl NewMessage {
     }
 }
 
+/// Where a message comes from that is not a client's.
+pub(crate) struct Source {
+    pub(crate) tenant: TenantId,
+    /// The session of the part that publishes it; none is an operator.
+    pub(crate) session: Option<SessionAddress>,
+    /// See [`Publication::hops`].
+    pub(crate) hops: u8,
+}
+
 impl Shard {
     pub(super) fn publish_step<N: Node>(
         &mut self,
@@ -145,6 +161,27 @@ impl Shard {
         publisher: &Arc<str>,
         message: &NewMessage,
     ) -> (Published, RecordNumber) {
+        let by = Source {
+            tenant,
+            session: None,
+            hops: 0,
+        };
+        self.publish_new(cx, by, message, |shard, cx, publication, matched| {
+            if shard.wants.any(Wants::PUBLISHED.and(Wants::TOPICS)) {
+                shard.tell_published_by(cx, publisher, publication, matched);
+            }
+        })
+    }
+
+    /// Checks and routes a message that is not a client's; `tell` is told of it, and whether it
+    /// matched a subscription.
+    pub(crate) fn publish_new<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        by: Source,
+        message: &NewMessage,
+        tell: impl FnOnce(&mut Self, &mut Cx<'_, N>, &Publication<'_>, bool),
+    ) -> (Published, RecordNumber) {
         let bytes = message.topic.len() + message.payload.len();
         self.work.add(PACKET + (bytes / BYTES_PER_UNIT) as u64);
         if let Err(reason) = self.check_new_message(message) {
@@ -156,8 +193,8 @@ impl Shard {
         message.encode_forwarded(&mut forwarded);
         let publication = Publication {
             id: self.next_message_id(),
-            tenant,
-            publisher: None,
+            tenant: by.tenant,
+            publisher: by.session,
             topic: &message.topic,
             forwarded: &forwarded,
             payload: &message.payload,
@@ -166,6 +203,7 @@ impl Shard {
             received_wall_ms: cx.now.wall_ms,
             expires_at_ms: expires_at(cx.now.mono_ms, message.message_expiry_secs),
             received_mono_ms: cx.now.mono_ms,
+            hops: by.hops,
         };
         let id = publication.id;
         let origin = Origin {
@@ -180,9 +218,7 @@ impl Shard {
             let refused = Published::refused(ReasonCode::QuotaExceeded);
             return (refused, RecordNumber(0));
         }
-        if self.wants.any(Wants::PUBLISHED.and(Wants::TOPICS)) {
-            self.tell_published_by(cx, publisher, &publication, routed.matched);
-        }
+        tell(self, cx, &publication, routed.matched);
         let outcome = Published {
             reason: match routed.matched {
                 true => ReasonCode::Success,

@@ -48,6 +48,13 @@ impl Holds {
     pub(crate) fn any(&self) -> bool {
         !self.0.is_empty()
     }
+
+    /// Whether a message of this topic waits.
+    pub(crate) fn hold_topic(&self, tenant: TenantId, topic: &str, qos: QoS) -> bool {
+        let topic = TopicName::new(topic).ok();
+        let mut all = self.0.iter();
+        topic.is_some_and(|topic| all.any(|hold| hold.takes(tenant, topic, qos)))
+    }
 }
 
 impl Shard {

@@ -292,6 +292,7 @@ impl Shard {
             received_wall_ms: cx.now.wall_ms,
             expires_at_ms: expires_at(cx.now.mono_ms, properties.message_expiry_secs),
             received_mono_ms: cx.now.mono_ms,
+            hops: 0,
         };
         let answer = self.route_accepted(cx, index, publication, receipt);
         self.forwarded = forwarded;

@@ -24,6 +24,7 @@ fn message(counter: u64, payload: usize, expires_at_ms: u64, gauge: &Arc<MemoryG
         received_wall_ms: 0,
         expires_at_ms,
         received_mono_ms: 0,
+        hops: 0,
     };
     Message::new(&publication, None, &mut Vec::new(), gauge)
 }

@@ -8,6 +8,7 @@ use martlet_codec::{Ack, AckKind, PacketId, ProtocolVersion, ReasonCode};
 use crate::connection::{Phase, Since};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::node::{Cx, Node};
+use crate::part::{PartEvent, PartId};
 use crate::shard::{Ending, Shard};
 use crate::subscribe::Asked;
 use crate::work::{GATED, WRITE};
@@ -36,6 +37,8 @@ pub(crate) enum Gated {
     Pump(SessionId),
     /// The answer to an operator, by the number of the operation.
     Report(u32),
+    /// What a part is told.
+    PartEvent(PartId, Box<PartEvent>),
 }
 
 /// PUBACK, PUBREC, PUBREL or PUBCOMP.
@@ -66,6 +69,7 @@ impl Gated {
             Self::Answer { bytes, .. } => bytes.capacity(),
             Self::Admit { connack, .. } => connack.capacity(),
             Self::Ack { .. } | Self::Pump(_) | Self::Report(_) => 0,
+            Self::PartEvent(..) => size_of::<PartEvent>(),
         };
         packet + PLACE_BYTES
     }
@@ -318,6 +322,7 @@ impl Shard {
                 }
             }
             Gated::Report(number) => self.operation_is_durable(cx, number),
+            Gated::PartEvent(id, event) => self.tell_part(cx, id, *event),
         }
     }
 

@@ -765,6 +765,7 @@ impl Shard {
             received_wall_ms: cx.now.wall_ms,
             expires_at_ms: u64::MAX,
             received_mono_ms: cx.now.mono_ms,
+            hops: 0,
         };
         self.route(cx, publication, Origin::default());
     }

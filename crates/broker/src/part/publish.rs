@@ -1,0 +1,104 @@
+//! What a part publishes: by the rules of its principal, and answered when a PUBACK would be sent.
+//!
+//! A part may pass on what it takes, and what it publishes may come back to it. Its own messages do
+//! not: its subscriptions have No Local. A message that others have passed on counts its hops.
+
+use martlet_codec::ReasonCode;
+
+use crate::command::NewMessage;
+use crate::id::RecordNumber;
+use crate::message::HOPS_MAX;
+use crate::node::{Cx, Node};
+use crate::operate::publish::Source;
+use crate::permission;
+use crate::report::Published;
+use crate::shard::{Gated, Shard};
+use crate::tell::TOLD_OF_PUBLISHED;
+
+use super::{PartEvent, PartId};
+
+/// A message that a part publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartPublish {
+    /// Names it in the answer, [`PartEvent::Published`].
+    pub number: u64,
+    /// The message.
+    pub message: NewMessage,
+    /// 0 if it comes from outside; else one more than [`Message::hops`](crate::Message::hops) of
+    /// the message that it follows from. Beyond [`HOPS_MAX`] it is refused.
+    pub hops: u8,
+}
+
+impl Shard {
+    /// A part publishes a message.
+    pub(super) fn part_publishes<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: PartId,
+        publish: &PartPublish,
+    ) {
+        let Some((_, session)) = self.session_of_part(id) else {
+            return;
+        };
+        let (outcome, record) = self.route_of_part(cx, session, publish);
+        let published = PartEvent::Published {
+            number: publish.number,
+            outcome,
+        };
+        self.gate(cx, record, Gated::PartEvent(id, Box::new(published)));
+    }
+
+    fn route_of_part<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        publish: &PartPublish,
+    ) -> (Published, RecordNumber) {
+        let message = &publish.message;
+        let tenant = self.sessions.at(session).tenant;
+        if let Err(reason) = self.check_publish_of_part(session, publish) {
+            self.counters.publishes_refused += 1;
+            if reason == ReasonCode::NotAuthorized {
+                self.tell_publish_refused(cx, session, &message.topic);
+            }
+            return (Published::refused(reason), RecordNumber(0));
+        }
+        let by = Source {
+            tenant,
+            session: Some(self.address_of(session)),
+            hops: publish.hops,
+        };
+        self.publish_new(cx, by, message, |shard, cx, publication, matched| {
+            if shard.wants.any(TOLD_OF_PUBLISHED) {
+                shard.tell_published(cx, session, publication, matched);
+            }
+        })
+    }
+
+    fn check_publish_of_part(
+        &mut self,
+        session: u32,
+        publish: &PartPublish,
+    ) -> Result<(), ReasonCode> {
+        let message = &publish.message;
+        let tenant = self.sessions.at(session).tenant;
+        if !permission::may_publish(&message.topic) || !self.may_publish(session, &message.topic) {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        if publish.hops > HOPS_MAX {
+            return Err(ReasonCode::ImplementationSpecificError);
+        }
+        match self.holds.hold_topic(tenant, &message.topic, message.qos) {
+            true => Err(ReasonCode::QuotaExceeded),
+            false => Ok(()),
+        }
+    }
+
+    /// What a part is told has waited for its record.
+    pub(crate) fn tell_part<N: Node>(&self, cx: &mut Cx<'_, N>, id: PartId, event: PartEvent) {
+        let mut attached = self.parts.attached.iter();
+        if attached.any(|part| part.id == id) {
+            cx.effects.parts.push((id, event));
+        }
+    }
+}
