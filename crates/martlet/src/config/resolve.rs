@@ -601,6 +601,8 @@ fn policy(
         name,
         realm: realm.unwrap_or_default(),
         number: 0,
+        // Set at the start.
+        mark: 0,
         connections_max: table.map_or(0, |table| number(table, "max_connections")),
         connect_timeout_secs: table.map_or(0, |table| number(table, "connect_timeout_secs")),
         // Configured credentials are required, on this machine too.
