@@ -23,6 +23,7 @@ use crate::facts::NodeFacts;
 use crate::feed::{self, Feed, PushState};
 use crate::health::{Health, HealthReport, READY, Reader, STORE_FAILING};
 use crate::history::History;
+use crate::integrations::Integrations;
 use crate::journal::Journal;
 use crate::logging::{Logging, Subject};
 use crate::memory::{self, Outside};
@@ -153,6 +154,7 @@ pub struct Control {
     /// The main numbers of the last day.
     pub history: History,
     push: OnceLock<Arc<PushState>>,
+    integrations: OnceLock<Arc<Integrations>>,
     gate: OnceLock<Gate>,
     logging: OnceLock<Arc<Logging>>,
     users: Mutex<UserPlaces>,
@@ -255,6 +257,7 @@ impl Control {
             presence: Presence::new(&info.listeners),
             history: History::default(),
             push: OnceLock::new(),
+            integrations: OnceLock::new(),
             info,
             health: Health::default(),
             journal,
@@ -484,6 +487,17 @@ impl Control {
     /// How pushing events goes, if they are pushed.
     pub fn push(&self) -> Option<&Arc<PushState>> {
         self.push.get()
+    }
+
+    /// Sets the integrations, which run from now on.
+    pub fn set_integrations(&self, integrations: Arc<Integrations>) {
+        // They are there from the start on.
+        let _ = self.integrations.set(integrations);
+    }
+
+    /// The integrations of the node; none before they are started.
+    pub fn integrations(&self) -> Option<&Arc<Integrations>> {
+        self.integrations.get()
     }
 
     /// Takes events of the shards: into the log, the journal and the feed. `is_logged` says which
@@ -794,6 +808,9 @@ impl Control {
         report.warnings.extend(memory);
         if let Some(warning) = queues_warning(counters.queues_full) {
             report.warnings.push(warning);
+        }
+        if let Some(integrations) = self.integrations() {
+            report.warnings.extend(integrations.warnings(reader));
         }
         let locked_out = lockouts_warning(&self.all_locked_out(), reader);
         report.warnings.extend(locked_out);

@@ -62,6 +62,18 @@ pub struct Configuration {
     pub values: Vec<ConfigurationValue>,
     /// Configured listeners; without any, loopback is listened on.
     pub listeners: Vec<BTreeMap<String, ListenerValue>>,
+    /// Configured sinks.
+    pub sinks: Vec<ConfiguredSink>,
+}
+
+/// A configured sink.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct ConfiguredSink {
+    /// Kind, such as `file`.
+    #[schema(example = "file")]
+    pub kind: String,
+    /// Its keys.
+    pub values: BTreeMap<String, ListenerValue>,
 }
 
 /// A value of the configuration.
@@ -77,7 +89,7 @@ pub struct ConfigurationValue {
     pub source: String,
 }
 
-/// A value of a configured listener.
+/// A value of a configured listener or sink.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ListenerValue {
     /// As it is shown: what is secret is `***`.

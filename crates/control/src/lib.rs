@@ -10,6 +10,7 @@
 //! * [`Control`] (`control`): commands to shards and their answers
 //! * `health`: alive, ready, and why not
 //! * `operate`: sessions, subscriptions and messages, looked through and changed
+//! * [`integrations`]: sinks that take messages for other systems, and what those refused
 //! * [`request`]: a message that is published, and its response
 //! * `metrics`: the Prometheus page, with what the system says of the `process`
 //! * [`history`]: the main numbers of the last day
@@ -45,6 +46,7 @@ pub mod facts;
 pub mod feed;
 mod health;
 pub mod history;
+pub mod integrations;
 pub mod journal;
 pub mod log_lines;
 pub mod logging;

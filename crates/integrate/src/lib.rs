@@ -1,8 +1,25 @@
-//! What takes messages from the node for other systems.
+//! Integrations: they take messages from the node and deliver them to other systems.
 //!
-//! * `part`: a part of the node as a task sees it: what it is told, one after the other
+//! * `part`: a part of the node as a task sees it
+//! * `sink`: the interface of another system, and the messages that it gets
+//! * `runner`: the task of one sink: batches, retries, dead letters, pause, drain, stop
+//! * `dead_letters`: messages that a sink has refused
+//! * `host`: the node, as a runner sees it
+//! * `file`: a sink that appends to a file
 #![forbid(unsafe_code)]
 
+mod dead_letters;
+pub mod file;
+mod host;
 mod part;
+mod runner;
+mod sink;
 
+pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterPage, DeadLetterStore};
+pub use host::{Asked, Host, SavedState};
 pub use part::Part;
+pub use runner::{
+    Activity, Backoff, CLIENT_IDS, Command, CommandError, Counts, Failure, Handle, OnReject,
+    Runner, Settings, State,
+};
+pub use sink::{Outcome, Publisher, Sink, SinkMessage};

@@ -33,8 +33,18 @@ impl Part {
         self.told.recv().await
     }
 
+    /// The next event that is there already.
+    pub fn next_now(&mut self) -> Option<PartEvent> {
+        self.told.try_recv().ok()
+    }
+
     /// Answers one delivery.
     pub fn settle(&self, token: PacketId, outcome: PartOutcome) {
-        self.line.settle(vec![Settlement { token, outcome }]);
+        self.settle_all(vec![Settlement { token, outcome }]);
+    }
+
+    /// Answers several deliveries at once.
+    pub fn settle_all(&self, settlements: Vec<Settlement>) {
+        self.line.settle(settlements);
     }
 }

@@ -89,6 +89,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0007_no_tenant_counter.sql"),
         postgres: include_str!("../migrations/0007_no_tenant_counter.sql"),
     },
+    Step {
+        version: 8,
+        name: "integrations",
+        sqlite: include_str!("../migrations/0008_integrations.sql"),
+        postgres: include_str!("../migrations/0008_integrations.sql"),
+    },
 ];
 
 /// The tables, opened for reading and changing.

@@ -10,6 +10,7 @@
 //! * `teams`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
 //! * `bans`, `presence`, `idempotency`: bans, connected clients, answers to earlier requests
+//! * `dead_letters`, `integrations`: messages that integrations refused, and their states
 //! * `audit`: who changed what, and whose objects they see
 //! * `secret`: credentials that are made up, and the digests that are kept of them
 //! * `changes`: what was changed since they were last read
@@ -23,12 +24,14 @@ mod changes;
 mod configuration;
 mod credentials;
 mod database;
+mod dead_letters;
 mod deleted;
 mod device_lists;
 mod devices;
 mod gone;
 mod groups;
 mod idempotency;
+mod integrations;
 mod location;
 mod page;
 mod presence;
@@ -51,6 +54,7 @@ pub use bans::{Ban, BanKind, NewBan};
 pub use configuration::{DataType, Setting};
 pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};
 pub use database::{FILE, Registry, copy_of, wait};
+pub use dead_letters::{DeadLetterRow, DeadLettersKept};
 pub use device_lists::{DeviceFilter, DeviceOrder};
 pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, Import, NewDevice, RowOutcome,
@@ -59,6 +63,7 @@ pub use devices::{
 pub use gone::{Gone, GoneTeam};
 pub use groups::{Group, GroupChange, NewGroup};
 pub use idempotency::Claim;
+pub use integrations::IntegrationState;
 pub use location::{DatabaseUrl, Location};
 pub use page::{Page, PageRequest};
 pub use presence::Presence;

@@ -98,6 +98,13 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
     if effective.listeners.is_empty() {
         text.push_str("\n# no [[listeners]]: loopback, 1883 and WebSocket 9001\n");
     }
+    for sink in &effective.sinks {
+        text.push_str(&format!("\n[[sinks.{}]]\n", sink.kind));
+        for (key, sourced) in &sink.keys {
+            let line = format!("{key} = {}", sourced.value.shown());
+            text.push_str(&format!("{line:<48} # {}\n", sourced.source));
+        }
+    }
     for warning in &effective.warnings {
         text.push_str(&format!("# warning: {warning}\n"));
     }
@@ -139,6 +146,13 @@ fn reference() -> String {
     text.push_str("1883 and WebSocket 9001.\n\n| Key | What it means |\n|---|---|\n");
     for (name, what) in config::listener_keys() {
         text.push_str(&format!("| `{name}` | {what} |\n"));
+    }
+    for (kind, keys) in config::SINK_KEYS {
+        text.push_str(&format!("\n## `[[sinks.{kind}]]`\n\n{SINKS_HEAD}"));
+        for (name, kind, what) in *keys {
+            let takes = config::expectation(*kind);
+            text.push_str(&format!("| `{name}` | {takes} | {what} |\n"));
+        }
     }
     text.push_str(OTHERS_HEAD);
     for (name, what) in config::NAMES_OF_OTHERS {
@@ -183,6 +197,13 @@ command line. It does not begin at the file that it stands in; a service manager
 `unix:///PATH` is always whole.
 ";
 
+const SINKS_HEAD: &str = "\
+One table per sink, in the file alone; see [integrations.md](integrations.md). Changes apply at the
+next start.\n
+| Key | Takes | What it means |
+|---|---|---|
+";
+
 const OTHERS_HEAD: &str = "\n## Variables of other programs\n
 A node understands these as the programs did that they are of. They lie over the file and below the
 environment's own names; what names listeners (host, ports, TLS) counts only where nothing else
@@ -204,6 +225,7 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
     let mut text = String::new();
     // Most who ask want to know it before they stop the node that runs.
     let in_use = data_dir::in_use(&node.data_dir);
+    let unwritable = config::unwritable_sinks(&node.sinks);
     for warning in effective
         .warnings
         .iter()
@@ -212,6 +234,7 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
         .chain(&node.weak_passwords)
         .chain(&node.locked_out)
         .chain(&in_use)
+        .chain(&unwritable)
     {
         text.push_str(&format!("warning: {warning}\n"));
     }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use martlet_control::facts::{Configuration, ConfigurationValue, ListenerValue};
+use martlet_control::facts::{Configuration, ConfigurationValue, ConfiguredSink, ListenerValue};
 use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::config::file_access::{read_environment_file, unreadable_files};
 use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, is_list, keys};
+use crate::config::sinks::SINK_KEYS;
 use crate::config::{mosquitto, seeds};
 
 /// Source of values that are not set.
@@ -24,6 +25,16 @@ pub(crate) struct Sourced {
 /// A listener as configured: its keys.
 pub(crate) type ListenerTable = BTreeMap<String, Sourced>;
 
+/// A sink as configured.
+#[derive(Clone, Debug)]
+pub(crate) struct SinkTable {
+    /// Kind, such as `file`.
+    pub(crate) kind: String,
+    /// Where it begins: file and line.
+    pub(crate) place: String,
+    pub(crate) keys: ListenerTable,
+}
+
 /// The configuration in force.
 #[derive(Clone, Debug)]
 pub(crate) struct Effective {
@@ -31,6 +42,8 @@ pub(crate) struct Effective {
     pub(crate) values: BTreeMap<String, Sourced>,
     /// Configured listeners; empty means the default ones.
     pub(crate) listeners: Vec<ListenerTable>,
+    /// Configured sinks, which are in the file alone.
+    pub(crate) sinks: Vec<SinkTable>,
     /// What is odd but does not keep the node from starting.
     pub(crate) warnings: Vec<String>,
     /// Files that were read, for the start's report.
@@ -56,6 +69,7 @@ impl Effective {
         Self {
             values: defaults.collect(),
             listeners: Vec::new(),
+            sinks: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),
             environment_file: None,
@@ -66,15 +80,21 @@ impl Effective {
 
     /// Whether other listeners are configured there, or in another way.
     pub(crate) fn listeners_differ(&self, other: &Self) -> bool {
-        let values = |all: &[ListenerTable]| -> Vec<Vec<(String, Value)>> {
-            let of = |table: &ListenerTable| {
-                let all = table.iter();
-                all.map(|(key, found)| (key.clone(), found.value.clone()))
-                    .collect()
-            };
-            all.iter().map(of).collect()
-        };
-        values(&self.listeners) != values(&other.listeners)
+        !self
+            .listeners
+            .iter()
+            .map(values_of)
+            .eq(other.listeners.iter().map(values_of))
+    }
+
+    /// Whether other sinks are configured there, or in another way.
+    pub(crate) fn sinks_differ(&self, other: &Self) -> bool {
+        let values = |sink: &SinkTable| (sink.kind.clone(), values_of(&sink.keys));
+        !self
+            .sinks
+            .iter()
+            .map(values)
+            .eq(other.sinks.iter().map(values))
     }
 
     /// A key that protects and did in `before`, but not any more, or less.
@@ -124,14 +144,22 @@ impl Effective {
             value: sourced.value.shown().to_json(),
             source: sourced.source.clone(),
         };
-        let listeners = self.listeners.iter().map(|table| {
+        let shown_all = |table: &ListenerTable| {
             let all = table.iter();
             all.map(|(key, sourced)| (key.clone(), shown(sourced)))
                 .collect()
-        });
+        };
         Configuration {
             values: values.collect(),
-            listeners: listeners.collect(),
+            listeners: self.listeners.iter().map(shown_all).collect(),
+            sinks: self
+                .sinks
+                .iter()
+                .map(|sink| ConfiguredSink {
+                    kind: sink.kind.clone(),
+                    values: shown_all(&sink.keys),
+                })
+                .collect(),
         }
     }
 
@@ -166,7 +194,7 @@ impl Effective {
     pub(crate) fn integer(&self, path: &str) -> u64 {
         match self.get(path) {
             Value::Integer(value) => *value,
-            Value::Boolean(_) | Value::Text(_) | Value::Secret(_) => 0,
+            _ => 0,
         }
     }
 
@@ -177,16 +205,23 @@ impl Effective {
     pub(crate) fn text(&self, path: &str) -> &str {
         match self.get(path) {
             Value::Text(value) => value,
-            Value::Integer(_) | Value::Boolean(_) | Value::Secret(_) => "",
+            _ => "",
         }
     }
 
     pub(crate) fn secret(&self, path: &str) -> &str {
         match self.get(path) {
             Value::Secret(value) => value.text(),
-            Value::Integer(_) | Value::Boolean(_) | Value::Text(_) => "",
+            _ => "",
         }
     }
+}
+
+/// Keys and values, without where they came from.
+fn values_of(table: &ListenerTable) -> Vec<(String, Value)> {
+    let all = table.iter();
+    all.map(|(key, found)| (key.clone(), found.value.clone()))
+        .collect()
 }
 
 /// How much a value protects: of a file, whether there is one.
@@ -353,6 +388,7 @@ fn read_file(path: &Path, schema: &[Key], effective: &mut Effective) -> Result<(
                     effective.listeners.push(file.listener(table)?);
                 }
             }
+            ("sinks", DeValue::Table(kinds)) => effective.sinks = file.sinks(kinds)?,
             (name, DeValue::Table(entries)) => {
                 if !is_section(schema, name) {
                     return Err(unknown_section(schema, name, place));
@@ -388,6 +424,7 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
     let hint = nearest_of(sections.map(|(section, _)| section), name);
     let hint = match (name, hint) {
         ("listener" | "listeners", _) => Some("[[listeners]]".to_owned()),
+        ("sink", _) => Some("[[sinks.file]]".to_owned()),
         (_, hint) => hint.map(|section| format!("[{section}]")),
     };
     ConfigError::UnknownKey {
@@ -399,9 +436,10 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
 
 /// A key before the first section, or a section that is written as a value.
 fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
-    if is_section(schema, name) || name == "listeners" {
+    if is_section(schema, name) || matches!(name, "listeners" | "sinks") {
         let expected = match name {
             "listeners" => "[[listeners]] tables".to_owned(),
+            "sinks" => "[[sinks.file]] tables".to_owned(),
             name => format!("a section, [{name}]"),
         };
         return ConfigError::Value {
@@ -445,23 +483,62 @@ impl File<'_> {
 
     fn listener(&self, table: &toml::Spanned<DeValue<'_>>) -> Result<ListenerTable, ConfigError> {
         let place = self.place(table.span().start);
+        let listener = self.table("listeners", LISTENER_KEYS, table)?;
+        if !listener.contains_key("url") {
+            let text =
+                format!("{place}: a listener needs `url`, such as \"mqtt://127.0.0.1:1883\"");
+            return Err(ConfigError::Unusable(text));
+        }
+        Ok(listener)
+    }
+
+    /// The tables `[[sinks.KIND]]`.
+    fn sinks(&self, kinds: &DeTable<'_>) -> Result<Vec<SinkTable>, ConfigError> {
+        let mut sinks = Vec::new();
+        for (kind, tables) in kinds {
+            let name = &**kind.get_ref();
+            let place = self.place(kind.span().start);
+            let known = SINK_KEYS.iter().find(|(known, _)| *known == name);
+            let Some((_, keys)) = known else {
+                let hint = nearest_of(SINK_KEYS.iter().map(|(known, _)| *known), name);
+                return Err(ConfigError::UnknownKey {
+                    place,
+                    key: format!("[[sinks.{name}]]"),
+                    hint: hint.map(|kind| format!("[[sinks.{kind}]]")),
+                });
+            };
+            let section = format!("sinks.{name}");
+            let DeValue::Array(tables) = tables.get_ref() else {
+                return Err(no_tables(place, &section));
+            };
+            for table in tables.iter() {
+                sinks.push(SinkTable {
+                    kind: name.to_owned(),
+                    place: self.place(table.span().start),
+                    keys: self.table(&section, keys, table)?,
+                });
+            }
+        }
+        Ok(sinks)
+    }
+
+    /// A table of a list, with its keys.
+    fn table(
+        &self,
+        section: &str,
+        keys: &[(&str, Kind, &str)],
+        table: &toml::Spanned<DeValue<'_>>,
+    ) -> Result<ListenerTable, ConfigError> {
         let DeValue::Table(entries) = table.get_ref() else {
-            let (key, got) = ("listeners".to_owned(), "no table".to_owned());
-            let expected = "[[listeners]] tables".to_owned();
-            return Err(ConfigError::Value {
-                place,
-                key,
-                got,
-                expected,
-            });
+            return Err(no_tables(self.place(table.span().start), section));
         };
-        let mut listener = ListenerTable::new();
+        let mut found = ListenerTable::new();
         for (key, value) in entries {
             let place = self.place(key.span().start);
             let name = &**key.get_ref();
-            let known = LISTENER_KEYS.iter().find(|known| known.0 == name);
+            let known = keys.iter().find(|known| known.0 == name);
             let Some(&(_, kind, _)) = known else {
-                let hint = nearest_of(LISTENER_KEYS.iter().map(|known| known.0), name);
+                let hint = nearest_of(keys.iter().map(|known| known.0), name);
                 return Err(ConfigError::UnknownKey {
                     place,
                     key: name.to_owned(),
@@ -469,7 +546,7 @@ impl File<'_> {
                 });
             };
             let value = self.value(kind, name, value, &place)?;
-            listener.insert(
+            found.insert(
                 name.to_owned(),
                 Sourced {
                     value,
@@ -477,12 +554,7 @@ impl File<'_> {
                 },
             );
         }
-        if !listener.contains_key("url") {
-            let text =
-                format!("{place}: a listener needs `url`, such as \"mqtt://127.0.0.1:1883\"");
-            return Err(ConfigError::Unusable(text));
-        }
-        Ok(listener)
+        Ok(found)
     }
 
     fn value(
@@ -498,7 +570,11 @@ impl File<'_> {
                 .ok()
                 .map(Value::Integer),
             DeValue::Boolean(flag) => Some(Value::Boolean(*flag)),
+            DeValue::String(text) if kind == Kind::Texts => {
+                Some(Value::Texts(vec![text.to_string()]))
+            }
             DeValue::String(text) => Some(text_of(kind, text.to_string())),
+            DeValue::Array(texts) if kind == Kind::Texts => texts_of(texts).map(Value::Texts),
             DeValue::Array(texts) if is_list(key) => joined(texts).map(|text| text_of(kind, text)),
             _ => None,
         };
@@ -523,6 +599,25 @@ fn text_of(kind: Kind, text: String) -> Value {
         Kind::Secret => Value::Secret(text.into()),
         _ => Value::Text(text),
     }
+}
+
+/// No list of tables stands where one has to.
+fn no_tables(place: String, section: &str) -> ConfigError {
+    ConfigError::Value {
+        place,
+        key: section.to_owned(),
+        got: "no table".to_owned(),
+        expected: format!("[[{section}]] tables"),
+    }
+}
+
+/// A list of texts; none: something else is in it.
+fn texts_of(texts: &DeArray<'_>) -> Option<Vec<String>> {
+    let texts = texts.iter().map(|text| match text.get_ref() {
+        DeValue::String(text) => Some(text.to_string()),
+        _ => None,
+    });
+    texts.collect()
 }
 
 /// A list of texts as one; none: something else is in it, or a text with several values.
@@ -622,6 +717,7 @@ fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> 
             _ => None,
         },
         Kind::Word(_) | Kind::Text => Some(Value::Text(text.to_owned())),
+        Kind::Texts => Some(Value::Texts(vec![text.to_owned()])),
         Kind::Secret => Some(Value::Secret(text.to_owned().into())),
     };
     value
@@ -692,6 +788,7 @@ fn fits(kind: Kind, value: &Value) -> bool {
         (Kind::NoneOrAtLeast { min }, Value::Integer(number)) => *number == 0 || *number >= min,
         (Kind::Boolean, Value::Boolean(_)) => true,
         (Kind::Text, Value::Text(_)) | (Kind::Secret, Value::Secret(_)) => true,
+        (Kind::Texts, Value::Texts(_)) => true,
         (Kind::Word(words), Value::Text(word)) => words.contains(&word.as_str()),
         _ => false,
     }
@@ -706,6 +803,7 @@ pub(crate) fn expectation(kind: Kind) -> String {
         Kind::Boolean => "true or false".to_owned(),
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::Text => "text in quotes".to_owned(),
+        Kind::Texts => "a list of texts, such as [\"a\", \"b\"]".to_owned(),
         Kind::Secret => "a secret: text in quotes".to_owned(),
     }
 }

@@ -4,7 +4,7 @@
 //! remembers where each value came from, `seeds` the names of other programs and `mosquitto` that
 //! broker's file among them; `resolve` turns the result into each layer's own settings,
 //! `authentication` into who is let in, `http` into what is served by HTTP and to whom,
-//! `registry` into where the tables are, `way_in` how clients reach it, `file_access` which files
+//! `registry` into where the tables are, `sinks` into integrations, `way_in` how clients reach it, `file_access` which files
 //! other users could change or read.
 
 mod authentication;
@@ -19,6 +19,7 @@ mod registry;
 mod resolve;
 mod schema;
 mod seeds;
+mod sinks;
 mod way_in;
 
 pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_unasked};
@@ -40,4 +41,5 @@ pub(crate) use resolve::{
 };
 pub(crate) use schema::{keys, listener_keys};
 pub(crate) use seeds::NAMES as NAMES_OF_OTHERS;
+pub(crate) use sinks::{SINK_KEYS, SinksConfig, unwritable as unwritable_sinks};
 pub(crate) use way_in::way_in;

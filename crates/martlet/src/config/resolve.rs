@@ -25,6 +25,7 @@ use crate::config::authentication::{Doors, TablesRead, user_places};
 use crate::config::http::{self, HttpConnections, HttpListener};
 use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
 use crate::config::schema::Value;
+use crate::config::sinks::SinksConfig;
 
 /// What a node is started with.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub(crate) struct NodeConfig {
     pub(crate) bans: Option<Arc<Snapshot>>,
     /// Where the tables are, and how they are kept.
     pub(crate) tables: TablesSettings,
+    /// Integrations.
+    pub(crate) sinks: SinksConfig,
     /// Where users are.
     pub(crate) user_places: UserPlaces,
     /// Files that are read again when they change.
@@ -158,6 +161,7 @@ pub(crate) fn resolve_with(
         node_seed: 0,
     };
     Ok(NodeConfig {
+        sinks: super::sinks::sinks(effective, &data_dir(effective)?)?,
         data_dir: data_dir(effective)?,
         tables: super::registry::settings(effective)?,
         threads,

@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Word(&'static [&'static str]),
     /// Any text; empty means none.
     Text,
+    /// A list of texts, each of which may have commas. In files alone.
+    Texts,
     /// Text that is never shown.
     Secret,
 }
@@ -39,6 +41,7 @@ pub(crate) enum Value {
     Integer(u64),
     Boolean(bool),
     Text(String),
+    Texts(Vec<String>),
     Secret(Secret),
 }
 
@@ -78,6 +81,7 @@ impl Value {
             Self::Integer(value) => (*value).into(),
             Self::Boolean(value) => (*value).into(),
             Self::Text(value) => value.as_str().into(),
+            Self::Texts(values) => values.as_slice().into(),
             Self::Secret(value) => value.to_string().into(),
         }
     }
@@ -98,6 +102,7 @@ impl std::fmt::Display for Value {
             Self::Integer(value) => write!(f, "{value}"),
             Self::Boolean(value) => write!(f, "{value}"),
             Self::Text(value) => write!(f, "{value:?}"),
+            Self::Texts(values) => write!(f, "{values:?}"),
             Self::Secret(value) => write!(f, "\"{value}\""),
         }
     }
@@ -813,6 +818,24 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         Kind::Text,
         Default::Text(""),
         "Events of clients of this team are pushed, by name or id, which has a tenant of its own; empty: of the clients of all teams that have none. A team that does not exist yet is waited for.",
+    ),
+    (
+        "dead_letters.kept",
+        Kind::Integer {
+            min: 1,
+            max: 100_000_000,
+        },
+        Default::Integer(10_000),
+        "Number of the latest messages refused by integrations (dead letters) that are kept in the tables, of all integrations of this node together. Beyond it the oldest are dropped and counted.",
+    ),
+    (
+        "dead_letters.kept_bytes",
+        Kind::Integer {
+            min: 65_536,
+            max: 1 << 40,
+        },
+        Default::Integer(67_108_864),
+        "Bytes of the dead letters that are kept, at most; the newest one is kept however long it is.",
     ),
     (
         "presence.publish",

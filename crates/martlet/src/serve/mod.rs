@@ -32,6 +32,7 @@ use martlet_control::authentication::Policy;
 use martlet_control::backup::{STORE, unfinished_restore};
 use martlet_control::feed::{self, PushState};
 use martlet_control::history;
+use martlet_control::integrations::Integrations;
 use martlet_control::presence::{Alive, Keeper};
 use martlet_control::tables::{PresenceInTables, Tables};
 use martlet_control::{
@@ -72,6 +73,8 @@ const EVENT_CAPACITY: usize = 65_536;
 /// Time between two reads of events: the shards wake nobody meanwhile, and readers get the events
 /// in few large pieces.
 const EVENTS_PAUSE: Duration = Duration::from_millis(10);
+/// Time that integrations may take to settle what they have in hand, at least.
+const SETTLED_WITHIN: Duration = Duration::from_secs(1);
 /// Time that the last events may take when the node stops.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// Nice value of a thread that gets a third of the processor time of others.
@@ -324,6 +327,7 @@ async fn run_node(
     note_tables(&node.data_dir, tables.location(), identity_of_tables(node));
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
+    let integrations = start_integrations(node, &control, &tables, &alive);
     tokio::spawn(history::keep(Arc::clone(&control)));
     tokio::spawn(memory::keep(Arc::clone(&control)));
     if let Some(push) = &node.push {
@@ -424,7 +428,10 @@ async fn run_node(
             }
         }
     });
-    stop(running, Duration::from_secs(node.shutdown_grace_secs)).await;
+    let grace = Duration::from_secs(node.shutdown_grace_secs);
+    // What they have in hand is settled while the shards still run.
+    integrations.stop(grace.max(SETTLED_WITHIN)).await;
+    stop(running, grace).await;
     // Its last lines are those of clients who were told to go, and why they went is known then.
     let over = tokio::task::spawn_blocking(|| pump.join());
     let _ = tokio::time::timeout(LAST_EVENTS, over).await;
@@ -829,6 +836,30 @@ async fn keep_presence(
         let _ = is_stopped.await;
     }));
     KeptPresence { stopped, task }
+}
+
+/// Starts the integrations of the configuration.
+fn start_integrations(
+    node: &NodeConfig,
+    control: &Arc<Control>,
+    tables: &Arc<Tables>,
+    alive: &Alive,
+) -> Arc<Integrations> {
+    let config::SinksConfig {
+        sinks,
+        dead_letters,
+        removes_others,
+    } = node.sinks.clone();
+    for warning in config::unwritable_sinks(&node.sinks) {
+        warn!("{warning}");
+    }
+    let started = Integrations::start(control, tables, alive.node(), sinks, dead_letters);
+    if removes_others {
+        tokio::spawn(started.remove_others());
+    }
+    let started = Arc::new(started);
+    control.set_integrations(Arc::clone(&started));
+    started
 }
 
 /// Carries events to the log, the journal and the feed. Ends with the reactors.

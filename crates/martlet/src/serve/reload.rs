@@ -604,6 +604,9 @@ impl Reload {
         if effective.listeners_differ(&self.started_with) {
             all.push("[[listeners]]".to_owned());
         }
+        if effective.sinks_differ(&self.started_with) {
+            all.push("[[sinks]]".to_owned());
+        }
         all
     }
 

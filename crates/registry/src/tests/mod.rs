@@ -4,6 +4,7 @@
 mod audit;
 mod devices;
 mod engines;
+mod integrations;
 mod keys;
 mod model;
 mod postgres;

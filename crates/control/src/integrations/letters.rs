@@ -1,0 +1,194 @@
+//! The dead-letter store in the tables.
+
+use std::sync::Arc;
+
+use martlet_codec::QoS;
+use martlet_integrate::{
+    Asked, DeadLetter, DeadLetterHead, DeadLetterPage, DeadLetterStore, Publisher,
+};
+use martlet_registry::{DeadLetterRow, DeadLettersKept};
+use serde_json::{Value, json};
+
+use crate::tables::Tables;
+
+/// Letters of a page, at most.
+const PAGE_MAX: usize = 1_000;
+
+/// The dead letters of a node.
+#[derive(Debug)]
+pub(super) struct Letters {
+    tables: Arc<Tables>,
+    node: String,
+    kept: DeadLettersKept,
+}
+
+impl Letters {
+    pub(super) fn new(tables: Arc<Tables>, node: &str, kept: DeadLettersKept) -> Self {
+        Self {
+            tables,
+            node: node.to_owned(),
+            kept,
+        }
+    }
+}
+
+impl DeadLetterStore for Letters {
+    fn put(&self, letters: Vec<DeadLetter>) -> Asked<'_, Result<u64, String>> {
+        Box::pin(async move {
+            let rows: Vec<DeadLetterRow> = letters.into_iter().map(row_of).collect();
+            let (node, kept) = (self.node.clone(), self.kept);
+            let put = self.tables.note(move |registry| {
+                Box::pin(async move { registry.put_dead_letters(&node, &rows, kept).await })
+            });
+            put.await.map_err(|error| error.told())
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        of: Option<(&'a str, &'a str)>,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Asked<'a, Result<DeadLetterPage, String>> {
+        Box::pin(async move {
+            let limit = limit.clamp(1, PAGE_MAX);
+            let node = self.node.clone();
+            let of = of.map(|(kind, name)| (kind.to_owned(), name.to_owned()));
+            let after = after.unwrap_or(0);
+            let read = self.tables.read(move |registry| {
+                Box::pin(async move {
+                    let of = of.as_ref().map(|(kind, name)| (&**kind, &**name));
+                    // One more, to know whether there is another page.
+                    let wanted = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+                    registry.dead_letters(&node, of, after, wanted).await
+                })
+            });
+            let mut rows = read.await.map_err(|error| error.told())?;
+            let has_more = rows.len() > limit;
+            rows.truncate(limit);
+            Ok(DeadLetterPage {
+                next: rows.last().filter(|_| has_more).map(|last| last.id),
+                items: rows.into_iter().map(|row| letter_of(row).head).collect(),
+            })
+        })
+    }
+
+    fn get(&self, id: u64) -> Asked<'_, Result<Option<DeadLetter>, String>> {
+        Box::pin(async move {
+            let node = self.node.clone();
+            let read = self.tables.read(move |registry| {
+                Box::pin(async move { registry.dead_letter(&node, id).await })
+            });
+            let found = read.await.map_err(|error| error.told())?;
+            Ok(found.map(letter_of))
+        })
+    }
+
+    fn remove(&self, ids: Vec<u64>) -> Asked<'_, Result<u64, String>> {
+        Box::pin(async move {
+            let node = self.node.clone();
+            let removed = self.tables.note(move |registry| {
+                Box::pin(async move { registry.remove_dead_letters(&node, &ids).await })
+            });
+            removed.await.map_err(|error| error.told())
+        })
+    }
+}
+
+fn row_of(letter: DeadLetter) -> DeadLetterRow {
+    let DeadLetter {
+        head,
+        publisher,
+        properties,
+        payload,
+    } = letter;
+    let publisher = json!({
+        "client_id": publisher.client_id,
+        "user": publisher.user,
+        "device": publisher.device,
+    });
+    DeadLetterRow {
+        id: head.id,
+        kind: head.kind,
+        name: head.name,
+        tenant: head.tenant,
+        message_id: head.message_id,
+        topic: head.topic,
+        payload_bytes: head.payload_bytes,
+        qos: head.qos.bits(),
+        retain: head.retain,
+        retained: head.retained,
+        received_ms: head.received_ms,
+        refused_ms: head.refused_ms,
+        reason: head.reason,
+        refusals: head.refusals,
+        publisher: publisher.to_string(),
+        properties,
+        payload,
+    }
+}
+
+fn letter_of(row: DeadLetterRow) -> DeadLetter {
+    let names: Value = serde_json::from_str(&row.publisher).unwrap_or_default();
+    let name = |key: &str| names[key].as_str().map(str::to_owned);
+    DeadLetter {
+        head: DeadLetterHead {
+            id: row.id,
+            kind: row.kind,
+            name: row.name,
+            tenant: row.tenant,
+            message_id: row.message_id,
+            topic: row.topic,
+            payload_bytes: row.payload_bytes,
+            qos: QoS::from_bits(row.qos).unwrap_or_default(),
+            retain: row.retain,
+            retained: row.retained,
+            received_ms: row.received_ms,
+            refused_ms: row.refused_ms,
+            reason: row.reason,
+            refusals: row.refusals,
+        },
+        publisher: Publisher {
+            client_id: name("client_id"),
+            user: name("user"),
+            device: name("device"),
+        },
+        properties: row.properties,
+        payload: row.payload,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_comes_back_from_its_row_as_it_was() {
+        let letter = DeadLetter {
+            head: DeadLetterHead {
+                id: 3,
+                kind: "file".to_owned(),
+                name: "audit".to_owned(),
+                tenant: 2,
+                message_id: u64::MAX,
+                topic: "a/b".to_owned(),
+                payload_bytes: 2,
+                qos: QoS::ExactlyOnce,
+                retain: true,
+                retained: false,
+                received_ms: 5,
+                refused_ms: 6,
+                reason: "too large".to_owned(),
+                refusals: 7,
+            },
+            publisher: Publisher {
+                client_id: Some("pump \"1\"".to_owned()),
+                user: None,
+                device: None,
+            },
+            properties: vec![1],
+            payload: vec![0, 255],
+        };
+        assert_eq!(letter_of(row_of(letter.clone())), letter);
+    }
+}

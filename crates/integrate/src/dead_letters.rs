@@ -1,0 +1,117 @@
+//! Dead letters: messages that a sink has refused. One store has those of all sinks. It is bounded:
+//! when it is full, the oldest are dropped and counted.
+
+use martlet_codec::QoS;
+
+use crate::host::Asked;
+use crate::sink::{Publisher, SinkMessage};
+
+/// A dead letter without its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterHead {
+    /// Number in the store, in the order of refusal; 0 before it is stored.
+    pub id: u64,
+    /// Kind of the integration, such as `file`.
+    pub kind: String,
+    /// Name of the integration.
+    pub name: String,
+    /// Tenant of the message.
+    pub tenant: u32,
+    /// Number of the message in its node.
+    pub message_id: u64,
+    /// Topic Name.
+    pub topic: String,
+    /// Length of the payload, bytes.
+    pub payload_bytes: u64,
+    /// QoS of its PUBLISH.
+    pub qos: QoS,
+    /// Whether it was published with RETAIN.
+    pub retain: bool,
+    /// Whether it was a retained message that the sink's subscription found.
+    pub retained: bool,
+    /// Time of receipt, milliseconds since the Unix epoch.
+    pub received_ms: u64,
+    /// Time of the last refusal, milliseconds since the Unix epoch.
+    pub refused_ms: u64,
+    /// Reason of the last refusal.
+    pub reason: String,
+    /// Number of refusals.
+    pub refusals: u32,
+}
+
+/// A message that a sink has refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// All but the texts below.
+    pub head: DeadLetterHead,
+    /// The client that published it.
+    pub publisher: Publisher,
+    /// Properties of MQTT 5 that are passed on, encoded as in a packet.
+    pub properties: Vec<u8>,
+    /// Payload.
+    pub payload: Vec<u8>,
+}
+
+impl DeadLetter {
+    /// A message that was refused now, not stored yet.
+    pub(crate) fn new(
+        (kind, name): (&str, &str),
+        message: &SinkMessage,
+        reason: &str,
+        refused_ms: u64,
+    ) -> Self {
+        Self {
+            head: DeadLetterHead {
+                id: 0,
+                kind: kind.to_owned(),
+                name: name.to_owned(),
+                tenant: message.tenant().0,
+                message_id: message.id(),
+                topic: message.topic().to_owned(),
+                payload_bytes: message.payload().len() as u64,
+                qos: message.qos(),
+                retain: message.retain(),
+                retained: message.retained(),
+                received_ms: message.received_ms(),
+                refused_ms,
+                reason: reason.to_owned(),
+                refusals: 1,
+            },
+            publisher: message.publisher(),
+            properties: message.properties().to_owned(),
+            payload: message.payload().to_owned(),
+        }
+    }
+}
+
+/// A page of the list of dead letters, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterPage {
+    /// The letters.
+    pub items: Vec<DeadLetterHead>,
+    /// Cursor of the next page; none: this is the last.
+    pub next: Option<u64>,
+}
+
+/// The store of the dead letters of all sinks.
+pub trait DeadLetterStore: Send + Sync {
+    /// Stores letters durably. A letter of the same integration and message that is there already
+    /// is updated, so that a message that is refused again after a crash is there once. Returns how
+    /// many of the oldest letters were dropped because the store was full.
+    fn put(&self, letters: Vec<DeadLetter>) -> Asked<'_, Result<u64, String>>;
+
+    /// A page of letters after a cursor, `limit` (1 to 1,000) at most; of one integration (kind and
+    /// name), or of all.
+    fn list<'a>(
+        &'a self,
+        of: Option<(&'a str, &'a str)>,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Asked<'a, Result<DeadLetterPage, String>>;
+
+    /// A letter with its payload; none if there is none of this number.
+    fn get(&self, id: u64) -> Asked<'_, Result<Option<DeadLetter>, String>>;
+
+    /// Removes letters. Returns how many there were.
+    fn remove(&self, ids: Vec<u64>) -> Asked<'_, Result<u64, String>>;
+}

@@ -1,0 +1,353 @@
+//! A file of lines that only grows, and is renamed when it is large.
+//!
+//! Lines are written with one call and synced before it returns. What a failed or interrupted write
+//! has left is cut off or ended before the next line. Another program may rename the file, as
+//! logrotate does: the next lines go into a new one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, OFlags};
+
+use super::FileSettings;
+
+/// Payloads are in it, so it is for its owner and group alone.
+const MODE: u32 = 0o640;
+/// The end of a file is looked through in pieces of this length, bytes.
+const PIECE: u64 = 64 * 1024;
+/// Every line begins so.
+const LINE_BEGIN: &[u8] = b"{\"id\":";
+
+/// A file of lines, opened when it is needed.
+#[derive(Debug)]
+pub struct RotatedFile {
+    settings: FileSettings,
+    open: Option<File>,
+}
+
+impl RotatedFile {
+    /// A file that is not opened yet.
+    pub fn new(settings: FileSettings) -> Self {
+        let open = None;
+        Self { settings, open }
+    }
+
+    /// Appends whole lines and syncs them.
+    ///
+    /// # Errors
+    /// They are not safe: the system's reason, with the path. Nothing of them is in the file, or
+    /// what is there is cut off by the next call.
+    pub fn append(&mut self, lines: &[u8]) -> Result<(), String> {
+        let appended = self.try_append(lines);
+        if appended.is_err() {
+            // What is in it is looked at anew.
+            self.open = None;
+        }
+        appended.map_err(|error| self.told(&error))
+    }
+
+    /// Whether lines could be appended now.
+    ///
+    /// # Errors
+    /// They could not; the system's reason, with the path.
+    pub fn check(&mut self) -> Result<(), String> {
+        check_path(&self.settings.path)
+    }
+
+    fn told(&self, error: &io::Error) -> String {
+        told(&self.settings.path, error)
+    }
+
+    fn try_append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let mut bytes = self.reopen()?;
+        let limit = self.settings.file_bytes;
+        if limit > 0 && bytes > 0 && bytes + lines.len() as u64 > limit {
+            self.rotate()?;
+            bytes = self.reopen()?;
+        }
+        let Some(file) = &mut self.open else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let written = file.write_all(lines).and_then(|()| file.sync_data());
+        if written.is_err() {
+            // Else a full disk would have half a line. If this fails too, the next call cuts it off.
+            let _ = file.set_len(bytes);
+        }
+        written
+    }
+
+    /// Opens the file unless the open one is still at the path. Returns its length.
+    fn reopen(&mut self) -> io::Result<u64> {
+        let path = &self.settings.path;
+        let found = match fs::symlink_metadata(path) {
+            Ok(found) => Some(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        if let (Some(found), Some(file)) = (&found, &self.open) {
+            let open = file.metadata()?;
+            if (open.dev(), open.ino()) == (found.dev(), found.ino()) {
+                return Ok(open.len());
+            }
+        }
+        self.open = None;
+        let mut file = open(path)?;
+        mend_end(&mut file)?;
+        if found.is_none() {
+            sync_directory(path)?;
+        }
+        let bytes = file.metadata()?.len();
+        self.open = Some(file);
+        Ok(bytes)
+    }
+
+    /// `PATH` becomes `PATH.1`, `PATH.1` becomes `PATH.2` and so on; the last one is removed.
+    fn rotate(&mut self) -> io::Result<()> {
+        self.open = None;
+        let path = &self.settings.path;
+        for number in (1..self.settings.files_kept).rev() {
+            let renamed = fs::rename(numbered(path, number), numbered(path, number + 1));
+            if let Err(error) = renamed
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(error);
+            }
+        }
+        fs::rename(path, numbered(path, 1))?;
+        sync_directory(path)
+    }
+}
+
+/// Opens a file to append to it, or makes it. Only a regular file is opened, and no link is
+/// followed: another user of the directory could have made one.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).read(true).mode(MODE);
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = options.custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
+/// Cuts off or ends a last line that has no end, as a crash leaves it.
+fn mend_end(file: &mut File) -> io::Result<()> {
+    let bytes = file.metadata()?.len();
+    if bytes == 0 {
+        return Ok(());
+    }
+    let mut first = [0];
+    file.seek(SeekFrom::Start(0))?;
+    file.read_exact(&mut first)?;
+    let begin = last_line(file, bytes)?;
+    file.seek(SeekFrom::Start(begin))?;
+    let mut line = Vec::new();
+    file.read_to_end(&mut line)?;
+    // After a power cut the end of a file may be there without its contents.
+    let zeros = line.iter().rev().take_while(|byte| **byte == 0).count();
+    let text = &line[..line.len() - zeros];
+    let is_blank = begin == 0 && text.is_empty();
+    if !matches!(first[0], b'{' | b'\n') && !is_blank {
+        let why = "it has other contents than lines of JSON, and is left as it is";
+        return Err(io::Error::other(why));
+    }
+    if line.is_empty() {
+        return Ok(());
+    }
+    let is_whole = serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_ok();
+    let is_torn = text.starts_with(LINE_BEGIN) || LINE_BEGIN.starts_with(text);
+    match is_torn && !is_whole {
+        true => file.set_len(begin)?,
+        false => file.write_all(b"\n")?,
+    }
+    file.sync_data()
+}
+
+/// Where the last line begins; the length if the file ends with the end of a line.
+fn last_line(file: &mut File, bytes: u64) -> io::Result<u64> {
+    let mut end = bytes;
+    while end > 0 {
+        let begin = end.saturating_sub(PIECE);
+        let mut piece = vec![0; usize::try_from(end - begin).unwrap_or_default()];
+        file.seek(SeekFrom::Start(begin))?;
+        file.read_exact(&mut piece)?;
+        if let Some(at) = piece.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(begin + at as u64 + 1);
+        }
+        end = begin;
+    }
+    Ok(0)
+}
+
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+fn directory(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    parent.unwrap_or(Path::new("."))
+}
+
+/// So that a power cut does not take away the name of a new file.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(directory(path))?.sync_all()
+}
+
+fn told(path: &Path, error: &io::Error) -> String {
+    format!("cannot write {}: {error}", path.display())
+}
+
+/// Whether lines could be appended at this path. Makes nothing.
+pub(super) fn check_path(path: &Path) -> Result<(), String> {
+    let checked = match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => Err(io::Error::other("it is no regular file")),
+        Ok(_) => {
+            rustix::fs::access(path, Access::WRITE_OK | Access::READ_OK).map_err(io::Error::from)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let access = Access::WRITE_OK | Access::EXEC_OK;
+            rustix::fs::access(directory(path), access).map_err(io::Error::from)
+        }
+        Err(error) => Err(error),
+    };
+    checked.map_err(|error| told(path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    /// A directory of a test's own, removed at its end.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let name = format!("martlet-file-sink-{name}-{}", std::process::id());
+            let place = std::env::temp_dir().join(name);
+            fs::create_dir_all(&place).unwrap();
+            Self(place)
+        }
+
+        fn path(&self) -> PathBuf {
+            self.0.join("messages.json")
+        }
+
+        fn file(&self) -> RotatedFile {
+            self.rotated(0)
+        }
+
+        fn rotated(&self, file_bytes: u64) -> RotatedFile {
+            RotatedFile::new(FileSettings {
+                path: self.path(),
+                file_bytes,
+                files_kept: 2,
+            })
+        }
+
+        fn read(&self, name: &str) -> String {
+            fs::read_to_string(self.0.join(name)).unwrap()
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_large_file_is_renamed_and_the_oldest_removed() {
+        let place = Place::new("rotation");
+        let mut file = place.rotated(12);
+        for number in 0..7 {
+            file.append(format!("{{\"{number}\"}}\n").as_bytes())
+                .unwrap();
+        }
+        assert_eq!(place.read("messages.json"), "{\"6\"}\n");
+        assert_eq!(place.read("messages.json.1"), "{\"4\"}\n{\"5\"}\n");
+        assert_eq!(place.read("messages.json.2"), "{\"2\"}\n{\"3\"}\n");
+        assert!(!place.0.join("messages.json.3").exists());
+        let mode = place.path().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777 & !MODE, 0, "{mode:o}");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_made_anew() {
+        let place = Place::new("moved");
+        let mut file = place.file();
+        file.append(b"{\"id\":1}\n").unwrap();
+        fs::rename(place.path(), place.0.join("moved.json")).unwrap();
+        file.append(b"{\"id\":2}\n").unwrap();
+        assert_eq!(place.read("messages.json"), "{\"id\":2}\n");
+        assert_eq!(place.read("moved.json"), "{\"id\":1}\n");
+    }
+
+    #[test]
+    fn a_torn_last_line_is_cut_off_and_a_whole_one_ended() {
+        let place = Place::new("torn");
+        for (found, then) in [
+            ("{\"id\":1}\n{\"id\":2,\"to", "{\"id\":1}\n"),
+            ("{\"id\":1}\n{\"i", "{\"id\":1}\n"),
+            ("{\"id\":1}\n\0\0\0", "{\"id\":1}\n"),
+            ("{\"id\":1,\"topic\":\"a\0\0", ""),
+            ("{\"id\":1}\n{\"id\":2}", "{\"id\":1}\n{\"id\":2}\n"),
+            ("{\"of\":\"others\"", "{\"of\":\"others\"\n"),
+        ] {
+            fs::write(place.path(), found).unwrap();
+            place.file().append(b"{\"id\":3}\n").unwrap();
+            let expected = format!("{then}{{\"id\":3}}\n");
+            assert_eq!(place.read("messages.json"), expected, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_torn_line_is_found_across_pieces() {
+        let place = Place::new("long");
+        let long = "x".repeat(3 * PIECE as usize);
+        fs::write(place.path(), format!("{{\"id\":1}}\n{{\"id\":2,\"{long}")).unwrap();
+        place.file().append(b"{\"id\":3}\n").unwrap();
+        assert_eq!(place.read("messages.json"), "{\"id\":1}\n{\"id\":3}\n");
+    }
+
+    #[test]
+    fn links_directories_and_other_files_are_left_as_they_are() {
+        let place = Place::new("other");
+        let target = place.0.join("target");
+        fs::write(&target, "{}\n").unwrap();
+        symlink(&target, place.path()).unwrap();
+        assert!(place.file().append(b"{}\n").is_err());
+        assert!(check_path(&place.path()).is_err());
+        assert_eq!(place.read("target"), "{}\n");
+        fs::remove_file(place.path()).unwrap();
+        fs::write(place.path(), "root:x:0:0").unwrap();
+        let error = place.file().append(b"{}\n").unwrap_err();
+        assert!(error.contains("other contents"), "{error}");
+        assert_eq!(place.read("messages.json"), "root:x:0:0");
+        fs::remove_file(place.path()).unwrap();
+        fs::create_dir(place.path()).unwrap();
+        assert!(place.file().append(b"{}\n").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_written_names_the_path() {
+        let place = Place::new("missing");
+        let path = place.0.join("no/such/file.json");
+        let settings = FileSettings {
+            path: path.clone(),
+            file_bytes: 0,
+            files_kept: 1,
+        };
+        let error = RotatedFile::new(settings).append(b"{}\n").unwrap_err();
+        assert!(error.contains("no/such/file.json"), "{error}");
+        assert!(check_path(&path).is_err());
+        assert!(check_path(&place.path()).is_ok());
+    }
+}

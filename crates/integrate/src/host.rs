@@ -1,0 +1,60 @@
+//! The node, as a runner sees it. The control plane implements it; tests script it.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use martlet_broker::{PartLine, PartOutlet, PartSpec, TenantId};
+
+use crate::dead_letters::DeadLetterStore;
+
+/// An answer that is waited for.
+pub type Asked<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// State of an integration that survives a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SavedState {
+    /// It delivers.
+    #[default]
+    Running,
+    /// An operator has paused it.
+    Paused,
+    /// It stopped by itself, for this reason.
+    Stopped(String),
+}
+
+/// What a runner needs of the node.
+pub trait Host: Send + Sync + 'static {
+    /// Attaches a part.
+    fn attach(&self, spec: PartSpec, outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine>;
+
+    /// Tenant of this name; none while there is none. The empty name is the common tenant.
+    fn tenant(&self, name: &str) -> Option<TenantId>;
+
+    /// Number of messages in the session of a part, those included that it has not settled; none
+    /// if the node does not answer in time.
+    fn waiting<'a>(&'a self, tenant: TenantId, client_id: &'a str) -> Asked<'a, Option<u64>>;
+
+    /// State of an integration before the restart.
+    fn saved_state<'a>(
+        &'a self,
+        kind: &'a str,
+        name: &'a str,
+    ) -> Asked<'a, Result<SavedState, String>>;
+
+    /// Saves the state of an integration.
+    fn save_state<'a>(
+        &'a self,
+        kind: &'a str,
+        name: &'a str,
+        state: SavedState,
+    ) -> Asked<'a, Result<(), String>>;
+
+    /// The store of dead letters.
+    fn dead_letters(&self) -> &dyn DeadLetterStore;
+
+    /// A random number, for jitter.
+    fn random(&self) -> u64;
+
+    /// Wall clock, milliseconds since the Unix epoch.
+    fn now_ms(&self) -> u64;
+}

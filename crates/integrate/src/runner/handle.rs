@@ -1,0 +1,257 @@
+//! How others read the state of a runner and tell it something.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use martlet_broker::TenantId;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// What an integration does now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activity {
+    /// It is not attached to the node yet, or attaches again; [`State::failure`] says why if that
+    /// fails.
+    #[default]
+    Starting,
+    /// It delivers what comes.
+    Running,
+    /// The last attempt failed; it is repeated after a pause. See [`State::failure`].
+    Retrying,
+    /// It delivers what waited when the drain was asked for, and pauses then.
+    Draining,
+    /// An operator has paused it. Messages wait in the queue.
+    Paused,
+    /// A message was refused, and `on_reject` is `stop`. Messages wait in the queue until it is
+    /// resumed.
+    Stopped,
+    /// Its task has ended: the node stops.
+    Ended,
+}
+
+impl Activity {
+    /// A word for the API, metrics and texts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Draining => "draining",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// Counters since the start of the node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages that the sink has taken.
+    pub delivered: u64,
+    /// Of these, messages that may have been delivered before.
+    pub repeated: u64,
+    /// Messages that the sink has refused.
+    pub refused: u64,
+    /// Attempts that failed, each for a whole batch or the rest of one.
+    pub failed_attempts: u64,
+    /// Dead letters stored.
+    pub dead_letters: u64,
+    /// The oldest dead letters, of any integration, that were dropped to make room for these.
+    pub dead_letters_dropped: u64,
+}
+
+/// Something that fails now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The last error, in words.
+    pub error: String,
+    /// Time of the first error since the last success, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// Attempts that failed since then.
+    pub attempts: u32,
+}
+
+/// State of an integration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// What it does.
+    pub activity: Activity,
+    /// Why it has stopped, in words; none unless it is [`Activity::Stopped`].
+    pub stopped_because: Option<String>,
+    /// Tenant whose messages it takes; none while its team does not exist.
+    pub tenant: Option<TenantId>,
+    /// Counters.
+    pub counts: Counts,
+    /// Messages handed over by the node and not settled.
+    pub in_hand: usize,
+    /// Messages that wait for it: in its queue and in hand. Asked every 5 s; none if unknown.
+    pub lag: Option<u64>,
+    /// Time of receipt of the oldest message in hand, milliseconds since the Unix epoch; none if
+    /// there is none. A queue is in order, so this is the oldest message that is not delivered.
+    pub oldest_received_ms: Option<u64>,
+    /// What fails now: the sink, the dead-letter store or the attachment to the node.
+    pub failure: Option<Failure>,
+    /// Last error and its time, milliseconds since the Unix epoch, also after recovery.
+    pub last_error: Option<(String, u64)>,
+    /// Time of the last successful delivery, milliseconds since the Unix epoch.
+    pub delivered_ms: Option<u64>,
+    /// What the sink itself says although deliveries succeed; none if all is well.
+    pub sink_health: Option<String>,
+    /// Dead letters that wait to be sent again.
+    pub sending_again: usize,
+}
+
+/// What a runner is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Deliver nothing more until [`Command::Resume`]. Survives a restart.
+    Pause,
+    /// Deliver again, also after a stop.
+    Resume,
+    /// Deliver what waits now, then pause.
+    Drain,
+    /// Ask the sink whether the other system can be reached.
+    Test,
+    /// Send these dead letters again, also while paused. Those that are taken are removed.
+    SendAgain(Vec<u64>),
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandError {
+    /// It failed, for this reason.
+    Failed(String),
+    /// The runner did not answer in time: a delivery is under way. It may be carried out later.
+    NoAnswer,
+    /// The runner has ended: the node stops.
+    Ended,
+}
+
+impl std::fmt::Display for CommandError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Failed(why) => f.write_str(why),
+            Self::NoAnswer => f.write_str(
+                "the integration did not answer in time: a delivery is under way; the command may \
+                 be carried out later",
+            ),
+            Self::Ended => f.write_str("the integration has ended: the node stops"),
+        }
+    }
+}
+
+impl std::error::Error for CommandError {}
+
+pub(super) type Answer = oneshot::Sender<Result<(), String>>;
+
+/// What comes to the runner.
+#[derive(Debug)]
+pub(super) enum Told {
+    Command(Command, Answer),
+    /// Finish the delivery under way, settle, detach, end.
+    Stop,
+}
+
+/// A state that the runner writes and others read.
+#[derive(Debug, Default)]
+pub(super) struct Shared(Mutex<State>);
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running integration, for those who operate it. Reading its state waits for nothing.
+#[derive(Debug)]
+pub struct Handle {
+    kind: &'static str,
+    name: Box<str>,
+    client_id: Box<str>,
+    shared: Arc<Shared>,
+    told: mpsc::UnboundedSender<Told>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Handle {
+    pub(super) fn new(
+        (kind, name, client_id): (&'static str, Box<str>, Box<str>),
+        shared: Arc<Shared>,
+        told: mpsc::UnboundedSender<Told>,
+        task: JoinHandle<()>,
+    ) -> Self {
+        Self {
+            kind,
+            name,
+            client_id,
+            shared,
+            told,
+            task: Mutex::new(Some(task)),
+        }
+    }
+
+    /// Kind of the sink, such as `file`.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Name, which no other integration of this kind has.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Client Identifier of its session, `$integration/KIND/NAME`.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// Its state now.
+    pub fn state(&self) -> State {
+        self.shared.lock().clone()
+    }
+
+    /// Carries out a command, and waits for the answer at most as long as given.
+    ///
+    /// # Errors
+    /// It failed, or the runner did not answer in time or has ended.
+    pub async fn command(&self, command: Command, within: Duration) -> Result<(), CommandError> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.told.send(Told::Command(command, answer));
+        sent.map_err(|_| CommandError::Ended)?;
+        match tokio::time::timeout(within, answered).await {
+            Ok(Ok(done)) => done.map_err(CommandError::Failed),
+            Ok(Err(_)) => Err(CommandError::Ended),
+            Err(_) => Err(CommandError::NoAnswer),
+        }
+    }
+
+    /// Ends the integration: the delivery under way is finished and settled; the rest stays in the
+    /// queue. After the given time it is broken off. Returns whether it ended in time.
+    pub async fn stop(&self, within: Duration) -> bool {
+        // If it has ended already there is nothing to tell.
+        let _ = self.told.send(Told::Stop);
+        let task = {
+            let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+            task.take()
+        };
+        let Some(mut task) = task else {
+            return true;
+        };
+        let ended = tokio::time::timeout(within, &mut task).await.is_ok();
+        if !ended {
+            task.abort();
+        }
+        ended
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // It would run on without anybody who can stop it.
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task {
+            task.abort();
+        }
+    }
+}

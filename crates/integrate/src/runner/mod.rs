@@ -1,0 +1,226 @@
+//! The task of one sink. It attaches a durable part of the node, hands its messages to the sink in
+//! batches, and settles them when the sink has them.
+//!
+//! * `handle`: how others read its state and tell it something
+//! * `core`: what it holds and what it is told; all but the sink
+//! * `attempt`, `backoff`: one call of the sink, and the pause before the next
+//!
+//! The position of a sink is its session in the node's store: a message leaves it when it is
+//! settled, so a restart goes on where the last settled message was. A message that was handed to
+//! the sink and not settled comes again, marked as repeated.
+
+mod attempt;
+mod backoff;
+mod core;
+mod handle;
+#[cfg(test)]
+mod tests;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+pub use backoff::Backoff;
+pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State};
+
+use self::attempt::{Broken, attempt};
+use self::core::Core;
+use self::handle::Shared;
+use crate::host::Host;
+use crate::sink::{Outcome, Sink, SinkMessage};
+
+/// Time between two questions how many messages wait.
+const LAG_EVERY: Duration = Duration::from_secs(5);
+
+/// What happens when the sink refuses a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnReject {
+    /// The message becomes a dead letter, and those behind it go on.
+    #[default]
+    DeadLetter,
+    /// The integration stops before that message, until it is resumed.
+    Stop,
+}
+
+/// How a sink is run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Kind of the sink, such as `file`.
+    pub kind: &'static str,
+    /// Name, which no other integration of this kind has.
+    pub name: Box<str>,
+    /// Team whose tenant's messages it takes; empty is the common tenant.
+    pub tenant: Box<str>,
+    /// Topic Filters, without `$share`.
+    pub filters: Vec<Box<str>>,
+    /// Whether QoS 0 messages are kept in the queue too.
+    pub keeps_qos0: bool,
+    /// What happens to messages that the sink refuses.
+    pub on_reject: OnReject,
+    /// Messages of a batch, at most, and messages in hand: 1 to 65,535. The node's
+    /// `limits.in_flight` is a bound too.
+    pub batch_messages: u16,
+    /// Bytes of a batch, at most; one message may be larger.
+    pub batch_bytes: usize,
+    /// Time limit of one call of the sink.
+    pub deliver_within: Duration,
+    /// Pauses after failures.
+    pub backoff: Backoff,
+}
+
+impl Settings {
+    /// Settings with the defaults: dead letters, batches of 1,000 messages and 1 MiB, 30 s.
+    pub fn new(kind: &'static str, name: &str, filters: Vec<Box<str>>) -> Self {
+        Self {
+            kind,
+            name: name.into(),
+            tenant: "".into(),
+            filters,
+            keeps_qos0: false,
+            on_reject: OnReject::default(),
+            batch_messages: 1_000,
+            batch_bytes: 1 << 20,
+            deliver_within: Duration::from_secs(30),
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Client Identifier of its session.
+    pub fn client_id(&self) -> String {
+        format!("{CLIENT_IDS}{}/{}", self.kind, self.name)
+    }
+}
+
+/// Client Identifiers of integrations begin with this.
+pub const CLIENT_IDS: &str = "$integration/";
+
+/// Runs one sink.
+#[derive(Debug)]
+pub struct Runner<S> {
+    sink: S,
+    core: Core,
+}
+
+impl<S: Sink> Runner<S> {
+    /// Starts a task that runs the sink until [`Handle::stop`]. Needs a Tokio runtime.
+    pub fn start(settings: Settings, sink: S, host: Arc<dyn Host>) -> Handle {
+        let shared = Arc::<Shared>::default();
+        let (sender, told) = mpsc::unbounded_channel();
+        let (kind, name) = (settings.kind, settings.name.clone());
+        let client_id = settings.client_id();
+        let core = Core::new(settings, Arc::clone(&host), Arc::clone(&shared), told);
+        let runner = Self { sink, core };
+        let (state, own_id) = (Arc::clone(&shared), client_id.clone());
+        let task = tokio::spawn(async move {
+            let ends = EndsWith(Arc::clone(&state));
+            tokio::select! {
+                () = runner.run() => {}
+                () = ask_lag(&*host, &state, &own_id) => {}
+            }
+            drop(ends);
+        });
+        Handle::new((kind, name, client_id.into()), shared, sender, task)
+    }
+
+    async fn run(mut self) {
+        self.core.restore().await;
+        loop {
+            self.core.obey_all().await;
+            if self.core.is_stopping {
+                return;
+            }
+            self.answer_tests().await;
+            self.core.attach_if_due();
+            self.core.take_ready();
+            self.core.store_letters_if_due().await;
+            let mut has_delivered = false;
+            if self.core.has_letters_to_send(Instant::now()) {
+                self.send_letters().await;
+                has_delivered = true;
+            }
+            let batch = self.core.batch(Instant::now());
+            if !batch.is_empty() {
+                self.deliver(&batch).await;
+                has_delivered = true;
+            }
+            self.core.drain_if_due().await;
+            self.core.show();
+            if !has_delivered {
+                self.core.wait().await;
+            }
+        }
+    }
+
+    async fn answer_tests(&mut self) {
+        let within = self.core.settings.deliver_within;
+        for answer in std::mem::take(&mut self.core.tests) {
+            let sink = &mut self.sink;
+            let tested = attempt(async { sink.test().await }, within).await;
+            let tested = tested.unwrap_or_else(|broken| Err(broken.to_string()));
+            // The one who asked may have given up.
+            let _ = answer.send(tested);
+        }
+    }
+
+    /// Hands a batch to the sink, and obeys commands meanwhile.
+    async fn call(&mut self, batch: &[SinkMessage]) -> Result<Vec<Outcome>, Broken> {
+        let Self { sink, core } = self;
+        let within = core.settings.deliver_within;
+        let done = {
+            let mut call = pin!(attempt(async { sink.deliver(batch).await }, within));
+            loop {
+                tokio::select! {
+                    biased;
+                    done = &mut call => break done,
+                    Some(told) = core.told.recv() => core.obey(told).await,
+                }
+            }
+        };
+        core.sink_health = sink.health();
+        done
+    }
+
+    async fn deliver(&mut self, batch: &[SinkMessage]) {
+        let done = self.call(batch).await;
+        self.core.delivered(batch.len(), done);
+        self.core.store_letters_if_due().await;
+        self.core.save_stop().await;
+    }
+
+    /// Sends dead letters again.
+    async fn send_letters(&mut self) {
+        let Some(letters) = self.core.load_letters().await else {
+            return;
+        };
+        let batch: Vec<SinkMessage> = letters.iter().map(SinkMessage::of_letter).collect();
+        if batch.is_empty() {
+            return;
+        }
+        let done = self.call(&batch).await;
+        self.core.letters_sent(letters, done).await;
+    }
+}
+
+/// Sets the state to ended when the task ends, however that happens.
+struct EndsWith(Arc<Shared>);
+
+impl Drop for EndsWith {
+    fn drop(&mut self) {
+        self.0.lock().activity = Activity::Ended;
+    }
+}
+
+/// Asks again and again how many messages wait.
+async fn ask_lag(host: &dyn Host, shared: &Shared, client_id: &str) {
+    loop {
+        let tenant = shared.lock().tenant;
+        if let Some(tenant) = tenant {
+            let lag = host.waiting(tenant, client_id).await;
+            shared.lock().lag = lag;
+        }
+        tokio::time::sleep(LAG_EVERY).await;
+    }
+}

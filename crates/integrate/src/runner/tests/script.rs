@@ -1,0 +1,383 @@
+//! A node and a sink that do as a test says, in virtual time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use martlet_broker::{
+    Delivery, MemoryGauge, Message, MessageId, PartEvent, PartLine, PartOutcome, PartOutlet,
+    PartSpec, Publication, Settlement, ShardId, TenantId,
+};
+use martlet_codec::{PacketId, QoS, ReasonCode};
+
+use crate::dead_letters::{DeadLetter, DeadLetterPage, DeadLetterStore};
+use crate::host::{Asked, Host, SavedState};
+use crate::runner::{Handle, Runner, Settings, State};
+use crate::sink::{Outcome, Sink, SinkMessage};
+
+/// What the sink does at a call.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// It takes all messages.
+    Done,
+    /// It takes this number of messages and fails at the next.
+    FailAfter(usize),
+    /// It refuses the messages of these numbers, and takes the others.
+    Refuse(Vec<u64>),
+    /// It never returns.
+    Hang,
+    /// It panics if the message of this number is in the batch, else it takes all.
+    PanicAt(u64),
+    /// It takes this long and takes all.
+    Slow(Duration),
+}
+
+/// What was handed to the sink at a call: number of the message, and whether it was repeated.
+pub(super) type Call = Vec<(u64, bool)>;
+
+#[derive(Default)]
+pub(super) struct World {
+    /// Steps of the sink; when there are no more, the last is repeated.
+    pub(super) script: VecDeque<Step>,
+    pub(super) calls: Vec<Call>,
+    pub(super) test_error: Option<String>,
+    /// Attachments so far.
+    pub(super) specs: Vec<PartSpec>,
+    outlet: Option<Box<dyn PartOutlet>>,
+    pub(super) is_attached: bool,
+    /// In the order of settling, by token.
+    pub(super) settled: Vec<(u16, PartOutcome)>,
+    pub(super) letters: BTreeMap<u64, DeadLetter>,
+    next_letter: u64,
+    pub(super) store_error: Option<String>,
+    pub(super) saved: SavedState,
+    pub(super) waiting: u64,
+    pub(super) team: Option<TenantId>,
+    pub(super) now_ms: u64,
+    pub(super) granted: Vec<ReasonCode>,
+}
+
+impl Default for Step {
+    fn default() -> Self {
+        Self::Done
+    }
+}
+
+/// The world of a test.
+#[derive(Clone)]
+pub(super) struct Scripted(Arc<Mutex<World>>);
+
+/// What the runner holds of an attachment.
+struct Line(Scripted, usize);
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Line")
+    }
+}
+
+impl Scripted {
+    pub(super) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        let world = World {
+            script: steps.into_iter().collect(),
+            team: Some(TenantId(3)),
+            now_ms: 1_000_000,
+            granted: vec![ReasonCode::GrantedQoS1],
+            ..World::default()
+        };
+        Self(Arc::new(Mutex::new(world)))
+    }
+
+    pub(super) fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+
+    /// Starts a runner and waits until it is attached.
+    pub(super) async fn start(&self, settings: Settings) -> Handle {
+        let handle = self.start_only(settings);
+        self.until(|world| world.is_attached).await;
+        handle
+    }
+
+    pub(super) fn start_only(&self, settings: Settings) -> Handle {
+        Runner::start(settings, ScriptedSink(self.clone()), Arc::new(self.clone()))
+    }
+
+    /// The node hands over messages of these numbers, which are their tokens too.
+    pub(super) fn hand_over(&self, numbers: impl IntoIterator<Item = u16>) {
+        for number in numbers {
+            self.hand_over_at(number, false, 999_000);
+        }
+    }
+
+    pub(super) fn hand_over_at(&self, number: u16, dup: bool, received_ms: u64) {
+        let delivery = Delivery {
+            token: PacketId::new(number).unwrap(),
+            message: message(u64::from(number), received_ms),
+            retained: false,
+            dup,
+            subscription_ids: (&[] as &[u32]).into(),
+        };
+        let mut world = self.world();
+        let outlet = world.outlet.as_mut().expect("it is attached");
+        outlet.tell(PartEvent::Delivery(delivery));
+    }
+
+    /// The node ends the part.
+    pub(super) fn end_part(&self) {
+        let mut world = self.world();
+        world.is_attached = false;
+        if let Some(mut outlet) = world.outlet.take() {
+            outlet.tell(PartEvent::Ended {
+                reason: ReasonCode::SessionTakenOver,
+                why: "another took it over",
+            });
+        }
+    }
+
+    /// Waits in virtual time until the world is so, for an hour at most.
+    pub(super) async fn until(&self, is_so: impl Fn(&World) -> bool) {
+        let waiting = async {
+            while !is_so(&self.world()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(3_600), waiting).await;
+        let world = self.world();
+        assert!(waited.is_ok(), "{:?} {:?}", world.calls, world.settled);
+    }
+
+    /// Tokens in the order in which they were settled as done.
+    pub(super) fn done(&self) -> Vec<u16> {
+        let world = self.world();
+        let done = world.settled.iter();
+        let done = done.filter(|(_, outcome)| *outcome == PartOutcome::Done);
+        done.map(|(token, _)| *token).collect()
+    }
+
+    pub(super) fn refused(&self) -> Vec<u16> {
+        let world = self.world();
+        let refused = world.settled.iter();
+        let refused = refused.filter(|(_, outcome)| *outcome == PartOutcome::Refused);
+        refused.map(|(token, _)| *token).collect()
+    }
+
+    pub(super) fn calls(&self) -> Vec<Call> {
+        self.world().calls.clone()
+    }
+}
+
+/// Waits in virtual time until the state is so, for an hour at most.
+pub(super) async fn state_until(handle: &Handle, is_so: impl Fn(&State) -> bool) -> State {
+    let waiting = async {
+        while !is_so(&handle.state()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(3_600), waiting).await;
+    assert!(waited.is_ok(), "{:?}", handle.state());
+    handle.state()
+}
+
+fn message(number: u64, received_ms: u64) -> Message {
+    let publication = Publication {
+        id: MessageId::new(ShardId(0), number),
+        tenant: TenantId(3),
+        publisher: None,
+        topic: "plant/1",
+        forwarded: &[],
+        payload: b"21.5",
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        received_wall_ms: received_ms,
+        expires_at_ms: u64::MAX,
+        received_mono_ms: 0,
+    };
+    let gauge = Arc::<MemoryGauge>::default();
+    Message::new(&publication, None, &mut Vec::new(), &gauge)
+}
+
+struct ScriptedSink(Scripted);
+
+impl Sink for ScriptedSink {
+    async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
+        let numbers: Vec<u64> = batch.iter().map(SinkMessage::id).collect();
+        let step = {
+            let mut world = self.0.world();
+            let call = batch.iter().map(|one| (one.id(), one.repeated()));
+            world.calls.push(call.collect());
+            match world.script.len() {
+                0 => Step::Done,
+                1 => world.script[0].clone(),
+                _ => world.script.pop_front().unwrap_or_default(),
+            }
+        };
+        let all_done = vec![Outcome::Done; batch.len()];
+        match step {
+            Step::Done => all_done,
+            Step::FailAfter(done) => {
+                let mut outcomes = vec![Outcome::Done; done.min(batch.len())];
+                if done < batch.len() {
+                    outcomes.push(Outcome::Failed("no route".to_owned()));
+                }
+                outcomes
+            }
+            Step::Refuse(refused) => {
+                let outcomes = numbers.iter().map(|number| match refused.contains(number) {
+                    true => Outcome::Refused("too large".to_owned()),
+                    false => Outcome::Done,
+                });
+                outcomes.collect()
+            }
+            Step::Hang => pending().await,
+            Step::PanicAt(number) => {
+                assert!(!numbers.contains(&number), "at {number}");
+                all_done
+            }
+            Step::Slow(time) => {
+                tokio::time::sleep(time).await;
+                all_done
+            }
+        }
+    }
+
+    async fn test(&mut self) -> Result<(), String> {
+        match self.0.world().test_error.clone() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+impl PartLine for Line {
+    fn settle(&self, settlements: Vec<Settlement>) {
+        let mut world = self.0.world();
+        if world.specs.len() != self.1 || !world.is_attached {
+            return;
+        }
+        for settlement in settlements {
+            let token = settlement.token.get();
+            world.settled.push((token, settlement.outcome));
+        }
+    }
+
+    fn set_credit(&self, _: u16) {}
+
+    fn end(&self) {}
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Ok(mut world) = self.0.0.lock()
+            && world.specs.len() == self.1
+        {
+            world.is_attached = false;
+            world.outlet = None;
+        }
+    }
+}
+
+impl Host for Scripted {
+    fn attach(&self, spec: PartSpec, mut outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine> {
+        let mut world = self.world();
+        let granted = world.granted.clone();
+        outlet.tell(PartEvent::Attached {
+            session_present: !world.specs.is_empty(),
+            granted,
+        });
+        world.outlet = Some(outlet);
+        world.is_attached = true;
+        world.specs.push(spec);
+        Box::new(Line(self.clone(), world.specs.len()))
+    }
+
+    fn tenant(&self, name: &str) -> Option<TenantId> {
+        match name {
+            "" => Some(TenantId(0)),
+            _ => self.world().team,
+        }
+    }
+
+    fn waiting<'a>(&'a self, _: TenantId, _: &'a str) -> Asked<'a, Option<u64>> {
+        Box::pin(async { Some(self.world().waiting) })
+    }
+
+    fn saved_state<'a>(&'a self, _: &'a str, _: &'a str) -> Asked<'a, Result<SavedState, String>> {
+        Box::pin(async { Ok(self.world().saved.clone()) })
+    }
+
+    fn save_state<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+        state: SavedState,
+    ) -> Asked<'a, Result<(), String>> {
+        Box::pin(async {
+            let mut world = self.world();
+            match &world.store_error {
+                Some(error) => Err(error.clone()),
+                None => {
+                    world.saved = state;
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    fn dead_letters(&self) -> &dyn DeadLetterStore {
+        self
+    }
+
+    fn random(&self) -> u64 {
+        999
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.world().now_ms
+    }
+}
+
+impl DeadLetterStore for Scripted {
+    fn put(&self, letters: Vec<DeadLetter>) -> Asked<'_, Result<u64, String>> {
+        Box::pin(async {
+            let mut world = self.world();
+            if let Some(error) = &world.store_error {
+                return Err(error.clone());
+            }
+            for mut letter in letters {
+                let is_it = |known: &&DeadLetter| known.head.message_id == letter.head.message_id;
+                let known = world
+                    .letters
+                    .values()
+                    .find(is_it)
+                    .map(|known| known.head.id);
+                letter.head.id = known.unwrap_or(world.next_letter + 1);
+                world.next_letter = world.next_letter.max(letter.head.id);
+                world.letters.insert(letter.head.id, letter);
+            }
+            Ok(0)
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        _: Option<(&'a str, &'a str)>,
+        _: Option<u64>,
+        _: usize,
+    ) -> Asked<'a, Result<DeadLetterPage, String>> {
+        Box::pin(async { Err("the runner lists none".to_owned()) })
+    }
+
+    fn get(&self, id: u64) -> Asked<'_, Result<Option<DeadLetter>, String>> {
+        Box::pin(async move { Ok(self.world().letters.get(&id).cloned()) })
+    }
+
+    fn remove(&self, ids: Vec<u64>) -> Asked<'_, Result<u64, String>> {
+        Box::pin(async move {
+            let mut world = self.world();
+            let removed = ids.iter().filter(|id| world.letters.remove(id).is_some());
+            Ok(removed.count() as u64)
+        })
+    }
+}

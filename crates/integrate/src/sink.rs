@@ -1,0 +1,204 @@
+//! The interface of another system that takes messages, and the messages that it gets.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use martlet_broker::{
+    Delivery, MemoryGauge, Message, MessageId, Publication, SharedClient, TenantId,
+};
+use martlet_codec::QoS;
+
+use crate::dead_letters::DeadLetter;
+
+/// Another system that takes messages. Implement `deliver` and `test`; the runner does the rest:
+/// batches, time limits, retries, dead letters, and what operators ask for.
+pub trait Sink: Send + 'static {
+    /// Delivers a batch, which is never empty, and answers with one outcome for each message, in
+    /// the order of the batch. [`Outcome::Done`] says that the message is safe in the other system:
+    /// the node forgets it then.
+    ///
+    /// Messages of one publisher are in order. To keep that order, return after the first failure:
+    /// messages without an outcome count as not tried, and come again.
+    ///
+    /// The runner drops the future after [`Settings::deliver_within`](crate::Settings), and counts
+    /// a panic as a failure.
+    fn deliver(&mut self, batch: &[SinkMessage]) -> impl Future<Output = Vec<Outcome>> + Send;
+
+    /// Whether the other system can be reached now. Delivers nothing.
+    ///
+    /// # Errors
+    /// It cannot be reached; the reason in words.
+    fn test(&mut self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Something that operators should know although deliveries succeed, in words; none if all is
+    /// well. Read after each delivery.
+    fn health(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Result of the delivery of one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The other system has it.
+    Done,
+    /// The other system will never take this message, for this reason. It becomes a dead letter.
+    Refused(String),
+    /// It is to be tried again, for this reason.
+    Failed(String),
+}
+
+/// A message for a sink. Clones share the text.
+#[derive(Clone, Debug)]
+pub struct SinkMessage {
+    message: Message,
+    publisher: Source,
+    retained: bool,
+    pub(crate) repeated: bool,
+}
+
+/// Where the publisher's names are.
+#[derive(Clone, Debug)]
+enum Source {
+    Delivery(Option<SharedClient>),
+    DeadLetter(Arc<Publisher>),
+}
+
+/// The client that published a message. A field is none where the node does not know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Publisher {
+    /// Client Identifier.
+    pub client_id: Option<String>,
+    /// User name.
+    pub user: Option<String>,
+    /// Device of the registry. Deliveries do not name it yet, so it is always none.
+    pub device: Option<String>,
+}
+
+impl SinkMessage {
+    /// The message of a delivery.
+    pub(crate) fn delivered(delivery: &Delivery) -> Self {
+        Self {
+            publisher: Source::Delivery(delivery.publisher().cloned()),
+            message: delivery.message.clone(),
+            retained: delivery.retained,
+            repeated: delivery.dup,
+        }
+    }
+
+    /// The message of a dead letter that is sent again.
+    pub(crate) fn of_letter(letter: &DeadLetter) -> Self {
+        let head = &letter.head;
+        let publication = Publication {
+            id: MessageId(head.message_id),
+            tenant: TenantId(head.tenant),
+            publisher: None,
+            topic: &head.topic,
+            forwarded: &letter.properties,
+            payload: &letter.payload,
+            qos: head.qos,
+            retain: head.retain,
+            received_wall_ms: head.received_ms,
+            expires_at_ms: u64::MAX,
+            received_mono_ms: 0,
+        };
+        // The runner holds one batch of them at a time, so their bytes are not counted.
+        let gauge = Arc::<MemoryGauge>::default();
+        Self {
+            message: Message::new(&publication, None, &mut Vec::new(), &gauge),
+            publisher: Source::DeadLetter(Arc::new(letter.publisher.clone())),
+            retained: head.retained,
+            repeated: true,
+        }
+    }
+
+    /// Number of the message in this node. It is never used again while the store is kept.
+    pub fn id(&self) -> u64 {
+        self.message.id().0
+    }
+
+    /// Tenant that the topic belongs to.
+    pub fn tenant(&self) -> TenantId {
+        self.message.tenant()
+    }
+
+    /// Topic Name.
+    pub fn topic(&self) -> &str {
+        self.message.topic()
+    }
+
+    /// Payload.
+    pub fn payload(&self) -> &[u8] {
+        self.message.payload()
+    }
+
+    /// Properties of MQTT 5 that are passed on, encoded as in a packet;
+    /// `martlet_codec::PublishProperties::from_forwarded` decodes them.
+    pub fn properties(&self) -> &[u8] {
+        self.message.forwarded()
+    }
+
+    /// QoS of its PUBLISH.
+    pub fn qos(&self) -> QoS {
+        self.message.qos()
+    }
+
+    /// Whether it was published with RETAIN.
+    pub fn retain(&self) -> bool {
+        self.message.retain()
+    }
+
+    /// Whether it was a retained message that the sink's subscription found.
+    pub fn retained(&self) -> bool {
+        self.retained
+    }
+
+    /// Time of receipt, milliseconds since the Unix epoch.
+    pub fn received_ms(&self) -> u64 {
+        self.message.received_wall_ms()
+    }
+
+    /// Client Identifier of the publisher; none if unknown, and for messages of the node itself.
+    pub fn client_id(&self) -> Option<&str> {
+        match &self.publisher {
+            Source::Delivery(client) => client.as_ref().map(|client| &*client.client_id),
+            Source::DeadLetter(publisher) => publisher.client_id.as_deref(),
+        }
+    }
+
+    /// User name of the publisher; none if it had none or is unknown.
+    pub fn user(&self) -> Option<&str> {
+        match &self.publisher {
+            Source::Delivery(client) => client.as_ref()?.user_name.as_deref(),
+            Source::DeadLetter(publisher) => publisher.user.as_deref(),
+        }
+    }
+
+    /// Device of the publisher. Deliveries do not name it yet, so it is always none.
+    pub fn device(&self) -> Option<&str> {
+        match &self.publisher {
+            Source::Delivery(_) => None,
+            Source::DeadLetter(publisher) => publisher.device.as_deref(),
+        }
+    }
+
+    /// Whether the other system may have this message already: it was handed to the sink before,
+    /// or before a restart, or it is a dead letter that is sent again.
+    pub fn repeated(&self) -> bool {
+        self.repeated
+    }
+
+    /// Names of the publisher, to be kept.
+    pub(crate) fn publisher(&self) -> Publisher {
+        Publisher {
+            client_id: self.client_id().map(str::to_owned),
+            user: self.user().map(str::to_owned),
+            device: self.device().map(str::to_owned),
+        }
+    }
+
+    /// Bytes of topic, properties and payload with what the node adds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.message.bytes()
+    }
+}

@@ -1,0 +1,247 @@
+//! From the tables `[[sinks.KIND]]` to integrations. They stand in the file alone, so that who may
+//! write the configuration decides which files the node writes.
+
+use std::path::{Path, PathBuf};
+
+use martlet_codec::TopicFilter;
+use martlet_control::integrations::{ConfiguredSink, DeadLettersKept};
+use martlet_integrate::file::{FileSettings, check_path};
+use martlet_integrate::{OnReject, Settings};
+
+use super::load::{ConfigError, Effective, SinkTable};
+use super::schema::{Kind, Value};
+
+/// Name, kind and meaning of a key.
+type KeyOfSink = (&'static str, Kind, &'static str);
+
+/// The keys of each kind of sink.
+pub(crate) const SINK_KEYS: &[(&str, &[KeyOfSink])] = &[("file", FILE_KEYS)];
+
+const FILE_KEYS: &[KeyOfSink] = &[
+    (
+        "name",
+        Kind::Text,
+        "Name, which no other sink of this kind has: letters, digits, -, _ and ., 64 at most. The queue of messages belongs to it: a sink of another name begins with an empty one.",
+    ),
+    (
+        "filters",
+        Kind::Texts,
+        "Topic Filters of the messages that it takes; $share/… is none.",
+    ),
+    (
+        "path",
+        Kind::Text,
+        "File that the messages are appended to, one line of JSON for each. A path that does not begin with / begins at the data directory. The directory has to exist. A symbolic link is not followed. The file is made with mode 0640.",
+    ),
+    (
+        "keep_qos0",
+        Kind::Boolean,
+        "QoS 0 messages are queued and stored for it as well, so that none is lost while it cannot write; publishers wait for nothing. Default: false, they are dropped then.",
+    ),
+    (
+        "tenant",
+        Kind::Text,
+        "Name or id of the team whose tenant's messages it takes. A team that does not exist yet is waited for. Default: the common tenant.",
+    ),
+    (
+        "on_reject",
+        Kind::Word(ON_REJECT),
+        "What happens to a message that the sink refuses. dead-letter (default): it becomes a dead letter, and those behind it go on. stop: the sink stops before it until it is resumed.",
+    ),
+    (
+        "file_bytes",
+        Kind::NoneOrAtLeast { min: 1_000 },
+        "Size at which the file is renamed PATH.1, PATH.1 PATH.2, and so on. Default: 100000000. 0: never, as where another program renames it; the next line goes into a new file then.",
+    ),
+    (
+        "files_kept",
+        Kind::Integer {
+            min: 1,
+            max: 10_000,
+        },
+        "Number of renamed files that are kept; older ones are removed. Default: 10.",
+    ),
+];
+
+const ON_REJECT: &[&str] = &["dead-letter", "stop"];
+
+const FILE_BYTES: u64 = 100_000_000;
+const FILES_KEPT: u64 = 10;
+/// Longest name of a sink.
+const NAME_BYTES_MAX: usize = 64;
+
+/// The integrations of a node.
+#[derive(Clone, Debug)]
+pub(crate) struct SinksConfig {
+    pub(crate) sinks: Vec<ConfiguredSink>,
+    pub(crate) dead_letters: DeadLettersKept,
+    /// Queues of sinks that are not configured any more are removed. Not without a file: then it is
+    /// more likely that the file was forgotten.
+    pub(crate) removes_others: bool,
+}
+
+/// Resolves all sinks.
+///
+/// # Errors
+/// A key is missing or unusable, or two sinks have one name or one file.
+pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfig, ConfigError> {
+    let mut sinks: Vec<(ConfiguredSink, &str)> = Vec::new();
+    for table in &effective.sinks {
+        let unusable = |why: String| {
+            let (place, kind) = (&table.place, &table.kind);
+            ConfigError::Unusable(format!("{place}: [[sinks.{kind}]]: {why}"))
+        };
+        let sink = file_sink(table, data_dir).map_err(unusable)?;
+        for (other, place) in &sinks {
+            if let Some(why) = clash(&sink, other) {
+                return Err(unusable(format!("{why}, as the sink at {place}")));
+            }
+        }
+        sinks.push((sink, &table.place));
+    }
+    Ok(SinksConfig {
+        sinks: sinks.into_iter().map(|(sink, _)| sink).collect(),
+        dead_letters: DeadLettersKept {
+            letters: effective.integer("dead_letters.kept"),
+            bytes: effective.integer("dead_letters.kept_bytes"),
+        },
+        removes_others: effective.own_file.is_some(),
+    })
+}
+
+/// Sinks that could not write now, one sentence each. They do not keep a node from starting: it
+/// keeps their messages until they can.
+pub(crate) fn unwritable(config: &SinksConfig) -> Vec<String> {
+    let all = config.sinks.iter();
+    let all = all.filter_map(|sink| {
+        let ConfiguredSink::File(settings, file) = sink;
+        let why = check_path(&file.path).err()?;
+        let name = &settings.name;
+        Some(format!(
+            "the sink {name:?} could not write now, and its messages would wait: {why}"
+        ))
+    });
+    all.collect()
+}
+
+fn file_sink(table: &SinkTable, data_dir: &Path) -> Result<ConfiguredSink, String> {
+    let name = text(table, "name").unwrap_or_default();
+    if !is_name(name) {
+        return Err(format!(
+            "`name` is {name:?}, expected letters, digits, -, _ and ., {NAME_BYTES_MAX} at most"
+        ));
+    }
+    let filters = match table.keys.get("filters").map(|found| &found.value) {
+        Some(Value::Texts(filters)) if !filters.is_empty() => filters,
+        _ => return Err("`filters` is missing, expected a list such as [\"plant/#\"]".to_owned()),
+    };
+    for (at, filter) in filters.iter().enumerate() {
+        check_filter(filter)?;
+        if filters[..at].contains(filter) {
+            return Err(format!("`filters` has {filter:?} twice; name it once"));
+        }
+    }
+    let path = text(table, "path").filter(|path| !path.is_empty());
+    let path = path.ok_or("`path` is missing, expected the path of a file")?;
+    let on_reject = match text(table, "on_reject") {
+        Some("stop") => OnReject::Stop,
+        _ => OnReject::DeadLetter,
+    };
+    let filters = filters.iter().map(|filter| filter.as_str().into());
+    let settings = Settings {
+        tenant: text(table, "tenant").unwrap_or_default().into(),
+        keeps_qos0: matches!(value(table, "keep_qos0"), Some(Value::Boolean(true))),
+        on_reject,
+        ..Settings::new("file", name, filters.collect())
+    };
+    let files_kept = number(table, "files_kept", FILES_KEPT);
+    let file = FileSettings {
+        path: whole_path(data_dir, path)?,
+        file_bytes: number(table, "file_bytes", FILE_BYTES),
+        files_kept: u32::try_from(files_kept).unwrap_or(u32::MAX),
+    };
+    Ok(ConfiguredSink::File(settings, file))
+}
+
+fn value<'t>(table: &'t SinkTable, key: &str) -> Option<&'t Value> {
+    table.keys.get(key).map(|found| &found.value)
+}
+
+fn text<'t>(table: &'t SinkTable, key: &str) -> Option<&'t str> {
+    match value(table, key) {
+        Some(Value::Text(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn number(table: &SinkTable, key: &str, default: u64) -> u64 {
+    match value(table, key) {
+        Some(Value::Integer(number)) => *number,
+        _ => default,
+    }
+}
+
+/// Names stand in Client Identifiers, paths of the API and metrics.
+fn is_name(name: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_letter)
+}
+
+fn check_filter(filter: &str) -> Result<(), String> {
+    if filter == "$share" || filter.starts_with("$share/") {
+        return Err(format!(
+            "`filters` has {filter:?}: a sink joins no share group; leave out $share and the group"
+        ));
+    }
+    match TopicFilter::new(filter) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!(
+            "`filters` has {filter:?}, which is no Topic Filter: {error}"
+        )),
+    }
+}
+
+/// The path from the root, without anything that only makes it look like another.
+fn whole_path(data_dir: &Path, path: &str) -> Result<PathBuf, String> {
+    let joined = data_dir.join(path);
+    let whole = std::path::absolute(&joined);
+    let whole = whole.map_err(|error| format!("`path` is {path:?}: {error}"))?;
+    let goes_up = Path::new(path)
+        .components()
+        .any(|part| matches!(part, std::path::Component::ParentDir));
+    match whole.file_name() {
+        None => Err(format!("`path` is {path:?}, expected the path of a file")),
+        Some(_) if goes_up => Err(format!(
+            "`path` is {path:?}: leave out `..`, so that two sinks cannot mean one file"
+        )),
+        Some(_) => Ok(whole),
+    }
+}
+
+/// Why two sinks cannot be there together.
+fn clash(one: &ConfiguredSink, other: &ConfiguredSink) -> Option<String> {
+    let (ConfiguredSink::File(own, file), ConfiguredSink::File(others, its)) = (one, other);
+    if own.name == others.name {
+        return Some(format!("it has the name {:?}", own.name));
+    }
+    let is_same = file.path == its.path
+        || is_rotated(&file.path, &its.path)
+        || is_rotated(&its.path, &file.path);
+    is_same.then(|| format!("it writes the file {}", file.path.display()))
+}
+
+/// Whether a file could become the other one when it is renamed.
+fn is_rotated(path: &Path, other: &Path) -> bool {
+    let (path, other) = (
+        path.as_os_str().as_encoded_bytes(),
+        other.as_os_str().as_encoded_bytes(),
+    );
+    let number = other
+        .strip_prefix(path)
+        .and_then(|rest| rest.strip_prefix(b"."));
+    number.is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+}
+
+#[cfg(test)]
+#[path = "sinks_tests.rs"]
+mod tests;

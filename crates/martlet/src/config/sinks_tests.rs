@@ -1,0 +1,129 @@
+use super::*;
+use crate::config::{Overlay, load};
+
+/// The sinks of a file, or why it is not taken.
+fn from_file(name: &str, text: &str) -> Result<SinksConfig, String> {
+    let file = format!("martlet-sinks-{name}-{}.toml", std::process::id());
+    let path = std::env::temp_dir().join(file);
+    std::fs::write(&path, text).unwrap();
+    let overlay = Overlay {
+        file: Some(path.clone()),
+        ..Overlay::default()
+    };
+    let loaded = load(&overlay, &[]);
+    std::fs::remove_file(&path).unwrap();
+    let effective = loaded.map_err(|error| error.to_string())?;
+    sinks(&effective, Path::new("/data")).map_err(|error| error.to_string())
+}
+
+fn sink(name: &str, path: &str, more: &str) -> String {
+    format!("[[sinks.file]]\nname = {name:?}\nfilters = [\"a/#\"]\npath = {path:?}\n{more}\n")
+}
+
+#[test]
+fn a_sink_has_its_keys_and_the_defaults_of_the_others() {
+    let text =
+        "[[sinks.file]]\nname = \"audit\"\nfilters = [\"a,b/#\", \"+/c\"]\npath = \"out/a.json\"\n";
+    let config = from_file("defaults", text).unwrap();
+    let [ConfiguredSink::File(settings, file)] = &*config.sinks else {
+        panic!("{config:?}");
+    };
+    assert_eq!(&*settings.name, "audit");
+    let filters: Vec<&str> = settings.filters.iter().map(|filter| &**filter).collect();
+    assert_eq!(filters, ["a,b/#", "+/c"]);
+    assert!(!settings.keeps_qos0 && settings.tenant.is_empty());
+    assert_eq!(settings.on_reject, OnReject::DeadLetter);
+    assert_eq!(file.path, Path::new("/data/out/a.json"));
+    assert_eq!((file.file_bytes, file.files_kept), (100_000_000, 10));
+    let more =
+        "keep_qos0 = true\ntenant = \"one\"\non_reject = \"stop\"\nfile_bytes = 0\nfiles_kept = 3";
+    let config = from_file("set", &sink("b", "/b.json", more)).unwrap();
+    let [ConfiguredSink::File(settings, file)] = &*config.sinks else {
+        panic!("{config:?}");
+    };
+    assert!(settings.keeps_qos0 && &*settings.tenant == "one");
+    assert_eq!(settings.on_reject, OnReject::Stop);
+    assert_eq!((file.file_bytes, file.files_kept), (0, 3));
+}
+
+#[test]
+fn what_is_wrong_with_a_sink_is_named_with_its_line() {
+    for (number, (text, expected)) in [
+        (sink("a b", "/a", ""), "`name` is \"a b\""),
+        (sink("", "/a", ""), "`name` is \"\""),
+        (sink("a", "", ""), "`path` is missing"),
+        (sink("a", "../a", ""), "leave out `..`"),
+        (sink("a", "/", ""), "expected the path of a file"),
+        (sink("a", "/a", "topic = \"a\""), "unknown key `topic`"),
+        (
+            sink("a", "/a", "on_reject = \"drop\""),
+            "one of dead-letter, stop",
+        ),
+        (
+            sink("a", "/a", "file_bytes = 10"),
+            "0, or a whole number of at least 1000",
+        ),
+        (
+            "[[sinks.file]]\nname = \"a\"\npath = \"/a\"\n".to_owned(),
+            "`filters` is missing",
+        ),
+        (
+            "[[sinks.fiel]]\nname = \"a\"\n".to_owned(),
+            "did you mean `[[sinks.file]]`?",
+        ),
+        (
+            "[sinks]\nfile = 3\n".to_owned(),
+            "expected [[sinks.file]] tables",
+        ),
+        (
+            "[[sinks.file]]\nname = \"a\"\npath = \"/a\"\nfilters = [\"a/#/b\"]\n".to_owned(),
+            "no Topic Filter",
+        ),
+        (
+            "[[sinks.file]]\nname = \"a\"\npath = \"/a\"\nfilters = [\"$share/g/a\"]\n".to_owned(),
+            "joins no share group",
+        ),
+        (
+            "[[sinks.file]]\nname = \"a\"\npath = \"/a\"\nfilters = [\"a\", \"a\"]\n".to_owned(),
+            "name it once",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let error = from_file(&format!("wrong{number}"), &text).unwrap_err();
+        assert!(error.contains(expected), "{text}: {error}");
+        assert!(error.contains(" line "), "{error}");
+    }
+}
+
+#[test]
+fn two_sinks_have_names_and_files_of_their_own() {
+    for (number, (second, expected)) in [
+        (sink("a", "/b", ""), "it has the name \"a\""),
+        (sink("b", "/a.json", ""), "it writes the file /a.json"),
+        (sink("b", "/./a.json", ""), "it writes the file /a.json"),
+        (sink("b", "/a.json.2", ""), "it writes the file /a.json.2"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text = sink("a", "/a.json", "") + &second;
+        let error = from_file(&format!("two{number}"), &text).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    let text = sink("a", "/a.json", "") + &sink("b", "/a.json.x", "");
+    assert_eq!(from_file("both", &text).unwrap().sinks.len(), 2);
+}
+
+#[test]
+fn a_sink_whose_directory_is_missing_is_named_and_stops_no_start() {
+    let text = sink("audit", "/no/such/directory/a.json", "");
+    let config = from_file("missing", &text).unwrap();
+    let told = unwritable(&config);
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].contains("\"audit\"") && told[0].contains("/no/such/directory"),
+        "{told:?}"
+    );
+}

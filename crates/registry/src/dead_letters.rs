@@ -1,0 +1,299 @@
+//! Dead letters: messages that integrations have refused, of each node. The oldest are dropped when
+//! there are too many.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use crate::database::Work;
+use crate::sql::{Fault, Sql, clean};
+use crate::{Actor, Registry, RegistryError};
+
+/// Letters that are removed at once, at most.
+const REMOVED_AT_ONCE: usize = 500;
+/// The oldest letters that are looked at when room is made, in one step.
+const OLDEST_AT_ONCE: i64 = 1_000;
+/// What a letter counts for beside its texts, bytes.
+const OVERHEAD: u64 = 256;
+/// Columns of a letter in a list.
+const HEAD: &str = "id, kind, name, tenant, message_id, topic, payload_bytes, qos, retain, retained, \
+                    received_ms, refused_ms, reason, refusals, publisher";
+
+/// How much of the dead letters of a node is kept: the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadLettersKept {
+    /// Letters, at most.
+    pub letters: u64,
+    /// Bytes of them, at most; the newest letter is kept whatever it has.
+    pub bytes: u64,
+}
+
+/// A dead letter in the tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterRow {
+    /// Its number, in the order of refusal; 0 before it is stored.
+    pub id: u64,
+    /// Kind of the integration.
+    pub kind: String,
+    /// Name of the integration.
+    pub name: String,
+    /// Tenant of the message.
+    pub tenant: u32,
+    /// Number of the message in its node.
+    pub message_id: u64,
+    /// Topic Name.
+    pub topic: String,
+    /// Length of the payload, bytes.
+    pub payload_bytes: u64,
+    /// QoS, 0 to 2.
+    pub qos: u8,
+    /// It was published with RETAIN.
+    pub retain: bool,
+    /// It was a retained message that a subscription found.
+    pub retained: bool,
+    /// Time of receipt, milliseconds since the Unix epoch.
+    pub received_ms: u64,
+    /// Time of the last refusal, likewise.
+    pub refused_ms: u64,
+    /// Reason of the last refusal.
+    pub reason: String,
+    /// Number of refusals.
+    pub refusals: u32,
+    /// JSON object that names the publisher.
+    pub publisher: String,
+    /// Encoded properties; empty in a list.
+    pub properties: Vec<u8>,
+    /// Payload; empty in a list.
+    pub payload: Vec<u8>,
+}
+
+impl DeadLetterRow {
+    fn bytes(&self) -> u64 {
+        let texts = self.topic.len() + self.reason.len() + self.publisher.len();
+        (texts + self.properties.len() + self.payload.len()) as u64 + OVERHEAD
+    }
+}
+
+impl Registry {
+    /// Stores letters of a node, and drops its oldest beyond what is kept. A letter of the same
+    /// integration and message that is there already is refused once more. Returns how many old
+    /// letters were dropped.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn put_dead_letters(
+        &mut self,
+        node: &str,
+        letters: &[DeadLetterRow],
+        kept: DeadLettersKept,
+    ) -> Result<u64, RegistryError> {
+        let mut work = self.begin(&Actor::local()).await?;
+        let done = async {
+            for letter in letters {
+                put(&mut work, node, letter).await?;
+            }
+            make_room(&mut work, node, kept).await
+        };
+        let done = done.await;
+        work.end(done).await
+    }
+
+    /// Letters of a node after this number, in order; of one integration (kind and name), or of
+    /// all. Without properties and payloads.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn dead_letters(
+        &mut self,
+        node: &str,
+        of: Option<(&str, &str)>,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<DeadLetterRow>, RegistryError> {
+        let engine = self.engine();
+        let on = self.connected().await?;
+        let read = async {
+            let mut sql = Sql::new(engine, "SELECT ");
+            sql.push(HEAD).push(" FROM dead_letters WHERE node = ");
+            sql.bind(clean(node)).push(" AND id > ").bind(signed(after));
+            if let Some((kind, name)) = of {
+                sql.push(" AND kind = ").bind(clean(kind));
+                sql.push(" AND name = ").bind(clean(name));
+            }
+            sql.push(" ORDER BY id LIMIT ").bind(i64::from(limit));
+            let rows = sql.all(on).await?;
+            rows.iter().map(read_head).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// A letter of a node; none if there is none of this number.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn dead_letter(
+        &mut self,
+        node: &str,
+        id: u64,
+    ) -> Result<Option<DeadLetterRow>, RegistryError> {
+        let place = self.place().to_owned();
+        let on = self.connected().await?;
+        let read = async {
+            let sql = "SELECT * FROM dead_letters WHERE node = $1 AND id = $2";
+            let query = sqlx::query(sql).bind(clean(node)).bind(signed(id));
+            let Some(row) = query.fetch_optional(on).await? else {
+                return Ok(None);
+            };
+            let mut letter = read_head(&row)?;
+            letter.properties = bytes_of(&row, "properties", &place)?;
+            letter.payload = bytes_of(&row, "payload", &place)?;
+            Ok(Some(letter))
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// Removes letters of a node. Returns how many there were.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn remove_dead_letters(
+        &mut self,
+        node: &str,
+        ids: &[u64],
+    ) -> Result<u64, RegistryError> {
+        let mut work = self.begin(&Actor::local()).await?;
+        let done = async {
+            let mut removed = 0;
+            for some in ids.chunks(REMOVED_AT_ONCE) {
+                let mut sql = work.sql("DELETE FROM dead_letters WHERE node = ");
+                sql.bind(clean(node)).push(" AND id IN ");
+                sql.list(some.iter().map(|id| signed(*id)));
+                removed += sql.execute(&mut work.all).await?;
+            }
+            Ok(removed)
+        };
+        let done = done.await;
+        work.end(done).await
+    }
+}
+
+async fn put(work: &mut Work<'_>, node: &str, letter: &DeadLetterRow) -> Result<(), Fault> {
+    let sql = "UPDATE dead_letters SET refused_ms = $1, reason = $2, refusals = refusals + 1 \
+               WHERE node = $3 AND kind = $4 AND name = $5 AND message_id = $6 AND \
+               received_ms = $7";
+    let query = sqlx::query(sql).bind(signed(letter.refused_ms));
+    let query = query.bind(clean(&letter.reason)).bind(clean(node));
+    let query = query.bind(clean(&letter.kind)).bind(clean(&letter.name));
+    let query = query.bind(letter.message_id.to_string());
+    let query = query.bind(signed(letter.received_ms));
+    if query.execute(&mut *work.all).await?.rows_affected() > 0 {
+        return Ok(());
+    }
+    let sql = "UPDATE counters SET last = last + 1 WHERE name = 'dead_letter' RETURNING last";
+    let id: i64 = sqlx::query_scalar(sql).fetch_one(&mut *work.all).await?;
+    let sql = "INSERT INTO dead_letters (id, node, kind, name, tenant, message_id, topic, bytes, \
+               payload_bytes, qos, retain, retained, received_ms, refused_ms, reason, refusals, \
+               publisher, properties, payload) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+               $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+    let query = sqlx::query(sql).bind(id).bind(clean(node));
+    let query = query.bind(clean(&letter.kind)).bind(clean(&letter.name));
+    let query = query.bind(i64::from(letter.tenant));
+    let query = query.bind(letter.message_id.to_string());
+    let query = query
+        .bind(clean(&letter.topic))
+        .bind(signed(letter.bytes()));
+    let query = query.bind(signed(letter.payload.len() as u64));
+    let query = query.bind(i64::from(letter.qos));
+    let query = query.bind(i64::from(letter.retain));
+    let query = query.bind(i64::from(letter.retained));
+    let query = query.bind(signed(letter.received_ms));
+    let query = query.bind(signed(letter.refused_ms));
+    let query = query.bind(clean(&letter.reason));
+    let query = query.bind(i64::from(letter.refusals));
+    let query = query.bind(clean(&letter.publisher));
+    let query = query.bind(STANDARD.encode(&letter.properties));
+    let query = query.bind(STANDARD.encode(&letter.payload));
+    query.execute(&mut *work.all).await?;
+    Ok(())
+}
+
+/// Drops the oldest letters of a node until the rest is within the bounds.
+async fn make_room(work: &mut Work<'_>, node: &str, kept: DeadLettersKept) -> Result<u64, Fault> {
+    let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(bytes), 0) AS BIGINT), \
+               CAST(COALESCE(MAX(id), 0) AS BIGINT) FROM dead_letters WHERE node = $1";
+    let query = sqlx::query(sql).bind(clean(node));
+    let row = query.fetch_one(&mut *work.all).await?;
+    let (mut letters, mut bytes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let newest: i64 = row.try_get(2)?;
+    let (letters_max, bytes_max) = (signed(kept.letters.max(1)), signed(kept.bytes));
+    let mut dropped = 0;
+    loop {
+        if letters <= letters_max && bytes <= bytes_max {
+            return Ok(dropped);
+        }
+        let sql = "SELECT id, bytes FROM dead_letters WHERE node = $1 AND id < $2 ORDER BY id \
+                   LIMIT $3";
+        let query = sqlx::query(sql).bind(clean(node)).bind(newest);
+        let rows = query.bind(OLDEST_AT_ONCE).fetch_all(&mut *work.all).await?;
+        let mut last = None;
+        for row in &rows {
+            if letters <= letters_max && bytes <= bytes_max {
+                break;
+            }
+            (letters, bytes) = (letters - 1, bytes - row.try_get::<i64, _>(1)?);
+            last = Some(row.try_get::<i64, _>(0)?);
+        }
+        let Some(last) = last else {
+            return Ok(dropped);
+        };
+        let sql = "DELETE FROM dead_letters WHERE node = $1 AND id <= $2";
+        let query = sqlx::query(sql).bind(clean(node)).bind(last);
+        dropped += query.execute(&mut *work.all).await?.rows_affected();
+    }
+}
+
+fn read_head(row: &AnyRow) -> Result<DeadLetterRow, Fault> {
+    let number = |column: &str| -> Result<u64, Fault> {
+        Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
+    };
+    let small = |column: &str| -> Result<u32, Fault> {
+        Ok(u32::try_from(number(column)?).unwrap_or(u32::MAX))
+    };
+    let message_id: String = row.try_get("message_id")?;
+    Ok(DeadLetterRow {
+        id: number("id")?,
+        kind: row.try_get("kind")?,
+        name: row.try_get("name")?,
+        tenant: small("tenant")?,
+        message_id: message_id.parse().unwrap_or(0),
+        topic: row.try_get("topic")?,
+        payload_bytes: number("payload_bytes")?,
+        qos: u8::try_from(number("qos")?).unwrap_or(0),
+        retain: number("retain")? != 0,
+        retained: number("retained")? != 0,
+        received_ms: number("received_ms")?,
+        refused_ms: number("refused_ms")?,
+        reason: row.try_get("reason")?,
+        refusals: small("refusals")?,
+        publisher: row.try_get("publisher")?,
+        properties: Vec::new(),
+        payload: Vec::new(),
+    })
+}
+
+fn bytes_of(row: &AnyRow, column: &str, place: &str) -> Result<Vec<u8>, Fault> {
+    let text: String = row.try_get(column)?;
+    let damaged = |_| RegistryError::Damaged {
+        place: place.to_owned(),
+        what: format!("the {column} of a dead letter are no base64"),
+    };
+    Ok(STANDARD.decode(text).map_err(damaged)?)
+}
+
+/// As the tables have numbers.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,120 @@
+use super::both;
+use crate::{DeadLetterRow, DeadLettersKept, IntegrationState};
+
+const KEPT: DeadLettersKept = DeadLettersKept {
+    letters: 3,
+    bytes: 1 << 20,
+};
+
+fn letter(message_id: u64) -> DeadLetterRow {
+    DeadLetterRow {
+        kind: "file".to_owned(),
+        name: "audit".to_owned(),
+        tenant: 7,
+        message_id,
+        topic: "a/b".to_owned(),
+        payload_bytes: 3,
+        qos: 1,
+        retain: true,
+        received_ms: 1_000 + message_id % 10,
+        refused_ms: 2_000,
+        reason: "too large".to_owned(),
+        refusals: 1,
+        publisher: "{}".to_owned(),
+        properties: vec![1, 0, 255],
+        payload: vec![0, 1, 255],
+        ..DeadLetterRow::default()
+    }
+}
+
+both!(a_dead_letter_is_read_as_it_was_written, registry, {
+    let dropped = registry.put_dead_letters("n", &[letter(u64::MAX)], KEPT);
+    assert_eq!(dropped.await?, 0);
+    let heads = registry.dead_letters("n", None, 0, 10).await?;
+    let id = heads[0].id;
+    assert!(heads[0].payload.is_empty() && heads[0].payload_bytes == 3);
+    let whole = registry.dead_letter("n", id).await?;
+    let expected = DeadLetterRow {
+        id,
+        ..letter(u64::MAX)
+    };
+    assert_eq!(whole, Some(expected));
+    assert_eq!(registry.dead_letter("another", id).await?, None);
+    assert_eq!(registry.remove_dead_letters("n", &[id, 99]).await?, 1);
+    assert_eq!(registry.dead_letter("n", id).await?, None);
+});
+
+both!(a_letter_that_is_refused_again_is_there_once, registry, {
+    registry.put_dead_letters("n", &[letter(1)], KEPT).await?;
+    let again = DeadLetterRow {
+        reason: "still too large".to_owned(),
+        refused_ms: 3_000,
+        ..letter(1)
+    };
+    registry.put_dead_letters("n", &[again], KEPT).await?;
+    let heads = registry.dead_letters("n", None, 0, 10).await?;
+    assert_eq!(heads.len(), 1);
+    let found = (heads[0].refusals, heads[0].refused_ms, &*heads[0].reason);
+    assert_eq!(found, (2, 3_000, "still too large"));
+});
+
+both!(
+    the_oldest_letters_are_dropped_by_number_and_by_bytes,
+    registry,
+    {
+        let all: Vec<_> = (1..=5).map(letter).collect();
+        assert_eq!(registry.put_dead_letters("n", &all, KEPT).await?, 2);
+        let heads = registry.dead_letters("n", None, 0, 10).await?;
+        let ids: Vec<u64> = heads.iter().map(|head| head.message_id).collect();
+        assert_eq!(ids, [3, 4, 5]);
+        // Another node's letters have bounds of their own.
+        assert_eq!(registry.put_dead_letters("m", &all[..1], KEPT).await?, 0);
+        let few_bytes = DeadLettersKept { bytes: 1, ..KEPT };
+        let dropped = registry.put_dead_letters("n", &[letter(6)], few_bytes);
+        assert_eq!(dropped.await?, 3);
+        let heads = registry.dead_letters("n", None, 0, 10).await?;
+        assert_eq!(heads.len(), 1);
+        assert_eq!(heads[0].message_id, 6);
+    }
+);
+
+both!(letters_are_listed_by_page_and_by_integration, registry, {
+    let kept = DeadLettersKept {
+        letters: 100,
+        ..KEPT
+    };
+    let mut all: Vec<_> = (1..=4).map(letter).collect();
+    all[1].name = "other".to_owned();
+    registry.put_dead_letters("n", &all, kept).await?;
+    let first = registry.dead_letters("n", None, 0, 2).await?;
+    let rest = registry.dead_letters("n", None, first[1].id, 10).await?;
+    let ids = first.iter().chain(&rest).map(|head| head.message_id);
+    assert_eq!(ids.collect::<Vec<_>>(), [1, 2, 3, 4]);
+    let own = registry.dead_letters("n", Some(("file", "audit")), 0, 10);
+    assert_eq!(own.await?.len(), 3);
+});
+
+both!(
+    states_of_integrations_are_kept_until_they_are_removed,
+    registry,
+    {
+        assert_eq!(registry.integration_state("n", "file", "a").await?, None);
+        let state = |state: &str| IntegrationState {
+            state: state.to_owned(),
+            reason: "r".to_owned(),
+        };
+        for name in ["a", "b"] {
+            for word in ["running", "paused"] {
+                let of = ("file", name);
+                registry
+                    .write_integration_state("n", of, &state(word))
+                    .await?;
+            }
+        }
+        let kept = [("file".to_owned(), "a".to_owned())];
+        registry.forget_integration_states("n", &kept).await?;
+        let found = registry.integration_state("n", "file", "a").await?;
+        assert_eq!(found, Some(state("paused")));
+        assert_eq!(registry.integration_state("n", "file", "b").await?, None);
+    }
+);

@@ -1,0 +1,324 @@
+"""Sinks: messages in a file, over kills of the node, full disks and rotations."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+import martlet_process
+from paho_client import Client
+
+DEADLINE_SECS = 60
+
+
+def configured(tmp_path, **keys):
+    """Options of a node with one sink, and the sink's file."""
+    path = tmp_path / "out" / "messages.json"
+    path.parent.mkdir(exist_ok=True)
+    keys = {"name": "audit", "filters": ["plant/#"], "path": str(path), **keys}
+    config = tmp_path / "martlet.toml"
+    lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    config.write_text("\n".join(["[[sinks.file]]", *lines]) + "\n")
+    options = {"arguments": ("-c", str(config)), "data_dir": tmp_path / "data"}
+    return options, path
+
+
+def lines(path):
+    """What stands in the file: whole lines of JSON."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def until(condition, what, timeout=DEADLINE_SECS):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, what() if callable(what) else what
+        time.sleep(0.02)
+
+
+def until_lines(node, path, count):
+    def told():
+        return f"{len(lines(path))} of {count} lines came:\n{node.log()}"
+
+    until(lambda: len(lines(path)) >= count, told)
+    return lines(path)
+
+
+def warnings(node):
+    with urllib.request.urlopen(node.http_url + "/api/v1/health", timeout=10) as answer:
+        return json.load(answer)["warnings"]
+
+
+def test_a_message_is_a_line_of_the_file(start_node, tmp_path):
+    options, path = configured(tmp_path)
+    node = start_node(**options)
+    before = int(time.time() * 1000)
+    with Client(node, "pump-1").credentials("ann", "secret") as client:
+        client.publish("plant/1/temperature", "21.5 °C", retain=True)
+        client.publish("plant/1/raw", b"\x00\xff", qos=2)
+        client.publish("elsewhere", "not taken")
+        client.publish("plant/2", "")
+    first, second, third = until_lines(node, path, 3)
+    assert set(first) == {
+        "id", "topic", "payload", "qos", "retain", "client_id", "user", "device", "received_at",
+        "repeated",
+    }
+    assert isinstance(first["id"], int) and first["id"] != second["id"]
+    found = (first["topic"], first["payload"], first["qos"], first["retain"])
+    assert found == ("plant/1/temperature", "21.5 °C", 1, True)
+    names = (first["client_id"], first["user"], first["device"], first["repeated"])
+    assert names == ("pump-1", "ann", None, False)
+    assert first["received_at"].endswith("Z") and len(first["received_at"]) == 24
+    seconds = time.strftime("%Y-%m-%dT%H:", time.gmtime(before / 1000))
+    assert first["received_at"].startswith(seconds[:10])
+    assert "payload" not in second and second["payload_base64"] == "AP8="
+    assert (second["qos"], second["retain"]) == (2, False)
+    assert (third["topic"], third["payload"]) == ("plant/2", "")
+    assert path.stat().st_mode & 0o137 == 0
+
+
+class Publisher(threading.Thread):
+    """Publishes numbers with QoS 1 until it is told to stop, over all ends of its connection, and
+    notes which were acknowledged."""
+
+    def __init__(self, ports, name, count):
+        super().__init__(daemon=True)
+        self.ports, self.name, self.count = ports, name, count
+        self.acknowledged = set()
+        self.stopped = threading.Event()
+
+    def run(self):
+        while len(self.acknowledged) < self.count and not self.stopped.is_set():
+            self.connect_and_publish()
+
+    def connect_and_publish(self):
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=self.name, reconnect_on_failure=False
+        )
+        client.max_inflight_messages_set(200)
+        sent, connected, ended = {}, threading.Event(), threading.Event()
+        lock = threading.Lock()
+
+        def published(_client, _data, packet_id, reason, _properties):
+            with lock:
+                number = sent.pop(packet_id, None)
+                if number is not None and not reason.is_failure:
+                    self.acknowledged.add(number)
+
+        client.on_publish = published
+        client.on_connect = lambda *_: connected.set()
+        client.on_disconnect = lambda *_: ended.set()
+        try:
+            client.connect("127.0.0.1", self.ports[-1])
+        except OSError:
+            time.sleep(0.02)
+            return
+        client.loop_start()
+        if connected.wait(5):
+            missing = [one for one in range(self.count) if one not in self.acknowledged]
+            for number in missing:
+                if ended.is_set() or self.stopped.is_set():
+                    break
+                with lock:
+                    info = client.publish(f"plant/{self.name}", str(number), 1)
+                    sent[info.mid] = number
+                while len(sent) > 150 and not ended.is_set():
+                    time.sleep(0.001)
+            until(lambda: not sent or ended.is_set() or self.stopped.is_set(), "no PUBACK came")
+        client.loop_stop()
+
+
+def test_every_acknowledged_message_is_in_the_file_although_the_node_is_killed(tmp_path):
+    options, path = configured(tmp_path)
+    count, kills = 5_000, 6
+    node = martlet_process.Node(**options)
+    # Each run of the node has a port of its own.
+    ports = [node.port()]
+    publishers = [Publisher(ports, name, count) for name in ("a", "b")]
+    try:
+        for publisher in publishers:
+            publisher.start()
+        for kill in range(1, kills + 1):
+            share = 2 * count * kill // (kills + 1)
+            until(lambda: sum(len(one.acknowledged) for one in publishers) >= share, "too slow")
+            node.process.send_signal(signal.SIGKILL)
+            node.process.wait()
+            node = martlet_process.Node(**options)
+            ports.append(node.port())
+        for publisher in publishers:
+            publisher.join(DEADLINE_SECS)
+            assert len(publisher.acknowledged) == count
+
+        wanted = {(f"plant/{one.name}", str(number)) for one in publishers for number in range(count)}
+
+        def missing():
+            return wanted - {(line["topic"], line["payload"]) for line in lines(path)}
+
+        until(lambda: not missing(), lambda: f"missing: {len(missing())}\n{node.log()}")
+        found = lines(path)
+        # A message is written twice only if the second line says so.
+        seen = set()
+        for line in found:
+            assert line["id"] not in seen or line["repeated"], line
+            seen.add(line["id"])
+        # In the order of receipt: only what is repeated comes later than it came in.
+        for topic in {line["topic"] for line in found}:
+            ids = [line["id"] for line in found if line["topic"] == topic and not line["repeated"]]
+            assert ids == sorted(ids)
+    finally:
+        for publisher in publishers:
+            publisher.stopped.set()
+        node.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_full_file_system_loses_nothing_and_is_told(start_node, tmp_path):
+    options, path = configured(tmp_path)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", path.parent], check=True)
+    try:
+        node = start_node(**options, http=True)
+        with Client(node, "pump-1") as client:
+            for number in range(200):
+                client.publish("plant/1", f"{number} " + "x" * 1000)
+        told = "integration file/audit"
+        until(lambda: "No space left" in node.log(), node.log)
+        until(lambda: any("does not deliver" in one for one in warnings(node)), "no warning")
+        # Nothing of a line that did not fit is left.
+        assert len(lines(path)) < 200
+        subprocess.run(["mount", "-o", "remount,size=1m", path.parent], check=True)
+        found = until_lines(node, path, 200)
+        payloads = [line["payload"].split()[0] for line in found]
+        assert payloads == [str(number) for number in range(200)]
+        until(lambda: not any("does not deliver" in one for one in warnings(node)), told)
+        node.wait_for_log("an integration works again")
+        node.close()
+    finally:
+        subprocess.run(["umount", path.parent], check=True)
+
+
+def test_a_directory_that_is_missing_is_told_and_nothing_is_lost(start_node, tmp_path):
+    options, path = configured(tmp_path)
+    path.parent.rmdir()
+    node = start_node(**options)
+    assert "the sink \"audit\" could not write now" in node.log()
+    with Client(node, "pump-1") as client:
+        for number in range(300):
+            client.publish("plant/1", str(number))
+    node.wait_for_log("an integration failed and is tried again")
+    path.parent.mkdir()
+    found = until_lines(node, path, 300)
+    assert [line["payload"] for line in found] == [str(number) for number in range(300)]
+
+
+@pytest.mark.parametrize("keep", (True, False))
+def test_qos_0_is_kept_where_that_is_asked_for(start_node, tmp_path, keep):
+    options, path = configured(tmp_path, keep_qos0=keep)
+    path.parent.rmdir()
+    node = start_node(**options)
+    with Client(node, "pump-1") as client:
+        for number in range(400):
+            client.publish("plant/1", str(number), qos=0)
+        # Behind all others.
+        client.publish("plant/1", "end", qos=1)
+    if keep:
+        node.process.send_signal(signal.SIGTERM)
+        assert node.wait() == 0
+        node = start_node(**options)
+    path.parent.mkdir()
+    until(lambda: any(line["payload"] == "end" for line in lines(path)), node.log)
+    found = [line["payload"] for line in lines(path)]
+    if keep:
+        assert found == [*map(str, range(400)), "end"]
+    else:
+        assert len(found) < 401, "more than its credit cannot wait"
+
+
+def test_a_large_file_is_renamed_and_one_that_was_moved_is_made_anew(start_node, tmp_path):
+    options, path = configured(tmp_path, file_bytes=2_000, files_kept=2)
+    node = start_node(**options)
+    with Client(node, "pump-1") as client:
+        for number in range(40):
+            client.publish("plant/1", str(number))
+            until(lambda: any_line(path, str(number)), node.log)
+        moved = path.with_name("moved")
+        path.rename(moved)
+        client.publish("plant/1", "after")
+        until(lambda: any_line(path, "after"), node.log)
+    assert [line["payload"] for line in lines(path)] == ["after"]
+    rotated = [pathlib.Path(f"{path}.{number}") for number in (1, 2)]
+    kept = [line["payload"] for one in (rotated[1], rotated[0], moved) for line in lines(one)]
+    assert kept == [str(number) for number in range(40 - len(kept), 40)]
+    assert len(kept) > 10
+    assert all(one.stat().st_size <= 2_000 for one in rotated)
+    assert not pathlib.Path(f"{path}.3").exists()
+
+
+def any_line(path, payload):
+    return any(line["payload"] == payload for line in lines(path))
+
+
+def test_a_torn_line_is_mended_and_a_stop_settles_what_is_written(start_node, tmp_path):
+    options, path = configured(tmp_path)
+    path.write_text('{"id":1,"payload":"old"}\n{"id":2,"top')
+    node = start_node(**options)
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "new")
+    assert [line["payload"] for line in until_lines(node, path, 2)] == ["old", "new"]
+    node.terminate()
+    assert node.wait() == 0
+    node = start_node(**options)
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "after")
+    found = until_lines(node, path, 3)
+    assert [(line["payload"], line.get("repeated")) for line in found[1:]] == [
+        ("new", False),
+        ("after", False),
+    ]
+
+
+def test_a_sink_that_is_not_configured_any_more_has_no_queue(start_node, tmp_path):
+    options, path = configured(tmp_path)
+    path.parent.rmdir()
+    node = start_node(**options)
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "dropped with its queue")
+    node.terminate()
+    assert node.wait() == 0
+    config = pathlib.Path(options["arguments"][1])
+    text = config.read_text()
+    config.write_text("")
+    node = start_node(**options)
+    node.wait_for_log("not configured any more: its messages are dropped")
+    node.terminate()
+    assert node.wait() == 0
+    config.write_text(text)
+    path.parent.mkdir()
+    node = start_node(**options)
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "new")
+    assert [line["payload"] for line in until_lines(node, path, 1)] == ["new"]
+
+
+def test_config_check_finds_what_is_wrong_with_sinks(tmp_path):
+    options, path = configured(tmp_path)
+    check = ("config", "check", *options["arguments"], "--data-dir", str(tmp_path / "data"))
+    done = martlet_process.run(*check)
+    assert done.returncode == 0, done.stderr
+    path.parent.rmdir()
+    done = martlet_process.run(*check)
+    assert done.returncode == 0 and str(path) in done.stdout
+    configured(tmp_path, filters=["plant/#/x"])
+    done = martlet_process.run(*check)
+    assert done.returncode == 1 and "plant/#/x" in done.stderr
+    configured(tmp_path)
+    shown = martlet_process.run("config", "show", *options["arguments"])
+    assert "[[sinks.file]]" in shown.stdout and 'filters = ["plant/#"]' in shown.stdout
