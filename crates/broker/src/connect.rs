@@ -361,7 +361,7 @@ impl Shard {
         if is_changed && has_subscriptions {
             self.raise_epochs_of(session);
         }
-        if keeps_otherwise && has_subscriptions {
+        if keeps_otherwise && has_subscriptions && !fault::is(Fault::KeepsQos0NotRenewed) {
             self.renew_strength_of(cx, session);
         }
     }
