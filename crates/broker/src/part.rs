@@ -18,7 +18,7 @@ use crate::connect::ConnectRequest;
 use crate::connection::Connection;
 use crate::event::SharedClient;
 use crate::fault::{self, Fault};
-use crate::id::{ConnectionId, TenantId};
+use crate::id::{ConnectionId, MessageId, TenantId, start_of};
 use crate::limits::ListenerPolicy;
 use crate::lobby::Peer;
 use crate::message::Message;
@@ -345,6 +345,8 @@ impl Shard {
             Source::Routing(routing) => self.hold(routing),
             Source::Held(message) => message.clone(),
         };
+        let dup = how.dup || self.may_be_repeated(id, message.id());
+        let dup = dup && !fault::is(Fault::PartDupForgotten);
         let (Some(part), Some(token)) = (self.parts.at(id), how.packet_id) else {
             debug_assert!(false, "a part has its place, and each delivery a token");
             return;
@@ -355,7 +357,7 @@ impl Shard {
             token,
             message,
             retained: how.retain,
-            dup: how.dup && !fault::is(Fault::PartDupForgotten),
+            dup,
             subscription_ids: subscription_ids.into(),
         };
         let delivery = PartEvent::Delivery(delivery);
@@ -363,6 +365,20 @@ impl Shard {
         if fault::is(Fault::PartOrderSwapped) {
             swap_last(&mut cx.effects.parts);
         }
+    }
+
+    /// A message may have been delivered to the part of this connection in an earlier run of the
+    /// node that ended before the record of that was durable: in the last one, if the part was
+    /// attached at its end, or in one before.
+    fn may_be_repeated(&mut self, id: ConnectionId, message: MessageId) -> bool {
+        let run = self.run();
+        let came_in = start_of(message.0);
+        let session = self.connections.get(id).and_then(Connection::session);
+        session.is_some_and(|session| {
+            let session = self.sessions.at(session);
+            let was_there = came_in < run && session.flags.was_there() || came_in + 1 < run;
+            was_there && start_of(session.epoch.0) < run && !fault::is(Fault::PartCrashForgotten)
+        })
     }
 
     fn part_settles<N: Node>(

@@ -85,6 +85,7 @@ impl Shard {
         state.recorded = true;
         state.set_left_wall_ms(record.left_wall_ms.unwrap_or(cx.now.record_ms));
         state.flags.set_put_off(record.put_off);
+        state.flags.set_was_there(record.left_wall_ms.is_none());
         let keeps_qos0 = record.keeps_qos0 && !fault::is(Fault::KeepsQos0NotRestored);
         state.flags.set_keeps_qos0(keeps_qos0);
         state.flags.set_part(keeps_qos0);

@@ -113,6 +113,7 @@ faults! {
     PartCreditNotLowered = "A part's credit never becomes smaller.";
     PartInFlightForgotten = "A part that comes back is not told of what it has not settled.";
     PartDupForgotten = "What a part is told again has `dup` 0.";
+    PartCrashForgotten = "After a crash a part is not told that messages may be repeated.";
     PartOrderSwapped = "Of two deliveries to a part in one turn the second comes first.";
     PartSubscriptionStays = "A part that comes back keeps the subscriptions that it has given up.";
     PartEndForgotten = "A part that ends is detached, and its session stays.";

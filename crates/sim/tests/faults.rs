@@ -54,6 +54,7 @@ const OF_PARTS: &[Fault] = &[
     Fault::PartCreditNotLowered,
     Fault::PartInFlightForgotten,
     Fault::PartDupForgotten,
+    Fault::PartCrashForgotten,
     Fault::PartOrderSwapped,
     Fault::PartSubscriptionStays,
     Fault::PartEndForgotten,
