@@ -105,6 +105,7 @@ faults! {
     LockoutForgottenForWaiting = "A lockout does not count for who waits for an answer.";
 
     // Parts.
+    PartAttachedBeforeRecord = "A part is told that it is attached before that is durable.";
     PartSettlementLost = "The last settlement of a batch is lost.";
     PartSettlesOther = "A settlement counts for the token before its own.";
     PartRefusedComesAgain = "What a part has refused is delivered again.";

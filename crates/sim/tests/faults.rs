@@ -94,6 +94,7 @@ const OF_RULES: &[Fault] = &[
 
 /// Those of parts.
 const OF_PARTS: &[Fault] = &[
+    Fault::PartAttachedBeforeRecord,
     Fault::PartSettlementLost,
     Fault::PartSettlesOther,
     Fault::PartRefusedComesAgain,

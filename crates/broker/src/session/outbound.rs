@@ -965,13 +965,11 @@ impl Shard {
     /// A connection took the session over: what was under way is sent again [MQTT-4.4.0-1].
     pub(crate) fn resume_outbound(&mut self, index: u32) {
         let session = self.sessions.at(index);
-        let is_part = session.flags.part();
-        let outbound = &mut session.outbound;
-        outbound.restart();
+        session.outbound.restart();
         if fault::is(Fault::TakeoverForgetsInFlight)
-            || is_part && fault::is(Fault::PartInFlightForgotten)
+            || fault::is(Fault::PartInFlightForgotten) && session.flags.part()
         {
-            outbound.unsent_mut().clear();
+            session.outbound.unsent_mut().clear();
         }
     }
 

@@ -12,6 +12,7 @@ mod lost;
 mod once;
 mod order;
 mod part_account;
+mod part_durable;
 mod part_lost;
 mod part_once;
 mod part_order;
@@ -46,6 +47,7 @@ pub struct Checks {
     once: once::Once,
     order: order::Order,
     part_account: part_account::PartAccounts,
+    part_durable: part_durable::PartDurable,
     part_lost: part_lost::PartLost,
     part_once: part_once::PartOnce,
     part_order: part_order::PartOrder,
@@ -98,6 +100,7 @@ impl Checks {
         self.order.see(fact, ledger, findings);
         if !ledger.parts.is_empty() {
             self.part_account.see(fact, ledger);
+            self.part_durable.see(fact, ledger, findings);
             self.part_lost.see(fact, ledger, findings);
             self.part_once.see(fact, ledger, findings);
             self.part_order.see(fact, ledger, findings);
@@ -119,7 +122,10 @@ impl Checks {
             return self.permission.recorded(record, ledger, findings);
         }
         self.durable.recorded(lsn, record, ledger, findings);
-        self.part_lost.recorded(lsn, record);
+        if !ledger.parts.is_empty() {
+            self.part_durable.recorded(lsn, record);
+            self.part_lost.recorded(lsn, record);
+        }
     }
 
     /// The node reported its sessions; `probe` is the request that was made last.

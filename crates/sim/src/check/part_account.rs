@@ -45,7 +45,7 @@ impl PartAccounts {
         };
         let account = self.accounts.entry(part).or_default();
         match what {
-            PartFact::Attached { present } => {
+            PartFact::Attached { present, .. } => {
                 if !present {
                     *account = Account::default();
                 }

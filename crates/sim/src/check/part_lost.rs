@@ -91,7 +91,7 @@ impl PartLost {
                     owed.retain(|message| is_promised(row, *message, ledger));
                 }
             }
-            PartFact::Attached { present: false } => {
+            PartFact::Attached { present: false, .. } => {
                 self.owed.remove(&part);
             }
             PartFact::Left { .. } | PartFact::Ended if !row.session => {

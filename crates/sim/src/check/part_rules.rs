@@ -83,7 +83,7 @@ impl PartRules {
                     under_way.finds_none = Some(attachment);
                 }
             }
-            PartFact::Attached { present } => {
+            PartFact::Attached { present, .. } => {
                 let name = &row.name;
                 if present && under_way.finds_none == Some(row.attachment) {
                     findings.add(CHECK, format!("{name} found a session that had ended"));

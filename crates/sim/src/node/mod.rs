@@ -53,8 +53,8 @@ pub enum Asked {
     Event(Event),
     /// A shard wants to know who a client is.
     Who(usize, Box<Authentication>),
-    /// A part is told something.
-    Part(PartId, PartEvent),
+    /// A part is told something; what was durable then.
+    Part(PartId, PartEvent, Lsn),
 }
 
 /// What waits for one shard.

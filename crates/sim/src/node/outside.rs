@@ -133,8 +133,9 @@ impl Mail for Around<'_> {
     }
 
     fn tell_parts(&mut self, events: &mut Vec<(PartId, PartEvent)>) {
+        let durable = self.node.store.borrow().durable();
         for (id, event) in events.drain(..) {
-            self.node.ask(Asked::Part(id, event));
+            self.node.ask(Asked::Part(id, event, durable));
         }
     }
 

@@ -4,6 +4,7 @@ use martlet_broker::{DropReason, MessageId, PartId, PartOutcome};
 
 use crate::facts::{ClientIndex, MessageIndex};
 use crate::ledger::Ledger;
+use crate::store::Lsn;
 use crate::topics::{FilterIndex, TopicIndex};
 
 /// A set of the filters of a run.
@@ -71,6 +72,8 @@ pub enum PartFact {
     Attached {
         /// Its session was there already.
         present: bool,
+        /// What was durable when it was told so.
+        durable: Lsn,
     },
     /// It is told of a message.
     Told(ToldDelivery),
@@ -125,7 +128,7 @@ impl PartFact {
                 let keeps = if keeps_qos0 { ", keeps QoS 0" } else { "" };
                 format!("-> attach as {number} to {filters:?}, credit {credit}{keeps}")
             }
-            Self::Attached { present } => format!("<- attached, session present: {present}"),
+            Self::Attached { present, .. } => format!("<- attached, session present: {present}"),
             Self::Told(told) => {
                 let dup = if told.dup { " dup" } else { "" };
                 let (number, token, id) = (told.attachment.0 as u32, told.token, told.id.0);

@@ -17,6 +17,7 @@ use crate::agenda::{Due, SECOND};
 use crate::client::outbound::message_of;
 use crate::facts::{ClientIndex, Fact, MessageIndex, PartIndex};
 use crate::random::Random;
+use crate::store::Lsn;
 use crate::world::Io;
 
 pub use fact::{FilterSet, PartFact, ToldDelivery};
@@ -168,8 +169,13 @@ impl Part {
         self.reschedule(io);
     }
 
-    /// The node tells it something.
-    pub fn told(&mut self, io: &mut Io<'_>, attachment: PartId, event: PartEvent) {
+    /// The node tells it something; `durable` is what was durable then.
+    pub fn told(
+        &mut self,
+        io: &mut Io<'_>,
+        (attachment, durable): (PartId, Lsn),
+        event: PartEvent,
+    ) {
         let is_current = attachment == self.attachment() && self.phase != Phase::Away;
         match event {
             PartEvent::Attached {
@@ -182,7 +188,7 @@ impl Part {
                 }
                 self.phase = Phase::Attached;
                 let present = session_present;
-                self.fact(io, PartFact::Attached { present });
+                self.fact(io, PartFact::Attached { present, durable });
                 if let Some((old, settlements)) = self.late.take() {
                     self.call(io, PartCall::Settle(old, settlements));
                 }

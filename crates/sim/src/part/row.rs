@@ -81,7 +81,7 @@ impl PartRow {
                 let filters = filters.or(last.unwrap_or_default());
                 self.possible.push((at_us, filters));
             }
-            PartFact::Attached { present } => {
+            PartFact::Attached { present, .. } => {
                 self.attached = true;
                 let is_new = !present || !self.session;
                 self.life += u32::from(is_new);

@@ -577,7 +577,9 @@ impl World {
                 }
                 Asked::Event(event) => self.told(&event),
                 Asked::Who(shard, asked) => self.ask_who(shard, &asked),
-                Asked::Part(attachment, event) => self.tell_part(attachment, event),
+                Asked::Part(attachment, event, durable) => {
+                    self.tell_part((attachment, durable), event);
+                }
             }
         }
         for report in self.node.take_reports() {

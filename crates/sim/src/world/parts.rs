@@ -6,6 +6,7 @@ use martlet_broker::{DropReason, PartEvent, PartId};
 use super::{Io, World};
 use crate::facts::{Fact, PartIndex};
 use crate::part::{Part, PartFact, part_of};
+use crate::store::Lsn;
 use crate::topics::TopicIndex;
 
 impl World {
@@ -26,9 +27,9 @@ impl World {
     }
 
     /// The node tells a part something.
-    pub(super) fn tell_part(&mut self, attachment: PartId, event: PartEvent) {
-        self.with_part(part_of(attachment), |part, io| {
-            part.told(io, attachment, event);
+    pub(super) fn tell_part(&mut self, at: (PartId, Lsn), event: PartEvent) {
+        self.with_part(part_of(at.0), |part, io| {
+            part.told(io, at, event);
         });
     }
 
