@@ -205,7 +205,9 @@ impl Shard {
         self.report_connected(cx, index, session);
         let connection = self.connections.id_of(index);
         self.arm_identity_end(cx, connection);
-        let early = fault::is(Fault::ConnAckBeforeRecord);
+        let early = fault::is(Fault::ConnAckBeforeRecord)
+            || fault::is(Fault::PartAttachedBeforeRecord)
+                && self.connections.at(index).flags.part();
         let record = if early { RecordNumber(0) } else { record };
         self.connections.at(index).gated_since = Since::at_ms(cx.now.mono_ms);
         self.gate_or_run(
@@ -361,7 +363,7 @@ impl Shard {
         if is_changed && has_subscriptions {
             self.raise_epochs_of(session);
         }
-        if keeps_otherwise && has_subscriptions {
+        if keeps_otherwise && has_subscriptions && !fault::is(Fault::KeepsQos0NotRenewed) {
             self.renew_strength_of(cx, session);
         }
     }

@@ -22,7 +22,8 @@ use martlet_codec::{
 use crate::connect::ConnectRequest;
 use crate::connection::Connection;
 use crate::event::SharedClient;
-use crate::id::{ConnectionId, SessionId, TenantId};
+use crate::fault::{self, Fault};
+use crate::id::{ConnectionId, MessageId, SessionId, TenantId, start_of};
 use crate::limits::ListenerPolicy;
 use crate::lobby::Peer;
 use crate::message::Message;
@@ -323,7 +324,7 @@ impl Shard {
         self.bound_queue_of_part(cx, session, spec.queue);
         let wanted = |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
         for filter in self.filters_of(session) {
-            if !wanted(&filter) {
+            if !wanted(&filter) && !fault::is(Fault::PartSubscriptionStays) {
                 self.unsubscribe_one(cx, session, &filter);
             }
         }
@@ -391,6 +392,8 @@ impl Shard {
             Source::Routing(routing) => self.hold(routing),
             Source::Held(message) => message.clone(),
         };
+        let dup = how.dup || self.may_be_repeated(id, message.id());
+        let dup = dup && !fault::is(Fault::PartDupForgotten);
         let (Some(part), Some(token)) = (self.parts.at(id), how.packet_id) else {
             debug_assert!(false, "a part has its place, and each delivery a token");
             return;
@@ -401,11 +404,28 @@ impl Shard {
             token,
             message,
             retained: how.retain,
-            dup: how.dup,
+            dup,
             subscription_ids: subscription_ids.into(),
         };
         let delivery = PartEvent::Delivery(delivery);
         cx.effects.parts.push((part.id, delivery));
+        if fault::is(Fault::PartOrderSwapped) {
+            swap_last(&mut cx.effects.parts);
+        }
+    }
+
+    /// A message may have been delivered to the part of this connection in an earlier run of the
+    /// node that ended before the record of that was durable: in the last one, if the part was
+    /// attached at its end, or in one before.
+    fn may_be_repeated(&mut self, id: ConnectionId, message: MessageId) -> bool {
+        let run = self.run();
+        let came_in = start_of(message.0);
+        let session = self.connections.get(id).and_then(Connection::session);
+        session.is_some_and(|session| {
+            let session = self.sessions.at(session);
+            let was_there = came_in < run && session.flags.was_there() || came_in + 1 < run;
+            was_there && start_of(session.epoch.0) < run && !fault::is(Fault::PartCrashForgotten)
+        })
     }
 
     fn part_settles<N: Node>(
@@ -417,18 +437,30 @@ impl Shard {
         let Some((connection, session)) = self.session_of_part(id) else {
             return;
         };
+        let settlements = match settlements {
+            [first @ .., _] if fault::is(Fault::PartSettlementLost) && !first.is_empty() => first,
+            all => all,
+        };
         for Settlement { token, outcome } in settlements {
+            let token = match PacketId::new(token.get() - 1) {
+                Some(other) if fault::is(Fault::PartSettlesOther) => other,
+                _ => *token,
+            };
             let reason = match outcome {
                 PartOutcome::Done => ReasonCode::Success,
+                PartOutcome::Refused if fault::is(Fault::PartRefusedComesAgain) => {
+                    self.put_off_delivery(cx, connection, session, (token, 1_000));
+                    continue;
+                }
                 PartOutcome::Refused => ReasonCode::ImplementationSpecificError,
                 PartOutcome::Later(after_ms) => {
-                    self.put_off_delivery(cx, connection, session, (*token, *after_ms));
+                    self.put_off_delivery(cx, connection, session, (token, *after_ms));
                     continue;
                 }
             };
             let session = self.sessions.id_of(session);
             // A part is granted QoS 1 at most, so nothing else can be wrong with it.
-            let settled = self.puback_received(cx, session, *token, reason);
+            let settled = self.puback_received(cx, session, token, reason);
             debug_assert!(settled.is_ok());
         }
         self.answered = None;
@@ -444,7 +476,14 @@ impl Shard {
         session: u32,
         (token, after_ms): (PacketId, u32),
     ) {
-        if !self.sessions.at(session).outbound.take_off_wire(token) {
+        let outbound = &mut self.sessions.at(session).outbound;
+        if !outbound.take_off_wire(token) {
+            return;
+        }
+        if fault::is(Fault::PartCreditNotReturned) {
+            outbound.on_wire += 1;
+        }
+        if fault::is(Fault::PartLaterForgotten) {
             return;
         }
         let due_ms = cx.now.mono_ms + u64::from(after_ms);
@@ -477,7 +516,11 @@ impl Shard {
         };
         let in_flight_max = self.settings.limits.in_flight.max(1);
         let connection = self.connections.at(connection.index);
-        connection.send_quota = credit.clamp(1, in_flight_max);
+        let before = match fault::is(Fault::PartCreditNotLowered) {
+            true => connection.send_quota,
+            false => 1,
+        };
+        connection.send_quota = credit.clamp(1, in_flight_max).max(before);
         self.pump(cx, session);
     }
 
@@ -485,7 +528,7 @@ impl Shard {
         let Some((connection, session)) = self.session_of_part(id) else {
             return;
         };
-        if ends {
+        if ends && !fault::is(Fault::PartEndForgotten) {
             self.sessions.at(session).expiry_secs = 0;
         }
         let ending = Ending::told(ReasonCode::Success, "it was detached");
@@ -496,6 +539,20 @@ impl Shard {
         let connection = self.parts.find(id)?.connection;
         let session = self.connections.get(connection)?.session()?;
         Some((connection, session))
+    }
+}
+
+/// Swaps the last two deliveries, if they are for the same part.
+fn swap_last(told: &mut [(PartId, PartEvent)]) {
+    if let [
+        ..,
+        (one, PartEvent::Delivery(_)),
+        (other, PartEvent::Delivery(_)),
+    ] = told
+        && one == other
+    {
+        let last = told.len() - 1;
+        told.swap(last - 1, last);
     }
 }
 

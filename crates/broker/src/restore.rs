@@ -85,8 +85,10 @@ impl Shard {
         state.recorded = true;
         state.set_left_wall_ms(record.left_wall_ms.unwrap_or(cx.now.record_ms));
         state.flags.set_put_off(record.put_off);
+        state.flags.set_was_there(record.left_wall_ms.is_none());
         state.flags.set_part(record.part.is_some());
         let keeps_qos0 = record.part.is_some_and(|part| part.keeps_qos0);
+        let keeps_qos0 = keeps_qos0 && !fault::is(Fault::KeepsQos0NotRestored);
         state.flags.set_keeps_qos0(keeps_qos0);
         state.inbound = inbound;
         let owner = record.owner.as_ref();

@@ -465,7 +465,8 @@ impl Shard {
         let mut routing = self.begin_routing(publication, message);
         let others = wanted.shards & !(1 << self.id.0);
         let durable = wanted.class.has(InterestClass::DURABLE) && publication.qos > QoS::AtMostOnce
-            || wanted.class.has(InterestClass::KEEPS_QOS0);
+            || wanted.class.has(InterestClass::KEEPS_QOS0)
+                && !fault::is(Fault::KeptQos0NotRecorded);
         let recorded = durable || retained.is_some() || origin.receipt.is_some();
         routing.recorded = recorded;
         let record = if recorded {
@@ -475,7 +476,8 @@ impl Shard {
                 receipt: origin.receipt,
                 retained_revision: retained.map(|(revision, _)| revision),
                 replaces: retained.and_then(|(_, replaced)| replaced),
-                to_be_routed: durable,
+                to_be_routed: durable
+                    && !(publication.qos == QoS::AtMostOnce && fault::is(Fault::KeptQos0NotRouted)),
                 will_of: origin.will_of,
             };
             self.append(cx, Record::Message(record))

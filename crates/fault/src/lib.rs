@@ -104,6 +104,25 @@ faults! {
     ShareOfOtherTenant = "A share group serves members of another tenant.";
     LockoutForgottenForWaiting = "A lockout does not count for who waits for an answer.";
 
+    // Parts.
+    PartAttachedBeforeRecord = "A part is told that it is attached before that is durable.";
+    PartSettlementLost = "The last settlement of a batch is lost.";
+    PartSettlesOther = "A settlement counts for the token before its own.";
+    PartRefusedComesAgain = "What a part has refused is delivered again.";
+    PartLaterForgotten = "What a part has put off is not delivered again.";
+    PartCreditNotReturned = "What a part has put off counts against its credit for ever.";
+    PartCreditNotLowered = "A part's credit never becomes smaller.";
+    PartInFlightForgotten = "A part that comes back is not told of what it has not settled.";
+    PartDupForgotten = "What a part is told again has `dup` 0.";
+    PartCrashForgotten = "After a crash a part is not told that messages may be repeated.";
+    PartOrderSwapped = "Of two deliveries to a part in one turn the second comes first.";
+    PartSubscriptionStays = "A part that comes back keeps the subscriptions that it has given up.";
+    PartEndForgotten = "A part that ends is detached, and its session stays.";
+    KeptQos0NotRecorded = "A QoS 0 message for a part that keeps them is not recorded.";
+    KeptQos0NotRouted = "The record of such a message does not say that it is still to be routed.";
+    KeepsQos0NotRestored = "After a restart a part's session does not keep QoS 0 messages.";
+    KeepsQos0NotRenewed = "A part that comes back and keeps QoS 0 messages from now on does not.";
+
     // Its records, and recovery.
     RunNumberUsedAgain = "A run of the node begins with the number of the one before.";
     RoutingNotHeld = "A message's record does not say that it is still to be routed.";

@@ -71,7 +71,7 @@ pub struct Publisher {
     pub client_id: Option<String>,
     /// User name.
     pub user: Option<String>,
-    /// Device of the registry. Deliveries do not name it yet, so it is always none.
+    /// Device of the registry.
     pub device: Option<String>,
 }
 
@@ -101,6 +101,7 @@ impl SinkMessage {
             received_wall_ms: head.received_ms,
             expires_at_ms: u64::MAX,
             received_mono_ms: 0,
+            hops: 0,
         };
         // The runner holds one batch of them at a time, so their bytes are not counted.
         let gauge = Arc::<MemoryGauge>::default();
@@ -174,10 +175,10 @@ impl SinkMessage {
         }
     }
 
-    /// Device of the publisher. Deliveries do not name it yet, so it is always none.
+    /// Device of the registry that published it; none if the publisher is no device or is unknown.
     pub fn device(&self) -> Option<&str> {
         match &self.publisher {
-            Source::Delivery(_) => None,
+            Source::Delivery(client) => client.as_ref()?.device(),
             Source::DeadLetter(publisher) => publisher.device.as_deref(),
         }
     }

@@ -98,3 +98,33 @@ fn a_durable_part_gets_all_that_it_has_not_settled_after_each_restart() {
         }
     }
 }
+
+#[test]
+fn a_part_that_was_attached_at_a_crash_is_told_that_what_waited_may_be_repeated() {
+    for (end, second_is_dup) in [
+        (End::Kill, true),
+        (End::PowerCut(1), true),
+        (End::Stop, false),
+    ] {
+        println!("{end:?}");
+        let mut node = StoredNode::new(2);
+        attach(&mut node);
+        node.part_call(NAME, PartCall::Credit(PART, 1));
+        node.play(
+            "P: CONNECT
+             P: PUBLISH t/1 qos=1 payload=one
+             P: PUBLISH t/2 qos=1 payload=two",
+        );
+        assert!(matches!(&node.take_told()[..], [PartEvent::Delivery(_)]));
+        // Its credit is used up. Whether the second one was delivered is not known after a crash.
+        let mut node = node.restart(end, 2, 10);
+        let (_, found) = attach(&mut node);
+        assert_eq!(texts(&found), [("one", true), ("two", second_is_dup)]);
+        // A message of this run is new.
+        node.play("P: CONNECT; PUBLISH t/3 qos=1 payload=three");
+        let [PartEvent::Delivery(last)] = &node.take_told()[..] else {
+            panic!("one is delivered");
+        };
+        assert!(!last.dup);
+    }
+}

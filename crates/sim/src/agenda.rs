@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::facts::ClientIndex;
+use crate::facts::{ClientIndex, PartIndex};
 use crate::node::LinkIndex;
 
 /// One second of virtual time.
@@ -20,6 +20,8 @@ pub enum Due {
     Down(LinkIndex),
     /// A client wants to do something.
     Client(ClientIndex),
+    /// A part wants to do something.
+    Part(PartIndex),
     /// The store's sync is done.
     Sync,
     /// A batch reaches another shard.

@@ -7,12 +7,15 @@ use martlet_codec::{AckKind, QoS};
 use crate::identifiers::Identifiers;
 use crate::ledger::Ledger;
 use crate::node::LinkIndex;
+use crate::part::PartFact;
 use crate::people::{Verdict, Version};
 use crate::store::Lsn;
 use crate::topics::{FilterIndex, TopicIndex};
 
 /// A client of the run.
 pub type ClientIndex = u16;
+/// A part of the run.
+pub type PartIndex = u16;
 /// An Application Message of the run.
 pub type MessageIndex = u32;
 
@@ -236,6 +239,13 @@ pub enum Fact {
         /// Why.
         reason: DropReason,
     },
+    /// Something happened at a part of the node.
+    Part {
+        /// Which part.
+        part: PartIndex,
+        /// What.
+        what: PartFact,
+    },
     /// The node has crashed.
     Crashed {
         /// Power was lost, not the process alone.
@@ -304,6 +314,7 @@ impl Fact {
             | Self::Judged { client, .. }
             | Self::Dropped { client, .. } => Some(client),
             Self::DroppedByGroup { .. }
+            | Self::Part { .. }
             | Self::Crashed { .. }
             | Self::Stopping
             | Self::ClockStepped { .. }
@@ -317,9 +328,11 @@ impl Fact {
 
     /// One line for the log: who, then what, as the specification's packets say it.
     pub fn line(&self, at_us: u64, ledger: &Ledger) -> String {
-        let who = self.client().map_or("", |client| {
-            ledger.clients[usize::from(client)].name.as_str()
-        });
+        let who = match (self, self.client()) {
+            (Self::Part { part, .. }, _) => ledger.part(*part).name.as_str(),
+            (_, Some(client)) => ledger.client(client).name.as_str(),
+            _ => "",
+        };
         let seconds = at_us as f64 / 1e6;
         format!("{seconds:>12.6}  {who:<6} {}", self.what(ledger))
     }
@@ -418,6 +431,7 @@ impl Fact {
                 let topic = topic.map_or("a topic of the store", |topic| topics.name(topic));
                 format!("== {group} dropped on {topic}: {}", reason.name())
             }
+            Self::Part { what, .. } => what.line(ledger),
             Self::Crashed { stopped: true, .. } => "== the node stops".to_owned(),
             Self::Rotted { message } => format!("== m{message} rots on the disk"),
             Self::ClockStepped { ms } => format!("== the wall clock steps by {ms} ms"),

@@ -4,8 +4,9 @@
 use martlet_codec::QoS;
 
 use crate::agenda::SECOND;
-use crate::facts::{ClientIndex, Fact, MessageIndex};
+use crate::facts::{ClientIndex, Fact, MessageIndex, PartIndex};
 use crate::node::LinkIndex;
+use crate::part::PartRow;
 use crate::people::People;
 use crate::topics::{FilterIndex, TopicIndex, Topics};
 
@@ -114,6 +115,8 @@ pub struct Ledger {
     pub messages: Vec<MessageRow>,
     /// Clients.
     pub clients: Vec<ClientRow>,
+    /// Parts of the node.
+    pub parts: Vec<PartRow>,
     /// Crashes of the node so far.
     pub crashes: u32,
     /// When the node was started again last; 0 is never.
@@ -146,6 +149,11 @@ impl Ledger {
     /// The row of a client.
     pub fn client(&self, client: ClientIndex) -> &ClientRow {
         &self.clients[usize::from(client)]
+    }
+
+    /// The row of a part.
+    pub fn part(&self, part: PartIndex) -> &PartRow {
+        &self.parts[usize::from(part)]
     }
 
     /// A message in words.
@@ -243,7 +251,11 @@ impl Ledger {
                 for row in &mut self.clients {
                     row.undisturbed = false;
                 }
+                for row in &mut self.parts {
+                    row.crashed();
+                }
             }
+            Fact::Part { part, what } => self.parts[usize::from(part)].apply(at_us, &what),
             Fact::Rotted { message } => self.messages[message as usize].rotten = true,
             Fact::Restarted => {
                 self.restarted_us = at_us;

@@ -11,6 +11,7 @@
 //! * `rot`: bits that flip on its disk
 //! * `topics`, `identifiers`: which filters match which topics, Subscription Identifiers
 //! * `client`: what clients do, by the protocol or against it
+//! * `part`: parts of the node, whose sinks settle late, refuse, hang and forget
 //! * `facts`, `ledger`, `observer`: what clients did and saw, what they were promised, who is told
 //! * `people`: users, what they may do and when that changes, and the gate that lets them in
 //! * `check`: one check per file
@@ -25,6 +26,7 @@ pub mod ledger;
 pub mod network;
 pub mod node;
 pub mod observer;
+pub mod part;
 pub mod people;
 pub mod random;
 pub mod rot;

@@ -14,7 +14,7 @@ martlet-sim: the whole broker in virtual time
   --seed S        run this one
   --log           with --seed: print every fact
   --scenario K    everything, sharing, retaining, wills, bounded, churn,
-                  arriving, backlog, rules or steady (default: by seed)
+                  arriving, backlog, parts, rules or steady (default: by seed)
   --help          print this
 
 Exit code 0: nothing was found. 1: a seed failed. 2: wrong arguments.";

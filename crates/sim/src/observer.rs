@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use martlet_broker::{Record, SessionEpoch};
+use martlet_broker::{Record, Report, SessionEpoch};
 
 use crate::check::Checks;
 use crate::facts::{Fact, MessageIndex};
@@ -106,6 +106,12 @@ impl Observer {
         }
         self.checks
             .recorded(lsn, record, &self.ledger, &mut self.findings);
+    }
+
+    /// Shards have reported their sessions; the number is that of the present probe.
+    pub fn reported(&mut self, at: (u64, u64), reports: &[Report]) {
+        self.checks
+            .reported(at, reports, &self.ledger, &mut self.findings);
     }
 
     /// The session that was recorded last for a client.

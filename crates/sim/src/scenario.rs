@@ -14,6 +14,7 @@ use crate::ledger::{ClientRow, Ledger};
 use crate::network::{LinkProfile, Network};
 use crate::node::{Node, NodeProfile};
 use crate::observer::Observer;
+use crate::part::{Part, PartPlan, PartRow};
 use crate::people::{Gate, People};
 use crate::random::Random;
 use crate::store::{Store, StoreProfile};
@@ -39,6 +40,8 @@ pub enum Kind {
     Arriving,
     /// Queues of several pages, for clients that stay away while others publish.
     Backlog,
+    /// Parts of the node whose sinks settle late, refuse, hang, fail and forget.
+    Parts,
     /// Users in several tenants whose permissions change, who are disabled, moved and deleted, and
     /// locked out.
     Rules,
@@ -57,6 +60,7 @@ impl Kind {
         Self::Churn,
         Self::Arriving,
         Self::Backlog,
+        Self::Parts,
         Self::Rules,
         Self::Steady,
     ];
@@ -72,6 +76,7 @@ impl Kind {
             Self::Churn => "churn",
             Self::Arriving => "arriving",
             Self::Backlog => "backlog",
+            Self::Parts => "parts",
             Self::Rules => "rules",
             Self::Steady => "steady",
         }
@@ -95,7 +100,8 @@ impl Kind {
     /// The kind that a seed stands for when none is named.
     pub fn of_seed(seed: u64) -> Self {
         match Random::new(seed, "kind", 0).below(20) {
-            0..=6 => Self::Everything,
+            0..=4 => Self::Everything,
+            5 | 6 => Self::Parts,
             7 => Self::Backlog,
             8 | 9 => Self::Rules,
             10..=12 => Self::Sharing,
@@ -119,6 +125,7 @@ pub struct Scenario {
     disturbance: Disturbance,
     topics: Topics,
     plans: Vec<Plan>,
+    parts: Vec<PartPlan>,
     queued_max: usize,
     rules: Option<RulesProfile>,
 }
@@ -168,6 +175,7 @@ impl Scenario {
                 Kind::Steady => 3600 * SECOND,
                 Kind::Churn | Kind::Arriving => 3 * SECOND / 2,
                 Kind::Backlog => 60 * SECOND,
+                Kind::Parts => random.between(10, 50) * SECOND,
                 // Long enough for sessions that outlast restarts to end.
                 Kind::Wills => random.between(120, 300) * SECOND,
                 _ => random.between(30, 240) * SECOND,
@@ -197,12 +205,17 @@ impl Scenario {
                     0 => 0,
                     _ => 20 * SECOND,
                 },
-                rot_percent: random.pick(&[0, 0, 50]),
+                rot_percent: match random.pick(&[0, 0, 50]) {
+                    // A loss would not be told.
+                    _ if !profile.settings.events.drops => 0,
+                    percent => percent,
+                },
                 down_us: random.pick(&[100_000, SECOND, 10 * SECOND]),
                 shards: random.between(if kind.is_calm() { 2 } else { 1 }, 4) as u16,
-                reshard_percent: 20,
+                reshard_percent: if kind == Kind::Parts { 50 } else { 20 },
             },
             profile,
+            parts: PartPlan::of_run(kind, seed, &topics),
             topics,
             plans,
             queued_max,
@@ -238,6 +251,11 @@ impl Scenario {
                     ..ClientRow::default()
                 })
                 .collect(),
+            parts: self
+                .parts
+                .iter()
+                .map(|plan| PartRow::new(plan.name.clone(), plan.durable))
+                .collect(),
         };
         let store = Store::new(self.store, Random::new(seed, "store", 0));
         let node = Node::new(&self.profile, store, Random::new(seed, "node", 0));
@@ -255,10 +273,15 @@ impl Scenario {
             Client::new(index as u16, plan, random, first_us)
         });
         let clients = clients.collect();
+        let parts = (0..).zip(self.parts).map(|(index, plan)| {
+            let random = Random::new(seed, "sink", u64::from(index));
+            Part::new(index, plan, random)
+        });
+        let parts = parts.collect();
         let world = World::new(
             node,
             Network::new(Random::new(seed, "network", 0)),
-            clients,
+            (clients, parts),
             Observer::new(ledger, Checks::new(self.queued_max), log),
             self.rules.map(|rules| {
                 let gate = Random::new(seed, "gate", 0);
@@ -330,6 +353,10 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
             share: 1 + seed % 16,
             matches: 1 + (seed % 4) as usize,
         };
+    }
+    if kind == Kind::Parts {
+        // Where drops are told, messages that were sent stay in memory, so that is not all.
+        settings.events.drops = seed.is_multiple_of(2);
     }
     let limits = &mut settings.limits;
     limits.memory_bytes = 1 << 40;
@@ -444,7 +471,10 @@ fn plan(kind: Kind, client: u64, topics: &Topics, random: &mut Random) -> Plan {
     let troubles = troubles(kind, random);
     let mut subscriptions = subscriptions(kind, client, topics, random);
     // Some of what is published is longer. A share group with such a member would lose it.
-    let maximum_packet_size = if random.percent(10) { 150 } else { 0 };
+    let maximum_packet_size = match random.percent(10) {
+        true if kind != Kind::Parts => 150,
+        _ => 0,
+    };
     if maximum_packet_size > 0 {
         subscriptions.retain(|subscription| !topics.is_shared(subscription.filter));
     }
@@ -570,7 +600,7 @@ fn subscriptions(
         }
         let often = |wanted| if kind == wanted { 80 } else { 20 };
         // What a member's full queue drops is lost to its group, and nobody is told.
-        let shares = if kind == Kind::Bounded {
+        let shares = if matches!(kind, Kind::Bounded | Kind::Parts) {
             0
         } else {
             often(Kind::Sharing)
@@ -625,6 +655,7 @@ fn publishing(
         let plain: Vec<TopicIndex> = topics.of_class(Class::Plain).collect();
         let count = match kind {
             Kind::Churn | Kind::Backlog => 3,
+            Kind::Parts => random.between(1, 3),
             _ => random.below(4),
         };
         for _ in 0..count {
@@ -644,12 +675,14 @@ fn publishing(
     if on.is_empty() {
         return None;
     }
-    let certain = random.percent(50) || kind == Kind::Arriving;
+    let certain = random.percent(if kind == Kind::Parts { 20 } else { 50 });
+    let certain = certain || kind == Kind::Arriving;
     Some(PublishPlan {
         every_us: match kind {
             Kind::Steady => 60 * SECOND,
             Kind::Churn | Kind::Arriving => 1_000,
             Kind::Backlog => random.between(50, 500) * 1000,
+            Kind::Parts => random.between(200, 2_000) * 1000,
             _ => random.between(200, 5_000) * 1000,
         },
         burst: match kind {

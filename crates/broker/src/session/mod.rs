@@ -84,6 +84,8 @@ flags! {
     5 part set_part;
     /// QoS 0 messages for it are queued and recorded as those of QoS 1.
     6 keeps_qos0 set_keeps_qos0;
+    /// It had a connection when the node ended: the record of what it was sent may be missing.
+    7 was_there set_was_there;
 }
 
 /// Milliseconds since the Unix epoch, for 8,000 years, in 6 bytes.

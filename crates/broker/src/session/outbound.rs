@@ -989,10 +989,12 @@ impl Shard {
 
     /// A connection took the session over: what was under way is sent again [MQTT-4.4.0-1].
     pub(crate) fn resume_outbound(&mut self, index: u32) {
-        let outbound = &mut self.sessions.at(index).outbound;
-        outbound.restart();
-        if fault::is(Fault::TakeoverForgetsInFlight) {
-            outbound.unsent_mut().clear();
+        let session = self.sessions.at(index);
+        session.outbound.restart();
+        if fault::is(Fault::TakeoverForgetsInFlight)
+            || fault::is(Fault::PartInFlightForgotten) && session.flags.part()
+        {
+            session.outbound.unsent_mut().clear();
         }
     }
 

@@ -1,7 +1,7 @@
 //! Names that a shard gives: of messages, sessions and their owners.
 
 use crate::hash::{ClientKey, owner};
-use crate::id::{MessageId, SessionAddress, ShardId, TenantId, numbered};
+use crate::id::{MessageId, SessionAddress, ShardId, TenantId, numbered, start_of};
 use crate::record::SessionEpoch;
 use crate::shard::Shard;
 
@@ -9,6 +9,11 @@ impl Shard {
     pub(crate) fn next_message_id(&mut self) -> MessageId {
         self.next_message += 1;
         MessageId::new(self.id, self.next_message)
+    }
+
+    /// Number of this run of the node.
+    pub(crate) fn run(&self) -> u32 {
+        start_of(self.next_message)
     }
 
     /// Names of messages and sessions go on behind this number.

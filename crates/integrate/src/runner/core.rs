@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    PartEvent, PartId, PartOutcome, PartSpec, PartSubscription, Settlement, TenantId,
+    PartEvent, PartId, PartOutcome, PartQueueLimits, PartSpec, PartSubscription, Settlement,
+    TenantId,
 };
 use martlet_codec::{PacketId, RetainHandling};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -276,6 +277,8 @@ impl Core {
             credit: self.settings.batch_messages,
             session_expiry_secs: u32::MAX,
             keeps_qos0: self.settings.keeps_qos0,
+            queue: PartQueueLimits::default(),
+            identity: None,
         };
         let part = Part::attach(spec, |spec, outlet| self.host.attach(spec, outlet));
         self.attachment = Attachment::Attaching(part);
@@ -298,6 +301,8 @@ impl Core {
                 message: SinkMessage::delivered(&delivery),
                 panics: 0,
             }),
+            // It publishes nothing, and its queue has no bounds of its own.
+            Some(PartEvent::Queue(_) | PartEvent::Published { .. }) => {}
             Some(PartEvent::Ended { why, .. }) => self.detached(why),
             None => self.detached("the node stops"),
         }

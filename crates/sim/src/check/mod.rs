@@ -11,6 +11,12 @@ mod lockout;
 mod lost;
 mod once;
 mod order;
+mod part_account;
+mod part_durable;
+mod part_lost;
+mod part_once;
+mod part_order;
+mod part_rules;
 mod permission;
 mod protocol;
 mod retained;
@@ -40,6 +46,12 @@ pub struct Checks {
     lost: lost::Lost,
     once: once::Once,
     order: order::Order,
+    part_account: part_account::PartAccounts,
+    part_durable: part_durable::PartDurable,
+    part_lost: part_lost::PartLost,
+    part_once: part_once::PartOnce,
+    part_order: part_order::PartOrder,
+    part_rules: part_rules::PartRules,
     permission: permission::Permission,
     protocol: protocol::Protocol,
     retained: retained::Retained,
@@ -86,6 +98,14 @@ impl Checks {
         self.identifiers.see(fact, ledger, findings);
         self.lost.see(fact, ledger, findings);
         self.order.see(fact, ledger, findings);
+        if !ledger.parts.is_empty() {
+            self.part_account.see(fact, ledger);
+            self.part_durable.see(fact, ledger, findings);
+            self.part_lost.see(fact, ledger, findings);
+            self.part_once.see(fact, ledger, findings);
+            self.part_order.see(fact, ledger, findings);
+            self.part_rules.see(at_us, fact, ledger, findings);
+        }
         self.retained.see(at_us, fact, ledger);
         self.share.see(at_us, fact, ledger, findings);
     }
@@ -102,12 +122,23 @@ impl Checks {
             return self.permission.recorded(record, ledger, findings);
         }
         self.durable.recorded(lsn, record, ledger, findings);
+        if !ledger.parts.is_empty() {
+            self.part_durable.recorded(lsn, record);
+            self.part_lost.recorded(lsn, record);
+        }
     }
 
-    /// The node reported its sessions.
-    pub fn reported(&mut self, at_us: u64, reports: &[Report], findings: &mut Findings) {
+    /// The node reported its sessions; `probe` is the request that was made last.
+    pub fn reported(
+        &mut self,
+        (at_us, probe): (u64, u64),
+        reports: &[Report],
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
         self.bounds.reported(reports, findings);
         self.expiry.reported(at_us, reports, findings);
+        self.part_account.reported(probe, reports, ledger, findings);
     }
 
     /// Everybody is back and nothing is under way any more.
@@ -116,6 +147,7 @@ impl Checks {
             return;
         }
         self.lost.settled(at_us, ledger, findings);
+        self.part_lost.settled(at_us, ledger, findings);
         self.share.settled(at_us, ledger, findings);
         self.retained.settled(ledger, findings);
         self.wills.settled(at_us, ledger, findings);

@@ -4,7 +4,7 @@
 //! It knows the node only by bytes. MQTT 3.1.1 and 5.0, section 4 in both.
 
 mod inbound;
-mod outbound;
+pub(crate) mod outbound;
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

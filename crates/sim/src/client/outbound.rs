@@ -22,7 +22,7 @@ pub(super) fn payload(message: MessageIndex, padding: u64) -> Vec<u8> {
 }
 
 /// The message that a payload names; none if it is not one of ours, whole and unaltered.
-pub(super) fn message_of(payload: &[u8]) -> Option<MessageIndex> {
+pub(crate) fn message_of(payload: &[u8]) -> Option<MessageIndex> {
     let (number, padding) = payload.split_at_checked(4)?;
     let message = MessageIndex::from_be_bytes(number.try_into().ok()?);
     let whole = (0..)

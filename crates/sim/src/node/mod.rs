@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionId, Event, Guest, Interest, ListenerPolicy,
-    Now, Peer, Record, RecordNumber, Report, Retained, RuleBook, Settings, Shard, ShardId,
-    TransportEnd,
+    Now, PartCall, PartEvent, PartId, Peer, Record, RecordNumber, Report, Retained, RuleBook,
+    Settings, Shard, ShardId, TenantId, TransportEnd, owner,
 };
 use martlet_persistence::{RestoreReport, Shards, restore};
 use martlet_tick::{Arrival, Batch, Control, Driver, Newcomer, Notice, SocketKey};
@@ -53,6 +53,8 @@ pub enum Asked {
     Event(Event),
     /// A shard wants to know who a client is.
     Who(usize, Box<Authentication>),
+    /// A part is told something; what was durable then.
+    Part(PartId, PartEvent, Lsn),
 }
 
 /// What waits for one shard.
@@ -395,6 +397,20 @@ impl Node {
         self.inbox(shard)
             .control
             .push_back(Control::Command(command));
+    }
+
+    /// A part of this Client Identifier tells its shard something; answers which shard that is.
+    pub fn part_call(&self, client_id: &str, call: PartCall) -> usize {
+        let shards = self.drivers.len() as u16;
+        let shard = owner(&self.settings, TenantId(0), client_id, shards);
+        let shard = usize::from(shard.0);
+        self.inbox(shard).control.push_back(Control::Part(call));
+        shard
+    }
+
+    /// Deliveries that a part or client may have and not have settled, at most.
+    pub fn in_flight_max(&self) -> u16 {
+        self.settings.limits.in_flight.max(1)
     }
 
     /// Bytes of a client have reached its socket; answers the shard that is to look.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    Authentication, MemoryGauge, Now, QueueRead, ReadPage, Record, RecordNumber, Report, ShardId,
-    Told,
+    Authentication, MemoryGauge, Now, PartEvent, PartId, QueueRead, ReadPage, Record, RecordNumber,
+    Report, ShardId, Told,
 };
 use martlet_fault::Fault;
 use martlet_persistence::Making;
@@ -130,6 +130,13 @@ impl Mail for Around<'_> {
         self.node.late.borrow_mut()[self.shard].overtaken = true;
         self.node.ask(Asked::Mail(usize::from(to.0), batch));
         Ok(())
+    }
+
+    fn tell_parts(&mut self, events: &mut Vec<(PartId, PartEvent)>) {
+        let durable = self.node.store.borrow().durable();
+        for (id, event) in events.drain(..) {
+            self.node.ask(Asked::Part(id, event, durable));
+        }
     }
 
     fn give_away(&mut self, to: ShardId, arrival: Arrival<Wire>) {

@@ -1,5 +1,6 @@
 //! The world: one loop over all that is due, in virtual time. Nothing else runs anything.
 
+mod parts;
 mod people;
 
 use std::collections::VecDeque;
@@ -13,6 +14,7 @@ use crate::facts::{ClientIndex, Fact};
 use crate::network::{Arrival, LinkProfile, Network};
 use crate::node::{Asked, LinkIndex, Node};
 use crate::observer::Observer;
+use crate::part::Part;
 use crate::random::Random;
 use crate::store::CrashKind;
 
@@ -81,6 +83,7 @@ pub struct World {
     node: Node,
     network: Network,
     clients: Vec<Client>,
+    parts: Vec<Part>,
     observer: Observer,
     /// Who changes users, where clients have some.
     office: Option<Office>,
@@ -95,6 +98,8 @@ pub struct World {
     sync_at: Option<u64>,
     /// Answers of shards about their sessions.
     reports: Vec<Report>,
+    /// How often shards were asked about their sessions.
+    probes: u64,
     /// When the node crashes next; `u64::MAX` is never.
     crash_at: u64,
     /// It has been told to stop.
@@ -130,7 +135,7 @@ impl World {
     pub fn new(
         node: Node,
         network: Network,
-        clients: Vec<Client>,
+        (clients, parts): (Vec<Client>, Vec<Part>),
         observer: Observer,
         office: Option<Office>,
         (disturbance, random): (Disturbance, Random),
@@ -140,6 +145,7 @@ impl World {
             node,
             network,
             clients,
+            parts,
             observer,
             office,
             disturbance,
@@ -149,6 +155,7 @@ impl World {
             ticks: Vec::new(),
             sync_at: None,
             reports: Vec::new(),
+            probes: 0,
             crash_at: u64::MAX,
             stopping: false,
             settled: false,
@@ -161,6 +168,7 @@ impl World {
         self.begin_changes();
         self.start(self.disturbance.shards);
         self.with_clients(|client, io| client.start(io));
+        self.with_parts(|part, io| part.start(io));
         if self.disturbance.crash_us > 0 {
             self.plan_crash(0);
         }
@@ -268,6 +276,7 @@ impl World {
         self.moves.clear();
         self.ticks.clear();
         self.people_crashed();
+        self.with_parts(|part, io| part.crashed(io));
         let down_us = self.random.around(self.disturbance.down_us);
         self.agenda
             .enter(self.agenda.now_us() + down_us, Due::Restart);
@@ -365,6 +374,7 @@ impl World {
             Due::Client(client) => {
                 self.with_client(client, |client, io| client.wake(io));
             }
+            Due::Part(part) => self.with_part(part, |part, io| part.wake(io)),
             Due::Sync => self.sync(),
             Due::Mail(from, to) => self.arrive_mail(usize::from(from), usize::from(to)),
             Due::Move => {
@@ -567,6 +577,9 @@ impl World {
                 }
                 Asked::Event(event) => self.told(&event),
                 Asked::Who(shard, asked) => self.ask_who(shard, &asked),
+                Asked::Part(attachment, event, durable) => {
+                    self.tell_part((attachment, durable), event);
+                }
             }
         }
         for report in self.node.take_reports() {
@@ -603,6 +616,8 @@ impl World {
                 topic,
                 reason,
             });
+        } else {
+            self.part_lost(client_id, topic, reason);
         }
     }
 
@@ -631,9 +646,10 @@ impl World {
         if !self.node.is_up() {
             return;
         }
+        self.probes += 1;
         for shard in 0..self.node.shard_count() {
             let command = martlet_broker::Command::Clients {
-                request: 0,
+                request: self.probes,
                 query: Box::new(martlet_broker::ClientQuery {
                     limit: usize::MAX,
                     ..martlet_broker::ClientQuery::default()
@@ -644,10 +660,8 @@ impl World {
         }
         self.after_node();
         let reports = core::mem::take(&mut self.reports);
-        let Self { observer, .. } = self;
-        observer
-            .checks
-            .reported(self.agenda.now_us(), &reports, &mut observer.findings);
+        let (now_us, probe) = (self.agenda.now_us(), self.probes);
+        self.observer.reported((now_us, probe), &reports);
         self.plan_ticks();
     }
 
@@ -676,6 +690,7 @@ impl World {
                 self.give_room(link, LinkProfile::HEALED.window);
             }
         }
+        self.with_parts(|part, io| part.settle(io));
         let begun_us = self.agenda.now_us();
         let mut quiet = 0;
         while quiet < 3 {
@@ -687,7 +702,9 @@ impl World {
             if self.agenda.now_us() - begun_us > SETTLE_US {
                 let present = &self.clients[..usize::from(self.eye())];
                 let stuck = present.iter().filter(|client| !client.is_settled());
-                let stuck: Vec<String> = stuck.map(Client::state).collect();
+                let mut stuck: Vec<String> = stuck.map(Client::state).collect();
+                let parts = self.parts.iter().filter(|part| !part.is_settled());
+                stuck.extend(parts.map(Part::state));
                 let held = self.node.counters().held;
                 let what = format!("{held} messages held; {stuck:?}");
                 return self.observer.complain("all come to rest", what);
@@ -708,7 +725,10 @@ impl World {
     fn is_quiet(&self) -> bool {
         let counters = self.node.counters();
         let present = &self.clients[..usize::from(self.eye())];
-        present.iter().all(Client::is_settled) && self.node.is_quiet() && counters.held == 0
+        present.iter().all(Client::is_settled)
+            && self.parts.iter().all(Part::is_settled)
+            && self.node.is_quiet()
+            && counters.held == 0
     }
 
     /// Everybody leaves for good, and nothing may be left of them.
@@ -724,6 +744,7 @@ impl World {
             return self.observer.complain("memory back to baseline", what);
         }
         self.with_clients(|client, io| client.leave(io));
+        self.with_parts(|part, io| part.leave(io));
         self.pass(60 * SECOND);
         self.with_clients(|client, io| {
             if client.needs_clean_connect() {

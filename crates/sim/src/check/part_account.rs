@@ -1,0 +1,107 @@
+//! The accounts of a part's session are those of its sink: *delivered* is what it has settled done,
+//! and *dropped* has at least what it has refused. By the node's reports of its sessions, since
+//! the session or this run of the node began.
+
+use std::collections::BTreeMap;
+
+use martlet_broker::{Answer, PartOutcome, Report};
+
+use crate::facts::{Fact, PartIndex};
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+use crate::part::PartFact;
+
+const CHECK: &str = "accounts of parts";
+
+/// What each part has settled.
+#[derive(Debug, Default)]
+pub(super) struct PartAccounts {
+    accounts: BTreeMap<PartIndex, Account>,
+    /// What a part says to a node that is told to stop may not be heard.
+    is_stopping: bool,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    done: u64,
+    refused: u64,
+    /// Its session is known to be there.
+    is_open: bool,
+}
+
+impl PartAccounts {
+    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger) {
+        let (part, what) = match *fact {
+            Fact::Stopping => {
+                self.is_stopping = true;
+                return;
+            }
+            Fact::Crashed { .. } => {
+                self.is_stopping = false;
+                return self.accounts.clear();
+            }
+            Fact::Part { part, what } => (part, what),
+            _ => return,
+        };
+        let account = self.accounts.entry(part).or_default();
+        match what {
+            PartFact::Attached { present, .. } => {
+                if !present {
+                    *account = Account::default();
+                }
+                account.is_open = true;
+            }
+            // Its next attachment may be another session, and is one if it is not durable.
+            PartFact::Attaching { .. } | PartFact::Left { .. } | PartFact::Ended => {
+                account.is_open = false;
+                if !ledger.part(part).session {
+                    *account = Account::default();
+                }
+            }
+            PartFact::Settled { outcome, .. } => match outcome {
+                PartOutcome::Done => account.done += 1,
+                PartOutcome::Refused => account.refused += 1,
+                PartOutcome::Later(_) => {}
+            },
+            PartFact::Told(_)
+            | PartFact::Credit(_)
+            | PartFact::Hangs(_)
+            | PartFact::Dropped { .. } => {}
+        }
+    }
+
+    /// Reports that answer the present `probe`; others are of the past.
+    pub(super) fn reported(
+        &self,
+        probe: u64,
+        reports: &[Report],
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let present = reports.iter().filter(|report| report.request == probe);
+        let lists = present.filter_map(|report| match &report.answer {
+            Answer::Clients(page) if !self.is_stopping => Some(&page.clients),
+            _ => None,
+        });
+        for info in lists.flatten() {
+            let rows = (0..).zip(&ledger.parts);
+            let found = rows.filter(|(_, row)| row.name == info.client_id);
+            for account in found.filter_map(|(part, _)| self.accounts.get(&part)) {
+                let (name, done, refused) = (&info.client_id, account.done, account.refused);
+                if !account.is_open {
+                    continue;
+                }
+                if info.delivered != done {
+                    let delivered = info.delivered;
+                    let what = format!("{name}: {done} done, {delivered} delivered");
+                    findings.add(CHECK, what);
+                }
+                if info.dropped < refused {
+                    let dropped = info.dropped;
+                    let what = format!("{name}: {refused} refused, {dropped} dropped");
+                    findings.add(CHECK, what);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Each message is delivered to a part once, or repeated with `dup`: what was delivered before says
+//! so, what says so was delivered before, and what was settled done or refused comes again only
+//! after a crash, which may have taken the settlement back.
+//!
+//! The broker's name of a message tells a repeated one from another PUBLISH of the same content.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use martlet_broker::{MessageId, PartOutcome};
+use martlet_codec::QoS;
+
+use crate::facts::{Fact, MessageIndex, PartIndex};
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+use crate::part::{PartFact, ToldDelivery};
+use crate::topics::Class;
+
+const CHECK: &str = "once to a part, or repeated";
+
+/// What each part was told of.
+#[derive(Debug, Default)]
+pub(super) struct PartOnce {
+    told: BTreeMap<(PartIndex, MessageId), Told>,
+    /// By part and message, for one life and one run of the node: the broker's names.
+    names: BTreeMap<(PartIndex, MessageIndex), (u32, u32, BTreeSet<MessageId>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    life: u32,
+    /// Crashes of the node before it was settled, if it was.
+    settled: Option<u32>,
+}
+
+impl PartOnce {
+    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+        let Fact::Part { part, what } = *fact else {
+            return;
+        };
+        match what {
+            PartFact::Told(told) if ledger.topics.class(told.topic) != Class::Retained => {
+                self.told(part, &told, ledger, findings);
+            }
+            PartFact::Settled {
+                outcome: PartOutcome::Done | PartOutcome::Refused,
+                id,
+                ..
+            } => {
+                if let Some(told) = self.told.get_mut(&(part, id)) {
+                    told.settled = Some(ledger.crashes);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn told(
+        &mut self,
+        part: PartIndex,
+        delivery: &ToldDelivery,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let Some(message) = delivery.message else {
+            return;
+        };
+        let row = ledger.part(part);
+        let key = (part, delivery.id);
+        let before = self.told.get(&key).copied();
+        let in_life = before.filter(|told| told.life == row.life);
+        let (name, what) = (&row.name, ledger.describe(message));
+        if in_life.is_some() && !delivery.dup {
+            findings.add(CHECK, format!("{name} got {what} again without dup"));
+        }
+        if in_life.is_some_and(|told| told.settled == Some(ledger.crashes)) {
+            findings.add(
+                CHECK,
+                format!("{name} got {what} again after it settled it"),
+            );
+        }
+        // A crash takes what was not recorded of earlier deliveries.
+        let sent_us = ledger.message(message).sent_us;
+        let no_crash = ledger.crashes == 0 || sent_us > ledger.restarted_us;
+        if before.is_none() && delivery.dup && no_crash {
+            findings.add(
+                CHECK,
+                format!("{name} got {what} with dup for the first time"),
+            );
+        }
+        let settled = in_life.and_then(|told| told.settled);
+        let life = row.life;
+        self.told.insert(key, Told { life, settled });
+        self.count((part, message), delivery.id, ledger, findings);
+    }
+
+    /// No more messages of the broker than there were publishes.
+    fn count(
+        &mut self,
+        (part, message): (PartIndex, MessageIndex),
+        id: MessageId,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let place = (ledger.part(part).life, ledger.crashes);
+        let (life, crashes, names) = self.names.entry((part, message)).or_default();
+        if (*life, *crashes) != place {
+            (*life, *crashes) = place;
+            names.clear();
+        }
+        names.insert(id);
+        let row = ledger.message(message);
+        let publishes = match row.qos {
+            QoS::AtLeastOnce => row.sends.max(1),
+            QoS::AtMostOnce | QoS::ExactlyOnce => 1,
+        };
+        // A message of before the crash and the one that was published again after it.
+        let publishes = publishes + u32::from(ledger.crashes > 0);
+        if names.len() > publishes as usize {
+            let (name, what) = (&ledger.part(part).name, ledger.describe(message));
+            let count = names.len();
+            findings.add(CHECK, format!("{name} got {what} as {count} messages"));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Order to parts: messages of one publisher on one topic at one QoS are delivered in the order in
+//! which they were published, first seen and, in a new attachment, again. What is put off, and so
+//! comes a second time in one attachment, may come later.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use martlet_broker::{MessageId, PartId};
+use martlet_codec::QoS;
+
+use crate::facts::{ClientIndex, Fact, MessageIndex, PartIndex};
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+use crate::part::{PartFact, ToldDelivery};
+use crate::topics::{Class, TopicIndex};
+
+const CHECK: &str = "order to parts";
+
+/// What is ordered: receiver, publisher, topic, QoS as published.
+type Stream = (PartIndex, ClientIndex, TopicIndex, QoS);
+
+/// How far each stream has come.
+#[derive(Debug, Default)]
+pub(super) struct PartOrder {
+    streams: BTreeMap<Stream, Place>,
+    /// For whom the node has dropped something: its publisher may send it again, behind others.
+    dropped: BTreeSet<PartIndex>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    life: u32,
+    /// All that was seen in this life.
+    seen: BTreeSet<MessageIndex>,
+    attachment: PartId,
+    /// All that was seen in this attachment.
+    here: BTreeSet<MessageId>,
+    /// The number behind the last that was seen in this attachment for the first time.
+    behind_last: MessageIndex,
+}
+
+impl PartOrder {
+    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+        let Fact::Part { part, what } = *fact else {
+            return;
+        };
+        match what {
+            PartFact::Dropped { .. } => {
+                self.dropped.insert(part);
+            }
+            PartFact::Told(told) if ledger.topics.class(told.topic) == Class::Plain => {
+                self.told(part, &told, ledger, findings);
+            }
+            _ => {}
+        }
+    }
+
+    fn told(
+        &mut self,
+        part: PartIndex,
+        delivery: &ToldDelivery,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let Some(message) = delivery.message else {
+            return;
+        };
+        let (row, receiver) = (ledger.message(message), ledger.part(part));
+        let stream = (part, row.publisher, row.topic, row.qos);
+        let place = self.streams.entry(stream).or_default();
+        if place.life != receiver.life {
+            *place = Place {
+                life: receiver.life,
+                ..Place::default()
+            };
+        }
+        let latest = place.seen.last().copied();
+        let first_seen = place.seen.insert(message);
+        let (name, what) = (&receiver.name, ledger.describe(message));
+        if let Some(latest) = latest.filter(|latest| first_seen && message < *latest)
+            && row.expires_us == u64::MAX
+            && receiver.since_us < row.sent_us
+            && !self.dropped.contains(&part)
+        {
+            let what = format!("{name} got {what} for the first time after m{latest}");
+            findings.add(CHECK, what);
+        }
+        if place.attachment != delivery.attachment {
+            place.attachment = delivery.attachment;
+            place.here.clear();
+            place.behind_last = 0;
+        }
+        // A QoS 1 message that its publisher sent again is another one at the broker.
+        let is_repeated = !place.here.insert(delivery.id);
+        if is_repeated || row.qos == QoS::AtLeastOnce && row.sends > 1 {
+            return;
+        }
+        if message < place.behind_last {
+            let last = place.behind_last - 1;
+            findings.add(CHECK, format!("{name} got {what} after m{last}"));
+        }
+        place.behind_last = message + 1;
+    }
+}

@@ -1,0 +1,180 @@
+//! The rules of an attachment: a part has no more deliveries than its credit, a token stands for
+//! one delivery until that is settled, a part gets what it asked for and no other publisher's name,
+//! and its session is there if it was promised and not if it was ended.
+
+use std::collections::BTreeMap;
+
+use martlet_broker::{MessageId, PartId, PartOutcome};
+
+use crate::agenda::SECOND;
+use crate::facts::{Fact, PartIndex};
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+use crate::part::{PartFact, ToldDelivery};
+use crate::topics::Class;
+
+const CHECK: &str = "rules of parts";
+
+/// How long a smaller credit may take to be in force.
+const CREDIT_US: u64 = SECOND;
+
+/// What is under way to each part.
+#[derive(Debug, Default)]
+pub(super) struct PartRules {
+    parts: BTreeMap<PartIndex, UnderWay>,
+}
+
+#[derive(Debug, Default)]
+struct UnderWay {
+    attachment: PartId,
+    /// Told and not answered, by token.
+    open: BTreeMap<u16, MessageId>,
+    /// Put off and not told again, by token.
+    put_off: BTreeMap<u16, MessageId>,
+    credit: u16,
+    /// A larger credit that may be in force until then.
+    credit_before: (u64, u16),
+    /// It has ended its session, and no crash may have brought that back.
+    has_ended: bool,
+    /// The attachment that must find no session.
+    finds_none: Option<PartId>,
+    /// A session was promised.
+    is_promised: bool,
+}
+
+impl PartRules {
+    pub(super) fn see(
+        &mut self,
+        at_us: u64,
+        fact: &Fact,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        match *fact {
+            Fact::Crashed { .. } => {
+                for under_way in self.parts.values_mut() {
+                    (under_way.has_ended, under_way.finds_none) = (false, None);
+                }
+            }
+            Fact::Part { part, what } => self.see_part(at_us, (part, &what), ledger, findings),
+            _ => {}
+        }
+    }
+
+    fn see_part(
+        &mut self,
+        at_us: u64,
+        (part, what): (PartIndex, &PartFact),
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let row = ledger.part(part);
+        let under_way = self.parts.entry(part).or_default();
+        match *what {
+            PartFact::Attaching {
+                attachment, credit, ..
+            } => {
+                under_way.attachment = attachment;
+                under_way.open.clear();
+                under_way.put_off.clear();
+                under_way.credit = credit;
+                under_way.credit_before = (0, 0);
+                if core::mem::take(&mut under_way.has_ended) || !row.durable {
+                    under_way.finds_none = Some(attachment);
+                }
+            }
+            PartFact::Attached { present, .. } => {
+                let name = &row.name;
+                if present && under_way.finds_none == Some(row.attachment) {
+                    findings.add(CHECK, format!("{name} found a session that had ended"));
+                }
+                if !present && under_way.is_promised {
+                    findings.add(CHECK, format!("{name} came back to no session"));
+                }
+                under_way.is_promised = row.durable;
+            }
+            PartFact::Left { ends } => {
+                if ends {
+                    under_way.has_ended = true;
+                    under_way.is_promised = false;
+                }
+            }
+            PartFact::Credit(credit) => {
+                under_way.credit_before = (at_us + CREDIT_US, under_way.credit_at(at_us));
+                under_way.credit = credit;
+            }
+            PartFact::Settled {
+                token, outcome, id, ..
+            } => {
+                under_way.open.remove(&token);
+                if matches!(outcome, PartOutcome::Later(_)) {
+                    under_way.put_off.insert(token, id);
+                }
+            }
+            PartFact::Told(told) => {
+                if let Some(what) = under_way.told(at_us, &told) {
+                    findings.add(CHECK, format!("{}: {what}", row.name));
+                }
+                is_asked_for((part, &told), ledger, findings);
+            }
+            PartFact::Ended | PartFact::Hangs(_) | PartFact::Dropped { .. } => {}
+        }
+    }
+}
+
+impl UnderWay {
+    fn credit_at(&self, at_us: u64) -> u16 {
+        match self.credit_before {
+            (until_us, before) if at_us <= until_us => before.max(self.credit),
+            _ => self.credit,
+        }
+    }
+
+    fn told(&mut self, at_us: u64, told: &ToldDelivery) -> Option<String> {
+        if told.attachment != self.attachment {
+            return None;
+        }
+        let (token, id) = (told.token, told.id);
+        let put_off = self.put_off.remove(&token);
+        if put_off.is_some_and(|put_off| put_off != id) {
+            return Some(format!("token {token} stands for what was put off"));
+        }
+        if self.open.insert(token, id).is_some() {
+            return Some(format!("token {token} is not settled yet"));
+        }
+        let (open, credit) = (self.open.len(), self.credit_at(at_us));
+        (open > usize::from(credit)).then(|| format!("{open} deliveries, its credit is {credit}"))
+    }
+}
+
+/// What a part is told of was published there, by the client that is named, and asked for.
+fn is_asked_for(
+    (part, told): (PartIndex, &ToldDelivery),
+    ledger: &Ledger,
+    findings: &mut Findings,
+) {
+    let row = ledger.part(part);
+    let name = &row.name;
+    let mut named = told.filters.filters();
+    let matched = named.all(|filter| ledger.topics.matches(filter, told.topic));
+    if !matched || told.filters == Default::default() {
+        let topic = ledger.topics.name(told.topic);
+        findings.add(CHECK, format!("{name} got {topic} for other subscriptions"));
+    }
+    let Some(message) = told.message else { return };
+    let found = ledger.message(message);
+    let what = ledger.describe(message);
+    if found.topic != told.topic {
+        let other = ledger.topics.name(told.topic);
+        findings.add(CHECK, format!("{name} got {what} on {other}"));
+    }
+    // What was read back from the store does not name its publisher.
+    if let Some(other) = told.publisher.filter(|other| *other != found.publisher) {
+        let other = &ledger.client(other).name;
+        findings.add(CHECK, format!("{name} got {what} as of {other}"));
+    }
+    let is_plain = ledger.topics.class(told.topic) == Class::Plain;
+    if is_plain && !row.may_have_wanted(told.topic, found.sent_us, &ledger.topics) {
+        findings.add(CHECK, format!("{name} got {what}, which it did not want"));
+    }
+}

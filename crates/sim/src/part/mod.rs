@@ -1,0 +1,467 @@
+//! A part of the node with a sink that settles late and in batches, refuses, puts off, hangs,
+//! fails and forgets. It tells the observer each thing that it was told and said.
+//!
+//! It knows the node by `PartCall` and `PartEvent` alone.
+
+mod fact;
+mod plan;
+mod row;
+
+use martlet_broker::{
+    Delivery, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits, PartSpec,
+    PartSubscription, Settlement, TenantId,
+};
+use martlet_codec::{PacketId, ReasonCode};
+
+use crate::agenda::{Due, SECOND};
+use crate::client::outbound::message_of;
+use crate::facts::{ClientIndex, Fact, MessageIndex, PartIndex};
+use crate::random::Random;
+use crate::store::Lsn;
+use crate::world::Io;
+
+pub use fact::{FilterSet, PartFact, ToldDelivery};
+pub use plan::{PartPlan, PartTrouble};
+pub use row::PartRow;
+
+/// Nothing is due.
+const NEVER: u64 = u64::MAX;
+/// How long a call of a part takes to its shard, microseconds at most.
+const CALL_US: u64 = 2_000;
+/// An attachment's number stands below this bit, its part above it.
+const PART_SHIFT: u32 = 32;
+
+/// The part that an attachment is of.
+pub fn part_of(attachment: PartId) -> PartIndex {
+    (attachment.0 >> PART_SHIFT) as PartIndex
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Away,
+    /// It has asked to be attached.
+    Attaching,
+    Attached,
+}
+
+/// A delivery that its sink has not settled.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    due_us: u64,
+    token: PacketId,
+    id: martlet_broker::MessageId,
+    message: Option<MessageIndex>,
+    outcome: PartOutcome,
+}
+
+/// A part.
+#[derive(Debug)]
+pub struct Part {
+    index: PartIndex,
+    plan: PartPlan,
+    random: Random,
+    phase: Phase,
+    /// Its attachments so far.
+    attachments: u64,
+    /// No more troubles: it is attached and settles.
+    settling: bool,
+    attach_at: u64,
+    trouble_at: u64,
+    /// It hangs until then; 0 does not.
+    hangs_until: u64,
+    wakes_at: u64,
+    answers: Vec<Answer>,
+    /// Answers of an attachment that it has given up, to be given too late.
+    late: Option<(PartId, Vec<Settlement>)>,
+}
+
+impl Part {
+    /// A part that is attached soon after the run begins.
+    pub fn new(index: PartIndex, plan: PartPlan, mut random: Random) -> Self {
+        let trouble_at = match plan.trouble_us {
+            0 => NEVER,
+            mean_us => random.around(mean_us),
+        };
+        Self {
+            index,
+            plan,
+            phase: Phase::Away,
+            attachments: 0,
+            settling: false,
+            attach_at: random.below(2 * SECOND),
+            trouble_at,
+            hangs_until: 0,
+            wakes_at: NEVER,
+            answers: Vec::new(),
+            late: None,
+            random,
+        }
+    }
+
+    /// It is attached, and has settled all that it was told of.
+    pub fn is_settled(&self) -> bool {
+        self.phase == Phase::Attached && self.answers.is_empty()
+    }
+
+    /// Why it is not settled, in words.
+    pub fn state(&self) -> String {
+        let (name, phase, due) = (&self.plan.name, self.phase, self.answers.len());
+        format!("{name}: {phase:?}, {due} answers due")
+    }
+
+    /// Begins.
+    pub fn start(&mut self, io: &mut Io<'_>) {
+        self.reschedule(io);
+    }
+
+    /// Its time has come, if the agenda's entry is not an old one.
+    pub fn wake(&mut self, io: &mut Io<'_>) {
+        let now_us = io.now_us();
+        if now_us < self.wakes_at {
+            return;
+        }
+        self.wakes_at = NEVER;
+        if self.phase == Phase::Away && self.attach_at <= now_us {
+            self.attach(io);
+        }
+        if self.hangs_until > 0 && self.hangs_until <= now_us {
+            self.hangs_until = 0;
+            self.fact(io, PartFact::Hangs(false));
+        }
+        if self.trouble_at <= now_us {
+            self.trouble_at = now_us + self.random.around(self.plan.trouble_us);
+            self.get_into_trouble(io);
+        }
+        self.settle_due(io);
+        self.reschedule(io);
+    }
+
+    /// Disturbances are over: it comes back and settles all.
+    pub fn settle(&mut self, io: &mut Io<'_>) {
+        self.settling = true;
+        self.trouble_at = NEVER;
+        self.hangs_until = 0;
+        self.plan.settle_us = 0;
+        for answer in &mut self.answers {
+            answer.due_us = 0;
+            if matches!(answer.outcome, PartOutcome::Later(_)) {
+                answer.outcome = PartOutcome::Done;
+            }
+        }
+        if self.phase == Phase::Away {
+            self.attach_at = io.now_us() + self.random.below(SECOND);
+        }
+        self.reschedule(io);
+    }
+
+    /// Ends its session for good.
+    pub fn leave(&mut self, io: &mut Io<'_>) {
+        if self.phase != Phase::Away {
+            self.detach(io, true);
+        }
+        self.attach_at = NEVER;
+    }
+
+    /// The node has crashed, and its sink with it.
+    pub fn crashed(&mut self, io: &mut Io<'_>) {
+        self.is_away(io);
+        self.late = None;
+        self.reschedule(io);
+    }
+
+    /// The node tells it something; `durable` is what was durable then.
+    pub fn told(
+        &mut self,
+        io: &mut Io<'_>,
+        (attachment, durable): (PartId, Lsn),
+        event: PartEvent,
+    ) {
+        let is_current = attachment == self.attachment() && self.phase != Phase::Away;
+        match event {
+            PartEvent::Queue(_) | PartEvent::Published { .. } => {}
+            PartEvent::Attached {
+                session_present,
+                granted,
+            } if is_current => {
+                if granted.iter().any(|code| *code != ReasonCode::GrantedQoS1) {
+                    let what = format!("{} was granted {granted:?}", self.plan.name);
+                    return io.observer.complain("parts are granted QoS 1", what);
+                }
+                self.phase = Phase::Attached;
+                let present = session_present;
+                self.fact(io, PartFact::Attached { present, durable });
+                if let Some((old, settlements)) = self.late.take() {
+                    self.call(io, PartCall::Settle(old, settlements));
+                }
+            }
+            PartEvent::Delivery(delivery) => {
+                let is_early = is_current && self.phase == Phase::Attaching;
+                if is_early {
+                    let what = format!("{} was told of a message too early", self.plan.name);
+                    return io.observer.complain("attached first", what);
+                }
+                self.take(io, attachment, &delivery, is_current);
+            }
+            PartEvent::Ended { .. } if is_current => {
+                self.fact(io, PartFact::Ended);
+                self.is_away(io);
+            }
+            PartEvent::Attached { .. } | PartEvent::Ended { .. } => {}
+        }
+        self.reschedule(io);
+    }
+
+    fn take(&mut self, io: &mut Io<'_>, attachment: PartId, delivery: &Delivery, is_current: bool) {
+        let ledger = &io.observer.ledger;
+        let message = &delivery.message;
+        let payload = message.payload();
+        let known = message_of(payload).filter(|known| (*known as usize) < ledger.messages.len());
+        let topic = ledger.topics.find(message.topic());
+        let filters = self.filters_of(&delivery.subscription_ids);
+        let (Some(topic), Some(filters)) = (topic, filters) else {
+            let what = format!("{} got {delivery:?}", self.plan.name);
+            return io.observer.complain("parts get what they asked for", what);
+        };
+        if known.is_none() && !payload.is_empty() {
+            let what = format!("{} got a payload of nobody", self.plan.name);
+            return io.observer.complain("genuine messages", what);
+        }
+        if let Some(known) = known
+            && ledger.message(known).qos != message.qos()
+        {
+            let what = format!(
+                "{} got {} at QoS {:?}",
+                self.plan.name,
+                known,
+                message.qos()
+            );
+            return io.observer.complain("genuine messages", what);
+        }
+        let name = delivery.publisher().map(|client| &*client.client_id);
+        let publisher = name.and_then(|name| {
+            let mut rows = ledger.clients.iter();
+            rows.position(|row| row.name == name)
+        });
+        let told = ToldDelivery {
+            attachment,
+            token: delivery.token.get(),
+            id: message.id(),
+            message: known,
+            topic,
+            publisher: publisher.map(|client| client as ClientIndex),
+            dup: delivery.dup,
+            filters,
+        };
+        self.fact(io, PartFact::Told(told));
+        if !is_current {
+            return;
+        }
+        let outcome = match self.random.below(100) {
+            roll if roll < self.plan.refuse_percent => PartOutcome::Refused,
+            roll if !self.settling && roll < self.plan.refuse_percent + self.plan.later_percent => {
+                PartOutcome::Later(self.random.below(self.plan.later_ms) as u32)
+            }
+            _ => PartOutcome::Done,
+        };
+        self.answers.push(Answer {
+            due_us: io.now_us() + self.random.below(self.plan.settle_us + 1),
+            token: delivery.token,
+            id: message.id(),
+            message: known,
+            outcome,
+        });
+    }
+
+    /// The filters that Subscription Identifiers stand for; none if there is one that it never
+    /// gave.
+    fn filters_of(&self, identifiers: &[u32]) -> Option<FilterSet> {
+        let mut set = FilterSet::default();
+        for identifier in identifiers {
+            let mut filters = self.plan.filters.iter();
+            let filter = filters.find(|filter| identifier_of(**filter) == *identifier)?;
+            set = set.with(*filter);
+        }
+        Some(set)
+    }
+
+    fn attachment(&self) -> PartId {
+        PartId(u64::from(self.index) << PART_SHIFT | self.attachments)
+    }
+
+    fn attach(&mut self, io: &mut Io<'_>) {
+        if !io.node.is_open() {
+            self.attach_at = io.now_us() + self.random.around(SECOND);
+            return;
+        }
+        self.attachments += 1;
+        self.attach_at = NEVER;
+        self.phase = Phase::Attaching;
+        let attachment = self.attachment();
+        let mut filters = self.plan.filters.clone();
+        let mut keeps_qos0 = self.plan.keeps_qos0;
+        if !self.settling && self.random.percent(self.plan.fickle_percent) {
+            match self.random.percent(50) {
+                true => keeps_qos0 = !keeps_qos0,
+                false => filters.retain(|_| self.random.percent(50)),
+            }
+        }
+        let credit = self.choose_credit(io);
+        let topics = &io.observer.ledger.topics;
+        let subscriptions = filters.iter().map(|filter| PartSubscription {
+            filter: topics.filter(*filter).into(),
+            identifier: identifier_of(*filter),
+            retain_handling: self.plan.retain_handling,
+        });
+        let spec = PartSpec {
+            id: attachment,
+            tenant: TenantId(0),
+            client_id: self.plan.name.as_str().into(),
+            subscriptions: subscriptions.collect(),
+            credit,
+            session_expiry_secs: if self.plan.durable { u32::MAX } else { 0 },
+            keeps_qos0,
+            queue: PartQueueLimits::default(),
+            identity: None,
+        };
+        let filters = filters.iter().copied();
+        let attaching = PartFact::Attaching {
+            attachment,
+            filters: filters.fold(FilterSet::default(), FilterSet::with),
+            keeps_qos0,
+            credit,
+        };
+        self.fact(io, attaching);
+        self.call(io, PartCall::Attach(Box::new(spec)));
+    }
+
+    fn choose_credit(&mut self, io: &Io<'_>) -> u16 {
+        let credit = self.random.between(1, self.plan.credit_max) as u16;
+        credit.min(io.node.in_flight_max())
+    }
+
+    fn detach(&mut self, io: &mut Io<'_>, ends: bool) {
+        let attachment = self.attachment();
+        let call = match ends {
+            true => PartCall::End(attachment),
+            false => PartCall::Detach(attachment),
+        };
+        self.call(io, call);
+        self.fact(io, PartFact::Left { ends });
+        self.is_away(io);
+    }
+
+    /// It has no attachment any more, and its sink has forgotten what it had.
+    fn is_away(&mut self, io: &Io<'_>) {
+        self.phase = Phase::Away;
+        self.answers.clear();
+        let away_us = match self.settling {
+            true => SECOND,
+            false => self.plan.away_us,
+        };
+        self.attach_at = io.now_us() + self.random.around(away_us);
+    }
+
+    fn get_into_trouble(&mut self, io: &mut Io<'_>) {
+        if self.phase == Phase::Away {
+            return;
+        }
+        match self.random.pick(&self.plan.troubles) {
+            PartTrouble::Hang => {
+                self.hangs_until = io.now_us() + self.random.around(self.plan.away_us);
+                self.fact(io, PartFact::Hangs(true));
+            }
+            PartTrouble::Fail => self.detach(io, false),
+            PartTrouble::TakeOver => {
+                let settlements = self.answers.drain(..).map(|answer| Settlement {
+                    token: answer.token,
+                    outcome: PartOutcome::Done,
+                });
+                let settlements = settlements.collect();
+                self.late = Some((self.attachment(), settlements));
+                self.attach(io);
+                if self.attach_at != NEVER {
+                    // The node is about to stop.
+                    self.detach(io, false);
+                }
+            }
+            PartTrouble::Credit => {
+                let credit = self.choose_credit(io);
+                self.call(io, PartCall::Credit(self.attachment(), credit));
+                self.fact(io, PartFact::Credit(credit));
+            }
+            PartTrouble::End => self.detach(io, true),
+        }
+    }
+
+    /// Settles what is due and what is soon to be, in one batch.
+    fn settle_due(&mut self, io: &mut Io<'_>) {
+        let now_us = io.now_us();
+        if self.hangs_until > 0 || !self.answers.iter().any(|answer| answer.due_us <= now_us) {
+            return;
+        }
+        let until_us = now_us + self.random.below(self.plan.batch_us + 1);
+        let due = self
+            .answers
+            .extract_if(.., |answer| answer.due_us <= until_us);
+        let due: Vec<Answer> = due.collect();
+        let mut settlements = Vec::with_capacity(due.len());
+        for Answer {
+            token,
+            id,
+            message,
+            outcome,
+            ..
+        } in due
+        {
+            settlements.push(Settlement { token, outcome });
+            let settled = PartFact::Settled {
+                token: token.get(),
+                outcome,
+                id,
+                message,
+            };
+            self.fact(io, settled);
+            if self.random.percent(self.plan.twice_percent) {
+                // Nothing is under way by that token any more.
+                let outcome = PartOutcome::Done;
+                settlements.push(Settlement { token, outcome });
+            }
+        }
+        self.call(io, PartCall::Settle(self.attachment(), settlements));
+    }
+
+    fn call(&mut self, io: &mut Io<'_>, call: PartCall) {
+        if !io.node.is_up() {
+            return;
+        }
+        let shard = io.node.part_call(&self.plan.name, call);
+        let at_us = io.now_us() + self.random.below(CALL_US);
+        io.agenda.enter(at_us, Due::Tick(shard as u16));
+    }
+
+    fn fact(&self, io: &mut Io<'_>, what: PartFact) {
+        let part = self.index;
+        io.fact(Fact::Part { part, what });
+    }
+
+    fn reschedule(&mut self, io: &mut Io<'_>) {
+        let mut next = self.trouble_at;
+        if self.phase == Phase::Away {
+            next = next.min(self.attach_at);
+        }
+        if self.hangs_until > 0 {
+            next = next.min(self.hangs_until);
+        } else if let Some(due_us) = self.answers.iter().map(|answer| answer.due_us).min() {
+            next = next.min(due_us);
+        }
+        if next < self.wakes_at {
+            self.wakes_at = next;
+            io.agenda.enter(next, Due::Part(self.index));
+        }
+    }
+}
+
+/// The Subscription Identifier of a part's subscription.
+fn identifier_of(filter: u16) -> u32 {
+    u32::from(filter) + 1
+}

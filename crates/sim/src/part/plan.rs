@@ -1,0 +1,128 @@
+//! What a part is going to do: what it subscribes to, how its sink settles, and what goes wrong.
+
+use martlet_codec::RetainHandling;
+
+use crate::agenda::SECOND;
+use crate::random::Random;
+use crate::scenario::Kind;
+use crate::topics::{FilterIndex, Topics};
+
+/// A part's plan for a run.
+#[derive(Clone, Debug)]
+pub struct PartPlan {
+    /// Its Client Identifier.
+    pub name: String,
+    /// Its session outlasts its attachments.
+    pub durable: bool,
+    /// It keeps QoS 0 messages.
+    pub keeps_qos0: bool,
+    /// Percentage of attachments with another choice: fewer filters, or the other way with QoS 0.
+    pub fickle_percent: u64,
+    /// What it subscribes to.
+    pub filters: Vec<FilterIndex>,
+    /// Whether it gets what is retained.
+    pub retain_handling: RetainHandling,
+    /// Deliveries that it may have and not have settled, 1 to this number.
+    pub credit_max: u64,
+    /// How long its sink takes to settle, microseconds at most.
+    pub settle_us: u64,
+    /// Its sink settles together what it has within this time, microseconds.
+    pub batch_us: u64,
+    /// Percentage of deliveries that are refused.
+    pub refuse_percent: u64,
+    /// Percentage of deliveries that are put off.
+    pub later_percent: u64,
+    /// How long they are put off, milliseconds at most.
+    pub later_ms: u64,
+    /// Percentage of answers that are given twice.
+    pub twice_percent: u64,
+    /// Mean time between troubles, microseconds; 0 is none.
+    pub trouble_us: u64,
+    /// The kinds it gets into.
+    pub troubles: Vec<PartTrouble>,
+    /// How long it stays away or hangs, microseconds on average.
+    pub away_us: u64,
+}
+
+/// What goes wrong with the sink of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartTrouble {
+    /// It settles nothing for a while, so that its credit is used up.
+    Hang,
+    /// It fails: the part is detached, forgets what it has, and is attached again later.
+    Fail,
+    /// The part is attached again beside itself and forgets what it has; answers of before come too
+    /// late.
+    TakeOver,
+    /// Its credit changes.
+    Credit,
+    /// Its session is ended; it begins anew later.
+    End,
+}
+
+impl PartPlan {
+    /// The parts of a run of this kind and seed; the draws are their own, so that those of clients
+    /// stay as they are.
+    pub fn of_run(kind: Kind, seed: u64, topics: &Topics) -> Vec<Self> {
+        let mut random = Random::new(seed, "parts", 0);
+        let count = match kind {
+            // The first is durable, the second is not.
+            Kind::Parts => random.between(2, 4),
+            Kind::Everything if random.percent(30) => random.between(1, 2),
+            _ => 0,
+        };
+        let plans = (0..count).map(|part| {
+            let mut random = Random::new(seed, "part", part);
+            Self::of_part(part, topics, &mut random)
+        });
+        plans.collect()
+    }
+
+    fn of_part(part: u64, topics: &Topics, random: &mut Random) -> Self {
+        let durable = match part {
+            0 => true,
+            1 => false,
+            _ => random.percent(70),
+        };
+        let all = ["t/#", "t/+/0", "t/0/#", "t/2/+", "+/1/+", "#", "r/#", "w/#"];
+        let mut filters = Vec::new();
+        for _ in 0..random.between(1, 3) {
+            filters.extend(topics.find_filter(random.pick(&all)));
+        }
+        filters.sort_unstable();
+        filters.dedup();
+        let mut troubles = Vec::new();
+        for _ in 0..random.between(1, 5) {
+            troubles.push(random.pick(&[
+                PartTrouble::Hang,
+                PartTrouble::Fail,
+                PartTrouble::Fail,
+                PartTrouble::TakeOver,
+                PartTrouble::Credit,
+                PartTrouble::End,
+            ]));
+        }
+        Self {
+            name: format!("$part/{part}"),
+            durable,
+            keeps_qos0: random.percent(60),
+            fickle_percent: random.pick(&[0, 0, 0, 30]),
+            filters,
+            retain_handling: random.pick(&[
+                RetainHandling::DoNotSend,
+                RetainHandling::SendAtSubscribe,
+                RetainHandling::SendIfNew,
+            ]),
+            credit_max: random.pick(&[1, 4, 20, 100]),
+            settle_us: random.pick(&[0, 1_000, 200_000, 2 * SECOND]),
+            batch_us: random.pick(&[0, 10_000, SECOND]),
+            refuse_percent: random.pick(&[0, 0, 5]),
+            later_percent: random.pick(&[0, 0, 5, 20]),
+            later_ms: random.pick(&[10, 5_000]),
+            twice_percent: random.pick(&[0, 0, 10]),
+            trouble_us: random.pick(&[0, 3 * SECOND, 15 * SECOND]),
+            troubles,
+            away_us: random.pick(&[SECOND / 10, 3 * SECOND, 15 * SECOND]),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A part as far as it has been promised something, kept from facts alone.
+
+use martlet_broker::PartId;
+
+use crate::part::{FilterSet, PartFact};
+use crate::topics::{TopicIndex, Topics};
+
+/// A part as far as it has been promised something.
+#[derive(Clone, Debug, Default)]
+pub struct PartRow {
+    /// Its Client Identifier.
+    pub name: String,
+    /// Its session outlasts its attachments.
+    pub durable: bool,
+    /// The attachment that it asked for last.
+    pub attachment: PartId,
+    /// Raised with each session that begins.
+    pub life: u32,
+    /// It has been told that it is attached, and has not left or been ended.
+    pub attached: bool,
+    /// A session was promised and has not ended.
+    pub session: bool,
+    /// Filters that its session has had since it was told so.
+    pub filters: FilterSet,
+    /// Its session keeps QoS 0 messages, and has been told so.
+    pub keeps_qos0: bool,
+    /// When it was told that its session has these filters, microseconds.
+    pub since_us: u64,
+    /// Filters that its session may have had from a time on, microseconds.
+    possible: Vec<(u64, FilterSet)>,
+    asked: FilterSet,
+    asks_qos0: bool,
+}
+
+impl PartRow {
+    /// A part that has not been attached yet.
+    pub fn new(name: String, durable: bool) -> Self {
+        Self {
+            name,
+            durable,
+            ..Self::default()
+        }
+    }
+
+    /// Its session wants this topic, by what it has been told.
+    pub fn is_promised(&self, topic: TopicIndex, topics: &Topics) -> bool {
+        self.session && matches(self.filters, topic, topics)
+    }
+
+    /// Its session may have wanted this topic at some time since then.
+    pub fn may_have_wanted(&self, topic: TopicIndex, since_us: u64, topics: &Topics) -> bool {
+        for (from_us, filters) in self.possible.iter().rev() {
+            if matches(*filters, topic, topics) {
+                return true;
+            }
+            if *from_us < since_us {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Takes a fact about it in.
+    pub fn apply(&mut self, at_us: u64, what: &PartFact) {
+        match *what {
+            PartFact::Attaching {
+                attachment,
+                filters,
+                keeps_qos0,
+                ..
+            } => {
+                if !self.durable {
+                    self.ends();
+                }
+                self.attachment = attachment;
+                self.attached = false;
+                (self.asked, self.asks_qos0) = (filters, keeps_qos0);
+                self.filters = self.filters.and(filters);
+                self.keeps_qos0 &= keeps_qos0;
+                let last = self.possible.last().map(|(_, filters)| *filters);
+                let filters = filters.or(last.unwrap_or_default());
+                self.possible.push((at_us, filters));
+            }
+            PartFact::Attached { present, .. } => {
+                self.attached = true;
+                let is_new = !present || !self.session;
+                self.life += u32::from(is_new);
+                if is_new || self.filters != self.asked {
+                    self.since_us = at_us;
+                }
+                self.session = true;
+                (self.filters, self.keeps_qos0) = (self.asked, self.asks_qos0);
+                self.possible.push((at_us, self.asked));
+            }
+            PartFact::Left { ends } => {
+                self.attached = false;
+                if ends || !self.durable {
+                    self.ends();
+                }
+            }
+            PartFact::Ended => {
+                self.attached = false;
+                if !self.durable {
+                    self.ends();
+                }
+            }
+            PartFact::Told(_)
+            | PartFact::Settled { .. }
+            | PartFact::Credit(_)
+            | PartFact::Hangs(_)
+            | PartFact::Dropped { .. } => {}
+        }
+    }
+
+    /// The node has crashed.
+    pub fn crashed(&mut self) {
+        self.attached = false;
+        if !self.durable {
+            self.ends();
+        }
+    }
+
+    fn ends(&mut self) {
+        self.session = false;
+        self.filters = FilterSet::default();
+        self.keeps_qos0 = false;
+    }
+}
+
+fn matches(filters: FilterSet, topic: TopicIndex, topics: &Topics) -> bool {
+    filters
+        .filters()
+        .any(|filter| topics.matches(filter, topic))
+}

@@ -1,0 +1,51 @@
+//! Parts of the node: what they are told reaches them at once, what they say their shard a little
+//! later.
+
+use martlet_broker::{DropReason, PartEvent, PartId};
+
+use super::{Io, World};
+use crate::facts::{Fact, PartIndex};
+use crate::part::{Part, PartFact, part_of};
+use crate::store::Lsn;
+use crate::topics::TopicIndex;
+
+impl World {
+    pub(super) fn with_part(&mut self, part: PartIndex, call: impl FnOnce(&mut Part, &mut Io<'_>)) {
+        let mut io = Io {
+            agenda: &mut self.agenda,
+            network: &mut self.network,
+            node: &self.node,
+            observer: &mut self.observer,
+        };
+        call(&mut self.parts[usize::from(part)], &mut io);
+    }
+
+    pub(super) fn with_parts(&mut self, mut call: impl FnMut(&mut Part, &mut Io<'_>)) {
+        for part in 0..self.parts.len() as PartIndex {
+            self.with_part(part, &mut call);
+        }
+    }
+
+    /// The node tells a part something.
+    pub(super) fn tell_part(&mut self, at: (PartId, Lsn), event: PartEvent) {
+        self.with_part(part_of(at.0), |part, io| {
+            part.told(io, at, event);
+        });
+    }
+
+    /// The node has dropped a message for a session of this name: notes it if it is a part's.
+    pub(super) fn part_lost(
+        &mut self,
+        client_id: &str,
+        topic: Option<TopicIndex>,
+        reason: DropReason,
+    ) {
+        let rows = &self.observer.ledger.parts;
+        let Some(part) = rows.iter().position(|row| row.name == client_id) else {
+            return;
+        };
+        let what = PartFact::Dropped { topic, reason };
+        let part = part as PartIndex;
+        self.observer.fact(&Fact::Part { part, what });
+    }
+}
