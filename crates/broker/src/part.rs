@@ -337,7 +337,9 @@ impl Shard {
                     qos: QoS::AtLeastOnce,
                     // What it publishes does not come back to it.
                     no_local: true,
-                    retain_as_published: true,
+                    // RETAIN says that it was retained when it was found; the message knows how
+                    // it was published.
+                    retain_as_published: false,
                     retain_handling: subscription.retain_handling,
                 },
             };

@@ -11,8 +11,8 @@ use http_body_util::BodyExt as _;
 use martlet_api::{Api, ApiKey, Connection, Door, Settings, router};
 use martlet_broker::{
     Answer as Said, ClientPage, Command, DeleteOutcome, Limits, MemoryUse, MessageId, NewMessage,
-    PartEvent, PartLine, PartOutlet, PartSpec, Published, Report, RetainedInfo, RetainedPage,
-    Settlement, ShardId, SubscriptionPage,
+    PartEvent, PartLine, PartOutlet, PartPublish, PartSpec, Published, Report, RetainedInfo,
+    RetainedPage, Settlement, ShardId, SubscriptionPage,
 };
 use martlet_codec::{QoS, ReasonCode};
 use martlet_control::directory::Directory;
@@ -89,6 +89,8 @@ impl PartLine for NoPart {
     fn settle(&self, _: Vec<Settlement>) {}
 
     fn set_credit(&self, _: u16) {}
+
+    fn publish(&self, _: PartPublish) {}
 
     fn end(&self) {}
 }
