@@ -137,7 +137,9 @@ impl UnderWay {
         let (token, id) = (told.token, told.id);
         let put_off = self.put_off.remove(&token);
         if put_off.is_some_and(|put_off| put_off != id) {
-            return Some(format!("token {token} stands for what was put off"));
+            return Some(format!(
+                "token {token} is that of another delivery, which was put off"
+            ));
         }
         if self.open.insert(token, id).is_some() {
             return Some(format!("token {token} is not settled yet"));
@@ -171,7 +173,10 @@ fn is_asked_for(
     // What was read back from the store does not name its publisher.
     if let Some(other) = told.publisher.filter(|other| *other != found.publisher) {
         let other = &ledger.client(other).name;
-        findings.add(CHECK, format!("{name} got {what} as of {other}"));
+        findings.add(
+            CHECK,
+            format!("{name} got {what} with {other} as its publisher"),
+        );
     }
     let is_plain = ledger.topics.class(told.topic) == Class::Plain;
     if is_plain && !row.may_have_wanted(told.topic, found.sent_us, &ledger.topics) {

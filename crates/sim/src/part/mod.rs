@@ -223,7 +223,7 @@ impl Part {
             return io.observer.complain("parts get what they asked for", what);
         };
         if known.is_none() && !payload.is_empty() {
-            let what = format!("{} got a payload of nobody", self.plan.name);
+            let what = format!("{} got a payload that no client published", self.plan.name);
             return io.observer.complain("genuine messages", what);
         }
         if let Some(known) = known
