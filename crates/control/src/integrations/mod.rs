@@ -99,6 +99,14 @@ impl Integrations {
         }
     }
 
+    /// Waits until each integration is attached to the node, or fails to be: from then on the node
+    /// keeps what is published for it.
+    pub async fn attached(&self) {
+        for handle in &self.handles {
+            handle.attached().await;
+        }
+    }
+
     /// Removes the queues of integrations that are not configured any more, with what waits in
     /// them: they would grow for ever. The log names them.
     pub fn remove_others(&self) -> impl Future<Output = ()> + Send + 'static {

@@ -759,6 +759,7 @@ impl Core {
         let refused = self.refused.iter().map(|(_, one)| one.head.received_ms);
         let mut state = self.shared.lock();
         state.activity = activity;
+        state.is_attached = is_attached;
         state.stopped_because = stopped_because;
         state.tenant = self.tenant;
         state.counts = self.counts;
@@ -769,6 +770,8 @@ impl Core {
         state.delivered_ms = self.delivered_ms;
         state.sink_health.clone_from(&self.sink_health);
         state.sending_again = self.again.len();
+        drop(state);
+        self.shared.tell_changed();
     }
 }
 
