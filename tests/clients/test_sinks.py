@@ -86,6 +86,13 @@ def test_a_message_is_a_line_of_the_file(start_node, tmp_path):
     assert path.stat().st_mode & 0o137 == 0
 
 
+def is_acknowledged(info):
+    try:
+        return info.is_published()
+    except RuntimeError:  # The connection had ended when it was published.
+        return False
+
+
 class Publisher(threading.Thread):
     """Publishes numbers with QoS 1 until it is told to stop, over all ends of its connection, and
     notes which were acknowledged."""
@@ -120,7 +127,7 @@ class Publisher(threading.Thread):
         def note(most):
             """Notes what is acknowledged until so many at most are not."""
             while True:
-                done = {number for number, info in sent if info.is_published()}
+                done = {number for number, info in sent if is_acknowledged(info)}
                 self.acknowledged |= done
                 sent[:] = [one for one in sent if one[0] not in done]
                 if len(sent) <= most or is_over():
