@@ -86,6 +86,13 @@ def test_a_message_is_a_line_of_the_file(start_node, tmp_path):
     assert path.stat().st_mode & 0o137 == 0
 
 
+def is_acknowledged(info):
+    try:
+        return info.is_published()
+    except RuntimeError:  # The connection had ended when it was published.
+        return False
+
+
 class Publisher(threading.Thread):
     """Publishes numbers with QoS 1 until it is told to stop, over all ends of its connection, and
     notes which were acknowledged."""
@@ -105,16 +112,7 @@ class Publisher(threading.Thread):
             CallbackAPIVersion.VERSION2, client_id=self.name, reconnect_on_failure=False
         )
         client.max_inflight_messages_set(200)
-        sent, connected, ended = {}, threading.Event(), threading.Event()
-        lock = threading.Lock()
-
-        def published(_client, _data, packet_id, reason, _properties):
-            with lock:
-                number = sent.pop(packet_id, None)
-                if number is not None and not reason.is_failure:
-                    self.acknowledged.add(number)
-
-        client.on_publish = published
+        connected, ended, sent = threading.Event(), threading.Event(), []
         client.on_connect = lambda *_: connected.set()
         client.on_disconnect = lambda *_: ended.set()
         try:
@@ -122,18 +120,30 @@ class Publisher(threading.Thread):
         except OSError:
             time.sleep(0.02)
             return
+
+        def is_over():
+            return ended.is_set() or self.stopped.is_set()
+
+        def note(most):
+            """Notes what is acknowledged until so many at most are not."""
+            while True:
+                done = {number for number, info in sent if is_acknowledged(info)}
+                self.acknowledged |= done
+                sent[:] = [one for one in sent if one[0] not in done]
+                if len(sent) <= most or is_over():
+                    return
+                time.sleep(0.001)
+
         client.loop_start()
         if connected.wait(5):
             missing = [one for one in range(self.count) if one not in self.acknowledged]
-            for number in missing:
-                if ended.is_set() or self.stopped.is_set():
+            for begin in range(0, len(missing), 50):
+                for number in missing[begin : begin + 50]:
+                    sent.append((number, client.publish(f"plant/{self.name}", str(number), 1)))
+                note(100)
+                if is_over():
                     break
-                with lock:
-                    info = client.publish(f"plant/{self.name}", str(number), 1)
-                    sent[info.mid] = number
-                while len(sent) > 150 and not ended.is_set():
-                    time.sleep(0.001)
-            until(lambda: not sent or ended.is_set() or self.stopped.is_set(), "no PUBACK came")
+            note(0)
         client.loop_stop()
 
 
@@ -172,7 +182,9 @@ def test_every_acknowledged_message_is_in_the_file_although_the_node_is_killed(t
             seen.add(line["id"])
         # In the order of receipt: only what is repeated comes later than it came in.
         for topic in {line["topic"] for line in found}:
-            ids = [line["id"] for line in found if line["topic"] == topic and not line["repeated"]]
+            new = [line for line in found if line["topic"] == topic and not line["repeated"]]
+            # The upper bits are the shard, which a client may change with a restart.
+            ids = [line["id"] % 2**58 for line in new]
             assert ids == sorted(ids)
     finally:
         for publisher in publishers:
@@ -189,16 +201,16 @@ def test_a_full_file_system_loses_nothing_and_is_told(start_node, tmp_path):
         with Client(node, "pump-1") as client:
             for number in range(200):
                 client.publish("plant/1", f"{number} " + "x" * 1000)
-        told = "integration file/audit"
         until(lambda: "No space left" in node.log(), node.log)
-        until(lambda: any("does not deliver" in one for one in warnings(node)), "no warning")
+        told = "The integration file/audit has not delivered"
+        until(lambda: any(told in one for one in warnings(node)), "no warning")
         # Nothing of a line that did not fit is left.
         assert len(lines(path)) < 200
         subprocess.run(["mount", "-o", "remount,size=1m", path.parent], check=True)
         found = until_lines(node, path, 200)
         payloads = [line["payload"].split()[0] for line in found]
         assert payloads == [str(number) for number in range(200)]
-        until(lambda: not any("does not deliver" in one for one in warnings(node)), told)
+        until(lambda: not any(told in one for one in warnings(node)), "the warning stays")
         node.wait_for_log("an integration works again")
         node.close()
     finally:

@@ -23,6 +23,7 @@ pub use martlet_registry::DeadLettersKept;
 
 use crate::control::{Control, ControlError};
 use crate::health::Reader;
+use crate::presence::Alive;
 use crate::tables::Tables;
 use host::NodeHost;
 
@@ -70,16 +71,21 @@ pub struct Integrations {
 }
 
 impl Integrations {
-    /// Starts the configured sinks. `node` names the node among those with the same tables.
-    /// Needs a Tokio runtime.
+    /// Starts the configured sinks. `alive` names the node among those with the same tables, and
+    /// knows how it ended before. Needs a Tokio runtime.
     pub fn start(
         control: &Arc<Control>,
         tables: &Arc<Tables>,
-        node: &str,
+        alive: &Alive,
         sinks: Vec<ConfiguredSink>,
         kept: DeadLettersKept,
     ) -> Self {
-        let host = NodeHost::new(Arc::clone(control), Arc::clone(tables), node, kept);
+        if !sinks.is_empty()
+            && let Err(error) = alive.note_start()
+        {
+            warn!(%error, "that the node has started could not be written");
+        }
+        let host = NodeHost::new(Arc::clone(control), Arc::clone(tables), alive, kept);
         let host = Arc::new(host);
         let configured = sinks.iter().map(|sink| sink.settings().clone());
         let configured: Vec<Settings> = configured.collect();
@@ -96,6 +102,14 @@ impl Integrations {
             handles: handles.collect(),
             configured,
             host,
+        }
+    }
+
+    /// Waits until each integration is attached to the node, or fails to be: from then on the node
+    /// keeps what is published for it.
+    pub async fn attached(&self) {
+        for handle in &self.handles {
+            handle.attached().await;
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use martlet_broker::TenantId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// What an integration does now.
@@ -77,6 +77,9 @@ pub struct Failure {
 pub struct State {
     /// What it does.
     pub activity: Activity,
+    /// Whether it is attached to the node: what matches its filters waits for it at least. Also
+    /// while it is paused.
+    pub is_attached: bool,
     /// Why it has stopped, in words; none unless it is [`Activity::Stopped`].
     pub stopped_because: Option<String>,
     /// Tenant whose messages it takes; none while its team does not exist.
@@ -155,11 +158,19 @@ pub(super) enum Told {
 
 /// A state that the runner writes and others read.
 #[derive(Debug, Default)]
-pub(super) struct Shared(Mutex<State>);
+pub(super) struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
 
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes those who wait for a change.
+    pub(super) fn tell_changed(&self) {
+        self.changed.notify_waiters();
     }
 }
 
@@ -209,6 +220,20 @@ impl Handle {
     /// Its state now.
     pub fn state(&self) -> State {
         self.shared.lock().clone()
+    }
+
+    /// Waits until it is attached to the node, fails to be, or has ended.
+    pub async fn attached(&self) {
+        loop {
+            // Before the look: what changes after it is told.
+            let changed = self.shared.changed.notified();
+            let state = self.state();
+            let is_over = state.activity == Activity::Ended || state.failure.is_some();
+            if state.is_attached || is_over {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Carries out a command, and waits for the answer at most as long as given.

@@ -209,7 +209,11 @@ struct EndsWith(Arc<Shared>);
 
 impl Drop for EndsWith {
     fn drop(&mut self) {
-        self.0.lock().activity = Activity::Ended;
+        {
+            let mut state = self.0.lock();
+            (state.activity, state.is_attached) = (Activity::Ended, false);
+        }
+        self.0.tell_changed();
     }
 }
 

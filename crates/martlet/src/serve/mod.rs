@@ -73,6 +73,8 @@ const EVENT_CAPACITY: usize = 65_536;
 /// Time between two reads of events: the shards wake nobody meanwhile, and readers get the events
 /// in few large pieces.
 const EVENTS_PAUSE: Duration = Duration::from_millis(10);
+/// Time that the start waits for integrations to be attached.
+const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
 /// Time that integrations may take to settle what they have in hand, at least.
 const SETTLED_WITHIN: Duration = Duration::from_secs(1);
 /// Time that the last events may take when the node stops.
@@ -327,7 +329,7 @@ async fn run_node(
     note_tables(&node.data_dir, tables.location(), identity_of_tables(node));
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
-    let integrations = start_integrations(node, &control, &tables, &alive);
+    let integrations = start_integrations(node, &control, &tables, &alive).await;
     tokio::spawn(history::keep(Arc::clone(&control)));
     tokio::spawn(memory::keep(Arc::clone(&control)));
     if let Some(push) = &node.push {
@@ -838,8 +840,8 @@ async fn keep_presence(
     KeptPresence { stopped, task }
 }
 
-/// Starts the integrations of the configuration.
-fn start_integrations(
+/// Starts the integrations of the configuration. When it returns they get what is published.
+async fn start_integrations(
     node: &NodeConfig,
     control: &Arc<Control>,
     tables: &Arc<Tables>,
@@ -853,10 +855,12 @@ fn start_integrations(
     for warning in config::unwritable_sinks(&node.sinks) {
         warn!("{warning}");
     }
-    let started = Integrations::start(control, tables, alive.node(), sinks, dead_letters);
+    let started = Integrations::start(control, tables, alive, sinks, dead_letters);
     if removes_others {
         tokio::spawn(started.remove_others());
     }
+    // One that is not attached in time is in health.
+    let _ = tokio::time::timeout(ATTACHED_WITHIN, started.attached()).await;
     let started = Arc::new(started);
     control.set_integrations(Arc::clone(&started));
     started

@@ -56,6 +56,7 @@ pub(super) struct World {
     pub(super) team: Option<TenantId>,
     pub(super) now_ms: u64,
     pub(super) granted: Vec<ReasonCode>,
+    pub(super) has_crashed: bool,
 }
 
 impl Default for Step {
@@ -323,6 +324,10 @@ impl Host for Scripted {
                 }
             }
         })
+    }
+
+    fn ended_without_stop(&self) -> bool {
+        self.world().has_crashed
     }
 
     fn dead_letters(&self) -> &dyn DeadLetterStore {
