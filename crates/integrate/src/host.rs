@@ -49,10 +49,6 @@ pub trait Host: Send + Sync + 'static {
         state: SavedState,
     ) -> Asked<'a, Result<(), String>>;
 
-    /// Whether the run of the node before this one ended without a stop, as by a crash. Then a
-    /// message from before may have been delivered although it was not settled.
-    fn ended_without_stop(&self) -> bool;
-
     /// The store of dead letters.
     fn dead_letters(&self) -> &dyn DeadLetterStore;
 

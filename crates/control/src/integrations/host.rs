@@ -9,7 +9,6 @@ use martlet_registry::{DeadLettersKept, IntegrationState};
 
 use super::letters::Letters;
 use crate::control::Control;
-use crate::presence::Alive;
 use crate::tables::Tables;
 use crate::wall_clock::now_ms;
 
@@ -23,7 +22,6 @@ pub(super) struct NodeHost {
     control: Arc<Control>,
     tables: Arc<Tables>,
     node: String,
-    ended_without_stop: bool,
     letters: Letters,
 }
 
@@ -31,12 +29,10 @@ impl NodeHost {
     pub(super) fn new(
         control: Arc<Control>,
         tables: Arc<Tables>,
-        alive: &Alive,
+        node: &str,
         kept: DeadLettersKept,
     ) -> Self {
-        let node = alive.node();
         Self {
-            ended_without_stop: alive.ended_without_stop(),
             letters: Letters::new(Arc::clone(&tables), node, kept),
             control,
             tables,
@@ -128,10 +124,6 @@ impl Host for NodeHost {
             });
             written.await.map_err(|error| error.told())
         })
-    }
-
-    fn ended_without_stop(&self) -> bool {
-        self.ended_without_stop
     }
 
     fn dead_letters(&self) -> &dyn DeadLetterStore {

@@ -23,7 +23,6 @@ pub use martlet_registry::DeadLettersKept;
 
 use crate::control::{Control, ControlError};
 use crate::health::Reader;
-use crate::presence::Alive;
 use crate::tables::Tables;
 use host::NodeHost;
 
@@ -71,21 +70,16 @@ pub struct Integrations {
 }
 
 impl Integrations {
-    /// Starts the configured sinks. `alive` names the node among those with the same tables, and
-    /// knows how it ended before. Needs a Tokio runtime.
+    /// Starts the configured sinks. `node` names the node among those with the same tables.
+    /// Needs a Tokio runtime.
     pub fn start(
         control: &Arc<Control>,
         tables: &Arc<Tables>,
-        alive: &Alive,
+        node: &str,
         sinks: Vec<ConfiguredSink>,
         kept: DeadLettersKept,
     ) -> Self {
-        if !sinks.is_empty()
-            && let Err(error) = alive.note_start()
-        {
-            warn!(%error, "that the node has started could not be written");
-        }
-        let host = NodeHost::new(Arc::clone(control), Arc::clone(tables), alive, kept);
+        let host = NodeHost::new(Arc::clone(control), Arc::clone(tables), node, kept);
         let host = Arc::new(host);
         let configured = sinks.iter().map(|sink| sink.settings().clone());
         let configured: Vec<Settings> = configured.collect();

@@ -46,19 +46,6 @@ impl Alive {
         &self.node
     }
 
-    /// The run before ended without a stop, as by a crash.
-    pub fn ended_without_stop(&self) -> bool {
-        self.before.is_some_and(|(_, is_stopped)| !is_stopped)
-    }
-
-    /// The node has started: if it ends without a stop from now on, the next run knows it.
-    ///
-    /// # Errors
-    /// The disk does not take it.
-    pub fn note_start(&self) -> io::Result<()> {
-        self.note(now_ms(), false)
-    }
-
     /// The node stops now.
     ///
     /// # Errors

@@ -104,9 +104,6 @@ pub(super) struct Core {
     /// Tests that wait for the sink.
     pub(super) tests: Vec<Answer>,
     pub(super) sink_health: Option<String>,
-    /// Messages received before this time may have been delivered by a run that crashed,
-    /// milliseconds since the Unix epoch.
-    maybe_before_ms: u64,
     counts: Counts,
     delivered_ms: Option<u64>,
     last_error: Option<(String, u64)>,
@@ -125,12 +122,7 @@ impl Core {
         shared: Arc<Shared>,
         told: UnboundedReceiver<Told>,
     ) -> Self {
-        let maybe_before_ms = match host.ended_without_stop() {
-            true => host.now_ms(),
-            false => 0,
-        };
         Self {
-            maybe_before_ms,
             client_id: settings.client_id().into(),
             settings,
             host,
@@ -304,15 +296,11 @@ impl Core {
     fn take(&mut self, event: Option<PartEvent>) {
         match event {
             Some(PartEvent::Attached { granted, .. }) => self.attached(&granted),
-            Some(PartEvent::Delivery(delivery)) => {
-                let mut message = SinkMessage::delivered(&delivery);
-                message.repeated |= message.received_ms() < self.maybe_before_ms;
-                self.held.push_back(Held {
-                    token: delivery.token,
-                    message,
-                    panics: 0,
-                });
-            }
+            Some(PartEvent::Delivery(delivery)) => self.held.push_back(Held {
+                token: delivery.token,
+                message: SinkMessage::delivered(&delivery),
+                panics: 0,
+            }),
             // It publishes nothing, and its queue has no bounds of its own.
             Some(PartEvent::Queue(_) | PartEvent::Published { .. }) => {}
             Some(PartEvent::Ended { why, .. }) => self.detached(why),

@@ -855,7 +855,7 @@ async fn start_integrations(
     for warning in config::unwritable_sinks(&node.sinks) {
         warn!("{warning}");
     }
-    let started = Integrations::start(control, tables, alive, sinks, dead_letters);
+    let started = Integrations::start(control, tables, alive.node(), sinks, dead_letters);
     if removes_others {
         tokio::spawn(started.remove_others());
     }

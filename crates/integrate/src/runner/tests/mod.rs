@@ -373,14 +373,3 @@ async fn the_lag_is_known_a_few_seconds_later() {
     node.world().waiting = 3;
     state_until(&handle, |state| state.lag == Some(3)).await;
 }
-
-#[tokio::test(start_paused = true)]
-async fn after_a_crash_messages_from_before_it_are_marked() {
-    let node = Scripted::new([Step::Done]);
-    node.world().has_crashed = true;
-    let _handle = node.start(settings()).await;
-    node.hand_over_at(1, false, 999_999);
-    node.hand_over_at(2, false, 1_000_000);
-    node.until(|world| world.settled.len() == 2).await;
-    assert_eq!(node.calls(), [[(1, true), (2, false)]]);
-}

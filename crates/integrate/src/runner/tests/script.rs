@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use martlet_broker::{
     Delivery, MemoryGauge, Message, MessageId, PartEvent, PartLine, PartOutcome, PartOutlet,
-    PartSpec, Publication, Settlement, ShardId, TenantId,
+    PartPublish, PartSpec, Publication, Settlement, ShardId, TenantId,
 };
 use martlet_codec::{PacketId, QoS, ReasonCode};
 
@@ -56,7 +56,6 @@ pub(super) struct World {
     pub(super) team: Option<TenantId>,
     pub(super) now_ms: u64,
     pub(super) granted: Vec<ReasonCode>,
-    pub(super) has_crashed: bool,
 }
 
 impl Default for Step {
@@ -194,6 +193,7 @@ fn message(number: u64, received_ms: u64) -> Message {
         received_wall_ms: received_ms,
         expires_at_ms: u64::MAX,
         received_mono_ms: 0,
+        hops: 0,
     };
     let gauge = Arc::<MemoryGauge>::default();
     Message::new(&publication, None, &mut Vec::new(), &gauge)
@@ -265,6 +265,8 @@ impl PartLine for Line {
 
     fn set_credit(&self, _: u16) {}
 
+    fn publish(&self, _: PartPublish) {}
+
     fn end(&self) {}
 }
 
@@ -324,10 +326,6 @@ impl Host for Scripted {
                 }
             }
         })
-    }
-
-    fn ended_without_stop(&self) -> bool {
-        self.world().has_crashed
     }
 
     fn dead_letters(&self) -> &dyn DeadLetterStore {
