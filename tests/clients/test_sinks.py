@@ -231,6 +231,72 @@ def test_a_directory_that_is_missing_is_told_and_nothing_is_lost(start_node, tmp
     assert [line["payload"] for line in found] == [str(number) for number in range(300)]
 
 
+def test_publishers_wait_for_a_sink_that_holds_them_and_nothing_is_lost(start_node, tmp_path):
+    options, path = configured(tmp_path, max_bytes=20_000, on_full="hold")
+    path.parent.rmdir()
+    node = start_node(**options, http=True)
+    count = 1_000
+    publisher = Publisher([node.port()], "a", count)
+    publisher.start()
+    try:
+        told = "its queue is full, and clients that publish for it wait"
+        until(lambda: any(told in one for one in warnings(node)), node.log)
+        acknowledged = len(publisher.acknowledged)
+        assert acknowledged < count
+        # A client that publishes something else does not wait.
+        with Client(node, "other") as client:
+            client.publish("elsewhere", "x")
+        path.parent.mkdir()
+        publisher.join(DEADLINE_SECS)
+        assert len(publisher.acknowledged) == count
+        found = until_lines(node, path, count)
+        assert [line["payload"] for line in found] == [str(number) for number in range(count)]
+        until(lambda: not any("file/audit" in one for one in warnings(node)), "the warning stays")
+    finally:
+        publisher.stopped.set()
+
+
+def test_the_oldest_messages_make_room_at_max_bytes_and_that_is_told(start_node, tmp_path):
+    options, path = configured(tmp_path, max_bytes=20_000)
+    path.parent.rmdir()
+    node = start_node(**options, http=True)
+    count = 1_000
+    with Client(node, "pump-1") as client:
+        for number in range(count):
+            client.publish("plant/1", str(number))
+    told = "at which the oldest messages are dropped"
+    until(lambda: any(told in one for one in warnings(node)), lambda: str(warnings(node)))
+    metrics = urllib.request.urlopen(node.http_url + "/metrics", timeout=10).read().decode()
+    dropped = [line for line in metrics.splitlines() if 'reason="queue_full"' in line]
+    assert sum(float(line.split()[-1]) for line in dropped) > 500, dropped
+    path.parent.mkdir()
+    until(lambda: any_line(path, str(count - 1)), node.log)
+    found = [int(line["payload"]) for line in lines(path)]
+    # First what was in hand, then the newest of the others.
+    first = next(at for at, number in enumerate(found) if number != at)
+    assert found[first:] == list(range(count - len(found) + first, count))
+
+
+def test_a_message_that_waits_too_long_is_dropped(start_node, tmp_path):
+    options, path = configured(tmp_path, max_age_secs=2)
+    path.parent.rmdir()
+    node = start_node(**options, http=True)
+    with Client(node, "pump-1") as client:
+        for number in range(400):
+            client.publish("plant/1", str(number))
+
+        def is_counted():
+            answer = urllib.request.urlopen(node.http_url + "/metrics", timeout=10)
+            metrics = answer.read().decode().splitlines()
+            dropped = [line for line in metrics if 'reason="too_old"' in line]
+            return sum(float(line.split()[-1]) for line in dropped) > 200
+
+        until(is_counted, node.log)
+        client.publish("plant/1", "new")
+        path.parent.mkdir()
+        until(lambda: any_line(path, "new"), node.log)
+
+
 @pytest.mark.parametrize("keep", (True, False))
 def test_qos_0_is_kept_where_that_is_asked_for(start_node, tmp_path, keep):
     options, path = configured(tmp_path, keep_qos0=keep)

@@ -3,9 +3,11 @@
 //!
 //! * `host`: the node and its tables, as a runner sees them
 //! * `letters`: the dead-letter store in the tables
+//! * `trouble`: what is wrong with one, in words
 
 mod host;
 mod letters;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use crate::control::{Control, ControlError};
 use crate::health::Reader;
 use crate::tables::Tables;
 use host::NodeHost;
+use trouble::trouble;
 
 /// Sessions that are looked at in one step.
 const SESSIONS_PER_PAGE: usize = 1_000;
@@ -44,6 +47,17 @@ impl ConfiguredSink {
     fn settings(&self) -> &Settings {
         let Self::File(settings, _) = self;
         settings
+    }
+
+    /// The sink with at most this number of bytes in its queue, where the configuration does not
+    /// say how many.
+    #[must_use]
+    pub fn bounded(mut self, bytes_max: u64) -> Self {
+        let Self::File(settings, _) = &mut self;
+        if settings.queue.bytes_max == 0 {
+            settings.queue.bytes_max = bytes_max.max(1);
+        }
+        self
     }
 }
 
@@ -228,7 +242,7 @@ impl Integrations {
     pub(crate) fn warnings(&self, reader: Reader) -> Vec<String> {
         let all = self.handles.iter().map(|handle| (handle, handle.state()));
         let told = all.filter_map(|(handle, state)| {
-            let why = trouble(&state)?;
+            let why = trouble(&state, handle.on_full())?;
             let waiting = match state.lag {
                 Some(1) => ", 1 message waits".to_owned(),
                 Some(lag) => format!(", {lag} messages wait"),
@@ -263,25 +277,6 @@ impl std::fmt::Debug for Integrations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(&self.handles).finish()
     }
-}
-
-/// What is wrong with an integration, in words; none if it delivers or was paused.
-fn trouble(state: &State) -> Option<String> {
-    if let Some(why) = &state.stopped_because {
-        return Some(format!("has stopped: {why}. Resume it to go on"));
-    }
-    if state.activity == Activity::Paused {
-        return None;
-    }
-    if let Some(failure) = &state.failure {
-        let secs = crate::wall_clock::now_ms().saturating_sub(failure.since_ms) / 1_000;
-        let (error, attempts) = (&failure.error, failure.attempts);
-        return Some(format!(
-            "has not delivered for {secs} s ({attempts} attempts): {error}"
-        ));
-    }
-    let health = state.sink_health.as_ref()?;
-    Some(format!("delivers, but: {health}"))
 }
 
 /// As [`Integrations::remove_others`].

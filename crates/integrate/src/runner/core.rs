@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    PartEvent, PartId, PartOutcome, PartQueueLimits, PartSpec, PartSubscription, Settlement,
+    PartEvent, PartId, PartOutcome, PartQueueState, PartSpec, PartSubscription, Settlement,
     TenantId,
 };
 use martlet_codec::{PacketId, RetainHandling};
@@ -104,6 +104,7 @@ pub(super) struct Core {
     /// Tests that wait for the sink.
     pub(super) tests: Vec<Answer>,
     pub(super) sink_health: Option<String>,
+    queue: Option<PartQueueState>,
     counts: Counts,
     delivered_ms: Option<u64>,
     last_error: Option<(String, u64)>,
@@ -141,6 +142,7 @@ impl Core {
             to_node: Retry::default(),
             tests: Vec::new(),
             sink_health: None,
+            queue: None,
             counts: Counts::default(),
             delivered_ms: None,
             last_error: None,
@@ -277,7 +279,7 @@ impl Core {
             credit: self.settings.batch_messages,
             session_expiry_secs: u32::MAX,
             keeps_qos0: self.settings.keeps_qos0,
-            queue: PartQueueLimits::default(),
+            queue: self.settings.queue,
             identity: None,
         };
         let part = Part::attach(spec, |spec, outlet| self.host.attach(spec, outlet));
@@ -301,8 +303,9 @@ impl Core {
                 message: SinkMessage::delivered(&delivery),
                 panics: 0,
             }),
-            // It publishes nothing, and its queue has no bounds of its own.
-            Some(PartEvent::Queue(_) | PartEvent::Published { .. }) => {}
+            Some(PartEvent::Queue(queue)) => self.queue = Some(queue),
+            // It publishes nothing.
+            Some(PartEvent::Published { .. }) => {}
             Some(PartEvent::Ended { why, .. }) => self.detached(why),
             None => self.detached("the node stops"),
         }
@@ -769,6 +772,9 @@ impl Core {
         state.tenant = self.tenant;
         state.counts = self.counts;
         state.in_hand = self.held.len() + self.refused.len();
+        state.queue = self.queue;
+        let in_hand = state.in_hand as u64;
+        state.lag = self.queue.map(|queue| queue.messages + in_hand);
         state.oldest_received_ms = refused.chain(front).min();
         state.failure = failure;
         state.last_error.clone_from(&self.last_error);

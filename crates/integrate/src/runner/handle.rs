@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use martlet_broker::TenantId;
+use martlet_broker::{OnFull, PartQueueState, TenantId};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -88,8 +88,11 @@ pub struct State {
     pub counts: Counts,
     /// Messages handed over by the node and not settled.
     pub in_hand: usize,
-    /// Messages that wait for it: in its queue and in hand. Asked every 5 s; none if unknown.
+    /// Messages that wait for it: in its queue, as of the last second, and in hand; none if
+    /// unknown.
     pub lag: Option<u64>,
+    /// Its queue, as of the last second in which it was attached; none if unknown.
+    pub queue: Option<PartQueueState>,
     /// Time of receipt of the oldest message in hand, milliseconds since the Unix epoch; none if
     /// there is none. A queue is in order, so this is the oldest message that is not delivered.
     pub oldest_received_ms: Option<u64>,
@@ -180,6 +183,7 @@ pub struct Handle {
     kind: &'static str,
     name: Box<str>,
     client_id: Box<str>,
+    on_full: OnFull,
     shared: Arc<Shared>,
     told: mpsc::UnboundedSender<Told>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -188,6 +192,7 @@ pub struct Handle {
 impl Handle {
     pub(super) fn new(
         (kind, name, client_id): (&'static str, Box<str>, Box<str>),
+        on_full: OnFull,
         shared: Arc<Shared>,
         told: mpsc::UnboundedSender<Told>,
         task: JoinHandle<()>,
@@ -196,6 +201,7 @@ impl Handle {
             kind,
             name,
             client_id,
+            on_full,
             shared,
             told,
             task: Mutex::new(Some(task)),
@@ -215,6 +221,11 @@ impl Handle {
     /// Client Identifier of its session, `$integration/KIND/NAME`.
     pub fn client_id(&self) -> &str {
         &self.client_id
+    }
+
+    /// What happens when its queue is full.
+    pub fn on_full(&self) -> OnFull {
+        self.on_full
     }
 
     /// Its state now.

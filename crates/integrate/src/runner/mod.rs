@@ -20,6 +20,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use martlet_broker::PartQueueLimits;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -31,9 +32,6 @@ use self::core::Core;
 use self::handle::Shared;
 use crate::host::Host;
 use crate::sink::{Outcome, Sink, SinkMessage};
-
-/// Time between two questions how many messages wait.
-const LAG_EVERY: Duration = Duration::from_secs(5);
 
 /// What happens when the sink refuses a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +56,8 @@ pub struct Settings {
     pub filters: Vec<Box<str>>,
     /// Whether QoS 0 messages are kept in the queue too.
     pub keeps_qos0: bool,
+    /// Bounds of the queue.
+    pub queue: PartQueueLimits,
     /// What happens to messages that the sink refuses.
     pub on_reject: OnReject,
     /// Messages of a batch, at most, and messages in hand: 1 to 65,535. The node's
@@ -80,6 +80,7 @@ impl Settings {
             tenant: "".into(),
             filters,
             keeps_qos0: false,
+            queue: PartQueueLimits::default(),
             on_reject: OnReject::default(),
             batch_messages: 1_000,
             batch_bytes: 1 << 20,
@@ -111,18 +112,21 @@ impl<S: Sink> Runner<S> {
         let (sender, told) = mpsc::unbounded_channel();
         let (kind, name) = (settings.kind, settings.name.clone());
         let client_id = settings.client_id();
-        let core = Core::new(settings, Arc::clone(&host), Arc::clone(&shared), told);
+        let on_full = settings.queue.on_full;
+        let core = Core::new(settings, host, Arc::clone(&shared), told);
         let runner = Self { sink, core };
-        let (state, own_id) = (Arc::clone(&shared), client_id.clone());
+        let ends = EndsWith(Arc::clone(&shared));
         let task = tokio::spawn(async move {
-            let ends = EndsWith(Arc::clone(&state));
-            tokio::select! {
-                () = runner.run() => {}
-                () = ask_lag(&*host, &state, &own_id) => {}
-            }
+            runner.run().await;
             drop(ends);
         });
-        Handle::new((kind, name, client_id.into()), shared, sender, task)
+        Handle::new(
+            (kind, name, client_id.into()),
+            on_full,
+            shared,
+            sender,
+            task,
+        )
     }
 
     async fn run(mut self) {
@@ -214,17 +218,5 @@ impl Drop for EndsWith {
             (state.activity, state.is_attached) = (Activity::Ended, false);
         }
         self.0.tell_changed();
-    }
-}
-
-/// Asks again and again how many messages wait.
-async fn ask_lag(host: &dyn Host, shared: &Shared, client_id: &str) {
-    loop {
-        let tenant = shared.lock().tenant;
-        if let Some(tenant) = tenant {
-            let lag = host.waiting(tenant, client_id).await;
-            shared.lock().lag = lag;
-        }
-        tokio::time::sleep(LAG_EVERY).await;
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use martlet_broker::{OnFull, PartQueueLimits};
 use martlet_codec::TopicFilter;
 use martlet_control::integrations::{ConfiguredSink, DeadLettersKept};
 use martlet_integrate::file::{FileSettings, check_path};
@@ -39,6 +40,24 @@ const FILE_KEYS: &[KeyOfSink] = &[
         "QoS 0 messages are queued and stored for it as well, so that none is lost while it cannot write; publishers wait for nothing. Default: false, they are dropped then.",
     ),
     (
+        "max_bytes",
+        Kind::Integer {
+            min: 1_000,
+            max: u64::MAX >> 1,
+        },
+        "Bytes of the messages that may wait for it in the message store. Default: a tenth of what is free on the disk of the data directory at the start.",
+    ),
+    (
+        "max_age_secs",
+        Kind::NoneOrAtLeast { min: 1 },
+        "Time that a message may wait, seconds; what waits longer is dropped and counted as too_old. Default: 0, for ever.",
+    ),
+    (
+        "on_full",
+        Kind::Word(ON_FULL),
+        "What happens at max_bytes. drop-oldest (default): the oldest messages are dropped and counted as queue_full. hold: the clients that publish what the sink takes wait until there is room.",
+    ),
+    (
         "tenant",
         Kind::Text,
         "Name or id of the team whose tenant's messages it takes. A team that does not exist yet is waited for. Default: the common tenant.",
@@ -63,6 +82,7 @@ const FILE_KEYS: &[KeyOfSink] = &[
     ),
 ];
 
+const ON_FULL: &[&str] = &["drop-oldest", "hold"];
 const ON_REJECT: &[&str] = &["dead-letter", "stop"];
 
 const FILE_BYTES: u64 = 100_000_000;
@@ -147,11 +167,22 @@ fn file_sink(table: &SinkTable, data_dir: &Path) -> Result<ConfiguredSink, Strin
         Some("stop") => OnReject::Stop,
         _ => OnReject::DeadLetter,
     };
+    let on_full = match text(table, "on_full") {
+        Some("hold") => OnFull::Hold,
+        _ => OnFull::DropOldest,
+    };
+    let queue = PartQueueLimits {
+        // 0: the start finds out what is free.
+        bytes_max: number(table, "max_bytes", 0),
+        age_max_secs: u32::try_from(number(table, "max_age_secs", 0)).unwrap_or(u32::MAX),
+        on_full,
+    };
     let filters = filters.iter().map(|filter| filter.as_str().into());
     let settings = Settings {
         tenant: text(table, "tenant").unwrap_or_default().into(),
         keeps_qos0: matches!(value(table, "keep_qos0"), Some(Value::Boolean(true))),
         on_reject,
+        queue,
         ..Settings::new("file", name, filters.collect())
     };
     let files_kept = number(table, "files_kept", FILES_KEPT);

@@ -840,6 +840,12 @@ async fn keep_presence(
     KeptPresence { stopped, task }
 }
 
+/// Bytes that are free on the disk of a directory; where the system does not say, 10 GB.
+fn free_bytes(directory: &Path) -> u64 {
+    let disk = rustix::fs::statvfs(directory);
+    disk.map_or(10_000_000_000, |disk| disk.f_bavail * disk.f_frsize)
+}
+
 /// Starts the integrations of the configuration. When it returns they get what is published.
 async fn start_integrations(
     node: &NodeConfig,
@@ -852,6 +858,9 @@ async fn start_integrations(
         dead_letters,
         removes_others,
     } = node.sinks.clone();
+    let free_bytes = free_bytes(&node.data_dir);
+    let sinks = sinks.into_iter().map(|sink| sink.bounded(free_bytes / 10));
+    let sinks = sinks.collect();
     for warning in config::unwritable_sinks(&node.sinks) {
         warn!("{warning}");
     }

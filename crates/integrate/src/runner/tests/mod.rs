@@ -365,11 +365,12 @@ async fn a_test_tells_whether_the_target_can_be_reached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_lag_is_known_a_few_seconds_later() {
-    let node = Scripted::new([Step::Done]);
-    node.world().waiting = 12;
+async fn the_lag_is_what_the_node_says_of_the_queue_and_what_is_in_hand() {
+    let node = Scripted::new([Step::FailAfter(0), Step::FailAfter(0)]);
     let handle = node.start(settings()).await;
-    state_until(&handle, |state| state.lag == Some(12)).await;
-    node.world().waiting = 3;
-    state_until(&handle, |state| state.lag == Some(3)).await;
+    node.hand_over([1, 2]);
+    node.tell_queue(12);
+    state_until(&handle, |state| state.lag == Some(14)).await;
+    node.tell_queue(0);
+    state_until(&handle, |state| state.lag == Some(2)).await;
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use martlet_broker::{
     Delivery, MemoryGauge, Message, MessageId, PartEvent, PartLine, PartOutcome, PartOutlet,
-    PartPublish, PartSpec, Publication, Settlement, ShardId, TenantId,
+    PartPublish, PartQueueState, PartSpec, Publication, Settlement, ShardId, TenantId,
 };
 use martlet_codec::{PacketId, QoS, ReasonCode};
 
@@ -122,6 +122,17 @@ impl Scripted {
         let mut world = self.world();
         let outlet = world.outlet.as_mut().expect("it is attached");
         outlet.tell(PartEvent::Delivery(delivery));
+    }
+
+    /// The node tells how many messages wait in the queue.
+    pub(super) fn tell_queue(&self, messages: u64) {
+        let state = PartQueueState {
+            messages,
+            ..PartQueueState::default()
+        };
+        let mut world = self.world();
+        let outlet = world.outlet.as_mut().expect("it is attached");
+        outlet.tell(PartEvent::Queue(state));
     }
 
     /// The node ends the part.

@@ -1,0 +1,106 @@
+//! What is wrong with an integration, in words.
+
+use martlet_broker::{OnFull, PartQueueState};
+use martlet_integrate::{Activity, State};
+
+use crate::wall_clock::now_ms;
+
+/// Part of its bound, in percent, at which a queue is near it.
+const NEAR_PERCENT: u64 = 80;
+
+/// What is wrong with an integration, as a predicate; none if it delivers, or was paused and has
+/// room in its queue.
+pub(super) fn trouble(state: &State, on_full: OnFull) -> Option<String> {
+    let queue = state.queue.and_then(|queue| queue_trouble(&queue, on_full));
+    let delivery = delivery_trouble(state);
+    match (delivery, queue) {
+        (Some(delivery), Some(queue)) => Some(format!("{delivery}; {queue}")),
+        (Some(delivery), None) => Some(delivery),
+        (None, Some(queue)) if state.activity == Activity::Paused => {
+            Some(format!("is paused, and {queue}"))
+        }
+        (None, queue) => queue.map(|queue| format!("falls behind: {queue}")),
+    }
+}
+
+fn delivery_trouble(state: &State) -> Option<String> {
+    if let Some(why) = &state.stopped_because {
+        return Some(format!("has stopped: {why}. Resume it to go on"));
+    }
+    if state.activity == Activity::Paused {
+        return None;
+    }
+    if let Some(failure) = &state.failure {
+        let secs = now_ms().saturating_sub(failure.since_ms) / 1_000;
+        let (error, attempts) = (&failure.error, failure.attempts);
+        return Some(format!(
+            "has not delivered for {secs} s ({attempts} attempts): {error}"
+        ));
+    }
+    let health = state.sink_health.as_ref()?;
+    Some(format!("delivers, but: {health}"))
+}
+
+fn queue_trouble(queue: &PartQueueState, on_full: OnFull) -> Option<String> {
+    if queue.holds {
+        return Some("its queue is full, and clients that publish for it wait".to_owned());
+    }
+    let percent = u128::from(queue.bytes) * 100 / u128::from(queue.bytes_max.max(1));
+    let then = match on_full {
+        OnFull::DropOldest => "the oldest messages are dropped",
+        OnFull::Hold => "clients that publish for it wait",
+    };
+    (percent >= u128::from(NEAR_PERCENT))
+        .then(|| format!("its queue takes {percent} % of `max_bytes`, at which {then}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use martlet_integrate::Failure;
+
+    use super::*;
+
+    fn state(bytes: u64, holds: bool) -> State {
+        State {
+            activity: Activity::Running,
+            queue: Some(PartQueueState {
+                bytes,
+                bytes_max: 1_000,
+                holds,
+                ..PartQueueState::default()
+            }),
+            ..State::default()
+        }
+    }
+
+    #[test]
+    fn a_queue_near_its_bound_is_told() {
+        assert_eq!(trouble(&state(799, false), OnFull::DropOldest), None);
+        let told = trouble(&state(800, false), OnFull::DropOldest);
+        assert_eq!(
+            told.as_deref(),
+            Some(
+                "falls behind: its queue takes 80 % of `max_bytes`, at which the oldest messages \
+                 are dropped"
+            )
+        );
+        let mut failing = state(1_010, true);
+        failing.failure = Some(Failure {
+            error: "no route".to_owned(),
+            since_ms: now_ms(),
+            attempts: 3,
+        });
+        let told = trouble(&failing, OnFull::Hold);
+        assert_eq!(
+            told.as_deref(),
+            Some(
+                "has not delivered for 0 s (3 attempts): no route; its queue is full, and clients \
+                 that publish for it wait"
+            )
+        );
+        let mut paused = state(900, false);
+        paused.activity = Activity::Paused;
+        let told = trouble(&paused, OnFull::Hold);
+        assert!(told.is_some_and(|told| told.starts_with("is paused, and its queue takes 90 %")));
+    }
+}
