@@ -3,9 +3,13 @@
 //!
 //! * `host`: the node and its tables, as a runner sees them
 //! * `letters`: the dead-letter store in the tables
+//! * `operate`: what one caller sees and does
+//! * `metrics`: of the Prometheus page
 
 mod host;
 mod letters;
+mod metrics;
+mod operate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +18,15 @@ use std::time::Duration;
 use martlet_broker::{ClientQuery, Search, TenantId};
 use martlet_integrate::file::{FileSettings, FileSink};
 use martlet_integrate::{
-    Activity, CLIENT_IDS, Command, CommandError, DeadLetter, DeadLetterPage, Handle, Host as _,
-    Runner, Settings, State,
+    CLIENT_IDS, Command, DeadLetterPage, Handle, Host as _, Runner, Settings, State,
 };
 use tracing::{error, info, warn};
 
+pub use martlet_integrate::{
+    Activity, CommandError, DeadLetter, DeadLetterHead, Failure, OnReject,
+};
 pub use martlet_registry::DeadLettersKept;
+pub use operate::{Chosen, IntegrationSeen, Operator, SENT_AT_ONCE_MAX, Sending};
 
 use crate::control::{Control, ControlError};
 use crate::health::Reader;

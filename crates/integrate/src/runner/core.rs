@@ -59,9 +59,9 @@ enum Attachment {
 
 /// A message that is not settled.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     token: PacketId,
-    message: SinkMessage,
+    pub(super) message: SinkMessage,
     /// Times that the sink panicked when it was handed over alone.
     panics: u32,
 }
@@ -770,6 +770,7 @@ impl Core {
         state.in_hand = self.held.len() + self.refused.len();
         state.oldest_received_ms = refused.chain(front).min();
         state.failure = failure;
+        state.clients_waiting = super::waiting::clients(activity, &self.held);
         state.last_error.clone_from(&self.last_error);
         state.delivered_ms = self.delivered_ms;
         state.sink_health.clone_from(&self.sink_health);
