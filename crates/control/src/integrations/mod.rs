@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{ClientQuery, Search, TenantId};
-use martlet_integrate::file::{FileSettings, FileSink};
-use martlet_integrate::{
-    CLIENT_IDS, Command, DeadLetterPage, Handle, Host as _, Runner, Settings, State,
-};
+use martlet_integrate::file::FileSink;
+use martlet_integrate::{CLIENT_IDS, Command, DeadLetterPage, Handle, Host as _, Runner, State};
 use tracing::{error, info, warn};
 
+pub use martlet_integrate::Settings;
+pub use martlet_integrate::file::FileSettings;
 pub use martlet_integrate::{
     Activity, CommandError, DeadLetter, DeadLetterHead, Failure, OnReject,
 };

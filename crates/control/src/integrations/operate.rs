@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{
-    DeadLetter, DeadLetterHead, DeadLetterPage, DeadLetterStore as _, Handle, Host as _, OnReject,
+    DeadLetter, DeadLetterHead, DeadLetterPage, Handle, Host as _, OnReject,
     Settings, State,
 };
 
