@@ -42,7 +42,8 @@ def failing(start_node, tmp_path):
     with Client(node, "pump-1") as client:
         for number in range(3):
             client.publish("plant/1", str(number))
-    until(lambda: state(node)["state"] == "retrying" and state(node)["lag"] == 3, lambda: state(node))
+    until(lambda: state(node)["state"] == "retrying" and state(node)["lag"] == 3,
+          lambda: json.dumps(state(node)) + node.log())
     return node, path
 
 

@@ -501,8 +501,8 @@ pub(crate) async fn send_again(
             return Err(Problem::of_body("", detail));
         }
     };
-    let done = operator(&api, tenant)?.send_again(&kind, &name, chosen);
-    let done = done.await?;
+    let operator = operator(&api, tenant)?;
+    let done = operator.send_again(&kind, &name, chosen).await?;
     let answer = SendingAgain {
         sending: done.sending,
         has_more: done.has_more,

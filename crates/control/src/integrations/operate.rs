@@ -176,7 +176,11 @@ impl Operator<'_> {
         name: &str,
         id: u64,
     ) -> Result<DeadLetter, IntegrationError> {
-        let found = self.all.dead_letter(id).await?;
+        let found = self.all.dead_letter(id).await;
+        let found = found.map_err(|error| match error {
+            IntegrationError::NotFound(_) => no_letter(kind, name, id),
+            error => error,
+        })?;
         let of = (&*found.head.kind, &*found.head.name);
         match of == (kind, name) && self.sees(&found.head) {
             true => Ok(found),
