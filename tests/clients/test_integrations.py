@@ -39,6 +39,8 @@ def failing(start_node, tmp_path):
     path.parent.rmdir()
     path.parent.write_text("")
     node = start_node(**options, http=True, variables=KEYS)
+    # Before it is attached for the first time, it takes no messages.
+    until(lambda: state(node)["state"] == "running", node.log)
     with Client(node, "pump-1") as client:
         for number in range(3):
             client.publish("plant/1", str(number))

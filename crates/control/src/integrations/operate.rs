@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{
-    DeadLetter, DeadLetterHead, DeadLetterPage, Handle, Host as _, OnReject,
-    Settings, State,
+    DeadLetter, DeadLetterHead, DeadLetterPage, Handle, Host as _, OnReject, Settings, State,
 };
 
 use super::{IntegrationError, Integrations};
