@@ -210,6 +210,25 @@ and by the descriptors of the process. |
 | `martlet_locked_out` | gauge | Addresses and names that are locked out now for too many wrong \
  credentials; `martlet status` names some. |
 | `martlet_lockouts_total` | counter | How often one was locked out. |
+| `martlet_integration_delivered_total` | counter | Messages that the target has taken; as all \
+ of `martlet_integration_…` by `kind` and `name`. |
+| `martlet_integration_repeated_total` | counter | Of these, messages that may have been \
+ delivered before. |
+| `martlet_integration_refused_total` | counter | Messages that the target has refused. |
+| `martlet_integration_failed_attempts_total` | counter | Attempts to deliver that failed, each \
+ for a batch. |
+| `martlet_integration_dead_letters_total` | counter | Dead letters stored since the start. |
+| `martlet_integration_dead_letters_dropped_total` | counter | The oldest dead letters, dropped \
+ to make room for those of this one. |
+| `martlet_integration_dead_letters_stored` | gauge | Dead letters that are stored now. |
+| `martlet_integration_lag_messages` | gauge | Messages that wait for it, in its queue and in \
+ hand. |
+| `martlet_integration_in_hand_messages` | gauge | Messages that it has taken from its queue and \
+ not settled. |
+| `martlet_integration_oldest_message_age_seconds` | gauge | Age of the oldest message that is \
+ not delivered; 0 if there is none. |
+| `martlet_integration_state` | gauge | 1 for the state that it is in, by `state`, 0 for the \
+ others. |
 | `martlet_uptime_seconds` | gauge | Time since the start. |
 | `martlet_health_warnings` | gauge | Warnings in health now: `martlet health` tells them. |
 | `martlet_http_requests_total` | counter | Requests by HTTP that were answered, by method and \

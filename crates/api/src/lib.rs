@@ -36,6 +36,7 @@ mod guard;
 mod health;
 mod history;
 mod idempotency;
+mod integrations;
 mod keys;
 mod lockouts;
 mod logs;
@@ -70,6 +71,10 @@ pub use clients::{
 };
 pub use frame::{is_probe, no_place};
 pub use history::{HistoryView, SeriesView};
+pub use integrations::{
+    DeadLetterView, DroppedLetters, FailureView, IntegrationTested, IntegrationView, LastErrorView,
+    SendingAgain, WholeDeadLetterView,
+};
 pub use keys::ApiKey;
 pub use lockouts::LockoutView;
 pub use publish::UserProperty;

@@ -39,6 +39,7 @@ use crate::routes;
         (name = "node", description = "The node as a whole"),
         (name = "clients", description = "Sessions, and what they do"),
         (name = "messages", description = "Publishing, and retained messages"),
+        (name = "integrations", description = "Messages for other systems, and those that were refused"),
         (name = "devices", description = "Devices, their credentials, groups and configuration"),
         (name = "people", description = "Users and teams"),
         (name = "rules", description = "What devices of a type and users with a role may do"),

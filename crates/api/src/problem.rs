@@ -49,6 +49,7 @@ problems! {
     HeadersTooLarge "headers-too-large" 431 "Request header fields too large" "The header is longer than the node takes.";
     Internal "internal" 500 "Internal error" "The node is at fault; its log has the request's number.";
     Unavailable "unavailable" 503 "Unavailable" "It cannot be done now.";
+    NoAnswer "no-answer" 504 "No answer in time" "An integration did not answer in time: it may do it later.";
     NoResponse "no-response" 504 "No response" "The request was published, and no client has answered it.";
 }
 

@@ -15,8 +15,8 @@ use crate::guard::Access::{Known, Open, Scoped};
 use crate::guard::{self, Access, Audited};
 use crate::openapi::{self, Document};
 use crate::{
-    admin, backup, clients, docs, events, explain, frame, health, history, lockouts, logs,
-    mqtt_session, node_setup, problem, publish, registry, request, retained, session, setup,
+    admin, backup, clients, docs, events, explain, frame, health, history, integrations, lockouts,
+    logs, mqtt_session, node_setup, problem, publish, registry, request, retained, session, setup,
     subscriptions, traces, why,
 };
 
@@ -114,6 +114,44 @@ fn declared(routes: Routes) -> Routes {
         .add(Scoped(Scope::NodeRead), routes!(traces::list))
         .add(Scoped(Scope::NodeWrite), routes!(traces::begin))
         .add(Scoped(Scope::NodeWrite), routes!(traces::end))
+        .add(Scoped(Scope::IntegrationsRead), routes!(integrations::list))
+        .add(Scoped(Scope::IntegrationsRead), routes!(integrations::show))
+        .add(
+            Scoped(Scope::IntegrationsWrite),
+            routes!(integrations::pause),
+        )
+        .add(
+            Scoped(Scope::IntegrationsWrite),
+            routes!(integrations::resume),
+        )
+        .add(
+            Scoped(Scope::IntegrationsWrite),
+            routes!(integrations::drain),
+        )
+        .add(
+            Scoped(Scope::IntegrationsWrite),
+            routes!(integrations::test),
+        )
+        .add(
+            Scoped(Scope::IntegrationsRead),
+            routes!(integrations::letters),
+        )
+        .add(
+            Scoped(Scope::IntegrationsRead),
+            routes!(integrations::letter),
+        )
+        .add(
+            Scoped(Scope::IntegrationsWrite),
+            routes!(integrations::send_again),
+        )
+        .add(
+            Scoped(Scope::IntegrationsWrite),
+            routes!(integrations::drop_one),
+        )
+        .add(
+            Scoped(Scope::IntegrationsWrite),
+            routes!(integrations::drop_all),
+        )
         .add(Known, routes!(session::show))
         .add(Known, routes!(session::end))
         .add(Open, routes!(session::begin))

@@ -84,6 +84,8 @@ causes! {
     StoreFailing = "store-failing", "The message store cannot write.";
     StoreFull = "store-full", "The message store has no room for more messages.";
     StoreSlow = "store-slow", "The message store writes more slowly than messages are published.";
+    IntegrationFailing = "integration-failing", "An integration that takes its messages does not deliver them.";
+    IntegrationPaused = "integration-paused", "An integration that takes its messages is paused.";
     Other = "other", "Something else: see the sentence.";
 }
 

@@ -50,6 +50,8 @@ scopes! {
     AclWrite "acl:write" "Change rules.";
     AuditRead "audit:read" "See who changed what.";
     EventsRead "events:read" "See what happened to clients.";
+    IntegrationsRead "integrations:read" "See integrations and which messages they have refused.";
+    IntegrationsWrite "integrations:write" "Pause, resume and drain integrations; send and drop dead letters.";
     ConfigRead "config:read" "See the configuration, without secrets.";
     ConfigWrite "config:write" "Change the configuration.";
 }
@@ -117,6 +119,8 @@ impl Scopes {
             Scope::ClientsRead,
             Scope::ClientsWrite,
             Scope::EventsRead,
+            Scope::IntegrationsRead,
+            Scope::IntegrationsWrite,
             Scope::MessagesRead,
             Scope::MessagesWrite,
             Scope::RetainedRead,

@@ -103,6 +103,8 @@ enum Command {
     Ban(cmd::people::BanCommand),
     /// List lockouts for wrong credentials, and end them
     Lockout(cmd::lockout::LockoutCommand),
+    /// Show, pause, resume and test integrations, and their dead letters
+    Integration(cmd::integration::IntegrationCommand),
     /// Keys by which devices add themselves
     #[command(subcommand)]
     Provision(cmd::people::ProvisionCommand),
@@ -184,6 +186,7 @@ fn run(command: Command) -> ExitCode {
         Command::Team(command) => cmd::people::team(&command),
         Command::Ban(command) => cmd::people::ban(&command),
         Command::Lockout(command) => cmd::lockout::run(&command),
+        Command::Integration(command) => cmd::integration::run(&command),
         Command::Provision(command) => cmd::people::provision(&command),
         Command::Audit(options) => cmd::people::audit(&options),
         Command::Role(command) => cmd::role::run(&command),

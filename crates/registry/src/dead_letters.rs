@@ -68,6 +68,17 @@ pub struct DeadLetterRow {
     pub payload: Vec<u8>,
 }
 
+/// Number of dead letters of an integration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterCount {
+    /// Kind of the integration.
+    pub kind: String,
+    /// Name of the integration.
+    pub name: String,
+    /// Its dead letters.
+    pub letters: u64,
+}
+
 impl DeadLetterRow {
     fn bytes(&self) -> u64 {
         let texts = self.topic.len() + self.reason.len() + self.publisher.len();
@@ -124,6 +135,32 @@ impl Registry {
             sql.push(" ORDER BY id LIMIT ").bind(i64::from(limit));
             let rows = sql.all(on).await?;
             rows.iter().map(read_head).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// Number of letters of each integration of a node that has some.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn dead_letter_counts(
+        &mut self,
+        node: &str,
+    ) -> Result<Vec<DeadLetterCount>, RegistryError> {
+        let on = self.connected().await?;
+        let read = async {
+            let sql = "SELECT kind, name, COUNT(*) FROM dead_letters WHERE node = $1 \
+                       GROUP BY kind, name ORDER BY kind, name";
+            let rows = sqlx::query(sql).bind(clean(node)).fetch_all(on).await?;
+            let counts = rows.iter().map(|row| {
+                Ok(DeadLetterCount {
+                    kind: row.try_get(0)?,
+                    name: row.try_get(1)?,
+                    letters: u64::try_from(row.try_get::<i64, _>(2)?).unwrap_or(0),
+                })
+            });
+            counts.collect()
         };
         let read: Result<_, Fault> = read.await;
         read.map_err(|fault| fault.at(self.place()))

@@ -54,7 +54,7 @@ pub use bans::{Ban, BanKind, NewBan};
 pub use configuration::{DataType, Setting};
 pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};
 pub use database::{FILE, Registry, copy_of, wait};
-pub use dead_letters::{DeadLetterRow, DeadLettersKept};
+pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};
 pub use device_lists::{DeviceFilter, DeviceOrder};
 pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, Import, NewDevice, RowOutcome,

@@ -6,6 +6,7 @@ mod broker;
 mod callers;
 mod directory;
 mod document;
+mod integrations;
 mod node;
 mod panel;
 mod registry;

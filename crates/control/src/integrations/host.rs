@@ -1,17 +1,20 @@
 //! The node and its tables, as a runner of an integration sees them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::rand;
 use martlet_broker::{PartLine, PartOutlet, PartSpec, TenantId};
 use martlet_integrate::{Asked, DeadLetterStore, Host, SavedState, Settings};
-use martlet_registry::{DeadLettersKept, IntegrationState};
+use martlet_registry::{DeadLetterCount, DeadLettersKept, IntegrationState};
 
 use super::letters::Letters;
 use crate::control::Control;
 use crate::tables::Tables;
 use crate::wall_clock::now_ms;
 
+/// Time that the number of dead letters is waited for.
+const COUNTED_WITHIN: Duration = Duration::from_secs(1);
 /// States as they stand in the tables.
 const RUNNING: &str = "running";
 const PAUSED: &str = "paused";
@@ -42,6 +45,17 @@ impl NodeHost {
 
     pub(super) fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// Number of stored dead letters of each integration that has some; none while the tables do
+    /// not answer.
+    pub(super) async fn letters_stored(&self) -> Option<Vec<DeadLetterCount>> {
+        let node = self.node.clone();
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.dead_letter_counts(&node).await })
+        });
+        let read = tokio::time::timeout(COUNTED_WITHIN, read).await;
+        read.ok()?.ok()
     }
 
     /// Forgets the states of all integrations but these, so that one of the same name begins anew.

@@ -3,10 +3,14 @@
 //!
 //! * `host`: the node and its tables, as a runner sees them
 //! * `letters`: the dead-letter store in the tables
+//! * `metrics`: of the Prometheus page
+//! * `operate`: what one caller sees and does
 //! * `trouble`: what is wrong with one, in words
 
 mod host;
 mod letters;
+mod metrics;
+mod operate;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -14,14 +18,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{ClientQuery, Search, TenantId};
-use martlet_integrate::file::{FileSettings, FileSink};
-use martlet_integrate::{
-    Activity, CLIENT_IDS, Command, CommandError, DeadLetter, DeadLetterPage, Handle, Host as _,
-    Runner, Settings, State,
-};
+use martlet_integrate::file::FileSink;
+use martlet_integrate::{CLIENT_IDS, Command, DeadLetterPage, Handle, Host as _, Runner, State};
 use tracing::{error, info, warn};
 
+pub use martlet_integrate::Settings;
+pub use martlet_integrate::file::FileSettings;
+pub use martlet_integrate::{
+    Activity, CommandError, DeadLetter, DeadLetterHead, Failure, OnReject,
+};
 pub use martlet_registry::DeadLettersKept;
+pub use operate::{Chosen, IntegrationSeen, Operator, SENT_AT_ONCE_MAX, Sending};
 
 use crate::control::{Control, ControlError};
 use crate::health::Reader;

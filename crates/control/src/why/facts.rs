@@ -59,6 +59,8 @@ pub struct Facts {
     pub store: Option<StoreTrouble>,
     /// What the share groups have lost that the session is a member of.
     pub groups: Vec<GroupLosses>,
+    /// Integrations of its tenant that do not deliver, or the one that was asked about.
+    pub integrations: Vec<Integration>,
     /// The name is a user's who has several clients: the facts of each of them.
     pub clients: Vec<Facts>,
 }
@@ -77,6 +79,53 @@ pub enum StoreTrouble {
     },
     /// It writes more slowly than messages are published.
     Slow,
+}
+
+/// An integration, as far as messages wait for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Integration {
+    /// Kind and name, such as `file/audit`.
+    pub name: String,
+    /// It was asked about.
+    pub is_own: bool,
+    /// It takes messages of the topic that was asked about.
+    pub takes_topic: bool,
+    /// It has messages of this client in hand.
+    pub has_messages: bool,
+    /// Messages that wait for it; none if unknown.
+    pub waiting: Option<u64>,
+    /// Why it does not deliver; none if it delivers.
+    pub why: Option<NotDelivering>,
+}
+
+/// Why an integration does not deliver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotDelivering {
+    /// It fails, and tries again.
+    Failing {
+        /// The last error.
+        error: String,
+        /// Time of the first error since the last success, milliseconds since the Unix epoch.
+        since_ms: u64,
+        /// Attempts that failed since then.
+        attempts: u32,
+        /// The command that tests whether the target can be reached.
+        command: String,
+    },
+    /// It has stopped by itself.
+    Stopped {
+        /// Why.
+        why: String,
+        /// The command that resumes it.
+        command: String,
+    },
+    /// An operator has paused it.
+    Paused {
+        /// The command that resumes it.
+        command: String,
+    },
+    /// It is not attached to the node yet.
+    Starting,
 }
 
 /// A lockout of a name or an address.

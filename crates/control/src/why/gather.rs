@@ -42,6 +42,8 @@ impl Control {
     /// If a shard does not answer in time.
     pub async fn facts(&self, question: &Question) -> Result<Facts, ControlError> {
         self.settle_events().await;
+        let renamed = self.integration_meant(question);
+        let question = renamed.as_ref().unwrap_or(question);
         let (tenant, name) = (question.tenant, &*question.name);
         let runs = self.journal.runs_of(tenant, name, &self.presence);
         let own = self.session(tenant, name).await?;
@@ -251,6 +253,7 @@ impl Control {
                 .store_state()
                 .and_then(|state| store_trouble(state, question.sees_node)),
             groups,
+            integrations: self.integrations_of(question, client_id),
             clients: Vec::new(),
         })
     }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use super::facts::{Facts, StoreTrouble};
-use super::{Evidence, Finding, State, Verdict, door, session, topic};
+use super::{Evidence, Finding, State, Verdict, door, integration, session, topic};
 use crate::cause::Cause;
 use crate::journal::Run;
 
@@ -114,6 +114,11 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
 fn looked_at(facts: &Facts) -> Found {
     let mut found = Vec::new();
     found.extend(store(facts));
+    integration::integrations(facts, &mut found);
+    if integration::is_one(facts) {
+        // It comes in by no door, and has no rules of a client.
+        return found;
+    }
     door::door(facts, &mut found);
     session::session(facts, &mut found);
     topic::topic(facts, &mut found);

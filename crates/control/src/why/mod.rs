@@ -5,11 +5,13 @@
 //! * `gather`: where it comes from
 //! * `namesakes`: which known names may be meant by an unknown one
 //! * `judge`: what follows from it, without asking anybody; what keeps a client out (`door`), what
-//!   was refused or lost of it (`session`), and what becomes of a topic (`topic`)
+//!   was refused or lost of it (`session`), what becomes of a topic (`topic`), and which messages
+//!   wait for an integration (`integration`)
 
 mod door;
 pub mod facts;
 mod gather;
+mod integration;
 mod judge;
 mod namesakes;
 mod session;

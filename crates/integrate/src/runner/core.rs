@@ -59,9 +59,9 @@ enum Attachment {
 
 /// A message that is not settled.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     token: PacketId,
-    message: SinkMessage,
+    pub(super) message: SinkMessage,
     /// Times that the sink panicked when it was handed over alone.
     panics: u32,
 }
@@ -777,6 +777,7 @@ impl Core {
         state.lag = self.queue.map(|queue| queue.messages + in_hand);
         state.oldest_received_ms = refused.chain(front).min();
         state.failure = failure;
+        state.clients_waiting = super::waiting::clients(activity, &self.held);
         state.last_error.clone_from(&self.last_error);
         state.delivered_ms = self.delivered_ms;
         state.sink_health.clone_from(&self.sink_health);

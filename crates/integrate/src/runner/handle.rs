@@ -30,6 +30,17 @@ pub enum Activity {
 }
 
 impl Activity {
+    /// All there are.
+    pub const ALL: &'static [Self] = &[
+        Self::Starting,
+        Self::Running,
+        Self::Retrying,
+        Self::Draining,
+        Self::Paused,
+        Self::Stopped,
+        Self::Ended,
+    ];
+
     /// A word for the API, metrics and texts.
     pub fn word(self) -> &'static str {
         match self {
@@ -104,6 +115,8 @@ pub struct State {
     pub delivered_ms: Option<u64>,
     /// What the sink itself says although deliveries succeed; none if all is well.
     pub sink_health: Option<String>,
+    /// Clients whose messages it has in hand while it does not deliver, the first of them.
+    pub clients_waiting: Vec<String>,
     /// Dead letters that wait to be sent again.
     pub sending_again: usize,
 }

@@ -3,6 +3,7 @@
 //!
 //! * `handle`: how others read its state and tell it something
 //! * `core`: what it holds and what it is told; all but the sink
+//! * `waiting`: clients whose messages wait for it
 //! * `attempt`, `backoff`: one call of the sink, and the pause before the next
 //!
 //! The position of a sink is its session in the node's store: a message leaves it when it is
@@ -15,6 +16,7 @@ mod core;
 mod handle;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -21,6 +21,7 @@ mod format;
 pub(crate) mod group;
 pub(crate) mod import;
 pub(crate) mod init;
+pub(crate) mod integration;
 mod json;
 mod listing;
 pub(crate) mod lockout;

@@ -1,0 +1,150 @@
+//! Metrics of integrations, each with the labels `kind` and `name`.
+
+use std::fmt;
+
+use martlet_integrate::{Activity, State};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::Integrations;
+use super::operate::IntegrationSeen;
+use crate::wall_clock::now_ms;
+
+/// Name, meaning and value of a counter.
+type CounterOf = (&'static str, &'static str, fn(&State) -> u64);
+
+const COUNTERS: &[CounterOf] = &[
+    (
+        "integration_delivered",
+        "Messages that the target of the integration has taken",
+        |state| state.counts.delivered,
+    ),
+    (
+        "integration_repeated",
+        "Delivered messages that may have been delivered before",
+        |state| state.counts.repeated,
+    ),
+    (
+        "integration_refused",
+        "Messages that the target has refused",
+        |state| state.counts.refused,
+    ),
+    (
+        "integration_failed_attempts",
+        "Attempts to deliver that failed, each for a batch",
+        |state| state.counts.failed_attempts,
+    ),
+    (
+        "integration_dead_letters",
+        "Dead letters stored since the start",
+        |state| state.counts.dead_letters,
+    ),
+    (
+        "integration_dead_letters_dropped",
+        "The oldest dead letters, of any integration, dropped to make room for those of this one",
+        |state| state.counts.dead_letters_dropped,
+    ),
+];
+
+/// The integrations at one moment.
+#[derive(Debug)]
+pub(crate) struct IntegrationsPage {
+    all: Vec<IntegrationSeen>,
+    now_ms: u64,
+}
+
+impl Integrations {
+    pub(crate) async fn metrics(&self) -> IntegrationsPage {
+        IntegrationsPage {
+            all: self.operated_in(None).list().await,
+            now_ms: now_ms(),
+        }
+    }
+}
+
+impl IntegrationsPage {
+    /// A metric of each integration; of those without a value none.
+    fn family<M: EncodeMetric>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        none: M,
+        value: impl Fn(&IntegrationSeen) -> Option<M>,
+    ) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(name, help, None, none.metric_type())?;
+        for one in &self.all {
+            if let Some(value) = value(one) {
+                let label = [("kind", one.handle.kind()), ("name", one.handle.name())];
+                value.encode(family.encode_family(&label)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gauge(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        described: (&str, &str),
+        value: impl Fn(&IntegrationSeen) -> Option<u64>,
+    ) -> fmt::Result {
+        let value = |one: &IntegrationSeen| {
+            let value = value(one)?;
+            Some(ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)))
+        };
+        self.family(encoder, described, ConstGauge::new(0_i64), value)
+    }
+}
+
+impl Collector for IntegrationsPage {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        if self.all.is_empty() {
+            return Ok(());
+        }
+        for (name, help, value) in COUNTERS {
+            let value = |one: &IntegrationSeen| Some(ConstCounter::new(value(&one.state)));
+            let none = ConstCounter::new(0_u64);
+            self.family(&mut encoder, (name, help), none, value)?;
+        }
+        let stored = (
+            "integration_dead_letters_stored",
+            "Dead letters that are stored now",
+        );
+        self.gauge(&mut encoder, stored, |one| one.dead_letters_stored)?;
+        let lag = (
+            "integration_lag_messages",
+            "Messages that wait for the integration, in its queue and in hand",
+        );
+        self.gauge(&mut encoder, lag, |one| one.state.lag)?;
+        let in_hand = (
+            "integration_in_hand_messages",
+            "Messages that the integration has taken from its queue and not settled",
+        );
+        self.gauge(&mut encoder, in_hand, |one| Some(one.state.in_hand as u64))?;
+        let age = (
+            "integration_oldest_message_age_seconds",
+            "Age of the oldest message that is not delivered; 0 if there is none",
+        );
+        self.family(&mut encoder, age, ConstGauge::new(0.0), |one| {
+            let received_ms = one.state.oldest_received_ms.unwrap_or(self.now_ms);
+            let age_ms = self.now_ms.saturating_sub(received_ms);
+            Some(ConstGauge::new(age_ms as f64 / 1_000.0))
+        })?;
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let help = "1 for the state that the integration is in, 0 for the others";
+        let mut family = encoder.encode_descriptor("integration_state", help, None, kind)?;
+        for one in &self.all {
+            for activity in Activity::ALL {
+                let label = [
+                    ("kind", one.handle.kind()),
+                    ("name", one.handle.name()),
+                    ("state", activity.word()),
+                ];
+                let value = ConstGauge::new(i64::from(one.state.activity == *activity));
+                value.encode(family.encode_family(&label)?)?;
+            }
+        }
+        Ok(())
+    }
+}

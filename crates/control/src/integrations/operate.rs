@@ -1,0 +1,314 @@
+//! The integrations as one caller operates them: all of the node, or those of one tenant.
+
+use std::sync::Arc;
+
+use martlet_broker::TenantId;
+use martlet_integrate::{
+    DeadLetter, DeadLetterHead, DeadLetterPage, Handle, Host as _, OnReject, Settings, State,
+};
+
+use super::{IntegrationError, Integrations};
+
+/// Dead letters that are sent again at once, at most: as many as may wait for that.
+pub const SENT_AT_ONCE_MAX: usize = 10_000;
+/// Dead letters that are looked at in one step.
+const LETTERS_PER_STEP: usize = 1_000;
+
+/// An integration with its state.
+#[derive(Clone, Debug)]
+pub struct IntegrationSeen {
+    /// Its handle, which has its names.
+    pub handle: Arc<Handle>,
+    /// Team whose tenant's messages it takes, as configured; empty is the common tenant.
+    pub team: Box<str>,
+    /// Topic Filters of the messages that it takes.
+    pub filters: Vec<Box<str>>,
+    /// Whether QoS 0 messages are kept in its queue.
+    pub keeps_qos0: bool,
+    /// What happens to messages that it refuses.
+    pub on_reject: OnReject,
+    /// Its state.
+    pub state: State,
+    /// Dead letters that are stored; none while the tables do not answer.
+    pub dead_letters_stored: Option<u64>,
+}
+
+/// Which dead letters of an integration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chosen {
+    /// Those of these numbers.
+    These(Vec<u64>),
+    /// All.
+    All,
+}
+
+/// Dead letters that are to be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sending {
+    /// Dead letters that wait to be sent again by this.
+    pub sending: u64,
+    /// Whether there are more, beyond [`SENT_AT_ONCE_MAX`].
+    pub has_more: bool,
+}
+
+/// The integrations that a caller sees and operates. Those of other tenants are not there for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Operator<'a> {
+    all: &'a Integrations,
+    /// None: all tenants.
+    tenant: Option<TenantId>,
+}
+
+impl Integrations {
+    /// All of them, each with its Topic Filters.
+    pub(crate) fn with_filters(&self) -> impl Iterator<Item = (&Handle, &[Box<str>])> {
+        let all = self.handles.iter().zip(&self.configured);
+        all.map(|(handle, settings)| (&**handle, &*settings.filters))
+    }
+
+    /// As a caller operates them that sees this tenant alone; none: that sees the whole node.
+    pub fn operated_in(&self, tenant: Option<TenantId>) -> Operator<'_> {
+        Operator { all: self, tenant }
+    }
+}
+
+impl Operator<'_> {
+    /// The integrations, in the order of the configuration.
+    pub async fn list(&self) -> Vec<IntegrationSeen> {
+        let stored = self.all.host.letters_stored().await;
+        let stored_of = |handle: &Handle| {
+            let stored = stored.as_ref()?;
+            let mut found = stored.iter();
+            let of = (handle.kind(), handle.name());
+            let found = found.find(|one| (&*one.kind, &*one.name) == of);
+            Some(found.map_or(0, |one| one.letters))
+        };
+        let own = self.own();
+        own.map(|(settings, handle)| IntegrationSeen {
+            handle: Arc::clone(handle),
+            team: settings.tenant.clone(),
+            filters: settings.filters.clone(),
+            keeps_qos0: settings.keeps_qos0,
+            on_reject: settings.on_reject,
+            state: handle.state(),
+            dead_letters_stored: stored_of(handle),
+        })
+        .collect()
+    }
+
+    /// The integration of this kind and name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn one(&self, kind: &str, name: &str) -> Result<IntegrationSeen, IntegrationError> {
+        let is_it = |one: &IntegrationSeen| (one.handle.kind(), one.handle.name()) == (kind, name);
+        let found = self.list().await.into_iter().find(is_it);
+        found.ok_or_else(|| not_found(kind, name))
+    }
+
+    /// Pauses an integration until it is resumed, also over restarts.
+    ///
+    /// # Errors
+    /// There is none of this name, or it did not answer.
+    pub async fn pause(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
+        self.check(kind, name)?;
+        self.all.pause(kind, name).await
+    }
+
+    /// Lets an integration go on that was paused or has stopped.
+    ///
+    /// # Errors
+    /// As [`Operator::pause`].
+    pub async fn resume(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
+        self.check(kind, name)?;
+        self.all.resume(kind, name).await
+    }
+
+    /// Has an integration deliver what waits now, and pause then. Returns when that has begun.
+    ///
+    /// # Errors
+    /// As [`Operator::pause`].
+    pub async fn drain(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
+        self.check(kind, name)?;
+        self.all.drain(kind, name).await
+    }
+
+    /// Asks whether the other system can be reached now.
+    ///
+    /// # Errors
+    /// It cannot, and why; or as [`Operator::pause`].
+    pub async fn test(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
+        self.check(kind, name)?;
+        self.all.test(kind, name).await
+    }
+
+    /// A page of the dead letters of an integration, the oldest first, `limit` at most, 1 to
+    /// 1,000. It may have fewer and not be the last. The integration may be one that is not
+    /// configured any more.
+    ///
+    /// # Errors
+    /// There is no such integration and no dead letter of one, or the tables cannot be read.
+    pub async fn dead_letters(
+        &self,
+        kind: &str,
+        name: &str,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<DeadLetterPage, IntegrationError> {
+        let of = Some((kind, name));
+        let mut page = self.all.dead_letters(of, after, limit).await?;
+        page.items.retain(|head| self.sees(head));
+        let has_nothing = page.items.is_empty() && page.next.is_none() && after.is_none();
+        if has_nothing {
+            self.check(kind, name)?;
+        }
+        Ok(page)
+    }
+
+    /// A dead letter of an integration, with its payload.
+    ///
+    /// # Errors
+    /// There is none of this number, or the tables cannot be read.
+    pub async fn dead_letter(
+        &self,
+        kind: &str,
+        name: &str,
+        id: u64,
+    ) -> Result<DeadLetter, IntegrationError> {
+        let found = self.all.dead_letter(id).await;
+        let found = found.map_err(|error| match error {
+            IntegrationError::NotFound(_) => no_letter(kind, name, id),
+            error => error,
+        })?;
+        let of = (&*found.head.kind, &*found.head.name);
+        match of == (kind, name) && self.sees(&found.head) {
+            true => Ok(found),
+            false => Err(no_letter(kind, name, id)),
+        }
+    }
+
+    /// Has dead letters of an integration sent again. Those that are taken are removed; those that
+    /// are refused stay, with the new reason. Returns when they wait for that.
+    ///
+    /// # Errors
+    /// There is no such integration, it has no dead letter of a number, or it did not answer.
+    pub async fn send_again(
+        &self,
+        kind: &str,
+        name: &str,
+        chosen: Chosen,
+    ) -> Result<Sending, IntegrationError> {
+        self.check(kind, name)?;
+        let (ids, has_more) = match chosen {
+            Chosen::These(ids) => (self.checked(kind, name, ids).await?, false),
+            Chosen::All => self.ids_of(kind, name, SENT_AT_ONCE_MAX).await?,
+        };
+        let sending = ids.len() as u64;
+        if sending > 0 {
+            let command = martlet_integrate::Command::SendAgain(ids);
+            self.all.tell(kind, name, command).await?;
+        }
+        Ok(Sending { sending, has_more })
+    }
+
+    /// Drops dead letters of an integration. Returns how many there were.
+    ///
+    /// # Errors
+    /// It has no dead letter of a number, or the tables cannot be changed.
+    pub async fn drop_letters(
+        &self,
+        kind: &str,
+        name: &str,
+        chosen: Chosen,
+    ) -> Result<u64, IntegrationError> {
+        match chosen {
+            Chosen::These(ids) => {
+                let ids = self.checked(kind, name, ids).await?;
+                self.all.drop_dead_letters(ids).await
+            }
+            Chosen::All => {
+                let mut dropped = 0;
+                loop {
+                    let (ids, has_more) = self.ids_of(kind, name, LETTERS_PER_STEP).await?;
+                    if !ids.is_empty() {
+                        dropped += self.all.drop_dead_letters(ids).await?;
+                    }
+                    if !has_more {
+                        return Ok(dropped);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Configured integrations that the caller sees.
+    fn own(&self) -> impl Iterator<Item = (&Settings, &Arc<Handle>)> {
+        let all = self.all.configured.iter().zip(&self.all.handles);
+        all.filter(|(settings, _)| {
+            let tenant = |asked| self.all.host.tenant(&settings.tenant) == Some(asked);
+            self.tenant.is_none_or(tenant)
+        })
+    }
+
+    fn sees(&self, letter: &DeadLetterHead) -> bool {
+        self.tenant.is_none_or(|tenant| tenant.0 == letter.tenant)
+    }
+
+    fn check(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
+        let mut own = self.own();
+        let found = own.any(|(_, handle)| (handle.kind(), handle.name()) == (kind, name));
+        found.then_some(()).ok_or_else(|| not_found(kind, name))
+    }
+
+    /// These numbers, each once, if all of them are of dead letters of the integration.
+    async fn checked(
+        &self,
+        kind: &str,
+        name: &str,
+        mut ids: Vec<u64>,
+    ) -> Result<Vec<u64>, IntegrationError> {
+        ids.sort_unstable();
+        ids.dedup();
+        for id in &ids {
+            self.dead_letter(kind, name, *id).await?;
+        }
+        Ok(ids)
+    }
+
+    /// Numbers of the oldest dead letters of an integration, and whether there are more.
+    async fn ids_of(
+        &self,
+        kind: &str,
+        name: &str,
+        most: usize,
+    ) -> Result<(Vec<u64>, bool), IntegrationError> {
+        let (mut ids, mut after) = (Vec::new(), None);
+        loop {
+            let page = self
+                .dead_letters(kind, name, after, LETTERS_PER_STEP)
+                .await?;
+            for head in page.items {
+                if ids.len() >= most {
+                    return Ok((ids, true));
+                }
+                ids.push(head.id);
+            }
+            if page.next.is_none() {
+                return Ok((ids, false));
+            }
+            after = page.next;
+        }
+    }
+}
+
+fn not_found(kind: &str, name: &str) -> IntegrationError {
+    IntegrationError::NotFound(format!(
+        "there is no integration {kind}/{name}: GET /api/v1/integrations (martlet integration ls) \
+         lists those there are"
+    ))
+}
+
+fn no_letter(kind: &str, name: &str, id: u64) -> IntegrationError {
+    let text = format!("the integration {kind}/{name} has no dead letter {id}");
+    IntegrationError::NotFound(text)
+}

@@ -1,0 +1,157 @@
+//! Messages that wait for an integration.
+
+use martlet_codec::{TopicFilter, TopicName};
+
+use super::facts::{Facts, Integration, NotDelivering};
+use super::judge::{Found, Weight};
+use super::{Finding, Question};
+use crate::cause::Cause;
+use crate::control::Control;
+use crate::integrations::Activity;
+use crate::text::typed;
+
+/// It was asked about an integration.
+pub(super) fn is_one(facts: &Facts) -> bool {
+    facts.integrations.iter().any(|one| one.is_own)
+}
+
+/// What there is to find of integrations.
+pub(super) fn integrations(facts: &Facts, found: &mut Found) {
+    for one in &facts.integrations {
+        let weight = match (one.is_own, one.has_messages) {
+            (true, _) => Weight::Topic,
+            // It is asked where messages of the topic are.
+            (false, true) if one.takes_topic => Weight::Topic,
+            (false, true) if facts.question.topic.is_none() => Weight::Trouble,
+            (false, true) => Weight::Aside,
+            (false, false) if one.takes_topic => Weight::Aside,
+            (false, false) => continue,
+        };
+        if let Some(finding) = finding(one) {
+            found.push((weight, finding));
+        }
+    }
+}
+
+fn finding(one: &Integration) -> Option<Finding> {
+    let name = &one.name;
+    let what = match (one.is_own, one.has_messages, one.waiting) {
+        (true, _, Some(0)) => format!("messages will wait for the integration {name}"),
+        (true, _, Some(1)) => format!("1 message waits for the integration {name}"),
+        (true, _, Some(count)) => format!("{count} messages wait for the integration {name}"),
+        (true, _, None) => format!("the messages wait for the integration {name}"),
+        (false, true, _) => format!("its messages wait for the integration {name}"),
+        (false, false, _) => {
+            format!("messages of that topic wait for the integration {name}")
+        }
+    };
+    Some(match one.why.as_ref()? {
+        NotDelivering::Failing {
+            error,
+            since_ms,
+            attempts,
+            command,
+        } => {
+            let sentence = format!("{what}: {error}");
+            let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
+                .since(*since_ms)
+                .of_many(u64::from(*attempts))
+                .mend("mend the target: they are delivered then; this tests whether it answers");
+            finding.command = Some(command.clone());
+            finding
+        }
+        NotDelivering::Stopped { why, command } => {
+            let sentence = format!("{what}, which has stopped: {why}");
+            let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
+                .mend("mend what is wrong with the message or the target, and resume it");
+            finding.command = Some(command.clone());
+            finding
+        }
+        NotDelivering::Paused { command } => {
+            let sentence = format!("{what}, which is paused");
+            let mut finding = Finding::new(Cause::IntegrationPaused, sentence).mend("resume it");
+            finding.command = Some(command.clone());
+            finding
+        }
+        NotDelivering::Starting => {
+            let sentence = format!("{what}, which is starting");
+            Finding::new(Cause::IntegrationFailing, sentence)
+        }
+    })
+}
+
+impl Control {
+    /// The question about an integration that is named by kind and name, `file/audit`, as one
+    /// about its Client Identifier.
+    pub(super) fn integration_meant(&self, question: &Question) -> Option<Question> {
+        let (kind, name) = question.name.split_once('/')?;
+        let handle = self.integrations()?.get(kind, name).ok()?;
+        let is_there = handle.state().tenant == Some(question.tenant);
+        is_there.then(|| Question {
+            name: handle.client_id().to_owned(),
+            ..question.clone()
+        })
+    }
+
+    /// Integrations of the tenant that do not deliver, and that which was asked about.
+    pub(super) fn integrations_of(&self, question: &Question, client_id: &str) -> Vec<Integration> {
+        let Some(all) = self.integrations() else {
+            return Vec::new();
+        };
+        let topic = question.topic.as_deref();
+        let topic = topic.and_then(|topic| TopicName::new(topic).ok());
+        let mut found = Vec::new();
+        for (handle, filters) in all.with_filters() {
+            let state = handle.state();
+            if state.tenant != Some(question.tenant) {
+                continue;
+            }
+            let name = format!("{}/{}", handle.kind(), handle.name());
+            let command = |action: &str| self.integration_command(action, &name);
+            let why = match (&state.stopped_because, &state.failure) {
+                (Some(why), _) => Some(NotDelivering::Stopped {
+                    why: why.clone(),
+                    command: command("resume"),
+                }),
+                _ if state.activity == Activity::Paused => Some(NotDelivering::Paused {
+                    command: command("resume"),
+                }),
+                (None, Some(failure)) => Some(NotDelivering::Failing {
+                    error: failure.error.clone(),
+                    since_ms: failure.since_ms,
+                    attempts: failure.attempts,
+                    command: command("test"),
+                }),
+                (None, None) if state.activity == Activity::Starting => {
+                    Some(NotDelivering::Starting)
+                }
+                (None, None) => None,
+            };
+            let is_own = handle.client_id() == client_id;
+            if !is_own && why.is_none() {
+                continue;
+            }
+            let takes = |filter: &str, topic: TopicName<'_>| {
+                TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic))
+            };
+            found.push(Integration {
+                takes_topic: topic
+                    .is_some_and(|topic| filters.iter().any(|filter| takes(filter, topic))),
+                has_messages: state.clients_waiting.iter().any(|one| one == client_id),
+                waiting: state.lag,
+                name,
+                is_own,
+                why,
+            });
+        }
+        found
+    }
+
+    fn integration_command(&self, action: &str, name: &str) -> String {
+        let options = match &*self.info.command_options {
+            "" => String::new(),
+            options => format!("{options} "),
+        };
+        format!("martlet integration {action} {options}{}", typed(name))
+    }
+}

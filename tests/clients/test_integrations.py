@@ -1,0 +1,162 @@
+"""Integrations as operators see them: by command and by HTTP, on a node whose sink fails for a while."""
+
+import json
+
+import pytest
+
+import martlet_process
+from paho_client import Client
+from test_http_api import KEY, KEYS
+from test_http_registry import call
+from test_operation import get
+from test_sinks import configured, lines, until, until_lines
+from test_tenants import make_teams
+
+NAME = "file/audit"
+AUDIT = "/api/v1/integrations/file/audit"
+
+
+def command(node, *arguments, code=0):
+    """What `martlet integration ARGUMENTS` prints."""
+    done = martlet_process.run("integration", *arguments, "--data-dir", str(node.data_dir))
+    assert done.returncode == code, done
+    return done.stdout if code == 0 else done.stdout + done.stderr
+
+
+def why(node, *arguments):
+    done = martlet_process.run("why", *arguments, "--data-dir", str(node.data_dir))
+    return done.returncode, done.stdout
+
+
+def state(node):
+    return json.loads(command(node, "show", NAME, "--json"))
+
+
+@pytest.fixture
+def failing(start_node, tmp_path):
+    """A node whose sink cannot write: its directory is a file."""
+    options, path = configured(tmp_path)
+    path.parent.rmdir()
+    path.parent.write_text("")
+    node = start_node(**options, http=True, variables=KEYS)
+    # Before it is attached for the first time, it takes no messages.
+    until(lambda: state(node)["state"] == "running", node.log)
+    with Client(node, "pump-1") as client:
+        for number in range(3):
+            client.publish("plant/1", str(number))
+    until(lambda: state(node)["state"] == "retrying" and state(node)["lag"] == 3,
+          lambda: json.dumps(state(node)) + node.log())
+    return node, path
+
+
+def mend(path):
+    path.parent.unlink()
+    path.parent.mkdir()
+
+
+def test_a_sink_that_fails_is_shown_tested_and_recovers(failing):
+    node, path = failing
+    table = command(node, "ls")
+    header, row = table.splitlines()
+    assert header.split() == ["INTEGRATION", "STATE", "WAITING", "DELIVERED", "DEAD-LETTERS", "FAILING-SINCE"]
+    assert row.split()[:5] == [NAME, "retrying", "3", "0", "0"] and max(map(len, (header, row))) <= 80
+    listed = json.loads(command(node, "ls", "--json"))["items"]
+    assert [(one["name"], one["state"], one["lag"]) for one in listed] == [("audit", "retrying", 3)]
+    shown = command(node, "show", NAME)
+    assert "failing" in shown and "3 messages, 3 of them in hand" in shown and "Not a directory" in shown
+    assert "cannot reach its target" in command(node, "test", NAME, code=1)
+    assert json.loads(martlet_process.run(
+        "integration", "test", NAME, "--json", "--data-dir", str(node.data_dir)).stdout)["ok"] is False
+
+    page = get(node, "/metrics")[2]
+    labels = 'kind="file",name="audit"'
+    assert f'martlet_integration_state{{{labels},state="retrying"}} 1' in page
+    assert f"martlet_integration_lag_messages{{{labels}}} 3" in page
+    assert f"martlet_integration_delivered_total{{{labels}}} 0" in page
+
+    mend(path)
+    assert "can reach its target" in command(node, "test", NAME)
+    command(node, "resume", NAME)
+    assert [line["payload"] for line in until_lines(node, path, 3)] == ["0", "1", "2"]
+    until(lambda: state(node)["state"] == "running" and state(node)["lag"] == 0, lambda: state(node))
+    found = state(node)
+    assert (found["delivered"], found["failure"]) == (3, None)
+    assert "Not a directory" in found["last_error"]["error"]
+
+
+def test_why_names_the_integration_that_messages_wait_for(failing):
+    node, path = failing
+    for name in ("$integration/file/audit", NAME):
+        code, said = why(node, name)
+        assert code == 3 and "3 messages wait for the integration file/audit: " in said, said
+        assert "Not a directory" in said and "martlet integration test " in said, said
+    code, said = why(node, "pump-1")
+    assert "its messages wait for the integration file/audit: " in said, said
+    _, said = why(node, "pump-1", "plant/1")
+    assert "wait for the integration file/audit: " in said, said
+    command(node, "pause", NAME)
+    code, said = why(node, NAME)
+    assert code == 3 and "which is paused" in said and "martlet integration resume " in said, said
+    mend(path)
+    command(node, "resume", NAME)
+    until_lines(node, path, 3)
+    until(lambda: why(node, NAME)[0] == 0, lambda: why(node, NAME))
+    assert "integration" not in why(node, "pump-1", "plant/1")[1]
+
+
+def test_a_pause_survives_a_restart_and_a_drain_ends_in_one(start_node, tmp_path):
+    options, path = configured(tmp_path)
+    node = start_node(**options)
+    assert "is paused" in command(node, "pause", NAME)
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "waits")
+    node.terminate()
+    assert node.wait() == 0
+    node = start_node(**options)
+    until(lambda: state(node)["state"] == "paused" and state(node)["lag"] == 1, lambda: state(node))
+    assert lines(path) == []
+    command(node, "drain", NAME)
+    assert [line["payload"] for line in until_lines(node, path, 1)] == ["waits"]
+    until(lambda: state(node)["state"] == "paused", lambda: state(node))
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "later")
+    assert [line["payload"] for line in lines(path)] == ["waits"]
+    command(node, "resume", NAME)
+    until_lines(node, path, 2)
+
+
+def test_what_is_not_there_is_told_with_what_there_is(start_node, tmp_path):
+    options, _ = configured(tmp_path)
+    node = start_node(**options)
+    said = command(node, "show", "file/other", code=1)
+    assert "there is no integration file/other: martlet integration ls lists those there are" in said
+    assert "such as file/audit" in command(node, "pause", "audit", code=2)
+    assert command(node, "dead-letter", "ls", NAME) == ""
+    assert json.loads(command(node, "dead-letter", "ls", NAME, "--json")) == {"items": []}
+    assert "has no dead letter 7" in command(node, "dead-letter", "show", NAME, "7", code=1)
+    assert "has no dead letter 7" in command(node, "dead-letter", "send", NAME, "7", code=1)
+    assert "0 dead letters are dropped" in command(node, "dead-letter", "rm", NAME, "--all")
+    command(node, "dead-letter", "rm", NAME, code=2)
+
+
+def test_a_team_operates_the_integrations_of_its_tenant_alone(start_node, tmp_path):
+    options, path = configured(tmp_path, tenant="north")
+    config = options["arguments"][1]
+    with open(config, "a", encoding="utf-8") as file:
+        file.write(f'[[sinks.file]]\nname = "common"\nfilters = ["#"]\npath = "{path.parent}/common.json"\n')
+    node = start_node(**options, http=True, variables=KEYS)
+    teams = make_teams(node)
+    until(lambda: call(node, "GET", AUDIT)["state"] == "running", lambda: call(node, "GET", AUDIT), timeout=90)
+
+    def names(key, query=""):
+        return [one["name"] for one in call(node, "GET", f"/api/v1/integrations{query}", key=key)["items"]]
+
+    north, south = teams["north"]["key"], teams["south"]["key"]
+    assert names(KEY) == ["audit", "common"] and names(KEY, "?team=north") == ["audit"]
+    assert names(north) == ["audit"] and names(south) == []
+    call(node, "POST", f"{AUDIT}/pause", key=north)
+    assert call(node, "GET", AUDIT, key=north)["state"] == "paused"
+    call(node, "POST", f"{AUDIT}/resume", key=south, expect=404)
+    call(node, "POST", "/api/v1/integrations/file/common/pause", key=north, expect=404)
+    call(node, "POST", f"{AUDIT}/resume?team=south", key=north, expect=403)
+    call(node, "POST", f"{AUDIT}/resume", key=north)
