@@ -292,8 +292,9 @@ def test_a_message_that_waits_too_long_is_dropped(start_node, tmp_path):
             return sum(float(line.split()[-1]) for line in dropped) > 200
 
         until(is_counted, node.log)
-        client.publish("plant/1", "new")
         path.parent.mkdir()
+        until(lambda: lines(path), node.log)
+        client.publish("plant/1", "new")
         until(lambda: any_line(path, "new"), node.log)
 
 

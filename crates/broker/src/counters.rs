@@ -41,7 +41,7 @@ drop_reasons! {
     NoMember = "no_member", "A QoS 0 message for a share group none of whose members is connected.";
     MemoryFull = "memory_full", "The memory for buffers and queues was spent.";
     NotPermitted = "not_permitted", "The client may not have the message: its permissions changed after it was queued, or it came by a share group.";
-    TooOld = "too_old", "The message waited for longer than the integration's `max_age` allows.";
+    TooOld = "too_old", "The message waited for longer than the integration's `max_age_secs` allows.";
     StoreDamaged = "store_damaged", "The store could not read the message back: it is damaged on the disk.";
 }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use martlet_broker::{ClientQuery, Search, TenantId};
 use martlet_integrate::file::FileSink;
-use martlet_integrate::{CLIENT_IDS, Command, DeadLetterPage, Handle, Host as _, Runner, State};
+use martlet_integrate::{CLIENT_IDS, Command, DeadLetterPage, Handle, Host as _, Runner};
 use tracing::{error, info, warn};
 
 pub use martlet_integrate::Settings;

@@ -759,7 +759,7 @@ pub(crate) fn dropped(reason: DropReason) -> Option<&'static str> {
              says where that is"
         }
         DropReason::TooOld => {
-            "see why the integration takes its messages too late, or raise its max_age"
+            "see why the integration takes its messages too late, or raise its max_age_secs"
         }
         DropReason::StoreDamaged => {
             "stop the node; martlet store check then says what else is damaged"
