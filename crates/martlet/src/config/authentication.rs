@@ -464,7 +464,8 @@ impl<'a> Doors<'a> {
             true => "; users and devices of the tables have the rules of their roles and types",
             false => "",
         };
-        let may = |name: &String| acl.permits(Some(name));
+        let permitted = acl.permitted();
+        let may = |name: &String| permitted.permits(Some(name));
         let warning = match acl.locks_out() {
             Some(warning) => format!("{warning}{but}"),
             None if users.others || users.names.is_empty() || users.names.iter().any(may) => return,
