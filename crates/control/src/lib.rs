@@ -46,6 +46,7 @@ pub mod feed;
 mod health;
 pub mod history;
 pub mod journal;
+mod log_limit;
 pub mod log_lines;
 pub mod logging;
 mod memory;
