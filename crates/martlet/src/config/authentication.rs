@@ -22,6 +22,7 @@ use martlet_control::authentication::{Chain, Lockout, Policy, Source};
 use martlet_registry::{COMMON_TENANT, Owner, RulesPlace, Snapshot};
 
 use super::load::{ConfigError, Effective, ListenerTable};
+use super::regular_file;
 use super::resolve::options_of;
 use super::schema::Value;
 
@@ -544,7 +545,7 @@ impl<'a> Doors<'a> {
 
     fn read(&mut self, path: &str) -> Result<Vec<u8>, ConfigError> {
         let path = PathBuf::from(path);
-        let bytes = std::fs::read(&path).map_err(|error| {
+        let bytes = regular_file::read(&path).map_err(|error| {
             let path = path.clone();
             ConfigError::Unreadable { path, error }
         })?;
