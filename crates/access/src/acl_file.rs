@@ -13,6 +13,7 @@ use martlet_broker::{Actions, Rule, Rules};
 use martlet_codec::TopicFilter;
 
 use crate::FileProblem;
+use crate::by_owner::LinesByOwner;
 
 /// How subscriptions are permitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,10 +150,11 @@ impl AclFile {
         lines: Vec<Line>,
         subscribing: Subscribing,
     ) -> Result<Self, FileProblem> {
+        let by_owner = LinesByOwner::new(&lines);
         let rules = |whose: &Whose, with_patterns: bool| {
-            let own = ordered(&lines, whose);
+            let own = ordered(by_owner.of(whose));
             let everybody = match with_patterns {
-                true => ordered(&lines, &Whose::Everybody),
+                true => ordered(by_owner.of(&Whose::Everybody)),
                 false => Vec::new(),
             };
             let patterns_from = own.len();
@@ -221,12 +223,11 @@ pub(crate) fn fits_patterns(name: &str) -> bool {
     !name.contains(['+', '#', '/'])
 }
 
-/// Lines of a client, those that deny first.
-fn ordered<'a>(lines: &'a [Line], whose: &Whose) -> Vec<&'a Line> {
-    let theirs = || lines.iter().filter(|line| line.of == *whose);
-    let denying = theirs().filter(|line| line.access == Access::Deny);
-    let permitting = theirs().filter(|line| line.access != Access::Deny);
-    denying.chain(permitting).collect()
+/// Lines of an owner, those that deny first.
+fn ordered<'a>(lines: &[&'a Line]) -> Vec<&'a Line> {
+    let denying = lines.iter().filter(|line| line.access == Access::Deny);
+    let permitting = lines.iter().filter(|line| line.access != Access::Deny);
+    denying.chain(permitting).copied().collect()
 }
 
 pub(crate) enum Statement<'a> {

@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod acl_file;
+mod by_owner;
 mod defaults;
 pub mod edit;
 mod environment;
@@ -34,6 +35,8 @@ mod traffic;
 use std::fmt;
 
 pub use acl_file::{AclFile, Subscribing};
+
+pub use by_owner::Permitted;
 pub use defaults::{administrator_rules, default_rules, device_rules};
 pub use environment::{Credential, credentials};
 pub use explain::{Explanation, explain};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
@@ -25,6 +25,7 @@ use crate::health::{Health, HealthReport, READY, Reader, STORE_FAILING};
 use crate::history::History;
 use crate::integrations::Integrations;
 use crate::journal::Journal;
+use crate::log_limit::{LeftOut, LogLimit};
 use crate::logging::{Logging, Subject};
 use crate::memory::{self, Outside};
 use crate::metrics::Latencies;
@@ -157,6 +158,7 @@ pub struct Control {
     integrations: OnceLock<Arc<Integrations>>,
     gate: OnceLock<Gate>,
     logging: OnceLock<Arc<Logging>>,
+    log_limit: Mutex<LogLimit>,
     users: Mutex<UserPlaces>,
     facts: Mutex<Arc<NodeFacts>>,
     anonymous: AtomicBool,
@@ -258,6 +260,7 @@ impl Control {
             history: History::default(),
             push: OnceLock::new(),
             integrations: OnceLock::new(),
+            log_limit: Mutex::default(),
             info,
             health: Health::default(),
             journal,
@@ -512,6 +515,9 @@ impl Control {
         let has_traces = self.logging().is_some_and(|logging| logging.has_traces());
         let mut arrived = HashMap::new();
         let logs_drops = self.feed.logs_drops();
+        let log_limit = self.log_limit.lock();
+        let mut log_limit = log_limit.unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
         for (at, told) in events.iter().enumerate() {
             let event = &told.event;
             // Its CONNECT, and by what it has proved who it is, are told before it.
@@ -525,11 +531,18 @@ impl Control {
             let is_traced = has_traces && self.is_traced(told, &arrived);
             // The shards tell of drops for other readers, too: the log does not depend on them.
             let is_for_log = logs_drops || !matches!(event, Event::Dropped { .. });
-            if is_traced || is_for_log && is_logged(event) {
+            // What somebody traces is wanted as a whole.
+            let left_out = match is_traced {
+                true => Some(LeftOut::default()),
+                false if is_for_log && is_logged(event) => log_limit.take(told, now),
+                false => None,
+            };
+            if let Some(left_out) = left_out {
                 let way = self.journal.way(told);
-                event_log::write(told, way.as_ref(), is_traced);
+                event_log::write(told, way.as_ref(), is_traced, left_out);
             }
         }
+        drop(log_limit);
         let count = events.len() as u64;
         let journal = |known: &Known, told: &Told| {
             if logs_drops || !matches!(told.event, Event::Dropped { .. }) {
@@ -1014,5 +1027,5 @@ fn lockouts_warning(locked_out: &LockedOut, reader: Reader) -> Option<String> {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,6 +9,7 @@ use tracing::{Level, debug, enabled, info, trace, warn};
 
 use crate::feed::packet_name;
 use crate::journal::{Way, why_dropped};
+use crate::log_limit::LeftOut;
 
 /// What the log's level asks for: lines of messages are of `debug`, those of packets of `trace`.
 pub(crate) fn interest() -> EventInterest {
@@ -27,7 +28,8 @@ pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
 
 /// Writes one event to the log, with the number of its tenant if it is not the common one. `way`
 /// is how a refusal may be mended. What is traced is written whatever the level of the log is.
-pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
+/// `left_out` are lines of the same client and cause that were not written.
+pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: LeftOut) {
     let Told { tenant, event } = told;
     let event = event.shown();
     let tenant = (*tenant != TenantId::default()).then_some(tenant.0);
@@ -52,6 +54,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
         Some(command) => format!("{}: {command}", way.text),
         None => way.text.clone(),
     });
+    let left_out = (left_out.count > 0).then(|| left_out.to_string());
     match &*event {
         Event::Authenticated {
             client_id,
@@ -151,6 +154,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
                 message_id,
                 reason,
                 why,
+                left_out,
                 "message dropped"
             );
         }
@@ -257,6 +261,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
                 reason = reason.name(),
                 why = &**why,
                 mend,
+                left_out,
                 "subscription refused"
             );
         }
@@ -278,6 +283,7 @@ pub fn write(told: &Told, way: Option<&Way>, is_traced: bool) {
                 reason = reason.name(),
                 why = &**why,
                 mend,
+                left_out,
                 "publish refused"
             );
         }

@@ -48,6 +48,7 @@ mod health;
 pub mod history;
 pub mod integrations;
 pub mod journal;
+mod log_limit;
 pub mod log_lines;
 pub mod logging;
 mod memory;

@@ -123,7 +123,7 @@ pub(super) async fn of_user(
 }
 
 /// Rights that a role for MQTT comes to: to publish and to receive on topics that are not its
-/// holder's own. The administrator's role comes to everything.
+/// holder's own, see [`of_rules`]. The administrator's role comes to everything.
 pub(super) async fn of_role(
     registry: &mut Registry,
     asking: &Asking,
@@ -137,21 +137,33 @@ pub(super) async fn of_role(
     Ok(match (set.beyond_own(Owner::Role), set.is_builtin) {
         (Some(_), true) if role == ADMINISTRATOR_ROLE => asking.scopes_of_everything(),
         (Some(_), true) => [ScopeName::MessagesRead, ScopeName::MessagesWrite].into(),
-        _ => of_rules(Owner::Role, &set.rules),
+        _ => of_rules(asking, Owner::Role, &set.rules),
     })
 }
 
-/// Rights that rules come to.
-pub(super) fn of_rules(owner: Owner, rules: &[RuleLine]) -> Scopes {
-    let scopes = beyond_own(owner, rules).flat_map(|rule| {
+/// Rights that rules come to: to publish and to receive on topics that are not their holder's own.
+///
+/// A caller that may name users decides which names `%u` stands for. In a role that it gives, `%u`
+/// and `%c` are therefore any name, as `+` is. A team without a tenant is the exception: it has no
+/// rights to messages at all, and the roles that it gives are those with `%u` in each filter.
+pub(super) fn of_rules(asking: &Asking, owner: Owner, rules: &[RuleLine]) -> Scopes {
+    let names_users = asking.scopes.has(ScopeName::UsersWrite) && asking.gives_topics();
+    let of_rule = |rule: &RuleLine| {
         let is_one_of = |some: Actions| rule.actions.has(some);
         let reads = is_one_of(Actions::SUBSCRIBE) || is_one_of(Actions::RECEIVE);
-        [
+        let both = [
             reads.then_some(ScopeName::MessagesRead),
             is_one_of(Actions::PUBLISH).then_some(ScopeName::MessagesWrite),
-        ]
-    });
-    scopes.flatten().collect()
+        ];
+        both.into_iter().flatten()
+    };
+    match owner == Owner::Role && names_users {
+        true => {
+            let allowing = rules.iter().filter(|rule| rule.allows);
+            allowing.flat_map(of_rule).collect()
+        }
+        false => beyond_own(owner, rules).flat_map(of_rule).collect(),
+    }
 }
 
 /// Rights of everything that goes and comes with a team: its devices, its keys and what people may

@@ -145,7 +145,7 @@ pub(super) async fn change_rules<T: Send + 'static>(
         asking,
         move |registry, asking| {
             Box::pin(async move {
-                let given = rights::of_rules(owner, &rules);
+                let given = rights::of_rules(asking, owner, &rules);
                 let before = match owner {
                     Owner::Group => registry.group_rules(&asking.scope(), &name).await,
                     Owner::DeviceType | Owner::Role => registry.rule_set(owner, &name).await,
@@ -153,7 +153,7 @@ pub(super) async fn change_rules<T: Send + 'static>(
                 Ok(match before {
                     // The call itself says so.
                     Err(RegistryError::NotFound(_)) => given,
-                    before => given.or(rights::of_rules(owner, &before?.rules)),
+                    before => given.or(rights::of_rules(asking, owner, &before?.rules)),
                 })
             })
         },

@@ -177,20 +177,14 @@ async fn dead_letters_are_listed_shown_sent_and_dropped() {
         node.ask("DELETE", &format!("{LETTERS}/2")).await.problem(),
         "not-found"
     );
-    let unknown = node.ask_with(
-        "POST",
-        &format!("{LETTERS}/send-again"),
-        &json!({ "ids": [2] }),
-    );
-    assert_eq!(unknown.await.problem(), "not-found");
+    let send_again = format!("{LETTERS}/send-again");
+    let gone = json!({ "ids": [2] });
+    let unknown = node.ask_with("POST", &send_again, &gone).await;
+    assert_eq!(unknown.problem(), "not-found");
 
     std::fs::create_dir(place.0.join("out")).unwrap();
-    let sent = node.ask_with(
-        "POST",
-        &format!("{LETTERS}/send-again"),
-        &json!({ "ids": [1, 3, 3] }),
-    );
-    let sent = sent.await;
+    let twice = json!({ "ids": [1, 3, 3] });
+    let sent = node.ask_with("POST", &send_again, &twice).await;
     assert_eq!(sent.status, StatusCode::ACCEPTED, "{sent:?}");
     assert_eq!(sent.json(), json!({ "sending": 2, "has_more": false }));
     until(&node, |one| {

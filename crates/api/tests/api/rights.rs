@@ -232,13 +232,24 @@ async fn rules_are_given_and_taken_by_who_has_what_they_permit() {
         ),
     ];
     administrator(&node, "POST", "/api/v1/groups", &json!({ "name": "hall" })).await;
+    let both: Scopes = [Scope::MessagesRead, Scope::MessagesWrite].into();
     for (rule, rights) in rights {
         for kind in ["roles", "device-types"] {
+            let of_rule = rights;
+            // Callers that may name users choose which name `%u` is.
+            let rights_for = |has: Scopes| {
+                let is_any_name = kind == "roles" && rule.contains("%u");
+                match is_any_name && has.has(Scope::UsersWrite) {
+                    true => both,
+                    false => of_rule,
+                }
+            };
             let (all, one) = (format!("/api/v1/{kind}"), format!("/api/v1/{kind}/target"));
             let body = json!({ "name": "target", "rules": [rule] });
             let given = json!({ "rules": [rule] });
             let none = json!({ "rules": [] });
             for caller in &callers {
+                let rights = rights_for(caller.1);
                 if !expect(&node, caller, ("POST", &all, &body), rights).await {
                     administrator(&node, "POST", &all, &body).await;
                 }
@@ -280,5 +291,27 @@ async fn provisioning_keys_are_added_and_revoked_by_who_adds_devices() {
         .await;
         let path = format!("/api/v1/provisioning-keys/{}", made["id"].as_str().unwrap());
         expect(&node, caller, ("DELETE", &path, &Value::Null), rights).await;
+    }
+}
+
+#[tokio::test]
+async fn who_names_users_gives_no_role_with_their_names_beyond_its_rights() {
+    let place = Place::new();
+    let callers: Vec<_> = callers(Scope::UsersWrite);
+    let node = node_with(&callers, &place);
+    let role = json!({ "name": "own", "rules": ["pattern readwrite %u/#"] });
+    administrator(&node, "POST", "/api/v1/roles", &role).await;
+    let rights: Scopes = [Scope::MessagesRead, Scope::MessagesWrite].into();
+    let user =
+        |name: &str, role: &str| json!({ "name": name, "role": role, "password": "longlonglong" });
+    administrator(&node, "POST", "/api/v1/users", &user("there", "none")).await;
+    for (number, caller) in callers.iter().enumerate() {
+        let new = user(&format!("plant{number}"), "own");
+        expect(&node, caller, ("POST", "/api/v1/users", &new), rights).await;
+        let change = json!({ "role": "own" });
+        let path = "/api/v1/users/there";
+        if expect(&node, caller, ("PATCH", path, &change), rights).await {
+            administrator(&node, "PATCH", path, &json!({ "role": "none" })).await;
+        }
     }
 }

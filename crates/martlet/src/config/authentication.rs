@@ -22,6 +22,7 @@ use martlet_control::authentication::{Chain, Lockout, Policy, Source};
 use martlet_registry::{COMMON_TENANT, Owner, RulesPlace, Snapshot};
 
 use super::load::{ConfigError, Effective, ListenerTable};
+use super::regular_file;
 use super::resolve::options_of;
 use super::schema::Value;
 
@@ -464,7 +465,8 @@ impl<'a> Doors<'a> {
             true => "; users and devices of the tables have the rules of their roles and types",
             false => "",
         };
-        let may = |name: &String| acl.permits(Some(name));
+        let permitted = acl.permitted();
+        let may = |name: &String| permitted.permits(Some(name));
         let warning = match acl.locks_out() {
             Some(warning) => format!("{warning}{but}"),
             None if users.others || users.names.is_empty() || users.names.iter().any(may) => return,
@@ -543,7 +545,7 @@ impl<'a> Doors<'a> {
 
     fn read(&mut self, path: &str) -> Result<Vec<u8>, ConfigError> {
         let path = PathBuf::from(path);
-        let bytes = std::fs::read(&path).map_err(|error| {
+        let bytes = regular_file::read(&path).map_err(|error| {
             let path = path.clone();
             ConfigError::Unreadable { path, error }
         })?;

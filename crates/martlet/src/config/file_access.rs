@@ -14,6 +14,7 @@ use martlet_control::text::typed;
 use rustix::fs::OFlags;
 
 use super::load::{ConfigError, Effective, ListenerTable};
+use super::regular_file;
 use super::schema::Value;
 
 /// Modes that let others than the owner write, and let everybody read.
@@ -122,7 +123,7 @@ pub(crate) fn unreadable_files(effective: &Effective) -> Vec<String> {
     let told = found.keys().filter_map(|path| {
         let error = match path.metadata() {
             Ok(found) if found.is_dir() => return None,
-            Ok(_) => File::open(path).err()?,
+            Ok(_) => regular_file::open(path).err()?,
             Err(error) => error,
         };
         Some(format!("cannot read {}: {error}", path.display()))
@@ -209,7 +210,8 @@ fn is_symmetric(effective: &Effective, path: &str) -> bool {
     if effective.text("auth.jwt_algorithm").starts_with("HS") {
         return true;
     }
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let bytes = regular_file::read(Path::new(path)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
     text.contains("\"oct\"") || text.contains("PRIVATE KEY")
 }
 

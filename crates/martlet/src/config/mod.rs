@@ -4,8 +4,8 @@
 //! remembers where each value came from, `seeds` the names of other programs and `mosquitto` that
 //! broker's file among them; `resolve` turns the result into each layer's own settings,
 //! `authentication` into who is let in, `http` into what is served by HTTP and to whom,
-//! `registry` into where the tables are, `sinks` into integrations, `way_in` how clients reach it, `file_access` which files
-//! other users could change or read.
+//! `registry` into where the tables are, `sinks` into integrations, `way_in` how clients reach it,
+//! `file_access` which files other users could change or read; `regular_file` reads files.
 
 mod authentication;
 mod broken;
@@ -16,6 +16,7 @@ mod http;
 mod load;
 pub(crate) mod mosquitto;
 mod registry;
+pub(crate) mod regular_file;
 mod resolve;
 mod schema;
 mod seeds;

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::Router;
@@ -28,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use super::accept_failures::AcceptFailures;
 use super::places::{Entered, Places, Seat};
 use super::stalling::Stalling;
 use crate::config::HttpListener;
@@ -79,13 +80,20 @@ pub(crate) async fn bind(wanted: &HttpListener) -> anyhow::Result<Open> {
 }
 
 /// Serves until the process ends; with `places`, which all listeners share.
-pub(crate) async fn serve(open: Open, routes: Router, places: Places) {
+pub(crate) async fn serve(
+    open: Open,
+    routes: Router,
+    places: Places,
+    failures: Arc<AcceptFailures>,
+) {
     loop {
         let opening = places.opening().await;
         let (stream, peer) = match open.listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "HTTP: a connection could not be accepted");
+                if let Some(times) = failures.count(Instant::now()) {
+                    warn!(%error, times, "HTTP: connections could not be accepted");
+                }
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

@@ -1,5 +1,6 @@
 //! `martlet serve`: wires the layers together, tells people what it does, and stops in order.
 
+mod accept_failures;
 pub(crate) mod admin_socket;
 mod announce;
 mod authentication;
@@ -13,6 +14,7 @@ mod notify;
 mod places;
 mod reload;
 mod setup_link;
+mod signals;
 mod stalling;
 
 use std::collections::BTreeMap;
@@ -49,7 +51,6 @@ use martlet_store::RealDisk;
 use rustix::process::setpriority_process;
 #[cfg(target_os = "linux")]
 use rustix::thread::gettid;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -59,12 +60,14 @@ use places::Places;
 use crate::cmd::print::errln;
 use crate::config::{self, NodeConfig, Overlay};
 
+use accept_failures::AcceptFailures;
 use announce::{HttpAt, announce};
 use authentication::Doorkeeper;
 use log::Log;
 pub(crate) use log::check_log_file;
 use reload::Reload;
 use setup_link::SetupLink;
+use signals::Signals;
 
 pub(crate) use data_dir::{claim as claim_data_dir, give_files_to_owner_of};
 
@@ -82,13 +85,6 @@ const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// Nice value of a thread that gets a third of the processor time of others.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
-
-/// "File size limit exceeded"; the number is the same on all systems this runs on.
-const SIGXFSZ: i32 = 25;
-
-/// Time in which further signals count as the first one. One request to stop may come as several
-/// signals: `timeout` signals its child and then the group in which it is.
-const ONE_WISH: Duration = Duration::from_secs(1);
 
 /// Options of `martlet serve`, `martlet config` and all that reads a configuration.
 #[derive(Args, Clone, Debug, Default)]
@@ -228,6 +224,8 @@ pub(crate) fn check(node: &NodeConfig) -> anyhow::Result<()> {
 }
 
 fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
+    // Before anything slow: a signal without a handler ends the process.
+    let signals = Signals::handle()?;
     let effective = options.load()?;
     let node = config::resolve(&effective)?;
     let log = log::start(&node)?;
@@ -250,7 +248,7 @@ fn serve(options: &ConfigOptions) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the control plane")?;
-    let outcome = runtime.block_on(run_node(&node, &effective, options, &log));
+    let outcome = runtime.block_on(run_node(&node, &effective, options, &log, &signals));
     // What still runs there waits for clients that are gone.
     runtime.shutdown_background();
     drop(lock);
@@ -275,14 +273,9 @@ async fn run_node(
     effective: &config::Effective,
     options: &ConfigOptions,
     log: &Log,
+    signals: &Signals,
 ) -> anyhow::Result<()> {
-    // Registered before anybody is told that the node is there, so that no signal is lost.
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    // With a handler, a write beyond a limit of file sizes fails instead of ending the process: the
-    // store then waits for room, as on any full disk.
-    let _beyond_limit = signal(SignalKind::from_raw(SIGXFSZ)).context("cannot handle SIGXFSZ")?;
+    signals.set_running();
     let mut http = Vec::new();
     for listener in &node.http {
         http.push(http::bind(listener).await?);
@@ -356,8 +349,10 @@ async fn run_node(
     let http_at: Vec<HttpAt> = http.iter().map(HttpAt::of).collect();
     let descriptors = running.descriptors();
     let places = Places::new(node.http_connections.clone(), &descriptors);
+    let failures = Arc::<AcceptFailures>::default();
     for open in http {
-        tokio::spawn(http::serve(open, routes.clone(), places.clone()));
+        let failures = Arc::clone(&failures);
+        tokio::spawn(http::serve(open, routes.clone(), places.clone(), failures));
     }
     admin_socket::serve(admin, routes);
     if node.sys_interval_secs > 0 {
@@ -389,11 +384,11 @@ async fn run_node(
     ));
     notify::ready();
     {
-        let mut stopping = std::pin::pin!(stop_asked(&control, &mut terminate, &mut interrupt));
+        let mut stopping = std::pin::pin!(stop_asked(&control, signals));
         loop {
             let (of, why, asked) = tokio::select! {
                 () = &mut stopping => break,
-                _ = hangup.recv() => {
+                () = signals.hangup() => {
                     notify::reloading();
                     log.reopen();
                     (ReloadOf::Everything, "SIGHUP", None)
@@ -417,19 +412,7 @@ async fn run_node(
     }
     control.health.set_stopping();
     notify::stopping();
-    let told = Instant::now();
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if told.elapsed() >= ONE_WISH {
-                error!("a second signal: exiting at once");
-                std::process::exit(1);
-            }
-        }
-    });
+    signals.set_stopping();
     let grace = Duration::from_secs(node.shutdown_grace_secs);
     // What they have in hand is settled while the shards still run.
     integrations.stop(grace.max(SETTLED_WITHIN)).await;
@@ -447,10 +430,9 @@ async fn run_node(
 }
 
 /// Waits for a signal or request to stop.
-async fn stop_asked(control: &Control, terminate: &mut Signal, interrupt: &mut Signal) {
+async fn stop_asked(control: &Control, signals: &Signals) {
     tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => info!("SIGINT: stopping"),
+        name = signals.stop_asked() => info!("{name}: stopping"),
         () = control.stop_requested() => info!("told to stop by admin.sock"),
     }
 }

@@ -1,0 +1,84 @@
+//! Lines of an ACL file by owner, so that checks of a file take time in proportion to its users.
+
+use std::collections::BTreeMap;
+
+use crate::acl_file::{Access, Line, Whose, fits_patterns};
+use crate::lint::covers;
+
+/// Lines by owner, each list in the order of the file.
+#[derive(Default)]
+pub(crate) struct LinesByOwner<'a> {
+    anonymous: Vec<&'a Line>,
+    patterns: Vec<&'a Line>,
+    users: BTreeMap<&'a str, Vec<&'a Line>>,
+}
+
+impl<'a> LinesByOwner<'a> {
+    pub(crate) fn new(lines: &'a [Line]) -> Self {
+        let mut all = Self::default();
+        for line in lines {
+            let list = match &line.of {
+                Whose::Anonymous => &mut all.anonymous,
+                Whose::Everybody => &mut all.patterns,
+                Whose::User(name) => all.users.entry(name).or_default(),
+            };
+            list.push(line);
+        }
+        all
+    }
+
+    /// Lines of this owner alone.
+    pub(crate) fn of(&self, owner: &Whose) -> &[&'a Line] {
+        match owner {
+            Whose::Anonymous => &self.anonymous,
+            Whose::Everybody => &self.patterns,
+            Whose::User(name) => self.of_user(name),
+        }
+    }
+
+    fn of_user(&self, name: &str) -> &[&'a Line] {
+        self.users.get(name).map_or(&[], |lines| lines)
+    }
+}
+
+/// Which users an ACL file permits anything. Made once for a file, it answers for each user in the
+/// time that their own lines take.
+pub struct Permitted<'a> {
+    lines: LinesByOwner<'a>,
+    /// Patterns that permit, without those that another pattern denies.
+    patterns: Vec<&'a Line>,
+}
+
+impl<'a> Permitted<'a> {
+    pub(crate) fn new(lines: &'a [Line]) -> Self {
+        let lines = LinesByOwner::new(lines);
+        let patterns = permitting(&lines.patterns, &lines.patterns).collect();
+        Self { lines, patterns }
+    }
+
+    /// Whether some line permits this user something; none is an anonymous client. A line does not
+    /// count if a line that denies covers it.
+    pub fn permits(&self, user: Option<&str>) -> bool {
+        let own = match user {
+            None => &self.lines.anonymous,
+            Some(name) => self.lines.of_user(name),
+        };
+        // Lines of a user decide before the patterns.
+        let has_pattern = || permitting(&self.patterns, own).next().is_some();
+        permitting(own, own).next().is_some() || user.is_none_or(fits_patterns) && has_pattern()
+    }
+}
+
+/// Lines that permit and that none of `denying` covers.
+fn permitting<'a, 'l>(
+    lines: &'l [&'a Line],
+    denying: &'l [&'a Line],
+) -> impl Iterator<Item = &'a Line> + use<'a, 'l> {
+    let denies = |deny: &Line, line: &Line| {
+        deny.access == Access::Deny && covers(&deny.filter, &line.filter)
+    };
+    let permitting = lines.iter().filter(|line| line.access != Access::Deny);
+    permitting
+        .filter(move |line| !denying.iter().any(|deny| denies(deny, line)))
+        .copied()
+}

@@ -1,0 +1,212 @@
+//! A limit for log lines about refusals, so that one client cannot fill the disk of the log.
+//!
+//! Each client has [`AT_ONCE`] lines of each cause, and one more each second. The next line says
+//! how many were left out. Counters, journal and feed are not limited.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher as _;
+use std::time::{Duration, Instant};
+
+use martlet_broker::{Event, TenantId, Told};
+
+/// Lines of a client and cause that are written at once.
+const AT_ONCE: u32 = 10;
+/// Time after which there may be one line more.
+const EVERY: Duration = Duration::from_secs(1);
+/// Clients and causes with a limit of their own. All others share one, so that many names need
+/// neither memory nor disk.
+const MOST: usize = 1_024;
+/// Time between searches for entries that are not needed any more.
+const SWEEP_EVERY: Duration = EVERY.saturating_mul(AT_ONCE);
+
+/// Decides which lines about refusals are written.
+#[derive(Debug, Default)]
+pub(crate) struct LogLimit {
+    entries: HashMap<Key, Entry>,
+    others: Option<Entry>,
+    hasher: RandomState,
+    swept: Option<Instant>,
+}
+
+/// A client, by a hash of its name, and a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    tenant: TenantId,
+    client: u64,
+    kind: u8,
+    reason: &'static str,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Lines that may be written, as of `since`.
+    lines: u32,
+    since: Instant,
+    left_out: LeftOut,
+    /// When the last line was written.
+    written: Instant,
+}
+
+/// Lines that were left out before this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    /// How many.
+    pub(crate) count: u64,
+    /// In which time, in seconds, rounded up.
+    pub(crate) secs: u64,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} more in the last {} s", self.count, self.secs)
+    }
+}
+
+impl Entry {
+    fn new(now: Instant) -> Self {
+        Self {
+            lines: AT_ONCE,
+            since: now,
+            left_out: LeftOut::default(),
+            written: now,
+        }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.since);
+        let more = u32::try_from(elapsed.as_secs() / EVERY.as_secs()).unwrap_or(u32::MAX);
+        self.since += EVERY * more.min(AT_ONCE);
+        self.lines = self.lines.saturating_add(more);
+        if self.lines >= AT_ONCE {
+            (self.lines, self.since) = (AT_ONCE, now);
+        }
+    }
+
+    /// None: the line is left out. Else what was left out before it.
+    fn take(&mut self, now: Instant) -> Option<LeftOut> {
+        self.refill(now);
+        let Some(lines) = self.lines.checked_sub(1) else {
+            self.left_out.count += 1;
+            return None;
+        };
+        self.lines = lines;
+        let elapsed = now.saturating_duration_since(self.written).as_millis();
+        self.left_out.secs = u64::try_from(elapsed.div_ceil(1000)).unwrap_or(u64::MAX);
+        self.written = now;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+impl LogLimit {
+    /// None: the line of this event is left out. Else what was left out before it.
+    pub(crate) fn take(&mut self, told: &Told, now: Instant) -> Option<LeftOut> {
+        let Some((kind, reason)) = cause(&told.event) else {
+            return Some(LeftOut::default());
+        };
+        self.sweep(now);
+        let key = Key {
+            tenant: told.tenant,
+            client: self.hasher.hash_one(told.event.client_id()),
+            kind,
+            reason,
+        };
+        let is_full = self.entries.len() >= MOST;
+        let entry = match self.entries.get_mut(&key) {
+            Some(entry) => entry,
+            None if is_full => self.others.get_or_insert_with(|| Entry::new(now)),
+            None => self.entries.entry(key).or_insert_with(|| Entry::new(now)),
+        };
+        entry.take(now)
+    }
+
+    /// Removes entries that decide as a new one would. One that has lines left out stays until it
+    /// has told of them, but for no longer than a minute: its client may be gone.
+    fn sweep(&mut self, now: Instant) {
+        let is_due = |swept| now.saturating_duration_since(swept) >= SWEEP_EVERY;
+        if !self.swept.is_none_or(is_due) {
+            return;
+        }
+        self.swept = Some(now);
+        self.entries.retain(|_, entry| {
+            entry.refill(now);
+            let age = now.saturating_duration_since(entry.written);
+            let is_told = entry.left_out.count == 0 || age >= Duration::from_secs(60);
+            entry.lines < AT_ONCE || !is_told
+        });
+    }
+}
+
+/// Why something was refused, of events of which there may be one for each packet of a client.
+fn cause(event: &Event) -> Option<(u8, &'static str)> {
+    match event {
+        Event::PublishRefused { reason, .. } => Some((0, reason.name())),
+        Event::SubscribeRefused { reason, .. } => Some((1, reason.name())),
+        Event::Dropped { reason, .. } => Some((2, reason.name())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use martlet_codec::ReasonCode;
+
+    use super::*;
+
+    fn refused(client_id: &str, reason: ReasonCode) -> Told {
+        let event = Event::PublishRefused {
+            client_id: client_id.to_owned(),
+            user: None,
+            address: None,
+            topic: "t".to_owned(),
+            reason,
+            why: "no rule permits it".into(),
+        };
+        let tenant = TenantId::default();
+        Told { tenant, event }
+    }
+
+    fn written(limit: &mut LogLimit, told: &Told, times: usize, now: Instant) -> usize {
+        (0..times).filter_map(|_| limit.take(told, now)).count()
+    }
+
+    #[test]
+    fn a_client_has_ten_lines_at_once_then_one_a_second_which_says_how_many_were_left_out() {
+        let (mut limit, start) = (LogLimit::default(), Instant::now());
+        let told = refused("c", ReasonCode::NotAuthorized);
+        assert_eq!(written(&mut limit, &told, 1_000, start), 10);
+        let later = start + EVERY;
+        let left_out = limit.take(&told, later);
+        let expected = LeftOut {
+            count: 990,
+            secs: 1,
+        };
+        assert_eq!(left_out, Some(expected));
+        assert_eq!(expected.to_string(), "990 more in the last 1 s");
+        assert_eq!(limit.take(&told, later), None);
+        let others = [
+            refused("c", ReasonCode::QuotaExceeded),
+            refused("d", ReasonCode::NotAuthorized),
+        ];
+        for other in others {
+            assert_eq!(limit.take(&other, later), Some(LeftOut::default()));
+        }
+        assert_eq!(written(&mut limit, &told, 1_000, later + 100 * EVERY), 10);
+    }
+
+    #[test]
+    fn many_names_take_neither_memory_nor_lines_without_end() {
+        let (mut limit, start) = (LogLimit::default(), Instant::now());
+        let mut lines = 0;
+        for number in 0..100_000 {
+            let told = refused(&number.to_string(), ReasonCode::NotAuthorized);
+            lines += usize::from(limit.take(&told, start).is_some());
+        }
+        assert_eq!(lines, MOST + AT_ONCE as usize);
+        assert!(limit.entries.len() <= MOST);
+        let later = start + SWEEP_EVERY;
+        limit.take(&refused("late", ReasonCode::NotAuthorized), later);
+        assert_eq!(limit.entries.len(), 1);
+    }
+}

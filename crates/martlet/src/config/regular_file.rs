@@ -1,0 +1,62 @@
+//! Reading of files that the configuration names, without waiting for a writer.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::{FileType, OFlags};
+
+/// Opens a regular file. Opening a named pipe would wait for a process that writes to it, and a
+/// node that waits reads nothing else and does not stop.
+///
+/// # Errors
+/// The system does not open it, or it is something else, such as a pipe or a device.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    let found = rustix::fs::fstat(&file)?;
+    let what = match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => return Ok(file),
+        FileType::Directory => "a directory",
+        FileType::Fifo => "a named pipe",
+        FileType::Socket => "a socket",
+        _ => "a device",
+    };
+    let why = format!("it is {what}; expected a regular file");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+}
+
+/// Reads a regular file as a whole.
+///
+/// # Errors
+/// As of [`open`], or it cannot be read.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_refused_at_once() {
+        let name = format!("martlet-regular-file-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).unwrap();
+        let found = read(&path).map_err(|error| error.to_string());
+        std::fs::remove_file(&path).unwrap();
+        let expected = "it is a named pipe; expected a regular file";
+        assert_eq!(found, Err(expected.to_owned()));
+        std::fs::write(&path, "a:b\n").unwrap();
+        let found = read(&path).map_err(|error| error.to_string());
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(found, Ok(b"a:b\n".to_vec()));
+    }
+}

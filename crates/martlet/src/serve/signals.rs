@@ -1,0 +1,143 @@
+//! Signals, from before anything slow until the process ends.
+//!
+//! A thread of its own waits for them, so that a file or database that hangs does not keep a node
+//! from being stopped: a second signal to stop ends the process at once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tracing::{error, info};
+
+/// Time in which further signals count as the first one. One request to stop may come as several
+/// signals: `timeout` signals its child and then the group in which it is.
+const ONE_WISH: Duration = Duration::from_secs(1);
+/// Time for the last line of the log, which may hang too.
+const LAST_LINE: Duration = Duration::from_millis(200);
+
+/// "File size limit exceeded"; the number is the same on all systems this runs on.
+const SIGXFSZ: i32 = 25;
+
+/// What the signals ask for.
+#[derive(Clone, Debug)]
+pub(super) struct Signals(Arc<Asked>);
+
+#[derive(Debug)]
+struct Asked {
+    /// Name of the signal to stop; empty: none came.
+    stop: watch::Sender<&'static str>,
+    /// SIGHUP: one that comes before it is waited for is not lost.
+    hangup: Notify,
+    phase: Mutex<Phase>,
+}
+
+/// What a signal to stop does.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Files are read and nothing is open yet: it ends the process.
+    Reading,
+    /// It asks the node to stop.
+    Running,
+    /// The node has been asked then: a signal ends the process.
+    Stopping(Instant),
+}
+
+impl Signals {
+    /// Handles SIGTERM, SIGINT, SIGHUP and SIGXFSZ from now on.
+    ///
+    /// # Errors
+    /// The system has no thread or descriptor for it.
+    pub(super) fn handle() -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot wait for signals")?;
+        let _entered = runtime.enter();
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+        // With a handler, a write beyond a limit of file sizes fails instead of ending the
+        // process: the store then waits for room, as on any full disk.
+        let beyond_limit =
+            signal(SignalKind::from_raw(SIGXFSZ)).context("cannot handle SIGXFSZ")?;
+        drop(_entered);
+        let signals = Self(Arc::new(Asked {
+            stop: watch::Sender::new(""),
+            hangup: Notify::new(),
+            phase: Mutex::new(Phase::Reading),
+        }));
+        let asked = signals.clone();
+        let wait = move || {
+            let _beyond_limit = beyond_limit;
+            runtime.block_on(async move {
+                loop {
+                    tokio::select! {
+                        _ = terminate.recv() => asked.stop("SIGTERM"),
+                        _ = interrupt.recv() => asked.stop("SIGINT"),
+                        _ = hangup.recv() => asked.0.hangup.notify_one(),
+                    }
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("martlet-signals".to_owned());
+        thread.spawn(wait).context("cannot wait for signals")?;
+        Ok(signals)
+    }
+
+    /// The node opens its data: from now on it is stopped in order.
+    pub(super) fn set_running(&self) {
+        self.set(Phase::Running);
+    }
+
+    /// The node stops, whoever asked for that: the next signal ends the process.
+    pub(super) fn set_stopping(&self) {
+        let mut phase = self.0.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*phase, Phase::Stopping(_)) {
+            *phase = Phase::Stopping(Instant::now());
+        }
+    }
+
+    /// Waits for a signal to stop, and returns its name.
+    pub(super) async fn stop_asked(&self) -> &'static str {
+        let mut stop = self.0.stop.subscribe();
+        // The sender lives as long as `self`.
+        let found = stop.wait_for(|name| !name.is_empty()).await;
+        found.map_or("", |name| *name)
+    }
+
+    /// Waits for a SIGHUP. Several are one; one that came before is there already.
+    pub(super) async fn hangup(&self) {
+        self.0.hangup.notified().await;
+    }
+
+    fn set(&self, phase: Phase) {
+        *self.0.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+
+    fn stop(&self, name: &'static str) {
+        let phase = *self.0.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        match phase {
+            Phase::Reading => end(0, move || info!("{name} during the start: exiting")),
+            Phase::Running => {
+                self.set_stopping();
+                self.0.stop.send_replace(name);
+            }
+            Phase::Stopping(since) if since.elapsed() >= ONE_WISH => {
+                end(1, || error!("a second signal: exiting at once"));
+            }
+            Phase::Stopping(_) => {}
+        }
+    }
+}
+
+/// Ends the process, whatever hangs, the log included.
+fn end(code: i32, tell: impl FnOnce() + Send + 'static) -> ! {
+    let told = std::thread::spawn(tell);
+    let until = Instant::now() + LAST_LINE;
+    while !told.is_finished() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::process::exit(code)
+}
