@@ -127,7 +127,6 @@ faults! {
     HoldOutlivesSession = "Publishers wait for a part whose session has ended.";
     HoldNotTold = "Only the shard of a part knows that publishers are to wait.";
     HoldOverNotTold = "Other shards are not told that publishers need not wait any more.";
-    HoldEndedEarly = "Publishers wait for a second, whether or not there is room then.";
     HoldForgetsAlias = "A PUBLISH does not wait if a Topic Alias stands for its topic.";
     HoldTakesAll = "All publishers wait for a part, whatever it takes.";
     HoldDrops = "A part that holds drops what finds its queue full.";

@@ -99,7 +99,7 @@ impl Shard {
         if fault::is(Fault::HoldNotEnded) {
             return;
         }
-        if has_room || fault::is(Fault::HoldEndedEarly) {
+        if has_room {
             self.end_hold(cx, id);
         }
     }

@@ -29,6 +29,8 @@ const ANSWER_US: u64 = 12 * SECOND;
 pub(super) struct PartHold {
     /// Parts that were told that publishers wait, and have taken nothing since: when that was.
     full: BTreeMap<PartIndex, u64>,
+    /// Parts whose queue was within its bound, or held, since they were attached.
+    bounded: BTreeSet<PartIndex>,
     /// By client.
     sent: BTreeMap<ClientIndex, Sent>,
     /// Topics with messages that expire: a queue with those may have room again without a word.
@@ -55,6 +57,7 @@ impl PartHold {
         match *fact {
             Fact::Crashed { .. } | Fact::Stopping => {
                 self.full.clear();
+                self.bounded.clear();
                 self.sent.clear();
             }
             Fact::Connecting { client, wide, .. } => {
@@ -104,6 +107,20 @@ impl PartHold {
     ) {
         let row = ledger.part(part);
         let name = &row.name;
+        match *what {
+            PartFact::Attaching { .. } | PartFact::Left { .. } | PartFact::Ended => {
+                self.bounded.remove(&part);
+            }
+            PartFact::Queue { state, .. } if state.holds || state.bytes <= state.bytes_max => {
+                self.bounded.insert(part);
+            }
+            PartFact::Queue { state, .. } if row.is_holding() && self.bounded.contains(&part) => {
+                let (bytes, bytes_max) = (state.bytes, state.bytes_max);
+                let what = format!("{name} has {bytes} of {bytes_max} bytes, and holds nobody");
+                findings.add(CHECK, what);
+            }
+            _ => {}
+        }
         match *what {
             PartFact::Queue { state, .. } if state.holds => {
                 if row.is_holding() && !row.may_age() && !self.may_expire(part, ledger) {
