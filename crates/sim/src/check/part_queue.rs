@@ -17,11 +17,14 @@ const CHECK: &str = "bounds of parts' queues";
 /// Messages that are dropped for their age in one look, at most.
 const TOO_OLD_AT_ONCE: u64 = 1024;
 
+/// When a message was dropped, microseconds, and why.
+type Drop = (u64, DropReason);
+
 /// What is lost, and when.
 #[derive(Debug, Default)]
 pub(super) struct PartQueues {
     /// By part and topic; none where only the store knew it.
-    drops: BTreeMap<(PartIndex, Option<TopicIndex>), Vec<(u64, DropReason)>>,
+    drops: BTreeMap<(PartIndex, Option<TopicIndex>), Vec<Drop>>,
     /// When each part was told of each message first, and the crashes of the node before.
     told: BTreeMap<(PartIndex, MessageIndex), (u64, u32)>,
     /// Crashes of the node before a message was sent.
