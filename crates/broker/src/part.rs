@@ -336,7 +336,7 @@ impl Shard {
                 options: SubscriptionOptions {
                     qos: QoS::AtLeastOnce,
                     // What it publishes does not come back to it.
-                    no_local: true,
+                    no_local: !fault::is(Fault::PartOwnComesBack),
                     // RETAIN says that it was retained when it was found; the message knows how
                     // it was published.
                     retain_as_published: false,

@@ -122,6 +122,19 @@ faults! {
     KeptQos0NotRouted = "The record of such a message does not say that it is still to be routed.";
     KeepsQos0NotRestored = "After a restart a part's session does not keep QoS 0 messages.";
     KeepsQos0NotRenewed = "A part that comes back and keeps QoS 0 messages from now on does not.";
+    PublisherNotRestored = "What is read back from the store does not name its publisher.";
+    HoldNotEnded = "Publishers wait for a part though its queue has room again.";
+    HoldOutlivesSession = "Publishers wait for a part whose session has ended.";
+    HoldNotTold = "Only the shard of a part knows that publishers are to wait.";
+    HoldOverNotTold = "Other shards are not told that publishers need not wait any more.";
+    HoldForgetsAlias = "A PUBLISH does not wait if a Topic Alias stands for its topic.";
+    HoldTakesAll = "All publishers wait for a part, whatever it takes.";
+    HoldDrops = "A part that holds drops what finds its queue full.";
+    PartAgeFromAttachment = "The age of a part's messages is counted from its attachment.";
+    PartDropsNewest = "At a part's bound in bytes the newest messages are dropped.";
+    PartPublishedBeforeRecord = "What a part publishes is answered before it is durable.";
+    PartOwnComesBack = "What a part publishes comes back to it.";
+    HopsNotStored = "What is read back from the store has not been passed on yet.";
 
     // Its records, and recovery.
     RunNumberUsedAgain = "A run of the node begins with the number of the one before.";

@@ -16,6 +16,7 @@ use martlet_broker::{
     ConnectedClient, Contents, ListenerPolicy, MessageId, MessageRecord, Now, SessionEpoch,
     StoredMessage, TenantId,
 };
+use martlet_fault::{self as fault, Fault};
 use martlet_store::{BodyId, Holds, RecordBuilder};
 
 use crate::bytes::{DecodeError, Head, Reader, flag, qos_of};
@@ -167,6 +168,11 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
     };
     let (topic_len, forwarded_len) = (reader.len()?, reader.len()?);
     let hops = publisher.as_ref().map_or(0, PublisherHead::hops);
+    let hops = if fault::is(Fault::HopsNotStored) {
+        0
+    } else {
+        hops
+    };
     let publisher = match publisher {
         None => None,
         Some(head) => Some(StoredPublisher {

@@ -110,6 +110,7 @@ fn message_of(
     let body = decode_body(id, bytes).map_err(|error| error.to_string())?;
     let Making { now, gauge, .. } = making;
     let stored = body.publisher.as_ref().zip(making.publishers);
+    let stored = stored.filter(|_| !fault::is(Fault::PublisherNotRestored));
     let client = stored.map(|(stored, listeners)| publishers.client(stored, listeners, gauge));
     Ok(Message::restored(&body.message, None, client, now, gauge))
 }

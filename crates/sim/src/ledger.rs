@@ -1,6 +1,8 @@
 //! The ledger: which messages there are, what became of them at their publisher, and what each
 //! client has been promised. Kept from the facts alone, for all checks to look things up in.
 
+use std::collections::BTreeMap;
+
 use martlet_codec::QoS;
 
 use crate::agenda::SECOND;
@@ -115,8 +117,10 @@ pub struct Ledger {
     pub messages: Vec<MessageRow>,
     /// Clients.
     pub clients: Vec<ClientRow>,
-    /// Parts of the node.
+    /// Parts of the node. Each has a row in `clients` too, for what it publishes.
     pub parts: Vec<PartRow>,
+    /// How often parts have passed a message on; none is a client's.
+    pub hops: BTreeMap<MessageIndex, u8>,
     /// Crashes of the node so far.
     pub crashes: u32,
     /// When the node was started again last; 0 is never.
@@ -154,6 +158,16 @@ impl Ledger {
     /// The row of a part.
     pub fn part(&self, part: PartIndex) -> &PartRow {
         &self.parts[usize::from(part)]
+    }
+
+    /// The client that comes last of all and looks at what is retained. Rows of parts follow it.
+    pub fn eye(&self) -> ClientIndex {
+        (self.clients.len() - self.parts.len() - 1) as ClientIndex
+    }
+
+    /// A row among the clients is a part's.
+    pub fn is_part(&self, client: ClientIndex) -> bool {
+        self.parts.iter().any(|row| row.client == client)
     }
 
     /// A message in words.

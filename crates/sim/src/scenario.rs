@@ -1,6 +1,7 @@
 //! From a seed to a run: how many shards and clients, what each of them does, how the network, the
 //! store and the node's limits are, and what goes wrong.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use martlet_broker::{EventInterest, QueueFull, Settings, WorkLimits};
@@ -231,6 +232,12 @@ impl Scenario {
     /// Runs it; `log` keeps the facts.
     pub fn run(self, log: bool) -> Outcome {
         let seed = self.seed;
+        let names = self.plans.iter().map(|plan| &plan.name);
+        let names = names.chain(self.parts.iter().map(|plan| &plan.name));
+        let rows = names.map(|name| ClientRow {
+            name: name.clone(),
+            ..ClientRow::default()
+        });
         let ledger = Ledger {
             topics: self.topics,
             messages: Vec::new(),
@@ -243,19 +250,12 @@ impl Scenario {
             people: self
                 .rules
                 .map(|rules| People::new(self.plans.len(), rules.lockout, rules.wrong_percent)),
-            clients: self
-                .plans
-                .iter()
-                .map(|plan| ClientRow {
-                    name: plan.name.clone(),
-                    ..ClientRow::default()
-                })
+            clients: rows.collect(),
+            parts: (self.plans.len()..)
+                .zip(&self.parts)
+                .map(|(row, plan)| PartRow::new(plan.name.clone(), plan.durable, row as u16))
                 .collect(),
-            parts: self
-                .parts
-                .iter()
-                .map(|plan| PartRow::new(plan.name.clone(), plan.durable))
-                .collect(),
+            hops: BTreeMap::new(),
         };
         let store = Store::new(self.store, Random::new(seed, "store", 0));
         let node = Node::new(&self.profile, store, Random::new(seed, "node", 0));
@@ -275,7 +275,8 @@ impl Scenario {
         let clients = clients.collect();
         let parts = (0..).zip(self.parts).map(|(index, plan)| {
             let random = Random::new(seed, "sink", u64::from(index));
-            Part::new(index, plan, random)
+            let publishes = Random::new(seed, "part publishes", u64::from(index));
+            Part::new((index, (last + 1) as u16 + index), plan, random, publishes)
         });
         let parts = parts.collect();
         let world = World::new(

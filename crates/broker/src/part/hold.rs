@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use martlet_codec::{FixedHeader, Publish, QoS, TopicFilter, TopicName};
+use martlet_fault::{self as fault, Fault};
 
 use crate::effect::ShardMessage;
 use crate::id::{SessionId, TenantId};
@@ -29,12 +30,11 @@ pub struct Hold {
 
 impl Hold {
     fn takes(&self, tenant: TenantId, topic: TopicName<'_>, qos: QoS) -> bool {
+        let matches =
+            |filter: &str| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic));
         self.tenant == tenant
             && (qos > QoS::AtMostOnce || self.keeps_qos0)
-            && self
-                .filters
-                .iter()
-                .any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)))
+            && (self.filters.iter().any(|filter| matches(filter)) || fault::is(Fault::HoldTakesAll))
     }
 }
 
@@ -75,7 +75,9 @@ impl Shard {
             filters,
             keeps_qos0: state.flags.keeps_qos0(),
         };
-        self.tell_others(cx, &ShardMessage::Hold(hold.clone()));
+        if !fault::is(Fault::HoldNotTold) {
+            self.tell_others(cx, &ShardMessage::Hold(hold.clone()));
+        }
         self.holds.0.push(hold);
     }
 
@@ -92,7 +94,12 @@ impl Shard {
         else {
             return;
         };
-        if self.sessions.at(session).outbound.queue().bytes() <= bytes_max - bytes_max / 8 {
+        let room_from = bytes_max - bytes_max / 8;
+        let has_room = self.sessions.at(session).outbound.queue().bytes() <= room_from;
+        if fault::is(Fault::HoldNotEnded) {
+            return;
+        }
+        if has_room {
             self.end_hold(cx, id);
         }
     }
@@ -105,7 +112,9 @@ impl Shard {
         };
         queue.holds = false;
         let part = self.sessions.at(id.index).epoch;
-        self.tell_others(cx, &ShardMessage::HoldOver(part));
+        if !fault::is(Fault::HoldOverNotTold) {
+            self.tell_others(cx, &ShardMessage::HoldOver(part));
+        }
         self.hold_is_over(part);
     }
 
@@ -136,6 +145,7 @@ impl Shard {
         let tenant = self.sessions.at(session).tenant;
         let aliased = match publish.topic {
             Some(_) => None,
+            None if fault::is(Fault::HoldForgetsAlias) => None,
             None => self.connections.at(index).topic_of_alias(&publish),
         };
         let topic = match &aliased {

@@ -4,6 +4,7 @@
 //! not: its subscriptions have No Local. A message that others have passed on counts its hops.
 
 use martlet_codec::ReasonCode;
+use martlet_fault::{self as fault, Fault};
 
 use crate::command::NewMessage;
 use crate::id::RecordNumber;
@@ -44,6 +45,10 @@ impl Shard {
         let published = PartEvent::Published {
             number: publish.number,
             outcome,
+        };
+        let record = match fault::is(Fault::PartPublishedBeforeRecord) {
+            true => RecordNumber(0),
+            false => record,
         };
         self.gate(cx, record, Gated::PartEvent(id, Box::new(published)));
     }

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use martlet_fault::{self as fault, Fault};
+
 use crate::counters::DropReason;
 use crate::id::SessionId;
 use crate::limits::QueueFull;
@@ -78,6 +80,9 @@ pub(crate) struct PartQueue {
 
 /// What a queue whose publishers wait may have, for what was under way when they began to.
 pub(crate) fn beyond_hold(bytes_max: u64) -> u64 {
+    if fault::is(Fault::HoldDrops) {
+        return bytes_max;
+    }
     bytes_max
         .saturating_add(bytes_max / 8)
         .saturating_add(1024 * 1024)
@@ -120,7 +125,9 @@ impl Shard {
 
     /// The session of a part has ended.
     pub(crate) fn forget_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) {
-        self.end_hold(cx, id);
+        if !fault::is(Fault::HoldOutlivesSession) {
+            self.end_hold(cx, id);
+        }
         self.parts.queues.remove(&id);
     }
 
@@ -152,7 +159,10 @@ impl Shard {
             Some(bounds) if bounds.bytes_max > 0 => QueueBounds {
                 messages: u32::MAX,
                 bytes: bounds.bytes_max,
-                policy: QueueFull::DropOldest,
+                policy: match fault::is(Fault::PartDropsNewest) {
+                    true => QueueFull::DropNewest,
+                    false => QueueFull::DropOldest,
+                },
                 holds: bounds.on_full == OnFull::Hold,
             },
             _ => QueueBounds {
@@ -202,7 +212,11 @@ impl Shard {
     fn drop_too_old<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, age_max_ms: u64) {
         for _ in 0..TOO_OLD_AT_ONCE {
             let queue = self.sessions.at(index).outbound.queue_used();
-            let oldest = queue.and_then(|queue| queue.oldest_wall_ms());
+            let mut oldest = queue.and_then(|queue| queue.oldest_wall_ms());
+            if fault::is(Fault::PartAgeFromAttachment) {
+                let since_ms = self.sessions.at(index).connected_at_wall_ms();
+                oldest = oldest.map(|wall_ms| wall_ms.max(since_ms));
+            }
             let age_ms = oldest.map(|wall_ms| cx.now.wall_ms.saturating_sub(wall_ms));
             if age_ms.is_none_or(|age_ms| age_ms <= age_max_ms) {
                 break;

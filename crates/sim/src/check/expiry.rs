@@ -14,6 +14,7 @@ use crate::agenda::SECOND;
 use crate::facts::{ClientIndex, Fact};
 use crate::ledger::Ledger;
 use crate::observer::Findings;
+use crate::part::PartRow;
 
 const CHECK: &str = "what expires ends";
 
@@ -68,7 +69,9 @@ impl Expiry {
                 // What was under way before a crash is sent again whatever its age, and what its
                 // publisher sends again late is a message that came late.
                 let again = qos > QoS::AtMostOnce && ledger.crashes > 0 || row.sends > 1;
-                if at_us > latest_us && !again {
+                // Its time begins when it is taken, after it has waited for a part.
+                let waited = ledger.parts.iter().any(PartRow::may_hold);
+                if at_us > latest_us && !again && !waited {
                     let late_s = (at_us - row.expires_us) / SECOND;
                     let (name, what) = (&ledger.client(client).name, ledger.describe(message));
                     findings.add(

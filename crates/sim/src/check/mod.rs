@@ -13,9 +13,12 @@ mod once;
 mod order;
 mod part_account;
 mod part_durable;
+mod part_hold;
 mod part_lost;
 mod part_once;
 mod part_order;
+mod part_publish;
+mod part_queue;
 mod part_rules;
 mod permission;
 mod protocol;
@@ -48,9 +51,12 @@ pub struct Checks {
     order: order::Order,
     part_account: part_account::PartAccounts,
     part_durable: part_durable::PartDurable,
+    part_hold: part_hold::PartHold,
     part_lost: part_lost::PartLost,
     part_once: part_once::PartOnce,
     part_order: part_order::PartOrder,
+    part_publish: part_publish::PartPublishes,
+    part_queue: part_queue::PartQueues,
     part_rules: part_rules::PartRules,
     permission: permission::Permission,
     protocol: protocol::Protocol,
@@ -101,9 +107,12 @@ impl Checks {
         if !ledger.parts.is_empty() {
             self.part_account.see(fact, ledger);
             self.part_durable.see(fact, ledger, findings);
+            self.part_hold.see(at_us, fact, ledger, findings);
             self.part_lost.see(fact, ledger, findings);
             self.part_once.see(fact, ledger, findings);
             self.part_order.see(fact, ledger, findings);
+            self.part_publish.see(fact, ledger, findings);
+            self.part_queue.see(at_us, fact, ledger, findings);
             self.part_rules.see(at_us, fact, ledger, findings);
         }
         self.retained.see(at_us, fact, ledger);
@@ -139,6 +148,7 @@ impl Checks {
         self.bounds.reported(reports, findings);
         self.expiry.reported(at_us, reports, findings);
         self.part_account.reported(probe, reports, ledger, findings);
+        self.part_hold.waited(at_us, ledger, findings);
     }
 
     /// Everybody is back and nothing is under way any more.
@@ -148,6 +158,8 @@ impl Checks {
         }
         self.lost.settled(at_us, ledger, findings);
         self.part_lost.settled(at_us, ledger, findings);
+        let missing = self.part_lost.missing(at_us, ledger);
+        self.part_queue.settled(missing, ledger, findings);
         self.share.settled(at_us, ledger, findings);
         self.retained.settled(ledger, findings);
         self.wills.settled(at_us, ledger, findings);

@@ -66,6 +66,7 @@ impl PartAccounts {
             PartFact::Told(_)
             | PartFact::Credit(_)
             | PartFact::Hangs(_)
+            | PartFact::Queue { .. }
             | PartFact::Dropped { .. } => {}
         }
     }

@@ -138,9 +138,11 @@ impl PartLost {
         }
         let mut is_kept = false;
         for (part, known) in (0..).zip(&ledger.parts) {
-            if is_promised(known, message, ledger) {
+            // Its own messages do not come back to it.
+            if known.client != client && is_promised(known, message, ledger) {
                 self.owed.entry(part).or_default().insert(message);
-                is_kept |= row.qos == QoS::AtMostOnce;
+                // What a part published by an attachment that has ended may be lost.
+                is_kept |= row.qos == QoS::AtMostOnce && !ledger.is_part(client);
             }
         }
         if is_kept {
@@ -187,6 +189,20 @@ impl PartLost {
                 !is_qos0 || self.recorded.contains_key(message)
             });
         }
+    }
+
+    /// What is missing to each part, for whatever reason.
+    pub(super) fn missing(
+        &self,
+        at_us: u64,
+        ledger: &Ledger,
+    ) -> impl Iterator<Item = (PartIndex, MessageIndex)> {
+        let owed = self.owed.iter();
+        owed.flat_map(move |(part, owed)| {
+            let missing = owed.iter().copied();
+            let missing = missing.filter(move |message| self.is_owed(*message, at_us, ledger));
+            missing.map(|message| (*part, message))
+        })
     }
 
     pub(super) fn settled(&mut self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
@@ -237,6 +253,7 @@ fn is_excuse(reason: DropReason) -> bool {
     matches!(
         reason,
         DropReason::QueueFull
+            | DropReason::TooOld
             | DropReason::MemoryFull
             | DropReason::PacketTooLarge
             | DropReason::NotPermitted

@@ -117,7 +117,10 @@ impl PartRules {
                 }
                 is_asked_for((part, &told), ledger, findings);
             }
-            PartFact::Ended | PartFact::Hangs(_) | PartFact::Dropped { .. } => {}
+            PartFact::Ended
+            | PartFact::Hangs(_)
+            | PartFact::Queue { .. }
+            | PartFact::Dropped { .. } => {}
         }
     }
 }
@@ -170,9 +173,9 @@ fn is_asked_for(
         let other = ledger.topics.name(told.topic);
         findings.add(CHECK, format!("{name} got {what} on {other}"));
     }
-    // What was read back from the store does not name its publisher.
-    if let Some(other) = told.publisher.filter(|other| *other != found.publisher) {
-        let other = &ledger.client(other).name;
+    if told.publisher != Some(found.publisher) {
+        let other = told.publisher.map(|other| &*ledger.client(other).name);
+        let other = other.unwrap_or("nobody");
         findings.add(
             CHECK,
             format!("{name} got {what} with {other} as its publisher"),

@@ -74,7 +74,7 @@ impl Retained {
     }
 
     pub(super) fn settled(&mut self, ledger: &Ledger, findings: &mut Findings) {
-        let eye = (ledger.clients.len() - 1) as ClientIndex;
+        let eye = ledger.eye();
         if !ledger.client(eye).online {
             return findings.add(CHECK, "the last client was not let in".to_owned());
         }
@@ -118,7 +118,7 @@ impl Retained {
         if !sent.iter().all(certain) {
             return;
         }
-        for client in 0..(ledger.clients.len() - 1) as ClientIndex {
+        for client in 0..ledger.eye() {
             let row = ledger.client(client);
             let promised = ledger.promised_qos(client, topic, publisher);
             let told = [Some(topic), None]

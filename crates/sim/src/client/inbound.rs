@@ -102,6 +102,8 @@ impl Client {
         if let Some(plan) = self.plan.publishing.as_ref().filter(|_| !self.settling) {
             self.times.publish = now_us + self.random.around(plan.every_us);
         }
+        let maximum = connack.properties.topic_alias_maximum;
+        self.alias_maximum = maximum.map_or(0, usize::from);
         let maximum = connack.properties.receive_maximum;
         self.send_maximum = maximum.map_or(SEND_MAXIMUM, |maximum| usize::from(maximum.get()));
         // A session may end while its client is far behind, and the CONNACK that says so get lost.

@@ -93,6 +93,10 @@ pub struct Client {
     output: Vec<u8>,
     /// Topics that the node's aliases stand for on this connection.
     aliases: Vec<Option<TopicIndex>>,
+    /// Topics that its own aliases stand for on this connection, from alias 1 on.
+    aliases_given: Vec<TopicIndex>,
+    /// Aliases that it may give on this connection.
+    alias_maximum: usize,
     send_maximum: usize,
     last_packet_id: u16,
     /// The number of the Subscription Identifier that the last SUBSCRIBE named; 0 is none.
@@ -148,6 +152,8 @@ impl Client {
             taken: 0,
             output: Vec::new(),
             aliases: Vec::new(),
+            aliases_given: Vec::new(),
+            alias_maximum: 0,
             send_maximum: SEND_MAXIMUM,
             last_packet_id: 0,
             identifier: 0,
@@ -478,6 +484,7 @@ impl Client {
         self.buffer.clear();
         self.output.clear();
         self.aliases.clear();
+        self.aliases_given.clear();
         self.answers.clear();
         self.requests.clear();
         let away_us = match self.settling {

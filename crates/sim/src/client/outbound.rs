@@ -1,6 +1,8 @@
 //! What a client sends: messages with their handshakes, subscriptions, and all of it again after a
 //! reconnection (MQTT 5 sections 4.3 and 4.4).
 
+use core::num::NonZeroU16;
+
 use martlet_codec::{
     Ack, AckKind, PacketId, Publish, PublishProperties, QoS, ReasonCode, RetainHandling, Subscribe,
     SubscribeFilter, SubscriptionOptions, TopicName, UserProperties,
@@ -11,11 +13,11 @@ use crate::client::{Client, NEVER, Outgoing, Request};
 use crate::facts::{Fact, MessageIndex};
 use crate::identifiers::{next_number, on_wire};
 use crate::ledger::MessageRow;
-use crate::topics::Class;
+use crate::topics::{Class, TopicIndex};
 use crate::world::Io;
 
 /// The payload of a message: its number, then bytes that follow from it.
-pub(super) fn payload(message: MessageIndex, padding: u64) -> Vec<u8> {
+pub(crate) fn payload(message: MessageIndex, padding: u64) -> Vec<u8> {
     let mut bytes = message.to_be_bytes().to_vec();
     bytes.extend((0..padding).map(|place| pad(message, place)));
     bytes
@@ -98,6 +100,25 @@ impl Client {
         }
     }
 
+    /// The Topic Alias of a topic, and whether the node knows it already. Where what is published
+    /// is short no client has any, so that both forms are seen.
+    fn alias_for(&mut self, topic: TopicIndex) -> Option<(NonZeroU16, bool)> {
+        let plan = self.plan.publishing.as_ref();
+        if plan.is_none_or(|plan| plan.payload_bytes < 200) {
+            return None;
+        }
+        let aliases = &mut self.aliases_given;
+        let place = aliases.iter().position(|known| *known == topic);
+        if place.is_none() {
+            if aliases.len() >= self.alias_maximum {
+                return None;
+            }
+            aliases.push(topic);
+        }
+        let number = place.unwrap_or(aliases.len() - 1) + 1;
+        Some((NonZeroU16::new(number as u16)?, place.is_some()))
+    }
+
     fn send_publish(
         &mut self,
         io: &mut Io<'_>,
@@ -113,13 +134,19 @@ impl Client {
             false => payload(message, padding),
         };
         let name = io.observer.ledger.topics.name(row.topic);
+        let alias = self.alias_for(row.topic);
+        let name = match alias {
+            Some((_, true)) => None,
+            _ => TopicName::new(name).ok(),
+        };
         let packet = Publish {
             dup: again,
             qos: row.qos,
             retain: row.retain,
-            topic: TopicName::new(name).ok(),
+            topic: name,
             packet_id: PacketId::new(packet_id),
             properties: PublishProperties {
+                topic_alias: alias.map(|(alias, _)| alias),
                 message_expiry_secs: expiry_secs,
                 ..PublishProperties::default()
             },

@@ -293,6 +293,11 @@ impl Node {
         });
     }
 
+    /// The wall clock, milliseconds since the Unix epoch.
+    pub fn wall_ms(&self) -> u64 {
+        self.now.get().wall_ms
+    }
+
     /// Lets the wall clock make a step of `ms` milliseconds.
     pub fn step_clock(&self, ms: i64) {
         self.wall_off_ms.set(self.wall_off_ms.get() + ms);

@@ -1,6 +1,6 @@
 //! What happened at a part of the node: what it was told, and what it answered.
 
-use martlet_broker::{DropReason, MessageId, PartId, PartOutcome};
+use martlet_broker::{DropReason, MessageId, PartId, PartOutcome, PartQueueLimits, PartQueueState};
 
 use crate::facts::{ClientIndex, MessageIndex};
 use crate::ledger::Ledger;
@@ -46,8 +46,10 @@ pub struct ToldDelivery {
     pub message: Option<MessageIndex>,
     /// Its topic.
     pub topic: TopicIndex,
-    /// Its publisher; none if it is not named or no client of the run.
+    /// Its publisher, a client or a part; none if it is not named.
     pub publisher: Option<ClientIndex>,
+    /// How often parts have passed it on, by the node's count.
+    pub hops: u8,
     /// It may have been delivered before.
     pub dup: bool,
     /// The filters that its Subscription Identifiers stand for.
@@ -67,6 +69,8 @@ pub enum PartFact {
         keeps_qos0: bool,
         /// Deliveries that it may have and not have settled.
         credit: u16,
+        /// Bounds of its queue.
+        queue: PartQueueLimits,
     },
     /// It is attached.
     Attached {
@@ -90,6 +94,13 @@ pub enum PartFact {
     },
     /// It may have this number of deliveries that are not settled, from now on.
     Credit(u16),
+    /// It is told how its queue is.
+    Queue {
+        /// How it is.
+        state: PartQueueState,
+        /// Age of the first message in it by the wall clock, milliseconds; 0 is unknown.
+        oldest_ms: u64,
+    },
     /// It stops to settle for a while, or (false) settles again.
     Hangs(bool),
     /// It detaches.
@@ -121,12 +132,17 @@ impl PartFact {
                 filters,
                 keeps_qos0,
                 credit,
+                queue,
             } => {
                 let filters = filters.filters().map(|filter| topics.filter(filter));
                 let filters: Vec<&str> = filters.collect();
                 let number = attachment.0 as u32;
                 let keeps = if keeps_qos0 { ", keeps QoS 0" } else { "" };
-                format!("-> attach as {number} to {filters:?}, credit {credit}{keeps}")
+                let bounds = match queue == PartQueueLimits::default() {
+                    true => String::new(),
+                    false => format!(", {queue:?}"),
+                };
+                format!("-> attach as {number} to {filters:?}, credit {credit}{keeps}{bounds}")
             }
             Self::Attached { present, .. } => format!("<- attached, session present: {present}"),
             Self::Told(told) => {
@@ -142,6 +158,12 @@ impl PartFact {
                 ..
             } => format!("-> settle {} token {token}: {outcome:?}", words(message)),
             Self::Credit(credit) => format!("-> credit {credit}"),
+            Self::Queue { state, oldest_ms } => {
+                let (messages, bytes, holds) = (state.messages, state.bytes, state.holds);
+                format!(
+                    "<- queue: {messages} messages, {bytes} bytes, {oldest_ms} ms, holds: {holds}"
+                )
+            }
             Self::Hangs(on) => format!("   hangs: {on}"),
             Self::Left { ends: true } => "-> end".to_owned(),
             Self::Left { ends: false } => "-> detach".to_owned(),

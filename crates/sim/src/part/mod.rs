@@ -8,16 +8,18 @@ mod plan;
 mod row;
 
 use martlet_broker::{
-    Delivery, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits, PartSpec,
-    PartSubscription, Settlement, TenantId,
+    Delivery, HOPS_MAX, NewMessage, PartCall, PartEvent, PartId, PartOutcome, PartPublish,
+    PartSpec, PartSubscription, Published, Settlement, TenantId,
 };
-use martlet_codec::{PacketId, ReasonCode};
+use martlet_codec::{PacketId, QoS, ReasonCode};
 
 use crate::agenda::{Due, SECOND};
-use crate::client::outbound::message_of;
+use crate::client::outbound::{message_of, payload};
 use crate::facts::{ClientIndex, Fact, MessageIndex, PartIndex};
+use crate::ledger::MessageRow;
 use crate::random::Random;
 use crate::store::Lsn;
+use crate::topics::Class;
 use crate::world::Io;
 
 pub use fact::{FilterSet, PartFact, ToldDelivery};
@@ -60,6 +62,15 @@ pub struct Part {
     index: PartIndex,
     plan: PartPlan,
     random: Random,
+    /// For what it publishes, so that the rest stays as it is.
+    of_publishes: Random,
+    /// Its row among those that publish.
+    client: ClientIndex,
+    publish_at: u64,
+    /// Messages that it has published.
+    published: u32,
+    /// Its session has ended for good.
+    has_quit: bool,
     phase: Phase,
     /// Its attachments so far.
     attachments: u64,
@@ -77,13 +88,25 @@ pub struct Part {
 
 impl Part {
     /// A part that is attached soon after the run begins.
-    pub fn new(index: PartIndex, plan: PartPlan, mut random: Random) -> Self {
+    pub fn new(
+        (index, client): (PartIndex, ClientIndex),
+        plan: PartPlan,
+        mut random: Random,
+        mut of_publishes: Random,
+    ) -> Self {
+        let publishing = plan.publishing.as_ref();
+        let publish_at = publishing.map_or(NEVER, |plan| of_publishes.around(plan.every_us));
         let trouble_at = match plan.trouble_us {
             0 => NEVER,
             mean_us => random.around(mean_us),
         };
         Self {
             index,
+            client,
+            publish_at,
+            published: 0,
+            has_quit: false,
+            of_publishes,
             plan,
             phase: Phase::Away,
             attachments: 0,
@@ -100,7 +123,7 @@ impl Part {
 
     /// It is attached, and has settled all that it was told of.
     pub fn is_settled(&self) -> bool {
-        self.phase == Phase::Attached && self.answers.is_empty()
+        self.has_quit || self.phase == Phase::Attached && self.answers.is_empty()
     }
 
     /// Why it is not settled, in words.
@@ -132,6 +155,9 @@ impl Part {
             self.trouble_at = now_us + self.random.around(self.plan.trouble_us);
             self.get_into_trouble(io);
         }
+        if self.publish_at <= now_us {
+            self.publish_some(io);
+        }
         self.settle_due(io);
         self.reschedule(io);
     }
@@ -139,6 +165,11 @@ impl Part {
     /// Disturbances are over: it comes back and settles all.
     pub fn settle(&mut self, io: &mut Io<'_>) {
         self.settling = true;
+        self.publish_at = NEVER;
+        if self.plan.quits && self.phase == Phase::Attached {
+            self.has_quit = true;
+            return self.leave(io);
+        }
         self.trouble_at = NEVER;
         self.hangs_until = 0;
         self.plan.settle_us = 0;
@@ -178,7 +209,15 @@ impl Part {
     ) {
         let is_current = attachment == self.attachment() && self.phase != Phase::Away;
         match event {
-            PartEvent::Queue(_) | PartEvent::Published { .. } => {}
+            PartEvent::Queue(state) if is_current => {
+                let now_ms = io.node.wall_ms();
+                let oldest = state.oldest_wall_ms;
+                let oldest_ms = oldest.map_or(0, |wall_ms| now_ms.saturating_sub(wall_ms));
+                self.fact(io, PartFact::Queue { state, oldest_ms });
+            }
+            PartEvent::Published { number, outcome } => {
+                self.is_answered(io, number, outcome, durable);
+            }
             PartEvent::Attached {
                 session_present,
                 granted,
@@ -206,7 +245,7 @@ impl Part {
                 self.fact(io, PartFact::Ended);
                 self.is_away(io);
             }
-            PartEvent::Attached { .. } | PartEvent::Ended { .. } => {}
+            PartEvent::Attached { .. } | PartEvent::Ended { .. } | PartEvent::Queue(_) => {}
         }
         self.reschedule(io);
     }
@@ -249,6 +288,7 @@ impl Part {
             message: known,
             topic,
             publisher: publisher.map(|client| client as ClientIndex),
+            hops: message.hops(),
             dup: delivery.dup,
             filters,
         };
@@ -256,6 +296,7 @@ impl Part {
         if !is_current {
             return;
         }
+        self.pass_on(io, &told);
         let outcome = match self.random.below(100) {
             roll if roll < self.plan.refuse_percent => PartOutcome::Refused,
             roll if !self.settling && roll < self.plan.refuse_percent + self.plan.later_percent => {
@@ -306,6 +347,10 @@ impl Part {
             }
         }
         let credit = self.choose_credit(io);
+        let queue = match self.plan.queues[..] {
+            [only] => only,
+            _ => self.random.pick(&self.plan.queues),
+        };
         let topics = &io.observer.ledger.topics;
         let subscriptions = filters.iter().map(|filter| PartSubscription {
             filter: topics.filter(*filter).into(),
@@ -320,7 +365,7 @@ impl Part {
             credit,
             session_expiry_secs: if self.plan.durable { u32::MAX } else { 0 },
             keeps_qos0,
-            queue: PartQueueLimits::default(),
+            queue,
             identity: None,
         };
         let filters = filters.iter().copied();
@@ -329,6 +374,7 @@ impl Part {
             filters: filters.fold(FilterSet::default(), FilterSet::with),
             keeps_qos0,
             credit,
+            queue,
         };
         self.fact(io, attaching);
         self.call(io, PartCall::Attach(Box::new(spec)));
@@ -430,6 +476,98 @@ impl Part {
         self.call(io, PartCall::Settle(self.attachment(), settlements));
     }
 
+    fn publish_some(&mut self, io: &mut Io<'_>) {
+        let Some(plan) = &self.plan.publishing else {
+            return;
+        };
+        self.publish_at = io.now_us() + self.of_publishes.around(plan.every_us);
+        if self.phase == Phase::Attached {
+            // As if it followed from what has been passed on too often already.
+            let is_looping = self.of_publishes.percent(5);
+            self.publish(io, if is_looping { HOPS_MAX + 1 } else { 0 });
+        }
+    }
+
+    /// Another message may follow from a delivery.
+    fn pass_on(&mut self, io: &mut Io<'_>, told: &ToldDelivery) {
+        let Some(plan) = self.plan.publishing.as_ref().filter(|_| !self.settling) else {
+            return;
+        };
+        let is_plain = io.observer.ledger.topics.class(told.topic) == Class::Plain;
+        if is_plain && self.of_publishes.percent(plan.passes_on_percent) {
+            self.publish(io, told.hops + 1);
+        }
+    }
+
+    fn publish(&mut self, io: &mut Io<'_>, hops: u8) {
+        let Some(plan) = &self.plan.publishing else {
+            return;
+        };
+        if self.published == plan.messages_max || !io.node.is_up() {
+            return;
+        }
+        self.published += 1;
+        let random = &mut self.of_publishes;
+        let topic = random.pick(&plan.topics);
+        let qos = random.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtLeastOnce]);
+        let ledger = &mut io.observer.ledger;
+        let message = ledger.new_message(MessageRow {
+            publisher: self.client,
+            topic,
+            qos,
+            retain: false,
+            empty: false,
+            will: false,
+            sent_us: io.agenda.now_us(),
+            sends: 0,
+            acked_us: 0,
+            refused: false,
+            rotten: false,
+            expires_us: NEVER,
+        });
+        ledger.hops.insert(message, hops);
+        let bytes = payload(message, random.below(plan.payload_bytes + 1));
+        let publish = PartPublish {
+            number: u64::from(message),
+            message: NewMessage {
+                topic: ledger.topics.name(topic).into(),
+                payload: bytes.into(),
+                qos,
+                retain: false,
+                payload_is_utf8: None,
+                message_expiry_secs: None,
+                content_type: None,
+                response_topic: None,
+                correlation_data: None,
+                user_properties: Vec::new(),
+            },
+            hops,
+        };
+        io.fact(Fact::Published {
+            client: self.client,
+            message,
+            again: false,
+        });
+        self.call(io, PartCall::Publish(self.attachment(), Box::new(publish)));
+    }
+
+    /// What it published has its answer.
+    fn is_answered(&self, io: &mut Io<'_>, number: u64, outcome: Published, durable: Lsn) {
+        let message = number as MessageIndex;
+        let ledger = &io.observer.ledger;
+        let known = ledger.messages.get(message as usize);
+        if known.is_none_or(|row| row.publisher != self.client || row.acked_us > 0) {
+            let what = format!("{} got an answer to no publish: {number}", self.plan.name);
+            return io.observer.complain("answers to questions", what);
+        }
+        io.fact(Fact::Acknowledged {
+            client: self.client,
+            message,
+            refused: outcome.reason.is_error(),
+            durable,
+        });
+    }
+
     fn call(&mut self, io: &mut Io<'_>, call: PartCall) {
         if !io.node.is_up() {
             return;
@@ -445,7 +583,7 @@ impl Part {
     }
 
     fn reschedule(&mut self, io: &mut Io<'_>) {
-        let mut next = self.trouble_at;
+        let mut next = self.trouble_at.min(self.publish_at);
         if self.phase == Phase::Away {
             next = next.min(self.attach_at);
         }

@@ -1,11 +1,12 @@
 //! What a part is going to do: what it subscribes to, how its sink settles, and what goes wrong.
 
+use martlet_broker::{OnFull, PartQueueLimits};
 use martlet_codec::RetainHandling;
 
 use crate::agenda::SECOND;
 use crate::random::Random;
 use crate::scenario::Kind;
-use crate::topics::{FilterIndex, Topics};
+use crate::topics::{Class, FilterIndex, TopicIndex, Topics};
 
 /// A part's plan for a run.
 #[derive(Clone, Debug)]
@@ -42,6 +43,27 @@ pub struct PartPlan {
     pub troubles: Vec<PartTrouble>,
     /// How long it stays away or hangs, microseconds on average.
     pub away_us: u64,
+    /// Bounds of its queue; each attachment has one of these.
+    pub queues: Vec<PartQueueLimits>,
+    /// Its session ends for good when disturbances are over.
+    pub quits: bool,
+    /// What it publishes.
+    pub publishing: Option<PartPublishing>,
+}
+
+/// What a part publishes.
+#[derive(Clone, Debug)]
+pub struct PartPublishing {
+    /// Mean time between messages that do not follow from others, microseconds.
+    pub every_us: u64,
+    /// Percentage of deliveries of which another message follows, one hop further.
+    pub passes_on_percent: u64,
+    /// On which topics.
+    pub topics: Vec<TopicIndex>,
+    /// Bytes of the payload beside the number, at most.
+    pub payload_bytes: u64,
+    /// Messages in all, at most.
+    pub messages_max: u32,
 }
 
 /// What goes wrong with the sink of a part.
@@ -73,7 +95,10 @@ impl PartPlan {
         };
         let plans = (0..count).map(|part| {
             let mut random = Random::new(seed, "part", part);
-            Self::of_part(part, topics, &mut random)
+            let mut plan = Self::of_part(part, topics, &mut random);
+            plan.bound(kind, seed, part);
+            plan.let_publish(topics, &mut Random::new(seed, "part publishing", part));
+            plan
         });
         plans.collect()
     }
@@ -123,6 +148,62 @@ impl PartPlan {
             trouble_us: random.pick(&[0, 3 * SECOND, 15 * SECOND]),
             troubles,
             away_us: random.pick(&[SECOND / 10, 3 * SECOND, 15 * SECOND]),
+            queues: vec![PartQueueLimits::default()],
+            quits: false,
+            publishing: None,
         }
+    }
+
+    /// Bounds of its queue, of its own in half of the runs.
+    fn bound(&mut self, kind: Kind, seed: u64, part: u64) {
+        let mut random = Random::new(seed, "part bounds", part);
+        if random.percent(50) {
+            return;
+        }
+        // A loss would not be told in the others.
+        let tells_drops = kind != Kind::Parts || seed.is_multiple_of(2);
+        let of_queue = random.pick(&[OnFull::Hold, OnFull::Hold, OnFull::DropOldest]);
+        let ages = tells_drops && random.percent(40);
+        let count = random.pick(&[1, 1, 2]);
+        self.queues.clear();
+        for _ in 0..count {
+            let on_full = match random.percent(80) {
+                true => of_queue,
+                false => random.pick(&[OnFull::Hold, OnFull::DropOldest]),
+            };
+            let on_full = if tells_drops { on_full } else { OnFull::Hold };
+            self.queues.push(PartQueueLimits {
+                bytes_max: random.between(6, 40) * 1_000,
+                age_max_secs: if ages {
+                    random.between(1, 10) as u32
+                } else {
+                    0
+                },
+                on_full,
+            });
+        }
+        self.quits = random.percent(20);
+        // So that its queue becomes full.
+        if random.percent(60) {
+            self.troubles.push(PartTrouble::Hang);
+            self.trouble_us = random.pick(&[3 * SECOND, 8 * SECOND]);
+            self.away_us = random.pick(&[3 * SECOND, 15 * SECOND]);
+            self.credit_max = self.credit_max.min(20);
+        }
+    }
+
+    fn let_publish(&mut self, topics: &Topics, random: &mut Random) {
+        if random.percent(50) {
+            return;
+        }
+        let plain: Vec<TopicIndex> = topics.of_class(Class::Plain).collect();
+        let count = random.between(1, 3);
+        self.publishing = Some(PartPublishing {
+            every_us: random.pick(&[SECOND / 2, 3 * SECOND, 20 * SECOND]),
+            passes_on_percent: random.pick(&[0, 30, 100]),
+            topics: (0..count).map(|_| random.pick(&plain)).collect(),
+            payload_bytes: random.pick(&[0, 200, 2_000]),
+            messages_max: 150,
+        });
     }
 }

@@ -1,7 +1,8 @@
 //! A part as far as it has been promised something, kept from facts alone.
 
-use martlet_broker::PartId;
+use martlet_broker::{OnFull, PartId, PartQueueLimits};
 
+use crate::facts::ClientIndex;
 use crate::part::{FilterSet, PartFact};
 use crate::topics::{TopicIndex, Topics};
 
@@ -30,12 +31,21 @@ pub struct PartRow {
     possible: Vec<(u64, FilterSet)>,
     asked: FilterSet,
     asks_qos0: bool,
+    /// Its row among those that publish.
+    pub client: ClientIndex,
+    /// Bounds that its queue may have: those that it was told of, and those it has asked for since.
+    pub queues: Vec<PartQueueLimits>,
+    /// Bounds that it has asked for at some time.
+    pub queues_ever: Vec<PartQueueLimits>,
+    /// Filters that it has asked for at some time.
+    pub filters_ever: FilterSet,
 }
 
 impl PartRow {
     /// A part that has not been attached yet.
-    pub fn new(name: String, durable: bool) -> Self {
+    pub fn new(name: String, durable: bool, client: ClientIndex) -> Self {
         Self {
+            client,
             name,
             durable,
             ..Self::default()
@@ -60,6 +70,26 @@ impl PartRow {
         false
     }
 
+    /// Publishers wait where its queue is full, and did at all times since it was attached.
+    pub fn is_holding(&self) -> bool {
+        !self.queues.is_empty() && self.queues.iter().all(holds)
+    }
+
+    /// Publishers may have to wait for it at some time.
+    pub fn may_hold(&self) -> bool {
+        self.queues_ever.iter().any(holds)
+    }
+
+    /// Messages may have become too old for it.
+    pub fn may_age(&self) -> bool {
+        self.queues.iter().any(|queue| queue.age_max_secs > 0)
+    }
+
+    /// It has asked for a topic at some time.
+    pub fn has_asked_for(&self, topic: TopicIndex, topics: &Topics) -> bool {
+        matches(self.filters_ever, topic, topics)
+    }
+
     /// Takes a fact about it in.
     pub fn apply(&mut self, at_us: u64, what: &PartFact) {
         match *what {
@@ -67,6 +97,7 @@ impl PartRow {
                 attachment,
                 filters,
                 keeps_qos0,
+                queue,
                 ..
             } => {
                 if !self.durable {
@@ -77,6 +108,11 @@ impl PartRow {
                 (self.asked, self.asks_qos0) = (filters, keeps_qos0);
                 self.filters = self.filters.and(filters);
                 self.keeps_qos0 &= keeps_qos0;
+                self.queues.push(queue);
+                if !self.queues_ever.contains(&queue) {
+                    self.queues_ever.push(queue);
+                }
+                self.filters_ever = self.filters_ever.or(filters);
                 let last = self.possible.last().map(|(_, filters)| *filters);
                 let filters = filters.or(last.unwrap_or_default());
                 self.possible.push((at_us, filters));
@@ -89,6 +125,7 @@ impl PartRow {
                     self.since_us = at_us;
                 }
                 self.session = true;
+                self.queues.drain(..self.queues.len() - 1);
                 (self.filters, self.keeps_qos0) = (self.asked, self.asks_qos0);
                 self.possible.push((at_us, self.asked));
             }
@@ -108,6 +145,7 @@ impl PartRow {
             | PartFact::Settled { .. }
             | PartFact::Credit(_)
             | PartFact::Hangs(_)
+            | PartFact::Queue { .. }
             | PartFact::Dropped { .. } => {}
         }
     }
@@ -125,6 +163,10 @@ impl PartRow {
         self.filters = FilterSet::default();
         self.keeps_qos0 = false;
     }
+}
+
+fn holds(queue: &PartQueueLimits) -> bool {
+    queue.on_full == OnFull::Hold && queue.bytes_max > 0
 }
 
 fn matches(filters: FilterSet, topic: TopicIndex, topics: &Topics) -> bool {

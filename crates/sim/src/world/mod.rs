@@ -600,6 +600,8 @@ impl World {
         };
         let ledger = &self.observer.ledger;
         let client = ledger.clients.iter().position(|row| row.name == *client_id);
+        let is_part = client.is_some_and(|client| ledger.is_part(client as ClientIndex));
+        let client = client.filter(|_| !is_part);
         let group = ledger.topics.find_filter(client_id);
         let topic = ledger.topics.find(topic);
         let reason = *reason;

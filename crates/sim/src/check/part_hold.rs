@@ -1,0 +1,211 @@
+//! Publishers wait for a part that holds: while it takes nothing and its queue stays full, no
+//! message that it takes is acknowledged, and the hold does not end; nothing is dropped for want
+//! of room. Clients that publish nothing that such a part takes do not wait.
+//!
+//! That no client waits for ever is seen at the end, when all have to come to rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use martlet_broker::DropReason;
+use martlet_codec::QoS;
+
+use crate::agenda::SECOND;
+use crate::facts::{ClientIndex, Fact, MessageIndex, PartIndex};
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+use crate::part::PartFact;
+use crate::topics::TopicIndex;
+
+const CHECK: &str = "publishers that wait";
+
+/// How long it may take until all shards know of a hold, microseconds.
+const HOLD_US: u64 = SECOND;
+/// How long an answer may take where nothing is to be waited for, microseconds: slow syncs, and
+/// those that fail, come before it.
+const ANSWER_US: u64 = 12 * SECOND;
+
+/// Who waits, and for which parts.
+#[derive(Debug, Default)]
+pub(super) struct PartHold {
+    /// Parts that were told that publishers wait, and have taken nothing since: when that was.
+    full: BTreeMap<PartIndex, u64>,
+    /// Parts whose queue was within its bound, or held, since they were attached.
+    bounded: BTreeSet<PartIndex>,
+    /// By client.
+    sent: BTreeMap<ClientIndex, Sent>,
+    /// Topics with messages that expire: a queue with those may have room again without a word.
+    expiring: BTreeSet<TopicIndex>,
+}
+
+/// What a client has sent by its present connection.
+#[derive(Debug, Default)]
+struct Sent {
+    topics: Vec<TopicIndex>,
+    unanswered: BTreeMap<MessageIndex, u64>,
+    /// The network takes much at once on its way to it.
+    is_wide: bool,
+}
+
+impl PartHold {
+    pub(super) fn see(
+        &mut self,
+        at_us: u64,
+        fact: &Fact,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        match *fact {
+            Fact::Crashed { .. } | Fact::Stopping => {
+                self.full.clear();
+                self.bounded.clear();
+                self.sent.clear();
+            }
+            Fact::Connecting { client, wide, .. } => {
+                let sent = Sent {
+                    is_wide: wide,
+                    ..Sent::default()
+                };
+                self.sent.insert(client, sent);
+            }
+            Fact::Published {
+                client, message, ..
+            } => {
+                let row = ledger.message(message);
+                if row.expires_us != u64::MAX {
+                    self.expiring.insert(row.topic);
+                }
+                let sent = self.sent.entry(client).or_default();
+                sent.topics.push(row.topic);
+                if row.qos > QoS::AtMostOnce {
+                    sent.unanswered.insert(message, at_us);
+                }
+            }
+            Fact::Acknowledged {
+                client,
+                message,
+                refused,
+                ..
+            } => {
+                if let Some(sent) = self.sent.get_mut(&client) {
+                    sent.unanswered.remove(&message);
+                }
+                if !refused {
+                    self.accepted(client, message, ledger, findings);
+                }
+            }
+            Fact::Part { part, what } => self.see_part(at_us, (part, &what), ledger, findings),
+            _ => {}
+        }
+    }
+
+    fn see_part(
+        &mut self,
+        at_us: u64,
+        (part, what): (PartIndex, &PartFact),
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let row = ledger.part(part);
+        let name = &row.name;
+        match *what {
+            PartFact::Attaching { .. } | PartFact::Left { .. } | PartFact::Ended => {
+                self.bounded.remove(&part);
+            }
+            PartFact::Queue { state, .. } if state.holds || state.bytes <= state.bytes_max => {
+                self.bounded.insert(part);
+            }
+            PartFact::Queue { state, .. } if row.is_holding() && self.bounded.contains(&part) => {
+                let (bytes, bytes_max) = (state.bytes, state.bytes_max);
+                let what = format!("{name} has {bytes} of {bytes_max} bytes, and holds nobody");
+                findings.add(CHECK, what);
+            }
+            _ => {}
+        }
+        match *what {
+            PartFact::Queue { state, .. } if state.holds => {
+                if row.is_holding() && !row.may_age() && !self.may_expire(part, ledger) {
+                    self.full.entry(part).or_insert(at_us);
+                }
+            }
+            PartFact::Queue { state, .. } => {
+                if self.full.remove(&part).is_some() && !self.may_expire(part, ledger) {
+                    let bytes = state.bytes;
+                    findings.add(
+                        CHECK,
+                        format!("the hold for {name} ended at {bytes} bytes, it took nothing"),
+                    );
+                }
+            }
+            PartFact::Dropped {
+                reason: DropReason::QueueFull,
+                topic,
+            } if row.is_holding() => {
+                let topic = topic.map_or("a topic", |topic| ledger.topics.name(topic));
+                findings.add(
+                    CHECK,
+                    format!("a message on {topic} was dropped, not held, for {name}"),
+                );
+            }
+            PartFact::Hangs(_) => {}
+            _ => {
+                self.full.remove(&part);
+            }
+        }
+    }
+
+    fn may_expire(&self, part: PartIndex, ledger: &Ledger) -> bool {
+        let row = ledger.part(part);
+        let mut topics = self.expiring.iter();
+        topics.any(|topic| row.has_asked_for(*topic, &ledger.topics))
+    }
+
+    fn accepted(
+        &self,
+        client: ClientIndex,
+        message: MessageIndex,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let row = ledger.message(message);
+        if row.sends > 1 {
+            return;
+        }
+        for (part, since_us) in &self.full {
+            let known = ledger.part(*part);
+            let is_taken = known.is_promised(row.topic, &ledger.topics);
+            // Whether it keeps QoS 0 messages may have changed.
+            let is_taken = is_taken && row.qos > QoS::AtMostOnce;
+            let is_taken = is_taken && !self.may_expire(*part, ledger);
+            if is_taken && known.client != client && row.sent_us > since_us + HOLD_US {
+                let (name, what) = (&known.name, ledger.describe(message));
+                findings.add(CHECK, format!("{what} was accepted, {name} holds it"));
+            }
+        }
+    }
+
+    /// Looks for clients that wait for no part.
+    pub(super) fn waited(&self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
+        if ledger.people.is_some() || ledger.parts.is_empty() {
+            return;
+        }
+        for (client, sent) in &self.sent {
+            let row = ledger.client(*client);
+            if !row.undisturbed || !sent.is_wide {
+                continue;
+            }
+            let mut unanswered = sent.unanswered.iter();
+            let Some((message, _)) = unanswered.find(|(_, sent)| **sent + ANSWER_US < at_us) else {
+                continue;
+            };
+            let parts = ledger.parts.iter().filter(|part| part.may_hold());
+            let mut topics = parts.flat_map(|part| {
+                let topics = sent.topics.iter();
+                topics.filter(|topic| part.has_asked_for(**topic, &ledger.topics))
+            });
+            if topics.next().is_none() {
+                let what = ledger.describe(*message);
+                findings.add(CHECK, format!("{what} waits, no part holds its publisher"));
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Bounds of the queues of parts: where the oldest messages make room, what is lost is older than
+//! what is kept; what is dropped for its age is that old, and what waits is not too old.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use martlet_broker::{DropReason, OnFull, PartQueueLimits};
+
+use crate::agenda::SECOND;
+use crate::facts::{ClientIndex, Fact, MessageIndex, PartIndex};
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+use crate::part::{PartFact, PartRow};
+use crate::topics::{Class, TopicIndex};
+
+const CHECK: &str = "bounds of parts' queues";
+
+/// Messages that are dropped for their age in one look, at most.
+const TOO_OLD_AT_ONCE: u64 = 1024;
+
+/// When a message was dropped, microseconds, and why.
+type Drop = (u64, DropReason);
+
+/// What is lost, and when.
+#[derive(Debug, Default)]
+pub(super) struct PartQueues {
+    /// By part and topic; none where only the store knew it.
+    drops: BTreeMap<(PartIndex, Option<TopicIndex>), Vec<Drop>>,
+    /// When each part was told of each message first, and the crashes of the node before.
+    told: BTreeMap<(PartIndex, MessageIndex), (u64, u32)>,
+    /// Crashes of the node before a message was sent.
+    sent: BTreeMap<MessageIndex, u32>,
+}
+
+impl PartQueues {
+    pub(super) fn see(
+        &mut self,
+        at_us: u64,
+        fact: &Fact,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        match *fact {
+            Fact::Published { message, .. } => {
+                self.sent.entry(message).or_insert(ledger.crashes);
+            }
+            Fact::Part { part, what } => {
+                self.see_part(at_us, (part, &what), ledger, findings);
+            }
+            _ => {}
+        }
+    }
+
+    fn see_part(
+        &mut self,
+        at_us: u64,
+        (part, what): (PartIndex, &PartFact),
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let row = ledger.part(part);
+        let name = &row.name;
+        match *what {
+            PartFact::Told(told) => {
+                if let Some(message) = told.message {
+                    let told = (at_us, ledger.crashes);
+                    self.told.entry((part, message)).or_insert(told);
+                }
+            }
+            PartFact::Dropped { topic, reason } => {
+                if reason == DropReason::TooOld && !row.may_age() {
+                    findings.add(CHECK, format!("{name} has no bound in age, {reason:?}"));
+                }
+                let drops = self.drops.entry((part, topic)).or_default();
+                drops.push((at_us, reason));
+            }
+            PartFact::Queue { state, oldest_ms } => {
+                let ages = row.queues.iter().map(|queue| queue.age_max_secs);
+                let age_max = ages.map(|age| if age == 0 { u32::MAX } else { age }).max();
+                let age_max_ms = u64::from(age_max.unwrap_or(u32::MAX)) * 1000;
+                // More than are dropped at once are as good as unbounded for a while.
+                if oldest_ms > age_max_ms && state.messages < TOO_OLD_AT_ONCE {
+                    findings.add(
+                        CHECK,
+                        format!("the first message for {name} is {oldest_ms} ms old"),
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Looks at what is missing to parts: it was dropped at a time at which that was right.
+    pub(super) fn settled(
+        &self,
+        missing: impl Iterator<Item = (PartIndex, MessageIndex)>,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let mut by_topic: BTreeMap<(PartIndex, TopicIndex), Vec<MessageIndex>> = BTreeMap::new();
+        for (part, message) in missing {
+            let topic = ledger.message(message).topic;
+            if ledger.topics.class(topic) == Class::Plain {
+                by_topic.entry((part, topic)).or_default().push(message);
+            }
+        }
+        for ((part, topic), missing) in by_topic {
+            let row = ledger.part(part);
+            // By the latest drop that may be its own.
+            let from_age = missing.iter().map(|message| {
+                let sent_us = ledger.message(*message).sent_us;
+                (*message, sent_us + age_max_us(row))
+            });
+            if ledger.clock_ahead_us == 0 {
+                let excess = self.excess(part, topic, from_age, |reason, at_us, from_us| {
+                    reason != DropReason::TooOld || at_us >= from_us
+                });
+                if let Some(message) = excess {
+                    let (name, what) = (&row.name, ledger.describe(message));
+                    findings.add(CHECK, format!("{name} lost {what} before it was too old"));
+                }
+            }
+            if !drops_oldest(row) {
+                continue;
+            }
+            let older = self.told_older(part, &missing, ledger);
+            let excess = self.excess(part, topic, older.into_iter(), |reason, at_us, from_us| {
+                reason != DropReason::QueueFull || at_us >= from_us
+            });
+            if let Some(message) = excess {
+                let (name, what) = (&row.name, ledger.describe(message));
+                findings.add(
+                    CHECK,
+                    format!("{name} lost {what}, and got older ones later"),
+                );
+            }
+        }
+    }
+
+    /// Each missing message has a drop from its time on: one that has none.
+    fn excess(
+        &self,
+        part: PartIndex,
+        topic: TopicIndex,
+        missing: impl Iterator<Item = (MessageIndex, u64)>,
+        counts: impl Fn(DropReason, u64, u64) -> bool,
+    ) -> Option<MessageIndex> {
+        let mut missing: Vec<(MessageIndex, u64)> = missing.collect();
+        missing.sort_unstable_by_key(|(_, from_us)| core::cmp::Reverse(*from_us));
+        let of = |topic| {
+            self.drops
+                .get(&(part, topic))
+                .map_or(&[][..], Vec::as_slice)
+        };
+        let drops = || of(Some(topic)).iter().chain(of(None));
+        let found = (1..).zip(missing).find(|(number, (_, from_us))| {
+            let counted = drops().filter(|(at_us, reason)| counts(*reason, *at_us, *from_us));
+            counted.count() < *number
+        });
+        found.map(|(_, (message, _))| message)
+    }
+
+    /// For each missing message: when the part was told first of an older one of its publisher.
+    fn told_older(
+        &self,
+        part: PartIndex,
+        missing: &[MessageIndex],
+        ledger: &Ledger,
+    ) -> Vec<(MessageIndex, u64)> {
+        let missing_set: BTreeSet<MessageIndex> = missing.iter().copied().collect();
+        let mut latest: BTreeMap<(ClientIndex, TopicIndex, u8, u32), u64> = BTreeMap::new();
+        let mut found = Vec::new();
+        let messages = (0..).zip(&ledger.messages);
+        for (message, row) in messages.filter(|(_, row)| row.sends == 1) {
+            let Some(crashes) = self.sent.get(&message).copied() else {
+                continue;
+            };
+            let stream = (row.publisher, row.topic, row.qos.bits(), crashes);
+            if missing_set.contains(&message) {
+                let from_us = latest.get(&stream).copied().unwrap_or(0);
+                found.push((message, from_us));
+            } else if let Some((told_us, told)) = self.told.get(&(part, message))
+                && *told == crashes
+            {
+                let latest = latest.entry(stream).or_default();
+                *latest = (*latest).max(*told_us);
+            }
+        }
+        found
+    }
+}
+
+/// The least age at which messages are too old for a part, microseconds.
+fn age_max_us(row: &PartRow) -> u64 {
+    let ages = row.queues_ever.iter().map(|queue| queue.age_max_secs);
+    let least = ages.filter(|age| *age > 0).min();
+    u64::from(least.unwrap_or(0)) * SECOND
+}
+
+/// The oldest messages of a part make room at all times.
+fn drops_oldest(row: &PartRow) -> bool {
+    let is_so =
+        |queue: &PartQueueLimits| queue.on_full == OnFull::DropOldest && queue.bytes_max > 0;
+    row.queues_ever.iter().all(is_so)
+}
