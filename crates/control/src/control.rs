@@ -1025,7 +1025,5 @@ fn lockouts_warning(locked_out: &LockedOut, reader: Reader) -> Option<String> {
 
 /// A lock that a panic elsewhere does not take along.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
