@@ -17,9 +17,10 @@ use crate::runner::{Handle, Runner, Settings, State};
 use crate::sink::{Outcome, Sink, SinkMessage};
 
 /// What the sink does at a call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) enum Step {
     /// It takes all messages.
+    #[default]
     Done,
     /// It takes this number of messages and fails at the next.
     FailAfter(usize),
@@ -56,12 +57,6 @@ pub(super) struct World {
     pub(super) team: Option<TenantId>,
     pub(super) now_ms: u64,
     pub(super) granted: Vec<ReasonCode>,
-}
-
-impl Default for Step {
-    fn default() -> Self {
-        Self::Done
-    }
 }
 
 /// The world of a test.
