@@ -261,7 +261,7 @@ impl Connection {
         (self.session != SessionId::NONE).then_some(self.session)
     }
 
-    /// The topic that an alias of a PUBLISH stands for; none if it has none, or one that is not set.
+    /// The topic that an alias of a PUBLISH stands for; none if it has none, or an unknown one.
     pub(crate) fn topic_of_alias(&self, publish: &Publish<'_>) -> Option<Arc<str>> {
         let alias = publish.properties.topic_alias?;
         let aliases = self.aliases.as_ref()?;

@@ -72,7 +72,7 @@ impl RotatedFile {
         };
         let written = file.write_all(lines).and_then(|()| file.sync_data());
         if written.is_err() {
-            // Else a full disk would have half a line. If this fails too, the next call cuts it off.
+            // Else a full disk would have half a line. If this fails too, the next call cuts it.
             let _ = file.set_len(bytes);
         }
         written
