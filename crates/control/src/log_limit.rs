@@ -138,7 +138,7 @@ impl LogLimit {
     }
 }
 
-/// Why something was refused, of events of which there may be one for each packet of a client.
+/// Reason of a refusal or a drop; none for events that a client cannot cause with every packet.
 fn cause(event: &Event) -> Option<(u8, &'static str)> {
     match event {
         Event::PublishRefused { reason, .. } => Some((0, reason.name())),

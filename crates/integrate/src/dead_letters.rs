@@ -109,7 +109,7 @@ pub trait DeadLetterStore: Send + Sync {
         limit: usize,
     ) -> Asked<'a, Result<DeadLetterPage, String>>;
 
-    /// A letter with its payload; none if there is none of this number.
+    /// The letter of this number, with its payload; none if there is no such letter.
     fn get(&self, id: u64) -> Asked<'_, Result<Option<DeadLetter>, String>>;
 
     /// Removes letters. Returns how many there were.

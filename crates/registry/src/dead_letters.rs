@@ -166,7 +166,7 @@ impl Registry {
         read.map_err(|fault| fault.at(self.place()))
     }
 
-    /// A letter of a node; none if there is none of this number.
+    /// The letter of this number of a node; none if there is no such letter.
     ///
     /// # Errors
     /// The database cannot be read.

@@ -51,9 +51,11 @@ impl Holds {
 
     /// Whether a message of this topic waits.
     pub(crate) fn hold_topic(&self, tenant: TenantId, topic: &str, qos: QoS) -> bool {
-        let topic = TopicName::new(topic).ok();
-        let mut all = self.0.iter();
-        topic.is_some_and(|topic| all.any(|hold| hold.takes(tenant, topic, qos)))
+        TopicName::new(topic).is_ok_and(|topic| self.hold(tenant, topic, qos))
+    }
+
+    fn hold(&self, tenant: TenantId, topic: TopicName<'_>, qos: QoS) -> bool {
+        self.0.iter().any(|hold| hold.takes(tenant, topic, qos))
     }
 }
 
@@ -67,7 +69,7 @@ impl Shard {
         if core::mem::replace(&mut queue.holds, true) {
             return;
         }
-        let filters = self.filters_of_part(session);
+        let filters = self.filters_of(session).into();
         let state = self.sessions.at(session);
         let hold = Hold {
             part: state.epoch,
@@ -152,8 +154,7 @@ impl Shard {
             Some(topic) => TopicName::new(topic).ok(),
             None => publish.topic,
         };
-        let mut holds = self.holds.0.iter();
-        topic.is_some_and(|topic| holds.any(|hold| hold.takes(tenant, topic, publish.qos)))
+        topic.is_some_and(|topic| self.holds.hold(tenant, topic, publish.qos))
     }
 
     fn tell_others<N: Node>(&self, cx: &mut Cx<'_, N>, message: &ShardMessage) {

@@ -4,8 +4,6 @@
 //! At the bound in bytes the oldest messages are dropped, or publishers wait (`hold.rs`). Messages
 //! that have waited too long are dropped while the part is attached and while it is not.
 
-use std::sync::Arc;
-
 use martlet_fault::{self as fault, Fault};
 
 use crate::counters::DropReason;
@@ -259,10 +257,5 @@ impl Shard {
         {
             cx.effects.parts.push((part, PartEvent::Queue(state)));
         }
-    }
-
-    /// The Topic Filters of a part, as other shards are told them.
-    pub(super) fn filters_of_part(&mut self, session: u32) -> Arc<[Box<str>]> {
-        self.filters_of(session).into()
     }
 }

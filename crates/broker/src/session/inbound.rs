@@ -615,16 +615,16 @@ impl Shard {
         let place = usize::from(alias.get()) - 1;
         let seed = self.seed.clone();
         let connection = self.connections.at(index);
-        let aliases = connection
-            .aliases
-            .get_or_insert_with(|| Box::new(crate::connection::TopicAliases::new(0, &seed)));
         let Some(topic) = publish.topic else {
-            let known = aliases.inbound.get(place).and_then(Clone::clone);
+            let known = connection.topic_of_alias(publish);
             return known.map(Some).ok_or(PacketError::protocol(
                 "Topic Alias not set before",
                 "MQTT-3.3.2-7",
             ));
         };
+        let aliases = connection
+            .aliases
+            .get_or_insert_with(|| Box::new(crate::connection::TopicAliases::new(0, &seed)));
         if aliases.inbound.len() <= place {
             aliases.inbound.resize(place + 1, None);
         }

@@ -13,13 +13,12 @@ mod metrics;
 mod operate;
 mod trouble;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{ClientQuery, Search, TenantId};
 use martlet_integrate::file::FileSink;
-use martlet_integrate::{CLIENT_IDS, Command, DeadLetterPage, Handle, Host as _, Runner};
+use martlet_integrate::{CLIENT_IDS, Handle, Host as _, Runner};
 use tracing::{error, info, warn};
 
 pub use martlet_integrate::Settings;
@@ -38,10 +37,6 @@ use trouble::trouble;
 
 /// Sessions that are looked at in one step.
 const SESSIONS_PER_PAGE: usize = 1_000;
-/// Time that a command may take; a delivery that is under way does not hold it up.
-const COMMAND_WITHIN: Duration = Duration::from_secs(10);
-/// Time that a test may take: it waits for a delivery that is under way.
-const TEST_WITHIN: Duration = Duration::from_secs(65);
 
 /// A sink of the configuration.
 #[derive(Clone, Debug)]
@@ -134,115 +129,10 @@ impl Integrations {
         end_removed(Arc::clone(&self.host), self.configured.clone())
     }
 
-    /// All of them, in the order of the configuration.
-    pub fn all(&self) -> &[Arc<Handle>] {
-        &self.handles
-    }
-
     /// The integration of this kind and name.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn get(&self, kind: &str, name: &str) -> Result<&Arc<Handle>, IntegrationError> {
-        let is_it = |handle: &&Arc<Handle>| handle.kind() == kind && handle.name() == name;
-        let found = self.handles.iter().find(is_it);
-        found.ok_or_else(|| {
-            IntegrationError::NotFound(format!("there is no integration {kind}/{name}"))
-        })
-    }
-
-    /// Pauses an integration until it is resumed, also over restarts.
-    ///
-    /// # Errors
-    /// There is none of this name, or it did not answer.
-    pub async fn pause(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        self.tell(kind, name, Command::Pause).await
-    }
-
-    /// Lets an integration go on that was paused or has stopped.
-    ///
-    /// # Errors
-    /// As [`Integrations::pause`].
-    pub async fn resume(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        self.tell(kind, name, Command::Resume).await
-    }
-
-    /// Has an integration deliver what waits now, and pause then. Returns when that has begun.
-    ///
-    /// # Errors
-    /// As [`Integrations::pause`].
-    pub async fn drain(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        self.tell(kind, name, Command::Drain).await
-    }
-
-    /// Asks whether the other system can be reached now.
-    ///
-    /// # Errors
-    /// It cannot, and why; or as [`Integrations::pause`].
-    pub async fn test(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        let handle = self.get(kind, name)?;
-        Ok(handle.command(Command::Test, TEST_WITHIN).await?)
-    }
-
-    async fn tell(&self, kind: &str, name: &str, command: Command) -> Result<(), IntegrationError> {
-        let handle = self.get(kind, name)?;
-        Ok(handle.command(command, COMMAND_WITHIN).await?)
-    }
-
-    /// A page of dead letters, of one integration (kind and name) or of all, `limit` at most, 1 to
-    /// 1,000. Letters of integrations that are not configured any more are among them.
-    ///
-    /// # Errors
-    /// The tables cannot be read.
-    pub async fn dead_letters(
-        &self,
-        of: Option<(&str, &str)>,
-        after: Option<u64>,
-        limit: usize,
-    ) -> Result<DeadLetterPage, IntegrationError> {
-        let page = self.host.dead_letters().list(of, after, limit).await;
-        page.map_err(IntegrationError::Store)
-    }
-
-    /// A dead letter with its payload.
-    ///
-    /// # Errors
-    /// There is none of this number, or the tables cannot be read.
-    pub async fn dead_letter(&self, id: u64) -> Result<DeadLetter, IntegrationError> {
-        let found = self.host.dead_letters().get(id).await;
-        let found = found.map_err(IntegrationError::Store)?;
-        found.ok_or_else(|| IntegrationError::NotFound(format!("there is no dead letter {id}")))
-    }
-
-    /// Has dead letters sent again, each by its integration. Those that are taken are removed;
-    /// those that are refused stay, with the new reason. Returns how many are to be sent.
-    ///
-    /// # Errors
-    /// There is none of a number, its integration is not configured any more, or it did not
-    /// answer. Nothing was changed for those that were not begun with.
-    pub async fn send_again(&self, ids: &[u64]) -> Result<usize, IntegrationError> {
-        let mut of: BTreeMap<(String, String), Vec<u64>> = BTreeMap::new();
-        for id in ids {
-            let head = self.dead_letter(*id).await?.head;
-            self.get(&head.kind, &head.name)?;
-            of.entry((head.kind, head.name)).or_default().push(*id);
-        }
-        let mut sent = 0;
-        for ((kind, name), ids) in of {
-            let count = ids.len();
-            self.tell(&kind, &name, Command::SendAgain(ids)).await?;
-            sent += count;
-        }
-        Ok(sent)
-    }
-
-    /// Drops dead letters. Returns how many there were.
-    ///
-    /// # Errors
-    /// The tables cannot be changed.
-    pub async fn drop_dead_letters(&self, ids: Vec<u64>) -> Result<u64, IntegrationError> {
-        let removed = self.host.dead_letters().remove(ids).await;
-        removed.map_err(IntegrationError::Store)
+    pub(crate) fn get(&self, kind: &str, name: &str) -> Option<&Arc<Handle>> {
+        let mut all = self.handles.iter();
+        all.find(|handle| (handle.kind(), handle.name()) == (kind, name))
     }
 
     /// What operators should know of integrations that do not deliver, in whole sentences.

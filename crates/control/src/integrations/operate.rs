@@ -1,10 +1,12 @@
 //! The integrations as one caller operates them: all of the node, or those of one tenant.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{
-    DeadLetter, DeadLetterHead, DeadLetterPage, Handle, Host as _, OnReject, Settings, State,
+    Command, DeadLetter, DeadLetterHead, DeadLetterPage, Handle, Host as _, OnReject, Settings,
+    State,
 };
 
 use super::{IntegrationError, Integrations};
@@ -13,6 +15,11 @@ use super::{IntegrationError, Integrations};
 pub const SENT_AT_ONCE_MAX: usize = 10_000;
 /// Dead letters that are looked at in one step.
 const LETTERS_PER_STEP: usize = 1_000;
+
+/// Time that a command may take; a delivery that is under way does not hold it up.
+const COMMAND_WITHIN: Duration = Duration::from_secs(10);
+/// Time that a test may take: it waits for a delivery that is under way.
+const TEST_WITHIN: Duration = Duration::from_secs(65);
 
 /// An integration with its state.
 #[derive(Clone, Debug)]
@@ -109,10 +116,9 @@ impl Operator<'_> {
     /// Pauses an integration until it is resumed, also over restarts.
     ///
     /// # Errors
-    /// There is none of this name, or it did not answer.
+    /// There is no integration of this name, or it did not answer.
     pub async fn pause(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        self.check(kind, name)?;
-        self.all.pause(kind, name).await
+        self.tell(kind, name, Command::Pause, COMMAND_WITHIN).await
     }
 
     /// Lets an integration go on that was paused or has stopped.
@@ -120,8 +126,7 @@ impl Operator<'_> {
     /// # Errors
     /// As [`Operator::pause`].
     pub async fn resume(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        self.check(kind, name)?;
-        self.all.resume(kind, name).await
+        self.tell(kind, name, Command::Resume, COMMAND_WITHIN).await
     }
 
     /// Has an integration deliver what waits now, and pause then. Returns when that has begun.
@@ -129,8 +134,7 @@ impl Operator<'_> {
     /// # Errors
     /// As [`Operator::pause`].
     pub async fn drain(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        self.check(kind, name)?;
-        self.all.drain(kind, name).await
+        self.tell(kind, name, Command::Drain, COMMAND_WITHIN).await
     }
 
     /// Asks whether the other system can be reached now.
@@ -138,8 +142,7 @@ impl Operator<'_> {
     /// # Errors
     /// It cannot, and why; or as [`Operator::pause`].
     pub async fn test(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        self.check(kind, name)?;
-        self.all.test(kind, name).await
+        self.tell(kind, name, Command::Test, TEST_WITHIN).await
     }
 
     /// A page of the dead letters of an integration, the oldest first, `limit` at most, 1 to
@@ -156,11 +159,12 @@ impl Operator<'_> {
         limit: usize,
     ) -> Result<DeadLetterPage, IntegrationError> {
         let of = Some((kind, name));
-        let mut page = self.all.dead_letters(of, after, limit).await?;
+        let page = self.all.host.dead_letters().list(of, after, limit).await;
+        let mut page = page.map_err(IntegrationError::Store)?;
         page.items.retain(|head| self.sees(head));
         let has_nothing = page.items.is_empty() && page.next.is_none() && after.is_none();
         if has_nothing {
-            self.check(kind, name)?;
+            self.own_handle(kind, name)?;
         }
         Ok(page)
     }
@@ -168,23 +172,22 @@ impl Operator<'_> {
     /// A dead letter of an integration, with its payload.
     ///
     /// # Errors
-    /// There is none of this number, or the tables cannot be read.
+    /// The integration has no dead letter of this number, or the tables cannot be read.
     pub async fn dead_letter(
         &self,
         kind: &str,
         name: &str,
         id: u64,
     ) -> Result<DeadLetter, IntegrationError> {
-        let found = self.all.dead_letter(id).await;
-        let found = found.map_err(|error| match error {
-            IntegrationError::NotFound(_) => no_letter(kind, name, id),
-            error => error,
-        })?;
-        let of = (&*found.head.kind, &*found.head.name);
-        match of == (kind, name) && self.sees(&found.head) {
-            true => Ok(found),
-            false => Err(no_letter(kind, name, id)),
-        }
+        let found = self.all.host.dead_letters().get(id).await;
+        let found = found.map_err(IntegrationError::Store)?;
+        let is_own = |letter: &DeadLetter| {
+            let of = (&*letter.head.kind, &*letter.head.name);
+            of == (kind, name) && self.sees(&letter.head)
+        };
+        found
+            .filter(is_own)
+            .ok_or_else(|| no_letter(kind, name, id))
     }
 
     /// Has dead letters of an integration sent again. Those that are taken are removed; those that
@@ -198,15 +201,15 @@ impl Operator<'_> {
         name: &str,
         chosen: Chosen,
     ) -> Result<Sending, IntegrationError> {
-        self.check(kind, name)?;
+        self.own_handle(kind, name)?;
         let (ids, has_more) = match chosen {
             Chosen::These(ids) => (self.checked(kind, name, ids).await?, false),
             Chosen::All => self.ids_of(kind, name, SENT_AT_ONCE_MAX).await?,
         };
         let sending = ids.len() as u64;
         if sending > 0 {
-            let command = martlet_integrate::Command::SendAgain(ids);
-            self.all.tell(kind, name, command).await?;
+            let command = Command::SendAgain(ids);
+            self.tell(kind, name, command, COMMAND_WITHIN).await?;
         }
         Ok(Sending { sending, has_more })
     }
@@ -224,14 +227,14 @@ impl Operator<'_> {
         match chosen {
             Chosen::These(ids) => {
                 let ids = self.checked(kind, name, ids).await?;
-                self.all.drop_dead_letters(ids).await
+                self.remove(ids).await
             }
             Chosen::All => {
                 let mut dropped = 0;
                 loop {
                     let (ids, has_more) = self.ids_of(kind, name, LETTERS_PER_STEP).await?;
                     if !ids.is_empty() {
-                        dropped += self.all.drop_dead_letters(ids).await?;
+                        dropped += self.remove(ids).await?;
                     }
                     if !has_more {
                         return Ok(dropped);
@@ -254,10 +257,26 @@ impl Operator<'_> {
         self.tenant.is_none_or(|tenant| tenant.0 == letter.tenant)
     }
 
-    fn check(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        let mut own = self.own();
-        let found = own.any(|(_, handle)| (handle.kind(), handle.name()) == (kind, name));
-        found.then_some(()).ok_or_else(|| not_found(kind, name))
+    fn own_handle(&self, kind: &str, name: &str) -> Result<&Handle, IntegrationError> {
+        let mut own = self.own().map(|(_, handle)| &**handle);
+        let found = own.find(|handle| (handle.kind(), handle.name()) == (kind, name));
+        found.ok_or_else(|| not_found(kind, name))
+    }
+
+    async fn tell(
+        &self,
+        kind: &str,
+        name: &str,
+        command: Command,
+        within: Duration,
+    ) -> Result<(), IntegrationError> {
+        let handle = self.own_handle(kind, name)?;
+        Ok(handle.command(command, within).await?)
+    }
+
+    async fn remove(&self, ids: Vec<u64>) -> Result<u64, IntegrationError> {
+        let removed = self.all.host.dead_letters().remove(ids).await;
+        removed.map_err(IntegrationError::Store)
     }
 
     /// These numbers, each once, if all of them are of dead letters of the integration.

@@ -85,7 +85,7 @@ impl Control {
     /// about its Client Identifier.
     pub(super) fn integration_meant(&self, question: &Question) -> Option<Question> {
         let (kind, name) = question.name.split_once('/')?;
-        let handle = self.integrations()?.get(kind, name).ok()?;
+        let handle = self.integrations()?.get(kind, name)?;
         let is_there = handle.state().tenant == Some(question.tenant);
         is_there.then(|| Question {
             name: handle.client_id().to_owned(),

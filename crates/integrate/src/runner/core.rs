@@ -29,7 +29,7 @@ const AGAIN_MAX: usize = 10_000;
 const SAVED_WITHIN: Duration = Duration::from_secs(5);
 /// Time between two questions whether a drain is over.
 const DRAIN_LOOKS_EVERY: Duration = Duration::from_millis(250);
-/// A message at which the sink has panicked so often, alone, is refused.
+/// Panics of the sink on one message, handed over alone, after which the message is refused.
 const PANICS_MAX: u32 = 3;
 
 /// Whether it delivers.
