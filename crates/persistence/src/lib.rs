@@ -5,7 +5,7 @@
 //!
 //! * [`encode`]: records of a tick as records of the store
 //! * [`restore`]: an opened store brings shards back to where they were
-//! * [`fetch`]: messages that queues want to have in memory again
+//! * [`locate`] and [`read_located`]: messages that queues want to have in memory again
 //! * [`DamageWords`]: what damage of a store costs, in a reader's words
 //! * `body`, `entry`, `state`: the bytes of each, with a version; decoding believes nothing
 //!
