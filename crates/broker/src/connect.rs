@@ -184,6 +184,11 @@ impl Shard {
         self.tell_losses_while_away(cx, session);
         // Nor may a session of this client that has ended come back after a crash: it would take
         // new messages for old ones by their Packet Identifiers.
+        if let Some(part) = request.part.as_deref() {
+            let (reach, queue) = (part.reach, part.queue);
+            self.begin_lane(session, reach);
+            self.bound_queue_of_part(cx, session, queue);
+        }
         let record = self.record_session(cx, session);
         let record = record.max(self.end_under_way(tenant, &client_id));
         self.describe_client(index, session, &request, session_present);

@@ -5,6 +5,7 @@ use core::hash::BuildHasher;
 
 use crate::id::{ShardId, TenantId};
 use crate::limits::Settings;
+use crate::part::lane::lane_of;
 
 /// Builds the shard's hashers.
 pub(crate) type Seed = foldhash::fast::FixedState;
@@ -29,8 +30,12 @@ impl ClientKey {
 }
 
 /// The shard that owns a session, by its Client Identifier, or a share group, by its filter
-/// `$share/…`: the same on every shard of a node, whatever the shard's own seed.
+/// `$share/…`: the same on every shard of a node, whatever the shard's own seed. A lane of a part is
+/// with the shard of its number.
 pub fn owner(settings: &Settings, tenant: TenantId, name: &str, shard_count: u16) -> ShardId {
+    if let Some((_, lane)) = lane_of(name) {
+        return ShardId(lane % shard_count.max(1));
+    }
     let ClientKey(hash) = ClientKey::new(settings, tenant, name);
     ShardId((hash % u64::from(shard_count.max(1))) as u16)
 }

@@ -78,6 +78,11 @@ pub fn start_of(name: u64) -> u32 {
     (counter_of(name) >> START_SHIFT) as u32
 }
 
+/// The number of the shard that gave a name, such as that of a message, in whichever run.
+pub fn shard_of(name: u64) -> u16 {
+    (name >> COUNTER_BITS) as u16
+}
+
 /// The counter in a name, whichever shard gave it.
 pub(crate) fn counter_of(name: u64) -> u64 {
     name & COUNTER_MASK

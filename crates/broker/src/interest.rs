@@ -23,6 +23,9 @@ impl InterestClass {
     /// A subscriber for whom QoS 0 messages are kept as well.
     pub const KEEPS_QOS0: Self = Self(4);
 
+    /// Lanes of the shard that receives the message; never in the index of the node.
+    pub(crate) const LANES: Self = Self(8);
+
     /// Both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

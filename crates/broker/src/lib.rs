@@ -99,7 +99,7 @@ pub use exchange::{ExchangeState, Step};
 pub use hash::{ClientKey, owner};
 pub use id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId,
-    first_number, start_of,
+    first_number, shard_of, start_of,
 };
 pub use interest::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Epochs, Interest, InterestClass, SHARDS_MAX, Wanted,
@@ -115,9 +115,9 @@ pub use node::{Cx, MemoryPressure, Node, Now};
 pub use operate::PAGE_BYTES;
 pub use operate::TopicUse;
 pub use part::{
-    Delivery, Hold, OnFull, PartCall, PartEvent, PartId, PartLine, PartOutcome, PartOutlet,
-    PartPublish, PartQueueLimits, PartQueueState, PartSpec, PartSubscription, PartTerms,
-    Settlement,
+    Delivery, Hold, LaneOrder, OnFull, PartCall, PartEvent, PartId, PartLine, PartOutcome,
+    PartOutlet, PartPublish, PartQueueLimits, PartQueueState, PartReach, PartSpec,
+    PartSubscription, PartTerms, Settlement, lane_name, lane_of,
 };
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,

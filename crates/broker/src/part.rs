@@ -8,6 +8,8 @@
 //! is granted QoS 1 at most, for it knows each message by its id.
 
 pub(crate) mod hold;
+pub(crate) mod lane;
+mod lane_order;
 mod publish;
 pub(crate) mod queue;
 
@@ -37,6 +39,9 @@ use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
 
 pub use hold::Hold;
+use lane::Lanes;
+pub use lane::{PartReach, lane_name, lane_of};
+pub use lane_order::LaneOrder;
 pub use publish::PartPublish;
 use queue::PartQueue;
 pub use queue::{OnFull, PartQueueLimits, PartQueueState};
@@ -70,6 +75,8 @@ pub struct PartSpec {
     pub keeps_qos0: bool,
     /// Bounds of its queue.
     pub queue: PartQueueLimits,
+    /// Which messages it takes of those that match.
+    pub reach: PartReach,
 }
 
 /// What is remembered of a part with its session.
@@ -77,6 +84,8 @@ pub struct PartSpec {
 pub struct PartTerms {
     /// See [`PartSpec::keeps_qos0`].
     pub keeps_qos0: bool,
+    /// See [`PartSpec::reach`].
+    pub reach: PartReach,
     /// Bounds of its queue.
     pub queue: PartQueueLimits,
 }
@@ -151,6 +160,15 @@ pub enum PartEvent {
         /// What came of it.
         outcome: Published,
     },
+    /// The oldest message that the session of a lane has is of this run of the node, see
+    /// [`start_of`](crate::start_of): none of an earlier run is left. Told after
+    /// [`PartEvent::Attached`] and whenever it changes, until it is the present run.
+    Run {
+        /// The run.
+        oldest: u32,
+        /// It is the present run: what comes from now on was received in this one.
+        is_present: bool,
+    },
     /// How its queue is, if that has bounds of its own: told once a second if it has changed.
     Queue(PartQueueState),
     /// It is not attached any more, or has not been.
@@ -220,12 +238,17 @@ pub(crate) struct Part {
     session_present: bool,
     /// Deliveries to be made again, and when, monotonic milliseconds.
     later: Vec<(u64, PacketId)>,
+    /// The run that it was told of last, see [`PartEvent::Run`]: none yet, or `u32::MAX` if it is
+    /// no lane.
+    run: Option<u32>,
 }
 
 /// The parts of a shard; there are few.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
     attached: Vec<Part>,
+    /// Of parts that are attached once per shard.
+    pub(crate) lanes: Lanes,
     /// Queues with bounds of their own, of parts that are attached and those that are not.
     queues: BTreeMap<SessionId, PartQueue>,
 }
@@ -267,6 +290,15 @@ impl Shard {
             let why = "the Client Identifier of a part begins with `$`";
             return end_part(cx, spec.id, ReasonCode::ClientIdentifierNotValid, why);
         }
+        let is_left_over = spec.subscriptions.is_empty();
+        if spec.reach.is_lane() && !is_left_over && lane_of(&spec.client_id).is_none() {
+            let why = "the Client Identifier of a lane ends with its number";
+            return end_part(cx, spec.id, ReasonCode::ClientIdentifierNotValid, why);
+        }
+        if spec.reach == PartReach::LaneOfAllTenants && spec.identity.is_some() {
+            let why = "only a part without an identity takes messages of all tenants";
+            return end_part(cx, spec.id, ReasonCode::NotAuthorized, why);
+        }
         if self.stopping {
             let why = "the server is shutting down";
             return end_part(cx, spec.id, ReasonCode::ServerUnavailable, why);
@@ -284,6 +316,10 @@ impl Shard {
             granted: Vec::new(),
             session_present: false,
             later: Vec::new(),
+            run: match spec.reach.is_lane() {
+                true => None,
+                false => Some(u32::MAX),
+            },
         });
         let identity = spec.identity.as_ref();
         let request = ConnectRequest {
@@ -321,7 +357,14 @@ impl Shard {
         spec: &PartSpec,
         session_present: bool,
     ) {
-        self.bound_queue_of_part(cx, session, spec.queue);
+        if spec.reach.is_lane() {
+            let granted = self.subscribe_lane(cx, session, spec);
+            let id = self.connections.id_of(index);
+            if let Some(part) = self.parts.at(id) {
+                (part.granted, part.session_present) = (granted, session_present);
+            }
+            return;
+        }
         let wanted = |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
         for filter in self.filters_of(session) {
             if !wanted(&filter) && !fault::is(Fault::PartSubscriptionStays) {
@@ -362,6 +405,10 @@ impl Shard {
                 granted: core::mem::take(&mut part.granted),
             };
             cx.effects.parts.push((part.id, attached));
+        }
+        let session = self.connections.get(id).and_then(Connection::session);
+        if let Some(session) = session {
+            self.tell_run(cx, session);
         }
     }
 
@@ -469,6 +516,7 @@ impl Shard {
         self.pump(cx, session);
         self.sessions.at(session).outbound.rest();
         self.end_hold_if_room(cx, session);
+        self.tell_run(cx, session);
     }
 
     fn put_off_delivery<N: Node>(

@@ -95,6 +95,7 @@ impl Shard {
         state.permit = owner.map(|owner| Box::new(Permit::restored(owner, record.tenant)));
         let session = self.sessions.insert(state);
         if let Some(terms) = record.part {
+            self.begin_lane(session, terms.reach);
             self.bound_queue_of_part(cx, session, terms.queue);
         }
         self.replace_will(session, record.will.clone());
@@ -208,6 +209,9 @@ impl Shard {
         if parsed.share_name.is_some() {
             self.restored_member(cx, index, record);
             return self.settle(cx);
+        }
+        if self.enter_lane_subscription(session.session, record) {
+            return;
         }
         self.enter_subscription(cx, index, record);
         if record.retained_pending {

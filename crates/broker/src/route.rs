@@ -252,7 +252,7 @@ impl Routes {
     }
 
     /// All routes are forgotten. Their memory is given back over turns.
-    fn begin_anew(&mut self) {
+    pub(crate) fn begin_anew(&mut self) {
         self.places.clear();
         let old = core::mem::replace(&mut self.routes, vec![Route::unknown(TenantId(0), "")]);
         if old.len() > FREED_AT_ONCE {
@@ -487,15 +487,18 @@ impl Shard {
         if others != 0 {
             self.send_to_shards(cx, others, &mut routing, durable);
         }
+        let mut matched = others != 0;
+        if wanted.class.has(InterestClass::LANES) {
+            matched |= self.deliver_to_lanes(cx, &mut routing);
+        }
         if fans_out {
             return self.fan_out_here(cx, routing, (durable, others), record);
         }
-        let matched_here = self.deliver_route(cx, place, &mut routing);
+        matched |= self.deliver_route(cx, place, &mut routing);
         if durable && others == 0 {
             self.append(cx, Record::Routed(publication.id));
         }
         self.end_routing(routing);
-        let matched = matched_here || others != 0;
         if !matched {
             self.counters.messages_unmatched += 1;
         }
@@ -648,6 +651,9 @@ impl Shard {
         if others != 0 {
             self.send_to_shards(cx, others, &mut routing, true);
         }
+        if self.parts.lanes.any() && !fault::is(Fault::LaneNotRoutedAgain) {
+            self.deliver_to_lanes(cx, &mut routing);
+        }
         self.deliver_route(cx, place, &mut routing);
         if others == 0 {
             self.append(cx, Record::Routed(message.id()));
@@ -728,6 +734,12 @@ impl Shard {
             .interest(|interest| interest.wanted_in_steps(tenant, topic));
         self.work.add(ROUTE + steps as u64 * NODE);
         (route.wanted_by, route.wanted_as) = (wanted.shards, wanted.class);
+        if self.parts.lanes.any() {
+            let class = self.wanted_by_lanes(tenant, topic);
+            let route = &mut self.routes.routes[place];
+            route.wanted_as = route.wanted_as.and(class);
+        }
+        let route = &mut self.routes.routes[place];
         if fault::is(Fault::EpochReadAfterIndex) {
             route.epoch = cx.node.interest_epoch(route.key) + self.epochs.at(route.key);
         }
@@ -892,7 +904,7 @@ impl Shard {
         any
     }
 
-    /// As [`Shard::deliver_matches`], for a message that is fanned out.
+    /// As [`Shard::deliver_matches`], for a message that is fanned out or that a lane takes.
     #[inline(never)]
     pub(crate) fn serve<N: Node>(
         &mut self,
@@ -900,8 +912,8 @@ impl Shard {
         target: Target,
         matches: &[Match],
         routing: &mut Routing<'_>,
-    ) {
-        self.deliver_matches(cx, target, matches, routing);
+    ) -> bool {
+        self.deliver_matches(cx, target, matches, routing)
     }
 
     fn is_publisher(&self, session: u32, publisher: Option<SessionAddress>) -> bool {

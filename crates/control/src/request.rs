@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use martlet_broker::{
-    Delivery, NewMessage, PartEvent, PartId, PartOutcome, PartQueueLimits, PartSpec,
+    Delivery, NewMessage, PartEvent, PartId, PartOutcome, PartQueueLimits, PartReach, PartSpec,
     PartSubscription, Published, TenantId,
 };
 use martlet_codec::{PublishProperties, QoS, ReasonCode, RetainHandling};
@@ -167,6 +167,7 @@ impl Control {
             keeps_qos0: false,
             queue: PartQueueLimits::default(),
             identity: None,
+            reach: PartReach::Node,
         });
         loop {
             match part.next().await {
@@ -180,7 +181,10 @@ impl Control {
                     return Err(RequestError::NotListening(why.to_owned()));
                 }
                 Some(
-                    PartEvent::Delivery(_) | PartEvent::Queue(_) | PartEvent::Published { .. },
+                    PartEvent::Delivery(_)
+                    | PartEvent::Queue(_)
+                    | PartEvent::Run { .. }
+                    | PartEvent::Published { .. },
                 ) => {}
                 None => return Err(RequestError::NotListening("the node stops".to_owned())),
             }
@@ -191,8 +195,10 @@ impl Control {
 /// The first message that answers; none if the part is ended before it comes.
 async fn response(part: &mut Part, correlation: &[u8], since: Instant) -> Option<Response> {
     loop {
-        let PartEvent::Delivery(delivery) = part.next().await? else {
-            return None;
+        let delivery = match part.next().await? {
+            PartEvent::Delivery(delivery) => delivery,
+            PartEvent::Ended { .. } => return None,
+            _ => continue,
         };
         part.settle(delivery.token, PartOutcome::Done);
         let forwarded = delivery.message.forwarded();

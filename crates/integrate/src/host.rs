@@ -22,6 +22,15 @@ pub enum SavedState {
     Stopped(String),
 }
 
+/// A session of a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartSession {
+    /// Its Client Identifier.
+    pub client_id: String,
+    /// Messages in it, those included that are not settled.
+    pub messages: u64,
+}
+
 /// What a runner needs of the node.
 pub trait Host: Send + Sync + 'static {
     /// Attaches a part.
@@ -30,9 +39,16 @@ pub trait Host: Send + Sync + 'static {
     /// Tenant of this name; none while there is none. The empty name is the common tenant.
     fn tenant(&self, name: &str) -> Option<TenantId>;
 
-    /// Number of messages in the session of a part, those included that it has not settled; none
-    /// if the node does not answer in time.
-    fn waiting<'a>(&'a self, tenant: TenantId, client_id: &'a str) -> Asked<'a, Option<u64>>;
+    /// Number of shards, by each of which a part is attached.
+    fn shards(&self) -> u16;
+
+    /// Sessions that a part has in a tenant or had in earlier runs: under its name and as lanes;
+    /// none if the node does not answer in time.
+    fn sessions<'a>(
+        &'a self,
+        tenant: TenantId,
+        part: &'a str,
+    ) -> Asked<'a, Option<Vec<PartSession>>>;
 
     /// State of an integration before the restart.
     fn saved_state<'a>(

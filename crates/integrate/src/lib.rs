@@ -11,15 +11,16 @@
 mod dead_letters;
 pub mod file;
 mod host;
+mod lanes;
 mod part;
 mod runner;
 mod sink;
 
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterPage, DeadLetterStore};
-pub use host::{Asked, Host, SavedState};
+pub use host::{Asked, Host, PartSession, SavedState};
 pub use part::Part;
 pub use runner::{
-    Activity, Backoff, CLIENT_IDS, Command, CommandError, Counts, Failure, Handle, OnReject,
-    Runner, Settings, State,
+    ALL_TENANTS, Activity, Backoff, CLIENT_IDS, Command, CommandError, Counts, Failure, Handle,
+    OnReject, Runner, Settings, State,
 };
 pub use sink::{Outcome, Publisher, Sink, SinkMessage};

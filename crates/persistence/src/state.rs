@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Now, OnFull, PartQueueLimits, PartTerms, Realm, SessionEpoch, SessionOwner, SessionRecord,
-    StoredWill, SubscriptionRecord, TenantId,
+    Now, OnFull, PartQueueLimits, PartReach, PartTerms, Realm, SessionEpoch, SessionOwner,
+    SessionRecord, StoredWill, SubscriptionRecord, TenantId,
 };
 use martlet_codec::{ProtocolVersion, SubscriptionFilter, TopicName};
 use martlet_store::{RecordBuffer, RecordBuilder, StateKey};
@@ -50,6 +50,8 @@ const IS_PART: u8 = 1 << 7;
 /// The terms of a part.
 const KEEPS_QOS0: u8 = 1;
 const HOLDS: u8 = 1 << 1;
+const IS_LANE: u8 = 1 << 2;
+const OF_ALL_TENANTS: u8 = 1 << 3;
 
 /// The owner of a session.
 const BOUND: u8 = 1;
@@ -194,9 +196,18 @@ fn session_head(session: &SessionRecord) -> Scratch {
     if let Some(left_wall_ms) = session.left_wall_ms {
         put_number(&mut out, left_wall_ms);
     }
-    if let Some(PartTerms { keeps_qos0, queue }) = &session.part {
-        let holds = queue.on_full == OnFull::Hold;
-        out.push(flag(KEEPS_QOS0, *keeps_qos0) | flag(HOLDS, holds));
+    if let Some(PartTerms {
+        keeps_qos0,
+        reach,
+        queue,
+    }) = &session.part
+    {
+        out.push(
+            flag(KEEPS_QOS0, *keeps_qos0)
+                | flag(HOLDS, queue.on_full == OnFull::Hold)
+                | flag(IS_LANE, reach.is_lane())
+                | flag(OF_ALL_TENANTS, *reach == PartReach::LaneOfAllTenants),
+        );
         put_number(&mut out, queue.bytes_max);
         put_number(&mut out, queue.age_max_secs.into());
     }
@@ -243,6 +254,11 @@ fn part_terms(reader: &mut Reader<'_>) -> Result<PartTerms, DecodeError> {
     let flags = reader.byte()?;
     Ok(PartTerms {
         keeps_qos0: flags & KEEPS_QOS0 != 0,
+        reach: match (flags & IS_LANE, flags & OF_ALL_TENANTS) {
+            (0, _) => PartReach::Node,
+            (_, 0) => PartReach::Lane,
+            _ => PartReach::LaneOfAllTenants,
+        },
         queue: PartQueueLimits {
             bytes_max: reader.number()?,
             age_max_secs: reader.number32()?,
@@ -463,7 +479,7 @@ mod tests {
             ])),
             left_wall_ms: Option<u64>,
             put_off: bool,
-            part in prop::option::of(any::<(bool, u64, u32, bool)>()),
+            part in prop::option::of(any::<(bool, u64, u32, bool, u8)>()),
             owner in prop::option::of((
                 prop::option::of("[a-zé]{0,70}"),
                 any::<u64>(),
@@ -480,8 +496,13 @@ mod tests {
                 version,
                 left_wall_ms,
                 put_off,
-                part: part.map(|(keeps_qos0, bytes_max, age_max_secs, holds)| PartTerms {
+                part: part.map(|(keeps_qos0, bytes_max, age_max_secs, holds, reach)| PartTerms {
                     keeps_qos0,
+                    reach: match reach % 3 {
+                        0 => PartReach::Node,
+                        1 => PartReach::Lane,
+                        _ => PartReach::LaneOfAllTenants,
+                    },
                     queue: PartQueueLimits {
                         bytes_max,
                         age_max_secs,

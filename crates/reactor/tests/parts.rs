@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use common::*;
 use martlet_broker::{
-    Delivery, PartEvent, PartId, PartLine, PartOutcome, PartQueueLimits, PartSpec,
+    Delivery, PartEvent, PartId, PartLine, PartOutcome, PartQueueLimits, PartReach, PartSpec,
     PartSubscription, Settlement, TenantId,
 };
 
@@ -27,6 +27,7 @@ fn attach(node: &Node, name: &str, filter: &str) -> (Box<dyn PartLine>, Receiver
         keeps_qos0: true,
         queue: PartQueueLimits::default(),
         identity: None,
+        reach: PartReach::Node,
     };
     let (told, events) = channel();
     let outlet = move |event| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use martlet_broker::{
     Actions, Delivery, DropReason, HOPS_MAX, Identity, ListenerPolicy, NewMessage, OnFull,
     PartCall, PartEvent, PartId, PartOutcome, PartPublish, PartQueueLimits, PartQueueState,
-    PartSpec, PartSubscription, Realm, Rule, Rules, Settings, Settlement, TenantId,
+    PartReach, PartSpec, PartSubscription, Realm, Rule, Rules, Settings, Settlement, TenantId,
 };
 use martlet_codec::{QoS, ReasonCode, RetainHandling};
 use martlet_script::{Harness, Link, Wiring};
@@ -59,6 +59,7 @@ fn spec(filters: &[&str]) -> PartSpec {
         keeps_qos0: true,
         queue: PartQueueLimits::default(),
         identity: None,
+        reach: PartReach::Node,
     }
 }
 

@@ -15,13 +15,15 @@ use crate::record::SessionEpoch;
 use crate::shard::Shard;
 use crate::work::NODE;
 
+use super::lane::Lane;
+
 /// What a part holds back.
 #[derive(Clone, Debug)]
 pub struct Hold {
     /// Its session.
     pub(crate) part: SessionEpoch,
-    /// Whose messages.
-    pub(crate) tenant: TenantId,
+    /// Whose messages; none is all tenants'.
+    pub(crate) tenant: Option<TenantId>,
     /// Its Topic Filters.
     pub(crate) filters: Arc<[Box<str>]>,
     /// QoS 0 messages too.
@@ -32,7 +34,7 @@ impl Hold {
     fn takes(&self, tenant: TenantId, topic: TopicName<'_>, qos: QoS) -> bool {
         let matches =
             |filter: &str| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic));
-        self.tenant == tenant
+        self.tenant.is_none_or(|own| own == tenant)
             && (qos > QoS::AtMostOnce || self.keeps_qos0)
             && (self.filters.iter().any(|filter| matches(filter)) || fault::is(Fault::HoldTakesAll))
     }
@@ -69,15 +71,24 @@ impl Shard {
         if core::mem::replace(&mut queue.holds, true) {
             return;
         }
-        let filters = self.filters_of(session).into();
+        let lane = self.parts.lanes.of(id).map(Lane::held);
+        let is_lane = lane.is_some();
+        let (tenant, filters) = match lane {
+            Some(held) => held,
+            None => {
+                let tenant = self.sessions.at(session).tenant;
+                (Some(tenant), self.filters_of(session).into())
+            }
+        };
         let state = self.sessions.at(session);
         let hold = Hold {
             part: state.epoch,
-            tenant: state.tenant,
+            tenant,
             filters,
             keeps_qos0: state.flags.keeps_qos0(),
         };
-        if !fault::is(Fault::HoldNotTold) {
+        // A lane takes nothing that other shards receive.
+        if !is_lane && !fault::is(Fault::HoldNotTold) {
             self.tell_others(cx, &ShardMessage::Hold(hold.clone()));
         }
         self.holds.0.push(hold);
@@ -114,7 +125,7 @@ impl Shard {
         };
         queue.holds = false;
         let part = self.sessions.at(id.index).epoch;
-        if !fault::is(Fault::HoldOverNotTold) {
+        if self.parts.lanes.of(id).is_none() && !fault::is(Fault::HoldOverNotTold) {
             self.tell_others(cx, &ShardMessage::HoldOver(part));
         }
         self.hold_is_over(part);

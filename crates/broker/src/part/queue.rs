@@ -136,6 +136,7 @@ impl Shard {
         let queue = self.parts.queues.get(&id);
         flags.part().then(|| PartTerms {
             keeps_qos0: flags.keeps_qos0(),
+            reach: self.parts.lanes.reach_of(id),
             queue: queue.map(|queue| queue.limits).unwrap_or_default(),
         })
     }
@@ -199,6 +200,7 @@ impl Shard {
         }
         self.end_hold_if_room(cx, index);
         self.tell_queue_of_part(cx, index, id);
+        self.tell_run(cx, index);
         self.look_at_queue_later(cx, id);
     }
 

@@ -12,7 +12,7 @@ use martlet_codec::{PacketId, QoS};
 
 use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
-use crate::id::{MessageId, RecordNumber};
+use crate::id::{MessageId, RecordNumber, start_of};
 use crate::message::{MemoryGauge, Message};
 use crate::record::{EnqueuedAs, EntryRecord, SessionEpoch};
 use crate::report::{DeliveryState, InFlightMessage};
@@ -188,15 +188,24 @@ impl InFlight {
         }
     }
 
+    /// Which message it is.
+    fn message_id(&self) -> MessageId {
+        match &self.state {
+            InFlightState::Publish(entry) => entry.message.id(),
+            InFlightState::Stored(entry) => entry.id,
+            InFlightState::Unkept(sent) => sent.id,
+            InFlightState::Released(released) => released.message,
+        }
+    }
+
     /// For operators.
     fn info(&self, packet_id: PacketId) -> InFlightMessage {
-        let (id, qos, head) = match &self.state {
-            InFlightState::Publish(entry) => {
-                (entry.message.id(), entry.qos, Some(entry.message.head()))
-            }
-            InFlightState::Stored(entry) => (entry.id, entry.qos, None),
-            InFlightState::Unkept(sent) => (sent.id, sent.qos, None),
-            InFlightState::Released(released) => (released.message, QoS::ExactlyOnce, None),
+        let id = self.message_id();
+        let (qos, head) = match &self.state {
+            InFlightState::Publish(entry) => (entry.qos, Some(entry.message.head())),
+            InFlightState::Stored(entry) => (entry.qos, None),
+            InFlightState::Unkept(sent) => (sent.qos, None),
+            InFlightState::Released(_) => (QoS::ExactlyOnce, None),
         };
         let state = match (&self.state, self.on_wire) {
             (InFlightState::Released(_), _) => DeliveryState::Released,
@@ -269,6 +278,15 @@ impl Outbound {
                 _ => 0,
             });
         in_flight.sum::<usize>() + self.in_flight.bytes() + self.queue().bytes_in_memory()
+    }
+
+    /// The run of the node that its oldest message came in, queued or in flight; none if there is
+    /// no message.
+    pub(crate) fn oldest_run(&self) -> Option<u32> {
+        let in_flight = self.in_flight.iter();
+        let in_flight = in_flight.map(|(_, message)| message.message_id());
+        let all = in_flight.chain(self.queue().first_message());
+        all.map(|id| start_of(id.0)).min()
     }
 
     /// Messages in flight.

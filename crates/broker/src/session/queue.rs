@@ -414,6 +414,15 @@ impl Queue {
         Some(first.message.received_wall_ms())
     }
 
+    /// The message of the first entry.
+    pub(crate) fn first_message(&self) -> Option<MessageId> {
+        let stored = || self.stored.as_ref()?.rows.iter().next();
+        match self.window.front() {
+            Some(first) => Some(first.message.id()),
+            None => stored().map(|[id, _, _]| MessageId(id)),
+        }
+    }
+
     /// Entries that a share group handed over, and holds.
     pub(crate) fn lent(&self) -> usize {
         self.lent as usize

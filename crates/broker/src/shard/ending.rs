@@ -337,6 +337,7 @@ impl Shard {
         if self.sessions.at(index).flags.part() {
             let id = self.sessions.id_of(index);
             self.forget_queue_of_part(cx, id);
+            self.end_lane(id);
         }
         self.tell_session_ended(cx, index, why);
         // Behind it: readers look there for why messages were dropped together.

@@ -289,7 +289,7 @@ impl Subscriptions {
         self.retained_copy = self.retained_copy.max(next);
     }
 
-    pub(super) fn next_number(&mut self) -> u32 {
+    pub(crate) fn next_number(&mut self) -> u32 {
         self.next_number += 1;
         self.next_number
     }
@@ -649,13 +649,13 @@ impl Shard {
     /// their filters have `bytes_max` bytes; and the place of the last one, if there may be more.
     pub(crate) fn subscriptions_behind(
         &self,
-        session: u32,
+        place: u32,
         after: Option<&SubscriptionPlace>,
         (limit, bytes_max): (usize, usize),
     ) -> (Vec<SubscriptionInfo>, Option<SubscriptionPlace>) {
         let mut found = Vec::new();
         let mut bytes = 0;
-        let Some(session) = self.sessions.look_at(session).filter(|_| limit > 0) else {
+        let Some(session) = self.sessions.look_at(place).filter(|_| limit > 0) else {
             return (found, None);
         };
         let info = |filter, qos, subscription_id| SubscriptionInfo {
@@ -667,6 +667,11 @@ impl Shard {
             retain_as_published: false,
             subscription_id,
         };
+        if after.is_none()
+            && let Some(of_lane) = self.subscriptions_of_lane(place)
+        {
+            found = of_lane;
+        }
         let own = &session.subscriptions.own;
         let (first, after) = match after {
             None => (0, Bound::Unbounded),

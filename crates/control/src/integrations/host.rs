@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use martlet_broker::{PartLine, PartOutlet, PartSpec, TenantId};
-use martlet_integrate::{Asked, DeadLetterStore, Host, SavedState, Settings};
+use martlet_broker::{ClientQuery, PartLine, PartOutlet, PartSpec, Search, TenantId, lane_of};
+use martlet_integrate::{
+    ALL_TENANTS, Asked, DeadLetterStore, Host, PartSession, SavedState, Settings,
+};
 use martlet_registry::{DeadLetterCount, DeadLettersKept, IntegrationState};
 
 use super::letters::Letters;
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::tables::Tables;
 use crate::wall_clock::now_ms;
 
@@ -19,6 +21,22 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(1);
 const RUNNING: &str = "running";
 const PAUSED: &str = "paused";
 const STOPPED: &str = "stopped";
+
+/// Sessions that are looked at in one step.
+const SESSIONS_PER_PAGE: usize = 1_000;
+
+/// A session of an integration.
+pub(super) struct IntegrationSession {
+    pub(super) tenant: TenantId,
+    pub(super) client_id: String,
+    /// Messages in it, those included that are not settled.
+    pub(super) messages: u64,
+}
+
+/// The Client Identifier of the part whose session this is.
+pub(crate) fn part_of(client_id: &str) -> &str {
+    lane_of(client_id).map_or(client_id, |(part, _)| part)
+}
 
 /// The node for its integrations.
 pub(super) struct NodeHost {
@@ -45,6 +63,37 @@ impl NodeHost {
 
     pub(super) fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// Sessions whose Client Identifiers begin with this.
+    pub(super) async fn sessions_of(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<IntegrationSession>, ControlError> {
+        let mut query = ClientQuery {
+            search: Some(Search {
+                text: prefix.into(),
+                anywhere: false,
+            }),
+            limit: SESSIONS_PER_PAGE,
+            ..ClientQuery::default()
+        };
+        let mut found = Vec::new();
+        loop {
+            let page = self.control.clients(&query).await?;
+            // The search finds user names too.
+            let own = page.clients.into_iter();
+            let own = own.filter(|one| one.client_id.starts_with(prefix));
+            found.extend(own.map(|one| IntegrationSession {
+                tenant: one.tenant,
+                client_id: one.client_id.to_string(),
+                messages: (one.queued + one.in_flight) as u64,
+            }));
+            if page.end.is_none() {
+                return Ok(found);
+            }
+            query.after = page.end;
+        }
     }
 
     /// Number of stored dead letters of each integration that has some; none while the tables do
@@ -81,16 +130,29 @@ impl Host for NodeHost {
 
     fn tenant(&self, name: &str) -> Option<TenantId> {
         match name {
-            "" => Some(TenantId::default()),
+            // The sessions of what takes messages of all tenants are the node's own.
+            "" | ALL_TENANTS => Some(TenantId::default()),
             team => self.control.tenant_of_team(team),
         }
     }
 
-    fn waiting<'a>(&'a self, tenant: TenantId, client_id: &'a str) -> Asked<'a, Option<u64>> {
+    fn shards(&self) -> u16 {
+        self.control.shards.count()
+    }
+
+    fn sessions<'a>(
+        &'a self,
+        tenant: TenantId,
+        part: &'a str,
+    ) -> Asked<'a, Option<Vec<PartSession>>> {
         Box::pin(async move {
-            let found = self.control.client(tenant, client_id, 0).await.ok()?;
-            let messages = found.map(|found| found.info.queued + found.info.in_flight);
-            Some(messages.unwrap_or(0) as u64)
+            let mut found = self.sessions_of(part).await.ok()?;
+            found.retain(|one| one.tenant == tenant && part_of(&one.client_id) == part);
+            let sessions = found.into_iter().map(|one| PartSession {
+                client_id: one.client_id,
+                messages: one.messages,
+            });
+            Some(sessions.collect())
         })
     }
 

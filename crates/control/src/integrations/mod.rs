@@ -16,7 +16,7 @@ mod trouble;
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{ClientQuery, Search, TenantId};
+use martlet_broker::TenantId;
 use martlet_integrate::file::FileSink;
 use martlet_integrate::{CLIENT_IDS, Handle, Host as _, Runner};
 use tracing::{error, info, warn};
@@ -33,10 +33,8 @@ use crate::control::{Control, ControlError};
 use crate::health::Reader;
 use crate::tables::Tables;
 use host::NodeHost;
+pub(crate) use host::part_of;
 use trouble::trouble;
-
-/// Sessions that are looked at in one step.
-const SESSIONS_PER_PAGE: usize = 1_000;
 
 /// A sink of the configuration.
 #[derive(Clone, Debug)]
@@ -191,38 +189,22 @@ async fn end_removed(host: Arc<NodeHost>, configured: Vec<Settings>) {
         })
     };
     let control = host.control();
-    let mut query = ClientQuery {
-        search: Some(Search {
-            text: CLIENT_IDS.into(),
-            anywhere: false,
-        }),
-        limit: SESSIONS_PER_PAGE,
-        ..ClientQuery::default()
-    };
-    loop {
-        let page = match control.clients(&query).await {
-            Ok(page) => page,
-            Err(error) => {
-                warn!(%error, "sessions of removed integrations could not be looked for");
-                return;
-            }
-        };
-        for one in page.clients {
-            // The search finds user names too.
-            let is_own = one.client_id.starts_with(CLIENT_IDS);
-            if is_own && !is_configured(one.tenant, &one.client_id) {
-                let ended = control.end_session(one.tenant, &one.client_id).await;
-                tell_ended(&one.client_id, one.queued + one.in_flight, ended);
-            }
-        }
-        if page.end.is_none() {
+    let sessions = match host.sessions_of(CLIENT_IDS).await {
+        Ok(sessions) => sessions,
+        Err(error) => {
+            warn!(%error, "sessions of removed integrations could not be looked for");
             return;
         }
-        query.after = page.end;
+    };
+    for one in sessions {
+        if !is_configured(one.tenant, part_of(&one.client_id)) {
+            let ended = control.end_session(one.tenant, &one.client_id).await;
+            tell_ended(&one.client_id, one.messages, ended);
+        }
     }
 }
 
-fn tell_ended(integration: &str, messages: usize, ended: Result<bool, ControlError>) {
+fn tell_ended(integration: &str, messages: u64, ended: Result<bool, ControlError>) {
     match ended {
         Ok(_) if messages == 0 => {
             info!(

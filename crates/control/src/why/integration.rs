@@ -1,13 +1,15 @@
 //! Messages that wait for an integration.
 
+use martlet_broker::lane_name;
 use martlet_codec::{TopicFilter, TopicName};
+use martlet_integrate::CLIENT_IDS;
 
 use super::facts::{Facts, Integration, NotDelivering};
 use super::judge::{Found, Weight};
 use super::{Finding, Question};
 use crate::cause::Cause;
 use crate::control::Control;
-use crate::integrations::Activity;
+use crate::integrations::{Activity, part_of};
 use crate::text::typed;
 
 /// It was asked about an integration.
@@ -81,14 +83,15 @@ fn finding(one: &Integration) -> Option<Finding> {
 }
 
 impl Control {
-    /// The question about an integration that is named by kind and name, `file/audit`, as one
-    /// about its Client Identifier.
+    /// The question about an integration that is named by kind and name, `file/audit`, or by the
+    /// Client Identifier of its part, as one about its first session.
     pub(super) fn integration_meant(&self, question: &Question) -> Option<Question> {
-        let (kind, name) = question.name.split_once('/')?;
+        let name = question.name.strip_prefix(CLIENT_IDS);
+        let (kind, name) = name.unwrap_or(&question.name).split_once('/')?;
         let handle = self.integrations()?.get(kind, name)?;
         let is_there = handle.state().tenant == Some(question.tenant);
         is_there.then(|| Question {
-            name: handle.client_id().to_owned(),
+            name: lane_name(handle.client_id(), 0),
             ..question.clone()
         })
     }
@@ -127,7 +130,7 @@ impl Control {
                 }
                 (None, None) => None,
             };
-            let is_own = handle.client_id() == client_id;
+            let is_own = handle.client_id() == part_of(client_id);
             if !is_own && why.is_none() {
                 continue;
             }

@@ -7,20 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    PartEvent, PartId, PartOutcome, PartQueueState, PartSpec, PartSubscription, Settlement,
-    TenantId,
+    PartId, PartOutcome, PartQueueState, PartReach, PartSpec, PartSubscription, TenantId,
 };
-use martlet_codec::{PacketId, RetainHandling};
+use martlet_codec::RetainHandling;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::attempt::Broken;
 use super::handle::{Activity, Answer, Command, Counts, Failure, Shared, Told};
-use super::{OnReject, Settings};
+use super::{ALL_TENANTS, OnReject, Settings};
 use crate::dead_letters::DeadLetter;
 use crate::host::{Host, SavedState};
-use crate::part::Part;
+use crate::lanes::{Lanes, Token, Told as ToldByNode};
 use crate::sink::{Outcome, SinkMessage};
 
 /// Dead letters that wait to be sent again, at most.
@@ -53,14 +52,14 @@ enum Mode {
 #[derive(Debug)]
 enum Attachment {
     Detached,
-    Attaching(Part),
-    Attached(Part),
+    Attaching(Lanes),
+    Attached(Lanes),
 }
 
 /// A message that is not settled.
 #[derive(Debug)]
 pub(super) struct Held {
-    token: PacketId,
+    token: Token,
     pub(super) message: SinkMessage,
     /// Times that the sink panicked when it was handed over alone.
     panics: u32,
@@ -93,7 +92,7 @@ pub(super) struct Core {
     /// Messages in hand, in the order of the queue.
     held: VecDeque<Held>,
     /// Messages that were refused and are not in the dead-letter store yet.
-    refused: Vec<(PacketId, DeadLetter)>,
+    refused: Vec<(Token, DeadLetter)>,
     /// Dead letters to be sent again.
     again: VecDeque<u64>,
     /// Messages that are handed over one by one, because the sink panicked at a batch with them.
@@ -251,7 +250,7 @@ impl Core {
         }
     }
 
-    pub(super) fn attach_if_due(&mut self) {
+    pub(super) async fn attach_if_due(&mut self) {
         let is_detached = matches!(self.attachment, Attachment::Detached);
         if !is_detached || !self.to_node.is_due(Instant::now()) {
             return;
@@ -262,6 +261,12 @@ impl Core {
             let why = format!("there is no team {team:?} with a tenant of its own");
             return self.fail(What::Node, why);
         };
+        let sessions = timeout(SAVED_WITHIN, self.host.sessions(tenant, &self.client_id)).await;
+        let Ok(Some(sessions)) = sessions else {
+            let why = "the node does not say which sessions it has";
+            return self.fail(What::Node, why.to_owned());
+        };
+        let sessions: Vec<String> = sessions.into_iter().map(|one| one.client_id).collect();
         let filters = self.settings.filters.iter();
         let spec = PartSpec {
             // The node numbers its parts.
@@ -281,32 +286,35 @@ impl Core {
             keeps_qos0: self.settings.keeps_qos0,
             queue: self.settings.queue,
             identity: None,
+            reach: match &*self.settings.tenant {
+                ALL_TENANTS => PartReach::LaneOfAllTenants,
+                _ => PartReach::Lane,
+            },
         };
-        let part = Part::attach(spec, |spec, outlet| self.host.attach(spec, outlet));
-        self.attachment = Attachment::Attaching(part);
+        let among = (self.host.shards(), &*sessions);
+        let lanes = Lanes::attach(&spec, among, |spec, outlet| self.host.attach(spec, outlet));
+        self.attachment = Attachment::Attaching(lanes);
     }
 
     /// Takes all events that are there.
     pub(super) fn take_ready(&mut self) {
-        while let Attachment::Attaching(part) | Attachment::Attached(part) = &mut self.attachment
-            && let Some(event) = part.next_now()
+        while let Attachment::Attaching(lanes) | Attachment::Attached(lanes) = &mut self.attachment
+            && let Some(told) = lanes.next_now()
         {
-            self.take(Some(event));
+            self.take(Some(told));
         }
     }
 
-    fn take(&mut self, event: Option<PartEvent>) {
-        match event {
-            Some(PartEvent::Attached { granted, .. }) => self.attached(&granted),
-            Some(PartEvent::Delivery(delivery)) => self.held.push_back(Held {
-                token: delivery.token,
+    fn take(&mut self, told: Option<ToldByNode>) {
+        match told {
+            Some(ToldByNode::Attached(granted)) => self.attached(&granted),
+            Some(ToldByNode::Delivery(token, delivery)) => self.held.push_back(Held {
+                token,
                 message: SinkMessage::delivered(&delivery),
                 panics: 0,
             }),
-            Some(PartEvent::Queue(queue)) => self.queue = Some(queue),
-            // It publishes nothing.
-            Some(PartEvent::Published { .. }) => {}
-            Some(PartEvent::Ended { why, .. }) => self.detached(why),
+            Some(ToldByNode::Queue(queue)) => self.queue = Some(queue),
+            Some(ToldByNode::Ended(why)) => self.detached(why),
             None => self.detached("the node stops"),
         }
     }
@@ -320,8 +328,8 @@ impl Core {
             return self.fail(What::Node, error);
         }
         let before = std::mem::replace(&mut self.attachment, Attachment::Detached);
-        if let Attachment::Attaching(part) | Attachment::Attached(part) = before {
-            self.attachment = Attachment::Attached(part);
+        if let Attachment::Attaching(lanes) | Attachment::Attached(lanes) = before {
+            self.attachment = Attachment::Attached(lanes);
         }
         self.succeed(What::Node);
     }
@@ -469,15 +477,9 @@ impl Core {
         DeadLetter::new(of, message, reason, now_ms)
     }
 
-    fn settle(&self, settled: Vec<(PacketId, PartOutcome)>) {
-        if let Attachment::Attached(part) = &self.attachment
-            && !settled.is_empty()
-        {
-            let all = settled.into_iter();
-            part.settle_all(
-                all.map(|(token, outcome)| Settlement { token, outcome })
-                    .collect(),
-            );
+    fn settle(&self, settled: Vec<(Token, PartOutcome)>) {
+        if let Attachment::Attached(lanes) = &self.attachment {
+            lanes.settle_all(settled);
         }
     }
 
@@ -660,7 +662,8 @@ impl Core {
             let Some(tenant) = self.tenant else {
                 return;
             };
-            if self.host.waiting(tenant, &self.client_id).await == Some(0) {
+            let sessions = self.host.sessions(tenant, &self.client_id).await;
+            if sessions.is_some_and(|all| all.iter().all(|one| one.messages == 0)) {
                 self.mode = Mode::Paused;
             }
         }
@@ -800,9 +803,9 @@ fn stop_text(message: &SinkMessage, reason: &str) -> String {
     format!("the message {id} on {topic:?} was refused: {reason}")
 }
 
-async fn next_event(attachment: &mut Attachment) -> Option<PartEvent> {
+async fn next_event(attachment: &mut Attachment) -> Option<ToldByNode> {
     match attachment {
         Attachment::Detached => pending().await,
-        Attachment::Attaching(part) | Attachment::Attached(part) => part.next().await,
+        Attachment::Attaching(lanes) | Attachment::Attached(lanes) => lanes.next().await,
     }
 }

@@ -52,7 +52,8 @@ pub struct Settings {
     pub kind: &'static str,
     /// Name, which no other integration of this kind has.
     pub name: Box<str>,
-    /// Team whose tenant's messages it takes; empty is the common tenant.
+    /// Team whose tenant's messages it takes; empty is the common tenant, [`ALL_TENANTS`] all of
+    /// them.
     pub tenant: Box<str>,
     /// Topic Filters, without `$share`.
     pub filters: Vec<Box<str>>,
@@ -91,11 +92,15 @@ impl Settings {
         }
     }
 
-    /// Client Identifier of its session.
+    /// Client Identifier of its part. Its sessions have this name with the number of a lane, see
+    /// [`lane_name`](martlet_broker::lane_name).
     pub fn client_id(&self) -> String {
         format!("{CLIENT_IDS}{}/{}", self.kind, self.name)
     }
 }
+
+/// As [`Settings::tenant`]: messages of all tenants. For integrations of the node itself alone.
+pub const ALL_TENANTS: &str = "*";
 
 /// Client Identifiers of integrations begin with this.
 pub const CLIENT_IDS: &str = "$integration/";
@@ -139,7 +144,7 @@ impl<S: Sink> Runner<S> {
                 return;
             }
             self.answer_tests().await;
-            self.core.attach_if_due();
+            self.core.attach_if_due().await;
             self.core.take_ready();
             self.core.store_letters_if_due().await;
             let mut has_delivered = false;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Cx, Effects, ListenerPolicy, Message, MessageId, Node, Now, SessionAddress, Settings, Shard,
-    ShardId,
+    ShardId, shard_of,
 };
 use martlet_store::RecordBuffer;
 
@@ -56,7 +56,7 @@ impl<N: Node> Shards<'_, N> {
     /// Who works for a message that no client of this run has sent: the same for all that one shard
     /// received, so that their order stays.
     pub(super) fn of_message(&self, id: MessageId) -> ShardId {
-        ShardId((id.0 >> 58) as u16 % self.count())
+        ShardId(shard_of(id.0) % self.count())
     }
 
     /// A message of the store, counted by `shard`; `publisher` is the session that published it.

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use martlet_broker::{
     Command, Counters, DropReason, Event, ListenerPolicy, LostMessage, Node, Now, PartCall,
-    PartEvent, QueueRead, ReadPage, Record, RecordNumber, Settings, Shard, ShardId, TenantId,
-    TransportEnd, owner,
+    PartEvent, PartId, QueueRead, ReadPage, Record, RecordNumber, Settings, Shard, ShardId,
+    TenantId, TransportEnd, owner,
 };
 use martlet_persistence::{
     ClockState, Making, RestoreError, RestoreReport, Shards, encode, locate, put_clock,
@@ -375,8 +375,13 @@ impl StoredNode {
 
     /// What parts were told since the last call.
     pub(crate) fn take_told(&mut self) -> Vec<PartEvent> {
-        let told = std::iter::from_fn(|| self.world.next_told());
+        let told = self.take_told_by_part().into_iter();
         told.map(|(_, event)| event).collect()
+    }
+
+    /// The same, with the part that was told.
+    pub(crate) fn take_told_by_part(&mut self) -> Vec<(PartId, PartEvent)> {
+        std::iter::from_fn(|| self.world.next_told()).collect()
     }
 
     /// Appends a record that no shard has made, and syncs it.

@@ -9,7 +9,7 @@ mod row;
 
 use martlet_broker::{
     Delivery, HOPS_MAX, NewMessage, PartCall, PartEvent, PartId, PartOutcome, PartPublish,
-    PartSpec, PartSubscription, Published, Settlement, TenantId,
+    PartReach, PartSpec, PartSubscription, Published, Settlement, TenantId,
 };
 use martlet_codec::{PacketId, QoS, ReasonCode};
 
@@ -245,7 +245,10 @@ impl Part {
                 self.fact(io, PartFact::Ended);
                 self.is_away(io);
             }
-            PartEvent::Attached { .. } | PartEvent::Ended { .. } | PartEvent::Queue(_) => {}
+            PartEvent::Attached { .. }
+            | PartEvent::Ended { .. }
+            | PartEvent::Queue(_)
+            | PartEvent::Run { .. } => {}
         }
         self.reschedule(io);
     }
@@ -367,6 +370,7 @@ impl Part {
             keeps_qos0,
             queue,
             identity: None,
+            reach: PartReach::Node,
         };
         let filters = filters.iter().copied();
         let attaching = PartFact::Attaching {

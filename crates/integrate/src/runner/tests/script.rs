@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use martlet_broker::{
     Delivery, MemoryGauge, Message, MessageId, PartEvent, PartLine, PartOutcome, PartOutlet,
-    PartPublish, PartQueueState, PartSpec, Publication, Settlement, ShardId, TenantId,
+    PartPublish, PartQueueState, PartSpec, Publication, Settlement, ShardId, TenantId, lane_name,
 };
 use martlet_codec::{PacketId, QoS, ReasonCode};
 
 use crate::dead_letters::{DeadLetter, DeadLetterPage, DeadLetterStore};
-use crate::host::{Asked, Host, SavedState};
+use crate::host::{Asked, Host, PartSession, SavedState};
 use crate::runner::{Handle, Runner, Settings, State};
 use crate::sink::{Outcome, Sink, SinkMessage};
 
@@ -295,6 +295,10 @@ impl Host for Scripted {
             session_present: !world.specs.is_empty(),
             granted,
         });
+        outlet.tell(PartEvent::Run {
+            oldest: 1,
+            is_present: true,
+        });
         world.outlet = Some(outlet);
         world.is_attached = true;
         world.specs.push(spec);
@@ -308,8 +312,17 @@ impl Host for Scripted {
         }
     }
 
-    fn waiting<'a>(&'a self, _: TenantId, _: &'a str) -> Asked<'a, Option<u64>> {
-        Box::pin(async { Some(self.world().waiting) })
+    fn shards(&self) -> u16 {
+        1
+    }
+
+    fn sessions<'a>(&'a self, _: TenantId, part: &'a str) -> Asked<'a, Option<Vec<PartSession>>> {
+        Box::pin(async move {
+            Some(vec![PartSession {
+                client_id: lane_name(part, 0),
+                messages: self.world().waiting,
+            }])
+        })
     }
 
     fn saved_state<'a>(&'a self, _: &'a str, _: &'a str) -> Asked<'a, Result<SavedState, String>> {

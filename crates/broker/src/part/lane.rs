@@ -1,0 +1,394 @@
+//! Lanes: a part that takes many messages is attached once for each shard, so that no shard has to
+//! carry them all. Each attachment is a *lane*: a session of its own, on the shard of its number,
+//! that takes the messages which shard received from publishers. Its subscriptions are not in the
+//! index of the node, so no message is sent to another shard for it.
+//!
+//! The messages of a publisher come in by one shard for as long as the node runs, so a lane has
+//! them in order. After a restart publishers are with other shards: what a lane has from an earlier
+//! run of the node comes before what any lane has from a later one. The shard tells each lane of
+//! which run its oldest message is ([`PartEvent::Run`]); who attached the lanes keeps that order,
+//! by [`LaneOrder`](super::LaneOrder).
+
+use std::sync::Arc;
+
+use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionFilter, TopicFilter, TopicName};
+use martlet_fault::{self as fault, Fault};
+use smallvec::SmallVec;
+
+use crate::id::{SessionId, TenantId, shard_of};
+use crate::interest::InterestClass;
+use crate::node::{Cx, Node};
+use crate::permission::Actions;
+use crate::record::{Record, SubscriptionRecord};
+use crate::report::SubscriptionInfo;
+use crate::route::{Match, Routing, Target};
+use crate::shard::Shard;
+use crate::work::NODE;
+
+use super::{PartEvent, PartSpec};
+
+/// Which messages a part takes of those that match its subscriptions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PartReach {
+    /// Those of its tenant.
+    #[default]
+    Node,
+    /// Those of its tenant that the shard of this lane receives. The Client Identifier is a
+    /// [`lane_name`], unless it has no subscriptions: that empties a session which an earlier
+    /// attachment has left. Retained messages are not sent at subscribing.
+    Lane,
+    /// The same of all tenants: for parts without an identity alone.
+    LaneOfAllTenants,
+}
+
+impl PartReach {
+    /// It is attached once per shard.
+    pub fn is_lane(self) -> bool {
+        self != Self::Node
+    }
+}
+
+/// Stands between the name of a part and the number of a lane.
+const LANE_MARK: char = '@';
+
+/// Client Identifier of a lane of a part.
+pub fn lane_name(part: &str, lane: u16) -> String {
+    format!("{part}{LANE_MARK}{lane}")
+}
+
+/// The part and the number of a lane with this Client Identifier; none if it is none.
+pub fn lane_of(client_id: &str) -> Option<(&str, u16)> {
+    // Clients have no identifier like that; share groups have such names.
+    if !client_id.starts_with('$') || client_id.starts_with("$share/") {
+        return None;
+    }
+    let (part, number) = client_id.rsplit_once(LANE_MARK)?;
+    let lane = number.parse().ok()?;
+    // No other spelling of the number, such as `+1` or `01`.
+    (lane_name(part, lane) == client_id).then_some((part, lane))
+}
+
+/// A lane whose session is on this shard, attached or not.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    session: SessionId,
+    number: u16,
+    /// None takes those of all.
+    tenant: Option<TenantId>,
+    subscriptions: Vec<LaneSubscription>,
+}
+
+#[derive(Debug)]
+struct LaneSubscription {
+    filter: Box<str>,
+    /// Which of its session's, for records.
+    number: u32,
+    /// 0 is none.
+    identifier: u32,
+}
+
+impl LaneSubscription {
+    fn takes(&self, topic: TopicName<'_>) -> bool {
+        // It was checked when it was granted.
+        TopicFilter::new(&self.filter).is_ok_and(|filter| filter.matches(topic))
+    }
+}
+
+impl Lane {
+    fn takes_tenant(&self, tenant: TenantId) -> bool {
+        self.tenant.is_none_or(|own| own == tenant)
+    }
+
+    fn takes(&self, tenant: TenantId, topic: TopicName<'_>) -> bool {
+        self.takes_tenant(tenant) && self.subscriptions.iter().any(|one| one.takes(topic))
+    }
+
+    /// What its publishers are held back by, while its queue is full.
+    pub(super) fn held(&self) -> (Option<TenantId>, Arc<[Box<str>]>) {
+        let filters = self.subscriptions.iter().map(|one| one.filter.clone());
+        (self.tenant, filters.collect())
+    }
+}
+
+/// The lanes of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes(Vec<Lane>);
+
+impl Lanes {
+    /// There is one.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    pub(super) fn of(&self, session: SessionId) -> Option<&Lane> {
+        self.0.iter().find(|lane| lane.session == session)
+    }
+
+    pub(super) fn reach_of(&self, session: SessionId) -> PartReach {
+        match self.of(session) {
+            None => PartReach::Node,
+            Some(lane) if lane.tenant.is_none() => PartReach::LaneOfAllTenants,
+            Some(_) => PartReach::Lane,
+        }
+    }
+
+    fn of_mut(&mut self, session: SessionId) -> Option<&mut Lane> {
+        self.0.iter_mut().find(|lane| lane.session == session)
+    }
+}
+
+impl Shard {
+    /// A session is the lane that its Client Identifier names.
+    pub(crate) fn begin_lane(&mut self, session: u32, reach: PartReach) {
+        let id = self.sessions.id_of(session);
+        let state = self.sessions.at(session);
+        let tenant = (reach != PartReach::LaneOfAllTenants).then_some(state.tenant);
+        let Some((_, number)) = lane_of(&state.client_id).filter(|_| reach.is_lane()) else {
+            return;
+        };
+        if let Some(lane) = self.parts.lanes.of_mut(id) {
+            lane.tenant = tenant;
+            return;
+        }
+        self.parts.lanes.0.push(Lane {
+            session: id,
+            number,
+            tenant,
+            subscriptions: Vec::new(),
+        });
+    }
+
+    /// The session of a part ends, or is a lane no longer.
+    pub(crate) fn end_lane(&mut self, id: SessionId) {
+        let lanes = &mut self.parts.lanes.0;
+        if let Some(place) = lanes.iter().position(|lane| lane.session == id) {
+            lanes.swap_remove(place);
+            self.routes.begin_anew();
+        }
+    }
+
+    /// Makes the subscriptions of a lane those that it asks for.
+    pub(super) fn subscribe_lane<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        spec: &PartSpec,
+    ) -> Vec<ReasonCode> {
+        let id = self.sessions.id_of(session);
+        for filter in self.filters_of(session) {
+            self.unsubscribe_one(cx, session, &filter);
+        }
+        let wanted = |filter: &str| spec.subscriptions.iter().any(|one| *one.filter == *filter);
+        let mut given_up = Vec::new();
+        if let Some(lane) = self.parts.lanes.of_mut(id) {
+            let gone = lane
+                .subscriptions
+                .extract_if(.., |one| !wanted(&one.filter));
+            given_up.extend(gone.map(|one| one.number));
+        }
+        for number in given_up {
+            self.append_of_lane(cx, session, |epoch| Record::Unsubscribed { epoch, number });
+        }
+        let asked = spec.subscriptions.iter();
+        let granted = asked.map(|one| {
+            let is_possible = one.retain_handling == RetainHandling::DoNotSend;
+            let parsed = SubscriptionFilter::parse(&one.filter);
+            let is_possible = is_possible && parsed.is_ok_and(|found| found.share_name.is_none());
+            if !is_possible || self.check_topic_text(&one.filter).is_err() {
+                return ReasonCode::TopicFilterInvalid;
+            }
+            if self.may_subscribe(session, &one.filter).is_err() {
+                return ReasonCode::NotAuthorized;
+            }
+            self.grant_to_lane(cx, session, &one.filter, one.identifier);
+            ReasonCode::GrantedQoS1
+        });
+        let granted = granted.collect();
+        self.routes.begin_anew();
+        granted
+    }
+
+    fn grant_to_lane<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        filter: &str,
+        identifier: u32,
+    ) {
+        let id = self.sessions.id_of(session);
+        let Some(lane) = self.parts.lanes.of_mut(id) else {
+            return;
+        };
+        let known = lane.subscriptions.iter();
+        let known = known.filter(|one| *one.filter == *filter).next_back();
+        let before = known.map(|one| (one.number, one.identifier));
+        if before.is_some_and(|(_, known)| known == identifier) {
+            return;
+        }
+        let state = self.sessions.at(session);
+        let number = before.map(|(number, _)| number);
+        let number = number.unwrap_or_else(|| state.subscriptions.next_number());
+        let record = SubscriptionRecord {
+            epoch: state.epoch,
+            number,
+            filter: filter.into(),
+            qos: QoS::AtLeastOnce,
+            no_local: true,
+            retain_as_published: false,
+            subscription_id: identifier,
+            retained_pending: false,
+            retained_after: None,
+        };
+        self.enter_lane_subscription(id, &record);
+        // Its record stands before every message that is routed to it.
+        self.append_of_lane(cx, session, |_| Record::Subscribed(Box::new(record)));
+    }
+
+    fn append_of_lane<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        record: impl FnOnce(crate::record::SessionEpoch) -> Record,
+    ) {
+        let state = self.sessions.at(session);
+        let (epoch, durable) = (state.epoch, state.durable);
+        if durable {
+            self.append(cx, record(epoch));
+        }
+    }
+
+    /// Enters a subscription, new or from before a restart; false: the session is no lane.
+    pub(crate) fn enter_lane_subscription(
+        &mut self,
+        session: SessionId,
+        record: &SubscriptionRecord,
+    ) -> bool {
+        let Some(lane) = self.parts.lanes.of_mut(session) else {
+            return false;
+        };
+        lane.subscriptions.retain(|one| one.number != record.number);
+        lane.subscriptions.push(LaneSubscription {
+            filter: record.filter.clone(),
+            number: record.number,
+            identifier: record.subscription_id,
+        });
+        true
+    }
+
+    /// The subscriptions of a lane, for operators; none if the session is no lane.
+    pub(crate) fn subscriptions_of_lane(&self, session: u32) -> Option<Vec<SubscriptionInfo>> {
+        let lane = self.parts.lanes.of(self.sessions.id_of(session))?;
+        let session = self.sessions.look_at(session)?;
+        let all = lane.subscriptions.iter().map(|one| SubscriptionInfo {
+            tenant: session.tenant,
+            client_id: Arc::clone(&session.client_id),
+            filter: one.filter.clone(),
+            qos: QoS::AtLeastOnce,
+            no_local: true,
+            retain_as_published: false,
+            subscription_id: one.identifier,
+        });
+        Some(all.collect())
+    }
+
+    /// How the lanes of this shard want a topic of messages that it receives.
+    #[cold]
+    pub(crate) fn wanted_by_lanes(&mut self, tenant: TenantId, topic: &str) -> InterestClass {
+        let mut class = InterestClass::NONE;
+        let Ok(topic) = TopicName::new(topic) else {
+            return class;
+        };
+        for lane in &self.parts.lanes.0 {
+            self.work.add(lane.subscriptions.len() as u64 * NODE);
+            if lane.number != self.id.0 || !lane.takes(tenant, topic) {
+                continue;
+            }
+            class = class.and(InterestClass::LANES);
+            let Some(session) = self.sessions.get(lane.session) else {
+                continue;
+            };
+            if session.durable {
+                class = class.and(InterestClass::DURABLE);
+            }
+            if session.durable && session.flags.keeps_qos0() {
+                class = class.and(InterestClass::KEEPS_QOS0);
+            }
+        }
+        class
+    }
+
+    /// Hands a message to those lanes of this shard that take it: of each part the lane of the
+    /// shard that received it, in whichever run that was. Answers whether there is one.
+    #[inline(never)]
+    pub(crate) fn deliver_to_lanes<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        routing: &mut Routing<'_>,
+    ) -> bool {
+        let publication = routing.publication;
+        let Ok(topic) = TopicName::new(publication.topic) else {
+            return false;
+        };
+        let number = match fault::is(Fault::LaneOfOtherShard) {
+            true => self.id.0 ^ 1,
+            false => shard_of(publication.id.0),
+        };
+        let mut matched = false;
+        for place in 0..self.parts.lanes.0.len() {
+            let lane = &self.parts.lanes.0[place];
+            if lane.number != number || !lane.takes_tenant(publication.tenant) {
+                continue;
+            }
+            let target = Target::session(lane.session.index);
+            let session = lane.session.index;
+            let taking = lane.subscriptions.iter().filter(|one| one.takes(topic));
+            let matches: SmallVec<[Match; 4]> = taking
+                .map(|one| Match {
+                    target,
+                    subscription_id: one.identifier,
+                    qos: QoS::AtLeastOnce,
+                    no_local: !fault::is(Fault::PartOwnComesBack),
+                    retain_as_published: false,
+                })
+                .collect();
+            let looked_at = lane.subscriptions.len();
+            self.work.add(looked_at as u64 * NODE);
+            if !matches.is_empty() && self.permits(session, Actions::RECEIVE, publication.topic) {
+                matched |= self.serve(cx, target, &matches, routing);
+            }
+        }
+        matched
+    }
+
+    /// Tells a part of which run its oldest message is, if that is later than it was.
+    pub(super) fn tell_run<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
+        let run = self.run();
+        let connection = self.sessions.at(session).connection();
+        let Some(connection) = connection.map(|index| self.connections.id_of(index)) else {
+            return;
+        };
+        let Some(part) = self.parts.at(connection) else {
+            return;
+        };
+        if part.run >= Some(run) {
+            return;
+        }
+        let oldest = self.sessions.at(session).outbound.oldest_run();
+        let oldest = oldest.map_or(run, |oldest| oldest.min(run));
+        let oldest = match fault::is(Fault::LaneRunTooEarly) {
+            true => run,
+            false => oldest,
+        };
+        if let Some(part) = self.parts.at(connection)
+            && Some(oldest) > part.run
+        {
+            part.run = Some(oldest);
+            let told = PartEvent::Run {
+                oldest,
+                is_present: oldest == run,
+            };
+            cx.effects.parts.push((part.id, told));
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The lanes of a part of the node, one for each shard, as a task sees them: as one. What they are
+//! told waits in a channel; how much that can be is bounded by their credit.
+
+use martlet_broker::{
+    Delivery, LaneOrder, PartEvent, PartLine, PartOutcome, PartOutlet, PartQueueState, PartSpec,
+    Settlement, lane_name, start_of,
+};
+use martlet_codec::{PacketId, ReasonCode};
+use tokio::sync::mpsc;
+
+/// By which a delivery is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token {
+    lane: usize,
+    token: PacketId,
+}
+
+/// What a part is told.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// All of its lanes are attached. For each subscription whether it was granted.
+    Attached(Vec<ReasonCode>),
+    /// A message. Those of one publisher come in order.
+    Delivery(Token, Box<Delivery>),
+    /// How its queues are, together.
+    Queue(PartQueueState),
+    /// It is not attached any more, for this reason. It is told nothing more.
+    Ended(&'static str),
+}
+
+/// A part whose lanes are attached, or about to be. Dropping it detaches them.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    lanes: Vec<Lane>,
+    order: LaneOrder<Delivery>,
+    told: mpsc::UnboundedReceiver<(usize, PartEvent)>,
+    granted: Option<Vec<ReasonCode>>,
+    has_ended: bool,
+}
+
+#[derive(Debug)]
+struct Lane {
+    /// None once a lane that is not needed any more has ended.
+    line: Option<Box<dyn PartLine>>,
+    /// It has no shard any more, or the part was not attached by lanes: it is emptied and ends.
+    is_left_over: bool,
+    is_attached: bool,
+    queue: Option<PartQueueState>,
+}
+
+impl Lanes {
+    /// Attaches a part by `attach`, which gives a lane to the node: `count` lanes by this `spec`,
+    /// which names the part and has the credit and the bounds of all of them together; and those
+    /// sessions of the part that are none of these lanes, until they are empty.
+    pub(crate) fn attach(
+        spec: &PartSpec,
+        (count, sessions): (u16, &[String]),
+        attach: impl Fn(PartSpec, Box<dyn PartOutlet>) -> Box<dyn PartLine>,
+    ) -> Self {
+        let count = count.max(1);
+        let current: Vec<String> = (0..count)
+            .map(|lane| lane_name(&spec.client_id, lane))
+            .collect();
+        let left_over = sessions.iter().filter(|name| !current.contains(name));
+        let names = current.iter().map(|name| (name, false));
+        let names: Vec<(&String, bool)> = names.chain(left_over.map(|name| (name, true))).collect();
+        let (sender, told) = mpsc::unbounded_channel();
+        let mut lanes = Vec::with_capacity(names.len());
+        for (place, (name, is_left_over)) in names.into_iter().enumerate() {
+            let mut lane = spec.clone();
+            lane.client_id = name.as_str().into();
+            lane.credit = (spec.credit / count).max(1);
+            if lane.queue.bytes_max > 0 {
+                lane.queue.bytes_max = (spec.queue.bytes_max / u64::from(count)).max(1);
+            }
+            if is_left_over {
+                lane.subscriptions.clear();
+            }
+            let sender = sender.clone();
+            let outlet = move |event| {
+                // After the task has ended nothing is taken; the part is being detached then.
+                let _ = sender.send((place, event));
+            };
+            lanes.push(Lane {
+                line: Some(attach(lane, Box::new(outlet))),
+                is_left_over,
+                is_attached: false,
+                queue: None,
+            });
+        }
+        Self {
+            order: LaneOrder::new(lanes.len()),
+            lanes,
+            told,
+            granted: None,
+            has_ended: false,
+        }
+    }
+
+    /// What the part is told next; none after [`Told::Ended`], or if the node has stopped. Nothing
+    /// is lost if the future is dropped.
+    pub(crate) async fn next(&mut self) -> Option<Told> {
+        loop {
+            if let Some(told) = self.next_now() {
+                return Some(told);
+            }
+            if self.has_ended {
+                return None;
+            }
+            let (lane, event) = self.told.recv().await?;
+            if let Some(told) = self.take(lane, event) {
+                return Some(told);
+            }
+        }
+    }
+
+    /// What it is told next, if that is there already.
+    pub(crate) fn next_now(&mut self) -> Option<Told> {
+        loop {
+            if self.has_ended {
+                return None;
+            }
+            if let Some((lane, delivery)) = self.order.pop() {
+                let token = delivery.token;
+                return Some(Told::Delivery(Token { lane, token }, Box::new(delivery)));
+            }
+            let (lane, event) = self.told.try_recv().ok()?;
+            if let Some(told) = self.take(lane, event) {
+                return Some(told);
+            }
+        }
+    }
+
+    fn take(&mut self, place: usize, event: PartEvent) -> Option<Told> {
+        let lane = self.lanes.get_mut(place)?;
+        match event {
+            PartEvent::Attached { granted, .. } => {
+                lane.is_attached = true;
+                if !lane.is_left_over {
+                    self.granted.get_or_insert(granted);
+                }
+                let all = self.lanes.iter().all(|lane| lane.is_attached);
+                return all.then(|| Told::Attached(self.granted.clone().unwrap_or_default()));
+            }
+            PartEvent::Delivery(delivery) => {
+                let run = start_of(delivery.message.id().0);
+                self.order.push(place, run, delivery);
+            }
+            PartEvent::Run { oldest, is_present } => {
+                self.order.set_oldest_run(place, oldest);
+                if lane.is_left_over && is_present {
+                    // It is empty, and nothing comes any more.
+                    if let Some(line) = lane.line.take() {
+                        line.end();
+                    }
+                    lane.queue = None;
+                    self.order.set_oldest_run(place, u32::MAX);
+                }
+            }
+            PartEvent::Queue(queue) => {
+                lane.queue = Some(queue);
+                return Some(Told::Queue(self.queue()));
+            }
+            // It publishes nothing.
+            PartEvent::Published { .. } => {}
+            PartEvent::Ended { why, .. } if lane.line.is_some() => {
+                self.has_ended = true;
+                return Some(Told::Ended(why));
+            }
+            PartEvent::Ended { .. } => {}
+        }
+        None
+    }
+
+    /// The queues of all lanes together.
+    fn queue(&self) -> PartQueueState {
+        let mut sum = PartQueueState::default();
+        for queue in self.lanes.iter().filter_map(|lane| lane.queue) {
+            sum.messages += queue.messages;
+            sum.bytes += queue.bytes;
+            sum.bytes_max = sum.bytes_max.saturating_add(queue.bytes_max);
+            let oldest = sum.oldest_wall_ms.into_iter().chain(queue.oldest_wall_ms);
+            sum.oldest_wall_ms = oldest.min();
+            sum.holds |= queue.holds;
+            sum.dropped += queue.dropped;
+            sum.expired += queue.expired;
+        }
+        sum
+    }
+
+    /// Answers deliveries.
+    pub(crate) fn settle_all(&self, settled: impl IntoIterator<Item = (Token, PartOutcome)>) {
+        let mut of_lanes: Vec<Vec<Settlement>> = vec![Vec::new(); self.lanes.len()];
+        for (Token { lane, token }, outcome) in settled {
+            if let Some(settlements) = of_lanes.get_mut(lane) {
+                settlements.push(Settlement { token, outcome });
+            }
+        }
+        for (lane, settlements) in self.lanes.iter().zip(of_lanes) {
+            if let Some(line) = lane.line.as_ref().filter(|_| !settlements.is_empty()) {
+                line.settle(settlements);
+            }
+        }
+    }
+}
