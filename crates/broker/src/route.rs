@@ -651,7 +651,7 @@ impl Shard {
         if others != 0 {
             self.send_to_shards(cx, others, &mut routing, true);
         }
-        if self.parts.lanes.any() && !fault::is(Fault::LaneNotRoutedAgain) {
+        if self.parts.lanes.any() {
             self.deliver_to_lanes(cx, &mut routing);
         }
         self.deliver_route(cx, place, &mut routing);

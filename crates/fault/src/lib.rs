@@ -135,7 +135,6 @@ faults! {
     PartPublishedBeforeRecord = "What a part publishes is answered before it is durable.";
     PartOwnComesBack = "What a part publishes comes back to it.";
     LaneOfOtherShard = "A message goes to the lane of another shard than received it.";
-    LaneNotRoutedAgain = "A message that is routed again after a restart goes to no lane.";
     LaneRunTooEarly = "A lane is told that it has no message of an earlier run though it has.";
     HopsNotStored = "What is read back from the store has not been passed on yet.";
 

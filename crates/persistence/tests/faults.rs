@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cases;
+mod lanes;
 #[allow(dead_code)]
 mod node;
 
@@ -28,4 +29,18 @@ fn records_that_say_too_little_are_found() {
     assert!(is_found(Fault::InFlightIdsForgotten, in_flight));
     let unsubscribe = || cases::unsubscribe_leaves_no_state();
     assert!(is_found(Fault::RetainedOwedStays, unsubscribe));
+}
+
+#[test]
+fn lanes_that_mix_up_messages_are_found() {
+    assert!(is_found(Fault::LaneOfOtherShard, || lanes::keep_order(
+        2,
+        2,
+        End::Kill
+    )));
+    assert!(is_found(Fault::LaneRunTooEarly, || lanes::keep_order(
+        4,
+        3,
+        End::Kill
+    )));
 }

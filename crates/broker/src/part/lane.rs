@@ -22,6 +22,7 @@ use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
 use crate::report::SubscriptionInfo;
 use crate::route::{Match, Routing, Target};
+use crate::session::Session;
 use crate::shard::Shard;
 use crate::work::NODE;
 
@@ -274,6 +275,19 @@ impl Shard {
             identifier: record.subscription_id,
         });
         true
+    }
+
+    /// Number of subscriptions of a lane; 0 if the session is no lane.
+    pub(crate) fn count_of_lane(&self, session: &Session) -> usize {
+        if !session.flags.part() {
+            return 0;
+        }
+        let is_its = |lane: &&Lane| {
+            let found = self.sessions.get(lane.session);
+            found.is_some_and(|found| found.epoch == session.epoch)
+        };
+        let lane = self.parts.lanes.0.iter().find(is_its);
+        lane.map_or(0, |lane| lane.subscriptions.len())
     }
 
     /// The subscriptions of a lane, for operators; none if the session is no lane.

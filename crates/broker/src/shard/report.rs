@@ -121,7 +121,7 @@ impl Shard {
             keep_alive_secs: connection.map_or(0, |found| found.client().keep_alive_secs),
             session_expiry_secs: session.expiry_secs,
             connected_at_ms: session.connected_at_wall_ms(),
-            subscriptions: session.subscriptions.len(),
+            subscriptions: session.subscriptions.len() + self.count_of_lane(session),
             queued: session.outbound.queue().len(),
             in_flight: session.outbound.in_flight.len(),
             matched: session.accounting.matched,
