@@ -401,3 +401,35 @@ def test_config_check_finds_what_is_wrong_with_sinks(tmp_path):
     configured(tmp_path)
     shown = martlet_process.run("config", "show", *options["arguments"])
     assert "[[sinks.file]]" in shown.stdout and 'filters = ["plant/#"]' in shown.stdout
+
+
+def test_order_and_messages_are_kept_over_kills_with_other_numbers_of_threads(tmp_path):
+    options, path = configured(tmp_path)
+    number_of = {f"plant/{device}": 0 for device in range(6)}
+    for threads in (2, 1, 3, 2):
+        node = martlet_process.Node(**{**options, "arguments": (*options["arguments"], "--threads", str(threads))})
+        try:
+            clients = [Client(node, f"device-{device}").__enter__() for device in range(6)]
+            for _ in range(50):
+                for device, client in enumerate(clients):
+                    topic = f"plant/{device}"
+                    # Returns when it is acknowledged.
+                    client.publish(topic, str(number_of[topic]), qos=1)
+                    number_of[topic] += 1
+        finally:
+            node.process.kill()
+            node.process.wait()
+    node = martlet_process.Node(**options)
+    try:
+        until_lines(node, path, sum(number_of.values()))
+
+        def firsts(topic):
+            """What came, without what came again."""
+            payloads = [int(line["payload"]) for line in lines(path) if line["topic"] == topic]
+            return list(dict.fromkeys(payloads))
+
+        for topic, count in number_of.items():
+            until(lambda: len(firsts(topic)) == count, lambda: f"{topic}: {firsts(topic)}")
+            assert firsts(topic) == list(range(count)), topic
+    finally:
+        node.close()

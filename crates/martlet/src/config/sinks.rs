@@ -60,7 +60,7 @@ const FILE_KEYS: &[KeyOfSink] = &[
     (
         "tenant",
         Kind::Text,
-        "Name or id of the team whose tenant's messages it takes. A team that does not exist yet is waited for. Default: the common tenant.",
+        "Name or id of the team whose tenant's messages it takes. A team that does not exist yet is waited for. \"*\": messages of all tenants. Default: the common tenant.",
     ),
     (
         "on_reject",
