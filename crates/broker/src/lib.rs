@@ -115,9 +115,9 @@ pub use node::{Cx, MemoryPressure, Node, Now};
 pub use operate::PAGE_BYTES;
 pub use operate::TopicUse;
 pub use part::{
-    Delivery, Hold, OnFull, PartCall, PartEvent, PartId, PartLine, PartOutcome, PartOutlet,
-    PartPublish, PartQueueLimits, PartQueueState, PartSpec, PartSubscription, PartTerms,
-    Settlement,
+    Delivery, Hold, MemberReceipt, OnFull, PartCall, PartEvent, PartId, PartLine, PartOutcome,
+    PartOutlet, PartPublish, PartQueueLimits, PartQueueState, PartSpec, PartSubscription,
+    PartTerms, Receipt, ReceiptOutcome, Settlement,
 };
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,

@@ -353,6 +353,15 @@ impl Message {
         }
     }
 
+    /// Names the session that published it, as long as nobody else holds it.
+    pub(crate) fn set_publisher(&mut self, publisher: SessionAddress) {
+        self.0.with_arc_mut(|arc| {
+            if let Some(body) = PlainArc::get_mut(arc) {
+                body.header_mut().publisher = Some(publisher);
+            }
+        });
+    }
+
     /// What counts its bytes.
     pub(crate) fn gauge(&self) -> &Arc<MemoryGauge> {
         &self.0.header.header.gauge

@@ -10,6 +10,7 @@
 pub(crate) mod hold;
 mod publish;
 pub(crate) mod queue;
+pub(crate) mod receipts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub use hold::Hold;
 pub use publish::PartPublish;
 use queue::PartQueue;
 pub use queue::{OnFull, PartQueueLimits, PartQueueState};
+pub use receipts::{MemberReceipt, Receipt, ReceiptOutcome};
 
 /// Names a part of this node while it is attached. Who attaches it chooses the number, each once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,6 +152,17 @@ pub enum PartEvent {
         number: u64,
         /// What came of it.
         outcome: Published,
+    },
+    /// How a message that it has published ended for one of its receivers, if it asked for that:
+    /// see [`PartPublish::receipts`].
+    Receipt(Receipt),
+    /// All receivers of a message of which it asked for receipts are known: told once, behind
+    /// [`PartEvent::Published`]. Receipts may come before and after it.
+    Receivers {
+        /// The message.
+        message: MessageId,
+        /// Number of sessions and share groups that it was routed to, and so of its receipts.
+        receivers: u64,
     },
     /// How its queue is, if that has bounds of its own: told once a second if it has changed.
     Queue(PartQueueState),

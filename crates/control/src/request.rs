@@ -180,7 +180,11 @@ impl Control {
                     return Err(RequestError::NotListening(why.to_owned()));
                 }
                 Some(
-                    PartEvent::Delivery(_) | PartEvent::Queue(_) | PartEvent::Published { .. },
+                    PartEvent::Delivery(_)
+                    | PartEvent::Queue(_)
+                    | PartEvent::Published { .. }
+                    | PartEvent::Receipt(_)
+                    | PartEvent::Receivers { .. },
                 ) => {}
                 None => return Err(RequestError::NotListening("the node stops".to_owned())),
             }

@@ -134,6 +134,12 @@ faults! {
     PartDropsNewest = "At a part's bound in bytes the newest messages are dropped.";
     PartPublishedBeforeRecord = "What a part publishes is answered before it is durable.";
     PartOwnComesBack = "What a part publishes comes back to it.";
+    PartReceiptLost = "An acknowledgement leads to no receipt.";
+    PartReceiptTwice = "Each receipt is told twice.";
+    PartReceiptOfOther = "A receipt names another receiver.";
+    PartReceiptForDrop = "The receipt of a message that was dropped says that it was acknowledged.";
+    PartReceiptNotSent = "A receipt is not told to a part of another shard.";
+    PartReceiptsNotRestored = "After a restart messages ask for no receipts any more.";
     HopsNotStored = "What is read back from the store has not been passed on yet.";
 
     // Its records, and recovery.

@@ -28,6 +28,16 @@ pub struct PartPublish {
     /// 0 if it comes from outside; else one more than [`Message::hops`](crate::Message::hops) of
     /// the message that it follows from. Beyond [`HOPS_MAX`] it is refused.
     pub hops: u8,
+    /// The part is told how the message ends for each of its receivers ([`PartEvent::Receipt`]),
+    /// and how many they are ([`PartEvent::Receivers`]).
+    ///
+    /// Each receiver leads to one receipt, told when its client has answered, or when the message
+    /// was dropped or has expired: for a client that is away, that may be after days. A receipt
+    /// goes to the part that is attached then with the session that published the message; without
+    /// one it is lost. Receipts are told after a restart of the node too, by its durable session;
+    /// after a crash some may be told again. Clients that find the message retained later are no
+    /// receivers.
+    pub receipts: bool,
 }
 
 impl Shard {
@@ -41,7 +51,12 @@ impl Shard {
         let Some((_, session)) = self.session_of_part(id) else {
             return;
         };
+        let receivers = self.receipts.receivers();
+        if publish.receipts {
+            self.hold_receipts_back();
+        }
         let (outcome, record) = self.route_of_part(cx, session, publish);
+        let (message, other_shards) = (outcome.id, outcome.other_shards);
         let published = PartEvent::Published {
             number: publish.number,
             outcome,
@@ -51,6 +66,14 @@ impl Shard {
             false => record,
         };
         self.gate(cx, record, Gated::PartEvent(id, Box::new(published)));
+        if publish.receipts {
+            self.let_receipts_out(cx);
+            if let Some(message) = message {
+                let receivers = self.receipts.receivers() - receivers;
+                let session = self.sessions.id_of(session);
+                self.count_receivers(cx, (message, session), receivers, other_shards);
+            }
+        }
     }
 
     fn route_of_part<N: Node>(
@@ -72,6 +95,7 @@ impl Shard {
             tenant,
             session: Some(self.address_of(session)),
             hops: publish.hops,
+            receipts: publish.receipts,
         };
         self.publish_new(cx, by, message, |shard, cx, publication, matched| {
             if shard.wants.any(TOLD_OF_PUBLISHED) {

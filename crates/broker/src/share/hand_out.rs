@@ -10,9 +10,11 @@ use crate::decision::Limit;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
 use crate::event::{Event, Wants};
 use crate::fault::{self, Fault};
+use crate::id::MessageId;
 use crate::losses::limit_of;
 use crate::message::Message;
 use crate::node::{Cx, Node};
+use crate::part::{MemberReceipt, ReceiptOutcome};
 use crate::record::{EnqueuedAs, MessageRecord, Record, SessionEpoch};
 use crate::route::Routing;
 use crate::session::queue::{Entry, QueueOwner, StoredEntry, Taken, Window};
@@ -36,6 +38,10 @@ impl Shard {
         self.count_matched();
         let group = &mut self.groups.slab[index as usize];
         group.accounting.matched += 1;
+        if message.id().asks_for_receipts() {
+            self.begin_receipt(&routing.publication, qos > QoS::AtMostOnce);
+        }
+        let group = &mut self.groups.slab[index as usize];
         let entry = Entry {
             message,
             subscription_ids: SmallVec::new(),
@@ -63,6 +69,11 @@ impl Shard {
         if qos == QoS::AtMostOnce {
             let topic = routing.publication.topic;
             self.drop_in_group(cx, index, DropReason::NoMember, topic);
+            if routing.publication.id.asks_for_receipts() {
+                let group = self.groups.receiver(index);
+                let dropped = Err(DropReason::NoMember);
+                self.receipt_at_once(cx, &routing.publication, group, dropped);
+            }
         } else {
             self.enqueue_recorded_for_group(cx, index, entry);
         }
@@ -90,7 +101,8 @@ impl Shard {
         let id = entry.message.id();
         let message = MessageRecord {
             message: entry.message.clone(),
-            publisher: None,
+            // Of which session does not matter, but to whom receipts are told.
+            publisher: id.asks_for_receipts().then(SessionEpoch::default),
             receipt: None,
             retained_revision: None,
             replaces: None,
@@ -149,7 +161,7 @@ impl Shard {
             };
             if let Some(entry) = back {
                 if fault::is(Fault::ShareReturnedByTurn) {
-                    self.lent_entry_ended(cx, index, entry, ShareOutcome::Acknowledged);
+                    self.lent_entry_ended(cx, index, entry, ShareOutcome::Acknowledged, None);
                 } else {
                     self.groups.slab[index as usize].queue.push_front(entry);
                 }
@@ -196,8 +208,7 @@ impl Shard {
                 waited_for: self.groups.slab[index as usize].filter.to_string(),
                 why,
             });
-            self.group_entry_ended(cx, index, &Taken::Stored(entry));
-            self.drop_in_group(cx, index, DropReason::StoreDamaged, "");
+            self.drop_taken(cx, index, &Taken::Stored(entry), DropReason::StoreDamaged);
         }
         self.serve_group(cx, index);
     }
@@ -226,6 +237,21 @@ impl Shard {
         self.group_entry_ended(cx, index, entry);
         self.groups.slab[index as usize].accounting.expired += 1;
         self.counters.expired += 1;
+        self.end_receipt_in_group(cx, index, entry.id(), ReceiptOutcome::Expired);
+    }
+
+    /// A message has come to its end in a group, without a member.
+    fn end_receipt_in_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        message: MessageId,
+        outcome: ReceiptOutcome,
+    ) {
+        if message.asks_for_receipts() {
+            let receiver = self.groups.receiver(index);
+            self.end_receipt_of(cx, message, receiver, outcome);
+        }
     }
 
     /// Gives a message to the member whose turn it is, or drops what nobody may have; gives it back
@@ -270,6 +296,9 @@ impl Shard {
             // It is the member's from here on: matched moves with it.
             group.accounting.matched -= 1;
             self.counters.matched -= 1;
+            if entry.qos > QoS::AtMostOnce && entry.message.id().asks_for_receipts() {
+                self.receipts.take(entry.message.id());
+            }
             self.group_entry_ended(cx, index, &Taken::Held(entry));
             None
         } else {
@@ -345,6 +374,7 @@ impl Shard {
     ) {
         self.group_entry_ended(cx, index, entry);
         self.drop_in_group(cx, index, reason, entry.topic());
+        self.end_receipt_in_group(cx, index, entry.id(), ReceiptOutcome::Dropped(reason));
     }
 
     pub(super) fn outcome_received<N: Node>(
@@ -353,8 +383,12 @@ impl Shard {
         id: GroupId,
         delivery: u64,
         outcome: ShareOutcome,
+        receipt: Option<Box<MemberReceipt>>,
     ) {
         let Some(index) = self.groups.live(id) else {
+            if let Some(receipt) = receipt {
+                self.end_receipt_without_group(cx, *receipt, outcome);
+            }
             return;
         };
         let group = &mut self.groups.slab[index as usize];
@@ -365,6 +399,9 @@ impl Shard {
                 // It is the member's from here on: matched moves with it.
                 group.accounting.matched -= 1;
                 self.counters.matched -= 1;
+                if let Some(receipt) = receipt {
+                    self.receipts.take(receipt.message);
+                }
             }
             return;
         }
@@ -382,7 +419,7 @@ impl Shard {
             group.members.return_credit(place, until);
         }
         if let Some(entry) = ended.entry {
-            self.lent_entry_ended(cx, index, entry, outcome);
+            self.lent_entry_ended(cx, index, entry, outcome, receipt);
         }
         self.serve_group(cx, index);
     }
@@ -394,6 +431,7 @@ impl Shard {
         index: u32,
         entry: Entry,
         outcome: ShareOutcome,
+        receipt: Option<Box<MemberReceipt>>,
     ) {
         let returned = ShareOutcome::Returned { sent_qos2: false };
         let outcome = match outcome {
@@ -418,6 +456,11 @@ impl Shard {
                 self.drop_in_group(cx, index, reason, entry.topic());
             }
             _ => {}
+        }
+        if let Some(receipt) = receipt
+            && let Some(ended) = receipt.outcome(outcome)
+        {
+            self.end_receipt_of(cx, receipt.message, receipt.receiver, ended);
         }
         if let Taken::Held(entry) = entry {
             self.messages.put_back(entry.message);

@@ -26,6 +26,7 @@ use crate::fault::{self, Fault};
 use crate::id::{SessionAddress, SessionId, ShardId, TenantId};
 use crate::message::Message;
 use crate::node::{Cx, Node};
+use crate::part::{MemberReceipt, ReceiptOutcome};
 use crate::record::{EnqueuedAs, Record, SessionEpoch};
 use crate::session::queue::{Entry, StoredEntry};
 use crate::shard::Shard;
@@ -182,6 +183,8 @@ pub enum ShareMessage {
         delivery: u64,
         /// How.
         outcome: ShareOutcome,
+        /// The message asks for receipts.
+        receipt: Option<Box<MemberReceipt>>,
     },
     /// What a durable member had taken comes back, by one record: it is away or gone.
     GivenBack {
@@ -195,6 +198,8 @@ pub enum ShareMessage {
         entry: Box<StoredEntry>,
         /// The message, if it is in memory.
         message: Option<Message>,
+        /// The part that asked for receipts of it, and the member.
+        receipt: Option<Box<(SessionAddress, Arc<str>)>>,
     },
 }
 
@@ -276,8 +281,9 @@ impl Shard {
                 group,
                 delivery,
                 outcome,
+                receipt,
             } => {
-                self.outcome_received(cx, group, delivery, outcome);
+                self.outcome_received(cx, group, delivery, outcome, receipt);
             }
             ShareMessage::GivenBack {
                 group,
@@ -285,13 +291,17 @@ impl Shard {
                 delivery,
                 entry,
                 message,
+                receipt,
             } => {
                 let index = self.groups.live(group).filter(|index| {
                     let group = &self.groups.slab[*index as usize];
                     !fault::is(Fault::ShareReturnedTaken) && !group.is_return_lost(delivery)
                 });
                 if let Some(index) = index {
-                    self.outcome_received(cx, group, delivery, ShareOutcome::Settled);
+                    self.outcome_received(cx, group, delivery, ShareOutcome::Settled, None);
+                    if let Some(receipt) = receipt {
+                        self.receipts.add(entry.id, Some(receipt.0));
+                    }
                     self.given_back(index, *entry, message);
                     self.serve_group(cx, index);
                 } else {
@@ -305,6 +315,11 @@ impl Shard {
                     self.append(cx, ended);
                     self.count_matched();
                     self.counters.drop_messages(DropReason::SessionEnded, 1);
+                    if let Some(receipt) = receipt {
+                        let (part, receiver) = *receipt;
+                        let dropped = ReceiptOutcome::Dropped(DropReason::SessionEnded);
+                        self.send_receipt(cx, part, message, receiver, dropped);
+                    }
                 }
             }
         }

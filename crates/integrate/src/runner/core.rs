@@ -305,7 +305,9 @@ impl Core {
             }),
             Some(PartEvent::Queue(queue)) => self.queue = Some(queue),
             // It publishes nothing.
-            Some(PartEvent::Published { .. }) => {}
+            Some(
+                PartEvent::Published { .. } | PartEvent::Receipt(_) | PartEvent::Receivers { .. },
+            ) => {}
             Some(PartEvent::Ended { why, .. }) => self.detached(why),
             None => self.detached("the node stops"),
         }

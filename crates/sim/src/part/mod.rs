@@ -246,6 +246,7 @@ impl Part {
                 self.is_away(io);
             }
             PartEvent::Attached { .. } | PartEvent::Ended { .. } | PartEvent::Queue(_) => {}
+            PartEvent::Receipt(_) | PartEvent::Receivers { .. } => {}
         }
         self.reschedule(io);
     }
@@ -542,6 +543,7 @@ impl Part {
                 user_properties: Vec::new(),
             },
             hops,
+            receipts: false,
         };
         io.fact(Fact::Published {
             client: self.client,
