@@ -134,6 +134,12 @@ const OF_PARTS: &[Fault] = &[
     Fault::PartDropsNewest,
     Fault::PartPublishedBeforeRecord,
     Fault::PartOwnComesBack,
+    Fault::PartReceiptLost,
+    Fault::PartReceiptTwice,
+    Fault::PartReceiptOfOther,
+    Fault::PartReceiptForDrop,
+    Fault::PartReceiptNotSent,
+    Fault::PartReceiptsNotRestored,
     Fault::HopsNotStored,
 ];
 

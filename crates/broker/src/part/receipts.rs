@@ -359,7 +359,8 @@ impl Shard {
 
     fn part_of_session(&mut self, session: SessionId) -> Option<PartId> {
         let index = self.live_session(session)?;
-        let connection = self.sessions.at(index).connection()?;
+        // Until the part knows that it is attached it is told nothing else.
+        let connection = self.admitted_connection(index)?;
         let connection = self.connections.id_of(connection);
         Some(self.parts.at(connection)?.id)
     }
