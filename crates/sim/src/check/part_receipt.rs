@@ -1,6 +1,6 @@
 //! Receipts: each receiver of a message leads to one, and only a receiver does. Who acknowledged
-//! has got the message, who refused it has refused it, and nothing expires, for what parts publish
-//! has no expiry.
+//! or refused a message has got it, a part has settled it so, and nothing expires, for what parts
+//! publish has no expiry.
 //!
 //! None is missing at the end to a part that was attached all the time since it published, nor of
 //! a client that got the message after the part was attached last. Across a restart of the node a
@@ -157,17 +157,17 @@ impl PartReceipts {
             (*of_run, *count) = (run, 0);
         }
         *count += 1;
-        let is_true = match outcome {
-            ReceiptOutcome::Acknowledged if ledger.is_part(client) => {
-                self.settled.get(&(id, client)) == Some(&PartOutcome::Done)
-            }
-            ReceiptOutcome::Acknowledged => asked.is_none_or(|asked| {
+        let has_got = |outcome: PartOutcome| match ledger.is_part(client) {
+            true => self.settled.get(&(id, client)) == Some(&outcome),
+            // The client may refuse what it gets.
+            false => asked.is_none_or(|asked| {
                 let key = (asked.message, client);
                 self.arrived.contains_key(&key)
             }),
-            ReceiptOutcome::Refused(_) => {
-                self.settled.get(&(id, client)) == Some(&PartOutcome::Refused)
-            }
+        };
+        let is_true = match outcome {
+            ReceiptOutcome::Acknowledged => has_got(PartOutcome::Done),
+            ReceiptOutcome::Refused(_) => has_got(PartOutcome::Refused),
             ReceiptOutcome::Expired => false,
             ReceiptOutcome::Sent | ReceiptOutcome::Dropped(_) => true,
         };
