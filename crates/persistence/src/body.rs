@@ -432,6 +432,34 @@ mod tests {
     }
 
     #[test]
+    fn a_body_says_that_a_part_has_asked_for_receipts_in_a_version_of_its_own() {
+        let plain = record("t", (b"", b"p"), 1, false);
+        let publication = plain.message.publication();
+        let asks = Publication {
+            id: MessageId(256),
+            ..publication
+        };
+        let client = Some(SharedClient::new(ConnectedClient::new("$part", None)));
+        let message = Message::new(&asks, client, &mut Vec::new(), &Arc::default());
+        let asks = MessageRecord {
+            message,
+            publisher: Some(SessionEpoch(9)),
+            ..plain.clone()
+        };
+        let plain = published_by(&plain, 9, ConnectedClient::new("c", None));
+        for (record, version) in [(plain, 2), (asks, 3)] {
+            let mut bytes = encoded(&record);
+            assert_eq!(bytes[0], version);
+            let body = decode_body(record.message.id(), &bytes).unwrap();
+            let publisher = body.publisher.unwrap();
+            assert_eq!(publisher.asks_for_receipts, version == 3);
+            bytes[0] = 2;
+            let read = decode_body(record.message.id(), &bytes);
+            assert_eq!(read.is_ok(), version == 2, "{read:?}");
+        }
+    }
+
+    #[test]
     fn a_small_message_costs_few_bytes_beside_its_texts() {
         let mut record = record("a/b", (b"", b"payload"), 1, false);
         record = published_by(&record, 1 << 36, ConnectedClient::new("c", None));

@@ -262,14 +262,14 @@ fn what_a_newer_program_has_written_is_refused_by_name_and_kept() {
     }
     let mut node = StoredNode::new(1);
     let disk = node.disk.clone();
-    node.append(|record| record.body(BodyId(5), Holds::RETAINED, &[&newer]));
+    node.append(|record| record.body(BodyId(5), Holds::RETAINED, &[&[4, 0, 0]]));
     let NotOpen::Restore(error) = StoredNode::reopen(disk, 2).err().unwrap() else {
         panic!("it does open");
     };
     assert!(
         error
             .to_string()
-            .starts_with("message 0x5: record version 2"),
+            .starts_with("message 0x5: record version 4"),
         "{error}"
     );
 }
