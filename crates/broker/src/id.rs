@@ -60,16 +60,17 @@ impl MessageId {
         Self(numbered(shard, counter))
     }
 
-    /// A part has asked for receipts of it: see [`Receipt`](crate::Receipt). The counter is a
-    /// multiple of 256 then, and of no other message. In stores of earlier programs it may be.
+    /// A part has asked for receipts of it: see [`Receipt`](crate::Receipt). Its counter is a
+    /// multiple of 256, and those of other messages are not. In the stores of earlier versions
+    /// they may be; there the body of the message does not ask for receipts.
     #[inline]
     pub fn asks_for_receipts(self) -> bool {
         is_kept_for_receipts(self.0)
     }
 }
 
-/// Counters that names of messages which ask for receipts have, and no others. Few, so that names
-/// of neighbours differ by one nearly always and pack well.
+/// Whether a counter is kept for messages that ask for receipts. Few are, so that names of
+/// neighbours nearly always differ by one and pack well.
 pub(crate) fn is_kept_for_receipts(counter: u64) -> bool {
     counter.is_multiple_of(RECEIPTS_EVERY)
 }

@@ -31,12 +31,14 @@ pub struct PartPublish {
     /// The part is told how the message ends for each of its receivers ([`PartEvent::Receipt`]),
     /// and how many they are ([`PartEvent::Receivers`]).
     ///
-    /// Each receiver leads to one receipt, told when its client has answered, or when the message
-    /// was dropped or has expired: for a client that is away, that may be after days. A receipt
-    /// goes to the part that is attached then with the session that published the message; without
-    /// one it is lost. Receipts are told after a restart of the node too, by its durable session;
-    /// after a crash some may be told again. Clients that find the message retained later are no
-    /// receivers.
+    /// Each receiver leads to one receipt. It is told when the client has answered, or when the
+    /// message was dropped or has expired: for a client that is away, that may be days later.
+    ///
+    /// The part is told while it is attached with the session that published the message. Receipts
+    /// that come while it is not attached are lost. A part with a durable session is told after a
+    /// restart of the node too; after a crash some receipts may be told again.
+    ///
+    /// Clients that find the message retained later are not receivers.
     pub receipts: bool,
 }
 

@@ -1,13 +1,13 @@
-//! Receipts: a part that publishes a message may ask who of its receivers acknowledged it, who
-//! refused it, for whom it was dropped, and for whom it expired.
+//! Receipts: a part may ask for one from each receiver of a message that it publishes. A receipt
+//! says whether the message was acknowledged, refused, dropped or expired.
 //!
-//! Each session and each share group that a message is routed to is one receiver, and leads to one
-//! receipt. A receipt is due from the moment at which the message counts as matched, and is told
-//! when it counts as delivered, dropped or expired: where the accounts change, receipts do.
+//! A receiver is a session or a share group that a message is routed to. Its receipt is due when
+//! the message counts as matched. It is told when the message counts as delivered, dropped or
+//! expired: receipts follow the accounts.
 //!
-//! That a message asks for receipts is part of its name ([`MessageId::asks_for_receipts`]), so
-//! whatever knows a message by its name alone knows it too: rows of a queue, what is in flight,
-//! records. The part is not: each shard remembers it for the messages that it has receivers of.
+//! The name of a message says that it asks for receipts ([`MessageId::asks_for_receipts`]). So
+//! queues, messages in flight and records need no mark of their own, and other messages cost
+//! nothing. Each shard has a table of the messages with receipts due, with the part of each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::share::ShareOutcome;
 use crate::split_map::SplitMap;
 use crate::work::DELIVERY;
 
-/// The fate of a message that a part has published, for one of its receivers.
+/// The end of a message for one of its receivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// Which message: see [`Published::id`](crate::Published::id).
@@ -37,7 +37,7 @@ pub struct Receipt {
     /// dropped, or that expired, before a member had it. Empty if the receiver's session ended
     /// while the message was on its way from a share group to it.
     pub receiver: Arc<str>,
-    /// The fate.
+    /// How it ended.
     pub outcome: ReceiptOutcome,
 }
 
