@@ -223,6 +223,10 @@ impl Shard {
         self.count_matched();
         if routing.publication.id.asks_for_receipts() {
             self.begin_receipt(&routing.publication, qos > QoS::AtMostOnce);
+            if qos == QoS::AtMostOnce {
+                let ids = &subscription_ids;
+                return self.deliver_qos0_with_receipt(cx, index, routing, retain, ids);
+            }
         }
         if qos == QoS::AtMostOnce {
             self.deliver_qos0(cx, index, routing, retain, &subscription_ids);
@@ -415,31 +419,33 @@ impl Shard {
         retain: bool,
         subscription_ids: &[u32],
     ) {
-        let sent = self.send_qos0(cx, index, routing, retain, subscription_ids);
-        if let Err(reason) = sent {
-            self.drop_message(cx, index, reason, 1, routing.publication.topic);
-        }
-        self.receipt_at_qos0(cx, index, &routing.publication, sent);
-    }
-
-    #[inline(always)]
-    fn send_qos0<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        routing: &mut Routing<'_>,
-        retain: bool,
-        subscription_ids: &[u32],
-    ) -> Result<(), DropReason> {
         let Some(connection) = self.admitted_connection(index) else {
-            return Err(DropReason::ClientAway);
+            return self.drop_message(
+                cx,
+                index,
+                DropReason::ClientAway,
+                1,
+                routing.publication.topic,
+            );
         };
         let waiting = self.connections.at(connection).output_len();
         if waiting >= self.output_bytes_max {
-            return Err(DropReason::OutputFull);
+            return self.drop_message(
+                cx,
+                index,
+                DropReason::OutputFull,
+                1,
+                routing.publication.topic,
+            );
         }
         if waiting > 0 && self.memory.is_spent() {
-            return Err(DropReason::MemoryFull);
+            return self.drop_message(
+                cx,
+                index,
+                DropReason::MemoryFull,
+                1,
+                routing.publication.topic,
+            );
         }
         let how = Sending {
             dup: false,
@@ -448,11 +454,12 @@ impl Shard {
             packet_id: None,
         };
         let source = Source::Routing(routing);
-        self.send_publish(cx, connection, source, how, subscription_ids)?;
-        if self.wants.any(TOLD_OF_DELIVERED) {
+        if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
+            let topic = routing.publication.topic;
+            self.drop_message(cx, index, reason, 1, topic);
+        } else if self.wants.any(TOLD_OF_DELIVERED) {
             self.tell_when_written(connection, &routing.publication);
         }
-        Ok(())
     }
 
     /// Where packets of a session may go: before its CONNACK nothing does [MQTT-3.2.0-1].

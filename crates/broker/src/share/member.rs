@@ -400,12 +400,10 @@ impl Shard {
             return self.receipt_at_qos0(cx, session, &entry.message.publication(), dropped);
         }
         let mut routing = Routing::held(&entry.message);
-        self.deliver_qos0(
-            cx,
-            session,
-            &mut routing,
-            entry.retain,
-            &entry.subscription_ids,
-        );
+        let (retain, ids) = (entry.retain, &entry.subscription_ids);
+        match entry.message.id().asks_for_receipts() {
+            true => self.deliver_qos0_with_receipt(cx, session, &mut routing, retain, ids),
+            false => self.deliver_qos0(cx, session, &mut routing, retain, ids),
+        }
     }
 }
