@@ -25,7 +25,7 @@ use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, SessionEpoch};
 use crate::route::Routing;
 use crate::shard::{Gated, Shard};
-use crate::share::ShareOutcome;
+use crate::share::{GroupId, ShareOutcome};
 use crate::split_map::SplitMap;
 use crate::work::DELIVERY;
 
@@ -62,6 +62,8 @@ pub enum ReceiptOutcome {
 /// What a member of a share group adds to its answer for a message that asks for receipts.
 #[derive(Clone, Debug)]
 pub struct MemberReceipt {
+    group: GroupId,
+    delivery: u64,
     pub(crate) message: MessageId,
     /// Client Identifier of the member.
     pub(crate) receiver: Arc<str>,
@@ -98,6 +100,8 @@ pub(crate) struct Receipts {
     due: SplitMap<MessageId, Due>,
     /// Messages of this shard's parts whose receivers are still being counted.
     counting: BTreeMap<MessageId, Counting>,
+    /// What members of share groups have added to answers that come next.
+    answers: BTreeMap<(GroupId, u64), MemberReceipt>,
     /// Receivers of messages that ask for receipts, so far.
     receivers: u64,
     /// Receipts that wait until their part has been told the message's name.
@@ -125,6 +129,7 @@ impl Receipts {
         Self {
             due: SplitMap::new(seed),
             counting: BTreeMap::new(),
+            answers: BTreeMap::new(),
             receivers: 0,
             held_back: None,
         }
@@ -133,6 +138,23 @@ impl Receipts {
     /// Bytes of memory that it takes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.due.memory_bytes() + self.counting.len() * size_of::<(MessageId, Counting)>()
+    }
+
+    /// A member of a share group answers next.
+    pub(crate) fn answered(&mut self, receipt: MemberReceipt) {
+        let place = (receipt.group, receipt.delivery);
+        self.answers.insert(place, receipt);
+    }
+
+    /// Whether an answer is about to come for which there is a receipt.
+    #[inline]
+    pub(crate) fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// What a member has added to this answer.
+    pub(crate) fn take_answer(&mut self, group: GroupId, delivery: u64) -> Option<MemberReceipt> {
+        self.answers.remove(&(group, delivery))
     }
 
     /// Messages with receivers here whose receipt is due.
@@ -472,12 +494,15 @@ impl Shard {
     #[inline(never)]
     pub(crate) fn member_receipt(
         &mut self,
+        (group, delivery): (GroupId, u64),
         session: Option<u32>,
         message: MessageId,
         refused: Option<ReasonCode>,
     ) -> Box<MemberReceipt> {
         let receiver = session.map(|index| self.sessions.at(index).client_id.clone());
         Box::new(MemberReceipt {
+            group,
+            delivery,
             message,
             receiver: receiver.unwrap_or_default(),
             refused,

@@ -14,7 +14,7 @@ use crate::id::MessageId;
 use crate::losses::limit_of;
 use crate::message::Message;
 use crate::node::{Cx, Node};
-use crate::part::{MemberReceipt, ReceiptOutcome};
+use crate::part::ReceiptOutcome;
 use crate::record::{EnqueuedAs, MessageRecord, Record, SessionEpoch};
 use crate::route::Routing;
 use crate::session::queue::{Entry, QueueOwner, StoredEntry, Taken, Window};
@@ -161,7 +161,7 @@ impl Shard {
             };
             if let Some(entry) = back {
                 if fault::is(Fault::ShareReturnedByTurn) {
-                    self.lent_entry_ended(cx, index, entry, ShareOutcome::Acknowledged, None);
+                    self.lent_entry_ended(cx, index, entry, ShareOutcome::Acknowledged);
                 } else {
                     self.groups.slab[index as usize].queue.push_front(entry);
                 }
@@ -383,12 +383,11 @@ impl Shard {
         id: GroupId,
         delivery: u64,
         outcome: ShareOutcome,
-        receipt: Option<Box<MemberReceipt>>,
     ) {
+        if self.receipts.has_answers() {
+            self.end_receipt_of_member(cx, id, delivery, outcome);
+        }
         let Some(index) = self.groups.live(id) else {
-            if let Some(receipt) = receipt {
-                self.end_receipt_without_group(cx, *receipt, outcome);
-            }
             return;
         };
         let group = &mut self.groups.slab[index as usize];
@@ -399,9 +398,6 @@ impl Shard {
                 // It is the member's from here on: matched moves with it.
                 group.accounting.matched -= 1;
                 self.counters.matched -= 1;
-                if let Some(receipt) = receipt {
-                    self.receipts.take(receipt.message);
-                }
             }
             return;
         }
@@ -419,9 +415,38 @@ impl Shard {
             group.members.return_credit(place, until);
         }
         if let Some(entry) = ended.entry {
-            self.lent_entry_ended(cx, index, entry, outcome, receipt);
+            self.lent_entry_ended(cx, index, entry, outcome);
         }
         self.serve_group(cx, index);
+    }
+
+    /// The same for a message that asks for receipts: its receipt, if it ends by this answer.
+    #[cold]
+    #[inline(never)]
+    fn end_receipt_of_member<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: GroupId,
+        delivery: u64,
+        answer: ShareOutcome,
+    ) {
+        let Some(receipt) = self.receipts.take_answer(id, delivery) else {
+            return;
+        };
+        let Some(index) = self.groups.live(id) else {
+            return self.end_receipt_without_group(cx, receipt, answer);
+        };
+        let outstanding = &self.groups.slab[index as usize].outstanding;
+        let lent = outstanding.get(&delivery);
+        if lent.is_none_or(|lent| lent.entry.is_none()) {
+            return;
+        }
+        if answer == ShareOutcome::Taken {
+            // The member holds it.
+            self.receipts.take(receipt.message);
+        } else if let Some(outcome) = receipt.outcome(answer) {
+            self.end_receipt_of(cx, receipt.message, receipt.receiver, outcome);
+        }
     }
 
     /// A message that the group held while a member had it has come to its end there.
@@ -431,7 +456,6 @@ impl Shard {
         index: u32,
         entry: Entry,
         outcome: ShareOutcome,
-        receipt: Option<Box<MemberReceipt>>,
     ) {
         let returned = ShareOutcome::Returned { sent_qos2: false };
         let outcome = match outcome {
@@ -456,11 +480,6 @@ impl Shard {
                 self.drop_in_group(cx, index, reason, entry.topic());
             }
             _ => {}
-        }
-        if let Some(receipt) = receipt
-            && let Some(ended) = receipt.outcome(outcome)
-        {
-            self.end_receipt_of(cx, receipt.message, receipt.receiver, ended);
         }
         if let Taken::Held(entry) = entry {
             self.messages.put_back(entry.message);

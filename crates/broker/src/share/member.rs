@@ -207,12 +207,15 @@ impl Shard {
         refused: Option<ReasonCode>,
     ) {
         let (group, delivery) = (ticket.group, ticket.delivery);
-        let receipt = message.asks_for_receipts() && outcome != ShareOutcome::Settled;
+        if message.asks_for_receipts() && outcome != ShareOutcome::Settled {
+            let place = (group, delivery);
+            let receipt = self.member_receipt(place, session, message, refused);
+            self.share_send(cx, ticket.shard, ShareMessage::Receipt(receipt));
+        }
         let answer = ShareMessage::Outcome {
             group,
             delivery,
             outcome,
-            receipt: receipt.then(|| self.member_receipt(session, message, refused)),
         };
         self.share_send(cx, ticket.shard, answer);
     }

@@ -183,9 +183,9 @@ pub enum ShareMessage {
         delivery: u64,
         /// How.
         outcome: ShareOutcome,
-        /// The message asks for receipts.
-        receipt: Option<Box<MemberReceipt>>,
     },
+    /// Comes right before an outcome of a message that asks for receipts.
+    Receipt(Box<MemberReceipt>),
     /// What a durable member had taken comes back, by one record: it is away or gone.
     GivenBack {
         /// The group.
@@ -281,10 +281,10 @@ impl Shard {
                 group,
                 delivery,
                 outcome,
-                receipt,
             } => {
-                self.outcome_received(cx, group, delivery, outcome, receipt);
+                self.outcome_received(cx, group, delivery, outcome);
             }
+            ShareMessage::Receipt(receipt) => self.receipts.answered(*receipt),
             ShareMessage::GivenBack {
                 group,
                 epoch,
@@ -298,7 +298,7 @@ impl Shard {
                     !fault::is(Fault::ShareReturnedTaken) && !group.is_return_lost(delivery)
                 });
                 if let Some(index) = index {
-                    self.outcome_received(cx, group, delivery, ShareOutcome::Settled, None);
+                    self.outcome_received(cx, group, delivery, ShareOutcome::Settled);
                     if let Some(receipt) = receipt {
                         self.receipts.add(entry.id, Some(receipt.0));
                     }
