@@ -9,7 +9,7 @@ use crate::event::{Event, Told};
 use crate::id::{ConnectionId, MessageId, SessionId, ShardId, TenantId};
 use crate::lobby::Guest;
 use crate::message::Message;
-use crate::part::{Hold, PartEvent, PartId};
+use crate::part::{Hold, PartEvent, PartId, Receipt};
 use crate::record::{Record, SessionEpoch};
 use crate::report::Report;
 use crate::session::queue::QueueOwner;
@@ -198,4 +198,9 @@ pub enum ShardMessage {
         /// They wait from now on.
         on: bool,
     },
+    /// A receipt for the part of this session of the receiving shard.
+    Receipt(SessionId, Box<Receipt>),
+    /// A message that the receiving shard has routed, and that asks for receipts, has this number
+    /// of receivers here.
+    Receivers(MessageId, u64),
 }

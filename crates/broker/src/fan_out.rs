@@ -63,6 +63,8 @@ struct FanOut {
     publisher: Option<SessionAddress>,
     current: Delivery,
     receivers: Receivers,
+    /// Receivers of the message so far, if it asks for receipts.
+    receipts: u64,
 }
 
 /// The receivers of a message.
@@ -193,6 +195,7 @@ impl Shard {
             publisher,
             current: delivery,
             receivers: Receivers::default(),
+            receipts: 0,
         });
         self.hold_publisher(cx, publisher, true);
     }
@@ -207,17 +210,24 @@ impl Shard {
                 return;
             };
             cx.effects.is_fanning_out = true;
+            let receipts = self.receipts.receivers();
             let is_done = self.serve_share(cx, &mut fan_out);
+            fan_out.receipts += self.receipts.receivers() - receipts;
             cx.effects.is_fanning_out = false;
             self.settle(cx);
             if is_done {
                 self.is_routed_here(cx, &fan_out.current);
+                if fan_out.current.message.id().asks_for_receipts() {
+                    let message = fan_out.current.message.publication();
+                    self.tell_receivers(cx, &message, fan_out.receipts);
+                }
                 let Some(next) = self.fan_outs.next_of(fan_out.publisher) else {
                     self.hold_publisher(cx, fan_out.publisher, false);
                     continue;
                 };
                 fan_out.current = next;
                 fan_out.receivers = Receivers::default();
+                fan_out.receipts = 0;
             }
             let last = self.fan_outs.queue.len().min(AT_ONCE - 1);
             self.fan_outs.queue.insert(last, fan_out);

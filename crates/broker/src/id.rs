@@ -59,6 +59,25 @@ impl MessageId {
     pub fn new(shard: ShardId, counter: u64) -> Self {
         Self(numbered(shard, counter))
     }
+
+    /// A part has asked for receipts of it: see [`Receipt`](crate::Receipt). Its counter is a
+    /// multiple of 256, and those of other messages are not. In the stores of earlier versions
+    /// they may be; there the body of the message does not ask for receipts.
+    #[inline]
+    pub fn asks_for_receipts(self) -> bool {
+        is_kept_for_receipts(self.0)
+    }
+}
+
+/// Whether a counter is kept for messages that ask for receipts. Few are, so that names of
+/// neighbours nearly always differ by one and pack well.
+pub(crate) fn is_kept_for_receipts(counter: u64) -> bool {
+    counter.is_multiple_of(RECEIPTS_EVERY)
+}
+
+/// The first counter behind this one that is kept for a message which asks for receipts.
+pub(crate) fn next_for_receipts(counter: u64) -> u64 {
+    counter - counter % RECEIPTS_EVERY + RECEIPTS_EVERY
 }
 
 impl fmt::Display for MessageId {
@@ -96,6 +115,7 @@ pub(crate) fn numbered(shard: ShardId, counter: u64) -> u64 {
 const COUNTER_BITS: u32 = 58;
 const COUNTER_MASK: u64 = (1 << COUNTER_BITS) - 1;
 const START_SHIFT: u32 = 36;
+const RECEIPTS_EVERY: u64 = 256;
 
 /// The place of a record in a shard's sequence of appended records, from 1; 0 is "nothing".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

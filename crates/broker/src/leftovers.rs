@@ -39,6 +39,8 @@ impl Shard {
             ("timers", timers),
             ("what waits for the store", self.gated_count()),
             ("messages to be routed", self.awaiting_routed.len()),
+            ("messages with receipts that are due", self.receipts.due()),
+            ("messages to be counted", self.receipts.counting()),
             ("operators to be answered", self.operations.len()),
             ("connections to be ended", self.closing.len()),
             ("ends that wait for their turn", self.ends.len()),

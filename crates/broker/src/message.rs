@@ -153,8 +153,27 @@ struct Header {
     forwarded_len: u32,
     topic_len: u16,
     qos: QoS,
-    retain: bool,
-    hops: u8,
+    retained_hops: RetainedHops,
+}
+
+/// RETAIN and the number of hops in one byte: with another one a message of 64 bytes would take the
+/// next size of the allocator.
+#[derive(Clone, Copy, Debug)]
+struct RetainedHops(u8);
+
+impl RetainedHops {
+    fn new(retain: bool, hops: u8) -> Self {
+        // More hops than may be are as good as the most that fit.
+        Self(hops.min(0x7F) << 1 | u8::from(retain))
+    }
+
+    fn retain(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    fn hops(self) -> u8 {
+        self.0 >> 1
+    }
 }
 
 impl Header {
@@ -177,8 +196,7 @@ impl Header {
             forwarded_len: publication.forwarded.len() as u32,
             topic_len: publication.topic.len() as u16,
             qos: publication.qos,
-            retain: publication.retain,
-            hops: publication.hops,
+            retained_hops: RetainedHops::new(publication.retain, publication.hops),
         }
     }
 
@@ -243,8 +261,7 @@ impl Message {
             forwarded_len,
             topic_len,
             qos: stored.qos,
-            retain: stored.retain,
-            hops: stored.hops,
+            retained_hops: RetainedHops::new(stored.retain, stored.hops),
         };
         header.counted(text)
     }
@@ -260,11 +277,11 @@ impl Message {
             forwarded: self.forwarded(),
             payload: self.payload(),
             qos: header.qos,
-            retain: header.retain,
+            retain: header.retained_hops.retain(),
             received_wall_ms: header.received_wall_ms,
             expires_at_ms: header.expires_at_ms,
             received_mono_ms: header.received_mono_ms,
-            hops: header.hops,
+            hops: header.retained_hops.hops(),
         }
     }
 
@@ -321,12 +338,12 @@ impl Message {
 
     /// How often a part of a node has passed it on.
     pub fn hops(&self) -> u8 {
-        self.0.header.header.hops
+        self.0.header.header.retained_hops.hops()
     }
 
     /// It was published with RETAIN 1.
     pub fn retain(&self) -> bool {
-        self.0.header.header.retain
+        self.0.header.header.retained_hops.retain()
     }
 
     /// QoS it was published with.
@@ -351,6 +368,15 @@ impl Message {
             payload_bytes: self.payload().len(),
             received_wall_ms: self.received_wall_ms(),
         }
+    }
+
+    /// Names the session that published it, as long as nobody else holds it.
+    pub(crate) fn set_publisher(&mut self, publisher: SessionAddress) {
+        self.0.with_arc_mut(|arc| {
+            if let Some(body) = PlainArc::get_mut(arc) {
+                body.header_mut().publisher = Some(publisher);
+            }
+        });
     }
 
     /// What counts its bytes.

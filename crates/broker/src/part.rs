@@ -12,6 +12,7 @@ pub(crate) mod lane;
 mod lane_order;
 mod publish;
 pub(crate) mod queue;
+pub(crate) mod receipts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub use lane_order::LaneOrder;
 pub use publish::PartPublish;
 use queue::PartQueue;
 pub use queue::{OnFull, PartQueueLimits, PartQueueState};
+pub use receipts::{MemberReceipt, Receipt, ReceiptOutcome};
 
 /// Names a part of this node while it is attached. Who attaches it chooses the number, each once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,6 +161,17 @@ pub enum PartEvent {
         number: u64,
         /// What came of it.
         outcome: Published,
+    },
+    /// How a message that it has published ended for one of its receivers, if it asked for that:
+    /// see [`PartPublish::receipts`].
+    Receipt(Receipt),
+    /// All receivers of a message of which it asked for receipts are known: told once, behind
+    /// [`PartEvent::Published`]. Receipts may come before and after it.
+    Receivers {
+        /// The message.
+        message: MessageId,
+        /// Number of sessions and share groups that it was routed to, and so of its receipts.
+        receivers: u64,
     },
     /// The oldest message that the session of a lane has is of this run of the node, see
     /// [`start_of`](crate::start_of): none of an earlier run is left. Told after

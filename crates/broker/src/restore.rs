@@ -146,13 +146,15 @@ impl Shard {
     }
 
     /// Brings an entry of a session's queue back, or in flight if it has a Packet Identifier, in
-    /// the queue's order. `group` is where it comes from if a share group handed it over.
+    /// the queue's order. `group` is where it comes from if a share group handed it over, `part` the
+    /// session of the part that has asked for receipts of it.
     pub fn restore_entry<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         session: SessionAddress,
         record: EntryRecord,
         group: Option<GroupAddress>,
+        part: Option<SessionAddress>,
     ) {
         let Some(index) = self.restorable(session) else {
             return;
@@ -165,6 +167,7 @@ impl Shard {
         if !released {
             self.sessions.at(index).accounting.matched += 1;
             self.counters.matched += 1;
+            self.receipts.add(entry.id, part);
         }
         if let EnqueuedAs::Retained(copy) = entry.why {
             let subscriptions = &mut self.sessions.at(index).subscriptions;
@@ -180,15 +183,17 @@ impl Shard {
         self.watch_queue_expiry(QueueOwner::Session(session.session));
     }
 
-    /// Brings an entry of a share group's queue back, in the queue's order.
+    /// Brings an entry of a share group's queue back, in the queue's order. `part` is as for
+    /// [`Shard::restore_entry`].
     pub fn restore_group_entry<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         group: GroupAddress,
         record: EntryRecord,
+        part: Option<SessionAddress>,
     ) {
         let entry = stored_entry(cx, record, None);
-        self.restored_group_entry(group.group, &entry);
+        self.restored_group_entry(group.group, &entry, part);
     }
 
     /// Brings a subscription back; it matches from now on.

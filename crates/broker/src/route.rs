@@ -555,6 +555,9 @@ impl Shard {
         if durable {
             *self.awaiting_routed.get_or_default(delivery.message.id()) += 1;
         }
+        if delivery.message.id().asks_for_receipts() {
+            self.receivers_counted_later(&routing.publication);
+        }
         self.end_routing(routing);
         self.fan_out(cx, delivery);
         Routed {
@@ -624,7 +627,12 @@ impl Shard {
         let mut routing = self.begin_routing(message.publication(), Some(message.clone()));
         routing.recorded = recorded;
         routing.had = &had;
+        let receivers = self.receipts.receivers();
         self.deliver_route(cx, place, &mut routing);
+        if message.id().asks_for_receipts() {
+            let receivers = self.receipts.receivers() - receivers;
+            self.tell_receivers(cx, &routing.publication, receivers);
+        }
         self.end_routing(routing);
         if recorded {
             let id = message.id();

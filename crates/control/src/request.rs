@@ -184,7 +184,9 @@ impl Control {
                     PartEvent::Delivery(_)
                     | PartEvent::Queue(_)
                     | PartEvent::Run { .. }
-                    | PartEvent::Published { .. },
+                    | PartEvent::Published { .. }
+                    | PartEvent::Receipt(_)
+                    | PartEvent::Receivers { .. },
                 ) => {}
                 None => return Err(RequestError::NotListening("the node stops".to_owned())),
             }

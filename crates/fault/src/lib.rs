@@ -136,6 +136,12 @@ faults! {
     PartOwnComesBack = "What a part publishes comes back to it.";
     LaneOfOtherShard = "A message goes to the lane of another shard than received it.";
     LaneRunTooEarly = "A lane is told that it has no message of an earlier run though it has.";
+    PartReceiptLost = "An acknowledgement leads to no receipt.";
+    PartReceiptTwice = "Each receipt is told twice.";
+    PartReceiptOfOther = "A receipt names another receiver.";
+    PartReceiptForDrop = "The receipt of a message that was dropped says that it was acknowledged.";
+    PartReceiptNotSent = "A receipt is not told to a part of another shard.";
+    PartReceiptsNotRestored = "After a restart messages ask for no receipts any more.";
     HopsNotStored = "What is read back from the store has not been passed on yet.";
 
     // Its records, and recovery.

@@ -147,6 +147,8 @@ impl Lanes {
                 self.order.push(place, run, delivery);
             }
             PartEvent::Run { oldest, is_present } => {
+                // Whatever it gets from now on came in in the present run.
+                let oldest = if is_present { u32::MAX } else { oldest };
                 self.order.set_oldest_run(place, oldest);
                 if lane.is_left_over && is_present {
                     // It is empty, and nothing comes any more.
@@ -154,7 +156,6 @@ impl Lanes {
                         line.end();
                     }
                     lane.queue = None;
-                    self.order.set_oldest_run(place, u32::MAX);
                 }
             }
             PartEvent::Queue(queue) => {
@@ -162,7 +163,7 @@ impl Lanes {
                 return Some(Told::Queue(self.queue()));
             }
             // It publishes nothing.
-            PartEvent::Published { .. } => {}
+            PartEvent::Published { .. } | PartEvent::Receipt(_) | PartEvent::Receivers { .. } => {}
             PartEvent::Ended { why, .. } if lane.line.is_some() => {
                 self.has_ended = true;
                 return Some(Told::Ended(why));

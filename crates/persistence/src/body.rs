@@ -5,7 +5,8 @@
 //! publisher (flags, epoch, the mark of its listener, the length of its Client Identifier), the
 //! length of its user name; lengths of the topic and of the forwarded properties; then those texts
 //! in this order, and the payload to the end. Version 1 has no flags and no listener of the
-//! publisher.
+//! publisher. Version 3 is written where a part has asked for receipts, of which programs before
+//! know nothing.
 //!
 //! The publisher's names stand in each body, not in a record of their own to which bodies refer: so
 //! a damaged record costs only itself, and no count says when the names are not needed any more.
@@ -28,15 +29,17 @@ const HAS_REVISION: u8 = 1 << 5;
 const HAS_EXPIRY: u8 = 1 << 6;
 const UNKNOWN: u8 = 1 << 7;
 
-/// Version that is written.
+/// Versions that are written.
 const VERSION: u8 = 2;
+const VERSION_WITH_RECEIPTS: u8 = 3;
 /// Flags of the publisher.
 const USER_IS_PROVED: u8 = 1;
 const IS_DEVICE: u8 = 1 << 1;
 /// How often parts have passed the message on: five bits.
 const HOPS_SHIFT: u8 = 2;
 const HOPS_STORED_MAX: u8 = 31;
-const UNKNOWN_OF_PUBLISHER: u8 = 1 << 7;
+/// The publisher is a part that has asked for receipts.
+const ASKS_FOR_RECEIPTS: u8 = 1 << 7;
 
 /// A message as the store has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,8 @@ pub struct StoredPublisher<'a> {
     pub is_device: bool,
     /// [Mark](ListenerPolicy::mark_of) of the listener that it came by; 0 is unknown.
     pub listener_mark: u32,
+    /// It is a part that has asked for receipts.
+    pub asks_for_receipts: bool,
 }
 
 /// Puts the body of a message into a record.
@@ -103,7 +108,11 @@ fn head(record: &MessageRecord, now: Now) -> Head {
     let publisher = publisher(record);
     let user_name = publisher.and_then(|(_, client)| client.user_name.as_deref());
     let expires_wall_ms = now.record_ms_of(message.expires_at_ms());
-    let mut head = Head::new(VERSION);
+    let asks_for_receipts = message.id().asks_for_receipts() && publisher.is_some();
+    let mut head = Head::new(match asks_for_receipts {
+        true => VERSION_WITH_RECEIPTS,
+        false => VERSION,
+    });
     head.put(
         message.qos().bits()
             | flag(RETAIN, message.retain())
@@ -124,7 +133,8 @@ fn head(record: &MessageRecord, now: Now) -> Head {
         head.put(
             flag(USER_IS_PROVED, client.flags.user_is_proved())
                 | flag(IS_DEVICE, client.flags.is_device())
-                | message.hops().min(HOPS_STORED_MAX) << HOPS_SHIFT,
+                | message.hops().min(HOPS_STORED_MAX) << HOPS_SHIFT
+                | flag(ASKS_FOR_RECEIPTS, asks_for_receipts),
         );
         head.put_name(epoch.0);
         head.put_mark(client.listener.mark);
@@ -141,7 +151,7 @@ fn head(record: &MessageRecord, now: Now) -> Head {
 
 /// Reads the body of message `id`, borrowing its texts.
 pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, DecodeError> {
-    let (version, mut reader) = Reader::of_versions(bytes, VERSION)?;
+    let (version, mut reader) = Reader::of_versions(bytes, VERSION_WITH_RECEIPTS)?;
     let flags = reader.byte()?;
     let inconsistent = flags & HAS_USER_NAME != 0 && flags & HAS_PUBLISHER == 0;
     if flags & UNKNOWN != 0 || inconsistent {
@@ -182,6 +192,7 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
             user_is_proved: head.flags & USER_IS_PROVED != 0,
             is_device: head.flags & IS_DEVICE != 0,
             listener_mark: head.listener_mark,
+            asks_for_receipts: head.flags & ASKS_FOR_RECEIPTS != 0,
         }),
     };
     let contents = Contents::new(reader.rest(), topic_len, forwarded_len);
@@ -221,7 +232,7 @@ impl PublisherHead {
             true => 0,
             false => reader.byte()?,
         };
-        if flags & UNKNOWN_OF_PUBLISHER != 0 {
+        if flags & ASKS_FOR_RECEIPTS != 0 && version < VERSION_WITH_RECEIPTS {
             return Err(DecodeError::Malformed("flags of a publisher"));
         }
         Ok(Self {
@@ -418,6 +429,34 @@ mod tests {
         assert_eq!(&*client.client_id, "c");
         assert_eq!(client.user_name.as_deref(), Some("u"));
         assert_eq!(client.listener, ListenerPolicy::unknown());
+    }
+
+    #[test]
+    fn a_body_says_that_a_part_has_asked_for_receipts_in_a_version_of_its_own() {
+        let plain = record("t", (b"", b"p"), 1, false);
+        let publication = plain.message.publication();
+        let asks = Publication {
+            id: MessageId(256),
+            ..publication
+        };
+        let client = Some(SharedClient::new(ConnectedClient::new("$part", None)));
+        let message = Message::new(&asks, client, &mut Vec::new(), &Arc::default());
+        let asks = MessageRecord {
+            message,
+            publisher: Some(SessionEpoch(9)),
+            ..plain.clone()
+        };
+        let plain = published_by(&plain, 9, ConnectedClient::new("c", None));
+        for (record, version) in [(plain, 2), (asks, 3)] {
+            let mut bytes = encoded(&record);
+            assert_eq!(bytes[0], version);
+            let body = decode_body(record.message.id(), &bytes).unwrap();
+            let publisher = body.publisher.unwrap();
+            assert_eq!(publisher.asks_for_receipts, version == 3);
+            bytes[0] = 2;
+            let read = decode_body(record.message.id(), &bytes);
+            assert_eq!(read.is_ok(), version == 2, "{read:?}");
+        }
     }
 
     #[test]

@@ -10,17 +10,18 @@
 //! subscriptions younger than the first message still to be routed.
 
 mod names;
+mod receipts;
 mod shards;
 mod subscriptions;
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
 use martlet_broker::{
-    MessageId, Node, SessionEpoch, SessionRecord, Shard, ShardId, StoredWill, TenantId, owner,
-    start_of,
+    MessageId, Node, SessionAddress, SessionEpoch, SessionRecord, Shard, ShardId, StoredWill,
+    TenantId, owner, start_of,
 };
 use martlet_codec::PacketId;
 use martlet_fault::{self as fault, Fault};
@@ -136,6 +137,7 @@ pub fn restore<D: Disk, N: Node>(
         records: RecordBuffer::new(),
         names: Names::default(),
         publishers: Publishers::default(),
+        asked_receipts: HashMap::new(),
         retained_owed: found.retained_owed,
         orphans: Vec::new(),
         error: None,
@@ -322,6 +324,8 @@ struct Restoring<'a, N: Node> {
     records: RecordBuffer,
     names: Names,
     publishers: Publishers,
+    /// Sessions of the parts that have asked for receipts of messages.
+    asked_receipts: HashMap<MessageId, Option<SessionAddress>>,
     /// As [`Found::retained_owed`].
     retained_owed: BTreeMap<StateKey, Option<Box<str>>>,
     /// Owners of what belongs to nothing.
@@ -464,15 +468,16 @@ impl<N: Node> Restoring<'_, N> {
                     }
                 };
                 self.report.entries += 1;
+                let part = self.part_for_receipt(engine, &record);
                 if let Some(session) = session {
                     let from = record.group.and_then(|group| self.names.group(group));
                     let from = from.map(|(_, group)| group);
                     self.shards.call(session.shard, |shard, cx| {
-                        shard.restore_entry(cx, session, record, from);
+                        shard.restore_entry(cx, session, record, from, part);
                     });
                 } else if let Some((shard, group)) = group {
                     self.shards.call(shard, |shard, cx| {
-                        shard.restore_group_entry(cx, group, record);
+                        shard.restore_group_entry(cx, group, record, part);
                     });
                 }
             }

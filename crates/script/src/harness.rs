@@ -390,6 +390,14 @@ impl Harness {
         work
     }
 
+    /// Entries in the tables of all shards, by the table's name.
+    pub fn leftovers(&self) -> Vec<(&'static str, usize)> {
+        let shards = self.world.drivers().iter();
+        shards
+            .flat_map(|driver| driver.shard().leftovers())
+            .collect()
+    }
+
     /// Counters of all shards together.
     pub fn counters(&mut self) -> Counters {
         self.world.counters()

@@ -581,6 +581,7 @@ fn part_message(topic: &str, payload: &str, hops: u8) -> PartPublish {
             ..NewMessage::default()
         },
         hops,
+        receipts: false,
     }
 }
 

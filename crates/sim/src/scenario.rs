@@ -276,7 +276,14 @@ impl Scenario {
         let parts = (0..).zip(self.parts).map(|(index, plan)| {
             let random = Random::new(seed, "sink", u64::from(index));
             let publishes = Random::new(seed, "part publishes", u64::from(index));
-            Part::new((index, (last + 1) as u16 + index), plan, random, publishes)
+            let receipts = Random::new(seed, "part receipts", u64::from(index));
+            let of_publishes = (publishes, receipts);
+            Part::new(
+                (index, (last + 1) as u16 + index),
+                plan,
+                random,
+                of_publishes,
+            )
         });
         let parts = parts.collect();
         let world = World::new(

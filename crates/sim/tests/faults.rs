@@ -63,6 +63,7 @@ const HINTS: &[(Fault, u64)] = &[
     (Fault::HoldDrops, 2),
     (Fault::PartAgeFromAttachment, 8),
     (Fault::PartDropsNewest, 72),
+    (Fault::PartReceiptsNotRestored, 19),
     (Fault::HopsNotStored, 3),
     (Fault::MoveEndsFirst, 3),
     (Fault::ExpiryForgotten, 21),
@@ -138,6 +139,12 @@ const OF_PARTS: &[Fault] = &[
     Fault::PartDropsNewest,
     Fault::PartPublishedBeforeRecord,
     Fault::PartOwnComesBack,
+    Fault::PartReceiptLost,
+    Fault::PartReceiptTwice,
+    Fault::PartReceiptOfOther,
+    Fault::PartReceiptForDrop,
+    Fault::PartReceiptNotSent,
+    Fault::PartReceiptsNotRestored,
     Fault::HopsNotStored,
 ];
 

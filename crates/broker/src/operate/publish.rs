@@ -125,6 +125,8 @@ pub(crate) struct Source {
     pub(crate) session: Option<SessionAddress>,
     /// See [`Publication::hops`].
     pub(crate) hops: u8,
+    /// Receipts are asked for.
+    pub(crate) receipts: bool,
 }
 
 impl Shard {
@@ -165,6 +167,7 @@ impl Shard {
             tenant,
             session: None,
             hops: 0,
+            receipts: false,
         };
         self.publish_new(cx, by, message, |shard, cx, publication, matched| {
             if shard.wants.any(Wants::PUBLISHED.and(Wants::TOPICS)) {
@@ -192,7 +195,10 @@ impl Shard {
         forwarded.clear();
         message.encode_forwarded(&mut forwarded);
         let publication = Publication {
-            id: self.next_message_id(),
+            id: match by.receipts {
+                true => self.next_message_id_with_receipts(),
+                false => self.next_message_id(),
+            },
             tenant: by.tenant,
             publisher: by.session,
             topic: &message.topic,

@@ -34,8 +34,8 @@ impl<T> LaneOrder<T> {
         }
     }
 
-    /// A lane has no message of an earlier run than this. One that has ended has none at all:
-    /// `u32::MAX`.
+    /// A lane has no message of an earlier run than this; `u32::MAX` if it has none but of the
+    /// present run, or has ended.
     pub fn set_oldest_run(&mut self, lane: usize, run: u32) {
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.oldest_run = Some(run);

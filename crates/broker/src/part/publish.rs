@@ -28,6 +28,18 @@ pub struct PartPublish {
     /// 0 if it comes from outside; else one more than [`Message::hops`](crate::Message::hops) of
     /// the message that it follows from. Beyond [`HOPS_MAX`] it is refused.
     pub hops: u8,
+    /// The part is told how the message ends for each of its receivers ([`PartEvent::Receipt`]),
+    /// and how many they are ([`PartEvent::Receivers`]).
+    ///
+    /// Each receiver leads to one receipt. It is told when the client has answered, or when the
+    /// message was dropped or has expired: for a client that is away, that may be days later.
+    ///
+    /// The part is told while it is attached with the session that published the message. Receipts
+    /// that come while it is not attached are lost. A part with a durable session is told after a
+    /// restart of the node too; after a crash some receipts may be told again.
+    ///
+    /// Clients that find the message retained later are not receivers.
+    pub receipts: bool,
 }
 
 impl Shard {
@@ -41,7 +53,12 @@ impl Shard {
         let Some((_, session)) = self.session_of_part(id) else {
             return;
         };
+        let receivers = self.receipts.receivers();
+        if publish.receipts {
+            self.hold_receipts_back();
+        }
         let (outcome, record) = self.route_of_part(cx, session, publish);
+        let (message, other_shards) = (outcome.id, outcome.other_shards);
         let published = PartEvent::Published {
             number: publish.number,
             outcome,
@@ -51,6 +68,14 @@ impl Shard {
             false => record,
         };
         self.gate(cx, record, Gated::PartEvent(id, Box::new(published)));
+        if publish.receipts {
+            self.let_receipts_out(cx);
+            if let Some(message) = message {
+                let receivers = self.receipts.receivers() - receivers;
+                let session = self.sessions.id_of(session);
+                self.count_receivers(cx, (message, session), receivers, other_shards);
+            }
+        }
     }
 
     fn route_of_part<N: Node>(
@@ -72,6 +97,7 @@ impl Shard {
             tenant,
             session: Some(self.address_of(session)),
             hops: publish.hops,
+            receipts: publish.receipts,
         };
         self.publish_new(cx, by, message, |shard, cx, publication, matched| {
             if shard.wants.any(TOLD_OF_PUBLISHED) {

@@ -9,6 +9,7 @@ use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::losses::limit_of;
 use crate::node::{Cx, Node};
+use crate::part::ReceiptOutcome;
 use crate::record::{EnqueuedAs, Record};
 use crate::session::in_flight::{InFlight, InFlightState, Released};
 use crate::session::queue::Taken;
@@ -103,7 +104,8 @@ impl Shard {
         let Some((before, record)) = self.release(cx, session_index, packet_id, released) else {
             return Ok(());
         };
-        self.count_delivered(cx, session_index, before.ticket());
+        let message = (released.message, released.why);
+        self.count_delivered(cx, session_index, message, before.ticket());
         if self.wants.any(TOLD_OF_DELIVERED) {
             self.tell_pubrec(cx, session_index, &before);
         }
@@ -204,12 +206,14 @@ impl Shard {
         reason: ReasonCode,
     ) {
         if reason.is_error() {
-            return self.drop_entry(cx, index, entry, DropReason::RefusedByReceiver);
+            let refused = DropReason::RefusedByReceiver;
+            return self.drop_entry_as(cx, index, entry, refused, Some(reason));
         }
         if entry.recorded() {
             self.entry_ended(cx, index, entry.id(), entry.why());
         }
-        self.count_delivered(cx, index, entry.ticket());
+        let message = (entry.id(), entry.why());
+        self.count_delivered(cx, index, message, entry.ticket());
         if self.wants.any(TOLD_OF_DELIVERED) {
             let message = (entry.id(), entry.message());
             self.tell_acknowledged(cx, index, message, QoS::AtLeastOnce);
@@ -230,27 +234,51 @@ impl Shard {
         self.tell_acknowledged(cx, session, (id, message), QoS::ExactlyOnce);
     }
 
+    /// A message counts as delivered.
+    #[inline]
     fn count_delivered<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
+        message: (MessageId, EnqueuedAs),
         ticket: Option<&ShareTicket>,
     ) {
-        if self.tell_group(cx, ticket, ShareOutcome::Acknowledged) {
-            return;
+        if ticket.is_some() || message.0.asks_for_receipts() {
+            return self.count_delivered_and_tell(cx, index, message, ticket);
         }
         self.sessions.at(index).accounting.delivered += 1;
         self.counters.delivered += 1;
     }
 
+    /// The same, where a share group or a part is to be told.
+    #[inline(never)]
+    fn count_delivered_and_tell<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        message: (MessageId, EnqueuedAs),
+        ticket: Option<&ShareTicket>,
+    ) {
+        let answer = (Some(index), message.0);
+        if self.tell_group(cx, ticket, answer, ShareOutcome::Acknowledged, None) {
+            return;
+        }
+        self.sessions.at(index).accounting.delivered += 1;
+        self.counters.delivered += 1;
+        self.end_receipt(cx, index, message, ReceiptOutcome::Acknowledged);
+    }
+
     /// A message has expired before it was sent.
     pub(crate) fn expire_entry<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, entry: Taken) {
         self.end_record_of(cx, index, &entry);
-        if self.tell_group(cx, entry.ticket(), ShareOutcome::Expired) {
+        let (answer, outcome) = ((Some(index), entry.id()), ShareOutcome::Expired);
+        if self.tell_group(cx, entry.ticket(), answer, outcome, None) {
             return;
         }
         self.sessions.losses(index).count_expired(cx.now.wall_ms);
         self.counters.expired += 1;
+        let message = (entry.id(), entry.why());
+        self.end_receipt(cx, index, message, ReceiptOutcome::Expired);
     }
 
     /// A message that is not sent (again). `connection` is that of the session.
@@ -305,8 +333,12 @@ impl Shard {
         if is_lent && reason == DropReason::NotPermitted {
             self.return_shared(cx, index, Taken::Held(entry), true, Fault::ShareReturnLost);
         } else {
-            if !self.tell_group(cx, ticket.as_ref(), ShareOutcome::Dropped(reason)) {
+            let answer = (Some(index), released.message);
+            let outcome = ShareOutcome::Dropped(reason);
+            if !self.tell_group(cx, ticket.as_ref(), answer, outcome, None) {
                 self.drop_message(cx, index, reason, 1, entry.message.topic());
+                let message = (released.message, released.why);
+                self.end_receipt(cx, index, message, ReceiptOutcome::Dropped(reason));
             }
             self.messages.put_back(entry.message);
         }
@@ -323,32 +355,51 @@ impl Shard {
         entry: Taken,
         reason: DropReason,
     ) {
+        self.drop_entry_as(cx, index, entry, reason, None);
+    }
+
+    /// The same; `refused` is the reason code with which its receiver has refused it.
+    fn drop_entry_as<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: Taken,
+        reason: DropReason,
+        refused: Option<ReasonCode>,
+    ) {
         if reason == DropReason::NotPermitted && entry.ticket().is_some() {
             // Others of the group may have it.
             return self.return_shared(cx, index, entry, false, Fault::ShareReturnLost);
         }
         self.end_record_of(cx, index, &entry);
-        if !self.tell_group(cx, entry.ticket(), ShareOutcome::Dropped(reason)) {
+        let (answer, outcome) = ((Some(index), entry.id()), ShareOutcome::Dropped(reason));
+        if !self.tell_group(cx, entry.ticket(), answer, outcome, refused) {
             match entry.message() {
                 Some(message) => self.drop_message(cx, index, reason, 1, message.topic()),
                 None => self.drop_stored(cx, index, reason, entry.id()),
             }
+            let dropped = ReceiptOutcome::Dropped(reason);
+            let outcome = refused.map_or(dropped, ReceiptOutcome::Refused);
+            self.end_receipt(cx, index, (entry.id(), entry.why()), outcome);
         }
     }
 
     /// Tells a share group what became of a message it handed over; true if the group held it.
+    /// `answer`: the member's session and the message.
     fn tell_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         ticket: Option<&ShareTicket>,
+        answer: (Option<u32>, MessageId),
         outcome: ShareOutcome,
+        refused: Option<ReasonCode>,
     ) -> bool {
         let Some(ticket) = ticket else { return false };
         let outcome = match ticket.taken {
             true => ShareOutcome::Settled,
             false => outcome,
         };
-        self.answer_group(cx, ticket, outcome);
+        self.answer_group_as(cx, ticket, answer, outcome, refused);
         !ticket.taken
     }
 

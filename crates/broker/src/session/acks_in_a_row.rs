@@ -103,13 +103,13 @@ impl Shard {
 }
 
 impl Outbound {
-    /// PUBACK has come for a message that is kept nowhere and that no share group lent: its
+    /// PUBACK has come for a message that is kept nowhere and is [plain](Unkept::is_plain): its
     /// identifier is free again [MQTT-4.3.2-5]. False if it is another one, which stays.
     #[inline]
     fn acknowledged_unkept(&mut self, packet_id: PacketId) -> bool {
         self.free_if(packet_id, |state| {
             matches!(state, InFlightState::Unkept(sent)
-                if sent.qos == QoS::AtLeastOnce && sent.ticket.is_none())
+                if sent.qos == QoS::AtLeastOnce && sent.is_plain())
         })
     }
 
@@ -123,7 +123,7 @@ impl Outbound {
         let InFlightState::Unkept(sent) = &message.state else {
             return false;
         };
-        if sent.qos != QoS::ExactlyOnce || sent.ticket.is_some() {
+        if sent.qos != QoS::ExactlyOnce || !sent.is_plain() {
             return false;
         }
         message.state = InFlightState::Released(Released {

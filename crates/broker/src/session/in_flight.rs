@@ -128,6 +128,14 @@ impl Entry {
     }
 }
 
+impl Unkept {
+    /// No share group lent it and it asks for no receipt, so its end is told to nobody else.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.ticket.is_none() && !self.id.asks_for_receipts()
+    }
+}
+
 impl From<Entry> for Unkept {
     fn from(entry: Entry) -> Self {
         Self {

@@ -6,6 +6,7 @@
 //! connection everything in flight is unsent again, in its first order [MQTT-4.4.0-1].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 
@@ -18,6 +19,7 @@ use crate::id::{MessageId, RecordNumber, SessionId, TenantId};
 use crate::limits::QueueFull;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
+use crate::part::ReceiptOutcome;
 use crate::part::queue::beyond_hold;
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch};
 use crate::retained::is_own as is_own_topic;
@@ -153,6 +155,14 @@ impl Outbound {
     }
 }
 
+/// The queue of a session or share group that has ended.
+#[derive(Debug)]
+pub(crate) struct EndedQueue {
+    pub(crate) queue: Queue,
+    /// The Client Identifier, or the Topic Filter of the share group.
+    pub(crate) receiver: Arc<str>,
+}
+
 /// Messages in flight read back at once.
 const IN_FLIGHT_PAGE: usize = 128;
 
@@ -211,6 +221,13 @@ impl Shard {
         }
         self.sessions.at(index).accounting.matched += 1;
         self.count_matched();
+        if routing.publication.id.asks_for_receipts() {
+            self.begin_receipt(&routing.publication, qos > QoS::AtMostOnce);
+            if qos == QoS::AtMostOnce {
+                let ids = &subscription_ids;
+                return self.deliver_qos0_with_receipt(cx, index, routing, retain, ids);
+            }
+        }
         if qos == QoS::AtMostOnce {
             self.deliver_qos0(cx, index, routing, retain, &subscription_ids);
             return;
@@ -272,13 +289,18 @@ impl Shard {
         }
         session.accounting.matched += 1;
         self.count_matched();
-        if !keeps && !self.may_send_now(index) {
+        let is_dropped = !keeps && !self.may_send_now(index);
+        if routing.publication.id.asks_for_receipts() {
+            self.begin_receipt(&routing.publication, !is_dropped);
+        }
+        if is_dropped {
             let is_there = self.admitted_connection(index).is_some();
             let reason = match is_there {
                 true => DropReason::OutputFull,
                 false => DropReason::ClientAway,
             };
-            return self.drop_message(cx, index, reason, 1, routing.publication.topic);
+            self.drop_message(cx, index, reason, 1, routing.publication.topic);
+            return self.receipt_at_qos0(cx, index, &routing.publication, Err(reason));
         }
         let entry = Entry {
             message: self.hold(routing),
@@ -324,9 +346,10 @@ impl Shard {
     ) {
         let connection = self.admitted_connection(index);
         let packet_id = self.sessions.at(index).outbound.next_packet_id(&self.gauge);
+        let answer = (Some(index), message.id());
         let (Some(connection), Some(packet_id)) = (connection, packet_id) else {
             let outcome = ShareOutcome::Returned { sent_qos2: false };
-            return self.answer_group(cx, &ticket, outcome);
+            return self.answer_group(cx, &ticket, answer, outcome);
         };
         let how = Sending {
             dup: false,
@@ -341,7 +364,7 @@ impl Shard {
                 DropReason::NotPermitted => ShareOutcome::Returned { sent_qos2: false },
                 reason => ShareOutcome::Dropped(reason),
             };
-            return self.answer_group(cx, &ticket, outcome);
+            return self.answer_group(cx, &ticket, answer, outcome);
         }
         let sent = Unkept {
             id: message.id(),
@@ -364,12 +387,17 @@ impl Shard {
         subscription_ids: &[u32],
     ) {
         let Publication { id, topic, .. } = routing.publication;
-        let Some(connection) = self.admitted_connection(index) else {
-            return self.drop_message(cx, index, DropReason::ClientAway, 1, topic);
+        let sent = match self.admitted_connection(index) {
+            Some(connection) => {
+                let source = Source::Routing(routing);
+                self.send_publish(cx, connection, source, how, subscription_ids)
+            }
+            None => Err(DropReason::ClientAway),
         };
-        let source = Source::Routing(routing);
-        if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
-            return self.drop_message(cx, index, reason, 1, topic);
+        if let Err(reason) = sent {
+            self.drop_message(cx, index, reason, 1, topic);
+            let dropped = ReceiptOutcome::Dropped(reason);
+            return self.end_receipt(cx, index, (id, EnqueuedAs::Routed), dropped);
         }
         let sent = Unkept {
             id,
@@ -914,6 +942,8 @@ impl Shard {
         }
         self.gate(cx, record, Gated::Pump(id));
         self.drop_stored(cx, index, DropReason::StoreDamaged, entry.id);
+        let dropped = ReceiptOutcome::Dropped(DropReason::StoreDamaged);
+        self.end_receipt(cx, index, (entry.id, entry.why), dropped);
     }
 
     /// Sends the first unsent message, unless it has to wait.
@@ -1044,22 +1074,34 @@ impl Shard {
         }
         let (left, wall_ms) = (queue.len() as u64, cx.now.wall_ms);
         self.count_drop(index, DropReason::SessionEnded, left, wall_ms);
-        self.free_queue(queue);
+        let client_id = &self.sessions.at(index).client_id;
+        let receiver = Arc::clone(client_id);
+        self.free_queue(EndedQueue { queue, receiver });
     }
 
     /// Gives the memory of a queue back, in later turns where that takes long.
-    pub(crate) fn free_queue(&mut self, queue: Queue) {
-        if queue.in_memory() > FREED_AT_ONCE {
-            self.ended_queues.push_back(queue);
+    pub(crate) fn free_queue(&mut self, ended: EndedQueue) {
+        let has_receipts = self.receipts.due() > 0 && !ended.queue.is_empty();
+        if ended.queue.in_memory() > FREED_AT_ONCE || has_receipts {
+            self.ended_queues.push_back(ended);
         }
     }
 
-    /// Goes on giving back the memory of queues whose sessions have ended.
-    pub(crate) fn free_ended_queues(&mut self) {
-        while let Some(mut queue) = self.ended_queues.pop_front() {
-            let freed = queue.take_all().take(FREED_AT_ONCE).count();
-            self.work.add(freed as u64 * FREED_MESSAGE);
-            self.free_queue(queue);
+    /// Goes on giving back the memory of queues whose sessions have ended, and tells the receipts
+    /// of what was in them.
+    pub(crate) fn free_ended_queues<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        while let Some(mut ended) = self.ended_queues.pop_front() {
+            let mut freed = 0;
+            for entry in ended.queue.take_all().take(FREED_AT_ONCE) {
+                freed += FREED_MESSAGE;
+                if entry.asks_for_receipt() {
+                    let dropped = ReceiptOutcome::Dropped(DropReason::SessionEnded);
+                    let receiver = Arc::clone(&ended.receiver);
+                    self.end_receipt_of(cx, entry.id(), receiver, dropped);
+                }
+            }
+            self.work.add(freed);
+            self.free_queue(ended);
             if self.work.is_past(ENDS) {
                 return;
             }
@@ -1079,6 +1121,8 @@ impl Shard {
         } else {
             let topic = entry.topic();
             self.drop_message(cx, index, DropReason::SessionEnded, 1, topic);
+            let dropped = ReceiptOutcome::Dropped(DropReason::SessionEnded);
+            self.end_receipt(cx, index, (entry.id(), entry.why()), dropped);
         }
     }
 

@@ -731,6 +731,11 @@ impl Taken {
         }
     }
 
+    /// Its receiver leads to a receipt for a part.
+    pub(crate) fn asks_for_receipt(&self) -> bool {
+        self.id().asks_for_receipts() && !matches!(self.why(), EnqueuedAs::Retained(_))
+    }
+
     pub(crate) fn recorded(&self) -> bool {
         match self {
             Self::Held(entry) => entry.recorded,

@@ -171,7 +171,7 @@ impl Shard {
 
     /// Counts the bytes of tables to which clients add entries.
     fn count_table_bytes(&self) -> usize {
-        let routed = self.awaiting_routed.memory_bytes();
+        let routed = self.awaiting_routed.memory_bytes() + self.receipts.memory_bytes();
         let spent = self.spent.memory_bytes();
         let half_done = self.half_done.memory_bytes();
         let subacks = self.pending_subacks.capacity() * size_of::<PendingSubAck>();

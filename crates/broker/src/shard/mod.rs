@@ -44,8 +44,9 @@ use crate::memory_use::Growth;
 use crate::message::{MemoryGauge, Messages, Publication};
 use crate::node::{Cx, Node};
 use crate::operate::Operations;
-use crate::part::Parts;
 use crate::part::hold::Holds;
+use crate::part::receipts::Receipts;
+use crate::part::{PartEvent, Parts};
 use crate::pressure::{AnswerBytes, Relief};
 use crate::rate::Spent;
 use crate::record::{Record, RecordCount};
@@ -53,8 +54,9 @@ use crate::report::{Answer, Report};
 use crate::review::{Affected, Reviews};
 use crate::route::{Origin, Routes, RoutingBuffers};
 use crate::session::Sessions;
+use crate::session::outbound::EndedQueue;
 use crate::session::permit::PermitTokens;
-use crate::session::queue::{Queue, QueueOwner};
+use crate::session::queue::QueueOwner;
 use crate::share::{Groups, RulesVersion, ShareMessage};
 use crate::split_map::SplitMap;
 use crate::subscribe::{HalfDone, PendingSubAck, Subscribers};
@@ -123,6 +125,7 @@ pub struct Shard {
     pub(crate) answers: AnswerBytes,
     pub(crate) operations: Operations,
     pub(crate) parts: Parts,
+    pub(crate) receipts: Receipts,
     /// Which events are wanted.
     pub(crate) wants: Wants,
     pub(crate) telling: Telling,
@@ -134,8 +137,9 @@ pub struct Shard {
     gated_bytes: usize,
     /// Ends of sessions that may not be durable yet, oldest first, with a hash of whose they were.
     pub(crate) ends_under_way: VecDeque<(RecordNumber, u64)>,
-    /// Long queues of sessions that have ended, whose memory is given back over turns.
-    pub(crate) ended_queues: VecDeque<Queue>,
+    /// Queues of sessions and share groups that have ended: memory is given back, and receipts are
+    /// told, over turns.
+    pub(crate) ended_queues: VecDeque<EndedQueue>,
     /// Messages whose entries other shards have yet to record: how many shards.
     pub(crate) awaiting_routed: SplitMap<MessageId, u32>,
     /// Connections to be ended once the message under way is delivered to all.
@@ -206,6 +210,8 @@ pub struct Shard {
     pub(crate) scratch: Vec<u8>,
     pub(crate) forwarded: Vec<u8>,
     next_message: u64,
+    /// Number of this run of the node.
+    run: u32,
     next_epoch: u64,
     /// Another shard's mailbox is full: publishers are held back.
     congested: bool,
@@ -280,6 +286,7 @@ impl Shard {
             answers: AnswerBytes::default(),
             operations: Operations::default(),
             parts: Parts::default(),
+            receipts: Receipts::new(seeded(seed)),
             wants,
             telling,
             wheel,
@@ -327,6 +334,7 @@ impl Shard {
             scratch: Vec::new(),
             forwarded: Vec::new(),
             next_message: 0,
+            run: 0,
             next_epoch: 0,
             congested: false,
             store: StoreState::default(),
@@ -499,6 +507,11 @@ impl Shard {
             ShardMessage::Hold(hold) => self.hold_received(hold),
             ShardMessage::HoldOver(part) => self.hold_is_over(part),
             ShardMessage::HoldPublisher { session, on } => self.publisher_held(session, on),
+            ShardMessage::Receipt(part, receipt) => {
+                self.work.add(DELIVERY);
+                self.tell_part_of(cx, part, PartEvent::Receipt(*receipt));
+            }
+            ShardMessage::Receivers(message, count) => self.receivers_counted(cx, message, count),
         }
         self.settle(cx);
     }
@@ -552,8 +565,9 @@ impl Shard {
         let ReadPage {
             owner,
             of,
-            messages,
+            mut messages,
         } = page;
+        self.name_parts_of(&mut messages);
         match owner {
             QueueOwner::Session(id) => self.session_messages_read(cx, id, of, messages),
             QueueOwner::Group(id) => self.group_messages_read(cx, id, messages),
@@ -605,7 +619,7 @@ impl Shard {
             self.go_on_fanning_out(cx);
             self.go_on_ending(cx);
             self.unindex_retired(cx);
-            self.free_ended_queues();
+            self.free_ended_queues(cx);
             self.serve_groups_put_off(cx);
         }
         if !self.input_queue.is_empty() {

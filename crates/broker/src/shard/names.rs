@@ -1,23 +1,36 @@
 //! Names that a shard gives: of messages, sessions and their owners.
 
 use crate::hash::{ClientKey, owner};
-use crate::id::{MessageId, SessionAddress, ShardId, TenantId, numbered, start_of};
+use crate::id::{
+    MessageId, SessionAddress, ShardId, TenantId, is_kept_for_receipts, next_for_receipts,
+    numbered, start_of,
+};
 use crate::record::SessionEpoch;
 use crate::shard::Shard;
 
 impl Shard {
     pub(crate) fn next_message_id(&mut self) -> MessageId {
         self.next_message += 1;
+        if is_kept_for_receipts(self.next_message) {
+            self.next_message += 1;
+        }
         MessageId::new(self.id, self.next_message)
     }
 
-    /// Number of this run of the node.
+    /// The name of a message that asks for receipts.
+    pub(crate) fn next_message_id_with_receipts(&mut self) -> MessageId {
+        self.next_message = next_for_receipts(self.next_message);
+        MessageId::new(self.id, self.next_message)
+    }
+
+    /// Number of this run of the node, whose names may have come into the room of later ones.
     pub(crate) fn run(&self) -> u32 {
-        start_of(self.next_message)
+        self.run
     }
 
     /// Names of messages and sessions go on behind this number.
     pub(crate) fn begin_numbers(&mut self, first: u64) {
+        self.run = start_of(first);
         self.next_message = first;
         self.next_epoch = first;
     }

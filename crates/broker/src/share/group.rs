@@ -293,6 +293,11 @@ impl Groups {
         GroupId { index, generation }
     }
 
+    /// Its Topic Filter, as the receiver of a message that no member has.
+    pub(super) fn receiver(&self, index: u32) -> Arc<str> {
+        Arc::from(&*self.slab[index as usize].filter)
+    }
+
     /// The queue of a group that is still there.
     pub(crate) fn queue(&mut self, id: GroupId) -> Option<&mut Queue> {
         let index = self.live(id)?;

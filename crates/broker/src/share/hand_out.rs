@@ -10,9 +10,11 @@ use crate::decision::Limit;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
 use crate::event::{Event, Wants};
 use crate::fault::{self, Fault};
+use crate::id::MessageId;
 use crate::losses::limit_of;
 use crate::message::Message;
 use crate::node::{Cx, Node};
+use crate::part::ReceiptOutcome;
 use crate::record::{EnqueuedAs, MessageRecord, Record, SessionEpoch};
 use crate::route::Routing;
 use crate::session::queue::{Entry, QueueOwner, StoredEntry, Taken, Window};
@@ -36,6 +38,10 @@ impl Shard {
         self.count_matched();
         let group = &mut self.groups.slab[index as usize];
         group.accounting.matched += 1;
+        if message.id().asks_for_receipts() {
+            self.begin_receipt(&routing.publication, qos > QoS::AtMostOnce);
+        }
+        let group = &mut self.groups.slab[index as usize];
         let entry = Entry {
             message,
             subscription_ids: SmallVec::new(),
@@ -63,6 +69,11 @@ impl Shard {
         if qos == QoS::AtMostOnce {
             let topic = routing.publication.topic;
             self.drop_in_group(cx, index, DropReason::NoMember, topic);
+            if routing.publication.id.asks_for_receipts() {
+                let group = self.groups.receiver(index);
+                let dropped = Err(DropReason::NoMember);
+                self.receipt_at_once(cx, &routing.publication, group, dropped);
+            }
         } else {
             self.enqueue_recorded_for_group(cx, index, entry);
         }
@@ -90,7 +101,8 @@ impl Shard {
         let id = entry.message.id();
         let message = MessageRecord {
             message: entry.message.clone(),
-            publisher: None,
+            // Of which session does not matter, but to whom receipts are told.
+            publisher: id.asks_for_receipts().then(SessionEpoch::default),
             receipt: None,
             retained_revision: None,
             replaces: None,
@@ -196,8 +208,7 @@ impl Shard {
                 waited_for: self.groups.slab[index as usize].filter.to_string(),
                 why,
             });
-            self.group_entry_ended(cx, index, &Taken::Stored(entry));
-            self.drop_in_group(cx, index, DropReason::StoreDamaged, "");
+            self.drop_taken(cx, index, &Taken::Stored(entry), DropReason::StoreDamaged);
         }
         self.serve_group(cx, index);
     }
@@ -226,6 +237,21 @@ impl Shard {
         self.group_entry_ended(cx, index, entry);
         self.groups.slab[index as usize].accounting.expired += 1;
         self.counters.expired += 1;
+        self.end_receipt_in_group(cx, index, entry.id(), ReceiptOutcome::Expired);
+    }
+
+    /// A message has come to its end in a group, without a member.
+    fn end_receipt_in_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        message: MessageId,
+        outcome: ReceiptOutcome,
+    ) {
+        if message.asks_for_receipts() {
+            let receiver = self.groups.receiver(index);
+            self.end_receipt_of(cx, message, receiver, outcome);
+        }
     }
 
     /// Gives a message to the member whose turn it is, or drops what nobody may have; gives it back
@@ -270,6 +296,9 @@ impl Shard {
             // It is the member's from here on: matched moves with it.
             group.accounting.matched -= 1;
             self.counters.matched -= 1;
+            if entry.qos > QoS::AtMostOnce && entry.message.id().asks_for_receipts() {
+                self.receipts.take(entry.message.id());
+            }
             self.group_entry_ended(cx, index, &Taken::Held(entry));
             None
         } else {
@@ -345,6 +374,7 @@ impl Shard {
     ) {
         self.group_entry_ended(cx, index, entry);
         self.drop_in_group(cx, index, reason, entry.topic());
+        self.end_receipt_in_group(cx, index, entry.id(), ReceiptOutcome::Dropped(reason));
     }
 
     pub(super) fn outcome_received<N: Node>(
@@ -354,6 +384,9 @@ impl Shard {
         delivery: u64,
         outcome: ShareOutcome,
     ) {
+        if self.receipts.has_answers() {
+            self.end_receipt_of_member(cx, id, delivery, outcome);
+        }
         let Some(index) = self.groups.live(id) else {
             return;
         };
@@ -385,6 +418,35 @@ impl Shard {
             self.lent_entry_ended(cx, index, entry, outcome);
         }
         self.serve_group(cx, index);
+    }
+
+    /// The same for a message that asks for receipts: its receipt, if it ends by this answer.
+    #[cold]
+    #[inline(never)]
+    fn end_receipt_of_member<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        id: GroupId,
+        delivery: u64,
+        answer: ShareOutcome,
+    ) {
+        let Some(receipt) = self.receipts.take_answer(id, delivery) else {
+            return;
+        };
+        let Some(index) = self.groups.live(id) else {
+            return self.end_receipt_without_group(cx, receipt, answer);
+        };
+        let outstanding = &self.groups.slab[index as usize].outstanding;
+        let lent = outstanding.get(&delivery);
+        if lent.is_none_or(|lent| lent.entry.is_none()) {
+            return;
+        }
+        if answer == ShareOutcome::Taken {
+            // The member holds it.
+            self.receipts.take(receipt.message);
+        } else if let Some(outcome) = receipt.outcome(answer) {
+            self.end_receipt_of(cx, receipt.message, receipt.receiver, outcome);
+        }
     }
 
     /// A message that the group held while a member had it has come to its end there.

@@ -10,7 +10,7 @@ use super::group::{Member, Reads, RulesVersion};
 use super::{GroupAddress, ShareMessage, ShareOutcome, ShareTicket};
 use crate::counters::DropReason;
 use crate::fault::{self, Fault};
-use crate::id::SessionId;
+use crate::id::{MessageId, SessionId};
 use crate::node::{Cx, Node};
 use crate::permission::{Actions, Realm};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch, SubscriptionRecord};
@@ -185,14 +185,33 @@ impl Shard {
         self.join_group(cx, session, subscription, NO_SUBACK);
     }
 
-    /// Answers for a handed out message.
+    /// Answers for a handed out message: `answer` is the member's session, if there is one, and
+    /// the message.
     pub(crate) fn answer_group<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         ticket: &ShareTicket,
+        answer: (Option<u32>, MessageId),
         outcome: ShareOutcome,
     ) {
+        self.answer_group_as(cx, ticket, answer, outcome, None);
+    }
+
+    /// The same; `refused` is the reason code with which the member has refused it.
+    pub(crate) fn answer_group_as<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        ticket: &ShareTicket,
+        (session, message): (Option<u32>, MessageId),
+        outcome: ShareOutcome,
+        refused: Option<ReasonCode>,
+    ) {
         let (group, delivery) = (ticket.group, ticket.delivery);
+        if message.asks_for_receipts() && outcome != ShareOutcome::Settled {
+            let place = (group, delivery);
+            let receipt = self.member_receipt(place, session, message, refused);
+            self.share_send(cx, ticket.shard, ShareMessage::Receipt(receipt));
+        }
         let answer = ShareMessage::Outcome {
             group,
             delivery,
@@ -216,7 +235,13 @@ impl Shard {
         let ticket = *ticket;
         self.sessions.at(session).accounting.matched += 1;
         self.count_matched();
-        self.answer_group(cx, &ticket, ShareOutcome::Taken);
+        let message = &entry.message;
+        if message.id().asks_for_receipts() {
+            let part = message.publication().publisher;
+            self.receipts.add(message.id(), part);
+        }
+        let answer = (Some(session), message.id());
+        self.answer_group(cx, &ticket, answer, ShareOutcome::Taken);
         Some(ticket.epoch)
     }
 
@@ -239,7 +264,8 @@ impl Shard {
         }
         let sent_qos2 = sent_qos2 && !fault::is(Fault::ShareReturnsSentQos2);
         if !ticket.taken {
-            return self.answer_group(cx, &ticket, ShareOutcome::Returned { sent_qos2 });
+            let answer = (Some(session), entry.id());
+            return self.answer_group(cx, &ticket, answer, ShareOutcome::Returned { sent_qos2 });
         }
         if sent_qos2 {
             return self.drop_entry(cx, session, entry, DropReason::SessionEnded);
@@ -263,12 +289,21 @@ impl Shard {
         self.append(cx, moved);
         self.sessions.at(session).accounting.matched -= 1;
         self.counters.matched -= 1;
+        let receipt = match entry.id.asks_for_receipts() {
+            true => self.receipts.take(entry.id),
+            false => None,
+        };
+        let receipt = receipt.map(|part| {
+            let client_id = &self.sessions.at(session).client_id;
+            Box::new((part, Arc::clone(client_id)))
+        });
         let given_back = ShareMessage::GivenBack {
             group: ticket.group,
             epoch: ticket.epoch,
             delivery: ticket.delivery,
             entry: Box::new(entry),
             message,
+            receipt,
         };
         self.share_send(cx, ticket.shard, given_back);
     }
@@ -322,7 +357,8 @@ impl Shard {
         let connected = session.filter(|&session| self.sessions.at(session).connection.is_some());
         match (&entry.ticket, session, connected) {
             (Some(ticket), _, Some(session)) if self.has_no_room(session, ticket, &entry) => {
-                self.answer_group(cx, &ticket.clone(), ShareOutcome::NoRoom);
+                let answer = (Some(session), entry.message.id());
+                self.answer_group(cx, &ticket.clone(), answer, ShareOutcome::NoRoom);
             }
             (Some(_), _, Some(session)) => self.send_or_enqueue(cx, session, entry, None),
             (Some(_), Some(session), None) if though_away => self.enqueue(cx, session, entry),
@@ -331,12 +367,18 @@ impl Shard {
                     true => ShareOutcome::Acknowledged,
                     false => ShareOutcome::Returned { sent_qos2: false },
                 };
-                self.answer_group(cx, &ticket.clone(), outcome);
+                let answer = (session, entry.message.id());
+                self.answer_group(cx, &ticket.clone(), answer, outcome);
             }
             (None, Some(session), _) => self.deliver_shared_qos0(cx, session, &entry),
             (None, None, _) => {
                 self.count_matched();
                 self.counters.drop_messages(DropReason::NoMember, 1);
+                let publication = entry.message.publication();
+                if publication.id.asks_for_receipts() {
+                    let dropped = Err(DropReason::NoMember);
+                    self.receipt_at_once(cx, &publication, Arc::default(), dropped);
+                }
             }
         }
     }
@@ -356,15 +398,15 @@ impl Shard {
         self.count_matched();
         let topic = entry.message.topic();
         if !self.permits(session, Actions::RECEIVE, topic) {
-            return self.drop_message(cx, session, DropReason::NotPermitted, 1, topic);
+            self.drop_message(cx, session, DropReason::NotPermitted, 1, topic);
+            let dropped = Err(DropReason::NotPermitted);
+            return self.receipt_at_qos0(cx, session, &entry.message.publication(), dropped);
         }
         let mut routing = Routing::held(&entry.message);
-        self.deliver_qos0(
-            cx,
-            session,
-            &mut routing,
-            entry.retain,
-            &entry.subscription_ids,
-        );
+        let (retain, ids) = (entry.retain, &entry.subscription_ids);
+        match entry.message.id().asks_for_receipts() {
+            true => self.deliver_qos0_with_receipt(cx, session, &mut routing, retain, ids),
+            false => self.deliver_qos0(cx, session, &mut routing, retain, ids),
+        }
     }
 }

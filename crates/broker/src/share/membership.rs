@@ -1,5 +1,7 @@
 //! Who is in a group, on the shard where the group lives; groups that begin and end.
 
+use std::sync::Arc;
+
 use martlet_codec::{QoS, SubscriptionFilter};
 
 use super::group::{Group, Member};
@@ -11,6 +13,7 @@ use crate::id::{SessionAddress, TenantId};
 use crate::node::{Cx, Node};
 use crate::record::{Record, SessionEpoch};
 use crate::route::Target;
+use crate::session::outbound::EndedQueue;
 use crate::session::queue::{Queue, QueueOwner, StoredEntry};
 use crate::shard::Shard;
 use crate::split_map::SplitMap;
@@ -146,9 +149,12 @@ impl Shard {
         if group.recorded {
             self.append(cx, Record::Ended(group.epoch));
         }
+        let receiver = Arc::from(&*group.filter);
         self.groups.by_filter.remove(&(group.tenant, group.filter));
         self.counters.drop_messages(DropReason::SessionEnded, held);
-        self.free_queue(group.queue);
+        // Receipts of what members have now are told when these answer.
+        let queue = group.queue;
+        self.free_queue(EndedQueue { queue, receiver });
     }
 
     /// Brings a group back.
@@ -169,10 +175,16 @@ impl Shard {
     }
 
     /// Brings an entry of a group's queue back.
-    pub(crate) fn restored_group_entry(&mut self, id: GroupId, entry: &StoredEntry) {
+    pub(crate) fn restored_group_entry(
+        &mut self,
+        id: GroupId,
+        entry: &StoredEntry,
+        part: Option<SessionAddress>,
+    ) {
         let Some(index) = self.groups.live(id) else {
             return;
         };
+        self.receipts.add(entry.id, part);
         let group = &mut self.groups.slab[index as usize];
         group.queue.push_back_stored(entry, &self.gauge);
         group.accounting.matched += 1;

@@ -26,6 +26,7 @@ use crate::fault::{self, Fault};
 use crate::id::{SessionAddress, SessionId, ShardId, TenantId};
 use crate::message::Message;
 use crate::node::{Cx, Node};
+use crate::part::{MemberReceipt, ReceiptOutcome};
 use crate::record::{EnqueuedAs, Record, SessionEpoch};
 use crate::session::queue::{Entry, StoredEntry};
 use crate::shard::Shard;
@@ -183,6 +184,8 @@ pub enum ShareMessage {
         /// How.
         outcome: ShareOutcome,
     },
+    /// Comes right before an outcome of a message that asks for receipts.
+    Receipt(Box<MemberReceipt>),
     /// What a durable member had taken comes back, by one record: it is away or gone.
     GivenBack {
         /// The group.
@@ -195,6 +198,8 @@ pub enum ShareMessage {
         entry: Box<StoredEntry>,
         /// The message, if it is in memory.
         message: Option<Message>,
+        /// The part that asked for receipts of it, and the member.
+        receipt: Option<Box<(SessionAddress, Arc<str>)>>,
     },
 }
 
@@ -279,12 +284,14 @@ impl Shard {
             } => {
                 self.outcome_received(cx, group, delivery, outcome);
             }
+            ShareMessage::Receipt(receipt) => self.receipts.answered(*receipt),
             ShareMessage::GivenBack {
                 group,
                 epoch,
                 delivery,
                 entry,
                 message,
+                receipt,
             } => {
                 let index = self.groups.live(group).filter(|index| {
                     let group = &self.groups.slab[*index as usize];
@@ -292,6 +299,9 @@ impl Shard {
                 });
                 if let Some(index) = index {
                     self.outcome_received(cx, group, delivery, ShareOutcome::Settled);
+                    if let Some(receipt) = receipt {
+                        self.receipts.add(entry.id, Some(receipt.0));
+                    }
                     self.given_back(index, *entry, message);
                     self.serve_group(cx, index);
                 } else {
@@ -305,6 +315,11 @@ impl Shard {
                     self.append(cx, ended);
                     self.count_matched();
                     self.counters.drop_messages(DropReason::SessionEnded, 1);
+                    if let Some(receipt) = receipt {
+                        let (part, receiver) = *receipt;
+                        let dropped = ReceiptOutcome::Dropped(DropReason::SessionEnded);
+                        self.send_receipt(cx, part, message, receiver, dropped);
+                    }
                 }
             }
         }

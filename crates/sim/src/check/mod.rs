@@ -19,6 +19,7 @@ mod part_once;
 mod part_order;
 mod part_publish;
 mod part_queue;
+mod part_receipt;
 mod part_rules;
 mod permission;
 mod protocol;
@@ -57,6 +58,7 @@ pub struct Checks {
     part_order: part_order::PartOrder,
     part_publish: part_publish::PartPublishes,
     part_queue: part_queue::PartQueues,
+    part_receipt: part_receipt::PartReceipts,
     part_rules: part_rules::PartRules,
     permission: permission::Permission,
     protocol: protocol::Protocol,
@@ -113,6 +115,7 @@ impl Checks {
             self.part_order.see(fact, ledger, findings);
             self.part_publish.see(fact, ledger, findings);
             self.part_queue.see(at_us, fact, ledger, findings);
+            self.part_receipt.see(at_us, fact, ledger, findings);
             self.part_rules.see(at_us, fact, ledger, findings);
         }
         self.retained.see(at_us, fact, ledger);
@@ -160,6 +163,7 @@ impl Checks {
         self.part_lost.settled(at_us, ledger, findings);
         let missing = self.part_lost.missing(at_us, ledger);
         self.part_queue.settled(missing, ledger, findings);
+        self.part_receipt.settled(ledger, findings);
         self.share.settled(at_us, ledger, findings);
         self.retained.settled(ledger, findings);
         self.wills.settled(at_us, ledger, findings);

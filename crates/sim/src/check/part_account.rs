@@ -67,6 +67,9 @@ impl PartAccounts {
             | PartFact::Credit(_)
             | PartFact::Hangs(_)
             | PartFact::Queue { .. }
+            | PartFact::Asked { .. }
+            | PartFact::Receivers { .. }
+            | PartFact::Receipt { .. }
             | PartFact::Dropped { .. } => {}
         }
     }

@@ -120,6 +120,9 @@ impl PartRules {
             PartFact::Ended
             | PartFact::Hangs(_)
             | PartFact::Queue { .. }
+            | PartFact::Asked { .. }
+            | PartFact::Receivers { .. }
+            | PartFact::Receipt { .. }
             | PartFact::Dropped { .. } => {}
         }
     }

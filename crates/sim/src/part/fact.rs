@@ -1,6 +1,8 @@
 //! What happened at a part of the node: what it was told, and what it answered.
 
-use martlet_broker::{DropReason, MessageId, PartId, PartOutcome, PartQueueLimits, PartQueueState};
+use martlet_broker::{
+    DropReason, MessageId, PartId, PartOutcome, PartQueueLimits, PartQueueState, ReceiptOutcome,
+};
 
 use crate::facts::{ClientIndex, MessageIndex};
 use crate::ledger::Ledger;
@@ -110,6 +112,29 @@ pub enum PartFact {
     },
     /// The node has ended its attachment, or refused it.
     Ended,
+    /// A message that it has published, and of which it asked for receipts, has this name.
+    Asked {
+        /// The message.
+        message: MessageIndex,
+        /// The broker's name of it.
+        id: MessageId,
+    },
+    /// A message has this number of receivers.
+    Receivers {
+        /// The broker's name of the message.
+        id: MessageId,
+        /// Number of receivers.
+        count: u64,
+    },
+    /// It is told how a message ended for a receiver.
+    Receipt {
+        /// The broker's name of the message.
+        id: MessageId,
+        /// The receiver, a client or a part; none if no such is known.
+        receiver: Option<ClientIndex>,
+        /// How it ended.
+        outcome: ReceiptOutcome,
+    },
     /// The broker dropped a message for it, and said so.
     Dropped {
         /// On which topic; none where only the store knew it.
@@ -168,6 +193,20 @@ impl PartFact {
             Self::Left { ends: true } => "-> end".to_owned(),
             Self::Left { ends: false } => "-> detach".to_owned(),
             Self::Ended => "<- ended".to_owned(),
+            Self::Asked { message, id } => {
+                format!("   asks for receipts of m{message} ({:x})", id.0)
+            }
+            Self::Receivers { id, count } => format!("<- {:x} has {count} receivers", id.0),
+            Self::Receipt {
+                id,
+                receiver,
+                outcome,
+            } => {
+                let name = receiver.map_or("an unknown one", |receiver| {
+                    ledger.client(receiver).name.as_str()
+                });
+                format!("<- receipt of {name} for {:x}: {outcome:?}", id.0)
+            }
             Self::Dropped { topic, reason } => {
                 let topic = topic.map_or("a topic of the store", |topic| topics.name(topic));
                 format!("   the broker says: dropped on {topic}: {}", reason.name())

@@ -7,6 +7,8 @@ mod fact;
 mod plan;
 mod row;
 
+use std::collections::BTreeSet;
+
 use martlet_broker::{
     Delivery, HOPS_MAX, NewMessage, PartCall, PartEvent, PartId, PartOutcome, PartPublish,
     PartReach, PartSpec, PartSubscription, Published, Settlement, TenantId,
@@ -64,6 +66,10 @@ pub struct Part {
     random: Random,
     /// For what it publishes, so that the rest stays as it is.
     of_publishes: Random,
+    /// For the receipts that it asks for.
+    of_receipts: Random,
+    /// Messages of which it has asked for receipts.
+    asked: BTreeSet<MessageIndex>,
     /// Its row among those that publish.
     client: ClientIndex,
     publish_at: u64,
@@ -92,7 +98,7 @@ impl Part {
         (index, client): (PartIndex, ClientIndex),
         plan: PartPlan,
         mut random: Random,
-        mut of_publishes: Random,
+        (mut of_publishes, of_receipts): (Random, Random),
     ) -> Self {
         let publishing = plan.publishing.as_ref();
         let publish_at = publishing.map_or(NEVER, |plan| of_publishes.around(plan.every_us));
@@ -107,6 +113,8 @@ impl Part {
             published: 0,
             has_quit: false,
             of_publishes,
+            of_receipts,
+            asked: BTreeSet::new(),
             plan,
             phase: Phase::Away,
             attachments: 0,
@@ -249,6 +257,20 @@ impl Part {
             | PartEvent::Ended { .. }
             | PartEvent::Queue(_)
             | PartEvent::Run { .. } => {}
+            PartEvent::Receivers {
+                message: id,
+                receivers: count,
+            } => self.fact(io, PartFact::Receivers { id, count }),
+            PartEvent::Receipt(receipt) => {
+                let mut clients = io.observer.ledger.clients.iter();
+                let receiver = clients.position(|row| *row.name == *receipt.receiver);
+                let receipt = PartFact::Receipt {
+                    id: receipt.message,
+                    receiver: receiver.map(|client| client as ClientIndex),
+                    outcome: receipt.outcome,
+                };
+                self.fact(io, receipt);
+            }
         }
         self.reschedule(io);
     }
@@ -511,6 +533,7 @@ impl Part {
             return;
         }
         self.published += 1;
+        let asks = self.of_receipts.percent(plan.receipts_percent);
         let random = &mut self.of_publishes;
         let topic = random.pick(&plan.topics);
         let qos = random.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtLeastOnce]);
@@ -546,12 +569,16 @@ impl Part {
                 user_properties: Vec::new(),
             },
             hops,
+            receipts: asks,
         };
         io.fact(Fact::Published {
             client: self.client,
             message,
             again: false,
         });
+        if asks {
+            self.asked.insert(message);
+        }
         self.call(io, PartCall::Publish(self.attachment(), Box::new(publish)));
     }
 
@@ -570,6 +597,9 @@ impl Part {
             refused: outcome.reason.is_error(),
             durable,
         });
+        if let Some(id) = outcome.id.filter(|_| self.asked.contains(&message)) {
+            self.fact(io, PartFact::Asked { message, id });
+        }
     }
 
     fn call(&mut self, io: &mut Io<'_>, call: PartCall) {

@@ -64,6 +64,8 @@ pub struct PartPublishing {
     pub payload_bytes: u64,
     /// Messages in all, at most.
     pub messages_max: u32,
+    /// Percentage of messages of which it asks for receipts.
+    pub receipts_percent: u64,
 }
 
 /// What goes wrong with the sink of a part.
@@ -204,6 +206,8 @@ impl PartPlan {
             topics: (0..count).map(|_| random.pick(&plain)).collect(),
             payload_bytes: random.pick(&[0, 200, 2_000]),
             messages_max: 150,
+            // Drawn last, so that the rest stays as it is.
+            receipts_percent: random.pick(&[0, 50, 100, 100]),
         });
     }
 }

@@ -146,6 +146,9 @@ impl PartRow {
             | PartFact::Credit(_)
             | PartFact::Hangs(_)
             | PartFact::Queue { .. }
+            | PartFact::Asked { .. }
+            | PartFact::Receivers { .. }
+            | PartFact::Receipt { .. }
             | PartFact::Dropped { .. } => {}
         }
     }

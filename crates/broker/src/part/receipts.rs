@@ -1,0 +1,529 @@
+//! Receipts: a part may ask for one from each receiver of a message that it publishes. A receipt
+//! says whether the message was acknowledged, refused, dropped or expired.
+//!
+//! A receiver is a session or a share group that a message is routed to. Its receipt is due when
+//! the message counts as matched. It is told when the message counts as delivered, dropped or
+//! expired: receipts follow the accounts.
+//!
+//! The name of a message says that it asks for receipts ([`MessageId::asks_for_receipts`]). So
+//! queues, messages in flight and records need no mark of their own, and other messages cost
+//! nothing. Each shard has a table of the messages with receipts due, with the part of each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use martlet_codec::ReasonCode;
+use martlet_fault::{self as fault, Fault};
+
+use super::{PartEvent, PartId};
+use crate::counters::DropReason;
+use crate::effect::{ReadMessage, ShardMessage};
+use crate::hash::Seed;
+use crate::id::{MessageId, SessionAddress, SessionId, TenantId};
+use crate::message::Publication;
+use crate::node::{Cx, Node};
+use crate::record::{EnqueuedAs, SessionEpoch};
+use crate::route::Routing;
+use crate::shard::{Gated, Shard};
+use crate::share::{GroupId, ShareOutcome};
+use crate::split_map::SplitMap;
+use crate::work::DELIVERY;
+
+/// The end of a message for one of its receivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Which message: see [`Published::id`](crate::Published::id).
+    pub message: MessageId,
+    /// Client Identifier of the receiver. `$share/name/filter` for a message that a share group
+    /// dropped, or that expired, before a member had it. Empty if the receiver's session ended
+    /// while the message was on its way from a share group to it.
+    pub receiver: Arc<str>,
+    /// How it ended.
+    pub outcome: ReceiptOutcome,
+}
+
+/// How a message ended for one of its receivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiptOutcome {
+    /// The client answered with PUBACK or PUBREC below 0x80: it has the message. A part has
+    /// settled it as done.
+    Acknowledged,
+    /// The client answered with this reason code, 0x80 or above; a part has refused it.
+    Refused(ReasonCode),
+    /// It was dropped for this reason, which is never
+    /// [`RefusedByReceiver`](DropReason::RefusedByReceiver).
+    Dropped(DropReason),
+    /// Its expiry ran out.
+    Expired,
+    /// Sent with QoS 0 to a client that is connected. Whether it arrives is not known.
+    Sent,
+}
+
+/// What a member of a share group adds to its answer for a message that asks for receipts.
+#[derive(Clone, Debug)]
+pub struct MemberReceipt {
+    group: GroupId,
+    delivery: u64,
+    pub(crate) message: MessageId,
+    /// Client Identifier of the member.
+    pub(crate) receiver: Arc<str>,
+    /// The reason code, if the member's client has refused the message.
+    pub(crate) refused: Option<ReasonCode>,
+}
+
+impl MemberReceipt {
+    /// How the message ended by this answer; none if it did not end.
+    pub(crate) fn outcome(&self, answer: ShareOutcome) -> Option<ReceiptOutcome> {
+        Some(match (answer, self.refused) {
+            (ShareOutcome::Acknowledged, _) => ReceiptOutcome::Acknowledged,
+            (ShareOutcome::Dropped(_), Some(reason)) => ReceiptOutcome::Refused(reason),
+            (ShareOutcome::Dropped(reason), None) => ReceiptOutcome::Dropped(reason),
+            (ShareOutcome::Expired, _) => ReceiptOutcome::Expired,
+            (ShareOutcome::Returned { sent_qos2: true }, _) => {
+                ReceiptOutcome::Dropped(DropReason::SessionEnded)
+            }
+            (
+                ShareOutcome::Returned { sent_qos2: false }
+                | ShareOutcome::NoRoom
+                | ShareOutcome::Taken
+                | ShareOutcome::Settled,
+                _,
+            ) => return None,
+        })
+    }
+}
+
+/// Receipts of a shard.
+#[derive(Debug)]
+pub(crate) struct Receipts {
+    /// Messages with receivers here whose receipt is due.
+    due: SplitMap<MessageId, Due>,
+    /// Messages of this shard's parts whose receivers are still being counted.
+    counting: BTreeMap<MessageId, Counting>,
+    /// What members of share groups have added to answers that come next.
+    answers: BTreeMap<(GroupId, u64), MemberReceipt>,
+    /// Receivers of messages that ask for receipts, so far.
+    receivers: u64,
+    /// Receipts that wait until their part has been told the message's name.
+    held_back: Option<Vec<(SessionAddress, Receipt)>>,
+}
+
+/// Receipts that are due for one message.
+#[derive(Debug)]
+struct Due {
+    part: SessionAddress,
+    receivers: u32,
+}
+
+/// The receivers of a message, as far as they are counted.
+#[derive(Debug)]
+struct Counting {
+    part: SessionId,
+    receivers: u64,
+    /// Shards that have yet to answer.
+    missing: u32,
+}
+
+impl Receipts {
+    pub(crate) fn new(seed: Seed) -> Self {
+        Self {
+            due: SplitMap::new(seed),
+            counting: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            receivers: 0,
+            held_back: None,
+        }
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.due.memory_bytes() + self.counting.len() * size_of::<(MessageId, Counting)>()
+    }
+
+    /// A member of a share group answers next.
+    pub(crate) fn answered(&mut self, receipt: MemberReceipt) {
+        let place = (receipt.group, receipt.delivery);
+        self.answers.insert(place, receipt);
+    }
+
+    /// Whether an answer is about to come for which there is a receipt.
+    #[inline]
+    pub(crate) fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// What a member has added to this answer.
+    pub(crate) fn take_answer(&mut self, group: GroupId, delivery: u64) -> Option<MemberReceipt> {
+        self.answers.remove(&(group, delivery))
+    }
+
+    /// Messages with receivers here whose receipt is due.
+    pub(crate) fn due(&self) -> usize {
+        self.due.len()
+    }
+
+    /// Messages whose receivers are being counted.
+    pub(crate) fn counting(&self) -> usize {
+        self.counting.len()
+    }
+
+    /// Receivers so far: the difference is the number of those of a message.
+    pub(crate) fn receivers(&self) -> u64 {
+        self.receivers
+    }
+
+    /// A message has one more receiver here.
+    pub(crate) fn add(&mut self, message: MessageId, part: Option<SessionAddress>) {
+        let Some(part) = part else {
+            return;
+        };
+        match self.due.get_mut(&message) {
+            Some(due) => due.receivers += 1,
+            None => {
+                self.due.insert(message, Due { part, receivers: 1 });
+            }
+        }
+    }
+
+    /// The part that asked for receipts of a message which has receivers here.
+    pub(crate) fn part_of(&self, message: MessageId) -> Option<SessionAddress> {
+        Some(self.due.get(&message)?.part)
+    }
+
+    /// A message has one receiver less here. The part that asked for its receipts; none if no
+    /// receipt is due.
+    pub(crate) fn take(&mut self, message: MessageId) -> Option<SessionAddress> {
+        let due = self.due.get_mut(&message)?;
+        let part = due.part;
+        due.receivers -= 1;
+        if due.receivers == 0 {
+            self.due.remove(&message);
+        }
+        Some(part)
+    }
+}
+
+/// Gives messages that were read back the publisher that a share group's member asks them for.
+fn name_part(receipts: &Receipts, (id, read): &mut ReadMessage) {
+    if id.asks_for_receipts()
+        && let Some(part) = receipts.part_of(*id)
+        && let Ok(message) = read
+    {
+        message.set_publisher(part);
+    }
+}
+
+/// Later subscribers find a retained message without being its receivers.
+fn is_routed(why: EnqueuedAs) -> bool {
+    !matches!(why, EnqueuedAs::Retained(_))
+}
+
+impl Shard {
+    /// Messages have come from the store, which does not know the sessions of this run.
+    pub(crate) fn name_parts_of(&self, messages: &mut [ReadMessage]) {
+        if self.receipts.due() > 0 {
+            for message in messages {
+                name_part(&self.receipts, message);
+            }
+        }
+    }
+
+    /// The session of this Client Identifier, if it is a part's: for what a store says of receipts.
+    pub fn session_for_receipts(
+        &mut self,
+        tenant: TenantId,
+        client_id: &str,
+    ) -> Option<(SessionEpoch, SessionAddress)> {
+        let index = self.sessions.find(tenant, client_id)?;
+        let session = self.sessions.at(index);
+        let (epoch, is_part) = (session.epoch, session.flags.part());
+        is_part.then(|| (epoch, self.address_of(index)))
+    }
+
+    /// A message that asks for receipts has one more receiver. `is_held`: it is kept until its
+    /// receipt is due, so the part is remembered.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn begin_receipt(&mut self, publication: &Publication<'_>, is_held: bool) {
+        self.receipts.receivers += 1;
+        if is_held {
+            self.receipts.add(publication.id, publication.publisher);
+        }
+    }
+
+    /// An entry of a session has come to its end, as its accounts say.
+    #[inline]
+    pub(crate) fn end_receipt<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        (message, why): (MessageId, EnqueuedAs),
+        outcome: ReceiptOutcome,
+    ) {
+        if message.asks_for_receipts() && is_routed(why) {
+            let receiver = self.sessions.at(index).client_id.clone();
+            self.end_receipt_of(cx, message, receiver, outcome);
+        }
+    }
+
+    /// The same for any receiver, by its name.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn end_receipt_of<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        message: MessageId,
+        receiver: Arc<str>,
+        outcome: ReceiptOutcome,
+    ) {
+        if let Some(part) = self.receipts.take(message) {
+            self.send_receipt(cx, part, message, receiver, outcome);
+        }
+    }
+
+    /// As [`Shard::deliver_qos0`], and the receipt says how that ended.
+    // Apart from it, so that other messages pay for one look at their name.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn deliver_qos0_with_receipt<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        routing: &mut Routing<'_>,
+        retain: bool,
+        subscription_ids: &[u32],
+    ) {
+        let before = self.counters.dropped;
+        self.deliver_qos0(cx, index, routing, retain, subscription_ids);
+        let after = &self.counters.dropped;
+        let mut all = DropReason::ALL.iter().copied();
+        let dropped = all.find(|reason| after[*reason as usize] > before[*reason as usize]);
+        self.receipt_at_qos0(cx, index, &routing.publication, dropped.map_or(Ok(()), Err));
+    }
+
+    /// A message was sent to a session at QoS 0, or dropped.
+    #[inline]
+    pub(crate) fn receipt_at_qos0<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        publication: &Publication<'_>,
+        result: Result<(), DropReason>,
+    ) {
+        if publication.id.asks_for_receipts() {
+            let receiver = self.sessions.at(index).client_id.clone();
+            self.receipt_at_once(cx, publication, receiver, result);
+        }
+    }
+
+    /// The same for any receiver, by its name.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn receipt_at_once<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        publication: &Publication<'_>,
+        receiver: Arc<str>,
+        result: Result<(), DropReason>,
+    ) {
+        let outcome = match result {
+            Ok(()) => ReceiptOutcome::Sent,
+            Err(reason) => ReceiptOutcome::Dropped(reason),
+        };
+        if let Some(part) = publication.publisher {
+            self.send_receipt(cx, part, publication.id, receiver, outcome);
+        }
+    }
+
+    pub(crate) fn send_receipt<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        part: SessionAddress,
+        message: MessageId,
+        mut receiver: Arc<str>,
+        mut outcome: ReceiptOutcome,
+    ) {
+        match outcome {
+            ReceiptOutcome::Acknowledged if fault::is(Fault::PartReceiptLost) => return,
+            ReceiptOutcome::Dropped(_) if fault::is(Fault::PartReceiptForDrop) => {
+                outcome = ReceiptOutcome::Acknowledged;
+            }
+            _ => {}
+        }
+        if fault::is(Fault::PartReceiptOfOther) {
+            let mut all = self.sessions.iter();
+            let other = all.find(|(_, session)| session.client_id != receiver);
+            receiver = other.map_or(receiver, |(_, session)| session.client_id.clone());
+        }
+        let receipt = Receipt {
+            message,
+            receiver,
+            outcome,
+        };
+        if fault::is(Fault::PartReceiptTwice) {
+            self.tell_receipt(cx, part, receipt.clone());
+        }
+        self.tell_receipt(cx, part, receipt);
+    }
+
+    /// Tells the part, on whichever shard, once it knows the name of the message.
+    fn tell_receipt<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        part: SessionAddress,
+        receipt: Receipt,
+    ) {
+        self.work.add(DELIVERY);
+        if let Some(held_back) = &mut self.receipts.held_back {
+            held_back.push((part, receipt));
+        } else if part.shard == self.id {
+            self.tell_part_of(cx, part.session, PartEvent::Receipt(receipt));
+        } else if let Some(batch) = cx.effects.batches.get_mut(usize::from(part.shard.0))
+            && !fault::is(Fault::PartReceiptNotSent)
+        {
+            let part = part.session;
+            batch.push(ShardMessage::Receipt(part, Box::new(receipt)));
+        }
+    }
+
+    /// Tells the part of a session something, if it is attached. It waits for all records up to
+    /// now, so it is told behind the answer to what it published.
+    pub(crate) fn tell_part_of<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: SessionId,
+        event: PartEvent,
+    ) {
+        if let Some(part) = self.part_of_session(session) {
+            let record = self.records.last();
+            self.gate(cx, record, Gated::PartEvent(part, Box::new(event)));
+        }
+    }
+
+    fn part_of_session(&mut self, session: SessionId) -> Option<PartId> {
+        let index = self.live_session(session)?;
+        // Until the part knows that it is attached it is told nothing else.
+        let connection = self.admitted_connection(index)?;
+        let connection = self.connections.id_of(connection);
+        Some(self.parts.at(connection)?.id)
+    }
+
+    /// A part publishes a message and asks for receipts: they wait until it has its answer.
+    pub(super) fn hold_receipts_back(&mut self) {
+        self.receipts.held_back = Some(Vec::new());
+    }
+
+    /// The part has its answer: it is told the receipts that have waited.
+    pub(super) fn let_receipts_out<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
+        for (part, receipt) in self.receipts.held_back.take().unwrap_or_default() {
+            self.tell_receipt(cx, part, receipt);
+        }
+    }
+
+    /// The message of a part is being fanned out here, so its receivers are counted later.
+    #[cold]
+    pub(crate) fn receivers_counted_later(&mut self, publication: &Publication<'_>) {
+        if let Some(part) = publication.publisher {
+            self.counting(publication.id, part.session).missing += 1;
+        }
+    }
+
+    fn counting(&mut self, message: MessageId, part: SessionId) -> &mut Counting {
+        let counting = self.receipts.counting.entry(message);
+        counting.or_insert(Counting {
+            part,
+            receivers: 0,
+            missing: 0,
+        })
+    }
+
+    /// This shard has handed the message to this number of receivers; others count theirs.
+    pub(super) fn count_receivers<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (message, part): (MessageId, SessionId),
+        receivers: u64,
+        other_shards: u32,
+    ) {
+        self.counting(message, part).missing += other_shards + 1;
+        self.receivers_counted(cx, message, receivers);
+    }
+
+    /// A shard has handed a message of this shard's to this number of receivers.
+    pub(crate) fn receivers_counted<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        message: MessageId,
+        receivers: u64,
+    ) {
+        // Nothing is counted of a message that is routed again after a restart.
+        let Some(counting) = self.receipts.counting.get_mut(&message) else {
+            return;
+        };
+        counting.receivers += receivers;
+        counting.missing -= 1;
+        let (part, receivers, missing) = (counting.part, counting.receivers, counting.missing);
+        if missing == 0 {
+            self.receipts.counting.remove(&message);
+            let counted = PartEvent::Receivers { message, receivers };
+            self.tell_part_of(cx, part, counted);
+        }
+    }
+
+    /// Tells the shard of its publisher how many receivers a message has here.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn tell_receivers<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        publication: &Publication<'_>,
+        receivers: u64,
+    ) {
+        let Some(part) = publication.publisher else {
+            return;
+        };
+        if part.shard == self.id {
+            self.receivers_counted(cx, publication.id, receivers);
+        } else if let Some(batch) = cx.effects.batches.get_mut(usize::from(part.shard.0)) {
+            batch.push(ShardMessage::Receivers(publication.id, receivers));
+        }
+    }
+
+    /// What a member adds to its answer to a share group, if the message asks for receipts.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn member_receipt(
+        &mut self,
+        (group, delivery): (GroupId, u64),
+        session: Option<u32>,
+        message: MessageId,
+        refused: Option<ReasonCode>,
+    ) -> Box<MemberReceipt> {
+        let receiver = session.map(|index| self.sessions.at(index).client_id.clone());
+        Box::new(MemberReceipt {
+            group,
+            delivery,
+            message,
+            receiver: receiver.unwrap_or_default(),
+            refused,
+        })
+    }
+
+    /// A member has answered for a message of a share group that has ended meanwhile.
+    #[cold]
+    pub(crate) fn end_receipt_without_group<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        receipt: MemberReceipt,
+        answer: ShareOutcome,
+    ) {
+        if answer == ShareOutcome::Taken {
+            // The member holds it.
+            self.receipts.take(receipt.message);
+            return;
+        }
+        let ended = ReceiptOutcome::Dropped(DropReason::SessionEnded);
+        let outcome = receipt.outcome(answer).unwrap_or(ended);
+        self.end_receipt_of(cx, receipt.message, receipt.receiver, outcome);
+    }
+}

@@ -1,0 +1,50 @@
+//! Which part has asked for receipts of a message: its body says who published it.
+
+use martlet_broker::{EnqueuedAs, EntryRecord, MessageId, Node, SessionAddress, owner};
+use martlet_fault::{self as fault, Fault};
+use martlet_store::{BodyId, Disk, Engine};
+
+use super::Restoring;
+use crate::body::{StoredBody, decode_body};
+
+impl<N: Node> Restoring<'_, N> {
+    /// The session of the part that is to be told how an entry ends; nearly always none, and then
+    /// nothing is read.
+    pub(super) fn part_for_receipt<D: Disk>(
+        &mut self,
+        engine: &Engine<D>,
+        entry: &EntryRecord,
+    ) -> Option<SessionAddress> {
+        let id = entry.message;
+        let is_retained = matches!(entry.why, EnqueuedAs::Retained(_));
+        if !id.asks_for_receipts() || is_retained || fault::is(Fault::PartReceiptsNotRestored) {
+            return None;
+        }
+        if let Some(known) = self.asked_receipts.get(&id) {
+            return *known;
+        }
+        let mut part = None;
+        engine.read_bodies(&[BodyId(id.0)], |id, bytes| {
+            // What is damaged is noted where the message itself is needed.
+            let body = bytes.ok().map(|bytes| decode_body(MessageId(id.0), bytes));
+            if let Some(Ok(body)) = body {
+                part = self.part_of_body(&body);
+            }
+        });
+        self.asked_receipts.insert(id, part);
+        part
+    }
+
+    fn part_of_body(&mut self, body: &StoredBody<'_>) -> Option<SessionAddress> {
+        let publisher = body.publisher.filter(|found| found.asks_for_receipts)?;
+        let (tenant, count) = (body.message.tenant, self.shards.count());
+        let shard = owner(self.shards.settings, tenant, publisher.client_id, count);
+        let found = self.shards.call(shard, |shard, _| {
+            shard.session_for_receipts(tenant, publisher.client_id)
+        });
+        let (epoch, address) = found?;
+        // Which session it was is not known of a message that a share group has recorded late.
+        let is_same = publisher.epoch == epoch || publisher.epoch.0 == 0;
+        is_same.then_some(address)
+    }
+}

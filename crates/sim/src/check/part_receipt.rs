@@ -1,0 +1,212 @@
+//! Receipts: each receiver of a message leads to one, and only a receiver does. Who acknowledged
+//! or refused a message has got it, a part has settled it so, and nothing expires, for what parts
+//! publish has no expiry.
+//!
+//! None is missing at the end to a part that was attached all the time since it published, nor of
+//! a client that got the message after the part was attached last. Across a restart of the node a
+//! receipt may be told twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use martlet_broker::{MessageId, PartOutcome, ReceiptOutcome};
+use martlet_codec::QoS;
+
+use crate::facts::{ClientIndex, Fact, MessageIndex, PartIndex};
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+use crate::part::PartFact;
+
+const CHECK: &str = "receipts";
+
+/// What parts have asked for, and what they were told.
+#[derive(Debug, Default)]
+pub(super) struct PartReceipts {
+    /// By the broker's name.
+    asked: BTreeMap<MessageId, Asked>,
+    /// Receipts by the message and the receiver: the run of the node in which the last was told.
+    told: BTreeMap<(MessageId, Option<ClientIndex>), u64>,
+    /// Receipts of each message in the run of the node that has begun last.
+    counts: BTreeMap<MessageId, (u64, u64)>,
+    /// When a client got a message last, with QoS 1 or 2.
+    arrived: BTreeMap<(MessageIndex, ClientIndex), u64>,
+    /// Messages that parts have settled.
+    settled: BTreeMap<(MessageId, ClientIndex), PartOutcome>,
+    /// Since when each part is attached.
+    attached: BTreeMap<PartIndex, u64>,
+    /// A bit has flipped on the disk.
+    is_rotten: bool,
+}
+
+#[derive(Debug)]
+struct Asked {
+    part: PartIndex,
+    message: MessageIndex,
+    at_us: u64,
+    /// The life of the part's session.
+    life: u32,
+    /// The run of the node.
+    run: u64,
+    receivers: Option<u64>,
+}
+
+/// Names a run of the node: when it was started.
+fn run(ledger: &Ledger) -> u64 {
+    ledger.restarted_us
+}
+
+impl PartReceipts {
+    pub(super) fn see(
+        &mut self,
+        at_us: u64,
+        fact: &Fact,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        match *fact {
+            Fact::Rotted { .. } => self.is_rotten = true,
+            Fact::Crashed { .. } => self.attached.clear(),
+            Fact::Arrived {
+                client,
+                message: Some(message),
+                qos,
+                ..
+            } if qos > QoS::AtMostOnce => {
+                self.arrived.insert((message, client), at_us);
+            }
+            Fact::Part { part, what } => self.see_part((at_us, part), &what, ledger, findings),
+            _ => {}
+        }
+    }
+
+    fn see_part(
+        &mut self,
+        (at_us, part): (u64, PartIndex),
+        what: &PartFact,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let row = ledger.part(part);
+        match *what {
+            PartFact::Attached { .. } => {
+                self.attached.insert(part, at_us);
+            }
+            PartFact::Attaching { .. } | PartFact::Left { .. } | PartFact::Ended => {
+                self.attached.remove(&part);
+            }
+            PartFact::Settled { outcome, id, .. } => {
+                self.settled.insert((id, row.client), outcome);
+            }
+            PartFact::Asked { message, id } => {
+                let asked = Asked {
+                    part,
+                    message,
+                    at_us,
+                    life: row.life,
+                    run: run(ledger),
+                    receivers: None,
+                };
+                self.asked.insert(id, asked);
+            }
+            PartFact::Receivers { id, count } => {
+                let name = &row.name;
+                match self.asked.get_mut(&id) {
+                    Some(asked) if asked.part == part && asked.receivers.is_none() => {
+                        asked.receivers = Some(count);
+                    }
+                    _ => findings.add(CHECK, format!("{name} was told of receivers of {id:x?}")),
+                }
+            }
+            PartFact::Receipt {
+                id,
+                receiver,
+                outcome,
+            } => self.told((part, id), receiver, outcome, ledger, findings),
+            _ => {}
+        }
+    }
+
+    fn told(
+        &mut self,
+        (part, id): (PartIndex, MessageId),
+        receiver: Option<ClientIndex>,
+        outcome: ReceiptOutcome,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let name = &ledger.part(part).name;
+        let (run, asked) = (run(ledger), self.asked.get(&id));
+        let what = asked.map_or_else(
+            || format!("{id:x?}"),
+            |asked| ledger.describe(asked.message),
+        );
+        let Some(client) = receiver else {
+            // No share group takes what parts publish here.
+            let what = format!("{name} got a receipt of nobody for {what}");
+            return findings.add(CHECK, what);
+        };
+        let who = &ledger.client(client).name;
+        if asked.is_some_and(|asked| asked.part != part) {
+            findings.add(CHECK, format!("{name} got the receipt for {what}"));
+        }
+        if self.told.insert((id, receiver), run) == Some(run) {
+            let what = format!("{name} got two receipts of {who} for {what}");
+            findings.add(CHECK, what);
+        }
+        let (of_run, count) = self.counts.entry(id).or_default();
+        if *of_run != run {
+            (*of_run, *count) = (run, 0);
+        }
+        *count += 1;
+        let has_got = |outcome: PartOutcome| match ledger.is_part(client) {
+            true => self.settled.get(&(id, client)) == Some(&outcome),
+            // The client may refuse what it gets.
+            false => asked.is_none_or(|asked| {
+                let key = (asked.message, client);
+                self.arrived.contains_key(&key)
+            }),
+        };
+        let is_true = match outcome {
+            ReceiptOutcome::Acknowledged => has_got(PartOutcome::Done),
+            ReceiptOutcome::Refused(_) => has_got(PartOutcome::Refused),
+            ReceiptOutcome::Expired => false,
+            ReceiptOutcome::Sent | ReceiptOutcome::Dropped(_) => true,
+        };
+        if !is_true {
+            let what = format!("{name} was told of {who} and {what}: {outcome:?}");
+            findings.add(CHECK, what);
+        }
+    }
+
+    /// All have answered.
+    pub(super) fn settled(&self, ledger: &Ledger, findings: &mut Findings) {
+        for (id, asked) in &self.asked {
+            let row = ledger.part(asked.part);
+            let Some(since_us) = self.attached.get(&asked.part).copied() else {
+                continue;
+            };
+            if !row.session || row.life != asked.life || self.is_rotten {
+                continue;
+            }
+            let (name, what) = (&row.name, ledger.describe(asked.message));
+            if since_us <= asked.at_us && asked.run == run(ledger) {
+                let count = self.counts.get(id).map_or(0, |(_, count)| *count);
+                if asked.receivers != Some(count) {
+                    let of = asked.receivers;
+                    let what = format!("{name} got {count} receipts of {of:?} for {what}");
+                    findings.add(CHECK, what);
+                }
+            }
+            let all = (asked.message, 0)..=(asked.message, ClientIndex::MAX);
+            let answered = self.arrived.range(all);
+            let answered = answered.filter(|(_, arrived_us)| **arrived_us > since_us);
+            let missing: BTreeSet<&str> = answered
+                .filter(|((_, client), _)| !self.told.contains_key(&(*id, Some(*client))))
+                .map(|((_, client), _)| ledger.client(*client).name.as_str())
+                .collect();
+            if !missing.is_empty() {
+                let what = format!("{name} got no receipt of {missing:?} for {what}");
+                findings.add(CHECK, what);
+            }
+        }
+    }
+}
