@@ -18,8 +18,11 @@ use crate::config::HttpConnections;
 
 /// Connections in the reserve at most.
 const RESERVE: usize = 64;
-/// Of the descriptors that are kept from clients of MQTT, this part is for places, and that for the
-/// reserve.
+/// Of the descriptors that are kept from clients of MQTT, HTTP leaves this number for others: 8 for
+/// the tables (three connections with two files each, and one that they share), and as many for
+/// `admin.sock`, the store and files that are read again.
+const DESCRIPTORS_OF_OTHERS: u64 = 16;
+/// Of the remaining ones, this part is for places, and that for the reserve.
 const PLACES_PART: u64 = 2;
 const RESERVE_PART: u64 = 10;
 /// How long a request of the reserve waits for a place.
@@ -93,8 +96,9 @@ impl Places {
     pub(crate) fn new(mut limits: HttpConnections, descriptors: &Descriptors) -> Self {
         let mut reserve = RESERVE;
         if descriptors.limit.is_some() {
-            let part = |part| usize::try_from(descriptors.reserved / part).unwrap_or(usize::MAX);
-            limits.all = limits.all.min(part(PLACES_PART));
+            let left = descriptors.reserved.saturating_sub(DESCRIPTORS_OF_OTHERS);
+            let part = |part| usize::try_from(left / part).unwrap_or(usize::MAX);
+            limits.all = limits.all.min(part(PLACES_PART)).max(1);
             reserve = reserve.min(part(RESERVE_PART)).max(1);
         }
         let open = limits.all.saturating_add(reserve + 1);
@@ -258,11 +262,11 @@ mod tests {
     fn few_descriptors_allow_few_connections() {
         let few = Descriptors {
             limit: Some(64),
-            reserved: 20,
-            connections: 20,
+            reserved: 26,
+            connections: 14,
         };
         let places = Places::new(limits(512, 64), &few);
-        assert_eq!((places.0.limits.all, places.0.reserve), (10, 2));
+        assert_eq!((places.0.limits.all, places.0.reserve), (5, 1));
         let many = Descriptors {
             limit: Some(1_000_000),
             reserved: 1024,
