@@ -134,7 +134,7 @@ def devices_by_admin_sock(node):
     """The devices, as the node itself reads them from its tables."""
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(DEADLINE_SECS)
-        asking.connect(str(node.data_dir / "admin.sock"))
+        asking.connect(f"{node.data_dir}/admin.sock")
         asking.sendall(b"GET /api/v1/devices HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = b""
         while more := asking.recv(65_536):

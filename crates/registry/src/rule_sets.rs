@@ -390,7 +390,7 @@ async fn insert(
     rules: &[RuleLine],
 ) -> Result<(), Fault> {
     expect_all(work)?;
-    check_name(owner.word(), name)?;
+    check_new_name(owner.word(), name)?;
     let sql = match owner {
         Owner::Role => {
             "INSERT INTO roles (name, is_builtin, created_ms) VALUES ($1, 0, $2) \
@@ -592,4 +592,32 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<(), RegistryError> {
              either end"
         ))),
     }
+}
+
+/// As [`check_name`], for a name that is given now. Names that clients and files may have had
+/// before are not refused by this: bans of them and changes to them work.
+pub(crate) fn check_new_name(what: &str, name: &str) -> Result<(), RegistryError> {
+    check_name(what, name)?;
+    if matches!(name, "." | "..") {
+        return Err(RegistryError::Refused(format!(
+            "{name:?} cannot be the name of a {what}: programs take it out of a path, and so out \
+             of the URLs of the API; choose another name"
+        )));
+    }
+    match name.chars().find(|letter| is_bidi_control(*letter)) {
+        Some(found) => Err(RegistryError::Refused(format!(
+            "{name:?} cannot be the name of a {what}: U+{:04X} changes the direction of text, so \
+             that a name can look like another one; leave it out",
+            u32::from(found)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Bidi_Control of Unicode: marks, embeddings, overrides and isolates.
+fn is_bidi_control(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
+    )
 }

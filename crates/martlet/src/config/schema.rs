@@ -532,7 +532,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "auth.hook_form",
         Kind::Word(&["panel", "status", "go-auth", "result"]),
         Default::Text("panel"),
-        "Form of the request to it and of its answer. panel: {client_id, api_key, api_secret}; status 200 with a JSON object as its body permits. status: {username, password, clientid}; a status of 200 to 299 permits by itself, whatever the body is: choose it only where nothing stands between node and hook that answers in its place. go-auth: the same is sent; a status of 200 to 299 permits with {\"Ok\": true}, as mosquitto-go-auth, and by itself with an empty body or ok. result: the body {\"result\": \"allow\"} permits, as EMQX, with is_superuser, acl and expire_at as it has them.",
+        "Form of the request to it and of its answer. panel: {client_id, api_key, api_secret}; status 200 permits if the body is a JSON object whose values are all whole numbers, at least one, as {\"team_id\": 1, \"api_token_id\": 2, \"mqtt_client_id\": 3}; any other object, and any other status, refuses. status: {username, password, clientid}; a status of 200 to 299 permits by itself, whatever the body is: choose it only where nothing stands between node and hook that answers in its place. go-auth: the same is sent; a status of 200 to 299 permits with {\"Ok\": true}, as mosquitto-go-auth, and by itself with an empty body or ok. result: the body {\"result\": \"allow\"} permits, as EMQX, with is_superuser, acl and expire_at as it has them.",
     ),
     (
         "auth.hook_timeout_ms",
@@ -694,7 +694,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 100_000,
         },
         Default::Integer(0),
-        "HTTP connections at once from one address, or from one IPv6 network of 64 bits; 0 is a quarter of http.connections, and 8 at least. Addresses of http.trusted_proxies have no such limit.",
+        "HTTP connections at once from one address, or from one IPv6 network of 64 bits; 0 is a quarter of http.connections, and 8 at least. While few connections are free, an address has at most half as many as are free, and always 2. Addresses of http.trusted_proxies have no such limit.",
     ),
     (
         "http.body_bytes",

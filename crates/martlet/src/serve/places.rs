@@ -25,6 +25,11 @@ const DESCRIPTORS_OF_OTHERS: u64 = 16;
 /// Of the remaining ones, this part is for places, and that for the reserve.
 const PLACES_PART: u64 = 2;
 const RESERVE_PART: u64 = 10;
+/// An address has no more places than this part of the free ones: so the next address always finds
+/// some, however many addresses take all that they can.
+const FREE_PART: usize = 2;
+/// Places that an address may have however few are free.
+const SHARE_MIN: usize = 2;
 /// How long a request of the reserve waits for a place.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -150,7 +155,9 @@ impl Places {
         let is_proxy = limits.proxies.iter().any(|net| net.contains(&canonical));
         let mut state = self.0.lock();
         let own = state.of_address.get(&counted).copied().unwrap_or(0);
-        if state.used >= limits.all || (own >= limits.of_address && !is_proxy) {
+        let free = limits.all.saturating_sub(state.used);
+        let share = limits.of_address.min((free / FREE_PART).max(SHARE_MIN));
+        if free == 0 || (own >= share && !is_proxy) {
             return None;
         }
         state.used += 1;
@@ -294,6 +301,18 @@ mod tests {
         drop(others);
         assert_eq!(late.enter(false).await, Entered::Place);
         assert_eq!(places.0.lock().used, 3);
+    }
+
+    #[test]
+    fn ten_addresses_that_take_all_they_can_leave_places_for_others() {
+        let places = places(512, 128);
+        let mut held = Vec::new();
+        for _ in 0..512 {
+            held.extend((1..=10).map(|last| places.seat(address(last)).0));
+            held.retain(Seat::has_place);
+        }
+        let of_other: Vec<_> = (0..20).map(|_| places.seat(address(11)).0).collect();
+        assert!(of_other.iter().all(Seat::has_place), "{}", held.len());
     }
 
     #[tokio::test(start_paused = true)]
