@@ -82,7 +82,7 @@ def test_who_never_came_and_who_is_nobody(node):
 def test_a_wrong_password_is_told_with_when_it_began_and_how_often(node, place):
     for _ in range(3):
         assert come(node, "d1", "wrong") != 0
-    answer = expect(node, "wrong-password", "no credential of the device d1", "d1")
+    answer = expect(node, "wrong-password", "wrong credential for device d1", "d1")
     assert (answer["state"], answer["count"]) == ("refused", 3)
     assert answer["command"].startswith("martlet device rotate") and answer["command"].endswith(" d1")
     # What is printed for people says the same.

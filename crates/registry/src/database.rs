@@ -141,8 +141,7 @@ impl Registry {
             Location::File(path) => {
                 make_file(path)?;
                 let whole = std::path::absolute(path).map_err(file_error(path))?;
-                let connected = connect_sqlite(&place, &url(&whole)?).await;
-                connected.map_err(|error| why_not_opened(path).unwrap_or(error))?
+                connect_sqlite(&place, &url(&whole)?).await?
             }
             Location::Url(url) => connect_postgres(&place, url.whole()).await?,
         };
@@ -451,9 +450,10 @@ async fn connect_sqlite(place: &str, url: &str) -> Result<AnyConnection, Registr
     Ok(connection)
 }
 
-/// SQLite says only that it cannot open the file; this is what the system says of the file, or of
-/// its directory, in which SQLite makes others. None if both can be written to.
-fn why_not_opened(path: &Path) -> Option<RegistryError> {
+/// Why a file cannot be written to. SQLite says only that it cannot open it, or that it is
+/// read-only; this is what the system says of the file, or of its directory, in which SQLite makes
+/// others. None if both can be written to.
+pub(crate) fn why_not_writable(path: &Path) -> Option<RegistryError> {
     let open = OpenOptions::new().read(true).write(true).open(path);
     let made = match open {
         Ok(_) => {
