@@ -326,7 +326,8 @@ async fn users_are_banned_by_who_has_their_rights() {
         ("views", "viewer", Role::Viewer.scopes()),
         ("rules", "administrator", Scopes::all()),
     ] {
-        let user = json!({ "name": name, "password": "correct horse", "api_role": api_role });
+        let user = json!({ "name": name, "password": "correct horse", "api_role": api_role,
+            "role": "none" });
         administrator(&node, "POST", "/api/v1/users", &user).await;
         let ban = json!({ "kind": "user_name", "value": name });
         for caller in &callers {

@@ -220,7 +220,7 @@ fn no_certificates_are_asked_for(effective: &Effective) -> Result<(), ConfigErro
         return Ok(());
     }
     Err(ConfigError::Unusable(format!(
-        "{}: `{key}` is set, and no listener is encrypted, so that nobody can show a certificate: \
+        "{}: `{key}` is set, and no listener is encrypted, so that no client can show a certificate: \
          use mqtts:// or wss://, or leave it out",
         effective.source(key)
     )))
