@@ -134,7 +134,7 @@ def test_who_tried_too_often_is_locked_out(start_node, place, tmp_path):
     # Another is not, until it tries for itself; what it was told last is the cause then.
     for number in range(3):
         come(node, "d1", f"wrong {number}")
-    answer = expect(node, "wrong-password", "no credential", "d1")
+    answer = expect(node, "wrong-password", "wrong credential", "d1")
     also = [one["sentence"] for one in answer["also"] if one["cause"] == "locked-out"]
     assert len(also) == 1 and "for this user name from this address, 127.0.0.1" in also[0]
     # The command ends it.

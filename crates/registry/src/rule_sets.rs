@@ -351,7 +351,7 @@ fn expect_all(work: &Work<'_>) -> Result<(), RegistryError> {
     match work.actor.scope {
         Scope::All => Ok(()),
         Scope::Team(_) => Err(RegistryError::Refused(
-            "roles and device types are changed by who sees all teams".to_owned(),
+            "roles and device types are changed only by callers that see all teams".to_owned(),
         )),
     }
 }
@@ -371,7 +371,7 @@ pub(crate) async fn expect_own_topics(
         None => Ok(()),
         Some(filter) => Err(RegistryError::Refused(format!(
             "the {} {name} permits {filter}, where others are too who are not of the team: as the \
-             team has no tenant, it is given by who sees all teams",
+             team has no tenant, it is given only by callers that see all teams",
             owner.word()
         ))
         .into()),
@@ -447,7 +447,8 @@ async fn change(
                 && teams::team_seen(&mut work.all, &work.actor.scope, own).await? == 0
             {
                 // They would give themselves what others publish.
-                let why = "rules of a team without a tenant are set by who sees all teams";
+                let why =
+                    "rules of a team without a tenant are set only by callers that see all teams";
                 return Err(RegistryError::Refused(why.to_owned()).into());
             }
             (team, name) = (found.team, found.id);

@@ -602,7 +602,7 @@ async fn find_own(
     match is_own && !has_a_say_elsewhere(on, name, team).await? {
         true => Ok(user),
         false => Err(RegistryError::Refused(format!(
-            "{name} is in the team, and changed by who sees all teams"
+            "{name} is in the team, and changed only by callers that see all teams"
         ))
         .into()),
     }

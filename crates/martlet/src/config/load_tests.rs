@@ -134,7 +134,6 @@ fn keys_are_suggested_for_what_they_are_called_and_not_for_their_section() {
     assert_eq!(hint("store.path"), None);
     assert_eq!(hint("store.snapshot_secs"), None);
     assert_eq!(hint("store.durabilty").as_deref(), Some("store.durability"));
-    assert_eq!(hint("packet_bytes").as_deref(), Some("limits.packet_bytes"));
     assert_eq!(
         hint("limit.packet_bytes").as_deref(),
         Some("limits.packet_bytes")
