@@ -22,8 +22,8 @@ const RESERVE: usize = 64;
 /// the tables (three connections with two files each, and one that they share), and as many for
 /// `admin.sock`, the store and files that are read again.
 const DESCRIPTORS_OF_OTHERS: u64 = 16;
-/// Of the remaining ones, this part is for places, and that for the reserve.
-const PLACES_PART: u64 = 2;
+/// Of the remaining ones, this share is for places, and this part for the reserve.
+const PLACES_PERCENT: u64 = 60;
 const RESERVE_PART: u64 = 10;
 /// An address has no more places than this part of the free ones: so the next address always finds
 /// some, however many addresses take all that they can.
@@ -103,7 +103,8 @@ impl Places {
         if descriptors.limit.is_some() {
             let left = descriptors.reserved.saturating_sub(DESCRIPTORS_OF_OTHERS);
             let part = |part| usize::try_from(left / part).unwrap_or(usize::MAX);
-            limits.all = limits.all.min(part(PLACES_PART)).max(1);
+            let places = usize::try_from(left * PLACES_PERCENT / 100).unwrap_or(usize::MAX);
+            limits.all = limits.all.min(places).max(1);
             reserve = reserve.min(part(RESERVE_PART)).max(1);
         }
         let open = limits.all.saturating_add(reserve + 1);
@@ -273,7 +274,7 @@ mod tests {
             connections: 14,
         };
         let places = Places::new(limits(512, 64), &few);
-        assert_eq!((places.0.limits.all, places.0.reserve), (5, 1));
+        assert_eq!((places.0.limits.all, places.0.reserve), (6, 1));
         let many = Descriptors {
             limit: Some(1_000_000),
             reserved: 1024,
@@ -308,10 +309,10 @@ mod tests {
         let places = places(512, 128);
         let mut held = Vec::new();
         for _ in 0..512 {
-            held.extend((1..=10).map(|last| places.seat(address(last)).0));
+            held.extend((10..20).map(|last| places.seat(address(last)).0));
             held.retain(Seat::has_place);
         }
-        let of_other: Vec<_> = (0..20).map(|_| places.seat(address(11)).0).collect();
+        let of_other: Vec<_> = (0..20).map(|_| places.seat(address(20)).0).collect();
         assert!(of_other.iter().all(Seat::has_place), "{}", held.len());
     }
 
