@@ -128,3 +128,32 @@ def test_open_http_connections_take_nothing_from_the_store(node):
     listed = martlet_process.run("clients", "--data-dir", node.data_dir)
     assert listed.returncode == 0, listed.stderr
     assert "could not be accepted" not in node.log()
+
+
+def devices_by_admin_sock(node):
+    """The devices, as the node itself reads them from its tables."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(DEADLINE_SECS)
+        asking.connect(f"{node.data_dir}/admin.sock")
+        asking.sendall(b"GET /api/v1/devices HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while more := asking.recv(65_536):
+            answer += more
+    return answer.decode()
+
+
+def test_the_tables_open_while_clients_and_idle_http_connections_take_all_they_may(node):
+    address = ("127.0.0.1", int(node.http_url.rpartition(":")[2]))
+    held = [socket.create_connection(address, DEADLINE_SECS) for _ in range(200)]
+    clients = [Client(node, f"c{number:03}") for number in range(TOO_MANY)]
+    assert all(client.is_connected() for client in clients[: most(node)])
+    # The tables are opened now, for the first time: to be read again, and for a request.
+    added = martlet_process.run("device", "add", "press-7", "--data-dir", node.data_dir)
+    assert added.returncode == 0, added.stderr
+    assert "The running node has read it." in added.stdout, added.stdout
+    for _ in range(3):
+        answer = devices_by_admin_sock(node)
+        assert answer.startswith("HTTP/1.1 200 ") and "press-7" in answer, answer
+    assert healthy(node)
+    assert "cannot be used" not in node.log()
+    assert len(held) == 200

@@ -15,6 +15,8 @@ from paho_client import Client
 from test_access import publish, until
 
 DEADLINE_SECS = 10
+# The panel's answer to right credentials.
+PANEL = b'{"team_id":1,"api_token_id":2,"mqtt_client_id":3}'
 
 
 class HookServer:
@@ -22,7 +24,7 @@ class HookServer:
 
     def __init__(self):
         self.asked = []
-        self.status, self.body, self.delay_secs = 200, b"{}", 0
+        self.status, self.body, self.delay_secs = 200, PANEL, 0
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -74,8 +76,8 @@ def test_the_panels_question_and_its_answers(start_node, hook):
     assert let_in(node) and len(hook.asked) == 1
     hook.status, hook.body = 401, b'{"message":"Credentials Unauthorized"}'
     assert let_in(node) and not let_in(node, password="other") and not let_in(node, client="c2")
-    for status, body in [(422, b'{"message":"x","errors":{}}'), (201, b"{}"), (204, b""), (302, b""), (404, b"{}"),
-                         (500, b"{}"), (401, b"{}")]:
+    for status, body in [(422, b'{"message":"x","errors":{}}'), (201, PANEL), (204, b""), (302, b""), (404, PANEL),
+                         (500, PANEL), (401, PANEL)]:
         hook.status, hook.body = status, body
         assert not let_in(node, client=f"c-{status}"), status
     asked = len(hook.asked)
@@ -103,8 +105,11 @@ def test_a_hook_that_is_slow_or_down_lets_nobody_in_but_who_was_there_of_late(st
 
 
 @pytest.mark.parametrize("form, right, wrong", [
-    ("panel", [(200, b"{}"), (200, b' {"success": true, "data": {}}\n')],
-     [(200, b"<!doctype html><title>Sign in to this network</title>"), (200, b""), (200, b"ok"), (200, b"[]"),
+    ("panel", [(200, PANEL), (200, b' {"team_id": 0}\n')],
+     [(200, b"{}"), (200, b'{"message":"Credentials Unauthorized"}'), (200, b'{"success": true, "data": {}}'),
+      (200, b'{"team_id": -1}'), (200, b'{"team_id": 1.5}'), (200, b'{"team_id": "1"}'), (200, b'{"team_id": null}'),
+      (200, b'{"team_id": 1, "error": "unknown client"}'),
+      (200, b"<!doctype html><title>Sign in to this network</title>"), (200, b""), (200, b"ok"), (200, b"[]"),
       (200, b'"allow"'), (200, b"true"), (200, b"null"), (200, b"{"), (200, b"{} {}"), (204, b"{}"), (201, b"{}"),
       (200, b"\xff\xfe{}"), (200, b"{" + b" " * 100_000 + b"}")]),
     ("status", [(200, b""), (204, b"")], [(401, b""), (403, b""), (302, b""), (503, b"")]),

@@ -274,10 +274,10 @@ def test_commands_do_not_look_in_a_file_where_the_node_has_a_database(start_node
     # From now on they are in the data directory.
     (data_dir / "registry").unlink()
     node = start_node(http=True, variables=KEYS, data_dir=data_dir)
-    assert command("device", "ls") == (0, "There are no such devices.\n")
+    assert command("device", "ls") == (0, "There are no devices.\n")
     node.terminate()
     node.wait()
-    assert command("device", "ls") == (0, "There are no such devices.\n")
+    assert command("device", "ls") == (0, "There are no devices.\n")
 
 
 def test_commands_find_the_tables_of_a_node_from_wherever_they_are_called(tmp_path):
@@ -432,7 +432,7 @@ def test_a_team_without_a_tenant_gives_no_topics_of_others(node):
     call(node, "POST", "/api/v1/device-types", {"name": "tap", "rules": ["topic read #"]})
     call(node, "POST", "/api/v1/device-types", {"name": "meter", "rules": ["pattern readwrite m/%u/#"]})
     told = call(node, "POST", "/api/v1/devices", {"id": "d1", "type": "tap"}, key, expect=422)
-    assert "who sees all teams" in told["detail"]
+    assert "only by callers that see all teams" in told["detail"]
     call(node, "POST", "/api/v1/devices", {"id": "d1", "type": "meter"}, key)
     call(node, "PATCH", "/api/v1/devices/d1", {"type": "tap"}, key, expect=422)
     told = call(node, "POST", "/api/v1/devices/bulk", {"devices": [{"id": "d2", "type": "tap"}]}, key)

@@ -137,8 +137,19 @@ def test_commands_read_a_data_directory_that_is_read_only(tmp_path, is_stopped):
             run(*command, data_dir=data)
         assert "segments" in run("store", "stats", data_dir=data)
         assert "no damage" in run("store", "check", data_dir=data)
+        permitted = martlet_process.run(
+            "acl", "explain", "press-7", "publish", "d/press-7/x", "--data-dir", str(data)
+        )
+        assert permitted.returncode == 0, permitted.stderr
+        assert "permitted" in permitted.stdout
+        for command in (["config", "check"], ["serve", "--set", "http.listen=off"]):
+            told = martlet_process.run(*command, "--data-dir", str(data))
+            assert told.returncode == 1, told.stdout
+            assert str(data) in told.stderr and "unable to open database" not in told.stderr
+            assert "Read-only" in told.stderr or "ermission denied" in told.stderr, told.stderr
         refused = martlet_process.run("device", "add", "press-8", "--data-dir", str(data))
-        assert refused.returncode != 0 and "martlet" in refused.stderr
+        assert refused.returncode != 0
+        assert "martlet.db" in refused.stderr and "cannot be opened for writing" in refused.stderr, refused.stderr
         backup = tmp_path / "backup"
         run("backup", "create", str(backup), data_dir=data)
     restored = tmp_path / "restored"

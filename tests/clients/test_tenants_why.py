@@ -49,12 +49,12 @@ def test_a_wrong_password_in_one_tenant_is_told_there_and_nowhere_else(node, tea
     for _ in range(3):
         refused(node, "pump", "pump@north", "wrong")
     keys = {name: teams[name]["key"] for name in TEAMS}
-    answer = expect_why(node, keys["north"], "wrong-password", "no credential of the device pump")
+    answer = expect_why(node, keys["north"], "wrong-password", "wrong credential for device pump")
     assert (answer["state"], answer["count"], answer["name"]) == ("refused", 3, "pump")
     # Without the team it would be about the device of the common tenant.
     assert answer["command"].startswith("martlet device rotate ") and "--team=north" in answer["command"]
     for query in ("name=pump@north", "name=pump&team=north", f"name=pump&team={teams['north']['id']}"):
-        expect_why(node, KEY, "wrong-password", "no credential of the device pump", query)
+        expect_why(node, KEY, "wrong-password", "wrong credential for device pump", query)
     expect_why(node, keys["north"], "wrong-password", "", "name=pump@north")
     # Of those who have the same name nobody tried.
     call(node, "POST", "/api/v1/devices", {"id": "pump"})

@@ -82,7 +82,7 @@ def test_who_never_came_and_who_is_nobody(node):
 def test_a_wrong_password_is_told_with_when_it_began_and_how_often(node, place):
     for _ in range(3):
         assert come(node, "d1", "wrong") != 0
-    answer = expect(node, "wrong-password", "no credential of the device d1", "d1")
+    answer = expect(node, "wrong-password", "wrong credential for device d1", "d1")
     assert (answer["state"], answer["count"]) == ("refused", 3)
     assert answer["command"].startswith("martlet device rotate") and answer["command"].endswith(" d1")
     # What is printed for people says the same.
@@ -134,7 +134,7 @@ def test_who_tried_too_often_is_locked_out(start_node, place, tmp_path):
     # Another is not, until it tries for itself; what it was told last is the cause then.
     for number in range(3):
         come(node, "d1", f"wrong {number}")
-    answer = expect(node, "wrong-password", "no credential", "d1")
+    answer = expect(node, "wrong-password", "wrong credential", "d1")
     also = [one["sentence"] for one in answer["also"] if one["cause"] == "locked-out"]
     assert len(also) == 1 and "for this user name from this address, 127.0.0.1" in also[0]
     # The command ends it.

@@ -197,7 +197,9 @@ impl Wanted {
         ];
         let wrong_one = of_stream.iter().find(|(_, is_there)| *is_there);
         wrong_one.map_or(Ok(()), |(name, _)| {
-            let detail = "is of streams alone: ask with Accept: text/event-stream, or by WebSocket";
+            let detail = format!(
+                "`{name}` applies to streams only: send Accept: text/event-stream, or use a WebSocket"
+            );
             Err(Problem::of_query(name, detail))
         })
     }

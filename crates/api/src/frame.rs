@@ -188,7 +188,7 @@ fn expect_no_nul(uri: &Uri) -> Result<(), Problem> {
     else {
         return Ok(());
     };
-    let detail = "the character U+0000 is in nothing that has a name";
+    let detail = "U+0000 is not allowed";
     Err(Problem::of_query(name, detail))
 }
 

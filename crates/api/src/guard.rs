@@ -193,7 +193,7 @@ fn why_lacking(principal: &Principal, scope: Scope) -> &'static str {
             ", which is for teams with a tenant of their own: without one, clients and topics are \
              everybody's"
         }
-        false => ", which is for who sees all teams",
+        false => ": a key or user of a team cannot have it, only one that belongs to no team",
     }
 }
 

@@ -52,8 +52,8 @@ pub(crate) fn check_host(
     match host {
         Some(host) if is_one && is_own(settings, host) => Ok(()),
         _ => {
-            let detail = "the Host is no name of this machine's loopback; others that are meant \
-                          stand in http.hosts";
+            let detail = "the header Host names neither localhost nor a loopback address: add the \
+                          name to http.hosts if it is one of this node";
             Err(Problem::new(ProblemKind::Misdirected, detail))
         }
     }

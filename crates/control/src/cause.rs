@@ -211,9 +211,7 @@ impl Cause {
             () if has("no answer within") || reason == ReasonCode::ServerUnavailable => {
                 Self::HookDown
             }
-            () if has("the password is not") || has("that is no credential of") => {
-                Self::WrongPassword
-            }
+            () if has("the password is not") || has("wrong credential for") => Self::WrongPassword,
             () if has("nobody of that name") || has("is neither a user nor a device") => {
                 Self::UnknownName
             }
@@ -328,11 +326,7 @@ mod tests {
                 "wrong password, according to /etc/passwd",
                 Cause::WrongPassword,
             ),
-            (
-                bad,
-                "that is no credential of the device d1",
-                Cause::WrongPassword,
-            ),
+            (bad, "wrong credential for device d1", Cause::WrongPassword),
             (
                 bad,
                 "nobody of that name is known to the registry",

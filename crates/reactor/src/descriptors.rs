@@ -7,7 +7,7 @@
 use crate::sys;
 
 /// Bounds of the reserve.
-const RESERVE_MIN: u64 = 20;
+const RESERVE_MIN: u64 = 26;
 const RESERVE_MAX: u64 = 1024;
 
 /// Of the reserve, this part has to be free for a connection to be accepted.
@@ -77,15 +77,15 @@ mod tests {
         assert_eq!(all(None, 30), (0, u64::MAX));
         assert_eq!(all(Some(1_000_000), 30), (1024, 998_946));
         assert_eq!(all(Some(1024), 30), (256, 738));
-        assert_eq!(all(Some(64), 24), (20, 20));
+        assert_eq!(all(Some(64), 24), (26, 14));
         assert_eq!(all(Some(30), 24), (15, 1));
     }
 
     #[test]
     fn the_number_of_a_descriptor_tells_how_many_are_left() {
         let few = Descriptors::new(Some(64), 24);
-        assert!(!few.are_few_after(57));
-        assert!(few.are_few_after(58), "5 are left");
+        assert!(!few.are_few_after(56));
+        assert!(few.are_few_after(57), "6 are left");
         assert!(!Descriptors::new(None, 24).are_few_after(u64::MAX - 1));
     }
 }

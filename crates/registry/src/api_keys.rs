@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::credentials::{CredentialUse, write_uses};
 use crate::database::Work;
-use crate::rule_sets::check_name;
+use crate::rule_sets::check_new_name;
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
 use crate::teams::home;
@@ -228,7 +228,7 @@ async fn insert(
     digests: &DigestKey,
     new: NewApiKey,
 ) -> Result<(ApiKey, Secret), Fault> {
-    check_name("key", &new.name)?;
+    check_new_name("key", &new.name)?;
     check_scopes(&new.scopes)?;
     let own = work.actor.scope.team().unwrap_or_default().to_owned();
     let team = new.team.unwrap_or(own);
@@ -277,7 +277,7 @@ async fn change_one(
     scopes: &[String],
     expected_revision: Option<i64>,
 ) -> Result<ApiKey, Fault> {
-    check_name("key", name)?;
+    check_new_name("key", name)?;
     check_scopes(scopes)?;
     let mut key = find(&mut work.all, &work.actor.scope, id).await?;
     expect_revision("the key", expected_revision, key.revision)?;

@@ -6,7 +6,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
 use crate::devices::find as find_device;
-use crate::rule_sets::check_name;
+use crate::rule_sets::check_new_name;
 use crate::sql::{Fault, clean};
 use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, check_text, expect_revision};
 
@@ -175,7 +175,7 @@ async fn set_one(
     mut new: Setting,
     expected_revision: Option<i64>,
 ) -> Result<Setting, Fault> {
-    check_name("key", &new.key)?;
+    check_new_name("key", &new.key)?;
     if new.data_type != DataType::Json {
         check_text("value", &new.value)?;
     }

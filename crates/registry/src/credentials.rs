@@ -9,7 +9,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
 use crate::devices::find;
-use crate::rule_sets::check_name;
+use crate::rule_sets::check_new_name;
 use crate::secret::{self, Digest, DigestKey, Secret};
 use crate::sql::{Fault, Sql, clean};
 use crate::{Actor, Device, DeviceRef, Registry, RegistryError, Scope};
@@ -358,7 +358,7 @@ async fn add_one(
     expires_ms: i64,
 ) -> Result<(Credential, Option<Secret>), Fault> {
     if !name.is_empty() {
-        check_name("credential", name)?;
+        check_new_name("credential", name)?;
     }
     let found = find(&mut work.all, work.engine, &work.actor.scope, device, false).await?;
     let sql = "SELECT COUNT(*) FROM device_credentials WHERE device = $1 AND revoked_ms = 0";

@@ -450,6 +450,30 @@ async fn connect_sqlite(place: &str, url: &str) -> Result<AnyConnection, Registr
     Ok(connection)
 }
 
+/// Why a file cannot be written to. SQLite says only that it cannot open it, or that it is
+/// read-only; this is what the system says of the file, or of its directory, in which SQLite makes
+/// others. None if both can be written to.
+pub(crate) fn why_not_writable(path: &Path) -> Option<RegistryError> {
+    let open = OpenOptions::new().read(true).write(true).open(path);
+    let made = match open {
+        Ok(_) => {
+            let trial = with_end(path, &format!(".trial-{}", std::process::id()));
+            make_copy(&trial).inspect(|()| drop(fs::remove_file(&trial)))
+        }
+        Err(error) => Err(error),
+    };
+    let error = made.err()?;
+    let what_to_do = match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => "mount its file system for writing",
+        io::ErrorKind::PermissionDenied => {
+            "give the user of this process the right to write to it and to its directory"
+        }
+        _ => return Some(file_error(path)(error)),
+    };
+    let text = format!("cannot be opened for writing: {error}; {what_to_do}");
+    Some(file_error(path)(io::Error::new(error.kind(), text)))
+}
+
 async fn connect_postgres(place: &str, url: &str) -> Result<AnyConnection, RegistryError> {
     let failed = |error| Fault::Sql(error).at(place);
     let connecting = async {

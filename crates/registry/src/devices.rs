@@ -13,7 +13,7 @@ use crate::audit::NewAuditEntry;
 use crate::database::Work;
 use crate::groups::for_team as group_for_team;
 use crate::presence::{self, Presence};
-use crate::rule_sets::{check_name, expect_own_topics, is_builtin, unknown};
+use crate::rule_sets::{check_new_name, expect_own_topics, is_builtin, unknown};
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Engine, Fault, Sql, clean};
 use crate::teams::{Home, expect_unqualified, home, home_if_any, name_of, team_seen};
@@ -883,7 +883,7 @@ async fn check_new(
 
 fn check_fields(device: &NewDevice) -> Result<(), RegistryError> {
     check_id(&device.id)?;
-    check_name("device", device.name.as_deref().unwrap_or(&device.id))?;
+    check_new_name("device", device.name.as_deref().unwrap_or(&device.id))?;
     check_text("description", &device.description)?;
     check_text("location", &device.location)?;
     check_text("version", &device.firmware_version)?;
@@ -893,7 +893,7 @@ fn check_fields(device: &NewDevice) -> Result<(), RegistryError> {
     device
         .groups
         .iter()
-        .try_for_each(|group| check_name("group", group))
+        .try_for_each(|group| check_new_name("group", group))
 }
 
 fn check_tags(tags: &[String]) -> Result<(), RegistryError> {
@@ -902,7 +902,7 @@ fn check_tags(tags: &[String]) -> Result<(), RegistryError> {
             "a device has up to 64 tags".to_owned(),
         ));
     }
-    tags.iter().try_for_each(|tag| check_name("tag", tag))
+    tags.iter().try_for_each(|tag| check_new_name("tag", tag))
 }
 
 async fn owned_by(on: &mut AnyConnection, owner: &str) -> Result<i64, sqlx::Error> {
@@ -1160,7 +1160,9 @@ async fn change_one(
     expect_revision(&old.id, expected_revision, old.revision)?;
     let mut new = old.clone();
     if let Some(name) = change.name {
-        check_name("device", &name)?;
+        if name != old.name {
+            check_new_name("device", &name)?;
+        }
         new.name = name;
     }
     if let Some(device_type) = change.device_type {
@@ -1472,7 +1474,7 @@ pub fn is_device_id(id: &str) -> bool {
 
 /// It stands in topics for one level, and for itself alone.
 pub(crate) fn check_id(id: &str) -> Result<(), RegistryError> {
-    check_name("device", id)?;
+    check_new_name("device", id)?;
     match id.contains(['+', '#', '/']) || id.starts_with('$') {
         true => Err(RegistryError::Refused(format!(
             "{id:?} is no id of a device, which is one level of its topics: no +, # or /, and no $ \

@@ -9,7 +9,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
 use crate::devices::{find as find_device, write_places};
-use crate::rule_sets::check_name;
+use crate::rule_sets::check_new_name;
 use crate::secret;
 use crate::sql::{Engine, Fault, Sql, clean};
 use crate::teams::home;
@@ -333,7 +333,7 @@ async fn expect_free(
 }
 
 async fn insert(work: &mut Work<'_>, new: NewGroup) -> Result<Group, Fault> {
-    check_name("group", &new.name)?;
+    check_new_name("group", &new.name)?;
     check_text("description", &new.description)?;
     check_colour(&new.colour)?;
     let own = work.actor.scope.team().unwrap_or_default().to_owned();
@@ -384,7 +384,7 @@ async fn change_one(
     expect_revision("the group", expected_revision, group.revision)?;
     let mut changed = Map::new();
     if let Some(name) = change.name.filter(|name| *name != group.name) {
-        check_name("group", &name)?;
+        check_new_name("group", &name)?;
         expect_free(work, &group.team, &name, id).await?;
         changed.insert("name".to_owned(), json!([group.name, name]));
         group.name = name;

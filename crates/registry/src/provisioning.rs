@@ -12,7 +12,7 @@ use crate::database::Work;
 use crate::devices::{expect_type, find, insert_one};
 use crate::groups::for_team as group_for_team;
 use crate::idempotency::{Claim, claim};
-use crate::rule_sets::check_name;
+use crate::rule_sets::{check_name, check_new_name};
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Fault, clean};
 use crate::teams::{Home, home};
@@ -206,7 +206,7 @@ async fn insert(
     digests: &DigestKey,
     new: NewProvisioningKey,
 ) -> Result<(ProvisioningKey, Secret), Fault> {
-    check_name("key", &new.name)?;
+    check_new_name("key", &new.name)?;
     if !new.id_pattern.is_empty() {
         check_name("pattern", &new.id_pattern)?;
     }

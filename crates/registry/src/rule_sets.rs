@@ -351,7 +351,7 @@ fn expect_all(work: &Work<'_>) -> Result<(), RegistryError> {
     match work.actor.scope {
         Scope::All => Ok(()),
         Scope::Team(_) => Err(RegistryError::Refused(
-            "roles and device types are changed by who sees all teams".to_owned(),
+            "roles and device types are changed only by callers that see all teams".to_owned(),
         )),
     }
 }
@@ -371,7 +371,7 @@ pub(crate) async fn expect_own_topics(
         None => Ok(()),
         Some(filter) => Err(RegistryError::Refused(format!(
             "the {} {name} permits {filter}, where others are too who are not of the team: as the \
-             team has no tenant, it is given by who sees all teams",
+             team has no tenant, it is given only by callers that see all teams",
             owner.word()
         ))
         .into()),
@@ -390,7 +390,7 @@ async fn insert(
     rules: &[RuleLine],
 ) -> Result<(), Fault> {
     expect_all(work)?;
-    check_name(owner.word(), name)?;
+    check_new_name(owner.word(), name)?;
     let sql = match owner {
         Owner::Role => {
             "INSERT INTO roles (name, is_builtin, created_ms) VALUES ($1, 0, $2) \
@@ -447,7 +447,8 @@ async fn change(
                 && teams::team_seen(&mut work.all, &work.actor.scope, own).await? == 0
             {
                 // They would give themselves what others publish.
-                let why = "rules of a team without a tenant are set by who sees all teams";
+                let why =
+                    "rules of a team without a tenant are set only by callers that see all teams";
                 return Err(RegistryError::Refused(why.to_owned()).into());
             }
             (team, name) = (found.team, found.id);
@@ -592,4 +593,32 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<(), RegistryError> {
              either end"
         ))),
     }
+}
+
+/// As [`check_name`], for a name that is given now. Names that clients and files may have had
+/// before are not refused by this: bans of them and changes to them work.
+pub(crate) fn check_new_name(what: &str, name: &str) -> Result<(), RegistryError> {
+    check_name(what, name)?;
+    if matches!(name, "." | "..") {
+        return Err(RegistryError::Refused(format!(
+            "{name:?} cannot be the name of a {what}: programs take it out of a path, and so out \
+             of the URLs of the API; choose another name"
+        )));
+    }
+    match name.chars().find(|letter| is_bidi_control(*letter)) {
+        Some(found) => Err(RegistryError::Refused(format!(
+            "{name:?} cannot be the name of a {what}: U+{:04X} changes the direction of text, so \
+             that a name can look like another one; leave it out",
+            u32::from(found)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Bidi_Control of Unicode: marks, embeddings, overrides and isolates.
+fn is_bidi_control(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
+    )
 }

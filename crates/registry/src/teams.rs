@@ -6,7 +6,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
-use crate::rule_sets::check_name;
+use crate::rule_sets::check_new_name;
 use crate::secret;
 use crate::sql::{Fault, clean};
 use crate::users::{expect_user, has_a_say_elsewhere};
@@ -424,7 +424,7 @@ fn expect_all(actor: &Actor) -> Result<(), RegistryError> {
 
 async fn insert(work: &mut Work<'_>, new: NewTeam) -> Result<Team, Fault> {
     expect_all(&work.actor)?;
-    check_name("team", &new.name)?;
+    check_new_name("team", &new.name)?;
     check_text("description", &new.description)?;
     expect_free(work, &new.name, "").await?;
     let tenant = match new.owns_tenant {
@@ -537,7 +537,7 @@ async fn change_one(
     expect_revision("the team", expected_revision, team.revision)?;
     let mut changed = Map::new();
     if let Some(name) = change.name.filter(|name| *name != team.name) {
-        check_name("team", &name)?;
+        check_new_name("team", &name)?;
         if team.tenant > 0 {
             let why = format!(
                 "the team {} owns a tenant, and its devices come as ID@{0}: its name stays",

@@ -8,7 +8,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
 use crate::page::Listed;
-use crate::rule_sets::{check_name, expect_own_topics, is_builtin, unknown};
+use crate::rule_sets::{check_new_name, expect_own_topics, is_builtin, unknown};
 use crate::sql::{Fault, Sql, clean};
 use crate::teams::{Home, expect_unqualified, forget_owner, home, team_seen};
 use crate::{
@@ -176,7 +176,7 @@ impl Registry {
         user: NewUser,
         password: &str,
     ) -> Result<User, RegistryError> {
-        check_name("user", &user.name)?;
+        check_new_name("user", &user.name)?;
         let (hash, verifier) = (new_hash(password)?, self.new_verifier(password)?);
         let mut work = self.begin(actor).await?;
         let done = insert(&mut work, user, &hash, verifier).await;
@@ -602,7 +602,7 @@ async fn find_own(
     match is_own && !has_a_say_elsewhere(on, name, team).await? {
         true => Ok(user),
         false => Err(RegistryError::Refused(format!(
-            "{name} is in the team, and changed by who sees all teams"
+            "{name} is in the team, and changed only by callers that see all teams"
         ))
         .into()),
     }

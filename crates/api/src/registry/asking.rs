@@ -100,7 +100,10 @@ impl Asking {
         match beyond.is_empty() {
             true => Ok(()),
             false => {
-                let detail = format!("who asks may not do that themselves: {}", beyond.join(", "));
+                let detail = format!(
+                    "this needs scopes that the caller lacks: {}",
+                    beyond.join(", ")
+                );
                 Err(Problem::new(ProblemKind::Forbidden, detail))
             }
         }

@@ -2,11 +2,13 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use martlet_broker::TenantId;
+use martlet_control::principal::Scopes;
 use martlet_registry::{Ban, BanKind, NewBan};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Asking, moment, page_of, page_request, time, word};
+use super::{Asking, moment, page_of, page_request, rights, time, word};
 use crate::api::Api;
 use crate::extract::{JsonBody, PathOf, QueryOf};
 use crate::page::Page;
@@ -127,7 +129,8 @@ pub(crate) struct BanBody {
 
 /// Add a ban
 ///
-/// Their connections end.
+/// Their connections end. A caller bans a user, and a Client Identifier that a user has a session
+/// with, only if it has all rights of that user.
 #[utoipa::path(post, path = "/api/v1/bans", tag = "clients", params(OfTeam), request_body = BanBody,
     responses((status = 201, description = "They are kept out", body = BanView)))]
 pub(crate) async fn add(
@@ -154,10 +157,47 @@ pub(crate) async fn add(
         why: body.why,
         until_ms: time("/until", body.until.as_deref())?,
     };
-    let made = api.tables()?.change(move |registry| {
-        Box::pin(async move { registry.add_ban(&asking.actor, new).await })
-    });
+    let users = banned_users(&api, &asking, &new).await?;
+    let made = rights::change_within(
+        &api,
+        asking,
+        move |registry, asking| {
+            Box::pin(async move {
+                let mut rights = Scopes::NONE;
+                for user in users {
+                    rights = rights.or(rights::of_user(registry, asking, &user).await?);
+                }
+                Ok(rights)
+            })
+        },
+        move |registry, asking| Box::pin(async move { registry.add_ban(&asking.actor, new).await }),
+    );
     Ok((StatusCode::CREATED, axum::Json(made.await?.into())))
+}
+
+/// Names of users that a ban may keep out. A ban of an address has none: an address belongs to no
+/// user.
+async fn banned_users(api: &Api, asking: &Asking, new: &NewBan) -> Result<Vec<String>, Problem> {
+    let tenant_of = |team: &str| api.control.tenant_of_team(team);
+    let of_team = new.team.as_deref().or(asking.actor.scope.team());
+    let own = of_team.and_then(tenant_of).unwrap_or_default();
+    // `NAME@TEAM` is a name in the tenant of that team.
+    let qualified = new.value.rsplit_once('@');
+    let qualified = qualified.and_then(|(name, team)| Some((tenant_of(team)?, name)));
+    let meant = [Some((own, &*new.value)), qualified];
+    let meant: Vec<(TenantId, &str)> = meant.into_iter().flatten().collect();
+    let mut users = Vec::new();
+    for (tenant, name) in meant {
+        match new.kind {
+            BanKind::Address => {}
+            BanKind::UserName => users.push(name.to_owned()),
+            BanKind::ClientId => {
+                let found = api.control.client(tenant, name, 0).await?;
+                users.extend(found.and_then(|client| client.info.user_name));
+            }
+        }
+    }
+    Ok(users)
 }
 
 /// Remove a ban

@@ -315,3 +315,28 @@ async fn who_names_users_gives_no_role_with_their_names_beyond_its_rights() {
         }
     }
 }
+
+#[tokio::test]
+async fn users_are_banned_by_who_has_their_rights() {
+    let place = Place::new();
+    let callers = callers(Scope::ClientsWrite);
+    let node = node_with(&callers, &place);
+    for (name, api_role, rights) in [
+        ("nobody", "none", Scopes::NONE),
+        ("views", "viewer", Role::Viewer.scopes()),
+        ("rules", "administrator", Scopes::all()),
+    ] {
+        let user = json!({ "name": name, "password": "correct horse", "api_role": api_role,
+            "role": "none" });
+        administrator(&node, "POST", "/api/v1/users", &user).await;
+        let ban = json!({ "kind": "user_name", "value": name });
+        for caller in &callers {
+            expect(&node, caller, ("POST", "/api/v1/bans", &ban), rights).await;
+        }
+    }
+    // An address belongs to no user.
+    let ban = json!({ "kind": "address", "value": "192.0.2.7" });
+    for caller in &callers {
+        expect(&node, caller, ("POST", "/api/v1/bans", &ban), Scopes::NONE).await;
+    }
+}

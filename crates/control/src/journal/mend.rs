@@ -639,7 +639,7 @@ fn by_tables(commands: &Commands, why: &str) -> Option<Way> {
         let command = commands.line("user set --enable", &[], &[user]);
         return Way::by("let it in again", command);
     }
-    if let Some(id) = why.strip_prefix("that is no credential of the device ") {
+    if let Some(id) = why.strip_prefix("wrong credential for device ") {
         return Way::by(
             "look first what credential the client has, which may be mistyped or an older one; if \
              the good one is lost, give it another",

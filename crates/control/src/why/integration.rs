@@ -58,20 +58,21 @@ fn finding(one: &Integration) -> Option<Finding> {
             let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
                 .since(*since_ms)
                 .of_many(u64::from(*attempts))
-                .mend("mend the target: they are delivered then; this tests whether it answers");
+                .mend("repair the target, and they are delivered; this tests whether it answers");
             finding.command = Some(command.clone());
             finding
         }
         NotDelivering::Stopped { why, command } => {
             let sentence = format!("{what}, which has stopped: {why}");
             let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
-                .mend("mend what is wrong with the message or the target, and resume it");
+                .mend("correct the message or the target, then resume the integration");
             finding.command = Some(command.clone());
             finding
         }
         NotDelivering::Paused { command } => {
             let sentence = format!("{what}, which is paused");
-            let mut finding = Finding::new(Cause::IntegrationPaused, sentence).mend("resume it");
+            let mut finding =
+                Finding::new(Cause::IntegrationPaused, sentence).mend("resume the integration");
             finding.command = Some(command.clone());
             finding
         }

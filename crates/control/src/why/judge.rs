@@ -121,8 +121,20 @@ fn looked_at(facts: &Facts) -> Found {
     }
     door::door(facts, &mut found);
     session::session(facts, &mut found);
-    topic::topic(facts, &mut found);
+    // Where anonymous clients are accepted, any name would have the rules of those.
+    if !is_unknown(facts) {
+        topic::topic(facts, &mut found);
+    }
     found
+}
+
+/// Neither the tables nor the files nor any session or event have the name: it may be misspelt.
+fn is_unknown(facts: &Facts) -> bool {
+    facts.known_as.is_none()
+        && facts.deleted.is_none()
+        && facts.session.is_none()
+        && facts.presence.is_none()
+        && facts.runs.is_empty()
 }
 
 /// What is wrong with the message store: all who publish with QoS 1 or 2 wait for it.

@@ -250,8 +250,9 @@ fn durability(status: &Status) -> String {
     }
 }
 
-/// Clients as a table; `total` of them would have been listed without a limit.
-pub(crate) fn clients_text(clients: &[ClientView], total: u64) -> String {
+/// Clients as a table, or `none` if there are no clients; `total` of them would have been listed
+/// without a limit.
+pub(crate) fn clients_text(clients: &[ClientView], total: u64, none: &str) -> String {
     let row = |client: &ClientView| {
         let state = match client.connected {
             true => "connected",
@@ -280,11 +281,7 @@ pub(crate) fn clients_text(clients: &[ClientView], total: u64) -> String {
         ">DELIVERED",
         ">DROPPED",
     ];
-    let text = columns(
-        headers,
-        clients.iter().map(row),
-        "There are no such clients.",
-    );
+    let text = columns(headers, clients.iter().map(row), none);
     text + &left_out(clients.len(), total)
 }
 
@@ -426,7 +423,8 @@ async fn connect(data_dir: &Path) -> anyhow::Result<(UnixStream, u32)> {
     let stream = stream.map_err(|error| match error.kind() {
         ErrorKind::PermissionDenied => denied(&socket, error),
         _ => anyhow::Error::new(error).context(format!(
-            "no node answers at {} (is it running? its directory is named with --data-dir)",
+            "no node answers at {}: start one (martlet serve), or name the data directory of the \
+             one that runs with --data-dir DIR or -c FILE",
             socket.display()
         )),
     })?;

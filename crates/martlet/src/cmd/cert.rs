@@ -425,7 +425,7 @@ fn list(options: &ListOptions) -> ExitCode {
             [entry.name.clone(), left, String::new(), serial]
         });
         let headers = ["FILE", "STATE", "FOR", "SUBJECT"];
-        let none = "There are no such certificates.";
+        let none = "There are no certificates.";
         out!("{}", columns(headers, known.chain(without_file), none));
     }
     match options.expiring.is_some() && !shown.is_empty() {

@@ -114,13 +114,15 @@ pub(crate) fn run(command: &ClientCommand) -> ExitCode {
 
 /// Runs `martlet clients`, which is `martlet client ls`.
 pub(crate) fn run_list(options: &ListOptions) -> ExitCode {
-    finish_as(options.admin.json, list(options))
+    finish_as(options.admin.json, list(options, "There are no clients."))
 }
 
 /// Runs `martlet session`.
 pub(crate) fn run_session(command: &SessionCommand) -> ExitCode {
     match &command.action {
-        SessionAction::Ls(options) => finish_as(options.admin.json, list(options)),
+        SessionAction::Ls(options) => {
+            finish_as(options.admin.json, list(options, "There are no sessions."))
+        }
         SessionAction::Rm(options) => {
             let done = delete(options, "sessions", "its session is ended");
             finish_as(options.admin.json, done)
@@ -128,7 +130,7 @@ pub(crate) fn run_session(command: &SessionCommand) -> ExitCode {
     }
 }
 
-fn list(options: &ListOptions) -> anyhow::Result<String> {
+fn list(options: &ListOptions, none: &str) -> anyhow::Result<String> {
     let mut filters = Vec::new();
     filters.extend(options.of.filter());
     filters.extend(options.search.as_deref().map(|text| ("search", text)));
@@ -140,7 +142,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         pages(&data_dir, "/api/v1/clients", &filters, options.limit)?;
     match options.admin.json {
         true => listing::first_of(&clients, total),
-        false => Ok(clients_text(&clients, total)),
+        false => Ok(clients_text(&clients, total, none)),
     }
 }
 
@@ -280,10 +282,6 @@ fn subscriptions(options: &SubscriptionOptions) -> anyhow::Result<String> {
         ]
     };
     let headers = ["CLIENT", ">QOS", ">IDENTIFIER", "FILTER"];
-    let text = columns(
-        headers,
-        all.iter().map(row),
-        "There are no such subscriptions.",
-    );
+    let text = columns(headers, all.iter().map(row), "There are no subscriptions.");
     Ok(text + &left_out(all.len(), total))
 }

@@ -101,8 +101,12 @@ impl ClientRun {
             match self.next().await {
                 Next::Event(Event::Connected(_)) => return Ok(Connected::Accepted),
                 Next::Event(Event::Refused { code, reason, .. }) => {
-                    let version = self.target.connect.version;
-                    return Ok(Connected::Refused(Failure::refused(version, code, reason)));
+                    let connect = &self.target.connect;
+                    let failure = Failure::refused(connect.version, code, reason);
+                    return Ok(Connected::Refused(match connect.username.is_none() {
+                        true => failure.hint_at_credentials(code),
+                        false => failure,
+                    }));
                 }
                 Next::Event(_) => {}
                 Next::Lost(error) => return Err(error),

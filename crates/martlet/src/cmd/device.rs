@@ -620,7 +620,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     Ok(columns(
         headers,
         all.iter().map(row),
-        "There are no such devices.",
+        "There are no devices.",
     ))
 }
 

@@ -204,7 +204,7 @@ fn list(options: &ListGroups) -> anyhow::Result<String> {
     Ok(columns(
         headers,
         all.iter().map(row),
-        "There are no such groups.",
+        "There are no groups.",
     ))
 }
 

@@ -226,7 +226,7 @@ fn config_text(options: &InitOptions, places: &Places) -> String {
 data_dir = {data}
 
 [mqtt]
-# Nobody without credentials, on this machine neither.
+# Clients need credentials, also on this machine.
 allow_anonymous = false
 
 [tls]

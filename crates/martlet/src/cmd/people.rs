@@ -392,7 +392,7 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
             };
             let rows = all.into_iter().map(row).collect();
             let headers = ["ID", "TEAM", ">TENANT"];
-            Ok(listed(on, headers, rows, "There are no such teams."))
+            Ok(listed(on, headers, rows, "There are no teams."))
         }
         TeamCommand::Rm(options) if options.purge => purge_team(options),
         TeamCommand::Rm(RemoveTeam {
@@ -625,6 +625,6 @@ fn try_audit(options: &AuditCommand) -> anyhow::Result<String> {
     };
     let rows = found.items.into_iter().map(row).collect();
     let headers = ["TIME", "WHO", "ACTION", "OBJECT", "OUTCOME", "CHANGED"];
-    let none = "There are no such changes.";
+    let none = "There are no entries.";
     Ok(listed(&options.on, headers, rows, none))
 }

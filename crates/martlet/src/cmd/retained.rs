@@ -107,7 +107,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         ]
     };
     let headers = [">QOS", ">BYTES", "RECEIVED", "TOPIC"];
-    let none = "There are no such retained messages.";
+    let none = "There are no retained messages.";
     let text = columns(headers, all.iter().map(row), none);
     Ok(text + &left_out(all.len(), total))
 }

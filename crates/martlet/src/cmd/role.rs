@@ -140,7 +140,12 @@ impl OneRule {
             false => format!("topic {text}"),
         };
         let rule = RuleLine::parse(&line);
-        let mut rule = rule.map_err(|why| anyhow::anyhow!("rule {:?}: {why}", self.rule))?;
+        let mut rule = rule.map_err(|why| {
+            anyhow::anyhow!(
+                "rule {:?}: {why}; expected [read|write|readwrite|deny] FILTER, such as \"read a/#\"",
+                self.rule
+            )
+        })?;
         match change {
             Change::Allow if !rule.allows => {
                 bail!("rule {:?} forbids: deny adds such a rule", self.rule)

@@ -627,7 +627,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
     Ok(columns(
         headers,
         users.iter().map(row),
-        "There are no such users.",
+        "There are no users.",
     ))
 }
 

@@ -808,10 +808,24 @@ pub(crate) fn expectation(kind: Kind) -> String {
     }
 }
 
+/// How like two names are, from 0 to 1. What they begin with alike counts for much, so within one
+/// section only what follows it is compared: keys of a section are not alike by its name alone.
+fn likeness(known: &str, name: &str) -> f64 {
+    let of_section = known
+        .split_once('.')
+        .zip(name.split_once('.'))
+        .filter(|((known, _), (name, _))| known == name);
+    let (known, name) = of_section.map_or((known, name), |((_, known), (_, name))| (known, name));
+    match strsim::normalized_damerau_levenshtein(known, name) {
+        edits if edits < 0.4 => 0.0,
+        _ => strsim::jaro_winkler(known, name),
+    }
+}
+
 /// The known name most like a misspelt one, if any is near.
 fn nearest_of<'a>(known: impl Iterator<Item = &'a str>, name: &str) -> Option<String> {
     known
-        .map(|candidate| (strsim::jaro_winkler(candidate, name), candidate))
+        .map(|candidate| (likeness(candidate, name), candidate))
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate.to_owned())
@@ -832,6 +846,8 @@ pub(crate) struct EnvironmentFile {
     pub(crate) path: PathBuf,
     /// Variables that it sets.
     pub(crate) names: Vec<String>,
+    /// Variables whose value begins with a quote that is not closed, each with its line.
+    pub(crate) unclosed: Vec<(usize, String)>,
 }
 
 /// The environment of this process.
@@ -840,9 +856,15 @@ pub(crate) struct EnvironmentFile {
 /// There is a `.env` that another user can have written, or that cannot be read.
 pub(crate) fn environment() -> Result<Environment, ConfigError> {
     let (path, text) = read_environment_file()?.unzip();
-    let mut variables = parse_env_file(&text.unwrap_or_default());
+    let text = text.unwrap_or_default();
+    let mut variables = parse_env_file(&text);
+    let unclosed = unclosed_quotes(&text);
     let names = variables.iter().map(|(name, _)| name.clone()).collect();
-    let file = path.map(|path| EnvironmentFile { path, names });
+    let file = path.map(|path| EnvironmentFile {
+        path,
+        names,
+        unclosed,
+    });
     for (name, value) in std::env::vars_os() {
         if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
             variables.retain(|(known, _)| *known != name);
@@ -858,6 +880,27 @@ fn parse_env_file(text: &str) -> Vec<(String, String)> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
         .map(|(name, value)| (name.trim().to_owned(), env_value(value.trim()).to_owned()))
+        .collect()
+}
+
+/// Line and name of each variable whose value begins with a quote and has no second one. The value
+/// is taken as it is written, with the quote.
+fn unclosed_quotes(text: &str) -> Vec<(usize, String)> {
+    let lines = text.lines().map(str::trim).zip(1..);
+    let lines = lines.filter(|(line, _)| !line.starts_with('#'));
+    lines
+        .filter_map(|(line, number)| {
+            let (name, value) = line
+                .strip_prefix("export ")
+                .unwrap_or(line)
+                .split_once('=')?;
+            let value = value.trim();
+            let quote = value
+                .chars()
+                .next()
+                .filter(|first| matches!(first, '"' | '\''))?;
+            (value.matches(quote).count() == 1).then(|| (number, name.trim().to_owned()))
+        })
         .collect()
 }
 

@@ -122,6 +122,25 @@ fn an_environment_file_may_have_comments_and_quotes() {
 }
 
 #[test]
+fn quotes_that_are_not_closed_are_found() {
+    let text = "A=\"x\"\n# B=\"\nC=it's\n\nexport D='half\nE=\"half # y\nF=\"x\" # \"z\n";
+    let expected = [(5, "D".to_owned()), (6, "E".to_owned())];
+    assert_eq!(unclosed_quotes(text), expected);
+}
+
+#[test]
+fn keys_are_suggested_for_what_they_are_called_and_not_for_their_section() {
+    let hint = |name: &str| nearest_of(keys().iter().map(|key| key.path.as_str()), name);
+    assert_eq!(hint("store.path"), None);
+    assert_eq!(hint("store.snapshot_secs"), None);
+    assert_eq!(hint("store.durabilty").as_deref(), Some("store.durability"));
+    assert_eq!(
+        hint("limit.packet_bytes").as_deref(),
+        Some("limits.packet_bytes")
+    );
+}
+
+#[test]
 fn what_is_wrong_is_named_as_it_is_written() {
     for (text, said) in [
         (

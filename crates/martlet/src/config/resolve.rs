@@ -134,6 +134,13 @@ pub(crate) fn resolve_with(
     let limits = limits(effective);
     let memory_bytes = match limits.memory_bytes {
         0 => default_memory_bytes(),
+        bytes if bytes < MEMORY_BYTES_MIN => {
+            return Err(ConfigError::Unusable(format!(
+                "{}: limits.memory_bytes is {bytes}, expected 0 (60 % of the memory) or at least \
+                 {MEMORY_BYTES_MIN} bytes; no client could connect with less",
+                effective.source("limits.memory_bytes")
+            )));
+        }
         bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
     };
     let threads = match effective.integer("node.threads") {
@@ -213,7 +220,7 @@ fn no_certificates_are_asked_for(effective: &Effective) -> Result<(), ConfigErro
         return Ok(());
     }
     Err(ConfigError::Unusable(format!(
-        "{}: `{key}` is set, and no listener is encrypted, so that nobody can show a certificate: \
+        "{}: `{key}` is set, and no listener is encrypted, so that no client can show a certificate: \
          use mqtts:// or wss://, or leave it out",
         effective.source(key)
     )))
@@ -853,6 +860,9 @@ pub(crate) fn listener_url(
         Transport::WebSocket { path, .. } => format!("ws{secure}://{address}{path}"),
     }
 }
+
+/// Least memory of a node. A typing error, or megabytes for bytes, gives less.
+const MEMORY_BYTES_MIN: u64 = 1024 * 1024;
 
 /// 60 % of what the control group or the machine has.
 fn default_memory_bytes() -> usize {

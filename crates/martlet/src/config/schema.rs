@@ -481,7 +481,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "auth.jwt_keys",
         Kind::Text,
         Default::Text(""),
-        "The keys that tokens (JWT) in the place of passwords are signed with: https://… of a set (JWKS), or a file with such a set, a public key in PEM, or a shared secret of 32 bytes or more. A token needs `exp`, at which its connection ends; its claim acl {\"pub\": […], \"sub\": […], \"all\": […]} says what its client may do. When the node reads a file that a key is gone from, who came by it is ended, and all are when the URL or what is asked of a token changes.",
+        "The keys that tokens (JWT) in the place of passwords are signed with: https://… of a set (JWKS), or a file with such a set, a public key in PEM, or a shared secret of 32 bytes or more. A token needs `exp`, at which its connection ends; its claim acl {\"pub\": […], \"sub\": […], \"all\": […]} says what its client may do. When a key is removed from the file, the connections of clients that logged in with it end. When the URL or the requirements on tokens change, the connections of all clients with tokens end.",
     ),
     (
         "auth.jwt_refresh_secs",
@@ -532,7 +532,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "auth.hook_form",
         Kind::Word(&["panel", "status", "go-auth", "result"]),
         Default::Text("panel"),
-        "Form of the request to it and of its answer. panel: {client_id, api_key, api_secret}; status 200 with a JSON object as its body permits. status: {username, password, clientid}; a status of 200 to 299 permits by itself, whatever the body is: choose it only where nothing stands between node and hook that answers in its place. go-auth: the same is sent; a status of 200 to 299 permits with {\"Ok\": true}, as mosquitto-go-auth, and by itself with an empty body or ok. result: the body {\"result\": \"allow\"} permits, as EMQX, with is_superuser, acl and expire_at as it has them.",
+        "Form of the request to it and of its answer. panel: {client_id, api_key, api_secret}; status 200 permits if the body is a JSON object whose values are all whole numbers, at least one, as {\"team_id\": 1, \"api_token_id\": 2, \"mqtt_client_id\": 3}; any other object, and any other status, refuses. status: {username, password, clientid}; a status of 200 to 299 permits by itself, whatever the body is: choose it only where nothing stands between node and hook that answers in its place. go-auth: the same is sent; a status of 200 to 299 permits with {\"Ok\": true}, as mosquitto-go-auth, and by itself with an empty body or ok. result: the body {\"result\": \"allow\"} permits, as EMQX, with is_superuser, acl and expire_at as it has them.",
     ),
     (
         "auth.hook_timeout_ms",
@@ -580,7 +580,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 1_000_000,
         },
         Default::Integer(30),
-        "Wrong credentials from one address, or for one user name (of one listener, if that has users of its own), within a minute, after which nobody is asked for from there, or by that name, for a while. Of what counts for an address one name is a third at most, so that a device with an old password locks out nobody beside it. Who was right by its name from that address within a day, and since the node started, is kept out only for wrong credentials of that name from there; a certificate without a password is not counted at all. Before that, answers come more slowly. 0 is no end of them.",
+        "Wrong credentials within a minute, from one address or for one user name, after which that address or name is locked out for a while. A listener with its own users counts for itself. Answers slow down before the lockout. One name counts for at most a third of the limit of its address, so a device with an old password does not lock out the other devices at that address. A name that logged in from an address within the last day, since the node started, is locked out there only for its own wrong credentials from there. Certificates without a password are not counted. 0 is no limit.",
     ),
     (
         "auth.lockout_secs",
@@ -694,7 +694,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 100_000,
         },
         Default::Integer(0),
-        "HTTP connections at once from one address, or from one IPv6 network of 64 bits; 0 is a quarter of http.connections, and 8 at least. Addresses of http.trusted_proxies have no such limit.",
+        "HTTP connections at once from one address, or from one IPv6 network of 64 bits; 0 is a quarter of http.connections, and 8 at least. While few connections are free, an address has at most half as many as are free, and always 2. Addresses of http.trusted_proxies have no such limit.",
     ),
     (
         "http.body_bytes",

@@ -188,8 +188,17 @@ impl ConfigOptions {
     pub(crate) fn load(&self) -> anyhow::Result<config::Effective> {
         let environment = config::environment()?;
         let mut effective = config::load(&self.overlay()?, &environment.variables)?;
-        let path = environment.file.as_ref().map(|file| file.path.clone());
-        effective.files.extend(path);
+        if let Some(file) = &environment.file {
+            effective.files.push(file.path.clone());
+            let warnings = file.unclosed.iter().map(|(line, name)| {
+                format!(
+                    "{}, line {line}: the value of {name} begins with a quote that is not closed, \
+                     and the quote is taken as a part of it: close it",
+                    file.path.display()
+                )
+            });
+            effective.warnings.extend(warnings);
+        }
         effective.environment_file = environment.file;
         Ok(effective)
     }

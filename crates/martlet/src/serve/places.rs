@@ -18,10 +18,18 @@ use crate::config::HttpConnections;
 
 /// Connections in the reserve at most.
 const RESERVE: usize = 64;
-/// Of the descriptors that are kept from clients of MQTT, this part is for places, and that for the
-/// reserve.
-const PLACES_PART: u64 = 2;
+/// Of the descriptors that are kept from clients of MQTT, HTTP leaves this number for others: 8 for
+/// the tables (three connections with two files each, and one that they share), and as many for
+/// `admin.sock`, the store and files that are read again.
+const DESCRIPTORS_OF_OTHERS: u64 = 16;
+/// Of the remaining ones, this share is for places, and this part for the reserve.
+const PLACES_PERCENT: u64 = 60;
 const RESERVE_PART: u64 = 10;
+/// An address has no more places than this part of the free ones: so the next address always finds
+/// some, however many addresses take all that they can.
+const FREE_PART: usize = 2;
+/// Places that an address may have however few are free.
+const SHARE_MIN: usize = 2;
 /// How long a request of the reserve waits for a place.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -93,8 +101,10 @@ impl Places {
     pub(crate) fn new(mut limits: HttpConnections, descriptors: &Descriptors) -> Self {
         let mut reserve = RESERVE;
         if descriptors.limit.is_some() {
-            let part = |part| usize::try_from(descriptors.reserved / part).unwrap_or(usize::MAX);
-            limits.all = limits.all.min(part(PLACES_PART));
+            let left = descriptors.reserved.saturating_sub(DESCRIPTORS_OF_OTHERS);
+            let part = |part| usize::try_from(left / part).unwrap_or(usize::MAX);
+            let places = usize::try_from(left * PLACES_PERCENT / 100).unwrap_or(usize::MAX);
+            limits.all = limits.all.min(places).max(1);
             reserve = reserve.min(part(RESERVE_PART)).max(1);
         }
         let open = limits.all.saturating_add(reserve + 1);
@@ -146,7 +156,9 @@ impl Places {
         let is_proxy = limits.proxies.iter().any(|net| net.contains(&canonical));
         let mut state = self.0.lock();
         let own = state.of_address.get(&counted).copied().unwrap_or(0);
-        if state.used >= limits.all || (own >= limits.of_address && !is_proxy) {
+        let free = limits.all.saturating_sub(state.used);
+        let share = limits.of_address.min((free / FREE_PART).max(SHARE_MIN));
+        if free == 0 || (own >= share && !is_proxy) {
             return None;
         }
         state.used += 1;
@@ -258,11 +270,11 @@ mod tests {
     fn few_descriptors_allow_few_connections() {
         let few = Descriptors {
             limit: Some(64),
-            reserved: 20,
-            connections: 20,
+            reserved: 26,
+            connections: 14,
         };
         let places = Places::new(limits(512, 64), &few);
-        assert_eq!((places.0.limits.all, places.0.reserve), (10, 2));
+        assert_eq!((places.0.limits.all, places.0.reserve), (6, 1));
         let many = Descriptors {
             limit: Some(1_000_000),
             reserved: 1024,
@@ -290,6 +302,18 @@ mod tests {
         drop(others);
         assert_eq!(late.enter(false).await, Entered::Place);
         assert_eq!(places.0.lock().used, 3);
+    }
+
+    #[test]
+    fn ten_addresses_that_take_all_they_can_leave_places_for_others() {
+        let places = places(512, 128);
+        let mut held = Vec::new();
+        for _ in 0..512 {
+            held.extend((10..20).map(|last| places.seat(address(last)).0));
+            held.retain(Seat::has_place);
+        }
+        let of_other: Vec<_> = (0..20).map(|_| places.seat(address(20)).0).collect();
+        assert!(of_other.iter().all(Seat::has_place), "{}", held.len());
     }
 
     #[tokio::test(start_paused = true)]

@@ -486,7 +486,7 @@ impl Snapshot {
             }
         }
         let Some(credential) = found else {
-            let why = format!("that is no credential of the device {id}");
+            let why = format!("wrong credential for device {id}");
             return Some(Err(Refusal::Wrong(why)));
         };
         if !credential.is_good(now_ms) {

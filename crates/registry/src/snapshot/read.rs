@@ -35,7 +35,10 @@ impl Snapshot {
         {
             return Ok(None);
         }
-        let mut registry = Registry::open(location).await?;
+        let mut registry = match location.file() {
+            Some(path) => Registry::open_to_read(path).await?,
+            None => Registry::open(location).await?,
+        };
         let snapshot = Self::read(&mut registry).await?;
         registry.close().await?;
         Ok(Some(snapshot))

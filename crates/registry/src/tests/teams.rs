@@ -828,3 +828,29 @@ both!(
         registry.remove_rule_set(Owner::DeviceType, "meter").await?;
     }
 );
+
+both!(names_that_look_like_others_are_refused, registry, {
+    for name in [".", "..", "pump\u{202E}7", "\u{200F}pump", "a\u{2066}b"] {
+        let team = registry.add_team(&all(), new_team(name, false)).await;
+        let group = registry.add_group(&all(), new_group(name)).await;
+        let device = registry.create_device(&all(), new_device(name)).await;
+        let role = registry
+            .create_rule_set(&all(), Owner::Role, name, &[])
+            .await;
+        let told = [
+            team.err(),
+            group.err(),
+            device.map(drop).err(),
+            role.err(),
+            registry.add_user(name, "user", "secret").await.err(),
+        ];
+        for error in told {
+            let error = error.expect(name).to_string();
+            assert!(error.contains("cannot be the name of a"), "{error}");
+        }
+    }
+    // Right-to-left letters need no control characters.
+    registry
+        .create_device(&all(), new_device("\u{5D0}\u{5D1}.7"))
+        .await?;
+});

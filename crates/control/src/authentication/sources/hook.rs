@@ -23,8 +23,10 @@ use crate::authentication::{Finding, Knowledge, Looking, Place, Source};
 /// What is sent and what an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookForm {
-    /// `{client_id, api_key, api_secret}`; status 200 with a JSON object as its body permits. Any
-    /// other body is no answer of the panel but that of a proxy or of a captive portal.
+    /// `{client_id, api_key, api_secret}`; status 200 permits if the body is a JSON object with at
+    /// least one field and each value is a whole number, as in
+    /// `{"team_id": 1, "api_token_id": 2, "mqtt_client_id": 3}`. Any other object refuses; a body
+    /// that is no object comes from a proxy or a captive portal.
     Panel,
     /// `{username, password, clientid}`, as mosquitto-go-auth sends it; a status of 200 to 299
     /// permits by itself, whatever the body is.
@@ -140,6 +142,10 @@ impl Hook {
                 terms.of(known(asked, Arc::clone(name), rules()), self.voucher)
             }
             Ok(Verdict::Refuses) => Finding::Wrong(format!("the hook answered {status}")),
+            Ok(Verdict::NamesNothing) => Finding::Wrong(format!(
+                "the hook answered {status} without the ids that the form panel expects: a JSON \
+                 object of whole numbers such as {{\"team_id\": 1}}"
+            )),
             Ok(Verdict::KnowsNothing) => Finding::Stranger,
             Err(why) => Finding::Failed(why),
         }
@@ -152,8 +158,12 @@ impl Hook {
         }
         let permits = match self.settings.form {
             HookForm::Panel if status == StatusCode::OK => {
-                if !json(&limited(response).await?)?.is_object() {
+                let answer = json(&limited(response).await?)?;
+                let Value::Object(fields) = answer else {
                     return Err("it answered 200 without a JSON object".to_owned());
+                };
+                if fields.is_empty() || !fields.values().all(Value::is_u64) {
+                    return Ok(Verdict::NamesNothing);
                 }
                 true
             }
@@ -182,6 +192,8 @@ impl Hook {
 enum Verdict {
     Permits(Terms),
     Refuses,
+    /// Status 200 with an object that is not the one of the form `panel`: it refuses.
+    NamesNothing,
     /// Another source may know the client.
     KnowsNothing,
 }

@@ -31,7 +31,7 @@ fn what_is_about_a_team_has_no_command_that_would_be_about_another() {
         will_topic: None,
         address: None,
         reason: ReasonCode::BadUserNameOrPassword,
-        why: "that is no credential of the device d1".into(),
+        why: "wrong credential for device d1".into(),
     };
     let of = |tenant| way(TenantId(tenant), &event, &Commands::default()).unwrap_or_default();
     assert_eq!(of(0).command.as_deref(), Some("martlet device rotate d1"));

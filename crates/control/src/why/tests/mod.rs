@@ -397,7 +397,7 @@ fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
         ..Spent::default()
     };
     facts.spent = Some(spent.clone());
-    let wrong = "that is no credential of the device d1";
+    let wrong = "wrong credential for device d1";
     let refused = run("connect refused", "BadUserNameOrPassword", wrong, 3, 1_000);
     facts.runs = vec![refused];
     let verdict = judge(&facts);
@@ -421,7 +421,7 @@ fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
 fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
     let mut facts = facts(None);
     facts.session = Some(connected());
-    let wrong = "that is no credential of the device d1";
+    let wrong = "wrong credential for device d1";
     let mut tried = run("connect refused", "BadUserNameOrPassword", wrong, 3, 1_000);
     tried.last.address = Some("[2001:db8::1]:4711".to_owned());
     tried.last.command = Some("martlet device rotate d1".to_owned());
@@ -585,9 +585,20 @@ fn somebody_without_a_name_is_not_who_was_heard_of_since() {
 }
 
 #[test]
+fn of_an_unknown_name_it_is_not_told_what_it_may_publish() {
+    let mut facts = facts(Some("a/b"));
+    facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
+    facts.subscribers = Some(Vec::new());
+    let verdict = judge(&facts);
+    let text = "nothing is known of d1";
+    expect(&verdict, Cause::NobodyKnown, State::NeverSeen, text);
+    assert!(verdict.also.is_empty(), "{verdict:#?}");
+}
+
+#[test]
 fn a_lockout_that_is_over_is_a_remark() {
     let mut facts = facts(None);
-    let wrong = "that is no credential of the device d1";
+    let wrong = "wrong credential for device d1";
     let locked = "locked out for 1 s more: too many wrong credentials for this user name";
     facts.locked_out = Some(Lockout {
         accepted_secs: None,
@@ -613,7 +624,7 @@ fn a_lockout_that_is_over_is_a_remark() {
         &verdict,
         Cause::WrongPassword,
         State::Refused,
-        "no credential",
+        "wrong credential",
     );
     let said = |one: &super::Finding| one.sentence.starts_with("it was locked out for ");
     assert!(verdict.also.iter().any(said), "{verdict:#?}");
@@ -756,7 +767,7 @@ fn a_queue_that_has_drained_is_not_full_and_its_losses_are_told() {
 #[test]
 fn a_connection_that_began_after_the_refusal_is_not_another_one() {
     let mut facts = facts(None);
-    let wrong = "that is no credential of the device d1";
+    let wrong = "wrong credential for device d1";
     facts.runs = vec![
         run("connect refused", "BadUserNameOrPassword", wrong, 3, 9_000),
         run("connected", "", "", 1, 5_000),
