@@ -25,7 +25,7 @@ use martlet_integrate::{CLIENT_IDS, Handle, Host as _, Runner};
 use tracing::{error, info, warn};
 
 pub use martlet_integrate::file::FileSettings;
-pub use martlet_integrate::webhook::WebhookSettings;
+pub use martlet_integrate::webhook::{AllowedNetworks, WebhookSettings, check as check_webhook};
 pub use martlet_integrate::{
     Activity, CommandError, DeadLetter, DeadLetterHead, Failure, OnReject,
 };
@@ -54,7 +54,8 @@ pub enum ConfiguredSink {
 }
 
 impl ConfiguredSink {
-    fn settings(&self) -> &Settings {
+    /// What all kinds have.
+    pub fn settings(&self) -> &Settings {
         match self {
             Self::File(settings, _) | Self::Webhook(settings, _) => settings,
         }

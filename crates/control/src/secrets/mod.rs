@@ -16,6 +16,8 @@ use tokio::sync::watch;
 use crate::tables::{Tables, TablesError};
 use key_file::Key;
 
+/// Name of the key file in the data directory, unless the configuration names another.
+pub const KEY_FILE: &str = "secrets.key";
 /// Longest value of a secret, bytes.
 pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 

@@ -838,6 +838,18 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Bytes of the dead letters that are kept, at most; the newest one is kept however long it is.",
     ),
     (
+        "integrations.allow_private",
+        Kind::Text,
+        Default::Text(""),
+        "Private networks that integrations may connect to, separated by commas, such as 10.1.0.0/16. Loopback, private, link-local and other special addresses are refused unless they are listed here. The addresses that are connected to are checked, after the name is resolved.",
+    ),
+    (
+        "secrets.key_file",
+        Kind::Text,
+        Default::Text(""),
+        "File with the key that secrets of other systems are sealed with. Nodes with the same tables need the same file. It is made with the first secret, with mode 0600; one that other users can read is refused. Empty: secrets.key in the data directory.",
+    ),
+    (
         "presence.publish",
         SWITCH,
         Default::Boolean(false),
