@@ -336,6 +336,7 @@ const CERTIFICATE_FIELDS: &[&str] = &[
 /// Keys whose text has several values with commas between them: a file may have a list of texts in
 /// its place, by general keys and those of a listener.
 const LISTS: &[&str] = &[
+    "integrations.allow_private",
     "auth.order",
     "events.push_kinds",
     "http.api_keys",
