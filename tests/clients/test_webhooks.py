@@ -17,6 +17,7 @@ from paho_client import Client
 from test_http_api import KEY, KEYS
 from test_http_registry import call
 from test_sinks import until, warnings
+from test_tenants import make_teams
 
 TOKEN = "known-token-0123456789"
 SIGNING_KEY = "known-signing-key-0123456789"
@@ -87,7 +88,7 @@ def set_secret(node, name, value):
 
 
 def state(node):
-    return call(node, "GET", "/api/v1/integrations/webhook/crm", key=KEY)[2]
+    return call(node, "GET", "/api/v1/integrations/webhook/crm", key=KEY)
 
 
 def shown(*arguments):
@@ -127,7 +128,7 @@ def test_failures_are_repeated_in_order_and_refusals_become_dead_letters(start_n
         (400, {}, b"no\nsuch thing") if message["payload"] == "bad" else (200, {}, b""))
     until_payloads(node, receiver, ["0", "1", "2"])
     until(lambda: state(node)["dead_letters_stored"] == 1, lambda: state(node))
-    letters = call(node, "GET", "/api/v1/integrations/webhook/crm/dead-letters", key=KEY)[2]["items"]
+    letters = call(node, "GET", "/api/v1/integrations/webhook/crm/dead-letters", key=KEY)["items"]
     assert letters[0]["reason"] == "the target answered 400 Bad Request: no such thing"
 
 
@@ -181,9 +182,9 @@ def test_secrets_are_waited_for_changed_while_it_runs_and_shown_nowhere(start_no
     texts = [node.log()]
     texts += [shown("config", "show", *options["arguments"]), shown("secret", "ls", *of_node)]
     texts += [shown("secret", "ls", "--json", *of_node), shown("integration", "show", "webhook/crm", *of_node)]
-    for path in ("/api/v1/audit", "/api/v1/configuration", "/api/v1/health", "/api/v1/secrets",
+    for path in ("/api/v1/audit", "/api/v1/config", "/api/v1/health", "/api/v1/secrets",
                  "/api/v1/integrations/webhook/crm/dead-letters"):
-        texts.append(json.dumps(call(node, "GET", path, key=KEY)[2]))
+        texts.append(json.dumps(call(node, "GET", path, key=KEY)))
     assert "secret.add" in texts[5] and "secret.change" in texts[5]
     for text in texts:
         assert TOKEN not in text, text
@@ -216,6 +217,32 @@ def test_without_its_key_file_it_stops_and_goes_on_when_it_is_back(start_node, t
     key_file.chmod(0o600)
     until_payloads(node, receiver, ["0", "1"])
     until(lambda: state(node)["secret_trouble"] is None, lambda: state(node))
+
+
+def test_a_team_sees_and_changes_its_own_secrets_only(start_node, tmp_path, receiver):
+    options = configured(
+        tmp_path, receiver.url, tenant="north", headers=["Authorization: Bearer ${secret:token}"])
+    node = start_node(**options)
+    teams = make_teams(node)
+    north, south = teams["north"]["key"], teams["south"]["key"]
+    secret = "/api/v1/secrets/token"
+
+    def names(key, query=""):
+        return [(one["team"], one["used_by"]) for one in call(node, "GET", f"/api/v1/secrets{query}", key=key)["items"]]
+
+    call(node, "PUT", secret, {"value": "of south, long"}, key=south)
+    call(node, "PUT", secret, {"value": "of all, long"})
+    until(lambda: state(node)["secret_trouble"] == "secret_missing", lambda: state(node))
+    call(node, "PUT", secret, {"value": "of north, long"}, key=north)
+    until(lambda: state(node)["secret_trouble"] is None, lambda: state(node))
+    assert names(north) == [(teams["north"]["id"], ["webhook/crm"])]
+    assert names(south) == [(teams["south"]["id"], [])]
+    assert len(names(KEY)) == 3 and len(names(KEY, "?team=north")) == 1
+    call(node, "PUT", f"{secret}?team=south", {"value": "x"}, key=north, expect=403)
+    call(node, "DELETE", secret, key=north, expect=409)
+    call(node, "DELETE", secret, key=south)
+    call(node, "DELETE", secret, key=south, expect=404)
+    call(node, "GET", "/api/v1/secrets/token", expect=405)
 
 
 def test_a_backup_says_whether_it_has_the_key_file(start_node, tmp_path, receiver):
