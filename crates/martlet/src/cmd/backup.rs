@@ -125,13 +125,15 @@ fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
     let bytes = std::fs::metadata(target)?.len();
     outln!("{}: {bytes} bytes", target.display());
     match (&key_file, with_key_file) {
-        (Some(path), false) => errln!(
-            "martlet: warning: the key file of secrets is NOT in it: keep a copy of {} elsewhere, \
-             without which the secrets cannot be used",
-            path.display()
-        ),
+        (Some(path), false) => {
+            errln!(
+                "martlet: warning: the key file of secrets is NOT in it: keep a copy of {} \
+                 elsewhere, without which the secrets cannot be used",
+                path.display()
+            );
+        }
         (Some(_), true) => {
-            outln!("the key file of secrets is in it: keep it as secret as they are")
+            outln!("the key file of secrets is in it: keep it as secret as they are");
         }
         (None, _) => {}
     }
@@ -291,15 +293,17 @@ fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
         program_name()
     );
     match archive.has_key_file() {
-        true => outln!(
-            "The key file of secrets is {}",
-            data_dir.join(KEY_FILE).display()
-        ),
-        false => outln!(
-            "{} If the node had secrets, put its key file to {} before the start",
-            key_file_words(&archive),
-            data_dir.join(KEY_FILE).display()
-        ),
+        true => {
+            let path = data_dir.join(KEY_FILE);
+            outln!("The key file of secrets is {}", path.display());
+        }
+        false => {
+            let (words, path) = (key_file_words(&archive), data_dir.join(KEY_FILE));
+            outln!(
+                "{words} If the node had secrets, put its key file to {} before the start",
+                path.display()
+            );
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
