@@ -16,7 +16,7 @@ import martlet_process
 from paho_client import Client
 from test_http_api import KEY, KEYS
 from test_http_registry import call
-from test_sinks import until, warnings
+from test_sinks import until
 from test_tenants import make_teams
 
 TOKEN = "known-token-0123456789"
@@ -85,6 +85,10 @@ def set_secret(node, name, value):
         [martlet_process.binary(), "secret", "set", name, "--data-dir", str(node.data_dir)],
         input=value + "\n", capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done
+
+
+def warnings(node):
+    return call(node, "GET", "/api/v1/health")["warnings"]
 
 
 def state(node):
