@@ -127,6 +127,7 @@ pub(crate) async fn set(
     let value = SecretValue::new(body.value);
     let team = owner(&api, &asking, of.team.as_deref()).await?;
     let is_new = store(&api)?.set(asking.actor, team, name, value).await?;
+    in_force(&api).await;
     Ok(match is_new {
         true => StatusCode::CREATED,
         false => StatusCode::NO_CONTENT,
@@ -161,7 +162,15 @@ pub(crate) async fn remove(
         return Err(Problem::new(ProblemKind::Conflict, detail));
     }
     store(&api)?.remove(asking.actor, team, name).await?;
+    in_force(&api).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Integrations go by a change before it is answered.
+async fn in_force(api: &Api) {
+    if let Some(all) = api.control.integrations() {
+        all.renew_secrets().await;
+    }
 }
 
 fn store(api: &Api) -> Result<&SecretStore, Problem> {

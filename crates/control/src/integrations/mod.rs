@@ -95,6 +95,7 @@ pub struct Integrations {
     handles: Vec<Arc<Handle>>,
     /// Of each of them.
     secrets: Vec<Arc<OwnSecrets>>,
+    store: Arc<SecretStore>,
     _follower: Follower,
 }
 
@@ -131,12 +132,13 @@ impl Integrations {
             secrets.push(Arc::new(own));
         }
         let all = secrets.iter().cloned().zip(handles.iter().cloned());
-        let follower = Follower::start(store, all.collect());
+        let follower = Follower::start(Arc::clone(&store), all.collect());
         Self {
             handles,
             secrets,
             configured,
             host,
+            store,
             _follower: follower,
         }
     }

@@ -148,6 +148,16 @@ impl Integrations {
         }
     }
 
+    /// Reads the secrets of all integrations again. Requests that begin after it have the new ones.
+    pub async fn renew_secrets(&self) {
+        for (own, handle) in self.secrets.iter().zip(&self.handles) {
+            if !own.names.is_empty() && own.renew(&self.store, handle.client_id()).await {
+                // A runner that ends needs no secrets.
+                let _ = handle.command(Command::Retry, TOLD_WITHIN).await;
+            }
+        }
+    }
+
     /// Integrations that use a secret, as `KIND/NAME`. `team` is the id of the team that owns it;
     /// empty: the common tenant.
     pub fn using_secret(&self, control: &Control, team: &str, name: &str) -> Vec<String> {
