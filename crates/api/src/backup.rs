@@ -1,6 +1,7 @@
 //! A backup as one long answer: the archive is made while it is sent.
 
 use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -8,25 +9,45 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::{PinnedStore, backup};
+use serde::Deserialize;
 use tokio::sync::mpsc;
+use utoipa::IntoParams;
 
 use crate::api::Api;
+use crate::extract::QueryOf;
 use crate::problem::Problem;
 
 /// Bytes sent at once, and how many such pieces wait for a slow reader.
 const PIECE: usize = 256 * 1024;
 const PIECES: usize = 4;
 
+/// What a backup has.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// Also the key file that secrets of other systems are sealed with: who has the backup can then
+    /// read them. Default: false.
+    with_key_file: Option<bool>,
+}
+
 /// A backup
 ///
 /// Everything that the node holds, as of one moment, as an archive. One that breaks off is one
 /// without its manifest, which its reader notices. Users and devices in PostgreSQL are not in it:
 /// then `Martlet-Left-Out` says so, and `pg_dump` has a copy of those.
-#[utoipa::path(get, path = "/api/v1/backup", tag = "node",
+#[utoipa::path(get, path = "/api/v1/backup", tag = "node", params(Wanted),
     responses((status = 200, description = "The archive (tar)", content_type = "application/x-tar",
         body = Vec<u8>,
         headers(("Martlet-Left-Out" = String, description = "What is not in it, if anything")))))]
-pub(crate) async fn backup(State(api): State<Api>) -> Result<Response, Problem> {
+pub(crate) async fn backup(
+    State(api): State<Api>,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<Response, Problem> {
+    let key_file = match wanted.with_key_file {
+        Some(true) => Some(key_file(&api)?),
+        _ => None,
+    };
     let left_out = left_out(&api);
     let control = Arc::clone(&api.control);
     let pinned = tokio::task::spawn_blocking(move || control.pin_store()).await;
@@ -35,10 +56,21 @@ pub(crate) async fn backup(State(api): State<Api>) -> Result<Response, Problem> 
         .and_then(|pinned| pinned)
         .map_err(Problem::unavailable)?;
     let (sender, mut receiver) = mpsc::channel(PIECES);
-    tokio::task::spawn_blocking(move || make(&pinned, sender));
+    tokio::task::spawn_blocking(move || make(&pinned, key_file.as_deref(), sender));
     let pieces = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
     let content_type = [(header::CONTENT_TYPE, "application/x-tar")];
     Ok((content_type, left_out, Body::from_stream(pieces)).into_response())
+}
+
+/// The key file of secrets, which has to be there.
+fn key_file(api: &Api) -> Result<PathBuf, Problem> {
+    let path = api.control.secrets().map(|secrets| secrets.key_file());
+    match path.filter(|path| path.is_file()) {
+        Some(path) => Ok(path.to_owned()),
+        None => Err(Problem::unavailable(
+            "there is no key file of secrets: leave out with_key_file (--with-key-file)".to_owned(),
+        )),
+    }
 }
 
 /// What is not in the archive, if anything.
@@ -52,10 +84,10 @@ fn left_out(api: &Api) -> Option<[(HeaderName, HeaderValue); 1]> {
     Some([(name, HeaderValue::from_static(text))])
 }
 
-fn make(pinned: &PinnedStore, sender: mpsc::Sender<io::Result<Bytes>>) {
+fn make(pinned: &PinnedStore, key_file: Option<&Path>, sender: mpsc::Sender<io::Result<Bytes>>) {
     let pieces = Pieces(sender.clone());
     let out = BufWriter::with_capacity(PIECE, pieces);
-    if let Err(error) = backup::write_archive(&pinned.directory, &pinned.files, out) {
+    if let Err(error) = backup::write_archive(&pinned.directory, &pinned.files, key_file, out) {
         // The reader may be gone already.
         let _ = sender.blocking_send(Err(io::Error::other(error)));
     }

@@ -52,6 +52,13 @@ pub struct IntegrationView {
     pub stopped_because: Option<String>,
     /// What fails now.
     pub failure: Option<FailureView>,
+    /// Names of the secrets that it uses.
+    pub secrets: Vec<String>,
+    /// Why its secrets cannot be used: `secret_missing`, `secret_damaged`, `key_file_missing`,
+    /// `key_file_exposed`, `key_file_unusable`, `key_file_wrong`, `tables_unavailable` or
+    /// `secrets_not_read`; null if they can. `failure` has it in words.
+    #[schema(example = "secret_missing")]
+    pub secret_trouble: Option<String>,
     /// Last error, also after recovery.
     pub last_error: Option<LastErrorView>,
     /// What the target itself says although deliveries succeed; null if all is well.
@@ -136,6 +143,8 @@ impl From<IntegrationSeen> for IntegrationView {
             state: state.activity.word().to_owned(),
             stopped_because: state.stopped_because,
             failure: state.failure.map(Into::into),
+            secrets: of.secrets.into_iter().map(Into::into).collect(),
+            secret_trouble: of.secret_trouble.map(|trouble| trouble.cause().to_owned()),
             last_error,
             warning: state.sink_health,
             lag: state.lag,

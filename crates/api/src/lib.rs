@@ -54,6 +54,7 @@ mod request;
 mod retained;
 mod routes;
 mod secret;
+mod secrets;
 mod session;
 mod setup;
 mod subscriptions;

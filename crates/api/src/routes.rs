@@ -16,8 +16,8 @@ use crate::guard::{self, Access, Audited};
 use crate::openapi::{self, Document};
 use crate::{
     admin, backup, clients, docs, events, explain, frame, health, history, integrations, lockouts,
-    logs, mqtt_session, node_setup, problem, publish, registry, request, retained, session, setup,
-    subscriptions, traces, why,
+    logs, mqtt_session, node_setup, problem, publish, registry, request, retained, secrets,
+    session, setup, subscriptions, traces, why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
@@ -152,6 +152,9 @@ fn declared(routes: Routes) -> Routes {
             Scoped(Scope::IntegrationsWrite),
             routes!(integrations::drop_all),
         )
+        .add_of_tables(Scoped(Scope::IntegrationsRead), routes!(secrets::list))
+        .add_of_tables(Scoped(Scope::IntegrationsWrite), routes!(secrets::set))
+        .add_of_tables(Scoped(Scope::IntegrationsWrite), routes!(secrets::remove))
         .add(Known, routes!(session::show))
         .add(Known, routes!(session::end))
         .add(Open, routes!(session::begin))

@@ -25,6 +25,8 @@ const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 pub const STORE: &str = "store";
 /// Where the tables of users and devices lie in both.
 pub const TABLES: &str = martlet_registry::FILE;
+/// Where the key file of secrets lies in both, if the backup has it.
+pub const KEY_FILE: &str = crate::secrets::KEY_FILE;
 const CHUNK: usize = 256 * 1024;
 
 /// What an archive says about itself.
@@ -33,6 +35,9 @@ struct Manifest {
     format: u32,
     /// The program that made it.
     version: String,
+    /// Whether the key file of secrets is among the files. Older programs do not say so.
+    #[serde(default)]
+    key_file: bool,
     files: Vec<FileEntry>,
 }
 
@@ -116,20 +121,22 @@ fn error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Ba
     }
 }
 
-/// Writes an archive to `out`: the files of a store, a given number of bytes of each, and the
-/// tables beside it.
+/// Writes an archive to `out`: the files of a store, a given number of bytes of each, the tables
+/// beside it, and the key file of secrets if it is given.
 ///
 /// # Errors
 /// A file cannot be read, or `out` does not take it.
 pub fn write_archive(
     store: &Path,
     files: &[(String, u64)],
+    key_file: Option<&Path>,
     out: impl Write,
 ) -> Result<(), BackupError> {
     let mut archive = tar::Builder::new(out);
     let mut manifest = Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        key_file: key_file.is_some(),
         files: Vec::new(),
     };
     for (name, bytes) in files {
@@ -153,6 +160,18 @@ pub fn write_archive(
         copied.map_err(error("copying", &tables))?;
         manifest.files.push(FileEntry {
             path: TABLES.to_owned(),
+            bytes,
+            crc32c: reader.sum,
+        });
+    }
+    if let Some(source) = key_file {
+        let file = File::open(source).map_err(error("opening", source))?;
+        let bytes = file.metadata().map_err(error("reading", source))?.len();
+        let mut reader = Summed::new(file.take(bytes));
+        let copied = append(&mut archive, KEY_FILE, bytes, &mut reader);
+        copied.map_err(error("copying", source))?;
+        manifest.files.push(FileEntry {
+            path: KEY_FILE.to_owned(),
             bytes,
             crc32c: reader.sum,
         });
@@ -345,6 +364,11 @@ impl Archive {
             })?,
             damage,
         })
+    }
+
+    /// Whether it has the key file that secrets of other systems are sealed with.
+    pub fn has_key_file(&self) -> bool {
+        self.places.contains_key(KEY_FILE)
     }
 
     fn store(&self) -> Result<ArchiveDisk, BackupError> {

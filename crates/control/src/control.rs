@@ -31,6 +31,7 @@ use crate::memory::{self, Outside};
 use crate::metrics::Latencies;
 use crate::presence::{ClientPresence, Known, Presence};
 use crate::request::Places;
+use crate::secrets::SecretStore;
 use crate::store::{PinnedStore, StoreSize, StoreState};
 
 /// Time that shards may take to answer: they answer within a tick, so a longer time means a stalled
@@ -156,6 +157,7 @@ pub struct Control {
     pub history: History,
     push: OnceLock<Arc<PushState>>,
     integrations: OnceLock<Arc<Integrations>>,
+    secrets: OnceLock<Arc<SecretStore>>,
     gate: OnceLock<Gate>,
     logging: OnceLock<Arc<Logging>>,
     log_limit: Mutex<LogLimit>,
@@ -260,6 +262,7 @@ impl Control {
             history: History::default(),
             push: OnceLock::new(),
             integrations: OnceLock::new(),
+            secrets: OnceLock::new(),
             log_limit: Mutex::default(),
             info,
             health: Health::default(),
@@ -496,6 +499,17 @@ impl Control {
     pub fn set_integrations(&self, integrations: Arc<Integrations>) {
         // They are there from the start on.
         let _ = self.integrations.set(integrations);
+    }
+
+    /// Sets the secrets of other systems.
+    pub fn set_secrets(&self, secrets: Arc<SecretStore>) {
+        // They are there from the start on.
+        let _ = self.secrets.set(secrets);
+    }
+
+    /// The secrets of other systems; none before the node is set up.
+    pub fn secrets(&self) -> Option<&Arc<SecretStore>> {
+        self.secrets.get()
     }
 
     /// The integrations of the node; none before they are started.

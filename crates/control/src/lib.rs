@@ -29,6 +29,7 @@
 //! * [`why`]: why a client does not work, of the closed list of [`cause`]
 //! * [`principal`]: callers and their rights
 //! * [`directory`]: where that is looked up
+//! * [`secrets`]: secrets of other systems
 //! * [`tables`]: users, devices and the rest while the node runs
 //! * `wall_clock`: what it shows
 //! * [`text`]: text from outside, on terminals and in shells
@@ -59,6 +60,7 @@ pub mod principal;
 mod process;
 pub mod request;
 pub mod rfc3339;
+pub mod secrets;
 mod statistics;
 mod store;
 pub mod tables;

@@ -6,12 +6,9 @@ mod rotated;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
-use serde::Serialize;
 use tokio::task::spawn_blocking;
 
+use crate::json;
 use crate::sink::{Outcome, Sink, SinkMessage};
 
 pub use rotated::RotatedFile;
@@ -67,11 +64,12 @@ impl Sink for FileSink {
     async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
         let mut lines = Vec::new();
         for message in batch {
-            if let Err(error) = write_line(&mut lines, message) {
+            if let Err(error) = json::write(&mut lines, message) {
                 return vec![Outcome::Failed(format!(
                     "no JSON of it can be made: {error}"
                 ))];
             }
+            lines.push(b'\n');
         }
         let outcome = match self.with_file(move |file| file.append(&lines)).await {
             Ok(()) => Outcome::Done,
@@ -83,53 +81,6 @@ impl Sink for FileSink {
     async fn test(&mut self) -> Result<(), String> {
         self.with_file(RotatedFile::check).await
     }
-}
-
-/// A line of the file.
-#[derive(Serialize)]
-struct Line<'a> {
-    id: u64,
-    topic: &'a str,
-    /// The payload if it is UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<&'a str>,
-    /// Else the payload in base64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload_base64: Option<String>,
-    qos: u8,
-    retain: bool,
-    client_id: Option<&'a str>,
-    user: Option<&'a str>,
-    device: Option<&'a str>,
-    received_at: String,
-    repeated: bool,
-}
-
-fn write_line(to: &mut Vec<u8>, message: &SinkMessage) -> serde_json::Result<()> {
-    let text = std::str::from_utf8(message.payload()).ok();
-    let line = Line {
-        id: message.id(),
-        topic: message.topic(),
-        payload: text,
-        payload_base64: text.is_none().then(|| STANDARD.encode(message.payload())),
-        qos: message.qos() as u8,
-        retain: message.retain(),
-        client_id: message.client_id(),
-        user: message.user(),
-        device: message.device(),
-        received_at: rfc3339(message.received_ms()),
-        repeated: message.repeated(),
-    };
-    serde_json::to_writer(&mut *to, &line)?;
-    to.push(b'\n');
-    Ok(())
-}
-
-/// A time in UTC, to the millisecond.
-fn rfc3339(ms: u64) -> String {
-    let time = i64::try_from(ms).ok().map(Timestamp::from_millisecond);
-    let time = time.and_then(Result::ok).unwrap_or(Timestamp::MAX);
-    time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
 /// Whether a sink could write to this path now: for a check before the start, which makes nothing.

@@ -5,16 +5,22 @@
 //! * `runner`: the task of one sink: batches, retries, dead letters, pause, drain, stop
 //! * `dead_letters`: messages that a sink has refused
 //! * `host`: the node, as a runner sees it
+//! * `secret`: secrets of other systems, and settings that refer to them
+//! * `json`: a message as JSON
 //! * `file`: a sink that appends to a file
+//! * `webhook`: a sink that sends HTTP requests
 #![forbid(unsafe_code)]
 
 mod dead_letters;
 pub mod file;
 mod host;
+mod json;
 mod lanes;
 mod part;
 mod runner;
+mod secret;
 mod sink;
+pub mod webhook;
 
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterPage, DeadLetterStore};
 pub use host::{Asked, Host, PartSession, SavedState};
@@ -23,4 +29,5 @@ pub use runner::{
     ALL_TENANTS, Activity, Backoff, CLIENT_IDS, Command, CommandError, Counts, Failure, Handle,
     OnReject, Runner, Settings, State,
 };
+pub use secret::{SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template};
 pub use sink::{Outcome, Publisher, Sink, SinkMessage};

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use martlet_broker::{
     Delivery, MemoryGauge, Message, MessageId, Publication, SharedClient, TenantId,
@@ -46,6 +47,11 @@ pub enum Outcome {
     Refused(String),
     /// It is to be tried again, for this reason.
     Failed(String),
+    /// As [`Outcome::Failed`], and the other system asks not to be called for that time.
+    Later(String, Duration),
+    /// It was not tried and comes again: for sinks that deliver messages of several publishers at
+    /// once, and one of them failed.
+    NotTried,
 }
 
 /// A message for a sink. Clones share the text.

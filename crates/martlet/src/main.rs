@@ -105,6 +105,8 @@ enum Command {
     Lockout(cmd::lockout::LockoutCommand),
     /// Show, pause, resume and test integrations, and their dead letters
     Integration(cmd::integration::IntegrationCommand),
+    /// List, set and remove secrets of other systems, which integrations use
+    Secret(cmd::secret::SecretCommand),
     /// Keys by which devices add themselves
     #[command(subcommand)]
     Provision(cmd::people::ProvisionCommand),
@@ -187,6 +189,7 @@ fn run(command: Command) -> ExitCode {
         Command::Ban(command) => cmd::people::ban(&command),
         Command::Lockout(command) => cmd::lockout::run(&command),
         Command::Integration(command) => cmd::integration::run(&command),
+        Command::Secret(command) => cmd::secret::run(&command),
         Command::Provision(command) => cmd::people::provision(&command),
         Command::Audit(options) => cmd::people::audit(&options),
         Command::Role(command) => cmd::role::run(&command),

@@ -95,6 +95,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0008_integrations.sql"),
         postgres: include_str!("../migrations/0008_integrations.sql"),
     },
+    Step {
+        version: 9,
+        name: "secrets",
+        sqlite: include_str!("../migrations/0009_secrets.sql"),
+        postgres: include_str!("../migrations/0009_secrets.sql"),
+    },
 ];
 
 /// The tables, opened for reading and changing.

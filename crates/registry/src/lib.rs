@@ -11,6 +11,7 @@
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
 //! * `bans`, `presence`, `idempotency`: bans, connected clients, answers to earlier requests
 //! * `dead_letters`, `integrations`: messages that integrations refused, and their states
+//! * `secrets`: sealed secrets of other systems
 //! * `audit`: who changed what, and whose objects they see
 //! * `secret`: credentials that are made up, and the digests that are kept of them
 //! * `changes`: what was changed since they were last read
@@ -38,6 +39,7 @@ mod presence;
 mod provisioning;
 mod rule_sets;
 mod secret;
+mod secrets;
 mod shared_map;
 mod snapshot;
 mod sql;
@@ -72,6 +74,7 @@ pub use rule_sets::{
     ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RuleSet, RulesPlace, USER_ROLE, beyond_own,
 };
 pub use secret::Secret;
+pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, is_secret_name};
 pub use snapshot::{Changed, Known, Refusal, Renewed, Snapshot};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use users::{ApiRole, NewUser, User, UserChange};

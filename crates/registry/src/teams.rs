@@ -781,6 +781,7 @@ async fn remove_rest_of(work: &mut Work<'_>, team: &str) -> Result<(), sqlx::Err
         "DELETE FROM device_groups WHERE team = $1",
         "DELETE FROM api_keys WHERE team = $1",
         "DELETE FROM provisioning_keys WHERE team = $1",
+        "DELETE FROM secrets WHERE team = $1",
         "DELETE FROM devices WHERE team = $1",
     ] {
         let query = sqlx::query(sql).bind(team.to_owned());

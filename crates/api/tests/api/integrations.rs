@@ -10,6 +10,7 @@ use martlet_control::integrations::{
     ConfiguredSink, DeadLettersKept, FileSettings, Integrations, Settings,
 };
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
+use martlet_control::secrets::SecretStore;
 use martlet_control::tables::{Tables, TablesSettings};
 use martlet_registry::DeadLetterRow;
 use serde_json::{Value, json};
@@ -65,7 +66,9 @@ async fn node(place: &Place, letters: Vec<DeadLetterRow>) -> Node {
     };
     let sink = Settings::new("file", "audit", vec!["plant/#".into()]);
     let sinks = vec![ConfiguredSink::File(sink, file)];
-    let all = Integrations::start(&node.control, &tables, "n1", sinks, KEPT);
+    let secrets = SecretStore::new(Arc::clone(&tables), place.0.join("secrets.key"));
+    let secrets = Arc::new(secrets);
+    let all = Integrations::start(&node.control, &tables, "n1", sinks, KEPT, secrets);
     node.control.set_integrations(Arc::new(all));
     node
 }

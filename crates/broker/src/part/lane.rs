@@ -221,8 +221,8 @@ impl Shard {
         let Some(lane) = self.parts.lanes.of_mut(id) else {
             return;
         };
-        let known = lane.subscriptions.iter();
-        let known = known.filter(|one| *one.filter == *filter).next_back();
+        let mut known = lane.subscriptions.iter();
+        let known = known.find(|one| *one.filter == *filter);
         let before = known.map(|one| (one.number, one.identifier));
         if before.is_some_and(|(_, known)| known == identifier) {
             return;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Archive, BackupError, STORE, TABLES, error};
+use super::{Archive, BackupError, KEY_FILE, STORE, TABLES, error};
 
 /// What says, in a data directory, that a restore is under way or was cut off.
 pub const RESTORING: &str = "store.restoring";
@@ -34,6 +34,9 @@ struct Plan {
     store: BTreeSet<String>,
     /// The tables too.
     tables: bool,
+    /// The key file of secrets too.
+    #[serde(default)]
+    key_file: bool,
 }
 
 /// The directory of a restore that was cut off, if there is one.
@@ -54,10 +57,12 @@ impl Archive {
         let has_tables = self.places.contains_key(TABLES);
         let earlier = places.earlier()?;
         places.expect_room(has_tables, &earlier)?;
+        places.expect_no_key(self.has_key_file(), &earlier)?;
         let store = self.store()?;
         let mut plan = Plan {
             store: BTreeSet::new(),
             tables: has_tables,
+            key_file: self.has_key_file(),
         };
         for name in store.places.keys() {
             if name.contains('/') || name.starts_with('.') {
@@ -100,6 +105,12 @@ impl Archive {
             copied.map_err(error("writing", &tables))?;
             places.give(&tables)?;
         }
+        let key_file = places.restoring.join(KEY_FILE);
+        if let Some(place) = self.places.get(KEY_FILE) {
+            let copied = disk.copy(*place, &key_file);
+            copied.map_err(error("writing", &key_file))?;
+            places.give(&key_file)?;
+        }
         places.give(&store)?;
         sync_directory(&store)?;
         if !in_place {
@@ -107,6 +118,10 @@ impl Archive {
         }
         if plan.tables {
             fs::rename(&tables, &places.tables).map_err(error("renaming", &tables))?;
+        }
+        if plan.key_file {
+            let renamed = fs::rename(&key_file, &places.key_file);
+            renamed.map_err(error("renaming", &key_file))?;
         }
         sync_directory(&places.restoring)?;
         sync_directory(&places.data_dir)?;
@@ -121,6 +136,7 @@ struct Places {
     over: PathBuf,
     store: PathBuf,
     tables: PathBuf,
+    key_file: PathBuf,
 }
 
 impl Places {
@@ -131,6 +147,7 @@ impl Places {
             over: data_dir.join(OVER),
             store: data_dir.join(STORE),
             tables: data_dir.join(TABLES),
+            key_file: data_dir.join(KEY_FILE),
         }
     }
 
@@ -175,11 +192,21 @@ impl Places {
         Ok(())
     }
 
+    /// There is no other key file where the backup's goes.
+    fn expect_no_key(&self, has_key: bool, earlier: &Plan) -> Result<(), BackupError> {
+        let is_there = self.key_file.symlink_metadata().is_ok();
+        match has_key && is_there && !earlier.key_file {
+            true => Err(BackupError::HasTables(self.key_file.clone())),
+            false => Ok(()),
+        }
+    }
+
     /// Takes away what a restore with this plan may have put in its places.
     fn undo(&self, plan: &Plan) -> Result<(), BackupError> {
         let files = plan.store.iter().map(|name| self.store.join(name));
         let tables = plan.tables.then(|| self.tables.clone());
-        for path in files.chain(tables) {
+        let key_file = plan.key_file.then(|| self.key_file.clone());
+        for path in files.chain(tables).chain(key_file) {
             remove(fs::remove_file(&path)).map_err(error("removing", &path))?;
         }
         if self.store.is_dir() {
@@ -194,6 +221,7 @@ impl Places {
             &self.over,
             &self.restoring.join(STORE),
             &self.restoring.join(TABLES),
+            &self.restoring.join(KEY_FILE),
         ] {
             let is_directory = left.is_dir();
             let removed = match is_directory {

@@ -5,12 +5,14 @@
 //! * `letters`: the dead-letter store in the tables
 //! * `metrics`: of the Prometheus page
 //! * `operate`: what one caller sees and does
+//! * `secrets`: the secrets that they use
 //! * `trouble`: what is wrong with one, in words
 
 mod host;
 mod letters;
 mod metrics;
 mod operate;
+mod secrets;
 mod trouble;
 
 use std::sync::Arc;
@@ -18,22 +20,26 @@ use std::time::Duration;
 
 use martlet_broker::TenantId;
 use martlet_integrate::file::FileSink;
+use martlet_integrate::webhook::WebhookSink;
 use martlet_integrate::{CLIENT_IDS, Handle, Host as _, Runner};
 use tracing::{error, info, warn};
 
-pub use martlet_integrate::Settings;
 pub use martlet_integrate::file::FileSettings;
+pub use martlet_integrate::webhook::{AllowedNetworks, WebhookSettings, check as check_webhook};
 pub use martlet_integrate::{
     Activity, CommandError, DeadLetter, DeadLetterHead, Failure, OnReject,
 };
+pub use martlet_integrate::{SecretTrouble, SecretValue, Settings, Template};
 pub use martlet_registry::DeadLettersKept;
 pub use operate::{Chosen, IntegrationSeen, Operator, SENT_AT_ONCE_MAX, Sending};
 
 use crate::control::{Control, ControlError};
 use crate::health::Reader;
+use crate::secrets::SecretStore;
 use crate::tables::Tables;
 use host::NodeHost;
 pub(crate) use host::part_of;
+use secrets::{Follower, OwnSecrets};
 use trouble::trouble;
 
 /// A sink of the configuration.
@@ -41,19 +47,23 @@ use trouble::trouble;
 pub enum ConfiguredSink {
     /// `[[sinks.file]]`.
     File(Settings, FileSettings),
+    /// `[[sinks.webhook]]`.
+    Webhook(Settings, WebhookSettings),
 }
 
 impl ConfiguredSink {
-    fn settings(&self) -> &Settings {
-        let Self::File(settings, _) = self;
-        settings
+    /// What all kinds have.
+    pub fn settings(&self) -> &Settings {
+        match self {
+            Self::File(settings, _) | Self::Webhook(settings, _) => settings,
+        }
     }
 
     /// The sink with at most this number of bytes in its queue, where the configuration does not
     /// say how many.
     #[must_use]
     pub fn bounded(mut self, bytes_max: u64) -> Self {
-        let Self::File(settings, _) = &mut self;
+        let (Self::File(settings, _) | Self::Webhook(settings, _)) = &mut self;
         if settings.queue.bytes_max == 0 {
             settings.queue.bytes_max = bytes_max.max(1);
         }
@@ -81,6 +91,10 @@ pub struct Integrations {
     configured: Vec<Settings>,
     /// In the order of the configuration.
     handles: Vec<Arc<Handle>>,
+    /// Of each of them.
+    secrets: Vec<Arc<OwnSecrets>>,
+    store: Arc<SecretStore>,
+    _follower: Follower,
 }
 
 impl Integrations {
@@ -92,24 +106,38 @@ impl Integrations {
         node: &str,
         sinks: Vec<ConfiguredSink>,
         kept: DeadLettersKept,
+        store: Arc<SecretStore>,
     ) -> Self {
         let host = NodeHost::new(Arc::clone(control), Arc::clone(tables), node, kept);
         let host = Arc::new(host);
         let configured = sinks.iter().map(|sink| sink.settings().clone());
         let configured: Vec<Settings> = configured.collect();
-        let handles = sinks.into_iter().map(|sink| {
+        let (mut handles, mut secrets) = (Vec::new(), Vec::new());
+        for sink in sinks {
             let host: Arc<NodeHost> = Arc::clone(&host);
-            let handle = match sink {
+            let (handle, own) = match sink {
                 ConfiguredSink::File(settings, file) => {
-                    Runner::start(settings, FileSink::new(file), host)
+                    let own = OwnSecrets::new(&settings, std::iter::empty());
+                    (Runner::start(settings, FileSink::new(file), host), own)
+                }
+                ConfiguredSink::Webhook(settings, webhook) => {
+                    let own = OwnSecrets::new(&settings, webhook.secret_names());
+                    let sink = WebhookSink::new(webhook, own.subscribe());
+                    (Runner::start(settings, sink, host), own)
                 }
             };
-            Arc::new(handle)
-        });
+            handles.push(Arc::new(handle));
+            secrets.push(Arc::new(own));
+        }
+        let all = secrets.iter().cloned().zip(handles.iter().cloned());
+        let follower = Follower::start(Arc::clone(&store), all.collect());
         Self {
-            handles: handles.collect(),
+            handles,
+            secrets,
             configured,
             host,
+            store,
+            _follower: follower,
         }
     }
 
@@ -135,7 +163,8 @@ impl Integrations {
 
     /// What operators should know of integrations that do not deliver, in whole sentences.
     pub(crate) fn warnings(&self, reader: Reader) -> Vec<String> {
-        let all = self.handles.iter().map(|handle| (handle, handle.state()));
+        let all = self.handles.iter().enumerate();
+        let all = all.map(|(at, handle)| (handle, self.state_at(at)));
         let told = all.filter_map(|(handle, state)| {
             let why = trouble(&state, handle.on_full())?;
             let waiting = match state.lag {

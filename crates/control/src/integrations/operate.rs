@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{
-    Command, DeadLetter, DeadLetterHead, DeadLetterPage, Handle, Host as _, OnReject, Settings,
-    State,
+    Command, DeadLetter, DeadLetterHead, DeadLetterPage, Handle, Host as _, OnReject,
+    SecretTrouble, Settings, State,
 };
 
 use super::{IntegrationError, Integrations};
@@ -36,6 +36,10 @@ pub struct IntegrationSeen {
     pub on_reject: OnReject,
     /// Its state.
     pub state: State,
+    /// Names of the secrets that it uses.
+    pub secrets: Vec<Box<str>>,
+    /// Why its secrets cannot be used; none if they can.
+    pub secret_trouble: Option<SecretTrouble>,
     /// Dead letters that are stored; none while the tables do not answer.
     pub dead_letters_stored: Option<u64>,
 }
@@ -67,10 +71,10 @@ pub struct Operator<'a> {
 }
 
 impl Integrations {
-    /// All of them, each with its Topic Filters.
-    pub(crate) fn with_filters(&self) -> impl Iterator<Item = (&Handle, &[Box<str>])> {
-        let all = self.handles.iter().zip(&self.configured);
-        all.map(|(handle, settings)| (&**handle, &*settings.filters))
+    /// All of them, each with its state and its Topic Filters.
+    pub(crate) fn with_filters(&self) -> impl Iterator<Item = (&Handle, State, &[Box<str>])> {
+        let all = self.handles.iter().zip(&self.configured).enumerate();
+        all.map(|(at, (handle, settings))| (&**handle, self.state_at(at), &*settings.filters))
     }
 
     /// As a caller operates them that sees this tenant alone; none: that sees the whole node.
@@ -91,13 +95,15 @@ impl Operator<'_> {
             Some(found.map_or(0, |one| one.letters))
         };
         let own = self.own();
-        own.map(|(settings, handle)| IntegrationSeen {
+        own.map(|(at, settings, handle)| IntegrationSeen {
             handle: Arc::clone(handle),
             team: settings.tenant.clone(),
             filters: settings.filters.clone(),
             keeps_qos0: settings.keeps_qos0,
             on_reject: settings.on_reject,
-            state: handle.state(),
+            state: self.all.state_at(at),
+            secrets: self.all.secrets[at].names().to_vec(),
+            secret_trouble: self.all.secrets[at].trouble(),
             dead_letters_stored: stored_of(handle),
         })
         .collect()
@@ -245,9 +251,11 @@ impl Operator<'_> {
     }
 
     /// Configured integrations that the caller sees.
-    fn own(&self) -> impl Iterator<Item = (&Settings, &Arc<Handle>)> {
+    fn own(&self) -> impl Iterator<Item = (usize, &Settings, &Arc<Handle>)> {
         let all = self.all.configured.iter().zip(&self.all.handles);
-        all.filter(|(settings, _)| {
+        let all = all.enumerate();
+        let all = all.map(|(at, (settings, handle))| (at, settings, handle));
+        all.filter(|(_, settings, _)| {
             let tenant = |asked| self.all.host.tenant(&settings.tenant) == Some(asked);
             self.tenant.is_none_or(tenant)
         })
@@ -258,7 +266,7 @@ impl Operator<'_> {
     }
 
     fn own_handle(&self, kind: &str, name: &str) -> Result<&Handle, IntegrationError> {
-        let mut own = self.own().map(|(_, handle)| &**handle);
+        let mut own = self.own().map(|(_, _, handle)| &**handle);
         let found = own.find(|handle| (handle.kind(), handle.name()) == (kind, name));
         found.ok_or_else(|| not_found(kind, name))
     }

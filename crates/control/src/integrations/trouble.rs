@@ -33,6 +33,9 @@ fn delivery_trouble(state: &State) -> Option<String> {
     if let Some(failure) = &state.failure {
         let secs = now_ms().saturating_sub(failure.since_ms) / 1_000;
         let (error, attempts) = (&failure.error, failure.attempts);
+        if attempts == 0 {
+            return Some(format!("cannot deliver for {secs} s: {error}"));
+        }
         return Some(format!(
             "has not delivered for {secs} s ({attempts} attempts): {error}"
         ));

@@ -105,8 +105,7 @@ impl Control {
         let topic = question.topic.as_deref();
         let topic = topic.and_then(|topic| TopicName::new(topic).ok());
         let mut found = Vec::new();
-        for (handle, filters) in all.with_filters() {
-            let state = handle.state();
+        for (handle, state, filters) in all.with_filters() {
             if state.tenant != Some(question.tenant) {
                 continue;
             }

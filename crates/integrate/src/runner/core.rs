@@ -211,6 +211,10 @@ impl Core {
                 (self.to_sink.at, self.to_store.at) = (None, None);
                 self.save(SavedState::Running).await
             }
+            Command::Retry => {
+                self.to_sink.at = None;
+                Ok(())
+            }
             Command::Drain => {
                 self.mode = Mode::Draining {
                     until_ms: self.host.now_ms(),
@@ -377,11 +381,12 @@ impl Core {
         let now_ms = self.host.now_ms();
         let (mut settled, mut left, mut stop) = (Vec::new(), Vec::new(), None);
         let (mut delivered, mut tried) = (0_usize, 0_usize);
+        let mut after = Duration::ZERO;
         let first: Vec<Held> = self.held.drain(..handed.min(self.held.len())).collect();
         let mut outcomes = outcomes.into_iter();
         for mut held in first {
             let outcome = outcomes.next();
-            tried += usize::from(outcome.is_some());
+            tried += usize::from(!matches!(outcome, None | Some(Outcome::NotTried)));
             match outcome {
                 Some(Outcome::Done) => {
                     delivered += 1;
@@ -404,8 +409,13 @@ impl Core {
                     held.message.repeated = true;
                     left.push(held);
                 }
-                // Not tried.
-                None => left.push(held),
+                Some(Outcome::Later(why, time)) => {
+                    error.get_or_insert(why);
+                    after = after.max(time);
+                    held.message.repeated = true;
+                    left.push(held);
+                }
+                Some(Outcome::NotTried) | None => left.push(held),
             }
         }
         self.alone = self.alone.saturating_sub(handed - left.len());
@@ -428,6 +438,7 @@ impl Core {
                     failure.attempts = 0;
                 }
                 self.fail(What::Sink, error);
+                self.pause_sink(after);
             }
             None => self.succeed(What::Sink),
         }
@@ -437,6 +448,12 @@ impl Core {
             let is_saved = false;
             self.mode = Mode::Stopped { why, is_saved };
         }
+    }
+
+    /// The other system asks not to be called for that time.
+    fn pause_sink(&mut self, time: Duration) {
+        let asked = Instant::now() + time;
+        self.to_sink.at = self.to_sink.at.map(|at| at.max(asked));
     }
 
     /// Outcomes of a call; one that broke off has none, or fails for all messages.
@@ -584,6 +601,7 @@ impl Core {
         let now_ms = self.host.now_ms();
         let (mut removed, mut refused, mut left) = (Vec::new(), Vec::new(), Vec::new());
         let is_empty = outcomes.is_empty();
+        let mut after = Duration::ZERO;
         let mut outcomes = outcomes.into_iter();
         for mut letter in letters {
             match outcomes.next() {
@@ -597,7 +615,12 @@ impl Core {
                     error.get_or_insert(why);
                     left.push(letter.head.id);
                 }
-                None => left.push(letter.head.id),
+                Some(Outcome::Later(why, time)) => {
+                    error.get_or_insert(why);
+                    after = after.max(time);
+                    left.push(letter.head.id);
+                }
+                Some(Outcome::NotTried) | None => left.push(letter.head.id),
             }
         }
         let delivered = removed.len() as u64;
@@ -614,6 +637,7 @@ impl Core {
             Some(error) => {
                 self.counts.failed_attempts += 1;
                 self.fail(What::Sink, error);
+                self.pause_sink(after);
             }
             None => self.succeed(What::Sink),
         }

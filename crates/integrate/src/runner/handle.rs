@@ -128,6 +128,8 @@ pub enum Command {
     Pause,
     /// Deliver again, also after a stop.
     Resume,
+    /// If the last attempt failed, try again at once. Changes nothing else.
+    Retry,
     /// Deliver what waits now, then pause.
     Drain,
     /// Ask the sink whether the other system can be reached.

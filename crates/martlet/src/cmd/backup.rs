@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use martlet_control::backup::{Archive, STORE, Verified, write_archive};
+use martlet_control::backup::{Archive, KEY_FILE, STORE, Verified, write_archive};
 use martlet_persistence::DamageWords;
 
 use crate::cmd::admin;
@@ -33,7 +33,7 @@ enum Action {
     /// copy is complete.
     ///
     /// Exit code 0: the file is complete. 1: there is no new file.
-    Create(BackupOptions),
+    Create(CreateOptions),
     /// Read and check a whole backup, and show its contents
     ///
     /// Exit code 0: the backup is complete, and so was its source. 1: something in it is damaged,
@@ -61,6 +61,16 @@ struct BackupOptions {
     node: NodeOptions,
 }
 
+/// Which node and which file, and what is in it.
+#[derive(Args, Debug)]
+struct CreateOptions {
+    #[command(flatten)]
+    of: BackupOptions,
+    /// Include the key file of secrets; who has the backup can then read the secrets
+    #[arg(long)]
+    with_key_file: bool,
+}
+
 /// Runs the command.
 pub(crate) fn run(command: &BackupCommand) -> ExitCode {
     let outcome = match &command.action {
@@ -74,7 +84,9 @@ pub(crate) fn run(command: &BackupCommand) -> ExitCode {
     })
 }
 
-fn create(options: &BackupOptions) -> anyhow::Result<ExitCode> {
+fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
+    let with_key_file = options.with_key_file;
+    let options = &options.of;
     let data_dir = options.node.data_dir()?;
     let target = &options.file;
     if target.as_os_str() == "-" {
@@ -93,9 +105,18 @@ fn create(options: &BackupOptions) -> anyhow::Result<ExitCode> {
     if target.symlink_metadata().is_ok() {
         bail!("{} exists already; choose another name", target.display());
     }
+    let key_file = key_file(options, &data_dir);
+    let included = match with_key_file {
+        true if key_file.is_none() => {
+            bail!("there is no key file of secrets to include: leave out --with-key-file")
+        }
+        true => key_file.as_deref(),
+        false => None,
+    };
     let partial = partial_name(target);
     let file = create_new(&partial)?;
-    let made = write_new(&file, &partial, &data_dir).and_then(|()| name(&partial, target));
+    let made =
+        write_new(&file, &partial, &data_dir, included).and_then(|()| name(&partial, target));
     if let Err(error) = made {
         // Half a backup is of no use.
         let _ = std::fs::remove_file(&partial);
@@ -103,6 +124,19 @@ fn create(options: &BackupOptions) -> anyhow::Result<ExitCode> {
     }
     let bytes = std::fs::metadata(target)?.len();
     outln!("{}: {bytes} bytes", target.display());
+    match (&key_file, with_key_file) {
+        (Some(path), false) => {
+            errln!(
+                "martlet: warning: the key file of secrets is NOT in it: keep a copy of {} \
+                 elsewhere, without which the secrets cannot be used",
+                path.display()
+            );
+        }
+        (Some(_), true) => {
+            outln!("the key file of secrets is in it: keep it as secret as they are");
+        }
+        (None, _) => {}
+    }
     if let Some(place) = tables_elsewhere(options, &data_dir) {
         errln!(
             "martlet: warning: users and devices are NOT in it: they are in {place}; back that \
@@ -110,6 +144,19 @@ fn create(options: &BackupOptions) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The key file of secrets; none if there is none.
+fn key_file(options: &BackupOptions, data_dir: &Path) -> Option<PathBuf> {
+    let configured = options.node.load().ok();
+    let configured = configured
+        .as_ref()
+        .map(|found| found.text("secrets.key_file"));
+    let path = match configured {
+        None | Some("") => data_dir.join(KEY_FILE),
+        Some(path) => PathBuf::from(path),
+    };
+    path.is_file().then_some(path)
 }
 
 /// Where the node's users and devices are, if that is no file.
@@ -157,16 +204,25 @@ fn name(partial: &Path, target: &Path) -> anyhow::Result<()> {
 }
 
 /// Asks the node if it runs, else reads its store here, where perhaps nothing can be written.
-fn write_new(file: &File, partial: &Path, data_dir: &Path) -> anyhow::Result<()> {
+fn write_new(
+    file: &File,
+    partial: &Path,
+    data_dir: &Path,
+    key_file: Option<&Path>,
+) -> anyhow::Result<()> {
     let writing = || format!("writing {}", partial.display());
     if admin::is_running(data_dir) {
-        admin::download(data_dir, "/api/v1/backup", file).with_context(writing)?;
+        let target = match key_file {
+            Some(_) => "/api/v1/backup?with_key_file=true",
+            None => "/api/v1/backup",
+        };
+        admin::download(data_dir, target, file).with_context(writing)?;
     } else {
         let store = data_dir.join(STORE);
         let disk = claim_store_to_read(&store)?;
         let files = martlet_store::files_at_rest(disk.clone());
         let files = files.with_context(|| format!("store {}", store.display()))?;
-        write_archive(&store, &files, BufWriter::new(file)).with_context(writing)?;
+        write_archive(&store, &files, key_file, BufWriter::new(file)).with_context(writing)?;
         // Until here no node could start.
         drop(disk);
     }
@@ -183,7 +239,7 @@ fn verify(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let mut words = DamageWords::default();
     let verified = archive.verify(|engine, damage| words.tell(engine, damage))?;
     if json {
-        outln!("{}", json_of(&verified));
+        outln!("{}", json_of(&verified, archive.has_key_file()));
     } else {
         let stats = &verified.stats;
         outln!(
@@ -196,6 +252,7 @@ fn verify(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
             stats.queues,
             stats.states
         );
+        outln!("{}", key_file_words(&archive));
         for damage in &verified.damage {
             outln!("damaged before the backup was made: {damage}");
         }
@@ -206,7 +263,7 @@ fn verify(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn json_of(verified: &Verified) -> serde_json::Value {
+fn json_of(verified: &Verified, has_key_file: bool) -> serde_json::Value {
     let damage = &verified.damage;
     serde_json::json!({
         "files": verified.files,
@@ -215,6 +272,7 @@ fn json_of(verified: &Verified) -> serde_json::Value {
         "entries": verified.stats.entries,
         "queues": verified.stats.queues,
         "states": verified.stats.states,
+        "key_file": has_key_file,
         "damage": damage,
     })
 }
@@ -234,7 +292,27 @@ fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
         data_dir.display(),
         program_name()
     );
+    match archive.has_key_file() {
+        true => {
+            let path = data_dir.join(KEY_FILE);
+            outln!("The key file of secrets is {}", path.display());
+        }
+        false => {
+            let (words, path) = (key_file_words(&archive), data_dir.join(KEY_FILE));
+            outln!(
+                "{words} If the node had secrets, put its key file to {} before the start",
+                path.display()
+            );
+        }
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn key_file_words(archive: &Archive) -> &'static str {
+    match archive.has_key_file() {
+        true => "The key file of secrets is in it.",
+        false => "The key file of secrets is not in it; nodes without secrets have none.",
+    }
 }
 
 /// How far reading is, on a terminal.

@@ -101,7 +101,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
     for sink in &effective.sinks {
         text.push_str(&format!("\n[[sinks.{}]]\n", sink.kind));
         for (key, sourced) in &sink.keys {
-            let line = format!("{key} = {}", sourced.value.shown());
+            let line = format!("{key} = {}", config::shown_of_sink(key, &sourced.value));
             text.push_str(&format!("{line:<48} # {}\n", sourced.source));
         }
     }

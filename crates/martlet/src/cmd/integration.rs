@@ -271,6 +271,12 @@ fn one_text(one: &IntegrationView) -> String {
     if let Some(warning) = &one.warning {
         line("warning", warning.clone());
     }
+    if let Some(cause) = &one.secret_trouble {
+        line("cause", cause.clone());
+    }
+    if !one.secrets.is_empty() {
+        line("secrets", one.secrets.join(" "));
+    }
     if let Some(team) = &one.team {
         line("team", team.clone());
     }

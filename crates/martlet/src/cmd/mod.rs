@@ -44,6 +44,7 @@ pub(crate) mod retained;
 pub(crate) mod role;
 pub(crate) mod rr;
 mod scram;
+pub(crate) mod secret;
 pub(crate) mod stop;
 pub(crate) mod store_cmd;
 pub(crate) mod sub;

@@ -1,6 +1,6 @@
 //! Asking for a password: twice and without echo at a terminal, a line each from a pipe.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
 use anyhow::{Context as _, bail};
 use martlet_access::check_password;
@@ -70,6 +70,45 @@ pub(crate) fn new_password_twice(
         }
     }
     Ok(first)
+}
+
+/// Reads a secret of another system: once and without echo at a terminal, or all of standard
+/// input. The line break at its end is not a part of it.
+///
+/// # Errors
+/// There is no input, or it is longer than a secret may be or no text.
+pub(crate) fn secret(of: &str, bytes_max: usize) -> anyhow::Result<String> {
+    if io::stdin().is_terminal() {
+        return hidden(&format!("Value of {of}: "));
+    }
+    let mut bytes = Vec::new();
+    let read = io::stdin()
+        .lock()
+        .take(bytes_max as u64 + 2)
+        .read_to_end(&mut bytes);
+    read.context("cannot read standard input")?;
+    secret_text(bytes, bytes_max)
+}
+
+/// The value of a secret that was read as bytes.
+///
+/// # Errors
+/// As [`secret`].
+pub(crate) fn secret_text(bytes: Vec<u8>, bytes_max: usize) -> anyhow::Result<String> {
+    let Ok(mut text) = String::from_utf8(bytes) else {
+        bail!("the value is no text in UTF-8: encode it, for example in base64");
+    };
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    match text.len() {
+        0 => bail!("the value is empty; nothing was changed"),
+        bytes if bytes > bytes_max => bail!("the value has more than {bytes_max} bytes"),
+        _ => Ok(text),
+    }
 }
 
 /// Whether this is really to be done; where nobody is at a terminal, the command itself says so.

@@ -9,6 +9,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use crate::config::file_access::{read_environment_file, unreadable_files};
 use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, is_list, keys};
 use crate::config::sinks::SINK_KEYS;
+use crate::config::webhook::shown as shown_of_sink;
 use crate::config::{mosquitto, seeds};
 
 /// Source of values that are not set.
@@ -157,7 +158,17 @@ impl Effective {
                 .iter()
                 .map(|sink| ConfiguredSink {
                     kind: sink.kind.clone(),
-                    values: shown_all(&sink.keys),
+                    values: sink
+                        .keys
+                        .iter()
+                        .map(|(key, sourced)| {
+                            let value = ListenerValue {
+                                value: shown_of_sink(key, &sourced.value).to_json(),
+                                source: sourced.source.clone(),
+                            };
+                            (key.clone(), value)
+                        })
+                        .collect(),
                 })
                 .collect(),
         }
@@ -439,7 +450,7 @@ fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
     if is_section(schema, name) || matches!(name, "listeners" | "sinks") {
         let expected = match name {
             "listeners" => "[[listeners]] tables".to_owned(),
-            "sinks" => "[[sinks.file]] tables".to_owned(),
+            "sinks" => "[[sinks.KIND]] tables".to_owned(),
             name => format!("a section, [{name}]"),
         };
         return ConfigError::Value {
@@ -578,9 +589,10 @@ impl File<'_> {
             DeValue::Array(texts) if is_list(key) => joined(texts).map(|text| text_of(kind, text)),
             _ => None,
         };
+        let is_secret = kind == Kind::Secret || key == "headers";
         let got = match &parsed {
-            Some(value) if kind != Kind::Secret => value.to_string(),
-            None if kind != Kind::Secret => shortened(written),
+            Some(value) if !is_secret => value.to_string(),
+            None if !is_secret => shortened(written),
             _ => "of another type".to_owned(),
         };
         parsed

@@ -22,6 +22,7 @@ mod schema;
 mod seeds;
 mod sinks;
 mod way_in;
+mod webhook;
 
 pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_unasked};
 pub(crate) use broken::data_dir_in;
@@ -44,3 +45,4 @@ pub(crate) use schema::{keys, listener_keys};
 pub(crate) use seeds::NAMES as NAMES_OF_OTHERS;
 pub(crate) use sinks::{SINK_KEYS, SinksConfig, unwritable as unwritable_sinks};
 pub(crate) use way_in::way_in;
+pub(crate) use webhook::shown as shown_of_sink;

@@ -16,6 +16,7 @@ use martlet_control::UserPlaces;
 use martlet_control::authentication::Policy;
 use martlet_control::feed::{Bounds, Kinds, Panel, Push};
 use martlet_control::presence::PresenceTopics;
+use martlet_control::secrets::KEY_FILE;
 use martlet_control::tables::TablesSettings;
 use martlet_control::text::typed;
 use martlet_reactor::{Durability, ListenAddress, ListenerConfig, Origins, TlsSettings, Transport};
@@ -69,6 +70,8 @@ pub(crate) struct NodeConfig {
     /// Where the tables are, and how they are kept.
     pub(crate) tables: TablesSettings,
     /// Integrations.
+    /// The key file of secrets.
+    pub(crate) key_file: PathBuf,
     pub(crate) sinks: SinksConfig,
     /// Where users are.
     pub(crate) user_places: UserPlaces,
@@ -168,6 +171,10 @@ pub(crate) fn resolve_with(
         node_seed: 0,
     };
     Ok(NodeConfig {
+        key_file: match effective.text("secrets.key_file") {
+            "" => data_dir(effective)?.join(KEY_FILE),
+            path => PathBuf::from(path),
+        },
         sinks: super::sinks::sinks(effective, &data_dir(effective)?)?,
         data_dir: data_dir(effective)?,
         tables: super::registry::settings(effective)?,

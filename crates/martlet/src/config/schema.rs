@@ -336,6 +336,7 @@ const CERTIFICATE_FIELDS: &[&str] = &[
 /// Keys whose text has several values with commas between them: a file may have a list of texts in
 /// its place, by general keys and those of a listener.
 const LISTS: &[&str] = &[
+    "integrations.allow_private",
     "auth.order",
     "events.push_kinds",
     "http.api_keys",
@@ -836,6 +837,18 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         },
         Default::Integer(67_108_864),
         "Bytes of the dead letters that are kept, at most; the newest one is kept however long it is.",
+    ),
+    (
+        "integrations.allow_private",
+        Kind::Text,
+        Default::Text(""),
+        "Private networks that integrations may connect to, separated by commas, such as 10.1.0.0/16. Loopback, private, link-local and other special addresses are refused unless they are listed here. The addresses that are connected to are checked, after the name is resolved.",
+    ),
+    (
+        "secrets.key_file",
+        Kind::Text,
+        Default::Text(""),
+        "File with the key that secrets of other systems are sealed with. Nodes with the same tables need the same file. It is made with the first secret, with mode 0600; one that other users can read is refused. Empty: secrets.key in the data directory.",
     ),
     (
         "presence.publish",

@@ -36,6 +36,7 @@ use martlet_control::feed::{self, PushState};
 use martlet_control::history;
 use martlet_control::integrations::Integrations;
 use martlet_control::presence::{Alive, Keeper};
+use martlet_control::secrets::SecretStore;
 use martlet_control::tables::{PresenceInTables, Tables};
 use martlet_control::{
     Control, Latencies, NodeInfo, PinnedStore, ReloadOf, Shards, StoreSize, StoreState,
@@ -855,7 +856,9 @@ async fn start_integrations(
     for warning in config::unwritable_sinks(&node.sinks) {
         warn!("{warning}");
     }
-    let started = Integrations::start(control, tables, alive.node(), sinks, dead_letters);
+    let secrets = Arc::new(SecretStore::new(Arc::clone(tables), node.key_file.clone()));
+    control.set_secrets(Arc::clone(&secrets));
+    let started = Integrations::start(control, tables, alive.node(), sinks, dead_letters, secrets);
     if removes_others {
         tokio::spawn(started.remove_others());
     }

@@ -1,0 +1,186 @@
+//! Secrets of other systems: stored sealed in the tables, opened with the key file for the
+//! integrations that use them. Nothing here shows or logs a value.
+//!
+//! * `key_file`: the key, and sealing
+
+mod key_file;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use martlet_integrate::{SecretTrouble, SecretValue, SecretValues, Secrets};
+use martlet_registry::{Actor, RegistryError, Scope, SecretHead};
+use tokio::sync::Mutex;
+use tokio::sync::watch;
+
+use crate::tables::{Tables, TablesError};
+use key_file::Key;
+
+/// Name of the key file in the data directory, unless the configuration names another.
+pub const KEY_FILE: &str = "secrets.key";
+/// Longest value of a secret, bytes.
+pub const SECRET_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a secret is not read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The tables say so, or cannot be used.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Key(#[from] SecretTrouble),
+    /// The value is none.
+    #[error("the value of a secret has 1 to {SECRET_BYTES_MAX} bytes")]
+    Value,
+}
+
+/// The secrets of a node.
+#[derive(Debug)]
+pub struct SecretStore {
+    tables: Arc<Tables>,
+    key_file: PathBuf,
+    /// Told when a secret was changed here.
+    changes: watch::Sender<()>,
+    /// Held while a key file may be made.
+    making: Mutex<()>,
+}
+
+impl SecretStore {
+    /// The secrets in these tables, with this key file. Nothing is opened or made yet.
+    pub fn new(tables: Arc<Tables>, key_file: PathBuf) -> Self {
+        Self {
+            tables,
+            key_file,
+            changes: watch::Sender::default(),
+            making: Mutex::default(),
+        }
+    }
+
+    /// Path of the key file.
+    pub fn key_file(&self) -> &Path {
+        &self.key_file
+    }
+
+    /// Sees each time after this that a secret was changed by this node.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Secrets that the caller sees, without values.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub async fn list(&self, scope: Scope) -> Result<Vec<SecretHead>, SecretError> {
+        let read = self
+            .tables
+            .read(move |registry| Box::pin(async move { registry.secrets(&scope).await }));
+        Ok(read.await?)
+    }
+
+    /// Sets a secret of the team of this id; empty: the common tenant. The first one makes the key
+    /// file. Returns whether the secret is new.
+    ///
+    /// # Errors
+    /// The caller does not see the team, name or value are none, or the key file is missing,
+    /// exposed or another one than before.
+    pub async fn set(
+        &self,
+        actor: Actor,
+        team: String,
+        name: String,
+        value: SecretValue,
+    ) -> Result<bool, SecretError> {
+        if !(1..=SECRET_BYTES_MAX).contains(&value.expose().len()) {
+            return Err(SecretError::Value);
+        }
+        if !martlet_registry::is_secret_name(&name) {
+            let why =
+                format!("{name:?} is no name of a secret, expected letters, digits, -, _ and .");
+            return Err(TablesError::Registry(RegistryError::Refused(why)).into());
+        }
+        let making = self.making.lock().await;
+        let key = match Key::read(&self.key_file) {
+            Err(SecretTrouble::NoKeyFile(_)) if self.has_none().await? => {
+                tracing::info!(path = %self.key_file.display(), "the key file of secrets is made");
+                Key::make(&self.key_file)?
+            }
+            found => found?,
+        };
+        drop(making);
+        let sealed = key.seal((&team, &name), &value)?;
+        let done = self.tables.note(move |registry| {
+            Box::pin(async move { registry.set_secret(&actor, (&team, &name), &sealed).await })
+        });
+        let is_new = done.await?;
+        self.changes.send_replace(());
+        Ok(is_new)
+    }
+
+    /// Removes a secret of the team of this id.
+    ///
+    /// # Errors
+    /// There is none, or the caller does not see it.
+    pub async fn remove(
+        &self,
+        actor: Actor,
+        team: String,
+        name: String,
+    ) -> Result<(), SecretError> {
+        let done = self.tables.note(move |registry| {
+            Box::pin(async move { registry.remove_secret(&actor, &team, &name).await })
+        });
+        done.await?;
+        self.changes.send_replace(());
+        Ok(())
+    }
+
+    async fn has_none(&self) -> Result<bool, SecretError> {
+        let count = self
+            .tables
+            .read(|registry| Box::pin(registry.secret_count()));
+        Ok(count.await? == 0)
+    }
+
+    /// The values of secrets of a team, which is named by id or name; empty: the common tenant.
+    pub(crate) async fn values(&self, team: &str, names: &[Box<str>]) -> Secrets {
+        if names.is_empty() {
+            return Ok(Arc::default());
+        }
+        let missing = |name: &str| SecretTrouble::Missing {
+            name: name.to_owned(),
+            team: team.to_owned(),
+        };
+        let (of, wanted) = (team.to_owned(), names.to_vec());
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move {
+                let id = registry.owner_of_secrets(&Scope::All, &of).await?;
+                let mut all = Vec::new();
+                for name in wanted {
+                    let sealed = registry.sealed_secret(&id, &name).await?;
+                    all.push((name, sealed));
+                }
+                Ok((id, all))
+            })
+        });
+        let (id, sealed) = match read.await {
+            Ok(read) => read,
+            Err(TablesError::Registry(RegistryError::NotFound(_))) => {
+                return Err(missing(names.first().map_or("", |name| &**name)));
+            }
+            Err(error) => return Err(SecretTrouble::Tables(error.told())),
+        };
+        if let Some((name, _)) = sealed.iter().find(|(_, sealed)| sealed.is_none()) {
+            return Err(missing(name));
+        }
+        let key = Key::read(&self.key_file)?;
+        let mut values = SecretValues::new();
+        for (name, sealed) in sealed {
+            if let Some(sealed) = sealed {
+                let value = key.open((&id, &name), &sealed)?;
+                values.insert(name, value);
+            }
+        }
+        Ok(Arc::new(values))
+    }
+}

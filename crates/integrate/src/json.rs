@@ -1,0 +1,57 @@
+//! A message as JSON: a line of the file sink, and the body of a webhook.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::sink::SinkMessage;
+
+/// The object.
+#[derive(Serialize)]
+struct Object<'a> {
+    id: u64,
+    topic: &'a str,
+    /// The payload if it is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a str>,
+    /// Else the payload in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    qos: u8,
+    retain: bool,
+    client_id: Option<&'a str>,
+    user: Option<&'a str>,
+    device: Option<&'a str>,
+    received_at: String,
+    repeated: bool,
+}
+
+/// Appends a message as a JSON object without line breaks.
+///
+/// # Errors
+/// It cannot be encoded.
+pub(crate) fn write(to: &mut Vec<u8>, message: &SinkMessage) -> serde_json::Result<()> {
+    let text = std::str::from_utf8(message.payload()).ok();
+    let object = Object {
+        id: message.id(),
+        topic: message.topic(),
+        payload: text,
+        payload_base64: text.is_none().then(|| STANDARD.encode(message.payload())),
+        qos: message.qos() as u8,
+        retain: message.retain(),
+        client_id: message.client_id(),
+        user: message.user(),
+        device: message.device(),
+        received_at: rfc3339(message.received_ms()),
+        repeated: message.repeated(),
+    };
+    serde_json::to_writer(to, &object)
+}
+
+/// A time in UTC, to the millisecond.
+fn rfc3339(ms: u64) -> String {
+    let time = i64::try_from(ms).ok().map(Timestamp::from_millisecond);
+    let time = time.and_then(Result::ok).unwrap_or(Timestamp::MAX);
+    time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}

@@ -1,0 +1,259 @@
+//! Secrets of other systems, and texts of settings that refer to them as `${secret:NAME}`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+/// Value of a secret. It is overwritten when it is dropped, and is not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretValue(Zeroizing<String>);
+
+impl SecretValue {
+    /// A secret with this value.
+    pub fn new(value: String) -> Self {
+        Self(Zeroizing::new(value))
+    }
+
+    /// The value, for the code that sends it to the other system.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The secrets that an integration uses, by name.
+pub type SecretValues = BTreeMap<Box<str>, SecretValue>;
+
+/// The secrets of an integration now, or why they cannot be used.
+pub type Secrets = Result<Arc<SecretValues>, SecretTrouble>;
+
+/// Follows the secrets of an integration.
+pub type SecretsReceiver = watch::Receiver<Secrets>;
+
+/// Why the secrets of an integration cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SecretTrouble {
+    /// They were not read yet.
+    NotRead,
+    /// There is no secret of this name.
+    Missing {
+        /// Its name.
+        name: String,
+        /// Team that has to own it, as configured; empty: the common tenant.
+        team: String,
+    },
+    /// There is no key file.
+    NoKeyFile(PathBuf),
+    /// Other users of the machine can read the key file.
+    KeyFileExposed {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The key file cannot be read, or is none.
+    KeyFileUnusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The secret is sealed with another key.
+    OtherKey {
+        /// Name of the secret.
+        name: String,
+        /// The key file.
+        path: PathBuf,
+    },
+    /// The row of the secret is damaged.
+    Damaged {
+        /// Name of the secret.
+        name: String,
+    },
+    /// The tables cannot be read.
+    Tables(String),
+}
+
+impl SecretTrouble {
+    /// A word for the API and for scripts.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::NotRead => "secrets_not_read",
+            Self::Missing { .. } => "secret_missing",
+            Self::NoKeyFile(_) => "key_file_missing",
+            Self::KeyFileExposed { .. } => "key_file_exposed",
+            Self::KeyFileUnusable { .. } => "key_file_unusable",
+            Self::OtherKey { .. } => "key_file_wrong",
+            Self::Damaged { .. } => "secret_damaged",
+            Self::Tables(_) => "tables_unavailable",
+        }
+    }
+}
+
+impl fmt::Display for SecretTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRead => f.write_str("its secrets have not been read yet"),
+            Self::Missing { name, team } => {
+                let of = match &**team {
+                    "" => String::new(),
+                    team => format!(" --team {team}"),
+                };
+                write!(
+                    f,
+                    "there is no secret {name:?}: set it with `martlet secret set {name}{of}`"
+                )
+            }
+            Self::NoKeyFile(path) => write!(
+                f,
+                "the key file {} does not exist: put it back, or copy it from a node with the same \
+                 tables",
+                path.display()
+            ),
+            Self::KeyFileExposed { path, mode } => write!(
+                f,
+                "the key file {path} has mode {mode:04o}, so other users can read it: type `chmod \
+                 600 {path}`",
+                path = path.display()
+            ),
+            Self::KeyFileUnusable { path, why } => {
+                write!(f, "the key file {} cannot be used: {why}", path.display())
+            }
+            Self::OtherKey { name, path } => write!(
+                f,
+                "the secret {name:?} is sealed with another key than that in {}: copy the key file \
+                 of the node that wrote it, or set the secret anew",
+                path.display()
+            ),
+            Self::Damaged { name } => write!(
+                f,
+                "the stored value of the secret {name:?} is damaged: set it anew with `martlet \
+                 secret set {name}`"
+            ),
+            Self::Tables(why) => write!(f, "its secrets cannot be read: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for SecretTrouble {}
+
+/// A text of settings, which may refer to secrets as `${secret:NAME}`. It is not secret itself
+/// unless somebody wrote a secret into it, so `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Template(Vec<Part>);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Part {
+    Text(Box<str>),
+    Secret(Box<str>),
+}
+
+impl Template {
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// A reference is not closed or names no secret; the reason does not repeat the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            let Some((name, behind)) = after
+                .strip_prefix("secret:")
+                .and_then(|after| after.split_once('}'))
+            else {
+                return Err("after `${` stands no `secret:NAME}`".to_owned());
+            };
+            let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            if name.is_empty() || name.len() > 64 || !name.bytes().all(is_letter) {
+                return Err(
+                    "`${secret:NAME}` has no usable name, expected letters, digits, -, _ and ., 64 \
+                     at most"
+                        .to_owned(),
+                );
+            }
+            if !before.is_empty() {
+                parts.push(Part::Text(before.into()));
+            }
+            parts.push(Part::Secret(name.into()));
+            rest = behind;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.into()));
+        }
+        Ok(Self(parts))
+    }
+
+    /// Names of the secrets that it refers to.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Secret(name) => Some(&**name),
+            Part::Text(_) => None,
+        })
+    }
+
+    /// The text with the values of its secrets.
+    ///
+    /// # Errors
+    /// A secret is not among the values.
+    pub fn fill(&self, values: &SecretValues) -> Result<SecretValue, SecretTrouble> {
+        let mut text = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(part) => text.push_str(part),
+                Part::Secret(name) => {
+                    let value = values.get(name).ok_or_else(|| SecretTrouble::Missing {
+                        name: name.to_string(),
+                        team: String::new(),
+                    })?;
+                    text.push_str(value.expose());
+                }
+            }
+        }
+        Ok(SecretValue::new(text))
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+/// Replaces all secrets in a text, such as an answer that repeats a header.
+pub(crate) fn masked<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> String {
+    // A short one would mask ordinary words.
+    let secrets = secrets.filter(|secret| secret.len() >= 4);
+    secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_filled_with_secrets_and_shows_none() {
+        let template = Template::parse("Bearer ${secret:a.b}-${secret:c}").expect("it is one");
+        assert_eq!(template.names().collect::<Vec<_>>(), ["a.b", "c"]);
+        let mut values = SecretValues::new();
+        values.insert("a.b".into(), SecretValue::new("known".to_owned()));
+        let missing = template.fill(&values).expect_err("one is missing");
+        assert_eq!(missing.cause(), "secret_missing");
+        values.insert("c".into(), SecretValue::new("x".to_owned()));
+        let filled = template.fill(&values).expect("both are there");
+        assert_eq!(filled.expose(), "Bearer known-x");
+        assert!(!format!("{filled:?} {template:?} {values:?}").contains("known"));
+        for bad in ["${secret:}", "${secret:a", "${env:a}", "${secret:a b}"] {
+            assert!(Template::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

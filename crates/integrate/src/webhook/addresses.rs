@@ -1,0 +1,166 @@
+//! Addresses that requests may go to: public ones, and private networks that are permitted. The
+//! resolver of the HTTP client checks the addresses that are connected to, so there is no second
+//! look-up that could give others.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// Networks that are not public, as the registries of IANA for special-purpose addresses have them.
+const SPECIAL: &[&str] = &[
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::/96",
+    "64:ff9b:1::/48",
+    "100::/64",
+    "2001::/23",
+    "2001:db8::/32",
+    "3fff::/20",
+    "5f00::/16",
+    "fc00::/7",
+    "fe80::/10",
+    "fec0::/10",
+    "ff00::/8",
+];
+
+/// Private networks that integrations may connect to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowedNetworks(Arc<[IpNet]>);
+
+impl AllowedNetworks {
+    /// Reads networks such as `10.1.0.0/16`; an address alone is a network of one.
+    ///
+    /// # Errors
+    /// One is neither; it is returned.
+    pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        let all = texts.into_iter().map(|text| {
+            let network = text.parse::<IpNet>().ok();
+            let network = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+            network.ok_or_else(|| text.to_owned())
+        });
+        Ok(Self(all.collect::<Result<Vec<_>, _>>()?.into()))
+    }
+
+    /// Whether a request may go to this address.
+    ///
+    /// # Errors
+    /// It may not; the reason in words.
+    pub(super) fn check(&self, address: IpAddr) -> Result<(), String> {
+        let address = address.to_canonical();
+        let is_allowed = self.0.iter().any(|network| network.contains(&address));
+        if is_allowed || is_public(address) {
+            return Ok(());
+        }
+        Err(format!(
+            "{address} is a private or special address: add its network to \
+             `integrations.allow_private` to permit it"
+        ))
+    }
+}
+
+fn is_public(address: IpAddr) -> bool {
+    if let IpAddr::V6(address) = address
+        && let Some(inner) = inner_v4(address)
+    {
+        return is_public(inner.into());
+    }
+    let networks = SPECIAL.iter().filter_map(|text| text.parse::<IpNet>().ok());
+    let mut networks = networks;
+    !networks.any(|network| network.contains(&address))
+}
+
+/// The IPv4 address that a translator or a tunnel makes of it: NAT64 and 6to4.
+fn inner_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let of = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
+    match [a, b, c, d, e, f] {
+        [0x64, 0xff9b, 0, 0, 0, 0] => Some(of(g, h)),
+        [0x2002, high, low, ..] => Some(of(high, low)),
+        _ => None,
+    }
+}
+
+/// Resolves names to permitted addresses.
+pub(super) struct Resolver(pub(super) AllowedNetworks);
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allowed = self.0.clone();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let (mut permitted, mut refused) = (Vec::<SocketAddr>::new(), None);
+            for address in found {
+                match allowed.check(address.ip()) {
+                    Ok(()) => permitted.push(address),
+                    Err(why) => refused = Some(why),
+                }
+            }
+            match refused {
+                Some(why) if permitted.is_empty() => Err(why.into()),
+                _ => Ok(Box::new(permitted.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_addresses_are_refused_unless_their_network_is_listed() {
+        let none = AllowedNetworks::default();
+        for private in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "169.254.169.254",
+            "0.0.0.0",
+            "100.100.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:169.254.169.254",
+            "::ffff:10.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:7f00:1::",
+            "255.255.255.255",
+        ] {
+            let address: IpAddr = private.parse().expect("an address");
+            assert!(none.check(address).is_err(), "{private}");
+        }
+        for public in [
+            "1.1.1.1",
+            "2606:4700::1",
+            "::ffff:1.1.1.1",
+            "64:ff9b::101:101",
+        ] {
+            let address: IpAddr = public.parse().expect("an address");
+            assert_eq!(none.check(address), Ok(()), "{public}");
+        }
+        let some = AllowedNetworks::parse(["10.0.0.0/8", "::1"]).expect("networks");
+        for listed in ["10.9.9.9", "::ffff:10.9.9.9", "::1"] {
+            let address: IpAddr = listed.parse().expect("an address");
+            assert_eq!(some.check(address), Ok(()), "{listed}");
+        }
+        let other: IpAddr = "192.168.0.1".parse().expect("an address");
+        assert!(some.check(other).is_err());
+        assert_eq!(AllowedNetworks::parse(["lan"]), Err("lan".to_owned()));
+    }
+}

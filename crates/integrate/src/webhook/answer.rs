@@ -1,0 +1,119 @@
+//! The answer of a webhook, as the outcome of a message.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::StatusCode;
+
+use crate::secret::masked;
+use crate::sink::Outcome;
+
+/// Letters of an answer that a dead letter has.
+const LETTERS_MAX: usize = 200;
+/// Longest pause that `Retry-After` may ask for.
+const PAUSE_MAX: Duration = Duration::from_secs(3_600);
+
+/// The outcome of a message by the status and the beginning of the answer.
+pub(super) fn outcome<'a>(
+    status: StatusCode,
+    retry_after: Option<&str>,
+    body: &[u8],
+    secrets: impl Iterator<Item = &'a str>,
+) -> Outcome {
+    if status.is_success() {
+        return Outcome::Done;
+    }
+    let body = cleaned(&masked(&String::from_utf8_lossy(body), secrets));
+    let said = if body.is_empty() {
+        format!("the target answered {status}")
+    } else {
+        format!("the target answered {status}: {body}")
+    };
+    if status.is_redirection() {
+        return Outcome::Failed(format!(
+            "{said}; redirects are not followed: set `url` to the address that is meant"
+        ));
+    }
+    let is_for_good = status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429);
+    if is_for_good {
+        return Outcome::Refused(said);
+    }
+    match retry_after.and_then(|text| pause(text, Timestamp::now())) {
+        Some(pause) => Outcome::Later(said, pause),
+        None => Outcome::Failed(said),
+    }
+}
+
+/// What `Retry-After` asks for: seconds, or a date.
+fn pause(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    let asked = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+            Duration::try_from(until.duration_since(now)).unwrap_or_default()
+        }
+    };
+    Some(asked.min(PAUSE_MAX))
+}
+
+/// The beginning of an answer in one line, without control characters.
+fn cleaned(text: &str) -> String {
+    let is_plain = |letter: char| !letter.is_control() && !letter.is_whitespace();
+    let words = text.split(|letter| !is_plain(letter));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    words.join(" ").chars().take(LETTERS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, retry_after: Option<&str>, body: &str) -> Outcome {
+        let status = StatusCode::from_u16(status).expect("a status");
+        outcome(status, retry_after, body.as_bytes(), ["known"].into_iter())
+    }
+
+    #[test]
+    fn only_2xx_is_success_and_most_of_4xx_is_for_good() {
+        assert_eq!(of(204, None, ""), Outcome::Done);
+        for status in [400, 401, 404, 410, 422] {
+            assert!(
+                matches!(of(status, None, ""), Outcome::Refused(_)),
+                "{status}"
+            );
+        }
+        for status in [301, 307, 408, 425, 429, 500, 503] {
+            assert!(
+                matches!(of(status, None, ""), Outcome::Failed(_)),
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_is_shown_in_one_line_without_secrets() {
+        let body = format!("no\u{1b}[31m\r\nknown {}", "x".repeat(300));
+        let Outcome::Refused(why) = of(400, None, &body) else {
+            panic!("it is refused");
+        };
+        assert!(
+            why.starts_with("the target answered 400 Bad Request: no [31m *** xxx"),
+            "{why}"
+        );
+        assert!(why.len() < 250);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let seconds = |secs| Some(Duration::from_secs(secs));
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().expect("a time");
+        assert_eq!(pause("7", now), seconds(7));
+        assert_eq!(pause("Sun, 01 Mar 2026 12:00:30 GMT", now), seconds(30));
+        assert_eq!(pause("Sun, 01 Mar 2026 11:00:00 GMT", now), seconds(0));
+        assert_eq!(pause("9999999", now), Some(PAUSE_MAX));
+        assert_eq!(pause("soon", now), None);
+        let later = of(503, Some("2"), "");
+        assert!(matches!(later, Outcome::Later(_, pause) if pause.as_secs() == 2));
+    }
+}

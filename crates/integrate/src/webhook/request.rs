@@ -1,0 +1,213 @@
+//! A request of a webhook, signed as Standard Webhooks has it.
+
+use std::error::Error as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Method, Response, Url};
+
+use super::WebhookSettings;
+use super::addresses::Resolver;
+use super::answer;
+use crate::json;
+use crate::secret::{SecretValue, SecretValues, masked};
+use crate::sink::{Outcome, SinkMessage};
+
+/// Bytes of an answer that are read.
+const ANSWER_BYTES_MAX: usize = 1_024;
+/// Time limit of a connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// What a key in the form of Standard Webhooks begins with.
+const KEY_PREFIX: &str = "whsec_";
+
+/// Where requests go, with the values of all secrets.
+pub(super) struct Target {
+    client: Client,
+    url: Url,
+    method: Method,
+    headers: HeaderMap,
+    key: Option<hmac::Key>,
+    /// Secrets that no error and no dead letter may have.
+    secrets: Vec<SecretValue>,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Target").field(&self.url.host_str()).finish()
+    }
+}
+
+impl Target {
+    /// A target by settings and the values of their secrets.
+    ///
+    /// # Errors
+    /// A setting is unusable; the reason does not repeat it.
+    pub(super) fn new(settings: &WebhookSettings, values: &SecretValues) -> Result<Self, String> {
+        let filled = |template: &crate::Template| {
+            let filled = template.fill(values);
+            filled.map_err(|trouble| trouble.to_string())
+        };
+        let url = Url::parse(filled(&settings.url)?.expose())
+            .map_err(|error| format!("`url` is no URL: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err("`url` has to begin with http:// or https://".to_owned());
+        }
+        // The client looks no name up for it.
+        let host = url.host_str().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = host.parse::<IpAddr>() {
+            settings.allowed.check(address)?;
+        }
+        let method = Method::from_bytes(settings.method.as_bytes())
+            .map_err(|_| "`method` is no method of HTTP".to_owned())?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for (name, value) in &settings.headers {
+            let unusable = |what| format!("the {what} of the header {name:?} cannot be sent");
+            let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable("name"))?;
+            let value = HeaderValue::from_str(filled(value)?.expose());
+            let mut value = value.map_err(|_| unusable("value"))?;
+            value.set_sensitive(true);
+            headers.insert(key, value);
+        }
+        let key = settings.signing_key.as_ref().map(filled).transpose()?;
+        let client = Client::builder()
+            .timeout(settings.timeout)
+            .connect_timeout(CONNECT_WITHIN.min(settings.timeout))
+            // Headers and signatures go where they were sent, and nowhere else.
+            .redirect(reqwest::redirect::Policy::none())
+            // A proxy would connect to addresses that are not checked here.
+            .no_proxy()
+            .dns_resolver(Arc::new(Resolver(settings.allowed.clone())))
+            .user_agent(concat!("martlet/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(Self {
+            client: client.map_err(|error| words(&error.without_url()))?,
+            url,
+            method,
+            headers,
+            key: key.as_ref().map(key_of).transpose()?,
+            secrets: values.values().cloned().collect(),
+        })
+    }
+
+    /// Sends a message.
+    pub(super) async fn send(&self, message: &SinkMessage) -> Outcome {
+        let mut body = Vec::new();
+        if let Err(error) = json::write(&mut body, message) {
+            return Outcome::Refused(format!("no JSON of it can be made: {error}"));
+        }
+        // Unique among nodes too, and the same when it is sent again.
+        let id = format!("msg_{}_{}", message.id(), message.received_ms());
+        let request = self.client.request(self.method.clone(), self.url.clone());
+        let mut request = request.headers(self.headers.clone());
+        if let Some(key) = &self.key {
+            let time = SystemTime::now().duration_since(UNIX_EPOCH);
+            let time = time.map_or(0, |time| time.as_secs());
+            request = request
+                .header("webhook-timestamp", time)
+                .header("webhook-signature", signature(key, &id, time, &body));
+        }
+        match request.header("webhook-id", id).body(body).send().await {
+            Ok(response) => self.outcome(response).await,
+            Err(error) => Outcome::Failed(self.told(error)),
+        }
+    }
+
+    async fn outcome(&self, mut response: Response) -> Outcome {
+        let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).cloned();
+        let retry_after = retry_after.as_ref().and_then(|value| value.to_str().ok());
+        let mut body = Vec::new();
+        if !status.is_success() {
+            while let Ok(Some(part)) = response.chunk().await {
+                body.extend_from_slice(&part);
+                if body.len() >= ANSWER_BYTES_MAX {
+                    break;
+                }
+            }
+        }
+        body.truncate(ANSWER_BYTES_MAX);
+        answer::outcome(status, retry_after, &body, self.secrets())
+    }
+
+    /// Whether the target answers at all.
+    pub(super) async fn reach(&self) -> Result<(), String> {
+        let request = self.client.head(self.url.clone());
+        let sent = request.send().await;
+        sent.map(drop).map_err(|error| self.told(error))
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.secrets.iter().map(SecretValue::expose)
+    }
+
+    /// An error without the URL, which may have a secret.
+    fn told(&self, error: reqwest::Error) -> String {
+        let is_late = error.is_timeout();
+        let told = masked(&words(&error.without_url()), self.secrets());
+        match is_late {
+            true => format!("the target did not answer in time (`timeout_secs`): {told}"),
+            false => format!("the target cannot be reached: {told}"),
+        }
+    }
+}
+
+/// An error with its causes.
+fn words(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn key_of(text: &SecretValue) -> Result<hmac::Key, String> {
+    let bytes = match text.expose().strip_prefix(KEY_PREFIX) {
+        Some(encoded) => STANDARD
+            .decode(encoded)
+            .map_err(|_| "`signing_key` begins with whsec_, and is no base64 behind it")?,
+        None => text.expose().as_bytes().to_vec(),
+    };
+    match bytes.len() {
+        0..16 => Err("`signing_key` has fewer than 16 bytes, which can be guessed".to_owned()),
+        _ => Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes)),
+    }
+}
+
+/// The signature of Standard Webhooks: id, time in seconds and body.
+fn signature(key: &hmac::Key, id: &str, time: u64, body: &[u8]) -> String {
+    let mut context = hmac::Context::with_key(key);
+    context.update(format!("{id}.{time}.").as_bytes());
+    context.update(body);
+    format!("v1,{}", STANDARD.encode(context.sign()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_that_of_standard_webhooks() {
+        // The example of the reference implementation.
+        let key = SecretValue::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
+        let key = key_of(&key).expect("a key");
+        let (id, time) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330);
+        assert_eq!(
+            signature(&key, id, time, br#"{"test": 2432232314}"#),
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+        );
+        assert!(key_of(&SecretValue::new("short".to_owned())).is_err());
+    }
+}

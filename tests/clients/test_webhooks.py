@@ -1,0 +1,283 @@
+"""Webhooks: messages as HTTP requests, over failures of the receiver and kills of the node, with secrets."""
+
+import base64
+import hashlib
+import hmac
+import http.server
+import json
+import pathlib
+import subprocess
+import threading
+import time
+
+import pytest
+
+import martlet_process
+from paho_client import Client
+from test_http_api import KEY, KEYS
+from test_http_registry import call
+from test_sinks import until
+from test_tenants import make_teams
+
+TOKEN = "known-token-0123456789"
+SIGNING_KEY = "known-signing-key-0123456789"
+
+
+class Receiver:
+    """A webhook's receiver: keeps what came, and answers as `answer` says."""
+
+    def __init__(self):
+        self.received, self.tried, self.lock = [], [], threading.Lock()
+        self.answer = lambda message: (204, {}, b"")
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["content-length"]))
+                message = json.loads(body)
+                status, headers, text = outer.answer(message)
+                with outer.lock:
+                    outer.tried.append((time.monotonic(), status, message))
+                    if status < 300:
+                        outer.received.append((message, dict(self.headers), body))
+                self.send_response(status)
+                for name, value in {**headers, "content-length": len(text)}.items():
+                    self.send_header(name, str(value))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def payloads(self):
+        with self.lock:
+            return [message["payload"] for message, _, _ in self.received]
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def receiver():
+    made = Receiver()
+    yield made
+    made.close()
+
+
+def configured(tmp_path, url, allowed='["127.0.0.0/8"]', **keys):
+    keys = {"name": "crm", "filters": ["plant/#"], "url": url, **keys}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    config = tmp_path / "martlet.toml"
+    config.write_text("\n".join(
+        ["[integrations]", f"allow_private = {allowed}", "[[sinks.webhook]]", *lines]) + "\n")
+    return {"arguments": ("-c", str(config)), "data_dir": tmp_path / "data", "http": True, "variables": KEYS}
+
+
+def set_secret(node, name, value):
+    done = subprocess.run(
+        [martlet_process.binary(), "secret", "set", name, "--data-dir", str(node.data_dir)],
+        input=value + "\n", capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done
+
+
+def warnings(node):
+    return call(node, "GET", "/api/v1/health")["warnings"]
+
+
+def state(node):
+    return call(node, "GET", "/api/v1/integrations/webhook/crm", key=KEY)
+
+
+def shown(*arguments):
+    done = martlet_process.run(*arguments)
+    return done.stdout + done.stderr
+
+
+def publish(node, *payloads, client="pump-1"):
+    with Client(node, client) as publisher:
+        for payload in payloads:
+            publisher.publish("plant/1", payload)
+
+
+def until_payloads(node, receiver, expected):
+    until(lambda: receiver.payloads() == expected, lambda: f"{receiver.payloads()}\n{node.log()}")
+
+
+def test_a_message_is_a_signed_request(start_node, tmp_path, receiver):
+    node = start_node(**configured(tmp_path, receiver.url, signing_key=SIGNING_KEY))
+    publish(node, "21.5")
+    until_payloads(node, receiver, ["21.5"])
+    message, headers, body = receiver.received[0]
+    assert (message["topic"], message["qos"], message["client_id"]) == ("plant/1", 1, "pump-1")
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = base64.b64encode(hmac.new(SIGNING_KEY.encode(), signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == "v1," + expected
+    assert abs(time.time() - int(headers["webhook-timestamp"])) < 60
+
+
+def test_failures_are_repeated_in_order_and_refusals_become_dead_letters(start_node, tmp_path, receiver):
+    node = start_node(**configured(tmp_path, receiver.url))
+    receiver.answer = lambda message: (500, {}, b"no")
+    publish(node, "0", "1", "bad", "2")
+    until(lambda: len(receiver.tried) >= 2, node.log)
+    assert any("answered 500" in one for one in warnings(node))
+    receiver.answer = lambda message: (
+        (400, {}, b"no\nsuch thing") if message["payload"] == "bad" else (200, {}, b""))
+    until_payloads(node, receiver, ["0", "1", "2"])
+    until(lambda: state(node)["dead_letters_stored"] == 1, lambda: state(node))
+    letters = call(node, "GET", "/api/v1/integrations/webhook/crm/dead-letters", key=KEY)["items"]
+    assert letters[0]["reason"] == "the target answered 400 Bad Request: no such thing"
+
+
+def test_retry_after_is_respected(start_node, tmp_path, receiver):
+    node = start_node(**configured(tmp_path, receiver.url))
+    receiver.answer = lambda message: (503, {"retry-after": 3}, b"") if not receiver.tried else (200, {}, b"")
+    publish(node, "0")
+    until_payloads(node, receiver, ["0"])
+    first, second = (at for at, _, _ in receiver.tried)
+    assert second - first >= 2.9
+
+
+def test_private_addresses_are_refused_unless_they_are_listed(start_node, tmp_path, receiver):
+    url = receiver.url.replace("127.0.0.1", "localhost")
+    node = start_node(**configured(tmp_path, url, allowed="[]"))
+    publish(node, "0")
+    until(lambda: any("integrations.allow_private" in one for one in warnings(node)), node.log)
+    assert receiver.tried == []
+
+
+def test_redirects_are_not_followed(start_node, tmp_path, receiver):
+    other = Receiver()
+    receiver.answer = lambda message: (307, {"location": other.url}, b"")
+    node = start_node(**configured(tmp_path, receiver.url))
+    publish(node, "0")
+    until(lambda: any("redirects are not followed" in one for one in warnings(node)), node.log)
+    assert other.tried == []
+    other.close()
+
+
+def test_secrets_are_waited_for_changed_while_it_runs_and_shown_nowhere(start_node, tmp_path, receiver):
+    options = configured(tmp_path, receiver.url, headers=["Authorization: Bearer ${secret:token}", f"X-Plain: {TOKEN}"])
+    node = start_node(**options)
+    publish(node, "0")
+    until(lambda: any('no secret "token"' in one for one in warnings(node)), node.log)
+    assert state(node)["secret_trouble"] == "secret_missing"
+    set_secret(node, "token", TOKEN)
+    until_payloads(node, receiver, ["0"])
+    assert receiver.received[0][1]["authorization"] == "Bearer " + TOKEN
+    assert (pathlib.Path(node.data_dir) / "secrets.key").stat().st_mode & 0o777 == 0o600
+
+    set_secret(node, "token", TOKEN + "-new")
+    publish(node, "1")
+    until_payloads(node, receiver, ["0", "1"])
+    assert receiver.received[1][1]["authorization"] == "Bearer " + TOKEN + "-new"
+
+    receiver.answer = lambda message: (400, {}, f"{TOKEN}-new is wrong".encode())
+    publish(node, "2")
+    until(lambda: state(node)["dead_letters_stored"] == 1, lambda: state(node))
+    of_node = ("--data-dir", str(node.data_dir))
+    texts = [node.log()]
+    texts += [shown("config", "show", *options["arguments"]), shown("secret", "ls", *of_node)]
+    texts += [shown("secret", "ls", "--json", *of_node), shown("integration", "show", "webhook/crm", *of_node)]
+    for path in ("/api/v1/audit", "/api/v1/config", "/api/v1/health", "/api/v1/secrets",
+                 "/api/v1/integrations/webhook/crm/dead-letters"):
+        texts.append(json.dumps(call(node, "GET", path, key=KEY)))
+    assert "secret.add" in texts[5] and "secret.change" in texts[5]
+    for text in texts:
+        assert TOKEN not in text, text
+    for path in pathlib.Path(node.data_dir).iterdir():
+        assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
+
+    refused = martlet_process.run("secret", "rm", "token", *of_node)
+    assert refused.returncode == 1 and "webhook/crm" in refused.stderr
+    assert martlet_process.run("secret", "rm", "token", "--force", *of_node).returncode == 0
+    until(lambda: state(node)["secret_trouble"] == "secret_missing", lambda: state(node))
+
+
+def test_without_its_key_file_it_stops_and_goes_on_when_it_is_back(start_node, tmp_path, receiver):
+    node = start_node(**configured(tmp_path, receiver.url, signing_key="${secret:key}"))
+    set_secret(node, "key", SIGNING_KEY)
+    publish(node, "0")
+    until_payloads(node, receiver, ["0"])
+    key_file, away = pathlib.Path(node.data_dir) / "secrets.key", tmp_path / "away.key"
+    key_file.rename(away)
+    until(lambda: any("secrets.key does not exist" in one for one in warnings(node)), node.log)
+    publish(node, "1")
+    done = subprocess.run(
+        [martlet_process.binary(), "secret", "set", "other", "--data-dir", str(node.data_dir)],
+        input="x", capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and "copy it from a node" in done.stderr and not key_file.exists()
+    assert receiver.payloads() == ["0"]
+    away.chmod(0o640)
+    away.rename(key_file)
+    until(lambda: any("chmod 600" in one for one in warnings(node)), node.log)
+    key_file.chmod(0o600)
+    until_payloads(node, receiver, ["0", "1"])
+    until(lambda: state(node)["secret_trouble"] is None, lambda: state(node))
+
+
+def test_a_team_sees_and_changes_its_own_secrets_only(start_node, tmp_path, receiver):
+    options = configured(
+        tmp_path, receiver.url, tenant="north", headers=["Authorization: Bearer ${secret:token}"])
+    node = start_node(**options)
+    teams = make_teams(node)
+    north, south = teams["north"]["key"], teams["south"]["key"]
+    secret = "/api/v1/secrets/token"
+
+    def names(key, query=""):
+        return [(one["team"], one["used_by"]) for one in call(node, "GET", f"/api/v1/secrets{query}", key=key)["items"]]
+
+    call(node, "PUT", secret, {"value": "of south, long"}, key=south)
+    call(node, "PUT", secret, {"value": "of all, long"})
+    until(lambda: state(node)["secret_trouble"] == "secret_missing", lambda: state(node))
+    call(node, "PUT", secret, {"value": "of north, long"}, key=north)
+    until(lambda: state(node)["secret_trouble"] is None, lambda: state(node))
+    assert names(north) == [(teams["north"]["id"], ["webhook/crm"])]
+    assert names(south) == [(teams["south"]["id"], [])]
+    assert len(names(KEY)) == 3 and len(names(KEY, "?team=north")) == 1
+    call(node, "PUT", f"{secret}?team=south", {"value": "x"}, key=north, expect=403)
+    call(node, "DELETE", secret, key=north, expect=409)
+    call(node, "DELETE", secret, key=south)
+    call(node, "DELETE", secret, key=south, expect=404)
+    call(node, "GET", "/api/v1/secrets/token", expect=405)
+
+
+def test_a_backup_says_whether_it_has_the_key_file(start_node, tmp_path, receiver):
+    node = start_node(**configured(tmp_path, receiver.url))
+    set_secret(node, "key", SIGNING_KEY)
+    of_node = ("--data-dir", str(node.data_dir))
+    for option, has_key in (((), False), (("--with-key-file",), True)):
+        target = tmp_path / f"{has_key}.backup"
+        made = martlet_process.run("backup", "create", str(target), *option, *of_node)
+        assert made.returncode == 0 and ("NOT in it" in made.stderr) != has_key, made
+        found = json.loads(martlet_process.run("backup", "verify", str(target), "--json").stdout)
+        assert found["key_file"] is has_key
+        restored = tmp_path / f"{has_key}.data"
+        restored.mkdir()
+        done = martlet_process.run("backup", "restore", str(target), "--data-dir", str(restored))
+        assert done.returncode == 0, done
+        assert (restored / "secrets.key").exists() is has_key
+        if has_key:
+            assert (restored / "secrets.key").read_bytes() == (pathlib.Path(node.data_dir) / "secrets.key").read_bytes()
+
+
+def test_kills_of_the_node_lose_nothing_and_keep_the_order(start_node, tmp_path, receiver):
+    options = configured(tmp_path, receiver.url, in_flight=4)
+    rounds, each = 3, 200
+    for turn in range(rounds):
+        node = start_node(**options)
+        publish(node, *(str(turn * each + number) for number in range(each)))
+        node.process.kill()
+        node.process.wait()
+    node = start_node(**options)
+    wanted = {str(number) for number in range(rounds * each)}
+    until(lambda: set(receiver.payloads()) == wanted, lambda: f"{len(set(receiver.payloads()))}\n{node.log()}")
+    first = list(dict.fromkeys(receiver.payloads()))
+    assert first == [str(number) for number in range(rounds * each)]
