@@ -30,8 +30,8 @@ impl ClientKey {
 }
 
 /// The shard that owns a session, by its Client Identifier, or a share group, by its filter
-/// `$share/…`: the same on every shard of a node, whatever the shard's own seed. A lane of a part is
-/// with the shard of its number.
+/// `$share/…`: the same on every shard of a node, whatever the shard's own seed. A lane of a part
+/// is with the shard of its number.
 pub fn owner(settings: &Settings, tenant: TenantId, name: &str, shard_count: u16) -> ShardId {
     if let Some((_, lane)) = lane_of(name) {
         return ShardId(lane % shard_count.max(1));

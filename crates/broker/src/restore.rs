@@ -146,8 +146,8 @@ impl Shard {
     }
 
     /// Brings an entry of a session's queue back, or in flight if it has a Packet Identifier, in
-    /// the queue's order. `group` is where it comes from if a share group handed it over, `part` the
-    /// session of the part that has asked for receipts of it.
+    /// the queue's order. `group` is where it comes from if a share group handed it over, `part`
+    /// the session of the part that has asked for receipts of it.
     pub fn restore_entry<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,

@@ -4,9 +4,9 @@
 //! * [`facts`]: what is known, as plain data
 //! * `gather`: where it comes from
 //! * `namesakes`: which known names may be meant by an unknown one
-//! * `judge`: the verdict on the facts, without further questions: why a client is refused (`door`),
-//!   which of its messages were refused or lost (`session`), who publishes and receives a topic
-//!   (`topic`), and which messages wait for an integration (`integration`)
+//! * `judge`: the verdict on the facts, without further questions: why a client is refused
+//!   (`door`), which of its messages were refused or lost (`session`), who publishes and receives
+//!   a topic (`topic`), and which messages wait for an integration (`integration`)
 
 mod door;
 pub mod facts;
