@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use martlet_control::integrations::SecretValue;
-use martlet_control::secrets::{SecretError, SecretStore};
+use martlet_control::secrets::{SecretError, SecretHead, SecretStore};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -95,15 +95,18 @@ pub(crate) async fn list(
 ) -> Result<Json<Items<SecretView>>, Problem> {
     let asking = asking.within(&api, of.team.as_deref()).await?;
     let all = store(&api)?.list(asking.scope()).await?;
-    let views = all.into_iter().map(|head| SecretView {
-        used_by: users(&api, &head.team, &head.name),
+    Ok(Json(all.into_iter().map(|head| view(&api, head)).collect()))
+}
+
+fn view(api: &Api, head: SecretHead) -> SecretView {
+    SecretView {
+        used_by: users(api, &head.team, &head.name),
         name: head.name,
         team: Some(head.team).filter(|team| !team.is_empty()),
         created_at: moment(head.created_ms),
         changed_at: moment(head.changed_ms),
         changed_by: head.changed_by,
-    });
-    Ok(Json(views.collect()))
+    }
 }
 
 /// Set a secret
@@ -113,8 +116,8 @@ pub(crate) async fn list(
 #[utoipa::path(put, path = "/api/v1/secrets/{name}", tag = "integrations", request_body = SecretBody,
     params(OfTeam, ("name" = String, Path, description = "Name: letters, digits, -, _ and .")),
     responses(
-        (status = 201, description = "It is new"),
-        (status = 204, description = "It is changed"),
+        (status = 200, description = "It is changed", body = SecretView),
+        (status = 201, description = "It is new", body = SecretView),
         (status = 503, description = "The key file cannot be used", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn set(
@@ -123,15 +126,16 @@ pub(crate) async fn set(
     QueryOf(of): QueryOf<OfTeam>,
     PathOf(name): PathOf<String>,
     JsonBody(body): JsonBody<SecretBody>,
-) -> Result<StatusCode, Problem> {
+) -> Result<(StatusCode, Json<SecretView>), Problem> {
     let value = SecretValue::new(body.value);
     let team = owner(&api, &asking, of.team.as_deref()).await?;
-    let is_new = store(&api)?.set(asking.actor, team, name, value).await?;
+    let made = store(&api)?.set(asking.actor, team, name, value).await?;
     in_force(&api).await;
-    Ok(match is_new {
+    let status = match made.is_new {
         true => StatusCode::CREATED,
-        false => StatusCode::NO_CONTENT,
-    })
+        false => StatusCode::OK,
+    };
+    Ok((status, Json(view(&api, made.head))))
 }
 
 /// Remove a secret

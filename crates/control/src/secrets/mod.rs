@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use martlet_integrate::{SecretTrouble, SecretValue, SecretValues, Secrets};
-use martlet_registry::{Actor, RegistryError, Scope, SecretHead};
+pub use martlet_registry::SecretHead;
+use martlet_registry::{Actor, RegistryError, Scope};
 use tokio::sync::Mutex;
 use tokio::sync::watch;
 
@@ -33,6 +34,15 @@ pub enum SecretError {
     /// The value is none.
     #[error("the value of a secret has 1 to {SECRET_BYTES_MAX} bytes")]
     Value,
+}
+
+/// A secret that was set.
+#[derive(Debug)]
+pub struct SetSecret {
+    /// All but its value.
+    pub head: SecretHead,
+    /// Whether there was none of this name before.
+    pub is_new: bool,
 }
 
 /// The secrets of a node.
@@ -79,7 +89,7 @@ impl SecretStore {
     }
 
     /// Sets a secret of the team of this id; empty: the common tenant. The first one makes the key
-    /// file. Returns whether the secret is new.
+    /// file.
     ///
     /// # Errors
     /// The caller does not see the team, name or value are none, or the key file is missing,
@@ -90,7 +100,7 @@ impl SecretStore {
         team: String,
         name: String,
         value: SecretValue,
-    ) -> Result<bool, SecretError> {
+    ) -> Result<SetSecret, SecretError> {
         if !(1..=SECRET_BYTES_MAX).contains(&value.expose().len()) {
             return Err(SecretError::Value);
         }
@@ -110,11 +120,22 @@ impl SecretStore {
         drop(making);
         let sealed = key.seal((&team, &name), &value)?;
         let done = self.tables.note(move |registry| {
-            Box::pin(async move { registry.set_secret(&actor, (&team, &name), &sealed).await })
+            Box::pin(async move {
+                let is_new = registry.set_secret(&actor, (&team, &name), &sealed).await?;
+                let all = registry.secrets(&actor.scope).await?;
+                let mut all = all.into_iter();
+                Ok(all
+                    .find(|head| head.team == team && head.name == name)
+                    .map(|head| SetSecret { head, is_new }))
+            })
         });
-        let is_new = done.await?;
+        let done = done.await?;
         self.changes.send_replace(());
-        Ok(is_new)
+        // Removed by another node since.
+        done.ok_or_else(|| {
+            let why = "the secret was removed again at once: set it again".to_owned();
+            TablesError::Registry(RegistryError::Refused(why)).into()
+        })
     }
 
     /// Removes a secret of the team of this id.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 
-use crate::support::{Broker, FAMILIES, Family, send_signal, wait};
+use crate::support::{Broker, CREDENTIALS_ADVICE, FAMILIES, Family, send_signal, wait};
 
 /// All of a message but its expiry, which counts down.
 const FORMAT: &str = "%t|%q|%r|%x|%C|%R|%D|%F|%P";
@@ -280,7 +280,10 @@ fn refused_connections_have_the_same_words_and_codes() {
             0,
         ),
     ] {
-        assert_eq!(broker.compare("pub", args).code, code, "{args:?}");
+        let run = broker.compare("pub", args);
+        assert_eq!(run.code, code, "{args:?}");
+        let is_advised = run.stderr.contains(CREDENTIALS_ADVICE);
+        assert_eq!(is_advised, code != 0 && !args.contains(&"-u"), "{args:?}");
     }
 }
 

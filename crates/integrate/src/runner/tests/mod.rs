@@ -30,7 +30,7 @@ async fn messages_are_delivered_in_batches_and_settled_then() {
     let spec = node.world().specs[0].clone();
     assert_eq!(
         (&*spec.client_id, spec.tenant),
-        ("$integration/test/one", TenantId(0))
+        ("$integration/test/one@0", TenantId(0))
     );
     assert_eq!((spec.session_expiry_secs, spec.credit), (u32::MAX, 4));
     node.hand_over(1..=6);
