@@ -15,7 +15,7 @@ use utoipa::IntoParams;
 
 use crate::api::Api;
 use crate::extract::QueryOf;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind, ProblemView};
 
 /// Bytes sent at once, and how many such pieces wait for a slow reader.
 const PIECE: usize = 256 * 1024;
@@ -39,7 +39,9 @@ pub(crate) struct Wanted {
 #[utoipa::path(get, path = "/api/v1/backup", tag = "node", params(Wanted),
     responses((status = 200, description = "The archive (tar)", content_type = "application/x-tar",
         body = Vec<u8>,
-        headers(("Martlet-Left-Out" = String, description = "What is not in it, if anything")))))]
+        headers(("Martlet-Left-Out" = String, description = "What is not in it, if anything"))),
+        (status = 409, description = "There is no key file to include", body = ProblemView,
+            content_type = "application/problem+json")))]
 pub(crate) async fn backup(
     State(api): State<Api>,
     QueryOf(wanted): QueryOf<Wanted>,
@@ -67,7 +69,8 @@ fn key_file(api: &Api) -> Result<PathBuf, Problem> {
     let path = api.control.secrets().map(|secrets| secrets.key_file());
     match path.filter(|path| path.is_file()) {
         Some(path) => Ok(path.to_owned()),
-        None => Err(Problem::unavailable(
+        None => Err(Problem::new(
+            ProblemKind::Conflict,
             "there is no key file of secrets: leave out with_key_file (--with-key-file)".to_owned(),
         )),
     }

@@ -114,6 +114,9 @@ pub enum PartCall {
     Publish(PartId, Box<PartPublish>),
     /// It may have this number of deliveries that are not settled, from now on.
     Credit(PartId, u16),
+    /// Its queue may have this number of bytes from now on; not for a queue without a bound of its
+    /// own.
+    QueueBytes(PartId, u64),
     /// It detaches. Its session is kept for the time that it has asked for.
     Detach(PartId),
     /// It detaches, and its session ends.
@@ -213,6 +216,8 @@ pub trait PartLine: core::fmt::Debug + Send + Sync {
     fn settle(&self, settlements: Vec<Settlement>);
     /// Sets how many deliveries it may have and not have settled, 1 to 65,535.
     fn set_credit(&self, credit: u16);
+    /// Sets how many bytes its queue may have: see [`PartCall::QueueBytes`].
+    fn set_queue_bytes(&self, bytes_max: u64);
     /// Publishes a message: see [`PartCall::Publish`].
     fn publish(&self, publish: PartPublish);
     /// Detaches it and ends its session: what waits for it is dropped.
@@ -291,6 +296,7 @@ impl Shard {
             PartCall::Settle(id, settlements) => self.part_settles(cx, id, &settlements),
             PartCall::Publish(id, publish) => self.part_publishes(cx, id, &publish),
             PartCall::Credit(id, credit) => self.set_credit(cx, id, credit),
+            PartCall::QueueBytes(id, bytes_max) => self.set_queue_bytes(cx, id, bytes_max),
             PartCall::Detach(id) => self.detach(cx, id, false),
             PartCall::End(id) => self.detach(cx, id, true),
         }
@@ -421,6 +427,8 @@ impl Shard {
         }
         let session = self.connections.get(id).and_then(Connection::session);
         if let Some(session) = session {
+            let session_id = self.sessions.id_of(session);
+            self.tell_queue_of_part(cx, session, session_id);
             self.tell_run(cx, session);
         }
     }
@@ -585,6 +593,12 @@ impl Shard {
         };
         connection.send_quota = credit.clamp(1, in_flight_max).max(before);
         self.pump(cx, session);
+    }
+
+    fn set_queue_bytes<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: PartId, bytes_max: u64) {
+        if let Some((_, session)) = self.session_of_part(id) {
+            self.set_bytes_of_queue(cx, session, bytes_max);
+        }
     }
 
     fn detach<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: PartId, ends: bool) {

@@ -35,6 +35,8 @@ pub(crate) struct Lanes {
     order: LaneOrder<Delivery>,
     told: mpsc::UnboundedReceiver<(usize, PartEvent)>,
     granted: Option<Vec<ReasonCode>>,
+    /// Bytes that the queues of all lanes may have together; 0: what clients may have.
+    bytes_max: u64,
     has_ended: bool,
 }
 
@@ -46,6 +48,44 @@ struct Lane {
     is_left_over: bool,
     is_attached: bool,
     queue: Option<PartQueueState>,
+    /// Bytes that its queue may have.
+    bytes_max: u64,
+}
+
+/// A lane is told of another share of the bytes once that changes by this part of all of them.
+const LEAST_CHANGE_PART: u64 = 64;
+/// What a lane may have beyond what it holds, however much the others hold: this part of its even
+/// share.
+const SPARE_PART: u64 = 16;
+
+/// Divides `all` bytes among lanes that hold this many. Each has what it holds and a little more;
+/// what is left goes to those that hold most, as they have the publishers. If there is not enough,
+/// those that hold most give.
+fn shares(held: &[u64], all: u64) -> Vec<u64> {
+    let count = held.len().max(1) as u64;
+    let spare = all / count / SPARE_PART;
+    let wanted: Vec<u64> = held.iter().map(|held| held.saturating_add(spare)).collect();
+    let sum: u128 = wanted.iter().map(|wanted| u128::from(*wanted)).sum();
+    if sum <= u128::from(all) {
+        let free = u128::from(all) - sum;
+        let more = |wanted: u64| match sum {
+            0 => (free / u128::from(count)) as u64,
+            sum => (free * u128::from(wanted) / sum) as u64,
+        };
+        return wanted.iter().map(|wanted| wanted + more(*wanted)).collect();
+    }
+    let mut rising = wanted.clone();
+    rising.sort_unstable();
+    let (mut left, mut lanes, mut level) = (all, count, 0);
+    for wanted in rising {
+        level = left / lanes;
+        if wanted > level {
+            break;
+        }
+        left -= wanted;
+        lanes -= 1;
+    }
+    wanted.iter().map(|wanted| (*wanted).min(level)).collect()
 }
 
 impl Lanes {
@@ -70,9 +110,6 @@ impl Lanes {
             let mut lane = spec.clone();
             lane.client_id = name.as_str().into();
             lane.credit = (spec.credit / count).max(1);
-            if lane.queue.bytes_max > 0 {
-                lane.queue.bytes_max = (spec.queue.bytes_max / u64::from(count)).max(1);
-            }
             if is_left_over {
                 lane.subscriptions.clear();
             }
@@ -86,6 +123,8 @@ impl Lanes {
                 is_left_over,
                 is_attached: false,
                 queue: None,
+                // Until all have said what they hold: what was in one of them stays in it.
+                bytes_max: spec.queue.bytes_max,
             });
         }
         Self {
@@ -93,6 +132,7 @@ impl Lanes {
             lanes,
             told,
             granted: None,
+            bytes_max: spec.queue.bytes_max,
             has_ended: false,
         }
     }
@@ -160,6 +200,7 @@ impl Lanes {
             }
             PartEvent::Queue(queue) => {
                 lane.queue = Some(queue);
+                self.divide_bytes();
                 return Some(Told::Queue(self.queue()));
             }
             // It publishes nothing.
@@ -173,13 +214,39 @@ impl Lanes {
         None
     }
 
+    /// Divides the bytes that the queues may have among the lanes that get messages, by what they
+    /// hold.
+    fn divide_bytes(&mut self) {
+        let bytes = |lane: &Lane| lane.queue.map_or(0, |queue| queue.bytes);
+        let (left_over, current): (Vec<&mut Lane>, Vec<&mut Lane>) =
+            self.lanes.iter_mut().partition(|lane| lane.is_left_over);
+        if self.bytes_max == 0 || current.iter().any(|lane| lane.queue.is_none()) {
+            return;
+        }
+        let of_left_over: u64 = left_over.iter().map(|lane| bytes(lane)).sum();
+        let all = self.bytes_max.saturating_sub(of_left_over);
+        let held: Vec<u64> = current.iter().map(|lane| bytes(lane)).collect();
+        let least_change = self.bytes_max / LEAST_CHANGE_PART;
+        for (lane, share) in current.into_iter().zip(shares(&held, all)) {
+            let share = share.max(1);
+            if lane.bytes_max.abs_diff(share) > least_change
+                && let Some(line) = &lane.line
+            {
+                lane.bytes_max = share;
+                line.set_queue_bytes(share);
+            }
+        }
+    }
+
     /// The queues of all lanes together.
     fn queue(&self) -> PartQueueState {
-        let mut sum = PartQueueState::default();
+        let mut sum = PartQueueState {
+            bytes_max: self.bytes_max,
+            ..PartQueueState::default()
+        };
         for queue in self.lanes.iter().filter_map(|lane| lane.queue) {
             sum.messages += queue.messages;
             sum.bytes += queue.bytes;
-            sum.bytes_max = sum.bytes_max.saturating_add(queue.bytes_max);
             let oldest = sum.oldest_wall_ms.into_iter().chain(queue.oldest_wall_ms);
             sum.oldest_wall_ms = oldest.min();
             sum.holds |= queue.holds;
@@ -202,5 +269,43 @@ impl Lanes {
                 line.settle(settlements);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shares;
+
+    #[test]
+    fn empty_lanes_have_even_shares() {
+        assert_eq!(shares(&[0, 0, 0, 0], 4_000), [1_000; 4]);
+    }
+
+    #[test]
+    fn the_lane_that_fills_gets_most_of_what_is_free() {
+        let mut held = [0; 4];
+        let mut share = 0;
+        for _ in 0..20 {
+            let shares = shares(&held, 4_000_000);
+            assert!(shares.iter().sum::<u64>() <= 4_000_000, "{shares:?}");
+            share = shares[0];
+            held[0] = share / 4 * 3;
+        }
+        assert!(share > 3_500_000, "{share}");
+    }
+
+    #[test]
+    fn a_lane_that_begins_to_fill_takes_from_those_that_hold_most() {
+        let mut held = [3_000, 1_000, 0, 0];
+        for _ in 0..200 {
+            let shares = shares(&held, 4_000);
+            assert!(shares.iter().sum::<u64>() <= 4_000, "{shares:?}");
+            // All publish all the time.
+            held.copy_from_slice(&shares);
+        }
+        assert!(
+            held.iter().all(|held| (900..=1_100).contains(held)),
+            "{held:?}"
+        );
     }
 }

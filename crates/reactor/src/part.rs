@@ -63,6 +63,10 @@ impl PartLine for AttachedPart {
         self.call(PartCall::Credit(self.id, credit));
     }
 
+    fn set_queue_bytes(&self, bytes_max: u64) {
+        self.call(PartCall::QueueBytes(self.id, bytes_max));
+    }
+
     fn publish(&self, publish: PartPublish) {
         self.call(PartCall::Publish(self.id, Box::new(publish)));
     }

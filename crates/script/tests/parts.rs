@@ -463,6 +463,41 @@ fn the_oldest_messages_make_room_in_the_queue_of_a_part() {
 }
 
 #[test]
+fn the_bound_of_a_queue_may_change_and_the_part_is_told_at_once_that_it_is_near() {
+    for wiring in wirings() {
+        let mut node = node(wiring);
+        attach_bounded(
+            &mut node,
+            PartQueueLimits {
+                bytes_max: 4 * MESSAGE_BYTES,
+                ..PartQueueLimits::default()
+            },
+        );
+        let device = connect(&mut node, "device", CLEAN);
+        let mut deliveries = Vec::new();
+        let mut publish_all = |node: &mut Harness, payloads: &[&str]| {
+            for payload in payloads {
+                publish(node, device, ("a/b", 1, payload));
+            }
+            let (found, state) = told(node);
+            deliveries.extend(found);
+            state.map(|state| (state.messages, state.bytes_max / MESSAGE_BYTES))
+        };
+        // One is in flight. The fourth finds three quarters in use.
+        assert_eq!(publish_all(&mut node, &["00", "01", "02", "03"]), None);
+        assert_eq!(publish_all(&mut node, &["04"]), Some((3, 4)));
+        call(&mut node, PartCall::QueueBytes(PART, 8 * MESSAGE_BYTES));
+        assert_eq!(publish_all(&mut node, &["05", "06"]), None);
+        assert_eq!(publish_all(&mut node, &["07"]), Some((6, 8)));
+        assert_eq!(node.counters().dropped[DropReason::QueueFull as usize], 0);
+        call(&mut node, PartCall::QueueBytes(PART, 2 * MESSAGE_BYTES));
+        publish_all(&mut node, &["08"]);
+        assert_eq!(node.counters().dropped[DropReason::QueueFull as usize], 6);
+        assert_eq!(take_all(&mut node, deliveries), ["00", "07", "08"]);
+    }
+}
+
+#[test]
 fn messages_that_a_part_takes_too_late_are_dropped_whether_it_is_attached_or_not() {
     for is_attached in [true, false] {
         let mut node = node(Wiring::default());

@@ -90,6 +90,8 @@ impl PartLine for NoPart {
 
     fn set_credit(&self, _: u16) {}
 
+    fn set_queue_bytes(&self, _: u64) {}
+
     fn publish(&self, _: PartPublish) {}
 
     fn end(&self) {}

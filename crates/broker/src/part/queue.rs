@@ -76,6 +76,16 @@ pub(crate) struct PartQueue {
     told: PartQueueState,
 }
 
+impl PartQueue {
+    /// From how many bytes on the part is to be told at once: it may have room to lend to it. Once
+    /// for each bound.
+    fn told_from(&self) -> Option<u64> {
+        let near = self.limits.bytes_max / 4 * 3;
+        let is_told = self.told.bytes_max == self.limits.bytes_max && self.told.bytes >= near;
+        (!is_told).then_some(near)
+    }
+}
+
 /// What a queue whose publishers wait may have, for what was under way when they began to.
 pub(crate) fn beyond_hold(bytes_max: u64) -> u64 {
     if fault::is(Fault::HoldDrops) {
@@ -94,6 +104,8 @@ pub(crate) struct QueueBounds {
     pub(crate) policy: QueueFull,
     /// Publishers wait where messages would be dropped.
     pub(crate) holds: bool,
+    /// From this number of bytes on, the part is told at once how its queue is.
+    pub(crate) told_from: u64,
 }
 
 impl Shard {
@@ -119,6 +131,23 @@ impl Shard {
         if self.parts.queues.insert(id, queue).is_none() {
             self.look_at_queue_later(cx, id);
         }
+    }
+
+    /// Sets how many bytes the queue of a part may have, if it has a bound of its own. What is
+    /// beyond it makes room for the next message, or publishers wait, as at any bound.
+    pub(super) fn set_bytes_of_queue<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        bytes_max: u64,
+    ) {
+        let id = self.sessions.id_of(session);
+        let queue = self.parts.queues.get_mut(&id);
+        let Some(queue) = queue.filter(|queue| queue.limits.bytes_max > 0) else {
+            return;
+        };
+        queue.limits.bytes_max = bytes_max.max(1);
+        self.end_hold_if_room(cx, session);
     }
 
     /// The session of a part has ended.
@@ -154,6 +183,7 @@ impl Shard {
             true => None,
             false => self.parts.queues.get(&id),
         };
+        let told_from = queue.and_then(PartQueue::told_from);
         match queue.map(|queue| queue.limits) {
             Some(bounds) if bounds.bytes_max > 0 => QueueBounds {
                 messages: u32::MAX,
@@ -163,12 +193,14 @@ impl Shard {
                     false => QueueFull::DropOldest,
                 },
                 holds: bounds.on_full == OnFull::Hold,
+                told_from: told_from.unwrap_or(u64::MAX),
             },
             _ => QueueBounds {
                 messages: limits.queued_messages,
                 bytes: limits.queued_bytes,
                 policy: self.settings.queue_full,
                 holds: false,
+                told_from: u64::MAX,
             },
         }
     }
@@ -232,7 +264,13 @@ impl Shard {
         self.read_queue(cx, index);
     }
 
-    fn tell_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: SessionId) {
+    /// Tells a part how its queue is.
+    pub(crate) fn tell_queue_of_part<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        id: SessionId,
+    ) {
         let bytes_max = self.bounds_of_queue(id).bytes;
         let session = self.sessions.at(index);
         let connection = session.connection();

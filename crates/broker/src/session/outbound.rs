@@ -652,6 +652,11 @@ impl Shard {
             false => bounds.policy,
         };
         let queue = self.sessions.at(index).outbound.queue();
+        if queue.bytes() >= bounds.told_from {
+            let id = self.sessions.id_of(index);
+            self.tell_queue_of_part(cx, index, id);
+        }
+        let queue = self.sessions.at(index).outbound.queue();
         if !queue.is_full_for(bytes, count_max, bytes_max) {
             return true;
         }

@@ -285,12 +285,10 @@ fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
     archive.verify(|_, damage| damage.to_string())?;
     let _claim = claim_data_dir(&data_dir)?;
     archive.restore(&data_dir)?;
-    let options_of_node = config::command_options(&data_dir, options.node.config.as_deref());
     outln!(
-        "{} is restored into {}\nStart the node with it: {} serve {options_of_node}",
+        "{} is restored into {}",
         options.file.display(),
-        data_dir.display(),
-        program_name()
+        data_dir.display()
     );
     match archive.has_key_file() {
         true => {
@@ -305,6 +303,11 @@ fn restore(options: &BackupOptions) -> anyhow::Result<ExitCode> {
             );
         }
     }
+    let options_of_node = config::command_options(&data_dir, options.node.config.as_deref());
+    outln!(
+        "Start the node with it: {} serve {options_of_node}",
+        program_name()
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -27,6 +27,9 @@ pub(crate) struct HttpConnections {
     /// Of all listeners.
     pub(crate) all: usize,
     pub(crate) of_address: usize,
+    /// An address leaves half of the free ones to others. Not where the user has set what an
+    /// address may have.
+    pub(crate) leaves_half: bool,
     /// Addresses that many clients share, which have no limit of their own.
     pub(crate) proxies: Vec<IpNet>,
 }
@@ -36,12 +39,14 @@ const OF_ADDRESS_MIN: usize = 8;
 
 pub(super) fn connections(effective: &Effective, settings: &Settings) -> HttpConnections {
     let all = effective.integer("http.connections") as usize;
+    let of_address = effective.integer("http.connections_per_address") as usize;
     HttpConnections {
         all,
-        of_address: match effective.integer("http.connections_per_address") as usize {
+        of_address: match of_address {
             0 => (all / 4).max(OF_ADDRESS_MIN),
             of_address => of_address,
         },
+        leaves_half: of_address == 0,
         proxies: settings.trusted_proxies.clone(),
     }
 }

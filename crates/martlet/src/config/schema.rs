@@ -695,7 +695,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 100_000,
         },
         Default::Integer(0),
-        "HTTP connections at once from one address, or from one IPv6 network of 64 bits; 0 is a quarter of http.connections, and 8 at least. While few connections are free, an address has at most half as many as are free, and always 2. Addresses of http.trusted_proxies have no such limit.",
+        "HTTP connections at once from one address, or from one IPv6 network of 64 bits; 0 is a quarter of http.connections, and 8 at least. With 0, while few connections are free, an address has at most half as many as are free, and always 2. Addresses of http.trusted_proxies have no such limit.",
     ),
     (
         "http.body_bytes",

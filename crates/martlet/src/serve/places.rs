@@ -25,7 +25,7 @@ const DESCRIPTORS_OF_OTHERS: u64 = 16;
 /// Of the remaining ones, this share is for places, and this part for the reserve.
 const PLACES_PERCENT: u64 = 60;
 const RESERVE_PART: u64 = 10;
-/// An address has no more places than this part of the free ones: so the next address always finds
+/// Unless the user has set it, an address has no more places than this part of the free ones: so the next address always finds
 /// some, however many addresses take all that they can.
 const FREE_PART: usize = 2;
 /// Places that an address may have however few are free.
@@ -157,7 +157,10 @@ impl Places {
         let mut state = self.0.lock();
         let own = state.of_address.get(&counted).copied().unwrap_or(0);
         let free = limits.all.saturating_sub(state.used);
-        let share = limits.of_address.min((free / FREE_PART).max(SHARE_MIN));
+        let share = match limits.leaves_half {
+            true => limits.of_address.min((free / FREE_PART).max(SHARE_MIN)),
+            false => limits.of_address,
+        };
         if free == 0 || (own >= share && !is_proxy) {
             return None;
         }
@@ -258,6 +261,7 @@ mod tests {
         HttpConnections {
             all,
             of_address,
+            leaves_half: true,
             proxies: vec!["10.0.0.9/32".parse().unwrap()],
         }
     }

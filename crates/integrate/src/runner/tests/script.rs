@@ -271,6 +271,8 @@ impl PartLine for Line {
 
     fn set_credit(&self, _: u16) {}
 
+    fn set_queue_bytes(&self, _: u64) {}
+
     fn publish(&self, _: PartPublish) {}
 
     fn end(&self) {}
