@@ -15,6 +15,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 import martlet_process
 from paho_client import Client
+from test_http_api import KEYS
+from test_http_registry import call
 
 DEADLINE_SECS = 60
 
@@ -84,6 +86,30 @@ def test_a_message_is_a_line_of_the_file(start_node, tmp_path):
     assert (second["qos"], second["retain"]) == (2, False)
     assert (third["topic"], third["payload"]) == ("plant/2", "")
     assert path.stat().st_mode & 0o137 == 0
+
+
+def test_messages_of_all_tenants_name_their_teams(start_node, tmp_path):
+    options, path = configured(tmp_path, tenant="*", filters=["plant/#"])
+    (tmp_path / "martlet.toml").write_text(
+        (tmp_path / "martlet.toml").read_text()
+        + f"[[sinks.file]]\nname = 'own'\nfilters = ['#']\npath = '{path.parent}/own.json'\ntenant = 'north'\n"
+    )
+    node = start_node(**options, http=True, variables=KEYS)
+    call(node, "POST", "/api/v1/device-types", {"name": "free", "rules": ["topic readwrite #"]})
+    teams = {team: call(node, "POST", "/api/v1/teams", {"name": team, "owns_tenant": True})["id"]
+             for team in ("north", "south")}
+    until(lambda: "an integration works again" in node.log(), node.log)
+    for team in ("north", "south", None):
+        body = {"id": "pump", "type": "free"}
+        if team:
+            body["team"] = teams[team]
+        made = call(node, "POST", "/api/v1/devices", body)
+        with Client(node, "pump").credentials(made["user_name"], made["secret"]) as client:
+            client.publish("plant/1", team or "common")
+    found = until_lines(node, path, 3)
+    assert [(line["team"], line["payload"]) for line in found] == [("north", "north"), ("south", "south"), (None, "common")]
+    own = until_lines(node, path.parent / "own.json", 1)
+    assert [line["payload"] for line in own] == ["north"] and "team" not in own[0], own
 
 
 def is_acknowledged(info):

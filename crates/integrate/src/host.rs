@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use martlet_broker::{PartLine, PartOutlet, PartSpec, TenantId};
 
@@ -38,6 +39,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// Tenant of this name; none while there is none. The empty name is the common tenant.
     fn tenant(&self, name: &str) -> Option<TenantId>;
+
+    /// Name of the team that owns a tenant; none: the common tenant, or its team is gone.
+    fn team_of(&self, tenant: TenantId) -> Option<Arc<str>>;
 
     /// Number of shards, by each of which a part is attached.
     fn shards(&self) -> u16;

@@ -11,6 +11,9 @@ use crate::sink::SinkMessage;
 #[derive(Serialize)]
 struct Object<'a> {
     id: u64,
+    /// The team whose tenant it is of; null: the common tenant. For sinks of all tenants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    team: Option<Option<&'a str>>,
     topic: &'a str,
     /// The payload if it is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,6 +38,7 @@ pub(crate) fn write(to: &mut Vec<u8>, message: &SinkMessage) -> serde_json::Resu
     let text = std::str::from_utf8(message.payload()).ok();
     let object = Object {
         id: message.id(),
+        team: message.team(),
         topic: message.topic(),
         payload: text,
         payload_base64: text.is_none().then(|| STANDARD.encode(message.payload())),

@@ -61,7 +61,11 @@ pub struct SinkMessage {
     publisher: Source,
     retained: bool,
     pub(crate) repeated: bool,
+    team: Option<TeamOfMessage>,
 }
+
+/// Team whose tenant a message is of; none is the common tenant.
+type TeamOfMessage = Option<Arc<str>>;
 
 /// Where the publisher's names are.
 #[derive(Clone, Debug)]
@@ -89,6 +93,7 @@ impl SinkMessage {
             message: delivery.message.clone(),
             retained: delivery.retained,
             repeated: delivery.dup,
+            team: None,
         }
     }
 
@@ -116,7 +121,14 @@ impl SinkMessage {
             publisher: Source::DeadLetter(Arc::new(letter.publisher.clone())),
             retained: head.retained,
             repeated: true,
+            team: None,
         }
+    }
+
+    /// The same for a sink of all tenants, which is told the team: none is the common tenant.
+    pub(crate) fn with_team(mut self, team: Option<Arc<str>>) -> Self {
+        self.team = Some(team);
+        self
     }
 
     /// Number of the message in this node. It is never used again while the store is kept.
@@ -127,6 +139,12 @@ impl SinkMessage {
     /// Tenant that the topic belongs to.
     pub fn tenant(&self) -> TenantId {
         self.message.tenant()
+    }
+
+    /// For a sink of all tenants: the team that owns the tenant, or none within for the common
+    /// tenant. None for any other sink.
+    pub fn team(&self) -> Option<Option<&str>> {
+        self.team.as_ref().map(|team| team.as_deref())
     }
 
     /// Topic Name.

@@ -136,6 +136,11 @@ impl Host for NodeHost {
         }
     }
 
+    fn team_of(&self, tenant: TenantId) -> Option<Arc<str>> {
+        let policy = self.control.policy()?;
+        policy.tables()?.team_of(tenant.0).map(Into::into)
+    }
+
     fn shards(&self) -> u16 {
         self.control.shards.count()
     }

@@ -314,12 +314,23 @@ impl Core {
             Some(ToldByNode::Attached(granted)) => self.attached(&granted),
             Some(ToldByNode::Delivery(token, delivery)) => self.held.push_back(Held {
                 token,
-                message: SinkMessage::delivered(&delivery),
+                message: self.with_team(SinkMessage::delivered(&delivery)),
                 panics: 0,
             }),
             Some(ToldByNode::Queue(queue)) => self.queue = Some(queue),
             Some(ToldByNode::Ended(why)) => self.detached(why),
             None => self.detached("the node stops"),
+        }
+    }
+
+    /// A sink of all tenants is told the team of each message.
+    pub(super) fn with_team(&self, message: SinkMessage) -> SinkMessage {
+        match &*self.settings.tenant {
+            ALL_TENANTS => {
+                let team = self.host.team_of(message.tenant());
+                message.with_team(team)
+            }
+            _ => message,
         }
     }
 

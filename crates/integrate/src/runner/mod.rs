@@ -206,7 +206,8 @@ impl<S: Sink> Runner<S> {
         let Some(letters) = self.core.load_letters().await else {
             return;
         };
-        let batch: Vec<SinkMessage> = letters.iter().map(SinkMessage::of_letter).collect();
+        let batch = letters.iter().map(SinkMessage::of_letter);
+        let batch: Vec<SinkMessage> = batch.map(|one| self.core.with_team(one)).collect();
         if batch.is_empty() {
             return;
         }

@@ -115,6 +115,8 @@ struct Tenants {
     /// Of teams that were deleted and can be restored.
     deleted: HashSet<String>,
     by_id: HashMap<String, u32>,
+    /// Names of the teams by their tenants.
+    names: HashMap<u32, String>,
 }
 
 #[derive(Debug)]
@@ -225,9 +227,7 @@ impl Snapshot {
 
     /// The team that owns a tenant; none: nobody, as the common one.
     pub fn team_of(&self, tenant: u32) -> Option<&str> {
-        let mut all = self.tenants.by_name.iter();
-        let found = all.find(|(_, own)| **own == tenant);
-        found.map(|(team, _)| &**team)
+        self.tenants.names.get(&tenant).map(|team| &**team)
     }
 
     /// The tenant and the name in it that `name@team` stands for; none: that is no team with a

@@ -164,7 +164,9 @@ pub(super) async fn read_tenants(on: &mut AnyConnection) -> Result<Tenants, Faul
         }
         let tenant: i64 = row.try_get("tenant")?;
         let tenant = u32::try_from(tenant).unwrap_or(u32::MAX);
-        tenants.by_name.insert(row.try_get("name")?, tenant);
+        let name: String = row.try_get("name")?;
+        tenants.names.insert(tenant, name.clone());
+        tenants.by_name.insert(name, tenant);
         tenants.by_id.insert(row.try_get("id")?, tenant);
     }
     Ok(tenants)

@@ -314,6 +314,10 @@ impl Host for Scripted {
         }
     }
 
+    fn team_of(&self, _: TenantId) -> Option<Arc<str>> {
+        None
+    }
+
     fn shards(&self) -> u16 {
         1
     }
