@@ -96,14 +96,15 @@ def test_messages_of_all_tenants_name_their_teams(start_node, tmp_path):
     )
     node = start_node(**options, http=True, variables=KEYS)
     call(node, "POST", "/api/v1/device-types", {"name": "free", "rules": ["topic readwrite #"]})
-    teams = {team: call(node, "POST", "/api/v1/teams", {"name": team, "owns_tenant": True})["id"]
-             for team in ("north", "south")}
-    until(lambda: "an integration works again" in node.log(), node.log)
+    devices = {}
     for team in ("north", "south", None):
         body = {"id": "pump", "type": "free"}
         if team:
-            body["team"] = teams[team]
-        made = call(node, "POST", "/api/v1/devices", body)
+            body["team"] = call(node, "POST", "/api/v1/teams", {"name": team, "owns_tenant": True})["id"]
+        devices[team] = call(node, "POST", "/api/v1/devices", body)
+    # The sink of the team is attached once the team is there.
+    until(lambda: "an integration works again" in node.log(), node.log)
+    for team, made in devices.items():
         with Client(node, "pump").credentials(made["user_name"], made["secret"]) as client:
             client.publish("plant/1", team or "common")
     found = until_lines(node, path, 3)
