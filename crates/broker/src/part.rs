@@ -427,9 +427,9 @@ impl Shard {
         }
         let session = self.connections.get(id).and_then(Connection::session);
         if let Some(session) = session {
-            let session_id = self.sessions.id_of(session);
-            self.tell_queue_of_part(cx, session, session_id);
             self.tell_run(cx, session);
+            let session = self.sessions.id_of(session);
+            self.tend_queue_of_part(cx, session);
         }
     }
 

@@ -68,6 +68,27 @@ fn nothing_acknowledged_is_lost_or_doubled_wherever_the_power_goes() {
     }
 }
 
+#[test]
+fn what_may_have_been_sent_before_the_power_went_is_marked_as_sent_again() {
+    let comes = "A: CONNECT clean=0 session_expiry=65536\nA> CONNACK 0 session_present=1";
+    let mut received = 0;
+    for call in 0..8 {
+        let mut node = StoredNode::new(1);
+        node.play(
+            "A: CONNECT clean=0 session_expiry=65536; SUBSCRIBE t qos=1\nA: DISCONNECT
+             P: CONNECT; PUBLISH t qos=1 payload=x",
+        );
+        power_goes_at(&node, call);
+        if !node.try_play(&format!("{comes}\nA> PUBLISH t qos=1 payload=x id=1")) {
+            continue;
+        }
+        received += 1;
+        let mut node = node.restart(End::PowerCut(call), 1, 5);
+        node.play(&format!("{comes}\nA> PUBLISH t qos=1 payload=x id=1 dup"));
+    }
+    assert!(received > 0);
+}
+
 /// Runs until the power goes at that call; how many steps were acknowledged.
 fn check_power_cut(shards: u16, call: u64) -> usize {
     let mut node = StoredNode::new(shards);

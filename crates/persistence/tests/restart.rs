@@ -614,7 +614,7 @@ fn retained_messages_still_owed_for_a_subscription_are_sent_after_the_restart() 
         "A: CONNECT clean=0 session_expiry=1000
          A> CONNACK 0 session_present=1
          A> PUBLISH r/1 qos=1 retain payload=1 id=1 dup
-         A> PUBLISH r/2 qos=1 retain payload=2 id=2
+         A> PUBLISH r/2 qos=1 retain payload=2 id=2 ..
          A: PUBACK 1 & PUBACK 2
          A> nothing",
     );

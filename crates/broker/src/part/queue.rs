@@ -217,9 +217,21 @@ impl Shard {
         queue.is_some_and(|queue| queue.limits.bytes_max > 0)
     }
 
-    /// Looks at the queue of a part: drops what is too old, ends a hold if there is room, and tells
-    /// the part how its queue is.
+    /// Looks at the queue of a part, and at what is left of earlier runs, again and again.
     pub(crate) fn look_at_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) {
+        let Some(index) = self.live_session(id) else {
+            return;
+        };
+        if self.parts.queues.contains_key(&id) {
+            self.tend_queue_of_part(cx, id);
+            self.tell_run(cx, index);
+            self.look_at_queue_later(cx, id);
+        }
+    }
+
+    /// Drops what is too old in the queue of a part, ends a hold if there is room, and tells the
+    /// part how its queue is.
+    pub(crate) fn tend_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) {
         let Some(index) = self.live_session(id) else {
             return;
         };
@@ -232,8 +244,6 @@ impl Shard {
         }
         self.end_hold_if_room(cx, index);
         self.tell_queue_of_part(cx, index, id);
-        self.tell_run(cx, index);
-        self.look_at_queue_later(cx, id);
     }
 
     fn look_at_queue_later<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) {
@@ -265,7 +275,7 @@ impl Shard {
     }
 
     /// Tells a part how its queue is.
-    pub(crate) fn tell_queue_of_part<N: Node>(
+    fn tell_queue_of_part<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,

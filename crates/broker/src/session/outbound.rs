@@ -15,7 +15,7 @@ use crate::decision::Limit;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
 use crate::event::{Event, Wants};
 use crate::fault::{self, Fault};
-use crate::id::{MessageId, RecordNumber, SessionId, TenantId};
+use crate::id::{MessageId, RecordNumber, SessionId, TenantId, start_of};
 use crate::limits::QueueFull;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
@@ -533,7 +533,8 @@ impl Shard {
             return outbound.unsent_mut().push_back(packet_id);
         }
         let how = Sending {
-            dup: false,
+            // What is just being routed is new.
+            dup: routing.is_none() && self.may_have_been_sent(index, entry.message.id()),
             qos: entry.qos,
             retain: entry.retain,
             packet_id: Some(packet_id),
@@ -554,6 +555,18 @@ impl Shard {
             InFlightState::Publish(entry)
         };
         self.sessions.at(index).outbound.put_sent(packet_id, state);
+    }
+
+    /// A message may have been sent at the end of the last run of the node, which ended before the
+    /// record of that was durable: it came in before, and its receiver was connected then. Such a
+    /// message says so [MQTT-3.3.1-1].
+    fn may_have_been_sent(&mut self, index: u32, message: MessageId) -> bool {
+        let run = self.run();
+        if start_of(message.0) >= run || fault::is(Fault::DupForgotten) {
+            return false;
+        }
+        let session = self.sessions.at(index);
+        session.flags.was_there() && start_of(session.epoch.0) < run
     }
 
     /// QoS 2 outward: the packet waits until the record that gives it its identifier is durable,
@@ -654,7 +667,7 @@ impl Shard {
         let queue = self.sessions.at(index).outbound.queue();
         if queue.bytes() >= bounds.told_from {
             let id = self.sessions.id_of(index);
-            self.tell_queue_of_part(cx, index, id);
+            self.tend_queue_of_part(cx, id);
         }
         let queue = self.sessions.at(index).outbound.queue();
         if !queue.is_full_for(bytes, count_max, bytes_max) {
