@@ -4,9 +4,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "recovery/cases.rs"]
 mod cases;
+#[path = "recovery/lanes.rs"]
 mod lanes;
 #[allow(dead_code)]
+#[path = "recovery/node.rs"]
 mod node;
 
 use std::panic::catch_unwind;

@@ -275,12 +275,7 @@ impl Shard {
     }
 
     /// Tells a part how its queue is.
-    fn tell_queue_of_part<N: Node>(
-        &mut self,
-        cx: &mut Cx<'_, N>,
-        index: u32,
-        id: SessionId,
-    ) {
+    fn tell_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: SessionId) {
         let bytes_max = self.bounds_of_queue(id).bytes;
         let session = self.sessions.at(index);
         let connection = session.connection();

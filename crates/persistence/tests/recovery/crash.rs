@@ -1,15 +1,12 @@
 //! A loss of power at every call to the disk; messages that had not been routed to all; damage.
 
-#![allow(clippy::unwrap_used)]
-
-mod node;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use martlet_script::{Incoming, Stage, Value, Version, decode};
 use martlet_store::{Failure, Fault};
-use node::{End, StoredNode};
+
+use crate::node::{End, StoredNode};
 
 /// The power goes at the `call`-th call to the disk from now on.
 fn power_goes_at(node: &StoredNode, call: u64) {

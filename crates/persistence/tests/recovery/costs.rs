@@ -1,13 +1,10 @@
 //! What a message costs while a subscriber is slow or disconnected: memory only where there is no
 //! store to read it back from, a record only where something is kept.
 
-#![allow(clippy::unwrap_used)]
-
-mod node;
-
 use martlet_broker::DropReason;
 use martlet_script::Stage;
-use node::StoredNode;
+
+use crate::node::StoredNode;
 
 /// Publishes 20 messages of 40,000 bytes each.
 const PUBLISH_MANY: &str = "P: CONNECT

@@ -1,16 +1,13 @@
 //! Receipts that a part has asked for are told after restarts too, to the part that is attached
 //! again: for what waited in queues, for what was in flight, and for what share groups had.
 
-#![allow(clippy::unwrap_used)]
-
-mod node;
-
 use martlet_broker::{
     DropReason, NewMessage, PartCall, PartEvent, PartId, PartPublish, PartQueueLimits, PartReach,
     PartSpec, ReceiptOutcome, TenantId,
 };
 use martlet_codec::QoS;
-use node::{End, StoredNode};
+
+use crate::node::{End, StoredNode};
 
 const NAME: &str = "$test/part";
 const PART: PartId = PartId(1);

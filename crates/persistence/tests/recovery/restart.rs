@@ -1,14 +1,10 @@
 //! What a restart keeps, with one shard and several, after a stop, a kill and a loss of power, and
 //! with another number of shards than before.
 
-#![allow(clippy::unwrap_used)]
-
-mod cases;
-mod node;
-
 use martlet_script::{Script, Users};
 use martlet_store::{Call, Failure, Fault};
-use node::{End, StoredNode};
+
+use crate::node::{End, StoredNode};
 
 /// Plays `before`, restarts in each way, plays `after`.
 fn restarts(before: &str, after: &str) {
@@ -114,13 +110,13 @@ fn messages_keep_the_subscription_identifiers_they_were_queued_with() {
 #[test]
 fn what_is_in_flight_keeps_its_subscription_identifiers() {
     for end in [End::Stop, End::Kill, End::PowerCut(1), End::PowerCut(2)] {
-        cases::in_flight_keeps_its_subscription_identifiers(end);
+        crate::cases::in_flight_keeps_its_subscription_identifiers(end);
     }
 }
 
 #[test]
 fn unsubscribe_leaves_nothing_of_a_subscription_that_is_owed_retained_messages() {
-    cases::unsubscribe_leaves_no_state();
+    crate::cases::unsubscribe_leaves_no_state();
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! Every packet script on a node whose store is real, though its disk is simulated: what is kept on
 //! the disk makes no difference while nothing goes wrong.
 
-mod node;
-
 use martlet_script::{Script, load_all, play};
-use node::StoredNode;
+
+use crate::node::StoredNode;
 
 fn play_all(shards: u16) {
     let scripts = load_all().expect("the scripts parse");

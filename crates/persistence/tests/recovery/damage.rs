@@ -1,15 +1,12 @@
 //! What is damaged, malformed or newer than this program, and the numbers of runs.
 
-#![allow(clippy::unwrap_used)]
-
-mod node;
-
 use martlet_broker::{DropReason, Event};
 use martlet_persistence::{DamageWords, DecodeError, RestoreError};
 use martlet_store::{
     BodyId, Disk, Engine, Holds, Options, QueueId, SimDisk, StateKey, check_with, repair_with,
 };
-use node::{End, NotOpen, StoredNode};
+
+use crate::node::{End, NotOpen, StoredNode};
 
 const SESSION: u8 = 1;
 const SUBSCRIPTION: u8 = 4;

@@ -2,17 +2,13 @@
 //! what it has not settled once more; QoS 0 messages too, if it keeps them. It is told who
 //! published each.
 
-#![allow(clippy::unwrap_used)]
-
-mod lanes;
-mod node;
-
 use martlet_broker::{
     Delivery, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits, PartReach, PartSpec,
     PartSubscription, Settlement, TenantId,
 };
 use martlet_codec::RetainHandling;
-use node::{End, StoredNode};
+
+use crate::node::{End, StoredNode};
 
 const NAME: &str = "$test/part";
 const PART: PartId = PartId(1);
@@ -139,7 +135,7 @@ fn lanes_keep_all_messages_and_their_order_over_restarts_with_other_numbers_of_s
     for (before, after) in [(1, 1), (3, 3), (3, 1), (1, 4), (4, 2)] {
         for end in [End::Stop, End::Kill, End::PowerCut(1), End::PowerCut(2)] {
             println!("{before} shards, then {after}, {end:?}");
-            lanes::keep_order(before, after, end);
+            crate::lanes::keep_order(before, after, end);
         }
     }
 }
