@@ -25,8 +25,8 @@ const DESCRIPTORS_OF_OTHERS: u64 = 16;
 /// Of the remaining ones, this share is for places, and this part for the reserve.
 const PLACES_PERCENT: u64 = 60;
 const RESERVE_PART: u64 = 10;
-/// Unless the user has set it, an address has no more places than this part of the free ones: so the next address always finds
-/// some, however many addresses take all that they can.
+/// Unless the user has set it, an address has no more places than this part of the free ones: so
+/// the next address always finds some, however many addresses take all that they can.
 const FREE_PART: usize = 2;
 /// Places that an address may have however few are free.
 const SHARE_MIN: usize = 2;
