@@ -4,14 +4,17 @@
 //! * `pages`: configuration, metrics and command line reference
 //! * `tidy`: rules about the repository that a program can judge
 //! * `sources`: the files of the repository
+//! * `test_run`: the tests of all crates
 #![forbid(unsafe_code)]
 
 mod conformance;
 mod pages;
 mod sources;
+mod test_run;
 mod tidy;
 
 pub use conformance::Conformance;
 pub use pages::{Page, all_pages};
 pub use sources::{SourceFile, root, source_files};
+pub use test_run::run_tests;
 pub use tidy::problems;

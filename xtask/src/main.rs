@@ -1,7 +1,10 @@
-//! `cargo xtask docs [--check]` and `cargo xtask tidy`.
+//! `cargo xtask docs [--check]`, `cargo xtask tidy` and `cargo xtask test`.
 
 use std::io::{Result, Write};
 use std::process::ExitCode;
+
+/// Programs of tests that run at once.
+const AT_ONCE: usize = 2;
 
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
@@ -9,6 +12,7 @@ Usage: cargo xtask COMMAND
   docs           Generate the pages below docs/, and list statements without a test
   docs --check   Fail if one of them is stale
   tidy           Check the rules about the repository
+  test           Run the tests of all crates, two programs at a time
 ";
 
 fn main() -> ExitCode {
@@ -18,6 +22,7 @@ fn main() -> ExitCode {
         ["docs"] => write_docs(),
         ["docs", "--check"] => check_docs(),
         ["tidy"] => tidy(),
+        ["test"] => xtask::run_tests(AT_ONCE),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

@@ -1,0 +1,153 @@
+//! The tests of all crates, several programs at once: many of them wait most of their time.
+
+use std::collections::VecDeque;
+use std::io::{Error, Result, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Programs that take longest, to be begun first.
+const LONG: &[&str] = &["mosquitto", "binary", "seeds", "repository", "api"];
+
+/// A program with tests.
+#[derive(Clone, Debug)]
+struct Program {
+    name: String,
+    path: PathBuf,
+    /// Its crate, in which it runs.
+    directory: PathBuf,
+}
+
+/// How a program ended.
+struct Ended {
+    name: String,
+    passed: bool,
+    took: Duration,
+}
+
+/// Builds the tests of the workspace and runs `at_once` programs at a time. What each prints comes
+/// when it has ended. Answers whether all have passed.
+///
+/// # Errors
+/// Cargo cannot be run, or a program cannot be started.
+pub fn run_tests(at_once: usize) -> Result<bool> {
+    let programs = Mutex::new(VecDeque::from(programs()?));
+    let ended = Mutex::new(Vec::new());
+    let work = || -> Result<()> {
+        loop {
+            let next = programs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_front();
+            let Some(program) = next else {
+                return Ok(());
+            };
+            let one = run(&program)?;
+            ended
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(one);
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once.max(1)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            let ended = worker.join();
+            ended.unwrap_or_else(|_| Err(Error::other("a thread that runs tests panicked")))
+        })
+    })?;
+    let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failed: Vec<&Ended> = ended.iter().filter(|one| !one.passed).collect();
+    for one in &failed {
+        eprintln!("failed: {} ({:.1} s)", one.name, one.took.as_secs_f32());
+    }
+    Ok(failed.is_empty())
+}
+
+/// All programs with tests, the longest first.
+fn programs() -> Result<Vec<Program>> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["test", "--locked", "--workspace", "--no-run"]);
+    cargo.arg("--message-format=json-render-diagnostics");
+    let built = cargo.stderr(Stdio::inherit()).output()?;
+    if !built.status.success() {
+        return Err(Error::other("the tests were not built"));
+    }
+    let lines = String::from_utf8_lossy(&built.stdout);
+    let mut programs: Vec<Program> = lines.lines().filter_map(program).collect();
+    if programs.is_empty() {
+        return Err(Error::other("cargo has named no tests"));
+    }
+    let rank = |program: &Program| {
+        let (_, target) = program.name.split_once(' ').unwrap_or_default();
+        let place = LONG.iter().position(|long| *long == target);
+        place.unwrap_or(LONG.len())
+    };
+    programs.sort_by_key(|program| (rank(program), program.name.clone()));
+    Ok(programs)
+}
+
+/// The program that a line of Cargo is about; none if it is about none with tests.
+fn program(line: &str) -> Option<Program> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    if line["reason"] != "compiler-artifact" || line["profile"]["test"] != true {
+        return None;
+    }
+    let directory = Path::new(line["manifest_path"].as_str()?).parent()?;
+    let of_crate = directory.file_name()?.to_string_lossy();
+    let target = line["target"]["name"].as_str()?;
+    Some(Program {
+        name: format!("{of_crate} {target}"),
+        path: line["executable"].as_str()?.into(),
+        directory: directory.to_owned(),
+    })
+}
+
+fn run(program: &Program) -> Result<Ended> {
+    let began = Instant::now();
+    let mut command = Command::new(&program.path);
+    command.current_dir(&program.directory);
+    command.env("CARGO_MANIFEST_DIR", &program.directory);
+    let output = command.stdin(Stdio::null()).output()?;
+    let (took, passed) = (began.elapsed(), output.status.success());
+    let name = &program.name;
+    let mut text = format!("\n     Running {name} ({:.1} s)\n", took.as_secs_f32()).into_bytes();
+    text.extend(&output.stdout);
+    text.extend(&output.stderr);
+    if !passed {
+        text.extend(format!("{name}: {}\n", output.status).into_bytes());
+    }
+    // A closed pipe is the reader's choice.
+    let _ = std::io::stdout().write_all(&text);
+    Ok(Ended {
+        name: name.clone(),
+        passed,
+        took,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_with_tests_are_found_among_what_cargo_says() {
+        let line = |test: bool, executable: &str| {
+            format!(
+                "{{\"reason\":\"compiler-artifact\",\"manifest_path\":\"/p/crates/store/Cargo.toml\",\
+                 \"target\":{{\"name\":\"model\"}},\"profile\":{{\"test\":{test}}},\
+                 \"executable\":{executable}}}"
+            )
+        };
+        let found = program(&line(true, "\"/p/target/model-1\"")).unwrap();
+        assert_eq!(found.name, "store model");
+        assert_eq!(found.directory, Path::new("/p/crates/store"));
+        assert!(program(&line(false, "\"/p/target/martlet\"")).is_none());
+        assert!(program(&line(true, "null")).is_none());
+        assert!(program("{\"reason\":\"build-finished\"}").is_none());
+    }
+}
