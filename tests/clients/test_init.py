@@ -81,24 +81,24 @@ def test_nothing_is_open_to_others_and_nothing_is_written_over(tmp_path):
     assert "is there already" in said and (tmp_path / "node/martlet.toml").read_text() == text
 
 
-def readme(language, containing):
-    """The block of the README in that language that has the text in it."""
-    text = (martlet_process.ROOT / "README.md").read_text()
+def page(language, containing):
+    """The block of docs/serve.md in that language that has the text in it."""
+    text = (martlet_process.ROOT / "docs/serve.md").read_text()
     return next(block for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL) if containing in block)
 
 
-def test_the_unit_of_the_readme_is_one(tmp_path):
+def test_the_unit_of_the_page_is_one(tmp_path):
     unit = tmp_path / "martlet.service"
     # The program is elsewhere on the machine that tests it.
     unit.write_text(re.sub(r"/usr/local/bin/martlet", martlet_process.binary(),
-                           readme("ini", "ExecStart=")))
+                           page("ini", "ExecStart=")))
     done = subprocess.run([need("systemd-analyze", "systemd"), "verify", "--man=no", str(unit)], capture_output=True,
                           text=True, timeout=60)
     assert "martlet.service" not in done.stdout + done.stderr, done.stdout + done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user than that of the tests")
-def test_what_the_readme_sets_up_by_another_user_runs_as_that_user(tmp_path):
+def test_what_the_page_sets_up_by_another_user_runs_as_that_user(tmp_path):
     """Its commands, as nobody in another place; the caller's working directory is not theirs."""
     home = tmp_path / "home"
     for above in [tmp_path, *tmp_path.parents]:
@@ -108,7 +108,7 @@ def test_what_the_readme_sets_up_by_another_user_runs_as_that_user(tmp_path):
     shutil.copy(martlet_process.binary(), program)
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    install, init, add = [line for line in readme("sh", "useradd").splitlines() if re.match("install -d|runuser", line)]
+    install, init, add = [line for line in page("sh", "useradd").splitlines() if re.match("install -d|runuser", line)]
     more, _ = options()
 
     def theirs(line):
@@ -127,7 +127,7 @@ def test_what_the_readme_sets_up_by_another_user_runs_as_that_user(tmp_path):
     run(theirs(install))
     told = json.loads(run([*theirs(init), "--json", *more]))
     # `martlet` alone is the user elsewhere on the line, the program here.
-    start = re.search("ExecStart=(.*)", readme("ini", "ExecStart=")).group(1).replace("/usr/local/bin/", "")
+    start = re.search("ExecStart=(.*)", page("ini", "ExecStart=")).group(1).replace("/usr/local/bin/", "")
     start = start.replace("/var/lib/martlet", str(home)).split()
     node = subprocess.Popen(["runuser", "-u", "nobody", "--", str(program), *start[1:]], stdout=subprocess.PIPE,
                             text=True, cwd=closed, env=martlet_process.environment())

@@ -13,17 +13,23 @@
 //!   several turns
 //! * `node`: what shards share, reached through the [`Node`] trait only
 //! * `lobby`, `connect`, `connection`: from an accepted socket to a session; its bytes;
-//!   `lobby_memory`: what connections hold before that
-//! * `session`: Session State: `inbound` (what a client publishes), `outbound` (what it is owed),
-//!   `queue`, `packet_ids`
+//!   `lobby_memory`: what connections hold before that; `authenticate`, `exchange`: the wait for an
+//!   answer about the client, and AUTH
+//! * `session`: Session State: `inbound` (what a client publishes), `outbound`, `in_flight`,
+//!   `sending`, `acknowledge` (what it is sent), `queue`, `packet_ids`
 //! * `part`: what consumes messages inside the process, a session without a Network Connection
-//! * `subscribe`, `interest`, `route`: who wants a topic; `outgoing`: its packets
+//! * `subscribe`, `topic_tree`, `interest`, `route`: who wants a topic; `outgoing`: its packets;
+//!   `fan_out`: a message for more receivers than one turn can serve
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
-//! * `message`: the Application Message; `record`: what is persisted
+//! * `message`: the Application Message; `record`: what is persisted; `restore`: bringing a shard
+//!   back
+//! * `permission`: rules, compiled into a tree of topic levels; `review`: new rules and
+//!   revocations, applied to all sessions over turns
 //! * `tell`: which events are made, and for which observers; `shortened`: names cut for events
-//! * `limits`, `memory`, `permission`, `timer`, `counters`, `losses`: what bounds, times and counts
-//!   it all
-//! * `arena`, `hash`, `id`: tables and names
+//! * `limits`, `rate`, `timer`, `counters`, `losses`: what bounds, times and counts it all
+//! * `work`: the work of a turn; `memory`, `memory_use`, `pressure`: what memory is used for, and
+//!   relief when it is short
+//! * `arena`, `hash`, `id`, `place_table`, `split_map`: tables and names
 #![forbid(unsafe_code)]
 
 mod arena;
