@@ -664,14 +664,14 @@ impl Core {
     }
 
     pub(super) fn has_letters_to_send(&self, now: Instant) -> bool {
-        !self.again.is_empty() && self.letters_due() <= now
+        !self.again.is_empty() && self.letters_due(now) <= now
     }
 
-    /// When dead letters may be sent again. They have pauses of their own, so that one which the
+    /// When dead letters may be sent again, if it is `now`. They have pauses of their own, so that one which the
     /// other system does not take holds up no message.
-    fn letters_due(&self) -> Instant {
+    fn letters_due(&self, now: Instant) -> Instant {
         let at = [self.to_letters.at, self.to_store.at, self.asked_until];
-        at.into_iter().flatten().max().unwrap_or_else(Instant::now)
+        at.into_iter().flatten().max().unwrap_or(now)
     }
 
     /// The next dead letters to be sent again; none if they cannot be read.
@@ -888,7 +888,7 @@ impl Core {
         let all = [
             is_detached.then(|| due(&self.to_node)),
             has_work.then(|| due(&self.to_sink)),
-            (!self.again.is_empty()).then(|| self.letters_due()),
+            (!self.again.is_empty()).then(|| self.letters_due(now)),
             (!self.refused.is_empty()).then(|| due(&self.to_store)),
             (is_attached && self.has_team()).then_some(self.look_at_tenant),
             look,
