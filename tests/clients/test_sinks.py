@@ -14,6 +14,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 import martlet_process
+from conftest import need
 from paho_client import Client
 from test_http_api import KEYS
 from test_http_registry import call
@@ -74,7 +75,7 @@ def test_a_message_is_a_line_of_the_file(start_node, tmp_path):
         "id", "topic", "payload", "qos", "retain", "client_id", "user", "device", "received_at",
         "repeated",
     }
-    assert isinstance(first["id"], int) and first["id"] != second["id"]
+    assert isinstance(first["id"], str) and first["id"] != second["id"]
     found = (first["topic"], first["payload"], first["qos"], first["retain"])
     assert found == ("plant/1/temperature", "21.5 °C", 1, True)
     names = (first["client_id"], first["user"], first["device"], first["repeated"])
@@ -211,7 +212,7 @@ def test_every_acknowledged_message_is_in_the_file_although_the_node_is_killed(t
         for topic in {line["topic"] for line in found}:
             new = [line for line in found if line["topic"] == topic and not line["repeated"]]
             # The upper bits are the shard, which a client may change with a restart.
-            ids = [line["id"] % 2**58 for line in new]
+            ids = [int(line["id"]) % 2**58 for line in new]
             assert ids == sorted(ids)
     finally:
         for publisher in publishers:
@@ -460,3 +461,37 @@ def test_order_and_messages_are_kept_over_kills_with_other_numbers_of_threads(tm
             assert firsts(topic) == list(range(count)), topic
     finally:
         node.close()
+
+
+def test_a_line_is_synced_before_its_message_is_settled(start_node, tmp_path):
+    """By the calls of the node: a write to the file, its sync, and only then the next batch."""
+    strace = need("strace", "strace")
+    options, path = configured(tmp_path)
+    node = start_node(**options)
+    trace = tmp_path / "trace"
+    calls = "write,fdatasync,fsync,renameat,renameat2,rename"
+    watcher = subprocess.Popen(
+        [strace, "-f", "-y", "-qq", "-o", trace, "-e", f"trace={calls}", "-p", str(node.process.pid)],
+        stderr=subprocess.PIPE)
+    try:
+        until(lambda: os.path.exists(trace) and int(tracer_of(node.process.pid)) > 0, "strace does not attach")
+        with Client(node, "pump-1") as client:
+            for number in range(20):
+                client.publish("plant/1", str(number))
+        until_lines(node, path, 20)
+        node.close()
+    finally:
+        watcher.terminate()
+        watcher.wait(10)
+    of_file = [line for line in trace.read_text().splitlines() if str(path) in line]
+    kinds = ["sync" if "sync(" in line else "write" for line in of_file if "write(" in line or "sync(" in line]
+    assert kinds and kinds[-1] == "sync", of_file
+    assert not any(pair == ("write", "write") for pair in zip(kinds, kinds[1:])), of_file
+    # Its name is durable too.
+    directory = f"<{path.parent}>"
+    assert any("sync(" in line and directory in line for line in trace.read_text().splitlines())
+
+
+def tracer_of(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return next(line.split()[1] for line in status.splitlines() if line.startswith("TracerPid"))

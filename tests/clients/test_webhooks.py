@@ -1,6 +1,7 @@
 """Webhooks: messages as HTTP requests, over failures of the receiver and kills of the node, with secrets."""
 
 import base64
+import datetime
 import hashlib
 import hmac
 import http.server
@@ -281,3 +282,89 @@ def test_kills_of_the_node_lose_nothing_and_keep_the_order(start_node, tmp_path,
     until(lambda: set(receiver.payloads()) == wanted, lambda: f"{len(set(receiver.payloads()))}\n{node.log()}")
     first = list(dict.fromkeys(receiver.payloads()))
     assert first == [str(number) for number in range(rounds * each)]
+
+
+def test_a_receiver_that_hangs_and_fails_and_a_node_that_is_killed_lose_nothing(start_node, tmp_path, receiver):
+    """By turns the receiver takes all, answers 500, hangs and closes connections; the node is killed."""
+    options = configured(tmp_path, receiver.url, in_flight=4, timeout_secs=1)
+    ways = {
+        "takes": lambda message: (204, {}, b""),
+        "fails": lambda message: (500, {}, b"no"),
+        # Longer than the time limit: it is taken, and the node does not know.
+        "hangs": lambda message: time.sleep(2) or (204, {}, b""),
+        "closes": lambda message: (_ for _ in ()).throw(ConnectionResetError()),
+    }
+    each, sent = 40, []
+    for turn, way in enumerate(["fails", "takes", "hangs", "takes", "closes", "hangs", "fails", "takes"] * 2):
+        receiver.answer = ways[way]
+        node = start_node(**options)
+        numbers = [str(turn * each + number) for number in range(each)]
+        # The publisher comes by another shard after each start, and the order is kept all the same.
+        publish(node, *numbers)
+        sent += numbers
+        node.process.kill()
+        node.process.wait()
+    receiver.answer = ways["takes"]
+    node = start_node(**options)
+    until(lambda: set(receiver.payloads()) == set(sent), lambda: f"{len(set(receiver.payloads()))} of {len(sent)}\n{node.log()}")
+    assert list(dict.fromkeys(receiver.payloads())) == sent
+
+
+def test_why_tells_since_when_a_webhook_fails(start_node, tmp_path, receiver):
+    node = start_node(**configured(tmp_path, receiver.url))
+    receiver.answer = lambda message: (500, {}, b"no")
+    began = time.time()
+    publish(node, "0")
+    until(lambda: any("answered 500" in one for one in warnings(node)), node.log)
+    answer = call(node, "GET", "/api/v1/why?name=webhook/crm", key=KEY)
+    assert answer["sentence"].startswith("1 message waits for the integration webhook/crm: the target answered 500")
+    since = datetime.datetime.fromisoformat(answer["since"]).timestamp()
+    assert abs(since - began) < 10, answer
+    assert answer["command"].startswith("martlet integration test ")
+
+
+def test_a_webhook_of_all_tenants_is_the_nodes_own(start_node, tmp_path, receiver):
+    node = start_node(**configured(
+        tmp_path, receiver.url, tenant="*", headers=["Authorization: Bearer ${secret:token}"]))
+    teams = make_teams(node)
+    set_secret(node, "token", TOKEN)
+    until(lambda: state(node)["secret_trouble"] is None, lambda: state(node))
+    assert martlet_process.run("secret", "rm", "token", "--data-dir", str(node.data_dir)).returncode == 1
+    receiver.answer = lambda message: (400, {}, b"not this one")
+    for team in teams.values():
+        made = team["pump"]
+        with Client(node, "pump").credentials(made["user_name"], made["secret"]) as client:
+            client.publish("plant/1", "x")
+    until(lambda: state(node)["dead_letters_stored"] == 2, lambda: state(node))
+    assert receiver.tried and not receiver.received
+    letters = "/api/v1/integrations/webhook/crm/dead-letters"
+    assert len(call(node, "GET", letters, key=KEY)["items"]) == 2
+    # A team neither sees nor drops what the node's own integration could not deliver.
+    north = teams["north"]["key"]
+    call(node, "GET", letters, key=north, expect=404)
+    call(node, "DELETE", f"{letters}?all=true", key=north, expect=404)
+    call(node, "GET", f"{letters}/1", key=north, expect=404)
+    assert state(node)["dead_letters_stored"] == 2
+
+
+def test_a_refused_message_stops_it_until_it_is_skipped(start_node, tmp_path, receiver):
+    """Over a restart too."""
+    receiver.answer = lambda message: (400, {}, b"no") if message["payload"] == "bad" else (204, {}, b"")
+    options = configured(tmp_path, receiver.url, on_reject="stop")
+    node = start_node(**options)
+    publish(node, "0", "bad", "1")
+
+    def activity():
+        return state(node)["state"]
+
+    until(lambda: activity() == "stopped", lambda: activity())
+    node.close()
+    node = start_node(**options)
+    until(lambda: activity() == "stopped", lambda: activity())
+    assert receiver.payloads() == ["0"]
+    of_node = ("--data-dir", str(node.data_dir))
+    assert martlet_process.run("integration", "resume", "webhook/crm", *of_node).returncode == 0
+    until(lambda: activity() == "stopped" and len(receiver.tried) >= 3, lambda: activity())
+    assert martlet_process.run("integration", "skip", "webhook/crm", *of_node).returncode == 0
+    until(lambda: receiver.payloads() == ["0", "1"], node.log)
+    assert state(node)["dead_letters_stored"] == 1

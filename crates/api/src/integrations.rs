@@ -251,6 +251,28 @@ pub(crate) async fn resume(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Skip the message that an integration stopped at
+///
+/// For one that has stopped because a message was refused (`on_reject = "stop"`). It goes on; if
+/// the message is refused again, it becomes a dead letter.
+#[utoipa::path(post, path = "/api/v1/integrations/{kind}/{name}/skip", tag = "integrations",
+    params(OfTenant, ("kind" = String, Path, description = "Kind, such as `file`"),
+        ("name" = String, Path, description = "Name")),
+    responses(
+        (status = 204, description = "It goes on"),
+        (status = 404, description = "There is none", body = ProblemView,
+            content_type = "application/problem+json"),
+        (status = 504, description = "It did not answer in time", body = ProblemView,
+            content_type = "application/problem+json")))]
+pub(crate) async fn skip(
+    State(api): State<Api>,
+    InTenants(tenant): InTenants,
+    PathOf((kind, name)): PathOf<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    operator(&api, tenant)?.skip(&kind, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Drain an integration
 ///
 /// It delivers the messages that wait now, and pauses then. Its `state` says when it is `paused`.

@@ -126,6 +126,10 @@ fn declared(routes: Routes) -> Routes {
         )
         .add(
             Scoped(Scope::IntegrationsWrite),
+            routes!(integrations::skip),
+        )
+        .add(
+            Scoped(Scope::IntegrationsWrite),
             routes!(integrations::drain),
         )
         .add(

@@ -51,7 +51,7 @@ scopes! {
     AuditRead "audit:read" "See who changed what.";
     EventsRead "events:read" "See what happened to clients.";
     IntegrationsRead "integrations:read" "See integrations and which messages they have refused.";
-    IntegrationsWrite "integrations:write" "Pause, resume and drain integrations; send and drop dead letters.";
+    IntegrationsWrite "integrations:write" "Pause, resume and drain integrations, send and drop dead letters, and set the secrets that integrations use.";
     ConfigRead "config:read" "See the configuration, without secrets.";
     ConfigWrite "config:write" "Change the configuration.";
 }

@@ -2,16 +2,19 @@
 //! sink, to begin others with.
 
 mod rotated;
+mod settings;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::spawn_blocking;
 
+use crate::caught::catch;
 use crate::json;
 use crate::sink::{Outcome, Sink, SinkMessage};
 
 pub use rotated::RotatedFile;
+pub use settings::KIND;
 
 /// Settings of a file sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ impl FileSink {
                     return Err("an earlier write has not returned yet: the disk hangs".to_owned());
                 }
             };
-            work(&mut file)
+            catch(|| work(&mut file)).unwrap_or_else(Err)
         });
         done.await.unwrap_or_else(|error| Err(error.to_string()))
     }
@@ -76,6 +79,12 @@ impl Sink for FileSink {
             Err(why) => Outcome::Failed(why),
         };
         vec![outcome; batch.len()]
+    }
+
+    fn health(&self) -> Option<String> {
+        // While a thread writes, nothing new is known.
+        let file = self.file.try_lock().ok()?;
+        file.trouble().map(str::to_owned)
     }
 
     async fn test(&mut self) -> Result<(), String> {

@@ -10,7 +10,8 @@ use crate::sink::SinkMessage;
 /// The object.
 #[derive(Serialize)]
 struct Object<'a> {
-    id: u64,
+    /// As text: JavaScript and others have no whole numbers above 2^53.
+    id: String,
     /// The team whose tenant it is of; null: the common tenant. For sinks of all tenants.
     #[serde(skip_serializing_if = "Option::is_none")]
     team: Option<Option<&'a str>>,
@@ -34,10 +35,10 @@ struct Object<'a> {
 ///
 /// # Errors
 /// It cannot be encoded.
-pub(crate) fn write(to: &mut Vec<u8>, message: &SinkMessage) -> serde_json::Result<()> {
+pub fn write(to: &mut Vec<u8>, message: &SinkMessage) -> serde_json::Result<()> {
     let text = std::str::from_utf8(message.payload()).ok();
     let object = Object {
-        id: message.id(),
+        id: message.id().to_string(),
         team: message.team(),
         topic: message.topic(),
         payload: text,

@@ -15,6 +15,13 @@ pub(crate) struct Token {
     token: PacketId,
 }
 
+impl Token {
+    /// Number of the lane that the message came by, see [`Lanes::client_id`].
+    pub(crate) fn lane(self) -> usize {
+        self.lane
+    }
+}
+
 /// What a part is told.
 #[derive(Debug)]
 pub(crate) enum Told {
@@ -42,6 +49,8 @@ pub(crate) struct Lanes {
 
 #[derive(Debug)]
 struct Lane {
+    /// Client Identifier of its session.
+    client_id: String,
     /// None once a lane that is not needed any more has ended.
     line: Option<Box<dyn PartLine>>,
     /// It has no shard any more, or the part was not attached by lanes: it is emptied and ends.
@@ -119,6 +128,7 @@ impl Lanes {
                 let _ = sender.send((place, event));
             };
             lanes.push(Lane {
+                client_id: name.clone(),
                 line: Some(attach(lane, Box::new(outlet))),
                 is_left_over,
                 is_attached: false,
@@ -135,6 +145,11 @@ impl Lanes {
             bytes_max: spec.queue.bytes_max,
             has_ended: false,
         }
+    }
+
+    /// Client Identifier of the session of a lane.
+    pub(crate) fn client_id(&self, lane: usize) -> Option<&str> {
+        self.lanes.get(lane).map(|lane| &*lane.client_id)
     }
 
     /// What the part is told next; none after [`Told::Ended`], or if the node has stopped. Nothing

@@ -2,19 +2,23 @@
 //!
 //! * `part`: a part of the node as a task sees it
 //! * `sink`: the interface of another system, and the messages that it gets
+//! * `caught`: panics of sinks
 //! * `runner`: the task of one sink: batches, retries, dead letters, pause, drain, stop
 //! * `dead_letters`: messages that a sink has refused
 //! * `host`: the node, as a runner sees it
 //! * `secret`: secrets of other systems, and settings that refer to them
+//! * `kind`: kinds of sinks, with their keys in the configuration
 //! * `json`: a message as JSON
 //! * `file`: a sink that appends to a file
 //! * `webhook`: a sink that sends HTTP requests
 #![forbid(unsafe_code)]
 
+mod caught;
 mod dead_letters;
 pub mod file;
 mod host;
-mod json;
+pub mod json;
+mod kind;
 mod lanes;
 mod part;
 mod runner;
@@ -22,8 +26,10 @@ mod secret;
 mod sink;
 pub mod webhook;
 
+pub use caught::{catch, is_caught};
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterPage, DeadLetterStore};
 pub use host::{Asked, Host, PartSession, SavedState};
+pub use kind::{ConfiguredSink, KINDS, Key, Kind, Surroundings, Table, TableValue, Takes};
 pub use part::Part;
 pub use runner::{
     ALL_TENANTS, Activity, Backoff, CLIENT_IDS, Command, CommandError, Counts, Failure, Handle,

@@ -18,11 +18,16 @@ pub trait Sink: Send + 'static {
     /// the order of the batch. [`Outcome::Done`] says that the message is safe in the other system:
     /// the node forgets it then.
     ///
-    /// Messages of one publisher are in order. To keep that order, return after the first failure:
-    /// messages without an outcome count as not tried, and come again.
+    /// Messages of one publisher are in order. To keep that order, return after the first failure,
+    /// and after the first refusal too if the sink shall stop there
+    /// ([`OnReject::Stop`](crate::OnReject)): messages without an outcome count as not tried, and
+    /// come again.
     ///
-    /// The runner drops the future after [`Settings::deliver_within`](crate::Settings), and counts
-    /// a panic as a failure.
+    /// Each sink has a thread of its own with a Tokio runtime, so that one which blocks holds up
+    /// nothing but itself; use [`spawn_blocking`](tokio::task::spawn_blocking) all the same, since
+    /// nothing can end a call that blocks. The runner drops the future after
+    /// [`Settings::deliver_within`](crate::Settings), at any `await`, and counts a panic as a
+    /// failure.
     fn deliver(&mut self, batch: &[SinkMessage]) -> impl Future<Output = Vec<Outcome>> + Send;
 
     /// Whether the other system can be reached now. Delivers nothing.
@@ -121,6 +126,32 @@ impl SinkMessage {
             publisher: Source::DeadLetter(Arc::new(letter.publisher.clone())),
             retained: head.retained,
             repeated: true,
+            team: None,
+        }
+    }
+
+    /// A message of this topic and payload, for tests of sinks.
+    pub fn example(topic: &str, payload: &[u8]) -> Self {
+        let publication = Publication {
+            id: MessageId(1),
+            tenant: TenantId::default(),
+            publisher: None,
+            topic,
+            forwarded: &[],
+            payload,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            received_wall_ms: 0,
+            expires_at_ms: u64::MAX,
+            received_mono_ms: 0,
+            hops: 0,
+        };
+        let gauge = Arc::<MemoryGauge>::default();
+        Self {
+            message: Message::new(&publication, None, &mut Vec::new(), &gauge),
+            publisher: Source::Delivery(None),
+            retained: false,
+            repeated: false,
             team: None,
         }
     }

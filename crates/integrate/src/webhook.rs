@@ -3,6 +3,7 @@
 mod addresses;
 mod answer;
 mod request;
+mod settings;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::sink::{Outcome, Sink, SinkMessage};
 use request::Target;
 
 pub use addresses::AllowedNetworks;
+pub use settings::KIND;
 
 /// Time in which a call begins new requests. What is left comes again with the next call, so that
 /// messages that were delivered are settled soon.

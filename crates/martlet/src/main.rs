@@ -8,6 +8,7 @@
 
 mod cmd;
 mod config;
+mod panics;
 mod private_file;
 mod serve;
 
@@ -139,6 +140,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    panics::end_the_process();
     let args = cmd::argv::by_program_name(std::env::args_os().collect());
     let options = Cli::command();
     let args = match cmd::argv::normalise(args, &options) {

@@ -7,7 +7,8 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use martlet_broker::TenantId;
 use martlet_control::integrations::{
-    ConfiguredSink, DeadLettersKept, FileSettings, Integrations, Settings,
+    AllowedNetworks, DeadLettersKept, Integrations, KINDS, Settings, Surroundings, Table,
+    TableValue,
 };
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
 use martlet_control::secrets::SecretStore;
@@ -59,13 +60,16 @@ async fn node(place: &Place, letters: Vec<DeadLetterRow>) -> Node {
         Box::pin(async move { registry.put_dead_letters("n1", &letters, KEPT).await })
     });
     assert_eq!(put.await.unwrap(), 0);
-    let file = FileSettings {
-        path: place.0.join("out").join("audit.json"),
-        file_bytes: 0,
-        files_kept: 1,
+    let path = place.0.join("out").join("audit.json");
+    let path = TableValue::Text(path.to_str().unwrap().to_owned());
+    let table: Table = [("path".to_owned(), path)].into_iter().collect();
+    let surroundings = Surroundings {
+        data_dir: &place.0,
+        allowed: &AllowedNetworks::default(),
     };
     let sink = Settings::new("file", "audit", vec!["plant/#".into()]);
-    let sinks = vec![ConfiguredSink::File(sink, file)];
+    let file = KINDS.iter().find(|kind| kind.name == "file").unwrap();
+    let sinks = vec![(file.make)(&table, &surroundings, sink).unwrap()];
     let secrets = SecretStore::new(Arc::clone(&tables), place.0.join("secrets.key"));
     let secrets = Arc::new(secrets);
     let all = Integrations::start(&node.control, &tables, "n1", sinks, KEPT, secrets);
@@ -275,6 +279,7 @@ async fn a_caller_of_a_team_sees_and_changes_what_is_of_its_tenant() {
         ("GET", AUDIT.to_owned()),
         ("POST", format!("{AUDIT}/pause")),
         ("POST", format!("{AUDIT}/resume")),
+        ("POST", format!("{AUDIT}/skip")),
         ("POST", format!("{AUDIT}/drain")),
         ("POST", format!("{AUDIT}/test")),
         ("GET", LETTERS.to_owned()),

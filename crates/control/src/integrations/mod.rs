@@ -19,17 +19,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::TenantId;
-use martlet_integrate::file::FileSink;
-use martlet_integrate::webhook::WebhookSink;
-use martlet_integrate::{CLIENT_IDS, Handle, Host as _, Runner};
+use martlet_integrate::{ALL_TENANTS, CLIENT_IDS, Handle, Host as _};
 use tracing::{error, info, warn};
 
-pub use martlet_integrate::file::FileSettings;
-pub use martlet_integrate::webhook::{AllowedNetworks, WebhookSettings, check as check_webhook};
+pub use martlet_integrate::webhook::AllowedNetworks;
 pub use martlet_integrate::{
-    Activity, CommandError, DeadLetter, DeadLetterHead, Failure, OnReject,
+    Activity, CommandError, ConfiguredSink, DeadLetter, DeadLetterHead, Failure, OnReject,
 };
-pub use martlet_integrate::{SecretTrouble, SecretValue, Settings, Template};
+pub use martlet_integrate::{KINDS, Surroundings, Table, TableValue};
+pub use martlet_integrate::{SecretTrouble, SecretValue, Settings};
 pub use martlet_registry::DeadLettersKept;
 pub use operate::{Chosen, IntegrationSeen, Operator, SENT_AT_ONCE_MAX, Sending};
 
@@ -40,36 +38,8 @@ use crate::tables::Tables;
 use host::NodeHost;
 pub(crate) use host::part_of;
 use secrets::{Follower, OwnSecrets};
+pub(crate) use trouble::queue_trouble;
 use trouble::trouble;
-
-/// A sink of the configuration.
-#[derive(Clone, Debug)]
-pub enum ConfiguredSink {
-    /// `[[sinks.file]]`.
-    File(Settings, FileSettings),
-    /// `[[sinks.webhook]]`.
-    Webhook(Settings, WebhookSettings),
-}
-
-impl ConfiguredSink {
-    /// What all kinds have.
-    pub fn settings(&self) -> &Settings {
-        match self {
-            Self::File(settings, _) | Self::Webhook(settings, _) => settings,
-        }
-    }
-
-    /// The sink with at most this number of bytes in its queue, where the configuration does not
-    /// say how many.
-    #[must_use]
-    pub fn bounded(mut self, bytes_max: u64) -> Self {
-        let (Self::File(settings, _) | Self::Webhook(settings, _)) = &mut self;
-        if settings.queue.bytes_max == 0 {
-            settings.queue.bytes_max = bytes_max.max(1);
-        }
-        self
-    }
-}
 
 /// Why something is not done.
 #[derive(Debug, thiserror::Error)]
@@ -110,22 +80,13 @@ impl Integrations {
     ) -> Self {
         let host = NodeHost::new(Arc::clone(control), Arc::clone(tables), node, kept);
         let host = Arc::new(host);
-        let configured = sinks.iter().map(|sink| sink.settings().clone());
+        let configured = sinks.iter().map(|sink| sink.settings.clone());
         let configured: Vec<Settings> = configured.collect();
         let (mut handles, mut secrets) = (Vec::new(), Vec::new());
         for sink in sinks {
             let host: Arc<NodeHost> = Arc::clone(&host);
-            let (handle, own) = match sink {
-                ConfiguredSink::File(settings, file) => {
-                    let own = OwnSecrets::new(&settings, std::iter::empty());
-                    (Runner::start(settings, FileSink::new(file), host), own)
-                }
-                ConfiguredSink::Webhook(settings, webhook) => {
-                    let own = OwnSecrets::new(&settings, webhook.secret_names());
-                    let sink = WebhookSink::new(webhook, own.subscribe());
-                    (Runner::start(settings, sink, host), own)
-                }
-            };
+            let own = OwnSecrets::new(&sink.settings, sink.secrets());
+            let handle = sink.start(own.subscribe(), host);
             handles.push(Arc::new(handle));
             secrets.push(Arc::new(own));
         }
@@ -153,6 +114,13 @@ impl Integrations {
     /// them: they would grow for ever. The log names them.
     pub fn remove_others(&self) -> impl Future<Output = ()> + Send + 'static {
         end_removed(Arc::clone(&self.host), self.configured.clone())
+    }
+
+    /// Whether an integration takes the messages of all tenants: it is the node's then.
+    pub(crate) fn takes_all_tenants(&self, kind: &str, name: &str) -> bool {
+        let mut all = self.configured.iter();
+        let found = all.find(|settings| (settings.kind, &*settings.name) == (kind, name));
+        found.is_some_and(|settings| &*settings.tenant == ALL_TENANTS)
     }
 
     /// The integration of this kind and name.

@@ -135,6 +135,15 @@ impl Operator<'_> {
         self.tell(kind, name, Command::Resume, COMMAND_WITHIN).await
     }
 
+    /// Lets an integration go on that has stopped at a message. If that is refused again, it
+    /// becomes a dead letter.
+    ///
+    /// # Errors
+    /// As [`Operator::pause`].
+    pub async fn skip(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
+        self.tell(kind, name, Command::Skip, COMMAND_WITHIN).await
+    }
+
     /// Has an integration deliver what waits now, and pause then. Returns when that has begun.
     ///
     /// # Errors
@@ -261,8 +270,12 @@ impl Operator<'_> {
         })
     }
 
+    /// A letter of the caller's tenant, and of an integration that it operates or that is not
+    /// configured any more.
     fn sees(&self, letter: &DeadLetterHead) -> bool {
+        let (kind, name) = (&*letter.kind, &*letter.name);
         self.tenant.is_none_or(|tenant| tenant.0 == letter.tenant)
+            && (self.all.get(kind, name).is_none() || self.own_handle(kind, name).is_ok())
     }
 
     fn own_handle(&self, kind: &str, name: &str) -> Result<&Handle, IntegrationError> {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{
-    Activity, Command, Failure, Handle, SecretTrouble, Secrets, SecretsReceiver, Settings, State,
+    ALL_TENANTS, Activity, Command, Failure, Handle, SecretTrouble, Secrets, SecretsReceiver,
+    Settings, State,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -45,7 +46,11 @@ impl OwnSecrets {
             false => Err(SecretTrouble::NotRead),
         };
         Self {
-            team: settings.tenant.clone(),
+            // The node's administrators configure what takes the messages of all tenants.
+            team: match &*settings.tenant {
+                ALL_TENANTS => Box::default(),
+                team => team.into(),
+            },
             names,
             now: watch::Sender::new(first),
             since_ms: AtomicU64::new(now_ms()),

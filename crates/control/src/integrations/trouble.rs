@@ -27,8 +27,15 @@ fn delivery_trouble(state: &State) -> Option<String> {
     if let Some(why) = &state.stopped_because {
         return Some(format!("has stopped: {why}. Resume it to go on"));
     }
-    if state.activity == Activity::Paused {
-        return None;
+    match state.activity {
+        Activity::Paused => return None,
+        Activity::Ended => {
+            return Some("has ended: restart the node, and report it with the log".to_owned());
+        }
+        Activity::Starting if state.failure.is_none() => {
+            return Some("is starting and delivers nothing yet".to_owned());
+        }
+        _ => {}
     }
     if let Some(failure) = &state.failure {
         let secs = now_ms().saturating_sub(failure.since_ms) / 1_000;
@@ -44,7 +51,8 @@ fn delivery_trouble(state: &State) -> Option<String> {
     Some(format!("delivers, but: {health}"))
 }
 
-fn queue_trouble(queue: &PartQueueState, on_full: OnFull) -> Option<String> {
+/// A queue that is full, or near its bound, in words.
+pub(crate) fn queue_trouble(queue: &PartQueueState, on_full: OnFull) -> Option<String> {
     if queue.holds {
         return Some("its queue is full, and clients that publish for it wait".to_owned());
     }

@@ -1,7 +1,7 @@
 //! The key file: the key that secrets in the tables are sealed with. It is made at the first
 //! secret, and nodes with the same tables share it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -45,6 +45,10 @@ impl Key {
             path: path.to_owned(),
             why,
         };
+        // To open a named pipe would wait for its writer.
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(unusable("it is no regular file".to_owned()));
+        }
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -55,9 +59,6 @@ impl Key {
         let found = file
             .metadata()
             .map_err(|error| unusable(error.to_string()))?;
-        if !found.is_file() {
-            return Err(unusable("it is no file".to_owned()));
-        }
         if found.mode() & OTHERS != 0 {
             let (path, mode) = (path.to_owned(), found.mode() & 0o7777);
             return Err(SecretTrouble::KeyFileExposed { path, mode });
@@ -65,6 +66,10 @@ impl Key {
         let mut text = String::new();
         let read = file.take(BYTES_MAX).read_to_string(&mut text);
         read.map_err(|error| unusable(error.to_string()))?;
+        if text.is_empty() {
+            let why = "it is empty, as a crash leaves it: remove it if no secret was set yet";
+            return Err(unusable(why.to_owned()));
+        }
         let text = SecretValue::new(text);
         let encoded = text.expose().strip_prefix(HEAD).map(str::trim);
         let bytes = encoded.and_then(|encoded| STANDARD.decode(encoded).ok());
@@ -100,7 +105,7 @@ impl Key {
             let written = file.write_all(text.expose().as_bytes());
             if let Err(error) = written.and_then(|()| file.sync_all()) {
                 // Half a key file would be refused for ever.
-                let _ = std::fs::remove_file(path);
+                let _ = fs::remove_file(path);
                 return Err(error);
             }
             let parent = path

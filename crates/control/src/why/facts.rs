@@ -96,6 +96,12 @@ pub struct Integration {
     pub waiting: Option<u64>,
     /// Why it does not deliver; none if it delivers.
     pub why: Option<NotDelivering>,
+    /// Its queue is full or near its bound, in words.
+    pub queue: Option<String>,
+    /// Clients that publish for it wait, because its queue is full.
+    pub holds: bool,
+    /// The command that tests whether its target can be reached.
+    pub command: String,
 }
 
 /// Why an integration does not deliver.

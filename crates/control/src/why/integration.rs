@@ -9,7 +9,7 @@ use super::judge::{Found, Weight};
 use super::{Finding, Question};
 use crate::cause::Cause;
 use crate::control::Control;
-use crate::integrations::{Activity, part_of};
+use crate::integrations::{Activity, part_of, queue_trouble};
 use crate::text::typed;
 
 /// It was asked about an integration.
@@ -26,13 +26,25 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
             (false, true) if one.takes_topic => Weight::Topic,
             (false, true) if facts.question.topic.is_none() => Weight::Trouble,
             (false, true) => Weight::Aside,
+            // Its publishers wait.
+            (false, false) if one.takes_topic && one.holds => Weight::Topic,
             (false, false) if one.takes_topic => Weight::Aside,
+            (false, false) if one.holds && facts.question.topic.is_none() => Weight::Aside,
             (false, false) => continue,
         };
-        if let Some(finding) = finding(one) {
-            found.push((weight, finding));
-        }
+        found.extend(finding(one).map(|finding| (weight, finding)));
+        found.extend(queue_finding(one).map(|finding| (weight, finding)));
     }
+}
+
+/// The queue is full, or near its bound.
+fn queue_finding(one: &Integration) -> Option<Finding> {
+    let (name, queue) = (&one.name, one.queue.as_ref()?);
+    let sentence = format!("the integration {name} falls behind: {queue}");
+    let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
+        .mend("repair the target, or raise `max_bytes` of the integration and restart the node");
+    finding.command = Some(one.command.clone());
+    Some(finding)
 }
 
 fn finding(one: &Integration) -> Option<Finding> {
@@ -90,7 +102,11 @@ impl Control {
         let name = question.name.strip_prefix(CLIENT_IDS);
         let (kind, name) = name.unwrap_or(&question.name).split_once('/')?;
         let handle = self.integrations()?.get(kind, name)?;
-        let is_there = handle.state().tenant == Some(question.tenant);
+        let takes_all = self.integrations()?.takes_all_tenants(kind, name);
+        let is_there = match takes_all {
+            true => question.sees_node,
+            false => handle.state().tenant == Some(question.tenant),
+        };
         is_there.then(|| Question {
             name: lane_name(handle.client_id(), 0),
             ..question.clone()
@@ -106,7 +122,11 @@ impl Control {
         let topic = topic.and_then(|topic| TopicName::new(topic).ok());
         let mut found = Vec::new();
         for (handle, state, filters) in all.with_filters() {
-            if state.tenant != Some(question.tenant) {
+            let is_seen = match all.takes_all_tenants(handle.kind(), handle.name()) {
+                true => question.sees_node,
+                false => state.tenant == Some(question.tenant),
+            };
+            if !is_seen {
                 continue;
             }
             let name = format!("{}/{}", handle.kind(), handle.name());
@@ -131,7 +151,10 @@ impl Control {
                 (None, None) => None,
             };
             let is_own = handle.client_id() == part_of(client_id);
-            if !is_own && why.is_none() {
+            let queue = state.queue.as_ref();
+            let holds = queue.is_some_and(|queue| queue.holds);
+            let queue = queue.and_then(|queue| queue_trouble(queue, handle.on_full()));
+            if !is_own && why.is_none() && queue.is_none() {
                 continue;
             }
             let takes = |filter: &str, topic: TopicName<'_>| {
@@ -142,6 +165,9 @@ impl Control {
                     .is_some_and(|topic| filters.iter().any(|filter| takes(filter, topic))),
                 has_messages: state.clients_waiting.iter().any(|one| one == client_id),
                 waiting: state.lag,
+                command: command("test"),
+                holds,
+                queue,
                 name,
                 is_own,
                 why,

@@ -25,13 +25,23 @@ const LINE_BEGIN: &[u8] = b"{\"id\":";
 pub struct RotatedFile {
     settings: FileSettings,
     open: Option<File>,
+    /// Why the file is not renamed although it is large.
+    trouble: Option<String>,
 }
 
 impl RotatedFile {
     /// A file that is not opened yet.
     pub fn new(settings: FileSettings) -> Self {
-        let open = None;
-        Self { settings, open }
+        Self {
+            settings,
+            open: None,
+            trouble: None,
+        }
+    }
+
+    /// Why the file is not renamed although it is large, in words.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// Appends whole lines and syncs them.
@@ -64,7 +74,11 @@ impl RotatedFile {
         let mut bytes = self.reopen()?;
         let limit = self.settings.file_bytes;
         if limit > 0 && bytes > 0 && bytes + lines.len() as u64 > limit {
-            self.rotate()?;
+            // Its lines are safe in any case: it grows until it can be renamed.
+            self.trouble = self.rotate().err().map(|error| {
+                let path = self.settings.path.display();
+                format!("{path} cannot be renamed, and grows beyond `file_bytes`: {error}")
+            });
             bytes = self.reopen()?;
         }
         let Some(file) = &mut self.open else {
@@ -103,19 +117,18 @@ impl RotatedFile {
         Ok(bytes)
     }
 
-    /// `PATH` becomes `PATH.1`, `PATH.1` becomes `PATH.2` and so on; the last one is removed.
+    /// `PATH` becomes `PATH.1`, `PATH.1` becomes `PATH.2` and so on; the last one is removed. Only
+    /// as many are renamed as there are without a gap: after an attempt that failed half way,
+    /// `PATH.1` is free, and the next one loses nothing.
     fn rotate(&mut self) -> io::Result<()> {
-        self.open = None;
         let path = &self.settings.path;
-        for number in (1..self.settings.files_kept).rev() {
-            let renamed = fs::rename(numbered(path, number), numbered(path, number + 1));
-            if let Err(error) = renamed
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                return Err(error);
-            }
+        let exists = |number: &u32| fs::symlink_metadata(numbered(path, *number)).is_ok();
+        let in_a_row = (1..self.settings.files_kept).take_while(exists).count();
+        for number in (1..=in_a_row as u32).rev() {
+            fs::rename(numbered(path, number), numbered(path, number + 1))?;
         }
         fs::rename(path, numbered(path, 1))?;
+        self.open = None;
         sync_directory(path)
     }
 }
@@ -277,6 +290,38 @@ mod tests {
         assert!(!place.0.join("messages.json.3").exists());
         let mode = place.path().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777 & !MODE, 0, "{mode:o}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_renamed_grows_and_takes_no_other_with_it() {
+        let place = Place::new("stuck");
+        let mut file = place.rotated(12);
+        for number in 0..5 {
+            file.append(format!("{{\"{number}\"}}\n").as_bytes())
+                .unwrap();
+        }
+        // A directory that is not empty: nothing can be renamed to it.
+        for number in 1..=2 {
+            let kept = numbered(&place.path(), number);
+            fs::rename(&kept, place.0.join(format!("kept-{number}"))).unwrap();
+        }
+        fs::create_dir_all(numbered(&place.path(), 2).join("x")).unwrap();
+        fs::write(numbered(&place.path(), 1), "kept\n").unwrap();
+        for number in 5..9 {
+            file.append(format!("{{\"{number}\"}}\n").as_bytes())
+                .unwrap();
+        }
+        let grown: String = (4..9).map(|number| format!("{{\"{number}\"}}\n")).collect();
+        assert_eq!(place.read("messages.json"), grown);
+        assert_eq!(place.read("messages.json.1"), "kept\n");
+        let trouble = file.trouble().unwrap();
+        assert!(trouble.contains("cannot be renamed"), "{trouble}");
+        fs::remove_dir_all(numbered(&place.path(), 2)).unwrap();
+        file.append(b"{\"9\"}\n").unwrap();
+        assert_eq!(place.read("messages.json"), "{\"9\"}\n");
+        assert_eq!(place.read("messages.json.1"), grown);
+        assert_eq!(place.read("messages.json.2"), "kept\n");
+        assert_eq!(file.trouble(), None);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! One call of a sink: its time is limited, and its panic is an error.
 
-use std::any::Any;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
+
+use crate::caught::catch;
 
 /// Why a call gave no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(super) enum Broken {
     Late(Duration),
     /// It panicked.
     Panicked(String),
+    /// It blocks its thread, so that it cannot be ended; the sink has been in it for this long.
+    Blocked(Duration),
 }
 
 impl std::fmt::Display for Broken {
@@ -21,6 +23,11 @@ impl std::fmt::Display for Broken {
         match self {
             Self::Late(limit) => write!(f, "no answer within {} s", limit.as_secs_f32()),
             Self::Panicked(text) => write!(f, "the sink panicked: {text}"),
+            Self::Blocked(time) => write!(
+                f,
+                "the sink blocks its thread, for {} s now, and cannot be called",
+                time.as_secs()
+            ),
         }
     }
 }
@@ -32,13 +39,10 @@ pub(super) async fn attempt<T>(
 ) -> Result<T, Broken> {
     let guarded = async {
         let mut call = pin!(call);
-        std::future::poll_fn(move |context| {
-            let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
-            match polled {
-                Ok(Poll::Pending) => Poll::Pending,
-                Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-                Err(panic) => Poll::Ready(Err(Broken::Panicked(text_of(&*panic)))),
-            }
+        std::future::poll_fn(move |context| match catch(|| call.as_mut().poll(context)) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+            Err(text) => Poll::Ready(Err(Broken::Panicked(text))),
         })
         .await
     };
@@ -46,10 +50,4 @@ pub(super) async fn attempt<T>(
         Ok(done) => done,
         Err(_) => Err(Broken::Late(within)),
     }
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without a message").to_owned()
 }

@@ -1,6 +1,6 @@
 //! What a runner holds, and what it is told: all but the sink itself.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::attempt::Broken;
 use super::handle::{Activity, Answer, Command, Counts, Failure, Shared, Told};
 use super::{ALL_TENANTS, OnReject, Settings};
 use crate::dead_letters::DeadLetter;
-use crate::host::{Host, SavedState};
+use crate::host::{Host, PartSession, SavedState};
 use crate::lanes::{Lanes, Token, Told as ToldByNode};
 use crate::sink::{Outcome, SinkMessage};
 
@@ -30,6 +30,11 @@ const SAVED_WITHIN: Duration = Duration::from_secs(5);
 const DRAIN_LOOKS_EVERY: Duration = Duration::from_millis(250);
 /// Panics of the sink on one message, handed over alone, after which the message is refused.
 const PANICS_MAX: u32 = 3;
+/// Messages in a row that are refused for panics. After that the sink is at fault, not the
+/// messages: they wait.
+const PANICKED_IN_A_ROW_MAX: u32 = 3;
+/// Time between two looks whether the team still has the same tenant.
+const TENANT_LOOKS_EVERY: Duration = Duration::from_secs(2);
 
 /// Whether it delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +59,23 @@ enum Attachment {
     Detached,
     Attaching(Lanes),
     Attached(Lanes),
+}
+
+/// Messages for one call of the sink.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) messages: Vec<SinkMessage>,
+    /// Where each of them stands among the messages in hand, in order.
+    pub(super) places: Vec<usize>,
+}
+
+/// A message that the sink has refused, and that is not in the dead-letter store yet.
+#[derive(Debug)]
+struct Refused {
+    token: Token,
+    message: SinkMessage,
+    reason: String,
+    at_ms: u64,
 }
 
 /// A message that is not settled.
@@ -91,15 +113,26 @@ pub(super) struct Core {
     tenant: Option<TenantId>,
     /// Messages in hand, in the order of the queue.
     held: VecDeque<Held>,
-    /// Messages that were refused and are not in the dead-letter store yet.
-    refused: Vec<(Token, DeadLetter)>,
+    /// In the order of their refusal.
+    refused: VecDeque<Refused>,
+    /// The first refusal of the next call does not stop the integration.
+    skips: bool,
     /// Dead letters to be sent again.
     again: VecDeque<u64>,
     /// Messages that are handed over one by one, because the sink panicked at a batch with them.
     alone: usize,
+    /// The same of dead letters.
+    letters_alone: usize,
+    /// Messages that were refused for panics since the last one that was delivered.
+    panicked_in_a_row: u32,
+    /// Until when the other system asks not to be called.
+    asked_until: Option<Instant>,
     to_sink: Retry,
+    to_letters: Retry,
     to_store: Retry,
     to_node: Retry,
+    /// When to look whether the team still has the same tenant.
+    look_at_tenant: Instant,
     /// Tests that wait for the sink.
     pub(super) tests: Vec<Answer>,
     pub(super) sink_health: Option<String>,
@@ -133,10 +166,16 @@ impl Core {
             attachment: Attachment::Detached,
             tenant: None,
             held: VecDeque::new(),
-            refused: Vec::new(),
+            refused: VecDeque::new(),
+            skips: false,
             again: VecDeque::new(),
             alone: 0,
+            letters_alone: 0,
+            panicked_in_a_row: 0,
+            asked_until: None,
+            look_at_tenant: Instant::now(),
             to_sink: Retry::default(),
+            to_letters: Retry::default(),
             to_store: Retry::default(),
             to_node: Retry::default(),
             tests: Vec::new(),
@@ -205,14 +244,13 @@ impl Core {
                 self.mode = Mode::Paused;
                 self.save(SavedState::Paused).await
             }
-            Command::Resume => {
-                self.mode = Mode::Running;
-                // Who resumes it has repaired something: it is tried at once.
-                (self.to_sink.at, self.to_store.at) = (None, None);
-                self.save(SavedState::Running).await
+            Command::Resume => self.resume().await,
+            Command::Skip => {
+                self.skips = matches!(self.mode, Mode::Stopped { .. });
+                self.resume().await
             }
             Command::Retry => {
-                self.to_sink.at = None;
+                (self.to_sink.at, self.to_letters.at) = (None, None);
                 Ok(())
             }
             Command::Drain => {
@@ -228,6 +266,13 @@ impl Core {
         self.show();
         // The one who asked may have given up.
         let _ = answer.send(done);
+    }
+
+    async fn resume(&mut self) -> Result<(), String> {
+        self.mode = Mode::Running;
+        // An operator has repaired something: it is tried at once.
+        (self.to_sink.at, self.to_letters.at, self.to_store.at) = (None, None, None);
+        self.save(SavedState::Running).await
     }
 
     async fn save(&self, state: SavedState) -> Result<(), String> {
@@ -300,6 +345,25 @@ impl Core {
         self.attachment = Attachment::Attaching(lanes);
     }
 
+    /// Detaches if its team has another tenant than when it was attached: one that was removed for
+    /// good and added again has.
+    pub(super) fn look_at_tenant_if_due(&mut self) {
+        let now = Instant::now();
+        if !self.has_team() || self.look_at_tenant > now {
+            return;
+        }
+        self.look_at_tenant = now + TENANT_LOOKS_EVERY;
+        let is_attached = matches!(self.attachment, Attachment::Attached(_));
+        if is_attached && self.host.tenant(&self.settings.tenant) != self.tenant {
+            self.queue = None;
+            self.detached("its team has another tenant now");
+        }
+    }
+
+    fn has_team(&self) -> bool {
+        !self.settings.tenant.is_empty() && *self.settings.tenant != *ALL_TENANTS
+    }
+
     /// Takes all events that are there.
     pub(super) fn take_ready(&mut self) {
         while let Attachment::Attaching(lanes) | Attachment::Attached(lanes) = &mut self.attachment
@@ -359,43 +423,64 @@ impl Core {
     }
 
     /// The next messages for the sink; empty: there are none, or it is not to be called now.
-    pub(super) fn batch(&mut self, now: Instant) -> Vec<SinkMessage> {
+    pub(super) fn batch(&mut self, now: Instant) -> Batch {
         let until_ms = match self.mode {
             Mode::Running => u64::MAX,
             Mode::Draining { until_ms, .. } => until_ms,
-            Mode::Paused | Mode::Stopped { .. } => return Vec::new(),
+            Mode::Paused | Mode::Stopped { .. } => return Batch::default(),
         };
         if !self.to_sink.is_due(now) {
-            return Vec::new();
+            return Batch::default();
         }
         let messages_max = match self.alone {
             0 => usize::from(self.settings.batch_messages.max(1)),
             _ => 1,
         };
-        let mut batch = Vec::new();
+        let mut batch = Batch::default();
         let mut bytes = 0;
-        for held in &self.held {
+        for (place, held) in self.held.iter().enumerate() {
+            // A drain leaves what came after it; other lanes may have older messages behind that.
+            if held.message.received_ms() > until_ms {
+                continue;
+            }
             bytes += held.message.bytes();
-            let is_full = batch.len() >= messages_max || bytes > self.settings.batch_bytes;
-            let is_later = held.message.received_ms() > until_ms;
-            if is_later || (is_full && !batch.is_empty()) {
+            let is_full = batch.places.len() >= messages_max || bytes > self.settings.batch_bytes;
+            if is_full && !batch.places.is_empty() {
                 break;
             }
-            batch.push(held.message.clone());
+            batch.messages.push(held.message.clone());
+            batch.places.push(place);
         }
         batch
     }
 
-    /// The sink was handed the first messages in hand.
-    pub(super) fn delivered(&mut self, handed: usize, done: Result<Vec<Outcome>, Broken>) {
-        let (outcomes, mut error) = self.outcomes(handed, done);
+    /// Takes the messages of a batch out of those in hand.
+    fn take_out(&mut self, places: &[usize]) -> Vec<Held> {
+        if places.last().is_none_or(|last| last + 1 == places.len()) {
+            return self.held.drain(..places.len()).collect();
+        }
+        let mut wanted = places.iter().copied().peekable();
+        let (mut taken, mut kept) = (Vec::with_capacity(places.len()), VecDeque::new());
+        for (place, held) in std::mem::take(&mut self.held).into_iter().enumerate() {
+            match wanted.next_if_eq(&place) {
+                Some(_) => taken.push(held),
+                None => kept.push_back(held),
+            }
+        }
+        self.held = kept;
+        taken
+    }
+
+    /// The sink was handed these messages of those in hand.
+    pub(super) fn delivered(&mut self, places: &[usize], done: Result<Vec<Outcome>, Broken>) {
+        let (outcomes, mut error) = self.outcomes(places, done);
         let now_ms = self.host.now_ms();
         let (mut settled, mut left, mut stop) = (Vec::new(), Vec::new(), None);
         let (mut delivered, mut tried) = (0_usize, 0_usize);
         let mut after = Duration::ZERO;
-        let first: Vec<Held> = self.held.drain(..handed.min(self.held.len())).collect();
+        let mut skips = std::mem::take(&mut self.skips);
         let mut outcomes = outcomes.into_iter();
-        for mut held in first {
+        for mut held in self.take_out(places) {
             let outcome = outcomes.next();
             tried += usize::from(!matches!(outcome, None | Some(Outcome::NotTried)));
             match outcome {
@@ -406,13 +491,18 @@ impl Core {
                 }
                 Some(Outcome::Refused(reason)) => {
                     self.counts.refused += 1;
-                    if self.settings.on_reject == OnReject::Stop {
+                    let stops = self.settings.on_reject == OnReject::Stop;
+                    if stops && !std::mem::take(&mut skips) {
                         stop.get_or_insert_with(|| stop_text(&held.message, &reason));
                         held.message.repeated = true;
                         left.push(held);
                     } else {
-                        let letter = self.letter(&held.message, &reason, now_ms);
-                        self.refused.push((held.token, letter));
+                        self.refused.push_back(Refused {
+                            token: held.token,
+                            message: held.message,
+                            reason,
+                            at_ms: now_ms,
+                        });
                     }
                 }
                 Some(Outcome::Failed(why)) => {
@@ -429,7 +519,7 @@ impl Core {
                 Some(Outcome::NotTried) | None => left.push(held),
             }
         }
-        self.alone = self.alone.saturating_sub(handed - left.len());
+        self.alone = self.alone.saturating_sub(places.len() - left.len());
         for held in left.into_iter().rev() {
             self.held.push_front(held);
         }
@@ -437,6 +527,7 @@ impl Core {
         if delivered > 0 {
             self.counts.delivered += delivered as u64;
             self.delivered_ms = Some(now_ms);
+            self.panicked_in_a_row = 0;
         }
         if error.is_none() && tried == 0 {
             error = Some("the sink returned no outcome".to_owned());
@@ -461,16 +552,24 @@ impl Core {
         }
     }
 
+    /// A call that blocked has ended: the sink is tried at once.
+    pub(super) fn sink_returned(&mut self) {
+        (self.to_sink.at, self.to_letters.at) = (self.asked_until, self.asked_until);
+    }
+
     /// The other system asks not to be called for that time.
     fn pause_sink(&mut self, time: Duration) {
-        let asked = Instant::now() + time;
-        self.to_sink.at = self.to_sink.at.map(|at| at.max(asked));
+        if time > Duration::ZERO {
+            let asked = Instant::now() + time;
+            self.asked_until = Some(asked);
+            self.to_sink.at = Some(self.to_sink.at.map_or(asked, |at| at.max(asked)));
+        }
     }
 
     /// Outcomes of a call; one that broke off has none, or fails for all messages.
     fn outcomes(
         &mut self,
-        handed: usize,
+        places: &[usize],
         done: Result<Vec<Outcome>, Broken>,
     ) -> (Vec<Outcome>, Option<String>) {
         let broken = match done {
@@ -478,31 +577,26 @@ impl Core {
             Err(broken) => broken,
         };
         let error = broken.to_string();
-        let failed = vec![Outcome::Failed(error.clone()); handed];
-        if matches!(broken, Broken::Late(_)) {
+        let failed = vec![Outcome::Failed(error.clone()); places.len()];
+        let Broken::Panicked(_) = broken else {
             return (failed, Some(error));
-        }
+        };
         // One of these messages may be at fault: each comes alone until all of them are through.
-        if handed > 1 {
-            self.alone = self.alone.max(handed);
+        if places.len() > 1 {
+            self.alone = self.alone.max(places.len());
             return (failed, Some(error));
         }
-        let Some(held) = self.held.front_mut() else {
+        let held = places.first().and_then(|place| self.held.get_mut(*place));
+        let Some(held) = held else {
             return (failed, Some(error));
         };
         held.panics += 1;
-        match held.panics >= PANICS_MAX {
-            true => {
-                let reason = format!("{error} ({PANICS_MAX} times at this message)");
-                (vec![Outcome::Refused(reason)], None)
-            }
-            false => (failed, Some(error)),
+        if held.panics < PANICS_MAX || self.panicked_in_a_row >= PANICKED_IN_A_ROW_MAX {
+            return (failed, Some(error));
         }
-    }
-
-    fn letter(&self, message: &SinkMessage, reason: &str, now_ms: u64) -> DeadLetter {
-        let of = (self.settings.kind, &*self.settings.name);
-        DeadLetter::new(of, message, reason, now_ms)
+        self.panicked_in_a_row += 1;
+        let reason = format!("{error} ({PANICS_MAX} times at this message)");
+        (vec![Outcome::Refused(reason)], None)
     }
 
     fn settle(&self, settled: Vec<(Token, PartOutcome)>) {
@@ -516,24 +610,22 @@ impl Core {
         if self.refused.is_empty() || !self.to_store.is_due(Instant::now()) {
             return;
         }
-        let letters: Vec<DeadLetter> = self.refused.iter().map(|(_, one)| one.clone()).collect();
-        let count = letters.len() as u64;
+        let letters = self.next_letters();
+        let count = letters.len();
         let within = self.settings.deliver_within;
         let put = timeout(within, self.host.dead_letters().put(letters)).await;
         match put.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
             Ok(dropped) => {
-                self.counts.dead_letters += count;
+                self.counts.dead_letters += count as u64;
                 self.counts.dead_letters_dropped += dropped;
-                let stored = std::mem::take(&mut self.refused);
-                for (_, letter) in &stored {
-                    let head = &letter.head;
-                    let (topic, reason) = (&head.topic, &head.reason);
+                let stored = self.refused.drain(..count);
+                let settled = stored.map(|one| {
+                    let (topic, reason) = (one.message.topic(), &one.reason);
                     debug!(integration = %self.client_id, topic, reason, "a message was refused");
-                }
-                let settled = stored
-                    .iter()
-                    .map(|(token, _)| (*token, PartOutcome::Refused));
-                self.settle(settled.collect());
+                    (one.token, PartOutcome::Refused)
+                });
+                let settled = settled.collect();
+                self.settle(settled);
                 self.succeed(What::Store);
             }
             Err(why) => {
@@ -541,6 +633,18 @@ impl Core {
                 self.fail(What::Store, error);
             }
         }
+    }
+
+    /// The first messages that were refused, as letters: as many bytes as a batch may have.
+    fn next_letters(&self) -> Vec<DeadLetter> {
+        let of = (self.settings.kind, &*self.settings.name);
+        let mut bytes = 0;
+        let part = self.refused.iter().enumerate().take_while(|(at, one)| {
+            bytes += one.message.bytes();
+            *at == 0 || bytes <= self.settings.batch_bytes
+        });
+        let part = part.map(|(_, one)| DeadLetter::new(of, &one.message, &one.reason, one.at_ms));
+        part.collect()
     }
 
     fn queue_letters(&mut self, ids: Vec<u64>) -> Result<(), String> {
@@ -560,7 +664,14 @@ impl Core {
     }
 
     pub(super) fn has_letters_to_send(&self, now: Instant) -> bool {
-        !self.again.is_empty() && self.to_sink.is_due(now) && self.to_store.is_due(now)
+        !self.again.is_empty() && self.letters_due(now) <= now
+    }
+
+    /// When dead letters may be sent again, if it is `now`. They have pauses of their own, so that one which the
+    /// other system does not take holds up no message.
+    fn letters_due(&self, now: Instant) -> Instant {
+        let at = [self.to_letters.at, self.to_store.at, self.asked_until];
+        at.into_iter().flatten().max().unwrap_or(now)
     }
 
     /// The next dead letters to be sent again; none if they cannot be read.
@@ -573,7 +684,8 @@ impl Core {
                 Ok(Some(letter)) if self.is_own(&letter) => {
                     bytes += letter.payload.len();
                     let is_full = letters.len() >= usize::from(self.settings.batch_messages)
-                        || bytes > self.settings.batch_bytes;
+                        || bytes > self.settings.batch_bytes
+                        || self.letters_alone > 0;
                     if is_full && !letters.is_empty() {
                         break;
                     }
@@ -592,7 +704,16 @@ impl Core {
             }
             self.again.pop_front();
         }
+        self.store_works();
         Some(letters)
+    }
+
+    /// The dead-letter store was read or written. If letters wait to be stored, only storing them
+    /// says that it works.
+    fn store_works(&mut self) {
+        if self.refused.is_empty() {
+            self.succeed(What::Store);
+        }
     }
 
     fn is_own(&self, letter: &DeadLetter) -> bool {
@@ -607,7 +728,15 @@ impl Core {
     ) {
         let (outcomes, mut error) = match done {
             Ok(outcomes) => (outcomes, None),
-            Err(broken) => (Vec::new(), Some(broken.to_string())),
+            Err(broken) if letters.len() == 1 && matches!(broken, Broken::Panicked(_)) => {
+                (vec![Outcome::Refused(broken.to_string())], None)
+            }
+            Err(broken) => {
+                if matches!(broken, Broken::Panicked(_)) {
+                    self.letters_alone = letters.len();
+                }
+                (Vec::new(), Some(broken.to_string()))
+            }
         };
         let now_ms = self.host.now_ms();
         let (mut removed, mut refused, mut left) = (Vec::new(), Vec::new(), Vec::new());
@@ -638,27 +767,31 @@ impl Core {
         self.counts.delivered += delivered;
         self.counts.repeated += delivered;
         self.counts.refused += refused.len() as u64;
-        for id in left.into_iter().rev() {
-            self.again.push_front(id);
-        }
+        let ended = removed.len() + refused.len();
+        self.letters_alone = self.letters_alone.saturating_sub(ended);
+        // Behind the others, which may be taken.
+        self.again.extend(left);
         if is_empty && error.is_none() {
             error = Some("the sink returned no outcome".to_owned());
         }
         match error {
             Some(error) => {
                 self.counts.failed_attempts += 1;
-                self.fail(What::Sink, error);
+                self.fail(What::Letters, error);
                 self.pause_sink(after);
             }
-            None => self.succeed(What::Sink),
+            None => self.succeed(What::Letters),
         }
         if delivered > 0 {
             self.delivered_ms = Some(now_ms);
         }
         // A letter that is delivered and not removed is there still: it may be sent twice.
-        if let Err(why) = self.tidy_letters(removed, refused).await {
-            let error = format!("the dead-letter store cannot be written: {why}");
-            self.fail(What::Store, error);
+        match self.tidy_letters(removed, refused).await {
+            Ok(()) => self.store_works(),
+            Err(why) => {
+                let error = format!("the dead-letter store cannot be written: {why}");
+                self.fail(What::Store, error);
+            }
         }
     }
 
@@ -681,27 +814,40 @@ impl Core {
         done.unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
 
-    /// Pauses when all that waited is delivered.
+    /// Pauses when all that waited when the drain began is delivered.
     pub(super) async fn drain_if_due(&mut self) {
-        let Mode::Draining { until_ms, look_at } = &mut self.mode else {
+        let Mode::Draining { until_ms, look_at } = self.mode else {
             return;
         };
-        let front = self.held.front();
-        let is_later = front.is_some_and(|held| held.message.received_ms() > *until_ms);
-        let is_attached = matches!(self.attachment, Attachment::Attached(_));
-        let has_nothing = self.held.is_empty() && self.refused.is_empty() && is_attached;
-        if is_later && self.refused.is_empty() {
-            self.mode = Mode::Paused;
-        } else if has_nothing && *look_at <= Instant::now() {
-            *look_at = Instant::now() + DRAIN_LOOKS_EVERY;
-            let Some(tenant) = self.tenant else {
-                return;
-            };
-            let sessions = self.host.sessions(tenant, &self.client_id).await;
-            if sessions.is_some_and(|all| all.iter().all(|one| one.messages == 0)) {
-                self.mode = Mode::Paused;
-            }
+        let (Attachment::Attached(lanes), Some(tenant)) = (&self.attachment, self.tenant) else {
+            return;
+        };
+        let now = Instant::now();
+        if self.has_work_until(until_ms) || !self.refused.is_empty() || look_at > now {
+            return;
         }
+        // All messages in hand came later. So did all that wait in the lanes of these messages.
+        let are_later = self.held.iter().map(|held| held.token.lane());
+        let are_later: BTreeSet<&str> = are_later.filter_map(|at| lanes.client_id(at)).collect();
+        let sessions = timeout(SAVED_WITHIN, self.host.sessions(tenant, &self.client_id)).await;
+        let is_drained = sessions.ok().flatten().is_some_and(|sessions| {
+            let has_more = |one: &PartSession| one.messages > 0;
+            let mut left = sessions.iter().filter(|one| has_more(one));
+            left.all(|one| are_later.contains(&*one.client_id))
+        });
+        self.mode = match is_drained {
+            true => Mode::Paused,
+            false => {
+                let look_at = now + DRAIN_LOOKS_EVERY;
+                Mode::Draining { until_ms, look_at }
+            }
+        };
+    }
+
+    /// A message in hand was received by then.
+    fn has_work_until(&self, until_ms: u64) -> bool {
+        let mut held = self.held.iter();
+        held.any(|held| held.message.received_ms() <= until_ms)
     }
 
     /// Waits until there is something to do.
@@ -728,24 +874,23 @@ impl Core {
     fn next_due(&self) -> Option<Instant> {
         let is_attached = matches!(self.attachment, Attachment::Attached(_));
         let is_detached = matches!(self.attachment, Attachment::Detached);
-        let front = self.held.front().map(|held| held.message.received_ms());
         let (has_work, look) = match &self.mode {
-            Mode::Running => (front.is_some(), None),
+            Mode::Running => (!self.held.is_empty(), None),
             Mode::Draining { until_ms, look_at } => {
-                let has_nothing = front.is_none() && self.refused.is_empty() && is_attached;
-                let has_work = front.is_some_and(|at_ms| at_ms <= *until_ms);
-                (has_work, has_nothing.then_some(*look_at))
+                let has_work = self.has_work_until(*until_ms);
+                let looks = !has_work && self.refused.is_empty() && is_attached;
+                (has_work, looks.then_some(*look_at))
             }
             Mode::Paused | Mode::Stopped { .. } => (false, None),
         };
         let now = Instant::now();
         let due = |retry: &Retry| retry.at.unwrap_or(now);
-        let (sink, store) = (due(&self.to_sink), due(&self.to_store));
         let all = [
             is_detached.then(|| due(&self.to_node)),
-            has_work.then_some(sink),
-            (!self.again.is_empty()).then(|| sink.max(store)),
-            (!self.refused.is_empty()).then_some(store),
+            has_work.then(|| due(&self.to_sink)),
+            (!self.again.is_empty()).then(|| self.letters_due(now)),
+            (!self.refused.is_empty()).then(|| due(&self.to_store)),
+            (is_attached && self.has_team()).then_some(self.look_at_tenant),
             look,
         ];
         all.into_iter().flatten().min()
@@ -754,6 +899,7 @@ impl Core {
     fn retry(&mut self, what: What) -> &mut Retry {
         match what {
             What::Sink => &mut self.to_sink,
+            What::Letters => &mut self.to_letters,
             What::Store => &mut self.to_store,
             What::Node => &mut self.to_node,
         }
@@ -801,8 +947,9 @@ impl Core {
             Mode::Running if failure.is_some() => (Activity::Retrying, None),
             Mode::Running => (Activity::Running, None),
         };
-        let front = self.held.front().map(|held| held.message.received_ms());
-        let refused = self.refused.iter().map(|(_, one)| one.head.received_ms);
+        let held = self.held.iter().map(|held| held.message.received_ms());
+        let refused = self.refused.iter().map(|one| one.message.received_ms());
+        let queued = self.queue.and_then(|queue| queue.oldest_wall_ms);
         let mut state = self.shared.lock();
         state.activity = activity;
         state.is_attached = is_attached;
@@ -813,7 +960,7 @@ impl Core {
         state.queue = self.queue;
         let in_hand = state.in_hand as u64;
         state.lag = self.queue.map(|queue| queue.messages + in_hand);
-        state.oldest_received_ms = refused.chain(front).min();
+        state.oldest_received_ms = refused.chain(held).chain(queued).min();
         state.failure = failure;
         state.clients_waiting = super::waiting::clients(activity, &self.held);
         state.last_error.clone_from(&self.last_error);
@@ -829,6 +976,7 @@ impl Core {
 #[derive(Clone, Copy, Debug)]
 enum What {
     Sink,
+    Letters,
     Store,
     Node,
 }

@@ -104,8 +104,8 @@ pub struct State {
     pub lag: Option<u64>,
     /// Its queue, as of the last second in which it was attached; none if unknown.
     pub queue: Option<PartQueueState>,
-    /// Time of receipt of the oldest message in hand, milliseconds since the Unix epoch; none if
-    /// there is none. A queue is in order, so this is the oldest message that is not delivered.
+    /// Time of receipt of the oldest message that is not delivered, milliseconds since the Unix
+    /// epoch: in hand, or in the queue as of the last second. None if there is none.
     pub oldest_received_ms: Option<u64>,
     /// What fails now: the sink, the dead-letter store or the attachment to the node.
     pub failure: Option<Failure>,
@@ -128,6 +128,9 @@ pub enum Command {
     Pause,
     /// Deliver again, also after a stop.
     Resume,
+    /// Deliver again after a stop; the message that it stopped at becomes a dead letter if it is
+    /// refused again.
+    Skip,
     /// If the last attempt failed, try again at once. Changes nothing else.
     Retry,
     /// Deliver what waits now, then pause.

@@ -4,7 +4,7 @@
 //! * `handle`: how others read its state and tell it something
 //! * `core`: what it holds and what it is told; all but the sink
 //! * `waiting`: clients whose messages wait for it
-//! * `attempt`, `backoff`: one call of the sink, and the pause before the next
+//! * `caller`, `attempt`, `backoff`: the thread of the sink, one call, and the pause before the next
 //!
 //! The position of a sink is its session in the node's store: a message leaves it when it is
 //! settled, so a restart goes on where the last settled message was. A message that was handed to
@@ -12,6 +12,7 @@
 
 mod attempt;
 mod backoff;
+mod caller;
 mod core;
 mod handle;
 #[cfg(test)]
@@ -29,11 +30,15 @@ use tokio::time::Instant;
 pub use backoff::Backoff;
 pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State};
 
-use self::attempt::{Broken, attempt};
-use self::core::Core;
+use self::attempt::Broken;
+use self::caller::{Answer, Caller, Place, Request};
+use self::core::{Batch, Core};
 use self::handle::Shared;
 use crate::host::Host;
 use crate::sink::{Outcome, Sink, SinkMessage};
+
+/// Time limit of a test.
+const TEST_WITHIN: Duration = Duration::from_secs(30);
 
 /// What happens when the sink refuses a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,20 +113,27 @@ pub const CLIENT_IDS: &str = "$integration/";
 /// Runs one sink.
 #[derive(Debug)]
 pub struct Runner<S> {
-    sink: S,
+    caller: Caller<S>,
     core: Core,
 }
 
 impl<S: Sink> Runner<S> {
-    /// Starts a task that runs the sink until [`Handle::stop`]. Needs a Tokio runtime.
+    /// Starts a task that runs the sink until [`Handle::stop`], and a thread for the calls of the
+    /// sink. Needs a Tokio runtime.
     pub fn start(settings: Settings, sink: S, host: Arc<dyn Host>) -> Handle {
+        let place = Place::for_sink(&settings.client_id());
+        Self::start_at(settings, sink, host, place)
+    }
+
+    fn start_at(settings: Settings, sink: S, host: Arc<dyn Host>, place: Place) -> Handle {
         let shared = Arc::<Shared>::default();
         let (sender, told) = mpsc::unbounded_channel();
         let (kind, name) = (settings.kind, settings.name.clone());
         let client_id = settings.client_id();
         let on_full = settings.queue.on_full;
         let core = Core::new(settings, host, Arc::clone(&shared), told);
-        let runner = Self { sink, core };
+        let caller = Caller::new(sink, place);
+        let runner = Self { caller, core };
         let ends = EndsWith(Arc::clone(&shared));
         let task = tokio::spawn(async move {
             runner.run().await;
@@ -146,42 +158,62 @@ impl<S: Sink> Runner<S> {
             self.answer_tests().await;
             self.core.attach_if_due().await;
             self.core.take_ready();
+            self.core.look_at_tenant_if_due();
             self.core.store_letters_if_due().await;
             let mut has_delivered = false;
-            if self.core.has_letters_to_send(Instant::now()) {
-                self.send_letters().await;
+            let batch = self.core.batch(Instant::now());
+            if !batch.messages.is_empty() {
+                self.deliver(batch).await;
                 has_delivered = true;
             }
-            let batch = self.core.batch(Instant::now());
-            if !batch.is_empty() {
-                self.deliver(&batch).await;
+            if self.core.has_letters_to_send(Instant::now()) {
+                self.send_letters().await;
                 has_delivered = true;
             }
             self.core.drain_if_due().await;
             self.core.show();
             if !has_delivered {
-                self.core.wait().await;
+                self.wait().await;
             }
         }
     }
 
-    async fn answer_tests(&mut self) {
-        let within = self.core.settings.deliver_within;
-        for answer in std::mem::take(&mut self.core.tests) {
-            let sink = &mut self.sink;
-            let tested = attempt(async { sink.test().await }, within).await;
-            let tested = tested.unwrap_or_else(|broken| Err(broken.to_string()));
-            // The one who asked may have given up.
-            let _ = answer.send(tested);
+    /// Waits until there is something to do.
+    async fn wait(&mut self) {
+        let Self { caller, core } = self;
+        tokio::select! {
+            () = core.wait() => {}
+            // It may be called again.
+            () = caller.unblocked() => core.sink_returned(),
         }
     }
 
-    /// Hands a batch to the sink, and obeys commands meanwhile.
-    async fn call(&mut self, batch: &[SinkMessage]) -> Result<Vec<Outcome>, Broken> {
-        let Self { sink, core } = self;
-        let within = core.settings.deliver_within;
+    /// Answers all who wait for a test with the result of one.
+    async fn answer_tests(&mut self) {
+        let answers = std::mem::take(&mut self.core.tests);
+        if answers.is_empty() {
+            return;
+        }
+        let tested = match self.call(Request::Test).await {
+            Ok(Answer::Tested(tested)) => tested,
+            Ok(Answer::Delivered(_)) => Err("the sink was not tested".to_owned()),
+            Err(broken) => Err(broken.to_string()),
+        };
+        for answer in answers {
+            // The one who asked may have given up.
+            let _ = answer.send(tested.clone());
+        }
+    }
+
+    /// Calls the sink, and obeys commands meanwhile.
+    async fn call(&mut self, request: Request) -> Result<Answer, Broken> {
+        let Self { caller, core } = self;
+        let within = match &request {
+            Request::Deliver(_) => core.settings.deliver_within,
+            Request::Test => core.settings.deliver_within.min(TEST_WITHIN),
+        };
         let done = {
-            let mut call = pin!(attempt(async { sink.deliver(batch).await }, within));
+            let mut call = pin!(caller.call(request, within));
             loop {
                 tokio::select! {
                     biased;
@@ -190,13 +222,21 @@ impl<S: Sink> Runner<S> {
                 }
             }
         };
-        core.sink_health = sink.health();
+        core.sink_health = caller.health().map(str::to_owned);
         done
     }
 
-    async fn deliver(&mut self, batch: &[SinkMessage]) {
-        let done = self.call(batch).await;
-        self.core.delivered(batch.len(), done);
+    /// Hands messages to the sink.
+    async fn hand_over(&mut self, messages: Vec<SinkMessage>) -> Result<Vec<Outcome>, Broken> {
+        match self.call(Request::Deliver(messages.into())).await? {
+            Answer::Delivered(outcomes) => Ok(outcomes),
+            Answer::Tested(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn deliver(&mut self, batch: Batch) {
+        let done = self.hand_over(batch.messages).await;
+        self.core.delivered(&batch.places, done);
         self.core.store_letters_if_due().await;
         self.core.save_stop().await;
     }
@@ -211,7 +251,7 @@ impl<S: Sink> Runner<S> {
         if batch.is_empty() {
             return;
         }
-        let done = self.call(&batch).await;
+        let done = self.hand_over(batch).await;
         self.core.letters_sent(letters, done).await;
     }
 }

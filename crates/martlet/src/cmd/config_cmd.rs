@@ -101,7 +101,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
     for sink in &effective.sinks {
         text.push_str(&format!("\n[[sinks.{}]]\n", sink.kind));
         for (key, sourced) in &sink.keys {
-            let line = format!("{key} = {}", config::shown_of_sink(key, &sourced.value));
+            let line = format!("{key} = {}", config::shown_of_sink(&sourced.value));
             text.push_str(&format!("{line:<48} # {}\n", sourced.source));
         }
     }
@@ -147,10 +147,10 @@ fn reference() -> String {
     for (name, what) in config::listener_keys() {
         text.push_str(&format!("| `{name}` | {what} |\n"));
     }
-    for (kind, keys) in config::SINK_KEYS {
+    for (kind, keys) in config::keys_of_kinds() {
         text.push_str(&format!("\n## `[[sinks.{kind}]]`\n\n{SINKS_HEAD}"));
-        for (name, kind, what) in *keys {
-            let takes = config::expectation(*kind);
+        for (name, kind, what) in keys {
+            let takes = config::expectation(kind);
             text.push_str(&format!("| `{name}` | {takes} | {what} |\n"));
         }
     }

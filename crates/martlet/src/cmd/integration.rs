@@ -45,6 +45,9 @@ enum Action {
     Pause(OneOptions),
     /// Resume an integration that is paused or has stopped
     Resume(OneOptions),
+    /// Resume an integration that has stopped at a message, which becomes a dead letter if it is
+    /// refused again
+    Skip(OneOptions),
     /// Have an integration deliver what waits now, and pause then
     Drain(OneOptions),
     /// Test whether the target of an integration can be reached; no message is delivered
@@ -183,6 +186,7 @@ pub(crate) fn run(command: &IntegrationCommand) -> ExitCode {
         Action::Show(options) => finish_as(options.is_json(), show(options)),
         Action::Pause(options) => finish_as(options.is_json(), tell(options, "pause")),
         Action::Resume(options) => finish_as(options.is_json(), tell(options, "resume")),
+        Action::Skip(options) => finish_as(options.is_json(), tell(options, "skip")),
         Action::Drain(options) => finish_as(options.is_json(), tell(options, "drain")),
         Action::Test(options) => test(options),
         Action::DeadLetter(action) => match action {
@@ -319,6 +323,7 @@ fn tell(options: &OneOptions, action: &str) -> anyhow::Result<String> {
     Ok(match action {
         "pause" => format!("{name} is paused: messages wait until it is resumed"),
         "resume" => format!("{name} is resumed"),
+        "skip" => format!("{name} is resumed; a message that is refused becomes a dead letter"),
         _ => format!("{name} delivers what waits now, and pauses then"),
     })
 }

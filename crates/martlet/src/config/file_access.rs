@@ -14,8 +14,8 @@ use martlet_control::text::typed;
 use rustix::fs::OFlags;
 
 use super::load::{ConfigError, Effective, ListenerTable};
-use super::regular_file;
 use super::schema::Value;
+use super::{masking, regular_file};
 
 /// Modes that let others than the owner write, and let everybody read.
 const OTHERS_WRITE: u32 = 0o022;
@@ -195,11 +195,14 @@ fn has_secret(effective: &Effective, path: &Path) -> bool {
     let place = format!("{} line ", path.display());
     let values = effective.values.values();
     let listeners = effective.listeners.iter().flat_map(|table| table.values());
+    let sinks = effective.sinks.iter().flat_map(|sink| sink.keys.values());
     let mut from_here = values
         .chain(listeners)
+        .chain(sinks)
         .filter(|found| found.source.starts_with(&place) || is_of_env(&found.source));
     from_here.any(|found| match &found.value {
         Value::Secret(secret) => !secret.text().is_empty(),
+        Value::Headers(lines) => masking::headers(lines) != *lines,
         shown => shown.shown() != *shown,
     })
 }

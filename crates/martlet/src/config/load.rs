@@ -7,9 +7,9 @@ use martlet_control::facts::{Configuration, ConfigurationValue, ConfiguredSink, 
 use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::config::file_access::{read_environment_file, unreadable_files};
+use crate::config::masking::shown as shown_of_sink;
 use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, is_list, keys};
-use crate::config::sinks::SINK_KEYS;
-use crate::config::webhook::shown as shown_of_sink;
+use crate::config::sinks::keys_of_kinds;
 use crate::config::{mosquitto, seeds};
 
 /// Source of values that are not set.
@@ -163,7 +163,7 @@ impl Effective {
                         .iter()
                         .map(|(key, sourced)| {
                             let value = ListenerValue {
-                                value: shown_of_sink(key, &sourced.value).to_json(),
+                                value: shown_of_sink(&sourced.value).to_json(),
                                 source: sourced.source.clone(),
                             };
                             (key.clone(), value)
@@ -509,9 +509,9 @@ impl File<'_> {
         for (kind, tables) in kinds {
             let name = &**kind.get_ref();
             let place = self.place(kind.span().start);
-            let known = SINK_KEYS.iter().find(|(known, _)| *known == name);
+            let known = keys_of_kinds().find(|(known, _)| *known == name);
             let Some((_, keys)) = known else {
-                let hint = nearest_of(SINK_KEYS.iter().map(|(known, _)| *known), name);
+                let hint = nearest_of(keys_of_kinds().map(|(known, _)| known), name);
                 return Err(ConfigError::UnknownKey {
                     place,
                     key: format!("[[sinks.{name}]]"),
@@ -526,7 +526,7 @@ impl File<'_> {
                 sinks.push(SinkTable {
                     kind: name.to_owned(),
                     place: self.place(table.span().start),
-                    keys: self.table(&section, keys, table)?,
+                    keys: self.table(&section, &keys, table)?,
                 });
             }
         }
@@ -584,12 +584,16 @@ impl File<'_> {
             DeValue::String(text) if kind == Kind::Texts => {
                 Some(Value::Texts(vec![text.to_string()]))
             }
+            DeValue::String(text) if kind == Kind::Headers => {
+                Some(Value::Headers(vec![text.to_string()]))
+            }
             DeValue::String(text) => Some(text_of(kind, text.to_string())),
             DeValue::Array(texts) if kind == Kind::Texts => texts_of(texts).map(Value::Texts),
+            DeValue::Array(texts) if kind == Kind::Headers => texts_of(texts).map(Value::Headers),
             DeValue::Array(texts) if is_list(key) => joined(texts).map(|text| text_of(kind, text)),
             _ => None,
         };
-        let is_secret = kind == Kind::Secret || key == "headers";
+        let is_secret = matches!(kind, Kind::Secret | Kind::Headers);
         let got = match &parsed {
             Some(value) if !is_secret => value.to_string(),
             None if !is_secret => shortened(written),
@@ -730,6 +734,7 @@ fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> 
         },
         Kind::Word(_) | Kind::Text => Some(Value::Text(text.to_owned())),
         Kind::Texts => Some(Value::Texts(vec![text.to_owned()])),
+        Kind::Headers => Some(Value::Headers(vec![text.to_owned()])),
         Kind::Secret => Some(Value::Secret(text.to_owned().into())),
     };
     value
@@ -800,7 +805,7 @@ fn fits(kind: Kind, value: &Value) -> bool {
         (Kind::NoneOrAtLeast { min }, Value::Integer(number)) => *number == 0 || *number >= min,
         (Kind::Boolean, Value::Boolean(_)) => true,
         (Kind::Text, Value::Text(_)) | (Kind::Secret, Value::Secret(_)) => true,
-        (Kind::Texts, Value::Texts(_)) => true,
+        (Kind::Texts, Value::Texts(_)) | (Kind::Headers, Value::Headers(_)) => true,
         (Kind::Word(words), Value::Text(word)) => words.contains(&word.as_str()),
         _ => false,
     }
@@ -815,7 +820,7 @@ pub(crate) fn expectation(kind: Kind) -> String {
         Kind::Boolean => "true or false".to_owned(),
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::Text => "text in quotes".to_owned(),
-        Kind::Texts => "a list of texts, such as [\"a\", \"b\"]".to_owned(),
+        Kind::Texts | Kind::Headers => "a list of texts, such as [\"a\", \"b\"]".to_owned(),
         Kind::Secret => "a secret: text in quotes".to_owned(),
     }
 }

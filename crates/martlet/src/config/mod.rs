@@ -14,6 +14,7 @@ mod fail_open_tests;
 mod file_access;
 mod http;
 mod load;
+mod masking;
 pub(crate) mod mosquitto;
 mod registry;
 pub(crate) mod regular_file;
@@ -22,7 +23,6 @@ mod schema;
 mod seeds;
 mod sinks;
 mod way_in;
-mod webhook;
 
 pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_unasked};
 pub(crate) use broken::data_dir_in;
@@ -34,6 +34,7 @@ pub(crate) use load::{
     Effective, Imported, Overlay, environment, environment_name, expectation, import_mosquitto,
     load,
 };
+pub(crate) use masking::shown as shown_of_sink;
 pub(crate) use registry::{
     expect_noted as expect_noted_tables, location, note as note_tables, noted as noted_tables,
     settings as tables_settings,
@@ -43,6 +44,5 @@ pub(crate) use resolve::{
 };
 pub(crate) use schema::{keys, listener_keys};
 pub(crate) use seeds::NAMES as NAMES_OF_OTHERS;
-pub(crate) use sinks::{SINK_KEYS, SinksConfig, unwritable as unwritable_sinks};
+pub(crate) use sinks::{SinksConfig, keys_of_kinds, unwritable as unwritable_sinks};
 pub(crate) use way_in::way_in;
-pub(crate) use webhook::shown as shown_of_sink;

@@ -3,6 +3,8 @@
 use martlet_broker::Limits;
 use martlet_control::text::masked_target;
 
+use super::masking;
+
 /// What a value may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -18,6 +20,8 @@ pub(crate) enum Kind {
     Text,
     /// A list of texts, each of which may have commas. In files alone.
     Texts,
+    /// A list of texts `Name: value`, whose values are not shown. In files alone.
+    Headers,
     /// Text that is never shown.
     Secret,
 }
@@ -42,6 +46,7 @@ pub(crate) enum Value {
     Boolean(bool),
     Text(String),
     Texts(Vec<String>),
+    Headers(Vec<String>),
     Secret(Secret),
 }
 
@@ -82,6 +87,7 @@ impl Value {
             Self::Boolean(value) => (*value).into(),
             Self::Text(value) => value.as_str().into(),
             Self::Texts(values) => values.as_slice().into(),
+            Self::Headers(lines) => masking::headers(lines).into(),
             Self::Secret(value) => value.to_string().into(),
         }
     }
@@ -103,6 +109,7 @@ impl std::fmt::Display for Value {
             Self::Boolean(value) => write!(f, "{value}"),
             Self::Text(value) => write!(f, "{value:?}"),
             Self::Texts(values) => write!(f, "{values:?}"),
+            Self::Headers(lines) => write!(f, "{:?}", masking::headers(lines)),
             Self::Secret(value) => write!(f, "\"{value}\""),
         }
     }

@@ -1,24 +1,46 @@
 //! From the tables `[[sinks.KIND]]` to integrations. They stand in the file alone, so that who may
 //! write the configuration decides which files the node writes.
+//!
+//! Here are the keys that all kinds have; those of one kind stand with it in `martlet_integrate`.
 
 use std::path::{Path, PathBuf};
 
 use martlet_broker::{OnFull, PartQueueLimits};
 use martlet_codec::TopicFilter;
 use martlet_control::integrations::{AllowedNetworks, ConfiguredSink, DeadLettersKept};
-use martlet_integrate::file::{FileSettings, check_path};
-use martlet_integrate::{OnReject, Settings};
+use martlet_integrate::file::check_path;
+use martlet_integrate::{
+    KINDS, OnReject, SecretValue, Settings, Surroundings, Table, TableValue, Takes,
+};
 
 use super::load::{ConfigError, Effective, SinkTable};
 use super::schema::{Kind, Value};
-use super::webhook;
 
 /// Name, kind and meaning of a key.
 type KeyOfSink = (&'static str, Kind, &'static str);
 
-/// The keys of each kind of sink.
-pub(crate) const SINK_KEYS: &[(&str, &[KeyOfSink])] =
-    &[("file", FILE_KEYS), ("webhook", WEBHOOK_KEYS)];
+/// The kinds of sinks, each with all of its keys.
+pub(crate) fn keys_of_kinds() -> impl Iterator<Item = (&'static str, Vec<KeyOfSink>)> {
+    KINDS.iter().map(|kind| {
+        let own = kind.keys.iter();
+        let own = own.map(|key| (key.name, kind_of(key.takes), key.meaning));
+        let all = [NAME_KEY, FILTERS_KEY].into_iter().chain(own);
+        (kind.name, all.chain(COMMON_KEYS).collect())
+    })
+}
+
+fn kind_of(takes: Takes) -> Kind {
+    match takes {
+        Takes::Text => Kind::Text,
+        Takes::Texts => Kind::Texts,
+        Takes::Headers => Kind::Headers,
+        Takes::Secret => Kind::Secret,
+        Takes::Flag => Kind::Boolean,
+        Takes::Word(words) => Kind::Word(words),
+        Takes::Number { min, max } => Kind::Integer { min, max },
+        Takes::NoneOrAtLeast(min) => Kind::NoneOrAtLeast { min },
+    }
+}
 
 const NAME_KEY: KeyOfSink = (
     "name",
@@ -71,68 +93,7 @@ const ON_REJECT_KEY: KeyOfSink = (
     "What happens to a message that the sink refuses. dead-letter (default): it becomes a dead letter, and those behind it go on. stop: the sink stops before it until it is resumed.",
 );
 
-const FILE_KEYS: &[KeyOfSink] = &[
-    NAME_KEY,
-    FILTERS_KEY,
-    (
-        "path",
-        Kind::Text,
-        "File that the messages are appended to, one line of JSON for each. A path that does not begin with / begins at the data directory. The directory has to exist. A symbolic link is not followed. The file is made with mode 0640.",
-    ),
-    KEEP_QOS0_KEY,
-    MAX_BYTES_KEY,
-    MAX_AGE_SECS_KEY,
-    ON_FULL_KEY,
-    TENANT_KEY,
-    ON_REJECT_KEY,
-    (
-        "file_bytes",
-        Kind::NoneOrAtLeast { min: 1_000 },
-        "Size at which the file is renamed PATH.1, PATH.1 PATH.2, and so on. Default: 100000000. 0: never, as where another program renames it; the next line goes into a new file then.",
-    ),
-    (
-        "files_kept",
-        Kind::Integer {
-            min: 1,
-            max: 10_000,
-        },
-        "Number of renamed files that are kept; older ones are removed. Default: 10.",
-    ),
-];
-
-const WEBHOOK_KEYS: &[KeyOfSink] = &[
-    NAME_KEY,
-    FILTERS_KEY,
-    (
-        "url",
-        Kind::Text,
-        "Address that the requests go to: http:// or https://. May contain ${secret:NAME}, and so may headers and signing_key. Redirects are not followed. Private addresses need integrations.allow_private.",
-    ),
-    (
-        "method",
-        Kind::Word(METHODS),
-        "Method of the requests. Default: POST.",
-    ),
-    (
-        "headers",
-        Kind::Texts,
-        "Headers of the requests: a list of texts \"Name: value\".",
-    ),
-    (
-        "timeout_secs",
-        Kind::Integer { min: 1, max: 300 },
-        "Time limit of a request, from the connection to the end of the answer, seconds. Default: 10.",
-    ),
-    (
-        "in_flight",
-        Kind::Integer { min: 1, max: 1_000 },
-        "Requests at once, for messages of different publishers; those of one publisher are sent one after the other. Default: 8.",
-    ),
-    (
-        "signing_key",
-        Kind::Secret,
-        "Key that requests are signed with, as Standard Webhooks: HMAC-SHA-256 over id, time and body, in the headers webhook-id, webhook-timestamp and webhook-signature. whsec_ and base64, or any text of 16 bytes or more. Default: they are not signed.",
-    ),
+const COMMON_KEYS: [KeyOfSink; 6] = [
     KEEP_QOS0_KEY,
     MAX_BYTES_KEY,
     MAX_AGE_SECS_KEY,
@@ -141,14 +102,9 @@ const WEBHOOK_KEYS: &[KeyOfSink] = &[
     ON_REJECT_KEY,
 ];
 
-const METHODS: &[&str] = &["POST", "PUT", "PATCH"];
 const ON_FULL: &[&str] = &["drop-oldest", "hold"];
 const ON_REJECT: &[&str] = &["dead-letter", "stop"];
 
-const FILE_BYTES: u64 = 100_000_000;
-const FILES_KEPT: u64 = 10;
-/// Messages that a webhook gets at once.
-const WEBHOOK_BATCH: u16 = 200;
 /// Longest name of a sink.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -167,18 +123,17 @@ pub(crate) struct SinksConfig {
 /// # Errors
 /// A key is missing or unusable, or two sinks have one name or one file.
 pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfig, ConfigError> {
-    let allowed = allowed_networks(effective)?;
+    let surroundings = Surroundings {
+        data_dir,
+        allowed: &allowed_networks(effective)?,
+    };
     let mut sinks: Vec<(ConfiguredSink, &str)> = Vec::new();
     for table in &effective.sinks {
         let unusable = |why: String| {
             let (place, kind) = (&table.place, &table.kind);
             ConfigError::Unusable(format!("{place}: [[sinks.{kind}]]: {why}"))
         };
-        let sink = match &*table.kind {
-            "webhook" => webhook_sink(table, &allowed),
-            _ => file_sink(table, data_dir),
-        };
-        let sink = sink.map_err(unusable)?;
+        let sink = sink(table, &surroundings).map_err(unusable)?;
         for (other, place) in &sinks {
             if let Some(why) = clash(&sink, other) {
                 return Err(unusable(format!("{why}, as the sink at {place}")));
@@ -200,12 +155,10 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
 /// keeps their messages until they can.
 pub(crate) fn unwritable(config: &SinksConfig) -> Vec<String> {
     let all = config.sinks.iter();
-    let all = all.filter_map(|sink| {
-        let ConfiguredSink::File(settings, file) = sink else {
-            return None;
-        };
-        let why = check_path(&file.path).err()?;
-        let name = &settings.name;
+    let all = all.flat_map(|sink| sink.files().iter().map(move |path| (sink, path)));
+    let all = all.filter_map(|(sink, path)| {
+        let why = check_path(path).err()?;
+        let name = &sink.settings.name;
         Some(format!(
             "the sink {name:?} could not write now, and its messages would wait: {why}"
         ))
@@ -224,91 +177,66 @@ fn allowed_networks(effective: &Effective) -> Result<AllowedNetworks, ConfigErro
     })
 }
 
-fn webhook_sink(table: &SinkTable, allowed: &AllowedNetworks) -> Result<ConfiguredSink, String> {
-    let settings = common(table)?;
-    let stops = settings.on_reject == OnReject::Stop;
-    let webhook = webhook::settings(table, allowed, stops)?;
-    let settings = Settings {
-        deliver_within: webhook.deliver_within(),
-        // What is not settled yet comes twice after a crash.
-        batch_messages: WEBHOOK_BATCH,
-        ..settings
-    };
-    Ok(ConfiguredSink::Webhook(settings, webhook))
+/// The sink of a table.
+fn sink(table: &SinkTable, surroundings: &Surroundings<'_>) -> Result<ConfiguredSink, String> {
+    let mut kinds = KINDS.iter();
+    let kind = kinds.find(|kind| *kind.name == *table.kind);
+    let kind = kind.ok_or("there is no such kind of sink")?;
+    let values = table.keys.iter();
+    let values: Table = values
+        .map(|(key, sourced)| (key.clone(), value_of(&sourced.value)))
+        .collect();
+    (kind.make)(&values, surroundings, common(kind.name, &values)?)
 }
 
-fn file_sink(table: &SinkTable, data_dir: &Path) -> Result<ConfiguredSink, String> {
-    let settings = common(table)?;
-    let path = text(table, "path").filter(|path| !path.is_empty());
-    let path = path.ok_or("`path` is missing, expected the path of a file")?;
-    let files_kept = number(table, "files_kept", FILES_KEPT);
-    let file = FileSettings {
-        path: whole_path(data_dir, path)?,
-        file_bytes: number(table, "file_bytes", FILE_BYTES),
-        files_kept: u32::try_from(files_kept).unwrap_or(u32::MAX),
-    };
-    Ok(ConfiguredSink::File(settings, file))
+fn value_of(value: &Value) -> TableValue {
+    match value {
+        Value::Integer(number) => TableValue::Number(*number),
+        Value::Boolean(flag) => TableValue::Flag(*flag),
+        Value::Text(text) => TableValue::Text(text.clone()),
+        Value::Texts(texts) | Value::Headers(texts) => TableValue::Texts(texts.clone()),
+        Value::Secret(text) => TableValue::Secret(SecretValue::new(text.text().to_owned())),
+    }
 }
 
 /// The settings that all kinds of sinks have.
-fn common(table: &SinkTable) -> Result<Settings, String> {
-    let kinds = SINK_KEYS.iter().map(|(kind, _)| *kind);
-    let kind = kinds.into_iter().find(|kind| **kind == *table.kind);
-    let kind = kind.ok_or("there is no such kind of sink")?;
-    let name = text(table, "name").unwrap_or_default();
+fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
+    let name = table.text("name").unwrap_or_default();
     if !is_name(name) {
         return Err(format!(
             "`name` is {name:?}, expected letters, digits, -, _ and ., {NAME_BYTES_MAX} at most"
         ));
     }
-    let filters = match value(table, "filters") {
-        Some(Value::Texts(filters)) if !filters.is_empty() => filters,
-        _ => return Err("`filters` is missing, expected a list such as [\"plant/#\"]".to_owned()),
-    };
+    let filters = table.texts("filters");
+    if filters.is_empty() {
+        return Err("`filters` is missing, expected a list such as [\"plant/#\"]".to_owned());
+    }
     for (at, filter) in filters.iter().enumerate() {
         check_filter(filter)?;
         if filters[..at].contains(filter) {
             return Err(format!("`filters` has {filter:?} twice; name it once"));
         }
     }
-    let on_full = match text(table, "on_full") {
+    let on_full = match table.text("on_full") {
         Some("hold") => OnFull::Hold,
         _ => OnFull::DropOldest,
     };
     let filters = filters.iter().map(|filter| filter.as_str().into());
     Ok(Settings {
-        tenant: text(table, "tenant").unwrap_or_default().into(),
-        keeps_qos0: matches!(value(table, "keep_qos0"), Some(Value::Boolean(true))),
-        on_reject: match text(table, "on_reject") {
+        tenant: table.text("tenant").unwrap_or_default().into(),
+        keeps_qos0: table.flag("keep_qos0", false),
+        on_reject: match table.text("on_reject") {
             Some("stop") => OnReject::Stop,
             _ => OnReject::DeadLetter,
         },
         queue: PartQueueLimits {
             // 0: the start finds out what is free.
-            bytes_max: number(table, "max_bytes", 0),
-            age_max_secs: u32::try_from(number(table, "max_age_secs", 0)).unwrap_or(u32::MAX),
+            bytes_max: table.number("max_bytes", 0),
+            age_max_secs: u32::try_from(table.number("max_age_secs", 0)).unwrap_or(u32::MAX),
             on_full,
         },
         ..Settings::new(kind, name, filters.collect())
     })
-}
-
-pub(super) fn value<'t>(table: &'t SinkTable, key: &str) -> Option<&'t Value> {
-    table.keys.get(key).map(|found| &found.value)
-}
-
-pub(super) fn text<'t>(table: &'t SinkTable, key: &str) -> Option<&'t str> {
-    match value(table, key) {
-        Some(Value::Text(text)) => Some(text),
-        _ => None,
-    }
-}
-
-pub(super) fn number(table: &SinkTable, key: &str, default: u64) -> u64 {
-    match value(table, key) {
-        Some(Value::Integer(number)) => *number,
-        _ => default,
-    }
 }
 
 /// Names stand in Client Identifiers, paths of the API and metrics.
@@ -331,36 +259,18 @@ fn check_filter(filter: &str) -> Result<(), String> {
     }
 }
 
-/// The path from the root, without anything that only makes it look like another.
-fn whole_path(data_dir: &Path, path: &str) -> Result<PathBuf, String> {
-    let joined = data_dir.join(path);
-    let whole = std::path::absolute(&joined);
-    let whole = whole.map_err(|error| format!("`path` is {path:?}: {error}"))?;
-    let goes_up = Path::new(path)
-        .components()
-        .any(|part| matches!(part, std::path::Component::ParentDir));
-    match whole.file_name() {
-        None => Err(format!("`path` is {path:?}, expected the path of a file")),
-        Some(_) if goes_up => Err(format!(
-            "`path` is {path:?}: leave out `..`, so that two sinks cannot mean one file"
-        )),
-        Some(_) => Ok(whole),
-    }
-}
-
 /// Why two sinks cannot be there together.
 fn clash(one: &ConfiguredSink, other: &ConfiguredSink) -> Option<String> {
-    let (own, others) = (one.settings(), other.settings());
+    let (own, others) = (&one.settings, &other.settings);
     if (own.kind, &own.name) == (others.kind, &others.name) {
         return Some(format!("it has the name {:?}", own.name));
     }
-    let (ConfiguredSink::File(_, file), ConfiguredSink::File(_, its)) = (one, other) else {
-        return None;
+    let meets = |path: &PathBuf| {
+        let mut others = other.files().iter();
+        others.any(|its| path == its || is_rotated(path, its) || is_rotated(its, path))
     };
-    let is_same = file.path == its.path
-        || is_rotated(&file.path, &its.path)
-        || is_rotated(&its.path, &file.path);
-    is_same.then(|| format!("it writes the file {}", file.path.display()))
+    let path = one.files().iter().find(|path| meets(path))?;
+    Some(format!("it writes the file {}", path.display()))
 }
 
 /// Whether a file could become the other one when it is renamed.

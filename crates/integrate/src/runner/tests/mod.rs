@@ -6,6 +6,7 @@ use martlet_broker::TenantId;
 use martlet_codec::ReasonCode;
 use script::{Scripted, Step, state_until};
 
+use super::caller::Place;
 use super::{Activity, Command, OnReject, Settings};
 use crate::host::SavedState;
 
@@ -237,7 +238,7 @@ async fn a_pause_that_cannot_be_saved_holds_and_says_so() {
 async fn a_drain_delivers_what_waits_and_pauses_then() {
     let node = Scripted::new([Step::Slow(Duration::from_secs(1))]);
     let handle = node.start(settings()).await;
-    node.world().waiting = 6;
+    node.world().waiting = vec![6];
     node.hand_over(1..=4);
     handle.command(Command::Drain, WITHIN).await.unwrap();
     assert_eq!(handle.state().activity, Activity::Draining);
@@ -247,7 +248,7 @@ async fn a_drain_delivers_what_waits_and_pauses_then() {
     assert_eq!(handle.state().activity, Activity::Draining);
     node.hand_over(5..=6);
     node.until(|world| world.settled.len() == 6).await;
-    node.world().waiting = 0;
+    node.world().waiting = vec![0];
     state_until(&handle, |state| state.activity == Activity::Paused).await;
     assert_eq!(node.world().saved, SavedState::Paused);
 }
@@ -369,8 +370,192 @@ async fn the_lag_is_what_the_node_says_of_the_queue_and_what_is_in_hand() {
     let node = Scripted::new([Step::FailAfter(0), Step::FailAfter(0)]);
     let handle = node.start(settings()).await;
     node.hand_over([1, 2]);
-    node.tell_queue(12);
+    node.tell_queue(12, None);
     state_until(&handle, |state| state.lag == Some(14)).await;
-    node.tell_queue(0);
+    node.tell_queue(0, None);
     state_until(&handle, |state| state.lag == Some(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_age_is_that_of_the_oldest_message_of_all_lanes_and_queues() {
+    let node = Scripted::new([Step::FailAfter(0)]);
+    node.world().shards = 2;
+    let handle = node.start(settings()).await;
+    node.hand_over_by(0, 1, false, 700_000);
+    node.hand_over_by(1, 2, false, 500_000);
+    state_until(&handle, |state| state.oldest_received_ms == Some(500_000)).await;
+    node.tell_queue(12, Some(300_000));
+    state_until(&handle, |state| state.oldest_received_ms == Some(300_000)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_takes_what_waits_in_each_lane_and_leaves_what_is_newer() {
+    let node = Scripted::new([Step::Done]);
+    node.world().shards = 2;
+    let handle = node.start(settings()).await;
+    handle.command(Command::Pause, WITHIN).await.unwrap();
+    node.world().waiting = vec![1, 3];
+    // The first in hand came after the drain, by the other lane.
+    node.hand_over_by(0, 1, false, 1_000_001);
+    node.hand_over_by(1, 2, false, 999_000);
+    handle.command(Command::Drain, WITHIN).await.unwrap();
+    node.until(|world| world.settled.len() == 1).await;
+    assert_eq!(node.done(), [2]);
+    node.world().waiting = vec![1, 2];
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(handle.state().activity, Activity::Draining);
+    node.hand_over_by(1, 3, false, 999_001);
+    node.hand_over_by(1, 4, false, 1_000_002);
+    node.world().waiting = vec![1, 1];
+    state_until(&handle, |state| state.activity == Activity::Paused).await;
+    assert_eq!(node.done(), [2, 3]);
+    handle.command(Command::Resume, WITHIN).await.unwrap();
+    node.until(|world| world.settled.len() == 4).await;
+    assert_eq!(node.done(), [2, 3, 1, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_is_not_taken_holds_up_no_message() {
+    let node = Scripted::new([Step::Refuse(vec![1]), Step::FailAt(1)]);
+    let handle = node.start(settings()).await;
+    node.hand_over([1]);
+    node.until(|world| world.letters.len() == 1).await;
+    let again = Command::SendAgain(vec![1]);
+    handle.command(again, WITHIN).await.unwrap();
+    node.until(|world| world.calls.len() == 3).await;
+    let begun = tokio::time::Instant::now();
+    node.hand_over(2..=9);
+    node.until(|world| world.settled.len() == 9).await;
+    assert!(begun.elapsed() < Duration::from_millis(100));
+    let state = handle.state();
+    assert_eq!(
+        (state.activity, state.sending_again),
+        (Activity::Running, 1)
+    );
+    assert_eq!(state.last_error.unwrap().0, "no route");
+    node.world().script = [Step::Done].into();
+    node.until(|world| world.letters.is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_at_which_the_sink_panics_stays_one() {
+    let steps = [Step::Refuse(vec![1, 2]), Step::PanicAt(1)];
+    let node = Scripted::new(steps);
+    let handle = node.start(settings()).await;
+    node.hand_over(1..=2);
+    node.until(|world| world.letters.len() == 2).await;
+    let again = Command::SendAgain(vec![1, 2]);
+    handle.command(again, WITHIN).await.unwrap();
+    node.until(|world| world.letters.len() == 1).await;
+    state_until(&handle, |state| state.sending_again == 0).await;
+    let letter = node.world().letters[&1].clone();
+    assert!(letter.head.reason.contains("panicked"), "{letter:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_the_dead_letter_store_is_over_when_it_works_again() {
+    let node = Scripted::new([Step::Refuse(vec![1])]);
+    let handle = node.start(settings()).await;
+    node.hand_over([1]);
+    node.until(|world| world.letters.len() == 1).await;
+    node.world().store_error = Some("disk full".to_owned());
+    let again = Command::SendAgain(vec![1]);
+    handle.command(again.clone(), WITHIN).await.unwrap();
+    state_until(&handle, |state| state.failure.is_some()).await;
+    node.world().store_error = None;
+    handle.command(again, WITHIN).await.unwrap();
+    state_until(&handle, |state| state.failure.is_none()).await;
+    assert_eq!(handle.state().activity, Activity::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_always_panics_turns_few_messages_into_dead_letters() {
+    let node = Scripted::new([Step::Panic]);
+    let handle = node.start(settings()).await;
+    node.hand_over(1..=8);
+    tokio::time::sleep(Duration::from_secs(36_000)).await;
+    assert_eq!(node.world().letters.len(), 3);
+    assert_eq!((node.done(), handle.state().in_hand), (vec![], 5));
+    node.world().script = [Step::Done].into();
+    node.until(|world| world.settled.len() == 8).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_stopped_it_can_be_skipped() {
+    let node = Scripted::new([Step::Refuse(vec![2])]);
+    let stops = Settings {
+        on_reject: OnReject::Stop,
+        ..settings()
+    };
+    let handle = node.start(stops).await;
+    node.hand_over(1..=4);
+    state_until(&handle, |state| state.activity == Activity::Stopped).await;
+    handle.command(Command::Resume, WITHIN).await.unwrap();
+    state_until(&handle, |state| state.activity == Activity::Stopped).await;
+    handle.command(Command::Skip, WITHIN).await.unwrap();
+    node.until(|world| world.settled.len() == 4).await;
+    assert_eq!((node.done(), node.refused()), (vec![1, 3, 4], vec![2]));
+    assert_eq!(node.world().letters.len(), 1);
+    assert_eq!(node.world().saved, SavedState::Running);
+    // Only once.
+    node.world().script = [Step::Refuse(vec![5])].into();
+    node.hand_over([5]);
+    state_until(&handle, |state| state.activity == Activity::Stopped).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_team_that_gets_another_tenant_is_followed() {
+    let node = Scripted::new([Step::Done]);
+    let of_team = Settings {
+        tenant: "plant".into(),
+        ..settings()
+    };
+    let handle = node.start(of_team).await;
+    state_until(&handle, |state| state.activity == Activity::Running).await;
+    node.world().team = Some(TenantId(9));
+    node.until(|world| world.specs.len() == 2).await;
+    assert_eq!(node.world().specs[1].tenant, TenantId(9));
+    state_until(&handle, |state| state.activity == Activity::Running).await;
+}
+
+/// In real time, since a thread that sleeps does not know another one.
+#[tokio::test]
+async fn a_sink_that_blocks_its_thread_holds_up_nothing_else() {
+    let node = Scripted::new([Step::Block(Duration::from_secs(2)), Step::Done]);
+    let limited = Settings {
+        deliver_within: Duration::from_millis(10),
+        ..settings()
+    };
+    let place = Place::for_sink(&limited.client_id());
+    let handle = node.start_at(limited, place);
+    node.until(|world| world.is_attached).await;
+    node.hand_over(1..=2);
+    node.until(|world| world.calls.len() == 1).await;
+    let begun = std::time::Instant::now();
+    handle.command(Command::Pause, WITHIN).await.unwrap();
+    handle.command(Command::Resume, WITHIN).await.unwrap();
+    let told = handle.command(Command::Test, WITHIN).await.unwrap_err();
+    assert!(told.to_string().contains("blocks its thread"), "{told}");
+    let state = state_until(&handle, |state| state.failure.is_some()).await;
+    let error = state.failure.unwrap().error;
+    assert!(error.contains("blocks its thread"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{begun:?}");
+    // When it returns it is called again; what it did meanwhile is unknown.
+    node.until(|world| world.settled.len() == 2).await;
+    assert_eq!(node.calls()[1], [(1, true), (2, true)]);
+    assert!(handle.stop(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_sink_that_blocks() {
+    let node = Scripted::new([Step::Block(Duration::from_secs(30))]);
+    let place = Place::for_sink(&settings().client_id());
+    let handle = node.start_at(settings(), place);
+    node.until(|world| world.is_attached).await;
+    node.hand_over([1]);
+    node.until(|world| world.calls.len() == 1).await;
+    let begun = std::time::Instant::now();
+    assert!(!handle.stop(Duration::from_millis(50)).await);
+    state_until(&handle, |state| state.activity == Activity::Ended).await;
+    assert!(begun.elapsed() < Duration::from_secs(5));
 }

@@ -13,6 +13,7 @@ use martlet_codec::{PacketId, QoS, ReasonCode};
 
 use crate::dead_letters::{DeadLetter, DeadLetterPage, DeadLetterStore};
 use crate::host::{Asked, Host, PartSession, SavedState};
+use crate::runner::caller::Place;
 use crate::runner::{Handle, Runner, Settings, State};
 use crate::sink::{Outcome, Sink, SinkMessage};
 
@@ -32,6 +33,12 @@ pub(super) enum Step {
     PanicAt(u64),
     /// It takes this long and takes all.
     Slow(Duration),
+    /// It blocks its thread for this long and takes all.
+    Block(Duration),
+    /// It fails if the message of this number is in the batch, else it takes all.
+    FailAt(u64),
+    /// It panics.
+    Panic,
 }
 
 /// What was handed to the sink at a call: number of the message, and whether it was repeated.
@@ -45,7 +52,9 @@ pub(super) struct World {
     pub(super) test_error: Option<String>,
     /// Attachments so far.
     pub(super) specs: Vec<PartSpec>,
-    outlet: Option<Box<dyn PartOutlet>>,
+    /// Of each lane.
+    outlets: Vec<Box<dyn PartOutlet>>,
+    pub(super) shards: u16,
     pub(super) is_attached: bool,
     /// In the order of settling, by token.
     pub(super) settled: Vec<(u16, PartOutcome)>,
@@ -53,10 +62,18 @@ pub(super) struct World {
     next_letter: u64,
     pub(super) store_error: Option<String>,
     pub(super) saved: SavedState,
-    pub(super) waiting: u64,
+    /// Messages in the sessions of the lanes; those of lanes that are not named have none.
+    pub(super) waiting: Vec<u64>,
     pub(super) team: Option<TenantId>,
     pub(super) now_ms: u64,
     pub(super) granted: Vec<ReasonCode>,
+}
+
+impl World {
+    /// Attachments of all lanes so far.
+    fn attachments(&self) -> usize {
+        self.specs.len().div_ceil(usize::from(self.shards))
+    }
 }
 
 /// The world of a test.
@@ -79,6 +96,7 @@ impl Scripted {
             team: Some(TenantId(3)),
             now_ms: 1_000_000,
             granted: vec![ReasonCode::GrantedQoS1],
+            shards: 1,
             ..World::default()
         };
         Self(Arc::new(Mutex::new(world)))
@@ -96,7 +114,13 @@ impl Scripted {
     }
 
     pub(super) fn start_only(&self, settings: Settings) -> Handle {
-        Runner::start(settings, ScriptedSink(self.clone()), Arc::new(self.clone()))
+        let place = Place::Here(tokio::runtime::Handle::current());
+        self.start_at(settings, place)
+    }
+
+    pub(super) fn start_at(&self, settings: Settings, place: Place) -> Handle {
+        let (sink, host) = (ScriptedSink(self.clone()), Arc::new(self.clone()));
+        Runner::start_at(settings, sink, host, place)
     }
 
     /// The node hands over messages of these numbers, which are their tokens too.
@@ -107,6 +131,10 @@ impl Scripted {
     }
 
     pub(super) fn hand_over_at(&self, number: u16, dup: bool, received_ms: u64) {
+        self.hand_over_by(0, number, dup, received_ms);
+    }
+
+    pub(super) fn hand_over_by(&self, lane: usize, number: u16, dup: bool, received_ms: u64) {
         let delivery = Delivery {
             token: PacketId::new(number).unwrap(),
             message: message(u64::from(number), received_ms),
@@ -115,18 +143,19 @@ impl Scripted {
             subscription_ids: (&[] as &[u32]).into(),
         };
         let mut world = self.world();
-        let outlet = world.outlet.as_mut().expect("it is attached");
+        let outlet = world.outlets.get_mut(lane).expect("it is attached");
         outlet.tell(PartEvent::Delivery(delivery));
     }
 
     /// The node tells how many messages wait in the queue.
-    pub(super) fn tell_queue(&self, messages: u64) {
+    pub(super) fn tell_queue(&self, messages: u64, oldest_wall_ms: Option<u64>) {
         let state = PartQueueState {
             messages,
+            oldest_wall_ms,
             ..PartQueueState::default()
         };
         let mut world = self.world();
-        let outlet = world.outlet.as_mut().expect("it is attached");
+        let outlet = world.outlets.first_mut().expect("it is attached");
         outlet.tell(PartEvent::Queue(state));
     }
 
@@ -134,7 +163,7 @@ impl Scripted {
     pub(super) fn end_part(&self) {
         let mut world = self.world();
         world.is_attached = false;
-        if let Some(mut outlet) = world.outlet.take() {
+        for mut outlet in std::mem::take(&mut world.outlets) {
             outlet.tell(PartEvent::Ended {
                 reason: ReasonCode::SessionTakenOver,
                 why: "another took it over",
@@ -246,6 +275,15 @@ impl Sink for ScriptedSink {
                 tokio::time::sleep(time).await;
                 all_done
             }
+            Step::Block(time) => {
+                std::thread::sleep(time);
+                all_done
+            }
+            Step::FailAt(number) if numbers.contains(&number) => {
+                vec![Outcome::Failed("no route".to_owned())]
+            }
+            Step::FailAt(_) => all_done,
+            Step::Panic => panic!("whatever comes"),
         }
     }
 
@@ -260,7 +298,7 @@ impl Sink for ScriptedSink {
 impl PartLine for Line {
     fn settle(&self, settlements: Vec<Settlement>) {
         let mut world = self.0.world();
-        if world.specs.len() != self.1 || !world.is_attached {
+        if world.attachments() != self.1 || !world.is_attached {
             return;
         }
         for settlement in settlements {
@@ -281,10 +319,10 @@ impl PartLine for Line {
 impl Drop for Line {
     fn drop(&mut self) {
         if let Ok(mut world) = self.0.0.lock()
-            && world.specs.len() == self.1
+            && world.attachments() == self.1
         {
             world.is_attached = false;
-            world.outlet = None;
+            world.outlets.clear();
         }
     }
 }
@@ -301,10 +339,13 @@ impl Host for Scripted {
             oldest: 1,
             is_present: true,
         });
-        world.outlet = Some(outlet);
+        if world.outlets.len() == usize::from(world.shards) {
+            world.outlets.clear();
+        }
+        world.outlets.push(outlet);
         world.is_attached = true;
         world.specs.push(spec);
-        Box::new(Line(self.clone(), world.specs.len()))
+        Box::new(Line(self.clone(), world.attachments()))
     }
 
     fn tenant(&self, name: &str) -> Option<TenantId> {
@@ -319,15 +360,17 @@ impl Host for Scripted {
     }
 
     fn shards(&self) -> u16 {
-        1
+        self.world().shards
     }
 
     fn sessions<'a>(&'a self, _: TenantId, part: &'a str) -> Asked<'a, Option<Vec<PartSession>>> {
         Box::pin(async move {
-            Some(vec![PartSession {
-                client_id: lane_name(part, 0),
-                messages: self.world().waiting,
-            }])
+            let world = self.world();
+            let lanes = (0..world.shards).map(|lane| PartSession {
+                client_id: lane_name(part, lane),
+                messages: *world.waiting.get(usize::from(lane)).unwrap_or(&0),
+            });
+            Some(lanes.collect())
         })
     }
 

@@ -1,0 +1,220 @@
+//! Kinds of sinks: their keys in the configuration, and what a configured sink is started from. A
+//! new kind is one file with a [`Kind`], and one line in [`KINDS`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::host::Host;
+use crate::runner::{Handle, Runner, Settings};
+use crate::secret::{SecretValue, SecretsReceiver, Template};
+use crate::sink::Sink;
+use crate::webhook::AllowedNetworks;
+
+/// All kinds of sinks, as `[[sinks.NAME]]` names them.
+pub const KINDS: &[Kind] = &[crate::file::KIND, crate::webhook::KIND];
+
+/// A kind of sink.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Name, such as `file`.
+    pub name: &'static str,
+    /// Its keys in the order of the reference page; those that all kinds have come behind them.
+    pub keys: &'static [Key],
+    /// Makes a sink of a table of the configuration. `Settings` has what all kinds have, and may be
+    /// changed. The error says what is wrong, without values that may be secret.
+    pub make: fn(&Table, &Surroundings<'_>, Settings) -> Result<ConfiguredSink, String>,
+}
+
+/// A key of a kind of sink.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Name, such as `path`.
+    pub name: &'static str,
+    /// What its value may be.
+    pub takes: Takes,
+    /// What it means and its default, in sentences, for the reference page.
+    pub meaning: &'static str,
+}
+
+/// What the value of a key may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// A text.
+    Text,
+    /// A list of texts.
+    Texts,
+    /// A list of texts `Name: value`, whose values are not shown.
+    Headers,
+    /// A text that is not shown.
+    Secret,
+    /// true or false.
+    Flag,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A whole number.
+    Number {
+        /// The smallest.
+        min: u64,
+        /// The largest.
+        max: u64,
+    },
+    /// 0, or a whole number of at least this.
+    NoneOrAtLeast(u64),
+}
+
+/// A value of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableValue {
+    /// Of [`Takes::Text`] and [`Takes::Word`].
+    Text(String),
+    /// Of [`Takes::Texts`] and [`Takes::Headers`].
+    Texts(Vec<String>),
+    /// Of [`Takes::Secret`].
+    Secret(SecretValue),
+    /// Of [`Takes::Flag`].
+    Flag(bool),
+    /// Of [`Takes::Number`] and [`Takes::NoneOrAtLeast`].
+    Number(u64),
+}
+
+/// A table of the configuration. Each value is one that its key takes; a key may be missing.
+#[derive(Clone, Debug, Default)]
+pub struct Table(BTreeMap<String, TableValue>);
+
+impl FromIterator<(String, TableValue)> for Table {
+    fn from_iter<I: IntoIterator<Item = (String, TableValue)>>(values: I) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
+impl Table {
+    /// The text of a key, a secret one too; none if it is missing or empty.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        let text = match self.0.get(key)? {
+            TableValue::Text(text) => text.as_str(),
+            TableValue::Secret(secret) => secret.expose(),
+            _ => return None,
+        };
+        Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// The texts of a key; empty if it is missing.
+    pub fn texts(&self, key: &str) -> &[String] {
+        match self.0.get(key) {
+            Some(TableValue::Texts(texts)) => texts,
+            _ => &[],
+        }
+    }
+
+    /// The number of a key.
+    pub fn number(&self, key: &str, default: u64) -> u64 {
+        match self.0.get(key) {
+            Some(TableValue::Number(number)) => *number,
+            _ => default,
+        }
+    }
+
+    /// Whether a key is true.
+    pub fn flag(&self, key: &str, default: bool) -> bool {
+        match self.0.get(key) {
+            Some(TableValue::Flag(flag)) => *flag,
+            _ => default,
+        }
+    }
+
+    /// The text of a key, in which `${secret:NAME}` stands for a secret; none if it is missing.
+    ///
+    /// # Errors
+    /// Its references are malformed.
+    pub fn template(&self, key: &str) -> Result<Option<Template>, String> {
+        let parsed = self.text(key).map(Template::parse).transpose();
+        parsed.map_err(|why| format!("`{key}`: {why}"))
+    }
+}
+
+/// What of the node's configuration a sink may need.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// Relative paths begin here.
+    pub data_dir: &'a Path,
+    /// `integrations.allow_private`.
+    pub allowed: &'a AllowedNetworks,
+}
+
+/// A sink of the configuration.
+#[derive(Clone)]
+pub struct ConfiguredSink {
+    /// How it is run.
+    pub settings: Settings,
+    secrets: Vec<Box<str>>,
+    files: Vec<PathBuf>,
+    start: Arc<Start>,
+}
+
+type Start = dyn Fn(Settings, SecretsReceiver, Arc<dyn Host>) -> Handle + Send + Sync;
+
+impl fmt::Debug for ConfiguredSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ConfiguredSink")
+            .field(&self.settings)
+            .finish()
+    }
+}
+
+impl ConfiguredSink {
+    /// A sink that `make` makes when the node starts.
+    pub fn new<S: Sink>(
+        settings: Settings,
+        make: impl Fn(SecretsReceiver) -> S + Send + Sync + 'static,
+    ) -> Self {
+        let start = move |settings, secrets, host| Runner::start(settings, make(secrets), host);
+        Self {
+            settings,
+            secrets: Vec::new(),
+            files: Vec::new(),
+            start: Arc::new(start),
+        }
+    }
+
+    /// It uses the secrets of these names.
+    #[must_use]
+    pub fn with_secrets<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.secrets.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// It writes this file, and renames it to `PATH.1`, `PATH.2` and so on.
+    #[must_use]
+    pub fn with_file(mut self, path: PathBuf) -> Self {
+        self.files.push(path);
+        self
+    }
+
+    /// Names of the secrets that it uses.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.secrets.iter().map(|name| &**name)
+    }
+
+    /// Files that it writes.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// The sink with at most this number of bytes in its queue, where the configuration does not
+    /// say how many.
+    #[must_use]
+    pub fn bounded(mut self, bytes_max: u64) -> Self {
+        let queue = &mut self.settings.queue;
+        if queue.bytes_max == 0 {
+            queue.bytes_max = bytes_max.max(1);
+        }
+        self
+    }
+
+    /// Starts it. Needs a Tokio runtime.
+    pub fn start(&self, secrets: SecretsReceiver, host: Arc<dyn Host>) -> Handle {
+        (self.start)(self.settings.clone(), secrets, host)
+    }
+}

@@ -1,0 +1,206 @@
+//! The calls of a sink, one after the other, on a thread of their own: a sink that blocks holds up
+//! neither its runner nor anything else of the node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+
+use super::attempt::{Broken, attempt};
+use crate::caught::catch;
+use crate::sink::{Outcome, Sink, SinkMessage};
+
+/// Time beyond the time limit of a call after which the sink is taken to block its thread.
+const BLOCKED_AFTER: Duration = match cfg!(test) {
+    true => Duration::from_millis(50),
+    false => Duration::from_secs(2),
+};
+
+/// What a sink is asked.
+#[derive(Clone, Debug)]
+pub(super) enum Request {
+    /// To deliver these messages.
+    Deliver(Arc<[SinkMessage]>),
+    /// Whether the other system can be reached.
+    Test,
+}
+
+/// What it answers.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Outcomes of a delivery.
+    Delivered(Vec<Outcome>),
+    /// Result of a test.
+    Tested(Result<(), String>),
+}
+
+/// Where the calls run.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// On a thread of their own.
+    Thread(OwnRuntime),
+    /// On the runtime of the runner.
+    Here(Handle),
+}
+
+impl Place {
+    /// A thread for the sink of this name; the runner's own if the system gives none.
+    pub(super) fn for_sink(client_id: &str) -> Self {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("sink")
+            .enable_all()
+            .build();
+        match runtime {
+            Ok(runtime) => Self::Thread(OwnRuntime(Some(runtime))),
+            Err(error) => {
+                warn!(integration = client_id, %error, "no thread for the sink: it shares one");
+                Self::Here(Handle::current())
+            }
+        }
+    }
+
+    fn handle(&self) -> Option<&Handle> {
+        match self {
+            Self::Thread(OwnRuntime(runtime)) => runtime.as_ref().map(Runtime::handle),
+            Self::Here(handle) => Some(handle),
+        }
+    }
+}
+
+/// A runtime that may be dropped on another one: a call that blocks is left behind.
+#[derive(Debug)]
+pub(super) struct OwnRuntime(Option<Runtime>);
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A call that has ended.
+struct Called<S> {
+    sink: S,
+    done: Result<Answer, Broken>,
+    health: Option<String>,
+}
+
+enum State<S> {
+    Idle(S),
+    /// Since when.
+    Busy(JoinHandle<Called<S>>, Instant),
+    /// Its thread has ended.
+    Lost,
+}
+
+/// Calls a sink.
+pub(super) struct Caller<S> {
+    place: Place,
+    state: State<S>,
+    health: Option<String>,
+}
+
+impl<S> std::fmt::Debug for Caller<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Caller").field(&self.place).finish()
+    }
+}
+
+impl<S: Sink> Caller<S> {
+    pub(super) fn new(sink: S, place: Place) -> Self {
+        Self {
+            place,
+            state: State::Idle(sink),
+            health: None,
+        }
+    }
+
+    /// What the sink said of itself after the last call.
+    pub(super) fn health(&self) -> Option<&str> {
+        self.health.as_deref()
+    }
+
+    /// Calls the sink. If an earlier call blocks still, it is not called.
+    pub(super) async fn call(
+        &mut self,
+        request: Request,
+        within: Duration,
+    ) -> Result<Answer, Broken> {
+        self.take_back_if_ended().await;
+        let sink = match std::mem::replace(&mut self.state, State::Lost) {
+            State::Idle(sink) => sink,
+            State::Busy(task, since) => {
+                self.state = State::Busy(task, since);
+                return Err(Broken::Blocked(since.elapsed()));
+            }
+            State::Lost => return Err(Broken::Panicked("its thread has ended".to_owned())),
+        };
+        let Some(runtime) = self.place.handle() else {
+            return Err(Broken::Panicked("its thread has ended".to_owned()));
+        };
+        let began = Instant::now();
+        self.state = State::Busy(runtime.spawn(perform(sink, request, within)), began);
+        self.returned(within + BLOCKED_AFTER).await
+    }
+
+    /// Waits for the end of the call under way, at most for so long.
+    async fn returned(&mut self, within: Duration) -> Result<Answer, Broken> {
+        let State::Busy(task, since) = &mut self.state else {
+            return Err(Broken::Panicked("its thread has ended".to_owned()));
+        };
+        let Ok(called) = timeout(within, task).await else {
+            return Err(Broken::Blocked(since.elapsed()));
+        };
+        match called {
+            Ok(Called { sink, done, health }) => {
+                self.state = State::Idle(sink);
+                self.health = health;
+                done
+            }
+            Err(error) => {
+                self.state = State::Lost;
+                Err(Broken::Panicked(error.to_string()))
+            }
+        }
+    }
+
+    /// Waits until a call that blocked has ended; for ever if none does.
+    pub(super) async fn unblocked(&mut self) {
+        match &self.state {
+            State::Busy(..) => {
+                let _ = self.returned(Duration::MAX).await;
+            }
+            State::Idle(_) | State::Lost => std::future::pending().await,
+        }
+    }
+
+    async fn take_back_if_ended(&mut self) {
+        if let State::Busy(task, _) = &self.state
+            && task.is_finished()
+        {
+            // Its messages count as failed already: they are sent again.
+            let _ = self.returned(Duration::MAX).await;
+        }
+    }
+}
+
+async fn perform<S: Sink>(mut sink: S, request: Request, within: Duration) -> Called<S> {
+    let done = match request {
+        Request::Deliver(batch) => {
+            let call = async { sink.deliver(&batch).await };
+            attempt(call, within).await.map(Answer::Delivered)
+        }
+        Request::Test => {
+            let call = async { sink.test().await };
+            attempt(call, within).await.map(Answer::Tested)
+        }
+    };
+    let health = catch(|| sink.health());
+    let health = health.unwrap_or_else(|text| Some(format!("its health panicked: {text}")));
+    Called { sink, done, health }
+}

@@ -1,0 +1,111 @@
+//! `[[sinks.webhook]]` of the configuration.
+
+use std::time::Duration;
+
+use super::{WebhookSettings, WebhookSink, check};
+use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
+use crate::runner::{OnReject, Settings};
+use crate::secret::Template;
+
+/// The kind `webhook`.
+pub const KIND: Kind = Kind {
+    name: "webhook",
+    keys: KEYS,
+    make,
+};
+
+const KEYS: &[Key] = &[
+    Key {
+        name: "url",
+        takes: Takes::Text,
+        meaning: "Address that the requests go to: http:// or https://. May contain ${secret:NAME}, and so may headers and signing_key. Redirects are not followed. Private addresses need integrations.allow_private.",
+    },
+    Key {
+        name: "method",
+        takes: Takes::Word(&["POST", "PUT", "PATCH"]),
+        meaning: "Method of the requests. Default: POST.",
+    },
+    Key {
+        name: "headers",
+        takes: Takes::Headers,
+        meaning: "Headers of the requests: a list of texts \"Name: value\".",
+    },
+    Key {
+        name: "timeout_secs",
+        takes: Takes::Number { min: 1, max: 300 },
+        meaning: "Time limit of a request, from the connection to the end of the answer, seconds. Default: 10.",
+    },
+    Key {
+        name: "in_flight",
+        takes: Takes::Number { min: 1, max: 1_000 },
+        meaning: "Requests at once, for messages of different publishers; those of one publisher are sent one after the other. Default: 8.",
+    },
+    Key {
+        name: "signing_key",
+        takes: Takes::Secret,
+        meaning: "Key that requests are signed with, as Standard Webhooks: HMAC-SHA-256 over id, time and body, in the headers webhook-id, webhook-timestamp and webhook-signature. whsec_ and base64, or any text of 16 bytes or more. Default: they are not signed.",
+    },
+];
+
+const TIMEOUT_SECS: u64 = 10;
+const IN_FLIGHT: u64 = 8;
+/// Messages that a webhook gets at once: what is not settled yet comes twice after a crash.
+const BATCH_MESSAGES: u16 = 200;
+/// Headers that the sink itself sets.
+const OWN_HEADERS: &[&str] = &["host", "content-length", "transfer-encoding", "connection"];
+
+fn make(
+    table: &Table,
+    surroundings: &Surroundings<'_>,
+    settings: Settings,
+) -> Result<ConfiguredSink, String> {
+    let stops = settings.on_reject == OnReject::Stop;
+    let webhook = webhook_settings(table, surroundings, stops)?;
+    let settings = Settings {
+        deliver_within: webhook.deliver_within(),
+        batch_messages: BATCH_MESSAGES,
+        ..settings
+    };
+    let names: Vec<String> = webhook.secret_names().map(str::to_owned).collect();
+    let sink = ConfiguredSink::new(settings, move |secrets| {
+        WebhookSink::new(webhook.clone(), secrets)
+    });
+    Ok(sink.with_secrets(names.iter().map(String::as_str)))
+}
+
+fn webhook_settings(
+    table: &Table,
+    surroundings: &Surroundings<'_>,
+    stops_at_refusal: bool,
+) -> Result<WebhookSettings, String> {
+    let url = table.template("url")?;
+    let mut headers = Vec::new();
+    for (at, line) in table.texts("headers").iter().enumerate() {
+        headers.push(header(line).map_err(|why| format!("line {} of `headers`: {why}", at + 1))?);
+    }
+    let in_flight = table.number("in_flight", IN_FLIGHT);
+    let settings = WebhookSettings {
+        url: url.ok_or("`url` is missing, expected http:// or https://")?,
+        method: table.text("method").unwrap_or("POST").to_owned(),
+        headers,
+        timeout: Duration::from_secs(table.number("timeout_secs", TIMEOUT_SECS)),
+        in_flight: usize::try_from(in_flight).unwrap_or(usize::MAX),
+        signing_key: table.template("signing_key")?,
+        stops_at_refusal,
+        allowed: surroundings.allowed.clone(),
+    };
+    check(&settings)?;
+    Ok(settings)
+}
+
+/// `Name: value`.
+fn header(line: &str) -> Result<(String, Template), String> {
+    let (name, value) = line
+        .split_once(':')
+        .ok_or("expected \"Name: value\", such as \"Authorization: Bearer ${secret:token}\"")?;
+    let name = name.trim();
+    if OWN_HEADERS.contains(&&*name.to_ascii_lowercase()) {
+        return Err(format!("{name} is set by the node"));
+    }
+    Ok((name.to_owned(), Template::parse(value.trim())?))
+}

@@ -1,0 +1,73 @@
+//! What of a sink's keys is shown: no secrets, but references to them.
+
+use super::schema::Value;
+
+/// Headers whose values are shown.
+const PLAIN: &[&str] = &["accept", "content-type", "user-agent"];
+
+/// Headers as they are shown: values are masked, but references to secrets.
+pub(super) fn headers(lines: &[String]) -> Vec<String> {
+    lines.iter().map(|line| shown_header(line)).collect()
+}
+
+/// A value of a sink as it is shown: what may be secret is masked, references to secrets are not.
+pub(crate) fn shown(value: &Value) -> Value {
+    match value {
+        Value::Secret(text) if refers_alone(text.text()) => Value::Text(text.text().to_owned()),
+        // The path of many webhooks is a secret by itself; a reference masks all of that.
+        value => value.shown(),
+    }
+}
+
+fn shown_header(line: &str) -> String {
+    let Some((name, value)) = line.split_once(':') else {
+        return "***".to_owned();
+    };
+    let (name, value) = (name.trim(), value.trim());
+    let scheme = value.split_once(' ').map_or("", |(scheme, _)| scheme);
+    let is_scheme = ["bearer", "basic", "token"].contains(&&*scheme.to_ascii_lowercase());
+    let rest = if is_scheme {
+        value[scheme.len()..].trim()
+    } else {
+        value
+    };
+    let is_plain = PLAIN.contains(&&*name.to_ascii_lowercase());
+    if is_plain || refers_alone(rest) {
+        return format!("{name}: {value}");
+    }
+    format!("{name}: ***")
+}
+
+/// Whether a text is nothing but one reference to a secret.
+fn refers_alone(text: &str) -> bool {
+    let inner = text.strip_prefix("${secret:");
+    let inner = inner.and_then(|inner| inner.strip_suffix('}'));
+    inner.is_some_and(|name| !name.contains(['{', '}', '$']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_headers_are_masked_and_references_are_shown() {
+        for (line, expected) in [
+            ("Authorization: Bearer known", "Authorization: ***"),
+            (
+                "Authorization: Bearer ${secret:t}",
+                "Authorization: Bearer ${secret:t}",
+            ),
+            ("X-Key: ${secret:t}", "X-Key: ${secret:t}"),
+            ("X-Key: known${secret:t}", "X-Key: ***"),
+            ("X-Key: ${secret:a}known${secret:t}", "X-Key: ***"),
+            ("Content-Type: text/plain", "Content-Type: text/plain"),
+            ("known", "***"),
+        ] {
+            assert_eq!(shown_header(line), expected);
+        }
+        let key = Value::Secret("known".to_owned().into());
+        assert!(!format!("{}", shown(&key)).contains("known"));
+        let key = Value::Secret("${secret:k}".to_owned().into());
+        assert_eq!(shown(&key), Value::Text("${secret:k}".to_owned()));
+    }
+}

@@ -1,0 +1,51 @@
+//! A panic ends the process, whichever thread it is in: nothing goes on in a state that nobody
+//! expects, and the service manager starts the node again. The exception are sinks, see
+//! `martlet_integrate::catch`.
+
+/// From now on a panic ends the process, unless it is caught.
+pub(crate) fn end_the_process() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        if !martlet_integrate::is_caught() {
+            std::process::abort();
+        }
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    const MARK: &str = "MARTLET_TEST_OF_PANICS";
+    const REACHED: i32 = 3;
+    const SIGABRT: i32 = 6;
+
+    /// What the test below runs in a process of its own.
+    fn panic_as_asked(wanted: &str) {
+        super::end_the_process();
+        let caught = martlet_integrate::catch(|| panic!("caught"));
+        assert_eq!(caught, Err("caught".to_owned()));
+        if wanted == "thread" {
+            let _ = std::thread::spawn(|| panic!("of a thread")).join();
+        }
+        std::process::exit(REACHED);
+    }
+
+    #[test]
+    fn a_panic_of_a_thread_ends_the_process_and_that_of_a_sink_does_not() {
+        if let Ok(wanted) = std::env::var(MARK) {
+            return panic_as_asked(&wanted);
+        }
+        let name = "panics::tests::\
+                    a_panic_of_a_thread_ends_the_process_and_that_of_a_sink_does_not";
+        let run = |wanted: &str| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", name]).env(MARK, wanted);
+            command.output().unwrap().status
+        };
+        assert_eq!(run("none").code(), Some(REACHED));
+        assert_eq!(run("thread").signal(), Some(SIGABRT));
+    }
+}
