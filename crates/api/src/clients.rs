@@ -36,10 +36,13 @@ pub struct ClientView {
     pub keep_alive_secs: u16,
     /// Session Expiry Interval, seconds; 4294967295 is never.
     pub session_expiry_secs: u32,
-    /// When its last CONNECT came.
-    #[serde(rename = "connected_at", with = "martlet_control::rfc3339")]
-    #[schema(value_type = String, format = DateTime)]
-    pub connected_at_ms: u64,
+    /// Time of its last CONNECT; null if it has not connected since the start of the node.
+    #[serde(
+        rename = "connected_at",
+        with = "martlet_control::rfc3339::optional"
+    )]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub connected_at_ms: Option<u64>,
     /// Number of subscriptions.
     pub subscriptions: usize,
     /// Messages waiting.
@@ -67,7 +70,7 @@ impl From<ClientInfo> for ClientView {
             address: address.map(|(ip, port)| SocketAddr::new(ip, port).to_string()),
             keep_alive_secs: client.keep_alive_secs,
             session_expiry_secs: client.session_expiry_secs,
-            connected_at_ms: client.connected_at_ms,
+            connected_at_ms: Some(client.connected_at_ms).filter(|ms| *ms > 0),
             subscriptions: client.subscriptions,
             queued: client.queued,
             in_flight: client.in_flight,

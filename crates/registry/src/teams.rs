@@ -583,7 +583,11 @@ async fn delete_one(
     let sql = "SELECT name FROM users WHERE team = $1 AND deleted_ms = 0 LIMIT 1";
     let at_home = sqlx::query_scalar::<_, String>(sql).bind(id.to_owned());
     if let Some(user) = at_home.fetch_optional(&mut *work.all).await? {
-        let why = format!("{user} belongs to the team {}: move them first", team.name);
+        let why = format!(
+            "{user} belongs to the team {}: move its users first, such as with `martlet user set \
+             {user} --team ''`",
+            team.name
+        );
         return Err(RegistryError::Refused(why).into());
     }
     // By this those are known that go with it, and come back.
