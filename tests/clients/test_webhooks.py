@@ -368,3 +368,28 @@ def test_a_refused_message_stops_it_until_it_is_skipped(start_node, tmp_path, re
     assert martlet_process.run("integration", "skip", "webhook/crm", *of_node).returncode == 0
     until(lambda: receiver.payloads() == ["0", "1"], node.log)
     assert state(node)["dead_letters_stored"] == 1
+
+
+def test_no_secret_is_in_a_log_that_has_everything(start_node, tmp_path, receiver):
+    options = configured(
+        tmp_path, receiver.url + "/${secret:path}", signing_key="${secret:key}",
+        headers=["Authorization: Bearer ${secret:token}"])
+    node = start_node(**{**options, "variables": {**KEYS, "MARTLET_LOG__LEVEL": "trace"}})
+    values = {"path": "known-path-0123456789", "key": SIGNING_KEY, "token": TOKEN}
+    for name, value in values.items():
+        set_secret(node, name, value)
+    publish(node, "0")
+    until_payloads(node, receiver, ["0"])
+
+    def end(message):
+        raise ConnectionResetError
+
+    # Also the connection that is kept.
+    receiver.answer = end
+    receiver.server.socket.close()
+    publish(node, "1")
+    until(lambda: any("webhook/crm" in one for one in warnings(node)), node.log)
+    assert martlet_process.run("integration", "test", "webhook/crm", "--data-dir", str(node.data_dir)).returncode == 1
+    log, told = node.log(), json.dumps(state(node)) + str(warnings(node))
+    for value in values.values():
+        assert value not in log and value not in told

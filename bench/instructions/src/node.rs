@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Authenticated, Cx, Effects, Identity, ListenerPolicy, Now, Record, RecordNumber, Rules,
-    Settings, Shard, ShardId,
+    Authenticated, Cx, Effects, Identity, ListenerPolicy, Now, PartCall, PartEvent, PartId,
+    PartOutcome, PartQueueLimits, PartReach, PartSpec, PartSubscription, Record, RecordNumber,
+    Rules, Settings, Settlement, Shard, ShardId, TenantId, lane_name,
 };
 use martlet_codec::{
-    Ack, AckKind, Connect, Packet, PacketId, ProtocolVersion, QoS, ReasonCode, Subscribe,
-    SubscribeFilter, SubscriptionOptions, UserProperties, decode_fixed_header,
+    Ack, AckKind, Connect, Packet, PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling,
+    Subscribe, SubscribeFilter, SubscriptionOptions, UserProperties, decode_fixed_header,
 };
 use martlet_tick::local::{Link, Parts, START, World, peer};
 use martlet_tick::{Control, LocalNode};
@@ -19,6 +20,9 @@ use martlet_tick::{Control, LocalNode};
 use crate::counting::{allocations, held_bytes};
 
 const VERSION: ProtocolVersion = ProtocolVersion::V311;
+
+/// The part of a node that has one.
+const PART: PartId = PartId(1);
 
 /// A client, by its number.
 pub(crate) type ClientIndex = usize;
@@ -177,6 +181,48 @@ impl Node {
         self.run_for(client);
     }
 
+    /// Attaches a durable part that takes all messages, as an integration does: it keeps QoS 0, and
+    /// settles a batch of messages at once.
+    pub(crate) fn attach_part(&mut self) {
+        let spec = PartSpec {
+            id: PART,
+            tenant: TenantId::default(),
+            client_id: lane_name("$integration/test/all", 0).into(),
+            identity: None,
+            subscriptions: vec![PartSubscription {
+                filter: "#".into(),
+                identifier: 0,
+                retain_handling: RetainHandling::DoNotSend,
+            }],
+            credit: 1_000,
+            session_expiry_secs: u32::MAX,
+            keeps_qos0: true,
+            queue: PartQueueLimits::default(),
+            reach: PartReach::Lane,
+        };
+        let call = PartCall::Attach(Box::new(spec));
+        self.world.control(0, Control::Part(call));
+        self.run();
+    }
+
+    /// The part settles what it was handed.
+    fn settle(&mut self) {
+        let mut settled = Vec::new();
+        while let Some((_, event)) = self.world.next_told() {
+            if let PartEvent::Delivery(delivery) = event {
+                settled.push(Settlement {
+                    token: delivery.token,
+                    outcome: PartOutcome::Done,
+                });
+            }
+        }
+        self.delivered += settled.len() as u64;
+        if !settled.is_empty() {
+            let call = PartCall::Settle(PART, settled);
+            self.world.control(0, Control::Part(call));
+        }
+    }
+
     /// Where the bytes go that a client sends in the next tick.
     pub(crate) fn sending(&mut self, client: ClientIndex) -> &mut Vec<u8> {
         &mut self.clients[client].sending
@@ -218,6 +264,7 @@ impl Node {
                 return;
             }
             self.world.tick(0);
+            self.settle();
             for client in &mut self.clients[clients.clone()] {
                 assert!(
                     !self.world.is_closed(client.link),

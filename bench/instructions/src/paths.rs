@@ -96,6 +96,12 @@ pub(crate) const PATHS: &[Path] = &[
     }),
     path("fan-out", "1 to 100, QoS 0, a delivery", fan_out).none(),
     path("share", "share group of 10, QoS 1", share).none(),
+    path("part-qos0", "a part takes it and keeps it, QoS 0", || {
+        part(QoS::AtMostOnce)
+    }),
+    path("part-qos1", "a part takes it, QoS 1", || {
+        part(QoS::AtLeastOnce)
+    }),
     path("wildcards", "1,000 filters with +, 10,000 topics", || {
         filters(&|number| format!("site/{}/+", number % 1000), 1000)
     }),
@@ -201,6 +207,14 @@ fn send(node: &mut Node, publisher: ClientIndex, topic: &str, qos: QoS, batch: u
         publish(topic, qos, packet_id).encode(ProtocolVersion::V311, output);
     }
     node.run();
+}
+
+/// A part takes all messages; nobody else does.
+fn part(qos: QoS) -> Measured {
+    let mut node = Node::new();
+    let publisher = node.connect("publisher", false);
+    node.attach_part();
+    rounds(node, |node, _| send(node, publisher, TOPIC, qos, BATCH))
 }
 
 /// A node, with or without an ACL file of 1,000 lines, and a client that is both sides.

@@ -33,6 +33,8 @@ const PANICS_MAX: u32 = 3;
 /// Messages in a row that are refused for panics. After that the sink is at fault, not the
 /// messages: they wait.
 const PANICKED_IN_A_ROW_MAX: u32 = 3;
+/// Time between two lines of the log about dead letters that were dropped.
+const DROPPED_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Time between two looks whether the team still has the same tenant.
 const TENANT_LOOKS_EVERY: Duration = Duration::from_secs(2);
 
@@ -125,6 +127,8 @@ pub(super) struct Core {
     letters_alone: usize,
     /// Messages that were refused for panics since the last one that was delivered.
     panicked_in_a_row: u32,
+    /// When it was logged last that dead letters were dropped.
+    dropped_told: Option<Instant>,
     /// Until when the other system asks not to be called.
     asked_until: Option<Instant>,
     to_sink: Retry,
@@ -172,6 +176,7 @@ impl Core {
             alone: 0,
             letters_alone: 0,
             panicked_in_a_row: 0,
+            dropped_told: None,
             asked_until: None,
             look_at_tenant: Instant::now(),
             to_sink: Retry::default(),
@@ -618,6 +623,9 @@ impl Core {
             Ok(dropped) => {
                 self.counts.dead_letters += count as u64;
                 self.counts.dead_letters_dropped += dropped;
+                if dropped > 0 {
+                    self.tell_dropped_letters();
+                }
                 let stored = self.refused.drain(..count);
                 let settled = stored.map(|one| {
                     let (topic, reason) = (one.message.topic(), &one.reason);
@@ -633,6 +641,17 @@ impl Core {
                 self.fail(What::Store, error);
             }
         }
+    }
+
+    /// Logs that the oldest dead letters were dropped, at most once a minute.
+    fn tell_dropped_letters(&mut self) {
+        let now = Instant::now();
+        if self.dropped_told.is_some_and(|told| now - told < DROPPED_TOLD_EVERY) {
+            return;
+        }
+        self.dropped_told = Some(now);
+        let (dropped, integration) = (self.counts.dead_letters_dropped, &self.client_id);
+        warn!(%integration, dropped, "the dead-letter store is full: the oldest were dropped");
     }
 
     /// The first messages that were refused, as letters: as many bytes as a batch may have.
