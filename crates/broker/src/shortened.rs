@@ -14,10 +14,10 @@ use std::ops::Deref;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decision::Why;
 use crate::event::{
     ConnectedClient, DeliveredMessage, Event, PublishedMessage, SharedClient, UserName,
 };
+use crate::refusal::Refusal;
 
 /// Longest name that is kept and shown whole, in bytes.
 pub const NAME_BYTES_MAX: usize = 256;
@@ -130,11 +130,13 @@ fn shorten_user(user: &mut Option<UserName>) {
     }
 }
 
-fn shorten_why(why: &mut Why) {
-    if why.len() > WHY_BYTES_MAX {
-        let old = std::mem::replace(why, "".into());
-        *why = old.map(|text| cut_to(&text, WHY_BYTES_MAX));
-    }
+fn shorten_why(why: &mut Refusal) {
+    why.change_words(|detail, subject| {
+        if detail.len() > WHY_BYTES_MAX {
+            *detail = cut_to(detail, WHY_BYTES_MAX).into();
+        }
+        subject.iter_mut().for_each(shorten);
+    });
 }
 
 /// Only a proved name is whole: it may be looked for.
@@ -311,7 +313,7 @@ impl Event {
             | Self::ReauthenticationRefused { user, why, .. }
             | Self::Disconnected { user, why, .. }
             | Self::PublishRefused { user, why, .. }
-            | Self::SubscribeRefused { user, why, .. } => (user_bytes(user), why.len()),
+            | Self::SubscribeRefused { user, why, .. } => (user_bytes(user), why.text_bytes()),
             Self::Authenticated { user, .. }
             | Self::Dropped { user, .. }
             | Self::RateExceeded { user, .. }
@@ -332,6 +334,7 @@ fn user_bytes(user: &Option<UserName>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refusal::RefusalCause;
     use martlet_codec::ReasonCode;
 
     #[test]
@@ -403,7 +406,7 @@ mod tests {
             will_topic: None,
             address: None,
             reason: ReasonCode::NotAuthorized,
-            why: "no".into(),
+            why: Refusal::untold(RefusalCause::Forbidden, "no"),
         };
         event.shorten();
         assert_eq!(event.client_id(), own);
@@ -414,7 +417,7 @@ mod tests {
             client_id: forged.clone(),
             user: Some(UserName::Proved(forged.as_str().into())),
             reason: ReasonCode::Success,
-            why: "goodbye".into(),
+            why: RefusalCause::Goodbye.into(),
         };
         event.shorten();
         assert!(event.is_of_client(&forged));
@@ -441,7 +444,7 @@ mod tests {
             will_topic: None,
             address: None,
             reason: ReasonCode::NotAuthorized,
-            why: long.clone().into(),
+            why: Refusal::untold(RefusalCause::Forbidden, long.clone()),
         };
         assert!(event.text_bytes() > 90_000);
         event.shorten();
@@ -452,7 +455,7 @@ mod tests {
             address: None,
             topic: shortened(&long).into_owned(),
             reason: ReasonCode::NotAuthorized,
-            why: "no".into(),
+            why: Refusal::untold(RefusalCause::Forbidden, "no"),
         };
         event.shorten();
         assert_eq!(
