@@ -90,7 +90,7 @@ causes! {
     /// The first packet is not CONNECT.
     NotMqtt = "the first packet is not CONNECT [MQTT-3.1.0-1]";
     /// The Client Identifier is empty, and the listener requires one.
-    EmptyClientId = "listener: an empty Client Identifier is not allowed";
+    EmptyClientId = "the listener does not allow an empty Client Identifier";
     /// The Client Identifier begins with `$`.
     ReservedClientId = "Client Identifiers beginning with `$` are the node's own";
     /// The session of the Client Identifier belongs to another user.
@@ -98,7 +98,7 @@ causes! {
     /// The client gives no credentials, and the listener requires some.
     AnonymousRefused = "the listener does not permit anonymous clients";
     /// The listener has begun to require credentials since the client connected.
-    CredentialsRequired = "clients have to say who they are here since it connected";
+    CredentialsRequired = "the listener requires credentials now";
     /// The credentials that the client logged in with have expired.
     CredentialsEnded = "its credentials have ended";
     /// No source of credentials is configured.

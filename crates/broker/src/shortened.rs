@@ -304,31 +304,16 @@ impl Event {
 
     /// Approximate number of bytes that it takes beside its own size: of its texts and its payload.
     pub fn text_bytes(&self) -> usize {
-        let (user, why) = match self {
-            Self::Connected(client) => {
-                let user = client.user_name.as_ref().map_or(0, |name| name.len());
-                (user + size_of::<ConnectedClient>(), 0)
-            }
-            Self::Refused { user, why, .. }
-            | Self::ReauthenticationRefused { user, why, .. }
-            | Self::Disconnected { user, why, .. }
-            | Self::PublishRefused { user, why, .. }
-            | Self::SubscribeRefused { user, why, .. } => (user_bytes(user), why.text_bytes()),
-            Self::Authenticated { user, .. }
-            | Self::Dropped { user, .. }
-            | Self::RateExceeded { user, .. }
-            | Self::MessagesLost { user, .. }
-            | Self::PublishesDelayed { user, .. } => (user_bytes(user), 0),
-            Self::Published(message) => (size_of::<PublishedMessage>() + message.payload.len(), 0),
-            Self::Delivered(_) => (size_of::<DeliveredMessage>(), 0),
-            _ => (0, 0),
+        let user = self.user().map_or(0, |user| user.name.len());
+        let why = self.refusal().map_or(0, Refusal::text_bytes);
+        let more = match self {
+            Self::Connected(_) => size_of::<ConnectedClient>(),
+            Self::Published(message) => size_of::<PublishedMessage>() + message.payload.len(),
+            Self::Delivered(_) => size_of::<DeliveredMessage>(),
+            _ => 0,
         };
-        self.client_id().len() + user + why + self.topic().map_or(0, str::len)
+        self.client_id().len() + user + why + more + self.topic().map_or(0, str::len)
     }
-}
-
-fn user_bytes(user: &Option<UserName>) -> usize {
-    user.as_ref().map_or(0, |user| user.as_str().len())
 }
 
 #[cfg(test)]

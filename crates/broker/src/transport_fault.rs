@@ -70,8 +70,7 @@ faults! {
         NotWebSocket = "not a request for a WebSocket connection";
         Version = "WebSocket version is not 13";
         Key = "Sec-WebSocket-Key is not 16 bytes in base64";
-        OriginNotLocal = "a page of another machine, which `origins` does not permit";
-        OriginNotListed = "origin is not on the list";
+        OriginNotAllowed = "the origin of the page is not allowed";
         NoSubprotocol = "subprotocol mqtt is not offered";
         ReservedBits = "reserved bits set without an extension";
         TextFrame = "text frame; MQTT needs binary frames";

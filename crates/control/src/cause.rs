@@ -1,5 +1,8 @@
-//! What went wrong, as one of a closed list: what `martlet why` answers, and by what entries of the
+//! What went wrong, as the API names it: what `martlet why` answers, and by what entries of the
 //! journal are told apart.
+//!
+//! A refusal or an end has the cause that the broker or an authenticator gave it
+//! ([`RefusalCause`]); here is the table from those to the names of the API. Words are not read.
 
 use martlet_broker::{
     DropReason, Event, Limit, ProxyFault, RefusalCause, RevocationReason, TlsFault, WebSocketFault,
@@ -271,7 +274,7 @@ impl Cause {
             WebSocketFault::NotHttp | WebSocketFault::NotWebSocket | WebSocketFault::NotGet => {
                 Self::WrongTransport
             }
-            WebSocketFault::OriginNotLocal | WebSocketFault::OriginNotListed => Self::OriginRefused,
+            WebSocketFault::OriginNotAllowed => Self::OriginRefused,
             _ => Self::WebsocketRefused,
         }
     }

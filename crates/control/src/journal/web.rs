@@ -9,7 +9,7 @@ pub(super) fn mend_of(fault: Fault) -> &'static str {
             "connect to the path of the listener's URL, which martlet status shows (ws://…/mqtt); a \
              listener whose URL ends with /* takes every path"
         }
-        Fault::OriginNotLocal | Fault::OriginNotListed => {
+        Fault::OriginNotAllowed => {
             "add the origin of the page, such as https://app.example, to `origins` of the listener"
         }
         Fault::NoSubprotocol => {

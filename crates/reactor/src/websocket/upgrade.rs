@@ -127,16 +127,9 @@ fn judge(
     match (origin, &rules.origins) {
         (None, _) | (_, Origins::All) => {}
         (Some(origin), Origins::Local) if is_local(origin) => {}
-        (Some(_), Origins::Local) => {
-            return Err(refuse(403, WebSocketFault::OriginNotLocal));
-        }
-        (Some(origin), Origins::Listed(all)) => {
-            if !all
-                .iter()
-                .any(|allowed| allowed.eq_ignore_ascii_case(origin))
-            {
-                return Err(refuse(403, WebSocketFault::OriginNotListed));
-            }
+        (Some(origin), Origins::Listed(all)) if is_listed(all, origin) => {}
+        (Some(_), Origins::Local | Origins::Listed(_)) => {
+            return Err(refuse(403, WebSocketFault::OriginNotAllowed));
         }
     }
     // [MQTT-6.0.0-3]
@@ -144,6 +137,11 @@ fn judge(
         .find_map(|offered| SUBPROTOCOLS.into_iter().find(|known| *known == offered))
         .ok_or(refuse(400, WebSocketFault::NoSubprotocol))?;
     Ok((accept_of(key), subprotocol))
+}
+
+fn is_listed(all: &[String], origin: &str) -> bool {
+    all.iter()
+        .any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
 /// An origin (RFC 6454 section 6.2) of this machine: `http://localhost:3000`.

@@ -11,6 +11,7 @@ use super::facts::{
 use super::{Question, State, Verdict, judge};
 use crate::authentication::Standing;
 use crate::cause::Cause;
+use crate::cause::tests::WORDS_OF_OLD;
 use crate::explain::{Explained, Outcome};
 use crate::journal::{Entry, EntryKind, Run, Way};
 
@@ -1043,4 +1044,30 @@ fn losses_are_told_with_their_own_time() {
         State::Connected,
         "QoS 0",
     );
+}
+
+/// A client chooses its Client Identifier, its user name and its topics.
+#[test]
+fn names_that_clients_choose_are_not_diagnosed() {
+    for name in WORDS_OF_OLD {
+        let forbidden = format!("the Will on {name:?} is refused: no rule permits it");
+        let will = (RefusalCause::WillForbidden, &*forbidden);
+        let mut facts = facts(Some(name));
+        (facts.question.name, facts.client_id) = ((*name).to_owned(), (*name).to_owned());
+        facts.user = Some((*name).to_owned());
+        facts.standing = Some(Standing::Known);
+        facts.runs = vec![run(
+            EntryKind::ConnectRefused,
+            "NotAuthorized",
+            will,
+            1,
+            1_000,
+        )];
+        let verdict = judge(&facts);
+        expect(&verdict, Cause::NotPermitted, State::Refused, name);
+        let goodbye = (RefusalCause::Goodbye, *name);
+        facts.runs = vec![run(EntryKind::Disconnected, "Success", goodbye, 1, 1_000)];
+        let verdict = judge(&facts);
+        expect(&verdict, Cause::Away, State::Away, "it is not connected");
+    }
 }
