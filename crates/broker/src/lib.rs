@@ -20,8 +20,8 @@
 //! * `subscribe`, `interest`, `route`: who wants a topic; `outgoing`: its packets
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
 //! * `message`: the Application Message; `record`: what is persisted
-//! * `refusal`: why something is refused or ended; `decision`: limits that decide; `transport_fault`:
-//!   what goes wrong below MQTT
+//! * `refusal`: why something is refused or ended; `decision`: limits that decide;
+//!   `transport_fault`: what goes wrong below MQTT
 //! * `event_head`: what all events have in common
 //! * `tell`: which events are made, and for which observers; `shortened`: names cut for events
 //! * `limits`, `memory`, `permission`, `timer`, `counters`, `losses`: what bounds, times and counts

@@ -1,7 +1,8 @@
 //! An event in words: what happened, and why. The log, the journal and feeds take their texts from
 //! here, and `why` reads those of the journal.
 //!
-//! Names and topics are text from outside: they stand in fields of their own, never in the headline.
+//! Names and topics are text from outside: they stand in fields of their own, never in the
+//! headline.
 
 use std::borrow::Cow;
 

@@ -436,9 +436,10 @@ fn fill_with_unfinished_packets(with_innocents: bool) {
     let lost = innocents.iter().filter(|link| node.is_closed(**link));
     assert_eq!(lost.count(), 0);
     assert!(!node.is_closed(site.slow));
-    let mut told = node.take_events().into_iter().filter(
-        |event| matches!(event, Event::Disconnected { why, .. } if why.limit() == Some(Limit::MemoryOfClient)),
-    );
+    let mut told = node.take_events().into_iter().filter(|event| {
+        matches!(event, Event::Disconnected { why, .. }
+            if why.limit() == Some(Limit::MemoryOfClient))
+    });
     assert!(told.next().is_some());
 }
 
