@@ -294,11 +294,11 @@ impl Cause {
 
     /// Why a connection ended; none: its client wanted it so.
     pub(crate) fn of_end(reason: ReasonCode, cause: RefusalCause) -> Option<Self> {
-        Self::of_decision(cause).or_else(|| match (cause, reason) {
+        match (cause, reason) {
             (RefusalCause::Packet(_), ReasonCode::PacketTooLarge) => Some(Self::TooLarge),
             (RefusalCause::Packet(_), _) => Some(Self::ProtocolError),
-            _ => None,
-        })
+            _ => Self::of_decision(cause),
+        }
     }
 
     /// Cause of a refused publish or subscription.
