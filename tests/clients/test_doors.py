@@ -311,4 +311,4 @@ def test_pages_of_others_do_not_reach_who_is_open_to_this_machine(start_node, tm
     assert upgraded(node.port("ws"), origin="http://localhost:3000") == here
     assert upgraded(node.port("ws")) == 101
     if evil == 403:
-        node.wait_for_log("`origins` does not permit")
+        node.wait_for_log("the origin of the page is not allowed")

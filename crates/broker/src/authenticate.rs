@@ -4,7 +4,6 @@
 //! What comes of it are an identity and its rules, or a refusal. Here too is how both are taken
 //! back later: rules that change, credentials that are revoked.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
@@ -21,6 +20,7 @@ use crate::limits::ListenerPolicy;
 use crate::lobby::Admission;
 use crate::node::{Cx, Node};
 use crate::permission::{Actions, CredentialMark, Identity, Names, Realm, RuleBook, Voucher};
+use crate::refusal::{Refusal, RefusalCause};
 use crate::report::SessionRules;
 use crate::review::Affected;
 use crate::session::permit::{Permit, PermitToken};
@@ -120,8 +120,8 @@ pub enum Authenticated {
     Refused {
         /// What it is told: 0x86, 0x87, 0x88 or another reason code of CONNACK.
         reason: ReasonCode,
-        /// What decided it, for those who operate the node; the client is not told.
-        why: String,
+        /// Why.
+        why: Refusal,
         /// The user that it claims; none: no known one.
         claim: Option<Claim>,
     },
@@ -147,19 +147,19 @@ impl Authenticated {
     }
 
     /// The client is not who it says, or may not come: 0x87, and "not authorized" before MQTT 5.
-    pub fn refused(why: impl Into<String>) -> Self {
+    pub fn refused(why: Refusal) -> Self {
         Self::Refused {
             reason: ReasonCode::NotAuthorized,
-            why: why.into(),
+            why,
             claim: None,
         }
     }
 
     /// It cannot be known now: 0x88, and the client may come again.
-    pub fn failed(why: impl Into<String>) -> Self {
+    pub fn failed(why: Refusal) -> Self {
         Self::Refused {
             reason: ReasonCode::ServerUnavailable,
-            why: why.into(),
+            why,
             claim: None,
         }
     }
@@ -491,8 +491,8 @@ impl Shard {
     ) {
         let ends_wall_ms = identity.expires_wall_ms;
         if ends_wall_ms > 0 && ends_wall_ms <= cx.now.wall_ms {
-            let (reason, why) = (ReasonCode::NotAuthorized, "its credentials have ended");
-            return self.refuse_client(cx, id.index, &request, reason, why);
+            let (reason, cause) = (ReasonCode::NotAuthorized, RefusalCause::CredentialsEnded);
+            return self.refuse_client(cx, id.index, &request, reason, cause);
         }
         request.tenant = identity.tenant;
         // The name that it has proved, whatever it said.
@@ -501,10 +501,9 @@ impl Shard {
         let names = permit.names(&request.client_id);
         let will_refused = request.will.as_ref().and_then(|will| {
             let refused = permit.may(Actions::PUBLISH, &will.topic, names).err()?;
-            Some(format!(
-                "the Will on {:?} is refused: {refused}",
-                will.topic
-            ))
+            let (topic, why) = (&will.topic, refused.detail());
+            let detail = format!("the Will on {topic:?} is refused: {why}");
+            Some(Refusal::untold(RefusalCause::WillForbidden, detail))
         });
         request.permit = Some(permit);
         if let Some(why) = will_refused {
@@ -549,11 +548,11 @@ impl Shard {
         &mut self,
         index: u32,
         request: &ConnectRequest,
-    ) -> Option<Cow<'static, str>> {
+    ) -> Option<Refusal> {
         let listener = self.connections.at(index).listener();
         // It was on its way from another shard when that changed.
         if asking_instead(&self.authentications.asking, listener).is_some() {
-            return Some(NOT_ASKED.into());
+            return Some(RefusalCause::CredentialsRequired.into());
         }
         let permit = request.permit.as_ref();
         if let Some(permit) = permit
@@ -562,15 +561,17 @@ impl Shard {
                 .is_revoked(&permit.identity, permit.known)
                 .filter(|_| !fault::is(Fault::RevokedWhileWaiting))
         {
-            return Some(reason.words().into());
+            return Some(RefusalCause::Revoked(reason).into());
         }
         let old = self.sessions.find(request.tenant, &request.client_id)?;
         let owner = self.sessions.at(old).permit.as_deref()?;
         let is_theirs = permit.is_some_and(|permit| {
             permit.identity.owns_client_id || owner.is_of_same_user(&permit.identity)
         });
-        (owner.identity.bound && !is_theirs)
-            .then(|| "the session of this Client Identifier is another user's".into())
+        (owner.identity.bound && !is_theirs).then(|| {
+            let detail = "the session of this Client Identifier is another user's";
+            Refusal::untold(RefusalCause::ClientIdTaken, detail)
+        })
     }
 
     /// The identity that a connection came with lasts until a moment: the connection no longer.
@@ -590,7 +591,8 @@ impl Shard {
             None => {}
             Some(ends_wall_ms) if ends_wall_ms > cx.now.wall_ms => self.arm_identity_end(cx, id),
             Some(_) => {
-                let ending = Ending::told(ReasonCode::NotAuthorized, "its credentials have ended");
+                let ending =
+                    Ending::told(ReasonCode::NotAuthorized, RefusalCause::CredentialsEnded);
                 self.end_connection(cx, id.index, ending);
             }
         }
@@ -619,18 +621,18 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         id: ConnectionId,
-        why: &'static str,
+        cause: RefusalCause,
     ) {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
         match connection.phase {
             Phase::Accepted => {
-                let ending = Ending::told(ReasonCode::NotAuthorized, why);
+                let ending = Ending::told(ReasonCode::NotAuthorized, cause);
                 self.end_connection(cx, id.index, ending);
             }
             Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
-                self.refuse(cx, id.index, None, ReasonCode::NotAuthorized, why);
+                self.refuse(cx, id.index, None, ReasonCode::NotAuthorized, cause);
             }
             Phase::Closing => {}
         }
@@ -648,7 +650,7 @@ impl Shard {
     pub(crate) fn review_listener(&mut self, index: u32) -> bool {
         let is_asked = self.renew_listener(index) && !self.stays_anonymous(index);
         if is_asked {
-            let ending = Ending::told(ReasonCode::NotAuthorized, NOT_ASKED);
+            let ending = Ending::told(ReasonCode::NotAuthorized, RefusalCause::CredentialsRequired);
             self.stop_obeying(index, ending);
         }
         is_asked
@@ -770,18 +772,18 @@ impl Shard {
         })
     }
 
-    /// What forbids it, for those who operate the node.
-    pub(crate) fn why_not(&mut self, session: u32, action: Actions, topic: &str) -> String {
+    /// What forbids it.
+    pub(crate) fn why_not(&mut self, session: u32, action: Actions, topic: &str) -> Refusal {
         let session = self.sessions.at(session);
         let refused = session.permit.as_ref().and_then(|permit| {
             let names = permit.names(&session.client_id);
             permit.may(action, topic, names).err()
         });
-        refused.unwrap_or_default()
+        refused.unwrap_or_else(|| Refusal::untold(RefusalCause::Forbidden, ""))
     }
 
     /// Whether a session may subscribe to this Topic Filter; else what forbids it.
-    pub(crate) fn may_subscribe(&mut self, session: u32, filter: &str) -> Result<(), String> {
+    pub(crate) fn may_subscribe(&mut self, session: u32, filter: &str) -> Result<(), Refusal> {
         if self.reviews.is_under_way() {
             self.review(session);
         }
@@ -801,8 +803,6 @@ impl Permit {
         }
     }
 }
-
-const NOT_ASKED: &str = "clients have to say who they are here since it connected";
 
 /// The policy by which clients are asked at this listener, if they were not when it was read.
 fn asking_instead(

@@ -15,6 +15,7 @@ use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
 use crate::part::PartSpec;
+use crate::refusal::RefusalCause;
 use crate::session::Session;
 use crate::session::permit::Permit;
 use crate::shard::{Ending, Gated, Shard};
@@ -129,12 +130,9 @@ impl Shard {
         {
             self.counters.sessions_taken_over += 1;
             self.tell_taken_over(cx, old, (connection, index));
-            let why = "the client connected again";
-            self.end_connection(
-                cx,
-                connection,
-                Ending::told(ReasonCode::SessionTakenOver, why),
-            );
+            let cause = RefusalCause::TakenOver;
+            let ending = Ending::told(ReasonCode::SessionTakenOver, cause);
+            self.end_connection(cx, connection, ending);
         }
         // What the end of its connection has left for later comes before the new one.
         if let Some(old) = self.sessions.find(tenant, &client_id) {
@@ -154,20 +152,19 @@ impl Shard {
         {
             // Remembered across a restart for its Will alone; the client is back before it is due.
             self.discard_will(found);
-            self.end_session(cx, found, "it was kept for its Will alone");
+            self.end_session(cx, found, RefusalCause::KeptForWill);
             old = None;
         }
         if let Some(found) = old
             && self.gives_way(found, &request)
         {
-            let why = "its user name or Client Identifier belongs to another user now";
-            self.end_session(cx, found, why);
+            self.end_session(cx, found, RefusalCause::BelongsToOther);
             old = None;
         }
         if request.clean_start
             && let Some(ended) = old.take()
         {
-            self.end_session(cx, ended, "Clean Start");
+            self.end_session(cx, ended, RefusalCause::CleanStart);
         }
         let session_present = old.is_some();
         let session = match old {

@@ -1,10 +1,8 @@
-//! What decided a refusal, a drop or an end: a limit of the configuration, or something that words
-//! say. Readers tell limits apart by [`Limit`], never by the words.
-
-use core::fmt;
-use std::borrow::Cow;
+//! Limits of the configuration, as what refuses, drops or ends something. Readers tell them apart by
+//! [`Limit`], never by the words.
 
 use crate::limits::ListenerPolicy;
+use crate::refusal::{Refusal, RefusalCause};
 use crate::shard::Shard;
 
 macro_rules! limits_reached {
@@ -92,9 +90,9 @@ limits_reached! {
 
 impl Limit {
     /// With its value, as operators are told.
-    fn with(self, value: u64) -> Why {
+    fn with(self, value: u64) -> String {
         let (what, option) = (self.meaning(), self.option());
-        let text = match (self, value) {
+        match (self, value) {
             (
                 Self::RetainAvailable
                 | Self::WildcardSubscriptions
@@ -114,10 +112,6 @@ impl Limit {
                 format!("{what} ({option}, which is not set: 60 % of the machine's memory)")
             }
             (_, value) => format!("{what} ({option} = {value})"),
-        };
-        Why {
-            text: text.into(),
-            limit: Some(self),
         }
     }
 }
@@ -133,136 +127,13 @@ pub struct Reached {
 
 impl Reached {
     /// In words, with key and value.
-    pub fn why(self) -> Why {
+    pub fn words(self) -> String {
         self.limit.with(self.value)
     }
-}
 
-/// What decided it, before it is told: small, and made without an allocation.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Decided {
-    /// In words.
-    Words(&'static str),
-    /// A limit.
-    Limit(Limit),
-}
-
-impl Decided {
-    /// As clients are told.
-    pub(crate) fn words(self) -> &'static str {
-        match self {
-            Self::Words(words) => words,
-            Self::Limit(limit) => limit.words(),
-        }
-    }
-}
-
-impl From<&'static str> for Decided {
-    fn from(words: &'static str) -> Self {
-        Self::Words(words)
-    }
-}
-
-impl From<Limit> for Decided {
-    fn from(limit: Limit) -> Self {
-        Self::Limit(limit)
-    }
-}
-
-/// What decided a refusal or an end, as it is told.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Why {
-    text: Cow<'static, str>,
-    limit: Option<Limit>,
-}
-
-impl Why {
-    /// The limit that decided it; none: something else did.
-    pub fn limit(&self) -> Option<Limit> {
-        self.limit
-    }
-
-    /// The words.
-    pub fn into_text(self) -> Cow<'static, str> {
-        self.text
-    }
-
-    /// Puts other words around it.
-    pub(crate) fn map(self, words: impl FnOnce(Cow<'static, str>) -> String) -> Self {
-        Self {
-            text: words(self.text).into(),
-            limit: self.limit,
-        }
-    }
-}
-
-impl core::ops::Deref for Why {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.text
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl fmt::Debug for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.text, f)
-    }
-}
-
-impl<T: Into<Cow<'static, str>>> From<T> for Why {
-    fn from(text: T) -> Self {
-        Self {
-            text: text.into(),
-            limit: None,
-        }
-    }
-}
-
-/// What a client is refused for before its session is known.
-pub(crate) enum Refusing {
-    /// Decided by rules of MQTT and limits: the client is told.
-    Told(Decided),
-    /// Decided by rules and credentials: that is for operators.
-    Untold(String),
-}
-
-impl From<&'static str> for Refusing {
-    fn from(words: &'static str) -> Self {
-        Self::Told(words.into())
-    }
-}
-
-impl From<Limit> for Refusing {
-    fn from(limit: Limit) -> Self {
-        Self::Told(limit.into())
-    }
-}
-
-impl From<Decided> for Refusing {
-    fn from(decided: Decided) -> Self {
-        Self::Told(decided)
-    }
-}
-
-impl From<String> for Refusing {
-    fn from(words: String) -> Self {
-        Self::Untold(words)
-    }
-}
-
-impl From<Cow<'static, str>> for Refusing {
-    fn from(words: Cow<'static, str>) -> Self {
-        match words {
-            Cow::Borrowed(words) => words.into(),
-            Cow::Owned(words) => words.into(),
-        }
+    /// A refusal for it. The client is told the key without the value.
+    pub fn refusal(self) -> Refusal {
+        Refusal::from(self.limit).with_detail(self.words())
     }
 }
 
@@ -285,16 +156,14 @@ impl Shard {
         Reached { limit, value }
     }
 
-    /// What decided something about a connection, as it is told.
-    pub(crate) fn why(&self, index: u32, decided: Decided) -> Why {
-        match decided {
-            Decided::Words(words) => words.into(),
-            Decided::Limit(limit) => {
-                let connection = self.connections.look_at(index);
-                let listener = connection.map(|connection| &**connection.listener());
-                self.reached(limit, listener).why()
-            }
-        }
+    /// The refusal of a client of this connection for this cause: of a limit with its value there.
+    pub(crate) fn refusal(&self, index: u32, cause: RefusalCause) -> Refusal {
+        let Some(limit) = cause.limit() else {
+            return cause.into();
+        };
+        let connection = self.connections.look_at(index);
+        let listener = connection.map(|connection| &**connection.listener());
+        self.reached(limit, listener).refusal()
     }
 }
 
@@ -310,13 +179,13 @@ mod tests {
             let option = limit.option();
             let value = option.strip_prefix("limits.").map(|key| limits.get(key));
             assert!(value.is_none_or(|value| value.is_some()), "{option}");
-            let reached = |limit, value| Reached { limit, value }.why();
-            let why = reached(*limit, 7);
-            assert!(why.contains(option) && why.limit() == Some(*limit), "{why}");
+            let reached = |limit, value| Reached { limit, value }.refusal();
+            let refusal = reached(*limit, 7);
+            assert!(refusal.detail().contains(option) && refusal.limit() == Some(*limit));
         }
         let (limit, value) = (Limit::PacketBytes, 1000);
         assert_eq!(
-            &*Reached { limit, value }.why(),
+            Reached { limit, value }.words(),
             "the packet is too long (limits.packet_bytes = 1000)"
         );
     }

@@ -10,12 +10,13 @@ use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode, TopicFilter, T
 use triomphe::Arc as PlainArc;
 
 use crate::counters::DropReason;
-use crate::decision::{Reached, Why};
+use crate::decision::Reached;
 use crate::flags::flags;
 use crate::id::{MessageId, TenantId};
 use crate::limits::{ListenerPolicy, QueueFull};
 use crate::message::MemoryGauge;
 use crate::permission::Proof;
+use crate::refusal::{Refusal, RefusalCause};
 
 /// A user name, and what it is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,8 +88,8 @@ pub enum Event {
         address: Option<(IpAddr, u16)>,
         /// With which reason code.
         reason: ReasonCode,
-        /// What decided it: a rule, a limit, a statement of the specification.
-        why: Why,
+        /// Why.
+        why: Refusal,
     },
     /// A client that was let in did not prove anew who it is; its connection ends.
     ReauthenticationRefused {
@@ -98,8 +99,8 @@ pub enum Event {
         user: Option<UserName>,
         /// With which reason code, as far as it was for its credentials.
         reason: ReasonCode,
-        /// What decided it.
-        why: Why,
+        /// Why.
+        why: Refusal,
     },
     /// An accepted connection ended.
     Disconnected {
@@ -109,8 +110,8 @@ pub enum Event {
         user: Option<UserName>,
         /// Reason code, sent or received or implied.
         reason: ReasonCode,
-        /// What decided it.
-        why: Why,
+        /// Why.
+        why: Refusal,
     },
     /// A message was dropped for one receiver (or, with an empty client id, before routing).
     Dropped {
@@ -166,8 +167,8 @@ pub enum Event {
         topic: String,
         /// With which reason code.
         reason: ReasonCode,
-        /// What decided it.
-        why: Why,
+        /// Why.
+        why: Refusal,
     },
     /// A client published faster than it may, and what was beyond that was dropped: QoS 0. Told of
     /// a client once a second at most.
@@ -212,8 +213,8 @@ pub enum Event {
     SessionEnded {
         /// Its client.
         client_id: Arc<str>,
-        /// What decided it.
-        why: &'static str,
+        /// What it ended for.
+        cause: RefusalCause,
     },
     /// A subscription was granted.
     Subscribed {
@@ -268,8 +269,8 @@ pub enum Event {
         filter: String,
         /// With which reason code.
         reason: ReasonCode,
-        /// What decided it.
-        why: Why,
+        /// Why.
+        why: Refusal,
     },
 }
 
@@ -517,31 +518,6 @@ impl Event {
             Self::Published(_) => EventKind::Published,
             Self::Delivered(_) => EventKind::Delivered,
             Self::Packet { .. } => EventKind::Packet,
-        }
-    }
-
-    /// Whose it is; of a share group its Topic Filter. Empty if that is not known.
-    pub fn client_id(&self) -> &str {
-        match self {
-            Self::Connected(client) => &client.client_id,
-            Self::Refused { client_id, .. }
-            | Self::ReauthenticationRefused { client_id, .. }
-            | Self::Disconnected { client_id, .. }
-            | Self::Dropped { client_id, .. }
-            | Self::PublishRefused { client_id, .. }
-            | Self::RateExceeded { client_id, .. }
-            | Self::PublishesDelayed { client_id, .. }
-            | Self::MessagesLost { client_id, .. }
-            | Self::SubscribeRefused { client_id, .. } => client_id,
-            Self::Authenticated { client_id, .. }
-            | Self::TakenOver { client_id, .. }
-            | Self::SessionEnded { client_id, .. }
-            | Self::Subscribed { client_id, .. }
-            | Self::Unsubscribed { client_id, .. }
-            | Self::Packet { client_id, .. } => client_id,
-            Self::Published(message) => &message.client_id,
-            Self::Delivered(message) => &message.client_id,
-            Self::QueueFull { owner, .. } => owner,
         }
     }
 }

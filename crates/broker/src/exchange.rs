@@ -20,6 +20,7 @@ use crate::event::{Event, Wants};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::permission::Identity;
+use crate::refusal::{Refusal, RefusalCause};
 use crate::session::permit::Permit;
 use crate::shard::{Ending, PacketError, Progress, Shard};
 use crate::timer::{Timer, TimerKey};
@@ -141,8 +142,8 @@ impl Shard {
         let body = &bytes[usize::from(header.header_len)..length];
         if header.packet_type == PacketType::Disconnect {
             Disconnect::decode(body, ProtocolVersion::V5)?;
-            let why = "the client ended its authentication";
-            self.refuse(cx, id.index, None, ReasonCode::NotAuthorized, why);
+            let cause = RefusalCause::LoginGivenUp;
+            self.refuse(cx, id.index, None, ReasonCode::NotAuthorized, cause);
             return Ok(Progress::Gone);
         }
         self.auth_received(cx, id.index, &Auth::decode(body)?)?;
@@ -260,8 +261,8 @@ impl Shard {
         error: PacketError,
     ) {
         match self.authentications.waiting.remove(&index) {
-            Some(request) => self.refuse_client(cx, index, &request, error.reason, error.why),
-            None => self.refuse(cx, index, None, error.reason, error.why),
+            Some(request) => self.refuse_client(cx, index, &request, error.reason, error.cause),
+            None => self.refuse(cx, index, None, error.reason, error.cause),
         }
     }
 
@@ -277,7 +278,7 @@ impl Shard {
     ) -> Result<(), PacketError> {
         let Some(exchange) = self.authentications.exchanges.get(&index) else {
             let why = "authentication in steps of a client that named no method";
-            return Err(PacketError::of(ReasonCode::UnspecifiedError, why));
+            return Err(PacketError::rule(ReasonCode::UnspecifiedError, why));
         };
         let auth = Auth {
             authentication_method: Some(&exchange.method),
@@ -289,7 +290,7 @@ impl Shard {
         let connection = self.connections.at(index);
         if self.scratch.len() > connection.packet_bytes_max as usize {
             let why = "authentication needs larger packets than the client takes";
-            return Err(PacketError::of(ReasonCode::PacketTooLarge, why));
+            return Err(PacketError::rule(ReasonCode::PacketTooLarge, why));
         }
         let output = connection.output_mut(&mut self.pool);
         output.extend_from_slice(&self.scratch);
@@ -329,12 +330,15 @@ impl Shard {
                     ReasonCode::ConnectionRateExceeded => reason,
                     _ => ReasonCode::NotAuthorized,
                 };
-                Err(PacketError::of(reason, "re-authentication failed"))
+                Err(PacketError::of(
+                    reason,
+                    RefusalCause::ReauthenticationFailed,
+                ))
             }
         };
         if let Err(error) = result {
             // [MQTT-4.12.1-2]
-            let ending = Ending::told(error.reason, error.why);
+            let ending = Ending::told(error.reason, error.cause);
             self.end_connection(cx, id.index, ending);
         }
     }
@@ -347,7 +351,7 @@ impl Shard {
         known: u64,
         data: Option<&[u8]>,
     ) -> Result<(), PacketError> {
-        let refused = |why| PacketError::of(ReasonCode::NotAuthorized, why);
+        let refused = |cause: RefusalCause| PacketError::of(ReasonCode::NotAuthorized, cause);
         if let Some(exchange) = self.authentications.exchanges.get_mut(&id.index) {
             exchange.turn = Turn::Over;
             if let Some(timer) = exchange.deadline.take() {
@@ -361,10 +365,10 @@ impl Shard {
         let old = state.permit.as_deref();
         let is_same = old.is_some_and(|old| old.is_of_same_user(&identity));
         if !is_same || state.tenant != identity.tenant {
-            return Err(refused("re-authentication as another user"));
+            return Err(refused(RefusalCause::ReauthenticatedAsOther));
         }
         if let Some(reason) = self.authentications.is_revoked(&identity, known) {
-            return Err(refused(reason.words()));
+            return Err(refused(RefusalCause::Revoked(reason)));
         }
         let proved = (identity.user_name.clone(), identity.proof);
         let ended_wall_ms = end_of(self.sessions.at(session).permit.as_deref());
@@ -389,7 +393,7 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         index: u32,
         reason: ReasonCode,
-        why: String,
+        why: Refusal,
     ) {
         if self.wants.any(Wants::CONNECTIONS.and(Wants::CLIENTS))
             && let Some(session) = self.connections.at(index).session()
@@ -400,7 +404,7 @@ impl Shard {
                     client_id: self.sessions.at(session).client_id.to_string(),
                     user: self.user_of(session),
                     reason,
-                    why: why.into(),
+                    why,
                 },
             );
         }
@@ -429,10 +433,9 @@ fn end_of(permit: Option<&Permit>) -> u64 {
 /// The CONNECT named no method, so no AUTH has a place [MQTT-4.12.0-7].
 fn auth_without_method(auth: &Auth<'_>) -> PacketError {
     match auth.authentication_method {
-        Some(_) => PacketError::of(
-            ReasonCode::ProtocolError,
-            "AUTH although CONNECT named no Authentication Method",
-        ),
+        Some(_) => {
+            PacketError::protocol("AUTH although CONNECT named no Authentication Method", "")
+        }
         None => PacketError::protocol("AUTH without Authentication Method", "MQTT-4.12.0-7"),
     }
 }

@@ -25,6 +25,9 @@
 //!   back
 //! * `permission`: rules, compiled into a tree of topic levels; `review`: new rules and
 //!   revocations, applied to all sessions over turns
+//! * `refusal`: why something is refused or ended; `decision`: limits that decide;
+//!   `transport_fault`: what goes wrong below MQTT
+//! * `event_head`: what all events have in common
 //! * `tell`: which events are made, and for which observers; `shortened`: names cut for events
 //! * `limits`, `rate`, `timer`, `counters`, `losses`: what bounds, times and counts it all
 //! * `work`: the work of a turn; `memory`, `memory_use`, `pressure`: what memory is used for, and
@@ -41,6 +44,7 @@ mod counters;
 mod decision;
 mod effect;
 mod event;
+mod event_head;
 mod exchange;
 mod fan_out;
 mod flags;
@@ -64,6 +68,7 @@ mod place_table;
 mod pressure;
 mod rate;
 mod record;
+mod refusal;
 mod report;
 mod restore;
 mod retained;
@@ -78,6 +83,7 @@ mod subscribe;
 mod tell;
 mod timer;
 mod topic_tree;
+mod transport_fault;
 mod will;
 mod work;
 
@@ -93,7 +99,7 @@ pub use command::{
 };
 pub use connect::ConnectRequest;
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
-pub use decision::{Limit, Reached, Why};
+pub use decision::{Limit, Reached};
 pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueRead, ReadMessage, ReadPage, ShardMessage,
 };
@@ -101,6 +107,7 @@ pub use event::{
     ConnectedClient, ConnectedFlags, DeliveredMessage, Event, EventInterest, EventKind,
     PublishedMessage, SharedClient, Told, Traced, UserName,
 };
+pub use event_head::{EventHead, UserRef};
 pub use exchange::{ExchangeState, Step};
 pub use hash::{ClientKey, owner};
 pub use id::{
@@ -135,6 +142,7 @@ pub use record::{
     EnqueuedAs, EntryRecord, MessageRecord, RECORD_VERSION, RETAINED_COPIES, Record, SHARED_COPIES,
     SessionEpoch, SessionOwner, SessionRecord, SubscriptionRecord,
 };
+pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources};
 pub use report::{
     Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome, DeliveryState,
     GroupLosses, InFlightMessage, MessageHead, Published, QueuedMessage, Report, RetainedInfo,
@@ -149,5 +157,6 @@ pub use share::{
 pub use shortened::{
     NAME_BYTES_MAX, WHY_BYTES_MAX, is_asked_for, is_of_name, is_shortened, shortened,
 };
+pub use transport_fault::{ProxyFault, TlsFault, WebSocketFault};
 pub use will::StoredWill;
 pub use work::WorkLimits;

@@ -12,7 +12,7 @@ use martlet_codec::{ConnAck, Connect, ProtocolVersion, ReasonCode};
 use crate::authenticate::Password;
 use crate::connect::ConnectRequest;
 use crate::connection::{Connection, Phase};
-use crate::decision::{Decided, Limit, Refusing};
+use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
 use crate::event::{Event, UserName};
 use crate::exchange::Step;
@@ -20,6 +20,7 @@ use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::permission;
+use crate::refusal::{Refusal, RefusalCause};
 use crate::shard::Shard;
 use crate::shortened::shortened;
 use crate::timer::Timer;
@@ -48,12 +49,12 @@ pub struct Guest {
     pub unread: Vec<u8>,
 }
 
-/// Why a CONNECT was not accepted.
-struct Refusal {
+/// A CONNECT that is not accepted.
+struct BadConnect {
     /// In which style to answer; none closes without a word.
     version: Option<ProtocolVersion>,
     reason: ReasonCode,
-    why: Decided,
+    cause: RefusalCause,
     /// The User Name that it came with, as far as it can be told.
     claims: Option<Arc<str>>,
 }
@@ -130,13 +131,13 @@ impl Shard {
                 request.remaining_bytes = body.len() as u32;
                 (request, password, step)
             }
-            Err(refusal) => {
+            Err(bad) => {
                 let said = Said {
-                    version: refusal.version,
+                    version: bad.version,
                     request: None,
-                    claims: refusal.claims,
+                    claims: bad.claims,
                 };
-                self.refuse_as(cx, index, said, refusal.reason, refusal.why.into());
+                self.refuse_as(cx, index, said, bad.reason, bad.cause.into());
                 return Admission::Here;
             }
         };
@@ -189,11 +190,11 @@ impl Shard {
         index: u32,
         flags: u8,
         body: &[u8],
-    ) -> Result<(ConnectRequest, Option<Password>, Option<Step>), Refusal> {
-        let connect = Connect::decode(flags, body).map_err(|refused| Refusal {
+    ) -> Result<(ConnectRequest, Option<Password>, Option<Step>), BadConnect> {
+        let connect = Connect::decode(flags, body).map_err(|refused| BadConnect {
             version: refused.version,
             reason: refused.error.reason,
-            why: refused.error.what.into(),
+            cause: RefusalCause::Packet(refused.error.what),
             claims: None,
         })?;
         let version = connect.version;
@@ -201,14 +202,14 @@ impl Shard {
         if let Some(size) = connect.properties.maximum_packet_size {
             self.connections.at(index).packet_bytes_max = size.get();
         }
-        let refuse = |reason, why: Decided| Refusal {
+        let refuse = |reason, cause: RefusalCause| BadConnect {
             version: Some(version),
             reason,
-            why,
+            cause,
             claims: claim(connect.user_name),
         };
         self.check_admission(cx, index)
-            .map_err(|(reason, why)| refuse(reason, why))?;
+            .map_err(|(reason, cause)| refuse(reason, cause))?;
         let limits = &self.settings.limits;
         if connect.client_id.len() > usize::from(limits.client_id_bytes) {
             return Err(refuse(
@@ -218,28 +219,28 @@ impl Shard {
         }
         let is_own = self.connections.at(index).listener().own.is_some();
         if connect.client_id.starts_with('$') != is_own {
-            let why = "Client Identifiers beginning with `$` are the node's own";
-            return Err(refuse(ReasonCode::ClientIdentifierNotValid, why.into()));
+            let cause = RefusalCause::ReservedClientId;
+            return Err(refuse(ReasonCode::ClientIdentifierNotValid, cause));
         }
         self.check_characters(&connect)
-            .map_err(|(reason, why)| refuse(reason, why))?;
+            .map_err(|(reason, cause)| refuse(reason, cause))?;
         self.check_user_properties(connect.properties.user_properties)
-            .map_err(|error| refuse(error.reason, error.why))?;
+            .map_err(|error| refuse(error.reason, error.cause))?;
         let listener = Arc::clone(self.connections.at(index).listener());
         if connect.properties.authentication_method.is_some() && !listener.authenticate {
             // No credentials are kept, so no method is known [MQTT-4.12.0-1].
-            let why = "no authentication method is configured";
-            return Err(refuse(ReasonCode::BadAuthenticationMethod, why.into()));
+            let cause = RefusalCause::NoAuthenticationMethod;
+            return Err(refuse(ReasonCode::BadAuthenticationMethod, cause));
         }
         self.check_will(index, &connect)
-            .map_err(|(reason, why)| refuse(reason, why))?;
+            .map_err(|(reason, cause)| refuse(reason, cause))?;
         if !listener.allow_anonymous && !listener.authenticate {
-            let why = "the listener does not permit anonymous clients";
-            return Err(refuse(ReasonCode::NotAuthorized, why.into()));
+            let cause = RefusalCause::AnonymousRefused;
+            return Err(refuse(ReasonCode::NotAuthorized, cause));
         }
         let request = self
             .request_of(index, &connect)
-            .map_err(|(reason, why)| refuse(reason, why))?;
+            .map_err(|(reason, cause)| refuse(reason, cause))?;
         let method = request.authentication_method.clone();
         let step = method.map(|method| Step {
             method,
@@ -259,13 +260,13 @@ impl Shard {
         &mut self,
         cx: &Cx<'_, N>,
         index: u32,
-    ) -> Result<(), (ReasonCode, Decided)> {
+    ) -> Result<(), (ReasonCode, RefusalCause)> {
         let address = self.connections.at(index).address();
         let limits = &self.settings.limits;
         if self.stopping {
             // 0x8B is a reason of DISCONNECT only [MQTT-3.2.2-8].
-            let why = "the server is shutting down".into();
-            return Err((ReasonCode::ServerUnavailable, why));
+            let cause = RefusalCause::ServerStopping;
+            return Err((ReasonCode::ServerUnavailable, cause));
         }
         if self.connections.at(index).listener().own.is_some() {
             return Ok(());
@@ -286,18 +287,18 @@ impl Shard {
     }
 
     /// Names that go into logs and topics hold no control characters (MQTT 5 section 1.5.4).
-    fn check_characters(&self, connect: &Connect<'_>) -> Result<(), (ReasonCode, Decided)> {
+    fn check_characters(&self, connect: &Connect<'_>) -> Result<(), (ReasonCode, RefusalCause)> {
         if !self.settings.refuse_control_characters {
             return Ok(());
         }
         if martlet_codec::has_control_characters(connect.client_id) {
-            let why = "control character in the Client Identifier";
-            return Err((ReasonCode::ClientIdentifierNotValid, why.into()));
+            let cause = RefusalCause::Packet("control character in the Client Identifier");
+            return Err((ReasonCode::ClientIdentifierNotValid, cause));
         }
         let user_name = connect.user_name.unwrap_or_default();
         if martlet_codec::has_control_characters(user_name) {
-            let why = "control character in the User Name";
-            return Err((ReasonCode::BadUserNameOrPassword, why.into()));
+            let cause = RefusalCause::Packet("control character in the User Name");
+            return Err((ReasonCode::BadUserNameOrPassword, cause));
         }
         Ok(())
     }
@@ -306,7 +307,7 @@ impl Shard {
         &mut self,
         index: u32,
         connect: &Connect<'_>,
-    ) -> Result<(), (ReasonCode, Decided)> {
+    ) -> Result<(), (ReasonCode, RefusalCause)> {
         let Some(will) = &connect.will else {
             return Ok(());
         };
@@ -330,13 +331,10 @@ impl Shard {
             return Err((reason, Limit::PayloadBytes.into()));
         }
         if let Err(error) = self.check_topic(will.topic) {
-            return Err((ReasonCode::TopicNameInvalid, error.why));
+            return Err((ReasonCode::TopicNameInvalid, error.cause));
         }
         if !permission::may_publish(will.topic) {
-            return Err((
-                ReasonCode::NotAuthorized,
-                "Will Topic is one of the server's own".into(),
-            ));
+            return Err((ReasonCode::NotAuthorized, RefusalCause::WillOnServerTopic));
         }
         Ok(())
     }
@@ -345,27 +343,27 @@ impl Shard {
         &mut self,
         index: u32,
         connect: &Connect<'_>,
-    ) -> Result<ConnectRequest, (ReasonCode, Decided)> {
+    ) -> Result<ConnectRequest, (ReasonCode, RefusalCause)> {
         let v5 = connect.version.is_v5();
         let assigned = connect.client_id.is_empty();
         if assigned {
             match connect.version {
                 ProtocolVersion::V31 => {
-                    let why = "MQTT 3.1 requires a Client Identifier";
-                    return Err((ReasonCode::ClientIdentifierNotValid, why.into()));
+                    let cause = RefusalCause::Packet("MQTT 3.1 requires a Client Identifier");
+                    return Err((ReasonCode::ClientIdentifierNotValid, cause));
                 }
                 version if !self.connections.at(index).listener().allow_empty_client_id => {
-                    let why = "listener: an empty Client Identifier is not allowed";
                     let reason = match version.is_v5() {
                         true => ReasonCode::UnspecifiedError,
                         false => ReasonCode::ClientIdentifierNotValid,
                     };
-                    return Err((reason, why.into()));
+                    return Err((reason, RefusalCause::EmptyClientId));
                 }
                 ProtocolVersion::V311 if !connect.clean_start => {
                     // [MQTT-3.1.1/3.1.3-8]
-                    let why = "an empty Client Identifier requires Clean Session";
-                    return Err((ReasonCode::ClientIdentifierNotValid, why.into()));
+                    let rule = "an empty Client Identifier requires Clean Session";
+                    let cause = RefusalCause::Packet(rule);
+                    return Err((ReasonCode::ClientIdentifierNotValid, cause));
                 }
                 ProtocolVersion::V311 | ProtocolVersion::V5 => {}
             }
@@ -429,7 +427,7 @@ impl Shard {
         index: u32,
         version: Option<ProtocolVersion>,
         reason: ReasonCode,
-        why: impl Into<Refusing>,
+        why: impl Into<Refusal>,
     ) {
         let said = Said {
             version,
@@ -446,7 +444,7 @@ impl Shard {
         index: u32,
         request: &ConnectRequest,
         reason: ReasonCode,
-        why: impl Into<Refusing>,
+        why: impl Into<Refusal>,
     ) {
         let said = Said {
             version: Some(request.version),
@@ -490,7 +488,7 @@ impl Shard {
         index: u32,
         said: Said<'_>,
         reason: ReasonCode,
-        why: Refusing,
+        why: Refusal,
     ) {
         let Said {
             version,
@@ -501,10 +499,8 @@ impl Shard {
         let id = self.connections.id_of(index);
         let address = self.connections.at(index).address();
         if self.connections.at(index).flags.part() {
-            let why = match why {
-                Refusing::Told(decided) => decided.words(),
-                Refusing::Untold(_) => "it is not permitted",
-            };
+            let why = why.for_client();
+            let why = why.unwrap_or(RefusalCause::PartRefused.text());
             self.part_ended(cx, id, reason, why);
             self.leave_lobby(index);
             self.forget_connection(id);
@@ -523,12 +519,7 @@ impl Shard {
                 )
         });
         if let Some(version) = version.filter(|_| has_code) {
-            // What was decided by rules and credentials is for those who operate the node.
-            let reason_string = match &why {
-                Refusing::Told(decided) => Some(decided.words()),
-                Refusing::Untold(_) => None,
-            };
-            self.write_refusal(cx, index, version, reason, reason_string);
+            self.write_refusal(cx, index, version, reason, why.for_client());
         }
         let connection = self.connections.at(index);
         if connection.phase.is_lobby() {
@@ -545,9 +536,10 @@ impl Shard {
         self.charge_buffers(index);
         let client = request.map(|found| (found.tenant, &*found.client_id));
         if self.tells_of_refused(client, address.map(|(ip, _)| ip)) {
-            let why = match why {
-                Refusing::Told(decided) => self.why(index, decided),
-                Refusing::Untold(words) => words.into(),
+            let why = match why.limit() {
+                // With its value.
+                Some(limit) => self.refusal(index, limit.into()),
+                None => why,
             };
             if let Some(found) = request
                 && let Some(permit) = &found.permit

@@ -32,6 +32,7 @@ use crate::lobby::Peer;
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::permission::Identity;
+use crate::refusal::RefusalCause;
 use crate::report::Published;
 use crate::session::permit::Permit;
 use crate::session::queue::SubscriptionIds;
@@ -608,7 +609,7 @@ impl Shard {
         if ends && !fault::is(Fault::PartEndForgotten) {
             self.sessions.at(session).expiry_secs = 0;
         }
-        let ending = Ending::told(ReasonCode::Success, "it was detached");
+        let ending = Ending::told(ReasonCode::Success, RefusalCause::Detached);
         self.end_connection(cx, connection.index, ending);
     }
 

@@ -17,6 +17,7 @@ use crate::node::{Cx, Node};
 use crate::record::{
     EnqueuedAs, EntryRecord, Record, SessionEpoch, SessionRecord, SubscriptionRecord,
 };
+use crate::refusal::RefusalCause;
 use crate::session::Session;
 use crate::session::inbound::Inbound;
 use crate::session::permit::Permit;
@@ -69,7 +70,7 @@ impl Shard {
                 return None;
             }
             self.discard_will(other);
-            self.end_session(cx, other, "another session of its client is newer");
+            self.end_session(cx, other, RefusalCause::NewerSession);
         }
         let mut inbound = Inbound::default();
         if !fault::is(Fault::ReceiptsNotRestored) {
@@ -265,7 +266,7 @@ impl Shard {
             self.pause_outbound(cx, index);
             let session = self.sessions.at(index);
             if session.expiry_secs == 0 && session.will.is_none() {
-                self.end_session(cx, index, "it ended while the node was down");
+                self.end_session(cx, index, RefusalCause::EndedWhileDown);
             }
         }
         for group in groups {

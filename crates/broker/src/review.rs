@@ -13,6 +13,7 @@ use martlet_codec::ReasonCode;
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, SessionId};
 use crate::node::{Cx, Node};
+use crate::refusal::RefusalCause;
 use crate::session::permit::Permit;
 use crate::shard::{Ending, Shard};
 use crate::work::{NODE, REVIEW};
@@ -196,7 +197,7 @@ impl Shard {
         if let Some(reason) = revoked {
             self.reviews.revoked.push(self.sessions.id_of(session));
             if let Some(connection) = connection {
-                let ending = Ending::told(ReasonCode::NotAuthorized, reason.words());
+                let ending = Ending::told(ReasonCode::NotAuthorized, RefusalCause::Revoked(reason));
                 self.stop_obeying(connection, ending);
             }
         }

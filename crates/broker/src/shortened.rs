@@ -14,10 +14,10 @@ use std::ops::Deref;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decision::Why;
 use crate::event::{
     ConnectedClient, DeliveredMessage, Event, PublishedMessage, SharedClient, UserName,
 };
+use crate::refusal::Refusal;
 
 /// Longest name that is kept and shown whole, in bytes.
 pub const NAME_BYTES_MAX: usize = 256;
@@ -130,11 +130,13 @@ fn shorten_user(user: &mut Option<UserName>) {
     }
 }
 
-fn shorten_why(why: &mut Why) {
-    if why.len() > WHY_BYTES_MAX {
-        let old = std::mem::replace(why, "".into());
-        *why = old.map(|text| cut_to(&text, WHY_BYTES_MAX));
-    }
+fn shorten_why(why: &mut Refusal) {
+    why.change_words(|detail, subject| {
+        if detail.len() > WHY_BYTES_MAX {
+            *detail = cut_to(detail, WHY_BYTES_MAX).into();
+        }
+        subject.iter_mut().for_each(shorten);
+    });
 }
 
 /// Only a proved name is whole: it may be looked for.
@@ -302,36 +304,22 @@ impl Event {
 
     /// Approximate number of bytes that it takes beside its own size: of its texts and its payload.
     pub fn text_bytes(&self) -> usize {
-        let (user, why) = match self {
-            Self::Connected(client) => {
-                let user = client.user_name.as_ref().map_or(0, |name| name.len());
-                (user + size_of::<ConnectedClient>(), 0)
-            }
-            Self::Refused { user, why, .. }
-            | Self::ReauthenticationRefused { user, why, .. }
-            | Self::Disconnected { user, why, .. }
-            | Self::PublishRefused { user, why, .. }
-            | Self::SubscribeRefused { user, why, .. } => (user_bytes(user), why.len()),
-            Self::Authenticated { user, .. }
-            | Self::Dropped { user, .. }
-            | Self::RateExceeded { user, .. }
-            | Self::MessagesLost { user, .. }
-            | Self::PublishesDelayed { user, .. } => (user_bytes(user), 0),
-            Self::Published(message) => (size_of::<PublishedMessage>() + message.payload.len(), 0),
-            Self::Delivered(_) => (size_of::<DeliveredMessage>(), 0),
-            _ => (0, 0),
+        let user = self.user().map_or(0, |user| user.name.len());
+        let why = self.refusal().map_or(0, Refusal::text_bytes);
+        let more = match self {
+            Self::Connected(_) => size_of::<ConnectedClient>(),
+            Self::Published(message) => size_of::<PublishedMessage>() + message.payload.len(),
+            Self::Delivered(_) => size_of::<DeliveredMessage>(),
+            _ => 0,
         };
-        self.client_id().len() + user + why + self.topic().map_or(0, str::len)
+        self.client_id().len() + user + why + more + self.topic().map_or(0, str::len)
     }
-}
-
-fn user_bytes(user: &Option<UserName>) -> usize {
-    user.as_ref().map_or(0, |user| user.as_str().len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refusal::RefusalCause;
     use martlet_codec::ReasonCode;
 
     #[test]
@@ -403,7 +391,7 @@ mod tests {
             will_topic: None,
             address: None,
             reason: ReasonCode::NotAuthorized,
-            why: "no".into(),
+            why: Refusal::untold(RefusalCause::Forbidden, "no"),
         };
         event.shorten();
         assert_eq!(event.client_id(), own);
@@ -414,7 +402,7 @@ mod tests {
             client_id: forged.clone(),
             user: Some(UserName::Proved(forged.as_str().into())),
             reason: ReasonCode::Success,
-            why: "goodbye".into(),
+            why: RefusalCause::Goodbye.into(),
         };
         event.shorten();
         assert!(event.is_of_client(&forged));
@@ -441,7 +429,7 @@ mod tests {
             will_topic: None,
             address: None,
             reason: ReasonCode::NotAuthorized,
-            why: long.clone().into(),
+            why: Refusal::untold(RefusalCause::Forbidden, long.clone()),
         };
         assert!(event.text_bytes() > 90_000);
         event.shorten();
@@ -452,7 +440,7 @@ mod tests {
             address: None,
             topic: shortened(&long).into_owned(),
             reason: ReasonCode::NotAuthorized,
-            why: "no".into(),
+            why: Refusal::untold(RefusalCause::Forbidden, "no"),
         };
         event.shorten();
         assert_eq!(

@@ -17,6 +17,7 @@ use crate::id::{ConnectionId, MessageId, SessionId, TenantId};
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
 use crate::permission::Proof;
+use crate::refusal::RefusalCause;
 use crate::report::SubscriptionInfo;
 use crate::shard::Shard;
 
@@ -243,11 +244,11 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
-        why: &'static str,
+        cause: RefusalCause,
     ) {
         if self.tells_presence(session) {
             let client_id = Arc::clone(&self.sessions.at(session).client_id);
-            let event = Event::SessionEnded { client_id, why };
+            let event = Event::SessionEnded { client_id, cause };
             cx.effects.tell(self.sessions.at(session).tenant, event);
         }
     }

@@ -1,7 +1,12 @@
-//! What went wrong, as one of a closed list: what `martlet why` answers, and by what entries of the
+//! What went wrong, as the API names it: what `martlet why` answers, and by what entries of the
 //! journal are told apart.
+//!
+//! A refusal or an end has the cause that the broker or an authenticator gave it
+//! ([`RefusalCause`]); here is the table from those to the names of the API. Words are not read.
 
-use martlet_broker::{DropReason, Event, Limit, Why};
+use martlet_broker::{
+    DropReason, Event, Limit, ProxyFault, RefusalCause, RevocationReason, TlsFault, WebSocketFault,
+};
 use martlet_codec::ReasonCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -63,6 +68,11 @@ causes! {
     TokenBad = "token-bad", "Its token is not valid.";
     HookRefused = "hook-refused", "The program behind auth.hook_url refused it.";
     HookDown = "hook-down", "The service that decides about its login does not answer.";
+    RevocationListExpired = "revocation-list-expired", "The revocation list of the listener has expired, so no certificate can be checked.";
+    ProxyRefused = "proxy-refused", "It came around the proxy of the listener, or the proxy's header is malformed.";
+    OriginRefused = "origin-refused", "The web page that it is in has an origin that the listener does not allow.";
+    WebsocketRefused = "websocket-refused", "Its request for a WebSocket connection, or a frame, breaks a rule of WebSocket.";
+    ClientIdInvalid = "client-id-invalid", "Its Client Identifier is empty or not valid.";
     WrongVersion = "wrong-version", "It uses a version of MQTT that the node, or the listener, does not support.";
     LimitReached = "limit-reached", "A limit of the node is reached.";
     NotPermitted = "not-permitted", "A rule forbids it, or none permits it.";
@@ -118,10 +128,12 @@ impl Cause {
     pub fn of(event: &Event) -> Option<Self> {
         Some(match event {
             Event::Refused { reason, why, .. }
-            | Event::ReauthenticationRefused { reason, why, .. } => Self::of_refusal(*reason, why),
-            Event::Disconnected { reason, why, .. } => return Self::of_end(*reason, why),
+            | Event::ReauthenticationRefused { reason, why, .. } => {
+                Self::of_refusal(*reason, why.cause)
+            }
+            Event::Disconnected { reason, why, .. } => return Self::of_end(*reason, why.cause),
             Event::PublishRefused { reason, why, .. }
-            | Event::SubscribeRefused { reason, why, .. } => Self::of_request(*reason, why),
+            | Event::SubscribeRefused { reason, why, .. } => Self::of_request(*reason, why.cause),
             Event::RateExceeded { .. } | Event::PublishesDelayed { .. } => Self::TooFast,
             Event::QueueFull { .. } => Self::QueueFull,
             // What ends with a session or its connection is told with that.
@@ -152,122 +164,162 @@ impl Cause {
         }
     }
 
-    /// Cause of a refused connection.
-    fn of_refusal(reason: ReasonCode, why: &Why) -> Self {
-        match why.limit() {
-            Some(limit) => Self::of_limit(limit),
-            None => Self::of_words(reason, why),
-        }
-    }
-
-    /// Cause of a refusal that authenticators, TLS or WebSocket decide, who give words alone.
-    pub(crate) fn of_words(reason: ReasonCode, why: &str) -> Self {
-        let has = |text: &str| why.contains(text);
-        match () {
-            () if has("locked out") => Self::LockedOut,
-            () if why.starts_with("the message store is full") => Self::StoreFull,
-            () if why.starts_with("the message store ") => Self::StoreFailing,
-            () if why.starts_with("the Will on") => Self::NotPermitted,
-            () if has("is banned") => Self::Banned,
-            () if has(" was deleted: martlet ") => Self::Deleted,
-            () if has(" is disabled") || has(" is inactive") || has(" is maintenance") => {
-                Self::Disabled
-            }
-            () if has("this credential of the device") && has("has expired") => {
-                Self::CredentialExpired
-            }
-            () if has("certificate has expired") => Self::CertificateExpired,
-            () if has("not valid yet") => Self::ClockWrong,
-            () if has("is revoked") => Self::CertificateRevoked,
-            () if has("of another CA") => Self::CertificateForeign,
-            () if has("requires a client certificate") => Self::CertificateMissing,
-            () if has("does not trust the server's certificate") => Self::ServerNotTrusted,
-            () if has("the client's certificate") => Self::CertificateUnfit,
-            () if has("TLS version in common")
-                || has("TLS cipher suite in common")
-                || has("TLS key exchange group in common")
-                || has("no signature scheme in common")
-                || has("the client's TLS lacks")
-                || has("no application protocol (ALPN)")
-                || has("the client ended the TLS handshake")
-                || has("than a TLS record holds")
-                || has("what came cannot be decrypted")
-                || has("the TLS connection failed") =>
-            {
-                Self::TlsFailed
-            }
-            () if has("what came is not TLS")
-                || has("the first packet is not CONNECT")
-                || has("no PROXY header") =>
-            {
-                Self::WrongTransport
-            }
-            () if has("another user's") => Self::ClientIdTaken,
-            () if has("Client Identifier of the device") || has("is the device's of that id") => {
-                Self::WrongClientId
-            }
-            () if has("its token") => Self::TokenBad,
-            () if has("the hook answered") => Self::HookRefused,
-            () if has("no answer within") || reason == ReasonCode::ServerUnavailable => {
-                Self::HookDown
-            }
-            () if has("the password is not") || has("wrong credential for") => Self::WrongPassword,
-            () if has("nobody of that name") || has("is neither a user nor a device") => {
-                Self::UnknownName
-            }
-            () if has("it has no credentials") || has("does not permit anonymous") => {
+    /// The cause of a refusal or an end, whatever the reason code says; none: the client wanted it
+    /// so, or the reason code says more. This is a table.
+    fn of_decision(cause: RefusalCause) -> Option<Self> {
+        use RefusalCause as Is;
+        Some(match cause {
+            Is::Limit(limit) => Self::of_limit(limit),
+            Is::Revoked(reason) => Self::of_revocation(reason),
+            Is::LockedOut(_) => Self::LockedOut,
+            Is::WrongPassword(_) | Is::WrongSecret | Is::NoScramVerifier => Self::WrongPassword,
+            Is::UnknownUser(_) | Is::CertificateNameUnknown => Self::UnknownName,
+            Is::Tls(fault) => Self::of_tls(fault),
+            Is::WebSocket(fault) => Self::of_web_socket(fault),
+            Is::Proxy(ProxyFault::Missing) | Is::NotMqtt => Self::WrongTransport,
+            Is::Proxy(_) => Self::ProxyRefused,
+            Is::TakenOver => Self::TakenOver,
+            Is::KeepAlive => Self::KeepAlive,
+            Is::ServerStopping => Self::ServerStopped,
+            Is::EmptyClientId | Is::ReservedClientId => Self::ClientIdInvalid,
+            Is::ClientIdTaken => Self::ClientIdTaken,
+            Is::AnonymousRefused | Is::CredentialsRequired | Is::NoCredentials => {
                 Self::NoCredentials
             }
-            () => match reason {
-                ReasonCode::UnsupportedProtocolVersion => Self::WrongVersion,
-                ReasonCode::BadUserNameOrPassword => Self::WrongPassword,
-                ReasonCode::PacketTooLarge => Self::TooLarge,
-                ReasonCode::ProtocolError | ReasonCode::MalformedPacket => Self::ProtocolError,
-                _ => Self::Other,
-            },
-        }
-    }
-
-    /// Why a connection ended; none: its client wanted it so.
-    pub(crate) fn of_end(reason: ReasonCode, why: &Why) -> Option<Self> {
-        if let Some(limit) = why.limit() {
-            return Some(Self::of_limit(limit));
-        }
-        Some(match reason {
-            ReasonCode::SessionTakenOver => Self::TakenOver,
-            ReasonCode::KeepAliveTimeout => Self::KeepAlive,
-            ReasonCode::PacketTooLarge => Self::TooLarge,
-            ReasonCode::MessageRateTooHigh => Self::TooFast,
-            ReasonCode::ServerShuttingDown => Self::ServerStopped,
-            _ if why.ends_with(" is inactive") || why.ends_with(" is disabled") => Self::Disabled,
-            _ if why.ends_with(" is in maintenance") => Self::Disabled,
-            _ if why.ends_with(" was removed") => Self::Deleted,
-            _ if why.ends_with(" has banned it") => Self::Banned,
-            _ if why.contains("credentials were revoked") => Self::CredentialExpired,
-            reason if Self::BROKEN_RULES.contains(&reason) => Self::ProtocolError,
-            ReasonCode::NotAuthorized => Self::NotPermitted,
-            _ => return None,
+            Is::CredentialsEnded | Is::CredentialExpired => Self::CredentialExpired,
+            Is::UserDisabled | Is::DeviceInactive | Is::DeviceMaintenance => Self::Disabled,
+            Is::Deleted | Is::TeamDeleted => Self::Deleted,
+            Is::Banned => Self::Banned,
+            Is::NotItsClientId | Is::ClientIdOfDevice => Self::WrongClientId,
+            Is::CertificateNamesNobody => Self::CertificateUnfit,
+            Is::BadToken => Self::TokenBad,
+            Is::HookRefused => Self::HookRefused,
+            Is::HookDown | Is::TokenKeysDown => Self::HookDown,
+            Is::LoginsWait | Is::SharedSubscriptionsFull => Self::LimitReached,
+            Is::Forbidden
+            | Is::ServerTopic
+            | Is::WillForbidden
+            | Is::WillOnServerTopic
+            | Is::PartRefused
+            | Is::ReauthenticationFailed
+            | Is::ReauthenticatedAsOther => Self::NotPermitted,
+            Is::StoreFull => Self::StoreFull,
+            Is::StoreFailing => Self::StoreFailing,
+            Is::NoAuthenticationMethod
+            | Is::AuthenticationMethod
+            | Is::AuthenticationMessage
+            | Is::NoSource
+            | Is::NameOfDevice
+            | Is::LoginFailed => Self::Other,
+            Is::Packet(_)
+            | Is::ByReasonCode
+            | Is::Goodbye
+            | Is::ClosedByClient
+            | Is::ConnectionFailed
+            | Is::Closed
+            | Is::LoginGivenUp
+            | Is::EndedByOperator
+            | Is::Detached
+            | Is::CleanStart
+            | Is::SessionExpired
+            | Is::EndsWithConnection
+            | Is::KeptForWill
+            | Is::BelongsToOther
+            | Is::NewerSession
+            | Is::EndedWhileDown => return None,
         })
     }
 
-    /// Cause of a refused publish or subscription.
-    fn of_request(reason: ReasonCode, why: &Why) -> Self {
-        if let Some(limit) = why.limit() {
-            return Self::of_limit(limit);
-        }
+    fn of_revocation(reason: RevocationReason) -> Self {
         match reason {
+            RevocationReason::Credentials => Self::CredentialExpired,
+            RevocationReason::Disabled
+            | RevocationReason::Inactive
+            | RevocationReason::Maintenance => Self::Disabled,
+            RevocationReason::Removed => Self::Deleted,
+            RevocationReason::Banned => Self::Banned,
+        }
+    }
+
+    fn of_tls(fault: TlsFault) -> Self {
+        match fault {
+            TlsFault::NotTls => Self::WrongTransport,
+            TlsFault::CertificateMissing => Self::CertificateMissing,
+            TlsFault::CertificateExpired => Self::CertificateExpired,
+            TlsFault::CertificateNotYetValid => Self::ClockWrong,
+            TlsFault::CertificateRevoked => Self::CertificateRevoked,
+            TlsFault::CertificateForeign => Self::CertificateForeign,
+            TlsFault::CertificateNotForClients
+            | TlsFault::CertificateNotSigned
+            | TlsFault::CertificateVersion
+            | TlsFault::CertificateInvalid
+            | TlsFault::NoSignatureOfClient => Self::CertificateUnfit,
+            TlsFault::RevocationListExpired => Self::RevocationListExpired,
+            TlsFault::ServerNotTrusted => Self::ServerNotTrusted,
+            TlsFault::NoVersion
+            | TlsFault::NoCipherSuite
+            | TlsFault::NoKeyExchange
+            | TlsFault::NoSignatureOfServer
+            | TlsFault::NoExtension
+            | TlsFault::NoApplicationProtocol
+            | TlsFault::EndedByClient
+            | TlsFault::RecordTooLong
+            | TlsFault::Undecryptable
+            | TlsFault::Failed => Self::TlsFailed,
+        }
+    }
+
+    fn of_web_socket(fault: WebSocketFault) -> Self {
+        match fault {
+            WebSocketFault::NotHttp | WebSocketFault::NotWebSocket | WebSocketFault::NotGet => {
+                Self::WrongTransport
+            }
+            WebSocketFault::OriginNotAllowed => Self::OriginRefused,
+            _ => Self::WebsocketRefused,
+        }
+    }
+
+    /// Cause of a refused connection.
+    pub(crate) fn of_refusal(reason: ReasonCode, cause: RefusalCause) -> Self {
+        Self::of_decision(cause).unwrap_or(match reason {
+            ReasonCode::UnsupportedProtocolVersion => Self::WrongVersion,
+            ReasonCode::PacketTooLarge => Self::TooLarge,
+            ReasonCode::ClientIdentifierNotValid => Self::ClientIdInvalid,
+            _ => match cause {
+                RefusalCause::Packet(_) => Self::ProtocolError,
+                _ => Self::Other,
+            },
+        })
+    }
+
+    /// Why a connection ended; none: its client wanted it so.
+    pub(crate) fn of_end(reason: ReasonCode, cause: RefusalCause) -> Option<Self> {
+        match (cause, reason) {
+            (RefusalCause::Packet(_), ReasonCode::PacketTooLarge) => Some(Self::TooLarge),
+            (RefusalCause::Packet(_), _) => Some(Self::ProtocolError),
+            _ => Self::of_decision(cause),
+        }
+    }
+
+    /// Cause of a refused publish or subscription.
+    fn of_request(reason: ReasonCode, cause: RefusalCause) -> Self {
+        Self::of_decision(cause).unwrap_or(match reason {
             ReasonCode::NotAuthorized => Self::NotPermitted,
             ReasonCode::PacketTooLarge => Self::TooLarge,
             ReasonCode::MessageRateTooHigh => Self::TooFast,
             ReasonCode::QuotaExceeded => Self::LimitReached,
             _ => Self::Other,
-        }
+        })
     }
 
     /// The end of a connection is one of the problems that [`crate::journal::Entry::is_trouble`]
     /// finds: a limit or a broken rule of MQTT decided it.
-    pub(crate) fn is_trouble_at_end(reason: ReasonCode, why: &Why) -> bool {
-        why.limit().is_some() || Self::BROKEN_RULES.contains(&reason)
+    pub(crate) fn is_trouble_at_end(reason: ReasonCode, cause: RefusalCause) -> bool {
+        match cause {
+            RefusalCause::Limit(_) => true,
+            RefusalCause::Packet(_) => Self::BROKEN_RULES.contains(&reason),
+            _ => false,
+        }
     }
 
     /// It is about coming in.
@@ -297,15 +349,76 @@ impl Cause {
                 | Self::HookRefused
                 | Self::HookDown
                 | Self::WrongVersion
+                | Self::ClientIdInvalid
+                | Self::RevocationListExpired
+                | Self::ProxyRefused
+                | Self::OriginRefused
+                | Self::WebsocketRefused
         )
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use martlet_broker::Reached;
+pub(crate) mod tests {
+    use martlet_broker::{PasswordSource, Refusal, UserName, UserSources};
 
     use super::*;
+
+    /// Phrases by which causes were once found in the words of a refusal.
+    pub(crate) const WORDS_OF_OLD: &[&str] = &[
+        "locked out",
+        "locked out for this user name",
+        "the message store is full",
+        "the message store ",
+        "the Will on",
+        "x is banned",
+        "user x was deleted: martlet user restore x",
+        "user x is disabled",
+        "device x is inactive",
+        "device x is maintenance",
+        "the device is in maintenance",
+        "the user or device was removed",
+        "an operator has banned it",
+        "its credentials were revoked",
+        "this credential of the device x has expired, or is revoked",
+        "the client's certificate has expired",
+        "not valid yet",
+        "x is revoked",
+        "of another CA",
+        "the listener requires a client certificate",
+        "does not trust the server's certificate",
+        "the client's certificate",
+        "no TLS version in common",
+        "no TLS cipher suite in common",
+        "no TLS key exchange group in common",
+        "no signature scheme in common with the client",
+        "the client's TLS lacks",
+        "no application protocol (ALPN)",
+        "the client ended the TLS handshake",
+        "more came than a TLS record holds",
+        "what came cannot be decrypted",
+        "the TLS connection failed",
+        "what came is not TLS",
+        "the first packet is not CONNECT",
+        "no PROXY header",
+        "none of theirs",
+        "another user's",
+        "the Client Identifier of the device x must be x",
+        "the Client Identifier x is the device's of that id alone",
+        "its token",
+        "the hook answered",
+        "no answer within",
+        "the password is not",
+        "wrong password, according to /etc/passwd",
+        "wrong credential for device x",
+        "nobody of that name is known to the registry x",
+        "x is neither a user nor a device of the tables",
+        "it has no credentials",
+        "does not permit anonymous",
+        "one of the server's own",
+        "unknown path",
+        "SCRAM-SHA-256 as x",
+    ];
 
     #[test]
     fn names_are_the_written_ones() {
@@ -316,52 +429,41 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_apart_by_who_decides_them() {
-        let bad = ReasonCode::BadUserNameOrPassword;
-        let refused = ReasonCode::NotAuthorized;
-        let wrong = ReasonCode::ProtocolError;
-        for (reason, why, cause) in [
+    fn refusals_are_told_apart_by_their_cause_alone() {
+        let refused = |cause| Cause::of_refusal(ReasonCode::NotAuthorized, cause);
+        for (cause, expected) in [
             (
-                bad,
-                "wrong password, according to /etc/passwd",
+                RefusalCause::WrongPassword(PasswordSource::File),
                 Cause::WrongPassword,
             ),
-            (bad, "wrong credential for device d1", Cause::WrongPassword),
+            (RefusalCause::WrongSecret, Cause::WrongPassword),
             (
-                bad,
-                "nobody of that name is known to the registry",
+                RefusalCause::UnknownUser(UserSources::default()),
                 Cause::UnknownName,
             ),
-            (refused, "device d1 is maintenance", Cause::Disabled),
+            (RefusalCause::DeviceMaintenance, Cause::Disabled),
+            (RefusalCause::CredentialExpired, Cause::CredentialExpired),
             (
-                refused,
-                "this credential of the device d1 has expired",
-                Cause::CredentialExpired,
-            ),
-            (
-                wrong,
-                "the client's certificate has expired",
+                RefusalCause::Tls(TlsFault::CertificateExpired),
                 Cause::CertificateExpired,
             ),
             (
-                wrong,
-                "the client's certificate is not valid yet",
+                RefusalCause::Tls(TlsFault::CertificateNotYetValid),
                 Cause::ClockWrong,
             ),
             (
-                wrong,
-                "the client's certificate is not for clients",
+                RefusalCause::Tls(TlsFault::CertificateNotForClients),
                 Cause::CertificateUnfit,
             ),
+            (RefusalCause::WillForbidden, Cause::NotPermitted),
         ] {
-            assert_eq!(Cause::of_words(reason, why), cause, "{why}");
+            assert_eq!(refused(cause), expected, "{cause:?}");
         }
     }
 
     #[test]
-    fn a_limit_is_known_by_its_type_whatever_words_it_has() {
-        let reached = |limit| Reached { limit, value: 3 }.why();
-        let of = |reason, limit| Cause::of_end(reason, &reached(limit));
+    fn a_limit_is_known_by_its_type() {
+        let of = |reason, limit| Cause::of_end(reason, RefusalCause::Limit(limit));
         let quota = ReasonCode::QuotaExceeded;
         assert_eq!(of(quota, Limit::StoreStalled), Some(Cause::StoreFailing));
         assert_eq!(of(quota, Limit::StoreBytes), Some(Cause::StoreFull));
@@ -370,8 +472,56 @@ mod tests {
         assert_eq!(of(quota, Limit::MaximumQos), Some(Cause::LimitReached));
         let late = ReasonCode::KeepAliveTimeout;
         assert_eq!(of(late, Limit::KeepAliveMax), Some(Cause::KeepAlive));
-        let said = Why::from("a topic named limit packet_bytes");
-        assert_eq!(Cause::of_end(ReasonCode::Success, &said), None);
-        assert_eq!(Cause::of_refusal(quota, &said), Cause::Other);
+        assert_eq!(
+            Cause::of_end(ReasonCode::Success, RefusalCause::Goodbye),
+            None
+        );
+    }
+
+    /// What clients choose: a Client Identifier, a user name, a topic.
+    #[test]
+    fn names_that_clients_choose_are_no_causes() {
+        for name in WORDS_OF_OLD {
+            let will = Refusal::untold(
+                RefusalCause::WillForbidden,
+                format!("the Will on {name:?} is refused: no rule permits it"),
+            );
+            let event = Event::Refused {
+                client_id: (*name).to_owned(),
+                user: Some(UserName::Claimed((*name).into())),
+                will_topic: Some((*name).into()),
+                address: None,
+                reason: ReasonCode::NotAuthorized,
+                why: will,
+            };
+            assert_eq!(Cause::of(&event), Some(Cause::NotPermitted), "{name}");
+            let forbids = format!("acl file, line 1 forbids {name}");
+            let event = Event::PublishRefused {
+                client_id: (*name).to_owned(),
+                user: Some(UserName::Proved((*name).into())),
+                address: None,
+                topic: (*name).to_owned(),
+                reason: ReasonCode::NotAuthorized,
+                why: Refusal::untold(RefusalCause::Forbidden, forbids),
+            };
+            assert_eq!(Cause::of(&event), Some(Cause::NotPermitted), "{name}");
+            let unknown = format!("nobody of the name {name} is known to {name}");
+            let event = Event::Refused {
+                client_id: (*name).to_owned(),
+                user: Some(UserName::Claimed((*name).into())),
+                will_topic: None,
+                address: None,
+                reason: ReasonCode::BadUserNameOrPassword,
+                why: Refusal::untold(RefusalCause::UnknownUser(UserSources::default()), unknown),
+            };
+            assert_eq!(Cause::of(&event), Some(Cause::UnknownName), "{name}");
+            let event = Event::Disconnected {
+                client_id: (*name).to_owned(),
+                user: Some(UserName::Proved((*name).into())),
+                reason: ReasonCode::Success,
+                why: Refusal::from(RefusalCause::Goodbye).with_detail(*name),
+            };
+            assert_eq!(Cause::of(&event), None, "{name}");
+        }
     }
 }

@@ -465,7 +465,7 @@ impl Control {
                 *tenant == told.tenant && event.is_of_client(client_id)
             }
             Subject::Address(address) => {
-                let own = feed::ip_of(event);
+                let own = event.address().map(|(ip, _)| ip);
                 let known = || {
                     let (tenant, client_id) = (told.tenant, event.whole_client_id()?);
                     let arrived = arrived.get(&(tenant, client_id)).copied();

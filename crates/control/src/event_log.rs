@@ -4,11 +4,12 @@
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
-use martlet_broker::{Event, EventInterest, TenantId, Told, UserName};
+use martlet_broker::{Event, EventHead, EventInterest, TenantId, Told};
 use tracing::{Level, debug, enabled, info, trace, warn};
 
+use crate::event_words::{headline, why};
 use crate::feed::packet_name;
-use crate::journal::{Way, why_dropped};
+use crate::journal::Way;
 use crate::log_limit::LeftOut;
 
 /// What the log's level asks for: lines of messages are of `debug`, those of packets of `trace`.
@@ -23,6 +24,15 @@ pub(crate) fn interest() -> EventInterest {
     }
 }
 
+macro_rules! line {
+    ($is_traced:expr, $level:ident, $($field:tt)*) => {
+        match $is_traced {
+            true => $level!(target: TRACED, $($field)*),
+            false => $level!($($field)*),
+        }
+    };
+}
+
 /// The target of lines of what is traced, which the filter lets through whatever the level is.
 pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
 
@@ -30,350 +40,185 @@ pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
 /// is how a refusal may be mended. What is traced is written whatever the level of the log is.
 /// `left_out` are lines of the same client and cause that were not written.
 pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: LeftOut) {
-    let Told { tenant, event } = told;
-    let event = event.shown();
-    let tenant = (*tenant != TenantId::default()).then_some(tenant.0);
-    macro_rules! line {
-        ($level:ident, $($field:tt)*) => {
-            match is_traced {
-                true => $level!(target: TRACED, $($field)*),
-                false => $level!($($field)*),
-            }
-        };
-    }
+    let event = &*told.event.shown();
+    let head = event.head(told.tenant);
+    let (text, client_id) = (headline(event), head.client_id);
+    let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
+    let address = || AddressText::of(head.address);
     // There may be one for each packet: nothing is made for a line that is not written.
     macro_rules! frequent {
         ($level:ident, $($field:tt)*) => {
             match is_traced {
-                true => info!(target: TRACED, $($field)*),
-                false => $level!($($field)*),
+                true => info!(target: TRACED, client_id, $($field)*, "{text}"),
+                false => $level!(client_id, $($field)*, "{text}"),
             }
         };
     }
-    let mend = way.map(|way| match &way.command {
-        Some(command) => format!("{}: {command}", way.text),
-        None => way.text.clone(),
-    });
-    let left_out = (left_out.count > 0).then(|| left_out.to_string());
-    match &*event {
-        Event::Authenticated {
-            client_id,
-            user,
-            proof,
-            address,
-            ..
-        } => frequent!(
+    match event {
+        Event::Authenticated { proof, .. } => frequent!(
             debug,
-            client_id = &**client_id,
-            user_name = proved(user),
+            user_name = head.proved(),
             method = proof.name(),
-            address = &*AddressText::of(*address),
-            "client authenticated"
+            address = &*address()
         ),
         Event::Connected(client) => line!(
+            is_traced,
             info,
-            client_id = &*client.client_id,
+            client_id,
             tenant,
-            user_name = proved(&client.user()),
-            claimed_user_name = claimed(&client.user()),
+            user_name = head.proved(),
+            claimed_user_name = head.claimed(),
             version = %client.version,
-            address = &*AddressText::of(client.address),
+            address = &*address(),
             session_present = client.flags.session_present(),
-            "client connected"
+            "{text}"
         ),
-        Event::Refused {
-            client_id,
-            user,
-            will_topic: _,
-            address,
-            reason,
-            why,
-        } => line!(
-            warn,
-            client_id = known(client_id),
-            tenant,
-            user_name = proved(user),
-            claimed_user_name = claimed(user),
-            address = &*AddressText::of(*address),
-            reason = reason.name(),
-            why = &**why,
-            mend,
-            "connection refused"
-        ),
-        Event::ReauthenticationRefused {
-            client_id,
-            user,
-            reason,
-            why,
-        } => line!(
-            warn,
-            client_id,
-            tenant,
-            user_name = proved(user),
-            reason = reason.name(),
-            why = &**why,
-            "re-authentication refused"
-        ),
-        Event::Disconnected {
-            client_id,
-            user,
-            reason,
-            why,
-        } => {
-            line!(
-                info,
-                client_id,
-                tenant,
-                user_name = proved(user),
-                claimed_user_name = claimed(user),
-                reason = reason.name(),
-                why = &**why,
-                "client disconnected"
-            );
-        }
-        Event::Dropped {
-            client_id,
-            user,
-            topic,
-            stored,
-            reason,
-            limit,
-        } => {
-            let why = limit.map(|limit| limit.why().into_text());
-            let why = why.as_deref();
-            let (reason, message_id) = (reason.name(), stored.map(|id| id.to_string()));
-            let (user_name, claimed_user_name) = (proved(user), claimed(user));
-            // Of what lay in the store alone it is not known.
-            let topic = known(topic);
-            line!(
-                warn,
-                client_id = known(client_id),
-                user_name,
-                claimed_user_name,
-                topic,
-                message_id,
-                reason,
-                why,
-                left_out,
-                "message dropped"
-            );
-        }
         Event::QueueFull {
-            owner,
-            messages,
-            policy,
-            limit,
+            messages, policy, ..
         } => line!(
+            is_traced,
             warn,
-            owner,
+            owner = client_id,
             messages,
             policy = policy.name(),
-            why = &*limit.why(),
-            "a queue is full, messages are dropped: see limits.queued_messages, \
-             limits.queued_bytes and mqtt.queue_full"
+            why = why(event).as_deref(),
+            "{text}"
         ),
-        Event::MessagesLost {
-            client_id,
-            user,
-            topic,
-            reason,
-            count,
-            limit,
-        } => {
-            let why = why_dropped(*reason, *limit);
-            let limit = limit.map(|limit| limit.limit.option());
-            macro_rules! dropped {
-                ($level:ident) => {
-                    line!(
-                        $level,
-                        client_id,
-                        tenant,
-                        user_name = proved(user),
-                        claimed_user_name = claimed(user),
-                        count,
-                        reason = reason.name(),
-                        limit,
-                        topic = known(topic),
-                        why,
-                        mend,
-                        "messages lost"
-                    )
-                };
-            }
-            match reason.is_expected() {
-                true => dropped!(info),
-                false => dropped!(warn),
-            }
+        Event::TakenOver { by, .. } => {
+            frequent!(debug, address = &*address(), by = &*AddressText::of(*by));
         }
-        Event::PublishesDelayed {
-            client_id,
-            user,
-            address,
-            count,
-            limit,
-        } => line!(
-            warn,
-            client_id,
-            tenant,
-            user_name = proved(user),
-            claimed_user_name = claimed(user),
-            address = &*AddressText::of(*address),
-            count,
-            why = &*limit.why(),
-            mend,
-            "publishes delayed: their client publishes faster than it may"
-        ),
-        Event::RateExceeded {
-            client_id,
-            user,
-            address,
-            topic,
-            count,
-            limit,
-        } => line!(
-            warn,
-            client_id,
-            tenant,
-            user_name = proved(user),
-            claimed_user_name = claimed(user),
-            address = &*AddressText::of(*address),
-            topic = &**topic,
-            count,
-            why = &*limit.why(),
-            "messages dropped: their client publishes faster than limits.publish_rate or \
-             limits.publish_bytes_rate"
-        ),
-        Event::SubscribeRefused {
-            client_id,
-            user,
-            address,
-            filter,
-            reason,
-            why,
-        } => {
-            line!(
-                warn,
-                client_id,
-                user_name = proved(user),
-                claimed_user_name = claimed(user),
-                address = &*AddressText::of(*address),
-                filter,
-                reason = reason.name(),
-                why = &**why,
-                mend,
-                left_out,
-                "subscription refused"
-            );
+        Event::SessionEnded { cause, .. } => frequent!(debug, why = cause.text()),
+        Event::Subscribed { filter, qos, .. } => {
+            frequent!(debug, filter = &**filter, qos = *qos as u8);
         }
-        Event::PublishRefused {
-            client_id,
-            user,
-            address,
-            topic,
-            reason,
-            why,
-        } => {
-            line!(
-                warn,
-                client_id,
-                user_name = proved(user),
-                claimed_user_name = claimed(user),
-                address = &*AddressText::of(*address),
-                topic,
-                reason = reason.name(),
-                why = &**why,
-                mend,
-                left_out,
-                "publish refused"
-            );
-        }
-        Event::TakenOver {
-            client_id,
-            address,
-            by,
-        } => frequent!(
+        Event::Unsubscribed { filter, .. } => frequent!(debug, filter = &**filter),
+        Event::Published(published) => frequent!(
             debug,
-            client_id = &**client_id,
-            address = &*AddressText::of(*address),
-            by = &*AddressText::of(*by),
-            "client taken over"
+            topic = &*published.topic,
+            message_id = %published.id,
+            qos = published.qos as u8,
+            retain = published.retain,
+            bytes = published.payload_bytes,
+            matched = published.matched
         ),
-        Event::SessionEnded { client_id, why } => {
-            frequent!(debug, client_id = &**client_id, why, "session ended");
-        }
-        Event::Subscribed {
-            client_id,
-            filter,
-            qos,
-            ..
-        } => frequent!(
+        Event::Delivered(delivered) => frequent!(
             debug,
-            client_id = &**client_id,
-            filter = &**filter,
-            qos = *qos as u8,
-            "subscribed"
-        ),
-        Event::Unsubscribed { client_id, filter } => frequent!(
-            debug,
-            client_id = &**client_id,
-            filter = &**filter,
-            "unsubscribed"
-        ),
-        Event::Published(message) => frequent!(
-            debug,
-            client_id = &*message.client_id,
-            topic = &*message.topic,
-            message_id = %message.id,
-            qos = message.qos as u8,
-            retain = message.retain,
-            bytes = message.payload_bytes,
-            matched = message.matched,
-            "published"
-        ),
-        Event::Delivered(message) => frequent!(
-            debug,
-            client_id = &*message.client_id,
-            topic = &*message.topic,
-            message_id = %message.id,
-            qos = message.qos as u8,
-            latency_ms = message.latency_ms,
-            "delivered"
+            topic = &*delivered.topic,
+            message_id = %delivered.id,
+            qos = delivered.qos as u8,
+            latency_ms = delivered.latency_ms
         ),
         Event::Packet {
-            client_id,
             is_out,
             packet_type,
             packet_id,
             remaining_bytes,
             at_ms,
+            ..
         } => frequent!(
             trace,
-            client_id = &**client_id,
             direction = if *is_out { "out" } else { "in" },
             packet = packet_name(*packet_type),
             packet_id,
             remaining_bytes,
-            at_ms,
-            "packet"
+            at_ms
         ),
+        Event::Refused { .. }
+        | Event::ReauthenticationRefused { .. }
+        | Event::Disconnected { .. }
+        | Event::Dropped { .. }
+        | Event::MessagesLost { .. }
+        | Event::PublishesDelayed { .. }
+        | Event::RateExceeded { .. }
+        | Event::SubscribeRefused { .. }
+        | Event::PublishRefused { .. } => write_end(event, &head, way, is_traced, left_out),
     }
+}
+
+/// Writes that something was refused, ended, dropped or delayed.
+fn write_end(
+    event: &Event,
+    head: &EventHead<'_>,
+    way: Option<&Way>,
+    is_traced: bool,
+    left_out: LeftOut,
+) {
+    let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
+    let address = has_address(event).then(|| AddressText::of(head.address));
+    let (topic, filter) = match event {
+        Event::SubscribeRefused { .. } => (None, event.topic()),
+        _ => (event.topic().and_then(known), None),
+    };
+    let (message_id, limit) = match event {
+        Event::Dropped { stored, .. } => (stored.map(|id| id.to_string()), None),
+        Event::MessagesLost { limit, .. } => (None, limit.map(|limit| limit.limit.option())),
+        _ => (None, None),
+    };
+    let why = match event {
+        // The reason says it.
+        Event::Dropped { limit: None, .. } => None,
+        _ => why(event),
+    };
+    let mend = way.filter(|_| has_remedy(event)).map(Way::to_string);
+    let left_out = (left_out.count > 0).then(|| left_out.to_string());
+    let text = headline(event);
+    macro_rules! end {
+        ($level:ident) => {
+            line!(
+                is_traced,
+                $level,
+                client_id = known(head.client_id),
+                tenant,
+                user_name = head.proved(),
+                claimed_user_name = head.claimed(),
+                address = address.as_deref(),
+                topic,
+                filter,
+                message_id,
+                count = event.count(),
+                reason = event.reason(),
+                limit,
+                why = why.as_deref(),
+                mend,
+                left_out,
+                "{text}"
+            )
+        };
+    }
+    match event {
+        Event::Disconnected { .. } => end!(info),
+        Event::MessagesLost { reason, .. } if reason.is_expected() => end!(info),
+        _ => end!(warn),
+    }
+}
+
+/// The event says where its client is, or that it is on a Unix socket.
+fn has_address(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Refused { .. }
+            | Event::PublishesDelayed { .. }
+            | Event::RateExceeded { .. }
+            | Event::SubscribeRefused { .. }
+            | Event::PublishRefused { .. }
+    )
+}
+
+/// The line of the event has its remedy.
+fn has_remedy(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Refused { .. }
+            | Event::MessagesLost { .. }
+            | Event::PublishesDelayed { .. }
+            | Event::SubscribeRefused { .. }
+            | Event::PublishRefused { .. }
+    )
 }
 
 /// What is not known has no field.
 fn known(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
-}
-
-/// The name, where it is proved.
-fn proved(user: &Option<UserName>) -> Option<&str> {
-    let user = user.as_ref().filter(|user| user.is_proved())?;
-    Some(user.as_str())
-}
-
-/// The name, where the client only says so.
-fn claimed(user: &Option<UserName>) -> Option<&str> {
-    let user = user.as_ref().filter(|user| !user.is_proved())?;
-    Some(user.as_str())
 }
 
 /// An address with its port, as text, without an allocation: each client that comes has one.

@@ -133,7 +133,7 @@ impl Question {
             Some((_, Standing::Unproved)) => self
                 .by(&chain.anonymous, None, asked.to_owned())
                 .with("no source of credentials is configured: the name is not looked at"),
-            Some((_, Standing::Barred(why))) => not_let_in(&why, asked),
+            Some((_, Standing::Barred(why))) => not_let_in(why.detail(), asked),
             Some((user, Standing::Known)) => {
                 let rules = policy.rules_of(self.realm(), Some(user));
                 self.by(&rules, Some(user), asked.to_owned())

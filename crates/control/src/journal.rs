@@ -5,35 +5,40 @@
 //! kept as they came, but for long names, which are cut, and put into words for readers. The data
 //! plane never waits for it.
 
+mod kind;
 mod lacking;
 mod limits;
 mod mend;
+mod refused;
 mod runs;
 mod tls;
 mod web;
 
+pub use kind::EntryKind;
 pub(crate) use lacking::Lacking;
 pub(crate) use limits::by_limit as mend_of_limit;
 pub use mend::Way;
 pub(crate) use mend::dropped as mend_of_drop;
 pub use runs::Run;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use martlet_broker::{DropReason, Event, Limit, Reached, TenantId, Told, UserName, is_of_name};
+use martlet_broker::{
+    DropReason, Event, Refusal, RefusalCause, TenantId, Told, UserName, is_of_name,
+};
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use utoipa::openapi::schema::Object;
 
 use crate::cause::Cause;
+use crate::event_words;
 use crate::presence::{Known, Presence};
 use crate::wall_clock::now_ms;
-use crate::words::one_of;
 use runs::Runs;
 
 /// Entries about what was refused or lost, at most.
@@ -49,28 +54,8 @@ const BYTES_MAX: usize = 16 << 20;
 const NAMELESS: usize = 8;
 const NAMELESS_LOOKED_AT: usize = 1_024;
 
-/// All that an entry may be.
-const WHAT: [&str; 12] = [
-    "connected",
-    "connect refused",
-    "re-authentication refused",
-    "disconnected",
-    "publish refused",
-    "subscribe refused",
-    "message dropped",
-    "messages dropped",
-    "messages lost",
-    "publishes delayed",
-    "queue full",
-    "output full",
-];
-
-fn kinds_of_entries() -> Object {
-    one_of("What happened.", WHAT)
-}
-
 /// Something that happened.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = Event)]
 pub struct Entry {
     /// Its number, from 1 at the start of the node.
@@ -87,8 +72,8 @@ pub struct Entry {
     /// `publish refused`, `subscribe refused`,
     /// `message dropped`, `messages dropped` (of a publisher that is too fast), `messages lost`
     /// (for a client or share group), `publishes delayed`, `queue full` or `output full`.
-    #[schema(schema_with = kinds_of_entries)]
-    pub what: String,
+    #[schema(schema_with = kind::schema)]
+    pub what: EntryKind,
     /// Client Identifier, as far as known.
     pub client_id: String,
     /// User Name, as far as known.
@@ -132,12 +117,36 @@ fn is_common(tenant: &u32) -> bool {
 }
 
 impl Entry {
+    /// An entry of this kind, with nothing else.
+    pub fn new(what: EntryKind) -> Self {
+        Self {
+            seq: 0,
+            at_ms: 0,
+            tenant: 0,
+            what,
+            client_id: String::new(),
+            user_name: None,
+            claimed: false,
+            address: None,
+            topic: None,
+            reason: None,
+            count: None,
+            why: None,
+            limit: None,
+            cause: None,
+            mend: None,
+            command: None,
+        }
+    }
+
     /// Something was refused or lost.
     pub fn is_trouble(&self) -> bool {
-        match &*self.what {
-            "connected" => false,
-            "messages lost" => !self.is_expected_loss(),
-            "disconnected" => self.limit.is_some() || self.cause == Some(Cause::ProtocolError),
+        match self.what {
+            EntryKind::Connected => false,
+            EntryKind::MessagesLost => !self.is_expected_loss(),
+            EntryKind::Disconnected => {
+                self.limit.is_some() || self.cause == Some(Cause::ProtocolError)
+            }
             _ => true,
         }
     }
@@ -239,6 +248,7 @@ struct Written {
     seq: u64,
     at_ms: u64,
     tenant: TenantId,
+    kind: EntryKind,
     event: Event,
 }
 
@@ -284,16 +294,36 @@ impl Written {
     fn entry(&self, commands: &mend::Commands) -> Entry {
         let way = mend::way(self.tenant, &self.event, commands);
         let (mend, command) = way.map(|way| (way.text, way.command)).unzip();
-        let entry = entry_of(&self.event);
+        let limit = self.event.cause().and_then(RefusalCause::limit);
         Entry {
             seq: self.seq,
             at_ms: self.at_ms,
-            tenant: self.tenant.0,
             cause: Cause::of(&self.event),
-            limit: limit_of(&self.event).map(|limit| limit.option().to_owned()),
+            limit: limit.map(|limit| limit.option().to_owned()),
             mend,
             command: command.flatten(),
-            ..entry
+            ..self.bare_entry()
+        }
+    }
+
+    /// The entry without its cause and remedy.
+    fn bare_entry(&self) -> Entry {
+        let event = &self.event;
+        let head = event.head(self.tenant);
+        let topic = event.topic().filter(|topic| !topic.is_empty());
+        Entry {
+            tenant: head.tenant.0,
+            client_id: head.client_id.to_owned(),
+            user_name: head.user.map(|user| user.name.to_owned()),
+            claimed: head.user.is_some_and(|user| !user.is_proved),
+            address: head
+                .address
+                .map(|(ip, port)| SocketAddr::new(ip, port).to_string()),
+            topic: topic.map(str::to_owned),
+            reason: reason_of(event).map(str::to_owned),
+            count: event.count().and_then(|count| u32::try_from(count).ok()),
+            why: event_words::sentence(event).map(Cow::into_owned),
+            ..Entry::new(self.kind)
         }
     }
 }
@@ -354,8 +384,8 @@ impl Journal {
         self.commands.permit_in(tenant, lacking)
     }
 
-    /// Remedy for an unknown user of a tenant, if `why` says so: how to add it.
-    pub(crate) fn adding(&self, tenant: TenantId, why: &str, name: &str) -> Option<Way> {
+    /// Remedy for an unknown user of a tenant, if a name is refused for that: how to add it.
+    pub(crate) fn adding(&self, tenant: TenantId, why: &Refusal, name: &str) -> Option<Way> {
         self.commands.add_in(tenant, why, name)
     }
 
@@ -375,7 +405,7 @@ impl Journal {
         tenant: TenantId,
         client_id: &str,
         user: &str,
-        why: &str,
+        why: &Refusal,
     ) -> Option<Way> {
         let event = Event::Refused {
             client_id: client_id.to_owned(),
@@ -383,7 +413,7 @@ impl Journal {
             will_topic: None,
             address: None,
             reason: ReasonCode::NotAuthorized,
-            why: why.to_owned().into(),
+            why: why.clone(),
         };
         mend::way(tenant, &event, &self.commands)
     }
@@ -396,25 +426,15 @@ impl Journal {
     /// It is about who came and went, and what was refused or lost: of other events there are too
     /// many.
     pub fn keeps(event: &Event) -> bool {
-        !matches!(
-            event,
-            Event::Authenticated { .. }
-                | Event::TakenOver { .. }
-                | Event::SessionEnded { .. }
-                | Event::Subscribed { .. }
-                | Event::Unsubscribed { .. }
-                | Event::Published(_)
-                | Event::Delivered(_)
-                | Event::Packet { .. }
-        )
+        EntryKind::of(event).is_some()
     }
 
     /// Writes one event down, unless it is one of those of which there are too many. `before` is
     /// what presence knew before it.
     pub(crate) fn write(&self, Told { tenant, event }: &Told, before: &Known) {
-        if !Self::keeps(event) {
+        let Some(kind) = EntryKind::of(event) else {
             return;
-        }
+        };
         let cause = Cause::of(event);
         let at_ms = now_ms();
         let is_trouble = is_trouble(event);
@@ -425,6 +445,7 @@ impl Journal {
             seq,
             at_ms,
             tenant: *tenant,
+            kind,
             event: event.shown().into_owned(),
         });
         let calm = |name: &str| before.calm(*tenant, name);
@@ -558,218 +579,19 @@ pub(crate) fn is_trouble(event: &Event) -> bool {
     match event {
         Event::Connected(_) => false,
         Event::MessagesLost { reason, .. } => !reason.is_expected(),
-        Event::Disconnected { reason, why, .. } => Cause::is_trouble_at_end(*reason, why),
+        Event::Disconnected { reason, why, .. } => Cause::is_trouble_at_end(*reason, why.cause),
         _ => true,
     }
 }
 
-/// The limit that decided it.
-fn limit_of(event: &Event) -> Option<Limit> {
+/// The name of the reason code, or of the reason of a drop.
+fn reason_of(event: &Event) -> Option<&'static str> {
     match event {
-        Event::Refused { why, .. }
-        | Event::ReauthenticationRefused { why, .. }
-        | Event::Disconnected { why, .. }
-        | Event::PublishRefused { why, .. }
-        | Event::SubscribeRefused { why, .. } => why.limit(),
-        Event::Dropped { limit, .. } => limit.map(|reached| reached.limit),
-        Event::MessagesLost { limit, .. } => limit.map(|reached| reached.limit),
-        Event::QueueFull { limit, .. }
-        | Event::RateExceeded { limit, .. }
-        | Event::PublishesDelayed { limit, .. } => Some(limit.limit),
-        _ => None,
+        Event::RateExceeded { .. } | Event::PublishesDelayed { .. } => {
+            Some(ReasonCode::MessageRateTooHigh.name())
+        }
+        _ => event.reason(),
     }
-}
-
-/// What happened; empty: it is not kept.
-fn what(event: &Event) -> &'static str {
-    match event {
-        Event::Connected(_) => "connected",
-        Event::Refused { .. } => "connect refused",
-        Event::ReauthenticationRefused { .. } => "re-authentication refused",
-        Event::Disconnected { .. } => "disconnected",
-        Event::PublishRefused { .. } => "publish refused",
-        Event::SubscribeRefused { .. } => "subscribe refused",
-        Event::Dropped { .. } => "message dropped",
-        Event::RateExceeded { .. } => "messages dropped",
-        Event::PublishesDelayed { .. } => "publishes delayed",
-        Event::QueueFull { .. } => "queue full",
-        Event::MessagesLost {
-            reason: DropReason::OutputFull,
-            ..
-        } => "output full",
-        Event::MessagesLost { .. } => "messages lost",
-        Event::Authenticated { .. }
-        | Event::TakenOver { .. }
-        | Event::SessionEnded { .. }
-        | Event::Subscribed { .. }
-        | Event::Unsubscribed { .. }
-        | Event::Published(_)
-        | Event::Delivered(_)
-        | Event::Packet { .. } => "",
-    }
-}
-
-fn entry_of(event: &Event) -> Entry {
-    let text = |text: &str| text.to_owned();
-    let entry = |client_id: &str, user: &Option<UserName>| Entry {
-        what: what(event).to_owned(),
-        client_id: text(client_id),
-        user_name: user.as_ref().map(|user| text(user.as_str())),
-        claimed: user.as_ref().is_some_and(|user| !user.is_proved()),
-        ..Entry::default()
-    };
-    match event {
-        Event::Connected(client) => Entry {
-            address: address_text(client.address),
-            ..entry(&client.client_id, &client.user())
-        },
-        Event::Refused {
-            client_id,
-            user,
-            will_topic: _,
-            address,
-            reason,
-            why,
-        } => Entry {
-            address: address_text(*address),
-            reason: Some(reason.name().to_owned()),
-            why: Some(text(why)),
-            ..entry(client_id, user)
-        },
-        Event::ReauthenticationRefused {
-            client_id,
-            user,
-            reason,
-            why,
-        } => Entry {
-            reason: Some(reason.name().to_owned()),
-            why: Some(text(why)),
-            ..entry(client_id, user)
-        },
-        Event::Disconnected {
-            client_id,
-            user,
-            reason,
-            why,
-        } => Entry {
-            reason: Some(reason.name().to_owned()),
-            why: Some(text(why)),
-            ..entry(client_id, user)
-        },
-        Event::Dropped {
-            client_id,
-            user,
-            topic,
-            reason,
-            limit,
-            ..
-        } => Entry {
-            topic: Some(text(topic)).filter(|topic| !topic.is_empty()),
-            reason: Some(reason.name().to_owned()),
-            why: Some(why_dropped(*reason, *limit)),
-            ..entry(client_id, user)
-        },
-        Event::QueueFull {
-            owner,
-            messages,
-            limit,
-            ..
-        } => Entry {
-            why: Some(format!("{messages} messages wait: {}", limit.why())),
-            ..entry(owner, &None)
-        },
-        Event::MessagesLost {
-            client_id,
-            user,
-            topic,
-            reason,
-            count,
-            limit,
-        } => Entry {
-            topic: Some(text(topic)).filter(|topic| !topic.is_empty()),
-            reason: Some(reason.name().to_owned()),
-            count: u32::try_from(*count).ok(),
-            why: Some(why_dropped(*reason, *limit)),
-            ..entry(client_id, user)
-        },
-        Event::PublishRefused {
-            client_id,
-            user,
-            address,
-            topic,
-            reason,
-            why,
-        } => Entry {
-            address: address_text(*address),
-            topic: Some(text(topic)),
-            reason: Some(reason.name().to_owned()),
-            why: Some(text(why)),
-            ..entry(client_id, user)
-        },
-        Event::RateExceeded {
-            client_id,
-            user,
-            address,
-            topic,
-            count,
-            limit,
-        } => Entry {
-            address: address_text(*address),
-            topic: Some(text(topic)),
-            count: Some(*count),
-            reason: Some(ReasonCode::MessageRateTooHigh.name().to_owned()),
-            why: Some(format!("{count} with QoS 0 in a second: {}", limit.why())),
-            ..entry(client_id, user)
-        },
-        Event::PublishesDelayed {
-            client_id,
-            user,
-            address,
-            count,
-            limit,
-        } => Entry {
-            address: address_text(*address),
-            count: Some(*count),
-            reason: Some(ReasonCode::MessageRateTooHigh.name().to_owned()),
-            why: Some(limit.why().into_text().into_owned()),
-            ..entry(client_id, user)
-        },
-        Event::SubscribeRefused {
-            client_id,
-            user,
-            address,
-            filter,
-            reason,
-            why,
-        } => Entry {
-            address: address_text(*address),
-            topic: Some(text(filter)),
-            reason: Some(reason.name().to_owned()),
-            why: Some(text(why)),
-            ..entry(client_id, user)
-        },
-        // Not kept.
-        Event::Authenticated { .. }
-        | Event::TakenOver { .. }
-        | Event::SessionEnded { .. }
-        | Event::Subscribed { .. }
-        | Event::Unsubscribed { .. }
-        | Event::Published(_)
-        | Event::Delivered(_)
-        | Event::Packet { .. } => Entry::default(),
-    }
-}
-
-/// Why messages were dropped: the limit, or else what the reason means.
-pub(crate) fn why_dropped(reason: DropReason, limit: Option<Reached>) -> String {
-    match limit {
-        Some(limit) => limit.why().into_text().into_owned(),
-        None => reason.meaning().to_owned(),
-    }
-}
-
-fn address_text(address: Option<(IpAddr, u16)>) -> Option<String> {
-    address.map(|(ip, port)| SocketAddr::new(ip, port).to_string())
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ mod control;
 pub mod csv;
 pub mod directory;
 pub mod event_log;
+mod event_words;
 pub mod explain;
 pub mod facts;
 pub mod feed;

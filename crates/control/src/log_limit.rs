@@ -150,6 +150,7 @@ fn cause(event: &Event) -> Option<(u8, &'static str)> {
 
 #[cfg(test)]
 mod tests {
+    use martlet_broker::{Refusal, RefusalCause};
     use martlet_codec::ReasonCode;
 
     use super::*;
@@ -161,7 +162,7 @@ mod tests {
             address: None,
             topic: "t".to_owned(),
             reason,
-            why: "no rule permits it".into(),
+            why: Refusal::untold(RefusalCause::Forbidden, "no rule permits it"),
         };
         let tenant = TenantId::default();
         Told { tenant, event }

@@ -17,7 +17,7 @@ mod publish;
 pub use alive::Alive;
 pub use keep::Keeper;
 pub use known::Who;
-pub(crate) use known::{Calm, Known, User};
+pub(crate) use known::{Calm, Known};
 pub use publish::PresenceTopics;
 
 use std::collections::HashMap;

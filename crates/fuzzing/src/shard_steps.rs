@@ -4,7 +4,8 @@
 
 use martlet_broker::{
     Answer, ClientQuery, Command, Counters, EventInterest, Limits, ListenerPolicy, NewMessage,
-    NewSubscription, QueueFull, Settings, SysTopic, TenantId, Traced, TransportEnd,
+    NewSubscription, QueueFull, RefusalCause, Settings, SysTopic, TenantId, TlsFault, Traced,
+    TransportEnd, WebSocketFault,
 };
 use martlet_codec::{AckKind, ProtocolVersion, QoS, ReasonCode};
 
@@ -143,9 +144,11 @@ fn step(node: &mut Node, choices: &mut Choices<'_>) {
                 let end = match choices.pick(&[0, 1, 2, 3]) {
                     0 => TransportEnd::EndOfStream,
                     1 => TransportEnd::Error,
-                    2 => TransportEnd::Violation("a rule of the transport"),
+                    2 => {
+                        TransportEnd::Violation(RefusalCause::WebSocket(WebSocketFault::TextFrame))
+                    }
                     _ => TransportEnd::BadCertificate {
-                        why: "the client's certificate has expired",
+                        fault: TlsFault::CertificateExpired,
                         claims: Some("somebody".into()),
                     },
                 };

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Authenticated, Authentication, Claim, ExchangeState, Identity, Realm, Rules, TenantId,
+    Authenticated, Authentication, Claim, ExchangeState, Identity, Realm, Refusal, RefusalCause,
+    Rules, TenantId,
 };
 use martlet_codec::ReasonCode;
 
@@ -37,7 +38,7 @@ pub(crate) fn answer(asked: &Authentication, choices: &mut Choices<'_>) -> Authe
                 ReasonCode::BadAuthenticationMethod,
                 ReasonCode::ConnectionRateExceeded,
             ]),
-            why: "so it was chosen".to_owned(),
+            why: Refusal::untold(RefusalCause::LoginFailed, "so it was chosen"),
             claim: choices.one_of(2).then(|| Claim {
                 tenant: TenantId(choices.below(3) as u32),
                 user_name: choices.one_of(2).then(|| "claimed".into()),

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use martlet_broker::{Realm, TenantId};
+use martlet_broker::{LockoutScope, Realm, Refusal, RefusalCause, TenantId};
 
 use crate::aging::Aging;
 
@@ -245,6 +245,16 @@ impl Failures {
     pub fn locked(&self, caller: &Caller, now: Instant) -> Option<String> {
         let (left, why) = self.locked_for(caller, now)?;
         Some(format!("locked out for {left} s more: {why}"))
+    }
+
+    /// The same as a refusal.
+    pub fn refusal(&self, caller: &Caller, now: Instant) -> Option<Refusal> {
+        let detail = self.locked(caller, now)?;
+        let scope = match self.is_locked_by_name(caller, now) {
+            true => LockoutScope::UserName,
+            false => LockoutScope::Address,
+        };
+        Some(Refusal::untold(RefusalCause::LockedOut(scope), detail))
     }
 
     /// The same: for how many seconds, and why.

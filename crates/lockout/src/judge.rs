@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use martlet_broker::Authenticated;
+use martlet_broker::{Authenticated, Refusal};
 use martlet_codec::ReasonCode;
 use martlet_fault::Fault;
 
 use crate::failures::{Caller, Failures, Lockout};
 
-/// A refusal for this reason. `why` is for those who operate the node.
-pub fn refused_for(reason: ReasonCode, why: String) -> Authenticated {
+/// A refusal with this reason code.
+pub fn refused_for(reason: ReasonCode, why: Refusal) -> Authenticated {
     Authenticated::Refused {
         reason,
         why,
@@ -45,7 +45,7 @@ impl Failures {
             ),
             Authenticated::Continue { .. } => false,
         };
-        match self.locked(caller, now) {
+        match self.refusal(caller, now) {
             Some(why) if is_told && !martlet_fault::is(Fault::LockoutForgottenForWaiting) => {
                 refused_for(ReasonCode::ConnectionRateExceeded, why)
             }

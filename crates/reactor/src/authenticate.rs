@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use martlet_broker::{Authenticated, Authentication, ConnectionId, ShardId};
+use martlet_broker::{Authenticated, Authentication, ConnectionId, Refusal, RefusalCause, ShardId};
 
 use crate::mailbox::{Control, Mailboxes};
 
@@ -51,9 +51,11 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.send(Authenticated::failed(
-            "authentication did not come to an end",
-        ));
+        let detail = "authentication did not come to an end";
+        self.send(Authenticated::failed(Refusal::untold(
+            RefusalCause::LoginFailed,
+            detail,
+        )));
     }
 }
 
@@ -63,8 +65,7 @@ pub struct NoAuthenticator;
 
 impl Authenticator for NoAuthenticator {
     fn ask(&self, _: Authentication, answer: Answer) {
-        answer.give(Authenticated::refused(
-            "no source of credentials is configured",
-        ));
+        let cause = RefusalCause::NoSource;
+        answer.give(Authenticated::refused(Refusal::untold(cause, cause.text())));
     }
 }

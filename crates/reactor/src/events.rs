@@ -333,7 +333,7 @@ impl Iterator for Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use martlet_broker::{ConnectedClient, MessageId, PublishedMessage};
+    use martlet_broker::{ConnectedClient, MessageId, PublishedMessage, RefusalCause};
     use martlet_codec::{PacketType, QoS};
 
     fn packet() -> Event {
@@ -356,7 +356,7 @@ mod tests {
     fn ended() -> Event {
         Event::SessionEnded {
             client_id: "c".into(),
-            why: "test",
+            cause: RefusalCause::CleanStart,
         }
     }
 
@@ -384,7 +384,7 @@ mod tests {
         assert!(events.memory_bytes() <= BYTES_MAX / 2);
         let ended = Event::SessionEnded {
             client_id: "c".into(),
-            why: "it was time",
+            cause: RefusalCause::SessionExpired,
         };
         let tenant = TenantId::default();
         let mut gone = vec![Told {

@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use martlet_broker::ProxyFault;
+
 /// Longest header of version 1, its end of line included.
 const TEXT_MAX: usize = 107;
 
@@ -19,8 +21,8 @@ const FIXED: usize = 16;
 /// connection, which is not looked at.
 const BINARY_MAX: usize = 4096;
 
-const NONE: &str = "no PROXY header came first: this listener is for proxies alone";
-const BROKEN: &str = "the PROXY header is malformed";
+const NONE: ProxyFault = ProxyFault::Missing;
+const BROKEN: ProxyFault = ProxyFault::Malformed;
 
 /// A header that is not complete yet.
 #[derive(Debug, Default)]
@@ -46,8 +48,8 @@ impl ProxyHeader {
     /// Takes what was read; none: more is to come.
     ///
     /// # Errors
-    /// It is none, in words.
-    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<Option<Proxied>, &'static str> {
+    /// What is wrong with it.
+    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<Option<Proxied>, ProxyFault> {
         let before = self.bytes.len();
         let room = BINARY_MAX - before;
         self.bytes
@@ -64,7 +66,7 @@ impl ProxyHeader {
 /// Length of the header at the front and what it says; none if it is not complete.
 type Parsed = Option<(usize, Option<SocketAddr>)>;
 
-fn parse(bytes: &[u8]) -> Result<Parsed, &'static str> {
+fn parse(bytes: &[u8]) -> Result<Parsed, ProxyFault> {
     let begins = |with: &[u8]| {
         let common = bytes.len().min(with.len());
         bytes[..common] == with[..common]
@@ -79,7 +81,7 @@ fn parse(bytes: &[u8]) -> Result<Parsed, &'static str> {
 }
 
 /// `PROXY TCP4 192.0.2.1 192.0.2.9 56324 1883\r\n`
-fn parse_text(bytes: &[u8]) -> Result<Parsed, &'static str> {
+fn parse_text(bytes: &[u8]) -> Result<Parsed, ProxyFault> {
     let bytes = &bytes[..bytes.len().min(TEXT_MAX)];
     let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
         return match bytes.len() < TEXT_MAX {
@@ -104,14 +106,14 @@ fn parse_text(bytes: &[u8]) -> Result<Parsed, &'static str> {
     Ok(Some((end + 2, source)))
 }
 
-fn parse_binary(bytes: &[u8]) -> Result<Parsed, &'static str> {
+fn parse_binary(bytes: &[u8]) -> Result<Parsed, ProxyFault> {
     let Some(fixed) = bytes.first_chunk::<FIXED>() else {
         return Ok(None);
     };
     let [.., command, family, high, low] = *fixed;
     let length = FIXED + usize::from(u16::from_be_bytes([high, low]));
     if length > BINARY_MAX {
-        return Err("the PROXY header is longer than 4096 bytes");
+        return Err(ProxyFault::TooLong);
     }
     let Some(addresses) = bytes.get(FIXED..length) else {
         return Ok(None);
@@ -135,7 +137,7 @@ fn parse_binary(bytes: &[u8]) -> Result<Parsed, &'static str> {
 }
 
 /// The source's port, behind the destination's address of `skipped` bytes.
-fn port(rest: &[u8], skipped: usize) -> Result<u16, &'static str> {
+fn port(rest: &[u8], skipped: usize) -> Result<u16, ProxyFault> {
     let ports = rest.get(skipped..skipped + 4).ok_or(BROKEN)?;
     Ok(u16::from_be_bytes([ports[0], ports[1]]))
 }
@@ -144,7 +146,7 @@ fn port(rest: &[u8], skipped: usize) -> Result<u16, &'static str> {
 mod tests {
     use super::*;
 
-    fn of(bytes: &[u8]) -> Result<Option<Proxied>, &'static str> {
+    fn of(bytes: &[u8]) -> Result<Option<Proxied>, ProxyFault> {
         ProxyHeader::default().receive(bytes)
     }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use martlet_broker::TlsFault;
 use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{Accepted, Acceptor};
@@ -187,7 +188,7 @@ pub(crate) enum TlsEnd {
     /// It said so.
     Closed,
     /// No handshake came about, or what came cannot be decrypted.
-    Failed(&'static str),
+    Failed(TlsFault),
 }
 
 impl Tls {
@@ -260,8 +261,8 @@ impl Tls {
     /// Whether the certificate that the client has shown, if any, is good by these settings.
     ///
     /// # Errors
-    /// It is not, in words.
-    pub(crate) fn recheck(&self, settings: &TlsSettings) -> Result<(), &'static str> {
+    /// Why it is not.
+    pub(crate) fn recheck(&self, settings: &TlsSettings) -> Result<(), TlsFault> {
         let chain = self
             .connection()
             .and_then(|connection| connection.peer_certificates());
@@ -271,14 +272,14 @@ impl Tls {
         };
         let Some((own, others)) = chain.and_then(|chain| chain.split_first()) else {
             return match clients.client_auth_mandatory() {
-                true => Err(in_words(&rustls::Error::NoCertificatesPresented, false)),
+                true => Err(fault_of(&rustls::Error::NoCertificatesPresented, false)),
                 false => Ok(()),
             };
         };
         let verified = clients.verify_client_cert(own, others, UnixTime::now());
         verified
             .map(|_| ())
-            .map_err(|error| in_words(&error, false))
+            .map_err(|error| fault_of(&error, false))
     }
 
     /// There are bytes to be written.
@@ -306,7 +307,7 @@ impl Tls {
             match received {
                 Ok(false) => {}
                 Ok(true) => decrypted.end = Some(TlsEnd::Closed),
-                Err(why) => decrypted.end = Some(TlsEnd::Failed(why)),
+                Err(fault) => decrypted.end = Some(TlsEnd::Failed(fault)),
             }
         }
         let is_open = |connection: &ServerConnection| !connection.is_handshaking();
@@ -316,17 +317,13 @@ impl Tls {
     }
 
     /// Takes a part of the bytes of a ClientHello, and answers when that is complete.
-    fn receive_hello(
-        &mut self,
-        bytes: &mut &[u8],
-        plain: &mut Vec<u8>,
-    ) -> Result<bool, &'static str> {
+    fn receive_hello(&mut self, bytes: &mut &[u8], plain: &mut Vec<u8>) -> Result<bool, TlsFault> {
         let Stage::Hello { acceptor, settings } = &mut self.stage else {
             return Ok(false);
         };
         let taken = acceptor.read_tls(bytes);
         if !taken.is_ok_and(|taken| taken > 0) {
-            return Err(TOO_MUCH);
+            return Err(TlsFault::RecordTooLong);
         }
         let answered = match acceptor.accept() {
             Ok(None) => return Ok(false),
@@ -350,7 +347,7 @@ impl Tls {
                 // Nothing that is written to a vector fails.
                 let _ = alert.write_all(&mut unsent);
                 self.stage = Stage::Refused(unsent);
-                Err(in_words(&error, true))
+                Err(fault_of(&error, true))
             }
         }
     }
@@ -417,29 +414,24 @@ impl Tls {
     }
 }
 
-const TOO_MUCH: &str = "more came than a TLS record holds";
-
 /// Takes a part of the bytes; true if the client has said that nothing more comes.
 fn receive_some(
     connection: &mut ServerConnection,
     bytes: &mut &[u8],
     plain: &mut Vec<u8>,
-) -> Result<bool, &'static str> {
+) -> Result<bool, TlsFault> {
     // Only a buffer that is full fails, and it is emptied each time.
     let taken = connection.read_tls(bytes);
     if !taken.is_ok_and(|taken| taken > 0) {
-        return Err(TOO_MUCH);
+        return Err(TlsFault::RecordTooLong);
     }
     take_plain(connection, plain)
 }
 
-fn take_plain(
-    connection: &mut ServerConnection,
-    plain: &mut Vec<u8>,
-) -> Result<bool, &'static str> {
+fn take_plain(connection: &mut ServerConnection, plain: &mut Vec<u8>) -> Result<bool, TlsFault> {
     let was_handshaking = connection.is_handshaking();
     let state = connection.process_new_packets();
-    let state = state.map_err(|error| in_words(&error, was_handshaking))?;
+    let state = state.map_err(|error| fault_of(&error, was_handshaking))?;
     let start = plain.len();
     plain.resize(start + state.plaintext_bytes_to_read(), 0);
     let read = connection.reader().read_exact(&mut plain[start..]);
@@ -503,61 +495,53 @@ pub(crate) struct TlsWrote {
     pub(crate) blocked: bool,
 }
 
-/// What went wrong, and what to look at.
-fn in_words(error: &rustls::Error, handshaking: bool) -> &'static str {
+/// What went wrong.
+fn fault_of(error: &rustls::Error, handshaking: bool) -> TlsFault {
     use rustls::Error;
     match error {
-        Error::InvalidMessage(_) if handshaking => {
-            "what came is not TLS: this listener speaks mqtts or wss"
-        }
+        Error::InvalidMessage(_) if handshaking => TlsFault::NotTls,
         Error::PeerIncompatible(PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon) => {
-            "no signature scheme in common with the client's certificate"
+            TlsFault::NoSignatureOfClient
         }
         Error::PeerIncompatible(why) => incompatible(why),
-        Error::NoApplicationProtocol => "no application protocol (ALPN) in common",
-        Error::NoCertificatesPresented => "the listener requires a client certificate, none came",
+        Error::NoApplicationProtocol => TlsFault::NoApplicationProtocol,
+        Error::NoCertificatesPresented => TlsFault::CertificateMissing,
         Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        ) => "the client's certificate has expired",
+        ) => TlsFault::CertificateExpired,
         Error::InvalidCertificate(
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => "the client's certificate is not valid yet",
-        Error::InvalidCertificate(CertificateError::Revoked) => {
-            "the client's certificate is revoked"
-        }
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "the client's certificate is of another CA"
-        }
+        ) => TlsFault::CertificateNotYetValid,
+        Error::InvalidCertificate(CertificateError::Revoked) => TlsFault::CertificateRevoked,
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => TlsFault::CertificateForeign,
         Error::InvalidCertificate(
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
-        ) => "the client's certificate is not for clients",
+        ) => TlsFault::CertificateNotForClients,
         Error::InvalidCertificate(
             CertificateError::ExpiredRevocationList
             | CertificateError::ExpiredRevocationListContext { .. },
-        ) => "the revocation list has expired: renew it",
-        Error::InvalidCertificate(CertificateError::BadSignature) => {
-            "the client's certificate is not signed by the CA that it names"
-        }
+        ) => TlsFault::RevocationListExpired,
+        Error::InvalidCertificate(CertificateError::BadSignature) => TlsFault::CertificateNotSigned,
         Error::InvalidCertificate(CertificateError::Other(other))
             if other.to_string().contains("UnsupportedCertVersion") =>
         {
-            "the client's certificate is of no version of X.509 that is read, 1 or 3: sign it anew"
+            TlsFault::CertificateVersion
         }
-        Error::InvalidCertificate(_) => "the client's certificate is not valid",
+        Error::InvalidCertificate(_) => TlsFault::CertificateInvalid,
         Error::AlertReceived(
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
             | AlertDescription::CertificateUnknown
             | AlertDescription::CertificateExpired,
-        ) => "the client does not trust the server's certificate",
-        Error::AlertReceived(_) => "the client ended the TLS handshake",
-        Error::DecryptError => "what came cannot be decrypted",
-        _ => "the TLS connection failed",
+        ) => TlsFault::ServerNotTrusted,
+        Error::AlertReceived(_) => TlsFault::EndedByClient,
+        Error::DecryptError => TlsFault::Undecryptable,
+        _ => TlsFault::Failed,
     }
 }
 
 /// What a client that offers TLS lacks.
-fn incompatible(why: &PeerIncompatible) -> &'static str {
+fn incompatible(why: &PeerIncompatible) -> TlsFault {
     use PeerIncompatible as Lacks;
     match why {
         Lacks::Tls12NotOffered
@@ -567,20 +551,20 @@ fn incompatible(why: &PeerIncompatible) -> &'static str {
         | Lacks::SupportedVersionsExtensionRequired
         // It came with TLS 1.2, and is looked for before the version.
         | Lacks::SignatureAlgorithmsExtensionRequired => {
-            "no TLS version in common: the client's is older than the listener accepts"
+            TlsFault::NoVersion
         }
         // Without curves it offers suites without ECDHE alone.
         Lacks::NoCipherSuitesInCommon
         | Lacks::NamedGroupsExtensionRequired
-        | Lacks::EcPointsExtensionRequired => "no TLS cipher suite in common",
+        | Lacks::EcPointsExtensionRequired => TlsFault::NoCipherSuite,
         Lacks::NoKxGroupsInCommon
         | Lacks::KeyShareExtensionRequired
         | Lacks::NoEcPointFormatsInCommon
-        | Lacks::UncompressedEcPointsRequired => "no TLS key exchange group in common",
+        | Lacks::UncompressedEcPointsRequired => TlsFault::NoKeyExchange,
         Lacks::NoSignatureSchemesInCommon => {
-            "no signature scheme in common with the server's certificate"
+            TlsFault::NoSignatureOfServer
         }
-        _ => "the client's TLS lacks an extension that the server needs",
+        _ => TlsFault::NoExtension,
     }
 }
 

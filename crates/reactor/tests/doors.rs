@@ -40,7 +40,7 @@ fn refused(node: &Node) -> (String, Option<String>) {
     loop {
         if let Event::Refused { why, address, .. } = events.recv_timeout(PATIENCE).unwrap() {
             return (
-                why.into_text().into_owned(),
+                why.into_detail().into_owned(),
                 address.map(|(ip, _)| ip.to_string()),
             );
         }

@@ -11,7 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::*;
-use martlet_broker::{Authenticated, Authentication, Event, Identity, ListenerPolicy, Settings};
+use martlet_broker::{
+    Authenticated, Authentication, Event, Identity, ListenerPolicy, RefusalCause, Settings,
+    TlsFault,
+};
 use martlet_reactor::{Answer, Authenticator, ListenAddress, ListenerConfig, TlsSettings};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -209,7 +212,7 @@ fn what_is_not_tls_is_told_apart_and_said() {
     let Event::Refused { why, .. } = event else {
         panic!("{event:?}");
     };
-    assert!(why.contains("not TLS"), "{why}");
+    assert_eq!(why.cause, RefusalCause::Tls(TlsFault::NotTls));
     secure.node.await_connections(0);
 }
 

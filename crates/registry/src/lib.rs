@@ -75,7 +75,7 @@ pub use rule_sets::{
 };
 pub use secret::Secret;
 pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, is_secret_name};
-pub use snapshot::{Changed, Known, Refusal, Renewed, Snapshot};
+pub use snapshot::{Changed, Known, Renewed, Snapshot};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use users::{ApiRole, NewUser, User, UserChange};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, Authenticated, Authentication, ExchangeState, Identity, Password, Realm, Rule,
-    RuleBook, Rules, Step,
+    Actions, Authenticated, Authentication, ExchangeState, Identity, Password, PasswordSource,
+    Realm, Refusal, RefusalCause, Rule, RuleBook, Rules, Step,
 };
 use martlet_codec::ReasonCode;
 
@@ -32,7 +32,10 @@ impl Users {
             return self.answer_step(step);
         }
         let Some(name) = &asked.user_name else {
-            return Authenticated::refused("it has no name");
+            return Authenticated::refused(Refusal::untold(
+                RefusalCause::NoCredentials,
+                "it has no name",
+            ));
         };
         let password = asked.password.as_ref().map(Password::bytes);
         self.decide(name, password, None)
@@ -43,7 +46,10 @@ impl Users {
         if &*step.method != "steps" {
             return Authenticated::Refused {
                 reason: ReasonCode::BadAuthenticationMethod,
-                why: "scripts know the method `steps` alone".to_owned(),
+                why: Refusal::untold(
+                    RefusalCause::AuthenticationMethod,
+                    "scripts know the method `steps` alone",
+                ),
                 claim: None,
             };
         }
@@ -69,7 +75,10 @@ impl Users {
         let Some((_, rules)) = found.filter(|(user, _)| is_theirs(user)) else {
             return Authenticated::Refused {
                 reason: ReasonCode::BadUserNameOrPassword,
-                why: "not its password".to_owned(),
+                why: Refusal::untold(
+                    RefusalCause::WrongPassword(PasswordSource::Other),
+                    "not its password",
+                ),
                 claim: None,
             };
         };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Authenticated, Command, Event, EventInterest, Identity, ListenerPolicy, Proof, Settings,
-    TenantId, Traced, TransportEnd,
+    Authenticated, Command, Event, EventInterest, Identity, ListenerPolicy, Proof, RefusalCause,
+    Settings, TenantId, Traced, TransportEnd,
 };
 use martlet_script::{Harness, Link, Wiring};
 
@@ -67,7 +67,9 @@ fn told(events: &[Event], of: &str) -> Vec<String> {
             Event::Refused { client_id, .. } => (client_id, "refused".into()),
             Event::TakenOver { client_id, .. } => (client_id, "taken over".into()),
             Event::Disconnected { client_id, .. } => (client_id, "disconnected".into()),
-            Event::SessionEnded { client_id, why } => (client_id, format!("ended: {why}")),
+            Event::SessionEnded { client_id, cause } => {
+                (client_id, format!("ended: {}", cause.text()))
+            }
             Event::Subscribed {
                 client_id, filter, ..
             } => (client_id, format!("subscribed {filter}")),
@@ -304,7 +306,7 @@ fn prove(node: &mut Harness, client_id: &str, user: &str, is_good: bool) -> Link
                 known: 0,
                 data: None,
             },
-            false => Authenticated::refused("not its token"),
+            false => Authenticated::refused(RefusalCause::BadToken.into()),
         };
         node.authenticated(shard, asked.connection, answer);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Authenticated, Authentication, Command, EventInterest, ExchangeState, Identity, ListenerPolicy,
-    Realm, Revocation, Rules, Settings, TransportEnd, Whose,
+    Realm, Refusal, RefusalCause, Revocation, Rules, Settings, TransportEnd, Whose,
 };
 use martlet_codec::{
     Auth, Connect, ConnectProperties, Packet, ProtocolVersion, ReasonCode, decode_packet,
@@ -276,7 +276,10 @@ fn credentials_that_end_are_prolonged_by_another_proof() {
 fn what_becomes_of_a_client_when_who_keeps_the_credentials_fails() {
     let mut bench = Bench::accepted(user("alice"));
     bench.auth(ReasonCode::ReAuthenticate);
-    bench.answer(Authenticated::failed("the source is away"));
+    bench.answer(Authenticated::failed(Refusal::untold(
+        RefusalCause::LoginFailed,
+        "the source is away",
+    )));
     assert_eq!(bench.received(), ["Disconnect ServerBusy"]);
     let told = format!("{:?}", bench.node.take_events());
     assert!(told.contains("ReauthenticationRefused") && told.contains("the source is away"));

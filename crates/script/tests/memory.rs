@@ -1,7 +1,7 @@
 //! What clients make a node hold counts against its limits, and who holds most gives back first.
 
 use martlet_broker::{
-    DropReason, Event, EventInterest, Limits, ListenerPolicy, Settings, TransportEnd,
+    DropReason, Event, EventInterest, Limit, Limits, ListenerPolicy, Settings, TransportEnd,
 };
 use martlet_codec::{Connect, ConnectProperties, Packet, ProtocolVersion, QoS, ReasonCode};
 use martlet_script::{Harness, Link, Wiring};
@@ -338,7 +338,7 @@ fn a_client_that_holds_most_is_closed_and_the_reason_told() {
     assert_eq!(refused, 0, "the publisher is served");
     let told = node.take_events().into_iter().any(|event| {
         matches!(event, Event::Disconnected { reason: ReasonCode::QuotaExceeded, why, .. }
-            if why.contains("memory_bytes"))
+            if why.limit() == Some(Limit::MemoryOfClient))
     });
     assert!(told);
     assert!(node.counters().clients_relieved > 0);
@@ -394,7 +394,7 @@ fn who_has_not_logged_in_takes_no_memory_from_those_who_have() {
     let events = node.take_events().into_iter();
     let refused = events.filter(|event| {
         matches!(event, Event::Refused { reason: ReasonCode::QuotaExceeded, why, .. }
-            if why.contains("memory_bytes"))
+            if why.limit() == Some(Limit::MemoryOfLogins))
     });
     assert!(refused.count() > 0);
 }

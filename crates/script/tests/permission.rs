@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, Authenticated, Authentication, Command, CredentialMark, Identity, ListenerPolicy,
-    Realm, Revocation, Rule, RuleBook, Rules, Settings, TransportEnd, Voucher, Whose,
+    Actions, Authenticated, Authentication, Command, CredentialMark, Event, EventInterest,
+    Identity, ListenerPolicy, Realm, RefusalCause, Revocation, Rule, RuleBook, Rules, Settings,
+    TransportEnd, Voucher, Whose,
 };
 use martlet_script::{Harness, Link, Wiring};
 
@@ -382,6 +383,35 @@ fn a_will_that_is_not_permitted_any_more_is_not_sent() {
         }
         node.end(link, TransportEnd::Error);
         assert_eq!(!node.take(reader).is_empty(), permitted);
+    }
+}
+
+/// A client chooses its Client Identifier, its user name and the topic of its Will.
+#[test]
+fn a_forbidden_will_is_refused_for_that_whatever_its_topic_says() {
+    let settings = Settings {
+        events: EventInterest {
+            connections: true,
+            ..EventInterest::default()
+        },
+        ..Settings::default()
+    };
+    let mut node = node_with(1, settings);
+    for name in ["locked out", "another user's", "is banned", "its token"] {
+        let link = node.open();
+        let head = [b"\0\x04MQTT\x04".as_slice(), &[0x86, 0, 0]].concat();
+        let names = [text(name), text(name), text("gone"), text(name)].concat();
+        node.send(link, &packet(0x10, &[head, names].concat()));
+        let (shard, asked) = asked(&mut node);
+        let nothing = accepted(&asked, rules(&[]), 0);
+        node.authenticated(shard, asked.connection, nothing);
+        assert_eq!(node.take(link), NOT_AUTHORIZED);
+        let events = node.take_events();
+        let refused = events.iter().find_map(|event| match event {
+            Event::Refused { why, .. } => Some(why.cause),
+            _ => None,
+        });
+        assert_eq!(refused, Some(RefusalCause::WillForbidden), "{name}");
     }
 }
 

@@ -2,8 +2,8 @@
 //! and clients that hold little are served.
 
 use martlet_broker::{
-    Answer, Command, DeleteOutcome, DropReason, Event, EventInterest, Limits, ListenerPolicy,
-    Settings, TenantId,
+    Answer, Command, DeleteOutcome, DropReason, Event, EventInterest, Limit, Limits,
+    ListenerPolicy, Settings, TenantId,
 };
 use martlet_codec::{Packet, ProtocolVersion, QoS, ReasonCode};
 use martlet_script::{Harness, Link, Wiring};
@@ -153,7 +153,7 @@ fn retained_messages_fill_the_memory_and_they_alone_are_refused() {
         assert!((LIMIT / 2..SHORT).contains(&used), "{used}");
         let told = site.node.take_events().into_iter().any(|event| {
             matches!(event, Event::PublishRefused { why, .. }
-                if why.contains("retained messages") && why.contains("memory_bytes"))
+                if why.limit() == Some(Limit::MemoryKept))
         });
         assert!(told);
         // What does not grow is taken, and others need no more than a session.
@@ -436,9 +436,10 @@ fn fill_with_unfinished_packets(with_innocents: bool) {
     let lost = innocents.iter().filter(|link| node.is_closed(**link));
     assert_eq!(lost.count(), 0);
     assert!(!node.is_closed(site.slow));
-    let mut told = node.take_events().into_iter().filter(
-        |event| matches!(event, Event::Disconnected { why, .. } if why.contains("memory_bytes")),
-    );
+    let mut told = node.take_events().into_iter().filter(|event| {
+        matches!(event, Event::Disconnected { why, .. }
+            if why.limit() == Some(Limit::MemoryOfClient))
+    });
     assert!(told.next().is_some());
 }
 

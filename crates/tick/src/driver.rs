@@ -447,8 +447,10 @@ impl<S: Stream> Driver<S> {
                 continue;
             };
             checked += 1;
-            if let Err(why) = verdict {
-                self.call(outside, |shard, cx| shard.is_not_let_in(cx, id, why));
+            if let Err(fault) = verdict {
+                self.call(outside, |shard, cx| {
+                    shard.is_not_let_in(cx, id, fault.into())
+                });
             }
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionId, Cx, Effects, Guest, LostMessage,
     MemoryGauge, Node, Now, PartCall, PartEvent, PartId, Peer, QueueRead, ReadPage, Record,
-    RecordNumber, Report, Shard, ShardId, ShardMessage, StoreState, Told, TransportEnd,
+    RecordNumber, Report, Shard, ShardId, ShardMessage, StoreState, TlsFault, Told, TransportEnd,
 };
 
 use crate::SocketKey;
@@ -257,12 +257,12 @@ pub trait Transport {
     /// Looks at the certificate of a client again; none if it has none.
     ///
     /// # Errors
-    /// It is not good any more, in words.
+    /// Why it is no longer valid.
     fn recheck(
         &mut self,
         layers: &<Self::Stream as Stream>::Layers,
         listener: Option<u16>,
-    ) -> Option<Result<(), &'static str>> {
+    ) -> Option<Result<(), TlsFault>> {
         let _ = (layers, listener);
         None
     }

@@ -14,6 +14,7 @@ use crate::id::{RecordNumber, SessionId, TenantId};
 use crate::losses::{LossTimes, Losses};
 use crate::node::{Cx, Node};
 use crate::permission::Realm;
+use crate::refusal::RefusalCause;
 use crate::report::{Answer, ClientDetail, ClientPage, ConnectionDetail, WillInfo};
 use crate::session::Session;
 use crate::shard::{Ending, Shard};
@@ -287,8 +288,10 @@ impl Shard {
             let is_banned = reason == ReasonCode::Banned;
             let revoked = revoked.or(is_banned.then_some(RevocationReason::Banned));
             let ending = match revoked {
-                Some(revoked) => Ending::told(ReasonCode::NotAuthorized, revoked.words()),
-                None => Ending::told(reason, "ended by an operator"),
+                Some(revoked) => {
+                    Ending::told(ReasonCode::NotAuthorized, RefusalCause::Revoked(revoked))
+                }
+                None => Ending::told(reason, RefusalCause::EndedByOperator),
             };
             self.end_connection(cx, connection, ending);
         }
@@ -308,7 +311,7 @@ impl Shard {
         self.disconnect_client(cx, tenant, client_id, reason);
         // It may have ended with its connection.
         if let Some(session) = self.sessions.find(tenant, client_id) {
-            self.end_session(cx, session, "ended by an operator");
+            self.end_session(cx, session, RefusalCause::EndedByOperator);
         }
         (found, self.end_under_way(tenant, client_id))
     }

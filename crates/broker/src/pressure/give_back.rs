@@ -81,7 +81,7 @@ impl Shard {
         let reads_back = self.reads_back;
         if !reads_back && self.sessions.at(id.index).outbound.queue().bytes_held() <= left {
             self.counters.clients_relieved += 1;
-            self.end_session(cx, id.index, Limit::MemoryOfClient.meaning());
+            self.end_session(cx, id.index, Limit::MemoryOfClient.into());
             self.has_taken(bytes);
             return Stage::Holders(greedy);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
 
-use crate::decision::{Limit, Why};
+use crate::decision::Limit;
 use crate::event::{Event, UserName, Wants};
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, SessionId};
@@ -14,6 +14,7 @@ use crate::message::{MemoryGauge, Message, Publication};
 use crate::node::{Cx, Node};
 use crate::permission::{self, Actions};
 use crate::record::Record;
+use crate::refusal::{Refusal, RefusalCause};
 use crate::retained::RetainedChange;
 use crate::route::{Origin, expires_at};
 use crate::session::packet_ids::PacketIdRing;
@@ -333,8 +334,8 @@ impl Shard {
             return;
         }
         let why = match permission::may_publish(topic) {
-            false => "the topic is one of the server's own".into(),
-            true => self.why_not(session, Actions::PUBLISH, topic).into(),
+            false => RefusalCause::ServerTopic.into(),
+            true => self.why_not(session, Actions::PUBLISH, topic),
         };
         self.tell_publish(cx, session, topic, ReasonCode::NotAuthorized, why);
     }
@@ -345,7 +346,7 @@ impl Shard {
         session: u32,
         topic: &str,
         reason: ReasonCode,
-        why: Why,
+        why: Refusal,
     ) {
         if self.tells(session, Wants::CONNECTIONS) {
             cx.effects.tell(
@@ -373,8 +374,8 @@ impl Shard {
     ) {
         let connection = self.sessions.at(session).connection();
         let why = match connection {
-            Some(index) => self.why(index, limit.into()),
-            None => self.reached(limit, None).why(),
+            Some(index) => self.refusal(index, limit.into()),
+            None => self.reached(limit, None).refusal(),
         };
         self.tell_publish(cx, session, topic, reason, why);
     }
@@ -663,7 +664,7 @@ impl Shard {
             && self.settings.refuse_control_characters
             && martlet_codec::has_control_characters(topic)
         {
-            return Err(PacketError::of(
+            return Err(PacketError::rule(
                 ReasonCode::TopicNameInvalid,
                 "control character in topic (MQTT 5 section 1.5.4)",
             ));

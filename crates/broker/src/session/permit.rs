@@ -2,6 +2,7 @@
 //! they are have none.
 
 use core::hash::BuildHasher;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::fault::{self, Fault};
@@ -12,6 +13,7 @@ use crate::permission::{
     may_publish,
 };
 use crate::record::SessionOwner;
+use crate::refusal::{Refusal, RefusalCause};
 
 /// Tells a permit from all others of the shard, and from itself with other rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,27 +189,33 @@ impl Permit {
     }
 
     /// As [`Permit::may_cached`], with what forbids it.
-    pub(crate) fn may(&self, action: Actions, topic: &str, names: Names<'_>) -> Result<(), String> {
+    pub(crate) fn may(
+        &self,
+        action: Actions,
+        topic: &str,
+        names: Names<'_>,
+    ) -> Result<(), Refusal> {
         if action == Actions::PUBLISH && !may_publish(topic) {
-            return Err("the topic is one of the server's own".to_owned());
+            return Err(RefusalCause::ServerTopic.into());
         }
         let rules = &self.identity.rules;
         self.told(rules.topic(action, topic, names))
     }
 
-    pub(crate) fn may_subscribe(&self, filter: &str, names: Names<'_>) -> Result<(), String> {
+    pub(crate) fn may_subscribe(&self, filter: &str, names: Names<'_>) -> Result<(), Refusal> {
         self.told(self.identity.rules.filter(filter, names))
     }
 
-    fn told(&self, verdict: Verdict) -> Result<(), String> {
+    fn told(&self, verdict: Verdict) -> Result<(), Refusal> {
         if verdict.allowed {
             return Ok(());
         }
         let rules = self.identity.rules.rules();
         let rule = verdict.rule.and_then(|number| rules.get(number as usize));
-        Err(match rule {
-            Some(rule) => format!("{} forbids {}", rule.source, rule.filter),
-            None => "no rule permits it".to_owned(),
-        })
+        let detail = match rule {
+            Some(rule) => format!("{} forbids {}", rule.source, rule.filter).into(),
+            None => Cow::Borrowed("no rule permits it"),
+        };
+        Err(Refusal::untold(RefusalCause::Forbidden, detail))
     }
 }

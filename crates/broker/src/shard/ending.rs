@@ -7,23 +7,22 @@ use martlet_codec::{Disconnect, PacketType, ReasonCode};
 
 use crate::connection::{Connection, Phase};
 use crate::counters::DropReason;
-use crate::decision::{Decided, Why};
 use crate::effect::ConnectionEffect;
 use crate::event::{Event, UserName};
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber, TenantId};
 use crate::node::{Cx, Node};
 use crate::record::Record;
+use crate::refusal::{Refusal, RefusalCause};
 use crate::session::queue::QueueOwner;
 use crate::shard::{PacketError, Shard};
 use crate::timer::Timer;
+use crate::transport_fault::TlsFault;
 use crate::work::{CLOSING, COMING_OR_GOING, ENDS};
 
 /// Subscriptions that are taken out of the index at once when their session ends; a session with
 /// more of them goes on with it in later turns.
 const SUBSCRIPTIONS_AT_ONCE: usize = 64;
-
-const ENDS_WITH_CONNECTION: &str = "it ends with its connection";
 
 /// How the transport of a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,24 +33,25 @@ pub enum TransportEnd {
     Error,
     /// What a Close effect asked for is done.
     Finished,
-    /// The peer broke the rules of the transport (WebSocket); which one.
-    Violation(&'static str),
-    /// The peer has shown a certificate that is not good.
+    /// The peer broke a rule of the transport: of TLS, WebSocket or the PROXY header.
+    Violation(RefusalCause),
+    /// The peer has shown a certificate that is not valid.
     BadCertificate {
         /// Why not.
-        why: &'static str,
+        fault: TlsFault,
         /// Whom it says to be about, as far as that is a name.
         claims: Option<Arc<str>>,
     },
 }
 
 impl TransportEnd {
-    pub(super) fn why(&self) -> &'static str {
+    pub(super) fn cause(&self) -> RefusalCause {
         match self {
-            Self::EndOfStream => "the client closed the connection without DISCONNECT",
-            Self::Error => "the connection failed",
-            Self::Finished => "closed",
-            Self::Violation(why) | Self::BadCertificate { why, .. } => why,
+            Self::EndOfStream => RefusalCause::ClosedByClient,
+            Self::Error => RefusalCause::ConnectionFailed,
+            Self::Finished => RefusalCause::Closed,
+            Self::Violation(cause) => *cause,
+            Self::BadCertificate { fault, .. } => (*fault).into(),
         }
     }
 }
@@ -60,7 +60,7 @@ impl TransportEnd {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ending {
     pub(super) reason: ReasonCode,
-    pub(super) why: Decided,
+    pub(super) cause: RefusalCause,
     /// v5 clients get DISCONNECT; the transport is still there.
     pub(super) tell: bool,
     pub(super) will: WillAtEnd,
@@ -89,10 +89,10 @@ pub(super) enum WillAtEnd {
 
 impl Ending {
     /// The server ends it and says why.
-    pub(crate) fn told(reason: ReasonCode, why: impl Into<Decided>) -> Self {
+    pub(crate) fn told(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
         Self {
             reason,
-            why: why.into(),
+            cause: cause.into(),
             tell: true,
             will: WillAtEnd::Due,
             wrong: None,
@@ -100,18 +100,18 @@ impl Ending {
     }
 
     /// The server ends it without a word to the client.
-    pub(crate) fn untold(reason: ReasonCode, why: impl Into<Decided>) -> Self {
+    pub(crate) fn untold(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
         Self {
             tell: false,
-            ..Self::told(reason, why)
+            ..Self::told(reason, cause)
         }
     }
 
     /// The server has not accepted the CONNECT after all: its Will is none.
-    pub(crate) fn refused(reason: ReasonCode, why: impl Into<Decided>) -> Self {
+    pub(crate) fn refused(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
         Self {
             will: WillAtEnd::Discarded,
-            ..Self::told(reason, why)
+            ..Self::told(reason, cause)
         }
     }
 
@@ -132,32 +132,30 @@ impl Ending {
         };
         Self {
             wrong: is_broken_rule.then_some(wrong),
-            ..Self::told(error.reason, error.why)
+            ..Self::told(error.reason, error.cause)
         }
     }
 
     /// As operators are told: with which packet, and by which statement.
-    fn in_full(&self, why: Why) -> Why {
+    fn in_full(&self, refusal: Refusal) -> Refusal {
         let Some(wrong) = &self.wrong else {
-            return why;
+            return refusal;
         };
-        why.map(|why| {
-            let mut text = match wrong.packet_type {
-                Some(packet_type) => format!("{packet_type}: {why}"),
-                None => why.into_owned(),
-            };
-            if !wrong.statement.is_empty() {
-                text.push_str(&format!(" [{}]", wrong.statement));
-            }
-            text
-        })
+        let mut detail = match wrong.packet_type {
+            Some(packet_type) => format!("{packet_type}: {}", refusal.detail()),
+            None => refusal.detail().to_owned(),
+        };
+        if !wrong.statement.is_empty() {
+            detail.push_str(&format!(" [{}]", wrong.statement));
+        }
+        refusal.with_detail(detail)
     }
 
-    pub(super) fn lost(why: impl Into<Decided>) -> Self {
+    pub(super) fn lost(cause: impl Into<RefusalCause>) -> Self {
         let reason = ReasonCode::UnspecifiedError;
         Self {
             reason,
-            why: why.into(),
+            cause: cause.into(),
             tell: false,
             will: WillAtEnd::Due,
             wrong: None,
@@ -175,7 +173,7 @@ impl Shard {
             end,
             TransportEnd::Violation(_) | TransportEnd::BadCertificate { .. }
         );
-        let why = end.why();
+        let cause = end.cause();
         match connection.phase {
             // It ends in its turn, and why is known.
             Phase::Accepted if connection.flags.ending() => {
@@ -188,7 +186,7 @@ impl Shard {
                 let admitted = connection.flags.admitted();
                 self.connections.at(id.index).flags.set_transport_gone(true);
                 if end != TransportEnd::EndOfStream {
-                    self.transport_ends.insert(id.index, why);
+                    self.transport_ends.insert(id.index, cause);
                 }
                 if admitted && self.has_done_enough() {
                     self.queue_input(id.index);
@@ -197,7 +195,7 @@ impl Shard {
                 }
                 return self.settle(cx);
             }
-            Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(why)),
+            Phase::Accepted => self.end_connection(cx, id.index, Ending::lost(cause)),
             Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
                 let address = connection.address();
                 self.leave_lobby(id.index);
@@ -216,7 +214,7 @@ impl Shard {
                             will_topic: None,
                             address,
                             reason: ReasonCode::ProtocolError,
-                            why: why.into(),
+                            why: cause.into(),
                         },
                     );
                 }
@@ -309,7 +307,7 @@ impl Shard {
         }
         let is_part = connection.flags.part();
         if is_part {
-            self.part_ended(cx, id, ending.reason, ending.why.words());
+            self.part_ended(cx, id, ending.reason, ending.cause.text());
         } else if ending.tell {
             self.say_goodbye(cx, index, ending);
             self.work.add(CLOSING);
@@ -327,7 +325,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        why: &'static str,
+        cause: RefusalCause,
     ) {
         // [MQTT-3.1.2-8]: the Will goes out before the session's end is over.
         self.send_will(cx, index);
@@ -339,7 +337,7 @@ impl Shard {
             self.forget_queue_of_part(cx, id);
             self.end_lane(id);
         }
-        self.tell_session_ended(cx, index, why);
+        self.tell_session_ended(cx, index, cause);
         // Behind it: readers look there for why messages were dropped together.
         let owner = QueueOwner::Session(self.sessions.id_of(index));
         self.tell_last_losses(cx, owner);
@@ -431,7 +429,7 @@ impl Shard {
         }
         let session = self.sessions.at(index);
         match session.expiry_secs {
-            0 if !waits => return self.end_session(cx, index, ENDS_WITH_CONNECTION),
+            0 if !waits => return self.end_session(cx, index, RefusalCause::EndsWithConnection),
             0 | u32::MAX => {}
             secs => {
                 let early = fault::is(Fault::SessionExpiresEarly);
@@ -459,7 +457,7 @@ impl Shard {
         let (ends, waits) = (session.expiry_secs == 0, session.will_timer.is_some());
         if ends {
             // Its Will comes first.
-            self.end_session(cx, index, ENDS_WITH_CONNECTION);
+            self.end_session(cx, index, RefusalCause::EndsWithConnection);
         } else if !waits {
             self.send_will(cx, index);
         }
@@ -474,7 +472,7 @@ impl Shard {
             return;
         }
         let mut packet = Disconnect::new(ending.reason);
-        packet.reason_string = Some(ending.why.words());
+        packet.reason_string = Some(ending.cause.text());
         let mut bytes = Vec::new();
         packet.encode(connection.version, &mut bytes);
         if bytes.len() > connection.packet_bytes_max as usize {
@@ -498,9 +496,9 @@ impl Shard {
         if self.tells_presence(session) {
             let client_id = self.sessions.at(session).client_id.to_string();
             let user = self.user_of(session);
-            let why = match self.sessions.at(session).connection() {
-                Some(index) => self.why(index, ending.why),
-                None => ending.why.words().into(),
+            let refusal = match self.sessions.at(session).connection() {
+                Some(index) => self.refusal(index, ending.cause),
+                None => ending.cause.into(),
             };
             cx.effects.tell(
                 self.sessions.at(session).tenant,
@@ -508,7 +506,7 @@ impl Shard {
                     client_id,
                     user,
                     reason: ending.reason,
-                    why: ending.in_full(why),
+                    why: ending.in_full(refusal),
                 },
             );
         }
@@ -548,7 +546,7 @@ impl Shard {
         };
         let ending = Ending {
             reason: disconnect.reason,
-            why: "the client said goodbye".into(),
+            cause: RefusalCause::Goodbye,
             tell: false,
             will,
             wrong: None,

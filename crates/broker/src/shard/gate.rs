@@ -9,6 +9,7 @@ use crate::connection::{Phase, Since};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::node::{Cx, Node};
 use crate::part::{PartEvent, PartId};
+use crate::refusal::RefusalCause;
 use crate::shard::{Ending, Shard};
 use crate::subscribe::Asked;
 use crate::work::{GATED, WRITE};
@@ -310,8 +311,9 @@ impl Shard {
                 }
                 if connack.len() > self.connections.at(id.index).packet_bytes_max as usize {
                     // Not even CONNACK fits [MQTT-3.1.2-24].
-                    let why = "CONNACK exceeds the client's Maximum Packet Size";
-                    let ending = Ending::told(ReasonCode::PacketTooLarge, why);
+                    let rule = "CONNACK exceeds the client's Maximum Packet Size";
+                    let cause = RefusalCause::Packet(rule);
+                    let ending = Ending::told(ReasonCode::PacketTooLarge, cause);
                     return self.end_connection(cx, id.index, ending);
                 }
                 self.admit(cx, id.index, &connack);

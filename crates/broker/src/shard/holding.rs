@@ -10,9 +10,10 @@ use std::collections::VecDeque;
 use martlet_codec::{FixedHeader, PacketType, Subscribe};
 
 use crate::connect::ConnectRequest;
-use crate::decision::{Decided, Limit};
+use crate::decision::Limit;
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
+use crate::refusal::RefusalCause;
 use crate::shard::Shard;
 use crate::work::NODE;
 
@@ -242,7 +243,7 @@ impl Shard {
     /// Reason why a CONNECT finds no room in the store. A client with a session is accepted while
     /// there is a reserve, so that it can take what is queued, or end it with Clean Start: a small
     /// record that replaces another.
-    pub(crate) fn has_no_room_for(&self, request: &ConnectRequest) -> Option<Decided> {
+    pub(crate) fn has_no_room_for(&self, request: &ConnectRequest) -> Option<RefusalCause> {
         if self.store < StoreState::Full {
             return None;
         }
@@ -261,9 +262,9 @@ impl Shard {
             {
                 None
             }
-            StoreState::Full => Some("the message store is full: its disk has no room".into()),
+            StoreState::Full => Some(RefusalCause::StoreFull),
             StoreState::AtLimit => Some(Limit::StoreBytes.into()),
-            _ => Some("the message store does not write".into()),
+            _ => Some(RefusalCause::StoreFailing),
         }
     }
 

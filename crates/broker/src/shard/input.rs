@@ -14,6 +14,7 @@ use crate::id::{ConnectionId, SessionId};
 use crate::lobby::version_of_unfinished;
 use crate::node::{Cx, Node};
 use crate::rate::Pace;
+use crate::refusal::RefusalCause;
 use crate::session::acks_in_a_row::SHORT_ACK_LEN;
 use crate::shard::holding::Turn;
 use crate::shard::{Ending, PacketError, Shard, TransportEnd};
@@ -38,9 +39,9 @@ impl Shard {
             }
         }
         if self.connections.get(id).is_some() {
-            let why = self.transport_ends.get(&id.index).copied();
-            let why = why.unwrap_or(TransportEnd::EndOfStream.why());
-            self.end_connection(cx, id.index, Ending::lost(why));
+            let cause = self.transport_ends.get(&id.index).copied();
+            let cause = cause.unwrap_or(TransportEnd::EndOfStream.cause());
+            self.end_connection(cx, id.index, Ending::lost(cause));
             self.forget_connection(id);
         }
     }
@@ -265,15 +266,16 @@ impl Shard {
     ) -> Result<Progress, PacketError> {
         if !bytes.first().is_some_and(|first| may_be_connect(*first)) {
             // Known by its first byte, before a length is looked at.
-            let why = "the first packet is not CONNECT [MQTT-3.1.0-1]";
-            self.refuse(cx, id.index, None, ReasonCode::ProtocolError, why);
+            let cause = RefusalCause::NotMqtt;
+            self.refuse(cx, id.index, None, ReasonCode::ProtocolError, cause);
             return Ok(Progress::Gone);
         }
         let header = match martlet_codec::decode_fixed_header(bytes) {
             Ok(Some(header)) => header,
             Ok(None) => return Ok(Progress::NeedMore),
             Err(error) => {
-                self.refuse(cx, id.index, None, error.reason, error.what);
+                let cause = RefusalCause::Packet(error.what);
+                self.refuse(cx, id.index, None, error.reason, cause);
                 return Ok(Progress::Gone);
             }
         };
@@ -502,7 +504,7 @@ impl Shard {
         };
         match connection.phase {
             Phase::Lobby | Phase::Authenticating => {
-                self.refuse(cx, id.index, None, error.reason, error.why);
+                self.refuse(cx, id.index, None, error.reason, error.cause);
             }
             Phase::Challenged => self.refuse_waiting(cx, id.index, error),
             Phase::Accepted => {

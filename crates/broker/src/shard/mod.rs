@@ -28,7 +28,7 @@ use crate::authenticate::Authentications;
 use crate::command::{Command, SysTopic};
 use crate::connection::{BufferPool, Connection, Connections, Phase, Since};
 use crate::counters::Counters;
-use crate::decision::{Decided, Limit};
+use crate::decision::Limit;
 use crate::effect::{ReadPage, ShardMessage};
 use crate::event::Wants;
 use crate::fan_out::FanOuts;
@@ -50,6 +50,7 @@ use crate::part::{PartEvent, Parts};
 use crate::pressure::{AnswerBytes, Relief};
 use crate::rate::Spent;
 use crate::record::{Record, RecordCount};
+use crate::refusal::RefusalCause;
 use crate::report::{Answer, Report};
 use crate::review::{Affected, Reviews};
 use crate::route::{Origin, Routes, RoutingBuffers};
@@ -143,7 +144,7 @@ pub struct Shard {
     /// Messages whose entries other shards have yet to record: how many shards.
     pub(crate) awaiting_routed: SplitMap<MessageId, u32>,
     /// Connections to be ended once the message under way is delivered to all.
-    pub(crate) closing: Vec<(ConnectionId, ReasonCode, Decided)>,
+    pub(crate) closing: Vec<(ConnectionId, ReasonCode, RefusalCause)>,
     /// The session whose acknowledgements are being worked off.
     pub(crate) answered: Option<SessionId>,
     /// Connections with input to be worked off.
@@ -153,7 +154,7 @@ pub struct Shard {
     pub(crate) ends: Ends,
     /// How the transports ended that ended otherwise than by the peer's end of stream, of
     /// connections whose input is still to be worked off, by their places.
-    pub(crate) transport_ends: SplitMap<u32, &'static str>,
+    pub(crate) transport_ends: SplitMap<u32, RefusalCause>,
     /// Sessions with retained messages to be read.
     pub(crate) retained_queue: VecDeque<SessionId>,
     /// Where the sweep for expired retained messages goes on.
@@ -368,13 +369,8 @@ impl Shard {
         connection.packet_bytes_max = connect.packet_bytes_max;
         if self.stopping {
             let (version, reason) = (connect.version, ReasonCode::ServerUnavailable);
-            self.refuse(
-                cx,
-                id.index,
-                Some(version),
-                reason,
-                "the server is shutting down",
-            );
+            let cause = RefusalCause::ServerStopping;
+            self.refuse(cx, id.index, Some(version), reason, cause);
         } else {
             self.accept_connect(cx, id.index, connect);
         }
@@ -733,9 +729,9 @@ impl Shard {
             } else if let Some(message) = self.own_share_traffic.pop_front() {
                 let own = self.id;
                 self.share_received(cx, own, message);
-            } else if let Some((id, reason, why)) = self.closing.pop() {
+            } else if let Some((id, reason, cause)) = self.closing.pop() {
                 if self.connections.get(id).is_some() {
-                    self.end_in_turn(cx, id.index, Ending::told(reason, why));
+                    self.end_in_turn(cx, id.index, Ending::told(reason, cause));
                 }
             } else {
                 return;
@@ -746,20 +742,17 @@ impl Shard {
     fn shut_down<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         self.stopping = true;
         for id in self.connections.ids() {
-            let (reason, why) = (
-                ReasonCode::ServerShuttingDown,
-                "the server is shutting down",
-            );
+            let cause = RefusalCause::ServerStopping;
             match self.connections.at(id.index).phase {
                 Phase::Accepted => {
                     let ending = Ending {
                         will: WillAtEnd::Kept,
-                        ..Ending::told(reason, why)
+                        ..Ending::told(ReasonCode::ServerShuttingDown, cause)
                     };
                     self.end_connection(cx, id.index, ending);
                 }
                 Phase::Lobby | Phase::Authenticating | Phase::Challenged => {
-                    self.refuse(cx, id.index, None, ReasonCode::ServerUnavailable, why);
+                    self.refuse(cx, id.index, None, ReasonCode::ServerUnavailable, cause);
                 }
                 Phase::Closing => {}
             }

@@ -2,7 +2,8 @@
 
 use martlet_codec::{DecodeError, ReasonCode};
 
-use crate::decision::{Decided, Limit};
+use crate::decision::Limit;
+use crate::refusal::RefusalCause;
 
 /// Why a packet ends its connection. One word long: what is returned for every packet is nearly
 /// always that nothing is wrong.
@@ -13,7 +14,7 @@ pub(crate) struct PacketError(Box<BrokenRule>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BrokenRule {
     pub(crate) reason: ReasonCode,
-    pub(crate) why: Decided,
+    pub(crate) cause: RefusalCause,
     /// The statement of the specification that was broken; empty where there is none.
     pub(crate) statement: &'static str,
 }
@@ -28,39 +29,50 @@ impl core::ops::Deref for PacketError {
 
 impl PacketError {
     #[cold]
-    fn new(reason: ReasonCode, why: Decided, statement: &'static str) -> Self {
+    fn new(reason: ReasonCode, cause: RefusalCause, statement: &'static str) -> Self {
         Self(Box::new(BrokenRule {
             reason,
-            why,
+            cause,
             statement,
         }))
     }
 
-    pub(crate) fn of(reason: ReasonCode, why: impl Into<Decided>) -> Self {
-        Self::new(reason, why.into(), "")
+    pub(crate) fn of(reason: ReasonCode, cause: impl Into<RefusalCause>) -> Self {
+        Self::new(reason, cause.into(), "")
+    }
+
+    /// A rule that has a reason code of its own.
+    pub(crate) fn rule(reason: ReasonCode, rule: &'static str) -> Self {
+        Self::of(reason, RefusalCause::Packet(rule))
     }
 
     /// The limit that it exceeds, if it is that.
     pub(crate) fn limit(&self) -> Option<Limit> {
-        match self.why {
-            Decided::Limit(limit) => Some(limit),
-            Decided::Words(_) => None,
-        }
+        self.cause.limit()
     }
 
     /// A Malformed Packet; the statement is the specification's.
-    pub(crate) fn malformed(why: &'static str, statement: &'static str) -> Self {
-        Self::new(ReasonCode::MalformedPacket, why.into(), statement)
+    pub(crate) fn malformed(rule: &'static str, statement: &'static str) -> Self {
+        let cause = RefusalCause::Packet(rule);
+        Self::new(ReasonCode::MalformedPacket, cause, statement)
     }
 
     /// A Protocol Error; the statement is the specification's.
-    pub(crate) fn protocol(why: &'static str, statement: &'static str) -> Self {
-        Self::new(ReasonCode::ProtocolError, why.into(), statement)
+    pub(crate) fn protocol(rule: &'static str, statement: &'static str) -> Self {
+        Self::new(
+            ReasonCode::ProtocolError,
+            RefusalCause::Packet(rule),
+            statement,
+        )
     }
 }
 
 impl From<DecodeError> for PacketError {
     fn from(error: DecodeError) -> Self {
-        Self::new(error.reason, error.what.into(), error.statement)
+        Self::new(
+            error.reason,
+            RefusalCause::Packet(error.what),
+            error.statement,
+        )
     }
 }

@@ -5,11 +5,12 @@ use core::cmp::Reverse;
 use martlet_codec::ReasonCode;
 
 use crate::connection::{Phase, keep_alive_ms};
-use crate::decision::{Decided, Limit};
+use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
 use crate::id::{ConnectionId, ShardId};
 use crate::node::{Cx, Node};
 use crate::record::Record;
+use crate::refusal::RefusalCause;
 use crate::retained::EXPIRED_PER_SWEEP;
 use crate::session::queue::{Queue, QueueOwner};
 use crate::shard::{Ending, Shard};
@@ -45,7 +46,7 @@ impl Shard {
                 if let Some(session) = self.live_session(id) {
                     self.sessions.at(session).expiry_timer = None;
                     self.counters.sessions_expired += 1;
-                    self.end_session(cx, session, "Session Expiry Interval");
+                    self.end_session(cx, session, RefusalCause::SessionExpired);
                 }
             }
             Timer::WillDelay(id) => {
@@ -54,7 +55,7 @@ impl Shard {
                     self.send_will(cx, session);
                     if self.sessions.at(session).expiry_secs == 0 {
                         // Remembered across a restart for its Will alone.
-                        self.end_session(cx, session, "it was kept for its Will alone");
+                        self.end_session(cx, session, RefusalCause::KeptForWill);
                     }
                 }
             }
@@ -116,12 +117,12 @@ impl Shard {
         self.counters.keep_alive_timeouts += 1;
         // The ceiling, where that is in force.
         let ceiling_ms = keep_alive_ms(self.settings.limits.keep_alive_max_secs);
-        let why = match self.connections.at(id.index).keep_alive_ms() == ceiling_ms {
-            true => Decided::Limit(Limit::KeepAliveMax),
-            false => Limit::KeepAliveMax.meaning().into(),
+        let cause = match self.connections.at(id.index).keep_alive_ms() == ceiling_ms {
+            true => RefusalCause::Limit(Limit::KeepAliveMax),
+            false => RefusalCause::KeepAlive,
         };
         // [MQTT-3.1.2-22]
-        let ending = Ending::told(ReasonCode::KeepAliveTimeout, why);
+        let ending = Ending::told(ReasonCode::KeepAliveTimeout, cause);
         self.end_connection(cx, id.index, ending);
     }
 

@@ -165,7 +165,7 @@ impl Shard {
         }
         if !connection.flags.admitted() {
             // It has not been obeyed yet, and ends once all is settled.
-            return self.closing.push((id, ending.reason, ending.why));
+            return self.closing.push((id, ending.reason, ending.cause));
         }
         connection.flags.set_admitted(false);
         connection.flags.set_ending(true);

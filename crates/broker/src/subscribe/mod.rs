@@ -20,6 +20,7 @@ use crate::id::{ConnectionId, RecordNumber};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::record::{Record, SHARED_COPIES, SubscriptionRecord};
+use crate::refusal::{Refusal, RefusalCause};
 use crate::report::SubscriptionInfo;
 use crate::route::Target;
 use crate::shard::Shard;
@@ -390,7 +391,7 @@ impl Shard {
 
     /// What forbids the client this subscription, if something does. A share group's is one to its
     /// filter.
-    fn forbidden(&mut self, session: u32, filter: &str) -> Option<String> {
+    fn forbidden(&mut self, session: u32, filter: &str) -> Option<Refusal> {
         let parsed = SubscriptionFilter::parse(filter).ok()?;
         self.may_subscribe(session, parsed.filter.as_str()).err()
     }
@@ -423,14 +424,17 @@ impl Shard {
             _ => None,
         };
         let why = match (forbidden, granted.limit) {
-            (Some(why), _) => why.into(),
-            (None, Some(limit)) => self.why(index, limit.into()),
+            (Some(refusal), _) => refusal,
+            (None, Some(limit)) => self.refusal(index, limit.into()),
             // Its numbers are as many as their packets can name.
-            (None, None) if reason == ReasonCode::QuotaExceeded => format!(
-                "the session has {SHARED_COPIES} Shared Subscriptions, the most that are possible"
-            )
-            .into(),
-            (None, None) => reason.name().into(),
+            (None, None) if reason == ReasonCode::QuotaExceeded => {
+                let cause = RefusalCause::SharedSubscriptionsFull;
+                Refusal::told(cause).with_detail(format!(
+                    "the session has {SHARED_COPIES} Shared Subscriptions, the most that are \
+                     possible"
+                ))
+            }
+            (None, None) => Refusal::told(RefusalCause::ByReasonCode).with_detail(reason.name()),
         };
         let event = Event::SubscribeRefused {
             client_id: self.sessions.at(session).client_id.to_string(),

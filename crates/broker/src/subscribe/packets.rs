@@ -284,7 +284,7 @@ impl Shard {
         let length_bytes = 1 + usize::from(body > 127) + usize::from(body > 16_383);
         if 1 + length_bytes + body > self.connections.at(index).packet_bytes_max as usize {
             let why = "the answer would exceed the client's Maximum Packet Size";
-            return Err(PacketError::of(ReasonCode::PacketTooLarge, why));
+            return Err(PacketError::rule(ReasonCode::PacketTooLarge, why));
         }
         Ok(())
     }

@@ -29,8 +29,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Asker, Authenticated, Authentication, Claim, Identity, Proof, Realm, Revocation,
-    RevocationReason, Whose,
+    Asker, Authenticated, Authentication, Claim, Identity, Proof, Realm, Refusal, RefusalCause,
+    Revocation, RevocationReason, Whose,
 };
 use martlet_codec::ReasonCode;
 use martlet_lockout::{Caller, Failures, refused_for};
@@ -41,7 +41,8 @@ pub use logins::{Locked, Login};
 pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, Whom};
 pub(crate) use policy::utc;
 pub use policy::{
-    Chain, Finding, Knowledge, Looking, Policy, Pretending, Refreshing, Source, Standing,
+    Chain, Finding, Knowledge, Looking, Policy, Pretending, Refreshing, Source, SourceKind,
+    Standing,
 };
 pub use proving::ScramUser;
 pub use turns::Place;
@@ -221,7 +222,7 @@ impl Gate {
             // TLS has seen to it that the certificate is the client's: there is nothing to guess.
             is_proved: asked.certificate.is_some() && asked.password.is_none(),
         };
-        if let Some(why) = state.failures.locked(&caller, Instant::now()) {
+        if let Some(why) = state.failures.refusal(&caller, Instant::now()) {
             drop(state);
             return answer(refused_for(ReasonCode::ConnectionRateExceeded, why));
         }
@@ -230,9 +231,7 @@ impl Gate {
         let (waiting_max, bytes_max) = room(is_known, state.waiting_bytes_max);
         if state.waiting >= waiting_max || state.waiting_bytes + bytes > bytes_max {
             drop(state);
-            return answer(Authenticated::failed(
-                "too many clients wait to be authenticated",
-            ));
+            return answer(Authenticated::failed(too_many_wait()));
         }
         state.waiting += 1;
         let number = state.asked + 1;
@@ -456,6 +455,12 @@ fn until_told(found: &Authenticated, begun: Instant) -> Duration {
     }
 }
 
+/// Refusal of a client for which there is no place among those that wait.
+fn too_many_wait() -> Refusal {
+    let cause = RefusalCause::LoginsWait;
+    Refusal::untold(cause, cause.text())
+}
+
 /// What a client says of itself whose names count in this realm.
 fn claim_of(realm: Realm, user_name: Option<&Arc<str>>) -> Claim {
     Claim {
@@ -543,9 +548,9 @@ impl Drop for Question {
         let waiting = state.take_waiting(&self.digest, self.number);
         drop(state);
         for (_, answer) in waiting {
-            answer(Authenticated::failed(
-                "authentication did not come to an end",
-            ));
+            let detail = "authentication did not come to an end";
+            let why = Refusal::untold(RefusalCause::LoginFailed, detail);
+            answer(Authenticated::failed(why));
         }
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use martlet_broker::{
-    Authenticated, Authentication, Identity, Realm, RevocationReason, RuleBook, Rules, TenantId,
-    Whose,
+    Authenticated, Authentication, Identity, Realm, Refusal, RefusalCause, RevocationReason,
+    RuleBook, Rules, TenantId, UserSources, Whose,
 };
 use martlet_codec::ReasonCode;
 use martlet_lockout::{Lockout, refused_for};
@@ -20,7 +20,6 @@ use martlet_registry::{BanKind, COMMON_TENANT, Snapshot};
 
 use super::proving::ScramUser;
 use super::turns::Place;
-use crate::cause::Cause;
 use crate::wall_clock::now_signed_ms;
 
 /// What looks for a client; it may take long, and must not block the thread that it runs on.
@@ -36,6 +35,16 @@ pub type Refreshing<'a> = Pin<Box<dyn Future<Output = Vec<Whose>> + Send + 'a>>;
 pub trait Source: fmt::Debug + Send + Sync {
     /// What it is, for logs: `the password file /etc/martlet/passwd`.
     fn name(&self) -> String;
+
+    /// What kind of source it is.
+    fn kind(&self) -> SourceKind {
+        SourceKind::Other
+    }
+
+    /// The path of the password file that it is; none: it is something else.
+    fn password_file(&self) -> Option<String> {
+        None
+    }
 
     /// Looks up these credentials. What is worked out waits at its `place`.
     fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a>;
@@ -129,7 +138,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// Why not.
-    fn admits(&self, user_name: &str, client_id: &str) -> Result<(), String> {
+    fn admits(&self, user_name: &str, client_id: &str) -> Result<(), Refusal> {
         let _ = (user_name, client_id);
         Ok(())
     }
@@ -154,6 +163,17 @@ pub trait Source: fmt::Debug + Send + Sync {
     fn as_any(&self) -> &dyn std::any::Any;
 }
 
+/// Kinds of sources, as far as a remedy depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// The registry.
+    Registry,
+    /// Tokens or the hook: they know more names than can be listed, and may bring rules.
+    Proofs,
+    /// Another one.
+    Other,
+}
+
 /// Whether a source knows a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knowledge {
@@ -172,8 +192,8 @@ pub enum Standing {
     Known,
     /// These sources will say.
     ByProof(String),
-    /// The client is refused, with the reason.
-    Barred(String),
+    /// The client is refused.
+    Barred(Refusal),
     /// Names are not looked at.
     Unproved,
 }
@@ -184,14 +204,14 @@ pub enum Finding {
     /// They are.
     Known(Identity),
     /// The source knows the name, and these are not its credentials: no other source is asked.
-    Wrong(String),
+    Wrong(Refusal),
     /// Who it is was proved, or need not be, and the client is not let in all the same: nobody else
     /// is asked, and it is no try of a password.
-    NotNow(String),
+    NotNow(Refusal),
     /// It does not know the name; the next source may.
     Stranger,
     /// It cannot say: no other source is asked, and the client may come again.
-    Failed(String),
+    Failed(Refusal),
 }
 
 /// Authentication and rights at the doors of one realm.
@@ -259,9 +279,10 @@ impl Policy {
                 known,
                 data: None,
             },
-            _ => Authenticated::refused(
-                "it has no credentials, and anonymous clients are not let in",
-            ),
+            _ => {
+                let detail = "it has no credentials, and anonymous clients are not let in";
+                Authenticated::refused(Refusal::untold(RefusalCause::NoCredentials, detail))
+            }
         }
     }
 
@@ -314,8 +335,8 @@ impl Policy {
                 Finding::Wrong(why) => return bad_credentials(why),
                 Finding::NotNow(why) => return Authenticated::refused(why),
                 Finding::Failed(why) => {
-                    let why = format!("{}: {why}", source.name());
-                    return Authenticated::failed(why);
+                    let detail = format!("{}: {}", source.name(), why.detail());
+                    return Authenticated::failed(why.with_detail(detail));
                 }
                 Finding::Stranger => {}
             }
@@ -327,8 +348,7 @@ impl Policy {
         {
             pretending.await;
         }
-        let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
-        bad_credentials(stranger(&names))
+        bad_credentials(unknown_user(sources))
     }
 
     /// Reason of a ban, whatever the client proves; none: it is not banned.
@@ -338,7 +358,7 @@ impl Policy {
         client_id: &str,
         user_name: Option<&str>,
         address: Option<IpAddr>,
-    ) -> Option<String> {
+    ) -> Option<Refusal> {
         let tables = self.tables_with_bans()?;
         let (name, now_ms) = (user_name.unwrap_or_default(), now_signed_ms());
         let ban = tables.ban_of(tenant.0, client_id, name, address, now_ms)?;
@@ -355,7 +375,8 @@ impl Policy {
             0 => String::new(),
             until => format!(", until {}", utc(until)),
         };
-        Some(format!("the {what} {} is banned{why}{until}", ban.value))
+        let detail = format!("the {what} {} is banned{why}{until}", ban.value);
+        Some(Refusal::untold(RefusalCause::Banned, detail))
     }
 
     /// The answer to a client with this name and the proof of it.
@@ -382,12 +403,7 @@ impl Policy {
             return Standing::Known;
         }
         match of(Knowledge::ByProof) {
-            by_proof if by_proof.is_empty() => Standing::Barred(stranger(
-                &sources
-                    .iter()
-                    .map(|source| source.name())
-                    .collect::<Vec<_>>(),
-            )),
+            by_proof if by_proof.is_empty() => Standing::Barred(unknown_user(sources)),
             by_proof => Standing::ByProof(by_proof.join(" or ")),
         }
     }
@@ -414,12 +430,14 @@ impl Policy {
                 return RevocationReason::Credentials;
             }
         };
-        match Cause::of_words(ReasonCode::NotAuthorized, &why) {
-            Cause::Disabled if why.ends_with(" is disabled") => RevocationReason::Disabled,
-            Cause::Disabled if why.ends_with(" is maintenance") => RevocationReason::Maintenance,
-            Cause::Disabled => RevocationReason::Inactive,
-            Cause::Banned => RevocationReason::Banned,
-            Cause::UnknownName | Cause::Deleted => RevocationReason::Removed,
+        match why.cause {
+            RefusalCause::UserDisabled => RevocationReason::Disabled,
+            RefusalCause::DeviceInactive => RevocationReason::Inactive,
+            RefusalCause::DeviceMaintenance => RevocationReason::Maintenance,
+            RefusalCause::Banned => RevocationReason::Banned,
+            RefusalCause::UnknownUser(_) | RefusalCause::Deleted | RefusalCause::TeamDeleted => {
+                RevocationReason::Removed
+            }
             _ => RevocationReason::Credentials,
         }
     }
@@ -427,12 +445,7 @@ impl Policy {
     /// Some clients bring their rules with a token, or get them from a hook.
     pub fn has_rules_of_others(&self) -> bool {
         let mut sources = self.realms.values().flat_map(|chain| &chain.sources);
-        sources.any(|source| {
-            let name = source.name();
-            ["tokens (", "the hook ("]
-                .iter()
-                .any(|other| name.starts_with(other))
-        })
+        sources.any(|source| source.kind() == SourceKind::Proofs)
     }
 
     /// A certificate that shows the name of this device proves that name, unless it has
@@ -681,14 +694,15 @@ pub(super) fn is_named_as_device(
     sources: &[Arc<dyn Source>],
     by: &dyn Source,
     name: &str,
-) -> Option<String> {
+) -> Option<Refusal> {
     let mut all = sources.iter();
     let is_device = !by.proves_devices() && all.any(|source| source.has_device(name));
     is_device.then(|| {
-        format!(
+        let detail = format!(
             "{name} is a device of the tables, and nobody else has its name: {} lets it in",
             by.name()
-        )
+        );
+        Refusal::untold(RefusalCause::NameOfDevice, detail).about(name)
     })
 }
 
@@ -765,9 +779,25 @@ impl RuleBook for Policy {
     }
 }
 
-/// The name is unknown.
-fn stranger(sources: &[String]) -> String {
-    format!("nobody of that name is known to {}", sources.join(", "))
+/// None of these sources knows the name.
+fn unknown_user(sources: &[Arc<dyn Source>]) -> Refusal {
+    let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
+    let detail = format!("nobody of that name is known to {}", names.join(", "));
+    unknown_to(sources, detail)
+}
+
+/// The same with this detail.
+pub(super) fn unknown_to(sources: &[Arc<dyn Source>], detail: String) -> Refusal {
+    let has = |kind| sources.iter().any(|source| source.kind() == kind);
+    let cause = RefusalCause::UnknownUser(UserSources {
+        registry: has(SourceKind::Registry),
+        proofs: has(SourceKind::Proofs),
+    });
+    let refusal = Refusal::untold(cause, detail);
+    match sources.iter().find_map(|source| source.password_file()) {
+        Some(path) => refusal.about(path),
+        None => refusal,
+    }
 }
 
 /// The source of that kind among these: a chain has one of each at most.
@@ -777,7 +807,7 @@ pub(super) fn of_kind<T: Source + 'static>(sources: &[Arc<dyn Source>]) -> Optio
 }
 
 /// Whether it was the name or the password the client is not told.
-fn bad_credentials(why: String) -> Authenticated {
+fn bad_credentials(why: Refusal) -> Authenticated {
     refused_for(ReasonCode::BadUserNameOrPassword, why)
 }
 

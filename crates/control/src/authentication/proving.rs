@@ -4,17 +4,21 @@
 //! next step, so nothing is kept here of clients who never come back. Who names a user that there
 //! is not gets the same steps as anybody, and is refused at the last.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use martlet_access::scram::{
     ClientFirst, Exchange, METHOD, Problem, Verifier, nonce, prepared_name,
 };
-use martlet_broker::{Authenticated, Authentication, ExchangeState, Identity, Proof, Realm, Step};
+use martlet_broker::{
+    Authenticated, Authentication, ExchangeState, Identity, PasswordSource, Proof, Realm, Refusal,
+    RefusalCause, Step,
+};
 use martlet_codec::ReasonCode;
 use martlet_lockout::{Caller, refused_for};
 
-use super::policy::is_named_as_device;
-use super::{Answer, Gate, Inner, Place, Policy, claim_of, room};
+use super::policy::{is_named_as_device, unknown_to};
+use super::{Answer, Gate, Inner, Place, Policy, claim_of, room, too_many_wait};
 
 /// Longest first message of a client, in bytes: what is in it is kept until the last one comes.
 const FIRST_BYTES_MAX: usize = 4096;
@@ -27,7 +31,7 @@ pub enum ScramUser {
     /// It knows the name, and has no verifier.
     WithoutVerifier,
     /// It knows the name, and refuses it; why.
-    Barred(String),
+    Barred(Refusal),
     /// The verifier, and who it is that has the password.
     Known(Verifier, Identity),
 }
@@ -38,7 +42,7 @@ struct Proving {
     client_id: Arc<str>,
     caller: Caller,
     /// The user with the password; else why it is refused.
-    whose: Result<Identity, String>,
+    whose: Result<Identity, Refusal>,
     /// The last revocation when the verifier was looked for.
     known: u64,
 }
@@ -77,7 +81,7 @@ impl Gate {
             is_proved: false,
         };
         let mut state = self.0.lock();
-        if let Some(why) = state.failures.locked(&caller, std::time::Instant::now()) {
+        if let Some(why) = state.failures.refusal(&caller, std::time::Instant::now()) {
             drop(state);
             return answer(refused_for(ReasonCode::ConnectionRateExceeded, why));
         }
@@ -86,9 +90,7 @@ impl Gate {
             .is_at_home(&caller, std::time::Instant::now());
         if state.waiting >= room(is_known, 0).0 {
             drop(state);
-            return answer(Authenticated::failed(
-                "too many clients wait to be authenticated",
-            ));
+            return answer(Authenticated::failed(too_many_wait()));
         }
         state.waiting += 1;
         let waits = Waits(Arc::clone(&self.0));
@@ -121,8 +123,8 @@ impl Gate {
                     data: data.into_bytes().into(),
                     state: ExchangeState::new(proving),
                 },
-                Some(Err(why)) => Authenticated::failed(why),
-                None => Authenticated::failed("the verifier could not be looked for"),
+                Some(Err(why)) => Authenticated::failed(login_failed(why)),
+                None => Authenticated::failed(login_failed("the verifier could not be looked for")),
             });
         });
     }
@@ -140,13 +142,14 @@ impl Gate {
                 true => format!("{METHOD} is not switched on (auth.scram)"),
                 false => format!("the authentication method {:?} is not known", step.method),
             };
+            let why = Refusal::untold(RefusalCause::AuthenticationMethod, why);
             return Err(refused_for(ReasonCode::BadAuthenticationMethod, why));
         }
         if step.data.len() > FIRST_BYTES_MAX {
             let why = format!("the first message of {METHOD} has {FIRST_BYTES_MAX} bytes at most");
-            return Err(Authenticated::refused(why));
+            return Err(bad_message(why));
         }
-        let first = ClientFirst::parse(&step.data).map_err(Authenticated::refused)?;
+        let first = ClientFirst::parse(&step.data).map_err(bad_message)?;
         let other = asked.user_name.as_deref();
         // When it proves it again, its name is the one that it has in its tenant.
         let (_, own) = policy.tenant_of(asked.realm, first.user_name());
@@ -154,7 +157,7 @@ impl Gate {
             prepared_name(name).is_ok_and(|name| [first.user_name(), own].contains(&name.as_ref()))
         };
         match other.is_some_and(|name| !is_same(name)) {
-            true => Err(Authenticated::refused(
+            true => Err(bad_message(
                 "the user name in CONNECT is another than that which is proved",
             )),
             false => Ok(first),
@@ -163,7 +166,9 @@ impl Gate {
 
     fn finish(&self, state: &ExchangeState, data: &[u8], answer: Answer) {
         let Some(proving) = state.get::<Proving>() else {
-            return answer(Authenticated::failed("the exchange is not known"));
+            return answer(Authenticated::failed(login_failed(
+                "the exchange is not known",
+            )));
         };
         let found = proving.finish(data);
         let caller = &proving.caller;
@@ -203,7 +208,9 @@ impl Proving {
             // The name need not stand in CONNECT.
             (Ok(identity), Err(why)) => {
                 let name = identity.user_name.as_deref().unwrap_or_default();
-                format!("{METHOD} as {name}: {why}")
+                // A password file cannot prove names in this way: it is the registry's user.
+                let cause = RefusalCause::WrongPassword(PasswordSource::Registry);
+                Refusal::untold(cause, format!("{METHOD} as {name}: {why}"))
             }
         };
         refused_for(ReasonCode::BadUserNameOrPassword, why)
@@ -218,7 +225,7 @@ impl Policy {
         name: &str,
         client_id: &str,
         made_up_key: &[u8; 32],
-    ) -> (Verifier, Result<Identity, String>) {
+    ) -> (Verifier, Result<Identity, Refusal>) {
         let chain = self.realms.get(&realm);
         let sources = chain.map_or(&[][..], |chain| &chain.sources);
         // For every name, so that the time it takes tells nothing.
@@ -233,6 +240,7 @@ impl Policy {
                         "no SCRAM verifier is stored for {name}: set the password again while \
                          auth.scram is on"
                     );
+                    let why = Refusal::untold(RefusalCause::NoScramVerifier, why);
                     return (made_up, Err(why));
                 }
                 ScramUser::Barred(why) => return (made_up, Err(why)),
@@ -253,11 +261,23 @@ impl Policy {
         }
         let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
         let why = match names.is_empty() {
-            true => "no source of credentials is configured".to_owned(),
-            false => format!("no SCRAM verifier of {name} is in {}", names.join(", ")),
+            true => Refusal::untold(RefusalCause::NoSource, RefusalCause::NoSource.text()),
+            false => {
+                let detail = format!("no SCRAM verifier of {name} is in {}", names.join(", "));
+                unknown_to(sources, detail)
+            }
         };
         (made_up, Err(why))
     }
+}
+
+/// A first message that is malformed, or names another user than CONNECT.
+fn bad_message(why: impl Into<Cow<'static, str>>) -> Authenticated {
+    Authenticated::refused(Refusal::untold(RefusalCause::AuthenticationMessage, why))
+}
+
+fn login_failed(why: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal::untold(RefusalCause::LoginFailed, why)
 }
 
 /// A question that is counted while it is under way.

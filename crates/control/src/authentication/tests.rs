@@ -3,7 +3,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use martlet_broker::{ConnectionId, Identity, ListenerPolicy, Realm, RuleBook as _, Rules, Whose};
+use martlet_broker::{
+    ConnectionId, Identity, ListenerPolicy, PasswordSource, Realm, RuleBook as _, Rules, Whose,
+};
 use martlet_codec::{ProtocolVersion, ReasonCode};
 
 use super::*;
@@ -30,7 +32,7 @@ impl Source for Slow {
                 go_on.recv().is_ok()
             });
             if !told.await.unwrap_or(false) {
-                return Finding::Failed("gone".to_owned());
+                return Finding::Failed(Refusal::untold(RefusalCause::LoginFailed, "gone"));
             }
             match asked.password.as_ref().map(|password| password.bytes()) {
                 Some(b"right") => Finding::Known(Identity {
@@ -38,7 +40,10 @@ impl Source for Slow {
                     ..Identity::anyone()
                 }),
                 Some(b"panic") => panic!("a source that is broken"),
-                _ => Finding::Wrong("the password is wrong".to_owned()),
+                _ => Finding::Wrong(Refusal::untold(
+                    RefusalCause::WrongPassword(PasswordSource::Other),
+                    "the password is wrong",
+                )),
             }
         })
     }
@@ -450,8 +455,11 @@ impl Source for Counting {
         let work = move || done.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             match self.hashing.work(place, work).await {
-                Some(_) => Finding::Wrong("it is always wrong".to_owned()),
-                None => Finding::Failed("no turn".to_owned()),
+                Some(_) => Finding::Wrong(Refusal::untold(
+                    RefusalCause::WrongPassword(PasswordSource::Other),
+                    "it is always wrong",
+                )),
+                None => Finding::Failed(Refusal::untold(RefusalCause::LoginFailed, "no turn")),
             }
         })
     }

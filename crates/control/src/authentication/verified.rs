@@ -121,7 +121,7 @@ fn text_bytes(answer: &Authenticated) -> usize {
         }
         Authenticated::Refused { why, claim, .. } => {
             let claim = claim.as_ref().and_then(|claim| claim.user_name.as_ref());
-            why.len() + claim.map_or(0, |name| name.len())
+            why.text_bytes() + claim.map_or(0, |name| name.len())
         }
         Authenticated::Continue { data, .. } => data.len(),
     }
@@ -231,6 +231,8 @@ impl Verified {
 
 #[cfg(test)]
 mod tests {
+    use martlet_broker::{Refusal, RefusalCause};
+
     use super::*;
 
     #[test]
@@ -243,7 +245,7 @@ mod tests {
         for number in 0..80 {
             verified.put(
                 (digest(number), [0; 8]),
-                Authenticated::refused("no"),
+                Authenticated::refused(Refusal::untold(RefusalCause::Forbidden, "no")),
                 now,
                 &policy,
             );
@@ -252,7 +254,8 @@ mod tests {
         assert!(verified.get(&digest(79), now).is_some());
         assert!(verified.get(&digest(55), now).is_none());
         assert_eq!(verified.memory_bytes(), 24 * (ANSWER_BYTES + 2));
-        let long = Authenticated::refused("x".repeat(20 * ANSWER_BYTES));
+        let detail = "x".repeat(20 * ANSWER_BYTES);
+        let long = Authenticated::refused(Refusal::untold(RefusalCause::Forbidden, detail));
         for number in 0..80 {
             verified.put((digest(number), [0; 8]), long.clone(), now, &policy);
             assert!(verified.memory_bytes() <= 100 * ANSWER_BYTES);
@@ -263,7 +266,7 @@ mod tests {
         for number in 0..200 {
             verified.put(
                 (digest(number), [0; 8]),
-                Authenticated::refused("no"),
+                Authenticated::refused(Refusal::untold(RefusalCause::Forbidden, "no")),
                 now,
                 &policy,
             );

@@ -374,14 +374,8 @@ fn is_trouble(kind: Kind, event: &Event) -> bool {
 
 /// It is about this topic, or one that this Topic Filter matches.
 pub(crate) fn has_topic(event: &Event, filter: &str) -> bool {
-    let topic: &str = match event {
-        Event::Published(message) => &message.topic,
-        Event::Delivered(message) => &message.topic,
-        Event::Dropped { topic, .. } | Event::PublishRefused { topic, .. } => topic,
-        Event::RateExceeded { topic, .. } | Event::MessagesLost { topic, .. } => topic,
-        Event::Subscribed { filter, .. } | Event::Unsubscribed { filter, .. } => filter,
-        Event::SubscribeRefused { filter, .. } => filter,
-        _ => return false,
+    let Some(topic) = event.topic() else {
+        return false;
     };
     is_asked_for(topic, filter)
         || match (TopicFilter::new(filter), TopicName::new(topic)) {

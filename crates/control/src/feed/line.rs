@@ -6,14 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use martlet_broker::{ConnectedClient, DropReason, Event, MessageId};
+use martlet_broker::{ConnectedClient, DropReason, Event, MessageId, RefusalCause, UserRef};
 use martlet_codec::PacketType;
 use serde::{Serialize, Serializer};
 use utoipa::openapi::schema::Object;
 
+use crate::event_words;
 use crate::feed::filter::Kind;
 use crate::feed::{Entry, Happened};
-use crate::presence::User;
 use crate::words::one_of;
 
 fn kinds() -> Object {
@@ -256,10 +256,10 @@ impl Gone {
 
 impl<'a> Entry<'a> {
     /// The user, proved or not.
-    pub(super) fn user(&self) -> Option<User<'a>> {
+    pub(super) fn user(&self) -> Option<UserRef<'a>> {
         let own = match self.what() {
-            Happened::Connected(client) => User::of(client),
-            Happened::Event(event) => user_of(event),
+            Happened::Connected(client) => UserRef::of(client),
+            Happened::Event(event) => event.user(),
             Happened::Lost(_) => None,
         };
         own.or_else(|| self.who()?.user())
@@ -273,7 +273,7 @@ impl<'a> Entry<'a> {
     pub(super) fn address(&self) -> Option<(IpAddr, u16)> {
         let own = match self.what() {
             Happened::Connected(client) => client.address,
-            Happened::Event(event) => address_of(event),
+            Happened::Event(event) => event.address(),
             Happened::Lost(_) => None,
         };
         own.or_else(|| self.who()?.address())
@@ -308,7 +308,7 @@ impl<'a> Entry<'a> {
             (shown.topic, shown.message_id) = (None, None);
             shown.count = Some(together.count);
             shown.at_least = together.is_at_least();
-            shown.why = together.why;
+            shown.why = together.why.map(RefusalCause::text);
         }
         Ok(shown)
     }
@@ -323,6 +323,7 @@ fn fill_connected<'a>(shown: &mut FeedEvent<'a>, client: &'a ConnectedClient) {
 }
 
 fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
+    fill_common(shown, event);
     match event {
         Event::Authenticated {
             proof, listener, ..
@@ -331,66 +332,22 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
             shown.listener = Some(&listener.name);
         }
         Event::Connected(client) => fill_connected(shown, client),
-        Event::Refused { reason, why, .. }
-        | Event::ReauthenticationRefused { reason, why, .. }
-        | Event::Disconnected { reason, why, .. } => {
-            shown.reason = Some(reason.name());
-            shown.why = Some(why);
-        }
-        Event::Dropped {
-            topic,
-            stored,
-            reason,
-            ..
-        } => {
-            shown.topic = Some(&**topic).filter(|topic| !topic.is_empty());
-            shown.message_id = stored.map(MessageName);
-            shown.reason = Some(reason.name());
-        }
+        Event::Dropped { stored, .. } => shown.message_id = stored.map(MessageName),
         Event::QueueFull {
             messages, policy, ..
         } => {
             shown.count = Some(*messages as u64);
             shown.reason = Some(policy.name());
         }
-        Event::PublishRefused {
-            topic, reason, why, ..
-        } => {
-            shown.topic = Some(topic);
-            shown.reason = Some(reason.name());
-            shown.why = Some(why);
-        }
-        Event::RateExceeded { topic, count, .. } => {
-            shown.topic = Some(topic);
-            shown.count = Some(u64::from(*count));
-        }
-        Event::PublishesDelayed { count, limit, .. } => {
-            shown.count = Some(u64::from(*count));
-            shown.reason = Some(limit.limit.option());
-        }
-        Event::MessagesLost {
-            topic,
-            reason,
-            count,
-            limit,
+        Event::PublishesDelayed { limit, .. }
+        | Event::MessagesLost {
+            reason: DropReason::OutputFull,
+            limit: Some(limit),
             ..
-        } => {
-            shown.topic = Some(&**topic).filter(|topic| !topic.is_empty());
-            shown.count = Some(*count);
-            shown.reason = Some(match (reason, limit) {
-                (DropReason::OutputFull, Some(limit)) => limit.limit.option(),
-                _ => reason.name(),
-            });
-        }
+        } => shown.reason = Some(limit.limit.option()),
         Event::TakenOver { by, .. } => shown.by = by.map(text),
-        Event::SessionEnded { why, .. } => shown.why = Some(why),
-        Event::Subscribed { filter, qos, .. } => {
-            shown.filter = Some(filter);
-            shown.qos = Some(*qos as u8);
-        }
-        Event::Unsubscribed { filter, .. } => shown.filter = Some(filter),
+        Event::Subscribed { qos, .. } => shown.qos = Some(*qos as u8),
         Event::Published(message) => {
-            shown.topic = Some(&message.topic);
             shown.message_id = Some(MessageName(message.id));
             shown.qos = Some(message.qos as u8);
             shown.retain = Some(message.retain);
@@ -404,7 +361,6 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
             }
         }
         Event::Delivered(message) => {
-            shown.topic = Some(&*message.topic).filter(|topic| !topic.is_empty());
             shown.message_id = Some(MessageName(message.id));
             shown.qos = Some(message.qos as u8);
             shown.latency_ms = message.latency_ms;
@@ -421,16 +377,29 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
             shown.packet_id = *packet_id;
             shown.remaining_bytes = Some(*remaining_bytes);
         }
-        Event::SubscribeRefused {
-            filter,
-            reason,
-            why,
-            ..
-        } => {
-            shown.filter = Some(filter);
-            shown.reason = Some(reason.name());
-            shown.why = Some(why);
+        Event::Refused { .. }
+        | Event::ReauthenticationRefused { .. }
+        | Event::Disconnected { .. }
+        | Event::PublishRefused { .. }
+        | Event::SubscribeRefused { .. }
+        | Event::RateExceeded { .. }
+        | Event::MessagesLost { .. }
+        | Event::SessionEnded { .. }
+        | Event::Unsubscribed { .. } => {}
+    }
+}
+
+/// What several kinds of events have.
+fn fill_common<'a>(shown: &mut FeedEvent<'a>, event: &'a Event) {
+    shown.reason = event.reason();
+    shown.why = event_words::decision(event);
+    shown.count = event.count();
+    let topic = event.topic().filter(|topic| !topic.is_empty());
+    match event {
+        Event::Subscribed { .. } | Event::Unsubscribed { .. } | Event::SubscribeRefused { .. } => {
+            shown.filter = topic;
         }
+        _ => shown.topic = topic,
     }
 }
 
@@ -469,43 +438,6 @@ pub(crate) fn packet_name(packet_type: PacketType) -> &'static str {
         PacketType::PingResp => "PINGRESP",
         PacketType::Disconnect => "DISCONNECT",
         PacketType::Auth => "AUTH",
-    }
-}
-
-/// The user of an event's client, if it named one.
-pub(crate) fn user_of(event: &Event) -> Option<User<'_>> {
-    match event {
-        Event::Connected(client) => User::of(client),
-        Event::Authenticated { user, .. }
-        | Event::Refused { user, .. }
-        | Event::ReauthenticationRefused { user, .. }
-        | Event::Disconnected { user, .. }
-        | Event::Dropped { user, .. }
-        | Event::PublishRefused { user, .. }
-        | Event::RateExceeded { user, .. }
-        | Event::PublishesDelayed { user, .. }
-        | Event::MessagesLost { user, .. }
-        | Event::SubscribeRefused { user, .. } => user.as_ref().map(User::from),
-        _ => None,
-    }
-}
-
-/// Where its client is, if it says so itself.
-pub(crate) fn ip_of(event: &Event) -> Option<IpAddr> {
-    address_of(event).map(|(ip, _)| ip)
-}
-
-fn address_of(event: &Event) -> Option<(IpAddr, u16)> {
-    match event {
-        Event::Connected(client) => client.address,
-        Event::Authenticated { address, .. }
-        | Event::Refused { address, .. }
-        | Event::PublishRefused { address, .. }
-        | Event::RateExceeded { address, .. }
-        | Event::PublishesDelayed { address, .. }
-        | Event::TakenOver { address, .. }
-        | Event::SubscribeRefused { address, .. } => *address,
-        _ => None,
     }
 }
 

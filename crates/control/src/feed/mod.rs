@@ -16,8 +16,8 @@ mod together;
 
 pub(crate) use filter::has_topic;
 pub use filter::{Filter, Kind, Kinds, NoKind, Sample};
+pub(crate) use line::packet_name;
 pub use line::{FeedEvent, Gone};
-pub(crate) use line::{ip_of, packet_name, user_of};
 pub use lines::Lines;
 pub use panel::{Frame, Panel};
 pub use push::{Push, PushSeen, PushState, run as push};

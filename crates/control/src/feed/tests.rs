@@ -1,6 +1,8 @@
 use std::sync::Mutex as StdMutex;
 
-use martlet_broker::{ConnectedClient, DropReason, MessageId, PublishedMessage, TenantId};
+use martlet_broker::{
+    ConnectedClient, DropReason, MessageId, PublishedMessage, RefusalCause, TenantId,
+};
 use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode};
 
 use super::*;
@@ -60,7 +62,7 @@ fn disconnected(client_id: &str) -> Event {
         client_id: client_id.to_owned(),
         user: None,
         reason: ReasonCode::Success,
-        why: "test".into(),
+        why: RefusalCause::Goodbye.into(),
     }
 }
 
@@ -408,7 +410,7 @@ fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_
     };
     let ended = |client_id: &str| Event::SessionEnded {
         client_id: client_id.into(),
-        why: "expired",
+        cause: RefusalCause::SessionExpired,
     };
     let events = || {
         let mut events = vec![dropped("a", "t/1"); 1_500];
@@ -442,10 +444,10 @@ fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_
         asked.push(told.event.clone());
     });
     let expected = [
-        "dropped a None Some(1500) Some(\"expired\") true",
-        "session_ended a None None Some(\"expired\") false",
-        "dropped b None Some(2) Some(\"expired\") false",
-        "session_ended b None None Some(\"expired\") false",
+        "dropped a None Some(1500) Some(\"Session Expiry Interval\") true",
+        "session_ended a None None Some(\"Session Expiry Interval\") false",
+        "dropped b None Some(2) Some(\"Session Expiry Interval\") false",
+        "session_ended b None None Some(\"Session Expiry Interval\") false",
         "dropped c Some(\"t/3\") None None false",
     ];
     assert_eq!(shown(&mut usual), expected);

@@ -3,7 +3,7 @@
 //! Shards tell of up to 1,024 waiting messages of such a session one by one. Their readers get one
 //! event with a count. Responsible for finding them in what the shards tell.
 
-use martlet_broker::{DropReason, Event, Told};
+use martlet_broker::{DropReason, Event, RefusalCause, Told};
 
 /// Messages of a queue that shards tell of one by one when a session ends; they count the others.
 const TOLD_AT_MOST: u64 = 1024;
@@ -14,7 +14,7 @@ pub(crate) struct Together {
     /// Number of messages that the shards told of.
     pub(crate) count: u64,
     /// Why their session has ended, if that was told.
-    pub(crate) why: Option<&'static str>,
+    pub(crate) why: Option<RefusalCause>,
 }
 
 impl Together {
@@ -33,14 +33,14 @@ fn are_together(first: &Told, next: &Told) -> bool {
 }
 
 /// Why the session has ended whose message was dropped, if the next event says so.
-fn why_ended(first: &Told, next: &Told) -> Option<&'static str> {
+fn why_ended(first: &Told, next: &Told) -> Option<RefusalCause> {
     match &next.event {
-        Event::SessionEnded { client_id, why }
+        Event::SessionEnded { client_id, cause }
             if is_at_end(&first.event)
                 && **client_id == *first.event.client_id()
                 && next.tenant == first.tenant =>
         {
-            Some(*why)
+            Some(*cause)
         }
         _ => None,
     }

@@ -11,26 +11,17 @@ use std::sync::{Arc, OnceLock};
 
 use martlet_access::explain;
 use martlet_broker::{
-    DropReason, Event, Limit, NAME_BYTES_MAX, Names, TenantId, UserName, Why, is_shortened,
-    may_publish,
+    DropReason, Event, NAME_BYTES_MAX, Names, Refusal, RefusalCause, TenantId, UserName,
+    UserSources, is_shortened, may_publish,
 };
-use martlet_codec::ReasonCode;
 use martlet_registry::{Known, Owner, RulesPlace, Snapshot, is_device_id};
 
 use super::limits::by_limit;
-use super::{Lacking, tls, web};
-use crate::cause::Cause;
+use super::{Lacking, refused};
 use crate::text::typed;
-
-/// What to do about a wrong password.
-const SET_AGAIN: &str = "look first what credential the client has, which may be mistyped or an \
-                         older one; if the good one is lost, set another";
 
 /// Longest word of a command: a name, or a rule with a topic.
 const WORD_BYTES_MAX: usize = 2 * NAME_BYTES_MAX;
-
-/// Before the places that were asked.
-const NOBODY: &str = "nobody of that name is known to ";
 
 /// What to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +32,16 @@ pub struct Way {
     pub command: Option<String>,
 }
 
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        match &self.command {
+            Some(command) => write!(f, ": {command}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Way {
     pub(super) fn words(text: impl Into<String>) -> Option<Self> {
         Some(Self {
@@ -49,7 +50,7 @@ impl Way {
         })
     }
 
-    fn by(text: &str, command: Option<String>) -> Option<Self> {
+    pub(super) fn by(text: &str, command: Option<String>) -> Option<Self> {
         Some(Self {
             text: text.to_owned(),
             command,
@@ -128,7 +129,12 @@ impl Commands {
 
     /// `martlet NAME`, the node, the options, and then these words. None if one is too long to be
     /// typed, or was cut.
-    fn line(&self, name: &str, options: &[(&str, &str)], words: &[&str]) -> Option<String> {
+    pub(super) fn line(
+        &self,
+        name: &str,
+        options: &[(&str, &str)],
+        words: &[&str],
+    ) -> Option<String> {
         let mut line = format!("martlet {name}");
         if !self.node.is_empty() {
             line.push_str(&format!(" {}", self.node));
@@ -166,7 +172,7 @@ impl Commands {
     }
 
     /// Another credential for a device.
-    fn rotate(&self, id: &str) -> Option<String> {
+    pub(super) fn rotate(&self, id: &str) -> Option<String> {
         self.line("device rotate", &[], &[id])
     }
 
@@ -191,7 +197,7 @@ impl Commands {
     }
 
     /// All that a client does goes to the log for a while.
-    fn trace(&self, client_id: &str) -> Option<String> {
+    pub(super) fn trace(&self, client_id: &str) -> Option<String> {
         match client_id {
             "" => None,
             id => self.line("trace", &[], &[id]),
@@ -295,7 +301,7 @@ impl Commands {
     }
 
     /// What a rule forbids: where to permit it, with the command that does.
-    fn forbidden(
+    pub(super) fn forbidden(
         &self,
         client_id: &str,
         user: Option<&UserName>,
@@ -335,27 +341,24 @@ impl Commands {
         }
     }
 
-    /// As [`Self::unknown`], in a tenant and by the words of a refusal.
-    pub(super) fn add_in(&self, tenant: TenantId, why: &str, name: &str) -> Option<Way> {
-        let places = why.strip_prefix(NOBODY)?;
-        match asks_others(places) {
-            true => None,
-            false => Some(self.in_tenant(tenant)?.unknown(places, name)),
+    /// As [`Self::unknown`], in a tenant, if a name is refused for that.
+    pub(super) fn add_in(&self, tenant: TenantId, why: &Refusal, name: &str) -> Option<Way> {
+        match why.cause {
+            RefusalCause::UnknownUser(sources) if !sources.proofs => {
+                let commands = self.in_tenant(tenant)?;
+                Some(commands.unknown(sources, why.subject(), name))
+            }
+            _ => None,
         }
     }
 
-    /// Nobody of these places knows a name. It may be mistyped, and it is not known whether it is a
-    /// device's or a user's, who may do more.
-    fn unknown(&self, places: &str, name: &str) -> Way {
-        let (_, file) = places.split_once("the password file ").unzip();
-        let file = file.map(|file| file.split(", ").next().unwrap_or(file));
-        let is_registry =
-            |place: &str| place.starts_with("the registry ") || place.ends_with(" of the registry");
-        let is_in_registry = places.split(", ").any(is_registry);
+    /// None of these sources, with this password file, knows a name. It may be mistyped, and it is
+    /// not known whether it is a device's or a user's, who may do more.
+    pub(super) fn unknown(&self, sources: UserSources, file: Option<&str>, name: &str) -> Way {
         if let Some(deleted) = self.deleted(name) {
             return deleted;
         }
-        if !is_in_registry {
+        if !sources.registry {
             return Way {
                 text: "add it".to_owned(),
                 command: self.user("user add", file, name),
@@ -405,7 +408,7 @@ impl Commands {
     }
 
     /// `martlet user …`, for the password file that a reason names, else for the tables.
-    fn user(&self, name: &str, file: Option<&str>, user: &str) -> Option<String> {
+    pub(super) fn user(&self, name: &str, file: Option<&str>, user: &str) -> Option<String> {
         let file = file.map(|file| {
             let absolute = std::path::absolute(file);
             absolute.map_or_else(|_| file.to_owned(), |path| path.display().to_string())
@@ -435,23 +438,9 @@ pub(super) fn way(tenant: TenantId, event: &Event, commands: &Commands) -> Optio
 
 fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
     match event {
-        Event::Refused {
-            client_id,
-            user,
-            will_topic,
-            address,
-            reason,
-            why,
-        } => {
-            let will = will_topic.as_deref();
-            let address = address.map(|(ip, _)| ip);
-            refused_by_will(commands, client_id, user.as_ref(), will, why)
-                .or_else(|| connect_refused(commands, user.as_ref(), address, *reason, why))
-                .or_else(|| broken(commands, client_id, *reason))
+        Event::Refused { why, .. } | Event::ReauthenticationRefused { why, .. } => {
+            refused::connect(commands, event, why)
         }
-        Event::ReauthenticationRefused {
-            user, reason, why, ..
-        } => connect_refused(commands, user.as_ref(), None, *reason, why),
         Event::PublishRefused {
             client_id,
             user,
@@ -461,7 +450,7 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
             ..
         } => {
             let way = || commands.forbidden(client_id, user.as_ref(), "publish", topic);
-            refused(way, *reason, why)
+            refused::request(way, *reason, why)
         }
         Event::SubscribeRefused {
             client_id,
@@ -472,7 +461,7 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
             ..
         } => {
             let way = || commands.forbidden(client_id, user.as_ref(), "subscribe", filter);
-            refused(way, *reason, why)
+            refused::request(way, *reason, why)
         }
         Event::Dropped {
             client_id,
@@ -507,7 +496,7 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
             reason,
             why,
             ..
-        } => disconnected(*reason, why).or_else(|| broken(commands, client_id, *reason)),
+        } => refused::end(commands, client_id, *reason, why),
         Event::Authenticated { .. }
         | Event::Connected(_)
         | Event::TakenOver { .. }
@@ -525,219 +514,6 @@ fn receiving(commands: &Commands, client_id: &str, user: Option<&UserName>, topi
     let way = commands.forbidden(client_id, user, "receive", topic);
     let text = format!("if it should be received, {}", way.text);
     Way { text, ..way }
-}
-
-fn refused_by_will(
-    commands: &Commands,
-    client_id: &str,
-    user: Option<&UserName>,
-    will_topic: Option<&str>,
-    why: &str,
-) -> Option<Way> {
-    if !why.starts_with("the Will on") {
-        return None;
-    }
-    Some(commands.forbidden(client_id, user, "publish", will_topic?))
-}
-
-fn connect_refused(
-    commands: &Commands,
-    user: Option<&UserName>,
-    address: Option<IpAddr>,
-    reason: ReasonCode,
-    why: &Why,
-) -> Option<Way> {
-    if let Some(limit) = why.limit() {
-        return by_limit(limit);
-    }
-    if let Some(text) = web::mend_of(why).or_else(|| tls::mend_of(why)) {
-        return Way::words(text);
-    }
-    // What is about a name of the tables says it, proved or not.
-    if let Some(way) = by_tables(commands, why) {
-        return Some(way);
-    }
-    let has = |text: &str| why.contains(text);
-    if let Some(user) = user {
-        if let Some(place) = why.strip_prefix("wrong password, according to ") {
-            return match place {
-                "auth.credentials" => Way::words(
-                    "look first what credential the client has; the good one is in auth.credentials \
-                     (MARTLET_AUTH__CREDENTIALS) of the node",
-                ),
-                "the registry" => {
-                    let command = commands.user("user passwd", None, user.as_str());
-                    Way::by(SET_AGAIN, command)
-                }
-                file => {
-                    let command = commands.user("user passwd", Some(file), user.as_str());
-                    Way::by(SET_AGAIN, command)
-                }
-            };
-        }
-        if why.starts_with("SCRAM-") && reason == ReasonCode::BadUserNameOrPassword {
-            // A password file cannot prove names in this way: it is the tables' user.
-            let command = commands.user("user passwd", None, user.as_str());
-            return Way::by(SET_AGAIN, command);
-        }
-        if let Some(places) = why.strip_prefix(NOBODY) {
-            if asks_others(places) {
-                // A user of that name would be asked for a password before its tokens are.
-                return Way::words(
-                    "give the client a good token, or whatever the hook knows; as a user of its own \
-                     the name would be asked for a password instead",
-                );
-            }
-            return Some(commands.unknown(places, user.as_str()));
-        }
-    }
-    if why.starts_with("the message store is full") {
-        return by_limit(Limit::DiskFull);
-    }
-    if why.starts_with("the message store ") {
-        return by_limit(Limit::StoreStalled);
-    }
-    if has("locked out") {
-        let by_name = has("for this user name");
-        let user = user.map(UserName::as_str).filter(|_| by_name);
-        return Some(commands.lockout(user, address));
-    }
-    Way::words(match () {
-        () if has("it has no credentials") || has("does not permit anonymous") => {
-            "give the client a user name and password (see martlet user add --help), or the \
-             listener allow_anonymous = true"
-        }
-        () if has("the first packet is not CONNECT") => {
-            "the client speaks TLS, HTTP or something else to a port of plain MQTT"
-        }
-        () if has("no PROXY header") => "connect by the proxy, or to a listener without proxy_from",
-        () if has("none of theirs") => "add the address to the listener's proxy_from",
-        () if has("another user's") => {
-            "two clients have the same Client Identifier: give each its own"
-        }
-        () if has("the hook answered") || has("no answer within") => {
-            "see the program behind auth.hook_url"
-        }
-        () if has("its token") => "give the client a new token",
-        () if reason == ReasonCode::UnsupportedProtocolVersion => {
-            "the client has to speak MQTT 3.1, 3.1.1 or 5.0"
-        }
-        () => return None,
-    })
-}
-
-/// These places know more names than can be read there.
-fn asks_others(places: &str) -> bool {
-    let others = ["tokens (", "the hook ("];
-    others.iter().any(|name| places.contains(name))
-}
-
-/// Refusals by the tables, which say by whose name.
-fn by_tables(commands: &Commands, why: &str) -> Option<Way> {
-    let between = |begin: &str, end: &str| why.strip_prefix(begin)?.strip_suffix(end);
-    if let Some(user) = between("user ", " is disabled") {
-        let command = commands.line("user set --enable", &[], &[user]);
-        return Way::by("let it in again", command);
-    }
-    if let Some(id) = why.strip_prefix("wrong credential for device ") {
-        return Way::by(
-            "look first what credential the client has, which may be mistyped or an older one; if \
-             the good one is lost, give it another",
-            commands.rotate(id),
-        );
-    }
-    if let Some(id) = between(
-        "this credential of the device ",
-        " has expired, or is revoked",
-    ) {
-        return Way::by("give it another credential", commands.rotate(id));
-    }
-    if let Some(way) = by_client_id(why) {
-        return Some(way);
-    }
-    let certified = between(
-        "its certificate is good, and ",
-        " is neither a user nor a device of the tables",
-    );
-    if let Some(name) = certified.filter(|name| is_device_id(name)) {
-        let command = commands.line("device add", &[], &[name]);
-        return Way::by("add it", command);
-    }
-    let (id, status) = why.strip_prefix("device ")?.rsplit_once(" is ")?;
-    if status.contains(' ') {
-        return None;
-    }
-    let command = commands.line("device set --status=active", &[], &[id]);
-    Way::by("let it in again", command)
-}
-
-/// A device has one Client Identifier, which no other client may use.
-fn by_client_id(why: &str) -> Option<Way> {
-    if let Some(rest) = why.strip_prefix("the Client Identifier of the device ") {
-        let (id, _) = rest.split_once(" must be ")?;
-        return Way::words(format!(
-            "set the Client Identifier (client id) of the client to {id}: by its MQTT library's \
-             or firmware's setting, by -i with martlet pub and mosquitto_pub; if it is another \
-             device, give it an id and a secret of its own (martlet device add)"
-        ));
-    }
-    let rest = why.strip_prefix("the Client Identifier ")?;
-    let id = rest.strip_suffix(" is the device's of that id alone")?;
-    Way::words(format!(
-        "have the client come as the device, with the User Name {id} and its secret, or set \
-         another Client Identifier (client id) on it"
-    ))
-}
-
-fn refused(forbidden: impl Fn() -> Way, reason: ReasonCode, why: &Why) -> Option<Way> {
-    if let Some(limit) = why.limit() {
-        return by_limit(limit);
-    }
-    if why.contains("one of the server's own") {
-        return Way::words("clients publish to no topic that begins with $SYS");
-    }
-    match reason {
-        ReasonCode::NotAuthorized => Some(forbidden()),
-        _ => None,
-    }
-}
-
-fn disconnected(reason: ReasonCode, why: &Why) -> Option<Way> {
-    if let Some(limit) = why.limit() {
-        return by_limit(limit);
-    }
-    if let Some(text) = tls::mend_of(why) {
-        return Way::words(text);
-    }
-    Way::words(match reason {
-        ReasonCode::SessionTakenOver => {
-            "if it happens again and again, two clients have the same Client Identifier: give each \
-             its own"
-        }
-        ReasonCode::KeepAliveTimeout => {
-            "the client, or the network to it, has gone silent; a longer Keep Alive bears longer \
-             gaps"
-        }
-        _ => return None,
-    })
-}
-
-/// A packet that broke a rule of MQTT; the words before say which packet and which rule.
-fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Way> {
-    let text = match reason {
-        ReasonCode::MalformedPacket => {
-            "the client sent bytes that are no such packet: look at its MQTT library and its \
-             version, and that nothing but that library writes to its connection; a trace shows \
-             the packets before it"
-        }
-        reason if Cause::BROKEN_RULES.contains(&reason) => {
-            "the client sent a packet that MQTT forbids there: look at its MQTT library and its \
-             version, and that two of its threads do not use one connection; a trace shows the \
-             packets before it"
-        }
-        _ => return None,
-    };
-    Way::by(text, commands.trace(client_id))
 }
 
 pub(crate) fn dropped(reason: DropReason) -> Option<&'static str> {

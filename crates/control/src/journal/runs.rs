@@ -8,9 +8,8 @@ use martlet_broker::{Event, SharedClient, TenantId, is_shortened, shortened};
 use martlet_lockout::Aging;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Written, entry_of, what};
+use super::{Entry, EntryKind, Written};
 use crate::cause::Cause;
-use crate::feed::user_of;
 use crate::presence::Calm;
 
 /// Names that are remembered; when there are more, those of whom nothing was heard for longest go.
@@ -83,7 +82,7 @@ impl Runs {
     ) {
         let event = &written.event;
         let client_id = event.client_id();
-        let user = user_of(event).map_or("", |user| user.name);
+        let user = event.user().map_or("", |user| user.name);
         let is_calm =
             cause.is_none() && matches!(event, Event::Connected(_) | Event::Disconnected { .. });
         if !client_id.is_empty() {
@@ -168,7 +167,7 @@ impl Runs {
 
 /// What would stand here of a client of which nothing was written down, the latest last.
 fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
-    let kept = |(since_ms, count, at_ms), event: Event| Kept {
+    let kept = |(since_ms, count, at_ms), kind: EntryKind, event: Event| Kept {
         cause: None,
         since_ms,
         count,
@@ -176,24 +175,29 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
             seq: 0,
             at_ms,
             tenant,
+            kind,
             event: event.shown().into_owned(),
         }),
     };
     let client = SharedClient::clone(&calm.client);
-    let came = kept(calm.came, Event::Connected(calm.client));
+    let came = kept(
+        calm.came,
+        EntryKind::Connected,
+        Event::Connected(calm.client),
+    );
     // Its name is cut there.
     let user = match &came.last.event {
         Event::Connected(shown) => shown.user(),
         _ => None,
     };
-    let went = calm.went.map(|(since_ms, count, at_ms, reason, why)| {
+    let went = calm.went.map(|(since_ms, count, at_ms, reason, cause)| {
         let event = Event::Disconnected {
             client_id: client.client_id.to_string(),
             user,
             reason,
-            why: why.into(),
+            why: cause.into(),
         };
-        kept((since_ms, count, at_ms), event)
+        kept((since_ms, count, at_ms), EntryKind::Disconnected, event)
     });
     match (went, calm.online) {
         (Some(went), true) => vec![went, came],
@@ -214,10 +218,10 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
         }
         let is_one_of_many = matches!(cause, Some(Cause::ProtocolError | Cause::Other));
         run.cause == cause
-            && what(last) == what(event)
+            && run.last.kind == written.kind
             && last.topic() == event.topic()
             && last.client_id() == event.client_id()
-            && (!is_one_of_many || entry_of(last).why == entry_of(event).why)
+            && (!is_one_of_many || last.cause() == event.cause())
     };
     let mut run = Kept {
         cause,
@@ -247,7 +251,9 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
 mod tests {
     use super::*;
     use crate::presence::Presence;
-    use martlet_broker::{ConnectedClient, DropReason, UserName};
+    use martlet_broker::{
+        ConnectedClient, DropReason, PasswordSource, Refusal, RefusalCause, UserName,
+    };
     use martlet_codec::ReasonCode;
 
     const COMMON: TenantId = TenantId(0);
@@ -268,6 +274,7 @@ mod tests {
                 seq: at_ms,
                 at_ms,
                 tenant: COMMON,
+                kind: EntryKind::of(&event).unwrap(),
                 event,
             });
             let calm = |name: &str| known.calm(COMMON, name);
@@ -277,7 +284,7 @@ mod tests {
         }
 
         fn of(&self, name: &str) -> Vec<(u64, u64)> {
-            let entry = |written: &Written| entry_of(&written.event);
+            let entry = Written::bare_entry;
             let calm = self.presence.calm(COMMON, name);
             let runs = self.runs.of(COMMON, name, calm, entry);
             runs.iter().map(|run| (run.since_ms, run.count)).collect()
@@ -296,7 +303,10 @@ mod tests {
             will_topic: None,
             address: None,
             reason: ReasonCode::BadUserNameOrPassword,
-            why: "wrong password, according to x".into(),
+            why: Refusal::untold(
+                RefusalCause::WrongPassword(PasswordSource::Registry),
+                "wrong password, according to x",
+            ),
         }
     }
 
@@ -306,12 +316,12 @@ mod tests {
         Event::Connected(SharedClient::new(client))
     }
 
-    fn disconnected(client_id: &str, reason: ReasonCode, why: &'static str) -> Event {
+    fn disconnected(client_id: &str, reason: ReasonCode, cause: RefusalCause) -> Event {
         Event::Disconnected {
             client_id: client_id.to_owned(),
             user: user(),
             reason,
-            why: why.into(),
+            why: cause.into(),
         }
     }
 
@@ -377,24 +387,24 @@ mod tests {
     fn of_a_client_that_comes_and_goes_nothing_is_kept_until_there_is_more_to_say() {
         let mut node = Node::default();
         let come = || connected("c", None);
-        let go = |why: &'static str| Event::Disconnected {
+        let go = |cause: RefusalCause| Event::Disconnected {
             client_id: "c".to_owned(),
             user: None,
             reason: ReasonCode::Success,
-            why: why.into(),
+            why: cause.into(),
         };
         node.note(10, come());
         assert_eq!((node.runs.names.len(), node.of("c")), (0, vec![(10, 1)]));
-        node.note(20, go("goodbye"));
+        node.note(20, go(RefusalCause::Goodbye));
         assert_eq!(node.of("c"), [(10, 1), (20, 1)]);
         node.note(30, come());
-        node.note(40, go("the transport ended"));
+        node.note(40, go(RefusalCause::ClosedByClient));
         node.note(50, come());
         let expected = vec![(20, 2), (10, 3)];
         assert_eq!((node.runs.names.len(), node.of("c")), (0, expected));
         node.note(60, dropped("c"));
         assert_eq!(node.of("c"), [(20, 2), (10, 3), (60, 1)]);
-        node.note(70, go("goodbye"));
+        node.note(70, go(RefusalCause::Goodbye));
         node.note(80, come());
         assert_eq!(node.of("c"), [(60, 1), (20, 3), (10, 4)]);
     }
@@ -402,8 +412,9 @@ mod tests {
     #[test]
     fn two_rules_of_mqtt_that_are_broken_are_two() {
         let mut node = Node::default();
-        for why in ["a second CONNECT", "no Topic Name", "a second CONNECT"] {
-            node.note(1, disconnected("c", ReasonCode::ProtocolError, why));
+        for rule in ["a second CONNECT", "no Topic Name", "a second CONNECT"] {
+            let cause = RefusalCause::Packet(rule);
+            node.note(1, disconnected("c", ReasonCode::ProtocolError, cause));
         }
         assert_eq!(node.of("c"), [(1, 1), (1, 2)]);
     }
@@ -418,7 +429,7 @@ mod tests {
                 address: None,
                 topic: number.to_string(),
                 reason: ReasonCode::NotAuthorized,
-                why: "x".into(),
+                why: Refusal::untold(RefusalCause::Forbidden, "x"),
             };
             node.note(number, event);
         }

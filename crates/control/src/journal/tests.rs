@@ -1,4 +1,4 @@
-use martlet_broker::{Reached, Why};
+use martlet_broker::{Limit, Reached};
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn disconnected(client_id: &str) -> Event {
         client_id: client_id.to_owned(),
         user: None,
         reason: ReasonCode::Success,
-        why: "the client said goodbye".into(),
+        why: RefusalCause::Goodbye.into(),
     }
 }
 
@@ -26,8 +26,8 @@ fn clients(page: &Page) -> Vec<&str> {
     events.map(|entry| &*entry.client_id).collect()
 }
 
-fn reached(limit: Limit) -> Why {
-    Reached { limit, value: 7 }.why()
+fn reached(limit: Limit) -> Refusal {
+    Reached { limit, value: 7 }.refusal()
 }
 
 fn refused(client_id: &str) -> Event {
@@ -93,9 +93,11 @@ fn an_end_by_a_limit_or_by_a_broken_rule_is_a_problem_and_names_the_option() {
     let no_qos = ReasonCode::QoSNotSupported;
     write(&journal, told(ended(no_qos, reached(Limit::MaximumQos))));
     let malformed = ReasonCode::MalformedPacket;
-    write(&journal, told(ended(malformed, "PUBLISH: a limit ".into())));
+    let rule = RefusalCause::Packet("a limit ");
+    write(&journal, told(ended(malformed, rule.into())));
     let takeover = ReasonCode::SessionTakenOver;
-    write(&journal, told(ended(takeover, "a limit is named".into())));
+    let named = Refusal::from(RefusalCause::TakenOver).with_detail("a limit is named");
+    write(&journal, told(ended(takeover, named)));
     let page = journal.page(1, 9, |entry| entry.is_trouble());
     let [first, second] = &*page.items else {
         panic!("{page:#?}");
@@ -131,17 +133,17 @@ fn bytes_of_entries_are_bounded_and_the_oldest_go_first() {
         will_topic: None,
         address: None,
         reason: ReasonCode::NotAuthorized,
-        why: "w".repeat(500).into(),
+        why: Refusal::untold(RefusalCause::Forbidden, "w".repeat(500)),
     };
     for number in 0..1_000 {
         write(&journal, told(refused(number)));
         write(&journal, told(disconnected(&number.to_string())));
         assert!(journal.memory_bytes() <= 100_000);
     }
-    let page = journal.page(1, 1_000, |entry| entry.what == "connect refused");
+    let page = journal.page(1, 1_000, |entry| entry.what == EntryKind::ConnectRefused);
     assert!(page.items.len() > 20 && page.gone > 1_000);
     assert!(page.items.last().unwrap().client_id.starts_with("999-"));
-    let others = journal.page(1, 1_000, |entry| entry.what == "disconnected");
+    let others = journal.page(1, 1_000, |entry| entry.what == EntryKind::Disconnected);
     assert!(others.items.len() > 20, "who goes has a part of its own");
     let before = page.items.len();
     journal.set_bytes_max(50_000);

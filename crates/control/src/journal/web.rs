@@ -1,41 +1,62 @@
-//! How refused WebSocket requests are mended, by the words of their refusals.
+//! Remedies for refused WebSocket requests and broken WebSocket connections.
 
-/// What to do about a request that was refused for this; none: it is no such refusal.
-pub(super) fn mend_of(why: &str) -> Option<&'static str> {
-    Some(match why {
-        "unknown path" => {
+use martlet_broker::WebSocketFault as Fault;
+
+/// What to do about a WebSocket connection that was refused or ended for this.
+pub(super) fn mend_of(fault: Fault) -> &'static str {
+    match fault {
+        Fault::UnknownPath => {
             "connect to the path of the listener's URL, which martlet status shows (ws://…/mqtt); a \
              listener whose URL ends with /* takes every path"
         }
-        "a page of another machine, which `origins` does not permit"
-        | "origin is not on the list" => {
+        Fault::OriginNotAllowed => {
             "add the origin of the page, such as https://app.example, to `origins` of the listener"
         }
-        "subprotocol mqtt is not offered" => {
+        Fault::NoSubprotocol => {
             "have the client offer the subprotocol mqtt, in a browser new WebSocket(url, \"mqtt\"); \
              libraries for MQTT do it by themselves"
         }
-        "not a request for a WebSocket connection" | "method is not GET" => {
+        Fault::NotWebSocket | Fault::NotGet => {
             "the port is for MQTT over WebSocket, not for pages: connect with ws:// or wss://; a \
              proxy in between has to pass on the headers Upgrade and Connection"
         }
-        "HTTP version is not 1.1" => {
+        Fault::HttpVersion => {
             "have the proxy in between speak HTTP/1.1 to the node (nginx: proxy_http_version 1.1)"
         }
-        "not an HTTP request" | "malformed HTTP request" => {
+        Fault::NotHttp | Fault::Malformed => {
             "the client speaks MQTT without WebSocket, or TLS, to a port of WebSocket: connect with \
              ws://, or to another listener"
         }
-        "WebSocket version is not 13" | "Sec-WebSocket-Key is not 16 bytes in base64" => {
+        Fault::Version | Fault::Key => {
             "the client's WebSocket library is too old or faulty: it has to keep RFC 6455"
         }
-        "request head longer than 8 KiB" | "more than 64 headers" => {
+        Fault::HeadTooLong | Fault::TooManyHeaders => {
             "send fewer or shorter headers: cookies of the page's site are among them"
         }
-        "no Host header" | "request with a body" | "header given twice" | "header is not UTF-8" => {
+        Fault::NoHost | Fault::HasBody | Fault::HeaderTwice | Fault::HeaderNotUtf8 => {
             "look at the client's WebSocket library, and at the proxy in between: the request is \
              not what RFC 6455 asks for"
         }
-        _ => return None,
-    })
+        Fault::TextFrame => {
+            "have the client send binary frames: libraries for MQTT do it by themselves"
+        }
+        Fault::FrameTooLong => {
+            "raise limits.packet_bytes, or have the client send less in one WebSocket frame"
+        }
+        Fault::ReservedBits
+        | Fault::ReservedOpcode
+        | Fault::NotMasked
+        | Fault::FragmentedControl
+        | Fault::ControlTooLong
+        | Fault::NothingToContinue
+        | Fault::MessageUnfinished
+        | Fault::LengthForm
+        | Fault::EmptyFrames
+        | Fault::CloseHalfCode
+        | Fault::CloseCode
+        | Fault::CloseNotUtf8 => {
+            "look at the client's WebSocket library, and at the proxy in between: the frames are \
+             not what RFC 6455 asks for"
+        }
+    }
 }

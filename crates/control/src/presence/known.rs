@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use foldhash::quality::FixedState;
-use martlet_broker::{Arena, ConnectedClient, Event, PlaceTable, SharedClient, TenantId, UserName};
+use martlet_broker::{Arena, Event, PlaceTable, RefusalCause, SharedClient, TenantId, UserRef};
 use martlet_codec::ReasonCode;
 
 use super::ClientPresence;
@@ -37,32 +37,6 @@ pub enum Who {
     Stored(Arc<StoredClient>),
 }
 
-/// A user name, and whether the client has proved to be that user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct User<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) is_proved: bool,
-}
-
-impl<'a> User<'a> {
-    /// Of a client that has connected; none is anonymous.
-    pub(crate) fn of(client: &'a ConnectedClient) -> Option<Self> {
-        Some(Self {
-            name: client.user_name.as_deref()?,
-            is_proved: client.flags.user_is_proved(),
-        })
-    }
-}
-
-impl<'a> From<&'a UserName> for User<'a> {
-    fn from(user: &'a UserName) -> Self {
-        Self {
-            name: user.as_str(),
-            is_proved: user.is_proved(),
-        }
-    }
-}
-
 /// See [`Who::Stored`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct StoredClient {
@@ -74,9 +48,9 @@ pub struct StoredClient {
 
 impl Who {
     /// Its user; none is anonymous, or not known any more.
-    pub(crate) fn user(&self) -> Option<User<'_>> {
+    pub(crate) fn user(&self) -> Option<UserRef<'_>> {
         match self {
-            Self::Connected(client) => User::of(client),
+            Self::Connected(client) => UserRef::of(client),
             Self::Stored(_) => None,
         }
     }
@@ -134,13 +108,29 @@ struct Gone {
     /// As the store of presence has it from the run before; none: it has come in this run.
     stored: Option<Arc<StoredClient>>,
     /// Why it is not connected, or was not before it came again.
-    why: Cow<'static, str>,
-    /// The same; none: it did not wish it so, or that was in the run before.
-    wished: Option<ReasonCode>,
+    why: Going,
     /// When it was last heard of.
     last_seen_ms: u64,
     came: Times,
     went: Times,
+}
+
+/// Why a client is not connected.
+#[derive(Clone, Debug)]
+enum Going {
+    /// The client wished it so.
+    Wished(ReasonCode, RefusalCause),
+    /// It did not, or that was in the run before; in words.
+    Otherwise(Cow<'static, str>),
+}
+
+impl Going {
+    fn words(&self) -> &str {
+        match self {
+            Self::Wished(_, cause) => cause.text(),
+            Self::Otherwise(why) => why,
+        }
+    }
 }
 
 /// Since when, how often, and when last.
@@ -167,7 +157,7 @@ pub(crate) struct Calm {
     /// When it came first, how often, and when it did last.
     pub(crate) came: (u64, u64, u64),
     /// The same of its going, as it went last; none: it has not gone yet.
-    pub(crate) went: Option<(u64, u64, u64, ReasonCode, Cow<'static, str>)>,
+    pub(crate) went: Option<(u64, u64, u64, ReasonCode, RefusalCause)>,
     /// It is there.
     pub(crate) online: bool,
     /// As it came last.
@@ -226,7 +216,10 @@ impl Known {
         }
         let went = gone.filter(|gone| gone.went.count > 0).and_then(|gone| {
             let (first_ms, count, last_ms) = told(gone.went);
-            Some((first_ms, count, last_ms, gone.wished?, gone.why.clone()))
+            match gone.why {
+                Going::Wished(reason, cause) => Some((first_ms, count, last_ms, reason, cause)),
+                Going::Otherwise(_) => None,
+            }
         });
         Some(Calm {
             came: told(came),
@@ -252,9 +245,12 @@ impl Known {
                 ..
             } => {
                 let index = self.find(tenant, client_id)?;
-                let is_wished = Cause::of_end(*reason, why).is_none();
+                let why = match Cause::of_end(*reason, why.cause) {
+                    None => Going::Wished(*reason, why.cause),
+                    Some(_) => Going::Otherwise(why.clone().into_detail()),
+                };
                 let client = &mut self.clients[index];
-                client.go(at_ms, why.clone().into_text(), is_wished.then_some(*reason));
+                client.go(at_ms, why);
                 let who = client.who();
                 self.is_offline(index, at_ms);
                 self.change(index);
@@ -283,8 +279,7 @@ impl Known {
             };
             let gone = Gone {
                 stored: Some(Arc::new(stored)),
-                why: one.why.clone().into(),
-                wished: None,
+                why: Going::Otherwise(one.why.clone().into()),
                 last_seen_ms: one.last_seen_ms,
                 came: Times::default(),
                 went: Times::default(),
@@ -335,7 +330,7 @@ impl Known {
         let online = self.clients.iter().filter(|(_, client)| client.online);
         let online: Vec<u32> = online.map(|(index, _)| index).collect();
         for index in online {
-            self.clients[index].go(at_ms, why.into(), None);
+            self.clients[index].go(at_ms, Going::Otherwise(why.into()));
             self.is_offline(index, at_ms);
             self.change(index);
         }
@@ -523,7 +518,7 @@ impl Known {
             since_ms: client.since_ms,
             last_seen_ms: gone
                 .map_or_else(|| now_ms().max(client.since_ms), |gone| gone.last_seen_ms),
-            why: gone.map_or_else(String::new, |gone| gone.why.to_string()),
+            why: gone.map_or_else(String::new, |gone| gone.why.words().to_owned()),
             address,
             listener,
             listener_url,
@@ -555,13 +550,12 @@ impl Client {
         OFFLINE_BYTES + self.client_id().len() + user.map_or(0, |name| name.len())
     }
 
-    /// It has gone; with the reason, if it wished so.
-    fn go(&mut self, at_ms: u64, why: Cow<'static, str>, wished: Option<ReasonCode>) {
+    /// It has gone.
+    fn go(&mut self, at_ms: u64, why: Going) {
         let gone = self.gone.get_or_insert_with(|| {
             Box::new(Gone {
                 stored: None,
-                why: "".into(),
-                wished: None,
+                why: Going::Otherwise("".into()),
                 last_seen_ms: 0,
                 came: Times::default(),
                 went: Times::default(),
@@ -570,10 +564,10 @@ impl Client {
         if std::mem::replace(&mut self.online, false) {
             gone.came.note(self.since_ms);
         }
-        if wished.is_some() {
+        if matches!(why, Going::Wished(..)) {
             gone.went.note(at_ms);
         }
-        (gone.why, gone.wished) = (why, wished);
+        gone.why = why;
         (self.since_ms, gone.last_seen_ms) = (at_ms, at_ms);
     }
 }
@@ -586,6 +580,8 @@ fn address_text(address: Option<(IpAddr, u16)>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use martlet_broker::ConnectedClient;
+
     use super::*;
 
     #[test]

@@ -1,4 +1,4 @@
-use martlet_broker::{ConnectedClient, Event, SharedClient};
+use martlet_broker::{ConnectedClient, Event, RefusalCause, SharedClient};
 use martlet_codec::ReasonCode;
 
 use super::known::OFFLINE_MAX;
@@ -12,12 +12,12 @@ fn connected(client_id: &str) -> Event {
     Event::Connected(SharedClient::new(client))
 }
 
-fn disconnected(client_id: &str, why: &'static str) -> Event {
+fn disconnected(client_id: &str, cause: RefusalCause) -> Event {
     Event::Disconnected {
         client_id: client_id.to_owned(),
         user: None,
         reason: ReasonCode::Success,
-        why: why.into(),
+        why: cause.into(),
     }
 }
 
@@ -34,11 +34,11 @@ fn a_client_is_online_from_its_connect_to_its_end() {
     assert!(now.online && now.since_ms == 5 && now.address == "127.0.0.1:9");
     let who = presence
         .begin()
-        .note(COMMON, &disconnected("c", "keep alive"), 9);
+        .note(COMMON, &disconnected("c", RefusalCause::KeepAlive), 9);
     assert_eq!(who.unwrap().user().map(|user| user.name), Some("user"));
     let now = presence.of(TenantId(0), "c").unwrap();
     assert_eq!((now.online, now.since_ms, now.last_seen_ms), (false, 9, 9));
-    assert_eq!(now.why, "keep alive");
+    assert_eq!(now.why, RefusalCause::KeepAlive.text());
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn what_changes_in_between_is_told_once_as_it_is_at_last() {
     // Taken over.
     presence
         .begin()
-        .note(COMMON, &disconnected("c", "taken over"), 2);
+        .note(COMMON, &disconnected("c", RefusalCause::TakenOver), 2);
     presence.begin().note(COMMON, &connected("c"), 2);
     presence.begin().note(COMMON, &connected("d"), 3);
     let changed = presence.begin().take_changes(usize::MAX);
@@ -101,14 +101,15 @@ fn at_the_stop_everybody_goes_and_who_was_gone_before_stays_so() {
     presence.begin().note(COMMON, &connected("gone"), 2);
     presence
         .begin()
-        .note(COMMON, &disconnected("gone", "keep alive"), 3);
+        .note(COMMON, &disconnected("gone", RefusalCause::KeepAlive), 3);
     presence.begin().take_changes(usize::MAX);
     presence.begin().end_all(9, "the node was stopped");
     let changed = presence.begin().take_changes(usize::MAX);
     assert_eq!(online(&changed), [("c", false)]);
     assert_eq!((changed[0].since_ms, changed[0].last_seen_ms), (9, 9));
     assert_eq!(changed[0].listener_url, "mqtt://127.0.0.1:1");
-    assert_eq!(presence.of(TenantId(0), "gone").unwrap().why, "keep alive");
+    let gone = presence.of(TenantId(0), "gone").unwrap();
+    assert_eq!(gone.why, RefusalCause::KeepAlive.text());
 }
 
 #[test]
@@ -119,7 +120,11 @@ fn those_who_never_come_again_are_forgotten_at_last() {
         let client_id = number.to_string();
         let mut known = presence.begin();
         known.note(COMMON, &connected(&client_id), number);
-        known.note(COMMON, &disconnected(&client_id, "test"), number);
+        known.note(
+            COMMON,
+            &disconnected(&client_id, RefusalCause::Goodbye),
+            number,
+        );
     }
     assert_eq!(presence.of(TenantId(0), "0"), None);
     assert!(presence.of(TenantId(0), "10").is_some());
@@ -137,10 +142,18 @@ fn long_names_of_those_who_have_gone_take_no_more_bytes_than_there_are() {
     known.note(COMMON, &connected(&name(0)), 0);
     for number in 1..1_000 {
         known.note(COMMON, &connected(&name(number)), number);
-        known.note(COMMON, &disconnected(&name(number), "test"), number);
+        known.note(
+            COMMON,
+            &disconnected(&name(number), RefusalCause::Goodbye),
+            number,
+        );
         // The same client again and again is one client.
         known.note(COMMON, &connected("again"), number);
-        known.note(COMMON, &disconnected("again", "test"), number);
+        known.note(
+            COMMON,
+            &disconnected("again", RefusalCause::Goodbye),
+            number,
+        );
         assert!(
             known.memory_bytes() < BYTES + 100_000,
             "{}",
@@ -226,7 +239,7 @@ fn clients_of_two_tenants_with_one_identifier_are_two() {
     presence.begin().note(own, &connected("c"), 2);
     presence
         .begin()
-        .note(COMMON, &disconnected("c", "keep alive"), 3);
+        .note(COMMON, &disconnected("c", RefusalCause::KeepAlive), 3);
     assert!(!presence.of(TenantId(0), "c").unwrap().online);
     assert!(presence.of(own, "c").unwrap().online);
     let mut changed = presence.begin().take_changes(usize::MAX);

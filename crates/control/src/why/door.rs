@@ -5,18 +5,21 @@ use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence, Spent
 use super::judge::{Found, Weight, is_connected, times};
 use crate::authentication::{Standing, utc};
 use crate::cause::Cause;
-use crate::journal::{Entry, Run};
+use crate::journal::{Entry, EntryKind, Run};
+use martlet_broker::RefusalCause;
 use martlet_codec::ReasonCode;
 
 /// The last time that it wanted to come in it was refused.
 pub(super) fn is_refused_now(facts: &Facts) -> Option<&Run> {
-    let is_its_own = |run: &&Run| match &*run.last.what {
-        "connected" => true,
-        "connect refused" => !is_lockout_over(facts, run) && !was_there_then(&facts.runs, run),
+    let is_its_own = |run: &&Run| match run.last.what {
+        EntryKind::Connected => true,
+        EntryKind::ConnectRefused => {
+            !is_lockout_over(facts, run) && !was_there_then(&facts.runs, run)
+        }
         _ => false,
     };
     let last = facts.runs.iter().rev().find(is_its_own)?;
-    (last.last.what == "connect refused").then_some(last)
+    (last.last.what == EntryKind::ConnectRefused).then_some(last)
 }
 
 /// Whether it comes in.
@@ -51,7 +54,9 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         let mut finding = Finding::of_run(run, cause);
         // What is so now is told, with since when it was refused for that.
         let weight = match &facts.standing {
-            Some(Standing::Barred(why)) if cause == barred_for(why) => weight_of_bar(facts, cause),
+            Some(Standing::Barred(why)) if cause == barred_for(why.cause) => {
+                weight_of_bar(facts, cause)
+            }
             _ => Weight::Out,
         };
         if deleted.is_some() {
@@ -66,7 +71,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
     if let Some(Standing::Barred(why)) = &facts.standing
         && deleted.is_none()
     {
-        let cause = match barred_for(why) {
+        let cause = match barred_for(why.cause) {
             Cause::UnknownName if facts.runs.is_empty() && facts.presence.is_none() => {
                 Cause::NobodyKnown
             }
@@ -74,10 +79,11 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         };
         let sentence = match cause {
             Cause::NobodyKnown => format!(
-                "{} has never connected, and has not tried to since the node was started; {why}",
-                facts.question.name
+                "{} has never connected, and has not tried to since the node was started; {}",
+                facts.question.name,
+                why.detail()
             ),
-            _ => format!("it would be refused: {why}"),
+            _ => format!("it would be refused: {}", why.detail()),
         };
         let weight = weight_of_bar(facts, cause);
         let way = facts.standing_way.clone().unwrap_or_default();
@@ -131,8 +137,8 @@ fn locked_out(facts: &Facts, lockout: &Lockout) -> (Weight, Finding) {
 }
 
 /// Cause of a refusal that is still to come.
-fn barred_for(why: &str) -> Cause {
-    Cause::of_words(ReasonCode::NotAuthorized, why)
+fn barred_for(cause: RefusalCause) -> Cause {
+    Cause::of_refusal(ReasonCode::NotAuthorized, cause)
 }
 
 /// Weight of what the tables and files would refuse it for if it came now.
@@ -206,7 +212,7 @@ fn is_lockout_over(facts: &Facts, run: &Run) -> bool {
 }
 
 fn is_lockout(run: &&Run) -> bool {
-    run.last.what == "connect refused" && run.cause == Some(Cause::LockedOut)
+    run.last.what == EntryKind::ConnectRefused && run.cause == Some(Cause::LockedOut)
 }
 
 /// An unknown name may be a misspelt name, or one that was used before.
@@ -333,7 +339,7 @@ fn closed_listener(facts: &Facts) -> Option<Finding> {
 
 /// It is not there, and nothing keeps it out.
 fn gone(facts: &Facts, found: &mut Found) {
-    let is_end = |run: &&Run| run.last.what == "disconnected";
+    let is_end = |run: &&Run| run.last.what == EntryKind::Disconnected;
     if let Some(run) = facts.runs.iter().rev().find(is_end) {
         let cause = run.cause.unwrap_or(Cause::Away);
         let mut finding = Finding::of_run(run, cause);
@@ -389,22 +395,22 @@ pub(super) fn is_by_another(facts: &Facts, run: &Run) -> bool {
     session
         .since_ms
         .is_some_and(|since_ms| since_ms <= run.last.at_ms)
-        && !later.any(|other| other.last.what == "connected")
+        && !later.any(|other| other.last.what == EntryKind::Connected)
 }
 
 /// The client that was refused was another one: this one was connected then, and went later. Of a
 /// client that has come again since, it is not known whether it was connected then.
 pub(super) fn was_there_then(runs: &[Run], run: &Run) -> bool {
     let refused_ms = run.last.at_ms;
-    let last_ms = |what: &str| {
+    let last_ms = |what: EntryKind| {
         let is_it =
             |other: &&Run| other.last.what == what && other.last.client_id == run.last.client_id;
         let times = runs.iter().filter(is_it);
         times.map(|other| other.last.at_ms).max()
     };
     !run.last.client_id.is_empty()
-        && last_ms("connected").is_some_and(|came_ms| came_ms < refused_ms)
-        && last_ms("disconnected").is_some_and(|went_ms| went_ms >= refused_ms)
+        && last_ms(EntryKind::Connected).is_some_and(|came_ms| came_ms < refused_ms)
+        && last_ms(EntryKind::Disconnected).is_some_and(|went_ms| went_ms >= refused_ms)
 }
 
 /// Another client used the name of a connected one, whose credentials need no change.

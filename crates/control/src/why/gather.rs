@@ -19,7 +19,7 @@ use crate::authentication::{Policy, Standing};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain;
-use crate::journal::{Entry, Lacking, Run, Way, mend_of_limit};
+use crate::journal::{Entry, EntryKind, Lacking, Run, Way, mend_of_limit};
 use crate::store::StoreState;
 use crate::text::typed;
 use crate::wall_clock::{now_ms, now_signed_ms};
@@ -315,7 +315,10 @@ impl Control {
         }
         command.push_str(&typed(&ban.id));
         Some(Banned {
-            why: policy.banned(tenant, client_id, Some(user), address)?,
+            why: policy
+                .banned(tenant, client_id, Some(user), address)?
+                .into_detail()
+                .into_owned(),
             command: Some(command),
         })
     }
@@ -532,9 +535,9 @@ impl Control {
 /// Where a client comes from, as far as known: where it was refused last, if that was after it was
 /// let in, else where it was connected. Others may have been refused with its name meanwhile.
 fn address_of<'a>(runs: &'a [Run], presence: Option<&'a Presence>) -> Option<&'a str> {
-    let came = runs.iter().rev().find(|run| match &*run.last.what {
-        "connected" => true,
-        "connect refused" => !was_there_then(runs, run),
+    let came = runs.iter().rev().find(|run| match run.last.what {
+        EntryKind::Connected => true,
+        EntryKind::ConnectRefused => !was_there_then(runs, run),
         _ => false,
     });
     let address = came.and_then(|run| run.last.address.as_deref());
@@ -550,10 +553,10 @@ fn action_forbidden(entry: &Entry) -> Option<Actions> {
     if entry.cause != Some(Cause::NotPermitted) {
         return None;
     }
-    match &*entry.what {
-        "publish refused" => Some(Actions::PUBLISH),
-        "subscribe refused" => Some(Actions::SUBSCRIBE),
-        "message dropped" | "messages lost" => Some(Actions::RECEIVE),
+    match entry.what {
+        EntryKind::PublishRefused => Some(Actions::PUBLISH),
+        EntryKind::SubscribeRefused => Some(Actions::SUBSCRIBE),
+        EntryKind::MessageDropped | EntryKind::MessagesLost => Some(Actions::RECEIVE),
         _ => None,
     }
 }

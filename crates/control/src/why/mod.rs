@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::cause::Cause;
-use crate::journal::{Run, Way};
+use crate::journal::{EntryKind, Run, Way};
 pub use judge::judge;
 
 /// What is asked.
@@ -188,28 +188,34 @@ impl Finding {
         let last = &run.last;
         let why = last.why.as_deref().unwrap_or_else(|| cause.meaning());
         let topic = last.topic.as_deref().filter(|topic| !topic.is_empty());
-        let what = match (&*last.what, topic) {
-            ("connect refused", _) => None,
-            ("re-authentication refused", _) => {
+        let what = match (last.what, topic) {
+            (EntryKind::ConnectRefused, _) => None,
+            (EntryKind::ReauthenticationRefused, _) => {
                 Some("it was refused when it authenticated again".to_owned())
             }
-            ("disconnected", _) => Some("its connection was ended".to_owned()),
-            ("publish refused", Some(topic)) => Some(format!("its publish to {topic} was refused")),
-            ("subscribe refused", Some(topic)) => {
+            (EntryKind::Disconnected, _) => Some("its connection was ended".to_owned()),
+            (EntryKind::PublishRefused, Some(topic)) => {
+                Some(format!("its publish to {topic} was refused"))
+            }
+            (EntryKind::SubscribeRefused, Some(topic)) => {
                 Some(format!("its subscription to {topic} was refused"))
             }
-            ("message dropped", Some(topic)) => {
+            (EntryKind::MessageDropped, Some(topic)) => {
                 Some(format!("a message of {topic} for it was dropped"))
             }
-            ("message dropped", None) => Some("a message for it was dropped".to_owned()),
-            ("messages dropped", Some(topic)) => Some(format!(
+            (EntryKind::MessageDropped, None) => Some("a message for it was dropped".to_owned()),
+            (EntryKind::MessagesDropped, Some(topic)) => Some(format!(
                 "messages that it published to {topic} were dropped"
             )),
-            ("publishes delayed", _) => Some("the messages that it publishes wait".to_owned()),
-            ("queue full", _) => Some("its queue was full".to_owned()),
-            ("messages lost" | "output full", _) => Some("messages for it were dropped".to_owned()),
+            (EntryKind::PublishesDelayed, _) => {
+                Some("the messages that it publishes wait".to_owned())
+            }
+            (EntryKind::QueueFull, _) => Some("its queue was full".to_owned()),
+            (EntryKind::MessagesLost | EntryKind::OutputFull, _) => {
+                Some("messages for it were dropped".to_owned())
+            }
             (what, Some(topic)) => Some(format!("{what}, {topic}")),
-            (what, None) => Some(what.to_owned()),
+            (what, None) => Some(what.name().to_owned()),
         };
         let sentence = what.map_or_else(|| why.to_owned(), |what| format!("{what}: {why}"));
         Self {
@@ -225,7 +231,7 @@ impl Finding {
 impl Evidence {
     fn of_run(run: &Run) -> Self {
         let last = &run.last;
-        let mut text = last.what.clone();
+        let mut text = last.what.name().to_owned();
         for part in [&last.topic, &last.why].into_iter().flatten() {
             if !part.is_empty() {
                 text.push_str(&format!(", {part}"));

@@ -9,7 +9,7 @@ use super::facts::{Facts, Session};
 use super::judge::{Found, RECENT_MS, Weight, is_connected, is_recent, times};
 use super::topic::{is_by_rules, is_subscribed, of_another_topic, of_topic};
 use crate::cause::Cause;
-use crate::journal::{Run, mend_of_drop, mend_of_limit};
+use crate::journal::{EntryKind, Run, mend_of_drop, mend_of_limit};
 
 /// Failures within that time that make a state of it, not an accident.
 const REPEATED: u64 = 2;
@@ -18,34 +18,35 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
     let is_connected = is_connected(facts);
     for run in facts.runs.iter().rev().filter(|run| is_recent(facts, run)) {
         let Some(cause) = run.cause else { continue };
-        match &*run.last.what {
-            "connect refused" if is_connected && is_by_another(facts, run) => {
+        match run.last.what {
+            EntryKind::ConnectRefused if is_connected && is_by_another(facts, run) => {
                 found.push((Weight::Aside, tried_by_another(run, cause, "has")));
             }
-            "connect refused" | "re-authentication refused" if is_connected => {
-                found.push((Weight::Before, before(run, cause)));
+            EntryKind::ConnectRefused | EntryKind::ReauthenticationRefused if is_connected => {
+                found.push((Weight::Before, before(run, cause, OVER)));
             }
-            "connect refused" if was_there_then(&facts.runs, run) => {
+            EntryKind::ConnectRefused if was_there_then(&facts.runs, run) => {
                 found.push((Weight::Remark, tried_by_another(run, cause, "had")));
             }
             // A client that is refused is refused for that reason, which `door` has given.
-            "connect refused" => {}
-            "disconnected" if is_connected => {
+            EntryKind::ConnectRefused => {}
+            EntryKind::Disconnected if is_connected => {
                 found.extend(again_and_again(facts, run, cause));
             }
-            "disconnected" => {}
+            EntryKind::Disconnected => {}
             // The session has counted them.
-            "message dropped" | "messages lost" | "queue full" | "output full"
+            EntryKind::MessageDropped
+            | EntryKind::MessagesLost
+            | EntryKind::QueueFull
+            | EntryKind::OutputFull
                 if is_counted(facts, cause) => {}
             _ if facts.permitted_now.contains(&run.last.seq) => {
-                let mut finding = before(run, cause);
-                let was = finding.sentence.trim_end_matches(OVER);
-                finding.sentence = format!("{was}; the rules permit it now");
+                let finding = before(run, cause, "the rules permit it now");
                 found.push((Weight::Before, finding));
             }
             // It is over when the client has gone, or has published all.
-            "publishes delayed" if !is_connected || !is_of_now(facts, run) => {
-                found.push((Weight::Before, before(run, cause)));
+            EntryKind::PublishesDelayed if !is_connected || !is_of_now(facts, run) => {
+                found.push((Weight::Before, before(run, cause, OVER)));
             }
             // The rules say so themselves.
             _ if is_by_rules(facts, run) => {}
@@ -81,24 +82,24 @@ fn is_of_now(facts: &Facts, run: &Run) -> bool {
     facts.now_ms.saturating_sub(run.last.at_ms) <= DELAYED_MS
 }
 
-/// How what is mended is told.
-const OVER: &str = "; that is over";
+/// What is told of something that is over.
+const OVER: &str = "that is over";
 
-/// What was so, and is mended.
-fn before(run: &Run, cause: Cause) -> Finding {
+/// Something that is over, for this reason.
+fn before(run: &Run, cause: Cause, over: &str) -> Finding {
     let mut finding = Finding::of_run(run, cause);
-    let was = match &*run.last.what {
-        "connect refused" => "it was refused: ",
+    let was = match run.last.what {
+        EntryKind::ConnectRefused => "it was refused: ",
         _ => "",
     };
-    let sentence = match &*run.last.what {
-        "publishes delayed" => {
+    let sentence = match run.last.what {
+        EntryKind::PublishesDelayed => {
             let why = run.last.why.as_deref().unwrap_or_default();
             format!("the messages that it published waited: {why}")
         }
         _ => finding.sentence,
     };
-    finding.sentence = format!("{was}{sentence}{OVER}");
+    finding.sentence = format!("{was}{sentence}; {over}");
     (finding.mend, finding.command) = (None, None);
     finding
 }
@@ -120,7 +121,7 @@ fn queue(session: &Session, found: &mut Found) {
     let sentence = format!(
         "its queue is full, {} messages wait in it, and more are dropped: {}",
         session.queued,
-        &*limit.why()
+        limit.words()
     );
     let mut finding = Finding::new(Cause::QueueFull, sentence);
     finding.mend = mend_of_limit(limit.limit).map(|way| way.text);
@@ -181,7 +182,7 @@ fn lost_by_group(facts: &Facts, session: &Session, group: &GroupLosses, found: &
         }
         let is_queue = *reason == DropReason::QueueFull;
         let (why, limit) = match group.queue_full {
-            Some(limit) if is_queue => (limit.why().into_text().into_owned(), Some(limit.limit)),
+            Some(limit) if is_queue => (limit.words(), Some(limit.limit)),
             _ => (uncapitalized(reason.meaning()), None),
         };
         let again = match is_queue && limit.is_none() {
@@ -223,8 +224,10 @@ fn lost_for(
 ) -> (Weight, Finding) {
     let cause = Cause::of_drop(reason);
     let is_one = |run: &&Run| {
-        let is_drop =
-            ["message dropped", "messages lost", "output full"].contains(&&*run.last.what);
+        let is_drop = matches!(
+            run.last.what,
+            EntryKind::MessageDropped | EntryKind::MessagesLost | EntryKind::OutputFull
+        );
         is_drop && run.last.reason.as_deref() == Some(reason.name())
     };
     let runs: Vec<&Run> = facts.runs.iter().filter(is_one).collect();

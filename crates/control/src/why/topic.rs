@@ -9,7 +9,7 @@ use super::judge::{Found, RECENT_MS, Weight};
 use super::session::uncapitalized;
 use crate::cause::Cause;
 use crate::explain::{Explained, Outcome};
-use crate::journal::{Run, mend_of_drop};
+use crate::journal::{EntryKind, Run, mend_of_drop};
 use crate::text::typed;
 
 /// As what a client is asked about, where a topic was named.
@@ -30,9 +30,11 @@ pub(super) fn side(facts: &Facts) -> Side {
         return Side::Receiver;
     }
     let mut runs = facts.runs.iter().rev().filter(|run| of_topic(facts, run));
-    let done = runs.find_map(|run| match &*run.last.what {
-        "publish refused" | "messages dropped" => Some(Side::Publisher),
-        "subscribe refused" | "message dropped" | "messages lost" => Some(Side::Receiver),
+    let done = runs.find_map(|run| match run.last.what {
+        EntryKind::PublishRefused | EntryKind::MessagesDropped => Some(Side::Publisher),
+        EntryKind::SubscribeRefused | EntryKind::MessageDropped | EntryKind::MessagesLost => {
+            Some(Side::Receiver)
+        }
         _ => None,
     });
     if let Some(side) = done {
@@ -82,7 +84,7 @@ pub(super) fn is_subscribed(facts: &Facts) -> bool {
 
 /// It was refused for what the rules say of the topic now, and that is told.
 pub(super) fn is_by_rules(facts: &Facts, run: &Run) -> bool {
-    let is_publish = run.last.what == "publish refused";
+    let is_publish = run.last.what == EntryKind::PublishRefused;
     run.cause == Some(Cause::NotPermitted)
         && of_topic(facts, run)
         && is_publish != (side(facts) == Side::Receiver)

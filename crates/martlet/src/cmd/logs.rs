@@ -232,19 +232,20 @@ fn line(entry: &Entry, colours: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use martlet_control::journal::EntryKind;
+
     use super::*;
 
     #[test]
     fn a_line_says_who_where_why_and_what_to_do() {
         let entry = Entry {
-            what: "publish refused".to_owned(),
             client_id: "sensor\u{1b}7".to_owned(),
             user_name: Some("site".to_owned()),
             address: Some("10.0.0.7:4242".to_owned()),
             topic: Some("a/b".to_owned()),
             why: Some("no rule permits it".to_owned()),
             mend: Some("permit it".to_owned()),
-            ..Entry::default()
+            ..Entry::new(EntryKind::PublishRefused)
         };
         let said = line(&entry, false);
         let rest = "publish refused: sensor\\u{1b}7, user site (10.0.0.7:4242), a/b: no rule permits \

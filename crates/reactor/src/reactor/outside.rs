@@ -8,8 +8,8 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use martlet_broker::{
     Authentication, Command, ListenerPolicy, LostMessage, MemoryGauge, Now, PartCall, PartEvent,
-    PartId, Peer, QueueRead, Record, RecordNumber, Report, Settings, ShardId, ShardMessage, Told,
-    TransportEnd,
+    PartId, Peer, ProxyFault, QueueRead, Record, RecordNumber, RefusalCause, Report, Settings,
+    ShardId, ShardMessage, TlsFault, Told, TransportEnd,
 };
 use martlet_tick::{
     Arrival, Batch, Mail, Newcomer, Notice, Read, Received, SocketKey, Storage, Transport, Written,
@@ -148,8 +148,9 @@ impl Transport for Outside {
                     received.source = found.source;
                     said = found.taken;
                 }
-                Err(why) => {
-                    received.end = Some(TransportEnd::Violation(why));
+                Err(fault) => {
+                    let cause = RefusalCause::Proxy(fault);
+                    received.end = Some(TransportEnd::Violation(cause));
                     return received;
                 }
             }
@@ -164,8 +165,8 @@ impl Transport for Outside {
             if decrypted.opened {
                 let settings = self.entrance(listener()).and_then(|at| at.tls.as_ref());
                 let settings = settings.filter(|settings| tls.needs_recheck(settings));
-                if let Some(Err(why)) = settings.map(|settings| tls.recheck(settings)) {
-                    received.end = Some(self.failed(why));
+                if let Some(Err(fault)) = settings.map(|settings| tls.recheck(settings)) {
+                    received.end = Some(self.failed(fault));
                     return received;
                 }
                 received.certificate = tls.certificate();
@@ -173,7 +174,7 @@ impl Transport for Outside {
             received.end = match decrypted.end {
                 None => None,
                 Some(TlsEnd::Closed) => Some(TransportEnd::EndOfStream),
-                Some(TlsEnd::Failed(why)) => Some(self.failed(why)),
+                Some(TlsEnd::Failed(fault)) => Some(self.failed(fault)),
             };
         }
         let Some(web) = layers.web.as_mut().filter(|_| !data.is_empty()) else {
@@ -185,18 +186,15 @@ impl Transport for Outside {
         match frames.end {
             None => {}
             Some(WebSocketEnd::Closed) => received.end = Some(TransportEnd::EndOfStream),
-            Some(WebSocketEnd::Violation(what)) => {
-                received.end = Some(TransportEnd::Violation(what));
+            Some(WebSocketEnd::Violation(fault)) => {
+                let cause = RefusalCause::WebSocket(fault);
+                received.end = Some(TransportEnd::Violation(cause));
             }
         }
         received
     }
 
-    fn recheck(
-        &mut self,
-        layers: &Layers,
-        listener: Option<u16>,
-    ) -> Option<Result<(), &'static str>> {
+    fn recheck(&mut self, layers: &Layers, listener: Option<u16>) -> Option<Result<(), TlsFault>> {
         let tls = layers.tls.as_ref()?;
         let settings = self.entrance(listener).and_then(|at| at.tls.as_ref());
         let verdict = settings.map_or(Ok(()), |settings| tls.recheck(settings));
@@ -405,13 +403,13 @@ impl Outside {
             .map(|rules| WebSocket::new(Arc::clone(rules), packet_len_max));
         let tls = entrance.tls.as_ref().map(Tls::new);
         let by_proxy = !entrance.proxies.is_empty();
-        let why = "this listener is for proxies alone, and this address is none of theirs";
+        let cause = RefusalCause::Proxy(ProxyFault::NotTrusted);
         let is_trusted = !by_proxy || entrance.trusts(address);
         Some(Newcomer {
             stream,
             layers: Layers::new(by_proxy.then(ProxyHeader::default), tls, web),
             peer,
-            refused: (!is_trusted).then_some(TransportEnd::Violation(why)),
+            refused: (!is_trusted).then_some(TransportEnd::Violation(cause)),
         })
     }
 
@@ -469,11 +467,11 @@ impl Outside {
     }
 
     /// TLS has failed. Whose certificate that is for, if it is for one, the verifier knows.
-    fn failed(&self, why: &'static str) -> TransportEnd {
+    fn failed(&self, fault: TlsFault) -> TransportEnd {
         match (self.refused_name)() {
-            None => TransportEnd::Violation(why),
+            None => TransportEnd::Violation(fault.into()),
             Some(name) => TransportEnd::BadCertificate {
-                why,
+                fault,
                 claims: Some(name.into()),
             },
         }

@@ -6,6 +6,8 @@
 //! need not keep to the borders of frames [MQTT-6.0.0-2]. Knows no sockets. Extensions are never
 //! agreed on, so reserved bits are violations and nothing is ever decompressed.
 
+use martlet_broker::WebSocketFault;
+
 /// Longest payload of a control frame (RFC 6455 section 5.5).
 const CONTROL_PAYLOAD_MAX: usize = 125;
 
@@ -57,13 +59,13 @@ pub(crate) struct Violation {
     /// Status code of the Close frame that answers it.
     pub(crate) code: u16,
     /// What it was.
-    pub(crate) what: &'static str,
+    pub(crate) fault: WebSocketFault,
 }
 
-const fn protocol_error(what: &'static str) -> Violation {
+const fn protocol_error(fault: WebSocketFault) -> Violation {
     Violation {
         code: close_code::PROTOCOL_ERROR,
-        what,
+        fault,
     }
 }
 
@@ -195,42 +197,38 @@ impl FrameReader {
     fn check_header_start(&self) -> Result<Opcode, Violation> {
         let [first, second] = [self.header[0], self.header[1]];
         if first & 0x70 != 0 {
-            return Err(protocol_error("reserved bits set without an extension"));
+            return Err(protocol_error(WebSocketFault::ReservedBits));
         }
         let opcode = match first & 0x0F {
             0x0 => Opcode::Continuation,
             // [MQTT-6.0.0-1]
             0x1 => {
-                let what = "text frame; MQTT needs binary frames";
+                let fault = WebSocketFault::TextFrame;
                 return Err(Violation {
                     code: close_code::UNSUPPORTED_DATA,
-                    what,
+                    fault,
                 });
             }
             0x2 => Opcode::Binary,
             0x8 => Opcode::Close,
             0x9 => Opcode::Ping,
             0xA => Opcode::Pong,
-            _ => return Err(protocol_error("reserved opcode")),
+            _ => return Err(protocol_error(WebSocketFault::ReservedOpcode)),
         };
         if second & 0x80 == 0 {
-            return Err(protocol_error("frame of a client is not masked"));
+            return Err(protocol_error(WebSocketFault::NotMasked));
         }
         if opcode.is_control() {
             if first & 0x80 == 0 {
-                return Err(protocol_error("fragmented control frame"));
+                return Err(protocol_error(WebSocketFault::FragmentedControl));
             }
             if usize::from(second & 0x7F) > CONTROL_PAYLOAD_MAX {
-                return Err(protocol_error("control frame longer than 125 bytes"));
+                return Err(protocol_error(WebSocketFault::ControlTooLong));
             }
         }
         match (opcode, self.in_message) {
-            (Opcode::Continuation, false) => {
-                Err(protocol_error("continuation without a message to continue"))
-            }
-            (Opcode::Binary, true) => Err(protocol_error(
-                "new message before the last fragment of another",
-            )),
+            (Opcode::Continuation, false) => Err(protocol_error(WebSocketFault::NothingToContinue)),
+            (Opcode::Binary, true) => Err(protocol_error(WebSocketFault::MessageUnfinished)),
             _ => Ok(opcode),
         }
     }
@@ -256,13 +254,13 @@ impl FrameReader {
             _ => 0,
         };
         if left < shortest || left > i64::MAX as u64 {
-            return Err(protocol_error("payload length not in its only valid form"));
+            return Err(protocol_error(WebSocketFault::LengthForm));
         }
         if left > self.payload_max {
-            let what = "frame longer than the largest packet allowed";
+            let fault = WebSocketFault::FrameTooLong;
             return Err(Violation {
                 code: close_code::TOO_BIG,
-                what,
+                fault,
             });
         }
         if !opcode.is_control() {
@@ -270,10 +268,10 @@ impl FrameReader {
             if left > 0 {
                 self.empty_frames = 0;
             } else if self.empty_frames == EMPTY_FRAMES_MAX {
-                let what = "too many empty frames";
+                let fault = WebSocketFault::EmptyFrames;
                 return Err(Violation {
                     code: close_code::POLICY_VIOLATION,
-                    what,
+                    fault,
                 });
             } else {
                 self.empty_frames += 1;
@@ -335,17 +333,17 @@ fn header_len(second: u8) -> usize {
 fn close_of(payload: &[u8]) -> FramesEnd {
     let (code, reason) = match payload {
         [] => return FramesEnd::Close(None),
-        [_] => return FramesEnd::Violation(protocol_error("Close frame with half a status code")),
+        [_] => return FramesEnd::Violation(protocol_error(WebSocketFault::CloseHalfCode)),
         [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
     };
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return FramesEnd::Violation(protocol_error("Close frame with a code nobody may send"));
+        return FramesEnd::Violation(protocol_error(WebSocketFault::CloseCode));
     }
     if core::str::from_utf8(reason).is_err() {
-        let what = "Close frame with a reason that is not UTF-8";
+        let fault = WebSocketFault::CloseNotUtf8;
         return FramesEnd::Violation(Violation {
             code: close_code::INVALID_PAYLOAD,
-            what,
+            fault,
         });
     }
     FramesEnd::Close(Some(code))

@@ -12,6 +12,7 @@ pub(crate) use frame::{SERVER_HEADER_MAX, binary_header};
 pub(crate) use upgrade::UpgradeRules;
 
 use frame::{FrameReader, FramesEnd, close_code};
+use martlet_broker::WebSocketFault;
 use upgrade::HEAD_LEN_MAX;
 
 /// Longest that a frame may be beyond the largest packet: room for others in the same frame.
@@ -58,7 +59,7 @@ pub(crate) enum WebSocketEnd {
     /// A Close frame came.
     Closed,
     /// The client broke the protocol, or its request was refused.
-    Violation(&'static str),
+    Violation(WebSocketFault),
 }
 
 impl WebSocket {
@@ -164,12 +165,12 @@ impl WebSocket {
                 let frames_len = bytes.len() - frames_at;
                 self.receive_frames(&mut bytes[..frames_len])
             }
-            Err(refusal) => {
-                refusal.append_response(&mut self.out);
+            Err(bad) => {
+                bad.append_response(&mut self.out);
                 self.stage = Stage::Ended;
                 Received {
                     data_len: 0,
-                    end: Some(WebSocketEnd::Violation(refusal.what)),
+                    end: Some(WebSocketEnd::Violation(bad.fault)),
                 }
             }
         }
@@ -195,7 +196,7 @@ impl WebSocket {
                 }
                 FramesEnd::Violation(violation) => {
                     frame::append_close(&mut self.out, Some(violation.code));
-                    WebSocketEnd::Violation(violation.what)
+                    WebSocketEnd::Violation(violation.fault)
                 }
             }
         });

@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use httparse::{EMPTY_HEADER, Header, Request, Status};
+use martlet_broker::WebSocketFault;
 
 use crate::config::{ANY_PATH, Origins};
 
@@ -34,15 +35,15 @@ pub(crate) struct UpgradeRules {
 
 /// A refused request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct BadRequest {
     /// HTTP status code.
     pub(crate) status: u16,
-    /// What was wrong with the request.
-    pub(crate) what: &'static str,
+    /// What is wrong with the request.
+    pub(crate) fault: WebSocketFault,
 }
 
-const fn refuse(status: u16, what: &'static str) -> Refusal {
-    Refusal { status, what }
+const fn refuse(status: u16, fault: WebSocketFault) -> BadRequest {
+    BadRequest { status, fault }
 }
 
 /// An accepted request.
@@ -60,13 +61,13 @@ pub(crate) struct Acceptance {
 pub(crate) fn read_request(
     bytes: &[u8],
     rules: &UpgradeRules,
-) -> Result<Option<Acceptance>, Refusal> {
+) -> Result<Option<Acceptance>, BadRequest> {
     // An MQTT packet or a TLS record on this port is answered before the deadline.
     if bytes
         .first()
         .is_some_and(|first| !first.is_ascii_alphabetic())
     {
-        return Err(refuse(400, "not an HTTP request"));
+        return Err(refuse(400, WebSocketFault::NotHttp));
     }
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut request = Request::new(&mut headers);
@@ -81,71 +82,66 @@ pub(crate) fn read_request(
             }))
         }
         Ok(Status::Partial) if bytes.len() < HEAD_LEN_MAX => Ok(None),
-        Ok(Status::Partial) => Err(refuse(431, "request head longer than 8 KiB")),
-        Err(httparse::Error::TooManyHeaders) => Err(refuse(431, "more than 64 headers")),
-        Err(_) => Err(refuse(400, "malformed HTTP request")),
+        Ok(Status::Partial) => Err(refuse(431, WebSocketFault::HeadTooLong)),
+        Err(httparse::Error::TooManyHeaders) => Err(refuse(431, WebSocketFault::TooManyHeaders)),
+        Err(_) => Err(refuse(400, WebSocketFault::Malformed)),
     }
 }
 
 fn judge(
     request: &Request<'_, '_>,
     rules: &UpgradeRules,
-) -> Result<(String, &'static str), Refusal> {
+) -> Result<(String, &'static str), BadRequest> {
     let headers = &*request.headers;
     if request.method != Some("GET") {
-        return Err(refuse(405, "method is not GET"));
+        return Err(refuse(405, WebSocketFault::NotGet));
     }
     if request.version != Some(1) {
-        return Err(refuse(400, "HTTP version is not 1.1"));
+        return Err(refuse(400, WebSocketFault::HttpVersion));
     }
     let path = request.path.and_then(|target| target.split('?').next());
     if rules.path != ANY_PATH && path != Some(rules.path.as_str()) {
-        return Err(refuse(404, "unknown path"));
+        return Err(refuse(404, WebSocketFault::UnknownPath));
     }
     if only(headers, "Host")?.is_none() {
-        return Err(refuse(400, "no Host header"));
+        return Err(refuse(400, WebSocketFault::NoHost));
     }
     if only(headers, "Transfer-Encoding")?.is_some()
         || only(headers, "Content-Length")?.is_some_and(|length| length != "0")
     {
-        return Err(refuse(400, "request with a body"));
+        return Err(refuse(400, WebSocketFault::HasBody));
     }
     if !tokens(headers, "Upgrade").any(|token| token.eq_ignore_ascii_case("websocket"))
         || !tokens(headers, "Connection").any(|token| token.eq_ignore_ascii_case("upgrade"))
     {
-        return Err(refuse(400, "not a request for a WebSocket connection"));
+        return Err(refuse(400, WebSocketFault::NotWebSocket));
     }
     if only(headers, "Sec-WebSocket-Version")? != Some("13") {
-        return Err(refuse(426, "WebSocket version is not 13"));
+        return Err(refuse(426, WebSocketFault::Version));
     }
     let key = only(headers, "Sec-WebSocket-Key")?.unwrap_or_default();
     if !is_key(key) {
-        return Err(refuse(400, "Sec-WebSocket-Key is not 16 bytes in base64"));
+        return Err(refuse(400, WebSocketFault::Key));
     }
     let origin = only(headers, "Origin")?;
     match (origin, &rules.origins) {
         (None, _) | (_, Origins::All) => {}
         (Some(origin), Origins::Local) if is_local(origin) => {}
-        (Some(_), Origins::Local) => {
-            return Err(refuse(
-                403,
-                "a page of another machine, which `origins` does not permit",
-            ));
-        }
-        (Some(origin), Origins::Listed(all)) => {
-            if !all
-                .iter()
-                .any(|allowed| allowed.eq_ignore_ascii_case(origin))
-            {
-                return Err(refuse(403, "origin is not on the list"));
-            }
+        (Some(origin), Origins::Listed(all)) if is_listed(all, origin) => {}
+        (Some(_), Origins::Local | Origins::Listed(_)) => {
+            return Err(refuse(403, WebSocketFault::OriginNotAllowed));
         }
     }
     // [MQTT-6.0.0-3]
     let subprotocol = tokens(headers, "Sec-WebSocket-Protocol")
         .find_map(|offered| SUBPROTOCOLS.into_iter().find(|known| *known == offered))
-        .ok_or(refuse(400, "subprotocol mqtt is not offered"))?;
+        .ok_or(refuse(400, WebSocketFault::NoSubprotocol))?;
     Ok((accept_of(key), subprotocol))
+}
+
+fn is_listed(all: &[String], origin: &str) -> bool {
+    all.iter()
+        .any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
 /// An origin (RFC 6454 section 6.2) of this machine: `http://localhost:3000`.
@@ -165,7 +161,7 @@ fn is_local(origin: &str) -> bool {
 }
 
 /// The value of a header that may stand there once at most.
-fn only<'a>(headers: &[Header<'a>], name: &str) -> Result<Option<&'a str>, Refusal> {
+fn only<'a>(headers: &[Header<'a>], name: &str) -> Result<Option<&'a str>, BadRequest> {
     let mut values = headers
         .iter()
         .filter(|header| header.name.eq_ignore_ascii_case(name));
@@ -173,12 +169,12 @@ fn only<'a>(headers: &[Header<'a>], name: &str) -> Result<Option<&'a str>, Refus
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(refuse(400, "header given twice"));
+        return Err(refuse(400, WebSocketFault::HeaderTwice));
     }
     let value = core::str::from_utf8(first.value);
     value
         .map(|value| Some(value.trim()))
-        .map_err(|_| refuse(400, "header is not UTF-8"))
+        .map_err(|_| refuse(400, WebSocketFault::HeaderNotUtf8))
 }
 
 /// The members of a comma-separated list, which may be spread over several headers.
@@ -238,7 +234,7 @@ impl Acceptance {
     }
 }
 
-impl Refusal {
+impl BadRequest {
     /// Appends the response that ends the connection.
     pub(crate) fn append_response(&self, out: &mut Vec<u8>) {
         let (reason, header) = match self.status {
@@ -256,8 +252,8 @@ impl Refusal {
             "HTTP/1.1 {} {reason}\r\n{header}Connection: close\r\nContent-Type: text/plain\r\n\
              Content-Length: {}\r\n\r\n{}\n",
             self.status,
-            self.what.len() + 1,
-            self.what
+            self.fault.text().len() + 1,
+            self.fault.text()
         );
         out.extend_from_slice(response.as_bytes());
     }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use martlet_access::hash::PasswordHash;
 use martlet_access::scram::Verifier;
-use martlet_broker::{CredentialMark, Rules};
+use martlet_broker::{CredentialMark, PasswordSource, Refusal, RefusalCause, Rules};
 
 use self::sets::{By, SetNumber, Sets};
 use crate::bans::Bans;
@@ -30,15 +30,6 @@ use crate::{Ban, COMMON_TENANT, Location, Status};
 pub(crate) use self::read::each_line;
 pub use self::renew::{Changed, Renewed};
 pub(crate) use self::sets::compile;
-
-/// Reason why a client is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// These are not their credentials.
-    Wrong(String),
-    /// They are, or need not be looked at, and the client is not let in all the same.
-    NotNow(String),
-}
 
 /// Whose name it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -352,8 +343,9 @@ impl Snapshot {
     ) -> Option<Result<Option<&PasswordHash>, Refusal>> {
         let user = self.user(tenant, name)?;
         if !user.hash.is_of(password) {
-            let why = "wrong password, according to the registry".to_owned();
-            return Some(Err(Refusal::Wrong(why)));
+            let cause = RefusalCause::WrongPassword(PasswordSource::Registry);
+            let detail = "wrong password, according to the registry";
+            return Some(Err(Refusal::untold(cause, detail)));
         }
         Some(
             self.admits(tenant, name, client_id)
@@ -441,7 +433,8 @@ impl Snapshot {
         let checked = self.check_credential(tenant, id, client_id, shown, now_ms);
         match checked {
             Some(Ok(_)) if secret.is_empty() => {
-                Some(Err(Refusal::Wrong("the secret is empty".to_owned())))
+                let cause = RefusalCause::WrongSecret;
+                Some(Err(Refusal::untold(cause, "the secret is empty").about(id)))
             }
             checked => checked,
         }
@@ -486,13 +479,14 @@ impl Snapshot {
             }
         }
         let Some(credential) = found else {
-            let why = format!("wrong credential for device {id}");
-            return Some(Err(Refusal::Wrong(why)));
+            let detail = format!("wrong credential for device {id}");
+            let refusal = Refusal::untold(RefusalCause::WrongSecret, detail);
+            return Some(Err(refusal.about(id)));
         };
         if !credential.is_good(now_ms) {
-            return Some(Err(Refusal::NotNow(format!(
-                "this credential of the device {id} has expired, or is revoked"
-            ))));
+            let detail = format!("this credential of the device {id} has expired, or is revoked");
+            let refusal = Refusal::untold(RefusalCause::CredentialExpired, detail);
+            return Some(Err(refusal.about(id)));
         }
         let admitted = self.admits(tenant, id, client_id);
         if admitted.is_ok() {
@@ -564,40 +558,50 @@ impl Snapshot {
     /// # Errors
     /// Why not.
     pub fn admits(&self, tenant: u32, name: &str, client_id: &str) -> Result<(), Refusal> {
+        let refused =
+            |cause, detail: String, about: &str| Err(Refusal::untold(cause, detail).about(about));
         if let Some(device) = self.device(tenant, name) {
-            if device.status != Status::Active {
-                return Err(Refusal::NotNow(format!(
-                    "device {name} is {}",
-                    device.status
-                )));
-            }
-            if client_id != name {
-                return Err(Refusal::NotNow(format!(
-                    "the Client Identifier of the device {name} must be {name}, since its topics \
-                     are named after it; it is {client_id:?}"
-                )));
-            }
-        } else if self.device(tenant, client_id).is_some() {
+            let cause = match device.status {
+                Status::Active if client_id == name => return Ok(()),
+                Status::Active => {
+                    let detail = format!(
+                        "the Client Identifier of the device {name} must be {name}, since its \
+                         topics are named after it; it is {client_id:?}"
+                    );
+                    return refused(RefusalCause::NotItsClientId, detail, name);
+                }
+                Status::Inactive => RefusalCause::DeviceInactive,
+                Status::Maintenance => RefusalCause::DeviceMaintenance,
+            };
+            return refused(cause, format!("device {name} is {}", device.status), name);
+        }
+        if self.device(tenant, client_id).is_some() {
             // Else the first client would keep the device out.
-            return Err(Refusal::NotNow(format!(
-                "the Client Identifier {client_id} is the device's of that id alone"
-            )));
-        } else if self.user(tenant, name).is_some_and(|user| !user.enabled) {
-            return Err(Refusal::NotNow(format!("user {name} is disabled")));
-        } else if let Some(known) = self.deleted.find(tenant, name) {
+            let detail =
+                format!("the Client Identifier {client_id} is the device's of that id alone");
+            return refused(RefusalCause::ClientIdOfDevice, detail, client_id);
+        }
+        if self.user(tenant, name).is_some_and(|user| !user.enabled) {
+            let detail = format!("user {name} is disabled");
+            return refused(RefusalCause::UserDisabled, detail, name);
+        }
+        if let Some(known) = self.deleted.find(tenant, name) {
             let what = known.word();
-            return Err(Refusal::NotNow(format!(
+            let detail = format!(
                 "{what} {name} was deleted: martlet {what} restore {name} brings it back, martlet \
                  {what} rm --purge {name} makes the name free"
-            )));
-        } else if tenant == COMMON_TENANT
+            );
+            return refused(RefusalCause::Deleted, detail, name);
+        }
+        if tenant == COMMON_TENANT
             && let Some((_, team)) = name.rsplit_once('@')
             && self.tenants.deleted.contains(team)
         {
-            return Err(Refusal::NotNow(format!(
+            let detail = format!(
                 "{name} is of the team {team}, which was deleted: martlet team restore {team} \
                  brings it back"
-            )));
+            );
+            return refused(RefusalCause::TeamDeleted, detail, team);
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use martlet_broker::{CredentialMark, Whose};
+use martlet_broker::{CredentialMark, RefusalCause, Whose};
 
 use super::{all, both, is_not_found, new_device};
 use crate::{
     CredentialUse, DataType, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, Import,
-    NewCredential, NewDevice, NewGroup, Owner, PageRequest, Presence, Refusal, RegistryError,
-    RowOutcome, Scope, Secret, Snapshot, Status,
+    NewCredential, NewDevice, NewGroup, Owner, PageRequest, Presence, RegistryError, RowOutcome,
+    Scope, Secret, Snapshot, Status,
 };
 
 both!(a_device_has_all_its_fields, registry, {
@@ -97,7 +97,7 @@ both!(
         let snapshot = Snapshot::read(registry).await?;
         assert!(snapshot.known(0, "d").is_none() && snapshot.is_in_use());
         let refused = snapshot.admits(0, "d", "d");
-        assert!(matches!(refused, Err(Refusal::NotNow(why)) if why.contains("was deleted")));
+        assert!(matches!(refused, Err(why) if why.cause == RefusalCause::Deleted));
         let taken = registry.create_device(&actor, new_device("d")).await;
         assert!(matches!(taken, Err(RegistryError::Exists(why)) if why.contains("was deleted")));
         let back = registry.restore_device(&actor, "d".into()).await?;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Authenticated, Authentication, ConnectionId, CredentialMark, Identity, Password, Proof, Realm,
-    Voucher,
+    Authenticated, Authentication, ConnectionId, CredentialMark, Identity, Password,
+    PasswordSource, Proof, Realm, RefusalCause, Voucher,
 };
 use martlet_codec::ReasonCode;
 use martlet_lockout::{Caller, Failures, Lockout, Whom, refused_for};
@@ -126,10 +126,10 @@ impl Gate {
             link,
             realm,
             caller: None,
-            answer: Authenticated::refused("it is refused"),
+            answer: Authenticated::refused(RefusalCause::Forbidden.into()),
             login: None,
         };
-        if let Some(why) = self.failures.locked(&caller, self.moment(now_us)) {
+        if let Some(why) = self.failures.refusal(&caller, self.moment(now_us)) {
             waiting.answer = refused_for(ReasonCode::ConnectionRateExceeded, why);
             self.waiting.push(waiting);
             return now_us;
@@ -140,9 +140,12 @@ impl Gate {
             found.state != State::Deleted && password == Some(right.as_bytes())
         });
         waiting.answer = match found {
-            None => refused_for(ReasonCode::BadUserNameOrPassword, "wrong".to_owned()),
+            None => {
+                let cause = RefusalCause::WrongPassword(PasswordSource::Other);
+                refused_for(ReasonCode::BadUserNameOrPassword, cause.into())
+            }
             Some((_, found)) if found.state == State::Disabled => {
-                Authenticated::refused("the user is disabled")
+                Authenticated::refused(RefusalCause::UserDisabled.into())
             }
             Some((user, found)) => {
                 waiting.login = Some(Login {

@@ -4,9 +4,11 @@ use std::any::Any;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use martlet_broker::{Authentication, CredentialMark, Identity, Proof, Rules, Voucher, Whose};
+use martlet_broker::{
+    Authentication, CredentialMark, Identity, Proof, Refusal, RefusalCause, Rules, Voucher, Whose,
+};
 use martlet_certificates::{NameFrom, ends_secs, user_name};
-use martlet_registry::{COMMON_TENANT, Refusal, Snapshot};
+use martlet_registry::{COMMON_TENANT, Snapshot};
 
 use super::registry::refused;
 use super::{People, known, vouchers};
@@ -132,10 +134,12 @@ impl CertificateNames {
                 if self.is_strict
                     && registry.is_none_or(|held| held.known(self.tenant, name).is_none())
                 {
-                    return Finding::NotNow(format!(
+                    let detail = format!(
                         "its certificate is good, and {name} is neither a user nor a device of the \
                          tables"
-                    ));
+                    );
+                    let refusal = Refusal::untold(RefusalCause::CertificateNameUnknown, detail);
+                    return Finding::NotNow(refusal.about(name));
                 }
                 let credential_ends =
                     match registry.map(|known| self.registered(known, name, asked)) {
@@ -161,7 +165,11 @@ impl CertificateNames {
                     ..identity
                 })
             }
-            Err(error) => Finding::Wrong(format!("its certificate names nobody: {error}")),
+            Err(error) => {
+                let detail = format!("its certificate names nobody: {error}");
+                let cause = RefusalCause::CertificateNamesNobody;
+                Finding::Wrong(Refusal::untold(cause, detail))
+            }
         }
     }
 }

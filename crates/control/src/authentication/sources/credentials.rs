@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use martlet_access::Credential;
 use martlet_access::scram::Verifier;
-use martlet_broker::{Authentication, Identity, Password, Rules, Whose};
+use martlet_broker::{
+    Authentication, Identity, Password, PasswordSource, Refusal, RefusalCause, Rules, Whose,
+};
 
 use super::{People, known, user};
 use crate::authentication::policy::of_kind;
@@ -45,7 +47,11 @@ impl Credentials {
         let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
         match user.has_password(password) {
             true => known(asked, Arc::clone(name), self.people.rules_of(Some(name))),
-            false => Finding::Wrong("wrong password, according to auth.credentials".to_owned()),
+            false => {
+                let cause = RefusalCause::WrongPassword(PasswordSource::Configuration);
+                let detail = "wrong password, according to auth.credentials";
+                Finding::Wrong(Refusal::untold(cause, detail))
+            }
         }
     }
 }

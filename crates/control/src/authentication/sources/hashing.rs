@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::{hmac, rand};
+use martlet_broker::{Refusal, RefusalCause};
 use martlet_lockout::Aging;
 
 use super::Finding;
@@ -88,7 +89,10 @@ impl Hashing {
         work: impl FnOnce() -> Finding + Send + 'static,
     ) -> Finding {
         let done = self.work(place, work).await;
-        done.unwrap_or_else(|| Finding::Failed("the hash could not be worked out".to_owned()))
+        done.unwrap_or_else(|| {
+            let detail = "the hash could not be worked out";
+            Finding::Failed(Refusal::untold(RefusalCause::LoginFailed, detail))
+        })
     }
 
     /// The same for any work; none if it came to no end, or was not waited for any more.

@@ -4,12 +4,14 @@
 //! nobody gets in, and clients may come again; who was verified recently is let in meanwhile.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_access::administrator_rules;
 use martlet_broker::{
-    Actions, Authentication, Identity, Password, Proof, Realm, Rule, Rules, Voucher, Whose,
+    Actions, Authentication, Identity, Password, PasswordSource, Proof, Realm, Refusal,
+    RefusalCause, Rule, Rules, Voucher, Whose,
 };
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
@@ -18,7 +20,7 @@ use serde_json::{Value, json};
 use super::{People, known, vouchers, without_values};
 use crate::authentication::policy::of_kind;
 use crate::authentication::turns::Turns;
-use crate::authentication::{Finding, Knowledge, Looking, Place, Source};
+use crate::authentication::{Finding, Knowledge, Looking, Place, Source, SourceKind};
 
 /// What is sent and what an answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +99,13 @@ impl Hook {
         };
         let password = asked.password.as_ref().map_or(&[][..], Password::bytes);
         if password.is_empty() {
-            return Finding::Wrong("it has no password, so the hook is not asked".to_owned());
+            let detail = "it has no password, so the hook is not asked";
+            return Finding::Wrong(Refusal::untold(RefusalCause::NoCredentials, detail));
         }
         let Ok(password) = std::str::from_utf8(password) else {
-            return Finding::Wrong("its password is no text, so the hook is not asked".to_owned());
+            let detail = "its password is no text, so the hook is not asked";
+            let cause = RefusalCause::WrongPassword(PasswordSource::Other);
+            return Finding::Wrong(Refusal::untold(cause, detail));
         };
         let body = match self.settings.form {
             HookForm::Panel => json!({
@@ -115,10 +120,10 @@ impl Hook {
         let turn = tokio::time::timeout(self.settings.timeout, self.turns.take(place));
         let _turn = match turn.await {
             Ok(Some(turn)) => turn,
-            Ok(None) => return Finding::Failed("nobody waits for its answer".to_owned()),
+            Ok(None) => return hook_down("nobody waits for its answer"),
             Err(_) => {
                 let (at_once, millis) = (self.settings.at_once, self.settings.timeout.as_millis());
-                return Finding::Failed(format!(
+                return hook_down(format!(
                     "{at_once} requests (auth.hook_concurrency) waited for it all the time, and \
                      there was no place for another one within {millis} ms"
                 ));
@@ -130,10 +135,10 @@ impl Hook {
             Ok(response) => response,
             Err(error) if error.is_timeout() => {
                 let millis = self.settings.timeout.as_millis();
-                return Finding::Failed(format!("no answer within {millis} ms"));
+                return hook_down(format!("no answer within {millis} ms"));
             }
             // Its text has the URL, which may have a secret.
-            Err(error) => return Finding::Failed(error.without_url().to_string()),
+            Err(error) => return hook_down(error.without_url().to_string()),
         };
         let status = response.status();
         match self.permits(response).await {
@@ -141,13 +146,13 @@ impl Hook {
                 let rules = || self.people.rules_of(Some(name));
                 terms.of(known(asked, Arc::clone(name), rules()), self.voucher)
             }
-            Ok(Verdict::Refuses) => Finding::Wrong(format!("the hook answered {status}")),
-            Ok(Verdict::NamesNothing) => Finding::Wrong(format!(
+            Ok(Verdict::Refuses) => hook_refused(format!("the hook answered {status}")),
+            Ok(Verdict::NamesNothing) => hook_refused(format!(
                 "the hook answered {status} without the ids that the form panel expects: a JSON \
                  object of whole numbers such as {{\"team_id\": 1}}"
             )),
             Ok(Verdict::KnowsNothing) => Finding::Stranger,
-            Err(why) => Finding::Failed(why),
+            Err(why) => hook_down(why),
         }
     }
 
@@ -349,9 +354,21 @@ async fn limited(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+fn hook_refused(detail: String) -> Finding {
+    Finding::Wrong(Refusal::untold(RefusalCause::HookRefused, detail))
+}
+
+fn hook_down(detail: impl Into<Cow<'static, str>>) -> Finding {
+    Finding::Failed(Refusal::untold(RefusalCause::HookDown, detail))
+}
+
 impl Source for Hook {
     fn name(&self) -> String {
         "the hook (auth.hook_url)".to_owned()
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::Proofs
     }
 
     fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a> {

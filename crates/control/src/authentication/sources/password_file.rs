@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use martlet_access::{Check, PasswordFile, edit};
-use martlet_broker::{Authentication, Password, Rules, Whose};
+use martlet_broker::{
+    Authentication, Password, PasswordSource, Refusal, RefusalCause, Rules, Whose,
+};
 
 use super::{Hashing, People, known, user};
 use crate::authentication::policy::of_kind;
@@ -69,7 +71,11 @@ impl PasswordFileSource {
                         proof.into_iter().for_each(|proof| hashing.remember(proof));
                         found
                     }
-                    Check::Wrong => Finding::Wrong(format!("wrong password, according to {path}")),
+                    Check::Wrong => {
+                        let cause = RefusalCause::WrongPassword(PasswordSource::File);
+                        let detail = format!("wrong password, according to {path}");
+                        Finding::Wrong(Refusal::untold(cause, detail).about(path))
+                    }
                     Check::Unknown => Finding::Stranger,
                 }
             })
@@ -96,6 +102,10 @@ fn renew(hashing: &Hashing, path: &str, name: &str, file: &PasswordFile, passwor
 impl Source for PasswordFileSource {
     fn name(&self) -> String {
         format!("the password file {}", self.path)
+    }
+
+    fn password_file(&self) -> Option<String> {
+        Some(self.path.clone())
     }
 
     fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a> {

@@ -3,12 +3,12 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use martlet_broker::{Authentication, Identity, Password, Proof, Rules, Whose};
-use martlet_registry::{COMMON_TENANT, Known, Refusal, Registry, Snapshot};
+use martlet_broker::{Authentication, Identity, Password, Proof, Refusal, Rules, Whose};
+use martlet_registry::{COMMON_TENANT, Known, Registry, Snapshot};
 
 use super::{Hashing, known, user};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Looking, Place, Pretending, ScramUser, Source};
+use crate::authentication::{Finding, Looking, Place, Pretending, ScramUser, Source, SourceKind};
 use crate::wall_clock::now_signed_ms;
 
 /// The registry. What a user or a device may do stands there too.
@@ -127,9 +127,9 @@ fn renew(
 
 /// Wrong credentials count as a try; a client that may not come now has proved a name.
 pub(super) fn refused(refusal: Refusal) -> Finding {
-    match refusal {
-        Refusal::Wrong(why) => Finding::Wrong(why),
-        Refusal::NotNow(why) => Finding::NotNow(why),
+    match refusal.cause.is_wrong_secret() {
+        true => Finding::Wrong(refusal),
+        false => Finding::NotNow(refusal),
     }
 }
 
@@ -140,6 +140,10 @@ impl Source for RegistrySource {
             None => format!("the registry {}", self.snapshot.location()),
             Some(team) => format!("team {team} of the registry"),
         }
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::Registry
     }
 
     fn look<'a>(&'a self, asked: &'a Authentication, place: &'a Place) -> Looking<'a> {
@@ -178,7 +182,7 @@ impl Source for RegistrySource {
                 ScramUser::Known(verifier.clone(), identity)
             }
             (Some(Ok(_)), _) => ScramUser::WithoutVerifier,
-            (Some(Err(Refusal::Wrong(why) | Refusal::NotNow(why))), _) => ScramUser::Barred(why),
+            (Some(Err(why)), _) => ScramUser::Barred(why),
             (None, _) => ScramUser::Unknown,
         }
     }
@@ -219,11 +223,8 @@ impl Source for RegistrySource {
         self.snapshot.known(self.tenant, user_name).is_some()
     }
 
-    fn admits(&self, user_name: &str, client_id: &str) -> Result<(), String> {
-        match self.snapshot.admits(self.tenant, user_name, client_id) {
-            Ok(()) => Ok(()),
-            Err(Refusal::Wrong(why) | Refusal::NotNow(why)) => Err(why),
-        }
+    fn admits(&self, user_name: &str, client_id: &str) -> Result<(), Refusal> {
+        self.snapshot.admits(self.tenant, user_name, client_id)
     }
 
     fn has_device(&self, user_name: &str) -> bool {

@@ -2,13 +2,15 @@
 //! when, and optionally what the client may do.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet, KeyAlgorithm};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use martlet_broker::{
-    Actions, Authentication, Identity, Password, Proof, Realm, Rule, Rules, Voucher, Whose,
+    Actions, Authentication, Identity, Password, Proof, Realm, Refusal, RefusalCause, Rule, Rules,
+    Voucher, Whose,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,7 +18,7 @@ use serde_json::Value;
 use super::key_source::KeySource;
 use super::{People, known, vouchers, without_values};
 use crate::authentication::policy::of_kind;
-use crate::authentication::{Finding, Knowledge, Looking, Place, Refreshing, Source};
+use crate::authentication::{Finding, Knowledge, Looking, Place, Refreshing, Source, SourceKind};
 
 /// What is asked of a token beside its signature.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -239,10 +241,9 @@ impl Tokens {
         };
         if header.crit.is_some() {
             // RFC 7515 section 4.1.11: what is critical and not understood makes it invalid.
-            return Finding::Wrong(
+            return bad_token(
                 "its token is not good: its header has `crit`, and nothing critical is understood \
-                 here"
-                    .to_owned(),
+                 here",
             );
         }
         let is_meant = |key: &&TokenKey| {
@@ -256,7 +257,9 @@ impl Tokens {
             .await
         {
             Ok(keys) => keys,
-            Err(why) => return Finding::Failed(why),
+            Err(why) => {
+                return Finding::Failed(Refusal::untold(RefusalCause::TokenKeysDown, why));
+            }
         };
         for key in keys.0.iter().filter(is_meant) {
             match self.claims(token, key) {
@@ -264,7 +267,7 @@ impl Tokens {
                 Err(error) => why = error,
             }
         }
-        Finding::Wrong(format!("its token is not good: {why}"))
+        bad_token(format!("its token is not good: {why}"))
     }
 
     /// A key, with what is asked of its tokens, and the server that it is of.
@@ -336,18 +339,18 @@ impl Tokens {
     fn identity(&self, asked: &Authentication, claims: Claims, voucher: Voucher) -> Finding {
         let text = |claim: &str| claims.others.get(claim).and_then(Value::as_str);
         let Some(user_name) = text(&self.settings.user_claim) else {
-            return Finding::Wrong(format!(
+            return bad_token(format!(
                 "its token has no claim {}",
                 self.settings.user_claim
             ));
         };
         if user_name.is_empty() || user_name.chars().any(char::is_control) {
-            return Finding::Wrong("the name in its token is none".to_owned());
+            return bad_token("the name in its token is none");
         }
         if let Some(claim) = &self.settings.client_claim
             && text(claim) != Some(&*asked.client_id)
         {
-            return Finding::Wrong(format!("its token is for another client ({claim})"));
+            return bad_token(format!("its token is for another client ({claim})"));
         }
         let found = known(
             asked,
@@ -370,9 +373,13 @@ impl Tokens {
                 rules: Arc::new(rules),
                 ..identity
             }),
-            Err(why) => Finding::Wrong(format!("the claim acl of its token: {why}")),
+            Err(why) => bad_token(format!("the claim acl of its token: {why}")),
         }
     }
+}
+
+fn bad_token(detail: impl Into<Cow<'static, str>>) -> Finding {
+    Finding::Wrong(Refusal::untold(RefusalCause::BadToken, detail))
 }
 
 fn compile(permissions: Permissions) -> Result<Rules, String> {
@@ -398,6 +405,10 @@ fn compile(permissions: Permissions) -> Result<Rules, String> {
 impl Source for Tokens {
     fn name(&self) -> String {
         "tokens (auth.jwt_keys)".to_owned()
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::Proofs
     }
 
     fn look<'a>(&'a self, asked: &'a Authentication, _: &'a Place) -> Looking<'a> {

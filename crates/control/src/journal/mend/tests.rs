@@ -1,3 +1,5 @@
+use martlet_codec::ReasonCode;
+
 use super::*;
 
 #[test]
@@ -31,7 +33,8 @@ fn what_is_about_a_team_has_no_command_that_would_be_about_another() {
         will_topic: None,
         address: None,
         reason: ReasonCode::BadUserNameOrPassword,
-        why: "wrong credential for device d1".into(),
+        why: Refusal::untold(RefusalCause::WrongSecret, "wrong credential for device d1")
+            .about("d1"),
     };
     let of = |tenant| way(TenantId(tenant), &event, &Commands::default()).unwrap_or_default();
     assert_eq!(of(0).command.as_deref(), Some("martlet device rotate d1"));
@@ -52,62 +55,19 @@ fn what_is_about_a_team_has_no_command_that_would_be_about_another() {
 }
 
 #[test]
-fn names_of_the_tables_are_taken_from_between_fixed_words() {
-    let commands = Commands::default();
-    let said = |why| by_tables(&commands, why).and_then(|way| way.command);
-    let expected = "martlet user set --enable 'a is disabled'";
-    assert_eq!(
-        said("user a is disabled is disabled").as_deref(),
-        Some(expected)
-    );
-    let expected = "martlet device set --status=active 'x is y'";
-    assert_eq!(
-        said("device x is y is maintenance").as_deref(),
-        Some(expected)
-    );
-    assert_eq!(said("device x is not what it seems"), None);
-    let spent = "this credential of the device d 1 has expired, or is revoked";
-    assert_eq!(said(spent).as_deref(), Some("martlet device rotate 'd 1'"));
-}
-
-#[test]
 fn who_is_nobody_may_be_a_device() {
     let commands = Commands::default();
-    let way = commands.unknown("the registry /data/martlet.db", "p 1");
+    let registry = UserSources {
+        registry: true,
+        proofs: false,
+    };
+    let way = commands.unknown(registry, None, "p 1");
     assert_eq!(way.command.as_deref(), Some("martlet device add 'p 1'"));
     let user = "martlet user add --role=ROLE 'p 1', with a role";
     assert!(way.text.contains(user), "{}", way.text);
-    let way = commands.unknown("the password file /etc/passwd", "p1");
+    let way = commands.unknown(UserSources::default(), Some("/etc/passwd"), "p1");
     let command = "martlet user add --file=/etc/passwd p1";
     assert_eq!(way.command.as_deref(), Some(command));
-}
-
-#[test]
-fn a_wrong_client_identifier_is_told_what_it_has_to_be() {
-    let said = |why| by_client_id(why).unwrap_or_default().text;
-    let why = "the Client Identifier of the device d 1 must be d 1, since its topics are named \
-               after it; it is \"x\"";
-    assert!(said(why).contains("to d 1: by its MQTT library's"));
-    let why = "the Client Identifier d1 is the device's of that id alone";
-    assert!(said(why).contains("the User Name d1 and its secret"));
-    assert_eq!(said("the Client Identifier"), "");
-}
-
-#[test]
-fn a_packet_that_breaks_a_rule_is_to_be_traced() {
-    let event = |reason| Event::Disconnected {
-        client_id: "-x".to_owned(),
-        user: None,
-        reason,
-        why: "a second CONNECT".into(),
-    };
-    let told = |reason| way_of(&event(reason), &Commands::default()).unwrap_or_default();
-    for reason in [ReasonCode::ProtocolError, ReasonCode::MalformedPacket] {
-        let way = told(reason);
-        assert!(way.text.contains("MQTT library"), "{}", way.text);
-        assert_eq!(way.command.as_deref(), Some("martlet trace -- -x"));
-    }
-    assert_eq!(told(ReasonCode::Success), Way::default());
 }
 
 #[test]

@@ -1,4 +1,7 @@
-use martlet_broker::{DropReason, Event, Limit, LossTimes, Reached};
+use martlet_broker::{
+    DropReason, Event, Limit, LockoutScope, LossTimes, PasswordSource, Reached, Refusal,
+    RefusalCause, UserSources,
+};
 use martlet_codec::ReasonCode;
 
 use super::facts::{
@@ -8,8 +11,9 @@ use super::facts::{
 use super::{Question, State, Verdict, judge};
 use crate::authentication::Standing;
 use crate::cause::Cause;
+use crate::cause::tests::WORDS_OF_OLD;
 use crate::explain::{Explained, Outcome};
-use crate::journal::{Entry, Run, Way};
+use crate::journal::{Entry, EntryKind, Run, Way};
 
 mod several;
 
@@ -29,15 +33,31 @@ fn facts(topic: Option<&str>) -> Facts {
     }
 }
 
-fn run(what: &str, reason: &str, why: &str, count: u64, ago_ms: u64) -> Run {
+/// Why something was refused or ended.
+struct Said(Refusal);
+
+impl From<&str> for Said {
+    /// Words alone: no cause can be read from them.
+    fn from(words: &str) -> Self {
+        (RefusalCause::ByReasonCode, words).into()
+    }
+}
+
+impl From<(RefusalCause, &str)> for Said {
+    fn from((cause, words): (RefusalCause, &str)) -> Self {
+        Self(Refusal::untold(cause, words.to_owned()))
+    }
+}
+
+fn run(what: EntryKind, reason: &str, why: impl Into<Said>, count: u64, ago_ms: u64) -> Run {
+    let Said(why) = why.into();
     let last = Entry {
         at_ms: NOW - ago_ms,
-        what: what.to_owned(),
         client_id: "d1".to_owned(),
         reason: Some(reason.to_owned()),
-        why: Some(why.to_owned()),
+        why: Some(why.detail().to_owned()),
         mend: Some("do this".to_owned()),
-        ..Entry::default()
+        ..Entry::new(what)
     };
     Run {
         cause: cause_of(what, reason, why),
@@ -47,14 +67,14 @@ fn run(what: &str, reason: &str, why: &str, count: u64, ago_ms: u64) -> Run {
     }
 }
 
-/// As the journal has it, of an event with these words.
-fn cause_of(what: &str, reason: &str, why: &str) -> Option<Cause> {
+/// As the journal has it.
+fn cause_of(what: EntryKind, reason: &str, why: Refusal) -> Option<Cause> {
     let codes = (0..=u8::MAX).filter_map(ReasonCode::from_u8);
     let mut codes = codes.filter(|code| code.name() == reason || format!("{code:?}") == reason);
     let reason_code = codes.next().unwrap_or(ReasonCode::UnspecifiedError);
-    let (client_id, user, why) = ("d1".to_owned(), None, why.to_owned().into());
+    let (client_id, user) = ("d1".to_owned(), None);
     Cause::of(&match what {
-        "connect refused" => Event::Refused {
+        EntryKind::ConnectRefused => Event::Refused {
             client_id,
             user,
             will_topic: None,
@@ -62,13 +82,13 @@ fn cause_of(what: &str, reason: &str, why: &str) -> Option<Cause> {
             reason: reason_code,
             why,
         },
-        "disconnected" => Event::Disconnected {
+        EntryKind::Disconnected => Event::Disconnected {
             client_id,
             user,
             reason: reason_code,
             why,
         },
-        "publish refused" => Event::PublishRefused {
+        EntryKind::PublishRefused => Event::PublishRefused {
             client_id,
             user,
             address: None,
@@ -76,7 +96,7 @@ fn cause_of(what: &str, reason: &str, why: &str) -> Option<Cause> {
             reason: reason_code,
             why,
         },
-        "message dropped" => Event::Dropped {
+        EntryKind::MessageDropped => Event::Dropped {
             client_id,
             user,
             topic: String::new(),
@@ -127,6 +147,17 @@ fn rules(publish: Outcome, receive: Outcome) -> Option<TopicRules> {
     })
 }
 
+const WRONG_PASSWORD: RefusalCause = RefusalCause::WrongPassword(PasswordSource::Registry);
+
+const NOBODY: RefusalCause = RefusalCause::UnknownUser(UserSources {
+    registry: true,
+    proofs: false,
+});
+
+fn barred(cause: RefusalCause, words: &'static str) -> Standing {
+    Standing::Barred(Refusal::untold(cause, words))
+}
+
 #[track_caller]
 fn expect(verdict: &Verdict, cause: Cause, state: State, said: &str) {
     assert_eq!(
@@ -139,10 +170,16 @@ fn expect(verdict: &Verdict, cause: Cause, state: State, said: &str) {
 
 #[test]
 fn what_it_was_told_when_it_last_came_decides() {
-    let wrong = "wrong password, according to the registry";
-    let refused = run("connect refused", "BadUserNameOrPassword", wrong, 12, 1_000);
+    let wrong = (WRONG_PASSWORD, "wrong password, according to the registry");
+    let refused = run(
+        EntryKind::ConnectRefused,
+        "BadUserNameOrPassword",
+        wrong,
+        12,
+        1_000,
+    );
     let mut facts = facts(None);
-    facts.runs = vec![run("connected", "", "", 1, 900_000), refused];
+    facts.runs = vec![run(EntryKind::Connected, "", "", 1, 900_000), refused];
     facts.standing = Some(Standing::Known);
     let verdict = judge(&facts);
     expect(
@@ -155,7 +192,7 @@ fn what_it_was_told_when_it_last_came_decides() {
     assert_eq!(verdict.finding.count, Some(12));
     assert_eq!(verdict.finding.mend.as_deref(), Some("do this"));
     // It has come in meanwhile.
-    facts.runs.push(run("connected", "", "", 1, 10));
+    facts.runs.push(run(EntryKind::Connected, "", "", 1, 10));
     facts.session = Some(connected());
     let verdict = judge(&facts);
     let said = "is connected and nothing is wrong now";
@@ -171,7 +208,10 @@ fn what_it_was_told_when_it_last_came_decides() {
 fn who_would_not_be_let_in_is_told_so_before_it_comes() {
     let mut facts = facts(None);
     facts.known_as = Some("device".to_owned());
-    facts.standing = Some(Standing::Barred("device d1 is maintenance".to_owned()));
+    facts.standing = Some(barred(
+        RefusalCause::DeviceMaintenance,
+        "device d1 is maintenance",
+    ));
     expect(
         &judge(&facts),
         Cause::Disabled,
@@ -186,8 +226,8 @@ fn who_would_not_be_let_in_is_told_so_before_it_comes() {
         "neither connected nor",
     );
     facts.known_as = None;
-    let nobody = "nobody of that name is known to the registry".to_owned();
-    facts.standing = Some(Standing::Barred(nobody));
+    let nobody = "nobody of that name is known to the registry";
+    facts.standing = Some(barred(NOBODY, nobody));
     expect(
         &judge(&facts),
         Cause::NobodyKnown,
@@ -227,7 +267,13 @@ fn a_door_that_is_closed_is_named() {
 fn who_goes_again_and_again_is_told_why() {
     let mut facts = facts(None);
     facts.session = Some(connected());
-    let silent = run("disconnected", "KeepAliveTimeout", "keep alive", 4, 1_000);
+    let silent = run(
+        EntryKind::Disconnected,
+        "KeepAliveTimeout",
+        (RefusalCause::KeepAlive, "keep alive"),
+        4,
+        1_000,
+    );
     facts.runs = vec![silent];
     let reason = ReasonCode::KeepAliveTimeout.name();
     facts.runs[0].last.reason = Some(reason.to_owned());
@@ -336,7 +382,7 @@ fn a_receiver_is_told_what_keeps_messages_from_it() {
     }
     facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
     let mut full = run(
-        "message dropped",
+        EntryKind::MessageDropped,
         "queue_full",
         "the queue was full",
         30,
@@ -357,7 +403,7 @@ fn what_is_old_or_weighs_less_is_told_beside_it() {
     let mut facts = facts(None);
     facts.session = Some(connected());
     let refused = run(
-        "publish refused",
+        EntryKind::PublishRefused,
         "NotAuthorized",
         "no rule permits it",
         1,
@@ -397,8 +443,14 @@ fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
         ..Spent::default()
     };
     facts.spent = Some(spent.clone());
-    let wrong = "wrong credential for device d1";
-    let refused = run("connect refused", "BadUserNameOrPassword", wrong, 3, 1_000);
+    let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
+    let refused = run(
+        EntryKind::ConnectRefused,
+        "BadUserNameOrPassword",
+        wrong,
+        3,
+        1_000,
+    );
     facts.runs = vec![refused];
     let verdict = judge(&facts);
     let said = "all 2 of its credentials were revoked, the last on 2030-01-31 12:00 UTC";
@@ -421,11 +473,17 @@ fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
 fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
     let mut facts = facts(None);
     facts.session = Some(connected());
-    let wrong = "wrong credential for device d1";
-    let mut tried = run("connect refused", "BadUserNameOrPassword", wrong, 3, 1_000);
+    let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
+    let mut tried = run(
+        EntryKind::ConnectRefused,
+        "BadUserNameOrPassword",
+        wrong,
+        3,
+        1_000,
+    );
     tried.last.address = Some("[2001:db8::1]:4711".to_owned());
     tried.last.command = Some("martlet device rotate d1".to_owned());
-    facts.runs = vec![run("connected", "", "", 1, 5_000), tried];
+    facts.runs = vec![run(EntryKind::Connected, "", "", 1, 5_000), tried];
     let verdict = judge(&facts);
     expect(
         &verdict,
@@ -451,16 +509,20 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
             .contains("do this")
     );
     // It came in after that: it may have been itself.
-    facts.runs.push(run("connected", "", "", 1, 500));
+    facts.runs.push(run(EntryKind::Connected, "", "", 1, 500));
     let verdict = judge(&facts);
     assert_eq!(verdict.finding.cause, Cause::NothingWrong);
     assert_eq!(verdict.also[0].command, None);
     // It disconnected since, by itself: a refusal while it was connected does not keep it out.
     facts.runs.pop();
     facts.session = None;
-    facts
-        .runs
-        .push(run("disconnected", "Success", "it said goodbye", 1, 400));
+    facts.runs.push(run(
+        EntryKind::Disconnected,
+        "Success",
+        "it said goodbye",
+        1,
+        400,
+    ));
     let verdict = judge(&facts);
     expect(&verdict, Cause::Away, State::Away, "it is not connected");
     assert!(
@@ -474,7 +536,13 @@ fn what_was_refused_of_another_topic_is_told_beside_what_was_asked() {
     let mut facts = facts(Some("d/d1/telemetry"));
     facts.session = Some(connected());
     facts.rules = rules(Outcome::Permitted, Outcome::Refused);
-    let mut refused = run("publish refused", "Not authorized", "no rule", 3, 1_000);
+    let mut refused = run(
+        EntryKind::PublishRefused,
+        "Not authorized",
+        "no rule",
+        3,
+        1_000,
+    );
     refused.last.topic = Some("d/d1/other".to_owned());
     facts.runs = vec![refused.clone()];
     let verdict = judge(&facts);
@@ -538,7 +606,13 @@ fn who_went_with_a_team_is_told_which_to_restore() {
 fn what_the_rules_permit_meanwhile_is_wrong_no_more() {
     let mut facts = facts(None);
     facts.session = Some(connected());
-    let mut refused = run("publish refused", "Not authorized", "no rule", 3, 1_000);
+    let mut refused = run(
+        EntryKind::PublishRefused,
+        "Not authorized",
+        "no rule",
+        3,
+        1_000,
+    );
     refused.last.topic = Some("d/d1/other".to_owned());
     refused.last.command = Some("martlet role allow r".to_owned());
     refused.last.seq = 7;
@@ -560,13 +634,14 @@ fn what_the_rules_permit_meanwhile_is_wrong_no_more() {
 #[test]
 fn somebody_without_a_name_is_not_who_was_heard_of_since() {
     let mut facts = facts(None);
-    let why = "the first packet is not CONNECT";
+    let why = (RefusalCause::NotMqtt, "the first packet is not CONNECT");
     let stray = |ago_ms| Entry {
         address: Some("192.0.2.7:4711".to_owned()),
-        ..run("connect refused", "ProtocolError", why, 1, ago_ms).last
+        ..run(EntryKind::ConnectRefused, "ProtocolError", why, 1, ago_ms).last
     };
     let keep_alive = ReasonCode::KeepAliveTimeout.name();
-    facts.runs = vec![run("disconnected", keep_alive, "nothing came", 1, 5_000)];
+    let silent = (RefusalCause::KeepAlive, "nothing came");
+    facts.runs = vec![run(EntryKind::Disconnected, keep_alive, silent, 1, 5_000)];
     facts.nameless = vec![stray(1_000)];
     // It is the newest thing that is known, and a guess all the same.
     let verdict = judge(&facts);
@@ -598,7 +673,7 @@ fn of_an_unknown_name_it_is_not_told_what_it_may_publish() {
 #[test]
 fn a_lockout_that_is_over_is_a_remark() {
     let mut facts = facts(None);
-    let wrong = "wrong credential for device d1";
+    let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
     let locked = "locked out for 1 s more: too many wrong credentials for this user name";
     facts.locked_out = Some(Lockout {
         accepted_secs: None,
@@ -610,9 +685,21 @@ fn a_lockout_that_is_over_is_a_remark() {
     });
     let bad = "BadUserNameOrPassword";
     facts.runs = vec![
-        run("disconnected", "Success", "it said goodbye", 1, 9_000),
-        run("connect refused", bad, wrong, 3, 3_000),
-        run("connect refused", "NotAuthorized", locked, 2, 2_000),
+        run(
+            EntryKind::Disconnected,
+            "Success",
+            "it said goodbye",
+            1,
+            9_000,
+        ),
+        run(EntryKind::ConnectRefused, bad, wrong, 3, 3_000),
+        run(
+            EntryKind::ConnectRefused,
+            "NotAuthorized",
+            (RefusalCause::LockedOut(LockoutScope::UserName), locked),
+            2,
+            2_000,
+        ),
     ];
     let verdict = judge(&facts);
     expect(&verdict, Cause::LockedOut, State::Refused, "locked out");
@@ -650,13 +737,19 @@ fn of_client(name: &str, mut facts: Facts) -> Facts {
 #[test]
 fn all_clients_of_a_user_are_looked_at() {
     let topic = Some("d/d1/telemetry");
-    let mut refused = run("publish refused", "Not authorized", "no rule", 3, 60_000);
+    let mut refused = run(
+        EntryKind::PublishRefused,
+        "Not authorized",
+        "no rule",
+        3,
+        60_000,
+    );
     refused.last.topic = topic.map(str::to_owned);
     let publisher = Facts {
         runs: vec![
             refused,
             run(
-                "disconnected",
+                EntryKind::Disconnected,
                 "Success",
                 "the client said goodbye",
                 1,
@@ -667,7 +760,7 @@ fn all_clients_of_a_user_are_looked_at() {
     };
     let other = Facts {
         session: Some(connected()),
-        runs: vec![run("connected", "", "", 1, 5_000)],
+        runs: vec![run(EntryKind::Connected, "", "", 1, 5_000)],
         ..facts(topic)
     };
     let mut both = of_client("ann", facts(topic));
@@ -684,7 +777,13 @@ fn all_clients_of_a_user_are_looked_at() {
     assert!(verdict.also.iter().any(is_told), "{verdict:#?}");
     // None of them is.
     both.clients[1].session = None;
-    both.clients[1].runs[0] = run("disconnected", "Success", "the client said goodbye", 1, 10);
+    both.clients[1].runs[0] = run(
+        EntryKind::Disconnected,
+        "Success",
+        "the client said goodbye",
+        1,
+        10,
+    );
     let said = "it is not connected: the client said goodbye";
     expect(&judge(&both), Cause::Away, State::Away, said);
 }
@@ -696,7 +795,13 @@ fn a_refused_publish_of_who_is_subscribed_to_the_topic_too_is_told() {
     session.subscriptions = vec![("d/#".to_owned(), 1)];
     facts.session = Some(session);
     facts.rules = rules(Outcome::Refused, Outcome::Permitted);
-    let mut refused = run("publish refused", "Not authorized", "no rule", 3, 1_000);
+    let mut refused = run(
+        EntryKind::PublishRefused,
+        "Not authorized",
+        "no rule",
+        3,
+        1_000,
+    );
     refused.last.topic = facts.question.topic.clone();
     facts.runs = vec![refused];
     let said = "its publish to d/d1/telemetry was refused";
@@ -713,9 +818,15 @@ fn a_queue_that_has_drained_is_not_full_and_its_losses_are_told() {
     session.drops = vec![(DropReason::QueueFull, 30)];
     session.queue_full = Some(full);
     facts.session = Some(session);
-    let mut dropped = run("message dropped", "queue_full", &full.why(), 30, 2_000);
+    let mut dropped = run(
+        EntryKind::MessageDropped,
+        "queue_full",
+        &*full.words(),
+        30,
+        2_000,
+    );
     dropped.last.topic = Some("t".to_owned());
-    let mut begun = run("queue full", "", "5 messages wait", 1, 2_000);
+    let mut begun = run(EntryKind::QueueFull, "", "5 messages wait", 1, 2_000);
     begun.cause = Some(Cause::QueueFull);
     facts.runs = vec![begun, dropped];
     let verdict = judge(&facts);
@@ -767,12 +878,18 @@ fn a_queue_that_has_drained_is_not_full_and_its_losses_are_told() {
 #[test]
 fn a_connection_that_began_after_the_refusal_is_not_another_one() {
     let mut facts = facts(None);
-    let wrong = "wrong credential for device d1";
+    let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
     facts.runs = vec![
-        run("connect refused", "BadUserNameOrPassword", wrong, 3, 9_000),
-        run("connected", "", "", 1, 5_000),
         run(
-            "disconnected",
+            EntryKind::ConnectRefused,
+            "BadUserNameOrPassword",
+            wrong,
+            3,
+            9_000,
+        ),
+        run(EntryKind::Connected, "", "", 1, 5_000),
+        run(
+            EntryKind::Disconnected,
             "Success",
             "the client said goodbye",
             1,
@@ -793,16 +910,19 @@ fn a_connection_that_began_after_the_refusal_is_not_another_one() {
 fn a_remedy_is_that_of_the_finding_and_of_no_other_event() {
     let mut facts = facts(None);
     facts.known_as = Some("device".to_owned());
-    facts.standing = Some(Standing::Barred("device d1 is inactive".to_owned()));
+    facts.standing = Some(barred(
+        RefusalCause::DeviceInactive,
+        "device d1 is inactive",
+    ));
     facts.standing_way = Some(Way {
         text: "let it in again".to_owned(),
         command: Some("martlet device set --status=active d1".to_owned()),
     });
     // Another refusal of the same kind, for another name.
-    let other = "device d2 is inactive";
-    let mut refused = run("connect refused", "NotAuthorized", other, 1, 1_000);
+    let other = (RefusalCause::DeviceInactive, "device d2 is inactive");
+    let mut refused = run(EntryKind::ConnectRefused, "NotAuthorized", other, 1, 1_000);
     refused.last.command = Some("martlet device set --status=active d2".to_owned());
-    facts.runs = vec![refused, run("connected", "", "", 1, 500)];
+    facts.runs = vec![refused, run(EntryKind::Connected, "", "", 1, 500)];
     let finding = judge(&facts).finding;
     let expected = "martlet device set --status=active d1";
     assert_eq!(finding.command.as_deref(), Some(expected), "{finding:#?}");
@@ -819,7 +939,13 @@ fn facts_of_refused_topic() -> Facts {
     if let Some(rules) = &mut facts.rules {
         rules.mend_publish.command = None;
     }
-    let mut refused = run("publish refused", "Not authorized", "no rule", 3, 1_000);
+    let mut refused = run(
+        EntryKind::PublishRefused,
+        "Not authorized",
+        "no rule",
+        3,
+        1_000,
+    );
     refused.last.topic = Some("d/d1/x".to_owned());
     facts.runs = vec![refused];
     facts
@@ -848,7 +974,13 @@ fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
     expect(&judge(&facts), Cause::StoreSlow, is_there, said);
     // The reason of an absent client is how it left, not the store.
     facts.session = None;
-    facts.runs = vec![run("disconnected", "Success", "it said goodbye", 1, 10)];
+    facts.runs = vec![run(
+        EntryKind::Disconnected,
+        "Success",
+        "it said goodbye",
+        1,
+        10,
+    )];
     let said = "it is not connected";
     expect(&judge(&facts), Cause::Away, State::Away, said);
 }
@@ -856,30 +988,32 @@ fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
 #[test]
 fn what_holds_now_comes_before_what_happened() {
     let mut facts = facts(None);
-    let wrong = "the password is not that of the registry";
+    let wrong = (WRONG_PASSWORD, "the password is not that of the registry");
     facts.runs = vec![run(
-        "connect refused",
+        EntryKind::ConnectRefused,
         "BadUserNameOrPassword",
         wrong,
         1,
         1_000,
     )];
-    facts.standing = Some(Standing::Barred("user d1 is disabled".to_owned()));
+    facts.standing = Some(barred(RefusalCause::UserDisabled, "user d1 is disabled"));
     let verdict = judge(&facts);
     expect(&verdict, Cause::Disabled, State::Refused, "is disabled");
     assert_eq!(verdict.also[0].cause, Cause::WrongPassword);
     // It was refused for that too: since when is told.
-    let disabled = "user d1 is disabled";
-    facts
-        .runs
-        .push(run("connect refused", "NotAuthorized", disabled, 3, 500));
+    let disabled = (RefusalCause::UserDisabled, "user d1 is disabled");
+    facts.runs.push(run(
+        EntryKind::ConnectRefused,
+        "NotAuthorized",
+        disabled,
+        3,
+        500,
+    ));
     let verdict = judge(&facts);
     expect(&verdict, Cause::Disabled, State::Refused, "is disabled");
     assert_eq!(verdict.finding.count, Some(3));
     facts.runs.pop();
-    facts.standing = Some(Standing::Barred(
-        "nobody of that name is known to x".to_owned(),
-    ));
+    facts.standing = Some(barred(NOBODY, "nobody of that name is known to x"));
     expect(&judge(&facts), Cause::UnknownName, State::Refused, "nobody");
 }
 
@@ -910,4 +1044,30 @@ fn losses_are_told_with_their_own_time() {
         State::Connected,
         "QoS 0",
     );
+}
+
+/// A client chooses its Client Identifier, its user name and its topics.
+#[test]
+fn names_that_clients_choose_are_not_diagnosed() {
+    for name in WORDS_OF_OLD {
+        let forbidden = format!("the Will on {name:?} is refused: no rule permits it");
+        let will = (RefusalCause::WillForbidden, &*forbidden);
+        let mut facts = facts(Some(name));
+        (facts.question.name, facts.client_id) = ((*name).to_owned(), (*name).to_owned());
+        facts.user = Some((*name).to_owned());
+        facts.standing = Some(Standing::Known);
+        facts.runs = vec![run(
+            EntryKind::ConnectRefused,
+            "NotAuthorized",
+            will,
+            1,
+            1_000,
+        )];
+        let verdict = judge(&facts);
+        expect(&verdict, Cause::NotPermitted, State::Refused, name);
+        let goodbye = (RefusalCause::Goodbye, *name);
+        facts.runs = vec![run(EntryKind::Disconnected, "Success", goodbye, 1, 1_000)];
+        let verdict = judge(&facts);
+        expect(&verdict, Cause::Away, State::Away, "it is not connected");
+    }
 }

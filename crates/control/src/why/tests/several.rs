@@ -1,14 +1,16 @@
 //! Verdicts on users with several clients, and on what strangers did.
 
+use martlet_broker::TlsFault;
+
 use super::*;
 
 fn stray(ago_ms: u64) -> Entry {
     Entry {
         address: Some("192.0.2.7:4711".to_owned()),
         ..run(
-            "connect refused",
+            EntryKind::ConnectRefused,
             "ProtocolError",
-            "what came is not TLS",
+            (RefusalCause::Tls(TlsFault::NotTls), "what came is not TLS"),
             1,
             ago_ms,
         )
@@ -20,7 +22,7 @@ fn stray(ago_ms: u64) -> Entry {
 fn refusals_without_a_name_are_told_once_as_a_guess() {
     let gone = |ago_ms| {
         let went = run(
-            "disconnected",
+            EntryKind::Disconnected,
             "Success",
             "the client said goodbye",
             1,
@@ -57,7 +59,7 @@ fn of_a_client_that_is_not_connected_nothing_is_said_as_of_the_connected_one() {
     let topic = Some("office/1");
     let publisher = Facts {
         runs: vec![run(
-            "disconnected",
+            EntryKind::Disconnected,
             "Success",
             "the client said goodbye",
             1,
@@ -92,15 +94,15 @@ fn who_is_let_in_by_a_remembered_password_is_not_kept_out() {
     let bad = "BadUserNameOrPassword";
     facts.runs = vec![
         run(
-            "connect refused",
+            EntryKind::ConnectRefused,
             bad,
-            "wrong password, according to x",
+            (WRONG_PASSWORD, "wrong password, according to x"),
             5,
             3_000,
         ),
-        run("connected", "", "", 2, 2_000),
+        run(EntryKind::Connected, "", "", 2, 2_000),
         run(
-            "disconnected",
+            EntryKind::Disconnected,
             "Success",
             "the client said goodbye",
             2,

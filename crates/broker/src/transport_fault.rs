@@ -1,0 +1,100 @@
+//! What goes wrong below MQTT: TLS, WebSocket and the PROXY header, each a closed list.
+//!
+//! The driver finds it; here are the names and the texts alone.
+
+macro_rules! faults {
+    ($(#[$what:meta])* $name:ident { $($variant:ident = $text:literal;)* }) => {
+        $(#[$what])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $(#[doc = $text] $variant,)*
+        }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// What went wrong, for operators and for the client.
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// Why a TLS handshake or connection fails.
+    TlsFault {
+        NotTls = "what came is not TLS: this listener speaks mqtts or wss";
+        NoVersion = "no TLS version in common: the client's is older than the listener accepts";
+        NoCipherSuite = "no TLS cipher suite in common";
+        NoKeyExchange = "no TLS key exchange group in common";
+        NoSignatureOfServer = "no signature scheme in common with the server's certificate";
+        NoSignatureOfClient = "no signature scheme in common with the client's certificate";
+        NoExtension = "the client's TLS lacks an extension that the server needs";
+        NoApplicationProtocol = "no application protocol (ALPN) in common";
+        CertificateMissing = "the listener requires a client certificate, none came";
+        CertificateExpired = "the client's certificate has expired";
+        CertificateNotYetValid = "the client's certificate is not valid yet";
+        CertificateRevoked = "the client's certificate is revoked";
+        CertificateForeign = "the client's certificate is of another CA";
+        CertificateNotForClients = "the client's certificate is not for clients";
+        CertificateNotSigned = "the client's certificate is not signed by the CA that it names";
+        CertificateVersion = "the client's certificate is of no version of X.509 that is read, 1 or 3: sign it anew";
+        CertificateInvalid = "the client's certificate is not valid";
+        RevocationListExpired = "the revocation list has expired: renew it";
+        ServerNotTrusted = "the client does not trust the server's certificate";
+        EndedByClient = "the client ended the TLS handshake";
+        RecordTooLong = "more came than a TLS record holds";
+        Undecryptable = "what came cannot be decrypted";
+        Failed = "the TLS connection failed";
+    }
+}
+
+faults! {
+    /// Why a request for a WebSocket connection is refused, or a frame ends it.
+    WebSocketFault {
+        NotHttp = "not an HTTP request";
+        Malformed = "malformed HTTP request";
+        HeadTooLong = "request head longer than 8 KiB";
+        TooManyHeaders = "more than 64 headers";
+        NotGet = "method is not GET";
+        HttpVersion = "HTTP version is not 1.1";
+        UnknownPath = "unknown path";
+        NoHost = "no Host header";
+        HasBody = "request with a body";
+        HeaderTwice = "header given twice";
+        HeaderNotUtf8 = "header is not UTF-8";
+        NotWebSocket = "not a request for a WebSocket connection";
+        Version = "WebSocket version is not 13";
+        Key = "Sec-WebSocket-Key is not 16 bytes in base64";
+        OriginNotAllowed = "the origin of the page is not allowed";
+        NoSubprotocol = "subprotocol mqtt is not offered";
+        ReservedBits = "reserved bits set without an extension";
+        TextFrame = "text frame; MQTT needs binary frames";
+        ReservedOpcode = "reserved opcode";
+        NotMasked = "frame of a client is not masked";
+        FragmentedControl = "fragmented control frame";
+        ControlTooLong = "control frame longer than 125 bytes";
+        NothingToContinue = "continuation without a message to continue";
+        MessageUnfinished = "new message before the last fragment of another";
+        LengthForm = "payload length not in its only valid form";
+        FrameTooLong = "frame longer than the largest packet allowed";
+        EmptyFrames = "too many empty frames";
+        CloseHalfCode = "Close frame with half a status code";
+        CloseCode = "Close frame with a code nobody may send";
+        CloseNotUtf8 = "Close frame with a reason that is not UTF-8";
+    }
+}
+
+faults! {
+    /// Why a connection through a proxy is refused.
+    ProxyFault {
+        Missing = "no PROXY header came first: this listener is for proxies alone";
+        Malformed = "the PROXY header is malformed";
+        TooLong = "the PROXY header is longer than 4096 bytes";
+        NotTrusted = "this listener is for proxies alone, and this address is none of theirs";
+    }
+}

@@ -1,0 +1,84 @@
+//! An event in words: what happened, and why. The log, the journal and feeds take their texts from
+//! here, and `why` reads those of the journal.
+//!
+//! Names and topics are text from outside: they stand in fields of their own, never in the
+//! headline.
+
+use std::borrow::Cow;
+
+use martlet_broker::{DropReason, Event, Reached, Refusal};
+
+/// What happened.
+pub(crate) fn headline(event: &Event) -> &'static str {
+    match event {
+        Event::Authenticated { .. } => "client authenticated",
+        Event::Connected(_) => "client connected",
+        Event::Refused { .. } => "connection refused",
+        Event::ReauthenticationRefused { .. } => "re-authentication refused",
+        Event::Disconnected { .. } => "client disconnected",
+        Event::Dropped { .. } => "message dropped",
+        Event::QueueFull { .. } => {
+            "a queue is full, messages are dropped: see limits.queued_messages, \
+             limits.queued_bytes and mqtt.queue_full"
+        }
+        Event::MessagesLost { .. } => "messages lost",
+        Event::PublishesDelayed { .. } => {
+            "publishes delayed: their client publishes faster than it may"
+        }
+        Event::RateExceeded { .. } => {
+            "messages dropped: their client publishes faster than limits.publish_rate or \
+             limits.publish_bytes_rate"
+        }
+        Event::SubscribeRefused { .. } => "subscription refused",
+        Event::PublishRefused { .. } => "publish refused",
+        Event::TakenOver { .. } => "client taken over",
+        Event::SessionEnded { .. } => "session ended",
+        Event::Subscribed { .. } => "subscribed",
+        Event::Unsubscribed { .. } => "unsubscribed",
+        Event::Published(_) => "published",
+        Event::Delivered(_) => "delivered",
+        Event::Packet { .. } => "packet",
+    }
+}
+
+/// Why something was refused or ended.
+pub(crate) fn decision(event: &Event) -> Option<&str> {
+    match event {
+        Event::SessionEnded { cause, .. } => Some(cause.text()),
+        _ => event.refusal().map(Refusal::detail),
+    }
+}
+
+/// The same, and why messages were dropped or delayed: the limit with its value, or what the reason
+/// of a drop means.
+pub(crate) fn why(event: &Event) -> Option<Cow<'_, str>> {
+    if let Some(why) = decision(event) {
+        return Some(why.into());
+    }
+    Some(match event {
+        Event::Dropped { reason, limit, .. } | Event::MessagesLost { reason, limit, .. } => {
+            why_dropped(*reason, *limit)
+        }
+        _ => event.reached()?.words().into(),
+    })
+}
+
+/// The same with how many messages it is about, where a single sentence says both.
+pub(crate) fn sentence(event: &Event) -> Option<Cow<'_, str>> {
+    let why = why(event)?;
+    Some(match event {
+        Event::QueueFull { messages, .. } => format!("{messages} messages wait: {why}").into(),
+        Event::RateExceeded { count, .. } => {
+            format!("{count} with QoS 0 in a second: {why}").into()
+        }
+        _ => why,
+    })
+}
+
+/// Why messages were dropped: the limit, or else what the reason means.
+fn why_dropped(reason: DropReason, limit: Option<Reached>) -> Cow<'static, str> {
+    match limit {
+        Some(limit) => limit.words().into(),
+        None => reason.meaning().into(),
+    }
+}

@@ -1,0 +1,231 @@
+//! Remedies for refusals and ended connections, by their cause.
+
+use std::net::IpAddr;
+
+use martlet_broker::{
+    Event, Limit, LockoutScope, PasswordSource, ProxyFault, Refusal, RefusalCause,
+};
+use martlet_codec::ReasonCode;
+use martlet_registry::is_device_id;
+
+use super::limits::by_limit;
+use super::mend::Commands;
+use super::{Way, tls, web};
+use crate::cause::Cause;
+
+/// What to do about a wrong password.
+const SET_AGAIN: &str = "look first what credential the client has, which may be mistyped or an \
+                         older one; if the good one is lost, set another";
+
+/// Remedy of a refused connection or re-authentication.
+pub(super) fn connect(commands: &Commands, event: &Event, why: &Refusal) -> Option<Way> {
+    let user = event.user().map(|user| user.name);
+    let address = event.address().map(|(ip, _)| ip);
+    match why.cause {
+        RefusalCause::Limit(limit) => by_limit(limit),
+        RefusalCause::StoreFull => by_limit(Limit::DiskFull),
+        RefusalCause::StoreFailing => by_limit(Limit::StoreStalled),
+        RefusalCause::Tls(fault) => Way::words(tls::mend_of(fault)),
+        RefusalCause::WebSocket(fault) => Way::words(web::mend_of(fault)),
+        RefusalCause::WillForbidden => by_will(commands, event),
+        RefusalCause::WrongPassword(source) => wrong_password(commands, source, why, user?),
+        RefusalCause::UnknownUser(sources) if sources.proofs => {
+            user?;
+            // A user of that name would be asked for a password before its tokens are.
+            Way::words(
+                "give the client a good token, or whatever the hook knows; as a user of its own \
+                 the name would be asked for a password instead",
+            )
+        }
+        RefusalCause::UnknownUser(sources) => Some(commands.unknown(sources, why.subject(), user?)),
+        RefusalCause::LockedOut(scope) => Some(lockout(commands, scope, user, address)),
+        RefusalCause::Packet(_) => broken(commands, event.client_id(), reason_of(event)?),
+        _ => of_registry(commands, why).or_else(|| by_itself(why.cause)),
+    }
+}
+
+fn reason_of(event: &Event) -> Option<ReasonCode> {
+    match event {
+        Event::Refused { reason, .. } | Event::ReauthenticationRefused { reason, .. } => {
+            Some(*reason)
+        }
+        _ => None,
+    }
+}
+
+fn by_will(commands: &Commands, event: &Event) -> Option<Way> {
+    match event {
+        Event::Refused {
+            client_id,
+            user,
+            will_topic: Some(topic),
+            ..
+        } => Some(commands.forbidden(client_id, user.as_ref(), "publish", topic)),
+        _ => None,
+    }
+}
+
+fn wrong_password(
+    commands: &Commands,
+    source: PasswordSource,
+    why: &Refusal,
+    user: &str,
+) -> Option<Way> {
+    let file = match source {
+        PasswordSource::Configuration => {
+            return Way::words(
+                "look first what credential the client has; the good one is in auth.credentials \
+                 (MARTLET_AUTH__CREDENTIALS) of the node",
+            );
+        }
+        PasswordSource::Registry => None,
+        PasswordSource::File => Some(why.subject()?),
+        PasswordSource::Other => return None,
+    };
+    Way::by(SET_AGAIN, commands.user("user passwd", file, user))
+}
+
+fn lockout(
+    commands: &Commands,
+    scope: LockoutScope,
+    user: Option<&str>,
+    address: Option<IpAddr>,
+) -> Way {
+    let user = user.filter(|_| scope == LockoutScope::UserName);
+    commands.lockout(user, address)
+}
+
+/// Remedy of a refusal by the registry, which names a user or device, proved or not.
+fn of_registry(commands: &Commands, why: &Refusal) -> Option<Way> {
+    let name = why.subject()?;
+    match why.cause {
+        RefusalCause::UserDisabled => {
+            let command = commands.line("user set --enable", &[], &[name]);
+            Way::by("let it in again", command)
+        }
+        RefusalCause::DeviceInactive | RefusalCause::DeviceMaintenance => {
+            let command = commands.line("device set --status=active", &[], &[name]);
+            Way::by("let it in again", command)
+        }
+        RefusalCause::WrongSecret => Way::by(
+            "look first what credential the client has, which may be mistyped or an older one; if \
+             the good one is lost, give it another",
+            commands.rotate(name),
+        ),
+        RefusalCause::CredentialExpired => {
+            Way::by("give it another credential", commands.rotate(name))
+        }
+        RefusalCause::NotItsClientId => Way::words(format!(
+            "set the Client Identifier (client id) of the client to {name}: by its MQTT library's \
+             or firmware's setting, by -i with martlet pub and mosquitto_pub; if it is another \
+             device, give it an id and a secret of its own (martlet device add)"
+        )),
+        RefusalCause::ClientIdOfDevice => Way::words(format!(
+            "have the client come as the device, with the User Name {name} and its secret, or set \
+             another Client Identifier (client id) on it"
+        )),
+        RefusalCause::CertificateNameUnknown if is_device_id(name) => {
+            Way::by("add it", commands.line("device add", &[], &[name]))
+        }
+        _ => None,
+    }
+}
+
+/// Remedies that need no name.
+fn by_itself(cause: RefusalCause) -> Option<Way> {
+    Way::words(match cause {
+        RefusalCause::NoCredentials | RefusalCause::AnonymousRefused => {
+            "give the client a user name and password (see martlet user add --help), or the \
+             listener allow_anonymous = true"
+        }
+        RefusalCause::NotMqtt => {
+            "the client speaks TLS, HTTP or something else to a port of plain MQTT"
+        }
+        RefusalCause::Proxy(ProxyFault::Missing) => {
+            "connect by the proxy, or to a listener without proxy_from"
+        }
+        RefusalCause::Proxy(ProxyFault::NotTrusted) => {
+            "add the address to the listener's proxy_from"
+        }
+        RefusalCause::Proxy(ProxyFault::Malformed | ProxyFault::TooLong) => {
+            "have the proxy send a PROXY header of version 1 or 2, or connect to a listener \
+             without proxy_from"
+        }
+        RefusalCause::ClientIdTaken => {
+            "two clients have the same Client Identifier: give each its own"
+        }
+        RefusalCause::EmptyClientId => {
+            "give the client a Client Identifier, or the listener allow_empty_client_id = true"
+        }
+        RefusalCause::HookRefused | RefusalCause::HookDown => {
+            "see the program behind auth.hook_url"
+        }
+        RefusalCause::BadToken => "give the client a new token",
+        RefusalCause::WillOnServerTopic => SERVER_TOPIC,
+        _ => return None,
+    })
+}
+
+const SERVER_TOPIC: &str = "clients publish to no topic that begins with $SYS";
+
+/// Remedy of a refused publish or subscription; `forbidden` says where a rule would permit it.
+pub(super) fn request(
+    forbidden: impl Fn() -> Way,
+    reason: ReasonCode,
+    why: &Refusal,
+) -> Option<Way> {
+    match why.cause {
+        RefusalCause::Limit(limit) => by_limit(limit),
+        RefusalCause::ServerTopic => Way::words(SERVER_TOPIC),
+        _ if reason == ReasonCode::NotAuthorized => Some(forbidden()),
+        _ => None,
+    }
+}
+
+/// Remedy of an ended connection.
+pub(super) fn end(
+    commands: &Commands,
+    client_id: &str,
+    reason: ReasonCode,
+    why: &Refusal,
+) -> Option<Way> {
+    match why.cause {
+        RefusalCause::Limit(limit) => by_limit(limit),
+        RefusalCause::Tls(fault) => Way::words(tls::mend_of(fault)),
+        RefusalCause::WebSocket(fault) => Way::words(web::mend_of(fault)),
+        RefusalCause::TakenOver => Way::words(
+            "if it happens again and again, two clients have the same Client Identifier: give each \
+             its own",
+        ),
+        RefusalCause::KeepAlive => Way::words(
+            "the client, or the network to it, has gone silent; a longer Keep Alive bears longer \
+             gaps",
+        ),
+        RefusalCause::Packet(_) => broken(commands, client_id, reason),
+        _ => None,
+    }
+}
+
+/// A packet that broke a rule of MQTT; the words before say which packet and which rule.
+fn broken(commands: &Commands, client_id: &str, reason: ReasonCode) -> Option<Way> {
+    let text = match reason {
+        ReasonCode::UnsupportedProtocolVersion => {
+            return Way::words("the client has to speak MQTT 3.1, 3.1.1 or 5.0");
+        }
+        ReasonCode::MalformedPacket => {
+            "the client sent bytes that are no such packet: look at its MQTT library and its \
+             version, and that nothing but that library writes to its connection; a trace shows \
+             the packets before it"
+        }
+        reason if Cause::BROKEN_RULES.contains(&reason) => {
+            "the client sent a packet that MQTT forbids there: look at its MQTT library and its \
+             version, and that two of its threads do not use one connection; a trace shows the \
+             packets before it"
+        }
+        _ => return None,
+    };
+    Way::by(text, commands.trace(client_id))
+}
+
+#[cfg(test)]
+mod tests;
