@@ -9,6 +9,7 @@
 
 pub(crate) mod hold;
 pub(crate) mod lane;
+mod lane_copy;
 mod lane_order;
 mod publish;
 pub(crate) mod queue;
@@ -38,10 +39,12 @@ use crate::session::queue::SubscriptionIds;
 use crate::session::sending::{Sending, Source};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
+use crate::work::NODE;
 
 pub use hold::Hold;
 use lane::Lanes;
 pub use lane::{PartReach, lane_name, lane_of};
+pub use lane_copy::LaneTerms;
 pub use lane_order::LaneOrder;
 pub use publish::PartPublish;
 use queue::PartQueue;
@@ -575,9 +578,9 @@ impl Shard {
         let now_ms = cx.now.mono_ms;
         let due = part.later.extract_if(.., |(due_ms, _)| *due_ms <= now_ms);
         let due: Vec<PacketId> = due.map(|(_, token)| token).collect();
-        for token in due {
-            self.sessions.at(session).outbound.send_again(token);
-        }
+        let outbound = &mut self.sessions.at(session).outbound;
+        let unsent = outbound.send_again(&due);
+        self.work.add((due.len() + unsent) as u64 * NODE);
         self.pump(cx, session);
     }
 
