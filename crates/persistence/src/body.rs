@@ -295,6 +295,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fetch::Publishers;
 
     const NOW: Now = Now {
         mono_ms: 5_000,
@@ -427,6 +428,61 @@ mod tests {
         let bytes = encoded(&record);
         let body = decode_body(record.message.id(), &bytes).unwrap();
         assert_eq!(body.message.expires_wall_ms, NOW.wall_ms + 1_500);
+    }
+
+    #[test]
+    fn a_wall_clock_that_tells_another_time_than_records_is_written_down() {
+        for (off_ms, version) in [(0, 2), (900, 2), (3_600_000, 4)] {
+            let record = record("a", (b"", b""), 1, false);
+            let now = Now {
+                wall_ms: NOW.wall_ms - off_ms,
+                record_ms: NOW.record_ms + 500 + off_ms,
+                mono_ms: NOW.mono_ms + 500,
+            };
+            let bytes = pieces(&record, head(&record, now).as_slice()).concat();
+            assert_eq!(bytes[0], version, "{off_ms}");
+            let body = decode_body(record.message.id(), &bytes).unwrap().message;
+            assert_eq!(body.received_wall_ms, NOW.wall_ms - 1);
+            let expected = NOW.record_ms + off_ms;
+            assert!(expected - body.received_record_ms <= 901, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn publishers_of_one_session_are_told_apart_by_all_their_names() {
+        let stored = StoredPublisher {
+            epoch: SessionEpoch(4),
+            client_id: "one",
+            user_name: Some("user"),
+            user_is_proved: true,
+            is_device: false,
+            listener_mark: 0,
+            asks_for_receipts: false,
+        };
+        let gauge = Arc::default();
+        let mut publishers = Publishers::default();
+        let mut client = |stored: StoredPublisher<'_>| {
+            let client = publishers.client(&stored, &[], &gauge);
+            assert_eq!(*client.client_id, *stored.client_id);
+            assert_eq!(client.user_name.as_deref(), stored.user_name);
+            assert_eq!(client.flags.user_is_proved(), stored.user_is_proved);
+            assert_eq!(client.flags.is_device(), stored.is_device);
+        };
+        for is_device in [false, true] {
+            for user_is_proved in [false, true] {
+                for user_name in [None, Some("user"), Some("other")] {
+                    for client_id in ["one", "two", "one"] {
+                        client(StoredPublisher {
+                            client_id,
+                            user_name,
+                            user_is_proved,
+                            is_device,
+                            ..stored
+                        });
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -625,6 +625,27 @@ mod tests {
     }
 
     #[test]
+    fn the_session_of_a_part_has_a_version_of_its_own_and_the_first_one_is_read() {
+        // Flags: durable, has left, a part; tenant, expiry, when it left; keeps QoS 0, 70 bytes.
+        let rest = [&[0b1000_0011, 0, 60, 9, 1, 70, 0], "$part".as_bytes()].concat();
+        for version in [1, 2] {
+            let bytes = [&[version][..], &rest].concat();
+            let session = decode_session(SessionEpoch(4), &bytes).unwrap();
+            let terms = session.part.unwrap();
+            assert!(terms.keeps_qos0 && terms.queue.bytes_max == 70);
+            assert_eq!(session_head(&session)[0], VERSION_OF_PART);
+            let client = SessionRecord {
+                part: None,
+                ..session
+            };
+            assert_eq!(session_head(&client)[0], martlet_broker::RECORD_VERSION);
+        }
+        let newer = [&[3][..], &rest].concat();
+        let error = decode_session(SessionEpoch(4), &newer).err();
+        assert_eq!(error, Some(DecodeError::Newer(3)));
+    }
+
+    #[test]
     fn a_clock_set_back_between_two_runs_counts_as_one_that_stood_still() {
         let clock = ClockState {
             record_ms: 1_000,

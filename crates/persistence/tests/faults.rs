@@ -46,4 +46,8 @@ fn lanes_that_mix_up_messages_are_found() {
         3,
         End::Kill
     )));
+    let new_shards = || lanes::new_shards_have_lanes(1, 3, End::Kill);
+    assert!(is_found(Fault::LaneNotAdded, new_shards));
+    let routed = || lanes::gets_what_was_routed_before_it();
+    assert!(is_found(Fault::LaneRouteStays, routed));
 }
