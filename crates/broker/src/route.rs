@@ -672,7 +672,7 @@ impl Shard {
         if others != 0 {
             self.send_to_shards(cx, others, &mut routing, true);
         }
-        if self.parts.lanes.any() {
+        if self.parts.lanes.any() && !fault::is(Fault::LanesNotRoutedAgain) {
             self.deliver_to_lanes(cx, &mut routing);
         }
         self.deliver_route(cx, place, &mut routing);

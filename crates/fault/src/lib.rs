@@ -143,6 +143,7 @@ faults! {
     LaneOfOtherShard = "A message goes to the lane of another shard than received it.";
     LaneRunTooEarly = "A lane is told that it has no message of an earlier run though it has.";
     LaneNotAdded = "After a restart with more shards the new ones have no lanes.";
+    LanesNotRoutedAgain = "What is routed again after a restart goes to no lane.";
     LaneRouteStays = "A lane that comes back does not get topics that were routed before it.";
     PartReceiptLost = "An acknowledgement leads to no receipt.";
     PartReceiptTwice = "Each receipt is told twice.";

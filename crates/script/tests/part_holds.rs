@@ -159,7 +159,7 @@ fn dropped(node: &mut Harness, reason: DropReason) -> u64 {
 }
 
 #[test]
-fn qos_0_is_not_kept_while_the_store_does_not_keep_up() {
+pub(crate) fn qos_0_is_not_kept_while_the_store_does_not_keep_up() {
     for (state, reason) in [
         (StoreState::Behind, DropReason::StoreStalled),
         (StoreState::Full, DropReason::StoreFull),
@@ -252,7 +252,7 @@ fn answers(node: &mut Harness) -> Vec<(u64, Vec<Published>)> {
 }
 
 #[test]
-fn what_operators_publish_waits_aside_for_a_part_and_others_go_on() {
+pub(crate) fn what_operators_publish_waits_aside_for_a_part_and_others_go_on() {
     for store_stalled_secs in [0, 30] {
         let limits = Limits {
             store_stalled_secs,
@@ -330,7 +330,7 @@ fn the_ceiling_of_the_session_expiry_is_for_clients_alone() {
 }
 
 #[test]
-fn a_queue_in_memory_holds_before_it_has_used_up_its_share_of_that() {
+pub(crate) fn a_queue_in_memory_holds_before_it_has_used_up_its_share_of_that() {
     for (memory_bytes, shards) in [(4_000_000, 1), (40_000_000, 2)] {
         let limits = Limits {
             memory_bytes,
@@ -366,7 +366,7 @@ fn a_queue_in_memory_holds_before_it_has_used_up_its_share_of_that() {
 }
 
 #[test]
-fn memory_that_is_short_holds_publishers_of_a_part_that_holds_and_drops_nothing_of_its_queue() {
+pub(crate) fn short_memory_holds_publishers_and_drops_nothing_of_the_queue_of_a_part() {
     let limits = Limits {
         memory_bytes: 1_000_000,
         ..Limits::default()
@@ -432,7 +432,7 @@ fn a_wall_clock_that_is_set_changes_no_ages() {
 }
 
 #[test]
-fn a_client_that_hangs_up_does_not_get_past_a_hold() {
+pub(crate) fn a_client_that_hangs_up_does_not_get_past_a_hold() {
     for shards in [1, 3] {
         let mut node = node(Limits::default(), shards);
         attach(&mut node, spec(&["a/#"], holding(3)));
@@ -589,7 +589,15 @@ fn only_publishers_of_the_tenant_and_of_what_is_kept_wait() {
 
 #[test]
 fn that_the_queue_of_a_part_is_full_is_told_with_its_own_bound_and_policy() {
-    let mut node = node(Limits::default(), 1);
+    let settings = Settings {
+        queue_full: QueueFull::DropNewest,
+        events: EventInterest {
+            connections: true,
+            ..EventInterest::default()
+        },
+        ..Settings::default()
+    };
+    let mut node = Harness::new(settings, ListenerPolicy::default(), Wiring::default());
     let queue = PartQueueLimits {
         on_full: OnFull::DropOldest,
         ..holding(2)

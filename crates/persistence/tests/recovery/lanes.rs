@@ -2,10 +2,12 @@
 //! deliberate faults that have to be found.
 
 use martlet_broker::{
-    Delivery, LaneOrder, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits, PartReach,
-    PartSpec, PartSubscription, Settlement, TenantId, lane_name, start_of,
+    Delivery, LaneOrder, MessageId, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits,
+    PartReach, PartSpec, PartSubscription, Settlement, ShardId, TenantId, first_number, lane_name,
+    start_of,
 };
 use martlet_codec::RetainHandling;
+use martlet_store::{BodyId, Holds};
 
 use crate::node::{End, StoredNode};
 
@@ -207,6 +209,23 @@ pub(crate) fn gets_what_was_routed_before_it() {
     node.play("P: CONNECT id=p; PUBLISH t/1 qos=1 payload=new");
     let told: Vec<Vec<PartEvent>> = (0..3).map(|lane| attach_lane(&mut node, lane)).collect();
     assert_eq!(topics(&told.concat()), ["t/1"]);
+}
+
+/// A lane gets what is routed again, of its own shard alone, if its entry was lost.
+pub(crate) fn gets_what_is_routed_again() {
+    let mut node = StoredNode::new(2);
+    for lane in 0..2 {
+        attach_lane(&mut node, lane);
+        detach(&mut node, lane);
+    }
+    // Version, QoS 1, tenant, arrival, lengths of topic and properties; topic, payload.
+    let body = [&[1, 1, 0, 1, 3, 0][..], b"t/1x"].concat();
+    let id = MessageId::new(ShardId(1), first_number(1) + 1_000);
+    node.append(|record| record.body(BodyId(id.0), Holds::ROUTING, &[&body]));
+    let mut node = node.restart(End::Kill, 2, 10);
+    assert_eq!(node.report.routed_again, 1);
+    assert_eq!(topics(&attach_lane(&mut node, 0)), [""; 0]);
+    assert_eq!(topics(&attach_lane(&mut node, 1)), ["t/1"]);
 }
 
 /// A filter that a lane has given up stays so.

@@ -156,6 +156,11 @@ fn a_lane_that_comes_back_gets_topics_that_were_routed_again_before_it() {
 }
 
 #[test]
+fn a_lane_gets_what_is_routed_again_and_came_in_on_its_shard() {
+    crate::lanes::gets_what_is_routed_again();
+}
+
+#[test]
 fn a_lane_does_not_get_after_a_restart_what_it_has_given_up() {
     crate::lanes::forgets_what_it_has_given_up();
 }
@@ -216,7 +221,7 @@ fn the_bounds_of_a_part_are_in_force_before_it_is_attached_again() {
 }
 
 #[test]
-fn a_part_that_is_not_attached_in_time_after_a_start_holds_nobody() {
+pub(crate) fn a_part_that_is_not_attached_in_time_after_a_start_holds_nobody() {
     let spec = || bounded(2 * MESSAGE_BYTES, 0, OnFull::Hold);
     for is_attached in [false, true] {
         let mut node = StoredNode::new(2);
