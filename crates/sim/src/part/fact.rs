@@ -100,7 +100,7 @@ pub enum PartFact {
     Queue {
         /// How it is.
         state: PartQueueState,
-        /// Age of the first message in it by the wall clock, milliseconds; 0 is unknown.
+        /// Age of the first message in it in the time of records, milliseconds; 0 is unknown.
         oldest_ms: u64,
     },
     /// It stops to settle for a while, or (false) settles again.

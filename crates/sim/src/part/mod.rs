@@ -218,9 +218,8 @@ impl Part {
         let is_current = attachment == self.attachment() && self.phase != Phase::Away;
         match event {
             PartEvent::Queue(state) if is_current => {
-                let now_ms = io.node.wall_ms();
                 let oldest = state.oldest_wall_ms;
-                let oldest_ms = oldest.map_or(0, |wall_ms| now_ms.saturating_sub(wall_ms));
+                let oldest_ms = oldest.map_or(0, |wall_ms| io.node.age_ms(wall_ms));
                 self.fact(io, PartFact::Queue { state, oldest_ms });
             }
             PartEvent::Published { number, outcome } => {
