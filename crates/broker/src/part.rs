@@ -143,7 +143,8 @@ pub enum PartOutcome {
     /// It is never done: dropped, and counted as refused by its receiver.
     Refused,
     /// It is to be delivered again after this number of milliseconds, if the part is attached then.
-    /// Others may come before it.
+    /// Others may come before it. A lane does not put off what came in in an earlier run of the
+    /// node: later messages, which wait for it, would use up the credit.
     Later(u32),
 }
 

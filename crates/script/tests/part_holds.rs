@@ -666,3 +666,51 @@ fn deliveries_that_are_put_off_together_are_little_work_each() {
     assert_eq!(payloads(&again), payloads(&found));
     assert!(again.iter().all(|delivery| delivery.dup));
 }
+
+#[test]
+fn a_bound_that_becomes_smaller_than_what_waits_drops_nothing_of_a_part_that_holds() {
+    for by_attaching in [false, true] {
+        let mut node = node(Limits::default(), 2);
+        let queue = |bytes_max| PartQueueLimits {
+            bytes_max,
+            on_full: OnFull::Hold,
+            ..PartQueueLimits::default()
+        };
+        attach(&mut node, spec(&["a/#"], queue(8_000_000)));
+        let device = connect(&mut node, "device", CLEAN);
+        let other = connect(&mut node, "other", CLEAN);
+        let payload = "x".repeat(100);
+        let body = [&text("a/b"), &[0, 9][..], payload.as_bytes()].concat();
+        for _ in 0..20_000 {
+            node.send(device, &packet(0x32, &body));
+        }
+        node.elapse(1_100);
+        let (first, state) = told(&mut node);
+        assert!(
+            state.is_some_and(|state| state.bytes > 3_000_000),
+            "{state:?}"
+        );
+        match by_attaching {
+            false => call(&mut node, PartCall::QueueBytes(PART, 1_000)),
+            true => {
+                call(&mut node, PartCall::Detach(PART));
+                node.take_told();
+                attach(&mut node, spec(&["a/#"], queue(1_000)));
+            }
+        }
+        for link in [device, other, device, other] {
+            node.send(link, &packet(0x32, &body));
+        }
+        node.elapse(1_100);
+        let received = node.counters().publishes_received;
+        assert!((20_000..20_003).contains(&received), "{received}");
+        assert_eq!(node.counters().dropped_total(), 0);
+        call(&mut node, PartCall::Credit(PART, 1_000));
+        let (more, _) = told(&mut node);
+        // Where it was attached again, the first one is with that attachment.
+        let first = if by_attaching { Vec::new() } else { first };
+        let count = take_all(&mut node, [first, more].concat()).len();
+        assert_eq!(count + usize::from(by_attaching), 20_004);
+        assert_eq!(node.counters().held, u64::from(by_attaching));
+    }
+}

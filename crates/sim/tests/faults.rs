@@ -86,15 +86,9 @@ const OF_THE_STORE: &[Fault] = &[
     Fault::NamesUnsynced,
 ];
 
-/// Those of parts that are attached once per shard: tests of restarts find them
+/// Those that need more than parts of the simulator meet: tests of restarts find them
 /// (`crates/persistence/tests/faults.rs`).
-const OF_LANES: &[Fault] = &[
-    Fault::LaneOfOtherShard,
-    Fault::LaneRunTooEarly,
-    Fault::LaneNotAdded,
-    Fault::LaneRouteStays,
-    Fault::LanesNotRoutedAgain,
-];
+const OF_RESTARTS: &[Fault] = &[Fault::LaneRouteStays, Fault::LanesNotRoutedAgain];
 
 /// Those of parts whose store, memory or operators the simulator leaves alone: scripts find them
 /// (`crates/persistence/tests/faults.rs`).
@@ -104,6 +98,7 @@ const OF_SCRIPTS: &[Fault] = &[
     Fault::HoldOutlivesPart,
     Fault::HoldIgnoresMemory,
     Fault::ReliefDropsHeld,
+    Fault::HoldSparesLeavers,
 ];
 
 /// Those of permissions, tenants and lockouts.
@@ -151,11 +146,13 @@ const OF_PARTS: &[Fault] = &[
     Fault::HoldForgetsAlias,
     Fault::HoldTakesAll,
     Fault::HoldDrops,
-    Fault::HoldSparesLeavers,
     Fault::PartAgeFromAttachment,
     Fault::PartDropsNewest,
     Fault::PartPublishedBeforeRecord,
     Fault::PartOwnComesBack,
+    Fault::LaneOfOtherShard,
+    Fault::LaneRunTooEarly,
+    Fault::LaneNotAdded,
     Fault::PartReceiptLost,
     Fault::PartReceiptTwice,
     Fault::PartReceiptOfOther,
@@ -209,7 +206,7 @@ fn every_deliberate_fault_is_found() {
         let named = only
             .as_ref()
             .is_none_or(|only| only.split(',').any(|one| one == name));
-        let is_elsewhere = [OF_THE_STORE, OF_LANES, OF_SCRIPTS].iter();
+        let is_elsewhere = [OF_THE_STORE, OF_RESTARTS, OF_SCRIPTS].iter();
         named && !is_elsewhere.into_iter().any(|all| all.contains(fault))
     };
     let faults: Vec<Fault> = Fault::ALL.iter().copied().filter(is_wanted).collect();

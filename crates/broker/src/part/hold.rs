@@ -84,6 +84,7 @@ impl Shard {
         if core::mem::replace(&mut queue.holds, true) {
             return;
         }
+        queue.held_at = self.sessions.at(session).outbound.queue().bytes();
         let lane = self.parts.lanes.of(id).map(Lane::held);
         let is_lane = lane.is_some();
         let (tenant, filters) = match lane {
@@ -154,6 +155,7 @@ impl Shard {
             return;
         };
         (queue.holds, queue.holds_for_memory) = (false, false);
+        queue.held_at = 0;
         let part = self.sessions.at(id.index).epoch;
         if self.parts.lanes.of(id).is_none() && !fault::is(Fault::HoldOverNotTold) {
             self.tell_others(cx, &ShardMessage::HoldOver(part));

@@ -402,7 +402,8 @@ impl Shard {
     /// Tells a part of which run its oldest message is, if that is later than it was.
     pub(super) fn tell_run<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
         let run = self.run();
-        let connection = self.sessions.at(session).connection();
+        // It is told that it is attached first.
+        let connection = self.admitted_connection(session);
         let Some(connection) = connection.map(|index| self.connections.id_of(index)) else {
             return;
         };

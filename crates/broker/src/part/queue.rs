@@ -81,6 +81,8 @@ pub(crate) struct PartQueue {
     pub(super) limits: PartQueueLimits,
     /// Publishers wait.
     pub(super) holds: bool,
+    /// Bytes in it when they began to: what was under way then may come, whatever the bound is now.
+    pub(super) held_at: u64,
     /// They wait because memory is short, and do as long as it is.
     pub(super) holds_for_memory: bool,
     /// Since a restart the part has not been attached: when nobody waits for it any more,
@@ -117,7 +119,7 @@ fn held_from(share: u64) -> u64 {
 }
 
 /// What a queue whose publishers wait may have, for what was under way when they began to.
-pub(crate) fn beyond_hold(bytes_max: u64) -> u64 {
+fn beyond_hold(bytes_max: u64) -> u64 {
     if fault::is(Fault::HoldDrops) {
         return bytes_max;
     }
@@ -156,6 +158,7 @@ impl Shard {
         let queue = PartQueue {
             limits,
             holds: false,
+            held_at: 0,
             holds_for_memory: false,
             attach_by_ms: None,
             is_given_up: false,
@@ -270,6 +273,13 @@ impl Shard {
     pub(crate) fn is_holding(&self, id: SessionId) -> bool {
         let queue = self.parts.queues.get(&id);
         queue.is_some_and(|queue| queue.limits.bytes_max > 0 && queue.is_holding())
+    }
+
+    /// Bytes that a queue may have after its publishers have begun to wait at this bound.
+    pub(crate) fn bytes_beyond_hold(&self, id: SessionId, bytes_max: u64) -> u64 {
+        let queue = self.parts.queues.get(&id);
+        let held_at = queue.map_or(0, |queue| queue.held_at);
+        beyond_hold(bytes_max.max(held_at))
     }
 
     /// A session's queue has dropped messages, and is near its bounds still.

@@ -20,7 +20,6 @@ use crate::limits::QueueFull;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
 use crate::part::ReceiptOutcome;
-use crate::part::queue::beyond_hold;
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch};
 use crate::retained::is_own as is_own_topic;
 use crate::route::Routing;
@@ -659,7 +658,7 @@ impl Shard {
                 self.begin_hold(cx, index);
             }
             // What was under way already.
-            bytes_max = beyond_hold(bytes_max);
+            bytes_max = self.bytes_beyond_hold(self.sessions.id_of(index), bytes_max);
         }
         if is_in_memory {
             // No client has more than a share of it.
