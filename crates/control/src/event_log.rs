@@ -4,7 +4,7 @@
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
-use martlet_broker::{Event, EventInterest, TenantId, Told, UserName};
+use martlet_broker::{Event, EventInterest, Limit, TenantId, Told, UserName};
 use tracing::{Level, debug, enabled, info, trace, warn};
 
 use crate::feed::packet_name;
@@ -158,6 +158,19 @@ pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: L
                 "message dropped"
             );
         }
+        Event::QueueFull {
+            owner,
+            messages,
+            policy,
+            limit,
+        } if limit.limit == Limit::PartQueue => line!(
+            warn,
+            owner,
+            messages,
+            policy = policy.name(),
+            why = &*limit.why(),
+            "the queue of an integration is full, its oldest messages are dropped: see its max_bytes"
+        ),
         Event::QueueFull {
             owner,
             messages,

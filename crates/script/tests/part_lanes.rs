@@ -404,3 +404,30 @@ fn a_lane_with_an_identity_gets_what_its_rules_allow_before_and_after_they_chang
     assert_eq!(taken(&mut node, &all, "a/open"), 0);
     assert_eq!(taken(&mut node, &all, "a/secret"), 12);
 }
+
+#[test]
+fn a_lane_is_told_nothing_before_it_is_attached() {
+    let wiring = Wiring {
+        durable_delay_ms: 3_500,
+        ..Wiring::default()
+    };
+    let mut node = Harness::new(Settings::default(), ListenerPolicy::default(), wiring);
+    let mut spec = spec(0, &["a"]);
+    spec.queue.bytes_max = 1_000_000;
+    node.part_call(&lane_name(NAME, 0), PartCall::Attach(Box::new(spec)));
+    node.elapse(3_000);
+    assert!(node.take_told().is_empty(), "its record is not durable");
+    node.elapse(1_000);
+    let told = node.take_told();
+    assert!(
+        matches!(
+            told[..],
+            [
+                (_, PartEvent::Attached { .. }),
+                (_, PartEvent::Run { .. }),
+                ..
+            ]
+        ),
+        "{told:?}"
+    );
+}
