@@ -361,8 +361,9 @@ impl Shard {
     /// Tells a part how its queue is.
     fn tell_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: SessionId) {
         let bytes_max = self.bounds_of_queue(id).bytes;
+        // A part is told that it is attached first.
+        let connection = self.admitted_connection(index);
         let session = self.sessions.at(index);
-        let connection = session.connection();
         let accounting = &session.accounting;
         let queue = session.outbound.queue();
         let mut state = PartQueueState {
