@@ -279,6 +279,20 @@ pub(crate) fn refused(api: &Api, reason: ReasonCode) -> Refusal {
     }
 }
 
+/// Why a message was refused that the node has not accepted.
+fn refusal_of(api: &Api, outcome: &Published) -> Refusal {
+    match outcome.is_held {
+        true => Refusal {
+            field: None,
+            detail: "not published: the queue of an integration that takes it is full, and \
+                     publishers wait for it; try again later"
+                .to_owned(),
+            reason: outcome.reason,
+        },
+        false => refused(api, outcome.reason),
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let Refusal {
@@ -368,7 +382,7 @@ pub(crate) async fn publish(
     let outcomes = api.control.publish(&caller, tenant, vec![message]).await?;
     match outcomes.first() {
         Some(outcome) if !outcome.reason.is_error() => Ok((about, axum::Json(outcome.into()))),
-        Some(outcome) => Err(refused(&api, outcome.reason).into()),
+        Some(outcome) => Err(refusal_of(&api, outcome).into()),
         None => Err(refused(&api, ReasonCode::UnspecifiedError).into()),
     }
 }
@@ -433,7 +447,7 @@ pub(crate) async fn publish_bulk(
         (Some(refusal), _) => PublishOutcome::from(refusal),
         (None, late) => match late.next() {
             Some(outcome) if !outcome.reason.is_error() => outcome.into(),
-            Some(outcome) => refused(&api, outcome.reason).into(),
+            Some(outcome) => refusal_of(&api, outcome).into(),
             // There are as many as there were messages.
             None => refused(&api, ReasonCode::UnspecifiedError).into(),
         },

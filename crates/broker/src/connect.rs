@@ -144,8 +144,7 @@ impl Shard {
             }
             return self.refuse_client(cx, index, &request, ReasonCode::ServerBusy, why);
         }
-        let ceiling = self.settings.limits.session_expiry_max_secs;
-        let expiry_secs = request.session_expiry_secs.min(ceiling);
+        let expiry_secs = self.session_expiry_of(&request);
         let mut old = self.sessions.find(tenant, &client_id);
         if let Some(found) = old
             && !self.sessions.at(found).durable
@@ -238,6 +237,15 @@ impl Shard {
         }
         self.counters.connects_refused += 1;
         self.end_connection(cx, index, Ending::refused(reason, limit));
+    }
+
+    /// Session Expiry Interval in force, seconds: the ceiling is for clients.
+    pub(crate) fn session_expiry_of(&self, request: &ConnectRequest) -> u32 {
+        let ceiling = match &request.part {
+            Some(_) => u32::MAX,
+            None => self.settings.limits.session_expiry_max_secs,
+        };
+        request.session_expiry_secs.min(ceiling)
     }
 
     /// Whether a session belongs to an earlier user of the name or Client Identifier, not to this

@@ -42,6 +42,8 @@ drop_reasons! {
     MemoryFull = "memory_full", "The memory for buffers and queues was spent.";
     NotPermitted = "not_permitted", "The client may not have the message: its permissions changed after it was queued, or it came by a share group.";
     TooOld = "too_old", "The message waited for longer than the integration's `max_age_secs` allows.";
+    StoreFull = "store_full", "A QoS 0 message that an integration keeps, while the message store had no room.";
+    StoreStalled = "store_stalled", "A QoS 0 message that an integration keeps, while the message store wrote too slowly or not at all.";
     StoreDamaged = "store_damaged", "The store could not read the message back: it is damaged on the disk.";
 }
 
@@ -170,6 +172,8 @@ impl DropReason {
             | Self::MemoryFull
             | Self::NotPermitted
             | Self::TooOld
+            | Self::StoreFull
+            | Self::StoreStalled
             | Self::StoreDamaged => false,
         }
     }

@@ -128,9 +128,9 @@ pub use node::{Cx, MemoryPressure, Node, Now};
 pub use operate::PAGE_BYTES;
 pub use operate::TopicUse;
 pub use part::{
-    Delivery, Hold, LaneOrder, MemberReceipt, OnFull, PartCall, PartEvent, PartId, PartLine,
-    PartOutcome, PartOutlet, PartPublish, PartQueueLimits, PartQueueState, PartReach, PartSpec,
-    PartSubscription, PartTerms, Receipt, ReceiptOutcome, Settlement, lane_name, lane_of,
+    Delivery, Hold, LaneOrder, LaneTerms, MemberReceipt, OnFull, PartCall, PartEvent, PartId,
+    PartLine, PartOutcome, PartOutlet, PartPublish, PartQueueLimits, PartQueueState, PartReach,
+    PartSpec, PartSubscription, PartTerms, Receipt, ReceiptOutcome, Settlement, lane_name, lane_of,
 };
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,

@@ -55,6 +55,8 @@ impl Told {
             | DropReason::MemoryFull
             | DropReason::NotPermitted
             | DropReason::TooOld
+            | DropReason::StoreFull
+            | DropReason::StoreStalled
             | DropReason::StoreDamaged => Self::Every(TOLD_EVERY_MS),
         }
     }
@@ -386,6 +388,8 @@ pub(crate) fn limit_of(reason: DropReason) -> Option<Limit> {
         | DropReason::NoMember
         | DropReason::NotPermitted
         | DropReason::TooOld
+        | DropReason::StoreFull
+        | DropReason::StoreStalled
         | DropReason::StoreDamaged => None,
     }
 }

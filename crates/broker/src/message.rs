@@ -38,10 +38,18 @@ pub struct Publication<'a> {
     pub received_wall_ms: u64,
     /// Monotonic time at which it expires; `u64::MAX` is never.
     pub expires_at_ms: u64,
-    /// The tick's monotonic time at which it came in, against which expiry is counted down.
+    /// The tick's monotonic time at which it came in. Wraps around for one that came in before the
+    /// node started.
     pub received_mono_ms: u64,
     /// How often a part of a node has passed it on: see [`HOPS_MAX`].
     pub hops: u8,
+}
+
+/// How long ago a message came in: see [`Publication::received_mono_ms`].
+pub(crate) fn age_ms(received_mono_ms: u64, now_mono_ms: u64) -> u64 {
+    let age_ms = now_mono_ms.wrapping_sub(received_mono_ms);
+    // Another shard may have had a later time.
+    age_ms.cast_signed().max(0).cast_unsigned()
 }
 
 /// How often parts of nodes may pass a message on, each as the consequence of another one. More is
@@ -83,6 +91,8 @@ pub struct StoredMessage<'a> {
     pub retain: bool,
     /// When it came in, milliseconds since the Unix epoch.
     pub received_wall_ms: u64,
+    /// The same in the time of records.
+    pub received_record_ms: u64,
     /// When it expires, milliseconds in the time of records; 0 is never.
     pub expires_wall_ms: u64,
     /// See [`Publication::hops`].
@@ -251,7 +261,7 @@ impl Message {
         let header = Header {
             id: stored.id,
             received_wall_ms: stored.received_wall_ms,
-            received_mono_ms: now.mono_ms,
+            received_mono_ms: now.mono_ms_before(stored.received_record_ms),
             expires_at_ms: now.mono_ms_of(stored.expires_wall_ms),
             gauge: Arc::clone(gauge),
             publisher,
@@ -334,6 +344,16 @@ impl Message {
     /// When it came in, milliseconds since the Unix epoch.
     pub fn received_wall_ms(&self) -> u64 {
         self.0.header.header.received_wall_ms
+    }
+
+    /// How long ago it came in, milliseconds; setting the wall clock does not change that.
+    pub fn age_ms(&self, now_mono_ms: u64) -> u64 {
+        age_ms(self.0.header.header.received_mono_ms, now_mono_ms)
+    }
+
+    /// When it came in, milliseconds in the time of records.
+    pub fn received_record_ms(&self, now: Now) -> u64 {
+        now.record_ms.saturating_sub(self.age_ms(now.mono_ms))
     }
 
     /// How often a part of a node has passed it on.

@@ -169,6 +169,13 @@ impl Now {
         record_ms.saturating_sub(self.mono_ms).max(1)
     }
 
+    /// The monotonic time of a time in a record that is past. It wraps around if that was before
+    /// the node started.
+    pub fn mono_ms_before(&self, record_ms: u64) -> u64 {
+        let ago_ms = self.record_ms.saturating_sub(record_ms);
+        self.mono_ms.wrapping_sub(ago_ms)
+    }
+
     /// The monotonic time of a time in a record; what is past is now.
     pub fn mono_ms_of(&self, record_ms: u64) -> u64 {
         if record_ms == 0 || fault::is(Fault::ExpiryForgotten) {

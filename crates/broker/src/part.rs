@@ -9,6 +9,7 @@
 
 pub(crate) mod hold;
 pub(crate) mod lane;
+mod lane_copy;
 mod lane_order;
 mod publish;
 pub(crate) mod queue;
@@ -39,10 +40,12 @@ use crate::session::queue::SubscriptionIds;
 use crate::session::sending::{Sending, Source};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
+use crate::work::NODE;
 
 pub use hold::Hold;
 use lane::Lanes;
 pub use lane::{PartReach, lane_name, lane_of};
+pub use lane_copy::LaneTerms;
 pub use lane_order::LaneOrder;
 pub use publish::PartPublish;
 use queue::PartQueue;
@@ -141,7 +144,8 @@ pub enum PartOutcome {
     /// It is never done: dropped, and counted as refused by its receiver.
     Refused,
     /// It is to be delivered again after this number of milliseconds, if the part is attached then.
-    /// Others may come before it.
+    /// Others may come before it. A lane does not put off what came in in an earlier run of the
+    /// node: later messages, which wait for it, would use up the credit.
     Later(u32),
 }
 
@@ -576,9 +580,9 @@ impl Shard {
         let now_ms = cx.now.mono_ms;
         let due = part.later.extract_if(.., |(due_ms, _)| *due_ms <= now_ms);
         let due: Vec<PacketId> = due.map(|(_, token)| token).collect();
-        for token in due {
-            self.sessions.at(session).outbound.send_again(token);
-        }
+        let outbound = &mut self.sessions.at(session).outbound;
+        let unsent = outbound.send_again(&due);
+        self.work.add((due.len() + unsent) as u64 * NODE);
         self.pump(cx, session);
     }
 

@@ -113,9 +113,20 @@ pub struct Published {
     pub other_shards: u32,
     /// The store was to keep something of it.
     pub recorded: bool,
+    /// It was refused because a part holds back what it takes, until its queue has room: the same
+    /// message may be accepted later.
+    pub is_held: bool,
 }
 
 impl Published {
+    /// A part holds it back.
+    pub(crate) fn held() -> Self {
+        Self {
+            is_held: true,
+            ..Self::refused(ReasonCode::QuotaExceeded)
+        }
+    }
+
     /// It is not delivered.
     pub(crate) fn refused(reason: ReasonCode) -> Self {
         Self {
@@ -124,6 +135,7 @@ impl Published {
             matched_here: 0,
             other_shards: 0,
             recorded: false,
+            is_held: false,
         }
     }
 }

@@ -97,7 +97,7 @@ impl Shard {
         let session = self.sessions.insert(state);
         if let Some(terms) = record.part {
             self.begin_lane(session, terms.reach);
-            self.bound_queue_of_part(cx, session, terms.queue);
+            self.bound_restored_queue(cx, session, terms.queue);
         }
         self.replace_will(session, record.will.clone());
         // What there was is there again, whatever the limit is now.
@@ -217,6 +217,10 @@ impl Shard {
             return self.settle(cx);
         }
         if self.enter_lane_subscription(session.session, record) {
+            if !fault::is(Fault::LaneRouteStays) {
+                // What was routed again meanwhile was routed without it.
+                self.routes.begin_anew();
+            }
             return;
         }
         self.enter_subscription(cx, index, record);

@@ -28,7 +28,7 @@ use crate::retained::{RetainedChange, is_own};
 use crate::session::Session;
 use crate::session::permit::PermitToken;
 use crate::session::queue::SubscriptionIds;
-use crate::shard::Shard;
+use crate::shard::{Shard, StoreState};
 use crate::subscribe::Subscriber;
 use crate::work::{DELIVERY_BYTES, NODE, PERMIT, ROUTE};
 
@@ -464,10 +464,11 @@ impl Shard {
         let fans_out = self.fans_out(place, publication.publisher, publication.payload.len());
         let mut routing = self.begin_routing(publication, message);
         let others = wanted.shards & !(1 << self.id.0);
+        let must_record = retained.is_some() || origin.receipt.is_some();
         let durable = wanted.class.has(InterestClass::DURABLE) && publication.qos > QoS::AtMostOnce
             || wanted.class.has(InterestClass::KEEPS_QOS0)
-                && !fault::is(Fault::KeptQos0NotRecorded);
-        let recorded = durable || retained.is_some() || origin.receipt.is_some();
+                && self.keeps_for_parts(publication.qos, must_record);
+        let recorded = durable || must_record;
         routing.recorded = recorded;
         let record = if recorded {
             let record = MessageRecord {
@@ -508,6 +509,18 @@ impl Shard {
             other_shards: others,
             record,
         }
+    }
+
+    /// A message is kept for parts that keep QoS 0 messages. One of QoS 0 does not wait for the
+    /// store: while that does not keep up, only what is recorded anyway is kept.
+    fn keeps_for_parts(&self, qos: QoS, must_record: bool) -> bool {
+        if qos > QoS::AtMostOnce {
+            return true;
+        }
+        let has_room = must_record
+            || self.store_state() == StoreState::KeepsUp
+            || fault::is(Fault::KeptQos0IgnoresStore);
+        has_room && !fault::is(Fault::KeptQos0NotRecorded)
     }
 
     /// Whether a message is fanned out: it has too many receivers for one turn, or for one in which
@@ -659,7 +672,7 @@ impl Shard {
         if others != 0 {
             self.send_to_shards(cx, others, &mut routing, true);
         }
-        if self.parts.lanes.any() {
+        if self.parts.lanes.any() && !fault::is(Fault::LanesNotRoutedAgain) {
             self.deliver_to_lanes(cx, &mut routing);
         }
         self.deliver_route(cx, place, &mut routing);

@@ -14,7 +14,7 @@ use crate::event::{
     DeliveredMessage, Event, EventInterest, PublishedMessage, Traced, UserName, Wants,
 };
 use crate::id::{ConnectionId, MessageId, SessionId, TenantId};
-use crate::message::{Message, Publication};
+use crate::message::{Message, Publication, age_ms};
 use crate::node::{Cx, Node};
 use crate::permission::Proof;
 use crate::refusal::RefusalCause;
@@ -378,7 +378,7 @@ impl Shard {
 
     fn tell_written<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32, written: Vec<ToBeTold>) {
         for told in written {
-            let latency_ms = cx.now.mono_ms.saturating_sub(told.received_mono_ms);
+            let latency_ms = age_ms(told.received_mono_ms, cx.now.mono_ms);
             cx.effects.tell(
                 self.sessions.at(session).tenant,
                 Event::Delivered(Box::new(DeliveredMessage {
@@ -406,7 +406,7 @@ impl Shard {
         if !self.tells_topic(session, Wants::DELIVERED, topic) {
             return;
         }
-        let received_ms = message.map(|message| message.publication().received_mono_ms);
+        let latency_ms = message.map(|message| message.age_ms(cx.now.mono_ms));
         cx.effects.tell(
             self.sessions.at(session).tenant,
             Event::Delivered(Box::new(DeliveredMessage {
@@ -414,7 +414,7 @@ impl Shard {
                 topic: topic.into(),
                 id,
                 qos,
-                latency_ms: received_ms.map(|since_ms| cx.now.mono_ms.saturating_sub(since_ms)),
+                latency_ms,
                 at_ms: cx.now.wall_ms,
             })),
         );

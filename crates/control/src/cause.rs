@@ -120,6 +120,8 @@ impl Cause {
             DropReason::NotPermitted => Self::NotPermitted,
             DropReason::MemoryFull => Self::LimitReached,
             DropReason::NoMember => Self::SubscriberAbsent,
+            DropReason::StoreFull => Self::StoreFull,
+            DropReason::StoreStalled => Self::StoreSlow,
             _ => Self::Other,
         }
     }

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use martlet_broker::{DropReason, Event, Reached, Refusal};
+use martlet_broker::{DropReason, Event, Limit, Reached, Refusal};
 
 /// What happened.
 pub(crate) fn headline(event: &Event) -> &'static str {
@@ -17,6 +17,9 @@ pub(crate) fn headline(event: &Event) -> &'static str {
         Event::ReauthenticationRefused { .. } => "re-authentication refused",
         Event::Disconnected { .. } => "client disconnected",
         Event::Dropped { .. } => "message dropped",
+        Event::QueueFull { limit, .. } if limit.limit == Limit::PartQueue => {
+            "the queue of an integration is full, its oldest messages are dropped: see its max_bytes"
+        }
         Event::QueueFull { .. } => {
             "a queue is full, messages are dropped: see limits.queued_messages, \
              limits.queued_bytes and mqtt.queue_full"

@@ -119,6 +119,7 @@ faults! {
     PartSubscriptionStays = "A part that comes back keeps the subscriptions that it has given up.";
     PartEndForgotten = "A part that ends is detached, and its session stays.";
     KeptQos0NotRecorded = "A QoS 0 message for a part that keeps them is not recorded.";
+    KeptQos0IgnoresStore = "A QoS 0 message is kept for a part though the store does not keep up.";
     KeptQos0NotRouted = "The record of such a message does not say that it is still to be routed.";
     KeepsQos0NotRestored = "After a restart a part's session does not keep QoS 0 messages.";
     KeepsQos0NotRenewed = "A part that comes back and keeps QoS 0 messages from now on does not.";
@@ -128,7 +129,12 @@ faults! {
     HoldNotTold = "Only the shard of a part knows that publishers are to wait.";
     HoldOverNotTold = "Other shards are not told that publishers need not wait any more.";
     HoldForgetsAlias = "A PUBLISH does not wait if a Topic Alias stands for its topic.";
+    HoldSparesOperators = "What operators publish does not wait for a part that holds publishers.";
     HoldTakesAll = "All publishers wait for a part, whatever it takes.";
+    HoldSparesLeavers = "What a client that has gone had published does not wait for a part.";
+    HoldOutlivesPart = "Publishers wait for a part that does not come back after a restart.";
+    HoldIgnoresMemory = "A queue in memory does not hold before it has a client's share of it.";
+    ReliefDropsHeld = "With memory short, messages of a part are dropped that holds publishers.";
     HoldDrops = "A part that holds drops what finds its queue full.";
     PartAgeFromAttachment = "The age of a part's messages is counted from its attachment.";
     PartDropsNewest = "At a part's bound in bytes the newest messages are dropped.";
@@ -136,6 +142,9 @@ faults! {
     PartOwnComesBack = "What a part publishes comes back to it.";
     LaneOfOtherShard = "A message goes to the lane of another shard than received it.";
     LaneRunTooEarly = "A lane is told that it has no message of an earlier run though it has.";
+    LaneNotAdded = "After a restart with more shards the new ones have no lanes.";
+    LanesNotRoutedAgain = "What is routed again after a restart goes to no lane.";
+    LaneRouteStays = "A lane that comes back does not get topics that were routed before it.";
     PartReceiptLost = "An acknowledgement leads to no receipt.";
     PartReceiptTwice = "Each receipt is told twice.";
     PartReceiptOfOther = "A receipt names another receiver.";

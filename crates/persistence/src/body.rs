@@ -1,12 +1,13 @@
 //! The body of a message in the store: everything the message is, and who published it. Its id is
 //! the name that the store knows the body by.
 //!
-//! Layout: version; flags; tenant; arrival; where the flags say so expiry, retained revision, the
-//! publisher (flags, epoch, the mark of its listener, the length of its Client Identifier), the
-//! length of its user name; lengths of the topic and of the forwarded properties; then those texts
-//! in this order, and the payload to the end. Version 1 has no flags and no listener of the
-//! publisher. Version 3 is written where a part has asked for receipts, of which programs before
-//! know nothing.
+//! Layout: version; flags; tenant; arrival; where the flags say so arrival in the time of records,
+//! expiry, retained revision, the publisher (flags, epoch, the mark of its listener, the length of
+//! its Client Identifier), the length of its user name; lengths of the topic and of the forwarded
+//! properties; then those texts in this order, and the payload to the end. Version 1 has no flags
+//! and no listener of the publisher. Version 3 is written where a part has asked for receipts, and
+//! version 4 where the wall clock was set so that it tells another time than records: of both,
+//! programs before know nothing.
 //!
 //! The publisher's names stand in each body, not in a record of their own to which bodies refer: so
 //! a damaged record costs only itself, and no count says when the names are not needed any more.
@@ -27,11 +28,14 @@ const HAS_PUBLISHER: u8 = 1 << 3;
 const HAS_USER_NAME: u8 = 1 << 4;
 const HAS_REVISION: u8 = 1 << 5;
 const HAS_EXPIRY: u8 = 1 << 6;
-const UNKNOWN: u8 = 1 << 7;
+const HAS_RECORD_TIME: u8 = 1 << 7;
 
 /// Versions that are written.
 const VERSION: u8 = 2;
 const VERSION_WITH_RECEIPTS: u8 = 3;
+const VERSION_WITH_RECORD_TIME: u8 = 4;
+/// By how much the wall clock tells another time than records before that is written.
+const CLOCK_APART_MS: u64 = 1_000;
 /// Flags of the publisher.
 const USER_IS_PROVED: u8 = 1;
 const IS_DEVICE: u8 = 1 << 1;
@@ -109,9 +113,13 @@ fn head(record: &MessageRecord, now: Now) -> Head {
     let user_name = publisher.and_then(|(_, client)| client.user_name.as_deref());
     let expires_wall_ms = now.record_ms_of(message.expires_at_ms());
     let asks_for_receipts = message.id().asks_for_receipts() && publisher.is_some();
-    let mut head = Head::new(match asks_for_receipts {
-        true => VERSION_WITH_RECEIPTS,
-        false => VERSION,
+    let received_wall_ms = message.received_wall_ms();
+    let received_record_ms = message.received_record_ms(now);
+    let is_apart = received_record_ms.abs_diff(received_wall_ms) >= CLOCK_APART_MS;
+    let mut head = Head::new(match (is_apart, asks_for_receipts) {
+        (true, _) => VERSION_WITH_RECORD_TIME,
+        (_, true) => VERSION_WITH_RECEIPTS,
+        _ => VERSION,
     });
     head.put(
         message.qos().bits()
@@ -119,10 +127,14 @@ fn head(record: &MessageRecord, now: Now) -> Head {
             | flag(HAS_PUBLISHER, publisher.is_some())
             | flag(HAS_USER_NAME, user_name.is_some())
             | flag(HAS_REVISION, record.retained_revision.is_some())
-            | flag(HAS_EXPIRY, expires_wall_ms != 0),
+            | flag(HAS_EXPIRY, expires_wall_ms != 0)
+            | flag(HAS_RECORD_TIME, is_apart),
     );
     head.put_number(message.tenant().0.into());
-    head.put_number(message.received_wall_ms());
+    head.put_number(received_wall_ms);
+    if is_apart {
+        head.put_number(received_record_ms);
+    }
     if expires_wall_ms != 0 {
         head.put_number(expires_wall_ms);
     }
@@ -151,15 +163,20 @@ fn head(record: &MessageRecord, now: Now) -> Head {
 
 /// Reads the body of message `id`, borrowing its texts.
 pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, DecodeError> {
-    let (version, mut reader) = Reader::of_versions(bytes, VERSION_WITH_RECEIPTS)?;
+    let (version, mut reader) = Reader::of_versions(bytes, VERSION_WITH_RECORD_TIME)?;
     let flags = reader.byte()?;
     let inconsistent = flags & HAS_USER_NAME != 0 && flags & HAS_PUBLISHER == 0;
-    if flags & UNKNOWN != 0 || inconsistent {
+    let unknown = flags & HAS_RECORD_TIME != 0 && version < VERSION_WITH_RECORD_TIME;
+    if unknown || inconsistent {
         return Err(DecodeError::Malformed("flags of a body"));
     }
     let has = |bit: u8| flags & bit != 0;
     let tenant = TenantId(reader.number32()?);
     let received_wall_ms = reader.number()?;
+    let received_record_ms = match has(HAS_RECORD_TIME) {
+        true => reader.number()?,
+        false => received_wall_ms,
+    };
     let expires_wall_ms = match has(HAS_EXPIRY) {
         true => reader.number()?,
         false => 0,
@@ -203,6 +220,7 @@ pub fn decode_body(id: MessageId, bytes: &[u8]) -> Result<StoredBody<'_>, Decode
         qos: qos_of(flags)?,
         retain: has(RETAIN),
         received_wall_ms,
+        received_record_ms,
         expires_wall_ms,
         hops,
     };
@@ -277,6 +295,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fetch::Publishers;
 
     const NOW: Now = Now {
         mono_ms: 5_000,
@@ -362,6 +381,7 @@ mod tests {
                 qos: QoS::from_bits(qos).unwrap(),
                 retain,
                 received_wall_ms: NOW.wall_ms - 1,
+                received_record_ms: NOW.wall_ms - 1,
                 expires_wall_ms: 0,
                 hops: 0,
             };
@@ -408,6 +428,61 @@ mod tests {
         let bytes = encoded(&record);
         let body = decode_body(record.message.id(), &bytes).unwrap();
         assert_eq!(body.message.expires_wall_ms, NOW.wall_ms + 1_500);
+    }
+
+    #[test]
+    fn a_wall_clock_that_tells_another_time_than_records_is_written_down() {
+        for (off_ms, version) in [(0, 2), (900, 2), (3_600_000, 4)] {
+            let record = record("a", (b"", b""), 1, false);
+            let now = Now {
+                wall_ms: NOW.wall_ms - off_ms,
+                record_ms: NOW.record_ms + 500 + off_ms,
+                mono_ms: NOW.mono_ms + 500,
+            };
+            let bytes = pieces(&record, head(&record, now).as_slice()).concat();
+            assert_eq!(bytes[0], version, "{off_ms}");
+            let body = decode_body(record.message.id(), &bytes).unwrap().message;
+            assert_eq!(body.received_wall_ms, NOW.wall_ms - 1);
+            let expected = NOW.record_ms + off_ms;
+            assert!(expected - body.received_record_ms <= 901, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn publishers_of_one_session_are_told_apart_by_all_their_names() {
+        let stored = StoredPublisher {
+            epoch: SessionEpoch(4),
+            client_id: "one",
+            user_name: Some("user"),
+            user_is_proved: true,
+            is_device: false,
+            listener_mark: 0,
+            asks_for_receipts: false,
+        };
+        let gauge = Arc::default();
+        let mut publishers = Publishers::default();
+        let mut client = |stored: StoredPublisher<'_>| {
+            let client = publishers.client(&stored, &[], &gauge);
+            assert_eq!(*client.client_id, *stored.client_id);
+            assert_eq!(client.user_name.as_deref(), stored.user_name);
+            assert_eq!(client.flags.user_is_proved(), stored.user_is_proved);
+            assert_eq!(client.flags.is_device(), stored.is_device);
+        };
+        for is_device in [false, true] {
+            for user_is_proved in [false, true] {
+                for user_name in [None, Some("user"), Some("other")] {
+                    for client_id in ["one", "two", "one"] {
+                        client(StoredPublisher {
+                            client_id,
+                            user_name,
+                            user_is_proved,
+                            is_device,
+                            ..stored
+                        });
+                    }
+                }
+            }
+        }
     }
 
     #[test]

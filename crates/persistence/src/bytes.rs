@@ -49,8 +49,8 @@ pub(crate) struct Head {
     len: usize,
 }
 
-/// Version, flags, a mark and nine numbers as long as can be.
-const HEAD_BYTES_MAX: usize = 104;
+/// Version, flags, a mark and ten numbers as long as can be.
+const HEAD_BYTES_MAX: usize = 112;
 
 impl Head {
     pub(crate) fn new(version: u8) -> Self {

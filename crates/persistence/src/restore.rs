@@ -9,6 +9,7 @@
 //! States are read in passes and handed on one by one. Only names are held meanwhile, and
 //! subscriptions younger than the first message still to be routed.
 
+mod lanes;
 mod names;
 mod receipts;
 mod shards;
@@ -530,6 +531,7 @@ impl<N: Node> Restoring<'_, N> {
 
     fn finish<D: Disk>(mut self, engine: &mut Engine<D>) -> Result<RestoreReport, RestoreError> {
         self.shards.deliver(&mut self.records);
+        self.add_lanes();
         for number in 0..self.shards.count() {
             let groups = self.names.groups_of(ShardId(number));
             self.shards.call(ShardId(number), |shard, cx| {

@@ -46,6 +46,9 @@ const HAS_OWNER: u8 = 1 << 3;
 const VERSION_SHIFT: u8 = 4;
 const VERSION_MASK: u8 = 0b111;
 const IS_PART: u8 = 1 << 7;
+/// Version of the session of a part, of which programs before know nothing. Version 1 may be one
+/// too: it was written at first.
+const VERSION_OF_PART: u8 = 2;
 
 /// The terms of a part.
 const KEEPS_QOS0: u8 = 1;
@@ -182,6 +185,9 @@ pub(crate) fn put_session(session: &SessionRecord, into: &mut RecordBuilder<'_>)
 
 fn session_head(session: &SessionRecord) -> Scratch {
     let mut out = versioned();
+    if session.part.is_some() {
+        out[0] = VERSION_OF_PART;
+    }
     let level = session.version.map_or(0, |version| version as u8);
     out.push(
         flag(DURABLE, session.durable)
@@ -272,7 +278,7 @@ fn part_terms(reader: &mut Reader<'_>) -> Result<PartTerms, DecodeError> {
 
 /// Reads a session, without its Will.
 pub fn decode_session(epoch: SessionEpoch, bytes: &[u8]) -> Result<SessionRecord, DecodeError> {
-    let mut reader = Reader::new(bytes)?;
+    let (_, mut reader) = Reader::of_versions(bytes, VERSION_OF_PART)?;
     let flags = reader.byte()?;
     let tenant = TenantId(reader.number32()?);
     let expiry_secs = reader.number32()?;
@@ -616,6 +622,27 @@ mod tests {
         assert_eq!((session.version, session.put_off), (None, false));
         assert_eq!((session.expiry_secs, session.left_wall_ms), (60, Some(9)));
         assert_eq!(&*session.client_id, "client");
+    }
+
+    #[test]
+    fn the_session_of_a_part_has_a_version_of_its_own_and_the_first_one_is_read() {
+        // Flags: durable, has left, a part; tenant, expiry, when it left; keeps QoS 0, 70 bytes.
+        let rest = [&[0b1000_0011, 0, 60, 9, 1, 70, 0], "$part".as_bytes()].concat();
+        for version in [1, 2] {
+            let bytes = [&[version][..], &rest].concat();
+            let session = decode_session(SessionEpoch(4), &bytes).unwrap();
+            let terms = session.part.unwrap();
+            assert!(terms.keeps_qos0 && terms.queue.bytes_max == 70);
+            assert_eq!(session_head(&session)[0], VERSION_OF_PART);
+            let client = SessionRecord {
+                part: None,
+                ..session
+            };
+            assert_eq!(session_head(&client)[0], martlet_broker::RECORD_VERSION);
+        }
+        let newer = [&[3][..], &rest].concat();
+        let error = decode_session(SessionEpoch(4), &newer).err();
+        assert_eq!(error, Some(DecodeError::Newer(3)));
     }
 
     #[test]

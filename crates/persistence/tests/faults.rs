@@ -12,6 +12,13 @@ mod lanes;
 #[path = "recovery/node.rs"]
 mod node;
 
+#[allow(dead_code)]
+#[path = "../../script/tests/part_holds.rs"]
+mod part_holds;
+#[allow(dead_code)]
+#[path = "recovery/parts.rs"]
+mod parts;
+
 use std::panic::catch_unwind;
 
 use martlet_fault::Fault;
@@ -46,4 +53,27 @@ fn lanes_that_mix_up_messages_are_found() {
         3,
         End::Kill
     )));
+    let new_shards = || lanes::new_shards_have_lanes(1, 3, End::Kill);
+    assert!(is_found(Fault::LaneNotAdded, new_shards));
+    let routed = || lanes::gets_what_was_routed_before_it();
+    assert!(is_found(Fault::LaneRouteStays, routed));
+    let routed_again = || lanes::gets_what_is_routed_again();
+    assert!(is_found(Fault::LanesNotRoutedAgain, routed_again));
+}
+
+#[test]
+fn holds_that_go_too_far_or_not_far_enough_are_found() {
+    let kept = || part_holds::qos_0_is_not_kept_while_the_store_does_not_keep_up();
+    assert!(is_found(Fault::KeptQos0IgnoresStore, kept));
+    let operators = || part_holds::what_operators_publish_waits_aside_for_a_part_and_others_go_on();
+    assert!(is_found(Fault::HoldSparesOperators, operators));
+    let leavers = || part_holds::a_client_that_hangs_up_does_not_get_past_a_hold();
+    assert!(is_found(Fault::HoldSparesLeavers, leavers));
+    let share = || part_holds::a_queue_in_memory_holds_before_it_has_used_up_its_share_of_that();
+    assert!(is_found(Fault::HoldIgnoresMemory, share));
+    let relief =
+        || part_holds::short_memory_holds_publishers_and_drops_nothing_of_the_queue_of_a_part();
+    assert!(is_found(Fault::ReliefDropsHeld, relief));
+    let absent = || parts::a_part_that_is_not_attached_in_time_after_a_start_holds_nobody();
+    assert!(is_found(Fault::HoldOutlivesPart, absent));
 }

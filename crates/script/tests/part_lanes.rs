@@ -1,10 +1,12 @@
 //! A part that is attached once per shard: each lane takes what its shard receives, and no message
 //! goes to another shard for it.
 
+use std::sync::Arc;
+
 use martlet_broker::{
-    Delivery, Identity, ListenerPolicy, OnFull, PartCall, PartEvent, PartId, PartOutcome,
-    PartQueueLimits, PartReach, PartSpec, PartSubscription, Settings, Settlement, TenantId,
-    lane_name, shard_of,
+    Actions, Command, Delivery, Identity, ListenerPolicy, OnFull, PartCall, PartEvent, PartId,
+    PartOutcome, PartQueueLimits, PartReach, PartSpec, PartSubscription, Realm, Rule, RuleBook,
+    Rules, Settings, Settlement, TenantId, lane_name, shard_of,
 };
 use martlet_codec::{QoS, ReasonCode, RetainHandling};
 use martlet_script::{Harness, Link, Wiring};
@@ -258,6 +260,23 @@ fn settle_all(node: &mut Harness, lane: u16) {
     call(node, lane, PartCall::Settle(id, settled));
 }
 
+/// Publishes a message from each client, and settles what the lanes get; how many messages.
+fn taken(node: &mut Harness, all: &[(u16, Link)], topic: &str) -> usize {
+    for (_, link) in all {
+        publish(node, *link, topic, 1);
+    }
+    let found = deliveries(node);
+    for (lane, delivery) in &found {
+        let settled = Settlement {
+            token: delivery.token,
+            outcome: PartOutcome::Done,
+        };
+        let id = PartId(u64::from(*lane));
+        call(node, *lane, PartCall::Settle(id, vec![settled]));
+    }
+    found.len()
+}
+
 #[test]
 fn a_full_lane_holds_the_publishers_of_its_shard_back_and_no_others() {
     let mut node = node();
@@ -295,4 +314,120 @@ fn a_full_lane_holds_the_publishers_of_its_shard_back_and_no_others() {
     }
     answered += acknowledged(&node.take(full));
     assert_eq!(answered, 50);
+}
+
+#[test]
+fn topics_that_were_published_before_go_to_a_lane_that_comes_and_not_to_one_that_gives_them_up() {
+    let mut node = node();
+    let all = publishers(&mut node);
+    for (_, link) in &all {
+        publish(&mut node, *link, "a", 1);
+        publish(&mut node, *link, "b", 1);
+    }
+    assert_eq!(node.counters().messages_unmatched, 24);
+    for (filter, expected) in [("a", [12, 0]), ("b", [0, 12]), ("#", [12, 12])] {
+        for lane in 0..SHARDS {
+            attach(&mut node, spec(lane, &[filter]));
+        }
+        node.take_told();
+        let found = [taken(&mut node, &all, "a"), taken(&mut node, &all, "b")];
+        assert_eq!(found, expected, "{filter}");
+    }
+    for lane in 0..SHARDS {
+        call(&mut node, lane, PartCall::End(PartId(u64::from(lane))));
+    }
+    node.take_told();
+    let unmatched = node.counters().messages_unmatched;
+    taken(&mut node, &all, "a");
+    assert_eq!(node.counters().messages_unmatched, unmatched + 12);
+}
+
+fn rules(list: &[(bool, Actions, &str)]) -> Arc<Rules> {
+    let rule = |&(allows, actions, filter): &(bool, Actions, &str)| Rule {
+        actions,
+        allows,
+        filter: filter.into(),
+        source: "test".into(),
+    };
+    let rules = list.iter().map(rule).collect();
+    Arc::new(Rules::compile(rules, Actions::NONE).expect("the filters are valid"))
+}
+
+#[derive(Debug)]
+struct Book(Arc<Rules>);
+
+impl RuleBook for Book {
+    fn rules_of(&self, _: Realm, _: Option<&str>) -> Arc<Rules> {
+        Arc::clone(&self.0)
+    }
+}
+
+#[test]
+fn a_lane_with_an_identity_gets_what_its_rules_allow_before_and_after_they_change() {
+    let mut node = node();
+    let all = publishers(&mut node);
+    let allowed = [
+        (false, Actions::SUBSCRIBE, "secret/#"),
+        (false, Actions::RECEIVE, "a/secret"),
+        (true, Actions::RECEIVE.and(Actions::SUBSCRIBE), "#"),
+    ];
+    let before = rules(&allowed);
+    for lane in 0..SHARDS {
+        let identity = Identity {
+            user_name: Some("sink".into()),
+            rules: Arc::clone(&before),
+            ..Identity::anyone()
+        };
+        let spec = PartSpec {
+            identity: Some(identity),
+            ..spec(lane, &["a/#", "secret/#"])
+        };
+        let told = attach(&mut node, spec);
+        let Some(PartEvent::Attached { granted, .. }) = told.first() else {
+            panic!("{told:?}");
+        };
+        let expected = [ReasonCode::GrantedQoS1, ReasonCode::NotAuthorized];
+        assert_eq!(granted[..], expected);
+    }
+    assert_eq!(taken(&mut node, &all, "a/open"), 12);
+    assert_eq!(taken(&mut node, &all, "a/secret"), 0);
+    assert_eq!(taken(&mut node, &all, "secret/a"), 0);
+    let after = rules(&[
+        (false, Actions::RECEIVE, "a/open"),
+        (true, Actions::RECEIVE.and(Actions::SUBSCRIBE), "#"),
+    ]);
+    for shard in 0..SHARDS {
+        let book = Arc::new(Book(Arc::clone(&after)));
+        node.command(shard, Command::SetRules(book));
+    }
+    node.elapse(1_000);
+    assert_eq!(taken(&mut node, &all, "a/open"), 0);
+    assert_eq!(taken(&mut node, &all, "a/secret"), 12);
+}
+
+#[test]
+fn a_lane_is_told_nothing_before_it_is_attached() {
+    let wiring = Wiring {
+        durable_delay_ms: 3_500,
+        ..Wiring::default()
+    };
+    let mut node = Harness::new(Settings::default(), ListenerPolicy::default(), wiring);
+    let mut spec = spec(0, &["a"]);
+    spec.queue.bytes_max = 1_000_000;
+    node.part_call(&lane_name(NAME, 0), PartCall::Attach(Box::new(spec)));
+    node.elapse(3_000);
+    assert!(node.take_told().is_empty(), "its record is not durable");
+    node.elapse(1_000);
+    let told = node.take_told();
+    assert!(
+        matches!(
+            told[..],
+            [
+                (_, PartEvent::Attached { .. }),
+                (_, PartEvent::Run { .. }),
+                ..
+            ]
+        ),
+        "{told:?}"
+    );
 }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, Delivery, DropReason, HOPS_MAX, Identity, ListenerPolicy, NewMessage, OnFull,
-    PartCall, PartEvent, PartId, PartOutcome, PartPublish, PartQueueLimits, PartQueueState,
+    Actions, Authenticated, Delivery, DropReason, HOPS_MAX, Identity, ListenerPolicy, NewMessage,
+    OnFull, PartCall, PartEvent, PartId, PartOutcome, PartPublish, PartQueueLimits, PartQueueState,
     PartReach, PartSpec, PartSubscription, Realm, Rule, Rules, Settings, Settlement, TenantId,
 };
 use martlet_codec::{QoS, ReasonCode, RetainHandling};
@@ -151,6 +151,41 @@ fn a_part_is_told_what_came_from_whom_and_when() {
         }
         let counters = node.counters();
         assert_eq!((counters.delivered, counters.matched), (3, 3), "{wiring:?}");
+    }
+}
+
+#[test]
+fn a_part_is_told_whether_the_publisher_is_a_device() {
+    for is_device in [true, false] {
+        let listener = ListenerPolicy {
+            authenticate: true,
+            ..ListenerPolicy::default()
+        };
+        let mut node = Harness::new(Settings::default(), listener, Wiring::default());
+        attach(&mut node, spec(&["a"]));
+        let link = node.open();
+        let head = [b"\0\x04MQTT\x04".as_slice(), &[CLEAN | 0x80, 0, 60]].concat();
+        let names = [text("sensor"), text("device-1")].concat();
+        node.send(link, &packet(0x10, &[head, names].concat()));
+        for (shard, asked) in node.take_authentications() {
+            let identity = Identity {
+                user_name: asked.user_name.clone(),
+                is_device,
+                ..Identity::anyone()
+            };
+            let answer = Authenticated::Accepted {
+                identity,
+                known: 0,
+                data: None,
+            };
+            node.authenticated(shard, asked.connection, answer);
+        }
+        publish(&mut node, link, ("a", 1, "x"));
+        let found = deliveries(&mut node);
+        let publisher = found[0].publisher().expect("it is known");
+        assert_eq!(publisher.flags.is_device(), is_device);
+        assert!(publisher.flags.user_is_proved());
+        assert_eq!(publisher.user_name.as_deref(), Some("device-1"));
     }
 }
 

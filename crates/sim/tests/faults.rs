@@ -86,9 +86,20 @@ const OF_THE_STORE: &[Fault] = &[
     Fault::NamesUnsynced,
 ];
 
-/// Those of parts that are attached once per shard: tests of restarts find them
+/// Those that need more than parts of the simulator meet: tests of restarts find them
 /// (`crates/persistence/tests/faults.rs`).
-const OF_LANES: &[Fault] = &[Fault::LaneOfOtherShard, Fault::LaneRunTooEarly];
+const OF_RESTARTS: &[Fault] = &[Fault::LaneRouteStays, Fault::LanesNotRoutedAgain];
+
+/// Those of parts whose store, memory or operators the simulator leaves alone: scripts find them
+/// (`crates/persistence/tests/faults.rs`).
+const OF_SCRIPTS: &[Fault] = &[
+    Fault::KeptQos0IgnoresStore,
+    Fault::HoldSparesOperators,
+    Fault::HoldOutlivesPart,
+    Fault::HoldIgnoresMemory,
+    Fault::ReliefDropsHeld,
+    Fault::HoldSparesLeavers,
+];
 
 /// Those of permissions, tenants and lockouts.
 const OF_RULES: &[Fault] = &[
@@ -139,6 +150,9 @@ const OF_PARTS: &[Fault] = &[
     Fault::PartDropsNewest,
     Fault::PartPublishedBeforeRecord,
     Fault::PartOwnComesBack,
+    Fault::LaneOfOtherShard,
+    Fault::LaneRunTooEarly,
+    Fault::LaneNotAdded,
     Fault::PartReceiptLost,
     Fault::PartReceiptTwice,
     Fault::PartReceiptOfOther,
@@ -192,7 +206,8 @@ fn every_deliberate_fault_is_found() {
         let named = only
             .as_ref()
             .is_none_or(|only| only.split(',').any(|one| one == name));
-        named && !OF_THE_STORE.contains(fault) && !OF_LANES.contains(fault)
+        let is_elsewhere = [OF_THE_STORE, OF_RESTARTS, OF_SCRIPTS].iter();
+        named && !is_elsewhere.into_iter().any(|all| all.contains(fault))
     };
     let faults: Vec<Fault> = Fault::ALL.iter().copied().filter(is_wanted).collect();
     // Each thread takes the next fault when it is done with one: some take much longer.

@@ -49,6 +49,7 @@ fn published(messages: &[NewMessage]) -> Said {
             matched_here: 0,
             other_shards: 0,
             recorded: false,
+            is_held: false,
         }
     });
     Said::Publish(outcomes.collect())

@@ -3,8 +3,9 @@
 //!
 //! What takes more than a moment is a *job*, worked off a step per tick, so that a shard with many
 //! sessions goes on serving them. Jobs that write are worked off one after the other, and wait for
-//! the store like publishers do; those that only read take turns. What must be durable before it is
-//! answered waits in the gate.
+//! the store like publishers do; those that only read take turns. A job whose next message a part
+//! holds back waits aside, so that the others go on. What must be durable before it is answered
+//! waits in the gate.
 
 mod counters;
 pub(crate) mod publish;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use martlet_codec::ReasonCode;
 
 use crate::command::Command;
+use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
 use crate::part::hold::Holds;
@@ -25,6 +27,7 @@ use crate::report::{Answer, Report};
 use crate::shard::{Gated, Shard, StoreState};
 use crate::tell::TraceScan;
 use crate::timer::{Timer, TimerKey};
+use crate::work::NODE;
 use counters::CountersScan;
 use publish::PublishJob;
 use retained::{DeleteRetainedJob, RetainedScan};
@@ -36,6 +39,10 @@ use traffic::TrafficScan;
 /// Jobs of operators that a shard works on, at most, including those that wait for the store;
 /// further jobs are refused.
 const JOBS_MAX: usize = 4096;
+/// Those of them that wait for parts, at most; further ones are refused.
+const HELD_MAX: usize = JOBS_MAX / 4;
+/// Time that a job waits for a part where `store_stalled_secs` sets none, seconds.
+const HELD_SECS: u32 = 30;
 /// Steps of reading jobs in one call of [`Shard::work`].
 const SCANS_PER_WORK: usize = 2;
 /// Units of work of such a step, about.
@@ -55,6 +62,8 @@ pub(crate) struct Operations {
     /// The number of the last one.
     last: u32,
     writes: VecDeque<(Operation, WriteJob)>,
+    /// Jobs whose next message a part holds back, in order.
+    held: VecDeque<(Operation, WriteJob)>,
     scans: VecDeque<(u64, ScanJob)>,
     /// Answers that wait for the store, by the number of their operation.
     unanswered: BTreeMap<u32, (Report, Option<TimerKey>)>,
@@ -104,7 +113,26 @@ impl Operations {
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.writes.len() + self.scans.len() + self.unanswered.len()
+        self.writes.len() + self.held.len() + self.scans.len() + self.unanswered.len()
+    }
+
+    /// Takes out a job that writes; whether it waits for a part.
+    fn take_waiting(&mut self, number: u32) -> Option<((Operation, WriteJob), bool)> {
+        for (jobs, is_held) in [(&mut self.writes, false), (&mut self.held, true)] {
+            let place = jobs.iter().position(|(job, _)| job.number == number);
+            if let Some(job) = place.and_then(|place| jobs.remove(place)) {
+                return Some((job, is_held));
+            }
+        }
+        None
+    }
+
+    /// A part holds back less than before: those that waited for one are looked at again, before
+    /// those that came later.
+    pub(crate) fn release_held(&mut self) {
+        while let Some(held) = self.held.pop_back() {
+            self.writes.push_front(held);
+        }
     }
 }
 
@@ -213,14 +241,65 @@ impl Shard {
         !self.operations.scans.is_empty() || self.may_write_for_operators()
     }
 
-    /// The first job that writes need not wait, as publishers do not.
+    /// The first job that writes need not wait, as publishers do not, or has to wait aside.
     fn may_write_for_operators(&self) -> bool {
         let Some((_, job)) = self.operations.writes.front() else {
             return false;
         };
         let for_store = self.store_state() == StoreState::Behind && job.grows_store();
-        let for_part = self.holds.any() && job.is_held_by(&self.holds);
-        !self.is_congested() && !for_store && !for_part
+        !self.is_congested() && (!for_store || self.is_held_by_part(job))
+    }
+
+    fn is_held_by_part(&self, job: &WriteJob) -> bool {
+        self.holds.any() && job.is_held_by(&self.holds) && !fault::is(Fault::HoldSparesOperators)
+    }
+
+    /// A job of the same caller waits aside, and has to come first.
+    fn is_behind_held(&mut self, job: &WriteJob) -> bool {
+        let WriteJob::Publish(job) = job else {
+            return false;
+        };
+        let held = self.operations.held.iter();
+        self.work.add(held.len() as u64);
+        held.into_iter().any(|(_, earlier)| match earlier {
+            WriteJob::Publish(earlier) => job.is_behind(earlier),
+            WriteJob::DeleteRetained(_) => false,
+        })
+    }
+
+    /// A part holds back the next message of a job: it waits aside, for a limited time.
+    fn set_aside<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (mut operation, job): (Operation, WriteJob),
+    ) {
+        self.work.add(NODE);
+        if self.operations.held.len() >= HELD_MAX {
+            return self.give_up_write(cx, (operation, job), true);
+        }
+        if operation.timer.is_none() {
+            let due_ms = cx.now.mono_ms + u64::from(HELD_SECS) * 1000;
+            let timer = Timer::Operation(operation.number);
+            operation.timer = Some(self.wheel.arm(due_ms, timer));
+        }
+        self.operations.held.push_back((operation, job));
+    }
+
+    /// A job has waited too long, for a part if `is_held`: its operator is told what of it is done.
+    fn give_up_write<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (operation, job): (Operation, WriteJob),
+        is_held: bool,
+    ) {
+        if let Some(timer) = operation.timer {
+            self.wheel.cancel(timer);
+        }
+        let answer = match job {
+            WriteJob::Publish(job) => job.given_up(is_held),
+            WriteJob::DeleteRetained(job) => job.given_up(),
+        };
+        report(cx, operation.request, answer.unpromised());
     }
 
     fn begin_write<N: Node>(&mut self, cx: &mut Cx<'_, N>, request: u64, job: WriteJob) {
@@ -293,6 +372,10 @@ impl Shard {
         let Some((operation, mut job)) = self.operations.writes.pop_front() else {
             return false;
         };
+        if self.is_held_by_part(&job) || self.is_behind_held(&job) {
+            self.set_aside(cx, (operation, job));
+            return true;
+        }
         let step = match &mut job {
             WriteJob::Publish(job) => self.publish_step(cx, job),
             WriteJob::DeleteRetained(job) => self.delete_retained_step(cx, job),
@@ -366,15 +449,10 @@ impl Shard {
             let Report { request, answer } = stalled;
             return report(cx, request, answer.unpromised());
         }
-        let mut writes = self.operations.writes.iter();
-        let place = writes.position(|(operation, _)| operation.number == number);
-        if let Some((operation, job)) = place.and_then(|place| self.operations.writes.remove(place))
-        {
-            let answer = match job {
-                WriteJob::Publish(job) => job.given_up(),
-                WriteJob::DeleteRetained(job) => job.given_up(),
-            };
-            report(cx, operation.request, answer.unpromised());
+        if let Some(((mut operation, job), is_held)) = self.operations.take_waiting(number) {
+            // It is over.
+            operation.timer = None;
+            self.give_up_write(cx, (operation, job), is_held);
         }
     }
 }

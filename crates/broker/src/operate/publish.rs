@@ -22,6 +22,8 @@ use crate::work::{BYTES_PER_UNIT, PACKET};
 
 /// Messages routed in one step.
 const MESSAGES_PER_STEP: usize = 64;
+/// Pairs of topics that are compared for one job, at most.
+const COMPARED_MAX: usize = 1024;
 /// Approximate bytes of a PUBLISH packet beside topic and payload: they count against the limit of
 /// packets.
 const PACKET_OVERHEAD: usize = 64;
@@ -54,15 +56,30 @@ impl PublishJob {
         next.is_some_and(|next| holds.hold_topic(self.tenant, &next.topic, next.qos))
     }
 
+    /// The same caller has published to a topic by `earlier`, which waits: it is to come first.
+    /// Where many topics would have to be compared, that is assumed.
+    pub(super) fn is_behind(&self, earlier: &Self) -> bool {
+        if (self.tenant, &self.publisher) != (earlier.tenant, &earlier.publisher) {
+            return false;
+        }
+        let own = self.messages.get(self.outcomes.len()..).unwrap_or_default();
+        let waiting = &earlier.messages[earlier.outcomes.len()..];
+        let has = |topic: &str| waiting.iter().any(|one| *one.topic == *topic);
+        own.len() * waiting.len() > COMPARED_MAX || own.iter().any(|one| has(&one.topic))
+    }
+
     /// The next message makes the store grow.
     pub(super) fn grows_store(&self) -> bool {
         let next = self.messages.get(self.outcomes.len());
         next.is_some_and(NewMessage::grows_store)
     }
 
-    /// It has waited too long: what was not routed is not.
-    pub(super) fn given_up(mut self) -> Answer {
-        let refused = Published::refused(ReasonCode::QuotaExceeded);
+    /// It has waited too long, for a part if `is_held`: what was not routed is not.
+    pub(super) fn given_up(mut self, is_held: bool) -> Answer {
+        let refused = match is_held {
+            true => Published::held(),
+            false => Published::refused(ReasonCode::QuotaExceeded),
+        };
         self.outcomes.resize(self.messages.len(), refused);
         Answer::Publish(self.outcomes)
     }
@@ -142,7 +159,8 @@ impl Shard {
                 self.publish_for_operator(cx, job.tenant, &job.publisher, message);
             job.outcomes.push(outcome);
             job.record = job.record.max(record);
-            if self.has_done_enough() {
+            // The next one may be held back, perhaps since this one.
+            if self.has_done_enough() || self.holds.any() {
                 break;
             }
         }
@@ -234,6 +252,7 @@ impl Shard {
             matched_here: self.counters.matched - before,
             other_shards: routed.other_shards.count_ones(),
             recorded: routed.record > RecordNumber(0),
+            is_held: false,
         };
         self.forwarded = forwarded;
         (outcome, routed.record)

@@ -56,6 +56,19 @@ impl Holds {
         TopicName::new(topic).is_ok_and(|topic| self.hold(tenant, topic, qos))
     }
 
+    /// The same for a message of a part: it does not wait for that itself, which does not get it.
+    pub(crate) fn hold_topic_of(
+        &self,
+        part: SessionEpoch,
+        tenant: TenantId,
+        topic: &str,
+        qos: QoS,
+    ) -> bool {
+        let others = self.0.iter().filter(|hold| hold.part != part);
+        let mut others = others.into_iter();
+        TopicName::new(topic).is_ok_and(|topic| others.any(|hold| hold.takes(tenant, topic, qos)))
+    }
+
     fn hold(&self, tenant: TenantId, topic: TopicName<'_>, qos: QoS) -> bool {
         self.0.iter().any(|hold| hold.takes(tenant, topic, qos))
     }
@@ -71,6 +84,7 @@ impl Shard {
         if core::mem::replace(&mut queue.holds, true) {
             return;
         }
+        queue.held_at = self.sessions.at(session).outbound.queue().bytes();
         let lane = self.parts.lanes.of(id).map(Lane::held);
         let is_lane = lane.is_some();
         let (tenant, filters) = match lane {
@@ -94,6 +108,22 @@ impl Shard {
         self.holds.0.push(hold);
     }
 
+    /// Memory is short, and what the part has lies on the disk: its publishers wait until it is
+    /// not. False: it holds nobody.
+    pub(crate) fn hold_for_memory<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) -> bool {
+        let is_stored = self.reads_back
+            && self.sessions.get(id).is_some_and(|session| session.durable)
+            && !fault::is(Fault::ReliefDropsHeld);
+        if !is_stored || !self.is_holding(id) {
+            return false;
+        }
+        if let Some(queue) = self.parts.queues.get_mut(&id) {
+            queue.holds_for_memory = true;
+        }
+        self.begin_hold(cx, id.index);
+        true
+    }
+
     /// Publishers need not wait any more, if there is room for an eighth of the queue.
     pub(crate) fn end_hold_if_room<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
         if self.parts.queues.is_empty() {
@@ -101,12 +131,13 @@ impl Shard {
         }
         let id = self.sessions.id_of(session);
         let queue = self.parts.queues.get(&id);
-        let Some(bytes_max) = queue
-            .filter(|queue| queue.holds)
-            .map(|queue| queue.limits.bytes_max)
-        else {
+        let Some(queue) = queue.filter(|queue| queue.holds) else {
             return;
         };
+        if queue.holds_for_memory && self.is_memory_short() {
+            return;
+        }
+        let bytes_max = self.bounds_of_queue(id).bytes;
         let room_from = bytes_max - bytes_max / 8;
         let has_room = self.sessions.at(session).outbound.queue().bytes() <= room_from;
         if fault::is(Fault::HoldNotEnded) {
@@ -123,7 +154,8 @@ impl Shard {
         let Some(queue) = queue.filter(|queue| queue.holds) else {
             return;
         };
-        queue.holds = false;
+        (queue.holds, queue.holds_for_memory) = (false, false);
+        queue.held_at = 0;
         let part = self.sessions.at(id.index).epoch;
         if self.parts.lanes.of(id).is_none() && !fault::is(Fault::HoldOverNotTold) {
             self.tell_others(cx, &ShardMessage::HoldOver(part));
@@ -139,6 +171,7 @@ impl Shard {
     /// A part holds publishers back no more: those who wait go on in their turns.
     pub(crate) fn hold_is_over(&mut self, part: SessionEpoch) {
         self.holds.0.retain(|hold| hold.part != part);
+        self.operations.release_held();
         self.release_held(true);
     }
 

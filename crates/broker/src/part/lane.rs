@@ -19,7 +19,7 @@ use crate::id::{SessionId, TenantId, shard_of};
 use crate::interest::InterestClass;
 use crate::node::{Cx, Node};
 use crate::permission::Actions;
-use crate::record::{Record, SubscriptionRecord};
+use crate::record::{Record, SessionEpoch, SubscriptionRecord};
 use crate::report::SubscriptionInfo;
 use crate::route::{Match, Routing, Target};
 use crate::session::Session;
@@ -93,6 +93,20 @@ impl LaneSubscription {
         // It was checked when it was granted.
         TopicFilter::new(&self.filter).is_ok_and(|filter| filter.matches(topic))
     }
+
+    fn record(&self, epoch: SessionEpoch) -> SubscriptionRecord {
+        SubscriptionRecord {
+            epoch,
+            number: self.number,
+            filter: self.filter.clone(),
+            qos: QoS::AtLeastOnce,
+            no_local: true,
+            retain_as_published: false,
+            subscription_id: self.identifier,
+            retained_pending: false,
+            retained_after: None,
+        }
+    }
 }
 
 impl Lane {
@@ -132,6 +146,22 @@ impl Lanes {
             Some(lane) if lane.tenant.is_none() => PartReach::LaneOfAllTenants,
             Some(_) => PartReach::Lane,
         }
+    }
+
+    /// Their sessions.
+    pub(super) fn sessions(&self) -> Vec<SessionId> {
+        self.0.iter().map(|lane| lane.session).collect()
+    }
+
+    /// The subscriptions of a lane, as their records have them.
+    pub(super) fn records_of(
+        &self,
+        session: SessionId,
+        epoch: SessionEpoch,
+    ) -> Vec<SubscriptionRecord> {
+        let subscriptions = self.of(session).map(|lane| &lane.subscriptions);
+        let all = subscriptions.into_iter().flatten();
+        all.map(|one| one.record(epoch)).collect()
     }
 
     fn of_mut(&mut self, session: SessionId) -> Option<&mut Lane> {
@@ -229,18 +259,12 @@ impl Shard {
         }
         let state = self.sessions.at(session);
         let number = before.map(|(number, _)| number);
-        let number = number.unwrap_or_else(|| state.subscriptions.next_number());
-        let record = SubscriptionRecord {
-            epoch: state.epoch,
-            number,
+        let subscription = LaneSubscription {
             filter: filter.into(),
-            qos: QoS::AtLeastOnce,
-            no_local: true,
-            retain_as_published: false,
-            subscription_id: identifier,
-            retained_pending: false,
-            retained_after: None,
+            number: number.unwrap_or_else(|| state.subscriptions.next_number()),
+            identifier,
         };
+        let record = subscription.record(state.epoch);
         self.enter_lane_subscription(id, &record);
         // Its record stands before every message that is routed to it.
         self.append_of_lane(cx, session, |_| Record::Subscribed(Box::new(record)));
@@ -250,7 +274,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         session: u32,
-        record: impl FnOnce(crate::record::SessionEpoch) -> Record,
+        record: impl FnOnce(SessionEpoch) -> Record,
     ) {
         let state = self.sessions.at(session);
         let (epoch, durable) = (state.epoch, state.durable);
@@ -378,7 +402,8 @@ impl Shard {
     /// Tells a part of which run its oldest message is, if that is later than it was.
     pub(super) fn tell_run<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
         let run = self.run();
-        let connection = self.sessions.at(session).connection();
+        // It is told that it is attached first.
+        let connection = self.admitted_connection(session);
         let Some(connection) = connection.map(|index| self.connections.id_of(index)) else {
             return;
         };

@@ -86,12 +86,12 @@ impl Shard {
     ) -> (Published, RecordNumber) {
         let message = &publish.message;
         let tenant = self.sessions.at(session).tenant;
-        if let Err(reason) = self.check_publish_of_part(session, publish) {
+        if let Err(refused) = self.check_publish_of_part(session, publish) {
             self.counters.publishes_refused += 1;
-            if reason == ReasonCode::NotAuthorized {
+            if refused.reason == ReasonCode::NotAuthorized {
                 self.tell_publish_refused(cx, session, &message.topic);
             }
-            return (Published::refused(reason), RecordNumber(0));
+            return (refused, RecordNumber(0));
         }
         let by = Source {
             tenant,
@@ -110,17 +110,20 @@ impl Shard {
         &mut self,
         session: u32,
         publish: &PartPublish,
-    ) -> Result<(), ReasonCode> {
+    ) -> Result<(), Published> {
         let message = &publish.message;
-        let tenant = self.sessions.at(session).tenant;
+        let state = self.sessions.at(session);
+        let (tenant, own) = (state.tenant, state.epoch);
         if !permission::may_publish(&message.topic) || !self.may_publish(session, &message.topic) {
-            return Err(ReasonCode::NotAuthorized);
+            return Err(Published::refused(ReasonCode::NotAuthorized));
         }
         if publish.hops > HOPS_MAX {
-            return Err(ReasonCode::ImplementationSpecificError);
+            return Err(Published::refused(ReasonCode::ImplementationSpecificError));
         }
-        match self.holds.hold_topic(tenant, &message.topic, message.qos) {
-            true => Err(ReasonCode::QuotaExceeded),
+        let is_held = self.holds.any()
+            && (self.holds).hold_topic_of(own, tenant, &message.topic, message.qos);
+        match is_held {
+            true => Err(Published::held()),
             false => Ok(()),
         }
     }

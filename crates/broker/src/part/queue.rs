@@ -24,6 +24,13 @@ const LOOKED_AT_EVERY_MS: u64 = 1000;
 /// Messages that are dropped for their age in one look, at most.
 const TOO_OLD_AT_ONCE: usize = 1024;
 
+/// Bytes that may come to any queue after its publishers have begun to wait.
+const BEYOND_HOLD: u64 = 1024 * 1024;
+
+/// Time after a start within which a part is attached again, milliseconds. For one that is not, its
+/// sink was removed perhaps, nobody waits any more.
+const ATTACHED_WITHIN_MS: u64 = 60_000;
+
 /// What happens to messages that find the queue of a part full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFull {
@@ -31,7 +38,9 @@ pub enum OnFull {
     #[default]
     DropOldest,
     /// Clients that publish what the part takes wait until there is room. What another shard has
-    /// taken meanwhile may come, up to 1 MiB and an eighth beyond the bound; more is dropped.
+    /// taken meanwhile may come, up to 1 MiB and an eighth beyond the bound; more is dropped. If
+    /// the part is not attached within a minute after a start of the node, the oldest messages make
+    /// room until it is.
     Hold,
 }
 
@@ -53,7 +62,7 @@ pub struct PartQueueState {
     pub messages: u64,
     /// Bytes of them.
     pub bytes: u64,
-    /// Bytes that it may have.
+    /// Bytes that it may have. A queue in memory may have no more than a client's share of that.
     pub bytes_max: u64,
     /// When the first message in it came in, wall clock in milliseconds; none if there is none, or
     /// it has not been read back from the store yet.
@@ -72,6 +81,15 @@ pub(crate) struct PartQueue {
     pub(super) limits: PartQueueLimits,
     /// Publishers wait.
     pub(super) holds: bool,
+    /// Bytes in it when they began to: what was under way then may come, whatever the bound is now.
+    pub(super) held_at: u64,
+    /// They wait because memory is short, and do as long as it is.
+    pub(super) holds_for_memory: bool,
+    /// Since a restart the part has not been attached: when nobody waits for it any more,
+    /// monotonic milliseconds.
+    attach_by_ms: Option<u64>,
+    /// It was not attached by then.
+    is_given_up: bool,
     /// What the part has been told last.
     told: PartQueueState,
 }
@@ -79,21 +97,35 @@ pub(crate) struct PartQueue {
 impl PartQueue {
     /// From how many bytes on the part is to be told at once: it may have room to lend to it. Once
     /// for each bound.
-    fn told_from(&self) -> Option<u64> {
-        let near = self.limits.bytes_max / 4 * 3;
-        let is_told = self.told.bytes_max == self.limits.bytes_max && self.told.bytes >= near;
-        (!is_told).then_some(near)
+    fn told_from(&self, bytes_max: u64) -> u64 {
+        let near = bytes_max / 4 * 3;
+        match self.told.bytes_max == bytes_max && self.told.bytes >= near {
+            true => u64::MAX,
+            false => near,
+        }
+    }
+
+    /// Publishers wait at the bound.
+    fn is_holding(&self) -> bool {
+        self.limits.on_full == OnFull::Hold && !self.is_given_up
     }
 }
 
+/// At how many bytes publishers begin to wait for a queue in memory, so that what is under way then
+/// stays within `share` too.
+fn held_from(share: u64) -> u64 {
+    let less = share.saturating_sub(BEYOND_HOLD) / 9 * 8;
+    less.max(share / 2)
+}
+
 /// What a queue whose publishers wait may have, for what was under way when they began to.
-pub(crate) fn beyond_hold(bytes_max: u64) -> u64 {
+fn beyond_hold(bytes_max: u64) -> u64 {
     if fault::is(Fault::HoldDrops) {
         return bytes_max;
     }
     bytes_max
         .saturating_add(bytes_max / 8)
-        .saturating_add(1024 * 1024)
+        .saturating_add(BEYOND_HOLD)
 }
 
 /// What a queue may have, and what happens at these bounds.
@@ -126,10 +158,29 @@ impl Shard {
         let queue = PartQueue {
             limits,
             holds: false,
+            held_at: 0,
+            holds_for_memory: false,
+            attach_by_ms: None,
+            is_given_up: false,
             told: PartQueueState::default(),
         };
         if self.parts.queues.insert(id, queue).is_none() {
             self.look_at_queue_later(cx, id);
+        }
+    }
+
+    /// As [`Shard::bound_queue_of_part`], for a part that may never be attached again: publishers
+    /// wait for it for a limited time.
+    pub(crate) fn bound_restored_queue<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        limits: PartQueueLimits,
+    ) {
+        self.bound_queue_of_part(cx, session, limits);
+        let id = self.sessions.id_of(session);
+        if let Some(queue) = self.parts.queues.get_mut(&id) {
+            queue.attach_by_ms = Some(cx.now.mono_ms + ATTACHED_WITHIN_MS);
         }
     }
 
@@ -183,19 +234,9 @@ impl Shard {
             true => None,
             false => self.parts.queues.get(&id),
         };
-        let told_from = queue.and_then(PartQueue::told_from);
-        match queue.map(|queue| queue.limits) {
-            Some(bounds) if bounds.bytes_max > 0 => QueueBounds {
-                messages: u32::MAX,
-                bytes: bounds.bytes_max,
-                policy: match fault::is(Fault::PartDropsNewest) {
-                    true => QueueFull::DropNewest,
-                    false => QueueFull::DropOldest,
-                },
-                holds: bounds.on_full == OnFull::Hold,
-                told_from: told_from.unwrap_or(u64::MAX),
-            },
-            _ => QueueBounds {
+        match queue.filter(|queue| queue.limits.bytes_max > 0) {
+            Some(queue) => self.bounds_of_part(id, queue),
+            None => QueueBounds {
                 messages: limits.queued_messages,
                 bytes: limits.queued_bytes,
                 policy: self.settings.queue_full,
@@ -203,6 +244,42 @@ impl Shard {
                 told_from: u64::MAX,
             },
         }
+    }
+
+    fn bounds_of_part(&self, id: SessionId, queue: &PartQueue) -> QueueBounds {
+        let holds = queue.is_holding();
+        let mut bytes = queue.limits.bytes_max;
+        let is_durable = self.sessions.get(id).is_some_and(|session| session.durable);
+        if !self.reads_back || !is_durable {
+            let share = self.client_bytes_max as u64;
+            bytes = bytes.min(match holds && !fault::is(Fault::HoldIgnoresMemory) {
+                true => held_from(share),
+                false => share,
+            });
+        }
+        QueueBounds {
+            messages: u32::MAX,
+            bytes,
+            policy: match fault::is(Fault::PartDropsNewest) {
+                true => QueueFull::DropNewest,
+                false => QueueFull::DropOldest,
+            },
+            holds,
+            told_from: queue.told_from(bytes),
+        }
+    }
+
+    /// Publishers wait at the bound of this queue.
+    pub(crate) fn is_holding(&self, id: SessionId) -> bool {
+        let queue = self.parts.queues.get(&id);
+        queue.is_some_and(|queue| queue.limits.bytes_max > 0 && queue.is_holding())
+    }
+
+    /// Bytes that a queue may have after its publishers have begun to wait at this bound.
+    pub(crate) fn bytes_beyond_hold(&self, id: SessionId, bytes_max: u64) -> u64 {
+        let queue = self.parts.queues.get(&id);
+        let held_at = queue.map_or(0, |queue| queue.held_at);
+        beyond_hold(bytes_max.max(held_at))
     }
 
     /// A session's queue has dropped messages, and is near its bounds still.
@@ -235,10 +312,17 @@ impl Shard {
         let Some(index) = self.live_session(id) else {
             return;
         };
-        let Some(queue) = self.parts.queues.get(&id) else {
+        let Some(queue) = self.parts.queues.get_mut(&id) else {
             return;
         };
         let age_max_secs = queue.limits.age_max_secs;
+        if queue.attach_by_ms.is_some_and(|by| by <= cx.now.mono_ms) {
+            queue.attach_by_ms = None;
+            queue.is_given_up = !fault::is(Fault::HoldOutlivesPart);
+            if queue.is_given_up {
+                self.end_hold(cx, id);
+            }
+        }
         if age_max_secs > 0 {
             self.drop_too_old(cx, index, u64::from(age_max_secs) * 1000);
         }
@@ -254,12 +338,12 @@ impl Shard {
     fn drop_too_old<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, age_max_ms: u64) {
         for _ in 0..TOO_OLD_AT_ONCE {
             let queue = self.sessions.at(index).outbound.queue_used();
-            let mut oldest = queue.and_then(|queue| queue.oldest_wall_ms());
+            let mut age_ms = queue.and_then(|queue| queue.oldest_age_ms(cx.now.mono_ms));
             if fault::is(Fault::PartAgeFromAttachment) {
                 let since_ms = self.sessions.at(index).connected_at_wall_ms();
-                oldest = oldest.map(|wall_ms| wall_ms.max(since_ms));
+                let since_ms = cx.now.wall_ms.saturating_sub(since_ms);
+                age_ms = age_ms.map(|age_ms| age_ms.min(since_ms));
             }
-            let age_ms = oldest.map(|wall_ms| cx.now.wall_ms.saturating_sub(wall_ms));
             if age_ms.is_none_or(|age_ms| age_ms <= age_max_ms) {
                 break;
             }
@@ -277,8 +361,9 @@ impl Shard {
     /// Tells a part how its queue is.
     fn tell_queue_of_part<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, id: SessionId) {
         let bytes_max = self.bounds_of_queue(id).bytes;
+        // A part is told that it is attached first.
+        let connection = self.admitted_connection(index);
         let session = self.sessions.at(index);
-        let connection = session.connection();
         let accounting = &session.accounting;
         let queue = session.outbound.queue();
         let mut state = PartQueueState {

@@ -61,7 +61,8 @@ impl Shard {
         self.relief.to_take = self.relief.to_take.saturating_sub(bytes);
     }
 
-    /// A session loses the oldest half of what was not sent yet. If its messages are in memory
+    /// A session loses the oldest half of what was not sent yet, unless it is that of a part whose
+    /// publishers wait instead. If its messages are in memory
     /// alone, and most of them were sent and never acknowledged, it ends: so its client learns that
     /// they are lost.
     fn take_back_from_session<N: Node>(
@@ -75,6 +76,9 @@ impl Shard {
         }
         let bytes = self.bytes_of_session(id.index);
         if bytes < SMALL_BYTES {
+            return Stage::Holders(greedy);
+        }
+        if self.hold_for_memory(cx, id) {
             return Stage::Holders(greedy);
         }
         let left = bytes / 2;

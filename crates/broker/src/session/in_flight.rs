@@ -6,6 +6,7 @@
 //! needs to be told by. No more stays of what was sent to a session that ends with its connection:
 //! it is never sent again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use martlet_codec::{PacketId, QoS};
@@ -383,12 +384,18 @@ impl Outbound {
         true
     }
 
-    /// What was taken off the wire is to be sent now, if it is still in flight.
-    pub(crate) fn send_again(&mut self, packet_id: PacketId) {
-        let found = self.in_flight.get(packet_id);
-        if found.is_some_and(|message| !message.on_wire) && !self.unsent().contains(&packet_id) {
-            self.unsent_mut().push_back(packet_id);
+    /// What was taken off the wire is to be sent now, if it is still in flight. Answers how many
+    /// are to be sent.
+    pub(crate) fn send_again(&mut self, packet_ids: &[PacketId]) -> usize {
+        // Identifiers may have been given again meanwhile.
+        let mut unsent: BTreeSet<PacketId> = self.unsent().iter().copied().collect();
+        for packet_id in packet_ids {
+            let found = self.in_flight.get(*packet_id);
+            if found.is_some_and(|message| !message.on_wire) && unsent.insert(*packet_id) {
+                self.unsent_mut().push_back(*packet_id);
+            }
         }
+        unsent.len()
     }
 
     /// The message of an entry that was sent need not stay in memory.

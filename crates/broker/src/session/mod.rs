@@ -197,7 +197,12 @@ impl Session {
 
     /// As the store is to remember it; `part` are its terms if it is a part's.
     pub(crate) fn record(&self, part: Option<PartTerms>) -> Record {
-        Record::Session(Box::new(SessionRecord {
+        Record::Session(Box::new(self.as_recorded(part)))
+    }
+
+    /// What its record says.
+    pub(crate) fn as_recorded(&self, part: Option<PartTerms>) -> SessionRecord {
+        SessionRecord {
             tenant: self.tenant,
             client_id: Arc::clone(&self.client_id),
             epoch: self.epoch,
@@ -212,7 +217,7 @@ impl Session {
                 .will
                 .clone()
                 .filter(|_| !fault::is(Fault::WillNotRecorded)),
-        }))
+        }
     }
 }
 

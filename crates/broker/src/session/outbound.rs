@@ -20,7 +20,6 @@ use crate::limits::QueueFull;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
 use crate::part::ReceiptOutcome;
-use crate::part::queue::beyond_hold;
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch};
 use crate::retained::is_own as is_own_topic;
 use crate::route::Routing;
@@ -30,7 +29,7 @@ use crate::session::queue::{
     Entry, Queue, QueueOwner, StoredEntry, SubscriptionIds, Taken, Window,
 };
 use crate::session::sending::{Sending, Source};
-use crate::shard::{Gated, Shard};
+use crate::shard::{Gated, Shard, StoreState};
 use crate::share::{ShareOutcome, ShareTicket};
 use crate::tell::TOLD_OF_DELIVERED;
 use crate::work::{ENDS, EXPIRY, FREED_MESSAGE};
@@ -270,7 +269,8 @@ impl Shard {
     }
 
     /// A QoS 0 message for a part: as one of QoS 1 if it keeps them; else it gets it if it is there
-    /// and has credit.
+    /// and has credit. So it is too with a message that has no record, because the store could not
+    /// take it, or because it was routed before this subscription was known where it came in.
     #[cold]
     #[inline(never)]
     fn deliver_qos0_to_part<N: Node>(
@@ -283,10 +283,8 @@ impl Shard {
     ) {
         let session = self.sessions.at(index);
         let (keeps, durable) = (session.flags.keeps_qos0(), session.durable);
-        if keeps && durable && !routing.recorded {
-            // As for QoS 1: it was routed before this subscription was known where it came in.
-            return;
-        }
+        let is_unrecorded = keeps && durable && !routing.recorded;
+        let keeps = keeps && !is_unrecorded;
         session.accounting.matched += 1;
         self.count_matched();
         let is_dropped = !keeps && !self.may_send_now(index);
@@ -294,11 +292,7 @@ impl Shard {
             self.begin_receipt(&routing.publication, !is_dropped);
         }
         if is_dropped {
-            let is_there = self.admitted_connection(index).is_some();
-            let reason = match is_there {
-                true => DropReason::OutputFull,
-                false => DropReason::ClientAway,
-            };
+            let reason = self.reason_not_kept(index, is_unrecorded);
             self.drop_message(cx, index, reason, 1, routing.publication.topic);
             return self.receipt_at_qos0(cx, index, &routing.publication, Err(reason));
         }
@@ -312,6 +306,16 @@ impl Shard {
             ticket: None,
         };
         self.send_or_enqueue(cx, index, entry, Some(routing));
+    }
+
+    /// Why a part does not get a QoS 0 message that is not kept for it.
+    fn reason_not_kept(&mut self, index: u32, is_unrecorded: bool) -> DropReason {
+        match self.store_state() {
+            StoreState::Full | StoreState::AtLimit if is_unrecorded => DropReason::StoreFull,
+            StoreState::Behind | StoreState::Stuck if is_unrecorded => DropReason::StoreStalled,
+            _ if self.admitted_connection(index).is_some() => DropReason::OutputFull,
+            _ => DropReason::ClientAway,
+        }
     }
 
     /// Sends an entry at once if that is possible, else puts it into the queue.
@@ -654,7 +658,7 @@ impl Shard {
                 self.begin_hold(cx, index);
             }
             // What was under way already.
-            bytes_max = beyond_hold(bytes_max);
+            bytes_max = self.bytes_beyond_hold(self.sessions.id_of(index), bytes_max);
         }
         if is_in_memory {
             // No client has more than a share of it.
@@ -731,7 +735,10 @@ impl Shard {
         limit: Limit,
     ) {
         if self.wants.any(Wants::CONNECTIONS) {
-            let policy = self.settings.queue_full;
+            let policy = match limit {
+                Limit::PartQueue => QueueFull::DropOldest,
+                _ => self.settings.queue_full,
+            };
             cx.effects.tell(
                 tenant,
                 Event::QueueFull {

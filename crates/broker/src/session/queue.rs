@@ -414,6 +414,11 @@ impl Queue {
         Some(first.message.received_wall_ms())
     }
 
+    /// How long ago that was.
+    pub(crate) fn oldest_age_ms(&self, now_ms: u64) -> Option<u64> {
+        Some(self.window.front()?.message.age_ms(now_ms))
+    }
+
     /// The message of the first entry.
     pub(crate) fn first_message(&self) -> Option<MessageId> {
         let stored = || self.stored.as_ref()?.rows.iter().next();

@@ -11,6 +11,7 @@ use martlet_codec::{FixedHeader, PacketType, Subscribe};
 
 use crate::connect::ConnectRequest;
 use crate::decision::Limit;
+use crate::fault::{self, Fault};
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::refusal::RefusalCause;
@@ -148,12 +149,14 @@ impl Shard {
             self.work.share_used = true;
             return Turn::Later { for_store: false };
         }
+        let mut for_part = false;
         let waits = match header.packet_type {
             PacketType::Publish => {
-                self.congested
+                for_part = self.holds.any() && self.is_held_topic(index, header, body);
+                for_part
+                    || self.congested
                     || self.work.is_turn_over()
                     || self.fan_outs.holds_any() && self.is_held_publisher(index)
-                    || self.holds.any() && self.waits_for_part(index, header, body)
             }
             PacketType::Subscribe
             | PacketType::Unsubscribe
@@ -166,11 +169,17 @@ impl Shard {
         let for_store = !keeps_up && self.grows_store(cx, index, header, body);
         if self.connections.at(index).flags.transport_gone() {
             // A client that has gone sends no more: what came before the end is worked off. But one
-            // client after the other could come and go, and a reserve has an end.
-            return match for_store && self.store >= StoreState::Full {
+            // client after the other could come and go, and a reserve has an end. So has the queue
+            // of a part.
+            let for_part = for_part && !fault::is(Fault::HoldSparesLeavers);
+            return match for_part || for_store && self.store >= StoreState::Full {
                 true => Turn::Never,
                 false => Turn::Now,
             };
+        }
+        if for_part {
+            // It waits with the others until there is room.
+            self.note_held(self.connections.id_of(index));
         }
         match waits || for_store || self.has_gated_enough(index, header.packet_type) {
             true => Turn::Later { for_store },
@@ -183,16 +192,6 @@ impl Shard {
     fn is_held_publisher(&mut self, index: u32) -> bool {
         let session = self.connections.at(index).session();
         session.is_some_and(|session| self.fan_outs.holds(self.sessions.id_of(session)))
-    }
-
-    /// A part holds this PUBLISH back: it waits with the others until there is room.
-    #[cold]
-    fn waits_for_part(&mut self, index: u32, header: &FixedHeader, body: &[u8]) -> bool {
-        let waits = self.is_held_topic(index, header, body);
-        if waits {
-            self.note_held(self.connections.id_of(index));
-        }
-        waits
     }
 
     /// The one rule for what makes the store grow: a PUBLISH with QoS 1 or 2 or RETAIN, whether or
@@ -247,8 +246,7 @@ impl Shard {
         if self.store < StoreState::Full {
             return None;
         }
-        let ceiling = self.settings.limits.session_expiry_max_secs;
-        let outlives = request.session_expiry_secs.min(ceiling) > 0;
+        let outlives = self.session_expiry_of(request) > 0;
         let found = self.sessions.find(request.tenant, &request.client_id);
         let old = found.and_then(|index| self.sessions.get(self.sessions.id_of(index)));
         let is_recorded = old.is_some_and(|old| old.recorded);

@@ -97,6 +97,12 @@ impl Shard {
         };
     }
 
+    /// Little is left of the node's memory.
+    pub(crate) fn is_memory_short(&self) -> bool {
+        let (_, is_short) = self.parts_of;
+        is_short || self.memory.is_spent()
+    }
+
     /// Wakes the other shards at intervals, so that they search for their largest holders.
     fn tell_memory_short<N: Node>(&mut self, cx: &mut Cx<'_, N>) {
         if cx.now.mono_ms < self.memory_told_ms + TOLD_EVERY_MS {

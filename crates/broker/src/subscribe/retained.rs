@@ -241,8 +241,9 @@ impl Shard {
     fn wants_retained_page(&mut self, index: u32) -> bool {
         let limits = &self.settings.limits;
         let output_max = (limits.output_bytes as usize / 4).max(1);
-        let backlog_max = RETAINED_BACKLOG.min(limits.queued_messages.max(1) as usize);
-        let bytes_max = (limits.queued_bytes / 2).max(1);
+        let bounds = self.bounds_of_queue(self.sessions.id_of(index));
+        let backlog_max = RETAINED_BACKLOG.min(bounds.messages.max(1) as usize);
+        let bytes_max = (bounds.bytes / 2).max(1);
         let spent = self.memory.is_spent();
         let outbound = &self.sessions.at(index).outbound;
         let backlog = outbound.queue().len() + outbound.in_flight.len();

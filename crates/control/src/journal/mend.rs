@@ -537,6 +537,10 @@ pub(crate) fn dropped(reason: DropReason) -> Option<&'static str> {
         DropReason::TooOld => {
             "see why the integration takes its messages too late, or raise its max_age_secs"
         }
+        DropReason::StoreFull => {
+            "make room on the disk of the message store, or raise limits.store_bytes"
+        }
+        DropReason::StoreStalled => "see in martlet health why the message store writes slowly",
         DropReason::StoreDamaged => {
             "stop the node; martlet store check then says what else is damaged"
         }

@@ -18,6 +18,7 @@ mod signals;
 mod stalling;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -77,6 +78,8 @@ const EVENT_CAPACITY: usize = 65_536;
 /// Time between two reads of events: the shards wake nobody meanwhile, and readers get the events
 /// in few large pieces.
 const EVENTS_PAUSE: Duration = Duration::from_millis(10);
+/// Unit in which the system tells what a file takes on the disk.
+const BYTES_OF_BLOCK: u64 = 512;
 /// Time that the start waits for integrations to be attached.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
 /// Time that integrations may take to settle what they have in hand, at least.
@@ -838,6 +841,21 @@ fn free_bytes(directory: &Path) -> u64 {
     disk.map_or(10_000_000_000, |disk| disk.f_bavail * disk.f_frsize)
 }
 
+/// Bytes that the files in a directory take on the disk, those in directories below left out.
+fn used_bytes(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    let files = entries.filter_map(|entry| entry.ok()?.metadata().ok());
+    let files = files.filter(std::fs::Metadata::is_file);
+    files.map(|file| file.blocks() * BYTES_OF_BLOCK).sum()
+}
+
+/// Bytes that the queue of an integration may have unless the configuration says so: a tenth of
+/// what is free, with what the message store has taken of that. So it is the same after a restart
+/// with full queues.
+fn queue_bytes_default(free_bytes: u64, store_bytes: u64) -> u64 {
+    free_bytes.saturating_add(store_bytes) / 10
+}
+
 /// Starts the integrations of the configuration. When it returns they get what is published.
 async fn start_integrations(
     node: &NodeConfig,
@@ -850,8 +868,9 @@ async fn start_integrations(
         dead_letters,
         removes_others,
     } = node.sinks.clone();
-    let free_bytes = free_bytes(&node.data_dir);
-    let sinks = sinks.into_iter().map(|sink| sink.bounded(free_bytes / 10));
+    let store_bytes = used_bytes(&node.data_dir.join(STORE));
+    let bytes_max = queue_bytes_default(free_bytes(&node.data_dir), store_bytes);
+    let sinks = sinks.into_iter().map(|sink| sink.bounded(bytes_max));
     let sinks = sinks.collect();
     for warning in config::unwritable_sinks(&node.sinks) {
         warn!("{warning}");
@@ -959,4 +978,26 @@ pub(crate) fn program_name() -> String {
     std::env::args()
         .next()
         .unwrap_or_else(|| "martlet".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_bound_of_a_queue_does_not_shrink_by_what_is_queued() {
+        let directory = std::env::temp_dir().join(format!("martlet-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("there is room");
+        let before = used_bytes(&directory);
+        std::fs::write(directory.join("segment"), vec![7; 1 << 20]).expect("there is room");
+        let queued = used_bytes(&directory) - before;
+        std::fs::remove_dir_all(&directory).expect("it is there");
+        assert!(queued >= 1 << 20, "{queued}");
+        let free = 50_000_000;
+        assert_eq!(
+            queue_bytes_default(free, 0),
+            queue_bytes_default(free - queued, queued)
+        );
+        assert_eq!(queue_bytes_default(free, 0), 5_000_000);
+    }
 }

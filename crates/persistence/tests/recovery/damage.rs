@@ -259,15 +259,15 @@ fn what_a_newer_program_has_written_is_refused_by_name_and_kept() {
     }
     let mut node = StoredNode::new(1);
     let disk = node.disk.clone();
-    // Bodies have had a version 3.
-    node.append(|record| record.body(BodyId(5), Holds::RETAINED, &[&[4, 0, 0]]));
+    // Bodies have had a version 4.
+    node.append(|record| record.body(BodyId(5), Holds::RETAINED, &[&[5, 0, 0]]));
     let NotOpen::Restore(error) = StoredNode::reopen(disk, 2).err().unwrap() else {
         panic!("it does open");
     };
     assert!(
         error
             .to_string()
-            .starts_with("message 0x5: record version 4"),
+            .starts_with("message 0x5: record version 5"),
         "{error}"
     );
 }

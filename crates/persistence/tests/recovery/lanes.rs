@@ -2,10 +2,12 @@
 //! deliberate faults that have to be found.
 
 use martlet_broker::{
-    Delivery, LaneOrder, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits, PartReach,
-    PartSpec, PartSubscription, Settlement, TenantId, lane_name, start_of,
+    Delivery, LaneOrder, MessageId, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits,
+    PartReach, PartSpec, PartSubscription, Settlement, ShardId, TenantId, first_number, lane_name,
+    start_of,
 };
 use martlet_codec::RetainHandling;
+use martlet_store::{BodyId, Holds};
 
 use crate::node::{End, StoredNode};
 
@@ -13,21 +15,30 @@ const NAME: &str = "$test/part";
 
 /// Attaches a lane; what it is told.
 fn attach_lane(node: &mut StoredNode, lane: u16) -> Vec<PartEvent> {
+    attach_with(node, lane, &["t/#"])
+}
+
+/// As [`attach_lane`], with these filters.
+fn attach_with(node: &mut StoredNode, lane: u16, filters: &[&str]) -> Vec<PartEvent> {
     let name = lane_name(NAME, lane);
+    let subscriptions = filters.iter().map(|filter| PartSubscription {
+        filter: (*filter).into(),
+        identifier: 7,
+        retain_handling: RetainHandling::DoNotSend,
+    });
     let spec = PartSpec {
         id: PartId(u64::from(lane)),
         client_id: name.as_str().into(),
         reach: PartReach::Lane,
         tenant: TenantId(0),
-        subscriptions: vec![PartSubscription {
-            filter: "t/#".into(),
-            identifier: 7,
-            retain_handling: RetainHandling::DoNotSend,
-        }],
+        subscriptions: subscriptions.collect(),
         credit: 100,
         session_expiry_secs: u32::MAX,
         keeps_qos0: true,
-        queue: PartQueueLimits::default(),
+        queue: PartQueueLimits {
+            bytes_max: 1 << 30,
+            ..PartQueueLimits::default()
+        },
         identity: None,
     };
     node.part_call(&name, PartCall::Attach(Box::new(spec)));
@@ -61,7 +72,8 @@ pub(crate) fn keep_order(before: u16, after: u16, end: End) {
                 PartEvent::Run {
                     is_present: true,
                     ..
-                }
+                },
+                ..
             ]
         ));
         let name = lane_name(NAME, lane);
@@ -123,4 +135,124 @@ fn take(order: &mut LaneOrder<Delivery>, lane: u16, event: PartEvent) {
 fn told_of(node: &mut StoredNode) -> Vec<(u16, PartEvent)> {
     let told = node.take_told_by_part().into_iter();
     told.map(|(id, event)| (id.0 as u16, event)).collect()
+}
+
+fn detach(node: &mut StoredNode, lane: u16) {
+    let name = lane_name(NAME, lane);
+    node.part_call(&name, PartCall::Detach(PartId(u64::from(lane))));
+    node.take_told();
+}
+
+/// Topics of the deliveries among what lanes were told.
+fn topics(told: &[PartEvent]) -> Vec<String> {
+    let topics = told.iter().filter_map(|event| match event {
+        PartEvent::Delivery(delivery) => Some(delivery.message.topic().to_owned()),
+        _ => None,
+    });
+    topics.collect()
+}
+
+/// What is acknowledged before the lanes of new shards are attached is not lost, by whichever shard
+/// it came, and neither is it when the node ends once more before that.
+pub(crate) fn new_shards_have_lanes(before: u16, after: u16, end: End) {
+    let mut node = StoredNode::new(before);
+    for lane in 0..before {
+        attach_lane(&mut node, lane);
+        detach(&mut node, lane);
+    }
+    let mut node = node.restart(end, after, 10);
+    let publishers = |node: &mut StoredNode| {
+        for name in 0..16 {
+            node.play(&format!(
+                "P: CONNECT id=p{name}; PUBLISH t/{name} qos=1 payload=x
+                 P: PUBLISH t/{name} payload=x; PUBLISH u/{name} qos=1 payload=x"
+            ));
+        }
+    };
+    publishers(&mut node);
+    let mut node = node.restart(end, after, 10);
+    publishers(&mut node);
+    let mut all = Vec::new();
+    for lane in 0..after {
+        let told = attach_lane(&mut node, lane);
+        let PartEvent::Attached {
+            session_present, ..
+        } = told[0]
+        else {
+            panic!("{told:?}");
+        };
+        assert!(session_present, "lane {lane}");
+        all.extend(topics(&told));
+    }
+    all.sort();
+    let mut expected: Vec<String> = (0..64).map(|number| format!("t/{}", number % 16)).collect();
+    expected.sort();
+    assert_eq!(all, expected);
+}
+
+/// A lane gets topics that were routed again before it was brought back, and not what was routed
+/// again.
+pub(crate) fn gets_what_was_routed_before_it() {
+    let mut node = StoredNode::new(3);
+    node.play(
+        "A: CONNECT id=a1 clean=0 session_expiry=1000; SUBSCRIBE t/# qos=1
+         B: CONNECT id=b2 clean=0 session_expiry=1000; SUBSCRIBE t/# qos=1
+         C: CONNECT id=c3 clean=0 session_expiry=1000; SUBSCRIBE t/# qos=1",
+    );
+    node.hold_mail();
+    node.play("P: CONNECT id=p; PUBLISH t/1 qos=1 payload=x");
+    for lane in 0..3 {
+        attach_lane(&mut node, lane);
+    }
+    let mut node = node.restart(End::Kill, 3, 10);
+    assert_eq!(node.report.routed_again, 1);
+    node.play("P: CONNECT id=p; PUBLISH t/1 qos=1 payload=new");
+    let told: Vec<Vec<PartEvent>> = (0..3).map(|lane| attach_lane(&mut node, lane)).collect();
+    assert_eq!(topics(&told.concat()), ["t/1"]);
+}
+
+/// A lane gets what is routed again, of its own shard alone, if its entry was lost.
+pub(crate) fn gets_what_is_routed_again() {
+    let mut node = StoredNode::new(2);
+    for lane in 0..2 {
+        attach_lane(&mut node, lane);
+        detach(&mut node, lane);
+    }
+    // Version, QoS 1, tenant, arrival, lengths of topic and properties; topic, payload.
+    let body = [&[1, 1, 0, 1, 3, 0][..], b"t/1x"].concat();
+    let id = MessageId::new(ShardId(1), first_number(1) + 1_000);
+    node.append(|record| record.body(BodyId(id.0), Holds::ROUTING, &[&body]));
+    let mut node = node.restart(End::Kill, 2, 10);
+    assert_eq!(node.report.routed_again, 1);
+    assert_eq!(topics(&attach_lane(&mut node, 0)), [""; 0]);
+    assert_eq!(topics(&attach_lane(&mut node, 1)), ["t/1"]);
+}
+
+/// A filter that a lane has given up stays so.
+pub(crate) fn forgets_what_it_has_given_up() {
+    let mut node = StoredNode::new(1);
+    attach_with(&mut node, 0, &["t/#", "u/#"]);
+    detach(&mut node, 0);
+    attach_with(&mut node, 0, &["t/#"]);
+    let mut node = node.restart(End::Stop, 1, 10);
+    node.play("P: CONNECT; PUBLISH u/1 qos=1 payload=x; PUBLISH t/1 qos=1 payload=x");
+    assert_eq!(topics(&attach_lane(&mut node, 0)), ["t/1"]);
+}
+
+/// Once what a lane has of an earlier run has expired it says so, though nothing is settled.
+pub(crate) fn tells_its_run_when_all_has_expired() {
+    let mut node = StoredNode::new(1);
+    attach_lane(&mut node, 0);
+    detach(&mut node, 0);
+    node.play("P: CONNECT; PUBLISH t/1 qos=1 payload=x message_expiry=5");
+    let mut node = node.restart(End::Stop, 1, 5_100);
+    let mut told = attach_lane(&mut node, 0);
+    node.elapse(1_100);
+    told.extend(node.take_told());
+    assert_eq!(topics(&told), [""; 0]);
+    let last = told.iter().rev().find_map(|event| match event {
+        PartEvent::Run { is_present, .. } => Some(*is_present),
+        _ => None,
+    });
+    assert_eq!(last, Some(true), "{told:?}");
 }

@@ -196,3 +196,25 @@ fn a_message_that_a_share_group_recorded_late_leads_to_its_receipt_after_a_resta
         assert_eq!(receipts(&mut node), all(&["b"], acknowledged));
     }
 }
+
+#[test]
+fn a_part_that_began_anew_is_told_nothing_of_what_its_earlier_session_published() {
+    for shards in [1, 3] {
+        let mut node = StoredNode::new(shards);
+        attach(&mut node, u32::MAX);
+        node.play("A: CONNECT id=a clean=0 session_expiry=1000; SUBSCRIBE t qos=1; DISCONNECT");
+        assert_eq!(publish(&mut node, true), Some(1));
+        node.part_call(NAME, PartCall::End(PART));
+        node.take_told();
+        attach(&mut node, u32::MAX);
+        let mut node = node.restart(End::Kill, shards, 10);
+        attach(&mut node, u32::MAX);
+        node.play(
+            "A: CONNECT id=a clean=0 session_expiry=1000
+             A> CONNACK 0 session_present=1
+             A> PUBLISH t qos=1 payload=x id=1
+             A: PUBACK 1",
+        );
+        assert_eq!(receipts(&mut node), []);
+    }
+}

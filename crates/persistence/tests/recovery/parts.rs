@@ -3,8 +3,8 @@
 //! published each.
 
 use martlet_broker::{
-    Delivery, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits, PartReach, PartSpec,
-    PartSubscription, Settlement, TenantId,
+    Delivery, DropReason, OnFull, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits,
+    PartReach, PartSpec, PartSubscription, Settlement, TenantId,
 };
 use martlet_codec::RetainHandling;
 
@@ -138,4 +138,161 @@ fn lanes_keep_all_messages_and_their_order_over_restarts_with_other_numbers_of_s
             crate::lanes::keep_order(before, after, end);
         }
     }
+}
+
+#[test]
+fn lanes_of_new_shards_are_there_before_they_are_attached() {
+    for (before, after) in [(1, 4), (2, 3), (3, 3), (4, 2)] {
+        for end in [End::Stop, End::Kill, End::PowerCut(1)] {
+            println!("{before} shards, then {after}, {end:?}");
+            crate::lanes::new_shards_have_lanes(before, after, end);
+        }
+    }
+}
+
+#[test]
+fn a_lane_that_comes_back_gets_topics_that_were_routed_again_before_it() {
+    crate::lanes::gets_what_was_routed_before_it();
+}
+
+#[test]
+fn a_lane_gets_what_is_routed_again_and_came_in_on_its_shard() {
+    crate::lanes::gets_what_is_routed_again();
+}
+
+#[test]
+fn a_lane_does_not_get_after_a_restart_what_it_has_given_up() {
+    crate::lanes::forgets_what_it_has_given_up();
+}
+
+#[test]
+fn a_lane_is_told_that_all_of_an_earlier_run_has_expired() {
+    crate::lanes::tells_its_run_when_all_has_expired();
+}
+
+fn bounded(bytes_max: u64, age_max_secs: u32, on_full: OnFull) -> PartSpec {
+    PartSpec {
+        queue: PartQueueLimits {
+            bytes_max,
+            age_max_secs,
+            on_full,
+        },
+        ..spec()
+    }
+}
+
+/// Attaches the part and detaches it.
+fn leave_session(node: &mut StoredNode, spec: PartSpec) {
+    node.part_call(NAME, PartCall::Attach(Box::new(spec)));
+    node.part_call(NAME, PartCall::Detach(PART));
+    node.take_told();
+}
+
+/// What waits for the part; it is attached.
+fn waiting(node: &mut StoredNode, spec: PartSpec) -> Vec<String> {
+    node.part_call(NAME, PartCall::Attach(Box::new(spec)));
+    let told = node.take_told().into_iter();
+    let texts = told.filter_map(|event| match event {
+        PartEvent::Delivery(delivery) => {
+            Some(String::from_utf8_lossy(delivery.message.payload()).into_owned())
+        }
+        _ => None,
+    });
+    texts.collect()
+}
+
+/// Bytes that a message to `t/1` with a payload of one byte counts for.
+const MESSAGE_BYTES: u64 = martlet_broker::MESSAGE_OVERHEAD as u64 + 4;
+
+#[test]
+fn the_bounds_of_a_part_are_in_force_before_it_is_attached_again() {
+    let spec = || bounded(3 * MESSAGE_BYTES, 0, OnFull::DropOldest);
+    let mut node = StoredNode::new(1);
+    leave_session(&mut node, spec());
+    let mut node = node.restart(End::Kill, 1, 10);
+    node.play(
+        "P: CONNECT
+         P: PUBLISH t/1 qos=1 payload=1; PUBLISH t/1 qos=1 payload=2; PUBLISH t/1 qos=1 payload=3
+         P: PUBLISH t/1 qos=1 payload=4; PUBLISH t/1 qos=1 payload=5",
+    );
+    let dropped = node.counters().dropped[DropReason::QueueFull as usize];
+    assert_eq!(dropped, 2);
+    assert_eq!(waiting(&mut node, spec()), ["3", "4", "5"]);
+}
+
+#[test]
+pub(crate) fn a_part_that_is_not_attached_in_time_after_a_start_holds_nobody() {
+    let spec = || bounded(2 * MESSAGE_BYTES, 0, OnFull::Hold);
+    for is_attached in [false, true] {
+        let mut node = StoredNode::new(2);
+        leave_session(&mut node, spec());
+        node.play(
+            "P: CONNECT
+             P: PUBLISH t/1 qos=1 payload=1; PUBLISH t/1 qos=1 payload=2; PUBLISH t/1 qos=1 payload=3",
+        );
+        let mut node = node.restart(End::Kill, 2, 10);
+        if is_attached {
+            let mut held_up = spec();
+            held_up.credit = 1;
+            assert_eq!(waiting(&mut node, held_up), ["1"]);
+        }
+        node.play("P: CONNECT id=other; PUBLISH t/1 qos=1 payload=5");
+        // It holds, after this one.
+        node.play("P: CONNECT id=another; PUBLISH t/1 payload=6");
+        let received = node.counters().publishes_received;
+        node.elapse(58_000);
+        assert_eq!(node.counters().publishes_received, received);
+        assert_eq!(node.counters().dropped_total(), 0);
+        node.elapse(4_000);
+        let goes_on = node.counters().publishes_received > received;
+        assert_eq!(goes_on, !is_attached);
+        let dropped = node.counters().dropped[DropReason::QueueFull as usize];
+        assert_eq!(dropped > 0, !is_attached, "the oldest make room");
+    }
+}
+
+#[test]
+fn the_age_of_messages_goes_on_over_restarts_whatever_the_wall_clock_says() {
+    const HOUR_MS: u64 = 3_600_000;
+    let spec = || bounded(1 << 30, 60, OnFull::DropOldest);
+    type Step = fn(&mut StoredNode);
+    let back: Step = |node| node.set_wall_clock_back(HOUR_MS);
+    let forward: Step = |node| node.set_wall_clock_forward(HOUR_MS);
+    for step in [back, forward] {
+        let mut node = StoredNode::new(1);
+        leave_session(&mut node, spec());
+        node.play("P: CONNECT; PUBLISH t/1 qos=1 payload=1");
+        step(&mut node);
+        node.play("P: CONNECT; PUBLISH t/1 qos=1 payload=2");
+        node.elapse(20_000);
+        node.record_clock();
+        let mut node = node.restart(End::Stop, 1, 10_000);
+        node.elapse(28_000);
+        let too_old = DropReason::TooOld as usize;
+        assert_eq!(node.counters().dropped[too_old], 0);
+        node.play("P: CONNECT; PUBLISH t/1 qos=1 payload=3");
+        node.elapse(4_000);
+        assert_eq!(node.counters().dropped[too_old], 2);
+        assert_eq!(waiting(&mut node, spec()), ["3"]);
+    }
+}
+
+#[test]
+fn publishers_of_one_session_are_told_apart() {
+    let mut node = StoredNode::new(1);
+    leave_session(&mut node, spec());
+    for user in ["one", "two", "one"] {
+        node.play(&format!(
+            "P: CONNECT id=p clean=0 session_expiry=100 user={user}
+             P> CONNACK 0 ..
+             P: PUBLISH t/1 qos=1 payload=x; DISCONNECT"
+        ));
+    }
+    let mut node = node.restart(End::Kill, 1, 10);
+    let (_, found) = attach(&mut node);
+    let users = found.iter().map(|found| {
+        let publisher = found.publisher().unwrap();
+        publisher.user_name.clone().unwrap().to_string()
+    });
+    assert_eq!(users.collect::<Vec<_>>(), ["one", "two", "one"]);
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use martlet_broker::{Answer, PartOutcome, Report};
+use martlet_broker::{Answer, PartOutcome, Report, lane_of};
 
 use crate::facts::{Fact, PartIndex};
 use crate::ledger::Ledger;
@@ -16,7 +16,8 @@ const CHECK: &str = "accounts of parts";
 /// What each part has settled.
 #[derive(Debug, Default)]
 pub(super) struct PartAccounts {
-    accounts: BTreeMap<PartIndex, Account>,
+    /// By the lane, too; 0 for a part that is attached once.
+    accounts: BTreeMap<(PartIndex, u16), Account>,
     /// What a part says to a node that is told to stop may not be heard.
     is_stopping: bool,
 }
@@ -43,26 +44,34 @@ impl PartAccounts {
             Fact::Part { part, what } => (part, what),
             _ => return,
         };
-        let account = self.accounts.entry(part).or_default();
         match what {
             PartFact::Attached { present, .. } => {
-                if !present {
-                    *account = Account::default();
+                for lane in 0..ledger.part(part).lanes.max(1) {
+                    let account = self.accounts.entry((part, lane)).or_default();
+                    if !present {
+                        *account = Account::default();
+                    }
+                    account.is_open = true;
                 }
-                account.is_open = true;
             }
             // Its next attachment may be another session, and is one if it is not durable.
             PartFact::Attaching { .. } | PartFact::Left { .. } | PartFact::Ended => {
-                account.is_open = false;
-                if !ledger.part(part).session {
-                    *account = Account::default();
+                for (_, account) in self.accounts.range_mut((part, 0)..=(part, u16::MAX)) {
+                    account.is_open = false;
+                    if !ledger.part(part).session {
+                        *account = Account::default();
+                    }
                 }
             }
-            PartFact::Settled { outcome, .. } => match outcome {
-                PartOutcome::Done => account.done += 1,
-                PartOutcome::Refused => account.refused += 1,
-                PartOutcome::Later(_) => {}
-            },
+            PartFact::Settled { outcome, token, .. } => {
+                let lane = (token >> 16) as u16;
+                let account = self.accounts.entry((part, lane)).or_default();
+                match outcome {
+                    PartOutcome::Done => account.done += 1,
+                    PartOutcome::Refused => account.refused += 1,
+                    PartOutcome::Later(_) => {}
+                }
+            }
             PartFact::Told(_)
             | PartFact::Credit(_)
             | PartFact::Hangs(_)
@@ -89,8 +98,9 @@ impl PartAccounts {
         });
         for info in lists.flatten() {
             let rows = (0..).zip(&ledger.parts);
-            let found = rows.filter(|(_, row)| row.name == info.client_id);
-            for account in found.filter_map(|(part, _)| self.accounts.get(&part)) {
+            let (name, lane) = lane_of(&info.client_id).unwrap_or((&info.client_id, 0));
+            let found = rows.filter(|(_, row)| row.name == name);
+            for account in found.filter_map(|(part, _)| self.accounts.get(&(part, lane))) {
                 let (name, done, refused) = (&info.client_id, account.done, account.refused);
                 if !account.is_open {
                     continue;

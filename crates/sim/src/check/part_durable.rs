@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use martlet_broker::{Record, SessionEpoch};
+use martlet_broker::{Record, SessionEpoch, lane_name};
 
 use crate::facts::{Fact, PartIndex};
 use crate::ledger::Ledger;
@@ -55,6 +55,12 @@ impl PartDurable {
 
     fn attached(&self, part: PartIndex, durable: Lsn, ledger: &Ledger, findings: &mut Findings) {
         let row = ledger.part(part);
+        for lane in 0..row.lanes {
+            self.lane_attached(&lane_name(&row.name, lane), durable, findings);
+        }
+        if row.lanes > 0 {
+            return;
+        }
         let name = &row.name;
         let mut has_record = |what: &str, record: Option<Lsn>| {
             if record.is_none_or(|lsn| lsn > durable) {
@@ -69,6 +75,21 @@ impl PartDurable {
             let filter = ledger.topics.filter(filter);
             let record = self.subscriptions.get(&(*epoch, filter.to_owned()));
             has_record(filter, record.copied());
+        }
+    }
+
+    /// The subscriptions of a lane may have been copied at a start, from those of another one.
+    fn lane_attached(&self, name: &str, durable: Lsn, findings: &mut Findings) {
+        let session = self.sessions.get(name);
+        if session.is_none_or(|(_, lsn)| *lsn > durable) {
+            let what = format!("{name} was attached before the record of its session was durable");
+            findings.add(CHECK, what);
+        }
+        let Some((epoch, _)) = session else { return };
+        let mut records = self.subscriptions.iter();
+        if records.any(|((of, _), lsn)| of == epoch && *lsn > durable) {
+            let what = format!("{name} was attached before its subscriptions were durable");
+            findings.add(CHECK, what);
         }
     }
 }

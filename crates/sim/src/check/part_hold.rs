@@ -114,6 +114,7 @@ impl PartHold {
             PartFact::Queue { state, .. } if state.holds || state.bytes <= state.bytes_max => {
                 self.bounded.insert(part);
             }
+            PartFact::Queue { .. } if row.lanes > 0 => {}
             PartFact::Queue { state, .. } if row.is_holding() && self.bounded.contains(&part) => {
                 let (bytes, bytes_max) = (state.bytes, state.bytes_max);
                 let what = format!("{name} has {bytes} of {bytes_max} bytes, and holds nobody");
@@ -122,6 +123,8 @@ impl PartHold {
             _ => {}
         }
         match *what {
+            // A lane holds those of its own shard alone.
+            PartFact::Queue { .. } if row.lanes > 0 => {}
             PartFact::Queue { state, .. } if state.holds => {
                 if row.is_holding() && !row.may_age() && !self.may_expire(part, ledger) {
                     self.full.entry(part).or_insert(at_us);

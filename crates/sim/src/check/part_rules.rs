@@ -28,9 +28,9 @@ pub(super) struct PartRules {
 struct UnderWay {
     attachment: PartId,
     /// Told and not answered, by token.
-    open: BTreeMap<u16, MessageId>,
+    open: BTreeMap<u32, MessageId>,
     /// Put off and not told again, by token.
-    put_off: BTreeMap<u16, MessageId>,
+    put_off: BTreeMap<u32, MessageId>,
     credit: u16,
     /// A larger credit that may be in force until then.
     credit_before: (u64, u16),

@@ -117,10 +117,20 @@ pub struct Node {
     wall_off_ms: Cell<i64>,
     /// The time of records when the run began.
     record_origin_ms: Cell<u64>,
+    /// What the clocks have told, from when on.
+    clocks: RefCell<Vec<Clocks>>,
     random: RefCell<Random>,
     problem: RefCell<Option<String>>,
     opened: Cell<u64>,
     stopping: bool,
+}
+
+/// What the wall clock and the time of records are ahead of virtual time, from a time on.
+#[derive(Clone, Copy)]
+struct Clocks {
+    from_us: u64,
+    wall_ms: u64,
+    record_ms: u64,
 }
 
 /// How a node is made.
@@ -182,6 +192,7 @@ impl Node {
             moment: Cell::default(),
             wall_off_ms: Cell::new(0),
             record_origin_ms: Cell::new(WALL_MS),
+            clocks: RefCell::default(),
             random: RefCell::new(random),
             problem: RefCell::default(),
             opened: Cell::new(0),
@@ -223,6 +234,7 @@ impl Node {
         let origin_ms = restored.record_ms - self.now_us.get() / 1000;
         self.record_origin_ms.set(origin_ms);
         self.set_now(self.now_us.get());
+        self.note_clocks();
         if restored.damaged > 0 && !is_rotten {
             return Err(format!("records are damaged: {:?}", restored.damage));
         }
@@ -293,15 +305,36 @@ impl Node {
         });
     }
 
-    /// The wall clock, milliseconds since the Unix epoch.
-    pub fn wall_ms(&self) -> u64 {
-        self.now.get().wall_ms
-    }
-
     /// Lets the wall clock make a step of `ms` milliseconds.
     pub fn step_clock(&self, ms: i64) {
         self.wall_off_ms.set(self.wall_off_ms.get() + ms);
         self.set_now(self.now_us.get());
+        self.note_clocks();
+    }
+
+    fn note_clocks(&self) {
+        let (from_us, now) = (self.now_us.get(), self.now.get());
+        self.clocks.borrow_mut().push(Clocks {
+            from_us,
+            wall_ms: now.wall_ms - from_us / 1000,
+            record_ms: now.record_ms - from_us / 1000,
+        });
+    }
+
+    /// How long ago, in the time of records, the wall clock told this time; the last time that it
+    /// did so, if it was set back.
+    pub fn age_ms(&self, wall_ms: u64) -> u64 {
+        let mut until_us = u64::MAX;
+        for clocks in self.clocks.borrow().iter().rev() {
+            let at_ms = wall_ms.checked_sub(clocks.wall_ms);
+            let is_then = |ms: &u64| (clocks.from_us / 1000..=until_us / 1000).contains(ms);
+            if let Some(at_ms) = at_ms.filter(is_then) {
+                let record_ms = clocks.record_ms + at_ms;
+                return self.now.get().record_ms.saturating_sub(record_ms);
+            }
+            until_us = clocks.from_us;
+        }
+        0
     }
 
     /// A loop looks at the clock. What it does takes time although none passes for the world.

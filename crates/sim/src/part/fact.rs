@@ -40,8 +40,8 @@ impl FilterSet {
 pub struct ToldDelivery {
     /// The attachment that it is for; the part may have given that up.
     pub attachment: PartId,
-    /// By which it is settled.
-    pub token: u16,
+    /// By which it is settled, with the number of the lane above it.
+    pub token: u32,
     /// The broker's name of the message.
     pub id: MessageId,
     /// The message; none for an empty payload, which names no message.
@@ -73,6 +73,8 @@ pub enum PartFact {
         credit: u16,
         /// Bounds of its queue.
         queue: PartQueueLimits,
+        /// Number of its lanes; 0: it is attached once.
+        lanes: u16,
     },
     /// It is attached.
     Attached {
@@ -85,8 +87,8 @@ pub enum PartFact {
     Told(ToldDelivery),
     /// It answers to a delivery.
     Settled {
-        /// By which token.
-        token: u16,
+        /// By which token, as it was told.
+        token: u32,
         /// With which answer.
         outcome: PartOutcome,
         /// What was delivered by that token.
@@ -100,7 +102,7 @@ pub enum PartFact {
     Queue {
         /// How it is.
         state: PartQueueState,
-        /// Age of the first message in it by the wall clock, milliseconds; 0 is unknown.
+        /// Age of the first message in it in the time of records, milliseconds; 0 is unknown.
         oldest_ms: u64,
     },
     /// It stops to settle for a while, or (false) settles again.
@@ -158,6 +160,7 @@ impl PartFact {
                 keeps_qos0,
                 credit,
                 queue,
+                lanes,
             } => {
                 let filters = filters.filters().map(|filter| topics.filter(filter));
                 let filters: Vec<&str> = filters.collect();
@@ -167,7 +170,12 @@ impl PartFact {
                     true => String::new(),
                     false => format!(", {queue:?}"),
                 };
-                format!("-> attach as {number} to {filters:?}, credit {credit}{keeps}{bounds}")
+                let by = if lanes > 0 {
+                    format!(", {lanes} lanes")
+                } else {
+                    String::new()
+                };
+                format!("-> attach as {number} to {filters:?}, credit {credit}{keeps}{bounds}{by}")
             }
             Self::Attached { present, .. } => format!("<- attached, session present: {present}"),
             Self::Told(told) => {

@@ -7,11 +7,12 @@ mod fact;
 mod plan;
 mod row;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use martlet_broker::{
-    Delivery, HOPS_MAX, NewMessage, PartCall, PartEvent, PartId, PartOutcome, PartPublish,
-    PartReach, PartSpec, PartSubscription, Published, Settlement, TenantId,
+    Delivery, HOPS_MAX, LaneOrder, NewMessage, PartCall, PartEvent, PartId, PartOutcome,
+    PartPublish, PartReach, PartSpec, PartSubscription, Published, Settlement, TenantId, lane_name,
+    lane_of, start_of,
 };
 use martlet_codec::{PacketId, QoS, ReasonCode};
 
@@ -34,10 +35,34 @@ const NEVER: u64 = u64::MAX;
 const CALL_US: u64 = 2_000;
 /// An attachment's number stands below this bit, its part above it.
 const PART_SHIFT: u32 = 32;
+/// The number of a lane stands between them.
+const LANE_SHIFT: u32 = 24;
+/// Above a token stands the number of its lane.
+const TOKEN_SHIFT: u32 = 16;
 
 /// The part that an attachment is of.
 pub fn part_of(attachment: PartId) -> PartIndex {
     (attachment.0 >> PART_SHIFT) as PartIndex
+}
+
+fn lane_of_attachment(attachment: PartId) -> u16 {
+    (attachment.0 >> LANE_SHIFT & 0xFF) as u16
+}
+
+/// An attachment, whichever lane it is of.
+fn without_lane(attachment: PartId) -> PartId {
+    PartId(attachment.0 & !(0xFF << LANE_SHIFT))
+}
+
+/// A lane of the present attachment.
+#[derive(Clone, Copy, Debug, Default)]
+struct SimLane {
+    /// It has no shard any more: it is emptied and ends.
+    is_left_over: bool,
+    /// It is attached, and whether its session was there.
+    attached: Option<bool>,
+    /// It was ended, because it is empty.
+    has_ended: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +77,7 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct Answer {
     due_us: u64,
+    lane: u16,
     token: PacketId,
     id: martlet_broker::MessageId,
     message: Option<MessageIndex>,
@@ -89,7 +115,16 @@ pub struct Part {
     wakes_at: u64,
     answers: Vec<Answer>,
     /// Answers of an attachment that it has given up, to be given too late.
-    late: Option<(PartId, Vec<Settlement>)>,
+    late: Vec<(PartId, Vec<Settlement>)>,
+    /// Its lanes, if it is attached by lanes.
+    lanes: Vec<SimLane>,
+    /// The most lanes that it has had.
+    lanes_ever: u16,
+    /// What its lanes have told and it has not taken, and how much that is.
+    order: LaneOrder<Delivery>,
+    untaken: usize,
+    /// The run of the node, once a lane has told.
+    run: u32,
 }
 
 impl Part {
@@ -124,20 +159,27 @@ impl Part {
             hangs_until: 0,
             wakes_at: NEVER,
             answers: Vec::new(),
-            late: None,
+            late: Vec::new(),
+            lanes: Vec::new(),
+            lanes_ever: 0,
+            order: LaneOrder::new(0),
+            untaken: 0,
+            run: 0,
             random,
         }
     }
 
     /// It is attached, and has settled all that it was told of.
     pub fn is_settled(&self) -> bool {
-        self.has_quit || self.phase == Phase::Attached && self.answers.is_empty()
+        let has_nothing = self.answers.is_empty() && self.untaken == 0;
+        self.has_quit || self.phase == Phase::Attached && has_nothing
     }
 
     /// Why it is not settled, in words.
     pub fn state(&self) -> String {
         let (name, phase, due) = (&self.plan.name, self.phase, self.answers.len());
-        format!("{name}: {phase:?}, {due} answers due")
+        let (lanes, untaken) = (&self.lanes, self.untaken);
+        format!("{name}: {phase:?}, {due} answers due, {untaken} wait in {lanes:?}")
     }
 
     /// Begins.
@@ -204,7 +246,7 @@ impl Part {
     /// The node has crashed, and its sink with it.
     pub fn crashed(&mut self, io: &mut Io<'_>) {
         self.is_away(io);
-        self.late = None;
+        self.late.clear();
         self.reschedule(io);
     }
 
@@ -215,12 +257,18 @@ impl Part {
         (attachment, durable): (PartId, Lsn),
         event: PartEvent,
     ) {
-        let is_current = attachment == self.attachment() && self.phase != Phase::Away;
+        let is_current = without_lane(attachment) == self.attachment() && self.phase != Phase::Away;
+        if self.plan.is_lanes && !matches!(event, PartEvent::Queue(_)) {
+            if is_current {
+                self.lane_told(io, (attachment, durable), event);
+                self.reschedule(io);
+            }
+            return;
+        }
         match event {
             PartEvent::Queue(state) if is_current => {
-                let now_ms = io.node.wall_ms();
                 let oldest = state.oldest_wall_ms;
-                let oldest_ms = oldest.map_or(0, |wall_ms| now_ms.saturating_sub(wall_ms));
+                let oldest_ms = oldest.map_or(0, |wall_ms| io.node.age_ms(wall_ms));
                 self.fact(io, PartFact::Queue { state, oldest_ms });
             }
             PartEvent::Published { number, outcome } => {
@@ -234,12 +282,7 @@ impl Part {
                     let what = format!("{} was granted {granted:?}", self.plan.name);
                     return io.observer.complain("parts are granted QoS 1", what);
                 }
-                self.phase = Phase::Attached;
-                let present = session_present;
-                self.fact(io, PartFact::Attached { present, durable });
-                if let Some((old, settlements)) = self.late.take() {
-                    self.call(io, PartCall::Settle(old, settlements));
-                }
+                self.is_attached(io, session_present, durable);
             }
             PartEvent::Delivery(delivery) => {
                 let is_early = is_current && self.phase == Phase::Attaching;
@@ -263,7 +306,9 @@ impl Part {
             } => self.fact(io, PartFact::Receivers { id, count }),
             PartEvent::Receipt(receipt) => {
                 let mut clients = io.observer.ledger.clients.iter();
-                let receiver = clients.position(|row| *row.name == *receipt.receiver);
+                let name = &*receipt.receiver;
+                let name = lane_of(name).map_or(name, |(part, _)| part);
+                let receiver = clients.position(|row| *row.name == *name);
                 let receipt = PartFact::Receipt {
                     id: receipt.message,
                     receiver: receiver.map(|client| client as ClientIndex),
@@ -273,6 +318,112 @@ impl Part {
             }
         }
         self.reschedule(io);
+    }
+
+    fn is_attached(&mut self, io: &mut Io<'_>, present: bool, durable: Lsn) {
+        self.phase = Phase::Attached;
+        self.fact(io, PartFact::Attached { present, durable });
+        for (old, settlements) in std::mem::take(&mut self.late) {
+            let lane = lane_of_attachment(old);
+            self.call_lane(io, lane, PartCall::Settle(old, settlements));
+        }
+    }
+
+    /// The node tells a lane of the present attachment something.
+    fn lane_told(&mut self, io: &mut Io<'_>, (id, durable): (PartId, Lsn), event: PartEvent) {
+        let place = lane_of_attachment(id);
+        let Some(lane) = self.lanes.get_mut(usize::from(place)) else {
+            return;
+        };
+        match event {
+            PartEvent::Attached {
+                session_present,
+                granted,
+            } => {
+                lane.attached = Some(session_present);
+                if granted.iter().any(|code| *code != ReasonCode::GrantedQoS1) {
+                    let what = format!("{} was granted {granted:?}", self.plan.name);
+                    return io.observer.complain("parts are granted QoS 1", what);
+                }
+                if self.lanes.iter().all(|lane| lane.attached.is_some()) {
+                    let mut current = self.lanes.iter().filter(|lane| !lane.is_left_over);
+                    let present = current.all(|lane| lane.attached == Some(true));
+                    self.is_attached(io, present, durable);
+                }
+            }
+            PartEvent::Delivery(delivery) => {
+                self.untaken += 1;
+                let run = start_of(delivery.message.id().0);
+                self.order.push(usize::from(place), run, delivery);
+            }
+            PartEvent::Run { oldest, is_present } => {
+                if is_present {
+                    self.run = oldest;
+                }
+                let oldest = if is_present { u32::MAX } else { oldest };
+                self.order.set_oldest_run(usize::from(place), oldest);
+                if lane.is_left_over && is_present {
+                    lane.has_ended = true;
+                    self.call_lane(io, place, PartCall::End(id));
+                }
+            }
+            PartEvent::Ended { .. } if !lane.has_ended => {
+                lane.has_ended = true;
+                self.each_lane(io, PartCall::Detach);
+                self.fact(io, PartFact::Ended);
+                return self.is_away(io);
+            }
+            _ => {}
+        }
+        while let Some((lane, delivery)) = self.order.pop() {
+            self.untaken -= 1;
+            self.take(io, self.lane_attachment(lane as u16), &delivery, true);
+        }
+    }
+
+    /// All lanes have told that they have nothing of an earlier run than that of this message.
+    fn is_present_run(&self, delivery: &Delivery) -> bool {
+        start_of(delivery.message.id().0) == self.run
+    }
+
+    fn lane_attachment(&self, lane: u16) -> PartId {
+        PartId(self.attachment().0 | u64::from(lane) << LANE_SHIFT)
+    }
+
+    /// Tells the shards of all lanes, or of the part, something.
+    fn each_lane(&mut self, io: &mut Io<'_>, call: impl Fn(PartId) -> PartCall) {
+        if !self.plan.is_lanes {
+            return self.call(io, call(self.attachment()));
+        }
+        for lane in 0..self.lanes.len() as u16 {
+            if !self.lanes[usize::from(lane)].has_ended {
+                self.call_lane(io, lane, call(self.lane_attachment(lane)));
+            }
+        }
+    }
+
+    /// Attaches a lane to each shard, and the lanes there have been, until they are empty.
+    fn attach_lanes(&mut self, io: &mut Io<'_>, spec: &PartSpec) {
+        let count = io.node.shard_count() as u16;
+        self.lanes_ever = self.lanes_ever.max(count);
+        self.lanes.clear();
+        self.order = LaneOrder::new(usize::from(self.lanes_ever));
+        self.untaken = 0;
+        for lane in 0..self.lanes_ever {
+            let is_left_over = lane >= count;
+            self.lanes.push(SimLane {
+                is_left_over,
+                ..SimLane::default()
+            });
+            let mut spec = spec.clone();
+            spec.id = self.lane_attachment(lane);
+            spec.client_id = lane_name(&self.plan.name, lane).into();
+            spec.reach = PartReach::Lane;
+            if is_left_over {
+                spec.subscriptions.clear();
+            }
+            self.call_lane(io, lane, PartCall::Attach(Box::new(spec)));
+        }
     }
 
     fn take(&mut self, io: &mut Io<'_>, attachment: PartId, delivery: &Delivery, is_current: bool) {
@@ -306,9 +457,11 @@ impl Part {
             let mut rows = ledger.clients.iter();
             rows.position(|row| row.name == name)
         });
+        let lane = lane_of_attachment(attachment);
+        let attachment = without_lane(attachment);
         let told = ToldDelivery {
             attachment,
-            token: delivery.token.get(),
+            token: u32::from(lane) << TOKEN_SHIFT | u32::from(delivery.token.get()),
             id: message.id(),
             message: known,
             topic,
@@ -322,15 +475,18 @@ impl Part {
             return;
         }
         self.pass_on(io, &told);
+        // What came in in an earlier run has to be settled before others are taken.
+        let may_put_off = !self.settling && (!self.plan.is_lanes || self.is_present_run(delivery));
         let outcome = match self.random.below(100) {
             roll if roll < self.plan.refuse_percent => PartOutcome::Refused,
-            roll if !self.settling && roll < self.plan.refuse_percent + self.plan.later_percent => {
+            roll if may_put_off && roll < self.plan.refuse_percent + self.plan.later_percent => {
                 PartOutcome::Later(self.random.below(self.plan.later_ms) as u32)
             }
             _ => PartOutcome::Done,
         };
         self.answers.push(Answer {
             due_us: io.now_us() + self.random.below(self.plan.settle_us + 1),
+            lane,
             token: delivery.token,
             id: message.id(),
             message: known,
@@ -395,15 +551,23 @@ impl Part {
             reach: PartReach::Node,
         };
         let filters = filters.iter().copied();
+        let (lanes, all) = match self.plan.is_lanes {
+            true => (io.node.shard_count() as u16, self.lanes_ever.max(8)),
+            false => (0, 1),
+        };
         let attaching = PartFact::Attaching {
             attachment,
             filters: filters.fold(FilterSet::default(), FilterSet::with),
             keeps_qos0,
-            credit,
+            credit: credit.saturating_mul(all),
             queue,
+            lanes,
         };
         self.fact(io, attaching);
-        self.call(io, PartCall::Attach(Box::new(spec)));
+        match self.plan.is_lanes {
+            true => self.attach_lanes(io, &spec),
+            false => self.call(io, PartCall::Attach(Box::new(spec))),
+        }
     }
 
     fn choose_credit(&mut self, io: &Io<'_>) -> u16 {
@@ -412,12 +576,10 @@ impl Part {
     }
 
     fn detach(&mut self, io: &mut Io<'_>, ends: bool) {
-        let attachment = self.attachment();
-        let call = match ends {
-            true => PartCall::End(attachment),
-            false => PartCall::Detach(attachment),
-        };
-        self.call(io, call);
+        match ends {
+            true => self.each_lane(io, PartCall::End),
+            false => self.each_lane(io, PartCall::Detach),
+        }
         self.fact(io, PartFact::Left { ends });
         self.is_away(io);
     }
@@ -426,6 +588,8 @@ impl Part {
     fn is_away(&mut self, io: &Io<'_>) {
         self.phase = Phase::Away;
         self.answers.clear();
+        self.lanes.clear();
+        self.untaken = 0;
         let away_us = match self.settling {
             true => SECOND,
             false => self.plan.away_us,
@@ -444,12 +608,17 @@ impl Part {
             }
             PartTrouble::Fail => self.detach(io, false),
             PartTrouble::TakeOver => {
-                let settlements = self.answers.drain(..).map(|answer| Settlement {
-                    token: answer.token,
-                    outcome: PartOutcome::Done,
-                });
-                let settlements = settlements.collect();
-                self.late = Some((self.attachment(), settlements));
+                for answer in std::mem::take(&mut self.answers) {
+                    let settlement = Settlement {
+                        token: answer.token,
+                        outcome: PartOutcome::Done,
+                    };
+                    let old = self.lane_attachment(answer.lane);
+                    match self.late.iter_mut().find(|(of, _)| *of == old) {
+                        Some((_, all)) => all.push(settlement),
+                        None => self.late.push((old, vec![settlement])),
+                    }
+                }
                 self.attach(io);
                 if self.attach_at != NEVER {
                     // The node is about to stop.
@@ -458,8 +627,18 @@ impl Part {
             }
             PartTrouble::Credit => {
                 let credit = self.choose_credit(io);
-                self.call(io, PartCall::Credit(self.attachment(), credit));
-                self.fact(io, PartFact::Credit(credit));
+                self.each_lane(io, |id| PartCall::Credit(id, credit));
+                let all = if self.plan.is_lanes {
+                    self.lanes_ever.max(8)
+                } else {
+                    1
+                };
+                self.fact(io, PartFact::Credit(credit.saturating_mul(all)));
+                let queues = &self.plan.queues;
+                if self.plan.is_lanes && queues.iter().all(|queue| queue.bytes_max < 1 << 30) {
+                    let bytes_max = self.random.between(6, 40) * 1_000;
+                    self.each_lane(io, |id| PartCall::QueueBytes(id, bytes_max));
+                }
             }
             PartTrouble::End => self.detach(io, true),
         }
@@ -476,8 +655,9 @@ impl Part {
             .answers
             .extract_if(.., |answer| answer.due_us <= until_us);
         let due: Vec<Answer> = due.collect();
-        let mut settlements = Vec::with_capacity(due.len());
+        let mut all: BTreeMap<u16, Vec<Settlement>> = BTreeMap::new();
         for Answer {
+            lane,
             token,
             id,
             message,
@@ -485,9 +665,10 @@ impl Part {
             ..
         } in due
         {
+            let settlements = all.entry(lane).or_default();
             settlements.push(Settlement { token, outcome });
             let settled = PartFact::Settled {
-                token: token.get(),
+                token: u32::from(lane) << TOKEN_SHIFT | u32::from(token.get()),
                 outcome,
                 id,
                 message,
@@ -496,10 +677,14 @@ impl Part {
             if self.random.percent(self.plan.twice_percent) {
                 // Nothing is under way by that token any more.
                 let outcome = PartOutcome::Done;
+                let settlements = all.entry(lane).or_default();
                 settlements.push(Settlement { token, outcome });
             }
         }
-        self.call(io, PartCall::Settle(self.attachment(), settlements));
+        for (lane, settlements) in all {
+            let id = self.lane_attachment(lane);
+            self.call_lane(io, lane, PartCall::Settle(id, settlements));
+        }
     }
 
     fn publish_some(&mut self, io: &mut Io<'_>) {
@@ -603,10 +788,23 @@ impl Part {
     }
 
     fn call(&mut self, io: &mut Io<'_>, call: PartCall) {
+        let name = self.plan.name.clone();
+        self.call_as(io, &name, call);
+    }
+
+    fn call_lane(&mut self, io: &mut Io<'_>, lane: u16, call: PartCall) {
+        let name = match self.plan.is_lanes {
+            true => lane_name(&self.plan.name, lane),
+            false => self.plan.name.clone(),
+        };
+        self.call_as(io, &name, call);
+    }
+
+    fn call_as(&mut self, io: &mut Io<'_>, name: &str, call: PartCall) {
         if !io.node.is_up() {
             return;
         }
-        let shard = io.node.part_call(&self.plan.name, call);
+        let shard = io.node.part_call(name, call);
         let at_us = io.now_us() + self.random.below(CALL_US);
         io.agenda.enter(at_us, Due::Tick(shard as u16));
     }

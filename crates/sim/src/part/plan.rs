@@ -13,6 +13,8 @@ use crate::topics::{Class, FilterIndex, TopicIndex, Topics};
 pub struct PartPlan {
     /// Its Client Identifier.
     pub name: String,
+    /// It is attached once per shard, by lanes.
+    pub is_lanes: bool,
     /// Its session outlasts its attachments.
     pub durable: bool,
     /// It keeps QoS 0 messages.
@@ -100,6 +102,7 @@ impl PartPlan {
             let mut plan = Self::of_part(part, topics, &mut random);
             plan.bound(kind, seed, part);
             plan.let_publish(topics, &mut Random::new(seed, "part publishing", part));
+            plan.divide(&mut Random::new(seed, "part lanes", part));
             plan
         });
         plans.collect()
@@ -131,6 +134,7 @@ impl PartPlan {
         }
         Self {
             name: format!("$part/{part}"),
+            is_lanes: false,
             durable,
             keeps_qos0: random.percent(60),
             fickle_percent: random.pick(&[0, 0, 0, 30]),
@@ -191,6 +195,21 @@ impl PartPlan {
             self.trouble_us = random.pick(&[3 * SECOND, 8 * SECOND]);
             self.away_us = random.pick(&[3 * SECOND, 15 * SECOND]);
             self.credit_max = self.credit_max.min(20);
+        }
+    }
+
+    /// Some are lanes: with bounds of the queue, as those of integrations have.
+    fn divide(&mut self, random: &mut Random) {
+        if !self.durable || !random.percent(40) {
+            return;
+        }
+        self.is_lanes = true;
+        self.retain_handling = RetainHandling::DoNotSend;
+        self.publishing = None;
+        for queue in &mut self.queues {
+            if queue.bytes_max == 0 {
+                queue.bytes_max = 1 << 30;
+            }
         }
     }
 

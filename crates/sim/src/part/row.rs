@@ -13,6 +13,8 @@ pub struct PartRow {
     pub name: String,
     /// Its session outlasts its attachments.
     pub durable: bool,
+    /// Number of its lanes, as it has asked for them last; 0: it is attached once.
+    pub lanes: u16,
     /// The attachment that it asked for last.
     pub attachment: PartId,
     /// Raised with each session that begins.
@@ -98,8 +100,10 @@ impl PartRow {
                 filters,
                 keeps_qos0,
                 queue,
+                lanes,
                 ..
             } => {
+                self.lanes = lanes;
                 if !self.durable {
                     self.ends();
                 }

@@ -1,7 +1,7 @@
 //! Parts of the node: what they are told reaches them at once, what they say their shard a little
 //! later.
 
-use martlet_broker::{DropReason, PartEvent, PartId};
+use martlet_broker::{DropReason, PartEvent, PartId, lane_of};
 
 use super::{Io, World};
 use crate::facts::{Fact, PartIndex};
@@ -41,6 +41,7 @@ impl World {
         reason: DropReason,
     ) {
         let rows = &self.observer.ledger.parts;
+        let client_id = lane_of(client_id).map_or(client_id, |(part, _)| part);
         let Some(part) = rows.iter().position(|row| row.name == client_id) else {
             return;
         };

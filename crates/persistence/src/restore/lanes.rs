@@ -1,0 +1,36 @@
+//! Lanes of parts on shards that have none yet, because the node has more threads than before.
+
+use std::collections::BTreeMap;
+
+use martlet_broker::{LaneTerms, Node, ShardId, TenantId};
+use martlet_fault::{self as fault, Fault};
+
+use super::Restoring;
+
+impl<N: Node> Restoring<'_, N> {
+    /// Each part of which there are lanes has one on each shard: what its first one takes, the new
+    /// ones take from the moment at which listeners open.
+    pub(super) fn add_lanes(&mut self) {
+        let mut parts: BTreeMap<(TenantId, String), Vec<LaneTerms>> = BTreeMap::new();
+        self.shards.each(|shard, _| {
+            for lane in shard.lane_terms() {
+                let (tenant, part) = lane.part();
+                let part = (tenant, part.to_owned());
+                parts.entry(part).or_default().push(lane);
+            }
+        });
+        for lanes in parts.into_values() {
+            let all = lanes.iter().filter(|lane| !lane.is_left_over());
+            let Some(first) = all.min_by_key(|lane| lane.number()) else {
+                continue;
+            };
+            for number in 0..self.shards.count() {
+                let is_there = lanes.iter().any(|lane| lane.number() == number);
+                if !is_there && !fault::is(Fault::LaneNotAdded) {
+                    self.shards
+                        .call(ShardId(number), |shard, cx| shard.add_lane(cx, first));
+                }
+            }
+        }
+    }
+}
