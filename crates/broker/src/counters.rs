@@ -35,7 +35,7 @@ drop_reasons! {
     OutputFull = "output_full", "A QoS 0 message for a client that does not read fast enough.";
     QueueFull = "queue_full", "The session's queue was full; see `queue_full` in the configuration.";
     PacketTooLarge = "packet_too_large", "The packet would exceed the client's Maximum Packet Size.";
-    RefusedByReceiver = "refused_by_receiver", "The client answered with a reason code of 0x80 or above.";
+    RefusedByReceiver = "refused_by_receiver", "The client answered with a reason code of 0x80 or above, or an integration's target refused the message.";
     SessionEnded = "session_ended", "The session ended with the message still held.";
     ConnectionLost = "connection_lost", "A QoS 0 message in the output buffer of a connection that ended.";
     NoMember = "no_member", "A QoS 0 message for a share group none of whose members is connected.";

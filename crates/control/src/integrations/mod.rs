@@ -116,6 +116,16 @@ impl Integrations {
         end_removed(Arc::clone(&self.host), self.configured.clone())
     }
 
+    /// Number of the stored dead letters of an integration, `KIND/NAME`; none while the tables do
+    /// not answer.
+    pub(crate) async fn letters_stored_of(&self, integration: &str) -> Option<u64> {
+        let (kind, name) = integration.split_once('/')?;
+        let stored = self.host.letters_stored().await?;
+        let mut stored = stored.iter();
+        let found = stored.find(|one| (&*one.kind, &*one.name) == (kind, name));
+        Some(found.map_or(0, |one| one.letters))
+    }
+
     /// Whether an integration takes the messages of all tenants: it is the node's then.
     pub(crate) fn takes_all_tenants(&self, kind: &str, name: &str) -> bool {
         let mut all = self.configured.iter();

@@ -102,6 +102,12 @@ pub struct Integration {
     pub holds: bool,
     /// The command that tests whether its target can be reached.
     pub command: String,
+    /// Its dead letters that are stored; 0 unless it was asked about.
+    pub dead_letters: u64,
+    /// The command that lists them.
+    pub letters_command: String,
+    /// Messages that its target has taken since the start.
+    pub delivered: u64,
 }
 
 /// Why an integration does not deliver.

@@ -210,6 +210,8 @@ impl Control {
             Some(host) if question.sees_node => self.journal.nameless_from(host),
             Some(_) | None => Vec::new(),
         };
+        let mut integrations = self.integrations_of(question, client_id);
+        self.count_letters(&mut integrations).await;
         let now_ms = now_ms();
         Ok(Facts {
             question: question.clone(),
@@ -253,7 +255,7 @@ impl Control {
                 .store_state()
                 .and_then(|state| store_trouble(state, question.sees_node)),
             groups,
-            integrations: self.integrations_of(question, client_id),
+            integrations,
             clients: Vec::new(),
         })
     }

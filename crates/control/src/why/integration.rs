@@ -33,8 +33,41 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
             (false, false) => continue,
         };
         found.extend(finding(one).map(|finding| (weight, finding)));
+        found.extend(letters_finding(one).map(|finding| (Weight::Trouble, finding)));
         found.extend(queue_finding(one).map(|finding| (weight, finding)));
     }
+}
+
+/// An integration that was asked about and delivers, in words.
+pub(super) fn is_well(facts: &Facts) -> Option<Finding> {
+    let one = facts.integrations.iter().find(|one| one.is_own)?;
+    let (name, delivered) = (&one.name, one.delivered);
+    let waiting = match one.waiting {
+        None | Some(0) => "none waits".to_owned(),
+        Some(1) => "1 waits".to_owned(),
+        Some(count) => format!("{count} wait"),
+    };
+    let sentence = format!(
+        "the integration {name} delivers: {delivered} messages since the start, {waiting}"
+    );
+    Some(Finding::new(Cause::NothingWrong, sentence))
+}
+
+/// The target has refused messages.
+fn letters_finding(one: &Integration) -> Option<Finding> {
+    let name = &one.name;
+    let sentence = match one.dead_letters {
+        0 => return None,
+        1 => format!("the target of the integration {name} refused 1 message: it is a dead letter"),
+        count => {
+            format!("the target of the integration {name} refused {count} messages: they are dead letters")
+        }
+    };
+    let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
+        .of_many(one.dead_letters)
+        .mend("look at their reasons, correct the target, and send them again or drop them");
+    finding.command = Some(one.letters_command.clone());
+    Some(finding)
 }
 
 /// The queue is full, or near its bound.
@@ -166,6 +199,9 @@ impl Control {
                 has_messages: state.clients_waiting.iter().any(|one| one == client_id),
                 waiting: state.lag,
                 command: command("test"),
+                dead_letters: 0,
+                letters_command: command("dead-letter ls"),
+                delivered: state.counts.delivered,
                 holds,
                 queue,
                 name,
@@ -174,6 +210,17 @@ impl Control {
             });
         }
         found
+    }
+
+    /// Counts the dead letters of the integration that was asked about.
+    pub(super) async fn count_letters(&self, found: &mut [Integration]) {
+        let (Some(all), Some(own)) = (
+            self.integrations(),
+            found.iter_mut().find(|one| one.is_own),
+        ) else {
+            return;
+        };
+        own.dead_letters = all.letters_stored_of(&own.name).await.unwrap_or(0);
     }
 
     fn integration_command(&self, action: &str, name: &str) -> String {

@@ -264,6 +264,9 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
         .filter(|client| is_connected(client))
         .collect();
     let question = &clients[0].question;
+    if let Some(finding) = integration::is_well(&clients[0]) {
+        return finding;
+    }
     let Some(first) = connected.first() else {
         return Finding::new(
             Cause::NobodyKnown,
@@ -273,7 +276,10 @@ fn nothing(clients: &[Cow<'_, Facts>], was_ill: bool, is_other_refused: bool) ->
                 question.name
             ),
         )
-        .mend("look whether the name is right: martlet device ls, martlet clients");
+        .mend(
+            "check the name: martlet device ls, martlet user ls, martlet client ls, martlet \
+             integration ls",
+        );
     };
     let (who, lost) = match clients.len() {
         1 => ("it is connected".to_owned(), "of it"),
