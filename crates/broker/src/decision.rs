@@ -1,5 +1,5 @@
-//! Limits of the configuration, as what refuses, drops or ends something. Readers tell them apart by
-//! [`Limit`], never by the words.
+//! Limits of the configuration, as what refuses, drops or ends something. Readers tell them apart
+//! by [`Limit`], never by the words.
 
 use crate::limits::ListenerPolicy;
 use crate::refusal::{Refusal, RefusalCause};
