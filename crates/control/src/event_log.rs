@@ -169,7 +169,7 @@ pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: L
             messages,
             policy = policy.name(),
             why = &*limit.why(),
-            "the queue of an integration is full, its oldest messages are dropped: see its max_bytes"
+            "the queue of an integration is full, its oldest messages are dropped: see max_bytes"
         ),
         Event::QueueFull {
             owner,
