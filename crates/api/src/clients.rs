@@ -37,10 +37,7 @@ pub struct ClientView {
     /// Session Expiry Interval, seconds; 4294967295 is never.
     pub session_expiry_secs: u32,
     /// Time of its last CONNECT; null if it has not connected since the start of the node.
-    #[serde(
-        rename = "connected_at",
-        with = "martlet_control::rfc3339::optional"
-    )]
+    #[serde(rename = "connected_at", with = "martlet_control::rfc3339::optional")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub connected_at_ms: Option<u64>,
     /// Number of subscriptions.

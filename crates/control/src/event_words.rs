@@ -18,7 +18,7 @@ pub(crate) fn headline(event: &Event) -> &'static str {
         Event::Disconnected { .. } => "client disconnected",
         Event::Dropped { .. } => "message dropped",
         Event::QueueFull { limit, .. } if limit.limit == Limit::PartQueue => {
-            "the queue of an integration is full, its oldest messages are dropped: see its max_bytes"
+            "the queue of an integration is full, its oldest messages are dropped: see max_bytes"
         }
         Event::QueueFull { .. } => {
             "a queue is full, messages are dropped: see limits.queued_messages, \

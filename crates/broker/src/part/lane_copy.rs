@@ -1,9 +1,9 @@
 //! Lanes for shards on which a part has none: a node that is started with more threads than before
-//! has them before its listeners open. Without them, what is acknowledged until the part is attached
-//! would go to no lane of the new shards.
+//! has them before its listeners open. Without them, what is acknowledged until the part is
+//! attached would go to no lane of the new shards.
 //!
-//! A copy has the terms and subscriptions of another lane of the part, and no messages. Who attaches
-//! the part later changes it like any other lane.
+//! A copy has the terms and subscriptions of another lane of the part, and no messages. Who
+//! attaches the part later changes it like any other lane.
 
 use crate::id::TenantId;
 use crate::node::{Cx, Node};

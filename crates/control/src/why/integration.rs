@@ -47,9 +47,8 @@ pub(super) fn is_well(facts: &Facts) -> Option<Finding> {
         Some(1) => "1 waits".to_owned(),
         Some(count) => format!("{count} wait"),
     };
-    let sentence = format!(
-        "the integration {name} delivers: {delivered} messages since the start, {waiting}"
-    );
+    let sentence =
+        format!("the integration {name} delivers: {delivered} messages since the start, {waiting}");
     Some(Finding::new(Cause::NothingWrong, sentence))
 }
 
@@ -60,7 +59,9 @@ fn letters_finding(one: &Integration) -> Option<Finding> {
         0 => return None,
         1 => format!("the target of the integration {name} refused 1 message: it is a dead letter"),
         count => {
-            format!("the target of the integration {name} refused {count} messages: they are dead letters")
+            format!(
+                "the target of the integration {name} refused {count} messages: they are dead letters"
+            )
         }
     };
     let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
@@ -214,10 +215,8 @@ impl Control {
 
     /// Counts the dead letters of the integration that was asked about.
     pub(super) async fn count_letters(&self, found: &mut [Integration]) {
-        let (Some(all), Some(own)) = (
-            self.integrations(),
-            found.iter_mut().find(|one| one.is_own),
-        ) else {
+        let (Some(all), Some(own)) = (self.integrations(), found.iter_mut().find(|one| one.is_own))
+        else {
             return;
         };
         own.dead_letters = all.letters_stored_of(&own.name).await.unwrap_or(0);

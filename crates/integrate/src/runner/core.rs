@@ -646,7 +646,10 @@ impl Core {
     /// Logs that the oldest dead letters were dropped, at most once a minute.
     fn tell_dropped_letters(&mut self) {
         let now = Instant::now();
-        if self.dropped_told.is_some_and(|told| now - told < DROPPED_TOLD_EVERY) {
+        if self
+            .dropped_told
+            .is_some_and(|told| now - told < DROPPED_TOLD_EVERY)
+        {
             return;
         }
         self.dropped_told = Some(now);

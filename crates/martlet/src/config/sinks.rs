@@ -66,7 +66,7 @@ const MAX_BYTES_KEY: KeyOfSink = (
         min: 1_000,
         max: u64::MAX >> 1,
     },
-    "Bytes of the messages that may wait for it in the message store. Default: a tenth of what is free on the disk of the data directory at the start.",
+    "Bytes of the messages that may wait for it in the message store. Default: a tenth of what is free on the disk of the data directory at the start, with what the message store takes.",
 );
 
 const MAX_AGE_SECS_KEY: KeyOfSink = (

@@ -228,7 +228,9 @@ pub(crate) fn a_part_that_is_not_attached_in_time_after_a_start_holds_nobody() {
         leave_session(&mut node, spec());
         node.play(
             "P: CONNECT
-             P: PUBLISH t/1 qos=1 payload=1; PUBLISH t/1 qos=1 payload=2; PUBLISH t/1 qos=1 payload=3",
+             P: PUBLISH t/1 qos=1 payload=1
+             P: PUBLISH t/1 qos=1 payload=2
+             P: PUBLISH t/1 qos=1 payload=3",
         );
         let mut node = node.restart(End::Kill, 2, 10);
         if is_attached {
