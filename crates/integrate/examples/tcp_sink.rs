@@ -1,10 +1,10 @@
-//! A complete kind of sink, as an example: each message is a line of JSON over TCP, and the receiver
-//! answers each line with a line, `ok` or the reason for which it refuses the message.
+//! A complete kind of sink, as an example: each message is a line of JSON over TCP, and the
+//! receiver answers each line with a line, `ok` or the reason for which it refuses the message.
 //!
-//! To have it in the program, move this file to `crates/integrate/src/tcp.rs` without `main`, replace
-//! `martlet_integrate` by `crate`, write `mod tcp;` in `lib.rs`, and add `crate::tcp::KIND` to `KINDS`
-//! in `kind.rs`. `[[sinks.tcp]]` works then, with the keys that all sinks have. `cargo xtask docs`
-//! adds its keys to the page of the configuration.
+//! To add it to the program, move this file to `crates/integrate/src/tcp.rs` without `main`,
+//! replace `martlet_integrate` by `crate`, write `mod tcp;` in `lib.rs`, and add `crate::tcp::KIND`
+//! to `KINDS` in `kind.rs`. `[[sinks.tcp]]` works then, with the keys that all sinks have. `cargo
+//! xtask docs` adds its keys to the page of the configuration.
 
 use std::error::Error;
 
@@ -59,7 +59,8 @@ impl TcpSink {
         if connection.read_line(&mut answer).await? == 0 {
             return Err("the receiver closed the connection".into());
         }
-        // Only a connection that has answered is used again: this future may be dropped at any await.
+        // Only a connection that has answered is used again, since this future may be dropped at
+        // any await.
         self.connection = Some(connection);
         Ok(match answer.trim() {
             "ok" => Outcome::Done,

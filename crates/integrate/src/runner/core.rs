@@ -689,8 +689,8 @@ impl Core {
         !self.again.is_empty() && self.letters_due(now) <= now
     }
 
-    /// When dead letters may be sent again, if it is `now`. They have pauses of their own, so that one which the
-    /// other system does not take holds up no message.
+    /// When dead letters may be sent again, if it is `now`. They have pauses of their own, so that
+    /// one which the other system does not take holds up no message.
     fn letters_due(&self, now: Instant) -> Instant {
         let at = [self.to_letters.at, self.to_store.at, self.asked_until];
         at.into_iter().flatten().max().unwrap_or(now)

@@ -4,7 +4,8 @@
 //! * `handle`: how others read its state and tell it something
 //! * `core`: what it holds and what it is told; all but the sink
 //! * `waiting`: clients whose messages wait for it
-//! * `caller`, `attempt`, `backoff`: the thread of the sink, one call, and the pause before the next
+//! * `caller`, `attempt`, `backoff`: the thread of the sink, one call, and the pause before the
+//!   next
 //!
 //! The position of a sink is its session in the node's store: a message leaves it when it is
 //! settled, so a restart goes on where the last settled message was. A message that was handed to
