@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -495,3 +496,42 @@ def test_a_line_is_synced_before_its_message_is_settled(start_node, tmp_path):
 def tracer_of(pid):
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     return next(line.split()[1] for line in status.splitlines() if line.startswith("TracerPid"))
+
+
+def test_what_is_acknowledged_as_soon_as_the_port_is_open_is_delivered(tmp_path):
+    """From the first start on, and over restarts with fewer and more threads while messages wait."""
+    options, path = configured(tmp_path)
+    # Nothing can be written there.
+    path.mkdir()
+    count, names = 200, []
+    for turn, threads in enumerate(("4", "1", "4")):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        publishers = [Publisher([port], f"{turn}-{number}", count) for number in range(4)]
+        for publisher in publishers:
+            # It tries to connect until there is a node.
+            publisher.start()
+        node = martlet_process.Node(**{
+            **options, "listen": [f"mqtt://127.0.0.1:{port}"],
+            "arguments": (*options["arguments"], "--threads", threads)})
+        try:
+            for publisher in publishers:
+                publisher.join(DEADLINE_SECS)
+                assert len(publisher.acknowledged) == count, node.log()
+                names.append(publisher.name)
+        finally:
+            for publisher in publishers:
+                publisher.stopped.set()
+            node.close()
+    path.rmdir()
+    node = martlet_process.Node(**options)
+    try:
+        wanted = {(f"plant/{name}", str(number)) for name in names for number in range(count)}
+
+        def missing():
+            return wanted - {(line["topic"], line["payload"]) for line in lines(path)}
+
+        until(lambda: not missing(), lambda: f"missing: {len(missing())} {sorted(missing())[:5]}\n{node.log()}")
+    finally:
+        node.close()

@@ -169,7 +169,11 @@ impl ConfiguredSink {
         settings: Settings,
         make: impl Fn(SecretsReceiver) -> S + Send + Sync + 'static,
     ) -> Self {
-        let start = move |settings, secrets, host| Runner::start(settings, make(secrets), host);
+        let make = Arc::new(make);
+        let start = move |settings, secrets: SecretsReceiver, host| {
+            let make = Arc::clone(&make);
+            Runner::start(settings, move || make(secrets.clone()), host)
+        };
         Self {
             settings,
             secrets: Vec::new(),

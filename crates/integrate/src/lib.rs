@@ -26,7 +26,7 @@ mod secret;
 mod sink;
 pub mod webhook;
 
-pub use caught::{catch, is_caught};
+pub use caught::{catch, end_thread, is_caught};
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterPage, DeadLetterStore};
 pub use host::{Asked, Host, PartSession, SavedState};
 pub use kind::{ConfiguredSink, KINDS, Key, Kind, Surroundings, Table, TableValue, Takes};

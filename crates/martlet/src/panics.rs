@@ -10,6 +10,9 @@ pub(crate) fn end_the_process() {
         if !martlet_integrate::is_caught() {
             std::process::abort();
         }
+        if cfg!(panic = "abort") {
+            martlet_integrate::end_thread(panic.payload());
+        }
     }));
 }
 

@@ -39,6 +39,10 @@ pub struct ReactorConfig {
     /// Asked where a client's certificate was found not to be good, at once and on the same thread:
     /// whom it says to be about, if the verifier has noted that.
     pub refused_name: fn() -> Option<String>,
+    /// Listeners are bound, and connections wait in the system's queue until
+    /// [`Running::open_listeners`](crate::Running::open_listeners): for parts that are attached
+    /// first.
+    pub opens_later: bool,
 }
 
 impl ReactorConfig {
@@ -56,6 +60,7 @@ impl ReactorConfig {
             authenticator: Arc::new(NoAuthenticator),
             rules: None,
             refused_name: || None,
+            opens_later: false,
         }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Door {
     next_try_ms: u64,
     /// Others have taken most of the reserve.
     are_few: bool,
+    /// Until then connections wait in the system's queue.
+    is_open: bool,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,7 @@ impl Door {
         listeners: Vec<(Listener, u32)>,
         descriptors: Descriptors,
         sockets: Arc<SocketCount>,
+        is_open: bool,
     ) -> io::Result<Self> {
         let mut all = Vec::with_capacity(listeners.len());
         for (number, (mut listener, accept_rate)) in listeners.into_iter().enumerate() {
@@ -115,7 +118,13 @@ impl Door {
             sockets,
             next_try_ms: 0,
             are_few: false,
+            is_open,
         })
+    }
+
+    /// From now on connections are accepted.
+    pub(crate) fn open(&mut self) {
+        self.is_open = true;
     }
 
     /// Connections wait at this listener.
@@ -127,6 +136,9 @@ impl Door {
 
     /// When there is something to accept: 0 is at once, none is not before a notice.
     pub(crate) fn due_ms(&self) -> Option<u64> {
+        if !self.is_open {
+            return None;
+        }
         let waiting = self.listeners.iter().filter(|listening| listening.waiting);
         let due = waiting.map(|listening| listening.budget.due_ms()).min()?;
         Some(match self.sockets.is_paused() {
@@ -153,6 +165,9 @@ impl Door {
 
     /// Accepts what waits, up to a bound.
     pub(crate) fn accept(&mut self, now_ms: u64, mut take: impl FnMut(Accepted)) {
+        if !self.is_open {
+            return;
+        }
         if self.sockets.is_paused() && now_ms < self.next_try_ms {
             return;
         }

@@ -54,6 +54,8 @@ pub(crate) enum Control {
     StoreState,
     /// From the authenticator: the identity of the client of that connection.
     Authenticated(ConnectionId, Box<Authenticated>),
+    /// Accept connections from now on.
+    OpenDoor,
     /// Look at the certificates of clients again.
     RecheckCertificates,
     /// End the thread.

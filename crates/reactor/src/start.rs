@@ -162,7 +162,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     config.store.begin(Box::new(move || clock.now()))?;
     // What is open by now stays open.
     let descriptors = Descriptors::of_process();
-    reactors[0].open_door(listeners, descriptors)?;
+    reactors[0].open_door(listeners, descriptors, !config.opens_later)?;
     let running = Running {
         health: config.store.health(),
         store: Mutex::new(config.store),
@@ -218,6 +218,12 @@ impl Running {
     /// Name and address of each listener, with the port that the system chose for port 0.
     pub fn local_addresses(&self) -> Vec<(String, ListenAddress)> {
         self.addresses.clone()
+    }
+
+    /// From now on connections are accepted, if the node was to do that later
+    /// ([`ReactorConfig::opens_later`]).
+    pub fn open_listeners(&self) {
+        self.mailboxes.control(ShardId(0), Control::OpenDoor);
     }
 
     /// Tells one shard something; unknown shards are told nothing.

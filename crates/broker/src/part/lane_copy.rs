@@ -5,9 +5,9 @@
 //! A copy has the terms and subscriptions of another lane of the part, and no messages. Who
 //! attaches the part later changes it like any other lane.
 
-use crate::id::TenantId;
+use crate::id::{SessionAddress, TenantId};
 use crate::node::{Cx, Node};
-use crate::record::{Record, SessionRecord, SubscriptionRecord};
+use crate::record::{Record, SessionEpoch, SessionRecord, SubscriptionRecord};
 use crate::shard::Shard;
 
 use super::lane::{lane_name, lane_of};
@@ -76,6 +76,32 @@ impl Shard {
             return;
         };
         self.append(cx, Record::Session(Box::new(session)));
+        self.subscribe_restored_lane(cx, address, epoch, terms);
+    }
+
+    /// The lane of this shard was left over while the node had fewer shards: it takes messages
+    /// again, by the subscriptions of another one. What waits in it stays.
+    pub fn refill_lane<N: Node>(&mut self, cx: &mut Cx<'_, N>, terms: &LaneTerms) {
+        let (tenant, part) = terms.part();
+        let found = self.sessions.find(tenant, &lane_name(part, self.id.0));
+        let Some(index) = found else {
+            return;
+        };
+        let epoch = self.sessions.at(index).epoch;
+        let address = SessionAddress {
+            shard: self.id,
+            session: self.sessions.id_of(index),
+        };
+        self.subscribe_restored_lane(cx, address, epoch, terms);
+    }
+
+    fn subscribe_restored_lane<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        address: SessionAddress,
+        epoch: SessionEpoch,
+        terms: &LaneTerms,
+    ) {
         for subscription in &terms.subscriptions {
             let record = SubscriptionRecord {
                 epoch,

@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::caught::catch;
+use crate::caught::{PanicTold, catch_or_tell};
 
 /// Why a call gave no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,17 +33,20 @@ impl std::fmt::Display for Broken {
     }
 }
 
-/// Runs a call of a sink.
+/// Runs a call of a sink. A panic that is not unwound is told there.
 pub(super) async fn attempt<T>(
     call: impl Future<Output = T>,
     within: Duration,
+    panic: &Arc<PanicTold>,
 ) -> Result<T, Broken> {
     let guarded = async {
         let mut call = pin!(call);
-        std::future::poll_fn(move |context| match catch(|| call.as_mut().poll(context)) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-            Err(text) => Poll::Ready(Err(Broken::Panicked(text))),
+        std::future::poll_fn(move |context| {
+            match catch_or_tell(Some(panic), || call.as_mut().poll(context)) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+                Err(text) => Poll::Ready(Err(Broken::Panicked(text))),
+            }
         })
         .await
     };

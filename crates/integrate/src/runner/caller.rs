@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::attempt::{Broken, attempt};
-use crate::caught::catch;
+use crate::caught::{PanicTold, catch_or_tell};
 use crate::sink::{Outcome, Sink, SinkMessage};
 
 /// Time beyond the time limit of a call after which the sink is taken to block its thread.
@@ -18,6 +18,9 @@ const BLOCKED_AFTER: Duration = match cfg!(test) {
     true => Duration::from_millis(50),
     false => Duration::from_secs(2),
 };
+
+/// Threads that a sink may lose by panics, where these are not unwound: each stands still for ever.
+const LOST_MAX: u32 = 10;
 
 /// What a sink is asked.
 #[derive(Clone, Debug)]
@@ -94,14 +97,19 @@ enum State<S> {
     Idle(S),
     /// Since when.
     Busy(JoinHandle<Called<S>>, Instant),
-    /// Its thread has ended.
+    /// Its thread has ended, or stands still after a panic.
     Lost,
 }
 
 /// Calls a sink.
 pub(super) struct Caller<S> {
+    make: Box<dyn Fn() -> S + Send>,
+    client_id: String,
     place: Place,
     state: State<S>,
+    panic: Arc<PanicTold>,
+    /// Threads that panics have cost.
+    lost: u32,
     health: Option<String>,
 }
 
@@ -112,12 +120,34 @@ impl<S> std::fmt::Debug for Caller<S> {
 }
 
 impl<S: Sink> Caller<S> {
-    pub(super) fn new(sink: S, place: Place) -> Self {
+    /// Calls the sink that `make` makes, again where a panic has cost it its thread.
+    pub(super) fn new(
+        make: impl Fn() -> S + Send + 'static,
+        client_id: String,
+        place: Place,
+    ) -> Self {
         Self {
+            state: State::Idle(make()),
+            make: Box::new(make),
+            client_id,
             place,
-            state: State::Idle(sink),
+            panic: Arc::default(),
+            lost: 0,
             health: None,
         }
+    }
+
+    /// A sink in place of one whose thread stands still.
+    fn made_again(&mut self) -> Result<S, Broken> {
+        if self.lost >= LOST_MAX {
+            let text = format!("{LOST_MAX} times, and is not called until the node is restarted");
+            return Err(Broken::Panicked(text));
+        }
+        if matches!(self.place, Place::Thread(_)) {
+            self.place = Place::for_sink(&self.client_id);
+        }
+        self.panic = Arc::default();
+        Ok((self.make)())
     }
 
     /// What the sink said of itself after the last call.
@@ -138,13 +168,14 @@ impl<S: Sink> Caller<S> {
                 self.state = State::Busy(task, since);
                 return Err(Broken::Blocked(since.elapsed()));
             }
-            State::Lost => return Err(Broken::Panicked("its thread has ended".to_owned())),
+            State::Lost => self.made_again()?,
         };
         let Some(runtime) = self.place.handle() else {
             return Err(Broken::Panicked("its thread has ended".to_owned()));
         };
         let began = Instant::now();
-        self.state = State::Busy(runtime.spawn(perform(sink, request, within)), began);
+        let call = perform(sink, request, within, Arc::clone(&self.panic));
+        self.state = State::Busy(runtime.spawn(call), began);
         self.returned(within + BLOCKED_AFTER).await
     }
 
@@ -153,7 +184,16 @@ impl<S: Sink> Caller<S> {
         let State::Busy(task, since) = &mut self.state else {
             return Err(Broken::Panicked("its thread has ended".to_owned()));
         };
-        let Ok(called) = timeout(within, task).await else {
+        let called = tokio::select! {
+            biased;
+            text = self.panic.wait() => {
+                self.state = State::Lost;
+                self.lost += 1;
+                return Err(Broken::Panicked(text));
+            }
+            called = timeout(within, task) => called,
+        };
+        let Ok(called) = called else {
             return Err(Broken::Blocked(since.elapsed()));
         };
         match called {
@@ -189,18 +229,25 @@ impl<S: Sink> Caller<S> {
     }
 }
 
-async fn perform<S: Sink>(mut sink: S, request: Request, within: Duration) -> Called<S> {
+async fn perform<S: Sink>(
+    mut sink: S,
+    request: Request,
+    within: Duration,
+    panic: Arc<PanicTold>,
+) -> Called<S> {
     let done = match request {
         Request::Deliver(batch) => {
             let call = async { sink.deliver(&batch).await };
-            attempt(call, within).await.map(Answer::Delivered)
+            let done = attempt(call, within, &panic).await;
+            done.map(Answer::Delivered)
         }
         Request::Test => {
             let call = async { sink.test().await };
-            attempt(call, within).await.map(Answer::Tested)
+            let done = attempt(call, within, &panic).await;
+            done.map(Answer::Tested)
         }
     };
-    let health = catch(|| sink.health());
+    let health = catch_or_tell(Some(&panic), || sink.health());
     let health = health.unwrap_or_else(|text| Some(format!("its health panicked: {text}")));
     Called { sink, done, health }
 }

@@ -119,21 +119,30 @@ pub struct Runner<S> {
 }
 
 impl<S: Sink> Runner<S> {
-    /// Starts a task that runs the sink until [`Handle::stop`], and a thread for the calls of the
-    /// sink. Needs a Tokio runtime.
-    pub fn start(settings: Settings, sink: S, host: Arc<dyn Host>) -> Handle {
+    /// Starts a task that runs the sink that `make` makes until [`Handle::stop`], and a thread for
+    /// the calls of the sink. Needs a Tokio runtime.
+    pub fn start(
+        settings: Settings,
+        make: impl Fn() -> S + Send + 'static,
+        host: Arc<dyn Host>,
+    ) -> Handle {
         let place = Place::for_sink(&settings.client_id());
-        Self::start_at(settings, sink, host, place)
+        Self::start_at(settings, make, host, place)
     }
 
-    fn start_at(settings: Settings, sink: S, host: Arc<dyn Host>, place: Place) -> Handle {
+    fn start_at(
+        settings: Settings,
+        make: impl Fn() -> S + Send + 'static,
+        host: Arc<dyn Host>,
+        place: Place,
+    ) -> Handle {
         let shared = Arc::<Shared>::default();
         let (sender, told) = mpsc::unbounded_channel();
         let (kind, name) = (settings.kind, settings.name.clone());
         let client_id = settings.client_id();
         let on_full = settings.queue.on_full;
         let core = Core::new(settings, host, Arc::clone(&shared), told);
-        let caller = Caller::new(sink, place);
+        let caller = Caller::new(make, client_id.clone(), place);
         let runner = Self { caller, core };
         let ends = EndsWith(Arc::clone(&shared));
         let task = tokio::spawn(async move {

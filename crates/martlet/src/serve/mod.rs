@@ -82,6 +82,8 @@ const EVENTS_PAUSE: Duration = Duration::from_millis(10);
 const BYTES_OF_BLOCK: u64 = 512;
 /// Time that the start waits for integrations to be attached.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
+/// Time after which clients are accepted in any case.
+const OPENED_WITHIN: Duration = Duration::from_secs(10);
 /// Time that integrations may take to settle what they have in hand, at least.
 const SETTLED_WITHIN: Duration = Duration::from_secs(1);
 /// Time that the last events may take when the node stops.
@@ -302,6 +304,7 @@ async fn run_node(
     let doorkeeper = Doorkeeper::new(node.policy.clone().unwrap_or_else(nobody))?;
     let (_socket, admin) = admin_socket::open(&node.data_dir)?;
     let running = Arc::new(start_reactor(node, &doorkeeper)?);
+    let opening = (!node.sinks.sinks.is_empty()).then(|| open_listeners_at_last(&running));
     let damage = tell_restored(&running);
     let (reloads, mut reloads_asked) = unbounded_channel();
     let control = Arc::new(Control::new(
@@ -336,6 +339,10 @@ async fn run_node(
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
     let integrations = start_integrations(node, &control, &tables, &alive).await;
+    if let Some(opening) = opening {
+        opening.abort();
+        running.open_listeners();
+    }
     tokio::spawn(history::keep(Arc::clone(&control)));
     tokio::spawn(memory::keep(Arc::clone(&control)));
     if let Some(push) = &node.push {
@@ -487,6 +494,8 @@ fn start_reactor(node: &NodeConfig, doorkeeper: &Doorkeeper) -> anyhow::Result<R
     config.event_capacity = EVENT_CAPACITY;
     config.authenticator = Arc::new(doorkeeper.clone());
     config.refused_name = martlet_certificates::take_refused_name;
+    // What is published before an integration is attached would not reach it.
+    config.opens_later = !node.sinks.sinks.is_empty();
     config.rules = node
         .policy
         .clone()
@@ -495,6 +504,17 @@ fn start_reactor(node: &NodeConfig, doorkeeper: &Doorkeeper) -> anyhow::Result<R
     let bytes_max = node.settings.limits.store_bytes;
     config.store = martlet_reactor::open_store(&store, node.durability, bytes_max, power_loss)?;
     Ok(martlet_reactor::start(config)?)
+}
+
+/// Opens the listeners even if the integrations are not attached by then: clients do not wait for
+/// a database that does not answer.
+fn open_listeners_at_last(running: &Arc<Running>) -> tokio::task::JoinHandle<()> {
+    let running = Arc::clone(running);
+    tokio::spawn(async move {
+        tokio::time::sleep(OPENED_WITHIN).await;
+        warn!("clients are accepted before all integrations are attached: see martlet health");
+        running.open_listeners();
+    })
 }
 
 /// What a restore that was cut off has left may be a part of the backup, or nothing at all.

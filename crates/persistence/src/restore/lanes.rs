@@ -9,7 +9,8 @@ use super::Restoring;
 
 impl<N: Node> Restoring<'_, N> {
     /// Each part of which there are lanes has one on each shard: what its first one takes, the new
-    /// ones take from the moment at which listeners open.
+    /// ones take from the moment at which listeners open, and those that were left over while the
+    /// node had fewer shards take it again.
     pub(super) fn add_lanes(&mut self) {
         let mut parts: BTreeMap<(TenantId, String), Vec<LaneTerms>> = BTreeMap::new();
         self.shards.each(|shard, _| {
@@ -25,10 +26,18 @@ impl<N: Node> Restoring<'_, N> {
                 continue;
             };
             for number in 0..self.shards.count() {
-                let is_there = lanes.iter().any(|lane| lane.number() == number);
-                if !is_there && !fault::is(Fault::LaneNotAdded) {
-                    self.shards
-                        .call(ShardId(number), |shard, cx| shard.add_lane(cx, first));
+                let found = lanes.iter().find(|lane| lane.number() == number);
+                let shard = ShardId(number);
+                match found {
+                    None if fault::is(Fault::LaneNotAdded) => {}
+                    None => self
+                        .shards
+                        .call(shard, |shard, cx| shard.add_lane(cx, first)),
+                    Some(lane) if lane.is_left_over() => {
+                        self.shards
+                            .call(shard, |shard, cx| shard.refill_lane(cx, first));
+                    }
+                    Some(_) => {}
                 }
             }
         }

@@ -190,6 +190,35 @@ pub(crate) fn new_shards_have_lanes(before: u16, after: u16, end: End) {
     assert_eq!(all, expected);
 }
 
+/// Lanes that were left over while the node had fewer shards take messages again once it has more,
+/// before they are attached, and keep what waits in them.
+pub(crate) fn left_over_lanes_take_again(end: End) {
+    const SHARDS: u16 = 4;
+    let publish = |node: &mut StoredNode| {
+        for name in 0..16 {
+            node.play(&format!(
+                "P: CONNECT id=p{name}; PUBLISH t/{name} qos=1 payload=x"
+            ));
+        }
+    };
+    let mut node = StoredNode::new(SHARDS);
+    (0..SHARDS).for_each(|lane| drop(attach_lane(&mut node, lane)));
+    publish(&mut node);
+    (0..SHARDS).for_each(|lane| detach(&mut node, lane));
+    let mut node = node.restart(end, 1, 10);
+    attach_lane(&mut node, 0);
+    (1..SHARDS).for_each(|lane| drop(attach_with(&mut node, lane, &[])));
+    (0..SHARDS).for_each(|lane| detach(&mut node, lane));
+    let mut node = node.restart(end, SHARDS, 10);
+    publish(&mut node);
+    let told = (0..SHARDS).flat_map(|lane| attach_lane(&mut node, lane));
+    let mut found = topics(&told.collect::<Vec<_>>());
+    found.sort();
+    let mut expected: Vec<String> = (0..32).map(|number| format!("t/{}", number % 16)).collect();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
 /// A lane gets topics that were routed again before it was brought back, and not what was routed
 /// again.
 pub(crate) fn gets_what_was_routed_before_it() {

@@ -151,6 +151,14 @@ fn lanes_of_new_shards_are_there_before_they_are_attached() {
 }
 
 #[test]
+fn lanes_that_were_left_over_take_messages_again_before_they_are_attached() {
+    for end in [End::Stop, End::Kill, End::PowerCut(1)] {
+        println!("{end:?}");
+        crate::lanes::left_over_lanes_take_again(end);
+    }
+}
+
+#[test]
 fn a_lane_that_comes_back_gets_topics_that_were_routed_again_before_it() {
     crate::lanes::gets_what_was_routed_before_it();
 }

@@ -154,15 +154,23 @@ impl Reactor {
         })
     }
 
-    /// From now on this reactor accepts connections for all.
+    /// This reactor accepts connections for all: from now on if `is_open`, else from
+    /// [`Control::OpenDoor`](crate::mailbox::Control::OpenDoor) on.
     pub(crate) fn open_door(
         &mut self,
         listeners: Vec<(Listener, u32)>,
         descriptors: Descriptors,
+        is_open: bool,
     ) -> io::Result<()> {
         if !listeners.is_empty() {
             let sockets = Arc::clone(&self.outside.socket_count);
-            let door = Door::new(&self.outside.poller, listeners, descriptors, sockets)?;
+            let door = Door::new(
+                &self.outside.poller,
+                listeners,
+                descriptors,
+                sockets,
+                is_open,
+            )?;
             self.outside.door = Some(door);
         }
         Ok(())

@@ -253,6 +253,10 @@ impl Mail for Outside {
                 Control::MessagesRead(page) => To::MessagesRead(page),
                 Control::StoreState => To::StoreIs(self.writer.state()),
                 Control::Authenticated(id, answer) => To::Authenticated(id, answer),
+                Control::OpenDoor => {
+                    self.door.iter_mut().for_each(Door::open);
+                    continue;
+                }
                 Control::RecheckCertificates => To::RecheckCertificates,
                 Control::Stop => To::Stop,
             });

@@ -119,8 +119,8 @@ impl Scripted {
     }
 
     pub(super) fn start_at(&self, settings: Settings, place: Place) -> Handle {
-        let (sink, host) = (ScriptedSink(self.clone()), Arc::new(self.clone()));
-        Runner::start_at(settings, sink, host, place)
+        let (node, host) = (self.clone(), Arc::new(self.clone()));
+        Runner::start_at(settings, move || ScriptedSink(node.clone()), host, place)
     }
 
     /// The node hands over messages of these numbers, which are their tokens too.
