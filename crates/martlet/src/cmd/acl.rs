@@ -77,8 +77,10 @@ struct ExplainOptions {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ActionName {
+    #[value(alias = "write")]
     Publish,
     Subscribe,
+    #[value(alias = "read")]
     Receive,
 }
 

@@ -131,6 +131,11 @@ impl ClientRun {
                 }
                 _ => false,
             };
+        let may_be_plain = endpoint.tls.is_some()
+            && matches!(error, NetError::Io(error) if matches!(
+                error.kind(),
+                ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::ConnectionReset
+            ));
         let text = match error {
             NetError::Io(error) if error.kind() != ErrorKind::ConnectionReset => format!(
                 "Error: cannot connect to {}: {}",
@@ -146,13 +151,18 @@ impl ClientRun {
             ),
             _ => failure.text,
         };
-        let hint = match may_need_tls {
-            true => format!(
+        let hint = match (may_need_tls, may_be_plain) {
+            (_, true) => format!(
+                "\nPort {} may be one without TLS: name the port for TLS, often 8883, or leave out the \
+                 options for TLS.",
+                endpoint.port
+            ),
+            (true, false) => format!(
                 "\nPort {} may be one for TLS: give the CA of the server with --cafile FILE, or \
                  --tls-use-os-certs.",
                 endpoint.port
             ),
-            false => String::new(),
+            (false, false) => String::new(),
         };
         Failure {
             code: failure.code,

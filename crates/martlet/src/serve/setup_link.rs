@@ -20,7 +20,8 @@ use crate::private_file;
 
 /// What health warns of until there is an administrator. The log has a line of its own.
 pub(super) const OPEN_HERE: &str = "Nobody can administer the node yet, and the HTTP listener on \
-    loopback is open to everybody on this machine: make the first administrator.";
+    loopback is open to everybody on this machine: make the first administrator (martlet user add \
+    NAME --role administrator).";
 
 /// The file in the data directory.
 const FILE: &str = "setup-link";
