@@ -138,7 +138,7 @@ impl Control {
                 runs.push(run.clone());
             }
         }
-        runs.sort_by_key(|run| run.last.at_ms);
+        runs.sort_by_key(|run| (run.last.at_ms, run.last.seq));
         runs
     }
 
