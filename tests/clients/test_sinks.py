@@ -407,6 +407,8 @@ def test_a_sink_that_is_not_configured_any_more_has_no_queue(start_node, tmp_pat
     config.write_text("")
     node = start_node(**options)
     node.wait_for_log("not configured any more: its messages are dropped")
+    line = next(line for line in node.log().splitlines() if "its messages are dropped" in line)
+    assert "messages=1" in line, line
     node.terminate()
     assert node.wait() == 0
     config.write_text(text)

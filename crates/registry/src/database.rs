@@ -101,6 +101,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0009_secrets.sql"),
         postgres: include_str!("../migrations/0009_secrets.sql"),
     },
+    Step {
+        version: 10,
+        name: "letters_sent_again",
+        sqlite: include_str!("../migrations/0010_letters_sent_again.sql"),
+        postgres: include_str!("../migrations/0010_letters_sent_again.sql"),
+    },
 ];
 
 /// The tables, opened for reading and changing.

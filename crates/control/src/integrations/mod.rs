@@ -6,6 +6,8 @@
 //! * `metrics`: of the Prometheus page
 //! * `operate`: what one caller sees and does
 //! * `secrets`: the secrets that they use
+//! * `sending`: dead letters that a restart found to be sent again
+//! * `teams`: when the tenant of a team is looked for again
 //! * `trouble`: what is wrong with one, in words
 
 mod host;
@@ -13,6 +15,8 @@ mod letters;
 mod metrics;
 mod operate;
 mod secrets;
+mod sending;
+mod teams;
 mod trouble;
 
 use std::sync::Arc;
@@ -20,6 +24,7 @@ use std::time::Duration;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{ALL_TENANTS, CLIENT_IDS, Handle, Host as _};
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 pub use martlet_integrate::webhook::AllowedNetworks;
@@ -37,7 +42,7 @@ use crate::secrets::SecretStore;
 use crate::tables::Tables;
 use host::NodeHost;
 pub(crate) use host::part_of;
-use secrets::{Follower, OwnSecrets};
+use secrets::OwnSecrets;
 pub(crate) use trouble::queue_trouble;
 use trouble::trouble;
 
@@ -55,6 +60,16 @@ pub enum IntegrationError {
     Store(String),
 }
 
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+struct Following(JoinHandle<()>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// The integrations of a node that runs.
 pub struct Integrations {
     host: Arc<NodeHost>,
@@ -64,7 +79,7 @@ pub struct Integrations {
     /// Of each of them.
     secrets: Vec<Arc<OwnSecrets>>,
     store: Arc<SecretStore>,
-    _follower: Follower,
+    _following: [Following; 3],
 }
 
 impl Integrations {
@@ -82,23 +97,28 @@ impl Integrations {
         let host = Arc::new(host);
         let configured = sinks.iter().map(|sink| sink.settings.clone());
         let configured: Vec<Settings> = configured.collect();
-        let (mut handles, mut secrets) = (Vec::new(), Vec::new());
+        let (mut handles, mut own_secrets) = (Vec::new(), Vec::new());
         for sink in sinks {
             let host: Arc<NodeHost> = Arc::clone(&host);
             let own = OwnSecrets::new(&sink.settings, sink.secrets());
             let handle = sink.start(own.subscribe(), host);
             handles.push(Arc::new(handle));
-            secrets.push(Arc::new(own));
+            own_secrets.push(Arc::new(own));
         }
-        let all = secrets.iter().cloned().zip(handles.iter().cloned());
-        let follower = Follower::start(Arc::clone(&store), all.collect());
+        let all = own_secrets.iter().cloned().zip(handles.iter().cloned());
+        let of_teams = configured.iter().cloned().zip(handles.iter().cloned());
+        let following = [
+            secrets::follow(Arc::clone(&store), all.collect()),
+            teams::follow(Arc::clone(&host), tables.changes(), of_teams),
+            sending::go_on(Arc::clone(&host), handles.clone()),
+        ];
         Self {
             handles,
-            secrets,
+            secrets: own_secrets,
             configured,
             host,
             store,
-            _follower: follower,
+            _following: following,
         }
     }
 

@@ -252,7 +252,7 @@ impl Reload {
         let mut done = Reloaded::default();
         match policy.tables() {
             None if self.are_asked().await => return None,
-            None => self.settle_bans(None).await,
+            None => self.settle_idle_tables(None).await,
             Some(tables) => match self.tables.renew(tables).await {
                 Ok(Renewed::Everything) => return None,
                 Ok(Renewed::Same) => {}
@@ -337,8 +337,9 @@ impl Reload {
         });
     }
 
-    /// Tables that are not in use may ban clients all the same. `read` are they, if they were read.
-    async fn settle_bans(&self, read: Option<Arc<Snapshot>>) {
+    /// The bans and teams of tables against which no login is checked apply all the same. `read` are
+    /// they, if they were read.
+    async fn settle_idle_tables(&self, read: Option<Arc<Snapshot>>) {
         let policy = self.gate.policy();
         if policy.tables().is_some() || self.control.user_places().tables_unasked.is_some() {
             return;
@@ -351,13 +352,12 @@ impl Reload {
                 Err(_) => return,
             },
         };
-        let new = match &policy.bans {
+        let new = match &policy.idle_tables {
             Some(older) => read.new_bans(older),
             None => read.all_bans(),
         };
-        let bans = read.has_bans().then_some(read);
-        let command = Command::CheckBans(bans.is_some());
-        self.gate.set_bans(bans);
+        let command = Command::CheckBans(read.has_bans());
+        self.gate.set_idle_tables(Some(read));
         self.control.tell_all(&command);
         self.end_banned(new);
     }
@@ -521,7 +521,7 @@ impl Reload {
             self.end_banned(bans);
             self.end_sessions(gone.unwrap_or_default());
         }
-        self.settle_bans(node.bans.clone()).await;
+        self.settle_idle_tables(node.idle_tables.clone()).await;
         self.ask_at(&node.listeners);
         self.control.set_anonymous(anonymous);
         super::tell_ignored(&self.control, &node.warnings);
