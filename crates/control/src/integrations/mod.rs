@@ -19,11 +19,12 @@ mod sending;
 mod teams;
 mod trouble;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::TenantId;
-use martlet_integrate::{ALL_TENANTS, CLIENT_IDS, Handle, Host as _};
+use martlet_integrate::{ALL_TENANTS, CLIENT_IDS, Command, Handle, Host as _};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -36,7 +37,7 @@ pub use martlet_integrate::{SecretTrouble, SecretValue, Settings};
 pub use martlet_registry::DeadLettersKept;
 pub use operate::{Chosen, IntegrationSeen, Operator, SENT_AT_ONCE_MAX, Sending};
 
-use crate::control::{Control, ControlError};
+use crate::control::Control;
 use crate::health::Reader;
 use crate::secrets::SecretStore;
 use crate::tables::Tables;
@@ -45,6 +46,9 @@ pub(crate) use host::part_of;
 use secrets::OwnSecrets;
 pub(crate) use trouble::queue_trouble;
 use trouble::trouble;
+
+/// Time that a runner may take to be told that it may try again.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why something is not done.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +132,14 @@ impl Integrations {
         for handle in &self.handles {
             handle.attached().await;
         }
+    }
+
+    /// Has all integrations that fail try again at once: somebody may have repaired something.
+    pub async fn retry(&self) {
+        let all = self.handles.iter();
+        let told = all.map(|handle| handle.command(Command::Retry, TOLD_WITHIN));
+        // A runner that ends tries nothing more.
+        futures_util::future::join_all(told).await;
     }
 
     /// Removes the queues of integrations that are not configured any more, with what waits in
@@ -223,28 +235,35 @@ async fn end_removed(host: Arc<NodeHost>, configured: Vec<Settings>) {
             return;
         }
     };
+    // Messages of each integration, in all of its lanes.
+    let mut dropped = BTreeMap::<(TenantId, String), u64>::new();
     for one in sessions {
-        if !is_configured(one.tenant, part_of(&one.client_id)) {
-            let ended = control.end_session(one.tenant, &one.client_id).await;
-            tell_ended(&one.client_id, one.messages, ended);
+        let part = part_of(&one.client_id);
+        if is_configured(one.tenant, part) {
+            continue;
         }
+        match control.end_session(one.tenant, &one.client_id).await {
+            Ok(_) => *dropped.entry((one.tenant, part.to_owned())).or_default() += one.messages,
+            Err(error) => {
+                let integration = &one.client_id;
+                error!(integration, %error, "the queue of a removed integration could not be removed");
+            }
+        }
+    }
+    for ((_, integration), messages) in &dropped {
+        tell_ended(integration, *messages);
     }
 }
 
-fn tell_ended(integration: &str, messages: u64, ended: Result<bool, ControlError>) {
-    match ended {
-        Ok(_) if messages == 0 => {
-            info!(
-                integration,
-                "an integration is not configured any more: its queue is removed"
-            );
-        }
-        Ok(_) => warn!(
+fn tell_ended(integration: &str, messages: u64) {
+    match messages {
+        0 => info!(
+            integration,
+            "an integration is not configured any more: its queue is removed; it was empty"
+        ),
+        _ => warn!(
             integration,
             messages, "an integration is not configured any more: its messages are dropped"
         ),
-        Err(error) => {
-            error!(integration, %error, "the queue of a removed integration could not be removed");
-        }
     }
 }

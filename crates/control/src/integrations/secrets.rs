@@ -14,16 +14,13 @@ use martlet_integrate::{
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Following, Integrations};
+use super::{Following, Integrations, TOLD_WITHIN};
 use crate::control::Control;
 use crate::secrets::SecretStore;
 use crate::wall_clock::now_ms;
 
 /// Pause between two looks at the secrets of all integrations.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Time that a runner may take to be told that its secrets are new.
-const TOLD_WITHIN: Duration = Duration::from_secs(1);
-
 /// The secrets of one integration.
 #[derive(Debug)]
 pub(super) struct OwnSecrets {

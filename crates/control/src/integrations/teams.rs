@@ -2,16 +2,12 @@
 //! tenant, or one at last, is told to look again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use martlet_integrate::{ALL_TENANTS, Command, Handle, Host as _, Settings};
 use tokio::sync::watch;
 
-use super::Following;
+use super::{Following, TOLD_WITHIN};
 use super::host::NodeHost;
-
-/// Time that a runner may take to be told.
-const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Follows the teams of all integrations. `changes` sees each change of the tables after it is in
 /// force.

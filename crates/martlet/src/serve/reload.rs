@@ -233,7 +233,13 @@ impl Reload {
         };
         let done = match done {
             Some(done) => done,
-            None => self.run_everything(of, why).await,
+            None => {
+                let done = self.run_everything(of, why).await;
+                if let Some(integrations) = self.control.integrations() {
+                    integrations.retry().await;
+                }
+                done
+            }
         };
         // Keys and people of the API are not among what the gate goes by.
         self.tables.tell_changed();
@@ -484,10 +490,13 @@ impl Reload {
         for warning in warn_of_files(&effective, &node, &self.control) {
             warn!("{warning}");
         }
-        changed.extend(self.keys_changed(&effective));
+        // A key that needs a restart is told as that alone.
+        let needs_restart = self.needs_restart(&effective);
+        let keys = self.keys_changed(&effective).into_iter();
+        changed.extend(keys.filter(|key| !needs_restart.contains(key)));
         let mut done = Reloaded {
             changed,
-            needs_restart: self.needs_restart(&effective),
+            needs_restart,
             listeners: listeners_waiting(&self.open, &listeners_of(&node)),
             ..Reloaded::default()
         };

@@ -68,14 +68,14 @@ both!(
         let ids: Vec<u64> = heads.iter().map(|head| head.id).collect();
         assert_eq!(registry.mark_dead_letters("n", &ids[..1], true).await?, ids[..1]);
         assert_eq!(registry.mark_dead_letters("n", &ids, true).await?, ids[1..]);
-        assert_eq!(registry.mark_dead_letters("m", &ids, true).await?, []);
+        assert!(registry.mark_dead_letters("m", &ids, true).await?.is_empty());
         let of = ("file", "audit");
         assert_eq!(registry.dead_letters_to_send("n", of).await?, ids);
         registry.mark_dead_letters("n", &ids[1..2], false).await?;
         registry.put_dead_letters("n", &[letter(1)], KEPT).await?;
         assert_eq!(registry.dead_letters_to_send("n", of).await?, ids[2..]);
         registry.remove_dead_letters("n", &ids).await?;
-        assert_eq!(registry.dead_letters_to_send("n", of).await?, []);
+        assert!(registry.dead_letters_to_send("n", of).await?.is_empty());
     }
 );
 
