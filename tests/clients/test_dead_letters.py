@@ -164,9 +164,9 @@ def test_a_reload_has_a_sink_that_fails_try_again_at_once(start_node, tmp_path, 
 
 def test_a_tiny_queue_that_holds_takes_a_bounded_number_of_messages(start_node, tmp_path, receiver):
     """Beside those that the sink has in hand."""
-    node = start_node(**configured(tmp_path, receiver.url, max_bytes=1_000, on_full="hold"))
+    node = start_node(**configured(tmp_path, receiver.url, max_bytes=1_000, on_full="hold"), settings=["node.threads=2"])
     receiver.answer = lambda message: (503, {}, b"later")
-    # `limits.in_flight` of the one thread that the publisher is at.
+    # A webhook has 200 messages in hand, of each of two threads half.
     count, in_hand = 1_000, 100
     publisher = Publisher([node.port()], "a", count)
     publisher.start()

@@ -210,7 +210,9 @@ impl Registry {
                 let (now, before) = (i64::from(sends_again), i64::from(!sends_again));
                 let mut sql = work.sql("UPDATE dead_letters SET sends_again = ");
                 sql.bind(now).push(" WHERE sends_again = ").bind(before);
-                sql.push(" AND node = ").bind(clean(node)).push(" AND id IN ");
+                sql.push(" AND node = ")
+                    .bind(clean(node))
+                    .push(" AND id IN ");
                 sql.list(some.iter().map(|id| signed(*id)));
                 sql.push(" RETURNING id");
                 for row in sql.all(&mut work.all).await? {

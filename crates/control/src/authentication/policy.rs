@@ -519,7 +519,9 @@ impl Policy {
 
     /// The same with other tables.
     pub(super) fn with_tables(&self, tables: &Arc<Snapshot>) -> Self {
-        self.with(self.idle_tables.clone(), |source| source.with_tables(tables))
+        self.with(self.idle_tables.clone(), |source| {
+            source.with_tables(tables)
+        })
     }
 
     /// The same with other idle tables.

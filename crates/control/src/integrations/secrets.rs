@@ -111,7 +111,10 @@ impl OwnSecrets {
 }
 
 /// Follows the secrets of all integrations.
-pub(super) fn follow(store: Arc<SecretStore>, all: Vec<(Arc<OwnSecrets>, Arc<Handle>)>) -> Following {
+pub(super) fn follow(
+    store: Arc<SecretStore>,
+    all: Vec<(Arc<OwnSecrets>, Arc<Handle>)>,
+) -> Following {
     Following(tokio::spawn(async move {
         let mut changes = store.changes();
         loop {

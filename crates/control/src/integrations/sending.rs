@@ -40,7 +40,10 @@ async fn has_gone_on(host: &NodeHost, handle: &Handle) -> bool {
     let told = handle.command(Command::SendAgain(ids), TOLD_WITHIN).await;
     if told.is_ok() {
         let integration = handle.client_id();
-        info!(integration, letters, "dead letters from before the restart are sent again");
+        info!(
+            integration,
+            letters, "dead letters from before the restart are sent again"
+        );
     }
     matches!(told, Ok(()) | Err(CommandError::Ended))
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use martlet_integrate::{ALL_TENANTS, Command, Handle, Host as _, Settings};
 use tokio::sync::watch;
 
-use super::{Following, TOLD_WITHIN};
 use super::host::NodeHost;
+use super::{Following, TOLD_WITHIN};
 
 /// Follows the teams of all integrations. `changes` sees each change of the tables after it is in
 /// force.

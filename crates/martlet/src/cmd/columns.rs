@@ -53,7 +53,11 @@ pub(crate) fn columns<const N: usize>(
 pub(crate) fn cut(text: &str, most: usize) -> String {
     match text.chars().nth(most) {
         None => text.to_owned(),
-        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
+        Some(_) => text
+            .chars()
+            .take(most.saturating_sub(1))
+            .chain(['…'])
+            .collect(),
     }
 }
 

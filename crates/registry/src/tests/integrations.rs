@@ -66,9 +66,17 @@ both!(
         registry.put_dead_letters("n", &all, KEPT).await?;
         let heads = registry.dead_letters("n", None, 0, 10).await?;
         let ids: Vec<u64> = heads.iter().map(|head| head.id).collect();
-        assert_eq!(registry.mark_dead_letters("n", &ids[..1], true).await?, ids[..1]);
+        assert_eq!(
+            registry.mark_dead_letters("n", &ids[..1], true).await?,
+            ids[..1]
+        );
         assert_eq!(registry.mark_dead_letters("n", &ids, true).await?, ids[1..]);
-        assert!(registry.mark_dead_letters("m", &ids, true).await?.is_empty());
+        assert!(
+            registry
+                .mark_dead_letters("m", &ids, true)
+                .await?
+                .is_empty()
+        );
         let of = ("file", "audit");
         assert_eq!(registry.dead_letters_to_send("n", of).await?, ids);
         registry.mark_dead_letters("n", &ids[1..2], false).await?;

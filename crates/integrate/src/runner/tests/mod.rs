@@ -569,7 +569,8 @@ async fn a_team_that_gets_a_tenant_is_found_at_once_when_the_runner_is_told() {
         ..settings()
     };
     let handle = node.start_only(of_team);
-    let is_late = |state: &super::State| state.failure.as_ref().is_some_and(|one| one.attempts == 6);
+    let is_late =
+        |state: &super::State| state.failure.as_ref().is_some_and(|one| one.attempts == 6);
     state_until(&handle, is_late).await;
     node.world().team = Some(TenantId(9));
     let begun = tokio::time::Instant::now();
@@ -593,8 +594,12 @@ async fn a_message_at_which_the_target_always_fails_becomes_a_dead_letter() {
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].head.reason, "status 500 (3 attempts)");
     // Sent again, it is refused at the first error, with the new reason.
-    handle.command(Command::SendAgain(vec![1]), WITHIN).await.unwrap();
-    node.until(|world| world.letters[&1].head.refusals == 2).await;
+    handle
+        .command(Command::SendAgain(vec![1]), WITHIN)
+        .await
+        .unwrap();
+    node.until(|world| world.letters[&1].head.refusals == 2)
+        .await;
     assert_eq!(node.world().letters[&1].head.reason, "status 500");
     state_until(&handle, |state| state.sending_again == 0).await;
 }
