@@ -50,8 +50,12 @@ pub enum Outcome {
     Done,
     /// The other system will never take this message, for this reason. It becomes a dead letter.
     Refused(String),
-    /// It is to be tried again, for this reason.
+    /// It is to be tried again, without end, for this reason: the other system cannot be reached, or
+    /// takes nothing now.
     Failed(String),
+    /// As [`Outcome::Failed`], and the message may be the cause: after
+    /// [`Settings::max_attempts`](crate::Settings::max_attempts) such outcomes it counts as refused.
+    FailedAtMessage(String),
     /// As [`Outcome::Failed`], and the other system asks not to be called for that time.
     Later(String, Duration),
     /// It was not tried and comes again: for sinks that deliver messages of several publishers at

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{
-    Command, DeadLetter, DeadLetterHead, DeadLetterPage, Handle, Host as _, OnReject,
+    Command, CommandError, DeadLetter, DeadLetterHead, DeadLetterPage, Handle, Host as _, OnReject,
     SecretTrouble, Settings, State,
 };
 
@@ -173,15 +173,33 @@ impl Operator<'_> {
         after: Option<u64>,
         limit: usize,
     ) -> Result<DeadLetterPage, IntegrationError> {
-        let of = Some((kind, name));
-        let page = self.all.host.dead_letters().list(of, after, limit).await;
-        let mut page = page.map_err(IntegrationError::Store)?;
-        page.items.retain(|head| self.sees(head));
-        let has_nothing = page.items.is_empty() && page.next.is_none() && after.is_none();
-        if has_nothing {
+        let is_configured = self.all.get(kind, name).is_some();
+        if is_configured {
             self.own_handle(kind, name)?;
         }
+        let page = self.own_letters((kind, name), after, limit).await?;
+        if page.items.is_empty() && after.is_none() && !is_configured {
+            return Err(not_found(kind, name));
+        }
         Ok(page)
+    }
+
+    /// The next page of dead letters with one that the caller sees; the last page may have none.
+    async fn own_letters(
+        &self,
+        of: (&str, &str),
+        mut after: Option<u64>,
+        limit: usize,
+    ) -> Result<DeadLetterPage, IntegrationError> {
+        loop {
+            let page = self.all.host.dead_letters().list(Some(of), after, limit);
+            let mut page = page.await.map_err(IntegrationError::Store)?;
+            page.items.retain(|head| self.sees(head));
+            if !page.items.is_empty() || page.next.is_none() {
+                return Ok(page);
+            }
+            after = page.next;
+        }
     }
 
     /// A dead letter of an integration, with its payload.
@@ -223,10 +241,28 @@ impl Operator<'_> {
         };
         let sending = ids.len() as u64;
         if sending > 0 {
-            let command = Command::SendAgain(ids);
-            self.tell(kind, name, command, COMMAND_WITHIN).await?;
+            self.mark_and_send(kind, name, ids).await?;
         }
         Ok(Sending { sending, has_more })
+    }
+
+    /// Marks letters, so that they are sent after a restart too, and has them sent.
+    async fn mark_and_send(
+        &self,
+        kind: &str,
+        name: &str,
+        ids: Vec<u64>,
+    ) -> Result<(), IntegrationError> {
+        let letters = self.all.host.letters();
+        let marked = letters.mark(ids.clone(), true).await;
+        let marked = marked.map_err(IntegrationError::Store)?;
+        let command = Command::SendAgain(ids);
+        let told = self.tell(kind, name, command, COMMAND_WITHIN).await;
+        if let Err(IntegrationError::Command(CommandError::Failed(_))) = &told {
+            let unmarked = letters.mark(marked, false).await;
+            unmarked.map_err(IntegrationError::Store)?;
+        }
+        told
     }
 
     /// Drops dead letters of an integration. Returns how many there were.

@@ -298,7 +298,7 @@ async fn run_node(
     // Nobody is asked yet where there are no credentials; that may change while the node runs.
     let nobody = || {
         let mut policy = Policy::new(BTreeMap::new());
-        policy.bans = node.bans.clone();
+        policy.idle_tables = node.idle_tables.clone();
         Arc::new(policy)
     };
     let doorkeeper = Doorkeeper::new(node.policy.clone().unwrap_or_else(nobody))?;
