@@ -75,6 +75,13 @@ pub enum Command {
         /// Their Topic Filters, as they were asked for: `$share/…`.
         filters: Arc<[Box<str>]>,
     },
+    /// Report topics of this shard's messages that nobody was subscribed to.
+    Unmatched {
+        /// Repeated in the answer.
+        request: u64,
+        /// In whose topic space.
+        tenant: TenantId,
+    },
     /// Publish statistics below `$SYS/`, retained, QoS 0. Sent to one shard only.
     PublishSys(Vec<SysTopic>),
     /// Route messages as if a client had published them here. Answered once what has to be

@@ -29,6 +29,7 @@
 //!   `transport_fault`: what goes wrong below MQTT
 //! * `event_head`: what all events have in common
 //! * `tell`: which events are made, and for which observers; `shortened`: names cut for events
+//! * `unmatched`: topics of messages that nobody was subscribed to
 //! * `limits`, `rate`, `timer`, `counters`, `losses`: what bounds, times and counts it all
 //! * `work`: the work of a turn; `memory`, `memory_use`, `pressure`: what memory is used for, and
 //!   relief when it is short
@@ -84,6 +85,7 @@ mod tell;
 mod timer;
 mod topic_tree;
 mod transport_fault;
+mod unmatched;
 mod will;
 mod work;
 
@@ -146,7 +148,7 @@ pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause,
 pub use report::{
     Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome, DeliveryState,
     GroupLosses, InFlightMessage, MessageHead, Published, QueuedMessage, Report, RetainedInfo,
-    RetainedPage, SessionRules, SubscriptionInfo, SubscriptionPage, WillInfo,
+    RetainedPage, SessionRules, SubscriptionInfo, SubscriptionPage, UnmatchedTopic, WillInfo,
 };
 pub use retained::{Page, Retained, RetainedChange};
 pub use session::queue::{Apart, QueueOwner, StoredEntry, SubscriptionIds};

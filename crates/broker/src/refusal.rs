@@ -146,6 +146,8 @@ causes! {
     CertificateNameUnknown = "the name of the client's certificate is unknown";
     /// The token is not valid.
     BadToken = "the token is not valid";
+    /// The token becomes valid later.
+    TokenNotYetValid = "the token is not valid yet";
     /// The hook refuses the client.
     HookRefused = "the client is refused";
     /// The hook does not answer.

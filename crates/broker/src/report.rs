@@ -43,6 +43,8 @@ pub enum Answer {
     SessionRules(Option<SessionRules>),
     /// Share groups that have lost messages.
     GroupLosses(Vec<GroupLosses>),
+    /// Topics of messages that nobody was subscribed to.
+    Unmatched(Vec<UnmatchedTopic>),
     /// Result of each message, in order.
     Publish(Vec<Published>),
     /// Result of a deletion of retained messages.
@@ -271,6 +273,33 @@ pub struct ClientDetail {
     pub expired_at: LossTimes,
     /// The bound that its queue is at, if it has dropped messages and has no room since.
     pub queue_full: Option<Reached>,
+}
+
+/// A topic to which messages were published while nobody was subscribed to it, and that were not
+/// retained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnmatchedTopic {
+    /// Topic Name.
+    pub topic: Box<str>,
+    /// Who published the last of them; none: an operator, or a client whose session has ended.
+    pub client_id: Option<Arc<str>>,
+    /// How many they were.
+    pub count: u64,
+    /// When the first of them came, milliseconds since the Unix epoch.
+    pub first_ms: u64,
+    /// When the last of them came, likewise.
+    pub last_ms: u64,
+}
+
+impl UnmatchedTopic {
+    /// Adds what another shard knows of the same topic.
+    pub fn add(&mut self, other: Self) {
+        self.count += other.count;
+        self.first_ms = self.first_ms.min(other.first_ms);
+        if other.last_ms > self.last_ms {
+            (self.last_ms, self.client_id) = (other.last_ms, other.client_id);
+        }
+    }
 }
 
 /// Messages that no member of a share group got.

@@ -86,6 +86,7 @@ causes! {
     SlowReader = "slow-reader", "It reads more slowly than messages arrive.";
     Expired = "expired", "Messages for it expired before they could be delivered.";
     NotKept = "not-kept", "Messages arrived while it was away, or an integration was busy, and were not kept for it.";
+    NotRetained = "not-retained", "Messages were published before it subscribed, and were not retained.";
     NotSubscribed = "not-subscribed", "It has no subscription for the topic.";
     SubscriberAbsent = "subscriber-absent", "Nobody is subscribed to the topic.";
     QosDowngraded = "qos-downgraded", "Its subscription has a lower QoS than the messages are published with.";
@@ -195,6 +196,7 @@ impl Cause {
             Is::NotItsClientId | Is::ClientIdOfDevice => Self::WrongClientId,
             Is::CertificateNamesNobody => Self::CertificateUnfit,
             Is::BadToken => Self::TokenBad,
+            Is::TokenNotYetValid => Self::ClockWrong,
             Is::HookRefused => Self::HookRefused,
             Is::HookDown | Is::TokenKeysDown => Self::HookDown,
             Is::LoginsWait | Is::SharedSubscriptionsFull => Self::LimitReached,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use martlet_broker::{
     Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventInterest, EventKind,
     GroupLosses, Limits, MemoryUse, PartLine, PartOutlet, PartSpec, Realm, Report, Search,
-    SessionRules, ShardId, TenantId, Told, TopicUse, Traced, UserName,
+    SessionRules, ShardId, TenantId, Told, TopicUse, Traced, UnmatchedTopic, UserName,
 };
 use martlet_codec::ReasonCode;
 use martlet_integrate::Part;
@@ -389,6 +389,32 @@ impl Control {
             _ => None,
         });
         Ok(groups.flatten().collect())
+    }
+
+    /// Topics of a tenant to which messages were published while nobody was subscribed, the latest
+    /// last.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn unmatched_topics(
+        &self,
+        tenant: TenantId,
+    ) -> Result<Vec<UnmatchedTopic>, ControlError> {
+        let command = |request| Command::Unmatched { request, tenant };
+        let mut topics: Vec<UnmatchedTopic> = Vec::new();
+        for answer in self.ask_all(command).await? {
+            let Answer::Unmatched(found) = answer else {
+                continue;
+            };
+            for one in found {
+                match topics.iter_mut().find(|known| known.topic == one.topic) {
+                    Some(known) => known.add(one),
+                    None => topics.push(one),
+                }
+            }
+        }
+        topics.sort_by_key(|one| one.last_ms);
+        Ok(topics)
     }
 
     /// Which topics are in use, and by whom: `limit` uses of each shard at most.

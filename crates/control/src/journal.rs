@@ -50,9 +50,12 @@ const COMINGS: usize = 512;
 /// Bytes of all entries, approximately, at most; the oldest make room.
 const BYTES_MAX: usize = 16 << 20;
 
-/// Refusals without a name: entries of one address that are shown, and entries that are looked at.
-const NAMELESS: usize = 8;
-const NAMELESS_LOOKED_AT: usize = 1_024;
+/// Refused connections: entries that are shown, and entries that are looked at.
+const CONNECTS: usize = 8;
+const CONNECTS_LOOKED_AT: usize = 1_024;
+
+/// Refused publishes that are looked at, at most.
+const REFUSED_LOOKED_AT: usize = 256;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -531,6 +534,24 @@ impl Journal {
         found.map(|written| written.entry(&self.commands))
     }
 
+    /// Refused publishes of a tenant since a time, to topics that are wanted; the latest first.
+    pub(crate) fn publishes_refused(
+        &self,
+        tenant: TenantId,
+        since_ms: u64,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Vec<Entry> {
+        let kept = self.lock();
+        let is_it = |written: &&Arc<Written>| match &written.event {
+            Event::PublishRefused { topic, .. } => written.tenant == tenant && is_wanted(topic),
+            _ => false,
+        };
+        let recent = kept.troubles.written.iter().rev();
+        let recent = recent.take_while(|written| written.at_ms >= since_ms);
+        let found = recent.filter(is_it).take(REFUSED_LOOKED_AT);
+        found.map(|written| written.entry(&self.commands)).collect()
+    }
+
     /// What became of a name of a tenant recently, the latest last.
     pub(crate) fn runs_of(&self, tenant: TenantId, name: &str, presence: &Presence) -> Vec<Run> {
         let entry = |written: &Written| written.entry(&self.commands);
@@ -539,23 +560,27 @@ impl Journal {
         self.lock().runs.of(tenant, name, calm, entry)
     }
 
-    /// The last refusals of connections from an address that name nobody, in order. Whose clients
-    /// those were nobody knows.
-    pub fn nameless_from(&self, host: &str) -> Vec<Entry> {
+    /// The last refusals of connections that name nobody, in order: from an address, or from any.
+    /// Whose clients those were nobody knows.
+    pub fn nameless_from(&self, host: Option<&str>) -> Vec<Entry> {
+        self.refused_connections(|entry| {
+            let is_nameless = entry.client_id.is_empty() && entry.user_name.is_none();
+            is_nameless && host.is_none_or(|host| is_from(entry, host))
+        })
+    }
+
+    /// The last refusals of connections from an address, in order.
+    pub(crate) fn refused_from(&self, host: &str) -> Vec<Entry> {
+        self.refused_connections(|entry| is_from(entry, host))
+    }
+
+    fn refused_connections(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         let kept = self.lock();
-        let is_from = |event: &Event| match event {
-            Event::Refused {
-                client_id,
-                user: None,
-                address: Some((ip, _)),
-                ..
-            } => client_id.is_empty() && SocketAddr::new(*ip, 0).to_string() == format!("{host}:0"),
-            _ => false,
-        };
-        let troubles = kept.troubles.written.iter().rev().take(NAMELESS_LOOKED_AT);
-        let found = troubles.filter(|written| is_from(&written.event));
-        let mut found: Vec<Entry> = found
-            .take(NAMELESS)
+        let troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
+        let refused = troubles.filter(|written| written.kind == EntryKind::ConnectRefused);
+        let wanted = refused.filter(|written| is_wanted(&written.bare_entry()));
+        let mut found: Vec<Entry> = wanted
+            .take(CONNECTS)
             .map(|written| written.entry(&self.commands))
             .collect();
         found.reverse();
@@ -573,6 +598,13 @@ impl Journal {
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The client came from that address.
+fn is_from(entry: &Entry, host: &str) -> bool {
+    let address = entry.address.as_deref();
+    let address = address.and_then(|address| address.rsplit_once(':'));
+    address.is_some_and(|(of, _)| of == host)
 }
 
 pub(crate) fn is_trouble(event: &Event) -> bool {

@@ -190,6 +190,10 @@ impl Shard {
                 let found = self.group_losses(tenant, &filters);
                 report(cx, request, Answer::GroupLosses(found));
             }
+            Command::Unmatched { request, tenant } => {
+                let found = self.unmatched_topics(tenant);
+                report(cx, request, Answer::Unmatched(found));
+            }
             Command::Disconnect {
                 request,
                 tenant,

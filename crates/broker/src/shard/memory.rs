@@ -184,7 +184,8 @@ impl Shard {
         let expiring = self.expiring.capacity() * size_of::<(u64, QueueOwner)>();
         let ends = self.ends.memory_bytes() + self.reviews.memory_bytes();
         let ends = ends + self.losses_to_tell.memory_bytes();
-        let answers = self.answers.len() * size_of::<(u32, usize)>();
+        let answers =
+            self.answers.len() * size_of::<(u32, usize)>() + self.unmatched.memory_bytes();
         let timers = self.wheel.memory_bytes();
         let below = self.layers.memory_bytes() + self.transport_ends.memory_bytes();
         routed + spent + half_done + below + subacks + expiring + ends + answers + timers

@@ -64,6 +64,7 @@ use crate::subscribe::{HalfDone, PendingSubAck, Subscribers};
 use crate::tell::{TOLD_WHEN_WRITTEN, Telling};
 use crate::timer::{Timer, Wheel};
 use crate::topic_tree::Tree;
+use crate::unmatched::UnmatchedTopics;
 use crate::work::{COMMAND, DELIVERY, INBOX, NODE, RECORD, RETAINED, Work};
 
 pub(crate) use ending::Ending;
@@ -110,6 +111,8 @@ pub struct Shard {
     pub(crate) epochs: Epochs,
     pub(crate) routes: Routes,
     pub(crate) routing_buffers: RoutingBuffers,
+    /// Messages that nobody was subscribed to.
+    pub(crate) unmatched: UnmatchedTopics,
     pub(crate) groups: Groups,
     /// Share group traffic between sessions and groups of this shard.
     pub(crate) own_share_traffic: VecDeque<ShareMessage>,
@@ -277,6 +280,7 @@ impl Shard {
             epochs: Epochs::default(),
             routes: Routes::new(seed, route_entries),
             routing_buffers: RoutingBuffers::default(),
+            unmatched: UnmatchedTopics::default(),
             groups: Groups::new(seed),
             own_share_traffic: VecDeque::new(),
             rules_version: RulesVersion::default(),
@@ -542,6 +546,7 @@ impl Shard {
             Command::Clients { .. }
             | Command::ClientDetail { .. }
             | Command::GroupLosses { .. }
+            | Command::Unmatched { .. }
             | Command::Subscriptions { .. }
             | Command::Retained { .. }
             | Command::Traffic { .. }

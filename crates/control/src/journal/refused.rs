@@ -161,6 +161,9 @@ fn by_itself(cause: RefusalCause) -> Option<Way> {
             "see the program behind auth.hook_url"
         }
         RefusalCause::BadToken => "give the client a new token",
+        RefusalCause::TokenNotYetValid => {
+            "set the clock of the node and that of the token's issuer, or have the client wait"
+        }
         RefusalCause::WillOnServerTopic => SERVER_TOPIC,
         _ => return None,
     })

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use hashbrown::Equivalent;
-use martlet_broker::{Event, SharedClient, TenantId, is_shortened, shortened};
+use martlet_broker::{Event, RefusalCause, SharedClient, TenantId, is_shortened, shortened};
 use martlet_lockout::Aging;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ pub struct Run {
     pub since_ms: u64,
     /// How often.
     pub count: u64,
+    /// The client disconnected with a DISCONNECT of its own, as it wanted to.
+    pub said_goodbye: bool,
     /// The last of them.
     pub last: Entry,
 }
@@ -151,6 +153,7 @@ impl Runs {
             cause: kept.cause,
             since_ms: kept.since_ms,
             count: kept.count,
+            said_goodbye: kept.last.event.cause() == Some(RefusalCause::Goodbye),
             last: entry(&kept.last),
         };
         let of = |name: &str| self.names.get(&Name(tenant.0, name));
@@ -251,9 +254,7 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
 mod tests {
     use super::*;
     use crate::presence::Presence;
-    use martlet_broker::{
-        ConnectedClient, DropReason, PasswordSource, Refusal, RefusalCause, UserName,
-    };
+    use martlet_broker::{ConnectedClient, DropReason, PasswordSource, Refusal, UserName};
     use martlet_codec::ReasonCode;
 
     const COMMON: TenantId = TenantId(0);

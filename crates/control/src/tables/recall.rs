@@ -57,6 +57,10 @@ impl Tables {
             }
         });
         facts.spent = spent(&credentials);
+        facts.replaced_ms = match &facts.spent {
+            Some(_) => None,
+            None => last_ended(&credentials),
+        };
         if let Some(spent) = facts.spent.as_mut() {
             spent.command = journal.rotating(TenantId(tenant), &facts.question.name);
         }
@@ -78,15 +82,27 @@ impl Tables {
     }
 }
 
+/// When the last of them ended that has; none: none has.
+fn last_ended(credentials: &[Credential]) -> Option<u64> {
+    let now_ms = now_signed_ms();
+    let ended = credentials.iter().map(ended_ms);
+    let ended = ended.filter(|ms| *ms > 0 && *ms <= now_ms).max()?;
+    u64::try_from(ended).ok()
+}
+
+/// When a credential ends or has ended; 0: never.
+fn ended_ms(one: &Credential) -> i64 {
+    match (one.revoked_ms, one.expires_ms) {
+        (0, expires_ms) => expires_ms,
+        (revoked_ms, 0) => revoked_ms,
+        (revoked_ms, expires_ms) => revoked_ms.min(expires_ms),
+    }
+}
+
 /// What is to be said of them, if none is good any more.
 fn spent(credentials: &[Credential]) -> Option<Spent> {
     let now_ms = now_signed_ms();
     let is_revoked = |one: &Credential| one.revoked_ms > 0;
-    let ended_ms = |one: &Credential| match (one.revoked_ms, one.expires_ms) {
-        (0, expires_ms) => expires_ms,
-        (revoked_ms, 0) => revoked_ms,
-        (revoked_ms, expires_ms) => revoked_ms.min(expires_ms),
-    };
     if credentials.iter().any(|one| one.is_good(now_ms)) {
         return None;
     }

@@ -2,15 +2,43 @@
 
 use super::Finding;
 use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence, Spent, host};
-use super::judge::{Found, Weight, is_connected, times};
+use super::judge::{Found, RECENT_MS, Weight, is_connected, times};
 use crate::authentication::{Standing, utc};
 use crate::cause::Cause;
 use crate::journal::{Entry, EntryKind, Run};
 use martlet_broker::RefusalCause;
 use martlet_codec::ReasonCode;
 
-/// The last time that it wanted to come in it was refused.
+/// The last time that it wanted to come in it was refused, and would be now.
 pub(super) fn is_refused_now(facts: &Facts) -> Option<&Run> {
+    last_refused(facts).filter(|run| !is_over(facts, run))
+}
+
+/// It was refused when it last came, for something that the tables say otherwise now.
+fn refused_before(facts: &Facts) -> Option<&Run> {
+    last_refused(facts).filter(|run| is_over(facts, run))
+}
+
+/// What it was refused for is over: it was added or restored, activated or enabled, or its ban was
+/// lifted.
+fn is_over(facts: &Facts, run: &Run) -> bool {
+    let is_of_tables = matches!(
+        run.cause,
+        Some(Cause::UnknownName | Cause::Deleted | Cause::Disabled | Cause::Banned)
+    );
+    let is_as_user = run.last.user_name.as_deref().is_none_or(|of| {
+        let user = facts.user.as_deref();
+        of == facts.question.name || Some(of) == user
+    });
+    is_of_tables
+        && is_as_user
+        && facts.standing == Some(Standing::Known)
+        && facts.banned.is_none()
+        && facts.deleted.is_none()
+}
+
+/// The last time that it wanted to come in it was refused.
+fn last_refused(facts: &Facts) -> Option<&Run> {
     let is_its_own = |run: &&Run| match run.last.what {
         EntryKind::Connected => true,
         EntryKind::ConnectRefused => {
@@ -52,6 +80,11 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
     {
         let cause = run.cause.unwrap_or(Cause::Other);
         let mut finding = Finding::of_run(run, cause);
+        if let (Cause::WrongPassword, Some(ms)) = (cause, facts.replaced_ms) {
+            let at = utc(i64::try_from(ms).unwrap_or(0));
+            let may_have = format!("; it may have an older credential, which ended on {at}");
+            finding.sentence.push_str(&may_have);
+        }
         // What is so now is told, with since when it was refused for that.
         let weight = match &facts.standing {
             Some(Standing::Barred(why)) if cause == barred_for(why.cause) => {
@@ -96,13 +129,42 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
     if let Some(finding) = lockout_before(facts) {
         found.push((Weight::Remark, finding));
     }
-    if is_refused_now(facts).is_none()
+    if last_refused(facts).is_none()
         && let Some(last) = facts.nameless.last()
         && is_newer(facts, last)
+        && was_seen(facts)
     {
         found.push((Weight::Aside, perhaps(facts, last)));
     }
-    gone(facts, found);
+    match refused_before(facts) {
+        Some(run) => found.push((Weight::Gone, would_be_let_in(run))),
+        None => gone(facts, found),
+    }
+}
+
+/// What it was refused for is over, and it has not tried again.
+fn would_be_let_in(run: &Run) -> Finding {
+    let why = run.last.why.as_deref().unwrap_or_default();
+    let sentence = format!(
+        "it was refused when it last tried ({why}); that is over, and it has not tried again"
+    );
+    let mut finding = Finding::new(Cause::Away, sentence).since(run.since_ms);
+    (finding.count, finding.last_ms) = (Some(run.count), Some(run.last.at_ms));
+    finding.mend("have the client connect again")
+}
+
+/// It is not connected, and its connection did not end by a DISCONNECT of its own.
+pub(super) fn was_cut_off(facts: &Facts) -> bool {
+    if is_connected(facts) {
+        return false;
+    }
+    let is_end = |run: &&Run| run.last.what == EntryKind::Disconnected;
+    let is_gone = |presence: &Presence| !presence.online && !presence.said_goodbye;
+    match facts.runs.iter().rev().find(is_end) {
+        _ if refused_before(facts).is_some() => true,
+        Some(run) => !run.said_goodbye,
+        None => facts.presence.as_ref().is_some_and(is_gone),
+    }
 }
 
 /// No more passwords are tried for it, or none but the one that was right before.
@@ -167,6 +229,11 @@ pub(super) fn is_newer(facts: &Facts, nameless: &Entry) -> bool {
         .as_ref()
         .is_some_and(|presence| is_since(presence.last_seen_ms.max(presence.since_ms)));
     !was_seen && !facts.runs.iter().any(|run| is_since(run.last.at_ms))
+}
+
+/// Something is known of the client itself, and so from where it came.
+fn was_seen(facts: &Facts) -> bool {
+    facts.presence.is_some() || facts.session.is_some() || !facts.runs.is_empty()
 }
 
 /// A client that gave no name was refused where this one came from last: that is a guess, never
@@ -377,11 +444,63 @@ fn gone(facts: &Facts, found: &mut Found) {
             "the {what} {} exists, and has neither connected nor tried to",
             facts.question.name
         );
-        let finding = Finding::new(Cause::NeverConnected, sentence).mend(format!(
+        let mend = format!(
             "see that it has the node's address and its credential: the node listens on {}",
             facts.listeners.join(", ")
-        ));
-        found.push((Weight::Trouble, finding));
+        );
+        let finding = Finding::new(Cause::NeverConnected, sentence).mend(mend);
+        found.push((Weight::Trouble, with_nameless(facts, finding)));
+    }
+}
+
+/// Who has never come by its name may have come without one: TLS, WebSocket and the first bytes are
+/// checked before a client says its name.
+fn with_nameless(facts: &Facts, mut finding: Finding) -> Finding {
+    let mut recent = facts.nameless.iter().rev();
+    let is_recent = |entry: &&Entry| facts.now_ms.saturating_sub(entry.at_ms) <= RECENT_MS;
+    let Some(entry) = recent.next().filter(is_recent) else {
+        return finding;
+    };
+    let address = entry.address.as_deref().and_then(host).unwrap_or_default();
+    let why = entry.why.as_deref().unwrap_or_default();
+    finding.sentence.push_str(&format!(
+        " under its name; perhaps it is the client without a name at {address} that was refused: {why}"
+    ));
+    finding.last_ms = Some(entry.at_ms);
+    if let Some(mend) = &entry.mend {
+        let otherwise = finding.mend.take().unwrap_or_default();
+        finding.mend = Some(format!("if it is that client: {mend}. Else {otherwise}"));
+    }
+    finding
+}
+
+/// An address was asked about: what became of connections from there.
+pub(super) fn from_address(facts: &Facts, found: &mut Found) {
+    let Some(refused) = &facts.from_address else {
+        return;
+    };
+    for entry in refused.iter().rev() {
+        let who = match (&*entry.client_id, entry.user_name.as_deref()) {
+            ("", None) => "a client without a name".to_owned(),
+            ("", Some(user)) => format!("a client of the user {user}"),
+            (client_id, _) => format!("the client {client_id}"),
+        };
+        let why = entry.why.as_deref().unwrap_or_default();
+        let cause = entry.cause.unwrap_or(Cause::Other);
+        let is_same = |told: &&mut (Weight, Finding)| {
+            told.1.cause == cause && told.1.sentence.starts_with(&who)
+        };
+        if let Some((_, told)) = found.iter_mut().find(is_same) {
+            told.since_ms = Some(entry.at_ms);
+            told.count = told.count.map(|count| count + 1);
+            continue;
+        }
+        let mut finding = Finding::new(cause, format!("{who} was refused: {why}"));
+        (finding.since_ms, finding.last_ms) = (Some(entry.at_ms), Some(entry.at_ms));
+        finding.count = Some(1);
+        finding.mend.clone_from(&entry.mend);
+        finding.command.clone_from(&entry.command);
+        found.push((Weight::Out, finding));
     }
 }
 

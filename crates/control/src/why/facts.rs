@@ -1,6 +1,6 @@
 //! What is known about a client when it is asked why something does not work.
 
-use martlet_broker::{DropReason, GroupLosses, LossTimes, Reached};
+use martlet_broker::{DropReason, GroupLosses, LossTimes, Reached, RefusalCause, UnmatchedTopic};
 
 use crate::authentication::Standing;
 use crate::explain::Explained;
@@ -25,6 +25,9 @@ pub struct Facts {
     pub deleted: Option<Deleted>,
     /// It has credentials, and none of them is good any more.
     pub spent: Option<Spent>,
+    /// It has a valid credential, and another one of it has ended: when, milliseconds since the Unix
+    /// epoch.
+    pub replaced_ms: Option<u64>,
     /// A certificate that names it would do instead.
     pub by_certificate: bool,
     /// An operator keeps it out.
@@ -41,13 +44,16 @@ pub struct Facts {
     pub session: Option<Session>,
     /// When and how it was last seen, across restarts.
     pub presence: Option<Presence>,
+    /// An address was asked about: refusals of connections from there, the latest last.
+    pub from_address: Option<Vec<Entry>>,
     /// A user was asked about, and its Client Identifier was last used by another user.
     pub is_of_another: bool,
     /// What became of it recently, the latest last.
     pub runs: Vec<Run>,
     /// Numbers of the last entries of those runs that a rule forbade, and none would now.
     pub permitted_now: Vec<u64>,
-    /// Refusals without a name, from the address that it came from last; the latest last.
+    /// Refusals without a name, from the address that it came from last, or from any if that is not
+    /// known; the latest last.
     pub nameless: Vec<Entry>,
     /// Where the node listens, as URLs.
     pub listeners: Vec<String>,
@@ -55,6 +61,17 @@ pub struct Facts {
     pub rules: Option<TopicRules>,
     /// Who is subscribed to the topic.
     pub subscribers: Option<Vec<Subscriber>>,
+    /// Clients whose subscriptions nearly match the topic, while nobody is subscribed to it.
+    pub near: Vec<NearSubscriber>,
+    /// Topics to which messages were published recently while nobody was subscribed, the latest
+    /// last.
+    pub unmatched: Vec<UnmatchedTopic>,
+    /// Topics of those that it is subscribed to, and that the rules forbid it to read: they count as
+    /// topics that nobody is subscribed to.
+    pub unreadable: Vec<Unreadable>,
+    /// Publishes of other clients that were refused recently, the latest last: to the topic, or to
+    /// topics that the client is subscribed to.
+    pub refused_publishes: Vec<Entry>,
     /// What is wrong with the message store.
     pub store: Option<StoreTrouble>,
     /// What the share groups have lost that the session is a member of.
@@ -261,11 +278,15 @@ pub struct Presence {
     pub listener: Option<String>,
     /// Why it went.
     pub why: Option<String>,
+    /// It went with a DISCONNECT of its own.
+    pub said_goodbye: bool,
 }
 
 impl From<ClientPresence> for Presence {
     fn from(of: ClientPresence) -> Self {
         let known = |text: String| (!text.is_empty()).then_some(text);
+        // The tables keep the text of the cause alone.
+        let said_goodbye = of.why == RefusalCause::Goodbye.text();
         Self {
             online: of.online,
             since_ms: of.since_ms,
@@ -273,6 +294,7 @@ impl From<ClientPresence> for Presence {
             address: known(of.address),
             listener: known(of.listener_url),
             why: known(of.why),
+            said_goodbye,
         }
     }
 }
@@ -284,8 +306,10 @@ pub struct TopicRules {
     pub publish: Explained,
     /// Receive what is published to it.
     pub receive: Explained,
-    /// A rule that permits publishing or receiving it with another name in its place, with its own.
+    /// A rule that permits publishing to it with the client's own name where it has another name.
     pub meant: Option<Meant>,
+    /// Likewise, of reading it.
+    pub meant_receive: Option<Meant>,
     /// Some of what it may publish to.
     pub permitted: Vec<String>,
     /// Some of what it may read.
@@ -320,6 +344,28 @@ pub struct Subscriber {
     pub connected: bool,
     /// Messages for it that were dropped, of whatever topic, and when.
     pub drops: Vec<(DropReason, u64, LossTimes)>,
+}
+
+/// A topic that the rules forbid the client to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Topic Name.
+    pub topic: String,
+    /// Why not.
+    pub why: String,
+    /// Where it would have to be permitted.
+    pub way: Way,
+}
+
+/// Who is subscribed to nearly that topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NearSubscriber {
+    /// Client Identifier.
+    pub client_id: String,
+    /// Its Topic Filter.
+    pub filter: String,
+    /// What differs, in words.
+    pub words: String,
 }
 
 /// Of an address with a port.

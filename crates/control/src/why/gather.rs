@@ -193,23 +193,48 @@ impl Control {
             None => None,
             Some(topic) => {
                 let who = (tenant, client_id, user.as_deref());
-                Some(self.topic_rules(who, topic).await?)
+                Some(
+                    self.topic_rules(who, topic, question.is_about_filter())
+                        .await?,
+                )
             }
         };
         let subscribers = match &question.topic {
-            None => None,
-            Some(topic) => Some(self.subscribers_of(tenant, topic).await?),
+            Some(topic) if !question.is_about_filter() => {
+                Some(self.subscribers_of(tenant, topic).await?)
+            }
+            _ => None,
         };
-        let permitted_now = self.permitted_now(tenant, &runs).await?;
+        let permitted_now = self
+            .permitted_now(tenant, runs.iter().map(|run| &run.last))
+            .await?;
         let groups = self.groups_of(tenant, session.as_ref()).await?;
         let presence = presence.map(Presence::from);
         let address = address_of(&runs, presence.as_ref());
         let at = address.and_then(|address| address.parse::<SocketAddr>().ok());
         let at = at.map(|address| address.ip());
         let nameless = match address.and_then(host) {
-            Some(host) if question.sees_node => self.journal.nameless_from(host),
-            Some(_) | None => Vec::new(),
+            host if question.sees_node => self.journal.nameless_from(host),
+            _ => Vec::new(),
         };
+        let is_address = !was_seen && known.is_none() && question.sees_node;
+        let from_address = Some(name)
+            .filter(|name| is_address && name.parse::<IpAddr>().is_ok())
+            .map(|name| self.journal.refused_from(&host_of(name)));
+        let near = match (&question.topic, &subscribers) {
+            (Some(topic), Some(all)) if all.is_empty() => {
+                self.near_subscribers_of(question, topic).await?
+            }
+            _ => Vec::new(),
+        };
+        let own = session.iter().flat_map(|session| &session.subscriptions);
+        let own: Vec<&str> = own.map(|one| &*one.filter).collect();
+        let refused_publishes = self.recently_refused(question, &own);
+        let unmatched = self.recently_unmatched(tenant).await?;
+        let who = (tenant, client_id, user.as_deref());
+        let unreadable = self.unreadable(who, &own, &unmatched).await?;
+        let mut permitted_now = permitted_now;
+        permitted_now.extend(self.permitted_now(tenant, refused_publishes.iter()).await?);
         let mut integrations = self.integrations_of(question, client_id);
         self.count_letters(&mut integrations).await;
         let now_ms = now_ms();
@@ -232,6 +257,7 @@ impl Control {
             },
             deleted: None,
             spent: None,
+            replaced_ms: None,
             by_certificate: policy
                 .as_deref()
                 .is_some_and(|policy| policy.takes_certificate_of(realm, name)),
@@ -248,6 +274,11 @@ impl Control {
             runs,
             permitted_now,
             nameless,
+            from_address,
+            near,
+            unmatched,
+            unreadable,
+            refused_publishes,
             listeners: self.info.listeners.clone(),
             rules,
             subscribers,
@@ -436,6 +467,7 @@ impl Control {
         &self,
         (tenant, client_id, user): (TenantId, &str, Option<&str>),
         topic: &str,
+        is_filter: bool,
     ) -> Result<TopicRules, ControlError> {
         let question = |action| explain::Question {
             tenant,
@@ -445,9 +477,14 @@ impl Control {
             topic: topic.to_owned(),
         };
         let session = self.session_rules(tenant, client_id).await?;
+        // Nobody publishes to a Topic Filter.
+        let (publish, receive) = match is_filter {
+            true => (Actions::SUBSCRIBE, Actions::SUBSCRIBE),
+            false => (Actions::PUBLISH, Actions::RECEIVE),
+        };
         let (publish, receive) = (
-            self.explain(&question(Actions::PUBLISH)).await?,
-            self.explain(&question(Actions::RECEIVE)).await?,
+            self.explain(&question(publish)).await?,
+            self.explain(&question(receive)).await?,
         );
         let names = Names {
             client_id,
@@ -477,16 +514,22 @@ impl Control {
             let rules = rules.as_deref();
             rules.map_or_else(Vec::new, |rules| permitted(rules, names, action))
         };
+        let meant = |action| {
+            let rules = rules.as_deref()?;
+            meant(rules, names, action, topic)
+        };
         Ok(TopicRules {
             publish,
             receive,
-            meant: rules
-                .as_deref()
-                .and_then(|rules| meant(rules, names, topic)),
+            meant: meant(Actions::PUBLISH),
+            meant_receive: meant(Actions::RECEIVE),
             permitted: all(Actions::PUBLISH),
             readable: all(Actions::RECEIVE),
             mend_publish: mend("publish"),
-            mend_receive: mend("receive"),
+            mend_receive: mend(match is_filter {
+                true => "subscribe",
+                false => "receive",
+            }),
         })
     }
 
@@ -494,10 +537,10 @@ impl Control {
     async fn permitted_now(
         &self,
         tenant: TenantId,
-        runs: &[Run],
+        entries: impl Iterator<Item = &Entry>,
     ) -> Result<Vec<u64>, ControlError> {
         let mut permitted = Vec::new();
-        for entry in runs.iter().map(|run| &run.last) {
+        for entry in entries {
             let Some(action) = action_forbidden(entry) else {
                 continue;
             };
@@ -563,13 +606,13 @@ fn action_forbidden(entry: &Entry) -> Option<Actions> {
     }
 }
 
-/// The rule that permits publishing to this topic of another name.
-fn meant(rules: &Rules, names: Names<'_>, topic: &str) -> Option<Meant> {
+/// The rule that permits an action on this topic of another name.
+fn meant(rules: &Rules, names: Names<'_>, action: Actions, topic: &str) -> Option<Meant> {
     let topic = TopicName::new(topic).ok()?;
     let mut all = rules.rules().iter();
     all.find_map(|rule| {
         let is_template = rule.filter.contains("%c") || rule.filter.contains("%u");
-        if !rule.allows || !rule.actions.has(Actions::PUBLISH) || !is_template {
+        if !rule.allows || !rule.actions.has(action) || !is_template {
             return None;
         }
         let anybody: Vec<&str> = rule
@@ -605,6 +648,14 @@ fn permitted(rules: &Rules, names: Names<'_>, action: Actions) -> Vec<String> {
     let filters = rules.rules().iter().filter(is_wanted);
     let filters = filters.map(|rule| substituted(&rule.filter, names));
     filters.take(PERMITTED_MAX).collect()
+}
+
+/// An address as it stands before its port.
+fn host_of(address: &str) -> String {
+    match address.parse::<std::net::Ipv6Addr>() {
+        Ok(address) => format!("[{address}]"),
+        Err(_) => address.to_owned(),
+    }
 }
 
 fn substituted(filter: &str, names: Names<'_>) -> String {

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use super::facts::{Facts, StoreTrouble};
-use super::{Evidence, Finding, State, Verdict, door, integration, session, topic};
+use super::{Evidence, Finding, State, Verdict, arrival, door, integration, session, topic};
 use crate::cause::Cause;
-use crate::journal::Run;
+use crate::journal::{EntryKind, Run};
 
 /// What weighs more stands further up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +58,8 @@ pub fn judge(facts: &Facts) -> Verdict {
         && found.iter().any(|(weight, finding)| {
             *weight == Weight::Aside && finding.cause.is_at_door() && !finding.is_guess
         });
+    let left = matches!(found.first(), Some((Weight::Gone, _)))
+        && !clients.iter().any(|client| door::was_cut_off(client));
     let mut found = found.into_iter().map(|(_, finding)| finding);
     let first = match is_well {
         true => None,
@@ -85,7 +87,11 @@ pub fn judge(facts: &Facts) -> Verdict {
         name: facts.question.name.clone(),
         tenant: facts.question.tenant.0,
         topic: facts.question.topic.clone(),
-        state: state_of(&clients),
+        state: match state_of(&clients) {
+            State::Refused if left => State::Away,
+            state => state,
+        },
+        wrong: first.cause != Cause::NothingWrong && !left,
         finding: first,
         also,
         evidence: evidence(&clients),
@@ -103,6 +109,7 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
         Cow::Owned(Facts {
             deleted: facts.deleted.clone(),
             spent: facts.spent.clone(),
+            replaced_ms: facts.replaced_ms,
             by_certificate: facts.by_certificate,
             ..client.clone()
         })
@@ -113,6 +120,7 @@ fn clients_of(facts: &Facts) -> Vec<Cow<'_, Facts>> {
 /// What there is to find of one client.
 fn looked_at(facts: &Facts) -> Found {
     let mut found = Vec::new();
+    door::from_address(facts, &mut found);
     found.extend(store(facts));
     integration::integrations(facts, &mut found);
     if integration::is_one(facts) {
@@ -123,6 +131,7 @@ fn looked_at(facts: &Facts) -> Found {
     session::session(facts, &mut found);
     // Where anonymous clients are accepted, any name would have the rules of those.
     if !is_unknown(facts) {
+        arrival::arrivals(facts, &mut found);
         topic::topic(facts, &mut found);
     }
     found
@@ -190,6 +199,7 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
                 continue;
             }
             let weight = match weight {
+                Weight::Out if has_other_name_now(clients, client, &finding) => Weight::Before,
                 // Another client of the user is connected; this one is not.
                 Weight::Out | Weight::Ended | Weight::Gone | Weight::Remark if is_absent => {
                     Weight::Aside
@@ -233,6 +243,21 @@ fn of_several(clients: &[Cow<'_, Facts>]) -> Found {
     named.collect()
 }
 
+/// A client of a user was refused for its Client Identifier, and the user came with another one
+/// later.
+fn has_other_name_now(clients: &[Cow<'_, Facts>], refused: &Facts, finding: &Finding) -> bool {
+    let is_of_name = matches!(finding.cause, Cause::WrongClientId | Cause::ClientIdTaken);
+    let refused_ms = door::is_refused_now(refused).map(|run| run.last.at_ms);
+    let came_later = |client: &Facts| {
+        let mut runs = client.runs.iter();
+        runs.any(|run| run.last.what == EntryKind::Connected && Some(run.last.at_ms) >= refused_ms)
+    };
+    let mut others = clients
+        .iter()
+        .filter(|one| one.client_id != refused.client_id);
+    is_of_name && refused_ms.is_some() && others.any(|one| came_later(one))
+}
+
 pub(super) fn is_connected(facts: &Facts) -> bool {
     let session = facts.session.as_ref();
     session.is_some_and(|session| session.connected)
@@ -250,6 +275,13 @@ fn state(facts: &Facts) -> State {
     match &facts.session {
         Some(session) if session.connected => State::Connected,
         _ if is_refused => State::Refused,
+        None if facts
+            .from_address
+            .as_ref()
+            .is_some_and(|all| !all.is_empty()) =>
+        {
+            State::Refused
+        }
         None if facts.presence.is_none() && facts.runs.is_empty() => State::NeverSeen,
         _ => State::Away,
     }

@@ -6,21 +6,24 @@
 //! * `namesakes`: which known names may be meant by an unknown one
 //! * `judge`: the verdict on the facts, without further questions: why a client is refused
 //!   (`door`), which of its messages were refused or lost (`session`), who publishes and receives
-//!   a topic (`topic`), and which messages wait for an integration (`integration`)
+//!   a topic (`topic`), which messages did not come to it though it is subscribed, or nearly so
+//!   (`arrival`, `near`), and which wait for an integration (`integration`)
 
+mod arrival;
 mod door;
 pub mod facts;
 mod gather;
 mod integration;
 mod judge;
 mod namesakes;
+mod near;
 mod session;
 #[cfg(test)]
 mod tests;
 mod topic;
 
 use martlet_broker::TenantId;
-use martlet_codec::TopicName;
+use martlet_codec::{SubscriptionFilter, TopicName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -33,7 +36,7 @@ pub use judge::judge;
 pub struct Question {
     /// A Client Identifier, which for a device is its id, or a user name.
     pub name: String,
-    /// A Topic Name.
+    /// A Topic Name, or the Topic Filter of a subscription.
     pub topic: Option<String>,
     /// Among the clients of which tenant.
     pub tenant: TenantId,
@@ -50,8 +53,21 @@ impl Question {
         let Some(topic) = &self.topic else {
             return Ok(());
         };
-        let checked = TopicName::new(topic).map(|_| ());
-        checked.map_err(|why| format!("{topic:?} is no Topic Name: {why}"))
+        let checked = match self.is_about_filter() {
+            true => SubscriptionFilter::parse(topic).map(|_| ()),
+            false => TopicName::new(topic).map(|_| ()),
+        };
+        let what = match self.is_about_filter() {
+            true => "Topic Filter",
+            false => "Topic Name",
+        };
+        checked.map_err(|why| format!("{topic:?} is no {what}: {why}"))
+    }
+
+    /// It names a Topic Filter with a wildcard, or a Shared Subscription: it is about subscribing.
+    pub fn is_about_filter(&self) -> bool {
+        let topic = self.topic.as_deref().unwrap_or_default();
+        topic.contains(['+', '#']) || topic.starts_with("$share/")
     }
 }
 
@@ -126,6 +142,8 @@ pub struct Verdict {
     pub topic: Option<String>,
     /// How it is.
     pub state: State,
+    /// Something is wrong. Not if it disconnected by itself and the node would let it in again.
+    pub wrong: bool,
     /// What is wrong.
     #[serde(flatten)]
     pub finding: Finding,

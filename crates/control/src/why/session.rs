@@ -44,6 +44,10 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
                 let finding = before(run, cause, "the rules permit it now");
                 found.push((Weight::Before, finding));
             }
+            EntryKind::SubscribeRefused if subscribed_since(facts, run) => {
+                let over = "it has connected again since, and was not refused again";
+                found.push((Weight::Before, before(run, cause, over)));
+            }
             // It is over when the client has gone, or has published all.
             EntryKind::PublishesDelayed if !is_connected || !is_of_now(facts, run) => {
                 found.push((Weight::Before, before(run, cause, OVER)));
@@ -60,7 +64,7 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
     let Some(session) = &facts.session else {
         return;
     };
-    queue(session, found);
+    queue(facts.now_ms, session, found);
     lost(facts, session, found);
     for group in &facts.groups {
         lost_by_group(facts, session, group, found);
@@ -72,6 +76,19 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
         };
         found.push((Weight::Remark, Finding::new(Cause::Away, sentence)));
     }
+}
+
+/// A subscription was refused, and the client has connected again since and is subscribed. A refusal
+/// of the topic that was asked about is looked at by the rules.
+fn subscribed_since(facts: &Facts, run: &Run) -> bool {
+    let session = facts.session.as_ref().filter(|session| session.connected);
+    let is_since = |session: &Session| {
+        !session.subscriptions.is_empty()
+            && session
+                .since_ms
+                .is_some_and(|since_ms| since_ms > run.last.at_ms)
+    };
+    session.is_some_and(is_since) && !of_topic(facts, run)
 }
 
 /// Time after which publishes that waited for a rate have come through: they are told of again
@@ -114,7 +131,7 @@ fn is_counted(facts: &Facts, cause: Cause) -> bool {
 }
 
 /// Its queue has no room now.
-fn queue(session: &Session, found: &mut Found) {
+fn queue(now_ms: u64, session: &Session, found: &mut Found) {
     let Some(limit) = session.queue_full else {
         return;
     };
@@ -124,6 +141,8 @@ fn queue(session: &Session, found: &mut Found) {
         limit.words()
     );
     let mut finding = Finding::new(Cause::QueueFull, sentence);
+    // What is so now is told before what was lost.
+    finding.last_ms = Some(now_ms);
     finding.mend = mend_of_limit(limit.limit).map(|way| way.text);
     found.push((Weight::Trouble, finding));
 }
@@ -157,7 +176,12 @@ fn lost(facts: &Facts, session: &Session, found: &mut Found) {
         finding.since_ms = Some(first_ms).filter(|ms| *ms > 0);
         finding.last_ms = Some(last_ms).filter(|ms| *ms > 0);
         let mend = "have it connect more often, or publish with a longer Message Expiry Interval";
-        found.push((Weight::Remark, finding.mend(mend)));
+        let is_recent = facts.now_ms.saturating_sub(last_ms) <= RECENT_MS;
+        let weight = match is_recent {
+            true => Weight::Trouble,
+            false => Weight::Before,
+        };
+        found.push((weight, finding.mend(mend)));
     }
 }
 
@@ -270,7 +294,7 @@ fn lost_for(
         Some(_) if told < count && is_recent && is_subscribed(facts) => Weight::Topic,
         Some(_) if last.is_some() => Weight::Aside,
         None if is_recent => Weight::Trouble,
-        _ => Weight::Remark,
+        _ => Weight::Before,
     };
     (weight, finding)
 }

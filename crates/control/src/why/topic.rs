@@ -1,11 +1,12 @@
 //! What becomes of messages of the topic that was asked about.
 
 use martlet_broker::DropReason;
-use martlet_codec::{SubscriptionFilter, TopicName};
 
 use super::Finding;
+use super::arrival::{near_subscribers, own_near_miss};
 use super::facts::{Facts, Meant, Session, TopicRules};
 use super::judge::{Found, RECENT_MS, Weight};
+use super::near::matches;
 use super::session::uncapitalized;
 use crate::cause::Cause;
 use crate::explain::{Explained, Outcome};
@@ -26,7 +27,7 @@ pub(super) enum Side {
 /// Whether a client receives messages of the topic or publishes them: by what it has done, else by
 /// what its rules let it do.
 pub(super) fn side(facts: &Facts) -> Side {
-    if is_subscribed(facts) {
+    if is_subscribed(facts) || facts.question.is_about_filter() {
         return Side::Receiver;
     }
     let mut runs = facts.runs.iter().rev().filter(|run| of_topic(facts, run));
@@ -48,7 +49,11 @@ pub(super) fn side(facts: &Facts) -> Side {
         (true, false) => Side::Publisher,
         (false, true) => Side::Receiver,
         (true, true) => Side::Either,
-        (false, false) if rules.meant.is_some() => Side::Publisher,
+        (false, false)
+            if rules.meant.is_some() && !(rules.meant_receive.is_some() && subscribes(facts)) =>
+        {
+            Side::Publisher
+        }
         // It has published nothing to it, which would have been refused.
         (false, false) if subscribes(facts) => Side::Receiver,
         (false, false) => match (rules.permitted.is_empty(), rules.readable.is_empty()) {
@@ -117,13 +122,6 @@ pub(super) fn of_another_topic(facts: &Facts, run: &Run) -> bool {
     facts.question.topic.is_some() && !of.is_empty() && !of_topic(facts, run)
 }
 
-fn matches(filter: &str, topic: &str) -> bool {
-    let (Ok(filter), Ok(topic)) = (SubscriptionFilter::parse(filter), TopicName::new(topic)) else {
-        return false;
-    };
-    filter.filter.matches(topic)
-}
-
 /// What becomes of messages of the topic that was asked about.
 pub(super) fn topic(facts: &Facts, found: &mut Found) {
     let Some(topic) = &facts.question.topic else {
@@ -146,8 +144,8 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
     if side == Side::Receiver {
         if is_connected {
             let sentence = format!("it may read {topic}, and has no subscription that it matches");
-            let finding = Finding::new(Cause::NotSubscribed, sentence)
-                .mend(format!("have the client subscribe to {topic}"));
+            let mend = format!("have the client subscribe to {topic}");
+            let finding = not_subscribed(facts, topic, sentence, mend);
             found.push((Weight::Topic, finding));
         }
         return;
@@ -160,20 +158,48 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
         .is_some_and(|rules| rules.receive.outcome == Outcome::Permitted);
     if is_connected && may_read {
         let sentence = format!("it has no subscription that {topic} matches");
-        let finding = Finding::new(Cause::NotSubscribed, sentence);
-        // Of who subscribes to other topics it is the likelier reason.
         let mend = format!("if it is to receive, have it subscribe to {topic}");
-        found.push(match is_absent {
-            true if side == Side::Either && subscribes(facts) => {
-                (Weight::Topic, finding.mend(mend))
-            }
-            true => (Weight::Remark, finding),
+        let finding = not_subscribed(facts, topic, sentence, mend);
+        let is_near = own_near_miss(facts, topic).is_some_and(|(_, near)| near.is_likely);
+        let by_others = facts
+            .unmatched
+            .iter()
+            .any(|one| *one.topic == **topic && one.client_id.as_deref() != Some(&facts.client_id));
+        let weight = match is_absent {
+            // Others publish to it.
+            true if side == Side::Either && by_others => Weight::Topic,
+            // Of who subscribes to other topics it is the likelier reason.
+            _ if side == Side::Either && is_near => Weight::Topic,
+            true if side == Side::Either && subscribes(facts) => Weight::Topic,
+            true => Weight::Remark,
             // Others get it.
-            false => (Weight::Aside, finding),
-        });
+            false => Weight::Aside,
+        };
+        found.push((weight, finding));
     }
     found.extend(absent);
     found.extend(lost_by_subscribers(facts, topic));
+}
+
+/// It has no subscription for the topic; the one that nearly matches is named.
+fn not_subscribed(facts: &Facts, topic: &str, sentence: String, mend: String) -> Finding {
+    let mut unmatched = facts.unmatched.iter();
+    let published = unmatched.find(|one| *one.topic == *topic);
+    let mut finding = match own_near_miss(facts, topic) {
+        Some((filter, near)) => {
+            let words = near.words;
+            let sentence =
+                format!("{sentence}; it is subscribed to {filter}, which does not match: {words}");
+            let mend = format!("{mend}, or publish to what {filter} matches");
+            Finding::new(Cause::NotSubscribed, sentence).mend(mend)
+        }
+        None => Finding::new(Cause::NotSubscribed, sentence).mend(mend),
+    };
+    if let Some(one) = published {
+        finding.count = Some(one.count);
+        (finding.since_ms, finding.last_ms) = (Some(one.first_ms), Some(one.last_ms));
+    }
+    finding
 }
 
 /// What those who are subscribed to the topic have lost of late: nobody knows of which topic each
@@ -218,15 +244,20 @@ fn refused(facts: &Facts, rules: &TopicRules, topic: &str, own: &[(&str, u8)], f
     let may_not_read = rules.receive.outcome == Outcome::Refused;
     let may_not_publish = rules.publish.outcome == Outcome::Refused;
     let finding = match (side, &rules.meant) {
-        (Side::Publisher | Side::Either, Some(meant)) => wrong_topic(meant, topic),
-        (Side::Receiver, _) => may_not(Side::Receiver, topic, own, rules),
+        (Side::Publisher | Side::Either, Some(meant)) => wrong_topic("publish to", meant, topic),
+        (Side::Receiver, _) => match &rules.meant_receive {
+            Some(meant) if own.is_empty() => wrong_topic("read", meant, topic),
+            _ => may_not(Side::Receiver, topic, own, rules),
+        },
         (Side::Either, _) if may_not_read => may_not(Side::Either, topic, own, rules),
         _ => may_not(Side::Publisher, topic, own, rules),
     };
     found.push((Weight::Topic, refused_before(facts, finding)));
     // Nothing says that it is about the other side; it is told all the same.
     match side {
-        Side::Receiver if own.is_empty() && may_not_publish => {
+        Side::Receiver
+            if own.is_empty() && may_not_publish && !facts.question.is_about_filter() =>
+        {
             let mut other = may_not(Side::Publisher, topic, own, rules);
             other.sentence = format!("nor may it publish to {topic}: {}", rules.publish.why);
             found.push((Weight::Remark, other));
@@ -248,7 +279,7 @@ fn downgraded(topic: &str, own: &[(&str, u8)], found: &mut Found) {
              whatever QoS they are published with, and none is kept while it is away"
         );
         let finding = Finding::new(Cause::QosDowngraded, sentence);
-        found.push((Weight::Topic, finding.mend("subscribe with QoS 1 or 2")));
+        found.push((Weight::Aside, finding.mend("subscribe with QoS 1 or 2")));
     }
 }
 
@@ -256,7 +287,9 @@ fn downgraded(topic: &str, own: &[(&str, u8)], found: &mut Found) {
 fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
     let all = facts.subscribers.as_deref()?;
     if all.is_empty() {
-        let sentence = format!("it may publish to {topic}, and nobody is subscribed to it");
+        let near = near_subscribers(&facts.near);
+        let near = near.map_or_else(String::new, |near| format!("; {near}"));
+        let sentence = format!("it may publish to {topic}, and nobody is subscribed to it{near}");
         let finding = Finding::new(Cause::SubscriberAbsent, sentence).mend(
             "look whether the receiver is connected, and to which Topic Filter it subscribes; \
              publish with retain what later subscribers are to get",
@@ -279,7 +312,7 @@ fn subscribers(facts: &Facts, topic: &str) -> Option<(Weight, Finding)> {
         );
         let finding = Finding::new(Cause::QosDowngraded, sentence);
         let finding = finding.mend("have them subscribe with QoS 1 or 2");
-        return Some((Weight::Remark, finding));
+        return Some((Weight::Aside, finding));
     }
     None
 }
@@ -313,11 +346,12 @@ pub(super) fn is_well(facts: &Facts, topic: &str) -> String {
 
 fn matching<'a>(session: &'a Session, topic: &str) -> Vec<(&'a str, u8)> {
     let own = session.subscriptions.iter();
-    let own = own.filter(|(filter, _)| matches(filter, topic));
+    let own = own.filter(|(filter, _)| filter == topic || matches(filter, topic));
     own.map(|(filter, qos)| (&**filter, *qos)).collect()
 }
 
-fn wrong_topic(meant: &Meant, topic: &str) -> Finding {
+/// `does` is what the client does with the topic: `publish to` or `read`.
+fn wrong_topic(does: &str, meant: &Meant, topic: &str) -> Finding {
     let Meant {
         place,
         filter,
@@ -326,12 +360,12 @@ fn wrong_topic(meant: &Meant, topic: &str) -> Finding {
     Finding::new(
         Cause::WrongTopic,
         format!(
-            "it may not publish to {topic}: {place} permits {filter}, with its own name instead of \
+            "it may not {does} {topic}: {place} permits {filter}, with its own name instead of \
              {instead:?}"
         ),
     )
     .mend(format!(
-        "have the client publish to a topic that {filter} matches"
+        "have the client {does} a topic that {filter} matches"
     ))
 }
 

@@ -19,10 +19,11 @@ pub(crate) struct WhyOptions {
     #[command(flatten)]
     admin: AdminOptions,
     /// Client Identifier, device or user name; ID@TEAM for a device of a team that has a tenant of
-    /// its own
+    /// its own. The IP address of a client that was refused before it said its name
     #[arg(value_name = "DEVICE|CLIENT")]
     name: String,
-    /// Topic Name: why do messages that are published to it not arrive?
+    /// Topic Name: why do messages that are published to it not arrive? Topic Filter: why is the
+    /// client not subscribed?
     #[arg(value_name = "TOPIC")]
     topic: Option<String>,
     /// Only clients of this team, by id or name, which has a tenant of its own
@@ -36,8 +37,8 @@ const WRONG: u8 = 3;
 /// Runs the command.
 pub(crate) fn run(options: &WhyOptions) -> ExitCode {
     match show(options) {
-        Ok(Cause::NothingWrong) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(WRONG),
+        Ok(false) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::from(WRONG),
         Err(error) => {
             let error = in_words_of_commands(&format!("{error:#}"));
             errln!("martlet: {}", printable(&error));
@@ -46,7 +47,8 @@ pub(crate) fn run(options: &WhyOptions) -> ExitCode {
     }
 }
 
-fn show(options: &WhyOptions) -> anyhow::Result<Cause> {
+/// Whether something is wrong.
+fn show(options: &WhyOptions) -> anyhow::Result<bool> {
     let mut path = format!("/api/v1/why?name={}", encoded(&options.name));
     if let Some(topic) = &options.topic {
         path.push_str(&format!("&topic={}", encoded(topic)));
@@ -65,15 +67,14 @@ fn show(options: &WhyOptions) -> anyhow::Result<Cause> {
         }
     };
     out!("{text}");
-    Ok(verdict.finding.cause)
+    Ok(verdict.wrong)
 }
 
 /// The verdict, its mend, what else is to be known, and what it was read from.
 fn text(verdict: &Verdict, now: &Zoned, colours: bool) -> String {
-    let is_well = verdict.finding.cause == Cause::NothingWrong;
-    let (on, off) = match (colours, is_well) {
-        (true, true) => ("\x1b[32m", "\x1b[0m"),
-        (true, false) => ("\x1b[31m", "\x1b[0m"),
+    let (on, off) = match (colours, verdict.wrong) {
+        (true, false) => ("\x1b[32m", "\x1b[0m"),
+        (true, true) => ("\x1b[31m", "\x1b[0m"),
         (false, _) => ("", ""),
     };
     let state = match verdict.state {
@@ -186,6 +187,7 @@ mod tests {
             tenant: 0,
             topic: None,
             state: State::Refused,
+            wrong: true,
             finding,
             also: Vec::new(),
             evidence: Vec::new(),
@@ -214,6 +216,7 @@ mod tests {
             tenant: 0,
             topic: None,
             state: State::Connected,
+            wrong: true,
             finding,
             also: Vec::new(),
             evidence: Vec::new(),

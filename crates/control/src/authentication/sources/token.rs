@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet, KeyAlgorithm};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use martlet_broker::{
@@ -250,7 +251,11 @@ impl Tokens {
             key.algorithm == header.alg
                 && (header.kid.is_none() || key.id.is_none() || key.id == header.kid)
         };
-        let mut why = format!("no key for a token of {:?} with this `kid`", header.alg);
+        let no_key = format!(
+            "its token is not good: no key for a token of {:?} with this `kid`",
+            header.alg
+        );
+        let mut refusal = Refusal::untold(RefusalCause::BadToken, no_key);
         let keys = match self
             .keys
             .get(|keys| keys.0.iter().any(|key| is_meant(&key)))
@@ -264,10 +269,10 @@ impl Tokens {
         for key in keys.0.iter().filter(is_meant) {
             match self.claims(token, key) {
                 Ok(claims) => return self.identity(asked, claims, self.voucher(key)),
-                Err(error) => why = error,
+                Err(error) => refusal = refused_for(&error),
             }
         }
-        bad_token(format!("its token is not good: {why}"))
+        Finding::Wrong(refusal)
     }
 
     /// A key, with what is asked of its tokens, and the server that it is of.
@@ -314,7 +319,7 @@ impl Tokens {
         vouchers::gone(&old, &now)
     }
 
-    fn claims(&self, token: &str, key: &TokenKey) -> Result<Claims, String> {
+    fn claims(&self, token: &str, key: &TokenKey) -> Result<Claims, Error> {
         let mut validation = Validation::new(key.algorithm);
         validation.leeway = LEEWAY_SECS;
         validation.validate_nbf = true;
@@ -331,9 +336,7 @@ impl Tokens {
             None => validation.validate_aud = false,
         }
         let decoded = decode::<Claims>(token, &key.key, &validation);
-        decoded
-            .map(|decoded| decoded.claims)
-            .map_err(|error| error.to_string())
+        decoded.map(|decoded| decoded.claims)
     }
 
     fn identity(&self, asked: &Authentication, claims: Claims, voucher: Voucher) -> Finding {
@@ -376,6 +379,34 @@ impl Tokens {
             Err(why) => bad_token(format!("the claim acl of its token: {why}")),
         }
     }
+}
+
+/// What is wrong with a token.
+fn refused_for(error: &Error) -> Refusal {
+    let (cause, why) = match error.kind() {
+        ErrorKind::ExpiredSignature => (RefusalCause::BadToken, "it has expired".to_owned()),
+        ErrorKind::ImmatureSignature => (
+            RefusalCause::TokenNotYetValid,
+            "it is not valid yet (nbf)".to_owned(),
+        ),
+        ErrorKind::InvalidSignature => (
+            RefusalCause::BadToken,
+            "it was signed with another key, or changed since".to_owned(),
+        ),
+        ErrorKind::InvalidIssuer => (
+            RefusalCause::BadToken,
+            "it is of another issuer (iss) than auth.jwt_issuer".to_owned(),
+        ),
+        ErrorKind::InvalidAudience => (
+            RefusalCause::BadToken,
+            "it is for another audience (aud) than auth.jwt_audience".to_owned(),
+        ),
+        ErrorKind::MissingRequiredClaim(claim) => {
+            (RefusalCause::BadToken, format!("it has no claim {claim}"))
+        }
+        _ => (RefusalCause::BadToken, error.to_string()),
+    };
+    Refusal::untold(cause, format!("its token is not good: {why}"))
 }
 
 fn bad_token(detail: impl Into<Cow<'static, str>>) -> Finding {

@@ -63,6 +63,7 @@ fn run(what: EntryKind, reason: &str, why: impl Into<Said>, count: u64, ago_ms: 
         cause: cause_of(what, reason, why),
         since_ms: NOW - ago_ms - 60_000,
         count,
+        said_goodbye: false,
         last,
     }
 }
@@ -140,6 +141,7 @@ fn rules(publish: Outcome, receive: Outcome) -> Option<TopicRules> {
         publish: explained(publish),
         receive: explained(receive),
         meant: None,
+        meant_receive: None,
         permitted: vec!["d/d1/telemetry".to_owned()],
         readable: vec!["d/d1/set".to_owned()],
         mend_publish: way("write"),
@@ -348,13 +350,12 @@ fn a_topic_is_followed_from_the_rules_to_who_is_subscribed() {
         State::Connected,
         "none is connected",
     );
+    // It is no fault: the messages come.
     facts.subscribers = Some(vec![subscriber(true)]);
-    expect(
-        &judge(&facts),
-        Cause::QosDowngraded,
-        State::Connected,
-        "have QoS 0",
-    );
+    let verdict = judge(&facts);
+    let said = "to which 1 client is subscribed";
+    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    assert_eq!(verdict.also[0].cause, Cause::QosDowngraded);
 }
 
 #[test]
@@ -364,12 +365,11 @@ fn a_receiver_is_told_what_keeps_messages_from_it() {
     session.subscriptions = vec![("d/+/telemetry".to_owned(), 0)];
     facts.session = Some(session);
     facts.rules = rules(Outcome::Refused, Outcome::Permitted);
-    expect(
-        &judge(&facts),
-        Cause::QosDowngraded,
-        State::Connected,
-        "QoS 0",
-    );
+    let verdict = judge(&facts);
+    let said = "it is subscribed to d/d2/telemetry";
+    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    assert_eq!(verdict.also[0].cause, Cause::QosDowngraded);
+    assert!(!verdict.wrong);
     facts.rules = rules(Outcome::Permitted, Outcome::Refused);
     expect(
         &judge(&facts),
@@ -1034,16 +1034,14 @@ fn losses_are_told_with_their_own_time() {
     expect(&verdict, Cause::SlowReader, State::Connected, said);
     assert_eq!(verdict.finding.since_ms, Some(NOW - 4_000));
     assert_eq!(verdict.also[0].cause, Cause::QosDowngraded);
-    // Long ago it is a remark.
+    // Long ago it is told beside.
     if let Some(session) = &mut facts.session {
         session.dropped_at[0].last_ms = NOW - 3_600_000;
     }
-    expect(
-        &judge(&facts),
-        Cause::QosDowngraded,
-        State::Connected,
-        "QoS 0",
-    );
+    let verdict = judge(&facts);
+    let said = "nothing is wrong now";
+    expect(&verdict, Cause::NothingWrong, State::Connected, said);
+    assert_eq!(verdict.also[0].cause, Cause::SlowReader);
 }
 
 /// A client chooses its Client Identifier, its user name and its topics.

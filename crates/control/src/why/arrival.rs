@@ -1,0 +1,341 @@
+//! Messages that did not come to a client that is subscribed, or nearly so: those that were
+//! published before it subscribed, those of a topic that its subscription misses, and those whose
+//! publish was refused.
+
+use martlet_broker::{Actions, TenantId, UnmatchedTopic};
+
+use super::facts::{Facts, NearSubscriber, Unreadable};
+use super::judge::{Found, RECENT_MS, Weight};
+use super::near::{NearMiss, matches, near_miss};
+use super::topic::{Side, side};
+use super::{Finding, Question};
+use crate::cause::Cause;
+use crate::control::{Control, ControlError};
+use crate::explain::{self, Outcome};
+use crate::journal::{Entry, EntryKind, Lacking};
+use crate::wall_clock::now_ms;
+
+/// Subscriptions of a client that are compared with topics.
+const SUBSCRIPTIONS_MAX: usize = 100;
+
+/// Levels of a topic that are looked up as Client Identifiers.
+const LEVELS_MAX: usize = 8;
+
+/// Clients that nearly have a subscription, and topics, that are told.
+const TOLD: usize = 3;
+
+/// Topics for which the rules are asked.
+const UNREADABLE_MAX: usize = 8;
+
+/// Refused publishes that are looked at.
+const REFUSED_MAX: usize = 16;
+
+/// What there is to find of messages for the client.
+pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
+    if side(facts) != Side::Publisher {
+        refused_publishes(facts, found);
+    }
+    match &facts.question.topic {
+        Some(topic) => {
+            let mut unmatched = facts.unmatched.iter();
+            let published = unmatched.find(|one| *one.topic == **topic);
+            let is_subscribed = own_filters(facts).any(|filter| matches(filter, topic));
+            found.extend(
+                published
+                    .filter(|_| is_subscribed && may_read(facts))
+                    .map(|one| (Weight::Topic, before_it_subscribed(one))),
+            );
+        }
+        None => {
+            let latest = facts.unmatched.iter().rev();
+            let missed = latest.filter(|one| one.client_id.as_deref() != Some(&facts.client_id));
+            let missed = missed.filter_map(|one| missed_by(facts, one));
+            found.extend(missed.take(TOLD).map(|finding| (Weight::Trouble, finding)));
+        }
+    }
+}
+
+/// The rules permit reading the topic that was asked about.
+fn may_read(facts: &Facts) -> bool {
+    let rules = facts.rules.as_ref();
+    rules.is_none_or(|rules| rules.receive.outcome == Outcome::Permitted)
+}
+
+/// The Topic Filters that the client is subscribed to, with `$share/…`.
+fn own_filters(facts: &Facts) -> impl Iterator<Item = &str> {
+    let all = facts.session.iter();
+    let all = all.flat_map(|session| &session.subscriptions);
+    all.map(|(filter, _)| &**filter).take(SUBSCRIPTIONS_MAX)
+}
+
+/// How the client's subscriptions miss a topic: the likeliest of them, and its Topic Filter.
+pub(super) fn own_near_miss<'a>(facts: &'a Facts, topic: &str) -> Option<(&'a str, NearMiss)> {
+    let near = own_filters(facts).filter_map(|filter| Some((filter, near_miss(filter, topic)?)));
+    near.max_by_key(|(_, near)| near.is_likely)
+}
+
+/// The topic has the name of the client in it, so its messages are likely meant for it.
+fn names_client(facts: &Facts, topic: &str) -> bool {
+    let user = facts.user.as_deref();
+    let is_name = |level: &str| level == facts.client_id || Some(level) == user;
+    topic.split('/').any(is_name)
+}
+
+/// Messages that the client missed, though it is subscribed to the topic now, or nearly.
+fn missed_by(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
+    let topic = &*one.topic;
+    let is_named = names_client(facts, topic);
+    if own_filters(facts).any(|filter| matches(filter, topic)) {
+        // Who is subscribed to all topics is not meant by each of them.
+        let is_meant = is_named || own_filters(facts).any(|filter| filter == topic);
+        let mut unreadable = facts.unreadable.iter();
+        return is_meant.then(|| match unreadable.find(|other| other.topic == topic) {
+            Some(unreadable) => not_readable(one, unreadable),
+            None => before_it_subscribed(one),
+        });
+    }
+    match own_near_miss(facts, topic) {
+        Some((filter, near)) if near.is_likely || is_named => {
+            Some(nearly_subscribed(one, filter, &near))
+        }
+        Some(_) => None,
+        None if is_named && own_filters(facts).next().is_none() => Some(not_subscribed(one)),
+        None => None,
+    }
+}
+
+/// Who published the messages of a topic, and how many they are.
+fn published(one: &UnmatchedTopic) -> String {
+    let count = match one.count {
+        1 => "1 message".to_owned(),
+        count => format!("{count} messages"),
+    };
+    let topic = &one.topic;
+    match &one.client_id {
+        Some(client_id) => format!("{count} that {client_id} published to {topic}"),
+        None => format!("{count} to {topic}"),
+    }
+}
+
+fn of_topic(mut finding: Finding, one: &UnmatchedTopic) -> Finding {
+    finding.count = Some(one.count);
+    (finding.since_ms, finding.last_ms) = (Some(one.first_ms), Some(one.last_ms));
+    finding
+}
+
+fn before_it_subscribed(one: &UnmatchedTopic) -> Finding {
+    let (published, were) = (published(one), were(one));
+    let sentence = format!(
+        "{published} {were} published before it subscribed, and not retained: nobody was \
+         subscribed then, so nobody gets them"
+    );
+    let finding = Finding::new(Cause::NotRetained, sentence).mend(
+        "publish again; publish with retain what later subscribers are to get, or have the client \
+         keep its session (Clean Start 0, Session Expiry Interval) and its subscription with QoS 1",
+    );
+    of_topic(finding, one)
+}
+
+fn not_readable(one: &UnmatchedTopic, unreadable: &Unreadable) -> Finding {
+    let (published, were) = (published(one), were(one));
+    let Unreadable { topic, why, way } = unreadable;
+    let sentence = format!(
+        "{published} {were} not sent to it: it is subscribed, and may not read {topic}: {why}"
+    );
+    of_topic(
+        Finding::new(Cause::NotPermitted, sentence).way(way.clone()),
+        one,
+    )
+}
+
+fn were(one: &UnmatchedTopic) -> &'static str {
+    match one.count {
+        1 => "was",
+        _ => "were",
+    }
+}
+
+fn nearly_subscribed(one: &UnmatchedTopic, filter: &str, near: &NearMiss) -> Finding {
+    let (published, words, topic) = (published(one), &near.words, &one.topic);
+    let sentence = format!(
+        "it is subscribed to {filter}, and {published} reached nobody, since that filter does not \
+         match: {words}"
+    );
+    let finding = Finding::new(Cause::NotSubscribed, sentence).mend(format!(
+        "have the client subscribe to {topic}, or publish to what {filter} matches"
+    ));
+    of_topic(finding, one)
+}
+
+fn not_subscribed(one: &UnmatchedTopic) -> Finding {
+    let (published, topic) = (published(one), &one.topic);
+    let sentence = format!("it has no subscription, and {published} reached nobody");
+    let finding = Finding::new(Cause::NotSubscribed, sentence)
+        .mend(format!("have the client subscribe to {topic}"));
+    of_topic(finding, one)
+}
+
+/// Publishes of other clients that would have come to this one.
+fn refused_publishes(facts: &Facts, found: &mut Found) {
+    for entry in facts.refused_publishes.iter().rev().take(TOLD) {
+        let topic = entry.topic.as_deref().unwrap_or_default();
+        let is_meant = match &facts.question.topic {
+            Some(asked) => asked == topic,
+            None => {
+                own_filters(facts).any(|filter| filter == topic)
+                    || names_client(facts, topic)
+                        && own_filters(facts).any(|filter| matches(filter, topic))
+            }
+        };
+        if !is_meant || entry.client_id == facts.client_id {
+            continue;
+        }
+        let publisher = match &*entry.client_id {
+            "" => "a client".to_owned(),
+            client_id => client_id.to_owned(),
+        };
+        let why = entry.why.as_deref().unwrap_or_default();
+        let sentence = format!("{publisher} published to {topic}, and was refused: {why}");
+        let cause = entry.cause.unwrap_or(Cause::Other);
+        let mut finding = Finding::new(cause, sentence).since(entry.at_ms);
+        let weight = match facts.permitted_now.contains(&entry.seq) {
+            true => {
+                finding.sentence.push_str("; the rules permit it now");
+                Weight::Before
+            }
+            false => {
+                finding.mend.clone_from(&entry.mend);
+                finding.command.clone_from(&entry.command);
+                match &facts.question.topic {
+                    Some(_) => Weight::Topic,
+                    None => Weight::Trouble,
+                }
+            }
+        };
+        found.push((weight, finding));
+    }
+}
+
+/// Who is subscribed to nearly that topic, in words for the publisher.
+pub(super) fn near_subscribers(near: &[NearSubscriber]) -> Option<String> {
+    let all = near.iter().take(TOLD).map(|one| {
+        let NearSubscriber {
+            client_id,
+            filter,
+            words,
+        } = one;
+        format!("{client_id} is subscribed to {filter}, which does not match: {words}")
+    });
+    let all: Vec<String> = all.collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+impl Control {
+    /// Clients whose names are in the topic, and whose subscriptions nearly match it.
+    pub(super) async fn near_subscribers_of(
+        &self,
+        question: &Question,
+        topic: &str,
+    ) -> Result<Vec<NearSubscriber>, ControlError> {
+        let mut found = Vec::new();
+        for level in topic.split('/').take(LEVELS_MAX) {
+            if level.is_empty() || *level == *question.name {
+                continue;
+            }
+            let client = self
+                .client(question.tenant, level, SUBSCRIPTIONS_MAX)
+                .await?;
+            let filters = client.iter().flat_map(|client| &client.subscriptions);
+            let near = filters.filter_map(|one| {
+                let near = near_miss(&one.filter, topic)?;
+                Some(NearSubscriber {
+                    client_id: level.to_owned(),
+                    filter: one.filter.to_string(),
+                    words: near.words,
+                })
+            });
+            found.extend(near.take(TOLD));
+        }
+        Ok(found)
+    }
+
+    /// Topics of a tenant to which messages were published recently while nobody was subscribed.
+    pub(super) async fn recently_unmatched(
+        &self,
+        tenant: TenantId,
+    ) -> Result<Vec<UnmatchedTopic>, ControlError> {
+        let mut topics = self.unmatched_topics(tenant).await?;
+        let now_ms = now_ms();
+        topics.retain(|one| now_ms.saturating_sub(one.last_ms) <= RECENT_MS);
+        Ok(topics)
+    }
+
+    /// Those of these topics that a client is subscribed to, and that the rules forbid it to read.
+    pub(super) async fn unreadable(
+        &self,
+        (tenant, client_id, user): (TenantId, &str, Option<&str>),
+        filters: &[&str],
+        topics: &[UnmatchedTopic],
+    ) -> Result<Vec<Unreadable>, ControlError> {
+        let mut found = Vec::new();
+        let subscribed = topics
+            .iter()
+            .rev()
+            .filter(|one| filters.iter().any(|filter| matches(filter, &one.topic)));
+        for one in subscribed.take(UNREADABLE_MAX) {
+            let question = explain::Question {
+                tenant,
+                user: user.or(Some(client_id)).map(str::to_owned),
+                client_id: Some(client_id.to_owned()),
+                action: Actions::RECEIVE,
+                topic: one.topic.to_string(),
+            };
+            let explained = self.explain(&question).await?;
+            if explained.outcome == Outcome::Refused {
+                let lacking = Lacking {
+                    client_id,
+                    user: user.or(Some(client_id)),
+                    action: "receive",
+                    topic: &one.topic,
+                };
+                found.push(Unreadable {
+                    topic: one.topic.to_string(),
+                    why: explained.why,
+                    way: self.journal.permitting(tenant, &lacking),
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The last refused publish of each client, and topic, that was recently refused: of the topic
+    /// that was asked about, or of topics that these Topic Filters match.
+    pub(super) fn recently_refused(&self, question: &Question, filters: &[&str]) -> Vec<Entry> {
+        let is_wanted = |topic: &str| match &question.topic {
+            Some(asked) => asked == topic,
+            None => filters.iter().any(|filter| matches(filter, topic)),
+        };
+        let since_ms = now_ms().saturating_sub(RECENT_MS);
+        let mut entries: Vec<Entry> = Vec::new();
+        for entry in self
+            .journal
+            .publishes_refused(question.tenant, since_ms, is_wanted)
+        {
+            let is_same =
+                |known: &Entry| known.client_id == entry.client_id && known.topic == entry.topic;
+            if !entries.iter().any(is_same) {
+                entries.push(entry);
+            }
+            if entries.len() == REFUSED_MAX {
+                break;
+            }
+        }
+        debug_assert!(
+            entries
+                .iter()
+                .all(|one| one.what == EntryKind::PublishRefused)
+        );
+        entries.reverse();
+        entries
+    }
+}

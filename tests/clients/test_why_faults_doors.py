@@ -1,0 +1,236 @@
+"""Faults of TLS, WebSocket, tokens, hooks and listeners that are put to `martlet why`: the headline is
+the fault, and what it advises ends it."""
+
+import http.client
+import socket
+import subprocess
+import time
+
+import pytest
+
+import martlet_process
+from conftest import need
+from paho_client import Client
+from test_access import until
+from test_hook import HookServer
+from test_jwt import Signer
+from test_tls import Authority
+from test_websocket_refusals import request
+from test_why import expired
+from why_faults import Faults
+
+HERE = "127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("ours") / "ca")
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("theirs") / "ca", name="Others")
+
+
+@pytest.fixture(scope="module")
+def node(authority):
+    certificate, key = authority.sign("server")
+    urls = ("mqtt://127.0.0.1:0", "mqtts://127.0.0.1:0", "ws://127.0.0.1:0/mqtt")
+    faults = Faults(settings=[f"tls.certificate={certificate}", f"tls.key={key}"], listen=urls)
+    with faults.start():
+        yield faults
+
+
+def tls(node, *options, name="x", password="x"):
+    """Whether mosquitto_pub is let in by TLS."""
+    done = subprocess.run(
+        [need("mosquitto_pub", "mosquitto-clients"), "-h", "localhost", "-p", str(node.node.port("mqtts")), "-i", name,
+         "-u", name, "-P", password, "-t", f"d/{name}/x", "-m", "x", "-q", "1", *options], capture_output=True, timeout=20)
+    return done.returncode == 0
+
+
+def sends(node, scheme, data):
+    """What comes back for bytes that are no MQTT."""
+    with socket.create_connection((HERE, node.node.port(scheme)), timeout=20) as wire:
+        wire.sendall(data)
+        came = b""
+        try:
+            while more := wire.recv(4096):
+                came += more
+        except ConnectionResetError:
+            pass
+        return came
+
+
+def nameless(node, name, cause, said):
+    """The answers for an address and for a device that has never come by its name."""
+    told = node.headline(cause, said, HERE)
+    assert told["sentence"].startswith("a client without a name was refused: ") and told["state"] == "refused"
+    of_device = node.headline("never-connected", said, name)
+    assert f"perhaps it is the client without a name at {HERE}" in of_device["sentence"]
+    assert f"if it is that client: {told['mend']}" in of_device["mend"]
+    return told
+
+
+def test_a_client_does_not_trust_the_certificate_of_the_server(node, authority, stranger):
+    secret = node.device("t1")
+    assert not tls(node, "--cafile", stranger.certificate, name="t1", password=secret)
+    told = nameless(node, "t1", "server-not-trusted", "does not trust the server's certificate")
+    assert "CA" in told["mend"]
+    assert tls(node, "--cafile", authority.certificate, name="t1", password=secret)
+    node.over("t1")
+
+
+def test_a_client_speaks_plain_mqtt_to_a_port_of_tls(node):
+    secret = node.device("t2")
+    sends(node, "mqtts", b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
+    told = nameless(node, "t2", "wrong-transport", "not TLS")
+    assert "TLS" in told["mend"]
+    assert node.comes("t2", secret)
+    node.over("t2")
+
+
+def test_a_client_speaks_tls_to_a_port_of_plain_mqtt(node):
+    secret = node.device("t3")
+    sends(node, "mqtt", bytes.fromhex("16030100c8010000c40303") + bytes(190))
+    told = nameless(node, "t3", "wrong-transport", "the first packet is not CONNECT")
+    assert "TLS" in told["mend"]
+    assert node.comes("t3", secret)
+    node.over("t3")
+
+
+# What is asked for, the cause, words of the headline, and a word of how it is mended.
+WEB = {
+    "path": (request("GET /other HTTP/1.1"), "websocket-refused", "path", "path of the listener's URL"),
+    "origin": (request(Origin="https://app.example"), "origin-refused", "the origin of the page is not allowed", "`origins` of the listener"),
+    "subprotocol": (request(Sec_WebSocket_Protocol="chat"), "websocket-refused", "subprotocol", "subprotocol mqtt"),
+    "page": (request(Upgrade=None), "wrong-transport", "WebSocket", "connect with ws://"),
+    "plain": (b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00", "wrong-transport", "HTTP", "without WebSocket"),
+}
+
+
+@pytest.mark.parametrize("kind", WEB)
+def test_a_websocket_request_is_refused(node, kind):
+    asked, cause, said, mended = WEB[kind]
+    name = f"w-{kind}"
+    secret = node.device(name)
+    assert b" 101 " not in sends(node, "ws", asked)
+    told = nameless(node, name, cause, said)
+    assert mended in told["mend"], told
+    # As the advice has it.
+    with node.client(name, secret, transport="websockets"):
+        node.over(name)
+
+
+@pytest.fixture(scope="module")
+def strict(authority):
+    certificate, key = authority.sign("strict")
+    faults = Faults(listen=("mqtts://127.0.0.1:0",), settings=[
+        f"tls.certificate={certificate}", f"tls.key={key}", "tls.client_certificates=required",
+        f"tls.client_ca={authority.certificate}", "auth.certificate_user_name=common-name"])
+    faults.device("c0", "--no-secret")
+    with faults.start():
+        yield faults
+
+
+def by_certificate(node, authority, certificate, name):
+    return tls(node, "--cafile", authority.certificate, "--cert", certificate[0], "--key", certificate[1], name=name)
+
+
+@pytest.mark.parametrize("kind, cause, said", [
+    ("expired", "certificate-expired", "has expired"), ("early", "clock-wrong", "not valid yet"),
+    ("foreign", "certificate-foreign", "of another CA"), ("server", "certificate-unfit", "not for clients")])
+def test_the_certificate_of_a_device_is_not_good(strict, authority, stranger, kind, cause, said):
+    name = f"c-{kind}"
+    strict.device(name, "--no-secret")
+    bad = {"expired": lambda: expired(authority, name),
+           "early": lambda: expired(authority, name, begin="20400101000000Z", end="20410101000000Z"),
+           "foreign": lambda: stranger.sign(name, usage="clientAuth"),
+           "server": lambda: authority.sign(name)}[kind]()
+    assert not by_certificate(strict, authority, bad, name)
+    told = strict.headline(cause, said, name)
+    assert told["mend"]
+    assert by_certificate(strict, authority, authority.sign(name, usage="clientAuth"), name)
+    strict.over(name)
+
+
+def test_a_client_presents_no_certificate(strict, authority):
+    assert not tls(strict, "--cafile", authority.certificate)
+    told = nameless(strict, "c0", "certificate-missing", "requires a client certificate")
+    assert "certificate" in told["mend"]
+    assert by_certificate(strict, authority, authority.sign("c0", usage="clientAuth"), "c0")
+    strict.over("c0")
+
+
+def test_a_certificate_names_a_device_that_is_not_there(strict, authority):
+    certificate = authority.sign("c1", usage="clientAuth")
+    assert not by_certificate(strict, authority, certificate, "c1")
+    told = strict.headline("unknown-name", "c1", "c1")
+    strict.bash(told)
+    assert by_certificate(strict, authority, certificate, "c1")
+    strict.over("c1")
+
+
+def test_a_token_is_not_good(tmp_path):
+    signer = Signer(tmp_path, "HS256")
+    with Faults(settings=[f"auth.jwt_keys={signer.file}", "auth.jwt_algorithm=HS256"]) as node:
+        now = int(time.time())
+        for cause, said, mended, claims in (
+                ("token-bad", "its token is not good: it has expired", "new token", {"exp": now - 600}),
+                ("clock-wrong", "its token is not good: it is not valid yet", "clock", {"nbf": now + 600})):
+            assert not node.comes("jwt", signer.token(**claims), "c1")
+            assert mended in node.headline(cause, said, "c1")["mend"]
+        head, claims, _ = signer.token().split(".")
+        assert not node.comes("jwt", f"{head}.{claims}.{signer.token(sub='other').rsplit('.')[-1]}", "c1")
+        node.headline("token-bad", "it was signed with another key, or changed since", "c1")
+        assert node.comes("jwt", signer.token(), "c1")
+        node.over("c1")
+
+
+def test_a_hook_refuses_and_does_not_answer():
+    hook = HookServer()
+    settings = [f"auth.hook_url={hook.url}", "auth.hook_timeout_ms=500", "auth.refusal_remember_secs=0"]
+    with Faults(settings=settings) as node:
+        hook.status, hook.body = 401, b'{"message":"Credentials Unauthorized"}'
+        assert not node.comes("key", "secret", "h1")
+        told = node.headline("hook-refused", "the hook answered", "h1")
+        assert "auth.hook_url" in told["mend"]
+        hook.delay_secs = 2
+        assert not node.comes("key", "secret", "h2")
+        told = node.headline("hook-down", "no answer within", "h2")
+        assert "auth.hook_url" in told["mend"]
+        hook.status, hook.body, hook.delay_secs = 200, b'{"team_id":1,"api_token_id":2,"mqtt_client_id":3}', 0
+        assert node.comes("key", "secret", "h1") and node.comes("key", "secret", "h2")
+        node.over("h1")
+        node.over("h2")
+    hook.close()
+
+
+def test_a_listener_was_closed():
+    with Faults(listen=("mqtt://127.0.0.1:0", "mqtt://127.0.0.1:0")) as node:
+        secret = node.device("l1")
+        first, second = node.node.urls
+        with node.client("l1", secret, port=int(second.rsplit(":")[-1])):
+            node.over("l1")
+        node.options["listen"] = (first,)
+        node.restart()
+        told = node.headline("listener-closed", f"it connected to {second} before", "l1")
+        assert "listen there again" in told["mend"] and first in told["sentence"]
+        node.options["listen"] = (first, second)
+        node.restart()
+        with node.client("l1", secret):
+            node.over("l1")
+
+
+def test_a_node_was_stopped_without_notice():
+    with Faults() as node:
+        secret = node.device("l2")
+        url = node.node.url("mqtt")
+        with node.client("l2", secret) as device:
+            node.over("l2")
+            node.options["listen"] = (url,)
+            node.restart()
+            device.wait_for_end()
+        node.headline("away", "it is not connected", "l2")
+        with node.client("l2", secret):
+            node.over("l2")

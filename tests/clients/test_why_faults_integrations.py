@@ -1,0 +1,79 @@
+"""Faults of integrations that are put to `martlet why`: the headline is the fault, and the command that
+is printed ends it, or says whether it is over."""
+
+import json
+
+import pytest
+
+from paho_client import Client
+from test_access import until
+from test_webhooks import Receiver
+from why_faults import Faults
+
+AUDIT, CRM = "file/audit", "webhook/crm"
+
+
+@pytest.fixture
+def node(tmp_path):
+    """A node with a file sink whose directory is there, and a webhook."""
+    receiver = Receiver()
+    out = tmp_path / "out"
+    out.mkdir()
+    config = tmp_path / "martlet.toml"
+    config.write_text(
+        '[integrations]\nallow_private = ["127.0.0.0/8"]\n'
+        f'[[sinks.file]]\nname = "audit"\nfilters = ["plant/#"]\npath = {json.dumps(str(out / "messages.json"))}\n'
+        f'[[sinks.webhook]]\nname = "crm"\nfilters = ["crm/#"]\nurl = "{receiver.url}"\n')
+    with Faults(arguments=("-c", str(config))) as faults:
+        faults.out, faults.receiver = out, receiver
+        for name in (AUDIT, CRM):
+            until(lambda: faults.why(name)["cause"] == "nothing-wrong", "it is attached")
+        yield faults
+    receiver.close()
+
+
+def publish(node, topic, client="pump-1"):
+    with Client(node.node, client) as publisher:
+        publisher.publish(topic, "x")
+
+
+def test_a_sink_cannot_write(node):
+    node.out.rmdir()
+    node.out.write_text("")
+    publish(node, "plant/1")
+    for asked in ([AUDIT], ["pump-1"], ["pump-1", "plant/1"]):
+        told = node.headline("integration-failing", "Not a directory", *asked)
+        assert "file/audit" in told["sentence"]
+    node.out.unlink()
+    node.out.mkdir()
+    assert "can reach its target" in node.bash(told)
+    node.over(AUDIT)
+
+
+def test_an_integration_is_paused(node):
+    node.run("integration", "pause", AUDIT)
+    publish(node, "plant/1")
+    told = node.headline("integration-paused", "1 message waits for the integration file/audit, which is paused", AUDIT)
+    node.bash(told)
+    node.over(AUDIT)
+    assert (node.out / "messages.json").exists()
+
+
+def test_a_webhook_answers_with_an_error(node):
+    node.receiver.answer = lambda message: (500, {}, b"no")
+    publish(node, "crm/1")
+    told = node.headline("integration-failing", "the target answered 500", CRM)
+    node.receiver.answer = lambda message: (204, {}, b"")
+    node.bash(told)
+    node.over(CRM)
+
+
+def test_a_webhook_refuses_a_message(node):
+    node.receiver.answer = lambda message: (400, {}, b"no such plant")
+    publish(node, "crm/1")
+    told = node.headline("integration-failing", "refused 1 message: it is a dead letter", CRM)
+    listed = node.bash(told)
+    assert "crm/1" in listed, listed
+    letters = json.loads(node.run("integration", "dead-letter", "ls", CRM, "--json"))["items"]
+    node.run("integration", "dead-letter", "rm", CRM, str(letters[0]["id"]))
+    node.over(CRM)

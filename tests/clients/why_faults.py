@@ -1,0 +1,122 @@
+"""What the faults that are put to `martlet why` share: a node, clients that are refused, the headline
+of the answer, and bash for the command that it prints."""
+
+import json
+import pathlib
+import re
+import subprocess
+import tempfile
+
+import paho.mqtt.client as mqtt
+
+import martlet_process
+from paho_client import Client, properties
+from test_access import publish, until
+from test_registry import Place
+
+WRONG = 3
+
+# A session that outlives its connection.
+KEPT = {"clean": False, "properties": properties("CONNECT", SessionExpiryInterval=600)}
+
+
+class Faults:
+    """A node with tables of its own."""
+
+    def __init__(self, settings=(), listen=("mqtt://127.0.0.1:0",), arguments=(), variables=(), path=None):
+        self._directory = tempfile.TemporaryDirectory(prefix="martlet-why-")
+        self.path = pathlib.Path(self._directory.name)
+        self.place = Place(path or self.path / "data")
+        self.options = dict(settings=settings, listen=listen, arguments=arguments, variables=variables)
+        self.node = None
+        self.run = self.place.run
+        self.device = self.place.device
+        self.user = self.place.user
+
+    def start(self):
+        self.node = martlet_process.Node(data_dir=self.place.path, **self.options)
+        return self
+
+    def __enter__(self):
+        return self if self.node else self.start()
+
+    def __exit__(self, *_):
+        self.node.close()
+        self._directory.cleanup()
+
+    def restart(self, *settings):
+        """The same node with other settings."""
+        self.node.close()
+        self.options["settings"] = settings
+        self.start()
+
+    def client(self, name, password="secret", client_id=None, **options):
+        """A client, which connects in a `with` statement."""
+        return Client(self.node, client_id or name, **options).credentials(name, password)
+
+    def comes(self, name, password="secret", client_id=None, *options):
+        """Whether a client is let in."""
+        topic = f"d/{client_id or name}/test"
+        return publish(self.node, topic, "-u", name, "-P", password, "-i", client_id or name, *options)[0] == 0
+
+    def why(self, *arguments):
+        """The answer, and the first line of what is printed for people."""
+        done = martlet_process.run("why", *arguments, "--data-dir", str(self.place.path), "--json")
+        assert done.returncode in (0, WRONG), done
+        answer = json.loads(done.stdout)
+        assert done.returncode == (WRONG if answer["wrong"] else 0), answer
+        return answer
+
+    def headline(self, cause, said, *arguments):
+        """Waits until that is the headline, in the answer and in what is printed for people."""
+        answers = []
+
+        def is_it():
+            answers.append(self.why(*arguments))
+            return answers[-1]["cause"] == cause and said in answers[-1]["sentence"]
+
+        try:
+            until(is_it, cause)
+        except AssertionError:
+            raise AssertionError(f"not {cause} with {said!r}, but {json.dumps(answers[-1], indent=1)}") from None
+        answer = answers[-1]
+        printed = martlet_process.run("why", *arguments, "--data-dir", str(self.place.path)).stdout
+        assert answer["wrong"] and said in printed.splitlines()[0], printed
+        assert answer.get("command", "") in printed and answer.get("mend", "") in printed, printed
+        return answer
+
+    def over(self, *arguments):
+        """Waits until nothing is wrong."""
+        try:
+            until(lambda: not self.why(*arguments)["wrong"], "nothing is wrong")
+        except AssertionError:
+            raise AssertionError(json.dumps(self.why(*arguments), indent=1)) from None
+
+    def bash(self, answer, given=""):
+        """Runs the command of an answer as it is printed; what it prints."""
+        path = self.path / "bin"
+        if not path.exists():
+            path.mkdir()
+            (path / "martlet").symlink_to(martlet_process.binary())
+        assert "command" in answer, json.dumps(answer, indent=1)
+        environment = martlet_process.environment()
+        done = subprocess.run(["bash", "-c", answer["command"]], input=given, capture_output=True, text=True,
+                              timeout=20, env={**environment, "PATH": f"{path}:{environment['PATH']}"})
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+def printed_secret(text):
+    """The credential that a command has printed."""
+    return re.search(r"shown this once: (\S+)", text).group(1)
+
+
+def reason_of(client):
+    """The reason code of a CONNACK, of a client that need not be let in."""
+    client.client.loop_stop()
+    return client.connack
+
+
+def published(client, topic, qos=1):
+    """Whether a message was accepted: the reason code of its PUBACK."""
+    return client.acknowledged(topic) if qos else client.client.publish(topic, "x", 0).rc == mqtt.MQTT_ERR_SUCCESS
