@@ -9,7 +9,7 @@ use martlet_integrate::{
     SecretTrouble, Settings, State,
 };
 
-use super::{IntegrationError, Integrations};
+use super::{IntegrationError, Integrations, letters_of};
 
 /// Dead letters that are sent again at once, at most: as many as may wait for that.
 pub const SENT_AT_ONCE_MAX: usize = 10_000;
@@ -87,13 +87,8 @@ impl Operator<'_> {
     /// The integrations, in the order of the configuration.
     pub async fn list(&self) -> Vec<IntegrationSeen> {
         let stored = self.all.host.letters_stored().await;
-        let stored_of = |handle: &Handle| {
-            let stored = stored.as_ref()?;
-            let mut found = stored.iter();
-            let of = (handle.kind(), handle.name());
-            let found = found.find(|one| (&*one.kind, &*one.name) == of);
-            Some(found.map_or(0, |one| one.letters))
-        };
+        let stored = stored.as_deref();
+        let stored_of = |handle: &Handle| Some(letters_of(stored?, (handle.kind(), handle.name())));
         let own = self.own();
         own.map(|(at, settings, handle)| IntegrationSeen {
             handle: Arc::clone(handle),
