@@ -36,7 +36,7 @@ pub use martlet_integrate::{KINDS, Surroundings, Table, TableValue};
 pub use martlet_integrate::{SecretTrouble, SecretValue, Settings};
 use martlet_registry::DeadLetterCount;
 pub use martlet_registry::DeadLettersKept;
-pub use operate::{Chosen, IntegrationSeen, Operator, SENT_AT_ONCE_MAX, Sending};
+pub use operate::{Chosen, IntegrationSeen, Operator, Order, SENT_AT_ONCE_MAX, Sending};
 
 use crate::control::Control;
 use crate::health::Reader;
