@@ -34,8 +34,9 @@ pub use martlet_integrate::{
 };
 pub use martlet_integrate::{KINDS, Surroundings, Table, TableValue};
 pub use martlet_integrate::{SecretTrouble, SecretValue, Settings};
+use martlet_registry::DeadLetterCount;
 pub use martlet_registry::DeadLettersKept;
-pub use operate::{Chosen, IntegrationSeen, Operator, SENT_AT_ONCE_MAX, Sending};
+pub use operate::{Chosen, IntegrationSeen, Operator, Order, SENT_AT_ONCE_MAX, Sending};
 
 use crate::control::Control;
 use crate::health::Reader;
@@ -151,11 +152,9 @@ impl Integrations {
     /// Number of the stored dead letters of an integration, `KIND/NAME`; none while the tables do
     /// not answer.
     pub(crate) async fn letters_stored_of(&self, integration: &str) -> Option<u64> {
-        let (kind, name) = integration.split_once('/')?;
+        let of = integration.split_once('/')?;
         let stored = self.host.letters_stored().await?;
-        let mut stored = stored.iter();
-        let found = stored.find(|one| (&*one.kind, &*one.name) == (kind, name));
-        Some(found.map_or(0, |one| one.letters))
+        Some(letters_of(&stored, of))
     }
 
     /// Whether an integration takes the messages of all tenants: it is the node's then.
@@ -205,6 +204,13 @@ impl Integrations {
         });
         futures_util::future::join_all(ends).await;
     }
+}
+
+/// The number of letters of an integration, kind and name, among those of all.
+fn letters_of(stored: &[DeadLetterCount], of: (&str, &str)) -> u64 {
+    let mut stored = stored.iter();
+    let found = stored.find(|one| (&*one.kind, &*one.name) == of);
+    found.map_or(0, |one| one.letters)
 }
 
 impl std::fmt::Debug for Integrations {

@@ -10,7 +10,7 @@ use martlet_codec::TopicFilter;
 use martlet_control::integrations::{AllowedNetworks, ConfiguredSink, DeadLettersKept};
 use martlet_integrate::file::check_path;
 use martlet_integrate::{
-    KINDS, MAX_ATTEMPTS, OnReject, SecretValue, Settings, Surroundings, Table, TableValue, Takes,
+    KINDS, MAX_ATTEMPTS, OnReject, SecretValue, Settings, Surroundings, Table, TableValue,
 };
 
 use super::load::{ConfigError, Effective, SinkTable};
@@ -23,23 +23,10 @@ type KeyOfSink = (&'static str, Kind, &'static str);
 pub(crate) fn keys_of_kinds() -> impl Iterator<Item = (&'static str, Vec<KeyOfSink>)> {
     KINDS.iter().map(|kind| {
         let own = kind.keys.iter();
-        let own = own.map(|key| (key.name, kind_of(key.takes), key.meaning));
+        let own = own.map(|key| (key.name, key.takes, key.meaning));
         let all = [NAME_KEY, FILTERS_KEY].into_iter().chain(own);
         (kind.name, all.chain(COMMON_KEYS).collect())
     })
-}
-
-fn kind_of(takes: Takes) -> Kind {
-    match takes {
-        Takes::Text => Kind::Text,
-        Takes::Texts => Kind::Texts,
-        Takes::Headers => Kind::Headers,
-        Takes::Secret => Kind::Secret,
-        Takes::Flag => Kind::Boolean,
-        Takes::Word(words) => Kind::Word(words),
-        Takes::Number { min, max } => Kind::Integer { min, max },
-        Takes::NoneOrAtLeast(min) => Kind::NoneOrAtLeast { min },
-    }
 }
 
 const NAME_KEY: KeyOfSink = (
