@@ -380,6 +380,7 @@ mod tests {
             stored: None,
             reason: DropReason::QueueFull,
             limit: None,
+            refused: None,
         }
     }
 
