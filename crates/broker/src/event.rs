@@ -127,6 +127,9 @@ pub enum Event {
         reason: DropReason,
         /// The limit that it was dropped for, if it was one.
         limit: Option<Reached>,
+        /// The reason code with which its receiver refused it; see
+        /// [`PartRefusal::of`](crate::PartRefusal::of) for a part.
+        refused: Option<ReasonCode>,
     },
     /// A queue is at its bound: from now on messages are dropped. Told once until it was empty.
     QueueFull {

@@ -132,7 +132,8 @@ pub use operate::TopicUse;
 pub use part::{
     Delivery, Hold, LaneOrder, LaneTerms, MemberReceipt, OnFull, PartCall, PartEvent, PartId,
     PartLine, PartOutcome, PartOutlet, PartPublish, PartQueueLimits, PartQueueState, PartReach,
-    PartSpec, PartSubscription, PartTerms, Receipt, ReceiptOutcome, Settlement, lane_name, lane_of,
+    PartRefusal, PartSpec, PartSubscription, PartTerms, Receipt, ReceiptOutcome, Settlement,
+    lane_name, lane_of,
 };
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,

@@ -14,6 +14,8 @@ mod lane_order;
 mod publish;
 pub(crate) mod queue;
 pub(crate) mod receipts;
+mod recent;
+mod refusal;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,6 +53,8 @@ pub use publish::PartPublish;
 use queue::PartQueue;
 pub use queue::{OnFull, PartQueueLimits, PartQueueState};
 pub use receipts::{MemberReceipt, Receipt, ReceiptOutcome};
+pub(crate) use recent::RecentEntries;
+pub use refusal::PartRefusal;
 
 /// Names a part of this node while it is attached. Who attaches it chooses the number, each once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,8 +145,8 @@ pub struct Settlement {
 pub enum PartOutcome {
     /// It is done: the part needs it no more.
     Done,
-    /// It is never done: dropped, and counted as refused by its receiver.
-    Refused,
+    /// It is never done, for this reason: dropped, and counted as refused by its receiver.
+    Refused(PartRefusal),
     /// It is to be delivered again after this number of milliseconds, if the part is attached then.
     /// Others may come before it. A lane does not put off what came in in an earlier run of the
     /// node: later messages, which wait for it, would use up the credit.
@@ -264,6 +268,8 @@ pub(crate) struct Part {
     /// The run that it was told of last, see [`PartEvent::Run`]: none yet, or `u32::MAX` if it is
     /// no lane.
     run: Option<u32>,
+    /// What has entered its queue just now.
+    recent: RecentEntries,
 }
 
 /// The parts of a shard; there are few.
@@ -344,6 +350,7 @@ impl Shard {
                 true => None,
                 false => Some(u32::MAX),
             },
+            recent: RecentEntries::default(),
         });
         let identity = spec.identity.as_ref();
         let request = ConnectRequest {
@@ -503,6 +510,34 @@ impl Shard {
         })
     }
 
+    /// An entry has entered the queue of a part.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn part_entry_queued(&mut self, session: u32) {
+        let Some(connection) = self.sessions.at(session).connection() else {
+            // All that is in its queue is durable when it is told that it is attached.
+            return;
+        };
+        let id = self.connections.id_of(connection);
+        if let Some(part) = self.parts.at(id) {
+            part.recent.entered(self.records.last(), &self.records);
+        }
+    }
+
+    /// Whether a part may be told of the first entry of its queue at once; false if the session is
+    /// no part's.
+    pub(crate) fn is_next_of_part_durable(&mut self, session: u32) -> bool {
+        let state = self.sessions.at(session);
+        let Some(connection) = state.connection().filter(|_| state.flags.part()) else {
+            return false;
+        };
+        let queued = state.outbound.queue().len();
+        let id = self.connections.id_of(connection);
+        self.parts
+            .at(id)
+            .is_some_and(|part| part.recent.is_first_durable(queued, &self.records))
+    }
+
     fn part_settles<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -523,11 +558,14 @@ impl Shard {
             };
             let reason = match outcome {
                 PartOutcome::Done => ReasonCode::Success,
-                PartOutcome::Refused if fault::is(Fault::PartRefusedComesAgain) => {
+                PartOutcome::Refused(_) if fault::is(Fault::PartRefusedComesAgain) => {
                     self.put_off_delivery(cx, connection, session, (token, 1_000));
                     continue;
                 }
-                PartOutcome::Refused => ReasonCode::ImplementationSpecificError,
+                PartOutcome::Refused(_) if fault::is(Fault::PartRefusalForgotten) => {
+                    PartRefusal::Rejected.code()
+                }
+                PartOutcome::Refused(why) => why.code(),
                 PartOutcome::Later(after_ms) => {
                     self.put_off_delivery(cx, connection, session, (token, *after_ms));
                     continue;

@@ -156,7 +156,11 @@ fn write_end(
     };
     let why = match event {
         // The reason says it.
-        Event::Dropped { limit: None, .. } => None,
+        Event::Dropped {
+            limit: None,
+            refused: None,
+            ..
+        } => None,
         _ => why(event),
     };
     let mend = way.filter(|_| has_remedy(event)).map(Way::to_string);

@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 
-use martlet_broker::{DropReason, Event, Limit, Reached, Refusal};
+use martlet_broker::{DropReason, Event, Limit, PartRefusal, Reached, Refusal};
+use martlet_codec::ReasonCode;
+use martlet_integrate::CLIENT_IDS;
 
 /// What happened.
 pub(crate) fn headline(event: &Event) -> &'static str {
@@ -48,6 +50,11 @@ pub(crate) fn headline(event: &Event) -> &'static str {
 pub(crate) fn decision(event: &Event) -> Option<&str> {
     match event {
         Event::SessionEnded { cause, .. } => Some(cause.text()),
+        Event::Dropped {
+            client_id,
+            refused: Some(code),
+            ..
+        } => Some(why_refused(client_id, *code)),
         _ => event.refusal().map(Refusal::detail),
     }
 }
@@ -76,6 +83,14 @@ pub(crate) fn sentence(event: &Event) -> Option<Cow<'_, str>> {
         }
         _ => why,
     })
+}
+
+/// Why a receiver has refused a message, by the reason code of its answer.
+fn why_refused(client_id: &str, code: ReasonCode) -> &'static str {
+    match PartRefusal::of(code).filter(|_| client_id.starts_with(CLIENT_IDS)) {
+        Some(refusal) => refusal.meaning(),
+        None => code.name(),
+    }
 }
 
 /// Why messages were dropped: the limit, or else what the reason means.

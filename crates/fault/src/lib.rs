@@ -109,6 +109,7 @@ faults! {
     PartSettlementLost = "The last settlement of a batch is lost.";
     PartSettlesOther = "A settlement counts for the token before its own.";
     PartRefusedComesAgain = "What a part has refused is delivered again.";
+    PartRefusalForgotten = "A receipt does not tell why a part has refused the message.";
     PartLaterForgotten = "What a part has put off is not delivered again.";
     PartCreditNotReturned = "What a part has put off counts against its credit for ever.";
     PartCreditNotLowered = "A part's credit never becomes smaller.";
@@ -138,6 +139,7 @@ faults! {
     HoldDrops = "A part that holds drops what finds its queue full.";
     PartAgeFromAttachment = "The age of a part's messages is counted from its attachment.";
     PartDropsNewest = "At a part's bound in bytes the newest messages are dropped.";
+    PartToldBeforeRecord = "A part is told of a QoS 1 or 2 message before that is durable.";
     PartPublishedBeforeRecord = "What a part publishes is answered before it is durable.";
     PartOwnComesBack = "What a part publishes comes back to it.";
     LaneOfOtherShard = "A message goes to the lane of another shard than received it.";

@@ -32,8 +32,8 @@ pub use host::{Asked, Host, PartSession, SavedState};
 pub use kind::{ConfiguredSink, KINDS, Key, Kind, Surroundings, Table, TableValue, Takes};
 pub use part::Part;
 pub use runner::{
-    ALL_TENANTS, Activity, Backoff, CLIENT_IDS, Command, CommandError, Counts, Failure, Handle,
-    MAX_ATTEMPTS, OnReject, Runner, Settings, State,
+    ALL_TENANTS, Activity, Backoff, CLIENT_IDS, Clock, Command, CommandError, Counts, Failure,
+    Handle, MAX_ATTEMPTS, OnReject, Runner, Settings, State,
 };
 pub use secret::{SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template};
 pub use sink::{Outcome, Publisher, Sink, SinkMessage};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use martlet_broker::{
     DropReason, ListenerPolicy, MessageId, NewMessage, PartCall, PartEvent, PartId, PartOutcome,
-    PartPublish, PartQueueLimits, PartReach, PartSpec, PartSubscription, QueueFull, ReceiptOutcome,
-    Settings, Settlement, TenantId,
+    PartPublish, PartQueueLimits, PartReach, PartRefusal, PartSpec, PartSubscription, QueueFull,
+    ReceiptOutcome, Settings, Settlement, TenantId,
 };
 use martlet_codec::{QoS, ReasonCode, RetainHandling};
 use martlet_script::{Harness, Link, Wiring};
@@ -561,11 +561,13 @@ fn parts_are_receivers_too() {
             });
             receipts.collect()
         };
-        let refused = ReceiptOutcome::Refused(ReasonCode::ImplementationSpecificError);
+        let rejected = ReceiptOutcome::Refused(ReasonCode::ImplementationSpecificError);
+        let failed = ReceiptOutcome::Refused(ReasonCode::UnspecifiedError);
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
             for (outcome, expected) in [
                 (PartOutcome::Done, ACKNOWLEDGED),
-                (PartOutcome::Refused, refused),
+                (PartOutcome::Refused(PartRefusal::Rejected), rejected),
+                (PartOutcome::Refused(PartRefusal::Failed), failed),
             ] {
                 test.publish("a", qos);
                 let receipts: Vec<(Arc<str>, ReceiptOutcome)> = settle(&mut test, outcome);

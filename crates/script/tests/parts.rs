@@ -6,7 +6,8 @@ use std::sync::Arc;
 use martlet_broker::{
     Actions, Authenticated, Delivery, DropReason, HOPS_MAX, Identity, ListenerPolicy, NewMessage,
     OnFull, PartCall, PartEvent, PartId, PartOutcome, PartPublish, PartQueueLimits, PartQueueState,
-    PartReach, PartSpec, PartSubscription, Realm, Rule, Rules, Settings, Settlement, TenantId,
+    PartReach, PartRefusal, PartSpec, PartSubscription, Realm, Rule, Rules, Settings, Settlement,
+    TenantId,
 };
 use martlet_codec::{QoS, ReasonCode, RetainHandling};
 use martlet_script::{Harness, Link, Wiring};
@@ -275,6 +276,58 @@ fn what_is_put_off_comes_again_and_nothing_waits_for_it() {
     }
 }
 
+/// A node whose store answers late, with this part attached.
+fn late_node(spec: PartSpec) -> (Harness, Link) {
+    let mut node = node(Wiring {
+        durable_delay_ms: 100,
+        ..Wiring::default()
+    });
+    node.part_call(NAME, PartCall::Attach(Box::new(spec)));
+    node.elapse(300);
+    let told = node.take_told();
+    assert!(matches!(&told[..], [(PART, PartEvent::Attached { .. })]));
+    let device = connect(&mut node, "device", CLEAN);
+    (node, device)
+}
+
+#[test]
+fn a_message_is_delivered_once_it_is_durable_unless_it_is_of_qos_0() {
+    for qos in 0..=2 {
+        let (mut node, device) = late_node(spec(&["a"]));
+        let id: &[u8] = if qos > 0 { &[0, 9] } else { &[] };
+        let body = [&text("a"), id, b"1"].concat();
+        node.send(device, &packet(0x30 | qos << 1, &body));
+        node.elapse(50);
+        assert_eq!(deliveries(&mut node).len(), usize::from(qos == 0), "{qos}");
+        node.elapse(100);
+        assert_eq!(deliveries(&mut node).len(), usize::from(qos > 0), "{qos}");
+    }
+}
+
+#[test]
+fn what_is_durable_in_the_queue_is_delivered_without_waiting_for_the_store() {
+    let one_at_a_time = PartSpec {
+        credit: 1,
+        ..spec(&["a"])
+    };
+    let (mut node, device) = late_node(one_at_a_time);
+    for payload in ["0", "1", "2"] {
+        publish(&mut node, device, ("a", 1, payload));
+    }
+    node.elapse(300);
+    for payload in ["0", "1", "2"] {
+        let found = deliveries(&mut node);
+        assert_eq!(payloads(&found), [payload]);
+        settle(&mut node, &found, PartOutcome::Done);
+    }
+    // One that has entered just now waits.
+    publish(&mut node, device, ("a", 1, "3"));
+    publish(&mut node, device, ("a", 1, "4"));
+    assert_eq!(payloads(&deliveries(&mut node)), [""; 0]);
+    node.elapse(300);
+    assert_eq!(payloads(&deliveries(&mut node)), ["3"]);
+}
+
 #[test]
 fn what_is_refused_is_dropped_and_counted() {
     let mut node = node(Wiring::default());
@@ -282,7 +335,11 @@ fn what_is_refused_is_dropped_and_counted() {
     let device = connect(&mut node, "device", CLEAN);
     publish(&mut node, device, ("a", 0, "poison"));
     let found = deliveries(&mut node);
-    settle(&mut node, &found, PartOutcome::Refused);
+    settle(
+        &mut node,
+        &found,
+        PartOutcome::Refused(PartRefusal::Rejected),
+    );
     let counters = node.counters();
     let refused = counters.dropped[DropReason::RefusedByReceiver as usize];
     assert_eq!((refused, counters.delivered), (1, 0));

@@ -48,7 +48,8 @@ pub enum ReceiptOutcome {
     /// The client answered with PUBACK or PUBREC below 0x80: it has the message. A part has
     /// settled it as done.
     Acknowledged,
-    /// The client answered with this reason code, 0x80 or above; a part has refused it.
+    /// The client answered with this reason code, 0x80 or above. A part has refused it: see
+    /// [`PartRefusal::of`](super::PartRefusal::of).
     Refused(ReasonCode),
     /// It was dropped for this reason, which is never
     /// [`RefusedByReceiver`](DropReason::RefusedByReceiver).

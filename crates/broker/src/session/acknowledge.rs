@@ -375,8 +375,11 @@ impl Shard {
         let (answer, outcome) = ((Some(index), entry.id()), ShareOutcome::Dropped(reason));
         if !self.tell_group(cx, entry.ticket(), answer, outcome, refused) {
             match entry.message() {
-                Some(message) => self.drop_message(cx, index, reason, 1, message.topic()),
-                None => self.drop_stored(cx, index, reason, entry.id()),
+                Some(message) => {
+                    let topic = message.topic();
+                    self.drop_message_as(cx, index, (reason, refused), 1, topic);
+                }
+                None => self.drop_stored_as(cx, index, (reason, refused), entry.id()),
             }
             let dropped = ReceiptOutcome::Dropped(reason);
             let outcome = refused.map_or(dropped, ReceiptOutcome::Refused);
@@ -441,11 +444,24 @@ impl Shard {
         count: u64,
         topic: &str,
     ) {
+        self.drop_message_as(cx, index, (reason, None), count, topic);
+    }
+
+    /// The same, with the reason code with which its receiver has refused it.
+    fn drop_message_as<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        (reason, refused): (DropReason, Option<ReasonCode>),
+        count: u64,
+        topic: &str,
+    ) {
         self.count_drop(index, reason, count, cx.now.wall_ms);
         self.tell_losses(cx, index, reason, topic);
         if self.tells_drop(index, topic) {
             self.work.add(digest_work(topic));
-            self.tell_drop(cx, index, reason, shortened(topic).into_owned(), None);
+            let topic = shortened(topic).into_owned();
+            self.tell_drop(cx, index, (reason, refused), topic, None);
         }
     }
 
@@ -457,10 +473,21 @@ impl Shard {
         reason: DropReason,
         id: MessageId,
     ) {
+        self.drop_stored_as(cx, index, (reason, None), id);
+    }
+
+    /// The same, with the reason code with which its receiver has refused it.
+    fn drop_stored_as<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        (reason, refused): (DropReason, Option<ReasonCode>),
+        id: MessageId,
+    ) {
         self.count_drop(index, reason, 1, cx.now.wall_ms);
         self.tell_losses(cx, index, reason, "");
         if self.tells_drop(index, "") {
-            self.tell_drop(cx, index, reason, String::new(), Some(id));
+            self.tell_drop(cx, index, (reason, refused), String::new(), Some(id));
         }
     }
 
@@ -477,7 +504,7 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, N>,
         index: u32,
-        reason: DropReason,
+        (reason, refused): (DropReason, Option<ReasonCode>),
         topic: String,
         stored: Option<MessageId>,
     ) {
@@ -494,6 +521,7 @@ impl Shard {
                 stored,
                 reason,
                 limit: limit.map(|limit| self.reached(limit, None)),
+                refused,
             },
         );
     }

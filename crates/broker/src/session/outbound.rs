@@ -518,8 +518,7 @@ impl Shard {
         number: RecordNumber,
         routing: Option<&mut Routing<'_>>,
     ) {
-        let waits = entry.recorded && entry.qos == QoS::ExactlyOnce;
-        if waits && !fault::is(Fault::Qos2BeforeRecord) {
+        if entry.recorded && self.waits_for_record(index, &entry, number) {
             let outbound = &mut self.sessions.at(index).outbound;
             outbound.put_in_flight(packet_id, InFlightState::Publish(entry));
             return self.send_when_durable(cx, index, packet_id, number);
@@ -560,6 +559,18 @@ impl Shard {
         self.sessions.at(index).outbound.put_sent(packet_id, state);
     }
 
+    /// QoS 2 outward waits for the Packet Identifier. A part waits for the message: see
+    /// [`RecentEntries`](crate::part::RecentEntries). QoS 0 waits for nothing.
+    fn waits_for_record(&mut self, index: u32, entry: &Entry, number: RecordNumber) -> bool {
+        if entry.qos == QoS::ExactlyOnce {
+            return !fault::is(Fault::Qos2BeforeRecord);
+        }
+        self.sessions.at(index).flags.part()
+            && entry.message.qos() > QoS::AtMostOnce
+            && !self.records.is_durable(number)
+            && !fault::is(Fault::PartToldBeforeRecord)
+    }
+
     /// A message may have been sent at the end of the last run of the node, which ended before the
     /// record of that was durable: it came in before, and its receiver was connected then. Such a
     /// message says so [MQTT-3.3.1-1].
@@ -572,8 +583,7 @@ impl Shard {
         session.flags.was_there() && start_of(session.epoch.0) < run
     }
 
-    /// QoS 2 outward: the packet waits until the record that gives it its identifier is durable,
-    /// so that no crash makes it a second message.
+    /// It waits until this record is durable, so that no crash makes it a second message.
     fn send_when_durable<N: Node>(
         &mut self,
         cx: &mut Cx<'_, N>,
@@ -616,6 +626,9 @@ impl Shard {
         match fault::is(Fault::QueueOutOfOrder) {
             true => queue.push_front(entry),
             false => queue.push_back(entry, window),
+        }
+        if self.sessions.at(index).flags.part() {
+            self.part_entry_queued(index);
         }
         let owner = QueueOwner::Session(self.sessions.id_of(index));
         self.watch_queue_expiry(owner);
@@ -825,6 +838,7 @@ impl Shard {
 
     /// Sends the first queued message under a new Packet Identifier; false if there is none.
     fn send_next<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) -> bool {
+        let is_durable = self.is_next_of_part_durable(index);
         let Some(queue) = self.sessions.at(index).outbound.queue_used() else {
             return false;
         };
@@ -846,6 +860,9 @@ impl Shard {
         if entry.recorded {
             let record = entry.record_in_flight(session.epoch, cx.now, packet_id);
             number = self.append(cx, Record::Changed(record));
+        }
+        if is_durable {
+            number = RecordNumber(0);
         }
         self.send_under(cx, index, packet_id, entry, number, None);
         true

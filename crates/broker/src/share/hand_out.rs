@@ -638,6 +638,7 @@ impl Shard {
                     stored: None,
                     reason,
                     limit,
+                    refused: None,
                 },
             );
         }

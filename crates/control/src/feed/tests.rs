@@ -407,6 +407,7 @@ fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_
         stored: None,
         reason: DropReason::SessionEnded,
         limit: None,
+        refused: None,
     };
     let ended = |client_id: &str| Event::SessionEnded {
         client_id: client_id.into(),

@@ -12,8 +12,9 @@ use std::sync::{Arc, OnceLock};
 use martlet_access::explain;
 use martlet_broker::{
     DropReason, Event, NAME_BYTES_MAX, Names, Refusal, RefusalCause, TenantId, UserName,
-    UserSources, is_shortened, may_publish,
+    UserSources, is_shortened, lane_of, may_publish,
 };
+use martlet_integrate::CLIENT_IDS;
 use martlet_registry::{Known, Owner, RulesPlace, Snapshot, is_device_id};
 
 use super::limits::by_limit;
@@ -202,6 +203,15 @@ impl Commands {
             "" => None,
             id => self.line("trace", &[], &[id]),
         }
+    }
+
+    /// What the target of an integration has said of messages that it refused; none if this is not
+    /// the session of an integration.
+    fn letters_of(&self, client_id: &str) -> Option<Way> {
+        let part = lane_of(client_id).map_or(client_id, |(part, _)| part);
+        let name = part.strip_prefix(CLIENT_IDS)?;
+        let command = self.line("integration dead-letter ls", &[], &[name]);
+        Way::by("its dead letters say what the target answered", command)
     }
 
     /// As [`Self::permit`], in a tenant.
@@ -480,6 +490,11 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
         Event::Dropped {
             limit: Some(limit), ..
         } => by_limit(limit.limit),
+        Event::Dropped {
+            client_id,
+            refused: Some(_),
+            ..
+        } => commands.letters_of(client_id),
         Event::Dropped { reason, .. } => Way::words(dropped(*reason)?),
         Event::RateExceeded { limit, .. } => Way::words(format!(
             "have the client publish less, raise {}, or set mqtt.rate_exceeded = \"delay\"",

@@ -381,6 +381,7 @@ mod tests {
             stored: None,
             reason: DropReason::QueueFull,
             limit: None,
+            refused: None,
         }
     }
 

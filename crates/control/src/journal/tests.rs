@@ -1,4 +1,4 @@
-use martlet_broker::{Limit, Reached};
+use martlet_broker::{Limit, PartRefusal, Reached};
 
 use super::*;
 
@@ -173,10 +173,42 @@ fn a_topic_that_is_not_known_is_left_out() {
             stored: None,
             reason: DropReason::QueueFull,
             limit: None,
+            refused: None,
         };
         write(&journal, told(event));
     }
     let page = journal.page(1, 10, |_| true);
     let topics: Vec<_> = page.items.iter().map(|one| one.topic.as_deref()).collect();
     assert_eq!(topics, [None, Some("a/b")]);
+}
+
+#[test]
+fn a_message_that_was_refused_says_why_by_whom_and_where_there_is_more() {
+    let dropped = |client_id: &str, code| Event::Dropped {
+        client_id: client_id.to_owned(),
+        user: None,
+        topic: "a".to_owned(),
+        stored: None,
+        reason: DropReason::RefusedByReceiver,
+        limit: None,
+        refused: Some(code),
+    };
+    let words_of = |event: Event| {
+        let journal = Journal::default();
+        write(&journal, told(event));
+        let page = journal.page(1, 10, |_| true);
+        let entry = page.items.first().expect("it is written");
+        (entry.why.clone(), entry.command.clone())
+    };
+    let rejected = PartRefusal::Rejected.code();
+    let (why, command) = words_of(dropped("$integration/webhook/crm@0", rejected));
+    assert_eq!(why.as_deref(), Some(PartRefusal::Rejected.meaning()));
+    let expected = "martlet integration dead-letter ls webhook/crm";
+    assert_eq!(command.as_deref(), Some(expected));
+    let failed = PartRefusal::Failed.code();
+    let (why, _) = words_of(dropped("$integration/webhook/crm@0", failed));
+    assert_eq!(why.as_deref(), Some(PartRefusal::Failed.meaning()));
+    let (why, command) = words_of(dropped("d1", ReasonCode::QuotaExceeded));
+    assert_eq!(why.as_deref(), Some(ReasonCode::QuotaExceeded.name()));
+    assert_eq!(command, None);
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::clock::{Clock, within};
 use crate::caught::{PanicTold, catch_or_tell};
 
 /// Why a call gave no result.
@@ -40,10 +41,10 @@ impl std::fmt::Display for Broken {
     }
 }
 
-/// Runs a call of a sink. A panic that is not unwound is told there.
+/// Runs a call of a sink, for that time at most. A panic that is not unwound is told there.
 pub(super) async fn attempt<T>(
     call: impl Future<Output = T>,
-    within: Duration,
+    (clock, limit): (&dyn Clock, Duration),
     panic: &Arc<PanicTold>,
 ) -> Result<T, Broken> {
     let guarded = async {
@@ -57,8 +58,8 @@ pub(super) async fn attempt<T>(
         })
         .await
     };
-    match tokio::time::timeout(within, guarded).await {
-        Ok(done) => done,
-        Err(_) => Err(Broken::Late(within)),
+    match within(clock, limit, guarded).await {
+        Some(done) => done,
+        None => Err(Broken::Late(limit)),
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::attempt::{Broken, attempt};
+use super::clock::{Clock, within};
 use crate::caught::{PanicTold, catch_or_tell};
 use crate::sink::{Outcome, Sink, SinkMessage};
 
@@ -48,6 +48,8 @@ pub(super) enum Place {
     Thread(OwnRuntime),
     /// On the runtime of the runner.
     Here(Handle),
+    /// In the task of the runner itself, which has no runtime.
+    InTask,
 }
 
 impl Place {
@@ -69,6 +71,7 @@ impl Place {
 
     fn handle(&self) -> Option<&Handle> {
         match self {
+            Self::InTask => None,
             Self::Thread(OwnRuntime(runtime)) => runtime.as_ref().map(Runtime::handle),
             Self::Here(handle) => Some(handle),
         }
@@ -97,7 +100,7 @@ struct Called<S> {
 enum State<S> {
     Idle(S),
     /// Since when.
-    Busy(JoinHandle<Called<S>>, Instant),
+    Busy(JoinHandle<Called<S>>, Duration),
     /// Its thread has ended, or stands still after a panic.
     Lost,
 }
@@ -107,6 +110,7 @@ pub(super) struct Caller<S> {
     make: Box<dyn Fn() -> S + Send>,
     client_id: String,
     place: Place,
+    clock: Arc<dyn Clock>,
     state: State<S>,
     panic: Arc<PanicTold>,
     /// Threads that panics have cost.
@@ -125,13 +129,14 @@ impl<S: Sink> Caller<S> {
     pub(super) fn new(
         make: impl Fn() -> S + Send + 'static,
         client_id: String,
-        place: Place,
+        (place, clock): (Place, Arc<dyn Clock>),
     ) -> Self {
         Self {
             state: State::Idle(make()),
             make: Box::new(make),
             client_id,
             place,
+            clock,
             panic: Arc::default(),
             lost: 0,
             health: None,
@@ -164,31 +169,43 @@ impl<S: Sink> Caller<S> {
     pub(super) async fn call(
         &mut self,
         request: Request,
-        within: Duration,
+        limit: Duration,
     ) -> Result<Answer, Broken> {
         self.take_back_if_ended().await;
         let sink = match std::mem::replace(&mut self.state, State::Lost) {
             State::Idle(sink) => sink,
             State::Busy(task, since) => {
                 self.state = State::Busy(task, since);
-                return Err(Broken::Blocked(since.elapsed()));
+                return Err(Broken::Blocked(self.clock.now().saturating_sub(since)));
             }
             State::Lost => self.made_again()?,
         };
+        let time = (Arc::clone(&self.clock), limit);
+        let call = perform(sink, request, time, Arc::clone(&self.panic));
+        if matches!(self.place, Place::InTask) {
+            let called = call.await;
+            return self.take_back(called);
+        }
         let Some(runtime) = self.place.handle() else {
             return Err(Broken::Panicked("its thread has ended".to_owned()));
         };
-        let began = Instant::now();
-        let call = perform(sink, request, within, Arc::clone(&self.panic));
-        self.state = State::Busy(runtime.spawn(call), began);
-        self.returned(within + BLOCKED_AFTER).await
+        self.state = State::Busy(runtime.spawn(call), self.clock.now());
+        self.returned(limit.saturating_add(BLOCKED_AFTER)).await
+    }
+
+    /// The sink is here again after a call.
+    fn take_back(&mut self, called: Called<S>) -> Result<Answer, Broken> {
+        self.state = State::Idle(called.sink);
+        self.health = called.health;
+        called.done
     }
 
     /// Waits for the end of the call under way, at most for so long.
-    async fn returned(&mut self, within: Duration) -> Result<Answer, Broken> {
+    async fn returned(&mut self, limit: Duration) -> Result<Answer, Broken> {
         let State::Busy(task, since) = &mut self.state else {
             return Err(Broken::Panicked("its thread has ended".to_owned()));
         };
+        let clock = Arc::clone(&self.clock);
         let called = tokio::select! {
             biased;
             text = self.panic.wait() => {
@@ -196,17 +213,13 @@ impl<S: Sink> Caller<S> {
                 self.lost += 1;
                 return Err(Broken::Panicked(text));
             }
-            called = timeout(within, task) => called,
+            called = within(&*clock, limit, task) => called,
         };
-        let Ok(called) = called else {
-            return Err(Broken::Blocked(since.elapsed()));
+        let Some(called) = called else {
+            return Err(Broken::Blocked(clock.now().saturating_sub(*since)));
         };
         match called {
-            Ok(Called { sink, done, health }) => {
-                self.state = State::Idle(sink);
-                self.health = health;
-                done
-            }
+            Ok(called) => self.take_back(called),
             Err(error) => {
                 self.state = State::Lost;
                 Err(Broken::Panicked(error.to_string()))
@@ -237,18 +250,18 @@ impl<S: Sink> Caller<S> {
 async fn perform<S: Sink>(
     mut sink: S,
     request: Request,
-    within: Duration,
+    (clock, limit): (Arc<dyn Clock>, Duration),
     panic: Arc<PanicTold>,
 ) -> Called<S> {
     let done = match request {
         Request::Deliver(batch) => {
             let call = async { sink.deliver(&batch).await };
-            let done = attempt(call, within, &panic).await;
+            let done = attempt(call, (&*clock, limit), &panic).await;
             done.map(Answer::Delivered)
         }
         Request::Test => {
             let call = async { sink.test().await };
-            let done = attempt(call, within, &panic).await;
+            let done = attempt(call, (&*clock, limit), &panic).await;
             done.map(Answer::Tested)
         }
     };
@@ -261,6 +274,7 @@ async fn perform<S: Sink>(
 mod tests {
     use super::*;
     use crate::caught::end_thread;
+    use crate::runner::clock::RuntimeClock;
 
     /// Its panics are not unwound, as in the program.
     struct Panics;
@@ -278,7 +292,8 @@ mod tests {
     #[tokio::test]
     async fn a_sink_that_panics_too_often_is_not_called_until_it_starts_anew() {
         let place = Place::for_sink("test");
-        let mut caller = Caller::new(|| Panics, "test".to_owned(), place);
+        let clock = Arc::new(RuntimeClock::new());
+        let mut caller = Caller::new(|| Panics, "test".to_owned(), (place, clock));
         let panicked = || Err(Broken::Panicked("at 7".to_owned()));
         for _ in 0..2 {
             for _ in 0..LOST_MAX {

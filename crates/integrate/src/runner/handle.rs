@@ -7,6 +7,8 @@ use martlet_broker::{OnFull, PartQueueState, TenantId};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::Settings;
+
 /// What an integration does now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activity {
@@ -210,21 +212,25 @@ pub struct Handle {
 
 impl Handle {
     pub(super) fn new(
-        (kind, name, client_id): (&'static str, Box<str>, Box<str>),
-        on_full: OnFull,
+        settings: &Settings,
         shared: Arc<Shared>,
         told: mpsc::UnboundedSender<Told>,
-        task: JoinHandle<()>,
     ) -> Self {
         Self {
-            kind,
-            name,
-            client_id,
-            on_full,
+            kind: settings.kind,
+            name: settings.name.clone(),
+            client_id: settings.client_id().into(),
+            on_full: settings.queue.on_full,
             shared,
             told,
-            task: Mutex::new(Some(task)),
+            task: Mutex::new(None),
         }
+    }
+
+    /// The task of the runner ends with this.
+    pub(super) fn with_task(mut self, task: JoinHandle<()>) -> Self {
+        self.task = Mutex::new(Some(task));
+        self
     }
 
     /// Kind of the sink, such as `file`.
@@ -264,6 +270,13 @@ impl Handle {
             }
             changed.await;
         }
+    }
+
+    /// Tells the runner a command, and waits for no answer.
+    pub fn tell(&self, command: Command) {
+        let (answer, _) = oneshot::channel();
+        // If it has ended already there is nothing to tell.
+        let _ = self.told.send(Told::Command(command, answer));
     }
 
     /// Carries out a command, and waits for the answer at most as long as given.

@@ -3,6 +3,7 @@
 //!
 //! * `handle`: how others read its state and tell it something
 //! * `core`: what it holds and what it is told; all but the sink
+//! * `clock`: its time
 //! * `giving_up`: when a message at which the sink fails again and again is given up
 //! * `waiting`: clients whose messages wait for it
 //! * `caller`, `attempt`, `backoff`: the thread of the sink, one call, and the pause before the
@@ -15,6 +16,7 @@
 mod attempt;
 mod backoff;
 mod caller;
+mod clock;
 mod core;
 mod giving_up;
 mod handle;
@@ -22,19 +24,21 @@ mod handle;
 mod tests;
 mod waiting;
 
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::PartQueueLimits;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 pub use backoff::Backoff;
+pub use clock::Clock;
 pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State};
 
 use self::attempt::Broken;
 use self::caller::{Answer, Caller, Place, Request};
+use self::clock::RuntimeClock;
 use self::core::{Batch, Core};
 use self::handle::Shared;
 use crate::host::Host;
@@ -146,26 +150,42 @@ impl<S: Sink> Runner<S> {
         host: Arc<dyn Host>,
         place: Place,
     ) -> Handle {
+        let clock = Arc::new(RuntimeClock::new());
+        let (handle, run) = Self::make(settings, make, host, (place, clock));
+        handle.with_task(tokio::spawn(run))
+    }
+
+    /// A runner without a task and a thread: its handle, and the future that is the runner. It is
+    /// driven by who polls that, such as in virtual time, and calls the sink in there. The clock
+    /// and the host wake it.
+    pub fn in_hand(
+        settings: Settings,
+        make: impl Fn() -> S + Send + 'static,
+        host: Arc<dyn Host>,
+        clock: Arc<dyn Clock>,
+    ) -> (Handle, impl Future<Output = ()> + Send) {
+        Self::make(settings, make, host, (Place::InTask, clock))
+    }
+
+    fn make(
+        settings: Settings,
+        make: impl Fn() -> S + Send + 'static,
+        host: Arc<dyn Host>,
+        (place, clock): (Place, Arc<dyn Clock>),
+    ) -> (Handle, impl Future<Output = ()> + Send) {
         let shared = Arc::<Shared>::default();
         let (sender, told) = mpsc::unbounded_channel();
-        let (kind, name) = (settings.kind, settings.name.clone());
-        let client_id = settings.client_id();
-        let on_full = settings.queue.on_full;
-        let core = Core::new(settings, host, Arc::clone(&shared), told);
-        let caller = Caller::new(make, client_id.clone(), place);
-        let runner = Self { caller, core };
+        let handle = Handle::new(&settings, Arc::clone(&shared), sender);
         let ends = EndsWith(Arc::clone(&shared));
-        let task = tokio::spawn(async move {
+        let client_id = settings.client_id();
+        let core = Core::new(settings, (host, Arc::clone(&clock)), shared, told);
+        let caller = Caller::new(make, client_id, (place, clock));
+        let runner = Self { caller, core };
+        let run = async move {
             runner.run().await;
             drop(ends);
-        });
-        Handle::new(
-            (kind, name, client_id.into()),
-            on_full,
-            shared,
-            sender,
-            task,
-        )
+        };
+        (handle, run)
     }
 
     async fn run(mut self) {
@@ -184,12 +204,12 @@ impl<S: Sink> Runner<S> {
             self.core.look_at_tenant_if_due();
             self.core.store_letters_if_due().await;
             let mut has_delivered = false;
-            let batch = self.core.batch(Instant::now());
+            let batch = self.core.batch(self.core.clock.now());
             if !batch.messages.is_empty() {
                 self.deliver(batch).await;
                 has_delivered = true;
             }
-            if self.core.has_letters_to_send(Instant::now()) {
+            if self.core.has_letters_to_send(self.core.clock.now()) {
                 self.send_letters().await;
                 has_delivered = true;
             }
@@ -205,6 +225,7 @@ impl<S: Sink> Runner<S> {
     async fn wait(&mut self) {
         let Self { caller, core } = self;
         tokio::select! {
+            biased;
             () = core.wait() => {}
             // It may be called again.
             () = caller.unblocked() => core.sink_returned(),

@@ -68,7 +68,7 @@ impl PartAccounts {
                 let account = self.accounts.entry((part, lane)).or_default();
                 match outcome {
                     PartOutcome::Done => account.done += 1,
-                    PartOutcome::Refused => account.refused += 1,
+                    PartOutcome::Refused(_) => account.refused += 1,
                     PartOutcome::Later(_) => {}
                 }
             }

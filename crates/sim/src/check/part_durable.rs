@@ -1,17 +1,21 @@
 //! A durable part is told that it is attached once its session and all of its subscriptions are
-//! durable, so that no crash at any moment takes them back.
+//! durable, so that no crash at any moment takes them back. It is told of a message of QoS 1 or 2
+//! once that is durable, as far as it has a record: what a crash takes back its publisher sends
+//! again, and the node would take it for another message.
 
 use std::collections::BTreeMap;
 
-use martlet_broker::{Record, SessionEpoch, lane_name};
+use martlet_broker::{MessageId, Record, SessionEpoch, lane_name};
+use martlet_codec::QoS;
 
 use crate::facts::{Fact, PartIndex};
 use crate::ledger::Ledger;
 use crate::observer::Findings;
-use crate::part::PartFact;
+use crate::part::{PartFact, ToldDelivery};
 use crate::store::Lsn;
 
 const CHECK: &str = "attachments are durable";
+const CHECK_MESSAGES: &str = "parts are told of what is durable";
 
 /// What the records say of sessions.
 #[derive(Debug, Default)]
@@ -20,6 +24,8 @@ pub(super) struct PartDurable {
     sessions: BTreeMap<String, (SessionEpoch, Lsn)>,
     /// The last record of each subscription.
     subscriptions: BTreeMap<(SessionEpoch, String), Lsn>,
+    /// The record of each message.
+    messages: BTreeMap<MessageId, Lsn>,
 }
 
 impl PartDurable {
@@ -33,6 +39,9 @@ impl PartDurable {
                 let key = (subscription.epoch, subscription.filter.to_string());
                 self.subscriptions.insert(key, lsn);
             }
+            Record::Message(record) => {
+                self.messages.insert(record.message.id(), lsn);
+            }
             _ => {}
         }
     }
@@ -43,13 +52,34 @@ impl PartDurable {
                 // What was not durable has come back with the store, or is recorded anew.
                 let sessions = self.sessions.values_mut().map(|(_, lsn)| lsn);
                 let all = sessions.chain(self.subscriptions.values_mut());
+                let all = all.chain(self.messages.values_mut());
                 all.filter(|lsn| **lsn > durable).for_each(|lsn| *lsn = 0);
             }
             Fact::Part {
                 part,
                 what: PartFact::Attached { durable, .. },
             } if ledger.part(part).durable => self.attached(part, durable, ledger, findings),
+            Fact::Part {
+                part,
+                what: PartFact::Told(told),
+            } if ledger.part(part).durable => self.told(part, &told, ledger, findings),
             _ => {}
+        }
+    }
+
+    fn told(&self, part: PartIndex, told: &ToldDelivery, ledger: &Ledger, findings: &mut Findings) {
+        let (Some(lsn), Some(message)) = (self.messages.get(&told.id), told.message) else {
+            return;
+        };
+        let (row, receiver) = (ledger.message(message), ledger.part(part));
+        // Until a part knows its subscriptions, not all shards do.
+        let is_promised = row.sent_us > receiver.since_us;
+        if row.qos > QoS::AtMostOnce && *lsn > told.durable && is_promised {
+            let (name, what) = (&receiver.name, ledger.describe(message));
+            findings.add(
+                CHECK_MESSAGES,
+                format!("{name} got {what} before it was durable"),
+            );
         }
     }
 

@@ -98,7 +98,7 @@ impl PartLost {
                 self.owed.remove(&part);
             }
             PartFact::Settled {
-                outcome: PartOutcome::Done | PartOutcome::Refused,
+                outcome: PartOutcome::Done | PartOutcome::Refused(_),
                 message: Some(message),
                 ..
             } => {

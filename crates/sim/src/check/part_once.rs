@@ -2,7 +2,9 @@
 //! so, what says so was delivered before, and what was settled done or refused comes again only
 //! after a crash, which may have taken the settlement back.
 //!
-//! The broker's name of a message tells a repeated one from another PUBLISH of the same content.
+//! The broker's name of a message tells a repeated one from another PUBLISH of the same content. A
+//! QoS 2 message has one name, whatever its publisher sends again after a crash: a part is told of
+//! it once the node can tell that it comes again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +44,7 @@ impl PartOnce {
                 self.told(part, &told, ledger, findings);
             }
             PartFact::Settled {
-                outcome: PartOutcome::Done | PartOutcome::Refused,
+                outcome: PartOutcome::Done | PartOutcome::Refused(_),
                 id,
                 ..
             } => {
@@ -94,7 +96,8 @@ impl PartOnce {
         self.count((part, message), delivery.id, ledger, findings);
     }
 
-    /// No more messages of the broker than there were publishes.
+    /// No more messages of the broker than there were publishes. One of QoS 1 that was published
+    /// before a crash may be published again after it.
     fn count(
         &mut self,
         (part, message): (PartIndex, MessageIndex),
@@ -102,20 +105,25 @@ impl PartOnce {
         ledger: &Ledger,
         findings: &mut Findings,
     ) {
-        let place = (ledger.part(part).life, ledger.crashes);
+        let row = ledger.message(message);
+        let (life, since_us) = (ledger.part(part).life, ledger.part(part).since_us);
+        let is_once = row.qos == QoS::ExactlyOnce;
+        // Until a part knows its subscriptions, not all shards do.
+        if is_once && (row.rotten || since_us >= row.sent_us) {
+            return;
+        }
+        let place = (life, if is_once { 0 } else { ledger.crashes });
         let (life, crashes, names) = self.names.entry((part, message)).or_default();
         if (*life, *crashes) != place {
             (*life, *crashes) = place;
             names.clear();
         }
         names.insert(id);
-        let row = ledger.message(message);
         let publishes = match row.qos {
-            QoS::AtLeastOnce => row.sends.max(1),
+            // A message of before the crash and the one that was published again after it.
+            QoS::AtLeastOnce => row.sends.max(1) + u32::from(ledger.crashes > 0),
             QoS::AtMostOnce | QoS::ExactlyOnce => 1,
         };
-        // A message of before the crash and the one that was published again after it.
-        let publishes = publishes + u32::from(ledger.crashes > 0);
         if names.len() > publishes as usize {
             let (name, what) = (&ledger.part(part).name, ledger.describe(message));
             let count = names.len();

@@ -1,5 +1,5 @@
 //! Receipts: each receiver of a message leads to one, and only a receiver does. Who acknowledged
-//! or refused a message has got it, a part has settled it so, and nothing expires, for what parts
+//! or refused a message has got it, a part has settled it so and for that reason, and nothing expires, for what parts
 //! publish has no expiry.
 //!
 //! None is missing at the end to a part that was attached all the time since it published, nor of
@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use martlet_broker::{MessageId, PartOutcome, ReceiptOutcome};
+use martlet_broker::{MessageId, PartOutcome, PartRefusal, ReceiptOutcome};
 use martlet_codec::QoS;
 
 use crate::facts::{ClientIndex, Fact, MessageIndex, PartIndex};
@@ -167,7 +167,11 @@ impl PartReceipts {
         };
         let is_true = match outcome {
             ReceiptOutcome::Acknowledged => has_got(PartOutcome::Done),
-            ReceiptOutcome::Refused(_) => has_got(PartOutcome::Refused),
+            ReceiptOutcome::Refused(code) if ledger.is_part(client) => {
+                let why = PartRefusal::of(code);
+                why.is_some_and(|why| has_got(PartOutcome::Refused(why)))
+            }
+            ReceiptOutcome::Refused(_) => has_got(PartOutcome::Done),
             ReceiptOutcome::Expired => false,
             ReceiptOutcome::Sent | ReceiptOutcome::Dropped(_) => true,
         };

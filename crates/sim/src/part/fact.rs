@@ -56,6 +56,8 @@ pub struct ToldDelivery {
     pub dup: bool,
     /// The filters that its Subscription Identifiers stand for.
     pub filters: FilterSet,
+    /// What was durable when it was told.
+    pub durable: Lsn,
 }
 
 /// Something that happened at a part of the node.

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use martlet_broker::{
     Delivery, HOPS_MAX, LaneOrder, NewMessage, PartCall, PartEvent, PartId, PartOutcome,
-    PartPublish, PartReach, PartSpec, PartSubscription, Published, Settlement, TenantId, lane_name,
-    lane_of, start_of,
+    PartPublish, PartReach, PartRefusal, PartSpec, PartSubscription, Published, Settlement,
+    TenantId, lane_name, lane_of, start_of,
 };
 use martlet_codec::{PacketId, QoS, ReasonCode};
 
@@ -243,6 +243,14 @@ impl Part {
         self.attach_at = NEVER;
     }
 
+    /// The node has been started with this number of shards: each has a lane of the part, if there
+    /// were any.
+    pub fn node_started(&mut self, shards: u16) {
+        if self.lanes_ever > 0 {
+            self.lanes_ever = self.lanes_ever.max(shards);
+        }
+    }
+
     /// The node has crashed, and its sink with it.
     pub fn crashed(&mut self, io: &mut Io<'_>) {
         self.is_away(io);
@@ -290,7 +298,7 @@ impl Part {
                     let what = format!("{} was told of a message too early", self.plan.name);
                     return io.observer.complain("attached first", what);
                 }
-                self.take(io, attachment, &delivery, is_current);
+                self.take(io, (attachment, durable), &delivery, is_current);
             }
             PartEvent::Ended { .. } if is_current => {
                 self.fact(io, PartFact::Ended);
@@ -377,7 +385,12 @@ impl Part {
         }
         while let Some((lane, delivery)) = self.order.pop() {
             self.untaken -= 1;
-            self.take(io, self.lane_attachment(lane as u16), &delivery, true);
+            self.take(
+                io,
+                (self.lane_attachment(lane as u16), durable),
+                &delivery,
+                true,
+            );
         }
     }
 
@@ -426,7 +439,13 @@ impl Part {
         }
     }
 
-    fn take(&mut self, io: &mut Io<'_>, attachment: PartId, delivery: &Delivery, is_current: bool) {
+    fn take(
+        &mut self,
+        io: &mut Io<'_>,
+        (attachment, durable): (PartId, Lsn),
+        delivery: &Delivery,
+        is_current: bool,
+    ) {
         let ledger = &io.observer.ledger;
         let message = &delivery.message;
         let payload = message.payload();
@@ -469,6 +488,7 @@ impl Part {
             hops: message.hops(),
             dup: delivery.dup,
             filters,
+            durable,
         };
         self.fact(io, PartFact::Told(told));
         if !is_current {
@@ -478,7 +498,9 @@ impl Part {
         // What came in in an earlier run has to be settled before others are taken.
         let may_put_off = !self.settling && (!self.plan.is_lanes || self.is_present_run(delivery));
         let outcome = match self.random.below(100) {
-            roll if roll < self.plan.refuse_percent => PartOutcome::Refused,
+            roll if roll < self.plan.refuse_percent => {
+                PartOutcome::Refused(PartRefusal::ALL[(roll % 2) as usize])
+            }
             roll if may_put_off && roll < self.plan.refuse_percent + self.plan.later_percent => {
                 PartOutcome::Later(self.random.below(self.plan.later_ms) as u32)
             }

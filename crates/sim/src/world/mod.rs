@@ -218,6 +218,7 @@ impl World {
         self.sync_at = None;
         self.reports.clear();
         self.people_restarted();
+        self.with_parts(|part, _| part.node_started(shards));
         for shard in 0..count {
             self.wake_shard(shard, 0);
         }

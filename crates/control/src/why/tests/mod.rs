@@ -104,6 +104,7 @@ fn cause_of(what: EntryKind, reason: &str, why: Refusal) -> Option<Cause> {
             stored: None,
             reason: *DropReason::ALL.iter().find(|one| one.name() == reason)?,
             limit: None,
+            refused: None,
         },
         _ => return None,
     })

@@ -198,7 +198,7 @@ impl Scripted {
     pub(super) fn refused(&self) -> Vec<u16> {
         let world = self.world();
         let refused = world.settled.iter();
-        let refused = refused.filter(|(_, outcome)| *outcome == PartOutcome::Refused);
+        let refused = refused.filter(|(_, outcome)| matches!(outcome, PartOutcome::Refused(_)));
         refused.map(|(token, _)| *token).collect()
     }
 

@@ -1,0 +1,59 @@
+//! Time of a runner: that of the machine, or virtual time.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::host::Asked;
+
+/// Tells a runner the time.
+pub trait Clock: Send + Sync + 'static {
+    /// Time since some moment in the past; it never goes back.
+    fn now(&self) -> Duration;
+
+    /// Waits until then.
+    fn sleep_until(&self, at: Duration) -> Asked<'_, ()>;
+}
+
+/// The time of the Tokio runtime.
+#[derive(Debug)]
+pub(super) struct RuntimeClock(Instant);
+
+impl RuntimeClock {
+    pub(super) fn new() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for RuntimeClock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn sleep_until(&self, at: Duration) -> Asked<'_, ()> {
+        let at = self.0.checked_add(at);
+        Box::pin(async move {
+            match at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        })
+    }
+}
+
+/// Does some work, at most for that time: none if it takes longer.
+pub(super) async fn within<T>(
+    clock: &dyn Clock,
+    limit: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let until = clock.now().saturating_add(limit);
+    let work = pin!(work);
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = clock.sleep_until(until) => None,
+    }
+}

@@ -1,0 +1,171 @@
+//! The part of the runner, as lanes, and its session in the node.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_broker::{PartId, PartOutcome, PartReach, PartSpec, PartSubscription};
+use martlet_codec::{ReasonCode, RetainHandling};
+
+use super::super::ALL_TENANTS;
+use super::super::clock::within;
+use super::retry::What;
+use super::{Core, Held, SAVED_WITHIN};
+use crate::lanes::{Lanes, Token, Told as ToldByNode};
+use crate::sink::SinkMessage;
+
+/// Time between two looks whether the team still has the same tenant.
+const TENANT_LOOKS_EVERY: Duration = Duration::from_secs(2);
+
+/// Whether it is attached to the node.
+#[derive(Debug)]
+pub(super) enum Attachment {
+    Detached,
+    Attaching(Lanes),
+    Attached(Lanes),
+}
+
+impl Attachment {
+    pub(super) async fn next_event(&mut self) -> Option<ToldByNode> {
+        match self {
+            Self::Detached => pending().await,
+            Self::Attaching(lanes) | Self::Attached(lanes) => lanes.next().await,
+        }
+    }
+}
+
+impl Core {
+    pub(in super::super) async fn attach_if_due(&mut self) {
+        let is_detached = matches!(self.attachment, Attachment::Detached);
+        if !is_detached || !self.to_node.is_due(self.clock.now()) {
+            return;
+        }
+        self.tenant = self.host.tenant(&self.settings.tenant);
+        let Some(tenant) = self.tenant else {
+            let why = self.host.why_no_tenant(&self.settings.tenant);
+            return self.fail(What::Node, why);
+        };
+        let sessions = within(
+            &*self.clock,
+            SAVED_WITHIN,
+            self.host.sessions(tenant, &self.client_id),
+        )
+        .await;
+        let Some(Some(sessions)) = sessions else {
+            let why = "the node does not say which sessions it has";
+            return self.fail(What::Node, why.to_owned());
+        };
+        let sessions: Vec<String> = sessions.into_iter().map(|one| one.client_id).collect();
+        let filters = self.settings.filters.iter();
+        let spec = PartSpec {
+            // The node numbers its parts.
+            id: PartId::default(),
+            tenant,
+            client_id: Arc::clone(&self.client_id),
+            subscriptions: filters
+                .map(|filter| PartSubscription {
+                    filter: filter.clone(),
+                    identifier: 0,
+                    // It takes what is published, and not again what was there.
+                    retain_handling: RetainHandling::DoNotSend,
+                })
+                .collect(),
+            credit: self.settings.batch_messages,
+            session_expiry_secs: u32::MAX,
+            keeps_qos0: self.settings.keeps_qos0,
+            queue: self.settings.queue,
+            identity: None,
+            reach: match &*self.settings.tenant {
+                ALL_TENANTS => PartReach::LaneOfAllTenants,
+                _ => PartReach::Lane,
+            },
+        };
+        let among = (self.host.shards(), &*sessions);
+        let lanes = Lanes::attach(&spec, among, |spec, outlet| self.host.attach(spec, outlet));
+        self.attachment = Attachment::Attaching(lanes);
+    }
+
+    /// Detaches if its team has another tenant than when it was attached: one that was removed for
+    /// good and added again has.
+    pub(in super::super) fn look_at_tenant_if_due(&mut self) {
+        let now = self.clock.now();
+        if !self.has_team() || self.look_at_tenant > now {
+            return;
+        }
+        self.look_at_tenant = now + TENANT_LOOKS_EVERY;
+        let is_attached = matches!(self.attachment, Attachment::Attached(_));
+        if is_attached && self.host.tenant(&self.settings.tenant) != self.tenant {
+            self.queue = None;
+            self.detached("its team has another tenant now");
+        }
+    }
+
+    pub(super) fn has_team(&self) -> bool {
+        !self.settings.tenant.is_empty() && *self.settings.tenant != *ALL_TENANTS
+    }
+
+    /// Takes all events that are there.
+    pub(in super::super) fn take_ready(&mut self) {
+        while let Attachment::Attaching(lanes) | Attachment::Attached(lanes) = &mut self.attachment
+            && let Some(told) = lanes.next_now()
+        {
+            self.take(Some(told));
+        }
+    }
+
+    pub(super) fn take(&mut self, told: Option<ToldByNode>) {
+        match told {
+            Some(ToldByNode::Attached(granted)) => self.attached(&granted),
+            Some(ToldByNode::Delivery(token, delivery)) => self.held.push_back(Held {
+                token,
+                message: self.with_team(SinkMessage::delivered(&delivery)),
+                panics: 0,
+                failures: 0,
+            }),
+            Some(ToldByNode::Queue(queue)) => self.queue = Some(queue),
+            Some(ToldByNode::Ended(why)) => self.detached(why),
+            None => self.detached("the node stops"),
+        }
+    }
+
+    /// A sink of all tenants is told the team of each message.
+    pub(in super::super) fn with_team(&self, message: SinkMessage) -> SinkMessage {
+        match &*self.settings.tenant {
+            ALL_TENANTS => {
+                let team = self.host.team_of(message.tenant());
+                message.with_team(team)
+            }
+            _ => message,
+        }
+    }
+
+    fn attached(&mut self, granted: &[ReasonCode]) {
+        let filters = self.settings.filters.iter().zip(granted);
+        let mut refused = filters.filter(|(_, reason)| reason.is_error());
+        if let Some((filter, reason)) = refused.next() {
+            let error = format!("the filter {filter:?} is not granted: {}", reason.name());
+            self.attachment = Attachment::Detached;
+            return self.fail(What::Node, error);
+        }
+        let before = std::mem::replace(&mut self.attachment, Attachment::Detached);
+        if let Attachment::Attaching(lanes) | Attachment::Attached(lanes) = before {
+            self.attachment = Attachment::Attached(lanes);
+        }
+        self.succeed(What::Node);
+    }
+
+    /// What was in hand comes again with the next attachment.
+    fn detached(&mut self, why: &str) {
+        self.attachment = Attachment::Detached;
+        self.held.clear();
+        self.refused.clear();
+        self.alone = 0;
+        self.fail(What::Node, format!("not attached to the node: {why}"));
+    }
+
+    pub(super) fn settle(&self, settled: Vec<(Token, PartOutcome)>) {
+        if let Attachment::Attached(lanes) = &self.attachment {
+            lanes.settle_all(settled);
+        }
+    }
+}

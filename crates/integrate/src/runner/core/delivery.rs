@@ -1,0 +1,218 @@
+//! Batches for the sink, and what becomes of their messages.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use martlet_broker::{PartOutcome, PartRefusal};
+use tracing::error;
+
+use super::super::OnReject;
+use super::super::attempt::Broken;
+use super::retry::What;
+use super::{Core, Held, Mode, Refused};
+use crate::sink::{Outcome, SinkMessage};
+
+/// Panics of the sink on one message, handed over alone, after which the message is refused.
+const PANICS_MAX: u32 = 3;
+/// Messages in a row that are refused for panics. After that the sink is at fault, not the
+/// messages: they wait.
+const PANICKED_IN_A_ROW_MAX: u32 = 3;
+
+/// Messages for one call of the sink.
+#[derive(Debug, Default)]
+pub(in super::super) struct Batch {
+    pub(in super::super) messages: Vec<SinkMessage>,
+    /// Where each of them stands among the messages in hand, in order.
+    pub(in super::super) places: Vec<usize>,
+}
+
+impl Core {
+    /// The next messages for the sink; empty: there are none, or it is not to be called now.
+    pub(in super::super) fn batch(&mut self, now: Duration) -> Batch {
+        let until_ms = match self.mode {
+            Mode::Running => u64::MAX,
+            Mode::Draining { until_ms, .. } => until_ms,
+            Mode::Paused | Mode::Stopped { .. } => return Batch::default(),
+        };
+        if !self.to_sink.is_due(now) {
+            return Batch::default();
+        }
+        let messages_max = match self.alone {
+            0 => usize::from(self.settings.batch_messages.max(1)),
+            _ => 1,
+        };
+        let mut batch = Batch::default();
+        let mut bytes = 0;
+        for (place, held) in self.held.iter().enumerate() {
+            // A drain leaves what came after it; other lanes may have older messages behind that.
+            if held.message.received_ms() > until_ms {
+                continue;
+            }
+            bytes += held.message.bytes();
+            let is_full = batch.places.len() >= messages_max || bytes > self.settings.batch_bytes;
+            if is_full && !batch.places.is_empty() {
+                break;
+            }
+            batch.messages.push(held.message.clone());
+            batch.places.push(place);
+        }
+        batch
+    }
+
+    /// Takes the messages of a batch out of those in hand.
+    fn take_out(&mut self, places: &[usize]) -> Vec<Held> {
+        if places.last().is_none_or(|last| last + 1 == places.len()) {
+            return self.held.drain(..places.len()).collect();
+        }
+        let mut wanted = places.iter().copied().peekable();
+        let (mut taken, mut kept) = (Vec::with_capacity(places.len()), VecDeque::new());
+        for (place, held) in std::mem::take(&mut self.held).into_iter().enumerate() {
+            match wanted.next_if_eq(&place) {
+                Some(_) => taken.push(held),
+                None => kept.push_back(held),
+            }
+        }
+        self.held = kept;
+        taken
+    }
+
+    /// The sink was handed these messages of those in hand.
+    pub(in super::super) fn delivered(
+        &mut self,
+        places: &[usize],
+        done: Result<Vec<Outcome>, Broken>,
+    ) {
+        let (outcomes, mut error, why) = self.outcomes(places, done);
+        let now_ms = self.host.now_ms();
+        let (mut settled, mut left, mut stop) = (Vec::new(), Vec::new(), None);
+        let (mut delivered, mut tried) = (0_usize, 0_usize);
+        let mut after = Duration::ZERO;
+        let mut skips = std::mem::take(&mut self.skips);
+        let mut outcomes = outcomes.into_iter();
+        for mut held in self.take_out(places) {
+            let outcome = outcomes.next();
+            let outcome = outcome.map(|one| self.giving_up.judged(&mut held.failures, one));
+            tried += usize::from(!matches!(outcome, None | Some(Outcome::NotTried)));
+            match outcome {
+                Some(Outcome::Done) => {
+                    delivered += 1;
+                    self.counts.repeated += u64::from(held.message.repeated());
+                    settled.push((held.token, PartOutcome::Done));
+                }
+                Some(Outcome::Refused(reason)) => {
+                    self.counts.refused += 1;
+                    let stops = self.settings.on_reject == OnReject::Stop;
+                    if stops && !std::mem::take(&mut skips) {
+                        stop.get_or_insert_with(|| stop_text(&held.message, &reason));
+                        held.message.repeated = true;
+                        left.push(held);
+                    } else {
+                        self.refused.push_back(Refused {
+                            token: held.token,
+                            message: held.message,
+                            reason,
+                            why,
+                            at_ms: now_ms,
+                        });
+                    }
+                }
+                Some(Outcome::Failed(failure) | Outcome::FailedAtMessage(failure)) => {
+                    error.get_or_insert(failure);
+                    held.message.repeated = true;
+                    left.push(held);
+                }
+                Some(Outcome::Later(failure, time)) => {
+                    error.get_or_insert(failure);
+                    after = after.max(time);
+                    held.message.repeated = true;
+                    left.push(held);
+                }
+                Some(Outcome::NotTried) | None => left.push(held),
+            }
+        }
+        self.alone = self.alone.saturating_sub(places.len() - left.len());
+        for held in left.into_iter().rev() {
+            self.held.push_front(held);
+        }
+        self.settle(settled);
+        if delivered > 0 {
+            self.counts.delivered += delivered as u64;
+            self.delivered_ms = Some(now_ms);
+            self.panicked_in_a_row = 0;
+        }
+        if error.is_none() && tried == 0 {
+            error = Some("the sink returned no outcome".to_owned());
+        }
+        match error {
+            Some(error) => {
+                self.counts.failed_attempts += 1;
+                // It makes progress: the pauses begin anew.
+                if let Some(failure) = self.to_sink.failure.as_mut().filter(|_| delivered > 0) {
+                    failure.attempts = 0;
+                }
+                self.fail(What::Sink, error);
+                self.pause_sink(after);
+            }
+            None => self.succeed(What::Sink),
+        }
+        if let Some(why) = stop {
+            error!(integration = %self.client_id, why, "the integration has stopped: resume it to go on");
+            self.last_error = Some((why.clone(), now_ms));
+            let is_saved = false;
+            self.mode = Mode::Stopped { why, is_saved };
+        }
+    }
+
+    /// A call that blocked has ended: the sink is tried at once.
+    pub(in super::super) fn sink_returned(&mut self) {
+        (self.to_sink.at, self.to_letters.at) = (self.asked_until, self.asked_until);
+    }
+
+    /// The other system asks not to be called for that time.
+    pub(super) fn pause_sink(&mut self, time: Duration) {
+        if time > Duration::ZERO {
+            let asked = self.clock.now() + time;
+            self.asked_until = Some(asked);
+            self.to_sink.at = Some(self.to_sink.at.map_or(asked, |at| at.max(asked)));
+        }
+    }
+
+    /// Outcomes of a call; one that broke off has none, or fails for all messages. With what a
+    /// message is refused for, if one is.
+    fn outcomes(
+        &mut self,
+        places: &[usize],
+        done: Result<Vec<Outcome>, Broken>,
+    ) -> (Vec<Outcome>, Option<String>, PartRefusal) {
+        let broken = match done {
+            Ok(outcomes) => return (outcomes, None, PartRefusal::Rejected),
+            Err(broken) => broken,
+        };
+        let error = broken.to_string();
+        let failed = vec![Outcome::Failed(error.clone()); places.len()];
+        let Broken::Panicked(_) = broken else {
+            return (failed, Some(error), PartRefusal::Failed);
+        };
+        // One of these messages may be at fault: each comes alone until all of them are through.
+        if places.len() > 1 {
+            self.alone = self.alone.max(places.len());
+            return (failed, Some(error), PartRefusal::Failed);
+        }
+        let held = places.first().and_then(|place| self.held.get_mut(*place));
+        let Some(held) = held else {
+            return (failed, Some(error), PartRefusal::Failed);
+        };
+        held.panics += 1;
+        if held.panics < PANICS_MAX || self.panicked_in_a_row >= PANICKED_IN_A_ROW_MAX {
+            return (failed, Some(error), PartRefusal::Failed);
+        }
+        self.panicked_in_a_row += 1;
+        let reason = format!("{error} ({PANICS_MAX} times at this message)");
+        (vec![Outcome::Refused(reason)], None, PartRefusal::Failed)
+    }
+}
+
+fn stop_text(message: &SinkMessage, reason: &str) -> String {
+    let (id, topic) = (message.id(), message.topic());
+    format!("the message {id} on {topic:?} was refused: {reason}")
+}

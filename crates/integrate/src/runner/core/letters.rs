@@ -1,0 +1,249 @@
+//! Dead letters: messages that the sink has refused are stored, and sent again when that is asked
+//! for.
+
+use std::time::Duration;
+
+use martlet_broker::PartOutcome;
+use tracing::{debug, warn};
+
+use super::super::attempt::Broken;
+use super::super::clock::within;
+use super::retry::What;
+use super::{Core, SAVED_WITHIN};
+use crate::dead_letters::DeadLetter;
+use crate::sink::Outcome;
+
+/// Dead letters that wait to be sent again, at most.
+const AGAIN_MAX: usize = 10_000;
+/// Time between two lines of the log about dead letters that were dropped.
+const DROPPED_TOLD_EVERY: Duration = Duration::from_secs(60);
+
+impl Core {
+    /// Stores what was refused, and settles it then.
+    pub(in super::super) async fn store_letters_if_due(&mut self) {
+        if self.refused.is_empty() || !self.to_store.is_due(self.clock.now()) {
+            return;
+        }
+        let letters = self.next_letters();
+        let count = letters.len();
+        let limit = self.settings.deliver_within;
+        let put = self.host.dead_letters().put(letters);
+        let put = within(&*self.clock, limit, put).await;
+        match put.unwrap_or_else(|| Err("no answer in time".to_owned())) {
+            Ok(dropped) => {
+                self.counts.dead_letters += count as u64;
+                self.counts.dead_letters_dropped += dropped;
+                if dropped > 0 {
+                    self.tell_dropped_letters();
+                }
+                let stored = self.refused.drain(..count);
+                let settled = stored.map(|one| {
+                    let (topic, reason) = (one.message.topic(), &one.reason);
+                    debug!(integration = %self.client_id, topic, reason, "a message was refused");
+                    (one.token, PartOutcome::Refused(one.why))
+                });
+                let settled = settled.collect();
+                self.settle(settled);
+                self.succeed(What::Store);
+            }
+            Err(why) => {
+                let error = format!("the dead-letter store cannot be written: {why}");
+                self.fail(What::Store, error);
+            }
+        }
+    }
+
+    /// Logs that the oldest dead letters were dropped, at most once a minute.
+    fn tell_dropped_letters(&mut self) {
+        let now = self.clock.now();
+        if self
+            .dropped_told
+            .is_some_and(|told| now - told < DROPPED_TOLD_EVERY)
+        {
+            return;
+        }
+        self.dropped_told = Some(now);
+        let (dropped, integration) = (self.counts.dead_letters_dropped, &self.client_id);
+        warn!(%integration, dropped, "the dead-letter store is full: the oldest were dropped");
+    }
+
+    /// The first messages that were refused, as letters: as many bytes as a batch may have.
+    fn next_letters(&self) -> Vec<DeadLetter> {
+        let of = (self.settings.kind, &*self.settings.name);
+        let mut bytes = 0;
+        let part = self.refused.iter().enumerate().take_while(|(at, one)| {
+            bytes += one.message.bytes();
+            *at == 0 || bytes <= self.settings.batch_bytes
+        });
+        let part = part.map(|(_, one)| DeadLetter::new(of, &one.message, &one.reason, one.at_ms));
+        part.collect()
+    }
+
+    pub(super) fn queue_letters(&mut self, ids: Vec<u64>) -> Result<(), String> {
+        let new: Vec<u64> = ids
+            .into_iter()
+            .filter(|id| !self.again.contains(id))
+            .collect();
+        if self.again.len() + new.len() > AGAIN_MAX {
+            let waiting = self.again.len();
+            return Err(format!(
+                "{waiting} dead letters wait to be sent again already, and {AGAIN_MAX} may: \
+                 send fewer at once"
+            ));
+        }
+        self.again.extend(new);
+        Ok(())
+    }
+
+    pub(in super::super) fn has_letters_to_send(&self, now: Duration) -> bool {
+        !self.again.is_empty() && self.letters_due(now) <= now
+    }
+
+    /// When dead letters may be sent again, if it is `now`. They have pauses of their own, so that
+    /// one which the other system does not take holds up no message.
+    pub(super) fn letters_due(&self, now: Duration) -> Duration {
+        let at = [self.to_letters.at, self.to_store.at, self.asked_until];
+        at.into_iter().flatten().max().unwrap_or(now)
+    }
+
+    /// The next dead letters to be sent again; none if they cannot be read.
+    pub(in super::super) async fn load_letters(&mut self) -> Option<Vec<DeadLetter>> {
+        let (mut letters, mut bytes) = (Vec::new(), 0);
+        while let Some(id) = self.again.front().copied() {
+            let read = within(&*self.clock, SAVED_WITHIN, self.host.dead_letters().get(id)).await;
+            let read = read.unwrap_or_else(|| Err("no answer in time".to_owned()));
+            match read {
+                Ok(Some(letter)) if self.is_own(&letter) => {
+                    bytes += letter.payload.len();
+                    let is_full = letters.len() >= usize::from(self.settings.batch_messages)
+                        || bytes > self.settings.batch_bytes
+                        || self.letters_alone > 0;
+                    if is_full && !letters.is_empty() {
+                        break;
+                    }
+                    letters.push(letter);
+                }
+                // It was dropped meanwhile.
+                Ok(_) => {}
+                Err(why) => {
+                    for letter in letters.into_iter().rev() {
+                        self.again.push_front(letter.head.id);
+                    }
+                    let error = format!("the dead-letter store cannot be read: {why}");
+                    self.fail(What::Store, error);
+                    return None;
+                }
+            }
+            self.again.pop_front();
+        }
+        self.store_works();
+        Some(letters)
+    }
+
+    /// The dead-letter store was read or written. If letters wait to be stored, only storing them
+    /// says that it works.
+    fn store_works(&mut self) {
+        if self.refused.is_empty() {
+            self.succeed(What::Store);
+        }
+    }
+
+    fn is_own(&self, letter: &DeadLetter) -> bool {
+        letter.head.kind == self.settings.kind && *letter.head.name == *self.settings.name
+    }
+
+    /// Dead letters were handed to the sink.
+    pub(in super::super) async fn letters_sent(
+        &mut self,
+        letters: Vec<DeadLetter>,
+        done: Result<Vec<Outcome>, Broken>,
+    ) {
+        let (outcomes, mut error) = match done {
+            Ok(outcomes) => (outcomes, None),
+            Err(broken) if letters.len() == 1 && matches!(broken, Broken::Panicked(_)) => {
+                (vec![Outcome::Refused(broken.to_string())], None)
+            }
+            Err(broken) => {
+                if matches!(broken, Broken::Panicked(_)) {
+                    self.letters_alone = letters.len();
+                }
+                (Vec::new(), Some(broken.to_string()))
+            }
+        };
+        let now_ms = self.host.now_ms();
+        let (mut removed, mut refused, mut left) = (Vec::new(), Vec::new(), Vec::new());
+        let is_empty = outcomes.is_empty();
+        let mut after = Duration::ZERO;
+        let mut outcomes = outcomes.into_iter();
+        for mut letter in letters {
+            match outcomes.next() {
+                Some(Outcome::Done) => removed.push(letter.head.id),
+                // Whoever has it sent again looks at it.
+                Some(Outcome::Refused(reason) | Outcome::FailedAtMessage(reason)) => {
+                    (letter.head.reason, letter.head.refused_ms) = (reason, now_ms);
+                    letter.head.refusals = letter.head.refusals.saturating_add(1);
+                    refused.push(letter);
+                }
+                Some(Outcome::Failed(why)) => {
+                    error.get_or_insert(why);
+                    left.push(letter.head.id);
+                }
+                Some(Outcome::Later(why, time)) => {
+                    error.get_or_insert(why);
+                    after = after.max(time);
+                    left.push(letter.head.id);
+                }
+                Some(Outcome::NotTried) | None => left.push(letter.head.id),
+            }
+        }
+        let delivered = removed.len() as u64;
+        self.counts.delivered += delivered;
+        self.counts.repeated += delivered;
+        self.counts.refused += refused.len() as u64;
+        let ended = removed.len() + refused.len();
+        self.letters_alone = self.letters_alone.saturating_sub(ended);
+        // Behind the others, which may be taken.
+        self.again.extend(left);
+        if is_empty && error.is_none() {
+            error = Some("the sink returned no outcome".to_owned());
+        }
+        match error {
+            Some(error) => {
+                self.counts.failed_attempts += 1;
+                self.fail(What::Letters, error);
+                self.pause_sink(after);
+            }
+            None => self.succeed(What::Letters),
+        }
+        if delivered > 0 {
+            self.delivered_ms = Some(now_ms);
+        }
+        // A letter that is delivered and not removed is there still: it may be sent twice.
+        match self.tidy_letters(removed, refused).await {
+            Ok(()) => self.store_works(),
+            Err(why) => {
+                let error = format!("the dead-letter store cannot be written: {why}");
+                self.fail(What::Store, error);
+            }
+        }
+    }
+
+    async fn tidy_letters(
+        &self,
+        removed: Vec<u64>,
+        refused: Vec<DeadLetter>,
+    ) -> Result<(), String> {
+        let store = self.host.dead_letters();
+        let work = async {
+            if !removed.is_empty() {
+                store.remove(removed).await?;
+            }
+            if !refused.is_empty() {
+                store.put(refused).await?;
+            }
+            Ok(())
+        };
+        let done = within(&*self.clock, self.settings.deliver_within, work).await;
+        done.unwrap_or_else(|| Err("no answer in time".to_owned()))
+    }
+}

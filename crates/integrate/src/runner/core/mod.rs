@@ -1,0 +1,427 @@
+//! What a runner holds, and what it is told: all but the sink itself. It reaches the node, the
+//! tables and the time by [`Host`] and [`Clock`] alone, so that tests drive it in virtual time.
+//!
+//! * `attachment`: its part of the node
+//! * `delivery`: batches for the sink, and what becomes of their messages
+//! * `letters`: dead letters
+//! * `retry`: what fails and is tried again
+
+mod attachment;
+mod delivery;
+mod letters;
+mod retry;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_broker::{PartQueueState, PartRefusal, TenantId};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::warn;
+
+use self::attachment::Attachment;
+pub(super) use self::delivery::Batch;
+use self::retry::{Retry, What};
+use super::Settings;
+use super::clock::{Clock, within};
+use super::giving_up::GivingUp;
+use super::handle::{Activity, Answer, Command, Counts, Shared, Told};
+use crate::host::{Host, PartSession, SavedState};
+use crate::lanes::Token;
+use crate::sink::SinkMessage;
+
+/// Time that the tables may take to save the state of an integration.
+const SAVED_WITHIN: Duration = Duration::from_secs(5);
+/// Time between two questions whether a drain is over.
+const DRAIN_LOOKS_EVERY: Duration = Duration::from_millis(250);
+
+/// Whether it delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Mode {
+    Running,
+    /// Messages that were received until then are delivered.
+    Draining {
+        until_ms: u64,
+        look_at: Duration,
+    },
+    Paused,
+    /// For this reason. Whether that is saved yet.
+    Stopped {
+        why: String,
+        is_saved: bool,
+    },
+}
+
+/// A message that the sink has refused, and that is not in the dead-letter store yet.
+#[derive(Debug)]
+struct Refused {
+    token: Token,
+    message: SinkMessage,
+    reason: String,
+    why: PartRefusal,
+    at_ms: u64,
+}
+
+/// A message that is not settled.
+#[derive(Debug)]
+pub(super) struct Held {
+    token: Token,
+    pub(super) message: SinkMessage,
+    /// Times that the sink panicked when it was handed over alone.
+    panics: u32,
+    /// Times that the sink failed at it.
+    failures: u32,
+}
+
+/// A runner without its sink.
+pub(super) struct Core {
+    pub(super) settings: Settings,
+    client_id: Arc<str>,
+    host: Arc<dyn Host>,
+    pub(super) clock: Arc<dyn Clock>,
+    shared: Arc<Shared>,
+    pub(super) told: UnboundedReceiver<Told>,
+    pub(super) is_stopping: bool,
+    mode: Mode,
+    attachment: Attachment,
+    tenant: Option<TenantId>,
+    /// Messages in hand, in the order of the queue.
+    held: VecDeque<Held>,
+    /// In the order of their refusal.
+    refused: VecDeque<Refused>,
+    /// The first refusal of the next call does not stop the integration.
+    skips: bool,
+    /// Dead letters to be sent again.
+    again: VecDeque<u64>,
+    /// Messages that are handed over one by one, because the sink panicked at a batch with them.
+    alone: usize,
+    /// The same of dead letters.
+    letters_alone: usize,
+    /// Messages that were refused for panics since the last one that was delivered.
+    panicked_in_a_row: u32,
+    giving_up: GivingUp,
+    /// An operator may have repaired the sink: one that was not called any more is called again.
+    pub(super) has_been_repaired: bool,
+    /// When it was logged last that dead letters were dropped.
+    dropped_told: Option<Duration>,
+    /// Until when the other system asks not to be called.
+    asked_until: Option<Duration>,
+    to_sink: Retry,
+    to_letters: Retry,
+    to_store: Retry,
+    to_node: Retry,
+    /// When to look whether the team still has the same tenant.
+    look_at_tenant: Duration,
+    /// Tests that wait for the sink.
+    pub(super) tests: Vec<Answer>,
+    pub(super) sink_health: Option<String>,
+    queue: Option<PartQueueState>,
+    counts: Counts,
+    delivered_ms: Option<u64>,
+    last_error: Option<(String, u64)>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Core").field(&self.client_id).finish()
+    }
+}
+
+impl Core {
+    pub(super) fn new(
+        settings: Settings,
+        (host, clock): (Arc<dyn Host>, Arc<dyn Clock>),
+        shared: Arc<Shared>,
+        told: UnboundedReceiver<Told>,
+    ) -> Self {
+        let look_at_tenant = clock.now();
+        Self {
+            client_id: settings.client_id().into(),
+            giving_up: GivingUp::after(settings.max_attempts),
+            has_been_repaired: false,
+            settings,
+            host,
+            clock,
+            shared,
+            told,
+            is_stopping: false,
+            mode: Mode::Running,
+            attachment: Attachment::Detached,
+            tenant: None,
+            held: VecDeque::new(),
+            refused: VecDeque::new(),
+            skips: false,
+            again: VecDeque::new(),
+            alone: 0,
+            letters_alone: 0,
+            panicked_in_a_row: 0,
+            dropped_told: None,
+            asked_until: None,
+            look_at_tenant,
+            to_sink: Retry::default(),
+            to_letters: Retry::default(),
+            to_store: Retry::default(),
+            to_node: Retry::default(),
+            tests: Vec::new(),
+            sink_health: None,
+            queue: None,
+            counts: Counts::default(),
+            delivered_ms: None,
+            last_error: None,
+        }
+    }
+
+    /// Takes over the state from before the restart. Until that is known nothing is delivered.
+    pub(super) async fn restore(&mut self) {
+        loop {
+            let (kind, name) = (self.settings.kind, self.settings.name.clone());
+            let saved = within(
+                &*self.clock,
+                SAVED_WITHIN,
+                self.host.saved_state(kind, &name),
+            )
+            .await;
+            match saved.unwrap_or_else(|| Err("no answer in time".to_owned())) {
+                Ok(SavedState::Running) => self.mode = Mode::Running,
+                Ok(SavedState::Paused) => self.mode = Mode::Paused,
+                Ok(SavedState::Stopped(why)) => {
+                    let is_saved = true;
+                    self.mode = Mode::Stopped { why, is_saved };
+                }
+                Err(why) => {
+                    let error = format!("its state before the restart cannot be read: {why}");
+                    self.fail(What::Node, error);
+                    self.show();
+                    let at = self.to_node.at.unwrap_or_else(|| self.clock.now());
+                    let clock = Arc::clone(&self.clock);
+                    tokio::select! {
+                        biased;
+                        told = self.told.recv() => match told {
+                            Some(Told::Stop) | None => self.is_stopping = true,
+                            Some(Told::Command(_, answer)) => {
+                                let why = "the integration is not started yet";
+                                let _ = answer.send(Err(why.to_owned()));
+                            }
+                        },
+                        () = clock.sleep_until(at) => {}
+                    }
+                    if self.is_stopping {
+                        return;
+                    }
+                    continue;
+                }
+            }
+            return self.succeed(What::Node);
+        }
+    }
+
+    pub(super) async fn obey_all(&mut self) {
+        while let Ok(told) = self.told.try_recv() {
+            self.obey(told).await;
+        }
+    }
+
+    pub(super) async fn obey(&mut self, told: Told) {
+        let (command, answer) = match told {
+            Told::Stop => {
+                self.is_stopping = true;
+                return;
+            }
+            Told::Command(command, answer) => (command, answer),
+        };
+        let done = match command {
+            Command::Test => return self.tests.push(answer),
+            Command::Pause => {
+                self.mode = Mode::Paused;
+                self.save(SavedState::Paused).await
+            }
+            Command::Resume => self.resume().await,
+            Command::Skip => {
+                self.skips = matches!(self.mode, Mode::Stopped { .. });
+                self.resume().await
+            }
+            Command::Retry => {
+                (self.to_sink.at, self.to_letters.at, self.to_node.at) = (None, None, None);
+                (self.look_at_tenant, self.has_been_repaired) = (self.clock.now(), true);
+                Ok(())
+            }
+            Command::Drain => {
+                self.mode = Mode::Draining {
+                    until_ms: self.host.now_ms(),
+                    look_at: self.clock.now(),
+                };
+                // A drain that a restart cuts off is a pause.
+                self.save(SavedState::Paused).await
+            }
+            Command::SendAgain(ids) => self.queue_letters(ids),
+        };
+        self.show();
+        // The one who asked may have given up.
+        let _ = answer.send(done);
+    }
+
+    async fn resume(&mut self) -> Result<(), String> {
+        self.mode = Mode::Running;
+        // An operator has repaired something: it is tried at once.
+        (self.to_sink.at, self.to_letters.at, self.to_store.at) = (None, None, None);
+        (self.to_node.at, self.has_been_repaired) = (None, true);
+        self.giving_up = GivingUp::after(self.settings.max_attempts);
+        self.save(SavedState::Running).await
+    }
+
+    async fn save(&self, state: SavedState) -> Result<(), String> {
+        let (kind, name) = (self.settings.kind, &*self.settings.name);
+        let saved = within(
+            &*self.clock,
+            SAVED_WITHIN,
+            self.host.save_state(kind, name, state),
+        )
+        .await;
+        let saved = saved.unwrap_or_else(|| Err("no answer in time".to_owned()));
+        saved.map_err(|why| {
+            format!("it is done, but a restart undoes it, because it could not be saved: {why}")
+        })
+    }
+
+    /// Saves that it has stopped by itself.
+    pub(super) async fn save_stop(&mut self) {
+        let Mode::Stopped { why, is_saved } = &mut self.mode else {
+            return;
+        };
+        if std::mem::replace(is_saved, true) {
+            return;
+        }
+        let why = why.clone();
+        // What is not saved is found again: the message comes again and is refused again.
+        if let Err(error) = self.save(SavedState::Stopped(why)).await {
+            warn!(integration = %self.client_id, error, "that it has stopped was not saved");
+        }
+    }
+
+    /// Pauses when all that waited when the drain began is delivered.
+    pub(super) async fn drain_if_due(&mut self) {
+        let Mode::Draining { until_ms, look_at } = self.mode else {
+            return;
+        };
+        let (Attachment::Attached(lanes), Some(tenant)) = (&self.attachment, self.tenant) else {
+            return;
+        };
+        let now = self.clock.now();
+        if self.has_work_until(until_ms) || !self.refused.is_empty() || look_at > now {
+            return;
+        }
+        // All messages in hand came later. So did all that wait in the lanes of these messages.
+        let are_later = self.held.iter().map(|held| held.token.lane());
+        let are_later: BTreeSet<&str> = are_later.filter_map(|at| lanes.client_id(at)).collect();
+        let sessions = within(
+            &*self.clock,
+            SAVED_WITHIN,
+            self.host.sessions(tenant, &self.client_id),
+        )
+        .await;
+        let is_drained = sessions.flatten().is_some_and(|sessions| {
+            let has_more = |one: &PartSession| one.messages > 0;
+            let mut left = sessions.iter().filter(|one| has_more(one));
+            left.all(|one| are_later.contains(&*one.client_id))
+        });
+        self.mode = match is_drained {
+            true => Mode::Paused,
+            false => {
+                let look_at = now + DRAIN_LOOKS_EVERY;
+                Mode::Draining { until_ms, look_at }
+            }
+        };
+    }
+
+    /// A message in hand was received by then.
+    fn has_work_until(&self, until_ms: u64) -> bool {
+        let mut held = self.held.iter();
+        held.any(|held| held.message.received_ms() <= until_ms)
+    }
+
+    /// Waits until there is something to do.
+    pub(super) async fn wait(&mut self) {
+        let at = self.next_due();
+        let clock = Arc::clone(&self.clock);
+        let sleep = async {
+            match at {
+                Some(at) => clock.sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            told = self.told.recv() => match told {
+                Some(told) => self.obey(told).await,
+                None => self.is_stopping = true,
+            },
+            event = self.attachment.next_event() => self.take(event),
+            () = sleep => {}
+        }
+    }
+
+    /// When there is something to do without being told.
+    fn next_due(&self) -> Option<Duration> {
+        let is_attached = matches!(self.attachment, Attachment::Attached(_));
+        let is_detached = matches!(self.attachment, Attachment::Detached);
+        let (has_work, look) = match &self.mode {
+            Mode::Running => (!self.held.is_empty(), None),
+            Mode::Draining { until_ms, look_at } => {
+                let has_work = self.has_work_until(*until_ms);
+                let looks = !has_work && self.refused.is_empty() && is_attached;
+                (has_work, looks.then_some(*look_at))
+            }
+            Mode::Paused | Mode::Stopped { .. } => (false, None),
+        };
+        let now = self.clock.now();
+        let due = |retry: &Retry| retry.at.unwrap_or(now);
+        let all = [
+            is_detached.then(|| due(&self.to_node)),
+            has_work.then(|| due(&self.to_sink)),
+            (!self.again.is_empty()).then(|| self.letters_due(now)),
+            (!self.refused.is_empty()).then(|| due(&self.to_store)),
+            (is_attached && self.has_team()).then_some(self.look_at_tenant),
+            look,
+        ];
+        all.into_iter().flatten().min()
+    }
+
+    /// Shows its state to others.
+    pub(super) fn show(&self) {
+        let failure = [&self.to_sink, &self.to_store, &self.to_node];
+        let failure = failure.into_iter().find_map(|retry| retry.failure.clone());
+        let is_attached = matches!(self.attachment, Attachment::Attached(_));
+        let (activity, stopped_because) = match &self.mode {
+            Mode::Paused => (Activity::Paused, None),
+            Mode::Stopped { why, .. } => (Activity::Stopped, Some(why.clone())),
+            _ if !is_attached => (Activity::Starting, None),
+            Mode::Draining { .. } => (Activity::Draining, None),
+            Mode::Running if failure.is_some() => (Activity::Retrying, None),
+            Mode::Running => (Activity::Running, None),
+        };
+        let held = self.held.iter().map(|held| held.message.received_ms());
+        let refused = self.refused.iter().map(|one| one.message.received_ms());
+        let queued = self.queue.and_then(|queue| queue.oldest_wall_ms);
+        let mut state = self.shared.lock();
+        state.activity = activity;
+        state.is_attached = is_attached;
+        state.stopped_because = stopped_because;
+        state.tenant = self.tenant;
+        state.counts = self.counts;
+        state.in_hand = self.held.len() + self.refused.len();
+        state.queue = self.queue;
+        let in_hand = state.in_hand as u64;
+        state.lag = self.queue.map(|queue| queue.messages + in_hand);
+        state.oldest_received_ms = refused.chain(held).chain(queued).min();
+        state.failure = failure;
+        state.clients_waiting = super::waiting::clients(activity, &self.held);
+        state.last_error.clone_from(&self.last_error);
+        state.delivered_ms = self.delivered_ms;
+        state.sink_health.clone_from(&self.sink_health);
+        state.sending_again = self.again.len();
+        drop(state);
+        self.shared.tell_changed();
+    }
+}

@@ -1,0 +1,70 @@
+//! What fails and is tried again after a pause.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::super::handle::Failure;
+use super::Core;
+
+/// Something that is tried again after a pause.
+#[derive(Debug, Default)]
+pub(super) struct Retry {
+    pub(super) failure: Option<Failure>,
+    pub(super) at: Option<Duration>,
+}
+
+impl Retry {
+    pub(super) fn is_due(&self, now: Duration) -> bool {
+        self.at.is_none_or(|at| at <= now)
+    }
+}
+
+/// What is tried again.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    Sink,
+    Letters,
+    Store,
+    Node,
+}
+
+impl Core {
+    fn retry(&mut self, what: What) -> &mut Retry {
+        match what {
+            What::Sink => &mut self.to_sink,
+            What::Letters => &mut self.to_letters,
+            What::Store => &mut self.to_store,
+            What::Node => &mut self.to_node,
+        }
+    }
+
+    pub(super) fn fail(&mut self, what: What, error: String) {
+        let (now, now_ms, random) = (self.clock.now(), self.host.now_ms(), self.host.random());
+        let backoff = self.settings.backoff;
+        self.last_error = Some((error.clone(), now_ms));
+        let retry = self.retry(what);
+        let is_new = retry.failure.is_none();
+        let failure = retry.failure.get_or_insert_with(|| Failure {
+            error: String::new(),
+            since_ms: now_ms,
+            attempts: 0,
+        });
+        failure.attempts = failure.attempts.saturating_add(1);
+        let is_other = failure.error != error;
+        failure.error = error.clone();
+        retry.at = Some(now + backoff.pause(failure.attempts, random));
+        if (is_new || is_other) && !self.is_stopping {
+            warn!(integration = %self.client_id, error, "an integration failed and is tried again");
+        }
+    }
+
+    pub(super) fn succeed(&mut self, what: What) {
+        let retry = self.retry(what);
+        retry.at = None;
+        if let Some(failure) = retry.failure.take() {
+            let attempts = failure.attempts;
+            info!(integration = %self.client_id, attempts, "an integration works again");
+        }
+    }
+}
