@@ -43,7 +43,10 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-tick",
         ],
     ),
-    ("martlet-integrate", &["martlet-broker", "martlet-codec"]),
+    (
+        "martlet-integrate",
+        &["martlet-broker", "martlet-codec", "martlet-fault"],
+    ),
     (
         "martlet-control",
         &[
@@ -89,6 +92,7 @@ const LAYOUT: &[(&str, &[&str])] = &[
             "martlet-broker",
             "martlet-codec",
             "martlet-fault",
+            "martlet-integrate",
             "martlet-lockout",
             "martlet-persistence",
             "martlet-store",

@@ -155,6 +155,12 @@ faults! {
     PartReceiptsNotRestored = "After a restart messages ask for no receipts any more.";
     HopsNotStored = "What is read back from the store has not been passed on yet.";
 
+    // Integrations.
+    SinkSettlesBeforeLetter = "A refused message is settled though its dead letter is not stored.";
+    SinkRepeatedForgotten = "A message that is handed to the sink again does not say so.";
+    SinkRetriesBehind = "What the sink did not take is handed to it behind later messages.";
+    SinkSilenceIsDone = "A message counts as delivered that the sink did not answer for.";
+
     // Its records, and recovery.
     RunNumberUsedAgain = "A run of the node begins with the number of the one before.";
     RoutingNotHeld = "A message's record does not say that it is still to be routed.";

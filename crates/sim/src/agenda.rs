@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::facts::{ClientIndex, PartIndex};
+use crate::facts::{ClientIndex, PartIndex, SinkIndex};
 use crate::node::LinkIndex;
 
 /// One second of virtual time.
@@ -22,6 +22,8 @@ pub enum Due {
     Client(ClientIndex),
     /// A part wants to do something.
     Part(PartIndex),
+    /// An integration wants to do something.
+    Sink(SinkIndex),
     /// The store's sync is done.
     Sync,
     /// A batch reaches another shard.

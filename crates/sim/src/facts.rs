@@ -9,6 +9,7 @@ use crate::ledger::Ledger;
 use crate::node::LinkIndex;
 use crate::part::PartFact;
 use crate::people::{Verdict, Version};
+use crate::sink::SinkFact;
 use crate::store::Lsn;
 use crate::topics::{FilterIndex, TopicIndex};
 
@@ -16,6 +17,8 @@ use crate::topics::{FilterIndex, TopicIndex};
 pub type ClientIndex = u16;
 /// A part of the run.
 pub type PartIndex = u16;
+/// An integration of the run.
+pub type SinkIndex = u16;
 /// An Application Message of the run.
 pub type MessageIndex = u32;
 
@@ -246,6 +249,13 @@ pub enum Fact {
         /// What.
         what: PartFact,
     },
+    /// Something happened at an integration.
+    Sink {
+        /// Which one.
+        sink: SinkIndex,
+        /// What.
+        what: SinkFact,
+    },
     /// The node has crashed.
     Crashed {
         /// Power was lost, not the process alone.
@@ -315,6 +325,7 @@ impl Fact {
             | Self::Dropped { client, .. } => Some(client),
             Self::DroppedByGroup { .. }
             | Self::Part { .. }
+            | Self::Sink { .. }
             | Self::Crashed { .. }
             | Self::Stopping
             | Self::ClockStepped { .. }
@@ -330,6 +341,7 @@ impl Fact {
     pub fn line(&self, at_us: u64, ledger: &Ledger) -> String {
         let who = match (self, self.client()) {
             (Self::Part { part, .. }, _) => ledger.part(*part).name.as_str(),
+            (Self::Sink { sink, .. }, _) => ledger.sinks[usize::from(*sink)].name.as_str(),
             (_, Some(client)) => ledger.client(client).name.as_str(),
             _ => "",
         };
@@ -432,6 +444,7 @@ impl Fact {
                 format!("== {group} dropped on {topic}: {}", reason.name())
             }
             Self::Part { what, .. } => what.line(ledger),
+            Self::Sink { what, .. } => format!("{what:?}"),
             Self::Crashed { stopped: true, .. } => "== the node stops".to_owned(),
             Self::Rotted { message } => format!("== m{message} rots on the disk"),
             Self::ClockStepped { ms } => format!("== the wall clock steps by {ms} ms"),

@@ -108,6 +108,15 @@ pub struct ClientRow {
     pub packet_at: u64,
 }
 
+/// An integration.
+#[derive(Clone, Debug)]
+pub struct SinkRow {
+    /// Client Identifier of its part.
+    pub name: String,
+    /// What it takes.
+    pub filters: Vec<FilterIndex>,
+}
+
 /// All messages and clients of a run.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -119,6 +128,8 @@ pub struct Ledger {
     pub clients: Vec<ClientRow>,
     /// Parts of the node. Each has a row in `clients` too, for what it publishes.
     pub parts: Vec<PartRow>,
+    /// Integrations.
+    pub sinks: Vec<SinkRow>,
     /// How often parts have passed a message on; none is a client's.
     pub hops: BTreeMap<MessageIndex, u8>,
     /// Crashes of the node so far.

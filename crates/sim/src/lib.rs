@@ -12,6 +12,7 @@
 //! * `topics`, `identifiers`: which filters match which topics, Subscription Identifiers
 //! * `client`: what clients do, by the protocol or against it
 //! * `part`: parts of the node, whose sinks settle late, refuse, hang and forget
+//! * `sink`: integrations, with their real runner, a target that fails and tables that survive
 //! * `facts`, `ledger`, `observer`: what clients did and saw, what they were promised, who is told
 //! * `people`: users, what they may do and when that changes, and the gate that lets them in
 //! * `check`: one check per file
@@ -31,6 +32,7 @@ pub mod people;
 pub mod random;
 pub mod rot;
 pub mod scenario;
+pub mod sink;
 pub mod store;
 pub mod topics;
 pub mod world;

@@ -18,6 +18,7 @@ use crate::observer::Observer;
 use crate::part::{Part, PartPlan, PartRow};
 use crate::people::{Gate, People};
 use crate::random::Random;
+use crate::sink::{SimSink, SinkPlan};
 use crate::store::{Store, StoreProfile};
 use crate::topics::{Class, TopicIndex, Topics};
 use crate::world::{Disturbance, Office, Outcome, World};
@@ -43,6 +44,8 @@ pub enum Kind {
     Backlog,
     /// Parts of the node whose sinks settle late, refuse, hang, fail and forget.
     Parts,
+    /// Integrations with their runner, whose targets and tables fail.
+    Sinks,
     /// Users in several tenants whose permissions change, who are disabled, moved and deleted, and
     /// locked out.
     Rules,
@@ -62,6 +65,7 @@ impl Kind {
         Self::Arriving,
         Self::Backlog,
         Self::Parts,
+        Self::Sinks,
         Self::Rules,
         Self::Steady,
     ];
@@ -78,6 +82,7 @@ impl Kind {
             Self::Arriving => "arriving",
             Self::Backlog => "backlog",
             Self::Parts => "parts",
+            Self::Sinks => "sinks",
             Self::Rules => "rules",
             Self::Steady => "steady",
         }
@@ -127,6 +132,7 @@ pub struct Scenario {
     topics: Topics,
     plans: Vec<Plan>,
     parts: Vec<PartPlan>,
+    sinks: Vec<SinkPlan>,
     queued_max: usize,
     rules: Option<RulesProfile>,
 }
@@ -176,7 +182,7 @@ impl Scenario {
                 Kind::Steady => 3600 * SECOND,
                 Kind::Churn | Kind::Arriving => 3 * SECOND / 2,
                 Kind::Backlog => 60 * SECOND,
-                Kind::Parts => random.between(10, 50) * SECOND,
+                Kind::Parts | Kind::Sinks => random.between(10, 50) * SECOND,
                 // Long enough for sessions that outlast restarts to end.
                 Kind::Wills => random.between(120, 300) * SECOND,
                 _ => random.between(30, 240) * SECOND,
@@ -208,15 +214,20 @@ impl Scenario {
                 },
                 rot_percent: match random.pick(&[0, 0, 50]) {
                     // A loss would not be told.
-                    _ if !profile.settings.events.drops => 0,
+                    _ if !profile.settings.events.drops || kind == Kind::Sinks => 0,
                     percent => percent,
                 },
                 down_us: random.pick(&[100_000, SECOND, 10 * SECOND]),
                 shards: random.between(if kind.is_calm() { 2 } else { 1 }, 4) as u16,
-                reshard_percent: if kind == Kind::Parts { 50 } else { 20 },
+                reshard_percent: if matches!(kind, Kind::Parts | Kind::Sinks) {
+                    50
+                } else {
+                    20
+                },
             },
             profile,
             parts: PartPlan::of_run(kind, seed, &topics),
+            sinks: SinkPlan::of_run(kind, seed, &topics),
             topics,
             plans,
             queued_max,
@@ -255,6 +266,7 @@ impl Scenario {
                 .zip(&self.parts)
                 .map(|(row, plan)| PartRow::new(plan.name.clone(), plan.durable, row as u16))
                 .collect(),
+            sinks: self.sinks.iter().map(SinkPlan::row).collect(),
             hops: BTreeMap::new(),
         };
         let store = Store::new(self.store, Random::new(seed, "store", 0));
@@ -286,10 +298,13 @@ impl Scenario {
             )
         });
         let parts = parts.collect();
+        let sinks = (0..).zip(self.sinks);
+        let sinks = sinks.map(|(index, plan)| SimSink::new(index, plan, seed));
+        let sinks = sinks.collect();
         let world = World::new(
             node,
             Network::new(Random::new(seed, "network", 0)),
-            (clients, parts),
+            (clients, parts, sinks),
             Observer::new(ledger, Checks::new(self.queued_max), log),
             self.rules.map(|rules| {
                 let gate = Random::new(seed, "gate", 0);
@@ -663,7 +678,7 @@ fn publishing(
         let plain: Vec<TopicIndex> = topics.of_class(Class::Plain).collect();
         let count = match kind {
             Kind::Churn | Kind::Backlog => 3,
-            Kind::Parts => random.between(1, 3),
+            Kind::Parts | Kind::Sinks => random.between(1, 3),
             _ => random.below(4),
         };
         for _ in 0..count {
@@ -690,7 +705,7 @@ fn publishing(
             Kind::Steady => 60 * SECOND,
             Kind::Churn | Kind::Arriving => 1_000,
             Kind::Backlog => random.between(50, 500) * 1000,
-            Kind::Parts => random.between(200, 2_000) * 1000,
+            Kind::Parts | Kind::Sinks => random.between(200, 2_000) * 1000,
             _ => random.between(200, 5_000) * 1000,
         },
         burst: match kind {

@@ -164,6 +164,14 @@ const OF_PARTS: &[Fault] = &[
     Fault::HopsNotStored,
 ];
 
+/// Those of integrations.
+const OF_SINKS: &[Fault] = &[
+    Fault::SinkSettlesBeforeLetter,
+    Fault::SinkRepeatedForgotten,
+    Fault::SinkRetriesBehind,
+    Fault::SinkSilenceIsDone,
+];
+
 /// The scenario in which a fault has its chance.
 fn kind(fault: Fault, seed: u64) -> Kind {
     match fault {
@@ -172,6 +180,7 @@ fn kind(fault: Fault, seed: u64) -> Kind {
         Fault::ExpiryFromConnectRecorded => Kind::Wills,
         Fault::ShareReturnLostOld | Fault::ShareReturnedFull => Kind::Sharing,
         _ if OF_RULES.contains(&fault) => Kind::Rules,
+        _ if OF_SINKS.contains(&fault) => Kind::Sinks,
         _ if OF_PARTS.contains(&fault) => Kind::Parts,
         _ => Kind::of_seed(seed),
     }

@@ -6,6 +6,8 @@ use martlet_sim::{Kind, Scenario};
 /// Seeds in all, dealt out to threads.
 const SEEDS: u64 = 1200;
 const THREADS: u64 = 2;
+/// Seeds of integrations.
+const SINK_SEEDS: u64 = 150;
 
 /// Runs the seeds of one thread; answers what was found first in each that failed.
 fn run(thread: u64) -> Vec<String> {
@@ -34,6 +36,16 @@ fn a_thousand_seeds_keep_every_promise() {
         .flat_map(|thread| thread.join().expect("no seed panics"))
         .collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Seeds of integrations: the real runner, with a target and tables that fail.
+#[test]
+fn integrations_lose_nothing_and_keep_the_order() {
+    for seed in 0..SINK_SEEDS {
+        let outcome = Scenario::new(Kind::Sinks, seed).run(false);
+        let found = outcome.observer.findings.violations;
+        assert!(found.is_empty(), "{seed}: {:?}", found.first());
+    }
 }
 
 /// A seed that failed once: c9's session expired while its link was slow, and it never heard of the

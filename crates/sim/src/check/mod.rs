@@ -26,6 +26,7 @@ mod protocol;
 mod retained;
 mod session;
 mod share;
+mod sink;
 mod tenant;
 mod wills;
 
@@ -65,6 +66,7 @@ pub struct Checks {
     retained: retained::Retained,
     session: session::Sessions,
     share: share::Share,
+    sink: sink::Sinks,
     tenant: tenant::Tenant,
     wills: wills::Wills,
 }
@@ -120,6 +122,7 @@ impl Checks {
         }
         self.retained.see(at_us, fact, ledger);
         self.share.see(at_us, fact, ledger, findings);
+        self.sink.see(fact, ledger, findings);
     }
 
     /// The node appended a record.
@@ -165,6 +168,7 @@ impl Checks {
         self.part_queue.settled(missing, ledger, findings);
         self.part_receipt.settled(ledger, findings);
         self.share.settled(at_us, ledger, findings);
+        self.sink.settled(at_us, ledger, findings);
         self.retained.settled(ledger, findings);
         self.wills.settled(at_us, ledger, findings);
     }

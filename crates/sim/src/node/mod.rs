@@ -305,6 +305,11 @@ impl Node {
         });
     }
 
+    /// What the wall clock says, milliseconds.
+    pub fn wall_ms(&self) -> u64 {
+        self.now.get().wall_ms
+    }
+
     /// Lets the wall clock make a step of `ms` milliseconds.
     pub fn step_clock(&self, ms: i64) {
         self.wall_off_ms.set(self.wall_off_ms.get() + ms);

@@ -16,6 +16,7 @@ use crate::node::{Asked, LinkIndex, Node};
 use crate::observer::Observer;
 use crate::part::Part;
 use crate::random::Random;
+use crate::sink::SimSink;
 use crate::store::CrashKind;
 
 pub use people::Office;
@@ -84,6 +85,7 @@ pub struct World {
     network: Network,
     clients: Vec<Client>,
     parts: Vec<Part>,
+    sinks: Vec<SimSink>,
     observer: Observer,
     /// Who changes users, where clients have some.
     office: Option<Office>,
@@ -135,7 +137,7 @@ impl World {
     pub fn new(
         node: Node,
         network: Network,
-        (clients, parts): (Vec<Client>, Vec<Part>),
+        (clients, parts, sinks): (Vec<Client>, Vec<Part>, Vec<SimSink>),
         observer: Observer,
         office: Option<Office>,
         (disturbance, random): (Disturbance, Random),
@@ -146,6 +148,7 @@ impl World {
             network,
             clients,
             parts,
+            sinks,
             observer,
             office,
             disturbance,
@@ -219,6 +222,7 @@ impl World {
         self.reports.clear();
         self.people_restarted();
         self.with_parts(|part, _| part.node_started(shards));
+        self.with_sinks(|sink, io| sink.node_started(io, shards));
         for shard in 0..count {
             self.wake_shard(shard, 0);
         }
@@ -278,6 +282,7 @@ impl World {
         self.ticks.clear();
         self.people_crashed();
         self.with_parts(|part, io| part.crashed(io));
+        self.with_sinks(|sink, _| sink.node_ended());
         let down_us = self.random.around(self.disturbance.down_us);
         self.agenda
             .enter(self.agenda.now_us() + down_us, Due::Restart);
@@ -376,6 +381,7 @@ impl World {
                 self.with_client(client, |client, io| client.wake(io));
             }
             Due::Part(part) => self.with_part(part, |part, io| part.wake(io)),
+            Due::Sink(sink) => self.with_sink(sink, |sink, io| sink.wake(io)),
             Due::Sync => self.sync(),
             Due::Mail(from, to) => self.arrive_mail(usize::from(from), usize::from(to)),
             Due::Move => {
@@ -694,6 +700,7 @@ impl World {
             }
         }
         self.with_parts(|part, io| part.settle(io));
+        self.with_sinks(|sink, io| sink.settle(io));
         let begun_us = self.agenda.now_us();
         let mut quiet = 0;
         while quiet < 3 {
@@ -708,6 +715,8 @@ impl World {
                 let mut stuck: Vec<String> = stuck.map(Client::state).collect();
                 let parts = self.parts.iter().filter(|part| !part.is_settled());
                 stuck.extend(parts.map(Part::state));
+                let sinks = self.sinks.iter().filter(|sink| !sink.is_settled());
+                stuck.extend(sinks.map(SimSink::describe));
                 let held = self.node.counters().held;
                 let what = format!("{held} messages held; {stuck:?}");
                 return self.observer.complain("all come to rest", what);
@@ -718,6 +727,7 @@ impl World {
         self.pass(120 * SECOND);
         self.with_client(self.eye(), |client, io| client.settle(io));
         self.pass(20 * SECOND);
+        self.with_sinks(|sink, io| sink.check(io));
     }
 
     /// The client that comes last of all and looks at what is retained.
@@ -730,6 +740,7 @@ impl World {
         let present = &self.clients[..usize::from(self.eye())];
         present.iter().all(Client::is_settled)
             && self.parts.iter().all(Part::is_settled)
+            && self.sinks.iter().all(SimSink::is_settled)
             && self.node.is_quiet()
             && counters.held == 0
     }
@@ -748,6 +759,7 @@ impl World {
         }
         self.with_clients(|client, io| client.leave(io));
         self.with_parts(|part, io| part.leave(io));
+        self.with_sinks(|sink, io| sink.leave(io));
         self.pass(60 * SECOND);
         self.with_clients(|client, io| {
             if client.needs_clean_connect() {

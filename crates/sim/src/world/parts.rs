@@ -4,8 +4,9 @@
 use martlet_broker::{DropReason, PartEvent, PartId, lane_of};
 
 use super::{Io, World};
-use crate::facts::{Fact, PartIndex};
+use crate::facts::{Fact, PartIndex, SinkIndex};
 use crate::part::{Part, PartFact, part_of};
+use crate::sink::{SimSink, SinkFact, sink_of};
 use crate::store::Lsn;
 use crate::topics::TopicIndex;
 
@@ -26,8 +27,31 @@ impl World {
         }
     }
 
+    pub(super) fn with_sink(
+        &mut self,
+        sink: SinkIndex,
+        call: impl FnOnce(&mut SimSink, &mut Io<'_>),
+    ) {
+        let mut io = Io {
+            agenda: &mut self.agenda,
+            network: &mut self.network,
+            node: &self.node,
+            observer: &mut self.observer,
+        };
+        call(&mut self.sinks[usize::from(sink)], &mut io);
+    }
+
+    pub(super) fn with_sinks(&mut self, mut call: impl FnMut(&mut SimSink, &mut Io<'_>)) {
+        for sink in 0..self.sinks.len() as SinkIndex {
+            self.with_sink(sink, &mut call);
+        }
+    }
+
     /// The node tells a part something.
     pub(super) fn tell_part(&mut self, at: (PartId, Lsn), event: PartEvent) {
+        if let Some(sink) = sink_of(at.0) {
+            return self.with_sink(sink, |sink, io| sink.told(io, at.0, event));
+        }
         self.with_part(part_of(at.0), |part, io| {
             part.told(io, at, event);
         });
@@ -43,6 +67,12 @@ impl World {
         let rows = &self.observer.ledger.parts;
         let client_id = lane_of(client_id).map_or(client_id, |(part, _)| part);
         let Some(part) = rows.iter().position(|row| row.name == client_id) else {
+            let mut rows = self.observer.ledger.sinks.iter();
+            if let Some(sink) = rows.position(|row| row.name == client_id) {
+                let what = SinkFact::Dropped { topic, reason };
+                let sink = sink as SinkIndex;
+                self.observer.fact(&Fact::Sink { sink, what });
+            }
             return;
         };
         let what = PartFact::Dropped { topic, reason };

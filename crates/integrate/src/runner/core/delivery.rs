@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use martlet_broker::{PartOutcome, PartRefusal};
+use martlet_fault::{self as fault, Fault};
 use tracing::error;
 
 use super::super::OnReject;
@@ -118,7 +119,7 @@ impl Core {
                 }
                 Some(Outcome::Failed(failure) | Outcome::FailedAtMessage(failure)) => {
                     error.get_or_insert(failure);
-                    held.message.repeated = true;
+                    held.message.repeated = !fault::is(Fault::SinkRepeatedForgotten);
                     left.push(held);
                 }
                 Some(Outcome::Later(failure, time)) => {
@@ -127,12 +128,18 @@ impl Core {
                     held.message.repeated = true;
                     left.push(held);
                 }
+                None if fault::is(Fault::SinkSilenceIsDone) => {
+                    settled.push((held.token, PartOutcome::Done));
+                }
                 Some(Outcome::NotTried) | None => left.push(held),
             }
         }
         self.alone = self.alone.saturating_sub(places.len() - left.len());
         for held in left.into_iter().rev() {
-            self.held.push_front(held);
+            match fault::is(Fault::SinkRetriesBehind) {
+                true => self.held.push_back(held),
+                false => self.held.push_front(held),
+            }
         }
         self.settle(settled);
         if delivered > 0 {

@@ -1,0 +1,200 @@
+//! Integrations, with the real runner: a message that its publisher got PUBACK or PUBREC for, after
+//! the integration was attached first, has in the end been taken by the target, is a dead letter, or
+//! was dropped by the node, which says so. Messages of one publisher on one topic are taken in their
+//! order, what was taken before says that it is repeated, and a QoS 2 message has one name. A
+//! message is settled once the target or the tables have it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use martlet_broker::{DropReason, MessageId, PartOutcome};
+use martlet_codec::QoS;
+
+use crate::facts::{ClientIndex, Fact, MessageIndex, SinkIndex};
+use crate::ledger::Ledger;
+use crate::observer::Findings;
+use crate::sink::SinkFact;
+use crate::topics::{Class, TopicIndex};
+
+const CHECK: &str = "nothing lost to integrations";
+const CHECK_ORDER: &str = "order to integrations";
+const CHECK_REPEATED: &str = "once to integrations, or repeated";
+const CHECK_SETTLED: &str = "integrations settle what is safe";
+
+/// What is ordered: publisher, topic, QoS as published.
+type Stream = (ClientIndex, TopicIndex, QoS);
+
+/// What each integration is owed and has got.
+#[derive(Debug, Default)]
+pub(super) struct Sinks(BTreeMap<SinkIndex, OfSink>);
+
+#[derive(Debug, Default)]
+struct OfSink {
+    was_attached: bool,
+    owed: BTreeSet<MessageIndex>,
+    /// What the target has.
+    taken: BTreeSet<MessageId>,
+    /// The broker's names of what the target has.
+    names: BTreeMap<MessageIndex, BTreeSet<MessageId>>,
+    /// What the target has rejected: it may take it later.
+    rejected: BTreeSet<MessageId>,
+    /// What the tables have had.
+    stored: BTreeSet<MessageId>,
+    /// What the tables have in the end.
+    left: BTreeSet<MessageIndex>,
+    /// The number behind the last that was taken for the first time.
+    behind_last: BTreeMap<Stream, MessageIndex>,
+    /// Drops that the node has told of.
+    dropped: BTreeMap<Option<TopicIndex>, usize>,
+}
+
+impl Sinks {
+    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+        match *fact {
+            Fact::Published {
+                message,
+                again: false,
+                ..
+            } => self.published(message, ledger),
+            Fact::Sink { sink, what } => self.see_sink(sink, &what, ledger, findings),
+            _ => {}
+        }
+    }
+
+    fn published(&mut self, message: MessageIndex, ledger: &Ledger) {
+        let row = ledger.message(message);
+        if row.qos == QoS::AtMostOnce || row.empty {
+            return;
+        }
+        for (sink, known) in (0..).zip(&ledger.sinks) {
+            let of = self.0.entry(sink).or_default();
+            let mut filters = known.filters.iter();
+            let is_wanted = filters.any(|filter| ledger.topics.matches(*filter, row.topic));
+            if of.was_attached && is_wanted {
+                of.owed.insert(message);
+            }
+        }
+    }
+
+    fn see_sink(
+        &mut self,
+        sink: SinkIndex,
+        what: &SinkFact,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let name = &ledger.sinks[usize::from(sink)].name;
+        let of = self.0.entry(sink).or_default();
+        match *what {
+            SinkFact::Attached => of.was_attached = true,
+            SinkFact::Took {
+                id,
+                message,
+                repeated,
+            } => {
+                let is_new = of.taken.insert(id);
+                let known = message.filter(|known| (*known as usize) < ledger.messages.len());
+                let Some(message) = known else { return };
+                let what = ledger.describe(message);
+                if !is_new && !repeated {
+                    let what = format!("{name} got {what} again and was not told so");
+                    findings.add(CHECK_REPEATED, what);
+                }
+                let names = of.names.entry(message).or_default();
+                names.insert(id);
+                if names.len() > 1 && ledger.message(message).qos == QoS::ExactlyOnce {
+                    findings.add(CHECK_REPEATED, format!("{name} got {what} as two messages"));
+                }
+                if is_new {
+                    of.took_first((id, message), (name, ledger), findings);
+                }
+            }
+            SinkFact::Rejected(id) => {
+                of.rejected.insert(id);
+            }
+            SinkFact::Stored(id) => {
+                of.stored.insert(id);
+            }
+            SinkFact::Settled { id, outcome } => {
+                let is_safe = match outcome {
+                    PartOutcome::Done => of.taken.contains(&id),
+                    PartOutcome::Refused(_) => of.stored.contains(&id),
+                    PartOutcome::Later(_) => true,
+                };
+                if !is_safe {
+                    let what = format!("{name} settled {:x} as {outcome:?}", id.0);
+                    findings.add(CHECK_SETTLED, what);
+                }
+            }
+            SinkFact::Dropped { topic, reason } if is_excuse(reason) => {
+                *of.dropped.entry(topic).or_default() += 1;
+            }
+            SinkFact::Dropped { .. } => {}
+            SinkFact::Left(message) => {
+                of.left.extend(message);
+            }
+        }
+    }
+
+    /// All is done.
+    pub(super) fn settled(&self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
+        for (sink, of) in &self.0 {
+            let name = &ledger.sinks[usize::from(*sink)].name;
+            let mut missing: BTreeMap<TopicIndex, Vec<MessageIndex>> = BTreeMap::new();
+            for message in &of.owed {
+                let names = of.names.get(message);
+                let is_there = names.is_some() || of.left.contains(message);
+                if !is_there && ledger.is_owed(*message, at_us) {
+                    let topic = ledger.message(*message).topic;
+                    missing.entry(topic).or_default().push(*message);
+                }
+            }
+            for (topic, missing) in missing {
+                let told = |topic| of.dropped.get(&topic).copied().unwrap_or(0);
+                if missing.len() > told(Some(topic)) + told(None) {
+                    let first = ledger.describe(missing[0]);
+                    findings.add(CHECK, format!("{name} never got {first}"));
+                }
+            }
+        }
+    }
+}
+
+impl OfSink {
+    /// It may come later than it was published.
+    fn is_late(&self, id: MessageId) -> bool {
+        self.stored.contains(&id) || self.rejected.contains(&id)
+    }
+
+    fn took_first(
+        &mut self,
+        (id, message): (MessageId, MessageIndex),
+        (name, ledger): (&str, &Ledger),
+        findings: &mut Findings,
+    ) {
+        let row = ledger.message(message);
+        // A dead letter comes when it is sent again, so does what was rejected in a call that broke
+        // off; and what a client sends again is another message.
+        let is_sent_again = row.qos == QoS::AtLeastOnce && row.sends > 1;
+        let is_plain = ledger.topics.class(row.topic) == Class::Plain;
+        if !is_plain || is_sent_again || self.is_late(id) {
+            return;
+        }
+        let behind_last = self
+            .behind_last
+            .entry((row.publisher, row.topic, row.qos))
+            .or_default();
+        if message < *behind_last {
+            let (what, last) = (ledger.describe(message), *behind_last - 1);
+            findings.add(CHECK_ORDER, format!("{name} got {what} after m{last}"));
+        }
+        *behind_last = message + 1;
+    }
+}
+
+/// Drops that a message may be missing for.
+fn is_excuse(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::QueueFull | DropReason::MemoryFull | DropReason::StoreDamaged
+    )
+}

@@ -1,0 +1,380 @@
+//! What a runner sees of the node, the tables and the time, in virtual time. The tables survive the
+//! node; what is on its way does not.
+
+use std::collections::BTreeMap;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use martlet_broker::{
+    MessageId, PartCall, PartEvent, PartId, PartLine, PartOutlet, PartPublish, PartSpec,
+    Settlement, TenantId, lane_name, lane_of,
+};
+use martlet_codec::PacketId;
+use martlet_integrate::{
+    Asked, Clock, DeadLetter, DeadLetterPage, DeadLetterStore, Host, PartSession, SavedState,
+};
+
+use super::{SinkFact, SinkPlan, attachment_of};
+use crate::facts::SinkIndex;
+use crate::random::Random;
+
+/// Nothing is due.
+const NEVER: u64 = u64::MAX;
+
+/// All that a runner reaches, and what it has asked for.
+pub(super) struct Outside {
+    pub(super) plan: SinkPlan,
+    pub(super) random: Random,
+    /// Virtual time, microseconds.
+    pub(super) now_us: u64,
+    pub(super) wall_ms: u64,
+    /// When the runner wants to be called again.
+    pub(super) wakes_us: u64,
+    pub(super) shards: u16,
+    /// The most lanes that there have been; 0: it was never attached.
+    pub(super) lanes_ever: u16,
+    attachments: u64,
+    /// Of each lane that is attached, with its Client Identifier.
+    outlets: BTreeMap<PartId, (String, Box<dyn PartOutlet>)>,
+    /// What each token stands for.
+    tokens: BTreeMap<(PartId, PacketId), MessageId>,
+    /// What the runner tells the shards of its lanes.
+    pub(super) calls: Vec<(String, PartCall)>,
+    pub(super) facts: Vec<SinkFact>,
+    /// The tables.
+    pub(super) letters: BTreeMap<u64, DeadLetter>,
+    last_letter: u64,
+    saved: SavedState,
+    /// Outcomes by which the target took messages, in the present run of the node.
+    pub(super) taken: u64,
+    /// Disturbances are over.
+    pub(super) is_well: bool,
+}
+
+/// The outside of one runner, shared with that.
+#[derive(Clone)]
+pub(super) struct Shared {
+    index: SinkIndex,
+    outside: Arc<Mutex<Outside>>,
+}
+
+impl Shared {
+    pub(super) fn new(index: SinkIndex, plan: SinkPlan, random: Random) -> Self {
+        let outside = Outside {
+            plan,
+            random,
+            now_us: 0,
+            wall_ms: 0,
+            wakes_us: NEVER,
+            shards: 0,
+            lanes_ever: 0,
+            attachments: 0,
+            outlets: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            calls: Vec::new(),
+            facts: Vec::new(),
+            letters: BTreeMap::new(),
+            last_letter: 0,
+            saved: SavedState::Running,
+            taken: 0,
+            is_well: false,
+        };
+        Self {
+            index,
+            outside: Arc::new(Mutex::new(outside)),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Outside> {
+        self.outside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node tells a lane something.
+    pub(super) fn tell(&self, id: PartId, event: PartEvent) {
+        let mut outside = self.lock();
+        if let PartEvent::Delivery(delivery) = &event {
+            let message = delivery.message.id();
+            outside.tokens.insert((id, delivery.token), message);
+        }
+        if let Some((_, outlet)) = outside.outlets.get_mut(&id) {
+            outlet.tell(event);
+        }
+    }
+
+    /// The lanes that are attached.
+    pub(super) fn attached(&self) -> Vec<(String, PartId)> {
+        let outside = self.lock();
+        let lanes = outside.outlets.iter();
+        lanes.map(|(id, (name, _))| (name.clone(), *id)).collect()
+    }
+
+    /// The node is gone, with all that was on its way.
+    pub(super) fn forget_node(&self) {
+        let mut outside = self.lock();
+        outside.outlets.clear();
+        outside.tokens.clear();
+        outside.calls.clear();
+        outside.taken = 0;
+    }
+
+    /// Waits as long as an answer takes.
+    async fn wait_for_answer(&self) {
+        let at_us = {
+            let mut outside = self.lock();
+            let most_us = outside.plan.answer_us + 1;
+            outside.now_us + outside.random.below(most_us)
+        };
+        self.until(at_us).await;
+    }
+
+    pub(super) fn until(&self, at_us: u64) -> Until {
+        Until {
+            shared: self.clone(),
+            at_us,
+        }
+    }
+
+    /// Whether something goes wrong this time.
+    fn fails(&self) -> bool {
+        let mut outside = self.lock();
+        let percent = outside.plan.tables_fail_percent;
+        outside.random.percent(percent) && !outside.is_well
+    }
+}
+
+/// Waits for a time.
+pub(super) struct Until {
+    shared: Shared,
+    at_us: u64,
+}
+
+impl Future for Until {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        let mut outside = self.shared.lock();
+        if outside.now_us >= self.at_us {
+            return Poll::Ready(());
+        }
+        outside.wakes_us = outside.wakes_us.min(self.at_us);
+        Poll::Pending
+    }
+}
+
+impl Clock for Shared {
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.lock().now_us)
+    }
+
+    fn sleep_until(&self, at: Duration) -> Asked<'_, ()> {
+        let at_us = u64::try_from(at.as_nanos().div_ceil(1000)).unwrap_or(NEVER);
+        Box::pin(self.until(at_us))
+    }
+}
+
+/// By which a runner tells a shard something about a lane.
+struct Line {
+    shared: Shared,
+    client_id: String,
+    id: PartId,
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Line").field(&self.client_id).finish()
+    }
+}
+
+impl Line {
+    fn call(&self, call: PartCall) {
+        let mut outside = self.shared.lock();
+        outside.calls.push((self.client_id.clone(), call));
+    }
+}
+
+impl PartLine for Line {
+    fn settle(&self, settlements: Vec<Settlement>) {
+        {
+            let mut outside = self.shared.lock();
+            for Settlement { token, outcome } in &settlements {
+                if let Some(id) = outside.tokens.remove(&(self.id, *token)) {
+                    let outcome = *outcome;
+                    outside.facts.push(SinkFact::Settled { id, outcome });
+                }
+            }
+        }
+        self.call(PartCall::Settle(self.id, settlements));
+    }
+
+    fn set_credit(&self, credit: u16) {
+        self.call(PartCall::Credit(self.id, credit));
+    }
+
+    fn set_queue_bytes(&self, bytes_max: u64) {
+        self.call(PartCall::QueueBytes(self.id, bytes_max));
+    }
+
+    fn publish(&self, _: PartPublish) {}
+
+    fn end(&self) {
+        self.call(PartCall::End(self.id));
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.shared.lock().outlets.remove(&self.id);
+        self.call(PartCall::Detach(self.id));
+    }
+}
+
+impl Host for Shared {
+    fn attach(&self, mut spec: PartSpec, outlet: Box<dyn PartOutlet>) -> Box<dyn PartLine> {
+        let client_id = spec.client_id.to_string();
+        let mut outside = self.lock();
+        outside.attachments += 1;
+        let id = attachment_of(self.index, outside.attachments);
+        spec.id = id;
+        let lanes = lane_of(&client_id).map_or(0, |(_, lane)| lane + 1);
+        outside.lanes_ever = outside.lanes_ever.max(lanes);
+        outside.outlets.insert(id, (client_id.clone(), outlet));
+        let attach = PartCall::Attach(Box::new(spec));
+        outside.calls.push((client_id.clone(), attach));
+        drop(outside);
+        Box::new(Line {
+            shared: self.clone(),
+            client_id,
+            id,
+        })
+    }
+
+    fn tenant(&self, _: &str) -> Option<TenantId> {
+        Some(TenantId(0))
+    }
+
+    fn team_of(&self, _: TenantId) -> Option<Arc<str>> {
+        None
+    }
+
+    fn shards(&self) -> u16 {
+        self.lock().shards
+    }
+
+    fn sessions<'a>(&'a self, _: TenantId, part: &'a str) -> Asked<'a, Option<Vec<PartSession>>> {
+        Box::pin(async move {
+            self.wait_for_answer().await;
+            if self.fails() {
+                return None;
+            }
+            let lanes = (0..self.lock().lanes_ever).map(|lane| PartSession {
+                client_id: lane_name(part, lane),
+                messages: 0,
+            });
+            Some(lanes.collect())
+        })
+    }
+
+    fn saved_state<'a>(&'a self, _: &'a str, _: &'a str) -> Asked<'a, Result<SavedState, String>> {
+        Box::pin(async {
+            self.wait_for_answer().await;
+            match self.fails() {
+                true => Err("no tables".to_owned()),
+                false => Ok(self.lock().saved.clone()),
+            }
+        })
+    }
+
+    fn save_state<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+        state: SavedState,
+    ) -> Asked<'a, Result<(), String>> {
+        Box::pin(async {
+            self.wait_for_answer().await;
+            if self.fails() {
+                return Err("no tables".to_owned());
+            }
+            self.lock().saved = state;
+            Ok(())
+        })
+    }
+
+    fn dead_letters(&self) -> &dyn DeadLetterStore {
+        self
+    }
+
+    fn random(&self) -> u64 {
+        self.lock().random.number()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.lock().wall_ms
+    }
+}
+
+impl DeadLetterStore for Shared {
+    fn put(&self, letters: Vec<DeadLetter>) -> Asked<'_, Result<u64, String>> {
+        Box::pin(async move {
+            self.wait_for_answer().await;
+            if self.fails() {
+                return Err("no tables".to_owned());
+            }
+            for letter in letters {
+                self.lock().store(letter);
+            }
+            if self.fails() {
+                // It is stored, and the answer is lost.
+                pending::<()>().await;
+            }
+            Ok(0)
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        _: Option<(&'a str, &'a str)>,
+        _: Option<u64>,
+        _: usize,
+    ) -> Asked<'a, Result<DeadLetterPage, String>> {
+        Box::pin(async { Err("the runner lists none".to_owned()) })
+    }
+
+    fn get(&self, id: u64) -> Asked<'_, Result<Option<DeadLetter>, String>> {
+        Box::pin(async move {
+            self.wait_for_answer().await;
+            match self.fails() {
+                true => Err("no tables".to_owned()),
+                false => Ok(self.lock().letters.get(&id).cloned()),
+            }
+        })
+    }
+
+    fn remove(&self, ids: Vec<u64>) -> Asked<'_, Result<u64, String>> {
+        Box::pin(async move {
+            self.wait_for_answer().await;
+            if self.fails() {
+                return Err("no tables".to_owned());
+            }
+            let mut outside = self.lock();
+            let removed = ids.iter().filter_map(|id| outside.letters.remove(id));
+            Ok(removed.count() as u64)
+        })
+    }
+}
+
+impl Outside {
+    /// A message has one letter, however often it is refused.
+    fn store(&mut self, mut letter: DeadLetter) {
+        let message = letter.head.message_id;
+        let mut letters = self.letters.values();
+        let known = letters.find(|known| known.head.message_id == message);
+        letter.head.id = known.map_or(self.last_letter + 1, |known| known.head.id);
+        self.last_letter = self.last_letter.max(letter.head.id);
+        self.letters.insert(letter.head.id, letter);
+        self.facts.push(SinkFact::Stored(MessageId(message)));
+    }
+}

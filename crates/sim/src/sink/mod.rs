@@ -1,0 +1,394 @@
+//! Integrations: the real runner and its dead letters, with a target that fails in all ways and
+//! tables that survive the node. The runner is polled here, whenever the node tells it something or
+//! its time has come; nothing else runs it.
+
+mod host;
+mod target;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Once};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use martlet_broker::{
+    DropReason, MessageId, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits,
+};
+use martlet_integrate::{
+    ALL_TENANTS, Backoff, Command, Handle, Host, OnReject, Runner, Settings, State,
+};
+
+use crate::agenda::{Due, SECOND};
+use crate::client::outbound::message_of;
+use crate::facts::{Fact, MessageIndex, SinkIndex};
+use crate::ledger::SinkRow;
+use crate::random::Random;
+use crate::scenario::Kind;
+use crate::topics::{FilterIndex, TopicIndex, Topics};
+use crate::world::Io;
+
+use self::host::Shared;
+use self::target::Target;
+
+/// Nothing is due.
+const NEVER: u64 = u64::MAX;
+/// Attachments of integrations have this bit.
+const ATTACHMENT: u64 = 1 << 63;
+/// An attachment's number stands below this bit, its integration above it.
+const SINK_SHIFT: u32 = 32;
+/// How long a call takes to its shard, microseconds at most.
+const CALL_US: u64 = 2_000;
+
+/// The integration that an attachment is of; none: it is of another part.
+pub fn sink_of(attachment: PartId) -> Option<SinkIndex> {
+    let is_its = attachment.0 & ATTACHMENT != 0;
+    is_its.then_some((attachment.0 >> SINK_SHIFT) as SinkIndex)
+}
+
+fn attachment_of(sink: SinkIndex, number: u64) -> PartId {
+    PartId(ATTACHMENT | u64::from(sink) << SINK_SHIFT | number)
+}
+
+/// What an integration is like.
+#[derive(Clone, Debug)]
+pub struct SinkPlan {
+    /// Its name, below its kind.
+    pub name: String,
+    /// What it takes.
+    pub filters: Vec<FilterIndex>,
+    /// It takes messages of all tenants.
+    pub of_all_tenants: bool,
+    /// It stops at a message that is refused.
+    pub stops: bool,
+    /// Messages of a batch, at most.
+    pub batch_messages: u16,
+    /// How long its target takes for a batch, microseconds at most.
+    pub deliver_us: u64,
+    /// Percentage of messages at which something goes wrong.
+    pub trouble_percent: u64,
+    /// Some messages make it panic each time.
+    pub has_poison: bool,
+    /// How long the tables take to answer, microseconds at most.
+    pub answer_us: u64,
+    /// Percentage of questions to the tables that fail.
+    pub tables_fail_percent: u64,
+    /// Mean time between commands of operators, microseconds.
+    pub command_us: u64,
+}
+
+impl SinkPlan {
+    /// The integrations of a run.
+    pub fn of_run(kind: Kind, seed: u64, topics: &Topics) -> Vec<Self> {
+        if kind != Kind::Sinks {
+            return Vec::new();
+        }
+        let count = Random::new(seed, "sinks", 0).between(1, 3);
+        let plans = (0..count).map(|sink| {
+            let random = &mut Random::new(seed, "sink plan", sink);
+            let all = ["t/#", "t/+/0", "t/0/#", "#"];
+            let filters = (0..random.between(1, 2)).map(|_| topics.find_filter(random.pick(&all)));
+            let mut filters: Vec<FilterIndex> = filters.flatten().collect();
+            filters.sort_unstable();
+            filters.dedup();
+            Self {
+                name: sink.to_string(),
+                filters,
+                of_all_tenants: random.percent(50),
+                stops: random.percent(20),
+                batch_messages: random.pick(&[1, 8, 100]),
+                deliver_us: random.pick(&[0, 1_000, 100_000]),
+                trouble_percent: random.pick(&[0, 2, 10, 30]),
+                has_poison: random.percent(40),
+                answer_us: random.pick(&[0, 1_000, 100_000]),
+                tables_fail_percent: random.pick(&[0, 0, 10, 30]),
+                command_us: random.pick(&[0, 3 * SECOND, 10 * SECOND]),
+            }
+        });
+        plans.collect()
+    }
+
+    /// Client Identifier of its part.
+    pub fn client_id(&self) -> String {
+        Settings::new(KIND, &self.name, Vec::new()).client_id()
+    }
+
+    /// What the ledger knows of it.
+    pub fn row(&self) -> SinkRow {
+        SinkRow {
+            name: self.client_id(),
+            filters: self.filters.clone(),
+        }
+    }
+
+    fn settings(&self, topics: &Topics) -> Settings {
+        let filters = self.filters.iter().map(|filter| topics.filter(*filter));
+        let mut settings = Settings::new(KIND, &self.name, filters.map(Into::into).collect());
+        if self.of_all_tenants {
+            settings.tenant = ALL_TENANTS.into();
+        }
+        if self.stops {
+            settings.on_reject = OnReject::Stop;
+        }
+        settings.queue = PartQueueLimits {
+            bytes_max: 1 << 30,
+            ..PartQueueLimits::default()
+        };
+        settings.batch_messages = self.batch_messages;
+        settings.deliver_within = Duration::from_secs(2);
+        settings.backoff = Backoff {
+            first: Duration::from_millis(100),
+            longest: Duration::from_secs(3),
+        };
+        settings
+    }
+}
+
+/// Kind of the integrations.
+const KIND: &str = "sim";
+
+/// Something that happened at an integration.
+#[derive(Clone, Copy, Debug)]
+pub enum SinkFact {
+    /// It is attached.
+    Attached,
+    /// Its target has taken a message, whether the runner hears of it or not.
+    Took {
+        /// The broker's name of it.
+        id: MessageId,
+        /// The message; none for an empty payload.
+        message: Option<MessageIndex>,
+        /// It may have been delivered before, as it says.
+        repeated: bool,
+    },
+    /// Its target has rejected a message, whether the runner hears of it or not.
+    Rejected(MessageId),
+    /// The tables have a dead letter of this message.
+    Stored(MessageId),
+    /// It has settled a message.
+    Settled {
+        /// The broker's name of it.
+        id: MessageId,
+        /// With which answer.
+        outcome: PartOutcome,
+    },
+    /// The broker dropped a message for it, and said so.
+    Dropped {
+        /// On which topic; none where only the store knew it.
+        topic: Option<TopicIndex>,
+        /// Why.
+        reason: DropReason,
+    },
+    /// All is done: the tables have a dead letter of this message.
+    Left(Option<MessageIndex>),
+}
+
+/// An integration.
+pub struct SimSink {
+    index: SinkIndex,
+    plan: SinkPlan,
+    shared: Shared,
+    random: Random,
+    runner: Option<(Handle, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    is_attached: bool,
+    settling: bool,
+    has_left: bool,
+    command_at: u64,
+    wakes_at: u64,
+}
+
+impl SimSink {
+    /// An integration that is started with the node.
+    pub fn new(index: SinkIndex, plan: SinkPlan, seed: u64) -> Self {
+        silence_panics();
+        let outside = Random::new(seed, "sink outside", u64::from(index));
+        Self {
+            index,
+            shared: Shared::new(index, plan.clone(), outside),
+            plan,
+            random: Random::new(seed, "sink commands", u64::from(index)),
+            runner: None,
+            is_attached: false,
+            settling: false,
+            has_left: false,
+            command_at: NEVER,
+            wakes_at: NEVER,
+        }
+    }
+
+    /// The node has been started with this number of shards.
+    pub fn node_started(&mut self, io: &mut Io<'_>, shards: u16) {
+        if self.has_left {
+            return;
+        }
+        {
+            let mut outside = self.shared.lock();
+            outside.shards = shards;
+            if outside.lanes_ever > 0 {
+                outside.lanes_ever = outside.lanes_ever.max(shards);
+            }
+        }
+        self.set_time(io);
+        let settings = self.plan.settings(&io.observer.ledger.topics);
+        let shared = self.shared.clone();
+        let host: Arc<dyn Host> = Arc::new(self.shared.clone());
+        let clock = Arc::new(self.shared.clone());
+        let (handle, run) = Runner::in_hand(settings, move || Target(shared.clone()), host, clock);
+        self.runner = Some((handle, Box::pin(run)));
+        if self.plan.command_us > 0 && !self.settling {
+            self.command_at = io.now_us() + self.random.around(self.plan.command_us);
+        }
+        self.go_on(io);
+    }
+
+    /// The node is gone, and the runner with it.
+    pub fn node_ended(&mut self) {
+        self.runner = None;
+        self.is_attached = false;
+        self.shared.forget_node();
+    }
+
+    /// The node tells it something.
+    pub fn told(&mut self, io: &mut Io<'_>, id: PartId, event: PartEvent) {
+        self.shared.tell(id, event);
+        self.go_on(io);
+    }
+
+    /// Its time has come, if the agenda's entry is not an old one.
+    pub fn wake(&mut self, io: &mut Io<'_>) {
+        if io.now_us() < self.wakes_at {
+            return;
+        }
+        self.wakes_at = NEVER;
+        if self.command_at <= io.now_us() {
+            self.command_at = io.now_us() + self.random.around(self.plan.command_us);
+            self.command();
+        }
+        self.go_on(io);
+    }
+
+    /// Disturbances are over: it delivers all, and tries its dead letters again.
+    pub fn settle(&mut self, io: &mut Io<'_>) {
+        self.settling = true;
+        self.command_at = NEVER;
+        self.shared.lock().is_well = true;
+        self.resume();
+        self.go_on(io);
+    }
+
+    /// It is attached, and has nothing to do.
+    pub fn is_settled(&self) -> bool {
+        let state = self.state();
+        let is_idle = state.in_hand == 0 && state.sending_again == 0 && state.failure.is_none();
+        self.has_left || state.is_attached && is_idle
+    }
+
+    /// Its state, for the log.
+    pub fn describe(&self) -> String {
+        format!("{}: {:?}", self.plan.client_id(), self.state())
+    }
+
+    fn state(&self) -> State {
+        let runner = self.runner.as_ref();
+        runner.map_or_else(State::default, |(handle, _)| handle.state())
+    }
+
+    /// Everything has come to rest: the counters of the runner are those of its target.
+    pub fn check(&mut self, io: &mut Io<'_>) {
+        let (taken, counts) = (self.shared.lock().taken, self.state().counts);
+        if counts.delivered != taken {
+            let what = format!("{}: {taken} taken, {counts:?}", self.plan.client_id());
+            io.observer.complain("counters of integrations", what);
+        }
+        let letters = self.shared.lock().letters.clone();
+        for letter in letters.values() {
+            self.fact(io, SinkFact::Left(message_of(&letter.payload)));
+        }
+    }
+
+    /// Ends it, with its sessions.
+    pub fn leave(&mut self, io: &mut Io<'_>) {
+        self.has_left = true;
+        for (client_id, id) in self.shared.attached() {
+            let end = PartCall::End(id);
+            let shard = io.node.part_call(&client_id, end);
+            io.wake_shard(shard);
+        }
+        self.node_ended();
+    }
+
+    fn command(&mut self) {
+        let Some((handle, _)) = &self.runner else {
+            return;
+        };
+        match self.random.below(4) {
+            0 => handle.tell(Command::Pause),
+            1 => handle.tell(Command::Skip),
+            _ => self.resume(),
+        }
+    }
+
+    /// Goes on after a pause or a stop, with the dead letters first.
+    fn resume(&self) {
+        if let Some((handle, _)) = &self.runner {
+            let letters = self.shared.lock().letters.keys().copied().collect();
+            handle.tell(Command::SendAgain(letters));
+            handle.tell(Command::Resume);
+        }
+    }
+
+    fn set_time(&self, io: &Io<'_>) {
+        let mut outside = self.shared.lock();
+        outside.now_us = io.now_us();
+        outside.wall_ms = io.node.wall_ms();
+    }
+
+    /// Lets the runner do what it can.
+    fn go_on(&mut self, io: &mut Io<'_>) {
+        self.set_time(io);
+        self.shared.lock().wakes_us = self.command_at;
+        if let Some((_, run)) = &mut self.runner {
+            let mut context = Context::from_waker(Waker::noop());
+            // It ends with the node alone.
+            let _ = run.as_mut().poll(&mut context);
+        }
+        let facts = core::mem::take(&mut self.shared.lock().facts);
+        for what in facts {
+            self.fact(io, what);
+        }
+        let calls = core::mem::take(&mut self.shared.lock().calls);
+        for (client_id, call) in calls {
+            if io.node.is_up() {
+                let shard = io.node.part_call(&client_id, call);
+                let at_us = io.now_us() + self.random.below(CALL_US);
+                io.agenda.enter(at_us, Due::Tick(shard as u16));
+            }
+        }
+        let is_attached = self.state().is_attached;
+        if is_attached && !core::mem::replace(&mut self.is_attached, is_attached) {
+            self.fact(io, SinkFact::Attached);
+        }
+        let next = self.shared.lock().wakes_us;
+        if next < self.wakes_at {
+            self.wakes_at = next;
+            io.agenda.enter(next, Due::Sink(self.index));
+        }
+    }
+
+    fn fact(&self, io: &mut Io<'_>, what: SinkFact) {
+        let sink = self.index;
+        io.fact(Fact::Sink { sink, what });
+    }
+}
+
+/// Panics of sinks are part of the run.
+fn silence_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !martlet_integrate::is_caught() {
+                hook(info);
+            }
+        }));
+    });
+}

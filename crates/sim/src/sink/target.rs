@@ -1,0 +1,128 @@
+//! The other system of a sink: it takes messages late, refuses some, fails, asks for time, hangs,
+//! forgets to answer, and panics.
+
+use std::future::pending;
+use std::time::Duration;
+
+use martlet_broker::MessageId;
+use martlet_integrate::{Outcome, Sink, SinkMessage};
+
+use super::SinkFact;
+use super::host::Shared;
+use crate::client::outbound::message_of;
+use crate::facts::MessageIndex;
+
+/// Of so many messages one makes the sink panic each time, until disturbances are over.
+const POISONED_ONE_IN: MessageIndex = 37;
+
+/// What the target does with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Take,
+    Refuse,
+    Fail,
+    Later,
+    /// It takes the message, and its answer never comes.
+    TakeAndHang,
+    /// It takes the message, and then panics.
+    TakeAndPanic,
+    /// It answers for this message and those behind it nothing.
+    Forget,
+}
+
+/// A sink.
+pub(super) struct Target(pub(super) Shared);
+
+impl Target {
+    fn fate(&self) -> Fate {
+        let mut outside = self.0.lock();
+        let percent = outside.plan.trouble_percent;
+        if outside.is_well || !outside.random.percent(percent) {
+            return Fate::Take;
+        }
+        let fate = outside.random.pick(&[
+            Fate::Refuse,
+            Fate::Fail,
+            Fate::Later,
+            Fate::TakeAndHang,
+            Fate::TakeAndPanic,
+            Fate::Forget,
+        ]);
+        match fate {
+            // Nothing catches it.
+            Fate::TakeAndPanic if cfg!(panic = "abort") => Fate::Fail,
+            fate => fate,
+        }
+    }
+
+    fn take(&self, message: &SinkMessage) {
+        let took = SinkFact::Took {
+            id: MessageId(message.id()),
+            message: message_of(message.payload()),
+            repeated: message.repeated(),
+        };
+        self.0.lock().facts.push(took);
+    }
+
+    fn is_poisoned(&self, message: &SinkMessage) -> bool {
+        let number = message_of(message.payload());
+        let outside = self.0.lock();
+        let has_poison = outside.plan.has_poison && !outside.is_well && cfg!(panic = "unwind");
+        has_poison && number.is_some_and(|number| number % POISONED_ONE_IN == 0)
+    }
+
+    fn answer(&self, outcomes: Vec<Outcome>) -> Vec<Outcome> {
+        let done = outcomes.iter().filter(|one| **one == Outcome::Done);
+        self.0.lock().taken += done.count() as u64;
+        outcomes
+    }
+}
+
+impl Sink for Target {
+    async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
+        let at_us = {
+            let mut outside = self.0.lock();
+            let most_us = outside.plan.deliver_us + 1;
+            outside.now_us + outside.random.below(most_us)
+        };
+        self.0.until(at_us).await;
+        let mut outcomes = Vec::new();
+        for message in batch {
+            assert!(!self.is_poisoned(message), "a message that it cannot take");
+            match self.fate() {
+                Fate::Take => {
+                    self.take(message);
+                    outcomes.push(Outcome::Done);
+                }
+                Fate::Refuse => {
+                    let rejected = SinkFact::Rejected(MessageId(message.id()));
+                    self.0.lock().facts.push(rejected);
+                    outcomes.push(Outcome::Refused("not wanted".to_owned()));
+                }
+                Fate::Fail => {
+                    outcomes.push(Outcome::Failed("out of order".to_owned()));
+                    break;
+                }
+                Fate::Later => {
+                    let time = Duration::from_millis(700);
+                    outcomes.push(Outcome::Later("busy".to_owned(), time));
+                    break;
+                }
+                Fate::TakeAndHang => {
+                    self.take(message);
+                    pending::<()>().await;
+                }
+                Fate::TakeAndPanic => {
+                    self.take(message);
+                    panic!("by chance");
+                }
+                Fate::Forget => break,
+            }
+        }
+        self.answer(outcomes)
+    }
+
+    async fn test(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
