@@ -338,8 +338,7 @@ fn change(
 }
 
 fn changed_text(line: &str, shown: Option<&str>, told: &str) -> String {
-    let line: Vec<String> = line.lines().map(|line| printable(line)).collect();
-    let line = line.join("\n");
+    let line = printable(line);
     match shown {
         Some(password) => format!("{line}\nIts password, shown this once: {password}\n{told}"),
         None => format!("{line}\n{told}"),
@@ -417,9 +416,9 @@ fn change_in_tables(
         }
         _ => format!("{line} in {place}"),
     };
-    let line = match (of_tables.role, is_there) {
-        (None, false) => format!("{line}\n{ALL_TOPICS}"),
-        _ => line,
+    let told = match (of_tables.role, is_there) {
+        (None, false) => format!("{ALL_TOPICS}\n{told}"),
+        _ => told,
     };
     Ok(changed_text(&line, shown, &told))
 }
