@@ -204,6 +204,20 @@ def test_the_publisher_of_a_topic_was_refused_by_its_type(node, tmp_path):
         node.over("fred", "plant/r5/level")
 
 
+def test_the_publisher_is_in_another_tenant_than_the_device(node, boss):
+    node.run("team", "add", "west", "--own-tenant")
+    secret = node.device("fan", "--team", "west")
+    with node.client("fan@west", secret, "fan") as device:
+        device.subscribe("d/fan/cmd", 1)
+        assert published(boss, "d/fan/cmd")
+        for asked in (["fan@west"], ["fan@west", "d/fan/cmd"]):
+            told = node.headline("not-subscribed", "came in the common tenant", *asked)
+            assert "of the same team" in told["mend"]
+        node.user("wim", "--team", "west", "--role", "administrator")
+        with node.client("wim") as app:
+            assert published(app, "d/fan/cmd") and device.receive().topic == "d/fan/cmd"
+
+
 def test_nobody_is_subscribed(node):
     node.user("gina", "--role", "writer")
     with node.client("gina") as app:

@@ -66,6 +66,8 @@ pub struct Facts {
     /// Topics to which messages were published recently while nobody was subscribed, the latest
     /// last.
     pub unmatched: Vec<UnmatchedTopic>,
+    /// The same in the common tenant, of a client of another one.
+    pub unmatched_in_common: Vec<UnmatchedTopic>,
     /// Topics of those that it is subscribed to, and that the rules forbid it to read: they count as
     /// topics that nobody is subscribed to.
     pub unreadable: Vec<Unreadable>,
@@ -186,6 +188,9 @@ pub struct Session {
     pub queued: usize,
     /// Messages sent and not acknowledged.
     pub in_flight: usize,
+    /// Since when the first message of the queue waits for those on this connection, milliseconds
+    /// since the Unix epoch; none: none waits, or it is not known.
+    pub waiting_since_ms: Option<u64>,
     /// Messages for it that were dropped since the node was started, by reason.
     pub drops: Vec<(DropReason, u64)>,
     /// When that was, in the same order.
