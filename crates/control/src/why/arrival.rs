@@ -56,7 +56,7 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
     }
 }
 
-/// Messages to a topic of the client of a team that were published outside of the tenant of the team.
+/// Messages to a topic of a team's client that were published outside of the team's tenant.
 fn in_common_tenant(facts: &Facts) -> Option<Finding> {
     let mut latest = facts.unmatched_in_common.iter().rev();
     let one = latest.find(|one| match &facts.question.topic {

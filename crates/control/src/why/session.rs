@@ -79,8 +79,8 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
     }
 }
 
-/// A subscription was refused, and the client has connected again since and is subscribed. A refusal
-/// of the topic that was asked about is looked at by the rules.
+/// A subscription was refused, and the client has connected again since and is subscribed. Of the
+/// topic that was asked about, the rules say it.
 fn subscribed_since(facts: &Facts, run: &Run) -> bool {
     let session = facts.session.as_ref().filter(|session| session.connected);
     let is_since = |session: &Session| {
