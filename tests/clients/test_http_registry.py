@@ -19,6 +19,9 @@ from test_http_api import KEY, KEYS, ask
 from test_access import until
 from test_revocation import LIMIT_SECS, Device, Pulse, in_ms
 
+# Types of devices that come with the program, whose topics are the devices' own.
+BUILT_IN_TYPES = {"device", "iotflow", "service-mqtt", "tls-guide"}
+
 # From a request to the closed connection, which has the database's time and Python's too.
 REQUEST_MS = 100
 
@@ -763,10 +766,11 @@ def test_a_teams_own_people_see_the_types_and_roles_that_they_may_give(node):
     def names(path, team):
         return {one["name"] for one in call(node, "GET", f"/api/v1/{path}", key=keys[team])["items"]}
 
-    assert names("device-types", "north") == {"device", "open", "own"}
-    assert names("roles", "north") == {"administrator", "none", "open", "own", "user"}
+    assert names("device-types", "north") == BUILT_IN_TYPES | {"open", "own"}
+    assert names("roles", "north") == {"administrator", "iotflow", "none", "open", "own", "user"}
     # It gives no topics of others, and is not told which there are.
-    assert names("device-types", "plain") == {"device", "own"} and names("roles", "plain") == {"none", "own"}
+    assert names("device-types", "plain") == BUILT_IN_TYPES | {"own"}
+    assert names("roles", "plain") == {"iotflow", "none", "own"}
     for path in ("device-types", "roles"):
         assert call(node, "GET", f"/api/v1/{path}/own", key=keys["plain"])["rules"] == ["pattern readwrite own/%u/#"]
         assert call(node, "GET", f"/api/v1/{path}/open", key=keys["north"])["rules"] == ["topic read secret/#"]

@@ -400,6 +400,9 @@ def test_a_sink_that_is_not_configured_any_more_has_no_queue(start_node, tmp_pat
     node = start_node(**options)
     with Client(node, "pump-1") as client:
         client.publish("plant/1", "dropped with its queue")
+    # By the other thread, whose lane has a queue of its own.
+    with Client(node, "pump-2") as client:
+        client.publish("plant/1", "dropped too")
     node.terminate()
     assert node.wait() == 0
     config = pathlib.Path(options["arguments"][1])
@@ -407,6 +410,8 @@ def test_a_sink_that_is_not_configured_any_more_has_no_queue(start_node, tmp_pat
     config.write_text("")
     node = start_node(**options)
     node.wait_for_log("not configured any more: its messages are dropped")
+    told = [line for line in node.log().splitlines() if "not configured any more" in line]
+    assert len(told) == 1 and "$integration/file/audit\" messages=2" in told[0], told
     node.terminate()
     assert node.wait() == 0
     config.write_text(text)

@@ -140,6 +140,11 @@ fn metrics() -> String {
     for reason in DropReason::ALL {
         let _ = writeln!(page, "| `{}` | {} |", reason.name(), reason.meaning());
     }
+    page.push_str(
+        "| `rate_exceeded` | A QoS 0 message above `limits.publish_rate` or \
+         `limits.publish_bytes_rate`, with `mqtt.rate_exceeded = \"drop-qos0\"`. It is dropped before \
+         its receivers are known. |\n",
+    );
     page
 }
 

@@ -18,35 +18,77 @@ pub fn administrator_rules() -> Arc<Rules> {
     Arc::new(Rules::open())
 }
 
-/// A device that has no type of its own: the topics that carry its name, in the layouts that are in
-/// use. What it measures it publishes, what it is told it reads.
-pub fn device_rules() -> Arc<Rules> {
-    const TOLD: Actions = Actions::READ;
-    const TELLS: Actions = Actions::PUBLISH;
-    let both = Actions::ALL;
-    let rules = [
-        (both, "d/%c/#"),
-        (TELLS, "device/data/%c"),
-        (TELLS, "raw.%u"),
-        (TELLS, "iotflow/devices/%c/telemetry"),
-        (TELLS, "iotflow/devices/%c/telemetry/#"),
-        (TELLS, "iotflow/devices/%c/status"),
-        (TELLS, "iotflow/devices/%c/status/#"),
-        (TELLS, "iotflow/devices/%c/heartbeat"),
-        (TELLS, "iotflow/devices/%c/events/#"),
-        (TELLS, "iotflow/devices/%c/commands/+/response"),
-        (TOLD, "iotflow/devices/%c/commands/#"),
-        (TOLD, "iotflow/devices/%c/config/#"),
-        (TOLD, "iotflow/fleet/commands/#"),
-        (TOLD, "iotflow/commands/device-type/+/%c"),
-        (TELLS, "iotflow/discovery/register/%c"),
-        (TOLD, "iotflow/discovery/response/%c"),
-        (TELLS, "iotflow/status/devices/%c/+"),
-        (TELLS, "iotflow/lwt/devices/%c"),
-        // Where the node waits for what it has asked, under a name that cannot be guessed.
-        (TELLS, "response/api/+"),
-    ];
-    compiled(&rules, "the default for devices")
+const TELLS: Actions = Actions::PUBLISH;
+const TOLD: Actions = Actions::READ;
+
+/// The node waits there for the answer to a request that it has sent to a device, under a name that
+/// cannot be guessed.
+const ANSWERS: (Actions, &str) = (TELLS, "response/api/+");
+
+/// Rules of the types of devices that come with the program.
+const DEVICE_TYPES: &[(&str, &[(Actions, &str)])] = &[
+    ("device", &[(Actions::ALL, "d/%c/#"), ANSWERS]),
+    (
+        IOTFLOW,
+        &[
+            (TOLD, "iotflow/devices/%c/#"),
+            (TELLS, "iotflow/devices/%c/telemetry"),
+            (TELLS, "iotflow/devices/%c/telemetry/#"),
+            (TELLS, "iotflow/devices/%c/status"),
+            (TELLS, "iotflow/devices/%c/status/#"),
+            (TELLS, "iotflow/devices/%c/heartbeat"),
+            (TELLS, "iotflow/devices/%c/events/#"),
+            (TELLS, "iotflow/devices/%c/commands/+/response"),
+            (TOLD, "iotflow/commands/device-type/+/%c"),
+            (TELLS, "iotflow/discovery/register/%c"),
+            (TOLD, "iotflow/discovery/response/%c"),
+            (TELLS, "iotflow/status/devices/%c/+"),
+            (TELLS, "iotflow/lwt/devices/%c"),
+            ANSWERS,
+        ],
+    ),
+    ("service-mqtt", &[(TELLS, "raw.%u"), (TELLS, "raw.%u/#")]),
+    (
+        "tls-guide",
+        &[
+            (TELLS, "device/data/%c"),
+            (TELLS, "vehicle/speed/%c"),
+            ANSWERS,
+        ],
+    ),
+];
+
+/// The type of devices, and the role of users, with the topics of IoTFlow.
+pub const IOTFLOW: &str = "iotflow";
+
+/// What a device in a group of this name may read if its type is [`IOTFLOW`]: the commands of the
+/// group. None if the name is no level of a topic.
+pub fn iotflow_commands_of(group: &str) -> Option<String> {
+    let is_level = !group.is_empty() && !group.contains(['/', '+', '#', '%', '\0']);
+    is_level.then(|| format!("iotflow/fleet/commands/{group}"))
+}
+
+/// The rules of a type of devices that comes with the program.
+pub fn built_in_device_rules(device_type: &str) -> Option<Arc<Rules>> {
+    let (name, rules) = DEVICE_TYPES.iter().find(|(name, _)| *name == device_type)?;
+    let source = format!("device type {name}, which is built in");
+    Some(compiled(rules, &source))
+}
+
+/// What users with the role [`IOTFLOW`] may do: what a device of that type may, by their user name,
+/// for they choose their Client Identifier.
+pub fn iotflow_user_rules() -> Arc<Rules> {
+    let rules = DEVICE_TYPES.iter().find(|(name, _)| *name == IOTFLOW);
+    let rules = rules.map_or(&[][..], |(_, rules)| rules);
+    let by_user: Vec<_> = rules
+        .iter()
+        .map(|(actions, filter)| (*actions, filter.replace("%c", "%u")))
+        .collect();
+    let by_user: Vec<_> = by_user
+        .iter()
+        .map(|(actions, filter)| (*actions, &**filter))
+        .collect();
+    compiled(&by_user, "role iotflow, which is built in")
 }
 
 fn compiled(rules: &[(Actions, &str)], source: &str) -> Arc<Rules> {
@@ -82,21 +124,74 @@ mod tests {
         assert!(!rules.filter("$other/#", NAMES).allowed);
     }
 
+    fn of_type(name: &str) -> Arc<Rules> {
+        built_in_device_rules(name).expect("it comes with the program")
+    }
+
     #[test]
-    fn devices_have_what_carries_their_name() {
-        let rules = device_rules();
+    fn a_device_has_the_topics_of_its_own_and_answers_requests() {
+        let rules = of_type("device");
         let may = |action, topic| rules.topic(action, topic, NAMES).allowed;
-        assert!(may(Actions::PUBLISH, "iotflow/devices/c1/telemetry"));
-        assert!(may(Actions::PUBLISH, "raw.u1") && may(Actions::PUBLISH, "device/data/c1"));
-        assert!(may(Actions::RECEIVE, "iotflow/devices/c1/commands/reboot"));
-        assert!(!may(Actions::PUBLISH, "iotflow/devices/c1/commands/reboot"));
+        assert!(may(Actions::PUBLISH, "d/c1/x") && may(Actions::RECEIVE, "d/c1/x"));
+        assert!(rules.filter("d/c1/#", NAMES).allowed);
+        assert!(!may(Actions::PUBLISH, "d/c2/x") && !may(Actions::RECEIVE, "d/c2/x"));
         assert!(
             may(Actions::PUBLISH, "response/api/0") && !may(Actions::RECEIVE, "response/api/0")
         );
         assert!(!rules.filter("response/api/+", NAMES).allowed);
-        assert!(!may(Actions::PUBLISH, "iotflow/devices/c2/telemetry"));
-        assert!(!may(Actions::RECEIVE, "iotflow/devices/c2/commands/reboot"));
         assert!(!rules.filter("#", NAMES).allowed && !rules.filter("$SYS/#", NAMES).allowed);
-        assert!(rules.filter("d/c1/#", NAMES).allowed);
+        for other in ["raw.u1", "device/data/c1", "iotflow/devices/c1/telemetry"] {
+            assert!(!may(Actions::PUBLISH, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn types_for_other_products_have_their_topics_alone() {
+        let rules = of_type("iotflow");
+        let may = |action, topic| rules.topic(action, topic, NAMES).allowed;
+        assert!(may(
+            Actions::PUBLISH,
+            "iotflow/devices/c1/telemetry/sensors"
+        ));
+        assert!(may(Actions::RECEIVE, "iotflow/devices/c1/commands/control"));
+        assert!(rules.filter("iotflow/devices/c1/#", NAMES).allowed);
+        for forbidden in [
+            "iotflow/devices/c1/commands/control",
+            "iotflow/devices/c2/telemetry/sensors",
+            "iotflow/fleet/commands/pumps",
+            "iotflow/system/health",
+            "iotflow/monitoring/broker",
+        ] {
+            assert!(!may(Actions::PUBLISH, forbidden), "{forbidden}");
+        }
+        assert!(!may(Actions::RECEIVE, "iotflow/fleet/commands/pumps"));
+        assert!(!rules.filter("iotflow/fleet/commands/#", NAMES).allowed);
+        let rules = of_type("service-mqtt");
+        let may = |action, topic| rules.topic(action, topic, NAMES).allowed;
+        assert!(may(Actions::PUBLISH, "raw.u1") && may(Actions::PUBLISH, "raw.u1/a/b"));
+        assert!(!may(Actions::PUBLISH, "raw.u2") && !may(Actions::PUBLISH, "d/c1/x"));
+        let rules = of_type("tls-guide");
+        let may = |action, topic| rules.topic(action, topic, NAMES).allowed;
+        assert!(
+            may(Actions::PUBLISH, "device/data/c1") && !may(Actions::PUBLISH, "device/data/c2")
+        );
+    }
+
+    #[test]
+    fn users_of_iotflow_go_by_their_user_name() {
+        let rules = iotflow_user_rules();
+        let may = |action, topic| rules.topic(action, topic, NAMES).allowed;
+        assert!(may(Actions::PUBLISH, "iotflow/devices/u1/telemetry"));
+        assert!(!may(Actions::PUBLISH, "iotflow/devices/c1/telemetry"));
+        assert!(!may(Actions::PUBLISH, "iotflow/fleet/commands/all"));
+    }
+
+    #[test]
+    fn commands_of_a_group_are_one_topic() {
+        let of = |group| iotflow_commands_of(group);
+        assert_eq!(of("pumps").as_deref(), Some("iotflow/fleet/commands/pumps"));
+        for none in ["", "+", "a/b", "#", "%c"] {
+            assert_eq!(of(none), None);
+        }
     }
 }

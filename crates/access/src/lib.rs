@@ -37,7 +37,10 @@ use std::fmt;
 pub use acl_file::{AclFile, Subscribing};
 
 pub use by_owner::Permitted;
-pub use defaults::{administrator_rules, default_rules, device_rules};
+pub use defaults::{
+    IOTFLOW, administrator_rules, built_in_device_rules, default_rules, iotflow_commands_of,
+    iotflow_user_rules,
+};
 pub use environment::{Credential, credentials};
 pub use explain::{Explanation, explain};
 pub use lint::{Lint, lint_rules};

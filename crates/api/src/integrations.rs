@@ -6,12 +6,12 @@ use axum::http::StatusCode;
 use martlet_broker::TenantId;
 use martlet_control::integrations::{
     Chosen, CommandError, DeadLetter, DeadLetterHead, Failure, IntegrationError, IntegrationSeen,
-    OnReject, Operator,
+    OnReject, Operator, Order,
 };
 use martlet_control::principal::{Principal, Scope};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use crate::api::Api;
 use crate::clients::at;
@@ -173,6 +173,32 @@ impl From<IntegrationError> for Problem {
     }
 }
 
+/// The integration that a request is about.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it stands in the document, and `PathOf` reads it")]
+pub(crate) struct OneIntegration {
+    /// Kind, such as `file`
+    kind: String,
+    /// Name
+    name: String,
+}
+
+/// Answers to an order.
+#[derive(Debug, IntoResponses)]
+#[expect(dead_code, reason = "it stands in the document")]
+pub(crate) enum Obeyed {
+    /// It is done, or has begun
+    #[response(status = 204)]
+    Done,
+    /// There is none
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(ProblemView),
+    /// It did not answer in time
+    #[response(status = 504, content_type = "application/problem+json")]
+    NoAnswer(ProblemView),
+}
+
 /// Integrations
 ///
 /// The configured integrations, each with its state, in the order of the configuration. A caller
@@ -194,8 +220,7 @@ pub(crate) async fn list(
 ///
 /// Its state, its counters and what fails.
 #[utoipa::path(get, path = "/api/v1/integrations/{kind}/{name}", tag = "integrations",
-    params(OfTenant, ("kind" = String, Path, description = "Kind, such as `file`"),
-        ("name" = String, Path, description = "Name")),
+    params(OfTenant, OneIntegration),
     responses(
         (status = 200, description = "The integration", body = IntegrationView),
         (status = 404, description = "There is none", body = ProblemView,
@@ -212,86 +237,74 @@ pub(crate) async fn show(
 /// Pause an integration
 ///
 /// It delivers nothing more until it is resumed, also after a restart. Messages wait in its queue.
-#[utoipa::path(post, path = "/api/v1/integrations/{kind}/{name}/pause", tag = "integrations",
-    params(OfTenant, ("kind" = String, Path, description = "Kind, such as `file`"),
-        ("name" = String, Path, description = "Name")),
-    responses(
-        (status = 204, description = "It is paused"),
-        (status = 404, description = "There is none", body = ProblemView,
-            content_type = "application/problem+json"),
-        (status = 504, description = "It did not answer in time", body = ProblemView,
-            content_type = "application/problem+json")))]
+#[utoipa::path(
+    post,
+    path = "/api/v1/integrations/{kind}/{name}/pause",
+    tag = "integrations",
+    params(OfTenant, OneIntegration),
+    responses(Obeyed)
+)]
 pub(crate) async fn pause(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
-    PathOf((kind, name)): PathOf<(String, String)>,
+    PathOf(named): PathOf<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    operator(&api, tenant)?.pause(&kind, &name).await?;
-    Ok(StatusCode::NO_CONTENT)
+    obey(&api, tenant, &named, Order::Pause).await
 }
 
 /// Resume an integration
 ///
 /// One that is paused, or has stopped. If it fails, it tries again now.
-#[utoipa::path(post, path = "/api/v1/integrations/{kind}/{name}/resume", tag = "integrations",
-    params(OfTenant, ("kind" = String, Path, description = "Kind, such as `file`"),
-        ("name" = String, Path, description = "Name")),
-    responses(
-        (status = 204, description = "It goes on"),
-        (status = 404, description = "There is none", body = ProblemView,
-            content_type = "application/problem+json"),
-        (status = 504, description = "It did not answer in time", body = ProblemView,
-            content_type = "application/problem+json")))]
+#[utoipa::path(
+    post,
+    path = "/api/v1/integrations/{kind}/{name}/resume",
+    tag = "integrations",
+    params(OfTenant, OneIntegration),
+    responses(Obeyed)
+)]
 pub(crate) async fn resume(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
-    PathOf((kind, name)): PathOf<(String, String)>,
+    PathOf(named): PathOf<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    operator(&api, tenant)?.resume(&kind, &name).await?;
-    Ok(StatusCode::NO_CONTENT)
+    obey(&api, tenant, &named, Order::Resume).await
 }
 
 /// Skip the message that an integration stopped at
 ///
 /// For one that has stopped because a message was refused (`on_reject = "stop"`). It goes on; if
 /// the message is refused again, it becomes a dead letter.
-#[utoipa::path(post, path = "/api/v1/integrations/{kind}/{name}/skip", tag = "integrations",
-    params(OfTenant, ("kind" = String, Path, description = "Kind, such as `file`"),
-        ("name" = String, Path, description = "Name")),
-    responses(
-        (status = 204, description = "It goes on"),
-        (status = 404, description = "There is none", body = ProblemView,
-            content_type = "application/problem+json"),
-        (status = 504, description = "It did not answer in time", body = ProblemView,
-            content_type = "application/problem+json")))]
+#[utoipa::path(
+    post,
+    path = "/api/v1/integrations/{kind}/{name}/skip",
+    tag = "integrations",
+    params(OfTenant, OneIntegration),
+    responses(Obeyed)
+)]
 pub(crate) async fn skip(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
-    PathOf((kind, name)): PathOf<(String, String)>,
+    PathOf(named): PathOf<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    operator(&api, tenant)?.skip(&kind, &name).await?;
-    Ok(StatusCode::NO_CONTENT)
+    obey(&api, tenant, &named, Order::Skip).await
 }
 
 /// Drain an integration
 ///
 /// It delivers the messages that wait now, and pauses then. Its `state` says when it is `paused`.
-#[utoipa::path(post, path = "/api/v1/integrations/{kind}/{name}/drain", tag = "integrations",
-    params(OfTenant, ("kind" = String, Path, description = "Kind, such as `file`"),
-        ("name" = String, Path, description = "Name")),
-    responses(
-        (status = 204, description = "It has begun"),
-        (status = 404, description = "There is none", body = ProblemView,
-            content_type = "application/problem+json"),
-        (status = 504, description = "It did not answer in time", body = ProblemView,
-            content_type = "application/problem+json")))]
+#[utoipa::path(
+    post,
+    path = "/api/v1/integrations/{kind}/{name}/drain",
+    tag = "integrations",
+    params(OfTenant, OneIntegration),
+    responses(Obeyed)
+)]
 pub(crate) async fn drain(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
-    PathOf((kind, name)): PathOf<(String, String)>,
+    PathOf(named): PathOf<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    operator(&api, tenant)?.drain(&kind, &name).await?;
-    Ok(StatusCode::NO_CONTENT)
+    obey(&api, tenant, &named, Order::Drain).await
 }
 
 /// Result of a test.
@@ -308,8 +321,7 @@ pub struct IntegrationTested {
 /// Asks whether its target can be reached now. No message is delivered. It waits for a delivery
 /// that is under way.
 #[utoipa::path(post, path = "/api/v1/integrations/{kind}/{name}/test", tag = "integrations",
-    params(OfTenant, ("kind" = String, Path, description = "Kind, such as `file`"),
-        ("name" = String, Path, description = "Name")),
+    params(OfTenant, OneIntegration),
     responses(
         (status = 200, description = "Whether it can be reached", body = IntegrationTested),
         (status = 404, description = "There is none", body = ProblemView,
@@ -426,8 +438,7 @@ pub(crate) struct WantedLetters {
 /// Messages that the integration has refused, the oldest first, without their payloads. Those of an
 /// integration that is not configured any more are there, too.
 #[utoipa::path(get, path = "/api/v1/integrations/{kind}/{name}/dead-letters", tag = "integrations",
-    params(OfTenant, WantedLetters, ("kind" = String, Path, description = "Kind, such as `file`"),
-        ("name" = String, Path, description = "Name")),
+    params(OfTenant, WantedLetters, OneIntegration),
     responses(
         (status = 200, description = "A page of them", body = Page<DeadLetterView>),
         (status = 404, description = "There is no such integration", body = ProblemView,
@@ -455,9 +466,7 @@ pub(crate) async fn letters(
 /// With its payload: it needs the scope `messages:read` too.
 #[utoipa::path(get, path = "/api/v1/integrations/{kind}/{name}/dead-letters/{id}",
     tag = "integrations",
-    params(OfTenant, ("kind" = String, Path, description = "Kind, such as `file`"),
-        ("name" = String, Path, description = "Name"),
-        ("id" = u64, Path, description = "Number of the dead letter")),
+    params(OfTenant, OneIntegration, ("id" = u64, Path, description = "Number of the dead letter")),
     responses(
         (status = 200, description = "The dead letter", body = WholeDeadLetterView),
         (status = 404, description = "There is none", body = ProblemView,
@@ -503,8 +512,7 @@ pub struct SendingAgain {
 /// wait.
 #[utoipa::path(post, path = "/api/v1/integrations/{kind}/{name}/dead-letters/send-again",
     tag = "integrations",
-    params(OfTenant, ("kind" = String, Path, description = "Kind, such as `file`"),
-        ("name" = String, Path, description = "Name")),
+    params(OfTenant, OneIntegration),
     request_body = SendAgainBody,
     responses(
         (status = 202, description = "They wait to be sent", body = SendingAgain),
@@ -546,9 +554,7 @@ pub(crate) async fn send_again(
 /// The message is lost.
 #[utoipa::path(delete, path = "/api/v1/integrations/{kind}/{name}/dead-letters/{id}",
     tag = "integrations",
-    params(OfTenant, ("kind" = String, Path, description = "Kind, such as `file`"),
-        ("name" = String, Path, description = "Name"),
-        ("id" = u64, Path, description = "Number of the dead letter")),
+    params(OfTenant, OneIntegration, ("id" = u64, Path, description = "Number of the dead letter")),
     responses(
         (status = 204, description = "It is dropped"),
         (status = 404, description = "There is none", body = ProblemView,
@@ -585,8 +591,7 @@ pub struct DroppedLetters {
 /// Of one integration. The messages are lost.
 #[utoipa::path(delete, path = "/api/v1/integrations/{kind}/{name}/dead-letters",
     tag = "integrations",
-    params(OfTenant, AllLetters, ("kind" = String, Path, description = "Kind, such as `file`"),
-        ("name" = String, Path, description = "Name")),
+    params(OfTenant, AllLetters, OneIntegration),
     responses(
         (status = 200, description = "How many there were", body = DroppedLetters),
         (status = 404, description = "There is no such integration", body = ProblemView,
@@ -605,6 +610,16 @@ pub(crate) async fn drop_all(
     let dropped = operator.drop_letters(&kind, &name, Chosen::All).await?;
     let about = Extension(About(json!({ "dropped": dropped })));
     Ok((about, Json(DroppedLetters { dropped })))
+}
+
+async fn obey(
+    api: &Api,
+    tenant: Option<TenantId>,
+    (kind, name): &(String, String),
+    order: Order,
+) -> Result<StatusCode, Problem> {
+    operator(api, tenant)?.order(kind, name, order).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn operator(api: &Api, tenant: Option<TenantId>) -> Result<Operator<'_>, Problem> {

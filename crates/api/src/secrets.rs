@@ -76,7 +76,9 @@ impl From<SecretError> for Problem {
     fn from(error: SecretError) -> Self {
         match error {
             SecretError::Tables(error) => error.into(),
-            SecretError::Value => Self::new(ProblemKind::Invalid, error.to_string()),
+            SecretError::Value | SecretError::Line(_) => {
+                Self::new(ProblemKind::Invalid, error.to_string())
+            }
             SecretError::Key(_) => Self::unavailable(error.to_string()),
         }
     }

@@ -33,6 +33,7 @@ macro_rules! drop_reasons {
 drop_reasons! {
     ClientAway = "client_away", "A QoS 0 message for a session whose client is not connected.";
     OutputFull = "output_full", "A QoS 0 message for a client that does not read fast enough.";
+    PartBusy = "integration_busy", "A QoS 0 message for an integration that could not take it at once; with `keep_qos0` it waits.";
     QueueFull = "queue_full", "The session's queue was full; see `queue_full` in the configuration.";
     PacketTooLarge = "packet_too_large", "The packet would exceed the client's Maximum Packet Size.";
     RefusedByReceiver = "refused_by_receiver", "The client answered with a reason code of 0x80 or above, or an integration's target refused the message.";
@@ -166,6 +167,7 @@ impl DropReason {
         match self {
             Self::ClientAway | Self::NoMember | Self::SessionEnded | Self::ConnectionLost => true,
             Self::OutputFull
+            | Self::PartBusy
             | Self::QueueFull
             | Self::PacketTooLarge
             | Self::RefusedByReceiver

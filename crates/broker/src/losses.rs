@@ -48,6 +48,7 @@ impl Told {
             DropReason::SessionEnded => Self::AtEnd,
             DropReason::NoMember => Self::Every(NO_MEMBER_TOLD_EVERY_MS),
             DropReason::OutputFull
+            | DropReason::PartBusy
             | DropReason::QueueFull
             | DropReason::PacketTooLarge
             | DropReason::RefusedByReceiver
@@ -383,6 +384,7 @@ pub(crate) fn limit_of(reason: DropReason) -> Option<Limit> {
         DropReason::OutputFull => Some(Limit::OutputBytes),
         DropReason::MemoryFull => Some(Limit::Memory),
         DropReason::ClientAway
+        | DropReason::PartBusy
         | DropReason::QueueFull
         | DropReason::PacketTooLarge
         | DropReason::RefusedByReceiver

@@ -464,7 +464,6 @@ impl Shard {
         let fans_out = self.fans_out(place, publication.publisher, publication.payload.len());
         let mut routing = self.begin_routing(publication, message);
         let others = wanted.shards & !(1 << self.id.0);
-        let has_receivers = others != 0 || !self.routes.routes[place].matches.is_empty();
         let must_record = retained.is_some() || origin.receipt.is_some();
         let durable = wanted.class.has(InterestClass::DURABLE) && publication.qos > QoS::AtMostOnce
             || wanted.class.has(InterestClass::KEEPS_QOS0)
@@ -496,10 +495,11 @@ impl Shard {
         if fans_out {
             return self.fan_out_here(cx, routing, (durable, others), record);
         }
-        if !has_receivers {
-            self.note_unmatched(place, &publication);
+        let has_receiver = self.deliver_route(cx, place, &mut routing);
+        if !has_receiver && others == 0 {
+            self.note_unmatched(place, &routing.publication);
         }
-        matched |= self.deliver_route(cx, place, &mut routing);
+        matched |= has_receiver;
         if durable && others == 0 {
             self.append(cx, Record::Routed(publication.id));
         }

@@ -106,6 +106,8 @@ impl UnmatchedTopics {
 
 impl Shard {
     /// Notes a message that nobody was subscribed to; `place` is that of its route.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn note_unmatched(&mut self, place: usize, publication: &Publication<'_>) {
         let topic = publication.topic;
         if publication.retain || topic.starts_with('$') || topic.len() > NAME_BYTES_MAX {

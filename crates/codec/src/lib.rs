@@ -38,7 +38,7 @@ pub use property::{
 pub use qos::QoS;
 pub use reason::ReasonCode;
 pub use topic::{
-    MAX_TOPIC_LEN, SubscriptionFilter, TopicError, TopicFilter, TopicName, TopicShape,
-    has_control_characters,
+    MAX_TOPIC_LEN, SubscriptionFilter, TopicError, TopicFilter, TopicName, has_control_characters,
+    is_plain, level_count,
 };
 pub use version::ProtocolVersion;

@@ -82,7 +82,7 @@ impl<'a> TopicName<'a> {
 
     /// How many levels there are.
     pub fn level_count(self) -> usize {
-        TopicShape::of(self.0).levels
+        level_count(self.0)
     }
 }
 
@@ -133,7 +133,7 @@ impl<'a> TopicFilter<'a> {
 
     /// How many levels there are.
     pub fn level_count(self) -> usize {
-        TopicShape::of(self.0).levels
+        level_count(self.0)
     }
 
     /// Whether `+` or `#` occurs.
@@ -209,65 +209,28 @@ impl<'a> SubscriptionFilter<'a> {
     }
 }
 
-/// What limits on topics look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TopicShape {
-    /// How many levels: one more than there are `/`.
-    pub levels: usize,
-    /// Every character is ASCII, and none a control character.
-    pub plain: bool,
+/// How many levels a Topic Name or Topic Filter has: one more than there are `/`.
+pub fn level_count(text: &str) -> usize {
+    1 + text.bytes().filter(|byte| *byte == b'/').count()
 }
 
-impl TopicShape {
-    /// The shape of a Topic Name or Topic Filter, in one pass, eight bytes at a time.
-    #[inline]
-    pub fn of(text: &str) -> Self {
-        const SPACES: u64 = u64::from_ne_bytes([b' '; 8]);
-        let bytes = text.as_bytes();
-        let (words, rest) = bytes.as_chunks::<8>();
-        let (mut slashes, mut unusual) = (0, 0);
-        // Each byte of the sum counts those at its place, up to 255 words.
-        for words in words.chunks(255) {
-            let mut sum = 0;
-            for word in words {
-                let word = u64::from_le_bytes(*word);
-                sum += slash_marks(word) >> 7;
-                unusual |= unusual_marks(word);
-            }
-            slashes += sum_of_bytes(sum);
-        }
-        let last = match bytes.last_chunk::<8>() {
-            _ if rest.is_empty() => SPACES,
-            // What the word before had is shifted out, and what comes in looks harmless.
-            Some(last) => {
-                let seen = 8 * (8 - rest.len());
-                u64::from_le_bytes(*last) >> seen | SPACES << (64 - seen)
-            }
-            None => rest
-                .iter()
-                .fold(SPACES, |word, byte| word << 8 | u64::from(*byte)),
-        };
-        slashes += sum_of_bytes(slash_marks(last) >> 7);
-        Self {
-            levels: 1 + slashes,
-            plain: unusual | unusual_marks(last) == 0,
-        }
-    }
-}
-
-/// Of eight bytes, each small enough for the sum of each pair to fit into 16 bits.
+/// Every character of a Topic Name or Topic Filter is ASCII, and none a control character.
 #[inline]
-fn sum_of_bytes(word: u64) -> usize {
-    const EVEN: u64 = 0x00FF_00FF_00FF_00FF;
-    let pairs = (word & EVEN) + (word >> 8 & EVEN);
-    (pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48) as usize
-}
-
-/// The highest bit of each byte that is `/`.
-#[inline]
-fn slash_marks(word: u64) -> u64 {
-    let zero_if_slash = word ^ (LOW_BITS * b'/' as u64);
-    !(((zero_if_slash & !HIGH_BITS) + !HIGH_BITS) | zero_if_slash) & HIGH_BITS
+pub fn is_plain(text: &str) -> bool {
+    const SPACES: u64 = u64::from_ne_bytes([b' '; 8]);
+    let bytes = text.as_bytes();
+    let (words, rest) = bytes.as_chunks::<8>();
+    let unusual = words.iter().fold(0, |unusual, word| {
+        unusual | unusual_marks(u64::from_le_bytes(*word))
+    });
+    let last = match bytes.last_chunk::<8>() {
+        // It has bytes of the word before once more.
+        Some(last) => u64::from_le_bytes(*last),
+        None => rest
+            .iter()
+            .fold(SPACES, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    unusual | unusual_marks(last) == 0
 }
 
 /// The highest bit of each byte below 0x20 or above 0x7E.
@@ -283,7 +246,7 @@ fn unusual_marks(word: u64) -> u64 {
 /// or a noncharacter (U+FDD0 to U+FDEF, the last two of each plane).
 pub fn has_control_characters(text: &str) -> bool {
     // The usual case needs no decoding.
-    !TopicShape::of(text).plain
+    !is_plain(text)
         && text.chars().any(|c| {
             let code = c as u32;
             matches!(code, 0x01..=0x1F | 0x7F..=0x9F | 0xFDD0..=0xFDEF) || code & 0xFFFE == 0xFFFE

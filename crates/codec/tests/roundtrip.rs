@@ -9,8 +9,8 @@ use martlet_codec::{
     Ack, AckKind, Auth, ConnAck, ConnAckProperties, Connect, ConnectProperties, Disconnect,
     OutgoingPublish, Packet, PacketId, PacketType, ProtocolVersion, Publish, PublishProperties,
     QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, SubscriptionIds,
-    SubscriptionOptions, TopicName, TopicShape, UnsubAck, Unsubscribe, UserProperties, Will,
-    decode_packet, encode_user_property, primitive,
+    SubscriptionOptions, TopicName, UnsubAck, Unsubscribe, UserProperties, Will, decode_packet,
+    encode_user_property, is_plain, level_count, primitive,
 };
 use proptest::option::of;
 use proptest::prelude::*;
@@ -290,13 +290,12 @@ proptest! {
     }
 
     #[test]
-    fn the_shape_of_a_topic_is_what_looking_at_each_byte_gives(
+    fn levels_and_plainness_of_a_topic_are_what_looking_at_each_byte_gives(
         text in "([ -~]|/|\\x00|\\x1f|\\x7f|é|\u{ffff}){0,40}",
     ) {
         let bytes = text.as_bytes();
-        let shape = TopicShape::of(&text);
-        prop_assert_eq!(shape.levels, bytes.split(|byte| *byte == b'/').count());
-        prop_assert_eq!(shape.plain, bytes.iter().all(|byte| (0x20..0x7F).contains(byte)));
+        prop_assert_eq!(level_count(&text), bytes.split(|byte| *byte == b'/').count());
+        prop_assert_eq!(is_plain(&text), bytes.iter().all(|byte| (0x20..0x7F).contains(byte)));
     }
 
     #[test]
@@ -579,8 +578,8 @@ proptest! {
 #[test]
 fn the_levels_of_a_long_topic_are_all_counted() {
     for slashes in (0..20).chain(2035..2045).chain([65_535]) {
-        let shape = TopicShape::of(&"/".repeat(slashes));
-        assert_eq!(shape.levels, slashes + 1);
-        assert!(shape.plain);
+        let topic = "/".repeat(slashes);
+        assert_eq!(level_count(&topic), slashes + 1);
+        assert!(is_plain(&topic));
     }
 }

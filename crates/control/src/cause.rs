@@ -85,7 +85,7 @@ causes! {
     QueueFull = "queue-full", "Its queue is full.";
     SlowReader = "slow-reader", "It reads more slowly than messages arrive.";
     Expired = "expired", "Messages for it expired before they could be delivered.";
-    NotKept = "not-kept", "Messages arrived while it was away, and were not kept for it.";
+    NotKept = "not-kept", "Messages arrived while it was away, or an integration was busy, and were not kept for it.";
     NotRetained = "not-retained", "Messages were published before it subscribed, and were not retained.";
     NotSubscribed = "not-subscribed", "It has no subscription for the topic.";
     SubscriberAbsent = "subscriber-absent", "Nobody is subscribed to the topic.";
@@ -114,7 +114,7 @@ impl Cause {
     /// What a message is dropped for.
     pub fn of_drop(reason: DropReason) -> Self {
         match reason {
-            DropReason::ClientAway => Self::NotKept,
+            DropReason::ClientAway | DropReason::PartBusy => Self::NotKept,
             DropReason::OutputFull => Self::SlowReader,
             DropReason::QueueFull | DropReason::TooOld => Self::QueueFull,
             DropReason::PacketTooLarge => Self::TooLarge,

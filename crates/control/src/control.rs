@@ -644,7 +644,7 @@ impl Control {
     /// The tenant of the team of this id or name; none: it owns none, or there is no such team.
     pub fn tenant_of_team(&self, team: &str) -> Option<TenantId> {
         let policy = self.policy()?;
-        let tables = policy.tables()?;
+        let tables = policy.tables_even_idle()?;
         let found = tables.tenant_of_team(team);
         found.or_else(|| tables.tenant_named(team)).map(TenantId)
     }

@@ -40,6 +40,11 @@ pub trait Host: Send + Sync + 'static {
     /// Tenant of this name; none while there is none. The empty name is the common tenant.
     fn tenant(&self, name: &str) -> Option<TenantId>;
 
+    /// Why a team has no tenant, in words.
+    fn why_no_tenant(&self, team: &str) -> String {
+        format!("there is no team {team:?} with a tenant of its own")
+    }
+
     /// Name of the team that owns a tenant; none: the common tenant, or its team is gone.
     fn team_of(&self, tenant: TenantId) -> Option<Arc<str>>;
 

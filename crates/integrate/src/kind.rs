@@ -38,30 +38,33 @@ pub struct Key {
     pub meaning: &'static str,
 }
 
-/// What the value of a key may be.
+/// What the value of a key of the configuration may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
-    /// A text.
-    Text,
-    /// A list of texts.
-    Texts,
-    /// A list of texts `Name: value`, whose values are not shown.
-    Headers,
-    /// A text that is not shown.
-    Secret,
-    /// true or false.
-    Flag,
-    /// One of these words.
-    Word(&'static [&'static str]),
     /// A whole number.
-    Number {
+    Integer {
         /// The smallest.
         min: u64,
         /// The largest.
         max: u64,
     },
-    /// 0, or a whole number of at least this.
-    NoneOrAtLeast(u64),
+    /// 0, which stands for no limit, or a whole number of at least `min`.
+    NoneOrAtLeast {
+        /// The smallest but 0.
+        min: u64,
+    },
+    /// true or false.
+    Boolean,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Any text; empty means none.
+    Text,
+    /// A list of texts, each of which may have commas. In files alone.
+    Texts,
+    /// A list of texts `Name: value`, whose values are not shown. In files alone.
+    Headers,
+    /// A text that is never shown.
+    Secret,
 }
 
 /// A value of a table.
@@ -73,9 +76,9 @@ pub enum TableValue {
     Texts(Vec<String>),
     /// Of [`Takes::Secret`].
     Secret(SecretValue),
-    /// Of [`Takes::Flag`].
+    /// Of [`Takes::Boolean`].
     Flag(bool),
-    /// Of [`Takes::Number`] and [`Takes::NoneOrAtLeast`].
+    /// Of [`Takes::Integer`] and [`Takes::NoneOrAtLeast`].
     Number(u64),
 }
 

@@ -50,8 +50,12 @@ pub enum Outcome {
     Done,
     /// The other system will never take this message, for this reason. It becomes a dead letter.
     Refused(String),
-    /// It is to be tried again, for this reason.
+    /// It is to be tried again, without end, for this reason: the other system cannot be reached, or
+    /// takes nothing now.
     Failed(String),
+    /// As [`Outcome::Failed`], and the message may be the cause: after
+    /// [`Settings::max_attempts`](crate::Settings::max_attempts) such outcomes it counts as refused.
+    FailedAtMessage(String),
     /// As [`Outcome::Failed`], and the other system asks not to be called for that time.
     Later(String, Duration),
     /// It was not tried and comes again: for sinks that deliver messages of several publishers at
@@ -108,48 +112,32 @@ impl SinkMessage {
         let publication = Publication {
             id: MessageId(head.message_id),
             tenant: TenantId(head.tenant),
-            publisher: None,
-            topic: &head.topic,
             forwarded: &letter.properties,
-            payload: &letter.payload,
             qos: head.qos,
             retain: head.retain,
             received_wall_ms: head.received_ms,
-            expires_at_ms: u64::MAX,
-            received_mono_ms: 0,
-            hops: 0,
+            ..publication(&head.topic, &letter.payload)
         };
-        // The runner holds one batch of them at a time, so their bytes are not counted.
-        let gauge = Arc::<MemoryGauge>::default();
+        let publisher = Source::DeadLetter(Arc::new(letter.publisher.clone()));
         Self {
-            message: Message::new(&publication, None, &mut Vec::new(), &gauge),
-            publisher: Source::DeadLetter(Arc::new(letter.publisher.clone())),
             retained: head.retained,
             repeated: true,
-            team: None,
+            ..Self::made(&publication, publisher)
         }
     }
 
     /// A message of this topic and payload, for tests of sinks.
     pub fn example(topic: &str, payload: &[u8]) -> Self {
-        let publication = Publication {
-            id: MessageId(1),
-            tenant: TenantId::default(),
-            publisher: None,
-            topic,
-            forwarded: &[],
-            payload,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            received_wall_ms: 0,
-            expires_at_ms: u64::MAX,
-            received_mono_ms: 0,
-            hops: 0,
-        };
+        Self::made(&publication(topic, payload), Source::Delivery(None))
+    }
+
+    /// A message that no part was handed. The runner holds one batch of them at a time, so their
+    /// bytes are not counted.
+    fn made(publication: &Publication<'_>, publisher: Source) -> Self {
         let gauge = Arc::<MemoryGauge>::default();
         Self {
-            message: Message::new(&publication, None, &mut Vec::new(), &gauge),
-            publisher: Source::Delivery(None),
+            message: Message::new(publication, None, &mut Vec::new(), &gauge),
+            publisher,
             retained: false,
             repeated: false,
             team: None,
@@ -256,5 +244,23 @@ impl SinkMessage {
     /// Bytes of topic, properties and payload with what the node adds.
     pub(crate) fn bytes(&self) -> usize {
         self.message.bytes()
+    }
+}
+
+/// A publication of this topic and payload.
+fn publication<'a>(topic: &'a str, payload: &'a [u8]) -> Publication<'a> {
+    Publication {
+        id: MessageId(1),
+        tenant: TenantId::default(),
+        publisher: None,
+        topic,
+        forwarded: &[],
+        payload,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        received_wall_ms: 0,
+        expires_at_ms: u64::MAX,
+        received_mono_ms: 0,
+        hops: 0,
     }
 }

@@ -113,7 +113,7 @@ impl Sink for WebhookSink {
                 }
                 let outcome = target.send(&batch[at]).await;
                 let ends = match &outcome {
-                    Outcome::Failed(_) | Outcome::Later(..) => true,
+                    Outcome::Failed(_) | Outcome::FailedAtMessage(_) | Outcome::Later(..) => true,
                     Outcome::Refused(_) => stops_at_refusal,
                     Outcome::Done | Outcome::NotTried => false,
                 };

@@ -101,6 +101,18 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0009_secrets.sql"),
         postgres: include_str!("../migrations/0009_secrets.sql"),
     },
+    Step {
+        version: 10,
+        name: "letters sent again",
+        sqlite: include_str!("../migrations/0010_letters_sent_again.sql"),
+        postgres: include_str!("../migrations/0010_letters_sent_again.sql"),
+    },
+    Step {
+        version: 11,
+        name: "types for other products",
+        sqlite: include_str!("../migrations/0011_types_for_other_products.sql"),
+        postgres: include_str!("../migrations/0011_types_for_other_products.sql"),
+    },
 ];
 
 /// The tables, opened for reading and changing.

@@ -10,8 +10,8 @@ use crate::database::Work;
 use crate::sql::{Fault, Sql, clean};
 use crate::{Actor, Registry, RegistryError};
 
-/// Letters that are removed at once, at most.
-const REMOVED_AT_ONCE: usize = 500;
+/// Letters that one statement names, at most.
+const NAMED_AT_ONCE: usize = 500;
 /// The oldest letters that are looked at when room is made, in one step.
 const OLDEST_AT_ONCE: i64 = 1_000;
 /// What a letter counts for beside its texts, bytes.
@@ -192,6 +192,61 @@ impl Registry {
         read.map_err(|fault| fault.at(self.place()))
     }
 
+    /// Notes that letters of a node are to be sent again, or not. One that is refused again is not
+    /// any more. Returns the numbers of those for which it was otherwise.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn mark_dead_letters(
+        &mut self,
+        node: &str,
+        ids: &[u64],
+        sends_again: bool,
+    ) -> Result<Vec<u64>, RegistryError> {
+        let mut work = self.begin(&Actor::local()).await?;
+        let done = async {
+            let mut marked = Vec::new();
+            for some in ids.chunks(NAMED_AT_ONCE) {
+                let (now, before) = (i64::from(sends_again), i64::from(!sends_again));
+                let mut sql = work.sql("UPDATE dead_letters SET sends_again = ");
+                sql.bind(now).push(" WHERE sends_again = ").bind(before);
+                sql.push(" AND node = ")
+                    .bind(clean(node))
+                    .push(" AND id IN ");
+                sql.list(some.iter().map(|id| signed(*id)));
+                sql.push(" RETURNING id");
+                for row in sql.all(&mut work.all).await? {
+                    marked.push(unsigned(row.try_get(0)?));
+                }
+            }
+            Ok(marked)
+        };
+        let done = done.await;
+        work.end(done).await
+    }
+
+    /// Numbers of the letters of an integration of a node that are to be sent again, in order.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn dead_letters_to_send(
+        &mut self,
+        node: &str,
+        (kind, name): (&str, &str),
+    ) -> Result<Vec<u64>, RegistryError> {
+        let on = self.connected().await?;
+        let read = async {
+            let sql = "SELECT id FROM dead_letters WHERE node = $1 AND kind = $2 AND name = $3 \
+                       AND sends_again = 1 ORDER BY id";
+            let query = sqlx::query_scalar::<_, i64>(sql).bind(clean(node));
+            let query = query.bind(clean(kind)).bind(clean(name));
+            let ids = query.fetch_all(on).await?;
+            Ok(ids.into_iter().map(unsigned).collect())
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
     /// Removes letters of a node. Returns how many there were.
     ///
     /// # Errors
@@ -204,7 +259,7 @@ impl Registry {
         let mut work = self.begin(&Actor::local()).await?;
         let done = async {
             let mut removed = 0;
-            for some in ids.chunks(REMOVED_AT_ONCE) {
+            for some in ids.chunks(NAMED_AT_ONCE) {
                 let mut sql = work.sql("DELETE FROM dead_letters WHERE node = ");
                 sql.bind(clean(node)).push(" AND id IN ");
                 sql.list(some.iter().map(|id| signed(*id)));
@@ -218,8 +273,8 @@ impl Registry {
 }
 
 async fn put(work: &mut Work<'_>, node: &str, letter: &DeadLetterRow) -> Result<(), Fault> {
-    let sql = "UPDATE dead_letters SET refused_ms = $1, reason = $2, refusals = refusals + 1 \
-               WHERE node = $3 AND kind = $4 AND name = $5 AND message_id = $6 AND \
+    let sql = "UPDATE dead_letters SET refused_ms = $1, reason = $2, refusals = refusals + 1, \
+               sends_again = 0 WHERE node = $3 AND kind = $4 AND name = $5 AND message_id = $6 AND \
                received_ms = $7";
     let query = sqlx::query(sql).bind(signed(letter.refused_ms));
     let query = query.bind(clean(&letter.reason)).bind(clean(node));
@@ -331,6 +386,10 @@ fn bytes_of(row: &AnyRow, column: &str, place: &str) -> Result<Vec<u8>, Fault> {
 }
 
 /// As the tables have numbers.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

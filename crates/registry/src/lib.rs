@@ -74,7 +74,7 @@ pub use rule_sets::{
     ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RuleSet, RulesPlace, USER_ROLE, beyond_own,
 };
 pub use secret::Secret;
-pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, is_secret_name};
+pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, check_secret_name};
 pub use snapshot::{Changed, Known, Renewed, Snapshot};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use users::{ApiRole, NewUser, User, UserChange};

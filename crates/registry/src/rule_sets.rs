@@ -1,6 +1,6 @@
 //! Roles of users, types and groups of devices: each is a name with rules in their order.
 
-use martlet_access::{RuleLine, default_rules, device_rules};
+use martlet_access::{IOTFLOW, RuleLine, built_in_device_rules, default_rules, iotflow_user_rules};
 use martlet_broker::{Actions, Rules};
 use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
@@ -87,8 +87,8 @@ impl RulesPlace {
     /// It comes with the program and stays as it is.
     pub fn is_builtin(&self) -> bool {
         match self.owner {
-            Owner::Role => [ADMINISTRATOR_ROLE, USER_ROLE, NO_ROLE].contains(&&*self.name),
-            Owner::DeviceType => self.name == DEVICE_TYPE,
+            Owner::Role => [ADMINISTRATOR_ROLE, USER_ROLE, NO_ROLE, IOTFLOW].contains(&&*self.name),
+            Owner::DeviceType => built_in_device_rules(&self.name).is_some(),
             Owner::Group => false,
         }
     }
@@ -112,12 +112,17 @@ impl RuleSet {
     /// The rules that hold, in their order: those of the program too. None: all that a client may
     /// do is permitted, topics that begin with `$` too, which no list of rules says.
     pub fn in_force(&self, owner: Owner) -> Option<Vec<RuleLine>> {
-        match (owner, &*self.name, self.is_builtin) {
-            (Owner::Role, ADMINISTRATOR_ROLE, true) => None,
-            (Owner::Role, USER_ROLE, true) => Some(as_lines(&default_rules())),
-            (Owner::DeviceType, DEVICE_TYPE, true) => Some(as_lines(&device_rules())),
-            _ => Some(self.rules.clone()),
+        if !self.is_builtin {
+            return Some(self.rules.clone());
         }
+        let rules = match (owner, &*self.name) {
+            (Owner::Role, ADMINISTRATOR_ROLE) => return None,
+            (Owner::Role, USER_ROLE) => Some(default_rules()),
+            (Owner::Role, IOTFLOW) => Some(iotflow_user_rules()),
+            (Owner::DeviceType, name) => built_in_device_rules(name),
+            _ => None,
+        };
+        Some(rules.map_or_else(|| self.rules.clone(), |rules| as_lines(&rules)))
     }
 
     /// A Topic Filter that it permits and that others have too who have it: it does not name its
@@ -125,8 +130,8 @@ impl RuleSet {
     /// own, and whatever a user likes.
     pub fn beyond_own(&self, owner: Owner) -> Option<&str> {
         match (owner, &*self.name, self.is_builtin) {
-            (Owner::Role, NO_ROLE, true) | (Owner::DeviceType, DEVICE_TYPE, true) => return None,
-            (_, _, true) => return Some("#"),
+            (Owner::Role, ADMINISTRATOR_ROLE | USER_ROLE, true) => return Some("#"),
+            (_, _, true) => return None,
             (_, _, false) => {}
         }
         beyond_own(owner, &self.rules)

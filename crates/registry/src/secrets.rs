@@ -42,10 +42,24 @@ impl std::fmt::Debug for SealedSecret {
     }
 }
 
-/// Whether this may be the name of a secret: letters, digits, `-`, `_` and `.`, 1 to 64.
-pub fn is_secret_name(name: &str) -> bool {
+/// Checks the name of a new secret: letters, digits, `-`, `_` and `.`, 1 to 64. It neither begins
+/// with `-`, as options do, nor is `.` or `..`, which HTTP clients take out of paths.
+///
+/// # Errors
+/// It is no such name.
+pub fn check_secret_name(name: &str) -> Result<(), RegistryError> {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (1..=SECRET_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_letter)
+    let is_name = (1..=SECRET_NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(is_letter)
+        && !name.starts_with('-')
+        && ![".", ".."].contains(&name);
+    match is_name {
+        true => Ok(()),
+        false => Err(RegistryError::Refused(format!(
+            "{name:?} is no name of a secret, expected letters, digits, -, _ and ., \
+             {SECRET_NAME_BYTES_MAX} at most, not - first, and neither . nor .."
+        ))),
+    }
 }
 
 impl Registry {
@@ -210,13 +224,7 @@ async fn set_one(
     name: &str,
     value: &SealedSecret,
 ) -> Result<bool, Fault> {
-    if !is_secret_name(name) {
-        let why = format!(
-            "{name:?} is no name of a secret, expected letters, digits, -, _ and ., \
-             {SECRET_NAME_BYTES_MAX} at most"
-        );
-        return Err(RegistryError::Refused(why).into());
-    }
+    check_secret_name(name)?;
     // A team that was removed meanwhile gets none.
     let team = home(&mut work.all, &work.actor.scope, team).await?.team;
     let sql = "SELECT COUNT(*) FROM secrets WHERE key_id <> $1";

@@ -237,7 +237,7 @@ fn without_credit_qos_0_is_dropped_and_counted_unless_it_is_kept() {
     publish(&mut node, device, ("a", 1, "2"));
     let first = deliveries(&mut node);
     assert_eq!(payloads(&first), ["0"]);
-    let dropped = node.counters().dropped[DropReason::OutputFull as usize];
+    let dropped = node.counters().dropped[DropReason::PartBusy as usize];
     assert_eq!(dropped, 1);
     settle(&mut node, &first, PartOutcome::Done);
     assert_eq!(payloads(&deliveries(&mut node)), ["2"]);

@@ -261,7 +261,10 @@ async fn letters_of_an_integration_that_is_not_configured_any_more_are_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_of_a_team_sees_and_changes_what_is_of_its_tenant() {
     let place = Place::new();
-    let node = node(&place, vec![letter("audit", 1, 0), letter("former", 2, 7)]).await;
+    let mut letters = vec![letter("audit", 1, 0), letter("former", 2, 7)];
+    letters.extend((3..=5).map(|id| letter("others", id, 0)));
+    letters.extend((6..=8).map(|id| letter("both", id, if id == 8 { 7 } else { 0 })));
+    let node = node(&place, letters).await;
     let key = "0123456789abcdef-team";
     let principal = Principal {
         kind: PrincipalKind::ApiKey {
@@ -293,6 +296,15 @@ async fn a_caller_of_a_team_sees_and_changes_what_is_of_its_tenant() {
     assert_eq!(
         node.ask("GET", AUDIT).await.json()["dead_letters_stored"],
         1
+    );
+    // Pages of others' letters are no pages.
+    let others = "/api/v1/integrations/file/others/dead-letters?limit=1";
+    assert_eq!(by(&node, key, "GET", others).await.problem(), "not-found");
+    let both = "/api/v1/integrations/file/both/dead-letters?limit=1";
+    let page = by(&node, key, "GET", both).await.json();
+    assert_eq!(
+        (&page["items"][0]["id"], &page["next"]),
+        (&json!(8), &json!(null))
     );
     let own = "/api/v1/integrations/file/former/dead-letters";
     assert_eq!(

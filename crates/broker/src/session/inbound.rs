@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use martlet_codec::{AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, TopicShape};
+use martlet_codec::{
+    AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, is_plain, level_count,
+};
 
 use crate::decision::Limit;
 use crate::event::{Event, UserName, Wants};
@@ -648,20 +650,21 @@ impl Shard {
         self.check_topic_text(topic)
     }
 
-    /// Length, levels and characters of a Topic Name or Topic Filter, in one pass over its bytes.
+    /// Length, levels and characters of a Topic Name or Topic Filter.
     pub(crate) fn check_topic_text(&self, topic: &str) -> Result<(), PacketError> {
         let limits = &self.settings.limits;
-        let shape = TopicShape::of(topic);
+        let levels_max = usize::from(limits.topic_levels);
         let is_too_long = topic.len() > usize::from(limits.topic_bytes);
-        if is_too_long || shape.levels > usize::from(limits.topic_levels) {
+        // A topic has at most one level more than it has bytes.
+        if is_too_long || topic.len() >= levels_max && level_count(topic) > levels_max {
             let limit = match is_too_long {
                 true => Limit::TopicBytes,
                 false => Limit::TopicLevels,
             };
             return Err(PacketError::of(ReasonCode::TopicNameInvalid, limit));
         }
-        if !shape.plain
-            && self.settings.refuse_control_characters
+        if self.settings.refuse_control_characters
+            && !is_plain(topic)
             && martlet_codec::has_control_characters(topic)
         {
             return Err(PacketError::rule(

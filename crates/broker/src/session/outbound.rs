@@ -292,7 +292,7 @@ impl Shard {
             self.begin_receipt(&routing.publication, !is_dropped);
         }
         if is_dropped {
-            let reason = self.reason_not_kept(index, is_unrecorded);
+            let reason = self.reason_not_kept(is_unrecorded);
             self.drop_message(cx, index, reason, 1, routing.publication.topic);
             return self.receipt_at_qos0(cx, index, &routing.publication, Err(reason));
         }
@@ -309,12 +309,11 @@ impl Shard {
     }
 
     /// Why a part does not get a QoS 0 message that is not kept for it.
-    fn reason_not_kept(&mut self, index: u32, is_unrecorded: bool) -> DropReason {
+    fn reason_not_kept(&self, is_unrecorded: bool) -> DropReason {
         match self.store_state() {
             StoreState::Full | StoreState::AtLimit if is_unrecorded => DropReason::StoreFull,
             StoreState::Behind | StoreState::Stuck if is_unrecorded => DropReason::StoreStalled,
-            _ if self.admitted_connection(index).is_some() => DropReason::OutputFull,
-            _ => DropReason::ClientAway,
+            _ => DropReason::PartBusy,
         }
     }
 

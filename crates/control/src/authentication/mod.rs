@@ -329,10 +329,10 @@ impl Gate {
         state.revoke(gone)
     }
 
-    /// From now on these tables ban clients, which are not in use otherwise; none: no tables do.
-    pub fn set_bans(&self, bans: Option<Arc<Snapshot>>) {
+    /// From now on the bans and teams of these tables apply, against which no login is checked.
+    pub fn set_idle_tables(&self, tables: Option<Arc<Snapshot>>) {
         let mut state = self.0.lock();
-        state.policy = Arc::new(state.policy.with_bans(bans));
+        state.policy = Arc::new(state.policy.with_idle_tables(tables));
     }
 
     /// From now on these are the tables, which differ in what these users and devices are. As

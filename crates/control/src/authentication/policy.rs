@@ -239,8 +239,8 @@ pub struct Policy {
     /// What salts of names that nobody has are made of, if they are to be the same after a restart,
     /// as those of others are.
     pub made_up_key: Option<[u8; 32]>,
-    /// The tables, if they ban clients and are not in use otherwise.
-    pub bans: Option<Arc<Snapshot>>,
+    /// The tables, if no login is checked against them: their bans and teams apply all the same.
+    pub idle_tables: Option<Arc<Snapshot>>,
     /// The rights of an unknown client: none.
     nobody: Arc<Rules>,
 }
@@ -260,7 +260,7 @@ impl Policy {
             },
             scram: false,
             made_up_key: None,
-            bans: None,
+            idle_tables: None,
             nobody,
         }
     }
@@ -359,7 +359,7 @@ impl Policy {
         user_name: Option<&str>,
         address: Option<IpAddr>,
     ) -> Option<Refusal> {
-        let tables = self.tables_with_bans()?;
+        let tables = self.tables_even_idle()?;
         let (name, now_ms) = (user_name.unwrap_or_default(), now_signed_ms());
         let ban = tables.ban_of(tenant.0, client_id, name, address, now_ms)?;
         let what = match ban.kind {
@@ -511,24 +511,27 @@ impl Policy {
         self.realms.values().find_map(tables_of)
     }
 
-    /// The tables that ban clients; none: they ban nobody.
-    pub fn tables_with_bans(&self) -> Option<&Arc<Snapshot>> {
-        self.tables().or(self.bans.as_ref())
+    /// The tables that bans and teams are read from, also if no login is checked against them;
+    /// none: they are not asked.
+    pub fn tables_even_idle(&self) -> Option<&Arc<Snapshot>> {
+        self.tables().or(self.idle_tables.as_ref())
     }
 
     /// The same with other tables.
     pub(super) fn with_tables(&self, tables: &Arc<Snapshot>) -> Self {
-        self.with(self.bans.clone(), |source| source.with_tables(tables))
+        self.with(self.idle_tables.clone(), |source| {
+            source.with_tables(tables)
+        })
     }
 
-    /// The same with other bans.
-    pub(super) fn with_bans(&self, bans: Option<Arc<Snapshot>>) -> Self {
-        self.with(bans, |_| None)
+    /// The same with other idle tables.
+    pub(super) fn with_idle_tables(&self, tables: Option<Arc<Snapshot>>) -> Self {
+        self.with(tables, |_| None)
     }
 
     fn with(
         &self,
-        bans: Option<Arc<Snapshot>>,
+        idle_tables: Option<Arc<Snapshot>>,
         change: impl Fn(&Arc<dyn Source>) -> Option<Arc<dyn Source>>,
     ) -> Self {
         let with = |source: &Arc<dyn Source>| {
@@ -547,7 +550,7 @@ impl Policy {
         Self {
             realms: with_tenants(realms.collect(), &self.nobody),
             lockout: self.lockout,
-            bans,
+            idle_tables,
             nobody: Arc::clone(&self.nobody),
             ..*self
         }

@@ -65,6 +65,10 @@ impl NodeHost {
         &self.control
     }
 
+    pub(super) fn letters(&self) -> &Letters {
+        &self.letters
+    }
+
     /// Sessions whose Client Identifiers begin with this.
     pub(super) async fn sessions_of(
         &self,
@@ -138,7 +142,20 @@ impl Host for NodeHost {
 
     fn team_of(&self, tenant: TenantId) -> Option<Arc<str>> {
         let policy = self.control.policy()?;
-        policy.tables()?.team_of(tenant.0).map(Into::into)
+        policy.tables_even_idle()?.team_of(tenant.0).map(Into::into)
+    }
+
+    fn why_no_tenant(&self, team: &str) -> String {
+        match self.control.user_places().tables_unasked {
+            Some(why) => format!(
+                "the tenant of the team {team:?} is unknown, because the tables of users and \
+                 devices are not used: {why}"
+            ),
+            None => format!(
+                "there is no team {team:?} with a tenant of its own (martlet team add {team} \
+                 --own-tenant makes one)"
+            ),
+        }
     }
 
     fn shards(&self) -> u16 {

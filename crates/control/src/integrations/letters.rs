@@ -30,6 +30,25 @@ impl Letters {
             kept,
         }
     }
+
+    /// Notes that letters are to be sent again, or not. Returns the numbers of those for which it
+    /// was otherwise.
+    pub(super) async fn mark(&self, ids: Vec<u64>, sends_again: bool) -> Result<Vec<u64>, String> {
+        let node = self.node.clone();
+        let marked = self.tables.note(move |registry| {
+            Box::pin(async move { registry.mark_dead_letters(&node, &ids, sends_again).await })
+        });
+        marked.await.map_err(|error| error.told())
+    }
+
+    /// Numbers of the letters of an integration that are to be sent again.
+    pub(super) async fn to_send(&self, kind: &str, name: &str) -> Result<Vec<u64>, String> {
+        let (node, kind, name) = (self.node.clone(), kind.to_owned(), name.to_owned());
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.dead_letters_to_send(&node, (&kind, &name)).await })
+        });
+        read.await.map_err(|error| error.told())
+    }
 }
 
 impl DeadLetterStore for Letters {

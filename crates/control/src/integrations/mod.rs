@@ -6,6 +6,8 @@
 //! * `metrics`: of the Prometheus page
 //! * `operate`: what one caller sees and does
 //! * `secrets`: the secrets that they use
+//! * `sending`: dead letters that a restart found to be sent again
+//! * `teams`: when the tenant of a team is looked for again
 //! * `trouble`: what is wrong with one, in words
 
 mod host;
@@ -13,13 +15,17 @@ mod letters;
 mod metrics;
 mod operate;
 mod secrets;
+mod sending;
+mod teams;
 mod trouble;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::TenantId;
-use martlet_integrate::{ALL_TENANTS, CLIENT_IDS, Handle, Host as _};
+use martlet_integrate::{ALL_TENANTS, CLIENT_IDS, Command, Handle, Host as _};
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 pub use martlet_integrate::webhook::AllowedNetworks;
@@ -28,18 +34,22 @@ pub use martlet_integrate::{
 };
 pub use martlet_integrate::{KINDS, Surroundings, Table, TableValue};
 pub use martlet_integrate::{SecretTrouble, SecretValue, Settings};
+use martlet_registry::DeadLetterCount;
 pub use martlet_registry::DeadLettersKept;
-pub use operate::{Chosen, IntegrationSeen, Operator, SENT_AT_ONCE_MAX, Sending};
+pub use operate::{Chosen, IntegrationSeen, Operator, Order, SENT_AT_ONCE_MAX, Sending};
 
-use crate::control::{Control, ControlError};
+use crate::control::Control;
 use crate::health::Reader;
 use crate::secrets::SecretStore;
 use crate::tables::Tables;
 use host::NodeHost;
 pub(crate) use host::part_of;
-use secrets::{Follower, OwnSecrets};
+use secrets::OwnSecrets;
 pub(crate) use trouble::queue_trouble;
 use trouble::trouble;
+
+/// Time that a runner may take to be told that it may try again.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why something is not done.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +65,16 @@ pub enum IntegrationError {
     Store(String),
 }
 
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+struct Following(JoinHandle<()>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// The integrations of a node that runs.
 pub struct Integrations {
     host: Arc<NodeHost>,
@@ -64,7 +84,7 @@ pub struct Integrations {
     /// Of each of them.
     secrets: Vec<Arc<OwnSecrets>>,
     store: Arc<SecretStore>,
-    _follower: Follower,
+    _following: [Following; 3],
 }
 
 impl Integrations {
@@ -82,23 +102,28 @@ impl Integrations {
         let host = Arc::new(host);
         let configured = sinks.iter().map(|sink| sink.settings.clone());
         let configured: Vec<Settings> = configured.collect();
-        let (mut handles, mut secrets) = (Vec::new(), Vec::new());
+        let (mut handles, mut own_secrets) = (Vec::new(), Vec::new());
         for sink in sinks {
             let host: Arc<NodeHost> = Arc::clone(&host);
             let own = OwnSecrets::new(&sink.settings, sink.secrets());
             let handle = sink.start(own.subscribe(), host);
             handles.push(Arc::new(handle));
-            secrets.push(Arc::new(own));
+            own_secrets.push(Arc::new(own));
         }
-        let all = secrets.iter().cloned().zip(handles.iter().cloned());
-        let follower = Follower::start(Arc::clone(&store), all.collect());
+        let all = own_secrets.iter().cloned().zip(handles.iter().cloned());
+        let of_teams = configured.iter().cloned().zip(handles.iter().cloned());
+        let following = [
+            secrets::follow(Arc::clone(&store), all.collect()),
+            teams::follow(Arc::clone(&host), tables.changes(), of_teams),
+            sending::go_on(Arc::clone(&host), handles.clone()),
+        ];
         Self {
             handles,
-            secrets,
+            secrets: own_secrets,
             configured,
             host,
             store,
-            _follower: follower,
+            _following: following,
         }
     }
 
@@ -110,6 +135,14 @@ impl Integrations {
         }
     }
 
+    /// Has all integrations that fail try again at once: somebody may have repaired something.
+    pub async fn retry(&self) {
+        let all = self.handles.iter();
+        let told = all.map(|handle| handle.command(Command::Retry, TOLD_WITHIN));
+        // A runner that ends tries nothing more.
+        futures_util::future::join_all(told).await;
+    }
+
     /// Removes the queues of integrations that are not configured any more, with what waits in
     /// them: they would grow for ever. The log names them.
     pub fn remove_others(&self) -> impl Future<Output = ()> + Send + 'static {
@@ -119,11 +152,9 @@ impl Integrations {
     /// Number of the stored dead letters of an integration, `KIND/NAME`; none while the tables do
     /// not answer.
     pub(crate) async fn letters_stored_of(&self, integration: &str) -> Option<u64> {
-        let (kind, name) = integration.split_once('/')?;
+        let of = integration.split_once('/')?;
         let stored = self.host.letters_stored().await?;
-        let mut stored = stored.iter();
-        let found = stored.find(|one| (&*one.kind, &*one.name) == (kind, name));
-        Some(found.map_or(0, |one| one.letters))
+        Some(letters_of(&stored, of))
     }
 
     /// Whether an integration takes the messages of all tenants: it is the node's then.
@@ -175,6 +206,13 @@ impl Integrations {
     }
 }
 
+/// The number of letters of an integration, kind and name, among those of all.
+fn letters_of(stored: &[DeadLetterCount], of: (&str, &str)) -> u64 {
+    let mut stored = stored.iter();
+    let found = stored.find(|one| (&*one.kind, &*one.name) == of);
+    found.map_or(0, |one| one.letters)
+}
+
 impl std::fmt::Debug for Integrations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(&self.handles).finish()
@@ -203,28 +241,35 @@ async fn end_removed(host: Arc<NodeHost>, configured: Vec<Settings>) {
             return;
         }
     };
+    // Messages of each integration, in all of its lanes.
+    let mut dropped = BTreeMap::<(TenantId, String), u64>::new();
     for one in sessions {
-        if !is_configured(one.tenant, part_of(&one.client_id)) {
-            let ended = control.end_session(one.tenant, &one.client_id).await;
-            tell_ended(&one.client_id, one.messages, ended);
+        let part = part_of(&one.client_id);
+        if is_configured(one.tenant, part) {
+            continue;
         }
+        match control.end_session(one.tenant, &one.client_id).await {
+            Ok(_) => *dropped.entry((one.tenant, part.to_owned())).or_default() += one.messages,
+            Err(error) => {
+                let integration = &one.client_id;
+                error!(integration, %error, "the queue of a removed integration could not be removed");
+            }
+        }
+    }
+    for ((_, integration), messages) in &dropped {
+        tell_ended(integration, *messages);
     }
 }
 
-fn tell_ended(integration: &str, messages: u64, ended: Result<bool, ControlError>) {
-    match ended {
-        Ok(_) if messages == 0 => {
-            info!(
-                integration,
-                "an integration is not configured any more: its queue is removed"
-            );
-        }
-        Ok(_) => warn!(
+fn tell_ended(integration: &str, messages: u64) {
+    match messages {
+        0 => info!(
+            integration,
+            "an integration is not configured any more: its queue is removed; it was empty"
+        ),
+        _ => warn!(
             integration,
             messages, "an integration is not configured any more: its messages are dropped"
         ),
-        Err(error) => {
-            error!(integration, %error, "the queue of a removed integration could not be removed");
-        }
     }
 }

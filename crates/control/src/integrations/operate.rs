@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{
-    Command, DeadLetter, DeadLetterHead, DeadLetterPage, Handle, Host as _, OnReject,
+    Command, CommandError, DeadLetter, DeadLetterHead, DeadLetterPage, Handle, Host as _, OnReject,
     SecretTrouble, Settings, State,
 };
 
-use super::{IntegrationError, Integrations};
+use super::{IntegrationError, Integrations, letters_of};
 
 /// Dead letters that are sent again at once, at most: as many as may wait for that.
 pub const SENT_AT_ONCE_MAX: usize = 10_000;
@@ -42,6 +42,19 @@ pub struct IntegrationSeen {
     pub secret_trouble: Option<SecretTrouble>,
     /// Dead letters that are stored; none while the tables do not answer.
     pub dead_letters_stored: Option<u64>,
+}
+
+/// What an operator has an integration do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Deliver nothing until it is resumed, also after a restart.
+    Pause,
+    /// Deliver again, after a pause or a stop.
+    Resume,
+    /// Deliver again after a stop at a message. If that is refused again, it becomes a dead letter.
+    Skip,
+    /// Deliver what waits now, and pause then.
+    Drain,
 }
 
 /// Which dead letters of an integration.
@@ -87,13 +100,8 @@ impl Operator<'_> {
     /// The integrations, in the order of the configuration.
     pub async fn list(&self) -> Vec<IntegrationSeen> {
         let stored = self.all.host.letters_stored().await;
-        let stored_of = |handle: &Handle| {
-            let stored = stored.as_ref()?;
-            let mut found = stored.iter();
-            let of = (handle.kind(), handle.name());
-            let found = found.find(|one| (&*one.kind, &*one.name) == of);
-            Some(found.map_or(0, |one| one.letters))
-        };
+        let stored = stored.as_deref();
+        let stored_of = |handle: &Handle| Some(letters_of(stored?, (handle.kind(), handle.name())));
         let own = self.own();
         own.map(|(at, settings, handle)| IntegrationSeen {
             handle: Arc::clone(handle),
@@ -119,43 +127,29 @@ impl Operator<'_> {
         found.ok_or_else(|| not_found(kind, name))
     }
 
-    /// Pauses an integration until it is resumed, also over restarts.
+    /// Has an integration do something. Returns when it is done, or has begun.
     ///
     /// # Errors
     /// There is no integration of this name, or it did not answer.
-    pub async fn pause(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        self.tell(kind, name, Command::Pause, COMMAND_WITHIN).await
-    }
-
-    /// Lets an integration go on that was paused or has stopped.
-    ///
-    /// # Errors
-    /// As [`Operator::pause`].
-    pub async fn resume(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        self.tell(kind, name, Command::Resume, COMMAND_WITHIN).await
-    }
-
-    /// Lets an integration go on that has stopped at a message. If that is refused again, it
-    /// becomes a dead letter.
-    ///
-    /// # Errors
-    /// As [`Operator::pause`].
-    pub async fn skip(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        self.tell(kind, name, Command::Skip, COMMAND_WITHIN).await
-    }
-
-    /// Has an integration deliver what waits now, and pause then. Returns when that has begun.
-    ///
-    /// # Errors
-    /// As [`Operator::pause`].
-    pub async fn drain(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
-        self.tell(kind, name, Command::Drain, COMMAND_WITHIN).await
+    pub async fn order(
+        &self,
+        kind: &str,
+        name: &str,
+        order: Order,
+    ) -> Result<(), IntegrationError> {
+        let command = match order {
+            Order::Pause => Command::Pause,
+            Order::Resume => Command::Resume,
+            Order::Skip => Command::Skip,
+            Order::Drain => Command::Drain,
+        };
+        self.tell(kind, name, command, COMMAND_WITHIN).await
     }
 
     /// Asks whether the other system can be reached now.
     ///
     /// # Errors
-    /// It cannot, and why; or as [`Operator::pause`].
+    /// It cannot, and why; or as [`Operator::order`].
     pub async fn test(&self, kind: &str, name: &str) -> Result<(), IntegrationError> {
         self.tell(kind, name, Command::Test, TEST_WITHIN).await
     }
@@ -173,15 +167,33 @@ impl Operator<'_> {
         after: Option<u64>,
         limit: usize,
     ) -> Result<DeadLetterPage, IntegrationError> {
-        let of = Some((kind, name));
-        let page = self.all.host.dead_letters().list(of, after, limit).await;
-        let mut page = page.map_err(IntegrationError::Store)?;
-        page.items.retain(|head| self.sees(head));
-        let has_nothing = page.items.is_empty() && page.next.is_none() && after.is_none();
-        if has_nothing {
+        let is_configured = self.all.get(kind, name).is_some();
+        if is_configured {
             self.own_handle(kind, name)?;
         }
+        let page = self.own_letters((kind, name), after, limit).await?;
+        if page.items.is_empty() && after.is_none() && !is_configured {
+            return Err(not_found(kind, name));
+        }
         Ok(page)
+    }
+
+    /// The next page of dead letters with one that the caller sees; the last page may have none.
+    async fn own_letters(
+        &self,
+        of: (&str, &str),
+        mut after: Option<u64>,
+        limit: usize,
+    ) -> Result<DeadLetterPage, IntegrationError> {
+        loop {
+            let page = self.all.host.dead_letters().list(Some(of), after, limit);
+            let mut page = page.await.map_err(IntegrationError::Store)?;
+            page.items.retain(|head| self.sees(head));
+            if !page.items.is_empty() || page.next.is_none() {
+                return Ok(page);
+            }
+            after = page.next;
+        }
     }
 
     /// A dead letter of an integration, with its payload.
@@ -223,10 +235,28 @@ impl Operator<'_> {
         };
         let sending = ids.len() as u64;
         if sending > 0 {
-            let command = Command::SendAgain(ids);
-            self.tell(kind, name, command, COMMAND_WITHIN).await?;
+            self.mark_and_send(kind, name, ids).await?;
         }
         Ok(Sending { sending, has_more })
+    }
+
+    /// Marks letters, so that they are sent after a restart too, and has them sent.
+    async fn mark_and_send(
+        &self,
+        kind: &str,
+        name: &str,
+        ids: Vec<u64>,
+    ) -> Result<(), IntegrationError> {
+        let letters = self.all.host.letters();
+        let marked = letters.mark(ids.clone(), true).await;
+        let marked = marked.map_err(IntegrationError::Store)?;
+        let command = Command::SendAgain(ids);
+        let told = self.tell(kind, name, command, COMMAND_WITHIN).await;
+        if let Err(IntegrationError::Command(CommandError::Failed(_))) = &told {
+            let unmarked = letters.mark(marked, false).await;
+            unmarked.map_err(IntegrationError::Store)?;
+        }
+        told
     }
 
     /// Drops dead letters of an integration. Returns how many there were.

@@ -12,19 +12,15 @@ use martlet_integrate::{
     Settings, State,
 };
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::Integrations;
+use super::{Following, Integrations, TOLD_WITHIN};
 use crate::control::Control;
 use crate::secrets::SecretStore;
 use crate::wall_clock::now_ms;
 
 /// Pause between two looks at the secrets of all integrations.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Time that a runner may take to be told that its secrets are new.
-const TOLD_WITHIN: Duration = Duration::from_secs(1);
-
 /// The secrets of one integration.
 #[derive(Debug)]
 pub(super) struct OwnSecrets {
@@ -114,32 +110,24 @@ impl OwnSecrets {
     }
 }
 
-/// Follows the secrets of all integrations until it is dropped.
-#[derive(Debug)]
-pub(super) struct Follower(JoinHandle<()>);
-
-impl Follower {
-    pub(super) fn start(store: Arc<SecretStore>, all: Vec<(Arc<OwnSecrets>, Arc<Handle>)>) -> Self {
-        Self(tokio::spawn(async move {
-            let mut changes = store.changes();
-            loop {
-                for (own, handle) in all.iter().filter(|(own, _)| !own.names.is_empty()) {
-                    if own.renew(&store, handle.client_id()).await {
-                        // A runner that ends needs no secrets.
-                        let _ = handle.command(Command::Retry, TOLD_WITHIN).await;
-                    }
+/// Follows the secrets of all integrations.
+pub(super) fn follow(
+    store: Arc<SecretStore>,
+    all: Vec<(Arc<OwnSecrets>, Arc<Handle>)>,
+) -> Following {
+    Following(tokio::spawn(async move {
+        let mut changes = store.changes();
+        loop {
+            for (own, handle) in all.iter().filter(|(own, _)| !own.names.is_empty()) {
+                if own.renew(&store, handle.client_id()).await {
+                    // A runner that ends needs no secrets.
+                    let _ = handle.command(Command::Retry, TOLD_WITHIN).await;
                 }
-                // Without the store the node ends.
-                let _ = tokio::time::timeout(LOOK_EVERY, changes.changed()).await;
             }
-        }))
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+            // Without the store the node ends.
+            let _ = tokio::time::timeout(LOOK_EVERY, changes.changed()).await;
+        }
+    }))
 }
 
 impl Integrations {

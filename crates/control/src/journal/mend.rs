@@ -525,6 +525,9 @@ pub(crate) fn dropped(reason: DropReason) -> Option<&'static str> {
             "have the client read faster, or subscribe with QoS 1, so that messages wait in its \
              queue; or raise limits.output_bytes"
         }
+        DropReason::PartBusy => {
+            "set keep_qos0 = true for the integration in the configuration, or publish with QoS 1"
+        }
         DropReason::QueueFull => "raise limits.queued_messages or limits.queued_bytes",
         DropReason::PacketTooLarge => {
             "the client's Maximum Packet Size is smaller than the message"

@@ -34,6 +34,11 @@ pub enum SecretError {
     /// The value is none.
     #[error("the value of a secret has 1 to {SECRET_BYTES_MAX} bytes")]
     Value,
+    /// The value could not stand in a URL, a header or a key.
+    #[error(
+        "the value of a secret is one line: it has {0}, which neither a URL nor a header may have"
+    )]
+    Line(&'static str),
 }
 
 /// A secret that was set.
@@ -104,11 +109,10 @@ impl SecretStore {
         if !(1..=SECRET_BYTES_MAX).contains(&value.expose().len()) {
             return Err(SecretError::Value);
         }
-        if !martlet_registry::is_secret_name(&name) {
-            let why =
-                format!("{name:?} is no name of a secret, expected letters, digits, -, _ and .");
-            return Err(TablesError::Registry(RegistryError::Refused(why)).into());
+        if let Some(what) = not_of_a_line(value.expose()) {
+            return Err(SecretError::Line(what));
         }
+        martlet_registry::check_secret_name(&name).map_err(TablesError::Registry)?;
         let making = self.making.lock().await;
         let key = match Key::read(&self.key_file) {
             Err(SecretTrouble::NoKeyFile(_)) if self.has_none().await? => {
@@ -203,5 +207,33 @@ impl SecretStore {
             }
         }
         Ok(Arc::new(values))
+    }
+}
+
+/// What a value has that a URL or a header may not have; none: it is one line.
+fn not_of_a_line(value: &str) -> Option<&'static str> {
+    let of = |letter: char| match letter {
+        '\r' | '\n' => Some("a line break"),
+        '\0' => Some("a NUL character"),
+        _ => None,
+    };
+    value.chars().find_map(of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_one_line() {
+        for (value, has) in [
+            ("token", None),
+            ("a b\tc", None),
+            ("a\nb", Some("a line break")),
+            ("a\r", Some("a line break")),
+            ("a\0b", Some("a NUL character")),
+        ] {
+            assert_eq!(not_of_a_line(value), has, "{value:?}");
+        }
     }
 }

@@ -346,7 +346,7 @@ impl Control {
         (tenant, client_id, user): (TenantId, &str, &str),
         address: Option<IpAddr>,
     ) -> Option<Banned> {
-        let tables = policy.tables_with_bans()?;
+        let tables = policy.tables_even_idle()?;
         let ban = tables.ban_of(tenant.0, client_id, user, address, now_signed_ms())?;
         let mut command = "martlet ban rm ".to_owned();
         if !self.info.command_options.is_empty() {

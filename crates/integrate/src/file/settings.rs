@@ -21,12 +21,12 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "file_bytes",
-        takes: Takes::NoneOrAtLeast(1_000),
+        takes: Takes::NoneOrAtLeast { min: 1_000 },
         meaning: "Size at which the file is renamed PATH.1, PATH.1 PATH.2, and so on. Default: 100000000. 0: never, as where another program renames it; the next line goes into a new file then.",
     },
     Key {
         name: "files_kept",
-        takes: Takes::Number {
+        takes: Takes::Integer {
             min: 1,
             max: 10_000,
         },

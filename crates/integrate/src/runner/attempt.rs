@@ -15,6 +15,8 @@ pub(super) enum Broken {
     Late(Duration),
     /// It panicked.
     Panicked(String),
+    /// It has panicked so often that it is not called any more.
+    GivenUp(u32),
     /// It blocks its thread, so that it cannot be ended; the sink has been in it for this long.
     Blocked(Duration),
 }
@@ -24,6 +26,11 @@ impl std::fmt::Display for Broken {
         match self {
             Self::Late(limit) => write!(f, "no answer within {} s", limit.as_secs_f32()),
             Self::Panicked(text) => write!(f, "the sink panicked: {text}"),
+            Self::GivenUp(panics) => write!(
+                f,
+                "the sink panicked {panics} times, and is not called until the integration is \
+                 resumed (martlet integration resume) or the node reloads"
+            ),
             Self::Blocked(time) => write!(
                 f,
                 "the sink blocks its thread, for {} s now, and cannot be called",

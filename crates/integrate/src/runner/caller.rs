@@ -19,7 +19,8 @@ const BLOCKED_AFTER: Duration = match cfg!(test) {
     false => Duration::from_secs(2),
 };
 
-/// Threads that a sink may lose by panics, where these are not unwound: each stands still for ever.
+/// Threads that a sink may lose by panics, where these are not unwound, until somebody has it called
+/// again: each stands still for ever.
 const LOST_MAX: u32 = 10;
 
 /// What a sink is asked.
@@ -140,14 +141,18 @@ impl<S: Sink> Caller<S> {
     /// A sink in place of one whose thread stands still.
     fn made_again(&mut self) -> Result<S, Broken> {
         if self.lost >= LOST_MAX {
-            let text = format!("{LOST_MAX} times, and is not called until the node is restarted");
-            return Err(Broken::Panicked(text));
+            return Err(Broken::GivenUp(self.lost));
         }
         if matches!(self.place, Place::Thread(_)) {
             self.place = Place::for_sink(&self.client_id);
         }
         self.panic = Arc::default();
         Ok((self.make)())
+    }
+
+    /// A sink that has panicked too often is called again.
+    pub(super) fn start_anew(&mut self) {
+        self.lost = 0;
     }
 
     /// What the sink said of itself after the last call.
@@ -250,4 +255,41 @@ async fn perform<S: Sink>(
     let health = catch_or_tell(Some(&panic), || sink.health());
     let health = health.unwrap_or_else(|text| Some(format!("its health panicked: {text}")));
     Called { sink, done, health }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caught::end_thread;
+
+    /// Its panics are not unwound, as in the program.
+    struct Panics;
+
+    impl Sink for Panics {
+        async fn deliver(&mut self, _: &[SinkMessage]) -> Vec<Outcome> {
+            end_thread(&"at 7")
+        }
+
+        async fn test(&mut self) -> Result<(), String> {
+            end_thread(&"at 7")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sink_that_panics_too_often_is_not_called_until_it_starts_anew() {
+        let place = Place::for_sink("test");
+        let mut caller = Caller::new(|| Panics, "test".to_owned(), place);
+        let panicked = || Err(Broken::Panicked("at 7".to_owned()));
+        for _ in 0..2 {
+            for _ in 0..LOST_MAX {
+                let done = caller.call(Request::Test, Duration::from_secs(60)).await;
+                assert_eq!(done.map(|_| ()), panicked());
+            }
+            let done = caller.call(Request::Test, Duration::from_secs(60)).await;
+            let broken = done.map(|_| ()).unwrap_err();
+            assert_eq!(broken, Broken::GivenUp(LOST_MAX));
+            assert!(broken.to_string().contains("martlet integration resume"));
+            caller.start_anew();
+        }
+    }
 }

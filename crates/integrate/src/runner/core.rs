@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::attempt::Broken;
+use super::giving_up::GivingUp;
 use super::handle::{Activity, Answer, Command, Counts, Failure, Shared, Told};
 use super::{ALL_TENANTS, OnReject, Settings};
 use crate::dead_letters::DeadLetter;
@@ -87,6 +88,8 @@ pub(super) struct Held {
     pub(super) message: SinkMessage,
     /// Times that the sink panicked when it was handed over alone.
     panics: u32,
+    /// Times that the sink failed at it.
+    failures: u32,
 }
 
 /// Something that is tried again after a pause.
@@ -127,6 +130,9 @@ pub(super) struct Core {
     letters_alone: usize,
     /// Messages that were refused for panics since the last one that was delivered.
     panicked_in_a_row: u32,
+    giving_up: GivingUp,
+    /// An operator may have repaired the sink: one that was not called any more is called again.
+    pub(super) has_been_repaired: bool,
     /// When it was logged last that dead letters were dropped.
     dropped_told: Option<Instant>,
     /// Until when the other system asks not to be called.
@@ -161,6 +167,8 @@ impl Core {
     ) -> Self {
         Self {
             client_id: settings.client_id().into(),
+            giving_up: GivingUp::after(settings.max_attempts),
+            has_been_repaired: false,
             settings,
             host,
             shared,
@@ -255,7 +263,8 @@ impl Core {
                 self.resume().await
             }
             Command::Retry => {
-                (self.to_sink.at, self.to_letters.at) = (None, None);
+                (self.to_sink.at, self.to_letters.at, self.to_node.at) = (None, None, None);
+                (self.look_at_tenant, self.has_been_repaired) = (Instant::now(), true);
                 Ok(())
             }
             Command::Drain => {
@@ -277,6 +286,8 @@ impl Core {
         self.mode = Mode::Running;
         // An operator has repaired something: it is tried at once.
         (self.to_sink.at, self.to_letters.at, self.to_store.at) = (None, None, None);
+        (self.to_node.at, self.has_been_repaired) = (None, true);
+        self.giving_up = GivingUp::after(self.settings.max_attempts);
         self.save(SavedState::Running).await
     }
 
@@ -311,8 +322,7 @@ impl Core {
         }
         self.tenant = self.host.tenant(&self.settings.tenant);
         let Some(tenant) = self.tenant else {
-            let team = &self.settings.tenant;
-            let why = format!("there is no team {team:?} with a tenant of its own");
+            let why = self.host.why_no_tenant(&self.settings.tenant);
             return self.fail(What::Node, why);
         };
         let sessions = timeout(SAVED_WITHIN, self.host.sessions(tenant, &self.client_id)).await;
@@ -385,6 +395,7 @@ impl Core {
                 token,
                 message: self.with_team(SinkMessage::delivered(&delivery)),
                 panics: 0,
+                failures: 0,
             }),
             Some(ToldByNode::Queue(queue)) => self.queue = Some(queue),
             Some(ToldByNode::Ended(why)) => self.detached(why),
@@ -487,6 +498,7 @@ impl Core {
         let mut outcomes = outcomes.into_iter();
         for mut held in self.take_out(places) {
             let outcome = outcomes.next();
+            let outcome = outcome.map(|one| self.giving_up.judged(&mut held.failures, one));
             tried += usize::from(!matches!(outcome, None | Some(Outcome::NotTried)));
             match outcome {
                 Some(Outcome::Done) => {
@@ -510,7 +522,7 @@ impl Core {
                         });
                     }
                 }
-                Some(Outcome::Failed(why)) => {
+                Some(Outcome::Failed(why) | Outcome::FailedAtMessage(why)) => {
                     error.get_or_insert(why);
                     held.message.repeated = true;
                     left.push(held);
@@ -768,7 +780,8 @@ impl Core {
         for mut letter in letters {
             match outcomes.next() {
                 Some(Outcome::Done) => removed.push(letter.head.id),
-                Some(Outcome::Refused(reason)) => {
+                // Whoever has it sent again looks at it.
+                Some(Outcome::Refused(reason) | Outcome::FailedAtMessage(reason)) => {
                     (letter.head.reason, letter.head.refused_ms) = (reason, now_ms);
                     letter.head.refusals = letter.head.refusals.saturating_add(1);
                     refused.push(letter);

@@ -131,7 +131,8 @@ pub enum Command {
     /// Deliver again after a stop; the message that it stopped at becomes a dead letter if it is
     /// refused again.
     Skip,
-    /// If the last attempt failed, try again at once. Changes nothing else.
+    /// If the last attempt failed, also to attach to the node, try again at once. Changes nothing
+    /// else.
     Retry,
     /// Deliver what waits now, then pause.
     Drain,

@@ -3,6 +3,7 @@
 //!
 //! * `handle`: how others read its state and tell it something
 //! * `core`: what it holds and what it is told; all but the sink
+//! * `giving_up`: when a message at which the sink fails again and again is given up
 //! * `waiting`: clients whose messages wait for it
 //! * `caller`, `attempt`, `backoff`: the thread of the sink, one call, and the pause before the
 //!   next
@@ -15,6 +16,7 @@ mod attempt;
 mod backoff;
 mod caller;
 mod core;
+mod giving_up;
 mod handle;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,10 @@ use self::core::{Batch, Core};
 use self::handle::Shared;
 use crate::host::Host;
 use crate::sink::{Outcome, Sink, SinkMessage};
+
+/// As [`Settings::max_attempts`], unless the configuration says otherwise. With the pauses between
+/// them they take some minutes.
+pub const MAX_ATTEMPTS: u32 = 10;
 
 /// Time limit of a test.
 const TEST_WITHIN: Duration = Duration::from_secs(30);
@@ -69,6 +75,9 @@ pub struct Settings {
     pub queue: PartQueueLimits,
     /// What happens to messages that the sink refuses.
     pub on_reject: OnReject,
+    /// Attempts of one message, as [`Outcome::FailedAtMessage`] counts them, after which it counts
+    /// as refused; 0: without end.
+    pub max_attempts: u32,
     /// Messages of a batch, at most, and messages in hand: 1 to 65,535. The node's
     /// `limits.in_flight` is a bound too.
     pub batch_messages: u16,
@@ -81,7 +90,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings with the defaults: dead letters, batches of 1,000 messages and 1 MiB, 30 s.
+    /// Settings with the defaults: dead letters, ten attempts, batches of 1,000 messages and 1 MiB, 30 s.
     pub fn new(kind: &'static str, name: &str, filters: Vec<Box<str>>) -> Self {
         Self {
             kind,
@@ -91,6 +100,7 @@ impl Settings {
             keeps_qos0: false,
             queue: PartQueueLimits::default(),
             on_reject: OnReject::default(),
+            max_attempts: MAX_ATTEMPTS,
             batch_messages: 1_000,
             batch_bytes: 1 << 20,
             deliver_within: Duration::from_secs(30),
@@ -164,6 +174,9 @@ impl<S: Sink> Runner<S> {
             self.core.obey_all().await;
             if self.core.is_stopping {
                 return;
+            }
+            if std::mem::take(&mut self.core.has_been_repaired) {
+                self.caller.start_anew();
             }
             self.answer_tests().await;
             self.core.attach_if_due().await;

@@ -40,8 +40,14 @@ pub(super) fn outcome<'a>(
     }
     match retry_after.and_then(|text| pause(text, Timestamp::now())) {
         Some(pause) => Outcome::Later(said, pause),
-        None => Outcome::Failed(said),
+        None if says_it_is_down(status) => Outcome::Failed(said),
+        None => Outcome::FailedAtMessage(said),
     }
+}
+
+/// Whether a status is about the target, whatever the message.
+fn says_it_is_down(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 425 | 429 | 502 | 503 | 504)
 }
 
 /// What `Retry-After` asks for: seconds, or a date.
@@ -83,9 +89,15 @@ mod tests {
                 "{status}"
             );
         }
-        for status in [301, 307, 408, 425, 429, 500, 503] {
+        for status in [301, 307, 408, 425, 429, 502, 503, 504] {
             assert!(
                 matches!(of(status, None, ""), Outcome::Failed(_)),
+                "{status}"
+            );
+        }
+        for status in [500, 501, 507, 520] {
+            assert!(
+                matches!(of(status, None, ""), Outcome::FailedAtMessage(_)),
                 "{status}"
             );
         }

@@ -32,12 +32,12 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "timeout_secs",
-        takes: Takes::Number { min: 1, max: 300 },
+        takes: Takes::Integer { min: 1, max: 300 },
         meaning: "Time limit of a request, from the connection to the end of the answer, seconds. Default: 10.",
     },
     Key {
         name: "in_flight",
-        takes: Takes::Number { min: 1, max: 1_000 },
+        takes: Takes::Integer { min: 1, max: 1_000 },
         meaning: "Requests at once, for messages of different publishers; those of one publisher are sent one after the other. Default: 8.",
     },
     Key {

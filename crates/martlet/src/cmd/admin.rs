@@ -118,6 +118,7 @@ pub(crate) fn reload(options: &AdminOptions) -> ExitCode {
         }
         text.push('\n');
         match done.changed.as_slice() {
+            [] if needs_restart => {}
             [] => text.push_str("nothing has changed since they were last read\n"),
             changed => text.push_str(&format!("changed: {}\n", changed.join(", "))),
         }

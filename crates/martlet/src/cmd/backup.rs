@@ -124,6 +124,10 @@ fn create(options: &CreateOptions) -> anyhow::Result<ExitCode> {
     }
     let bytes = std::fs::metadata(target)?.len();
     outln!("{}: {bytes} bytes", target.display());
+    outln!(
+        "the configuration and the files that it names, such as certificates, are not in it: keep \
+         copies of them"
+    );
     match (&key_file, with_key_file) {
         (Some(path), false) => {
             errln!(

@@ -220,7 +220,10 @@ fn opened(directory: &Path) -> anyhow::Result<Authority> {
     Authority::open(directory, waits).map_err(|error| match error {
         AuthorityError::Missing(_) => {
             let dir = typed(&directory.display().to_string());
-            anyhow::anyhow!("{error}; martlet cert ca --dir {dir} makes one")
+            anyhow::anyhow!(
+                "{error}; if there is one, such as that of martlet init in DIR/certs, name its \
+                 directory by --dir; if there is none, martlet cert ca --dir {dir} makes one"
+            )
         }
         error => error.into(),
     })

@@ -49,6 +49,18 @@ pub(crate) fn columns<const N: usize>(
     text
 }
 
+/// A text for a column of at most this number of characters: a longer one ends with `…`.
+pub(crate) fn cut(text: &str, most: usize) -> String {
+    match text.chars().nth(most) {
+        None => text.to_owned(),
+        Some(_) => text
+            .chars()
+            .take(most.saturating_sub(1))
+            .chain(['…'])
+            .collect(),
+    }
+}
+
 /// What was left out of a list of `total`, as its last line; nothing if all is there.
 pub(crate) fn left_out(shown: usize, total: u64) -> String {
     match total > shown as u64 {
@@ -60,6 +72,12 @@ pub(crate) fn left_out(shown: usize, total: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_is_cut() {
+        assert_eq!(cut("äbcd", 4), "äbcd");
+        assert_eq!(cut("äbcde", 4), "äbc…");
+    }
 
     #[test]
     fn columns_are_as_wide_as_what_is_in_them() {

@@ -17,7 +17,7 @@ use martlet_control::text::printable;
 use serde_json::json;
 
 use crate::cmd::admin::{AdminOptions, ask, ask_with, encoded, finish_as};
-use crate::cmd::columns::columns;
+use crate::cmd::columns::{columns, cut};
 use crate::cmd::listing;
 use crate::cmd::node_options::TeamOption;
 use crate::cmd::print::counted;
@@ -26,6 +26,8 @@ use crate::cmd::print::counted;
 const LONGER: Duration = Duration::from_secs(60);
 /// Dead letters that one request may name, and those of a page.
 const IDS_MAX: usize = 1_000;
+/// Characters of a topic that a table shows.
+const TOPIC_SHOWN: usize = 40;
 
 /// Arguments of `martlet integration`.
 #[derive(Args, Debug)]
@@ -62,11 +64,16 @@ enum Action {
 #[derive(Subcommand, Debug)]
 enum DeadLetterAction {
     /// List dead letters, the oldest first
+    ///
+    /// Long topics are cut; show and --json have them in full.
     #[command(alias = "list")]
     Ls(LettersOptions),
     /// Show a dead letter with its payload
     Show(LetterOptions),
     /// Send dead letters again; those that are taken are removed
+    ///
+    /// The command does not wait for the target. Letters that are not sent yet are sent after a
+    /// restart too.
     Send(ChosenOptions),
     /// Drop dead letters
     Rm(ChosenOptions),
@@ -370,7 +377,7 @@ fn letters(options: &LettersOptions) -> anyhow::Result<String> {
                 .map(to_seconds)
                 .unwrap_or_default(),
             letter.payload_bytes.to_string(),
-            letter.topic.clone(),
+            cut(&letter.topic, TOPIC_SHOWN),
             letter.reason.clone(),
         ]
     });

@@ -338,7 +338,8 @@ fn change(
 }
 
 fn changed_text(line: &str, shown: Option<&str>, told: &str) -> String {
-    let line = printable(line);
+    let line: Vec<String> = line.lines().map(|line| printable(line)).collect();
+    let line = line.join("\n");
     match shown {
         Some(password) => format!("{line}\nIts password, shown this once: {password}\n{told}"),
         None => format!("{line}\n{told}"),
@@ -416,8 +417,15 @@ fn change_in_tables(
         }
         _ => format!("{line} in {place}"),
     };
+    let line = match (of_tables.role, is_there) {
+        (None, false) => format!("{line}\n{ALL_TOPICS}"),
+        _ => line,
+    };
     Ok(changed_text(&line, shown, &told))
 }
+
+/// What the role has that a user gets without `--role`.
+const ALL_TOPICS: &str = "This role permits all topics; --role gives another: martlet role ls";
 
 /// How a password is had without typing one.
 const GENERATE: &str = "use --generate, which makes one and prints it";

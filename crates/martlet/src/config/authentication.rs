@@ -39,8 +39,8 @@ pub(crate) struct Doors<'a> {
     hashing: Hashing,
     /// The tables, where they are in use.
     registry: Option<Arc<Snapshot>>,
-    /// The tables, if they ban clients and are not in use otherwise.
-    bans: Option<Arc<Snapshot>>,
+    /// The tables, if no login is checked against them and they are not switched off.
+    idle_tables: Option<Arc<Snapshot>>,
     /// The tables have users or devices, but are not used as a source.
     has_unasked: bool,
     realms: BTreeMap<Realm, Chain>,
@@ -108,7 +108,7 @@ impl<'a> Doors<'a> {
             effective,
             hashing: hashing.remembering(remembered),
             registry: None,
-            bans: None,
+            idle_tables: None,
             has_unasked: false,
             files: Vec::new(),
             realms: BTreeMap::new(),
@@ -155,9 +155,9 @@ impl<'a> Doors<'a> {
         Ok(Some(realm))
     }
 
-    /// The tables, if they ban clients and are not in use otherwise.
-    pub(crate) fn bans(&self) -> Option<&Arc<Snapshot>> {
-        self.bans.as_ref()
+    /// The tables, if no login is checked against them and they are not switched off.
+    pub(crate) fn idle_tables(&self) -> Option<&Arc<Snapshot>> {
+        self.idle_tables.as_ref()
     }
 
     /// Whether clients can have credentials there.
@@ -178,7 +178,7 @@ impl<'a> Doors<'a> {
         policy.made_up_key = self
             .registry
             .map(|tables| tables.key_for(b"made-up verifiers"));
-        policy.bans = self.bans;
+        policy.idle_tables = self.idle_tables;
         policy.scram = self.effective.boolean("auth.scram");
         policy.lockout = Lockout {
             failures: u32::try_from(self.effective.integer("auth.lockout_failures"))
@@ -334,11 +334,10 @@ impl<'a> Doors<'a> {
                 "auth.registry is on, and there is no user or device: martlet user add {}NAME",
                 options_of(self.effective)
             ))),
-            Some(snapshot) if snapshot.has_bans() => {
-                self.bans = Some(snapshot);
+            idle => {
+                self.idle_tables = idle;
                 Ok(None)
             }
-            _ => Ok(None),
         }
     }
 

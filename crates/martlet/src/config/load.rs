@@ -323,7 +323,7 @@ fn beginning(path: &Path) -> String {
     }
 }
 
-fn nearest(hint: &Option<String>) -> String {
+pub(super) fn nearest(hint: &Option<String>) -> String {
     hint.as_ref()
         .map(|known| format!("; did you mean `{known}`?"))
         .unwrap_or_default()
@@ -840,7 +840,7 @@ fn likeness(known: &str, name: &str) -> f64 {
 }
 
 /// The known name most like a misspelt one, if any is near.
-fn nearest_of<'a>(known: impl Iterator<Item = &'a str>, name: &str) -> Option<String> {
+pub(super) fn nearest_of<'a>(known: impl Iterator<Item = &'a str>, name: &str) -> Option<String> {
     known
         .map(|candidate| (likeness(candidate, name), candidate))
         .filter(|(likeness, _)| *likeness > 0.75)

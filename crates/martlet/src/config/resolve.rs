@@ -65,13 +65,13 @@ pub(crate) struct NodeConfig {
     pub(crate) anonymous_beyond_loopback: bool,
     /// Authentication of clients, if it is required.
     pub(crate) policy: Option<Arc<Policy>>,
-    /// The tables, if they ban clients and are not in use otherwise.
-    pub(crate) bans: Option<Arc<Snapshot>>,
+    /// The tables, if no login is checked against them and they are not switched off.
+    pub(crate) idle_tables: Option<Arc<Snapshot>>,
     /// Where the tables are, and how they are kept.
     pub(crate) tables: TablesSettings,
-    /// Integrations.
     /// The key file of secrets.
     pub(crate) key_file: PathBuf,
+    /// Integrations.
     pub(crate) sinks: SinksConfig,
     /// Where users are.
     pub(crate) user_places: UserPlaces,
@@ -167,7 +167,7 @@ pub(crate) fn resolve_with(
             ..EventInterest::default()
         },
         work: WorkLimits::default(),
-        checks_bans: doors.bans().is_some(),
+        checks_bans: doors.idle_tables().is_some_and(|tables| tables.has_bans()),
         node_seed: 0,
     };
     Ok(NodeConfig {
@@ -207,7 +207,7 @@ pub(crate) fn resolve_with(
         warnings: std::mem::take(&mut doors.warnings),
         weak_passwords: std::mem::take(&mut doors.weak_passwords),
         locked_out: std::mem::take(&mut doors.locked_out),
-        bans: doors.bans().cloned(),
+        idle_tables: doors.idle_tables().cloned(),
         policy: doors.policy(),
         user_places: user_places(effective),
         files,

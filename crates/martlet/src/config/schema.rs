@@ -2,29 +2,9 @@
 
 use martlet_broker::Limits;
 use martlet_control::text::masked_target;
+pub(crate) use martlet_integrate::Takes as Kind;
 
 use super::masking;
-
-/// What a value may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A whole number in a range.
-    Integer { min: u64, max: u64 },
-    /// 0, which stands for no limit, or a number of at least `min`.
-    NoneOrAtLeast { min: u64 },
-    /// true or false.
-    Boolean,
-    /// One of these words.
-    Word(&'static [&'static str]),
-    /// Any text; empty means none.
-    Text,
-    /// A list of texts, each of which may have commas. In files alone.
-    Texts,
-    /// A list of texts `Name: value`, whose values are not shown. In files alone.
-    Headers,
-    /// Text that is never shown.
-    Secret,
-}
 
 /// A key of the configuration.
 #[derive(Clone, Debug)]

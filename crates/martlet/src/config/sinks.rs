@@ -10,7 +10,7 @@ use martlet_codec::TopicFilter;
 use martlet_control::integrations::{AllowedNetworks, ConfiguredSink, DeadLettersKept};
 use martlet_integrate::file::check_path;
 use martlet_integrate::{
-    KINDS, OnReject, SecretValue, Settings, Surroundings, Table, TableValue, Takes,
+    KINDS, MAX_ATTEMPTS, OnReject, SecretValue, Settings, Surroundings, Table, TableValue,
 };
 
 use super::load::{ConfigError, Effective, SinkTable};
@@ -23,29 +23,16 @@ type KeyOfSink = (&'static str, Kind, &'static str);
 pub(crate) fn keys_of_kinds() -> impl Iterator<Item = (&'static str, Vec<KeyOfSink>)> {
     KINDS.iter().map(|kind| {
         let own = kind.keys.iter();
-        let own = own.map(|key| (key.name, kind_of(key.takes), key.meaning));
+        let own = own.map(|key| (key.name, key.takes, key.meaning));
         let all = [NAME_KEY, FILTERS_KEY].into_iter().chain(own);
         (kind.name, all.chain(COMMON_KEYS).collect())
     })
 }
 
-fn kind_of(takes: Takes) -> Kind {
-    match takes {
-        Takes::Text => Kind::Text,
-        Takes::Texts => Kind::Texts,
-        Takes::Headers => Kind::Headers,
-        Takes::Secret => Kind::Secret,
-        Takes::Flag => Kind::Boolean,
-        Takes::Word(words) => Kind::Word(words),
-        Takes::Number { min, max } => Kind::Integer { min, max },
-        Takes::NoneOrAtLeast(min) => Kind::NoneOrAtLeast { min },
-    }
-}
-
 const NAME_KEY: KeyOfSink = (
     "name",
     Kind::Text,
-    "Name, which no other sink of this kind has: letters, digits, -, _ and ., 64 at most. The queue of messages belongs to it: a sink of another name begins with an empty one.",
+    "Name, which no other sink of this kind has on the node, not of another team either: letters, digits, -, _ and ., 64 at most. The queue of messages belongs to it: a sink of another name begins with an empty one.",
 );
 
 const FILTERS_KEY: KeyOfSink = (
@@ -93,13 +80,23 @@ const ON_REJECT_KEY: KeyOfSink = (
     "What happens to a message that the sink refuses. dead-letter (default): it becomes a dead letter, and those behind it go on. stop: the sink stops before it until it is resumed.",
 );
 
-const COMMON_KEYS: [KeyOfSink; 6] = [
+const MAX_ATTEMPTS_KEY: KeyOfSink = (
+    "max_attempts",
+    Kind::Integer {
+        min: 0,
+        max: 1_000_000,
+    },
+    "Attempts of one message at which the target fails by an error of its own, such as status 500. After that the message counts as refused, see on_reject. Default: 10. 0: without end. A target that cannot be reached or is busy is tried without end in any case.",
+);
+
+const COMMON_KEYS: [KeyOfSink; 7] = [
     KEEP_QOS0_KEY,
     MAX_BYTES_KEY,
     MAX_AGE_SECS_KEY,
     ON_FULL_KEY,
     TENANT_KEY,
     ON_REJECT_KEY,
+    MAX_ATTEMPTS_KEY,
 ];
 
 const ON_FULL: &[&str] = &["drop-oldest", "hold"];
@@ -204,7 +201,8 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
     let name = table.text("name").unwrap_or_default();
     if !is_name(name) {
         return Err(format!(
-            "`name` is {name:?}, expected letters, digits, -, _ and ., {NAME_BYTES_MAX} at most"
+            "`name` is {name:?}, expected letters, digits, -, _ and ., {NAME_BYTES_MAX} at most, \
+             not - first, and neither . nor .."
         ));
     }
     let filters = table.texts("filters");
@@ -229,6 +227,10 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
             Some("stop") => OnReject::Stop,
             _ => OnReject::DeadLetter,
         },
+        max_attempts: {
+            let attempts = table.number("max_attempts", u64::from(MAX_ATTEMPTS));
+            u32::try_from(attempts).unwrap_or(u32::MAX)
+        },
         queue: PartQueueLimits {
             // 0: the start finds out what is free.
             bytes_max: table.number("max_bytes", 0),
@@ -242,7 +244,10 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
 /// Names stand in Client Identifiers, paths of the API and metrics.
 fn is_name(name: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_letter)
+    (1..=NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(is_letter)
+        && !name.starts_with('-')
+        && ![".", ".."].contains(&name)
 }
 
 fn check_filter(filter: &str) -> Result<(), String> {
@@ -263,7 +268,10 @@ fn check_filter(filter: &str) -> Result<(), String> {
 fn clash(one: &ConfiguredSink, other: &ConfiguredSink) -> Option<String> {
     let (own, others) = (&one.settings, &other.settings);
     if (own.kind, &own.name) == (others.kind, &others.name) {
-        return Some(format!("it has the name {:?}", own.name));
+        return Some(format!(
+            "it has the name {:?}, which only one {} sink of the node may have, of whatever team",
+            own.name, own.kind
+        ));
     }
     let meets = |path: &PathBuf| {
         let mut others = other.files().iter();

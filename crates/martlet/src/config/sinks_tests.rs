@@ -48,6 +48,9 @@ fn what_is_wrong_with_a_sink_is_named_with_its_line() {
     for (number, (text, expected)) in [
         (sink("a b", "/a", ""), "`name` is \"a b\""),
         (sink("", "/a", ""), "`name` is \"\""),
+        (sink(".", "/a", ""), "`name` is \".\""),
+        (sink("..", "/a", ""), "neither . nor .."),
+        (sink("-a", "/a", ""), "not - first"),
         (sink("a", "", ""), "`path` is missing"),
         (sink("a", "../a", ""), "leave out `..`"),
         (sink("a", "/", ""), "expected the path of a file"),
@@ -98,6 +101,10 @@ fn what_is_wrong_with_a_sink_is_named_with_its_line() {
 fn two_sinks_have_names_and_files_of_their_own() {
     for (number, (second, expected)) in [
         (sink("a", "/b", ""), "it has the name \"a\""),
+        (
+            sink("a", "/b", "tenant = \"north\""),
+            "which only one file sink of the node may have, of whatever team",
+        ),
         (sink("b", "/a.json", ""), "it writes the file /a.json"),
         (sink("b", "/./a.json", ""), "it writes the file /a.json"),
         (sink("b", "/a.json.2", ""), "it writes the file /a.json.2"),

@@ -80,9 +80,8 @@ const EVENT_CAPACITY: usize = 65_536;
 const EVENTS_PAUSE: Duration = Duration::from_millis(10);
 /// Unit in which the system tells what a file takes on the disk.
 const BYTES_OF_BLOCK: u64 = 512;
-/// Time that the start waits for integrations to be attached.
-const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
-/// Time after which clients are accepted in any case.
+/// Time that the start waits for integrations to be attached: after that clients are accepted in any
+/// case.
 const OPENED_WITHIN: Duration = Duration::from_secs(10);
 /// Time that integrations may take to settle what they have in hand, at least.
 const SETTLED_WITHIN: Duration = Duration::from_secs(1);
@@ -298,13 +297,15 @@ async fn run_node(
     // Nobody is asked yet where there are no credentials; that may change while the node runs.
     let nobody = || {
         let mut policy = Policy::new(BTreeMap::new());
-        policy.bans = node.bans.clone();
+        policy.idle_tables = node.idle_tables.clone();
         Arc::new(policy)
     };
     let doorkeeper = Doorkeeper::new(node.policy.clone().unwrap_or_else(nobody))?;
     let (_socket, admin) = admin_socket::open(&node.data_dir)?;
     let running = Arc::new(start_reactor(node, &doorkeeper)?);
-    let opening = (!node.sinks.sinks.is_empty()).then(|| open_listeners_at_last(&running));
+    let opened_by = Instant::now() + OPENED_WITHIN;
+    let opening =
+        (!node.sinks.sinks.is_empty()).then(|| open_listeners_at_last(&running, opened_by));
     let damage = tell_restored(&running);
     let (reloads, mut reloads_asked) = unbounded_channel();
     let control = Arc::new(Control::new(
@@ -338,8 +339,10 @@ async fn run_node(
     note_tables(&node.data_dir, tables.location(), identity_of_tables(node));
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
-    let integrations = start_integrations(node, &control, &tables, &alive).await;
-    if let Some(opening) = opening {
+    let integrations = start_integrations(node, &control, &tables, &alive, opened_by).await;
+    if let Some(opening) = opening
+        && Instant::now() < opened_by
+    {
         opening.abort();
         running.open_listeners();
     }
@@ -508,10 +511,13 @@ fn start_reactor(node: &NodeConfig, doorkeeper: &Doorkeeper) -> anyhow::Result<R
 
 /// Opens the listeners even if the integrations are not attached by then: clients do not wait for
 /// a database that does not answer.
-fn open_listeners_at_last(running: &Arc<Running>) -> tokio::task::JoinHandle<()> {
+fn open_listeners_at_last(
+    running: &Arc<Running>,
+    opened_by: Instant,
+) -> tokio::task::JoinHandle<()> {
     let running = Arc::clone(running);
     tokio::spawn(async move {
-        tokio::time::sleep(OPENED_WITHIN).await;
+        tokio::time::sleep_until(opened_by.into()).await;
         warn!("clients are accepted before all integrations are attached: see martlet health");
         running.open_listeners();
     })
@@ -882,6 +888,7 @@ async fn start_integrations(
     control: &Arc<Control>,
     tables: &Arc<Tables>,
     alive: &Alive,
+    attached_by: Instant,
 ) -> Arc<Integrations> {
     let config::SinksConfig {
         sinks,
@@ -902,7 +909,7 @@ async fn start_integrations(
         tokio::spawn(started.remove_others());
     }
     // One that is not attached in time is in health.
-    let _ = tokio::time::timeout(ATTACHED_WITHIN, started.attached()).await;
+    let _ = tokio::time::timeout_at(attached_by.into(), started.attached()).await;
     let started = Arc::new(started);
     control.set_integrations(Arc::clone(&started));
     started

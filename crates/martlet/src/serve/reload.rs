@@ -233,7 +233,13 @@ impl Reload {
         };
         let done = match done {
             Some(done) => done,
-            None => self.run_everything(of, why).await,
+            None => {
+                let done = self.run_everything(of, why).await;
+                if let Some(integrations) = self.control.integrations() {
+                    integrations.retry().await;
+                }
+                done
+            }
         };
         // Keys and people of the API are not among what the gate goes by.
         self.tables.tell_changed();
@@ -252,7 +258,7 @@ impl Reload {
         let mut done = Reloaded::default();
         match policy.tables() {
             None if self.are_asked().await => return None,
-            None => self.settle_bans(None).await,
+            None => self.settle_idle_tables(None).await,
             Some(tables) => match self.tables.renew(tables).await {
                 Ok(Renewed::Everything) => return None,
                 Ok(Renewed::Same) => {}
@@ -337,8 +343,9 @@ impl Reload {
         });
     }
 
-    /// Tables that are not in use may ban clients all the same. `read` are they, if they were read.
-    async fn settle_bans(&self, read: Option<Arc<Snapshot>>) {
+    /// The bans and teams of tables against which no login is checked apply all the same. `read` are
+    /// they, if they were read.
+    async fn settle_idle_tables(&self, read: Option<Arc<Snapshot>>) {
         let policy = self.gate.policy();
         if policy.tables().is_some() || self.control.user_places().tables_unasked.is_some() {
             return;
@@ -351,13 +358,12 @@ impl Reload {
                 Err(_) => return,
             },
         };
-        let new = match &policy.bans {
+        let new = match &policy.idle_tables {
             Some(older) => read.new_bans(older),
             None => read.all_bans(),
         };
-        let bans = read.has_bans().then_some(read);
-        let command = Command::CheckBans(bans.is_some());
-        self.gate.set_bans(bans);
+        let command = Command::CheckBans(read.has_bans());
+        self.gate.set_idle_tables(Some(read));
         self.control.tell_all(&command);
         self.end_banned(new);
     }
@@ -484,10 +490,13 @@ impl Reload {
         for warning in warn_of_files(&effective, &node, &self.control) {
             warn!("{warning}");
         }
-        changed.extend(self.keys_changed(&effective));
+        // A key that needs a restart is told as that alone.
+        let needs_restart = self.needs_restart(&effective);
+        let keys = self.keys_changed(&effective).into_iter();
+        changed.extend(keys.filter(|key| !needs_restart.contains(key)));
         let mut done = Reloaded {
             changed,
-            needs_restart: self.needs_restart(&effective),
+            needs_restart,
             listeners: listeners_waiting(&self.open, &listeners_of(&node)),
             ..Reloaded::default()
         };
@@ -521,7 +530,7 @@ impl Reload {
             self.end_banned(bans);
             self.end_sessions(gone.unwrap_or_default());
         }
-        self.settle_bans(node.bans.clone()).await;
+        self.settle_idle_tables(node.idle_tables.clone()).await;
         self.ask_at(&node.listeners);
         self.control.set_anonymous(anonymous);
         super::tell_ignored(&self.control, &node.warnings);

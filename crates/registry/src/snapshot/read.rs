@@ -264,7 +264,7 @@ pub(super) async fn each_credential(
     each_line(on, place, sql, take).await
 }
 
-/// The ids of those groups of each device that have rules.
+/// The ids of the groups of each device that may have rules for it: see [`Sets::by_device`].
 pub(super) async fn read_places(
     on: &mut AnyConnection,
     sets: &Sets,
@@ -276,7 +276,8 @@ pub(super) async fn read_places(
     }
     let sql = "SELECT string_agg(CAST(device AS TEXT) || $1 || group_id, $2) AS lines FROM \
                group_devices WHERE group_id IN \
-               (SELECT owner FROM rules WHERE owner_kind = 'group') GROUP BY device % 64";
+               (SELECT owner FROM rules WHERE owner_kind = 'group') OR device IN \
+               (SELECT number FROM devices WHERE type = 'iotflow') GROUP BY device % 64";
     let take = |[device, group]: [&str; 2]| {
         let of = || {
             damaged(

@@ -5,15 +5,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use martlet_access::{RuleLine, administrator_rules, default_rules, device_rules};
+use martlet_access::{
+    IOTFLOW, RuleLine, administrator_rules, built_in_device_rules, default_rules,
+    iotflow_commands_of, iotflow_user_rules,
+};
 use martlet_broker::{Actions, Rule, Rules};
 use sqlx::{AnyConnection, Row as _};
 
 use super::read::damaged;
 use crate::RegistryError;
-use crate::rule_sets::{
-    ADMINISTRATOR_ROLE, DEVICE_TYPE, Owner, RuleSet, USER_ROLE, read_rule_sets,
-};
+use crate::rule_sets::{ADMINISTRATOR_ROLE, Owner, RuleSet, USER_ROLE, read_rule_sets};
 use crate::sql::Fault;
 
 /// Rules in use, in [`Sets`] and all that follow them.
@@ -25,8 +26,8 @@ pub(super) struct SetNumber(usize);
 pub(super) enum By {
     /// A user's role.
     Role(String),
-    /// A device's type, and those of its groups, by id and in order, that had rules when that was
-    /// last looked at.
+    /// A device's type, and those of its groups, by id and in order, that had rules for its type
+    /// when that was last looked at.
     Device(String, Vec<String>),
 }
 
@@ -35,11 +36,23 @@ pub(super) enum By {
 pub(super) struct Sets {
     roles: HashMap<String, Arc<Rules>>,
     types: HashMap<String, Arc<Rules>>,
-    /// Groups that have rules, by id, in the order of their names.
-    groups: Vec<(String, Vec<Rule>)>,
+    /// All groups, in the order of their names.
+    groups: Vec<Group>,
+    /// The type of that name is the program's own, not one that was there before.
+    knows_iotflow: bool,
     /// By number.
     held: Vec<(By, Arc<Rules>)>,
     numbers: HashMap<By, SetNumber>,
+}
+
+/// What devices in a group may do for being in it.
+#[derive(Clone, Debug)]
+struct Group {
+    id: String,
+    /// For devices of every type.
+    rules: Vec<Rule>,
+    /// For devices of the type [`IOTFLOW`].
+    iotflow: Option<Rule>,
 }
 
 impl Sets {
@@ -51,7 +64,9 @@ impl Sets {
         let with_rules = rules.into_iter().filter(|set| !set.rules.is_empty());
         let mut rules: HashMap<String, Vec<RuleLine>> =
             with_rules.map(|set| (set.name, set.rules)).collect();
+        let is_iotflow = |set: &RuleSet| set.is_builtin && set.name == IOTFLOW;
         let mut sets = Self {
+            knows_iotflow: types.iter().any(is_iotflow),
             roles: compiled(Owner::Role, roles, place)?,
             types: compiled(Owner::DeviceType, types, place)?,
             ..Self::default()
@@ -59,10 +74,19 @@ impl Sets {
         let sql = "SELECT id, name FROM device_groups ORDER BY name, id";
         for row in sqlx::query(sql).fetch_all(on).await? {
             let (id, name): (String, String) = (row.try_get("id")?, row.try_get("name")?);
-            if let Some(lines) = rules.remove(&id) {
-                let source = |number| format!("group {name} rule {number}");
-                sets.groups.push((id, rules_of_lines(&lines, source)));
-            }
+            let lines = rules.remove(&id).unwrap_or_default();
+            let source = |number| format!("group {name} rule {number}");
+            let iotflow = iotflow_commands_of(&name).map(|filter| Rule {
+                actions: Actions::READ,
+                allows: true,
+                filter: filter.into(),
+                source: format!("device type {IOTFLOW} in the group {name}").into(),
+            });
+            sets.groups.push(Group {
+                id,
+                rules: rules_of_lines(&lines, source),
+                iotflow,
+            });
         }
         Ok(sets)
     }
@@ -83,9 +107,13 @@ impl Sets {
                 rules.unwrap_or_else(|| Arc::new(Rules::closed())),
             );
         }
-        let had_rules = |id: &String| self.groups.iter().any(|(known, _)| known == id);
-        let gained = newer.groups.iter().map(|(id, _)| id);
-        let gained = gained.filter(|id| !had_rules(id)).cloned().collect();
+        let with_rules = |sets: &Self| -> Vec<String> {
+            let groups = sets.groups.iter().filter(|group| !group.rules.is_empty());
+            groups.map(|group| group.id.clone()).collect()
+        };
+        let had_rules = with_rules(self);
+        let mut gained = with_rules(&newer);
+        gained.retain(|id| !had_rules.contains(id));
         Ok((newer, gained))
     }
 
@@ -99,16 +127,24 @@ impl Sets {
         &self.held[number.0].0
     }
 
-    /// Some group has rules.
+    /// There is a group.
     pub(super) fn has_groups(&self) -> bool {
         !self.groups.is_empty()
     }
 
     /// By what a device of this type and in these groups has rules.
     pub(super) fn by_device(&self, device_type: &str, groups: &[String]) -> By {
-        let with_rules = self.groups.iter().map(|(id, _)| id);
-        let own = with_rules.filter(|id| groups.contains(id));
-        By::Device(device_type.to_owned(), own.cloned().collect())
+        let is_iotflow = self.is_iotflow(device_type);
+        let own = self
+            .groups
+            .iter()
+            .filter(|group| (is_iotflow || !group.rules.is_empty()) && groups.contains(&group.id));
+        let own = own.map(|group| group.id.clone());
+        By::Device(device_type.to_owned(), own.collect())
+    }
+
+    fn is_iotflow(&self, device_type: &str) -> bool {
+        self.knows_iotflow && device_type == IOTFLOW
     }
 
     /// Number of rules that are in use already.
@@ -141,8 +177,16 @@ impl Sets {
             By::Role(role) => return Ok(self.roles.get(role).cloned()),
             By::Device(device_type, groups) => (device_type, groups),
         };
-        let of_groups = self.groups.iter().filter(|(id, _)| groups.contains(id));
-        let of_groups: Vec<Rule> = of_groups.flat_map(|(_, rules)| rules.clone()).collect();
+        let is_iotflow = self.is_iotflow(device_type);
+        let of_groups: Vec<Rule> = self
+            .groups
+            .iter()
+            .filter(|group| groups.contains(&group.id))
+            .flat_map(|group| {
+                let iotflow = group.iotflow.iter().filter(|_| is_iotflow);
+                group.rules.iter().chain(iotflow).cloned()
+            })
+            .collect();
         let Some(of_type) = self.types.get(device_type) else {
             return Ok(None);
         };
@@ -164,11 +208,17 @@ fn compiled(
 ) -> Result<HashMap<String, Arc<Rules>>, RegistryError> {
     let mut all = HashMap::new();
     for set in sets {
-        let rules = match (owner, &*set.name) {
-            (Owner::Role, ADMINISTRATOR_ROLE) => administrator_rules(),
-            (Owner::Role, USER_ROLE) => default_rules(),
-            (Owner::DeviceType, DEVICE_TYPE) => device_rules(),
-            (_, name) => {
+        let of_program = match (owner, &*set.name) {
+            _ if !set.is_builtin => None,
+            (Owner::Role, ADMINISTRATOR_ROLE) => Some(administrator_rules()),
+            (Owner::Role, USER_ROLE) => Some(default_rules()),
+            (Owner::Role, IOTFLOW) => Some(iotflow_user_rules()),
+            (Owner::DeviceType, name) => built_in_device_rules(name),
+            _ => None,
+        };
+        let rules = match (of_program, &*set.name) {
+            (Some(rules), _) => rules,
+            (None, name) => {
                 let source = |number| format!("{} {name} rule {number}", owner.word());
                 let rules = compile(&set.rules, source);
                 Arc::new(

@@ -9,7 +9,7 @@ use martlet_broker::{Actions, Names, Whose};
 
 use super::*;
 use crate::sql::Fault;
-use crate::{Actor, Owner, Registry, now_ms, wait};
+use crate::{Actor, DeviceChange, GroupChange, NewDevice, NewGroup, Owner, Registry, now_ms, wait};
 
 /// A directory that is gone with the test.
 pub(crate) struct Place(PathBuf);
@@ -318,6 +318,78 @@ fn what_is_read_of_changes_is_what_is_read_of_everything() {
             .rules_of(0, "u0")
             .map(|rules| rules.rules().len());
         assert_eq!(now, Some(2));
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// Whether the device `d` may read that topic.
+fn may_read(snapshot: &Snapshot, topic: &str) -> bool {
+    let names = Names {
+        client_id: "d",
+        user_name: "d",
+    };
+    let rules = snapshot.rules_of(0, "d").unwrap();
+    rules.topic(Actions::RECEIVE, topic, names).allowed
+}
+
+#[test]
+fn devices_of_iotflow_read_the_commands_of_their_groups_alone() {
+    let place = Place::new("fleet");
+    let commands = |group: &str| format!("iotflow/fleet/commands/{group}");
+    wait(async {
+        let actor = Actor::local();
+        let mut registry = Registry::open(&place.db()).await?;
+        let device = NewDevice {
+            device_type: "iotflow".to_owned(),
+            ..NewDevice::new("d")
+        };
+        registry.create_device(&actor, device).await?;
+        for name in ["pumps", "lamps", "a/b"] {
+            let group = NewGroup {
+                name: name.to_owned(),
+                ..NewGroup::default()
+            };
+            registry.add_group(&actor, group).await?;
+        }
+        let mut held = Arc::new(Snapshot::read(&mut registry).await?);
+        assert!(!may_read(&held, &commands("pumps")));
+        for group in ["pumps", "a/b"] {
+            let added = registry.add_to_group(&actor, group, &["d".into()]).await?;
+            assert_eq!(added, 1);
+        }
+        let Renewed::Changed(changed) = held.renew().await? else {
+            panic!("its groups have changed");
+        };
+        held = changed.tables;
+        for snapshot in [&*held, &Snapshot::read(&mut registry).await?] {
+            assert!(may_read(snapshot, &commands("pumps")));
+            assert!(!may_read(snapshot, &commands("lamps")));
+            assert!(!may_read(snapshot, &commands("a/b")), "it is no level");
+        }
+        let change = GroupChange {
+            name: Some("valves".to_owned()),
+            ..GroupChange::default()
+        };
+        registry.change_group(&actor, "pumps", change, None).await?;
+        let Renewed::Changed(changed) = held.renew().await? else {
+            panic!("the name of its group has changed");
+        };
+        held = changed.tables;
+        assert!(may_read(&held, &commands("valves")) && !may_read(&held, &commands("pumps")));
+        // For a device of another type, its groups have no rules.
+        let change = DeviceChange {
+            device_type: Some("device".to_owned()),
+            ..DeviceChange::default()
+        };
+        registry
+            .change_device(&actor, "d".into(), change, None)
+            .await?;
+        let Renewed::Changed(changed) = held.renew().await? else {
+            panic!("its type has changed");
+        };
+        assert!(!may_read(&changed.tables, &commands("valves")));
+        assert!(may_read(&changed.tables, "d/d/x"));
         Ok(())
     })
     .unwrap();

@@ -1,13 +1,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use martlet_broker::Whose;
+use martlet_broker::{Actions, Whose};
 use sqlx::Connection as _;
 
 use super::{all, both, new_device, postgres};
 use crate::snapshot::tests::Place;
 use crate::{
-    DatabaseUrl, DeviceFilter, DeviceOrder, Location, PageRequest, Registry, RegistryError,
+    DatabaseUrl, DeviceFilter, DeviceOrder, Location, Owner, PageRequest, Registry, RegistryError,
     Renewed, Scope, Snapshot, wait,
 };
 
@@ -234,10 +234,20 @@ fn what_an_older_version_has_left_is_kept() {
             })
             .collect();
         let expected = [
-            ("a", "First", "device", 1, 1),
+            ("a", "First", "device-before-v11", 1, 1),
             ("b", "Second", "meter", 2, 0),
         ];
         assert_eq!(told, expected);
+        // What its type permitted then, which the type `device` does not permit any more.
+        let types = registry.rule_sets(Owner::DeviceType).await?;
+        let kept = types.iter().find(|set| set.name == "device-before-v11");
+        let kept = kept.expect("it is added for devices that are there");
+        assert!(!kept.is_builtin && kept.rules.len() == 19);
+        let reads = |filter: &str| {
+            let rule = kept.rules.iter().find(|rule| *rule.filter == *filter);
+            rule.is_some_and(|rule| rule.allows && rule.actions == Actions::READ)
+        };
+        assert!(reads("iotflow/fleet/commands/#") && reads("iotflow/devices/%c/config/#"));
         assert_eq!(
             registry.credentials(&Scope::All, "a".into()).await?.len(),
             2

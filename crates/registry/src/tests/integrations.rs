@@ -59,6 +59,35 @@ both!(a_letter_that_is_refused_again_is_there_once, registry, {
 });
 
 both!(
+    a_letter_is_sent_again_until_it_is_refused_again_or_removed,
+    registry,
+    {
+        let all: Vec<_> = (1..=3).map(letter).collect();
+        registry.put_dead_letters("n", &all, KEPT).await?;
+        let heads = registry.dead_letters("n", None, 0, 10).await?;
+        let ids: Vec<u64> = heads.iter().map(|head| head.id).collect();
+        assert_eq!(
+            registry.mark_dead_letters("n", &ids[..1], true).await?,
+            ids[..1]
+        );
+        assert_eq!(registry.mark_dead_letters("n", &ids, true).await?, ids[1..]);
+        assert!(
+            registry
+                .mark_dead_letters("m", &ids, true)
+                .await?
+                .is_empty()
+        );
+        let of = ("file", "audit");
+        assert_eq!(registry.dead_letters_to_send("n", of).await?, ids);
+        registry.mark_dead_letters("n", &ids[1..2], false).await?;
+        registry.put_dead_letters("n", &[letter(1)], KEPT).await?;
+        assert_eq!(registry.dead_letters_to_send("n", of).await?, ids[2..]);
+        registry.remove_dead_letters("n", &ids).await?;
+        assert!(registry.dead_letters_to_send("n", of).await?.is_empty());
+    }
+);
+
+both!(
     the_oldest_letters_are_dropped_by_number_and_by_bytes,
     registry,
     {

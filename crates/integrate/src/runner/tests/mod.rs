@@ -559,3 +559,80 @@ async fn a_stop_does_not_wait_for_a_sink_that_blocks() {
     state_until(&handle, |state| state.activity == Activity::Ended).await;
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_team_that_gets_a_tenant_is_found_at_once_when_the_runner_is_told() {
+    let node = Scripted::new([Step::Done]);
+    node.world().team = None;
+    let of_team = Settings {
+        tenant: "plant".into(),
+        ..settings()
+    };
+    let handle = node.start_only(of_team);
+    let is_late =
+        |state: &super::State| state.failure.as_ref().is_some_and(|one| one.attempts == 6);
+    state_until(&handle, is_late).await;
+    node.world().team = Some(TenantId(9));
+    let begun = tokio::time::Instant::now();
+    handle.command(Command::Retry, WITHIN).await.unwrap();
+    state_until(&handle, |state| state.activity == Activity::Running).await;
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_at_which_the_target_always_fails_becomes_a_dead_letter() {
+    let node = Scripted::new([Step::ErrorAt(2)]);
+    let three = Settings {
+        max_attempts: 3,
+        ..settings()
+    };
+    let handle = node.start(three).await;
+    node.hand_over(1..=4);
+    node.until(|world| world.settled.len() == 4).await;
+    assert_eq!((node.done(), node.refused()), (vec![1, 3, 4], vec![2]));
+    let letters: Vec<_> = node.world().letters.values().cloned().collect();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].head.reason, "status 500 (3 attempts)");
+    // Sent again, it is refused at the first error, with the new reason.
+    handle
+        .command(Command::SendAgain(vec![1]), WITHIN)
+        .await
+        .unwrap();
+    node.until(|world| world.letters[&1].head.refusals == 2)
+        .await;
+    assert_eq!(node.world().letters[&1].head.reason, "status 500");
+    state_until(&handle, |state| state.sending_again == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_fails_at_all_messages_turns_few_of_them_into_dead_letters() {
+    let node = Scripted::new([Step::Error]);
+    let handle = node.start(settings()).await;
+    node.hand_over(1..=8);
+    let is_late = |state: &super::State| state.counts.failed_attempts > 50;
+    state_until(&handle, is_late).await;
+    assert_eq!(node.refused(), [1, 2, 3]);
+    node.world().script = [Step::Done].into();
+    node.until(|world| world.settled.len() == 8).await;
+    assert_eq!(node.done(), [4, 5, 6, 7, 8]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_stops_a_sink_that_stops_at_refusals_and_skips_the_message_then() {
+    let node = Scripted::new([Step::ErrorAt(2)]);
+    let stops = Settings {
+        on_reject: OnReject::Stop,
+        max_attempts: 2,
+        ..settings()
+    };
+    let handle = node.start(stops).await;
+    node.hand_over(1..=3);
+    for _ in 0..5 {
+        state_until(&handle, |state| state.activity == Activity::Stopped).await;
+        handle.command(Command::Resume, WITHIN).await.unwrap();
+    }
+    state_until(&handle, |state| state.activity == Activity::Stopped).await;
+    handle.command(Command::Skip, WITHIN).await.unwrap();
+    node.until(|world| world.settled.len() == 3).await;
+    assert_eq!((node.done(), node.refused()), (vec![1, 3], vec![2]));
+}

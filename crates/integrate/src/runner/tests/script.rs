@@ -37,6 +37,10 @@ pub(super) enum Step {
     Block(Duration),
     /// It fails if the message of this number is in the batch, else it takes all.
     FailAt(u64),
+    /// It fails with an error at the message of this number, and takes those before it.
+    ErrorAt(u64),
+    /// It fails with an error at each message.
+    Error,
     /// It panics.
     Panic,
 }
@@ -283,6 +287,16 @@ impl Sink for ScriptedSink {
                 vec![Outcome::Failed("no route".to_owned())]
             }
             Step::FailAt(_) => all_done,
+            Step::ErrorAt(number) => {
+                let is_before = |one: &&u64| **one != number;
+                let before = numbers.iter().take_while(is_before).count();
+                let mut outcomes = vec![Outcome::Done; before];
+                if before < batch.len() {
+                    outcomes.push(Outcome::FailedAtMessage("status 500".to_owned()));
+                }
+                outcomes
+            }
+            Step::Error => vec![Outcome::FailedAtMessage("status 500".to_owned())],
             Step::Panic => panic!("whatever comes"),
         }
     }

@@ -1,5 +1,7 @@
 //! Every keyword of Mosquitto 2.0's and 2.1's file, and what it means here.
 
+use crate::config::load::nearest_of;
+
 use super::{ConfigError, Line, Outcome, Reading, Value};
 
 /// What a keyword means.
@@ -51,6 +53,11 @@ pub(super) fn find(keyword: &str) -> Option<&'static Meaning> {
         let is_option = is_option.copied().any(|prefix| keyword.starts_with(prefix));
         is_option.then_some(&PLUGIN)
     })
+}
+
+/// The known keyword that is nearest to one that is not; none: none is near.
+pub(super) fn nearest_to(keyword: &str) -> Option<String> {
+    nearest_of(KEYWORDS.iter().map(|(known, _)| *known), keyword)
 }
 
 /// It may stand in the section of a bridge.

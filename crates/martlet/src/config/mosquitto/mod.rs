@@ -9,7 +9,7 @@ mod listener;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, Sourced};
+use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, Sourced, nearest};
 use crate::config::schema::Value;
 use keywords::{LONGEST, Meaning, PACKET_BYTES, Scope};
 use listener::Listener;
@@ -227,10 +227,11 @@ impl Reading<'_> {
             return Ok(());
         }
         let Some(meaning) = keywords::find(&line.keyword) else {
-            return Err(line.error(
-                "this keyword is not known, so what it protects is not either; remove the line if \
-                 it is not needed",
-            ));
+            let hint = nearest(&keywords::nearest_to(&line.keyword));
+            return Err(line.error(&format!(
+                "this keyword is not known, so what it protects is not either{hint}; remove the \
+                 line if it is not needed"
+            )));
         };
         match *meaning {
             Meaning::Refused(why) => Err(line.error(why)),

@@ -1,0 +1,49 @@
+//! Dead letters that were to be sent again when the node stopped: their runners are told again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_integrate::{Command, CommandError, Handle};
+use tracing::info;
+
+use super::Following;
+use super::host::NodeHost;
+
+/// Time that a runner may take to be told.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
+/// Pause after the tables or a runner did not answer.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// Tells all runners, each once it can be told.
+pub(super) fn go_on(host: Arc<NodeHost>, all: Vec<Arc<Handle>>) -> Following {
+    Following(tokio::spawn(async move {
+        let all = all.iter().map(|handle| go_on_with(&host, handle));
+        futures_util::future::join_all(all).await;
+    }))
+}
+
+async fn go_on_with(host: &NodeHost, handle: &Handle) {
+    while !has_gone_on(host, handle).await {
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+/// Whether there is nothing more to tell the runner.
+async fn has_gone_on(host: &NodeHost, handle: &Handle) -> bool {
+    let Ok(ids) = host.letters().to_send(handle.kind(), handle.name()).await else {
+        return false;
+    };
+    if ids.is_empty() {
+        return true;
+    }
+    let letters = ids.len();
+    let told = handle.command(Command::SendAgain(ids), TOLD_WITHIN).await;
+    if told.is_ok() {
+        let integration = handle.client_id();
+        info!(
+            integration,
+            letters, "dead letters from before the restart are sent again"
+        );
+    }
+    matches!(told, Ok(()) | Err(CommandError::Ended))
+}
