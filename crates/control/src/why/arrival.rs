@@ -59,12 +59,12 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
 /// Messages to a topic of a team's client that were published outside of the team's tenant.
 fn in_common_tenant(facts: &Facts) -> Option<Finding> {
     let mut latest = facts.unmatched_in_common.iter().rev();
-    let one = latest.find(|one| match &facts.question.topic {
-        Some(topic) => *one.topic == **topic,
-        None => {
-            names_client(facts, &one.topic)
-                && own_filters(facts).any(|filter| matches(filter, &one.topic))
-        }
+    let one = latest.find(|one| {
+        let is_meant = match &facts.question.topic {
+            Some(topic) => *one.topic == **topic,
+            None => names_client(facts, &one.topic),
+        };
+        is_meant && own_filters(facts).any(|filter| matches(filter, &one.topic))
     })?;
     let published = published(one);
     let sentence = format!(
