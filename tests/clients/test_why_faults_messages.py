@@ -27,6 +27,7 @@ def boss(node):
 def test_the_queue_of_a_client_that_is_away_is_full(node, boss):
     with node.client("ann", client_id="q1", **KEPT) as app:
         app.subscribe("q/1", 1)
+    until(lambda: node.why("q1")["state"] == "away", "it is gone")
     for _ in range(20):
         assert published(boss, "q/1")
     told = node.headline("queue-full", "its queue is full, 5 messages wait in it", "q1")
@@ -125,7 +126,32 @@ def test_no_member_of_a_share_group_is_there(node, boss):
         node.over("q7")
 
 
-def test_a_client_is_asked_for_by_an_operator(node):
+def test_another_member_of_the_share_group_gets_the_message(node, boss):
+    """That is no fault, and it is told."""
+    with node.client("ann", client_id="q9") as one, node.client("bob", client_id="q10") as other:
+        for member in (one, other):
+            member.subscribe("$share/crew/q/9", 1)
+        boss.publish("q/9", "x")
+        answer = node.why("q9", "q/9")
+        assert "each message goes to one of the 2 members of that share group" in answer["sentence"], answer
+        assert not answer["wrong"], answer
+
+
+def test_a_client_does_not_acknowledge(node, boss):
+    options = {"properties": properties("CONNECT", ReceiveMaximum=2)}
+    with node.client("ann", client_id="q11", **options).manual_acknowledgements() as app:
+        app.subscribe("q/11", 1)
+        for _ in range(4):
+            boss.publish("q/11", "x")
+        told = node.headline("slow-reader", "it has not acknowledged the 2 messages that were sent to it", "q11")
+        assert "2 wait behind them" in told["sentence"] and "PUBACK" in told["mend"], told
+        for _ in range(4):
+            message = app.receive()
+            app.client.ack(message.mid, message.qos)
+        node.over("q11")
+
+
+def test_an_operator_ends_the_connection_of_a_client(node):
     with node.client("ann", client_id="q8") as app:
         node.run("client", "kick", "q8")
         app.wait_for_end()

@@ -100,6 +100,7 @@ def test_rules_changed_and_forbid_a_subscription_that_is_there(node, boss):
         told = node.headline("not-permitted", "it is subscribed, and may not read plant/r8/set", "r8")
         node.bash(told)
         assert published(boss, "plant/r8/set") and device.receive().topic == "plant/r8/set"
+        node.over("r8")
 
 
 def test_who_only_reads_is_asked_about_reading(node):
@@ -158,6 +159,8 @@ def test_a_device_subscribes_to_nearly_the_topic(node, boss):
         assert "f3 is subscribed to d/f3/cmd" in told["sentence"]
         device.subscribe("d/f3/command", 1)
         assert published(boss, "d/f3/command") and device.receive().topic == "d/f3/command"
+        node.over("f3")
+        node.over("f3", "d/f3/command")
 
 
 @pytest.mark.parametrize("filter, topic, words", [
@@ -174,6 +177,7 @@ def test_a_filter_misses_by_a_slash_by_case_or_by_levels(node, boss, filter, top
         assert f"it is subscribed to {filter}" in told["sentence"], told
         device.subscribe(topic, 1)
         assert published(boss, topic) and device.receive().topic == topic
+        node.over("f4", topic)
 
 
 def test_a_message_came_before_its_subscriber(node, boss):
@@ -185,6 +189,10 @@ def test_a_message_came_before_its_subscriber(node, boss):
             told = node.headline("not-retained", "published before it subscribed, and not retained", *asked)
             assert "1 message that console published to d/f5/cmd" in told["sentence"]
             assert "publish with retain" in told["mend"]
+        # As the advice has it.
+        assert published(boss, "d/f5/cmd") and device.receive().topic == "d/f5/cmd"
+        node.over("f5", "d/f5/cmd")
+        node.over("f5")
     boss.publish("d/f5/cmd", "x", retain=True)
     with node.client("f5", secret) as device:
         device.subscribe("d/f5/cmd", 0)
@@ -202,6 +210,20 @@ def test_the_publisher_of_a_topic_was_refused_by_its_type(node, tmp_path):
         node.bash(told)
         assert published(device, "plant/r5/level") and app.receive().topic == "plant/r5/level"
         node.over("fred", "plant/r5/level")
+
+
+def test_the_publisher_is_in_another_tenant_than_the_device(node, boss):
+    node.run("team", "add", "west", "--own-tenant")
+    secret = node.device("fan", "--team", "west")
+    with node.client("fan@west", secret, "fan") as device:
+        device.subscribe("d/fan/cmd", 1)
+        assert published(boss, "d/fan/cmd")
+        for asked in (["fan@west"], ["fan@west", "d/fan/cmd"]):
+            told = node.headline("not-subscribed", "came in the common tenant", *asked)
+            assert "of the same team" in told["mend"]
+        node.user("wim", "--team", "west", "--role", "administrator")
+        with node.client("wim") as app:
+            assert published(app, "d/fan/cmd") and device.receive().topic == "d/fan/cmd"
 
 
 def test_nobody_is_subscribed(node):

@@ -93,6 +93,8 @@ pub(crate) struct Losses {
     untold: [u64; DROP_REASONS],
     /// Reasons that were told, a bit each: more is told later.
     told: u16,
+    /// The bound that the queue was at when it dropped messages last.
+    queue_limit: Option<Limit>,
 }
 
 impl Losses {
@@ -206,15 +208,20 @@ impl Shard {
         }
     }
 
-    /// That a queue loses messages is told otherwise: how many they are is told later.
-    pub(crate) fn tell_losses_later<N: Node>(
+    /// That a queue is full is told otherwise: how many messages it loses is told later, with the
+    /// bound that it is at now.
+    pub(crate) fn tell_queue_losses_later<N: Node>(
         &mut self,
         cx: &Cx<'_, N>,
         owner: QueueOwner,
-        reason: DropReason,
+        limit: Limit,
     ) {
-        let losses = self.losses_of(owner);
-        if losses.is_some_and(|losses| losses.begin(reason)) {
+        let reason = DropReason::QueueFull;
+        let Some(losses) = self.losses_of(owner) else {
+            return;
+        };
+        losses.queue_limit = Some(limit);
+        if losses.begin(reason) {
             self.tell_again(cx.now.mono_ms, owner, reason);
         }
     }
@@ -332,13 +339,16 @@ impl Shard {
         reason: DropReason,
         topic: &str,
     ) -> bool {
-        let losses = self.losses_of(owner);
-        let count = losses.map_or(0, |losses| losses.take_untold(reason));
+        let Some(losses) = self.losses_of(owner) else {
+            return false;
+        };
+        let count = losses.take_untold(reason);
         if count == 0 {
             return false;
         }
         let limit = match reason {
-            DropReason::QueueFull => self.limit_of_queue_of(owner),
+            // The queue may have room by now.
+            DropReason::QueueFull => losses.queue_limit,
             reason => limit_of(reason),
         };
         let (tenant, client_id, user) = match owner {
@@ -365,13 +375,6 @@ impl Shard {
         };
         cx.effects.tell(tenant, event);
         true
-    }
-
-    fn limit_of_queue_of(&mut self, owner: QueueOwner) -> Option<Limit> {
-        match owner {
-            QueueOwner::Session(id) => Some(self.limit_of_queue(id.index)),
-            QueueOwner::Group(id) => self.limit_of_group(id),
-        }
     }
 }
 

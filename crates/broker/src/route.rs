@@ -793,6 +793,10 @@ impl Shard {
             self.drop_forbidden_matches(place, topic);
         }
         let route = &self.routes.routes[place];
+        if route.wanted_by & !(1 << self.id.0) != 0 || route.fans_out || !route.matches.is_empty() {
+            self.forget_unmatched(place, tenant, topic);
+        }
+        let route = &self.routes.routes[place];
         if place != 0 {
             // It may have become smaller: what is fanned out has no matches here.
             self.routes.bytes = self.routes.bytes + route.bytes() - bytes;

@@ -3,7 +3,7 @@
 //!
 //! A shard remembers the last of the topics that it received messages of. Integrations that take
 //! messages by lanes are no subscribers here. A retained message is not noted: who subscribes later
-//! gets it. A flood of topics costs no allocation for each, since a topic keeps its place for a
+//! gets it. A topic that has receivers again is forgotten. A flood of topics costs no allocation for each, since a topic keeps its place for a
 //! while.
 
 use std::sync::Arc;
@@ -89,6 +89,18 @@ impl UnmatchedTopics {
         }
     }
 
+    /// A topic has receivers again: what nobody got of it before is of no interest any more.
+    fn forget(&mut self, place: usize, tenant: TenantId, topic: &str) {
+        let is_it = |known: &mut Topic| known.tenant == tenant && *known.name == *topic;
+        let place = match self.places.is_empty() {
+            true => return,
+            false => &mut self.places[place % PLACES],
+        };
+        if let Some(forgotten) = place.take_if(is_it) {
+            self.text_bytes -= forgotten.name.len();
+        }
+    }
+
     /// Those of a tenant.
     fn of(&self, tenant: TenantId) -> Vec<UnmatchedTopic> {
         let all = self.places.iter().flatten();
@@ -118,6 +130,11 @@ impl Shard {
             let session = sessions.get(publication.publisher?.session)?;
             Some(Arc::clone(&session.client_id))
         });
+    }
+
+    /// The route of a topic was computed anew, and has receivers; `place` is that of the route.
+    pub(crate) fn forget_unmatched(&mut self, place: usize, tenant: TenantId, topic: &str) {
+        self.unmatched.forget(place, tenant, topic);
     }
 
     /// The topics of a tenant to which messages were published while nobody was subscribed.
@@ -164,5 +181,10 @@ mod tests {
         assert_eq!(note("a/b", 20), ("a/b 2 10".to_owned(), 3));
         assert_eq!(note("other", 500), ("a/b 2 10".to_owned(), 3));
         assert_eq!(note("other", 1_020), ("other 1 1020".to_owned(), 5));
+        topics.forget(7, TenantId(1), "other");
+        topics.forget(7, TenantId(0), "a/b");
+        assert_eq!(topics.of(TenantId(0)).len(), 1);
+        topics.forget(7, TenantId(0), "other");
+        assert_eq!((topics.of(TenantId(0)).len(), topics.text_bytes), (0, 0));
     }
 }

@@ -125,6 +125,26 @@ fn messages_beyond_a_full_queue_are_counted_after_the_queue_is_told_of() {
 }
 
 #[test]
+fn a_queue_that_has_room_again_was_at_its_own_bound() {
+    let mut node = node(|settings| settings.limits.queued_messages = 2);
+    let away = connect(&mut node, "away", 0);
+    subscribe(&mut node, away, "t", 1);
+    node.end(away, TransportEnd::Error);
+    let publisher = connect(&mut node, "publisher", CLEAN);
+    for _ in 0..6 {
+        publish(&mut node, publisher, "t", 1, "x");
+    }
+    connect(&mut node, "away", 0);
+    node.elapse(11_000);
+    let told = lost(&mut node);
+    let options: Vec<_> = told
+        .iter()
+        .map(|(.., count, _, option)| (count, *option))
+        .collect();
+    assert_eq!(options, [(&4, Some("limits.queued_messages"))]);
+}
+
+#[test]
 fn of_a_client_that_is_away_it_is_told_once_until_it_is_back() {
     let mut node = node(|_| ());
     let away = connect(&mut node, "away", 0);

@@ -706,7 +706,7 @@ impl Shard {
                 let limit = self.limit_of_queue(index);
                 self.tell_queue_full(cx, owner, messages, limit);
                 let _ = self.sessions.losses(index);
-                self.tell_losses_later(cx, QueueOwner::Session(id), DropReason::QueueFull);
+                self.tell_queue_losses_later(cx, QueueOwner::Session(id), limit);
             }
             let session = self.sessions.at(index);
             let queue = session.outbound.queue_mut();

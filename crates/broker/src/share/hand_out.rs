@@ -567,7 +567,7 @@ impl Shard {
                 self.tell_queue_full(cx, owner, messages, limit);
                 let _ = self.groups.losses_mut(index);
                 let owner = QueueOwner::Group(self.groups.id_of(index));
-                self.tell_losses_later(cx, owner, DropReason::QueueFull);
+                self.tell_queue_losses_later(cx, owner, limit);
             }
             let queue = &mut self.groups.slab[index as usize].queue;
             let gone = match oldest && fits {

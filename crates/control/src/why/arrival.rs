@@ -35,6 +35,7 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
     if side(facts) != Side::Publisher {
         refused_publishes(facts, found);
     }
+    found.extend(in_common_tenant(facts).map(|finding| (Weight::Topic, finding)));
     match &facts.question.topic {
         Some(topic) => {
             let mut unmatched = facts.unmatched.iter();
@@ -53,6 +54,26 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
             found.extend(missed.take(TOLD).map(|finding| (Weight::Trouble, finding)));
         }
     }
+}
+
+/// Messages to a topic of a team's client that were published outside of the team's tenant.
+fn in_common_tenant(facts: &Facts) -> Option<Finding> {
+    let mut latest = facts.unmatched_in_common.iter().rev();
+    let one = latest.find(|one| {
+        let is_meant = match &facts.question.topic {
+            Some(topic) => *one.topic == **topic,
+            None => names_client(facts, &one.topic),
+        };
+        is_meant && own_filters(facts).any(|filter| matches(filter, &one.topic))
+    })?;
+    let published = published(one);
+    let sentence = format!(
+        "{published} came in the common tenant, and it is in the tenant of its team, whose topics \
+         are separate"
+    );
+    let finding = Finding::new(Cause::NotSubscribed, sentence)
+        .mend("publish as a user or device of the same team");
+    Some(of_topic(finding, one))
 }
 
 /// The rules permit reading the topic that was asked about.
@@ -187,7 +208,10 @@ fn refused_publishes(facts: &Facts, found: &mut Found) {
                         && own_filters(facts).any(|filter| matches(filter, topic))
             }
         };
-        if !is_meant || entry.client_id == facts.client_id {
+        // What was refused of the user that was asked about is told as that.
+        let is_own = entry.client_id == facts.client_id
+            || entry.user_name.as_deref() == Some(&facts.question.name);
+        if !is_meant || is_own {
             continue;
         }
         let publisher = match &*entry.client_id {

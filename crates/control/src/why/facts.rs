@@ -25,8 +25,8 @@ pub struct Facts {
     pub deleted: Option<Deleted>,
     /// It has credentials, and none of them is good any more.
     pub spent: Option<Spent>,
-    /// It has a valid credential, and another one of it has ended: when, milliseconds since the Unix
-    /// epoch.
+    /// It has a valid credential, and another one of it has ended: when, milliseconds since the
+    /// Unix epoch.
     pub replaced_ms: Option<u64>,
     /// A certificate that names it would do instead.
     pub by_certificate: bool,
@@ -66,8 +66,10 @@ pub struct Facts {
     /// Topics to which messages were published recently while nobody was subscribed, the latest
     /// last.
     pub unmatched: Vec<UnmatchedTopic>,
-    /// Topics of those that it is subscribed to, and that the rules forbid it to read: they count as
-    /// topics that nobody is subscribed to.
+    /// The same in the common tenant, of a client of another one.
+    pub unmatched_in_common: Vec<UnmatchedTopic>,
+    /// Topics that it is subscribed to and may not read by the rules: they count as topics
+    /// that nobody is subscribed to.
     pub unreadable: Vec<Unreadable>,
     /// Publishes of other clients that were refused recently, the latest last: to the topic, or to
     /// topics that the client is subscribed to.
@@ -186,6 +188,9 @@ pub struct Session {
     pub queued: usize,
     /// Messages sent and not acknowledged.
     pub in_flight: usize,
+    /// Since when the first message of the queue waits for those on this connection, milliseconds
+    /// since the Unix epoch; none: none waits, or it is not known.
+    pub waiting_since_ms: Option<u64>,
     /// Messages for it that were dropped since the node was started, by reason.
     pub drops: Vec<(DropReason, u64)>,
     /// When that was, in the same order.

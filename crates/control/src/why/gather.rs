@@ -231,6 +231,11 @@ impl Control {
         let own: Vec<&str> = own.map(|one| &*one.filter).collect();
         let refused_publishes = self.recently_refused(question, &own);
         let unmatched = self.recently_unmatched(tenant).await?;
+        let unmatched_in_common = match tenant {
+            TenantId(0) => Vec::new(),
+            _ if question.sees_node => self.recently_unmatched(TenantId(0)).await?,
+            _ => Vec::new(),
+        };
         let who = (tenant, client_id, user.as_deref());
         let unreadable = self.unreadable(who, &own, &unmatched).await?;
         let mut permitted_now = permitted_now;
@@ -277,6 +282,7 @@ impl Control {
             from_address,
             near,
             unmatched,
+            unmatched_in_common,
             unreadable,
             refused_publishes,
             listeners: self.info.listeners.clone(),
@@ -690,6 +696,14 @@ fn store_trouble(state: StoreState, sees_node: bool) -> Option<StoreTrouble> {
     state.behind.then_some(StoreTrouble::Slow)
 }
 
+/// Since when the first message waits for the acknowledgement of others, of a connected client.
+fn waiting_since_ms(found: &ClientDetail) -> Option<u64> {
+    let info = &found.info;
+    let received_ms = found.queue.first()?.head.as_ref()?.received_wall_ms;
+    let waits = info.connected && info.in_flight > 0;
+    waits.then(|| received_ms.max(info.connected_at_ms))
+}
+
 fn session_of(found: ClientDetail) -> Session {
     let subscriptions = found.subscriptions.iter();
     let subscriptions = subscriptions.map(|one| (one.filter.to_string(), one.qos as u8));
@@ -706,6 +720,7 @@ fn session_of(found: ClientDetail) -> Session {
         session_expiry_secs: info.session_expiry_secs,
         queued: info.queued,
         in_flight: info.in_flight,
+        waiting_since_ms: waiting_since_ms(&found),
         expired: info.expired,
         waits_for_store: found
             .connection

@@ -65,6 +65,7 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
         return;
     };
     queue(facts.now_ms, session, found);
+    unacknowledged(facts.now_ms, session, found);
     lost(facts, session, found);
     for group in &facts.groups {
         lost_by_group(facts, session, group, found);
@@ -78,8 +79,8 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
     }
 }
 
-/// A subscription was refused, and the client has connected again since and is subscribed. A refusal
-/// of the topic that was asked about is looked at by the rules.
+/// A subscription was refused, and the client has connected again since and is subscribed. Of the
+/// topic that was asked about, the rules say it.
 fn subscribed_since(facts: &Facts, run: &Run) -> bool {
     let session = facts.session.as_ref().filter(|session| session.connected);
     let is_since = |session: &Session| {
@@ -145,6 +146,34 @@ fn queue(now_ms: u64, session: &Session, found: &mut Found) {
     finding.last_ms = Some(now_ms);
     finding.mend = mend_of_limit(limit.limit).map(|way| way.text);
     found.push((Weight::Trouble, finding));
+}
+
+/// Time after which a message that is not acknowledged holds up those behind it.
+const UNACKNOWLEDGED_MS: u64 = 5_000;
+
+/// It does not acknowledge what it gets, and more waits behind that.
+fn unacknowledged(now_ms: u64, session: &Session, found: &mut Found) {
+    let Some(since_ms) = session.waiting_since_ms else {
+        return;
+    };
+    let is_late = now_ms.saturating_sub(since_ms) >= UNACKNOWLEDGED_MS;
+    if !is_late {
+        return;
+    }
+    let (sent, queued) = (session.in_flight, session.queued);
+    let sentence = format!(
+        "it has not acknowledged the {sent} messages that were sent to it, as many as it takes at \
+         once, and {queued} wait behind them"
+    );
+    let mut finding = Finding::new(Cause::SlowReader, sentence).since(since_ms);
+    finding.last_ms = Some(now_ms);
+    found.push((
+        Weight::Trouble,
+        finding.mend(
+            "see why the client does not send PUBACK or PUBREC: it may be busy with a message, or \
+             acknowledge by hand; or have it set a larger Receive Maximum",
+        ),
+    ));
 }
 
 /// What was meant for it and did not come to it, as its session counts it: what happened long ago,

@@ -324,6 +324,14 @@ pub(super) fn is_well(facts: &Facts, topic: &str) -> String {
         .map(|session| matching(session, topic))
         .unwrap_or_default();
     if let Some((filter, qos)) = own.iter().max_by_key(|(_, qos)| *qos) {
+        let subscribers = facts.subscribers.iter().flatten();
+        let members = subscribers.filter(|one| one.filter == *filter).count();
+        if filter.starts_with("$share/") && members > 1 {
+            return format!(
+                "it is subscribed to {topic} (by {filter} with QoS {qos}) and may read it; each \
+                 message goes to one of the {members} members of that share group"
+            );
+        }
         return match *filter == topic {
             true => format!("it is subscribed to {topic} with QoS {qos} and may read it"),
             false => {
