@@ -524,11 +524,12 @@ impl Shard {
         }
     }
 
-    /// Whether a part may be told of the first entry of its queue at once; false if the session is
-    /// no part's.
+    /// Whether a part may be told of the first entry of its queue at once.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn is_next_of_part_durable(&mut self, session: u32) -> bool {
         let state = self.sessions.at(session);
-        let Some(connection) = state.connection().filter(|_| state.flags.part()) else {
+        let Some(connection) = state.connection() else {
             return false;
         };
         let queued = state.outbound.queue().len();

@@ -838,7 +838,8 @@ impl Shard {
 
     /// Sends the first queued message under a new Packet Identifier; false if there is none.
     fn send_next<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) -> bool {
-        let is_durable = self.is_next_of_part_durable(index);
+        let is_part = self.sessions.at(index).flags.part();
+        let is_durable = is_part && self.is_next_of_part_durable(index);
         let Some(queue) = self.sessions.at(index).outbound.queue_used() else {
             return false;
         };
