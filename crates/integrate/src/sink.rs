@@ -50,11 +50,11 @@ pub enum Outcome {
     Done,
     /// The other system will never take this message, for this reason. It becomes a dead letter.
     Refused(String),
-    /// It is to be tried again, without end, for this reason: the other system cannot be reached, or
-    /// takes nothing now.
+    /// It is to be tried again, without end, for this reason: the other system cannot be reached,
+    /// or takes nothing now.
     Failed(String),
-    /// As [`Outcome::Failed`], and the message may be the cause: after
-    /// [`Settings::max_attempts`](crate::Settings::max_attempts) such outcomes it counts as refused.
+    /// As [`Outcome::Failed`], and the message may be the cause: after as many such outcomes as
+    /// [`Settings::max_attempts`](crate::Settings::max_attempts) it counts as refused.
     FailedAtMessage(String),
     /// As [`Outcome::Failed`], and the other system asks not to be called for that time.
     Later(String, Duration),

@@ -1,5 +1,5 @@
-//! Integrations of teams: each time that teams may have changed, a runner whose team has got another
-//! tenant, or one at last, is told to look again.
+//! Integrations of teams: each time that teams may have changed, a runner whose team has got a
+//! tenant, or another one, is told to look again.
 
 use std::sync::Arc;
 

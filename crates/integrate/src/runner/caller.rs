@@ -19,8 +19,8 @@ const BLOCKED_AFTER: Duration = match cfg!(test) {
     false => Duration::from_secs(2),
 };
 
-/// Threads that a sink may lose by panics, where these are not unwound, until somebody has it called
-/// again: each stands still for ever.
+/// Threads that a sink may lose by panics, where these are not unwound, until somebody has it
+/// called again: each stands still for ever.
 const LOST_MAX: u32 = 10;
 
 /// What a sink is asked.

@@ -1,7 +1,7 @@
 //! When a message at which the sink fails again and again is given up.
 //!
-//! A target that answers all messages with errors is at fault, and not the messages: after some in a
-//! row that were given up, with none delivered between them, the next one is tried without end.
+//! A target that answers all messages with errors is at fault, and not the messages: after some in
+//! a row that were given up, with none delivered between them, the next one is tried without end.
 
 use crate::sink::Outcome;
 

@@ -94,7 +94,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings with the defaults: dead letters, ten attempts, batches of 1,000 messages and 1 MiB, 30 s.
+    /// Settings with the defaults: dead letters, ten attempts, batches of 1,000 messages and 1 MiB,
+    /// 30 s.
     pub fn new(kind: &'static str, name: &str, filters: Vec<Box<str>>) -> Self {
         Self {
             kind,

@@ -80,8 +80,8 @@ const EVENT_CAPACITY: usize = 65_536;
 const EVENTS_PAUSE: Duration = Duration::from_millis(10);
 /// Unit in which the system tells what a file takes on the disk.
 const BYTES_OF_BLOCK: u64 = 512;
-/// Time that the start waits for integrations to be attached: after that clients are accepted in any
-/// case.
+/// Time that the start waits for integrations to be attached: after that clients are accepted in
+/// any case.
 const OPENED_WITHIN: Duration = Duration::from_secs(10);
 /// Time that integrations may take to settle what they have in hand, at least.
 const SETTLED_WITHIN: Duration = Duration::from_secs(1);

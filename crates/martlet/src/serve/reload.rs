@@ -343,8 +343,8 @@ impl Reload {
         });
     }
 
-    /// The bans and teams of tables against which no login is checked apply all the same. `read` are
-    /// they, if they were read.
+    /// The bans and teams of tables against which no login is checked apply all the same. `read`
+    /// are they, if they were read.
     async fn settle_idle_tables(&self, read: Option<Arc<Snapshot>>) {
         let policy = self.gate.policy();
         if policy.tables().is_some() || self.control.user_places().tables_unasked.is_some() {
