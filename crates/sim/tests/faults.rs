@@ -62,7 +62,7 @@ const HINTS: &[(Fault, u64)] = &[
     (Fault::HoldForgetsAlias, 201),
     (Fault::HoldDrops, 2),
     (Fault::PartAgeFromAttachment, 8),
-    (Fault::PartDropsNewest, 72),
+    (Fault::PartDropsNewest, 62),
     (Fault::PartReceiptsNotRestored, 19),
     (Fault::HopsNotStored, 3),
     (Fault::MoveEndsFirst, 3),

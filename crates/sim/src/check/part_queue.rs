@@ -19,8 +19,8 @@ const TOO_OLD_AT_ONCE: u64 = 1024;
 
 /// By how much the wall clock tells another time than records before that is written down.
 const CLOCK_APART_MS: u64 = 1_000;
-/// How long a message may have had its credit before the part was told of it, microseconds: it waits
-/// until it is durable, and a sync may be slow. It is not in the queue then, whose oldest is dropped.
+/// How long a message may have had its credit before the part was told of it, microseconds: it
+/// waits until it is durable, and a sync may be slow. It is not in the queue then.
 const UNDER_WAY_US: u64 = 12 * SECOND;
 
 /// When a message was dropped, microseconds, and why.

@@ -1,6 +1,6 @@
 //! Receipts: each receiver of a message leads to one, and only a receiver does. Who acknowledged
-//! or refused a message has got it, a part has settled it so and for that reason, and nothing expires, for what parts
-//! publish has no expiry.
+//! or refused a message has got it, and a part has settled it so and for that reason. Nothing
+//! expires, for what parts publish has no expiry.
 //!
 //! None is missing at the end to a part that was attached all the time since it published, nor of
 //! a client that got the message after the part was attached last. Across a restart of the node a

@@ -1,7 +1,7 @@
-//! Integrations, with the real runner: a message that its publisher got PUBACK or PUBREC for, after
-//! the integration was attached first, has in the end been taken by the target, is a dead letter, or
-//! was dropped by the node, which says so. Messages of one publisher on one topic are taken in their
-//! order, what was taken before says that it is repeated, and a QoS 2 message has one name. A
+//! Integrations, with the real runner. A message that its publisher got PUBACK or PUBREC for, after
+//! the integration was attached first, has in the end been taken by the target, is a dead letter,
+//! or was dropped by the node, which says so. Messages of one publisher on one topic are taken in
+//! their order, what was taken before says that it is repeated, and a QoS 2 message has one name. A
 //! message is settled once the target or the tables have it.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -182,13 +182,16 @@ pub enum SinkFact {
     Left(Option<MessageIndex>),
 }
 
+/// A runner that is polled.
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// An integration.
 pub struct SimSink {
     index: SinkIndex,
     plan: SinkPlan,
     shared: Shared,
     random: Random,
-    runner: Option<(Handle, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    runner: Option<(Handle, Running)>,
     is_attached: bool,
     settling: bool,
     has_left: bool,

@@ -2,7 +2,7 @@ mod script;
 
 use std::time::Duration;
 
-use martlet_broker::TenantId;
+use martlet_broker::{PartRefusal, TenantId};
 use martlet_codec::ReasonCode;
 use script::{Scripted, Step, state_until};
 
@@ -119,6 +119,7 @@ async fn a_refused_message_is_a_dead_letter_and_stops_nothing() {
     node.hand_over(1..=5);
     node.until(|world| world.settled.len() == 5).await;
     assert_eq!((node.done(), node.refused()), (vec![1, 3, 4, 5], vec![2]));
+    assert_eq!(node.refusals(), [PartRefusal::Rejected]);
     let letter = node.world().letters[&1].clone();
     assert_eq!(
         (letter.head.message_id, &*letter.head.reason),
@@ -193,6 +194,7 @@ async fn a_message_at_which_the_sink_panics_is_refused_in_the_end() {
     node.hand_over(1..=5);
     node.until(|world| world.settled.len() == 5).await;
     assert_eq!((node.done(), node.refused()), (vec![1, 3, 4, 5], vec![2]));
+    assert_eq!(node.refusals(), [PartRefusal::Failed]);
     let reason = node.world().letters[&1].head.reason.clone();
     assert_eq!(reason, "the sink panicked: at 2 (3 times at this message)");
     let calls = numbers(&node.calls());

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use martlet_broker::{
     Delivery, MemoryGauge, Message, MessageId, PartEvent, PartLine, PartOutcome, PartOutlet,
-    PartPublish, PartQueueState, PartSpec, Publication, Settlement, ShardId, TenantId, lane_name,
+    PartPublish, PartQueueState, PartRefusal, PartSpec, Publication, Settlement, ShardId, TenantId,
+    lane_name,
 };
 use martlet_codec::{PacketId, QoS, ReasonCode};
 
@@ -200,6 +201,19 @@ impl Scripted {
         let refused = world.settled.iter();
         let refused = refused.filter(|(_, outcome)| matches!(outcome, PartOutcome::Refused(_)));
         refused.map(|(token, _)| *token).collect()
+    }
+
+    /// Why messages were refused, in the order of settling.
+    pub(super) fn refusals(&self) -> Vec<PartRefusal> {
+        let world = self.world();
+        let all = world
+            .settled
+            .iter()
+            .filter_map(|(_, outcome)| match outcome {
+                PartOutcome::Refused(why) => Some(*why),
+                _ => None,
+            });
+        all.collect()
     }
 
     pub(super) fn calls(&self) -> Vec<Call> {
