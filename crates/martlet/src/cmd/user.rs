@@ -338,7 +338,7 @@ fn change(
 }
 
 fn changed_text(line: &str, shown: Option<&str>, told: &str) -> String {
-    let line: Vec<String> = line.lines().map(|line| printable(line)).collect();
+    let line: Vec<String> = line.lines().map(printable).collect();
     let line = line.join("\n");
     match shown {
         Some(password) => format!("{line}\nIts password, shown this once: {password}\n{told}"),
