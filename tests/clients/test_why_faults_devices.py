@@ -74,6 +74,8 @@ def test_a_device_was_deleted(node):
 
 def test_a_device_was_restored_and_has_not_tried_again(node):
     secret = node.device("p5")
+    with node.client("p5", secret) as device:
+        assert not device.acknowledged("elsewhere")
     node.run("device", "rm", "p5")
     assert not node.comes("p5", secret)
     node.headline("deleted", "it was removed from the registry", "p5")
@@ -82,7 +84,7 @@ def test_a_device_was_restored_and_has_not_tried_again(node):
     assert "nobody of that name" in told["sentence"] and told["mend"] == "have the client connect again"
     assert "command" not in told and told["state"] == "away", told
     assert node.comes("p5", secret)
-    node.over("p5")
+    node.headline("not-permitted", "its publish to elsewhere was refused", "p5")
 
 
 def test_a_credential_was_rotated_and_the_device_has_the_old_one(node):

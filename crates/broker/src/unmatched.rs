@@ -3,8 +3,8 @@
 //!
 //! A shard remembers the last of the topics that it received messages of. Integrations that take
 //! messages by lanes are no subscribers here. A retained message is not noted: who subscribes later
-//! gets it. A topic that has receivers again is forgotten. A flood of topics costs no allocation for
-//! each, since a topic keeps its place for a while.
+//! gets it. A topic that has receivers again is forgotten. A flood of topics costs no allocation
+//! for each, since a topic keeps its place for a while.
 
 use std::sync::Arc;
 

@@ -147,8 +147,8 @@ fn of_topic(mut finding: Finding, one: &UnmatchedTopic) -> Finding {
 fn before_it_subscribed(one: &UnmatchedTopic) -> Finding {
     let (published, were) = (published(one), were(one));
     let sentence = format!(
-        "{published} {were} published before it subscribed, and not retained: nobody was \
-         subscribed then, so nobody gets them"
+        "{published} came before it subscribed, and {were} not retained: nobody was subscribed \
+         then, so nobody gets them"
     );
     let finding = Finding::new(Cause::NotRetained, sentence).mend(
         "publish again; publish with retain what later subscribers are to get, or have the client \

@@ -137,7 +137,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
         found.push((Weight::Aside, perhaps(facts, last)));
     }
     match refused_before(facts) {
-        Some(run) => found.push((Weight::Gone, would_be_let_in(run))),
+        Some(run) => found.push((Weight::Out, would_be_let_in(run))),
         None => gone(facts, found),
     }
 }
