@@ -22,7 +22,7 @@ const KEPT_MS: u64 = 1_000;
 /// The topics of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct UnmatchedTopics {
-    /// Empty until there is one.
+    /// As many as were needed so far.
     places: Vec<Option<Topic>>,
     text_bytes: usize,
 }
@@ -60,10 +60,11 @@ impl UnmatchedTopics {
             received_wall_ms: now_ms,
             ..
         } = *publication;
-        if self.places.is_empty() {
-            self.places.resize_with(PLACES, || None);
+        let place = place % PLACES;
+        if self.places.len() <= place {
+            self.places.resize_with(place + 1, || None);
         }
-        let place = &mut self.places[place % PLACES];
+        let place = &mut self.places[place];
         match place {
             Some(known) if known.tenant == tenant && *known.name == *topic => {
                 known.count += 1;
@@ -92,9 +93,8 @@ impl UnmatchedTopics {
     /// A topic has receivers again: what nobody got of it before is of no interest any more.
     fn forget(&mut self, place: usize, tenant: TenantId, topic: &str) {
         let is_it = |known: &mut Topic| known.tenant == tenant && *known.name == *topic;
-        let place = match self.places.is_empty() {
-            true => return,
-            false => &mut self.places[place % PLACES],
+        let Some(place) = self.places.get_mut(place % PLACES) else {
+            return;
         };
         if let Some(forgotten) = place.take_if(is_it) {
             self.text_bytes -= forgotten.name.len();
