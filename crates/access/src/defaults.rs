@@ -62,7 +62,7 @@ const DEVICE_TYPES: &[(&str, &[(Actions, &str)])] = &[
 pub const IOTFLOW: &str = "iotflow";
 
 /// What a device in a group of this name may read if its type is [`IOTFLOW`]: the commands of the
-/// group. None if the name is no level of a topic.
+/// group. None if the name cannot be one level of a Topic Name.
 pub fn iotflow_commands_of(group: &str) -> Option<String> {
     let is_level = !group.is_empty() && !group.contains(['/', '+', '#', '%', '\0']);
     is_level.then(|| format!("iotflow/fleet/commands/{group}"))
@@ -84,18 +84,14 @@ pub fn iotflow_user_rules() -> Arc<Rules> {
         .iter()
         .map(|(actions, filter)| (*actions, filter.replace("%c", "%u")))
         .collect();
-    let by_user: Vec<_> = by_user
-        .iter()
-        .map(|(actions, filter)| (*actions, &**filter))
-        .collect();
     compiled(&by_user, "role iotflow, which is built in")
 }
 
-fn compiled(rules: &[(Actions, &str)], source: &str) -> Arc<Rules> {
+fn compiled(rules: &[(Actions, impl AsRef<str>)], source: &str) -> Arc<Rules> {
     let rules = rules.iter().map(|(actions, filter)| Rule {
         actions: *actions,
         allows: true,
-        filter: (*filter).into(),
+        filter: filter.as_ref().into(),
         source: source.into(),
     });
     let rules = Rules::compile(rules.collect(), Actions::NONE);

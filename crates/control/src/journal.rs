@@ -600,11 +600,14 @@ impl Journal {
     }
 }
 
-/// The client came from that address.
-fn is_from(entry: &Entry, host: &str) -> bool {
-    let address = entry.address.as_deref();
-    let address = address.and_then(|address| address.rsplit_once(':'));
-    address.is_some_and(|(of, _)| of == host)
+/// The host of an address with a port.
+pub(crate) fn host(address: &str) -> Option<&str> {
+    address.rsplit_once(':').map(|(host, _)| host)
+}
+
+/// The client came from that host.
+fn is_from(entry: &Entry, from: &str) -> bool {
+    entry.address.as_deref().and_then(host) == Some(from)
 }
 
 pub(crate) fn is_trouble(event: &Event) -> bool {

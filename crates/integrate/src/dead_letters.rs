@@ -84,30 +84,12 @@ impl DeadLetter {
     }
 }
 
-/// A page of the list of dead letters, the oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeadLetterPage {
-    /// The letters.
-    pub items: Vec<DeadLetterHead>,
-    /// Cursor of the next page; none: this is the last.
-    pub next: Option<u64>,
-}
-
 /// The store of the dead letters of all sinks.
 pub trait DeadLetterStore: Send + Sync {
     /// Stores letters durably. A letter of the same integration and message that is there already
     /// is updated, so that a message that is refused again after a crash is there once. Returns how
     /// many of the oldest letters were dropped because the store was full.
     fn put(&self, letters: Vec<DeadLetter>) -> Asked<'_, Result<u64, String>>;
-
-    /// A page of letters after a cursor, `limit` (1 to 1,000) at most; of one integration (kind and
-    /// name), or of all.
-    fn list<'a>(
-        &'a self,
-        of: Option<(&'a str, &'a str)>,
-        after: Option<u64>,
-        limit: usize,
-    ) -> Asked<'a, Result<DeadLetterPage, String>>;
 
     /// The letter of this number, with its payload; none if there is no such letter.
     fn get(&self, id: u64) -> Asked<'_, Result<Option<DeadLetter>, String>>;

@@ -59,9 +59,9 @@ pub enum Takes {
     Word(&'static [&'static str]),
     /// Any text; empty means none.
     Text,
-    /// A list of texts, each of which may have commas. In files alone.
+    /// A list of texts, which may contain commas. Only in configuration files.
     Texts,
-    /// A list of texts `Name: value`, whose values are not shown. In files alone.
+    /// A list of texts `Name: value`, whose values are not shown. Only in configuration files.
     Headers,
     /// A text that is never shown.
     Secret,

@@ -27,7 +27,7 @@ mod sink;
 pub mod webhook;
 
 pub use caught::{catch, end_thread, is_caught};
-pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterPage, DeadLetterStore};
+pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore};
 pub use host::{Asked, Host, PartSession, SavedState};
 pub use kind::{ConfiguredSink, KINDS, Key, Kind, Surroundings, Table, TableValue, Takes};
 pub use part::Part;

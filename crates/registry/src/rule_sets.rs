@@ -1,6 +1,11 @@
 //! Roles of users, types and groups of devices: each is a name with rules in their order.
 
-use martlet_access::{IOTFLOW, RuleLine, built_in_device_rules, default_rules, iotflow_user_rules};
+use std::sync::Arc;
+
+use martlet_access::{
+    IOTFLOW, RuleLine, administrator_rules, built_in_device_rules, default_rules,
+    iotflow_user_rules,
+};
 use martlet_broker::{Actions, Rules};
 use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
@@ -112,17 +117,23 @@ impl RuleSet {
     /// The rules that hold, in their order: those of the program too. None: all that a client may
     /// do is permitted, topics that begin with `$` too, which no list of rules says.
     pub fn in_force(&self, owner: Owner) -> Option<Vec<RuleLine>> {
-        if !self.is_builtin {
-            return Some(self.rules.clone());
+        if self.is_builtin && owner == Owner::Role && self.name == ADMINISTRATOR_ROLE {
+            return None;
         }
-        let rules = match (owner, &*self.name) {
-            (Owner::Role, ADMINISTRATOR_ROLE) => return None,
+        let of_program = self.of_program(owner);
+        Some(of_program.map_or_else(|| self.rules.clone(), |rules| as_lines(&rules)))
+    }
+
+    /// The rules of one that comes with the program; none: they stand in the table.
+    pub(crate) fn of_program(&self, owner: Owner) -> Option<Arc<Rules>> {
+        match (owner, &*self.name) {
+            _ if !self.is_builtin => None,
+            (Owner::Role, ADMINISTRATOR_ROLE) => Some(administrator_rules()),
             (Owner::Role, USER_ROLE) => Some(default_rules()),
             (Owner::Role, IOTFLOW) => Some(iotflow_user_rules()),
             (Owner::DeviceType, name) => built_in_device_rules(name),
             _ => None,
-        };
-        Some(rules.map_or_else(|| self.rules.clone(), |rules| as_lines(&rules)))
+        }
     }
 
     /// A Topic Filter that it permits and that others have too who have it: it does not name its

@@ -97,8 +97,8 @@ fn a_loss_is_told_at_once_and_then_every_ten_seconds_with_a_count() {
     assert_eq!(lost(&mut node), [first], "after a pause it is told at once");
 }
 
-#[test]
-fn messages_beyond_a_full_queue_are_counted_after_the_queue_is_told_of() {
+/// The queue of the client `away` has room for two messages, and has got six.
+fn node_with_full_queue() -> Harness {
     let mut node = node(|settings| settings.limits.queued_messages = 2);
     let away = connect(&mut node, "away", 0);
     subscribe(&mut node, away, "t", 1);
@@ -107,6 +107,12 @@ fn messages_beyond_a_full_queue_are_counted_after_the_queue_is_told_of() {
     for _ in 0..6 {
         publish(&mut node, publisher, "t", 1, "x");
     }
+    node
+}
+
+#[test]
+fn messages_beyond_a_full_queue_are_counted_after_the_queue_is_told_of() {
+    let mut node = node_with_full_queue();
     let events = node.take_events();
     let full = events
         .iter()
@@ -126,14 +132,7 @@ fn messages_beyond_a_full_queue_are_counted_after_the_queue_is_told_of() {
 
 #[test]
 fn a_queue_that_has_room_again_was_at_its_own_bound() {
-    let mut node = node(|settings| settings.limits.queued_messages = 2);
-    let away = connect(&mut node, "away", 0);
-    subscribe(&mut node, away, "t", 1);
-    node.end(away, TransportEnd::Error);
-    let publisher = connect(&mut node, "publisher", CLEAN);
-    for _ in 0..6 {
-        publish(&mut node, publisher, "t", 1, "x");
-    }
+    let mut node = node_with_full_queue();
     connect(&mut node, "away", 0);
     node.elapse(11_000);
     let told = lost(&mut node);

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use martlet_codec::QoS;
-use martlet_integrate::{
-    Asked, DeadLetter, DeadLetterHead, DeadLetterPage, DeadLetterStore, Publisher,
-};
+use martlet_integrate::{Asked, DeadLetter, DeadLetterHead, DeadLetterStore, Publisher};
 use martlet_registry::{DeadLetterRow, DeadLettersKept};
 use serde_json::{Value, json};
 
@@ -13,6 +11,15 @@ use crate::tables::Tables;
 
 /// Letters of a page, at most.
 const PAGE_MAX: usize = 1_000;
+
+/// A page of the list of dead letters, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LetterPage {
+    /// The letters.
+    pub items: Vec<DeadLetterHead>,
+    /// Cursor of the next page; none: this is the last.
+    pub next: Option<u64>,
+}
 
 /// The dead letters of a node.
 #[derive(Debug)]
@@ -29,6 +36,34 @@ impl Letters {
             node: node.to_owned(),
             kept,
         }
+    }
+
+    /// A page of letters of an integration (kind and name) after a cursor, `limit` (1 to 1,000) at
+    /// most.
+    pub(super) async fn list(
+        &self,
+        (kind, name): (&str, &str),
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<LetterPage, String> {
+        let limit = limit.clamp(1, PAGE_MAX);
+        let (node, kind, name) = (self.node.clone(), kind.to_owned(), name.to_owned());
+        let after = after.unwrap_or(0);
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move {
+                // One more, to know whether there is another page.
+                let wanted = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+                let of = Some((&*kind, &*name));
+                registry.dead_letters(&node, of, after, wanted).await
+            })
+        });
+        let mut rows = read.await.map_err(|error| error.told())?;
+        let has_more = rows.len() > limit;
+        rows.truncate(limit);
+        Ok(LetterPage {
+            next: rows.last().filter(|_| has_more).map(|last| last.id),
+            items: rows.into_iter().map(|row| letter_of(row).head).collect(),
+        })
     }
 
     /// Notes that letters are to be sent again, or not. Returns the numbers of those for which it
@@ -60,35 +95,6 @@ impl DeadLetterStore for Letters {
                 Box::pin(async move { registry.put_dead_letters(&node, &rows, kept).await })
             });
             put.await.map_err(|error| error.told())
-        })
-    }
-
-    fn list<'a>(
-        &'a self,
-        of: Option<(&'a str, &'a str)>,
-        after: Option<u64>,
-        limit: usize,
-    ) -> Asked<'a, Result<DeadLetterPage, String>> {
-        Box::pin(async move {
-            let limit = limit.clamp(1, PAGE_MAX);
-            let node = self.node.clone();
-            let of = of.map(|(kind, name)| (kind.to_owned(), name.to_owned()));
-            let after = after.unwrap_or(0);
-            let read = self.tables.read(move |registry| {
-                Box::pin(async move {
-                    let of = of.as_ref().map(|(kind, name)| (&**kind, &**name));
-                    // One more, to know whether there is another page.
-                    let wanted = u32::try_from(limit + 1).unwrap_or(u32::MAX);
-                    registry.dead_letters(&node, of, after, wanted).await
-                })
-            });
-            let mut rows = read.await.map_err(|error| error.told())?;
-            let has_more = rows.len() > limit;
-            rows.truncate(limit);
-            Ok(DeadLetterPage {
-                next: rows.last().filter(|_| has_more).map(|last| last.id),
-                items: rows.into_iter().map(|row| letter_of(row).head).collect(),
-            })
         })
     }
 

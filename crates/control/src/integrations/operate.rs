@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use martlet_broker::TenantId;
 use martlet_integrate::{
-    Command, CommandError, DeadLetter, DeadLetterHead, DeadLetterPage, Handle, Host as _, OnReject,
-    SecretTrouble, Settings, State,
+    Command, CommandError, DeadLetter, DeadLetterHead, Handle, Host as _, OnReject, SecretTrouble,
+    Settings, State,
 };
 
+use super::letters::LetterPage;
 use super::{IntegrationError, Integrations, letters_of};
 
 /// Dead letters that are sent again at once, at most: as many as may wait for that.
@@ -166,7 +167,7 @@ impl Operator<'_> {
         name: &str,
         after: Option<u64>,
         limit: usize,
-    ) -> Result<DeadLetterPage, IntegrationError> {
+    ) -> Result<LetterPage, IntegrationError> {
         let is_configured = self.all.get(kind, name).is_some();
         if is_configured {
             self.own_handle(kind, name)?;
@@ -184,9 +185,9 @@ impl Operator<'_> {
         of: (&str, &str),
         mut after: Option<u64>,
         limit: usize,
-    ) -> Result<DeadLetterPage, IntegrationError> {
+    ) -> Result<LetterPage, IntegrationError> {
         loop {
-            let page = self.all.host.dead_letters().list(Some(of), after, limit);
+            let page = self.all.host.letters().list(of, after, limit);
             let mut page = page.await.map_err(IntegrationError::Store)?;
             page.items.retain(|head| self.sees(head));
             if !page.items.is_empty() || page.next.is_none() {

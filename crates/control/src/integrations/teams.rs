@@ -1,9 +1,9 @@
-//! Integrations of teams: each time that teams may have changed, a runner whose team has got a
-//! tenant, or another one, is told to look again.
+//! Integrations of teams: after a change of the tables, a runner looks again for the tenant of its
+//! team if the team has another one than the runner, or has one now.
 
 use std::sync::Arc;
 
-use martlet_integrate::{ALL_TENANTS, Command, Handle, Host as _, Settings};
+use martlet_integrate::{Command, Handle, Host as _, Settings};
 use tokio::sync::watch;
 
 use super::host::NodeHost;
@@ -16,9 +16,7 @@ pub(super) fn follow(
     mut changes: watch::Receiver<()>,
     all: impl Iterator<Item = (Settings, Arc<Handle>)>,
 ) -> Following {
-    let is_of_team =
-        |settings: &Settings| !settings.tenant.is_empty() && *settings.tenant != *ALL_TENANTS;
-    let all = all.filter(|(settings, _)| is_of_team(settings));
+    let all = all.filter(|(settings, _)| settings.is_of_team());
     let all: Vec<(Settings, Arc<Handle>)> = all.collect();
     Following(tokio::spawn(async move {
         loop {

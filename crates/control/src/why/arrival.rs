@@ -12,7 +12,7 @@ use super::{Finding, Question};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain::{self, Outcome};
-use crate::journal::{Entry, EntryKind, Lacking};
+use crate::journal::{Entry, Lacking};
 use crate::wall_clock::now_ms;
 
 /// Subscriptions of a client that are compared with topics.
@@ -73,7 +73,7 @@ fn in_common_tenant(facts: &Facts) -> Option<Finding> {
     );
     let finding = Finding::new(Cause::NotSubscribed, sentence)
         .mend("publish as a user or device of the same team");
-    Some(of_topic(finding, one))
+    Some(with_messages(finding, one))
 }
 
 /// The rules permit reading the topic that was asked about.
@@ -138,7 +138,8 @@ fn published(one: &UnmatchedTopic) -> String {
     }
 }
 
-fn of_topic(mut finding: Finding, one: &UnmatchedTopic) -> Finding {
+/// The finding, with how many messages of the topic nobody got, and when.
+pub(super) fn with_messages(mut finding: Finding, one: &UnmatchedTopic) -> Finding {
     finding.count = Some(one.count);
     (finding.since_ms, finding.last_ms) = (Some(one.first_ms), Some(one.last_ms));
     finding
@@ -154,7 +155,7 @@ fn before_it_subscribed(one: &UnmatchedTopic) -> Finding {
         "publish again; publish with retain what later subscribers are to get, or have the client \
          keep its session (Clean Start 0, Session Expiry Interval) and its subscription with QoS 1",
     );
-    of_topic(finding, one)
+    with_messages(finding, one)
 }
 
 fn not_readable(one: &UnmatchedTopic, unreadable: &Unreadable) -> Finding {
@@ -163,7 +164,7 @@ fn not_readable(one: &UnmatchedTopic, unreadable: &Unreadable) -> Finding {
     let sentence = format!(
         "{published} {were} not sent to it: it is subscribed, and may not read {topic}: {why}"
     );
-    of_topic(
+    with_messages(
         Finding::new(Cause::NotPermitted, sentence).way(way.clone()),
         one,
     )
@@ -185,7 +186,7 @@ fn nearly_subscribed(one: &UnmatchedTopic, filter: &str, near: &NearMiss) -> Fin
     let finding = Finding::new(Cause::NotSubscribed, sentence).mend(format!(
         "have the client subscribe to {topic}, or publish to what {filter} matches"
     ));
-    of_topic(finding, one)
+    with_messages(finding, one)
 }
 
 fn not_subscribed(one: &UnmatchedTopic) -> Finding {
@@ -193,7 +194,7 @@ fn not_subscribed(one: &UnmatchedTopic) -> Finding {
     let sentence = format!("it has no subscription, and {published} reached nobody");
     let finding = Finding::new(Cause::NotSubscribed, sentence)
         .mend(format!("have the client subscribe to {topic}"));
-    of_topic(finding, one)
+    with_messages(finding, one)
 }
 
 /// Publishes of other clients that would have come to this one.
@@ -354,11 +355,6 @@ impl Control {
                 break;
             }
         }
-        debug_assert!(
-            entries
-                .iter()
-                .all(|one| one.what == EntryKind::PublishRefused)
-        );
         entries.reverse();
         entries
     }

@@ -1,11 +1,11 @@
 //! Whether a client comes in, and what keeps it out.
 
 use super::Finding;
-use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence, Spent, host};
+use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence, Spent};
 use super::judge::{Found, RECENT_MS, Weight, is_connected, times};
 use crate::authentication::{Standing, utc};
 use crate::cause::Cause;
-use crate::journal::{Entry, EntryKind, Run};
+use crate::journal::{Entry, EntryKind, Run, host};
 use martlet_broker::RefusalCause;
 use martlet_codec::ReasonCode;
 
@@ -453,8 +453,8 @@ fn gone(facts: &Facts, found: &mut Found) {
     }
 }
 
-/// Who has never come by its name may have come without one: TLS, WebSocket and the first bytes are
-/// checked before a client says its name.
+/// Adds the last refusal of a client without a name: a client that is refused by TLS, by WebSocket
+/// or for its first bytes has not said its name yet.
 fn with_nameless(facts: &Facts, mut finding: Finding) -> Finding {
     let mut recent = facts.nameless.iter().rev();
     let is_recent = |entry: &&Entry| facts.now_ms.saturating_sub(entry.at_ms) <= RECENT_MS;
@@ -474,7 +474,7 @@ fn with_nameless(facts: &Facts, mut finding: Finding) -> Finding {
     finding
 }
 
-/// An address was asked about: what became of connections from there.
+/// The question names an address: the refusals of connections from it.
 pub(super) fn from_address(facts: &Facts, found: &mut Found) {
     let Some(refused) = &facts.from_address else {
         return;

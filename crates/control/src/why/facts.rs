@@ -372,8 +372,3 @@ pub struct NearSubscriber {
     /// What differs, in words.
     pub words: String,
 }
-
-/// Of an address with a port.
-pub fn host(address: &str) -> Option<&str> {
-    address.rsplit_once(':').map(|(host, _)| host)
-}

@@ -13,13 +13,13 @@ use super::Question;
 use super::door::was_there_then;
 use super::facts::{
     Banned, Facts, Lockout, Meant, Namesakes, Presence, Session, StoreTrouble, Subscriber,
-    TopicRules, host,
+    TopicRules,
 };
 use crate::authentication::{Policy, Standing};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain;
-use crate::journal::{Entry, EntryKind, Lacking, Run, Way, mend_of_limit};
+use crate::journal::{Entry, EntryKind, Lacking, Run, Way, host, mend_of_limit};
 use crate::store::StoreState;
 use crate::text::typed;
 use crate::wall_clock::{now_ms, now_signed_ms};
@@ -205,9 +205,6 @@ impl Control {
             }
             _ => None,
         };
-        let permitted_now = self
-            .permitted_now(tenant, runs.iter().map(|run| &run.last))
-            .await?;
         let groups = self.groups_of(tenant, session.as_ref()).await?;
         let presence = presence.map(Presence::from);
         let address = address_of(&runs, presence.as_ref());
@@ -238,8 +235,8 @@ impl Control {
         };
         let who = (tenant, client_id, user.as_deref());
         let unreadable = self.unreadable(who, &own, &unmatched).await?;
-        let mut permitted_now = permitted_now;
-        permitted_now.extend(self.permitted_now(tenant, refused_publishes.iter()).await?);
+        let forbidden = runs.iter().map(|run| &run.last).chain(&refused_publishes);
+        let permitted_now = self.permitted_now(tenant, forbidden).await?;
         let mut integrations = self.integrations_of(question, client_id);
         self.count_letters(&mut integrations).await;
         let now_ms = now_ms();

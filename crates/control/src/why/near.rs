@@ -23,22 +23,21 @@ impl NearMiss {
 
 /// The filter matches the topic.
 pub(super) fn matches(filter: &str, topic: &str) -> bool {
-    let (Ok(filter), Ok(topic)) = (SubscriptionFilter::parse(filter), TopicName::new(topic)) else {
+    SubscriptionFilter::parse(filter).is_ok_and(|of| would_match(of.filter.as_str(), topic))
+}
+
+/// The filter, which is no Shared Subscription, matches the topic. Neither need be valid.
+fn would_match(filter: &str, topic: &str) -> bool {
+    let (Ok(filter), Ok(topic)) = (TopicFilter::new(filter), TopicName::new(topic)) else {
         return false;
     };
-    filter.filter.matches(topic)
+    filter.matches(topic)
 }
 
 /// How a subscription misses a topic that it nearly matches. None: it matches, or is about
 /// something else.
 pub(super) fn near_miss(filter: &str, topic: &str) -> Option<NearMiss> {
     let filter = SubscriptionFilter::parse(filter).ok()?.filter.as_str();
-    let would_match = |filter: &str, topic: &str| {
-        let (Ok(filter), Ok(topic)) = (TopicFilter::new(filter), TopicName::new(topic)) else {
-            return false;
-        };
-        filter.matches(topic)
-    };
     if would_match(filter, topic) {
         return None;
     }

@@ -3,7 +3,7 @@
 use martlet_broker::DropReason;
 
 use super::Finding;
-use super::arrival::{near_subscribers, own_near_miss};
+use super::arrival::{near_subscribers, own_near_miss, with_messages};
 use super::facts::{Facts, Meant, Session, TopicRules};
 use super::judge::{Found, RECENT_MS, Weight};
 use super::near::matches;
@@ -185,7 +185,7 @@ pub(super) fn topic(facts: &Facts, found: &mut Found) {
 fn not_subscribed(facts: &Facts, topic: &str, sentence: String, mend: String) -> Finding {
     let mut unmatched = facts.unmatched.iter();
     let published = unmatched.find(|one| *one.topic == *topic);
-    let mut finding = match own_near_miss(facts, topic) {
+    let finding = match own_near_miss(facts, topic) {
         Some((filter, near)) => {
             let words = near.words;
             let sentence =
@@ -195,11 +195,10 @@ fn not_subscribed(facts: &Facts, topic: &str, sentence: String, mend: String) ->
         }
         None => Finding::new(Cause::NotSubscribed, sentence).mend(mend),
     };
-    if let Some(one) = published {
-        finding.count = Some(one.count);
-        (finding.since_ms, finding.last_ms) = (Some(one.first_ms), Some(one.last_ms));
+    match published {
+        Some(one) => with_messages(finding, one),
+        None => finding,
     }
-    finding
 }
 
 /// What those who are subscribed to the topic have lost of late: nobody knows of which topic each

@@ -16,7 +16,7 @@ pub(super) enum Broken {
     Late(Duration),
     /// It panicked.
     Panicked(String),
-    /// It has panicked so often that it is not called any more.
+    /// It panicked too often and is no longer called; the number of panics.
     GivenUp(u32),
     /// It blocks its thread, so that it cannot be ended; the sink has been in it for this long.
     Blocked(Duration),

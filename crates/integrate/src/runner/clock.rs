@@ -43,6 +43,16 @@ impl Clock for RuntimeClock {
     }
 }
 
+/// Asks for something, at most for that time.
+pub(super) async fn answered<T>(
+    clock: &dyn Clock,
+    limit: Duration,
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let answer = within(clock, limit, work).await;
+    answer.unwrap_or_else(|| Err("no answer in time".to_owned()))
+}
+
 /// Does some work, at most for that time: none if it takes longer.
 pub(super) async fn within<T>(
     clock: &dyn Clock,

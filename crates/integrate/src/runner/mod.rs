@@ -113,6 +113,11 @@ impl Settings {
         }
     }
 
+    /// It takes the messages of the tenant of one team.
+    pub fn is_of_team(&self) -> bool {
+        !self.tenant.is_empty() && *self.tenant != *ALL_TENANTS
+    }
+
     /// Client Identifier of its part. Its sessions have this name with the number of a lane, see
     /// [`lane_name`](martlet_broker::lane_name).
     pub fn client_id(&self) -> String {

@@ -5,16 +5,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use martlet_access::{
-    IOTFLOW, RuleLine, administrator_rules, built_in_device_rules, default_rules,
-    iotflow_commands_of, iotflow_user_rules,
-};
+use martlet_access::{IOTFLOW, RuleLine, iotflow_commands_of};
 use martlet_broker::{Actions, Rule, Rules};
 use sqlx::{AnyConnection, Row as _};
 
 use super::read::damaged;
 use crate::RegistryError;
-use crate::rule_sets::{ADMINISTRATOR_ROLE, Owner, RuleSet, USER_ROLE, read_rule_sets};
+use crate::rule_sets::{Owner, RuleSet, read_rule_sets};
 use crate::sql::Fault;
 
 /// Rules in use, in [`Sets`] and all that follow them.
@@ -208,23 +205,12 @@ fn compiled(
 ) -> Result<HashMap<String, Arc<Rules>>, RegistryError> {
     let mut all = HashMap::new();
     for set in sets {
-        let of_program = match (owner, &*set.name) {
-            _ if !set.is_builtin => None,
-            (Owner::Role, ADMINISTRATOR_ROLE) => Some(administrator_rules()),
-            (Owner::Role, USER_ROLE) => Some(default_rules()),
-            (Owner::Role, IOTFLOW) => Some(iotflow_user_rules()),
-            (Owner::DeviceType, name) => built_in_device_rules(name),
-            _ => None,
-        };
-        let rules = match (of_program, &*set.name) {
-            (Some(rules), _) => rules,
-            (None, name) => {
-                let source = |number| format!("{} {name} rule {number}", owner.word());
-                let rules = compile(&set.rules, source);
-                Arc::new(
-                    rules
-                        .map_err(|why| damaged(place, format!("{} {name}: {why}", owner.word())))?,
-                )
+        let rules = match set.of_program(owner) {
+            Some(rules) => rules,
+            None => {
+                let (word, name) = (owner.word(), &*set.name);
+                let rules = compile(&set.rules, |number| format!("{word} {name} rule {number}"));
+                Arc::new(rules.map_err(|why| damaged(place, format!("{word} {name}: {why}")))?)
             }
         };
         all.insert(set.name, rules);

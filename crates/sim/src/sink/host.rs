@@ -13,9 +13,7 @@ use martlet_broker::{
     Settlement, TenantId, lane_name, lane_of,
 };
 use martlet_codec::PacketId;
-use martlet_integrate::{
-    Asked, Clock, DeadLetter, DeadLetterPage, DeadLetterStore, Host, PartSession, SavedState,
-};
+use martlet_integrate::{Asked, Clock, DeadLetter, DeadLetterStore, Host, PartSession, SavedState};
 
 use super::{SinkFact, SinkPlan, attachment_of};
 use crate::facts::SinkIndex;
@@ -332,15 +330,6 @@ impl DeadLetterStore for Shared {
             }
             Ok(0)
         })
-    }
-
-    fn list<'a>(
-        &'a self,
-        _: Option<(&'a str, &'a str)>,
-        _: Option<u64>,
-        _: usize,
-    ) -> Asked<'a, Result<DeadLetterPage, String>> {
-        Box::pin(async { Err("the runner lists none".to_owned()) })
     }
 
     fn get(&self, id: u64) -> Asked<'_, Result<Option<DeadLetter>, String>> {

@@ -89,7 +89,7 @@ impl Core {
     /// good and added again has.
     pub(in super::super) fn look_at_tenant_if_due(&mut self) {
         let now = self.clock.now();
-        if !self.has_team() || self.look_at_tenant > now {
+        if !self.settings.is_of_team() || self.look_at_tenant > now {
             return;
         }
         self.look_at_tenant = now + TENANT_LOOKS_EVERY;
@@ -98,10 +98,6 @@ impl Core {
             self.queue = None;
             self.detached("its team has another tenant now");
         }
-    }
-
-    pub(super) fn has_team(&self) -> bool {
-        !self.settings.tenant.is_empty() && *self.settings.tenant != *ALL_TENANTS
     }
 
     /// Takes all events that are there.

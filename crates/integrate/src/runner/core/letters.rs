@@ -8,7 +8,7 @@ use martlet_fault::{self as fault, Fault};
 use tracing::{debug, warn};
 
 use super::super::attempt::Broken;
-use super::super::clock::within;
+use super::super::clock::answered;
 use super::retry::What;
 use super::{Core, SAVED_WITHIN};
 use crate::dead_letters::DeadLetter;
@@ -29,8 +29,7 @@ impl Core {
         let count = letters.len();
         let limit = self.settings.deliver_within;
         let put = self.host.dead_letters().put(letters);
-        let put = within(&*self.clock, limit, put).await;
-        let put = put.unwrap_or_else(|| Err("no answer in time".to_owned()));
+        let put = answered(&*self.clock, limit, put).await;
         let is_believed = fault::is(Fault::SinkSettlesBeforeLetter);
         match if is_believed { put.or(Ok(0)) } else { put } {
             Ok(dropped) => {
@@ -113,9 +112,8 @@ impl Core {
     pub(in super::super) async fn load_letters(&mut self) -> Option<Vec<DeadLetter>> {
         let (mut letters, mut bytes) = (Vec::new(), 0);
         while let Some(id) = self.again.front().copied() {
-            let read = within(&*self.clock, SAVED_WITHIN, self.host.dead_letters().get(id)).await;
-            let read = read.unwrap_or_else(|| Err("no answer in time".to_owned()));
-            match read {
+            let read = self.host.dead_letters().get(id);
+            match answered(&*self.clock, SAVED_WITHIN, read).await {
                 Ok(Some(letter)) if self.is_own(&letter) => {
                     bytes += letter.payload.len();
                     let is_full = letters.len() >= usize::from(self.settings.batch_messages)
@@ -246,7 +244,6 @@ impl Core {
             }
             Ok(())
         };
-        let done = within(&*self.clock, self.settings.deliver_within, work).await;
-        done.unwrap_or_else(|| Err("no answer in time".to_owned()))
+        answered(&*self.clock, self.settings.deliver_within, work).await
     }
 }

@@ -25,7 +25,7 @@ use self::attachment::Attachment;
 pub(super) use self::delivery::Batch;
 use self::retry::{Retry, What};
 use super::Settings;
-use super::clock::{Clock, within};
+use super::clock::{Clock, answered, within};
 use super::giving_up::GivingUp;
 use super::handle::{Activity, Answer, Command, Counts, Shared, Told};
 use crate::host::{Host, PartSession, SavedState};
@@ -177,13 +177,8 @@ impl Core {
     pub(super) async fn restore(&mut self) {
         loop {
             let (kind, name) = (self.settings.kind, self.settings.name.clone());
-            let saved = within(
-                &*self.clock,
-                SAVED_WITHIN,
-                self.host.saved_state(kind, &name),
-            )
-            .await;
-            match saved.unwrap_or_else(|| Err("no answer in time".to_owned())) {
+            let saved = self.host.saved_state(kind, &name);
+            match answered(&*self.clock, SAVED_WITHIN, saved).await {
                 Ok(SavedState::Running) => self.mode = Mode::Running,
                 Ok(SavedState::Paused) => self.mode = Mode::Paused,
                 Ok(SavedState::Stopped(why)) => {
@@ -273,13 +268,8 @@ impl Core {
 
     async fn save(&self, state: SavedState) -> Result<(), String> {
         let (kind, name) = (self.settings.kind, &*self.settings.name);
-        let saved = within(
-            &*self.clock,
-            SAVED_WITHIN,
-            self.host.save_state(kind, name, state),
-        )
-        .await;
-        let saved = saved.unwrap_or_else(|| Err("no answer in time".to_owned()));
+        let saved = self.host.save_state(kind, name, state);
+        let saved = answered(&*self.clock, SAVED_WITHIN, saved).await;
         saved.map_err(|why| {
             format!("it is done, but a restart undoes it, because it could not be saved: {why}")
         })
@@ -382,7 +372,7 @@ impl Core {
             has_work.then(|| due(&self.to_sink)),
             (!self.again.is_empty()).then(|| self.letters_due(now)),
             (!self.refused.is_empty()).then(|| due(&self.to_store)),
-            (is_attached && self.has_team()).then_some(self.look_at_tenant),
+            (is_attached && self.settings.is_of_team()).then_some(self.look_at_tenant),
             look,
         ];
         all.into_iter().flatten().min()

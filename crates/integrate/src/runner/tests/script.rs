@@ -12,7 +12,7 @@ use martlet_broker::{
 };
 use martlet_codec::{PacketId, QoS, ReasonCode};
 
-use crate::dead_letters::{DeadLetter, DeadLetterPage, DeadLetterStore};
+use crate::dead_letters::{DeadLetter, DeadLetterStore};
 use crate::host::{Asked, Host, PartSession, SavedState};
 use crate::runner::caller::Place;
 use crate::runner::{Handle, Runner, Settings, State};
@@ -457,15 +457,6 @@ impl DeadLetterStore for Scripted {
             }
             Ok(0)
         })
-    }
-
-    fn list<'a>(
-        &'a self,
-        _: Option<(&'a str, &'a str)>,
-        _: Option<u64>,
-        _: usize,
-    ) -> Asked<'a, Result<DeadLetterPage, String>> {
-        Box::pin(async { Err("the runner lists none".to_owned()) })
     }
 
     fn get(&self, id: u64) -> Asked<'_, Result<Option<DeadLetter>, String>> {
