@@ -275,8 +275,8 @@ pub struct ClientDetail {
     pub queue_full: Option<Reached>,
 }
 
-/// A topic to which messages were published while nobody was subscribed to it, and that were not
-/// retained.
+/// A topic to which messages were published that were not retained, while nobody was subscribed to
+/// it, or on a shard none whom the rules permit to read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnmatchedTopic {
     /// Topic Name.
@@ -289,6 +289,8 @@ pub struct UnmatchedTopic {
     pub first_ms: u64,
     /// When the last of them came, likewise.
     pub last_ms: u64,
+    /// Clients were subscribed to it that the rules forbid to read it.
+    pub is_forbidden: bool,
 }
 
 impl UnmatchedTopic {
@@ -296,6 +298,7 @@ impl UnmatchedTopic {
     pub fn add(&mut self, other: Self) {
         self.count += other.count;
         self.first_ms = self.first_ms.min(other.first_ms);
+        self.is_forbidden |= other.is_forbidden;
         if other.last_ms > self.last_ms {
             (self.last_ms, self.client_id) = (other.last_ms, other.client_id);
         }

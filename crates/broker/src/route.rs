@@ -92,6 +92,8 @@ struct Route {
     fans_out: bool,
     /// A message to it was received here: its Topic Name is within the limits.
     is_within_limits: bool,
+    /// Sessions are subscribed to it that may not receive it; they are not among the matches.
+    is_forbidden: bool,
     /// Sorted by target, so that overlapping subscriptions of one session lie side by side.
     matches: SmallVec<[Match; 1]>,
 }
@@ -284,6 +286,12 @@ impl Routes {
         freed
     }
 
+    /// Sessions are subscribed to the topic of this place that may not receive it.
+    #[inline]
+    pub(crate) fn is_forbidden(&self, place: usize) -> bool {
+        self.routes[place].is_forbidden
+    }
+
     /// It is known that this permit lets its client publish to the topic.
     #[inline]
     pub(crate) fn permits(&mut self, tenant: TenantId, topic: &str, permit: PermitToken) -> bool {
@@ -310,6 +318,7 @@ impl Route {
             publisher: PermitToken::NONE,
             fans_out: false,
             is_within_limits: false,
+            is_forbidden: false,
             matches: SmallVec::new(),
         }
     }
@@ -362,7 +371,7 @@ pub(crate) struct Routed {
 /// A message while it is handed to its receivers.
 pub(crate) struct Routing<'a> {
     pub(crate) publication: Publication<'a>,
-    message: Option<Message>,
+    pub(crate) message: Option<Message>,
     /// The message has a record, so entries of it have too.
     pub(crate) recorded: bool,
     /// Sessions and share groups that had it before a restart.
@@ -496,8 +505,8 @@ impl Shard {
             return self.fan_out_here(cx, routing, (durable, others), record);
         }
         let has_receiver = self.deliver_route(cx, place, &mut routing);
-        if !has_receiver && others == 0 {
-            self.note_unmatched(place, &routing.publication);
+        if !has_receiver && (others == 0 || self.routes.is_forbidden(place)) {
+            self.note_unmatched(place, &routing);
         }
         matched |= has_receiver;
         if durable && others == 0 {
@@ -645,7 +654,10 @@ impl Shard {
         routing.recorded = recorded;
         routing.had = &had;
         let receivers = self.receipts.receivers();
-        self.deliver_route(cx, place, &mut routing);
+        let has_receiver = self.deliver_route(cx, place, &mut routing);
+        if !has_receiver && self.routes.is_forbidden(place) {
+            self.note_unmatched(place, &routing);
+        }
         if message.id().asks_for_receipts() {
             let receivers = self.receipts.receivers() - receivers;
             self.tell_receivers(cx, &routing.publication, receivers);
@@ -785,6 +797,7 @@ impl Shard {
         });
         self.work.add((steps + matches.len()) as u64 * NODE);
         route.fans_out = end.is_break();
+        route.is_forbidden = false;
         if route.fans_out {
             *matches = SmallVec::new();
         }
@@ -809,12 +822,15 @@ impl Shard {
     #[cold]
     fn drop_forbidden_matches(&mut self, place: usize, topic: &str) {
         let mut matches = core::mem::take(&mut self.routes.routes[place].matches);
-        self.work.add(matches.len() as u64 * PERMIT);
+        let subscribed = matches.len();
+        self.work.add(subscribed as u64 * PERMIT);
         matches.retain(|found| {
             let session = found.target.as_session();
             session.is_none_or(|session| self.permits(session, Actions::RECEIVE, topic))
         });
-        self.routes.routes[place].matches = matches;
+        let route = &mut self.routes.routes[place];
+        route.is_forbidden = matches.len() < subscribed;
+        route.matches = matches;
     }
 
     #[inline]

@@ -1,7 +1,8 @@
 //! Topics that messages were published to while nobody was subscribed: for the question why a
 //! message did not arrive.
 //!
-//! A shard remembers the last of the topics that it received messages of. Integrations that take
+//! A shard remembers the last of the topics that it received messages of, and of those that other
+//! shards sent it for subscribers whom the rules forbid to read them. Integrations that take
 //! messages by lanes are no subscribers here. A retained message is not noted: who subscribes later
 //! gets it. A topic that has receivers again is forgotten. A flood of topics costs no allocation
 //! for each, since a topic keeps its place for a while.
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use crate::id::{SessionAddress, TenantId};
 use crate::message::Publication;
 use crate::report::UnmatchedTopic;
+use crate::route::Routing;
 use crate::shard::Shard;
 use crate::shortened::NAME_BYTES_MAX;
 
@@ -38,6 +40,7 @@ struct Topic {
     count: u64,
     first_ms: u64,
     last_ms: u64,
+    is_forbidden: bool,
 }
 
 impl UnmatchedTopics {
@@ -46,11 +49,13 @@ impl UnmatchedTopics {
         self.places.capacity() * size_of::<Option<Topic>>() + self.text_bytes
     }
 
-    /// Notes a message; `place` is a number that its topic has for now.
+    /// Notes a message; `place` is a number that its topic has for now. `is_forbidden`: it has
+    /// subscribers whom the rules forbid to read it.
     fn note(
         &mut self,
         place: usize,
         publication: &Publication<'_>,
+        is_forbidden: bool,
         client_id: impl FnOnce() -> Option<Arc<str>>,
     ) {
         let Publication {
@@ -69,6 +74,7 @@ impl UnmatchedTopics {
             Some(known) if known.tenant == tenant && *known.name == *topic => {
                 known.count += 1;
                 known.last_ms = now_ms;
+                known.is_forbidden |= is_forbidden;
                 if known.publisher != publisher {
                     (known.publisher, known.client_id) = (publisher, client_id());
                 }
@@ -83,6 +89,7 @@ impl UnmatchedTopics {
                     count: 1,
                     first_ms: now_ms,
                     last_ms: now_ms,
+                    is_forbidden,
                 });
                 self.text_bytes -= before.map_or(0, |before| before.name.len());
                 self.text_bytes += topic.len();
@@ -111,24 +118,32 @@ impl UnmatchedTopics {
             count: topic.count,
             first_ms: topic.first_ms,
             last_ms: topic.last_ms,
+            is_forbidden: topic.is_forbidden,
         });
         shown.collect()
     }
 }
 
 impl Shard {
-    /// Notes a message that nobody was subscribed to; `place` is that of its route.
+    /// Notes a message that nobody here was sent; `place` is that of its route.
     #[cold]
     #[inline(never)]
-    pub(crate) fn note_unmatched(&mut self, place: usize, publication: &Publication<'_>) {
+    pub(crate) fn note_unmatched(&mut self, place: usize, routing: &Routing<'_>) {
+        let publication = &routing.publication;
         let topic = publication.topic;
         if publication.retain || topic.starts_with('$') || topic.len() > NAME_BYTES_MAX {
             return;
         }
-        let sessions = &self.sessions;
-        self.unmatched.note(place, publication, || {
-            let session = sessions.get(publication.publisher?.session)?;
-            Some(Arc::clone(&session.client_id))
+        let is_forbidden = self.routes.is_forbidden(place);
+        let (own, sessions) = (self.id, &self.sessions);
+        self.unmatched.note(place, publication, is_forbidden, || {
+            let publisher = publication.publisher?;
+            if publisher.shard == own {
+                let session = sessions.get(publisher.session)?;
+                return Some(Arc::clone(&session.client_id));
+            }
+            let client = routing.message.as_ref()?.client()?;
+            Some(Arc::clone(&client.client_id))
         });
     }
 
@@ -170,7 +185,7 @@ mod tests {
     fn a_topic_keeps_its_place_for_a_while_and_is_counted() {
         let mut topics = UnmatchedTopics::default();
         let mut note = |topic: &str, at_ms| {
-            topics.note(7, &publication(topic, at_ms), || None);
+            topics.note(7, &publication(topic, at_ms), false, || None);
             let found = topics.of(TenantId(0));
             assert!(topics.of(TenantId(1)).is_empty());
             let found = found.iter();

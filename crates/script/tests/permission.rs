@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, Authenticated, Authentication, Command, CredentialMark, Event, EventInterest,
+    Actions, Answer, Authenticated, Authentication, Command, CredentialMark, Event, EventInterest,
     Identity, ListenerPolicy, Realm, RefusalCause, Revocation, Rule, RuleBook, Rules, Settings,
-    TransportEnd, Voucher, Whose,
+    TenantId, TransportEnd, UnmatchedTopic, Voucher, Whose,
 };
 use martlet_script::{Harness, Link, Wiring};
 
@@ -642,4 +642,56 @@ fn what_share_groups_lent_to_somebody_who_is_revoked_goes_to_others() {
         let got: Vec<_> = got.iter().map(|got| &*got.payload).collect();
         assert_eq!(got, ["0", "1", "2"]);
     }
+}
+
+/// Whatever shards the two clients are on, the message is noted with who published it.
+#[test]
+fn a_message_that_rules_keep_from_its_only_subscriber_is_noted() {
+    for shards in [1, 3] {
+        let mut node = node(shards);
+        let open = Arc::new(Rules::open());
+        let writer = come(&mut node, "writer", CLEAN, "bob", &open);
+        let nothing = rules(&[]);
+        for reader in ["r1", "r2", "r3", "r4", "r5", "r6"] {
+            let link = come(&mut node, reader, CLEAN, reader, &open);
+            let topic = format!("{reader}/set");
+            node.send(link, &subscribe(&topic));
+            node.take(link);
+            let book = |its: &Arc<Rules>| {
+                let both = [(reader, its), ("bob", &open)];
+                let both = both.map(|(name, its)| (name, Arc::clone(its)));
+                Command::SetRules(Arc::new(SharedBook(both, Arc::clone(&open))))
+            };
+            all(&mut node, shards, &book(&nothing));
+            node.send(writer, &publish(&topic, 1, "x"));
+            assert!(node.take(link).is_empty());
+            let noted = unmatched(&mut node, shards);
+            let [one] = noted.as_slice() else {
+                panic!("{reader}: {noted:?}")
+            };
+            assert_eq!((&*one.topic, one.count), (&*topic, 1));
+            assert_eq!(one.client_id.as_deref(), Some("writer"));
+            assert!(one.is_forbidden);
+            // It is forgotten once the client gets such messages.
+            all(&mut node, shards, &book(&open));
+            node.send(writer, &publish(&topic, 0, "x"));
+            assert_eq!(node.take(link), publish(&topic, 0, "x"));
+            assert_eq!(unmatched(&mut node, shards), []);
+        }
+    }
+}
+
+/// The topics of all shards whose messages nobody was sent.
+fn unmatched(node: &mut Harness, shards: u16) -> Vec<UnmatchedTopic> {
+    let command = Command::Unmatched {
+        request: 1,
+        tenant: TenantId(0),
+    };
+    all(node, shards, &command);
+    let reports = node.take_reports().into_iter();
+    let noted = reports.filter_map(|report| match report.answer {
+        Answer::Unmatched(topics) => Some(topics),
+        _ => None,
+    });
+    noted.flatten().collect()
 }

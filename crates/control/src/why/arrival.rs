@@ -43,7 +43,7 @@ pub(super) fn arrivals(facts: &Facts, found: &mut Found) {
             let is_subscribed = own_filters(facts).any(|filter| matches(filter, topic));
             found.extend(
                 published
-                    .filter(|_| is_subscribed && may_read(facts))
+                    .filter(|one| is_subscribed && may_read(facts) && !one.is_forbidden)
                     .map(|one| (Weight::Topic, before_it_subscribed(one))),
             );
         }
@@ -110,10 +110,15 @@ fn missed_by(facts: &Facts, one: &UnmatchedTopic) -> Option<Finding> {
         // Who is subscribed to all topics is not meant by each of them.
         let is_meant = is_named || own_filters(facts).any(|filter| filter == topic);
         let mut unreadable = facts.unreadable.iter();
-        return is_meant.then(|| match unreadable.find(|other| other.topic == topic) {
-            Some(unreadable) => not_readable(one, unreadable),
-            None => before_it_subscribed(one),
-        });
+        if !is_meant {
+            return None;
+        }
+        return match unreadable.find(|other| other.topic == topic) {
+            Some(unreadable) => Some(not_readable(one, unreadable)),
+            // It may read it by now.
+            None if one.is_forbidden => None,
+            None => Some(before_it_subscribed(one)),
+        };
     }
     match own_near_miss(facts, topic) {
         Some((filter, near)) if near.is_likely || is_named => {
