@@ -96,6 +96,12 @@ impl Connection {
         matches!(self.door, Door::Tcp { is_loopback, .. } if is_loopback)
     }
 
+    /// Its other end is a program on this machine.
+    pub(crate) fn comes_from_loopback(&self) -> bool {
+        self.peer
+            .is_some_and(|peer| peer.to_canonical().is_loopback())
+    }
+
     pub(crate) fn is_secure(&self) -> bool {
         matches!(self.door, Door::Tcp { is_secure, .. } if is_secure)
     }
@@ -202,8 +208,7 @@ impl Api {
         }
     }
 
-    /// Whether the node has no administrator yet: then listeners on loopback are open to this
-    /// machine.
+    /// Whether the node has no administrator yet: then every listener is open to this machine.
     pub async fn is_unclaimed(&self) -> bool {
         self.settings.keys.is_empty() && matches!(self.directory.is_claimed().await, Ok(false))
     }

@@ -10,6 +10,7 @@ use martlet_control::principal::{Principal, PrincipalKind, Scopes};
 
 use crate::api::{Api, Connection, Door};
 use crate::keys;
+use crate::origin;
 use crate::problem::{Problem, ProblemKind};
 use crate::secret::digest_of;
 use crate::session::{Session, cookie_of};
@@ -74,7 +75,7 @@ pub(crate) async fn identify(
     if is_open {
         return Ok(Caller::known(Principal::anonymous(Scopes::NONE)));
     }
-    if !is_forwarded(parts) && is_unclaimed(api, connection).await {
+    if is_local(api, connection, parts) && api.is_unclaimed().await {
         return Ok(Caller::known(Principal::anonymous(Scopes::all())));
     }
     Err(unknown(
@@ -110,6 +111,16 @@ async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<Caller>, Problem>
     }))
 }
 
+/// The request comes from this machine, whatever the address of the listener: by the address of its
+/// sender, and by its Host, so that no page of another site may send it (DNS rebinding); and no
+/// proxy sent it for somebody else. While nobody can administer the node, such a request may do
+/// everything.
+fn is_local(api: &Api, connection: Connection, parts: &Parts) -> bool {
+    connection.comes_from_loopback()
+        && !is_forwarded(parts)
+        && origin::names_this_machine(&api.settings, &parts.headers, &parts.uri)
+}
+
 /// The request came through a proxy, so the caller is not known to be on this machine.
 fn is_forwarded(parts: &Parts) -> bool {
     let by_proxies = [
@@ -122,10 +133,4 @@ fn is_forwarded(parts: &Parts) -> bool {
     by_proxies
         .iter()
         .any(|name| parts.headers.contains_key(*name))
-}
-
-/// Nobody can administer the node yet, and only this machine can reach it. Where nobody knows, it
-/// is not so.
-async fn is_unclaimed(api: &Api, connection: Connection) -> bool {
-    connection.is_loopback() && api.is_unclaimed().await
 }

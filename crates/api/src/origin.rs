@@ -45,18 +45,20 @@ pub(crate) fn check_host(
     if !connection.is_loopback() {
         return Ok(());
     }
+    if names_this_machine(settings, headers, uri) {
+        return Ok(());
+    }
+    let detail = "the header Host names neither localhost nor a loopback address: add the name to \
+                  http.hosts if it is one of this node";
+    Err(Problem::new(ProblemKind::Misdirected, detail))
+}
+
+/// The Host is this machine: localhost, a loopback address or a name of `http.hosts`.
+pub(crate) fn names_this_machine(settings: &Settings, headers: &HeaderMap, uri: &Uri) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());
     let host = uri.authority().map(|authority| authority.as_str()).or(host);
-    let is_one = hosts.next().is_none();
-    match host {
-        Some(host) if is_one && is_own(settings, host) => Ok(()),
-        _ => {
-            let detail = "the header Host names neither localhost nor a loopback address: add the \
-                          name to http.hosts if it is one of this node";
-            Err(Problem::new(ProblemKind::Misdirected, detail))
-        }
-    }
+    hosts.next().is_none() && host.is_some_and(|host| is_own(settings, host))
 }
 
 fn is_own(settings: &Settings, host: &str) -> bool {

@@ -93,6 +93,29 @@ async fn loopback_is_open_until_somebody_can_administer_the_node() {
 }
 
 #[tokio::test]
+async fn a_listener_on_all_interfaces_is_open_to_this_machine_alone() {
+    for here in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+        let node = Node::new(Settings::default()).at(FAR);
+        let node = node.from(here.parse().unwrap());
+        assert_eq!(node.get("/api/v1/status").await.status, StatusCode::OK);
+        let with = |name: &'static str, value: &'static str| {
+            let asked = request("GET", "/api/v1/status").header(name, value);
+            node.send(asked.body(Body::empty()).unwrap())
+        };
+        let good = with("host", "127.0.0.1:8080").await;
+        assert_eq!(good.status, StatusCode::OK);
+        for (name, value) in [
+            ("host", "rebound.example"),
+            ("x-forwarded-for", "192.0.2.7"),
+            ("via", "1.1 proxy"),
+        ] {
+            let answer = with(name, value).await;
+            assert_eq!(answer.problem(), "unauthenticated", "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_open_route_needs_no_credentials_and_no_other_is_opened_by_it() {
     let settings = Settings {
         open_routes: vec!["POST /api/v1/reload".to_owned()],

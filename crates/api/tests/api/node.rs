@@ -1,5 +1,6 @@
 //! A node without sockets or shards of its own: routes, and requests to them.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -255,6 +256,8 @@ pub(crate) struct Node {
     pub(crate) control: Arc<Control>,
     pub(crate) directory: Arc<InMemory>,
     door: Door,
+    /// None: an address that fits the door.
+    peer: Option<IpAddr>,
 }
 
 /// An answer, read whole.
@@ -371,12 +374,19 @@ impl Node {
             control,
             directory,
             door: FAR,
+            peer: None,
         }
     }
 
     /// Requests come by this door.
     pub(crate) fn at(mut self, door: Door) -> Self {
         self.door = door;
+        self
+    }
+
+    /// Requests come from this address.
+    pub(crate) fn from(mut self, peer: IpAddr) -> Self {
+        self.peer = Some(peer);
         self
     }
 
@@ -388,7 +398,12 @@ impl Node {
         }
         request.extensions_mut().insert(Connection {
             door: self.door,
-            peer: Some("192.0.2.7".parse().unwrap()),
+            peer: Some(self.peer.unwrap_or(match self.door {
+                Door::Tcp {
+                    is_loopback: true, ..
+                } => Ipv4Addr::LOCALHOST.into(),
+                _ => Ipv4Addr::new(192, 0, 2, 7).into(),
+            })),
         });
         let answer = self.routes.clone().oneshot(request).await.unwrap();
         let (parts, body) = answer.into_parts();

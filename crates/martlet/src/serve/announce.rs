@@ -79,7 +79,7 @@ pub(super) fn announce(
     }
     if let Some(setup) = setup {
         let open = match warnings.iter().any(|warning| warning == OPEN_HERE) {
-            true => ", and the HTTP listener on loopback is open to everybody on this machine",
+            true => ", and the HTTP listeners are open to everybody on this machine",
             false => "",
         };
         warn!(
@@ -161,7 +161,7 @@ fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
     if let Some(at) = http.iter().find(is_far) {
         warn(&format!(
             "health and metrics can be read from other machines, by every client that reaches \
-             {}; the API there requires a key or a session",
+             {}; from there the API requires a key or a session",
             at.url
         ));
     }

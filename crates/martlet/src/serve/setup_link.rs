@@ -19,9 +19,9 @@ use super::announce::HttpAt;
 use crate::private_file;
 
 /// What health warns of until there is an administrator. The log has a line of its own.
-pub(super) const OPEN_HERE: &str = "Nobody can administer the node yet, and the HTTP listener on \
-    loopback is open to everybody on this machine: make the first administrator (martlet user add \
-    NAME --role administrator).";
+pub(super) const OPEN_HERE: &str = "Nobody can administer the node yet, and its HTTP listeners are \
+    open to everybody on this machine: make the first administrator (martlet user add NAME --role \
+    administrator).";
 
 /// The file in the data directory.
 const FILE: &str = "setup-link";
@@ -66,9 +66,7 @@ impl SetupLink {
         if !api.is_unclaimed().await {
             return None;
         }
-        if http.iter().any(|at| at.address.ip().is_loopback()) {
-            control.health.warn_as(UNCLAIMED, OPEN_HERE.to_owned());
-        }
+        control.health.warn_as(UNCLAIMED, OPEN_HERE.to_owned());
         tokio::spawn(withdraw_once_claimed(
             api.clone(),
             Arc::clone(control),
