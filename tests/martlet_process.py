@@ -63,7 +63,7 @@ class Node:
 
     def __init__(
         self, settings=(), arguments=(), listen=("mqtt://127.0.0.1:0",), http=False, data_dir=None,
-        variables=(), before_start=None, log_path=None, open_files=None,
+        variables=(), before_start=None, log_path=None, open_files=None, directory=None,
     ):
         self._own_dir = tempfile.mkdtemp(prefix="martlet-test-") if data_dir is None else None
         self.data_dir = str(data_dir or self._own_dir)
@@ -85,7 +85,7 @@ class Node:
             self.process = subprocess.Popen(
                 [*command, *arguments],
                 env={**environment(), **dict(variables)},
-                cwd=tempfile.gettempdir(),
+                cwd=directory or tempfile.gettempdir(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

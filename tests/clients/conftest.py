@@ -1,7 +1,6 @@
 """What the black-box tests share: nodes to talk to and the tools they need."""
 
 import pathlib
-import shutil
 import sys
 
 import pytest
@@ -60,10 +59,3 @@ def variables(request):
 def name(request):
     """A name that no other test uses, for topics and Client Identifiers."""
     return "".join(c if c.isalnum() else "-" for c in request.node.name)[:60]
-
-
-def need(program, package):
-    """Path of a program; its lack is a failure that names the package."""
-    path = shutil.which(program)
-    assert path, f"{program} is not installed: it comes with the package {package}"
-    return path

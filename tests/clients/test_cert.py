@@ -11,7 +11,7 @@ import time
 import pytest
 
 import martlet_process
-from conftest import need
+from programs import need
 from test_access import publish, until
 
 DEADLINE_SECS = 20

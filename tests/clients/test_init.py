@@ -13,7 +13,7 @@ import subprocess
 import pytest
 
 import martlet_process
-from conftest import need
+from programs import need
 from test_access import until
 from test_registry import martlet
 

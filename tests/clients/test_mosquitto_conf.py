@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import martlet_process
-from conftest import need
+from programs import need
 from test_access import mosquitto_passwd, until
 from test_tls import Authority
 

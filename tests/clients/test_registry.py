@@ -17,7 +17,7 @@ import pathlib
 import pytest
 
 import martlet_process
-from conftest import need
+from programs import need
 from paho_client import Client, properties
 from test_access import mosquitto_passwd, publish, until
 from test_http_api import KEY, KEYS, ask

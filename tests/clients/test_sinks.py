@@ -15,7 +15,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 import martlet_process
-from conftest import need
+from programs import need
 from paho_client import Client
 from test_http_api import KEYS
 from test_http_registry import call

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import martlet_process
-from conftest import need
+from programs import need
 from test_access import until
 from test_http_api import KEY, KEYS
 from test_http_registry import (  # noqa: F401

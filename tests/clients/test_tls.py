@@ -9,7 +9,7 @@ import paho.mqtt.client as paho
 import pytest
 
 import martlet_process
-from conftest import need
+from programs import need
 
 DEADLINE_SECS = 10
 

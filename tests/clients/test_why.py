@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 import martlet_process
-from conftest import need
+from programs import need
 from paho_client import Client, properties
 from test_access import publish, until
 from test_registry import Place

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import martlet_process
-from conftest import need
+from programs import need
 from paho_client import Client
 from test_access import until
 from test_hook import HookServer

@@ -1,6 +1,7 @@
 //! What all routes share: the control plane, rights, and what is kept between requests.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use martlet_control::directory::Directory;
 use martlet_control::tables::Tables;
 
 use crate::body::Bodies;
+use crate::compat::CompatApi;
 use crate::counts::Counts;
 use crate::events::Streams;
 use crate::idempotency::KeptInMemory;
@@ -42,6 +44,10 @@ pub struct Settings {
     pub rate: u32,
     /// Requests at once before that counts.
     pub burst: u32,
+    /// Other systems whose routes are served; where two have a path, the first one's.
+    pub compat: Vec<CompatApi>,
+    /// The log file; none: the log is in memory alone.
+    pub log_file: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -55,6 +61,8 @@ impl Default for Settings {
             body_bytes: 1024 * 1024,
             rate: 0,
             burst: 1,
+            compat: Vec::new(),
+            log_file: None,
         }
     }
 }

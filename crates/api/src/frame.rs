@@ -12,6 +12,7 @@ use martlet_control::text::{masked, printable};
 use tracing::{debug, info, warn};
 
 use crate::api::{Api, Connection, Door};
+use crate::compat::{self, ErrorForm};
 use crate::forwarded;
 use crate::guard::Asker;
 use crate::origin;
@@ -79,6 +80,7 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
     request.extensions_mut().insert(line.id.clone());
     request.extensions_mut().insert(connection);
     let is_probe = is_probe(request.uri().path());
+    let form = ErrorForm::of(&api.settings, request.uri().path());
     let asked = request.headers().clone();
     let preflight = origin::preflight(request.method(), &asked);
     let is_preflight = preflight.is_some();
@@ -92,7 +94,7 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
     };
     let class = Class::of(connection.door, is_probe);
     let answer = api.output.count(&api.control, class, answer);
-    let mut answer = as_problem(answer, &line.id);
+    let mut answer = as_problem(answer, &line.id, form);
     let out = answer.headers_mut();
     if connection.door != Door::Socket {
         origin::write(&api.settings, &asked, is_preflight, out);
@@ -170,7 +172,8 @@ pub fn no_place(of_address: usize, all: usize) -> Response {
     );
     let problem = Problem::unavailable(detail);
     let problem = problem.with_header(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    as_problem(problem.into_response(), &RequestId::of(&HeaderMap::new()))
+    let id = RequestId::of(&HeaderMap::new());
+    as_problem(problem.into_response(), &id, ErrorForm::Problem)
 }
 
 /// U+0000 is in nothing that has a name: not in MQTT's strings [MQTT-1.5.4-2], and not in what
@@ -192,8 +195,9 @@ fn expect_no_nul(uri: &Uri) -> Result<(), Problem> {
     Err(Problem::of_query(name, detail))
 }
 
-/// Turns errors of any origin into problems with the request's number.
-fn as_problem(answer: Response, id: &RequestId) -> Response {
+/// Turns errors of any origin into problems with the request's number, or into the form of another
+/// system.
+fn as_problem(answer: Response, id: &RequestId, form: ErrorForm) -> Response {
     let status = answer.status();
     let problem = answer.extensions().get::<Problem>().cloned();
     let is_told = answer
@@ -209,6 +213,9 @@ fn as_problem(answer: Response, id: &RequestId) -> Response {
     let kind = ProblemKind::of_status(status);
     let problem = problem.unwrap_or_else(|| Problem::new(kind, kind.what()));
     let (mut parts, _) = answer.into_parts();
+    if let ErrorForm::Of(api) = form {
+        return compat::error(api, &problem, parts);
+    }
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
     Response::from_parts(parts, Body::from(problem.body(Some(&id.0))))

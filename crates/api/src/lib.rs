@@ -24,6 +24,7 @@ mod backup;
 mod body;
 mod caller;
 mod clients;
+mod compat;
 mod counts;
 mod docs;
 pub mod etag;
@@ -70,6 +71,7 @@ pub use api::{Api, Connection, Door, Settings};
 pub use clients::{
     ClientDetailView, ClientView, ConnectionView, DropView, InFlightView, QueuedView, WillView,
 };
+pub use compat::CompatApi;
 pub use frame::{is_probe, no_place};
 pub use history::{HistoryView, SeriesView};
 pub use integrations::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::{Extension, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use martlet_broker::{NewMessage, Published, may_publish};
+use martlet_broker::{NewMessage, Published, TenantId, may_publish};
 use martlet_codec::{QoS, ReasonCode, TopicName};
 use martlet_control::principal::{Principal, Scope};
 use serde::de::Error as _;
@@ -32,7 +32,7 @@ const BODY_OVERHEAD: usize = 64 * 1024;
 /// may send it fits, also in Base64.
 pub(crate) fn body_bytes_max(api: &Api, path: &str) -> Option<usize> {
     let max = match path {
-        "/api/v1/publish" | "/api/v1/request" => {
+        "/api/v1/publish" | "/api/v1/request" | "/publish" => {
             let message = api.control.info.limits.packet_bytes as usize;
             message.saturating_mul(2).saturating_add(BODY_OVERHEAD)
         }
@@ -127,6 +127,35 @@ impl Refusal {
 }
 
 impl MessageBody {
+    /// A message without properties.
+    ///
+    /// # Errors
+    /// There is no such QoS.
+    pub(crate) fn plain(
+        topic: String,
+        payload: String,
+        qos: u8,
+        retain: bool,
+    ) -> Result<Self, Refusal> {
+        let qos = QoS::from_bits(qos).ok_or_else(|| {
+            Refusal::of("/qos", ReasonCode::MalformedPacket, "expected 0, 1 or 2")
+        })?;
+        Ok(Self {
+            topic,
+            payload: Some(payload),
+            payload_base64: None,
+            payload_json: None,
+            qos,
+            retain,
+            message_expiry_secs: None,
+            payload_is_utf8: None,
+            content_type: None,
+            response_topic: None,
+            correlation_data_base64: None,
+            user_properties: Vec::new(),
+        })
+    }
+
     /// As it is published, if a client could.
     pub(crate) fn into_message(
         self,
@@ -376,14 +405,25 @@ pub(crate) async fn publish(
     Extension(principal): Extension<Principal>,
     JsonBody(body): JsonBody<MessageBody>,
 ) -> Result<(Extension<About>, axum::Json<PublishOutcome>), Problem> {
-    let message = body.into_message(&api, &principal)?;
+    let (about, outcome) = publish_one(&api, tenant, &principal, body).await?;
+    Ok((about, axum::Json(outcome)))
+}
+
+/// Publishes a message; answered when its PUBACK would come.
+pub(crate) async fn publish_one(
+    api: &Api,
+    tenant: TenantId,
+    principal: &Principal,
+    body: MessageBody,
+) -> Result<(Extension<About>, PublishOutcome), Problem> {
+    let message = body.into_message(api, principal)?;
     let about = Extension(About(json!({ "topic": message.topic })));
     let caller = principal.to_string();
     let outcomes = api.control.publish(&caller, tenant, vec![message]).await?;
     match outcomes.first() {
-        Some(outcome) if !outcome.reason.is_error() => Ok((about, axum::Json(outcome.into()))),
-        Some(outcome) => Err(refusal_of(&api, outcome).into()),
-        None => Err(refused(&api, ReasonCode::UnspecifiedError).into()),
+        Some(outcome) if !outcome.reason.is_error() => Ok((about, outcome.into())),
+        Some(outcome) => Err(refusal_of(api, outcome).into()),
+        None => Err(refused(api, ReasonCode::UnspecifiedError).into()),
     }
 }
 

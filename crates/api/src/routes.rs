@@ -15,17 +15,16 @@ use crate::guard::Access::{Known, Open, Scoped};
 use crate::guard::{self, Access, Audited};
 use crate::openapi::{self, Document};
 use crate::{
-    admin, backup, clients, docs, events, explain, frame, health, history, integrations, lockouts,
-    logs, mqtt_session, node_setup, problem, publish, registry, request, retained, secrets,
-    session, setup, subscriptions, traces, why,
+    admin, backup, clients, compat, docs, events, explain, frame, health, history, integrations,
+    lockouts, logs, mqtt_session, node_setup, problem, publish, registry, request, retained,
+    secrets, session, setup, subscriptions, traces, why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
 /// extensions of each request how it came in.
 pub fn router(api: Api) -> Router {
     let routes = declared(Routes::new(&api, Form::Router(Router::new())));
-    routes
-        .router()
+    compat::add_to(routes.router(), &api)
         .route("/", get(docs::root))
         .route("/docs", get(docs::slash))
         .route("/docs/", get(docs::index))

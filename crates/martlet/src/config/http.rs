@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use martlet_api::{ApiKey, Settings};
+use martlet_api::{ApiKey, CompatApi, Settings};
 use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
 use martlet_control::principal::Scopes;
 use martlet_reactor::TlsSettings;
@@ -163,7 +163,26 @@ pub(super) fn settings(
         body_bytes: effective.integer("http.body_bytes") as usize,
         rate: number("http.rate"),
         burst: number("http.burst"),
+        compat: compat(effective).map_err(|why| unusable("http.compat", why))?,
+        log_file: Some(effective.text("log.file"))
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
     })
+}
+
+/// Whose routes are served.
+fn compat(effective: &Effective) -> Result<Vec<CompatApi>, String> {
+    let text = effective.text("http.compat");
+    let mut all = Vec::new();
+    for number in text.split(',').map(str::trim) {
+        match CompatApi::of_number(number) {
+            _ if text == "off" => {}
+            Some(api) if !all.contains(&api) => all.push(api),
+            Some(_) => return Err(format!("{number} stands twice in {text:?}")),
+            None => return Err(format!("{number:?} is none of them: expected 1, or off")),
+        }
+    }
+    Ok(all)
 }
 
 fn is_route(text: &str) -> bool {

@@ -327,6 +327,7 @@ const LISTS: &[&str] = &[
     "auth.order",
     "events.push_kinds",
     "http.api_keys",
+    "http.compat",
     "http.hosts",
     "http.listen",
     "http.open_routes",
@@ -647,6 +648,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         Kind::Text,
         Default::Text(""),
         "Comma-separated routes that need no credentials, such as POST /devices, with /api/v1 before the path or without it; in a file also a list, as of all keys with several values: [\"POST /devices\"]. Every client that reaches the listener may use them.",
+    ),
+    (
+        "http.compat",
+        Kind::Text,
+        Default::Text("1"),
+        "Other systems whose HTTP routes are served as their clients know them: 1, the MQTT microservice (/publish, /broker/status, /status, /logs); or \"off\".",
     ),
     (
         "http.origins",

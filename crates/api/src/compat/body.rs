@@ -1,0 +1,62 @@
+//! Bodies as the documents of other systems print them: JSON whatever its Content-Type is, with
+//! comments.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use serde::de::DeserializeOwned;
+
+use crate::extract::from_json;
+use crate::problem::Problem;
+
+/// A body of JSON. Its Content-Type is not looked at, since their `curl -d` sends that of a form;
+/// `# …` and `// …` up to the end of the line are left out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CompatBody<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for CompatBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|_| Problem::bad_request("the body cannot be read"))?;
+        from_json(&without_comments(&bytes)).map(Self)
+    }
+}
+
+/// JSON without comments, which are not in texts. Lines stay where they are, so that a place that
+/// an error names is right.
+fn without_comments(json: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len());
+    let (mut in_text, mut is_escaped) = (false, false);
+    let mut at = 0;
+    while let Some(&byte) = json.get(at) {
+        let begins = byte == b'#' || json[at..].starts_with(b"//");
+        if begins && !in_text {
+            let rest = &json[at..];
+            let len = rest.iter().position(|byte| *byte == b'\n');
+            at += len.unwrap_or(rest.len());
+            continue;
+        }
+        in_text ^= byte == b'"' && !is_escaped;
+        is_escaped = in_text && byte == b'\\' && !is_escaped;
+        out.push(byte);
+        at += 1;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_are_left_out_and_texts_stay() {
+        let left = |json: &str| String::from_utf8(without_comments(json.as_bytes())).unwrap();
+        let json = "{\"a\": 1, # one\n \"b\": \"x # y // z\" // two\n}";
+        assert_eq!(left(json), "{\"a\": 1, \n \"b\": \"x # y // z\" \n}");
+        assert_eq!(left(r#"{"a": "\" # \\"} # end"#), r#"{"a": "\" # \\"} "#);
+        assert_eq!(left(r#"{"a/b": 1}"#), r#"{"a/b": 1}"#);
+        assert_eq!(left("# all"), "");
+        assert_eq!(left("{\"a\": \"#"), "{\"a\": \"#");
+    }
+}

@@ -1,0 +1,219 @@
+//! The routes of the MQTT microservice: publish by HTTP, the state of the broker, the log.
+//!
+//! Its answers are `{"status": "success", …}` and `{"status": "error", "message": …}`.
+
+mod log;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::response::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::{MethodRouter, delete, get, post, put};
+use martlet_control::principal::{Principal, Scope};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::body::CompatBody;
+use crate::api::Api;
+use crate::guard::Access::Scoped;
+use crate::guard::{self, About, Audited};
+use crate::problem::{Problem, ProblemKind};
+use crate::publish::{self, MessageBody};
+use crate::tenant::InTenant;
+use crate::time::Moment;
+
+/// The name of the node itself among the brokers.
+const INTERNAL: &str = "internal";
+
+/// Whether a path is one of these routes.
+pub(super) fn has(path: &str) -> bool {
+    let is_below = |parent: &str| {
+        path.strip_prefix(parent)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let exact = [
+        "/publish",
+        "/subscribe",
+        "/unsubscribe",
+        "/status",
+        "/broker/status",
+        "/logs",
+    ];
+    exact.contains(&path) || is_below("/messages") || is_below("/webhooks")
+}
+
+pub(super) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
+    let with = |scope: Scope, methods: MethodRouter<Api>| {
+        let state = (api.clone(), Scoped(scope), Audited::Here);
+        methods.route_layer(from_fn_with_state(state, guard::check))
+    };
+    let busy = (api.clone(), Scoped(Scope::MessagesWrite), Audited::Soon);
+    let publish = post(publish).route_layer(from_fn_with_state(busy, guard::check));
+    let (read, write) = (Scope::IntegrationsRead, Scope::IntegrationsWrite);
+    let router = router
+        .route("/publish", publish)
+        .route("/status", with(Scope::NodeRead, get(status)))
+        .route("/broker/status", with(Scope::NodeRead, get(broker_status)))
+        .route("/logs", with(Scope::NodeRead, get(log::show)))
+        .route("/subscribe", with(write, post(other_brokers)))
+        .route("/unsubscribe", with(write, post(other_brokers)));
+    let router = router
+        .route("/messages", with(read, get(kept_messages)))
+        .route("/messages/confirmed", with(write, delete(kept_messages)))
+        .route("/messages/{id}", with(read, get(kept_messages)))
+        .route("/messages/{id}", with(write, delete(kept_messages)))
+        .route("/messages/{id}/confirm", with(write, post(kept_messages)));
+    router
+        .route("/webhooks", with(read, get(webhooks)))
+        .route("/webhooks", with(write, post(webhooks)))
+        .route("/webhooks/{id}", with(read, get(webhooks)))
+        .route(
+            "/webhooks/{id}",
+            with(write, put(webhooks).delete(webhooks)),
+        )
+}
+
+/// An error as the microservice tells it: what is wrong with a body is 400 there.
+pub(super) fn error(problem: &Problem, mut parts: Parts) -> Response {
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.status = match problem.kind() {
+        ProblemKind::Invalid => StatusCode::BAD_REQUEST,
+        kind => kind.status(),
+    };
+    let (content_type, body) = match problem.kind() {
+        ProblemKind::Unauthenticated => (
+            "text/plain; charset=utf-8",
+            "Unauthorized: invalid or missing API key\n".to_owned(),
+        ),
+        _ => {
+            let body = json!({ "status": "error", "message": problem.detail() });
+            ("application/json", body.to_string())
+        }
+    };
+    let content_type = HeaderValue::from_static(content_type);
+    parts.headers.insert(header::CONTENT_TYPE, content_type);
+    Response::from_parts(parts, Body::from(body))
+}
+
+/// A message that is to be published.
+#[derive(Debug, Deserialize)]
+struct PublishBody {
+    #[serde(default)]
+    topic: String,
+    #[serde(default = "no_payload")]
+    payload: Value,
+    #[serde(default)]
+    qos: u8,
+    #[serde(default)]
+    retained: bool,
+    broker: Option<String>,
+}
+
+fn no_payload() -> Value {
+    Value::String(String::new())
+}
+
+/// A text is the payload as it is, everything else as JSON.
+fn payload_of(payload: Value) -> String {
+    match payload {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+async fn publish(
+    State(api): State<Api>,
+    InTenant(tenant): InTenant,
+    Extension(principal): Extension<Principal>,
+    CompatBody(body): CompatBody<PublishBody>,
+) -> Result<(Extension<About>, Json<Value>), Problem> {
+    if let Some(name) = other_broker(body.broker.as_deref()) {
+        return Err(no_broker(name));
+    }
+    if body.topic.is_empty() {
+        return Err(Problem::bad_request("Topic is required"));
+    }
+    let message = MessageBody::plain(
+        body.topic,
+        payload_of(body.payload),
+        body.qos,
+        body.retained,
+    );
+    let (about, _) = publish::publish_one(&api, tenant, &principal, message?)
+        .await
+        .map_err(failed)?;
+    let done = json!({ "status": "success", "message": "Message published successfully" });
+    Ok((about, Json(done)))
+}
+
+/// What the node could not do for now is 500 there.
+fn failed(problem: Problem) -> Problem {
+    match problem.kind() {
+        ProblemKind::Unavailable => {
+            let detail = format!("Failed to publish message: {}", problem.detail());
+            Problem::new(ProblemKind::Internal, detail)
+        }
+        _ => problem,
+    }
+}
+
+/// A broker other than the node itself. The node is the default connection too.
+fn other_broker(named: Option<&str>) -> Option<&str> {
+    named.filter(|name| !name.is_empty() && *name != INTERNAL)
+}
+
+fn no_broker(name: &str) -> Problem {
+    let detail = format!(
+        "Failed to get MQTT client: broker configuration '{name}' not found: connections to other \
+         brokers are planned, and \"broker\": \"internal\" is this one"
+    );
+    Problem::new(ProblemKind::NotImplemented, detail)
+}
+
+async fn status(State(api): State<Api>) -> Json<Value> {
+    let is_open = !api.control.info.listeners.is_empty();
+    Json(json!({
+        "status": if is_open { "ok" } else { "no_clients" },
+        "brokers": { INTERNAL: { "connected": is_open, "subscriptions": [] } },
+        "timestamp": Moment::now(),
+    }))
+}
+
+async fn broker_status(State(api): State<Api>) -> Result<Json<Value>, Problem> {
+    let counters = api.control.snapshot().await?;
+    let is_open = !api.control.info.listeners.is_empty();
+    Ok(Json(json!({
+        "status": "ok",
+        "broker": {
+            "running": is_open,
+            "enabled": is_open,
+            "clients": counters.connections,
+        },
+    })))
+}
+
+async fn other_brokers() -> Problem {
+    not_there(
+        "connections to other brokers are planned; clients of this node subscribe by MQTT, and \
+         POST /api/v1/clients/{id}/subscriptions subscribes for them",
+    )
+}
+
+async fn kept_messages() -> Problem {
+    not_there("a log of messages that are confirmed is planned")
+}
+
+async fn webhooks() -> Problem {
+    not_there(
+        "webhooks by this route are planned; [[sinks.webhook]] in the configuration file has them \
+         now (docs/integrations.md)",
+    )
+}
+
+fn not_there(detail: &str) -> Problem {
+    Problem::new(ProblemKind::NotImplemented, detail)
+}

@@ -1,0 +1,277 @@
+"""The document of the MQTT microservice, from top to bottom: its lines as they are printed, but for
+the ports. What it says of other brokers and webhooks has routes that answer 501."""
+
+import json
+import re
+import socket
+import subprocess
+
+import pytest
+
+import martlet_process
+from programs import Mosquitto
+
+CONFIGURATION = """\
+# MQTT Broker settings
+MQTT_BROKER_ENABLED=true           # Enable or disable the broker
+MQTT_BROKER_HOST=127.0.0.1         # Host to bind to (0.0.0.0 for all interfaces)
+MQTT_BROKER_PORT=PORT              # Port to listen on (standard MQTT port is 1883)
+MQTT_BROKER_TLS_ENABLED=false      # Enable or disable TLS
+MQTT_BROKER_TLS_CERT_FILE=certificates/server.crt  # Path to TLS certificate file
+MQTT_BROKER_TLS_KEY_FILE=certificates/server.key   # Path to TLS key file
+MQTT_BROKER_AUTH_ENABLED=false     # Enable or disable authentication
+MQTT_BROKER_ALLOW_ANONYMOUS=true   # Allow anonymous connections when auth is enabled
+MQTT_BROKER_CREDENTIALS=user1:password1,user2:password2  # Comma-separated list of username:password pairs
+"""
+
+PUBLISH = """\
+curl -X POST http://localhost:8080/publish \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "topic": "test/topic",
+    "payload": "Hello, world!",
+    "qos": 0,
+    "retained": false,
+    "broker": "internal"  # Use "internal" to publish to the built-in broker
+  }'
+"""
+
+SUCCESS = {"status": "success", "message": "Message published successfully"}
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    place = tmp_path_factory.mktemp("microservice")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (place / ".env").write_text(CONFIGURATION.replace("PORT ", f"{port} "))
+    with martlet_process.Node(listen=(), http=True, directory=place) as node:
+        yield node
+
+
+def typed(node, line):
+    """What a line of the document prints, with this node's ports."""
+    line = line.replace("localhost:8080", node.http_url.removeprefix("http://"))
+    line = line.replace("-p 1883", f"-p {node.port()}").replace("-h localhost", "-h 127.0.0.1")
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+def asked(node, method, path, body=None, *options):
+    """Status, Content-Type and body of an answer, as curl gets it."""
+    command = ["curl", "-sS", "-i", "-X", method, node.http_url + path, *options]
+    if body is not None:
+        command += ["--data-binary", body if isinstance(body, str) else json.dumps(body)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done
+    head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
+    status = int(head.split()[1])
+    kind = re.search(r"^content-type: *([^;\n]*)", head, re.I | re.M)
+    kind = kind and kind.group(1)
+    return status, kind, json.loads(body) if kind == "application/json" else body
+
+
+def subscriber(node, topic, *options):
+    """mosquitto_sub, once it is subscribed; it ends with the first message."""
+    return Mosquitto(node).sub("-t", topic, "-C", "1", "-W", "20", *options)
+
+
+def received(program):
+    """The message that ended it."""
+    lines, status = program.messages()
+    assert status == 0, lines
+    return lines[-1]
+
+
+def test_the_status_of_the_broker_has_the_count_of_its_clients(node):
+    line = "curl -sS -X GET http://localhost:8080/broker/status"
+    assert json.loads(typed(node, line)) == {
+        "status": "ok", "broker": {"running": True, "enabled": True, "clients": 0},
+    }
+    client = subscriber(node, "anything")
+    assert json.loads(typed(node, line))["broker"]["clients"] == 1
+    client.kill()
+
+
+def test_mosquittos_clients_exchange_a_message(node):
+    client = subscriber(node, "test/topic")
+    typed(node, 'mosquitto_pub -h localhost -p 1883 -t "test/topic" -m "Hello, world!"')
+    assert received(client) == "Hello, world!"
+
+
+def test_the_line_that_publishes_works_as_it_is_printed(node):
+    client = subscriber(node, "test/topic")
+    assert json.loads(typed(node, PUBLISH)) == SUCCESS
+    assert received(client) == "Hello, world!"
+
+
+@pytest.mark.parametrize("payload, arrives", [
+    ("text", "text"), (7, "7"), (2.5, "2.5"), (True, "true"), (None, "null"), ([1, {"a": "b"}], '[1,{"a":"b"}]'),
+])
+def test_every_payload_arrives_as_the_microservice_sends_it(node, payload, arrives):
+    client = subscriber(node, "payload")
+    answer = asked(node, "POST", "/publish", {"topic": "payload", "payload": payload, "qos": 1})
+    assert answer == (200, "application/json", SUCCESS)
+    assert received(client) == arrives
+
+
+def test_a_retained_message_stays(node):
+    body = {"topic": "kept", "payload": "x", "qos": 2, "retained": True, "unknown": 1}
+    assert asked(node, "POST", "/publish", body)[0] == 200
+    assert received(subscriber(node, "kept")) == "x"
+
+
+@pytest.mark.parametrize("body, status, says", [
+    ("{", 400, "the body is no JSON"),
+    ("", 400, "the body is no JSON"),
+    ("[]", 400, "the body"),
+    ({"payload": "x"}, 400, "Topic is required"),
+    ({"topic": "", "payload": "x"}, 400, "Topic is required"),
+    ({"topic": 7, "payload": "x"}, 400, "/topic"),
+    ({"topic": "a/#", "payload": "x"}, 400, "no wildcards"),
+    ({"topic": "$SYS/x", "payload": "x"}, 400, "/topic"),
+    ({"topic": "a", "payload": "x", "qos": 3}, 400, "/qos"),
+    ({"topic": "a", "payload": "x", "qos": "1"}, 400, "/qos"),
+    ({"topic": "a", "payload": "x", "retained": "yes"}, 400, "/retained"),
+    ({"topic": "a", "payload": "x", "broker": "hivemq"}, 501, "broker configuration 'hivemq' not found"),
+    ('{"topic": "a", "payload": "' + "x" * 3_000_000 + '"}', 413, "at most"),
+])
+def test_what_is_wrong_with_a_message_is_told_in_its_form(node, body, status, says, tmp_path):
+    path = tmp_path / "body"
+    path.write_text(body if isinstance(body, str) else json.dumps(body))
+    told = asked(node, "POST", "/publish", f"@{path}")
+    assert told[:2] == (status, "application/json"), told
+    assert told[2]["status"] == "error" and says in told[2]["message"], told
+    assert set(told[2]) == {"status", "message"}
+
+
+def test_the_brokers_are_listed(node):
+    status, kind, body = asked(node, "GET", "/status")
+    assert (status, kind, body["status"]) == (200, "application/json", "ok")
+    assert body["brokers"] == {"internal": {"connected": True, "subscriptions": []}}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", body["timestamp"])
+    assert asked(node, "GET", "/healthz") == (200, "application/json", {"status": "ok"})
+
+
+def test_the_log_is_shown_as_text(node):
+    log = typed(node, "curl -sS -X GET http://localhost:8080/logs")
+    assert "ready" in log and log.endswith("\n")
+    status, kind, last = asked(node, "GET", "/logs?lines=1")
+    assert (status, kind, last.count("\n")) == (200, "text/plain", 1)
+    assert asked(node, "GET", "/logs?file=mqtt-service.log")[0] == 200
+    for file, status, says in [("/etc/passwd", 400, "Invalid log file path"), ("../x", 400, "Invalid log file path"),
+                               ("other.log", 404, "Log file not found")]:
+        assert asked(node, "GET", f"/logs?file={file}") == (
+            status, "application/json", {"status": "error", "message": says})
+
+
+def test_the_log_is_the_file_where_there_is_one(tmp_path):
+    path = tmp_path / "broker.log"
+    with martlet_process.Node(http=True, settings=[f"log.file={path}"]) as node:
+        for name in ("", "?file=broker.log", "?file=mqtt-service.log"):
+            status, kind, text = asked(node, "GET", f"/logs{name}")
+            assert (status, kind) == (200, "text/plain") and "ready" in text
+            assert text.splitlines()[0] == path.read_text().splitlines()[0]
+        path.unlink()
+        assert asked(node, "GET", "/logs")[0] == 404
+
+
+@pytest.mark.parametrize("method, path", [
+    ("POST", "/subscribe"), ("POST", "/unsubscribe"), ("GET", "/messages"), ("GET", "/messages/1"),
+    ("DELETE", "/messages/1"), ("DELETE", "/messages/confirmed"), ("POST", "/messages/1/confirm"),
+    ("GET", "/webhooks"), ("POST", "/webhooks"), ("GET", "/webhooks/1"), ("PUT", "/webhooks/1"), ("DELETE", "/webhooks/1"),
+])
+def test_a_route_whose_part_is_not_there_says_so(node, method, path):
+    status, kind, body = asked(node, method, path)
+    assert (status, kind, body["status"]) == (501, "application/json", "error")
+    assert "planned" in body["message"]
+
+
+@pytest.mark.parametrize("method, path, status", [
+    ("GET", "/publish", 405), ("DELETE", "/broker/status", 405), ("GET", "/messages/1/confirm", 405),
+    ("GET", "/webhooks/1/x", 404),
+])
+def test_what_is_not_there_is_told_in_its_form(node, method, path, status):
+    told = asked(node, method, path)
+    assert told[:2] == (status, "application/json") and told[2]["status"] == "error"
+
+
+def test_keys_are_shown_in_three_ways():
+    key = "0123456789abcdef-secret"
+    variables = {"API_KEY_ENABLED": "true", "API_KEYS": key}
+    with martlet_process.Node(http=True, variables=variables.items()) as node:
+        refused = (401, "text/plain", "Unauthorized: invalid or missing API key\n")
+        assert asked(node, "GET", "/broker/status") == refused
+        assert asked(node, "GET", "/broker/status", None, "-H", "X-API-Key: wrong") == refused
+        for path, header in [("", f"X-API-Key: {key}"), ("", f"Authorization: Bearer {key}"), (f"?api_key={key}", "X-A: b")]:
+            assert asked(node, "GET", f"/broker/status{path}", None, "-H", header)[0] == 200
+            body = {"topic": "t", "payload": "x", "broker": "internal"}
+            assert asked(node, "POST", f"/publish{path}", body, "-H", header)[0] == 200
+        assert asked(node, "GET", "/healthz")[0] == 200
+
+
+def test_who_lacks_a_scope_is_told_so():
+    keys = ("MARTLET_HTTP__API_KEYS", "v:0123456789abcdef0:viewer")
+    with martlet_process.Node(http=True, variables=[keys]) as node:
+        header = ("-H", "X-API-Key: 0123456789abcdef0")
+        told = asked(node, "POST", "/publish", {"topic": "t", "payload": "x"}, *header)
+        assert told[:2] == (403, "application/json") and "messages:write" in told[2]["message"]
+        assert asked(node, "GET", "/broker/status", None, *header)[0] == 200
+
+
+def test_pages_of_other_sites_publish_nothing(node):
+    told = asked(node, "POST", "/publish", {"topic": "t", "payload": "x"}, "-H", "Origin: https://evil.example")
+    assert told[:2] == (403, "application/json")
+    told = asked(node, "GET", "/broker/status", None, "-H", "Host: rebound.example")
+    assert told[:2] == (421, "application/json") and told[2]["status"] == "error"
+
+
+def test_the_routes_are_there_only_where_they_are_asked_for():
+    with martlet_process.Node(http=True, settings=["http.compat=off"]) as node:
+        assert asked(node, "GET", "/broker/status")[:2] == (404, "application/problem+json")
+    done = martlet_process.run("config", "check", "--set", "http.compat=7")
+    assert done.returncode != 0 and "expected 1, or off" in done.stderr
+
+
+@pytest.mark.parametrize("lifted", ["session", "retained", "will", "qos2"])
+def test_its_limitations_are_none_here(lifted, tmp_path):
+    """Sessions and retained messages survive a restart; Wills and QoS 2 are there."""
+    place = tmp_path / "data"
+    pub = ["mosquitto_pub", "-h", "127.0.0.1"]
+    with martlet_process.Node(data_dir=place) as node:
+        port = ["-p", str(node.port())]
+        if lifted == "session":
+            command = ["mosquitto_sub", "-h", "127.0.0.1", *port, "-i", "s", "-c", "-q", "1", "-t", "a", "-E"]
+            assert subprocess.run(command, timeout=20).returncode == 0
+        if lifted == "will":
+            client = subscriber(node, "gone")
+            lost = subscriber(node, "x", "--will-topic", "gone", "--will-payload", "bye")
+            lost.kill()
+            assert received(client) == "bye"
+            return
+        if lifted == "qos2":
+            client = subscriber(node, "a", "-q", "2")
+            assert subprocess.run([*pub, *port, "-t", "a", "-m", "two", "-q", "2"], timeout=20).returncode == 0
+            assert received(client) == "two"
+            return
+        retain = ["-r"] if lifted == "retained" else []
+        assert subprocess.run([*pub, *port, "-t", "a", "-m", "kept", "-q", "1", *retain], timeout=20).returncode == 0
+        node.process.kill()
+        node.wait()
+    with martlet_process.Node(data_dir=place) as node:
+        again = ["-i", "s", "-c", "-q", "1"] if lifted == "session" else []
+        command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(node.port()), *again, "-t", "a", "-C", "1", "-W", "20"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert done.stdout == "kept\n", done
+
+
+def test_a_port_in_use_and_missing_certificates_are_named(node, tmp_path):
+    busy = f"mqtt://127.0.0.1:{node.port()}"
+    done = martlet_process.run("serve", "--listen", busy, "--http", "off", "--data-dir", str(tmp_path / "data"))
+    assert done.returncode != 0 and "is in use by" in done.stderr, done
+    variables = {"MQTT_BROKER_TLS_ENABLED": "true", "MQTT_BROKER_TLS_CERT_FILE": "certificates/server.crt",
+                 "MQTT_BROKER_TLS_KEY_FILE": "certificates/server.key"}
+    done = subprocess.run([martlet_process.binary(), "config", "check"], capture_output=True, text=True, timeout=20,
+                          env={**martlet_process.environment(), **variables}, cwd=tmp_path)
+    assert done.returncode != 0 and "certificates/server.crt" in done.stderr, done
