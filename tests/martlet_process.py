@@ -64,10 +64,11 @@ class Node:
     def __init__(
         self, settings=(), arguments=(), listen=("mqtt://127.0.0.1:0",), http=False, data_dir=None,
         variables=(), before_start=None, log_path=None, open_files=None, directory=None,
+        command=None,
     ):
         self._own_dir = tempfile.mkdtemp(prefix="martlet-test-") if data_dir is None else None
         self.data_dir = str(data_dir or self._own_dir)
-        command = [binary(), "serve", "--data-dir", self.data_dir]
+        command = [*(command or [binary(), "serve"]), "--data-dir", self.data_dir]
         if http is not None:
             command += ["--http", "127.0.0.1:0" if http else "off"]
         for url in listen:

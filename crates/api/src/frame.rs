@@ -12,7 +12,7 @@ use martlet_control::text::{masked, printable};
 use tracing::{debug, info, warn};
 
 use crate::api::{Api, Connection, Door};
-use crate::compat::{self, ErrorForm};
+use crate::compat::ErrorForm;
 use crate::forwarded;
 use crate::guard::Asker;
 use crate::origin;
@@ -212,10 +212,11 @@ fn as_problem(answer: Response, id: &RequestId, form: ErrorForm) -> Response {
     }
     let kind = ProblemKind::of_status(status);
     let problem = problem.unwrap_or_else(|| Problem::new(kind, kind.what()));
-    let (mut parts, _) = answer.into_parts();
-    if let ErrorForm::Of(api) = form {
-        return compat::error(api, &problem, parts);
-    }
+    let (parts, _) = answer.into_parts();
+    let mut parts = match form.tell(&problem, parts) {
+        Ok(answer) => return answer,
+        Err(parts) => parts,
+    };
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
     Response::from_parts(parts, Body::from(problem.body(Some(&id.0))))

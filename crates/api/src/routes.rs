@@ -24,8 +24,12 @@ use crate::{
 /// extensions of each request how it came in.
 pub fn router(api: Api) -> Router {
     let routes = declared(Routes::new(&api, Form::Router(Router::new())));
-    compat::add_to(routes.router(), &api)
-        .route("/", get(docs::root))
+    let routes = compat::add_to(routes.router(), &api);
+    let routes = match compat::has_root(&api) {
+        true => routes,
+        false => routes.route("/", get(docs::root)),
+    };
+    routes
         .route("/docs", get(docs::slash))
         .route("/docs/", get(docs::index))
         .route("/docs/index.html", get(docs::index))

@@ -165,6 +165,8 @@ pub struct Control {
     facts: Mutex<Arc<NodeFacts>>,
     anonymous: AtomicBool,
     started: Instant,
+    /// See [`Control::clients_maximum`].
+    clients_maximum: AtomicU64,
     next_request: AtomicU64,
     waiting: Waiting,
     pub(crate) requests: Places,
@@ -273,6 +275,7 @@ impl Control {
             facts: Mutex::default(),
             anonymous: AtomicBool::new(false),
             started: Instant::now(),
+            clients_maximum: AtomicU64::new(0),
             next_request: AtomicU64::new(1),
             waiting: Mutex::default(),
             requests: Places::default(),
@@ -342,7 +345,16 @@ impl Control {
     /// # Errors
     /// If a shard does not answer in time.
     pub async fn snapshot(&self) -> Result<Counters, ControlError> {
-        Ok(sum(&self.snapshots().await?))
+        let counters = sum(&self.snapshots().await?);
+        self.clients_maximum
+            .fetch_max(counters.connections, Ordering::Relaxed);
+        Ok(counters)
+    }
+
+    /// The most clients that were connected when the counters were read: at the interval of `$SYS`,
+    /// and whenever somebody asks for them.
+    pub fn clients_maximum(&self) -> u64 {
+        self.clients_maximum.load(Ordering::Relaxed)
     }
 
     /// The session of this Client Identifier, with `limit` of its subscriptions, of the messages in

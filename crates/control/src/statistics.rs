@@ -11,7 +11,6 @@ use crate::control::{Control, ControlError};
 pub struct SysStatistics {
     previous: Option<Totals>,
     loads: Vec<Load>,
-    clients_maximum: u64,
     /// What was published last: values that have not changed are not published again.
     published: std::collections::HashMap<String, String>,
 }
@@ -95,14 +94,13 @@ impl SysStatistics {
         );
         put("uptime", format!("{} seconds", control.uptime().as_secs()));
         let disconnected = counters.sessions.saturating_sub(counters.connections);
-        self.clients_maximum = self.clients_maximum.max(counters.connections);
         put("clients/total", counters.sessions.to_string());
         put("clients/connected", counters.connections.to_string());
         put("clients/active", counters.connections.to_string());
         put("clients/disconnected", disconnected.to_string());
         put("clients/inactive", disconnected.to_string());
         put("clients/expired", counters.sessions_expired.to_string());
-        put("clients/maximum", self.clients_maximum.to_string());
+        put("clients/maximum", control.clients_maximum().to_string());
         put("messages/received", counters.packets_received.to_string());
         put("messages/sent", counters.packets_sent.to_string());
         put(

@@ -5,6 +5,7 @@
 
 mod body;
 mod microservice;
+mod panel_broker;
 
 use axum::Router;
 use axum::http::response::Parts;
@@ -18,6 +19,8 @@ use crate::problem::Problem;
 pub enum CompatApi {
     /// The MQTT microservice: `/publish`, `/broker/status` and others, without a prefix.
     Microservice,
+    /// The broker of the MQTT panel: its statistics at `/`.
+    PanelBroker,
 }
 
 impl CompatApi {
@@ -25,13 +28,8 @@ impl CompatApi {
     pub fn of_number(number: &str) -> Option<Self> {
         match number {
             "1" => Some(Self::Microservice),
+            "2" => Some(Self::PanelBroker),
             _ => None,
-        }
-    }
-
-    fn has(self, path: &str) -> bool {
-        match self {
-            Self::Microservice => microservice::has(path),
         }
     }
 }
@@ -41,23 +39,30 @@ impl CompatApi {
 pub(crate) enum ErrorForm {
     /// Problem details (RFC 9457).
     Problem,
-    /// That of the system whose route it is.
-    Of(CompatApi),
+    /// That of the microservice.
+    Microservice,
 }
 
 impl ErrorForm {
     /// The form for requests with this path, whatever becomes of them.
     pub(crate) fn of(settings: &Settings, path: &str) -> Self {
-        let mut all = settings.compat.iter().copied();
-        all.find(|api| api.has(path))
-            .map_or(Self::Problem, Self::Of)
+        let is_microservices =
+            settings.compat.contains(&CompatApi::Microservice) && microservice::has(path);
+        match is_microservices {
+            true => Self::Microservice,
+            false => Self::Problem,
+        }
     }
-}
 
-/// An error in the form of another system; `parts` are the answer's so far.
-pub(crate) fn error(api: CompatApi, problem: &Problem, parts: Parts) -> Response {
-    match api {
-        CompatApi::Microservice => microservice::error(problem, parts),
+    /// An error in the form of another system; `parts` are the answer's so far.
+    ///
+    /// # Errors
+    /// It is told as a problem: the parts, unchanged.
+    pub(crate) fn tell(self, problem: &Problem, parts: Parts) -> Result<Response, Parts> {
+        match self {
+            Self::Problem => Err(parts),
+            Self::Microservice => Ok(microservice::error(problem, parts)),
+        }
     }
 }
 
@@ -66,5 +71,11 @@ pub(crate) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
     let all = api.settings.compat.iter();
     all.fold(router, |router, one| match one {
         CompatApi::Microservice => microservice::add_to(router, api),
+        CompatApi::PanelBroker => panel_broker::add_to(router, api),
     })
+}
+
+/// Another system has `/`.
+pub(crate) fn has_root(api: &Api) -> bool {
+    api.settings.compat.contains(&CompatApi::PanelBroker)
 }

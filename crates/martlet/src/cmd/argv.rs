@@ -24,6 +24,7 @@ const PROGRAM_NAMES: &[(&str, &[&str])] = &[
     ("mosquitto_rr", &["rr"]),
     ("mosquitto_passwd", &["passwd", "--as-mosquitto"]),
     ("generate_certs.sh", &["cert", "script"]),
+    ("mqtt-panel-broker", &["serve", "--as-panel-broker"]),
 ];
 
 /// The arguments with the subcommand that the program's name stands for.
@@ -60,7 +61,16 @@ pub(crate) fn normalise(args: Vec<OsString>, cli: &clap::Command) -> Result<Vec<
 
 /// Options of `martlet serve` that programs with options of one dash have too, so that nobody has
 /// to write a start-up line anew.
-const ONE_DASH: &[&str] = &["-reverb-host", "-reverb-app-key"];
+const ONE_DASH: &[&str] = &[
+    "-tcp",
+    "-ws",
+    "-info",
+    "-auth-url",
+    "-api-token-ttl",
+    "-auto-clean-interval",
+    "-reverb-host",
+    "-reverb-app-key",
+];
 
 fn with_two_dashes(mut args: Vec<OsString>) -> Vec<OsString> {
     if args.get(1).is_none_or(|command| command != "serve") {

@@ -652,8 +652,8 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
     (
         "http.compat",
         Kind::Text,
-        Default::Text("1"),
-        "Other systems whose HTTP routes are served as their clients know them: 1, the MQTT microservice (/publish, /broker/status, /status, /logs); or \"off\".",
+        Default::Text("1,2"),
+        "Comma-separated numbers of other systems whose HTTP routes are served as their clients know them: 1, the MQTT microservice (/publish, /broker/status, /status, /logs); 2, the broker of the MQTT panel (statistics as JSON at /); or \"off\".",
     ),
     (
         "http.origins",

@@ -11,6 +11,7 @@ mod log;
 mod log_text;
 mod memory;
 mod notify;
+mod panel_broker;
 mod places;
 mod reload;
 mod setup_link;
@@ -67,6 +68,7 @@ use announce::{HttpAt, announce};
 use authentication::Doorkeeper;
 use log::Log;
 pub(crate) use log::check_log_file;
+use panel_broker::PanelBrokerOptions;
 use reload::Reload;
 use setup_link::SetupLink;
 use signals::Signals;
@@ -126,12 +128,8 @@ pub(crate) struct ConfigOptions {
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
-    /// Push events to this server of Laravel Reverb: ws://HOST:PORT/app/KEY
-    #[arg(long, value_name = "HOST:PORT", requires = "reverb_app_key")]
-    pub(crate) reverb_host: Option<String>,
-    /// With the key of this application
-    #[arg(long, value_name = "KEY", requires = "reverb_host")]
-    pub(crate) reverb_app_key: Option<String>,
+    #[command(flatten)]
+    pub(crate) panel_broker: PanelBrokerOptions,
     /// Any other key of the configuration, repeatable: --set limits.in_flight=20
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
@@ -140,7 +138,7 @@ pub(crate) struct ConfigOptions {
 impl ConfigOptions {
     /// As the last layer over file and environment.
     pub(crate) fn overlay(&self) -> anyhow::Result<Overlay> {
-        let mut values = Vec::new();
+        let mut values = self.panel_broker.assignments()?;
         for assignment in &self.set {
             let (key, value) = assignment
                 .split_once('=')
@@ -168,16 +166,13 @@ impl ConfigOptions {
         put("http.listen", self.http.clone(), "--http");
         put("log.format", self.log_format.clone(), "--log-format");
         put("log.level", self.log_level.clone(), "--log-level");
-        let reverb = self.reverb_host.iter().zip(&self.reverb_app_key);
-        for (host, key) in reverb {
-            let url = format!("ws://{host}/app/{key}");
-            put("events.push_url", Some(url), "--reverb-host");
-        }
+        let mut listen = self.panel_broker.listeners();
+        listen.extend(self.listen.iter().cloned());
         Ok(Overlay {
             file: self.config.clone(),
             mosquitto: self.mosquitto_conf.clone(),
             values,
-            listen: self.listen.clone(),
+            listen,
         })
     }
 

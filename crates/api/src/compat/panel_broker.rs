@@ -1,0 +1,108 @@
+//! The statistics of the MQTT panel's broker: `GET /`, with the names of its library, Mochi.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, http::HeaderValue};
+use martlet_control::principal::Scope;
+use serde::Serialize;
+
+use crate::api::Api;
+use crate::docs;
+use crate::guard::Access::Scoped;
+use crate::guard::{self, Audited};
+use crate::problem::Problem;
+use crate::time::Moment;
+
+pub(super) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
+    let state = (api.clone(), Scoped(Scope::NodeRead), Audited::Here);
+    let statistics = get(statistics)
+        .route_layer(from_fn_with_state(state, guard::check))
+        .layer(from_fn(lead_browsers));
+    router.route("/", statistics)
+}
+
+/// Browsers are led to the pages.
+async fn lead_browsers(request: Request, next: Next) -> Response {
+    let mut answer = match accepts_html(request.headers()) {
+        true => docs::root().await.into_response(),
+        false => next.run(request).await,
+    };
+    let vary = HeaderValue::from_static("Accept");
+    answer.headers_mut().append(header::VARY, vary);
+    answer
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::ACCEPT).iter();
+    values.any(|value| {
+        let kinds = value.to_str().unwrap_or_default().split(',');
+        { kinds }.any(|kind| kind.split(';').next().map(str::trim) == Some("text/html"))
+    })
+}
+
+/// What Mochi calls its system information. Times are in seconds since the Unix epoch.
+#[derive(Debug, Serialize)]
+struct Statistics {
+    version: &'static str,
+    started: u64,
+    time: u64,
+    /// Seconds.
+    uptime: u64,
+    bytes_received: u64,
+    bytes_sent: u64,
+    clients_connected: u64,
+    clients_disconnected: u64,
+    clients_maximum: u64,
+    clients_total: u64,
+    messages_received: u64,
+    messages_sent: u64,
+    messages_dropped: u64,
+    retained: u64,
+    /// Messages that are held for clients: queued or in flight.
+    inflight: u64,
+    /// Of those, the ones that expired.
+    inflight_dropped: u64,
+    subscriptions: u64,
+    packets_received: u64,
+    packets_sent: u64,
+    /// Bytes that count against `limits.memory_bytes`.
+    memory_alloc: u64,
+    /// Processors that the node may use.
+    threads: u64,
+}
+
+async fn statistics(State(api): State<Api>) -> Result<Json<Statistics>, Problem> {
+    let control = &api.control;
+    let counters = control.snapshot().await?;
+    let time = Moment::now().as_ms() / 1000;
+    let time = u64::try_from(time).unwrap_or(0);
+    let uptime = control.uptime().as_secs();
+    let threads = std::thread::available_parallelism();
+    Ok(Json(Statistics {
+        version: control.info.version,
+        started: time.saturating_sub(uptime),
+        time,
+        uptime,
+        bytes_received: counters.bytes_received,
+        bytes_sent: counters.bytes_sent,
+        clients_connected: counters.connections,
+        clients_disconnected: counters.sessions.saturating_sub(counters.connections),
+        clients_maximum: control.clients_maximum(),
+        clients_total: counters.sessions,
+        messages_received: counters.publishes_received,
+        messages_sent: counters.publishes_sent,
+        messages_dropped: counters.lost_total(),
+        retained: counters.retained_messages,
+        inflight: counters.held,
+        inflight_dropped: counters.expired,
+        subscriptions: counters.subscriptions,
+        packets_received: counters.packets_received,
+        packets_sent: counters.packets_sent,
+        memory_alloc: control.memory_report(&counters).used,
+        threads: threads.map_or(1, |threads| threads.get() as u64),
+    }))
+}

@@ -1,0 +1,94 @@
+"""The document of the MQTT panel's broker: started by its name and with its options, it asks the
+panel who a client is, and tells its statistics. Its events are tested in clients/test_events.py."""
+
+import json
+import subprocess
+
+import pytest
+
+import martlet_process
+from programs import Mosquitto
+from test_hook import HookServer
+
+HERE = "127.0.0.1:0"
+
+
+@pytest.fixture(scope="module")
+def panel():
+    server = HookServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def node(panel, tmp_path_factory):
+    link = tmp_path_factory.mktemp("bin") / "mqtt-panel-broker"
+    link.symlink_to(martlet_process.binary())
+    options = ["-tcp", HERE, "-ws", HERE, "-info", HERE, "-auth-url", panel.url, "-api-token-ttl=1h30m",
+               "-auto-clean-interval", "168h"]
+    with martlet_process.Node(command=[link], listen=(), http=None, arguments=options) as node:
+        yield node
+
+
+def statistics(node, *options):
+    done = subprocess.run(["curl", "-sS", "-i", node.http_url + "/", *options], capture_output=True, text=True, timeout=20)
+    head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
+    return int(head.split()[1]), head, body
+
+
+def test_it_listens_where_its_options_say(node):
+    schemes = [url.split(":")[0] for url in node.urls]
+    assert schemes == ["mqtt", "ws"], node.urls
+    assert "-auto-clean-interval has no effect" in node.log()
+
+
+def test_the_panel_is_asked_who_a_client_is(node, panel):
+    panel.status = 200
+    good = Mosquitto(node).pub("-t", "a", "-m", "x", "-q", "1", "-i", "client-1", "-u", "key", "-P", "secret")
+    assert good.returncode == 0, good.stderr
+    path, accept, body = panel.asked[-1]
+    assert (path, accept) == ("/api/mqtt/auth", "application/json")
+    assert body == {"client_id": "client-1", "api_key": "key", "api_secret": "secret"}
+    for status in (401, 422):
+        panel.status, panel.body = status, b'{"message":"Credentials Unauthorized"}'
+        bad = Mosquitto(node).pub("-t", "a", "-m", "x", "-i", f"client-{status}", "-u", "key", "-P", "wrong")
+        assert bad.returncode != 0
+
+
+def test_its_statistics_have_the_names_of_its_library(node):
+    status, head, body = statistics(node)
+    assert status == 200 and "content-type: application/json" in head
+    told = json.loads(body)
+    assert list(told) == [
+        "version", "started", "time", "uptime", "bytes_received", "bytes_sent", "clients_connected",
+        "clients_disconnected", "clients_maximum", "clients_total", "messages_received", "messages_sent",
+        "messages_dropped", "retained", "inflight", "inflight_dropped", "subscriptions", "packets_received",
+        "packets_sent", "memory_alloc", "threads",
+    ]
+    assert isinstance(told["version"], str) and all(type(told[name]) is int for name in list(told)[1:])
+    assert told["started"] + told["uptime"] == told["time"] and told["memory_alloc"] > 0
+
+
+def test_a_browser_is_led_to_the_pages(node):
+    status, head, _ = statistics(node, "-H", "Accept: text/html,application/xhtml+xml")
+    assert status == 307 and "location: /docs/" in head and "vary: accept" in head.lower()
+
+
+def test_strangers_read_no_statistics():
+    variables = [("MARTLET_HTTP__API_KEYS", "v:0123456789abcdef0:viewer")]
+    with martlet_process.Node(http=True, variables=variables) as node:
+        assert statistics(node)[0] == 401
+        assert statistics(node, "-H", "X-API-Key: 0123456789abcdef0")[0] == 200
+        assert statistics(node, "-H", "Accept: text/html")[0] == 307
+
+
+@pytest.mark.parametrize("options, says", [
+    (["-api-token-ttl", "1d"], 'is "1d", expected a duration such as 24h'),
+    (["-api-token-ttl", "200h"], "auth.remember_secs"),
+    (["-info", "nowhere"], "http.listen"),
+    (["-info", HERE, "--http", "off"], "cannot be used with"),
+    (["-tcp", "nowhere"], "nowhere"),
+])
+def test_what_is_wrong_with_an_option_is_named(options, says, tmp_path):
+    done = martlet_process.run("serve", *options, "--data-dir", str(tmp_path / "data"))
+    assert done.returncode != 0 and says in done.stderr, done
