@@ -113,6 +113,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0011_types_for_other_products.sql"),
         postgres: include_str!("../migrations/0011_types_for_other_products.sql"),
     },
+    Step {
+        version: 12,
+        name: "reserved ids",
+        sqlite: include_str!("../migrations/0012_reserved_ids.sqlite.sql"),
+        postgres: include_str!("../migrations/0012_reserved_ids.postgres.sql"),
+    },
 ];
 
 /// The tables, opened for reading and changing.

@@ -13,6 +13,7 @@ use crate::audit::NewAuditEntry;
 use crate::database::Work;
 use crate::groups::for_team as group_for_team;
 use crate::presence::{self, Presence};
+use crate::reserved_ids::expect_not_reserved;
 use crate::rule_sets::{check_new_name, expect_own_topics, is_builtin, unknown};
 use crate::secret::{self, DigestKey, Secret};
 use crate::sql::{Engine, Fault, Sql, clean};
@@ -883,6 +884,7 @@ async fn check_new(
 
 fn check_fields(device: &NewDevice) -> Result<(), RegistryError> {
     check_id(&device.id)?;
+    expect_not_reserved(&device.id)?;
     check_new_name("device", device.name.as_deref().unwrap_or(&device.id))?;
     check_text("description", &device.description)?;
     check_text("location", &device.location)?;

@@ -37,6 +37,7 @@ mod location;
 mod page;
 mod presence;
 mod provisioning;
+mod reserved_ids;
 mod rule_sets;
 mod secret;
 mod secrets;
@@ -70,6 +71,7 @@ pub use location::{DatabaseUrl, Location};
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
 pub use provisioning::{NewProvisioningKey, Provisioned, ProvisioningKey, RepeatableRequest};
+pub use reserved_ids::RenamedDevice;
 pub use rule_sets::{
     ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RuleSet, RulesPlace, USER_ROLE, beyond_own,
 };

@@ -8,6 +8,7 @@ mod integrations;
 mod keys;
 mod model;
 mod postgres;
+mod reserved_ids;
 mod secrets;
 mod speed;
 mod teams;
