@@ -27,6 +27,7 @@ mod credentials;
 mod database;
 mod dead_letters;
 mod deleted;
+mod device_ids;
 mod device_lists;
 mod devices;
 mod gone;
@@ -37,7 +38,6 @@ mod location;
 mod page;
 mod presence;
 mod provisioning;
-mod reserved_ids;
 mod rule_sets;
 mod secret;
 mod secrets;
@@ -58,6 +58,7 @@ pub use configuration::{DataType, Setting};
 pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};
 pub use database::{FILE, Registry, copy_of, wait};
 pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};
+pub use device_ids::RenamedDevice;
 pub use device_lists::{DeviceFilter, DeviceOrder};
 pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, Import, NewDevice, RowOutcome,
@@ -71,7 +72,6 @@ pub use location::{DatabaseUrl, Location};
 pub use page::{Page, PageRequest};
 pub use presence::Presence;
 pub use provisioning::{NewProvisioningKey, Provisioned, ProvisioningKey, RepeatableRequest};
-pub use reserved_ids::RenamedDevice;
 pub use rule_sets::{
     ADMINISTRATOR_ROLE, DEVICE_TYPE, NO_ROLE, Owner, RuleSet, RulesPlace, USER_ROLE, beyond_own,
 };

@@ -348,7 +348,17 @@ impl Policy {
         {
             pretending.await;
         }
-        bad_credentials(unknown_user(sources))
+        let tables = realm.and_then(tables_of);
+        let named = tables.zip(asked.user_name.as_deref());
+        let tenant = asked.realm.tenant().0;
+        let numbered = named.and_then(|(tables, name)| tables.device_numbered(tenant, name));
+        bad_credentials(match numbered {
+            None => unknown_user(sources),
+            Some(id) => {
+                let detail = format!("wrong credential for device {id}, by its number");
+                Refusal::untold(RefusalCause::WrongSecret, detail).about(&**id)
+            }
+        })
     }
 
     /// Reason of a ban, whatever the client proves; none: it is not banned.

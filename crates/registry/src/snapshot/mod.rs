@@ -2,6 +2,7 @@
 //! memory. Rules are shared by all who have the role or the type.
 
 mod gone;
+mod numbers;
 mod read;
 mod renew;
 mod sets;
@@ -17,6 +18,7 @@ use martlet_access::hash::PasswordHash;
 use martlet_access::scram::Verifier;
 use martlet_broker::{CredentialMark, PasswordSource, Refusal, RefusalCause, Rules};
 
+use self::numbers::Numbers;
 use self::sets::{By, SetNumber, Sets};
 use crate::bans::Bans;
 use crate::changes::Seen;
@@ -65,6 +67,7 @@ pub struct Snapshot {
     users: SharedMap<Arc<str>, Arc<UserEntry>>,
     /// By tenant and id.
     devices: Devices,
+    numbers: Numbers,
     /// Users and devices that can be restored: until then, or until they are removed for good, the
     /// name is nobody's.
     deleted: Deleted,
@@ -80,7 +83,7 @@ pub struct Snapshot {
 
 /// Approximate bytes of one of each: itself, its name and its place in a map.
 const USER_BYTES: usize = 640;
-const DEVICE_BYTES: usize = 384;
+const DEVICE_BYTES: usize = 448;
 const BAN_BYTES: usize = 512;
 const NAME_BYTES: usize = 96;
 
@@ -123,6 +126,7 @@ struct UserEntry {
 
 #[derive(Debug)]
 struct DeviceEntry {
+    number: i64,
     created_ms: i64,
     rules: SetNumber,
     credentials: Box<[Credential]>,

@@ -2,13 +2,13 @@
 //! server the tests start themselves.
 
 mod audit;
+mod device_ids;
 mod devices;
 mod engines;
 mod integrations;
 mod keys;
 mod model;
 mod postgres;
-mod reserved_ids;
 mod secrets;
 mod speed;
 mod teams;

@@ -1,9 +1,10 @@
-//! Words of the HTTP API's paths, which are no ids of devices: such a device could not be read
-//! back.
+//! Ids of new devices. An id may be generated. Words of the HTTP API's paths are no ids: such a
+//! device could not be read back. Digits alone are the number of the device, or no id.
 
 use serde_json::Value;
 use sqlx::Row as _;
 
+use crate::secret::random;
 use crate::sql::Fault;
 use crate::{Registry, RegistryError};
 
@@ -23,6 +24,12 @@ const RESERVED: [&str; 12] = [
     "bulk",
 ];
 
+/// Digits of base32, as in RFC 4648.
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+/// Random bytes of a generated id.
+const RANDOM_BYTES: usize = 10;
+
 /// A device that was renamed and has not been connected since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenamedDevice {
@@ -38,6 +45,39 @@ pub(crate) fn expect_not_reserved(id: &str) -> Result<(), RegistryError> {
         true => Err(RegistryError::Refused(format!(
             "{id} is a word of the API's paths and no id of a device: choose another, such as {id}-1"
         ))),
+        false => Ok(()),
+    }
+}
+
+/// A new id: 16 characters of base32.
+pub(crate) fn generated_id() -> Result<String, RegistryError> {
+    let id = base32(&random::<RANDOM_BYTES>()?);
+    match is_digits(&id) {
+        true => generated_id(),
+        false => Ok(id),
+    }
+}
+
+fn base32(bytes: &[u8; RANDOM_BYTES]) -> String {
+    let number = bytes.iter();
+    let number = number.fold(0_u128, |number, byte| (number << 8) | u128::from(*byte));
+    let digits = (0..RANDOM_BYTES * 8 / 5).rev();
+    let digits = digits.map(|at| BASE32[(number >> (5 * at)) as usize & 31]);
+    digits.map(char::from).collect()
+}
+
+/// The id consists of digits alone, as a number does.
+pub(crate) fn is_digits(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Rejects digits alone as an id, unless they are the number that the device gets.
+pub(crate) fn expect_own_number(id: &str, number: i64) -> Result<(), String> {
+    match is_digits(id) && id != number.to_string() {
+        true => Err(format!(
+            "{id} is no id of this device: an id of digits alone must be the device's number, \
+             which is {number}; choose another id"
+        )),
         false => Ok(()),
     }
 }
@@ -69,5 +109,17 @@ impl Registry {
         };
         let read: Result<_, Fault> = read.await;
         read.map_err(|fault| fault.at(self.place()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base32_is_that_of_rfc_4648() {
+        assert_eq!(base32(b"foobarfoob"), "MZXW6YTBOJTG633C");
+        assert_eq!(base32(&[0; 10]), "A".repeat(16));
+        assert_eq!(base32(&[0xff; 10]), "7".repeat(16));
     }
 }

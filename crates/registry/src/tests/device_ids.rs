@@ -1,7 +1,7 @@
 use super::{all, both, new_device};
 use crate::{
-    AuditFilter, BanKind, Import, Location, NewBan, PageRequest, Presence, Registry, RegistryError,
-    RowOutcome, Scope, Snapshot, now_ms,
+    AuditFilter, BanKind, DeviceChange, Import, Location, NewBan, NewDevice, NewTeam, PageRequest,
+    Presence, Registry, RegistryError, Renewed, RowOutcome, Scope, Snapshot, now_ms,
 };
 
 both!(a_word_of_the_paths_is_no_id, registry, {
@@ -130,4 +130,105 @@ both!(devices_with_a_reserved_id_are_renamed, registry, {
         .expect("it was connected");
     assert_eq!(migrated.renamed_devices().await?.len(), 1);
     migrated.close().await?;
+});
+
+both!(an_id_is_generated_if_none_is_given, registry, {
+    let unnamed = || NewDevice {
+        kind: "sensor".to_owned(),
+        ..NewDevice::unnamed()
+    };
+    let added = registry.create_device(&all(), unnamed()).await?;
+    let is_base32 = |letter: char| matches!(letter, 'A'..='Z' | '2'..='7');
+    assert!(
+        added.id.len() == 16 && added.id.chars().all(is_base32),
+        "{added:?}"
+    );
+    let found = registry.device(&Scope::All, (&*added.id).into()).await?;
+    assert_eq!((&*found.name, &*found.kind), (&*added.id, "sensor"));
+    let others = registry
+        .add_devices(&all(), vec![unnamed(), unnamed()], Import::AllOrNone)
+        .await?;
+    assert!(matches!(&others[..], [RowOutcome::Added(a), RowOutcome::Added(b)] if a.id != b.id));
+});
+
+both!(digits_alone_are_the_number_of_the_device, registry, {
+    let refused = |told: Result<_, RegistryError>| match told {
+        Err(RegistryError::Refused(why)) => why,
+        told => panic!("{told:?}"),
+    };
+    let why = refused(registry.add_device("7").await);
+    assert!(why.contains("which is 1"), "{why}");
+    refused(registry.add_device("01").await);
+    refused(registry.add_device("0").await);
+    registry.add_device("1").await?;
+    assert_eq!(registry.device(&Scope::All, "1".into()).await?.number, 1);
+    registry.add_device("1a").await?;
+    let rows = ["9", "3", "x", "5", "4", "6"].map(new_device);
+    let outcomes = registry
+        .add_devices(&all(), rows.into(), Import::EachByItself)
+        .await?;
+    // Of those that are added, each has the next number.
+    let added: Vec<_> = outcomes
+        .iter()
+        .map(|one| match one {
+            RowOutcome::Added(added) => Some(added.number),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(added, [None, Some(3), Some(4), Some(5), None, Some(6)]);
+});
+
+both!(a_device_is_known_by_its_number, registry, {
+    let actor = all();
+    registry.add_device("pump").await?;
+    registry.add_device("valve").await?;
+    let tables = Snapshot::read(registry).await?;
+    let found = |tables: &Snapshot, tenant, name: &str| {
+        let id = tables.device_numbered(tenant, name);
+        id.map(|id| id.to_string())
+    };
+    assert_eq!(found(&tables, 0, "1").as_deref(), Some("pump"));
+    for odd in ["01", "+1", "1 ", "3", "0", "", "99999999999999999999"] {
+        assert_eq!(found(&tables, 0, odd), None, "{odd}");
+    }
+    assert_eq!(found(&tables, 1, "1"), None, "of another tenant");
+
+    // A name takes precedence, whoever has it or had it and can be restored.
+    registry.add_user("1", "user", "secret").await?;
+    rename(registry, "valve", "9").await;
+    registry.add_device("third").await?;
+    registry.add_device("fourth").await?;
+    rename(registry, "fourth", "3").await;
+    registry.delete_device(&actor, "3".into(), None).await?;
+    let Renewed::Changed(changed) = tables.renew_from(registry).await? else {
+        panic!("something has changed");
+    };
+    for tables in [&changed.tables, &Snapshot::read(registry).await?.into()] {
+        assert_eq!(found(tables, 0, "1"), None, "a user");
+        assert_eq!(found(tables, 0, "2").as_deref(), Some("9"));
+        assert_eq!(found(tables, 0, "9"), None, "a device");
+        assert_eq!(found(tables, 0, "3"), None, "a deleted device");
+        assert_eq!(found(tables, 0, "4"), None, "it is deleted");
+    }
+
+    // In a team's tenant it has the same number.
+    let team = NewTeam {
+        name: "north".to_owned(),
+        description: String::new(),
+        owns_tenant: true,
+    };
+    registry.add_team(&actor, team).await?;
+    let change = DeviceChange {
+        team: Some("north".to_owned()),
+        ..DeviceChange::default()
+    };
+    let moved = registry
+        .change_device(&actor, "9".into(), change, None)
+        .await?;
+    let Renewed::Changed(changed) = changed.tables.renew_from(registry).await? else {
+        panic!("something has changed");
+    };
+    assert_eq!(found(&changed.tables, 0, "2"), None);
+    let found = found(&changed.tables, moved.tenant, "2");
+    assert_eq!(found.as_deref(), Some("9"));
 });
