@@ -455,7 +455,8 @@ impl Tables {
         self.control.policy()?.tables().cloned()
     }
 
-    /// Warns of devices that an upgrade has renamed, until they have been connected by their new id.
+    /// Warns of devices that an upgrade has renamed, until they have been connected by their new
+    /// id.
     pub async fn warn_of_renamed(&self) {
         let renamed = self.read(|registry| Box::pin(registry.renamed_devices()));
         match renamed.await {

@@ -125,6 +125,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0013_kind.sql"),
         postgres: include_str!("../migrations/0013_kind.sql"),
     },
+    Step {
+        version: 14,
+        name: "client ids",
+        sqlite: include_str!("../migrations/0014_client_ids.sql"),
+        postgres: include_str!("../migrations/0014_client_ids.sql"),
+    },
 ];
 
 /// The tables, opened for reading and changing.

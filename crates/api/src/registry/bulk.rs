@@ -306,7 +306,8 @@ fn of_bodies(many: Many) -> Vec<Read> {
 
 /// Add devices from a table
 ///
-/// `text/csv`, whose first line names the columns: `id` (an empty one is generated), and any of `name`, `type`, `kind`, `status`,
+/// `text/csv`, whose first line names the columns: `id` (an empty one is generated), and any of
+/// `name`, `type`, `kind`, `status`,
 /// `description`, `location`, `firmware_version`, `hardware_version`, `owner`, `team`, `tags` and
 /// `groups` (with `;` between them, `\;` where it is part of one), `secret`. Or JSON, as `POST
 /// /devices/bulk` has it. Team and groups stand there by name or id.

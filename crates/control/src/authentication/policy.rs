@@ -321,11 +321,13 @@ impl Policy {
                     let holder = tables.map_or(0, |tables| tables.holder(tenant, name));
                     let is_device = tables.is_some_and(|tables| tables.is_device(tenant, name));
                     let owns_client_id = is_device && *asked.client_id == *name;
+                    let sessions_max = tables.map_or(0, |tables| tables.sessions_max(tenant, name));
                     return Authenticated::Accepted {
                         identity: Identity {
                             holder,
                             is_device,
                             owns_client_id,
+                            sessions_max,
                             ..identity
                         },
                         known,

@@ -36,9 +36,10 @@ enum Action {
     /// Add devices from a table: CSV whose first line names the columns, id being required; or JSON
     ///
     /// Columns: id, name, type, kind, status, description, location, firmware_version,
-    /// hardware_version, owner, team, tags, groups, secret. Several tags or groups are separated by ;, and \; is a ;
-    /// within a name. Team and groups are given by name or id. JSON has members of the same names,
-    /// with lists of tags and groups; the output of export --json is accepted.
+    /// hardware_version, owner, team, tags, groups, secret. An empty id is generated. Several tags
+    /// or groups are separated by ;, and \; is a ; within a name. Team and groups are given by name
+    /// or id. JSON has members of the same names, with lists of tags and groups; the output of
+    /// export --json is accepted.
     ///
     /// Prints id and credential of the devices that were added, once, as CSV. Exit code 3: some
     /// rows were refused; the reasons are printed on standard error, a line each.
