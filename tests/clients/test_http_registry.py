@@ -566,7 +566,7 @@ def test_a_rotation_leaves_the_old_secret_for_a_day_unless_it_is_said_otherwise(
     form = "application/x-www-form-urlencoded"
     assert call(node, "POST", "/api/v1/devices/pump/rotate", b"", kind=form)["grace_secs"] == 86_400
     call(node, "POST", "/api/v1/devices/pump/rotate", b"grace_secs=0", kind=form, expect=415)
-    assert "id" in call(node, "POST", "/api/v1/devices", expect=422)["detail"]
+    assert "type" in call(node, "POST", "/api/v1/devices", {"type": 7}, expect=422)["detail"]
 
 
 def test_teams_and_groups_are_named_in_bodies_and_tables(node):

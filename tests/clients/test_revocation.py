@@ -35,8 +35,8 @@ def hashed(password, iterations=1):
 class Device:
     """A v5 connection; a thread of its own notes when it ends, so that nothing delays that."""
 
-    def __init__(self, node, user, expected=b"\x20", password=PASSWORD, watched=True):
-        texts = (user, user, password)
+    def __init__(self, node, user, expected=b"\x20", password=PASSWORD, watched=True, client_id=None):
+        texts = (client_id or user, user, password)
         body = b"\x00\x04MQTT\x05\xc2\x00\x00\x00" + b"".join(
             struct.pack("!H", len(text)) + text.encode() for text in texts)
         self.user = user

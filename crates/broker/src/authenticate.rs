@@ -531,7 +531,9 @@ impl Shard {
     }
 
     /// A session's client is the same user by another identity.
-    pub(crate) fn change_permit(&mut self, session: u32, permit: Box<Permit>) {
+    pub(crate) fn change_permit(&mut self, session: u32, mut permit: Box<Permit>) {
+        let old = self.sessions.at(session).permit.as_deref();
+        permit.identity.sessions_max = old.map_or(0, |old| old.identity.sessions_max);
         let permit = self.permit_in_force(permit);
         self.note_restricted(Some(&permit));
         let old = self.sessions.set_permit(session, Some(permit));

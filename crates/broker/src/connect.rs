@@ -121,6 +121,12 @@ impl Shard {
             let reason = ReasonCode::QuotaExceeded;
             return self.refuse_client(cx, index, &request, reason, Limit::Sessions);
         }
+        if let Err(why) = self.take_user_session(cx, before, &request) {
+            if is_new {
+                cx.node.return_session();
+            }
+            return self.refuse_client(cx, index, &request, ReasonCode::QuotaExceeded, why);
+        }
         self.work.add(COMING_OR_GOING);
         self.hear_out(cx, tenant, &client_id);
         // An old connection of the same client is ended first [MQTT-3.1.4-3]. That may end its
@@ -142,6 +148,7 @@ impl Shard {
             if is_new {
                 cx.node.return_session();
             }
+            self.leave_user_session(cx, &request);
             return self.refuse_client(cx, index, &request, ReasonCode::ServerBusy, why);
         }
         let expiry_secs = self.session_expiry_of(&request);
@@ -368,6 +375,7 @@ impl Shard {
         if let Some(timer) = state.expiry_timer.take() {
             self.wheel.cancel(timer);
         }
+        self.return_user_session(cx, session);
         self.sessions.set_permit(session, permit);
         self.replace_will(session, request.will.take());
         if is_changed && has_subscriptions {

@@ -69,6 +69,7 @@ limits_reached! {
     SubscriptionsPerClient = "limits.subscriptions_per_client", "the session has as many subscriptions as it may have";
     SubscriptionBytes = "limits.subscription_bytes", "the Topic Filters of the session have as many bytes as they may have";
     Sessions = "limits.sessions", "the node has as many sessions as it may have";
+    UserSessions = "max_sessions", "the device has as many sessions as its type permits";
     KeepAliveMax = "limits.keep_alive_max_secs", "1.5 x Keep Alive without a packet";
     WillBytes = "limits.will_bytes", "the Will is too long";
     WillsBytes = "limits.wills_bytes", "the Wills of the node have as many bytes as they may have";

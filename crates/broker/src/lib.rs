@@ -29,6 +29,7 @@
 //!   `transport_fault`: what goes wrong below MQTT
 //! * `event_head`: what all events have in common
 //! * `tell`: which events are made, and for which observers; `shortened`: names cut for events
+//! * `user_sessions`: how many sessions a user has
 //! * `unmatched`: topics of messages that nobody was subscribed to
 //! * `limits`, `rate`, `timer`, `counters`, `losses`: what bounds, times and counts it all
 //! * `work`: the work of a turn; `memory`, `memory_use`, `pressure`: what memory is used for, and
@@ -86,6 +87,7 @@ mod timer;
 mod topic_tree;
 mod transport_fault;
 mod unmatched;
+mod user_sessions;
 mod will;
 mod work;
 
@@ -161,5 +163,6 @@ pub use shortened::{
     NAME_BYTES_MAX, WHY_BYTES_MAX, is_asked_for, is_of_name, is_shortened, shortened,
 };
 pub use transport_fault::{ProxyFault, TlsFault, WebSocketFault};
+pub use user_sessions::UserSessions;
 pub use will::StoredWill;
 pub use work::WorkLimits;

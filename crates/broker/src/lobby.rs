@@ -537,9 +537,9 @@ impl Shard {
         let client = request.map(|found| (found.tenant, &*found.client_id));
         if self.tells_of_refused(client, address.map(|(ip, _)| ip)) {
             let why = match why.limit() {
-                // With its value.
-                Some(limit) => self.refusal(index, limit.into()),
-                None => why,
+                // With its value, unless who refused it has said that.
+                Some(limit) if !why.has_detail() => self.refusal(index, limit.into()),
+                _ => why,
             };
             if let Some(found) = request
                 && let Some(permit) = &found.permit

@@ -6,6 +6,7 @@
 //! access as a step at which another shard may run. A closure never calls into the node again.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::fault::{self, Fault};
 use crate::id::{ShardId, TenantId};
@@ -59,6 +60,17 @@ pub trait Node {
 
     /// Counts a session that has ended.
     fn return_session(&self) {}
+
+    /// Counts a session of a user that begins; false when the user has `count_max` already.
+    fn borrow_user_session(&self, tenant: TenantId, user_name: &Arc<str>, count_max: u32) -> bool {
+        let _ = (tenant, user_name, count_max);
+        true
+    }
+
+    /// Counts a session of a user that has ended.
+    fn return_user_session(&self, tenant: TenantId, user_name: &Arc<str>) {
+        let _ = (tenant, user_name);
+    }
 
     /// Borrows one of the node's `count_max` places for accepted connections; false when all are
     /// taken.

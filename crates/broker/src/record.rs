@@ -63,6 +63,8 @@ pub struct SessionOwner {
     pub holder: u64,
     /// No other user may take the session over.
     pub bound: bool,
+    /// It counts among the sessions that its user may have.
+    pub is_counted: bool,
 }
 
 /// A session, as its record has it.

@@ -319,6 +319,11 @@ impl Refusal {
         })
     }
 
+    /// There are words for operators beside the cause.
+    pub(crate) fn has_detail(&self) -> bool {
+        self.words.is_some()
+    }
+
     /// Words for operators, with values.
     pub fn detail(&self) -> &str {
         match &self.words {

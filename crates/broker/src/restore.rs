@@ -102,6 +102,12 @@ impl Shard {
         self.replace_will(session, record.will.clone());
         // What there was is there again, whatever the limit is now.
         cx.node.borrow_session(usize::MAX);
+        if let Some(owner) = owner.filter(|owner| owner.is_counted)
+            && let Some(user_name) = &owner.user_name
+        {
+            let tenant = record.tenant;
+            cx.node.borrow_user_session(tenant, user_name, u32::MAX);
+        }
         self.arm_restored(cx, session, record);
         Some(self.address_of(session))
     }

@@ -455,6 +455,25 @@ impl Tables {
         self.control.policy()?.tables().cloned()
     }
 
+    /// Warns of devices that an upgrade has renamed, until they have been connected by their new
+    /// id.
+    pub async fn warn_of_renamed(&self) {
+        let renamed = self.read(|registry| Box::pin(registry.renamed_devices()));
+        match renamed.await {
+            Ok(renamed) => {
+                for device in renamed {
+                    tracing::warn!(
+                        device = device.new_id,
+                        old_id = device.old_id,
+                        "a device was renamed, since its id is a word of the API's paths: give it \
+                         its new id as Client Identifier and user name"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "which devices were renamed cannot be read"),
+        }
+    }
+
     /// Looks again and again whether another node has changed the tables of a database that they
     /// share. Files are watched by who watches all of them.
     pub async fn watch(&self) {

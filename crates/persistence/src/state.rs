@@ -60,6 +60,7 @@ const OF_ALL_TENANTS: u8 = 1 << 3;
 const BOUND: u8 = 1;
 const HAS_NAME: u8 = 1 << 1;
 const HAS_HOLDER: u8 = 1 << 2;
+const IS_COUNTED: u8 = 1 << 3;
 
 /// No time of records is later, so that sums of times do not overflow.
 const CLOCK_MAX_MS: u64 = 1 << 62;
@@ -221,7 +222,8 @@ fn session_head(session: &SessionRecord) -> Scratch {
         out.push(
             flag(BOUND, owner.bound)
                 | flag(HAS_NAME, owner.user_name.is_some())
-                | flag(HAS_HOLDER, owner.holder != 0),
+                | flag(HAS_HOLDER, owner.holder != 0)
+                | flag(IS_COUNTED, owner.is_counted),
         );
         put_number(&mut out, owner.realm.0.into());
         if owner.holder != 0 {
@@ -253,6 +255,7 @@ fn session_owner(reader: &mut Reader<'_>) -> Result<SessionOwner, DecodeError> {
         user_name: (flags & HAS_NAME != 0).then(|| user_name.into()),
         holder,
         bound: flags & BOUND != 0,
+        is_counted: flags & IS_COUNTED != 0,
     })
 }
 
@@ -491,6 +494,7 @@ mod tests {
                 any::<u64>(),
                 any::<u32>(),
                 any::<bool>(),
+                any::<bool>(),
             )),
         ) {
             let session = SessionRecord {
@@ -515,11 +519,12 @@ mod tests {
                         on_full: if holds { OnFull::Hold } else { OnFull::DropOldest },
                     },
                 }),
-                owner: owner.map(|(name, holder, realm, bound)| SessionOwner {
+                owner: owner.map(|(name, holder, realm, bound, is_counted)| SessionOwner {
                     realm: Realm(realm),
                     user_name: name.map(Arc::from),
                     holder,
                     bound,
+                    is_counted,
                 }),
                 will: None,
             };

@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use martlet_broker::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Interest, InterestClass, MemoryPressure, MemoryUse, Node,
-    Retained, ShardId, ShardMemory, TenantId,
+    Retained, ShardId, ShardMemory, TenantId, UserSessions,
 };
 
 /// The node that the reactors of one process share.
@@ -29,6 +29,8 @@ pub struct SharedNode {
     /// What the shards use memory for, as noted last.
     by_shard: Mutex<Vec<ShardMemory>>,
     sessions: AtomicUsize,
+    /// Of users who may have a limited number of sessions.
+    user_sessions: Mutex<UserSessions>,
     connections: AtomicUsize,
     /// Of those, by listener.
     by_listener: Box<[AtomicU32]>,
@@ -76,6 +78,7 @@ impl SharedNode {
             retained_bytes: AtomicUsize::new(0),
             by_shard: Mutex::default(),
             sessions: AtomicUsize::new(0),
+            user_sessions: Mutex::default(),
             connections: AtomicUsize::new(0),
             by_listener: (0..listeners).map(|_| AtomicU32::new(0)).collect(),
             connects: Mutex::default(),
@@ -86,6 +89,11 @@ impl SharedNode {
     pub fn clients_by_listener(&self) -> Vec<u32> {
         let all = self.by_listener.iter();
         all.map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
+    fn user_sessions(&self) -> MutexGuard<'_, UserSessions> {
+        let sessions = self.user_sessions.lock();
+        sessions.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes that were borrowed and not given back, by shards and others.
@@ -189,6 +197,14 @@ impl Node for SharedNode {
     fn return_session(&self) {
         let count = self.sessions.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(count > 0, "only what was borrowed is given back");
+    }
+
+    fn borrow_user_session(&self, tenant: TenantId, user_name: &Arc<str>, count_max: u32) -> bool {
+        self.user_sessions().borrow(tenant, user_name, count_max)
+    }
+
+    fn return_user_session(&self, tenant: TenantId, user_name: &Arc<str>) {
+        self.user_sessions().give_back(tenant, user_name);
     }
 
     fn borrow_connection(&self, count_max: usize) -> bool {

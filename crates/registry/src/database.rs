@@ -113,6 +113,24 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0011_types_for_other_products.sql"),
         postgres: include_str!("../migrations/0011_types_for_other_products.sql"),
     },
+    Step {
+        version: 12,
+        name: "reserved ids",
+        sqlite: include_str!("../migrations/0012_reserved_ids.sqlite.sql"),
+        postgres: include_str!("../migrations/0012_reserved_ids.postgres.sql"),
+    },
+    Step {
+        version: 13,
+        name: "kind",
+        sqlite: include_str!("../migrations/0013_kind.sql"),
+        postgres: include_str!("../migrations/0013_kind.sql"),
+    },
+    Step {
+        version: 14,
+        name: "client ids",
+        sqlite: include_str!("../migrations/0014_client_ids.sql"),
+        postgres: include_str!("../migrations/0014_client_ids.sql"),
+    },
 ];
 
 /// The tables, opened for reading and changing.
@@ -390,6 +408,13 @@ impl Work<'_> {
     /// Where the tables are, as errors name it.
     pub(crate) fn place(&self) -> &str {
         &self.place
+    }
+
+    /// The device number that is taken next.
+    pub(crate) async fn next_number(&mut self) -> Result<i64, sqlx::Error> {
+        let sql = "SELECT last FROM counters WHERE name = 'device'";
+        let last: i64 = sqlx::query_scalar(sql).fetch_one(&mut *self.all).await?;
+        Ok(last + 1)
     }
 
     /// Takes `many` device numbers that were never used and will not be used again. Returns the

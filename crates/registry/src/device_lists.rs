@@ -12,6 +12,8 @@ use crate::{Device, Registry, RegistryError, Scope, Status};
 pub struct DeviceFilter {
     /// Of this type.
     pub device_type: Option<String>,
+    /// Of this kind.
+    pub kind: Option<String>,
     /// Of this status.
     pub status: Option<Status>,
     /// With this tag.
@@ -188,6 +190,7 @@ fn conditions(
         (" AND team = ", scope.team()),
         (" AND team = ", filter.team.as_deref()),
         (" AND type = ", filter.device_type.as_deref()),
+        (" AND kind = ", filter.kind.as_deref()),
         (" AND status = ", filter.status.map(Status::word)),
         (" AND owner = ", filter.owner.as_deref()),
     ] {

@@ -11,6 +11,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::audit::NewAuditEntry;
 use crate::database::Work;
+use crate::device_ids::{expect_not_reserved, expect_own_number, generated_id, is_digits};
 use crate::groups::for_team as group_for_team;
 use crate::presence::{self, Presence};
 use crate::rule_sets::{check_new_name, expect_own_topics, is_builtin, unknown};
@@ -73,6 +74,8 @@ pub struct Device {
     pub name: String,
     /// Of its type are the topics that it may use.
     pub device_type: String,
+    /// What it is, in the words of its owner.
+    pub kind: String,
     /// Whether it is accepted.
     pub status: Status,
     /// For people.
@@ -166,12 +169,14 @@ pub enum DeviceSecret {
 /// A device to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewDevice {
-    /// Client Identifier and user name.
-    pub id: String,
+    /// Client Identifier and user name; none: it is generated.
+    pub id: Option<String>,
     /// None: the id.
     pub name: Option<String>,
     /// Its type.
     pub device_type: String,
+    /// What it is, in the words of its owner: up to 256 bytes.
+    pub kind: String,
     /// Whether it is accepted.
     pub status: Status,
     /// For people.
@@ -198,9 +203,18 @@ impl NewDevice {
     /// One of this id, of which nothing else is known.
     pub fn new(id: &str) -> Self {
         Self {
-            id: id.to_owned(),
+            id: Some(id.to_owned()),
+            ..Self::unnamed()
+        }
+    }
+
+    /// One whose id is generated, of which nothing else is known.
+    pub fn unnamed() -> Self {
+        Self {
+            id: None,
             name: None,
             device_type: DEVICE_TYPE.to_owned(),
+            kind: String::new(),
             status: Status::Active,
             description: String::new(),
             location: String::new(),
@@ -222,6 +236,8 @@ pub struct DeviceChange {
     pub name: Option<String>,
     /// Its type.
     pub device_type: Option<String>,
+    /// What it is.
+    pub kind: Option<String>,
     /// Whether it is accepted.
     pub status: Option<Status>,
     /// For people.
@@ -517,7 +533,7 @@ async fn all_of_common_tenant(
 }
 
 /// Without the text that is searched.
-pub(crate) const COLUMNS: &str = "number, tenant, id, name, type, status, description, location, \
+pub(crate) const COLUMNS: &str = "number, tenant, id, name, type, kind, status, description, location, \
                                   firmware_version, hardware_version, owner, team, revision, \
                                   created_ms, updated_ms, last_seen_ms, deleted_ms, \
                                   (SELECT teams.name FROM teams WHERE teams.id = devices.team \
@@ -540,6 +556,7 @@ pub(crate) fn read_device(row: &AnyRow) -> Result<Device, Fault> {
         tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
         name: row.try_get("name")?,
         device_type: row.try_get("type")?,
+        kind: row.try_get("kind")?,
         status: status_of(&id, &status)?,
         description: row.try_get("description")?,
         location: row.try_get("location")?,
@@ -740,6 +757,7 @@ pub(crate) async fn insert_one(
 struct Row {
     /// Which of those that were given.
     at: usize,
+    id: String,
     device: NewDevice,
     tenant: i64,
     team: String,
@@ -813,7 +831,11 @@ async fn check_new(
     mut device: NewDevice,
     at: usize,
 ) -> Result<Result<Row, RowOutcome>, Fault> {
-    if let Err(why) = check_fields(&device) {
+    let id = match device.id.take() {
+        Some(id) => id,
+        None => generated_id()?,
+    };
+    if let Err(why) = check_fields(&id, &device) {
         return Ok(Err(RowOutcome::Refused(why.to_string())));
     }
     let scope = work.actor.scope.clone();
@@ -832,7 +854,7 @@ async fn check_new(
         let name = name_of(&mut work.all, &team).await?;
         known.owning.insert(team.clone(), name);
     }
-    match expect_unqualified(&mut work.all, tenant, &device.id).await {
+    match expect_unqualified(&mut work.all, tenant, &id).await {
         Ok(()) => {}
         Err(Fault::Told(why)) => return Ok(Err(RowOutcome::Refused(why.to_string()))),
         Err(fault) => return Err(fault),
@@ -874,6 +896,7 @@ async fn check_new(
     }
     Ok(Ok(Row {
         at,
+        id,
         device,
         tenant,
         team,
@@ -881,9 +904,11 @@ async fn check_new(
     }))
 }
 
-fn check_fields(device: &NewDevice) -> Result<(), RegistryError> {
-    check_id(&device.id)?;
-    check_new_name("device", device.name.as_deref().unwrap_or(&device.id))?;
+fn check_fields(id: &str, device: &NewDevice) -> Result<(), RegistryError> {
+    check_id(id)?;
+    expect_not_reserved(id)?;
+    check_new_name("device", device.name.as_deref().unwrap_or(id))?;
+    check_kind(&device.kind)?;
     check_text("description", &device.description)?;
     check_text("location", &device.location)?;
     check_text("version", &device.firmware_version)?;
@@ -894,6 +919,18 @@ fn check_fields(device: &NewDevice) -> Result<(), RegistryError> {
         .groups
         .iter()
         .try_for_each(|group| check_new_name("group", group))
+}
+
+/// Bytes of a kind: there is an index of them.
+const KIND_BYTES_MAX: usize = 256;
+
+fn check_kind(kind: &str) -> Result<(), RegistryError> {
+    match kind.len() > KIND_BYTES_MAX || kind.chars().any(char::is_control) {
+        true => Err(RegistryError::Refused(format!(
+            "the kind may have up to {KIND_BYTES_MAX} bytes and no control characters"
+        ))),
+        false => Ok(()),
+    }
 }
 
 fn check_tags(tags: &[String]) -> Result<(), RegistryError> {
@@ -918,7 +955,7 @@ fn too_many(owner: &str, most: u64) -> String {
 /// Which ids are taken already, and why.
 async fn taken(work: &mut Work<'_>, rows: &[Row]) -> Result<HashMap<(i64, String), String>, Fault> {
     let mut taken = HashMap::new();
-    let ids = || rows.iter().map(|row| row.device.id.clone());
+    let ids = || rows.iter().map(|row| row.id.clone());
     let tenants: HashSet<i64> = rows.iter().map(|row| row.tenant).collect();
     let mut sql = work.sql("SELECT tenant, id, deleted_ms FROM devices WHERE tenant IN ");
     sql.list(tenants).push(" AND id IN ").list(ids());
@@ -968,20 +1005,27 @@ async fn insert_chunk(
         }
     }
     let most = work.devices_per_user_max;
+    let mut next_number = match rows.iter().any(|row| is_digits(&row.id)) {
+        true => work.next_number().await?,
+        false => 0,
+    };
     rows.retain(|row| {
-        let place = (row.tenant, row.device.id.clone());
-        let outcome = match taken.get(&place) {
-            Some(why) => RowOutcome::Exists(why.clone()),
-            None if known.ids.contains(&place) => {
-                RowOutcome::Exists(format!("{} is named twice", row.device.id))
+        let place = (row.tenant, row.id.clone());
+        let number = expect_own_number(&row.id, next_number);
+        let outcome = match (taken.get(&place), number) {
+            (Some(why), _) => RowOutcome::Exists(why.clone()),
+            (None, Err(why)) => RowOutcome::Refused(why),
+            (None, _) if known.ids.contains(&place) => {
+                RowOutcome::Exists(format!("{} is named twice", row.id))
             }
-            None => match (known.owned.get_mut(&row.device.owner), most) {
+            (None, Ok(())) => match (known.owned.get_mut(&row.device.owner), most) {
                 (Some(owned), Some(most)) if u64::try_from(*owned).unwrap_or(0) >= most => {
                     RowOutcome::LimitReached(too_many(&row.device.owner, most))
                 }
                 (owned, _) => {
                     owned.into_iter().for_each(|owned| *owned += 1);
                     known.ids.insert(place);
+                    next_number += 1;
                     return true;
                 }
             },
@@ -1011,8 +1055,8 @@ async fn insert_chunk(
         outcomes[row.at] = RowOutcome::Added(AddedDevice {
             number,
             tenant: u32::try_from(row.tenant).unwrap_or(u32::MAX),
-            user_name: user_name(&row.device.id, owning_team),
-            id: row.device.id,
+            user_name: user_name(&row.id, owning_team),
+            id: row.id,
             secret: row.credential.and_then(|(_, secret, _)| secret),
         });
     }
@@ -1028,6 +1072,7 @@ fn added_entry(row: &Row) -> NewAuditEntry {
     }
     for (name, value) in [
         ("name", device.name.as_deref()),
+        ("kind", Some(&device.kind)),
         ("owner", Some(&device.owner)),
     ] {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
@@ -1041,7 +1086,7 @@ fn added_entry(row: &Row) -> NewAuditEntry {
         team: row.team.clone(),
         action: "device.add".to_owned(),
         object_kind: "device".to_owned(),
-        object_id: device.id.clone(),
+        object_id: row.id.clone(),
         changed: Value::Object(changed).to_string(),
         outcome: "done".to_owned(),
     }
@@ -1050,21 +1095,22 @@ fn added_entry(row: &Row) -> NewAuditEntry {
 async fn write_devices(work: &mut Work<'_>, first: i64, rows: &[Row]) -> Result<(), sqlx::Error> {
     let now_ms = work.now_ms;
     let mut sql = work.sql(
-        "INSERT INTO devices (number, tenant, id, name, type, status, description, location, \
+        "INSERT INTO devices (number, tenant, id, name, type, kind, status, description, location, \
          firmware_version, hardware_version, owner, team, search, revision, created_ms, \
          updated_ms, last_seen_ms, deleted_ms) VALUES ",
     );
     for (number, row) in (first..).zip(rows) {
         let device = &row.device;
-        let name = device.name.as_deref().unwrap_or(&device.id);
-        let search = search_text(&device.id, name, &device.description, &device.location);
+        let name = device.name.as_deref().unwrap_or(&row.id);
+        let search = search_text(&row.id, name, &device.description, &device.location);
         sql.push(if number == first { "(" } else { ", (" })
             .bind(number);
         sql.push(", ").bind(row.tenant);
         for text in [
-            &*device.id,
+            &*row.id,
             name,
             &device.device_type,
+            &device.kind,
             device.status.word(),
             &device.description,
             &device.location,
@@ -1170,6 +1216,10 @@ async fn change_one(
             expect_type(work, i64::from(old.tenant), &device_type).await?;
         }
         new.device_type = device_type;
+    }
+    if let Some(kind) = change.kind {
+        check_kind(&kind)?;
+        new.kind = kind;
     }
     new.status = change.status.unwrap_or(old.status);
     for (what, given, field) in [
@@ -1349,6 +1399,7 @@ async fn write_change(work: &mut Work<'_>, old: &Device, new: &Device) -> Result
     sql.bind(new.name.clone());
     for (column, text) in [
         (", type = ", &*new.device_type),
+        (", kind = ", &new.kind),
         (", status = ", new.status.word()),
         (", description = ", &new.description),
         (", location = ", &new.location),
@@ -1379,6 +1430,7 @@ async fn write_change(work: &mut Work<'_>, old: &Device, new: &Device) -> Result
     for (name, before, after) in [
         ("name", &*old.name, &*new.name),
         ("type", &old.device_type, &new.device_type),
+        ("kind", &old.kind, &new.kind),
         ("status", old.status.word(), new.status.word()),
         ("description", &old.description, &new.description),
         ("location", &old.location, &new.location),

@@ -22,11 +22,13 @@ mod api_keys;
 mod audit;
 mod bans;
 mod changes;
+mod client_ids;
 mod configuration;
 mod credentials;
 mod database;
 mod dead_letters;
 mod deleted;
+mod device_ids;
 mod device_lists;
 mod devices;
 mod gone;
@@ -53,10 +55,12 @@ use std::path::PathBuf;
 pub use api_keys::{ApiKey, NewApiKey};
 pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Scope};
 pub use bans::{Ban, BanKind, NewBan};
+pub use client_ids::ClientIds;
 pub use configuration::{DataType, Setting};
 pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, ROTATION_GRACE};
 pub use database::{FILE, Registry, copy_of, wait};
 pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};
+pub use device_ids::RenamedDevice;
 pub use device_lists::{DeviceFilter, DeviceOrder};
 pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, Import, NewDevice, RowOutcome,

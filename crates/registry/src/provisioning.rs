@@ -369,8 +369,12 @@ async fn provision_one(
         );
         return Err(RegistryError::LimitReached(why).into());
     }
-    if !fits(&key.id_pattern, &device.id) {
-        let why = format!("{} is no id such as {}", device.id, key.id_pattern);
+    let odd = match &device.id {
+        Some(id) => (!fits(&key.id_pattern, id)).then(|| format!("{id} is no id such as")),
+        None => (!key.id_pattern.is_empty()).then(|| "the key needs an id such as".to_owned()),
+    };
+    if let Some(odd) = odd {
+        let why = format!("{odd} {}", key.id_pattern);
         return Err(RegistryError::Refused(why).into());
     }
     let mut groups = Vec::new();

@@ -10,6 +10,7 @@ use martlet_broker::{Actions, Rules};
 use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
 
+use crate::client_ids::ClientIds;
 use crate::database::Work;
 use crate::groups;
 use crate::snapshot::compile;
@@ -109,6 +110,8 @@ pub struct RuleSet {
     /// The first that matches decides; what none matches is forbidden. Those of built-in ones are
     /// the program's, which [`RuleSet::in_force`] knows.
     pub rules: Vec<RuleLine>,
+    /// Which Client Identifiers the devices of a type may use; of others it says nothing.
+    pub client_ids: ClientIds,
     /// Raised with every change.
     pub revision: i64,
 }
@@ -304,10 +307,17 @@ pub(crate) async fn read_rule_sets(
     place: &str,
 ) -> Result<Vec<RuleSet>, Fault> {
     let sql = match owner {
-        Owner::Role => "SELECT name, is_builtin, revision FROM roles ORDER BY name",
-        Owner::DeviceType => "SELECT name, is_builtin, revision FROM device_types ORDER BY name",
+        Owner::Role => {
+            "SELECT name, is_builtin, revision, 'id' AS client_id, 0 * revision AS max_sessions \
+             FROM roles ORDER BY name"
+        }
+        Owner::DeviceType => {
+            "SELECT name, is_builtin, revision, client_id, max_sessions FROM device_types \
+             ORDER BY name"
+        }
         Owner::Group => {
-            "SELECT id AS name, 0 * revision AS is_builtin, revision FROM device_groups ORDER BY id"
+            "SELECT id AS name, 0 * revision AS is_builtin, revision, 'id' AS client_id, \
+             0 * revision AS max_sessions FROM device_groups ORDER BY id"
         }
     };
     let rows = sqlx::query(sql).fetch_all(&mut *on).await?;
@@ -317,6 +327,7 @@ pub(crate) async fn read_rule_sets(
             name: row.try_get("name")?,
             is_builtin: row.try_get::<i64, _>("is_builtin")? != 0,
             rules: Vec::new(),
+            client_ids: ClientIds::of_row(row.try_get("client_id")?, row.try_get("max_sessions")?),
             revision: row.try_get("revision")?,
         });
     }
@@ -363,7 +374,7 @@ fn lines(rules: &[RuleLine]) -> Vec<String> {
     rules.iter().map(RuleLine::to_string).collect()
 }
 
-fn expect_all(work: &Work<'_>) -> Result<(), RegistryError> {
+pub(crate) fn expect_all(work: &Work<'_>) -> Result<(), RegistryError> {
     match work.actor.scope {
         Scope::All => Ok(()),
         Scope::Team(_) => Err(RegistryError::Refused(
@@ -560,7 +571,11 @@ fn read_actions(text: &str) -> Option<Actions> {
 }
 
 /// It is there, and may be changed.
-async fn expect_own(on: &mut AnyConnection, owner: Owner, name: &str) -> Result<(), Fault> {
+pub(crate) async fn expect_own(
+    on: &mut AnyConnection,
+    owner: Owner,
+    name: &str,
+) -> Result<(), Fault> {
     let why = match is_builtin(on, owner, name).await? {
         Some(false) => return Ok(()),
         Some(true) => RegistryError::Refused(format!(

@@ -108,7 +108,7 @@ pub(crate) fn new_id() -> Result<String, RegistryError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn random<const N: usize>() -> Result<[u8; N], RegistryError> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], RegistryError> {
     let mut bytes = [0; N];
     rand::fill(&mut bytes)
         .map_err(|_| RegistryError::Refused("no source of randomness".to_owned()))?;

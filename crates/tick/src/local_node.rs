@@ -2,10 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use martlet_broker::{
     EpochKey, Interest, InterestClass, MemoryPressure, MemoryUse, Node, Retained, ShardId,
-    ShardMemory, TenantId,
+    ShardMemory, TenantId, UserSessions,
 };
 
 /// What the shards share, without locks.
@@ -18,6 +19,7 @@ pub struct LocalNode {
     lends: Cell<bool>,
     by_shard: RefCell<BTreeMap<u16, ShardMemory>>,
     sessions: Cell<usize>,
+    user_sessions: RefCell<UserSessions>,
     connections: Cell<usize>,
 }
 
@@ -36,6 +38,7 @@ impl LocalNode {
             lends: Cell::new(true),
             by_shard: RefCell::default(),
             sessions: Cell::new(0),
+            user_sessions: RefCell::default(),
             connections: Cell::new(0),
         }
     }
@@ -121,6 +124,15 @@ impl Node for LocalNode {
 
     fn return_session(&self) {
         self.sessions.set(self.sessions.get() - 1);
+    }
+
+    fn borrow_user_session(&self, tenant: TenantId, user_name: &Arc<str>, count_max: u32) -> bool {
+        let mut sessions = self.user_sessions.borrow_mut();
+        sessions.borrow(tenant, user_name, count_max)
+    }
+
+    fn return_user_session(&self, tenant: TenantId, user_name: &Arc<str>) {
+        self.user_sessions.borrow_mut().give_back(tenant, user_name);
     }
 
     fn borrow_connection(&self, count_max: usize) -> bool {

@@ -30,6 +30,7 @@ pub(super) const COLUMNS: &[&str] = &[
     "id",
     "name",
     "type",
+    "kind",
     "status",
     "description",
     "location",
@@ -256,6 +257,7 @@ async fn add_all(
         };
         (row.outcome, row.why) = match outcome {
             RowOutcome::Added(added) if !is_dry => {
+                row.id = added.id;
                 row.user_name = Some(added.user_name);
                 row.secret = added.secret.map(|secret| secret.text().to_owned());
                 ("added", None)
@@ -296,7 +298,7 @@ pub(crate) async fn add(
 fn of_bodies(many: Many) -> Vec<Read> {
     let all = many.devices.into_iter().enumerate();
     all.map(|(at, body)| {
-        let id = body.id.clone();
+        let id = body.id.clone().unwrap_or_default();
         (at + 1, id, body.device(&format!("{}/{at}", many.pointer)))
     })
     .collect()
@@ -304,7 +306,8 @@ fn of_bodies(many: Many) -> Vec<Read> {
 
 /// Add devices from a table
 ///
-/// `text/csv`, whose first line names the columns: `id`, and any of `name`, `type`, `status`,
+/// `text/csv`, whose first line names the columns: `id` (an empty one is generated), and any of
+/// `name`, `type`, `kind`, `status`,
 /// `description`, `location`, `firmware_version`, `hardware_version`, `owner`, `team`, `tags` and
 /// `groups` (with `;` between them, `\;` where it is part of one), `secret`. Or JSON, as `POST
 /// /devices/bulk` has it. Team and groups stand there by name or id.
@@ -377,9 +380,10 @@ fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
             return (line, text("id"), Err(problem));
         }
         let body = NewDeviceBody {
-            id: text("id").trim().to_owned(),
+            id: Some(text("id").trim().to_owned()).filter(|id| !id.is_empty()),
             name: given("name"),
             device_type: given("type"),
+            kind: text("kind"),
             status: given("status"),
             description: text("description"),
             location: text("location"),
@@ -395,7 +399,7 @@ fn of_table(body: &[u8]) -> Result<Vec<Read>, Problem> {
                 .map(str::to_owned),
             with_secret: None,
         };
-        (line, body.id.clone(), body.device(""))
+        (line, body.id.clone().unwrap_or_default(), body.device(""))
     };
     Ok(rows.map(read).collect())
 }
@@ -452,6 +456,7 @@ fn table_of(devices: &[DeviceView], end: LineEnd) -> String {
             device.id.as_str(),
             &device.name,
             &device.device_type,
+            &device.kind,
             device.status,
             &device.description,
             &device.location,

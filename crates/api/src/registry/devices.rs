@@ -41,6 +41,9 @@ pub(crate) struct DeviceView {
     /// Of its type are the topics that it may use.
     #[serde(rename = "type")]
     pub(super) device_type: String,
+    /// What it is, in the words of its owner.
+    #[schema(example = "temperature sensor")]
+    pub(super) kind: String,
     /// `active` devices are accepted, `inactive` ones and those in `maintenance` are refused.
     #[schema(schema_with = words::statuses)]
     pub(super) status: &'static str,
@@ -98,6 +101,7 @@ impl From<Device> for DeviceView {
             number: device.number,
             name: device.name,
             device_type: device.device_type,
+            kind: device.kind,
             status: device.status.word(),
             description: device.description,
             location: device.location,
@@ -175,6 +179,8 @@ pub(crate) struct Wanted {
     #[serde(rename = "type")]
     #[param(rename = "type")]
     device_type: Option<String>,
+    /// Of this kind.
+    kind: Option<String>,
     /// `active`, `inactive` or `maintenance`.
     #[param(schema_with = words::statuses, required = false)]
     status: Option<String>,
@@ -282,6 +288,7 @@ impl Wanted {
         let status = status.map(|text| word_of_query("status", text, Status::from_word, STATUSES));
         Ok(DeviceFilter {
             device_type: self.device_type.clone(),
+            kind: self.kind.clone(),
             status: status.transpose()?,
             tag: self.tag.clone(),
             group,
@@ -363,14 +370,19 @@ pub(crate) struct OfTeam {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewDeviceBody {
-    /// Its Client Identifier and user name.
+    /// Its Client Identifier and user name; 16 characters of base32 are generated if none is given.
+    /// Digits alone must be the number that the device gets.
     #[schema(example = "pump-7", max_length = 128)]
-    pub(super) id: String,
+    pub(super) id: Option<String>,
     /// For people; the id if none is given.
     pub(super) name: Option<String>,
     /// `device` if none is given.
     #[serde(rename = "type")]
     pub(super) device_type: Option<String>,
+    /// What it is, in the words of its owner.
+    #[serde(default)]
+    #[schema(max_length = 256)]
+    pub(super) kind: String,
     /// `active` if nothing else is said.
     #[schema(schema_with = words::statuses, required = false)]
     pub(super) status: Option<String>,
@@ -422,6 +434,7 @@ impl NewDeviceBody {
         Ok(NewDevice {
             name: self.name,
             device_type: self.device_type.unwrap_or_else(|| DEVICE_TYPE.to_owned()),
+            kind: self.kind,
             status,
             description: self.description,
             location: self.location,
@@ -432,7 +445,7 @@ impl NewDeviceBody {
             tags: self.tags,
             groups: self.groups,
             secret,
-            ..NewDevice::new(&self.id)
+            id: self.id,
         })
     }
 }
@@ -455,6 +468,8 @@ pub(crate) struct DeviceChangeBody {
     /// Its type, by which go the topics that it may use.
     #[serde(rename = "type")]
     device_type: Option<String>,
+    /// What it is, in the words of its owner.
+    kind: Option<String>,
     /// `active`, `inactive` or `maintenance`; the connection of a device that is not active ends.
     #[schema(schema_with = words::statuses, required = false)]
     status: Option<String>,
@@ -485,6 +500,7 @@ impl DeviceChangeBody {
         Ok(DeviceChange {
             name: self.name,
             device_type: self.device_type,
+            kind: self.kind,
             status: status.transpose()?,
             description: self.description,
             location: self.location,

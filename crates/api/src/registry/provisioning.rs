@@ -188,10 +188,15 @@ pub(crate) struct ProvisionBody {
     /// A provisioning key.
     #[schema(format = Password, max_length = 512)]
     key: String,
-    /// The Client Identifier and user name that it is to have.
-    id: String,
+    /// The Client Identifier and user name that it is to have. Without one it is generated, if the
+    /// key has no pattern.
+    id: Option<String>,
     /// For people; the id if none is given.
     name: Option<String>,
+    /// What it is.
+    #[serde(default)]
+    #[schema(max_length = 256)]
+    kind: String,
     /// For people.
     #[serde(default)]
     description: String,
@@ -209,14 +214,17 @@ pub(crate) struct ProvisionBody {
 impl ProvisionBody {
     /// By what it is known that it comes again. The tables have digests alone.
     fn request(&self, key: &str) -> RepeatableRequest {
-        let fields = [
-            Some(&self.id),
+        let mut fields = vec![
+            self.id.as_ref(),
             self.name.as_ref(),
             Some(&self.description),
             Some(&self.location),
             Some(&self.firmware_version),
             Some(&self.hardware_version),
         ];
+        if !self.kind.is_empty() {
+            fields.push(Some(&self.kind));
+        }
         let fields = serde_json::to_vec(&fields).unwrap_or_default();
         RepeatableRequest {
             key: hex(&digest_of(key.as_bytes())),
@@ -260,12 +268,14 @@ pub(crate) async fn provision(
     let request = idempotency::key_of(&headers)?.map(|key| body.request(&key));
     let device = NewDevice {
         name: body.name,
+        kind: body.kind,
         description: body.description,
         location: body.location,
         firmware_version: body.firmware_version,
         hardware_version: body.hardware_version,
         secret: DeviceSecret::MadeUp,
-        ..NewDevice::new(&body.id)
+        id: body.id,
+        ..NewDevice::unnamed()
     };
     if request.is_some() {
         // Whether the device has used what it was given.

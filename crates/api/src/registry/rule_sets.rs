@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use martlet_control::tables::Work;
-use martlet_registry::{Owner, Registry, RegistryError, RuleLine, RuleSet};
+use martlet_registry::{Actor, ClientIds, Owner, Registry, RegistryError, RuleLine, RuleSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -53,6 +53,13 @@ pub(crate) struct RuleSetView {
     permits_all: bool,
     /// Those that hold, in their order; of what is built in they are the program's.
     rules: Vec<String>,
+    /// Of device types: `id`, the id of the device, or `any` Client Identifier but the ids of other
+    /// devices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'static str>,
+    /// Of device types: sessions that a device may have at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_sessions: Option<u32>,
     /// Raised with every change; the `ETag` is made of it.
     revision: i64,
 }
@@ -60,7 +67,10 @@ pub(crate) struct RuleSetView {
 impl RuleSetView {
     fn of(owner: Owner, set: RuleSet) -> Self {
         let rules = set.in_force(owner);
+        let client_ids = (owner == Owner::DeviceType).then_some(set.client_ids);
         Self {
+            client_id: client_ids.map(ClientIds::word),
+            max_sessions: client_ids.map(ClientIds::sessions_max),
             name: set.name,
             built_in: set.is_builtin,
             permits_all: rules.is_none(),
@@ -79,6 +89,47 @@ pub(crate) struct NewRuleSet {
     /// As of [`RuleLines`].
     #[serde(default)]
     rules: Vec<String>,
+    /// Of a device type: which Client Identifiers its devices may use. `id` if nothing is said.
+    #[schema(example = "any")]
+    client_id: Option<String>,
+    /// Of a device type with `client_id` `any`: sessions that a device may have. 10 if nothing is
+    /// said.
+    max_sessions: Option<u32>,
+}
+
+/// All rules that it is to have.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RuleSetChange {
+    /// As of [`RuleLines`].
+    rules: Vec<String>,
+    /// Of a device type: which Client Identifiers its devices may use; if nothing is said, it
+    /// stays.
+    #[schema(example = "any")]
+    client_id: Option<String>,
+    /// Of a device type with `client_id` `any`: sessions that a device may have.
+    max_sessions: Option<u32>,
+}
+
+/// Which Client Identifiers the devices of a type are to use; none: nothing is said of them.
+fn client_ids_of(
+    owner: Owner,
+    client_id: Option<&str>,
+    max_sessions: Option<u32>,
+) -> Result<Option<ClientIds>, Problem> {
+    let field = match (client_id, max_sessions) {
+        (None, None) => return Ok(None),
+        (Some(_), _) => "/client_id",
+        (None, Some(_)) => "/max_sessions",
+    };
+    let read = match owner {
+        Owner::DeviceType => ClientIds::from_words(client_id.unwrap_or("any"), max_sessions),
+        Owner::Role | Owner::Group => Err("it is of device types alone".to_owned()),
+    };
+    let read = read.map_err(|why| {
+        Problem::new(ProblemKind::Invalid, why.clone()).of_field(field.to_owned(), why)
+    });
+    read.map(Some)
 }
 
 /// Those of one team are shown what they may give: without a tenant of its own, none with topics
@@ -162,6 +213,22 @@ pub(super) async fn change_rules<T: Send + 'static>(
     changed.await
 }
 
+async fn set_client_ids(
+    registry: &mut Registry,
+    actor: &Actor,
+    device_type: &str,
+    client_ids: Option<ClientIds>,
+) -> Result<(), RegistryError> {
+    match client_ids {
+        None => Ok(()),
+        Some(client_ids) => {
+            registry
+                .set_client_ids(actor, device_type, client_ids)
+                .await
+        }
+    }
+}
+
 async fn create_of(
     api: &Api,
     asking: Asking,
@@ -169,13 +236,15 @@ async fn create_of(
     body: NewRuleSet,
 ) -> Result<Response, Problem> {
     let (rules, name) = (parse(&body.rules)?, body.name);
+    let client_ids = client_ids_of(owner, body.client_id.as_deref(), body.max_sessions)?;
     let (own, of, given) = (name.clone(), name.clone(), rules.clone());
     let caller = asking.clone();
     let made = change_rules(api, caller, owner, of, given, move |registry, asking| {
         Box::pin(async move {
             registry
                 .create_rule_set(&asking.actor, owner, &own, &rules)
-                .await
+                .await?;
+            set_client_ids(registry, &asking.actor, &own, client_ids).await
         })
     });
     made.await?;
@@ -187,16 +256,18 @@ async fn set_of(
     asking: Asking,
     owner: Owner,
     (name, headers): (String, HeaderMap),
-    body: RuleLines,
+    body: RuleSetChange,
 ) -> Result<Response, Problem> {
     let (rules, expected) = (parse(&body.rules)?, expected(&headers)?);
+    let client_ids = client_ids_of(owner, body.client_id.as_deref(), body.max_sessions)?;
     let (own, of, given) = (name.clone(), name.clone(), rules.clone());
     let caller = asking.clone();
     let changed = change_rules(api, caller, owner, of, given, move |registry, asking| {
         Box::pin(async move {
             registry
                 .change_rules(&asking.actor, owner, &own, &rules, expected)
-                .await
+                .await?;
+            set_client_ids(registry, &asking.actor, &own, client_ids).await
         })
     });
     changed.await?;
@@ -270,7 +341,7 @@ macro_rules! routes_of {
         #[utoipa::path(put, path = $one, tag = "rules",
             params(("name" = String, Path, description = "Its name"),
                 ("If-Match" = String, Header, description = "The version that is changed, or *")),
-            request_body = RuleLines,
+            request_body = RuleSetChange,
             responses((status = 200, description = "As it is now", body = RuleSetView),
                 (status = 404, description = "There is none"),
                 (status = 412, description = "It was changed meanwhile"),
@@ -280,7 +351,7 @@ macro_rules! routes_of {
             asking: Asking,
             PathOf(name): PathOf<String>,
             headers: HeaderMap,
-            JsonBody(body): JsonBody<RuleLines>,
+            JsonBody(body): JsonBody<RuleSetChange>,
         ) -> Result<Response, Problem> {
             set_of(&api, asking, $owner, (name, headers), body).await
         }

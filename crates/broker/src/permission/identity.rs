@@ -89,6 +89,9 @@ pub struct Identity {
     /// What it may do; if the shards have a [`RuleBook`](super::RuleBook), what that says, unless
     /// the rules are the identity's own.
     pub rules: Arc<Rules>,
+    /// Sessions that its user may have at most, whatever their Client Identifiers; 0: they are not
+    /// counted.
+    pub sessions_max: u32,
     /// A session may be taken over only by the same user.
     pub bound: bool,
     /// What vouched for it, if that may be taken back.
@@ -109,6 +112,7 @@ impl Identity {
             holder: 0,
             is_device: false,
             owns_client_id: false,
+            sessions_max: 0,
             realm: Realm::COMMON,
             rules: Arc::new(Rules::open()),
             bound: false,

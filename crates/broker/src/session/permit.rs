@@ -89,6 +89,7 @@ impl Permit {
             holder: owner.holder,
             is_device: false,
             owns_client_id: false,
+            sessions_max: if owner.is_counted { u32::MAX } else { 0 },
             realm: owner.realm,
             rules: Arc::new(Rules::open()),
             bound: owner.bound,
@@ -160,6 +161,7 @@ impl Permit {
             user_name: self.identity.user_name.clone(),
             holder: self.identity.holder,
             bound: self.identity.bound,
+            is_counted: self.identity.sessions_max > 0,
         }
     }
 

@@ -354,6 +354,7 @@ impl Shard {
         }
         self.work.add(COMING_OR_GOING);
         cx.node.return_session();
+        self.return_user_session(cx, index);
         match is_quick {
             true => self.sessions.remove(index),
             false => self.sessions.retire(index),

@@ -321,11 +321,13 @@ impl Policy {
                     let holder = tables.map_or(0, |tables| tables.holder(tenant, name));
                     let is_device = tables.is_some_and(|tables| tables.is_device(tenant, name));
                     let owns_client_id = is_device && *asked.client_id == *name;
+                    let sessions_max = tables.map_or(0, |tables| tables.sessions_max(tenant, name));
                     return Authenticated::Accepted {
                         identity: Identity {
                             holder,
                             is_device,
                             owns_client_id,
+                            sessions_max,
                             ..identity
                         },
                         known,
@@ -348,7 +350,17 @@ impl Policy {
         {
             pretending.await;
         }
-        bad_credentials(unknown_user(sources))
+        let tables = realm.and_then(tables_of);
+        let named = tables.zip(asked.user_name.as_deref());
+        let tenant = asked.realm.tenant().0;
+        let numbered = named.and_then(|(tables, name)| tables.device_numbered(tenant, name));
+        bad_credentials(match numbered {
+            None => unknown_user(sources),
+            Some(id) => {
+                let detail = format!("wrong credential for device {id}, by its number");
+                Refusal::untold(RefusalCause::WrongSecret, detail).about(&**id)
+            }
+        })
     }
 
     /// Reason of a ban, whatever the client proves; none: it is not banned.

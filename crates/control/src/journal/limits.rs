@@ -45,6 +45,10 @@ pub(crate) fn by_limit(limit: Limit) -> Option<Way> {
         Limit::PartQueue => {
             format!("see why the integration takes its messages too late, or raise its {option}")
         }
+        Limit::UserSessions => format!(
+            "have the device connect with the same Client Identifier each time, so that it resumes its \
+             session, let its sessions expire sooner, or raise {option} of its device type"
+        ),
         Limit::OutputBytes => format!(
             "have the client read faster, or subscribe with QoS 1, so that messages wait in its \
              queue; or raise {option}"

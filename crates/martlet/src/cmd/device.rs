@@ -35,10 +35,11 @@ enum Action {
     Show(NamedOptions),
     /// Add devices from a table: CSV whose first line names the columns, id being required; or JSON
     ///
-    /// Columns: id, name, type, status, description, location, firmware_version, hardware_version,
-    /// owner, team, tags, groups, secret. Several tags or groups are separated by ;, and \; is a ;
-    /// within a name. Team and groups are given by name or id. JSON has members of the same names,
-    /// with lists of tags and groups; the output of export --json is accepted.
+    /// Columns: id, name, type, kind, status, description, location, firmware_version,
+    /// hardware_version, owner, team, tags, groups, secret. An empty id is generated. Several tags
+    /// or groups are separated by ;, and \; is a ; within a name. Team and groups are given by name
+    /// or id. JSON has members of the same names, with lists of tags and groups; the output of
+    /// export --json is accepted.
     ///
     /// Prints id and credential of the devices that were added, once, as CSV. Exit code 3: some
     /// rows were refused; the reasons are printed on standard error, a line each.
@@ -94,6 +95,9 @@ struct ListOptions {
     /// Only devices of this team, by id or name
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
+    /// Only devices of this kind
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
     /// Only deleted devices
     #[arg(long)]
     deleted: bool,
@@ -103,9 +107,9 @@ struct ListOptions {
 
 #[derive(Args, Debug)]
 struct AddOptions {
-    /// Id of the device: its Client Identifier and user name
+    /// Id of the device: its Client Identifier and user name [default: 16 random characters]
     #[arg(value_name = "ID")]
-    id: String,
+    id: Option<String>,
     #[command(flatten)]
     on: NodeAndForm,
     /// Its team, by id or name [default: none]
@@ -134,9 +138,10 @@ struct AddOptions {
 }
 
 /// Something is to be changed.
-const OTHER_CHANGES: [&str; 12] = [
+const OTHER_CHANGES: [&str; 13] = [
     "name",
     "device_type",
+    "kind",
     "to_team",
     "description",
     "location",
@@ -152,6 +157,9 @@ const OTHER_CHANGES: [&str; 12] = [
 /// What people say of a device.
 #[derive(Args, Debug)]
 struct Said {
+    /// What it is, in your own words
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
     /// Description, for people
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -307,6 +315,7 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
         let device = NewDevice {
             name: options.name.clone(),
             device_type: device_type.clone(),
+            kind: said.kind.clone().unwrap_or_default(),
             status: options.status.status(),
             description: said.description.clone().unwrap_or_default(),
             location: said.location.clone().unwrap_or_default(),
@@ -320,12 +329,12 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
                 true => DeviceSecret::None,
                 false => DeviceSecret::MadeUp,
             },
-            ..NewDevice::new(id)
+            id: id.clone(),
         };
         registry.create_device(&Actor::local(), device).await
     })?;
     let told = tables::tell_node(&on.node);
-    let user_name = &added.user_name;
+    let (id, user_name) = (&added.id, &added.user_name);
     let Some(secret) = added.secret.as_ref().map(Secret::text) else {
         return Ok(match on.json {
             true => {
@@ -420,6 +429,7 @@ fn set(options: &SetOptions) -> anyhow::Result<String> {
         let change = DeviceChange {
             name: changes.name.clone(),
             device_type: changes.device_type.clone(),
+            kind: changes.said.kind.clone(),
             status: changes.status.map(StatusName::status),
             description: changes.said.description.clone(),
             location: changes.said.location.clone(),
@@ -568,6 +578,7 @@ fn listed(options: &ListOptions) -> anyhow::Result<Vec<Device>> {
     tables::read(&options.on.node, async |registry| {
         let actor = tables::actor(registry, options.team.as_deref()).await?;
         let filter = DeviceFilter {
+            kind: options.kind.clone(),
             deleted: options.deleted,
             ..DeviceFilter::default()
         };
@@ -590,7 +601,7 @@ fn list(options: &ListOptions) -> anyhow::Result<String> {
         let all = all.iter().map(|device| {
             serde_json::json!({
                 "id": device.id, "user_name": device.user_name, "team": device.team,
-                "name": device.name, "type": device.device_type,
+                "name": device.name, "type": device.device_type, "kind": device.kind,
                 "status": device.status.word(), "credentials": device.credentials,
                 "created_at": listing::time(device.created_ms), "deleted_at": listing::time(device.deleted_ms),
             })

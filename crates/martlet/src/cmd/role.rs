@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use martlet_access::RuleLine;
 use martlet_broker::Actions;
 use martlet_control::text::printable;
-use martlet_registry::{Actor, Owner, RegistryError, RuleSet};
+use martlet_registry::{Actor, ClientIds, Owner, Registry, RegistryError, RuleSet};
 
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::NodeOptions;
@@ -74,6 +74,12 @@ pub(crate) struct RulesOptions {
     /// Read rules from standard input, a line each
     #[arg(long, conflicts_with = "rules")]
     stdin: bool,
+    /// Of a device type: which Client Identifiers its devices may use: "id", their own, or "any"
+    #[arg(long, value_name = "id|any")]
+    client_id: Option<String>,
+    /// Of a device type with --client-id any: sessions that a device may have [default: 10]
+    #[arg(long, value_name = "NUMBER", requires = "client_id")]
+    max_sessions: Option<u32>,
 }
 
 #[derive(Args, Debug)]
@@ -215,6 +221,18 @@ fn change(owner: Owner, options: &OneRule, change: Change) -> anyhow::Result<Str
 }
 
 impl RulesOptions {
+    /// Which Client Identifiers devices of the type are to use; none: nothing was given.
+    fn client_ids(&self, owner: Owner) -> anyhow::Result<Option<ClientIds>> {
+        let Some(word) = &self.client_id else {
+            return Ok(None);
+        };
+        if owner != Owner::DeviceType {
+            bail!("--client-id is an option of device types alone");
+        }
+        let read = ClientIds::from_words(word, self.max_sessions);
+        read.map(Some).map_err(anyhow::Error::msg)
+    }
+
     /// What was given; none: nothing was.
     fn read(&self) -> anyhow::Result<Option<Vec<RuleLine>>> {
         let lines = match self.stdin {
@@ -244,14 +262,17 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
              what no rule matches is forbidden"
         );
     };
+    let client_ids = options.client_ids(owner)?;
     tables::with(&on.node, async |registry| {
-        registry.add_rule_set(owner, name, &rules).await
+        registry.add_rule_set(owner, name, &rules).await?;
+        set_client_ids(registry, name, client_ids).await
     })?;
     let told = tables::tell_node(&on.node);
     let set = RuleSet {
         name: name.clone(),
         is_builtin: false,
         rules,
+        client_ids: client_ids.unwrap_or_default(),
         revision: 1,
     };
     Ok(match on.json {
@@ -262,6 +283,20 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
             text(owner, &set)
         ),
     })
+}
+
+async fn set_client_ids(
+    registry: &mut Registry,
+    device_type: &str,
+    client_ids: Option<ClientIds>,
+) -> Result<(), RegistryError> {
+    let Some(client_ids) = client_ids else {
+        return Ok(());
+    };
+    let actor = Actor::local();
+    registry
+        .set_client_ids(&actor, device_type, client_ids)
+        .await
 }
 
 fn remove(owner: Owner, options: &NamedOptions) -> anyhow::Result<String> {
@@ -315,6 +350,12 @@ fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
             tables::tell_node(&on.node)
         );
     }
+    if let Some(client_ids) = options.client_ids(owner)? {
+        tables::with(&on.node, async |registry| {
+            set_client_ids(registry, name, Some(client_ids)).await
+        })?;
+        told.push_str(&tables::tell_node(&on.node));
+    }
     let set = tables::read(&on.node, async |registry| {
         registry.rule_set(owner, name).await
     })?;
@@ -332,7 +373,7 @@ fn command(owner: Owner) -> &'static str {
 }
 
 fn text(owner: Owner, set: &RuleSet) -> String {
-    match set.in_force(owner) {
+    let mut text = match set.in_force(owner) {
         None => "everything that a client may do\n".to_owned(),
         Some(rules) if rules.is_empty() => "nothing\n".to_owned(),
         Some(rules) => {
@@ -340,14 +381,25 @@ fn text(owner: Owner, set: &RuleSet) -> String {
             let lines = lines.map(|rule| format!("{}\n", printable(&rule.to_string())));
             lines.collect()
         }
+    };
+    if let ClientIds::Any { sessions_max } = set.client_ids {
+        text.push_str(&format!(
+            "any Client Identifier, up to {sessions_max} sessions per device\n"
+        ));
     }
+    text
 }
 
 fn json(owner: Owner, set: &RuleSet) -> serde_json::Value {
     let rules = set.in_force(owner);
     let lines = rules.iter().flatten().map(RuleLine::to_string);
-    serde_json::json!({
+    let mut json = serde_json::json!({
         "name": set.name, "built_in": set.is_builtin, "permits_all": rules.is_none(),
         "rules": lines.collect::<Vec<_>>(),
-    })
+    });
+    if owner == Owner::DeviceType {
+        json["client_id"] = set.client_ids.word().into();
+        json["max_sessions"] = set.client_ids.sessions_max().into();
+    }
+    json
 }

@@ -332,6 +332,9 @@ async fn run_node(
     let notes = Arc::clone(&tables);
     control.count_also("audit", Box::new(move || notes.notes_bytes()));
     note_tables(&node.data_dir, tables.location(), identity_of_tables(node));
+    if node.user_places.tables_unasked.is_none() {
+        tables.warn_of_renamed().await;
+    }
     let alive = Arc::new(Alive::open(&node.data_dir));
     let presence = keep_presence(node, &control, &tables, &alive).await;
     let integrations = start_integrations(node, &control, &tables, &alive, opened_by).await;

@@ -92,6 +92,10 @@ impl Snapshot {
         let Some(new) = new.filter(|new| new.status == Status::Active) else {
             return vec![Whose::User(id.into())];
         };
+        // Which Client Identifier it came by is not known.
+        if newer.sessions_max(tenant, id) == 0 && self.sessions_max(tenant, id) > 0 {
+            return vec![Whose::User(id.into())];
+        }
         // From the first that is registered on, those that are not are none of its own; which one
         // it came by is not known of them.
         let has_certificates = |device: &DeviceEntry| {

@@ -2,6 +2,7 @@
 //! memory. Rules are shared by all who have the role or the type.
 
 mod gone;
+mod numbers;
 mod read;
 mod renew;
 mod sets;
@@ -17,9 +18,11 @@ use martlet_access::hash::PasswordHash;
 use martlet_access::scram::Verifier;
 use martlet_broker::{CredentialMark, PasswordSource, Refusal, RefusalCause, Rules};
 
+use self::numbers::Numbers;
 use self::sets::{By, SetNumber, Sets};
 use crate::bans::Bans;
 use crate::changes::Seen;
+use crate::client_ids::ClientIds;
 use crate::credentials::{CredentialKind, CredentialUse};
 use crate::deleted::Deleted;
 use crate::rule_sets::{Owner, RulesPlace};
@@ -65,6 +68,7 @@ pub struct Snapshot {
     users: SharedMap<Arc<str>, Arc<UserEntry>>,
     /// By tenant and id.
     devices: Devices,
+    numbers: Numbers,
     /// Users and devices that can be restored: until then, or until they are removed for good, the
     /// name is nobody's.
     deleted: Deleted,
@@ -80,7 +84,7 @@ pub struct Snapshot {
 
 /// Approximate bytes of one of each: itself, its name and its place in a map.
 const USER_BYTES: usize = 640;
-const DEVICE_BYTES: usize = 384;
+const DEVICE_BYTES: usize = 448;
 const BAN_BYTES: usize = 512;
 const NAME_BYTES: usize = 96;
 
@@ -123,6 +127,7 @@ struct UserEntry {
 
 #[derive(Debug)]
 struct DeviceEntry {
+    number: i64,
     created_ms: i64,
     rules: SetNumber,
     credentials: Box<[Credential]>,
@@ -563,6 +568,9 @@ impl Snapshot {
         if let Some(device) = self.device(tenant, name) {
             let cause = match device.status {
                 Status::Active if client_id == name => return Ok(()),
+                Status::Active if self.sets.client_ids(device.rules) != ClientIds::Id => {
+                    return self.expect_of_no_device(tenant, client_id);
+                }
                 Status::Active => {
                     let detail = format!(
                         "the Client Identifier of the device {name} must be {name}, since its \
@@ -575,12 +583,7 @@ impl Snapshot {
             };
             return refused(cause, format!("device {name} is {}", device.status), name);
         }
-        if self.device(tenant, client_id).is_some() {
-            // Else the first client would keep the device out.
-            let detail =
-                format!("the Client Identifier {client_id} is the device's of that id alone");
-            return refused(RefusalCause::ClientIdOfDevice, detail, client_id);
-        }
+        self.expect_of_no_device(tenant, client_id)?;
         if self.user(tenant, name).is_some_and(|user| !user.enabled) {
             let detail = format!("user {name} is disabled");
             return refused(RefusalCause::UserDisabled, detail, name);
@@ -604,6 +607,25 @@ impl Snapshot {
             return refused(RefusalCause::TeamDeleted, detail, team);
         }
         Ok(())
+    }
+
+    /// Else the first client would keep the device out.
+    fn expect_of_no_device(&self, tenant: u32, client_id: &str) -> Result<(), Refusal> {
+        if self.device(tenant, client_id).is_none() {
+            return Ok(());
+        }
+        let detail = format!("the Client Identifier {client_id} is the device's of that id alone");
+        Err(Refusal::untold(RefusalCause::ClientIdOfDevice, detail).about(client_id))
+    }
+
+    /// Sessions that a device may have, if it may use any Client Identifier; 0: it may not.
+    pub fn sessions_max(&self, tenant: u32, id: &str) -> u32 {
+        let device = self.device(tenant, id);
+        let client_ids = device.map(|device| self.sets.client_ids(device.rules));
+        match client_ids {
+            Some(ClientIds::Any { sessions_max }) => sessions_max,
+            Some(ClientIds::Id) | None => 0,
+        }
     }
 
     /// What [`Whose::Credential`](martlet_broker::Whose::Credential) knows a device's secret by.

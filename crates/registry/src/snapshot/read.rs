@@ -9,6 +9,7 @@ use martlet_access::scram::Verifier;
 use martlet_broker::Rules;
 use sqlx::{AnyConnection, Row as _};
 
+use super::numbers::Numbers;
 use super::sets::{By, SetNumber, Sets};
 use super::{Credential, DeviceEntry, Devices, Origin, Snapshot, Tenants, Used, UserEntry};
 use crate::bans::Bans;
@@ -111,9 +112,11 @@ impl Snapshot {
         };
         each_credential(on, place, take).await?;
         let mut by_tenant: HashMap<u32, SharedMap<Arc<str>, Arc<DeviceEntry>>> = HashMap::new();
+        let mut numbers = Numbers::default();
         for (tenant, id, entry) in numbered.into_values() {
-            let of_tenant = by_tenant.entry(tenant).or_default();
-            of_tenant.insert(Arc::from(id), Arc::new(entry));
+            let (of_tenant, id) = (by_tenant.entry(tenant).or_default(), Arc::<str>::from(id));
+            numbers.insert(entry.number, tenant, Arc::clone(&id));
+            of_tenant.insert(id, Arc::new(entry));
         }
         let mut devices = Devices::default();
         for (tenant, of_tenant) in by_tenant {
@@ -132,6 +135,7 @@ impl Snapshot {
             sets,
             users,
             devices,
+            numbers,
             deleted: Deleted::read(on, place).await?,
             closed: Arc::new(Rules::closed()),
             stranger,
@@ -351,6 +355,7 @@ pub(super) fn user_entry(
 /// Without its credentials.
 pub(super) fn device_entry(row: &DeviceRow, rules: SetNumber) -> DeviceEntry {
     DeviceEntry {
+        number: row.number,
         created_ms: row.created_ms,
         rules,
         credentials: Box::default(),

@@ -161,7 +161,7 @@ impl Snapshot {
             in_use |= is_in_use(on).await?;
         }
         let (mut users, mut devices) = (self.users.clone(), self.devices.clone());
-        let mut deleted = self.deleted.clone();
+        let (mut numbers, mut deleted) = (self.numbers.clone(), self.deleted.clone());
         let mut bans = self.bans.clone();
         let (mut names, mut changes_ms) = self.ended_until(read_ms);
         for name in changed_users {
@@ -180,6 +180,9 @@ impl Snapshot {
         for (tenant, id) in changed_devices {
             let id: Arc<str> = id.into();
             let mut of_tenant = devices.remove(&tenant).unwrap_or_default();
+            if let Some(old) = of_tenant.get(&id) {
+                numbers.remove(old.number, tenant, &id);
+            }
             match device_row(on, tenant, &id).await? {
                 None => of_tenant.remove(&id),
                 Some((row, groups)) => {
@@ -194,6 +197,7 @@ impl Snapshot {
                     changes_ms = ends
                         .filter(|ends| *ends > read_ms)
                         .fold(changes_ms, i64::min);
+                    numbers.insert(row.number, tenant, Arc::clone(&id));
                     of_tenant.insert(Arc::clone(&id), Arc::new(entry))
                 }
             };
@@ -218,6 +222,7 @@ impl Snapshot {
             sets,
             users,
             devices,
+            numbers,
             deleted,
             tenants,
             bans,

@@ -11,6 +11,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use super::read::damaged;
 use crate::RegistryError;
+use crate::client_ids::ClientIds;
 use crate::rule_sets::{Owner, RuleSet, read_rule_sets};
 use crate::sql::Fault;
 
@@ -33,6 +34,9 @@ pub(super) enum By {
 pub(super) struct Sets {
     roles: HashMap<String, Arc<Rules>>,
     types: HashMap<String, Arc<Rules>>,
+    /// Which Client Identifiers the devices of a type may use, of types that permit others than
+    /// the id.
+    client_ids: HashMap<String, ClientIds>,
     /// All groups, in the order of their names.
     groups: Vec<Group>,
     /// The type of that name is the program's own, not one that was there before.
@@ -62,7 +66,10 @@ impl Sets {
         let mut rules: HashMap<String, Vec<RuleLine>> =
             with_rules.map(|set| (set.name, set.rules)).collect();
         let is_iotflow = |set: &RuleSet| set.is_builtin && set.name == IOTFLOW;
+        let any = types.iter();
+        let any = any.filter(|set| set.client_ids != ClientIds::Id);
         let mut sets = Self {
+            client_ids: any.map(|set| (set.name.clone(), set.client_ids)).collect(),
             knows_iotflow: types.iter().any(is_iotflow),
             roles: compiled(Owner::Role, roles, place)?,
             types: compiled(Owner::DeviceType, types, place)?,
@@ -122,6 +129,17 @@ impl Sets {
     /// Origin of the rules with that number.
     pub(super) fn by(&self, number: SetNumber) -> &By {
         &self.held[number.0].0
+    }
+
+    /// Which Client Identifiers the devices with that number may use.
+    pub(super) fn client_ids(&self, number: SetNumber) -> ClientIds {
+        match self.by(number) {
+            By::Device(device_type, _) => {
+                let found = self.client_ids.get(device_type);
+                found.copied().unwrap_or_default()
+            }
+            By::Role(_) => ClientIds::Id,
+        }
     }
 
     /// There is a group.
@@ -187,13 +205,24 @@ impl Sets {
         let Some(of_type) = self.types.get(device_type) else {
             return Ok(None);
         };
-        if of_groups.is_empty() {
+        let is_named_otherwise = self.client_ids.contains_key(device_type);
+        if of_groups.is_empty() && !is_named_otherwise {
             return Ok(Some(Arc::clone(of_type)));
         }
-        let all = [of_type.rules(), &of_groups].concat();
+        let mut all = [of_type.rules(), &of_groups].concat();
+        if is_named_otherwise {
+            all.iter_mut().for_each(by_user_name);
+        }
         let rules = Rules::compile(all, Actions::NONE)
             .map_err(|error| damaged(place, format!("device type {device_type}: {error}")))?;
         Ok(Some(Arc::new(rules)))
+    }
+}
+
+/// The Client Identifier of a device that may use any is not its id; its user name is.
+fn by_user_name(rule: &mut Rule) {
+    if rule.filter.contains("%c") {
+        rule.filter = rule.filter.replace("%c", "%u").into();
     }
 }
 

@@ -19,6 +19,7 @@ both!(a_device_has_all_its_fields, registry, {
     let group = registry.add_group(&actor, group).await?;
     let new = NewDevice {
         name: Some("Pümpe".to_owned()),
+        kind: "water pump".to_owned(),
         description: "two\nlines".to_owned(),
         location: "roof".to_owned(),
         firmware_version: "1.2".to_owned(),
@@ -35,6 +36,7 @@ both!(a_device_has_all_its_fields, registry, {
         registry.device(&Scope::All, added.number.into()).await?
     );
     assert_eq!((&*found.name, &*found.description), ("Pümpe", "two\nlines"));
+    assert_eq!(found.kind, "water pump");
     assert_eq!((&*found.location, &*found.owner), ("roof", "ann"));
     assert_eq!(
         (&*found.firmware_version, &*found.hardware_version),
@@ -674,4 +676,41 @@ both!(who_has_an_id_next_was_never_connected, registry, {
         .await?;
     let found = registry.device(&Scope::All, "d".into()).await?;
     assert!(found.presence.is_some_and(|seen| seen.online));
+});
+
+both!(devices_have_a_kind_that_is_free_text, registry, {
+    let actor = all();
+    for (id, kind) in [("a", "pump"), ("b", "Pumpe für Öl"), ("c", "pump")] {
+        let new = NewDevice {
+            kind: kind.to_owned(),
+            ..new_device(id)
+        };
+        registry.create_device(&actor, new).await?;
+    }
+    let change = |kind: &str| DeviceChange {
+        kind: Some(kind.to_owned()),
+        ..DeviceChange::default()
+    };
+    let changed = registry
+        .change_device(&actor, "c".into(), change("valve"), None)
+        .await?;
+    assert_eq!((&*changed.kind, changed.revision), ("valve", 2));
+    for odd in ["x".repeat(257), "two\nlines".to_owned()] {
+        let told = registry
+            .change_device(&actor, "c".into(), change(&odd), None)
+            .await;
+        assert!(matches!(told, Err(RegistryError::Refused(_))), "{told:?}");
+    }
+    for (kind, expected) in [("pump", &["a"][..]), ("Pumpe für Öl", &["b"]), ("", &[])] {
+        let filter = DeviceFilter {
+            kind: Some(kind.to_owned()),
+            ..DeviceFilter::default()
+        };
+        let (order, page) = (DeviceOrder::Id, PageRequest::first(9));
+        let found = registry
+            .list_devices(&Scope::All, &filter, order, &page)
+            .await?;
+        let ids: Vec<_> = found.items.iter().map(|device| &*device.id).collect();
+        assert_eq!(ids, expected);
+    }
 });

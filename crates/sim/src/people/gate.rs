@@ -161,6 +161,7 @@ impl Gate {
                     holder: found.holder,
                     is_device: false,
                     owns_client_id: false,
+                    sessions_max: 0,
                     realm,
                     rules: Arc::new(found.compile(topics)),
                     bound: true,

@@ -45,7 +45,19 @@ impl RegistrySource {
         match self.snapshot.known(self.tenant, &name) {
             Some(Known::Device) => self.find_device(asked, name),
             Some(Known::User) => self.find_user(asked, name, place).await,
-            None => Finding::Stranger,
+            None => self.find_by_number(asked, &name),
+        }
+    }
+
+    /// A device may name itself by its number. To others, its number is the name of nobody: the
+    /// next source may know it.
+    fn find_by_number(&self, asked: &Authentication, name: &str) -> Finding {
+        let Some(id) = self.snapshot.device_numbered(self.tenant, name) else {
+            return Finding::Stranger;
+        };
+        match self.find_device(asked, Arc::clone(id)) {
+            Finding::Wrong(_) => Finding::Stranger,
+            found => found,
         }
     }
 
