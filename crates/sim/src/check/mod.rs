@@ -125,6 +125,11 @@ impl Checks {
         self.sink.see(fact, ledger, findings);
     }
 
+    /// The store has answered that more is durable.
+    pub fn synced(&mut self, at_us: u64) {
+        self.part_queue.synced(at_us);
+    }
+
     /// The node appended a record.
     pub fn recorded(
         &mut self,

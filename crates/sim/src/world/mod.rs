@@ -500,6 +500,9 @@ impl World {
             self.crash_at = self.agenda.now_us() + self.random.below(2 * SECOND / 10);
             self.agenda.enter(self.crash_at, Due::Crash);
         }
+        if !told.is_empty() {
+            self.observer.checks.synced(self.agenda.now_us());
+        }
         for (shard, number) in told {
             self.node.durable(shard, number);
             self.wake_shard_soon(shard);
