@@ -141,8 +141,11 @@ faults! {
     PartDropsNewest = "At a part's bound in bytes the newest messages are dropped.";
     PartToldBeforeRecord = "A part is told of a QoS 1 or 2 message before that is durable.";
     PartPublishedBeforeRecord = "What a part publishes is answered before it is durable.";
+    PartPublishUnchecked = "What a part publishes is not checked by the rules of its principal.";
+    PartRefusalNotAnswered = "A part is not told that the rules forbid what it publishes.";
     PartOwnComesBack = "What a part publishes comes back to it.";
     LaneOfOtherShard = "A message goes to the lane of another shard than received it.";
+    LaneOfOtherTenant = "A message goes to the lane of another tenant.";
     LaneRunTooEarly = "A lane is told that it has no message of an earlier run though it has.";
     LaneNotAdded = "After a restart with more shards the new ones have no lanes.";
     LanesNotRoutedAgain = "What is routed again after a restart goes to no lane.";
@@ -159,6 +162,7 @@ faults! {
     SinkSettlesBeforeLetter = "A refused message is settled though its dead letter is not stored.";
     SinkRepeatedForgotten = "A message that is handed to the sink again does not say so.";
     SinkRetriesBehind = "What the sink did not take is handed to it behind later messages.";
+    SinkStopForgets = "A sink that is told to stop does not settle the delivery under way.";
     SinkSilenceIsDone = "A message counts as delivered that the sink did not answer for.";
 
     // Its records, and recovery.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use martlet_broker::TenantId;
 use martlet_codec::QoS;
 
 use crate::agenda::SECOND;
@@ -10,6 +11,7 @@ use crate::facts::{ClientIndex, Fact, MessageIndex, PartIndex};
 use crate::node::LinkIndex;
 use crate::part::PartRow;
 use crate::people::People;
+use crate::sink::SinkTenant;
 use crate::topics::{FilterIndex, TopicIndex, Topics};
 
 /// A message of the run.
@@ -115,6 +117,8 @@ pub struct SinkRow {
     pub name: String,
     /// What it takes.
     pub filters: Vec<FilterIndex>,
+    /// Whose messages it takes.
+    pub tenant: SinkTenant,
 }
 
 /// All messages and clients of a run.
@@ -226,6 +230,13 @@ impl Ledger {
     pub fn is_owed(&self, message: MessageIndex, at_us: u64) -> bool {
         let row = self.message(message);
         row.acked_us > 0 && !row.refused && !row.rotten && !self.may_have_expired(message, at_us)
+    }
+
+    /// The tenant whose client has published a message, in runs whose clients stay in theirs.
+    pub fn tenant_of(&self, message: MessageIndex) -> TenantId {
+        let publisher = self.message(message).publisher;
+        let people = self.people.as_ref();
+        people.map_or(TenantId(0), |people| people.tenant_of(publisher))
     }
 
     /// A message may have expired by now, for all that is known of the wall clock.

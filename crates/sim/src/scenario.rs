@@ -18,7 +18,7 @@ use crate::observer::Observer;
 use crate::part::{Part, PartPlan, PartRow};
 use crate::people::{Gate, People};
 use crate::random::Random;
-use crate::sink::{SimSink, SinkPlan};
+use crate::sink::{SimSink, SinkPlan, has_tenants};
 use crate::store::{Store, StoreProfile};
 use crate::topics::{Class, TopicIndex, Topics};
 use crate::world::{Disturbance, Office, Outcome, World};
@@ -142,10 +142,23 @@ pub struct Scenario {
 struct RulesProfile {
     lockout: Lockout,
     wrong_percent: u64,
-    /// Mean time between changes, microseconds.
+    /// Mean time between changes, microseconds; 0 is none.
     change_us: u64,
     /// Time that the gate looks for a client, microseconds at most.
     look_us: u64,
+}
+
+impl RulesProfile {
+    /// Users in several tenants who may do all, and do not change.
+    const STILL: Self = Self {
+        lockout: Lockout {
+            failures: u32::MAX,
+            lasts: Duration::from_secs(1),
+        },
+        wrong_percent: 0,
+        change_us: 0,
+        look_us: 0,
+    };
 }
 
 /// Clients of the kind `Steady`.
@@ -231,7 +244,10 @@ impl Scenario {
             topics,
             plans,
             queued_max,
-            rules: (kind == Kind::Rules).then(|| rules_profile(seed)),
+            rules: match kind {
+                Kind::Rules => Some(rules_profile(seed)),
+                _ => has_tenants(kind, seed).then_some(RulesProfile::STILL),
+            },
         }
     }
 
@@ -264,7 +280,7 @@ impl Scenario {
             clients: rows.collect(),
             parts: (self.plans.len()..)
                 .zip(&self.parts)
-                .map(|(row, plan)| PartRow::new(plan.name.clone(), plan.durable, row as u16))
+                .map(|(row, plan)| PartRow::new(plan, row as u16))
                 .collect(),
             sinks: self.sinks.iter().map(SinkPlan::row).collect(),
             hops: BTreeMap::new(),
@@ -430,7 +446,7 @@ fn node_profile(kind: Kind, seed: u64, random: &mut Random) -> NodeProfile {
         },
         check_one_in: if steady { 64 } else { 1 },
         seed,
-        authenticate: kind == Kind::Rules,
+        authenticate: kind == Kind::Rules || has_tenants(kind, seed),
     }
 }
 

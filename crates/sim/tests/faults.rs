@@ -151,6 +151,8 @@ const OF_PARTS: &[Fault] = &[
     Fault::PartDropsNewest,
     Fault::PartToldBeforeRecord,
     Fault::PartPublishedBeforeRecord,
+    Fault::PartPublishUnchecked,
+    Fault::PartRefusalNotAnswered,
     Fault::PartOwnComesBack,
     Fault::LaneOfOtherShard,
     Fault::LaneRunTooEarly,
@@ -166,6 +168,8 @@ const OF_PARTS: &[Fault] = &[
 
 /// Those of integrations.
 const OF_SINKS: &[Fault] = &[
+    Fault::LaneOfOtherTenant,
+    Fault::SinkStopForgets,
     Fault::SinkSettlesBeforeLetter,
     Fault::SinkRepeatedForgotten,
     Fault::SinkRetriesBehind,

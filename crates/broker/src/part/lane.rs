@@ -111,7 +111,7 @@ impl LaneSubscription {
 
 impl Lane {
     fn takes_tenant(&self, tenant: TenantId) -> bool {
-        self.tenant.is_none_or(|own| own == tenant)
+        self.tenant.is_none_or(|own| own == tenant) || fault::is(Fault::LaneOfOtherTenant)
     }
 
     fn takes(&self, tenant: TenantId, topic: TopicName<'_>) -> bool {

@@ -38,7 +38,7 @@ use martlet_registry::DeadLetterCount;
 pub use martlet_registry::DeadLettersKept;
 pub use operate::{Chosen, IntegrationSeen, Operator, Order, SENT_AT_ONCE_MAX, Sending};
 
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::health::Reader;
 use crate::secrets::SecretStore;
 use crate::tables::Tables;
@@ -155,6 +155,17 @@ impl Integrations {
         let of = integration.split_once('/')?;
         let stored = self.host.letters_stored().await?;
         Some(letters_of(&stored, of))
+    }
+
+    /// Client Identifiers of the sessions that a part has as lanes in a tenant, or has left.
+    pub(crate) async fn lanes_of(
+        &self,
+        tenant: TenantId,
+        part: &str,
+    ) -> Result<Vec<String>, ControlError> {
+        let mut found = self.host.sessions_of(part).await?;
+        found.retain(|one| one.tenant == tenant && part_of(&one.client_id) == part);
+        Ok(found.into_iter().map(|one| one.client_id).collect())
     }
 
     /// Whether an integration takes the messages of all tenants: it is the node's then.

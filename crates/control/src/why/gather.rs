@@ -42,8 +42,9 @@ impl Control {
     /// If a shard does not answer in time.
     pub async fn facts(&self, question: &Question) -> Result<Facts, ControlError> {
         self.settle_events().await;
-        let renamed = self.integration_meant(question);
-        let question = renamed.as_ref().unwrap_or(question);
+        if let Some(question) = self.integration_meant(question) {
+            return self.facts_of_integration(&question).await;
+        }
         let (tenant, name) = (question.tenant, &*question.name);
         let runs = self.journal.runs_of(tenant, name, &self.presence);
         let own = self.session(tenant, name).await?;
@@ -142,7 +143,7 @@ impl Control {
         runs
     }
 
-    async fn facts_of(
+    pub(super) async fn facts_of(
         &self,
         question: &Question,
         client_id: &str,
@@ -359,7 +360,7 @@ impl Control {
         })
     }
 
-    async fn session(
+    pub(super) async fn session(
         &self,
         tenant: TenantId,
         client_id: &str,
@@ -701,7 +702,7 @@ fn waiting_since_ms(found: &ClientDetail) -> Option<u64> {
     waits.then(|| received_ms.max(info.connected_at_ms))
 }
 
-fn session_of(found: ClientDetail) -> Session {
+pub(super) fn session_of(found: ClientDetail) -> Session {
     let subscriptions = found.subscriptions.iter();
     let subscriptions = subscriptions.map(|one| (one.filter.to_string(), one.qos as u8));
     let info = &found.info;

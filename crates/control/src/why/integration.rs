@@ -1,15 +1,18 @@
 //! Messages that wait for an integration.
 
-use martlet_broker::lane_name;
+use martlet_broker::{DropReason, LossTimes};
 use martlet_codec::{TopicFilter, TopicName};
 use martlet_integrate::CLIENT_IDS;
 
-use super::facts::{Facts, Integration, NotDelivering};
-use super::judge::{Found, Weight};
+use super::facts::{Facts, Integration, NotDelivering, Session};
+use super::gather::session_of;
+use super::judge::{Found, RECENT_MS, Weight};
+use super::session::uncapitalized;
 use super::{Finding, Question};
 use crate::cause::Cause;
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::integrations::{Activity, part_of, queue_trouble};
+use crate::journal::{Run, mend_of_drop};
 use crate::text::typed;
 
 /// It was asked about an integration.
@@ -35,6 +38,114 @@ pub(super) fn integrations(facts: &Facts, found: &mut Found) {
         found.extend(finding(one).map(|finding| (weight, finding)));
         found.extend(letters_finding(one).map(|finding| (Weight::Trouble, finding)));
         found.extend(queue_finding(one).map(|finding| (weight, finding)));
+        if let (true, Some(session)) = (one.is_own, &facts.session) {
+            lost(facts.now_ms, one, session, found);
+        }
+    }
+}
+
+/// What was dropped for an integration that was asked about, as its session counts it. What its
+/// target refused is told as dead letters.
+fn lost(now_ms: u64, one: &Integration, session: &Session, found: &mut Found) {
+    let name = &one.name;
+    let drops = session.drops.iter().zip(&session.dropped_at);
+    let drops = drops.filter(|((reason, count), _)| {
+        *count > 0 && *reason != DropReason::RefusedByReceiver && !reason.is_expected()
+    });
+    for ((reason, count), at) in drops {
+        let why = format!(
+            "dropped: {} ({})",
+            uncapitalized(reason.meaning()),
+            reason.name()
+        );
+        let mend = match reason {
+            DropReason::QueueFull => {
+                Some("raise `max_bytes` of the integration and restart the node")
+            }
+            reason => mend_of_drop(*reason),
+        };
+        let losses = (*count, *at);
+        let finding = lost_finding(name, Cause::of_drop(*reason), losses, &why);
+        let finding = match mend {
+            Some(mend) => finding.mend(mend),
+            None => finding,
+        };
+        found.push((weight_of_loss(now_ms, *at), finding));
+    }
+    if session.expired > 0 {
+        let why = "not delivered before the Message Expiry Interval ran out";
+        let losses = (session.expired, session.expired_at);
+        let finding = lost_finding(name, Cause::Expired, losses, why)
+            .mend("publish with a longer Message Expiry Interval");
+        found.push((weight_of_loss(now_ms, session.expired_at), finding));
+    }
+}
+
+fn weight_of_loss(now_ms: u64, at: LossTimes) -> Weight {
+    match now_ms.saturating_sub(at.last_ms) <= RECENT_MS {
+        true => Weight::Trouble,
+        false => Weight::Before,
+    }
+}
+
+fn lost_finding(name: &str, cause: Cause, (count, at): (u64, LossTimes), why: &str) -> Finding {
+    let were = match count {
+        1 => "1 message for the integration".to_owned(),
+        count => format!("{count} messages for the integration"),
+    };
+    let was = match count {
+        1 => "was",
+        _ => "were",
+    };
+    let sentence = format!("{were} {name} {was} {why}");
+    let mut finding = Finding::new(cause, sentence).of_many(count);
+    finding.since_ms = Some(at.first_ms).filter(|ms| *ms > 0);
+    finding.last_ms = Some(at.last_ms).filter(|ms| *ms > 0);
+    finding
+}
+
+/// The sessions of all lanes of an integration as one; none if it has none.
+fn as_one(lanes: impl IntoIterator<Item = Session>) -> Option<Session> {
+    let mut lanes = lanes.into_iter();
+    let mut all = lanes.next()?;
+    for lane in lanes {
+        all.connected &= lane.connected;
+        all.since_ms = all.since_ms.into_iter().chain(lane.since_ms).min();
+        all.queued += lane.queued;
+        all.in_flight += lane.in_flight;
+        all.waits_for_store |= lane.waits_for_store;
+        all.queue_full = all.queue_full.or(lane.queue_full);
+        if lane.expired > 0 {
+            all.expired_at = match all.expired {
+                0 => lane.expired_at,
+                _ => both(all.expired_at, lane.expired_at),
+            };
+            all.expired += lane.expired;
+        }
+        for ((reason, count), at) in lane.drops.into_iter().zip(lane.dropped_at) {
+            let known = all.drops.iter().position(|(known, _)| *known == reason);
+            match known {
+                Some(place) => {
+                    all.drops[place].1 += count;
+                    all.dropped_at[place] = both(all.dropped_at[place], at);
+                }
+                None => {
+                    all.drops.push((reason, count));
+                    all.dropped_at.push(at);
+                }
+            }
+        }
+    }
+    Some(all)
+}
+
+/// When messages were lost on either of two lanes. A time of 0 is unknown.
+fn both(one: LossTimes, other: LossTimes) -> LossTimes {
+    let firsts = [one.first_ms, other.first_ms];
+    let known = firsts.into_iter().filter(|ms| *ms > 0);
+    LossTimes {
+        first_ms: known.min().unwrap_or(0),
+        last_ms: one.last_ms.max(other.last_ms),
     }
 }
 
@@ -131,19 +242,56 @@ fn finding(one: &Integration) -> Option<Finding> {
 
 impl Control {
     /// The question about an integration that is named by kind and name, `file/audit`, or by the
-    /// Client Identifier of its part, as one about its first session.
+    /// Client Identifier of its part or of one of its lanes, as one about its part.
     pub(super) fn integration_meant(&self, question: &Question) -> Option<Question> {
-        let name = question.name.strip_prefix(CLIENT_IDS);
-        let (kind, name) = name.unwrap_or(&question.name).split_once('/')?;
-        let handle = self.integrations()?.get(kind, name)?;
-        let takes_all = self.integrations()?.takes_all_tenants(kind, name);
-        let is_there = match takes_all {
+        let all = self.integrations()?;
+        let named = |name: &str| {
+            let (kind, name) = name.split_once('/')?;
+            all.get(kind, name)
+        };
+        let handle = match question.name.strip_prefix(CLIENT_IDS) {
+            Some(name) => {
+                named(name).or_else(|| named(part_of(&question.name).get(CLIENT_IDS.len()..)?))
+            }
+            None => named(&question.name),
+        }?;
+        let tenant = handle.state().tenant;
+        let is_there = match all.takes_all_tenants(handle.kind(), handle.name()) {
             true => question.sees_node,
-            false => handle.state().tenant == Some(question.tenant),
+            false => tenant == Some(question.tenant),
         };
         is_there.then(|| Question {
-            name: lane_name(handle.client_id(), 0),
+            name: handle.client_id().to_owned(),
+            // The sessions of one that takes messages of all tenants are the node's own.
+            tenant: tenant.unwrap_or(question.tenant),
             ..question.clone()
+        })
+    }
+
+    /// The facts of an integration: its session and what became of it recently are those of all of
+    /// its lanes. A publisher's messages are in one of them alone.
+    pub(super) async fn facts_of_integration(
+        &self,
+        question: &Question,
+    ) -> Result<Facts, ControlError> {
+        let (tenant, part) = (question.tenant, &*question.name);
+        let lanes = match self.integrations() {
+            Some(all) => all.lanes_of(tenant, part).await?,
+            None => Vec::new(),
+        };
+        let (mut sessions, mut runs) = (Vec::new(), Vec::<Run>::new());
+        for lane in &lanes {
+            let session = self.session(tenant, lane).await?;
+            sessions.extend(session.map(session_of));
+            runs.extend(self.journal.runs_of(tenant, lane, &self.presence));
+        }
+        runs.sort_by_key(|run| (run.last.at_ms, run.last.seq));
+        let facts = self.facts_of(question, part, None, runs).await?;
+        Ok(Facts {
+            session: as_one(sessions),
+            // It has no address: those are of strangers.
+            nameless: Vec::new(),
+            ..facts
         })
     }
 
@@ -184,7 +332,7 @@ impl Control {
                 }
                 (None, None) => None,
             };
-            let is_own = handle.client_id() == part_of(client_id);
+            let is_own = handle.client_id() == client_id;
             let queue = state.queue.as_ref();
             let holds = queue.is_some_and(|queue| queue.holds);
             let queue = queue.and_then(|queue| queue_trouble(queue, handle.on_full()));
@@ -228,5 +376,90 @@ impl Control {
             options => format!("{options} "),
         };
         format!("martlet integration {action} {options}{}", typed(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUEUE_FULL: DropReason = DropReason::QueueFull;
+
+    fn lane(drops: &[(DropReason, u64, u64, u64)], expired: u64) -> Session {
+        Session {
+            connected: true,
+            queued: 2,
+            in_flight: 1,
+            drops: drops.iter().map(|drop| (drop.0, drop.1)).collect(),
+            dropped_at: drops
+                .iter()
+                .map(|drop| LossTimes {
+                    first_ms: drop.2,
+                    last_ms: drop.3,
+                })
+                .collect(),
+            expired,
+            expired_at: LossTimes {
+                first_ms: expired * 100,
+                last_ms: expired * 200,
+            },
+            ..Session::default()
+        }
+    }
+
+    #[test]
+    fn losses_of_all_lanes_are_told_together() {
+        let lanes = [
+            lane(&[], 0),
+            lane(&[(QUEUE_FULL, 3, 500, 900)], 2),
+            lane(
+                &[(DropReason::TooOld, 1, 600, 600), (QUEUE_FULL, 4, 400, 700)],
+                1,
+            ),
+        ];
+        let all = as_one(lanes).unwrap();
+        assert_eq!((all.queued, all.in_flight, all.expired), (6, 3, 3));
+        assert_eq!(all.drops, [(QUEUE_FULL, 7), (DropReason::TooOld, 1)]);
+        let at = |first_ms, last_ms| LossTimes { first_ms, last_ms };
+        assert_eq!(all.dropped_at, [at(400, 900), at(600, 600)]);
+        assert_eq!(all.expired_at, at(100, 400));
+
+        let facts = Facts {
+            now_ms: 1_000,
+            session: Some(all),
+            integrations: vec![Integration {
+                name: "file/audit".to_owned(),
+                is_own: true,
+                ..Integration::default()
+            }],
+            ..Facts::default()
+        };
+        let mut found = Vec::new();
+        integrations(&facts, &mut found);
+        let told = found.iter().find(|(_, one)| one.cause == Cause::QueueFull);
+        let (weight, told) = told.unwrap();
+        assert_eq!(*weight, Weight::Trouble);
+        assert_eq!((told.since_ms, told.last_ms), (Some(400), Some(900)));
+        assert!(
+            told.sentence
+                .starts_with("7 messages for the integration file/audit were dropped: "),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn what_the_target_refused_is_told_as_dead_letters_alone() {
+        let refused = [(DropReason::RefusedByReceiver, 3, 500, 900)];
+        let facts = Facts {
+            session: Some(lane(&refused, 0)),
+            integrations: vec![Integration {
+                is_own: true,
+                ..Integration::default()
+            }],
+            ..Facts::default()
+        };
+        let mut found = Vec::new();
+        integrations(&facts, &mut found);
+        assert_eq!(found, []);
     }
 }

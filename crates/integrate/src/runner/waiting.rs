@@ -5,13 +5,21 @@ use std::collections::VecDeque;
 use super::core::Held;
 use super::handle::Activity;
 
-/// Messages in hand that are looked at.
+/// Messages in hand of each lane that are looked at.
 const LOOKED_AT: usize = 64;
-/// Clients that are named, at most.
+/// Clients of each lane that are named, at most.
 const NAMED: usize = 16;
 
-/// Client Identifiers of those who published the first messages in hand, each once; none while the
-/// integration delivers.
+/// What was looked at of one lane.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    messages: usize,
+    clients: usize,
+}
+
+/// Client Identifiers of those who published the first messages in hand of each lane, each once;
+/// none while the integration delivers. A lane has messages of other clients than the others, and
+/// hundreds of its messages may stand before the first of another lane.
 pub(super) fn clients(activity: Activity, held: &VecDeque<Held>) -> Vec<String> {
     let mut clients = Vec::new();
     if !matches!(
@@ -20,11 +28,21 @@ pub(super) fn clients(activity: Activity, held: &VecDeque<Held>) -> Vec<String> 
     ) {
         return clients;
     }
-    for one in held.iter().take(LOOKED_AT) {
+    let mut lanes: Vec<Seen> = Vec::new();
+    for one in held {
+        let lane = one.lane();
+        if lanes.len() <= lane {
+            lanes.resize(lane + 1, Seen::default());
+        }
+        let seen = &mut lanes[lane];
+        if seen.messages == LOOKED_AT || seen.clients == NAMED {
+            continue;
+        }
+        seen.messages += 1;
         if let Some(client_id) = one.message.client_id()
-            && clients.len() < NAMED
             && !clients.iter().any(|known| known == client_id)
         {
+            seen.clients += 1;
             clients.push(client_id.to_owned());
         }
     }

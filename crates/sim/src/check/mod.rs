@@ -101,6 +101,7 @@ impl Checks {
             self.lockout.see(at_us, fact, ledger, findings);
             self.permission.see(fact, ledger, findings);
             self.tenant.see(fact, ledger, findings);
+            self.sink.see(fact, ledger, findings);
             return;
         }
         self.durable.see(fact, ledger, findings);
@@ -123,6 +124,11 @@ impl Checks {
         self.retained.see(at_us, fact, ledger);
         self.share.see(at_us, fact, ledger, findings);
         self.sink.see(fact, ledger, findings);
+    }
+
+    /// The store has answered that more is durable.
+    pub fn synced(&mut self, at_us: u64) {
+        self.part_queue.synced(at_us);
     }
 
     /// The node appended a record.
@@ -159,6 +165,7 @@ impl Checks {
 
     /// Everybody is back and nothing is under way any more.
     pub fn settled(&mut self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
+        self.sink.settled(at_us, ledger, findings);
         if ledger.people.is_some() {
             return;
         }
@@ -166,9 +173,9 @@ impl Checks {
         self.part_lost.settled(at_us, ledger, findings);
         let missing = self.part_lost.missing(at_us, ledger);
         self.part_queue.settled(missing, ledger, findings);
+        self.part_publish.settled(ledger, findings);
         self.part_receipt.settled(ledger, findings);
         self.share.settled(at_us, ledger, findings);
-        self.sink.settled(at_us, ledger, findings);
         self.retained.settled(ledger, findings);
         self.wills.settled(at_us, ledger, findings);
     }

@@ -1,29 +1,60 @@
-//! What parts publish: it does not come back to the part itself, its count of hops is the one that
-//! it was published with, and it is refused if it has been passed on too often, else only for a
-//! part whose queue is full.
+//! What parts publish: it does not come back to the part itself, and its count of hops is the one
+//! that it was published with. It is refused if it has been passed on too often or the rules of the
+//! part's principal forbid it, else only for a part whose queue is full. What is forbidden reaches
+//! nobody. Each publish is answered while the part stays attached.
+
+use std::collections::BTreeSet;
 
 use martlet_broker::HOPS_MAX;
 
-use crate::facts::Fact;
+use crate::facts::{ClientIndex, Fact, MessageIndex};
 use crate::ledger::Ledger;
 use crate::observer::Findings;
 use crate::part::PartFact;
 
 const CHECK: &str = "what parts publish";
 
-/// Keeps nothing.
+/// What parts wait for.
 #[derive(Debug, Default)]
-pub(super) struct PartPublishes;
+pub(super) struct PartPublishes {
+    /// Messages that have no answer yet, with who published them.
+    unanswered: BTreeSet<(ClientIndex, MessageIndex)>,
+}
 
 impl PartPublishes {
     pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
         match *fact {
+            Fact::Published {
+                client, message, ..
+            } if ledger.is_part(client) => {
+                let mut parts = ledger.parts.iter();
+                if parts.any(|part| part.client == client && part.attached) {
+                    self.unanswered.insert((client, message));
+                }
+            }
+            Fact::Crashed { .. } => self.unanswered.clear(),
+            Fact::Part {
+                part,
+                what: PartFact::Attaching { .. } | PartFact::Left { .. } | PartFact::Ended,
+            } => {
+                let gone = ledger.part(part).client;
+                self.unanswered.retain(|(client, _)| *client != gone);
+            }
+            Fact::Arrived {
+                client,
+                message: Some(message),
+                ..
+            } => {
+                let name = &ledger.client(client).name;
+                reached((name, message), ledger, findings);
+            }
             Fact::Acknowledged {
                 client,
                 message,
                 refused,
                 ..
             } => {
+                self.unanswered.remove(&(client, message));
                 let Some(hops) = ledger.hops.get(&message).copied() else {
                     return;
                 };
@@ -32,10 +63,14 @@ impl PartPublishes {
                     findings.add(CHECK, format!("{name} passed {what} on too often"));
                 }
                 let topic = ledger.message(message).topic;
+                let is_forbidden = is_forbidden(message, ledger);
+                if !refused && is_forbidden {
+                    findings.add(CHECK, format!("{what} was accepted, the rules forbid it"));
+                }
                 let mut parts = ledger.parts.iter();
                 let may_wait =
                     parts.any(|part| part.may_hold() && part.has_asked_for(topic, &ledger.topics));
-                if refused && hops <= HOPS_MAX && !may_wait {
+                if refused && hops <= HOPS_MAX && !may_wait && !is_forbidden {
                     findings.add(CHECK, format!("{what} was refused, no part holds it"));
                 }
             }
@@ -46,6 +81,7 @@ impl PartPublishes {
                 let Some(message) = told.message else { return };
                 let row = ledger.part(part);
                 let (name, what) = (&row.name, ledger.describe(message));
+                reached((name, message), ledger, findings);
                 if ledger.message(message).publisher == row.client {
                     findings.add(CHECK, format!("{name} got its own {what}"));
                 }
@@ -60,5 +96,29 @@ impl PartPublishes {
             }
             _ => {}
         }
+    }
+
+    /// All is done.
+    pub(super) fn settled(&self, ledger: &Ledger, findings: &mut Findings) {
+        for (client, message) in &self.unanswered {
+            let (name, what) = (&ledger.client(*client).name, ledger.describe(*message));
+            findings.add(CHECK, format!("{name} got no answer for {what}"));
+        }
+    }
+}
+
+/// The rules of the part that published a message forbid that.
+fn is_forbidden(message: MessageIndex, ledger: &Ledger) -> bool {
+    let row = ledger.message(message);
+    let mut parts = ledger.parts.iter();
+    let part = parts.find(|part| part.client == row.publisher);
+    part.is_some_and(|part| part.forbidden.contains(&row.topic))
+}
+
+/// A message has reached somebody.
+fn reached((name, message): (&str, MessageIndex), ledger: &Ledger, findings: &mut Findings) {
+    if is_forbidden(message, ledger) {
+        let what = ledger.describe(message);
+        findings.add(CHECK, format!("{name} got {what}, the rules forbid it"));
     }
 }

@@ -19,9 +19,12 @@ const TOO_OLD_AT_ONCE: u64 = 1024;
 
 /// By how much the wall clock tells another time than records before that is written down.
 const CLOCK_APART_MS: u64 = 1_000;
-/// How long a message may have had its credit before the part was told of it, microseconds: it
-/// waits until it is durable, and a sync may be slow. It is not in the queue then.
-const UNDER_WAY_US: u64 = 12 * SECOND;
+/// Within that time after the store has answered its shards tell their parts what waited for it,
+/// microseconds.
+const TOLD_WITHIN_US: u64 = SECOND / 20;
+
+/// In a delivery's token the number of the lane stands above these bits.
+const TOKEN_BITS: u32 = 16;
 
 /// When a message was dropped, microseconds, and why.
 type Drop = (u64, DropReason);
@@ -31,13 +34,57 @@ type Drop = (u64, DropReason);
 pub(super) struct PartQueues {
     /// By part and topic; none where only the store knew it.
     drops: BTreeMap<(PartIndex, Option<TopicIndex>), Vec<Drop>>,
-    /// When each part was told of each message first, and the crashes of the node before.
-    told: BTreeMap<(PartIndex, MessageIndex), (u64, u32)>,
+    /// When each message had left the queue of each part, at the earliest, by when the part was told
+    /// of it first; and the crashes of the node before.
+    left: BTreeMap<(PartIndex, MessageIndex), (u64, u32)>,
+    /// What each part may have in flight.
+    in_flight: BTreeMap<PartIndex, InFlight>,
     /// Crashes of the node before a message was sent.
     sent: BTreeMap<MessageIndex, u32>,
+    /// When the store has answered that more is durable, microseconds.
+    answers: Vec<u64>,
+}
+
+/// What a part may have in flight when it is attached again, and was not told of: that comes first,
+/// and left the queue before.
+#[derive(Debug, Default)]
+struct InFlight {
+    /// The most credit that it has had.
+    credit_max: u16,
+    /// Deliveries by each lane since it was attached, but for what may have been told before.
+    told: BTreeMap<u32, u16>,
+}
+
+impl InFlight {
+    /// A delivery by this lane: whether it may have been in flight when the part was attached.
+    fn may_be_of_before(&mut self, lane: u32) -> bool {
+        let told = self.told.entry(lane).or_default();
+        *told = told.saturating_add(1);
+        *told <= self.credit_max
+    }
 }
 
 impl PartQueues {
+    /// The store answers that more is durable.
+    pub(super) fn synced(&mut self, at_us: u64) {
+        self.answers.push(at_us);
+    }
+
+    /// When a message has left the queue of a part, at the earliest, that was told of it then. It
+    /// leaves with its credit, and waits until what its shard has appended by then is durable. If it
+    /// waited, an answer of the store came just before; that covers what was appended since the
+    /// answer before the last one, as a group takes what came in during the sync before.
+    fn left_queue_us(&self, told_us: u64) -> u64 {
+        let since_us = told_us.saturating_sub(TOLD_WITHIN_US);
+        let answer = self.answers.partition_point(|at_us| *at_us < since_us);
+        match self.answers.get(answer) {
+            Some(at_us) if *at_us <= told_us => answer
+                .checked_sub(2)
+                .map_or(0, |before| self.answers[before]),
+            _ => told_us,
+        }
+    }
+
     pub(super) fn see(
         &mut self,
         at_us: u64,
@@ -66,10 +113,25 @@ impl PartQueues {
         let row = ledger.part(part);
         let name = &row.name;
         match *what {
-            PartFact::Told(told) => {
+            PartFact::Attaching { credit, .. } => {
+                let in_flight = self.in_flight.entry(part).or_default();
+                in_flight.credit_max = in_flight.credit_max.max(credit);
+                in_flight.told.clear();
+            }
+            PartFact::Credit(credit) => {
+                let in_flight = self.in_flight.entry(part).or_default();
+                in_flight.credit_max = in_flight.credit_max.max(credit);
+            }
+            PartFact::Told(told) if told.attachment == row.attachment => {
+                let in_flight = self.in_flight.entry(part).or_default();
+                let lane = told.token >> TOKEN_BITS;
+                let left_us = match told.dup || in_flight.may_be_of_before(lane) {
+                    true => 0,
+                    false => self.left_queue_us(at_us),
+                };
                 if let Some(message) = told.message {
-                    let told = (at_us, ledger.crashes);
-                    self.told.entry((part, message)).or_insert(told);
+                    let left = (left_us, ledger.crashes);
+                    self.left.entry((part, message)).or_insert(left);
                 }
             }
             PartFact::Dropped { topic, reason } => {
@@ -168,7 +230,8 @@ impl PartQueues {
         found.map(|(_, (message, _))| message)
     }
 
-    /// For each missing message: when the part was told first of an older one of its publisher.
+    /// For each missing message: when an older one of its publisher that the part got left the
+    /// queue, at the earliest.
     fn told_older(
         &self,
         part: PartIndex,
@@ -187,11 +250,11 @@ impl PartQueues {
             if missing_set.contains(&message) {
                 let from_us = latest.get(&stream).copied().unwrap_or(0);
                 found.push((message, from_us));
-            } else if let Some((told_us, told)) = self.told.get(&(part, message))
+            } else if let Some((left_us, told)) = self.left.get(&(part, message))
                 && *told == crashes
             {
                 let latest = latest.entry(stream).or_default();
-                *latest = (*latest).max(told_us.saturating_sub(UNDER_WAY_US));
+                *latest = (*latest).max(*left_us);
             }
         }
         found

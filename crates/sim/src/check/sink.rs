@@ -2,7 +2,9 @@
 //! the integration was attached first, has in the end been taken by the target, is a dead letter,
 //! or was dropped by the node, which says so. Messages of one publisher on one topic are taken in
 //! their order, what was taken before says that it is repeated, and a QoS 2 message has one name. A
-//! message is settled once the target or the tables have it.
+//! message is settled once the target or the tables have it. An integration of one tenant gets no
+//! message of another one. If the node stops in good order, what the target answered for is settled,
+//! and does not come again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,12 +14,14 @@ use martlet_codec::QoS;
 use crate::facts::{ClientIndex, Fact, MessageIndex, SinkIndex};
 use crate::ledger::Ledger;
 use crate::observer::Findings;
-use crate::sink::SinkFact;
+use crate::sink::{SinkFact, SinkTenant};
 use crate::topics::{Class, TopicIndex};
 
 const CHECK: &str = "nothing lost to integrations";
 const CHECK_ORDER: &str = "order to integrations";
 const CHECK_REPEATED: &str = "once to integrations, or repeated";
+const CHECK_TENANT: &str = "integrations of one tenant";
+const CHECK_STOPPED: &str = "integrations after a stop";
 const CHECK_SETTLED: &str = "integrations settle what is safe";
 
 /// What is ordered: publisher, topic, QoS as published.
@@ -37,6 +41,12 @@ struct OfSink {
     names: BTreeMap<MessageIndex, BTreeSet<MessageId>>,
     /// What the target has rejected: it may take it later.
     rejected: BTreeSet<MessageId>,
+    /// What the target has answered for, since the node was started.
+    answered: BTreeSet<MessageId>,
+    /// What was settled, and may not come again: the node has stopped in good order since.
+    over: BTreeSet<MessageId>,
+    /// What was settled, since the node was started.
+    settled: BTreeMap<MessageId, PartOutcome>,
     /// What the tables have had.
     stored: BTreeSet<MessageId>,
     /// What the tables have in the end.
@@ -56,6 +66,12 @@ impl Sinks {
                 ..
             } => self.published(message, ledger),
             Fact::Sink { sink, what } => self.see_sink(sink, &what, ledger, findings),
+            Fact::Restarted => {
+                for of in self.0.values_mut() {
+                    of.answered.clear();
+                    of.settled.clear();
+                }
+            }
             _ => {}
         }
     }
@@ -68,7 +84,8 @@ impl Sinks {
         for (sink, known) in (0..).zip(&ledger.sinks) {
             let of = self.0.entry(sink).or_default();
             let mut filters = known.filters.iter();
-            let is_wanted = filters.any(|filter| ledger.topics.matches(*filter, row.topic));
+            let is_wanted = filters.any(|filter| ledger.topics.matches(*filter, row.topic))
+                && takes(known.tenant, message, ledger);
             if of.was_attached && is_wanted {
                 of.owed.insert(message);
             }
@@ -90,11 +107,22 @@ impl Sinks {
                 id,
                 message,
                 repeated,
+                tenant,
             } => {
+                if of.over.contains(&id) {
+                    let what = format!("{name} got {:x} again after a stop", id.0);
+                    findings.add(CHECK_STOPPED, what);
+                }
                 let is_new = of.taken.insert(id);
                 let known = message.filter(|known| (*known as usize) < ledger.messages.len());
                 let Some(message) = known else { return };
                 let what = ledger.describe(message);
+                let own = ledger.tenant_of(message);
+                if own != tenant || !takes(ledger.sinks[usize::from(sink)].tenant, message, ledger)
+                {
+                    let what = format!("{name} got {what} of {own:?} as of {tenant:?}");
+                    findings.add(CHECK_TENANT, what);
+                }
                 if !is_new && !repeated {
                     let what = format!("{name} got {what} again and was not told so");
                     findings.add(CHECK_REPEATED, what);
@@ -108,6 +136,10 @@ impl Sinks {
                     of.took_first((id, message), (name, ledger), findings);
                 }
             }
+            SinkFact::Answered(id) => {
+                of.answered.insert(id);
+            }
+            SinkFact::Stopped => of.stopped(name, findings),
             SinkFact::Rejected(id) => {
                 of.rejected.insert(id);
             }
@@ -120,6 +152,7 @@ impl Sinks {
                     PartOutcome::Refused(_) => of.stored.contains(&id),
                     PartOutcome::Later(_) => true,
                 };
+                of.settled.insert(id, outcome);
                 if !is_safe {
                     let what = format!("{name} settled {:x} as {outcome:?}", id.0);
                     findings.add(CHECK_SETTLED, what);
@@ -160,6 +193,22 @@ impl Sinks {
 }
 
 impl OfSink {
+    /// The node stops in good order, after the integration.
+    fn stopped(&mut self, name: &str, findings: &mut Findings) {
+        let mut answered = self.answered.iter();
+        let is_left = |id: &MessageId| {
+            // A dead letter was settled when it was stored.
+            !self.settled.contains_key(id) && !self.stored.contains(id)
+        };
+        if let Some(id) = answered.find(|id| is_left(id)) {
+            let what = format!("{name} stopped and had not settled {:x}", id.0);
+            findings.add(CHECK_STOPPED, what);
+        }
+        let settled = self.settled.iter();
+        let done = settled.filter(|(_, outcome)| **outcome == PartOutcome::Done);
+        self.over.extend(done.map(|(id, _)| *id));
+    }
+
     /// It may come later than it was published.
     fn is_late(&self, id: MessageId) -> bool {
         self.stored.contains(&id) || self.rejected.contains(&id)
@@ -188,6 +237,14 @@ impl OfSink {
             findings.add(CHECK_ORDER, format!("{name} got {what} after m{last}"));
         }
         *behind_last = message + 1;
+    }
+}
+
+/// An integration takes messages of the tenant of this one.
+fn takes(tenant: SinkTenant, message: MessageIndex, ledger: &Ledger) -> bool {
+    match tenant {
+        SinkTenant::All => true,
+        SinkTenant::One(tenant) => ledger.tenant_of(message) == tenant,
     }
 }
 

@@ -560,6 +560,7 @@ impl Part {
             identifier: identifier_of(*filter),
             retain_handling: self.plan.retain_handling,
         });
+        let publishing = self.plan.publishing.as_ref();
         let spec = PartSpec {
             id: attachment,
             tenant: TenantId(0),
@@ -569,7 +570,7 @@ impl Part {
             session_expiry_secs: if self.plan.durable { u32::MAX } else { 0 },
             keeps_qos0,
             queue,
-            identity: None,
+            identity: publishing.and_then(|publishing| publishing.principal(topics)),
             reach: PartReach::Node,
         };
         let filters = filters.iter().copied();

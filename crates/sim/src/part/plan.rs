@@ -1,6 +1,8 @@
 //! What a part is going to do: what it subscribes to, how its sink settles, and what goes wrong.
 
-use martlet_broker::{OnFull, PartQueueLimits};
+use std::sync::Arc;
+
+use martlet_broker::{Actions, Identity, OnFull, PartQueueLimits, Rule, Rules};
 use martlet_codec::RetainHandling;
 
 use crate::agenda::SECOND;
@@ -62,12 +64,34 @@ pub struct PartPublishing {
     pub passes_on_percent: u64,
     /// On which topics.
     pub topics: Vec<TopicIndex>,
+    /// Those of them that the rules of its principal forbid. Without such it has no principal.
+    pub forbidden: Vec<TopicIndex>,
     /// Bytes of the payload beside the number, at most.
     pub payload_bytes: u64,
     /// Messages in all, at most.
     pub messages_max: u32,
     /// Percentage of messages of which it asks for receipts.
     pub receipts_percent: u64,
+}
+
+impl PartPublishing {
+    /// The principal that it publishes as: it may do all but publish to some topics.
+    pub fn principal(&self, topics: &Topics) -> Option<Identity> {
+        if self.forbidden.is_empty() {
+            return None;
+        }
+        let rules = self.forbidden.iter().map(|topic| Rule {
+            actions: Actions::PUBLISH,
+            allows: false,
+            filter: topics.name(*topic).into(),
+            source: "the run".into(),
+        });
+        let rules = Rules::compile(rules.collect(), Actions::ALL);
+        Some(Identity {
+            rules: Arc::new(rules.expect("topics of the run are valid")),
+            ..Identity::anyone()
+        })
+    }
 }
 
 /// What goes wrong with the sink of a part.
@@ -219,14 +243,21 @@ impl PartPlan {
         }
         let plain: Vec<TopicIndex> = topics.of_class(Class::Plain).collect();
         let count = random.between(1, 3);
-        self.publishing = Some(PartPublishing {
+        let mut publishing = PartPublishing {
             every_us: random.pick(&[SECOND / 2, 3 * SECOND, 20 * SECOND]),
             passes_on_percent: random.pick(&[0, 30, 100]),
             topics: (0..count).map(|_| random.pick(&plain)).collect(),
+            forbidden: Vec::new(),
             payload_bytes: random.pick(&[0, 200, 2_000]),
             messages_max: 150,
             // Drawn last, so that the rest stays as it is.
             receipts_percent: random.pick(&[0, 50, 100, 100]),
-        });
+        };
+        if random.percent(40) {
+            let mut topics = publishing.topics.clone();
+            topics.retain(|_| random.percent(50));
+            publishing.forbidden = topics;
+        }
+        self.publishing = Some(publishing);
     }
 }

@@ -3,7 +3,7 @@
 use martlet_broker::{OnFull, PartId, PartQueueLimits};
 
 use crate::facts::ClientIndex;
-use crate::part::{FilterSet, PartFact};
+use crate::part::{FilterSet, PartFact, PartPlan};
 use crate::topics::{TopicIndex, Topics};
 
 /// A part as far as it has been promised something.
@@ -33,6 +33,8 @@ pub struct PartRow {
     possible: Vec<(u64, FilterSet)>,
     asked: FilterSet,
     asks_qos0: bool,
+    /// Topics that the rules of its principal forbid it to publish to.
+    pub forbidden: Vec<TopicIndex>,
     /// Its row among those that publish.
     pub client: ClientIndex,
     /// Bounds that its queue may have: those that it was told of, and those it has asked for since.
@@ -45,11 +47,13 @@ pub struct PartRow {
 
 impl PartRow {
     /// A part that has not been attached yet.
-    pub fn new(name: String, durable: bool, client: ClientIndex) -> Self {
+    pub fn new(plan: &PartPlan, client: ClientIndex) -> Self {
+        let publishing = plan.publishing.as_ref();
         Self {
             client,
-            name,
-            durable,
+            name: plan.name.clone(),
+            durable: plan.durable,
+            forbidden: publishing.map_or_else(Vec::new, |plan| plan.forbidden.clone()),
             ..Self::default()
         }
     }

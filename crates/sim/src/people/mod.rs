@@ -323,7 +323,7 @@ impl People {
 }
 
 /// Tenants of a run.
-const TENANTS: u32 = 2;
+pub const TENANTS: u32 = 2;
 
 /// The rules of all users who may come, by user.
 struct Book {

@@ -13,10 +13,13 @@ use martlet_broker::{
     Settlement, TenantId, lane_name, lane_of,
 };
 use martlet_codec::PacketId;
-use martlet_integrate::{Asked, Clock, DeadLetter, DeadLetterStore, Host, PartSession, SavedState};
+use martlet_integrate::{
+    ALL_TENANTS, Asked, Clock, DeadLetter, DeadLetterStore, Host, PartSession, SavedState,
+};
 
-use super::{SinkFact, SinkPlan, attachment_of};
+use super::{SinkFact, SinkPlan, attachment_of, team_of};
 use crate::facts::SinkIndex;
+use crate::people::TENANTS;
 use crate::random::Random;
 
 /// Nothing is due.
@@ -249,12 +252,17 @@ impl Host for Shared {
         })
     }
 
-    fn tenant(&self, _: &str) -> Option<TenantId> {
-        Some(TenantId(0))
+    fn tenant(&self, name: &str) -> Option<TenantId> {
+        match name {
+            "" | ALL_TENANTS => Some(TenantId(0)),
+            team => (1..TENANTS)
+                .map(TenantId)
+                .find(|tenant| team_of(*tenant).as_deref() == Some(team)),
+        }
     }
 
-    fn team_of(&self, _: TenantId) -> Option<Arc<str>> {
-        None
+    fn team_of(&self, tenant: TenantId) -> Option<Arc<str>> {
+        team_of(tenant).map(Into::into)
     }
 
     fn shards(&self) -> u16 {

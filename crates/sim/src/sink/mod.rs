@@ -6,13 +6,13 @@ mod host;
 mod target;
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Once};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use martlet_broker::{
-    DropReason, MessageId, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits,
+    DropReason, MessageId, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits, TenantId,
 };
 use martlet_integrate::{
     ALL_TENANTS, Backoff, Command, Handle, Host, OnReject, Runner, Settings, State,
@@ -22,6 +22,7 @@ use crate::agenda::{Due, SECOND};
 use crate::client::outbound::message_of;
 use crate::facts::{Fact, MessageIndex, SinkIndex};
 use crate::ledger::SinkRow;
+use crate::people::TENANTS;
 use crate::random::Random;
 use crate::scenario::Kind;
 use crate::topics::{FilterIndex, TopicIndex, Topics};
@@ -36,6 +37,8 @@ const NEVER: u64 = u64::MAX;
 const ATTACHMENT: u64 = 1 << 63;
 /// An attachment's number stands below this bit, its integration above it.
 const SINK_SHIFT: u32 = 32;
+/// Within that time a shard has taken what a runner said, microseconds.
+const TAKEN_WITHIN_US: u64 = SECOND / 4;
 /// How long a call takes to its shard, microseconds at most.
 const CALL_US: u64 = 2_000;
 
@@ -49,6 +52,20 @@ fn attachment_of(sink: SinkIndex, number: u64) -> PartId {
     PartId(ATTACHMENT | u64::from(sink) << SINK_SHIFT | number)
 }
 
+/// Whose messages an integration takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkTenant {
+    /// Those of one tenant, by its team; the common one has none.
+    One(TenantId),
+    /// Those of all.
+    All,
+}
+
+/// The clients of a run with integrations are in several tenants.
+pub fn has_tenants(kind: Kind, seed: u64) -> bool {
+    kind == Kind::Sinks && Random::new(seed, "sink tenants", 0).percent(50)
+}
+
 /// What an integration is like.
 #[derive(Clone, Debug)]
 pub struct SinkPlan {
@@ -56,8 +73,8 @@ pub struct SinkPlan {
     pub name: String,
     /// What it takes.
     pub filters: Vec<FilterIndex>,
-    /// It takes messages of all tenants.
-    pub of_all_tenants: bool,
+    /// Whose messages it takes.
+    pub tenant: SinkTenant,
     /// It stops at a message that is refused.
     pub stops: bool,
     /// Messages of a batch, at most.
@@ -93,7 +110,13 @@ impl SinkPlan {
             Self {
                 name: sink.to_string(),
                 filters,
-                of_all_tenants: random.percent(50),
+                tenant: match random.percent(50) {
+                    true => SinkTenant::All,
+                    false if has_tenants(kind, seed) => {
+                        SinkTenant::One(TenantId(sink as u32 % TENANTS))
+                    }
+                    false => SinkTenant::One(TenantId(0)),
+                },
                 stops: random.percent(20),
                 batch_messages: random.pick(&[1, 8, 100]),
                 deliver_us: random.pick(&[0, 1_000, 100_000]),
@@ -117,15 +140,17 @@ impl SinkPlan {
         SinkRow {
             name: self.client_id(),
             filters: self.filters.clone(),
+            tenant: self.tenant,
         }
     }
 
     fn settings(&self, topics: &Topics) -> Settings {
         let filters = self.filters.iter().map(|filter| topics.filter(*filter));
         let mut settings = Settings::new(KIND, &self.name, filters.map(Into::into).collect());
-        if self.of_all_tenants {
-            settings.tenant = ALL_TENANTS.into();
-        }
+        settings.tenant = match self.tenant {
+            SinkTenant::All => ALL_TENANTS.into(),
+            SinkTenant::One(tenant) => team_of(tenant).unwrap_or_default().into(),
+        };
         if self.stops {
             settings.on_reject = OnReject::Stop;
         }
@@ -141,6 +166,11 @@ impl SinkPlan {
         };
         settings
     }
+}
+
+/// The team of a tenant; the common one has none.
+fn team_of(tenant: TenantId) -> Option<String> {
+    (tenant != TenantId(0)).then(|| format!("team{}", tenant.0))
 }
 
 /// Kind of the integrations.
@@ -159,7 +189,13 @@ pub enum SinkFact {
         message: Option<MessageIndex>,
         /// It may have been delivered before, as it says.
         repeated: bool,
+        /// Whose it is, as it says.
+        tenant: TenantId,
     },
+    /// Its target has answered that it has a message.
+    Answered(MessageId),
+    /// The node stops in good order, and its runner had ended well before.
+    Stopped,
     /// Its target has rejected a message, whether the runner hears of it or not.
     Rejected(MessageId),
     /// The tables have a dead letter of this message.
@@ -191,7 +227,11 @@ pub struct SimSink {
     plan: SinkPlan,
     shared: Shared,
     random: Random,
-    runner: Option<(Handle, Running)>,
+    runner: Option<Handle>,
+    /// None once it has ended.
+    run: Option<Running>,
+    /// When it ended, told to stop.
+    ended_us: Option<u64>,
     is_attached: bool,
     settling: bool,
     has_left: bool,
@@ -210,6 +250,8 @@ impl SimSink {
             plan,
             random: Random::new(seed, "sink commands", u64::from(index)),
             runner: None,
+            run: None,
+            ended_us: None,
             is_attached: false,
             settling: false,
             has_left: false,
@@ -236,16 +278,36 @@ impl SimSink {
         let host: Arc<dyn Host> = Arc::new(self.shared.clone());
         let clock = Arc::new(self.shared.clone());
         let (handle, run) = Runner::in_hand(settings, move || Target(shared.clone()), host, clock);
-        self.runner = Some((handle, Box::pin(run)));
+        self.runner = Some(handle);
+        self.run = Some(Box::pin(run));
         if self.plan.command_us > 0 && !self.settling {
             self.command_at = io.now_us() + self.random.around(self.plan.command_us);
         }
         self.go_on(io);
     }
 
-    /// The node is gone, and the runner with it.
-    pub fn node_ended(&mut self) {
-        self.runner = None;
+    /// The node is about to stop: the delivery under way is finished and settled.
+    pub fn stop(&mut self, io: &mut Io<'_>) {
+        self.command_at = NEVER;
+        if let Some(handle) = &self.runner {
+            let mut stop = pin!(handle.stop(Duration::ZERO));
+            // It is told at once; the runner ends when it is polled.
+            let _ = stop.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        self.go_on(io);
+    }
+
+    /// The node is gone, and the runner with it. Whether it stopped in good order.
+    pub fn node_ended(&mut self, io: &mut Io<'_>, in_order: bool) {
+        let ended_us = self.ended_us.take();
+        if in_order && ended_us.is_some_and(|at_us| at_us + TAKEN_WITHIN_US < io.now_us()) {
+            self.fact(io, SinkFact::Stopped);
+        }
+        self.forget_runner();
+    }
+
+    fn forget_runner(&mut self) {
+        (self.runner, self.run) = (None, None);
         self.is_attached = false;
         self.shared.forget_node();
     }
@@ -292,7 +354,7 @@ impl SimSink {
 
     fn state(&self) -> State {
         let runner = self.runner.as_ref();
-        runner.map_or_else(State::default, |(handle, _)| handle.state())
+        runner.map_or_else(State::default, Handle::state)
     }
 
     /// Everything has come to rest: the counters of the runner are those of its target.
@@ -316,11 +378,11 @@ impl SimSink {
             let shard = io.node.part_call(&client_id, end);
             io.wake_shard(shard);
         }
-        self.node_ended();
+        self.forget_runner();
     }
 
     fn command(&mut self) {
-        let Some((handle, _)) = &self.runner else {
+        let Some(handle) = &self.runner else {
             return;
         };
         match self.random.below(4) {
@@ -332,7 +394,7 @@ impl SimSink {
 
     /// Goes on after a pause or a stop, with the dead letters first.
     fn resume(&self) {
-        if let Some((handle, _)) = &self.runner {
+        if let Some(handle) = &self.runner {
             let letters = self.shared.lock().letters.keys().copied().collect();
             handle.tell(Command::SendAgain(letters));
             handle.tell(Command::Resume);
@@ -349,10 +411,11 @@ impl SimSink {
     fn go_on(&mut self, io: &mut Io<'_>) {
         self.set_time(io);
         self.shared.lock().wakes_us = self.command_at;
-        if let Some((_, run)) = &mut self.runner {
+        if let Some(run) = &mut self.run {
             let mut context = Context::from_waker(Waker::noop());
-            // It ends with the node alone.
-            let _ = run.as_mut().poll(&mut context);
+            if run.as_mut().poll(&mut context).is_ready() {
+                (self.run, self.ended_us) = (None, Some(io.now_us()));
+            }
         }
         let facts = core::mem::take(&mut self.shared.lock().facts);
         for what in facts {

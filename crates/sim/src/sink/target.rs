@@ -60,6 +60,7 @@ impl Target {
             id: MessageId(message.id()),
             message: message_of(message.payload()),
             repeated: message.repeated(),
+            tenant: message.tenant(),
         };
         self.0.lock().facts.push(took);
     }
@@ -71,9 +72,16 @@ impl Target {
         has_poison && number.is_some_and(|number| number % POISONED_ONE_IN == 0)
     }
 
-    fn answer(&self, outcomes: Vec<Outcome>) -> Vec<Outcome> {
-        let done = outcomes.iter().filter(|one| **one == Outcome::Done);
-        self.0.lock().taken += done.count() as u64;
+    fn answer(&self, batch: &[SinkMessage], outcomes: Vec<Outcome>) -> Vec<Outcome> {
+        let answered = batch.iter().zip(&outcomes);
+        let done = answered.filter(|(_, outcome)| **outcome == Outcome::Done);
+        let mut outside = self.0.lock();
+        for (message, _) in done {
+            outside.taken += 1;
+            let answered = SinkFact::Answered(MessageId(message.id()));
+            outside.facts.push(answered);
+        }
+        drop(outside);
         outcomes
     }
 }
@@ -119,7 +127,7 @@ impl Sink for Target {
                 Fate::Forget => break,
             }
         }
-        self.answer(outcomes)
+        self.answer(batch, outcomes)
     }
 
     async fn test(&mut self) -> Result<(), String> {

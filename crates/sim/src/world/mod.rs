@@ -106,6 +106,8 @@ pub struct World {
     crash_at: u64,
     /// It has been told to stop.
     stopping: bool,
+    /// Its integrations stop first.
+    sinks_stop: bool,
     settled: bool,
 }
 
@@ -161,6 +163,7 @@ impl World {
             probes: 0,
             crash_at: u64::MAX,
             stopping: false,
+            sinks_stop: false,
             settled: false,
         }
     }
@@ -237,14 +240,10 @@ impl World {
         if !self.stopping && self.random.percent(self.disturbance.stop_percent) {
             self.stopping = true;
             self.observer.fact(&Fact::Stopping);
-            self.node.begin_stop();
-            for shard in 0..self.node.shard_count() {
-                self.wake_shard_soon(shard);
-            }
-            let patience_us = self.random.pick(&[0, 50_000, STOP_US]);
-            return self
-                .agenda
-                .enter(self.agenda.now_us() + patience_us, Due::Stop);
+            return match self.sinks.is_empty() {
+                true => self.begin_stop(),
+                false => self.stop_sinks(),
+            };
         }
         let kind = match self.random.percent(60) {
             true => CrashKind::Power,
@@ -253,8 +252,31 @@ impl World {
         self.end(kind);
     }
 
+    /// Integrations stop before the node.
+    fn stop_sinks(&mut self) {
+        self.sinks_stop = true;
+        self.with_sinks(|sink, io| sink.stop(io));
+        let patience_us = self.random.pick(&[50_000, SECOND, STOP_US]);
+        let at_us = self.agenda.now_us() + patience_us;
+        self.agenda.enter(at_us, Due::Stop);
+    }
+
+    fn begin_stop(&mut self) {
+        self.node.begin_stop();
+        for shard in 0..self.node.shard_count() {
+            self.wake_shard_soon(shard);
+        }
+        let patience_us = self.random.pick(&[0, 50_000, STOP_US]);
+        let at_us = self.agenda.now_us() + patience_us;
+        self.agenda.enter(at_us, Due::Stop);
+    }
+
     /// What is in flight has had its time.
     fn stop(&mut self) {
+        let were_sinks = core::mem::take(&mut self.sinks_stop);
+        if were_sinks && self.stopping && self.node.is_up() && !self.settled {
+            return self.begin_stop();
+        }
         if core::mem::take(&mut self.stopping) && self.node.is_up() && !self.settled {
             self.end(CrashKind::Stop);
         }
@@ -262,7 +284,7 @@ impl World {
 
     fn end(&mut self, kind: CrashKind) {
         let power = kind == CrashKind::Power;
-        self.stopping = false;
+        (self.stopping, self.sinks_stop) = (false, false);
         let durable = match kind {
             CrashKind::Stop => self.node.store.borrow().appended(),
             _ => self.node.store.borrow().durable(),
@@ -282,7 +304,7 @@ impl World {
         self.ticks.clear();
         self.people_crashed();
         self.with_parts(|part, io| part.crashed(io));
-        self.with_sinks(|sink, _| sink.node_ended());
+        self.with_sinks(|sink, io| sink.node_ended(io, kind == CrashKind::Stop));
         let down_us = self.random.around(self.disturbance.down_us);
         self.agenda
             .enter(self.agenda.now_us() + down_us, Due::Restart);
@@ -500,6 +522,9 @@ impl World {
             self.crash_at = self.agenda.now_us() + self.random.below(2 * SECOND / 10);
             self.agenda.enter(self.crash_at, Due::Crash);
         }
+        if !told.is_empty() {
+            self.observer.checks.synced(self.agenda.now_us());
+        }
         for (shard, number) in told {
             self.node.durable(shard, number);
             self.wake_shard_soon(shard);
@@ -680,7 +705,7 @@ impl World {
         self.observer.fact(&Fact::Healed);
         self.node.store.borrow_mut().heal();
         if self.stopping {
-            self.settled = false;
+            (self.settled, self.sinks_stop) = (false, false);
             self.stop();
             self.settled = true;
         }

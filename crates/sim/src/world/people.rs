@@ -23,7 +23,7 @@ const FIRST_REQUEST: u64 = 1 << 32;
 pub struct Office {
     gate: Gate,
     random: Random,
-    /// Mean time between changes, microseconds.
+    /// Mean time between changes, microseconds; 0 is none.
     change_us: u64,
     /// Versions that some shards have not taken, with how many these are.
     taking: BTreeMap<Version, usize>,
@@ -47,8 +47,10 @@ impl World {
         let Some(office) = &mut self.office else {
             return;
         };
-        let first = office.random.around(office.change_us);
-        self.agenda.enter(first, Due::Change);
+        if office.change_us > 0 {
+            let first = office.random.around(office.change_us);
+            self.agenda.enter(first, Due::Change);
+        }
         self.set_book();
     }
 

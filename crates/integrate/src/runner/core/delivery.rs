@@ -141,6 +141,9 @@ impl Core {
                 false => self.held.push_front(held),
             }
         }
+        if self.is_stopping && fault::is(Fault::SinkStopForgets) {
+            settled.clear();
+        }
         self.settle(settled);
         if delivered > 0 {
             self.counts.delivered += delivered as u64;

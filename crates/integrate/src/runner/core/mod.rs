@@ -75,6 +75,13 @@ pub(super) struct Held {
     failures: u32,
 }
 
+impl Held {
+    /// Number of the lane that it came by.
+    pub(super) fn lane(&self) -> usize {
+        self.token.lane()
+    }
+}
+
 /// A runner without its sink.
 pub(super) struct Core {
     pub(super) settings: Settings,

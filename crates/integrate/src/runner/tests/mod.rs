@@ -391,6 +391,18 @@ async fn the_age_is_that_of_the_oldest_message_of_all_lanes_and_queues() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn clients_whose_messages_wait_are_named_of_each_lane() {
+    let node = Scripted::new([Step::FailAfter(0)]);
+    node.world().shards = 2;
+    let handle = node.start(settings()).await;
+    handle.command(Command::Pause, WITHIN).await.unwrap();
+    (1..=500).for_each(|number| node.hand_over_of(0, number, "busy"));
+    node.hand_over_of(1, 501, "pump-1");
+    let state = state_until(&handle, |state| state.in_hand == 501).await;
+    assert_eq!(state.clients_waiting, ["busy", "pump-1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_takes_what_waits_in_each_lane_and_leaves_what_is_newer() {
     let node = Scripted::new([Step::Done]);
     node.world().shards = 2;

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use martlet_broker::{
-    Delivery, MemoryGauge, Message, MessageId, PartEvent, PartLine, PartOutcome, PartOutlet,
-    PartPublish, PartQueueState, PartRefusal, PartSpec, Publication, Settlement, ShardId, TenantId,
-    lane_name,
+    ConnectedClient, Delivery, MemoryGauge, Message, MessageId, PartEvent, PartLine, PartOutcome,
+    PartOutlet, PartPublish, PartQueueState, PartRefusal, PartSpec, Publication, Settlement,
+    ShardId, SharedClient, TenantId, lane_name,
 };
 use martlet_codec::{PacketId, QoS, ReasonCode};
 
@@ -140,9 +140,20 @@ impl Scripted {
     }
 
     pub(super) fn hand_over_by(&self, lane: usize, number: u16, dup: bool, received_ms: u64) {
+        self.deliver(lane, number, dup, message(u64::from(number), received_ms));
+    }
+
+    /// The node hands over a message that this client has published.
+    pub(super) fn hand_over_of(&self, lane: usize, number: u16, client_id: &str) {
+        let publisher = SharedClient::new(ConnectedClient::new(client_id, None));
+        let message = message_of(u64::from(number), 999_000, Some(publisher));
+        self.deliver(lane, number, false, message);
+    }
+
+    fn deliver(&self, lane: usize, number: u16, dup: bool, message: Message) {
         let delivery = Delivery {
             token: PacketId::new(number).unwrap(),
-            message: message(u64::from(number), received_ms),
+            message,
             retained: false,
             dup,
             subscription_ids: (&[] as &[u32]).into(),
@@ -234,6 +245,10 @@ pub(super) async fn state_until(handle: &Handle, is_so: impl Fn(&State) -> bool)
 }
 
 fn message(number: u64, received_ms: u64) -> Message {
+    message_of(number, received_ms, None)
+}
+
+fn message_of(number: u64, received_ms: u64, publisher: Option<SharedClient>) -> Message {
     let publication = Publication {
         id: MessageId::new(ShardId(0), number),
         tenant: TenantId(3),
@@ -249,7 +264,7 @@ fn message(number: u64, received_ms: u64) -> Message {
         hops: 0,
     };
     let gauge = Arc::<MemoryGauge>::default();
-    Message::new(&publication, None, &mut Vec::new(), &gauge)
+    Message::new(&publication, publisher, &mut Vec::new(), &gauge)
 }
 
 struct ScriptedSink(Scripted);
