@@ -11,6 +11,7 @@ use triomphe::Arc as PlainArc;
 
 use crate::counters::DropReason;
 use crate::decision::Reached;
+use crate::event_kind::EventGroup;
 use crate::flags::flags;
 use crate::id::{MessageId, TenantId};
 use crate::limits::{ListenerPolicy, QueueFull};
@@ -483,48 +484,6 @@ pub struct DeliveredMessage {
     pub at_ms: u64,
 }
 
-/// Kinds of events, by which events that were not read are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// Who came and went, what was refused.
-    Connection,
-    /// Subscriptions made and ended.
-    Subscription,
-    /// Messages dropped.
-    Dropped,
-    /// Messages published.
-    Published,
-    /// Messages delivered.
-    Delivered,
-    /// Packets.
-    Packet,
-}
-
-impl Event {
-    /// Its kind.
-    pub fn kind(&self) -> EventKind {
-        match self {
-            Self::Authenticated { .. }
-            | Self::Connected(_)
-            | Self::Refused { .. }
-            | Self::ReauthenticationRefused { .. }
-            | Self::Disconnected { .. }
-            | Self::TakenOver { .. }
-            | Self::SessionEnded { .. }
-            | Self::QueueFull { .. }
-            | Self::MessagesLost { .. }
-            | Self::PublishRefused { .. }
-            | Self::PublishesDelayed { .. }
-            | Self::SubscribeRefused { .. } => EventKind::Connection,
-            Self::Subscribed { .. } | Self::Unsubscribed { .. } => EventKind::Subscription,
-            Self::Dropped { .. } | Self::RateExceeded { .. } => EventKind::Dropped,
-            Self::Published(_) => EventKind::Published,
-            Self::Delivered(_) => EventKind::Delivered,
-            Self::Packet { .. } => EventKind::Packet,
-        }
-    }
-}
-
 /// Which events are wanted; others are never built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventInterest {
@@ -545,6 +504,21 @@ pub struct EventInterest {
     pub payload_bytes_max: usize,
     /// Clients and topics for which all events are wanted.
     pub traced: Traced,
+}
+
+impl EventInterest {
+    /// All events of this group are wanted too.
+    pub fn want(&mut self, group: EventGroup) {
+        match group {
+            EventGroup::Connection => self.connections = true,
+            EventGroup::Subscription => self.subscriptions = true,
+            EventGroup::Dropped => self.drops = true,
+            EventGroup::Published => self.published = true,
+            EventGroup::Delivered => self.delivered = true,
+            EventGroup::Packet => self.packets = true,
+            EventGroup::Gap => {}
+        }
+    }
 }
 
 /// Clients and topics for which all events are wanted; each of these lists is short.

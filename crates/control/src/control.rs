@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventInterest, EventKind,
+    Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventGroup, EventInterest,
     GroupLosses, Limits, MemoryUse, PartLine, PartOutlet, PartSpec, Realm, Report, Search,
     SessionRules, ShardId, TenantId, Told, TopicUse, Traced, UnmatchedTopic, UserName,
 };
@@ -500,7 +500,7 @@ impl Control {
                 own.or_else(known) == Some(*address)
             }
             Subject::Topic(filter) => {
-                event.kind() != EventKind::Subscription && feed::has_topic(event, filter)
+                event.kind().group() != EventGroup::Subscription && feed::has_topic(event, filter)
             }
         })
     }

@@ -14,7 +14,6 @@ mod runs;
 mod tls;
 mod web;
 
-pub use kind::EntryKind;
 pub(crate) use lacking::Lacking;
 pub(crate) use limits::by_limit as mend_of_limit;
 pub use mend::Way;
@@ -28,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use martlet_broker::{
-    DropReason, Event, Refusal, RefusalCause, TenantId, Told, UserName, is_of_name,
+    DropReason, Event, EventKind, Refusal, RefusalCause, TenantId, Told, UserName, is_of_name,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
@@ -75,8 +74,9 @@ pub struct Entry {
     /// `publish refused`, `subscribe refused`,
     /// `message dropped`, `messages dropped` (of a publisher that is too fast), `messages lost`
     /// (for a client or share group), `publishes delayed`, `queue full` or `output full`.
+    #[serde(with = "kind")]
     #[schema(schema_with = kind::schema)]
-    pub what: EntryKind,
+    pub what: EventKind,
     /// Client Identifier, as far as known.
     pub client_id: String,
     /// User Name, as far as known.
@@ -121,7 +121,7 @@ fn is_common(tenant: &u32) -> bool {
 
 impl Entry {
     /// An entry of this kind, with nothing else.
-    pub fn new(what: EntryKind) -> Self {
+    pub fn new(what: EventKind) -> Self {
         Self {
             seq: 0,
             at_ms: 0,
@@ -142,12 +142,17 @@ impl Entry {
         }
     }
 
+    /// The name of what happened.
+    pub fn what_name(&self) -> &'static str {
+        kind::name(self.what)
+    }
+
     /// Something was refused or lost.
     pub fn is_trouble(&self) -> bool {
         match self.what {
-            EntryKind::Connected => false,
-            EntryKind::MessagesLost => !self.is_expected_loss(),
-            EntryKind::Disconnected => {
+            EventKind::Connected => false,
+            EventKind::MessagesLost => !self.is_expected_loss(),
+            EventKind::Disconnected => {
                 self.limit.is_some() || self.cause == Some(Cause::ProtocolError)
             }
             _ => true,
@@ -251,7 +256,6 @@ struct Written {
     seq: u64,
     at_ms: u64,
     tenant: TenantId,
-    kind: EntryKind,
     event: Event,
 }
 
@@ -326,7 +330,7 @@ impl Written {
             reason: reason_of(event).map(str::to_owned),
             count: event.count().and_then(|count| u32::try_from(count).ok()),
             why: event_words::sentence(event).map(Cow::into_owned),
-            ..Entry::new(self.kind)
+            ..Entry::new(event.kind())
         }
     }
 }
@@ -429,15 +433,15 @@ impl Journal {
     /// It is about who came and went, and what was refused or lost: of other events there are too
     /// many.
     pub fn keeps(event: &Event) -> bool {
-        EntryKind::of(event).is_some()
+        event.kind().journal_name().is_some()
     }
 
     /// Writes one event down, unless it is one of those of which there are too many. `before` is
     /// what presence knew before it.
     pub(crate) fn write(&self, Told { tenant, event }: &Told, before: &Known) {
-        let Some(kind) = EntryKind::of(event) else {
+        if !Self::keeps(event) {
             return;
-        };
+        }
         let cause = Cause::of(event);
         let at_ms = now_ms();
         let is_trouble = is_trouble(event);
@@ -448,7 +452,6 @@ impl Journal {
             seq,
             at_ms,
             tenant: *tenant,
-            kind,
             event: event.shown().into_owned(),
         });
         let calm = |name: &str| before.calm(*tenant, name);
@@ -577,7 +580,7 @@ impl Journal {
     fn refused_connections(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         let kept = self.lock();
         let troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
-        let refused = troubles.filter(|written| written.kind == EntryKind::ConnectRefused);
+        let refused = troubles.filter(|written| written.event.kind() == EventKind::Refused);
         let wanted = refused.filter(|written| is_wanted(&written.bare_entry()));
         let mut found: Vec<Entry> = wanted
             .take(CONNECTS)

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
-use martlet_broker::{Event, EventKind, SharedClient, TenantId, Told};
+use martlet_broker::{Event, EventGroup, SharedClient, TenantId, Told};
 
 use crate::stats::Counters;
 
@@ -128,10 +128,10 @@ fn bytes_of(told: &Told) -> usize {
 
 /// There is one for each message or packet.
 fn is_frequent(event: &Event) -> bool {
-    match event.kind() {
-        EventKind::Published | EventKind::Delivered | EventKind::Packet => true,
-        EventKind::Connection | EventKind::Subscription | EventKind::Dropped => false,
-    }
+    matches!(
+        event.kind().group(),
+        EventGroup::Published | EventGroup::Delivered | EventGroup::Packet
+    )
 }
 
 impl EventSender {
@@ -161,7 +161,7 @@ impl EventSender {
                     bytes -= length;
                     frequent_bytes = frequent_bytes.saturating_sub(length);
                 } else {
-                    counters.event_dropped(event.kind());
+                    counters.event_dropped(event.kind().group());
                 }
                 has_room
             });

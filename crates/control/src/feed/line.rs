@@ -6,18 +6,21 @@ use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use martlet_broker::{ConnectedClient, DropReason, Event, MessageId, RefusalCause, UserRef};
+use martlet_broker::{
+    ConnectedClient, DropReason, Event, EventKind, MessageId, RefusalCause, UserRef,
+};
 use martlet_codec::PacketType;
 use serde::{Serialize, Serializer};
 use utoipa::openapi::schema::Object;
 
 use crate::event_words;
-use crate::feed::filter::Kind;
 use crate::feed::{Entry, Happened};
 use crate::words::one_of;
 
 fn kinds() -> Object {
-    let all = Kind::ALL.iter().filter(|kind| **kind != Kind::Gone);
+    let all = EventKind::ALL
+        .iter()
+        .filter(|kind| **kind != EventKind::Gone);
     one_of("What kind of event it is.", all.map(|kind| kind.name()))
 }
 

@@ -15,7 +15,7 @@ mod ring;
 mod together;
 
 pub(crate) use filter::has_topic;
-pub use filter::{Filter, Kind, Kinds, NoKind, Sample};
+pub use filter::{Filter, Kinds, NoKind, Sample};
 pub(crate) use line::packet_name;
 pub use line::{FeedEvent, Gone};
 pub use lines::Lines;
@@ -28,7 +28,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{ConnectedClient, Event, EventInterest, SharedClient, TenantId, Told};
+use martlet_broker::{
+    ConnectedClient, Event, EventInterest, EventKind, SharedClient, TenantId, Told,
+};
 use martlet_codec::PacketType;
 use tokio::sync::watch;
 
@@ -53,7 +55,7 @@ pub struct Entry<'a> {
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// What it is.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// In which tenant.
     pub tenant: TenantId,
     /// What happened.
@@ -94,13 +96,13 @@ pub(crate) enum Happened<'a> {
 }
 
 impl Said {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> EventKind {
         match self {
-            Self::Connected(_) => Kind::Connected,
-            Self::Event(said) => Kind::of(&said.event),
-            Self::Together(said) => Kind::of(&said.0.event),
-            Self::Each(_) => Kind::DroppedMessage,
-            Self::Lost(_) => Kind::Gone,
+            Self::Connected(_) => EventKind::Connected,
+            Self::Event(said) => said.event.kind(),
+            Self::Together(said) => said.0.event.kind(),
+            Self::Each(_) => EventKind::DroppedMessage,
+            Self::Lost(_) => EventKind::Gone,
         }
     }
 }

@@ -7,12 +7,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
-use martlet_broker::{Event, PublishedMessage};
+use martlet_broker::{Event, EventKind, PublishedMessage};
 use martlet_codec::{PacketType, QoS};
 use serde::Serialize;
 
 use crate::feed::line::{payload, text};
-use crate::feed::{Entry, Filter, Happened, Kind, Kinds};
+use crate::feed::{Entry, Filter, Happened, Kinds};
 
 /// The channel of all of them.
 const CHANNEL: &str = "mqtt";
@@ -129,13 +129,13 @@ enum Data<'a> {
 
 impl Panel {
     /// The kinds that become frames.
-    pub const KINDS: &'static [Kind] = &[
-        Kind::Packet,
-        Kind::Connected,
-        Kind::Disconnected,
-        Kind::Subscribed,
-        Kind::Unsubscribed,
-        Kind::Published,
+    pub const KINDS: &'static [EventKind] = &[
+        EventKind::Packet,
+        EventKind::Connected,
+        EventKind::Disconnected,
+        EventKind::Subscribed,
+        EventKind::Unsubscribed,
+        EventKind::Published,
     ];
 
     /// Frames of the events that this filter lets through, at most `bytes_max` bytes each.

@@ -8,7 +8,7 @@ use martlet_broker::{Event, RefusalCause, SharedClient, TenantId, is_shortened, 
 use martlet_lockout::Aging;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, EntryKind, Written};
+use super::{Entry, Written};
 use crate::cause::Cause;
 use crate::presence::Calm;
 
@@ -170,7 +170,7 @@ impl Runs {
 
 /// What would stand here of a client of which nothing was written down, the latest last.
 fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
-    let kept = |(since_ms, count, at_ms), kind: EntryKind, event: Event| Kept {
+    let kept = |(since_ms, count, at_ms), event: Event| Kept {
         cause: None,
         since_ms,
         count,
@@ -178,16 +178,11 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
             seq: 0,
             at_ms,
             tenant,
-            kind,
             event: event.shown().into_owned(),
         }),
     };
     let client = SharedClient::clone(&calm.client);
-    let came = kept(
-        calm.came,
-        EntryKind::Connected,
-        Event::Connected(calm.client),
-    );
+    let came = kept(calm.came, Event::Connected(calm.client));
     // Its name is cut there.
     let user = match &came.last.event {
         Event::Connected(shown) => shown.user(),
@@ -200,7 +195,7 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
             reason,
             why: cause.into(),
         };
-        kept((since_ms, count, at_ms), EntryKind::Disconnected, event)
+        kept((since_ms, count, at_ms), event)
     });
     match (went, calm.online) {
         (Some(went), true) => vec![went, came],
@@ -221,7 +216,7 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
         }
         let is_one_of_many = matches!(cause, Some(Cause::ProtocolError | Cause::Other));
         run.cause == cause
-            && run.last.kind == written.kind
+            && last.kind() == event.kind()
             && last.topic() == event.topic()
             && last.client_id() == event.client_id()
             && (!is_one_of_many || last.cause() == event.cause())
@@ -275,7 +270,6 @@ mod tests {
                 seq: at_ms,
                 at_ms,
                 tenant: COMMON,
-                kind: EntryKind::of(&event).unwrap(),
                 event,
             });
             let calm = |name: &str| known.calm(COMMON, name);

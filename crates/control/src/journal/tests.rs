@@ -140,10 +140,10 @@ fn bytes_of_entries_are_bounded_and_the_oldest_go_first() {
         write(&journal, told(disconnected(&number.to_string())));
         assert!(journal.memory_bytes() <= 100_000);
     }
-    let page = journal.page(1, 1_000, |entry| entry.what == EntryKind::ConnectRefused);
+    let page = journal.page(1, 1_000, |entry| entry.what == EventKind::Refused);
     assert!(page.items.len() > 20 && page.gone > 1_000);
     assert!(page.items.last().unwrap().client_id.starts_with("999-"));
-    let others = journal.page(1, 1_000, |entry| entry.what == EntryKind::Disconnected);
+    let others = journal.page(1, 1_000, |entry| entry.what == EventKind::Disconnected);
     assert!(others.items.len() > 20, "who goes has a part of its own");
     let before = page.items.len();
     journal.set_bytes_max(50_000);
