@@ -176,8 +176,8 @@ impl Filter {
         }
         let wanted = EventKind::ALL.iter().filter(|kind| self.kinds.has(**kind));
         for group in wanted.map(|kind| kind.group()) {
-            let is_left_out = self.topic.is_some() && is_of_messages(group)
-                || self.trouble && is_routine(group);
+            let is_left_out =
+                self.topic.is_some() && is_of_messages(group) || self.trouble && is_routine(group);
             if !is_left_out {
                 interest.want(group);
             }
@@ -217,10 +217,10 @@ impl Filter {
 
     /// It is wanted.
     fn passes(&mut self, entry: &Entry<'_>) -> bool {
-        let (client_id, event) = match entry.what() {
-            Happened::Connected(client) => (&*client.client_id, None),
-            Happened::Event(event) => (event.client_id(), Some(event)),
-            Happened::Lost(_) => return true,
+        let event = match entry.what() {
+            Happened::Connected(_) => None,
+            Happened::Event(told) => Some(&told.event),
+            Happened::Lost => return true,
         };
         let is_of_kind = match (entry.kind, &self.topic) {
             (EventKind::DroppedMessage, Some(_)) => self.wants_each(),
@@ -229,7 +229,7 @@ impl Filter {
         };
         let passes = self.tenant.is_none_or(|tenant| tenant == entry.tenant)
             && is_of_kind
-            && self.is_of_client(client_id)
+            && self.is_of_client(entry.client_id())
             && self.user.as_deref().is_none_or(|user| {
                 entry
                     .user()

@@ -73,33 +73,22 @@ fn cause_of(what: EventKind, reason: &str, why: Refusal) -> Option<Cause> {
     let codes = (0..=u8::MAX).filter_map(ReasonCode::from_u8);
     let mut codes = codes.filter(|code| code.name() == reason || format!("{code:?}") == reason);
     let reason_code = codes.next().unwrap_or(ReasonCode::UnspecifiedError);
-    let (client_id, user) = ("d1".to_owned(), None);
     Cause::of(&match what {
         EventKind::Refused => Event::Refused {
-            client_id,
-            user,
             will_topic: None,
-            address: None,
             reason: reason_code,
             why,
         },
         EventKind::Disconnected => Event::Disconnected {
-            client_id,
-            user,
             reason: reason_code,
             why,
         },
         EventKind::PublishRefused => Event::PublishRefused {
-            client_id,
-            user,
-            address: None,
             topic: String::new(),
             reason: reason_code,
             why,
         },
         EventKind::Dropped => Event::Dropped {
-            client_id,
-            user,
             topic: String::new(),
             stored: None,
             reason: *DropReason::ALL.iter().find(|one| one.name() == reason)?,
