@@ -170,9 +170,9 @@ impl EventHead {
 }
 
 impl Told {
-    /// An event as shards tell it. User Names, reasons and the Client Identifier of a refused client
-    /// are cut. Other Client Identifiers stay whole, up to their limit: readers tell clients apart
-    /// by them. Topics of refusals and drops were cut before.
+    /// An event as shards tell it. User Names, reasons and the Client Identifier of a refused
+    /// client are cut. Other Client Identifiers stay whole, up to their limit: readers tell clients
+    /// apart by them. Topics of refusals and drops were cut before.
     pub fn new(head: EventHead, event: Event) -> Self {
         let mut told = Self { head, event };
         told.shorten();
