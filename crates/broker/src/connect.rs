@@ -11,6 +11,7 @@ use martlet_codec::{
 use crate::connection::{Since, TopicAliases};
 use crate::decision::Limit;
 use crate::event::{Event, SharedClient, UserName, Wants};
+use crate::event_head::EventHead;
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
@@ -527,8 +528,8 @@ impl Shard {
                 self.tell_authenticated(cx, index, client, (name, proof));
             }
             let client = SharedClient::clone(self.connections.at(index).client());
-            cx.effects
-                .tell(self.sessions.at(session).tenant, Event::Connected(client));
+            let head = EventHead::of_client(self.sessions.at(session).tenant, &client);
+            cx.effects.tell(head, Event::Connected(client));
         }
     }
 

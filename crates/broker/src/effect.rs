@@ -6,7 +6,8 @@
 
 use crate::authenticate::Authentication;
 use crate::event::{Event, Told};
-use crate::id::{ConnectionId, MessageId, SessionId, ShardId, TenantId};
+use crate::event_head::EventHead;
+use crate::id::{ConnectionId, MessageId, SessionId, ShardId};
 use crate::lobby::Guest;
 use crate::message::Message;
 use crate::part::{Hold, PartEvent, PartId, Receipt};
@@ -92,10 +93,9 @@ pub struct LostMessage {
 }
 
 impl Effects {
-    /// Something happened in this tenant. Long names are cut here.
-    pub(crate) fn tell(&mut self, tenant: TenantId, mut event: Event) {
-        event.shorten();
-        self.events.push(Told { tenant, event });
+    /// Something happened. Long names are cut here.
+    pub(crate) fn tell(&mut self, head: EventHead, event: Event) {
+        self.events.push(Told::new(head, event));
     }
 
     /// Room for a node of `shard_count` shards.

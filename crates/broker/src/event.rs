@@ -11,6 +11,8 @@ use triomphe::Arc as PlainArc;
 
 use crate::counters::DropReason;
 use crate::decision::Reached;
+use crate::event_head::EventHead;
+use crate::event_kind::EventGroup;
 use crate::flags::flags;
 use crate::id::{MessageId, TenantId};
 use crate::limits::{ListenerPolicy, QueueFull};
@@ -48,29 +50,23 @@ impl UserName {
     }
 }
 
-/// What happened, and in which tenant.
+/// An event: who it is about, and what happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// Whose client or topic it is about; the common one, where that is not known.
-    pub tenant: TenantId,
+    /// Who it is about.
+    pub head: EventHead,
     /// What happened.
     pub event: Event,
 }
 
-/// Something that happened.
+/// What happened. Who it is about stands in the [`EventHead`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A client has proved who it is. Whether its CONNECT is accepted or refused is told next,
     /// unless it is connected already and has proved it anew.
     Authenticated {
-        /// The client.
-        client_id: Arc<str>,
-        /// Who it is.
-        user: Option<UserName>,
         /// By what it has proved that.
         proof: Proof,
-        /// Where from; none on a Unix socket.
-        address: Option<(IpAddr, u16)>,
         /// The listener that it came by.
         listener: Arc<ListenerPolicy>,
     },
@@ -78,14 +74,8 @@ pub enum Event {
     Connected(SharedClient),
     /// A connection ended before it was accepted.
     Refused {
-        /// Its client, as far as known.
-        client_id: String,
-        /// Its user, as far as known.
-        user: Option<UserName>,
         /// The topic of its Will, as far as known.
         will_topic: Option<Box<str>>,
-        /// Where from.
-        address: Option<(IpAddr, u16)>,
         /// With which reason code.
         reason: ReasonCode,
         /// Why.
@@ -93,10 +83,6 @@ pub enum Event {
     },
     /// A client that was let in did not prove anew who it is; its connection ends.
     ReauthenticationRefused {
-        /// Its client.
-        client_id: String,
-        /// Whom it proved to be before.
-        user: Option<UserName>,
         /// With which reason code, as far as it was for its credentials.
         reason: ReasonCode,
         /// Why.
@@ -104,10 +90,6 @@ pub enum Event {
     },
     /// An accepted connection ended.
     Disconnected {
-        /// Its client.
-        client_id: String,
-        /// Its user; none is anonymous.
-        user: Option<UserName>,
         /// Reason code, sent or received or implied.
         reason: ReasonCode,
         /// Why.
@@ -115,10 +97,6 @@ pub enum Event {
     },
     /// A message was dropped for one receiver (or, with an empty client id, before routing).
     Dropped {
-        /// Who did not get it.
-        client_id: String,
-        /// Its user; none is anonymous.
-        user: Option<UserName>,
         /// Its topic; empty if it lay in the store alone.
         topic: String,
         /// Its name in the store, if its topic is not known.
@@ -133,8 +111,6 @@ pub enum Event {
     },
     /// A queue is at its bound: from now on messages are dropped. Told once until it was empty.
     QueueFull {
-        /// Whose: a client, or the Topic Filter of a share group.
-        owner: String,
         /// Messages that wait in it.
         messages: usize,
         /// What becomes of further ones.
@@ -145,10 +121,6 @@ pub enum Event {
     /// Messages for a client or a share group were dropped. Told of each reason at once, and again
     /// every 10 seconds in which there are more.
     MessagesLost {
-        /// Who did not get them: a client, or the Topic Filter of a share group.
-        client_id: String,
-        /// Its user; none is anonymous.
-        user: Option<UserName>,
         /// The topic of the first of them; empty if that is not known.
         topic: Box<str>,
         /// Why.
@@ -160,12 +132,6 @@ pub enum Event {
     },
     /// A PUBLISH was refused; before MQTT 5 its client is not told.
     PublishRefused {
-        /// Who published.
-        client_id: String,
-        /// Its user; none is anonymous.
-        user: Option<UserName>,
-        /// Where from; none on a Unix socket, or while the client is away, as for its Will.
-        address: Option<(IpAddr, u16)>,
         /// To which topic.
         topic: String,
         /// With which reason code.
@@ -176,12 +142,6 @@ pub enum Event {
     /// A client published faster than it may, and what was beyond that was dropped: QoS 0. Told of
     /// a client once a second at most.
     RateExceeded {
-        /// Who published.
-        client_id: String,
-        /// Its user; none is anonymous.
-        user: Option<UserName>,
-        /// Where from; none on a Unix socket.
-        address: Option<(IpAddr, u16)>,
         /// To which topic the first of them was.
         topic: Box<str>,
         /// How many they were.
@@ -192,12 +152,6 @@ pub enum Event {
     /// A client publishes faster than it may, and its messages wait. Told of a client at once, and
     /// again each minute in which that is so.
     PublishesDelayed {
-        /// Who publishes.
-        client_id: String,
-        /// Its user; none is anonymous.
-        user: Option<UserName>,
-        /// Where from; none on a Unix socket.
-        address: Option<(IpAddr, u16)>,
         /// How often a message has waited since that was last told.
         count: u32,
         /// The rate that is permitted.
@@ -205,24 +159,16 @@ pub enum Event {
     },
     /// A connection is ended because its client has come again. Its end is told next.
     TakenOver {
-        /// Its client.
-        client_id: Arc<str>,
-        /// Where the old connection is from.
-        address: Option<(IpAddr, u16)>,
         /// Where the new one is from.
         by: Option<(IpAddr, u16)>,
     },
     /// A session ended, and with it its subscriptions and queue.
     SessionEnded {
-        /// Its client.
-        client_id: Arc<str>,
         /// What it ended for.
         cause: RefusalCause,
     },
     /// A subscription was granted.
     Subscribed {
-        /// Whose.
-        client_id: Arc<str>,
         /// The Topic Filter asked for.
         filter: Box<str>,
         /// The QoS granted.
@@ -236,8 +182,6 @@ pub enum Event {
     },
     /// A subscription was ended by its client, or for it.
     Unsubscribed {
-        /// Whose.
-        client_id: Arc<str>,
         /// Its Topic Filter.
         filter: Box<str>,
     },
@@ -247,8 +191,6 @@ pub enum Event {
     Delivered(Box<DeliveredMessage>),
     /// A packet came or was written.
     Packet {
-        /// The client of its connection; empty before a CONNECT was accepted.
-        client_id: Arc<str>,
         /// It was written to the client.
         is_out: bool,
         /// Its type.
@@ -262,12 +204,6 @@ pub enum Event {
     },
     /// A subscription was refused.
     SubscribeRefused {
-        /// Whose.
-        client_id: String,
-        /// Its user; none is anonymous.
-        user: Option<UserName>,
-        /// Where from; none on a Unix socket.
-        address: Option<(IpAddr, u16)>,
         /// The Topic Filter asked for.
         filter: String,
         /// With which reason code.
@@ -446,8 +382,6 @@ impl Drop for ConnectedClient {
 /// See [`Event::Published`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedMessage {
-    /// Who published; of an operator's message, the name that it came with.
-    pub client_id: Arc<str>,
     /// Topic Name.
     pub topic: Box<str>,
     /// The message's name.
@@ -469,8 +403,6 @@ pub struct PublishedMessage {
 /// See [`Event::Delivered`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveredMessage {
-    /// To whom.
-    pub client_id: Arc<str>,
     /// Topic Name; empty if it is not in memory any more.
     pub topic: Box<str>,
     /// The message's name.
@@ -481,48 +413,6 @@ pub struct DeliveredMessage {
     pub latency_ms: Option<u64>,
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
-}
-
-/// Kinds of events, by which events that were not read are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// Who came and went, what was refused.
-    Connection,
-    /// Subscriptions made and ended.
-    Subscription,
-    /// Messages dropped.
-    Dropped,
-    /// Messages published.
-    Published,
-    /// Messages delivered.
-    Delivered,
-    /// Packets.
-    Packet,
-}
-
-impl Event {
-    /// Its kind.
-    pub fn kind(&self) -> EventKind {
-        match self {
-            Self::Authenticated { .. }
-            | Self::Connected(_)
-            | Self::Refused { .. }
-            | Self::ReauthenticationRefused { .. }
-            | Self::Disconnected { .. }
-            | Self::TakenOver { .. }
-            | Self::SessionEnded { .. }
-            | Self::QueueFull { .. }
-            | Self::MessagesLost { .. }
-            | Self::PublishRefused { .. }
-            | Self::PublishesDelayed { .. }
-            | Self::SubscribeRefused { .. } => EventKind::Connection,
-            Self::Subscribed { .. } | Self::Unsubscribed { .. } => EventKind::Subscription,
-            Self::Dropped { .. } | Self::RateExceeded { .. } => EventKind::Dropped,
-            Self::Published(_) => EventKind::Published,
-            Self::Delivered(_) => EventKind::Delivered,
-            Self::Packet { .. } => EventKind::Packet,
-        }
-    }
 }
 
 /// Which events are wanted; others are never built.
@@ -545,6 +435,21 @@ pub struct EventInterest {
     pub payload_bytes_max: usize,
     /// Clients and topics for which all events are wanted.
     pub traced: Traced,
+}
+
+impl EventInterest {
+    /// All events of this group are wanted too.
+    pub fn want(&mut self, group: EventGroup) {
+        match group {
+            EventGroup::Connection => self.connections = true,
+            EventGroup::Subscription => self.subscriptions = true,
+            EventGroup::Dropped => self.drops = true,
+            EventGroup::Published => self.published = true,
+            EventGroup::Delivered => self.delivered = true,
+            EventGroup::Packet => self.packets = true,
+            EventGroup::Gap => {}
+        }
+    }
 }
 
 /// Clients and topics for which all events are wanted; each of these lists is short.

@@ -1,12 +1,14 @@
-//! What all events have in common: the head (tenant, client, user, address), the cause, the limit
-//! and the reason. Readers ask here, so that each kind of event is listed once.
+//! What events have in common: the head (tenant, client, user, address), the cause, the limit and
+//! the reason. Readers ask here, so that each kind of event is listed once.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::decision::Reached;
-use crate::event::{ConnectedClient, Event, Told, UserName};
+use crate::event::{ConnectedClient, Event, SharedClient, Told, UserName};
 use crate::id::TenantId;
 use crate::refusal::{Refusal, RefusalCause};
+use crate::shortened::is_of_name;
 
 /// A user name, and whether the client has proved to be that user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,120 +39,122 @@ impl<'a> From<&'a UserName> for UserRef<'a> {
 }
 
 /// Who an event is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventHead<'e> {
-    /// The tenant of the client or topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventHead {
+    /// The tenant of the client or topic; the common one, where that is not known.
     pub tenant: TenantId,
     /// Client Identifier, or the Topic Filter of a share group. Empty if that is not known.
-    pub client_id: &'e str,
-    /// User; none: anonymous, or not known.
-    pub user: Option<UserRef<'e>>,
+    pub client_id: Arc<str>,
+    /// User; none: anonymous, or the event does not say it.
+    pub user: Option<UserName>,
     /// Address of the client; none on a Unix socket, or where the event does not say it.
     pub address: Option<(IpAddr, u16)>,
+    /// The Client Identifier was long, and is cut.
+    pub(crate) is_cut: bool,
 }
 
-impl<'e> EventHead<'e> {
+impl EventHead {
+    /// Head of an event that says no more than this.
+    pub fn new(tenant: TenantId, client_id: impl Into<Arc<str>>) -> Self {
+        Self {
+            tenant,
+            client_id: client_id.into(),
+            user: None,
+            address: None,
+            is_cut: false,
+        }
+    }
+
+    /// Head of an event about a client that is not known.
+    pub fn unknown() -> Self {
+        Self::new(TenantId::default(), Arc::default())
+    }
+
+    /// Head of an event about a client that has connected.
+    pub fn of_client(tenant: TenantId, client: &ConnectedClient) -> Self {
+        Self::new(tenant, Arc::clone(&client.client_id))
+            .with_user(client.user())
+            .with_address(client.address)
+    }
+
+    /// The same head with this user.
+    #[must_use]
+    pub fn with_user(self, user: Option<UserName>) -> Self {
+        Self { user, ..self }
+    }
+
+    /// The same head with this address.
+    #[must_use]
+    pub fn with_address(self, address: Option<(IpAddr, u16)>) -> Self {
+        Self { address, ..self }
+    }
+
+    /// The user.
+    pub fn user(&self) -> Option<UserRef<'_>> {
+        self.user.as_ref().map(UserRef::from)
+    }
+
+    /// The user name, proved or not.
+    pub fn user_name(&self) -> Option<&str> {
+        self.user.as_ref().map(UserName::as_str)
+    }
+
     /// The user name, where it is proved.
-    pub fn proved(&self) -> Option<&'e str> {
-        self.user
-            .filter(|user| user.is_proved)
-            .map(|user| user.name)
+    pub fn proved(&self) -> Option<&str> {
+        let user = self.user.as_ref().filter(|user| user.is_proved());
+        user.map(UserName::as_str)
     }
 
     /// The user name, where the client only says so.
-    pub fn claimed(&self) -> Option<&'e str> {
-        self.user
-            .filter(|user| !user.is_proved)
-            .map(|user| user.name)
+    pub fn claimed(&self) -> Option<&str> {
+        let user = self.user.as_ref().filter(|user| !user.is_proved());
+        user.map(UserName::as_str)
+    }
+
+    /// The address without the port.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.map(|(ip, _)| ip)
+    }
+
+    /// It is about this client.
+    pub fn is_of_client(&self, client_id: &str) -> bool {
+        match self.is_cut {
+            true => is_of_name(&self.client_id, client_id),
+            false => *self.client_id == *client_id,
+        }
+    }
+
+    /// Its Client Identifier, if that is whole.
+    pub fn whole_client_id(&self) -> Option<&str> {
+        Some(&*self.client_id).filter(|_| !self.is_cut)
     }
 }
 
 impl Told {
-    /// Who it is about.
-    pub fn head(&self) -> EventHead<'_> {
-        self.event.head(self.tenant)
+    /// An event about a client that has connected.
+    pub fn connected(tenant: TenantId, client: SharedClient) -> Self {
+        Self {
+            head: EventHead::of_client(tenant, &client),
+            event: Event::Connected(client),
+        }
     }
 }
 
 impl Event {
-    /// Who it is about, in this tenant.
-    pub fn head(&self, tenant: TenantId) -> EventHead<'_> {
-        EventHead {
-            tenant,
-            client_id: self.client_id(),
-            user: self.user(),
-            address: self.address(),
-        }
-    }
-
-    /// Whose it is; of a share group its Topic Filter. Empty if that is not known.
-    pub fn client_id(&self) -> &str {
+    /// Why something was refused or ended; none: it is about something else.
+    pub fn refusal(&self) -> Option<&Refusal> {
         match self {
-            Self::Connected(client) => &client.client_id,
-            Self::Refused { client_id, .. }
-            | Self::ReauthenticationRefused { client_id, .. }
-            | Self::Disconnected { client_id, .. }
-            | Self::Dropped { client_id, .. }
-            | Self::PublishRefused { client_id, .. }
-            | Self::RateExceeded { client_id, .. }
-            | Self::PublishesDelayed { client_id, .. }
-            | Self::MessagesLost { client_id, .. }
-            | Self::SubscribeRefused { client_id, .. } => client_id,
-            Self::Authenticated { client_id, .. }
-            | Self::TakenOver { client_id, .. }
-            | Self::SessionEnded { client_id, .. }
-            | Self::Subscribed { client_id, .. }
-            | Self::Unsubscribed { client_id, .. }
-            | Self::Packet { client_id, .. } => client_id,
-            Self::Published(message) => &message.client_id,
-            Self::Delivered(message) => &message.client_id,
-            Self::QueueFull { owner, .. } => owner,
-        }
-    }
-
-    /// Its user, as far as the event says it.
-    pub fn user(&self) -> Option<UserRef<'_>> {
-        let user = match self {
-            Self::Connected(client) => return UserRef::of(client),
-            Self::Authenticated { user, .. }
-            | Self::Refused { user, .. }
-            | Self::ReauthenticationRefused { user, .. }
-            | Self::Disconnected { user, .. }
-            | Self::Dropped { user, .. }
-            | Self::PublishRefused { user, .. }
-            | Self::RateExceeded { user, .. }
-            | Self::PublishesDelayed { user, .. }
-            | Self::MessagesLost { user, .. }
-            | Self::SubscribeRefused { user, .. } => user,
-            Self::QueueFull { .. }
-            | Self::TakenOver { .. }
-            | Self::SessionEnded { .. }
-            | Self::Subscribed { .. }
-            | Self::Unsubscribed { .. }
-            | Self::Published(_)
-            | Self::Delivered(_)
-            | Self::Packet { .. } => return None,
-        };
-        user.as_ref().map(UserRef::from)
-    }
-
-    /// The address of its client, as far as the event says it.
-    pub fn address(&self) -> Option<(IpAddr, u16)> {
-        match self {
-            Self::Connected(client) => client.address,
-            Self::Authenticated { address, .. }
-            | Self::Refused { address, .. }
-            | Self::PublishRefused { address, .. }
-            | Self::RateExceeded { address, .. }
-            | Self::PublishesDelayed { address, .. }
-            | Self::TakenOver { address, .. }
-            | Self::SubscribeRefused { address, .. } => *address,
+            Self::Refused { why, .. }
+            | Self::ReauthenticationRefused { why, .. }
+            | Self::Disconnected { why, .. }
+            | Self::PublishRefused { why, .. }
+            | Self::SubscribeRefused { why, .. } => Some(why),
             _ => None,
         }
     }
 
-    /// Why something was refused or ended; none: it is about something else.
-    pub fn refusal(&self) -> Option<&Refusal> {
+    /// The same, to be changed.
+    pub(crate) fn refusal_mut(&mut self) -> Option<&mut Refusal> {
         match self {
             Self::Refused { why, .. }
             | Self::ReauthenticationRefused { why, .. }

@@ -398,15 +398,8 @@ impl Shard {
         if self.wants.any(Wants::CONNECTIONS.and(Wants::CLIENTS))
             && let Some(session) = self.connections.at(index).session()
         {
-            cx.effects.tell(
-                self.sessions.at(session).tenant,
-                Event::ReauthenticationRefused {
-                    client_id: self.sessions.at(session).client_id.to_string(),
-                    user: self.user_of(session),
-                    reason,
-                    why,
-                },
-            );
+            let event = Event::ReauthenticationRefused { reason, why };
+            cx.effects.tell(self.head_with_user(session), event);
         }
     }
 

@@ -27,7 +27,7 @@
 //!   revocations, applied to all sessions over turns
 //! * `refusal`: why something is refused or ended; `decision`: limits that decide;
 //!   `transport_fault`: what goes wrong below MQTT
-//! * `event_head`: what all events have in common
+//! * `event_head`: what all events have in common; `event_kind`: the closed list of their kinds
 //! * `tell`: which events are made, and for which observers; `shortened`: names cut for events
 //! * `user_sessions`: how many sessions a user has
 //! * `unmatched`: topics of messages that nobody was subscribed to
@@ -47,6 +47,7 @@ mod decision;
 mod effect;
 mod event;
 mod event_head;
+mod event_kind;
 mod exchange;
 mod fan_out;
 mod flags;
@@ -108,10 +109,11 @@ pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueRead, ReadMessage, ReadPage, ShardMessage,
 };
 pub use event::{
-    ConnectedClient, ConnectedFlags, DeliveredMessage, Event, EventInterest, EventKind,
-    PublishedMessage, SharedClient, Told, Traced, UserName,
+    ConnectedClient, ConnectedFlags, DeliveredMessage, Event, EventInterest, PublishedMessage,
+    SharedClient, Told, Traced, UserName,
 };
 pub use event_head::{EventHead, UserRef};
+pub use event_kind::{EventGroup, EventKind};
 pub use exchange::{ExchangeState, Step};
 pub use hash::{ClientKey, owner};
 pub use id::{

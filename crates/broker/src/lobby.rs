@@ -15,6 +15,7 @@ use crate::connection::{Connection, Phase};
 use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
 use crate::event::{Event, UserName};
+use crate::event_head::EventHead;
 use crate::exchange::Step;
 use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
@@ -548,18 +549,18 @@ impl Shard {
                 let proof = permit.identity.proof;
                 self.tell_authenticated(cx, index, (found.tenant, &found.client_id), (name, proof));
             }
+            let head = match request {
+                Some(found) => EventHead::new(found.tenant, Arc::clone(&found.client_id)),
+                None => EventHead::unknown(),
+            };
+            let user = request.and_then(ConnectRequest::user);
             cx.effects.tell(
-                request.map_or_else(TenantId::default, |found| found.tenant),
+                head.with_user(user.or(claims.map(UserName::Claimed)))
+                    .with_address(address),
                 Event::Refused {
-                    client_id: request
-                        .map_or_else(String::new, |found| found.client_id.to_string()),
-                    user: request
-                        .and_then(ConnectRequest::user)
-                        .or(claims.map(UserName::Claimed)),
                     will_topic: request
                         .and_then(|found| found.will.as_ref())
                         .map(|will| (&*shortened(&will.topic)).into()),
-                    address,
                     reason,
                     why,
                 },

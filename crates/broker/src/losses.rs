@@ -12,6 +12,7 @@ use std::collections::BinaryHeap;
 use crate::counters::{DROP_REASONS, DropReason};
 use crate::decision::Limit;
 use crate::event::{Event, Wants};
+use crate::event_head::EventHead;
 use crate::id::TenantId;
 use crate::node::{Cx, Node};
 use crate::report::GroupLosses;
@@ -351,29 +352,21 @@ impl Shard {
             DropReason::QueueFull => losses.queue_limit,
             reason => limit_of(reason),
         };
-        let (tenant, client_id, user) = match owner {
-            QueueOwner::Session(id) => {
-                let user = self.user_of(id.index);
-                let session = self.sessions.at(id.index);
-                (session.tenant, session.client_id.to_string(), user)
-            }
-            QueueOwner::Group(id) => {
-                let Some((tenant, filter)) = self.groups.name(id) else {
-                    return false;
-                };
-                (tenant, filter.to_owned(), None)
-            }
+        let head = match owner {
+            QueueOwner::Session(id) => self.head_with_user(id.index),
+            QueueOwner::Group(id) => match self.groups.name(id) {
+                Some((tenant, filter)) => EventHead::new(tenant, filter),
+                None => return false,
+            },
         };
         self.work.add(LOSS + digest_work(topic));
         let event = Event::MessagesLost {
-            client_id,
-            user,
             topic: (&*shortened(topic)).into(),
             reason,
             count,
             limit: limit.map(|limit| self.reached(limit, None)),
         };
-        cx.effects.tell(tenant, event);
+        cx.effects.tell(head, event);
         true
     }
 }

@@ -171,13 +171,11 @@ impl Shard {
         let (count, limit) = (core::mem::take(&mut spent.delayed), spent.limit());
         if self.tells(session, Wants::CONNECTIONS) {
             let event = Event::PublishesDelayed {
-                client_id: self.sessions.at(session).client_id.to_string(),
-                user: self.user_of(session),
-                address,
                 count,
                 limit: self.reached(limit, None),
             };
-            cx.effects.tell(self.sessions.at(session).tenant, event);
+            let head = self.head_with_user(session).with_address(address);
+            cx.effects.tell(head, event);
         }
     }
 
@@ -246,11 +244,8 @@ impl Shard {
             && self.tells(session, Wants::CONNECTIONS)
         {
             cx.effects.tell(
-                self.sessions.at(session).tenant,
+                self.head_with_user(session).with_address(address),
                 Event::RateExceeded {
-                    client_id: self.sessions.at(session).client_id.to_string(),
-                    user: self.user_of(session),
-                    address,
                     topic,
                     count,
                     limit: self.reached(limit, None),

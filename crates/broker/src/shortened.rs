@@ -5,7 +5,7 @@
 //! (31,000 bytes, sha256 0123456789abcdef)`. So two long names that differ in the middle alone are
 //! told apart. A short name that itself ends like that is cut too, so that it shows its own digest:
 //! no client can take a name that is shown as another client's. Each name is therefore cut once:
-//! where an event is made, or by [`Event::shown`]. Decisions about a client are made with the whole
+//! where an event is made, or by [`Told::shown`]. Decisions about a client are made with the whole
 //! name.
 
 use std::borrow::Cow;
@@ -15,8 +15,9 @@ use std::ops::Deref;
 use sha2::{Digest as _, Sha256};
 
 use crate::event::{
-    ConnectedClient, DeliveredMessage, Event, PublishedMessage, SharedClient, UserName,
+    ConnectedClient, DeliveredMessage, Event, PublishedMessage, SharedClient, Told, UserName,
 };
+use crate::event_head::EventHead;
 use crate::refusal::Refusal;
 
 /// Longest name that is kept and shown whole, in bytes.
@@ -159,43 +160,39 @@ fn shorten_client(client: &mut SharedClient) {
     });
 }
 
-impl Event {
-    /// Cuts User Names, reasons and the Client Identifier of a refused client. Other Client
-    /// Identifiers stay whole, up to their limit: readers tell clients apart by them. Called once,
-    /// when the event is told. Topics of refusals and drops were cut before that.
-    pub(crate) fn shorten(&mut self) {
-        match self {
-            Self::Refused {
-                client_id,
-                user,
-                why,
-                ..
-            } => {
-                shorten(client_id);
-                shorten_user(user);
-                shorten_why(why);
+impl EventHead {
+    fn shorten_client_id(&mut self) {
+        if is_cut(&self.client_id) {
+            self.client_id = (&*shortened(&self.client_id)).into();
+            self.is_cut = true;
+        }
+    }
+}
+
+impl Told {
+    /// An event as shards tell it. User Names, reasons and the Client Identifier of a refused
+    /// client are cut. Other Client Identifiers stay whole, up to their limit: readers tell clients
+    /// apart by them. Topics of refusals and drops were cut before.
+    pub fn new(head: EventHead, event: Event) -> Self {
+        let mut told = Self { head, event };
+        told.shorten();
+        told
+    }
+
+    fn shorten(&mut self) {
+        let head = &mut self.head;
+        match &mut self.event {
+            Event::Connected(client) => {
+                shorten_claim(client);
+                *head = EventHead::of_client(head.tenant, client);
+                return;
             }
-            Self::ReauthenticationRefused { user, why, .. }
-            | Self::Disconnected { user, why, .. }
-            | Self::PublishRefused { user, why, .. }
-            | Self::SubscribeRefused { user, why, .. } => {
-                shorten_user(user);
-                shorten_why(why);
-            }
-            Self::Authenticated { user, .. }
-            | Self::Dropped { user, .. }
-            | Self::RateExceeded { user, .. }
-            | Self::MessagesLost { user, .. }
-            | Self::PublishesDelayed { user, .. } => shorten_user(user),
-            Self::Connected(client) => shorten_claim(client),
-            Self::QueueFull { .. }
-            | Self::TakenOver { .. }
-            | Self::SessionEnded { .. }
-            | Self::Subscribed { .. }
-            | Self::Unsubscribed { .. }
-            | Self::Published(_)
-            | Self::Delivered(_)
-            | Self::Packet { .. } => {}
+            Event::Refused { .. } => head.shorten_client_id(),
+            _ => {}
+        }
+        shorten_user(&mut head.user);
+        if let Some(why) = self.event.refusal_mut() {
+            shorten_why(why);
         }
     }
 
@@ -206,85 +203,56 @@ impl Event {
         if !whole.into_iter().flatten().any(is_cut) {
             return Cow::Borrowed(self);
         }
-        let mut event = self.clone();
-        event.shorten_whole();
-        Cow::Owned(event)
+        let mut told = self.clone();
+        told.shorten_whole();
+        Cow::Owned(told)
     }
 
     /// The names that are not cut when an event is told.
     fn whole_names(&self) -> [Option<&str>; 2] {
-        match self {
-            Self::Refused { .. } => [None, None],
-            Self::Connected(client) => {
-                let is_proved = client.flags.user_is_proved();
-                let user = client.user_name.as_deref().filter(|_| is_proved);
-                [Some(&client.client_id), user]
-            }
-            Self::Subscribed { .. }
-            | Self::Unsubscribed { .. }
-            | Self::Published(_)
-            | Self::Delivered(_) => [Some(self.client_id()), self.topic()],
-            _ => [Some(self.client_id()), None],
-        }
+        let other = match &self.event {
+            Event::Connected(_) => self.head.proved(),
+            event => event.whole_topic(),
+        };
+        [self.head.whole_client_id(), other]
     }
 
     /// Cuts those.
     fn shorten_whole(&mut self) {
-        match self {
-            Self::Refused { .. } => {}
-            Self::Connected(client) => shorten_client(client),
-            Self::ReauthenticationRefused { client_id, .. }
-            | Self::Disconnected { client_id, .. }
-            | Self::MessagesLost { client_id, .. }
-            | Self::PublishesDelayed { client_id, .. }
-            | Self::Dropped { client_id, .. }
-            | Self::PublishRefused { client_id, .. }
-            | Self::SubscribeRefused { client_id, .. }
-            | Self::RateExceeded { client_id, .. } => shorten(client_id),
-            Self::QueueFull { owner, .. } => shorten(owner),
-            Self::Authenticated { client_id, .. }
-            | Self::TakenOver { client_id, .. }
-            | Self::SessionEnded { client_id, .. }
-            | Self::Packet { client_id, .. } => shorten(client_id),
-            Self::Subscribed {
-                client_id, filter, ..
+        let head = &mut self.head;
+        match &mut self.event {
+            Event::Connected(client) => {
+                shorten_client(client);
+                if let Some(UserName::Proved(name)) = &mut head.user {
+                    shorten(name);
+                }
             }
-            | Self::Unsubscribed { client_id, filter } => {
-                shorten(client_id);
-                shorten(filter);
-            }
-            Self::Published(message) => {
-                let PublishedMessage {
-                    client_id, topic, ..
-                } = &mut **message;
-                shorten(client_id);
-                shorten(topic);
-            }
-            Self::Delivered(message) => {
-                let DeliveredMessage {
-                    client_id, topic, ..
-                } = &mut **message;
-                shorten(client_id);
-                shorten(topic);
-            }
+            Event::Subscribed { filter, .. } | Event::Unsubscribed { filter } => shorten(filter),
+            Event::Published(message) => shorten(&mut message.topic),
+            Event::Delivered(message) => shorten(&mut message.topic),
+            _ => {}
+        }
+        if !head.is_cut {
+            head.shorten_client_id();
         }
     }
 
-    /// It is about this client. That of a refusal is cut, others are whole.
-    pub fn is_of_client(&self, client_id: &str) -> bool {
-        match self {
-            Self::Refused {
-                client_id: kept, ..
-            } => is_of_name(kept, client_id),
-            _ => self.client_id() == client_id,
-        }
+    /// Approximate number of bytes that it takes beside its own size: of its texts and its payload.
+    pub fn text_bytes(&self) -> usize {
+        let user = self.head.user_name().map_or(0, str::len);
+        self.head.client_id.len() + user + self.event.text_bytes()
     }
+}
 
-    /// Its Client Identifier, if that is whole.
-    pub fn whole_client_id(&self) -> Option<&str> {
+impl Event {
+    /// The topic, where it is not cut when the event is told.
+    fn whole_topic(&self) -> Option<&str> {
         match self {
-            Self::Refused { client_id, .. } if is_shortened(client_id) => None,
-            _ => Some(self.client_id()),
+            Self::Subscribed { .. }
+            | Self::Unsubscribed { .. }
+            | Self::Published(_)
+            | Self::Delivered(_) => self.topic(),
+            _ => None,
         }
     }
 
@@ -302,9 +270,8 @@ impl Event {
         }
     }
 
-    /// Approximate number of bytes that it takes beside its own size: of its texts and its payload.
-    pub fn text_bytes(&self) -> usize {
-        let user = self.user().map_or(0, |user| user.name.len());
+    /// Bytes of its own texts and its payload.
+    fn text_bytes(&self) -> usize {
         let why = self.refusal().map_or(0, Refusal::text_bytes);
         let more = match self {
             Self::Connected(_) => size_of::<ConnectedClient>(),
@@ -312,13 +279,14 @@ impl Event {
             Self::Delivered(_) => size_of::<DeliveredMessage>(),
             _ => 0,
         };
-        self.client_id().len() + user + why + more + self.topic().map_or(0, str::len)
+        why + more + self.topic().map_or(0, str::len)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::TenantId;
     use crate::refusal::RefusalCause;
     use martlet_codec::ReasonCode;
 
@@ -381,71 +349,75 @@ mod tests {
         );
     }
 
+    fn told(client_id: &str, user: UserName, event: Event) -> Told {
+        let head = EventHead::new(TenantId(0), client_id).with_user(Some(user));
+        Told::new(head, event)
+    }
+
+    fn refused(client_id: &str, detail: &str) -> Told {
+        let event = Event::Refused {
+            will_topic: None,
+            reason: ReasonCode::NotAuthorized,
+            why: Refusal::untold(RefusalCause::Forbidden, detail.to_owned()),
+        };
+        told(client_id, UserName::Claimed(client_id.into()), event)
+    }
+
     #[test]
     fn each_name_of_an_event_is_cut_once() {
-        let forged = shortened(&"v".repeat(300)).into_owned();
+        let long = "v".repeat(300);
+        let forged = shortened(&long).into_owned();
         let own = shortened(&forged).into_owned();
-        let mut event = Event::Refused {
-            client_id: forged.clone(),
-            user: Some(UserName::Claimed(forged.as_str().into())),
-            will_topic: None,
-            address: None,
-            reason: ReasonCode::NotAuthorized,
-            why: Refusal::untold(RefusalCause::Forbidden, "no"),
-        };
-        event.shorten();
-        assert_eq!(event.client_id(), own);
-        assert!(event.is_of_client(&forged) && !event.is_of_client(&"v".repeat(300)));
-        assert_eq!(event.whole_client_id(), None);
+        let event = refused(&forged, "no");
+        assert_eq!(*event.head.client_id, own);
+        assert!(event.head.is_of_client(&forged) && !event.head.is_of_client(&long));
+        assert_eq!(event.head.whole_client_id(), None);
         assert!(matches!(event.shown(), Cow::Borrowed(_)));
-        let mut event = Event::Disconnected {
-            client_id: forged.clone(),
-            user: Some(UserName::Proved(forged.as_str().into())),
+        let ended = Event::Disconnected {
             reason: ReasonCode::Success,
             why: RefusalCause::Goodbye.into(),
         };
+        let event = told(&forged, UserName::Proved(forged.as_str().into()), ended);
+        assert!(event.head.is_of_client(&forged) && !event.head.is_of_client(&long));
+        assert_eq!(event.head.whole_client_id(), Some(&*forged));
+        let shown = event.shown().into_owned().head;
+        assert_eq!((&*shown.client_id, shown.proved()), (&*own, Some(&*own)));
+    }
+
+    #[test]
+    fn the_names_of_a_client_that_has_connected_are_cut_in_the_head_too() {
+        let long = "v".repeat(300);
+        let short = shortened(&long).into_owned();
+        let mut client = ConnectedClient::new(&long, Some(&long));
+        client.flags.set_user_is_proved(true);
+        let mut event = Told::connected(TenantId(0), SharedClient::new(client));
         event.shorten();
-        assert!(event.is_of_client(&forged));
-        assert_eq!(event.whole_client_id(), Some(&*forged));
-        let shown = event.shown().into_owned();
-        let Event::Disconnected {
-            client_id, user, ..
-        } = shown
-        else {
-            panic!("{shown:?}");
+        assert_eq!(event.head.proved(), Some(&*long), "it may be looked for");
+        let Told { head, event } = event.shown().into_owned();
+        assert_eq!((&*head.client_id, head.proved()), (&*short, Some(&*short)));
+        let Event::Connected(client) = event else {
+            panic!("{event:?}");
         };
-        assert_eq!(
-            (client_id, user),
-            (own.clone(), Some(UserName::Proved(own.into())))
-        );
+        assert_eq!(EventHead::of_client(TenantId(0), &client).user, head.user);
+        let claimed = ConnectedClient::new("c", Some(&long));
+        let mut event = Told::connected(TenantId(0), SharedClient::new(claimed));
+        event.shorten();
+        assert_eq!(event.head.claimed(), Some(&*short));
     }
 
     #[test]
     fn a_refusal_is_short_whatever_the_client_says_of_itself() {
         let long = "x".repeat(31_000);
-        let mut event = Event::Refused {
-            client_id: long.clone(),
-            user: Some(UserName::Claimed(long.as_str().into())),
-            will_topic: None,
-            address: None,
-            reason: ReasonCode::NotAuthorized,
-            why: Refusal::untold(RefusalCause::Forbidden, long.clone()),
-        };
-        assert!(event.text_bytes() > 90_000);
-        event.shorten();
+        let event = refused(&long, &long);
         assert!(event.text_bytes() <= 2 * NAME_BYTES_MAX + WHY_BYTES_MAX);
-        let mut event = Event::PublishRefused {
-            client_id: long.clone(),
-            user: Some(UserName::Proved(long.as_str().into())),
-            address: None,
+        let refused = Event::PublishRefused {
             topic: shortened(&long).into_owned(),
             reason: ReasonCode::NotAuthorized,
             why: Refusal::untold(RefusalCause::Forbidden, "no"),
         };
-        event.shorten();
+        let event = told(&long, UserName::Proved(long.as_str().into()), refused);
         assert_eq!(
-            event.client_id(),
-            long,
+            *event.head.client_id, long,
             "other events of the client are told apart by it"
         );
         let shown = event.shown().into_owned();

@@ -13,6 +13,7 @@ use martlet_codec::{FixedHeader, PacketType, QoS};
 use crate::event::{
     DeliveredMessage, Event, EventInterest, PublishedMessage, Traced, UserName, Wants,
 };
+use crate::event_head::EventHead;
 use crate::id::{ConnectionId, MessageId, SessionId, TenantId};
 use crate::message::{Message, Publication, age_ms};
 use crate::node::{Cx, Node};
@@ -229,12 +230,11 @@ impl Shard {
     ) {
         let connection = self.connections.at(index);
         cx.effects.tell(
-            tenant,
+            EventHead::new(tenant, Arc::clone(client_id))
+                .with_user(Some(UserName::Proved(name)))
+                .with_address(connection.address()),
             Event::Authenticated {
-                client_id: Arc::clone(client_id),
-                user: Some(UserName::Proved(name)),
                 proof,
-                address: connection.address(),
                 listener: Arc::clone(connection.listener()),
             },
         );
@@ -247,9 +247,8 @@ impl Shard {
         cause: RefusalCause,
     ) {
         if self.tells_presence(session) {
-            let client_id = Arc::clone(&self.sessions.at(session).client_id);
-            let event = Event::SessionEnded { client_id, cause };
-            cx.effects.tell(self.sessions.at(session).tenant, event);
+            let event = Event::SessionEnded { cause };
+            cx.effects.tell(self.head_of(session), event);
         }
     }
 
@@ -260,22 +259,17 @@ impl Shard {
         (old, new): (u32, u32),
     ) {
         if self.tells_presence(session) {
-            cx.effects.tell(
-                self.sessions.at(session).tenant,
-                Event::TakenOver {
-                    client_id: Arc::clone(&self.sessions.at(session).client_id),
-                    address: self.connections.at(old).address(),
-                    by: self.connections.at(new).address(),
-                },
-            );
+            let address = self.connections.at(old).address();
+            let by = self.connections.at(new).address();
+            let head = self.head_of(session).with_address(address);
+            cx.effects.tell(head, Event::TakenOver { by });
         }
     }
 
     pub(crate) fn tell_subscribed<N: Node>(&self, cx: &mut Cx<'_, N>, granted: SubscriptionInfo) {
         cx.effects.tell(
-            granted.tenant,
+            EventHead::new(granted.tenant, granted.client_id),
             Event::Subscribed {
-                client_id: granted.client_id,
                 filter: granted.filter,
                 qos: granted.qos,
                 no_local: granted.no_local,
@@ -292,13 +286,9 @@ impl Shard {
         filter: &str,
     ) {
         if self.tells(session, Wants::SUBSCRIPTIONS) {
-            cx.effects.tell(
-                self.sessions.at(session).tenant,
-                Event::Unsubscribed {
-                    client_id: Arc::clone(&self.sessions.at(session).client_id),
-                    filter: filter.into(),
-                },
-            );
+            let filter = filter.into();
+            cx.effects
+                .tell(self.head_of(session), Event::Unsubscribed { filter });
         }
     }
 
@@ -342,9 +332,8 @@ impl Shard {
         let payload = publication.payload;
         let told = payload.len().min(self.telling.interest.payload_bytes_max);
         cx.effects.tell(
-            publication.tenant,
+            EventHead::new(publication.tenant, client_id),
             Event::Published(Box::new(PublishedMessage {
-                client_id,
                 topic: publication.topic.into(),
                 id: publication.id,
                 qos: publication.qos,
@@ -380,9 +369,8 @@ impl Shard {
         for told in written {
             let latency_ms = age_ms(told.received_mono_ms, cx.now.mono_ms);
             cx.effects.tell(
-                self.sessions.at(session).tenant,
+                self.head_of(session),
                 Event::Delivered(Box::new(DeliveredMessage {
-                    client_id: Arc::clone(&self.sessions.at(session).client_id),
                     topic: told.topic,
                     id: told.id,
                     qos: QoS::AtMostOnce,
@@ -408,9 +396,8 @@ impl Shard {
         }
         let latency_ms = message.map(|message| message.age_ms(cx.now.mono_ms));
         cx.effects.tell(
-            self.sessions.at(session).tenant,
+            self.head_of(session),
             Event::Delivered(Box::new(DeliveredMessage {
-                client_id: Arc::clone(&self.sessions.at(session).client_id),
                 topic: topic.into(),
                 id,
                 qos,
@@ -447,12 +434,13 @@ impl Shard {
         {
             return;
         }
-        let client_id = session.map(|session| Arc::clone(&session.client_id));
-        let tenant = session.map_or_else(TenantId::default, |session| session.tenant);
+        let head = match session {
+            Some(session) => EventHead::new(session.tenant, Arc::clone(&session.client_id)),
+            None => EventHead::unknown(),
+        };
         cx.effects.tell(
-            tenant,
+            head,
             Event::Packet {
-                client_id: client_id.unwrap_or_else(|| "".into()),
                 is_out,
                 packet_type,
                 packet_id,

@@ -364,7 +364,7 @@ impl Cause {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use martlet_broker::{PasswordSource, Refusal, UserName, UserSources};
+    use martlet_broker::{PasswordSource, Refusal, UserSources};
 
     use super::*;
 
@@ -491,19 +491,13 @@ pub(crate) mod tests {
                 format!("the Will on {name:?} is refused: no rule permits it"),
             );
             let event = Event::Refused {
-                client_id: (*name).to_owned(),
-                user: Some(UserName::Claimed((*name).into())),
                 will_topic: Some((*name).into()),
-                address: None,
                 reason: ReasonCode::NotAuthorized,
                 why: will,
             };
             assert_eq!(Cause::of(&event), Some(Cause::NotPermitted), "{name}");
             let forbids = format!("acl file, line 1 forbids {name}");
             let event = Event::PublishRefused {
-                client_id: (*name).to_owned(),
-                user: Some(UserName::Proved((*name).into())),
-                address: None,
                 topic: (*name).to_owned(),
                 reason: ReasonCode::NotAuthorized,
                 why: Refusal::untold(RefusalCause::Forbidden, forbids),
@@ -511,17 +505,12 @@ pub(crate) mod tests {
             assert_eq!(Cause::of(&event), Some(Cause::NotPermitted), "{name}");
             let unknown = format!("nobody of the name {name} is known to {name}");
             let event = Event::Refused {
-                client_id: (*name).to_owned(),
-                user: Some(UserName::Claimed((*name).into())),
                 will_topic: None,
-                address: None,
                 reason: ReasonCode::BadUserNameOrPassword,
                 why: Refusal::untold(RefusalCause::UnknownUser(UserSources::default()), unknown),
             };
             assert_eq!(Cause::of(&event), Some(Cause::UnknownName), "{name}");
             let event = Event::Disconnected {
-                client_id: (*name).to_owned(),
-                user: Some(UserName::Proved((*name).into())),
                 reason: ReasonCode::Success,
                 why: Refusal::from(RefusalCause::Goodbye).with_detail(*name),
             };

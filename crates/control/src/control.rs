@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventInterest, EventKind,
+    Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventGroup, EventInterest,
     GroupLosses, Limits, MemoryUse, PartLine, PartOutlet, PartSpec, Realm, Report, Search,
     SessionRules, ShardId, TenantId, Told, TopicUse, Traced, UnmatchedTopic, UserName,
 };
@@ -500,19 +500,19 @@ impl Control {
         };
         logging.is_traced(|subject| match subject {
             Subject::Client(tenant, client_id) => {
-                *tenant == told.tenant && event.is_of_client(client_id)
+                *tenant == told.head.tenant && told.head.is_of_client(client_id)
             }
             Subject::Address(address) => {
-                let own = event.address().map(|(ip, _)| ip);
+                let own = told.head.ip();
                 let known = || {
-                    let (tenant, client_id) = (told.tenant, event.whole_client_id()?);
+                    let (tenant, client_id) = (told.head.tenant, told.head.whole_client_id()?);
                     let arrived = arrived.get(&(tenant, client_id)).copied();
                     arrived.or_else(|| self.presence.address_of(tenant, client_id))
                 };
                 own.or_else(known) == Some(*address)
             }
             Subject::Topic(filter) => {
-                event.kind() != EventKind::Subscription && feed::has_topic(event, filter)
+                event.kind().group() != EventGroup::Subscription && feed::has_topic(event, filter)
             }
         })
     }
@@ -574,10 +574,9 @@ impl Control {
             let event = &told.event;
             // Its CONNECT, and by what it has proved who it is, are told before it.
             for told in events[at..].iter().take(3).filter(|_| has_traces) {
-                if let Event::Connected(client) = &told.event {
-                    let address = client.address.map(|(ip, _)| ip);
-                    let who = (told.tenant, told.event.client_id());
-                    arrived.extend(address.map(|ip| (who, ip)));
+                if let Event::Connected(_) = &told.event {
+                    let who = (told.head.tenant, &*told.head.client_id);
+                    arrived.extend(told.head.ip().map(|ip| (who, ip)));
                 }
             }
             let is_traced = has_traces && self.is_traced(told, &arrived);
@@ -609,20 +608,16 @@ impl Control {
     /// A client that is refused before its CONNECT, as in the TLS handshake, may have shown a name:
     /// the refusal is reported to the team of that name.
     fn settle_claim(&self, told: &mut Told) {
-        let Event::Refused {
-            client_id,
-            user: Some(UserName::Claimed(name)),
-            ..
-        } = &mut told.event
-        else {
+        let (head, is_refused) = (&mut told.head, matches!(told.event, Event::Refused { .. }));
+        let Some(UserName::Claimed(name)) = &mut head.user else {
             return;
         };
-        if !client_id.is_empty() || told.tenant != TenantId::default() {
+        if !is_refused || !head.client_id.is_empty() || head.tenant != TenantId::default() {
             return;
         }
         if let Some(policy) = self.policy() {
             let (realm, own) = policy.tenant_of(Realm::COMMON, name);
-            (told.tenant, *name) = (realm.tenant(), own.into());
+            (head.tenant, *name) = (realm.tenant(), own.into());
         }
     }
 

@@ -4,7 +4,7 @@
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
-use martlet_broker::{Event, EventHead, EventInterest, TenantId, Told};
+use martlet_broker::{Event, EventInterest, TenantId, Told};
 use tracing::{Level, debug, enabled, info, trace, warn};
 
 use crate::event_words::{headline, why};
@@ -40,9 +40,9 @@ pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
 /// is how a refusal may be mended. What is traced is written whatever the level of the log is.
 /// `left_out` are lines of the same client and cause that were not written.
 pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: LeftOut) {
-    let event = &*told.event.shown();
-    let head = event.head(told.tenant);
-    let (text, client_id) = (headline(event), head.client_id);
+    let told = &*told.shown();
+    let Told { head, event } = told;
+    let (text, client_id) = (headline(event), &*head.client_id);
     let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
     let address = || AddressText::of(head.address);
     // There may be one for each packet: nothing is made for a line that is not written.
@@ -81,7 +81,7 @@ pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: L
             owner = client_id,
             messages,
             policy = policy.name(),
-            why = why(event).as_deref(),
+            why = why(told).as_deref(),
             "{text}"
         ),
         Event::TakenOver { by, .. } => {
@@ -131,18 +131,13 @@ pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: L
         | Event::PublishesDelayed { .. }
         | Event::RateExceeded { .. }
         | Event::SubscribeRefused { .. }
-        | Event::PublishRefused { .. } => write_end(event, &head, way, is_traced, left_out),
+        | Event::PublishRefused { .. } => write_end(told, way, is_traced, left_out),
     }
 }
 
 /// Writes that something was refused, ended, dropped or delayed.
-fn write_end(
-    event: &Event,
-    head: &EventHead<'_>,
-    way: Option<&Way>,
-    is_traced: bool,
-    left_out: LeftOut,
-) {
+fn write_end(told: &Told, way: Option<&Way>, is_traced: bool, left_out: LeftOut) {
+    let Told { head, event } = told;
     let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
     let address = has_address(event).then(|| AddressText::of(head.address));
     let (topic, filter) = match event {
@@ -161,7 +156,7 @@ fn write_end(
             refused: None,
             ..
         } => None,
-        _ => why(event),
+        _ => why(told),
     };
     let mend = way.filter(|_| has_remedy(event)).map(Way::to_string);
     let left_out = (left_out.count > 0).then(|| left_out.to_string());
@@ -171,7 +166,7 @@ fn write_end(
             line!(
                 is_traced,
                 $level,
-                client_id = known(head.client_id),
+                client_id = known(&head.client_id),
                 tenant,
                 user_name = head.proved(),
                 claimed_user_name = head.claimed(),

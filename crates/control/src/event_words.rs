@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use martlet_broker::{DropReason, Event, Limit, PartRefusal, Reached, Refusal};
+use martlet_broker::{DropReason, Event, Limit, PartRefusal, Reached, Refusal, Told};
 use martlet_codec::ReasonCode;
 use martlet_integrate::CLIENT_IDS;
 
@@ -47,36 +47,35 @@ pub(crate) fn headline(event: &Event) -> &'static str {
 }
 
 /// Why something was refused or ended.
-pub(crate) fn decision(event: &Event) -> Option<&str> {
-    match event {
+pub(crate) fn decision(told: &Told) -> Option<&str> {
+    match &told.event {
         Event::SessionEnded { cause, .. } => Some(cause.text()),
         Event::Dropped {
-            client_id,
             refused: Some(code),
             ..
-        } => Some(why_refused(client_id, *code)),
-        _ => event.refusal().map(Refusal::detail),
+        } => Some(why_refused(&told.head.client_id, *code)),
+        event => event.refusal().map(Refusal::detail),
     }
 }
 
 /// The same, and why messages were dropped or delayed: the limit with its value, or what the reason
 /// of a drop means.
-pub(crate) fn why(event: &Event) -> Option<Cow<'_, str>> {
-    if let Some(why) = decision(event) {
+pub(crate) fn why(told: &Told) -> Option<Cow<'_, str>> {
+    if let Some(why) = decision(told) {
         return Some(why.into());
     }
-    Some(match event {
+    Some(match &told.event {
         Event::Dropped { reason, limit, .. } | Event::MessagesLost { reason, limit, .. } => {
             why_dropped(*reason, *limit)
         }
-        _ => event.reached()?.words().into(),
+        event => event.reached()?.words().into(),
     })
 }
 
 /// The same with how many messages it is about, where a single sentence says both.
-pub(crate) fn sentence(event: &Event) -> Option<Cow<'_, str>> {
-    let why = why(event)?;
-    Some(match event {
+pub(crate) fn sentence(told: &Told) -> Option<Cow<'_, str>> {
+    let why = why(told)?;
+    Some(match &told.event {
         Event::QueueFull { messages, .. } => format!("{messages} messages wait: {why}").into(),
         Event::RateExceeded { count, .. } => {
             format!("{count} with QoS 0 in a second: {why}").into()

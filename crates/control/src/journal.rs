@@ -14,7 +14,6 @@ mod runs;
 mod tls;
 mod web;
 
-pub use kind::EntryKind;
 pub(crate) use lacking::Lacking;
 pub(crate) use limits::by_limit as mend_of_limit;
 pub use mend::Way;
@@ -28,7 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use martlet_broker::{
-    DropReason, Event, Refusal, RefusalCause, TenantId, Told, UserName, is_of_name,
+    DropReason, Event, EventHead, EventKind, Refusal, RefusalCause, TenantId, Told, UserName,
+    is_of_name,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::Snapshot;
@@ -75,8 +75,9 @@ pub struct Entry {
     /// `publish refused`, `subscribe refused`,
     /// `message dropped`, `messages dropped` (of a publisher that is too fast), `messages lost`
     /// (for a client or share group), `publishes delayed`, `queue full` or `output full`.
+    #[serde(with = "kind")]
     #[schema(schema_with = kind::schema)]
-    pub what: EntryKind,
+    pub what: EventKind,
     /// Client Identifier, as far as known.
     pub client_id: String,
     /// User Name, as far as known.
@@ -121,7 +122,7 @@ fn is_common(tenant: &u32) -> bool {
 
 impl Entry {
     /// An entry of this kind, with nothing else.
-    pub fn new(what: EntryKind) -> Self {
+    pub fn new(what: EventKind) -> Self {
         Self {
             seq: 0,
             at_ms: 0,
@@ -142,12 +143,17 @@ impl Entry {
         }
     }
 
+    /// The name of what happened.
+    pub fn what_name(&self) -> &'static str {
+        kind::name(self.what)
+    }
+
     /// Something was refused or lost.
     pub fn is_trouble(&self) -> bool {
         match self.what {
-            EntryKind::Connected => false,
-            EntryKind::MessagesLost => !self.is_expected_loss(),
-            EntryKind::Disconnected => {
+            EventKind::Connected => false,
+            EventKind::MessagesLost => !self.is_expected_loss(),
+            EventKind::Disconnected => {
                 self.limit.is_some() || self.cause == Some(Cause::ProtocolError)
             }
             _ => true,
@@ -250,9 +256,7 @@ impl Entries {
 struct Written {
     seq: u64,
     at_ms: u64,
-    tenant: TenantId,
-    kind: EntryKind,
-    event: Event,
+    told: Told,
 }
 
 impl Kept {
@@ -291,17 +295,18 @@ impl Kept {
 impl Written {
     /// Approximate bytes of it, with what the allocator and its owner add.
     fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + 64 + self.event.text_bytes()
+        size_of::<Self>() + 64 + self.told.text_bytes()
     }
 
     fn entry(&self, commands: &mend::Commands) -> Entry {
-        let way = mend::way(self.tenant, &self.event, commands);
+        let event = &self.told.event;
+        let way = mend::way(&self.told, commands);
         let (mend, command) = way.map(|way| (way.text, way.command)).unzip();
-        let limit = self.event.cause().and_then(RefusalCause::limit);
+        let limit = event.cause().and_then(RefusalCause::limit);
         Entry {
             seq: self.seq,
             at_ms: self.at_ms,
-            cause: Cause::of(&self.event),
+            cause: Cause::of(event),
             limit: limit.map(|limit| limit.option().to_owned()),
             mend,
             command: command.flatten(),
@@ -311,22 +316,22 @@ impl Written {
 
     /// The entry without its cause and remedy.
     fn bare_entry(&self) -> Entry {
-        let event = &self.event;
-        let head = event.head(self.tenant);
+        let Told { head, event } = &self.told;
+        let user = head.user();
         let topic = event.topic().filter(|topic| !topic.is_empty());
         Entry {
             tenant: head.tenant.0,
-            client_id: head.client_id.to_owned(),
-            user_name: head.user.map(|user| user.name.to_owned()),
-            claimed: head.user.is_some_and(|user| !user.is_proved),
+            client_id: head.client_id.to_string(),
+            user_name: user.map(|user| user.name.to_owned()),
+            claimed: user.is_some_and(|user| !user.is_proved),
             address: head
                 .address
                 .map(|(ip, port)| SocketAddr::new(ip, port).to_string()),
             topic: topic.map(str::to_owned),
             reason: reason_of(event).map(str::to_owned),
             count: event.count().and_then(|count| u32::try_from(count).ok()),
-            why: event_words::sentence(event).map(Cow::into_owned),
-            ..Entry::new(self.kind)
+            why: event_words::sentence(&self.told).map(Cow::into_owned),
+            ..Entry::new(event.kind())
         }
     }
 }
@@ -353,7 +358,7 @@ impl Journal {
 
     /// What to do about an event, if anything is known to help.
     pub fn way(&self, told: &Told) -> Option<Way> {
-        mend::way(told.tenant, &told.event, &self.commands)
+        mend::way(told, &self.commands)
     }
 
     /// From now on this is told of the tables: which team owns a tenant, and where the rules of a
@@ -410,15 +415,14 @@ impl Journal {
         user: &str,
         why: &Refusal,
     ) -> Option<Way> {
+        let user = UserName::Claimed(user.into());
         let event = Event::Refused {
-            client_id: client_id.to_owned(),
-            user: Some(UserName::Claimed(user.into())),
             will_topic: None,
-            address: None,
             reason: ReasonCode::NotAuthorized,
             why: why.clone(),
         };
-        mend::way(tenant, &event, &self.commands)
+        let head = EventHead::new(tenant, client_id).with_user(Some(user));
+        mend::way(&Told { head, event }, &self.commands)
     }
 
     /// The command that gives a device of a tenant another credential.
@@ -429,31 +433,29 @@ impl Journal {
     /// It is about who came and went, and what was refused or lost: of other events there are too
     /// many.
     pub fn keeps(event: &Event) -> bool {
-        EntryKind::of(event).is_some()
+        event.kind().journal_name().is_some()
     }
 
     /// Writes one event down, unless it is one of those of which there are too many. `before` is
     /// what presence knew before it.
-    pub(crate) fn write(&self, Told { tenant, event }: &Told, before: &Known) {
-        let Some(kind) = EntryKind::of(event) else {
+    pub(crate) fn write(&self, told: &Told, before: &Known) {
+        if !Self::keeps(&told.event) {
             return;
-        };
-        let cause = Cause::of(event);
+        }
+        let cause = Cause::of(&told.event);
         let at_ms = now_ms();
-        let is_trouble = is_trouble(event);
+        let is_trouble = is_trouble(&told.event);
         let mut kept = self.lock();
         kept.last += 1;
         let seq = kept.last;
         let written = Arc::new(Written {
             seq,
             at_ms,
-            tenant: *tenant,
-            kind,
-            event: event.shown().into_owned(),
+            told: told.shown().into_owned(),
         });
-        let calm = |name: &str| before.calm(*tenant, name);
+        let calm = |name: &str| before.calm(told.head.tenant, name);
         kept.runs
-            .note(&written, cause, event.whole_client_id(), calm);
+            .note(&written, cause, told.head.whole_client_id(), calm);
         if is_trouble {
             kept.gone = kept.troubles.push(written).unwrap_or(kept.gone);
         } else {
@@ -522,9 +524,9 @@ impl Journal {
     /// The last refusal of a message to this topic, behind an entry of this number.
     pub fn publish_refused(&self, behind: u64, tenant: TenantId, topic: &str) -> Option<Entry> {
         let kept = self.lock();
-        let is_it = |written: &&Arc<Written>| match &written.event {
+        let is_it = |written: &&Arc<Written>| match &written.told.event {
             Event::PublishRefused { topic: to, .. } => {
-                written.tenant == tenant && is_of_name(to, topic)
+                written.told.head.tenant == tenant && is_of_name(to, topic)
             }
             _ => false,
         };
@@ -542,8 +544,10 @@ impl Journal {
         is_wanted: impl Fn(&str) -> bool,
     ) -> Vec<Entry> {
         let kept = self.lock();
-        let is_it = |written: &&Arc<Written>| match &written.event {
-            Event::PublishRefused { topic, .. } => written.tenant == tenant && is_wanted(topic),
+        let is_it = |written: &&Arc<Written>| match &written.told.event {
+            Event::PublishRefused { topic, .. } => {
+                written.told.head.tenant == tenant && is_wanted(topic)
+            }
             _ => false,
         };
         let recent = kept.troubles.written.iter().rev();
@@ -577,7 +581,7 @@ impl Journal {
     fn refused_connections(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         let kept = self.lock();
         let troubles = kept.troubles.written.iter().rev().take(CONNECTS_LOOKED_AT);
-        let refused = troubles.filter(|written| written.kind == EntryKind::ConnectRefused);
+        let refused = troubles.filter(|written| written.told.event.kind() == EventKind::Refused);
         let wanted = refused.filter(|written| is_wanted(&written.bare_entry()));
         let mut found: Vec<Entry> = wanted
             .take(CONNECTS)

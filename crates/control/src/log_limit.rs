@@ -107,8 +107,8 @@ impl LogLimit {
         };
         self.sweep(now);
         let key = Key {
-            tenant: told.tenant,
-            client: self.hasher.hash_one(told.event.client_id()),
+            tenant: told.head.tenant,
+            client: self.hasher.hash_one(&*told.head.client_id),
             kind,
             reason,
         };
@@ -150,22 +150,19 @@ fn cause(event: &Event) -> Option<(u8, &'static str)> {
 
 #[cfg(test)]
 mod tests {
-    use martlet_broker::{Refusal, RefusalCause};
+    use martlet_broker::{EventHead, Refusal, RefusalCause};
     use martlet_codec::ReasonCode;
 
     use super::*;
 
     fn refused(client_id: &str, reason: ReasonCode) -> Told {
         let event = Event::PublishRefused {
-            client_id: client_id.to_owned(),
-            user: None,
-            address: None,
             topic: "t".to_owned(),
             reason,
             why: Refusal::untold(RefusalCause::Forbidden, "no rule permits it"),
         };
-        let tenant = TenantId::default();
-        Told { tenant, event }
+        let head = EventHead::new(TenantId::default(), client_id);
+        Told { head, event }
     }
 
     fn written(limit: &mut LogLimit, told: &Told, times: usize, now: Instant) -> usize {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
-use martlet_broker::{Event, EventKind, SharedClient, TenantId, Told};
+use martlet_broker::{Event, EventGroup, SharedClient, TenantId, Told};
 
 use crate::stats::Counters;
 
@@ -57,7 +57,7 @@ enum Waits {
 impl From<Told> for Waits {
     fn from(told: Told) -> Self {
         match told.event {
-            Event::Connected(client) => Self::Connected(told.tenant, client),
+            Event::Connected(client) => Self::Connected(told.head.tenant, client),
             event => Self::Other(Box::new(Told { event, ..told })),
         }
     }
@@ -67,10 +67,7 @@ impl From<Waits> for Told {
     fn from(waits: Waits) -> Self {
         match waits {
             Waits::Other(told) => *told,
-            Waits::Connected(tenant, client) => Self {
-                tenant,
-                event: Event::Connected(client),
-            },
+            Waits::Connected(tenant, client) => Self::connected(tenant, client),
         }
     }
 }
@@ -122,16 +119,16 @@ fn bytes_of(told: &Told) -> usize {
         + match &told.event {
             // Its connection counts it.
             Event::Connected(_) => 0,
-            event => size_of::<Told>() + event.text_bytes(),
+            _ => size_of::<Told>() + told.text_bytes(),
         }
 }
 
 /// There is one for each message or packet.
 fn is_frequent(event: &Event) -> bool {
-    match event.kind() {
-        EventKind::Published | EventKind::Delivered | EventKind::Packet => true,
-        EventKind::Connection | EventKind::Subscription | EventKind::Dropped => false,
-    }
+    matches!(
+        event.kind().group(),
+        EventGroup::Published | EventGroup::Delivered | EventGroup::Packet
+    )
 }
 
 impl EventSender {
@@ -161,7 +158,7 @@ impl EventSender {
                     bytes -= length;
                     frequent_bytes = frequent_bytes.saturating_sub(length);
                 } else {
-                    counters.event_dropped(event.kind());
+                    counters.event_dropped(event.kind().group());
                 }
                 has_room
             });
@@ -269,7 +266,7 @@ impl Events {
     }
 
     /// The next event; none when the reactors are gone.
-    pub fn recv(&self) -> Option<Event> {
+    pub fn recv(&self) -> Option<Told> {
         self.recv_until(None).ok()
     }
 
@@ -277,14 +274,14 @@ impl Events {
     ///
     /// # Errors
     /// None came, or the reactors are gone.
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, RecvTimeoutError> {
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Told, RecvTimeoutError> {
         self.recv_until(Some(Instant::now() + timeout))
     }
 
-    fn recv_until(&self, deadline: Option<Instant>) -> Result<Event, RecvTimeoutError> {
+    fn recv_until(&self, deadline: Option<Instant>) -> Result<Told, RecvTimeoutError> {
         loop {
             if let Some(told) = self.lock().single.pop_front() {
-                return Ok(told.event);
+                return Ok(told);
             }
             let mut list = Vec::new();
             self.queue.wait(deadline)?.take(&mut list);
@@ -323,9 +320,9 @@ impl Events {
 }
 
 impl Iterator for Events {
-    type Item = Event;
+    type Item = Told;
 
-    fn next(&mut self) -> Option<Event> {
+    fn next(&mut self) -> Option<Told> {
         self.recv()
     }
 }
@@ -333,41 +330,37 @@ impl Iterator for Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use martlet_broker::{ConnectedClient, MessageId, PublishedMessage, RefusalCause};
+    use martlet_broker::{ConnectedClient, EventHead, MessageId, PublishedMessage, RefusalCause};
     use martlet_codec::{PacketType, QoS};
 
-    fn packet() -> Event {
-        Event::Packet {
-            client_id: "c".into(),
+    fn packet() -> Told {
+        told(Event::Packet {
             is_out: false,
             packet_type: PacketType::PingReq,
             packet_id: None,
             remaining_bytes: 0,
             at_ms: 0,
-        }
+        })
     }
 
-    /// In the common tenant.
+    /// Of a client in the common tenant.
     fn told(event: Event) -> Told {
-        let tenant = TenantId::default();
-        Told { tenant, event }
+        let head = EventHead::new(TenantId::default(), "c");
+        Told { head, event }
     }
 
-    fn ended() -> Event {
-        Event::SessionEnded {
-            client_id: "c".into(),
+    fn ended() -> Told {
+        told(Event::SessionEnded {
             cause: RefusalCause::CleanStart,
-        }
+        })
     }
 
     #[test]
     fn long_payloads_leave_room_for_who_comes_and_goes() {
         let (sender, events) = events(1_000);
         let counters = Counters::default();
-        let published = || Told {
-            tenant: TenantId::default(),
-            event: Event::Published(Box::new(PublishedMessage {
-                client_id: "c".into(),
+        let published = || {
+            told(Event::Published(Box::new(PublishedMessage {
                 topic: "t".into(),
                 id: MessageId(1),
                 qos: QoS::AtMostOnce,
@@ -376,22 +369,13 @@ mod tests {
                 payload_bytes: 1 << 20,
                 payload: vec![0; 1 << 20].into(),
                 at_ms: 1,
-            })),
+            })))
         };
         for _ in 0..100 {
             sender.send(&mut vec![published()], &counters);
         }
         assert!(events.memory_bytes() <= BYTES_MAX / 2);
-        let ended = Event::SessionEnded {
-            client_id: "c".into(),
-            cause: RefusalCause::SessionExpired,
-        };
-        let tenant = TenantId::default();
-        let mut gone = vec![Told {
-            tenant,
-            event: ended,
-        }];
-        sender.send(&mut gone, &counters);
+        sender.send(&mut vec![ended()], &counters);
         let mut taken = Vec::new();
         while !events.is_empty() {
             assert!(events.recv_some(&mut taken));
@@ -411,9 +395,9 @@ mod tests {
     fn packets_leave_room_for_what_is_seldom() {
         let (sender, events) = events(10);
         let counters = Counters::default();
-        let mut batch: Vec<Told> = (0..8).map(|_| told(packet())).collect();
+        let mut batch: Vec<Told> = (0..8).map(|_| packet()).collect();
         sender.send(&mut batch, &counters);
-        let mut batch: Vec<Told> = (0..8).map(|_| told(ended())).collect();
+        let mut batch: Vec<Told> = (0..8).map(|_| ended()).collect();
         sender.send(&mut batch, &counters);
         let mut stats = crate::ReactorStats::default();
         stats += &counters;
@@ -424,7 +408,7 @@ mod tests {
         let packets = taken.iter().filter(|event| **event == packet());
         assert_eq!(packets.count(), 5);
         // Once they are taken there is room again.
-        sender.send(&mut vec![told(packet())], &counters);
+        sender.send(&mut vec![packet()], &counters);
         assert_eq!(events.recv(), Some(packet()));
     }
 
@@ -442,12 +426,12 @@ mod tests {
         let counters = Counters::default();
         for number in 0..10 {
             let from = [&sender, &other][number % 2];
-            from.send(&mut vec![told(packet()), told(ended())], &counters);
+            from.send(&mut vec![packet(), ended()], &counters);
         }
         drop(sender);
         drop(other);
         let taken = taking.join().unwrap();
-        assert_eq!(taken, vec![[told(packet()), told(ended())]; 10].concat());
+        assert_eq!(taken, vec![[packet(), ended()]; 10].concat());
     }
 
     #[test]
@@ -455,12 +439,12 @@ mod tests {
         let (sender, events) = events(10_000);
         let connected = |number: u32| {
             let client = ConnectedClient::new(&number.to_string(), None);
-            told(Event::Connected(SharedClient::new(client)))
+            Told::connected(TenantId::default(), SharedClient::new(client))
         };
         let all: Vec<Told> = (0..1_000)
             .map(|number| {
                 if number % 3 == 0 {
-                    told(ended())
+                    ended()
                 } else {
                     connected(number)
                 }
@@ -483,10 +467,7 @@ mod tests {
         let (sender, events) = events(100);
         let soon = Duration::from_millis(1);
         assert_eq!(events.recv_timeout(soon), Err(RecvTimeoutError::Timeout));
-        sender.send(
-            &mut vec![told(packet()), told(ended())],
-            &Counters::default(),
-        );
+        sender.send(&mut vec![packet(), ended()], &Counters::default());
         assert_eq!(events.recv_timeout(soon), Ok(packet()));
         drop(sender);
         assert_eq!(events.recv(), Some(ended()));

@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use martlet_broker::EventKind;
+use martlet_broker::EventGroup;
 
 use crate::latency::Latencies;
 use crate::poll::Wakeup;
@@ -60,7 +60,7 @@ counters! {
     congestions,
     /// Events dropped because they were not read in time.
     events_dropped,
-    /// Of them, who came and went, and what was refused.
+    /// Of them, who came and went, what was refused, whose messages wait or were lost.
     connection_events_dropped,
     /// Of them, subscriptions made and ended.
     subscription_events_dropped,
@@ -76,15 +76,16 @@ counters! {
 
 impl Counters {
     /// An event found no room.
-    pub(crate) fn event_dropped(&self, kind: EventKind) {
+    pub(crate) fn event_dropped(&self, group: EventGroup) {
         self.events_dropped.add(1);
-        let counter = match kind {
-            EventKind::Connection => &self.connection_events_dropped,
-            EventKind::Subscription => &self.subscription_events_dropped,
-            EventKind::Dropped => &self.drop_events_dropped,
-            EventKind::Published => &self.published_events_dropped,
-            EventKind::Delivered => &self.delivered_events_dropped,
-            EventKind::Packet => &self.packet_events_dropped,
+        let counter = match group {
+            EventGroup::Connection => &self.connection_events_dropped,
+            EventGroup::Subscription => &self.subscription_events_dropped,
+            EventGroup::Dropped => &self.drop_events_dropped,
+            EventGroup::Published => &self.published_events_dropped,
+            EventGroup::Delivered => &self.delivered_events_dropped,
+            EventGroup::Packet => &self.packet_events_dropped,
+            EventGroup::Gap => return,
         };
         counter.add(1);
     }

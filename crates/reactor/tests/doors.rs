@@ -38,10 +38,11 @@ fn with(settings: Settings, change: impl FnOnce(&mut ListenerConfig)) -> Node {
 fn refused(node: &Node) -> (String, Option<String>) {
     let events = node.running.events();
     loop {
-        if let Event::Refused { why, address, .. } = events.recv_timeout(PATIENCE).unwrap() {
+        let told = events.recv_timeout(PATIENCE).unwrap();
+        if let Event::Refused { why, .. } = told.event {
             return (
                 why.into_detail().into_owned(),
-                address.map(|(ip, _)| ip.to_string()),
+                told.head.ip().map(|ip| ip.to_string()),
             );
         }
     }
@@ -50,7 +51,7 @@ fn refused(node: &Node) -> (String, Option<String>) {
 fn connected_from(node: &Node) -> String {
     let events = node.running.events();
     loop {
-        if let Event::Connected(client) = events.recv_timeout(PATIENCE).unwrap() {
+        if let Event::Connected(client) = events.recv_timeout(PATIENCE).unwrap().event {
             return client
                 .address
                 .map_or("here".to_owned(), |(ip, port)| format!("{ip}:{port}"));
@@ -78,7 +79,7 @@ fn a_unix_socket_carries_mqtt_and_its_clients_have_no_address() {
         let mut answers = [0; 6];
         client.read_exact(&mut answers).unwrap();
         assert_eq!(answers, [0x20, 2, 0, 0, 0xD0, 0]);
-        let event = running.events().recv_timeout(PATIENCE).unwrap();
+        let event = running.events().recv_timeout(PATIENCE).unwrap().event;
         let Event::Connected(connected) = event else {
             panic!("{event:?}");
         };
@@ -234,7 +235,7 @@ fn who_publishes_too_fast_with_qos_0_may_have_it_dropped_and_told() {
         publisher.send(&publish("t", &[number]));
     }
     let events = node.running.events();
-    let dropped = || match events.recv_timeout(PATIENCE).unwrap() {
+    let dropped = || match events.recv_timeout(PATIENCE).unwrap().event {
         Event::RateExceeded { topic, count, .. } => Some((topic, count)),
         _ => None,
     };
@@ -258,7 +259,7 @@ fn who_publishes_too_fast_may_be_shown_out() {
     publisher.send(&packets);
     publisher.expect_closed();
     let events = node.running.events();
-    let ended = || match events.recv_timeout(PATIENCE).unwrap() {
+    let ended = || match events.recv_timeout(PATIENCE).unwrap().event {
         Event::Disconnected { reason, .. } => Some(reason),
         _ => None,
     };

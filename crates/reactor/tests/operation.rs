@@ -135,9 +135,11 @@ fn parts_of_the_node_are_clients_that_no_limit_of_connections_keeps_out() {
     drop(device);
     let events = node.running.events();
     for expected in ["device connected", "refused", "device disconnected"] {
-        let got = match events.recv_timeout(PATIENCE).unwrap() {
-            Event::Connected(client) => format!("{} connected", client.client_id),
-            Event::Disconnected { client_id, .. } => format!("{client_id} disconnected"),
+        let told = events.recv_timeout(PATIENCE).unwrap();
+        let client_id = &told.head.client_id;
+        let got = match &told.event {
+            Event::Connected(_) => format!("{client_id} connected"),
+            Event::Disconnected { .. } => format!("{client_id} disconnected"),
             Event::Refused { .. } => "refused".to_owned(),
             other => panic!("{other:?}"),
         };
@@ -160,7 +162,7 @@ fn events_are_handed_on_and_those_nobody_takes_are_counted() {
     let node = run(config);
     let events = node.running.events();
     let _client = node.tcp().connect("seen");
-    match events.recv_timeout(PATIENCE).unwrap() {
+    match events.recv_timeout(PATIENCE).unwrap().event {
         Event::Connected(client) => {
             assert_eq!(&*client.client_id, "seen");
             assert_eq!(client.address.unwrap().0.to_string(), "127.0.0.1");

@@ -208,7 +208,7 @@ fn what_is_not_tls_is_told_apart_and_said() {
     // An alert of TLS, and no CONNACK.
     assert!(rest.first().is_none_or(|first| *first == 0x15), "{rest:?}");
     let events = secure.node.running.events();
-    let event = events.recv_timeout(PATIENCE).unwrap();
+    let event = events.recv_timeout(PATIENCE).unwrap().event;
     let Event::Refused { why, .. } = event else {
         panic!("{event:?}");
     };

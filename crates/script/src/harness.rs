@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects,
-    Event, Identity, ListenerPolicy, Now, PartCall, PartEvent, PartId, Peer, Record, RecordNumber,
-    Report, Rules, Settings, Shard, ShardId, StoreState, TenantId, TransportEnd, WorkLimits,
+    Identity, ListenerPolicy, Now, PartCall, PartEvent, PartId, Peer, Record, RecordNumber, Report,
+    Rules, Settings, Shard, ShardId, StoreState, TenantId, Told, TransportEnd, WorkLimits,
 };
 use martlet_tick::local::{Parts, START, World, peer};
 use martlet_tick::{Control, LocalNode};
@@ -296,9 +296,8 @@ impl Harness {
     }
 
     /// Events that have been reported since the last call.
-    pub fn take_events(&mut self) -> Vec<Event> {
-        let events = self.world.take_events().into_iter();
-        events.map(|told| told.event).collect()
+    pub fn take_events(&mut self) -> Vec<Told> {
+        self.world.take_events()
     }
 
     /// Clients who wait to be known, each with its shard.

@@ -208,8 +208,8 @@ fn very_many_clients_of_one_address_are_traced_in_turns() {
             node.take(*link);
         }
         let events = node.take_events().into_iter();
-        let pings = events.filter(|event| {
-            matches!(event, Event::Packet { packet_type, .. }
+        let pings = events.filter(|told| {
+            matches!(&told.event, Event::Packet { packet_type, .. }
                 if *packet_type == martlet_codec::PacketType::PingReq)
         });
         pings.count()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use martlet_broker::{
     Authenticated, Command, Event, EventInterest, Identity, ListenerPolicy, Proof, RefusalCause,
-    Settings, TenantId, Traced, TransportEnd,
+    Settings, TenantId, Told, Traced, TransportEnd,
 };
 use martlet_script::{Harness, Link, Wiring};
 
@@ -51,58 +51,42 @@ fn publish(node: &mut Harness, link: Link, topic: &str, qos: u8, payload: &str) 
 }
 
 /// What was told of a client, in a word or two each.
-fn told(events: &[Event], of: &str) -> Vec<String> {
-    let all = events.iter().filter_map(|event| {
-        let (client_id, what): (&str, String) = match event {
-            Event::Authenticated {
-                client_id,
-                user,
-                proof,
-                ..
-            } => {
-                let user = user.as_ref().map_or("nobody", |user| user.as_str());
-                (client_id, format!("{user} by {}", proof.name()))
-            }
-            Event::Connected(client) => (&client.client_id, "connected".into()),
-            Event::Refused { client_id, .. } => (client_id, "refused".into()),
-            Event::TakenOver { client_id, .. } => (client_id, "taken over".into()),
-            Event::Disconnected { client_id, .. } => (client_id, "disconnected".into()),
-            Event::SessionEnded { client_id, cause } => {
-                (client_id, format!("ended: {}", cause.text()))
-            }
-            Event::Subscribed {
-                client_id, filter, ..
-            } => (client_id, format!("subscribed {filter}")),
-            Event::Unsubscribed { client_id, filter } => {
-                (client_id, format!("unsubscribed {filter}"))
-            }
-            Event::Published(message) => {
-                let payload = String::from_utf8_lossy(&message.payload);
-                let topic = &message.topic;
-                (&message.client_id, format!("published {topic} {payload}"))
-            }
-            Event::Delivered(message) => {
-                (&message.client_id, format!("delivered {}", message.topic))
-            }
-            Event::Dropped {
-                client_id, topic, ..
-            } => (client_id, format!("dropped {topic}")),
-            Event::Packet {
-                client_id,
-                is_out,
-                packet_type,
-                packet_id,
-                ..
-            } => {
-                let way = if *is_out { "out" } else { "in" };
-                let id = packet_id.map_or_else(String::new, |id| format!(" {id}"));
-                (client_id, format!("{way} {packet_type:?}{id}"))
-            }
-            other => panic!("{other:?}"),
-        };
-        (client_id == of).then_some(what)
-    });
-    all.collect()
+fn told(events: &[Told], of: &str) -> Vec<String> {
+    let of_client = events.iter().filter(|told| *told.head.client_id == *of);
+    of_client.map(in_words).collect()
+}
+
+fn in_words(told: &Told) -> String {
+    match &told.event {
+        Event::Authenticated { proof, .. } => {
+            let user = told.head.proved().unwrap_or("nobody");
+            format!("{user} by {}", proof.name())
+        }
+        Event::Connected(_) => "connected".into(),
+        Event::Refused { .. } => "refused".into(),
+        Event::TakenOver { .. } => "taken over".into(),
+        Event::Disconnected { .. } => "disconnected".into(),
+        Event::SessionEnded { cause } => format!("ended: {}", cause.text()),
+        Event::Subscribed { filter, .. } => format!("subscribed {filter}"),
+        Event::Unsubscribed { filter } => format!("unsubscribed {filter}"),
+        Event::Published(message) => {
+            let payload = String::from_utf8_lossy(&message.payload);
+            format!("published {} {payload}", message.topic)
+        }
+        Event::Delivered(message) => format!("delivered {}", message.topic),
+        Event::Dropped { topic, .. } => format!("dropped {topic}"),
+        Event::Packet {
+            is_out,
+            packet_type,
+            packet_id,
+            ..
+        } => {
+            let way = if *is_out { "out" } else { "in" };
+            let id = packet_id.map_or_else(String::new, |id| format!(" {id}"));
+            format!("{way} {packet_type:?}{id}")
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -158,7 +142,7 @@ fn a_message_is_delivered_when_its_receiver_has_acknowledged_it() {
         told(&events, "receiver"),
         ["delivered t/1", "delivered t/2"]
     );
-    let Event::Delivered(first) = &events[0] else {
+    let Event::Delivered(first) = &events[0].event else {
         panic!("{events:?}");
     };
     assert!(first.latency_ms.is_some_and(|ms| ms >= 100), "{first:?}");
@@ -191,7 +175,7 @@ fn who_takes_over_is_told_before_the_end_of_the_old_connection() {
             "connected",
         ]
     );
-    let Event::TakenOver { by, .. } = &events[1] else {
+    let Event::TakenOver { by } = &events[1].event else {
         panic!("{events:?}");
     };
     assert!(by.is_some());

@@ -514,7 +514,7 @@ fn filters_beyond_what_a_session_may_have_are_refused_and_few_are_told() {
     assert!(codes[..10].iter().all(|code| *code == 0));
     assert!(codes[10..].iter().all(|code| *code == 0x80));
     let events = node.take_events().into_iter();
-    let told = events.filter(|event| matches!(event, Event::SubscribeRefused { .. }));
+    let told = events.filter(|told| matches!(told.event, Event::SubscribeRefused { .. }));
     assert_eq!(told.count(), 16);
 }
 

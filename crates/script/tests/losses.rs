@@ -52,9 +52,8 @@ fn publish(node: &mut Harness, link: Link, topic: &str, qos: u8, payload: &str) 
 /// Who lost how many messages for which reason, the topic that is named, and the option.
 fn lost(node: &mut Harness) -> Vec<(String, DropReason, u64, String, Option<&'static str>)> {
     let events = node.take_events().into_iter();
-    let lost = events.filter_map(|event| match event {
+    let lost = events.filter_map(|told| match told.event {
         Event::MessagesLost {
-            client_id,
             topic,
             reason,
             count,
@@ -62,6 +61,7 @@ fn lost(node: &mut Harness) -> Vec<(String, DropReason, u64, String, Option<&'st
             ..
         } => {
             let option = limit.map(|limit| limit.limit.option());
+            let client_id = told.head.client_id.to_string();
             Some((client_id, reason, count, topic.into(), option))
         }
         Event::Dropped { .. } => panic!("nobody asked for single drops"),
@@ -116,7 +116,7 @@ fn messages_beyond_a_full_queue_are_counted_after_the_queue_is_told_of() {
     let events = node.take_events();
     let full = events
         .iter()
-        .filter(|event| matches!(event, Event::QueueFull { .. }));
+        .filter(|told| matches!(told.event, Event::QueueFull { .. }));
     assert_eq!(full.count(), 1);
     node.elapse(11_000);
     let option = Some("limits.queued_messages");

@@ -336,8 +336,8 @@ fn a_client_that_holds_most_is_closed_and_the_reason_told() {
         });
     }
     assert_eq!(refused, 0, "the publisher is served");
-    let told = node.take_events().into_iter().any(|event| {
-        matches!(event, Event::Disconnected { reason: ReasonCode::QuotaExceeded, why, .. }
+    let told = node.take_events().into_iter().any(|told| {
+        matches!(&told.event, Event::Disconnected { reason: ReasonCode::QuotaExceeded, why, .. }
             if why.limit() == Some(Limit::MemoryOfClient))
     });
     assert!(told);
@@ -392,8 +392,8 @@ fn who_has_not_logged_in_takes_no_memory_from_those_who_have() {
     assert!(!node.is_closed(small), "it holds little");
     assert_eq!(node.counters().clients_relieved, told);
     let events = node.take_events().into_iter();
-    let refused = events.filter(|event| {
-        matches!(event, Event::Refused { reason: ReasonCode::QuotaExceeded, why, .. }
+    let refused = events.filter(|told| {
+        matches!(&told.event, Event::Refused { reason: ReasonCode::QuotaExceeded, why, .. }
             if why.limit() == Some(Limit::MemoryOfLogins))
     });
     assert!(refused.count() > 0);

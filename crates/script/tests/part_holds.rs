@@ -611,7 +611,7 @@ fn that_the_queue_of_a_part_is_full_is_told_with_its_own_bound_and_policy() {
     let told = node
         .take_events()
         .into_iter()
-        .find_map(|event| match event {
+        .find_map(|told| match told.event {
             Event::QueueFull { policy, limit, .. } => Some((policy, limit.limit)),
             _ => None,
         });

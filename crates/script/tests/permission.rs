@@ -407,7 +407,7 @@ fn a_forbidden_will_is_refused_for_that_whatever_its_topic_says() {
         node.authenticated(shard, asked.connection, nothing);
         assert_eq!(node.take(link), NOT_AUTHORIZED);
         let events = node.take_events();
-        let refused = events.iter().find_map(|event| match event {
+        let refused = events.iter().find_map(|told| match &told.event {
             Event::Refused { why, .. } => Some(why.cause),
             _ => None,
         });

@@ -68,9 +68,9 @@ impl Site {
             let reason = publish(&mut self.node, self.publisher, "quiet", b"here");
             assert!(!reason.is_error(), "{reason:?}");
         }
-        for event in self.node.take_events() {
-            if matches!(event, Event::Disconnected { .. }) {
-                eprintln!("{event:?}");
+        for told in self.node.take_events() {
+            if matches!(told.event, Event::Disconnected { .. }) {
+                eprintln!("{told:?}");
             }
         }
         assert!(!self.node.is_closed(self.slow));
@@ -151,8 +151,8 @@ fn retained_messages_fill_the_memory_and_they_alone_are_refused() {
         let count = fill_with_retained(&mut site.node, filler);
         let used = site.node.counters().memory_bytes;
         assert!((LIMIT / 2..SHORT).contains(&used), "{used}");
-        let told = site.node.take_events().into_iter().any(|event| {
-            matches!(event, Event::PublishRefused { why, .. }
+        let told = site.node.take_events().into_iter().any(|told| {
+            matches!(&told.event, Event::PublishRefused { why, .. }
                 if why.limit() == Some(Limit::MemoryKept))
         });
         assert!(told);
@@ -436,8 +436,8 @@ fn fill_with_unfinished_packets(with_innocents: bool) {
     let lost = innocents.iter().filter(|link| node.is_closed(**link));
     assert_eq!(lost.count(), 0);
     assert!(!node.is_closed(site.slow));
-    let mut told = node.take_events().into_iter().filter(|event| {
-        matches!(event, Event::Disconnected { why, .. }
+    let mut told = node.take_events().into_iter().filter(|told| {
+        matches!(&told.event, Event::Disconnected { why, .. }
             if why.limit() == Some(Limit::MemoryOfClient))
     });
     assert!(told.next().is_some());

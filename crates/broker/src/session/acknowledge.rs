@@ -513,10 +513,8 @@ impl Shard {
             reason => limit_of(reason),
         };
         cx.effects.tell(
-            self.sessions.at(index).tenant,
+            self.head_with_user(index),
             Event::Dropped {
-                client_id: self.sessions.at(index).client_id.to_string(),
-                user: self.user_of(index),
                 topic,
                 stored,
                 reason,

@@ -10,6 +10,7 @@ use martlet_codec::{
 
 use crate::decision::Limit;
 use crate::event::{Event, UserName, Wants};
+use crate::event_head::EventHead;
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, SessionId};
 use crate::message::{MemoryGauge, Message, Publication};
@@ -316,6 +317,18 @@ impl Shard {
 
     /// Whose a session is: the name that its client has proved, or, where no proof is asked for,
     /// the one that it gives while it is connected.
+    /// Head of an event about the client of this session.
+    pub(crate) fn head_of(&mut self, session: u32) -> EventHead {
+        let session = self.sessions.at(session);
+        EventHead::new(session.tenant, Arc::clone(&session.client_id))
+    }
+
+    /// The same with its user.
+    pub(crate) fn head_with_user(&mut self, session: u32) -> EventHead {
+        let user = self.user_of(session);
+        self.head_of(session).with_user(user)
+    }
+
     pub(crate) fn user_of(&mut self, session: u32) -> Option<UserName> {
         let session = self.sessions.at(session);
         if let Some(permit) = &session.permit {
@@ -351,12 +364,10 @@ impl Shard {
         why: Refusal,
     ) {
         if self.tells(session, Wants::CONNECTIONS) {
+            let address = self.peer_of(session);
             cx.effects.tell(
-                self.sessions.at(session).tenant,
+                self.head_with_user(session).with_address(address),
                 Event::PublishRefused {
-                    client_id: self.sessions.at(session).client_id.to_string(),
-                    user: self.user_of(session),
-                    address: self.peer_of(session),
                     topic: shortened(topic).into_owned(),
                     reason,
                     why,

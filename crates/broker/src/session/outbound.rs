@@ -14,8 +14,9 @@ use crate::counters::DropReason;
 use crate::decision::Limit;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
 use crate::event::{Event, Wants};
+use crate::event_head::EventHead;
 use crate::fault::{self, Fault};
-use crate::id::{MessageId, RecordNumber, SessionId, TenantId, start_of};
+use crate::id::{MessageId, RecordNumber, SessionId, start_of};
 use crate::limits::QueueFull;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
@@ -699,12 +700,10 @@ impl Shard {
             if queue.begins_to_drop() {
                 let id = self.sessions.id_of(index);
                 self.dropping.insert(id);
-                let session = self.sessions.at(index);
-                let queue = session.outbound.queue();
-                let (owner, messages) = (session.client_id.to_string(), queue.len());
-                let owner = (self.sessions.at(index).tenant, owner);
+                let messages = self.sessions.at(index).outbound.queue().len();
                 let limit = self.limit_of_queue(index);
-                self.tell_queue_full(cx, owner, messages, limit);
+                let head = self.head_of(index);
+                self.tell_queue_full(cx, head, messages, limit);
                 let _ = self.sessions.losses(index);
                 self.tell_queue_losses_later(cx, QueueOwner::Session(id), limit);
             }
@@ -742,7 +741,7 @@ impl Shard {
     pub(crate) fn tell_queue_full<N: Node>(
         &self,
         cx: &mut Cx<'_, N>,
-        (tenant, owner): (TenantId, String),
+        head: EventHead,
         messages: usize,
         limit: Limit,
     ) {
@@ -752,9 +751,8 @@ impl Shard {
                 _ => self.settings.queue_full,
             };
             cx.effects.tell(
-                tenant,
+                head,
                 Event::QueueFull {
-                    owner,
                     messages,
                     policy,
                     limit: self.reached(limit, None),

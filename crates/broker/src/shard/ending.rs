@@ -9,6 +9,7 @@ use crate::connection::{Connection, Phase};
 use crate::counters::DropReason;
 use crate::effect::ConnectionEffect;
 use crate::event::{Event, UserName};
+use crate::event_head::EventHead;
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber, TenantId};
 use crate::node::{Cx, Node};
@@ -207,12 +208,11 @@ impl Shard {
                         _ => None,
                     };
                     cx.effects.tell(
-                        TenantId::default(),
+                        EventHead::unknown()
+                            .with_user(claims.map(UserName::Claimed))
+                            .with_address(address),
                         Event::Refused {
-                            client_id: String::new(),
-                            user: claims.map(UserName::Claimed),
                             will_topic: None,
-                            address,
                             reason: ReasonCode::ProtocolError,
                             why: cause.into(),
                         },
@@ -495,17 +495,13 @@ impl Shard {
         ending: Ending,
     ) {
         if self.tells_presence(session) {
-            let client_id = self.sessions.at(session).client_id.to_string();
-            let user = self.user_of(session);
             let refusal = match self.sessions.at(session).connection() {
                 Some(index) => self.refusal(index, ending.cause),
                 None => ending.cause.into(),
             };
             cx.effects.tell(
-                self.sessions.at(session).tenant,
+                self.head_with_user(session),
                 Event::Disconnected {
-                    client_id,
-                    user,
                     reason: ending.reason,
                     why: ending.in_full(refusal),
                 },

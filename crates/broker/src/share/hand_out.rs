@@ -9,6 +9,7 @@ use crate::counters::DropReason;
 use crate::decision::Limit;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
 use crate::event::{Event, Wants};
+use crate::event_head::EventHead;
 use crate::fault::{self, Fault};
 use crate::id::MessageId;
 use crate::losses::limit_of;
@@ -562,9 +563,9 @@ impl Shard {
             if queue.begins_to_drop() {
                 let messages = queue.len();
                 let group = &self.groups.slab[index as usize];
-                let owner = (group.tenant, group.filter.to_string());
+                let head = EventHead::new(group.tenant, &*group.filter);
                 let limit = self.limit_at(index, is_in_memory);
-                self.tell_queue_full(cx, owner, messages, limit);
+                self.tell_queue_full(cx, head, messages, limit);
                 let _ = self.groups.losses_mut(index);
                 let owner = QueueOwner::Group(self.groups.id_of(index));
                 self.tell_queue_losses_later(cx, owner, limit);
@@ -630,10 +631,8 @@ impl Shard {
             self.work
                 .add(digest_work(topic) + digest_work(&group.filter));
             cx.effects.tell(
-                group.tenant,
+                EventHead::new(group.tenant, &*group.filter),
                 Event::Dropped {
-                    client_id: group.filter.to_string(),
-                    user: None,
                     topic: shortened(topic).into_owned(),
                     stored: None,
                     reason,

@@ -436,16 +436,14 @@ impl Shard {
             }
             (None, None) => Refusal::told(RefusalCause::ByReasonCode).with_detail(reason.name()),
         };
+        let address = self.connections.at(index).address();
         let event = Event::SubscribeRefused {
-            client_id: self.sessions.at(session).client_id.to_string(),
-            user: self.user_of(session),
-            address: self.connections.at(index).address(),
             filter: shortened(requested.filter).into_owned(),
             reason,
             why,
         };
-        let tenant = self.sessions.at(session).tenant;
-        cx.effects.tell(tenant, event);
+        let head = self.head_with_user(session).with_address(address);
+        cx.effects.tell(head, event);
     }
 
     /// Only an equal filter [MQTT-3.10.4-1]; new messages stop [MQTT-3.10.4-2], what is in flight

@@ -3,96 +3,11 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use martlet_broker::{DropReason, Event, EventInterest, TenantId, is_asked_for};
+use martlet_broker::{Event, EventGroup, EventInterest, EventKind, TenantId, is_asked_for};
 use martlet_codec::{TopicFilter, TopicName};
 
 use crate::feed::{Entry, Happened, Part};
 use crate::journal;
-
-/// Declares the closed list of kinds.
-macro_rules! kinds {
-    ($( $name:ident $text:literal $what:literal; )*) => {
-        /// What kind of event it is, as readers name it.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Kind {
-            $( #[doc = $what] $name, )*
-        }
-
-        impl Kind {
-            /// All there are.
-            pub const ALL: &'static [Self] = &[$( Self::$name, )*];
-
-            /// Its name.
-            pub fn name(self) -> &'static str {
-                match self { $( Self::$name => $text, )* }
-            }
-        }
-    };
-}
-
-kinds! {
-    Connected "connected" "A CONNECT was accepted.";
-    Authenticated "authenticated" "A client has proved who it is; what becomes of it is told next.";
-    Refused "refused" "A CONNECT was refused.";
-    ReauthenticationRefused "reauthentication_refused" "A client did not prove anew who it is.";
-    TakenOver "taken_over" "A connection ends because its client has come again.";
-    Disconnected "disconnected" "A connection ended.";
-    SessionEnded "session_ended" "A session ended.";
-    Subscribed "subscribed" "A subscription was granted.";
-    Unsubscribed "unsubscribed" "A subscription was ended.";
-    SubscribeRefused "subscribe_refused" "A subscription was refused.";
-    Published "published" "A message was accepted.";
-    PublishRefused "publish_refused" "A message was refused.";
-    Delivered "delivered" "A message was delivered.";
-    Dropped "dropped" "A message was dropped for a receiver; of a session that has ended, all together.";
-    DroppedMessage "dropped_message" "One of the messages that `dropped` counts together.";
-    RateExceeded "rate_exceeded" "Messages were dropped: their client is too fast.";
-    PublishesDelayed "publishes_delayed" "Messages wait: their client publishes too fast.";
-    QueueFull "queue_full" "A queue is full.";
-    OutputFull "output_full" "A client reads too slowly: QoS 0 messages for it are dropped.";
-    MessagesLost "messages_lost" "How many messages were dropped for a client or a share group, and why.";
-    Packet "packet" "A packet came or was written.";
-    Gone "gone" "Events were lost; nobody can leave that out.";
-}
-
-impl Kind {
-    pub(super) fn of(event: &Event) -> Self {
-        match event {
-            Event::Authenticated { .. } => Self::Authenticated,
-            Event::Connected(_) => Self::Connected,
-            Event::Refused { .. } => Self::Refused,
-            Event::ReauthenticationRefused { .. } => Self::ReauthenticationRefused,
-            Event::TakenOver { .. } => Self::TakenOver,
-            Event::Disconnected { .. } => Self::Disconnected,
-            Event::SessionEnded { .. } => Self::SessionEnded,
-            Event::Subscribed { .. } => Self::Subscribed,
-            Event::Unsubscribed { .. } => Self::Unsubscribed,
-            Event::SubscribeRefused { .. } => Self::SubscribeRefused,
-            Event::Published(_) => Self::Published,
-            Event::PublishRefused { .. } => Self::PublishRefused,
-            Event::Delivered(_) => Self::Delivered,
-            Event::Dropped { .. } => Self::Dropped,
-            Event::RateExceeded { .. } => Self::RateExceeded,
-            Event::PublishesDelayed { .. } => Self::PublishesDelayed,
-            Event::QueueFull { .. } => Self::QueueFull,
-            Event::MessagesLost {
-                reason: DropReason::OutputFull,
-                ..
-            } => Self::OutputFull,
-            Event::MessagesLost { .. } => Self::MessagesLost,
-            Event::Packet { .. } => Self::Packet,
-        }
-    }
-
-    /// By its name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.name() == name)
-    }
-
-    fn bit(self) -> u32 {
-        1 << self as u32
-    }
-}
 
 /// A set of kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,14 +19,18 @@ pub struct Kinds(u32);
 pub struct NoKind(String);
 
 fn names() -> String {
-    let names = Kind::ALL.iter().map(|kind| kind.name());
+    let names = EventKind::ALL.iter().map(|kind| kind.name());
     names.chain(["all"]).collect::<Vec<_>>().join(", ")
+}
+
+fn bit(kind: EventKind) -> u32 {
+    1 << kind as u32
 }
 
 impl Kinds {
     /// Everything but packets, and messages one by one that are counted together.
     pub fn usual() -> Self {
-        Self(!Kind::Packet.bit() & !Kind::DroppedMessage.bit())
+        Self(!bit(EventKind::Packet) & !bit(EventKind::DroppedMessage))
     }
 
     /// Everything.
@@ -120,8 +39,8 @@ impl Kinds {
     }
 
     /// These alone.
-    pub fn of(kinds: &[Kind]) -> Self {
-        Self(kinds.iter().fold(0, |set, kind| set | kind.bit()))
+    pub fn of(kinds: &[EventKind]) -> Self {
+        Self(kinds.iter().fold(0, |set, kind| set | bit(*kind)))
     }
 
     /// From names with commas between them; `all` is all.
@@ -134,8 +53,8 @@ impl Kinds {
             set |= match name {
                 "all" => !0,
                 name => {
-                    let kind = Kind::from_name(name);
-                    kind.ok_or_else(|| NoKind(name.to_owned()))?.bit()
+                    let kind = EventKind::from_name(name);
+                    bit(kind.ok_or_else(|| NoKind(name.to_owned()))?)
                 }
             };
         }
@@ -143,11 +62,11 @@ impl Kinds {
     }
 
     /// It is one of them.
-    pub fn has(self, kind: Kind) -> bool {
-        self.0 & kind.bit() != 0
+    pub fn has(self, kind: EventKind) -> bool {
+        self.0 & bit(kind) != 0
     }
 
-    fn any(self, kinds: &[Kind]) -> bool {
+    fn any(self, kinds: &[EventKind]) -> bool {
         kinds.iter().any(|kind| self.has(*kind))
     }
 }
@@ -155,7 +74,7 @@ impl Kinds {
 /// Sampling of a kind of events: one in this number is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    kind: Kind,
+    kind: EventKind,
     one_in: u32,
     seen: u32,
 }
@@ -170,7 +89,7 @@ impl Sample {
         let all = parts.map(|part| {
             let found = part.split_once(':').and_then(|(kind, one_in)| {
                 let one_in = one_in.parse().ok().filter(|one_in| *one_in > 0)?;
-                let kind = Kind::from_name(kind)?;
+                let kind = EventKind::from_name(kind)?;
                 let seen = 0;
                 Some(Self { kind, one_in, seen })
             });
@@ -222,21 +141,6 @@ impl Default for Filter {
     }
 }
 
-const CONNECTIONS: &[Kind] = &[
-    Kind::Connected,
-    Kind::Authenticated,
-    Kind::Refused,
-    Kind::ReauthenticationRefused,
-    Kind::TakenOver,
-    Kind::Disconnected,
-    Kind::SessionEnded,
-    Kind::SubscribeRefused,
-    Kind::PublishRefused,
-    Kind::QueueFull,
-    Kind::OutputFull,
-    Kind::MessagesLost,
-];
-
 impl Filter {
     /// This can stand in `topic`.
     pub fn is_topic(text: &str) -> bool {
@@ -246,7 +150,7 @@ impl Filter {
     /// What the shards have to tell for it.
     pub fn interest(&self) -> EventInterest {
         let mut interest = EventInterest {
-            payload_bytes_max: match self.kinds.has(Kind::Published) && !self.trouble {
+            payload_bytes_max: match self.kinds.has(EventKind::Published) && !self.trouble {
                 true => self.payload_bytes,
                 false => 0,
             },
@@ -260,35 +164,36 @@ impl Filter {
             interest.traced.addresses = vec![address];
             return interest;
         }
-        let drops = [Kind::Dropped, Kind::DroppedMessage, Kind::RateExceeded];
-        interest.connections = self.kinds.any(CONNECTIONS);
-        if let Some(topic) = &self.topic {
-            if self
-                .kinds
-                .any(&[Kind::Published, Kind::Delivered, Kind::Dropped])
-            {
-                interest.traced.topics = vec![topic.as_str().into()];
-            }
-        } else {
-            interest.drops = self.kinds.any(&drops);
-            interest.published = self.kinds.has(Kind::Published) && !self.trouble;
-            interest.delivered = self.kinds.has(Kind::Delivered) && !self.trouble;
-            interest.packets = self.kinds.has(Kind::Packet) && !self.trouble;
+        let by_topic = [
+            EventKind::Published,
+            EventKind::Delivered,
+            EventKind::Dropped,
+        ];
+        if let Some(topic) = &self.topic
+            && self.kinds.any(&by_topic)
+        {
+            interest.traced.topics = vec![topic.as_str().into()];
         }
-        let subscriptions = [Kind::Subscribed, Kind::Unsubscribed];
-        interest.subscriptions = self.kinds.any(&subscriptions) && !self.trouble;
+        let wanted = EventKind::ALL.iter().filter(|kind| self.kinds.has(**kind));
+        for group in wanted.map(|kind| kind.group()) {
+            let is_left_out =
+                self.topic.is_some() && is_of_messages(group) || self.trouble && is_routine(group);
+            if !is_left_out {
+                interest.want(group);
+            }
+        }
         interest
     }
 
     /// Messages are wanted one by one that were dropped together: by their topics they are.
     pub(super) fn wants_each(&self) -> bool {
-        let by_topic = self.topic.is_some() && self.kinds.has(Kind::Dropped);
-        self.kinds.has(Kind::DroppedMessage) || by_topic
+        let by_topic = self.topic.is_some() && self.kinds.has(EventKind::Dropped);
+        self.kinds.has(EventKind::DroppedMessage) || by_topic
     }
 
     /// Packets come whole, for each client that comes at all.
     pub(super) fn has_all_packets(&self) -> bool {
-        self.kinds.has(Kind::Packet)
+        self.kinds.has(EventKind::Packet)
             && self.topic.is_none()
             && !self.trouble
             && self.samples.is_empty()
@@ -312,19 +217,19 @@ impl Filter {
 
     /// It is wanted.
     fn passes(&mut self, entry: &Entry<'_>) -> bool {
-        let (client_id, event) = match entry.what() {
-            Happened::Connected(client) => (&*client.client_id, None),
-            Happened::Event(event) => (event.client_id(), Some(event)),
-            Happened::Lost(_) => return true,
+        let event = match entry.what() {
+            Happened::Connected(_) => None,
+            Happened::Event(told) => Some(&told.event),
+            Happened::Lost => return true,
         };
         let is_of_kind = match (entry.kind, &self.topic) {
-            (Kind::DroppedMessage, Some(_)) => self.wants_each(),
-            (Kind::Dropped, Some(_)) if entry.together().is_some() => false,
+            (EventKind::DroppedMessage, Some(_)) => self.wants_each(),
+            (EventKind::Dropped, Some(_)) if entry.together().is_some() => false,
             (kind, _) => self.kinds.has(kind),
         };
         let passes = self.tenant.is_none_or(|tenant| tenant == entry.tenant)
             && is_of_kind
-            && self.is_of_client(client_id)
+            && self.is_of_client(entry.client_id())
             && self.user.as_deref().is_none_or(|user| {
                 entry
                     .user()
@@ -351,7 +256,7 @@ impl Filter {
                 .is_none_or(|prefix| client_id.starts_with(prefix))
     }
 
-    fn is_sampled(&mut self, kind: Kind) -> bool {
+    fn is_sampled(&mut self, kind: EventKind) -> bool {
         let mut samples = self.samples.iter_mut();
         let Some(sample) = samples.find(|sample| sample.kind == kind) else {
             return true;
@@ -364,10 +269,30 @@ impl Filter {
     }
 }
 
-fn is_trouble(kind: Kind, event: &Event) -> bool {
+/// The shards tell of single messages or packets.
+fn is_of_messages(group: EventGroup) -> bool {
+    group == EventGroup::Dropped
+        || matches!(
+            group,
+            EventGroup::Published | EventGroup::Delivered | EventGroup::Packet
+        )
+}
+
+/// Nothing in it was refused or lost.
+fn is_routine(group: EventGroup) -> bool {
+    group == EventGroup::Subscription || is_of_messages(group) && group != EventGroup::Dropped
+}
+
+fn is_trouble(kind: EventKind, event: &Event) -> bool {
     match kind {
-        Kind::Authenticated | Kind::Packet | Kind::Published | Kind::Delivered => false,
-        Kind::TakenOver | Kind::SessionEnded | Kind::Subscribed | Kind::Unsubscribed => false,
+        EventKind::Authenticated
+        | EventKind::Packet
+        | EventKind::Published
+        | EventKind::Delivered => false,
+        EventKind::TakenOver
+        | EventKind::SessionEnded
+        | EventKind::Subscribed
+        | EventKind::Unsubscribed => false,
         _ => journal::is_trouble(event),
     }
 }
@@ -382,4 +307,34 @@ pub(crate) fn has_topic(event: &Event, filter: &str) -> bool {
             (Ok(filter), Ok(topic)) => filter.matches(topic),
             _ => false,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interest(kinds: &str, trouble: bool) -> EventInterest {
+        let filter = Filter {
+            kinds: Kinds::parse(kinds).unwrap(),
+            trouble,
+            ..Filter::default()
+        };
+        filter.interest()
+    }
+
+    /// The shards tell of them with who came and went, see the group of each kind.
+    #[test]
+    fn messages_of_a_publisher_that_is_too_fast_are_wanted_without_each_drop() {
+        let connections = EventInterest {
+            connections: true,
+            ..EventInterest::default()
+        };
+        for kinds in ["rate_exceeded", "publishes_delayed", "queue_full,refused"] {
+            assert_eq!(interest(kinds, false), connections, "{kinds}");
+            assert_eq!(interest(kinds, true), connections, "{kinds}");
+        }
+        assert_eq!(interest("gone", false), EventInterest::default());
+        assert!(interest("dropped_message", false).drops);
+        assert_eq!(interest("published,packet", true), EventInterest::default());
+    }
 }

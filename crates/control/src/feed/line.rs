@@ -6,18 +6,21 @@ use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use martlet_broker::{ConnectedClient, DropReason, Event, MessageId, RefusalCause, UserRef};
+use martlet_broker::{
+    ConnectedClient, DropReason, Event, EventKind, MessageId, RefusalCause, Told, UserRef,
+};
 use martlet_codec::PacketType;
 use serde::{Serialize, Serializer};
 use utoipa::openapi::schema::Object;
 
 use crate::event_words;
-use crate::feed::filter::Kind;
 use crate::feed::{Entry, Happened};
 use crate::words::one_of;
 
 fn kinds() -> Object {
-    let all = Kind::ALL.iter().filter(|kind| **kind != Kind::Gone);
+    let all = EventKind::ALL
+        .iter()
+        .filter(|kind| **kind != EventKind::Gone);
     one_of("What kind of event it is.", all.map(|kind| kind.name()))
 }
 
@@ -255,12 +258,21 @@ impl Gone {
 }
 
 impl<'a> Entry<'a> {
+    /// Client Identifier; empty if that is not known.
+    pub(super) fn client_id(&self) -> &'a str {
+        match self.what() {
+            Happened::Connected(client) => &client.client_id,
+            Happened::Event(told) => &told.head.client_id,
+            Happened::Lost => "",
+        }
+    }
+
     /// The user, proved or not.
     pub(super) fn user(&self) -> Option<UserRef<'a>> {
         let own = match self.what() {
             Happened::Connected(client) => UserRef::of(client),
-            Happened::Event(event) => event.user(),
-            Happened::Lost(_) => None,
+            Happened::Event(told) => told.head.user(),
+            Happened::Lost => None,
         };
         own.or_else(|| self.who()?.user())
     }
@@ -273,19 +285,17 @@ impl<'a> Entry<'a> {
     pub(super) fn address(&self) -> Option<(IpAddr, u16)> {
         let own = match self.what() {
             Happened::Connected(client) => client.address,
-            Happened::Event(event) => event.address(),
-            Happened::Lost(_) => None,
+            Happened::Event(told) => told.head.address,
+            Happened::Lost => None,
         };
         own.or_else(|| self.who()?.address())
     }
 
     /// The event in the form for readers, with at most `payload_max` bytes of its payload.
     pub fn shown(&self, run: &'a str, payload_max: usize) -> Result<FeedEvent<'a>, Gone> {
-        let client_id = match self.what() {
-            Happened::Connected(client) => &client.client_id,
-            Happened::Event(event) => event.client_id(),
-            Happened::Lost(lost) => return Err(Gone::lost(lost)),
-        };
+        if let Some(lost) = self.lost() {
+            return Err(Gone::lost(lost));
+        }
         let user = self.user();
         let seq = self.seq;
         let mut shown = FeedEvent {
@@ -293,7 +303,7 @@ impl<'a> Entry<'a> {
             at_ms: self.at_ms,
             kind: self.kind.name(),
             tenant: Some(self.tenant.0).filter(|tenant| *tenant > 0),
-            client_id,
+            client_id: self.client_id(),
             user_name: user.map(|user| user.name),
             claimed: user.is_some_and(|user| !user.is_proved),
             address: self.address().map(|address| text(address).into()),
@@ -301,8 +311,8 @@ impl<'a> Entry<'a> {
         };
         match self.what() {
             Happened::Connected(client) => fill_connected(&mut shown, client),
-            Happened::Event(event) => fill(&mut shown, event, payload_max),
-            Happened::Lost(_) => {}
+            Happened::Event(told) => fill(&mut shown, told, payload_max),
+            Happened::Lost => {}
         }
         if let Some(together) = self.together() {
             (shown.topic, shown.message_id) = (None, None);
@@ -322,9 +332,9 @@ fn fill_connected<'a>(shown: &mut FeedEvent<'a>, client: &'a ConnectedClient) {
     shown.listener = Some(&client.listener.name);
 }
 
-fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
-    fill_common(shown, event);
-    match event {
+fn fill<'a>(shown: &mut FeedEvent<'a>, told: &'a Told, payload_max: usize) {
+    fill_common(shown, told);
+    match &told.event {
         Event::Authenticated {
             proof, listener, ..
         } => {
@@ -345,7 +355,7 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
             limit: Some(limit),
             ..
         } => shown.reason = Some(limit.limit.option()),
-        Event::TakenOver { by, .. } => shown.by = by.map(text),
+        Event::TakenOver { by } => shown.by = by.map(text),
         Event::Subscribed { qos, .. } => shown.qos = Some(*qos as u8),
         Event::Published(message) => {
             shown.message_id = Some(MessageName(message.id));
@@ -390,9 +400,10 @@ fn fill<'a>(shown: &mut FeedEvent<'a>, event: &'a Event, payload_max: usize) {
 }
 
 /// What several kinds of events have.
-fn fill_common<'a>(shown: &mut FeedEvent<'a>, event: &'a Event) {
+fn fill_common<'a>(shown: &mut FeedEvent<'a>, told: &'a Told) {
+    let event = &told.event;
     shown.reason = event.reason();
-    shown.why = event_words::decision(event);
+    shown.why = event_words::decision(told);
     shown.count = event.count();
     let topic = event.topic().filter(|topic| !topic.is_empty());
     match event {

@@ -15,7 +15,7 @@ mod ring;
 mod together;
 
 pub(crate) use filter::has_topic;
-pub use filter::{Filter, Kind, Kinds, NoKind, Sample};
+pub use filter::{Filter, Kinds, NoKind, Sample};
 pub(crate) use line::packet_name;
 pub use line::{FeedEvent, Gone};
 pub use lines::Lines;
@@ -28,7 +28,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use martlet_broker::{ConnectedClient, Event, EventInterest, SharedClient, TenantId, Told};
+use martlet_broker::{
+    ConnectedClient, Event, EventInterest, EventKind, SharedClient, TenantId, Told,
+};
 use martlet_codec::PacketType;
 use tokio::sync::watch;
 
@@ -53,7 +55,7 @@ pub struct Entry<'a> {
     /// When, milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// What it is.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// In which tenant.
     pub tenant: TenantId,
     /// What happened.
@@ -75,10 +77,10 @@ enum Said {
     Lost(u64),
 }
 
-/// An event and its tenant, as far as that is known and the event does not name it.
+/// An event and whose it is, as far as that is known and the event does not say it.
 #[derive(Debug)]
 struct EventOf {
-    event: Event,
+    told: Told,
     who: Option<Who>,
 }
 
@@ -88,19 +90,19 @@ pub(crate) enum Happened<'a> {
     /// A client has connected.
     Connected(&'a ConnectedClient),
     /// Any other event.
-    Event(&'a Event),
-    /// Number of events that were lost before they came here.
-    Lost(u64),
+    Event(&'a Told),
+    /// Events were lost before they came here.
+    Lost,
 }
 
 impl Said {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> EventKind {
         match self {
-            Self::Connected(_) => Kind::Connected,
-            Self::Event(said) => Kind::of(&said.event),
-            Self::Together(said) => Kind::of(&said.0.event),
-            Self::Each(_) => Kind::DroppedMessage,
-            Self::Lost(_) => Kind::Gone,
+            Self::Connected(_) => EventKind::Connected,
+            Self::Event(said) => said.told.event.kind(),
+            Self::Together(said) => said.0.told.event.kind(),
+            Self::Each(_) => EventKind::DroppedMessage,
+            Self::Lost(_) => EventKind::Gone,
         }
     }
 }
@@ -118,9 +120,9 @@ impl<'a> Entry<'a> {
     pub(crate) fn what(&self) -> Happened<'a> {
         match self.said {
             Said::Connected(client) => Happened::Connected(client),
-            Said::Event(said) | Said::Each(said) => Happened::Event(&said.event),
-            Said::Together(said) => Happened::Event(&said.0.event),
-            Said::Lost(count) => Happened::Lost(*count),
+            Said::Event(said) | Said::Each(said) => Happened::Event(&said.told),
+            Said::Together(said) => Happened::Event(&said.0.told),
+            Said::Lost(_) => Happened::Lost,
         }
     }
 
@@ -286,28 +288,34 @@ impl Feed {
             let length = length(events.as_slice());
             let together = together(events.as_slice(), length);
             let mut with_it = events.by_ref().take(length);
-            let Some(Told { tenant, event }) = with_it.next() else {
+            let Some(told) = with_it.next() else {
                 break;
             };
+            let tenant = told.head.tenant;
             let others: Vec<Told> = with_it.filter(|_| wants_each).collect();
-            let at_ms = at_ms(&event).unwrap_or(now_ms);
-            let who = known.note(tenant, &event, at_ms);
-            let who = who_comes(tenant, &event, events.as_slice()).or(who);
-            let each = |event| EventOf {
-                event,
+            let at_ms = at_ms(&told.event).unwrap_or(now_ms);
+            let who = known.note(&told, at_ms);
+            let who = who_comes(&told, events.as_slice()).or(who);
+            let each = |told| EventOf {
+                told,
                 who: who.clone(),
             };
-            let first = (wants_each && together.is_some()).then(|| event.clone());
-            let others = others.into_iter().map(|told| told.event);
-            for event in first.into_iter().chain(others) {
-                put(at_ms, tenant, Said::Each(Box::new(each(event))));
+            let first = (wants_each && together.is_some()).then(|| told.clone());
+            for told in first.into_iter().chain(others) {
+                put(at_ms, tenant, Said::Each(Box::new(each(told))));
             }
-            let said = match (event, together) {
-                (Event::Connected(client), _) => Said::Connected(client),
-                (event, Some(together)) => {
-                    Said::Together(Box::new((EventOf { event, who }, together)))
+            let said = match (told, together) {
+                (
+                    Told {
+                        event: Event::Connected(client),
+                        ..
+                    },
+                    _,
+                ) => Said::Connected(client),
+                (told, Some(together)) => {
+                    Said::Together(Box::new((EventOf { told, who }, together)))
                 }
-                (event, None) => Said::Event(Box::new(EventOf { event, who })),
+                (told, None) => Said::Event(Box::new(EventOf { told, who })),
             };
             put(at_ms, tenant, said);
         }
@@ -475,20 +483,22 @@ impl Drop for Reader {
 }
 
 /// The client of a CONNECT, which is told before the client is known to be connected.
-fn who_comes(tenant: TenantId, event: &Event, next: &[Told]) -> Option<Who> {
+fn who_comes(told: &Told, next: &[Told]) -> Option<Who> {
     let Event::Packet {
         packet_type: PacketType::Connect,
-        client_id,
         ..
-    } = event
+    } = &told.event
     else {
         return None;
     };
     // By what it has proved who it is stands between.
-    next.iter().take(2).find_map(|told| match &told.event {
-        Event::Connected(client) if told.tenant == tenant && client.client_id == *client_id => {
-            Some(Who::Connected(SharedClient::clone(client)))
-        }
+    let (tenant, client_id) = (told.head.tenant, &told.head.client_id);
+    let mut of_client = next
+        .iter()
+        .take(2)
+        .filter(|next| next.head.tenant == tenant && next.head.client_id == *client_id);
+    of_client.find_map(|told| match &told.event {
+        Event::Connected(client) => Some(Who::Connected(SharedClient::clone(client))),
         _ => None,
     })
 }

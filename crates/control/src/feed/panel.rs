@@ -7,12 +7,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
-use martlet_broker::{Event, PublishedMessage};
+use martlet_broker::{Event, EventKind, PublishedMessage, Told};
 use martlet_codec::{PacketType, QoS};
 use serde::Serialize;
 
 use crate::feed::line::{payload, text};
-use crate::feed::{Entry, Filter, Happened, Kind, Kinds};
+use crate::feed::{Entry, Filter, Happened, Kinds};
 
 /// The channel of all of them.
 const CHANNEL: &str = "mqtt";
@@ -129,13 +129,13 @@ enum Data<'a> {
 
 impl Panel {
     /// The kinds that become frames.
-    pub const KINDS: &'static [Kind] = &[
-        Kind::Packet,
-        Kind::Connected,
-        Kind::Disconnected,
-        Kind::Subscribed,
-        Kind::Unsubscribed,
-        Kind::Published,
+    pub const KINDS: &'static [EventKind] = &[
+        EventKind::Packet,
+        EventKind::Connected,
+        EventKind::Disconnected,
+        EventKind::Subscribed,
+        EventKind::Unsubscribed,
+        EventKind::Published,
     ];
 
     /// Frames of the events that this filter lets through, at most `bytes_max` bytes each.
@@ -159,11 +159,12 @@ impl Panel {
     pub fn put(&mut self, entry: &Entry<'_>, payload_max: usize, out: &mut Vec<Frame>) {
         self.last = entry.seq;
         let what = entry.what();
-        let client_id = match what {
-            Happened::Connected(client) => &*client.client_id,
-            Happened::Event(event) => event.client_id(),
-            Happened::Lost(_) => return self.flush(out),
+        let event = match what {
+            Happened::Connected(_) => None,
+            Happened::Event(told) => Some(&told.event),
+            Happened::Lost => return self.flush(out),
         };
+        let client_id = entry.client_id();
         // No client was let in yet.
         let is_of_nobody = client_id.is_empty();
         if is_of_nobody || !Self::KINDS.contains(&entry.kind) {
@@ -174,13 +175,11 @@ impl Panel {
             return self.send(json, out);
         }
         let client = self.clients.entry(client_id.into()).or_default();
-        let until = match what {
-            Happened::Connected(_) => Some(Answer::Connect),
-            Happened::Event(Event::Subscribed { .. }) => client.subscribe.map(Answer::Subscribe),
-            Happened::Event(Event::Unsubscribed { .. }) => {
-                client.unsubscribe.map(Answer::Unsubscribe)
-            }
-            Happened::Event(Event::Published(message)) if message.qos != QoS::AtMostOnce => {
+        let until = match event {
+            None => Some(Answer::Connect),
+            Some(Event::Subscribed { .. }) => client.subscribe.map(Answer::Subscribe),
+            Some(Event::Unsubscribed { .. }) => client.unsubscribe.map(Answer::Unsubscribe),
+            Some(Event::Published(message)) if message.qos != QoS::AtMostOnce => {
                 client.publish.take().map(Answer::Publish)
             }
             _ => None,
@@ -195,8 +194,8 @@ impl Panel {
             }
             return;
         }
-        match what {
-            Happened::Event(Event::Packet {
+        match event {
+            Some(Event::Packet {
                 is_out,
                 packet_type,
                 packet_id,
@@ -210,7 +209,7 @@ impl Panel {
                 self.send(json, out);
                 self.release(released, out);
             }
-            Happened::Event(Event::Disconnected { .. }) => {
+            Some(Event::Disconnected { .. }) => {
                 let released = client.release(|_| true);
                 self.clients.remove(client_id);
                 self.release(released, out);
@@ -247,7 +246,10 @@ impl Panel {
     fn frame(&self, entry: &Entry<'_>, what: Happened<'_>, payload_max: usize) -> String {
         let whole = |payload| frame_of(entry, what, payload, usize::MAX);
         let mut payload_max = match what {
-            Happened::Event(Event::Published(message)) => payload_max.min(message.payload.len()),
+            Happened::Event(Told {
+                event: Event::Published(message),
+                ..
+            }) => payload_max.min(message.payload.len()),
             _ => 0,
         };
         let mut json = whole(payload_max);
@@ -302,12 +304,12 @@ impl Waiting {
 }
 
 fn frame_of(entry: &Entry<'_>, what: Happened<'_>, payload_max: usize, text_max: usize) -> String {
-    let timestamp = entry.at_ms;
+    let (id, timestamp) = (cut(entry.client_id(), text_max), entry.at_ms);
     let event = match what {
-        Happened::Event(event) => event,
+        Happened::Event(told) => &told.event,
         Happened::Connected(client) => {
             let data = Data::Connected {
-                id: cut(&client.client_id, text_max),
+                id,
                 protocol_version: client.version.level(),
                 username: cut(entry.user().map_or("", |user| user.name), text_max),
                 remote: entry.address().map(text).unwrap_or_default(),
@@ -318,9 +320,8 @@ fn frame_of(entry: &Entry<'_>, what: Happened<'_>, payload_max: usize, text_max:
             };
             return framed("MqttClientConnected", data);
         }
-        Happened::Lost(_) => return String::new(),
+        Happened::Lost => return String::new(),
     };
-    let id = cut(event.client_id(), text_max);
     let (event, data) = match event {
         Event::Packet {
             packet_type,

@@ -235,22 +235,22 @@ impl Ring {
 
 /// Approximate number of bytes that an entry takes.
 fn weight(said: &Said) -> usize {
-    let event = match said {
+    let told = match said {
         Said::Connected(client) => {
             let user = client.user_name.as_ref().map_or(0, |name| name.len());
             return size_of::<Kept>() + client.client_id.len() + user;
         }
-        Said::Event(said) | Said::Each(said) => &said.event,
-        Said::Together(said) => &said.0.event,
+        Said::Event(said) | Said::Each(said) => &said.told,
+        Said::Together(said) => &said.0.told,
         Said::Lost(_) => return size_of::<Kept>(),
     };
-    size_of::<Kept>() + size_of::<EventOf>() + event.text_bytes()
+    size_of::<Kept>() + size_of::<EventOf>() + told.text_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use martlet_broker::{Event, MessageId, PublishedMessage};
+    use martlet_broker::{Event, EventHead, MessageId, PublishedMessage, Told};
     use martlet_codec::QoS;
 
     #[test]
@@ -262,7 +262,6 @@ mod tests {
     fn a_reader_takes_no_more_bytes_at_once_than_it_may_hold() {
         let payload = |bytes: usize| {
             let message = PublishedMessage {
-                client_id: "c".into(),
                 topic: "t".into(),
                 id: MessageId(1),
                 qos: QoS::AtMostOnce,
@@ -273,7 +272,9 @@ mod tests {
                 at_ms: 1,
             };
             let event = Event::Published(Box::new(message));
-            Said::Event(Box::new(EventOf { event, who: None }))
+            let head = EventHead::new(TenantId::default(), "c");
+            let told = Told { head, event };
+            Said::Event(Box::new(EventOf { told, who: None }))
         };
         let mut blocks = Blocks::default();
         for seq in 1..=10 {

@@ -1,7 +1,7 @@
 use std::sync::Mutex as StdMutex;
 
 use martlet_broker::{
-    ConnectedClient, DropReason, MessageId, PublishedMessage, RefusalCause, TenantId,
+    ConnectedClient, DropReason, EventHead, MessageId, PublishedMessage, RefusalCause, TenantId,
 };
 use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode};
 
@@ -20,26 +20,24 @@ fn feed() -> (Arc<Feed>, Presence, Asked) {
 }
 
 /// In the common tenant.
-fn told(events: Vec<Event>) -> Vec<Told> {
-    let tenant = TenantId::default();
-    let told = move |event| Told { tenant, event };
-    events.into_iter().map(told).collect()
+fn told(client_id: &str, event: Event) -> Told {
+    let head = EventHead::new(TenantId::default(), client_id);
+    Told { head, event }
 }
 
-fn packet(client_id: &str, is_out: bool, packet_type: PacketType, packet_id: u16) -> Event {
-    Event::Packet {
-        client_id: client_id.into(),
+fn packet(client_id: &str, is_out: bool, packet_type: PacketType, packet_id: u16) -> Told {
+    let packet = Event::Packet {
         is_out,
         packet_type,
         packet_id: Some(packet_id).filter(|id| *id > 0),
         remaining_bytes: 2,
         at_ms: 7,
-    }
+    };
+    told(client_id, packet)
 }
 
-fn published(client_id: &str, qos: QoS, payload: &[u8]) -> Event {
-    Event::Published(Box::new(PublishedMessage {
-        client_id: client_id.into(),
+fn published(client_id: &str, qos: QoS, payload: &[u8]) -> Told {
+    let message = PublishedMessage {
         topic: "t/1".into(),
         id: MessageId(1),
         qos,
@@ -48,22 +46,19 @@ fn published(client_id: &str, qos: QoS, payload: &[u8]) -> Event {
         payload_bytes: payload.len(),
         payload: payload.into(),
         at_ms: 7,
-    }))
+    };
+    told(client_id, Event::Published(Box::new(message)))
 }
 
-fn connected(client_id: &str) -> Event {
+fn connected(client_id: &str) -> Told {
     let mut client = ConnectedClient::new(client_id, None);
     (client.keep_alive_secs, client.version) = (60, ProtocolVersion::V5);
-    Event::Connected(SharedClient::new(client))
+    Told::connected(TenantId::default(), SharedClient::new(client))
 }
 
-fn disconnected(client_id: &str) -> Event {
-    Event::Disconnected {
-        client_id: client_id.to_owned(),
-        user: None,
-        reason: ReasonCode::Success,
-        why: RefusalCause::Goodbye.into(),
-    }
+fn disconnected(client_id: &str) -> Told {
+    let (reason, why) = (ReasonCode::Success, RefusalCause::Goodbye.into());
+    told(client_id, Event::Disconnected { reason, why })
 }
 
 fn of(kinds: &str) -> Filter {
@@ -86,9 +81,9 @@ fn a_reader_of_one_tenant_gets_nothing_of_others() {
     };
     let filters = [Some(TenantId(3)), Some(TenantId::default()), None].map(of);
     let readers = filters.map(|filter| feed.read(filter, &From::Now).unwrap());
-    let events = [0, 3, 4].map(|tenant| Told {
-        tenant: TenantId(tenant),
-        event: connected("same"),
+    let events = [0, 3, 4].map(|tenant| {
+        let client = ConnectedClient::new("same", None);
+        Told::connected(TenantId(tenant), SharedClient::new(client))
     });
     feed.write(&mut events.into(), 0, &presence, |_, _| ());
     let [third, common, all] = readers.map(|mut reader| seqs(&reader.take()));
@@ -110,9 +105,9 @@ async fn each_reader_has_its_own_place_and_is_told_what_it_has_missed() {
     let mut quick = feed.read(of("packet"), &From::Now).unwrap();
     let mut slow = feed.read(of("packet"), &From::Now).unwrap();
     let pings = |count| vec![packet("c", false, PacketType::PingReq, 0); count];
-    feed.write(&mut told(pings(2)), 0, &presence, |_, _| ());
+    feed.write(&mut pings(2), 0, &presence, |_, _| ());
     assert_eq!(seqs(&quick.next().await.unwrap()), [1, 2]);
-    feed.write(&mut told(pings(3)), 0, &presence, |_, _| ());
+    feed.write(&mut pings(3), 0, &presence, |_, _| ());
     assert_eq!(seqs(&quick.next().await.unwrap()), [3, 4, 5]);
     assert_eq!(slow.behind(), 5);
     let batch = slow.next().await.unwrap();
@@ -138,7 +133,7 @@ fn the_ring_is_bounded_by_bytes_too() {
     let mut reader = feed.read(of("published"), &From::Now).unwrap();
     for _ in 0..10 {
         feed.write(
-            &mut told(vec![published("c", QoS::AtMostOnce, &[0; 4_000])]),
+            &mut vec![published("c", QoS::AtMostOnce, &[0; 4_000])],
             0,
             &presence,
             |_, _| (),
@@ -152,7 +147,7 @@ fn the_ring_is_bounded_by_bytes_too() {
 fn what_is_lost_before_the_feed_is_told_to_everybody() {
     let (feed, presence, _) = feed();
     let mut reader = feed.read(of("connected"), &From::Now).unwrap();
-    feed.write(&mut told(vec![connected("c")]), 3, &presence, |_, _| ());
+    feed.write(&mut vec![connected("c")], 3, &presence, |_, _| ());
     let batch = reader.take();
     let entries: Vec<Entry<'_>> = batch.entries().collect();
     let gone = entries[0].shown(feed.run(), 0).unwrap_err();
@@ -191,11 +186,11 @@ fn shards_are_told_what_all_want_together_and_only_when_that_changes() {
 }
 
 /// Names of the panel's frames, and the event after which a reader resumes.
-fn frames(feed: &Arc<Feed>, presence: &Presence, events: Vec<Event>) -> Vec<(String, u64)> {
+fn frames(feed: &Arc<Feed>, presence: &Presence, mut events: Vec<Told>) -> Vec<(String, u64)> {
     let mut reader = feed.read(of("all"), &From::Now).unwrap();
     let mut panel = Panel::new(reader.filter(), usize::MAX);
     let mut out = Vec::new();
-    feed.write(&mut told(events), 0, presence, |_, _| ());
+    feed.write(&mut events, 0, presence, |_, _| ());
     for entry in reader.take().entries() {
         panel.put(&entry, 100, &mut out);
     }
@@ -282,7 +277,7 @@ fn samples_are_one_in_so_many_of_a_kind() {
     let mut reader = feed.read(filter, &From::Now).unwrap();
     let mut events = vec![packet("c", false, PacketType::PingReq, 0); 7];
     events.push(connected("c"));
-    feed.write(&mut told(events), 0, &presence, |_, _| ());
+    feed.write(&mut events, 0, &presence, |_, _| ());
     assert_eq!(seqs(&reader.take()), [1, 4, 7, 8]);
     for wrong in ["packet", "packet:0", "nothing:3", "packet:x"] {
         assert!(Sample::parse(wrong).is_err(), "{wrong}");
@@ -313,7 +308,7 @@ fn what_is_read_in_one_form_is_written_once() {
     let mut few = feed.read(of("published"), &From::Now).unwrap();
     let mut events = vec![packet("c", false, PacketType::PingReq, 0); 300];
     events[7] = published("c", QoS::AtMostOnce, b"x");
-    feed.write(&mut told(events), 2, &presence, |_, _| ());
+    feed.write(&mut events, 2, &presence, |_, _| ());
     let taken = readers.each_mut().map(Reader::take);
     let lines = |reader: &Reader, batch: &Batch| reader.lines(&batch.parts[0]).0;
     let of_both = [0, 1].map(|at| lines(&readers[at], &taken[at]));
@@ -359,8 +354,8 @@ fn readers_that_are_too_slow_for_100_000_events_know_how_many_they_have_missed()
         (reader, every, 0, 0)
     });
     for part in 1..=100 {
-        let pings = vec![packet("c", false, PacketType::PingReq, 0); 1_000];
-        feed.write(&mut told(pings), 0, &presence, |_, _| ());
+        let mut pings = vec![packet("c", false, PacketType::PingReq, 0); 1_000];
+        feed.write(&mut pings, 0, &presence, |_, _| ());
         assert!(feed.ring().len() <= bounds.events);
         for (reader, every, seen, gone) in &mut readers {
             while part % *every == 0 && reader.behind() > 0 {
@@ -388,8 +383,8 @@ fn as_many_are_kept_as_were_asked_for_however_they_came() {
         feed.set_bounds(bounds);
         let first = From::After(format!("{}-1", feed.run()));
         for count in &parts {
-            let pings = vec![packet("c", false, PacketType::PingReq, 0); *count];
-            feed.write(&mut told(pings), 0, &presence, |_, _| ());
+            let mut pings = vec![packet("c", false, PacketType::PingReq, 0); *count];
+            feed.write(&mut pings, 0, &presence, |_, _| ());
         }
         let mut late = feed.read(of("packet"), &first).unwrap();
         let batch = late.take();
@@ -400,18 +395,19 @@ fn as_many_are_kept_as_were_asked_for_however_they_came() {
 
 #[test]
 fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_cause() {
-    let dropped = |client_id: &str, topic: &str| Event::Dropped {
-        client_id: client_id.to_owned(),
-        user: None,
-        topic: topic.to_owned(),
-        stored: None,
-        reason: DropReason::SessionEnded,
-        limit: None,
-        refused: None,
+    let dropped = |client_id: &str, topic: &str| {
+        let event = Event::Dropped {
+            topic: topic.to_owned(),
+            stored: None,
+            reason: DropReason::SessionEnded,
+            limit: None,
+            refused: None,
+        };
+        told(client_id, event)
     };
-    let ended = |client_id: &str| Event::SessionEnded {
-        client_id: client_id.into(),
-        cause: RefusalCause::SessionExpired,
+    let ended = |client_id: &str| {
+        let cause = RefusalCause::SessionExpired;
+        told(client_id, Event::SessionEnded { cause })
     };
     let events = || {
         let mut events = vec![dropped("a", "t/1"); 1_500];
@@ -441,7 +437,7 @@ fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_
     let (feed, presence, _) = feed();
     let mut usual = feed.read(Filter::default(), &From::Now).unwrap();
     let mut asked = Vec::new();
-    feed.write(&mut told(events()), 0, &presence, |_, told| {
+    feed.write(&mut events(), 0, &presence, |_, told| {
         asked.push(told.event.clone());
     });
     let expected = [
@@ -459,7 +455,7 @@ fn messages_of_a_session_that_has_ended_are_one_event_with_their_number_and_the_
         ..of("dropped")
     };
     let mut by_topic = feed.read(by_topic, &From::Now).unwrap();
-    feed.write(&mut told(events()), 0, &presence, |_, _| ());
+    feed.write(&mut events(), 0, &presence, |_, _| ());
     assert_eq!(shown(&mut usual), expected);
     assert_eq!(shown(&mut each).len(), 1_502);
     let found = shown(&mut by_topic);

@@ -26,24 +26,22 @@ impl Together {
 
 /// Both are messages that were dropped because the same session has ended.
 fn are_together(first: &Told, next: &Told) -> bool {
-    is_at_end(&first.event)
-        && is_at_end(&next.event)
-        && first.tenant == next.tenant
-        && first.event.client_id() == next.event.client_id()
+    is_at_end(first) && is_at_end(next) && is_of_the_same(first, next)
 }
 
 /// Why the session has ended whose message was dropped, if the next event says so.
 fn why_ended(first: &Told, next: &Told) -> Option<RefusalCause> {
     match &next.event {
-        Event::SessionEnded { client_id, cause }
-            if is_at_end(&first.event)
-                && **client_id == *first.event.client_id()
-                && next.tenant == first.tenant =>
-        {
+        Event::SessionEnded { cause } if is_at_end(first) && is_of_the_same(first, next) => {
             Some(*cause)
         }
         _ => None,
     }
+}
+
+/// Both are about the same client.
+fn is_of_the_same(first: &Told, next: &Told) -> bool {
+    first.head.tenant == next.head.tenant && first.head.client_id == next.head.client_id
 }
 
 /// The number of events at the beginning that are told of as one: the first, and messages that were
@@ -67,12 +65,11 @@ pub(crate) fn together(events: &[Told], length: usize) -> Option<Together> {
     })
 }
 
-fn is_at_end(event: &Event) -> bool {
-    let ended = DropReason::SessionEnded;
-    match event {
-        Event::Dropped {
-            client_id, reason, ..
-        } => *reason == ended && !client_id.is_empty(),
+fn is_at_end(told: &Told) -> bool {
+    match &told.event {
+        Event::Dropped { reason, .. } => {
+            *reason == DropReason::SessionEnded && !told.head.client_id.is_empty()
+        }
         _ => false,
     }
 }

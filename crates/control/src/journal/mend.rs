@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use martlet_access::explain;
 use martlet_broker::{
-    DropReason, Event, NAME_BYTES_MAX, Names, Refusal, RefusalCause, TenantId, UserName,
+    DropReason, Event, EventHead, NAME_BYTES_MAX, Names, Refusal, RefusalCause, TenantId, Told,
     UserSources, is_shortened, lane_of, may_publish,
 };
 use martlet_integrate::CLIENT_IDS;
@@ -311,16 +311,10 @@ impl Commands {
     }
 
     /// What a rule forbids: where to permit it, with the command that does.
-    pub(super) fn forbidden(
-        &self,
-        client_id: &str,
-        user: Option<&UserName>,
-        action: &str,
-        topic: &str,
-    ) -> Way {
+    pub(super) fn forbidden(&self, head: &EventHead, action: &str, topic: &str) -> Way {
         self.permit(&Lacking {
-            client_id,
-            user: user.map(UserName::as_str),
+            client_id: &head.client_id,
+            user: head.user_name(),
             action,
             topic,
         })
@@ -430,15 +424,16 @@ impl Commands {
 
 /// Remedy of a problem, if there is one. Commands name the team of the tenant: without it they
 /// would change another user, so there is no command if the team is unknown.
-pub(super) fn way(tenant: TenantId, event: &Event, commands: &Commands) -> Option<Way> {
+pub(super) fn way(told: &Told, commands: &Commands) -> Option<Way> {
+    let tenant = told.head.tenant;
     match commands.in_tenant(tenant) {
-        Some(commands) => way_of(event, &commands),
+        Some(commands) => way_of(told, &commands),
         None => {
             let commands = Commands {
                 tenant,
                 ..commands.clone()
             };
-            way_of(event, &commands).map(|way| Way {
+            way_of(told, &commands).map(|way| Way {
                 command: None,
                 ..way
             })
@@ -446,72 +441,37 @@ pub(super) fn way(tenant: TenantId, event: &Event, commands: &Commands) -> Optio
     }
 }
 
-fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
+fn way_of(told: &Told, commands: &Commands) -> Option<Way> {
+    let Told { head, event } = told;
     match event {
         Event::Refused { why, .. } | Event::ReauthenticationRefused { why, .. } => {
-            refused::connect(commands, event, why)
+            refused::connect(commands, told, why)
         }
-        Event::PublishRefused {
-            client_id,
-            user,
-            topic,
-            reason,
-            why,
-            ..
-        } => {
-            let way = || commands.forbidden(client_id, user.as_ref(), "publish", topic);
+        Event::PublishRefused { topic, reason, why } => {
+            let way = || commands.forbidden(head, "publish", topic);
             refused::request(way, *reason, why)
         }
         Event::SubscribeRefused {
-            client_id,
-            user,
             filter,
             reason,
             why,
-            ..
         } => {
-            let way = || commands.forbidden(client_id, user.as_ref(), "subscribe", filter);
+            let way = || commands.forbidden(head, "subscribe", filter);
             refused::request(way, *reason, why)
         }
-        Event::Dropped {
-            client_id,
-            user,
-            topic,
-            reason: DropReason::NotPermitted,
-            ..
-        } if !topic.is_empty() => Some(receiving(commands, client_id, user.as_ref(), topic)),
-        Event::MessagesLost {
-            client_id,
-            user,
-            topic,
-            reason: DropReason::NotPermitted,
-            ..
-        } if !topic.is_empty() => Some(receiving(commands, client_id, user.as_ref(), topic)),
-        Event::Dropped {
-            limit: Some(limit), ..
-        } => by_limit(limit.limit),
-        Event::Dropped {
-            client_id,
-            refused: Some(_),
-            ..
-        } => commands.letters_of(client_id),
-        Event::Dropped { reason, .. } => Way::words(dropped(*reason)?),
+        Event::Dropped { reason, .. } | Event::MessagesLost { reason, .. } => {
+            lost(told, *reason, commands)
+        }
         Event::RateExceeded { limit, .. } => Way::words(format!(
             "have the client publish less, raise {}, or set mqtt.rate_exceeded = \"delay\"",
             limit.limit.option()
         )),
-        Event::PublishesDelayed { limit, .. }
-        | Event::QueueFull { limit, .. }
-        | Event::MessagesLost {
-            limit: Some(limit), ..
-        } => by_limit(limit.limit),
-        Event::MessagesLost { reason, .. } => Way::words(dropped(*reason)?),
-        Event::Disconnected {
-            client_id,
-            reason,
-            why,
-            ..
-        } => refused::end(commands, client_id, *reason, why),
+        Event::PublishesDelayed { limit, .. } | Event::QueueFull { limit, .. } => {
+            by_limit(limit.limit)
+        }
+        Event::Disconnected { reason, why } => {
+            refused::end(commands, &head.client_id, *reason, why)
+        }
         Event::Authenticated { .. }
         | Event::Connected(_)
         | Event::TakenOver { .. }
@@ -524,9 +484,27 @@ fn way_of(event: &Event, commands: &Commands) -> Option<Way> {
     }
 }
 
+/// Remedy of messages that were dropped for this reason.
+fn lost(told: &Told, reason: DropReason, commands: &Commands) -> Option<Way> {
+    let Told { head, event } = told;
+    let topic = event.topic().filter(|topic| !topic.is_empty());
+    if let Some(topic) = topic.filter(|_| reason == DropReason::NotPermitted) {
+        return Some(receiving(commands, head, topic));
+    }
+    if let Some(reached) = event.reached() {
+        return by_limit(reached.limit);
+    }
+    match event {
+        Event::Dropped {
+            refused: Some(_), ..
+        } => commands.letters_of(&head.client_id),
+        _ => Way::words(dropped(reason)?),
+    }
+}
+
 /// Where it is permitted that a client receives a topic.
-fn receiving(commands: &Commands, client_id: &str, user: Option<&UserName>, topic: &str) -> Way {
-    let way = commands.forbidden(client_id, user, "receive", topic);
+fn receiving(commands: &Commands, head: &EventHead, topic: &str) -> Way {
+    let way = commands.forbidden(head, "receive", topic);
     let text = format!("if it should be received, {}", way.text);
     Way { text, ..way }
 }

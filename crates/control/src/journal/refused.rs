@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use martlet_broker::{
-    Event, Limit, LockoutScope, PasswordSource, ProxyFault, Refusal, RefusalCause,
+    Event, Limit, LockoutScope, PasswordSource, ProxyFault, Refusal, RefusalCause, Told,
 };
 use martlet_codec::ReasonCode;
 use martlet_registry::is_device_id;
@@ -18,16 +18,15 @@ const SET_AGAIN: &str = "look first what credential the client has, which may be
                          older one; if the good one is lost, set another";
 
 /// Remedy of a refused connection or re-authentication.
-pub(super) fn connect(commands: &Commands, event: &Event, why: &Refusal) -> Option<Way> {
-    let user = event.user().map(|user| user.name);
-    let address = event.address().map(|(ip, _)| ip);
+pub(super) fn connect(commands: &Commands, told: &Told, why: &Refusal) -> Option<Way> {
+    let (user, address) = (told.head.user_name(), told.head.ip());
     match why.cause {
         RefusalCause::Limit(limit) => by_limit(limit),
         RefusalCause::StoreFull => by_limit(Limit::DiskFull),
         RefusalCause::StoreFailing => by_limit(Limit::StoreStalled),
         RefusalCause::Tls(fault) => Way::words(tls::mend_of(fault)),
         RefusalCause::WebSocket(fault) => Way::words(web::mend_of(fault)),
-        RefusalCause::WillForbidden => by_will(commands, event),
+        RefusalCause::WillForbidden => by_will(commands, told),
         RefusalCause::WrongPassword(source) => wrong_password(commands, source, why, user?),
         RefusalCause::UnknownUser(sources) if sources.proofs => {
             user?;
@@ -39,7 +38,7 @@ pub(super) fn connect(commands: &Commands, event: &Event, why: &Refusal) -> Opti
         }
         RefusalCause::UnknownUser(sources) => Some(commands.unknown(sources, why.subject(), user?)),
         RefusalCause::LockedOut(scope) => Some(lockout(commands, scope, user, address)),
-        RefusalCause::Packet(_) => broken(commands, event.client_id(), reason_of(event)?),
+        RefusalCause::Packet(_) => broken(commands, &told.head.client_id, reason_of(&told.event)?),
         _ => of_registry(commands, why).or_else(|| by_itself(why.cause)),
     }
 }
@@ -53,14 +52,12 @@ fn reason_of(event: &Event) -> Option<ReasonCode> {
     }
 }
 
-fn by_will(commands: &Commands, event: &Event) -> Option<Way> {
-    match event {
+fn by_will(commands: &Commands, told: &Told) -> Option<Way> {
+    match &told.event {
         Event::Refused {
-            client_id,
-            user,
             will_topic: Some(topic),
             ..
-        } => Some(commands.forbidden(client_id, user.as_ref(), "publish", topic)),
+        } => Some(commands.forbidden(&told.head, "publish", topic)),
         _ => None,
     }
 }

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use hashbrown::Equivalent;
-use martlet_broker::{Event, RefusalCause, SharedClient, TenantId, is_shortened, shortened};
+use martlet_broker::{
+    Event, EventHead, RefusalCause, SharedClient, TenantId, Told, is_shortened, shortened,
+};
 use martlet_lockout::Aging;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, EntryKind, Written};
+use super::{Entry, Written};
 use crate::cause::Cause;
 use crate::presence::Calm;
 
@@ -82,25 +84,25 @@ impl Runs {
         whole_client_id: Option<&str>,
         before: impl Fn(&str) -> Option<Calm>,
     ) {
-        let event = &written.event;
-        let client_id = event.client_id();
-        let user = event.user().map_or("", |user| user.name);
+        let Told { head, event } = &written.told;
+        let client_id = &*head.client_id;
+        let user = head.user_name().unwrap_or_default();
         let is_calm =
             cause.is_none() && matches!(event, Event::Connected(_) | Event::Disconnected { .. });
         if !client_id.is_empty() {
-            let name = Name(written.tenant.0, client_id);
+            let name = Name(head.tenant.0, client_id);
             match self.take(&name) {
                 Some(runs) => self.put(&name, runs, written, cause),
                 None if is_calm => {}
                 None => {
                     let calm = whole_client_id.and_then(&before);
-                    let runs = calm.map_or_else(Vec::new, |calm| of_calm(written.tenant, calm));
+                    let runs = calm.map_or_else(Vec::new, |calm| of_calm(head.tenant, calm));
                     self.put(&name, runs, written, cause);
                 }
             }
         }
         if user != client_id && !user.is_empty() {
-            let name = Name(written.tenant.0, user);
+            let name = Name(head.tenant.0, user);
             let runs = self.take(&name).unwrap_or_default();
             self.put(&name, runs, written, cause);
         }
@@ -153,7 +155,7 @@ impl Runs {
             cause: kept.cause,
             since_ms: kept.since_ms,
             count: kept.count,
-            said_goodbye: kept.last.event.cause() == Some(RefusalCause::Goodbye),
+            said_goodbye: kept.last.told.event.cause() == Some(RefusalCause::Goodbye),
             last: entry(&kept.last),
         };
         let of = |name: &str| self.names.get(&Name(tenant.0, name));
@@ -170,37 +172,25 @@ impl Runs {
 
 /// What would stand here of a client of which nothing was written down, the latest last.
 fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
-    let kept = |(since_ms, count, at_ms), kind: EntryKind, event: Event| Kept {
+    let kept = |(since_ms, count, at_ms), told: Told| Kept {
         cause: None,
         since_ms,
         count,
         last: Arc::new(Written {
             seq: 0,
             at_ms,
-            tenant,
-            kind,
-            event: event.shown().into_owned(),
+            told: told.shown().into_owned(),
         }),
     };
     let client = SharedClient::clone(&calm.client);
-    let came = kept(
-        calm.came,
-        EntryKind::Connected,
-        Event::Connected(calm.client),
-    );
+    let came = kept(calm.came, Told::connected(tenant, calm.client));
     // Its name is cut there.
-    let user = match &came.last.event {
-        Event::Connected(shown) => shown.user(),
-        _ => None,
-    };
+    let user = came.last.told.head.user.clone();
     let went = calm.went.map(|(since_ms, count, at_ms, reason, cause)| {
-        let event = Event::Disconnected {
-            client_id: client.client_id.to_string(),
-            user,
-            reason,
-            why: cause.into(),
-        };
-        kept((since_ms, count, at_ms), EntryKind::Disconnected, event)
+        let why = cause.into();
+        let event = Event::Disconnected { reason, why };
+        let head = EventHead::new(tenant, Arc::clone(&client.client_id)).with_user(user);
+        kept((since_ms, count, at_ms), Told { head, event })
     });
     match (went, calm.online) {
         (Some(went), true) => vec![went, came],
@@ -210,9 +200,9 @@ fn of_calm(tenant: TenantId, calm: Calm) -> Vec<Kept> {
 }
 
 fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
-    let event = &written.event;
+    let Told { head, event } = &written.told;
     let is_same = |run: &Kept| {
-        let last = &run.last.event;
+        let last = &run.last.told.event;
         if let (Event::MessagesLost { reason: before, .. }, Event::MessagesLost { reason, .. }) =
             (last, event)
         {
@@ -221,9 +211,9 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
         }
         let is_one_of_many = matches!(cause, Some(Cause::ProtocolError | Cause::Other));
         run.cause == cause
-            && run.last.kind == written.kind
+            && last.kind() == event.kind()
             && last.topic() == event.topic()
-            && last.client_id() == event.client_id()
+            && run.last.told.head.client_id == head.client_id
             && (!is_one_of_many || last.cause() == event.cause())
     };
     let mut run = Kept {
@@ -238,7 +228,7 @@ fn put(runs: &mut Vec<Kept>, written: &Arc<Written>, cause: Option<Cause>) {
         let is_interrupted = cause.is_some_and(Cause::is_at_door)
             && runs[at..]
                 .iter()
-                .any(|later| matches!(later.last.event, Event::Connected(_)));
+                .any(|later| matches!(later.last.told.event, Event::Connected(_)));
         if !is_interrupted {
             (run.since_ms, run.count) = (before.since_ms, before.count + 1);
         }
@@ -266,22 +256,19 @@ mod tests {
     }
 
     impl Node {
-        fn note(&mut self, at_ms: u64, event: Event) {
+        fn note(&mut self, at_ms: u64, whole: Told) {
             let mut known = self.presence.begin();
-            let whole = event.clone();
-            let event = event.shown().into_owned();
-            let cause = Cause::of(&event);
+            let told = whole.shown().into_owned();
+            let cause = Cause::of(&told.event);
             let written = Arc::new(Written {
                 seq: at_ms,
                 at_ms,
-                tenant: COMMON,
-                kind: EntryKind::of(&event).unwrap(),
-                event,
+                told,
             });
             let calm = |name: &str| known.calm(COMMON, name);
             self.runs
-                .note(&written, cause, whole.whole_client_id(), calm);
-            known.note(COMMON, &whole, at_ms);
+                .note(&written, cause, whole.head.whole_client_id(), calm);
+            known.note(&whole, at_ms);
         }
 
         fn of(&self, name: &str) -> Vec<(u64, u64)> {
@@ -296,34 +283,32 @@ mod tests {
         Some(UserName::Claimed("user".into()))
     }
 
-    /// As a shard tells it.
-    fn refused(client_id: &str) -> Event {
-        Event::Refused {
-            client_id: shortened(client_id).into_owned(),
-            user: user(),
+    fn told(client_id: &str, user: Option<UserName>, event: Event) -> Told {
+        let head = EventHead::new(COMMON, client_id).with_user(user);
+        Told::new(head, event)
+    }
+
+    fn refused(client_id: &str) -> Told {
+        let event = Event::Refused {
             will_topic: None,
-            address: None,
             reason: ReasonCode::BadUserNameOrPassword,
             why: Refusal::untold(
                 RefusalCause::WrongPassword(PasswordSource::Registry),
                 "wrong password, according to x",
             ),
-        }
+        };
+        told(client_id, user(), event)
     }
 
-    fn connected(client_id: &str, user: Option<UserName>) -> Event {
+    fn connected(client_id: &str, user: Option<UserName>) -> Told {
         let user = user.map(UserName::into_name);
         let client = ConnectedClient::new(client_id, user.as_deref());
-        Event::Connected(SharedClient::new(client))
+        Told::connected(COMMON, SharedClient::new(client))
     }
 
-    fn disconnected(client_id: &str, reason: ReasonCode, cause: RefusalCause) -> Event {
-        Event::Disconnected {
-            client_id: client_id.to_owned(),
-            user: user(),
-            reason,
-            why: cause.into(),
-        }
+    fn disconnected(client_id: &str, reason: ReasonCode, cause: RefusalCause) -> Told {
+        let why = cause.into();
+        told(client_id, user(), Event::Disconnected { reason, why })
     }
 
     #[test]
@@ -373,27 +358,24 @@ mod tests {
         assert_eq!(node.of(&shortened(&long)), [(10, 1)]);
     }
 
-    fn dropped(client_id: &str) -> Event {
-        Event::Dropped {
-            client_id: client_id.to_owned(),
-            user: None,
+    fn dropped(client_id: &str) -> Told {
+        let event = Event::Dropped {
             topic: "t".to_owned(),
             stored: None,
             reason: DropReason::QueueFull,
             limit: None,
             refused: None,
-        }
+        };
+        told(client_id, None, event)
     }
 
     #[test]
     fn of_a_client_that_comes_and_goes_nothing_is_kept_until_there_is_more_to_say() {
         let mut node = Node::default();
         let come = || connected("c", None);
-        let go = |cause: RefusalCause| Event::Disconnected {
-            client_id: "c".to_owned(),
-            user: None,
-            reason: ReasonCode::Success,
-            why: cause.into(),
+        let go = |cause: RefusalCause| {
+            let (reason, why) = (ReasonCode::Success, cause.into());
+            told("c", None, Event::Disconnected { reason, why })
         };
         node.note(10, come());
         assert_eq!((node.runs.names.len(), node.of("c")), (0, vec![(10, 1)]));
@@ -426,14 +408,11 @@ mod tests {
         let mut node = Node::default();
         for number in 0..RUNS as u64 + 5 {
             let event = Event::PublishRefused {
-                client_id: "c".to_owned(),
-                user: None,
-                address: None,
                 topic: number.to_string(),
                 reason: ReasonCode::NotAuthorized,
                 why: Refusal::untold(RefusalCause::Forbidden, "x"),
             };
-            node.note(number, event);
+            node.note(number, told("c", None, event));
         }
         assert_eq!(node.of("c").len(), RUNS);
         (0..NAMES).for_each(|number| node.note(1, refused(&number.to_string())));

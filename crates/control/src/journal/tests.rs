@@ -2,9 +2,9 @@ use martlet_broker::{Limit, PartRefusal, Reached};
 
 use super::*;
 
-fn told(event: Event) -> Told {
-    let tenant = TenantId::default();
-    Told { tenant, event }
+fn told(client_id: &str, event: Event) -> Told {
+    let head = EventHead::new(TenantId::default(), client_id);
+    Told { head, event }
 }
 
 fn write(journal: &Journal, told: Told) {
@@ -12,13 +12,9 @@ fn write(journal: &Journal, told: Told) {
     journal.announce();
 }
 
-fn disconnected(client_id: &str) -> Event {
-    Event::Disconnected {
-        client_id: client_id.to_owned(),
-        user: None,
-        reason: ReasonCode::Success,
-        why: RefusalCause::Goodbye.into(),
-    }
+fn disconnected(client_id: &str) -> Told {
+    let (reason, why) = (ReasonCode::Success, RefusalCause::Goodbye.into());
+    told(client_id, Event::Disconnected { reason, why })
 }
 
 fn clients(page: &Page) -> Vec<&str> {
@@ -30,15 +26,13 @@ fn reached(limit: Limit) -> Refusal {
     Reached { limit, value: 7 }.refusal()
 }
 
-fn refused(client_id: &str) -> Event {
-    Event::Refused {
-        client_id: client_id.to_owned(),
-        user: None,
+fn refused(client_id: &str) -> Told {
+    let event = Event::Refused {
         will_topic: None,
-        address: None,
         reason: ReasonCode::NotAuthorized,
         why: reached(Limit::Connections),
-    }
+    };
+    told(client_id, event)
 }
 
 #[test]
@@ -46,7 +40,7 @@ fn pages_follow_each_other_and_tell_what_is_gone() {
     let journal = Journal::default();
     let all = |_: &Entry| true;
     assert_eq!(journal.page(0, 10, all).next, 1);
-    (0..TROUBLES + 5).for_each(|number| write(&journal, told(refused(&number.to_string()))));
+    (0..TROUBLES + 5).for_each(|number| write(&journal, refused(&number.to_string())));
     let page = journal.page(1, 2, all);
     assert_eq!((clients(&page), page.gone), (vec!["5", "6"], 5));
     assert!(page.items[0].mend.is_some());
@@ -66,9 +60,9 @@ fn pages_follow_each_other_and_tell_what_is_gone() {
 fn who_comes_and_goes_pushes_no_refusal_out() {
     let journal = Journal::default();
     let all = |_: &Entry| true;
-    write(&journal, told(refused("first")));
-    (0..COMINGS * 2).for_each(|number| write(&journal, told(disconnected(&number.to_string()))));
-    write(&journal, told(refused("last")));
+    write(&journal, refused("first"));
+    (0..COMINGS * 2).for_each(|number| write(&journal, disconnected(&number.to_string())));
+    write(&journal, refused("last"));
     let page = journal.page(1, 10_000, all);
     assert_eq!(page.items.len(), COMINGS + 2);
     let seqs: Vec<u64> = page.items.iter().map(|entry| entry.seq).collect();
@@ -84,20 +78,15 @@ fn who_comes_and_goes_pushes_no_refusal_out() {
 #[test]
 fn an_end_by_a_limit_or_by_a_broken_rule_is_a_problem_and_names_the_option() {
     let journal = Journal::default();
-    let ended = |reason, why| Event::Disconnected {
-        client_id: "c".to_owned(),
-        user: None,
-        reason,
-        why,
-    };
+    let ended = |reason, why| told("c", Event::Disconnected { reason, why });
     let no_qos = ReasonCode::QoSNotSupported;
-    write(&journal, told(ended(no_qos, reached(Limit::MaximumQos))));
+    write(&journal, ended(no_qos, reached(Limit::MaximumQos)));
     let malformed = ReasonCode::MalformedPacket;
     let rule = RefusalCause::Packet("a limit ");
-    write(&journal, told(ended(malformed, rule.into())));
+    write(&journal, ended(malformed, rule.into()));
     let takeover = ReasonCode::SessionTakenOver;
     let named = Refusal::from(RefusalCause::TakenOver).with_detail("a limit is named");
-    write(&journal, told(ended(takeover, named)));
+    write(&journal, ended(takeover, named));
     let page = journal.page(1, 9, |entry| entry.is_trouble());
     let [first, second] = &*page.items else {
         panic!("{page:#?}");
@@ -117,7 +106,7 @@ fn an_end_by_a_limit_or_by_a_broken_rule_is_a_problem_and_names_the_option() {
 #[test]
 fn long_texts_are_cut() {
     let journal = Journal::default();
-    write(&journal, told(disconnected(&"é".repeat(40_000))));
+    write(&journal, disconnected(&"é".repeat(40_000)));
     let page = journal.page(0, 1, |_| true);
     let text = &page.items[0].client_id;
     assert!(text.len() <= 256 && text.contains("é…é") && text.contains("é (80,000 bytes, sha256 "));
@@ -127,23 +116,25 @@ fn long_texts_are_cut() {
 fn bytes_of_entries_are_bounded_and_the_oldest_go_first() {
     let journal = Journal::default();
     journal.set_bytes_max(100_000);
-    let refused = |number: usize| Event::Refused {
-        client_id: format!("{number}-{}", "c".repeat(200)),
-        user: Some(UserName::Claimed("u".repeat(200).as_str().into())),
-        will_topic: None,
-        address: None,
-        reason: ReasonCode::NotAuthorized,
-        why: Refusal::untold(RefusalCause::Forbidden, "w".repeat(500)),
+    let refused = |number: usize| {
+        let event = Event::Refused {
+            will_topic: None,
+            reason: ReasonCode::NotAuthorized,
+            why: Refusal::untold(RefusalCause::Forbidden, "w".repeat(500)),
+        };
+        let mut told = told(&format!("{number}-{}", "c".repeat(200)), event);
+        told.head.user = Some(UserName::Claimed("u".repeat(200).as_str().into()));
+        told
     };
     for number in 0..1_000 {
-        write(&journal, told(refused(number)));
-        write(&journal, told(disconnected(&number.to_string())));
+        write(&journal, refused(number));
+        write(&journal, disconnected(&number.to_string()));
         assert!(journal.memory_bytes() <= 100_000);
     }
-    let page = journal.page(1, 1_000, |entry| entry.what == EntryKind::ConnectRefused);
+    let page = journal.page(1, 1_000, |entry| entry.what == EventKind::Refused);
     assert!(page.items.len() > 20 && page.gone > 1_000);
     assert!(page.items.last().unwrap().client_id.starts_with("999-"));
-    let others = journal.page(1, 1_000, |entry| entry.what == EntryKind::Disconnected);
+    let others = journal.page(1, 1_000, |entry| entry.what == EventKind::Disconnected);
     assert!(others.items.len() > 20, "who goes has a part of its own");
     let before = page.items.len();
     journal.set_bytes_max(50_000);
@@ -158,7 +149,7 @@ async fn who_waits_is_told_of_the_next_entry() {
         tokio::spawn(async move { journal.wait(1, Duration::from_secs(60)).await })
     };
     tokio::task::yield_now().await;
-    write(&journal, told(disconnected("c")));
+    write(&journal, disconnected("c"));
     waiting.await.expect("it ends");
 }
 
@@ -167,15 +158,13 @@ fn a_topic_that_is_not_known_is_left_out() {
     let journal = Journal::default();
     for topic in ["", "a/b"] {
         let event = Event::Dropped {
-            client_id: "away".to_owned(),
-            user: None,
             topic: topic.to_owned(),
             stored: None,
             reason: DropReason::QueueFull,
             limit: None,
             refused: None,
         };
-        write(&journal, told(event));
+        write(&journal, told("away", event));
     }
     let page = journal.page(1, 10, |_| true);
     let topics: Vec<_> = page.items.iter().map(|one| one.topic.as_deref()).collect();
@@ -184,18 +173,19 @@ fn a_topic_that_is_not_known_is_left_out() {
 
 #[test]
 fn a_message_that_was_refused_says_why_by_whom_and_where_there_is_more() {
-    let dropped = |client_id: &str, code| Event::Dropped {
-        client_id: client_id.to_owned(),
-        user: None,
-        topic: "a".to_owned(),
-        stored: None,
-        reason: DropReason::RefusedByReceiver,
-        limit: None,
-        refused: Some(code),
+    let dropped = |client_id: &str, code| {
+        let event = Event::Dropped {
+            topic: "a".to_owned(),
+            stored: None,
+            reason: DropReason::RefusedByReceiver,
+            limit: None,
+            refused: Some(code),
+        };
+        told(client_id, event)
     };
-    let words_of = |event: Event| {
+    let words_of = |told: Told| {
         let journal = Journal::default();
-        write(&journal, told(event));
+        write(&journal, told);
         let page = journal.page(1, 10, |_| true);
         let entry = page.items.first().expect("it is written");
         (entry.why.clone(), entry.command.clone())

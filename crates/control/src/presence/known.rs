@@ -8,7 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use foldhash::quality::FixedState;
-use martlet_broker::{Arena, Event, PlaceTable, RefusalCause, SharedClient, TenantId, UserRef};
+use martlet_broker::{
+    Arena, Event, PlaceTable, RefusalCause, SharedClient, TenantId, Told, UserRef,
+};
 use martlet_codec::ReasonCode;
 
 use super::ClientPresence;
@@ -230,21 +232,17 @@ impl Known {
     }
 
     /// Takes an event in; the answer is who it is about, unless the event says all of that.
-    pub(crate) fn note(&mut self, tenant: TenantId, event: &Event, at_ms: u64) -> Option<Who> {
+    pub(crate) fn note(&mut self, told: &Told, at_ms: u64) -> Option<Who> {
+        let Told { head, event } = told;
         match event {
             Event::Connected(client) => {
-                let index = self.put(tenant, client, at_ms);
+                let index = self.put(head.tenant, client, at_ms);
                 self.clients[index].online = true;
                 self.change(index);
                 None
             }
-            Event::Disconnected {
-                client_id,
-                reason,
-                why,
-                ..
-            } => {
-                let index = self.find(tenant, client_id)?;
+            Event::Disconnected { reason, why } => {
+                let index = self.find(head.tenant, &head.client_id)?;
                 let why = match Cause::of_end(*reason, why.cause) {
                     None => Going::Wished(*reason, why.cause),
                     Some(_) => Going::Otherwise(why.clone().into_detail()),
@@ -258,7 +256,7 @@ impl Known {
             }
             Event::Authenticated { .. } | Event::Refused { .. } | Event::QueueFull { .. } => None,
             _ => {
-                let index = self.find(tenant, event.client_id())?;
+                let index = self.find(head.tenant, &head.client_id)?;
                 self.clients[index].who()
             }
         }

@@ -1,4 +1,4 @@
-use martlet_broker::{ConnectedClient, Event, RefusalCause, SharedClient};
+use martlet_broker::{ConnectedClient, Event, EventHead, RefusalCause, SharedClient, Told};
 use martlet_codec::ReasonCode;
 
 use super::known::OFFLINE_MAX;
@@ -6,18 +6,18 @@ use super::*;
 
 const COMMON: TenantId = TenantId(0);
 
-fn connected(client_id: &str) -> Event {
+fn connected(client_id: &str) -> Told {
     let mut client = ConnectedClient::new(client_id, Some("user"));
     client.address = Some(([127, 0, 0, 1].into(), 9));
-    Event::Connected(SharedClient::new(client))
+    Told::connected(COMMON, SharedClient::new(client))
 }
 
-fn disconnected(client_id: &str, cause: RefusalCause) -> Event {
-    Event::Disconnected {
-        client_id: client_id.to_owned(),
-        user: None,
-        reason: ReasonCode::Success,
-        why: cause.into(),
+fn disconnected(client_id: &str, cause: RefusalCause) -> Told {
+    let (reason, why) = (ReasonCode::Success, cause.into());
+    let head = EventHead::new(COMMON, client_id);
+    Told {
+        head,
+        event: Event::Disconnected { reason, why },
     }
 }
 
@@ -29,12 +29,12 @@ fn online(of: &[ClientPresence]) -> Vec<(&str, bool)> {
 fn a_client_is_online_from_its_connect_to_its_end() {
     let presence = Presence::default();
     assert_eq!(presence.of(TenantId(0), "c"), None);
-    presence.begin().note(COMMON, &connected("c"), 5);
+    presence.begin().note(&connected("c"), 5);
     let now = presence.of(TenantId(0), "c").unwrap();
     assert!(now.online && now.since_ms == 5 && now.address == "127.0.0.1:9");
     let who = presence
         .begin()
-        .note(COMMON, &disconnected("c", RefusalCause::KeepAlive), 9);
+        .note(&disconnected("c", RefusalCause::KeepAlive), 9);
     assert_eq!(who.unwrap().user().map(|user| user.name), Some("user"));
     let now = presence.of(TenantId(0), "c").unwrap();
     assert_eq!((now.online, now.since_ms, now.last_seen_ms), (false, 9, 9));
@@ -45,13 +45,13 @@ fn a_client_is_online_from_its_connect_to_its_end() {
 fn what_changes_in_between_is_told_once_as_it_is_at_last() {
     let presence = Presence::default();
     presence.begin().keep_changes();
-    presence.begin().note(COMMON, &connected("c"), 1);
+    presence.begin().note(&connected("c"), 1);
     // Taken over.
     presence
         .begin()
-        .note(COMMON, &disconnected("c", RefusalCause::TakenOver), 2);
-    presence.begin().note(COMMON, &connected("c"), 2);
-    presence.begin().note(COMMON, &connected("d"), 3);
+        .note(&disconnected("c", RefusalCause::TakenOver), 2);
+    presence.begin().note(&connected("c"), 2);
+    presence.begin().note(&connected("d"), 3);
     let changed = presence.begin().take_changes(usize::MAX);
     assert_eq!(online(&changed), [("c", true), ("d", true)]);
     assert!(presence.begin().take_changes(usize::MAX).is_empty());
@@ -79,7 +79,7 @@ async fn who_was_online_is_offline_after_a_restart_since_the_node_was_last_alive
     store.write(&written).await.unwrap();
     let presence = Presence::default();
     presence.begin().keep_changes();
-    presence.begin().note(COMMON, &connected("again"), 30);
+    presence.begin().note(&connected("again"), 30);
     presence.begin().take_changes(usize::MAX);
     let ended = store.all_offline(20, "the node ended").await.unwrap();
     presence.restore(&ended);
@@ -97,11 +97,11 @@ async fn who_was_online_is_offline_after_a_restart_since_the_node_was_last_alive
 fn at_the_stop_everybody_goes_and_who_was_gone_before_stays_so() {
     let presence = Presence::new(&["mqtt://127.0.0.1:1".to_owned()]);
     presence.begin().keep_changes();
-    presence.begin().note(COMMON, &connected("c"), 1);
-    presence.begin().note(COMMON, &connected("gone"), 2);
+    presence.begin().note(&connected("c"), 1);
+    presence.begin().note(&connected("gone"), 2);
     presence
         .begin()
-        .note(COMMON, &disconnected("gone", RefusalCause::KeepAlive), 3);
+        .note(&disconnected("gone", RefusalCause::KeepAlive), 3);
     presence.begin().take_changes(usize::MAX);
     presence.begin().end_all(9, "the node was stopped");
     let changed = presence.begin().take_changes(usize::MAX);
@@ -115,16 +115,12 @@ fn at_the_stop_everybody_goes_and_who_was_gone_before_stays_so() {
 #[test]
 fn those_who_never_come_again_are_forgotten_at_last() {
     let presence = Presence::default();
-    presence.begin().note(COMMON, &connected("stays"), 1);
+    presence.begin().note(&connected("stays"), 1);
     for number in 0..OFFLINE_MAX as u64 + 10 {
         let client_id = number.to_string();
         let mut known = presence.begin();
-        known.note(COMMON, &connected(&client_id), number);
-        known.note(
-            COMMON,
-            &disconnected(&client_id, RefusalCause::Goodbye),
-            number,
-        );
+        known.note(&connected(&client_id), number);
+        known.note(&disconnected(&client_id, RefusalCause::Goodbye), number);
     }
     assert_eq!(presence.of(TenantId(0), "0"), None);
     assert!(presence.of(TenantId(0), "10").is_some());
@@ -139,21 +135,13 @@ fn long_names_of_those_who_have_gone_take_no_more_bytes_than_there_are() {
     let mut known = presence.begin();
     known.keep_changes();
     let name = |number: u64| format!("{number}-{}", "c".repeat(20_000));
-    known.note(COMMON, &connected(&name(0)), 0);
+    known.note(&connected(&name(0)), 0);
     for number in 1..1_000 {
-        known.note(COMMON, &connected(&name(number)), number);
-        known.note(
-            COMMON,
-            &disconnected(&name(number), RefusalCause::Goodbye),
-            number,
-        );
+        known.note(&connected(&name(number)), number);
+        known.note(&disconnected(&name(number), RefusalCause::Goodbye), number);
         // The same client again and again is one client.
-        known.note(COMMON, &connected("again"), number);
-        known.note(
-            COMMON,
-            &disconnected("again", RefusalCause::Goodbye),
-            number,
-        );
+        known.note(&connected("again"), number);
+        known.note(&disconnected("again", RefusalCause::Goodbye), number);
         assert!(
             known.memory_bytes() < BYTES + 100_000,
             "{}",
@@ -235,11 +223,13 @@ fn clients_of_two_tenants_with_one_identifier_are_two() {
     let presence = Presence::default();
     presence.begin().keep_changes();
     let own = TenantId(7);
-    presence.begin().note(COMMON, &connected("c"), 1);
-    presence.begin().note(own, &connected("c"), 2);
+    presence.begin().note(&connected("c"), 1);
+    let mut other = connected("c");
+    other.head.tenant = own;
+    presence.begin().note(&other, 2);
     presence
         .begin()
-        .note(COMMON, &disconnected("c", RefusalCause::KeepAlive), 3);
+        .note(&disconnected("c", RefusalCause::KeepAlive), 3);
     assert!(!presence.of(TenantId(0), "c").unwrap().online);
     assert!(presence.of(own, "c").unwrap().online);
     let mut changed = presence.begin().take_changes(usize::MAX);

@@ -5,8 +5,8 @@ use super::facts::{Deleted, Facts, GoneTeam, Lockout, Namesakes, Presence, Spent
 use super::judge::{Found, RECENT_MS, Weight, is_connected, times};
 use crate::authentication::{Standing, utc};
 use crate::cause::Cause;
-use crate::journal::{Entry, EntryKind, Run, host};
-use martlet_broker::RefusalCause;
+use crate::journal::{Entry, Run, host};
+use martlet_broker::{EventKind, RefusalCause};
 use martlet_codec::ReasonCode;
 
 /// The last time that it wanted to come in it was refused, and would be now.
@@ -40,14 +40,12 @@ fn is_over(facts: &Facts, run: &Run) -> bool {
 /// The last time that it wanted to come in it was refused.
 fn last_refused(facts: &Facts) -> Option<&Run> {
     let is_its_own = |run: &&Run| match run.last.what {
-        EntryKind::Connected => true,
-        EntryKind::ConnectRefused => {
-            !is_lockout_over(facts, run) && !was_there_then(&facts.runs, run)
-        }
+        EventKind::Connected => true,
+        EventKind::Refused => !is_lockout_over(facts, run) && !was_there_then(&facts.runs, run),
         _ => false,
     };
     let last = facts.runs.iter().rev().find(is_its_own)?;
-    (last.last.what == EntryKind::ConnectRefused).then_some(last)
+    (last.last.what == EventKind::Refused).then_some(last)
 }
 
 /// Whether it comes in.
@@ -158,7 +156,7 @@ pub(super) fn was_cut_off(facts: &Facts) -> bool {
     if is_connected(facts) {
         return false;
     }
-    let is_end = |run: &&Run| run.last.what == EntryKind::Disconnected;
+    let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
     let is_gone = |presence: &Presence| !presence.online && !presence.said_goodbye;
     match facts.runs.iter().rev().find(is_end) {
         _ if refused_before(facts).is_some() => true,
@@ -279,7 +277,7 @@ fn is_lockout_over(facts: &Facts, run: &Run) -> bool {
 }
 
 fn is_lockout(run: &&Run) -> bool {
-    run.last.what == EntryKind::ConnectRefused && run.cause == Some(Cause::LockedOut)
+    run.last.what == EventKind::Refused && run.cause == Some(Cause::LockedOut)
 }
 
 /// An unknown name may be a misspelt name, or one that was used before.
@@ -406,7 +404,7 @@ fn closed_listener(facts: &Facts) -> Option<Finding> {
 
 /// It is not there, and nothing keeps it out.
 fn gone(facts: &Facts, found: &mut Found) {
-    let is_end = |run: &&Run| run.last.what == EntryKind::Disconnected;
+    let is_end = |run: &&Run| run.last.what == EventKind::Disconnected;
     if let Some(run) = facts.runs.iter().rev().find(is_end) {
         let cause = run.cause.unwrap_or(Cause::Away);
         let mut finding = Finding::of_run(run, cause);
@@ -514,22 +512,22 @@ pub(super) fn is_by_another(facts: &Facts, run: &Run) -> bool {
     session
         .since_ms
         .is_some_and(|since_ms| since_ms <= run.last.at_ms)
-        && !later.any(|other| other.last.what == EntryKind::Connected)
+        && !later.any(|other| other.last.what == EventKind::Connected)
 }
 
 /// The client that was refused was another one: this one was connected then, and went later. Of a
 /// client that has come again since, it is not known whether it was connected then.
 pub(super) fn was_there_then(runs: &[Run], run: &Run) -> bool {
     let refused_ms = run.last.at_ms;
-    let last_ms = |what: EntryKind| {
+    let last_ms = |what: EventKind| {
         let is_it =
             |other: &&Run| other.last.what == what && other.last.client_id == run.last.client_id;
         let times = runs.iter().filter(is_it);
         times.map(|other| other.last.at_ms).max()
     };
     !run.last.client_id.is_empty()
-        && last_ms(EntryKind::Connected).is_some_and(|came_ms| came_ms < refused_ms)
-        && last_ms(EntryKind::Disconnected).is_some_and(|went_ms| went_ms >= refused_ms)
+        && last_ms(EventKind::Connected).is_some_and(|came_ms| came_ms < refused_ms)
+        && last_ms(EventKind::Disconnected).is_some_and(|went_ms| went_ms >= refused_ms)
 }
 
 /// Another client used the name of a connected one, whose credentials need no change.

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use martlet_broker::{
-    Actions, ClientDetail, ClientQuery, GroupLosses, Limit, Names, Realm, Rules, SessionRules,
-    SubscriptionQuery, TenantId, is_asked_for,
+    Actions, ClientDetail, ClientQuery, EventKind, GroupLosses, Limit, Names, Realm, Rules,
+    SessionRules, SubscriptionQuery, TenantId, is_asked_for,
 };
 use martlet_codec::{TopicFilter, TopicName};
 
@@ -19,7 +19,7 @@ use crate::authentication::{Policy, Standing};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
 use crate::explain;
-use crate::journal::{Entry, EntryKind, Lacking, Run, Way, host, mend_of_limit};
+use crate::journal::{Entry, Lacking, Run, Way, host, mend_of_limit};
 use crate::store::StoreState;
 use crate::text::typed;
 use crate::wall_clock::{now_ms, now_signed_ms};
@@ -585,8 +585,8 @@ impl Control {
 /// let in, else where it was connected. Others may have been refused with its name meanwhile.
 fn address_of<'a>(runs: &'a [Run], presence: Option<&'a Presence>) -> Option<&'a str> {
     let came = runs.iter().rev().find(|run| match run.last.what {
-        EntryKind::Connected => true,
-        EntryKind::ConnectRefused => !was_there_then(runs, run),
+        EventKind::Connected => true,
+        EventKind::Refused => !was_there_then(runs, run),
         _ => false,
     });
     let address = came.and_then(|run| run.last.address.as_deref());
@@ -603,9 +603,9 @@ fn action_forbidden(entry: &Entry) -> Option<Actions> {
         return None;
     }
     match entry.what {
-        EntryKind::PublishRefused => Some(Actions::PUBLISH),
-        EntryKind::SubscribeRefused => Some(Actions::SUBSCRIBE),
-        EntryKind::MessageDropped | EntryKind::MessagesLost => Some(Actions::RECEIVE),
+        EventKind::PublishRefused => Some(Actions::PUBLISH),
+        EventKind::SubscribeRefused => Some(Actions::SUBSCRIBE),
+        EventKind::Dropped | EventKind::MessagesLost => Some(Actions::RECEIVE),
         _ => None,
     }
 }

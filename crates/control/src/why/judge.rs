@@ -5,10 +5,12 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
+use martlet_broker::EventKind;
+
 use super::facts::{Facts, StoreTrouble};
 use super::{Evidence, Finding, State, Verdict, arrival, door, integration, session, topic};
 use crate::cause::Cause;
-use crate::journal::{EntryKind, Run};
+use crate::journal::Run;
 
 /// What weighs more stands further up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -250,7 +252,7 @@ fn has_other_name_now(clients: &[Cow<'_, Facts>], refused: &Facts, finding: &Fin
     let refused_ms = door::is_refused_now(refused).map(|run| run.last.at_ms);
     let came_later = |client: &Facts| {
         let mut runs = client.runs.iter();
-        runs.any(|run| run.last.what == EntryKind::Connected && Some(run.last.at_ms) >= refused_ms)
+        runs.any(|run| run.last.what == EventKind::Connected && Some(run.last.at_ms) >= refused_ms)
     };
     let mut others = clients
         .iter()
@@ -406,7 +408,7 @@ fn perhaps_seen(facts: &Facts) -> Vec<Evidence> {
         at_ms: entry.at_ms,
         text: format!(
             "perhaps: {} of a client without a name at {}, which may be a stranger: {}",
-            entry.what,
+            entry.what_name(),
             entry.address.as_deref().unwrap_or_default(),
             entry.why.as_deref().unwrap_or_default()
         ),

@@ -22,13 +22,13 @@ mod session;
 mod tests;
 mod topic;
 
-use martlet_broker::TenantId;
+use martlet_broker::{EventKind, TenantId};
 use martlet_codec::{SubscriptionFilter, TopicName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::cause::Cause;
-use crate::journal::{EntryKind, Run, Way};
+use crate::journal::{Run, Way};
 pub use judge::judge;
 
 /// What is asked.
@@ -207,33 +207,33 @@ impl Finding {
         let why = last.why.as_deref().unwrap_or_else(|| cause.meaning());
         let topic = last.topic.as_deref().filter(|topic| !topic.is_empty());
         let what = match (last.what, topic) {
-            (EntryKind::ConnectRefused, _) => None,
-            (EntryKind::ReauthenticationRefused, _) => {
+            (EventKind::Refused, _) => None,
+            (EventKind::ReauthenticationRefused, _) => {
                 Some("it was refused when it authenticated again".to_owned())
             }
-            (EntryKind::Disconnected, _) => Some("its connection was ended".to_owned()),
-            (EntryKind::PublishRefused, Some(topic)) => {
+            (EventKind::Disconnected, _) => Some("its connection was ended".to_owned()),
+            (EventKind::PublishRefused, Some(topic)) => {
                 Some(format!("its publish to {topic} was refused"))
             }
-            (EntryKind::SubscribeRefused, Some(topic)) => {
+            (EventKind::SubscribeRefused, Some(topic)) => {
                 Some(format!("its subscription to {topic} was refused"))
             }
-            (EntryKind::MessageDropped, Some(topic)) => {
+            (EventKind::Dropped, Some(topic)) => {
                 Some(format!("a message of {topic} for it was dropped"))
             }
-            (EntryKind::MessageDropped, None) => Some("a message for it was dropped".to_owned()),
-            (EntryKind::MessagesDropped, Some(topic)) => Some(format!(
+            (EventKind::Dropped, None) => Some("a message for it was dropped".to_owned()),
+            (EventKind::RateExceeded, Some(topic)) => Some(format!(
                 "messages that it published to {topic} were dropped"
             )),
-            (EntryKind::PublishesDelayed, _) => {
+            (EventKind::PublishesDelayed, _) => {
                 Some("the messages that it publishes wait".to_owned())
             }
-            (EntryKind::QueueFull, _) => Some("its queue was full".to_owned()),
-            (EntryKind::MessagesLost | EntryKind::OutputFull, _) => {
+            (EventKind::QueueFull, _) => Some("its queue was full".to_owned()),
+            (EventKind::MessagesLost | EventKind::OutputFull, _) => {
                 Some("messages for it were dropped".to_owned())
             }
-            (what, Some(topic)) => Some(format!("{what}, {topic}")),
-            (what, None) => Some(what.name().to_owned()),
+            (_, Some(topic)) => Some(format!("{}, {topic}", last.what_name())),
+            (_, None) => Some(last.what_name().to_owned()),
         };
         let sentence = what.map_or_else(|| why.to_owned(), |what| format!("{what}: {why}"));
         Self {

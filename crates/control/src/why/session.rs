@@ -1,6 +1,6 @@
 //! What was refused, lost or delayed for a client while it was connected.
 
-use martlet_broker::{DropReason, GroupLosses, LossTimes};
+use martlet_broker::{DropReason, EventKind, GroupLosses, LossTimes};
 use martlet_codec::{TopicFilter, TopicName};
 
 use super::Finding;
@@ -9,7 +9,7 @@ use super::facts::{Facts, Session};
 use super::judge::{Found, RECENT_MS, Weight, is_connected, is_recent, times};
 use super::topic::{is_by_rules, is_subscribed, of_another_topic, of_topic};
 use crate::cause::Cause;
-use crate::journal::{EntryKind, Run, mend_of_drop, mend_of_limit};
+use crate::journal::{Run, mend_of_drop, mend_of_limit};
 
 /// Failures within that time that make a state of it, not an accident.
 const REPEATED: u64 = 2;
@@ -19,37 +19,37 @@ pub(super) fn session(facts: &Facts, found: &mut Found) {
     for run in facts.runs.iter().rev().filter(|run| is_recent(facts, run)) {
         let Some(cause) = run.cause else { continue };
         match run.last.what {
-            EntryKind::ConnectRefused if is_connected && is_by_another(facts, run) => {
+            EventKind::Refused if is_connected && is_by_another(facts, run) => {
                 found.push((Weight::Aside, tried_by_another(run, cause, "has")));
             }
-            EntryKind::ConnectRefused | EntryKind::ReauthenticationRefused if is_connected => {
+            EventKind::Refused | EventKind::ReauthenticationRefused if is_connected => {
                 found.push((Weight::Before, before(run, cause, OVER)));
             }
-            EntryKind::ConnectRefused if was_there_then(&facts.runs, run) => {
+            EventKind::Refused if was_there_then(&facts.runs, run) => {
                 found.push((Weight::Remark, tried_by_another(run, cause, "had")));
             }
             // A client that is refused is refused for that reason, which `door` has given.
-            EntryKind::ConnectRefused => {}
-            EntryKind::Disconnected if is_connected => {
+            EventKind::Refused => {}
+            EventKind::Disconnected if is_connected => {
                 found.extend(again_and_again(facts, run, cause));
             }
-            EntryKind::Disconnected => {}
+            EventKind::Disconnected => {}
             // The session has counted them.
-            EntryKind::MessageDropped
-            | EntryKind::MessagesLost
-            | EntryKind::QueueFull
-            | EntryKind::OutputFull
+            EventKind::Dropped
+            | EventKind::MessagesLost
+            | EventKind::QueueFull
+            | EventKind::OutputFull
                 if is_counted(facts, cause) => {}
             _ if facts.permitted_now.contains(&run.last.seq) => {
                 let finding = before(run, cause, "the rules permit it now");
                 found.push((Weight::Before, finding));
             }
-            EntryKind::SubscribeRefused if subscribed_since(facts, run) => {
+            EventKind::SubscribeRefused if subscribed_since(facts, run) => {
                 let over = "it has connected again since, and was not refused again";
                 found.push((Weight::Before, before(run, cause, over)));
             }
             // It is over when the client has gone, or has published all.
-            EntryKind::PublishesDelayed if !is_connected || !is_of_now(facts, run) => {
+            EventKind::PublishesDelayed if !is_connected || !is_of_now(facts, run) => {
                 found.push((Weight::Before, before(run, cause, OVER)));
             }
             // The rules say so themselves.
@@ -107,11 +107,11 @@ const OVER: &str = "that is over";
 fn before(run: &Run, cause: Cause, over: &str) -> Finding {
     let mut finding = Finding::of_run(run, cause);
     let was = match run.last.what {
-        EntryKind::ConnectRefused => "it was refused: ",
+        EventKind::Refused => "it was refused: ",
         _ => "",
     };
     let sentence = match run.last.what {
-        EntryKind::PublishesDelayed => {
+        EventKind::PublishesDelayed => {
             let why = run.last.why.as_deref().unwrap_or_default();
             format!("the messages that it published waited: {why}")
         }
@@ -279,7 +279,7 @@ fn lost_for(
     let is_one = |run: &&Run| {
         let is_drop = matches!(
             run.last.what,
-            EntryKind::MessageDropped | EntryKind::MessagesLost | EntryKind::OutputFull
+            EventKind::Dropped | EventKind::MessagesLost | EventKind::OutputFull
         );
         is_drop && run.last.reason.as_deref() == Some(reason.name())
     };

@@ -1,6 +1,6 @@
 //! What becomes of messages of the topic that was asked about.
 
-use martlet_broker::DropReason;
+use martlet_broker::{DropReason, EventKind};
 
 use super::Finding;
 use super::arrival::{near_subscribers, own_near_miss, with_messages};
@@ -10,7 +10,7 @@ use super::near::matches;
 use super::session::uncapitalized;
 use crate::cause::Cause;
 use crate::explain::{Explained, Outcome};
-use crate::journal::{EntryKind, Run, mend_of_drop};
+use crate::journal::{Run, mend_of_drop};
 use crate::text::typed;
 
 /// As what a client is asked about, where a topic was named.
@@ -32,8 +32,8 @@ pub(super) fn side(facts: &Facts) -> Side {
     }
     let mut runs = facts.runs.iter().rev().filter(|run| of_topic(facts, run));
     let done = runs.find_map(|run| match run.last.what {
-        EntryKind::PublishRefused | EntryKind::MessagesDropped => Some(Side::Publisher),
-        EntryKind::SubscribeRefused | EntryKind::MessageDropped | EntryKind::MessagesLost => {
+        EventKind::PublishRefused | EventKind::RateExceeded => Some(Side::Publisher),
+        EventKind::SubscribeRefused | EventKind::Dropped | EventKind::MessagesLost => {
             Some(Side::Receiver)
         }
         _ => None,
@@ -89,7 +89,7 @@ pub(super) fn is_subscribed(facts: &Facts) -> bool {
 
 /// It was refused for what the rules say of the topic now, and that is told.
 pub(super) fn is_by_rules(facts: &Facts, run: &Run) -> bool {
-    let is_publish = run.last.what == EntryKind::PublishRefused;
+    let is_publish = run.last.what == EventKind::PublishRefused;
     run.cause == Some(Cause::NotPermitted)
         && of_topic(facts, run)
         && is_publish != (side(facts) == Side::Receiver)

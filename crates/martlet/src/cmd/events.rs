@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
-use martlet_control::feed::Kind;
+use martlet_broker::EventKind;
 use martlet_control::text::printable;
 use serde_json::Value;
 
@@ -57,10 +57,14 @@ pub(crate) struct EventsOptions {
 
 /// Events about messages: there may be very many of them, and they are built only while there is a
 /// reader.
-const OF_MESSAGES: &[Kind] = &[Kind::Published, Kind::Delivered, Kind::Packet];
+const OF_MESSAGES: &[EventKind] = &[
+    EventKind::Published,
+    EventKind::Delivered,
+    EventKind::Packet,
+];
 
 /// Messages one by one that `dropped` counts together.
-const EACH: Kind = Kind::DroppedMessage;
+const EACH: EventKind = EventKind::DroppedMessage;
 
 /// More than the node keeps.
 const ALL_KEPT: usize = 1_000_000;
@@ -117,10 +121,10 @@ fn target(options: &EventsOptions) -> String {
         target.push_str(&format!("{name}={}&", encoded(value)));
     };
     let usual = || {
-        let all = Kind::ALL.iter();
+        let all = EventKind::ALL.iter();
         let of_clients = all.filter(|kind| options.topic.is_some() || !OF_MESSAGES.contains(kind));
         let names: Vec<&str> = of_clients
-            .filter(|kind| **kind != Kind::Packet && (**kind != EACH || options.each))
+            .filter(|kind| **kind != EventKind::Packet && (**kind != EACH || options.each))
             .map(|kind| kind.name())
             .collect();
         names.join(",")

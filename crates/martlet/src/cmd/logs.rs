@@ -194,7 +194,7 @@ fn line(entry: &Entry, colours: bool) -> String {
     let mut text = format!(
         "{} {on}{}{off}: {}",
         at.strftime("%Y-%m-%d %H:%M:%S%.3f"),
-        entry.what,
+        entry.what_name(),
         match entry.client_id.as_str() {
             "" => "a client without a name".to_owned(),
             client_id => printable(client_id),
@@ -232,7 +232,7 @@ fn line(entry: &Entry, colours: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use martlet_control::journal::EntryKind;
+    use martlet_broker::EventKind;
 
     use super::*;
 
@@ -245,7 +245,7 @@ mod tests {
             topic: Some("a/b".to_owned()),
             why: Some("no rule permits it".to_owned()),
             mend: Some("permit it".to_owned()),
-            ..Entry::new(EntryKind::PublishRefused)
+            ..Entry::new(EventKind::PublishRefused)
         };
         let said = line(&entry, false);
         let rest = "publish refused: sensor\\u{1b}7, user site (10.0.0.7:4242), a/b: no rule permits \

@@ -134,19 +134,19 @@ fn a_drop_of_what_lies_in_the_store_alone_is_told_with_its_id_instead_of_its_top
          A: DISCONNECT
          P: CONNECT; PUBLISH t qos=1; PUBLISH t qos=1",
     );
-    let [
-        Event::Dropped {
-            client_id,
-            topic,
-            stored,
-            reason,
-            ..
-        },
-    ] = &node.events[..]
-    else {
+    let [told] = &node.events[..] else {
         panic!("{:?}", node.events);
     };
-    assert_eq!((&client_id[..], &topic[..]), ("a", ""));
+    let Event::Dropped {
+        topic,
+        stored,
+        reason,
+        ..
+    } = &told.event
+    else {
+        panic!("{told:?}");
+    };
+    assert_eq!((&*told.head.client_id, &topic[..]), ("a", ""));
     assert_eq!(*reason, DropReason::QueueFull);
     assert!(stored.is_some());
 }

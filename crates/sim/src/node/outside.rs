@@ -203,7 +203,7 @@ impl<'a> Outside for Around<'a> {
 
     fn tell(&mut self, events: &mut Vec<Told>) {
         for told in events.drain(..) {
-            self.node.ask(Asked::Event(told.event));
+            self.node.ask(Asked::Event(told));
         }
     }
 

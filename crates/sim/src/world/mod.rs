@@ -5,7 +5,7 @@ mod people;
 
 use std::collections::VecDeque;
 
-use martlet_broker::{Event, Guest, Report, TransportEnd};
+use martlet_broker::{Event, Guest, Report, Told, TransportEnd};
 use martlet_tick::Batch;
 
 use crate::agenda::{Agenda, Due, SECOND};
@@ -607,7 +607,7 @@ impl World {
                 Asked::Recorded(lsn, record) => {
                     self.observer.recorded(lsn, &record);
                 }
-                Asked::Event(event) => self.told(&event),
+                Asked::Event(told) => self.told(&told),
                 Asked::Who(shard, asked) => self.ask_who(shard, &asked),
                 Asked::Part(attachment, event, durable) => {
                     self.tell_part((attachment, durable), event);
@@ -620,18 +620,16 @@ impl World {
     }
 
     /// The node has told the log something.
-    fn told(&mut self, event: &Event) {
-        let Event::Dropped {
-            client_id,
-            topic,
-            reason,
-            ..
-        } = event
-        else {
+    fn told(&mut self, told: &Told) {
+        let Event::Dropped { topic, reason, .. } = &told.event else {
             return;
         };
+        let client_id = &told.head.client_id;
         let ledger = &self.observer.ledger;
-        let client = ledger.clients.iter().position(|row| row.name == *client_id);
+        let client = ledger
+            .clients
+            .iter()
+            .position(|row| *row.name == **client_id);
         let is_part = client.is_some_and(|client| ledger.is_part(client as ClientIndex));
         let client = client.filter(|_| !is_part);
         let group = ledger.topics.find_filter(client_id);

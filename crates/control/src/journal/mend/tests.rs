@@ -28,15 +28,16 @@ fn a_lockout_is_lifted_by_the_name_or_the_address_that_it_is_for() {
 #[test]
 fn what_is_about_a_team_has_no_command_that_would_be_about_another() {
     let event = Event::Refused {
-        client_id: "d1".to_owned(),
-        user: None,
         will_topic: None,
-        address: None,
         reason: ReasonCode::BadUserNameOrPassword,
         why: Refusal::untold(RefusalCause::WrongSecret, "wrong credential for device d1")
             .about("d1"),
     };
-    let of = |tenant| way(TenantId(tenant), &event, &Commands::default()).unwrap_or_default();
+    let told = |tenant| Told {
+        head: EventHead::new(TenantId(tenant), "d1"),
+        event: event.clone(),
+    };
+    let of = |tenant| way(&told(tenant), &Commands::default()).unwrap_or_default();
     assert_eq!(of(0).command.as_deref(), Some("martlet device rotate d1"));
     assert_eq!(
         of(3),
@@ -49,7 +50,7 @@ fn what_is_about_a_team_has_no_command_that_would_be_about_another() {
         team: Some("north".to_owned()),
         ..Commands::default()
     };
-    let command = way_of(&event, &commands).and_then(|way| way.command);
+    let command = way_of(&told(0), &commands).and_then(|way| way.command);
     let expected = "martlet device rotate --team=north d1";
     assert_eq!(command.as_deref(), Some(expected));
 }

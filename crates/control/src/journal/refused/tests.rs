@@ -1,23 +1,27 @@
-use martlet_broker::{TlsFault, UserName, UserSources, WebSocketFault};
+use martlet_broker::{EventHead, TenantId, TlsFault, UserName, UserSources, WebSocketFault};
 
 use super::*;
 use crate::cause::tests::WORDS_OF_OLD;
 use crate::journal::mend;
 
-fn refused(user: &str, why: Refusal) -> Event {
-    Event::Refused {
-        client_id: user.to_owned(),
-        user: Some(UserName::Claimed(user.into())),
+fn refused(user: &str, why: Refusal) -> Told {
+    let event = Event::Refused {
         will_topic: None,
-        address: Some((IpAddr::from([192, 0, 2, 1]), 1)),
         reason: ReasonCode::NotAuthorized,
         why,
-    }
+    };
+    told(user, Some(UserName::Claimed(user.into())), event)
 }
 
-fn way(event: &Event) -> Way {
-    let commands = Commands::default();
-    mend::way(martlet_broker::TenantId(0), event, &commands).unwrap_or_default()
+fn told(client_id: &str, user: Option<UserName>, event: Event) -> Told {
+    let address = Some((IpAddr::from([192, 0, 2, 1]), 1));
+    let head = EventHead::new(TenantId(0), client_id);
+    let head = head.with_user(user).with_address(address);
+    Told { head, event }
+}
+
+fn way(told: &Told) -> Way {
+    mend::way(told, &Commands::default()).unwrap_or_default()
 }
 
 fn about(cause: RefusalCause, subject: &str) -> Way {
@@ -86,24 +90,20 @@ fn a_lockout_is_lifted_for_what_is_locked_out() {
 
 #[test]
 fn a_packet_that_breaks_a_rule_is_to_be_traced() {
-    let told = |reason, cause: RefusalCause| {
-        way(&Event::Disconnected {
-            client_id: "-x".to_owned(),
-            user: None,
-            reason,
-            why: cause.into(),
-        })
+    let ended = |reason, cause: RefusalCause| {
+        let why = cause.into();
+        way(&told("-x", None, Event::Disconnected { reason, why }))
     };
     let rule = RefusalCause::Packet("a second CONNECT");
     for reason in [ReasonCode::ProtocolError, ReasonCode::MalformedPacket] {
-        let way = told(reason, rule);
+        let way = ended(reason, rule);
         assert!(way.text.contains("MQTT library"), "{}", way.text);
         assert_eq!(way.command.as_deref(), Some("martlet trace -- -x"));
     }
     let goodbye = RefusalCause::Goodbye;
-    assert_eq!(told(ReasonCode::Success, goodbye), Way::default());
+    assert_eq!(ended(ReasonCode::Success, goodbye), Way::default());
     // The client itself may say that the server broke a rule.
-    assert_eq!(told(ReasonCode::ProtocolError, goodbye), Way::default());
+    assert_eq!(ended(ReasonCode::ProtocolError, goodbye), Way::default());
 }
 
 #[test]
@@ -129,27 +129,23 @@ fn names_that_clients_choose_are_no_reason_for_a_remedy() {
     for name in WORDS_OF_OLD {
         let detail = format!("the Will on {name:?} is refused: no rule permits it");
         let event = Event::Refused {
-            client_id: (*name).to_owned(),
-            user: Some(UserName::Claimed((*name).into())),
             will_topic: Some((*name).into()),
-            address: None,
             reason: ReasonCode::NotAuthorized,
             why: Refusal::untold(RefusalCause::WillForbidden, detail),
         };
-        let text = way(&event).text;
+        let claimed = Some(UserName::Claimed((*name).into()));
+        let text = way(&told(name, claimed, event)).text;
         assert!(text.contains("auth.acl_file"), "{name}: {text}");
         let unknown = RefusalCause::UnknownUser(UserSources::default());
         let text = way(&refused(name, Refusal::untold(unknown, *name))).text;
         assert_eq!(text, "add it", "{name}");
         let event = Event::PublishRefused {
-            client_id: (*name).to_owned(),
-            user: Some(UserName::Proved((*name).into())),
-            address: None,
             topic: (*name).to_owned(),
             reason: ReasonCode::NotAuthorized,
             why: Refusal::untold(RefusalCause::Forbidden, *name),
         };
-        let text = way(&event).text;
+        let proved = Some(UserName::Proved((*name).into()));
+        let text = way(&told(name, proved, event)).text;
         assert!(text.contains("auth.acl_file"), "{name}: {text}");
     }
 }

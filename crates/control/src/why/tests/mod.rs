@@ -1,5 +1,5 @@
 use martlet_broker::{
-    DropReason, Event, Limit, LockoutScope, LossTimes, PasswordSource, Reached, Refusal,
+    DropReason, Event, EventKind, Limit, LockoutScope, LossTimes, PasswordSource, Reached, Refusal,
     RefusalCause, UserSources,
 };
 use martlet_codec::ReasonCode;
@@ -13,7 +13,7 @@ use crate::authentication::Standing;
 use crate::cause::Cause;
 use crate::cause::tests::WORDS_OF_OLD;
 use crate::explain::{Explained, Outcome};
-use crate::journal::{Entry, EntryKind, Run, Way};
+use crate::journal::{Entry, Run, Way};
 
 mod several;
 
@@ -49,7 +49,7 @@ impl From<(RefusalCause, &str)> for Said {
     }
 }
 
-fn run(what: EntryKind, reason: &str, why: impl Into<Said>, count: u64, ago_ms: u64) -> Run {
+fn run(what: EventKind, reason: &str, why: impl Into<Said>, count: u64, ago_ms: u64) -> Run {
     let Said(why) = why.into();
     let last = Entry {
         at_ms: NOW - ago_ms,
@@ -69,37 +69,26 @@ fn run(what: EntryKind, reason: &str, why: impl Into<Said>, count: u64, ago_ms: 
 }
 
 /// As the journal has it.
-fn cause_of(what: EntryKind, reason: &str, why: Refusal) -> Option<Cause> {
+fn cause_of(what: EventKind, reason: &str, why: Refusal) -> Option<Cause> {
     let codes = (0..=u8::MAX).filter_map(ReasonCode::from_u8);
     let mut codes = codes.filter(|code| code.name() == reason || format!("{code:?}") == reason);
     let reason_code = codes.next().unwrap_or(ReasonCode::UnspecifiedError);
-    let (client_id, user) = ("d1".to_owned(), None);
     Cause::of(&match what {
-        EntryKind::ConnectRefused => Event::Refused {
-            client_id,
-            user,
+        EventKind::Refused => Event::Refused {
             will_topic: None,
-            address: None,
             reason: reason_code,
             why,
         },
-        EntryKind::Disconnected => Event::Disconnected {
-            client_id,
-            user,
+        EventKind::Disconnected => Event::Disconnected {
             reason: reason_code,
             why,
         },
-        EntryKind::PublishRefused => Event::PublishRefused {
-            client_id,
-            user,
-            address: None,
+        EventKind::PublishRefused => Event::PublishRefused {
             topic: String::new(),
             reason: reason_code,
             why,
         },
-        EntryKind::MessageDropped => Event::Dropped {
-            client_id,
-            user,
+        EventKind::Dropped => Event::Dropped {
             topic: String::new(),
             stored: None,
             reason: *DropReason::ALL.iter().find(|one| one.name() == reason)?,
@@ -175,14 +164,14 @@ fn expect(verdict: &Verdict, cause: Cause, state: State, said: &str) {
 fn what_it_was_told_when_it_last_came_decides() {
     let wrong = (WRONG_PASSWORD, "wrong password, according to the registry");
     let refused = run(
-        EntryKind::ConnectRefused,
+        EventKind::Refused,
         "BadUserNameOrPassword",
         wrong,
         12,
         1_000,
     );
     let mut facts = facts(None);
-    facts.runs = vec![run(EntryKind::Connected, "", "", 1, 900_000), refused];
+    facts.runs = vec![run(EventKind::Connected, "", "", 1, 900_000), refused];
     facts.standing = Some(Standing::Known);
     let verdict = judge(&facts);
     expect(
@@ -195,7 +184,7 @@ fn what_it_was_told_when_it_last_came_decides() {
     assert_eq!(verdict.finding.count, Some(12));
     assert_eq!(verdict.finding.mend.as_deref(), Some("do this"));
     // It has come in meanwhile.
-    facts.runs.push(run(EntryKind::Connected, "", "", 1, 10));
+    facts.runs.push(run(EventKind::Connected, "", "", 1, 10));
     facts.session = Some(connected());
     let verdict = judge(&facts);
     let said = "is connected and nothing is wrong now";
@@ -271,7 +260,7 @@ fn who_goes_again_and_again_is_told_why() {
     let mut facts = facts(None);
     facts.session = Some(connected());
     let silent = run(
-        EntryKind::Disconnected,
+        EventKind::Disconnected,
         "KeepAliveTimeout",
         (RefusalCause::KeepAlive, "keep alive"),
         4,
@@ -383,7 +372,7 @@ fn a_receiver_is_told_what_keeps_messages_from_it() {
     }
     facts.rules = rules(Outcome::Permitted, Outcome::Permitted);
     let mut full = run(
-        EntryKind::MessageDropped,
+        EventKind::Dropped,
         "queue_full",
         "the queue was full",
         30,
@@ -404,7 +393,7 @@ fn what_is_old_or_weighs_less_is_told_beside_it() {
     let mut facts = facts(None);
     facts.session = Some(connected());
     let refused = run(
-        EntryKind::PublishRefused,
+        EventKind::PublishRefused,
         "NotAuthorized",
         "no rule permits it",
         1,
@@ -445,13 +434,7 @@ fn who_has_no_good_credential_left_is_told_so_with_the_way_to_another() {
     };
     facts.spent = Some(spent.clone());
     let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
-    let refused = run(
-        EntryKind::ConnectRefused,
-        "BadUserNameOrPassword",
-        wrong,
-        3,
-        1_000,
-    );
+    let refused = run(EventKind::Refused, "BadUserNameOrPassword", wrong, 3, 1_000);
     facts.runs = vec![refused];
     let verdict = judge(&facts);
     let said = "all 2 of its credentials were revoked, the last on 2030-01-31 12:00 UTC";
@@ -475,16 +458,10 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
     let mut facts = facts(None);
     facts.session = Some(connected());
     let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
-    let mut tried = run(
-        EntryKind::ConnectRefused,
-        "BadUserNameOrPassword",
-        wrong,
-        3,
-        1_000,
-    );
+    let mut tried = run(EventKind::Refused, "BadUserNameOrPassword", wrong, 3, 1_000);
     tried.last.address = Some("[2001:db8::1]:4711".to_owned());
     tried.last.command = Some("martlet device rotate d1".to_owned());
-    facts.runs = vec![run(EntryKind::Connected, "", "", 1, 5_000), tried];
+    facts.runs = vec![run(EventKind::Connected, "", "", 1, 5_000), tried];
     let verdict = judge(&facts);
     expect(
         &verdict,
@@ -510,7 +487,7 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
             .contains("do this")
     );
     // It came in after that: it may have been itself.
-    facts.runs.push(run(EntryKind::Connected, "", "", 1, 500));
+    facts.runs.push(run(EventKind::Connected, "", "", 1, 500));
     let verdict = judge(&facts);
     assert_eq!(verdict.finding.cause, Cause::NothingWrong);
     assert_eq!(verdict.also[0].command, None);
@@ -518,7 +495,7 @@ fn a_stranger_who_tries_the_name_of_who_is_connected_is_a_remark() {
     facts.runs.pop();
     facts.session = None;
     facts.runs.push(run(
-        EntryKind::Disconnected,
+        EventKind::Disconnected,
         "Success",
         "it said goodbye",
         1,
@@ -538,7 +515,7 @@ fn what_was_refused_of_another_topic_is_told_beside_what_was_asked() {
     facts.session = Some(connected());
     facts.rules = rules(Outcome::Permitted, Outcome::Refused);
     let mut refused = run(
-        EntryKind::PublishRefused,
+        EventKind::PublishRefused,
         "Not authorized",
         "no rule",
         3,
@@ -608,7 +585,7 @@ fn what_the_rules_permit_meanwhile_is_wrong_no_more() {
     let mut facts = facts(None);
     facts.session = Some(connected());
     let mut refused = run(
-        EntryKind::PublishRefused,
+        EventKind::PublishRefused,
         "Not authorized",
         "no rule",
         3,
@@ -638,11 +615,11 @@ fn somebody_without_a_name_is_not_who_was_heard_of_since() {
     let why = (RefusalCause::NotMqtt, "the first packet is not CONNECT");
     let stray = |ago_ms| Entry {
         address: Some("192.0.2.7:4711".to_owned()),
-        ..run(EntryKind::ConnectRefused, "ProtocolError", why, 1, ago_ms).last
+        ..run(EventKind::Refused, "ProtocolError", why, 1, ago_ms).last
     };
     let keep_alive = ReasonCode::KeepAliveTimeout.name();
     let silent = (RefusalCause::KeepAlive, "nothing came");
-    facts.runs = vec![run(EntryKind::Disconnected, keep_alive, silent, 1, 5_000)];
+    facts.runs = vec![run(EventKind::Disconnected, keep_alive, silent, 1, 5_000)];
     facts.nameless = vec![stray(1_000)];
     // It is the newest thing that is known, and a guess all the same.
     let verdict = judge(&facts);
@@ -687,15 +664,15 @@ fn a_lockout_that_is_over_is_a_remark() {
     let bad = "BadUserNameOrPassword";
     facts.runs = vec![
         run(
-            EntryKind::Disconnected,
+            EventKind::Disconnected,
             "Success",
             "it said goodbye",
             1,
             9_000,
         ),
-        run(EntryKind::ConnectRefused, bad, wrong, 3, 3_000),
+        run(EventKind::Refused, bad, wrong, 3, 3_000),
         run(
-            EntryKind::ConnectRefused,
+            EventKind::Refused,
             "NotAuthorized",
             (RefusalCause::LockedOut(LockoutScope::UserName), locked),
             2,
@@ -739,7 +716,7 @@ fn of_client(name: &str, mut facts: Facts) -> Facts {
 fn all_clients_of_a_user_are_looked_at() {
     let topic = Some("d/d1/telemetry");
     let mut refused = run(
-        EntryKind::PublishRefused,
+        EventKind::PublishRefused,
         "Not authorized",
         "no rule",
         3,
@@ -750,7 +727,7 @@ fn all_clients_of_a_user_are_looked_at() {
         runs: vec![
             refused,
             run(
-                EntryKind::Disconnected,
+                EventKind::Disconnected,
                 "Success",
                 "the client said goodbye",
                 1,
@@ -761,7 +738,7 @@ fn all_clients_of_a_user_are_looked_at() {
     };
     let other = Facts {
         session: Some(connected()),
-        runs: vec![run(EntryKind::Connected, "", "", 1, 5_000)],
+        runs: vec![run(EventKind::Connected, "", "", 1, 5_000)],
         ..facts(topic)
     };
     let mut both = of_client("ann", facts(topic));
@@ -779,7 +756,7 @@ fn all_clients_of_a_user_are_looked_at() {
     // None of them is.
     both.clients[1].session = None;
     both.clients[1].runs[0] = run(
-        EntryKind::Disconnected,
+        EventKind::Disconnected,
         "Success",
         "the client said goodbye",
         1,
@@ -797,7 +774,7 @@ fn a_refused_publish_of_who_is_subscribed_to_the_topic_too_is_told() {
     facts.session = Some(session);
     facts.rules = rules(Outcome::Refused, Outcome::Permitted);
     let mut refused = run(
-        EntryKind::PublishRefused,
+        EventKind::PublishRefused,
         "Not authorized",
         "no rule",
         3,
@@ -819,15 +796,9 @@ fn a_queue_that_has_drained_is_not_full_and_its_losses_are_told() {
     session.drops = vec![(DropReason::QueueFull, 30)];
     session.queue_full = Some(full);
     facts.session = Some(session);
-    let mut dropped = run(
-        EntryKind::MessageDropped,
-        "queue_full",
-        &*full.words(),
-        30,
-        2_000,
-    );
+    let mut dropped = run(EventKind::Dropped, "queue_full", &*full.words(), 30, 2_000);
     dropped.last.topic = Some("t".to_owned());
-    let mut begun = run(EntryKind::QueueFull, "", "5 messages wait", 1, 2_000);
+    let mut begun = run(EventKind::QueueFull, "", "5 messages wait", 1, 2_000);
     begun.cause = Some(Cause::QueueFull);
     facts.runs = vec![begun, dropped];
     let verdict = judge(&facts);
@@ -881,16 +852,10 @@ fn a_connection_that_began_after_the_refusal_is_not_another_one() {
     let mut facts = facts(None);
     let wrong = (RefusalCause::WrongSecret, "wrong credential for device d1");
     facts.runs = vec![
+        run(EventKind::Refused, "BadUserNameOrPassword", wrong, 3, 9_000),
+        run(EventKind::Connected, "", "", 1, 5_000),
         run(
-            EntryKind::ConnectRefused,
-            "BadUserNameOrPassword",
-            wrong,
-            3,
-            9_000,
-        ),
-        run(EntryKind::Connected, "", "", 1, 5_000),
-        run(
-            EntryKind::Disconnected,
+            EventKind::Disconnected,
             "Success",
             "the client said goodbye",
             1,
@@ -921,9 +886,9 @@ fn a_remedy_is_that_of_the_finding_and_of_no_other_event() {
     });
     // Another refusal of the same kind, for another name.
     let other = (RefusalCause::DeviceInactive, "device d2 is inactive");
-    let mut refused = run(EntryKind::ConnectRefused, "NotAuthorized", other, 1, 1_000);
+    let mut refused = run(EventKind::Refused, "NotAuthorized", other, 1, 1_000);
     refused.last.command = Some("martlet device set --status=active d2".to_owned());
-    facts.runs = vec![refused, run(EntryKind::Connected, "", "", 1, 500)];
+    facts.runs = vec![refused, run(EventKind::Connected, "", "", 1, 500)];
     let finding = judge(&facts).finding;
     let expected = "martlet device set --status=active d1";
     assert_eq!(finding.command.as_deref(), Some(expected), "{finding:#?}");
@@ -941,7 +906,7 @@ fn facts_of_refused_topic() -> Facts {
         rules.mend_publish.command = None;
     }
     let mut refused = run(
-        EntryKind::PublishRefused,
+        EventKind::PublishRefused,
         "Not authorized",
         "no rule",
         3,
@@ -976,7 +941,7 @@ fn a_full_store_is_named_to_who_waits_for_it_and_to_who_hears_nothing() {
     // The reason of an absent client is how it left, not the store.
     facts.session = None;
     facts.runs = vec![run(
-        EntryKind::Disconnected,
+        EventKind::Disconnected,
         "Success",
         "it said goodbye",
         1,
@@ -991,7 +956,7 @@ fn what_holds_now_comes_before_what_happened() {
     let mut facts = facts(None);
     let wrong = (WRONG_PASSWORD, "the password is not that of the registry");
     facts.runs = vec![run(
-        EntryKind::ConnectRefused,
+        EventKind::Refused,
         "BadUserNameOrPassword",
         wrong,
         1,
@@ -1003,13 +968,9 @@ fn what_holds_now_comes_before_what_happened() {
     assert_eq!(verdict.also[0].cause, Cause::WrongPassword);
     // It was refused for that too: since when is told.
     let disabled = (RefusalCause::UserDisabled, "user d1 is disabled");
-    facts.runs.push(run(
-        EntryKind::ConnectRefused,
-        "NotAuthorized",
-        disabled,
-        3,
-        500,
-    ));
+    facts
+        .runs
+        .push(run(EventKind::Refused, "NotAuthorized", disabled, 3, 500));
     let verdict = judge(&facts);
     expect(&verdict, Cause::Disabled, State::Refused, "is disabled");
     assert_eq!(verdict.finding.count, Some(3));
@@ -1055,17 +1016,11 @@ fn names_that_clients_choose_are_not_diagnosed() {
         (facts.question.name, facts.client_id) = ((*name).to_owned(), (*name).to_owned());
         facts.user = Some((*name).to_owned());
         facts.standing = Some(Standing::Known);
-        facts.runs = vec![run(
-            EntryKind::ConnectRefused,
-            "NotAuthorized",
-            will,
-            1,
-            1_000,
-        )];
+        facts.runs = vec![run(EventKind::Refused, "NotAuthorized", will, 1, 1_000)];
         let verdict = judge(&facts);
         expect(&verdict, Cause::NotPermitted, State::Refused, name);
         let goodbye = (RefusalCause::Goodbye, *name);
-        facts.runs = vec![run(EntryKind::Disconnected, "Success", goodbye, 1, 1_000)];
+        facts.runs = vec![run(EventKind::Disconnected, "Success", goodbye, 1, 1_000)];
         let verdict = judge(&facts);
         expect(&verdict, Cause::Away, State::Away, "it is not connected");
     }

@@ -8,7 +8,7 @@ fn stray(ago_ms: u64) -> Entry {
     Entry {
         address: Some("192.0.2.7:4711".to_owned()),
         ..run(
-            EntryKind::ConnectRefused,
+            EventKind::Refused,
             "ProtocolError",
             (RefusalCause::Tls(TlsFault::NotTls), "what came is not TLS"),
             1,
@@ -22,7 +22,7 @@ fn stray(ago_ms: u64) -> Entry {
 fn refusals_without_a_name_are_told_once_as_a_guess() {
     let gone = |ago_ms| {
         let went = run(
-            EntryKind::Disconnected,
+            EventKind::Disconnected,
             "Success",
             "the client said goodbye",
             1,
@@ -59,7 +59,7 @@ fn of_a_client_that_is_not_connected_nothing_is_said_as_of_the_connected_one() {
     let topic = Some("office/1");
     let publisher = Facts {
         runs: vec![run(
-            EntryKind::Disconnected,
+            EventKind::Disconnected,
             "Success",
             "the client said goodbye",
             1,
@@ -94,15 +94,15 @@ fn who_is_let_in_by_a_remembered_password_is_not_kept_out() {
     let bad = "BadUserNameOrPassword";
     facts.runs = vec![
         run(
-            EntryKind::ConnectRefused,
+            EventKind::Refused,
             bad,
             (WRONG_PASSWORD, "wrong password, according to x"),
             5,
             3_000,
         ),
-        run(EntryKind::Connected, "", "", 2, 2_000),
+        run(EventKind::Connected, "", "", 2, 2_000),
         run(
-            EntryKind::Disconnected,
+            EventKind::Disconnected,
             "Success",
             "the client said goodbye",
             2,
