@@ -34,8 +34,8 @@ type Drop = (u64, DropReason);
 pub(super) struct PartQueues {
     /// By part and topic; none where only the store knew it.
     drops: BTreeMap<(PartIndex, Option<TopicIndex>), Vec<Drop>>,
-    /// When each message had left the queue of each part, at the earliest, by when the part was told
-    /// of it first; and the crashes of the node before.
+    /// When each message had left the queue of each part, at the earliest, by when the part was
+    /// told of it first; and the crashes of the node before.
     left: BTreeMap<(PartIndex, MessageIndex), (u64, u32)>,
     /// What each part may have in flight.
     in_flight: BTreeMap<PartIndex, InFlight>,
@@ -71,8 +71,8 @@ impl PartQueues {
     }
 
     /// When a message has left the queue of a part, at the earliest, that was told of it then. It
-    /// leaves with its credit, and waits until what its shard has appended by then is durable. If it
-    /// waited, an answer of the store came just before; that covers what was appended since the
+    /// leaves with its credit, and waits until what its shard has appended by then is durable. If
+    /// it waited, an answer of the store came just before; that covers what was appended since the
     /// answer before the last one, as a group takes what came in during the sync before.
     fn left_queue_us(&self, told_us: u64) -> u64 {
         let since_us = told_us.saturating_sub(TOLD_WITHIN_US);

@@ -1,10 +1,10 @@
-//! Integrations, with the real runner. A message that its publisher got PUBACK or PUBREC for, after
-//! the integration was attached first, has in the end been taken by the target, is a dead letter,
-//! or was dropped by the node, which says so. Messages of one publisher on one topic are taken in
-//! their order, what was taken before says that it is repeated, and a QoS 2 message has one name. A
-//! message is settled once the target or the tables have it. An integration of one tenant gets no
-//! message of another one. If the node stops in good order, what the target answered for is settled,
-//! and does not come again.
+//! Integrations, with the real runner. A message that its publisher got PUBACK or PUBREC for,
+//! after the integration was attached first, has in the end been taken by the target, is a dead
+//! letter, or was dropped by the node, which says so. Messages of one publisher on one topic are
+//! taken in their order, what was taken before says that it is repeated, and a QoS 2 message has
+//! one name. A message is settled once the target or the tables have it. An integration of one
+//! tenant gets no message of another one. If the node stops in good order, what the target
+//! answered for is settled, and does not come again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
