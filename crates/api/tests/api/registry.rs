@@ -335,7 +335,7 @@ async fn a_table_says_of_each_row_what_has_become_of_it() {
     let export = node.ask("GET", "/api/v1/devices/export").await;
     let text = String::from_utf8(export.body.to_vec()).unwrap();
     assert!(
-        text.contains("one,\"Pump, the first\",device,active"),
+        text.contains("one,\"Pump, the first\",device,,active"),
         "{text}"
     );
     assert!(text.contains("a;b"), "{text}");
