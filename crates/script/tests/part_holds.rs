@@ -714,3 +714,29 @@ fn a_bound_that_becomes_smaller_than_what_waits_drops_nothing_of_a_part_that_hol
         assert_eq!(node.counters().held, u64::from(by_attaching));
     }
 }
+
+/// The queue is told of as nearly full at the message that does not fit any more: that there is
+/// room before it ends no hold that it begins.
+#[test]
+fn a_long_message_at_the_bound_holds_publishers() {
+    for shards in [1, 3] {
+        let mut node = node(Limits::default(), shards);
+        attach(&mut node, spec(&["a/#"], holding(20)));
+        let device = connect(&mut node, "device", CLEAN);
+        // One is in flight, and three quarters of the queue are used.
+        for number in 0..16 {
+            publish(&mut node, device, ("a/b", 1, &format!("{number:02}")));
+        }
+        let long = "x".repeat(6 * MESSAGE_BYTES as usize);
+        let body = [&text("a/b"), [0, 9].as_slice(), long.as_bytes()].concat();
+        let length = [body.len() as u8 | 0x80, (body.len() >> 7) as u8];
+        node.send(device, &[[0x32].as_slice(), &length, &body].concat());
+        node.elapse(20);
+        let accepted = node.counters().publishes_received;
+        publish(&mut node, device, ("a/b", 1, "late"));
+        assert_eq!(node.counters().publishes_received, accepted, "{shards}");
+        let (found, _) = told(&mut node);
+        assert_eq!(take_all(&mut node, found).len(), 18);
+        assert_eq!(node.counters().dropped_total(), 0);
+    }
+}

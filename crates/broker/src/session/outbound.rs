@@ -666,6 +666,12 @@ impl Shard {
         let is_in_memory = self.is_queue_in_memory(index);
         let bounds = self.bounds_of_queue(self.sessions.id_of(index));
         let (count_max, mut bytes_max) = (bounds.messages, bounds.bytes);
+        let queue = self.sessions.at(index).outbound.queue();
+        if queue.bytes() >= bounds.told_from {
+            // Before a hold begins, as this ends one for which there is room.
+            let id = self.sessions.id_of(index);
+            self.tend_queue_of_part(cx, id);
+        }
         if bounds.holds {
             if self.is_queue_full_for(index, bytes, bounds.bytes) {
                 self.begin_hold(cx, index);
@@ -681,11 +687,6 @@ impl Shard {
             true => QueueFull::DropNewest,
             false => bounds.policy,
         };
-        let queue = self.sessions.at(index).outbound.queue();
-        if queue.bytes() >= bounds.told_from {
-            let id = self.sessions.id_of(index);
-            self.tend_queue_of_part(cx, id);
-        }
         let queue = self.sessions.at(index).outbound.queue();
         if !queue.is_full_for(bytes, count_max, bytes_max) {
             return true;
