@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from test_access import publish
+from test_access import publish, until
 from test_http_api import KEY, ask
 from test_http_registry import call
 from test_registry import Place, device, martlet
@@ -124,7 +124,7 @@ def test_a_device_logs_in_with_its_number_or_its_id(start_node, variables):
         assert code == 0, said
     # It is the device, whatever it called itself.
     with device(node, "1", made[0]["secret"], client_id="pump"):
-        assert call(node, "GET", "/api/v1/devices/pump")["online"]
+        until(lambda: call(node, "GET", "/api/v1/devices/pump")["online"], "the device is online")
         assert call(node, "GET", "/api/v1/clients/pump")["client"]["user_name"] == "pump"
     # The Client Identifier is the id all the same.
     code, said = publish(node, "d/pump/x", "-i", "1", "-u", "1", "-P", made[0]["secret"])

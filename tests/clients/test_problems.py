@@ -20,14 +20,21 @@ def document(node):
     ({"id": "d", "tags": [7]}, "/tags/0", "expected a string, and found the number 7"),
     ({"id": "d", "tags": "x"}, "/tags", "expected an array, and found the text \"x\""),
     ({"id": 7}, "/id", "expected a string, and found the number 7"),
-    ({"name": "d"}, "/id", "the field is missing"),
     ({"id": "d", "colour": 1}, "/colour", "there is no such field; expected one of id, name"),
     ([7], "/0", "expected a string, and found the number 7"),
     ("d", "", "expected an object, and found the text \"d\""),
     ({"id": "d", "status": "off"}, "/status", "\"off\" is none of active, inactive, maintenance"),
 ])
 def test_a_member_that_is_wrong_is_named(node, body, pointer, said):
-    problem = call(node, "POST", "/api/v1/devices", body, expect=422)
+    is_told(call(node, "POST", "/api/v1/devices", body, expect=422), pointer, said)
+
+
+def test_a_member_that_is_missing_is_named(node):
+    problem = call(node, "POST", "/api/v1/users", {"password": "correct horse battery"}, expect=422)
+    is_told(problem, "/name", "the field is missing")
+
+
+def is_told(problem, pointer, said):
     [error] = problem["errors"]
     assert error["pointer"] == pointer and said in error["detail"], problem
     where = f"the body: {pointer}: " if pointer else "the body: "
@@ -101,7 +108,7 @@ def test_closed_lists_of_words_are_in_the_document(document):
     assert "connect refused" in words("Event", "what")
     assert {"connected", "published"} <= set(words("FeedEvent", "kind"))
     # What may be left out is not asked for.
-    assert "status" not in schemas["NewDeviceBody"]["required"]
+    assert "required" not in schemas["NewDeviceBody"]
     assert "api_role" not in schemas["NewUserBody"]["required"]
     assert "status" in schemas["DeviceView"]["required"]
 
