@@ -31,10 +31,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             let detail = "the body has to be JSON: send Content-Type: application/json";
             return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
         }
-        let bytes = Bytes::from_request(request, state).await;
-        let bytes = bytes.map_err(|_| Problem::bad_request("the body cannot be read"))?;
-        from_json(&bytes).map(Self)
+        from_json(&whole_body(request, state).await?).map(Self)
     }
+}
+
+/// All bytes of a body.
+pub(crate) async fn whole_body<S: Send + Sync>(
+    request: Request,
+    state: &S,
+) -> Result<Bytes, Problem> {
+    let bytes = Bytes::from_request(request, state).await;
+    bytes.map_err(|_| Problem::bad_request("the body cannot be read"))
 }
 
 fn is_json(content_type: Option<&header::HeaderValue>) -> bool {

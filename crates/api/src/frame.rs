@@ -212,14 +212,12 @@ fn as_problem(answer: Response, id: &RequestId, form: ErrorForm) -> Response {
     }
     let kind = ProblemKind::of_status(status);
     let problem = problem.unwrap_or_else(|| Problem::new(kind, kind.what()));
-    let (parts, _) = answer.into_parts();
-    let mut parts = match form.tell(&problem, parts) {
-        Ok(answer) => return answer,
-        Err(parts) => parts,
-    };
+    let (mut parts, _) = answer.into_parts();
+    let (content_type, body) = form.told(&problem, &id.0);
+    parts.status = form.status(&problem, status);
     parts.headers.remove(header::CONTENT_LENGTH);
-    parts.headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
-    Response::from_parts(parts, Body::from(problem.body(Some(&id.0))))
+    parts.headers.insert(header::CONTENT_TYPE, content_type);
+    Response::from_parts(parts, Body::from(body))
 }
 
 /// What browsers are told, unless the route has said it otherwise.

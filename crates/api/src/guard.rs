@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
 use martlet_broker::shortened;
 use martlet_control::directory::{AuditEntry, DirectoryError};
 use martlet_control::principal::{Principal, PrincipalKind, Scope, Scopes};
@@ -60,7 +61,18 @@ pub(crate) struct About(pub(crate) serde_json::Value);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unchanged;
 
-pub(crate) async fn check(
+/// Handlers behind their access rule.
+pub(crate) fn guarded(
+    api: &Api,
+    access: Access,
+    audited: Audited,
+    methods: MethodRouter<Api>,
+) -> MethodRouter<Api> {
+    let state = (api.clone(), access, audited);
+    methods.route_layer(from_fn_with_state(state, check))
+}
+
+async fn check(
     State((api, access, audited)): State<(Api, Access, Audited)>,
     request: Request,
     next: Next,

@@ -128,19 +128,8 @@ impl Refusal {
 
 impl MessageBody {
     /// A message without properties.
-    ///
-    /// # Errors
-    /// There is no such QoS.
-    pub(crate) fn plain(
-        topic: String,
-        payload: String,
-        qos: u8,
-        retain: bool,
-    ) -> Result<Self, Refusal> {
-        let qos = QoS::from_bits(qos).ok_or_else(|| {
-            Refusal::of("/qos", ReasonCode::MalformedPacket, "expected 0, 1 or 2")
-        })?;
-        Ok(Self {
+    pub(crate) fn plain(topic: String, payload: String, qos: QoS, retain: bool) -> Self {
+        Self {
             topic,
             payload: Some(payload),
             payload_base64: None,
@@ -153,7 +142,7 @@ impl MessageBody {
             response_topic: None,
             correlation_data_base64: None,
             user_properties: Vec::new(),
-        })
+        }
     }
 
     /// As it is published, if a client could.

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use crate::api::Api;
 use crate::guard::Access::{Known, Open, Scoped};
-use crate::guard::{self, Access, Audited};
+use crate::guard::{Access, Audited, guarded};
 use crate::openapi::{self, Document};
 use crate::{
     admin, backup, clients, compat, docs, events, explain, frame, health, history, integrations,
@@ -24,12 +24,8 @@ use crate::{
 /// extensions of each request how it came in.
 pub fn router(api: Api) -> Router {
     let routes = declared(Routes::new(&api, Form::Router(Router::new())));
-    let routes = compat::add_to(routes.router(), &api);
-    let routes = match compat::has_root(&api) {
-        true => routes,
-        false => routes.route("/", get(docs::root)),
-    };
-    routes
+    compat::add_to(routes.router(), &api)
+        .route("/", compat::root(&api))
         .route("/docs", get(docs::slash))
         .route("/docs/", get(docs::index))
         .route("/docs/index.html", get(docs::index))
@@ -226,8 +222,7 @@ impl Routes {
         let (schemas, mut paths, methods) = route;
         self.form = match self.form {
             Form::Router(mut router) => {
-                let state = (self.api.clone(), access, audited);
-                let methods = methods.route_layer(from_fn_with_state(state, guard::check));
+                let methods = guarded(&self.api, access, audited, methods);
                 for path in paths.paths.keys() {
                     router = router.route(path, methods.clone());
                 }

@@ -42,7 +42,7 @@ macro_rules! kinds {
 
 kinds! {
     Connected = "connected", Some("connected"), Connection, "A CONNECT was accepted.";
-    Authenticated = "authenticated", None, Connection, "A client has proved who it is; what becomes of it is told next.";
+    Authenticated = "authenticated", None, Connection, "A client has proved who it is. Whether it is accepted follows.";
     Refused = "refused", Some("connect refused"), Connection, "A CONNECT was refused.";
     ReauthenticationRefused = "reauthentication_refused", Some("re-authentication refused"), Connection, "A client did not prove anew who it is.";
     TakenOver = "taken_over", None, Connection, "A connection ends because its client has come again.";

@@ -57,7 +57,7 @@ impl ClientIds {
                 sessions_max @ 1..=SESSIONS_LIMIT => Ok(Self::Any { sessions_max }),
                 odd => Err(format!("max_sessions is 1 to {SESSIONS_LIMIT}, not {odd}")),
             },
-            (odd, _) => Err(format!("{odd:?} is none of id, any")),
+            (odd, _) => Err(format!("client_id is {odd:?}, expected id or any")),
         }
     }
 
@@ -89,7 +89,12 @@ impl Registry {
     }
 }
 
-async fn set(work: &mut Work<'_>, device_type: &str, client_ids: ClientIds) -> Result<(), Fault> {
+/// Sets them for a device type.
+pub(crate) async fn set(
+    work: &mut Work<'_>,
+    device_type: &str,
+    client_ids: ClientIds,
+) -> Result<(), Fault> {
     expect_all(work)?;
     expect_own(&mut work.all, Owner::DeviceType, device_type).await?;
     let sessions_max = match client_ids {

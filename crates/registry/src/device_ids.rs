@@ -75,7 +75,7 @@ pub(crate) fn is_digits(id: &str) -> bool {
 pub(crate) fn expect_own_number(id: &str, number: i64) -> Result<(), String> {
     match is_digits(id) && id != number.to_string() {
         true => Err(format!(
-            "{id} is no id of this device: an id of digits alone must be the device's number, \
+            "{id} cannot be the id of this device: an id of digits alone must be the device's number, \
              which is {number}; choose another id"
         )),
         false => Ok(()),

@@ -208,7 +208,7 @@ impl NewDevice {
         }
     }
 
-    /// One whose id is generated, of which nothing else is known.
+    /// A device with a generated id, and defaults for all else.
     pub fn unnamed() -> Self {
         Self {
             id: None,

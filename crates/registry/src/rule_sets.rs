@@ -10,7 +10,7 @@ use martlet_broker::{Actions, Rules};
 use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
 
-use crate::client_ids::ClientIds;
+use crate::client_ids::{self, ClientIds};
 use crate::database::Work;
 use crate::groups;
 use crate::snapshot::compile;
@@ -183,11 +183,12 @@ impl Registry {
         name: &str,
         rules: &[RuleLine],
     ) -> Result<(), RegistryError> {
-        self.create_rule_set(&Actor::local(), owner, name, rules)
+        self.create_rule_set(&Actor::local(), owner, name, rules, None)
             .await
     }
 
-    /// As [`Registry::add_rule_set`], for a caller that sees everything. Groups are added as such.
+    /// As [`Registry::add_rule_set`], for a caller that sees everything, and with the Client
+    /// Identifiers of the devices of a type if they are given. Groups are added as such.
     ///
     /// # Errors
     /// It is there, or the name is none.
@@ -197,9 +198,13 @@ impl Registry {
         owner: Owner,
         name: &str,
         rules: &[RuleLine],
+        client_ids: Option<ClientIds>,
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
-        let done = insert(&mut work, owner, name, rules).await;
+        let mut done = insert(&mut work, owner, name, rules).await;
+        if let (Ok(()), Some(client_ids)) = (&done, client_ids) {
+            done = client_ids::set(&mut work, name, client_ids).await;
+        }
         work.end(done).await
     }
 
@@ -213,12 +218,13 @@ impl Registry {
         name: &str,
         rules: &[RuleLine],
     ) -> Result<(), RegistryError> {
-        self.change_rules(&Actor::local(), owner, name, rules, None)
+        self.change_rules(&Actor::local(), owner, name, rules, (None, None))
             .await
     }
 
     /// As [`Registry::set_rules`], for a caller; one that sees one team only may change only groups
-    /// of that team. The revision is the group's.
+    /// of that team. The revision is the group's. Client Identifiers of the devices of a type are
+    /// set too, if they are given.
     ///
     /// # Errors
     /// There is none of that name, it is built in, or it has another revision than expected.
@@ -228,10 +234,13 @@ impl Registry {
         owner: Owner,
         name: &str,
         rules: &[RuleLine],
-        expected_revision: Option<i64>,
+        (expected_revision, client_ids): (Option<i64>, Option<ClientIds>),
     ) -> Result<(), RegistryError> {
         let mut work = self.begin(actor).await?;
-        let done = change(&mut work, owner, name, rules, expected_revision).await;
+        let mut done = change(&mut work, owner, name, rules, expected_revision).await;
+        if let (Ok(()), Some(client_ids)) = (&done, client_ids) {
+            done = client_ids::set(&mut work, name, client_ids).await;
+        }
         work.end(done).await
     }
 

@@ -1,11 +1,10 @@
 //! Bodies as the documents of other systems print them: JSON whatever its Content-Type is, with
 //! comments.
 
-use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use serde::de::DeserializeOwned;
 
-use crate::extract::from_json;
+use crate::extract::{from_json, whole_body};
 use crate::problem::Problem;
 
 /// A body of JSON. Its Content-Type is not looked at, since their `curl -d` sends that of a form;
@@ -17,8 +16,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for CompatBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = Bytes::from_request(request, state).await;
-        let bytes = bytes.map_err(|_| Problem::bad_request("the body cannot be read"))?;
+        let bytes = whole_body(request, state).await?;
         from_json(&without_comments(&bytes)).map(Self)
     }
 }

@@ -6,13 +6,10 @@ mod log;
 
 use axum::Json;
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Extension, State};
-use axum::http::response::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::from_fn_with_state;
-use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::http::{HeaderValue, StatusCode};
+use axum::routing::{delete, get, post, put};
+use martlet_codec::QoS;
 use martlet_control::principal::{Principal, Scope};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,7 +17,7 @@ use serde_json::{Value, json};
 use super::body::CompatBody;
 use crate::api::Api;
 use crate::guard::Access::Scoped;
-use crate::guard::{self, About, Audited};
+use crate::guard::{About, Audited, guarded};
 use crate::problem::{Problem, ProblemKind};
 use crate::publish::{self, MessageBody};
 use crate::tenant::InTenant;
@@ -47,12 +44,9 @@ pub(super) fn has(path: &str) -> bool {
 }
 
 pub(super) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
-    let with = |scope: Scope, methods: MethodRouter<Api>| {
-        let state = (api.clone(), Scoped(scope), Audited::Here);
-        methods.route_layer(from_fn_with_state(state, guard::check))
-    };
-    let busy = (api.clone(), Scoped(Scope::MessagesWrite), Audited::Soon);
-    let publish = post(publish).route_layer(from_fn_with_state(busy, guard::check));
+    let with = |scope, methods| guarded(api, Scoped(scope), Audited::Here, methods);
+    let messages = Scoped(Scope::MessagesWrite);
+    let publish = guarded(api, messages, Audited::Soon, post(publish));
     let (read, write) = (Scope::IntegrationsRead, Scope::IntegrationsWrite);
     let router = router
         .route("/publish", publish)
@@ -77,26 +71,27 @@ pub(super) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
         )
 }
 
-/// An error as the microservice tells it: what is wrong with a body is 400 there.
-pub(super) fn error(problem: &Problem, mut parts: Parts) -> Response {
-    parts.headers.remove(header::CONTENT_LENGTH);
-    parts.status = match problem.kind() {
+/// Status of an error: what is wrong with a body is 400 there.
+pub(super) fn status_of(kind: ProblemKind) -> StatusCode {
+    match kind {
         ProblemKind::Invalid => StatusCode::BAD_REQUEST,
         kind => kind.status(),
-    };
-    let (content_type, body) = match problem.kind() {
+    }
+}
+
+/// An error as the microservice tells it, with its Content-Type.
+pub(super) fn told(problem: &Problem) -> (HeaderValue, String) {
+    match problem.kind() {
         ProblemKind::Unauthenticated => (
-            "text/plain; charset=utf-8",
+            HeaderValue::from_static("text/plain; charset=utf-8"),
             "Unauthorized: invalid or missing API key\n".to_owned(),
         ),
         _ => {
             let body = json!({ "status": "error", "message": problem.detail() });
-            ("application/json", body.to_string())
+            let content_type = HeaderValue::from_static("application/json");
+            (content_type, body.to_string())
         }
-    };
-    let content_type = HeaderValue::from_static(content_type);
-    parts.headers.insert(header::CONTENT_TYPE, content_type);
-    Response::from_parts(parts, Body::from(body))
+    }
 }
 
 /// A message that is to be published.
@@ -106,8 +101,8 @@ struct PublishBody {
     topic: String,
     #[serde(default = "no_payload")]
     payload: Value,
-    #[serde(default)]
-    qos: u8,
+    #[serde(default, deserialize_with = "publish::qos")]
+    qos: QoS,
     #[serde(default)]
     retained: bool,
     broker: Option<String>,
@@ -143,7 +138,7 @@ async fn publish(
         body.qos,
         body.retained,
     );
-    let (about, _) = publish::publish_one(&api, tenant, &principal, message?)
+    let (about, _) = publish::publish_one(&api, tenant, &principal, message)
         .await
         .map_err(failed)?;
     let done = json!({ "status": "success", "message": "Message published successfully" });

@@ -8,11 +8,12 @@ mod microservice;
 mod panel_broker;
 
 use axum::Router;
-use axum::http::response::Parts;
-use axum::response::Response;
+use axum::http::{HeaderValue, StatusCode};
+use axum::routing::{MethodRouter, get};
 
 use crate::api::{Api, Settings};
-use crate::problem::Problem;
+use crate::docs;
+use crate::problem::{CONTENT_TYPE, Problem};
 
 /// A system whose routes are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,28 +55,36 @@ impl ErrorForm {
         }
     }
 
-    /// An error in the form of another system; `parts` are the answer's so far.
-    ///
-    /// # Errors
-    /// It is told as a problem: the parts, unchanged.
-    pub(crate) fn tell(self, problem: &Problem, parts: Parts) -> Result<Response, Parts> {
+    /// Status of the answer, of which this one is known so far.
+    pub(crate) fn status(self, problem: &Problem, so_far: StatusCode) -> StatusCode {
         match self {
-            Self::Problem => Err(parts),
-            Self::Microservice => Ok(microservice::error(problem, parts)),
+            Self::Problem => so_far,
+            Self::Microservice => microservice::status_of(problem.kind()),
+        }
+    }
+
+    /// Content-Type and body, with the number of the request where the form has it.
+    pub(crate) fn told(self, problem: &Problem, request_id: &str) -> (HeaderValue, String) {
+        match self {
+            Self::Problem => (CONTENT_TYPE, problem.body(Some(request_id))),
+            Self::Microservice => microservice::told(problem),
         }
     }
 }
 
-/// The router with the routes that are served of other systems.
+/// The router with the routes that are served of other systems, but for `/`.
 pub(crate) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
     let all = api.settings.compat.iter();
     all.fold(router, |router, one| match one {
         CompatApi::Microservice => microservice::add_to(router, api),
-        CompatApi::PanelBroker => panel_broker::add_to(router, api),
+        CompatApi::PanelBroker => router,
     })
 }
 
-/// Another system has `/`.
-pub(crate) fn has_root(api: &Api) -> bool {
-    api.settings.compat.contains(&CompatApi::PanelBroker)
+/// What is at `/`.
+pub(crate) fn root(api: &Api) -> MethodRouter<Api> {
+    match api.settings.compat.contains(&CompatApi::PanelBroker) {
+        true => panel_broker::root(api),
+        false => get(docs::root),
+    }
 }

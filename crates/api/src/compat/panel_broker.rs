@@ -1,28 +1,25 @@
 //! The statistics of the MQTT panel's broker: `GET /`, with the names of its library, Mochi.
 
-use axum::Router;
+use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use axum::{Json, http::HeaderValue};
+use axum::routing::{MethodRouter, get};
 use martlet_control::principal::Scope;
 use serde::Serialize;
 
 use crate::api::Api;
 use crate::docs;
 use crate::guard::Access::Scoped;
-use crate::guard::{self, Audited};
+use crate::guard::{Audited, guarded};
 use crate::problem::Problem;
 use crate::time::Moment;
 
-pub(super) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
-    let state = (api.clone(), Scoped(Scope::NodeRead), Audited::Here);
-    let statistics = get(statistics)
-        .route_layer(from_fn_with_state(state, guard::check))
-        .layer(from_fn(lead_browsers));
-    router.route("/", statistics)
+/// What is at `/`.
+pub(super) fn root(api: &Api) -> MethodRouter<Api> {
+    let access = Scoped(Scope::NodeRead);
+    guarded(api, access, Audited::Here, get(statistics)).layer(from_fn(lead_browsers))
 }
 
 /// Browsers are led to the pages.

@@ -417,7 +417,7 @@ pub(crate) async fn set_rules(
         move |registry, asking| {
             Box::pin(async move {
                 registry
-                    .change_rules(&asking.actor, Owner::Group, &id, &rules, expected)
+                    .change_rules(&asking.actor, Owner::Group, &id, &rules, (expected, None))
                     .await
             })
         },

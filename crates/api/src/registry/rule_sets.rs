@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use martlet_control::tables::Work;
-use martlet_registry::{Actor, ClientIds, Owner, Registry, RegistryError, RuleLine, RuleSet};
+use martlet_registry::{ClientIds, Owner, Registry, RegistryError, RuleLine, RuleSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -213,22 +213,6 @@ pub(super) async fn change_rules<T: Send + 'static>(
     changed.await
 }
 
-async fn set_client_ids(
-    registry: &mut Registry,
-    actor: &Actor,
-    device_type: &str,
-    client_ids: Option<ClientIds>,
-) -> Result<(), RegistryError> {
-    match client_ids {
-        None => Ok(()),
-        Some(client_ids) => {
-            registry
-                .set_client_ids(actor, device_type, client_ids)
-                .await
-        }
-    }
-}
-
 async fn create_of(
     api: &Api,
     asking: Asking,
@@ -242,9 +226,8 @@ async fn create_of(
     let made = change_rules(api, caller, owner, of, given, move |registry, asking| {
         Box::pin(async move {
             registry
-                .create_rule_set(&asking.actor, owner, &own, &rules)
-                .await?;
-            set_client_ids(registry, &asking.actor, &own, client_ids).await
+                .create_rule_set(&asking.actor, owner, &own, &rules, client_ids)
+                .await
         })
     });
     made.await?;
@@ -265,9 +248,8 @@ async fn set_of(
     let changed = change_rules(api, caller, owner, of, given, move |registry, asking| {
         Box::pin(async move {
             registry
-                .change_rules(&asking.actor, owner, &own, &rules, expected)
-                .await?;
-            set_client_ids(registry, &asking.actor, &own, client_ids).await
+                .change_rules(&asking.actor, owner, &own, &rules, (expected, client_ids))
+                .await
         })
     });
     changed.await?;

@@ -21,7 +21,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
 ) -> Result<EventKind, D::Error> {
     let name = String::deserialize(deserializer)?;
     let kind = EventKind::from_journal_name(&name);
-    kind.ok_or_else(|| D::Error::custom(format!("{name:?} is no kind of entry")))
+    kind.ok_or_else(|| D::Error::custom(format!("unknown kind of entry {name:?}")))
 }
 
 /// The schema of the API.

@@ -268,8 +268,8 @@ impl Control {
         })
     }
 
-    /// The facts of an integration: its session and what became of it recently are those of all of
-    /// its lanes. A publisher's messages are in one of them alone.
+    /// The facts of an integration, with the sessions and the recent events of all of its lanes. A
+    /// publisher's messages are in one of them alone.
     pub(super) async fn facts_of_integration(
         &self,
         question: &Question,

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use martlet_access::RuleLine;
 use martlet_broker::Actions;
 use martlet_control::text::printable;
-use martlet_registry::{Actor, ClientIds, Owner, Registry, RegistryError, RuleSet};
+use martlet_registry::{Actor, ClientIds, Owner, RegistryError, RuleSet};
 
 use crate::cmd::columns::columns;
 use crate::cmd::node_options::NodeOptions;
@@ -192,7 +192,13 @@ fn change(owner: Owner, options: &OneRule, change: Change) -> anyhow::Result<Str
                 return Ok(false);
             };
             let done = registry
-                .change_rules(&Actor::local(), owner, name, &rules, Some(set.revision))
+                .change_rules(
+                    &Actor::local(),
+                    owner,
+                    name,
+                    &rules,
+                    (Some(set.revision), None),
+                )
                 .await;
             match done {
                 // Another change came first: it stays.
@@ -264,8 +270,9 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
     };
     let client_ids = options.client_ids(owner)?;
     tables::with(&on.node, async |registry| {
-        registry.add_rule_set(owner, name, &rules).await?;
-        set_client_ids(registry, name, client_ids).await
+        registry
+            .create_rule_set(&Actor::local(), owner, name, &rules, client_ids)
+            .await
     })?;
     let told = tables::tell_node(&on.node);
     let set = RuleSet {
@@ -283,20 +290,6 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
             text(owner, &set)
         ),
     })
-}
-
-async fn set_client_ids(
-    registry: &mut Registry,
-    device_type: &str,
-    client_ids: Option<ClientIds>,
-) -> Result<(), RegistryError> {
-    let Some(client_ids) = client_ids else {
-        return Ok(());
-    };
-    let actor = Actor::local();
-    registry
-        .set_client_ids(&actor, device_type, client_ids)
-        .await
 }
 
 fn remove(owner: Owner, options: &NamedOptions) -> anyhow::Result<String> {
@@ -352,7 +345,9 @@ fn rules(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
     }
     if let Some(client_ids) = options.client_ids(owner)? {
         tables::with(&on.node, async |registry| {
-            set_client_ids(registry, name, Some(client_ids)).await
+            registry
+                .set_client_ids(&Actor::local(), name, client_ids)
+                .await
         })?;
         told.push_str(&tables::tell_node(&on.node));
     }

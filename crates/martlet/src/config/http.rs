@@ -179,7 +179,7 @@ fn compat(effective: &Effective) -> Result<Vec<CompatApi>, String> {
             _ if text == "off" => {}
             Some(api) if !all.contains(&api) => all.push(api),
             Some(_) => return Err(format!("{number} stands twice in {text:?}")),
-            None => return Err(format!("{number:?} is none of them: expected 1, 2 or off")),
+            None => return Err(format!("{number:?} is not known: expected 1, 2 or off")),
         }
     }
     Ok(all)

@@ -73,7 +73,7 @@ both!(
         assert!(is_not_found(registry.members(&bob.scope, &one.id).await));
         assert!(is_not_found(
             registry
-                .change_rules(&bob, Owner::Group, &group.id, &[], None)
+                .change_rules(&bob, Owner::Group, &group.id, &[], (None, None))
                 .await
         ));
         let page = PageRequest::first(10);
@@ -103,7 +103,9 @@ both!(
             } else {
                 Owner::DeviceType
             };
-            let made = registry.create_rule_set(&bob, owner, "mine", &[]).await;
+            let made = registry
+                .create_rule_set(&bob, owner, "mine", &[], None)
+                .await;
             assert!(matches!(made, Err(RegistryError::Refused(_))));
         }
         let others = NewDevice {
@@ -419,15 +421,15 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
     let lines = [RuleLine::parse("topic readwrite #").expect("it is a rule")];
     let group = registry.add_group(&ann, new_group("g")).await?;
     let told = registry
-        .change_rules(&ann, Owner::Group, &group.id, &lines, None)
+        .change_rules(&ann, Owner::Group, &group.id, &lines, (None, None))
         .await;
     assert!(is_refused(told));
     let group = registry.add_group(&bob, new_group("g")).await?;
     registry
-        .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
+        .change_rules(&bob, Owner::Group, &group.id, &lines, (Some(1), None))
         .await?;
     let told = registry
-        .change_rules(&bob, Owner::Group, &group.id, &lines, Some(1))
+        .change_rules(&bob, Owner::Group, &group.id, &lines, (Some(1), None))
         .await;
     assert!(matches!(told, Err(RegistryError::Stale { .. })));
     assert_eq!(
@@ -440,7 +442,7 @@ both!(who_sees_one_team_gives_nobody_more_than_that, registry, {
         ..lines[0].clone()
     };
     let told = registry
-        .change_rules(&bob, Owner::Group, &group.id, &[odd], None)
+        .change_rules(&bob, Owner::Group, &group.id, &[odd], (None, None))
         .await;
     assert!(is_refused(told));
     Snapshot::read(registry).await?;
@@ -835,7 +837,7 @@ both!(names_that_look_like_others_are_refused, registry, {
         let group = registry.add_group(&all(), new_group(name)).await;
         let device = registry.create_device(&all(), new_device(name)).await;
         let role = registry
-            .create_rule_set(&all(), Owner::Role, name, &[])
+            .create_rule_set(&all(), Owner::Role, name, &[], None)
             .await;
         let told = [
             team.err(),
