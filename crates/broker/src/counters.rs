@@ -148,7 +148,7 @@ counters! {
     publish_bytes_sent: Counter, "Payload bytes put into output buffers.";
     messages_unmatched: Counter, "Messages that nobody was subscribed to.";
     publishes_refused: Counter, "PUBLISH packets refused: permission, quota, unsupported feature.";
-    publishes_dropped: Counter, "PUBLISH packets with QoS 0 dropped because their client published faster than limits.publish_rate or limits.publish_bytes_rate; they are among those refused.";
+    publishes_dropped: Counter, "PUBLISH packets with QoS 0 dropped because their client published faster than limits.publish_rate or limits.publish_bytes_rate, or left while they waited for an integration or the store; they are among those refused.";
     publishes_delayed: Counter, "Times that a PUBLISH packet waited because its client published faster than limits.publish_rate or limits.publish_bytes_rate.";
     retained_refused: Counter, "Retained messages not kept because the retained store is full.";
     wills_sent: Counter, "Wills published.";

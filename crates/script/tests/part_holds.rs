@@ -437,7 +437,7 @@ pub(crate) fn a_client_that_hangs_up_does_not_get_past_a_hold() {
         let mut node = node(Limits::default(), shards);
         attach(&mut node, spec(&["a/#"], holding(3)));
         let accepted = fill(&mut node, "a/b");
-        let received = node.counters().publishes_received;
+        let before = node.counters();
         for number in 0..40 {
             let device = connect(&mut node, &format!("leaver-{number}"), CLEAN);
             for qos in [0, 1, 2] {
@@ -449,11 +449,10 @@ pub(crate) fn a_client_that_hangs_up_does_not_get_past_a_hold() {
             let is_ack = |head: &u8| [0x40, 0x50].contains(head);
             assert!(!bytes[4..].first().is_some_and(is_ack), "{bytes:?}");
         }
-        assert_eq!(
-            node.counters().publishes_received,
-            received,
-            "{shards} shards"
-        );
+        // Those of QoS 0 come to nothing, and are counted; the others are as if they had not come.
+        let after = node.counters();
+        assert_eq!(after.publishes_received, before.publishes_received + 40);
+        assert_eq!(after.publishes_dropped, before.publishes_dropped + 40);
         let (found, _) = told(&mut node);
         let all = take_all(&mut node, found);
         assert_eq!(
@@ -738,5 +737,43 @@ fn a_long_message_at_the_bound_holds_publishers() {
         let (found, _) = told(&mut node);
         assert_eq!(take_all(&mut node, found).len(), 18);
         assert_eq!(node.counters().dropped_total(), 0);
+    }
+}
+
+/// Nothing of a client that has gone waits for a part. The Topic Aliases that its PUBLISH packets
+/// set hold all the same: what comes behind them is in order, and so is its DISCONNECT.
+#[test]
+fn a_client_that_says_goodbye_behind_what_a_part_holds_has_no_will() {
+    for shards in [1, 3] {
+        let mut node = node(Limits::default(), shards);
+        attach(&mut node, spec(&["a/#"], holding(4)));
+        let watcher = connect(&mut node, "watcher", CLEAN);
+        subscribe(&mut node, watcher, "will", 0);
+        fill(&mut node, "a/b");
+        let link = node.open();
+        let mut body = b"\0\x04MQTT\x05\x06\0\x3C\0".to_vec();
+        for part in [text("leaver"), vec![0], text("will"), text("gone")] {
+            body.extend(part);
+        }
+        node.send(link, &packet(0x10, &body));
+        node.elapse(20);
+        let before = node.counters();
+        let sets = [text("a/b"), vec![0, 1, 3, 0x23, 0, 1, b'x']].concat();
+        let uses = [text(""), vec![0, 2, 3, 0x23, 0, 1, b'y']].concat();
+        let uses_qos0 = [text(""), vec![3, 0x23, 0, 1, b'z']].concat();
+        let all = [
+            packet(0x32, &sets),
+            packet(0x32, &uses),
+            packet(0x30, &uses_qos0),
+            vec![0xE0, 0],
+        ];
+        node.take(watcher);
+        node.send(link, &all.concat());
+        node.end(link, TransportEnd::EndOfStream);
+        node.elapse(1_100);
+        assert!(node.take(watcher).is_empty(), "{shards}");
+        let after = node.counters();
+        assert_eq!(after.publishes_dropped, before.publishes_dropped + 1);
+        assert_eq!(after.connections, before.connections - 1);
     }
 }

@@ -4,7 +4,7 @@
 //! wait ([`Turn::Later`]), while acknowledgements and pings behind it pass.
 
 use martlet_codec::{
-    Ack, AckKind, Auth, Disconnect, FixedHeader, PacketId, PacketType, Publish, ReasonCode,
+    Ack, AckKind, Auth, Disconnect, FixedHeader, PacketId, PacketType, Publish, QoS, ReasonCode,
 };
 
 use crate::connection::{Buffer, Phase, Since};
@@ -342,7 +342,10 @@ impl Shard {
         }
         match self.turn_of(cx, id.index, &header, body) {
             Turn::Now => {}
-            Turn::Never => return Ok(Progress::Packet(length)),
+            Turn::Never => {
+                self.pass_over(id.index, &header, body)?;
+                return Ok(Progress::Packet(length));
+            }
             Turn::Later { for_store } => {
                 let connection = self.connections.at(id.index);
                 connection.flags.set_input_held(true);
@@ -374,6 +377,28 @@ impl Shard {
             return Ok(Progress::NeedMore);
         }
         Ok(Progress::Packet(length))
+    }
+
+    /// A packet of a client that has gone is not worked off. The Topic Alias that it sets holds for
+    /// what the client sent behind it. A QoS 0 message, which nobody sends again, is counted.
+    #[cold]
+    fn pass_over(
+        &mut self,
+        index: u32,
+        header: &FixedHeader,
+        body: &[u8],
+    ) -> Result<(), PacketError> {
+        if header.packet_type == PacketType::Publish {
+            let version = self.connections.at(index).version;
+            let publish = Publish::decode(header.flags, body, version)?;
+            self.resolve_alias(index, &publish)?;
+            if publish.qos == QoS::AtMostOnce {
+                self.counters.publishes_received += 1;
+                self.counters.publishes_refused += 1;
+                self.counters.publishes_dropped += 1;
+            }
+        }
+        Ok(())
     }
 
     /// A SUBSCRIBE or UNSUBSCRIBE of this connection has been begun and goes on.

@@ -91,7 +91,9 @@ impl PartRules {
                 if !present && under_way.is_promised {
                     findings.add(CHECK, format!("{name} came back to no session"));
                 }
-                under_way.is_promised = row.durable;
+                // Lanes without filters have no copies on the shards of a larger node.
+                let takes_any = row.filters.filters().next().is_some();
+                under_way.is_promised = row.durable && (row.lanes == 0 || takes_any);
             }
             PartFact::Left { ends } => {
                 if ends {

@@ -123,7 +123,7 @@ pub struct Part {
     /// What its lanes have told and it has not taken, and how much that is.
     order: LaneOrder<Delivery>,
     untaken: usize,
-    /// The run of the node, once a lane has told.
+    /// The run of the node, once a lane of the present attachment has told; 0 before.
     run: u32,
 }
 
@@ -422,6 +422,7 @@ impl Part {
         self.lanes.clear();
         self.order = LaneOrder::new(usize::from(self.lanes_ever));
         self.untaken = 0;
+        self.run = 0;
         for lane in 0..self.lanes_ever {
             let is_left_over = lane >= count;
             self.lanes.push(SimLane {
@@ -612,6 +613,7 @@ impl Part {
         self.phase = Phase::Away;
         self.answers.clear();
         self.lanes.clear();
+        self.order = LaneOrder::new(0);
         self.untaken = 0;
         let away_us = match self.settling {
             true => SECOND,
