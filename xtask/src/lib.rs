@@ -1,6 +1,7 @@
 //! What is generated from the sources, and what is checked about them.
 //!
 //! * `conformance`: statement of the specification → code → tests, as `docs/conformance.md`
+//! * `cycles`: modules that import each other
 //! * `pages`: configuration, metrics and command line reference
 //! * `tidy`: rules about the repository that a program can judge
 //! * `sources`: the files of the repository
@@ -8,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod conformance;
+mod cycles;
 mod pages;
 mod sources;
 mod test_run;

@@ -1,6 +1,7 @@
 //! Rules about the repository that a program can judge.
 
 use crate::conformance::Conformance;
+use crate::cycles;
 use crate::sources::SourceFile;
 
 /// The layout: a crate and those of ours that it may depend on. Development dependencies too.
@@ -123,6 +124,7 @@ pub fn problems(files: &[SourceFile]) -> Vec<String> {
         check_words(file, &mut problems);
     }
     check_code_map(files, &mut problems);
+    cycles::check(files, &mut problems);
     match Conformance::new(files) {
         Ok(conformance) => problems.extend(conformance.unknown()),
         Err(error) => problems.push(error),
