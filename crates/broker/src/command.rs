@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use martlet_codec::{QoS, ReasonCode, SubscriptionOptions};
 
-use crate::authenticate::Revocation;
-use crate::event::EventInterest;
+use crate::event_interest::EventInterest;
 use crate::id::TenantId;
 use crate::limits::ListenerPolicy;
 use crate::permission::RuleBook;
+use crate::revocation::Revocation;
 
 /// A command; answers come as [`Report`](crate::Report)s that carry the same `request`.
 #[derive(Debug, Clone)]

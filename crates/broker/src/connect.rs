@@ -8,20 +8,22 @@ use martlet_codec::{
     ConnAck, ConnAckProperties, PacketType, ProtocolVersion, QoS, ReasonCode, UserProperties,
 };
 
+use crate::connected_client::{SharedClient, UserName};
 use crate::connection::{Since, TopicAliases};
 use crate::decision::Limit;
-use crate::event::{Event, SharedClient, UserName, Wants};
+use crate::event::Event;
 use crate::event_head::EventHead;
+use crate::event_interest::Wants;
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
 use crate::part::PartSpec;
+use crate::record::StoredWill;
 use crate::refusal::RefusalCause;
 use crate::session::Session;
 use crate::session::permit::Permit;
 use crate::shard::{Ending, Gated, Shard};
 use crate::timer::Timer;
-use crate::will::StoredWill;
 use crate::work::COMING_OR_GOING;
 
 /// An accepted CONNECT, on its way to the shard that owns the session.

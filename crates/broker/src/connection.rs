@@ -15,8 +15,8 @@ use hashbrown::HashMap as RawMap;
 use martlet_codec::{PacketType, ProtocolVersion, Publish};
 
 use crate::arena::Arena;
+use crate::connected_client::{ConnectedClient, SharedClient};
 use crate::effect::ConnectionEffect;
-use crate::event::{ConnectedClient, SharedClient};
 use crate::flags::flags;
 use crate::hash::{HashMap, Seed, seeded};
 use crate::id::{ConnectionId, RecordNumber, SessionId};

@@ -1,10 +1,6 @@
 //! Limits of the configuration, as what refuses, drops or ends something. Readers tell them apart
 //! by [`Limit`], never by the words.
 
-use crate::limits::ListenerPolicy;
-use crate::refusal::{Refusal, RefusalCause};
-use crate::shard::Shard;
-
 macro_rules! limits_reached {
     ($($variant:ident = $option:literal, $what:literal;)*) => {
         /// A limit of the configuration, as what refuses, drops or ends something.
@@ -130,41 +126,6 @@ impl Reached {
     /// In words, with key and value.
     pub fn words(self) -> String {
         self.limit.with(self.value)
-    }
-
-    /// A refusal for it. The client is told the key without the value.
-    pub fn refusal(self) -> Refusal {
-        Refusal::from(self.limit).with_detail(self.words())
-    }
-}
-
-impl Shard {
-    /// A limit with its value, for a client of this listener.
-    pub(crate) fn reached(&self, limit: Limit, listener: Option<&ListenerPolicy>) -> Reached {
-        let limits = &self.settings.limits;
-        let of_node = || {
-            let key = limit.option().strip_prefix("limits.");
-            key.and_then(|key| limits.get(key)).unwrap_or(0)
-        };
-        let value = match (limit, listener) {
-            (Limit::ListenerConnections, Some(listener)) => listener.connections_max.into(),
-            (Limit::MaximumQos, Some(listener)) => listener.maximum_qos as u64,
-            (Limit::ConnectTimeout, Some(listener)) if listener.connect_timeout_secs > 0 => {
-                listener.connect_timeout_secs.into()
-            }
-            _ => of_node(),
-        };
-        Reached { limit, value }
-    }
-
-    /// The refusal of a client of this connection for this cause: of a limit with its value there.
-    pub(crate) fn refusal(&self, index: u32, cause: RefusalCause) -> Refusal {
-        let Some(limit) = cause.limit() else {
-            return cause.into();
-        };
-        let connection = self.connections.look_at(index);
-        let listener = connection.map(|connection| &**connection.listener());
-        self.reached(limit, listener).refusal()
     }
 }
 

@@ -6,49 +6,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use martlet_codec::{PacketType, ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName};
-use triomphe::Arc as PlainArc;
+use martlet_codec::{PacketType, QoS, ReasonCode};
 
+use crate::connected_client::SharedClient;
 use crate::counters::DropReason;
 use crate::decision::Reached;
 use crate::event_head::EventHead;
-use crate::event_kind::EventGroup;
-use crate::flags::flags;
 use crate::id::{MessageId, TenantId};
 use crate::limits::{ListenerPolicy, QueueFull};
-use crate::message::MemoryGauge;
 use crate::permission::Proof;
 use crate::refusal::{Refusal, RefusalCause};
-
-/// A user name, and what it is worth.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UserName {
-    /// The client has proved to be that user.
-    Proved(Arc<str>),
-    /// The client says so: no proof was asked for, or its proof was wrong.
-    Claimed(Arc<str>),
-}
-
-impl UserName {
-    /// Proved or not.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Proved(name) | Self::Claimed(name) => name,
-        }
-    }
-
-    /// The name alone.
-    pub fn into_name(self) -> Arc<str> {
-        match self {
-            Self::Proved(name) | Self::Claimed(name) => name,
-        }
-    }
-
-    /// The client has proved to be that user.
-    pub fn is_proved(&self) -> bool {
-        matches!(self, Self::Proved(_))
-    }
-}
 
 /// An event: who it is about, and what happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,172 +180,6 @@ pub enum Event {
     },
 }
 
-/// See [`Event::Connected`]. One for all who keep it, the connection itself among them, and its
-/// messages.
-#[derive(Debug)]
-pub struct ConnectedClient {
-    /// Its Client Identifier.
-    pub client_id: Arc<str>,
-    /// Its user, proved or not; none is anonymous.
-    pub user_name: Option<Arc<str>>,
-    /// The listener that it came by.
-    pub listener: Arc<ListenerPolicy>,
-    /// Where from; none on a Unix socket.
-    pub address: Option<(IpAddr, u16)>,
-    /// Keep Alive in force, seconds; 0 is none.
-    pub keep_alive_secs: u16,
-    /// Protocol version.
-    pub version: ProtocolVersion,
-    /// How it came.
-    pub flags: ConnectedFlags,
-    /// Counts its bytes as long as it exists; none while it has no names.
-    gauge: Option<Arc<MemoryGauge>>,
-}
-
-/// A client that many keep. It has one count of references, so that it is a block of 80 bytes.
-pub type SharedClient = PlainArc<ConnectedClient>;
-
-flags! {
-    /// How a client came. One byte, as there may be a million clients.
-    #[derive(PartialEq, Eq)]
-    pub ConnectedFlags(u8);
-    /// It has proved to be its user.
-    0 user_is_proved set_user_is_proved;
-    /// Clean Start.
-    1 clean_start set_clean_start;
-    /// A session was there already.
-    2 session_present set_session_present;
-    /// Its user is a device.
-    3 is_device set_is_device;
-}
-
-impl ConnectedClient {
-    /// A client of this name and this user. Its bytes are not counted.
-    pub fn new(client_id: &str, user_name: Option<&str>) -> Self {
-        let mut client = Self::unknown(Arc::default(), None);
-        client.client_id = client_id.into();
-        client.user_name = user_name.map(Into::into);
-        client
-    }
-
-    /// The same; `gauge` counts its bytes.
-    #[must_use]
-    pub fn counted_by(mut self, gauge: &Arc<MemoryGauge>) -> Self {
-        self.uncount();
-        self.count_by(Some(Arc::clone(gauge)));
-        self
-    }
-
-    /// A client before its CONNECT was accepted: only its listener and address are known.
-    pub(crate) fn unknown(listener: Arc<ListenerPolicy>, address: Option<(IpAddr, u16)>) -> Self {
-        Self {
-            client_id: Arc::default(),
-            user_name: None,
-            listener,
-            address,
-            keep_alive_secs: 0,
-            version: ProtocolVersion::V311,
-            flags: ConnectedFlags::default(),
-            gauge: None,
-        }
-    }
-
-    /// Its names are those from now on; `gauge` counts its bytes.
-    pub(crate) fn set_names(
-        &mut self,
-        client_id: Arc<str>,
-        user_name: Option<Arc<str>>,
-        gauge: &Arc<MemoryGauge>,
-    ) {
-        self.uncount();
-        (self.client_id, self.user_name) = (client_id, user_name);
-        self.count_by(Some(Arc::clone(gauge)));
-    }
-
-    /// Changes its names.
-    pub(crate) fn change_names(
-        &mut self,
-        change: impl FnOnce(&mut Arc<str>, &mut Option<Arc<str>>),
-    ) {
-        let gauge = self.uncount();
-        change(&mut self.client_id, &mut self.user_name);
-        self.count_by(gauge);
-    }
-
-    /// The device that it is; none if it is none, or is not known to be one.
-    pub fn device(&self) -> Option<&str> {
-        let name = self.user_name.as_deref();
-        name.filter(|_| self.flags.is_device())
-    }
-
-    /// Bytes that it takes with its names.
-    fn bytes(&self) -> usize {
-        let user_name = self.user_name.as_ref().map_or(0, |name| name.len());
-        size_of::<Self>() + self.client_id.len() + user_name
-    }
-
-    fn count_by(&mut self, gauge: Option<Arc<MemoryGauge>>) {
-        if let Some(gauge) = &gauge {
-            gauge.add(self.bytes());
-        }
-        self.gauge = gauge;
-    }
-
-    fn uncount(&mut self) -> Option<Arc<MemoryGauge>> {
-        let gauge = self.gauge.take();
-        if let Some(gauge) = &gauge {
-            gauge.sub(self.bytes());
-        }
-        gauge
-    }
-
-    /// Its user; none is anonymous.
-    pub fn user(&self) -> Option<UserName> {
-        let name = self.user_name.clone()?;
-        Some(match self.flags.user_is_proved() {
-            true => UserName::Proved(name),
-            false => UserName::Claimed(name),
-        })
-    }
-}
-
-impl Clone for ConnectedClient {
-    fn clone(&self) -> Self {
-        let mut client = Self {
-            client_id: Arc::clone(&self.client_id),
-            user_name: self.user_name.clone(),
-            listener: Arc::clone(&self.listener),
-            address: self.address,
-            keep_alive_secs: self.keep_alive_secs,
-            version: self.version,
-            flags: self.flags,
-            gauge: None,
-        };
-        client.count_by(self.gauge.clone());
-        client
-    }
-}
-
-impl PartialEq for ConnectedClient {
-    fn eq(&self, other: &Self) -> bool {
-        self.client_id == other.client_id
-            && self.user_name == other.user_name
-            && self.listener == other.listener
-            && self.address == other.address
-            && self.keep_alive_secs == other.keep_alive_secs
-            && self.version == other.version
-            && self.flags == other.flags
-    }
-}
-
-impl Eq for ConnectedClient {}
-
-impl Drop for ConnectedClient {
-    fn drop(&mut self) {
-        self.uncount();
-    }
-}
-
 /// See [`Event::Published`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedMessage {
@@ -415,113 +216,84 @@ pub struct DeliveredMessage {
     pub at_ms: u64,
 }
 
-/// Which events are wanted; others are never built.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EventInterest {
-    /// Authenticated, connected, refused, taken over, disconnected, the ends of sessions, refused
-    /// publishes and subscriptions, full queues.
-    pub connections: bool,
-    /// Dropped messages.
-    pub drops: bool,
-    /// Subscribed, unsubscribed.
-    pub subscriptions: bool,
-    /// Published messages.
-    pub published: bool,
-    /// Delivered messages.
-    pub delivered: bool,
-    /// Packets, in and out.
-    pub packets: bool,
-    /// Bytes of a payload to include, at most; 0 is none.
-    pub payload_bytes_max: usize,
-    /// Clients and topics for which all events are wanted.
-    pub traced: Traced,
-}
-
-impl EventInterest {
-    /// All events of this group are wanted too.
-    pub fn want(&mut self, group: EventGroup) {
-        match group {
-            EventGroup::Connection => self.connections = true,
-            EventGroup::Subscription => self.subscriptions = true,
-            EventGroup::Dropped => self.drops = true,
-            EventGroup::Published => self.published = true,
-            EventGroup::Delivered => self.delivered = true,
-            EventGroup::Packet => self.packets = true,
-            EventGroup::Gap => {}
+impl Told {
+    /// An event about a client that has connected.
+    pub fn connected(tenant: TenantId, client: SharedClient) -> Self {
+        Self {
+            head: EventHead::of_client(tenant, &client),
+            event: Event::Connected(client),
         }
     }
 }
 
-/// Clients and topics for which all events are wanted; each of these lists is short.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Traced {
-    /// Clients.
-    pub clients: Vec<(TenantId, Box<str>)>,
-    /// Connections from there.
-    pub addresses: Vec<IpAddr>,
-    /// Messages whose topic matches: published, delivered and dropped, for all clients.
-    pub topics: Vec<Box<str>>,
-}
-
-impl Traced {
-    /// Everything is wanted of this client.
-    pub(crate) fn has(&self, tenant: TenantId, client_id: &str, address: Option<IpAddr>) -> bool {
-        let mut clients = self.clients.iter();
-        clients.any(|(of, name)| *of == tenant && **name == *client_id)
-            || address.is_some_and(|address| self.addresses.contains(&address))
+impl Event {
+    /// Why something was refused or ended; none: it is about something else.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused { why, .. }
+            | Self::ReauthenticationRefused { why, .. }
+            | Self::Disconnected { why, .. }
+            | Self::PublishRefused { why, .. }
+            | Self::SubscribeRefused { why, .. } => Some(why),
+            _ => None,
+        }
     }
 
-    /// Messages of this topic are wanted.
-    pub(crate) fn has_topic(&self, topic: &str) -> bool {
-        let Ok(topic) = TopicName::new(topic) else {
-            return false;
-        };
-        let mut filters = self.topics.iter();
-        filters.any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)))
-    }
-}
-
-/// The same in one word, which the way of a message asks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wants(u8);
-
-impl Wants {
-    pub(crate) const CONNECTIONS: Self = Self(1);
-    pub(crate) const DROPS: Self = Self(1 << 1);
-    pub(crate) const SUBSCRIPTIONS: Self = Self(1 << 2);
-    pub(crate) const PUBLISHED: Self = Self(1 << 3);
-    pub(crate) const DELIVERED: Self = Self(1 << 4);
-    pub(crate) const PACKETS: Self = Self(1 << 5);
-    /// Some clients or addresses are traced.
-    pub(crate) const CLIENTS: Self = Self(1 << 6);
-    /// Some topics are.
-    pub(crate) const TOPICS: Self = Self(1 << 7);
-
-    pub(crate) fn of(interest: &EventInterest) -> Self {
-        let traced = &interest.traced;
-        let clients = !traced.clients.is_empty() || !traced.addresses.is_empty();
-        [
-            (interest.connections, Self::CONNECTIONS),
-            (interest.drops, Self::DROPS),
-            (interest.subscriptions, Self::SUBSCRIPTIONS),
-            (interest.published, Self::PUBLISHED),
-            (interest.delivered, Self::DELIVERED),
-            (interest.packets, Self::PACKETS),
-            (clients, Self::CLIENTS),
-            (!traced.topics.is_empty(), Self::TOPICS),
-        ]
-        .into_iter()
-        .filter(|(on, _)| *on)
-        .fold(Self(0), |all, (_, one)| all.and(one))
+    /// The same, to be changed.
+    pub(crate) fn refusal_mut(&mut self) -> Option<&mut Refusal> {
+        match self {
+            Self::Refused { why, .. }
+            | Self::ReauthenticationRefused { why, .. }
+            | Self::Disconnected { why, .. }
+            | Self::PublishRefused { why, .. }
+            | Self::SubscribeRefused { why, .. } => Some(why),
+            _ => None,
+        }
     }
 
-    pub(crate) const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+    /// The cause of a refusal, an end, or a drop by a limit.
+    pub fn cause(&self) -> Option<RefusalCause> {
+        match self {
+            Self::SessionEnded { cause, .. } => Some(*cause),
+            _ => match self.refusal() {
+                Some(refusal) => Some(refusal.cause),
+                None => self.reached().map(|reached| reached.limit.into()),
+            },
+        }
     }
 
-    /// Any of these.
-    #[inline]
-    pub(crate) const fn any(self, of: Self) -> bool {
-        self.0 & of.0 != 0
+    /// The limit that messages were dropped or delayed for, with its value.
+    pub fn reached(&self) -> Option<Reached> {
+        match self {
+            Self::Dropped { limit, .. } | Self::MessagesLost { limit, .. } => *limit,
+            Self::QueueFull { limit, .. }
+            | Self::RateExceeded { limit, .. }
+            | Self::PublishesDelayed { limit, .. } => Some(*limit),
+            _ => None,
+        }
+    }
+
+    /// The name of its reason code, or of the reason of a drop.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { reason, .. }
+            | Self::ReauthenticationRefused { reason, .. }
+            | Self::Disconnected { reason, .. }
+            | Self::PublishRefused { reason, .. }
+            | Self::SubscribeRefused { reason, .. } => Some(reason.name()),
+            Self::Dropped { reason, .. } | Self::MessagesLost { reason, .. } => Some(reason.name()),
+            _ => None,
+        }
+    }
+
+    /// How many messages it is about, where it counts them.
+    pub fn count(&self) -> Option<u64> {
+        match self {
+            Self::MessagesLost { count, .. } => Some(*count),
+            Self::RateExceeded { count, .. } | Self::PublishesDelayed { count, .. } => {
+                Some(u64::from(*count))
+            }
+            _ => None,
+        }
     }
 }

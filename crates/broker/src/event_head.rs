@@ -4,10 +4,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::decision::Reached;
-use crate::event::{ConnectedClient, Event, SharedClient, Told, UserName};
+use crate::connected_client::{ConnectedClient, UserName};
 use crate::id::TenantId;
-use crate::refusal::{Refusal, RefusalCause};
 use crate::shortened::is_of_name;
 
 /// A user name, and whether the client has proved to be that user.
@@ -127,87 +125,5 @@ impl EventHead {
     /// Its Client Identifier, if that is whole.
     pub fn whole_client_id(&self) -> Option<&str> {
         Some(&*self.client_id).filter(|_| !self.is_cut)
-    }
-}
-
-impl Told {
-    /// An event about a client that has connected.
-    pub fn connected(tenant: TenantId, client: SharedClient) -> Self {
-        Self {
-            head: EventHead::of_client(tenant, &client),
-            event: Event::Connected(client),
-        }
-    }
-}
-
-impl Event {
-    /// Why something was refused or ended; none: it is about something else.
-    pub fn refusal(&self) -> Option<&Refusal> {
-        match self {
-            Self::Refused { why, .. }
-            | Self::ReauthenticationRefused { why, .. }
-            | Self::Disconnected { why, .. }
-            | Self::PublishRefused { why, .. }
-            | Self::SubscribeRefused { why, .. } => Some(why),
-            _ => None,
-        }
-    }
-
-    /// The same, to be changed.
-    pub(crate) fn refusal_mut(&mut self) -> Option<&mut Refusal> {
-        match self {
-            Self::Refused { why, .. }
-            | Self::ReauthenticationRefused { why, .. }
-            | Self::Disconnected { why, .. }
-            | Self::PublishRefused { why, .. }
-            | Self::SubscribeRefused { why, .. } => Some(why),
-            _ => None,
-        }
-    }
-
-    /// The cause of a refusal, an end, or a drop by a limit.
-    pub fn cause(&self) -> Option<RefusalCause> {
-        match self {
-            Self::SessionEnded { cause, .. } => Some(*cause),
-            _ => match self.refusal() {
-                Some(refusal) => Some(refusal.cause),
-                None => self.reached().map(|reached| reached.limit.into()),
-            },
-        }
-    }
-
-    /// The limit that messages were dropped or delayed for, with its value.
-    pub fn reached(&self) -> Option<Reached> {
-        match self {
-            Self::Dropped { limit, .. } | Self::MessagesLost { limit, .. } => *limit,
-            Self::QueueFull { limit, .. }
-            | Self::RateExceeded { limit, .. }
-            | Self::PublishesDelayed { limit, .. } => Some(*limit),
-            _ => None,
-        }
-    }
-
-    /// The name of its reason code, or of the reason of a drop.
-    pub fn reason(&self) -> Option<&'static str> {
-        match self {
-            Self::Refused { reason, .. }
-            | Self::ReauthenticationRefused { reason, .. }
-            | Self::Disconnected { reason, .. }
-            | Self::PublishRefused { reason, .. }
-            | Self::SubscribeRefused { reason, .. } => Some(reason.name()),
-            Self::Dropped { reason, .. } | Self::MessagesLost { reason, .. } => Some(reason.name()),
-            _ => None,
-        }
-    }
-
-    /// How many messages it is about, where it counts them.
-    pub fn count(&self) -> Option<u64> {
-        match self {
-            Self::MessagesLost { count, .. } => Some(*count),
-            Self::RateExceeded { count, .. } | Self::PublishesDelayed { count, .. } => {
-                Some(u64::from(*count))
-            }
-            _ => None,
-        }
     }
 }

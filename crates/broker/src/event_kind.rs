@@ -3,6 +3,7 @@
 
 use crate::counters::DropReason;
 use crate::event::Event;
+use crate::event_interest::EventGroup;
 
 /// Declares the closed list of kinds.
 macro_rules! kinds {
@@ -63,26 +64,6 @@ kinds! {
     MessagesLost = "messages_lost", Some("messages lost"), Connection, "How many messages were dropped for a client or a share group, and why.";
     Packet = "packet", None, Packet, "A packet came or was written.";
     Gone = "gone", None, Gap, "Events were lost; nobody can leave that out.";
-}
-
-/// Group of kinds of events. Events are wanted by group, see
-/// [`EventInterest`](crate::EventInterest), and events that were not read are counted by group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventGroup {
-    /// Who came and went, what was refused, whose messages wait or were lost.
-    Connection,
-    /// Subscriptions made and ended.
-    Subscription,
-    /// Messages dropped, one by one.
-    Dropped,
-    /// Messages published.
-    Published,
-    /// Messages delivered.
-    Delivered,
-    /// Packets.
-    Packet,
-    /// Lost events: no shard tells of them.
-    Gap,
 }
 
 impl EventKind {

@@ -16,7 +16,8 @@ use martlet_codec::{
 use crate::authenticate::{Asker, Authenticated, Authentication};
 use crate::connection::Phase;
 use crate::decision::Limit;
-use crate::event::{Event, Wants};
+use crate::event::Event;
+use crate::event_interest::Wants;
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::permission::Identity;

@@ -4,8 +4,8 @@
 use core::hash::BuildHasher;
 
 use crate::id::{ShardId, TenantId};
+use crate::lane_name::lane_of;
 use crate::limits::Settings;
-use crate::part::lane::lane_of;
 
 /// Builds the shard's hashers.
 pub(crate) type Seed = foldhash::fast::FixedState;

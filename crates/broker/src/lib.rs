@@ -26,34 +26,42 @@
 //! * `permission`: rules, compiled into a tree of topic levels; `review`: new rules and
 //!   revocations, applied to all sessions over turns
 //! * `refusal`: why something is refused or ended; `decision`: limits that decide;
-//!   `transport_fault`: what goes wrong below MQTT
-//! * `event_head`: what all events have in common; `event_kind`: the closed list of their kinds
-//! * `tell`: which events are made, and for which observers; `shortened`: names cut for events
+//!   `transport_fault`: what goes wrong below MQTT; `revocation`: credentials that are taken back
+//! * `event_head`: who an event is about; `event_kind`: the closed list of their kinds;
+//!   `event_interest`: which are wanted; `event_text`: their names, cut; `tell`: which are made, and
+//!   for which observers; `shortened`: names cut
+//! * `connected_client`: a client as its connection, messages and events know it
 //! * `user_sessions`: how many sessions a user has
 //! * `unmatched`: topics of messages that nobody was subscribed to
 //! * `limits`, `rate`, `timer`, `counters`, `losses`: what bounds, times and counts it all
 //! * `work`: the work of a turn; `memory`, `memory_use`, `pressure`: what memory is used for, and
 //!   relief when it is short
-//! * `arena`, `hash`, `id`, `place_table`, `split_map`: tables and names
+//! * `arena`, `hash`, `id`, `lane_name`, `place_table`, `split_map`: tables and names; `time`;
+//!   `gauge`: bytes that are counted
 #![forbid(unsafe_code)]
 
 mod arena;
 mod authenticate;
 mod command;
 mod connect;
+mod connected_client;
 mod connection;
 mod counters;
 mod decision;
 mod effect;
 mod event;
 mod event_head;
+mod event_interest;
 mod event_kind;
+mod event_text;
 mod exchange;
 mod fan_out;
 mod flags;
+mod gauge;
 mod hash;
 mod id;
 mod interest;
+mod lane_name;
 mod leftovers;
 mod limits;
 mod lobby;
@@ -76,6 +84,7 @@ mod report;
 mod restore;
 mod retained;
 mod review;
+mod revocation;
 mod route;
 mod session;
 mod shard;
@@ -84,6 +93,7 @@ mod shortened;
 mod split_map;
 mod subscribe;
 mod tell;
+mod time;
 mod timer;
 mod topic_tree;
 mod transport_fault;
@@ -95,26 +105,24 @@ mod work;
 use martlet_fault as fault;
 
 pub use arena::Arena;
-pub use authenticate::{
-    Asker, Authenticated, Authentication, Claim, Password, Revocation, RevocationReason, Whose,
-};
+pub use authenticate::{Asker, Authenticated, Authentication, Claim, Password};
 pub use command::{
     ClientQuery, Command, NewMessage, NewSubscription, RetainedQuery, Search, SubscriptionQuery,
     SysTopic,
 };
 pub use connect::ConnectRequest;
+pub use connected_client::{ConnectedClient, ConnectedFlags, SharedClient, UserName};
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
 pub use decision::{Limit, Reached};
 pub use effect::{
     ConnectionEffect, Effects, LostMessage, PageOf, QueueRead, ReadMessage, ReadPage, ShardMessage,
 };
-pub use event::{
-    ConnectedClient, ConnectedFlags, DeliveredMessage, Event, EventInterest, PublishedMessage,
-    SharedClient, Told, Traced, UserName,
-};
+pub use event::{DeliveredMessage, Event, PublishedMessage, Told};
 pub use event_head::{EventHead, UserRef};
-pub use event_kind::{EventGroup, EventKind};
+pub use event_interest::{EventGroup, EventInterest, Traced};
+pub use event_kind::EventKind;
 pub use exchange::{ExchangeState, Step};
+pub use gauge::MemoryGauge;
 pub use hash::{ClientKey, owner};
 pub use id::{
     ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId,
@@ -123,40 +131,39 @@ pub use id::{
 pub use interest::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Epochs, Interest, InterestClass, SHARDS_MAX, Wanted,
 };
-pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, Settings};
+pub use lane_name::{lane_name, lane_of};
+pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, RateExceeded, Settings};
 pub use lobby::{Guest, Peer, is_assigned_client_id};
-pub use losses::LossTimes;
 pub use memory_use::{Growth, MemoryUse, ShardMemory};
 pub use message::{
-    Contents, HOPS_MAX, MESSAGE_OVERHEAD, MemoryGauge, Message, Publication, StoredMessage,
+    Contents, HOPS_MAX, MESSAGE_OVERHEAD, Message, MessageHead, Publication, StoredMessage,
 };
-pub use node::{Cx, MemoryPressure, Node, Now};
+pub use node::{Cx, MemoryPressure, Node};
 pub use operate::PAGE_BYTES;
-pub use operate::TopicUse;
 pub use part::{
     Delivery, Hold, LaneOrder, LaneTerms, MemberReceipt, OnFull, PartCall, PartEvent, PartId,
     PartLine, PartOutcome, PartOutlet, PartPublish, PartQueueLimits, PartQueueState, PartReach,
     PartRefusal, PartSpec, PartSubscription, PartTerms, Receipt, ReceiptOutcome, Settlement,
-    lane_name, lane_of,
 };
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,
     Verdict, Voucher, may_publish,
 };
 pub use place_table::PlaceTable;
-pub use rate::RateExceeded;
 pub use record::{
     EnqueuedAs, EntryRecord, MessageRecord, RECORD_VERSION, RETAINED_COPIES, Record, SHARED_COPIES,
-    SessionEpoch, SessionOwner, SessionRecord, SubscriptionRecord,
+    SessionEpoch, SessionOwner, SessionRecord, StoredWill, SubscriptionIds, SubscriptionRecord,
 };
 pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources};
 pub use report::{
     Answer, ClientDetail, ClientInfo, ClientPage, ConnectionDetail, DeleteOutcome, DeliveryState,
-    GroupLosses, InFlightMessage, MessageHead, Published, QueuedMessage, Report, RetainedInfo,
-    RetainedPage, SessionRules, SubscriptionInfo, SubscriptionPage, UnmatchedTopic, WillInfo,
+    GroupLosses, InFlightMessage, LossTimes, Published, QueuedMessage, Report, RetainedInfo,
+    RetainedPage, SessionRules, SubscriptionInfo, SubscriptionPage, TopicUse, UnmatchedTopic,
+    WillInfo,
 };
 pub use retained::{Page, Retained, RetainedChange};
-pub use session::queue::{Apart, QueueOwner, StoredEntry, SubscriptionIds};
+pub use revocation::{Revocation, RevocationReason, Whose};
+pub use session::queue::{Apart, QueueOwner, StoredEntry};
 pub use shard::{Shard, StoreState, TransportEnd};
 pub use share::{
     GroupAddress, GroupId, Member, Reads, RulesVersion, ShareMessage, ShareOutcome, ShareTicket,
@@ -164,7 +171,7 @@ pub use share::{
 pub use shortened::{
     NAME_BYTES_MAX, WHY_BYTES_MAX, is_asked_for, is_of_name, is_shortened, shortened,
 };
+pub use time::Now;
 pub use transport_fault::{ProxyFault, TlsFault, WebSocketFault};
 pub use user_sessions::UserSessions;
-pub use will::StoredWill;
 pub use work::WorkLimits;

@@ -6,10 +6,9 @@ use std::sync::{Arc, LazyLock};
 
 use martlet_codec::QoS;
 
-use crate::event::EventInterest;
+use crate::event_interest::EventInterest;
 use crate::id::TenantId;
 use crate::permission::Realm;
-use crate::rate::RateExceeded;
 use crate::work::WorkLimits;
 
 /// What happens to a message that finds a session's queue full.
@@ -393,6 +392,31 @@ impl Default for Settings {
             work: WorkLimits::default(),
             checks_bans: false,
             node_seed: 0,
+        }
+    }
+}
+
+/// What becomes of a PUBLISH beyond the rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RateExceeded {
+    /// It is worked off when the rate permits, and the socket read later. What is left when the
+    /// client has closed the connection is dropped and counted: none of it was acknowledged.
+    #[default]
+    Delay,
+    /// With QoS 0 it is dropped and counted; with QoS 1 or 2 it is worked off later.
+    DropQos0,
+    /// The connection ends: 0x96.
+    Disconnect,
+}
+
+impl RateExceeded {
+    /// By its name in the configuration.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "delay" => Some(Self::Delay),
+            "drop-qos0" => Some(Self::DropQos0),
+            "disconnect" => Some(Self::Disconnect),
+            _ => None,
         }
     }
 }

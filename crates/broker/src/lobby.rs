@@ -11,21 +11,22 @@ use martlet_codec::{ConnAck, Connect, ProtocolVersion, ReasonCode};
 
 use crate::authenticate::Password;
 use crate::connect::ConnectRequest;
+use crate::connected_client::UserName;
 use crate::connection::{Connection, Phase};
 use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
-use crate::event::{Event, UserName};
+use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::exchange::Step;
 use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::permission;
+use crate::record::StoredWill;
 use crate::refusal::{Refusal, RefusalCause};
 use crate::shard::Shard;
 use crate::shortened::shortened;
 use crate::timer::Timer;
-use crate::will::StoredWill;
 use crate::work::{BYTES_PER_UNIT, CLOSING, CONNECT, SOCKET};
 
 /// Where a connection came from and by which door.

@@ -11,11 +11,12 @@ use std::collections::BinaryHeap;
 
 use crate::counters::{DROP_REASONS, DropReason};
 use crate::decision::Limit;
-use crate::event::{Event, Wants};
+use crate::event::Event;
 use crate::event_head::EventHead;
+use crate::event_interest::Wants;
 use crate::id::TenantId;
 use crate::node::{Cx, Node};
-use crate::report::GroupLosses;
+use crate::report::{GroupLosses, LossTimes};
 use crate::session::queue::QueueOwner;
 use crate::shard::Shard;
 use crate::shortened::{digest_work, shortened};
@@ -61,24 +62,6 @@ impl Told {
             | DropReason::StoreStalled
             | DropReason::StoreDamaged => Self::Every(TOLD_EVERY_MS),
         }
-    }
-}
-
-/// When messages were lost: wall clock, milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LossTimes {
-    /// First, as far as known.
-    pub first_ms: u64,
-    /// Last, likewise.
-    pub last_ms: u64,
-}
-
-impl LossTimes {
-    fn note(&mut self, wall_ms: u64) {
-        if self.first_ms == 0 {
-            self.first_ms = wall_ms;
-        }
-        self.last_ms = wall_ms;
     }
 }
 

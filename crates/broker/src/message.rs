@@ -4,16 +4,15 @@
 //! first queue, in-flight slot, retained entry or other shard that needs it makes a [`Message`],
 //! one allocation that all of them share.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use martlet_codec::QoS;
 use triomphe::{Arc as PlainArc, ThinArc};
 
-use crate::event::SharedClient;
+use crate::connected_client::SharedClient;
+use crate::gauge::MemoryGauge;
 use crate::id::{MessageId, SessionAddress, TenantId};
-use crate::node::Now;
-use crate::report::MessageHead;
+use crate::time::Now;
 
 /// A message on its way through the router, borrowing from the packet that brought it.
 #[derive(Clone, Copy, Debug)]
@@ -499,30 +498,19 @@ impl Messages {
     }
 }
 
+/// What a message is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageHead {
+    /// Topic Name.
+    pub topic: Box<str>,
+    /// Length of its payload.
+    pub payload_bytes: usize,
+    /// When it came in, milliseconds since the Unix epoch.
+    pub received_wall_ms: u64,
+}
+
 /// What a message costs beside its text: header, reference count, allocator.
 pub const MESSAGE_OVERHEAD: usize = 120;
-
-/// Bytes held by the messages that one shard has made, wherever their last reference is, and by
-/// what queues keep of theirs.
-#[derive(Debug, Default)]
-pub struct MemoryGauge {
-    bytes: AtomicUsize,
-}
-
-impl MemoryGauge {
-    /// Bytes now.
-    pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn add(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(crate) fn sub(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
 
 /// On its way from shard to shard, and to the disk for QoS 2, a message is not waiting.
 const PASSING_MS: u64 = 100;

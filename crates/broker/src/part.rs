@@ -26,19 +26,20 @@ use martlet_codec::{
 };
 
 use crate::connect::ConnectRequest;
+use crate::connected_client::SharedClient;
 use crate::connection::Connection;
-use crate::event::SharedClient;
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, MessageId, SessionId, TenantId, start_of};
+use crate::lane_name::lane_of;
 use crate::limits::ListenerPolicy;
 use crate::lobby::Peer;
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::permission::Identity;
+use crate::record::SubscriptionIds;
 use crate::refusal::RefusalCause;
 use crate::report::Published;
 use crate::session::permit::Permit;
-use crate::session::queue::SubscriptionIds;
 use crate::session::sending::{Sending, Source};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
@@ -46,7 +47,7 @@ use crate::work::NODE;
 
 pub use hold::Hold;
 use lane::Lanes;
-pub use lane::{PartReach, lane_name, lane_of};
+pub use lane::PartReach;
 pub use lane_copy::LaneTerms;
 pub use lane_order::LaneOrder;
 pub use publish::PartPublish;

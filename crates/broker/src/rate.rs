@@ -6,38 +6,14 @@
 use martlet_codec::{FixedHeader, PacketType, Publish, QoS, ReasonCode};
 
 use crate::decision::Limit;
-use crate::event::{Event, Wants};
+use crate::event::Event;
+use crate::event_interest::Wants;
 use crate::id::ConnectionId;
-use crate::limits::Limits;
+use crate::limits::{Limits, RateExceeded};
 use crate::node::{Cx, Node};
 use crate::shard::{PacketError, Shard};
 use crate::shortened::shortened;
 use crate::timer::Timer;
-
-/// What becomes of a PUBLISH beyond the rate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RateExceeded {
-    /// It is worked off when the rate permits, and the socket read later. What is left when the
-    /// client has closed the connection is dropped and counted: none of it was acknowledged.
-    #[default]
-    Delay,
-    /// With QoS 0 it is dropped and counted; with QoS 1 or 2 it is worked off later.
-    DropQos0,
-    /// The connection ends: 0x96.
-    Disconnect,
-}
-
-impl RateExceeded {
-    /// By its name in the configuration.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "delay" => Some(Self::Delay),
-            "drop-qos0" => Some(Self::DropQos0),
-            "disconnect" => Some(Self::Disconnect),
-            _ => None,
-        }
-    }
-}
 
 /// What a connection has spent. It lies apart: few nodes limit it, and a connection is kept small.
 #[derive(Debug, Default)]

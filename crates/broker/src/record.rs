@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use martlet_codec::{PacketId, ProtocolVersion, QoS};
 
+use smallvec::SmallVec;
+
 use crate::id::{MessageId, RecordNumber, TenantId, counter_of};
 use crate::message::Message;
 use crate::part::PartTerms;
 use crate::permission::Realm;
-use crate::session::queue::SubscriptionIds;
-use crate::will::StoredWill;
 
 /// The version that stands in each record once it is encoded.
 pub const RECORD_VERSION: u8 = 1;
@@ -66,6 +66,28 @@ pub struct SessionOwner {
     /// It counts among the sessions that its user may have.
     pub is_counted: bool,
 }
+
+/// A Will, kept from CONNECT until it is sent or not needed any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredWill {
+    /// Topic Name.
+    pub topic: Box<str>,
+    /// Payload.
+    pub payload: Box<[u8]>,
+    /// Properties that are passed on unaltered, encoded as on the wire.
+    pub forwarded: Box<[u8]>,
+    /// QoS it is published with.
+    pub qos: QoS,
+    /// Whether it is retained.
+    pub retain: bool,
+    /// Message Expiry Interval, seconds.
+    pub message_expiry_secs: Option<u32>,
+    /// Will Delay Interval, seconds.
+    pub delay_secs: u32,
+}
+
+/// Subscription Identifiers that go with a message; nearly always none or one.
+pub type SubscriptionIds = SmallVec<[u32; 2]>;
 
 /// A session, as its record has it.
 #[derive(Clone, Debug)]

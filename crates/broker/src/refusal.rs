@@ -7,8 +7,8 @@
 
 use std::borrow::Cow;
 
-use crate::authenticate::RevocationReason;
 use crate::decision::{Limit, Reached};
+use crate::revocation::RevocationReason;
 use crate::transport_fault::{ProxyFault, TlsFault, WebSocketFault};
 
 macro_rules! causes {
@@ -188,6 +188,13 @@ causes! {
     EndedWhileDown = "it ended while the node was down";
     /// The reason code alone says it.
     ByReasonCode = "see the reason code";
+}
+
+impl Reached {
+    /// A refusal for it. The client is told the key without the value.
+    pub fn refusal(self) -> Refusal {
+        Refusal::from(self.limit).with_detail(self.words())
+    }
 }
 
 impl From<Limit> for RefusalCause {

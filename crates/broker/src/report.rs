@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use martlet_codec::{PacketId, ProtocolVersion, QoS, ReasonCode};
 
+use crate::connected_client::UserName;
 use crate::counters::{Counters, DropReason};
 use crate::decision::Reached;
-use crate::event::UserName;
 use crate::id::{MessageId, TenantId};
-use crate::losses::LossTimes;
-use crate::operate::TopicUse;
+use crate::message::MessageHead;
 use crate::permission::Rules;
 
 /// The answer to a command.
@@ -371,17 +370,6 @@ pub struct QueuedMessage {
     pub head: Option<MessageHead>,
 }
 
-/// What a message is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MessageHead {
-    /// Topic Name.
-    pub topic: Box<str>,
-    /// Length of its payload.
-    pub payload_bytes: usize,
-    /// When it came in, milliseconds since the Unix epoch.
-    pub received_wall_ms: u64,
-}
-
 /// A message under a Packet Identifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InFlightMessage {
@@ -462,4 +450,35 @@ impl ClientInfo {
         let user_name = self.user_name.as_ref();
         self.client_id.len() + user_name.map_or(0, String::len) + size_of::<Self>()
     }
+}
+
+/// When messages were lost: wall clock, milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LossTimes {
+    /// First, as far as known.
+    pub first_ms: u64,
+    /// Last, likewise.
+    pub last_ms: u64,
+}
+
+impl LossTimes {
+    pub(crate) fn note(&mut self, wall_ms: u64) {
+        if self.first_ms == 0 {
+            self.first_ms = wall_ms;
+        }
+        self.last_ms = wall_ms;
+    }
+}
+
+/// A client uses a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicUse {
+    /// Who.
+    pub client_id: String,
+    /// By which user name it is known.
+    pub user_name: Option<String>,
+    /// What.
+    pub topic: Arc<str>,
+    /// It publishes to the topic; else messages of it are sent to it.
+    pub publishes: bool,
 }

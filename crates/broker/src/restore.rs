@@ -11,8 +11,9 @@ use std::sync::Arc;
 use martlet_codec::{PacketId, ProtocolVersion, SubscriptionFilter};
 
 use crate::fault::{self, Fault};
+use crate::gauge::MemoryGauge;
 use crate::id::{RecordNumber, SessionAddress, TenantId, first_number};
-use crate::message::{MemoryGauge, Message};
+use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::record::{
     EnqueuedAs, EntryRecord, Record, SessionEpoch, SessionRecord, SubscriptionRecord,

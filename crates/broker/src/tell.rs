@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use martlet_codec::{FixedHeader, PacketType, QoS};
 
-use crate::event::{
-    DeliveredMessage, Event, EventInterest, PublishedMessage, Traced, UserName, Wants,
-};
+use crate::connected_client::UserName;
+use crate::event::{DeliveredMessage, Event, PublishedMessage};
 use crate::event_head::EventHead;
+use crate::event_interest::{EventInterest, Traced, Wants};
 use crate::id::{ConnectionId, MessageId, SessionId, TenantId};
 use crate::message::{Message, Publication, age_ms};
 use crate::node::{Cx, Node};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use martlet_codec::{QoS, Will};
+use martlet_codec::Will;
 
 use crate::decision::Limit;
 use crate::fault::{self, Fault};
@@ -10,6 +10,7 @@ use crate::id::RecordNumber;
 use crate::message::Publication;
 use crate::node::{Cx, Node};
 use crate::permission::Actions;
+use crate::record::StoredWill;
 use crate::route::Origin;
 use crate::shard::{RESERVE_WILL_BYTES, Shard};
 use crate::tell::TOLD_OF_PUBLISHED;
@@ -17,25 +18,6 @@ use crate::timer::Timer;
 
 /// What a Will takes beside its text, in bytes: two reference counts, fields, three allocations.
 const WILL_OVERHEAD: usize = 176;
-
-/// A Will, kept from CONNECT until it is sent or not needed any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredWill {
-    /// Topic Name.
-    pub topic: Box<str>,
-    /// Payload.
-    pub payload: Box<[u8]>,
-    /// Properties that are passed on unaltered, encoded as on the wire.
-    pub forwarded: Box<[u8]>,
-    /// QoS it is published with.
-    pub qos: QoS,
-    /// Whether it is retained.
-    pub retain: bool,
-    /// Message Expiry Interval, seconds.
-    pub message_expiry_secs: Option<u32>,
-    /// Will Delay Interval, seconds.
-    pub delay_secs: u32,
-}
 
 impl StoredWill {
     /// What of it has no fixed size, in bytes.

@@ -33,7 +33,6 @@ use publish::PublishJob;
 use retained::{DeleteRetainedJob, RetainedScan};
 use sessions::ClientScan;
 use subscriptions::SubscriptionScan;
-pub use traffic::TopicUse;
 use traffic::TrafficScan;
 
 /// Jobs of operators that a shard works on, at most, including those that wait for the store;

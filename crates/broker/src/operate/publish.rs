@@ -9,7 +9,7 @@ use martlet_codec::{
 
 use super::Step;
 use crate::command::NewMessage;
-use crate::event::Wants;
+use crate::event_interest::Wants;
 use crate::id::{RecordNumber, SessionAddress, TenantId};
 use crate::message::Publication;
 use crate::node::{Cx, Node};

@@ -8,9 +8,10 @@ use super::{PAGE_BYTES, STEP_BYTES, Step};
 use crate::command::{NewMessage, RetainedQuery};
 use crate::id::{RecordNumber, TenantId};
 use crate::message::Message;
-use crate::node::{Cx, Node, Now};
+use crate::node::{Cx, Node};
 use crate::report::{Answer, DeleteOutcome, RetainedInfo, RetainedPage};
 use crate::shard::{Shard, StoreState};
+use crate::time::Now;
 use crate::work::RETAINED_TOPIC;
 
 /// Messages that a reading step takes; the store is locked for no longer.

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use martlet_codec::ReasonCode;
 
 use super::{DETAIL_BYTES, PAGE_BYTES, STEP_BYTES, Step};
-use crate::authenticate::RevocationReason;
 use crate::command::{ClientQuery, Search};
 use crate::connection::Since;
 use crate::id::{RecordNumber, SessionId, TenantId};
-use crate::losses::{LossTimes, Losses};
+use crate::losses::Losses;
 use crate::node::{Cx, Node};
 use crate::permission::Realm;
 use crate::refusal::RefusalCause;
-use crate::report::{Answer, ClientDetail, ClientPage, ConnectionDetail, WillInfo};
+use crate::report::{Answer, ClientDetail, ClientPage, ConnectionDetail, LossTimes, WillInfo};
+use crate::revocation::RevocationReason;
 use crate::session::Session;
 use crate::shard::{Ending, Shard};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{PAGE_BYTES, STEP_BYTES, Step};
 use crate::id::{RecordNumber, SessionId};
-use crate::report::Answer;
+use crate::report::{Answer, TopicUse};
 use crate::session::permit::PermitToken;
 use crate::shard::Shard;
 
@@ -17,19 +17,6 @@ const USES_PER_STEP: usize = 128;
 
 /// Bytes of an answer, about: what is beyond them is left out.
 const TRAFFIC_BYTES: usize = 8 * PAGE_BYTES;
-
-/// A client uses a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicUse {
-    /// Who.
-    pub client_id: String,
-    /// By which user name it is known.
-    pub user_name: Option<String>,
-    /// What.
-    pub topic: Arc<str>,
-    /// It publishes to the topic; else messages of it are sent to it.
-    pub publishes: bool,
-}
 
 /// Looks for topics that were published to recently, with the client that did it last, and the
 /// clients to whom their messages go, as far as these are sessions of this shard with rules of

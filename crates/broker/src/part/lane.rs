@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use crate::id::{SessionId, TenantId, shard_of};
 use crate::interest::InterestClass;
+use crate::lane_name::lane_of;
 use crate::node::{Cx, Node};
 use crate::permission::Actions;
 use crate::record::{Record, SessionEpoch, SubscriptionRecord};
@@ -47,26 +48,6 @@ impl PartReach {
     pub fn is_lane(self) -> bool {
         self != Self::Node
     }
-}
-
-/// Stands between the name of a part and the number of a lane.
-const LANE_MARK: char = '@';
-
-/// Client Identifier of a lane of a part.
-pub fn lane_name(part: &str, lane: u16) -> String {
-    format!("{part}{LANE_MARK}{lane}")
-}
-
-/// The part and the number of a lane with this Client Identifier; none if it is none.
-pub fn lane_of(client_id: &str) -> Option<(&str, u16)> {
-    // Clients have no identifier like that; share groups have such names.
-    if !client_id.starts_with('$') || client_id.starts_with("$share/") {
-        return None;
-    }
-    let (part, number) = client_id.rsplit_once(LANE_MARK)?;
-    let lane = number.parse().ok()?;
-    // No other spelling of the number, such as `+1` or `01`.
-    (lane_name(part, lane) == client_id).then_some((part, lane))
 }
 
 /// A lane whose session is on this shard, attached or not.

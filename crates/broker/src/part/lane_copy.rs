@@ -10,7 +10,7 @@ use crate::node::{Cx, Node};
 use crate::record::{Record, SessionEpoch, SessionRecord, SubscriptionRecord};
 use crate::shard::Shard;
 
-use super::lane::{lane_name, lane_of};
+use crate::lane_name::{lane_name, lane_of};
 
 /// What a lane takes, and on which terms.
 #[derive(Clone, Debug)]

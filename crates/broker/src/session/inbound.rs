@@ -8,12 +8,15 @@ use martlet_codec::{
     AckKind, PacketId, Publish, QoS, ReasonCode, TopicName, is_plain, level_count,
 };
 
+use crate::connected_client::UserName;
 use crate::decision::Limit;
-use crate::event::{Event, UserName, Wants};
+use crate::event::Event;
 use crate::event_head::EventHead;
+use crate::event_interest::Wants;
 use crate::fault::{self, Fault};
+use crate::gauge::MemoryGauge;
 use crate::id::{RecordNumber, SessionId};
-use crate::message::{MemoryGauge, Message, Publication};
+use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
 use crate::permission::{self, Actions};
 use crate::record::Record;

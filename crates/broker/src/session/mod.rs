@@ -26,10 +26,9 @@ use crate::id::{SessionId, TenantId};
 use crate::losses::Losses;
 use crate::part::PartTerms;
 use crate::place_table::PlaceTable;
-use crate::record::{Record, SessionEpoch, SessionRecord};
+use crate::record::{Record, SessionEpoch, SessionRecord, StoredWill};
 use crate::subscribe::Subscriptions;
 use crate::timer::TimerKey;
-use crate::will::StoredWill;
 
 /// One session. Most are idle: it is kept small.
 #[derive(Debug)]

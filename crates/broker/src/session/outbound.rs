@@ -13,22 +13,21 @@ use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 use crate::counters::DropReason;
 use crate::decision::Limit;
 use crate::effect::{LostMessage, PageOf, QueueRead, ReadMessage};
-use crate::event::{Event, Wants};
+use crate::event::Event;
 use crate::event_head::EventHead;
+use crate::event_interest::Wants;
 use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId, start_of};
 use crate::limits::QueueFull;
 use crate::message::{Message, Publication};
 use crate::node::{Cx, Node};
 use crate::part::ReceiptOutcome;
-use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch};
+use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch, SubscriptionIds};
 use crate::retained::is_own as is_own_topic;
 use crate::route::Routing;
 use crate::session::in_flight::{InFlight, InFlightState, SentEntry, Unkept, Unread};
 use crate::session::packet_ids::PacketIdRing;
-use crate::session::queue::{
-    Entry, Queue, QueueOwner, StoredEntry, SubscriptionIds, Taken, Window,
-};
+use crate::session::queue::{Entry, Queue, QueueOwner, StoredEntry, Taken, Window};
 use crate::session::sending::{Sending, Source};
 use crate::shard::{Gated, Shard, StoreState};
 use crate::share::{ShareOutcome, ShareTicket};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use martlet_codec::PacketId;
 
-use crate::message::MemoryGauge;
+use crate::gauge::MemoryGauge;
 use crate::session::queue::Counted;
 
 /// Packet Identifier → `T`.

@@ -11,25 +11,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use martlet_rows::Alike;
-use smallvec::SmallVec;
 
 use entry::{SEVERAL, SINGLE_MAX, row_bytes, row_is_apart, row_several};
 use expiry::{Expiry, Sweep, SweptRows};
 
 use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
+use crate::gauge::MemoryGauge;
 use crate::id::{MessageId, SessionId};
-use crate::message::{MemoryGauge, Message};
-use crate::record::EnqueuedAs;
+use crate::message::Message;
+use crate::record::{EnqueuedAs, SubscriptionIds};
 use crate::report::QueuedMessage;
 use crate::session::in_flight::Unkept;
 use crate::share::{GroupId, ShareTicket};
 
 pub(crate) use entry::Entry;
 pub use entry::{Apart, StoredEntry};
-
-/// Subscription Identifiers that go with a message; nearly always none or one.
-pub type SubscriptionIds = SmallVec<[u32; 2]>;
 
 /// Whose queue it is, on its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

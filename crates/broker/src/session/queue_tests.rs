@@ -7,8 +7,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::gauge::MemoryGauge;
 use crate::id::{ShardId, TenantId};
-use crate::message::{MemoryGauge, Publication};
+use crate::message::Publication;
 use martlet_codec::QoS;
 
 fn message(counter: u64, payload: usize, expires_at_ms: u64, gauge: &Arc<MemoryGauge>) -> Message {

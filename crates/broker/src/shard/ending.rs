@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use martlet_codec::{Disconnect, PacketType, ReasonCode};
 
+use crate::connected_client::UserName;
 use crate::connection::{Connection, Phase};
 use crate::counters::DropReason;
 use crate::effect::ConnectionEffect;
-use crate::event::{Event, UserName};
+use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber, TenantId};

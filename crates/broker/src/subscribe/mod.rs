@@ -14,7 +14,8 @@ use martlet_codec::{
 };
 
 use crate::decision::Limit;
-use crate::event::{Event, Wants};
+use crate::event::Event;
+use crate::event_interest::Wants;
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, RecordNumber};
 use crate::limits::ListenerPolicy;

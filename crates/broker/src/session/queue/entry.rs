@@ -2,13 +2,12 @@
 
 use martlet_codec::{PacketId, QoS};
 
-use super::SubscriptionIds;
 use crate::fault::{self, Fault};
 use crate::id::MessageId;
 use crate::message::Message;
-use crate::node::Now;
-use crate::record::{EnqueuedAs, EntryRecord, SessionEpoch};
+use crate::record::{EnqueuedAs, EntryRecord, SessionEpoch, SubscriptionIds};
 use crate::share::ShareTicket;
+use crate::time::Now;
 
 /// A message in a queue or in flight.
 #[derive(Clone, Debug)]

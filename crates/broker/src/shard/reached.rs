@@ -1,0 +1,36 @@
+//! Limits that were reached, with their values.
+
+use crate::decision::{Limit, Reached};
+use crate::limits::ListenerPolicy;
+use crate::refusal::{Refusal, RefusalCause};
+use crate::shard::Shard;
+
+impl Shard {
+    /// A limit with its value, for a client of this listener.
+    pub(crate) fn reached(&self, limit: Limit, listener: Option<&ListenerPolicy>) -> Reached {
+        let limits = &self.settings.limits;
+        let of_node = || {
+            let key = limit.option().strip_prefix("limits.");
+            key.and_then(|key| limits.get(key)).unwrap_or(0)
+        };
+        let value = match (limit, listener) {
+            (Limit::ListenerConnections, Some(listener)) => listener.connections_max.into(),
+            (Limit::MaximumQos, Some(listener)) => listener.maximum_qos as u64,
+            (Limit::ConnectTimeout, Some(listener)) if listener.connect_timeout_secs > 0 => {
+                listener.connect_timeout_secs.into()
+            }
+            _ => of_node(),
+        };
+        Reached { limit, value }
+    }
+
+    /// The refusal of a client of this connection for this cause: of a limit with its value there.
+    pub(crate) fn refusal(&self, index: u32, cause: RefusalCause) -> Refusal {
+        let Some(limit) = cause.limit() else {
+            return cause.into();
+        };
+        let connection = self.connections.look_at(index);
+        let listener = connection.map(|connection| &**connection.listener());
+        self.reached(limit, listener).refusal()
+    }
+}
