@@ -5,15 +5,14 @@
 //! back later: rules that change, credentials that are revoked.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
-use std::net::IpAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use martlet_codec::{ProtocolVersion, ReasonCode};
+use martlet_codec::ReasonCode;
 
-use crate::connect::ConnectRequest;
+use crate::authentication::{Asker, Authenticated, Authentication, Password, Step};
+use crate::connect_request::ConnectRequest;
 use crate::connection::Phase;
-use crate::exchange::{Exchange, ExchangeState, Step};
+use crate::exchange::Exchange;
 use crate::fault::{self, Fault};
 use crate::id::{ConnectionId, TenantId};
 use crate::limits::ListenerPolicy;
@@ -27,154 +26,6 @@ use crate::revocation::{Revocation, RevocationReason, Whose};
 use crate::session::permit::{Permit, PermitToken};
 use crate::shard::{Ending, Shard};
 use crate::timer::{Timer, TimerKey};
-
-/// A password: not printed, whatever prints what it is part of.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(Box<[u8]>);
-
-impl Password {
-    /// Its bytes; MQTT says nothing of their meaning.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<&[u8]> for Password {
-    fn from(bytes: &[u8]) -> Self {
-        Self(bytes.into())
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// Whether a connection still waits to be known: whose has ended need not be looked for.
-#[derive(Clone, Debug, Default)]
-pub struct Asker(Option<Weak<()>>);
-
-impl Asker {
-    /// The holder of this waits.
-    pub fn of(asks: &Arc<()>) -> Self {
-        Self(Some(Arc::downgrade(asks)))
-    }
-
-    /// It waits no more.
-    pub fn is_gone(&self) -> bool {
-        let asks = self.0.as_ref();
-        asks.is_some_and(|asks| asks.strong_count() == 0)
-    }
-}
-
-/// The question who a client is. Answered with [`Shard::authenticated`], or never: then the
-/// connection ends at its deadline.
-#[derive(Clone, Debug)]
-pub struct Authentication {
-    /// To be named by the answer.
-    pub connection: ConnectionId,
-    /// By which door it came.
-    pub listener: Arc<ListenerPolicy>,
-    /// Whose names count there: the listener's, until it is known whose the client's are.
-    pub realm: Realm,
-    /// Where from; none on a Unix socket.
-    pub address: Option<(IpAddr, u16)>,
-    /// Protocol version.
-    pub version: ProtocolVersion,
-    /// Client Identifier, given by the client or assigned.
-    pub client_id: Arc<str>,
-    /// User Name.
-    pub user_name: Option<Arc<str>>,
-    /// Password.
-    pub password: Option<Password>,
-    /// The certificate that the client has proved to have, in DER.
-    pub certificate: Option<Arc<[u8]>>,
-    /// Whether it still waits.
-    pub asker: Asker,
-    /// Of a client that proves in several steps who it is, by the method that it names; it has no
-    /// password then, whatever its CONNECT says.
-    pub step: Option<Step>,
-}
-
-/// The answer.
-#[derive(Clone, Debug)]
-pub enum Authenticated {
-    /// It is who it says, or need not say it.
-    Accepted {
-        /// Who that is.
-        identity: Identity,
-        /// The number of the last revocation that was known when this was decided: a client that is
-        /// revoked later is not accepted by it.
-        known: u64,
-        /// The last Authentication Data for a client that proved it in steps.
-        data: Option<Box<[u8]>>,
-    },
-    /// Another step of the client is needed; only to a [`Step`].
-    Continue {
-        /// Authentication Data for the client.
-        data: Box<[u8]>,
-        /// To be handed back with the next step.
-        state: ExchangeState,
-    },
-    /// The client is refused.
-    Refused {
-        /// What it is told: 0x86, 0x87, 0x88 or another reason code of CONNACK.
-        reason: ReasonCode,
-        /// Why.
-        why: Refusal,
-        /// The user that it claims; none: no known one.
-        claim: Option<Claim>,
-    },
-}
-
-/// Identity that a client claims before it is accepted, in the form for the authenticator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The tenant that its name is in.
-    pub tenant: TenantId,
-    /// Its name there; none: it names none.
-    pub user_name: Option<Arc<str>>,
-}
-
-impl Authenticated {
-    /// The same, and if it is a refusal, of a client that says this of itself.
-    #[must_use]
-    pub fn claimed(mut self, said: Claim) -> Self {
-        if let Self::Refused { claim, .. } = &mut self {
-            *claim = Some(said);
-        }
-        self
-    }
-
-    /// The client is not who it says, or may not come: 0x87, and "not authorized" before MQTT 5.
-    pub fn refused(why: Refusal) -> Self {
-        Self::Refused {
-            reason: ReasonCode::NotAuthorized,
-            why,
-            claim: None,
-        }
-    }
-
-    /// It cannot be known now: 0x88, and the client may come again.
-    pub fn failed(why: Refusal) -> Self {
-        Self::Refused {
-            reason: ReasonCode::ServerUnavailable,
-            why,
-            claim: None,
-        }
-    }
-}
-
-impl Whose {
-    /// The user; none: it is no one user's.
-    pub fn user(&self) -> Option<&str> {
-        match self {
-            Self::User(name) | Self::Credential(name, _) => Some(name),
-            Self::Voucher(_) | Self::Team(_) => None,
-        }
-    }
-}
 
 /// Revoked users, and when last and why.
 #[derive(Clone, Debug, Default)]

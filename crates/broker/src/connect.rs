@@ -4,11 +4,10 @@
 use core::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
-use martlet_codec::{
-    ConnAck, ConnAckProperties, PacketType, ProtocolVersion, QoS, ReasonCode, UserProperties,
-};
+use martlet_codec::{ConnAck, ConnAckProperties, PacketType, QoS, ReasonCode, UserProperties};
 
-use crate::connected_client::{SharedClient, UserName};
+use crate::connect_request::ConnectRequest;
+use crate::connected_client::SharedClient;
 use crate::connection::{Since, TopicAliases};
 use crate::decision::Limit;
 use crate::event::Event;
@@ -17,65 +16,12 @@ use crate::event_interest::Wants;
 use crate::fault::{self, Fault};
 use crate::id::{RecordNumber, TenantId};
 use crate::node::{Cx, Node};
-use crate::part::PartSpec;
-use crate::record::StoredWill;
 use crate::refusal::RefusalCause;
 use crate::session::Session;
 use crate::session::permit::Permit;
 use crate::shard::{Ending, Gated, Shard};
 use crate::timer::Timer;
 use crate::work::COMING_OR_GOING;
-
-/// An accepted CONNECT, on its way to the shard that owns the session.
-#[derive(Debug)]
-pub struct ConnectRequest {
-    pub(crate) version: ProtocolVersion,
-    pub(crate) bridge: bool,
-    pub(crate) clean_start: bool,
-    pub(crate) keep_alive_secs: u16,
-    pub(crate) tenant: TenantId,
-    pub(crate) client_id: Arc<str>,
-    /// There while it waits to be known who it is.
-    pub(crate) asks: Option<Arc<()>>,
-    /// The identifier was given by us [MQTT-3.1.3-6].
-    pub(crate) assigned: bool,
-    pub(crate) user_name: Option<Arc<str>>,
-    /// Its identity; none where no credentials are asked for.
-    pub(crate) permit: Option<Box<Permit>>,
-    /// By which it proves who it is in steps.
-    pub(crate) authentication_method: Option<Arc<str>>,
-    /// What the last step said.
-    pub(crate) authentication_data: Option<Box<[u8]>>,
-    pub(crate) will: Option<Arc<StoredWill>>,
-    /// As asked for; v3 sessions that are not clean ask for ever.
-    pub(crate) session_expiry_secs: u32,
-    pub(crate) receive_maximum: u16,
-    /// `u32::MAX` is none.
-    pub(crate) packet_bytes_max: u32,
-    pub(crate) topic_alias_maximum: u16,
-    pub(crate) response_information: bool,
-    pub(crate) problem_information: bool,
-    /// Remaining Length of the CONNECT.
-    pub(crate) remaining_bytes: u32,
-    /// It is no CONNECT, but a part that attaches.
-    pub(crate) part: Option<Box<PartSpec>>,
-}
-
-impl ConnectRequest {
-    /// Client Identifier, given by the client or assigned.
-    pub fn client_id(&self) -> &str {
-        &self.client_id
-    }
-
-    /// Its user; until it has proved it, that is what it says.
-    pub(crate) fn user(&self) -> Option<UserName> {
-        let name = self.user_name.clone()?;
-        Some(match self.permit {
-            Some(_) => UserName::Proved(name),
-            None => UserName::Claimed(name),
-        })
-    }
-}
 
 impl Shard {
     /// Claims the session for a connection and answers CONNACK once that is durable.

@@ -4,17 +4,18 @@
 //! writer, batches to the other shards, then output is written. So no record stands before one
 //! that it follows from, and an answer of another shard leaves after its own records.
 
-use crate::authenticate::Authentication;
+use crate::authentication::Authentication;
 use crate::event::{Event, Told};
 use crate::event_head::EventHead;
-use crate::id::{ConnectionId, MessageId, SessionId, ShardId};
-use crate::lobby::Guest;
+use crate::guest::Guest;
+use crate::id::{ConnectionId, MessageId, SessionEpoch, SessionId, ShardId};
 use crate::message::Message;
-use crate::part::{Hold, PartEvent, PartId, Receipt};
-use crate::record::{Record, SessionEpoch};
+use crate::part::holds::Hold;
+use crate::part::interface::{PartEvent, PartId, Receipt};
+use crate::record::Record;
 use crate::report::Report;
-use crate::session::queue::QueueOwner;
-use crate::share::ShareMessage;
+use crate::share::message::ShareMessage;
+use crate::share::ticket::GroupId;
 
 /// All effects of one tick. The driver empties it and hands it in again, so that a tick in steady
 /// state allocates nothing.
@@ -41,6 +42,15 @@ pub struct Effects {
     pub parts: Vec<(PartId, PartEvent)>,
     /// Output that is added now is that of a message with many receivers.
     pub(crate) is_fanning_out: bool,
+}
+
+/// Whose queue it is, on its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QueueOwner {
+    /// A session's.
+    Session(SessionId),
+    /// A share group's.
+    Group(GroupId),
 }
 
 /// Messages that lie in the store are wanted in memory. Answered with

@@ -5,15 +5,13 @@
 //! between two steps is kept with the connection, so that it ends with it, and there is at most
 //! one.
 
-use std::any::Any;
-use std::fmt;
 use std::sync::Arc;
 
 use martlet_codec::{
     Auth, Disconnect, PacketType, ProtocolVersion, ReasonCode, decode_fixed_header,
 };
 
-use crate::authenticate::{Asker, Authenticated, Authentication};
+use crate::authentication::{Asker, Authenticated, Authentication, ExchangeState, Step};
 use crate::connection::Phase;
 use crate::decision::Limit;
 use crate::event::Event;
@@ -25,50 +23,6 @@ use crate::refusal::{Refusal, RefusalCause};
 use crate::session::permit::Permit;
 use crate::shard::{Ending, PacketError, Progress, Shard};
 use crate::timer::{Timer, TimerKey};
-
-/// State of the authenticator until the client's next step.
-#[derive(Clone)]
-pub struct ExchangeState(Arc<dyn Any + Send + Sync>);
-
-impl ExchangeState {
-    /// Remembers `state`.
-    pub fn new<T: Any + Send + Sync>(state: T) -> Self {
-        Self(Arc::new(state))
-    }
-
-    /// What was remembered, if it is of this kind.
-    pub fn get<T: Any>(&self) -> Option<&T> {
-        self.0.downcast_ref()
-    }
-}
-
-impl fmt::Debug for ExchangeState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// A step of a client that proves who it is.
-#[derive(Clone)]
-pub struct Step {
-    /// Authentication Method.
-    pub method: Arc<str>,
-    /// Authentication Data; empty if there is none.
-    pub data: Box<[u8]>,
-    /// What the answer to the step before gave to be remembered; none: this is the first.
-    pub state: Option<ExchangeState>,
-}
-
-impl fmt::Debug for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = if self.state.is_none() {
-            "first"
-        } else {
-            "next"
-        };
-        write!(f, "Step({:?}, {number})", self.method)
-    }
-}
 
 /// The exchange of a connection whose CONNECT named a method.
 #[derive(Debug)]

@@ -20,12 +20,11 @@ use smallvec::SmallVec;
 
 use crate::effect::ShardMessage;
 use crate::fault::{self, Fault};
-use crate::id::{SessionAddress, SessionId, ShardId};
+use crate::id::{SessionAddress, SessionEpoch, SessionId, ShardId};
 use crate::interest::EpochKey;
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::permission::Actions;
-use crate::record::SessionEpoch;
 use crate::route::{Match, Routing, Target};
 use crate::shard::Shard;
 use crate::topic_tree::NodeKey;

@@ -5,6 +5,8 @@
 
 use core::fmt;
 
+use smallvec::SmallVec;
+
 /// A shard of this node, numbered from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u16);
@@ -132,3 +134,19 @@ impl fmt::Display for ConnectionId {
         write!(f, "{}.{}", self.index, self.generation)
     }
 }
+
+/// A session or share group across its whole life: given to each new one, never used again, by no
+/// later run of the node either. Its records are keyed by it, so that late records of a session
+/// that was discarded cannot come back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionEpoch(pub u64);
+
+impl SessionEpoch {
+    /// The greater, the younger, whichever shards gave the two.
+    pub fn age(self) -> u64 {
+        counter_of(self.0)
+    }
+}
+
+/// Subscription Identifiers that go with a message; nearly always none or one.
+pub type SubscriptionIds = SmallVec<[u32; 2]>;

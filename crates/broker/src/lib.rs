@@ -42,8 +42,10 @@
 
 mod arena;
 mod authenticate;
+mod authentication;
 mod command;
 mod connect;
+mod connect_request;
 mod connected_client;
 mod connection;
 mod counters;
@@ -58,6 +60,7 @@ mod exchange;
 mod fan_out;
 mod flags;
 mod gauge;
+mod guest;
 mod hash;
 mod id;
 mod interest;
@@ -105,45 +108,49 @@ mod work;
 use martlet_fault as fault;
 
 pub use arena::Arena;
-pub use authenticate::{Asker, Authenticated, Authentication, Claim, Password};
+pub use authentication::{
+    Asker, Authenticated, Authentication, Claim, ExchangeState, Password, Step,
+};
 pub use command::{
     ClientQuery, Command, NewMessage, NewSubscription, RetainedQuery, Search, SubscriptionQuery,
     SysTopic,
 };
-pub use connect::ConnectRequest;
+pub use connect_request::ConnectRequest;
 pub use connected_client::{ConnectedClient, ConnectedFlags, SharedClient, UserName};
 pub use counters::{Accounting, Counters, DROP_REASONS, DropReason, Metric, MetricKind};
 pub use decision::{Limit, Reached};
 pub use effect::{
-    ConnectionEffect, Effects, LostMessage, PageOf, QueueRead, ReadMessage, ReadPage, ShardMessage,
+    ConnectionEffect, Effects, LostMessage, PageOf, QueueOwner, QueueRead, ReadMessage, ReadPage,
+    ShardMessage,
 };
 pub use event::{DeliveredMessage, Event, PublishedMessage, Told};
 pub use event_head::{EventHead, UserRef};
 pub use event_interest::{EventGroup, EventInterest, Traced};
 pub use event_kind::EventKind;
-pub use exchange::{ExchangeState, Step};
 pub use gauge::MemoryGauge;
+pub use guest::{Guest, Peer};
 pub use hash::{ClientKey, owner};
 pub use id::{
-    ConnectionId, MessageId, RecordNumber, SessionAddress, SessionId, ShardId, TenantId,
-    first_number, shard_of, start_of,
+    ConnectionId, MessageId, RecordNumber, SessionAddress, SessionEpoch, SessionId, ShardId,
+    SubscriptionIds, TenantId, first_number, shard_of, start_of,
 };
 pub use interest::{
     EPOCH_BUCKETS, EpochKey, EpochScope, Epochs, Interest, InterestClass, SHARDS_MAX, Wanted,
 };
 pub use lane_name::{lane_name, lane_of};
 pub use limits::{LimitRow, Limits, ListenerPolicy, QueueFull, RateExceeded, Settings};
-pub use lobby::{Guest, Peer, is_assigned_client_id};
+pub use lobby::is_assigned_client_id;
 pub use memory_use::{Growth, MemoryUse, ShardMemory};
 pub use message::{
     Contents, HOPS_MAX, MESSAGE_OVERHEAD, Message, MessageHead, Publication, StoredMessage,
 };
 pub use node::{Cx, MemoryPressure, Node};
 pub use operate::PAGE_BYTES;
+pub use part::holds::Hold;
 pub use part::{
-    Delivery, Hold, LaneOrder, LaneTerms, MemberReceipt, OnFull, PartCall, PartEvent, PartId,
-    PartLine, PartOutcome, PartOutlet, PartPublish, PartQueueLimits, PartQueueState, PartReach,
-    PartRefusal, PartSpec, PartSubscription, PartTerms, Receipt, ReceiptOutcome, Settlement,
+    Delivery, LaneOrder, LaneTerms, OnFull, PartCall, PartEvent, PartId, PartLine, PartOutcome,
+    PartOutlet, PartPublish, PartQueueLimits, PartQueueState, PartReach, PartRefusal, PartSpec,
+    PartSubscription, PartTerms, Receipt, ReceiptOutcome, Settlement,
 };
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,
@@ -152,7 +159,7 @@ pub use permission::{
 pub use place_table::PlaceTable;
 pub use record::{
     EnqueuedAs, EntryRecord, MessageRecord, RECORD_VERSION, RETAINED_COPIES, Record, SHARED_COPIES,
-    SessionEpoch, SessionOwner, SessionRecord, StoredWill, SubscriptionIds, SubscriptionRecord,
+    SessionOwner, SessionRecord, StoredWill, SubscriptionRecord,
 };
 pub use refusal::{Audience, LockoutScope, PasswordSource, Refusal, RefusalCause, UserSources};
 pub use report::{
@@ -163,11 +170,10 @@ pub use report::{
 };
 pub use retained::{Page, Retained, RetainedChange};
 pub use revocation::{Revocation, RevocationReason, Whose};
-pub use session::queue::{Apart, QueueOwner, StoredEntry};
+pub use session::queue::{Apart, StoredEntry};
 pub use shard::{Shard, StoreState, TransportEnd};
-pub use share::{
-    GroupAddress, GroupId, Member, Reads, RulesVersion, ShareMessage, ShareOutcome, ShareTicket,
-};
+pub use share::message::{Member, MemberReceipt, Reads, RulesVersion, ShareMessage};
+pub use share::ticket::{GroupAddress, GroupId, ShareOutcome, ShareTicket};
 pub use shortened::{
     NAME_BYTES_MAX, WHY_BYTES_MAX, is_asked_for, is_of_name, is_shortened, shortened,
 };

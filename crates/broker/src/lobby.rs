@@ -9,17 +9,16 @@ use std::sync::Arc;
 
 use martlet_codec::{ConnAck, Connect, ProtocolVersion, ReasonCode};
 
-use crate::authenticate::Password;
-use crate::connect::ConnectRequest;
+use crate::authentication::{Password, Step};
+use crate::connect_request::ConnectRequest;
 use crate::connected_client::UserName;
 use crate::connection::{Connection, Phase};
 use crate::decision::Limit;
 use crate::effect::ConnectionEffect;
 use crate::event::Event;
 use crate::event_head::EventHead;
-use crate::exchange::Step;
+use crate::guest::{Guest, Peer};
 use crate::id::{ConnectionId, TenantId};
-use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::permission;
 use crate::record::StoredWill;
@@ -28,28 +27,6 @@ use crate::shard::Shard;
 use crate::shortened::shortened;
 use crate::timer::Timer;
 use crate::work::{BYTES_PER_UNIT, CLOSING, CONNECT, SOCKET};
-
-/// Where a connection came from and by which door.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// The peer's address; none on a Unix socket.
-    pub address: Option<(IpAddr, u16)>,
-    /// The listener's rules.
-    pub listener: Arc<ListenerPolicy>,
-    /// 16 fresh random bytes, from which an assigned client identifier is made.
-    pub entropy: [u8; 16],
-}
-
-/// A connection on its way from the lobby of one shard to the shard that owns its session.
-#[derive(Debug)]
-pub struct Guest {
-    /// Where it came from.
-    pub peer: Peer,
-    /// The accepted CONNECT.
-    pub connect: ConnectRequest,
-    /// Bytes that came after the CONNECT.
-    pub unread: Vec<u8>,
-}
 
 /// A CONNECT that is not accepted.
 struct BadConnect {

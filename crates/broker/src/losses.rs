@@ -11,13 +11,13 @@ use std::collections::BinaryHeap;
 
 use crate::counters::{DROP_REASONS, DropReason};
 use crate::decision::Limit;
+use crate::effect::QueueOwner;
 use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::event_interest::Wants;
 use crate::id::TenantId;
 use crate::node::{Cx, Node};
 use crate::report::{GroupLosses, LossTimes};
-use crate::session::queue::QueueOwner;
 use crate::shard::Shard;
 use crate::shortened::{digest_work, shortened};
 use crate::timer::Timer;

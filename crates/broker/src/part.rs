@@ -8,6 +8,8 @@
 //! is granted QoS 1 at most, for it knows each message by its id.
 
 pub(crate) mod hold;
+pub(crate) mod holds;
+pub(crate) mod interface;
 pub(crate) mod lane;
 mod lane_copy;
 mod lane_order;
@@ -21,240 +23,35 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use martlet_codec::{
-    PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscribeFilter,
-    SubscriptionOptions,
+    PacketId, ProtocolVersion, QoS, ReasonCode, SubscribeFilter, SubscriptionOptions,
 };
 
-use crate::connect::ConnectRequest;
-use crate::connected_client::SharedClient;
+use crate::connect_request::ConnectRequest;
 use crate::connection::Connection;
 use crate::fault::{self, Fault};
-use crate::id::{ConnectionId, MessageId, SessionId, TenantId, start_of};
+use crate::guest::Peer;
+use crate::id::{ConnectionId, MessageId, SessionId, start_of};
 use crate::lane_name::lane_of;
 use crate::limits::ListenerPolicy;
-use crate::lobby::Peer;
-use crate::message::Message;
 use crate::node::{Cx, Node};
-use crate::permission::Identity;
-use crate::record::SubscriptionIds;
 use crate::refusal::RefusalCause;
-use crate::report::Published;
 use crate::session::permit::Permit;
 use crate::session::sending::{Sending, Source};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
 use crate::work::NODE;
 
-pub use hold::Hold;
+pub use interface::{
+    Delivery, OnFull, PartCall, PartEvent, PartId, PartLine, PartOutcome, PartOutlet, PartPublish,
+    PartQueueLimits, PartQueueState, PartReach, PartSpec, PartSubscription, PartTerms, Receipt,
+    ReceiptOutcome, Settlement,
+};
 use lane::Lanes;
-pub use lane::PartReach;
 pub use lane_copy::LaneTerms;
 pub use lane_order::LaneOrder;
-pub use publish::PartPublish;
 use queue::PartQueue;
-pub use queue::{OnFull, PartQueueLimits, PartQueueState};
-pub use receipts::{MemberReceipt, Receipt, ReceiptOutcome};
 pub(crate) use recent::RecentEntries;
 pub use refusal::PartRefusal;
-
-/// Names a part of this node while it is attached. Who attaches it chooses the number, each once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PartId(pub u64);
-
-/// What a part asks for when it attaches.
-#[derive(Clone, Debug)]
-pub struct PartSpec {
-    /// Its name until it detaches.
-    pub id: PartId,
-    /// Whose messages it takes.
-    pub tenant: TenantId,
-    /// Its Client Identifier, which begins with `$`. The session of an earlier part of this name is
-    /// resumed, and a part that is still attached under it is ended.
-    pub client_id: Arc<str>,
-    /// By whose rules it publishes and gets messages; none may do all.
-    pub identity: Option<Identity>,
-    /// What it subscribes to; other subscriptions that its session has are ended.
-    pub subscriptions: Vec<PartSubscription>,
-    /// Deliveries that it may have and not have settled, 1 to 65,535; the node's `in_flight` is the
-    /// most.
-    pub credit: u16,
-    /// How long its session is kept while it is not attached, seconds; 0 ends with it, `u32::MAX`
-    /// is for ever.
-    pub session_expiry_secs: u32,
-    /// QoS 0 messages are queued and stored like those of QoS 1, which delays no acknowledgement.
-    /// Else those for which it has no credit are dropped.
-    pub keeps_qos0: bool,
-    /// Bounds of its queue.
-    pub queue: PartQueueLimits,
-    /// Which messages it takes of those that match.
-    pub reach: PartReach,
-}
-
-/// What is remembered of a part with its session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PartTerms {
-    /// See [`PartSpec::keeps_qos0`].
-    pub keeps_qos0: bool,
-    /// See [`PartSpec::reach`].
-    pub reach: PartReach,
-    /// Bounds of its queue.
-    pub queue: PartQueueLimits,
-}
-
-/// A Topic Filter of a part.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartSubscription {
-    /// The filter; `$share/…` is none.
-    pub filter: Box<str>,
-    /// Subscription Identifier, 1 to 268,435,455; 0 is none.
-    pub identifier: u32,
-    /// Whether it gets the retained messages that match.
-    pub retain_handling: RetainHandling,
-}
-
-/// What a part tells its shard: the one that owns its session.
-#[derive(Clone, Debug)]
-pub enum PartCall {
-    /// It attaches. Answered with [`PartEvent::Attached`] or [`PartEvent::Ended`].
-    Attach(Box<PartSpec>),
-    /// Answers to deliveries.
-    Settle(PartId, Vec<Settlement>),
-    /// It publishes a message. Answered with [`PartEvent::Published`].
-    Publish(PartId, Box<PartPublish>),
-    /// It may have this number of deliveries that are not settled, from now on.
-    Credit(PartId, u16),
-    /// Its queue may have this number of bytes from now on; not for a queue without a bound of its
-    /// own.
-    QueueBytes(PartId, u64),
-    /// It detaches. Its session is kept for the time that it has asked for.
-    Detach(PartId),
-    /// It detaches, and its session ends.
-    End(PartId),
-}
-
-/// The answer to a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settlement {
-    /// Which delivery.
-    pub token: PacketId,
-    /// What became of it.
-    pub outcome: PartOutcome,
-}
-
-/// What a part answers to a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PartOutcome {
-    /// It is done: the part needs it no more.
-    Done,
-    /// It is never done, for this reason: dropped, and counted as refused by its receiver.
-    Refused(PartRefusal),
-    /// It is to be delivered again after this number of milliseconds, if the part is attached then.
-    /// Others may come before it. A lane does not put off what came in in an earlier run of the
-    /// node: later messages, which wait for it, would use up the credit.
-    Later(u32),
-}
-
-/// What a part is told by its shard.
-#[derive(Clone, Debug)]
-pub enum PartEvent {
-    /// It is attached, and its session and subscriptions are durable if they are to be. Deliveries
-    /// may follow.
-    Attached {
-        /// Its session was there already.
-        session_present: bool,
-        /// For each subscription whether it was granted, in order.
-        granted: Vec<ReasonCode>,
-    },
-    /// A message for it.
-    Delivery(Delivery),
-    /// What came of a message that it has published: told when a PUBACK would be sent. It must not
-    /// believe that a message is kept before that.
-    Published {
-        /// See [`PartPublish::number`].
-        number: u64,
-        /// What came of it.
-        outcome: Published,
-    },
-    /// How a message that it has published ended for one of its receivers, if it asked for that:
-    /// see [`PartPublish::receipts`].
-    Receipt(Receipt),
-    /// All receivers of a message of which it asked for receipts are known: told once, behind
-    /// [`PartEvent::Published`]. Receipts may come before and after it.
-    Receivers {
-        /// The message.
-        message: MessageId,
-        /// Number of sessions and share groups that it was routed to, and so of its receipts.
-        receivers: u64,
-    },
-    /// The oldest message that the session of a lane has is of this run of the node, see
-    /// [`start_of`](crate::start_of): none of an earlier run is left. Told after
-    /// [`PartEvent::Attached`] and whenever it changes, until it is the present run.
-    Run {
-        /// The run.
-        oldest: u32,
-        /// It is the present run: what comes from now on was received in this one.
-        is_present: bool,
-    },
-    /// How its queue is, if that has bounds of its own: told once a second if it has changed.
-    Queue(PartQueueState),
-    /// It is not attached any more, or has not been.
-    Ended {
-        /// As a client would be told.
-        reason: ReasonCode,
-        /// In words.
-        why: &'static str,
-    },
-}
-
-/// Takes what a part is told. It is called on the thread of a shard, in order, and must not block.
-/// The last it is told is [`PartEvent::Ended`], unless the node stops at once.
-pub trait PartOutlet: Send {
-    /// Takes the next of what the part is told.
-    fn tell(&mut self, event: PartEvent);
-}
-
-impl<F: FnMut(PartEvent) + Send> PartOutlet for F {
-    fn tell(&mut self, event: PartEvent) {
-        self(event);
-    }
-}
-
-/// By which a part that is attached, or about to be, tells its shard something. It is detached when
-/// this is dropped.
-pub trait PartLine: core::fmt::Debug + Send + Sync {
-    /// Says what became of deliveries.
-    fn settle(&self, settlements: Vec<Settlement>);
-    /// Sets how many deliveries it may have and not have settled, 1 to 65,535.
-    fn set_credit(&self, credit: u16);
-    /// Sets how many bytes its queue may have: see [`PartCall::QueueBytes`].
-    fn set_queue_bytes(&self, bytes_max: u64);
-    /// Publishes a message: see [`PartCall::Publish`].
-    fn publish(&self, publish: PartPublish);
-    /// Detaches it and ends its session: what waits for it is dropped.
-    fn end(&self);
-}
-
-/// A message for a part.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// By which it is settled.
-    pub token: PacketId,
-    /// The message, with its id, time of receipt and properties. Shared with all who hold it.
-    pub message: Message,
-    /// It was retained when it was found.
-    pub retained: bool,
-    /// It may have been delivered before.
-    pub dup: bool,
-    /// Identifiers of the subscriptions that match.
-    pub subscription_ids: SubscriptionIds,
-}
-
-impl Delivery {
-    /// Who published it; none for the node's own messages.
-    pub fn publisher(&self) -> Option<&SharedClient> {
-        self.message.client()
-    }
-}
 
 /// A part that is attached to a shard.
 #[derive(Debug)]

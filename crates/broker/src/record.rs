@@ -9,28 +9,13 @@ use std::sync::Arc;
 
 use martlet_codec::{PacketId, ProtocolVersion, QoS};
 
-use smallvec::SmallVec;
-
-use crate::id::{MessageId, RecordNumber, TenantId, counter_of};
+use crate::id::{MessageId, RecordNumber, SessionEpoch, SubscriptionIds, TenantId};
 use crate::message::Message;
-use crate::part::PartTerms;
+use crate::part::interface::PartTerms;
 use crate::permission::Realm;
 
 /// The version that stands in each record once it is encoded.
 pub const RECORD_VERSION: u8 = 1;
-
-/// A session or share group across its whole life: given to each new one, never used again, by no
-/// later run of the node either. Its records are keyed by it, so that late records of a session
-/// that was discarded cannot come back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionEpoch(pub u64);
-
-impl SessionEpoch {
-    /// The greater, the younger, whichever shards gave the two.
-    pub fn age(self) -> u64 {
-        counter_of(self.0)
-    }
-}
 
 /// Why a message lies in a queue. With queue and message id the key of the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,9 +70,6 @@ pub struct StoredWill {
     /// Will Delay Interval, seconds.
     pub delay_secs: u32,
 }
-
-/// Subscription Identifiers that go with a message; nearly always none or one.
-pub type SubscriptionIds = SmallVec<[u32; 2]>;
 
 /// A session, as its record has it.
 #[derive(Clone, Debug)]

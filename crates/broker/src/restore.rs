@@ -10,21 +10,20 @@ use std::sync::Arc;
 
 use martlet_codec::{PacketId, ProtocolVersion, SubscriptionFilter};
 
+use crate::effect::QueueOwner;
 use crate::fault::{self, Fault};
 use crate::gauge::MemoryGauge;
-use crate::id::{RecordNumber, SessionAddress, TenantId, first_number};
+use crate::id::{RecordNumber, SessionAddress, SessionEpoch, TenantId, first_number};
 use crate::message::Message;
 use crate::node::{Cx, Node};
-use crate::record::{
-    EnqueuedAs, EntryRecord, Record, SessionEpoch, SessionRecord, SubscriptionRecord,
-};
+use crate::record::{EnqueuedAs, EntryRecord, Record, SessionRecord, SubscriptionRecord};
 use crate::refusal::RefusalCause;
 use crate::session::Session;
 use crate::session::inbound::Inbound;
 use crate::session::permit::Permit;
-use crate::session::queue::{Apart, QueueOwner, StoredEntry};
+use crate::session::queue::{Apart, StoredEntry};
 use crate::shard::Shard;
-use crate::share::GroupAddress;
+use crate::share::ticket::GroupAddress;
 use crate::timer::Timer;
 
 /// A session does not expire sooner after a start, so that its client can come back; once.
@@ -297,7 +296,7 @@ impl Shard {
 fn stored_entry<N: Node>(
     cx: &Cx<'_, N>,
     record: EntryRecord,
-    ticket: Option<Box<crate::share::ShareTicket>>,
+    ticket: Option<Box<crate::share::ticket::ShareTicket>>,
 ) -> StoredEntry {
     StoredEntry {
         id: record.message,

@@ -61,3 +61,13 @@ impl RevocationReason {
         }
     }
 }
+
+impl Whose {
+    /// The user; none: it is no one user's.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::User(name) | Self::Credential(name, _) => Some(name),
+            Self::Voucher(_) | Self::Team(_) => None,
+        }
+    }
+}

@@ -16,7 +16,9 @@ use crate::fan_out::Delivery;
 use crate::fault::{self, Fault};
 use crate::gauge::MemoryGauge;
 use crate::hash::{Seed, seeded};
-use crate::id::{MessageId, RecordNumber, SessionAddress, ShardId, TenantId};
+use crate::id::{
+    MessageId, RecordNumber, SessionAddress, SessionEpoch, ShardId, SubscriptionIds, TenantId,
+};
 use crate::interest::{EpochKey, InterestClass, Wanted};
 use crate::limits::ListenerPolicy;
 use crate::message::{Message, Publication};
@@ -24,7 +26,7 @@ use crate::node::{Cx, MemoryPressure, Node};
 use crate::outgoing::{Outgoing, Parts, Templates};
 use crate::permission::Actions;
 use crate::place_table::PlaceTable;
-use crate::record::{MessageRecord, Record, SessionEpoch, SubscriptionIds};
+use crate::record::{MessageRecord, Record};
 use crate::retained::{RetainedChange, is_own};
 use crate::session::Session;
 use crate::session::permit::PermitToken;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::connect::ConnectRequest;
+use crate::connect_request::ConnectRequest;
 use crate::decision::{Limit, Reached};
 use crate::id::TenantId;
 use crate::node::{Cx, Node};

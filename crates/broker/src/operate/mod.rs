@@ -22,7 +22,7 @@ use crate::command::Command;
 use crate::fault::{self, Fault};
 use crate::id::RecordNumber;
 use crate::node::{Cx, Node};
-use crate::part::hold::Holds;
+use crate::part::holds::Holds;
 use crate::report::{Answer, Report};
 use crate::shard::{Gated, Shard, StoreState};
 use crate::tell::TraceScan;

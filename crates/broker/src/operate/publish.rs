@@ -13,7 +13,7 @@ use crate::event_interest::Wants;
 use crate::id::{RecordNumber, SessionAddress, TenantId};
 use crate::message::Publication;
 use crate::node::{Cx, Node};
-use crate::part::hold::Holds;
+use crate::part::holds::Holds;
 use crate::permission;
 use crate::report::{Answer, Published};
 use crate::route::{Origin, expires_at};

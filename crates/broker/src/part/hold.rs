@@ -3,76 +3,17 @@
 //! pings, on whichever shard. Nothing is counted for each publisher, so nothing grows while a part
 //! takes nothing for days.
 
-use std::sync::Arc;
-
-use martlet_codec::{FixedHeader, Publish, QoS, TopicFilter, TopicName};
+use martlet_codec::{FixedHeader, Publish, TopicName};
 use martlet_fault::{self as fault, Fault};
 
 use crate::effect::ShardMessage;
-use crate::id::{SessionId, TenantId};
+use crate::id::{SessionEpoch, SessionId};
 use crate::node::{Cx, Node};
-use crate::record::SessionEpoch;
+use crate::part::holds::Hold;
 use crate::shard::Shard;
 use crate::work::NODE;
 
 use super::lane::Lane;
-
-/// What a part holds back.
-#[derive(Clone, Debug)]
-pub struct Hold {
-    /// Its session.
-    pub(crate) part: SessionEpoch,
-    /// Whose messages; none is all tenants'.
-    pub(crate) tenant: Option<TenantId>,
-    /// Its Topic Filters.
-    pub(crate) filters: Arc<[Box<str>]>,
-    /// QoS 0 messages too.
-    pub(crate) keeps_qos0: bool,
-}
-
-impl Hold {
-    fn takes(&self, tenant: TenantId, topic: TopicName<'_>, qos: QoS) -> bool {
-        let matches =
-            |filter: &str| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic));
-        self.tenant.is_none_or(|own| own == tenant)
-            && (qos > QoS::AtMostOnce || self.keeps_qos0)
-            && (self.filters.iter().any(|filter| matches(filter)) || fault::is(Fault::HoldTakesAll))
-    }
-}
-
-/// Parts of all shards that hold publishers back.
-#[derive(Debug, Default)]
-pub(crate) struct Holds(Vec<Hold>);
-
-impl Holds {
-    /// Whether any part does.
-    #[inline(always)]
-    pub(crate) fn any(&self) -> bool {
-        !self.0.is_empty()
-    }
-
-    /// Whether a message of this topic waits.
-    pub(crate) fn hold_topic(&self, tenant: TenantId, topic: &str, qos: QoS) -> bool {
-        TopicName::new(topic).is_ok_and(|topic| self.hold(tenant, topic, qos))
-    }
-
-    /// The same for a message of a part: it does not wait for that itself, which does not get it.
-    pub(crate) fn hold_topic_of(
-        &self,
-        part: SessionEpoch,
-        tenant: TenantId,
-        topic: &str,
-        qos: QoS,
-    ) -> bool {
-        let others = self.0.iter().filter(|hold| hold.part != part);
-        let mut others = others.into_iter();
-        TopicName::new(topic).is_ok_and(|topic| others.any(|hold| hold.takes(tenant, topic, qos)))
-    }
-
-    fn hold(&self, tenant: TenantId, topic: TopicName<'_>, qos: QoS) -> bool {
-        self.0.iter().any(|hold| hold.takes(tenant, topic, qos))
-    }
-}
 
 impl Shard {
     /// The queue of a part is full: publishers wait from now on.

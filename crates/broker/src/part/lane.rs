@@ -15,12 +15,13 @@ use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionFilter, TopicFi
 use martlet_fault::{self as fault, Fault};
 use smallvec::SmallVec;
 
-use crate::id::{SessionId, TenantId, shard_of};
+use crate::id::{SessionEpoch, SessionId, TenantId, shard_of};
 use crate::interest::InterestClass;
 use crate::lane_name::lane_of;
 use crate::node::{Cx, Node};
+use crate::part::interface::PartReach;
 use crate::permission::Actions;
-use crate::record::{Record, SessionEpoch, SubscriptionRecord};
+use crate::record::{Record, SubscriptionRecord};
 use crate::report::SubscriptionInfo;
 use crate::route::{Match, Routing, Target};
 use crate::session::Session;
@@ -28,27 +29,6 @@ use crate::shard::Shard;
 use crate::work::NODE;
 
 use super::{PartEvent, PartSpec};
-
-/// Which messages a part takes of those that match its subscriptions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PartReach {
-    /// Those of its tenant.
-    #[default]
-    Node,
-    /// Those of its tenant that the shard of this lane receives. The Client Identifier is a
-    /// [`lane_name`], unless it has no subscriptions: that empties a session which an earlier
-    /// attachment has left. Retained messages are not sent at subscribing.
-    Lane,
-    /// The same of all tenants: for parts without an identity alone.
-    LaneOfAllTenants,
-}
-
-impl PartReach {
-    /// It is attached once per shard.
-    pub fn is_lane(self) -> bool {
-        self != Self::Node
-    }
-}
 
 /// A lane whose session is on this shard, attached or not.
 #[derive(Debug)]

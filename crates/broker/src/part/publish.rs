@@ -6,41 +6,17 @@
 use martlet_codec::ReasonCode;
 use martlet_fault::{self as fault, Fault};
 
-use crate::command::NewMessage;
 use crate::id::RecordNumber;
 use crate::message::HOPS_MAX;
 use crate::node::{Cx, Node};
 use crate::operate::publish::Source;
+use crate::part::interface::PartPublish;
 use crate::permission;
 use crate::report::Published;
 use crate::shard::{Gated, Shard};
 use crate::tell::TOLD_OF_PUBLISHED;
 
 use super::{PartEvent, PartId};
-
-/// A message that a part publishes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartPublish {
-    /// Names it in the answer, [`PartEvent::Published`].
-    pub number: u64,
-    /// The message.
-    pub message: NewMessage,
-    /// 0 if it comes from outside; else one more than [`Message::hops`](crate::Message::hops) of
-    /// the message that it follows from. Beyond [`HOPS_MAX`] it is refused.
-    pub hops: u8,
-    /// The part is told how the message ends for each of its receivers ([`PartEvent::Receipt`]),
-    /// and how many they are ([`PartEvent::Receivers`]).
-    ///
-    /// Each receiver leads to one receipt. It is told when the client has answered, or when the
-    /// message was dropped or has expired: for a client that is away, that may be days later.
-    ///
-    /// The part is told while it is attached with the session that published the message. Receipts
-    /// that come while it is not attached are lost. A part with a durable session is told after a
-    /// restart of the node too; after a crash some receipts may be told again.
-    ///
-    /// Clients that find the message retained later are not receivers.
-    pub receipts: bool,
-}
 
 impl Shard {
     /// A part publishes a message.

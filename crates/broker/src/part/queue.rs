@@ -10,6 +10,7 @@ use crate::counters::DropReason;
 use crate::id::SessionId;
 use crate::limits::QueueFull;
 use crate::node::{Cx, Node};
+use crate::part::interface::{OnFull, PartQueueLimits, PartQueueState};
 use crate::record::Record;
 use crate::session::queue::{Queue, Taken};
 use crate::shard::Shard;
@@ -30,50 +31,6 @@ const BEYOND_HOLD: u64 = 1024 * 1024;
 /// Time after a start within which a part is attached again, milliseconds. For one that is not, its
 /// sink was removed perhaps, nobody waits any more.
 const ATTACHED_WITHIN_MS: u64 = 60_000;
-
-/// What happens to messages that find the queue of a part full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnFull {
-    /// The oldest messages make room.
-    #[default]
-    DropOldest,
-    /// Clients that publish what the part takes wait until there is room. What another shard has
-    /// taken meanwhile may come, up to 1 MiB and an eighth beyond the bound; more is dropped. If
-    /// the part is not attached within a minute after a start of the node, the oldest messages make
-    /// room until it is.
-    Hold,
-}
-
-/// Bounds of the queue of a part.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PartQueueLimits {
-    /// Bytes of the messages in it; 0 is what a client's queue may have.
-    pub bytes_max: u64,
-    /// Time that a message may wait in it, seconds; 0 is for ever.
-    pub age_max_secs: u32,
-    /// What happens at the bound in bytes.
-    pub on_full: OnFull,
-}
-
-/// How the queue of a part is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PartQueueState {
-    /// Messages in it. What the part has and has not settled does not count.
-    pub messages: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-    /// Bytes that it may have. A queue in memory may have no more than a client's share of that.
-    pub bytes_max: u64,
-    /// When the first message in it came in, wall clock in milliseconds; none if there is none, or
-    /// it has not been read back from the store yet.
-    pub oldest_wall_ms: Option<u64>,
-    /// Publishers wait until there is room.
-    pub holds: bool,
-    /// Messages that its session has lost, for whatever reason.
-    pub dropped: u64,
-    /// Messages that have expired in it.
-    pub expired: u64,
-}
 
 /// The queue of a part with bounds of its own.
 #[derive(Debug)]

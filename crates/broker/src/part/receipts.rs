@@ -19,80 +19,17 @@ use super::{PartEvent, PartId};
 use crate::counters::DropReason;
 use crate::effect::{ReadMessage, ShardMessage};
 use crate::hash::Seed;
-use crate::id::{MessageId, SessionAddress, SessionId, TenantId};
+use crate::id::{MessageId, SessionAddress, SessionEpoch, SessionId, TenantId};
 use crate::message::Publication;
 use crate::node::{Cx, Node};
-use crate::record::{EnqueuedAs, SessionEpoch};
+use crate::part::interface::{Receipt, ReceiptOutcome};
+use crate::record::EnqueuedAs;
 use crate::route::Routing;
 use crate::shard::{Gated, Shard};
-use crate::share::{GroupId, ShareOutcome};
+use crate::share::message::MemberReceipt;
+use crate::share::ticket::{GroupId, ShareOutcome};
 use crate::split_map::SplitMap;
 use crate::work::DELIVERY;
-
-/// The end of a message for one of its receivers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// Which message: see [`Published::id`](crate::Published::id).
-    pub message: MessageId,
-    /// Client Identifier of the receiver. `$share/name/filter` for a message that a share group
-    /// dropped, or that expired, before a member had it. Empty if the receiver's session ended
-    /// while the message was on its way from a share group to it.
-    pub receiver: Arc<str>,
-    /// How it ended.
-    pub outcome: ReceiptOutcome,
-}
-
-/// How a message ended for one of its receivers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReceiptOutcome {
-    /// The client answered with PUBACK or PUBREC below 0x80: it has the message. A part has
-    /// settled it as done.
-    Acknowledged,
-    /// The client answered with this reason code, 0x80 or above. A part has refused it: see
-    /// [`PartRefusal::of`](super::PartRefusal::of).
-    Refused(ReasonCode),
-    /// It was dropped for this reason, which is never
-    /// [`RefusedByReceiver`](DropReason::RefusedByReceiver).
-    Dropped(DropReason),
-    /// Its expiry ran out.
-    Expired,
-    /// Sent with QoS 0 to a client that is connected. Whether it arrives is not known.
-    Sent,
-}
-
-/// What a member of a share group adds to its answer for a message that asks for receipts.
-#[derive(Clone, Debug)]
-pub struct MemberReceipt {
-    group: GroupId,
-    delivery: u64,
-    pub(crate) message: MessageId,
-    /// Client Identifier of the member.
-    pub(crate) receiver: Arc<str>,
-    /// The reason code, if the member's client has refused the message.
-    pub(crate) refused: Option<ReasonCode>,
-}
-
-impl MemberReceipt {
-    /// How the message ended by this answer; none if it did not end.
-    pub(crate) fn outcome(&self, answer: ShareOutcome) -> Option<ReceiptOutcome> {
-        Some(match (answer, self.refused) {
-            (ShareOutcome::Acknowledged, _) => ReceiptOutcome::Acknowledged,
-            (ShareOutcome::Dropped(_), Some(reason)) => ReceiptOutcome::Refused(reason),
-            (ShareOutcome::Dropped(reason), None) => ReceiptOutcome::Dropped(reason),
-            (ShareOutcome::Expired, _) => ReceiptOutcome::Expired,
-            (ShareOutcome::Returned { sent_qos2: true }, _) => {
-                ReceiptOutcome::Dropped(DropReason::SessionEnded)
-            }
-            (
-                ShareOutcome::Returned { sent_qos2: false }
-                | ShareOutcome::NoRoom
-                | ShareOutcome::Taken
-                | ShareOutcome::Settled,
-                _,
-            ) => return None,
-        })
-    }
-}
 
 /// Receipts of a shard.
 #[derive(Debug)]

@@ -37,7 +37,7 @@ use crate::id::{ConnectionId, SessionAddress, SessionId};
 use crate::memory_use::{Held, SMALL_BYTES, ShardMemory};
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
-use crate::share::GroupId;
+use crate::share::ticket::GroupId;
 
 pub(crate) use self::answers::AnswerBytes;
 

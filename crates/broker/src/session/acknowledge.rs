@@ -9,12 +9,12 @@ use crate::fault::{self, Fault};
 use crate::id::{MessageId, RecordNumber, SessionId};
 use crate::losses::limit_of;
 use crate::node::{Cx, Node};
-use crate::part::ReceiptOutcome;
+use crate::part::interface::ReceiptOutcome;
 use crate::record::{EnqueuedAs, Record};
 use crate::session::in_flight::{InFlight, InFlightState, Released};
 use crate::session::queue::Taken;
 use crate::shard::{PacketError, Shard};
-use crate::share::{ShareOutcome, ShareTicket};
+use crate::share::ticket::{ShareOutcome, ShareTicket};
 use crate::shortened::{digest_work, shortened};
 use crate::tell::TOLD_OF_DELIVERED;
 

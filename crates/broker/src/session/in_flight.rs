@@ -14,13 +14,13 @@ use martlet_codec::{PacketId, QoS};
 use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
 use crate::gauge::MemoryGauge;
-use crate::id::{MessageId, RecordNumber, start_of};
+use crate::id::{MessageId, RecordNumber, SessionEpoch, SubscriptionIds, start_of};
 use crate::message::Message;
-use crate::record::{EnqueuedAs, EntryRecord, SessionEpoch, SubscriptionIds};
+use crate::record::{EnqueuedAs, EntryRecord};
 use crate::report::{DeliveryState, InFlightMessage};
 use crate::session::outbound::Outbound;
 use crate::session::queue::{Apart, Entry, StoredEntry, Taken};
-use crate::share::ShareTicket;
+use crate::share::ticket::ShareTicket;
 
 /// A message under a Packet Identifier.
 #[derive(Debug)]

@@ -419,7 +419,7 @@ impl Shard {
         cx: &mut Cx<'_, N>,
         index: u32,
         publication: Publication<'_>,
-        receipt: Option<(crate::record::SessionEpoch, PacketId)>,
+        receipt: Option<(crate::id::SessionEpoch, PacketId)>,
     ) -> Result<Answer, PacketError> {
         let v5 = self.connections.at(index).version.is_v5();
         let origin = Origin {

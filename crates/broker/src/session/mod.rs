@@ -22,11 +22,11 @@ use crate::counters::DROP_REASONS;
 use crate::fault::{self, Fault};
 use crate::flags::flags;
 use crate::hash::{Seed, seeded};
-use crate::id::{SessionId, TenantId};
+use crate::id::{SessionEpoch, SessionId, TenantId};
 use crate::losses::Losses;
-use crate::part::PartTerms;
+use crate::part::interface::PartTerms;
 use crate::place_table::PlaceTable;
-use crate::record::{Record, SessionEpoch, SessionRecord, StoredWill};
+use crate::record::{Record, SessionRecord, StoredWill};
 use crate::subscribe::Subscriptions;
 use crate::timer::TimerKey;
 

@@ -4,7 +4,7 @@
 //! numbers are kept here; their messages are in the store and are read back, page by page, when the
 //! window runs low. Without a store that can be read the window is the whole queue.
 
-mod entry;
+pub(crate) mod entry;
 mod expiry;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,24 +18,15 @@ use expiry::{Expiry, Sweep, SweptRows};
 use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
 use crate::gauge::MemoryGauge;
-use crate::id::{MessageId, SessionId};
+use crate::id::{MessageId, SubscriptionIds};
 use crate::message::Message;
-use crate::record::{EnqueuedAs, SubscriptionIds};
+use crate::record::EnqueuedAs;
 use crate::report::QueuedMessage;
 use crate::session::in_flight::Unkept;
-use crate::share::{GroupId, ShareTicket};
+use crate::share::ticket::ShareTicket;
 
 pub(crate) use entry::Entry;
 pub use entry::{Apart, StoredEntry};
-
-/// Whose queue it is, on its shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum QueueOwner {
-    /// A session's.
-    Session(SessionId),
-    /// A share group's.
-    Group(GroupId),
-}
 
 /// What identifies an entry in its queue.
 type Key = (MessageId, EnqueuedAs);

@@ -8,7 +8,7 @@ use martlet_codec::{Ack, AckKind, PacketId, ProtocolVersion, ReasonCode};
 use crate::connection::{Phase, Since};
 use crate::id::{ConnectionId, RecordNumber, SessionId};
 use crate::node::{Cx, Node};
-use crate::part::{PartEvent, PartId};
+use crate::part::interface::{PartEvent, PartId};
 use crate::refusal::RefusalCause;
 use crate::shard::{Ending, Shard};
 use crate::subscribe::Asked;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use martlet_codec::{FixedHeader, PacketType, Subscribe};
 
-use crate::connect::ConnectRequest;
+use crate::connect_request::ConnectRequest;
 use crate::decision::Limit;
 use crate::fault::{self, Fault};
 use crate::id::ConnectionId;

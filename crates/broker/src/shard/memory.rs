@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
-use crate::effect::ShardMessage;
+use crate::effect::{QueueOwner, ShardMessage};
 use crate::id::ShardId;
 use crate::memory_use::{Growth, ShardMemory};
 use crate::node::{Cx, Node};
-use crate::session::queue::QueueOwner;
 use crate::shard::Shard;
 use crate::subscribe::PendingSubAck;
 use crate::work::FREED_MESSAGE;

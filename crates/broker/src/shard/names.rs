@@ -2,10 +2,9 @@
 
 use crate::hash::{ClientKey, owner};
 use crate::id::{
-    MessageId, SessionAddress, ShardId, TenantId, is_kept_for_receipts, next_for_receipts,
-    numbered, start_of,
+    MessageId, SessionAddress, SessionEpoch, ShardId, TenantId, is_kept_for_receipts,
+    next_for_receipts, numbered, start_of,
 };
-use crate::record::SessionEpoch;
 use crate::shard::Shard;
 
 impl Shard {

@@ -6,13 +6,13 @@ use martlet_codec::ReasonCode;
 
 use crate::connection::{Phase, keep_alive_ms};
 use crate::decision::Limit;
-use crate::effect::ConnectionEffect;
+use crate::effect::{ConnectionEffect, QueueOwner};
 use crate::id::{ConnectionId, ShardId};
 use crate::node::{Cx, Node};
 use crate::record::Record;
 use crate::refusal::RefusalCause;
 use crate::retained::EXPIRED_PER_SWEEP;
-use crate::session::queue::{Queue, QueueOwner};
+use crate::session::queue::Queue;
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
 use crate::work::{CLOSING, RETAINED_CHANGE};

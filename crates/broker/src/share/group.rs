@@ -7,87 +7,18 @@ use std::sync::Arc;
 use martlet_codec::QoS;
 use slab::Slab;
 
-use super::GroupId;
 use super::members::Members;
+use super::message::{Member, RulesVersion};
+use super::ticket::GroupId;
 use crate::counters::{Accounting, DropReason};
 use crate::fault::{self, Fault};
 use crate::hash::seeded;
-use crate::id::{SessionAddress, TenantId};
+use crate::id::{SessionAddress, SessionEpoch, TenantId};
 use crate::losses::Losses;
 use crate::message::Message;
-use crate::permission::{Actions, Names, Rules};
-use crate::record::SessionEpoch;
 use crate::session::queue::{Entry, Queue};
 use crate::split_map::SplitMap;
 use crate::topic_tree::NodeKey;
-
-/// What a member may get, where that is not everything.
-#[derive(Debug)]
-pub struct Reads {
-    pub(super) rules: Arc<Rules>,
-    pub(super) user_name: Option<Arc<str>>,
-    pub(super) client_id: Arc<str>,
-}
-
-impl Reads {
-    pub(super) fn permit(&self, topic: &str) -> bool {
-        let names = Names {
-            client_id: &self.client_id,
-            user_name: self.user_name.as_deref().unwrap_or_default(),
-        };
-        self.rules.topic(Actions::RECEIVE, topic, names).allowed
-    }
-}
-
-/// A member of a share group, as it joins.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// Its session.
-    pub(super) address: SessionAddress,
-    /// Maximum QoS granted.
-    pub(super) qos: QoS,
-    /// 0 is none.
-    pub(super) subscription_id: u32,
-    /// Tells what it gets from this group from what it gets from others.
-    pub(super) copy: u8,
-    pub(super) retain_as_published: bool,
-    pub(super) connected: bool,
-    /// Its session outlives its connection.
-    pub(super) durable: bool,
-    /// Messages it takes before it has answered for one; below zero by what waits for it though it
-    /// is away.
-    pub(super) credit: i32,
-    /// None is everything.
-    pub(super) reads: Option<Arc<Reads>>,
-    /// By which of the books of rules that its shard has had; [`RulesVersion::ANY`] where none is
-    /// looked into.
-    pub(super) rules_version: RulesVersion,
-    /// It had no room: others come first until the group's delivery of this number. 0 where it had.
-    pub(super) full_until: u64,
-}
-
-impl Member {
-    /// Of members without rules the topic is not looked at.
-    pub(super) fn may_receive(&self, message: &Message) -> bool {
-        let reads = self.reads.as_ref();
-        reads.is_none_or(|reads| reads.permit(message.topic()))
-    }
-}
-
-/// Counts the books of rules that a shard was given. All shards are given the same, one after the
-/// other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RulesVersion(u64);
-
-impl RulesVersion {
-    /// Of what does not change with the book.
-    pub(super) const ANY: Self = Self(u64::MAX);
-
-    /// Another book was given.
-    pub(crate) fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
 
 /// Who is to get a message of a group.
 #[derive(Debug)]

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use martlet_codec::ReasonCode;
 use smallvec::SmallVec;
 
-use super::group::{Member, Reads, RulesVersion};
-use super::{GroupAddress, ShareMessage, ShareOutcome, ShareTicket};
+use super::message::{Member, Reads, RulesVersion, ShareMessage};
+use super::ticket::{GroupAddress, ShareOutcome, ShareTicket};
 use crate::counters::DropReason;
 use crate::fault::{self, Fault};
-use crate::id::{MessageId, SessionId};
+use crate::id::{MessageId, SessionEpoch, SessionId};
 use crate::node::{Cx, Node};
 use crate::permission::{Actions, Realm};
-use crate::record::{EnqueuedAs, EntryRecord, Record, SessionEpoch, SubscriptionRecord};
+use crate::record::{EnqueuedAs, EntryRecord, Record, SubscriptionRecord};
 use crate::route::Routing;
 use crate::session::queue::{Apart, Entry, Taken};
 use crate::shard::Shard;

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use martlet_codec::QoS;
 use slab::Slab;
 
-use super::group::{Member, Reads};
+use super::message::{Member, Reads};
 use crate::hash::seeded;
 use crate::id::SessionAddress;
 use crate::message::Message;

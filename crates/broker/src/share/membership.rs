@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use martlet_codec::{QoS, SubscriptionFilter};
 
-use super::group::{Group, Member};
+use super::group::Group;
 use super::members::Members;
-use super::{GroupAddress, GroupId};
+use super::message::Member;
+use super::ticket::{GroupAddress, GroupId};
 use crate::counters::{Accounting, DropReason};
+use crate::effect::QueueOwner;
 use crate::hash::seeded;
-use crate::id::{SessionAddress, TenantId};
+use crate::id::{SessionAddress, SessionEpoch, TenantId};
 use crate::node::{Cx, Node};
-use crate::record::{Record, SessionEpoch};
+use crate::record::Record;
 use crate::route::Target;
 use crate::session::outbound::EndedQueue;
-use crate::session::queue::{Queue, QueueOwner, StoredEntry};
+use crate::session::queue::{Queue, StoredEntry};
 use crate::shard::Shard;
 use crate::split_map::SplitMap;
 use crate::subscribe::Subscriber;

@@ -14,194 +14,24 @@ mod hand_out;
 mod member;
 mod members;
 mod membership;
+pub(crate) mod message;
+pub(crate) mod ticket;
 
-use std::sync::Arc;
-
-use martlet_codec::QoS;
 use smallvec::SmallVec;
 
 use crate::counters::DropReason;
 use crate::effect::ShardMessage;
 use crate::fault::{self, Fault};
-use crate::id::{SessionAddress, SessionId, ShardId, TenantId};
-use crate::message::Message;
+use crate::id::{SessionId, ShardId};
 use crate::node::{Cx, Node};
-use crate::part::{MemberReceipt, ReceiptOutcome};
-use crate::record::{EnqueuedAs, Record, SessionEpoch};
-use crate::session::queue::{Entry, StoredEntry};
+use crate::part::interface::ReceiptOutcome;
+use crate::record::{EnqueuedAs, Record};
+use crate::session::queue::Entry;
 use crate::shard::Shard;
+use crate::share::message::ShareMessage;
+use crate::share::ticket::ShareOutcome;
 
 pub(crate) use group::Groups;
-pub use group::{Member, Reads, RulesVersion};
-
-/// A share group of one shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupId {
-    index: u32,
-    generation: u32,
-}
-
-/// A share group, wherever it lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupAddress {
-    pub(crate) shard: ShardId,
-    pub(crate) group: GroupId,
-    pub(crate) epoch: SessionEpoch,
-}
-
-/// What a member's shard answers with when a message has come to its end.
-#[derive(Clone, Copy, Debug)]
-pub struct ShareTicket {
-    shard: ShardId,
-    group: GroupId,
-    delivery: u64,
-    /// The group's, in records.
-    pub(crate) epoch: SessionEpoch,
-    /// The member is durable and has taken the message into its own queue: the group holds it no
-    /// more, and only waits to hear that the member has room again.
-    pub(crate) taken: bool,
-    /// Another member may have room: a full queue answers [`ShareOutcome::NoRoom`] instead of
-    /// dropping.
-    others: bool,
-    /// As the group has it: QoS and RETAIN it was published with.
-    qos: QoS,
-    retain: bool,
-}
-
-#[cfg(test)]
-impl ShareTicket {
-    /// Of no group.
-    pub(crate) fn for_tests() -> Self {
-        Self {
-            shard: ShardId(0),
-            group: GroupId {
-                index: 0,
-                generation: 0,
-            },
-            delivery: 0,
-            epoch: SessionEpoch(0),
-            taken: true,
-            others: false,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-        }
-    }
-}
-
-/// How a message handed to a member ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ShareOutcome {
-    /// The member's session is durable and has it in its own queue now, by one record.
-    Taken,
-    /// What was taken has come to its end.
-    Settled,
-    /// PUBACK or PUBREC below 0x80.
-    Acknowledged,
-    /// Dropped for that member, for this reason; a refusal too [MQTT-4.8.2-6].
-    Dropped(DropReason),
-    /// Its expiry ran out.
-    Expired,
-    /// The member's queue is full; others may have room.
-    NoRoom,
-    /// The member is gone. A QoS 2 message that was sent is not given to another
-    /// [MQTT-4.8.2-5].
-    Returned {
-        /// It was QoS 2 and had been sent.
-        sent_qos2: bool,
-    },
-}
-
-/// Traffic between a share group and the shards of its members.
-#[derive(Clone, Debug)]
-pub enum ShareMessage {
-    /// A session subscribes.
-    Join {
-        /// Whose topics.
-        tenant: TenantId,
-        /// `$share/name/filter`.
-        filter: Box<str>,
-        /// The member.
-        member: Member,
-        /// Named again by the answer.
-        token: usize,
-    },
-    /// The answer: the subscription is in force.
-    Joined {
-        /// The question's.
-        token: usize,
-    },
-    /// A session unsubscribes or ends.
-    Leave {
-        /// Whose topics.
-        tenant: TenantId,
-        /// `$share/name/filter`.
-        filter: Box<str>,
-        /// The member.
-        member: SessionAddress,
-    },
-    /// The client of a member has come or gone, or may get other messages than before.
-    Presence {
-        /// Whose topics.
-        tenant: TenantId,
-        /// `$share/name/filter`.
-        filter: Box<str>,
-        /// The member.
-        member: SessionAddress,
-        /// It is there.
-        connected: bool,
-        /// What it may get.
-        reads: Option<Arc<Reads>>,
-        /// By which book.
-        rules_version: RulesVersion,
-    },
-    /// A message for a member.
-    Deliver {
-        /// The member's session, on the receiving shard.
-        member: SessionId,
-        /// The message.
-        message: Message,
-        /// QoS to send it with.
-        qos: QoS,
-        /// RETAIN flag to send it with.
-        retain: bool,
-        /// 0 is none.
-        subscription_id: u32,
-        /// To be answered with; none at QoS 0.
-        ticket: Option<ShareTicket>,
-        /// It has a record in the group's queue.
-        recorded: bool,
-        /// Which of the session's groups.
-        copy: u8,
-        /// No member that may have it is connected: it waits for this one.
-        though_away: bool,
-    },
-    /// A handed out message has come to its end.
-    Outcome {
-        /// The group.
-        group: GroupId,
-        /// Which of its deliveries.
-        delivery: u64,
-        /// How.
-        outcome: ShareOutcome,
-    },
-    /// Comes right before an outcome of a message that asks for receipts.
-    Receipt(Box<MemberReceipt>),
-    /// What a durable member had taken comes back, by one record: it is away or gone.
-    GivenBack {
-        /// The group.
-        group: GroupId,
-        /// The group's epoch, by which the entry was recorded.
-        epoch: SessionEpoch,
-        /// Which of its deliveries; 0 is one from before a restart.
-        delivery: u64,
-        /// The entry as the group has it.
-        entry: Box<StoredEntry>,
-        /// The message, if it is in memory.
-        message: Option<Message>,
-        /// The part that asked for receipts of it, and the member.
-        receipt: Option<Box<(SessionAddress, Arc<str>)>>,
-    },
-}
 
 impl Shard {
     /// Traffic of share groups has come, from another shard or from this one.

@@ -3,10 +3,10 @@
 use martlet_codec::{PacketId, QoS};
 
 use crate::fault::{self, Fault};
-use crate::id::MessageId;
+use crate::id::{MessageId, SessionEpoch, SubscriptionIds};
 use crate::message::Message;
-use crate::record::{EnqueuedAs, EntryRecord, SessionEpoch, SubscriptionIds};
-use crate::share::ShareTicket;
+use crate::record::{EnqueuedAs, EntryRecord};
+use crate::share::ticket::ShareTicket;
 use crate::time::Now;
 
 /// A message in a queue or in flight.

@@ -1,0 +1,333 @@
+//! What a part and its shard tell each other.
+
+use std::sync::Arc;
+
+use martlet_codec::{PacketId, ReasonCode, RetainHandling};
+
+use super::refusal::PartRefusal;
+use crate::command::NewMessage;
+use crate::connected_client::SharedClient;
+use crate::counters::DropReason;
+use crate::id::{MessageId, SubscriptionIds, TenantId};
+use crate::message::Message;
+use crate::permission::Identity;
+use crate::report::Published;
+
+/// Names a part of this node while it is attached. Who attaches it chooses the number, each once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartId(pub u64);
+
+/// What a part asks for when it attaches.
+#[derive(Clone, Debug)]
+pub struct PartSpec {
+    /// Its name until it detaches.
+    pub id: PartId,
+    /// Whose messages it takes.
+    pub tenant: TenantId,
+    /// Its Client Identifier, which begins with `$`. The session of an earlier part of this name is
+    /// resumed, and a part that is still attached under it is ended.
+    pub client_id: Arc<str>,
+    /// By whose rules it publishes and gets messages; none may do all.
+    pub identity: Option<Identity>,
+    /// What it subscribes to; other subscriptions that its session has are ended.
+    pub subscriptions: Vec<PartSubscription>,
+    /// Deliveries that it may have and not have settled, 1 to 65,535; the node's `in_flight` is the
+    /// most.
+    pub credit: u16,
+    /// How long its session is kept while it is not attached, seconds; 0 ends with it, `u32::MAX`
+    /// is for ever.
+    pub session_expiry_secs: u32,
+    /// QoS 0 messages are queued and stored like those of QoS 1, which delays no acknowledgement.
+    /// Else those for which it has no credit are dropped.
+    pub keeps_qos0: bool,
+    /// Bounds of its queue.
+    pub queue: PartQueueLimits,
+    /// Which messages it takes of those that match.
+    pub reach: PartReach,
+}
+
+/// What is remembered of a part with its session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartTerms {
+    /// See [`PartSpec::keeps_qos0`].
+    pub keeps_qos0: bool,
+    /// See [`PartSpec::reach`].
+    pub reach: PartReach,
+    /// Bounds of its queue.
+    pub queue: PartQueueLimits,
+}
+
+/// Which messages a part takes of those that match its subscriptions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PartReach {
+    /// Those of its tenant.
+    #[default]
+    Node,
+    /// Those of its tenant that the shard of this lane receives. The Client Identifier is a
+    /// [`lane_name`], unless it has no subscriptions: that empties a session which an earlier
+    /// attachment has left. Retained messages are not sent at subscribing.
+    Lane,
+    /// The same of all tenants: for parts without an identity alone.
+    LaneOfAllTenants,
+}
+
+impl PartReach {
+    /// It is attached once per shard.
+    pub fn is_lane(self) -> bool {
+        self != Self::Node
+    }
+}
+
+/// What happens to messages that find the queue of a part full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// The oldest messages make room.
+    #[default]
+    DropOldest,
+    /// Clients that publish what the part takes wait until there is room. What another shard has
+    /// taken meanwhile may come, up to 1 MiB and an eighth beyond the bound; more is dropped. If
+    /// the part is not attached within a minute after a start of the node, the oldest messages make
+    /// room until it is.
+    Hold,
+}
+
+/// Bounds of the queue of a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartQueueLimits {
+    /// Bytes of the messages in it; 0 is what a client's queue may have.
+    pub bytes_max: u64,
+    /// Time that a message may wait in it, seconds; 0 is for ever.
+    pub age_max_secs: u32,
+    /// What happens at the bound in bytes.
+    pub on_full: OnFull,
+}
+
+/// A Topic Filter of a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartSubscription {
+    /// The filter; `$share/…` is none.
+    pub filter: Box<str>,
+    /// Subscription Identifier, 1 to 268,435,455; 0 is none.
+    pub identifier: u32,
+    /// Whether it gets the retained messages that match.
+    pub retain_handling: RetainHandling,
+}
+
+/// What a part tells its shard: the one that owns its session.
+#[derive(Clone, Debug)]
+pub enum PartCall {
+    /// It attaches. Answered with [`PartEvent::Attached`] or [`PartEvent::Ended`].
+    Attach(Box<PartSpec>),
+    /// Answers to deliveries.
+    Settle(PartId, Vec<Settlement>),
+    /// It publishes a message. Answered with [`PartEvent::Published`].
+    Publish(PartId, Box<PartPublish>),
+    /// It may have this number of deliveries that are not settled, from now on.
+    Credit(PartId, u16),
+    /// Its queue may have this number of bytes from now on; not for a queue without a bound of its
+    /// own.
+    QueueBytes(PartId, u64),
+    /// It detaches. Its session is kept for the time that it has asked for.
+    Detach(PartId),
+    /// It detaches, and its session ends.
+    End(PartId),
+}
+
+/// The answer to a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// Which delivery.
+    pub token: PacketId,
+    /// What became of it.
+    pub outcome: PartOutcome,
+}
+
+/// What a part answers to a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartOutcome {
+    /// It is done: the part needs it no more.
+    Done,
+    /// It is never done, for this reason: dropped, and counted as refused by its receiver.
+    Refused(PartRefusal),
+    /// It is to be delivered again after this number of milliseconds, if the part is attached then.
+    /// Others may come before it. A lane does not put off what came in in an earlier run of the
+    /// node: later messages, which wait for it, would use up the credit.
+    Later(u32),
+}
+
+/// A message that a part publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartPublish {
+    /// Names it in the answer, [`PartEvent::Published`].
+    pub number: u64,
+    /// The message.
+    pub message: NewMessage,
+    /// 0 if it comes from outside; else one more than [`Message::hops`](crate::Message::hops) of
+    /// the message that it follows from. Beyond [`HOPS_MAX`] it is refused.
+    pub hops: u8,
+    /// The part is told how the message ends for each of its receivers ([`PartEvent::Receipt`]),
+    /// and how many they are ([`PartEvent::Receivers`]).
+    ///
+    /// Each receiver leads to one receipt. It is told when the client has answered, or when the
+    /// message was dropped or has expired: for a client that is away, that may be days later.
+    ///
+    /// The part is told while it is attached with the session that published the message. Receipts
+    /// that come while it is not attached are lost. A part with a durable session is told after a
+    /// restart of the node too; after a crash some receipts may be told again.
+    ///
+    /// Clients that find the message retained later are not receivers.
+    pub receipts: bool,
+}
+
+/// What a part is told by its shard.
+#[derive(Clone, Debug)]
+pub enum PartEvent {
+    /// It is attached, and its session and subscriptions are durable if they are to be. Deliveries
+    /// may follow.
+    Attached {
+        /// Its session was there already.
+        session_present: bool,
+        /// For each subscription whether it was granted, in order.
+        granted: Vec<ReasonCode>,
+    },
+    /// A message for it.
+    Delivery(Delivery),
+    /// What came of a message that it has published: told when a PUBACK would be sent. It must not
+    /// believe that a message is kept before that.
+    Published {
+        /// See [`PartPublish::number`].
+        number: u64,
+        /// What came of it.
+        outcome: Published,
+    },
+    /// How a message that it has published ended for one of its receivers, if it asked for that:
+    /// see [`PartPublish::receipts`].
+    Receipt(Receipt),
+    /// All receivers of a message of which it asked for receipts are known: told once, behind
+    /// [`PartEvent::Published`]. Receipts may come before and after it.
+    Receivers {
+        /// The message.
+        message: MessageId,
+        /// Number of sessions and share groups that it was routed to, and so of its receipts.
+        receivers: u64,
+    },
+    /// The oldest message that the session of a lane has is of this run of the node, see
+    /// [`start_of`](crate::start_of): none of an earlier run is left. Told after
+    /// [`PartEvent::Attached`] and whenever it changes, until it is the present run.
+    Run {
+        /// The run.
+        oldest: u32,
+        /// It is the present run: what comes from now on was received in this one.
+        is_present: bool,
+    },
+    /// How its queue is, if that has bounds of its own: told once a second if it has changed.
+    Queue(PartQueueState),
+    /// It is not attached any more, or has not been.
+    Ended {
+        /// As a client would be told.
+        reason: ReasonCode,
+        /// In words.
+        why: &'static str,
+    },
+}
+
+/// How the queue of a part is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartQueueState {
+    /// Messages in it. What the part has and has not settled does not count.
+    pub messages: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Bytes that it may have. A queue in memory may have no more than a client's share of that.
+    pub bytes_max: u64,
+    /// When the first message in it came in, wall clock in milliseconds; none if there is none, or
+    /// it has not been read back from the store yet.
+    pub oldest_wall_ms: Option<u64>,
+    /// Publishers wait until there is room.
+    pub holds: bool,
+    /// Messages that its session has lost, for whatever reason.
+    pub dropped: u64,
+    /// Messages that have expired in it.
+    pub expired: u64,
+}
+
+/// The end of a message for one of its receivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Which message: see [`Published::id`](crate::Published::id).
+    pub message: MessageId,
+    /// Client Identifier of the receiver. `$share/name/filter` for a message that a share group
+    /// dropped, or that expired, before a member had it. Empty if the receiver's session ended
+    /// while the message was on its way from a share group to it.
+    pub receiver: Arc<str>,
+    /// How it ended.
+    pub outcome: ReceiptOutcome,
+}
+
+/// How a message ended for one of its receivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiptOutcome {
+    /// The client answered with PUBACK or PUBREC below 0x80: it has the message. A part has
+    /// settled it as done.
+    Acknowledged,
+    /// The client answered with this reason code, 0x80 or above. A part has refused it: see
+    /// [`PartRefusal::of`](super::PartRefusal::of).
+    Refused(ReasonCode),
+    /// It was dropped for this reason, which is never
+    /// [`RefusedByReceiver`](DropReason::RefusedByReceiver).
+    Dropped(DropReason),
+    /// Its expiry ran out.
+    Expired,
+    /// Sent with QoS 0 to a client that is connected. Whether it arrives is not known.
+    Sent,
+}
+
+/// Takes what a part is told. It is called on the thread of a shard, in order, and must not block.
+/// The last it is told is [`PartEvent::Ended`], unless the node stops at once.
+pub trait PartOutlet: Send {
+    /// Takes the next of what the part is told.
+    fn tell(&mut self, event: PartEvent);
+}
+
+impl<F: FnMut(PartEvent) + Send> PartOutlet for F {
+    fn tell(&mut self, event: PartEvent) {
+        self(event);
+    }
+}
+
+/// By which a part that is attached, or about to be, tells its shard something. It is detached when
+/// this is dropped.
+pub trait PartLine: core::fmt::Debug + Send + Sync {
+    /// Says what became of deliveries.
+    fn settle(&self, settlements: Vec<Settlement>);
+    /// Sets how many deliveries it may have and not have settled, 1 to 65,535.
+    fn set_credit(&self, credit: u16);
+    /// Sets how many bytes its queue may have: see [`PartCall::QueueBytes`].
+    fn set_queue_bytes(&self, bytes_max: u64);
+    /// Publishes a message: see [`PartCall::Publish`].
+    fn publish(&self, publish: PartPublish);
+    /// Detaches it and ends its session: what waits for it is dropped.
+    fn end(&self);
+}
+
+/// A message for a part.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// By which it is settled.
+    pub token: PacketId,
+    /// The message, with its id, time of receipt and properties. Shared with all who hold it.
+    pub message: Message,
+    /// It was retained when it was found.
+    pub retained: bool,
+    /// It may have been delivered before.
+    pub dup: bool,
+    /// Identifiers of the subscriptions that match.
+    pub subscription_ids: SubscriptionIds,
+}
+
+impl Delivery {
+    /// Who published it; none for the node's own messages.
+    pub fn publisher(&self) -> Option<&SharedClient> {
+        self.message.client()
+    }
+}
