@@ -11,14 +11,54 @@ use crate::sources::SourceFile;
 
 /// Crates that are looked at, and how many of their modules are in cycles. The aim is 0.
 const MAY: &[(&str, usize)] = &[
-    ("broker", 52),
+    ("broker", 22),
     ("registry", 18),
     ("control", 20),
     ("api", 44),
 ];
 
-/// Modules of the broker that are the words of its interface: they import no other modules.
-const VOCABULARY: (&str, &[&str]) = ("broker", &[]);
+/// Modules of the broker that are the words of its interface, and what these are made of: they
+/// import nothing else of it.
+const VOCABULARY: (&str, &[&str]) = (
+    "broker",
+    &[
+        "authentication",
+        "command",
+        "connect_request",
+        "connected_client",
+        "counters",
+        "decision",
+        "effect",
+        "event",
+        "event_head",
+        "event_interest",
+        "event_kind",
+        "flags",
+        "gauge",
+        "guest",
+        "hash",
+        "id",
+        "lane_name",
+        "limits",
+        "message",
+        "part::interface",
+        "part::holds",
+        "part::refusal",
+        "permission",
+        "record",
+        "refusal",
+        "report",
+        "revocation",
+        "session::permit",
+        "session::queue::entry",
+        "share::message",
+        "share::ticket",
+        "shortened",
+        "time",
+        "transport_fault",
+        "work",
+    ],
+);
 
 /// What breaks these rules, one line each.
 pub(crate) fn check(files: &[SourceFile], problems: &mut Vec<String>) {

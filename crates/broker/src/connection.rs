@@ -19,11 +19,10 @@ use crate::connected_client::{ConnectedClient, SharedClient};
 use crate::effect::ConnectionEffect;
 use crate::flags::flags;
 use crate::hash::{HashMap, Seed, seeded};
-use crate::id::{ConnectionId, RecordNumber, SessionId};
+use crate::id::{ConnectionId, MessageId, RecordNumber, SessionId};
 use crate::limits::{Limits, ListenerPolicy};
 use crate::node::{Cx, Node};
 use crate::split_map::SplitMap;
-use crate::tell::{ToBeTold, packet_id_of};
 use crate::timer::TimerKey;
 
 /// How far a connection has come.
@@ -455,7 +454,7 @@ impl Connection {
             }
             if end > done {
                 let body = &output.bytes[start + usize::from(header.header_len)..end];
-                let id = packet_id_of(&header, body);
+                let id = header.packet_id(body);
                 packets.push((header.packet_type, id, body.len() as u32));
             }
             start = end;
@@ -696,6 +695,24 @@ impl BufferPool {
 #[cold]
 fn drop_buffer(buffer: Box<Buffer>) {
     drop(buffer);
+}
+
+/// A QoS 0 message in an output whose delivery is to be reported.
+#[derive(Debug)]
+pub(crate) struct ToBeTold {
+    /// QoS 0 messages of the output up to this one that have not left.
+    pub(crate) left: u32,
+    pub(crate) topic: Box<str>,
+    pub(crate) id: MessageId,
+    pub(crate) received_mono_ms: u64,
+}
+
+impl ToBeTold {
+    /// Notes that `count` QoS 0 messages have left; returns whether this message is one of them.
+    pub(crate) fn has_left(&mut self, count: u32) -> bool {
+        self.left = self.left.saturating_sub(count);
+        self.left == 0
+    }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::interest::EpochKey;
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::permission::Actions;
-use crate::route::{Match, Routing, Target};
+use crate::routing::{Match, Routing, Target};
 use crate::shard::Shard;
 use crate::topic_tree::NodeKey;
 use crate::work::{FAN_OUTS, NODE};

@@ -7,10 +7,25 @@
 //!
 //! # Layout
 //!
-//! * [`Shard`] (`shard`): all state one core owns, and the calls that bring events in
+//! The words of the interface import nothing above them (`cargo xtask tidy` checks it):
+//!
 //! * `effect`, `command`, `event`: the three closed lists: requests to the reactor, orders of
-//!   operators, news for observers; `report`: answers to commands; `operate`: commands that take
-//!   several turns
+//!   operators, news for observers; `report`: answers to commands; `record`: what is persisted
+//! * `message`: the Application Message; `connect_request`, `guest`: a CONNECT on its way;
+//!   `authentication`: the question who a client is; `revocation`: credentials that are taken back
+//! * `part::interface`, `share::message`, `share::ticket`: what parts and share groups are told
+//! * `connected_client`: a client as its connection, messages and events know it
+//! * `event_head`: who an event is about; `event_kind`: the closed list of kinds; `event_interest`:
+//!   which are wanted; `event_text`: their names, cut; `shortened`: names cut
+//! * `refusal`: why something is refused or ended; `decision`: limits that decide;
+//!   `transport_fault`: what goes wrong below MQTT
+//! * `permission`: rules, compiled into a tree of topic levels
+//! * `limits`, `counters`, `timer`, `work`: what bounds, counts and times it all
+//! * `id`, `lane_name`, `hash`, `time`, `gauge`, `flags`: names, times and bytes that are counted
+//!
+//! What a shard does:
+//!
+//! * [`Shard`] (`shard`): all state one core owns, and the calls that bring events in
 //! * `node`: what shards share, reached through the [`Node`] trait only
 //! * `lobby`, `connect`, `connection`: from an accepted socket to a session; its bytes;
 //!   `lobby_memory`: what connections hold before that; `authenticate`, `exchange`: the wait for an
@@ -18,26 +33,17 @@
 //! * `session`: Session State: `inbound` (what a client publishes), `outbound`, `in_flight`,
 //!   `sending`, `acknowledge` (what it is sent), `queue`, `packet_ids`
 //! * `part`: what consumes messages inside the process, a session without a Network Connection
-//! * `subscribe`, `topic_tree`, `interest`, `route`: who wants a topic; `outgoing`: its packets;
-//!   `fan_out`: a message for more receivers than one turn can serve
+//! * `subscribe`, `topic_tree`, `interest`, `route`, `routing`: who wants a topic; `outgoing`: its
+//!   packets; `fan_out`: a message for more receivers than one turn can serve
 //! * `share`, `retained`, `will`: Shared Subscriptions, retained messages, Wills
-//! * `message`: the Application Message; `record`: what is persisted; `restore`: bringing a shard
-//!   back
-//! * `permission`: rules, compiled into a tree of topic levels; `review`: new rules and
-//!   revocations, applied to all sessions over turns
-//! * `refusal`: why something is refused or ended; `decision`: limits that decide;
-//!   `transport_fault`: what goes wrong below MQTT; `revocation`: credentials that are taken back
-//! * `event_head`: who an event is about; `event_kind`: the closed list of their kinds;
-//!   `event_interest`: which are wanted; `event_text`: their names, cut; `tell`: which are made, and
-//!   for which observers; `shortened`: names cut
-//! * `connected_client`: a client as its connection, messages and events know it
+//! * `operate`: commands that take several turns; `restore`: bringing a shard back
+//! * `review`: new rules and revocations, applied to all sessions over turns
+//! * `tell`: which events are made, and for which observers
 //! * `user_sessions`: how many sessions a user has
 //! * `unmatched`: topics of messages that nobody was subscribed to
-//! * `limits`, `rate`, `timer`, `counters`, `losses`: what bounds, times and counts it all
-//! * `work`: the work of a turn; `memory`, `memory_use`, `pressure`: what memory is used for, and
-//!   relief when it is short
-//! * `arena`, `hash`, `id`, `lane_name`, `place_table`, `split_map`: tables and names; `time`;
-//!   `gauge`: bytes that are counted
+//! * `rate`, `losses`: messages beyond a rate, and messages lost
+//! * `memory`, `memory_use`, `pressure`: what memory is used for, and relief when it is short
+//! * `arena`, `place_table`, `split_map`: tables; `leftovers`: what is left in a shard, for tests
 #![forbid(unsafe_code)]
 
 mod arena;
@@ -89,6 +95,7 @@ mod retained;
 mod review;
 mod revocation;
 mod route;
+mod routing;
 mod session;
 mod shard;
 mod share;

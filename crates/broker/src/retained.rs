@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::fault::{self, Fault};
+use crate::gauge::Counted;
 use crate::hash::ClientKey;
 use crate::id::{MessageId, TenantId};
 use crate::message::Message;
-use crate::session::queue::Counted;
 
 /// All retained messages of a node.
 #[derive(Debug)]

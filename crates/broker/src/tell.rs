@@ -11,6 +11,7 @@ use std::sync::Arc;
 use martlet_codec::{FixedHeader, PacketType, QoS};
 
 use crate::connected_client::UserName;
+use crate::connection::ToBeTold;
 use crate::event::{DeliveredMessage, Event, PublishedMessage};
 use crate::event_head::EventHead;
 use crate::event_interest::{EventInterest, Traced, Wants};
@@ -62,16 +63,6 @@ pub(crate) struct TraceScan {
 
 /// Places of connections, or sessions, that a step looks at.
 const PLACES_PER_STEP: u32 = 512;
-
-/// A QoS 0 message in an output whose delivery is to be reported.
-#[derive(Debug)]
-pub(crate) struct ToBeTold {
-    /// QoS 0 messages of the output up to this one that have not left.
-    left: u32,
-    topic: Box<str>,
-    id: MessageId,
-    received_mono_ms: u64,
-}
 
 impl Telling {
     pub(crate) fn of(interest: &EventInterest) -> Self {
@@ -416,7 +407,7 @@ impl Shard {
         header: &FixedHeader,
         body: &[u8],
     ) {
-        let packet_id = packet_id_of(header, body);
+        let packet_id = header.packet_id(body);
         let length = body.len() as u32;
         self.tell_packet(cx, index, (header.packet_type, packet_id, length), false);
     }
@@ -488,36 +479,5 @@ impl Shard {
         for packet in packets {
             self.tell_packet(cx, id.index, packet, true);
         }
-    }
-}
-
-/// The Packet Identifier of a packet; a PUBLISH has it behind the topic, and with QoS 0 none.
-pub(crate) fn packet_id_of(header: &FixedHeader, body: &[u8]) -> Option<u16> {
-    let at = match header.packet_type {
-        PacketType::Publish if header.flags & 0b0110 == 0 => return None,
-        PacketType::Publish => 2 + usize::from(u16::from_be_bytes([*body.first()?, *body.get(1)?])),
-        PacketType::PubAck
-        | PacketType::PubRec
-        | PacketType::PubRel
-        | PacketType::PubComp
-        | PacketType::Subscribe
-        | PacketType::SubAck
-        | PacketType::Unsubscribe
-        | PacketType::UnsubAck => 0,
-        PacketType::Connect
-        | PacketType::ConnAck
-        | PacketType::PingReq
-        | PacketType::PingResp
-        | PacketType::Disconnect
-        | PacketType::Auth => return None,
-    };
-    Some(u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?]))
-}
-
-impl ToBeTold {
-    /// Notes that `count` QoS 0 messages have left; returns whether this message is one of them.
-    pub(crate) fn has_left(&mut self, count: u32) -> bool {
-        self.left = self.left.saturating_sub(count);
-        self.left == 0
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::id::{SessionAddress, TenantId};
 use crate::message::Publication;
 use crate::report::UnmatchedTopic;
-use crate::route::Routing;
+use crate::routing::Routing;
 use crate::shard::Shard;
 use crate::shortened::NAME_BYTES_MAX;
 

@@ -11,7 +11,7 @@ use crate::message::Publication;
 use crate::node::{Cx, Node};
 use crate::permission::Actions;
 use crate::record::StoredWill;
-use crate::route::Origin;
+use crate::routing::Origin;
 use crate::shard::{RESERVE_WILL_BYTES, Shard};
 use crate::tell::TOLD_OF_PUBLISHED;
 use crate::timer::Timer;
@@ -153,7 +153,7 @@ impl Shard {
             qos: will.qos,
             retain: will.retain,
             received_wall_ms: now.wall_ms,
-            expires_at_ms: crate::route::expires_at(now.mono_ms, will.message_expiry_secs),
+            expires_at_ms: crate::routing::expires_at(now.mono_ms, will.message_expiry_secs),
             received_mono_ms: now.mono_ms,
             hops: 0,
         };

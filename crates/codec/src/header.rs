@@ -35,6 +35,32 @@ impl FixedHeader {
         usize::from(self.header_len) + self.remaining_len as usize
     }
 
+    /// The Packet Identifier of the packet with this header and body; none if the packet has none,
+    /// or is cut before it. A PUBLISH has it behind the topic, and with QoS 0 none.
+    pub fn packet_id(&self, body: &[u8]) -> Option<u16> {
+        let at = match self.packet_type {
+            PacketType::Publish if self.flags & QOS_BITS == 0 => return None,
+            PacketType::Publish => {
+                2 + usize::from(u16::from_be_bytes([*body.first()?, *body.get(1)?]))
+            }
+            PacketType::PubAck
+            | PacketType::PubRec
+            | PacketType::PubRel
+            | PacketType::PubComp
+            | PacketType::Subscribe
+            | PacketType::SubAck
+            | PacketType::Unsubscribe
+            | PacketType::UnsubAck => 0,
+            PacketType::Connect
+            | PacketType::ConnAck
+            | PacketType::PingReq
+            | PacketType::PingResp
+            | PacketType::Disconnect
+            | PacketType::Auth => return None,
+        };
+        Some(u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?]))
+    }
+
     /// Checks what depends on the version of the connection.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::node::{Cx, Node};
 use crate::part::holds::Holds;
 use crate::permission;
 use crate::report::{Answer, Published};
-use crate::route::{Origin, expires_at};
+use crate::routing::{Origin, expires_at};
 use crate::shard::{Shard, StoreState};
 use crate::work::{BYTES_PER_UNIT, PACKET};
 

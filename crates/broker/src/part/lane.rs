@@ -23,7 +23,7 @@ use crate::part::interface::PartReach;
 use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
 use crate::report::SubscriptionInfo;
-use crate::route::{Match, Routing, Target};
+use crate::routing::{Match, Routing, Target};
 use crate::session::Session;
 use crate::shard::Shard;
 use crate::work::NODE;

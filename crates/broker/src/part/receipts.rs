@@ -24,7 +24,7 @@ use crate::message::Publication;
 use crate::node::{Cx, Node};
 use crate::part::interface::{Receipt, ReceiptOutcome};
 use crate::record::EnqueuedAs;
-use crate::route::Routing;
+use crate::routing::Routing;
 use crate::shard::{Gated, Shard};
 use crate::share::message::MemberReceipt;
 use crate::share::ticket::{GroupId, ShareOutcome};

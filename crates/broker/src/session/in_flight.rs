@@ -19,6 +19,7 @@ use crate::message::Message;
 use crate::record::{EnqueuedAs, EntryRecord};
 use crate::report::{DeliveryState, InFlightMessage};
 use crate::session::outbound::Outbound;
+use crate::session::queue::entry::Unkept;
 use crate::session::queue::{Apart, Entry, StoredEntry, Taken};
 use crate::share::ticket::ShareTicket;
 
@@ -58,15 +59,6 @@ pub(super) struct SentEntry {
     pub(super) retain: bool,
     pub(super) why: EnqueuedAs,
     pub(super) ticket: Option<Box<ShareTicket>>,
-}
-
-/// What is remembered of a message that was sent and is never sent again. It has no record.
-#[derive(Debug)]
-pub(crate) struct Unkept {
-    pub(super) id: MessageId,
-    pub(super) why: EnqueuedAs,
-    pub(super) qos: QoS,
-    pub(super) ticket: Option<ShareTicket>,
 }
 
 /// What is remembered of a message once its PUBREC has come.

@@ -22,7 +22,7 @@ use crate::permission::{self, Actions};
 use crate::record::Record;
 use crate::refusal::{Refusal, RefusalCause};
 use crate::retained::RetainedChange;
-use crate::route::{Origin, expires_at};
+use crate::routing::{Origin, expires_at};
 use crate::session::packet_ids::PacketIdRing;
 use crate::shard::{PacketError, PlainAck, Shard};
 use crate::shortened::shortened;

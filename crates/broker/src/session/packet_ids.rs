@@ -12,8 +12,7 @@ use std::sync::Arc;
 
 use martlet_codec::PacketId;
 
-use crate::gauge::MemoryGauge;
-use crate::session::queue::Counted;
+use crate::gauge::{Counted, MemoryGauge};
 
 /// Packet Identifier → `T`.
 #[derive(Debug)]

@@ -17,12 +17,12 @@ use expiry::{Expiry, Sweep, SweptRows};
 
 use crate::effect::ReadMessage;
 use crate::fault::{self, Fault};
-use crate::gauge::MemoryGauge;
+use crate::gauge::{Counted, MemoryGauge};
 use crate::id::{MessageId, SubscriptionIds};
 use crate::message::Message;
 use crate::record::EnqueuedAs;
 use crate::report::QueuedMessage;
-use crate::session::in_flight::Unkept;
+use crate::session::queue::entry::Unkept;
 use crate::share::ticket::ShareTicket;
 
 pub(crate) use entry::Entry;
@@ -58,69 +58,6 @@ const PAGE_BYTES: u64 = 64 * 1024;
 /// queue; so rows are counted for somewhat more than they take here. The rest is for the store,
 /// whose index has a row for each of them too.
 const ROW_BYTES: usize = 3 * size_of::<u64>();
-
-/// Bytes of memory that are counted by a gauge until this is dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Counted {
-    gauge: Option<Arc<MemoryGauge>>,
-    bytes: usize,
-}
-
-impl Counted {
-    const NOTHING: Self = Self {
-        gauge: None,
-        bytes: 0,
-    };
-
-    /// Counts this number of bytes in this gauge.
-    pub(crate) fn of(gauge: &Arc<MemoryGauge>, bytes: usize) -> Self {
-        let mut counted = Self::by(gauge);
-        counted.set(bytes);
-        counted
-    }
-
-    /// Counts nothing yet, in this gauge.
-    pub(crate) fn by(gauge: &Arc<MemoryGauge>) -> Self {
-        Self {
-            gauge: Some(Arc::clone(gauge)),
-            bytes: 0,
-        }
-    }
-
-    /// Number of bytes that it counts.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Changes the number of bytes that it counts.
-    pub(crate) fn set(&mut self, bytes: usize) {
-        if let Some(gauge) = &self.gauge {
-            gauge.add(bytes);
-            gauge.sub(self.bytes);
-            self.bytes = bytes;
-        }
-    }
-
-    pub(crate) fn add(&mut self, gauge: &Arc<MemoryGauge>, bytes: usize) {
-        self.gauge
-            .get_or_insert_with(|| Arc::clone(gauge))
-            .add(bytes);
-        self.bytes += bytes;
-    }
-
-    pub(crate) fn sub(&mut self, bytes: usize) {
-        self.bytes -= bytes;
-        if let Some(gauge) = &self.gauge {
-            gauge.sub(bytes);
-        }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.sub(self.bytes);
-    }
-}
 
 /// The queue of one session or share group.
 #[derive(Debug, Default)]

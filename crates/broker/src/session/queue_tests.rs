@@ -267,7 +267,7 @@ fn bytes_each(ids: impl Fn(u32) -> Vec<u32>) -> (usize, Queue) {
     let beside = stored
         .beside
         .as_ref()
-        .map_or(0, |beside| beside.counted.bytes);
+        .map_or(0, |beside| beside.counted.bytes());
     assert_eq!(
         gauge.bytes(),
         10_000 * ROW_BYTES + beside,

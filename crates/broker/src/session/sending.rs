@@ -9,7 +9,7 @@ use crate::message::{Message, expiry_left_secs};
 use crate::node::{Cx, Node};
 use crate::outgoing::{Outgoing, Parts};
 use crate::permission::Actions;
-use crate::route::Routing;
+use crate::routing::Routing;
 use crate::shard::Shard;
 use crate::work::BYTES_PER_UNIT;
 

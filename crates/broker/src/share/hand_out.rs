@@ -19,7 +19,7 @@ use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::part::interface::ReceiptOutcome;
 use crate::record::{EnqueuedAs, MessageRecord, Record};
-use crate::route::Routing;
+use crate::routing::Routing;
 use crate::session::queue::{Entry, StoredEntry, Taken, Window};
 use crate::shard::Shard;
 use crate::shortened::{digest_work, shortened};

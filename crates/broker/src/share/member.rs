@@ -14,7 +14,7 @@ use crate::id::{MessageId, SessionEpoch, SessionId};
 use crate::node::{Cx, Node};
 use crate::permission::{Actions, Realm};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SubscriptionRecord};
-use crate::route::Routing;
+use crate::routing::Routing;
 use crate::session::queue::{Apart, Entry, Taken};
 use crate::shard::Shard;
 use crate::subscribe::SharedSubscription;

@@ -14,7 +14,7 @@ use crate::hash::seeded;
 use crate::id::{SessionAddress, SessionEpoch, TenantId};
 use crate::node::{Cx, Node};
 use crate::record::Record;
-use crate::route::Target;
+use crate::routing::Target;
 use crate::session::outbound::EndedQueue;
 use crate::session::queue::{Queue, StoredEntry};
 use crate::shard::Shard;

@@ -23,7 +23,7 @@ use crate::node::{Cx, Node};
 use crate::record::{Record, SHARED_COPIES, SubscriptionRecord};
 use crate::refusal::{Refusal, RefusalCause};
 use crate::report::SubscriptionInfo;
-use crate::route::Target;
+use crate::routing::Target;
 use crate::shard::Shard;
 use crate::shortened::shortened;
 

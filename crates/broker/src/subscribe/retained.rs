@@ -9,13 +9,12 @@ use std::sync::Arc;
 use martlet_codec::QoS;
 
 use crate::fault::{self, Fault};
-use crate::gauge::MemoryGauge;
+use crate::gauge::{Counted, MemoryGauge};
 use crate::hash::ClientKey;
 use crate::id::SubscriptionIds;
 use crate::node::{Cx, Node};
 use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
-use crate::session::queue::Counted;
 use crate::shard::Shard;
 use crate::work::{PACKET, RETAINED_MESSAGE, RETAINED_TOPIC};
 

@@ -16,7 +16,7 @@ use crate::interest::InterestClass;
 use crate::node::{Cx, Node};
 use crate::record::{RETAINED_COPIES, SHARED_COPIES, SubscriptionRecord};
 use crate::report::SubscriptionInfo;
-use crate::route::{Match, Target};
+use crate::routing::{Match, Target};
 use crate::session::{SessionFlags, Sessions};
 use crate::shard::Shard;
 use crate::subscribe::RetainedPending;

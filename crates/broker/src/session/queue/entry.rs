@@ -25,6 +25,15 @@ pub(crate) struct Entry {
     pub(crate) ticket: Option<Box<ShareTicket>>,
 }
 
+/// What is remembered of a message that was sent and is never sent again. It has no record.
+#[derive(Debug)]
+pub(crate) struct Unkept {
+    pub(crate) id: MessageId,
+    pub(crate) why: EnqueuedAs,
+    pub(crate) qos: QoS,
+    pub(crate) ticket: Option<ShareTicket>,
+}
+
 /// An entry whose message may lie in the store alone.
 #[derive(Clone, Debug)]
 pub struct StoredEntry {
