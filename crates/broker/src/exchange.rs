@@ -5,6 +5,8 @@
 //! between two steps is kept with the connection, so that it ends with it, and there is at most
 //! one.
 
+pub(crate) mod state;
+
 use std::sync::Arc;
 
 use martlet_codec::{
@@ -16,52 +18,14 @@ use crate::connection::Phase;
 use crate::decision::Limit;
 use crate::event::Event;
 use crate::event_interest::Wants;
+use crate::exchange::state::Turn;
 use crate::id::ConnectionId;
 use crate::node::{Cx, Node};
 use crate::permission::Identity;
 use crate::refusal::{Refusal, RefusalCause};
 use crate::session::permit::Permit;
 use crate::shard::{Ending, PacketError, Progress, Shard};
-use crate::timer::{Timer, TimerKey};
-
-/// The exchange of a connection whose CONNECT named a method.
-#[derive(Debug)]
-pub(crate) struct Exchange {
-    pub(crate) method: Arc<str>,
-    turn: Turn,
-    /// Of a re-authentication.
-    pub(crate) deadline: Option<TimerKey>,
-}
-
-#[derive(Debug)]
-enum Turn {
-    /// The client is known; it may begin anew.
-    Over,
-    /// The authenticator has been asked.
-    Keeper,
-    /// An answer of the client is expected.
-    Client(ExchangeState),
-}
-
-impl Exchange {
-    /// The authenticator has been asked.
-    pub(crate) fn asked(method: Arc<str>) -> Self {
-        Self {
-            method,
-            turn: Turn::Keeper,
-            deadline: None,
-        }
-    }
-
-    /// Of an accepted client.
-    pub(crate) fn over(method: Arc<str>) -> Self {
-        Self {
-            method,
-            turn: Turn::Over,
-            deadline: None,
-        }
-    }
-}
+use crate::timer::Timer;
 
 impl Shard {
     /// What a client may send between the server's AUTH and its CONNACK: AUTH or DISCONNECT
@@ -385,15 +349,5 @@ fn auth_without_method(auth: &Auth<'_>) -> PacketError {
             PacketError::protocol("AUTH although CONNECT named no Authentication Method", "")
         }
         None => PacketError::protocol("AUTH without Authentication Method", "MQTT-4.12.0-7"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_that_may_prove_anew_who_it_is_is_small() {
-        assert!(size_of::<Exchange>() <= 48);
     }
 }

@@ -11,167 +11,23 @@
 //! a filter, not at a place in memory; of what was gathered before a subscription changed, each
 //! is looked up again before it is served.
 
-use core::hash::BuildHasher;
-use core::ops::ControlFlow;
-use std::collections::{BTreeMap, VecDeque};
+pub(crate) mod under_way;
 
-use hashbrown::HashTable;
+use core::ops::ControlFlow;
+use std::collections::VecDeque;
+
 use smallvec::SmallVec;
 
 use crate::effect::ShardMessage;
+use crate::fan_out::under_way::{AT_ONCE, Delivery, FanOut, Found, NONE, Receivers, Stage};
 use crate::fault::{self, Fault};
-use crate::id::{SessionAddress, SessionEpoch, SessionId, ShardId};
+use crate::id::{SessionAddress, SessionId};
 use crate::interest::EpochKey;
-use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::permission::Actions;
 use crate::routing::{Match, Routing, Target};
 use crate::shard::Shard;
-use crate::topic_tree::NodeKey;
 use crate::work::{FAN_OUTS, NODE};
-
-/// A message on its way to this shard's receivers.
-#[derive(Debug)]
-pub(crate) struct Delivery {
-    pub(crate) message: Message,
-    /// It has a record, so entries of it have too.
-    pub(crate) recorded: bool,
-    /// Sessions and share groups that had it before a restart.
-    pub(crate) had: Box<[SessionEpoch]>,
-    /// The shard that waits to hear that all entries are recorded; may be this one.
-    pub(crate) answer_to: Option<ShardId>,
-}
-
-/// All messages that are being fanned out.
-#[derive(Debug, Default)]
-pub(crate) struct FanOuts {
-    /// The first few take turns, the others wait.
-    queue: VecDeque<FanOut>,
-    /// Publishers of the messages in it, each with its messages that came later.
-    behind: BTreeMap<SessionAddress, VecDeque<Delivery>>,
-    /// Publishers of this shard that wait, and for how many shards.
-    held: BTreeMap<SessionId, u32>,
-}
-
-/// Messages that are fanned out at the same time; each takes memory for its receivers.
-const AT_ONCE: usize = 8;
-
-/// One publisher's messages.
-#[derive(Debug)]
-struct FanOut {
-    publisher: Option<SessionAddress>,
-    current: Delivery,
-    receivers: Receivers,
-    /// Receivers of the message so far, if it asks for receipts.
-    receipts: u64,
-}
-
-/// The receivers of a message.
-#[derive(Debug, Default)]
-struct Receivers {
-    stage: Stage,
-    found: Vec<Found>,
-    /// The first of each session's subscriptions among `found`.
-    firsts: HashTable<u32>,
-    /// The sum of epochs of the topic when gathering began.
-    epoch: u64,
-}
-
-#[derive(Debug, Default)]
-enum Stage {
-    #[default]
-    New,
-    /// Walking over the topic index: where it goes on, and how many of the subscribers there are
-    /// still to be gathered, if it stopped among them.
-    Gathering(String, Option<usize>),
-    /// The next one to be served.
-    Serving(usize),
-}
-
-/// A subscription of a session that matched.
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    matched: Match,
-    /// Of its session.
-    generation: u32,
-    node: NodeKey,
-    number: u32,
-    /// The next one of the same session among those that were found.
-    next: u32,
-    /// The first one of its session: all of them are served with it.
-    is_first: bool,
-}
-
-const NONE: u32 = u32::MAX;
-
-impl FanOuts {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// Some publisher of this shard waits.
-    #[inline]
-    pub(crate) fn holds_any(&self) -> bool {
-        !self.held.is_empty()
-    }
-
-    pub(crate) fn holds(&self, publisher: SessionId) -> bool {
-        self.held.contains_key(&publisher)
-    }
-
-    /// Bytes of memory that it takes beside the messages.
-    pub(crate) fn bytes(&self) -> usize {
-        let active = self.queue.iter().take(AT_ONCE);
-        let receivers: usize = active.map(|fan_out| fan_out.receivers.bytes()).sum();
-        receivers + self.queue.len() * size_of::<FanOut>()
-    }
-
-    /// A message of this publisher is being fanned out.
-    fn has(&self, publisher: Option<SessionAddress>) -> bool {
-        publisher.is_some_and(|publisher| self.behind.contains_key(&publisher))
-    }
-
-    /// The next message of this publisher; none: the one that has been fanned out was the last.
-    fn next_of(&mut self, publisher: Option<SessionAddress>) -> Option<Delivery> {
-        let publisher = publisher?;
-        let next = self.behind.get_mut(&publisher)?.pop_front();
-        if next.is_none() {
-            self.behind.remove(&publisher);
-        }
-        next
-    }
-}
-
-impl Receivers {
-    fn bytes(&self) -> usize {
-        self.found.capacity() * size_of::<Found>() + self.firsts.capacity() * size_of::<u32>()
-    }
-
-    /// Notes a subscription; all of one session are served together.
-    fn note(&mut self, seed: &crate::hash::Seed, mut found: Found) {
-        let place = self.found.len() as u32;
-        let target = found.matched.target;
-        let all = &self.found;
-        let hash = seed.hash_one(target.index());
-        let is_same = |&first: &u32| all[first as usize].matched.target == target;
-        if let Some(&first) = self.firsts.find(hash, is_same) {
-            let latest = self.found[first as usize].next;
-            let latest = self.found.get(latest as usize);
-            if latest.unwrap_or(&self.found[first as usize]).node == found.node {
-                // It has come to another place among the subscribers meanwhile.
-                return;
-            }
-            found.is_first = false;
-            found.next = core::mem::replace(&mut self.found[first as usize].next, place);
-            self.found.push(found);
-            return;
-        }
-        self.found.push(found);
-        let all = &self.found;
-        let hash_of = |&place: &u32| seed.hash_one(all[place as usize].matched.target.index());
-        self.firsts.insert_unique(hash, place, hash_of);
-    }
-}
 
 impl Shard {
     /// A message of this publisher is being fanned out: the next one comes behind it.

@@ -4,6 +4,8 @@
 //! checked without the session, and hands the connection over, once, to the shard that owns the
 //! session. What came behind the CONNECT moves along.
 
+pub(crate) mod connect_rate;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -598,24 +600,5 @@ pub(crate) fn version_of_unfinished(packet: &[u8]) -> Option<ProtocolVersion> {
         [0, 4, b'M', b'Q', b'T', b'T', 5, ..] => Some(ProtocolVersion::V5),
         [0, 4, b'M', b'Q', b'T', b'T', 4, ..] => Some(ProtocolVersion::V311),
         _ => None,
-    }
-}
-
-/// CONNECTs accepted in the present second.
-#[derive(Debug, Default)]
-pub(crate) struct ConnectRate {
-    second: u64,
-    count: u32,
-}
-
-impl ConnectRate {
-    /// Takes one of this second's places; `per_second` 0 has no end of them.
-    fn take(&mut self, now_ms: u64, per_second: u32) -> bool {
-        let second = now_ms / 1000;
-        if second != self.second {
-            *self = Self { second, count: 0 };
-        }
-        self.count += 1;
-        per_second == 0 || self.count <= per_second
     }
 }

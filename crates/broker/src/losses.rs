@@ -6,157 +6,27 @@
 //! then every 10 seconds with the number of messages that were dropped meanwhile. Events of single
 //! drops are for those who ask for them.
 
-use core::cmp::Reverse;
-use std::collections::BinaryHeap;
+pub(crate) mod lost;
 
-use crate::counters::{DROP_REASONS, DropReason};
+use core::cmp::Reverse;
+
+use crate::counters::DropReason;
 use crate::decision::Limit;
 use crate::effect::QueueOwner;
 use crate::event::Event;
 use crate::event_head::EventHead;
 use crate::event_interest::Wants;
 use crate::id::TenantId;
+use crate::losses::lost::{Losses, Told};
 use crate::node::{Cx, Node};
-use crate::report::{GroupLosses, LossTimes};
+use crate::report::GroupLosses;
 use crate::shard::Shard;
 use crate::shortened::{digest_work, shortened};
 use crate::timer::Timer;
 use crate::work::LOSS;
 
-/// Time after which further losses for the same reason are told.
-const TOLD_EVERY_MS: u64 = 10_000;
-
-/// The same where a share group has no member to get QoS 0 messages, which may be so for long.
-const NO_MEMBER_TOLD_EVERY_MS: u64 = 600_000;
-
 /// Losses that are told in one turn.
 const TOLD_PER_TURN: usize = 64;
-
-/// When it is told that messages were dropped for a reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    /// At once, and again after this time, in milliseconds, if there are more.
-    Every(u64),
-    /// At once, and again when the client is back: until then there may be many.
-    UntilBack,
-    /// When the session or the share group is over.
-    AtEnd,
-}
-
-impl Told {
-    fn of(reason: DropReason) -> Self {
-        match reason {
-            DropReason::ClientAway => Self::UntilBack,
-            DropReason::SessionEnded => Self::AtEnd,
-            DropReason::NoMember => Self::Every(NO_MEMBER_TOLD_EVERY_MS),
-            DropReason::OutputFull
-            | DropReason::PartBusy
-            | DropReason::QueueFull
-            | DropReason::PacketTooLarge
-            | DropReason::RefusedByReceiver
-            | DropReason::ConnectionLost
-            | DropReason::MemoryFull
-            | DropReason::NotPermitted
-            | DropReason::TooOld
-            | DropReason::StoreFull
-            | DropReason::StoreStalled
-            | DropReason::StoreDamaged => Self::Every(TOLD_EVERY_MS),
-        }
-    }
-}
-
-/// What a session or a share group did not get. Most have none of this.
-#[derive(Debug, Default)]
-pub(crate) struct Losses {
-    expired: u64,
-    expired_at: LossTimes,
-    /// By reason.
-    drops: [u64; DROP_REASONS],
-    dropped_at: [LossTimes; DROP_REASONS],
-    /// Of them, those that were not told yet.
-    untold: [u64; DROP_REASONS],
-    /// Reasons that were told, a bit each: more is told later.
-    told: u16,
-    /// The bound that the queue was at when it dropped messages last.
-    queue_limit: Option<Limit>,
-}
-
-impl Losses {
-    /// Counts messages that were dropped; 0 as the time is none.
-    pub(crate) fn count_drop(&mut self, reason: DropReason, count: u64, wall_ms: u64) {
-        self.drops[reason as usize] += count;
-        self.untold[reason as usize] += count;
-        self.dropped_at[reason as usize].note(wall_ms);
-    }
-
-    pub(crate) fn count_expired(&mut self, wall_ms: u64) {
-        self.expired += 1;
-        self.expired_at.note(wall_ms);
-    }
-
-    /// By reason.
-    pub(crate) fn drops(&self) -> &[u64; DROP_REASONS] {
-        &self.drops
-    }
-
-    /// Reasons for which messages were dropped, how many they were, and when.
-    pub(crate) fn by_reason(&self) -> impl Iterator<Item = (DropReason, u64, LossTimes)> {
-        let all = DropReason::ALL.iter();
-        let all = all.map(|reason| {
-            let at = *reason as usize;
-            (*reason, self.drops[at], self.dropped_at[at])
-        });
-        all.filter(|(_, count, _)| *count > 0)
-    }
-
-    pub(crate) fn expired(&self) -> u64 {
-        self.expired
-    }
-
-    /// When messages expired.
-    pub(crate) fn expired_at(&self) -> LossTimes {
-        self.expired_at
-    }
-
-    /// From now on more for this reason is told later; false if it was so before.
-    fn begin(&mut self, reason: DropReason) -> bool {
-        let bit = 1 << reason as u16;
-        let begins = self.told & bit == 0;
-        self.told |= bit;
-        begins
-    }
-
-    /// Whether more for this reason is told later.
-    fn has_begun(&self, reason: DropReason) -> bool {
-        self.told & 1 << reason as u16 != 0
-    }
-
-    /// What is dropped for this reason next is told at once.
-    fn end(&mut self, reason: DropReason) {
-        self.told &= !(1 << reason as u16);
-    }
-
-    /// Number of messages that are told now.
-    fn take_untold(&mut self, reason: DropReason) -> u64 {
-        core::mem::take(&mut self.untold[reason as usize])
-    }
-}
-
-/// Of whom it is told again, and when.
-#[derive(Debug, Default)]
-pub(crate) struct LossesToTell {
-    due: BinaryHeap<Reverse<(u64, QueueOwner, DropReason)>>,
-}
-
-impl LossesToTell {
-    fn first_ms(&self) -> Option<u64> {
-        self.due.peek().map(|Reverse((due_ms, ..))| *due_ms)
-    }
-
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.due.capacity() * size_of::<(u64, QueueOwner, DropReason)>()
-    }
-}
 
 impl Shard {
     /// Tells that a session lost messages, unless that was told a short time ago: then more is

@@ -57,7 +57,7 @@ const LARGEST_PART: usize = 8;
 /// What clients and share groups hold that hold [`SMALL_BYTES`] or more: bytes, by the size of the
 /// holder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held([usize; SIZES]);
+pub struct Held(pub(super) [usize; SIZES]);
 
 impl Held {
     /// Adds `held` bytes of a holder that counts as one of `bytes`.

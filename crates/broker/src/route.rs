@@ -3,7 +3,8 @@
 //! Topics repeat, so each shard remembers a topic's route: which shards want it, and its own
 //! subscribers. Epochs of the node's and of its own index tell whether a route still holds.
 
-use core::hash::BuildHasher;
+pub(crate) mod routes;
+
 use core::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -12,299 +13,31 @@ use smallvec::SmallVec;
 
 use crate::connected_client::{ConnectedClient, SharedClient};
 use crate::effect::ShardMessage;
-use crate::fan_out::Delivery;
+use crate::fan_out::under_way::Delivery;
 use crate::fault::{self, Fault};
 use crate::gauge::MemoryGauge;
-use crate::hash::{Seed, seeded};
 use crate::id::{
     MessageId, RecordNumber, SessionAddress, SessionEpoch, ShardId, SubscriptionIds, TenantId,
 };
-use crate::interest::{EpochKey, InterestClass, Wanted};
+use crate::interest::InterestClass;
 use crate::limits::ListenerPolicy;
 use crate::message::{Message, Publication};
-use crate::node::{Cx, MemoryPressure, Node};
+use crate::node::{Cx, Node};
 use crate::permission::Actions;
-use crate::place_table::PlaceTable;
 use crate::record::{MessageRecord, Record};
 use crate::retained::{RetainedChange, is_own};
 use crate::routing::{Match, Origin, Routed, Routing, Target};
 use crate::session::Session;
-use crate::session::permit::PermitToken;
 use crate::shard::{Shard, StoreState};
 use crate::subscribe::Subscriber;
 use crate::work::{DELIVERY_BYTES, NODE, PERMIT, ROUTE};
 
-/// A topic's route. All of it lies together, since a message on a topic of many finds none of it in
-/// the processor's cache: two lines of that, unless the topic is long or matches are many.
-#[derive(Debug)]
-#[repr(align(64))]
-struct Route {
-    topic: SmallVec<[u8; TOPIC_INLINE_BYTES]>,
-    tenant: TenantId,
-    key: EpochKey,
-    /// Sum of the node's epoch and of the shard's own: both only grow, so it stays the same as long
-    /// as both do.
-    epoch: u64,
-    /// Who wants it, as in [`Wanted`], which would leave no room for the tenant.
-    wanted_by: u64,
-    wanted_as: InterestClass,
-    /// The permit by which it was last published to; 0 is none.
-    publisher: PermitToken,
-    /// More match than are routed at once, and `matches` has none of them.
-    fans_out: bool,
-    /// A message to it was received here: its Topic Name is within the limits.
-    is_within_limits: bool,
-    /// Sessions are subscribed to it that may not receive it; they are not among the matches.
-    is_forbidden: bool,
-    /// Sorted by target, so that overlapping subscriptions of one session lie side by side.
-    matches: SmallVec<[Match; 1]>,
-}
-
-/// The routes that a shard remembers.
-#[derive(Debug)]
-pub(crate) struct Routes {
-    /// Tenant and topic → place among the routes.
-    places: PlaceTable,
-    seed: Seed,
-    /// The first is for topics that are not remembered.
-    routes: Vec<Route>,
-    /// Routes that were forgotten, and their bytes.
-    forgotten: Vec<(Vec<Route>, usize)>,
-    forgotten_bytes: usize,
-    entries_max: usize,
-    /// Bytes that the routes take.
-    bytes: usize,
-    /// Bytes that they may take.
-    bytes_max: usize,
-    /// Topics looked up since the cache was full.
-    missed: usize,
-    /// The place that was found last: permission is checked right before the route is looked up,
-    /// and clients send many messages to one topic.
-    last: usize,
-}
-
-/// Longest topic that needs no allocation; its route is no longer than two cache lines of the
-/// processor.
-const TOPIC_INLINE_BYTES: usize = 64;
-/// Bytes of the routes that a shard remembers, at most. With some subscribers of `#` every route
-/// has all of them, and a topic may have 64 KiB.
-const ROUTE_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Number of routes at which room is made for all that there may be.
-const MANY_ROUTES: usize = 4096;
-/// Routes whose memory is given back at once.
-const FREED_AT_ONCE: usize = 2048;
-/// The routes' part of the node's memory, as a divisor, where that is less.
-const PART: usize = 16;
-/// The same of that part, while memory is short.
-const PART_WHEN_SHORT: usize = 4;
-/// Longest topic whose route is remembered.
-const TOPIC_BYTES_MAX: usize = 1024;
 /// Number of receivers up to which a message is routed at once, even if other clients wait, and
 /// its receivers are written to in turn with all others.
 const FEW_RECEIVERS: usize = 8;
 /// Bytes of payload that are copied for all receivers of a message at once; a message with more is
 /// fanned out.
 const COPIED_AT_ONCE: usize = 1024 * 1024;
-
-impl Routes {
-    pub(crate) fn new(seed: u64, entries_max: usize) -> Self {
-        Self {
-            places: PlaceTable::default(),
-            seed: seeded(seed),
-            routes: vec![Route::unknown(TenantId(0), "")],
-            entries_max,
-            forgotten: Vec::new(),
-            forgotten_bytes: 0,
-            bytes: 0,
-            bytes_max: ROUTE_BYTES_MAX,
-            missed: 0,
-            last: 0,
-        }
-    }
-
-    /// Bytes of memory that the cache takes.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.bytes + self.forgotten_bytes + self.places.memory_bytes()
-    }
-
-    /// Sets the number of bytes that the cache may take, from the memory of a node with
-    /// `shard_count` shards. While memory is short it may take a quarter of that, and it is emptied
-    /// if it takes more.
-    pub(crate) fn set_part(&mut self, pressure: &MemoryPressure, shard_count: u16) {
-        let Some(part) = pressure.part(PART, PART_WHEN_SHORT, shard_count) else {
-            return;
-        };
-        self.bytes_max = part.min(ROUTE_BYTES_MAX);
-        if pressure.is_short && self.bytes > self.bytes_max {
-            self.begin_anew();
-        }
-    }
-
-    /// The place for a topic's route; it may be out of date.
-    #[inline]
-    fn place(&mut self, tenant: TenantId, topic: &str) -> usize {
-        if !self.routes[self.last].is_of(tenant, topic) {
-            self.last = self.find_place(tenant, topic);
-        }
-        self.last
-    }
-
-    /// The topic that was looked up last is this one, and within the limits.
-    #[inline]
-    pub(crate) fn last_is_within_limits(&self, topic: &str) -> bool {
-        let last = &self.routes[self.last];
-        last.is_within_limits && *last.topic == *topic.as_bytes()
-    }
-
-    fn find_place(&mut self, tenant: TenantId, topic: &str) -> usize {
-        if self.bytes > self.bytes_max * 2 {
-            // Routes that were there have become longer.
-            self.begin_anew();
-        }
-        let tenant = match fault::is(Fault::RouteOfOtherTenant) {
-            true => TenantId(0),
-            false => tenant,
-        };
-        let hash = self.seed.hash_one((tenant, topic.as_bytes()));
-        let is_it = |place: u32| self.routes[place as usize].is_of(tenant, topic);
-        if let Some(place) = self.places.find(hash, is_it) {
-            return place as usize;
-        }
-        let full = self.places.len() >= self.entries_max || self.bytes >= self.bytes_max;
-        self.missed += usize::from(full);
-        if full && self.missed > self.entries_max * 4 {
-            self.begin_anew();
-        } else if full || topic.len() > TOPIC_BYTES_MAX {
-            self.routes[0] = Route::unknown(tenant, topic);
-            return 0;
-        }
-        let place = self.routes.len();
-        let route = Route::unknown(tenant, topic);
-        self.bytes += route.bytes();
-        if place == MANY_ROUTES {
-            // They are not moved again. What is not used of it takes no memory.
-            let most = self.entries_max.min(self.bytes_max / size_of::<Route>());
-            self.routes.reserve_exact(most.saturating_sub(place) + 1);
-        }
-        self.routes.push(route);
-        let (routes, seed) = (&self.routes, &self.seed);
-        let hash_of = |place: u32| {
-            let route: &Route = &routes[place as usize];
-            seed.hash_one((route.tenant, &*route.topic))
-        };
-        self.places.insert(hash, place as u32, hash_of);
-        place
-    }
-
-    /// Routes are below this place.
-    pub(crate) fn places(&self) -> u32 {
-        self.routes.len() as u32
-    }
-
-    /// The topic that is remembered at a place: by which permit it was last published to, and the
-    /// sessions of this shard to which its messages go.
-    pub(crate) fn in_use(
-        &self,
-        place: u32,
-    ) -> Option<(&str, PermitToken, impl Iterator<Item = u32>)> {
-        // The first is not remembered.
-        let route = self.routes.get(place as usize).filter(|_| place > 0)?;
-        let topic = core::str::from_utf8(&route.topic).ok()?;
-        let receivers = route.matches.iter();
-        let receivers = receivers.filter_map(|found| found.target.as_session());
-        Some((topic, route.publisher, receivers))
-    }
-
-    /// All routes are forgotten. Their memory is given back over turns.
-    pub(crate) fn begin_anew(&mut self) {
-        self.places.clear();
-        let old = core::mem::replace(&mut self.routes, vec![Route::unknown(TenantId(0), "")]);
-        if old.len() > FREED_AT_ONCE {
-            self.forgotten_bytes += self.bytes;
-            self.forgotten.push((old, self.bytes));
-        }
-        self.bytes = 0;
-        self.missed = 0;
-        self.last = 0;
-    }
-
-    /// Some routes that were forgotten still take memory.
-    pub(crate) fn has_forgotten(&self) -> bool {
-        !self.forgotten.is_empty()
-    }
-
-    /// Gives the memory of some of them back; answers how many.
-    pub(crate) fn free_forgotten(&mut self) -> usize {
-        let Some((routes, bytes)) = self.forgotten.last_mut() else {
-            return 0;
-        };
-        let left = routes.len().saturating_sub(FREED_AT_ONCE);
-        let freed = routes.len() - left;
-        routes.truncate(left);
-        if left == 0 {
-            self.forgotten_bytes -= *bytes;
-            self.forgotten.pop();
-        }
-        freed
-    }
-
-    /// Sessions are subscribed to the topic of this place that may not receive it.
-    #[inline]
-    pub(crate) fn is_forbidden(&self, place: usize) -> bool {
-        self.routes[place].is_forbidden
-    }
-
-    /// It is known that this permit lets its client publish to the topic.
-    #[inline]
-    pub(crate) fn permits(&mut self, tenant: TenantId, topic: &str, permit: PermitToken) -> bool {
-        let place = self.place(tenant, topic);
-        self.routes[place].publisher == permit
-    }
-
-    /// It has been found that it does.
-    pub(crate) fn set_permitted(&mut self, tenant: TenantId, topic: &str, permit: PermitToken) {
-        let place = self.place(tenant, topic);
-        self.routes[place].publisher = permit;
-    }
-}
-
-impl Route {
-    fn unknown(tenant: TenantId, topic: &str) -> Self {
-        Self {
-            topic: SmallVec::from_slice(topic.as_bytes()),
-            tenant,
-            key: EpochKey::of(tenant, topic),
-            epoch: 0,
-            wanted_by: 0,
-            wanted_as: InterestClass::NONE,
-            publisher: PermitToken::NONE,
-            fans_out: false,
-            is_within_limits: false,
-            is_forbidden: false,
-            matches: SmallVec::new(),
-        }
-    }
-
-    fn wanted(&self) -> Wanted {
-        Wanted {
-            shards: self.wanted_by,
-            class: self.wanted_as,
-        }
-    }
-
-    #[inline]
-    fn is_of(&self, tenant: TenantId, topic: &str) -> bool {
-        let is_of_tenant = self.tenant == tenant || fault::is(Fault::RouteOfOtherTenant);
-        is_of_tenant && *self.topic == *topic.as_bytes()
-    }
-
-    /// Bytes that it takes.
-    fn bytes(&self) -> usize {
-        let topic = usize::from(self.topic.spilled()) * self.topic.capacity();
-        let matches = usize::from(self.matches.spilled()) * self.matches.capacity();
-        size_of::<Self>() + topic + matches * size_of::<Match>()
-    }
-}
 
 impl Shard {
     /// Routes a message that this shard received, Wills and `$SYS` included; first it takes its
@@ -874,63 +607,4 @@ fn absent_client(session: &Session, gauge: &Arc<MemoryGauge>) -> SharedClient {
     client.version = session.version;
     client.set_names(Arc::clone(&session.client_id), user_name, gauge);
     SharedClient::new(client)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const COMMON: TenantId = TenantId(0);
-
-    #[test]
-    fn a_route_is_no_longer_than_two_lines_of_the_cache() {
-        assert_eq!(size_of::<Route>(), 128);
-    }
-
-    #[test]
-    fn a_topic_keeps_its_place_until_the_cache_begins_anew() {
-        let mut routes = Routes::new(7, 100);
-        let long = "x".repeat(TOPIC_INLINE_BYTES + 1);
-        let known = [routes.place(COMMON, "a/b"), routes.place(COMMON, &long)];
-        assert_ne!(routes.place(TenantId(1), "a/b"), known[0]);
-        assert!(!known.contains(&0) && known[0] != known[1]);
-        (0..400).for_each(|number| assert!(routes.place(COMMON, &number.to_string()) <= 100));
-        assert_eq!(
-            [routes.place(COMMON, "a/b"), routes.place(COMMON, &long)],
-            known
-        );
-        // When far more topics come than are remembered, some of them are, in place of the first.
-        assert!((400..600).any(|number| routes.place(COMMON, &number.to_string()) != 0));
-    }
-
-    #[test]
-    fn what_routes_take_is_bounded_whatever_the_topics() {
-        let mut routes = Routes::new(7, usize::MAX / 8);
-        for number in 0..100_000 {
-            routes.place(
-                COMMON,
-                &format!("{number:0width$}", width = TOPIC_BYTES_MAX),
-            );
-            assert!(routes.bytes <= ROUTE_BYTES_MAX + 2 * TOPIC_BYTES_MAX);
-        }
-        // With little memory they give back what is beyond their part of it.
-        let limit = ROUTE_BYTES_MAX;
-        routes.set_part(&MemoryPressure::of(limit, limit), 1);
-        let mut freed = 0;
-        while routes.has_forgotten() {
-            let count = routes.free_forgotten();
-            assert!((1..=FREED_AT_ONCE).contains(&count), "bit by bit");
-            freed += count;
-        }
-        assert!(freed > 1000);
-        assert!(
-            routes.memory_bytes() < limit / PART,
-            "{}",
-            routes.memory_bytes()
-        );
-        for number in 0..100_000 {
-            routes.place(COMMON, &number.to_string());
-            assert!(routes.memory_bytes() < limit / PART);
-        }
-    }
 }

@@ -3,8 +3,9 @@
 //! All events of a client come from the shard that owns its session, in order; the lobby of another
 //! one tells only of refused clients. While nothing is wanted, the way of a message asks one word.
 
+pub(crate) mod telling;
+
 use core::ops::Bound;
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::connected_client::UserName;
 use crate::connection::ToBeTold;
 use crate::event::{DeliveredMessage, Event, PublishedMessage};
 use crate::event_head::EventHead;
-use crate::event_interest::{EventInterest, Traced, Wants};
+use crate::event_interest::{EventInterest, Wants};
 use crate::id::{ConnectionId, MessageId, SessionId, TenantId};
 use crate::message::{Message, Publication, age_ms};
 use crate::node::{Cx, Node};
@@ -22,60 +23,10 @@ use crate::permission::Proof;
 use crate::refusal::RefusalCause;
 use crate::report::SubscriptionInfo;
 use crate::shard::Shard;
-
-/// For these it is looked at what was written.
-pub(crate) const TOLD_WHEN_WRITTEN: Wants = Wants::PACKETS
-    .and(Wants::DELIVERED)
-    .and(Wants::CLIENTS)
-    .and(Wants::TOPICS);
-
-/// For these a message that is accepted is looked at.
-pub(crate) const TOLD_OF_PUBLISHED: Wants = Wants::PUBLISHED.and(Wants::CLIENTS).and(Wants::TOPICS);
-
-/// For these a packet that comes or goes is.
-pub(crate) const TOLD_OF_PACKETS: Wants = Wants::PACKETS.and(Wants::CLIENTS);
-
-/// For these an acknowledgement that comes is.
-pub(crate) const TOLD_OF_ACKS: Wants = TOLD_OF_PACKETS.and(TOLD_OF_DELIVERED);
-
-/// For these a message that is delivered is.
-pub(crate) const TOLD_OF_DELIVERED: Wants = Wants::DELIVERED.and(Wants::CLIENTS).and(Wants::TOPICS);
-
-/// What is told, and of whom.
-#[derive(Debug, Default)]
-pub(crate) struct Telling {
-    interest: Arc<EventInterest>,
-    /// Sessions that are traced, some of them ended.
-    traced: BTreeSet<SessionId>,
-}
-
-/// Looks for the sessions that are traced since other events are wanted: there may be as many as
-/// connections, all from the address of a proxy.
-#[derive(Debug, Default)]
-pub(crate) struct TraceScan {
-    /// The last session that was looked at, of those that were traced before.
-    after: Option<SessionId>,
-    /// All of those have been looked at.
-    has_sessions: bool,
-    /// The place of the connection that is looked at next.
-    next: u32,
-}
+use crate::tell::telling::TraceScan;
 
 /// Places of connections, or sessions, that a step looks at.
 const PLACES_PER_STEP: u32 = 512;
-
-impl Telling {
-    pub(crate) fn of(interest: &EventInterest) -> Self {
-        Self {
-            interest: Arc::new(interest.clone()),
-            traced: BTreeSet::new(),
-        }
-    }
-
-    fn traced(&self) -> &Traced {
-        &self.interest.traced
-    }
-}
 
 impl Shard {
     /// From now on these events are wanted. Clients that are traced by name are from this call on,

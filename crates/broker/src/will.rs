@@ -13,7 +13,7 @@ use crate::permission::Actions;
 use crate::record::StoredWill;
 use crate::routing::Origin;
 use crate::shard::{RESERVE_WILL_BYTES, Shard};
-use crate::tell::TOLD_OF_PUBLISHED;
+use crate::tell::telling::TOLD_OF_PUBLISHED;
 use crate::timer::Timer;
 
 /// What a Will takes beside its text, in bytes: two reference counts, fields, three allocations.

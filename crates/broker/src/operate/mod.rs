@@ -25,7 +25,7 @@ use crate::node::{Cx, Node};
 use crate::part::holds::Holds;
 use crate::report::{Answer, Report};
 use crate::shard::{Gated, Shard, StoreState};
-use crate::tell::TraceScan;
+use crate::tell::telling::TraceScan;
 use crate::timer::{Timer, TimerKey};
 use crate::work::NODE;
 use counters::CountersScan;

@@ -10,7 +10,7 @@ use super::{DETAIL_BYTES, PAGE_BYTES, STEP_BYTES, Step};
 use crate::command::{ClientQuery, Search};
 use crate::connection::Since;
 use crate::id::{RecordNumber, SessionId, TenantId};
-use crate::losses::Losses;
+use crate::losses::lost::Losses;
 use crate::node::{Cx, Node};
 use crate::permission::Realm;
 use crate::refusal::RefusalCause;

@@ -14,7 +14,7 @@ use crate::part::interface::PartPublish;
 use crate::permission;
 use crate::report::Published;
 use crate::shard::{Gated, Shard};
-use crate::tell::TOLD_OF_PUBLISHED;
+use crate::tell::telling::TOLD_OF_PUBLISHED;
 
 use super::{PartEvent, PartId};
 

@@ -9,7 +9,8 @@
 //! queues, messages in flight and records need no mark of their own, and other messages cost
 //! nothing. Each shard has a table of the messages with receipts due, with the part of each.
 
-use std::collections::BTreeMap;
+pub(crate) mod due;
+
 use std::sync::Arc;
 
 use martlet_codec::ReasonCode;
@@ -18,143 +19,17 @@ use martlet_fault::{self as fault, Fault};
 use super::{PartEvent, PartId};
 use crate::counters::DropReason;
 use crate::effect::{ReadMessage, ShardMessage};
-use crate::hash::Seed;
 use crate::id::{MessageId, SessionAddress, SessionEpoch, SessionId, TenantId};
 use crate::message::Publication;
 use crate::node::{Cx, Node};
 use crate::part::interface::{Receipt, ReceiptOutcome};
+use crate::part::receipts::due::{Counting, is_routed, name_part};
 use crate::record::EnqueuedAs;
 use crate::routing::Routing;
 use crate::shard::{Gated, Shard};
 use crate::share::message::MemberReceipt;
 use crate::share::ticket::{GroupId, ShareOutcome};
-use crate::split_map::SplitMap;
 use crate::work::DELIVERY;
-
-/// Receipts of a shard.
-#[derive(Debug)]
-pub(crate) struct Receipts {
-    /// Messages with receivers here whose receipt is due.
-    due: SplitMap<MessageId, Due>,
-    /// Messages of this shard's parts whose receivers are still being counted.
-    counting: BTreeMap<MessageId, Counting>,
-    /// What members of share groups have added to answers that come next.
-    answers: BTreeMap<(GroupId, u64), MemberReceipt>,
-    /// Receivers of messages that ask for receipts, so far.
-    receivers: u64,
-    /// Receipts that wait until their part has been told the message's name.
-    held_back: Option<Vec<(SessionAddress, Receipt)>>,
-}
-
-/// Receipts that are due for one message.
-#[derive(Debug)]
-struct Due {
-    part: SessionAddress,
-    receivers: u32,
-}
-
-/// The receivers of a message, as far as they are counted.
-#[derive(Debug)]
-struct Counting {
-    part: SessionId,
-    receivers: u64,
-    /// Shards that have yet to answer.
-    missing: u32,
-}
-
-impl Receipts {
-    pub(crate) fn new(seed: Seed) -> Self {
-        Self {
-            due: SplitMap::new(seed),
-            counting: BTreeMap::new(),
-            answers: BTreeMap::new(),
-            receivers: 0,
-            held_back: None,
-        }
-    }
-
-    /// Bytes of memory that it takes.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.due.memory_bytes() + self.counting.len() * size_of::<(MessageId, Counting)>()
-    }
-
-    /// A member of a share group answers next.
-    pub(crate) fn answered(&mut self, receipt: MemberReceipt) {
-        let place = (receipt.group, receipt.delivery);
-        self.answers.insert(place, receipt);
-    }
-
-    /// Whether an answer is about to come for which there is a receipt.
-    #[inline]
-    pub(crate) fn has_answers(&self) -> bool {
-        !self.answers.is_empty()
-    }
-
-    /// What a member has added to this answer.
-    pub(crate) fn take_answer(&mut self, group: GroupId, delivery: u64) -> Option<MemberReceipt> {
-        self.answers.remove(&(group, delivery))
-    }
-
-    /// Messages with receivers here whose receipt is due.
-    pub(crate) fn due(&self) -> usize {
-        self.due.len()
-    }
-
-    /// Messages whose receivers are being counted.
-    pub(crate) fn counting(&self) -> usize {
-        self.counting.len()
-    }
-
-    /// Receivers so far: the difference is the number of those of a message.
-    pub(crate) fn receivers(&self) -> u64 {
-        self.receivers
-    }
-
-    /// A message has one more receiver here.
-    pub(crate) fn add(&mut self, message: MessageId, part: Option<SessionAddress>) {
-        let Some(part) = part else {
-            return;
-        };
-        match self.due.get_mut(&message) {
-            Some(due) => due.receivers += 1,
-            None => {
-                self.due.insert(message, Due { part, receivers: 1 });
-            }
-        }
-    }
-
-    /// The part that asked for receipts of a message which has receivers here.
-    pub(crate) fn part_of(&self, message: MessageId) -> Option<SessionAddress> {
-        Some(self.due.get(&message)?.part)
-    }
-
-    /// A message has one receiver less here. The part that asked for its receipts; none if no
-    /// receipt is due.
-    pub(crate) fn take(&mut self, message: MessageId) -> Option<SessionAddress> {
-        let due = self.due.get_mut(&message)?;
-        let part = due.part;
-        due.receivers -= 1;
-        if due.receivers == 0 {
-            self.due.remove(&message);
-        }
-        Some(part)
-    }
-}
-
-/// Gives messages that were read back the publisher that a share group's member asks them for.
-fn name_part(receipts: &Receipts, (id, read): &mut ReadMessage) {
-    if id.asks_for_receipts()
-        && let Some(part) = receipts.part_of(*id)
-        && let Ok(message) = read
-    {
-        message.set_publisher(part);
-    }
-}
-
-/// Later subscribers find a retained message without being its receivers.
-fn is_routed(why: EnqueuedAs) -> bool {
-    !matches!(why, EnqueuedAs::Retained(_))
-}
 
 impl Shard {
     /// Messages have come from the store, which does not know the sessions of this run.

@@ -16,7 +16,7 @@ use crate::session::queue::Taken;
 use crate::shard::{PacketError, Shard};
 use crate::share::ticket::{ShareOutcome, ShareTicket};
 use crate::shortened::{digest_work, shortened};
-use crate::tell::TOLD_OF_DELIVERED;
+use crate::tell::telling::TOLD_OF_DELIVERED;
 
 impl Shard {
     /// PUBACK [MQTT-4.3.2-5]: the message is delivered, or refused by its receiver.

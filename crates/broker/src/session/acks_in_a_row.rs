@@ -14,7 +14,7 @@ use crate::node::{Cx, Node};
 use crate::session::in_flight::{InFlightState, Released};
 use crate::session::outbound::Outbound;
 use crate::shard::Shard;
-use crate::tell::TOLD_OF_ACKS;
+use crate::tell::telling::TOLD_OF_ACKS;
 use crate::work::PACKET;
 
 /// Bytes of an acknowledgement that holds nothing but its Packet Identifier.

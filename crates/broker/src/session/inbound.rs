@@ -27,7 +27,7 @@ use crate::session::packet_ids::PacketIdRing;
 use crate::shard::{PacketError, PlainAck, Shard};
 use crate::shortened::shortened;
 use crate::subscribe::ANSWER_OVERHEAD;
-use crate::tell::TOLD_OF_PUBLISHED;
+use crate::tell::telling::TOLD_OF_PUBLISHED;
 use crate::work::{BYTES_PER_UNIT, RETAINED_CHANGE};
 
 /// What a session remembers of what its client publishes.

@@ -23,7 +23,7 @@ use crate::fault::{self, Fault};
 use crate::flags::flags;
 use crate::hash::{Seed, seeded};
 use crate::id::{SessionEpoch, SessionId, TenantId};
-use crate::losses::Losses;
+use crate::losses::lost::Losses;
 use crate::part::interface::PartTerms;
 use crate::place_table::PlaceTable;
 use crate::record::{Record, SessionRecord, StoredWill};

@@ -32,7 +32,7 @@ use crate::session::queue::{Entry, Queue, StoredEntry, Taken, Window};
 use crate::session::sending::{Sending, Source};
 use crate::shard::{Gated, Shard, StoreState};
 use crate::share::ticket::{ShareOutcome, ShareTicket};
-use crate::tell::TOLD_OF_DELIVERED;
+use crate::tell::telling::TOLD_OF_DELIVERED;
 use crate::work::{ENDS, EXPIRY, FREED_MESSAGE};
 
 /// What a session owes its client.

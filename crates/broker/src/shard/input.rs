@@ -18,7 +18,7 @@ use crate::refusal::RefusalCause;
 use crate::session::acks_in_a_row::SHORT_ACK_LEN;
 use crate::shard::holding::Turn;
 use crate::shard::{Ending, PacketError, Shard, TransportEnd};
-use crate::tell::TOLD_OF_PACKETS;
+use crate::tell::telling::TOLD_OF_PACKETS;
 use crate::work::PACKET;
 
 impl Shard {

@@ -14,7 +14,7 @@ use crate::counters::{Accounting, DropReason};
 use crate::fault::{self, Fault};
 use crate::hash::seeded;
 use crate::id::{SessionAddress, SessionEpoch, TenantId};
-use crate::losses::Losses;
+use crate::losses::lost::Losses;
 use crate::message::Message;
 use crate::session::queue::{Entry, Queue};
 use crate::split_map::SplitMap;

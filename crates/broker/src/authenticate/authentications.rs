@@ -1,0 +1,146 @@
+//! Connections that wait to be authenticated, and revocations.
+
+use crate::connect_request::ConnectRequest;
+use crate::exchange::state::Exchange;
+use crate::limits::ListenerPolicy;
+use crate::permission::{CredentialMark, Identity, Realm, RuleBook, Voucher};
+use crate::revocation::{Revocation, RevocationReason, Whose};
+use crate::timer::TimerKey;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Revoked users, and when last and why.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Revoked(BTreeMap<(Realm, Whose), (u64, RevocationReason)>);
+
+impl Revoked {
+    /// Remembers one more.
+    fn add(&mut self, revocation: Revocation) {
+        let Revocation {
+            realm,
+            whose,
+            number,
+            reason,
+        } = revocation;
+        self.0.insert((realm.of_names(), whose), (number, reason));
+    }
+
+    /// Forgets one, unless the same has been revoked again since.
+    fn remove(&mut self, revocation: &Revocation) {
+        let whose = (revocation.realm.of_names(), revocation.whose.clone());
+        let kept = self.0.get(&whose);
+        if kept.is_some_and(|(number, _)| *number == revocation.number) {
+            self.0.remove(&whose);
+        }
+    }
+
+    /// Why this identity was revoked after the decision, if it was.
+    fn is_revoked(&self, identity: &Identity, known: u64) -> Option<RevocationReason> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let user = identity.user_name.clone().map(Whose::User);
+        let voucher = (identity.voucher != Voucher::NONE).then_some(identity.voucher);
+        let name = identity.user_name.as_deref().unwrap_or_default();
+        let team = name.rsplit_once('@');
+        let team = team.map(|(_, team)| Whose::Team(team.into()));
+        let all = user.into_iter().chain(voucher.map(Whose::Voucher));
+        let mut all = all.chain(team);
+        let realm = identity.realm.of_names();
+        let revoked = all.find_map(|whose| {
+            let found = self.0.get(&(realm, whose));
+            let found = found.filter(|(number, _)| *number > known);
+            found.map(|(_, reason)| *reason)
+        });
+        revoked.or_else(|| self.is_credential_revoked(identity, known))
+    }
+
+    /// Of who came by one that is not known, any may be it.
+    fn is_credential_revoked(&self, identity: &Identity, known: u64) -> Option<RevocationReason> {
+        let name = identity.user_name.as_ref()?;
+        let (first, last) = match identity.credential {
+            CredentialMark::NONE => (CredentialMark(0), CredentialMark(u32::MAX)),
+            one => (one, one),
+        };
+        let at = |mark| {
+            let whose = Whose::Credential(Arc::clone(name), mark);
+            (identity.realm.of_names(), whose)
+        };
+        let mut all = self.0.range(at(first)..=at(last));
+        let found = all.find(|(_, (number, _))| *number > known);
+        found.map(|(_, (_, reason))| *reason)
+    }
+}
+
+/// Connections of this shard that wait for an answer, and recent revocations.
+#[derive(Debug, Default)]
+pub(crate) struct Authentications {
+    pub(crate) waiting: BTreeMap<u32, Box<ConnectRequest>>,
+    /// Of connections whose CONNECT named an Authentication Method, until they are forgotten.
+    pub(crate) exchanges: BTreeMap<u32, Exchange>,
+    /// The method of the last client that was accepted by one: nearly all have the same.
+    method: Option<Arc<str>>,
+    /// Certificates of connections in the lobby.
+    pub(crate) certificates: BTreeMap<u32, Arc<[u8]>>,
+    /// Recent revocations.
+    revoked: Revoked,
+    /// The same, oldest first, with the time it came.
+    revocations: VecDeque<(u64, Revocation)>,
+    /// Where rules are looked up, if anywhere.
+    pub(crate) book: Option<Arc<dyn RuleBook>>,
+    /// Listeners that require authentication now, though they did not at first.
+    pub(crate) asking: Arc<[Arc<ListenerPolicy>]>,
+}
+
+/// Time for which a revocation is remembered, in milliseconds: longer than a connection takes
+/// through lobby and authentication.
+pub(crate) const REMEMBERED_MS: u64 = 600_000;
+
+/// Longest time between two checks of the end of credentials, in milliseconds: the clock may be
+/// set.
+pub(crate) const IDENTITY_LOOK_MS: u64 = 86_400_000;
+
+impl Authentications {
+    pub(crate) fn forget(&mut self, index: u32) {
+        self.waiting.remove(&index);
+        self.certificates.remove(&index);
+        self.exchanges.remove(&index);
+    }
+
+    /// A client has been accepted by this method, and may prove anew who it is.
+    pub(crate) fn accepted(&mut self, index: u32, method: &Arc<str>) {
+        let last = self.method.as_ref().filter(|last| *last == method);
+        let method = Arc::clone(last.unwrap_or(method));
+        self.method = Some(Arc::clone(&method));
+        self.exchanges.insert(index, Exchange::over(method));
+    }
+
+    /// What is kept of connections that are there.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + self.exchanges.len() + self.certificates.len()
+    }
+
+    /// Of a connection that is forgotten; the timer that it leaves.
+    pub(crate) fn forget_exchange(&mut self, index: u32) -> Option<TimerKey> {
+        self.exchanges.remove(&index)?.deadline
+    }
+
+    pub(crate) fn revoke(&mut self, now_ms: u64, revocations: &[Revocation]) {
+        while let Some((at_ms, _)) = self.revocations.front()
+            && at_ms + REMEMBERED_MS <= now_ms
+        {
+            if let Some((_, over)) = self.revocations.pop_front() {
+                self.revoked.remove(&over);
+            }
+        }
+        for revocation in revocations {
+            self.revoked.add(revocation.clone());
+            self.revocations.push_back((now_ms, revocation.clone()));
+        }
+    }
+
+    /// Why this identity was revoked after the decision, if it was.
+    pub(crate) fn is_revoked(&self, identity: &Identity, known: u64) -> Option<RevocationReason> {
+        self.revoked.is_revoked(identity, known)
+    }
+}

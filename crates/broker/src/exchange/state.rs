@@ -1,0 +1,54 @@
+//! How far an exchange has come.
+
+use crate::authentication::ExchangeState;
+use crate::timer::TimerKey;
+use std::sync::Arc;
+
+/// The exchange of a connection whose CONNECT named a method.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) method: Arc<str>,
+    pub(crate) turn: Turn,
+    /// Of a re-authentication.
+    pub(crate) deadline: Option<TimerKey>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// The client is known; it may begin anew.
+    Over,
+    /// The authenticator has been asked.
+    Keeper,
+    /// An answer of the client is expected.
+    Client(ExchangeState),
+}
+
+impl Exchange {
+    /// The authenticator has been asked.
+    pub(crate) fn asked(method: Arc<str>) -> Self {
+        Self {
+            method,
+            turn: Turn::Keeper,
+            deadline: None,
+        }
+    }
+
+    /// Of an accepted client.
+    pub(crate) fn over(method: Arc<str>) -> Self {
+        Self {
+            method,
+            turn: Turn::Over,
+            deadline: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_may_prove_anew_who_it_is_is_small() {
+        assert!(size_of::<Exchange>() <= 48);
+    }
+}
