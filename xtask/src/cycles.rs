@@ -11,7 +11,7 @@ use crate::sources::SourceFile;
 
 /// Crates that are looked at, and how many of their modules are in cycles. The aim is 0.
 const MAY: &[(&str, usize)] = &[
-    ("broker", 22),
+    ("broker", 4),
     ("registry", 18),
     ("control", 20),
     ("api", 44),

@@ -7,19 +7,22 @@
 //! has *done* is what a client has acknowledged, and what it *refuses* is dropped and counted. It
 //! is granted QoS 1 at most, for it knows each message by its id.
 
+pub(crate) mod attached;
+
+pub(crate) mod bounds;
 pub(crate) mod hold;
 pub(crate) mod holds;
 pub(crate) mod interface;
 pub(crate) mod lane;
 mod lane_copy;
 mod lane_order;
+pub(crate) mod lanes;
 mod publish;
 pub(crate) mod queue;
 pub(crate) mod receipts;
 mod recent;
 mod refusal;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use martlet_codec::{
@@ -30,13 +33,14 @@ use crate::connect_request::ConnectRequest;
 use crate::connection::Connection;
 use crate::fault::{self, Fault};
 use crate::guest::Peer;
-use crate::id::{ConnectionId, MessageId, SessionId, start_of};
+use crate::id::{ConnectionId, MessageId, start_of};
 use crate::lane_name::lane_of;
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
+use crate::part::attached::Part;
 use crate::refusal::RefusalCause;
 use crate::session::permit::Permit;
-use crate::session::sending::{Sending, Source};
+use crate::session::to_send::{Sending, Source};
 use crate::shard::{Ending, Shard};
 use crate::timer::Timer;
 use crate::work::NODE;
@@ -46,56 +50,10 @@ pub use interface::{
     PartQueueLimits, PartQueueState, PartReach, PartSpec, PartSubscription, PartTerms, Receipt,
     ReceiptOutcome, Settlement,
 };
-use lane::Lanes;
 pub use lane_copy::LaneTerms;
 pub use lane_order::LaneOrder;
-use queue::PartQueue;
 pub(crate) use recent::RecentEntries;
 pub use refusal::PartRefusal;
-
-/// A part that is attached to a shard.
-#[derive(Debug)]
-pub(crate) struct Part {
-    id: PartId,
-    connection: ConnectionId,
-    /// Answers to its subscriptions, until it is attached.
-    granted: Vec<ReasonCode>,
-    session_present: bool,
-    /// Deliveries to be made again, and when, monotonic milliseconds.
-    later: Vec<(u64, PacketId)>,
-    /// The run that it was told of last, see [`PartEvent::Run`]: none yet, or `u32::MAX` if it is
-    /// no lane.
-    run: Option<u32>,
-    /// What has entered its queue just now.
-    recent: RecentEntries,
-}
-
-/// The parts of a shard; there are few.
-#[derive(Debug, Default)]
-pub(crate) struct Parts {
-    attached: Vec<Part>,
-    /// Of parts that are attached once per shard.
-    pub(crate) lanes: Lanes,
-    /// Queues with bounds of their own, of parts that are attached and those that are not.
-    queues: BTreeMap<SessionId, PartQueue>,
-}
-
-impl Parts {
-    fn find(&mut self, id: PartId) -> Option<&mut Part> {
-        self.attached.iter_mut().find(|part| part.id == id)
-    }
-
-    fn at(&mut self, connection: ConnectionId) -> Option<&mut Part> {
-        let mut all = self.attached.iter_mut();
-        all.find(|part| part.connection == connection)
-    }
-
-    fn remove(&mut self, connection: ConnectionId) -> Option<Part> {
-        let mut all = self.attached.iter();
-        let place = all.position(|part| part.connection == connection)?;
-        Some(self.attached.swap_remove(place))
-    }
-}
 
 impl Shard {
     /// A part has something to say.

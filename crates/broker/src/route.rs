@@ -29,7 +29,7 @@ use crate::retained::{RetainedChange, is_own};
 use crate::routing::{Match, Origin, Routed, Routing, Target};
 use crate::session::Session;
 use crate::shard::{Shard, StoreState};
-use crate::subscribe::Subscriber;
+use crate::subscribe::subscribers::Subscriber;
 use crate::work::{DELIVERY_BYTES, NODE, PERMIT, ROUTE};
 
 /// Number of receivers up to which a message is routed at once, even if other clients wait, and

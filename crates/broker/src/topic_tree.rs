@@ -526,7 +526,10 @@ mod tests {
 
     #[test]
     fn a_node_is_a_line_of_the_cache() {
-        assert_eq!(size_of::<Branch<crate::subscribe::Subscribers>>(), 64);
+        assert_eq!(
+            size_of::<Branch<crate::subscribe::subscribers::Subscribers>>(),
+            64
+        );
         assert!(size_of::<Branch<crate::interest::Wants>>() <= 64);
     }
 

@@ -1,13 +1,14 @@
 //! Connections that wait to be authenticated, and revocations.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
 use crate::connect_request::ConnectRequest;
 use crate::exchange::state::Exchange;
 use crate::limits::ListenerPolicy;
 use crate::permission::{CredentialMark, Identity, Realm, RuleBook, Voucher};
 use crate::revocation::{Revocation, RevocationReason, Whose};
 use crate::timer::TimerKey;
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 /// Revoked users, and when last and why.
 #[derive(Clone, Debug, Default)]

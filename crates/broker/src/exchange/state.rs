@@ -1,8 +1,9 @@
 //! How far an exchange has come.
 
+use std::sync::Arc;
+
 use crate::authentication::ExchangeState;
 use crate::timer::TimerKey;
-use std::sync::Arc;
 
 /// The exchange of a connection whose CONNECT named a method.
 #[derive(Debug)]

@@ -1,12 +1,14 @@
 //! Messages that are being fanned out.
 
+use core::hash::BuildHasher;
+use std::collections::{BTreeMap, VecDeque};
+
+use hashbrown::HashTable;
+
 use crate::id::{SessionAddress, SessionEpoch, SessionId, ShardId};
 use crate::message::Message;
 use crate::routing::Match;
 use crate::topic_tree::NodeKey;
-use core::hash::BuildHasher;
-use hashbrown::HashTable;
-use std::collections::{BTreeMap, VecDeque};
 
 /// Messages that are fanned out at the same time; each takes memory for its receivers.
 pub(super) const AT_ONCE: usize = 8;

@@ -1,9 +1,10 @@
 //! What connections that have not logged in hold.
 
-use crate::id::ConnectionId;
-use crate::node::MemoryPressure;
 use core::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::ConnectionId;
+use crate::node::MemoryPressure;
 
 pub(super) type Rank = (u32, Reverse<u32>, u32);
 

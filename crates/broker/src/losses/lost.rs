@@ -1,11 +1,12 @@
 //! What sessions and share groups did not get, and when that is told.
 
+use core::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use crate::counters::{DROP_REASONS, DropReason};
 use crate::decision::Limit;
 use crate::effect::QueueOwner;
 use crate::report::LossTimes;
-use core::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 /// The same where a share group has no member to get QoS 0 messages, which may be so for long.
 pub(super) const NO_MEMBER_TOLD_EVERY_MS: u64 = 600_000;

@@ -13,7 +13,9 @@ use crate::id::{RecordNumber, SessionId, TenantId};
 use crate::node::{Cx, Node};
 use crate::report::{Answer, SubscriptionInfo, SubscriptionPage};
 use crate::shard::Shard;
-use crate::subscribe::{Asked, PendingSubAck, SubscriptionPlace, Terms};
+use crate::subscribe::Terms;
+use crate::subscribe::suback::{Asked, PendingSubAck};
+use crate::subscribe::subscribers::SubscriptionPlace;
 
 /// Places of sessions that a step looks at, unless it finds many subscriptions.
 const PLACES_PER_STEP: u32 = 512;

@@ -10,10 +10,9 @@ use crate::effect::ShardMessage;
 use crate::id::{SessionEpoch, SessionId};
 use crate::node::{Cx, Node};
 use crate::part::holds::Hold;
+use crate::part::lanes::Lane;
 use crate::shard::Shard;
 use crate::work::NODE;
-
-use super::lane::Lane;
 
 impl Shard {
     /// The queue of a part is full: publishers wait from now on.

@@ -11,15 +11,17 @@
 
 use std::sync::Arc;
 
-use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionFilter, TopicFilter, TopicName};
+use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionFilter, TopicName};
 use martlet_fault::{self as fault, Fault};
 use smallvec::SmallVec;
 
+use super::{PartEvent, PartSpec};
 use crate::id::{SessionEpoch, SessionId, TenantId, shard_of};
 use crate::interest::InterestClass;
 use crate::lane_name::lane_of;
 use crate::node::{Cx, Node};
 use crate::part::interface::PartReach;
+use crate::part::lanes::{Lane, LaneSubscription};
 use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
 use crate::report::SubscriptionInfo;
@@ -27,108 +29,6 @@ use crate::routing::{Match, Routing, Target};
 use crate::session::Session;
 use crate::shard::Shard;
 use crate::work::NODE;
-
-use super::{PartEvent, PartSpec};
-
-/// A lane whose session is on this shard, attached or not.
-#[derive(Debug)]
-pub(crate) struct Lane {
-    session: SessionId,
-    number: u16,
-    /// None takes those of all.
-    tenant: Option<TenantId>,
-    subscriptions: Vec<LaneSubscription>,
-}
-
-#[derive(Debug)]
-struct LaneSubscription {
-    filter: Box<str>,
-    /// Which of its session's, for records.
-    number: u32,
-    /// 0 is none.
-    identifier: u32,
-}
-
-impl LaneSubscription {
-    fn takes(&self, topic: TopicName<'_>) -> bool {
-        // It was checked when it was granted.
-        TopicFilter::new(&self.filter).is_ok_and(|filter| filter.matches(topic))
-    }
-
-    fn record(&self, epoch: SessionEpoch) -> SubscriptionRecord {
-        SubscriptionRecord {
-            epoch,
-            number: self.number,
-            filter: self.filter.clone(),
-            qos: QoS::AtLeastOnce,
-            no_local: true,
-            retain_as_published: false,
-            subscription_id: self.identifier,
-            retained_pending: false,
-            retained_after: None,
-        }
-    }
-}
-
-impl Lane {
-    fn takes_tenant(&self, tenant: TenantId) -> bool {
-        self.tenant.is_none_or(|own| own == tenant) || fault::is(Fault::LaneOfOtherTenant)
-    }
-
-    fn takes(&self, tenant: TenantId, topic: TopicName<'_>) -> bool {
-        self.takes_tenant(tenant) && self.subscriptions.iter().any(|one| one.takes(topic))
-    }
-
-    /// What its publishers are held back by, while its queue is full.
-    pub(super) fn held(&self) -> (Option<TenantId>, Arc<[Box<str>]>) {
-        let filters = self.subscriptions.iter().map(|one| one.filter.clone());
-        (self.tenant, filters.collect())
-    }
-}
-
-/// The lanes of a shard.
-#[derive(Debug, Default)]
-pub(crate) struct Lanes(Vec<Lane>);
-
-impl Lanes {
-    /// There is one.
-    #[inline]
-    pub(crate) fn any(&self) -> bool {
-        !self.0.is_empty()
-    }
-
-    pub(super) fn of(&self, session: SessionId) -> Option<&Lane> {
-        self.0.iter().find(|lane| lane.session == session)
-    }
-
-    pub(super) fn reach_of(&self, session: SessionId) -> PartReach {
-        match self.of(session) {
-            None => PartReach::Node,
-            Some(lane) if lane.tenant.is_none() => PartReach::LaneOfAllTenants,
-            Some(_) => PartReach::Lane,
-        }
-    }
-
-    /// Their sessions.
-    pub(super) fn sessions(&self) -> Vec<SessionId> {
-        self.0.iter().map(|lane| lane.session).collect()
-    }
-
-    /// The subscriptions of a lane, as their records have them.
-    pub(super) fn records_of(
-        &self,
-        session: SessionId,
-        epoch: SessionEpoch,
-    ) -> Vec<SubscriptionRecord> {
-        let subscriptions = self.of(session).map(|lane| &lane.subscriptions);
-        let all = subscriptions.into_iter().flatten();
-        all.map(|one| one.record(epoch)).collect()
-    }
-
-    fn of_mut(&mut self, session: SessionId) -> Option<&mut Lane> {
-        self.0.iter_mut().find(|lane| lane.session == session)
-    }
-}
 
 impl Shard {
     /// A session is the lane that its Client Identifier names.

@@ -6,18 +6,18 @@
 
 use martlet_fault::{self as fault, Fault};
 
+use super::{PartEvent, PartTerms};
 use crate::counters::DropReason;
 use crate::id::SessionId;
 use crate::limits::QueueFull;
 use crate::node::{Cx, Node};
-use crate::part::interface::{OnFull, PartQueueLimits, PartQueueState};
+use crate::part::bounds::{PartQueue, QueueBounds, beyond_hold, held_from};
+use crate::part::interface::{PartQueueLimits, PartQueueState};
 use crate::record::Record;
 use crate::session::queue::{Queue, Taken};
 use crate::shard::Shard;
 use crate::timer::Timer;
 use crate::work::NODE;
-
-use super::{PartEvent, PartTerms};
 
 /// Time between two looks at a queue.
 const LOOKED_AT_EVERY_MS: u64 = 1000;
@@ -25,77 +25,9 @@ const LOOKED_AT_EVERY_MS: u64 = 1000;
 /// Messages that are dropped for their age in one look, at most.
 const TOO_OLD_AT_ONCE: usize = 1024;
 
-/// Bytes that may come to any queue after its publishers have begun to wait.
-const BEYOND_HOLD: u64 = 1024 * 1024;
-
 /// Time after a start within which a part is attached again, milliseconds. For one that is not, its
 /// sink was removed perhaps, nobody waits any more.
 const ATTACHED_WITHIN_MS: u64 = 60_000;
-
-/// The queue of a part with bounds of its own.
-#[derive(Debug)]
-pub(crate) struct PartQueue {
-    pub(super) limits: PartQueueLimits,
-    /// Publishers wait.
-    pub(super) holds: bool,
-    /// Bytes in it when they began to: what was under way then may come, whatever the bound is now.
-    pub(super) held_at: u64,
-    /// They wait because memory is short, and do as long as it is.
-    pub(super) holds_for_memory: bool,
-    /// Since a restart the part has not been attached: when nobody waits for it any more,
-    /// monotonic milliseconds.
-    attach_by_ms: Option<u64>,
-    /// It was not attached by then.
-    is_given_up: bool,
-    /// What the part has been told last.
-    told: PartQueueState,
-}
-
-impl PartQueue {
-    /// From how many bytes on the part is to be told at once: it may have room to lend to it. Once
-    /// for each bound.
-    fn told_from(&self, bytes_max: u64) -> u64 {
-        let near = bytes_max / 4 * 3;
-        match self.told.bytes_max == bytes_max && self.told.bytes >= near {
-            true => u64::MAX,
-            false => near,
-        }
-    }
-
-    /// Publishers wait at the bound.
-    fn is_holding(&self) -> bool {
-        self.limits.on_full == OnFull::Hold && !self.is_given_up
-    }
-}
-
-/// At how many bytes publishers begin to wait for a queue in memory, so that what is under way then
-/// stays within `share` too.
-fn held_from(share: u64) -> u64 {
-    let less = share.saturating_sub(BEYOND_HOLD) / 9 * 8;
-    less.max(share / 2)
-}
-
-/// What a queue whose publishers wait may have, for what was under way when they began to.
-fn beyond_hold(bytes_max: u64) -> u64 {
-    if fault::is(Fault::HoldDrops) {
-        return bytes_max;
-    }
-    bytes_max
-        .saturating_add(bytes_max / 8)
-        .saturating_add(BEYOND_HOLD)
-}
-
-/// What a queue may have, and what happens at these bounds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct QueueBounds {
-    pub(crate) messages: u32,
-    pub(crate) bytes: u64,
-    pub(crate) policy: QueueFull,
-    /// Publishers wait where messages would be dropped.
-    pub(crate) holds: bool,
-    /// From this number of bytes on, the part is told at once how its queue is.
-    pub(crate) told_from: u64,
-}
 
 impl Shard {
     /// Sets the bounds of the queue of a part.

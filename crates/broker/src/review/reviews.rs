@@ -1,8 +1,9 @@
 //! Which sessions are still to be looked at.
 
-use crate::id::SessionId;
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+use crate::id::SessionId;
 
 /// Changes of rules that are told apart while sessions are reviewed. Where there are more, all
 /// rules are looked up.

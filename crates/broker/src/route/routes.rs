@@ -1,5 +1,9 @@
 //! Routes that a shard remembers.
 
+use core::hash::BuildHasher;
+
+use smallvec::SmallVec;
+
 use crate::fault::{self, Fault};
 use crate::hash::{Seed, seeded};
 use crate::id::TenantId;
@@ -8,8 +12,6 @@ use crate::node::MemoryPressure;
 use crate::place_table::PlaceTable;
 use crate::routing::Match;
 use crate::session::permit::PermitToken;
-use core::hash::BuildHasher;
-use smallvec::SmallVec;
 
 /// A topic's route. All of it lies together, since a message on a topic of many finds none of it in
 /// the processor's cache: two lines of that, unless the topic is long or matches are many.

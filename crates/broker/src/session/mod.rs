@@ -3,13 +3,17 @@
 
 pub(crate) mod acknowledge;
 pub(crate) mod acks_in_a_row;
+mod deliver;
 pub(crate) mod in_flight;
 pub(crate) mod inbound;
+mod leaving;
 pub(crate) mod outbound;
 pub(crate) mod packet_ids;
 pub(crate) mod permit;
+mod pump;
 pub(crate) mod queue;
 pub(crate) mod sending;
+pub(crate) mod to_send;
 
 use core::hash::BuildHasher;
 use std::collections::VecDeque;
@@ -27,7 +31,7 @@ use crate::losses::lost::Losses;
 use crate::part::interface::PartTerms;
 use crate::place_table::PlaceTable;
 use crate::record::{Record, SessionRecord, StoredWill};
-use crate::subscribe::Subscriptions;
+use crate::subscribe::subscribers::Subscriptions;
 use crate::timer::TimerKey;
 
 /// One session. Most are idle: it is kept small.

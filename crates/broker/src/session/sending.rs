@@ -1,34 +1,17 @@
 //! A PUBLISH packet into a connection's output: its flags, its Topic Alias, and what does not fit
 //! (MQTT 5 sections 3.1.2.11 and 3.3).
 
-use martlet_codec::{PacketId, QoS};
+use martlet_codec::QoS;
 
 use crate::counters::DropReason;
 use crate::fault::{self, Fault};
-use crate::message::{Message, expiry_left_secs};
+use crate::message::expiry_left_secs;
 use crate::node::{Cx, Node};
 use crate::outgoing::{Outgoing, Parts};
 use crate::permission::Actions;
-use crate::routing::Routing;
+use crate::session::to_send::{Sending, Source};
 use crate::shard::Shard;
 use crate::work::BYTES_PER_UNIT;
-
-/// Where a PUBLISH packet is made from.
-pub(crate) enum Source<'r, 'p> {
-    /// A message that is being routed.
-    Routing(&'r mut Routing<'p>),
-    /// A message that was held.
-    Held(&'r Message),
-}
-
-/// The flags of a PUBLISH packet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sending {
-    pub(crate) dup: bool,
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    pub(crate) packet_id: Option<PacketId>,
-}
 
 impl Shard {
     /// Appends a PUBLISH packet to the connection's output, unless the client may not have it: what

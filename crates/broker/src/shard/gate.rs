@@ -11,7 +11,7 @@ use crate::node::{Cx, Node};
 use crate::part::interface::{PartEvent, PartId};
 use crate::refusal::RefusalCause;
 use crate::shard::{Ending, Shard};
-use crate::subscribe::Asked;
+use crate::subscribe::suback::Asked;
 use crate::work::{GATED, WRITE};
 
 /// Something that waits for a record.

@@ -9,7 +9,7 @@ use crate::id::ShardId;
 use crate::memory_use::{Growth, ShardMemory};
 use crate::node::{Cx, Node};
 use crate::shard::Shard;
-use crate::subscribe::PendingSubAck;
+use crate::subscribe::suback::PendingSubAck;
 use crate::work::FREED_MESSAGE;
 
 /// Bytes of a session beside its subscriptions, Will, messages, names and own rules: here, in the

@@ -17,7 +17,7 @@ use crate::record::{EnqueuedAs, EntryRecord, Record, SubscriptionRecord};
 use crate::routing::Routing;
 use crate::session::queue::{Apart, Entry, Taken};
 use crate::shard::Shard;
-use crate::subscribe::SharedSubscription;
+use crate::subscribe::subscribers::SharedSubscription;
 
 /// The answer of the group is not waited for.
 const NO_SUBACK: usize = usize::MAX;

@@ -19,7 +19,7 @@ use crate::session::outbound::EndedQueue;
 use crate::session::queue::{Queue, StoredEntry};
 use crate::shard::Shard;
 use crate::split_map::SplitMap;
-use crate::subscribe::Subscriber;
+use crate::subscribe::subscribers::Subscriber;
 
 impl Shard {
     pub(super) fn member_joined<N: Node>(

@@ -9,7 +9,7 @@
 //! A member gets what it may: the group knows the rules of each, so that one who may not have a
 //! message does not take it away from those who may. What none of them may have is dropped.
 
-mod group;
+pub(crate) mod group;
 mod hand_out;
 mod member;
 mod members;
@@ -30,8 +30,6 @@ use crate::session::queue::Entry;
 use crate::shard::Shard;
 use crate::share::message::ShareMessage;
 use crate::share::ticket::ShareOutcome;
-
-pub(crate) use group::Groups;
 
 impl Shard {
     /// Traffic of share groups has come, from another shard or from this one.

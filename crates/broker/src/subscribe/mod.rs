@@ -3,9 +3,13 @@
 //! How a packet is worked off in turns is `packets`'s affair, where subscriptions are kept and
 //! found `subscribers`'s, what a new one is owed of the retained messages `retained`'s.
 
+pub(crate) mod half_done;
 mod packets;
 mod retained;
-mod subscribers;
+pub(crate) mod retained_pending;
+pub(crate) mod suback;
+pub(crate) mod subscribers;
+mod table;
 
 use std::sync::Arc;
 
@@ -17,7 +21,7 @@ use crate::decision::Limit;
 use crate::event::Event;
 use crate::event_interest::Wants;
 use crate::fault::{self, Fault};
-use crate::id::{ConnectionId, RecordNumber};
+use crate::id::RecordNumber;
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::record::{Record, SHARED_COPIES, SubscriptionRecord};
@@ -26,51 +30,8 @@ use crate::report::SubscriptionInfo;
 use crate::routing::Target;
 use crate::shard::Shard;
 use crate::shortened::shortened;
-
-pub(crate) use packets::HalfDone;
-pub(crate) use retained::RetainedPending;
-pub(crate) use subscribers::{
-    SharedSubscription, Subscriber, Subscribers, SubscriptionPlace, Subscriptions,
-};
-
-/// An answer to SUBSCRIBE that waits for share groups.
-#[derive(Debug)]
-pub(crate) struct PendingSubAck {
-    pub(crate) asked: Asked,
-    pub(crate) record: RecordNumber,
-    pub(crate) missing: u32,
-}
-
-/// The origin of a request for subscriptions, and its results.
-#[derive(Debug)]
-pub(crate) enum Asked {
-    /// The client.
-    Client {
-        connection: ConnectionId,
-        packet_id: PacketId,
-        codes: Vec<u8>,
-        /// Why the first refused filter was refused.
-        why: Option<&'static str>,
-    },
-    /// A client whose packet is half done; none if its connection has ended.
-    Unfinished,
-    /// An operator.
-    Operator {
-        request: u64,
-        codes: Vec<ReasonCode>,
-    },
-}
-
-impl Asked {
-    /// Bytes of memory that it takes, without its place in the table.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Client { codes, .. } => codes.capacity(),
-            Self::Unfinished => 0,
-            Self::Operator { codes, .. } => codes.capacity() * size_of::<ReasonCode>(),
-        }
-    }
-}
+use crate::subscribe::suback::{Asked, PendingSubAck};
+use crate::subscribe::subscribers::Subscriptions;
 
 /// By what subscriptions are granted.
 #[derive(Clone, Debug, Default)]

@@ -2,8 +2,8 @@
 //! worked off in turns. Each turn goes on at the filter where the one before it ended.
 
 use martlet_codec::{
-    FiltersLeft, PacketId, ProtocolVersion, ReasonCode, Subscribe, SubscribeFilter,
-    SubscriptionFilter, TopicFilter, UnsubAck, Unsubscribe, UserProperties,
+    FiltersLeft, ProtocolVersion, ReasonCode, Subscribe, SubscribeFilter, SubscriptionFilter,
+    TopicFilter, UnsubAck, Unsubscribe, UserProperties,
 };
 
 use super::{Asked, Granted, PendingSubAck, Terms};
@@ -12,48 +12,8 @@ use crate::id::RecordNumber;
 use crate::limits::ListenerPolicy;
 use crate::node::{Cx, Node};
 use crate::shard::{PacketError, Shard};
+use crate::subscribe::half_done::HalfDone;
 use crate::work::{FILTER, FILTER_BYTES_PER_UNIT, NEW_FILTER_BYTES_PER_UNIT, NODE};
-
-/// A SUBSCRIBE or UNSUBSCRIBE that is not worked off. It stays in its connection's input and goes
-/// on when the connection has its next turn.
-#[derive(Debug)]
-pub(crate) struct HalfDone {
-    packet_id: PacketId,
-    /// Subscription Identifier; 0 is none.
-    subscription_id: u32,
-    /// Filters that have not been checked; none takes effect before all are checked.
-    unchecked: FiltersLeft,
-    /// Filters that have no answer yet.
-    left: FiltersLeft,
-    /// The answer so far, a code for each filter.
-    codes: Vec<u8>,
-    /// Reason why the first refused filter was refused.
-    why: Option<&'static str>,
-    /// Number of refused filters.
-    refused: usize,
-    /// Share groups that are being asked, if any are: the key of the pending SUBACK.
-    pending: Option<usize>,
-}
-
-impl HalfDone {
-    fn new(packet_id: PacketId, subscription_id: u32, filters: FiltersLeft) -> Self {
-        Self {
-            packet_id,
-            subscription_id,
-            unchecked: filters,
-            left: filters,
-            codes: Vec::new(),
-            why: None,
-            refused: 0,
-            pending: None,
-        }
-    }
-
-    /// Bytes of memory that it takes, without its place in the table.
-    pub(crate) fn bytes(&self) -> usize {
-        self.codes.capacity()
-    }
-}
 
 /// Refused filters of one packet that are told, each by an event; more are answered alone.
 const REFUSALS_TOLD: usize = 16;

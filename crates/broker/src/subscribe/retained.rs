@@ -3,77 +3,15 @@
 //!
 //! It knows neither how the retained store finds them nor when a subscription asks for them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use martlet_codec::QoS;
-
 use crate::fault::{self, Fault};
-use crate::gauge::{Counted, MemoryGauge};
 use crate::hash::ClientKey;
 use crate::id::SubscriptionIds;
 use crate::node::{Cx, Node};
 use crate::permission::Actions;
 use crate::record::{Record, SubscriptionRecord};
 use crate::shard::Shard;
+use crate::subscribe::retained_pending::RetainedCursor;
 use crate::work::{PACKET, RETAINED_MESSAGE, RETAINED_TOPIC};
-
-/// Retained messages that a session's subscriptions are still owed, filter by filter.
-/// Both maps hold the same filters: a client with thousands of them may name each of them again.
-#[derive(Debug, Default)]
-pub(crate) struct RetainedPending {
-    /// In the order subscribed.
-    cursors: BTreeMap<u64, RetainedCursor>,
-    /// Where a filter stands in that order.
-    places: BTreeMap<Box<str>, u64>,
-    next_place: u64,
-    counted: Counted,
-}
-
-/// What a filter takes in both maps beside its text, bytes.
-const FILTER_OVERHEAD: usize = 192;
-
-fn bytes_of(filter: &str) -> usize {
-    FILTER_OVERHEAD + 2 * filter.len()
-}
-
-impl RetainedPending {
-    /// At the end; a subscription made again begins again.
-    fn push(&mut self, filter: Box<str>, cursor: RetainedCursor, gauge: &Arc<MemoryGauge>) {
-        self.forget(&filter);
-        self.counted.add(gauge, bytes_of(&filter));
-        let place = self.next_place;
-        self.next_place += 1;
-        self.cursors.insert(place, cursor);
-        self.places.insert(filter, place);
-    }
-
-    /// Behind which topic messages of this filter are owed, if any are.
-    pub(super) fn owed(&self, filter: &str) -> Option<Option<&str>> {
-        let cursor = self.cursors.get(self.places.get(filter)?)?;
-        Some(cursor.after.as_deref())
-    }
-
-    pub(super) fn forget(&mut self, filter: &str) {
-        if let Some(place) = self.places.remove(filter) {
-            self.cursors.remove(&place);
-            self.counted.sub(bytes_of(filter));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct RetainedCursor {
-    filter: Box<str>,
-    /// Last topic read.
-    after: Option<Box<str>>,
-    qos: QoS,
-    no_local: bool,
-    /// 0 is none.
-    subscription_id: u32,
-    /// Which copy of a message this subscription brings.
-    copy: u8,
-}
 
 /// Retained messages read for one session at a time.
 const RETAINED_PAGE: usize = 64;

@@ -1,9 +1,10 @@
 //! What is told, and of whom.
 
-use crate::event_interest::{EventInterest, Traced, Wants};
-use crate::id::SessionId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use crate::event_interest::{EventInterest, Traced, Wants};
+use crate::id::SessionId;
 
 /// For these it is looked at what was written.
 pub(crate) const TOLD_WHEN_WRITTEN: Wants = Wants::PACKETS

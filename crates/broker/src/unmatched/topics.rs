@@ -1,9 +1,10 @@
 //! Topics of messages that nobody was subscribed to.
 
+use std::sync::Arc;
+
 use crate::id::{SessionAddress, TenantId};
 use crate::message::Publication;
 use crate::report::UnmatchedTopic;
-use std::sync::Arc;
 
 /// Topics that a shard remembers, at most.
 pub(crate) const PLACES: usize = 256;

@@ -1,5 +1,7 @@
 //! Receipts that are due.
 
+use std::collections::BTreeMap;
+
 use crate::effect::ReadMessage;
 use crate::hash::Seed;
 use crate::id::{MessageId, SessionAddress, SessionId};
@@ -8,7 +10,6 @@ use crate::record::EnqueuedAs;
 use crate::share::message::MemberReceipt;
 use crate::share::ticket::GroupId;
 use crate::split_map::SplitMap;
-use std::collections::BTreeMap;
 
 /// Receipts of a shard.
 #[derive(Debug)]

@@ -1,0 +1,691 @@
+//! A message for a session: sent, queued, or dropped with a reason.
+
+use martlet_codec::{PacketId, QoS, ReasonCode};
+
+use crate::counters::DropReason;
+use crate::decision::Limit;
+use crate::effect::QueueOwner;
+use crate::event::Event;
+use crate::event_head::EventHead;
+use crate::event_interest::Wants;
+use crate::fault::{self, Fault};
+use crate::id::{MessageId, RecordNumber, SessionEpoch, SubscriptionIds, start_of};
+use crate::limits::QueueFull;
+use crate::message::{Message, Publication};
+use crate::node::{Cx, Node};
+use crate::part::interface::ReceiptOutcome;
+use crate::record::{EnqueuedAs, EntryRecord, Record};
+use crate::retained::is_own as is_own_topic;
+use crate::routing::Routing;
+use crate::session::in_flight::{InFlightState, SentEntry};
+use crate::session::queue::entry::Unkept;
+use crate::session::queue::{Entry, Taken, Window};
+use crate::session::to_send::{Sending, Source};
+use crate::shard::{Gated, Shard, StoreState};
+use crate::share::ticket::{ShareOutcome, ShareTicket};
+use crate::tell::telling::TOLD_OF_DELIVERED;
+use crate::work::EXPIRY;
+
+/// Entries of a full queue to check for expiry, for each message that needs room in it.
+const LOOKED_AT_FOR_ROOM: usize = 64;
+
+/// The record of an entry that enters a queue, from a share group's if it comes from there.
+pub(super) fn enqueued(to: EntryRecord, from: Option<SessionEpoch>) -> Record {
+    match from {
+        Some(from) => Record::Moved {
+            from,
+            from_why: EnqueuedAs::Routed,
+            to,
+        },
+        None => Record::Enqueued(to),
+    }
+}
+
+impl Shard {
+    /// A message is for this session: send it now, queue it, or drop it with a reason.
+    /// With the lower of the published and the granted QoS [MQTT-3.8.4-8]; a client that is away
+    /// finds QoS 1 and 2 in its queue [MQTT-4.5.0-1], [MQTT-3.1.1/3.1.2-5].
+    #[inline(always)] // Measured by `cargo instructions`.
+    pub(crate) fn deliver<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        routing: &mut Routing<'_>,
+        qos: QoS,
+        retain: bool,
+        subscription_ids: SubscriptionIds,
+    ) {
+        if qos == QoS::AtMostOnce && self.sessions.at(index).flags.part() {
+            return self.deliver_qos0_to_part(cx, index, routing, retain, subscription_ids);
+        }
+        self.sessions.at(index).accounting.matched += 1;
+        self.count_matched();
+        if routing.publication.id.asks_for_receipts() {
+            self.begin_receipt(&routing.publication, qos > QoS::AtMostOnce);
+            if qos == QoS::AtMostOnce {
+                let ids = &subscription_ids;
+                return self.deliver_qos0_with_receipt(cx, index, routing, retain, ids);
+            }
+        }
+        if qos == QoS::AtMostOnce {
+            self.deliver_qos0(cx, index, routing, retain, &subscription_ids);
+            return;
+        }
+        let may_send = self.may_send_now(index);
+        if may_send
+            && self.sends_once(index)
+            && let Some(packet_id) = self.sessions.at(index).outbound.next_packet_id(&self.gauge)
+        {
+            let how = Sending {
+                dup: false,
+                qos,
+                retain,
+                packet_id: Some(packet_id),
+            };
+            return self.send_once(cx, index, routing, how, packet_id, &subscription_ids);
+        }
+        let message = self.hold(routing);
+        let entry = Entry {
+            message,
+            subscription_ids,
+            qos,
+            retain,
+            why: EnqueuedAs::Routed,
+            recorded: routing.recorded && self.sessions.at(index).durable,
+            ticket: None,
+        };
+        if may_send {
+            self.send_entry(cx, index, entry, Some(routing));
+        } else {
+            self.enqueue(cx, index, entry);
+        }
+    }
+
+    /// What is sent to this session is never sent again, so it need not be kept: its session ends
+    /// with its connection. Unless the topic of each dropped message is to be reported.
+    fn sends_once(&mut self, index: u32) -> bool {
+        let session = self.sessions.at(index);
+        !session.durable && !session.flags.part() && !self.keeps_to_tell(index)
+    }
+
+    /// A QoS 0 message for a part: as one of QoS 1 if it keeps them; else it gets it if it is there
+    /// and has credit. So it is too with a message that has no record, because the store could not
+    /// take it, or because it was routed before this subscription was known where it came in.
+    #[cold]
+    #[inline(never)]
+    fn deliver_qos0_to_part<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        routing: &mut Routing<'_>,
+        retain: bool,
+        subscription_ids: SubscriptionIds,
+    ) {
+        let session = self.sessions.at(index);
+        let (keeps, durable) = (session.flags.keeps_qos0(), session.durable);
+        let is_unrecorded = keeps && durable && !routing.recorded;
+        let keeps = keeps && !is_unrecorded;
+        session.accounting.matched += 1;
+        self.count_matched();
+        let is_dropped = !keeps && !self.may_send_now(index);
+        if routing.publication.id.asks_for_receipts() {
+            self.begin_receipt(&routing.publication, !is_dropped);
+        }
+        if is_dropped {
+            let reason = self.reason_not_kept(is_unrecorded);
+            self.drop_message(cx, index, reason, 1, routing.publication.topic);
+            return self.receipt_at_qos0(cx, index, &routing.publication, Err(reason));
+        }
+        let entry = Entry {
+            message: self.hold(routing),
+            subscription_ids,
+            qos: QoS::AtLeastOnce,
+            retain,
+            why: EnqueuedAs::Routed,
+            recorded: keeps && durable,
+            ticket: None,
+        };
+        self.send_or_enqueue(cx, index, entry, Some(routing));
+    }
+
+    /// Why a part does not get a QoS 0 message that is not kept for it.
+    fn reason_not_kept(&self, is_unrecorded: bool) -> DropReason {
+        match self.store_state() {
+            StoreState::Full | StoreState::AtLimit if is_unrecorded => DropReason::StoreFull,
+            StoreState::Behind | StoreState::Stuck if is_unrecorded => DropReason::StoreStalled,
+            _ => DropReason::PartBusy,
+        }
+    }
+
+    /// Sends an entry at once if that is possible, else puts it into the queue.
+    pub(crate) fn send_or_enqueue<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        entry: Entry,
+        routing: Option<&mut Routing<'_>>,
+    ) {
+        if self.may_send_now(index) {
+            self.send_entry(cx, index, entry, routing);
+        } else {
+            self.enqueue(cx, index, entry);
+        }
+    }
+
+    /// The same, and a message for it can be sent now.
+    pub(crate) fn sends_at_once_and_never_again(&mut self, index: u32) -> bool {
+        self.sends_once(index) && self.may_send_now(index)
+    }
+
+    /// Sends a message that a share group lent to such a session; the group keeps it.
+    pub(crate) fn send_lent_once<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        message: &Message,
+        (qos, retain, why): (QoS, bool, EnqueuedAs),
+        subscription_ids: &[u32],
+        ticket: ShareTicket,
+    ) {
+        let connection = self.admitted_connection(index);
+        let packet_id = self.sessions.at(index).outbound.next_packet_id(&self.gauge);
+        let answer = (Some(index), message.id());
+        let (Some(connection), Some(packet_id)) = (connection, packet_id) else {
+            let outcome = ShareOutcome::Returned { sent_qos2: false };
+            return self.answer_group(cx, &ticket, answer, outcome);
+        };
+        let how = Sending {
+            dup: false,
+            qos,
+            retain,
+            packet_id: Some(packet_id),
+        };
+        let source = Source::Held(message);
+        if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
+            let outcome = match reason {
+                // Others may have it; the group knows the rules too, or will before this answer.
+                DropReason::NotPermitted => ShareOutcome::Returned { sent_qos2: false },
+                reason => ShareOutcome::Dropped(reason),
+            };
+            return self.answer_group(cx, &ticket, answer, outcome);
+        }
+        let sent = Unkept {
+            id: message.id(),
+            why,
+            qos,
+            ticket: Some(ticket),
+        };
+        let outbound = &mut self.sessions.at(index).outbound;
+        outbound.put_sent(packet_id, InFlightState::Unkept(sent));
+    }
+
+    /// Sends a message that is not kept, and of which nothing is unsent.
+    fn send_once<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        routing: &mut Routing<'_>,
+        how: Sending,
+        packet_id: PacketId,
+        subscription_ids: &[u32],
+    ) {
+        let Publication { id, topic, .. } = routing.publication;
+        let sent = match self.admitted_connection(index) {
+            Some(connection) => {
+                let source = Source::Routing(routing);
+                self.send_publish(cx, connection, source, how, subscription_ids)
+            }
+            None => Err(DropReason::ClientAway),
+        };
+        if let Err(reason) = sent {
+            self.drop_message(cx, index, reason, 1, topic);
+            let dropped = ReceiptOutcome::Dropped(reason);
+            return self.end_receipt(cx, index, (id, EnqueuedAs::Routed), dropped);
+        }
+        let sent = Unkept {
+            id,
+            why: EnqueuedAs::Routed,
+            qos: how.qos,
+            ticket: None,
+        };
+        let outbound = &mut self.sessions.at(index).outbound;
+        outbound.put_sent(packet_id, InFlightState::Unkept(sent));
+    }
+
+    /// A QoS 0 message for a session: into the output buffer or nowhere.
+    /// DUP is 0 [MQTT-4.3.1-1].
+    pub(crate) fn deliver_qos0<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        routing: &mut Routing<'_>,
+        retain: bool,
+        subscription_ids: &[u32],
+    ) {
+        let Some(connection) = self.admitted_connection(index) else {
+            return self.drop_message(
+                cx,
+                index,
+                DropReason::ClientAway,
+                1,
+                routing.publication.topic,
+            );
+        };
+        let waiting = self.connections.at(connection).output_len();
+        if waiting >= self.output_bytes_max {
+            return self.drop_message(
+                cx,
+                index,
+                DropReason::OutputFull,
+                1,
+                routing.publication.topic,
+            );
+        }
+        if waiting > 0 && self.memory.is_spent() {
+            return self.drop_message(
+                cx,
+                index,
+                DropReason::MemoryFull,
+                1,
+                routing.publication.topic,
+            );
+        }
+        let how = Sending {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain,
+            packet_id: None,
+        };
+        let source = Source::Routing(routing);
+        if let Err(reason) = self.send_publish(cx, connection, source, how, subscription_ids) {
+            let topic = routing.publication.topic;
+            self.drop_message(cx, index, reason, 1, topic);
+        } else if self.wants.any(TOLD_OF_DELIVERED) {
+            self.tell_when_written(connection, &routing.publication);
+        }
+    }
+
+    /// Where packets of a session may go: before its CONNACK nothing does [MQTT-3.2.0-1].
+    pub(crate) fn admitted_connection(&mut self, index: u32) -> Option<u32> {
+        let connection = self.sessions.at(index).connection()?;
+        let admitted = self.connections.at(connection).flags.admitted();
+        admitted.then_some(connection)
+    }
+
+    /// A new message gets its Packet Identifier at once: nothing is queued before it and the send
+    /// quota has room, what is unsent counted in. Quota [MQTT-4.9.0-2].
+    fn may_send_now(&mut self, index: u32) -> bool {
+        let Some(connection) = self.admitted_connection(index) else {
+            return false;
+        };
+        let outbound = &self.sessions.at(index).outbound;
+        let connection = self.connections.at(connection);
+        outbound.queue().is_empty()
+            && (outbound.sending() < connection.send_quota.into() || fault::is(Fault::QuotaIgnored))
+            && connection.output_len() < self.output_bytes_max
+    }
+
+    /// Puts an entry in flight and sends it, at once if it need not wait for its record; the output
+    /// has room and the send quota too.
+    /// First sent with DUP 0, whatever DUP it came with [MQTT-3.3.1-3], [MQTT-4.3.3-2].
+    fn send_entry<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        mut entry: Entry,
+        routing: Option<&mut Routing<'_>>,
+    ) {
+        let Some(packet_id) = self.sessions.at(index).outbound.next_packet_id(&self.gauge) else {
+            return self.enqueue(cx, index, entry);
+        };
+        let moved_from = self.take_from_group(cx, index, &mut entry);
+        let mut number = RecordNumber(0);
+        if entry.recorded {
+            let epoch = self.sessions.at(index).epoch;
+            let record = entry.record_in_flight(epoch, cx.now, packet_id);
+            number = self.append(cx, enqueued(record, moved_from));
+        }
+        self.send_under(cx, index, packet_id, entry, number, routing);
+    }
+
+    /// Sends an entry for the first time, under a Packet Identifier that record `number` gives it.
+    pub(super) fn send_under<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        packet_id: PacketId,
+        entry: Entry,
+        number: RecordNumber,
+        routing: Option<&mut Routing<'_>>,
+    ) {
+        if entry.recorded && self.waits_for_record(index, &entry, number) {
+            let outbound = &mut self.sessions.at(index).outbound;
+            outbound.put_in_flight(packet_id, InFlightState::Publish(entry));
+            return self.send_when_durable(cx, index, packet_id, number);
+        }
+        let Some(connection) = self.admitted_connection(index) else {
+            // It is sent when there is one.
+            let outbound = &mut self.sessions.at(index).outbound;
+            return outbound.put_in_flight(packet_id, InFlightState::Publish(entry));
+        };
+        let outbound = &mut self.sessions.at(index).outbound;
+        if !outbound.unsent().is_empty() {
+            // No message overtakes another one [MQTT-4.6.0-5], [MQTT-4.6.0-6].
+            outbound.put_in_flight(packet_id, InFlightState::Publish(entry));
+            return outbound.unsent_mut().push_back(packet_id);
+        }
+        let how = Sending {
+            // What is just being routed is new.
+            dup: routing.is_none() && self.may_have_been_sent(index, entry.message.id()),
+            qos: entry.qos,
+            retain: entry.retain,
+            packet_id: Some(packet_id),
+        };
+        let source = match routing {
+            Some(routing) => Source::Routing(routing),
+            None => Source::Held(&entry.message),
+        };
+        let ids = &entry.subscription_ids;
+        if let Err(reason) = self.send_publish(cx, connection, source, how, ids) {
+            return self.drop_entry(cx, index, Taken::Held(entry), reason);
+        }
+        let state = if self.sends_once(index) && !entry.recorded {
+            InFlightState::Unkept(entry.into())
+        } else if self.lets_messages_go(index) && entry.can_be_let_go() {
+            InFlightState::Stored(SentEntry::of(entry))
+        } else {
+            InFlightState::Publish(entry)
+        };
+        self.sessions.at(index).outbound.put_sent(packet_id, state);
+    }
+
+    /// QoS 2 outward waits for the Packet Identifier. A part waits for the message: see
+    /// [`RecentEntries`](crate::part::RecentEntries). QoS 0 waits for nothing.
+    fn waits_for_record(&mut self, index: u32, entry: &Entry, number: RecordNumber) -> bool {
+        if entry.qos == QoS::ExactlyOnce {
+            return !fault::is(Fault::Qos2BeforeRecord);
+        }
+        self.sessions.at(index).flags.part()
+            && entry.message.qos() > QoS::AtMostOnce
+            && !self.records.is_durable(number)
+            && !fault::is(Fault::PartToldBeforeRecord)
+    }
+
+    /// A message may have been sent at the end of the last run of the node, which ended before the
+    /// record of that was durable: it came in before, and its receiver was connected then. Such a
+    /// message says so [MQTT-3.3.1-1].
+    fn may_have_been_sent(&mut self, index: u32, message: MessageId) -> bool {
+        let run = self.run();
+        if start_of(message.0) >= run || fault::is(Fault::DupForgotten) {
+            return false;
+        }
+        let session = self.sessions.at(index);
+        session.flags.was_there() && start_of(session.epoch.0) < run
+    }
+
+    /// It waits until this record is durable, so that no crash makes it a second message.
+    fn send_when_durable<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        packet_id: PacketId,
+        record: RecordNumber,
+    ) {
+        let id = self.sessions.id_of(index);
+        let outbound = &mut self.sessions.at(index).outbound;
+        if let Some(message) = outbound.in_flight.get_mut(packet_id) {
+            message.record = record;
+        }
+        outbound.unsent_mut().push_back(packet_id);
+        self.gate(cx, record, Gated::Pump(id));
+    }
+
+    /// Puts an entry at the end of the session's queue, within its bounds.
+    pub(crate) fn enqueue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, mut entry: Entry) {
+        if entry.message.expired(cx.now.mono_ms) {
+            // Only to be delivered if that was possible at once [MQTT-3.3.2-5].
+            return self.expire_entry(cx, index, Taken::Held(entry));
+        }
+        let window = self.window(index);
+        let window = self.window_for_more(window);
+        let queue = self.sessions.at(index).outbound.queue();
+        let needs_memory = !(entry.recorded && queue.would_store(window));
+        if needs_memory && self.memory.is_spent() {
+            return self.drop_entry(cx, index, Taken::Held(entry), DropReason::MemoryFull);
+        }
+        if !self.make_room(cx, index, entry.message.bytes()) {
+            return self.drop_entry(cx, index, Taken::Held(entry), DropReason::QueueFull);
+        }
+        if entry.recorded {
+            let moved_from = self.take_from_group(cx, index, &mut entry);
+            let epoch = self.sessions.at(index).epoch;
+            let record = enqueued(entry.record(epoch, cx.now), moved_from);
+            self.append(cx, record);
+        }
+        let queue = self.sessions.at(index).outbound.queue_mut();
+        match fault::is(Fault::QueueOutOfOrder) {
+            true => queue.push_front(entry),
+            false => queue.push_back(entry, window),
+        }
+        if self.sessions.at(index).flags.part() {
+            self.part_entry_queued(index);
+        }
+        let owner = QueueOwner::Session(self.sessions.id_of(index));
+        self.watch_queue_expiry(owner);
+    }
+
+    /// How much of a session's queue is kept in memory.
+    pub(super) fn window(&mut self, index: u32) -> Window {
+        let session = self.sessions.at(index);
+        // The age of a part's first message is looked at while the part is not attached, too.
+        let is_there = session.connection.is_some() || session.flags.part();
+        self.window_of(is_there)
+    }
+
+    /// Part of a queue that is kept in memory, by whether the client is connected.
+    pub(crate) fn window_of(&self, is_there: bool) -> Window {
+        match is_there {
+            _ if !self.reads_back => Window::Whole,
+            true => Window::Front,
+            false => Window::Nothing,
+        }
+    }
+
+    /// The same for what is added: with memory spent, what is in the store is not in memory as
+    /// well.
+    pub(crate) fn window_for_more(&self, window: Window) -> Window {
+        match window {
+            Window::Front if self.memory.is_spent() => Window::Nothing,
+            window => window,
+        }
+    }
+
+    /// Makes room in a full queue as configured; false if the new message has to go.
+    fn make_room<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, bytes: usize) -> bool {
+        let is_in_memory = self.is_queue_in_memory(index);
+        let bounds = self.bounds_of_queue(self.sessions.id_of(index));
+        let (count_max, mut bytes_max) = (bounds.messages, bounds.bytes);
+        let queue = self.sessions.at(index).outbound.queue();
+        if queue.bytes() >= bounds.told_from {
+            // Before a hold begins, as this ends one for which there is room.
+            let id = self.sessions.id_of(index);
+            self.tend_queue_of_part(cx, id);
+        }
+        if bounds.holds {
+            if self.is_queue_full_for(index, bytes, bounds.bytes) {
+                self.begin_hold(cx, index);
+            }
+            // What was under way already.
+            bytes_max = self.bytes_beyond_hold(self.sessions.id_of(index), bytes_max);
+        }
+        if is_in_memory {
+            // No client has more than a share of it.
+            bytes_max = bytes_max.min(self.client_bytes_max as u64);
+        }
+        let policy = match bounds.holds {
+            true => QueueFull::DropNewest,
+            false => bounds.policy,
+        };
+        let queue = self.sessions.at(index).outbound.queue();
+        if !queue.is_full_for(bytes, count_max, bytes_max) {
+            return true;
+        }
+        self.expire_queued(cx, index, LOOKED_AT_FOR_ROOM);
+        loop {
+            let session = self.sessions.at(index);
+            let queue = session.outbound.queue_mut();
+            if !queue.is_full_for(bytes, count_max, bytes_max) {
+                return true;
+            }
+            if queue.begins_to_drop() {
+                let id = self.sessions.id_of(index);
+                self.dropping.insert(id);
+                let messages = self.sessions.at(index).outbound.queue().len();
+                let limit = self.limit_of_queue(index);
+                let head = self.head_of(index);
+                self.tell_queue_full(cx, head, messages, limit);
+                let _ = self.sessions.losses(index);
+                self.tell_queue_losses_later(cx, QueueOwner::Session(id), limit);
+            }
+            let session = self.sessions.at(index);
+            let queue = session.outbound.queue_mut();
+            match policy {
+                QueueFull::DropNewest => return false,
+                QueueFull::Disconnect => {
+                    if let Some(connection) = session.connection() {
+                        let id = self.connections.id_of(connection);
+                        let limit = self.limit_of_queue(index);
+                        self.closing
+                            .push((id, ReasonCode::QuotaExceeded, limit.into()));
+                    }
+                    return false;
+                }
+                // One that is longer than the queue may be would empty it and then not fit.
+                QueueFull::DropOldest if bytes as u64 > bytes_max => return false,
+                QueueFull::DropOldest => match queue.take_oldest() {
+                    Some(oldest) => {
+                        self.drop_entry(cx, index, oldest, DropReason::QueueFull);
+                    }
+                    None => return false,
+                },
+            }
+        }
+    }
+
+    fn is_queue_full_for(&mut self, index: u32, bytes: usize, bytes_max: u64) -> bool {
+        let queue = self.sessions.at(index).outbound.queue();
+        queue.is_full_for(bytes, u32::MAX, bytes_max)
+    }
+
+    /// From now on a queue loses messages: who operates the node is to know.
+    pub(crate) fn tell_queue_full<N: Node>(
+        &self,
+        cx: &mut Cx<'_, N>,
+        head: EventHead,
+        messages: usize,
+        limit: Limit,
+    ) {
+        if self.wants.any(Wants::CONNECTIONS) {
+            let policy = match limit {
+                Limit::PartQueue => QueueFull::DropOldest,
+                _ => self.settings.queue_full,
+            };
+            cx.effects.tell(
+                head,
+                Event::QueueFull {
+                    messages,
+                    policy,
+                    limit: self.reached(limit, None),
+                },
+            );
+        }
+    }
+
+    /// Whether all that waits in the queue of a session is in memory.
+    fn is_queue_in_memory(&mut self, index: u32) -> bool {
+        !self.reads_back || !self.sessions.at(index).durable
+    }
+
+    /// The bound that the queue of a session is at.
+    pub(crate) fn limit_of_queue(&mut self, index: u32) -> Limit {
+        if self.has_bounds_of_part(self.sessions.id_of(index)) {
+            return Limit::PartQueue;
+        }
+        let is_in_memory = self.is_queue_in_memory(index);
+        let limits = &self.settings.limits;
+        let is_in_memory = is_in_memory && (self.client_bytes_max as u64) < limits.queued_bytes;
+        // One may have just been taken out.
+        match self.sessions.at(index).outbound.queue().len() + 1 >= limits.queued_messages as usize
+        {
+            true => Limit::QueuedMessages,
+            false if is_in_memory => Limit::MemoryShare,
+            false => Limit::QueuedBytes,
+        }
+    }
+
+    /// Takes what has expired out of a queue, of its next `limit` entries. Answers whether there
+    /// are more to be looked at.
+    pub(crate) fn expire_queued<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        limit: usize,
+    ) -> bool {
+        let Some(queue) = self.sessions.at(index).outbound.queue_used() else {
+            return false;
+        };
+        let expired = queue.take_expired(cx.now.mono_ms, limit);
+        self.work.add(expired.looked_at as u64 * EXPIRY);
+        for entry in expired.entries {
+            self.expire_entry(cx, index, entry);
+        }
+        expired.more
+    }
+
+    /// A retained message found by a subscription.
+    /// RETAIN is 1 [MQTT-3.1.1/3.3.1-8].
+    pub(crate) fn deliver_retained<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        message: &Message,
+        qos: QoS,
+        subscription_ids: SubscriptionIds,
+        copy: u8,
+    ) {
+        self.sessions.at(index).accounting.matched += 1;
+        self.count_matched();
+        let mut qos = qos.min(message.qos());
+        if self.sessions.at(index).flags.part() {
+            // Each delivery to a part is settled.
+            qos = QoS::AtLeastOnce;
+        }
+        if qos > QoS::AtMostOnce {
+            let entry = Entry {
+                message: message.clone(),
+                subscription_ids,
+                qos,
+                retain: true,
+                why: EnqueuedAs::Retained(copy),
+                recorded: self.sessions.at(index).durable && !is_own_topic(message.topic()),
+                ticket: None,
+            };
+            return self.send_or_enqueue(cx, index, entry, None);
+        }
+        let Some(connection) = self.admitted_connection(index) else {
+            return self.drop_message(cx, index, DropReason::ClientAway, 1, message.topic());
+        };
+        let how = Sending {
+            dup: false,
+            qos,
+            retain: true,
+            packet_id: None,
+        };
+        let source = Source::Held(message);
+        if let Err(reason) = self.send_publish(cx, connection, source, how, &subscription_ids) {
+            self.drop_message(cx, index, reason, 1, message.topic());
+        } else if self.wants.any(TOLD_OF_DELIVERED) {
+            self.tell_when_written(connection, &message.publication());
+        }
+    }
+}

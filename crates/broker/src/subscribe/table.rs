@@ -1,0 +1,358 @@
+//! Subscriptions of a session, made, found and ended in the index of the shard.
+
+use core::ops::Bound;
+use std::sync::Arc;
+
+use martlet_codec::QoS;
+
+use crate::fault::{self, Fault};
+use crate::id::TenantId;
+use crate::interest::InterestClass;
+use crate::node::{Cx, Node};
+use crate::record::SubscriptionRecord;
+use crate::report::SubscriptionInfo;
+use crate::routing::Target;
+use crate::shard::Shard;
+use crate::subscribe::subscribers::{
+    SharedSubscription, Subscriber, Subscribers, SubscriptionPlace, strength, strength_in,
+    subscription_bytes,
+};
+use crate::topic_tree::NodeKey;
+use crate::work::FILTER;
+
+/// Subscriptions whose epochs are raised one by one when what their session may receive has
+/// changed.
+const EPOCHS_AT_ONCE: usize = 64;
+
+impl Shard {
+    /// The session becomes a member of a share group, or changes what it asked for.
+    pub(crate) fn join_as(&mut self, session: u32, filter: Box<str>, shared: SharedSubscription) {
+        let subscriptions = &self.sessions.at(session).subscriptions;
+        if subscriptions.shared(&filter).is_none() {
+            self.count_subscription(session, &filter);
+        }
+        let subscriptions = &mut self.sessions.at(session).subscriptions;
+        subscriptions.join(filter, shared);
+    }
+
+    /// Ends the session's membership in a share group; its filter, if it was a member.
+    pub(crate) fn leave_as(&mut self, session: u32, filter: &str) -> Option<Box<str>> {
+        let left = self.sessions.at(session).subscriptions.leave(filter)?;
+        self.uncount_subscription(session, &left);
+        Some(left)
+    }
+
+    /// Charges a new subscription to its session and to the shard.
+    fn count_subscription(&mut self, session: u32, filter: &str) {
+        let subscriptions = &mut self.sessions.at(session).subscriptions;
+        subscriptions.filter_bytes.add(filter);
+        self.subscription_count += 1;
+        self.subscription_bytes += subscription_bytes(filter);
+    }
+
+    /// The opposite of [`Shard::count_subscription`].
+    fn uncount_subscription(&mut self, session: u32, filter: &str) {
+        let subscriptions = &mut self.sessions.at(session).subscriptions;
+        subscriptions.filter_bytes.remove(filter);
+        self.subscription_count -= 1;
+        self.subscription_bytes -= subscription_bytes(filter);
+    }
+
+    /// Enters a subscription of a session, without share name, into the index.
+    pub(crate) fn enter_subscription<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        subscription: &SubscriptionRecord,
+    ) {
+        let qos = subscription.qos;
+        let state = self.sessions.at(session);
+        let strength = strength_in(state.durable, state.flags, qos);
+        let subscriber = Subscriber {
+            target: Target::session(session),
+            subscription_id: subscription.subscription_id,
+            qos,
+            no_local: subscription.no_local,
+            retain_as_published: subscription.retain_as_published,
+            strength,
+            number: subscription.number,
+        };
+        let tenant = self.sessions.at(session).tenant;
+        self.index_subscriber(cx, tenant, &subscription.filter, subscriber);
+    }
+
+    /// A session keeps QoS 0 messages from now on, or does no longer.
+    pub(crate) fn renew_strength_of<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
+        for (node, _) in self.sessions.at(session).subscriptions.own.clone() {
+            let state = self.sessions.at(session);
+            let (durable, flags) = (state.durable, state.flags);
+            self.change_strength(cx, node, Target::session(session), |subscriber| {
+                strength_in(durable, flags, subscriber.qos)
+            });
+        }
+    }
+
+    /// The Topic Filters of a session, without those of share groups.
+    pub(crate) fn filters_of(&mut self, session: u32) -> Vec<Box<str>> {
+        let own = self.sessions.at(session).subscriptions.own.iter();
+        own.map(|(node, _)| self.tree.filter(*node).1.into())
+            .collect()
+    }
+
+    /// A session's own subscription to this filter, without share name.
+    pub(super) fn own_subscription(&mut self, session: u32, filter: &str) -> Option<&Subscriber> {
+        let node = self.tree.find(self.sessions.at(session).tenant, filter)?;
+        let slot = self.sessions.at(session).subscriptions.slot(node)?;
+        self.tree.get(node)?.list().get(slot as usize)
+    }
+
+    /// The number of a session's subscription to this filter, `$share/…` where it is `shared`.
+    pub(super) fn known_number(&mut self, session: u32, filter: &str, shared: bool) -> Option<u32> {
+        if shared {
+            let subscriptions = &self.sessions.at(session).subscriptions;
+            return subscriptions.shared(filter).map(|found| found.number);
+        }
+        let own = self.own_subscription(session, filter);
+        own.map(|subscriber| subscriber.number)
+    }
+
+    /// Enters a subscriber, replacing its subscription to the same filter [MQTT-3.8.4-3].
+    pub(crate) fn index_subscriber<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        tenant: TenantId,
+        filter: &str,
+        subscriber: Subscriber,
+    ) -> NodeKey {
+        let (node, subscribers) = self.tree.entry(tenant, filter, Subscribers::default);
+        let before = subscribers.class();
+        let slot = match subscriber.target.as_session() {
+            Some(session) => self.sessions.at(session).subscriptions.slot(node),
+            None => None,
+        };
+        match slot {
+            Some(slot) => subscribers.replace(slot, subscriber),
+            None => subscribers.push(subscriber),
+        }
+        let (class, last) = (subscribers.class(), subscribers.list().len() - 1);
+        if slot.is_none()
+            && let Some(session) = subscriber.target.as_session()
+        {
+            let subscriptions = &mut self.sessions.at(session).subscriptions;
+            subscriptions.set_slot(node, last as u32);
+            self.count_subscription(session, filter);
+        }
+        self.interest_changed(cx, (tenant, filter), before, class);
+        node
+    }
+
+    /// Takes a subscriber out of the index.
+    pub(crate) fn unindex_subscriber<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        node: NodeKey,
+        target: Target,
+    ) {
+        let (tenant, filter) = self.tree.filter(node);
+        let Some(subscribers) = self.tree.get_mut(node) else {
+            return;
+        };
+        let before = subscribers.class();
+        let slot = subscribers.slot_of(&mut self.sessions, node, target);
+        let Some(slot) = slot else { return };
+        subscribers.swap_remove(slot);
+        if let Some(moved) = subscribers.list().get(slot as usize)
+            && let Some(session) = moved.target.as_session()
+        {
+            self.sessions.at(session).subscriptions.set_slot(node, slot);
+        }
+        let (class, is_empty) = (subscribers.class(), subscribers.list().is_empty());
+        if let Some(session) = target.as_session() {
+            self.sessions.at(session).subscriptions.forget(node);
+            self.uncount_subscription(session, &filter);
+        }
+        if is_empty {
+            self.tree.remove(node);
+        }
+        if fault::is(Fault::InterestStays) {
+            self.epochs.raise(tenant, &filter);
+            return;
+        }
+        self.interest_changed(cx, (tenant, &filter), before, class);
+    }
+
+    /// The index has changed: routes are computed anew, and the node is told if it has to know.
+    fn interest_changed<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        (tenant, filter): (TenantId, &str),
+        before: InterestClass,
+        class: InterestClass,
+    ) {
+        self.epochs.raise(tenant, filter);
+        if before != class {
+            let shard = self.id;
+            cx.node.set_interest(shard, tenant, filter, class);
+        }
+    }
+
+    /// Changes whether a subscriber counts as durable.
+    pub(crate) fn set_durable<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        node: NodeKey,
+        target: Target,
+        durable: bool,
+    ) {
+        self.change_strength(cx, node, target, |subscriber| {
+            strength(durable && subscriber.qos > QoS::AtMostOnce, false)
+        });
+    }
+
+    fn change_strength<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        node: NodeKey,
+        target: Target,
+        strength_of: impl FnOnce(&Subscriber) -> InterestClass,
+    ) {
+        let Some(subscribers) = self.tree.get_mut(node) else {
+            return;
+        };
+        let before = subscribers.class();
+        let slot = subscribers.slot_of(&mut self.sessions, node, target);
+        let Some(slot) = slot else { return };
+        let Some(&subscriber) = subscribers.list().get(slot as usize) else {
+            return;
+        };
+        let strength = strength_of(&subscriber);
+        if subscriber.strength == strength {
+            return;
+        }
+        let subscriber = Subscriber {
+            strength,
+            ..subscriber
+        };
+        subscribers.replace(slot, subscriber);
+        let class = subscribers.class();
+        let (tenant, filter) = self.tree.filter(node);
+        self.interest_changed(cx, (tenant, &filter), before, class);
+    }
+
+    /// What a session may receive has changed: routes to it are computed anew, and with many
+    /// subscriptions those to others too, which costs less than to look for each.
+    pub(crate) fn raise_epochs_of(&mut self, session: u32) {
+        let state = self.sessions.at(session);
+        if state.subscriptions.own.len() > EPOCHS_AT_ONCE {
+            let tenant = state.tenant;
+            self.epochs.raise(tenant, "#");
+            return;
+        }
+        for (node, _) in self.sessions.at(session).subscriptions.own.clone() {
+            let (tenant, filter) = self.tree.filter(node);
+            self.epochs.raise(tenant, &filter);
+        }
+    }
+
+    /// The subscriptions of a session behind the place `after`, at most `limit`, and no more once
+    /// their filters have `bytes_max` bytes; and the place of the last one, if there may be more.
+    pub(crate) fn subscriptions_behind(
+        &self,
+        place: u32,
+        after: Option<&SubscriptionPlace>,
+        (limit, bytes_max): (usize, usize),
+    ) -> (Vec<SubscriptionInfo>, Option<SubscriptionPlace>) {
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        let Some(session) = self.sessions.look_at(place).filter(|_| limit > 0) else {
+            return (found, None);
+        };
+        let info = |filter, qos, subscription_id| SubscriptionInfo {
+            tenant: session.tenant,
+            client_id: Arc::clone(&session.client_id),
+            filter,
+            qos,
+            no_local: false,
+            retain_as_published: false,
+            subscription_id,
+        };
+        if after.is_none()
+            && let Some(of_lane) = self.subscriptions_of_lane(place)
+        {
+            found = of_lane;
+        }
+        let own = &session.subscriptions.own;
+        let (first, after) = match after {
+            None => (0, Bound::Unbounded),
+            Some(SubscriptionPlace::Own(last)) => {
+                let first = own.partition_point(|(node, _)| node <= last);
+                (first, Bound::Unbounded)
+            }
+            Some(SubscriptionPlace::Shared(last)) => (own.len(), Bound::Excluded(&**last)),
+        };
+        for (node, slot) in &own[first..] {
+            let subscribers = self.tree.get(*node).map(Subscribers::list);
+            if let Some(subscriber) = subscribers.and_then(|list| list.get(*slot as usize)) {
+                let filter: Box<str> = self.tree.filter(*node).1.into();
+                bytes += filter.len();
+                found.push(SubscriptionInfo {
+                    no_local: subscriber.no_local,
+                    retain_as_published: subscriber.retain_as_published,
+                    ..info(filter, subscriber.qos, subscriber.subscription_id)
+                });
+            }
+            if found.len() >= limit || bytes >= bytes_max {
+                return (found, Some(SubscriptionPlace::Own(*node)));
+            }
+        }
+        let seldom = session.subscriptions.seldom.iter();
+        let shared = seldom.flat_map(|seldom| {
+            let behind = (after, Bound::Unbounded);
+            seldom.shared.range::<str, _>(behind)
+        });
+        for (filter, subscription) in shared {
+            bytes += filter.len();
+            found.push(SubscriptionInfo {
+                retain_as_published: subscription.retain_as_published,
+                ..info(
+                    filter.clone(),
+                    subscription.qos,
+                    subscription.subscription_id,
+                )
+            });
+            if found.len() >= limit || bytes >= bytes_max {
+                return (found, Some(SubscriptionPlace::Shared(filter.clone())));
+            }
+        }
+        (found, None)
+    }
+
+    /// Takes at most `count_max` subscriptions of a session out of the index; true: none is left.
+    /// Share groups are another matter.
+    pub(crate) fn unindex_some<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        session: u32,
+        count_max: usize,
+    ) -> bool {
+        for _ in 0..count_max {
+            // The last one: its place in the list is found and closed at once.
+            let last = self.sessions.at(session).subscriptions.own.last();
+            let Some(&(node, _)) = last else {
+                break;
+            };
+            self.unindex_subscriber(cx, node, Target::session(session));
+            self.work.add(FILTER);
+        }
+        self.sessions.at(session).subscriptions.own.is_empty()
+    }
+
+    /// Ends the memberships of a session in share groups.
+    pub(crate) fn leave_groups<N: Node>(&mut self, cx: &mut Cx<'_, N>, session: u32) {
+        let seldom = self.sessions.at(session).subscriptions.seldom.take();
+        for (filter, _) in seldom.into_iter().flat_map(|seldom| seldom.shared) {
+            self.uncount_subscription(session, &filter);
+            self.send_leave(cx, session, filter);
+        }
+    }
+}
