@@ -52,8 +52,9 @@ impl Asker {
     }
 }
 
-/// The question who a client is. Answered with [`Shard::authenticated`], or never: then the
-/// connection ends at its deadline.
+/// The question who a client is. Answered with
+/// [`Shard::authenticated`](crate::Shard::authenticated), or never: then the connection ends at its
+/// deadline.
 #[derive(Clone, Debug)]
 pub struct Authentication {
     /// To be named by the answer.

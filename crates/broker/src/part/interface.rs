@@ -64,8 +64,8 @@ pub enum PartReach {
     #[default]
     Node,
     /// Those of its tenant that the shard of this lane receives. The Client Identifier is a
-    /// [`lane_name`], unless it has no subscriptions: that empties a session which an earlier
-    /// attachment has left. Retained messages are not sent at subscribing.
+    /// [`lane_name`](crate::lane_name), unless it has no subscriptions: that empties a session which
+    /// an earlier attachment has left. Retained messages are not sent at subscribing.
     Lane,
     /// The same of all tenants: for parts without an identity alone.
     LaneOfAllTenants,
@@ -163,7 +163,7 @@ pub struct PartPublish {
     /// The message.
     pub message: NewMessage,
     /// 0 if it comes from outside; else one more than [`Message::hops`](crate::Message::hops) of
-    /// the message that it follows from. Beyond [`HOPS_MAX`] it is refused.
+    /// the message that it follows from. Beyond [`HOPS_MAX`](crate::HOPS_MAX) it is refused.
     pub hops: u8,
     /// The part is told how the message ends for each of its receivers ([`PartEvent::Receipt`]),
     /// and how many they are ([`PartEvent::Receivers`]).
