@@ -10,6 +10,7 @@ mod key;
 pub use error::DeviceError;
 pub use key::KeyRefusal;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -386,6 +387,18 @@ impl Devices {
     pub async fn configuration(&self, scope: Scope, name: DeviceName) -> Done<Vec<Setting>> {
         let read = self.tables.read(move |registry| {
             Box::pin(async move { registry.configuration(&scope, name.of()).await })
+        });
+        Ok(read.await?)
+    }
+
+    /// How many active keys the configuration of each of these devices has, by number; devices
+    /// without any are left out.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub async fn active_settings(&self, devices: Vec<i64>) -> Done<HashMap<i64, u64>> {
+        let read = self.tables.read(move |registry| {
+            Box::pin(async move { registry.active_settings(&devices).await })
         });
         Ok(read.await?)
     }

@@ -56,11 +56,11 @@ pub(super) async fn list(
     let devices = api.devices()?;
     let list = devices.list_from(asking.scope(), filter, order, place);
     let (found, total) = list.await?;
+    let numbers = found.iter().map(|device| device.number).collect();
+    let settings = devices.active_settings(numbers).await?;
     let mut all = Vec::with_capacity(found.len());
     for device in found {
-        let name = DeviceName::Number(device.number);
-        let settings = devices.configuration(asking.scope(), name).await?;
-        let active = settings.iter().filter(|setting| setting.is_active).count();
+        let active = settings.get(&device.number).copied().unwrap_or(0);
         let (credentials, is_online) = (device.credentials, Seen::of(&api, &device).is_online);
         let mut shown = shown(&api, device);
         shown.insert("telemetry_count".to_owned(), 0.into());

@@ -3,11 +3,10 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use martlet_access::IOTFLOW;
 use martlet_control::devices::{DeviceError, DeviceName};
 use martlet_control::principal::{Principal, PrincipalKind};
 use martlet_registry::{
-    Activity, Device, DeviceChange, DeviceFilter, DeviceOrder, NewDevice, Status,
+    Activity, Device, DeviceChange, DeviceFilter, DeviceOrder, IOTFLOW, NewDevice, Status,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, header};
-use martlet_broker::{Counters, QoS};
+use martlet_broker::Counters;
+use martlet_codec::QoS;
 use martlet_control::principal::Principal;
 use serde::Deserialize;
 use serde_json::{Value, json};
