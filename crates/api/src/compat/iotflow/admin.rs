@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::body::{Body, expect_members};
 use super::configuration::values_of;
 use super::devices::{shown, status_of};
-use super::view::{Seen, find, heard_since_ms, missing};
+use super::view::{Seen, find, missing, numbers};
 use crate::api::Api;
 use crate::extract::{PathOf, QueryOf};
 use crate::guard::Unchanged;
@@ -230,10 +230,7 @@ pub(super) async fn statistics(
     State(api): State<Api>,
     asking: Asking,
 ) -> Result<Json<Value>, Problem> {
-    let statistics = api
-        .devices()?
-        .statistics(asking.scope(), heard_since_ms(&api));
-    let statistics = statistics.await?;
+    let statistics = numbers(&api, &asking).await?;
     let (counts, parts) = (statistics.counts, statistics.parts);
     Ok(Json(json!({
         "status": "success",
@@ -262,10 +259,7 @@ pub(super) async fn dashboard(
     State(api): State<Api>,
     asking: Asking,
 ) -> Result<Json<Value>, Problem> {
-    let statistics = api
-        .devices()?
-        .statistics(asking.scope(), heard_since_ms(&api));
-    let statistics = statistics.await?;
+    let statistics = numbers(&api, &asking).await?;
     let counts = statistics.counts;
     let kinds: Vec<Value> = { statistics.kinds.iter() }
         .map(|kind| json!({ "type": kind.kind, "count": kind.count }))

@@ -11,7 +11,7 @@ use martlet_control::Reader;
 use martlet_control::principal::Scope;
 use serde_json::{Value, json};
 
-use super::view::heard_since_ms;
+use super::view::numbers;
 use crate::api::Api;
 use crate::guard::Access::Scoped;
 use crate::guard::{Audited, guarded};
@@ -117,10 +117,7 @@ async fn database(api: &Api) -> Value {
 }
 
 async fn devices(api: &Api, asking: Asking) -> Result<Value, Problem> {
-    let statistics = api
-        .devices()?
-        .statistics(asking.scope(), heard_since_ms(api));
-    let statistics = statistics.await?;
+    let statistics = numbers(api, &asking).await?;
     let active = statistics.counts.active;
     Ok(json!({
         "total_devices": statistics.counts.total,

@@ -1,14 +1,14 @@
 //! A device as the system shows it, with the rule by which it is online.
 
 use martlet_broker::TenantId;
-use martlet_control::devices::{DeviceError, DeviceName};
+use martlet_control::devices::{DeviceError, DeviceName, DeviceStatistics};
 use martlet_control::presence::ClientPresence;
 use martlet_registry::{Device, Scope, Status};
 use serde::Serialize;
 
 use crate::api::Api;
-use crate::problem::Problem;
-use crate::registry::moment;
+use crate::problem::{Problem, ProblemKind};
+use crate::registry::{Asking, moment};
 use crate::time::Moment;
 
 /// A device.
@@ -97,8 +97,15 @@ fn is_online(device: &Device, is_connected: bool, heard_since_ms: i64) -> bool {
     device.status == Status::Active && (is_connected || heard_ms >= heard_since_ms)
 }
 
+/// Numbers about the devices that the caller sees.
+pub(super) async fn numbers(api: &Api, asking: &Asking) -> Result<DeviceStatistics, Problem> {
+    let devices = api.devices()?;
+    let statistics = devices.statistics(asking.scope(), heard_since_ms(api));
+    Ok(statistics.await?)
+}
+
 /// The earliest time of a heartbeat by which a device is online now.
-pub(super) fn heard_since_ms(api: &Api) -> i64 {
+fn heard_since_ms(api: &Api) -> i64 {
     let timeout_ms = i64::from(api.settings.online_secs) * 1000;
     Moment::now().as_ms().saturating_sub(timeout_ms)
 }
@@ -136,8 +143,7 @@ pub(super) fn missing(error: DeviceError, named: &str) -> Problem {
     match is_missing {
         true => {
             let detail = format!("Device with ID {named} does not exist");
-            let kind = crate::problem::ProblemKind::NotFound;
-            Problem::new(kind, detail).with_heading("Device not found")
+            Problem::new(ProblemKind::NotFound, detail).with_heading("Device not found")
         }
         false => error.into(),
     }
