@@ -55,7 +55,7 @@ def asked(node, method, path, body=None, *options):
     head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
     kind = re.search(r"^content-type: *([^;\n]*)", head, re.I | re.M)
     asked.head = head
-    return int(head.split()[1]), kind and kind.group(1), json.loads(body) if body else None
+    return int(head.split()[1]), kind and kind.group(1), json.loads(body) if body and "json" in kind.group(1) else body
 
 
 def shape(value):
@@ -190,7 +190,7 @@ def test_an_open_route_gives_neither_a_type_nor_an_owner():
     variables = {"IOTFLOW_ADMIN_TOKEN": TOKEN}.items()
     with martlet_process.Node(http=True, settings=settings, variables=variables) as node:
         options = ("-H", f"X-API-Key: {TOKEN}", "-H", "Content-Type: application/json")
-        made = asked(node, "POST", "/api/v1/device-types", {"name": "almighty", "rules": ["readwrite #"]}, *options)
+        made = asked(node, "POST", "/api/v1/device-types", {"name": "almighty", "rules": ["topic readwrite #"]}, *options)
         assert made[0] == 201, made
         body = {"name": "stranger", "device_type": "almighty", "user_id": "nobody"}
         status, _, answer = asked(node, "POST", "/api/v1/devices/register", body)

@@ -24,7 +24,7 @@ mod view;
 use axum::Router;
 use axum::extract::Extension;
 use axum::http::{HeaderValue, StatusCode};
-use axum::routing::{MethodRouter, any, delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use martlet_control::principal::Scope;
 use serde_json::{Map, Value};
 
@@ -75,7 +75,7 @@ pub(super) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
         api,
         ScopedOrOfDevice(Scope::DevicesRead),
         Audited::Here,
-        any(telemetry),
+        get(telemetry).post(telemetry).delete(telemetry),
     );
     router
         .route("/health", system::health(api))
