@@ -34,12 +34,11 @@ MISSING = {
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def node(request):
-    settings, server = [], None
+    variables, server = {"IOTFLOW_ADMIN_TOKEN": TOKEN}, None
     if request.param == "postgres":
         server = postgres_process.Server()
-        settings = [f"registry.url={server.new_database()}"]
-    variables = {"IOTFLOW_ADMIN_TOKEN": TOKEN}.items()
-    with martlet_process.Node(http=True, settings=settings, variables=variables) as node:
+        variables["MARTLET_REGISTRY__URL"] = server.new_database()
+    with martlet_process.Node(http=True, variables=variables.items()) as node:
         yield node
     if server:
         server.close()
