@@ -1,4 +1,5 @@
-//! When devices last asked for or sent something. That is written often, and no change that nodes read.
+//! When devices last asked for or sent something. That is written often, and no change that nodes
+//! read.
 
 use crate::sql::Fault;
 use crate::{Actor, Registry, RegistryError};

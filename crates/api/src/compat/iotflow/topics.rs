@@ -35,7 +35,9 @@ pub(super) struct Entry {
 
 /// Declares the catalogue: name, path, kind, QoS, retained, description.
 macro_rules! catalogue {
-    ($( $name:literal $path:literal $kind:literal $qos:literal $retain:literal $what:literal; )*) => {
+    ($(
+        $name:literal $path:literal $kind:literal $qos:literal $retain:literal $what:literal;
+    )*) => {
         /// All topics of the system.
         pub(super) const CATALOGUE: &[Entry] = &[$( Entry {
             name: $name,
