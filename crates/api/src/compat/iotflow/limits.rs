@@ -47,7 +47,7 @@ impl RouteLimits {
 
 /// Handlers behind their limit, after it is known who asks.
 pub(super) fn limited(api: &Api, limit: Limit, methods: MethodRouter<Api>) -> MethodRouter<Api> {
-    methods.layer(from_fn_with_state((api.clone(), limit), check))
+    methods.route_layer(from_fn_with_state((api.clone(), limit), check))
 }
 
 async fn check(State((api, limit)): State<(Api, Limit)>, request: Request, next: Next) -> Response {

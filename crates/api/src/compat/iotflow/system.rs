@@ -28,7 +28,8 @@ const CPU_SAMPLE: Duration = Duration::from_millis(100);
 /// `GET /health`: everybody is told that the node is there, and who may see its state all of it.
 pub(super) fn health(api: &Api) -> MethodRouter<Api> {
     let access = Scoped(Scope::NodeRead);
-    guarded(api, access, Audited::Here, get(status)).layer(from_fn(brief_if_not_detailed))
+    let detailed = guarded(api, access, Audited::Here, get(status));
+    detailed.route_layer(from_fn(brief_if_not_detailed))
 }
 
 async fn brief_if_not_detailed(request: Request, next: Next) -> Response {
