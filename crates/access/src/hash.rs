@@ -302,15 +302,23 @@ impl PasswordHash {
 /// # Errors
 /// There is no randomness.
 pub fn made_up_password() -> Result<String, &'static str> {
+    random_password(24)
+}
+
+/// Letters and digits at random, as many as are asked for.
+///
+/// # Errors
+/// There is no randomness.
+pub fn random_password(length: usize) -> Result<String, &'static str> {
     const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut password = String::new();
     let mut bytes = [0; 64];
-    while password.len() < 24 {
+    while password.len() < length {
         rand::fill(&mut bytes).map_err(|_| "no source of randomness")?;
         // 248 is four times 62: each letter is as likely as any other.
         let usable = bytes.iter().filter(|byte| **byte < 248);
         let letters = usable.map(|byte| char::from(LETTERS[usize::from(byte % 62)]));
-        password.extend(letters.take(24 - password.len()));
+        password.extend(letters.take(length - password.len()));
     }
     Ok(password)
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use ipnet::IpNet;
 use martlet_control::Control;
+use martlet_control::devices::Devices;
 use martlet_control::directory::Directory;
 use martlet_control::tables::Tables;
 
 use crate::body::Bodies;
-use crate::compat::CompatApi;
+use crate::compat::{CompatApi, RouteLimits};
 use crate::counts::Counts;
 use crate::events::Streams;
 use crate::idempotency::KeptInMemory;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub compat: Vec<CompatApi>,
     /// The log file; none: the log is in memory alone.
     pub log_file: Option<PathBuf>,
+    /// Seconds after a heartbeat or telemetry for which a device counts as online.
+    pub online_secs: u32,
 }
 
 impl Default for Settings {
@@ -63,6 +66,7 @@ impl Default for Settings {
             burst: 1,
             compat: Vec::new(),
             log_file: None,
+            online_secs: 300,
         }
     }
 }
@@ -130,6 +134,8 @@ pub struct Inner {
     pub(crate) rates: Arc<Rates>,
     /// Attempts to log in by address, where no gate counts them.
     pub(crate) logins: Arc<Rates>,
+    /// Limits of single routes.
+    pub(crate) route_limits: Arc<RouteLimits>,
     pub(crate) answers: Arc<KeptInMemory>,
     pub(crate) bodies: Bodies,
     pub(crate) output: Output,
@@ -165,6 +171,7 @@ impl Api {
             counts: Counts::default(),
             rates: Arc::new(rates),
             logins: Arc::new(Rates::new(LOGIN_RATE, LOGIN_BURST, None)),
+            route_limits: Arc::default(),
             answers: Arc::default(),
             bodies: Bodies::default(),
             output: Output::default(),
@@ -192,6 +199,14 @@ impl Api {
         self.tables
             .get()
             .ok_or_else(|| Problem::unavailable("this node keeps no users and devices".to_owned()))
+    }
+
+    /// What callers do with devices.
+    ///
+    /// # Errors
+    /// The node keeps none.
+    pub(crate) fn devices(&self) -> Result<Devices, Problem> {
+        Ok(Devices::new(Arc::clone(self.tables()?)))
     }
 
     /// The token by which the first administrator can be made: once, and for an hour. None if there
@@ -252,10 +267,10 @@ impl Inner {
         control.count_also("http_answers", Box::new(move || answers.memory_bytes()));
         let sessions = Arc::clone(&self.sessions);
         let rates = [Arc::clone(&self.rates), Arc::clone(&self.logins)];
-        let cursors = Arc::clone(&self.cursors);
+        let (cursors, of_routes) = (Arc::clone(&self.cursors), Arc::clone(&self.route_limits));
         let callers = move || {
             let rates: usize = rates.iter().map(|rates| rates.memory_bytes()).sum();
-            sessions.memory_bytes() + cursors.memory_bytes() + rates
+            sessions.memory_bytes() + cursors.memory_bytes() + rates + of_routes.memory_bytes()
         };
         control.count_also("http_callers", Box::new(callers));
         let streams = Arc::clone(&self.streams);

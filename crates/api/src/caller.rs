@@ -5,24 +5,35 @@ use std::time::Instant;
 use axum::http::HeaderValue;
 use axum::http::header;
 use axum::http::request::Parts;
+use martlet_broker::TenantId;
+use martlet_control::devices::KeyRefusal;
 use martlet_control::directory::{Account, DirectoryError};
 use martlet_control::principal::{Principal, PrincipalKind, Scopes};
+use martlet_registry::{Activity, Device};
+use tracing::warn;
 
 use crate::api::{Api, Connection, Door};
+use crate::compat;
 use crate::keys;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
 use crate::secret::digest_of;
 use crate::session::{Session, cookie_of};
+use crate::time::Moment;
 
 /// How a caller without credentials is asked for some.
 pub(crate) const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"martlet\"");
+
+/// Interval at which it is noted that a device was seen, milliseconds.
+const SEEN_EVERY_MS: i64 = 1_000;
 
 /// The caller, and its session if it has one.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
     pub(crate) session: Option<Session>,
+    /// The device whose secret it has shown.
+    pub(crate) device: Option<Box<Device>>,
 }
 
 impl Caller {
@@ -30,7 +41,13 @@ impl Caller {
         Self {
             principal,
             session: None,
+            device: None,
         }
+    }
+
+    /// A caller that did not have to authenticate.
+    pub(crate) fn anonymous(scopes: Scopes) -> Self {
+        Self::known(Principal::anonymous(scopes))
     }
 }
 
@@ -64,6 +81,11 @@ pub(crate) async fn identify(
     if connection.door == Door::Socket {
         return Ok(Caller::known(Principal::socket()));
     }
+    if compat::takes_admin_scheme(&api.settings, parts.uri.path())
+        && let Some(key) = keys::shown_as_admin(&parts.headers)
+    {
+        return by_key(api, &key).await.map_err(not_an_administrator);
+    }
     if let Some(key) = keys::shown(&parts.headers, &parts.uri) {
         return by_key(api, &key).await;
     }
@@ -95,6 +117,63 @@ async fn by_key(api: &Api, key: &[u8]) -> Result<Caller, Problem> {
     }
 }
 
+/// A wrong token of an administrator is refused as clients of that system expect.
+fn not_an_administrator(problem: Problem) -> Problem {
+    match problem.kind() {
+        ProblemKind::Unauthenticated => {
+            let detail = "the admin token is not valid";
+            Problem::new(ProblemKind::Forbidden, detail).with_heading("Invalid admin token")
+        }
+        _ => problem,
+    }
+}
+
+/// Identifies the device whose secret the request shows in `X-API-Key`.
+///
+/// # Errors
+/// No secret is shown, it is not valid, or its device is not active; or it cannot be said now.
+pub(crate) async fn identify_device(api: &Api, parts: &Parts) -> Result<Caller, Problem> {
+    let Some(key) = parts.headers.get(keys::KEY_HEADER) else {
+        let problem = unknown("Please provide API key in X-API-Key header");
+        return Err(problem.with_heading("API key required"));
+    };
+    let devices = api.devices()?;
+    let device = devices.by_secret(key.as_bytes()).await.map_err(refused)?;
+    let now_ms = Moment::now().as_ms();
+    if device.last_seen_ms.saturating_add(SEEN_EVERY_MS) < now_ms {
+        let noted = devices.note_activity(device.number, Activity::Request, now_ms);
+        if let Err(error) = noted.await {
+            warn!(%error, "that a device asked for something is not noted");
+        }
+    }
+    Ok(Caller {
+        principal: Principal {
+            // Ids are unique in a tenant alone.
+            kind: PrincipalKind::Device {
+                id: device.user_name.clone(),
+            },
+            scopes: Scopes::NONE,
+            team: Some(device.team.clone()).filter(|team| !team.is_empty()),
+            tenant: TenantId(device.tenant),
+        },
+        session: None,
+        device: Some(Box::new(device)),
+    })
+}
+
+fn refused(refusal: KeyRefusal) -> Problem {
+    match refusal {
+        KeyRefusal::Unknown => {
+            unknown("The provided API key is not valid").with_heading("Invalid API key")
+        }
+        KeyRefusal::Inactive(status) => {
+            let detail = format!("Device is currently {status}");
+            Problem::new(ProblemKind::Forbidden, detail).with_heading("Device inactive")
+        }
+        KeyRefusal::Unavailable(error) => error.into(),
+    }
+}
+
 /// None: the session is over, or its user is disabled or has another password.
 async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<Caller>, Problem> {
     let Some(session) = api.sessions.of_cookie(cookie, Instant::now()) else {
@@ -108,6 +187,7 @@ async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<Caller>, Problem>
     Ok(Some(Caller {
         principal: principal_of(&account),
         session: Some(session),
+        device: None,
     }))
 }
 

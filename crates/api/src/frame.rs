@@ -80,7 +80,8 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
     request.extensions_mut().insert(line.id.clone());
     request.extensions_mut().insert(connection);
     let is_probe = is_probe(request.uri().path());
-    let form = ErrorForm::of(&api.settings, request.uri().path());
+    let path = request.uri().path().to_owned();
+    let form = ErrorForm::of(&api.settings, &path);
     let asked = request.headers().clone();
     let preflight = origin::preflight(request.method(), &asked);
     let is_preflight = preflight.is_some();
@@ -94,7 +95,7 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
     };
     let class = Class::of(connection.door, is_probe);
     let answer = api.output.count(&api.control, class, answer);
-    let mut answer = as_problem(answer, &line.id, form);
+    let mut answer = as_problem(answer, (&line.id, &path), form);
     let out = answer.headers_mut();
     if connection.door != Door::Socket {
         origin::write(&api.settings, &asked, is_preflight, out);
@@ -173,7 +174,7 @@ pub fn no_place(of_address: usize, all: usize) -> Response {
     let problem = Problem::unavailable(detail);
     let problem = problem.with_header(header::RETRY_AFTER, HeaderValue::from_static("1"));
     let id = RequestId::of(&HeaderMap::new());
-    as_problem(problem.into_response(), &id, ErrorForm::Problem)
+    as_problem(problem.into_response(), (&id, ""), ErrorForm::Problem)
 }
 
 /// U+0000 is in nothing that has a name: not in MQTT's strings [MQTT-1.5.4-2], and not in what
@@ -197,7 +198,7 @@ fn expect_no_nul(uri: &Uri) -> Result<(), Problem> {
 
 /// Turns errors of any origin into problems with the request's number, or into the form of another
 /// system.
-fn as_problem(answer: Response, id: &RequestId, form: ErrorForm) -> Response {
+fn as_problem(answer: Response, (id, path): (&RequestId, &str), form: ErrorForm) -> Response {
     let status = answer.status();
     let problem = answer.extensions().get::<Problem>().cloned();
     let is_told = answer
@@ -213,7 +214,7 @@ fn as_problem(answer: Response, id: &RequestId, form: ErrorForm) -> Response {
     let kind = ProblemKind::of_status(status);
     let problem = problem.unwrap_or_else(|| Problem::new(kind, kind.what()));
     let (mut parts, _) = answer.into_parts();
-    let (content_type, body) = form.told(&problem, &id.0);
+    let (content_type, body) = form.told(&problem, (&id.0, path));
     parts.status = form.status(&problem, status);
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, content_type);

@@ -11,6 +11,7 @@ use axum::routing::MethodRouter;
 use martlet_broker::shortened;
 use martlet_control::directory::{AuditEntry, DirectoryError};
 use martlet_control::principal::{Principal, PrincipalKind, Scope, Scopes};
+use martlet_registry::Device;
 use tracing::{info, warn};
 
 use crate::api::{Api, Connection, Door};
@@ -18,9 +19,10 @@ use crate::body;
 use crate::caller::{self, Caller};
 use crate::frame::RequestId;
 use crate::idempotency;
+use crate::keys::KEY_HEADER;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
-use crate::rate::Taken;
+use crate::rate::{self, Taken};
 use crate::session::CSRF_HEADER;
 use crate::time::Moment;
 
@@ -36,7 +38,16 @@ pub(crate) enum Access {
     /// Callers with the first scope; callers that see one team only, and cannot have that scope,
     /// need the second. The route shows them only the objects of their team.
     ScopedOrOfTeam(Scope, Scope),
+    /// The device whose secret the request shows. On routes of another system alone.
+    OfDevice,
+    /// Callers with this scope, or the device whose secret the request shows. The route shows a
+    /// device only what is its own.
+    ScopedOrOfDevice(Scope),
 }
+
+/// The device whose secret a request has shown.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnDevice(pub(crate) Box<Device>);
 
 /// Where what a route changes is written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +113,10 @@ async fn check(
     if let Some(session) = caller.session {
         parts.extensions.insert(session);
     }
+    let is_device = caller.device.is_some();
+    if let Some(device) = caller.device {
+        parts.extensions.insert(OwnDevice(device));
+    }
     let request = Request::from_parts(parts, body);
     // Who is not let in has been answered; the body counts until the answer is there.
     let (request, _held) = match body::read(&api, request, is_nobody).await {
@@ -118,7 +133,9 @@ async fn check(
     let name = found.map_or(name, |asker| asker.0.clone());
     // What was refused has changed nothing; what failed may have.
     let is_unchanged = answer.extensions().get::<Unchanged>().is_some();
-    if is_write && !status.is_client_error() {
+    // Devices say again and again that they are there.
+    let is_worth_a_line = !(is_device && is_unchanged);
+    if is_write && !status.is_client_error() && is_worth_a_line {
         let entry = AuditEntry {
             at_ms: Moment::now().as_ms(),
             principal: name.clone(),
@@ -140,7 +157,8 @@ async fn check(
 }
 
 fn finish(mut answer: Response, taken: Option<Taken>, name: String) -> Response {
-    if let Some(taken) = taken {
+    // A limit of the route alone is the nearer one.
+    if let Some(taken) = taken.filter(|_| !rate::is_told(answer.headers())) {
         taken.write(answer.headers_mut());
     }
     answer.extensions_mut().insert(Asker(name));
@@ -155,15 +173,24 @@ async fn admit(
 ) -> Result<Caller, Problem> {
     if access == Access::Open {
         // Nobody is asked; but a page of another site may not use it either.
-        let caller = Caller {
-            principal: Principal::anonymous(Scopes::NONE),
-            session: None,
-        };
+        let caller = Caller::anonymous(Scopes::NONE);
         origin::check_origin(&api.settings, connection, parts, &caller)?;
         return Ok(caller);
     }
     let is_named = is_named(api, parts);
-    let mut caller = caller::identify(api, connection, parts, is_named).await?;
+    let mut caller = match access {
+        Access::OfDevice => caller::identify_device(api, parts).await?,
+        Access::ScopedOrOfDevice(_) => {
+            match caller::identify(api, connection, parts, is_named).await {
+                // The key may be that of a device.
+                Err(problem) if shows_unknown_key(&problem, parts) => {
+                    caller::identify_device(api, parts).await?
+                }
+                caller => caller?,
+            }
+        }
+        _ => caller::identify(api, connection, parts, is_named).await?,
+    };
     origin::check_origin(&api.settings, connection, parts, &caller)?;
     let is_write = !origin::is_safe(&parts.method);
     if let Some(session) = &caller.session
@@ -174,8 +201,9 @@ async fn admit(
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
     let (scope, of_team) = match access {
-        Access::Open | Access::Known => return Ok(caller),
-        Access::Scoped(scope) => (scope, None),
+        Access::Open | Access::Known | Access::OfDevice => return Ok(caller),
+        Access::ScopedOrOfDevice(_) if caller.device.is_some() => return Ok(caller),
+        Access::Scoped(scope) | Access::ScopedOrOfDevice(scope) => (scope, None),
         Access::ScopedOrOfTeam(scope, of_team) => (scope, Some(of_team)),
     };
     if is_named && is_nobody(&caller.principal) {
@@ -189,6 +217,10 @@ async fn admit(
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
     Ok(caller)
+}
+
+fn shows_unknown_key(problem: &Problem, parts: &Parts) -> bool {
+    problem.kind() == ProblemKind::Unauthenticated && parts.headers.contains_key(KEY_HEADER)
 }
 
 fn is_nobody(principal: &Principal) -> bool {

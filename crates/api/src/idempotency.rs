@@ -49,6 +49,7 @@ const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 /// Routes whose answers have a secret in them, under this name.
 const SHOWN_ONCE: &[(&str, &str)] = &[
     ("/api/v1/devices", "secret"),
+    ("/api/v1/devices/register", "api_key"),
     ("/api/v1/devices/bulk", "secret"),
     ("/api/v1/devices/import", "secret"),
     ("/api/v1/devices/{id}/credentials", "secret"),

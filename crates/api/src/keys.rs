@@ -86,6 +86,15 @@ pub(crate) fn shown(headers: &HeaderMap, uri: &Uri) -> Option<Vec<u8>> {
         .then(|| key.trim_ascii().to_vec())
 }
 
+/// The key that a request shows as `Authorization: admin KEY`, as clients of one system do.
+pub(crate) fn shown_as_admin(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, key) = value.split_at_checked("admin ".len())?;
+    scheme
+        .eq_ignore_ascii_case(b"admin ")
+        .then(|| key.trim_ascii().to_vec())
+}
+
 /// Which of a short list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

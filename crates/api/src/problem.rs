@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use martlet_control::ControlError;
 use martlet_control::directory::DirectoryError;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::extract::PathOf;
@@ -122,6 +123,15 @@ pub(crate) struct ProblemView {
     request_id: Option<String>,
 }
 
+/// What forms of other systems have beside kind and text of a problem.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extra {
+    /// Short text about what is wrong; none: that of its kind.
+    pub(crate) heading: Option<&'static str>,
+    /// Members of the body.
+    pub(crate) members: Vec<(&'static str, Value)>,
+}
+
 /// An answer that is an error.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -129,6 +139,8 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What forms of other systems have beside the rest.
+    extra: Extra,
 }
 
 impl Problem {
@@ -139,7 +151,27 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             headers: Vec::new(),
+            extra: Extra::default(),
         }
+    }
+
+    /// With a heading of its own, for forms of other systems that have one.
+    #[must_use]
+    pub(crate) fn with_heading(mut self, heading: &'static str) -> Self {
+        self.extra.heading = Some(heading);
+        self
+    }
+
+    /// With a member of its own, for forms of other systems that have such.
+    #[must_use]
+    pub(crate) fn with_member(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.extra.members.push((name, value.into()));
+        self
+    }
+
+    /// What forms of other systems have beside the rest.
+    pub(crate) fn extra(&self) -> &Extra {
+        &self.extra
     }
 
     /// A caller that sees one team only has named another team.

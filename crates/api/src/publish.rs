@@ -32,7 +32,7 @@ const BODY_OVERHEAD: usize = 64 * 1024;
 /// may send it fits, also in Base64.
 pub(crate) fn body_bytes_max(api: &Api, path: &str) -> Option<usize> {
     let max = match path {
-        "/api/v1/publish" | "/api/v1/request" | "/publish" => {
+        "/api/v1/publish" | "/api/v1/request" | "/api/v1/mqtt/publish" | "/publish" => {
             let message = api.control.info.limits.packet_bytes as usize;
             message.saturating_mul(2).saturating_add(BODY_OVERHEAD)
         }

@@ -133,9 +133,20 @@ impl Taken {
             "too many requests: at most {} at once and {} a second{options}; ask again in {secs} s",
             self.limit, self.per_second
         );
-        let problem = Problem::new(ProblemKind::RateLimited, detail);
+        let problem = Problem::new(ProblemKind::RateLimited, detail)
+            .with_member("retry_after", secs)
+            .with_member("limit", self.limit)
+            .with_member(
+                "window",
+                (self.limit as f64 / self.per_second).ceil() as u64,
+            );
         Some(problem.with_header(header::RETRY_AFTER, HeaderValue::from(secs)))
     }
+}
+
+/// Whether an answer has the headers of a limit.
+pub(crate) fn is_told(headers: &HeaderMap) -> bool {
+    headers.contains_key("x-ratelimit-limit")
 }
 
 /// Whole seconds, after which it is so.

@@ -23,6 +23,7 @@
 //! * [`presence`]: which clients are connected, since when, and why others left
 //! * `event_log`: events as log lines
 //! * [`explain`]: what decides whether a client may do something
+//! * [`devices`]: what callers do with devices
 //! * [`facts`]: what the node was set up with
 //! * [`logging`]: what is logged, while the node runs
 //! * [`journal`]: what happened recently to clients, and the way to mend it
@@ -40,6 +41,7 @@ pub mod backup;
 pub mod cause;
 mod control;
 pub mod csv;
+pub mod devices;
 pub mod directory;
 pub mod event_log;
 mod event_words;

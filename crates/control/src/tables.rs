@@ -99,6 +99,7 @@ fn is_fault(error: &RegistryError) -> bool {
             | RegistryError::NotFound(_)
             | RegistryError::Exists(_)
             | RegistryError::Stale { .. }
+            | RegistryError::NameTaken(_)
             | RegistryError::LimitReached(_)
     )
 }

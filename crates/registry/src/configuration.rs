@@ -1,5 +1,7 @@
 //! What a device is told about itself: keys with values of a type.
 
+use std::collections::HashMap;
+
 use serde_json::json;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
@@ -7,7 +9,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::database::Work;
 use crate::devices::find as find_device;
 use crate::rule_sets::check_new_name;
-use crate::sql::{Fault, clean};
+use crate::sql::{Fault, Sql, clean};
 use crate::{Actor, DeviceRef, Registry, RegistryError, Scope, check_text, expect_revision};
 
 /// Of what type a value is.
@@ -96,6 +98,39 @@ impl Registry {
             let sql = "SELECT * FROM device_configuration WHERE device = $1 ORDER BY key";
             let rows = sqlx::query(sql).bind(found.number).fetch_all(on).await?;
             rows.iter().map(read_setting).collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// How many active keys the configuration of each of these devices has, by number; devices
+    /// without any are left out.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn active_settings(
+        &mut self,
+        devices: &[i64],
+    ) -> Result<HashMap<i64, u64>, RegistryError> {
+        if devices.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let engine = self.engine();
+        let on = self.connected().await?;
+        let read = async {
+            let mut sql = Sql::new(
+                engine,
+                "SELECT device, COUNT(*) AS many FROM device_configuration WHERE is_active = 1 AND \
+                 device IN ",
+            );
+            sql.list(devices.iter().copied()).push(" GROUP BY device");
+            let rows = sql.all(on).await?;
+            rows.iter()
+                .map(|row| {
+                    let many = u64::try_from(row.try_get::<i64, _>("many")?).unwrap_or(0);
+                    Ok((row.try_get("device")?, many))
+                })
+                .collect()
         };
         let read: Result<_, Fault> = read.await;
         read.map_err(|fault| fault.at(self.place()))

@@ -131,6 +131,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0014_client_ids.sql"),
         postgres: include_str!("../migrations/0014_client_ids.sql"),
     },
+    Step {
+        version: 15,
+        name: "last messages",
+        sqlite: include_str!("../migrations/0015_last_messages.sql"),
+        postgres: include_str!("../migrations/0015_last_messages.sql"),
+    },
 ];
 
 /// The tables, opened for reading and changing.

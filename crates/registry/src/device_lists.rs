@@ -1,11 +1,11 @@
-//! Lists of devices: filtered, ordered, by page.
+//! Lists of devices: filtered, ordered, by page; and how many there are.
 
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, Row as _};
 
 use crate::devices::{COLUMNS, fill, read_device};
 use crate::page::{Cursor, Page, PageRequest, page_of};
 use crate::sql::{Engine, Fault, Sql, clean};
-use crate::{Device, Registry, RegistryError, Scope, Status};
+use crate::{Device, Registry, RegistryError, Scope, Status, now_ms};
 
 /// Which devices are asked for; none is any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct DeviceFilter {
     pub text: Option<String>,
     /// Connected, or not, as far as that is written.
     pub online: Option<bool>,
+    /// Connected, or with a message or telemetry since then: milliseconds since the Unix epoch.
+    pub heard_since_ms: Option<i64>,
     /// Those that were deleted, and no others.
     pub deleted: bool,
 }
@@ -42,7 +44,51 @@ pub enum DeviceOrder {
     Created,
     /// First who was heard of last.
     LastSeen,
+    /// By number, oldest first.
+    Number,
 }
+
+/// How many devices there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceCounts {
+    /// All that are there.
+    pub total: u64,
+    /// Of the status `active`.
+    pub active: u64,
+    /// Of the status `inactive`.
+    pub inactive: u64,
+    /// Of the status `maintenance`.
+    pub maintenance: u64,
+    /// Connected, as far as that is written.
+    pub online: u64,
+    /// Deleted, and not removed for good.
+    pub deleted: u64,
+}
+
+/// How many devices are of a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KindCount {
+    /// The kind; empty where none is said.
+    pub kind: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// How much belongs to devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartCounts {
+    /// Credentials, valid or not.
+    pub credentials: u64,
+    /// Those that are valid now.
+    pub valid_credentials: u64,
+    /// Keys of configurations.
+    pub settings: u64,
+    /// Those that are active.
+    pub active_settings: u64,
+}
+
+/// Kinds that are counted, at most: the most frequent ones.
+const KINDS_MAX: i64 = 1_000;
 
 impl Registry {
     /// Devices, by page.
@@ -79,6 +125,159 @@ impl Registry {
         };
         let read = read.map_err(|error| Fault::from(error).at(self.place()))?;
         Ok(u64::try_from(read).unwrap_or(0))
+    }
+
+    /// How many devices there are, by status.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn device_counts(&mut self, scope: &Scope) -> Result<DeviceCounts, RegistryError> {
+        let with_status = |status| DeviceFilter {
+            status: Some(status),
+            ..DeviceFilter::default()
+        };
+        let online = DeviceFilter {
+            online: Some(true),
+            ..DeviceFilter::default()
+        };
+        let deleted = DeviceFilter {
+            deleted: true,
+            ..DeviceFilter::default()
+        };
+        let (inactive, maintenance) = (Status::Inactive, Status::Maintenance);
+        let all = DeviceFilter::default();
+        Ok(DeviceCounts {
+            total: self.count_devices(scope, &all).await?,
+            active: self
+                .count_devices(scope, &with_status(Status::Active))
+                .await?,
+            inactive: self.count_devices(scope, &with_status(inactive)).await?,
+            maintenance: self.count_devices(scope, &with_status(maintenance)).await?,
+            online: self.count_devices(scope, &online).await?,
+            deleted: self.count_devices(scope, &deleted).await?,
+        })
+    }
+
+    /// How many devices are of each kind, the most frequent first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn device_kinds(&mut self, scope: &Scope) -> Result<Vec<KindCount>, RegistryError> {
+        let engine = self.engine();
+        let on = self.connected().await?;
+        let read = async {
+            let mut sql = Sql::new(engine, "SELECT kind, COUNT(*) AS many FROM devices WHERE ");
+            let (filter, online) = (DeviceFilter::default(), Online::Many);
+            conditions(&mut sql, engine, (scope, &filter), online);
+            sql.push(" GROUP BY kind ORDER BY many DESC, kind LIMIT ");
+            sql.bind(KINDS_MAX);
+            let rows = sql.all(on).await?;
+            rows.iter()
+                .map(|row| {
+                    Ok(KindCount {
+                        kind: row.try_get("kind")?,
+                        count: u64::try_from(row.try_get::<i64, _>("many")?).unwrap_or(0),
+                    })
+                })
+                .collect()
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+
+    /// How many credentials and keys of configurations devices have.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn device_parts(&mut self, scope: &Scope) -> Result<PartCounts, RegistryError> {
+        let engine = self.engine();
+        let on = self.connected().await?;
+        let read = async {
+            let mut counts = [0; 4];
+            for (count, (sql, ends)) in counts.iter_mut().zip(PARTS) {
+                let mut sql = Sql::new(engine, sql);
+                if ends {
+                    sql.push(" AND (expires_ms = 0 OR expires_ms > ");
+                    sql.bind(now_ms()).push(")");
+                }
+                let (filter, online) = (DeviceFilter::default(), Online::Many);
+                sql.push(" AND device IN (SELECT number FROM devices WHERE ");
+                conditions(&mut sql, engine, (scope, &filter), online);
+                sql.push(")");
+                *count = u64::try_from(sql.count(&mut *on).await?).unwrap_or(0);
+            }
+            Ok(counts)
+        };
+        let read: Result<[u64; 4], Fault> = read.await;
+        let [credentials, valid_credentials, settings, active_settings] =
+            read.map_err(|fault| fault.at(self.place()))?;
+        Ok(PartCounts {
+            credentials,
+            valid_credentials,
+            settings,
+            active_settings,
+        })
+    }
+
+    /// Devices from a place of the list on, and how many there are in all: for callers that count
+    /// pages.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn devices_from(
+        &mut self,
+        scope: &Scope,
+        filter: &DeviceFilter,
+        order: DeviceOrder,
+        (offset, limit): (u64, u64),
+    ) -> Result<(Vec<Device>, u64), RegistryError> {
+        let engine = self.engine();
+        let on = self.connected().await?;
+        let read = async {
+            let online = online(on, filter).await?;
+            let total = count(on, engine, (scope, filter), online).await?;
+            let mut sql = Sql::new(engine, "SELECT ");
+            sql.push(COLUMNS).push(" FROM devices WHERE ");
+            conditions(&mut sql, engine, (scope, filter), online);
+            sql.push(ordered(order)).push(" LIMIT ");
+            sql.bind(i64::try_from(limit).unwrap_or(i64::MAX));
+            sql.push(" OFFSET ");
+            sql.bind(i64::try_from(offset).unwrap_or(i64::MAX));
+            let rows = sql.all(on).await?;
+            let devices: Result<Vec<_>, _> = rows.iter().map(read_device).collect();
+            let mut devices = devices?;
+            fill(on, engine, &mut devices).await?;
+            Ok((devices, u64::try_from(total).unwrap_or(0)))
+        };
+        let read: Result<_, Fault> = read.await;
+        read.map_err(|fault| fault.at(self.place()))
+    }
+}
+
+/// How what belongs to devices is counted, and whether it may have ended: credentials, valid ones,
+/// keys of configurations, active ones.
+const PARTS: [(&str, bool); 4] = [
+    ("SELECT COUNT(*) FROM device_credentials WHERE 1 = 1", false),
+    (
+        "SELECT COUNT(*) FROM device_credentials WHERE revoked_ms = 0",
+        true,
+    ),
+    (
+        "SELECT COUNT(*) FROM device_configuration WHERE 1 = 1",
+        false,
+    ),
+    (
+        "SELECT COUNT(*) FROM device_configuration WHERE is_active = 1",
+        false,
+    ),
+];
+
+fn ordered(order: DeviceOrder) -> &'static str {
+    match order {
+        DeviceOrder::Id => " ORDER BY id, number",
+        DeviceOrder::Created => " ORDER BY created_ms DESC, number DESC",
+        DeviceOrder::LastSeen => " ORDER BY last_seen_ms DESC, number DESC",
+        DeviceOrder::Number => " ORDER BY number",
     }
 }
 
@@ -121,6 +320,9 @@ async fn read_list(
             (DeviceOrder::LastSeen, Ok(at)) => {
                 sql.push(" AND (last_seen_ms, number) < (").bind(at);
             }
+            (DeviceOrder::Number, _) => {
+                sql.push(" AND (number, number) > (").bind(cursor.number);
+            }
             (_, Err(_)) => {
                 let why = "the cursor is of a list in another order".to_owned();
                 return Err(RegistryError::Refused(why).into());
@@ -128,11 +330,7 @@ async fn read_list(
         }
         sql.push(", ").bind(cursor.number).push(")");
     }
-    sql.push(match order {
-        DeviceOrder::Id => " ORDER BY id, number LIMIT ",
-        DeviceOrder::Created => " ORDER BY created_ms DESC, number DESC LIMIT ",
-        DeviceOrder::LastSeen => " ORDER BY last_seen_ms DESC, number DESC LIMIT ",
-    });
+    sql.push(ordered(order)).push(" LIMIT ");
     sql.bind(page.rows_wanted());
     let rows = sql.all(on).await?;
     let devices: Result<Vec<_>, _> = rows.iter().map(read_device).collect();
@@ -141,6 +339,7 @@ async fn read_list(
             DeviceOrder::Id => device.id.clone(),
             DeviceOrder::Created => device.created_ms.to_string(),
             DeviceOrder::LastSeen => device.last_seen_ms.to_string(),
+            DeviceOrder::Number => String::new(),
         },
         number: device.number,
     });
@@ -224,6 +423,14 @@ fn conditions(
                  client_id = devices.id AND online = 1)",
             );
         }
+    }
+    if let Some(since_ms) = filter.heard_since_ms {
+        sql.push(" AND (last_message_ms >= ").bind(since_ms);
+        sql.push(" OR last_telemetry_ms >= ").bind(since_ms);
+        sql.push(
+            " OR EXISTS (SELECT 1 FROM presence WHERE presence.tenant = devices.tenant AND \
+             client_id = devices.id AND online = 1))",
+        );
     }
     if let Some(text) = filter.text.as_ref().filter(|text| !text.is_empty()) {
         sql.push(match engine {

@@ -102,6 +102,10 @@ pub struct Device {
     pub updated_ms: i64,
     /// When it was last connected or heard of; 0: never.
     pub last_seen_ms: i64,
+    /// When it last sent a message, such as a heartbeat, as far as that is written; 0: never.
+    pub last_message_ms: i64,
+    /// When it last sent telemetry; 0: never.
+    pub last_telemetry_ms: i64,
     /// When it was deleted; 0: it is there.
     pub deleted_ms: i64,
     /// Credentials that are good now.
@@ -535,7 +539,8 @@ async fn all_of_common_tenant(
 /// Without the text that is searched.
 pub(crate) const COLUMNS: &str = "number, tenant, id, name, type, kind, status, description, location, \
                                   firmware_version, hardware_version, owner, team, revision, \
-                                  created_ms, updated_ms, last_seen_ms, deleted_ms, \
+                                  created_ms, updated_ms, last_seen_ms, last_message_ms, \
+                                  last_telemetry_ms, deleted_ms, \
                                   (SELECT teams.name FROM teams WHERE teams.id = devices.team \
                                   AND teams.tenant > 0) AS owning_team";
 
@@ -570,6 +575,8 @@ pub(crate) fn read_device(row: &AnyRow) -> Result<Device, Fault> {
         created_ms: row.try_get("created_ms")?,
         updated_ms: row.try_get("updated_ms")?,
         last_seen_ms: row.try_get("last_seen_ms")?,
+        last_message_ms: row.try_get("last_message_ms")?,
+        last_telemetry_ms: row.try_get("last_telemetry_ms")?,
         deleted_ms: row.try_get("deleted_ms")?,
         credentials: 0,
         presence: None,

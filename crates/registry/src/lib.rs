@@ -9,6 +9,8 @@
 //! * `sql`, `page`: statements that are put together, and lists by page
 //! * `teams`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
+//! * `registration`: devices that register by a name, with their number as id
+//! * `activity`: when devices last sent something
 //! * `bans`, `presence`, `idempotency`: bans, connected clients, answers to earlier requests
 //! * `dead_letters`, `integrations`: messages that integrations refused, and their states
 //! * `secrets`: sealed secrets of other systems
@@ -18,6 +20,7 @@
 //! * `snapshot`: the tables as they were when they were read
 #![forbid(unsafe_code)]
 
+mod activity;
 mod api_keys;
 mod audit;
 mod bans;
@@ -39,6 +42,7 @@ mod location;
 mod page;
 mod presence;
 mod provisioning;
+mod registration;
 mod rule_sets;
 mod secret;
 mod secrets;
@@ -52,6 +56,7 @@ mod users;
 
 use std::path::PathBuf;
 
+pub use activity::Activity;
 pub use api_keys::{ApiKey, NewApiKey};
 pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Scope};
 pub use bans::{Ban, BanKind, NewBan};
@@ -61,7 +66,7 @@ pub use credentials::{Credential, CredentialKind, CredentialUse, NewCredential, 
 pub use database::{FILE, Registry, copy_of, wait};
 pub use dead_letters::{DeadLetterCount, DeadLetterRow, DeadLettersKept};
 pub use device_ids::RenamedDevice;
-pub use device_lists::{DeviceFilter, DeviceOrder};
+pub use device_lists::{DeviceCounts, DeviceFilter, DeviceOrder, KindCount, PartCounts};
 pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, Import, NewDevice, RowOutcome,
     Status, is_device_id,
@@ -83,7 +88,7 @@ pub use snapshot::{Changed, Known, Renewed, Snapshot};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use users::{ApiRole, NewUser, User, UserChange};
 
-pub use martlet_access::{RuleLine, check_password};
+pub use martlet_access::{IOTFLOW, RuleLine, check_password};
 
 /// The tenant of all who are in no team that owns one.
 pub const COMMON_TENANT: u32 = 0;
@@ -173,6 +178,9 @@ pub enum RegistryError {
         /// The revision that it has.
         found: i64,
     },
+    /// Another object has this name, which one alone may have there.
+    #[error("{0}")]
+    NameTaken(String),
     /// There may be no more.
     #[error("{0}")]
     LimitReached(String),

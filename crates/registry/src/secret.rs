@@ -5,7 +5,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{hmac, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use martlet_access::hash::made_up_password;
+use martlet_access::hash::{made_up_password, random_password};
 
 use crate::RegistryError;
 
@@ -25,6 +25,13 @@ impl std::fmt::Debug for Secret {
 impl Secret {
     pub(crate) fn new() -> Result<Self, RegistryError> {
         let made = made_up_password();
+        made.map(Self)
+            .map_err(|why| RegistryError::Refused(why.to_owned()))
+    }
+
+    /// Letters and digits at random, so many; 16 are the fewest that cannot be guessed.
+    pub(crate) fn of_length(length: usize) -> Result<Self, RegistryError> {
+        let made = random_password(length.max(16));
         made.map(Self)
             .map_err(|why| RegistryError::Refused(why.to_owned()))
     }

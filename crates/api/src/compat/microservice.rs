@@ -8,7 +8,7 @@ use axum::Json;
 use axum::Router;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, StatusCode};
-use axum::routing::{delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use martlet_codec::QoS;
 use martlet_control::principal::{Principal, Scope};
 use serde::Deserialize;
@@ -50,7 +50,6 @@ pub(super) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
     let (read, write) = (Scope::IntegrationsRead, Scope::IntegrationsWrite);
     let router = router
         .route("/publish", publish)
-        .route("/status", with(Scope::NodeRead, get(status)))
         .route("/broker/status", with(Scope::NodeRead, get(broker_status)))
         .route("/logs", with(Scope::NodeRead, get(log::show)))
         .route("/subscribe", with(write, post(other_brokers)))
@@ -69,6 +68,12 @@ pub(super) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
             "/webhooks/{id}",
             with(write, put(webhooks).delete(webhooks)),
         )
+}
+
+/// `GET /status`, where the path is this system's.
+pub(super) fn status(api: &Api) -> MethodRouter<Api> {
+    let access = Scoped(Scope::NodeRead);
+    guarded(api, access, Audited::Here, get(brokers))
 }
 
 /// Status of an error: what is wrong with a body is 400 there.
@@ -169,7 +174,7 @@ fn no_broker(name: &str) -> Problem {
     Problem::new(ProblemKind::NotImplemented, detail)
 }
 
-async fn status(State(api): State<Api>) -> Json<Value> {
+async fn brokers(State(api): State<Api>) -> Json<Value> {
     let is_open = !api.control.info.listeners.is_empty();
     Json(json!({
         "status": if is_open { "ok" } else { "no_clients" },

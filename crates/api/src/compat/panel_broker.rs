@@ -19,7 +19,12 @@ use crate::time::Moment;
 /// What is at `/`.
 pub(super) fn root(api: &Api) -> MethodRouter<Api> {
     let access = Scoped(Scope::NodeRead);
-    guarded(api, access, Audited::Here, get(statistics)).layer(from_fn(lead_browsers))
+    for_programs(guarded(api, access, Audited::Here, get(statistics)))
+}
+
+/// An answer for programs: browsers are led to the pages.
+pub(super) fn for_programs(methods: MethodRouter<Api>) -> MethodRouter<Api> {
+    methods.layer(from_fn(lead_browsers))
 }
 
 /// Browsers are led to the pages.

@@ -3,7 +3,8 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use martlet_registry::{DataType, DeviceRef, Setting};
+use martlet_control::devices::SettingToSet;
+use martlet_registry::{DataType, Setting};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -64,10 +65,8 @@ pub(crate) async fn list(
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<Settings>, Problem> {
     let scope = asking.within(&api, of.team.as_deref()).await?.scope();
-    let found = api.tables()?.read(move |registry| {
-        Box::pin(async move { registry.configuration(&scope, DeviceRef::Id(&id)).await })
-    });
-    let items = found.await?.into_iter().map(SettingView::from).collect();
+    let found = api.devices()?.configuration(scope, id.into()).await?;
+    let items = found.into_iter().map(SettingView::from).collect();
     Ok(axum::Json(Settings { items }))
 }
 
@@ -108,24 +107,17 @@ pub(crate) async fn set(
         Some(text) => word("/data_type", text, DataType::from_word, &known)?,
     };
     let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let is_active = body.is_active.unwrap_or(true);
-    let set = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            let device = DeviceRef::Id(&id);
-            registry
-                .set_configuration(
-                    &actor,
-                    device,
-                    &key,
-                    &body.value,
-                    data_type,
-                    is_active,
-                    expected,
-                )
-                .await
-        })
-    });
-    let setting = set.await?;
+    let new = SettingToSet {
+        key,
+        value: body.value,
+        data_type,
+        is_active: body.is_active.unwrap_or(true),
+        expected_revision: expected,
+    };
+    let setting = api
+        .devices()?
+        .set_configuration(actor, id.into(), new)
+        .await?;
     let tag = version(setting.revision).header();
     Ok(([tag], axum::Json(SettingView::from(setting))).into_response())
 }
@@ -143,13 +135,8 @@ pub(crate) async fn remove(
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<StatusCode, Problem> {
     let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let removed = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            registry
-                .remove_configuration(&actor, DeviceRef::Id(&id), &key)
-                .await
-        })
-    });
-    removed.await?;
+    api.devices()?
+        .remove_configuration(actor, id.into(), key)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use martlet_registry::{Credential, DeviceRef, NewCredential, ROTATION_GRACE, Secret};
+use martlet_control::devices::CredentialToAdd;
+use martlet_registry::{Credential, NewCredential, ROTATION_GRACE, Secret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -76,10 +77,8 @@ pub(crate) async fn list(
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<Credentials>, Problem> {
     let scope = asking.within(&api, of.team.as_deref()).await?.scope();
-    let found = api.tables()?.read(move |registry| {
-        Box::pin(async move { registry.credentials(&scope, DeviceRef::Id(&id)).await })
-    });
-    let items = found.await?.into_iter().map(CredentialView::from).collect();
+    let found = api.devices()?.credentials(scope, id.into()).await?;
+    let items = found.into_iter().map(CredentialView::from).collect();
     Ok(axum::Json(Credentials { items }))
 }
 
@@ -154,14 +153,12 @@ pub(crate) async fn add(
     };
     let expires_ms = time("/expires_at", body.expires_at.as_deref())?;
     let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let added = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            registry
-                .add_credential(&actor, DeviceRef::Id(&id), &body.name, new, expires_ms)
-                .await
-        })
-    });
-    let (credential, secret) = added.await?;
+    let new = CredentialToAdd {
+        name: body.name,
+        credential: new,
+        expires_ms,
+    };
+    let (credential, secret) = api.devices()?.add_credential(actor, id.into(), new).await?;
     let made = MadeCredential {
         credential: credential.into(),
         secret: secret.map(|secret| secret.text().to_owned()),
@@ -217,15 +214,11 @@ pub(crate) async fn rotate(
     }
     let grace = Duration::from_secs(grace_secs);
     let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let device = id.clone();
-    let rotated = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            registry
-                .rotate_secret(&actor, DeviceRef::Id(&device), grace)
-                .await
-        })
-    });
-    let secret = rotated.await?.text().to_owned();
+    let devices = api.devices()?;
+    let secret = devices
+        .renew_secret(actor, id.clone().into(), grace)
+        .await?;
+    let secret = secret.text().to_owned();
     Ok(axum::Json(Rotated {
         id,
         secret: Some(secret),
@@ -248,13 +241,9 @@ pub(crate) async fn revoke(
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<StatusCode, Problem> {
     let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let revoked = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            registry
-                .revoke_credential(&actor, DeviceRef::Id(&id), &credential)
-                .await
-        })
-    });
-    revoked.await?;
+    let devices = api.devices()?;
+    devices
+        .revoke_credential(actor, id.into(), credential)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

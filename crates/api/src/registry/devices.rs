@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use martlet_broker::TenantId;
 use martlet_control::presence::ClientPresence;
 use martlet_registry::{
-    DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceRef, DeviceSecret,
-    NewDevice, Owner, Secret, Status,
+    DEVICE_TYPE, Device, DeviceChange, DeviceFilter, DeviceOrder, DeviceSecret, NewDevice, Owner,
+    Secret, Status,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::path::{Parameter, ParameterIn};
@@ -296,6 +296,7 @@ impl Wanted {
             owner: self.owner.clone(),
             text: self.q.clone(),
             online: self.online,
+            heard_since_ms: None,
             deleted: self.deleted == Some(true),
         })
     }
@@ -530,14 +531,7 @@ pub(crate) async fn list(
     let of = wanted.list(&scope);
     let asked = (wanted.limit, wanted.cursor.as_deref(), wanted.total);
     let request = page_request(&api, &of, asked)?;
-    let page = api.tables()?.read(move |registry| {
-        Box::pin(async move {
-            registry
-                .list_devices(&scope, &filter, order, &request)
-                .await
-        })
-    });
-    let page = page.await?;
+    let page = api.devices()?.list(scope, filter, order, request).await?;
     Ok(axum::Json(page_of(&api, &of, page, |device| {
         DeviceView::now(&api, device)
     })))
@@ -569,41 +563,14 @@ pub(crate) async fn summary(
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<axum::Json<Summary>, Problem> {
     let scope = asking.within(&api, of.team.as_deref()).await?.scope();
-    let found = api.tables()?.read(move |registry| {
-        Box::pin(async move {
-            let mut all = Vec::new();
-            let with_status = |status| DeviceFilter {
-                status: Some(status),
-                ..DeviceFilter::default()
-            };
-            for filter in [
-                DeviceFilter::default(),
-                with_status(Status::Active),
-                with_status(Status::Inactive),
-                with_status(Status::Maintenance),
-                DeviceFilter {
-                    online: Some(true),
-                    ..DeviceFilter::default()
-                },
-                DeviceFilter {
-                    deleted: true,
-                    ..DeviceFilter::default()
-                },
-            ] {
-                all.push(registry.count_devices(&scope, &filter).await?);
-            }
-            Ok(all)
-        })
-    });
-    let found = found.await?;
-    let count = |at: usize| found.get(at).copied().unwrap_or(0);
+    let counts = api.devices()?.count(scope).await?;
     Ok(axum::Json(Summary {
-        total: count(0),
-        active: count(1),
-        inactive: count(2),
-        maintenance: count(3),
-        online: count(4),
-        deleted: count(5),
+        total: counts.total,
+        active: counts.active,
+        inactive: counts.inactive,
+        maintenance: counts.maintenance,
+        online: counts.online,
+        deleted: counts.deleted,
     }))
 }
 
@@ -620,17 +587,7 @@ pub(crate) async fn create(
     JsonBody(body): JsonBody<NewDeviceBody>,
 ) -> Result<Response, Problem> {
     let new = body.device("")?;
-    let actor = asking.actor;
-    let made = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            let made = registry.create_device(&actor, new).await?;
-            let device = registry
-                .device(&actor.scope, DeviceRef::Number(made.number))
-                .await?;
-            Ok((device, made.secret))
-        })
-    });
-    let (device, secret) = made.await?;
+    let (device, secret) = api.devices()?.create(asking.actor, new).await?;
     let tag = version(device.revision).header();
     let path = format!("/api/v1/devices/{}", encoded(&device.id));
     let made = MadeDevice {
@@ -663,10 +620,8 @@ pub(crate) async fn show(
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Response, Problem> {
     let scope = asking.within(&api, of.team.as_deref()).await?.scope();
-    let found = api.tables()?.read(move |registry| {
-        Box::pin(async move { registry.device(&scope, DeviceRef::Id(&id)).await })
-    });
-    Ok(answer(&api, StatusCode::OK, found.await?))
+    let device = api.devices()?.read(scope, id.into()).await?;
+    Ok(answer(&api, StatusCode::OK, device))
 }
 
 /// Change a device
@@ -692,15 +647,8 @@ pub(crate) async fn change(
     let (expected, change) = (expected(&headers)?, body.change()?);
     let actor = asking.actor.clone();
     let within = asking.within(&api, of.team.as_deref()).await?.actor.scope;
-    let changed = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            // Where it is looked for is not all that who asks sees: it may go elsewhere.
-            let number = registry.device(&within, DeviceRef::Id(&id)).await?.number;
-            registry
-                .change_device(&actor, DeviceRef::Number(number), change, expected)
-                .await
-        })
-    });
+    let devices = api.devices()?;
+    let changed = devices.change(actor, within, id.into(), change, expected);
     Ok(answer(&api, StatusCode::OK, changed.await?))
 }
 
@@ -721,14 +669,7 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let expected = expected_if_any(&headers)?;
     let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let deleted = api.tables()?.change(move |registry| {
-        Box::pin(async move {
-            registry
-                .delete_device(&actor, DeviceRef::Id(&id), expected)
-                .await
-        })
-    });
-    deleted.await?;
+    api.devices()?.delete(actor, id.into(), expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -746,10 +687,8 @@ pub(crate) async fn restore(
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<Response, Problem> {
     let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let restored = api.tables()?.change(move |registry| {
-        Box::pin(async move { registry.restore_device(&actor, DeviceRef::Id(&id)).await })
-    });
-    Ok(answer(&api, StatusCode::OK, restored.await?))
+    let restored = api.devices()?.restore(actor, id.into()).await?;
+    Ok(answer(&api, StatusCode::OK, restored))
 }
 
 /// Remove a device for good
@@ -766,9 +705,6 @@ pub(crate) async fn purge(
     QueryOf(of): QueryOf<OfTeam>,
 ) -> Result<StatusCode, Problem> {
     let actor = asking.within(&api, of.team.as_deref()).await?.actor;
-    let purged = api.tables()?.change(move |registry| {
-        Box::pin(async move { registry.purge_device(&actor, DeviceRef::Id(&id)).await })
-    });
-    purged.await?;
+    api.devices()?.purge(actor, id.into()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

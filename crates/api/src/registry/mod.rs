@@ -27,6 +27,7 @@ mod teams;
 pub(crate) mod users;
 
 use axum::http::HeaderMap;
+use martlet_control::devices::DeviceError;
 use martlet_control::principal::Scope::{
     AclRead, AclWrite, AuditRead, ClientsRead, ClientsWrite, DevicesRead, DevicesWrite, KeysRead,
     KeysWrite, UsersRead, UsersWrite,
@@ -132,14 +133,31 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(AuditRead), routes!(audit::list))
 }
 
+impl From<DeviceError> for Problem {
+    fn from(error: DeviceError) -> Self {
+        let kind = match &error {
+            DeviceError::Refused(_) => ProblemKind::Invalid,
+            DeviceError::NotFound(_) => ProblemKind::NotFound,
+            DeviceError::Exists(_) | DeviceError::NameTaken(_) | DeviceError::LimitReached(_) => {
+                ProblemKind::Conflict
+            }
+            DeviceError::Stale(_) => ProblemKind::PreconditionFailed,
+            DeviceError::Unavailable(_) => ProblemKind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 impl From<TablesError> for Problem {
     fn from(error: TablesError) -> Self {
         let kind = match &error {
             TablesError::Registry(RegistryError::Refused(_)) => ProblemKind::Invalid,
             TablesError::Registry(RegistryError::NotFound(_)) => ProblemKind::NotFound,
-            TablesError::Registry(RegistryError::Exists(_) | RegistryError::LimitReached(_)) => {
-                ProblemKind::Conflict
-            }
+            TablesError::Registry(
+                RegistryError::Exists(_)
+                | RegistryError::NameTaken(_)
+                | RegistryError::LimitReached(_),
+            ) => ProblemKind::Conflict,
             TablesError::Registry(RegistryError::Stale { .. }) => ProblemKind::PreconditionFailed,
             _ => ProblemKind::Unavailable,
         };

@@ -139,6 +139,10 @@ pub(super) fn settings(
         Value::Secret(secret) => keys(secret.text(), warnings),
         _ => Ok(Vec::new()),
     };
+    let token = match effective.get("http.admin_token") {
+        Value::Secret(token) => admin_key(token.text(), warnings),
+        _ => Ok(None),
+    };
     let unusable = |key: &str, why: String| {
         ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)))
     };
@@ -154,8 +158,10 @@ pub(super) fn settings(
     }
     let proxies = list("http.trusted_proxies");
     let proxies: Result<Vec<IpNet>, String> = proxies.iter().map(|one| network(one)).collect();
+    let mut keys = keys.map_err(|why| unusable("http.api_keys", why))?;
+    keys.extend(token.map_err(|why| unusable("http.admin_token", why))?);
     Ok(Settings {
-        keys: keys.map_err(|why| unusable("http.api_keys", why))?,
+        keys,
         open_routes,
         origins,
         hosts: list("http.hosts"),
@@ -164,6 +170,7 @@ pub(super) fn settings(
         rate: number("http.rate"),
         burst: number("http.burst"),
         compat: compat(effective).map_err(|why| unusable("http.compat", why))?,
+        online_secs: number("presence.timeout_secs"),
         log_file: Some(effective.text("log.file"))
             .filter(|path| !path.is_empty())
             .map(PathBuf::from),
@@ -179,7 +186,7 @@ fn compat(effective: &Effective) -> Result<Vec<CompatApi>, String> {
             _ if text == "off" => {}
             Some(api) if !all.contains(&api) => all.push(api),
             Some(_) => return Err(format!("{number} stands twice in {text:?}")),
-            None => return Err(format!("{number:?} is not known: expected 1, 2 or off")),
+            None => return Err(format!("{number:?} is not known: expected 1, 2, 3 or off")),
         }
     }
     Ok(all)
@@ -202,6 +209,28 @@ fn is_origin(text: &str) -> bool {
                 .contains(['/', '?', '#', '@', ' '])
     };
     text == "*" || place.is_some_and(is_bare)
+}
+
+/// Name of the key that `http.admin_token` is.
+const ADMIN_KEY: &str = "iotflow-admin";
+
+/// The token of an administrator as a key; none if there is no token.
+fn admin_key(token: &str, warnings: &mut Vec<String>) -> Result<Option<ApiKey>, String> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("the token has to be of visible ASCII characters".to_owned());
+    }
+    if token.len() < KEY_BYTES_MIN {
+        warnings.push(format!(
+            "the admin token (http.admin_token, IOTFLOW_ADMIN_TOKEN) has fewer than \
+             {KEY_BYTES_MIN} characters and could be guessed: `openssl rand -hex 32` makes a \
+             better one"
+        ));
+    }
+    let key = ApiKey::new(ADMIN_KEY.to_owned(), token, Scopes::all());
+    Ok(Some(key))
 }
 
 /// The keys; nothing of one is in the error.
@@ -280,6 +309,22 @@ mod tests {
             );
         }
         assert!(keys("a:x,a:y", &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn an_admin_token_is_a_key_and_a_short_one_is_warned_of() {
+        let mut warnings = Vec::new();
+        let key = admin_key("0123456789abcdef:x", &mut warnings).unwrap();
+        assert_eq!(
+            key.map(|key| key.name().to_owned()).as_deref(),
+            Some(ADMIN_KEY)
+        );
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert!(admin_key("short", &mut warnings).unwrap().is_some());
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(!warnings[0].contains("short"), "{warnings:?}");
+        assert!(admin_key("", &mut warnings).unwrap().is_none());
+        assert!(admin_key("a b", &mut warnings).is_err());
     }
 
     #[test]

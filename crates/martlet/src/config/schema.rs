@@ -644,6 +644,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Comma-separated API keys: NAME:KEY, or NAME:KEY:SCOPES where not everything is permitted, with + between names of scopes and roles (administrator, operator, viewer), such as grafana:KEY:viewer or shop:KEY:devices:write+messages:write. A request shows one in X-API-Key, as Authorization: Bearer, or as ?api_key=.",
     ),
     (
+        "http.admin_token",
+        Kind::Secret,
+        Default::NoSecret,
+        "Token of an administrator: an API key named iotflow-admin that permits everything. Requests of clients of system 3 show it as Authorization: admin TOKEN.",
+    ),
+    (
         "http.open_routes",
         Kind::Text,
         Default::Text(""),
@@ -652,8 +658,8 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
     (
         "http.compat",
         Kind::Text,
-        Default::Text("1,2"),
-        "Comma-separated numbers of other systems whose HTTP routes are served as their clients know them: 1, the MQTT microservice (/publish, /broker/status, /status, /logs); 2, the broker of the MQTT panel (statistics as JSON at /); or \"off\".",
+        Default::Text("1,2,3"),
+        "Comma-separated numbers of other systems whose HTTP routes are served as their clients know them: 1, the MQTT microservice (/publish, /broker/status, /status, /logs); 2, the broker of the MQTT panel (statistics as JSON at /); 3, IoTFlow (/api/v1/devices/register, /api/v1/admin/devices, /api/v1/mqtt/publish, /health); or \"off\". If two have the same route, the one that is named first serves it.",
     ),
     (
         "http.origins",
@@ -855,6 +861,15 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         Kind::Text,
         Default::Text("iotflow/devices/{client_id}/status/{state}"),
         "Topic of presence, with {client_id} and {state} (online, offline) in it. Nothing is published for clients whose identifier cannot be part of a topic.",
+    ),
+    (
+        "presence.timeout_secs",
+        Kind::Integer {
+            min: 1,
+            max: 86_400,
+        },
+        Default::Integer(300),
+        "Seconds after a heartbeat or telemetry by HTTP for which the routes of system 3 show a device as online. A connected device is online in any case.",
     ),
     (
         "mqtt.allow_anonymous",

@@ -69,6 +69,11 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
          everything; their names are api-key-1, api-key-2, …",
     ),
     (
+        "IOTFLOW_ADMIN_TOKEN",
+        "`http.admin_token`: an API key that permits everything, also shown as \
+         `Authorization: admin TOKEN`.",
+    ),
+    (
         "REVERB_APP_KEY",
         "With REVERB_HOST: `events.push_url`, so that events are pushed there.",
     ),
@@ -95,6 +100,7 @@ pub(crate) fn read(
     names.authentication()?;
     names.registry()?;
     names.api_keys()?;
+    names.admin_token();
     names.reverb()?;
     names.listeners()
 }
@@ -219,6 +225,14 @@ impl Names<'_> {
             self.set("registry.max_devices_per_user", Value::Integer(most), name);
         }
         Ok(())
+    }
+
+    fn admin_token(&mut self) {
+        let name = "IOTFLOW_ADMIN_TOKEN";
+        if let Some(token) = self.get(name) {
+            let token = Value::Secret(token.to_owned().into());
+            self.set("http.admin_token", token, name);
+        }
     }
 
     fn api_keys(&mut self) -> Result<(), ConfigError> {

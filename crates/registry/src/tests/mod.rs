@@ -9,6 +9,7 @@ mod integrations;
 mod keys;
 mod model;
 mod postgres;
+mod registration;
 mod secrets;
 mod speed;
 mod teams;

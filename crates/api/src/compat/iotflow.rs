@@ -1,0 +1,344 @@
+//! The routes of IoTFlow: devices register by HTTP and tell how they are, administrators see and
+//! change them, programs publish to topics below `iotflow/`.
+//!
+//! Its answers are `{"status": "success", …}`, its errors `{"error": …, "message": …}`. A device
+//! shows its secret in `X-API-Key`; an administrator shows `Authorization: admin TOKEN`, where the
+//! token is any API key, such as that of `IOTFLOW_ADMIN_TOKEN`.
+//!
+//! * `devices`, `configuration`: what a device asks for itself, and states of devices
+//! * `admin`: what administrators do with devices
+//! * `mqtt`, `topics`: the broker, messages and the catalogue of topics
+//! * `system`: how the node is
+//! * `body`, `view`, `limits`: bodies, how a device is shown, limits of single routes
+
+mod admin;
+mod body;
+mod configuration;
+mod devices;
+mod limits;
+mod mqtt;
+mod system;
+mod topics;
+mod view;
+
+use axum::Router;
+use axum::extract::Extension;
+use axum::http::{HeaderValue, StatusCode};
+use axum::routing::{MethodRouter, delete, get, post, put};
+use martlet_control::principal::Scope;
+use serde_json::{Map, Value};
+
+pub(crate) use limits::RouteLimits;
+pub(super) use system::root;
+
+use crate::api::Api;
+use crate::guard::Access::{OfDevice, Scoped, ScopedOrOfDevice};
+use crate::guard::{Access, Audited, Unchanged, guarded};
+use crate::problem::{Problem, ProblemKind};
+use crate::time::Moment;
+use limits::Limit;
+
+/// Words after `/api/v1/devices/` that are routes of their own.
+const OF_DEVICES: [&str; 8] = [
+    "register",
+    "status",
+    "statuses",
+    "telemetry",
+    "config",
+    "heartbeat",
+    "credentials",
+    "mqtt-credentials",
+];
+
+/// Words after `/api/v1/devices/{id}/` that are routes of this system.
+const OF_ONE_DEVICE: [&str; 3] = ["status", "summary", "control"];
+
+/// Whether a path is one of these routes.
+pub(super) fn has(path: &str) -> bool {
+    let Some(path) = path.strip_prefix("/api/v1/") else {
+        return ["/health", "/status"].contains(&path);
+    };
+    let mut parts = path.split('/');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some("mqtt" | "admin" | "telemetry"), ..) => true,
+        (Some("devices"), Some(word), None) => OF_DEVICES.contains(&word),
+        (Some("devices"), Some(_), Some(word)) => OF_ONE_DEVICE.contains(&word),
+        _ => false,
+    }
+}
+
+pub(super) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
+    let router = add_devices(router, api);
+    let router = add_mqtt(router, api);
+    let router = add_admin(router, api);
+    let telemetry = guarded(
+        api,
+        ScopedOrOfDevice(Scope::DevicesRead),
+        Audited::Here,
+        get(telemetry).post(telemetry).delete(telemetry),
+    );
+    router
+        .route("/health", system::health(api))
+        .route("/api/v1/telemetry", telemetry.clone())
+        .route("/api/v1/telemetry/{*rest}", telemetry)
+}
+
+/// The state of the node, where the path is this system's.
+pub(super) fn status(api: &Api) -> MethodRouter<Api> {
+    let access = Scoped(Scope::NodeRead);
+    guarded(api, access, Audited::Here, get(system::status))
+}
+
+fn add_devices(router: Router<Api>, api: &Api) -> Router<Api> {
+    let in_tables = |access: Access, methods| guarded(api, access, Audited::InTables, methods);
+    let own = |methods| in_tables(OfDevice, methods);
+    let read = Scope::DevicesRead;
+    let register = post(devices::register);
+    let register = limits::limited(api, Limit::Registrations, register);
+    let heartbeat = limits::limited(api, Limit::Heartbeats, post(devices::heartbeat));
+    let configuration = get(configuration::show)
+        .put(devices::change)
+        .post(configuration::set);
+    let router = router
+        .route(
+            "/api/v1/devices/register",
+            in_tables(Scoped(Scope::DevicesWrite), register),
+        )
+        .route("/api/v1/devices/status", own(get(devices::own_status)))
+        .route("/api/v1/devices/heartbeat", own(heartbeat))
+        .route("/api/v1/devices/config", own(configuration))
+        .route("/api/v1/devices/credentials", own(get(devices::own_topics)))
+        .route(
+            "/api/v1/devices/mqtt-credentials",
+            own(get(devices::mqtt_credentials)),
+        )
+        .route(
+            "/api/v1/devices/telemetry",
+            own(get(telemetry).post(telemetry)),
+        );
+    router
+        .route(
+            "/api/v1/devices/statuses",
+            in_tables(Scoped(read), get(devices::statuses)),
+        )
+        .route(
+            "/api/v1/devices/{id}/status",
+            in_tables(ScopedOrOfDevice(read), get(devices::status)),
+        )
+        .route(
+            "/api/v1/devices/{id}/summary",
+            in_tables(ScopedOrOfDevice(read), get(devices::summary)),
+        )
+        .route(
+            "/api/v1/devices/{id}/control",
+            in_tables(Scoped(Scope::MessagesWrite), post(commands)),
+        )
+        .route(
+            "/api/v1/devices/{id}/control/pending",
+            in_tables(ScopedOrOfDevice(read), get(commands)),
+        )
+        .route(
+            "/api/v1/devices/{id}/control/{command}/status",
+            in_tables(ScopedOrOfDevice(Scope::DevicesWrite), post(commands)),
+        )
+}
+
+fn add_mqtt(router: Router<Api>, api: &Api) -> Router<Api> {
+    let with = |scope, methods| guarded(api, Scoped(scope), Audited::Here, methods);
+    let (read, write) = (Scope::NodeRead, Scope::MessagesWrite);
+    let publish = guarded(api, Scoped(write), Audited::Soon, post(mqtt::publish));
+    let router = router
+        .route("/api/v1/mqtt/status", with(read, get(mqtt::status)))
+        .route("/api/v1/mqtt/publish", publish)
+        .route(
+            "/api/v1/mqtt/subscribe",
+            with(Scope::ClientsWrite, post(subscriptions)),
+        )
+        .route(
+            "/api/v1/mqtt/monitoring/metrics",
+            with(read, get(mqtt::metrics)),
+        )
+        .route(
+            "/api/v1/mqtt/topics/structure",
+            with(read, get(topics::structure)),
+        )
+        .route(
+            "/api/v1/mqtt/topics/validate",
+            with(read, post(topics::validate)),
+        )
+        .route(
+            "/api/v1/mqtt/topics/device/{id}",
+            with(read, get(topics::of_device)),
+        );
+    let of_device = ScopedOrOfDevice(Scope::DevicesRead);
+    router
+        .route(
+            "/api/v1/mqtt/device/{id}/command",
+            with(write, post(commands)),
+        )
+        .route(
+            "/api/v1/mqtt/fleet/{group}/command",
+            with(write, post(commands)),
+        )
+        .route(
+            "/api/v1/mqtt/telemetry/{id}",
+            guarded(api, of_device, Audited::Here, post(telemetry)),
+        )
+}
+
+fn add_admin(router: Router<Api>, api: &Api) -> Router<Api> {
+    let with = |scope, methods| guarded(api, Scoped(scope), Audited::InTables, methods);
+    let (read, write) = (Scope::DevicesRead, Scope::DevicesWrite);
+    let router = router
+        .route("/api/v1/admin/devices", with(read, get(admin::list)))
+        .route("/api/v1/admin/devices/{id}", with(read, get(admin::show)))
+        .route(
+            "/api/v1/admin/devices/{id}",
+            with(write, put(admin::change).delete(admin::delete)),
+        )
+        .route(
+            "/api/v1/admin/devices/{id}/status",
+            with(write, put(admin::set_status)),
+        )
+        .route("/api/v1/admin/stats", with(read, get(admin::statistics)))
+        .route("/api/v1/admin/dashboard", with(read, get(admin::dashboard)))
+        .route("/api/v1/admin/telemetry", with(read, get(telemetry)));
+    router
+        .route(
+            "/api/v1/admin/cache/device-status",
+            with(read, get(admin::cache)),
+        )
+        .route(
+            "/api/v1/admin/cache/device-status",
+            with(write, delete(admin::clear_cache)),
+        )
+        .route(
+            "/api/v1/admin/cache/devices/{id}",
+            with(write, delete(admin::clear_cache_of_device)),
+        )
+        .route(
+            "/api/v1/admin/redis-db-sync/status",
+            with(read, get(admin::synchronization)),
+        )
+        .route(
+            "/api/v1/admin/redis-db-sync/{*rest}",
+            with(write, post(admin::no_synchronization)),
+        )
+}
+
+/// Status of an error: what is wrong with a body is 400 there.
+pub(super) fn status_of(kind: ProblemKind) -> StatusCode {
+    match kind {
+        ProblemKind::Invalid => StatusCode::BAD_REQUEST,
+        kind => kind.status(),
+    }
+}
+
+/// An error as IoTFlow tells it, with its Content-Type.
+pub(super) fn told(problem: &Problem, request_id: &str, path: &str) -> (HeaderValue, String) {
+    let extra = problem.extra();
+    let heading = extra.heading.unwrap_or_else(|| heading(problem, path));
+    let mut body = Map::new();
+    body.insert("error".to_owned(), heading.into());
+    body.insert("message".to_owned(), problem.detail().into());
+    for (name, value) in &extra.members {
+        body.insert((*name).to_owned(), value.clone());
+    }
+    let timestamp = Moment::now().to_string();
+    body.insert("timestamp".to_owned(), timestamp.into());
+    body.insert("path".to_owned(), path.into());
+    body.insert("request_id".to_owned(), request_id.into());
+    let content_type = HeaderValue::from_static("application/json");
+    (content_type, Value::Object(body).to_string())
+}
+
+/// What is wrong, in the words of the system, where nothing more exact is said.
+fn heading(problem: &Problem, path: &str) -> &'static str {
+    match problem.kind() {
+        ProblemKind::BadRequest => "Bad Request",
+        ProblemKind::Invalid => "Validation Error",
+        ProblemKind::Unauthenticated if path.starts_with("/api/v1/admin") => "Admin token required",
+        ProblemKind::Unauthenticated => "Authentication Error",
+        ProblemKind::Forbidden => "Authorization Error",
+        ProblemKind::NotFound | ProblemKind::NoSubscriber => "Not Found",
+        ProblemKind::MethodNotAllowed => "Method Not Allowed",
+        ProblemKind::Timeout => "Request Timeout",
+        ProblemKind::Conflict => "Conflict",
+        ProblemKind::PreconditionFailed => "Precondition Failed",
+        ProblemKind::TooLarge => "Payload Too Large",
+        ProblemKind::UriTooLong => "URI Too Long",
+        ProblemKind::UnsupportedMediaType => "Unsupported Media Type",
+        ProblemKind::Misdirected => "Misdirected Request",
+        ProblemKind::PreconditionRequired => "Precondition Required",
+        ProblemKind::RateLimited => "Rate limit exceeded",
+        ProblemKind::HeadersTooLarge => "Request Header Fields Too Large",
+        ProblemKind::Internal => "Internal Server Error",
+        ProblemKind::NotImplemented => "Not Implemented",
+        ProblemKind::Unavailable => "Service Unavailable",
+        ProblemKind::NoAnswer | ProblemKind::NoResponse => "Gateway Timeout",
+    }
+}
+
+type NotThere = (Extension<Unchanged>, Problem);
+
+async fn telemetry() -> NotThere {
+    not_there(
+        "telemetry is not stored yet, that is planned; devices publish it by MQTT to \
+         iotflow/devices/{id}/telemetry/…, where every subscriber gets it",
+    )
+}
+
+async fn commands() -> NotThere {
+    not_there(
+        "commands whose states are kept are planned; POST /api/v1/mqtt/publish sends a message to \
+         iotflow/devices/{id}/commands/{type} or iotflow/fleet/commands/{group}",
+    )
+}
+
+async fn subscriptions() -> NotThere {
+    not_there(
+        "subscriptions of the node's own by this route are planned; MQTT clients subscribe, and \
+         GET /api/v1/events shows what happens",
+    )
+}
+
+fn not_there(detail: &str) -> NotThere {
+    let problem = Problem::new(ProblemKind::NotImplemented, detail);
+    (Extension(Unchanged), problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_paths_are_told_from_those_of_the_native_api() {
+        for own in [
+            "/health",
+            "/status",
+            "/api/v1/devices/register",
+            "/api/v1/devices/mqtt-credentials",
+            "/api/v1/devices/7/status",
+            "/api/v1/devices/7/control/3/status",
+            "/api/v1/mqtt/status",
+            "/api/v1/admin/devices/7",
+            "/api/v1/telemetry",
+        ] {
+            assert!(has(own), "{own}");
+        }
+        for other in [
+            "/",
+            "/healthz",
+            "/health/live",
+            "/api/v1/devices",
+            "/api/v1/devices/7",
+            "/api/v1/devices/summary",
+            "/api/v1/devices/7/credentials",
+            "/api/v1/devices/7/configuration",
+            "/api/v1/status",
+            "/api/v1/administrators",
+        ] {
+            assert!(!has(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! What administrators do with devices.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use martlet_control::devices::DeviceName;
+use martlet_registry::{Credential, Device, DeviceChange, DeviceFilter, DeviceOrder};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::body::{Body, expect_members};
+use super::configuration::values_of;
+use super::devices::{shown, status_of};
+use super::view::{Seen, find, missing, numbers};
+use crate::api::Api;
+use crate::extract::{PathOf, QueryOf};
+use crate::guard::Unchanged;
+use crate::problem::{Problem, ProblemKind};
+use crate::registry::{Asking, moment};
+use crate::time::Moment;
+
+/// Devices of a page, at most, and where nothing is said.
+const PAGE_MAX: u64 = 100;
+const PAGE: u64 = 50;
+
+/// Which page of which devices.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wanted {
+    page: Option<u64>,
+    per_page: Option<u64>,
+    status: Option<String>,
+    #[serde(rename = "type")]
+    device_type: Option<String>,
+    search: Option<String>,
+}
+
+impl Wanted {
+    fn filter(&self) -> Result<DeviceFilter, Problem> {
+        Ok(DeviceFilter {
+            status: self.status.as_deref().map(status_of).transpose()?,
+            kind: self.device_type.clone(),
+            text: self.search.clone(),
+            ..DeviceFilter::default()
+        })
+    }
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(wanted): QueryOf<Wanted>,
+) -> Result<Json<Value>, Problem> {
+    let page = wanted.page.unwrap_or(1).max(1);
+    let per_page = wanted.per_page.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+    let place = ((page - 1).saturating_mul(per_page), per_page);
+    let (filter, order) = (wanted.filter()?, DeviceOrder::Created);
+    let devices = api.devices()?;
+    let list = devices.list_from(asking.scope(), filter, order, place);
+    let (found, total) = list.await?;
+    let numbers = found.iter().map(|device| device.number).collect();
+    let settings = devices.active_settings(numbers).await?;
+    let mut all = Vec::with_capacity(found.len());
+    for device in found {
+        let active = settings.get(&device.number).copied().unwrap_or(0);
+        let (credentials, is_online) = (device.credentials, Seen::of(&api, &device).is_online);
+        let mut shown = shown(&api, device);
+        shown.insert("telemetry_count".to_owned(), 0.into());
+        shown.insert("is_online".to_owned(), is_online.into());
+        shown.insert("auth_records_count".to_owned(), credentials.into());
+        shown.insert("config_count".to_owned(), active.into());
+        all.push(shown);
+    }
+    let pages = total.div_ceil(per_page);
+    Ok(Json(json!({
+        "status": "success",
+        "total_devices": total,
+        "devices": all,
+        "pagination": {
+            "page": page,
+            "per_page": per_page,
+            "total": total,
+            "pages": pages,
+            "has_next": page < pages,
+            "has_prev": page > 1,
+        },
+    })))
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(named): PathOf<String>,
+) -> Result<Json<Value>, Problem> {
+    let device = find(&api, asking.scope(), &named).await?;
+    let (devices, name) = (api.devices()?, DeviceName::Number(device.number));
+    let credentials = devices.credentials(asking.scope(), name.clone());
+    let credentials = credentials.await.map_err(|error| missing(error, &named))?;
+    let settings = devices.configuration(asking.scope(), name);
+    let settings = settings.await.map_err(|error| missing(error, &named))?;
+    let is_online = Seen::of(&api, &device).is_online;
+    let now_ms = Moment::now().as_ms();
+    let records: Vec<Value> = { credentials.iter() }
+        .map(|credential| record_of(credential, now_ms))
+        .collect();
+    let mut shown = shown(&api, device);
+    let statistics = json!({
+        "total_telemetry_records": 0,
+        "latest_telemetry": null,
+        "first_telemetry": null,
+        "is_online": is_online,
+    });
+    shown.insert("statistics".to_owned(), statistics);
+    shown.insert("recent_telemetry".to_owned(), json!([]));
+    Ok(Json(json!({
+        "status": "success",
+        "device": shown,
+        "auth_records": records,
+        "configurations": values_of(settings),
+    })))
+}
+
+fn record_of(credential: &Credential, now_ms: i64) -> Value {
+    json!({
+        "id": credential.id,
+        "kind": credential.kind.word(),
+        "is_active": credential.is_good(now_ms),
+        "expires_at": moment(credential.expires_ms),
+        "created_at": moment(credential.created_ms),
+        "last_used": moment(credential.last_used_ms),
+        "usage_count": credential.uses,
+    })
+}
+
+/// What is to be different about a device.
+#[derive(Debug, Deserialize)]
+pub(super) struct Change {
+    name: Option<String>,
+    description: Option<String>,
+    status: Option<String>,
+    location: Option<String>,
+    firmware_version: Option<String>,
+    hardware_version: Option<String>,
+}
+
+async fn changed(
+    api: &Api,
+    asking: Asking,
+    device: &Device,
+    change: DeviceChange,
+) -> Result<Device, Problem> {
+    let (within, name) = (asking.scope(), DeviceName::Number(device.number));
+    let devices = api.devices()?;
+    let changed = devices.change(asking.actor, within, name, change, None);
+    changed
+        .await
+        .map_err(|error| missing(error, &device.number.to_string()))
+}
+
+pub(super) async fn change(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(named): PathOf<String>,
+    Body(body): Body<Change>,
+) -> Result<Json<Value>, Problem> {
+    let change = DeviceChange {
+        name: body.name,
+        description: body.description,
+        status: body.status.as_deref().map(status_of).transpose()?,
+        location: body.location,
+        firmware_version: body.firmware_version,
+        hardware_version: body.hardware_version,
+        ..DeviceChange::default()
+    };
+    let device = find(&api, asking.scope(), &named).await?;
+    let device = changed(&api, asking, &device, change).await?;
+    let message = "Device updated successfully";
+    Ok(Json(
+        json!({ "message": message, "device": shown(&api, device) }),
+    ))
+}
+
+/// A status to be set.
+#[derive(Debug, Deserialize)]
+pub(super) struct StatusWanted {
+    status: Option<String>,
+}
+
+pub(super) async fn set_status(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(named): PathOf<String>,
+    Body(body): Body<StatusWanted>,
+) -> Result<Json<Value>, Problem> {
+    expect_members(&[("status", body.status.is_some())])?;
+    let status = status_of(body.status.as_deref().unwrap_or_default())?;
+    let old = find(&api, asking.scope(), &named).await?;
+    let change = DeviceChange {
+        status: Some(status),
+        ..DeviceChange::default()
+    };
+    let new = changed(&api, asking, &old, change).await?;
+    let (old_status, new_status) = (old.status, new.status);
+    Ok(Json(json!({
+        "status": "success",
+        "message": format!("Device status updated from {old_status} to {new_status}"),
+        "device_id": new.number,
+        "old_status": old_status.word(),
+        "new_status": new_status.word(),
+    })))
+}
+
+/// The device is removed for good, so that its name and id are free.
+pub(super) async fn delete(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(named): PathOf<String>,
+) -> Result<Json<Value>, Problem> {
+    let device = find(&api, asking.scope(), &named).await?;
+    let name = DeviceName::Number(device.number);
+    let purged = api.devices()?.purge(asking.actor, name).await;
+    purged.map_err(|error| missing(error, &named))?;
+    Ok(Json(json!({
+        "status": "success",
+        "message": format!("Device {} deleted successfully", device.name),
+        "device_id": device.number,
+        "note": "Telemetry of the device stays under its number",
+    })))
+}
+
+pub(super) async fn statistics(
+    State(api): State<Api>,
+    asking: Asking,
+) -> Result<Json<Value>, Problem> {
+    let statistics = numbers(&api, &asking).await?;
+    let (counts, parts) = (statistics.counts, statistics.parts);
+    Ok(Json(json!({
+        "status": "success",
+        "timestamp": Moment::now(),
+        "device_stats": {
+            "total": counts.total,
+            "active": counts.active,
+            "inactive": counts.inactive,
+            "maintenance": counts.maintenance,
+            "online": statistics.heard,
+            "offline": counts.active.saturating_sub(statistics.heard),
+        },
+        "auth_stats": {
+            "total_records": parts.credentials,
+            "active_records": parts.valid_credentials,
+        },
+        "config_stats": {
+            "total_configs": parts.settings,
+            "active_configs": parts.active_settings,
+        },
+        "telemetry_note": "Telemetry is not stored yet",
+    })))
+}
+
+pub(super) async fn dashboard(
+    State(api): State<Api>,
+    asking: Asking,
+) -> Result<Json<Value>, Problem> {
+    let statistics = numbers(&api, &asking).await?;
+    let counts = statistics.counts;
+    let kinds: Vec<Value> = { statistics.kinds.iter() }
+        .map(|kind| json!({ "type": kind.kind, "count": kind.count }))
+        .collect();
+    Ok(Json(json!({
+        "status": "success",
+        "statistics": {
+            "devices": {
+                "total": counts.total,
+                "active": counts.active,
+                "inactive": counts.inactive,
+                "online": statistics.heard,
+            },
+            "telemetry": { "total_records": 0, "last_24h": 0 },
+            "device_types": kinds,
+        },
+    })))
+}
+
+/// There is no cache: states are those of the node itself, so nothing is ever cleared.
+pub(super) async fn cache() -> Json<Value> {
+    Json(json!({
+        "status": "success",
+        "cache_stats": {
+            "device_status_count": 0,
+            "device_lastseen_count": 0,
+            "redis_memory_used": "0B",
+            "redis_uptime": 0,
+            "redis_version": "",
+        },
+    }))
+}
+
+pub(super) async fn clear_cache() -> (Extension<Unchanged>, Json<Value>) {
+    let message = "All device status caches cleared successfully";
+    let answer = json!({ "status": "success", "message": message });
+    (Extension(Unchanged), Json(answer))
+}
+
+pub(super) async fn clear_cache_of_device(
+    State(api): State<Api>,
+    asking: Asking,
+    PathOf(named): PathOf<String>,
+) -> Result<(Extension<Unchanged>, Json<Value>), Problem> {
+    let device = find(&api, asking.scope(), &named).await?;
+    let message = format!("Cache cleared for device {}", device.number);
+    let answer = json!({ "status": "success", "message": message });
+    Ok((Extension(Unchanged), Json(answer)))
+}
+
+pub(super) async fn synchronization() -> Json<Value> {
+    Json(json!({
+        "status": "success",
+        "redis_db_sync": { "enabled": false, "redis_available": false, "callback_count": 0 },
+    }))
+}
+
+pub(super) async fn no_synchronization() -> (Extension<Unchanged>, Problem) {
+    let detail = "there is no Redis to synchronize with: states of devices are in the tables";
+    let problem = Problem::new(ProblemKind::Unavailable, detail);
+    (Extension(Unchanged), problem)
+}

@@ -1,0 +1,39 @@
+//! Bodies of this system's requests: JSON whatever its Content-Type is, with comments, and with
+//! members that nobody knows.
+
+use axum::extract::{FromRequest, Request};
+use serde::de::DeserializeOwned;
+
+use crate::compat::body::CompatBody;
+use crate::problem::{Problem, ProblemKind};
+
+/// A body of JSON; what is wrong with it has the headings of the system.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match CompatBody::from_request(request, state).await {
+            Ok(CompatBody(body)) => Ok(Self(body)),
+            Err(problem) if problem.kind() == ProblemKind::BadRequest => {
+                Err(problem.with_heading("Invalid JSON"))
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+}
+
+/// Refuses a body that lacks members: each is named, and whether it is there.
+pub(super) fn expect_members(members: &[(&str, bool)]) -> Result<(), Problem> {
+    let missing = members.iter().filter(|(_, is_there)| !is_there);
+    let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => {
+            let detail = format!("Required fields: {}", missing.join(", "));
+            Err(Problem::bad_request(detail).with_heading("Missing required fields"))
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What a device asks for itself, by its secret; and the states of devices.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use martlet_control::devices::{DeviceError, DeviceName};
+use martlet_control::principal::{Principal, PrincipalKind};
+use martlet_registry::{
+    Activity, Device, DeviceChange, DeviceFilter, DeviceOrder, IOTFLOW, NewDevice, Status,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::body::{Body, expect_members};
+use super::configuration::values_of;
+use super::mqtt::Broker;
+use super::view::{DeviceView, Seen, find, missing};
+use crate::api::Api;
+use crate::extract::{PathOf, QueryOf};
+use crate::guard::{OwnDevice, Unchanged};
+use crate::keys::KEY_HEADER;
+use crate::problem::{Problem, ProblemKind};
+use crate::registry::Asking;
+use crate::time::Moment;
+
+/// Devices of a page of states, at most, and where nothing is said.
+const STATES_MAX: u64 = 1_000;
+const STATES: u64 = 100;
+
+/// A device that registers.
+#[derive(Debug, Deserialize)]
+pub(super) struct Registration {
+    name: Option<String>,
+    device_type: Option<String>,
+    user_id: Option<String>,
+    description: Option<String>,
+    location: Option<String>,
+    firmware_version: Option<String>,
+    hardware_version: Option<String>,
+}
+
+/// A caller without credentials, as on an open route, chooses neither the type of the device, which
+/// is its rights, nor its owner.
+pub(super) async fn register(
+    State(api): State<Api>,
+    asking: Asking,
+    Extension(principal): Extension<Principal>,
+    Body(body): Body<Registration>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let is_there = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    expect_members(&[
+        ("name", is_there(&body.name)),
+        ("device_type", is_there(&body.device_type)),
+    ])?;
+    let is_known = principal.kind != PrincipalKind::Anonymous;
+    let owner = body.user_id.filter(|_| is_known).unwrap_or_default();
+    if !owner.is_empty() {
+        expect_user(&api, &asking, &owner).await?;
+    }
+    let new = NewDevice {
+        name: body.name,
+        device_type: IOTFLOW.to_owned(),
+        kind: body.device_type.unwrap_or_default(),
+        description: body.description.unwrap_or_default(),
+        location: body.location.unwrap_or_default(),
+        firmware_version: body.firmware_version.unwrap_or_default(),
+        hardware_version: body.hardware_version.unwrap_or_default(),
+        owner,
+        ..NewDevice::unnamed()
+    };
+    let registered = api.devices()?.register(asking.actor, new, is_known).await;
+    let (device, secret) = registered.map_err(|error| match error {
+        DeviceError::NameTaken(_) => {
+            let problem = Problem::conflict("Please choose a different device name".to_owned());
+            problem.with_heading("Device name already exists")
+        }
+        error => error.into(),
+    })?;
+    let mut shown = shown(&api, device);
+    shown.insert(
+        "api_key".to_owned(),
+        secret.map(|secret| secret.text().to_owned()).into(),
+    );
+    let answer = json!({ "message": "Device registered successfully", "device": shown });
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+async fn expect_user(api: &Api, asking: &Asking, name: &str) -> Result<(), Problem> {
+    let (scope, wanted) = (asking.scope(), name.to_owned());
+    let found = api
+        .tables()?
+        .read(move |registry| Box::pin(async move { registry.user(&scope, &wanted).await }));
+    found.await.map(drop).map_err(|error| match error {
+        error if error.is_fault() => error.into(),
+        _ => {
+            let detail = format!("there is no user {name}");
+            Problem::new(ProblemKind::Unauthenticated, detail).with_heading("Invalid user")
+        }
+    })
+}
+
+/// A device as a JSON object.
+pub(super) fn shown(api: &Api, device: Device) -> Map<String, Value> {
+    match serde_json::to_value(DeviceView::new(api, device)) {
+        Ok(Value::Object(members)) => members,
+        // Texts, numbers and times can always be written.
+        _ => Map::new(),
+    }
+}
+
+pub(super) async fn own_status(
+    State(api): State<Api>,
+    Extension(OwnDevice(device)): Extension<OwnDevice>,
+) -> Json<Value> {
+    let seen = Seen::of(&api, &device);
+    let mut shown = shown(&api, *device);
+    shown.insert("telemetry_count".to_owned(), 0.into());
+    shown.insert("is_online".to_owned(), seen.is_online.into());
+    Json(json!({ "status": "success", "device": shown }))
+}
+
+pub(super) async fn heartbeat(
+    State(api): State<Api>,
+    Extension(OwnDevice(device)): Extension<OwnDevice>,
+) -> Result<(Extension<Unchanged>, Json<Value>), Problem> {
+    let now = Moment::now();
+    let devices = api.devices()?;
+    let noted = devices.note_activity(device.number, Activity::Message, now.as_ms());
+    noted.await?;
+    let answer = json!({
+        "message": "Heartbeat received",
+        "device_id": device.number,
+        "timestamp": now,
+        "status": "online",
+    });
+    Ok((Extension(Unchanged), Json(answer)))
+}
+
+/// What a device says of itself.
+#[derive(Debug, Deserialize)]
+pub(super) struct OwnChange {
+    status: Option<String>,
+    location: Option<String>,
+    firmware_version: Option<String>,
+    hardware_version: Option<String>,
+}
+
+pub(super) async fn change(
+    State(api): State<Api>,
+    asking: Asking,
+    Extension(OwnDevice(device)): Extension<OwnDevice>,
+    Body(body): Body<OwnChange>,
+) -> Result<Json<Value>, Problem> {
+    expect_members(&[("status", body.status.is_some())])?;
+    let change = DeviceChange {
+        status: Some(status_of(body.status.as_deref().unwrap_or_default())?),
+        location: body.location,
+        firmware_version: body.firmware_version,
+        hardware_version: body.hardware_version,
+        ..DeviceChange::default()
+    };
+    let (within, name) = (asking.scope(), DeviceName::Number(device.number));
+    let devices = api.devices()?;
+    let changed = devices.change(asking.actor, within, name, change, None);
+    let changed = shown(&api, changed.await?);
+    let message = "Device configuration updated successfully";
+    Ok(Json(json!({ "message": message, "device": changed })))
+}
+
+/// A status by its word.
+pub(super) fn status_of(word: &str) -> Result<Status, Problem> {
+    Status::from_word(word).ok_or_else(|| {
+        let detail = "Status must be active, inactive, or maintenance";
+        Problem::bad_request(detail).with_heading("Invalid status")
+    })
+}
+
+pub(super) async fn own_topics(Extension(OwnDevice(device)): Extension<OwnDevice>) -> Json<Value> {
+    let topic = |rest: &str| format!("iotflow/devices/{}/{rest}", device.id);
+    let owner = Some(&device.owner).filter(|owner| !owner.is_empty());
+    Json(json!({
+        "status": "success",
+        "device": {
+            "id": device.number,
+            "name": device.name,
+            "device_type": device.kind,
+            "user_id": owner,
+            "status": device.status.word(),
+            "mqtt_topics": {
+                "telemetry": topic("telemetry/sensors"),
+                "status": topic("status"),
+                "commands": topic("commands/control"),
+                "heartbeat": topic("status/heartbeat"),
+            },
+        },
+    }))
+}
+
+/// The key that is shown is the one that came with the request: the node keeps none.
+pub(super) async fn mqtt_credentials(
+    State(api): State<Api>,
+    Extension(OwnDevice(device)): Extension<OwnDevice>,
+    headers: HeaderMap,
+) -> Json<Value> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let broker = Broker::of(&api, text(header::HOST.as_str()));
+    let topic = |rest: &str| format!("iotflow/devices/{}/{rest}", device.id);
+    Json(json!({
+        "status": "success",
+        "credentials": {
+            "mqtt_host": broker.host,
+            "mqtt_port": broker.port,
+            "client_id": device.id,
+            "username": device.user_name,
+            "api_key": text(KEY_HEADER),
+            "anonymous_connection": false,
+            "authentication_note": "Log in by MQTT with username as user name and api_key as password",
+            "topics": {
+                "telemetry_publish": topic("telemetry"),
+                "status_publish": topic("status"),
+                "commands_subscribe": topic("commands/#"),
+                "config_subscribe": topic("config"),
+            },
+        },
+    }))
+}
+
+/// Which part of the list of states.
+#[derive(Debug, Deserialize)]
+pub(super) struct StatesWanted {
+    limit: Option<u64>,
+    offset: Option<u64>,
+}
+
+fn state_of(api: &Api, device: &Device) -> Map<String, Value> {
+    let seen = Seen::of(api, device);
+    Map::from_iter([
+        ("id".to_owned(), device.number.into()),
+        ("name".to_owned(), device.name.clone().into()),
+        ("device_type".to_owned(), device.kind.clone().into()),
+        ("status".to_owned(), device.status.word().into()),
+        ("is_online".to_owned(), seen.is_online.into()),
+    ])
+}
+
+pub(super) async fn statuses(
+    State(api): State<Api>,
+    asking: Asking,
+    QueryOf(wanted): QueryOf<StatesWanted>,
+) -> Result<Json<Value>, Problem> {
+    let limit = wanted.limit.unwrap_or(STATES).min(STATES_MAX);
+    let offset = wanted.offset.unwrap_or(0);
+    let (filter, order) = (DeviceFilter::default(), DeviceOrder::Number);
+    let devices = api.devices()?;
+    let list = devices.list_from(asking.scope(), filter, order, (offset, limit));
+    let (devices, total) = list.await?;
+    let states: Vec<_> = devices
+        .iter()
+        .map(|device| state_of(&api, device))
+        .collect();
+    let meta = json!({ "total": total, "limit": limit, "offset": offset, "cache_used": false });
+    Ok(Json(
+        json!({ "status": "success", "devices": states, "meta": meta }),
+    ))
+}
+
+/// The device that a path names; a device sees itself alone.
+async fn seen_by(
+    api: &Api,
+    asking: &Asking,
+    own: Option<Extension<OwnDevice>>,
+    named: &str,
+) -> Result<Device, Problem> {
+    let Some(Extension(OwnDevice(own))) = own else {
+        return find(api, asking.scope(), named).await;
+    };
+    match named == own.number.to_string() || named == own.id {
+        true => Ok(*own),
+        false => {
+            let detail = "You can only access your own device data";
+            Err(Problem::new(ProblemKind::Forbidden, detail).with_heading("Access denied"))
+        }
+    }
+}
+
+pub(super) async fn status(
+    State(api): State<Api>,
+    asking: Asking,
+    own: Option<Extension<OwnDevice>>,
+    PathOf(named): PathOf<String>,
+) -> Result<Json<Value>, Problem> {
+    let device = seen_by(&api, &asking, own, &named).await?;
+    let seen = Seen::of(&api, &device);
+    let source = if seen.is_connected {
+        "broker"
+    } else {
+        "database"
+    };
+    let mut state = state_of(&api, &device);
+    state.insert("last_seen".to_owned(), json!(seen.last_seen));
+    state.insert("status_source".to_owned(), source.into());
+    state.insert("last_seen_source".to_owned(), source.into());
+    Ok(Json(json!({ "status": "success", "device": state })))
+}
+
+/// What a summary has in it.
+#[derive(Debug, Deserialize)]
+pub(super) struct SummaryWanted {
+    include_config: Option<String>,
+    #[expect(
+        dead_code,
+        reason = "telemetry is not stored yet, and the parameter is known"
+    )]
+    telemetry_limit: Option<u64>,
+}
+
+pub(super) async fn summary(
+    State(api): State<Api>,
+    asking: Asking,
+    own: Option<Extension<OwnDevice>>,
+    PathOf(named): PathOf<String>,
+    QueryOf(wanted): QueryOf<SummaryWanted>,
+) -> Result<Json<Value>, Problem> {
+    let device = seen_by(&api, &asking, own, &named).await?;
+    let include = wanted.include_config.as_deref().unwrap_or("true");
+    let include = ["true", "1", "yes"].contains(&include.to_ascii_lowercase().as_str());
+    let configuration = match include {
+        false => Value::Object(Map::new()),
+        true => {
+            let name = DeviceName::Number(device.number);
+            let found = api.devices()?.configuration(asking.scope(), name).await;
+            values_of(found.map_err(|error| missing(error, &named))?)
+        }
+    };
+    let seen = Seen::of(&api, &device);
+    let status = json!({
+        "is_online": seen.is_online,
+        "last_seen": seen.last_seen,
+        "status": device.status.word(),
+    });
+    Ok(Json(json!({
+        "device": shown(&api, device),
+        "status": status,
+        "telemetry": { "recent_data": [], "count": 0, "iotdb_available": false },
+        "configuration": configuration,
+        "summary_generated_at": Moment::now(),
+    })))
+}

@@ -1,0 +1,89 @@
+//! Limits of single routes: registrations of an address, heartbeats of a device.
+
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::MethodRouter;
+
+use crate::api::{Api, Connection};
+use crate::guard::OwnDevice;
+use crate::rate::{Rates, Taken, name_of};
+use crate::time::Moment;
+
+/// What is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// Of an address: 10 in 5 minutes.
+    Registrations,
+    /// Of a device: 30 in a minute.
+    Heartbeats,
+}
+
+/// The limits, and who has used how much of them.
+#[derive(Debug)]
+pub(crate) struct RouteLimits {
+    registrations: Rates,
+    heartbeats: Rates,
+}
+
+impl Default for RouteLimits {
+    fn default() -> Self {
+        Self {
+            registrations: Rates::new(10.0 / 300.0, 10, None),
+            heartbeats: Rates::new(30.0 / 60.0, 30, None),
+        }
+    }
+}
+
+impl RouteLimits {
+    /// Approximate number of bytes of what is kept.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.registrations.memory_bytes() + self.heartbeats.memory_bytes()
+    }
+}
+
+/// Handlers behind their limit, after it is known who asks.
+pub(super) fn limited(api: &Api, limit: Limit, methods: MethodRouter<Api>) -> MethodRouter<Api> {
+    methods.route_layer(from_fn_with_state((api.clone(), limit), check))
+}
+
+async fn check(State((api, limit)): State<(Api, Limit)>, request: Request, next: Next) -> Response {
+    let limits = &api.route_limits;
+    let now = Instant::now();
+    let taken = match limit {
+        Limit::Registrations => {
+            let connection = request.extensions().get::<Connection>();
+            let address = connection.and_then(|connection| connection.peer);
+            limits.registrations.take(&name_of(address), now)
+        }
+        Limit::Heartbeats => {
+            let device = request.extensions().get::<OwnDevice>();
+            let number = device.map_or(0, |own| own.0.number);
+            limits.heartbeats.take(&number.to_string(), now)
+        }
+    };
+    let Some(taken) = taken else {
+        return next.run(request).await;
+    };
+    let mut answer = match taken.refusal() {
+        Some(problem) => problem.into_response(),
+        None => next.run(request).await,
+    };
+    write(&taken, answer.headers_mut());
+    answer
+}
+
+/// As the system has it: the end of the window is a time, in seconds since the Unix epoch.
+fn write(taken: &Taken, headers: &mut HeaderMap) {
+    let now_secs = u64::try_from(Moment::now().as_ms() / 1000).unwrap_or(0);
+    for (name, value) in [
+        ("x-ratelimit-limit", taken.limit),
+        ("x-ratelimit-remaining", taken.remaining),
+        ("x-ratelimit-reset", now_secs + taken.reset.as_secs()),
+    ] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
+    }
+}

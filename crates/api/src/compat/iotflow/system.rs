@@ -1,0 +1,194 @@
+//! How the node is: whether it is healthy, and numbers about the machine and the devices.
+
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, get};
+use martlet_control::Reader;
+use martlet_control::principal::Scope;
+use serde_json::{Value, json};
+
+use super::view::numbers;
+use crate::api::Api;
+use crate::guard::Access::Scoped;
+use crate::guard::{Audited, guarded};
+use crate::problem::Problem;
+use crate::registry::Asking;
+use crate::time::Moment;
+
+/// The version of the interface, which its clients know.
+const VERSION: &str = "1.0.0";
+
+/// Time between two looks at the processors.
+const CPU_SAMPLE: Duration = Duration::from_millis(100);
+
+/// `GET /health`: everybody is told that the node is there, and who may see its state all of it.
+pub(super) fn health(api: &Api) -> MethodRouter<Api> {
+    let access = Scoped(Scope::NodeRead);
+    let detailed = guarded(api, access, Audited::Here, get(status));
+    detailed.route_layer(from_fn(brief_if_not_detailed))
+}
+
+async fn brief_if_not_detailed(request: Request, next: Next) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let is_detailed =
+        pairs.any(|(name, value)| name == "detailed" && value.eq_ignore_ascii_case("true"));
+    match is_detailed {
+        true => next.run(request).await,
+        false => brief().into_response(),
+    }
+}
+
+fn brief() -> Json<Value> {
+    Json(json!({
+        "status": "healthy",
+        "message": "IoT Connectivity Layer is running",
+        "version": VERSION,
+    }))
+}
+
+/// `GET /`: where the routes are.
+pub(in crate::compat) async fn root() -> Json<Value> {
+    Json(json!({
+        "name": "IoT Device Connectivity Layer",
+        "version": VERSION,
+        "description": "REST API for IoT device connectivity and telemetry data management",
+        "endpoints": {
+            "health": "/health",
+            "devices": "/api/v1/devices",
+            "admin": "/api/v1/admin",
+            "mqtt": "/api/v1/mqtt",
+        },
+        "documentation": "/docs/",
+    }))
+}
+
+pub(super) async fn status(State(api): State<Api>, asking: Asking) -> Result<Json<Value>, Problem> {
+    let database = database(&api).await;
+    let is_ready = api.control.health_report(Reader::Anybody).await.status == "ready";
+    let is_reachable = database["healthy"] == true;
+    let status = match (is_ready, is_reachable) {
+        (true, true) => "healthy",
+        (true, false) => "degraded",
+        (false, _) => "unhealthy",
+    };
+    let devices = match is_reachable {
+        true => devices(&api, asking).await?,
+        false => json!({}),
+    };
+    let data_dir = api.control.info.data_dir.clone();
+    let system = tokio::task::spawn_blocking(move || system(&data_dir)).await;
+    let not_used = json!({ "healthy": true, "response_time_ms": 0.0, "status": "not_used" });
+    Ok(Json(json!({
+        "status": status,
+        "timestamp": Moment::now(),
+        "checks": {
+            "database": database,
+            "mqtt": { "healthy": is_ready, "status": if is_ready { "connected" } else { "disconnected" } },
+            "redis": not_used,
+            "iotdb": not_used,
+        },
+        "metrics": {
+            "system": system.unwrap_or_default(),
+            "application": {
+                "version": api.control.info.version,
+                "uptime_seconds": api.control.uptime().as_secs(),
+            },
+            "devices": devices,
+        },
+    })))
+}
+
+/// Whether the tables can be read.
+async fn database(api: &Api) -> Value {
+    let begun = Instant::now();
+    let answered = match api.tables() {
+        Ok(tables) => tables.are_in_use().await.is_ok(),
+        Err(_) => false,
+    };
+    json!({
+        "healthy": answered,
+        "response_time_ms": rounded(begun.elapsed().as_secs_f64() * 1000.0),
+        "status": if answered { "connected" } else { "disconnected" },
+    })
+}
+
+async fn devices(api: &Api, asking: Asking) -> Result<Value, Problem> {
+    let statistics = numbers(api, &asking).await?;
+    let active = statistics.counts.active;
+    Ok(json!({
+        "total_devices": statistics.counts.total,
+        "active_devices": active,
+        "online_devices": statistics.heard,
+        "offline_devices": active.saturating_sub(statistics.heard),
+        "telemetry_last_hour": 0,
+        "telemetry_last_day": 0,
+    }))
+}
+
+/// Numbers about the machine, as far as the system tells them.
+fn system(data_dir: &str) -> Value {
+    let before = cpu_times();
+    std::thread::sleep(CPU_SAMPLE);
+    let (total, available) = memory_kib().unzip();
+    let used = total
+        .zip(available)
+        .map(|(total, available)| rounded(100.0 * (total - available) / total));
+    json!({
+        "cpu_percent": before.zip(cpu_times()).map(cpu_percent),
+        "memory_percent": used,
+        "memory_available_mb": available.map(|kib| rounded(kib / 1024.0)),
+        "disk_usage_percent": disk_percent(data_dir),
+        "load_average": load_average(),
+    })
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// Time of all processors since the start, and of that idle: `/proc/stat`.
+fn cpu_times() -> Option<(f64, f64)> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let line = text.lines().next()?.strip_prefix("cpu ")?;
+    let times: Vec<f64> = { line.split_whitespace() }
+        .filter_map(|time| time.parse().ok())
+        .collect();
+    let idle = times.get(3)? + times.get(4)?;
+    Some((times.iter().take(8).sum(), idle))
+}
+
+fn cpu_percent(((total, idle), (total_then, idle_then)): ((f64, f64), (f64, f64))) -> f64 {
+    let passed = total_then - total;
+    match passed > 0.0 {
+        true => rounded(100.0 * (1.0 - (idle_then - idle) / passed)),
+        false => 0.0,
+    }
+}
+
+/// Memory of the machine, and of that available.
+fn memory_kib() -> Option<(f64, f64)> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let of = |name: &str| -> Option<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    Some((of("MemTotal:")?, of("MemAvailable:")?)).filter(|(total, _)| *total > 0.0)
+}
+
+fn load_average() -> Option<Vec<f64>> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let loads = text.split_whitespace().take(3);
+    loads.map(|load| load.parse().ok()).collect()
+}
+
+/// How full the disk is that has the node's data.
+fn disk_percent(data_dir: &str) -> Option<f64> {
+    let found = rustix::fs::statvfs(data_dir).ok()?;
+    let (blocks, free) = (found.f_blocks as f64, found.f_bavail as f64);
+    Some(rounded(100.0 * (1.0 - free / blocks))).filter(|_| blocks > 0.0)
+}

@@ -1,0 +1,150 @@
+//! A device as the system shows it, with the rule by which it is online.
+
+use martlet_broker::TenantId;
+use martlet_control::devices::{DeviceError, DeviceName, DeviceStatistics};
+use martlet_control::presence::ClientPresence;
+use martlet_registry::{Device, Scope, Status};
+use serde::Serialize;
+
+use crate::api::Api;
+use crate::problem::{Problem, ProblemKind};
+use crate::registry::{Asking, moment};
+use crate::time::Moment;
+
+/// A device.
+#[derive(Debug, Serialize)]
+pub(super) struct DeviceView {
+    /// Its number.
+    id: i64,
+    name: String,
+    description: String,
+    /// Its kind, in the words of its owner.
+    device_type: String,
+    status: &'static str,
+    location: String,
+    firmware_version: String,
+    hardware_version: String,
+    /// Its owner's user name.
+    user_id: Option<String>,
+    owner: Option<Owner>,
+    created_at: Option<Moment>,
+    updated_at: Option<Moment>,
+    last_seen: Option<Moment>,
+}
+
+/// The owner of a device.
+#[derive(Debug, Serialize)]
+pub(super) struct Owner {
+    username: String,
+    /// Users have none here.
+    email: Option<String>,
+}
+
+impl DeviceView {
+    pub(super) fn new(api: &Api, device: Device) -> Self {
+        let last_seen = Seen::of(api, &device).last_seen;
+        let owner = Some(device.owner).filter(|owner| !owner.is_empty());
+        Self {
+            id: device.number,
+            name: device.name,
+            description: device.description,
+            device_type: device.kind,
+            status: device.status.word(),
+            location: device.location,
+            firmware_version: device.firmware_version,
+            hardware_version: device.hardware_version,
+            user_id: owner.clone(),
+            owner: owner.map(|username| Owner {
+                username,
+                email: None,
+            }),
+            created_at: moment(device.created_ms),
+            updated_at: moment(device.updated_ms),
+            last_seen,
+        }
+    }
+}
+
+/// Whether a device is online, and when it was last seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) is_online: bool,
+    pub(super) is_connected: bool,
+    pub(super) last_seen: Option<Moment>,
+}
+
+impl Seen {
+    pub(super) fn of(api: &Api, device: &Device) -> Self {
+        let presence = presence_of(api, device);
+        let is_connected = presence.as_ref().is_some_and(|presence| presence.online);
+        let seen_ms = presence.map_or(0, |presence| presence.last_seen_ms);
+        let seen_ms = i64::try_from(seen_ms).unwrap_or(i64::MAX);
+        let seen_ms = match is_connected {
+            true => Moment::now().as_ms(),
+            false => seen_ms.max(device.last_seen_ms),
+        };
+        Self {
+            is_online: is_online(device, is_connected, heard_since_ms(api)),
+            is_connected,
+            last_seen: moment(seen_ms),
+        }
+    }
+}
+
+/// A device is online if it is connected, or has sent a heartbeat or telemetry since then.
+fn is_online(device: &Device, is_connected: bool, heard_since_ms: i64) -> bool {
+    let heard_ms = device.last_message_ms.max(device.last_telemetry_ms);
+    device.status == Status::Active && (is_connected || heard_ms >= heard_since_ms)
+}
+
+/// Numbers about the devices that the caller sees.
+pub(super) async fn numbers(api: &Api, asking: &Asking) -> Result<DeviceStatistics, Problem> {
+    let devices = api.devices()?;
+    let statistics = devices.statistics(asking.scope(), heard_since_ms(api));
+    Ok(statistics.await?)
+}
+
+/// The earliest time of a heartbeat by which a device is online now.
+fn heard_since_ms(api: &Api) -> i64 {
+    let timeout_ms = i64::from(api.settings.online_secs) * 1000;
+    Moment::now().as_ms().saturating_sub(timeout_ms)
+}
+
+/// What the node knows of its connection, which is newer than what is written.
+fn presence_of(api: &Api, device: &Device) -> Option<ClientPresence> {
+    let known = api.control.presence(TenantId(device.tenant), &device.id);
+    let known = known.filter(|client| {
+        let last_seen_ms = i64::try_from(client.last_seen_ms).unwrap_or(i64::MAX);
+        device.is_seen_by(client.online, last_seen_ms)
+    });
+    known.or_else(|| device.presence.clone().map(ClientPresence::from))
+}
+
+/// The device that a path names: by its number, or else by its id.
+pub(super) async fn find(api: &Api, scope: Scope, named: &str) -> Result<Device, Problem> {
+    let devices = api.devices()?;
+    let by_id = DeviceName::Id(named.to_owned());
+    let found = match named.parse().ok().filter(|number| *number > 0) {
+        None => devices.read(scope, by_id).await,
+        Some(number) => {
+            let found = devices.read(scope.clone(), DeviceName::Number(number));
+            match found.await {
+                Err(DeviceError::NotFound(_)) => devices.read(scope, by_id).await,
+                found => found,
+            }
+        }
+    };
+    found.map_err(|error| missing(error, named))
+}
+
+/// An error about a device, in the words of the system if there is none.
+pub(super) fn missing(error: DeviceError, named: &str) -> Problem {
+    let is_missing = matches!(error, DeviceError::NotFound(_));
+    match is_missing {
+        true => {
+            let detail = format!("Device with ID {named} does not exist");
+            Problem::new(ProblemKind::NotFound, detail).with_heading("Device not found")
+        }
+        false => error.into(),
+    }
+}

@@ -1,0 +1,47 @@
+//! The device whose secret a caller presents, by the digest of the secret. MQTT clients log in by
+//! another way, which asks for a name too.
+
+use martlet_registry::{Device, Status};
+
+use super::{DeviceError, Devices};
+use crate::wall_clock::now_signed_ms;
+
+/// Why a secret is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyRefusal {
+    /// No device has it, or it is revoked or expired.
+    #[error("the key is not that of a device, or it has been revoked or has expired")]
+    Unknown,
+    /// Its device is not active.
+    #[error("the device is {0}")]
+    Inactive(Status),
+    /// That cannot be looked up now.
+    #[error(transparent)]
+    Unavailable(#[from] DeviceError),
+}
+
+impl Devices {
+    /// The device with this secret.
+    ///
+    /// # Errors
+    /// It is not valid, its device is not active, or the tables cannot be read.
+    pub async fn by_secret(&self, secret: &[u8]) -> Result<Device, KeyRefusal> {
+        let Ok(secret) = String::from_utf8(secret.to_vec()) else {
+            return Err(KeyRefusal::Unknown);
+        };
+        let found = self.tables.read(move |registry| {
+            Box::pin(async move { registry.device_of_secret(&secret).await })
+        });
+        let found = found.await.map_err(DeviceError::from)?;
+        let Some((device, credential)) = found else {
+            return Err(KeyRefusal::Unknown);
+        };
+        if !credential.is_good(now_signed_ms()) {
+            return Err(KeyRefusal::Unknown);
+        }
+        match device.status {
+            Status::Active => Ok(device),
+            status => Err(KeyRefusal::Inactive(status)),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Devices that register by a name, and when they were last heard of.
+
+use super::*;
+use crate::{
+    Activity, DataType, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, IOTFLOW, KindCount,
+    PartCounts, now_ms,
+};
+
+fn named(name: &str) -> NewDevice {
+    NewDevice {
+        name: Some(name.to_owned()),
+        device_type: IOTFLOW.to_owned(),
+        kind: "sensor".to_owned(),
+        ..NewDevice::unnamed()
+    }
+}
+
+both!(a_device_registers_with_its_number_as_id, registry, {
+    let added = registry.register_device(&all(), named("Sensor 1")).await?;
+    assert_eq!((added.number, &*added.id), (1, "1"));
+    let secret = added.secret.map(|secret| secret.text().to_owned());
+    let secret = secret.unwrap_or_default();
+    assert!(
+        secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+        "{}",
+        secret.len()
+    );
+    let found = registry.device_of_secret(&secret).await?;
+    assert_eq!(found.map(|(device, _)| device.number), Some(1));
+    // The name is that device's until it is removed.
+    let taken = registry.register_device(&all(), named("Sensor 1")).await;
+    assert!(
+        matches!(taken, Err(RegistryError::NameTaken(_))),
+        "{taken:?}"
+    );
+    registry.purge_device(&all(), 1.into()).await?;
+    let again = registry.register_device(&all(), named("Sensor 1")).await?;
+    assert_eq!((again.number, &*again.id), (2, "2"));
+});
+
+both!(an_older_device_may_have_the_number_as_its_id, registry, {
+    registry.register_device(&all(), named("one")).await?;
+    let sql = "UPDATE devices SET id = '2' WHERE number = 1";
+    let older = sqlx::query(sql).execute(&mut registry.connection);
+    older.await.expect("it has another id");
+    let added = registry.register_device(&all(), named("two")).await?;
+    assert!(added.number == 2 && added.id.len() == 16, "{added:?}");
+    // Numbers are not used up by what was tried.
+    let third = registry.register_device(&all(), named("three")).await?;
+    assert_eq!((third.number, &*third.id), (3, "3"));
+});
+
+both!(it_is_noted_when_a_device_was_last_heard_of, registry, {
+    registry.add_device("a").await?;
+    for (activity, at_ms, expected) in [
+        (Activity::Request, 1_000, (1_000, 0, 0)),
+        (Activity::Message, 2_000, (2_000, 2_000, 0)),
+        (Activity::Telemetry, 3_000, (3_000, 3_000, 3_000)),
+        // What comes late changes nothing.
+        (Activity::Telemetry, 2_500, (3_000, 3_000, 3_000)),
+        (Activity::Message, 4_000, (4_000, 4_000, 3_000)),
+    ] {
+        registry.note_activity(1, activity, at_ms).await?;
+        let found = registry.device(&Scope::All, DeviceRef::Number(1)).await?;
+        let told = (
+            found.last_seen_ms,
+            found.last_message_ms,
+            found.last_telemetry_ms,
+        );
+        assert_eq!(told, expected, "{activity:?}");
+    }
+    let heard = |since_ms| DeviceFilter {
+        heard_since_ms: Some(since_ms),
+        ..DeviceFilter::default()
+    };
+    assert_eq!(registry.count_devices(&Scope::All, &heard(4_000)).await?, 1);
+    assert_eq!(registry.count_devices(&Scope::All, &heard(4_001)).await?, 0);
+    // That is no change of the device.
+    let found = registry.device(&Scope::All, DeviceRef::Number(1)).await?;
+    assert_eq!(found.revision, 1);
+});
+
+both!(devices_are_counted_and_listed_by_place, registry, {
+    for name in ["a", "b", "c"] {
+        registry.register_device(&all(), named(name)).await?;
+    }
+    let other = NewDevice {
+        status: Status::Inactive,
+        ..NewDevice::unnamed()
+    };
+    registry.create_device(&all(), other).await?;
+    registry.delete_device(&all(), 3.into(), None).await?;
+    let counts = registry.device_counts(&Scope::All).await?;
+    let expected = DeviceCounts {
+        total: 3,
+        active: 2,
+        inactive: 1,
+        deleted: 1,
+        ..DeviceCounts::default()
+    };
+    assert_eq!(counts, expected);
+    let kinds = registry.device_kinds(&Scope::All).await?;
+    let kind = |kind: &str, count| KindCount {
+        kind: kind.to_owned(),
+        count,
+    };
+    assert_eq!(kinds, [kind("sensor", 2), kind("", 1)]);
+    let (all_of_them, order) = (DeviceFilter::default(), DeviceOrder::Number);
+    let from = registry.devices_from(&Scope::All, &all_of_them, order, (1, 5));
+    let (found, total) = from.await?;
+    let numbers: Vec<i64> = found.iter().map(|device| device.number).collect();
+    assert_eq!((numbers, total), (vec![2, 4], 3));
+    let order = DeviceOrder::Created;
+    let from = registry.devices_from(&Scope::All, &all_of_them, order, (0, 1));
+    assert_eq!(from.await?.0[0].number, 4);
+
+    for (key, is_active) in [("a", true), ("b", false)] {
+        let device = DeviceRef::Number(1);
+        registry
+            .set_configuration(&all(), device, key, "1", DataType::Integer, is_active, None)
+            .await?;
+    }
+    let active = registry.active_settings(&[1, 2]).await?;
+    assert_eq!(active.into_iter().collect::<Vec<_>>(), [(1, 1)]);
+    let over = crate::NewCredential::MadeUp;
+    registry
+        .add_credential(&all(), DeviceRef::Number(1), "", over, now_ms() - 1)
+        .await?;
+    let parts = registry.device_parts(&Scope::All).await?;
+    let expected = PartCounts {
+        credentials: 4,
+        valid_credentials: 3,
+        settings: 2,
+        active_settings: 1,
+    };
+    assert_eq!(parts, expected);
+});
