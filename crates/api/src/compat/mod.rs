@@ -1,22 +1,26 @@
 //! Routes of systems that Martlet replaces, with the paths, bodies and answers that their clients
 //! know. What they do is what routes of `/api/v1` do, by the same calls and with the same scopes.
 //!
-//! `http.compat` says which are served. A route whose part of Martlet is not there yet answers 501.
+//! `http.compat`, or `compat` of a listener, says which are served. Where two systems have a path,
+//! it is served as the one has it that is named first ([`CompatRoutes`]). A route whose part of
+//! Martlet is not there yet answers 501.
 
 mod body;
-mod microservice;
+pub(crate) mod microservice;
 mod panel_broker;
+
+use std::collections::HashMap;
 
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{MethodRouter, get};
 
-use crate::api::{Api, Settings};
+use crate::api::Api;
 use crate::docs;
 use crate::problem::{CONTENT_TYPE, Problem};
 
 /// A system whose routes are served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CompatApi {
     /// The MQTT microservice: `/publish`, `/broker/status` and others, without a prefix.
     Microservice,
@@ -33,6 +37,67 @@ impl CompatApi {
             _ => None,
         }
     }
+
+    /// Requests that its document prints.
+    pub fn documented_requests(self) -> &'static [&'static str] {
+        match self {
+            Self::Microservice => &["POST /publish", "GET /broker/status", "GET /logs"],
+            Self::PanelBroker => &["GET /"],
+        }
+    }
+
+    /// Whether it has routes with this path, for errors in its form.
+    fn has(self, path: &str) -> bool {
+        match self {
+            Self::Microservice => microservice::has(path),
+            // Its route is `/`, which takes every request.
+            Self::PanelBroker => false,
+        }
+    }
+
+    /// In which form it tells errors.
+    fn error_form(self) -> ErrorForm {
+        match self {
+            Self::Microservice => ErrorForm::Microservice,
+            Self::PanelBroker => ErrorForm::Problem,
+        }
+    }
+
+    /// Adds its routes, but for `/`.
+    fn add_to(self, routes: CompatRoutes, api: &Api) -> CompatRoutes {
+        match self {
+            Self::Microservice => microservice::add_to(routes, api),
+            Self::PanelBroker => routes,
+        }
+    }
+
+    /// What it has at `/`.
+    fn root(self, api: &Api) -> Option<MethodRouter<Api>> {
+        match self {
+            Self::Microservice => None,
+            Self::PanelBroker => Some(panel_broker::root(api)),
+        }
+    }
+}
+
+/// Routes of other systems. A path is the system's that has added it first.
+pub(crate) struct CompatRoutes {
+    router: Router<Api>,
+    /// Whose routes are added now.
+    system: CompatApi,
+    owners: HashMap<String, CompatApi>,
+}
+
+impl CompatRoutes {
+    /// Adds a route, unless a system that was before has the path.
+    pub(crate) fn route(mut self, path: &str, methods: MethodRouter<Api>) -> Self {
+        let system = self.system;
+        let owner = self.owners.entry(path.to_owned()).or_insert(system);
+        if *owner == system {
+            self.router = self.router.route(path, methods);
+        }
+        self
+    }
 }
 
 /// In which form an error is told.
@@ -46,13 +111,9 @@ pub(crate) enum ErrorForm {
 
 impl ErrorForm {
     /// The form for requests with this path, whatever becomes of them.
-    pub(crate) fn of(settings: &Settings, path: &str) -> Self {
-        let is_microservices =
-            settings.compat.contains(&CompatApi::Microservice) && microservice::has(path);
-        match is_microservices {
-            true => Self::Microservice,
-            false => Self::Problem,
-        }
+    pub(crate) fn of(compat: &[CompatApi], path: &str) -> Self {
+        let system = compat.iter().find(|system| system.has(path));
+        system.map_or(Self::Problem, |system| system.error_form())
     }
 
     /// Status of the answer, of which this one is known so far.
@@ -74,17 +135,24 @@ impl ErrorForm {
 
 /// The router with the routes that are served of other systems, but for `/`.
 pub(crate) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
-    let all = api.settings.compat.iter();
-    all.fold(router, |router, one| match one {
-        CompatApi::Microservice => microservice::add_to(router, api),
-        CompatApi::PanelBroker => router,
-    })
+    let Some(&first) = api.routes.compat.first() else {
+        return router;
+    };
+    let mut routes = CompatRoutes {
+        router,
+        system: first,
+        owners: HashMap::new(),
+    };
+    for &system in &api.routes.compat {
+        routes.system = system;
+        routes = system.add_to(routes, api);
+    }
+    routes.router
 }
 
 /// What is at `/`.
 pub(crate) fn root(api: &Api) -> MethodRouter<Api> {
-    match api.settings.compat.contains(&CompatApi::PanelBroker) {
-        true => panel_broker::root(api),
-        false => get(docs::root),
-    }
+    let mut systems = api.routes.compat.iter();
+    let first = systems.find_map(|system| system.root(api));
+    first.unwrap_or_else(|| get(docs::root))
 }
