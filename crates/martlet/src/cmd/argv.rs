@@ -68,7 +68,9 @@ pub(crate) fn by_program_name(mut args: Vec<OsString>) -> Result<Vec<OsString>, 
 /// was found on the path.
 pub(crate) fn link_directory(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(std::env::args_os().next()?);
-    let directory = path.parent().filter(|_| path.file_name() == Some(name.as_ref()))?;
+    let directory = path
+        .parent()
+        .filter(|_| path.file_name() == Some(name.as_ref()))?;
     (!directory.as_os_str().is_empty()).then(|| directory.to_owned())
 }
 
@@ -78,20 +80,34 @@ fn of_mqtt(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
         Some("pub" | "publish") => "pub",
         Some("sub" | "subscribe") => "sub",
         _ => {
-            return Err("Error: mqtt has the commands pub and sub here; all others are those of \
+            return Err(
+                "Error: mqtt has the commands pub and sub here; all others are those of \
                         martlet: martlet --help"
-                .to_owned());
+                    .to_owned(),
+            );
         }
     };
     let mut all: Vec<OsString> = vec!["martlet".into(), command.into()];
     // What follows an option may be its value, which stays as it is.
     let mut is_value = false;
     for arg in args.into_iter().skip(2) {
-        let known = MQTT_WORDS.iter().find(|(word, _)| !is_value && arg == *word);
+        let known = MQTT_WORDS
+            .iter()
+            .find(|(word, _)| !is_value && arg == *word);
         is_value = !is_value
-            && ["-m", "--message", "-t", "--topic", "-u", "--user", "-pw", "--password", "-i"]
-                .iter()
-                .any(|option| arg == *option);
+            && [
+                "-m",
+                "--message",
+                "-t",
+                "--topic",
+                "-u",
+                "--user",
+                "-pw",
+                "--password",
+                "-i",
+            ]
+            .iter()
+            .any(|option| arg == *option);
         all.push(known.map_or(arg, |(_, ours)| OsString::from(ours)));
     }
     Ok(all)

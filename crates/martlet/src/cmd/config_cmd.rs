@@ -145,9 +145,9 @@ fn env(json: bool) -> anyhow::Result<String> {
         (state, name, what)
     });
     if json {
-        let all = rows.map(|(state, name, what)| {
-            serde_json::json!({ "name": name, "state": state, "what": what })
-        });
+        let all = rows.map(
+            |(state, name, what)| serde_json::json!({ "name": name, "state": state, "what": what }),
+        );
         let all: Vec<serde_json::Value> = all.collect();
         return Ok(format!("{}\n", serde_json::to_string_pretty(&all)?));
     }

@@ -43,7 +43,10 @@ const LOG_LINES: usize = 100;
 
 /// Arguments of the script.
 #[derive(Args, Debug)]
-#[command(disable_help_subcommand = true, override_usage = "mqtt_manage.sh COMMAND")]
+#[command(
+    disable_help_subcommand = true,
+    override_usage = "mqtt_manage.sh COMMAND"
+)]
 pub(crate) struct ManageOptions {
     #[command(subcommand)]
     action: Option<Action>,
@@ -253,7 +256,10 @@ fn logs(place: &Place) -> anyhow::Result<ExitCode> {
     }
     let path = process::log_file(place);
     let text = fs::read_to_string(&path).with_context(|| {
-        format!("the broker does not run, and {} cannot be read", path.display())
+        format!(
+            "the broker does not run, and {} cannot be read",
+            path.display()
+        )
     })?;
     out!("{}", process::last_lines(&text, LOG_LINES));
     Ok(ExitCode::SUCCESS)
@@ -263,7 +269,10 @@ fn logs(place: &Place) -> anyhow::Result<ExitCode> {
 fn backup(place: &Place) -> anyhow::Result<ExitCode> {
     let time = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S");
     let directory = place.directory.join(BACKUPS).join(format!("mqtt_{time}"));
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory);
     made.with_context(|| format!("cannot make {}", directory.display()))?;
     let archive = directory.join("martlet.backup");
     let done = place.run(&["backup", "create", &archive.display().to_string()]);

@@ -246,7 +246,10 @@ pub(crate) fn line_to_try(node: &NodeOptions, given: &Given<'_>) -> String {
 /// Host and port of the node's first listener for MQTT over TCP without TLS; none: it has none.
 pub(crate) fn plain_address(node: &NodeOptions) -> Option<(String, u16)> {
     let effective = node.load().ok()?;
-    let running = node.data_dir().ok().and_then(|directory| listening(&directory));
+    let running = node
+        .data_dir()
+        .ok()
+        .and_then(|directory| listening(&directory));
     let urls = running.unwrap_or_else(|| configured(&effective));
     let address = urls.iter().find_map(|url| url.strip_prefix("mqtt://"))?;
     let address: SocketAddr = address.parse().ok()?;

@@ -8,9 +8,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::config::file_access::{read_environment_file, unreadable_files};
 use crate::config::masking::shown as shown_of_sink;
-use crate::config::schema::{
-    HTTP_LISTENER_KEYS, Key, Kind, LISTENER_KEYS, Value, is_list, keys,
-};
+use crate::config::schema::{HTTP_LISTENER_KEYS, Key, Kind, LISTENER_KEYS, Value, is_list, keys};
 use crate::config::sinks::keys_of_kinds;
 use crate::config::{mosquitto, seeds};
 
@@ -96,9 +94,7 @@ impl Effective {
     /// Whether other HTTP listeners are configured there, or in another way.
     pub(crate) fn http_listeners_differ(&self, other: &Self) -> bool {
         let (own, others) = (&self.http_listeners, &other.http_listeners);
-        !own.iter()
-            .map(values_of)
-            .eq(others.iter().map(values_of))
+        !own.iter().map(values_of).eq(others.iter().map(values_of))
     }
 
     /// Whether other sinks are configured there, or in another way.
@@ -547,9 +543,8 @@ impl File<'_> {
         let place = self.place(table.span().start);
         let listener = self.table("http_listeners", HTTP_LISTENER_KEYS, table)?;
         if !listener.contains_key("url") {
-            let text = format!(
-                "{place}: an HTTP listener needs `url`, such as \"http://127.0.0.1:9091\""
-            );
+            let text =
+                format!("{place}: an HTTP listener needs `url`, such as \"http://127.0.0.1:9091\"");
             return Err(ConfigError::Unusable(text));
         }
         Ok(listener)

@@ -31,8 +31,8 @@ pub(crate) use http::{HttpConnections, HttpListener};
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{
-    Effective, HttpAddress, Imported, Overlay, environment, environment_name, expectation, import_mosquitto,
-    load,
+    Effective, HttpAddress, Imported, Overlay, environment, environment_name, expectation,
+    import_mosquitto, load,
 };
 pub(crate) use masking::shown as shown_of_sink;
 pub(crate) use registry::{

@@ -29,8 +29,14 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
         "MQTT_BROKER_PORT",
         "Port of MQTT without TLS; 1883 if it is not given.",
     ),
-    ("MQTT_HOST", "The same as MQTT_BROKER_HOST, where that is not given."),
-    ("MQTT_PORT", "The same as MQTT_BROKER_PORT, where that is not given."),
+    (
+        "MQTT_HOST",
+        "The same as MQTT_BROKER_HOST, where that is not given.",
+    ),
+    (
+        "MQTT_PORT",
+        "The same as MQTT_BROKER_PORT, where that is not given.",
+    ),
     (
         "MQTT_WEBSOCKET_PORT",
         "Port of a WebSocket listener, `/mqtt`, without TLS.",
@@ -42,10 +48,7 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ),
     ("MQTT_BROKER_TLS_CERT_FILE", "`tls.certificate`"),
     ("MQTT_BROKER_TLS_KEY_FILE", "`tls.key`"),
-    (
-        "MQTT_BROKER_LOGGING_ENABLED",
-        "`log.connections`",
-    ),
+    ("MQTT_BROKER_LOGGING_ENABLED", "`log.connections`"),
     (
         "MQTT_USE_TLS",
         "`true`: TLS at MQTT_TLS_PORT. The port without TLS stays open, with a warning, unless it \
@@ -112,10 +115,7 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
         "A further HTTP listener on all interfaces, with system 1 first (`http.compat`) and \
          `/metrics` as JSON. A port, :PORT or HOST:PORT.",
     ),
-    (
-        "PORT",
-        "A further HTTP listener with system 3 first.",
-    ),
+    ("PORT", "A further HTTP listener with system 3 first."),
     (
         "HOST",
         "The host of that listener; all interfaces if it is not given.",
@@ -124,19 +124,13 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
         "LISTEN_ADDR",
         "A further HTTP listener with system 4 first: HOST:PORT, or :PORT for all interfaces.",
     ),
-    (
-        "ALLOWED_ORIGINS",
-        "`http.origins`",
-    ),
+    ("ALLOWED_ORIGINS", "`http.origins`"),
     (
         "LOG_LEVEL",
         "`log.level`; `warning` is `warn`, `critical` is `error`.",
     ),
     ("LOG_FORMAT", "`log.format`."),
-    (
-        "LOG_FILE",
-        "`log.file`; its directory is made.",
-    ),
+    ("LOG_FILE", "`log.file`; its directory is made."),
     (
         "RATE_LIMIT_PER_MINUTE",
         "`http.rate`, a sixtieth of it, at least 1.",
@@ -188,11 +182,16 @@ impl<'a> Variables<'a> {
 
     /// What becomes of each variable that a node might read.
     pub(crate) fn report(&self) -> Vec<(&'a str, Use)> {
-        let own: Vec<String> = keys().iter().map(|key| environment_name(&key.path)).collect();
+        let own: Vec<String> = keys()
+            .iter()
+            .map(|key| environment_name(&key.path))
+            .collect();
         let mut all: Vec<(&str, Use)> = Vec::new();
         for (name, value) in self.all {
             let name = name.as_str();
-            let is_own = own.iter().any(|known| known == name.trim_end_matches("_FILE"))
+            let is_own = own
+                .iter()
+                .any(|known| known == name.trim_end_matches("_FILE"))
                 || own.iter().any(|known| known == name);
             let told = match meaning(name) {
                 _ if is_own => Use::Read("a key of the configuration"),
@@ -333,7 +332,9 @@ impl Names<'_> {
             return Ok(());
         }
         if is_told || !self.effective.listeners.is_empty() {
-            self.warn(format!("environment {name}: not used, listeners are configured"));
+            self.warn(format!(
+                "environment {name}: not used, listeners are configured"
+            ));
             return Ok(());
         }
         self.set("mqtt.enabled", Value::Boolean(false), name);
@@ -461,7 +462,7 @@ impl Names<'_> {
     }
 
     fn has_own(&self, key: &str) -> bool {
-        self.get(&super::load::environment_name(key)).is_some()
+        self.get(&environment_name(key)).is_some()
     }
 }
 
@@ -475,4 +476,3 @@ fn authority(host: &str, port: u16) -> String {
         _ => format!("{host}:{port}"),
     }
 }
-

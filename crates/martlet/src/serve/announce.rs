@@ -64,7 +64,7 @@ pub(super) fn announce(
     for warning in warn_of_files(effective, node, control) {
         text.push_str(&format!("  warning: {warning}\n"));
     }
-    text.push_str(&http_lines(node, control, http));
+    text.push_str(&http_lines(control, http));
     if node.anonymous_beyond_loopback {
         let warning = "listeners beyond loopback accept clients without credentials";
         text.push_str(&format!("  warning: {warning}\n"));
@@ -189,7 +189,7 @@ fn access_line(at: &HttpAt, is_unclaimed: bool) -> String {
 }
 
 /// What is odd about the HTTP listeners.
-fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
+fn http_lines(control: &Control, http: &[HttpAt]) -> String {
     let mut text = String::new();
     let mut warn = |warning: &str| {
         text.push_str(&format!("  warning: {warning}\n"));

@@ -83,7 +83,10 @@ pub(crate) async fn bind(wanted: &HttpListener) -> anyhow::Result<Option<Open>> 
                 "http.listen" => "choose another --http ADDR, or --http off",
                 _ => "choose another address",
             };
-            let what = format!("{}: cannot listen on {address}{by}; {remedy}", wanted.source);
+            let what = format!(
+                "{}: cannot listen on {address}{by}; {remedy}",
+                wanted.source
+            );
             return Err(anyhow::Error::new(error).context(what));
         }
     };

@@ -28,8 +28,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::Args;
 use axum::Router;
+use clap::Args;
 use martlet_api::{Api, RouteSettings};
 use martlet_broker::{
     Command, Event, MemoryUse, PartLine, PartOutlet, PartSpec, RuleBook, ShardId,
@@ -69,8 +69,8 @@ use accept_failures::AcceptFailures;
 use announce::{HttpAt, announce};
 use authentication::Doorkeeper;
 use log::Log;
-use microservice::MicroserviceOptions;
 pub(crate) use log::check_log_file;
+use microservice::MicroserviceOptions;
 use panel_broker::PanelBrokerOptions;
 use reload::Reload;
 use setup_link::SetupLink;

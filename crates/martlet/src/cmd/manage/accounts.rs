@@ -49,7 +49,8 @@ pub(super) fn setup_admin(place: &Place, password: Option<&str>) -> anyhow::Resu
             enabled: Some(true),
             ..UserChange::default()
         };
-        let changed = registry.change_user(&Actor::local(), ADMIN, change, None);
+        let actor = Actor::local();
+        let changed = registry.change_user(&actor, ADMIN, change, None);
         changed.await.map(drop)
     })?;
     let told = tables::tell_node(&node);
@@ -57,11 +58,12 @@ pub(super) fn setup_admin(place: &Place, password: Option<&str>) -> anyhow::Resu
         Some(_) => String::new(),
         None => format!("The password, shown this once: {made}\n"),
     };
-    let tried = typed(given);
-    let line = match password {
-        Some(_) => format!("./{NAME} test {ADMIN} PASSWORD"),
-        None => format!("./{NAME} test {ADMIN} {tried}"),
+    // A password of the user's own is not printed.
+    let tried = match password {
+        Some(_) => "PASSWORD".to_owned(),
+        None => typed(&made),
     };
+    let line = format!("./{NAME} test {ADMIN} {tried}");
     Ok(format!(
         "The user {ADMIN} has the role {ADMINISTRATOR}\n{shown}{told}Test it: {line}\n"
     ))
@@ -114,14 +116,19 @@ pub(super) fn generate_device(place: &Place, id: &str) -> anyhow::Result<String>
     let (host, port) = tables::plain_address(&node).unwrap_or(("localhost".to_owned(), 1883));
     let path = place.directory.join(format!("device_credentials_{id}.txt"));
     let mut file = private_file::create_new(&path).with_context(|| {
-        format!("cannot write {}: an existing file is not overwritten", path.display())
+        format!(
+            "cannot write {}: an existing file is not overwritten",
+            path.display()
+        )
     })?;
     let made = tables::with(&node, async |registry| {
         let actor = Actor::local();
         match registry.device(&Scope::All, DeviceRef::Id(id)).await {
             Ok(device) => {
                 let number = DeviceRef::Number(device.number);
-                let secret = registry.rotate_secret(&actor, number, Duration::ZERO).await?;
+                let secret = registry
+                    .rotate_secret(&actor, number, Duration::ZERO)
+                    .await?;
                 Ok((device.user_name, Some(secret), false))
             }
             Err(RegistryError::NotFound(_)) => {
@@ -150,14 +157,19 @@ pub(super) fn generate_device(place: &Place, id: &str) -> anyhow::Result<String>
         "Device ID: {id}\nUsername: {user_name}\nPassword: {secret}\nMQTT Host: {host}\n\
          MQTT Port: {port}\nClient ID: {id}\nGenerated: {date}\n"
     );
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all());
     written.with_context(|| format!("cannot write {}", path.display()))?;
     let told = tables::tell_node(&node);
     let line = match is_new {
         true => format!("Added device {id} of the type {IOTFLOW}"),
         false => format!("Device {id} has another password; the old one is no longer valid"),
     };
-    Ok(format!("{line}\nIts credentials are in {}\n{told}", path.display()))
+    Ok(format!(
+        "{line}\nIts credentials are in {}\n{told}",
+        path.display()
+    ))
 }
 
 /// Users of a password file have no roles, so the script does not change them.

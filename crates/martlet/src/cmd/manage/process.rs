@@ -58,14 +58,18 @@ pub(super) fn start(place: &Place) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot make {}", place.data().display()))?;
     let mut child = spawn(place)?;
     let pid = child.id();
-    fs::write(place.data().join(PID_FILE), format!("{pid}\n")).context("cannot write the pid file")?;
+    fs::write(place.data().join(PID_FILE), format!("{pid}\n"))
+        .context("cannot write the pid file")?;
     let began = Instant::now();
     while !is_ready(&place.data()) {
         if let Some(status) = child.try_wait()? {
             let _ = fs::remove_file(place.data().join(PID_FILE));
             let text = fs::read_to_string(log_file(place)).unwrap_or_default();
             errln!("{}", last_lines(&text, SHOWN_LINES).trim_end());
-            bail!("the broker did not start ({status}); its log is {}", log_file(place).display());
+            bail!(
+                "the broker did not start ({status}); its log is {}",
+                log_file(place).display()
+            );
         }
         if began.elapsed() > PATIENCE {
             bail!(
@@ -76,14 +80,19 @@ pub(super) fn start(place: &Place) -> anyhow::Result<ExitCode> {
         }
         std::thread::sleep(LOOK_EVERY);
     }
-    outln!("The broker runs (process {pid}); its log is {}", log_file(place).display());
+    outln!(
+        "The broker runs (process {pid}); its log is {}",
+        log_file(place).display()
+    );
     Ok(ExitCode::SUCCESS)
 }
 
 /// The node in a process group of its own, so that a signal of the terminal does not end it.
 fn spawn(place: &Place) -> anyhow::Result<Child> {
     let path = log_file(place);
-    let is_long = path.metadata().is_ok_and(|found| found.len() > LOG_BYTES_MAX);
+    let is_long = path
+        .metadata()
+        .is_ok_and(|found| found.len() > LOG_BYTES_MAX);
     if is_long {
         fs::rename(&path, path.with_extension("log.1")).context("cannot put the log aside")?;
     }
@@ -160,7 +169,11 @@ pub(super) fn restart(place: &Place) -> anyhow::Result<ExitCode> {
 /// Whether systemd runs the node with these data: its unit names the directory of the link.
 fn is_of_systemd(place: &Place) -> bool {
     let mut command = Command::new("systemctl");
-    let asked = ["show", UNIT, "--property=LoadState,WorkingDirectory,ExecStart"];
+    let asked = [
+        "show",
+        UNIT,
+        "--property=LoadState,WorkingDirectory,ExecStart",
+    ];
     let Ok(shown) = command.args(asked).stderr(Stdio::null()).output() else {
         return false;
     };
@@ -198,7 +211,9 @@ mod tests {
     #[test]
     fn a_unit_is_the_nodes_if_it_names_the_directory() {
         let is_own = |shown: &str| is_unit_of(shown, Path::new("/srv/iotflow"));
-        assert!(is_own("LoadState=loaded\nWorkingDirectory=/srv/iotflow\nExecStart={ }\n"));
+        assert!(is_own(
+            "LoadState=loaded\nWorkingDirectory=/srv/iotflow\nExecStart={ }\n"
+        ));
         assert!(is_own(
             "LoadState=loaded\nWorkingDirectory=\nExecStart={ path=/usr/bin/martlet ; \
              argv[]=/usr/bin/martlet serve --data-dir /srv/iotflow/data ; }\n"

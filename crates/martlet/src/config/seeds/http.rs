@@ -15,7 +15,11 @@ pub(crate) fn add_http_listeners(
     effective: &mut Effective,
 ) -> Result<(), ConfigError> {
     let mut all = options.to_vec();
-    for (system, names) in [("1", &["HTTP_SERVER_PORT"][..]), ("3", &["PORT"]), ("4", &["LISTEN_ADDR"])] {
+    for (system, names) in [
+        ("1", &["HTTP_SERVER_PORT"][..]),
+        ("3", &["PORT"]),
+        ("4", &["LISTEN_ADDR"]),
+    ] {
         let is_told = options.iter().any(|option| option.system == system);
         let mut names = names.iter().filter(|_| !is_told);
         let Some((name, text)) = names.find_map(|name| Some((name, variables.get(name)?))) else {
@@ -23,10 +27,17 @@ pub(crate) fn add_http_listeners(
         };
         let host = variables.get("HOST").filter(|_| *name == "PORT");
         let address = with_host(text, host).ok_or_else(|| {
-            unusable(name, &format!("is {text:?}, expected a port, :PORT or HOST:PORT"))
+            unusable(
+                name,
+                &format!("is {text:?}, expected a port, :PORT or HOST:PORT"),
+            )
         })?;
         let source = format!("environment {name}");
-        all.push(HttpAddress { system, address, source });
+        all.push(HttpAddress {
+            system,
+            address,
+            source,
+        });
     }
     for address in all {
         let table = table(&address, effective);
@@ -112,7 +123,9 @@ impl Names<'_> {
                 continue;
             };
             let count = text.parse::<u64>().ok().filter(|count| *count > 0);
-            let count = count.map(|count| count.div_ceil(per)).filter(|count| *count <= MOST);
+            let count = count
+                .map(|count| count.div_ceil(per))
+                .filter(|count| *count <= MOST);
             self.set_if(name, key, count.map(Value::Integer));
         }
         Ok(())

@@ -52,8 +52,14 @@ const IGNORED: &[(&str, &str)] = &[
     ("FLASK_ENV", "there is one mode"),
     ("SECRET_KEY", SESSIONS),
     ("SESSION_TIMEOUT", SESSIONS),
-    ("JWT_SECRET_KEY", "tokens of the dashboard are not read; auth.jwt_* checks those of MQTT"),
-    ("API_KEY_LENGTH", "secrets have the length that their route has"),
+    (
+        "JWT_SECRET_KEY",
+        "tokens of the dashboard are not read; auth.jwt_* checks those of MQTT",
+    ),
+    (
+        "API_KEY_LENGTH",
+        "secrets have the length that their route has",
+    ),
     ("IOTDB_*", TELEMETRY),
     ("INFLUXDB_*", TELEMETRY),
     ("NATS_URL", NATS),

@@ -39,7 +39,9 @@ struct Tls {
 impl Names<'_> {
     pub(super) fn listeners(&mut self) -> Result<(), ConfigError> {
         let tls = self.tls()?;
-        let web = self.get("MQTT_WEBSOCKET_PORT").map(|_| "MQTT_WEBSOCKET_PORT");
+        let web = self
+            .get("MQTT_WEBSOCKET_PORT")
+            .map(|_| "MQTT_WEBSOCKET_PORT");
         let named = self.first(&HOSTS).or(self.first(&PORTS)).or(web);
         let Some(name) = named.or(tls.as_ref().map(|tls| tls.name)) else {
             return Ok(());
@@ -162,7 +164,9 @@ impl Names<'_> {
     /// Whether MQTT_USE_TLS is one of the settings that a client has: beside it stands how the
     /// client checks a server, and no certificate to be one.
     fn is_clients_tls(&self) -> Result<bool, ConfigError> {
-        let is_clients = self.first(&["MQTT_CA_CERTS", "MQTT_TLS_INSECURE"]).is_some();
+        let is_clients = self
+            .first(&["MQTT_CA_CERTS", "MQTT_TLS_INSECURE"])
+            .is_some();
         let has_certificate = self.get("MQTT_CERT_FILE_PATH").is_some()
             || !self.effective.text("tls.certificate").is_empty()
             || self.has_own("tls.certificate");
