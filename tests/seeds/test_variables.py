@@ -38,9 +38,9 @@ def commented_in(text, *names):
     return text
 
 
-def node_of(place, text, **options):
+def node_of(place, text, listen=(), **options):
     (place / ".env").write_text(text)
-    return martlet_process.Node(listen=(), directory=place, **{"http": False, **options})
+    return martlet_process.Node(listen=listen, directory=place, **{"http": False, **options})
 
 
 def get(url, *options):

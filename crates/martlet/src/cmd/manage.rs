@@ -71,8 +71,8 @@ enum Action {
     GenerateDevice { id: String },
     /// Publish a message to iotflow/test
     Test {
+        #[arg(requires = "password")]
         user: Option<String>,
-        #[arg(requires = "user")]
         password: Option<String>,
     },
     /// Show the state of the broker

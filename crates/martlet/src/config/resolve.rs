@@ -920,10 +920,9 @@ mod tests {
         let listen = urls.iter().map(|url| (*url).to_owned()).collect();
         resolve(&load(
             &Overlay {
-                file: None,
-                mosquitto: None,
                 values,
                 listen,
+                ..Overlay::default()
             },
             &[],
         )?)

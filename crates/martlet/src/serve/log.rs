@@ -398,6 +398,7 @@ mod tests {
             path: path.clone(),
             bytes: 30,
             kept: 2,
+            makes_directory: false,
         };
         let file = RotatedFile::open(&settings).unwrap();
         for number in 0..10 {
