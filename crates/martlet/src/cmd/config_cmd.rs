@@ -264,10 +264,10 @@ next start.\n
 const OTHERS_HEAD: &str = "\n## Variables of other programs\n
 A node understands these as the programs did that they are of. They lie over the file and below the
 environment's own names; what names listeners (host, ports, TLS) counts only where nothing else
-names any. A switch is `true` or `false` (also 1 and 0, yes and no, on and off). `HOST`, `PORT`, `LOG_LEVEL`,
-`LOG_FORMAT`, `LOG_FILE`, `ALLOWED_ORIGINS` and `RATE_LIMIT_…` are generic names, which many
-programs have: they count in a `.env`, or beside a name that only one of these systems has, such as
-`HTTP_SERVER_PORT` or `IOTFLOW_ADMIN_TOKEN`. `martlet config env` says what becomes of each
+names any. A switch is `true` or `false` (also 1 and 0, yes and no, on and off). `HOST`, `PORT`,
+`LOG_LEVEL`, `LOG_FORMAT`, `LOG_FILE`, `ALLOWED_ORIGINS` and `RATE_LIMIT_…` are generic names, which
+many programs have: they count in a `.env`, or beside a name that only one of these systems has,
+such as `HTTP_SERVER_PORT` or `IOTFLOW_ADMIN_TOKEN`. `martlet config env` says what becomes of each
 variable.\n
 | Variable | What it means |
 |---|---|

@@ -120,8 +120,8 @@ struct Place {
 }
 
 impl Place {
-    /// The directory of the link becomes the working directory, so that `.env` and relative paths of
-    /// the configuration are found.
+    /// The directory of the link becomes the working directory, so that `.env` and relative paths
+    /// of the configuration are found.
     fn enter() -> anyhow::Result<Self> {
         let directory = match argv::link_directory(NAME) {
             Some(directory) => directory,

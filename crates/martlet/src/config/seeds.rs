@@ -159,8 +159,8 @@ impl<'a> Variables<'a> {
 
     /// Without spaces around it; none: it is empty, or not meant for the node.
     ///
-    /// A name that many programs have is meant if `.env` sets it, or if a name stands beside it that
-    /// only one of these systems has.
+    /// A name that many programs have is meant if `.env` sets it, or if a name stands beside it
+    /// that only one of these systems has.
     fn get(&self, name: &str) -> Option<&'a str> {
         let is_meant = !GENERIC.contains(&name)
             || self.of_file.iter().any(|known| known == name)
