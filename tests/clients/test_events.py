@@ -328,6 +328,22 @@ def test_no_frame_is_longer_than_the_server_takes(start_node, panels):
     assert base64.b64decode(last["payload"]) == b"\xff\0" and "payload_bytes" not in last
 
 
+def test_messages_and_subscriptions_are_pushed_by_their_topics(start_node, panels):
+    panel = panels()
+    topics = "events.push_topics=devices/+/state, alarms/#"
+    node = pushing(start_node, panel, topics, "events.push_kinds=connected,subscribed,published")
+    device = Device(node, "c")
+    device.subscribe("other/#")
+    device.subscribe("devices/+/state")
+    for topic in ["other/a", "devices/7/state", "devices/7/other", "alarms/fire/1", "devices/state"]:
+        device.publish(topic, b"x")
+    frames = panel.take(4)
+    assert [(frame["event"], frame["data"].get("topic_name")) for frame in frames] == [
+        ("MqttClientConnected", None), ("MqttClientSubscribed", "devices/+/state"),
+        ("MqttClientPublished", "devices/7/state"), ("MqttClientPublished", "alarms/fire/1"),
+    ]
+
+
 def test_pings_of_both_kinds_are_answered(start_node, panels):
     panel = panels()
     pushing(start_node, panel)

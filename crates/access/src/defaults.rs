@@ -44,6 +44,8 @@ const DEVICE_TYPES: &[(&str, &[(Actions, &str)])] = &[
             (TOLD, "iotflow/discovery/response/%c"),
             (TELLS, "iotflow/status/devices/%c/+"),
             (TELLS, "iotflow/lwt/devices/%c"),
+            // Where mqtt_manage.sh tests a login.
+            (TELLS, "iotflow/test"),
             ANSWERS,
         ],
     ),

@@ -31,8 +31,8 @@ use crate::setup::{Setup, UNCLAIMED};
 pub struct Settings {
     /// API keys of the configuration.
     pub keys: Vec<ApiKey>,
-    /// Routes that need no credentials: `POST /devices`.
-    pub open_routes: Vec<String>,
+    /// What listeners serve that have no settings of their own, and the Unix socket.
+    pub routes: RouteSettings,
     /// Origins whose pages may ask; `*` is all, without cookies.
     pub origins: Vec<String>,
     /// Names of the node besides those of loopback, for listeners on loopback.
@@ -45,26 +45,34 @@ pub struct Settings {
     pub rate: u32,
     /// Requests at once before that counts.
     pub burst: u32,
-    /// Other systems whose routes are served; where two have a path, the first one's.
-    pub compat: Vec<CompatApi>,
     /// The log file; none: the log is in memory alone.
     pub log_file: Option<PathBuf>,
     /// Seconds after a heartbeat or telemetry for which a device counts as online.
     pub online_secs: u32,
 }
 
+/// What listeners may serve in different ways.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteSettings {
+    /// Routes that need no credentials: `POST /devices`.
+    pub open_routes: Vec<String>,
+    /// Other systems whose routes are served; where two have a path, the first one's.
+    pub compat: Vec<CompatApi>,
+    /// `/metrics` is JSON, unless the request asks for a form of Prometheus.
+    pub metrics_are_json: bool,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             keys: Vec::new(),
-            open_routes: Vec::new(),
+            routes: RouteSettings::default(),
             origins: Vec::new(),
             hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             body_bytes: 1024 * 1024,
             rate: 0,
             burst: 1,
-            compat: Vec::new(),
             log_file: None,
             online_secs: 300,
         }
@@ -119,11 +127,15 @@ impl Connection {
     }
 }
 
-/// The state of all routes.
+/// The state of all routes, as the routes of one listener see it.
 #[derive(Clone)]
-pub struct Api(Arc<Inner>);
+pub struct Api {
+    inner: Arc<Inner>,
+    /// What this listener serves.
+    pub(crate) routes: Arc<RouteSettings>,
+}
 
-/// What it holds.
+/// What all listeners share.
 pub struct Inner {
     pub(crate) control: Arc<Control>,
     pub(crate) directory: Arc<dyn Directory>,
@@ -182,7 +194,19 @@ impl Api {
             settings,
         };
         inner.count_memory();
-        Some(Self(Arc::new(inner)))
+        Some(Self {
+            routes: Arc::new(inner.settings.routes.clone()),
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The same node for a listener with its own settings.
+    #[must_use]
+    pub fn with_routes(&self, routes: RouteSettings) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            routes: Arc::new(routes),
+        }
     }
 
     /// Users, devices and the rest are in these.
@@ -286,7 +310,7 @@ impl std::ops::Deref for Api {
     type Target = Inner;
 
     fn deref(&self) -> &Inner {
-        &self.0
+        &self.inner
     }
 }
 

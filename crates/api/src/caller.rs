@@ -81,7 +81,7 @@ pub(crate) async fn identify(
     if connection.door == Door::Socket {
         return Ok(Caller::known(Principal::socket()));
     }
-    if compat::takes_admin_scheme(&api.settings, parts.uri.path())
+    if compat::takes_admin_scheme(&api.routes.compat, parts.uri.path())
         && let Some(key) = keys::shown_as_admin(&parts.headers)
     {
         return by_key(api, &key).await.map_err(not_an_administrator);

@@ -1,5 +1,7 @@
 //! How many requests came by HTTP, how they were answered, and how long that took: for `/metrics`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
@@ -19,6 +21,8 @@ const BUCKETS: [f64; 11] = [
 pub(crate) struct Counts {
     requests: Family<Answered, Counter>,
     durations: Family<Asked, Histogram>,
+    /// All requests, and those that were answered with 400 or more.
+    totals: Arc<[AtomicU64; 2]>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -37,6 +41,7 @@ impl Default for Counts {
         Self {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            totals: Arc::default(),
         }
     }
 }
@@ -45,12 +50,23 @@ impl Counts {
     /// A request was answered; of a stream, its beginning.
     pub(crate) fn note(&self, method: &Method, status: StatusCode, took: Duration) {
         let method = name_of(method);
+        let is_error = status.is_client_error() || status.is_server_error();
+        let [requests, errors] = &*self.totals;
+        requests.fetch_add(1, Ordering::Relaxed);
+        errors.fetch_add(u64::from(is_error), Ordering::Relaxed);
         let status = status.as_u16();
         self.requests
             .get_or_create(&Answered { method, status })
             .inc();
         let durations = self.durations.get_or_create(&Asked { method });
         durations.observe(took.as_secs_f64());
+    }
+
+    /// All requests, and those that were answered with an error.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let [requests, errors] = &*self.totals;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (count(requests), count(errors))
     }
 
     /// Puts them on a page.

@@ -161,6 +161,7 @@ impl Wanted {
                 client_prefix: self.client_prefix.clone(),
                 user: self.user.clone(),
                 topic: self.topic.clone(),
+                topics: Vec::new(),
                 address: self.address,
                 trouble: self.trouble.unwrap_or(false),
                 samples: samples

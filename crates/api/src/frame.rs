@@ -81,7 +81,7 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
     request.extensions_mut().insert(connection);
     let is_probe = is_probe(request.uri().path());
     let path = request.uri().path().to_owned();
-    let form = ErrorForm::of(&api.settings, &path);
+    let form = ErrorForm::of(&api.routes.compat, &path);
     let asked = request.headers().clone();
     let preflight = origin::preflight(request.method(), &asked);
     let is_preflight = preflight.is_some();

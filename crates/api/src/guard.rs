@@ -271,7 +271,7 @@ fn is_named(api: &Api, parts: &Parts) -> bool {
         .map(|path| format!("{method} {path}"));
     let named = [Some(format!("{method} {path}")), native];
     let mut named = named.iter().flatten();
-    named.any(|route| api.settings.open_routes.contains(route))
+    named.any(|route| api.routes.open_routes.contains(route))
 }
 
 /// Each change has its line in the log, and its entry where entries are kept.

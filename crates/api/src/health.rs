@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::Api;
+use crate::compat::microservice::metrics as compat_metrics;
 use crate::problem::Problem;
 
 /// The process answers.
@@ -105,7 +106,8 @@ pub(crate) async fn startup(State(api): State<Api>) -> Response {
 /// Metrics
 ///
 /// Prometheus' page: OpenMetrics text for who accepts that at least as gladly as plain text, else
-/// the text format of Prometheus, version 0.0.4.
+/// the text format of Prometheus, version 0.0.4. Where the microservice's routes are served, a
+/// request that accepts JSON gets the page of the microservice.
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, description = "The page",
         content((String = "text/plain"), (String = "application/openmetrics-text")))))]
@@ -113,6 +115,9 @@ pub(crate) async fn metrics(
     State(api): State<Api>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    if compat_metrics::are_asked_for(&api, &headers) {
+        return compat_metrics::metrics(&api).await;
+    }
     let format = accepted(&headers);
     let page = api
         .control

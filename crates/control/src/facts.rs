@@ -62,6 +62,8 @@ pub struct Configuration {
     pub values: Vec<ConfigurationValue>,
     /// Configured listeners; without any, loopback is listened on.
     pub listeners: Vec<BTreeMap<String, ListenerValue>>,
+    /// Further listeners of the HTTP server, beside `http.listen`.
+    pub http_listeners: Vec<BTreeMap<String, ListenerValue>>,
     /// Configured sinks.
     pub sinks: Vec<ConfiguredSink>,
 }

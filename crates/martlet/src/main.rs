@@ -15,6 +15,7 @@ mod serve;
 #[global_allocator]
 static ALLOCATOR: martlet_allocator::Allocator = martlet_allocator::Allocator;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -131,6 +132,9 @@ enum Command {
     /// Generate load on a broker and measure it
     #[command(disable_help_flag = true)]
     Bench(Box<cmd::bench::BenchOptions>),
+    /// The commands of mqtt_manage.sh
+    #[command(hide = true)]
+    Manage(cmd::manage::ManageOptions),
     /// Print a completion script for a shell
     Completions(cmd::completions::CompletionsOptions),
     /// Print the version of the program
@@ -141,7 +145,20 @@ enum Command {
 
 fn main() -> ExitCode {
     panics::end_the_process();
-    let args = cmd::argv::by_program_name(std::env::args_os().collect());
+    let args = match cmd::argv::by_program_name(std::env::args_os().collect()) {
+        Ok(args) => args,
+        Err(text) => return cmd::exit::usage(&text),
+    };
+    cmd::print::exit_code(run_args(args))
+}
+
+/// Runs a command of Martlet in this process.
+fn run_words(words: Vec<OsString>) -> ExitCode {
+    let program = OsString::from("martlet");
+    run_args(std::iter::once(program).chain(words).collect())
+}
+
+fn run_args(args: Vec<OsString>) -> ExitCode {
     let options = Cli::command();
     let args = match cmd::argv::normalise(args, &options) {
         Ok(args) => args,
@@ -151,7 +168,7 @@ fn main() -> ExitCode {
         Ok(cli) => {
             // All options of all commands: a node does not need them while it runs.
             drop((options, args));
-            cmd::print::exit_code(run(cli.command))
+            run(cli.command)
         }
         Err(error) => match cmd::argv::describe(&error, &args, &options) {
             Some(text) => cmd::exit::usage(&text),
@@ -201,6 +218,7 @@ fn run(command: Command) -> ExitCode {
         Command::Sub(options) => cmd::sub::run(*options),
         Command::Rr(options) => cmd::rr::run(*options),
         Command::Bench(options) => cmd::bench::run(*options),
+        Command::Manage(options) => cmd::manage::run(&options),
         Command::Completions(options) => cmd::completions::run(&options, &mut Cli::command()),
         Command::Version(options) => cmd::version::run(&options),
         Command::Man(options) => cmd::man::run(&options, Cli::command()),

@@ -21,7 +21,6 @@ mod system;
 mod topics;
 mod view;
 
-use axum::Router;
 use axum::extract::Extension;
 use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{MethodRouter, delete, get, post, put};
@@ -31,6 +30,7 @@ use serde_json::{Map, Value};
 pub(crate) use limits::RouteLimits;
 pub(super) use system::root;
 
+use super::CompatRoutes;
 use crate::api::Api;
 use crate::guard::Access::{OfDevice, Scoped, ScopedOrOfDevice};
 use crate::guard::{Access, Audited, Unchanged, guarded};
@@ -67,29 +67,30 @@ pub(super) fn has(path: &str) -> bool {
     }
 }
 
-pub(super) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
-    let router = add_devices(router, api);
-    let router = add_mqtt(router, api);
-    let router = add_admin(router, api);
+pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
+    let routes = add_devices(routes, api);
+    let routes = add_mqtt(routes, api);
+    let routes = add_admin(routes, api);
     let telemetry = guarded(
         api,
         ScopedOrOfDevice(Scope::DevicesRead),
         Audited::Here,
         get(telemetry).post(telemetry).delete(telemetry),
     );
-    router
+    routes
         .route("/health", system::health(api))
+        .route("/status", status(api))
         .route("/api/v1/telemetry", telemetry.clone())
         .route("/api/v1/telemetry/{*rest}", telemetry)
 }
 
-/// The state of the node, where the path is this system's.
-pub(super) fn status(api: &Api) -> MethodRouter<Api> {
+/// The state of the node.
+fn status(api: &Api) -> MethodRouter<Api> {
     let access = Scoped(Scope::NodeRead);
     guarded(api, access, Audited::Here, get(system::status))
 }
 
-fn add_devices(router: Router<Api>, api: &Api) -> Router<Api> {
+fn add_devices(routes: CompatRoutes, api: &Api) -> CompatRoutes {
     let in_tables = |access: Access, methods| guarded(api, access, Audited::InTables, methods);
     let own = |methods| in_tables(OfDevice, methods);
     let read = Scope::DevicesRead;
@@ -99,7 +100,7 @@ fn add_devices(router: Router<Api>, api: &Api) -> Router<Api> {
     let configuration = get(configuration::show)
         .put(devices::change)
         .post(configuration::set);
-    let router = router
+    let routes = routes
         .route(
             "/api/v1/devices/register",
             in_tables(Scoped(Scope::DevicesWrite), register),
@@ -116,7 +117,7 @@ fn add_devices(router: Router<Api>, api: &Api) -> Router<Api> {
             "/api/v1/devices/telemetry",
             own(get(telemetry).post(telemetry)),
         );
-    router
+    routes
         .route(
             "/api/v1/devices/statuses",
             in_tables(Scoped(read), get(devices::statuses)),
@@ -143,11 +144,11 @@ fn add_devices(router: Router<Api>, api: &Api) -> Router<Api> {
         )
 }
 
-fn add_mqtt(router: Router<Api>, api: &Api) -> Router<Api> {
+fn add_mqtt(routes: CompatRoutes, api: &Api) -> CompatRoutes {
     let with = |scope, methods| guarded(api, Scoped(scope), Audited::Here, methods);
     let (read, write) = (Scope::NodeRead, Scope::MessagesWrite);
     let publish = guarded(api, Scoped(write), Audited::Soon, post(mqtt::publish));
-    let router = router
+    let routes = routes
         .route("/api/v1/mqtt/status", with(read, get(mqtt::status)))
         .route("/api/v1/mqtt/publish", publish)
         .route(
@@ -171,7 +172,7 @@ fn add_mqtt(router: Router<Api>, api: &Api) -> Router<Api> {
             with(read, get(topics::of_device)),
         );
     let of_device = ScopedOrOfDevice(Scope::DevicesRead);
-    router
+    routes
         .route(
             "/api/v1/mqtt/device/{id}/command",
             with(write, post(commands)),
@@ -186,10 +187,10 @@ fn add_mqtt(router: Router<Api>, api: &Api) -> Router<Api> {
         )
 }
 
-fn add_admin(router: Router<Api>, api: &Api) -> Router<Api> {
+fn add_admin(routes: CompatRoutes, api: &Api) -> CompatRoutes {
     let with = |scope, methods| guarded(api, Scoped(scope), Audited::InTables, methods);
     let (read, write) = (Scope::DevicesRead, Scope::DevicesWrite);
-    let router = router
+    let routes = routes
         .route("/api/v1/admin/devices", with(read, get(admin::list)))
         .route("/api/v1/admin/devices/{id}", with(read, get(admin::show)))
         .route(
@@ -203,7 +204,7 @@ fn add_admin(router: Router<Api>, api: &Api) -> Router<Api> {
         .route("/api/v1/admin/stats", with(read, get(admin::statistics)))
         .route("/api/v1/admin/dashboard", with(read, get(admin::dashboard)))
         .route("/api/v1/admin/telemetry", with(read, get(telemetry)));
-    router
+    routes
         .route(
             "/api/v1/admin/cache/device-status",
             with(read, get(admin::cache)),

@@ -3,9 +3,9 @@
 //! Its answers are `{"status": "success", …}` and `{"status": "error", "message": …}`.
 
 mod log;
+pub(crate) mod metrics;
 
 use axum::Json;
-use axum::Router;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{MethodRouter, delete, get, post, put};
@@ -14,6 +14,7 @@ use martlet_control::principal::{Principal, Scope};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::CompatRoutes;
 use super::body::CompatBody;
 use crate::api::Api;
 use crate::guard::Access::Scoped;
@@ -43,24 +44,24 @@ pub(super) fn has(path: &str) -> bool {
     exact.contains(&path) || is_below("/messages") || is_below("/webhooks")
 }
 
-pub(super) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
+pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
     let with = |scope, methods| guarded(api, Scoped(scope), Audited::Here, methods);
     let messages = Scoped(Scope::MessagesWrite);
     let publish = guarded(api, messages, Audited::Soon, post(publish));
     let (read, write) = (Scope::IntegrationsRead, Scope::IntegrationsWrite);
-    let router = router
+    let routes = routes
         .route("/publish", publish)
         .route("/broker/status", with(Scope::NodeRead, get(broker_status)))
         .route("/logs", with(Scope::NodeRead, get(log::show)))
         .route("/subscribe", with(write, post(other_brokers)))
         .route("/unsubscribe", with(write, post(other_brokers)));
-    let router = router
+    let routes = routes
         .route("/messages", with(read, get(kept_messages)))
         .route("/messages/confirmed", with(write, delete(kept_messages)))
         .route("/messages/{id}", with(read, get(kept_messages)))
         .route("/messages/{id}", with(write, delete(kept_messages)))
         .route("/messages/{id}/confirm", with(write, post(kept_messages)));
-    router
+    routes
         .route("/webhooks", with(read, get(webhooks)))
         .route("/webhooks", with(write, post(webhooks)))
         .route("/webhooks/{id}", with(read, get(webhooks)))

@@ -1,25 +1,29 @@
 //! Routes of systems that Martlet replaces, with the paths, bodies and answers that their clients
 //! know. What they do is what routes of `/api/v1` do, by the same calls and with the same scopes.
 //!
-//! `http.compat` says which are served. A route whose part of Martlet is not there yet answers 501.
+//! `http.compat`, or `compat` of a listener, says which are served. Where two systems have a path,
+//! it is served as the one has it that is named first ([`CompatRoutes`]). A route whose part of
+//! Martlet is not there yet answers 501.
 
 mod body;
 mod iotflow;
-mod microservice;
+pub(crate) mod microservice;
 mod panel_broker;
 
 pub(crate) use iotflow::RouteLimits;
+
+use std::collections::HashMap;
 
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode};
 use axum::routing::{MethodRouter, get};
 
-use crate::api::{Api, Settings};
+use crate::api::Api;
 use crate::docs;
 use crate::problem::{CONTENT_TYPE, Problem};
 
 /// A system whose routes are served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CompatApi {
     /// The MQTT microservice: `/publish`, `/broker/status` and others, without a prefix.
     Microservice,
@@ -40,25 +44,85 @@ impl CompatApi {
         }
     }
 
-    /// Whether a path is one of its routes.
+    /// Requests that its document prints.
+    pub fn documented_requests(self) -> &'static [&'static str] {
+        match self {
+            Self::Microservice => &["POST /publish", "GET /broker/status", "GET /logs"],
+            Self::PanelBroker => &["GET /"],
+            Self::IotFlow => &[
+                "POST /api/v1/devices/register",
+                "GET /api/v1/admin/devices",
+                "POST /api/v1/mqtt/publish",
+            ],
+        }
+    }
+
+    /// Whether it has routes with this path, for errors in its form.
     fn has(self, path: &str) -> bool {
         match self {
             Self::Microservice => microservice::has(path),
-            Self::PanelBroker => path == "/",
+            // Its route is `/`, which takes every request.
+            Self::PanelBroker => false,
             Self::IotFlow => iotflow::has(path),
+        }
+    }
+
+    /// In which form it tells errors.
+    fn error_form(self) -> ErrorForm {
+        match self {
+            Self::Microservice => ErrorForm::Microservice,
+            Self::PanelBroker => ErrorForm::Problem,
+            Self::IotFlow => ErrorForm::IotFlow,
+        }
+    }
+
+    /// Adds its routes, but for `/`.
+    fn add_to(self, routes: CompatRoutes, api: &Api) -> CompatRoutes {
+        match self {
+            Self::Microservice => microservice::add_to(routes, api),
+            Self::PanelBroker => routes,
+            Self::IotFlow => iotflow::add_to(routes, api),
+        }
+    }
+
+    /// What it has at `/`.
+    fn root(self, api: &Api) -> Option<MethodRouter<Api>> {
+        match self {
+            Self::Microservice => None,
+            Self::PanelBroker => Some(panel_broker::root(api)),
+            Self::IotFlow => Some(panel_broker::for_programs(get(iotflow::root))),
         }
     }
 }
 
-/// The first of the systems that are served which has this path.
-fn owner(settings: &Settings, path: &str) -> Option<CompatApi> {
-    let mut all = settings.compat.iter().copied();
-    all.find(|one| one.has(path))
+/// Routes of other systems. A path is the system's that has added it first.
+pub(crate) struct CompatRoutes {
+    router: Router<Api>,
+    /// Whose routes are added now.
+    system: CompatApi,
+    owners: HashMap<String, CompatApi>,
+}
+
+impl CompatRoutes {
+    /// Adds a route, unless a system that was before has the path.
+    pub(crate) fn route(mut self, path: &str, methods: MethodRouter<Api>) -> Self {
+        let system = self.system;
+        let owner = self.owners.entry(path.to_owned()).or_insert(system);
+        if *owner == system {
+            self.router = self.router.route(path, methods);
+        }
+        self
+    }
+}
+
+/// The system whose route a path is: the first of those that have it.
+fn owner(compat: &[CompatApi], path: &str) -> Option<CompatApi> {
+    compat.iter().copied().find(|system| system.has(path))
 }
 
 /// Whether requests with this path may show a key as `Authorization: admin KEY`.
-pub(crate) fn takes_admin_scheme(settings: &Settings, path: &str) -> bool {
-    owner(settings, path) == Some(CompatApi::IotFlow)
+pub(crate) fn takes_admin_scheme(compat: &[CompatApi], path: &str) -> bool {
+    owner(compat, path) == Some(CompatApi::IotFlow)
 }
 
 /// In which form an error is told.
@@ -74,12 +138,8 @@ pub(crate) enum ErrorForm {
 
 impl ErrorForm {
     /// The form for requests with this path, whatever becomes of them.
-    pub(crate) fn of(settings: &Settings, path: &str) -> Self {
-        match owner(settings, path) {
-            Some(CompatApi::Microservice) => Self::Microservice,
-            Some(CompatApi::IotFlow) => Self::IotFlow,
-            Some(CompatApi::PanelBroker) | None => Self::Problem,
-        }
+    pub(crate) fn of(compat: &[CompatApi], path: &str) -> Self {
+        owner(compat, path).map_or(Self::Problem, CompatApi::error_form)
     }
 
     /// Status of the answer, of which this one is known so far.
@@ -107,29 +167,24 @@ impl ErrorForm {
 
 /// The router with the routes that are served of other systems, but for `/`.
 pub(crate) fn add_to(router: Router<Api>, api: &Api) -> Router<Api> {
-    let all = api.settings.compat.iter();
-    let router = all.fold(router, |router, one| match one {
-        CompatApi::Microservice => microservice::add_to(router, api),
-        CompatApi::PanelBroker => router,
-        CompatApi::IotFlow => iotflow::add_to(router, api),
-    });
-    // Two systems have this one.
-    match owner(&api.settings, STATUS) {
-        Some(CompatApi::Microservice) => router.route(STATUS, microservice::status(api)),
-        Some(CompatApi::IotFlow) => router.route(STATUS, iotflow::status(api)),
-        Some(CompatApi::PanelBroker) | None => router,
+    let Some(&first) = api.routes.compat.first() else {
+        return router;
+    };
+    let mut routes = CompatRoutes {
+        router,
+        system: first,
+        owners: HashMap::new(),
+    };
+    for &system in &api.routes.compat {
+        routes.system = system;
+        routes = system.add_to(routes, api);
     }
+    routes.router
 }
-
-const STATUS: &str = "/status";
 
 /// What is at `/`.
 pub(crate) fn root(api: &Api) -> MethodRouter<Api> {
-    let has_root = [CompatApi::PanelBroker, CompatApi::IotFlow];
-    let mut all = api.settings.compat.iter();
-    match all.find(|one| has_root.contains(one)) {
-        Some(CompatApi::PanelBroker) => panel_broker::root(api),
-        Some(CompatApi::IotFlow) => panel_broker::for_programs(get(iotflow::root)),
-        Some(CompatApi::Microservice) | None => get(docs::root),
-    }
+    let mut systems = api.routes.compat.iter();
+    let first = systems.find_map(|system| system.root(api));
+    first.unwrap_or_else(|| get(docs::root))
 }

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use martlet_api::{Door, Settings};
+use martlet_api::{Door, RouteSettings, Settings};
 use martlet_control::principal::{Role, Scope, Scopes};
 
 use crate::node::{FAR, KEY, NEAR, Node, VIEWER, request, with_keys};
@@ -118,7 +118,10 @@ async fn a_listener_on_all_interfaces_is_open_to_this_machine_alone() {
 #[tokio::test]
 async fn an_open_route_needs_no_credentials_and_no_other_is_opened_by_it() {
     let settings = Settings {
-        open_routes: vec!["POST /api/v1/reload".to_owned()],
+        routes: RouteSettings {
+            open_routes: vec!["POST /api/v1/reload".to_owned()],
+            ..RouteSettings::default()
+        },
         ..with_keys()
     };
     let node = Node::new(settings);

@@ -114,6 +114,8 @@ pub struct Filter {
     pub user: Option<String>,
     /// With a topic that this Topic Filter matches.
     pub topic: Option<String>,
+    /// Topic Filters: an event that has a topic has one that some of them matches; none: any.
+    pub topics: Vec<String>,
     /// Of a connection from this address.
     pub address: Option<IpAddr>,
     /// Only what was refused or lost.
@@ -133,6 +135,7 @@ impl Default for Filter {
             client_prefix: None,
             user: None,
             topic: None,
+            topics: Vec::new(),
             address: None,
             trouble: false,
             samples: Vec::new(),
@@ -242,8 +245,16 @@ impl Filter {
                 .topic
                 .as_deref()
                 .is_none_or(|topic| event.is_some_and(|event| has_topic(event, topic)))
+            && event.is_none_or(|event| self.is_about_topics(event))
             && (!self.trouble || event.is_some_and(|event| is_trouble(entry.kind, event)));
         passes && self.is_sampled(entry.kind)
+    }
+
+    fn is_about_topics(&self, event: &Event) -> bool {
+        let mut topics = self.topics.iter();
+        self.topics.is_empty()
+            || event.topic().is_none()
+            || topics.any(|filter| has_topic(event, filter))
     }
 
     fn is_of_client(&self, client_id: &str) -> bool {

@@ -61,6 +61,8 @@ pub struct Push {
     /// Those of clients of this team, by name or id, which has a tenant of its own; none: of the
     /// common tenant's.
     pub team: Option<String>,
+    /// Topic Filters of the messages and subscriptions that are pushed; none: all.
+    pub topics: Vec<String>,
     /// Longest frame.
     pub frame_bytes_max: usize,
     /// Which of the kinds that the panel has names for.
@@ -147,6 +149,7 @@ pub async fn run(control: Arc<Control>, push: Push, state: Arc<PushState>) {
         // The panel knows of no tenants, so it is told of one.
         tenant: Some(tenant(&control, &push, &state).await),
         kinds: push.kinds,
+        topics: push.topics.clone(),
         payload_bytes: push.frame_bytes_max,
         ..Filter::default()
     };

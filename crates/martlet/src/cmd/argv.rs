@@ -25,19 +25,92 @@ const PROGRAM_NAMES: &[(&str, &[&str])] = &[
     ("mosquitto_passwd", &["passwd", "--as-mosquitto"]),
     ("generate_certs.sh", &["cert", "script"]),
     ("mqtt-panel-broker", &["serve", "--as-panel-broker"]),
+    (crate::cmd::manage::NAME, &["manage"]),
+];
+
+/// A client of another maker with the commands `pub` and `sub`.
+const MQTT: &str = "mqtt";
+
+/// Its names of commands and options that are others here.
+const MQTT_WORDS: &[(&str, &str)] = &[
+    ("-pw", "-P"),
+    ("--password", "--pw"),
+    ("--user", "--username"),
+    ("--identifier", "--id"),
+    ("--mqttVersion", "--protocol-version"),
+    ("--keepAlive", "--keepalive"),
+    ("-T", "-v"),
+    ("--showTopics", "-v"),
+    ("-s", "--tls-use-os-certs"),
+    ("--secure", "--tls-use-os-certs"),
 ];
 
 /// The arguments with the subcommand that the program's name stands for.
-pub(crate) fn by_program_name(mut args: Vec<OsString>) -> Vec<OsString> {
+///
+/// # Errors
+/// The text for standard error: the name has no such command.
+pub(crate) fn by_program_name(mut args: Vec<OsString>) -> Result<Vec<OsString>, String> {
     let name = args.first().map(PathBuf::from);
     let name = name.as_deref().and_then(|path| path.file_name()?.to_str());
+    if name == Some(MQTT) {
+        return of_mqtt(args);
+    }
     let known = PROGRAM_NAMES.iter().find(|(known, _)| name == Some(known));
     if let Some((_, words)) = known {
         // Usage is told by the name that has these words.
         let words = words.iter().map(OsString::from);
         args.splice(..1, std::iter::once(OsString::from("martlet")).chain(words));
     }
-    args
+    Ok(args)
+}
+
+/// The directory of the link by whose name the program was called; none if it has another name, or
+/// was found on the path.
+pub(crate) fn link_directory(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::args_os().next()?);
+    let directory = path
+        .parent()
+        .filter(|_| path.file_name() == Some(name.as_ref()))?;
+    (!directory.as_os_str().is_empty()).then(|| directory.to_owned())
+}
+
+/// `mqtt pub` and `mqtt sub` with their options in the words of ours.
+fn of_mqtt(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
+    let command = match args.get(1).and_then(|word| word.to_str()) {
+        Some("pub" | "publish") => "pub",
+        Some("sub" | "subscribe") => "sub",
+        _ => {
+            return Err(
+                "Error: mqtt has the commands pub and sub here; all others are those of \
+                        martlet: martlet --help"
+                    .to_owned(),
+            );
+        }
+    };
+    let mut all: Vec<OsString> = vec!["martlet".into(), command.into()];
+    // What follows an option may be its value, which stays as it is.
+    let mut is_value = false;
+    for arg in args.into_iter().skip(2) {
+        let known = MQTT_WORDS
+            .iter()
+            .find(|(word, _)| !is_value && arg == *word);
+        is_value = !is_value
+            && [
+                "-m",
+                "--message",
+                "-t",
+                "--topic",
+                "-u",
+                "--user",
+                "-pw",
+                "--password",
+                "-i",
+            ]
+            .iter()
+            .any(|option| arg == *option);
+        all.push(known.map_or(arg, |(_, ours)| OsString::from(ours)));
+    }
+    Ok(all)
 }
 
 /// Rewrites the arguments of a mosquitto-like subcommand so that clap reads them as mosquitto
@@ -62,6 +135,11 @@ pub(crate) fn normalise(args: Vec<OsString>, cli: &clap::Command) -> Result<Vec<
 /// Options of `martlet serve` that programs with options of one dash have too, so that nobody has
 /// to write a start-up line anew.
 const ONE_DASH: &[&str] = &[
+    "-http-addr",
+    "-log-level",
+    "-log-format",
+    "-log-file",
+    "-file-logging",
     "-tcp",
     "-ws",
     "-info",

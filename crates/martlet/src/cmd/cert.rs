@@ -14,6 +14,7 @@ use martlet_certificates::authority::{
 };
 use martlet_control::text::typed;
 
+use crate::cmd::argv;
 use crate::cmd::columns::columns;
 use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
@@ -462,7 +463,9 @@ Next steps:
 
 /// As the script of that name does it, without writing anything over.
 fn script() -> anyhow::Result<String> {
-    let directory = Path::new("config/certs");
+    // The guide has it in a directory of its own.
+    let beside = argv::link_directory("generate_certs.sh").unwrap_or_default();
+    let directory = &beside.join("config/certs");
     let (days, kind, now) = (365, KeyKind::Rsa(2048), now_secs());
     if !directory.join(CA_CERTIFICATE).exists() {
         Authority::create(directory, "MQTT-CA", days, kind, now, waits)?;
@@ -470,7 +473,8 @@ fn script() -> anyhow::Result<String> {
     let names = ["localhost", "mosquitto", "127.0.0.1"].map(str::to_owned);
     let purpose = Purpose::Server(names.to_vec());
     opened(directory)?.issue("server", "mosquitto", &purpose, days, kind, now)?;
-    Ok(SCRIPT_DONE.to_owned())
+    let place = typed(&directory.display().to_string());
+    Ok(SCRIPT_DONE.replace("config/certs", &place))
 }
 
 fn told(made: &Issued, is_json: bool, next: &str) -> anyhow::Result<String> {

@@ -1,9 +1,13 @@
-//! Variables of the environment that say where clients connect and as whom, under the names that
-//! device programs use. Options are stronger.
+//! Variables of the environment, and of `.env`, that say where clients connect and as whom, under
+//! the names that device programs use. Options are stronger.
 
 use std::path::PathBuf;
 
 use martlet_client::Password;
+use martlet_control::text::printable;
+
+use crate::cmd::print::errln;
+use crate::config;
 
 /// Each name, and what it means.
 pub(crate) const NAMES: &[(&str, &str)] = &[
@@ -60,12 +64,23 @@ pub(crate) struct ClientEnvironment {
 }
 
 impl ClientEnvironment {
-    /// The process's.
+    /// The process's, over that of `.env` in the working directory. A `.env` that cannot be trusted
+    /// is left out, with a line on standard error.
     ///
     /// # Errors
     /// A line for the user: which variable, and what was expected.
     pub(crate) fn of_process() -> Result<Self, String> {
-        Self::read(|name| std::env::var(name).ok())
+        let variables = match config::environment() {
+            Ok(environment) => environment.variables,
+            Err(error) => {
+                errln!("martlet: {}; it is not read", printable(&error.to_string()));
+                return Self::read(|name| std::env::var(name).ok());
+            }
+        };
+        Self::read(|name| {
+            let found = variables.iter().find(|(known, _)| known == name);
+            found.map(|(_, value)| value.clone())
+        })
     }
 
     /// What `get` says of each name; empty is nothing.

@@ -1,12 +1,13 @@
-//! `martlet config show` and `martlet config check`.
+//! `martlet config show`, `martlet config check` and `martlet config env`.
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
 use crate::cmd::client_environment;
+use crate::cmd::columns::columns;
 use crate::cmd::print::{errln, out};
-use crate::config;
+use crate::config::{self, Use};
 use crate::serve::{self, ConfigOptions, data_dir};
 
 /// Options of `martlet config`.
@@ -29,6 +30,13 @@ enum Action {
         #[arg(long)]
         changed: bool,
     },
+    /// Print which variables of the environment and of .env a node reads, which it ignores and
+    /// why, and which it does not know; their values are not printed
+    Env {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the reference of all keys as Markdown
     Reference,
     /// Check whether a node would start with this configuration; its ports are not tried
@@ -49,6 +57,7 @@ pub(crate) fn run(command: &ConfigCommand) -> ExitCode {
             json,
             changed,
         } => show(options, *json, *changed),
+        Action::Env { json } => env(*json),
         Action::Reference => Ok(reference()),
         Action::Check { options } => check(options),
     };
@@ -96,7 +105,17 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
         }
     }
     if effective.listeners.is_empty() {
-        text.push_str("\n# no [[listeners]]: loopback, 1883 and WebSocket 9001\n");
+        text.push_str(match effective.boolean("mqtt.enabled") {
+            true => "\n# no [[listeners]]: loopback, 1883 and WebSocket 9001\n",
+            false => "\n# no [[listeners]]: mqtt.enabled is false\n",
+        });
+    }
+    for table in &effective.http_listeners {
+        text.push_str("\n[[http_listeners]]\n");
+        for (key, sourced) in table {
+            let line = format!("{key} = {}", sourced.value.shown());
+            text.push_str(&format!("{line:<48} # {}\n", sourced.source));
+        }
     }
     for sink in &effective.sinks {
         text.push_str(&format!("\n[[sinks.{}]]\n", sink.kind));
@@ -109,6 +128,32 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
         text.push_str(&format!("# warning: {warning}\n"));
     }
     Ok(text)
+}
+
+/// A line for each variable: what becomes of it, its name, and what it means or why it has no
+/// effect.
+fn env(json: bool) -> anyhow::Result<String> {
+    let environment = config::environment()?;
+    let of_file = environment.file.map(|file| file.names).unwrap_or_default();
+    let report = config::Variables::new(&environment.variables, &of_file).report();
+    let rows = report.into_iter().map(|(name, told)| {
+        let (state, what) = match told {
+            Use::Read(what) => ("read", what),
+            Use::Ignored(why) => ("ignored", why),
+            Use::Unknown => ("unknown", "no such variable"),
+        };
+        (state, name, what)
+    });
+    if json {
+        let all = rows.map(
+            |(state, name, what)| serde_json::json!({ "name": name, "state": state, "what": what }),
+        );
+        let all: Vec<serde_json::Value> = all.collect();
+        return Ok(format!("{}\n", serde_json::to_string_pretty(&all)?));
+    }
+    let rows = rows.map(|(state, name, what)| [state.to_owned(), name.to_owned(), what.to_owned()]);
+    let none = "no variable of the environment or of .env is for a node";
+    Ok(columns(["STATE", "NAME", "WHAT"], rows, none))
 }
 
 fn reference() -> String {
@@ -145,6 +190,10 @@ fn reference() -> String {
     );
     text.push_str("1883 and WebSocket 9001.\n\n| Key | What it means |\n|---|---|\n");
     for (name, what) in config::listener_keys() {
+        text.push_str(&format!("| `{name}` | {what} |\n"));
+    }
+    text.push_str(HTTP_LISTENERS_HEAD);
+    for (name, what) in config::http_listener_keys() {
         text.push_str(&format!("| `{name}` | {what} |\n"));
     }
     for (kind, keys) in config::keys_of_kinds() {
@@ -197,6 +246,14 @@ command line. It does not begin at the file that it stands in; a service manager
 `unix:///PATH` is always whole.
 ";
 
+const HTTP_LISTENERS_HEAD: &str = "\n## `[[http_listeners]]`\n
+One table per further listener of the HTTP server, beside `http.listen`; in the file alone. Names
+and options of other systems add one each: `HTTP_SERVER_PORT` and `--http-addr`, `-info`, `PORT`,
+`LISTEN_ADDR`. One at the default address of `http.listen` stands in its place.\n
+| Key | What it means |
+|---|---|
+";
+
 const SINKS_HEAD: &str = "\
 One table per sink, in the file alone; see [integrations.md](integrations.md). Changes apply at the
 next start.\n
@@ -207,15 +264,18 @@ next start.\n
 const OTHERS_HEAD: &str = "\n## Variables of other programs\n
 A node understands these as the programs did that they are of. They lie over the file and below the
 environment's own names; what names listeners (host, ports, TLS) counts only where nothing else
-names any. A switch is `true` or `false` (also 1 and 0, yes and no, on and off).\n
+names any. A switch is `true` or `false` (also 1 and 0, yes and no, on and off). `HOST`, `PORT`,
+`LOG_LEVEL`, `LOG_FORMAT`, `LOG_FILE`, `ALLOWED_ORIGINS` and `RATE_LIMIT_…` are generic names, which
+many programs have: they count in a `.env`, or beside a name that only one of these systems has,
+such as `HTTP_SERVER_PORT` or `IOTFLOW_ADMIN_TOKEN`. `martlet config env` says what becomes of each
+variable.\n
 | Variable | What it means |
 |---|---|
 ";
 
 const OTHERS_END: &str = "
-Others of theirs are not read. Instead of `HTTP_SERVER_PORT`, `LOG_LEVEL`, `LOG_FORMAT` and
-`MQTT_BROKER_LOGGING_ENABLED` there are `http.listen`, `log.level`, `log.format` and
-`log.connections`.
+They read a `.env` in the working directory too, below the environment. Others of theirs have no
+effect; `martlet config env` says why.
 ";
 
 fn check(options: &ConfigOptions) -> anyhow::Result<String> {
@@ -243,10 +303,13 @@ fn check(options: &ConfigOptions) -> anyhow::Result<String> {
         .iter()
         .map(|listener| listener.name.as_str())
         .collect();
-    text.push_str(&format!(
-        "the configuration is good; it listens on {}\n",
-        names.join(", ")
-    ));
+    text.push_str(&match names.as_slice() {
+        [] => "the configuration is good; it has no MQTT listeners\n".to_owned(),
+        names => format!(
+            "the configuration is good; it listens on {}\n",
+            names.join(", ")
+        ),
+    });
     Ok(text)
 }
 

@@ -28,6 +28,7 @@ pub(crate) mod lockout;
 pub(crate) mod log;
 pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod manage;
 mod member;
 mod message_source;
 mod mqtt_options;

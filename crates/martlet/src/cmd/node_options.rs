@@ -22,6 +22,9 @@ pub(crate) struct NodeOptions {
     /// Configuration file of the node
     #[arg(long, short = 'c', value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Names of other programs in the environment count, as for the node itself.
+    #[arg(skip)]
+    reads_other_names: bool,
 }
 
 /// Among whose devices, clients and topics.
@@ -53,6 +56,16 @@ impl NodeOptions {
         Self {
             data_dir: None,
             config: Some(config),
+            reads_other_names: false,
+        }
+    }
+
+    /// The node of a script, which starts it with these options.
+    pub(crate) fn of_script(data_dir: PathBuf, config: Option<PathBuf>) -> Self {
+        Self {
+            data_dir: Some(data_dir),
+            config,
+            reads_other_names: true,
         }
     }
 
@@ -68,7 +81,10 @@ impl NodeOptions {
             data_dir: self.data_dir.clone(),
             ..ConfigOptions::default()
         };
-        options.load_own()
+        match self.reads_other_names {
+            true => options.load(),
+            false => options.load_own(),
+        }
     }
 
     /// The same, to ask a node that runs, whatever has become of its configuration file since: what

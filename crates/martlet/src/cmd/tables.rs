@@ -1,6 +1,7 @@
 //! What the commands share that change `martlet.db`: opening it, telling the node that runs on it,
 //! and the line with which a credential is tried.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -240,6 +241,23 @@ pub(crate) fn line_to_try(node: &NodeOptions, given: &Given<'_>) -> String {
     let (program, name, user) = (program_name(), typed(id), typed(user_name));
     let topic = typed(&topic.unwrap_or_else(|| format!("d/{id}/test")));
     format!("{program} pub{way} -i {name} -u {user} -P {secret} -t {topic} -m hello -q 1")
+}
+
+/// Host and port of the node's first listener for MQTT over TCP without TLS; none: it has none.
+pub(crate) fn plain_address(node: &NodeOptions) -> Option<(String, u16)> {
+    let effective = node.load().ok()?;
+    let running = node
+        .data_dir()
+        .ok()
+        .and_then(|directory| listening(&directory));
+    let urls = running.unwrap_or_else(|| configured(&effective));
+    let address = urls.iter().find_map(|url| url.strip_prefix("mqtt://"))?;
+    let address: SocketAddr = address.parse().ok()?;
+    let host = match address.ip() {
+        ip if ip.is_unspecified() || ip == IpAddr::from([127, 0, 0, 1]) => "localhost".to_owned(),
+        ip => ip.to_string(),
+    };
+    Some((host, address.port()))
 }
 
 /// Options of a client that lead to the node, with a blank before each; nothing where the usual

@@ -220,7 +220,7 @@ impl FileOptions {
 }
 
 /// The password file of a node; none: its users are in the tables.
-fn password_file(node: &NodeOptions) -> anyhow::Result<Option<PathBuf>> {
+pub(super) fn password_file(node: &NodeOptions) -> anyhow::Result<Option<PathBuf>> {
     // One that runs may have been started with any options.
     if let Some(places) = tables::user_places(node)? {
         let own = &places.listener_password_files;

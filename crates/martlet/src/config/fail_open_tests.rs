@@ -249,7 +249,7 @@ impl Directory {
             file,
             mosquitto,
             values: vec![data_dir],
-            listen: Vec::new(),
+            ..Overlay::default()
         };
         load(&overlay, &[])
     }

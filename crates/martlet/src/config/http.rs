@@ -4,13 +4,13 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use martlet_api::{ApiKey, CompatApi, Settings};
+use martlet_api::{ApiKey, CompatApi, RouteSettings, Settings};
 use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
 use martlet_control::principal::Scopes;
-use martlet_reactor::TlsSettings;
+use martlet_reactor::{ListenAddress, TlsSettings};
 
-use crate::config::load::{ConfigError, Effective};
-use crate::config::resolve::network;
+use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, ListenerTable};
+use crate::config::resolve::{network, overlap};
 use crate::config::schema::Value;
 
 /// A listener of the HTTP server.
@@ -19,6 +19,13 @@ pub(crate) struct HttpListener {
     pub(crate) address: SocketAddr,
     /// None is without TLS.
     pub(crate) tls: Option<TlsSettings>,
+    /// What it serves.
+    pub(crate) routes: RouteSettings,
+    /// The default one, beside others that were asked for: the node starts without it if its
+    /// address is in use.
+    pub(crate) is_optional: bool,
+    /// Which key or option asks for it.
+    pub(crate) source: String,
 }
 
 /// How many HTTP connections there may be.
@@ -57,41 +64,134 @@ const KEY_BYTES_MIN: usize = 16;
 /// The listeners; none is off.
 pub(super) fn listeners(
     effective: &Effective,
+    general: &RouteSettings,
     files: &mut Vec<PathBuf>,
 ) -> Result<Vec<HttpListener>, ConfigError> {
-    let text = effective.text("http.listen");
     let mut listeners: Vec<HttpListener> = Vec::new();
-    if text == "off" {
-        return Ok(listeners);
+    let text = effective.text("http.listen");
+    let is_default = effective.source("http.listen") == DEFAULT_SOURCE;
+    let tables = &effective.http_listeners;
+    for one in text.split(',').filter(|_| text != "off") {
+        let expected = "expected HOST:PORT such as 127.0.0.1:8080, or off";
+        let unusable = || ConfigError::Unusable(format!("http.listen is {text:?}, {expected}"));
+        let (addresses, tls) = opened(effective, one.trim(), "http.listen", files)?;
+        if addresses.is_empty() {
+            return Err(unusable());
+        }
+        for address in addresses {
+            let listener = HttpListener {
+                address,
+                tls: tls.clone(),
+                routes: general.clone(),
+                is_optional: is_default && !tables.is_empty(),
+                source: "http.listen".to_owned(),
+            };
+            add(&mut listeners, listener)?;
+        }
     }
-    for one in text.split(',').map(str::trim) {
-        let (scheme, address) = one.split_once("://").unwrap_or(("", one));
-        let is_known = matches!(scheme, "" | "http" | "https");
-        // A name stands for all its addresses.
-        let found = address.trim_end_matches('/').to_socket_addrs();
-        let found: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
-        if found.is_empty() || !is_known {
+    for table in tables {
+        let (url, source) = match table.get("url") {
+            Some(url) => (url.value.text(), url.source.clone()),
+            None => continue,
+        };
+        let routes = routes(table, general)?;
+        let (addresses, tls) = opened(effective, url, &source, files)?;
+        if addresses.is_empty() {
             return Err(ConfigError::Unusable(format!(
-                "http.listen is {text:?}, expected HOST:PORT such as 127.0.0.1:8080, or off"
+                "{source}: {url:?} is no address, expected HOST:PORT such as 127.0.0.1:9091"
             )));
         }
-        let has_certificate = !effective.text("http.tls_certificate").is_empty();
-        let is_secure = scheme == "https" || (scheme.is_empty() && has_certificate);
-        let tls = is_secure.then(|| tls(effective, files)).transpose()?;
-        for address in found {
-            let is_again = |known: &HttpListener| known.address == address && address.port() != 0;
-            if listeners.iter().any(is_again) {
-                let why = format!("http.listen: {address} is listened on twice; name it once");
-                return Err(ConfigError::Unusable(why));
-            }
-            let tls = tls.clone();
-            listeners.push(HttpListener { address, tls });
+        for address in addresses {
+            // Another listener at the address of the default one stands in its place.
+            listeners.retain(|known| !(known.is_optional && is_same(known.address, address)));
+            let listener = HttpListener {
+                address,
+                tls: tls.clone(),
+                routes: routes.clone(),
+                is_optional: false,
+                source: source.clone(),
+            };
+            add(&mut listeners, listener)?;
         }
     }
     Ok(listeners)
 }
 
-fn tls(effective: &Effective, read: &mut Vec<PathBuf>) -> Result<TlsSettings, ConfigError> {
+/// Whether two listeners cannot both be opened.
+fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    overlap(&ListenAddress::Tcp(one), &ListenAddress::Tcp(other))
+}
+
+fn add(listeners: &mut Vec<HttpListener>, new: HttpListener) -> Result<(), ConfigError> {
+    let mut all = listeners.iter();
+    if let Some(known) = all.find(|known| is_same(known.address, new.address)) {
+        let why = match known.source == new.source && known.address == new.address {
+            true => format!(
+                "{}: {} is listened on twice; name it once",
+                new.source, new.address
+            ),
+            false => format!(
+                "{}: {} is an address of the HTTP listener {} too, which {} asks for; give one of \
+                 them another port, or leave one out",
+                new.source, new.address, known.address, known.source
+            ),
+        };
+        return Err(ConfigError::Unusable(why));
+    }
+    listeners.push(new);
+    Ok(())
+}
+
+/// Addresses and TLS of a listener; no addresses: it is none.
+fn opened(
+    effective: &Effective,
+    text: &str,
+    source: &str,
+    files: &mut Vec<PathBuf>,
+) -> Result<(Vec<SocketAddr>, Option<TlsSettings>), ConfigError> {
+    let (scheme, address) = text.split_once("://").unwrap_or(("", text));
+    if !matches!(scheme, "" | "http" | "https") {
+        return Ok((Vec::new(), None));
+    }
+    // A name stands for all its addresses.
+    let found = address.trim_end_matches('/').to_socket_addrs();
+    let found: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
+    let has_certificate = !effective.text("http.tls_certificate").is_empty();
+    let is_secure = scheme == "https" || (scheme.is_empty() && has_certificate);
+    if found.is_empty() || !is_secure {
+        return Ok((found, None));
+    }
+    let tls = tls(effective, source, files)?;
+    Ok((found, Some(tls)))
+}
+
+/// What a listener serves: what it says itself, else what `http` says.
+fn routes(table: &ListenerTable, general: &RouteSettings) -> Result<RouteSettings, ConfigError> {
+    let mut routes = general.clone();
+    let get = |key: &str| {
+        let found = table.get(key)?;
+        Some((found.value.text(), &*found.source))
+    };
+    let unusable = |(source, key, why): (&str, &str, String)| {
+        ConfigError::Unusable(format!("{source}: {key}: {why}"))
+    };
+    if let Some((text, source)) = get("compat") {
+        let compat = compat(text);
+        routes.compat = compat.map_err(|why| unusable((source, "compat", why)))?;
+    }
+    if let Some((text, source)) = get("open_routes") {
+        let open = open_routes(text);
+        routes.open_routes = open.map_err(|why| unusable((source, "open_routes", why)))?;
+    }
+    routes.metrics_are_json = get("metrics").is_some_and(|(word, _)| word == "json");
+    Ok(routes)
+}
+
+fn tls(
+    effective: &Effective,
+    source: &str,
+    read: &mut Vec<PathBuf>,
+) -> Result<TlsSettings, ConfigError> {
     let own = ("http.tls_certificate", "http.tls_key");
     let has_own = [own.0, own.1]
         .iter()
@@ -103,9 +203,8 @@ fn tls(effective: &Effective, read: &mut Vec<PathBuf>) -> Result<TlsSettings, Co
     let path = |key: &str| Some(effective.text(key)).filter(|path| !path.is_empty());
     let (Some(certificate), Some(key)) = (path(certificate), path(key)) else {
         return Err(ConfigError::Unusable(format!(
-            "{}: http.listen asks for https://, which needs a certificate and its key: set \
-             http.tls_certificate and http.tls_key, or tls.certificate and tls.key",
-            effective.source("http.listen")
+            "{source} asks for https://, which needs a certificate and its key: set \
+             http.tls_certificate and http.tls_key, or tls.certificate and tls.key"
         )));
     };
     let files = ServerFiles {
@@ -118,7 +217,7 @@ fn tls(effective: &Effective, read: &mut Vec<PathBuf>) -> Result<TlsSettings, Co
         record_bytes: None,
     };
     let tls = server_config(&files);
-    let tls = tls.map_err(|error| ConfigError::Unusable(format!("http.listen: {error}")))?;
+    let tls = tls.map_err(|error| ConfigError::Unusable(format!("{source}: {error}")))?;
     read.extend([files.certificate, files.key]);
     Ok(TlsSettings::new(tls.config, tls.clients))
 }
@@ -146,11 +245,8 @@ pub(super) fn settings(
     let unusable = |key: &str, why: String| {
         ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)))
     };
-    let open_routes = list("http.open_routes");
-    if let Some(route) = open_routes.iter().find(|route| !is_route(route)) {
-        let why = format!("{route:?} is no route, expected one such as POST /devices");
-        return Err(unusable("http.open_routes", why));
-    }
+    let open_routes = open_routes(effective.text("http.open_routes"));
+    let compat = compat(effective.text("http.compat"));
     let origins = list("http.origins");
     if let Some(origin) = origins.iter().find(|origin| !is_origin(origin)) {
         let why = format!("{origin:?} is no origin, expected one such as https://panel.example");
@@ -162,14 +258,17 @@ pub(super) fn settings(
     keys.extend(token.map_err(|why| unusable("http.admin_token", why))?);
     Ok(Settings {
         keys,
-        open_routes,
+        routes: RouteSettings {
+            open_routes: open_routes.map_err(|why| unusable("http.open_routes", why))?,
+            compat: compat.map_err(|why| unusable("http.compat", why))?,
+            metrics_are_json: false,
+        },
         origins,
         hosts: list("http.hosts"),
         trusted_proxies: proxies.map_err(|why| unusable("http.trusted_proxies", why))?,
         body_bytes: effective.integer("http.body_bytes") as usize,
         rate: number("http.rate"),
         burst: number("http.burst"),
-        compat: compat(effective).map_err(|why| unusable("http.compat", why))?,
         online_secs: number("presence.timeout_secs"),
         log_file: Some(effective.text("log.file"))
             .filter(|path| !path.is_empty())
@@ -178,8 +277,7 @@ pub(super) fn settings(
 }
 
 /// Whose routes are served.
-fn compat(effective: &Effective) -> Result<Vec<CompatApi>, String> {
-    let text = effective.text("http.compat");
+fn compat(text: &str) -> Result<Vec<CompatApi>, String> {
     let mut all = Vec::new();
     for number in text.split(',').map(str::trim) {
         match CompatApi::of_number(number) {
@@ -190,6 +288,18 @@ fn compat(effective: &Effective) -> Result<Vec<CompatApi>, String> {
         }
     }
     Ok(all)
+}
+
+/// Routes that need no credentials.
+fn open_routes(text: &str) -> Result<Vec<String>, String> {
+    let all = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+    let all: Vec<String> = all.map(str::to_owned).collect();
+    match all.iter().find(|route| !is_route(route)) {
+        Some(route) => Err(format!(
+            "{route:?} is no route, expected one such as POST /devices"
+        )),
+        None => Ok(all),
+    }
 }
 
 fn is_route(text: &str) -> bool {

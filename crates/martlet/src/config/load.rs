@@ -8,7 +8,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::config::file_access::{read_environment_file, unreadable_files};
 use crate::config::masking::shown as shown_of_sink;
-use crate::config::schema::{Key, Kind, LISTENER_KEYS, Value, is_list, keys};
+use crate::config::schema::{HTTP_LISTENER_KEYS, Key, Kind, LISTENER_KEYS, Value, is_list, keys};
 use crate::config::sinks::keys_of_kinds;
 use crate::config::{mosquitto, seeds};
 
@@ -43,6 +43,8 @@ pub(crate) struct Effective {
     pub(crate) values: BTreeMap<String, Sourced>,
     /// Configured listeners; empty means the default ones.
     pub(crate) listeners: Vec<ListenerTable>,
+    /// HTTP listeners beside `http.listen`.
+    pub(crate) http_listeners: Vec<ListenerTable>,
     /// Configured sinks, which are in the file alone.
     pub(crate) sinks: Vec<SinkTable>,
     /// What is odd but does not keep the node from starting.
@@ -70,6 +72,7 @@ impl Effective {
         Self {
             values: defaults.collect(),
             listeners: Vec::new(),
+            http_listeners: Vec::new(),
             sinks: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),
@@ -86,6 +89,12 @@ impl Effective {
             .iter()
             .map(values_of)
             .eq(other.listeners.iter().map(values_of))
+    }
+
+    /// Whether other HTTP listeners are configured there, or in another way.
+    pub(crate) fn http_listeners_differ(&self, other: &Self) -> bool {
+        let (own, others) = (&self.http_listeners, &other.http_listeners);
+        !own.iter().map(values_of).eq(others.iter().map(values_of))
     }
 
     /// Whether other sinks are configured there, or in another way.
@@ -153,6 +162,7 @@ impl Effective {
         Configuration {
             values: values.collect(),
             listeners: self.listeners.iter().map(shown_all).collect(),
+            http_listeners: self.http_listeners.iter().map(shown_all).collect(),
             sinks: self
                 .sinks
                 .iter()
@@ -259,6 +269,21 @@ pub(crate) struct Overlay {
     pub(crate) values: Vec<(String, String, &'static str)>,
     /// `--listen`, replacing all configured listeners.
     pub(crate) listen: Vec<String>,
+    /// Further HTTP listeners.
+    pub(crate) http: Vec<HttpAddress>,
+    /// Variables that `.env` sets, whether or not the process has them too.
+    pub(crate) names_of_file: Vec<String>,
+}
+
+/// An HTTP listener that an option or variable of another system asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpAddress {
+    /// Number of the system, as in `http.compat`.
+    pub(crate) system: &'static str,
+    /// `HOST:PORT`.
+    pub(crate) address: String,
+    /// Which option or variable.
+    pub(crate) source: String,
 }
 
 /// Why a configuration is not accepted: which source, which key, what was expected.
@@ -345,7 +370,8 @@ pub(crate) fn load(
     if let Some(path) = &overlay.mosquitto {
         mosquitto::read(path, &mut effective)?;
     }
-    seeds::read(environment, &mut effective, !overlay.listen.is_empty())?;
+    let variables = seeds::Variables::new(environment, &overlay.names_of_file);
+    seeds::read(&variables, &mut effective, !overlay.listen.is_empty())?;
     read_environment(environment, &schema, &mut effective)?;
     for (path, text, option) in &overlay.values {
         let place = format!("command line {option}");
@@ -369,6 +395,7 @@ pub(crate) fn load(
     if !overlay.listen.is_empty() {
         effective.listeners = overlay.listen.iter().map(|url| listener_of(url)).collect();
     }
+    seeds::add_http_listeners(&variables, &overlay.http, &mut effective)?;
     Ok(effective)
 }
 
@@ -397,6 +424,11 @@ fn read_file(path: &Path, schema: &[Key], effective: &mut Effective) -> Result<(
             ("listeners", DeValue::Array(tables)) => {
                 for table in tables.iter() {
                     effective.listeners.push(file.listener(table)?);
+                }
+            }
+            ("http_listeners", DeValue::Array(tables)) => {
+                for table in tables.iter() {
+                    effective.http_listeners.push(file.http_listener(table)?);
                 }
             }
             ("sinks", DeValue::Table(kinds)) => effective.sinks = file.sinks(kinds)?,
@@ -435,6 +467,7 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
     let hint = nearest_of(sections.map(|(section, _)| section), name);
     let hint = match (name, hint) {
         ("listener" | "listeners", _) => Some("[[listeners]]".to_owned()),
+        ("http_listener" | "http_listeners", _) => Some("[[http_listeners]]".to_owned()),
         ("sink", _) => Some("[[sinks.file]]".to_owned()),
         (_, hint) => hint.map(|section| format!("[{section}]")),
     };
@@ -447,9 +480,9 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
 
 /// A key before the first section, or a section that is written as a value.
 fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
-    if is_section(schema, name) || matches!(name, "listeners" | "sinks") {
+    if is_section(schema, name) || matches!(name, "listeners" | "http_listeners" | "sinks") {
         let expected = match name {
-            "listeners" => "[[listeners]] tables".to_owned(),
+            "listeners" | "http_listeners" => format!("[[{name}]] tables"),
             "sinks" => "[[sinks.KIND]] tables".to_owned(),
             name => format!("a section, [{name}]"),
         };
@@ -498,6 +531,20 @@ impl File<'_> {
         if !listener.contains_key("url") {
             let text =
                 format!("{place}: a listener needs `url`, such as \"mqtt://127.0.0.1:1883\"");
+            return Err(ConfigError::Unusable(text));
+        }
+        Ok(listener)
+    }
+
+    fn http_listener(
+        &self,
+        table: &toml::Spanned<DeValue<'_>>,
+    ) -> Result<ListenerTable, ConfigError> {
+        let place = self.place(table.span().start);
+        let listener = self.table("http_listeners", HTTP_LISTENER_KEYS, table)?;
+        if !listener.contains_key("url") {
+            let text =
+                format!("{place}: an HTTP listener needs `url`, such as \"http://127.0.0.1:9091\"");
             return Err(ConfigError::Unusable(text));
         }
         Ok(listener)

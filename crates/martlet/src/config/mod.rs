@@ -31,8 +31,8 @@ pub(crate) use http::{HttpConnections, HttpListener};
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{
-    Effective, Imported, Overlay, environment, environment_name, expectation, import_mosquitto,
-    load,
+    Effective, HttpAddress, Imported, Overlay, environment, environment_name, expectation,
+    import_mosquitto, load,
 };
 pub(crate) use masking::shown as shown_of_sink;
 pub(crate) use registry::{
@@ -42,7 +42,7 @@ pub(crate) use registry::{
 pub(crate) use resolve::{
     LogFile, LogFormat, NodeConfig, command_options, data_dir, listener_url, resolve, resolve_with,
 };
-pub(crate) use schema::{keys, listener_keys};
-pub(crate) use seeds::NAMES as NAMES_OF_OTHERS;
+pub(crate) use schema::{http_listener_keys, keys, listener_keys};
+pub(crate) use seeds::{NAMES as NAMES_OF_OTHERS, Use, Variables, with_host};
 pub(crate) use sinks::{SinksConfig, keys_of_kinds, unwritable as unwritable_sinks};
 pub(crate) use way_in::way_in;

@@ -14,7 +14,7 @@ use martlet_certificates::{
 use martlet_codec::QoS;
 use martlet_control::UserPlaces;
 use martlet_control::authentication::Policy;
-use martlet_control::feed::{Bounds, Kinds, Panel, Push};
+use martlet_control::feed::{Bounds, Filter, Kinds, Panel, Push};
 use martlet_control::presence::PresenceTopics;
 use martlet_control::secrets::KEY_FILE;
 use martlet_control::tables::TablesSettings;
@@ -122,14 +122,15 @@ pub(crate) fn resolve_with(
     let mut doors = Doors::new(effective, tables)?;
     let mut files = Vec::new();
     let listeners = listeners(effective, &mut doors, &mut files, &mut skipped)?;
-    if listeners.iter().all(|listener| listener.tls.is_none()) {
+    let is_enabled = effective.boolean("mqtt.enabled");
+    if is_enabled && listeners.iter().all(|listener| listener.tls.is_none()) {
         no_certificates_are_asked_for(effective)?;
     }
-    let http = http::listeners(effective, &mut files)?;
-    for listener in &http {
-        keep_apart(effective, listener.address, &listeners)?;
-    }
     let api = http::settings(effective, &mut doors.warnings)?;
+    let http = http::listeners(effective, &api.routes, &mut files)?;
+    for listener in &http {
+        keep_apart(listener, &listeners)?;
+    }
     files.append(&mut doors.files);
     let anonymous_beyond_loopback = listeners
         .iter()
@@ -307,6 +308,8 @@ pub(crate) struct LogFile {
     pub(crate) bytes: u64,
     /// Older ones that are kept.
     pub(crate) kept: u32,
+    /// Its directory is made, as the program did whose variable names the file.
+    pub(crate) makes_directory: bool,
 }
 
 fn log_file(effective: &Effective) -> Option<LogFile> {
@@ -315,6 +318,7 @@ fn log_file(effective: &Effective) -> Option<LogFile> {
         path: path.into(),
         bytes: effective.integer("log.file_bytes"),
         kept: u32::try_from(effective.integer("log.files_kept")).unwrap_or(u32::MAX),
+        makes_directory: effective.source("log.file") == "environment LOG_FILE",
     })
 }
 
@@ -359,11 +363,19 @@ fn push(effective: &Effective) -> Result<Option<Push>, ConfigError> {
         client_config(&files)
             .map_err(|error| unusable("events.push_ca_file", error.to_string()))?;
     }
+    let topics = effective.text("events.push_topics").split(',');
+    let topics = topics.map(str::trim).filter(|one| !one.is_empty());
+    let topics: Vec<String> = topics.map(str::to_owned).collect();
+    if let Some(topic) = topics.iter().find(|topic| !Filter::is_topic(topic)) {
+        let why = format!("{topic:?} is no Topic Filter, expected one such as devices/+/state");
+        return Err(unusable("events.push_topics", why));
+    }
     let team = Some(effective.text("events.push_team"));
     Ok(Some(Push {
         url: url.to_owned(),
         team: team.filter(|team| !team.is_empty()).map(str::to_owned),
         ca_file,
+        topics,
         frame_bytes_max: effective.integer("events.push_bytes_max") as usize,
         kinds: kinds.map_err(|error| unusable("events.push_kinds", error.to_string()))?,
     }))
@@ -391,6 +403,9 @@ fn listeners(
     files: &mut Vec<PathBuf>,
     skipped: &mut Vec<String>,
 ) -> Result<Vec<ListenerConfig>, ConfigError> {
+    if !effective.boolean("mqtt.enabled") {
+        return Ok(Vec::new());
+    }
     if effective.listeners.is_empty() {
         return default_listeners(effective, doors, skipped);
     }
@@ -433,7 +448,7 @@ fn listeners(
 
 /// Whether two listeners would want the same connections: `[::]` is every address of the machine,
 /// `0.0.0.0` every one of IPv4.
-fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
+pub(super) fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
     let (Some(one), Some(other)) = (one.socket(), other.socket()) else {
         return one == other;
     };
@@ -447,21 +462,16 @@ fn overlap(one: &ListenAddress, other: &ListenAddress) -> bool {
 }
 
 /// Health and metrics have an address of their own.
-fn keep_apart(
-    effective: &Effective,
-    http: SocketAddr,
-    listeners: &[ListenerConfig],
-) -> Result<(), ConfigError> {
-    let own = ListenAddress::Tcp(http);
+fn keep_apart(http: &HttpListener, listeners: &[ListenerConfig]) -> Result<(), ConfigError> {
+    let own = ListenAddress::Tcp(http.address);
     let mut listeners = listeners.iter();
     let Some(other) = listeners.find(|listener| overlap(&own, &listener.address)) else {
         return Ok(());
     };
     Err(ConfigError::Unusable(format!(
-        "{}: http.listen is {http}, where the listener {} is: give one of them another port, or set \
-         http.listen to off",
-        effective.source("http.listen"),
-        other.name
+        "{}: {} of the HTTP server is where the listener {} is: give one of them another port, or \
+         set http.listen to off",
+        http.source, http.address, other.name
     )))
 }
 
@@ -910,10 +920,9 @@ mod tests {
         let listen = urls.iter().map(|url| (*url).to_owned()).collect();
         resolve(&load(
             &Overlay {
-                file: None,
-                mosquitto: None,
                 values,
                 listen,
+                ..Overlay::default()
             },
             &[],
         )?)
@@ -993,7 +1002,7 @@ mod tests {
                 .map_err(|error| error.to_string());
             assert_eq!(told.is_ok(), fits, "{told:?}");
             let names_both = |said: &String| {
-                said.contains(&format!("http.listen is {http}"))
+                said.contains(&format!("http.listen: {http}"))
                     && said.contains("ws://127.0.0.1:1884")
             };
             assert!(told.as_ref().err().is_none_or(names_both), "{told:?}");

@@ -72,6 +72,14 @@ impl Value {
         }
     }
 
+    /// The text; nothing of a value of another kind.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Text(value) => value,
+            _ => "",
+        }
+    }
+
     /// To be shown: a URL is without what is secret in it.
     pub(crate) fn shown(&self) -> Self {
         match self {
@@ -146,6 +154,37 @@ enum Default {
 const STORE_BYTES_MIN: u64 = 64 << 20;
 
 const SWITCH: Kind = Kind::Boolean;
+
+/// Keys of one `[[http_listeners]]` table, with what they mean.
+pub(crate) const HTTP_LISTENER_KEYS: &[(&str, Kind, &str)] = &[
+    (
+        "url",
+        Kind::Text,
+        "Address to listen on: http://HOST:PORT, https://HOST:PORT or HOST:PORT, as in http.listen. A name stands for all its addresses.",
+    ),
+    (
+        "compat",
+        Kind::Text,
+        "As http.compat, for this listener: whose routes are served, the first one's where two systems have a path.",
+    ),
+    (
+        "open_routes",
+        Kind::Text,
+        "As http.open_routes, for this listener.",
+    ),
+    (
+        "metrics",
+        Kind::Word(&["prometheus", "json"]),
+        "Form of /metrics where the request names none: prometheus (default), or json, the one of system 1.",
+    ),
+];
+
+/// Name and meaning of each key of an HTTP listener.
+pub(crate) fn http_listener_keys() -> impl Iterator<Item = (&'static str, &'static str)> {
+    HTTP_LISTENER_KEYS
+        .iter()
+        .map(|&(name, _, what)| (name, what))
+}
 
 /// Keys of one `[[listeners]]` table, with what they mean.
 pub(crate) const LISTENER_KEYS: &[(&str, Kind, &str)] = &[
@@ -326,6 +365,9 @@ const LISTS: &[&str] = &[
     "integrations.allow_private",
     "auth.order",
     "events.push_kinds",
+    "events.push_topics",
+    "compat",
+    "open_routes",
     "http.api_keys",
     "http.compat",
     "http.hosts",
@@ -815,6 +857,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Comma-separated kinds of events that are pushed: connected, disconnected, subscribed, unsubscribed, published, packet; empty is all.",
     ),
     (
+        "events.push_topics",
+        Kind::Text,
+        Default::Text(""),
+        "Comma-separated Topic Filters: messages and subscriptions are pushed whose topic one of them matches; empty is all. Events without a topic are pushed in any case.",
+    ),
+    (
         "events.push_team",
         Kind::Text,
         Default::Text(""),
@@ -870,6 +918,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         },
         Default::Integer(300),
         "Seconds after a heartbeat or telemetry by HTTP for which the routes of system 3 show a device as online. A connected device is online in any case.",
+    ),
+    (
+        "mqtt.enabled",
+        SWITCH,
+        Default::Boolean(true),
+        "false: the node has no MQTT listeners. The HTTP server, admin.sock and integrations work.",
     ),
     (
         "mqtt.allow_anonymous",

@@ -3,17 +3,23 @@
 
 use std::net::IpAddr;
 
-use crate::config::load::{ConfigError, Effective, ListenerTable, Sourced};
-use crate::config::schema::Value;
+use crate::config::load::{ConfigError, Effective, Sourced, environment_name};
+use crate::config::schema::{Value, keys};
 
-const MQTT_PORT: u16 = 1883;
-const MQTTS_PORT: u16 = 8883;
+mod http;
+mod ignored;
+mod listeners;
+
+pub(crate) use http::{add_http_listeners, with_host};
+
+/// Port of the panel's server of events.
+const REVERB_PORT: u16 = 8080;
 
 /// Each name, and what it means here.
 pub(crate) const NAMES: &[(&str, &str)] = &[
     (
         "MQTT_BROKER_ENABLED",
-        "`false`: no node starts, unless Martlet's own names say where it listens.",
+        "`false`: `mqtt.enabled = false`, unless Martlet's own names say where it listens.",
     ),
     (
         "MQTT_BROKER_HOST",
@@ -22,6 +28,14 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     (
         "MQTT_BROKER_PORT",
         "Port of MQTT without TLS; 1883 if it is not given.",
+    ),
+    (
+        "MQTT_HOST",
+        "The same as MQTT_BROKER_HOST, where that is not given.",
+    ),
+    (
+        "MQTT_PORT",
+        "The same as MQTT_BROKER_PORT, where that is not given.",
     ),
     (
         "MQTT_WEBSOCKET_PORT",
@@ -34,11 +48,17 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ),
     ("MQTT_BROKER_TLS_CERT_FILE", "`tls.certificate`"),
     ("MQTT_BROKER_TLS_KEY_FILE", "`tls.key`"),
+    ("MQTT_BROKER_LOGGING_ENABLED", "`log.connections`"),
     (
         "MQTT_USE_TLS",
-        "`true`: TLS at MQTT_TLS_PORT. The port without TLS stays open, with a warning.",
+        "`true`: TLS at MQTT_TLS_PORT. The port without TLS stays open, with a warning, unless it \
+         is the same. Beside MQTT_CA_CERTS or MQTT_TLS_INSECURE and without a certificate it is a \
+         setting of clients, which the node ignores, with MQTT_BROKER_PORT if that is the port of \
+         TLS.",
     ),
     ("MQTT_TLS_PORT", "8883 if it is not given."),
+    ("MQTT_CA_CERTS", "See MQTT_USE_TLS."),
+    ("MQTT_TLS_INSECURE", "See MQTT_USE_TLS."),
     (
         "MQTT_CERT_FILE_PATH",
         "With MQTT_USE_TLS: `tls.certificate`",
@@ -75,25 +95,180 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ),
     (
         "REVERB_APP_KEY",
-        "With REVERB_HOST: `events.push_url`, so that events are pushed there.",
+        "With REVERB_SERVER_HOST, REVERB_SERVER_PORT or REVERB_HOST: `events.push_url`, so that \
+         events are pushed there.",
     ),
-    ("REVERB_HOST", "The host of that URL."),
+    (
+        "REVERB_SERVER_HOST",
+        "The host of that URL, where the panel's server listens; 0.0.0.0 is this machine.",
+    ),
+    (
+        "REVERB_SERVER_PORT",
+        "Its port, without TLS; 8080 if it is not given.",
+    ),
+    (
+        "REVERB_HOST",
+        "The host of that URL, where no REVERB_SERVER name is given: where browsers find the server.",
+    ),
     ("REVERB_PORT", "Its port; 443 if it is not given."),
     (
         "REVERB_SCHEME",
         "`http` is `ws://`; `https`, and if it is not given, `wss://`.",
     ),
+    (
+        "HTTP_SERVER_PORT",
+        "A further HTTP listener on all interfaces, with system 1 first (`http.compat`) and \
+         `/metrics` as JSON. A port, :PORT or HOST:PORT.",
+    ),
+    ("PORT", "A further HTTP listener with system 3 first."),
+    (
+        "HOST",
+        "The host of that listener; all interfaces if it is not given.",
+    ),
+    (
+        "LISTEN_ADDR",
+        "A further HTTP listener with system 4 first: HOST:PORT, or :PORT for all interfaces.",
+    ),
+    ("ALLOWED_ORIGINS", "`http.origins`"),
+    (
+        "LOG_LEVEL",
+        "`log.level`; `warning` is `warn`, `critical` is `error`.",
+    ),
+    ("LOG_FORMAT", "`log.format`."),
+    ("LOG_FILE", "`log.file`; its directory is made."),
+    (
+        "RATE_LIMIT_PER_MINUTE",
+        "`http.rate`, a sixtieth of it, at least 1.",
+    ),
+    ("RATE_LIMIT_BURST", "`http.burst`."),
+];
+
+/// What a name that a node reads means.
+fn meaning(name: &str) -> Option<&'static str> {
+    let found = NAMES.iter().find(|(known, _)| *known == name);
+    found.map(|(_, what)| *what)
+}
+
+/// Variables of the environment.
+#[derive(Debug)]
+pub(crate) struct Variables<'a> {
+    all: &'a [(String, String)],
+    /// Those that `.env` sets.
+    of_file: &'a [String],
+}
+
+impl<'a> Variables<'a> {
+    pub(crate) fn new(all: &'a [(String, String)], of_file: &'a [String]) -> Self {
+        Self { all, of_file }
+    }
+
+    /// Without spaces around it; none: it is empty, or not meant for the node.
+    ///
+    /// A name that many programs have is meant if `.env` sets it, or if a name stands beside it
+    /// that only one of these systems has.
+    fn get(&self, name: &str) -> Option<&'a str> {
+        let is_meant = !GENERIC.contains(&name)
+            || self.of_file.iter().any(|known| known == name)
+            || self.has_unique();
+        self.value(name).filter(|_| is_meant)
+    }
+
+    fn value(&self, name: &str) -> Option<&'a str> {
+        let found = self.all.iter().find(|(known, _)| known == name);
+        let value = found.map(|(_, value)| value.trim());
+        value.filter(|value| !value.is_empty())
+    }
+
+    /// Whether there is a name that only one of these systems has.
+    fn has_unique(&self) -> bool {
+        let has = |name: &str| self.value(name).is_some();
+        UNIQUE.iter().any(|name| has(name)) || (has("NATS_URL") && has("LISTEN_ADDR"))
+    }
+
+    /// What becomes of each variable that a node might read.
+    pub(crate) fn report(&self) -> Vec<(&'a str, Use)> {
+        let own: Vec<String> = keys()
+            .iter()
+            .map(|key| environment_name(&key.path))
+            .collect();
+        let mut all: Vec<(&str, Use)> = Vec::new();
+        for (name, value) in self.all {
+            let name = name.as_str();
+            let is_own = own
+                .iter()
+                .any(|known| known == name.trim_end_matches("_FILE"))
+                || own.iter().any(|known| known == name);
+            let told = match meaning(name) {
+                _ if is_own => Use::Read("a key of the configuration"),
+                Some(_) if value.trim().is_empty() => Use::Ignored("it is empty"),
+                Some(what) if self.get(name).is_some() => Use::Read(what),
+                Some(_) => Use::Ignored(
+                    "many programs have this name: it counts in .env, or beside a name that only \
+                     one of these systems has",
+                ),
+                None => match ignored::reason(name) {
+                    Some(why) => Use::Ignored(why),
+                    None if self.is_about_node(name) => Use::Unknown,
+                    None => continue,
+                },
+            };
+            all.push((name, told));
+        }
+        all.sort_unstable_by_key(|(name, _)| *name);
+        all
+    }
+
+    /// Whether a name that nobody knows was meant for the node.
+    fn is_about_node(&self, name: &str) -> bool {
+        name.starts_with("MARTLET_")
+            || name.starts_with("MQTT_")
+            || self.of_file.iter().any(|known| known == name)
+    }
+}
+
+/// What becomes of a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// It is read, and means this.
+    Read(&'static str),
+    /// It has no effect, for this reason.
+    Ignored(&'static str),
+    /// No such name is known.
+    Unknown,
+}
+
+/// Names that many programs have.
+const GENERIC: &[&str] = &[
+    "HOST",
+    "PORT",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "LOG_FILE",
+    "ALLOWED_ORIGINS",
+    "RATE_LIMIT_PER_MINUTE",
+    "RATE_LIMIT_BURST",
+];
+
+/// Names that only one of these systems has.
+const UNIQUE: &[&str] = &[
+    "MQTT_BROKER_CREDENTIALS",
+    "MQTT_BROKER_AUTH_ENABLED",
+    "MQTT_DEFAULT_CONNECTION",
+    "HTTP_SERVER_PORT",
+    "IOTFLOW_ADMIN_TOKEN",
+    "IOTDB_HOST",
+    "ENABLE_JETSTREAM",
 ];
 
 /// Reads them. Listeners that they ask for are used where nothing else names any; `is_told` says
 /// that the command line does.
 pub(crate) fn read(
-    environment: &[(String, String)],
+    variables: &Variables<'_>,
     effective: &mut Effective,
     is_told: bool,
 ) -> Result<(), ConfigError> {
     let mut names = Names {
-        environment,
+        variables,
         effective,
     };
     names.enabled(is_told)?;
@@ -102,11 +277,13 @@ pub(crate) fn read(
     names.api_keys()?;
     names.admin_token();
     names.reverb()?;
+    names.log()?;
+    names.http()?;
     names.listeners()
 }
 
 struct Names<'a> {
-    environment: &'a [(String, String)],
+    variables: &'a Variables<'a>,
     effective: &'a mut Effective,
 }
 
@@ -116,9 +293,11 @@ impl Names<'_> {
             name.starts_with("MARTLET_") || NAMES.iter().any(|(known, _)| *known == name),
             "{name} is not in the reference"
         );
-        let found = self.environment.iter().find(|(known, _)| known == name);
-        let value = found.map(|(_, value)| value.trim());
-        value.filter(|value| !value.is_empty())
+        self.variables.get(name)
+    }
+
+    fn warn(&mut self, warning: String) {
+        self.effective.warnings.push(warning);
     }
 
     fn switch(&self, name: &str) -> Result<Option<bool>, ConfigError> {
@@ -152,22 +331,20 @@ impl Names<'_> {
         self.effective.values.insert(key.to_owned(), sourced);
     }
 
-    /// If the broker is switched off, no port is opened, least of all the default ones.
+    /// A node without its broker has no MQTT listeners; what is served by HTTP goes on.
     fn enabled(&mut self, is_told: bool) -> Result<(), ConfigError> {
         let name = "MQTT_BROKER_ENABLED";
         if self.switch(name)? != Some(false) {
             return Ok(());
         }
         if is_told || !self.effective.listeners.is_empty() {
-            let warning = format!("environment {name}: not used, listeners are configured");
-            self.effective.warnings.push(warning);
+            self.warn(format!(
+                "environment {name}: not used, listeners are configured"
+            ));
             return Ok(());
         }
-        Err(unusable(
-            name,
-            "is false, and a node is nothing without its broker: take it out or set it to true, or \
-             do not start the node",
-        ))
+        self.set("mqtt.enabled", Value::Boolean(false), name);
+        Ok(())
     }
 
     fn authentication(&mut self) -> Result<(), ConfigError> {
@@ -264,8 +441,24 @@ impl Names<'_> {
         Ok(())
     }
 
+    /// Where the panel's own server listens is where events are pushed to; the other names are the
+    /// way of browsers to it.
     fn reverb(&mut self) -> Result<(), ConfigError> {
-        let (Some(key), Some(host)) = (self.get("REVERB_APP_KEY"), self.get("REVERB_HOST")) else {
+        let Some(key) = self.get("REVERB_APP_KEY") else {
+            return Ok(());
+        };
+        let server = ["REVERB_SERVER_HOST", "REVERB_SERVER_PORT"];
+        if let Some(name) = server.into_iter().find(|name| self.get(name).is_some()) {
+            // An address to bind to is every address of this machine.
+            let host = self.get("REVERB_SERVER_HOST").unwrap_or("0.0.0.0");
+            let is_everywhere = host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
+            let host = if is_everywhere { "127.0.0.1" } else { host };
+            let port = self.port("REVERB_SERVER_PORT")?.unwrap_or(REVERB_PORT);
+            let url = format!("ws://{}/app/{key}", authority(host, port));
+            self.set("events.push_url", Value::Text(url), name);
+            return Ok(());
+        }
+        let Some(host) = self.get("REVERB_HOST") else {
             return Ok(());
         };
         let scheme = match self.get("REVERB_SCHEME") {
@@ -282,89 +475,8 @@ impl Names<'_> {
         Ok(())
     }
 
-    fn listeners(&mut self) -> Result<(), ConfigError> {
-        let is_secure = self.switch("MQTT_BROKER_TLS_ENABLED")? == Some(true);
-        let use_tls = self.switch("MQTT_USE_TLS")? == Some(true);
-        let names = [
-            "MQTT_BROKER_HOST",
-            "MQTT_BROKER_PORT",
-            "MQTT_WEBSOCKET_PORT",
-        ];
-        let named = names.iter().find(|name| self.get(name).is_some());
-        let tls = [
-            (is_secure, "MQTT_BROKER_TLS_ENABLED"),
-            (use_tls, "MQTT_USE_TLS"),
-        ];
-        let switched = tls.iter().find(|(is_on, _)| *is_on).map(|(_, name)| name);
-        let Some(name) = named.or(switched) else {
-            return Ok(());
-        };
-        if !self.effective.listeners.is_empty() {
-            let warning = format!("environment {name}: not used, [[listeners]] are configured");
-            self.effective.warnings.push(warning);
-            return Ok(());
-        }
-        let host = self
-            .get("MQTT_BROKER_HOST")
-            .unwrap_or("127.0.0.1")
-            .to_owned();
-        let port = self.port("MQTT_BROKER_PORT")?.unwrap_or(MQTT_PORT);
-        let mut urls = vec![(format!("mqtt://{}", authority(&host, port)), *name)];
-        if let Some(web) = self.port("MQTT_WEBSOCKET_PORT")? {
-            let url = format!("ws://{}/mqtt", authority(&host, web));
-            urls.push((url, "MQTT_WEBSOCKET_PORT"));
-        }
-        if let Some((_, name)) = tls.iter().find(|(is_on, _)| *is_on) {
-            let warning = format!(
-                "environment {name}: {host}:{port} stays open without TLS, as this name has it, and \
-                 passwords can be read on their way there; for TLS alone name listeners: --listen \
-                 mqtts://HOST:8883, or [[listeners]]"
-            );
-            self.effective.warnings.push(warning);
-        }
-        if is_secure {
-            let files = ("MQTT_BROKER_TLS_CERT_FILE", "MQTT_BROKER_TLS_KEY_FILE");
-            self.tls_files("MQTT_BROKER_TLS_ENABLED", files)?;
-            for port in [port.checked_add(1).unwrap_or(MQTTS_PORT), MQTTS_PORT] {
-                let url = format!("mqtts://{}", authority(&host, port));
-                if !urls.iter().any(|(known, _)| *known == url) {
-                    urls.push((url, "MQTT_BROKER_TLS_ENABLED"));
-                }
-            }
-        }
-        if use_tls {
-            if !is_secure {
-                let files = ("MQTT_CERT_FILE_PATH", "MQTT_KEY_FILE_PATH");
-                self.tls_files("MQTT_USE_TLS", files)?;
-            }
-            let port = self.port("MQTT_TLS_PORT")?.unwrap_or(MQTTS_PORT);
-            let url = format!("mqtts://{}", authority(&host, port));
-            if !urls.iter().any(|(known, _)| *known == url) {
-                urls.push((url, "MQTT_USE_TLS"));
-            }
-        }
-        self.effective.listeners = urls.iter().map(|(url, name)| listener(url, name)).collect();
-        Ok(())
-    }
-
-    /// TLS that is switched on needs its files.
-    fn tls_files(&mut self, switch: &str, files: (&str, &str)) -> Result<(), ConfigError> {
-        for (name, key) in [(files.0, "tls.certificate"), (files.1, "tls.key")] {
-            match self.get(name).map(str::to_owned) {
-                Some(file) => self.set(key, Value::Text(file), name),
-                // Martlet's own name may say it.
-                None if !self.effective.text(key).is_empty() || self.has_own(key) => {}
-                None => {
-                    let why = format!("is true, and {name} names no file");
-                    return Err(unusable(switch, &why));
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn has_own(&self, key: &str) -> bool {
-        self.get(&super::load::environment_name(key)).is_some()
+        self.get(&environment_name(key)).is_some()
     }
 }
 
@@ -377,12 +489,4 @@ fn authority(host: &str, port: u16) -> String {
         Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
         _ => format!("{host}:{port}"),
     }
-}
-
-fn listener(url: &str, name: &str) -> ListenerTable {
-    let url = Sourced {
-        value: Value::Text(url.to_owned()),
-        source: format!("environment {name}"),
-    };
-    ListenerTable::from([("url".to_owned(), url)])
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use martlet_api::RouteSettings;
 use martlet_broker::ListenerPolicy;
 use martlet_control::Control;
 use martlet_control::backup::STORE;
@@ -30,6 +31,7 @@ pub(super) fn announce(
     control: &Control,
     http: &[HttpAt],
     setup: Option<&SetupLink>,
+    is_unclaimed: bool,
     descriptors: &Descriptors,
 ) {
     let mut text = format!("martlet {}\n", env!("CARGO_PKG_VERSION"));
@@ -47,6 +49,9 @@ pub(super) fn announce(
     if let Some(at) = http.first() {
         text.push_str(&format!("  the API and its pages on {}/docs/\n", at.url));
     }
+    for at in http {
+        text.push_str(&access_line(at, is_unclaimed));
+    }
     text.push_str(&connections_line(node, control, descriptors));
     text.push_str(&durability_lines(node, control));
     for file in &effective.files {
@@ -59,7 +64,7 @@ pub(super) fn announce(
     for warning in warn_of_files(effective, node, control) {
         text.push_str(&format!("  warning: {warning}\n"));
     }
-    text.push_str(&http_lines(node, control, http));
+    text.push_str(&http_lines(control, http));
     if node.anonymous_beyond_loopback {
         let warning = "listeners beyond loopback accept clients without credentials";
         text.push_str(&format!("  warning: {warning}\n"));
@@ -141,17 +146,50 @@ pub(super) fn warn_of_files(
 pub(super) struct HttpAt {
     pub(super) url: String,
     pub(super) address: std::net::SocketAddr,
+    routes: RouteSettings,
 }
 
 impl HttpAt {
     pub(super) fn of(open: &http::Open) -> Self {
-        let (url, address) = (open.url(), open.address);
-        Self { url, address }
+        Self {
+            url: open.url(),
+            address: open.address,
+            routes: open.routes.clone(),
+        }
     }
 }
 
+/// Which requests that other systems document need a key at this listener, and from where.
+fn access_line(at: &HttpAt, is_unclaimed: bool) -> String {
+    let systems = at.routes.compat.iter();
+    let documented: Vec<&str> = systems
+        .flat_map(|system| system.documented_requests())
+        .copied()
+        .collect();
+    if documented.is_empty() {
+        return String::new();
+    }
+    let access = match (is_unclaimed, at.address.ip().is_loopback()) {
+        (false, _) => "need a key or a session (X-API-Key: KEY), from every machine",
+        (true, true) => {
+            "need no key until there is an administrator or an API key; only this machine reaches \
+             them"
+        }
+        (true, false) => {
+            "need no key from this machine until there is an administrator or an API key; from \
+             other machines they need one (X-API-Key: KEY)"
+        }
+    };
+    let open = match at.routes.open_routes.as_slice() {
+        [] => String::new(),
+        routes => format!("; without one everybody may use {}", routes.join(", ")),
+    };
+    let documented = documented.join(", ");
+    format!("  {}: {documented} {access}{open}\n", at.url)
+}
+
 /// What is odd about the HTTP listeners.
-fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
+fn http_lines(control: &Control, http: &[HttpAt]) -> String {
     let mut text = String::new();
     let mut warn = |warning: &str| {
         text.push_str(&format!("  warning: {warning}\n"));
@@ -176,8 +214,13 @@ fn http_lines(node: &NodeConfig, control: &Control, http: &[HttpAt]) -> String {
             at.url
         ));
     }
-    if !node.api.open_routes.is_empty() && !http.is_empty() {
-        let routes = node.api.open_routes.join(", ");
+    let mut open: Vec<&str> = { http.iter() }
+        .flat_map(|at| at.routes.open_routes.iter().map(String::as_str))
+        .collect();
+    open.sort_unstable();
+    open.dedup();
+    if !open.is_empty() {
+        let routes = open.join(", ");
         warn(&format!("http.open_routes lets everybody use {routes}"));
     }
     text
@@ -229,6 +272,9 @@ fn durability_lines(node: &NodeConfig, control: &Control) -> String {
 
 /// Clients that may connect.
 fn doors_lines(node: &NodeConfig) -> String {
+    if node.listeners.is_empty() {
+        return "  no MQTT listeners: mqtt.enabled is false\n".to_owned();
+    }
     let all = || node.listeners.iter().map(|listener| &listener.policy);
     let is_open = |policy: &&Arc<ListenerPolicy>| policy.allow_anonymous;
     if all().all(|policy| !policy.allow_anonymous) {
@@ -267,6 +313,9 @@ fn next_lines(node: &NodeConfig, effective: &config::Effective, control: &Contro
         "status --data-dir {}",
         typed(&node.data_dir.display().to_string())
     );
+    if node.listeners.is_empty() {
+        return format!("See how it is: {program} {status}\n");
+    }
     format!(
         "Next, in two other terminals:\n  \
          {program} sub{options} -t 'hello/#' -v\n  \

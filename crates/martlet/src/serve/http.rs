@@ -6,11 +6,11 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use martlet_api::{Connection, Door};
+use martlet_api::{Connection, Door, RouteSettings};
 use martlet_reactor::TlsSettings;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -52,6 +52,8 @@ pub(crate) struct Open {
     listener: TcpListener,
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<TlsSettings>,
+    /// What it serves.
+    pub(crate) routes: RouteSettings,
 }
 
 impl Open {
@@ -62,21 +64,43 @@ impl Open {
     }
 }
 
-/// Opens a listener.
-pub(crate) async fn bind(wanted: &HttpListener) -> anyhow::Result<Open> {
+/// Opens a listener; none: it is optional, and its address is in use.
+pub(crate) async fn bind(wanted: &HttpListener) -> anyhow::Result<Option<Open>> {
     let address = wanted.address;
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        let owner = martlet_reactor::port_owner(address);
-        let owner = owner.map_or_else(String::new, |owner| format!(" (in use by {owner})"));
-        format!(
-            "http: cannot listen on {address}{owner}; choose another --http ADDR, or --http off"
-        )
-    })?;
-    Ok(Open {
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) if wanted.is_optional && error.kind() == ErrorKind::AddrInUse => {
+            warn!(
+                "http.listen is not set, and its default, {address}, is in use{}: only the other \
+                 HTTP listeners are opened",
+                by_owner(address)
+            );
+            return Ok(None);
+        }
+        Err(error) => {
+            let by = by_owner(address);
+            let remedy = match &*wanted.source {
+                "http.listen" => "choose another --http ADDR, or --http off",
+                _ => "choose another address",
+            };
+            let what = format!(
+                "{}: cannot listen on {address}{by}; {remedy}",
+                wanted.source
+            );
+            return Err(anyhow::Error::new(error).context(what));
+        }
+    };
+    Ok(Some(Open {
         address: listener.local_addr().unwrap_or(address),
         listener,
         tls: wanted.tls.clone(),
-    })
+        routes: wanted.routes.clone(),
+    }))
+}
+
+fn by_owner(address: SocketAddr) -> String {
+    let owner = martlet_reactor::port_owner(address);
+    owner.map_or_else(String::new, |owner| format!(" (in use by {owner})"))
 }
 
 /// Serves until the process ends; with `places`, which all listeners share.

@@ -237,6 +237,10 @@ struct Rotation {
 impl RotatedFile {
     fn open(settings: &LogFile) -> anyhow::Result<Self> {
         let path = &settings.path;
+        if let Some(directory) = settings.path.parent().filter(|_| settings.makes_directory) {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("log.file: cannot make {}", directory.display()))?;
+        }
         let opened =
             open(path).with_context(|| format!("log.file: cannot open {}", path.display()));
         let (file, bytes) = opened?;
@@ -319,7 +323,9 @@ pub(crate) fn check_log_file(node: &NodeConfig) -> anyhow::Result<()> {
     let opened = OpenOptions::new().append(true).open(path);
     let usable = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = path.parent().filter(|parent| *parent != Path::new(""));
+            let mut parents = path.ancestors().skip(1);
+            let parent = parents.find(|parent| !settings.makes_directory || parent.exists());
+            let parent = parent.filter(|parent| *parent != Path::new(""));
             let parent = parent.unwrap_or(Path::new("."));
             rustix::fs::access(parent, rustix::fs::Access::WRITE_OK).map_err(io::Error::from)
         }
@@ -392,6 +398,7 @@ mod tests {
             path: path.clone(),
             bytes: 30,
             kept: 2,
+            makes_directory: false,
         };
         let file = RotatedFile::open(&settings).unwrap();
         for number in 0..10 {

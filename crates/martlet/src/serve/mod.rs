@@ -10,6 +10,7 @@ mod http;
 mod log;
 mod log_text;
 mod memory;
+mod microservice;
 mod notify;
 mod panel_broker;
 mod places;
@@ -27,8 +28,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use axum::Router;
 use clap::Args;
-use martlet_api::Api;
+use martlet_api::{Api, RouteSettings};
 use martlet_broker::{
     Command, Event, MemoryUse, PartLine, PartOutlet, PartSpec, RuleBook, ShardId,
 };
@@ -68,6 +70,7 @@ use announce::{HttpAt, announce};
 use authentication::Doorkeeper;
 use log::Log;
 pub(crate) use log::check_log_file;
+use microservice::MicroserviceOptions;
 use panel_broker::PanelBrokerOptions;
 use reload::Reload;
 use setup_link::SetupLink;
@@ -129,6 +132,8 @@ pub(crate) struct ConfigOptions {
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
     #[command(flatten)]
+    pub(crate) microservice: MicroserviceOptions,
+    #[command(flatten)]
     pub(crate) panel_broker: PanelBrokerOptions,
     /// Any other key of the configuration, repeatable: --set limits.in_flight=20
     #[arg(long, value_name = "KEY=VALUE")]
@@ -139,6 +144,10 @@ impl ConfigOptions {
     /// As the last layer over file and environment.
     pub(crate) fn overlay(&self) -> anyhow::Result<Overlay> {
         let mut values = self.panel_broker.assignments()?;
+        values.extend(self.microservice.assignments());
+        let mut http = Vec::new();
+        http.extend(self.microservice.http()?);
+        http.extend(self.panel_broker.http()?);
         for assignment in &self.set {
             let (key, value) = assignment
                 .split_once('=')
@@ -173,6 +182,8 @@ impl ConfigOptions {
             mosquitto: self.mosquitto_conf.clone(),
             values,
             listen,
+            http,
+            names_of_file: Vec::new(),
         })
     }
 
@@ -187,7 +198,11 @@ impl ConfigOptions {
     /// The configuration in force.
     pub(crate) fn load(&self) -> anyhow::Result<config::Effective> {
         let environment = config::environment()?;
-        let mut effective = config::load(&self.overlay()?, &environment.variables)?;
+        let mut overlay = self.overlay()?;
+        if let Some(file) = &environment.file {
+            overlay.names_of_file.clone_from(&file.names);
+        }
+        let mut effective = config::load(&overlay, &environment.variables)?;
         if let Some(file) = &environment.file {
             effective.files.push(file.path.clone());
             let warnings = file.unclosed.iter().map(|(line, name)| {
@@ -287,7 +302,7 @@ async fn run_node(
     signals.set_running();
     let mut http = Vec::new();
     for listener in &node.http {
-        http.push(http::bind(listener).await?);
+        http.extend(http::bind(listener).await?);
     }
     // Nobody is asked yet where there are no credentials; that may change while the node runs.
     let nobody = || {
@@ -366,16 +381,16 @@ async fn run_node(
     }
     let watched = Arc::clone(&tables);
     tokio::spawn(async move { watched.watch().await });
-    let routes = martlet_api::router(api.clone());
     let http_at: Vec<HttpAt> = http.iter().map(HttpAt::of).collect();
     let descriptors = running.descriptors();
     let places = Places::new(node.http_connections.clone(), &descriptors);
     let failures = Arc::<AcceptFailures>::default();
+    let mut routers = Routers::new(&api);
     for open in http {
-        let failures = Arc::clone(&failures);
-        tokio::spawn(http::serve(open, routes.clone(), places.clone(), failures));
+        let (routes, failures) = (routers.of(&open.routes), Arc::clone(&failures));
+        tokio::spawn(http::serve(open, routes, places.clone(), failures));
     }
-    admin_socket::serve(admin, routes);
+    admin_socket::serve(admin, routers.of(&node.api.routes));
     if node.sys_interval_secs > 0 {
         let every = Duration::from_secs(node.sys_interval_secs);
         tokio::spawn(publish_statistics(Arc::clone(&control), every));
@@ -395,6 +410,7 @@ async fn run_node(
         &control,
         &http_at,
         setup.as_ref(),
+        api.is_unclaimed().await,
         &descriptors,
     );
     tokio::spawn(tell_pauses(Arc::clone(&control)));
@@ -448,6 +464,28 @@ async fn run_node(
     end_streams(&control).await;
     tables.close().await;
     Ok(())
+}
+
+/// The routes of listeners; those that serve the same share theirs.
+struct Routers<'a> {
+    api: &'a Api,
+    made: Vec<(RouteSettings, Router)>,
+}
+
+impl<'a> Routers<'a> {
+    fn new(api: &'a Api) -> Self {
+        let made = Vec::new();
+        Self { api, made }
+    }
+
+    fn of(&mut self, settings: &RouteSettings) -> Router {
+        if let Some((_, known)) = self.made.iter().find(|(known, _)| known == settings) {
+            return known.clone();
+        }
+        let router = martlet_api::router(self.api.with_routes(settings.clone()));
+        self.made.push((settings.clone(), router.clone()));
+        router
+    }
 }
 
 /// Waits for a signal or request to stop.

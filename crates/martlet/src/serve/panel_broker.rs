@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 
+use super::microservice::further;
 use crate::cmd::print::errln;
+use crate::config::HttpAddress;
 
 /// What the panel's broker does without options. Its server of Reverb is told events only where one
 /// of those two options is given.
@@ -30,8 +32,8 @@ pub(crate) struct PanelBrokerOptions {
     /// MQTT over WebSocket
     #[arg(long, value_name = "ADDR", hide = true)]
     ws: Option<String>,
-    /// HTTP
-    #[arg(long, value_name = "ADDR", hide = true, conflicts_with = "http")]
+    /// A further HTTP listener with the panel's broker's routes first
+    #[arg(long, value_name = "ADDR", hide = true)]
     info: Option<String>,
     /// `auth.hook_url`
     #[arg(long, value_name = "URL", hide = true)]
@@ -64,6 +66,15 @@ impl PanelBrokerOptions {
         tcp.into_iter().chain(ws).collect()
     }
 
+    /// The HTTP listener that is asked for.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub(super) fn http(&self) -> anyhow::Result<Option<HttpAddress>> {
+        let info = self.or_usual(self.info.as_ref(), INFO);
+        info.map(|at| further("2", "-info", &at)).transpose()
+    }
+
     /// What the other options stand for.
     ///
     /// # Errors
@@ -73,8 +84,6 @@ impl PanelBrokerOptions {
         let mut put = |key: &str, value: Option<String>, option| {
             all.extend(value.map(|value| (key.to_owned(), value, option)));
         };
-        let info = self.or_usual(self.info.as_ref(), INFO);
-        put("http.listen", info.map(|at| with_host(&at)), "-info");
         let url = self.or_usual(self.auth_url.as_ref(), AUTH_URL);
         put("auth.hook_url", url, "-auth-url");
         if let Some(text) = self.or_usual(self.api_token_ttl.as_ref(), API_TOKEN_TTL) {
@@ -176,7 +185,8 @@ mod tests {
             let found = all.iter().find(|(known, ..)| known == key);
             found.map(|(_, value, _)| value.as_str())
         };
-        assert_eq!(value("http.listen"), Some("0.0.0.0:8080"));
+        let http = options.http().unwrap().map(|at| at.address);
+        assert_eq!(http.as_deref(), Some("0.0.0.0:8080"));
         assert_eq!(value("auth.hook_url"), Some(AUTH_URL));
         assert_eq!(value("auth.remember_secs"), Some("86400"));
         assert_eq!(value("events.push_url"), None);

@@ -613,6 +613,9 @@ impl Reload {
         if effective.listeners_differ(&self.started_with) {
             all.push("[[listeners]]".to_owned());
         }
+        if effective.http_listeners_differ(&self.started_with) {
+            all.push("[[http_listeners]]".to_owned());
+        }
         if effective.sinks_differ(&self.started_with) {
             all.push("[[sinks]]".to_owned());
         }

@@ -1,0 +1,306 @@
+//! `mqtt_manage.sh`: the commands of the script by that name of IoTFlow, for a node whose data are
+//! in `data` beside the link.
+//!
+//! Accounts are changed in the tables, whether or not the node runs (`accounts`); the node is a
+//! process of its own (`process`).
+
+mod accounts;
+mod process;
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use martlet_control::text::{printable, typed};
+use martlet_registry::{DeviceRef, Scope};
+
+use crate::cmd::node_options::NodeOptions;
+use crate::cmd::print::{errln, in_words_of_commands, out, outln};
+use crate::cmd::{argv, tables};
+use crate::private_file;
+
+/// The name of the link.
+pub(crate) const NAME: &str = "mqtt_manage.sh";
+
+/// Directory of the node's data, beside the link.
+const DATA: &str = "data";
+
+/// Configuration file beside the link, if there is one.
+const CONFIGURATION: &str = "martlet.toml";
+
+/// Directory of backups, beside the link.
+const BACKUPS: &str = "backups";
+
+/// Topic to which the test publishes.
+const TEST_TOPIC: &str = "iotflow/test";
+
+/// Lines of the log that are shown.
+const LOG_LINES: usize = 100;
+
+/// Arguments of the script.
+#[derive(Args, Debug)]
+#[command(
+    disable_help_subcommand = true,
+    override_usage = "mqtt_manage.sh COMMAND"
+)]
+pub(crate) struct ManageOptions {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Make the data directory and start the broker
+    Setup,
+    /// Set the password of the administrator admin; without one a password is generated
+    SetupAdmin {
+        #[arg(value_name = "PASSWORD")]
+        password: Option<String>,
+    },
+    /// Add a user with the role iotflow, or change the password of a user
+    CreateUser { user: String, password: String },
+    /// Remove a user permanently
+    DeleteUser { user: String },
+    /// List the users
+    ListUsers,
+    /// Add a device of the type iotflow and save its credentials to a file
+    GenerateDevice { id: String },
+    /// Publish a message to iotflow/test
+    Test {
+        #[arg(requires = "password")]
+        user: Option<String>,
+        password: Option<String>,
+    },
+    /// Show the state of the broker
+    Status,
+    /// Show the log of the broker; at a terminal, continue with new lines
+    Logs,
+    /// Start the broker
+    Start,
+    /// Stop the broker
+    Stop,
+    /// Stop the broker and start it again
+    Restart,
+    /// Copy data and configuration to backups/mqtt_TIME
+    Backup,
+    /// Show the commands
+    Help,
+}
+
+const HELP: &str = "\
+Usage: mqtt_manage.sh COMMAND
+
+  setup                   Make ./data and start the broker
+  setup-admin [PASSWORD]  Set the password of the administrator admin; without one a password is
+                          generated and printed
+  create-user USER PASSWORD
+                          Add a user with the role iotflow, or change the password of a user
+  delete-user USER        Remove a user permanently
+  list-users              List the users
+  generate-device ID      Add a device, and save its credentials to device_credentials_ID.txt
+  test [USER PASSWORD]    Publish a message to iotflow/test
+  status                  Show the state of the broker
+  logs                    Show the log of the broker
+  start, stop, restart    Start and stop the broker
+  backup                  Copy data and configuration to backups/mqtt_TIME
+  help                    Show this text
+
+The data are in ./data beside this link; martlet.toml and .env beside it are the configuration.
+";
+
+/// The node of the script.
+#[derive(Debug)]
+struct Place {
+    /// Directory of the link, from the root; it is the working directory too.
+    directory: PathBuf,
+}
+
+impl Place {
+    /// The directory of the link becomes the working directory, so that `.env` and relative paths
+    /// of the configuration are found.
+    fn enter() -> anyhow::Result<Self> {
+        let directory = match argv::link_directory(NAME) {
+            Some(directory) => directory,
+            None => PathBuf::from("."),
+        };
+        let directory = std::path::absolute(&directory)?;
+        std::env::set_current_dir(&directory)
+            .with_context(|| format!("cannot enter {}", directory.display()))?;
+        Ok(Self { directory })
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join(DATA)
+    }
+
+    fn configuration(&self) -> Option<PathBuf> {
+        let path = self.directory.join(CONFIGURATION);
+        path.is_file().then_some(path)
+    }
+
+    fn node(&self) -> NodeOptions {
+        NodeOptions::of_script(self.data(), self.configuration())
+    }
+
+    /// Runs a command of Martlet for this node.
+    fn run(&self, words: &[&str]) -> ExitCode {
+        let mut all: Vec<OsString> = words.iter().map(OsString::from).collect();
+        all.extend(["--data-dir".into(), self.data().into()]);
+        if let Some(path) = self.configuration() {
+            all.extend(["-c".into(), path.into()]);
+        }
+        crate::run_words(all)
+    }
+}
+
+/// Runs the script.
+pub(crate) fn run(options: &ManageOptions) -> ExitCode {
+    let Some(action) = &options.action else {
+        out!("{HELP}");
+        return ExitCode::FAILURE;
+    };
+    let outcome = Place::enter().and_then(|place| act(&place, action));
+    outcome.unwrap_or_else(|error| {
+        let error = in_words_of_commands(&format!("{error:#}"));
+        errln!("{NAME}: {}", printable(&error));
+        ExitCode::FAILURE
+    })
+}
+
+fn act(place: &Place, action: &Action) -> anyhow::Result<ExitCode> {
+    let text = match action {
+        Action::Setup => return setup(place),
+        Action::SetupAdmin { password } => accounts::setup_admin(place, password.as_deref())?,
+        Action::CreateUser { user, password } => accounts::create_user(place, user, password)?,
+        Action::DeleteUser { user } => accounts::delete_user(place, user)?,
+        Action::ListUsers => return Ok(place.run(&["user", "ls"])),
+        Action::GenerateDevice { id } => accounts::generate_device(place, id)?,
+        Action::Test { user, password } => {
+            return test(place, user.as_deref().zip(password.as_deref()));
+        }
+        Action::Status => return Ok(place.run(&["status"])),
+        Action::Logs => return logs(place),
+        Action::Start => return process::start(place),
+        Action::Stop => return process::stop(place),
+        Action::Restart => return process::restart(place),
+        Action::Backup => return backup(place),
+        Action::Help => HELP.to_owned(),
+    };
+    out!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn setup(place: &Place) -> anyhow::Result<ExitCode> {
+    // With the tables a device can be added before the first start.
+    tables::with(&place.node(), async |_| Ok(()))?;
+    outln!("The data are in {}", place.data().display());
+    let started = process::start(place)?;
+    if started == ExitCode::SUCCESS {
+        outln!(
+            "Next: ./{NAME} setup-admin makes the administrator; ./{NAME} generate-device ID adds a \
+             device"
+        );
+    }
+    Ok(started)
+}
+
+/// Publishes a message, and awaits its acknowledgement.
+fn test(place: &Place, account: Option<(&str, &str)>) -> anyhow::Result<ExitCode> {
+    let (host, port) = tables::plain_address(&place.node()).context(
+        "the node has no listener without TLS: test it with mosquitto_pub --cafile CA.crt",
+    )?;
+    let port = port.to_string();
+    let mut words: Vec<OsString> = ["pub", "-h", &host, "-p", &port, "-V", "5", "-q", "1"]
+        .map(OsString::from)
+        .to_vec();
+    words.extend(["-t", TEST_TOPIC, "-m", "test"].map(OsString::from));
+    if let Some((user, password)) = account {
+        words.extend(["-u", user, "-P", password].map(OsString::from));
+        if is_device(place, user)? {
+            // A device has one Client Identifier.
+            words.extend(["-i", user].map(OsString::from));
+        }
+    }
+    let who = account.map_or("without a user".to_owned(), |(user, _)| {
+        format!("as {}", printable(user))
+    });
+    let done = crate::run_words(words);
+    match done == ExitCode::SUCCESS {
+        true => outln!("Passed: published to {TEST_TOPIC} at {host}:{port} {who}"),
+        false => outln!("Failed: not published to {TEST_TOPIC} at {host}:{port} {who}"),
+    };
+    Ok(done)
+}
+
+fn is_device(place: &Place, name: &str) -> anyhow::Result<bool> {
+    tables::read(&place.node(), async |registry| {
+        let found = registry.device(&Scope::All, DeviceRef::Id(name)).await;
+        Ok(found.is_ok())
+    })
+}
+
+/// Of the node that runs, else the end of the file to which the last one wrote.
+fn logs(place: &Place) -> anyhow::Result<ExitCode> {
+    use std::io::IsTerminal as _;
+    if crate::cmd::admin::is_running(&place.data()) {
+        let lines = LOG_LINES.to_string();
+        let mut words = vec!["logs", "--level", "info", "-n", &lines];
+        if std::io::stdout().is_terminal() {
+            words.push("--follow");
+        }
+        return Ok(place.run(&words));
+    }
+    let path = process::log_file(place);
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!(
+            "the broker does not run, and {} cannot be read",
+            path.display()
+        )
+    })?;
+    out!("{}", process::last_lines(&text, LOG_LINES));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A copy of the data in a file, beside copies of the configuration.
+fn backup(place: &Place) -> anyhow::Result<ExitCode> {
+    let time = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S");
+    let directory = place.directory.join(BACKUPS).join(format!("mqtt_{time}"));
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory);
+    made.with_context(|| format!("cannot make {}", directory.display()))?;
+    let archive = directory.join("martlet.backup");
+    let done = place.run(&["backup", "create", &archive.display().to_string()]);
+    if done != ExitCode::SUCCESS {
+        // There is nothing in it.
+        let _ = fs::remove_dir(&directory);
+        return Ok(done);
+    }
+    for name in [CONFIGURATION, ".env"] {
+        copy_private(&place.directory.join(name), &directory.join(name))?;
+    }
+    outln!("The backup is in {}", directory.display());
+    outln!(
+        "To restore it: martlet backup restore {} --data-dir DIR",
+        typed(&archive.display().to_string())
+    );
+    Ok(done)
+}
+
+/// Copies a file that is there so that no other user can read the copy: it may have secrets.
+fn copy_private(from: &Path, to: &Path) -> anyhow::Result<()> {
+    if !from.is_file() {
+        return Ok(());
+    }
+    let copy = || {
+        let mut source = fs::File::open(from)?;
+        std::io::copy(&mut source, &mut private_file::create_new(to)?)
+    };
+    copy().with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    Ok(())
+}

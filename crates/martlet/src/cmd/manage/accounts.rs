@@ -1,0 +1,193 @@
+//! Users and devices of the script.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use martlet_access::hash;
+use martlet_control::text::{printable, typed};
+use martlet_registry::{
+    Actor, ApiRole, DeviceRef, DeviceSecret, NewDevice, NewUser, RegistryError, Scope, UserChange,
+};
+
+use super::{NAME, Place};
+use crate::cmd::print::errln;
+use crate::cmd::{tables, user};
+use crate::private_file;
+
+/// The user that is the administrator.
+const ADMIN: &str = "admin";
+
+/// Its role.
+const ADMINISTRATOR: &str = "administrator";
+
+/// Role of users, and type of devices.
+const IOTFLOW: &str = "iotflow";
+
+/// Passwords that have fewer characters can be guessed.
+const PASSWORD_CHARACTERS: usize = 10;
+
+/// Gives the administrator a password, and makes the administrator if there is none.
+pub(super) fn setup_admin(place: &Place, password: Option<&str>) -> anyhow::Result<String> {
+    let node = place.node();
+    expect_tables(place)?;
+    let made = match password {
+        Some(_) => String::new(),
+        None => hash::made_up_password().map_err(anyhow::Error::msg)?,
+    };
+    let given = password.unwrap_or(&made);
+    warn_of_weak(given);
+    tables::with(&node, async |registry| {
+        let known = registry.users().await?;
+        if !known.iter().any(|known| known.name == ADMIN) {
+            return registry.add_user(ADMIN, ADMINISTRATOR, given).await;
+        }
+        registry.set_password(ADMIN, given).await?;
+        let change = UserChange {
+            role: Some(ADMINISTRATOR.to_owned()),
+            api_role: Some(ApiRole::Administrator),
+            enabled: Some(true),
+            ..UserChange::default()
+        };
+        let actor = Actor::local();
+        let changed = registry.change_user(&actor, ADMIN, change, None);
+        changed.await.map(drop)
+    })?;
+    let told = tables::tell_node(&node);
+    let shown = match password {
+        Some(_) => String::new(),
+        None => format!("The password, shown this once: {made}\n"),
+    };
+    // A password of the user's own is not printed.
+    let tried = match password {
+        Some(_) => "PASSWORD".to_owned(),
+        None => typed(&made),
+    };
+    let line = format!("./{NAME} test {ADMIN} {tried}");
+    Ok(format!(
+        "The user {ADMIN} has the role {ADMINISTRATOR}\n{shown}{told}Test it: {line}\n"
+    ))
+}
+
+/// Adds a user; of one that is there already the password is changed, and nothing else.
+pub(super) fn create_user(place: &Place, name: &str, password: &str) -> anyhow::Result<String> {
+    let node = place.node();
+    expect_tables(place)?;
+    warn_of_weak(password);
+    let is_new = tables::with(&node, async |registry| {
+        let known = registry.users().await?;
+        if known.iter().any(|known| known.name == name) {
+            registry.set_password(name, password).await?;
+            return Ok(false);
+        }
+        let new = NewUser {
+            role: Some(IOTFLOW.to_owned()),
+            ..NewUser::new(name)
+        };
+        registry.create_user(&Actor::local(), new, password).await?;
+        Ok(true)
+    })?;
+    let told = tables::tell_node(&node);
+    let name = printable(name);
+    Ok(match is_new {
+        true => format!("Added user {name} with the role {IOTFLOW}\n{told}"),
+        false => format!("Changed the password of user {name}\n{told}"),
+    })
+}
+
+/// Removes a user, so that the name is free.
+pub(super) fn delete_user(place: &Place, name: &str) -> anyhow::Result<String> {
+    let node = place.node();
+    expect_tables(place)?;
+    let before = user::administrators(&node)?;
+    tables::with(&node, async |registry| registry.remove_user(name).await)?;
+    user::warn_of_none(&node, before)?;
+    let told = tables::tell_node(&node);
+    Ok(format!("Removed user {}\n{told}", printable(name)))
+}
+
+/// Adds a device and writes its credentials to a new file. A device that is there already gets
+/// another secret.
+pub(super) fn generate_device(place: &Place, id: &str) -> anyhow::Result<String> {
+    if !martlet_registry::is_device_id(id) {
+        bail!("{id:?} is no id of a device: no +, # or /, and no $ at its beginning");
+    }
+    let node = place.node();
+    let (host, port) = tables::plain_address(&node).unwrap_or(("localhost".to_owned(), 1883));
+    let path = place.directory.join(format!("device_credentials_{id}.txt"));
+    let mut file = private_file::create_new(&path).with_context(|| {
+        format!(
+            "cannot write {}: an existing file is not overwritten",
+            path.display()
+        )
+    })?;
+    let made = tables::with(&node, async |registry| {
+        let actor = Actor::local();
+        match registry.device(&Scope::All, DeviceRef::Id(id)).await {
+            Ok(device) => {
+                let number = DeviceRef::Number(device.number);
+                let secret = registry
+                    .rotate_secret(&actor, number, Duration::ZERO)
+                    .await?;
+                Ok((device.user_name, Some(secret), false))
+            }
+            Err(RegistryError::NotFound(_)) => {
+                let device = NewDevice {
+                    device_type: IOTFLOW.to_owned(),
+                    secret: DeviceSecret::MadeUp,
+                    ..NewDevice::new(id)
+                };
+                let added = registry.create_device(&actor, device).await?;
+                Ok((added.user_name, added.secret, true))
+            }
+            Err(error) => Err(error),
+        }
+    });
+    let (user_name, secret, is_new) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            // It is empty.
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+    };
+    let secret = secret.as_ref().map_or("", |secret| secret.text());
+    let date = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z");
+    let text = format!(
+        "Device ID: {id}\nUsername: {user_name}\nPassword: {secret}\nMQTT Host: {host}\n\
+         MQTT Port: {port}\nClient ID: {id}\nGenerated: {date}\n"
+    );
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all());
+    written.with_context(|| format!("cannot write {}", path.display()))?;
+    let told = tables::tell_node(&node);
+    let line = match is_new {
+        true => format!("Added device {id} of the type {IOTFLOW}"),
+        false => format!("Device {id} has another password; the old one is no longer valid"),
+    };
+    Ok(format!(
+        "{line}\nIts credentials are in {}\n{told}",
+        path.display()
+    ))
+}
+
+/// Users of a password file have no roles, so the script does not change them.
+fn expect_tables(place: &Place) -> anyhow::Result<()> {
+    match user::password_file(&place.node())? {
+        None => Ok(()),
+        Some(path) => bail!(
+            "the users of this node are in the password file {0}: martlet passwd {0} USER",
+            typed(&path.display().to_string())
+        ),
+    }
+}
+
+fn warn_of_weak(password: &str) {
+    if password.chars().count() < PASSWORD_CHARACTERS {
+        errln!(
+            "{NAME}: warning: the password has fewer than {PASSWORD_CHARACTERS} characters and could \
+             be guessed"
+        );
+    }
+}

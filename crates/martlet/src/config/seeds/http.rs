@@ -1,0 +1,144 @@
+//! What is served by HTTP, and the log, by the names of other programs.
+
+use super::{GENERIC, Names, Variables, authority, unusable};
+use crate::config::load::{ConfigError, Effective, HttpAddress, ListenerTable, Sourced};
+use crate::config::schema::Value;
+
+/// Adds a listener for each variable and option that asks for one, with the routes of its system
+/// first. An option overrides the variable of its system.
+///
+/// # Errors
+/// An address is none.
+pub(crate) fn add_http_listeners(
+    variables: &Variables<'_>,
+    options: &[HttpAddress],
+    effective: &mut Effective,
+) -> Result<(), ConfigError> {
+    let mut all = options.to_vec();
+    for (system, names) in [
+        ("1", &["HTTP_SERVER_PORT"][..]),
+        ("3", &["PORT"]),
+        ("4", &["LISTEN_ADDR"]),
+    ] {
+        let is_told = options.iter().any(|option| option.system == system);
+        let mut names = names.iter().filter(|_| !is_told);
+        let Some((name, text)) = names.find_map(|name| Some((name, variables.get(name)?))) else {
+            continue;
+        };
+        let host = variables.get("HOST").filter(|_| *name == "PORT");
+        let address = with_host(text, host).ok_or_else(|| {
+            unusable(
+                name,
+                &format!("is {text:?}, expected a port, :PORT or HOST:PORT"),
+            )
+        })?;
+        let source = format!("environment {name}");
+        all.push(HttpAddress {
+            system,
+            address,
+            source,
+        });
+    }
+    for address in all {
+        let table = table(&address, effective);
+        effective.http_listeners.push(table);
+    }
+    Ok(())
+}
+
+/// `PORT`, `:PORT` or `HOST:PORT` as `HOST:PORT`; without a host it is all interfaces.
+pub(crate) fn with_host(text: &str, host: Option<&str>) -> Option<String> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse::<u16>() {
+        return Some(authority(host.unwrap_or("0.0.0.0"), port));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| text.to_owned())
+}
+
+fn table(address: &HttpAddress, effective: &Effective) -> ListenerTable {
+    let others = effective.text("http.compat").split(',').map(str::trim);
+    let others = others.filter(|number| *number != address.system && *number != "off");
+    let is_known = martlet_api::CompatApi::of_number(address.system).is_some();
+    let own = is_known.then_some(address.system);
+    let compat: Vec<&str> = own.into_iter().chain(others).collect();
+    let compat = match compat.is_empty() {
+        true => "off".to_owned(),
+        false => compat.join(","),
+    };
+    let mut all = vec![("url", address.address.clone()), ("compat", compat)];
+    // Its own listener had no other metrics.
+    if address.system == "1" {
+        all.push(("metrics", "json".to_owned()));
+    }
+    let sourced = |text| Sourced {
+        value: Value::Text(text),
+        source: address.source.clone(),
+    };
+    all.into_iter()
+        .map(|(key, text)| (key.to_owned(), sourced(text)))
+        .collect()
+}
+
+impl Names<'_> {
+    pub(super) fn log(&mut self) -> Result<(), ConfigError> {
+        let name = "LOG_LEVEL";
+        if let Some(text) = self.get(name) {
+            let word = text.to_ascii_lowercase();
+            let level = match word.as_str() {
+                "warning" => Some("warn"),
+                "critical" | "fatal" => Some("error"),
+                "error" | "warn" | "info" | "debug" | "trace" | "off" => Some(word.as_str()),
+                _ => None,
+            };
+            let level = level.map(|level| Value::Text(level.to_owned()));
+            self.set_if(name, "log.level", level);
+        }
+        let name = "LOG_FORMAT";
+        if let Some(text) = self.get(name) {
+            let word = text.to_ascii_lowercase();
+            let is_known = ["text", "json"].contains(&word.as_str());
+            self.set_if(name, "log.format", is_known.then_some(Value::Text(word)));
+        }
+        if let Some(file) = self.get("LOG_FILE").map(str::to_owned) {
+            self.set("log.file", Value::Text(file), "LOG_FILE");
+        }
+        let name = "MQTT_BROKER_LOGGING_ENABLED";
+        if let Some(is_on) = self.switch(name)? {
+            self.set("log.connections", Value::Boolean(is_on), name);
+        }
+        Ok(())
+    }
+
+    pub(super) fn http(&mut self) -> Result<(), ConfigError> {
+        if let Some(origins) = self.get("ALLOWED_ORIGINS").map(str::to_owned) {
+            self.set("http.origins", Value::Text(origins), "ALLOWED_ORIGINS");
+        }
+        const MOST: u64 = 1_000_000;
+        for (name, key, per) in [
+            ("RATE_LIMIT_PER_MINUTE", "http.rate", 60),
+            ("RATE_LIMIT_BURST", "http.burst", 1),
+        ] {
+            let Some(text) = self.get(name) else {
+                continue;
+            };
+            let count = text.parse::<u64>().ok().filter(|count| *count > 0);
+            let count = count
+                .map(|count| count.div_ceil(per))
+                .filter(|count| *count <= MOST);
+            self.set_if(name, key, count.map(Value::Integer));
+        }
+        Ok(())
+    }
+
+    /// A value that cannot be used is left out, with a warning: many programs have these names.
+    fn set_if(&mut self, name: &str, key: &str, value: Option<Value>) {
+        debug_assert!(GENERIC.contains(&name), "{name} has one meaning");
+        match value {
+            Some(value) => self.set(key, value, name),
+            None => self.warn(format!(
+                "environment {name}: not used, its value is none of {key}"
+            )),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Names of other programs that have no effect on a node, each with the reason.
+
+/// Settings of clients of a broker.
+const CLIENTS: &str = "a setting of clients; martlet pub, sub, rr and bench read it";
+const OTHER_CLIENTS: &str = "a setting of the program that connected to a broker; here it is the \
+                             broker itself";
+const CONNECTIONS: &str = "connections to other brokers are planned";
+const WEBHOOKS: &str = "webhooks by these names are planned; use [[sinks.webhook]]";
+const MESSAGE_LOG: &str = "the log of messages that are confirmed is planned; users and devices \
+                           are where registry.url says";
+const TELEMETRY: &str = "storage of telemetry is planned";
+const NATS: &str = "forwarding to NATS is planned";
+const SESSIONS: &str = "login sessions have random tokens and their own end";
+const BROWSERS: &str = "for the panel's own programs";
+const COLLECTOR: &str = "for the collector and dashboard, which stay programs of their own";
+
+/// Names, or beginnings of names with `*` behind them.
+const IGNORED: &[(&str, &str)] = &[
+    ("MQTT_USERNAME", CLIENTS),
+    ("MQTT_PASSWORD", CLIENTS),
+    ("MQTT_CLIENT_ID", CLIENTS),
+    ("MQTT_CA_CERT_PATH", CLIENTS),
+    ("MQTT_CERTFILE", CLIENTS),
+    ("MQTT_KEYFILE", CLIENTS),
+    ("MQTT_KEEPALIVE", OTHER_CLIENTS),
+    ("MQTT_CLEAN_SESSION", OTHER_CLIENTS),
+    ("MQTT_MAX_RETRIES", OTHER_CLIENTS),
+    ("MQTT_RETRY_DELAY", OTHER_CLIENTS),
+    ("MQTT_AUTO_RECONNECT", OTHER_CLIENTS),
+    ("MQTT_MAX_INFLIGHT_MESSAGES", OTHER_CLIENTS),
+    ("MQTT_MESSAGE_RETRY_SET", OTHER_CLIENTS),
+    ("MQTT_DEFAULT_QOS", OTHER_CLIENTS),
+    ("MQTT_DEFAULT_CONNECTION", CONNECTIONS),
+    ("MQTT_TLS_ENABLED", CONNECTIONS),
+    ("MQTT_TLS_VERIFY_PEER", CONNECTIONS),
+    ("MQTT_TLS_CA_FILE", CONNECTIONS),
+    ("MQTT_AUTH_USERNAME", CONNECTIONS),
+    ("MQTT_AUTH_PASSWORD", CONNECTIONS),
+    ("WEBHOOK_*", WEBHOOKS),
+    ("DB_*", MESSAGE_LOG),
+    ("REVERB_APP_ID", BROWSERS),
+    ("REVERB_APP_SECRET", BROWSERS),
+    ("REVERB_MAX_REQUEST_SIZE", BROWSERS),
+    ("REVERB_APP_MAX_MESSAGE_SIZE", BROWSERS),
+    ("REVERB_APP_PING_INTERVAL", BROWSERS),
+    ("REVERB_APP_ACTIVITY_TIMEOUT", BROWSERS),
+    ("REVERB_SCALING_*", BROWSERS),
+    ("VITE_*", BROWSERS),
+    ("SEED_USER_*", "martlet user add makes users"),
+    ("QUEUE_CONNECTION", BROWSERS),
+    ("REDIS_URL", "nothing here needs a cache of its own"),
+    ("FLASK_ENV", "there is one mode"),
+    ("SECRET_KEY", SESSIONS),
+    ("SESSION_TIMEOUT", SESSIONS),
+    (
+        "JWT_SECRET_KEY",
+        "tokens of the dashboard are not read; auth.jwt_* checks those of MQTT",
+    ),
+    (
+        "API_KEY_LENGTH",
+        "secrets have the length that their route has",
+    ),
+    ("IOTDB_*", TELEMETRY),
+    ("INFLUXDB_*", TELEMETRY),
+    ("NATS_URL", NATS),
+    ("PUBLISH_TIMEOUT_SEC", NATS),
+    ("ENABLE_JETSTREAM", NATS),
+    ("COLLECTOR_*", COLLECTOR),
+    ("FLASK_*", COLLECTOR),
+    ("DEVICE_STATUS_PORT", COLLECTOR),
+    ("NUM_DEVICES", COLLECTOR),
+    ("SHOW_DEVICE_LOGS", COLLECTOR),
+    ("LOG_PREFIX", COLLECTOR),
+    ("LATENCY_*", COLLECTOR),
+];
+
+/// Ends of the names of a connection: `MQTT_<NAME>_HOST`.
+const OF_CONNECTIONS: [&str; 6] = [
+    "_HOST",
+    "_PORT",
+    "_CLIENT_ID",
+    "_CLEAN_SESSION",
+    "_ENABLE_LOGGING",
+    "_LOG_CHANNEL",
+];
+
+/// Why a name has no effect; none: it is not known.
+pub(crate) fn reason(name: &str) -> Option<&'static str> {
+    let is_meant = |known: &str| match known.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == known,
+    };
+    if let Some((_, why)) = IGNORED.iter().find(|(known, _)| is_meant(known)) {
+        return Some(why);
+    }
+    let rest = name.strip_prefix("MQTT_")?;
+    let is_connections = OF_CONNECTIONS.iter().any(|end| {
+        rest.strip_suffix(end)
+            .is_some_and(|connection| !connection.is_empty())
+    });
+    is_connections.then_some(CONNECTIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_other_programs_have_a_reason() {
+        for (name, why) in [
+            ("MQTT_HIVEMQ_HOST", Some(CONNECTIONS)),
+            ("MQTT_CLIENT_ID", Some(CLIENTS)),
+            ("WEBHOOK_URL", Some(WEBHOOKS)),
+            ("DB_PATH", Some(MESSAGE_LOG)),
+            ("MQTT__HOST", None),
+            ("PATH", None),
+        ] {
+            assert_eq!(reason(name), why, "{name}");
+        }
+    }
+}

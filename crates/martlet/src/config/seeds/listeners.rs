@@ -1,0 +1,207 @@
+//! MQTT listeners by the names of other programs.
+
+use std::net::{ToSocketAddrs as _, UdpSocket};
+
+use super::{Names, authority, unusable};
+use crate::config::load::{ConfigError, ListenerTable, Sourced};
+use crate::config::schema::Value;
+
+const MQTT_PORT: u16 = 1883;
+const MQTTS_PORT: u16 = 8883;
+
+/// Names of the host and of the port of the listener without TLS, the strongest first.
+const HOSTS: [&str; 2] = ["MQTT_BROKER_HOST", "MQTT_HOST"];
+const PORTS: [&str; 2] = ["MQTT_BROKER_PORT", "MQTT_PORT"];
+
+/// Where the names say to listen.
+#[derive(Default)]
+struct Listeners {
+    /// URLs, each with the name that asks for it.
+    urls: Vec<(String, &'static str)>,
+}
+
+impl Listeners {
+    fn add(&mut self, scheme: &str, authority: &str, path: &str, name: &'static str) {
+        let url = format!("{scheme}://{authority}{path}");
+        if !self.urls.iter().any(|(known, _)| *known == url) {
+            self.urls.push((url, name));
+        }
+    }
+}
+
+/// What is encrypted.
+struct Tls {
+    /// Ports.
+    ports: Vec<u16>,
+    name: &'static str,
+}
+
+impl Names<'_> {
+    pub(super) fn listeners(&mut self) -> Result<(), ConfigError> {
+        let tls = self.tls()?;
+        let web = self
+            .get("MQTT_WEBSOCKET_PORT")
+            .map(|_| "MQTT_WEBSOCKET_PORT");
+        let named = self.first(&HOSTS).or(self.first(&PORTS)).or(web);
+        let Some(name) = named.or(tls.as_ref().map(|tls| tls.name)) else {
+            return Ok(());
+        };
+        if !self.effective.listeners.is_empty() {
+            let warning = format!("environment {name}: not used, [[listeners]] are configured");
+            self.warn(warning);
+            return Ok(());
+        }
+        let host = self.host();
+        let port = self.plain_port(tls.as_ref())?;
+        let mut listeners = Listeners::default();
+        if let Some(port) = port {
+            listeners.add("mqtt", &authority(&host, port), "", name);
+        }
+        if let Some(port) = self.port("MQTT_WEBSOCKET_PORT")? {
+            let authority = authority(&host, port);
+            listeners.add("ws", &authority, "/mqtt", "MQTT_WEBSOCKET_PORT");
+        }
+        if let Some(tls) = tls {
+            for port in tls.ports {
+                listeners.add("mqtts", &authority(&host, port), "", tls.name);
+            }
+            if let Some(port) = port {
+                self.warn(format!(
+                    "environment {}: {host}:{port} stays open without TLS, as this name has it, \
+                     and passwords can be read on their way there; for TLS alone name listeners: \
+                     --listen mqtts://HOST:8883, or [[listeners]]",
+                    tls.name
+                ));
+            }
+        }
+        let urls = listeners.urls.iter();
+        self.effective.listeners = urls.map(|(url, name)| listener(url, name)).collect();
+        Ok(())
+    }
+
+    /// The first of these names that is given.
+    fn first(&self, names: &[&'static str]) -> Option<&'static str> {
+        names.iter().copied().find(|name| self.get(name).is_some())
+    }
+
+    /// The host to listen on. Programs of devices have the name of their broker there: one that is
+    /// no address of this machine is theirs.
+    fn host(&mut self) -> String {
+        const HERE: &str = "127.0.0.1";
+        let Some(name) = self.first(&HOSTS) else {
+            return HERE.to_owned();
+        };
+        let host = self.get(name).unwrap_or(HERE).to_owned();
+        if is_of_this_machine(&host) {
+            return host;
+        }
+        self.warn(format!(
+            "environment {name}: {host} is no address of this machine, so it is taken for a \
+             setting of clients; the node listens on {HERE}"
+        ));
+        HERE.to_owned()
+    }
+
+    /// The port without TLS; none: the port that is named is one with TLS.
+    fn plain_port(&self, tls: Option<&Tls>) -> Result<Option<u16>, ConfigError> {
+        let Some(name) = self.first(&PORTS) else {
+            return Ok(Some(MQTT_PORT));
+        };
+        let port = self.port(name)?.unwrap_or(MQTT_PORT);
+        match tls {
+            Some(tls) => Ok(Some(port).filter(|port| !tls.ports.contains(port))),
+            // Clients that were told of TLS would send their passwords there without it.
+            None if self.is_clients_tls()? && port == self.tls_port()? => Ok(Some(MQTT_PORT)),
+            None => Ok(Some(port)),
+        }
+    }
+
+    fn tls_port(&self) -> Result<u16, ConfigError> {
+        Ok(self.port("MQTT_TLS_PORT")?.unwrap_or(MQTTS_PORT))
+    }
+
+    /// The ports with TLS, if it is switched on; its files are set.
+    fn tls(&mut self) -> Result<Option<Tls>, ConfigError> {
+        if self.switch("MQTT_BROKER_TLS_ENABLED")? == Some(true) {
+            let name = "MQTT_BROKER_TLS_ENABLED";
+            let files = ("MQTT_BROKER_TLS_CERT_FILE", "MQTT_BROKER_TLS_KEY_FILE");
+            self.tls_files(name, files)?;
+            let plain = match self.first(&PORTS) {
+                Some(name) => self.port(name)?.unwrap_or(MQTT_PORT),
+                None => MQTT_PORT,
+            };
+            let mut ports = vec![plain.checked_add(1).unwrap_or(MQTTS_PORT), MQTTS_PORT];
+            if self.switch("MQTT_USE_TLS")? == Some(true) {
+                ports.push(self.tls_port()?);
+            }
+            return Ok(Some(Tls { ports, name }));
+        }
+        if self.switch("MQTT_USE_TLS")? != Some(true) {
+            return Ok(None);
+        }
+        if self.is_clients_tls()? {
+            let ports = match self.first(&PORTS) {
+                Some(name) if self.port(name)? == Some(self.tls_port()?) => {
+                    format!(", and so is {name}")
+                }
+                _ => String::new(),
+            };
+            self.warn(format!(
+                "environment MQTT_USE_TLS: a setting of clients, since no certificate of a server \
+                 is given; the node ignores it{ports}. For TLS set tls.certificate and tls.key, \
+                 or MQTT_CERT_FILE_PATH and MQTT_KEY_FILE_PATH"
+            ));
+            return Ok(None);
+        }
+        let files = ("MQTT_CERT_FILE_PATH", "MQTT_KEY_FILE_PATH");
+        self.tls_files("MQTT_USE_TLS", files)?;
+        Ok(Some(Tls {
+            ports: vec![self.tls_port()?],
+            name: "MQTT_USE_TLS",
+        }))
+    }
+
+    /// Whether MQTT_USE_TLS is one of the settings that a client has: beside it stands how the
+    /// client checks a server, and no certificate to be one.
+    fn is_clients_tls(&self) -> Result<bool, ConfigError> {
+        let is_clients = self
+            .first(&["MQTT_CA_CERTS", "MQTT_TLS_INSECURE"])
+            .is_some();
+        let has_certificate = self.get("MQTT_CERT_FILE_PATH").is_some()
+            || !self.effective.text("tls.certificate").is_empty()
+            || self.has_own("tls.certificate");
+        let is_on = self.switch("MQTT_USE_TLS")? == Some(true);
+        Ok(is_on && is_clients && !has_certificate)
+    }
+
+    /// TLS that is switched on needs its files.
+    fn tls_files(&mut self, switch: &str, files: (&str, &str)) -> Result<(), ConfigError> {
+        for (name, key) in [(files.0, "tls.certificate"), (files.1, "tls.key")] {
+            match self.get(name).map(str::to_owned) {
+                Some(file) => self.set(key, Value::Text(file), name),
+                // Martlet's own name may say it.
+                None if !self.effective.text(key).is_empty() || self.has_own(key) => {}
+                None => {
+                    let why = format!("is true, and {name} names no file");
+                    return Err(unusable(switch, &why));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether this machine has the address, so that it can be listened on.
+fn is_of_this_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let addresses = (host, 0).to_socket_addrs();
+    { addresses.into_iter().flatten() }.any(|address| UdpSocket::bind(address).is_ok())
+}
+
+fn listener(url: &str, name: &str) -> ListenerTable {
+    let url = Sourced {
+        value: Value::Text(url.to_owned()),
+        source: format!("environment {name}"),
+    };
+    ListenerTable::from([("url".to_owned(), url)])
+}

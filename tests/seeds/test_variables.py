@@ -1,0 +1,332 @@
+"""Variables and flags of the documents: the .env.example of each system starts a node, and each name
+has its documented meaning."""
+
+import json
+import re
+import socket
+import subprocess
+
+import pytest
+
+import martlet_process
+from programs import Mosquitto
+
+DEPLOY = martlet_process.ROOT / "deploy"
+EXAMPLES = sorted(path.parent.name for path in DEPLOY.glob("*/.env.example"))
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def with_free_ports(text):
+    """The same settings with ports that nobody uses, and those ports by name."""
+    names = re.findall(r"^(\w*(?:PORT|LISTEN_ADDR))=:?\d+", text, re.M)
+    ports = dict(zip(names, free_ports(len(names))))
+    for name, port in ports.items():
+        text = re.sub(rf"^({name}=:?)\d+", rf"\g<1>{port}", text, flags=re.M)
+    return text, ports
+
+
+def commented_in(text, *names):
+    for name in names:
+        text = re.sub(rf"^#({name}=)", r"\1", text, flags=re.M)
+    return text
+
+
+def node_of(place, text, listen=(), **options):
+    (place / ".env").write_text(text)
+    return martlet_process.Node(listen=listen, directory=place, **{"http": False, **options})
+
+
+def get(url, *options):
+    done = subprocess.run(["curl", "-sS", "-i", url, *options], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done
+    head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
+    kind = re.search(r"^content-type: *([^;\n]*)", head, re.I | re.M)
+    return int(head.split()[1]), kind and kind.group(1), body
+
+
+def refused(url):
+    return subprocess.run(["curl", "-sS", url], capture_output=True, timeout=20).returncode == 7
+
+
+def check(place, text="", variables=(), *options):
+    (place / ".env").write_text(text)
+    return subprocess.run([martlet_process.binary(), "config", "check", *options], capture_output=True, text=True,
+                          env={**martlet_process.environment(), **dict(variables)}, cwd=place, timeout=20)
+
+
+def shown(place, text="", variables=(), *options):
+    """Values in force that are not the default, and the HTTP listeners."""
+    (place / ".env").write_text(text)
+    done = subprocess.run([martlet_process.binary(), "config", "show", "--json", "--changed", *options],
+                          capture_output=True, text=True, timeout=20, cwd=place,
+                          env={**martlet_process.environment(), **dict(variables)})
+    assert done.returncode == 0, done
+    told = json.loads(done.stdout)
+    tables = [{key: found["value"] for key, found in table.items()} for table in told["http_listeners"]]
+    return {value["key"]: value["value"] for value in told["values"]}, tables
+
+
+def test_there_is_one_for_each_system():
+    assert EXAMPLES == ["iotflow", "microservice", "panel-broker", "service-mqtt", "tls-guide"]
+
+
+@pytest.mark.parametrize("system", EXAMPLES)
+def test_a_node_starts_with_it(system, tmp_path):
+    text, ports = with_free_ports((DEPLOY / system / ".env.example").read_text())
+    http = {"microservice": "HTTP_SERVER_PORT", "iotflow": "PORT", "service-mqtt": "LISTEN_ADDR"}.get(system)
+    mqtt = {"microservice": "MQTT_BROKER_PORT", "iotflow": "MQTT_PORT", "service-mqtt": "MQTT_PORT"}.get(system)
+    options = {} if mqtt else {"listen": ("mqtt://127.0.0.1:0",)}
+    with node_of(tmp_path, text, **options) as node:
+        if mqtt:
+            assert node.port() == ports[mqtt]
+        if http:
+            assert get(f"http://127.0.0.1:{ports[http]}/healthz")[0] == 200
+        assert any(line.startswith("configuration from") and line.endswith("/.env") for line in node.announced)
+    env = json.loads(subprocess.run([martlet_process.binary(), "config", "env", "--json"], cwd=tmp_path, timeout=20,
+                                    env=martlet_process.environment(), capture_output=True, text=True).stdout)
+    names = re.findall(r"^(\w+)=", text, re.M)
+    assert {row["name"] for row in env if row["state"] == "unknown"} == set(), env
+    assert set(names) <= {row["name"] for row in env}, env
+
+
+def test_the_names_of_iotflow_have_their_meaning(tmp_path):
+    text, ports = with_free_ports((DEPLOY / "iotflow/.env.example").read_text())
+    text = commented_in(text, "RATE_LIMIT_PER_MINUTE", "RATE_LIMIT_BURST", "ALLOWED_ORIGINS")
+    with node_of(tmp_path, text.replace("LOG_LEVEL=INFO", "LOG_LEVEL=WARNING")) as node:
+        assert node.urls == [f"mqtt://127.0.0.1:{ports['MQTT_PORT']}", f"ws://127.0.0.1:{ports['MQTT_WEBSOCKET_PORT']}/mqtt"]
+        assert (tmp_path / "logs/iotflow.log").is_file()
+        url = f"http://127.0.0.1:{ports['PORT']}/api/v1/config"
+        told = {value["key"]: value["value"] for value in json.loads(get(url)[2])["values"]}
+        expected = {"log.level": "warn", "log.file": "logs/iotflow.log", "http.rate": 1, "http.burst": 10,
+                    "http.origins": "http://localhost:3000", "registry.max_devices_per_user": 100}
+        assert {key: told[key] for key in expected} == expected
+
+
+GENERIC = [("HOST", "127.0.0.1"), ("PORT", "5999"), ("LOG_LEVEL", "debug"), ("LOG_FORMAT", "json"), ("LOG_FILE", "a.log"),
+           ("RATE_LIMIT_PER_MINUTE", "120"), ("RATE_LIMIT_BURST", "7"), ("ALLOWED_ORIGINS", "http://localhost:3000")]
+
+
+def test_a_name_that_many_programs_have_counts_only_where_it_is_meant(tmp_path):
+    expected = {"log.level": "debug", "log.format": "json", "log.file": "a.log", "http.rate": 2, "http.burst": 7,
+                "http.origins": "http://localhost:3000"}
+    listener = [{"url": "127.0.0.1:5999", "compat": listener_compat("3")}]
+    assert shown(tmp_path, variables=GENERIC) == ({}, [])
+    assert shown(tmp_path, "".join(f"{name}={value}\n" for name, value in GENERIC)) == (expected, listener)
+    for own in [("ENABLE_JETSTREAM", "true"), ("IOTFLOW_ADMIN_TOKEN", "0123456789abcdef0")]:
+        values, tables = shown(tmp_path, variables=[*GENERIC, own])
+        assert {key: values.get(key) for key in expected} == expected and tables == listener
+    values, tables = shown(tmp_path, variables=[*GENERIC, ("NATS_URL", "nats://h"), ("LISTEN_ADDR", ":5998")])
+    assert {key: values.get(key) for key in expected} == expected
+    assert [table["url"] for table in tables] == ["127.0.0.1:5999", "0.0.0.0:5998"]
+    # The process overrides the file.
+    values, _ = shown(tmp_path, "LOG_LEVEL=error\n", [("LOG_LEVEL", "WARNING")])
+    assert values == {"log.level": "warn"}
+    # Martlet's own names are stronger, and values that mean nothing stop no start.
+    values, _ = shown(tmp_path, "LOG_LEVEL=debug\nLOG_FORMAT=logfmt\n", [("MARTLET_LOG__LEVEL", "error")])
+    assert values == {"log.level": "error"}
+
+
+def listener_compat(first):
+    """Whose routes a listener of a system has, with its own first where the program has them."""
+    done = subprocess.run([martlet_process.binary(), "config", "show", "--json"], capture_output=True, text=True,
+                          env=martlet_process.environment(), cwd="/tmp", timeout=20)
+    values = {value["key"]: value["value"] for value in json.loads(done.stdout)["values"]}
+    default = values["http.compat"].replace(" ", "").split(",")
+    known = subprocess.run([martlet_process.binary(), "config", "check", "--set", f"http.compat={first}"],
+                           capture_output=True, env=martlet_process.environment(), cwd="/tmp", timeout=20)
+    own = [first] if "is not known" not in known.stderr.decode() else []
+    return ",".join(own + [number for number in default if number != first])
+
+
+@pytest.mark.parametrize("text, told", [
+    ("HTTP_SERVER_PORT=8099\n", {"url": "0.0.0.0:8099", "first": "1", "metrics": "json"}),
+    ("HTTP_SERVER_PORT=:8099\n", {"url": "0.0.0.0:8099", "first": "1", "metrics": "json"}),
+    ("HTTP_SERVER_PORT=127.0.0.1:8099\n", {"url": "127.0.0.1:8099", "first": "1", "metrics": "json"}),
+    ("PORT=5000\n", {"url": "0.0.0.0:5000", "first": "3"}),
+    ("HOST=127.0.0.1\nPORT=5000\n", {"url": "127.0.0.1:5000", "first": "3"}),
+    ("LISTEN_ADDR=:9091\n", {"url": "0.0.0.0:9091", "first": "4"}),
+    ("LISTEN_ADDR=[::1]:9091\n", {"url": "[::1]:9091", "first": "4"}),
+])
+def test_a_variable_adds_one_http_listener(tmp_path, text, told):
+    expected = {**told, "compat": listener_compat(told["first"])}
+    del expected["first"]
+    assert shown(tmp_path, text)[1] == [expected]
+
+
+@pytest.mark.parametrize("text, says", [
+    ("HTTP_SERVER_PORT=x\n", 'HTTP_SERVER_PORT is "x", expected a port'),
+    ("LISTEN_ADDR=9091x\n", 'LISTEN_ADDR is "9091x", expected a port'),
+    ("PORT=70000\n", 'PORT is "70000", expected a port'),
+    ("MQTT_PORT=0\n", 'MQTT_PORT is "0", expected a port from 1 to 65535'),
+    ("HTTP_SERVER_PORT=8099\nLISTEN_ADDR=:8099\n", "0.0.0.0:8099 is an address of the HTTP listener 0.0.0.0:8099 too, which environment HTTP_SERVER_PORT asks for"),
+    ("MARTLET_HTTP__LISTEN=127.0.0.1:8099\nHTTP_SERVER_PORT=8099\n", "which http.listen asks for; give one of them another port"),
+    ("MQTT_USE_TLS=true\n", "MQTT_USE_TLS is true, and MQTT_CERT_FILE_PATH names no file"),
+    ("MQTT_BROKER_ENABLED=maybe\n", "expected true or false"),
+    ("ALLOWED_ORIGINS=panel\n", "is no origin"),
+    ("MARTLET_EVENTS__PUSH_URL=ws://h/app/k\nMARTLET_EVENTS__PUSH_TOPICS=a/#/b\n", "is no Topic Filter"),
+])
+def test_what_is_wrong_is_named(tmp_path, text, says):
+    done = check(tmp_path, text)
+    assert done.returncode != 0 and says in done.stderr, done
+
+
+def test_the_plain_listener_has_other_names(tmp_path):
+    [mqtt, broker] = free_ports(2)
+    with node_of(tmp_path, f"MQTT_HOST=localhost\nMQTT_PORT={mqtt}\n") as node:
+        assert {url for url in node.urls if "[" not in url} == {f"mqtt://127.0.0.1:{mqtt}"}
+    with node_of(tmp_path, f"MQTT_HOST=127.0.0.2\nMQTT_PORT={mqtt}\nMQTT_BROKER_HOST=127.0.0.1\nMQTT_BROKER_PORT={broker}\n") as node:
+        assert node.urls == [f"mqtt://127.0.0.1:{broker}"]
+    with node_of(tmp_path, f"MQTT_HOST=192.0.2.7\nMQTT_PORT={mqtt}\n") as node:
+        assert node.urls == [f"mqtt://127.0.0.1:{mqtt}"]
+        assert "192.0.2.7 is no address of this machine" in node.log()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    place = tmp_path_factory.mktemp("certs")
+    link = place / "generate_certs.sh"
+    link.symlink_to(martlet_process.binary())
+    assert subprocess.run([link], cwd=place, capture_output=True, timeout=60).returncode == 0
+    return place / "config/certs"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_port_of_tls_serves_tls_only(tmp_path, certificates, own):
+    [port, other] = free_ports(2)
+    files = f"MQTT_CERT_FILE_PATH={certificates}/server.crt\nMQTT_KEY_FILE_PATH={certificates}/server.key\n"
+    text = f"MQTT_BROKER_PORT={port}\nMQTT_USE_TLS=true\nMQTT_TLS_PORT={port if own else other}\n{files}"
+    with node_of(tmp_path, text) as node:
+        plain = [] if own else [f"mqtt://127.0.0.1:{port}"]
+        assert node.urls == [*plain, f"mqtts://127.0.0.1:{port if own else other}"]
+        line = ["mosquitto_pub", "-h", "localhost", "-p", str(port if own else other), "-t", "a", "-m", "x", "-q", "1",
+                "--cafile", certificates / "ca.crt"]
+        assert subprocess.run(line, capture_output=True, timeout=20).returncode == 0
+
+
+GUIDE = "MQTT_BROKER_PORT=8883\nMQTT_USE_TLS=true\nMQTT_TLS_INSECURE={}\nMQTT_CA_CERTS=docker/ca.crt\n"
+
+
+@pytest.mark.parametrize("insecure", ["true", "false"])
+def test_settings_of_clients_stop_no_node(tmp_path, insecure):
+    done = check(tmp_path, GUIDE.format(insecure))
+    assert done.returncode == 0, done
+    lines = [line for line in done.stdout.splitlines() if "MQTT_USE_TLS" in line]
+    assert len(lines) == 1 and "a setting of clients" in lines[0] and "MQTT_BROKER_PORT" in lines[0], done.stdout
+    assert "mqtt://127.0.0.1:1883" in done.stdout and "8883" not in done.stdout.replace(lines[0], ""), done.stdout
+
+
+def test_clients_read_env_below_the_environment(tmp_path, certificates):
+    url = ["tls.certificate=" + str(certificates / "server.crt"), "tls.key=" + str(certificates / "server.key")]
+    with martlet_process.Node(listen=("mqtts://127.0.0.1:0",), settings=url) as node:
+        place = tmp_path / "guide"
+        (place / "docker/mosquitto/config").mkdir(parents=True)
+        (place / "docker/mosquitto/config/certs").symlink_to(certificates)
+        text = (DEPLOY / "tls-guide/.env.example").read_text().replace("=8883", f"={node.port('mqtts')}")
+        (place / ".env").write_text(text)
+        line = [martlet_process.binary(), "pub", "-t", "a", "-m", "x", "-q", "1"]
+
+        def pub(**variables):
+            return subprocess.run(line, cwd=place, capture_output=True, text=True, timeout=20,
+                                  env={**martlet_process.environment(), **variables})
+        assert pub().returncode == 0
+        assert pub(MQTT_BROKER_PORT="1").returncode != 0
+        assert pub(MQTT_CA_CERTS="/nowhere").returncode != 0
+        (place / ".env").chmod(0o666)
+        told = pub()
+        assert told.returncode != 0 and "is refused" in told.stderr and "it is not read" in told.stderr, told
+
+
+def test_a_node_without_its_broker_serves_http(tmp_path):
+    with node_of(tmp_path, "MQTT_BROKER_ENABLED=false\n", http=True) as node:
+        assert node.urls == []
+        assert "no MQTT listeners: mqtt.enabled is false" in node.announced
+        status = json.loads(get(f"{node.http_url}/broker/status")[2])
+        assert status == {"status": "ok", "broker": {"running": False, "enabled": False, "clients": 0}}
+    # What is published there waits for its clients.
+    place = tmp_path / "data"
+    with martlet_process.Node(data_dir=place) as node:
+        line = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(node.port()), "-i", "s", "-c", "-q", "1", "-t", "a", "-E"]
+        assert subprocess.run(line, timeout=20).returncode == 0
+    with node_of(tmp_path, "MQTT_BROKER_ENABLED=false\n", http=True, data_dir=place) as node:
+        sent = subprocess.run(["curl", "-sS", f"{node.http_url}/publish", "-d", '{"topic": "a", "payload": "x", "qos": 1}'],
+                              capture_output=True, text=True, timeout=20)
+        assert json.loads(sent.stdout)["status"] == "success", sent
+    with martlet_process.Node(data_dir=place) as node:
+        line = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(node.port()), "-i", "s", "-c", "-q", "1", "-t", "a", "-C", "1"]
+        assert subprocess.run([*line, "-W", "20"], capture_output=True, text=True, timeout=30).stdout == "x\n"
+
+
+def test_listeners_that_are_named_stay_open_without_the_broker(tmp_path):
+    (tmp_path / ".env").write_text("MQTT_BROKER_ENABLED=false\n")
+    with martlet_process.Node(directory=tmp_path) as node:
+        assert len(node.urls) == 1 and "MQTT_BROKER_ENABLED: not used, listeners are configured" in node.log()
+
+
+@pytest.mark.parametrize("text, url", [
+    ("REVERB_SERVER_HOST=0.0.0.0\nREVERB_SERVER_PORT=8081\nREVERB_HOST=panel.example\n", "ws://127.0.0.1:8081/app/k"),
+    ("REVERB_SERVER_PORT=8081\n", "ws://127.0.0.1:8081/app/k"),
+    ("REVERB_SERVER_HOST=panel.internal\n", "ws://panel.internal:8080/app/k"),
+    ("REVERB_HOST=panel.example\n", "wss://panel.example:443/app/k"),
+    ("REVERB_HOST=panel.example\nREVERB_SCHEME=http\nREVERB_PORT=80\n", "ws://panel.example:80/app/k"),
+])
+def test_the_panels_own_server_is_dialled(tmp_path, text, url):
+    shown_url = url.replace("/app/k", "/app/***")
+    values, _ = shown(tmp_path, f"REVERB_APP_KEY=k\n{text}")
+    assert values["events.push_url"] in (url, shown_url)
+
+
+def test_it_is_told_what_becomes_of_each_variable(tmp_path):
+    text = ("MQTT_BROKER_PORT=1883\nWEBHOOK_URL=http://h\nMQTT_HIVEMQ_HOST=h\nMQTT_CLIENT_ID=c\nAPP_NAME=x\nHOST=h\n"
+            "MARTLET_MQTT__MAXQOS=1\nMARTLET_LOG__LEVEL=info\nAPI_KEYS=\nMARTLET_REGISTRY__URL_FILE=/x\n")
+    (tmp_path / ".env").write_text(text)
+    clean = {name: value for name, value in martlet_process.environment().items() if name in ("PATH", "HOME")}
+    done = subprocess.run([martlet_process.binary(), "config", "env", "--json"], cwd=tmp_path, capture_output=True, text=True,
+                          env={**clean, "PORT": "5000"}, timeout=20)
+    rows = {row["name"]: (row["state"], row["what"]) for row in json.loads(done.stdout)}
+    assert {name: state for name, (state, _) in rows.items()} == {
+        "MQTT_BROKER_PORT": "read", "WEBHOOK_URL": "ignored", "MQTT_HIVEMQ_HOST": "ignored", "MQTT_CLIENT_ID": "ignored",
+        "APP_NAME": "unknown", "HOST": "read", "MARTLET_MQTT__MAXQOS": "unknown", "MARTLET_LOG__LEVEL": "read",
+        "API_KEYS": "ignored", "MARTLET_REGISTRY__URL_FILE": "read", "PORT": "ignored",
+    }
+    assert "planned" in rows["WEBHOOK_URL"][1] and "setting of clients" in rows["MQTT_CLIENT_ID"][1]
+    assert "many programs have this name" in rows["PORT"][1]
+    table = subprocess.run([martlet_process.binary(), "config", "env"], cwd=tmp_path, capture_output=True, text=True,
+                           env=clean, timeout=20).stdout
+    assert re.search(r"^unknown +APP_NAME +no such variable$", table, re.M), table
+
+
+def test_the_flags_of_the_microservice(tmp_path):
+    [port] = free_ports(1)
+    options = ["--http-addr", f"127.0.0.1:{port}", "--log-level", "info", "--log-format", "text", "--log-file", "mqtt-service.log",
+               "--file-logging", "true"]
+    with martlet_process.Node(arguments=options, directory=tmp_path) as node:
+        url = f"http://127.0.0.1:{port}"
+        assert json.loads(get(f"{url}/broker/status")[2])["status"] == "ok"
+        assert "ready" in get(f"{url}/logs")[2] and (tmp_path / "mqtt-service.log").is_file()
+        status, kind, body = get(f"{url}/metrics")
+        assert (status, kind) == (200, "application/json")
+        Mosquitto(node).pub("-t", "a", "-m", "x", "-q", "1")
+        told = json.loads(get(f"{url}/metrics")[2])
+        assert set(told) == {"messages", "subscriptions", "connections", "api", "latency", "last_updated"}
+        assert set(told["messages"]) == {"published", "received", "failed"} and told["messages"]["published"] == 1
+        assert told["connections"] == {"attempts": 1, "failures": 0, "successes": 1, "disconnections": 1}
+        assert told["api"]["requests"] >= 3 and told["api"]["errors"] == 0
+        assert all(re.fullmatch(r"[\d.]+(ns|µs|ms|s)", text) for text in told["latency"].values())
+        prometheus = get(f"{url}/metrics", "-H", "Accept: text/plain;version=0.0.4")
+        assert prometheus[1] == "text/plain" and "martlet_connections" in prometheus[2]
+
+
+def test_flags_have_one_dash_too(tmp_path):
+    values, tables = shown(tmp_path, "HTTP_SERVER_PORT=1\n", ())
+    assert tables[0]["url"] == "0.0.0.0:1"
+    values, tables = shown(tmp_path, "HTTP_SERVER_PORT=1\n", (), "--http-addr", ":2", "--file-logging", "true")
+    assert [table["url"] for table in tables] == ["0.0.0.0:2"] and values["log.file"] == "mqtt-service.log"
+    done = martlet_process.run("serve", "-http-addr", "nowhere", "--data-dir", str(tmp_path / "data"))
+    assert done.returncode != 0 and '--http-addr is "nowhere", expected HOST:PORT' in done.stderr, done
