@@ -437,6 +437,9 @@ fn make_file(path: &Path) -> Result<(), RegistryError> {
 async fn connect_sqlite(place: &str, url: &str) -> Result<AnyConnection, RegistryError> {
     let failed = |error| Fault::Sql(error).at(place);
     let mut connection = AnyConnection::connect(url).await.map_err(failed)?;
+    // Before anything is changed in it.
+    let expected = migrations::expect_no_others(place, &mut connection).await;
+    expected.map_err(|fault| fault.at(place))?;
     for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"] {
         let done = sqlx::raw_sql(pragma).execute(&mut connection).await;
         done.map_err(failed)?;

@@ -224,6 +224,9 @@ async fn read_from<T>(
     };
     let failed = |error| Fault::Sql(error).at(&place);
     let mut all = connection.begin_with(begin).await.map_err(failed)?;
+    if engine == Engine::Postgres {
+        postgres::look_elsewhere(&mut all).await.map_err(failed)?;
+    }
     let done = read(&mut all, engine).await;
     // Dropping it undoes it, too.
     let _ = all.rollback().await;

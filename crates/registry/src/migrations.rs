@@ -144,7 +144,7 @@ pub(crate) async fn migrate(
     let failed = |error| Fault::Sql(error).at(place);
     let mut all = begin_writing(connection, engine).await.map_err(failed)?;
     let prepared = match engine {
-        Engine::Sqlite => expect_no_others(place, &mut all).await,
+        Engine::Sqlite => Ok(()),
         Engine::Postgres => postgres::prepare_schema(&mut all).await,
     };
     prepared.map_err(|fault| fault.at(place))?;
@@ -171,11 +171,12 @@ pub(crate) async fn migrate(
     all.commit().await.map_err(failed)
 }
 
-/// Rejects a file that has tables and none of ours: they would get into each other's way.
-async fn expect_no_others(place: &str, on: &mut AnyConnection) -> Result<(), Fault> {
-    let sql = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
-    let all: i64 = sqlx::query_scalar(sql).fetch_one(&mut *on).await?;
-    if all == 0 || versions(on).await.is_ok() {
+/// Rejects a file of SQLite that has tables and none of ours: they would get into each other's way.
+pub(crate) async fn expect_no_others(place: &str, on: &mut AnyConnection) -> Result<(), Fault> {
+    let sql = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' \
+               AND NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '_sqlx_migrations')";
+    let others: i64 = sqlx::query_scalar(sql).fetch_one(on).await?;
+    if others == 0 {
         return Ok(());
     }
     Err(RegistryError::Refused(format!(

@@ -134,9 +134,7 @@ pub(crate) async fn prepare_schema(on: &mut AnyConnection) -> Result<(), Fault> 
     if has_tables(on).await? {
         return Ok(());
     }
-    // Where unqualified names lead if nothing is set.
-    let elsewhere = "SET LOCAL search_path TO DEFAULT";
-    sqlx::raw_sql(elsewhere).execute(&mut *on).await?;
+    look_elsewhere(on).await?;
     let old = old_tables(on).await?;
     let here = "SET LOCAL search_path = martlet, pg_temp";
     sqlx::raw_sql(here).execute(&mut *on).await?;
@@ -147,6 +145,18 @@ pub(crate) async fn prepare_schema(on: &mut AnyConnection) -> Result<(), Fault> 
         Some((schema, version)) => move_from(on, &schema, version).await,
         None => Ok(()),
     }
+}
+
+/// Has unqualified names lead until the end of the transaction where they lead if nothing is set,
+/// but not to our schema. It is among those schemas if the user is called as it is.
+pub(crate) async fn look_elsewhere(on: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql("SET LOCAL search_path TO DEFAULT")
+        .execute(&mut *on)
+        .await?;
+    let others = "SELECT set_config('search_path', coalesce((SELECT string_agg(quote_ident(name), ', ') \
+                  FROM unnest(current_schemas(false)) AS found (name) WHERE name <> 'martlet'), \
+                  'public'), true)";
+    sqlx::raw_sql(others).execute(on).await.map(drop)
 }
 
 /// The schema exists.

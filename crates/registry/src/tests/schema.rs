@@ -143,8 +143,8 @@ fn tables_of_an_earlier_version_are_moved_from_public() {
 
         // Somebody changes a row by hand, with a search path of theirs.
         let by_hand = "UPDATE martlet.devices SET status = 'inactive' WHERE id = 'a'; \
-                       INSERT INTO martlet.device_credentials SELECT 'c', 1, '', 'secret', 'x', 1, 0, \
-                       0, 0, 0; UPDATE martlet.settings SET value = value";
+                       INSERT INTO martlet.device_credentials SELECT 'c', 1, '', 'secret', \
+                       repeat('A', 43), 1, 0, 0, 0, 0; UPDATE martlet.settings SET value = value";
         run(&mut other, by_hand).await;
         let Renewed::Changed(changed) = snapshot.renew_from(&mut registry).await? else {
             panic!("something has changed");
@@ -182,6 +182,7 @@ fn tables_of_other_programs_are_left_as_they_are() {
             let mut registry = Registry::open(&location).await?;
             registry.add_device("d").await?;
             assert_eq!(devices(&mut registry).await?.len(), 1);
+            // The user of these tests is called as the schema is.
             let snapshot = Snapshot::read(&mut registry).await?;
             assert!(snapshot.names(0).any(|name| name == "d"));
             let (after, own) = tables(&mut other).await;
