@@ -366,9 +366,9 @@ async fn add_settings(
             continue;
         }
         let value = in_our_words(&setting.value, data_type);
-        let (key, active) = (&setting.key, setting.is_active);
+        let (key, active, actor) = (&setting.key, setting.is_active, Actor::local());
         let set = registry.set_configuration(
-            &Actor::local(),
+            &actor,
             device,
             key,
             &value,

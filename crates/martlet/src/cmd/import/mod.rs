@@ -76,10 +76,11 @@ pub(crate) fn run(command: &ImportCommand) -> ExitCode {
 fn finish(report: anyhow::Result<Report>, json: bool) -> ExitCode {
     match report {
         Ok(report) => {
-            match json {
-                true => out!("{}", report.json()),
-                false => out!("{}", report.text()),
-            }
+            let text = match json {
+                true => report.json(),
+                false => report.text(),
+            };
+            out!("{text}");
             match report.has_skipped() {
                 true => ExitCode::from(SOME_SKIPPED),
                 false => ExitCode::SUCCESS,
