@@ -119,7 +119,7 @@ def test_tables_of_a_replaced_system_are_left_and_a_line_names_the_import(start,
     url = postgres.new_database()
     postgres.sql(url, tables)
     rows = postgres.sql(url, "SELECT * FROM public.devices")
-    columns = "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public'"
+    columns = "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1"
     before = postgres.sql(url, columns)
     node = start(DATABASE_DSN=url, ENABLE_JETSTREAM="true")
     assert node.log().count(f"martlet import {system}") == 1
