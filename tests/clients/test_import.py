@@ -9,6 +9,8 @@ import pytest
 
 import martlet_process
 from programs import Mosquitto
+from test_http_api import KEYS
+from test_http_registry import call
 
 KEY = "abcdefghijklmnopqrstuvwxyz012345"
 OTHER_KEY = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
@@ -119,7 +121,7 @@ def command(target, *arguments, expected=0, variables=()):
 
 def start(start_node, target, **options):
     directory, variables = target
-    return start_node(data_dir=directory, variables=variables, **options)
+    return start_node(data_dir=directory, variables={**KEYS, **variables}, **options)
 
 
 def publishes(node, user, password, topic):
@@ -140,12 +142,10 @@ def test_devices_of_iotflow_keep_their_numbers_and_keys(make, target, start_node
     assert "not imported: 1 rows of the table users" in told
 
     devices = json.loads(command(target, "device", "ls", "--json"))["items"]
-    found = [(one["id"], one["number"], one["name"], one["type"], one["kind"], one["status"]) for one in devices]
+    found = [(one["id"], one["name"], one["type"], one["kind"], one["status"]) for one in devices]
     assert found == [
-        ("3", 3, "Boiler pump", "iotflow", "sensor", "active"),
-        ("7", 7, "Valve", "iotflow", "actuator", "inactive"),
+        ("3", "Boiler pump", "iotflow", "sensor", "active"), ("7", "Valve", "iotflow", "actuator", "inactive"),
     ]
-    assert devices[0]["location"] == "Cellar"
 
     # Twice: nothing is there twice, and what was changed since stays.
     command(target, "device", "set", "3", "--location", "Roof")
@@ -153,10 +153,12 @@ def test_devices_of_iotflow_keep_their_numbers_and_keys(make, target, start_node
     outcomes = {(item["kind"], item["id"]): item["outcome"] for item in again["items"]}
     assert outcomes[("device", "3")] == outcomes[("device", "7")] == "exists"
     assert outcomes[("setting", "3/interval")] == outcomes[("setting", "3/verbose")] == "exists"
-    devices = json.loads(command(target, "device", "ls", "--json"))["items"]
-    assert [one["location"] for one in devices] == ["Roof", ""]
 
-    node = start(start_node, target)
+    node = start(start_node, target, http=True)
+    devices = call(node, "GET", "/api/v1/devices")["items"]
+    assert [(one["number"], one["location"]) for one in devices] == [(3, "Roof"), (7, "")]
+    settings = call(node, "GET", "/api/v1/devices/3/configuration")["items"]
+    assert {one["key"]: one["value"] for one in settings} == {"interval": "60", "verbose": "true"}
     assert publishes(node, "3", KEY, "iotflow/devices/3/telemetry/sensors")
     assert not publishes(node, "3", OTHER_KEY, "iotflow/devices/3/telemetry/sensors")
     assert not publishes(node, "7", OTHER_KEY, "iotflow/devices/7/telemetry/sensors"), "it is inactive"
@@ -226,5 +228,22 @@ def test_users_and_rules_of_mosquitto_are_imported(tmp_path, target, start_node)
     assert not publishes(node, "admin", "wrong-password", "any/topic")
     for user, password in (("sensor_001", "in clear, and long"), ("sensor_002", "in clear, and long too")):
         assert publishes(node, user, password, f"iotflow/devices/{user}/status")
-    rules = json.loads(command(target, "role", "rules", "mosquitto-admin", "--json"))
-    assert [rule["text"] if isinstance(rule, dict) else rule for rule in rules.get("rules", [])][:1] != []
+    rules = json.loads(command(target, "role", "rules", "mosquitto-admin", "--json"))["rules"]
+    # What denies comes first, as Mosquitto decides.
+    assert rules == ["topic deny iotflow/secret/#", "topic readwrite #", "pattern readwrite iotflow/devices/%c/+"]
+
+
+def test_a_node_takes_over_its_database_from_service_mqtt(postgres, start_node, tmp_path):
+    url = postgres.new_database()
+    postgres.sql(url, SERVICE_MQTT.format(time="timestamptz"))
+    rows = postgres.sql(url, "SELECT * FROM public.devices")
+    variables = {**KEYS, "DATABASE_DSN": url, "ENABLE_JETSTREAM": "true"}
+    node = start_node(data_dir=tmp_path / "data", variables=variables, http=True)
+    assert "martlet import seed4" in node.log()
+    told = command((tmp_path / "data", {}), "import", "seed4", variables=variables)
+    assert "devices: 1 imported" in told and "The running node has read it." in told
+    assert publishes(node, "MZXW6YTBOJTG633C", "abcdefghijklmnop", "raw.MZXW6YTBOJTG633C")
+    assert not publishes(node, "MZXW6YTBOJTG633C", "abcdefghijklmnox", "raw.MZXW6YTBOJTG633C")
+    assert postgres.sql(url, "SELECT * FROM public.devices") == rows
+    assert "abcdefghijklmnop" not in postgres.sql(url, "SELECT * FROM martlet.device_credentials")
+    assert "abcdefghijklmnop" not in node.log()

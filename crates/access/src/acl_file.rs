@@ -12,8 +12,8 @@ use std::sync::Arc;
 use martlet_broker::{Actions, Rule, Rules};
 use martlet_codec::TopicFilter;
 
-use crate::{FileProblem, RuleLine};
 use crate::by_owner::LinesByOwner;
+use crate::{FileProblem, RuleLine};
 
 /// How subscriptions are permitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,9 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::audit::NewAuditEntry;
 use crate::database::Work;
-use crate::device_ids::{expect_free_number, expect_not_reserved, expect_own_number, generated_id, is_digits};
+use crate::device_ids::{
+    expect_free_number, expect_not_reserved, expect_own_number, generated_id, is_digits,
+};
 use crate::groups::for_team as group_for_team;
 use crate::presence::{self, Presence};
 use crate::rule_sets::{check_new_name, expect_own_topics, is_builtin, unknown};

@@ -192,9 +192,7 @@ pub async fn service_mqtt_devices(
 ///
 /// # Errors
 /// It cannot be read, or is no such database.
-pub async fn microservice_tables(
-    location: &Location,
-) -> Result<ForeignTables<()>, RegistryError> {
+pub async fn microservice_tables(location: &Location) -> Result<ForeignTables<()>, RegistryError> {
     read_from(location, async |on, engine| {
         let tables = Tables::read(on, engine).await?;
         tables.expect(OtherSystem::Microservice, location)?;
@@ -249,7 +247,8 @@ async fn is_ours(on: &mut AnyConnection, engine: Engine) -> Result<bool, Fault> 
         let found = postgres::has_schema(on).await? || postgres::old_tables(on).await?.is_some();
         return Ok(found);
     }
-    let sql = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'";
+    let sql =
+        "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'";
     let has_table: i64 = sqlx::query_scalar(sql).fetch_one(&mut *on).await?;
     if has_table == 0 {
         return Ok(false);
@@ -368,7 +367,10 @@ async fn read_iotflow(
                COALESCE(location, ''), COALESCE(firmware_version, ''), \
                COALESCE(hardware_version, '') FROM devices ORDER BY id";
     let rows = sqlx::query(sql).fetch_all(&mut *on).await?;
-    let mut devices = rows.iter().map(iotflow_device).collect::<Result<Vec<_>, Fault>>()?;
+    let mut devices = rows
+        .iter()
+        .map(iotflow_device)
+        .collect::<Result<Vec<_>, Fault>>()?;
     let places = devices.iter().enumerate();
     let places: HashMap<i64, usize> = places.map(|(at, device)| (device.number, at)).collect();
     if tables.has("devices", &["user_id"]) && tables.has("users", &["username"]) {

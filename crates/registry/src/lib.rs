@@ -72,8 +72,8 @@ pub use devices::{
     Status, is_device_id,
 };
 pub use foreign::{
-    Contents, ForeignSetting, ForeignTables, IotFlowDevice, OtherSystem, ServiceMqttDevice, contents,
-    iotflow_devices, microservice_tables, service_mqtt_devices,
+    Contents, ForeignSetting, ForeignTables, IotFlowDevice, OtherSystem, ServiceMqttDevice,
+    contents, iotflow_devices, microservice_tables, service_mqtt_devices,
 };
 pub use gone::{Gone, GoneTeam};
 pub use groups::{Group, GroupChange, NewGroup};

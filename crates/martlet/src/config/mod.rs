@@ -4,8 +4,9 @@
 //! remembers where each value came from, `seeds` the names of other programs and `mosquitto` that
 //! broker's file among them; `resolve` turns the result into each layer's own settings,
 //! `authentication` into who is let in, `http` into what is served by HTTP and to whom,
-//! `registry` into where the tables are (`database` whether another program's variables say so), `sinks` into integrations, `way_in` how clients reach it,
-//! `file_access` which files other users could change or read; `regular_file` reads files.
+//! `registry` into where the tables are, `database` whether another program's variables say so,
+//! `sinks` into integrations, `way_in` how clients reach it, `file_access` which files other users
+//! could change or read; `regular_file` reads files.
 
 mod authentication;
 mod broken;

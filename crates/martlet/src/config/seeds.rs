@@ -58,10 +58,7 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
         "`registry.url`, if it begins with postgres:// or sqlite: and the database is for Martlet: \
          [the database](database.md).",
     ),
-    (
-        "DATABASE_DSN",
-        "The same, where DATABASE_URL is not given.",
-    ),
+    ("DATABASE_DSN", "The same, where DATABASE_URL is not given."),
     ("MAX_DEVICES_PER_USER", "`registry.max_devices_per_user`"),
     ("API_KEY_ENABLED", "`true`: the keys of API_KEYS are good."),
     (

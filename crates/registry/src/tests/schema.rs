@@ -4,8 +4,8 @@
 use sqlx::{AnyConnection, Connection as _};
 
 use super::{all, both, new_device, postgres};
-use crate::sql::Engine;
 use crate::snapshot::tests::Place;
+use crate::sql::Engine;
 use crate::{
     Contents, DatabaseUrl, DeviceFilter, DeviceOrder, DeviceSecret, Import, Location, NewDevice,
     OtherSystem, Owner, PageRequest, Registry, RegistryError, Renewed, RowOutcome, Scope, Secret,
@@ -14,9 +14,9 @@ use crate::{
 
 /// As IoTFlow's models make them in PostgreSQL.
 const IOTFLOW: &str = "\
-CREATE TABLE users (id SERIAL NOT NULL, user_id VARCHAR(32) NOT NULL, username VARCHAR(80) NOT NULL, \
-    email VARCHAR(120) NOT NULL, password_hash VARCHAR(128) NOT NULL, is_active BOOLEAN, \
-    is_admin BOOLEAN, created_at TIMESTAMP WITH TIME ZONE, updated_at TIMESTAMP WITH TIME ZONE, \
+CREATE TABLE users (id SERIAL NOT NULL, user_id VARCHAR(32) NOT NULL, \
+    username VARCHAR(80) NOT NULL, email VARCHAR(120) NOT NULL, \
+    password_hash VARCHAR(128) NOT NULL, is_active BOOLEAN, is_admin BOOLEAN, created_at TIMESTAMP WITH TIME ZONE, updated_at TIMESTAMP WITH TIME ZONE, \
     last_login TIMESTAMP WITH TIME ZONE, PRIMARY KEY (id), UNIQUE (user_id), UNIQUE (username), \
     UNIQUE (email)); \
 CREATE TABLE devices (id SERIAL NOT NULL, name VARCHAR(100) NOT NULL, description TEXT, \
@@ -41,7 +41,8 @@ INSERT INTO device_configurations (device_id, config_key, config_value, data_typ
 const SERVICE_MQTT: &str = "\
 CREATE TABLE devices (id text, device_type text, mqtt_user text, mqtt_password text, \
     created_at timestamptz, PRIMARY KEY (id)); \
-INSERT INTO devices VALUES ('ABCDEFGHIJKLMNOP', 'car', 'ABCDEFGHIJKLMNOP', 'abcdefghijklmnop', now())";
+INSERT INTO devices VALUES \
+    ('ABCDEFGHIJKLMNOP', 'car', 'ABCDEFGHIJKLMNOP', 'abcdefghijklmnop', now())";
 
 async fn connect(url: &DatabaseUrl) -> AnyConnection {
     sqlx::any::install_default_drivers();
@@ -74,10 +75,12 @@ async fn write_old(url: &DatabaseUrl) {
                INSERT INTO devices (number, tenant, id, name, type, status, description, location, \
                firmware_version, hardware_version, owner, team, search, revision, created_ms, \
                updated_ms, last_seen_ms, deleted_ms) VALUES \
-               (1, 0, 'a', 'First', 'device', 'active', '', '', '', '', '', '', 'a', 1, 10, 10, 0, 0), \
-               (2, 0, 'b', 'Second', 'meter', 'active', '', '', '', '', '', '', 'b', 1, 20, 20, 0, 0), \
-               (3, 0, 'summary', 'Third', 'device', 'active', '', '', '', '', '', '', 'c', 1, 30, 30, \
-               0, 0); \
+               (1, 0, 'a', 'First', 'device', 'active', '', '', '', '', '', '', 'a', 1, 10, \
+               10, 0, 0), \
+               (2, 0, 'b', 'Second', 'meter', 'active', '', '', '', '', '', '', 'b', 1, 20, \
+               20, 0, 0), \
+               (3, 0, 'summary', 'Third', 'device', 'active', '', '', '', '', '', '', 'c', 1, 30, \
+               30, 0, 0); \
                UPDATE counters SET last = 3 WHERE name = 'device'; \
                INSERT INTO settings (name, value) VALUES ('in_use', 'yes')";
     run(&mut connection, sql).await;
@@ -262,20 +265,29 @@ fn devices_of_other_systems_are_read() {
             .iter()
             .map(|one| (one.number, &*one.name, &*one.status, &*one.owner))
             .collect();
-        let expected = [(1, "pump", "active", "ann"), (2, "valve", "maintenance", "")];
+        let expected = [
+            (1, "pump", "active", "ann"),
+            (2, "valve", "maintenance", ""),
+        ];
         assert_eq!(told, expected);
         let settings: Vec<_> = found.devices[0]
             .settings
             .iter()
             .map(|one| (&*one.key, &*one.value, one.is_active))
             .collect();
-        assert_eq!(settings, [("interval", "60", true), ("verbose", "True", false)]);
+        assert_eq!(
+            settings,
+            [("interval", "60", true), ("verbose", "True", false)]
+        );
         assert_eq!(found.left, [("users", 1)]);
 
         run(&mut connect(&service).await, SERVICE_MQTT).await;
         let found = service_mqtt_devices(&service.clone().into()).await?;
         assert_eq!(found.devices[0].user_name, "ABCDEFGHIJKLMNOP");
-        let told = iotflow_devices(&service.into()).await.map(drop).unwrap_err();
+        let told = iotflow_devices(&service.into())
+            .await
+            .map(drop)
+            .unwrap_err();
         assert!(told.to_string().contains("martlet import seed4"), "{told}");
         Ok(())
     })
@@ -289,7 +301,11 @@ fn a_file_of_another_program_is_refused() {
         sqlx::any::install_default_drivers();
         let url = format!("sqlite://{}?mode=rwc", place.db().display());
         let mut connection = AnyConnection::connect(&url).await.expect("a file");
-        run(&mut connection, "CREATE TABLE devices (id INTEGER, name TEXT)").await;
+        run(
+            &mut connection,
+            "CREATE TABLE devices (id INTEGER, name TEXT)",
+        )
+        .await;
         connection.close().await.expect("it is closed");
         let found = contents(&place.db().into()).await?;
         assert!(found.has_others && !found.is_ours);

@@ -19,8 +19,8 @@ use crate::config;
 /// Which database.
 #[derive(Args, Debug)]
 pub(super) struct DatabaseOptions {
-    /// File of SQLite, or postgres://USER@HOST/DATABASE without a password [default: DATABASE_URL or
-    /// DATABASE_DSN of the environment or of .env; seed1: DB_PATH, else mqtt-messages.db]
+    /// File of SQLite, or postgres://USER@HOST/DATABASE without a password [default: DATABASE_URL
+    /// or DATABASE_DSN of the environment or of .env; seed1: DB_PATH, else mqtt-messages.db]
     #[arg(value_name = "DATABASE", conflicts_with = "url_file")]
     database: Option<String>,
     /// File that holds the URL, with its password
@@ -367,15 +367,8 @@ async fn add_settings(
         }
         let value = in_our_words(&setting.value, data_type);
         let (key, active, actor) = (&setting.key, setting.is_active, Actor::local());
-        let set = registry.set_configuration(
-            &actor,
-            device,
-            key,
-            &value,
-            data_type,
-            active,
-            Some(0),
-        );
+        let set =
+            registry.set_configuration(&actor, device, key, &value, data_type, active, Some(0));
         match set.await {
             Ok(_) => report.add("setting", &id, Outcome::Imported, ""),
             Err(RegistryError::Refused(why)) => {

@@ -1,4 +1,5 @@
-//! `martlet import mosquitto FILE`: our configuration from Mosquitto's, and what becomes of each line.
+//! `martlet import mosquitto FILE`: our configuration from Mosquitto's, and what becomes of each
+//! line.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
