@@ -102,10 +102,9 @@ fn decide(
     {
         return Ok(Decision::Use(None));
     }
-    if let (Some(noted), false) = (&noted, is_told) {
+    if let Some(noted) = noted {
         return Ok(Decision::Leave(format!(
-            "the users and devices of this node are in {noted}; to use this database, set \
-             registry.url"
+            "the users and devices of this node are in {noted}. To use another, set registry.url"
         )));
     }
     let found = match look_into(location) {
