@@ -16,7 +16,8 @@ use crate::{
 const IOTFLOW: &str = "\
 CREATE TABLE users (id SERIAL NOT NULL, user_id VARCHAR(32) NOT NULL, \
     username VARCHAR(80) NOT NULL, email VARCHAR(120) NOT NULL, \
-    password_hash VARCHAR(128) NOT NULL, is_active BOOLEAN, is_admin BOOLEAN, created_at TIMESTAMP WITH TIME ZONE, updated_at TIMESTAMP WITH TIME ZONE, \
+    password_hash VARCHAR(128) NOT NULL, is_active BOOLEAN, is_admin BOOLEAN, \
+    created_at TIMESTAMP WITH TIME ZONE, updated_at TIMESTAMP WITH TIME ZONE, \
     last_login TIMESTAMP WITH TIME ZONE, PRIMARY KEY (id), UNIQUE (user_id), UNIQUE (username), \
     UNIQUE (email)); \
 CREATE TABLE devices (id SERIAL NOT NULL, name VARCHAR(100) NOT NULL, description TEXT, \
