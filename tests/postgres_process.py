@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from urllib.parse import urlsplit
 
 
 class Server:
@@ -34,6 +35,12 @@ class Server:
             **self.owner,
         )
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def sql(self, url, text):
+        """Runs SQL in the database of that URL; rows as lines, with | between the columns."""
+        database = urlsplit(url).path.removeprefix("/")
+        return self.run("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", text)
 
     def start(self, *more):
         """With these settings beside its own."""

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use martlet_broker::{Actions, Rule, Rules};
 use martlet_codec::TopicFilter;
 
-use crate::FileProblem;
 use crate::by_owner::LinesByOwner;
+use crate::{FileProblem, RuleLine};
 
 /// How subscriptions are permitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -210,6 +210,44 @@ impl AclFile {
                 None => &self.nobody,
             },
         })
+    }
+
+    /// The rules of a user as a role has them: the first that matches decides. Lines without an
+    /// owner are for anonymous clients alone, and are not among them.
+    ///
+    /// # Errors
+    /// A line cannot be a rule of a role: `%c` and `%u` stand for themselves in it.
+    pub fn rule_lines_for(&self, user: &str) -> Result<Vec<RuleLine>, FileProblem> {
+        let by_owner = LinesByOwner::new(&self.lines);
+        let own = ordered(by_owner.of(&Whose::User(user.into())));
+        let patterns = match fits_patterns(user) {
+            true => ordered(by_owner.of(&Whose::Everybody)),
+            false => Vec::new(),
+        };
+        let is_literal = |line: &&&Line| line.filter.contains("%c") || line.filter.contains("%u");
+        if let Some(line) = own.iter().find(is_literal) {
+            return Err(FileProblem {
+                file: self.name.clone(),
+                line: line.number,
+                why: format!(
+                    "%c and %u stand for themselves in {:?}, and in a rule of a role they do not: \
+                     make it a pattern, or leave the line out",
+                    line.filter
+                ),
+            });
+        }
+        let lines = own.into_iter().chain(patterns);
+        Ok(lines
+            .map(|line| RuleLine {
+                allows: line.access != Access::Deny,
+                actions: match line.access {
+                    Access::Read => Actions::READ,
+                    Access::Write => Actions::PUBLISH,
+                    Access::ReadWrite | Access::Deny => Actions::ALL,
+                },
+                filter: line.filter.clone(),
+            })
+            .collect())
     }
 
     /// Users who have lines of their own.

@@ -89,7 +89,8 @@ impl Registry {
             return Ok(None);
         }
         let digest = self.digest_key().await?.digest(secret.as_bytes());
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let sql = "SELECT * FROM api_keys WHERE digest = $1 AND revoked_ms = 0 AND \
                    (expires_ms = 0 OR expires_ms > $2) AND \
                    (owner = '' OR owner IN \
@@ -103,7 +104,7 @@ impl Registry {
             row.as_ref().map(read_key).transpose()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Keys, newest first.
@@ -111,7 +112,8 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn api_keys(&mut self, scope: &Scope) -> Result<Vec<ApiKey>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let sql = "SELECT * FROM api_keys ORDER BY created_ms DESC, id";
             let rows = sqlx::query(sql).fetch_all(on).await?;
@@ -121,7 +123,7 @@ impl Registry {
             Ok(keys)
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Gives a key another name and other scopes.

@@ -201,9 +201,10 @@ impl Registry {
         page: &PageRequest,
     ) -> Result<Page<AuditEntry>, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let found = read_log(on, scope, filter, page, |text| Sql::new(engine, text)).await;
-        found.map_err(|fault| fault.at(self.place()))
+        reading.end(found).await
     }
 
     /// Deletes the oldest rows above the limits, up to a given number of rows. Returns the number
@@ -216,7 +217,8 @@ impl Registry {
         kept: AuditKept,
         rows_max: u32,
     ) -> Result<u64, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let trim = async {
             let last = sqlx::query_scalar::<_, i64>("SELECT COALESCE(MAX(number), 0) FROM audit");
             let last = last.fetch_one(&mut *on).await?;
@@ -235,7 +237,7 @@ impl Registry {
             Ok(done.rows_affected())
         };
         let trimmed: Result<_, Fault> = trim.await;
-        trimmed.map_err(|fault| fault.at(self.place()))
+        reading.end(trimmed).await
     }
 }
 

@@ -307,7 +307,8 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn bans(&mut self, scope: &Scope) -> Result<Vec<Ban>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let tenant = tenant_of(&mut *on, scope).await?;
             let mut bans = all_bans(on).await?;
@@ -315,7 +316,7 @@ impl Registry {
             Ok(bans)
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// A page of the same, by id.
@@ -328,7 +329,8 @@ impl Registry {
         page: &PageRequest,
     ) -> Result<Page<Ban>, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let tenant = tenant_of(&mut *on, scope).await?;
             let from = |sql: &mut Sql| {
@@ -349,7 +351,7 @@ impl Registry {
             listed.page(on, engine, from, page).await
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Forgets those that ended before this time.

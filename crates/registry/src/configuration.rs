@@ -92,7 +92,8 @@ impl Registry {
         device: DeviceRef<'_>,
     ) -> Result<Vec<Setting>, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let found = find_device(&mut *on, engine, scope, device, false).await?;
             let sql = "SELECT * FROM device_configuration WHERE device = $1 ORDER BY key";
@@ -100,7 +101,7 @@ impl Registry {
             rows.iter().map(read_setting).collect()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// How many active keys the configuration of each of these devices has, by number; devices

@@ -109,7 +109,8 @@ impl Registry {
         device: DeviceRef<'_>,
     ) -> Result<Vec<Credential>, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let found = find(on, engine, scope, device, false).await?;
             let sql = "SELECT * FROM device_credentials WHERE device = $1 ORDER BY created_ms, id";
@@ -117,7 +118,7 @@ impl Registry {
             rows.iter().map(read_credential).collect()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// The credentials of a tenant's device, oldest first; none if there is no such device.
@@ -129,7 +130,8 @@ impl Registry {
         tenant: u32,
         id: &str,
     ) -> Result<Vec<Credential>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let sql = "SELECT device_credentials.* FROM device_credentials JOIN devices ON \
                        number = device WHERE tenant = $1 AND devices.id = $2 AND deleted_ms = 0 \
@@ -139,7 +141,7 @@ impl Registry {
             rows.iter().map(read_credential).collect()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Gives a device a credential beside those that it has; a secret that is made up is shown this
@@ -224,7 +226,8 @@ impl Registry {
         digest: &Digest,
     ) -> Result<Option<(Device, Credential)>, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             // The newest, should there be two.
             let sql = "SELECT * FROM device_credentials WHERE digest = $1 AND kind = $2 \
@@ -242,7 +245,7 @@ impl Registry {
             }
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Writes when credentials were last used. No node reads anything again for that.

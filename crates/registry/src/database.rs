@@ -7,13 +7,13 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::any::install_default_drivers;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{Any, AnyConnection, Connection as _, SqlSafeStr as _, Transaction};
+use sqlx::{Any, AnyConnection, Connection as _, Transaction};
 
 use crate::audit::{self, NewAuditEntry};
+use crate::migrations::{self, migrate};
+use crate::postgres::{self, CONNECT_MAX};
 use crate::secret::DigestKey;
 use crate::sql::{Engine, Fault, Sql};
 use crate::{Actor, Location, RegistryError, now_ms};
@@ -23,121 +23,6 @@ pub const FILE: &str = "martlet.db";
 
 /// SQLite gives `-wal` and `-shm` the mode of the file itself.
 const MODE: u32 = 0o600;
-
-/// Time without an answer after which the database counts as unreachable.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
-
-/// Lock that one writer holds until the end of its transaction, as in SQLite.
-const WRITER_LOCK: &str = "SELECT pg_advisory_xact_lock(7235126411286897002)";
-
-/// What a connection to PostgreSQL is told first. Who vanishes in the middle of a transaction must
-/// not keep the others from writing, a plan from when there were few rows must not be kept, and no
-/// statement here is worth being compiled: triggers, which do without sequential scans, were.
-const SESSION: &str = "SET client_min_messages = warning; SET statement_timeout = '60s'; \
-                       SET plan_cache_mode = force_custom_plan; SET jit = off; \
-                       SET idle_in_transaction_session_timeout = '60s'";
-
-/// A step from one version of the tables to the next.
-struct Step {
-    version: i64,
-    name: &'static str,
-    sqlite: &'static str,
-    postgres: &'static str,
-}
-
-/// None is ever changed once it is released.
-const MIGRATIONS: &[Step] = &[
-    Step {
-        version: 1,
-        name: "users, devices, roles",
-        sqlite: include_str!("../migrations/0001_users_devices_roles.sql"),
-        postgres: include_str!("../migrations/0001_users_devices_roles.sql"),
-    },
-    Step {
-        version: 2,
-        name: "changes",
-        sqlite: include_str!("../migrations/0002_changes.sql"),
-        postgres: include_str!("../migrations/0002_changes.postgres.sql"),
-    },
-    Step {
-        version: 3,
-        name: "teams, devices, keys",
-        sqlite: include_str!("../migrations/0003_teams_devices_keys.sql"),
-        postgres: include_str!("../migrations/0003_teams_devices_keys.sql"),
-    },
-    Step {
-        version: 4,
-        name: "audit and triggers",
-        sqlite: include_str!("../migrations/0004_audit_and_triggers.sqlite.sql"),
-        postgres: include_str!("../migrations/0004_audit_and_triggers.postgres.sql"),
-    },
-    Step {
-        version: 5,
-        name: "presence of nodes",
-        sqlite: include_str!("../migrations/0005_presence_of_nodes.sql"),
-        postgres: include_str!("../migrations/0005_presence_of_nodes.sql"),
-    },
-    Step {
-        version: 6,
-        name: "claimed",
-        sqlite: include_str!("../migrations/0006_claimed.sql"),
-        postgres: include_str!("../migrations/0006_claimed.sql"),
-    },
-    Step {
-        version: 7,
-        name: "no counter of tenants",
-        sqlite: include_str!("../migrations/0007_no_tenant_counter.sql"),
-        postgres: include_str!("../migrations/0007_no_tenant_counter.sql"),
-    },
-    Step {
-        version: 8,
-        name: "integrations",
-        sqlite: include_str!("../migrations/0008_integrations.sql"),
-        postgres: include_str!("../migrations/0008_integrations.sql"),
-    },
-    Step {
-        version: 9,
-        name: "secrets",
-        sqlite: include_str!("../migrations/0009_secrets.sql"),
-        postgres: include_str!("../migrations/0009_secrets.sql"),
-    },
-    Step {
-        version: 10,
-        name: "letters sent again",
-        sqlite: include_str!("../migrations/0010_letters_sent_again.sql"),
-        postgres: include_str!("../migrations/0010_letters_sent_again.sql"),
-    },
-    Step {
-        version: 11,
-        name: "types for other products",
-        sqlite: include_str!("../migrations/0011_types_for_other_products.sql"),
-        postgres: include_str!("../migrations/0011_types_for_other_products.sql"),
-    },
-    Step {
-        version: 12,
-        name: "reserved ids",
-        sqlite: include_str!("../migrations/0012_reserved_ids.sqlite.sql"),
-        postgres: include_str!("../migrations/0012_reserved_ids.postgres.sql"),
-    },
-    Step {
-        version: 13,
-        name: "kind",
-        sqlite: include_str!("../migrations/0013_kind.sql"),
-        postgres: include_str!("../migrations/0013_kind.sql"),
-    },
-    Step {
-        version: 14,
-        name: "client ids",
-        sqlite: include_str!("../migrations/0014_client_ids.sql"),
-        postgres: include_str!("../migrations/0014_client_ids.sql"),
-    },
-    Step {
-        version: 15,
-        name: "last messages",
-        sqlite: include_str!("../migrations/0015_last_messages.sql"),
-        postgres: include_str!("../migrations/0015_last_messages.sql"),
-    },
-];
 
 /// The tables, opened for reading and changing.
 pub struct Registry {
@@ -169,6 +54,43 @@ pub(crate) struct Work<'a> {
     place: Arc<str>,
 }
 
+/// Reading under way. In PostgreSQL it is a transaction: only there the schema of the tables is
+/// looked in, so that nothing is left behind on a connection that a pooler lends to others.
+pub(crate) struct Reading<'a> {
+    on: On<'a>,
+    place: Arc<str>,
+}
+
+enum On<'a> {
+    Connection(&'a mut AnyConnection),
+    Transaction(Transaction<'a, Any>),
+}
+
+impl Reading<'_> {
+    /// What statements are run on.
+    pub(crate) fn connection(&mut self) -> &mut AnyConnection {
+        match &mut self.on {
+            On::Connection(connection) => connection,
+            On::Transaction(all) => all,
+        }
+    }
+
+    /// Ends it, and answers what was read.
+    pub(crate) async fn end<T, E>(self, read: Result<T, E>) -> Result<T, RegistryError>
+    where
+        Fault: From<E>,
+    {
+        let ended = match self.on {
+            On::Connection(_) => Ok(()),
+            On::Transaction(all) if read.is_ok() => all.commit().await,
+            On::Transaction(all) => all.rollback().await,
+        };
+        let read = read.map_err(|fault| Fault::from(fault).at(&self.place))?;
+        ended.map_err(|error| Fault::Sql(error).at(&self.place))?;
+        Ok(read)
+    }
+}
+
 impl Registry {
     /// Opens the tables at a place, makes them if they are not there, and runs the migrations that
     /// they lack.
@@ -183,9 +105,9 @@ impl Registry {
             Location::File(path) => {
                 make_file(path)?;
                 let whole = std::path::absolute(path).map_err(file_error(path))?;
-                connect_sqlite(&place, &url(&whole)?).await?
+                connect_sqlite(&place, &sqlite_url(&whole)?).await?
             }
-            Location::Url(url) => connect_postgres(&place, url.whole()).await?,
+            Location::Url(url) => postgres::connect(&place, url.whole()).await?,
         };
         Self::of(location, place, connection).await
     }
@@ -216,13 +138,13 @@ impl Registry {
             true => "?mode=ro",
             false => "?mode=ro&immutable=true",
         };
-        let connected = AnyConnection::connect(&format!("{}{how}", url(&whole)?)).await;
+        let connected = AnyConnection::connect(&format!("{}{how}", sqlite_url(&whole)?)).await;
         let mut connection = connected.map_err(|error| Fault::Sql(error).at(&place))?;
-        let mut versions = versions(&mut connection)
+        let mut versions = migrations::versions(&mut connection)
             .await
             .map_err(|error| Fault::Sql(error).at(&place))?
             .into_iter();
-        let expected = MIGRATIONS.iter().map(|step| step.version);
+        let expected = migrations::known();
         if let Some(version) = versions
             .clone()
             .find(|found| expected.clone().all(|known| known != *found))
@@ -299,9 +221,9 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn is_in_use(&mut self) -> Result<bool, RegistryError> {
-        let place = Arc::clone(&self.place);
-        let found = is_in_use(self.connected().await?).await;
-        found.map_err(|error| Fault::Sql(error).at(&place))
+        let mut reading = self.reading().await?;
+        let found = is_in_use(reading.connection()).await;
+        reading.end(found).await
     }
 
     /// Another file has come to the place of the one that is open, or none is there any more.
@@ -332,17 +254,32 @@ impl Registry {
     }
 
     /// The connection; one that has broken, as when the database was started anew, is opened again.
-    pub(crate) async fn connected(&mut self) -> Result<&mut AnyConnection, RegistryError> {
+    async fn connected(&mut self) -> Result<&mut AnyConnection, RegistryError> {
         if let Location::Url(url) = &self.location {
             let alive = tokio::time::timeout(CONNECT_MAX, self.connection.ping()).await;
             if !matches!(alive, Ok(Ok(()))) {
-                self.connection = connect_postgres(&self.place, url.whole()).await?;
+                self.connection = postgres::connect(&self.place, url.whole()).await?;
                 self.key = None;
                 // Another database may have come to its place.
                 migrate(&self.place, Engine::Postgres, &mut self.connection).await?;
             }
         }
         Ok(&mut self.connection)
+    }
+
+    /// Begins reading. Each statement sees what is there when it begins; [`Self::begin_reading`] is
+    /// for what has to be of one moment.
+    pub(crate) async fn reading(&mut self) -> Result<Reading<'_>, RegistryError> {
+        let (engine, place) = (self.engine(), Arc::clone(&self.place));
+        let connection = self.connected().await?;
+        let on = match engine {
+            Engine::Sqlite => On::Connection(connection),
+            Engine::Postgres => {
+                let begun = postgres::begin(connection).await;
+                On::Transaction(begun.map_err(|error| Fault::Sql(error).at(&place))?)
+            }
+        };
+        Ok(Reading { on, place })
     }
 
     /// Begins a change.
@@ -363,24 +300,25 @@ impl Registry {
 
     /// What is read in it is as it is at this moment.
     pub(crate) async fn begin_reading(&mut self) -> Result<Transaction<'_, Any>, RegistryError> {
-        let begin = match self.engine() {
-            Engine::Sqlite => "BEGIN",
-            Engine::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        let (engine, place) = (self.engine(), Arc::clone(&self.place));
+        let connection = self.connected().await?;
+        let begun = match engine {
+            Engine::Sqlite => connection.begin_with("BEGIN").await,
+            Engine::Postgres => postgres::begin_snapshot(connection).await,
         };
-        let place = Arc::clone(&self.place);
-        let begun = self.connected().await?.begin_with(begin).await;
         begun.map_err(|error| Fault::Sql(error).at(&place))
     }
 
     /// The key of the digests of credentials, made when it is first asked for.
     pub(crate) async fn digest_key(&mut self) -> Result<DigestKey, RegistryError> {
-        let place = Arc::clone(&self.place);
         self.connected().await?;
         if let Some(key) = &self.key {
             return Ok(key.clone());
         }
-        let text = digest_key_text(&mut self.connection).await;
-        let text = text.map_err(|fault| fault.at(&place))?;
+        let place = Arc::clone(&self.place);
+        let mut reading = self.reading().await?;
+        let text = digest_key_text(reading.connection()).await;
+        let text = reading.end(text).await?;
         let key = DigestKey::read(&text).ok_or_else(|| RegistryError::Damaged {
             place: place.to_string(),
             what: "the key of the devices' credentials is none".to_owned(),
@@ -429,6 +367,13 @@ impl Work<'_> {
         let sql = "UPDATE counters SET last = last + $1 WHERE name = 'device' RETURNING last";
         let query = sqlx::query_scalar::<_, i64>(sql).bind(many);
         Ok(query.fetch_one(&mut *self.all).await? - many + 1)
+    }
+
+    /// Has this device number be the one that is taken next, unless it was taken.
+    pub(crate) async fn skip_numbers_to(&mut self, next: i64) -> Result<(), sqlx::Error> {
+        let sql = "UPDATE counters SET last = $1 WHERE name = 'device' AND last < $1";
+        let query = sqlx::query(sql).bind(next - 1);
+        query.execute(&mut *self.all).await.map(drop)
     }
 
     /// Writes who did this; `changed` is a JSON object without secrets.
@@ -492,6 +437,9 @@ fn make_file(path: &Path) -> Result<(), RegistryError> {
 async fn connect_sqlite(place: &str, url: &str) -> Result<AnyConnection, RegistryError> {
     let failed = |error| Fault::Sql(error).at(place);
     let mut connection = AnyConnection::connect(url).await.map_err(failed)?;
+    // Before anything is changed in it.
+    let expected = migrations::expect_no_others(place, &mut connection).await;
+    expected.map_err(|fault| fault.at(place))?;
     for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"] {
         let done = sqlx::raw_sql(pragma).execute(&mut connection).await;
         done.map_err(failed)?;
@@ -523,32 +471,14 @@ pub(crate) fn why_not_writable(path: &Path) -> Option<RegistryError> {
     Some(file_error(path)(io::Error::new(error.kind(), text)))
 }
 
-async fn connect_postgres(place: &str, url: &str) -> Result<AnyConnection, RegistryError> {
-    let failed = |error| Fault::Sql(error).at(place);
-    let connecting = async {
-        let mut connection = AnyConnection::connect(url).await?;
-        sqlx::raw_sql(SESSION).execute(&mut connection).await?;
-        Ok(connection)
-    };
-    let late = |_| sqlx::Error::Io(io::ErrorKind::TimedOut.into());
-    let connected = tokio::time::timeout(CONNECT_MAX, connecting).await;
-    connected
-        .map_err(late)
-        .and_then(|done| done)
-        .map_err(failed)
-}
-
-async fn begin_writing(
+/// Begins a transaction in which nobody else writes.
+pub(crate) async fn begin_writing(
     connection: &mut AnyConnection,
     engine: Engine,
 ) -> Result<Transaction<'_, Any>, sqlx::Error> {
     match engine {
         Engine::Sqlite => connection.begin_with("BEGIN IMMEDIATE").await,
-        Engine::Postgres => {
-            let mut all = connection.begin().await?;
-            sqlx::raw_sql(WRITER_LOCK).execute(&mut *all).await?;
-            Ok(all)
-        }
+        Engine::Postgres => postgres::begin_writing(connection).await,
     }
 }
 
@@ -677,63 +607,8 @@ pub(crate) async fn digest_key_text(on: &mut AnyConnection) -> Result<String, Fa
     Ok(sqlx::query_scalar(select).fetch_one(on).await?)
 }
 
-/// Runs what is missing. Of processes that come at once one does, and the others wait for it.
-async fn migrate(
-    place: &str,
-    engine: Engine,
-    connection: &mut AnyConnection,
-) -> Result<(), RegistryError> {
-    if is_of_this_version(connection).await {
-        return Ok(());
-    }
-    let failed = |error| Fault::Sql(error).at(place);
-    let mut all = begin_writing(connection, engine).await.map_err(failed)?;
-    let migrations = MIGRATIONS.iter().map(|step| {
-        let sql = match engine {
-            Engine::Sqlite => step.sqlite,
-            Engine::Postgres => step.postgres,
-        };
-        Migration::new(
-            step.version,
-            step.name.into(),
-            MigrationType::Simple,
-            sql.into_sql_str(),
-            false,
-        )
-    });
-    let mut migrator = Migrator::with_migrations(migrations.collect());
-    // The writer's lock is held already.
-    migrator.set_locking(false);
-    let done = migrator.run_direct(None, &mut *all, false).await;
-    done.map_err(|error| {
-        let place = place.to_owned();
-        match error {
-            MigrateError::VersionMissing(version) => RegistryError::Newer { place, version },
-            MigrateError::Execute(error) => RegistryError::Database { place, error },
-            error => RegistryError::Migration {
-                place,
-                why: error.to_string(),
-            },
-        }
-    })?;
-    all.commit().await.map_err(failed)
-}
-
-/// All migrations have been run, and no others. Where there is no such table yet there are none.
-async fn is_of_this_version(connection: &mut AnyConnection) -> bool {
-    let known = versions(connection).await;
-    let expected = MIGRATIONS.iter().map(|step| step.version);
-    known.is_ok_and(|known| known.into_iter().eq(expected))
-}
-
-/// The migrations that have been run.
-async fn versions(connection: &mut AnyConnection) -> Result<Vec<i64>, sqlx::Error> {
-    let sql = "SELECT version FROM _sqlx_migrations ORDER BY version";
-    sqlx::query_scalar(sql).fetch_all(connection).await
-}
-
 /// An absolute path as SQLite's driver takes it.
-fn url(path: &Path) -> Result<String, RegistryError> {
+pub(crate) fn sqlite_url(path: &Path) -> Result<String, RegistryError> {
     let text = path.to_str().ok_or_else(|| {
         RegistryError::Refused(format!("{}: its path is not UTF-8", path.display()))
     })?;

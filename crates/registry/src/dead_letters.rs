@@ -123,7 +123,8 @@ impl Registry {
         limit: u32,
     ) -> Result<Vec<DeadLetterRow>, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let mut sql = Sql::new(engine, "SELECT ");
             sql.push(HEAD).push(" FROM dead_letters WHERE node = ");
@@ -137,7 +138,7 @@ impl Registry {
             rows.iter().map(read_head).collect()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Number of letters of each integration of a node that has some.
@@ -148,7 +149,8 @@ impl Registry {
         &mut self,
         node: &str,
     ) -> Result<Vec<DeadLetterCount>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let sql = "SELECT kind, name, COUNT(*) FROM dead_letters WHERE node = $1 \
                        GROUP BY kind, name ORDER BY kind, name";
@@ -163,7 +165,7 @@ impl Registry {
             counts.collect()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// The letter of this number of a node; none if there is no such letter.
@@ -176,7 +178,8 @@ impl Registry {
         id: u64,
     ) -> Result<Option<DeadLetterRow>, RegistryError> {
         let place = self.place().to_owned();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let sql = "SELECT * FROM dead_letters WHERE node = $1 AND id = $2";
             let query = sqlx::query(sql).bind(clean(node)).bind(signed(id));
@@ -189,7 +192,7 @@ impl Registry {
             Ok(Some(letter))
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Notes that letters of a node are to be sent again, or not. One that is refused again is not
@@ -234,7 +237,8 @@ impl Registry {
         node: &str,
         (kind, name): (&str, &str),
     ) -> Result<Vec<u64>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let sql = "SELECT id FROM dead_letters WHERE node = $1 AND kind = $2 AND name = $3 \
                        AND sends_again = 1 ORDER BY id";
@@ -244,7 +248,7 @@ impl Registry {
             Ok(ids.into_iter().map(unsigned).collect())
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Removes letters of a node. Returns how many there were.

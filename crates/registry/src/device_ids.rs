@@ -24,6 +24,9 @@ const RESERVED: [&str; 12] = [
     "bulk",
 ];
 
+/// Highest number that a device may bring along.
+const GIVEN_NUMBER_MAX: i64 = 1_000_000_000;
+
 /// Digits of base32, as in RFC 4648.
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
@@ -82,6 +85,20 @@ pub(crate) fn expect_own_number(id: &str, number: i64) -> Result<(), String> {
     }
 }
 
+/// Rejects a number that a device has or had, and one that would leave few for others.
+pub(crate) fn expect_free_number(number: i64, next: i64) -> Result<(), String> {
+    if (next..=GIVEN_NUMBER_MAX).contains(&number) {
+        return Ok(());
+    }
+    Err(match number < next {
+        true => format!(
+            "the number {number} is or was that of another device: numbers below {next} are not \
+             given again"
+        ),
+        false => format!("the number {number} is above {GIVEN_NUMBER_MAX}"),
+    })
+}
+
 impl Registry {
     /// Devices that a migration renamed because their id is reserved, as long as they have not been
     /// connected by their new id. By the new id.
@@ -89,7 +106,8 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn renamed_devices(&mut self) -> Result<Vec<RenamedDevice>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let sql = "SELECT audit.changed, devices.id FROM audit JOIN devices ON \
                        devices.id = audit.object_id AND devices.team = audit.team \
@@ -108,7 +126,7 @@ impl Registry {
                 .collect()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 }
 

@@ -103,9 +103,10 @@ impl Registry {
         page: &PageRequest,
     ) -> Result<Page<Device>, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = read_list(on, engine, scope, filter, order, page).await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// How many devices there are.
@@ -118,13 +119,14 @@ impl Registry {
         filter: &DeviceFilter,
     ) -> Result<u64, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = match online(on, filter).await {
             Ok(online) => count(on, engine, (scope, filter), online).await,
             Err(error) => Err(error),
         };
-        let read = read.map_err(|error| Fault::from(error).at(self.place()))?;
-        Ok(u64::try_from(read).unwrap_or(0))
+        let count = reading.end(read).await?;
+        Ok(u64::try_from(count).unwrap_or(0))
     }
 
     /// How many devices there are, by status.

@@ -11,7 +11,9 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::audit::NewAuditEntry;
 use crate::database::Work;
-use crate::device_ids::{expect_not_reserved, expect_own_number, generated_id, is_digits};
+use crate::device_ids::{
+    expect_free_number, expect_not_reserved, expect_own_number, generated_id, is_digits,
+};
 use crate::groups::for_team as group_for_team;
 use crate::presence::{self, Presence};
 use crate::rule_sets::{check_new_name, expect_own_topics, is_builtin, unknown};
@@ -175,6 +177,8 @@ pub enum DeviceSecret {
 pub struct NewDevice {
     /// Client Identifier and user name; none: it is generated.
     pub id: Option<String>,
+    /// A number that it had elsewhere, higher than all that were taken here; none: the next one.
+    pub number: Option<i64>,
     /// None: the id.
     pub name: Option<String>,
     /// Its type.
@@ -216,6 +220,7 @@ impl NewDevice {
     pub fn unnamed() -> Self {
         Self {
             id: None,
+            number: None,
             name: None,
             device_type: DEVICE_TYPE.to_owned(),
             kind: String::new(),
@@ -388,7 +393,9 @@ impl Registry {
             // Until it knows how many there are, lists are ten times as slow. They are there,
             // whatever comes of this.
             let known = sqlx::raw_sql("ANALYZE devices, device_credentials, device_tags");
-            let _ = known.execute(self.connected().await?).await;
+            let mut reading = self.reading().await?;
+            let done = known.execute(reading.connection()).await;
+            let _ = reading.end(done).await;
         }
         Ok(outcomes)
     }
@@ -503,9 +510,10 @@ impl Registry {
         device: DeviceRef<'_>,
     ) -> Result<Device, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let found = find(on, engine, scope, device, false).await;
-        found.map_err(|fault| fault.at(self.place()))
+        reading.end(found).await
     }
 
     /// All devices of the common tenant, by id.
@@ -514,9 +522,10 @@ impl Registry {
     /// The database cannot be read, or a status means nothing.
     pub async fn devices(&mut self) -> Result<Vec<Device>, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let found = all_of_common_tenant(on, engine).await;
-        found.map_err(|fault| fault.at(self.place()))
+        reading.end(found).await
     }
 }
 
@@ -788,7 +797,10 @@ pub(crate) async fn insert_many(
         }
     }
     while !rows.is_empty() {
-        let rest = rows.split_off(rows.len().min(CHUNK));
+        // A number that is given is not the one after that of the row before.
+        let given = rows.iter().position(|row| row.device.number.is_some());
+        let many = given.map_or(CHUNK, |at| at.max(1));
+        let rest = rows.split_off(rows.len().min(CHUNK).min(many));
         let chunk = std::mem::replace(&mut rows, rest);
         insert_chunk(work, key, chunk, &mut known, &mut outcomes).await?;
     }
@@ -1012,16 +1024,22 @@ async fn insert_chunk(
         }
     }
     let most = work.devices_per_user_max;
-    let mut next_number = match rows.iter().any(|row| is_digits(&row.id)) {
+    let given = rows.first().and_then(|row| row.device.number);
+    let mut next_number = match rows.iter().any(|row| is_digits(&row.id)) || given.is_some() {
         true => work.next_number().await?,
         false => 0,
     };
+    let taken_number = given.and_then(|given| expect_free_number(given, next_number).err());
+    next_number = given.unwrap_or(next_number);
     rows.retain(|row| {
         let place = (row.tenant, row.id.clone());
         let number = expect_own_number(&row.id, next_number);
         let outcome = match (taken.get(&place), number) {
             (Some(why), _) => RowOutcome::Exists(why.clone()),
             (None, Err(why)) => RowOutcome::Refused(why),
+            (None, _) if taken_number.is_some() => {
+                RowOutcome::Refused(taken_number.clone().unwrap_or_default())
+            }
             (None, _) if known.ids.contains(&place) => {
                 RowOutcome::Exists(format!("{} is named twice", row.id))
             }
@@ -1051,6 +1069,9 @@ async fn insert_chunk(
         };
         let digest = secret::digest_text(&key.digest(secret.text().as_bytes()));
         row.credential = Some((secret::new_id()?, made_up.then_some(secret), digest));
+    }
+    if let Some(given) = given {
+        work.skip_numbers_to(given).await?;
     }
     let first = work.take_numbers(rows.len() as i64).await?;
     write_devices(work, first, &rows).await?;

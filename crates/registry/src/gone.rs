@@ -35,7 +35,8 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn gone(&mut self, tenant: u32, name: &str) -> Result<Option<Gone>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let name = clean(name);
         let read = async {
             match gone_from(&mut *on, i64::from(tenant), &name).await? {
@@ -44,7 +45,7 @@ impl Registry {
             }
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Devices of this id of deleted teams that own tenants, three at most, each as `ID@TEAM`.
@@ -52,13 +53,14 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn gone_with_teams(&mut self, id: &str) -> Result<Vec<String>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let id = clean(id);
         let sql = "SELECT t.name FROM devices d JOIN teams t ON t.tenant = d.tenant WHERE d.id = \
                    $1 AND t.tenant > 0 AND t.deleted_ms > 0 ORDER BY t.name LIMIT $2";
         let query = sqlx::query_scalar::<_, String>(sql).bind(id.to_owned());
         let read = query.bind(NAMESAKES).fetch_all(on).await;
-        let teams = read.map_err(|fault| Fault::from(fault).at(self.place()))?;
+        let teams = reading.end(read).await?;
         Ok(teams.iter().map(|team| format!("{id}@{team}")).collect())
     }
 }

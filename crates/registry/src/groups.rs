@@ -114,7 +114,8 @@ impl Registry {
     /// The database cannot be read.
     pub async fn groups(&mut self, scope: &Scope) -> Result<Vec<Group>, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let mut sql = Sql::new(engine, SELECT);
             if let Some(team) = scope.team() {
@@ -124,7 +125,7 @@ impl Registry {
             sql.all(on).await?.iter().map(read_group).collect()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// A group by its id, or else by its name, where that is one group's alone.
@@ -132,9 +133,10 @@ impl Registry {
     /// # Errors
     /// There is none, or there are several.
     pub async fn group_named(&mut self, scope: &Scope, text: &str) -> Result<Group, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let found = find(on, scope, text).await;
-        found.map_err(|fault| fault.at(self.place()))
+        reading.end(found).await
     }
 
     /// A group, as [`Registry::add_to_group`] finds it: of several of one name that of the team is
@@ -149,9 +151,10 @@ impl Registry {
         devices: &[DeviceRef<'_>],
     ) -> Result<Group, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let found = find_with(on, engine, scope, text, devices).await;
-        found.map_err(|fault| fault.at(self.place()))
+        reading.end(found).await
     }
 
     /// A group that devices of a team may be in, which is named by its id; of several of one name
@@ -160,7 +163,8 @@ impl Registry {
     /// # Errors
     /// There is none.
     pub async fn group_for_team(&mut self, team: &str, text: &str) -> Result<Group, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let found = async {
             match for_team(on, team, text).await? {
                 Some((id, _)) => find(on, &Scope::All, &id).await,
@@ -168,7 +172,7 @@ impl Registry {
             }
         };
         let found: Result<_, Fault> = found.await;
-        found.map_err(|fault| fault.at(self.place()))
+        reading.end(found).await
     }
 
     /// Has devices be in a group, beside those that are. The answer is how many were not before.

@@ -25,7 +25,8 @@ impl Registry {
         kind: &str,
         name: &str,
     ) -> Result<Option<IntegrationState>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let sql = "SELECT state, reason FROM integration_states WHERE node = $1 AND kind = $2 \
                        AND name = $3";
@@ -40,7 +41,7 @@ impl Registry {
             }))
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Writes the state of an integration of a node.

@@ -4,8 +4,9 @@
 //! may do, in memory, and is read anew when something has changed. SQL is written so that SQLite
 //! and PostgreSQL understand it; where they differ, `sql` and `database` know.
 //!
-//! * `location`, `database`: where the tables are, their migrations, transactions, and waiting for
-//!   them where nothing is asynchronous
+//! * `location`, `database`, `migrations`, `postgres`: where the tables are, transactions, bringing
+//!   them to this version, the schema in PostgreSQL, and waiting for them where nothing is
+//!   asynchronous
 //! * `sql`, `page`: statements that are put together, and lists by page
 //! * `teams`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
@@ -15,6 +16,7 @@
 //! * `dead_letters`, `integrations`: messages that integrations refused, and their states
 //! * `secrets`: sealed secrets of other systems
 //! * `audit`: who changed what, and whose objects they see
+//! * `foreign`: databases of other systems, and the devices in them
 //! * `secret`: credentials that are made up, and the digests that are kept of them
 //! * `changes`: what was changed since they were last read
 //! * `snapshot`: the tables as they were when they were read
@@ -34,12 +36,15 @@ mod deleted;
 mod device_ids;
 mod device_lists;
 mod devices;
+mod foreign;
 mod gone;
 mod groups;
 mod idempotency;
 mod integrations;
 mod location;
+mod migrations;
 mod page;
+mod postgres;
 mod presence;
 mod provisioning;
 mod registration;
@@ -70,6 +75,10 @@ pub use device_lists::{DeviceCounts, DeviceFilter, DeviceOrder, KindCount, PartC
 pub use devices::{
     AddedDevice, Device, DeviceChange, DeviceRef, DeviceSecret, Import, NewDevice, RowOutcome,
     Status, is_device_id,
+};
+pub use foreign::{
+    Contents, ForeignSetting, ForeignTables, IotFlowDevice, OtherSystem, ServiceMqttDevice,
+    contents, iotflow_devices, microservice_tables, service_mqtt_devices,
 };
 pub use gone::{Gone, GoneTeam};
 pub use groups::{Group, GroupChange, NewGroup};

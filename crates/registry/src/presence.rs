@@ -61,7 +61,8 @@ impl Registry {
         tenant: u32,
         client_id: &str,
     ) -> Result<Option<Presence>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let sql = "SELECT * FROM presence WHERE tenant = $1 AND client_id = $2";
             let query = sqlx::query(sql).bind(i64::from(tenant));
@@ -70,7 +71,7 @@ impl Registry {
             row.as_ref().map(read_presence).transpose()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Marks all clients of this node as disconnected at the time when it was last alive, as when

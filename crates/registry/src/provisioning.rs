@@ -108,7 +108,8 @@ impl Registry {
         &mut self,
         scope: &Scope,
     ) -> Result<Vec<ProvisioningKey>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let sql = "SELECT * FROM provisioning_keys ORDER BY created_ms DESC, id";
             let rows = sqlx::query(sql).fetch_all(on).await?;
@@ -118,7 +119,7 @@ impl Registry {
             Ok(keys)
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Ends a key.

@@ -68,7 +68,8 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn secrets(&mut self, scope: &Scope) -> Result<Vec<SecretHead>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let sql = "SELECT team, name, created_ms, changed_ms, changed_by FROM secrets \
                        ORDER BY team, name";
@@ -79,7 +80,7 @@ impl Registry {
             Ok(all)
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Id of the team that owns the secrets of a caller that names this team, by id or name; empty:
@@ -92,11 +93,10 @@ impl Registry {
         scope: &Scope,
         team: &str,
     ) -> Result<String, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let found = home(on, scope, team).await;
-        found
-            .map(|home| home.team)
-            .map_err(|fault| fault.at(self.place()))
+        Ok(reading.end(found).await?.team)
     }
 
     /// Number of secrets of all owners.
@@ -104,10 +104,11 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn secret_count(&mut self) -> Result<u64, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let query = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM secrets");
-        let count = query.fetch_one(on).await.map_err(Fault::Sql);
-        let count = count.map_err(|fault| fault.at(self.place()))?;
+        let count = query.fetch_one(on).await;
+        let count = reading.end(count).await?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
@@ -116,10 +117,11 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn secret_keys(&mut self) -> Result<Vec<String>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let query = sqlx::query_scalar("SELECT DISTINCT key_id FROM secrets ORDER BY key_id");
         let found = query.fetch_all(on).await.map_err(Fault::Sql);
-        found.map_err(|fault| fault.at(self.place()))
+        reading.end(found).await
     }
 
     /// The sealed value of a secret of the team of this id; none if there is none.
@@ -131,7 +133,8 @@ impl Registry {
         team: &str,
         name: &str,
     ) -> Result<Option<SealedSecret>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let sql = "SELECT sealed, key_id FROM secrets WHERE team = $1 AND name = $2";
             let query = sqlx::query(sql).bind(clean(team)).bind(clean(name));
@@ -144,7 +147,7 @@ impl Registry {
             }))
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Writes a secret of the team of this id; empty: the common tenant. Returns whether it is new.

@@ -176,7 +176,8 @@ impl Registry {
         scope: &Scope,
         deleted: bool,
     ) -> Result<Vec<Team>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let sql = match deleted {
             false => "SELECT * FROM teams WHERE deleted_ms = 0 ORDER BY name",
             true => "SELECT * FROM teams WHERE deleted_ms > 0 ORDER BY name",
@@ -189,7 +190,7 @@ impl Registry {
             Ok(teams)
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// A team.
@@ -197,9 +198,10 @@ impl Registry {
     /// # Errors
     /// There is none.
     pub async fn team(&mut self, scope: &Scope, id: &str) -> Result<Team, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let found = find(on, scope, id, false).await;
-        found.map_err(|fault| fault.at(self.place()))
+        reading.end(found).await
     }
 
     /// A team by its id, or else by its name.
@@ -207,9 +209,10 @@ impl Registry {
     /// # Errors
     /// There is none.
     pub async fn team_named(&mut self, scope: &Scope, text: &str) -> Result<Team, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let found = find_named(on, scope, text, false).await;
-        found.map_err(|fault| fault.at(self.place()))
+        reading.end(found).await
     }
 
     /// Who is in a team, which is named by its id or name; by their names.
@@ -221,7 +224,8 @@ impl Registry {
         scope: &Scope,
         team: &str,
     ) -> Result<Vec<Member>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let team = find_named(&mut *on, scope, team, false).await?.id;
             let sql = "SELECT team_members.* FROM team_members JOIN users ON name = user_name \
@@ -230,7 +234,7 @@ impl Registry {
             rows.iter().map(read_member).collect()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// A team, there or deleted, by its id or name; with the roles that people have in it.
@@ -243,7 +247,8 @@ impl Registry {
         text: &str,
         deleted: bool,
     ) -> Result<(Team, Vec<ApiRole>), RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let team = find_named(&mut *on, scope, text, deleted).await?;
             let sql = "SELECT * FROM team_members WHERE team = $1";
@@ -253,7 +258,7 @@ impl Registry {
             Ok((team, roles?))
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// The teams of a user.
@@ -261,7 +266,8 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn teams_of(&mut self, user: &str) -> Result<Vec<Member>, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let sql = "SELECT team_members.* FROM team_members JOIN teams ON id = team WHERE \
                        user_name = $1 AND deleted_ms = 0 ORDER BY name";
@@ -269,7 +275,7 @@ impl Registry {
             rows.await?.iter().map(read_member).collect()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Adds a user to a team, in this role; none: removes the user.

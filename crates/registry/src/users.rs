@@ -183,6 +183,26 @@ impl Registry {
         work.end(done).await
     }
 
+    /// As [`Registry::create_user`], with a hash of the password that was made elsewhere.
+    ///
+    /// # Errors
+    /// As there; or it is no hash but the password itself.
+    pub async fn create_user_with_hash(
+        &mut self,
+        actor: &Actor,
+        user: NewUser,
+        hash: &PasswordHash,
+    ) -> Result<User, RegistryError> {
+        check_new_name("user", &user.name)?;
+        if hash.is_plain() {
+            let why = "the password is not hashed";
+            return Err(RegistryError::Refused(why.to_owned()));
+        }
+        let mut work = self.begin(actor).await?;
+        let done = insert(&mut work, user, hash, String::new()).await;
+        work.end(done).await
+    }
+
     /// Gives a user another password.
     ///
     /// # Errors
@@ -281,8 +301,10 @@ impl Registry {
         password: &str,
     ) -> Result<Option<User>, RegistryError> {
         let place = self.place().to_owned();
-        let on = self.connected().await?;
-        let found = user_row(on, name).await.map_err(|fault| fault.at(&place))?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
+        let found = user_row(on, name).await;
+        let found = reading.end(found).await?;
         let Some(row) = found else {
             // As long as a wrong password takes.
             drop(new_hash("nobody"));
@@ -417,10 +439,11 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn is_claimed(&mut self) -> Result<bool, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let sql = "SELECT last FROM counters WHERE name = 'claimed'";
         let read = sqlx::query_scalar::<_, i64>(sql).fetch_one(on).await;
-        let at_ms = read.map_err(|error| Fault::Sql(error).at(self.place()))?;
+        let at_ms = reading.end(read).await?;
         Ok(at_ms > 0)
     }
 
@@ -429,12 +452,13 @@ impl Registry {
     /// # Errors
     /// The database cannot be read.
     pub async fn has_administrator(&mut self) -> Result<bool, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let sql = "SELECT COUNT(*) FROM users WHERE api_role = $1 AND enabled <> 0 \
                    AND deleted_ms = 0";
         let read = sqlx::query_scalar::<_, i64>(sql).bind(ApiRole::Administrator.word());
         let count = read.fetch_one(on).await;
-        let count = count.map_err(|error| Fault::Sql(error).at(self.place()))?;
+        let count = reading.end(count).await?;
         Ok(count > 0)
     }
 
@@ -448,7 +472,8 @@ impl Registry {
         deleted: bool,
     ) -> Result<Vec<User>, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let mut sql = Sql::new(engine, "SELECT * FROM users WHERE ");
             conditions(&mut sql, scope, deleted);
@@ -457,7 +482,7 @@ impl Registry {
             rows.iter().map(read_user).collect()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// A page of the same.
@@ -471,7 +496,8 @@ impl Registry {
         page: &PageRequest,
     ) -> Result<Page<User>, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let from = |sql: &mut Sql| {
             sql.push(" FROM users WHERE ");
             conditions(sql, scope, deleted);
@@ -483,7 +509,7 @@ impl Registry {
             name: |user: &User| &user.name,
         };
         let read = listed.page(on, engine, from, page).await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// A user.
@@ -491,9 +517,10 @@ impl Registry {
     /// # Errors
     /// There is none.
     pub async fn user(&mut self, scope: &Scope, name: &str) -> Result<User, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let found = find(on, scope, name, false).await;
-        found.map_err(|fault| fault.at(self.place()))
+        reading.end(found).await
     }
 
     /// A user who was deleted.
@@ -501,9 +528,10 @@ impl Registry {
     /// # Errors
     /// There is none.
     pub async fn deleted_user(&mut self, scope: &Scope, name: &str) -> Result<User, RegistryError> {
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let found = find(on, scope, name, true).await;
-        found.map_err(|fault| fault.at(self.place()))
+        reading.end(found).await
     }
 
     /// Of a password that is being set; empty where none is kept.

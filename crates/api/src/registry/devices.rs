@@ -433,6 +433,7 @@ impl NewDeviceBody {
             (None, _) => DeviceSecret::MadeUp,
         };
         Ok(NewDevice {
+            number: None,
             name: self.name,
             device_type: self.device_type.unwrap_or_else(|| DEVICE_TYPE.to_owned()),
             kind: self.kind,

@@ -313,6 +313,7 @@ fn add(options: &AddOptions) -> anyhow::Result<String> {
     let (device_type, said) = (&options.device_type, &options.said);
     let added = tables::with(&on.node, async |registry| {
         let device = NewDevice {
+            number: None,
             name: options.name.clone(),
             device_type: device_type.clone(),
             kind: said.kind.clone().unwrap_or_default(),

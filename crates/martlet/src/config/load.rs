@@ -10,7 +10,7 @@ use crate::config::file_access::{read_environment_file, unreadable_files};
 use crate::config::masking::shown as shown_of_sink;
 use crate::config::schema::{HTTP_LISTENER_KEYS, Key, Kind, LISTENER_KEYS, Value, is_list, keys};
 use crate::config::sinks::keys_of_kinds;
-use crate::config::{mosquitto, seeds};
+use crate::config::{database, mosquitto, seeds};
 
 /// Source of values that are not set.
 pub(crate) const DEFAULT_SOURCE: &str = "default";
@@ -396,6 +396,7 @@ pub(crate) fn load(
         effective.listeners = overlay.listen.iter().map(|url| listener_of(url)).collect();
     }
     seeds::add_http_listeners(&variables, &overlay.http, &mut effective)?;
+    database::adopt(environment, &mut effective)?;
     Ok(effective)
 }
 

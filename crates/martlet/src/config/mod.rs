@@ -4,11 +4,13 @@
 //! remembers where each value came from, `seeds` the names of other programs and `mosquitto` that
 //! broker's file among them; `resolve` turns the result into each layer's own settings,
 //! `authentication` into who is let in, `http` into what is served by HTTP and to whom,
-//! `registry` into where the tables are, `sinks` into integrations, `way_in` how clients reach it,
-//! `file_access` which files other users could change or read; `regular_file` reads files.
+//! `registry` into where the tables are, `database` whether another program's variables say so,
+//! `sinks` into integrations, `way_in` how clients reach it, `file_access` which files other users
+//! could change or read; `regular_file` reads files.
 
 mod authentication;
 mod broken;
+mod database;
 #[cfg(test)]
 mod fail_open_tests;
 mod file_access;
@@ -26,6 +28,7 @@ mod way_in;
 
 pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_unasked};
 pub(crate) use broken::data_dir_in;
+pub(crate) use database::{NAMES as DATABASE_NAMES, is_about_database};
 pub(crate) use file_access::{exposed_files, unreadable_files};
 pub(crate) use http::{HttpConnections, HttpListener};
 #[cfg(test)]

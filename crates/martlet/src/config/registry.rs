@@ -23,13 +23,19 @@ pub(crate) fn location(effective: &Effective) -> Result<Location, ConfigError> {
     if url.is_empty() {
         return Ok(file_in(&data_dir(effective)?, FILE));
     }
-    // It may hold a password, and is not shown.
-    let unusable = |why: &str| {
+    location_of(url, effective).map_err(|why| {
         let source = effective.source("registry.url");
         ConfigError::Unusable(format!("{source}: registry.url: {why}"))
-    };
+    })
+}
+
+/// The place that a URL or a path names.
+///
+/// # Errors
+/// It is the URL of no database that is understood. It may hold a password, and is not shown.
+pub(super) fn location_of(url: &str, effective: &Effective) -> Result<Location, String> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        let url = DatabaseUrl::parse(url).map_err(|error| unusable(&error.to_string()))?;
+        let url = DatabaseUrl::parse(url).map_err(|error| error.to_string())?;
         return Ok(url.into());
     }
     let mut schemes = FILE_SCHEMES.iter();
@@ -38,9 +44,10 @@ pub(crate) fn location(effective: &Effective) -> Result<Location, ConfigError> {
     if path.is_empty() || path.contains("://") || path.contains('?') {
         let why =
             "expected postgres://USER:PASSWORD@HOST/DATABASE, or the path of a file of SQLite";
-        return Err(unusable(why));
+        return Err(why.to_owned());
     }
-    Ok(file_in(&data_dir(effective)?, path))
+    let directory = data_dir(effective).map_err(|error| error.to_string())?;
+    Ok(file_in(&directory, path))
 }
 
 /// Found from wherever the node or a command is started, and told so that it is the same there.
@@ -112,6 +119,11 @@ pub(crate) fn note(data_dir: &Path, location: &Location, identity: Option<&str>)
 pub(crate) fn noted(data_dir: &Path) -> Option<String> {
     let (place, _) = read(data_dir)?;
     (place != FILE).then_some(place)
+}
+
+/// Where the node that was last here had users and devices; none: nobody has used it.
+pub(crate) fn noted_place(data_dir: &Path) -> Option<String> {
+    read(data_dir).map(|(place, _)| place)
 }
 
 /// A start without those who were somebody would let in everybody: the tables are those that the

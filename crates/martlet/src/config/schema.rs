@@ -635,6 +635,12 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Database of users, devices and the rest: postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full, or the path of a file of SQLite. Without it, martlet.db in the data directory, which is made when it is first written to. While the database is unreachable, the tables that were read last remain in force, and nothing can be changed; a start does not wait for it and fails.",
     ),
     (
+        "registry.adopt",
+        Kind::Boolean,
+        Default::Boolean(false),
+        "Use the database of DATABASE_URL or DATABASE_DSN, whatever is in it. Its own tables are left as they are: in PostgreSQL Martlet's tables are in the schema martlet. Without it such a database is used only if it has Martlet's tables, or next to a name that only one of the replaced systems has.",
+    ),
+    (
         "registry.max_devices_per_user",
         Kind::Integer {
             min: 0,

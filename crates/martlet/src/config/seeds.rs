@@ -75,12 +75,10 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ("MQTT_BROKER_CREDENTIALS", "`auth.credentials`"),
     (
         "DATABASE_URL",
-        "`registry.url`, where it begins with postgres:// or sqlite:.",
+        "`registry.url`, if it begins with postgres:// or sqlite: and the database is for Martlet: \
+         [the database](database.md).",
     ),
-    (
-        "DATABASE_DSN",
-        "`registry.url`, where DATABASE_URL is not given.",
-    ),
+    ("DATABASE_DSN", "The same, where DATABASE_URL is not given."),
     ("MAX_DEVICES_PER_USER", "`registry.max_devices_per_user`"),
     ("API_KEY_ENABLED", "`true`: the keys of API_KEYS are good."),
     (
@@ -371,25 +369,8 @@ impl Names<'_> {
         Ok(())
     }
 
-    /// Those of a database that is none of ours, as MySQL's, are another program's matter.
+    /// Where the tables are: `database`.
     fn registry(&mut self) -> Result<(), ConfigError> {
-        let is_ours = |url: &str| {
-            let known = ["postgres://", "postgresql://", "sqlite:", "sqlite3:"];
-            known.iter().any(|scheme| url.starts_with(scheme))
-        };
-        for name in ["DATABASE_DSN", "DATABASE_URL"] {
-            let Some(url) = self.get(name).map(str::to_owned) else {
-                continue;
-            };
-            if is_ours(&url) {
-                self.set("registry.url", Value::Secret(url.into()), name);
-            } else {
-                let warning = format!(
-                    "environment {name}: not used, it begins with neither postgres:// nor sqlite:"
-                );
-                self.effective.warnings.push(warning);
-            }
-        }
         let name = "MAX_DEVICES_PER_USER";
         if let Some(text) = self.get(name) {
             let most = text

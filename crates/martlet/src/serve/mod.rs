@@ -188,10 +188,11 @@ impl ConfigOptions {
     }
 
     /// The same as far as it is said in our own words: what devices' programs have in their
-    /// environment is no matter of commands that only look for a node.
+    /// environment is no matter of commands that only look for a node, but for its database.
     pub(crate) fn load_own(&self) -> anyhow::Result<config::Effective> {
         let mut environment = config::environment()?.variables;
-        environment.retain(|(name, _)| name.starts_with("MARTLET_"));
+        environment
+            .retain(|(name, _)| name.starts_with("MARTLET_") || config::is_about_database(name));
         Ok(config::load(&self.overlay()?, &environment)?)
     }
 

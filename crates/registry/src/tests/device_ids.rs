@@ -26,21 +26,16 @@ both!(a_word_of_the_paths_is_no_id, registry, {
 
 /// Makes a device have an id that is none any more, as an older version allowed.
 async fn rename(registry: &mut Registry, from: &str, to: &str) {
-    let sql = "UPDATE devices SET id = $1, search = $2 WHERE id = $3";
-    let query = sqlx::query(sql).bind(to.to_owned());
-    let query = query
-        .bind(format!("{to}\nname\n\nhall"))
-        .bind(from.to_owned());
-    let done = query.execute(&mut registry.connection).await;
-    done.expect("it is renamed");
+    let search = format!("{to}\nname\n\nhall");
+    let sql = format!("UPDATE devices SET id = '{to}', search = '{search}' WHERE id = '{from}'");
+    registry.run_sql(&sql).await.expect("it is renamed");
 }
 
 /// Runs the migration of reserved ids again.
 async fn migrate(location: &Location) -> Result<Registry, RegistryError> {
     let mut other = Registry::open(location).await?;
     let sql = "DELETE FROM _sqlx_migrations WHERE version = 12";
-    let done = sqlx::query(sql).execute(&mut other.connection).await;
-    done.expect("it is as if it had not been run");
+    other.run_sql(sql).await?;
     other.close().await?;
     Registry::open(location).await
 }
@@ -90,10 +85,10 @@ both!(devices_with_a_reserved_id_are_renamed, registry, {
     assert!(matches!(check("summary-3"), Some(Ok(_))));
     assert!(check("summary").is_none());
     let (search, known) = ("SELECT search FROM devices WHERE number = 1", "summary-3\n");
-    let search: Result<String, _> = sqlx::query_scalar(search)
-        .fetch_one(&mut migrated.connection)
-        .await;
-    assert!(search.expect("it is there").starts_with(known));
+    let mut reading = migrated.reading().await?;
+    let search = sqlx::query_scalar::<_, String>(search).fetch_one(reading.connection());
+    let search = search.await;
+    assert!(reading.end(search).await?.starts_with(known));
 
     let filter = AuditFilter {
         action: Some("device.rename".to_owned()),
@@ -122,12 +117,9 @@ both!(devices_with_a_reserved_id_are_renamed, registry, {
         .map(|one| (&*one.old_id, &*one.new_id))
         .collect();
     assert_eq!(renamed, [("status", "status-1"), ("summary", "summary-3")]);
-    let sql = "UPDATE devices SET last_seen_ms = $1 WHERE id = 'summary-3'";
-    let query = sqlx::query(sql).bind(now_ms() + 1);
-    query
-        .execute(&mut migrated.connection)
-        .await
-        .expect("it was connected");
+    let now_ms = now_ms() + 1;
+    let sql = format!("UPDATE devices SET last_seen_ms = {now_ms} WHERE id = 'summary-3'");
+    migrated.run_sql(&sql).await?;
     assert_eq!(migrated.renamed_devices().await?.len(), 1);
     migrated.close().await?;
 });

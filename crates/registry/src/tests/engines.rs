@@ -138,10 +138,7 @@ fn another_database_in_the_place_of_one_is_read_as_a_whole() {
         let made_anew = "UPDATE settings SET value = 'another' WHERE name = 'database'; \
                          DELETE FROM changes WHERE kind = 'all'; \
                          UPDATE change_counter SET last = last - 1";
-        let done = sqlx::raw_sql(made_anew)
-            .execute(&mut registry.connection)
-            .await;
-        done.expect("it is changed");
+        registry.run_sql(made_anew).await?;
         assert!(matches!(held.renew().await?, Renewed::Everything));
         registry.close().await
     })

@@ -10,6 +10,7 @@ mod keys;
 mod model;
 mod postgres;
 mod registration;
+mod schema;
 mod secrets;
 mod speed;
 mod teams;
@@ -52,6 +53,14 @@ fn run(location: &Location, body: Body) {
 
 /// As at the command line of the node.
 impl Registry {
+    /// Runs statements on the tables, as somebody does by hand.
+    pub(crate) async fn run_sql(&mut self, sql: &str) -> Result<(), RegistryError> {
+        let mut reading = self.reading().await?;
+        let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()));
+        let done = sql.execute(reading.connection()).await;
+        reading.end(done).await.map(drop)
+    }
+
     /// Adds a device with a secret, which is the answer.
     pub(crate) async fn add_device(&mut self, id: &str) -> Result<Secret, RegistryError> {
         let added = self.create_device(&Actor::local(), new_device(id)).await?;

@@ -1,53 +1,71 @@
-//! `martlet import mosquitto`: our configuration from Mosquitto's, and what becomes of each line.
+//! `martlet import mosquitto FILE`: our configuration from Mosquitto's, and what becomes of each
+//! line.
 
 use std::io::{ErrorKind, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use anyhow::Context as _;
+use clap::Args;
+use martlet_registry::USER_ROLE;
 
 use crate::cmd::listing;
+use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{err, errln, in_words_of_commands, out};
 use crate::config::mosquitto::{Outcome, ReportLine};
 use crate::config::{self, Effective};
 use crate::serve;
 
-/// Arguments of `martlet import`.
 #[derive(Args, Debug)]
-pub(crate) struct ImportCommand {
-    #[command(subcommand)]
-    action: Action,
-}
-
-#[derive(Subcommand, Debug)]
-enum Action {
-    /// Write a configuration file from a mosquitto.conf, and report what each line becomes
-    ///
-    /// Exit code 0: the file was written, or printed. 1: a line is not understood, or would leave
-    /// access open if it were ignored; the error names it, and nothing is written. 3: the file was
-    /// written or printed, but no node starts with it here; the end of the report says why.
-    Mosquitto(MosquittoOptions),
-}
-
-#[derive(Args, Debug)]
-struct MosquittoOptions {
+pub(super) struct MosquittoOptions {
     /// mosquitto.conf
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "password_file")]
+    file: Option<PathBuf>,
     /// File to write; an existing file is not changed [default: standard output]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "password_file")]
     out: Option<PathBuf>,
+    /// Add the users of this password file to the tables
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    password_file: Option<PathBuf>,
+    /// Give them roles with the rules of this ACL file
+    #[arg(long, value_name = "FILE", requires = "password_file")]
+    acl_file: Option<PathBuf>,
+    /// Their role without an ACL file
+    #[arg(long, value_name = "ROLE", requires = "password_file", default_value = USER_ROLE)]
+    role: String,
+    /// Show which users would be added, and add none
+    #[arg(long, requires = "password_file")]
+    dry_run: bool,
+    #[command(flatten)]
+    pub(super) node: NodeOptions,
     /// Print the report as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
+}
+
+impl MosquittoOptions {
+    pub(super) fn password_file(&self) -> Option<&Path> {
+        self.password_file.as_deref()
+    }
+
+    pub(super) fn acl_file(&self) -> Option<&Path> {
+        self.acl_file.as_deref()
+    }
+
+    pub(super) fn role(&self) -> &str {
+        &self.role
+    }
+
+    pub(super) fn dry_run(&self) -> bool {
+        self.dry_run
+    }
 }
 
 /// Exit code where the file is written, and no node starts with it.
 const DOES_NOT_START: u8 = 3;
 
 /// Runs the command.
-pub(crate) fn run(command: &ImportCommand) -> ExitCode {
-    let Action::Mosquitto(options) = &command.action;
+pub(super) fn run(options: &MosquittoOptions) -> ExitCode {
     match import(options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(DOES_NOT_START),
@@ -60,11 +78,12 @@ pub(crate) fn run(command: &ImportCommand) -> ExitCode {
 
 /// Whether a node starts with what it becomes.
 fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
+    let file = options.file.as_deref().context("no file is named")?;
     let config::Imported {
         effective,
         mut report,
         error,
-    } = config::import_mosquitto(&options.file)?;
+    } = config::import_mosquitto(file)?;
     // Who is in the tables there decides whether a listener lets anybody in.
     let data_dir = config::data_dir(&effective).map_or_else(
         |_| "no data directory".to_owned(),
@@ -80,12 +99,12 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
     let problems = problems(&effective);
     let starts = problems.is_empty();
     report.extend(problems.into_iter().map(|problem| ReportLine {
-        place: options.file.display().to_string(),
+        place: file.display().to_string(),
         text: "all of it".to_owned(),
         outcome: Outcome::DoesNotStart,
         note: format!("{problem} (users and devices: those of {data_dir})"),
     }));
-    let toml = toml_of(&effective, &options.file.display().to_string());
+    let toml = toml_of(&effective, &file.display().to_string());
     let told = match options.json {
         true => json(&report),
         false => text(&report, &data_dir),

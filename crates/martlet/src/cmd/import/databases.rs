@@ -1,0 +1,429 @@
+//! Devices from the databases of IoTFlow and of Service-MQTT. They are added by the functions that
+//! the API uses; nothing in the other database is changed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use martlet_registry::{
+    Actor, DataType, DatabaseUrl, DeviceRef, DeviceSecret, ForeignSetting, IotFlowDevice, Location,
+    NewDevice, Registry, RegistryError, RowOutcome, Scope, Secret, ServiceMqttDevice, Status,
+    iotflow_devices, microservice_tables, service_mqtt_devices, wait,
+};
+
+use super::report::{Outcome, Report};
+use crate::cmd::role::NodeAndForm;
+use crate::cmd::tables;
+use crate::config;
+
+/// Which database.
+#[derive(Args, Debug)]
+pub(super) struct DatabaseOptions {
+    /// File of SQLite, or postgres://USER@HOST/DATABASE without a password [default: DATABASE_URL
+    /// or DATABASE_DSN of the environment or of .env; seed1: DB_PATH, else mqtt-messages.db]
+    #[arg(value_name = "DATABASE", conflicts_with = "url_file")]
+    database: Option<String>,
+    /// File that holds the URL, with its password
+    #[arg(long, value_name = "FILE")]
+    url_file: Option<PathBuf>,
+    /// Show what would be imported, and import nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+/// Which database, and what its devices become.
+#[derive(Args, Debug)]
+pub(super) struct DeviceOptions {
+    #[command(flatten)]
+    database: DatabaseOptions,
+    /// Device type of the devices: which topics they may use [default: seed3: iotflow, seed4:
+    /// service-mqtt]
+    #[arg(long = "type", value_name = "TYPE")]
+    device_type: Option<String>,
+}
+
+impl DatabaseOptions {
+    pub(super) fn json(&self) -> bool {
+        self.on.json
+    }
+
+    /// The database that the options or the environment name.
+    fn location(&self, names: &[&str], usual: Option<&str>) -> anyhow::Result<Location> {
+        if let Some(text) = &self.database {
+            if has_password(text) {
+                bail!(
+                    "a password on the command line can be read by other users of this machine: put \
+                     the URL into the environment, as DATABASE_URL, or into a file that --url-file \
+                     names"
+                );
+            }
+            return location(text);
+        }
+        if let Some(file) = &self.url_file {
+            let text = std::fs::read_to_string(file);
+            let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+            return location(text.trim());
+        }
+        let environment = config::environment()?.variables;
+        let found = names.iter().find_map(|name| {
+            let found = environment.iter().find(|(known, _)| known == name);
+            found.filter(|(_, value)| !value.trim().is_empty())
+        });
+        match (found, usual) {
+            (Some((name, value)), _) => location(value.trim()).with_context(|| name.clone()),
+            (None, Some(file)) => location(file),
+            (None, None) => bail!(
+                "name the database: the path of a file of SQLite, postgres://USER@HOST/DATABASE, or \
+                 {} in the environment",
+                names.join(" or ")
+            ),
+        }
+    }
+}
+
+impl DeviceOptions {
+    pub(super) fn json(&self) -> bool {
+        self.database.json()
+    }
+
+    fn location(&self) -> anyhow::Result<Location> {
+        self.database.location(&config::DATABASE_NAMES, None)
+    }
+
+    fn device_type(&self, usual: &str) -> String {
+        self.device_type.as_deref().unwrap_or(usual).to_owned()
+    }
+
+    /// Adds these, or looks what would become of them.
+    fn import(
+        &self,
+        report: &mut Report,
+        devices: Vec<Wanted>,
+        skipped: Vec<(String, String)>,
+    ) -> anyhow::Result<()> {
+        for (id, why) in skipped {
+            report.add("device", &id, Outcome::Skipped, &why);
+        }
+        let dry_run = self.database.dry_run;
+        tables::with(&self.database.on.node, async |registry| {
+            add(registry, report, devices, dry_run).await
+        })?;
+        if report.has_imported() {
+            report.node = tables::tell_node(&self.database.on.node);
+        }
+        Ok(())
+    }
+}
+
+/// The password may stand before the host or among the parameters.
+fn has_password(text: &str) -> bool {
+    let Some((_, rest)) = text.split_once("://") else {
+        return false;
+    };
+    let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
+    user.contains(':') || rest.contains("password=")
+}
+
+/// A file of SQLite or a database of PostgreSQL, as other programs write it too.
+fn location(text: &str) -> anyhow::Result<Location> {
+    if let Some((scheme, rest)) = text.split_once("://")
+        && let Some("postgres" | "postgresql") = scheme.split('+').next()
+    {
+        return Ok(DatabaseUrl::parse(&format!("postgresql://{rest}"))?.into());
+    }
+    let mut schemes = ["sqlite:///", "sqlite://", "sqlite:", "file:"].into_iter();
+    let path = schemes.find_map(|scheme| text.strip_prefix(scheme));
+    let path = path.unwrap_or(text);
+    if path.is_empty() || path.contains("://") {
+        bail!("expected the path of a file of SQLite, or postgres://USER@HOST/DATABASE");
+    }
+    let path = Path::new(path);
+    let found = path.metadata();
+    found.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(path.into())
+}
+
+/// A database of the MQTT microservice.
+pub(super) fn look_at_microservice(options: &DatabaseOptions) -> anyhow::Result<Report> {
+    let location = options.location(&["DB_PATH"], Some("mqtt-messages.db"))?;
+    let found = wait(microservice_tables(&location))?;
+    let mut report = Report::new(location.to_string(), options.dry_run);
+    report.leave(found.left);
+    Ok(report)
+}
+
+/// The devices of IoTFlow.
+pub(super) fn import_iotflow(options: &DeviceOptions) -> anyhow::Result<Report> {
+    let location = options.location()?;
+    let found = wait(iotflow_devices(&location))?;
+    let mut report = Report::new(location.to_string(), options.database.dry_run);
+    let device_type = options.device_type("iotflow");
+    let (mut devices, mut skipped) = (Vec::new(), Vec::new());
+    for device in found.devices {
+        let id = device.number.to_string();
+        match of_iotflow(device, &device_type) {
+            Ok(wanted) => devices.push(wanted),
+            Err(why) => skipped.push((id, why)),
+        }
+    }
+    options.import(&mut report, devices, skipped)?;
+    report.leave(found.left);
+    Ok(report)
+}
+
+/// The devices of Service-MQTT.
+pub(super) fn import_service_mqtt(options: &DeviceOptions) -> anyhow::Result<Report> {
+    let location = options.location()?;
+    let found = wait(service_mqtt_devices(&location))?;
+    let mut report = Report::new(location.to_string(), options.database.dry_run);
+    let device_type = options.device_type("service-mqtt");
+    let (mut devices, mut skipped) = (Vec::new(), Vec::new());
+    for device in found.devices {
+        let id = device.id.clone();
+        match of_service_mqtt(device, &device_type) {
+            Ok(wanted) => devices.push(wanted),
+            Err(why) => skipped.push((id, why)),
+        }
+    }
+    options.import(&mut report, devices, skipped)?;
+    Ok(report)
+}
+
+/// A device that is to be added.
+struct Wanted {
+    id: String,
+    device: NewDevice,
+    secret: Secret,
+    /// Who owns it, if there is such a user here.
+    owner: String,
+    settings: Vec<ForeignSetting>,
+    note: String,
+}
+
+fn of_iotflow(found: IotFlowDevice, device_type: &str) -> Result<Wanted, String> {
+    let secret = Secret::given(&found.api_key).map_err(|why| format!("its key: {why}"))?;
+    let id = found.number.to_string();
+    let known = Status::from_word(&found.status);
+    let note = match known {
+        Some(_) => String::new(),
+        None => format!("its status is {:?}, so it is inactive here", found.status),
+    };
+    let device = NewDevice {
+        number: Some(found.number),
+        name: Some(found.name),
+        device_type: device_type.to_owned(),
+        kind: found.device_type,
+        status: known.unwrap_or(Status::Inactive),
+        description: found.description,
+        location: found.location,
+        firmware_version: found.firmware_version,
+        hardware_version: found.hardware_version,
+        secret: DeviceSecret::Given(secret.clone()),
+        ..NewDevice::new(&id)
+    };
+    Ok(Wanted {
+        id,
+        device,
+        secret,
+        owner: found.owner,
+        settings: found.settings,
+        note,
+    })
+}
+
+fn of_service_mqtt(found: ServiceMqttDevice, device_type: &str) -> Result<Wanted, String> {
+    let secret = Secret::given(&found.password).map_err(|why| format!("its password: {why}"))?;
+    // What it logs in with is what it is known by.
+    let (id, note) = match found.user_name.is_empty() || found.user_name == found.id {
+        true => (found.id, String::new()),
+        false => {
+            let note = format!("its id was {}, its user name is its id here", found.id);
+            (found.user_name, note)
+        }
+    };
+    let device = NewDevice {
+        device_type: device_type.to_owned(),
+        kind: found.device_type,
+        secret: DeviceSecret::Given(secret.clone()),
+        ..NewDevice::new(&id)
+    };
+    Ok(Wanted {
+        id,
+        device,
+        secret,
+        owner: String::new(),
+        settings: Vec::new(),
+        note,
+    })
+}
+
+async fn add(
+    registry: &mut Registry,
+    report: &mut Report,
+    mut wanted: Vec<Wanted>,
+    dry_run: bool,
+) -> Result<(), RegistryError> {
+    let actor = Actor::local();
+    for one in &mut wanted {
+        own(registry, one).await?;
+    }
+    let devices = wanted.iter().map(|one| one.device.clone()).collect();
+    let outcomes = match dry_run {
+        true => registry.try_devices(&actor, devices).await?,
+        false => {
+            let each = martlet_registry::Import::EachByItself;
+            registry.add_devices(&actor, devices, each).await?
+        }
+    };
+    for (one, outcome) in wanted.into_iter().zip(outcomes) {
+        let (outcome, why) = match outcome {
+            RowOutcome::Added(_) => (Outcome::Imported, one.note.clone()),
+            RowOutcome::NotDone => (Outcome::Skipped, "it was not added".to_owned()),
+            RowOutcome::LimitReached(why) => (Outcome::Skipped, why),
+            RowOutcome::Exists(why) | RowOutcome::Refused(why) => {
+                match is_same(registry, &one).await? {
+                    true => (Outcome::Exists, String::new()),
+                    false => (Outcome::Skipped, why),
+                }
+            }
+        };
+        report.add("device", &one.id, outcome, &why);
+        if outcome != Outcome::Skipped {
+            let is_there = outcome == Outcome::Exists || !dry_run;
+            add_settings(registry, report, &one, is_there, dry_run).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Its owner is the user of that name, if there is one.
+async fn own(registry: &mut Registry, one: &mut Wanted) -> Result<(), RegistryError> {
+    if one.owner.is_empty() {
+        return Ok(());
+    }
+    match registry.user(&Scope::All, &one.owner).await {
+        Ok(_) => one.device.owner.clone_from(&one.owner),
+        Err(RegistryError::NotFound(_)) => {
+            let note = format!(
+                "its owner {} is no user here, so it has no owner",
+                one.owner
+            );
+            let between = if one.note.is_empty() { "" } else { "; " };
+            one.note.push_str(&format!("{between}{note}"));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// The device of that id is the one that was imported before: it has that secret, or what it is and
+/// is called is the same.
+async fn is_same(registry: &mut Registry, one: &Wanted) -> Result<bool, RegistryError> {
+    let found = match registry.device(&Scope::All, DeviceRef::Id(&one.id)).await {
+        Ok(found) => found,
+        Err(RegistryError::NotFound(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let holder = registry.device_of_secret(one.secret.text()).await?;
+    if holder.is_some_and(|(holder, _)| holder.number == found.number) {
+        return Ok(true);
+    }
+    let name = one.device.name.as_deref().unwrap_or(&one.id);
+    Ok(found.name == name && found.kind == one.device.kind)
+}
+
+/// Sets what of the configuration of a device is not set yet.
+async fn add_settings(
+    registry: &mut Registry,
+    report: &mut Report,
+    one: &Wanted,
+    is_there: bool,
+    dry_run: bool,
+) -> Result<(), RegistryError> {
+    if one.settings.is_empty() {
+        return Ok(());
+    }
+    let device = DeviceRef::Id(&one.id);
+    let known = match is_there {
+        true => registry.configuration(&Scope::All, device).await?,
+        false => Vec::new(),
+    };
+    for setting in &one.settings {
+        let id = format!("{}/{}", one.id, setting.key);
+        if known.iter().any(|known| known.key == setting.key) {
+            report.add("setting", &id, Outcome::Exists, "");
+            continue;
+        }
+        let Some(data_type) = DataType::from_word(&setting.data_type) else {
+            let why = format!("{:?} is no type of a value", setting.data_type);
+            report.add("setting", &id, Outcome::Skipped, &why);
+            continue;
+        };
+        if dry_run {
+            report.add("setting", &id, Outcome::Imported, "");
+            continue;
+        }
+        let value = in_our_words(&setting.value, data_type);
+        let (key, active, actor) = (&setting.key, setting.is_active, Actor::local());
+        let set =
+            registry.set_configuration(&actor, device, key, &value, data_type, active, Some(0));
+        match set.await {
+            Ok(_) => report.add("setting", &id, Outcome::Imported, ""),
+            Err(RegistryError::Refused(why)) => {
+                report.add("setting", &id, Outcome::Skipped, &why);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A value as it is written here: `true`, where Python writes `True`.
+fn in_our_words(value: &str, data_type: DataType) -> String {
+    match data_type {
+        DataType::Boolean => match value.trim().to_ascii_lowercase().as_str() {
+            "1" | "yes" | "on" => "true".to_owned(),
+            "0" | "no" | "off" => "false".to_owned(),
+            word => word.to_owned(),
+        },
+        DataType::Integer | DataType::Float => value.trim().to_owned(),
+        DataType::String | DataType::Json => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_an_argument_is_seen() {
+        for text in [
+            "postgres://u:p@h/d",
+            "postgresql+psycopg2://u:p@h/d",
+            "postgres://h/d?user=u&password=p",
+        ] {
+            assert!(has_password(text), "{text}");
+        }
+        for text in ["postgres://u@h:5432/d", "devices.db", "sqlite:///a:b@c.db"] {
+            assert!(!has_password(text) || text.starts_with("sqlite"), "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_are_read_as_other_programs_write_them() {
+        let found = location("postgresql+psycopg2://u@h/d").expect("it is one");
+        assert_eq!(found.to_string(), "postgresql://u@h/d");
+        assert!(location("mysql://h/d").is_err());
+        assert!(location("/nonexistent/devices.db").is_err());
+    }
+
+    #[test]
+    fn booleans_of_python_are_read() {
+        assert_eq!(in_our_words("True", DataType::Boolean), "true");
+        assert_eq!(in_our_words("0", DataType::Boolean), "false");
+        assert_eq!(in_our_words(" 7 ", DataType::Integer), "7");
+        assert_eq!(in_our_words(" a ", DataType::String), " a ");
+    }
+}

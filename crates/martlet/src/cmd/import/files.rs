@@ -1,0 +1,174 @@
+//! Users from a password file of Mosquitto, and roles from its ACL file.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use martlet_access::hash::PasswordHash;
+use martlet_access::{AclFile, PasswordFile, Plain, RuleLine, Subscribing};
+use martlet_registry::{Actor, NewUser, Owner, Registry, RegistryError, Scope};
+
+use super::mosquitto::MosquittoOptions;
+use super::report::{Outcome, Report};
+use crate::cmd::tables;
+
+/// Users with their hashes, and what each may do.
+struct Wanted {
+    name: String,
+    hash: PasswordHash,
+    role: String,
+}
+
+/// Imports the users of a password file, and with an ACL file their rules.
+pub(super) fn import(file: &Path, options: &MosquittoOptions) -> anyhow::Result<Report> {
+    let name = file.display().to_string();
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {name}"))?;
+    let passwords = PasswordFile::parse(&name, &bytes, Plain::Accepted)?;
+    let acl = options.acl_file().map(read_acl).transpose()?;
+    let mut users: Vec<&str> = passwords.users().collect();
+    users.sort_unstable();
+    let mut roles: Vec<(String, Vec<RuleLine>)> = Vec::new();
+    let mut wanted = Vec::new();
+    for user in users {
+        let hash = passwords.hash_of(user).unwrap_or_default();
+        let hash = PasswordHash::parse(&hash).map_err(anyhow::Error::msg)?;
+        let role = match &acl {
+            Some(acl) => role_of(acl, user, &mut roles)?,
+            None => options.role().to_owned(),
+        };
+        wanted.push(Wanted {
+            name: user.to_owned(),
+            hash,
+            role,
+        });
+    }
+    let mut report = Report::new(name, options.dry_run());
+    tables::with(&options.node, async |registry| {
+        let dry_run = options.dry_run();
+        let usable = add_roles(registry, &mut report, roles, dry_run).await?;
+        for user in wanted {
+            if acl.is_some() && !usable.contains(&user.role) {
+                let why = format!("its role {} could not be added", user.role);
+                report.add("user", &user.name, Outcome::Skipped, &why);
+                continue;
+            }
+            add_user(registry, &mut report, user, dry_run).await?;
+        }
+        Ok(())
+    })?;
+    if report.has_imported() {
+        report.node = tables::tell_node(&options.node);
+    }
+    Ok(report)
+}
+
+fn read_acl(file: &Path) -> anyhow::Result<AclFile> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    Ok(AclFile::parse(&name, &text, Subscribing::default())?)
+}
+
+/// Name of the role with the rules of a user. Users with the same rules have the same role.
+fn role_of(
+    acl: &AclFile,
+    user: &str,
+    roles: &mut Vec<(String, Vec<RuleLine>)>,
+) -> anyhow::Result<String> {
+    let rules = acl.rule_lines_for(user)?;
+    if let Some((name, _)) = roles.iter().find(|(_, known)| *known == rules) {
+        return Ok(name.clone());
+    }
+    let has_own = acl.users().any(|name| name == user);
+    let name = match has_own {
+        true => format!("mosquitto-{user}"),
+        false => "mosquitto".to_owned(),
+    };
+    roles.push((name.clone(), rules));
+    Ok(name)
+}
+
+/// Names of the roles that are there then.
+async fn add_roles(
+    registry: &mut Registry,
+    report: &mut Report,
+    roles: Vec<(String, Vec<RuleLine>)>,
+    dry_run: bool,
+) -> Result<Vec<String>, RegistryError> {
+    let known = registry.rule_sets(Owner::Role).await?;
+    let mut usable = Vec::new();
+    for (name, rules) in roles {
+        match known.iter().find(|known| known.name == name) {
+            Some(known) if known.rules == rules => {
+                report.add("role", &name, Outcome::Exists, "");
+            }
+            Some(_) => {
+                let why = format!(
+                    "there is a role {name} with other rules: remove it first (martlet role rm), or \
+                     add its users with it"
+                );
+                report.add("role", &name, Outcome::Skipped, &why);
+                continue;
+            }
+            None if dry_run => report.add("role", &name, Outcome::Imported, &counted(&rules)),
+            None => match registry.add_rule_set(Owner::Role, &name, &rules).await {
+                Ok(()) => report.add("role", &name, Outcome::Imported, &counted(&rules)),
+                Err(RegistryError::Refused(why)) => {
+                    report.add("role", &name, Outcome::Skipped, &why);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            },
+        }
+        usable.push(name);
+    }
+    Ok(usable)
+}
+
+fn counted(rules: &[RuleLine]) -> String {
+    match rules.len() {
+        0 => "no rules: it permits nothing".to_owned(),
+        1 => "1 rule".to_owned(),
+        many => format!("{many} rules"),
+    }
+}
+
+async fn add_user(
+    registry: &mut Registry,
+    report: &mut Report,
+    wanted: Wanted,
+    dry_run: bool,
+) -> Result<(), RegistryError> {
+    let Wanted { name, hash, role } = wanted;
+    match registry.user(&Scope::All, &name).await {
+        Ok(_) => {
+            report.add("user", &name, Outcome::Exists, "");
+            return Ok(());
+        }
+        Err(RegistryError::NotFound(_)) => {}
+        Err(error) => return Err(error),
+    }
+    let note = match hash.is_plain() {
+        true => format!("role {role}; its password was in clear and is hashed now"),
+        false => format!("role {role}"),
+    };
+    if dry_run {
+        report.add("user", &name, Outcome::Imported, &note);
+        return Ok(());
+    }
+    let user = NewUser {
+        role: Some(role),
+        ..NewUser::new(&name)
+    };
+    let actor = Actor::local();
+    let added = match hash.is_plain() {
+        true => registry.create_user(&actor, user, &hash.text()).await,
+        false => registry.create_user_with_hash(&actor, user, &hash).await,
+    };
+    match added {
+        Ok(_) => report.add("user", &name, Outcome::Imported, &note),
+        Err(RegistryError::Refused(why) | RegistryError::Exists(why)) => {
+            report.add("user", &name, Outcome::Skipped, &why);
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! `martlet import`: what other systems have, in Martlet's form.
+
+mod databases;
+mod files;
+mod mosquitto;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use martlet_control::text::printable;
+
+use crate::cmd::print::{errln, in_words_of_commands, out};
+
+use databases::{DatabaseOptions, DeviceOptions};
+use mosquitto::MosquittoOptions;
+use report::Report;
+
+/// Arguments of `martlet import`.
+#[derive(Args, Debug)]
+pub(crate) struct ImportCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Write a configuration file from a mosquitto.conf, or import a password file and an ACL file
+    ///
+    /// With a mosquitto.conf: reports what each line becomes. Exit code 0: the file was written, or
+    /// printed. 1: a line is not understood, or would leave access open if it were ignored; the
+    /// error names it, and nothing is written. 3: the file was written or printed, but no node
+    /// starts with it here; the end of the report says why.
+    ///
+    /// With --password-file: its users are added to the tables, with the hashes that they have;
+    /// passwords in clear are hashed. With --acl-file too, the lines of each user become a role.
+    /// Exit code 3: some users were not added; the report says why.
+    Mosquitto(MosquittoOptions),
+    /// Look at a database of the MQTT microservice (seed 1): mqtt-messages.db
+    ///
+    /// There are no devices and no users in it. The report says what it has. Importing webhooks and
+    /// messages is planned.
+    Seed1(DatabaseOptions),
+    /// Import the devices of a database of IoTFlow (seed 3), with their numbers, keys and
+    /// configuration
+    ///
+    /// The id of a device is its number. Its key stays valid, and is kept as a digest. Devices that
+    /// were imported before are left as they are. Exit code 3: some devices were not imported; the
+    /// report says why.
+    Seed3(DeviceOptions),
+    /// Import the devices of a database of Service-MQTT (seed 4), with their passwords
+    ///
+    /// The password of a device stays valid, and is kept as a digest. Devices that were imported
+    /// before are left as they are. Exit code 3: some devices were not imported; the report says
+    /// why.
+    Seed4(DeviceOptions),
+}
+
+/// Exit code if something was not imported.
+const SOME_SKIPPED: u8 = 3;
+
+/// Runs the command.
+pub(crate) fn run(command: &ImportCommand) -> ExitCode {
+    let (report, json) = match &command.action {
+        Action::Mosquitto(options) => match options.password_file() {
+            Some(file) => (files::import(file, options), options.json),
+            None => return mosquitto::run(options),
+        },
+        Action::Seed1(options) => (databases::look_at_microservice(options), options.json()),
+        Action::Seed3(options) => (databases::import_iotflow(options), options.json()),
+        Action::Seed4(options) => (databases::import_service_mqtt(options), options.json()),
+    };
+    finish(report, json)
+}
+
+fn finish(report: anyhow::Result<Report>, json: bool) -> ExitCode {
+    match report {
+        Ok(report) => {
+            let text = match json {
+                true => report.json(),
+                false => report.text(),
+            };
+            out!("{text}");
+            match report.has_skipped() {
+                true => ExitCode::from(SOME_SKIPPED),
+                false => ExitCode::SUCCESS,
+            }
+        }
+        Err(error) => {
+            let error = in_words_of_commands(&format!("{error:#}"));
+            errln!("martlet: {}", printable(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

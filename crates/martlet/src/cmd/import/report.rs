@@ -1,0 +1,154 @@
+//! What became of everything that was to be imported. There is no secret in it.
+
+use martlet_control::text::printable;
+use serde_json::{Value, json};
+
+/// What became of one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Imported,
+    /// It was there before.
+    Exists,
+    Skipped,
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Imported => "imported",
+            Self::Exists => "exists",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// A line of the report.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    /// `device`, `setting`, `user` or `role`.
+    pub(super) what: &'static str,
+    /// Its id or name here.
+    pub(super) id: String,
+    pub(super) outcome: Outcome,
+    /// Why it was skipped, or what else to know.
+    pub(super) note: String,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// Where everything came from.
+    from: String,
+    is_dry_run: bool,
+    rows: Vec<Row>,
+    /// Tables that are not imported, with their rows.
+    left: Vec<(&'static str, i64)>,
+    /// What the running node said.
+    pub(super) node: String,
+}
+
+impl Report {
+    pub(super) fn new(from: String, is_dry_run: bool) -> Self {
+        Self {
+            from,
+            is_dry_run,
+            rows: Vec::new(),
+            left: Vec::new(),
+            node: String::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, what: &'static str, id: &str, outcome: Outcome, note: &str) {
+        self.rows.push(Row {
+            what,
+            id: id.to_owned(),
+            outcome,
+            note: note.to_owned(),
+        });
+    }
+
+    pub(super) fn leave(&mut self, left: Vec<(&'static str, i64)>) {
+        self.left.extend(left);
+    }
+
+    fn count(&self, what: &str, outcome: Outcome) -> usize {
+        let of = |row: &&Row| row.what == what && row.outcome == outcome;
+        self.rows.iter().filter(of).count()
+    }
+
+    /// Something was to be imported and was not.
+    pub(super) fn has_skipped(&self) -> bool {
+        self.rows.iter().any(|row| row.outcome == Outcome::Skipped)
+    }
+
+    /// Something was changed.
+    pub(super) fn has_imported(&self) -> bool {
+        !self.is_dry_run && self.rows.iter().any(|row| row.outcome == Outcome::Imported)
+    }
+
+    fn kinds(&self) -> Vec<&'static str> {
+        let mut kinds: Vec<&'static str> = Vec::new();
+        for row in &self.rows {
+            if !kinds.contains(&row.what) {
+                kinds.push(row.what);
+            }
+        }
+        kinds
+    }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        for row in &self.rows {
+            let (outcome, what, id) = (row.outcome.word(), row.what, printable(&row.id));
+            text.push_str(&format!("{outcome:<9} {what} {id}"));
+            if !row.note.is_empty() {
+                text.push_str(&format!(": {}", printable(&row.note)));
+            }
+            text.push('\n');
+        }
+        let (done, dry) = match self.is_dry_run {
+            true => ("to import", ", nothing was changed"),
+            false => ("imported", ""),
+        };
+        for what in self.kinds() {
+            let count = |outcome| self.count(what, outcome);
+            text.push_str(&format!(
+                "{what}s: {} {done}, {} there before, {} skipped{dry}\n",
+                count(Outcome::Imported),
+                count(Outcome::Exists),
+                count(Outcome::Skipped),
+            ));
+        }
+        if self.rows.is_empty() {
+            text.push_str(&format!("{}: nothing to import\n", self.from));
+        }
+        for (table, rows) in &self.left {
+            text.push_str(&format!(
+                "not imported: {rows} rows of the table {table}; that is planned\n"
+            ));
+        }
+        text.push_str(&self.node);
+        text
+    }
+
+    /// For programs.
+    pub(super) fn json(&self) -> String {
+        let items: Vec<Value> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let outcome = row.outcome.word();
+                json!({"kind": row.what, "id": row.id, "outcome": outcome, "note": row.note})
+            })
+            .collect();
+        let left = self.left.iter();
+        let left: Vec<Value> = left
+            .map(|(table, rows)| json!({"table": table, "rows": rows}))
+            .collect();
+        let report = json!({
+            "from": self.from, "dry_run": self.is_dry_run, "items": items, "not_imported": left,
+        });
+        format!("{report}\n")
+    }
+}

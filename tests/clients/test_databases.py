@@ -1,0 +1,153 @@
+"""Which database a node uses: variables that other programs have too, and databases that they use."""
+
+import sqlite3
+
+import pytest
+
+import martlet_process
+from test_http_api import KEYS
+from test_http_registry import call
+
+UNREACHABLE = "postgres://u:geheim@127.0.0.1:1/d"
+
+OTHERS = "CREATE TABLE devices (id SERIAL PRIMARY KEY, label TEXT); INSERT INTO devices (label) VALUES ('theirs')"
+
+IOTFLOW = """CREATE TABLE devices (id SERIAL PRIMARY KEY, name VARCHAR(100) NOT NULL, description TEXT,
+    device_type VARCHAR(50) NOT NULL, api_key VARCHAR(64) NOT NULL UNIQUE, status VARCHAR(20) NOT NULL);
+    INSERT INTO devices (name, device_type, api_key, status) VALUES ('n', 't', 'k', 'active')"""
+
+SERVICE_MQTT = """CREATE TABLE devices (id text PRIMARY KEY, device_type text, mqtt_user text,
+    mqtt_password text, created_at timestamptz);
+    INSERT INTO devices VALUES ('MZXW6YTBOJTG633C', 'car', 'MZXW6YTBOJTG633C', 'abcdefghijklmnop', now())"""
+
+SCHEMA = "SELECT count(*) FROM pg_namespace WHERE nspname = 'martlet'"
+
+
+@pytest.fixture
+def start(start_node, tmp_path):
+    """Starts a node in the same data directory each time, and ends the one before."""
+    nodes = []
+
+    def start(**variables):
+        for node in nodes:
+            node.close()
+        options = {"http": True, "data_dir": tmp_path / "data", "log_path": str(tmp_path / f"log{len(nodes)}")}
+        nodes.append(start_node(variables={**KEYS, **variables}, **options))
+        return nodes[-1]
+
+    return start
+
+
+def devices(node):
+    return [one["id"] for one in call(node, "GET", "/api/v1/devices")["items"]]
+
+
+def test_the_database_of_another_program_is_not_used(start, postgres):
+    url = postgres.new_database()
+    postgres.sql(url, OTHERS)
+    node = start(DATABASE_URL=url)
+    assert "environment DATABASE_URL" in node.log() and "registry.adopt" in node.log()
+    call(node, "POST", "/api/v1/devices", {"id": "ours"})
+    assert postgres.sql(url, SCHEMA).strip() == "0"
+    assert postgres.sql(url, "SELECT label FROM devices").strip() == "theirs"
+
+    # Not even with a name that tells: its users and devices are elsewhere already.
+    node = start(DATABASE_URL=url, ENABLE_JETSTREAM="true")
+    assert "are in martlet.db" in node.log() and devices(node) == ["ours"]
+    assert postgres.sql(url, SCHEMA).strip() == "0"
+
+
+def test_it_is_used_if_a_key_says_so_and_from_then_on(start, postgres):
+    url = postgres.new_database()
+    postgres.sql(url, OTHERS)
+    node = start(DATABASE_URL=url, MARTLET_REGISTRY__ADOPT="true")
+    call(node, "POST", "/api/v1/devices", {"id": "ours"})
+    node = start(DATABASE_URL=url)
+    assert devices(node) == ["ours"]
+    assert postgres.sql(url, "SELECT id FROM martlet.devices").strip() == "ours"
+    assert postgres.sql(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'").split() == ["devices"]
+    # Commands find it too.
+    done = martlet_process.subprocess.run(
+        [martlet_process.binary(), "device", "ls", "--data-dir", node.data_dir],
+        env={**martlet_process.environment(), "DATABASE_URL": url}, capture_output=True, text=True, timeout=20,
+    )
+    assert done.returncode == 0 and "ours" in done.stdout, done
+
+
+def test_it_is_used_if_it_has_the_schema(start, start_node, postgres):
+    url = postgres.new_database()
+    first = start_node(http=True, variables={**KEYS, "MARTLET_REGISTRY__URL": url})
+    call(first, "POST", "/api/v1/devices", {"id": "ours"})
+    assert devices(start(DATABASE_DSN=url)) == ["ours"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [{"IOTFLOW_ADMIN_TOKEN": "0123456789abcdef"}, {"ENABLE_JETSTREAM": "true"},
+     {"NATS_URL": "nats://localhost:4222", "LISTEN_ADDR": ":0"}],
+)
+def test_it_is_used_next_to_a_name_that_one_system_has(start, postgres, names):
+    url = postgres.new_database()
+    start(DATABASE_URL=url, **names)
+    assert postgres.sql(url, SCHEMA).strip() == "1"
+
+
+def test_one_of_two_names_does_not_tell(start, postgres):
+    url = postgres.new_database()
+    start(DATABASE_URL=url, NATS_URL="nats://localhost:4222")
+    assert postgres.sql(url, SCHEMA).strip() == "0"
+
+
+def test_a_database_that_cannot_be_reached_stops_the_start_only_if_it_was_used(start, postgres):
+    node = start(DATABASE_URL=UNREACHABLE, IOTFLOW_ADMIN_TOKEN="0123456789abcdef")
+    assert "cannot be read" in node.log() and "registry.url" in node.log() and "geheim" not in node.log()
+
+
+def test_a_database_that_was_used_has_to_be_reached(start, postgres):
+    url = postgres.new_database()
+    start(DATABASE_URL=url, ENABLE_JETSTREAM="true")
+    gone = f"ALTER DATABASE {url.split('/')[3].split('?')[0]} RENAME TO gone_{url.split('/')[3].split('?')[0]}"
+    start(DATABASE_URL=url).close()
+    postgres.run("psql", "-d", "postgres", "-c", gone)
+    with pytest.raises(RuntimeError) as told:
+        start(DATABASE_URL=url)
+    assert "does not exist" in str(told.value)
+
+
+@pytest.mark.parametrize("tables, system", [(IOTFLOW, "seed3"), (SERVICE_MQTT, "seed4")])
+def test_tables_of_a_replaced_system_are_left_and_a_line_names_the_import(start, postgres, tables, system):
+    url = postgres.new_database()
+    postgres.sql(url, tables)
+    rows = postgres.sql(url, "SELECT * FROM public.devices")
+    columns = "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1"
+    before = postgres.sql(url, columns)
+    node = start(DATABASE_DSN=url, ENABLE_JETSTREAM="true")
+    assert node.log().count(f"martlet import {system}") == 1
+    call(node, "POST", "/api/v1/devices", {"id": "ours"})
+    assert devices(node) == ["ours"]
+    assert postgres.sql(url, "SELECT * FROM public.devices") == rows
+    assert postgres.sql(url, columns) == before
+
+
+def test_the_key_of_the_configuration_is_stronger(start_node, postgres, tmp_path):
+    ours, theirs = postgres.new_database(), postgres.new_database()
+    file = tmp_path / "martlet.toml"
+    file.write_text(f'[registry]\nurl = "{ours}"\nadopt = true\n')
+    file.chmod(0o600)
+    start_node(arguments=["-c", str(file)], variables={"DATABASE_URL": theirs})
+    assert postgres.sql(ours, SCHEMA).strip() == "1" and postgres.sql(theirs, SCHEMA).strip() == "0"
+
+
+def test_a_file_of_another_program_is_never_used(start, start_node, tmp_path):
+    path = tmp_path / "theirs.db"
+    with sqlite3.connect(path) as database:
+        database.executescript("CREATE TABLE devices (id INTEGER PRIMARY KEY, label TEXT);")
+    node = start(DATABASE_URL=f"sqlite://{path}", ENABLE_JETSTREAM="true")
+    assert "tables of another program" in node.log()
+    with pytest.raises(RuntimeError) as told:
+        start_node(variables={"MARTLET_REGISTRY__URL": f"sqlite://{path}"}, http=True,
+                   arguments=["--set", "auth.registry=on"])
+    assert "another program" in str(told.value)
+    with sqlite3.connect(path) as database:
+        found = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    assert found == [("devices",)]

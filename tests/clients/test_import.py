@@ -1,0 +1,249 @@
+"""Databases and files of the systems that Martlet replaces: what is in them is imported, and keys and
+passwords stay valid."""
+
+import json
+import sqlite3
+import subprocess
+
+import pytest
+
+import martlet_process
+from programs import Mosquitto
+from test_http_api import KEYS
+from test_http_registry import call
+
+KEY = "abcdefghijklmnopqrstuvwxyz012345"
+OTHER_KEY = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+
+# As SQLAlchemy makes the tables of IoTFlow's models; {…} is where the two engines differ.
+IOTFLOW = """
+CREATE TABLE users (
+    id {serial} NOT NULL, user_id VARCHAR(32) NOT NULL, username VARCHAR(80) NOT NULL,
+    email VARCHAR(120) NOT NULL, password_hash VARCHAR(128) NOT NULL, is_active BOOLEAN,
+    is_admin BOOLEAN, created_at {time}, updated_at {time}, last_login {time}, PRIMARY KEY (id),
+    UNIQUE (user_id), UNIQUE (username), UNIQUE (email)
+);
+CREATE TABLE devices (
+    id {serial} NOT NULL, name VARCHAR(100) NOT NULL, description TEXT,
+    device_type VARCHAR(50) NOT NULL, api_key VARCHAR(64) NOT NULL, status VARCHAR(20) NOT NULL,
+    location VARCHAR(200), firmware_version VARCHAR(20), hardware_version VARCHAR(20),
+    created_at {time}, updated_at {time}, last_seen {time}, user_id INTEGER, PRIMARY KEY (id),
+    UNIQUE (api_key), FOREIGN KEY(user_id) REFERENCES users (id)
+);
+CREATE INDEX idx_devices_user_id ON devices (user_id);
+CREATE TABLE device_auth (
+    id {serial} NOT NULL, device_id INTEGER NOT NULL, api_key_hash VARCHAR(128) NOT NULL,
+    is_active BOOLEAN, expires_at {time}, created_at {time}, last_used {time}, usage_count INTEGER,
+    PRIMARY KEY (id), FOREIGN KEY(device_id) REFERENCES devices (id)
+);
+CREATE TABLE device_configurations (
+    id {serial} NOT NULL, device_id INTEGER NOT NULL, config_key VARCHAR(100) NOT NULL,
+    config_value TEXT, data_type VARCHAR(20), is_active BOOLEAN, created_at {time},
+    updated_at {time}, PRIMARY KEY (id), CONSTRAINT uq_device_config UNIQUE (device_id, config_key),
+    FOREIGN KEY(device_id) REFERENCES devices (id)
+);
+INSERT INTO users (user_id, username, email, password_hash) VALUES ('u1', 'ann', 'ann@example', 'x');
+INSERT INTO devices (id, name, device_type, api_key, status, location, user_id, created_at) VALUES
+    (3, 'Boiler pump', 'sensor', 'abcdefghijklmnopqrstuvwxyz012345', 'active', 'Cellar', 1,
+     '2025-07-01 10:00:00.000000'),
+    (7, 'Valve', 'actuator', 'ABCDEFGHIJKLMNOPQRSTUVWXYZ012345', 'inactive', NULL, NULL, NULL),
+    (9, 'Old', 'sensor', 'short', 'active', NULL, NULL, NULL);
+INSERT INTO device_configurations (device_id, config_key, config_value, data_type, is_active) VALUES
+    (3, 'interval', '60', 'integer', TRUE), (3, 'verbose', 'True', 'boolean', TRUE),
+    (3, 'limit', 'many', 'integer', TRUE);
+"""
+
+# As gorm makes the table of Service-MQTT.
+SERVICE_MQTT = """
+CREATE TABLE devices (
+    id text, device_type text, mqtt_user text, mqtt_password text, created_at {time}, PRIMARY KEY (id)
+);
+INSERT INTO devices VALUES
+    ('MZXW6YTBOJTG633C', 'car', 'MZXW6YTBOJTG633C', 'abcdefghijklmnop', '2025-07-01 10:00:00');
+"""
+
+MICROSERVICE = """
+CREATE TABLE IF NOT EXISTS messages (
+    id TEXT PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL,
+    retained INTEGER NOT NULL, timestamp DATETIME NOT NULL, confirmed INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS webhooks (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, url TEXT NOT NULL, method TEXT NOT NULL,
+    topic_filter TEXT NOT NULL, enabled INTEGER NOT NULL, headers TEXT, timeout INTEGER NOT NULL,
+    retry_count INTEGER NOT NULL, retry_delay INTEGER NOT NULL, created_at DATETIME NOT NULL,
+    updated_at DATETIME NOT NULL
+);
+INSERT INTO webhooks VALUES ('1', 'w', 'http://h/', 'POST', 'a/#', 1, '{}', 10, 3, 5, '2025', '2025');
+"""
+
+SECRETS = [KEY, OTHER_KEY, "abcdefghijklmnop"]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def make(request, tmp_path):
+    """Makes a database of another system: what names it to the command, and its rows again."""
+
+    def make(tables):
+        if request.param == "sqlite":
+            path = tmp_path / "devices.db"
+            with sqlite3.connect(path) as database:
+                database.executescript(tables.format(serial="INTEGER", time="DATETIME"))
+            return str(path)
+        server = request.getfixturevalue("postgres")
+        url = server.new_database()
+        server.sql(url, tables.format(serial="SERIAL", time="TIMESTAMP WITH TIME ZONE"))
+        return url
+
+    return make
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def target(request, tmp_path):
+    """Options and variables of a node, and of commands about it."""
+    directory = tmp_path / "data"
+    if request.param == "sqlite":
+        return directory, {}
+    return directory, {"MARTLET_REGISTRY__URL": request.getfixturevalue("postgres").new_database()}
+
+
+def command(target, *arguments, expected=0, variables=()):
+    directory, own = target
+    done = subprocess.run(
+        [martlet_process.binary(), *arguments, "--data-dir", str(directory)],
+        env={**martlet_process.environment(), **own, **dict(variables)}, cwd=directory.parent,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+    )
+    assert done.returncode == expected, done
+    for secret in SECRETS:
+        assert secret not in done.stdout + done.stderr
+    return done.stdout
+
+
+def start(start_node, target, **options):
+    directory, variables = target
+    return start_node(data_dir=directory, variables={**KEYS, **variables}, **options)
+
+
+def publishes(node, user, password, topic):
+    done = Mosquitto(node).pub("-u", user, "-P", password, "-i", user, "-t", topic, "-m", "x", "-q", "1")
+    return done.returncode == 0
+
+
+def test_devices_of_iotflow_keep_their_numbers_and_keys(make, target, start_node):
+    source = make(IOTFLOW)
+    dry = json.loads(command(target, "import", "seed3", source, "--dry-run", "--json", expected=3))
+    assert dry["dry_run"]
+    assert json.loads(command(target, "device", "ls", "--json"))["items"] == []
+
+    told = command(target, "import", "seed3", source, expected=3)
+    assert "imported  device 3" in told and "skipped   device 9: its key" in told
+    assert "skipped   setting 3/limit" in told
+    assert "devices: 2 imported, 0 there before, 1 skipped" in told
+    assert "not imported: 1 rows of the table users" in told
+
+    devices = json.loads(command(target, "device", "ls", "--json"))["items"]
+    found = [(one["id"], one["name"], one["type"], one["kind"], one["status"]) for one in devices]
+    assert found == [
+        ("3", "Boiler pump", "iotflow", "sensor", "active"), ("7", "Valve", "iotflow", "actuator", "inactive"),
+    ]
+
+    # Twice: nothing is there twice, and what was changed since stays.
+    command(target, "device", "set", "3", "--location", "Roof")
+    again = json.loads(command(target, "import", "seed3", source, "--json", expected=3))
+    outcomes = {(item["kind"], item["id"]): item["outcome"] for item in again["items"]}
+    assert outcomes[("device", "3")] == outcomes[("device", "7")] == "exists"
+    assert outcomes[("setting", "3/interval")] == outcomes[("setting", "3/verbose")] == "exists"
+
+    node = start(start_node, target, http=True)
+    devices = call(node, "GET", "/api/v1/devices")["items"]
+    assert [(one["number"], one["location"]) for one in devices] == [(3, "Roof"), (7, "")]
+    settings = call(node, "GET", "/api/v1/devices/3/configuration")["items"]
+    assert {one["key"]: one["value"] for one in settings} == {"interval": "60", "verbose": "true"}
+    assert publishes(node, "3", KEY, "iotflow/devices/3/telemetry/sensors")
+    assert not publishes(node, "3", OTHER_KEY, "iotflow/devices/3/telemetry/sensors")
+    assert not publishes(node, "7", OTHER_KEY, "iotflow/devices/7/telemetry/sensors"), "it is inactive"
+    assert KEY not in node.log()
+
+
+def test_devices_of_service_mqtt_keep_their_passwords(make, target, start_node):
+    source = make(SERVICE_MQTT)
+    told = command(target, "import", "seed4", source)
+    assert "devices: 1 imported" in told
+    assert "devices: 0 imported, 1 there before" in command(target, "import", "seed4", source)
+    node = start(start_node, target)
+    assert publishes(node, "MZXW6YTBOJTG633C", "abcdefghijklmnop", "raw.MZXW6YTBOJTG633C")
+
+
+def test_a_database_of_another_system_is_told_from_the_one_that_is_named(make, target):
+    source = make(SERVICE_MQTT)
+    directory, variables = target
+    done = subprocess.run(
+        [martlet_process.binary(), "import", "seed3", source, "--data-dir", str(directory)],
+        env={**martlet_process.environment(), **variables}, capture_output=True, text=True, timeout=60,
+    )
+    assert done.returncode == 1 and "martlet import seed4" in done.stderr, done
+
+
+def test_the_database_of_the_microservice_has_no_devices(tmp_path):
+    path = tmp_path / "mqtt-messages.db"
+    with sqlite3.connect(path) as database:
+        database.executescript(MICROSERVICE)
+    told = command((tmp_path / "data", {}), "import", "seed1", str(path))
+    assert "nothing to import" in told and "1 rows of the table webhooks; that is planned" in told
+
+
+def test_a_password_on_the_command_line_is_refused(tmp_path):
+    target = (tmp_path / "data", {})
+    url = "postgres://u:geheim@127.0.0.1:1/d"
+    done = martlet_process.run("import", "seed3", url, "--data-dir", str(target[0]))
+    assert done.returncode == 1 and "--url-file" in done.stderr and "geheim" not in done.stderr
+    file = tmp_path / "url"
+    file.write_text(url + "\n")
+    done = martlet_process.run("import", "seed3", "--url-file", str(file), "--data-dir", str(target[0]))
+    assert done.returncode == 1 and "postgres" in done.stderr and "geheim" not in done.stderr
+
+
+def test_users_and_rules_of_mosquitto_are_imported(tmp_path, target, start_node):
+    passwords, acl = tmp_path / "passwd", tmp_path / "acl.conf"
+    hashed = subprocess.run(
+        [martlet_process.binary(), "passwd", "-c", "-b", "-H", "sha512-pbkdf2", str(passwords), "admin", "admin-password"],
+        env=martlet_process.environment(), capture_output=True, text=True, timeout=20,
+    )
+    assert hashed.returncode == 0, hashed
+    with passwords.open("a") as file:
+        file.write("sensor_001:in clear, and long\nsensor_002:in clear, and long too\n")
+    acl.write_text(
+        "topic read public/#\n"
+        "user admin\ntopic readwrite #\ntopic deny iotflow/secret/#\n"
+        "pattern readwrite iotflow/devices/%c/+\n"
+    )
+    files = ["--password-file", str(passwords), "--acl-file", str(acl)]
+    told = command(target, "import", "mosquitto", *files)
+    assert "users: 3 imported, 0 there before, 0 skipped" in told and "roles: 2 imported" in told
+    assert "in clear, and long" not in told
+    assert "users: 0 imported, 3 there before" in command(target, "import", "mosquitto", *files)
+
+    node = start(start_node, target)
+    assert publishes(node, "admin", "admin-password", "any/topic")
+    assert not publishes(node, "admin", "wrong-password", "any/topic")
+    for user, password in (("sensor_001", "in clear, and long"), ("sensor_002", "in clear, and long too")):
+        assert publishes(node, user, password, f"iotflow/devices/{user}/status")
+    rules = json.loads(command(target, "role", "rules", "mosquitto-admin", "--json"))["rules"]
+    # What denies comes first, as Mosquitto decides.
+    assert rules == ["topic deny iotflow/secret/#", "topic readwrite #", "pattern readwrite iotflow/devices/%c/+"]
+
+
+def test_a_node_takes_over_its_database_from_service_mqtt(postgres, start_node, tmp_path):
+    url = postgres.new_database()
+    postgres.sql(url, SERVICE_MQTT.format(time="timestamptz"))
+    rows = postgres.sql(url, "SELECT * FROM public.devices")
+    variables = {**KEYS, "DATABASE_DSN": url, "ENABLE_JETSTREAM": "true"}
+    node = start_node(data_dir=tmp_path / "data", variables=variables, http=True)
+    assert "martlet import seed4" in node.log()
+    told = command((tmp_path / "data", {}), "import", "seed4", variables=variables)
+    assert "devices: 1 imported" in told and "The running node has read it." in told
+    assert publishes(node, "MZXW6YTBOJTG633C", "abcdefghijklmnop", "raw.MZXW6YTBOJTG633C")
+    assert not publishes(node, "MZXW6YTBOJTG633C", "abcdefghijklmnox", "raw.MZXW6YTBOJTG633C")
+    assert postgres.sql(url, "SELECT * FROM public.devices") == rows
+    assert "abcdefghijklmnop" not in postgres.sql(url, "SELECT * FROM martlet.device_credentials")
+    assert "abcdefghijklmnop" not in node.log()
