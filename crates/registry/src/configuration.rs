@@ -117,7 +117,8 @@ impl Registry {
             return Ok(HashMap::new());
         }
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let mut sql = Sql::new(
                 engine,
@@ -134,7 +135,7 @@ impl Registry {
                 .collect()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// Sets a key of a device's configuration.

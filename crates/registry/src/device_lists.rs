@@ -166,7 +166,8 @@ impl Registry {
     /// The database cannot be read.
     pub async fn device_kinds(&mut self, scope: &Scope) -> Result<Vec<KindCount>, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let mut sql = Sql::new(engine, "SELECT kind, COUNT(*) AS many FROM devices WHERE ");
             let (filter, online) = (DeviceFilter::default(), Online::Many);
@@ -184,7 +185,7 @@ impl Registry {
                 .collect()
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 
     /// How many credentials and keys of configurations devices have.
@@ -193,7 +194,8 @@ impl Registry {
     /// The database cannot be read.
     pub async fn device_parts(&mut self, scope: &Scope) -> Result<PartCounts, RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let mut counts = [0; 4];
             for (count, (sql, ends)) in counts.iter_mut().zip(PARTS) {
@@ -211,8 +213,7 @@ impl Registry {
             Ok(counts)
         };
         let read: Result<[u64; 4], Fault> = read.await;
-        let [credentials, valid_credentials, settings, active_settings] =
-            read.map_err(|fault| fault.at(self.place()))?;
+        let [credentials, valid_credentials, settings, active_settings] = reading.end(read).await?;
         Ok(PartCounts {
             credentials,
             valid_credentials,
@@ -234,7 +235,8 @@ impl Registry {
         (offset, limit): (u64, u64),
     ) -> Result<(Vec<Device>, u64), RegistryError> {
         let engine = self.engine();
-        let on = self.connected().await?;
+        let mut reading = self.reading().await?;
+        let on = reading.connection();
         let read = async {
             let online = online(on, filter).await?;
             let total = count(on, engine, (scope, filter), online).await?;
@@ -252,7 +254,7 @@ impl Registry {
             Ok((devices, u64::try_from(total).unwrap_or(0)))
         };
         let read: Result<_, Fault> = read.await;
-        read.map_err(|fault| fault.at(self.place()))
+        reading.end(read).await
     }
 }
 

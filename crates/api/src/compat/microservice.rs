@@ -51,6 +51,7 @@ pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
     let (read, write) = (Scope::IntegrationsRead, Scope::IntegrationsWrite);
     let routes = routes
         .route("/publish", publish)
+        .route("/status", status(api))
         .route("/broker/status", with(Scope::NodeRead, get(broker_status)))
         .route("/logs", with(Scope::NodeRead, get(log::show)))
         .route("/subscribe", with(write, post(other_brokers)))
@@ -72,7 +73,7 @@ pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
 }
 
 /// `GET /status`, where the path is this system's.
-pub(super) fn status(api: &Api) -> MethodRouter<Api> {
+fn status(api: &Api) -> MethodRouter<Api> {
     let access = Scoped(Scope::NodeRead);
     guarded(api, access, Audited::Here, get(brokers))
 }
