@@ -40,8 +40,8 @@ impl UserName {
     }
 }
 
-/// See [`Event::Connected`](crate::Event::Connected). One for all who keep it, the connection itself
-/// among them, and its messages.
+/// See [`Event::Connected`](crate::Event::Connected). One for all who keep it: the connection,
+/// and its messages.
 #[derive(Debug)]
 pub struct ConnectedClient {
     /// Its Client Identifier.

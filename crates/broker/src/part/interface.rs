@@ -64,7 +64,7 @@ pub enum PartReach {
     #[default]
     Node,
     /// Those of its tenant that the shard of this lane receives. The Client Identifier is a
-    /// [`lane_name`](crate::lane_name), unless it has no subscriptions: that empties a session which
+    /// [`lane_name`](crate::lane_name), unless it has no subscriptions: that empties a session that
     /// an earlier attachment has left. Retained messages are not sent at subscribing.
     Lane,
     /// The same of all tenants: for parts without an identity alone.

@@ -70,12 +70,10 @@ impl PartReceipts {
                 message: Some(message),
                 qos,
                 ..
-            } if qos > QoS::AtMostOnce => {
-                // What a client reads late may have been sent before a crash, to a session that
-                // ended with it.
-                if ledger.client(client).crashes == ledger.crashes {
-                    self.arrived.insert((message, client), at_us);
-                }
+            // What a client reads late may have been sent before a crash, to a session that ended
+            // with it.
+            } if qos > QoS::AtMostOnce && ledger.client(client).crashes == ledger.crashes => {
+                self.arrived.insert((message, client), at_us);
             }
             Fact::Part { part, what } => self.see_part((at_us, part), &what, ledger, findings),
             _ => {}
