@@ -83,15 +83,15 @@ impl Default for Settings {
 /// without one is trusted in nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// By which door.
-    pub door: Door,
+    /// By which listener.
+    pub listener: ListenerKind,
     /// From where; none on a Unix socket.
     pub peer: Option<IpAddr>,
 }
 
 /// A way in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum ListenerKind {
     /// `admin.sock`: its file mode is its lock.
     Socket,
     /// A listener on TCP.
@@ -105,7 +105,7 @@ pub enum Door {
 
 impl Connection {
     pub(crate) const UNKNOWN: Self = Self {
-        door: Door::Tcp {
+        listener: ListenerKind::Tcp {
             is_loopback: false,
             is_secure: false,
         },
@@ -113,7 +113,7 @@ impl Connection {
     };
 
     pub(crate) fn is_loopback(&self) -> bool {
-        matches!(self.door, Door::Tcp { is_loopback, .. } if is_loopback)
+        matches!(self.listener, ListenerKind::Tcp { is_loopback, .. } if is_loopback)
     }
 
     /// Its other end is a program on this machine.
@@ -123,7 +123,7 @@ impl Connection {
     }
 
     pub(crate) fn is_secure(&self) -> bool {
-        matches!(self.door, Door::Tcp { is_secure, .. } if is_secure)
+        matches!(self.listener, ListenerKind::Tcp { is_secure, .. } if is_secure)
     }
 }
 
@@ -144,7 +144,7 @@ pub struct Inner {
     pub(crate) setup: Setup,
     pub(crate) counts: Counts,
     pub(crate) rates: Arc<Rates>,
-    /// Attempts to log in by address, where no gate counts them.
+    /// Attempts to log in by address, where no authenticator counts them.
     pub(crate) logins: Arc<Rates>,
     /// Limits of single routes.
     pub(crate) route_limits: Arc<RouteLimits>,

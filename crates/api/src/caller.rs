@@ -1,4 +1,4 @@
-//! The caller: by the door, an API key, a session, or without anything where that is permitted.
+//! The caller: by the listener, an API key, a session, or without anything where that is permitted.
 
 use std::time::Instant;
 
@@ -12,13 +12,13 @@ use martlet_control::principal::{Principal, PrincipalKind, Scopes};
 use martlet_registry::{Activity, Device};
 use tracing::warn;
 
-use crate::api::{Api, Connection, Door};
+use crate::api::{Api, Connection, ListenerKind};
 use crate::compat;
 use crate::keys;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
 use crate::secret::digest_of;
-use crate::session::{Session, cookie_of};
+use crate::session::{LoginSession, cookie_of};
 use crate::time::Moment;
 
 /// How a caller without credentials is asked for some.
@@ -31,7 +31,7 @@ const SEEN_EVERY_MS: i64 = 1_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
-    pub(crate) session: Option<Session>,
+    pub(crate) session: Option<LoginSession>,
     /// The device whose secret it has shown.
     pub(crate) device: Option<Box<Device>>,
 }
@@ -78,7 +78,7 @@ pub(crate) async fn identify(
     parts: &Parts,
     is_open: bool,
 ) -> Result<Caller, Problem> {
-    if connection.door == Door::Socket {
+    if connection.listener == ListenerKind::Socket {
         return Ok(Caller::known(Principal::socket()));
     }
     if compat::takes_admin_scheme(&api.routes.compat, parts.uri.path())

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-use crate::api::{Connection, Door};
+use crate::api::{Connection, ListenerKind};
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
@@ -15,7 +15,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 pub(crate) fn behind(proxies: &[IpNet], connection: Connection, headers: &HeaderMap) -> Connection {
     let is_proxy = |address: IpAddr| proxies.iter().any(|proxies| proxies.contains(&address));
     let peer = connection.peer.map(|peer| peer.to_canonical());
-    let (Door::Tcp { is_secure, .. }, Some(mut from)) = (connection.door, peer) else {
+    let (ListenerKind::Tcp { is_secure, .. }, Some(mut from)) = (connection.listener, peer) else {
         return connection;
     };
     let lines = headers.get_all(FORWARDED_FOR).iter();
@@ -35,7 +35,7 @@ pub(crate) fn behind(proxies: &[IpNet], connection: Connection, headers: &Header
     // Who came from elsewhere is no neighbour because the proxy is one.
     let is_loopback = connection.is_loopback() && from.is_loopback();
     Connection {
-        door: Door::Tcp {
+        listener: ListenerKind::Tcp {
             is_loopback,
             is_secure,
         },
@@ -64,7 +64,7 @@ mod tests {
             .map(|network| network.parse().unwrap())
             .collect();
         let connection = Connection {
-            door: Door::Tcp {
+            listener: ListenerKind::Tcp {
                 is_loopback: true,
                 is_secure: false,
             },

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use martlet_control::text::{masked, printable};
 use tracing::{debug, info, warn};
 
-use crate::api::{Api, Connection, Door};
+use crate::api::{Api, Connection, ListenerKind};
 use crate::compat::ErrorForm;
 use crate::forwarded;
 use crate::guard::Asker;
@@ -93,11 +93,11 @@ pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: N
             None => next.run(request).await,
         },
     };
-    let class = Class::of(connection.door, is_probe);
+    let class = Class::of(connection.listener, is_probe);
     let answer = api.output.count(&api.control, class, answer);
     let mut answer = as_problem(answer, (&line.id, &path), form);
     let out = answer.headers_mut();
-    if connection.door != Door::Socket {
+    if connection.listener != ListenerKind::Socket {
         origin::write(&api.settings, &asked, is_preflight, out);
     }
     protect(out, connection);
@@ -145,7 +145,7 @@ fn check(api: &Api, connection: Connection, request: &Request) -> Result<(), Pro
         return Ok(());
     }
     origin::check_host(&api.settings, connection, headers, request.uri())?;
-    if connection.door == Door::Socket {
+    if connection.listener == ListenerKind::Socket {
         return Ok(());
     }
     // Who reads the metrics is not kept from them by others of the address.

@@ -14,7 +14,7 @@ use martlet_control::principal::{Principal, PrincipalKind, Scope, Scopes};
 use martlet_registry::Device;
 use tracing::{info, warn};
 
-use crate::api::{Api, Connection, Door};
+use crate::api::{Api, Connection, ListenerKind};
 use crate::body;
 use crate::caller::{self, Caller};
 use crate::frame::RequestId;
@@ -97,10 +97,10 @@ async fn check(
     };
     let is_nobody = is_nobody(&caller.principal);
     let name = caller.principal.to_string();
-    let taken = match connection.door {
-        Door::Socket => None,
-        Door::Tcp { .. } if access == Access::Open => None,
-        Door::Tcp { .. } => api.rates.take(&name, Instant::now()),
+    let taken = match connection.listener {
+        ListenerKind::Socket => None,
+        ListenerKind::Tcp { .. } if access == Access::Open => None,
+        ListenerKind::Tcp { .. } => api.rates.take(&name, Instant::now()),
     };
     if let Some(problem) = taken.and_then(|taken| taken.refusal()) {
         return finish(problem.into_response(), taken, name);

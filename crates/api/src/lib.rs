@@ -67,7 +67,7 @@ mod wording;
 mod words;
 
 pub use admin::{Status, UseView};
-pub use api::{Api, Connection, Door, RouteSettings, Settings};
+pub use api::{Api, Connection, ListenerKind, RouteSettings, Settings};
 pub use clients::{
     ClientDetailView, ClientView, ConnectionView, DropView, InFlightView, QueuedView, WillView,
 };

@@ -59,8 +59,8 @@ pub(crate) async fn list(
     QueryOf(wanted): QueryOf<WantedLockouts>,
 ) -> Result<axum::Json<Page<LockoutView>>, Problem> {
     let limit = page::limit(wanted.limit)?;
-    let gate = api.control.gate();
-    let all = gate.map_or_else(Vec::new, |gate| gate.lockouts(tenant));
+    let chain = api.control.authentication_chain();
+    let all = chain.map_or_else(Vec::new, |chain| chain.lockouts(tenant));
     let policy = api.control.policy();
     let tables = policy.as_ref().and_then(|policy| policy.tables());
     let view = |entry: LockoutEntry| {
@@ -122,7 +122,9 @@ pub(crate) async fn lift(
             return Err(Problem::bad_request(detail));
         }
     };
-    let gate = api.control.gate();
-    let lifted = gate.map_or(0, |gate| gate.lift_lockouts(tenant, &whom));
+    let chain = api.control.authentication_chain();
+    let lifted = chain.map_or(0, |authenticator| {
+        authenticator.lift_lockouts(tenant, &whom)
+    });
     Ok((Extension(About(about)), axum::Json(Lifted { lifted })))
 }

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use martlet_control::principal::PrincipalKind;
 
-use crate::api::{Connection, Door, Settings};
+use crate::api::{Connection, ListenerKind, Settings};
 use crate::caller::Caller;
 use crate::problem::{Problem, ProblemKind};
 
@@ -116,7 +116,7 @@ pub(crate) fn check_origin(
     let has_key = matches!(caller.principal.kind, PrincipalKind::ApiKey { .. });
     // What comes by a WebSocket any page could read: CORS does not keep it from that.
     let is_websocket = is_websocket(&parts.headers);
-    let may = connection.door == Door::Socket
+    let may = connection.listener == ListenerKind::Socket
         || (is_safe(&parts.method) && !is_websocket)
         || (is_websocket && has_key)
         || is_same(connection, &parts.headers, origin)

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Frame, SizeHint};
 use martlet_control::Control;
 
-use crate::api::Door;
+use crate::api::ListenerKind;
 use crate::problem::Problem;
 
 /// Answers of fewer bytes are not counted.
@@ -47,11 +47,11 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    pub(crate) fn of(door: Door, is_probe: bool) -> Self {
-        match door {
+    pub(crate) fn of(listener: ListenerKind, is_probe: bool) -> Self {
+        match listener {
             _ if is_probe => Self::Probe,
-            Door::Socket => Self::Socket,
-            Door::Tcp { .. } => Self::Other,
+            ListenerKind::Socket => Self::Socket,
+            ListenerKind::Tcp { .. } => Self::Other,
         }
     }
 }

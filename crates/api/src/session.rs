@@ -41,12 +41,12 @@ const COOKIE: &str = "martlet";
 /// Those that there are, by the digest of the cookie.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    open: Mutex<HashMap<[u8; 32], Session>>,
+    open: Mutex<HashMap<[u8; 32], LoginSession>>,
 }
 
 /// One of them.
 #[derive(Clone, Debug)]
-pub(crate) struct Session {
+pub(crate) struct LoginSession {
     pub(crate) user: String,
     pub(crate) generation: u64,
     csrf: String,
@@ -54,7 +54,7 @@ pub(crate) struct Session {
     used: Instant,
 }
 
-impl Session {
+impl LoginSession {
     fn is_over(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.used) >= IDLE
             || now.saturating_duration_since(self.begun) >= ABSOLUTE
@@ -69,9 +69,9 @@ impl Session {
 
 impl Sessions {
     /// A new one: what its cookie holds, and itself.
-    fn begin(&self, account: &Account, now: Instant) -> Option<(String, Session)> {
+    fn begin(&self, account: &Account, now: Instant) -> Option<(String, LoginSession)> {
         let cookie = random_text()?;
-        let session = Session {
+        let session = LoginSession {
             user: account.name.clone(),
             generation: account.generation,
             csrf: random_text()?,
@@ -91,7 +91,7 @@ impl Sessions {
     }
 
     /// The one of this cookie, which is used now.
-    pub(crate) fn of_cookie(&self, cookie: &[u8], now: Instant) -> Option<Session> {
+    pub(crate) fn of_cookie(&self, cookie: &[u8], now: Instant) -> Option<LoginSession> {
         let mut open = self.open();
         let digest = digest_of(cookie);
         let session = open.get_mut(&digest)?;
@@ -111,11 +111,11 @@ impl Sessions {
     /// Approximate number of bytes that they take.
     pub(crate) fn memory_bytes(&self) -> usize {
         let open = self.open();
-        let each = |session: &Session| SESSION_BYTES + session.user.len() + session.csrf.len();
+        let each = |session: &LoginSession| SESSION_BYTES + session.user.len() + session.csrf.len();
         open.values().map(each).sum()
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<[u8; 32], Session>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<[u8; 32], LoginSession>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -175,8 +175,8 @@ pub(crate) struct SessionView {
 }
 
 impl SessionView {
-    fn new(principal: &Principal, session: Option<&Session>, now: Instant) -> Self {
-        let left = |session: &Session| {
+    fn new(principal: &Principal, session: Option<&LoginSession>, now: Instant) -> Self {
+        let left = |session: &LoginSession| {
             let passed = now.saturating_duration_since(session.begun);
             Moment::after(ABSOLUTE.saturating_sub(passed))
         };
@@ -224,8 +224,8 @@ pub(crate) async fn begin(
     }
     // Wrong credentials are counted by name and by address, as those of clients are. Who logged in
     // from their usual address is kept out by nobody else.
-    let attempt = match api.control.gate() {
-        Some(gate) => Some(gate.begin_login(&login.user, connection.peer).await?),
+    let attempt = match api.control.authentication_chain() {
+        Some(chain) => Some(chain.begin_login(&login.user, connection.peer).await?),
         None => {
             let address = format!("address {}", name_of(connection.peer));
             let taken = api.logins.take(&address, now);
@@ -263,7 +263,7 @@ pub(crate) async fn begin(
     responses((status = 200, description = "The caller", body = SessionView)))]
 pub(crate) async fn show(
     Extension(principal): Extension<Principal>,
-    session: Option<Extension<Session>>,
+    session: Option<Extension<LoginSession>>,
 ) -> axum::Json<SessionView> {
     let session = session.as_ref().map(|Extension(session)| session);
     axum::Json(SessionView::new(&principal, session, Instant::now()))

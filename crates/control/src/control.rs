@@ -17,7 +17,7 @@ use martlet_registry::{Ban, BanKind};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::authentication::{Gate, LockedClient, LockedOut, Policy};
+use crate::authentication::{AuthenticationChain, LockedClient, LockedOut, Policy};
 use crate::event_log;
 use crate::facts::NodeFacts;
 use crate::feed::{self, Feed, PushState};
@@ -158,7 +158,7 @@ pub struct Control {
     push: OnceLock<Arc<PushState>>,
     integrations: OnceLock<Arc<Integrations>>,
     secrets: OnceLock<Arc<SecretStore>>,
-    gate: OnceLock<Gate>,
+    chain: OnceLock<AuthenticationChain>,
     logging: OnceLock<Arc<Logging>>,
     log_limit: Mutex<LogLimit>,
     users: Mutex<UserPlaces>,
@@ -269,7 +269,7 @@ impl Control {
             info,
             health: Health::default(),
             journal,
-            gate: OnceLock::new(),
+            chain: OnceLock::new(),
             logging: OnceLock::new(),
             users: Mutex::default(),
             facts: Mutex::default(),
@@ -621,20 +621,20 @@ impl Control {
         }
     }
 
-    /// Sets the gate that authenticates clients.
-    pub fn set_gate(&self, gate: Gate) {
-        let (policy, others) = (gate.clone(), gate.clone());
+    /// Sets the chain that authenticates clients.
+    pub fn set_authentication_chain(&self, chain: AuthenticationChain) {
+        let (policy, others) = (chain.clone(), chain.clone());
         self.journal.set_tables(
             move || policy.policy().tables().cloned(),
             move || others.policy().has_rules_of_others(),
         );
         // There is one from the start on, or none.
-        let _ = self.gate.set(gate);
+        let _ = self.chain.set(chain);
     }
 
     /// Authentication policy; none: authentication is off.
     pub fn policy(&self) -> Option<Arc<Policy>> {
-        self.gate.get().map(Gate::policy)
+        self.chain.get().map(AuthenticationChain::policy)
     }
 
     /// The lockout of this name of a tenant, from this address, as it is for this client.
@@ -645,7 +645,7 @@ impl Control {
         address: Option<IpAddr>,
     ) -> Option<LockedClient> {
         let realm = Realm::of_tenant(tenant);
-        self.gate.get()?.locked(realm, who, address)
+        self.chain.get()?.locked(realm, who, address)
     }
 
     /// The tenant of the team of this id or name; none: it owns none, or there is no such team.
@@ -660,14 +660,14 @@ impl Control {
     /// keys of a server, and ends the connections of clients that are no longer accepted.
     pub async fn follow_sources(self: Arc<Self>) {
         const EVERY: Duration = Duration::from_secs(1);
-        let Some(gate) = self.gate.get() else {
+        let Some(chain) = self.chain.get() else {
             return;
         };
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let revocations = gate.refresh().await;
+            let revocations = chain.refresh().await;
             if !revocations.is_empty() {
                 let revoked = revocations.len();
                 tracing::info!(revoked, "keys of tokens are gone from their server");
@@ -687,15 +687,15 @@ impl Control {
         self.shards.return_memory(bytes);
     }
 
-    /// The gate; none: no credentials are asked for.
-    pub fn gate(&self) -> Option<&Gate> {
-        self.gate.get()
+    /// The chain; none: no credentials are asked for.
+    pub fn authentication_chain(&self) -> Option<&AuthenticationChain> {
+        self.chain.get()
     }
 
     /// Who is locked out now, of all tenants.
     pub fn all_locked_out(&self) -> LockedOut {
-        let gate = self.gate.get();
-        gate.map_or_else(LockedOut::default, Gate::locked_out)
+        let chain = self.chain.get();
+        chain.map_or_else(LockedOut::default, AuthenticationChain::locked_out)
     }
 
     /// What certificates are good by has changed: those of connected clients are looked at again.

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use martlet_broker::Counters;
 
-use crate::authentication::Gate;
+use crate::authentication::AuthenticationChain;
 use crate::control::Control;
 
 pub(crate) use warning::warning;
@@ -82,8 +82,8 @@ impl Control {
     pub fn bound_memory(&self, memory_bytes: usize) {
         let part = memory_bytes / PARTS;
         self.outside.part.store(part, Ordering::Relaxed);
-        if let Some(gate) = self.gate() {
-            gate.set_bytes_max(part);
+        if let Some(chain) = self.authentication_chain() {
+            chain.set_bytes_max(part);
         }
         self.feed.set_bytes_max(part);
         self.journal.set_bytes_max(part);
@@ -102,8 +102,8 @@ impl Control {
         let (outside, _) = self.held_outside();
         let bytes = outside.iter().map(|(_, bytes)| bytes).sum();
         let is_short = self.shards.set_memory_outside(bytes);
-        if let Some(gate) = self.gate().filter(|_| is_short) {
-            gate.give_back();
+        if let Some(chain) = self.authentication_chain().filter(|_| is_short) {
+            chain.give_back();
         }
     }
 
@@ -134,7 +134,11 @@ impl Control {
             .map_or(0, |logging| logging.lines.memory_bytes());
         let pushed = self.push().map_or(0, |push| push.memory_bytes());
         let mut outside = vec![
-            ("logins", self.gate().map_or(0, Gate::memory_bytes)),
+            (
+                "logins",
+                self.authentication_chain()
+                    .map_or(0, AuthenticationChain::memory_bytes),
+            ),
             ("tables", tables.map_or(0, |tables| tables.memory_bytes())),
             ("journal", self.journal.memory_bytes()),
             (

@@ -162,7 +162,7 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
     config.store.begin(Box::new(move || clock.now()))?;
     // What is open by now stays open.
     let descriptors = Descriptors::of_process();
-    reactors[0].open_door(listeners, descriptors, !config.opens_later)?;
+    reactors[0].open_listeners(listeners, descriptors, !config.opens_later)?;
     let running = Running {
         health: config.store.health(),
         store: Mutex::new(config.store),

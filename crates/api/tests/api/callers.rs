@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use martlet_api::{Door, RouteSettings, Settings};
+use martlet_api::{ListenerKind, RouteSettings, Settings};
 use martlet_control::principal::{Role, Scope, Scopes};
 
 use crate::node::{FAR, KEY, NEAR, Node, VIEWER, request, with_keys};
@@ -141,7 +141,7 @@ async fn an_open_route_needs_no_credentials_and_no_other_is_opened_by_it() {
 
 #[tokio::test]
 async fn the_socket_may_everything() {
-    let node = Node::new(with_keys()).at(Door::Socket);
+    let node = Node::new(with_keys()).at(ListenerKind::Socket);
     assert_eq!(node.get("/api/v1/status").await.status, StatusCode::OK);
     assert_eq!(
         node.get("/api/v1/session").await.json()["principal"],

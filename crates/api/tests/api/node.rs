@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::http::request::Builder;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use martlet_api::{Api, ApiKey, Connection, Door, Settings, router};
+use martlet_api::{Api, ApiKey, Connection, ListenerKind, Settings, router};
 use martlet_broker::{
     Answer as Said, ClientPage, Command, DeleteOutcome, Limits, MemoryUse, MessageId, NewMessage,
     PartEvent, PartLine, PartOutlet, PartPublish, PartSpec, Published, Report, RetainedInfo,
@@ -255,8 +255,8 @@ pub(crate) struct Node {
     pub(crate) api: Api,
     pub(crate) control: Arc<Control>,
     pub(crate) directory: Arc<InMemory>,
-    door: Door,
-    /// None: an address that fits the door.
+    listener: ListenerKind,
+    /// None: an address that fits the listener.
     peer: Option<IpAddr>,
 }
 
@@ -305,12 +305,12 @@ pub(crate) fn with_keys() -> Settings {
 }
 
 /// Beyond loopback, without TLS.
-pub(crate) const FAR: Door = Door::Tcp {
+pub(crate) const FAR: ListenerKind = ListenerKind::Tcp {
     is_loopback: false,
     is_secure: false,
 };
 /// On loopback, without TLS.
-pub(crate) const NEAR: Door = Door::Tcp {
+pub(crate) const NEAR: ListenerKind = ListenerKind::Tcp {
     is_loopback: true,
     is_secure: false,
 };
@@ -373,14 +373,14 @@ impl Node {
             api,
             control,
             directory,
-            door: FAR,
+            listener: FAR,
             peer: None,
         }
     }
 
-    /// Requests come by this door.
-    pub(crate) fn at(mut self, door: Door) -> Self {
-        self.door = door;
+    /// Requests come by this listener.
+    pub(crate) fn at(mut self, listener: ListenerKind) -> Self {
+        self.listener = listener;
         self
     }
 
@@ -397,9 +397,9 @@ impl Node {
             request.headers_mut().insert("host", host);
         }
         request.extensions_mut().insert(Connection {
-            door: self.door,
-            peer: Some(self.peer.unwrap_or(match self.door {
-                Door::Tcp {
+            listener: self.listener,
+            peer: Some(self.peer.unwrap_or(match self.listener {
+                ListenerKind::Tcp {
                     is_loopback: true, ..
                 } => Ipv4Addr::LOCALHOST.into(),
                 _ => Ipv4Addr::new(192, 0, 2, 7).into(),

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use martlet_api::{Door, Settings};
+use martlet_api::{ListenerKind, Settings};
 use martlet_control::principal::Role;
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ async fn a_session_reads_by_its_cookie_and_writes_with_its_token() {
 
 #[tokio::test]
 async fn over_tls_the_cookie_is_one_that_nobody_else_can_set() {
-    let node = node().at(Door::Tcp {
+    let node = node().at(ListenerKind::Tcp {
         is_loopback: false,
         is_secure: true,
     });

@@ -7,7 +7,7 @@ use std::time::Instant;
 use martlet_broker::{Realm, TenantId};
 use martlet_lockout::{Caller, LockoutEntry, Whom};
 
-use super::Gate;
+use super::AuthenticationChain;
 use super::turns::{Place, Turn};
 
 /// Locked out for now: too many credentials were wrong, of this name or from this address.
@@ -20,12 +20,12 @@ pub struct Locked {
 /// An attempt to log in, which has its turn.
 #[derive(Debug)]
 pub struct Login {
-    gate: Gate,
+    chain: AuthenticationChain,
     caller: Caller,
     turn: Option<Turn>,
 }
 
-impl Gate {
+impl AuthenticationChain {
     /// Waits for the turn of an attempt to log in by user name and password.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Gate {
         // Others may have been wrong meanwhile.
         self.expect_not_locked(&caller)?;
         Ok(Login {
-            gate: self.clone(),
+            chain: self.clone(),
             caller,
             turn,
         })
@@ -82,11 +82,15 @@ impl Login {
     /// # Errors
     /// It was one of many that were made at once: whether it was right is not told.
     pub async fn finish(self, was_right: bool) -> Result<(), Locked> {
-        let Self { gate, caller, turn } = self;
+        let Self {
+            chain,
+            caller,
+            turn,
+        } = self;
         drop(turn);
-        gate.expect_not_locked(&caller)?;
+        chain.expect_not_locked(&caller)?;
         let wait = {
-            let mut state = gate.0.lock();
+            let mut state = chain.0.lock();
             let lockout = state.policy.lockout;
             let now = Instant::now();
             match was_right {

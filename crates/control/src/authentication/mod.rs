@@ -80,9 +80,9 @@ const FIRST_USE_MAX: Duration = Duration::from_secs(2);
 /// What an answer is given to.
 type Answer = Box<dyn FnOnce(Authenticated) + Send>;
 
-/// The gate of a node.
+/// The chain of a node.
 #[derive(Clone)]
-pub struct Gate(Arc<Inner>);
+pub struct AuthenticationChain(Arc<Inner>);
 
 struct Inner {
     state: Mutex<State>,
@@ -133,14 +133,14 @@ struct Asking {
     waiting: Vec<(Asker, Answer)>,
 }
 
-impl fmt::Debug for Gate {
+impl fmt::Debug for AuthenticationChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gate")
+        f.write_str("AuthenticationChain")
     }
 }
 
-impl Gate {
-    /// A gate whose sources are asked on `runtime`. `key` is random and this process's alone.
+impl AuthenticationChain {
+    /// A chain whose sources are asked on `runtime`. `key` is random and this process's alone.
     pub fn new(policy: Arc<Policy>, runtime: Handle, key: &[u8; 32]) -> Self {
         let digester = Digester::new(key);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -336,7 +336,7 @@ impl Gate {
     }
 
     /// From now on these are the tables, which differ in what these users and devices are. As
-    /// [`Gate::set_policy`], which takes longer the more of them there are; with the policy.
+    /// [`AuthenticationChain::set_policy`], which takes longer the more of them there are; with the policy.
     pub fn set_tables(
         &self,
         tables: &Arc<Snapshot>,

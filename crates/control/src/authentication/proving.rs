@@ -18,7 +18,7 @@ use martlet_codec::ReasonCode;
 use martlet_lockout::{Caller, refused_for};
 
 use super::policy::{is_named_as_device, unknown_to};
-use super::{Answer, Gate, Inner, Place, Policy, claim_of, room, too_many_wait};
+use super::{Answer, AuthenticationChain, Inner, Place, Policy, claim_of, room, too_many_wait};
 
 /// Longest first message of a client, in bytes: what is in it is kept until the last one comes.
 const FIRST_BYTES_MAX: usize = 4096;
@@ -47,7 +47,7 @@ struct Proving {
     known: u64,
 }
 
-impl Gate {
+impl AuthenticationChain {
     /// A step of a client. Does not block.
     pub(super) fn prove(&self, asked: &Authentication, step: &Step, answer: Answer) {
         match &step.state {

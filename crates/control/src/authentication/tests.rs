@@ -75,7 +75,7 @@ impl Source for Slow {
 }
 
 struct Bench {
-    gate: Gate,
+    chain: AuthenticationChain,
     asked: Arc<AtomicUsize>,
     go_on: Sender<()>,
     go_on_with: Arc<Mutex<Receiver<()>>>,
@@ -182,7 +182,7 @@ fn bench() -> Bench {
     };
     let policy = policy(vec![Arc::new(source)]);
     Bench {
-        gate: Gate::new(policy, runtime.handle().clone(), &[7; 32]),
+        chain: AuthenticationChain::new(policy, runtime.handle().clone(), &[7; 32]),
         go_on_with,
         asked,
         go_on,
@@ -217,7 +217,7 @@ impl Bench {
             step: None,
         };
         let answers = self.answers.0.clone();
-        self.gate.ask(asked, move |answer| {
+        self.chain.ask(asked, move |answer| {
             // The test may be over.
             let _ = answers.send(answer);
         });
@@ -280,7 +280,7 @@ fn what_is_revoked_while_it_is_asked_for_is_not_remembered() {
         go_on: Arc::clone(&bench.go_on_with),
         users: vec!["bob"],
     };
-    let revocations = bench.gate.set_policy(policy(vec![Arc::new(again)]));
+    let revocations = bench.chain.set_policy(policy(vec![Arc::new(again)]));
     let number = revocations[0].number;
     assert_eq!(revocations[0].whose, Whose::User("alice".into()));
     bench.let_go_on();
@@ -305,7 +305,7 @@ fn who_has_no_name_is_let_in_only_where_that_is_said() {
     bench.ask_at(true, None, "");
     assert_eq!(bench.reason(), None);
     // Where nobody can prove a name it is none.
-    bench.gate.set_policy(policy(Vec::new()));
+    bench.chain.set_policy(policy(Vec::new()));
     bench.ask_at(true, Some("alice"), "right");
     let Authenticated::Accepted { identity, .. } = bench.answer() else {
         panic!("refused");
@@ -405,7 +405,7 @@ fn who_is_decided_about_elsewhere_from_now_on_is_revoked() {
 #[test]
 fn who_was_known_to_a_source_that_is_gone_is_revoked() {
     let bench = bench();
-    let revoked = bench.gate.set_policy(policy(Vec::new()));
+    let revoked = bench.chain.set_policy(policy(Vec::new()));
     assert_eq!(whose(&revoked), ["alice", "bob"].map(user));
 }
 
@@ -421,7 +421,7 @@ fn who_is_not_in_the_new_policy_is_revoked() {
         users: vec!["alice"],
     };
     let newer = policy(vec![Arc::new(newer)]);
-    let revoked = bench.gate.set_policy(Arc::clone(&newer));
+    let revoked = bench.chain.set_policy(Arc::clone(&newer));
     assert_eq!(whose(&revoked), ["bob"].map(user));
     let may = |user| {
         let rules = newer.rules_of(Realm::COMMON, Some(user));
@@ -502,7 +502,7 @@ fn whose_connections_have_gone_are_not_looked_for_and_who_asks_the_same_anew_is(
         done: Arc::clone(&done),
     };
     let policy = policy(vec![Arc::new(source)]);
-    let gate = Gate::new(policy, runtime.handle().clone(), &[7; 32]);
+    let chain = AuthenticationChain::new(policy, runtime.handle().clone(), &[7; 32]);
     let (answers, answered) = channel();
     let ask = |user: &str, asks: &Arc<()>| {
         let asked = Authentication {
@@ -510,7 +510,7 @@ fn whose_connections_have_gone_are_not_looked_for_and_who_asks_the_same_anew_is(
             ..question(user, "wrong")
         };
         let answers = answers.clone();
-        gate.ask(asked, move |answer| {
+        chain.ask(asked, move |answer| {
             let _told = answers.send(answer);
         });
     };
@@ -531,10 +531,10 @@ fn whose_connections_have_gone_are_not_looked_for_and_who_asks_the_same_anew_is(
         assert!(is_wrong);
     }
     assert_eq!(done.load(Ordering::SeqCst), 2, "back and there");
-    while gate.0.lock().waiting_bytes > 0 {
+    while chain.0.lock().waiting_bytes > 0 {
         std::thread::yield_now();
     }
-    assert_eq!(gate.0.lock().waiting, 0);
+    assert_eq!(chain.0.lock().waiting, 0);
     // Nobody is left out for good.
     ask("gone", &there);
     assert!(answered.recv_timeout(Duration::from_secs(20)).is_ok());
@@ -560,12 +560,12 @@ fn who_guessed_too_often_meanwhile_is_not_looked_for_any_more() {
         .into(),
     );
     policy.lockout.failures = 3;
-    let gate = Gate::new(Arc::new(policy), runtime.handle().clone(), &[7; 32]);
+    let chain = AuthenticationChain::new(Arc::new(policy), runtime.handle().clone(), &[7; 32]);
     let let_go = take_the_turn(&runtime, &hashing);
     let (answers, answered) = channel();
     for number in 0..50 {
         let answers = answers.clone();
-        gate.ask(question("alice", &number.to_string()), move |answer| {
+        chain.ask(question("alice", &number.to_string()), move |answer| {
             let _told = answers.send(answer);
         });
     }
@@ -592,11 +592,11 @@ fn who_is_not_known_costs_time_at_the_end_of_the_chain_alone() {
     let users = martlet_access::credentials("carol:y").expect("users");
     let listed = sources::Credentials::new(users, people());
     let policy = policy(vec![Arc::new(file), Arc::new(listed)]);
-    let gate = Gate::new(policy, runtime.handle().clone(), &[7; 32]);
+    let chain = AuthenticationChain::new(policy, runtime.handle().clone(), &[7; 32]);
     let (answers, answered) = channel();
     let ask = |user: &'static str, password: &str| {
         let answers = answers.clone();
-        gate.ask(question(user, password), move |answer| {
+        chain.ask(question(user, password), move |answer| {
             let is_in = matches!(answer, Authenticated::Accepted { .. });
             let _told = answers.send((user, is_in));
         });
@@ -624,7 +624,7 @@ fn questions_that_wait_take_so_many_bytes_and_no_more() {
         ..question("alice", password)
     };
     let (answers, answered) = channel();
-    bench.gate.ask(at_home("right"), move |answer| {
+    bench.chain.ask(at_home("right"), move |answer| {
         let _told = answers.send(matches!(answer, Authenticated::Accepted { .. }));
     });
     bench.let_go_on();
@@ -634,25 +634,25 @@ fn questions_that_wait_take_so_many_bytes_and_no_more() {
     let fits = (0..10_000).take_while(|number| {
         let asked = question(&number.to_string(), &"x".repeat(65_535));
         in_all += bytes_of(&asked);
-        bench.gate.ask(asked, |_| {});
+        bench.chain.ask(asked, |_| {});
         in_all <= room(false, WAITING_BYTES_MAX).1
     });
     let fits = fits.count();
-    assert_eq!(bench.gate.0.lock().waiting, fits);
+    assert_eq!(bench.chain.0.lock().waiting, fits);
     bench.ask(Some("bob"), &"x".repeat(65_535));
     assert_eq!(bench.reason(), Some(ReasonCode::ServerUnavailable));
     // Who was right recently has a place: its answer comes when it is worked out.
     let (answers, answered) = channel();
-    bench.gate.ask(at_home("another"), move |answer| {
+    bench.chain.ask(at_home("another"), move |answer| {
         let _told = answers.send(matches!(answer, Authenticated::Accepted { .. }));
     });
     assert!(answered.try_recv().is_err(), "it waits with the others");
     // A short one has a place still, and there are others when these are answered.
     (0..fits + 2).for_each(|_| bench.let_go_on());
-    while bench.gate.0.lock().waiting_bytes > 0 {
+    while bench.chain.0.lock().waiting_bytes > 0 {
         std::thread::yield_now();
     }
-    assert_eq!(bench.gate.0.lock().waiting, 0);
+    assert_eq!(bench.chain.0.lock().waiting, 0);
     bench.ask(Some("alice"), "right");
     assert_eq!(bench.reason(), None);
 }

@@ -1,5 +1,5 @@
 //! Callers that were known when the tables were last reachable: while they are not, HTTP callers
-//! that were accepted before remain accepted, as clients do that the gate remembers. Rights cannot
+//! that were accepted before remain accepted, as clients do that the chain remembers. Rights cannot
 //! be revoked meanwhile either.
 
 use std::collections::HashMap;

@@ -15,7 +15,7 @@ use martlet_broker::{Authenticated, Authentication, ConnectionId, ListenerPolicy
 use martlet_certificates::authority::{Authority, KeyKind, Purpose};
 use martlet_certificates::{ClientFiles, ServerCheck, client_config};
 use martlet_codec::ProtocolVersion;
-use martlet_control::authentication::{Gate, Policy};
+use martlet_control::authentication::{AuthenticationChain, Policy};
 use proptest::prelude::*;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 
@@ -506,7 +506,8 @@ fn is_let_in(
     let Some(policy) = policy.filter(|_| listener.authenticate) else {
         return listener.allow_anonymous;
     };
-    let gate = Gate::new(Arc::clone(policy), MADE.runtime.handle().clone(), &[7; 32]);
+    let chain =
+        AuthenticationChain::new(Arc::clone(policy), MADE.runtime.handle().clone(), &[7; 32]);
     let (sender, answer) = mpsc::channel();
     let asked = Authentication {
         connection: ConnectionId {
@@ -524,7 +525,7 @@ fn is_let_in(
         asker: martlet_broker::Asker::default(),
         step: None,
     };
-    gate.ask(asked, move |found| {
+    chain.ask(asked, move |found| {
         let _ = sender.send(matches!(found, Authenticated::Accepted { .. }));
     });
     answer.recv_timeout(Duration::from_secs(20)).unwrap()

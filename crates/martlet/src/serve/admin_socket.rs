@@ -1,11 +1,11 @@
-//! `admin.sock` in the data directory: the operators' door, locked by its file mode.
+//! `admin.sock` in the data directory: the operators' listener, locked by its file mode.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use axum::{Extension, Router};
-use martlet_api::{Connection, Door};
+use martlet_api::{Connection, ListenerKind};
 use tokio::net::UnixListener;
 use tracing::error;
 
@@ -66,7 +66,7 @@ pub(crate) fn open(directory: &Path) -> anyhow::Result<(AdminSocket, UnixListene
 /// Answers until the process ends.
 pub(crate) fn serve(listener: UnixListener, routes: Router) {
     let connection = Connection {
-        door: Door::Socket,
+        listener: ListenerKind::Socket,
         peer: None,
     };
     let routes = routes.layer(Extension(connection));

@@ -1,16 +1,16 @@
-//! The gate of the control plane behind the reactors' seam.
+//! The chain of the control plane behind the reactors' seam.
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use martlet_broker::Authentication;
-use martlet_control::authentication::{Gate, Policy};
+use martlet_control::authentication::{AuthenticationChain, Policy};
 use martlet_reactor::{Answer, Authenticator};
 use tokio::runtime::Handle;
 
-/// A gate that reactors can ask.
+/// A chain that reactors can ask.
 #[derive(Clone, Debug)]
-pub(super) struct Doorkeeper(pub(super) Gate);
+pub(super) struct Doorkeeper(pub(super) AuthenticationChain);
 
 impl Doorkeeper {
     /// Lets in whom the policy knows, where clients are asked who they are.
@@ -18,7 +18,11 @@ impl Doorkeeper {
         let mut key = [0; 32];
         let mut source = std::fs::File::open("/dev/urandom").context("no source of randomness")?;
         std::io::Read::read_exact(&mut source, &mut key).context("no source of randomness")?;
-        Ok(Self(Gate::new(policy, Handle::current(), &key)))
+        Ok(Self(AuthenticationChain::new(
+            policy,
+            Handle::current(),
+            &key,
+        )))
     }
 }
 

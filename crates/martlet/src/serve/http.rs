@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use martlet_api::{Connection, Door, RouteSettings};
+use martlet_api::{Connection, ListenerKind, RouteSettings};
 use martlet_reactor::TlsSettings;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -125,7 +125,7 @@ pub(crate) async fn serve(
         // Answers are written whole.
         let _ = stream.set_nodelay(true);
         let connection = Connection {
-            door: Door::Tcp {
+            listener: ListenerKind::Tcp {
                 is_loopback: open.address.ip().is_loopback(),
                 is_secure: open.tls.is_some(),
             },

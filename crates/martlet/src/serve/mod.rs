@@ -327,8 +327,8 @@ async fn run_node(
         node_info(node, options, &running),
         reloads,
     ));
-    let Doorkeeper(gate) = doorkeeper;
-    control.set_gate(gate.clone());
+    let Doorkeeper(chain) = doorkeeper;
+    control.set_authentication_chain(chain.clone());
     control.set_user_places(node.user_places.clone());
     control.set_anonymous(node.lets_anonymous_in());
     tell_ignored(&control, &node.warnings);
@@ -373,9 +373,9 @@ async fn run_node(
     api.set_tables(Arc::clone(&tables));
     tokio::spawn(Arc::clone(&tables).keep_notes());
     tokio::spawn(Arc::clone(&control).follow_sources());
-    if let Some(gate) = control.gate() {
+    if let Some(chain) = control.authentication_chain() {
         let tables = Arc::clone(&tables);
-        gate.write_uses_by(Box::new(move || {
+        chain.write_uses_by(Box::new(move || {
             let tables = Arc::clone(&tables);
             Box::pin(async move { tables.write_uses().await.is_ok() })
         }));
@@ -401,7 +401,7 @@ async fn run_node(
     let asked = Arc::clone(&control);
     let held = Arc::clone(&tables);
     let tables_watched = Arc::clone(&tables);
-    let mut reload = Reload::new(options, effective_now, node, gate, asked, held, http_urls);
+    let mut reload = Reload::new(options, effective_now, node, chain, asked, held, http_urls);
     // The announcement must be true when it is read.
     control.health.set_ready();
     let setup = SetupLink::of(&api, &control, &http_at, &node.data_dir).await;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use martlet_broker::{Command, ListenerPolicy, Revocation, TenantId};
-use martlet_control::authentication::{Gate, Policy};
+use martlet_control::authentication::{AuthenticationChain, Policy};
 use martlet_control::tables::Tables;
 use martlet_control::text::printable;
 use martlet_control::{Control, ReloadOf, Reloaded};
@@ -45,7 +45,7 @@ pub(super) struct Reload {
     started_with: Effective,
     /// What was last read without fault.
     held: Effective,
-    gate: Gate,
+    chain: AuthenticationChain,
     control: Arc<Control>,
     /// Users and devices.
     tables: Arc<Tables>,
@@ -134,7 +134,7 @@ impl Reload {
         options: ConfigOptions,
         started_with: Effective,
         node: &NodeConfig,
-        gate: Gate,
+        chain: AuthenticationChain,
         control: Arc<Control>,
         tables: Arc<Tables>,
         http_urls: Vec<String>,
@@ -154,7 +154,7 @@ impl Reload {
             options,
             held: started_with.clone(),
             started_with,
-            gate,
+            chain,
             control,
             tables,
             policies: policies.collect(),
@@ -217,7 +217,7 @@ impl Reload {
 
     /// A credential has ended that was good when the files were read.
     fn is_over(&self) -> bool {
-        let at_ms = self.gate.policy().changes_at_ms();
+        let at_ms = self.chain.policy().changes_at_ms();
         let at = at_ms.and_then(|at_ms| u64::try_from(at_ms).ok());
         let at = at.map(|at| UNIX_EPOCH + Duration::from_millis(at));
         // Where reading fails it is not tried again and again.
@@ -241,7 +241,7 @@ impl Reload {
                 done
             }
         };
-        // Keys and people of the API are not among what the gate goes by.
+        // Keys and people of the API are not among what the chain goes by.
         self.tables.tell_changed();
         // Once this is answered, nothing reaches a client that may not have it.
         self.control.all_told().await;
@@ -254,7 +254,7 @@ impl Reload {
         let look = self.look();
         self.log_seen = self.look_at_log();
         self.tried = SystemTime::now();
-        let policy = self.gate.policy();
+        let policy = self.chain.policy();
         let mut done = Reloaded::default();
         match policy.tables() {
             None if self.are_asked().await => return None,
@@ -305,10 +305,10 @@ impl Reload {
             bans,
         } = changed;
         names.sort_unstable();
-        let policy = self.gate.policy();
+        let policy = self.chain.policy();
         let older = policy.tables();
         let gone = older.map(|older| Gone::between(older, &tables, Some(&names)));
-        let (book, revocations) = self.gate.set_tables(&tables, &names);
+        let (book, revocations) = self.chain.set_tables(&tables, &names);
         let command = match rules {
             true => Command::SetRules(book),
             false => Command::SetRulesOf {
@@ -346,7 +346,7 @@ impl Reload {
     /// The bans and teams of tables against which no login is checked apply all the same. `read`
     /// are they, if they were read.
     async fn settle_idle_tables(&self, read: Option<Arc<Snapshot>>) {
-        let policy = self.gate.policy();
+        let policy = self.chain.policy();
         if policy.tables().is_some() || self.control.user_places().tables_unasked.is_some() {
             return;
         }
@@ -363,7 +363,7 @@ impl Reload {
             None => read.all_bans(),
         };
         let command = Command::CheckBans(read.has_bans());
-        self.gate.set_idle_tables(Some(read));
+        self.chain.set_idle_tables(Some(read));
         self.control.tell_all(&command);
         self.end_banned(new);
     }
@@ -440,7 +440,7 @@ impl Reload {
     }
 
     fn tables_held(&self) -> Option<Arc<Snapshot>> {
-        self.gate.policy().tables().cloned()
+        self.chain.policy().tables().cloned()
     }
 
     /// Files that differ from when they were last read, or tried.
@@ -525,7 +525,7 @@ impl Reload {
                 .as_ref()
                 .map(|(newer, older)| Gone::between(older, newer, None));
             let bans = both.map_or_else(Vec::new, |(newer, older)| newer.new_bans(&older));
-            let revocations = self.gate.set_policy(Arc::clone(&policy));
+            let revocations = self.chain.set_policy(Arc::clone(&policy));
             done.revoked = self.tell_shards(&Command::SetRules(policy), revocations);
             self.end_banned(bans);
             self.end_sessions(gone.unwrap_or_default());

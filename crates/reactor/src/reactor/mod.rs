@@ -24,9 +24,9 @@ use crate::clock::Clock;
 use crate::config::{ListenerConfig, Transport};
 use crate::contention::{Contention, REST, time_run};
 use crate::descriptors::Descriptors;
-use crate::door::Door;
 use crate::events::EventSender;
 use crate::layers::Layers;
+use crate::listeners::Listeners;
 use crate::mailbox::{Mailbox, Mailboxes};
 use crate::node::SharedNode;
 use crate::part::Outlets;
@@ -134,7 +134,7 @@ impl Reactor {
             mailboxes,
             authenticator: Arc::clone(&common.authenticator),
             refused_name: common.refused_name,
-            door: None,
+            listeners: None,
             dealt: 0,
             policies: policies.collect(),
             entrances: Arc::clone(&common.entrances),
@@ -156,7 +156,7 @@ impl Reactor {
 
     /// This reactor accepts connections for all: from now on if `is_open`, else from
     /// [`Control::OpenDoor`](crate::mailbox::Control::OpenDoor) on.
-    pub(crate) fn open_door(
+    pub(crate) fn open_listeners(
         &mut self,
         listeners: Vec<(Listener, u32)>,
         descriptors: Descriptors,
@@ -164,14 +164,14 @@ impl Reactor {
     ) -> io::Result<()> {
         if !listeners.is_empty() {
             let sockets = Arc::clone(&self.outside.socket_count);
-            let door = Door::new(
+            let listeners = Listeners::new(
                 &self.outside.poller,
                 listeners,
                 descriptors,
                 sockets,
                 is_open,
             )?;
-            self.outside.door = Some(door);
+            self.outside.listeners = Some(listeners);
         }
         Ok(())
     }
@@ -231,8 +231,8 @@ impl Reactor {
         if due_ms == Some(0) {
             return Some(Duration::ZERO);
         }
-        let door_ms = self.outside.door.as_ref().and_then(Door::due_ms);
-        let due_ms = due_ms.into_iter().chain(door_ms).min();
+        let listeners_ms = self.outside.listeners.as_ref().and_then(Listeners::due_ms);
+        let due_ms = due_ms.into_iter().chain(listeners_ms).min();
         let now_ms = self.driver.now().mono_ms;
         let timeout = due_ms.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(now_ms)));
         if timeout == Some(Duration::ZERO) {

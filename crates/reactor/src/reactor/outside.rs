@@ -1,5 +1,5 @@
 //! What is around the loop of a reactor: its poller, its mailbox and those of the others, the
-//! store's writer, the authenticator, the door.
+//! store's writer, the authenticator, the listeners.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use super::Entrance;
 use super::write::write_output;
 use crate::authenticate::{Answer, Authenticator};
 use crate::clock::Clock;
-use crate::door::{Accepted, Door};
 use crate::events::EventSender;
 use crate::layers::Layers;
+use crate::listeners::{Accepted, Listeners};
 use crate::mailbox::{Control, Mailbox, Mailboxes};
 use crate::node::SharedNode;
 use crate::part::Outlets;
@@ -47,7 +47,7 @@ pub(crate) struct Outside {
     /// The name in the certificate that this thread has refused last.
     pub(crate) refused_name: fn() -> Option<String>,
     /// On the first reactor, until the node stops.
-    pub(crate) door: Option<Door>,
+    pub(crate) listeners: Option<Listeners>,
     /// Connections dealt out so far.
     pub(crate) dealt: u64,
     pub(crate) entrances: Arc<[Entrance]>,
@@ -73,8 +73,8 @@ impl Transport for Outside {
             match source {
                 Source::Socket(key) => take(key, notice),
                 Source::Listener(number) => {
-                    if let Some(door) = &mut self.door {
-                        door.notice(number);
+                    if let Some(listeners) = &mut self.listeners {
+                        listeners.notice(number);
                     }
                 }
             }
@@ -82,16 +82,16 @@ impl Transport for Outside {
     }
 
     fn accept(&mut self, now: Now, into: &mut Vec<Newcomer<Stream>>) {
-        let Some(mut door) = self.door.take() else {
+        let Some(mut listeners) = self.listeners.take() else {
             return;
         };
-        door.accept(now.mono_ms, |accepted| match accepted {
+        listeners.accept(now.mono_ms, |accepted| match accepted {
             Accepted::Connection(stream, address, listener) => {
                 into.extend(self.deal_out(stream, address, listener));
             }
             Accepted::Paused => self.counters.accept_pauses.add(1),
         });
-        self.door = Some(door);
+        self.listeners = Some(listeners);
     }
 
     fn add(&mut self, stream: &mut Stream, key: SocketKey) -> bool {
@@ -254,7 +254,7 @@ impl Mail for Outside {
                 Control::StoreState => To::StoreIs(self.writer.state()),
                 Control::Authenticated(id, answer) => To::Authenticated(id, answer),
                 Control::OpenDoor => {
-                    self.door.iter_mut().for_each(Door::open);
+                    self.listeners.iter_mut().for_each(Listeners::open);
                     continue;
                 }
                 Control::RecheckCertificates => To::RecheckCertificates,
@@ -454,7 +454,7 @@ impl Outside {
     /// What a command means for new connections.
     fn note_command(&mut self, command: &Command) {
         match command {
-            Command::Shutdown => self.door = None,
+            Command::Shutdown => self.listeners = None,
             Command::Ask(listeners) => {
                 for listener in listeners.iter() {
                     if let Some(now) = self.policies.get_mut(usize::from(listener.number)) {

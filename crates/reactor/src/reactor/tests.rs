@@ -12,8 +12,8 @@ use martlet_tick::{CROWD, TimeLimits};
 
 use super::*;
 use crate::config::ReactorConfig;
-use crate::door::ACCEPTS_PER_TICK;
 use crate::listen;
+use crate::listeners::ACCEPTS_PER_TICK;
 use crate::mailbox::Control;
 use crate::stats::ReactorStats;
 use crate::store::MemoryStore;
@@ -254,7 +254,7 @@ fn a_tick_accepts_a_part_of_the_connections_that_wait() {
     let mut node = Node::new(&[listener]);
     let descriptors = Descriptors::of_process();
     node.reactor
-        .open_door(vec![(bound, 0)], descriptors, true)
+        .open_listeners(vec![(bound, 0)], descriptors, true)
         .unwrap();
     let address = address.socket().unwrap();
     let waiting: Vec<TcpStream> = (0..WAITING)

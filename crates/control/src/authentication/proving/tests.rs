@@ -54,7 +54,7 @@ impl Source for Registry {
 }
 
 struct Bench {
-    gate: Gate,
+    chain: AuthenticationChain,
     _runtime: Runtime,
 }
 
@@ -90,7 +90,7 @@ fn bench(scram: bool) -> Bench {
         lasts: Duration::from_secs(60),
     };
     Bench {
-        gate: Gate::new(Arc::new(policy), runtime.handle().clone(), &[7; 32]),
+        chain: AuthenticationChain::new(Arc::new(policy), runtime.handle().clone(), &[7; 32]),
         _runtime: runtime,
     }
 }
@@ -132,7 +132,7 @@ impl Bench {
             }),
         };
         let (answers, answered) = channel();
-        self.gate.ask(asked, move |answer| {
+        self.chain.ask(asked, move |answer| {
             // The test may be over.
             let _ = answers.send(answer);
         });
@@ -200,7 +200,7 @@ fn who_operates_the_node_is_told_why_and_the_client_is_not() {
 fn what_is_revoked_between_two_steps_is_known_to_be() {
     let bench = bench(true);
     let (client, data, state) = bench.begin("alice", "right");
-    let revoked = bench.gate.set_policy(Arc::new(Policy::new([].into())));
+    let revoked = bench.chain.set_policy(Arc::new(Policy::new([].into())));
     let (last, _) = client.finish(&data).expect("an answer");
     let answer = bench.ask(METHOD, last.as_bytes(), Some(state));
     let Authenticated::Accepted { known, .. } = answer else {
@@ -246,7 +246,7 @@ fn a_source_that_panics_lets_nobody_in_and_nothing_waits_for_it() {
     let client = Client::new("mallory", b"right", "clients");
     let (reason, _) = refused(bench.ask(METHOD, client.first().as_bytes(), None));
     assert_eq!(reason, ReasonCode::ServerUnavailable);
-    assert_eq!(bench.gate.0.lock().waiting, 0);
+    assert_eq!(bench.chain.0.lock().waiting, 0);
 }
 
 #[test]

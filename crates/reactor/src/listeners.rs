@@ -20,7 +20,7 @@ const PAUSE_MS: u64 = 100;
 
 /// The listeners of a node.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct Listeners {
     listeners: Vec<Listening>,
     descriptors: Descriptors,
     sockets: Arc<SocketCount>,
@@ -93,7 +93,7 @@ pub(crate) enum Accepted {
     Paused,
 }
 
-impl Door {
+impl Listeners {
     /// Begins to listen for notices. With each listener come the connections per second that are
     /// accepted from it; 0 is no limit.
     pub(crate) fn new(
