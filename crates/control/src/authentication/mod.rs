@@ -336,7 +336,8 @@ impl AuthenticationChain {
     }
 
     /// From now on these are the tables, which differ in what these users and devices are. As
-    /// [`AuthenticationChain::set_policy`], which takes longer the more of them there are; with the policy.
+    /// [`AuthenticationChain::set_policy`], which takes longer the more of them there are; with the
+    /// policy.
     pub fn set_tables(
         &self,
         tables: &Arc<Snapshot>,
