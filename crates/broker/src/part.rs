@@ -8,7 +8,6 @@
 //! is granted QoS 1 at most, for it knows each message by its id.
 
 pub(crate) mod attached;
-
 pub(crate) mod bounds;
 pub(crate) mod hold;
 pub(crate) mod holds;

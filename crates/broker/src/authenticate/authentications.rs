@@ -95,11 +95,11 @@ pub(crate) struct Authentications {
 
 /// Time for which a revocation is remembered, in milliseconds: longer than a connection takes
 /// through lobby and authentication.
-pub(crate) const REMEMBERED_MS: u64 = 600_000;
+const REMEMBERED_MS: u64 = 600_000;
 
 /// Longest time between two checks of the end of credentials, in milliseconds: the clock may be
 /// set.
-pub(crate) const IDENTITY_LOOK_MS: u64 = 86_400_000;
+pub(super) const IDENTITY_LOOK_MS: u64 = 86_400_000;
 
 impl Authentications {
     pub(crate) fn forget(&mut self, index: u32) {

@@ -82,7 +82,7 @@ pub(crate) struct Found {
     pub(super) is_first: bool,
 }
 
-pub(crate) const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 
 impl FanOuts {
     pub(crate) fn is_empty(&self) -> bool {

@@ -9,13 +9,13 @@ use crate::node::MemoryPressure;
 pub(super) type Rank = (u32, Reverse<u32>, u32);
 
 /// The lobby's part of the node's memory, as a divisor.
-pub(crate) const PART: usize = 8;
+const PART: usize = 8;
 
 /// Divisor of that part while memory is short.
-pub(crate) const PART_WHEN_SHORT: usize = 8;
+const PART_WHEN_SHORT: usize = 8;
 
 /// Bytes that a shard's lobby may hold in any case, however small the node's memory is.
-pub(crate) const BYTES_MIN: usize = 64 * 1024;
+const BYTES_MIN: usize = 64 * 1024;
 
 /// What one connection of the lobby holds, in bytes.
 #[derive(Clone, Copy, Debug, Default)]

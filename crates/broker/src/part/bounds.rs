@@ -6,7 +6,7 @@ use crate::limits::QueueFull;
 use crate::part::interface::{OnFull, PartQueueLimits, PartQueueState};
 
 /// Bytes that may come to any queue after its publishers have begun to wait.
-pub(crate) const BEYOND_HOLD: u64 = 1024 * 1024;
+const BEYOND_HOLD: u64 = 1024 * 1024;
 
 /// The queue of a part with bounds of its own.
 #[derive(Debug)]
@@ -46,13 +46,13 @@ impl PartQueue {
 
 /// At how many bytes publishers begin to wait for a queue in memory, so that what is under way then
 /// stays within `share` too.
-pub(crate) fn held_from(share: u64) -> u64 {
+pub(super) fn held_from(share: u64) -> u64 {
     let less = share.saturating_sub(BEYOND_HOLD) / 9 * 8;
     less.max(share / 2)
 }
 
 /// What a queue whose publishers wait may have, for what was under way when they began to.
-pub(crate) fn beyond_hold(bytes_max: u64) -> u64 {
+pub(super) fn beyond_hold(bytes_max: u64) -> u64 {
     if fault::is(Fault::HoldDrops) {
         return bytes_max;
     }

@@ -10,16 +10,16 @@ use crate::pressure::sources::Sources;
 use crate::share::ticket::GroupId;
 
 /// Interval to the next search at least, when one has found nothing, milliseconds.
-pub(crate) const INTERVAL_AFTER_NOTHING_MS: u64 = 100;
+pub(super) const INTERVAL_AFTER_NOTHING_MS: u64 = 100;
 
 /// The same after the first one, until when other shards have searched too.
-pub(crate) const INTERVAL_AFTER_FIRST_MS: u64 = 10;
+pub(super) const INTERVAL_AFTER_FIRST_MS: u64 = 10;
 
 /// Holders of each kind that give back memory after one search, at most.
-pub(crate) const HOLDERS_PER_SEARCH: usize = 256;
+const HOLDERS_PER_SEARCH: usize = 256;
 
 /// What a member takes in the table of what members hold, about.
-pub(crate) const MEMBER_BYTES: usize = 48;
+const MEMBER_BYTES: usize = 48;
 
 /// A holder of memory for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,7 +111,7 @@ impl Noted {
 }
 
 /// Kinds of holders.
-pub(crate) const KINDS: usize = 3;
+const KINDS: usize = 3;
 
 /// How far a search has come.
 #[derive(Debug, Default)]

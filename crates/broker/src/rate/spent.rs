@@ -21,7 +21,7 @@ pub(crate) struct Spent {
 }
 
 /// Time that a full bucket covers, in microseconds.
-pub(crate) const BURST_US: u64 = 1_000_000;
+const BURST_US: u64 = 1_000_000;
 
 impl Spent {
     /// Time of the next message, in milliseconds; none: it may come now.

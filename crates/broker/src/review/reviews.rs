@@ -7,7 +7,7 @@ use crate::id::SessionId;
 
 /// Changes of rules that are told apart while sessions are reviewed. Where there are more, all
 /// rules are looked up.
-pub(crate) const CHANGES_MAX: usize = 16;
+const CHANGES_MAX: usize = 16;
 
 /// Whose rules a new book of rules may have changed.
 #[derive(Clone, Debug)]

@@ -64,26 +64,26 @@ pub(crate) struct Routes {
 
 /// Longest topic that needs no allocation; its route is no longer than two cache lines of the
 /// processor.
-pub(crate) const TOPIC_INLINE_BYTES: usize = 64;
+const TOPIC_INLINE_BYTES: usize = 64;
 
 /// Bytes of the routes that a shard remembers, at most. With some subscribers of `#` every route
 /// has all of them, and a topic may have 64 KiB.
-pub(crate) const ROUTE_BYTES_MAX: usize = 32 * 1024 * 1024;
+const ROUTE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Number of routes at which room is made for all that there may be.
-pub(crate) const MANY_ROUTES: usize = 4096;
+const MANY_ROUTES: usize = 4096;
 
 /// Routes whose memory is given back at once.
-pub(crate) const FREED_AT_ONCE: usize = 2048;
+const FREED_AT_ONCE: usize = 2048;
 
 /// The routes' part of the node's memory, as a divisor, where that is less.
-pub(crate) const PART: usize = 16;
+const PART: usize = 16;
 
 /// The same of that part, while memory is short.
-pub(crate) const PART_WHEN_SHORT: usize = 4;
+const PART_WHEN_SHORT: usize = 4;
 
 /// Longest topic whose route is remembered.
-pub(crate) const TOPIC_BYTES_MAX: usize = 1024;
+const TOPIC_BYTES_MAX: usize = 1024;
 
 impl Routes {
     pub(crate) fn new(seed: u64, entries_max: usize) -> Self {

@@ -103,16 +103,24 @@ impl Shard {
     pub(crate) fn read_queue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
         let queue = self.sessions.at(index).outbound.queue_used();
         if let Some(messages) = queue.and_then(Queue::page_to_read) {
-            let owner = QueueOwner::Session(self.sessions.id_of(index));
-            let of = PageOf::Queue;
-            let with_publishers = self.sessions.at(index).flags.part();
-            cx.effects.reads.push(QueueRead {
-                owner,
-                of,
-                messages,
-                with_publishers,
-            });
+            self.read_back(cx, index, PageOf::Queue, messages);
         }
+    }
+
+    /// Asks for messages of a session that lie in the store.
+    fn read_back<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        of: PageOf,
+        messages: Vec<MessageId>,
+    ) {
+        cx.effects.reads.push(QueueRead {
+            owner: QueueOwner::Session(self.sessions.id_of(index)),
+            of,
+            messages,
+            with_publishers: self.sessions.at(index).flags.part(),
+        });
     }
 
     /// Asks for messages that were in flight before a restart and are to be sent again.
@@ -123,15 +131,7 @@ impl Shard {
         }
         let stored = outbound.stored_unsent().map(|(_, id)| id);
         let messages = stored.take(IN_FLIGHT_PAGE).collect();
-        let owner = QueueOwner::Session(self.sessions.id_of(index));
-        let of = PageOf::InFlight;
-        let with_publishers = self.sessions.at(index).flags.part();
-        cx.effects.reads.push(QueueRead {
-            owner,
-            of,
-            messages,
-            with_publishers,
-        });
+        self.read_back(cx, index, PageOf::InFlight, messages);
     }
 
     /// Messages of a session have come from the store.

@@ -20,9 +20,9 @@ pub(crate) struct RetainedPending {
 }
 
 /// What a filter takes in both maps beside its text, bytes.
-pub(crate) const FILTER_OVERHEAD: usize = 192;
+const FILTER_OVERHEAD: usize = 192;
 
-pub(crate) fn bytes_of(filter: &str) -> usize {
+fn bytes_of(filter: &str) -> usize {
     FILTER_OVERHEAD + 2 * filter.len()
 }
 

@@ -7,10 +7,10 @@ use crate::message::Publication;
 use crate::report::UnmatchedTopic;
 
 /// Topics that a shard remembers, at most.
-pub(crate) const PLACES: usize = 256;
+const PLACES: usize = 256;
 
 /// Time for which a topic keeps its place, milliseconds.
-pub(crate) const KEPT_MS: u64 = 1_000;
+const KEPT_MS: u64 = 1_000;
 
 /// The topics of a shard.
 #[derive(Debug, Default)]

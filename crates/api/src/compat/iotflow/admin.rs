@@ -22,7 +22,7 @@ use crate::time::Moment;
 const PAGE_MAX: u64 = 100;
 const PAGE: u64 = 50;
 
-/// Which page of which devices.
+/// Page and filter of the list of devices.
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
     page: Option<u64>,

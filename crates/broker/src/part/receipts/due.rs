@@ -122,7 +122,7 @@ impl Receipts {
 }
 
 /// Gives messages that were read back the publisher that a share group's member asks them for.
-pub(crate) fn name_part(receipts: &Receipts, (id, read): &mut ReadMessage) {
+pub(super) fn name_part(receipts: &Receipts, (id, read): &mut ReadMessage) {
     if id.asks_for_receipts()
         && let Some(part) = receipts.part_of(*id)
         && let Ok(message) = read
@@ -132,6 +132,6 @@ pub(crate) fn name_part(receipts: &Receipts, (id, read): &mut ReadMessage) {
 }
 
 /// Later subscribers find a retained message without being its receivers.
-pub(crate) fn is_routed(why: EnqueuedAs) -> bool {
+pub(super) fn is_routed(why: EnqueuedAs) -> bool {
     !matches!(why, EnqueuedAs::Retained(_))
 }

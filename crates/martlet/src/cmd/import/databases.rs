@@ -96,24 +96,29 @@ impl DeviceOptions {
         self.device_type.as_deref().unwrap_or(usual).to_owned()
     }
 
-    /// Adds these, or looks what would become of them.
+    /// Adds the devices of a database, or looks what would become of them. Those that cannot be
+    /// added come with their id and the reason.
     fn import(
         &self,
-        report: &mut Report,
-        devices: Vec<Wanted>,
-        skipped: Vec<(String, String)>,
-    ) -> anyhow::Result<()> {
-        for (id, why) in skipped {
-            report.add("device", &id, Outcome::Skipped, &why);
-        }
+        from: &Location,
+        found: impl Iterator<Item = Result<Wanted, (String, String)>>,
+    ) -> anyhow::Result<Report> {
         let dry_run = self.database.dry_run;
+        let mut report = Report::new(from.to_string(), dry_run);
+        let mut devices = Vec::new();
+        for device in found {
+            match device {
+                Ok(wanted) => devices.push(wanted),
+                Err((id, why)) => report.add("device", &id, Outcome::Skipped, &why),
+            }
+        }
         tables::with(&self.database.on.node, async |registry| {
-            add(registry, report, devices, dry_run).await
+            add(registry, &mut report, devices, dry_run).await
         })?;
         if report.has_imported() {
             report.node = tables::tell_node(&self.database.on.node);
         }
-        Ok(())
+        Ok(report)
     }
 }
 
@@ -158,17 +163,12 @@ pub(super) fn look_at_microservice(options: &DatabaseOptions) -> anyhow::Result<
 pub(super) fn import_iotflow(options: &DeviceOptions) -> anyhow::Result<Report> {
     let location = options.location()?;
     let found = wait(iotflow_devices(&location))?;
-    let mut report = Report::new(location.to_string(), options.database.dry_run);
     let device_type = options.device_type("iotflow");
-    let (mut devices, mut skipped) = (Vec::new(), Vec::new());
-    for device in found.devices {
+    let wanted = found.devices.into_iter().map(|device| {
         let id = device.number.to_string();
-        match of_iotflow(device, &device_type) {
-            Ok(wanted) => devices.push(wanted),
-            Err(why) => skipped.push((id, why)),
-        }
-    }
-    options.import(&mut report, devices, skipped)?;
+        of_iotflow(device, &device_type).map_err(|why| (id, why))
+    });
+    let mut report = options.import(&location, wanted)?;
     report.leave(found.left);
     Ok(report)
 }
@@ -177,18 +177,12 @@ pub(super) fn import_iotflow(options: &DeviceOptions) -> anyhow::Result<Report> 
 pub(super) fn import_service_mqtt(options: &DeviceOptions) -> anyhow::Result<Report> {
     let location = options.location()?;
     let found = wait(service_mqtt_devices(&location))?;
-    let mut report = Report::new(location.to_string(), options.database.dry_run);
     let device_type = options.device_type("service-mqtt");
-    let (mut devices, mut skipped) = (Vec::new(), Vec::new());
-    for device in found.devices {
+    let wanted = found.devices.into_iter().map(|device| {
         let id = device.id.clone();
-        match of_service_mqtt(device, &device_type) {
-            Ok(wanted) => devices.push(wanted),
-            Err(why) => skipped.push((id, why)),
-        }
-    }
-    options.import(&mut report, devices, skipped)?;
-    Ok(report)
+        of_service_mqtt(device, &device_type).map_err(|why| (id, why))
+    });
+    options.import(&location, wanted)
 }
 
 /// A device that is to be added.
@@ -357,7 +351,7 @@ async fn add_settings(
             continue;
         }
         let Some(data_type) = DataType::from_word(&setting.data_type) else {
-            let why = format!("{:?} is no type of a value", setting.data_type);
+            let why = format!("{:?} is not a known type of values", setting.data_type);
             report.add("setting", &id, Outcome::Skipped, &why);
             continue;
         };
