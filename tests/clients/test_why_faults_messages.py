@@ -117,6 +117,7 @@ def test_a_client_reads_too_slowly(node, boss):
 def test_no_member_of_a_share_group_is_there(node, boss):
     with node.client("ann", client_id="q7", **KEPT) as app:
         app.subscribe("$share/crew/q/7", 1)
+    until(lambda: node.why("q7")["state"] == "away", "it is gone")
     boss.publish("q/7", "x", qos=0)
     told = node.headline("subscriber-absent", "1 message for its share group $share/crew/q/7 was dropped", "q7")
     assert "no_member" in told["sentence"], told

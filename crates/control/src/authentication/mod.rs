@@ -301,7 +301,13 @@ impl AuthenticationChain {
                 .write_first_use(&asked, &found, &policy)
                 .await;
             let (found, wait) = question.inner.lock().judge(found, &caller, &policy);
-            let wait = wait.max(until_told(&found, begun));
+            let wait = match is_wrong(&found) {
+                true => {
+                    let step = refusal_step(policy.hash_time(&asked, &place).await);
+                    wait.max(until_told(step, begun.elapsed()))
+                }
+                false => wait,
+            };
             tokio::time::sleep(wait).await;
             question.answer(&found, &policy);
         });
@@ -439,21 +445,30 @@ impl AuthenticationChain {
     }
 }
 
-/// Wrong credentials are answered at the end of such a step of time since they were asked about.
+/// Wrong credentials are answered at the end of such a step of time since they were asked about,
+/// so that the time of an answer does not tell whether the name is a user's, a device's or nobody's:
+/// their credentials are looked for in different ways.
 const REFUSAL_STEP: Duration = Duration::from_millis(50);
 
-/// How long an answer waits, so that the time it takes does not tell whether the name is a user's,
-/// a device's or nobody's: their credentials are looked for in different ways.
-fn until_told(found: &Authenticated, begun: Instant) -> Duration {
-    let is_wrong = |reason: ReasonCode| reason == ReasonCode::BadUserNameOrPassword;
-    match found {
-        Authenticated::Refused { reason, .. } if is_wrong(*reason) => {
-            let step = REFUSAL_STEP.as_micros();
-            let past = begun.elapsed().as_micros() % step;
-            Duration::from_micros((step - past) as u64)
-        }
-        _ => Duration::ZERO,
-    }
+/// However long a hash takes, a step is not longer.
+const REFUSAL_STEP_MAX: Duration = Duration::from_secs(1);
+
+/// A hash fits in a step twice: it may have to wait for a core.
+fn refusal_step(hash_time: Duration) -> Duration {
+    let least = REFUSAL_STEP.as_micros();
+    let steps = (2 * hash_time.as_micros()).div_ceil(least).max(1);
+    Duration::from_micros((steps * least) as u64).min(REFUSAL_STEP_MAX)
+}
+
+/// How long an answer waits until the step has ended.
+fn until_told(step: Duration, past: Duration) -> Duration {
+    let past = past.as_micros() % step.as_micros();
+    step - Duration::from_micros(past as u64)
+}
+
+fn is_wrong(found: &Authenticated) -> bool {
+    matches!(found, Authenticated::Refused { reason, .. }
+        if *reason == ReasonCode::BadUserNameOrPassword)
 }
 
 /// Refusal of a client for which there is no place among those that wait.

@@ -19,6 +19,7 @@ use martlet_lockout::{Lockout, refused_for};
 use martlet_registry::{BanKind, COMMON_TENANT, Snapshot};
 
 use super::proving::ScramUser;
+use super::sources::Hashing;
 use super::turns::Place;
 use crate::wall_clock::now_signed_ms;
 
@@ -58,6 +59,11 @@ pub trait Source: fmt::Debug + Send + Sync {
         place: &'a Place,
     ) -> Option<Pretending<'a>> {
         let _ = (asked, place);
+        None
+    }
+
+    /// Where it works out the hashes of passwords; none: it does not, or it knows nobody.
+    fn hashing(&self) -> Option<&Hashing> {
         None
     }
 
@@ -361,6 +367,24 @@ impl Policy {
                 Refusal::untold(RefusalCause::WrongSecret, detail).about(&**id)
             }
         })
+    }
+
+    /// How long a hash of a password takes lately, to be told by the time of an answer; zero if
+    /// none is worked out for such a client. The first time it works one out.
+    pub(super) async fn hash_time(&self, asked: &Authentication, place: &Place) -> Duration {
+        let chain = self.realms.get(&asked.realm);
+        for source in chain.map_or(&[][..], |chain| &chain.sources) {
+            let Some(hashing) = source.hashing() else {
+                continue;
+            };
+            if hashing.lately().is_none()
+                && let Some(pretending) = source.pretend(asked, place)
+            {
+                pretending.await;
+            }
+            return hashing.lately().unwrap_or_default();
+        }
+        Duration::ZERO
     }
 
     /// Reason of a ban, whatever the client proves; none: it is not banned.

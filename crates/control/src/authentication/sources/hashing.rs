@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ const RENEWED_BYTES: usize = 400;
 pub struct Hashing {
     turns: Turns,
     right: Arc<Right>,
+    /// Microseconds that a hash takes lately, or took at most; 0 before the first one.
+    lately_us: Arc<AtomicU64>,
     /// How long a password that was right is remembered.
     remembered: Duration,
 }
@@ -63,6 +66,7 @@ impl Hashing {
                 until: Mutex::default(),
                 renewed: Mutex::default(),
             }),
+            lately_us: Arc::default(),
             remembered: match is_random {
                 true => Duration::from_secs(300),
                 false => Duration::ZERO,
@@ -88,7 +92,7 @@ impl Hashing {
         place: &Place,
         work: impl FnOnce() -> Finding + Send + 'static,
     ) -> Finding {
-        let done = self.work(place, work).await;
+        let done = self.work(place, self.measured(work)).await;
         done.unwrap_or_else(|| {
             let detail = "the hash could not be worked out";
             Finding::Failed(Refusal::untold(RefusalCause::LoginFailed, detail))
@@ -118,8 +122,30 @@ impl Hashing {
     ) -> Pretending<'a> {
         Box::pin(async move {
             // Whether it was done or not waited for.
-            let _done = self.work(place, work).await;
+            let _done = self.work(place, self.measured(work)).await;
         })
+    }
+
+    /// How long a hash takes here lately; none before the first one. A slow one counts for a while:
+    /// the next ones may be as slow.
+    pub(crate) fn lately(&self) -> Option<Duration> {
+        let lately = self.lately_us.load(Ordering::Relaxed);
+        (lately > 0).then(|| Duration::from_micros(lately))
+    }
+
+    fn measured<T, F: FnOnce() -> T + Send + 'static>(
+        &self,
+        work: F,
+    ) -> impl FnOnce() -> T + Send + use<T, F> {
+        let lately = Arc::clone(&self.lately_us);
+        move || {
+            let begun = Instant::now();
+            let done = work();
+            let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let before = lately.load(Ordering::Relaxed);
+            lately.store(took.max(before - before / 16).max(1), Ordering::Relaxed);
+            done
+        }
     }
 
     /// Approximate number of bytes of what is remembered.

@@ -126,6 +126,10 @@ impl Source for PasswordFileSource {
         Some(self.hashing.pretend(place, pretend))
     }
 
+    fn hashing(&self) -> Option<&Hashing> {
+        self.file.users().next().map(|_| &self.hashing)
+    }
+
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
         self.file
             .has_user(user_name)

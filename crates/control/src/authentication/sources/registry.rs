@@ -177,6 +177,10 @@ impl Source for RegistrySource {
             .then(|| self.hashing.pretend(place, pretend))
     }
 
+    fn hashing(&self) -> Option<&Hashing> {
+        self.snapshot.has_users().then_some(&self.hashing)
+    }
+
     fn scram(&self, user_name: &str, client_id: &str) -> ScramUser {
         let found = (
             self.snapshot.scram(self.tenant, user_name, client_id),
