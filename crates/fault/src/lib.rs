@@ -163,6 +163,7 @@ faults! {
     SinkRepeatedForgotten = "A message that is handed to the sink again does not say so.";
     SinkRetriesBehind = "What the sink did not take is handed to it behind later messages.";
     SinkStopForgets = "A sink that is told to stop does not settle the delivery under way.";
+    SinkDrainLooksInHand = "A drain is over when the sink has all in hand, whatever waits behind.";
     SinkSilenceIsDone = "A message counts as delivered that the sink did not answer for.";
 
     // Its records, and recovery.

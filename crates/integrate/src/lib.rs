@@ -33,7 +33,7 @@ pub use kind::{ConfiguredSink, KINDS, Key, Kind, Surroundings, Table, TableValue
 pub use part::Part;
 pub use runner::{
     ALL_TENANTS, Activity, Backoff, CLIENT_IDS, Clock, Command, CommandError, Counts, Failure,
-    Handle, MAX_ATTEMPTS, OnReject, Runner, Settings, State,
+    Handle, MAX_ATTEMPTS, OnReject, Runner, Settings, State, ToldCommand,
 };
 pub use secret::{SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template};
 pub use sink::{Outcome, Publisher, Sink, SinkMessage};

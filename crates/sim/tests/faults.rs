@@ -175,6 +175,7 @@ const OF_SINKS: &[Fault] = &[
     Fault::SinkRepeatedForgotten,
     Fault::SinkRetriesBehind,
     Fault::SinkSilenceIsDone,
+    Fault::SinkDrainLooksInHand,
 ];
 
 /// The scenario in which a fault has its chance.

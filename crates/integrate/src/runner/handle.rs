@@ -180,6 +180,17 @@ pub(super) enum Told {
     Stop,
 }
 
+/// A command that the runner was told.
+#[derive(Debug)]
+pub struct ToldCommand(oneshot::Receiver<Result<(), String>>);
+
+impl ToldCommand {
+    /// Whether it has been carried out, or will never be. Later it may answer false again.
+    pub fn is_over(&mut self) -> bool {
+        !matches!(self.0.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+    }
+}
+
 /// A state that the runner writes and others read.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -273,10 +284,11 @@ impl Handle {
     }
 
     /// Tells the runner a command, and waits for no answer.
-    pub fn tell(&self, command: Command) {
-        let (answer, _) = oneshot::channel();
+    pub fn tell(&self, command: Command) -> ToldCommand {
+        let (answer, answered) = oneshot::channel();
         // If it has ended already there is nothing to tell.
         let _ = self.told.send(Told::Command(command, answer));
+        ToldCommand(answered)
     }
 
     /// Carries out a command, and waits for the answer at most as long as given.

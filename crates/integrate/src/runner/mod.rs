@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
-pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State};
+pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State, ToldCommand};
 
 use self::attempt::Broken;
 use self::caller::{Answer, Caller, Place, Request};

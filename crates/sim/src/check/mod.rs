@@ -101,7 +101,7 @@ impl Checks {
             self.lockout.see(at_us, fact, ledger, findings);
             self.permission.see(fact, ledger, findings);
             self.tenant.see(fact, ledger, findings);
-            self.sink.see(fact, ledger, findings);
+            self.sink.see(at_us, fact, ledger, findings);
             return;
         }
         self.durable.see(fact, ledger, findings);
@@ -123,7 +123,7 @@ impl Checks {
         }
         self.retained.see(at_us, fact, ledger);
         self.share.see(at_us, fact, ledger, findings);
-        self.sink.see(fact, ledger, findings);
+        self.sink.see(at_us, fact, ledger, findings);
     }
 
     /// The store has answered that more is durable.

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use martlet_broker::{DropReason, MessageId, PartOutcome};
 use martlet_codec::QoS;
 
+use crate::agenda::SECOND;
 use crate::facts::{ClientIndex, Fact, MessageIndex, SinkIndex};
 use crate::ledger::Ledger;
 use crate::observer::Findings;
@@ -22,7 +23,11 @@ const CHECK_ORDER: &str = "order to integrations";
 const CHECK_REPEATED: &str = "once to integrations, or repeated";
 const CHECK_TENANT: &str = "integrations of one tenant";
 const CHECK_STOPPED: &str = "integrations after a stop";
+const CHECK_DRAINED: &str = "a drain of an integration leaves nothing";
 const CHECK_SETTLED: &str = "integrations settle what is safe";
+
+/// What was acknowledged so long before a drain waits in a lane, unless it was taken, microseconds.
+const ROUTED_WITHIN_US: u64 = SECOND;
 
 /// What is ordered: publisher, topic, QoS as published.
 type Stream = (ClientIndex, TopicIndex, QoS);
@@ -49,6 +54,10 @@ struct OfSink {
     settled: BTreeMap<MessageId, PartOutcome>,
     /// What the tables have had.
     stored: BTreeSet<MessageId>,
+    /// The messages of these.
+    letters: BTreeSet<MessageIndex>,
+    /// What the present drain is to deliver.
+    to_drain: BTreeSet<MessageIndex>,
     /// What the tables have in the end.
     left: BTreeSet<MessageIndex>,
     /// The number behind the last that was taken for the first time.
@@ -58,18 +67,25 @@ struct OfSink {
 }
 
 impl Sinks {
-    pub(super) fn see(&mut self, fact: &Fact, ledger: &Ledger, findings: &mut Findings) {
+    pub(super) fn see(
+        &mut self,
+        at_us: u64,
+        fact: &Fact,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
         match *fact {
             Fact::Published {
                 message,
                 again: false,
                 ..
             } => self.published(message, ledger),
-            Fact::Sink { sink, what } => self.see_sink(sink, &what, ledger, findings),
+            Fact::Sink { sink, what } => self.see_sink(at_us, (sink, &what), ledger, findings),
             Fact::Restarted => {
                 for of in self.0.values_mut() {
                     of.answered.clear();
                     of.settled.clear();
+                    of.to_drain.clear();
                 }
             }
             _ => {}
@@ -94,8 +110,8 @@ impl Sinks {
 
     fn see_sink(
         &mut self,
-        sink: SinkIndex,
-        what: &SinkFact,
+        at_us: u64,
+        (sink, what): (SinkIndex, &SinkFact),
         ledger: &Ledger,
         findings: &mut Findings,
     ) {
@@ -109,7 +125,8 @@ impl Sinks {
                 repeated,
                 tenant,
             } => {
-                if of.over.contains(&id) {
+                // A dead letter whose storing was not confirmed is one, though its message came again.
+                if of.over.contains(&id) && !of.stored.contains(&id) {
                     let what = format!("{name} got {:x} again after a stop", id.0);
                     findings.add(CHECK_STOPPED, what);
                 }
@@ -143,8 +160,23 @@ impl Sinks {
             SinkFact::Rejected(id) => {
                 of.rejected.insert(id);
             }
-            SinkFact::Stored(id) => {
+            SinkFact::Stored { id, message } => {
                 of.stored.insert(id);
+                of.letters.extend(message);
+            }
+            SinkFact::DrainAsked => {
+                let was_there = |message: &&MessageIndex| {
+                    let acked_us = ledger.message(**message).acked_us;
+                    acked_us > 0 && acked_us + ROUTED_WITHIN_US < at_us
+                };
+                of.to_drain = of.owed.iter().filter(was_there).copied().collect();
+            }
+            SinkFact::Drained => {
+                let to_drain = core::mem::take(&mut of.to_drain);
+                if let Some(first) = of.first_missing(&to_drain, &of.letters, at_us, ledger) {
+                    let first = ledger.describe(first);
+                    findings.add(CHECK_DRAINED, format!("{name} has not got {first}"));
+                }
             }
             SinkFact::Settled { id, outcome } => {
                 let is_safe = match outcome {
@@ -172,27 +204,38 @@ impl Sinks {
     pub(super) fn settled(&self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
         for (sink, of) in &self.0 {
             let name = &ledger.sinks[usize::from(*sink)].name;
-            let mut missing: BTreeMap<TopicIndex, Vec<MessageIndex>> = BTreeMap::new();
-            for message in &of.owed {
-                let names = of.names.get(message);
-                let is_there = names.is_some() || of.left.contains(message);
-                if !is_there && ledger.is_owed(*message, at_us) {
-                    let topic = ledger.message(*message).topic;
-                    missing.entry(topic).or_default().push(*message);
-                }
-            }
-            for (topic, missing) in missing {
-                let told = |topic| of.dropped.get(&topic).copied().unwrap_or(0);
-                if missing.len() > told(Some(topic)) + told(None) {
-                    let first = ledger.describe(missing[0]);
-                    findings.add(CHECK, format!("{name} never got {first}"));
-                }
+            if let Some(first) = of.first_missing(&of.owed, &of.left, at_us, ledger) {
+                let first = ledger.describe(first);
+                findings.add(CHECK, format!("{name} never got {first}"));
             }
         }
     }
 }
 
 impl OfSink {
+    /// Of these messages, the first that the target has not got, of which there is no dead letter,
+    /// and that the node did not say it dropped.
+    fn first_missing(
+        &self,
+        messages: &BTreeSet<MessageIndex>,
+        letters: &BTreeSet<MessageIndex>,
+        at_us: u64,
+        ledger: &Ledger,
+    ) -> Option<MessageIndex> {
+        let mut missing: BTreeMap<TopicIndex, Vec<MessageIndex>> = BTreeMap::new();
+        for message in messages {
+            let is_there = self.names.contains_key(message) || letters.contains(message);
+            if !is_there && ledger.is_owed(*message, at_us) {
+                let topic = ledger.message(*message).topic;
+                missing.entry(topic).or_default().push(*message);
+            }
+        }
+        let told = |topic| self.dropped.get(&topic).copied().unwrap_or(0);
+        let mut missing = missing.into_iter();
+        let found = missing.find(|(topic, all)| all.len() > told(Some(*topic)) + told(None));
+        found.map(|(_, all)| all[0])
+    }
+
     /// The node stops in good order, after the integration.
     fn stopped(&mut self, name: &str, findings: &mut Findings) {
         let mut answered = self.answered.iter();

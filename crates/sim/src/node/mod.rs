@@ -317,6 +317,12 @@ impl Node {
         self.note_clocks();
     }
 
+    /// Whether the wall clock has ever been set back.
+    pub fn has_clock_gone_back(&self) -> bool {
+        let clocks = self.clocks.borrow();
+        clocks.windows(2).any(|two| two[1].wall_ms < two[0].wall_ms)
+    }
+
     fn note_clocks(&self) {
         let (from_us, now) = (self.now_us.get(), self.now.get());
         self.clocks.borrow_mut().push(Clocks {

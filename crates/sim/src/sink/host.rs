@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use martlet_broker::{
-    MessageId, PartCall, PartEvent, PartId, PartLine, PartOutlet, PartPublish, PartSpec,
-    Settlement, TenantId, lane_name, lane_of,
+    ClientPage, MessageId, PartCall, PartEvent, PartId, PartLine, PartOutlet, PartPublish,
+    PartSpec, Settlement, TenantId, lane_of,
 };
 use martlet_codec::PacketId;
 use martlet_integrate::{
@@ -18,6 +18,7 @@ use martlet_integrate::{
 };
 
 use super::{SinkFact, SinkPlan, attachment_of, team_of};
+use crate::client::outbound::message_of;
 use crate::facts::SinkIndex;
 use crate::people::TENANTS;
 use crate::random::Random;
@@ -35,8 +36,6 @@ pub(super) struct Outside {
     /// When the runner wants to be called again.
     pub(super) wakes_us: u64,
     pub(super) shards: u16,
-    /// The most lanes that there have been; 0: it was never attached.
-    pub(super) lanes_ever: u16,
     attachments: u64,
     /// Of each lane that is attached, with its Client Identifier.
     outlets: BTreeMap<PartId, (String, Box<dyn PartOutlet>)>,
@@ -45,6 +44,11 @@ pub(super) struct Outside {
     /// What the runner tells the shards of its lanes.
     pub(super) calls: Vec<(String, PartCall)>,
     pub(super) facts: Vec<SinkFact>,
+    /// What all shards are to be asked: how much waits in sessions of the lanes.
+    pub(super) questions: Vec<u64>,
+    last_question: u64,
+    /// To a question: how many shards have yet to answer, and the sessions of the others.
+    answers: BTreeMap<u64, (u16, Vec<PartSession>)>,
     /// The tables.
     pub(super) letters: BTreeMap<u64, DeadLetter>,
     last_letter: u64,
@@ -71,12 +75,14 @@ impl Shared {
             wall_ms: 0,
             wakes_us: NEVER,
             shards: 0,
-            lanes_ever: 0,
             attachments: 0,
             outlets: BTreeMap::new(),
             tokens: BTreeMap::new(),
             calls: Vec::new(),
             facts: Vec::new(),
+            questions: Vec::new(),
+            last_question: 0,
+            answers: BTreeMap::new(),
             letters: BTreeMap::new(),
             last_letter: 0,
             saved: SavedState::Running,
@@ -118,7 +124,22 @@ impl Shared {
         outside.outlets.clear();
         outside.tokens.clear();
         outside.calls.clear();
+        outside.questions.clear();
+        outside.answers.clear();
         outside.taken = 0;
+    }
+
+    /// A shard has answered a question about sessions.
+    pub(super) fn answer(&self, question: u64, page: ClientPage) {
+        let mut outside = self.lock();
+        // The runner may have given up.
+        if let Some((left, sessions)) = outside.answers.get_mut(&question) {
+            *left -= 1;
+            sessions.extend(page.clients.into_iter().map(|one| PartSession {
+                client_id: one.client_id.to_string(),
+                messages: (one.queued + one.in_flight) as u64,
+            }));
+        }
     }
 
     /// Waits as long as an answer takes.
@@ -135,6 +156,20 @@ impl Shared {
         Until {
             shared: self.clone(),
             at_us,
+        }
+    }
+
+    /// Asks all shards for the sessions of the lanes.
+    fn ask_shards(&self) -> Answered {
+        let mut outside = self.lock();
+        outside.last_question += 1;
+        let question = attachment_of(self.index, outside.last_question).0;
+        let shards = outside.shards;
+        outside.answers.insert(question, (shards, Vec::new()));
+        outside.questions.push(question);
+        Answered {
+            shared: self.clone(),
+            question,
         }
     }
 
@@ -162,6 +197,31 @@ impl Future for Until {
         }
         outside.wakes_us = outside.wakes_us.min(self.at_us);
         Poll::Pending
+    }
+}
+
+/// Waits until all shards have answered a question.
+struct Answered {
+    shared: Shared,
+    question: u64,
+}
+
+impl Future for Answered {
+    type Output = Vec<PartSession>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Vec<PartSession>> {
+        let mut outside = self.shared.lock();
+        let answer = outside.answers.get_mut(&self.question);
+        match answer.filter(|(left, _)| *left == 0) {
+            Some((_, sessions)) => Poll::Ready(core::mem::take(sessions)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.shared.lock().answers.remove(&self.question);
     }
 }
 
@@ -239,8 +299,6 @@ impl Host for Shared {
         outside.attachments += 1;
         let id = attachment_of(self.index, outside.attachments);
         spec.id = id;
-        let lanes = lane_of(&client_id).map_or(0, |(_, lane)| lane + 1);
-        outside.lanes_ever = outside.lanes_ever.max(lanes);
         outside.outlets.insert(id, (client_id.clone(), outlet));
         let attach = PartCall::Attach(Box::new(spec));
         outside.calls.push((client_id.clone(), attach));
@@ -275,11 +333,10 @@ impl Host for Shared {
             if self.fails() {
                 return None;
             }
-            let lanes = (0..self.lock().lanes_ever).map(|lane| PartSession {
-                client_id: lane_name(part, lane),
-                messages: 0,
-            });
-            Some(lanes.collect())
+            let mut sessions = self.ask_shards().await;
+            let is_of = |one: &PartSession| lane_of(&one.client_id).is_some_and(|of| of.0 == part);
+            sessions.retain(is_of);
+            Some(sessions)
         })
     }
 
@@ -367,11 +424,15 @@ impl Outside {
     /// A message has one letter, however often it is refused.
     fn store(&mut self, mut letter: DeadLetter) {
         let message = letter.head.message_id;
+        let known_message = message_of(&letter.payload);
         let mut letters = self.letters.values();
         let known = letters.find(|known| known.head.message_id == message);
         letter.head.id = known.map_or(self.last_letter + 1, |known| known.head.id);
         self.last_letter = self.last_letter.max(letter.head.id);
         self.letters.insert(letter.head.id, letter);
-        self.facts.push(SinkFact::Stored(MessageId(message)));
+        self.facts.push(SinkFact::Stored {
+            id: MessageId(message),
+            message: known_message,
+        });
     }
 }

@@ -12,10 +12,12 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use martlet_broker::{
-    DropReason, MessageId, PartCall, PartEvent, PartId, PartOutcome, PartQueueLimits, TenantId,
+    Answer, ClientQuery, Command as BrokerCommand, DropReason, MessageId, PartCall, PartEvent,
+    PartId, PartOutcome, PartQueueLimits, Report, Search, TenantId,
 };
 use martlet_integrate::{
-    ALL_TENANTS, Backoff, Command, Handle, Host, OnReject, Runner, Settings, State,
+    ALL_TENANTS, Activity, Backoff, Command, Handle, Host, OnReject, Runner, Settings, State,
+    ToldCommand,
 };
 
 use crate::agenda::{Due, SECOND};
@@ -198,8 +200,13 @@ pub enum SinkFact {
     Stopped,
     /// Its target has rejected a message, whether the runner hears of it or not.
     Rejected(MessageId),
-    /// The tables have a dead letter of this message.
-    Stored(MessageId),
+    /// The tables have a dead letter.
+    Stored {
+        /// The broker's name of its message.
+        id: MessageId,
+        /// The message; none for an empty payload.
+        message: Option<MessageIndex>,
+    },
     /// It has settled a message.
     Settled {
         /// The broker's name of it.
@@ -214,6 +221,10 @@ pub enum SinkFact {
         /// Why.
         reason: DropReason,
     },
+    /// It is to deliver what waits, and to pause then.
+    DrainAsked,
+    /// That is done.
+    Drained,
     /// All is done: the tables have a dead letter of this message.
     Left(Option<MessageIndex>),
 }
@@ -232,11 +243,22 @@ pub struct SimSink {
     run: Option<Running>,
     /// When it ended, told to stop.
     ended_us: Option<u64>,
+    /// Well before the node stopped.
+    ended_well: bool,
     is_attached: bool,
     settling: bool,
     has_left: bool,
+    drain: Option<Drain>,
     command_at: u64,
     wakes_at: u64,
+}
+
+/// A drain that nothing has cut off.
+#[derive(Debug)]
+enum Drain {
+    /// The runner may have yet to hear of it, and of what it was told before.
+    Told(ToldCommand),
+    UnderWay,
 }
 
 impl SimSink {
@@ -252,9 +274,11 @@ impl SimSink {
             runner: None,
             run: None,
             ended_us: None,
+            ended_well: false,
             is_attached: false,
             settling: false,
             has_left: false,
+            drain: None,
             command_at: NEVER,
             wakes_at: NEVER,
         }
@@ -265,13 +289,7 @@ impl SimSink {
         if self.has_left {
             return;
         }
-        {
-            let mut outside = self.shared.lock();
-            outside.shards = shards;
-            if outside.lanes_ever > 0 {
-                outside.lanes_ever = outside.lanes_ever.max(shards);
-            }
-        }
+        self.shared.lock().shards = shards;
         self.set_time(io);
         let settings = self.plan.settings(&io.observer.ledger.topics);
         let shared = self.shared.clone();
@@ -297,10 +315,16 @@ impl SimSink {
         self.go_on(io);
     }
 
+    /// From now on the node ends connections, its lanes too.
+    pub fn node_stops(&mut self, io: &Io<'_>) {
+        let ended_us = self.ended_us;
+        self.ended_well = ended_us.is_some_and(|at_us| at_us + TAKEN_WITHIN_US < io.now_us());
+    }
+
     /// The node is gone, and the runner with it. Whether it stopped in good order.
     pub fn node_ended(&mut self, io: &mut Io<'_>, in_order: bool) {
-        let ended_us = self.ended_us.take();
-        if in_order && ended_us.is_some_and(|at_us| at_us + TAKEN_WITHIN_US < io.now_us()) {
+        self.ended_us = None;
+        if core::mem::take(&mut self.ended_well) && in_order {
             self.fact(io, SinkFact::Stopped);
         }
         self.forget_runner();
@@ -308,6 +332,7 @@ impl SimSink {
 
     fn forget_runner(&mut self) {
         (self.runner, self.run) = (None, None);
+        self.drain = None;
         self.is_attached = false;
         self.shared.forget_node();
     }
@@ -316,6 +341,14 @@ impl SimSink {
     pub fn told(&mut self, io: &mut Io<'_>, id: PartId, event: PartEvent) {
         self.shared.tell(id, event);
         self.go_on(io);
+    }
+
+    /// A shard has answered a question about the sessions of its lanes.
+    pub fn reported(&mut self, io: &mut Io<'_>, report: Report) {
+        if let Answer::Clients(page) = report.answer {
+            self.shared.answer(report.request, page);
+            self.go_on(io);
+        }
     }
 
     /// Its time has come, if the agenda's entry is not an old one.
@@ -327,6 +360,9 @@ impl SimSink {
         if self.command_at <= io.now_us() {
             self.command_at = io.now_us() + self.random.around(self.plan.command_us);
             self.command();
+            if self.drain.is_some() {
+                self.fact(io, SinkFact::DrainAsked);
+            }
         }
         self.go_on(io);
     }
@@ -334,6 +370,7 @@ impl SimSink {
     /// Disturbances are over: it delivers all, and tries its dead letters again.
     pub fn settle(&mut self, io: &mut Io<'_>) {
         self.settling = true;
+        self.drain = None;
         self.command_at = NEVER;
         self.shared.lock().is_well = true;
         self.resume();
@@ -385,9 +422,13 @@ impl SimSink {
         let Some(handle) = &self.runner else {
             return;
         };
-        match self.random.below(4) {
-            0 => handle.tell(Command::Pause),
-            1 => handle.tell(Command::Skip),
+        self.drain = None;
+        match self.random.below(5) {
+            0 => drop(handle.tell(Command::Pause)),
+            1 => drop(handle.tell(Command::Skip)),
+            2 => {
+                self.drain = Some(Drain::Told(handle.tell(Command::Drain)));
+            }
             _ => self.resume(),
         }
     }
@@ -421,6 +462,8 @@ impl SimSink {
         for what in facts {
             self.fact(io, what);
         }
+        self.see_drain(io);
+        self.ask(io);
         let calls = core::mem::take(&mut self.shared.lock().calls);
         for (client_id, call) in calls {
             if io.node.is_up() {
@@ -438,6 +481,47 @@ impl SimSink {
             self.wakes_at = next;
             io.agenda.enter(next, Due::Sink(self.index));
         }
+    }
+
+    /// Asks the shards what the runner wants to know of its sessions.
+    fn ask(&self, io: &mut Io<'_>) {
+        let questions = core::mem::take(&mut self.shared.lock().questions);
+        for request in questions {
+            let query = ClientQuery {
+                search: Some(Search {
+                    text: self.plan.client_id().into(),
+                    anywhere: false,
+                }),
+                limit: usize::from(u16::MAX),
+                ..ClientQuery::default()
+            };
+            for shard in 0..io.node.shard_count() {
+                let query = Box::new(query.clone());
+                let command = BrokerCommand::Clients { request, query };
+                io.node.command(shard, command);
+                io.wake_shard(shard);
+            }
+        }
+    }
+
+    /// Tells when a drain is over.
+    fn see_drain(&mut self, io: &mut Io<'_>) {
+        let activity = self.state().activity;
+        if let Some(Drain::Told(told)) = &mut self.drain
+            && told.is_over()
+        {
+            self.drain = Some(Drain::UnderWay);
+        }
+        self.drain = match (self.drain.take(), activity) {
+            (Some(Drain::UnderWay), Activity::Paused) => {
+                // It is not said what was to be drained if the clock has been set back.
+                if !io.node.has_clock_gone_back() {
+                    self.fact(io, SinkFact::Drained);
+                }
+                None
+            }
+            (drain, _) => drain,
+        };
     }
 
     fn fact(&self, io: &mut Io<'_>, what: SinkFact) {

@@ -5,7 +5,7 @@ mod people;
 
 use std::collections::VecDeque;
 
-use martlet_broker::{Event, Guest, Report, Told, TransportEnd};
+use martlet_broker::{Event, Guest, PartId, Report, Told, TransportEnd};
 use martlet_tick::Batch;
 
 use crate::agenda::{Agenda, Due, SECOND};
@@ -16,7 +16,7 @@ use crate::node::{Asked, LinkIndex, Node};
 use crate::observer::Observer;
 use crate::part::Part;
 use crate::random::Random;
-use crate::sink::SimSink;
+use crate::sink::{SimSink, sink_of};
 use crate::store::CrashKind;
 
 pub use people::Office;
@@ -262,6 +262,7 @@ impl World {
     }
 
     fn begin_stop(&mut self) {
+        self.with_sinks(|sink, io| sink.node_stops(io));
         self.node.begin_stop();
         for shard in 0..self.node.shard_count() {
             self.wake_shard_soon(shard);
@@ -615,7 +616,10 @@ impl World {
             }
         }
         for report in self.node.take_reports() {
-            self.reported(report);
+            match sink_of(PartId(report.request)) {
+                Some(sink) => self.with_sink(sink, |sink, io| sink.reported(io, report)),
+                None => self.reported(report),
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Batches for the sink, and what becomes of their messages.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use martlet_broker::{PartOutcome, PartRefusal};
@@ -30,9 +30,9 @@ pub(in super::super) struct Batch {
 impl Core {
     /// The next messages for the sink; empty: there are none, or it is not to be called now.
     pub(in super::super) fn batch(&mut self, now: Duration) -> Batch {
-        let until_ms = match self.mode {
-            Mode::Running => u64::MAX,
-            Mode::Draining { until_ms, .. } => until_ms,
+        let to_drain = match self.mode {
+            Mode::Running => None,
+            Mode::Draining { until_ms, .. } => Some(self.to_drain(until_ms)),
             Mode::Paused | Mode::Stopped { .. } => return Batch::default(),
         };
         if !self.to_sink.is_due(now) {
@@ -46,8 +46,11 @@ impl Core {
         let mut bytes = 0;
         for (place, held) in self.held.iter().enumerate() {
             // A drain leaves what came after it; other lanes may have older messages behind that.
-            if held.message.received_ms() > until_ms {
-                continue;
+            if let Some(to_drain) = &to_drain {
+                let last = to_drain.get(&held.token.lane());
+                if last.is_none_or(|last| place > *last) {
+                    continue;
+                }
             }
             bytes += held.message.bytes();
             let is_full = batch.places.len() >= messages_max || bytes > self.settings.batch_bytes;
@@ -58,6 +61,17 @@ impl Core {
             batch.places.push(place);
         }
         batch
+    }
+
+    /// By lane, the place of the last message in hand that was received by then. What is before it
+    /// in its lane goes with it, whatever the clock said when that came: the order of a publisher's
+    /// messages is more than the clock, which may have been set back.
+    fn to_drain(&self, until_ms: u64) -> BTreeMap<usize, usize> {
+        let all = self.held.iter().enumerate();
+        let by_then = all.filter(|(_, held)| held.message.received_ms() <= until_ms);
+        by_then
+            .map(|(place, held)| (held.token.lane(), place))
+            .collect()
     }
 
     /// Takes the messages of a batch out of those in hand.

@@ -429,6 +429,20 @@ async fn a_drain_takes_what_waits_in_each_lane_and_leaves_what_is_newer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drain_keeps_the_order_of_a_lane_though_the_clock_was_set_back() {
+    let node = Scripted::new([Step::Done]);
+    node.world().shards = 2;
+    let handle = node.start(settings()).await;
+    handle.command(Command::Pause, WITHIN).await.unwrap();
+    node.hand_over_by(0, 1, false, 1_000_500);
+    node.hand_over_by(1, 2, false, 1_000_500);
+    node.hand_over_by(0, 3, false, 999_000);
+    handle.command(Command::Drain, WITHIN).await.unwrap();
+    state_until(&handle, |state| state.activity == Activity::Paused).await;
+    assert_eq!(node.done(), [1, 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_letter_that_is_not_taken_holds_up_no_message() {
     let node = Scripted::new([Step::Refuse(vec![1]), Step::FailAt(1)]);
     let handle = node.start(settings()).await;
