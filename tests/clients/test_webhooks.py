@@ -310,6 +310,46 @@ def test_a_receiver_that_hangs_and_fails_and_a_node_that_is_killed_lose_nothing(
     assert list(dict.fromkeys(receiver.payloads())) == sent
 
 
+def test_a_message_at_which_the_receiver_fails_holds_up_no_other_publisher(start_node, tmp_path, receiver):
+    """The receiver ends the connection, does not answer in time, or redirects. An operator gives the message up."""
+    ways = {
+        "closes": lambda: (_ for _ in ()).throw(ConnectionResetError()),
+        "hangs": lambda: time.sleep(1.5) or (204, {}, b""),
+        "redirects": lambda: (302, {"location": receiver.url}, b""),
+    }
+    node = start_node(**configured(tmp_path, receiver.url, timeout_secs=1, max_attempts=0))
+    for way, answer in ways.items():
+        receiver.answer = lambda message: answer() if message["payload"] == way else (204, {}, b"")
+        publish(node, way, f"behind {way}", client="bad")
+        until(lambda: len([1 for _, _, one in receiver.tried if one["payload"] == way]) > 0 or state(node)["failure"], node.log)
+        others = [f"{way} {number}" for number in range(50)]
+        publish(node, *others[:25], client="pump-1")
+        publish(node, *others[25:], client="pump-2")
+        until(lambda: set(others) <= set(receiver.payloads()), lambda: f"{receiver.payloads()}\n{node.log()}")
+        assert f"behind {way}" not in receiver.payloads()
+        until(lambda: state(node)["lag"] == 2, lambda: state(node))
+        done = martlet_process.run("integration", "skip", "webhook/crm", "--data-dir", str(node.data_dir))
+        assert done.returncode == 0, done
+        until(lambda: f"behind {way}" in receiver.payloads(), lambda: f"{state(node)}\n{node.log()}")
+        until(lambda: state(node)["state"] == "running", lambda: state(node))
+    letters = call(node, "GET", "/api/v1/integrations/webhook/crm/dead-letters", key=KEY)["items"]
+    assert {one["topic"] for one in letters} == {"plant/1"} and len(letters) == len(ways)
+    done = martlet_process.run("integration", "skip", "webhook/crm", "--data-dir", str(node.data_dir))
+    assert done.returncode == 1 and "no message at which it has failed" in done.stderr, done
+
+
+def test_what_waits_while_the_receiver_hangs_is_seen_at_once(start_node, tmp_path, receiver):
+    node = start_node(**configured(tmp_path, receiver.url, timeout_secs=30))
+    let_go = threading.Event()
+    receiver.answer = lambda message: let_go.wait(30) and (204, {}, b"")
+    publish(node, "0", client="first")
+    publish(node, *map(str, range(1, 300)))
+    until(lambda: state(node)["lag"] == 300, lambda: state(node))
+    assert state(node)["delivered"] == 0
+    let_go.set()
+    until(lambda: state(node)["lag"] == 0, lambda: state(node))
+
+
 def test_why_tells_since_when_a_webhook_fails(start_node, tmp_path, receiver):
     node = start_node(**configured(tmp_path, receiver.url))
     receiver.answer = lambda message: (500, {}, b"no")

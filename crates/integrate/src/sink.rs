@@ -19,7 +19,8 @@ pub trait Sink: Send + 'static {
     /// the node forgets it then.
     ///
     /// Messages of one publisher are in order. To keep that order, return after the first failure,
-    /// and after the first refusal too if the sink shall stop there
+    /// or deliver nothing more of that publisher; and after the first refusal too if the sink shall
+    /// stop there
     /// ([`OnReject::Stop`](crate::OnReject)): messages without an outcome count as not tried, and
     /// come again.
     ///
@@ -56,6 +57,9 @@ pub enum Outcome {
     /// As [`Outcome::Failed`], and the message may be the cause: after as many such outcomes as
     /// [`Settings::max_attempts`](crate::Settings::max_attempts) it counts as refused.
     FailedAtMessage(String),
+    /// As [`Outcome::FailedAtMessage`], and the other system may not answer at all: such outcomes
+    /// count only if it has taken other messages since the first of them.
+    NoAnswer(String),
     /// As [`Outcome::Failed`], and the other system asks not to be called for that time.
     Later(String, Duration),
     /// It was not tried and comes again: for sinks that deliver messages of several publishers at

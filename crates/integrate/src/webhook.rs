@@ -7,7 +7,7 @@ mod settings;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -24,6 +24,10 @@ pub use settings::KIND;
 /// Time in which a call begins new requests. What is left comes again with the next call, so that
 /// messages that were delivered are settled soon.
 const BEGINS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Messages in a row, of several publishers, that the target fails at, after which a call ends: the
+/// target itself may be at fault. One message alone holds up its publisher and no other.
+const TROUBLES_MAX: usize = 3;
 
 /// Settings of a webhook.
 #[derive(Clone, Debug)]
@@ -101,9 +105,9 @@ impl Sink for WebhookSink {
             Err(why) => return vec![Outcome::Failed(why)],
         };
         let until = Instant::now() + BEGINS_WITHIN;
-        let is_failing = AtomicBool::new(false);
+        let (is_failing, troubles) = (AtomicBool::new(false), AtomicUsize::new(0));
         let stops_at_refusal = self.settings.stops_at_refusal;
-        let (target, is_failing) = (&*target, &is_failing);
+        let (target, is_failing, troubles) = (&*target, &is_failing, &troubles);
         let lanes = stream::iter(lanes(batch)).map(|lane| async move {
             let mut outcomes = Vec::with_capacity(lane.len());
             for at in lane {
@@ -112,14 +116,24 @@ impl Sink for WebhookSink {
                     break;
                 }
                 let outcome = target.send(&batch[at]).await;
-                let ends = match &outcome {
-                    Outcome::Failed(_) | Outcome::FailedAtMessage(_) | Outcome::Later(..) => true,
-                    Outcome::Refused(_) => stops_at_refusal,
-                    Outcome::Done | Outcome::NotTried => false,
+                let (ends_lane, ends_call) = match &outcome {
+                    Outcome::Failed(_) | Outcome::Later(..) => (true, true),
+                    Outcome::FailedAtMessage(_) | Outcome::NoAnswer(_) => {
+                        let before = troubles.fetch_add(1, Ordering::Relaxed);
+                        (true, before + 1 >= TROUBLES_MAX)
+                    }
+                    Outcome::Refused(_) => (stops_at_refusal, stops_at_refusal),
+                    Outcome::Done => {
+                        troubles.store(0, Ordering::Relaxed);
+                        (false, false)
+                    }
+                    Outcome::NotTried => (false, false),
                 };
                 outcomes.push((at, outcome));
-                if ends {
+                if ends_call {
                     is_failing.store(true, Ordering::Relaxed);
+                }
+                if ends_lane {
                     break;
                 }
             }

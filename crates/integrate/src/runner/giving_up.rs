@@ -8,6 +8,24 @@ use crate::sink::Outcome;
 /// Messages in a row that are given up.
 const IN_A_ROW_MAX: u32 = 3;
 
+/// How often the sink failed at a message.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Failures {
+    /// Times that count as attempts.
+    pub(super) count: u32,
+    /// Messages that had been delivered when it did not answer first.
+    delivered_before: Option<u64>,
+    /// An operator gives it up: it counts as refused if the sink fails at it once more.
+    pub(super) is_skipped: bool,
+}
+
+impl Failures {
+    /// The sink has failed at it.
+    pub(super) fn are_any(&self) -> bool {
+        self.count > 0 || self.delivered_before.is_some()
+    }
+}
+
 /// Counts the attempts of messages.
 #[derive(Debug)]
 pub(super) struct GivingUp {
@@ -25,24 +43,33 @@ impl GivingUp {
         }
     }
 
-    /// The outcome of a message for which the sink failed so often before.
-    pub(super) fn judged(&mut self, failures: &mut u32, outcome: Outcome) -> Outcome {
-        match outcome {
+    /// The outcome of a message at which the sink failed before as `failures` says. `delivered` is
+    /// the number of all messages that were delivered so far.
+    pub(super) fn judged(
+        &mut self,
+        failures: &mut Failures,
+        delivered: u64,
+        outcome: Outcome,
+    ) -> Outcome {
+        let (why, counts) = match outcome {
             Outcome::Done => {
                 self.in_a_row = 0;
-                Outcome::Done
+                return Outcome::Done;
             }
-            Outcome::FailedAtMessage(why) => {
-                *failures = failures.saturating_add(1);
-                let is_last = self.attempts_max > 0 && *failures >= self.attempts_max;
-                if !is_last || self.in_a_row >= IN_A_ROW_MAX {
-                    return Outcome::Failed(why);
-                }
-                self.in_a_row += 1;
-                Outcome::Refused(format!("{why} ({failures} attempts)"))
+            Outcome::FailedAtMessage(why) => (why, true),
+            Outcome::NoAnswer(why) => {
+                let first = *failures.delivered_before.get_or_insert(delivered);
+                (why, delivered > first)
             }
-            other => other,
+            other => return other,
+        };
+        failures.count += u32::from(counts && failures.count < u32::MAX);
+        let is_last = self.attempts_max > 0 && failures.count >= self.attempts_max;
+        if failures.is_skipped || is_last && self.in_a_row < IN_A_ROW_MAX {
+            self.in_a_row += u32::from(!failures.is_skipped);
+            return Outcome::Refused(format!("{why} ({} attempts)", failures.count));
         }
+        Outcome::FailedAtMessage(why)
     }
 }
 
@@ -54,37 +81,63 @@ mod tests {
         Outcome::FailedAtMessage("500".to_owned())
     }
 
-    fn is_given_up(giving_up: &mut GivingUp, failures: &mut u32) -> bool {
-        match giving_up.judged(failures, failed()) {
+    fn is_given_up(giving_up: &mut GivingUp, failures: &mut Failures) -> bool {
+        match giving_up.judged(failures, 0, failed()) {
             Outcome::Refused(why) => {
-                assert_eq!(why, format!("500 ({failures} attempts)"));
+                assert_eq!(why, format!("500 ({} attempts)", failures.count));
                 true
             }
             outcome => {
-                assert_eq!(outcome, Outcome::Failed("500".to_owned()));
+                assert_eq!(outcome, failed());
                 false
             }
         }
     }
 
     #[test]
+    fn a_target_that_answers_nothing_at_all_keeps_its_messages() {
+        let (mut giving_up, mut failures) = (GivingUp::after(2), Failures::default());
+        let mut judged = |delivered| {
+            let silent = Outcome::NoAnswer("silent".to_owned());
+            giving_up.judged(&mut failures, delivered, silent)
+        };
+        let tried_again = Outcome::FailedAtMessage("silent".to_owned());
+        assert!((0..100).all(|_| judged(7) == tried_again));
+        assert_eq!(judged(8), tried_again);
+        let given_up = Outcome::Refused("silent (2 attempts)".to_owned());
+        assert_eq!(judged(8), given_up);
+    }
+
+    #[test]
+    fn what_an_operator_gives_up_is_refused_at_its_next_failure() {
+        let mut giving_up = GivingUp::after(0);
+        let mut failures = Failures::default();
+        assert!(!is_given_up(&mut giving_up, &mut failures));
+        failures.is_skipped = true;
+        assert!(is_given_up(&mut giving_up, &mut failures));
+    }
+
+    #[test]
     fn a_message_is_given_up_after_its_attempts() {
-        let (mut giving_up, mut failures) = (GivingUp::after(3), 0);
+        let (mut giving_up, mut failures) = (GivingUp::after(3), Failures::default());
         let mut is_over = || is_given_up(&mut giving_up, &mut failures);
         assert_eq!([is_over(), is_over(), is_over()], [false, false, true]);
-        let (mut never, mut failures) = (GivingUp::after(0), 0);
+        let (mut never, mut failures) = (GivingUp::after(0), Failures::default());
         assert!((0..100).all(|_| !is_given_up(&mut never, &mut failures)));
         let down = Outcome::Failed("refused".to_owned());
-        let (mut once, mut failures) = (GivingUp::after(1), 0);
-        assert_eq!(once.judged(&mut failures, down.clone()), down);
+        let (mut once, mut failures) = (GivingUp::after(1), Failures::default());
+        assert_eq!(once.judged(&mut failures, 0, down.clone()), down);
     }
 
     #[test]
     fn a_target_that_fails_at_all_messages_keeps_those_behind_the_first_ones() {
         let mut giving_up = GivingUp::after(1);
-        let given_up = (0..10).filter(|_| is_given_up(&mut giving_up, &mut 0));
+        let given_up = (0..10).filter(|_| is_given_up(&mut giving_up, &mut Failures::default()));
         assert_eq!(given_up.count(), 3);
-        assert_eq!(giving_up.judged(&mut 0, Outcome::Done), Outcome::Done);
-        assert!(is_given_up(&mut giving_up, &mut 0));
+        assert_eq!(
+            giving_up.judged(&mut Failures::default(), 0, Outcome::Done),
+            Outcome::Done
+        );
+        assert!(is_given_up(&mut giving_up, &mut Failures::default()));
     }
 }

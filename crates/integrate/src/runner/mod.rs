@@ -24,7 +24,7 @@ mod handle;
 mod tests;
 mod waiting;
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State
 use self::attempt::Broken;
 use self::caller::{Answer, Caller, Place, Request};
 use self::clock::RuntimeClock;
-use self::core::{Batch, Core};
+use self::core::{Batch, Core, Heard};
 use self::handle::Shared;
 use crate::host::Host;
 use crate::sink::{Outcome, Sink, SinkMessage};
@@ -130,6 +130,9 @@ pub const ALL_TENANTS: &str = "*";
 
 /// Client Identifiers of integrations begin with this.
 pub const CLIENT_IDS: &str = "$integration/";
+
+/// Time within which what comes while the sink is called is to be seen in the state.
+const SHOWN_WITHIN: Duration = Duration::from_millis(100);
 
 /// Runs one sink.
 #[derive(Debug)]
@@ -262,13 +265,31 @@ impl<S: Sink> Runner<S> {
             Request::Deliver(_) => core.settings.deliver_within,
             Request::Test => core.settings.deliver_within.min(TEST_WITHIN),
         };
+        core.show();
+        let (clock, mut show_at) = (Arc::clone(&core.clock), None);
         let done = {
             let mut call = pin!(caller.call(request, within));
             loop {
+                let show = async {
+                    match show_at {
+                        Some(at) => clock.sleep_until(at).await,
+                        None => pending().await,
+                    }
+                };
                 tokio::select! {
                     biased;
                     done = &mut call => break done,
-                    Some(told) = core.told.recv() => core.obey(told).await,
+                    () = show => {
+                        core.show();
+                        show_at = None;
+                    }
+                    heard = core.hear() => match heard {
+                        Heard::Operator(told) => core.obey(told).await,
+                        Heard::Node(told) => {
+                            core.take_while_called(told);
+                            show_at = show_at.or_else(|| Some(clock.now() + SHOWN_WITHIN));
+                        }
+                    },
                 }
             }
         };

@@ -115,7 +115,10 @@ impl Target {
         }
         match request.header("webhook-id", id).body(body).send().await {
             Ok(response) => self.outcome(response).await,
-            Err(error) => Outcome::Failed(self.told(error)),
+            Err(error) if error.is_connect() => Outcome::Failed(self.told(error)),
+            // The target can be reached, and a message may be what ends or stops it.
+            Err(error) if error.is_timeout() => Outcome::NoAnswer(self.told(error)),
+            Err(error) => Outcome::FailedAtMessage(self.told(error)),
         }
     }
 

@@ -330,7 +330,7 @@ fn tell(options: &OneOptions, action: &str) -> anyhow::Result<String> {
     Ok(match action {
         "pause" => format!("{name} is paused: messages wait until it is resumed"),
         "resume" => format!("{name} is resumed"),
-        "skip" => format!("{name} is resumed; a message that is refused becomes a dead letter"),
+        "skip" => format!("{name} is resumed; a message that fails again becomes a dead letter"),
         _ => format!("{name} delivers what waits now, and pauses then"),
     })
 }

@@ -86,7 +86,7 @@ const MAX_ATTEMPTS_KEY: KeyOfSink = (
         min: 0,
         max: 1_000_000,
     },
-    "Attempts of one message at which the target fails by an error of its own, such as status 500. After that the message counts as refused, see on_reject. Default: 10. 0: without end. A target that cannot be reached or is busy is tried without end in any case.",
+    "Attempts of one message at which the target fails, by an error of its own such as status 500, or because it ends the connection without an answer. After that the message counts as refused, see on_reject. Default: 10. 0: without end. A target that cannot be reached or is busy is tried without end in any case.",
 );
 
 const COMMON_KEYS: [KeyOfSink; 7] = [

@@ -1,6 +1,7 @@
 //! The other system of a sink: it takes messages late, refuses some, fails, asks for time, hangs,
 //! forgets to answer, and panics.
 
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::time::Duration;
 
@@ -26,6 +27,10 @@ enum Fate {
     TakeAndHang,
     /// It takes the message, and then panics.
     TakeAndPanic,
+    /// It fails at this message, and takes those of other publishers.
+    FailAtIt,
+    /// It takes the message, and says nothing in time.
+    TakeSilently,
     /// It answers for this message and those behind it nothing.
     Forget,
 }
@@ -46,6 +51,8 @@ impl Target {
             Fate::Later,
             Fate::TakeAndHang,
             Fate::TakeAndPanic,
+            Fate::FailAtIt,
+            Fate::TakeSilently,
             Fate::Forget,
         ]);
         match fate {
@@ -94,8 +101,12 @@ impl Sink for Target {
             outside.now_us + outside.random.below(most_us)
         };
         self.0.until(at_us).await;
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut failing) = (Vec::new(), BTreeSet::new());
         for message in batch {
+            if failing.contains(&message.client_id()) {
+                outcomes.push(Outcome::NotTried);
+                continue;
+            }
             assert!(!self.is_poisoned(message), "a message that it cannot take");
             match self.fate() {
                 Fate::Take => {
@@ -123,6 +134,15 @@ impl Sink for Target {
                 Fate::TakeAndPanic => {
                     self.take(message);
                     panic!("by chance");
+                }
+                Fate::FailAtIt => {
+                    failing.insert(message.client_id());
+                    outcomes.push(Outcome::FailedAtMessage("not this one".to_owned()));
+                }
+                Fate::TakeSilently => {
+                    self.take(message);
+                    failing.insert(message.client_id());
+                    outcomes.push(Outcome::NoAnswer("silence".to_owned()));
                 }
                 Fate::Forget => break,
             }

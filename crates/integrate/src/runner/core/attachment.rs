@@ -9,7 +9,8 @@ use martlet_codec::{ReasonCode, RetainHandling};
 
 use super::super::ALL_TENANTS;
 use super::super::clock::within;
-use super::retry::What;
+use super::super::giving_up::Failures;
+use super::retry::{Retry, What};
 use super::{Core, Held, SAVED_WITHIN};
 use crate::lanes::{Lanes, Token, Told as ToldByNode};
 use crate::sink::SinkMessage;
@@ -102,10 +103,33 @@ impl Core {
 
     /// Takes all events that are there.
     pub(in super::super) fn take_ready(&mut self) {
+        if let Some(told) = self.deferred.take() {
+            self.take(told);
+        }
         while let Attachment::Attaching(lanes) | Attachment::Attached(lanes) = &mut self.attachment
             && let Some(told) = lanes.next_now()
         {
             self.take(Some(told));
+        }
+    }
+
+    /// Takes what the node tells while the sink is called: what it adds to the messages in hand,
+    /// and what it says of the queue. All else is taken when the call is over: the places of the
+    /// messages that the sink has been handed stay the same until then.
+    pub(in super::super) fn take_while_called(&mut self, told: Option<ToldByNode>) {
+        let mut next = Some(told);
+        while let Some(told) = next.take() {
+            match told {
+                Some(ToldByNode::Delivery(..) | ToldByNode::Queue(_)) => self.take(told),
+                other => {
+                    self.deferred = Some(other);
+                    return;
+                }
+            }
+            if let Attachment::Attaching(lanes) | Attachment::Attached(lanes) = &mut self.attachment
+            {
+                next = lanes.next_now().map(Some);
+            }
         }
     }
 
@@ -116,7 +140,7 @@ impl Core {
                 token,
                 message: self.with_team(SinkMessage::delivered(&delivery)),
                 panics: 0,
-                failures: 0,
+                failures: Failures::default(),
             }),
             Some(ToldByNode::Queue(queue)) => self.queue = Some(queue),
             Some(ToldByNode::Ended(why)) => self.detached(why),
@@ -156,6 +180,8 @@ impl Core {
         self.held.clear();
         self.refused.clear();
         self.alone = 0;
+        self.waiting.clear();
+        self.to_messages = Retry::default();
         self.fail(What::Node, format!("not attached to the node: {why}"));
     }
 

@@ -52,6 +52,9 @@ impl Core {
                     continue;
                 }
             }
+            if self.waits_until(held).is_some_and(|at| at > now) {
+                continue;
+            }
             bytes += held.message.bytes();
             let is_full = batch.places.len() >= messages_max || bytes > self.settings.batch_bytes;
             if is_full && !batch.places.is_empty() {
@@ -101,12 +104,20 @@ impl Core {
         let now_ms = self.host.now_ms();
         let (mut settled, mut left, mut stop) = (Vec::new(), Vec::new(), None);
         let (mut delivered, mut tried) = (0_usize, 0_usize);
+        let (mut failing, mut error_at_message) = (Vec::new(), None);
         let mut after = Duration::ZERO;
         let mut skips = std::mem::take(&mut self.skips);
         let mut outcomes = outcomes.into_iter();
         for mut held in self.take_out(places) {
             let outcome = outcomes.next();
-            let outcome = outcome.map(|one| self.giving_up.judged(&mut held.failures, one));
+            let so_far = self.counts.delivered + delivered as u64;
+            let outcome = outcome.map(|one| {
+                let failures = &mut held.failures;
+                self.giving_up.judged(failures, so_far, one)
+            });
+            if matches!(outcome, Some(Outcome::Done | Outcome::Refused(_))) {
+                self.publisher_goes_on(&held);
+            }
             tried += usize::from(!matches!(outcome, None | Some(Outcome::NotTried)));
             match outcome {
                 Some(Outcome::Done) => {
@@ -131,7 +142,13 @@ impl Core {
                         });
                     }
                 }
-                Some(Outcome::Failed(failure) | Outcome::FailedAtMessage(failure)) => {
+                Some(Outcome::FailedAtMessage(failure) | Outcome::NoAnswer(failure)) => {
+                    error_at_message.get_or_insert(failure);
+                    failing.push((held.message.client_id().map(Box::from), held.failures.count));
+                    held.message.repeated = true;
+                    left.push(held);
+                }
+                Some(Outcome::Failed(failure)) => {
                     error.get_or_insert(failure);
                     held.message.repeated = !fault::is(Fault::SinkRepeatedForgotten);
                     left.push(held);
@@ -164,6 +181,11 @@ impl Core {
             self.delivered_ms = Some(now_ms);
             self.panicked_in_a_row = 0;
         }
+        if error.is_none() && delivered > 0 {
+            self.publishers_wait(failing, error_at_message);
+        } else {
+            error = error.or(error_at_message);
+        }
         if error.is_none() && tried == 0 {
             error = Some("the sink returned no outcome".to_owned());
         }
@@ -184,6 +206,31 @@ impl Core {
             self.last_error = Some((why.clone(), now_ms));
             let is_saved = false;
             self.mode = Mode::Stopped { why, is_saved };
+        }
+    }
+
+    /// The sink has taken messages of others: these publishers wait alone.
+    fn publishers_wait(&mut self, failing: Vec<(Option<Box<str>>, u32)>, error: Option<String>) {
+        let now = self.clock.now();
+        for (publisher, failures) in failing {
+            let pause = self.settings.backoff.pause(failures, self.host.random());
+            self.waiting.insert(publisher, now + pause);
+        }
+        if let Some(error) = error {
+            self.counts.failed_attempts += 1;
+            self.fail(What::Messages, error);
+        }
+    }
+
+    /// The first message of a publisher that may have waited is through.
+    fn publisher_goes_on(&mut self, held: &Held) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let publisher = held.message.client_id().map(Box::from);
+        self.waiting.remove(&publisher);
+        if self.waiting.is_empty() {
+            self.succeed(What::Messages);
         }
     }
 

@@ -138,6 +138,7 @@ impl Core {
             self.again.pop_front();
         }
         self.store_works();
+        self.letters_under_way = letters.len();
         Some(letters)
     }
 
@@ -159,6 +160,7 @@ impl Core {
         letters: Vec<DeadLetter>,
         done: Result<Vec<Outcome>, Broken>,
     ) {
+        self.letters_under_way = 0;
         let (outcomes, mut error) = match done {
             Ok(outcomes) => (outcomes, None),
             Err(broken) if letters.len() == 1 && matches!(broken, Broken::Panicked(_)) => {
@@ -180,7 +182,11 @@ impl Core {
             match outcomes.next() {
                 Some(Outcome::Done) => removed.push(letter.head.id),
                 // Whoever has it sent again looks at it.
-                Some(Outcome::Refused(reason) | Outcome::FailedAtMessage(reason)) => {
+                Some(
+                    Outcome::Refused(reason)
+                    | Outcome::FailedAtMessage(reason)
+                    | Outcome::NoAnswer(reason),
+                ) => {
                     (letter.head.reason, letter.head.refused_ms) = (reason, now_ms);
                     letter.head.refusals = letter.head.refusals.saturating_add(1);
                     refused.push(letter);

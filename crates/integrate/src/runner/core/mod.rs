@@ -11,7 +11,7 @@ mod delivery;
 mod letters;
 mod retry;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ pub(super) use self::delivery::Batch;
 use self::retry::{Retry, What};
 use super::Settings;
 use super::clock::{Clock, answered, within};
-use super::giving_up::GivingUp;
+use super::giving_up::{Failures, GivingUp};
 use super::handle::{Activity, Answer, Command, Counts, Shared, Told};
 use crate::host::{Host, PartSession, SavedState};
-use crate::lanes::Token;
+use crate::lanes::{Token, Told as ToldByNode};
 use crate::sink::SinkMessage;
 
 /// Time that the tables may take to save the state of an integration.
@@ -72,8 +72,13 @@ pub(super) struct Held {
     pub(super) message: SinkMessage,
     /// Times that the sink panicked when it was handed over alone.
     panics: u32,
-    /// Times that the sink failed at it.
-    failures: u32,
+    failures: Failures,
+}
+
+/// Who has told a runner something.
+pub(super) enum Heard {
+    Operator(Told),
+    Node(Option<ToldByNode>),
 }
 
 impl Held {
@@ -103,6 +108,8 @@ pub(super) struct Core {
     skips: bool,
     /// Dead letters to be sent again.
     again: VecDeque<u64>,
+    /// Those that the sink has been handed now.
+    letters_under_way: usize,
     /// Messages that are handed over one by one, because the sink panicked at a batch with them.
     alone: usize,
     /// The same of dead letters.
@@ -110,6 +117,11 @@ pub(super) struct Core {
     /// Messages that were refused for panics since the last one that was delivered.
     panicked_in_a_row: u32,
     giving_up: GivingUp,
+    /// Publishers at whose first message the sink failed while it took others, until when they
+    /// wait.
+    waiting: HashMap<Option<Box<str>>, Duration>,
+    /// What the node told while the sink was called, and that changes what is in hand.
+    deferred: Option<Option<ToldByNode>>,
     /// An operator may have repaired the sink: one that was not called any more is called again.
     pub(super) has_been_repaired: bool,
     /// When it was logged last that dead letters were dropped.
@@ -117,6 +129,8 @@ pub(super) struct Core {
     /// Until when the other system asks not to be called.
     asked_until: Option<Duration>,
     to_sink: Retry,
+    /// Messages at which the sink fails while it takes others.
+    to_messages: Retry,
     to_letters: Retry,
     to_store: Retry,
     to_node: Retry,
@@ -148,6 +162,8 @@ impl Core {
         Self {
             client_id: settings.client_id().into(),
             giving_up: GivingUp::after(settings.max_attempts),
+            waiting: HashMap::new(),
+            deferred: None,
             has_been_repaired: false,
             settings,
             host,
@@ -162,6 +178,7 @@ impl Core {
             refused: VecDeque::new(),
             skips: false,
             again: VecDeque::new(),
+            letters_under_way: 0,
             alone: 0,
             letters_alone: 0,
             panicked_in_a_row: 0,
@@ -169,6 +186,7 @@ impl Core {
             asked_until: None,
             look_at_tenant,
             to_sink: Retry::default(),
+            to_messages: Retry::default(),
             to_letters: Retry::default(),
             to_store: Retry::default(),
             to_node: Retry::default(),
@@ -243,10 +261,14 @@ impl Core {
             Command::Resume => self.resume().await,
             Command::Skip => {
                 self.skips = matches!(self.mode, Mode::Stopped { .. });
-                self.resume().await
+                match self.skips || self.skip_failing() {
+                    true => self.resume().await,
+                    false => Err("there is no message at which it has failed".to_owned()),
+                }
             }
             Command::Retry => {
                 (self.to_sink.at, self.to_letters.at, self.to_node.at) = (None, None, None);
+                self.end_waiting();
                 (self.look_at_tenant, self.has_been_repaired) = (self.clock.now(), true);
                 Ok(())
             }
@@ -265,10 +287,29 @@ impl Core {
         let _ = answer.send(done);
     }
 
+    /// Publishers whose messages waited alone need not wait any longer.
+    fn end_waiting(&mut self) {
+        let now = self.clock.now();
+        self.waiting.values_mut().for_each(|until| *until = now);
+    }
+
+    /// Gives up the first message of each publisher at which the sink has failed; whether there is
+    /// one.
+    fn skip_failing(&mut self) -> bool {
+        let mut is_any = false;
+        let failing = self.held.iter_mut();
+        for held in failing.filter(|held| held.failures.are_any()) {
+            held.failures.is_skipped = true;
+            is_any = true;
+        }
+        is_any
+    }
+
     async fn resume(&mut self) -> Result<(), String> {
         self.mode = Mode::Running;
         // An operator has repaired something: it is tried at once.
         (self.to_sink.at, self.to_letters.at, self.to_store.at) = (None, None, None);
+        self.end_waiting();
         (self.to_node.at, self.has_been_repaired) = (None, true);
         self.giving_up = GivingUp::after(self.settings.max_attempts);
         self.save(SavedState::Running).await
@@ -340,6 +381,16 @@ impl Core {
         held.any(|held| held.message.received_ms() <= until_ms)
     }
 
+    /// Waits until somebody tells it something, while the sink is called.
+    pub(super) async fn hear(&mut self) -> Heard {
+        tokio::select! {
+            biased;
+            Some(told) = self.told.recv() => Heard::Operator(told),
+            told = self.attachment.next_event(), if self.deferred.is_none() => Heard::Node(told),
+            else => pending().await,
+        }
+    }
+
     /// Waits until there is something to do.
     pub(super) async fn wait(&mut self) {
         let at = self.next_due();
@@ -361,24 +412,49 @@ impl Core {
         }
     }
 
+    /// When the sink is to be called for messages in hand that were received by then; none if there
+    /// are none.
+    fn work_due(&self, until_ms: u64) -> Option<Duration> {
+        let by_then = self.held.iter();
+        let mut by_then = by_then.filter(|held| held.message.received_ms() <= until_ms);
+        let sink = self.to_sink.at.unwrap_or_else(|| self.clock.now());
+        let due = |held: &Held| match self.waits_until(held) {
+            Some(at) => sink.max(at),
+            None => sink,
+        };
+        match self.waiting.is_empty() {
+            true => by_then.next().map(due),
+            false => by_then.map(due).min(),
+        }
+    }
+
+    /// Until when the publisher of a message waits.
+    fn waits_until(&self, held: &Held) -> Option<Duration> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let publisher = held.message.client_id().map(Box::from);
+        self.waiting.get(&publisher).copied()
+    }
+
     /// When there is something to do without being told.
     fn next_due(&self) -> Option<Duration> {
         let is_attached = matches!(self.attachment, Attachment::Attached(_));
         let is_detached = matches!(self.attachment, Attachment::Detached);
-        let (has_work, look) = match &self.mode {
-            Mode::Running => (!self.held.is_empty(), None),
+        let (work, look) = match &self.mode {
+            Mode::Running => (self.work_due(u64::MAX), None),
             Mode::Draining { until_ms, look_at } => {
-                let has_work = self.has_work_until(*until_ms);
-                let looks = !has_work && self.refused.is_empty() && is_attached;
-                (has_work, looks.then_some(*look_at))
+                let work = self.work_due(*until_ms);
+                let looks = work.is_none() && self.refused.is_empty() && is_attached;
+                (work, looks.then_some(*look_at))
             }
-            Mode::Paused | Mode::Stopped { .. } => (false, None),
+            Mode::Paused | Mode::Stopped { .. } => (None, None),
         };
         let now = self.clock.now();
         let due = |retry: &Retry| retry.at.unwrap_or(now);
         let all = [
             is_detached.then(|| due(&self.to_node)),
-            has_work.then(|| due(&self.to_sink)),
+            work,
             (!self.again.is_empty()).then(|| self.letters_due(now)),
             (!self.refused.is_empty()).then(|| due(&self.to_store)),
             (is_attached && self.settings.is_of_team()).then_some(self.look_at_tenant),
@@ -389,7 +465,12 @@ impl Core {
 
     /// Shows its state to others.
     pub(super) fn show(&self) {
-        let failure = [&self.to_sink, &self.to_store, &self.to_node];
+        let failure = [
+            &self.to_sink,
+            &self.to_messages,
+            &self.to_store,
+            &self.to_node,
+        ];
         let failure = failure.into_iter().find_map(|retry| retry.failure.clone());
         let is_attached = matches!(self.attachment, Attachment::Attached(_));
         let (activity, stopped_because) = match &self.mode {
@@ -419,7 +500,7 @@ impl Core {
         state.last_error.clone_from(&self.last_error);
         state.delivered_ms = self.delivered_ms;
         state.sink_health.clone_from(&self.sink_health);
-        state.sending_again = self.again.len();
+        state.sending_again = self.again.len() + self.letters_under_way;
         drop(state);
         self.shared.tell_changed();
     }

@@ -24,6 +24,7 @@ impl Retry {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What {
     Sink,
+    Messages,
     Letters,
     Store,
     Node,
@@ -33,6 +34,7 @@ impl Core {
     fn retry(&mut self, what: What) -> &mut Retry {
         match what {
             What::Sink => &mut self.to_sink,
+            What::Messages => &mut self.to_messages,
             What::Letters => &mut self.to_letters,
             What::Store => &mut self.to_store,
             What::Node => &mut self.to_node,

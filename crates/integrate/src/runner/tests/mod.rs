@@ -646,6 +646,59 @@ async fn a_target_that_fails_at_all_messages_turns_few_of_them_into_dead_letters
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_at_which_the_sink_fails_holds_up_its_publisher_alone() {
+    let node = Scripted::new([Step::FailAtOnly(1)]);
+    let handle = node.start(settings()).await;
+    node.hand_over_of(0, 1, "pump-1");
+    node.hand_over_of(0, 2, "pump-1");
+    node.hand_over_of(0, 3, "pump-2");
+    state_until(&handle, |state| state.counts.failed_attempts == 1).await;
+    // While it waits, others are handed over at once.
+    let begun = tokio::time::Instant::now();
+    (4..=20).for_each(|number| node.hand_over_of(0, number, "pump-2"));
+    node.until(|world| world.settled.len() == 18).await;
+    assert!(begun.elapsed() < Duration::from_millis(100));
+    let state = handle.state();
+    assert_eq!(state.failure.unwrap().error, "status 500");
+    assert_eq!((state.activity, state.in_hand), (Activity::Retrying, 2));
+    // It is given up after its attempts, and the next one goes.
+    node.until(|world| world.settled.len() == 20).await;
+    assert_eq!((node.refused(), node.done().last()), (vec![1], Some(&2)));
+    let state = state_until(&handle, |state| state.activity == Activity::Running).await;
+    assert_eq!(state.failure, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_gives_up_a_message_at_which_the_sink_fails() {
+    let node = Scripted::new([Step::FailAtOnly(1)]);
+    let without_end = Settings {
+        max_attempts: 0,
+        ..settings()
+    };
+    let handle = node.start(without_end).await;
+    let nothing = handle.command(Command::Skip, WITHIN).await;
+    assert!(nothing.is_err());
+    node.hand_over(1..=2);
+    state_until(&handle, |state| state.counts.failed_attempts > 2).await;
+    handle.command(Command::Skip, WITHIN).await.unwrap();
+    node.until(|world| world.settled.len() == 2).await;
+    assert_eq!((node.refused(), node.done()), (vec![1], vec![2]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_the_sink_is_called_is_seen_in_the_state() {
+    let node = Scripted::new([Step::Hang]);
+    let handle = node.start(settings()).await;
+    node.hand_over([1]);
+    state_until(&handle, |state| state.in_hand == 1).await;
+    node.hand_over(2..=100);
+    let begun = tokio::time::Instant::now();
+    state_until(&handle, |state| state.in_hand == 100).await;
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert_eq!(node.calls().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_stops_a_sink_that_stops_at_refusals_and_skips_the_message_then() {
     let node = Scripted::new([Step::ErrorAt(2)]);
     let stops = Settings {

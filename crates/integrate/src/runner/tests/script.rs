@@ -40,6 +40,9 @@ pub(super) enum Step {
     FailAt(u64),
     /// It fails with an error at the message of this number, and takes those before it.
     ErrorAt(u64),
+    /// It fails with an error at the message of this number and tries none behind it of its
+    /// publisher. It takes all others.
+    FailAtOnly(u64),
     /// It fails with an error at each message.
     Error,
     /// It panics.
@@ -324,6 +327,16 @@ impl Sink for ScriptedSink {
                     outcomes.push(Outcome::FailedAtMessage("status 500".to_owned()));
                 }
                 outcomes
+            }
+            Step::FailAtOnly(number) => {
+                let failing = batch.iter().find(|one| one.id() == number);
+                let publisher = failing.map(SinkMessage::client_id);
+                let outcomes = batch.iter().map(|one| match one.id() {
+                    id if id == number => Outcome::FailedAtMessage("status 500".to_owned()),
+                    _ if Some(one.client_id()) == publisher => Outcome::NotTried,
+                    _ => Outcome::Done,
+                });
+                outcomes.collect()
             }
             Step::Error => vec![Outcome::FailedAtMessage("status 500".to_owned())],
             Step::Panic => panic!("whatever comes"),
