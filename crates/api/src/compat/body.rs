@@ -7,8 +7,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use crate::extract::{from_json, whole_body};
 use crate::problem::Problem;
 
-/// A body that is a JSON object. Its Content-Type is not looked at, since their `curl -d` sends that
-/// of a form; `# …` and `// …` up to the end of the line are left out.
+/// A body that is a JSON object. Its Content-Type is not looked at, since their `curl -d` sends
+/// that of a form; `# …` and `// …` up to the end of the line are left out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CompatBody<T>(pub(super) T);
 
