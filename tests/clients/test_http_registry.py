@@ -707,7 +707,9 @@ def test_what_is_built_in_is_shown_with_the_rules_that_hold(node):
     own, permits_all = held("device-types/device")
     assert own[0] == "pattern readwrite d/%c/#" and not permits_all
     assert held("roles/none") == ([], False) and held("roles/administrator") == ([], True)
-    assert held("roles/user") == (["topic readwrite #", "topic read $SYS/#"], False)
+    assert held("roles/user") == ([
+        "topic deny iotflow/system/#", "topic deny iotflow/monitoring/#", "topic readwrite #", "topic read $SYS/#",
+    ], False)
     assert call(node, "GET", "/api/v1/roles/user")["built_in"] is True
     listed = {one["name"]: one["rules"] for one in call(node, "GET", "/api/v1/roles")["items"]}
     assert listed["none"] == [] and listed["user"] == held("roles/user")[0]

@@ -1,6 +1,6 @@
 """The document of IoTFlow's MQTT integration, from top to bottom, and the routes of its API beside it:
 status, Content-Type, documented keys with their JSON types and constant texts of each answer, and bad
-input for each route. MISSING lists what the document says and later work brings."""
+input for each route. What later work brings is listed in test_statements.py."""
 
 import json
 import re
@@ -16,21 +16,6 @@ from programs import Mosquitto
 TOKEN = "0123456789abcdef-admin"
 ADMIN = ("-H", f"Authorization: admin {TOKEN}")
 JSON = "application/json"
-
-MISSING = {
-    "mqtt_manage.sh setup, setup-admin, generate-device, test, status, logs, backup, …": "planned: scripts",
-    "docker ps | grep iotflow_mosquitto": "not taken over: there is no container",
-    "POST /api/v1/mqtt/subscribe": "501: subscriptions of the node's own",
-    "POST /api/v1/mqtt/device/{device_id}/command": "501: states of commands",
-    "POST /api/v1/mqtt/fleet/{group_id}/command": "501: states of commands",
-    "/api/v1/devices/{id}/control…": "501: states of commands",
-    "/api/v1/telemetry…, /api/v1/devices/telemetry, /api/v1/mqtt/telemetry/{id}": "501: telemetry storage",
-    "iotflow/system/… and iotflow/monitoring/… are published": "planned: topics of the system",
-    "heartbeats by MQTT update last_seen": "planned: only HTTP heartbeats do",
-    "the base, QoS and retain of the catalogue can be configured": "planned",
-    "discovery/register is answered": "planned: discovery",
-}
-
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def node(request):

@@ -12,6 +12,7 @@ import pytest
 
 import martlet_process
 from programs import Mosquitto, Output
+from test_sinks import until
 from test_variables import free_ports
 
 
@@ -156,7 +157,9 @@ def test_it_works_from_everywhere_on_the_data_beside_the_link(script, tmp_path_f
 def test_the_configuration_beside_the_link_is_used(script):
     (script.place / "martlet.toml").write_text("[log]\nformat = 'json'\n")
     script("start")
-    assert '"message":"ready"' in (script.place / "data/martlet.log").read_text()
+    log = script.place / "data/martlet.log"
+    # It answers a moment before it says so.
+    until(lambda: '"message":"ready"' in log.read_text(), log.read_text)
     (script.place / "martlet.toml").write_text("[log]\nformat = 'xml'\n")
     told = script("restart", code=1)
     assert "expected one of text, json" in told, told

@@ -1,17 +1,28 @@
 //! What holds where no file says anything.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use martlet_broker::{Actions, Rule, Rules};
 
 /// People, programs, and anonymous clients where they are let in: all topics but those that begin
-/// with `$`, and reading `$SYS/#`, as with Mosquitto.
+/// with `$`, and reading `$SYS/#`, as with Mosquitto. What the node says of itself below IoTFlow's
+/// topics is for administrators.
 pub fn default_rules() -> Arc<Rules> {
-    compiled(
-        &[(Actions::ALL, "#"), (Actions::READ, "$SYS/#")],
-        "the default for people",
+    let base = iotflow_base();
+    let source = "the default for people";
+    let closed = IOTFLOW_OF_NODE.map(|below| rule(false, (Actions::ALL, below), source));
+    let open = [(Actions::ALL, "#"), (Actions::READ, "$SYS/#")];
+    let open = open.map(|line| rule(true, line, source));
+    compile(
+        closed
+            .map(|rule| at_base(rule, base))
+            .into_iter()
+            .chain(open),
     )
 }
+
+/// Topics that the node publishes itself.
+const IOTFLOW_OF_NODE: [&str; 2] = ["iotflow/system/#", "iotflow/monitoring/#"];
 
 /// Administrators: everything that any client may do.
 pub fn administrator_rules() -> Arc<Rules> {
@@ -63,11 +74,36 @@ const DEVICE_TYPES: &[(&str, &[(Actions, &str)])] = &[
 /// The type of devices, and the role of users, with the topics of IoTFlow.
 pub const IOTFLOW: &str = "iotflow";
 
+/// The first levels of IoTFlow's topics, unless the configuration has others.
+const IOTFLOW_BASE: &str = "iotflow";
+
+/// Of this process: rules that come with the program are made in many places, which know no
+/// configuration.
+static BASE: OnceLock<String> = OnceLock::new();
+
+/// The first level, or levels, of the topics of IoTFlow.
+pub fn iotflow_base() -> &'static str {
+    BASE.get().map_or(IOTFLOW_BASE, String::as_str)
+}
+
+/// Sets the first levels of IoTFlow's topics, for as long as the process lives. Called once, before
+/// rules are made.
+pub fn set_iotflow_base(base: &str) {
+    // What is set already is what the node was started with.
+    let _ = BASE.set(base.to_owned());
+}
+
+/// Whether topics may begin with this: levels without wildcards and placeholders.
+pub fn is_iotflow_base(base: &str) -> bool {
+    let is_level = |level: &str| !level.is_empty() && !level.contains(['+', '#', '%', '{', '\0']);
+    !base.starts_with('$') && base.split('/').all(is_level) && base.len() <= 200
+}
+
 /// What a device in a group of this name may read if its type is [`IOTFLOW`]: the commands of the
 /// group. None if the name cannot be one level of a Topic Name.
 pub fn iotflow_commands_of(group: &str) -> Option<String> {
     let is_level = !group.is_empty() && !group.contains(['/', '+', '#', '%', '\0']);
-    is_level.then(|| format!("iotflow/fleet/commands/{group}"))
+    is_level.then(|| format!("{}/fleet/commands/{group}", iotflow_base()))
 }
 
 /// The rules of a type of devices that comes with the program.
@@ -90,12 +126,30 @@ pub fn iotflow_user_rules() -> Arc<Rules> {
 }
 
 fn compiled(rules: &[(Actions, impl AsRef<str>)], source: &str) -> Arc<Rules> {
-    let rules = rules.iter().map(|(actions, filter)| Rule {
-        actions: *actions,
-        allows: true,
-        filter: filter.as_ref().into(),
+    let base = iotflow_base();
+    let rules = rules.iter();
+    let rules = rules.map(|(actions, filter)| rule(true, (*actions, filter.as_ref()), source));
+    compile(rules.map(|rule| at_base(rule, base)))
+}
+
+fn rule(allows: bool, (actions, filter): (Actions, &str), source: &str) -> Rule {
+    Rule {
+        actions,
+        allows,
+        filter: filter.into(),
         source: source.into(),
-    });
+    }
+}
+
+/// The rule for topics of IoTFlow that begin with this.
+fn at_base(mut rule: Rule, base: &str) -> Rule {
+    if let Some(below) = rule.filter.strip_prefix("iotflow/") {
+        rule.filter = format!("{base}/{below}").into();
+    }
+    rule
+}
+
+fn compile(rules: impl Iterator<Item = Rule>) -> Arc<Rules> {
     let rules = Rules::compile(rules.collect(), Actions::NONE);
     // Their filters are valid, as the tests see.
     Arc::new(rules.unwrap_or_else(|_| Rules::closed()))
@@ -120,6 +174,25 @@ mod tests {
         assert!(!may(Actions::PUBLISH, "$SYS/x") && !may(Actions::RECEIVE, "$other/x"));
         assert!(rules.filter("#", NAMES).allowed && rules.filter("$SYS/#", NAMES).allowed);
         assert!(!rules.filter("$other/#", NAMES).allowed);
+        for of_node in ["iotflow/system/health", "iotflow/monitoring/broker"] {
+            assert!(!may(Actions::PUBLISH, of_node) && !may(Actions::RECEIVE, of_node));
+        }
+        assert!(!rules.filter("iotflow/system/+", NAMES).allowed);
+        assert!(may(Actions::ALL, "iotflow/devices/c1/telemetry"));
+    }
+
+    #[test]
+    fn topics_of_iotflow_begin_with_the_base() {
+        let moved = |filter| at_base(rule(true, (Actions::ALL, filter), "test"), "plant/a");
+        assert_eq!(
+            &*moved("iotflow/devices/%c/#").filter,
+            "plant/a/devices/%c/#"
+        );
+        assert_eq!(&*moved("response/api/+").filter, "response/api/+");
+        assert!(is_iotflow_base("iotflow") && is_iotflow_base("plant/a"));
+        for none in ["", "/a", "a/", "a//b", "a/+", "#", "$SYS", "a/%c", "{x}"] {
+            assert!(!is_iotflow_base(none), "{none}");
+        }
     }
 
     fn of_type(name: &str) -> Arc<Rules> {

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use martlet_control::Control;
 use martlet_control::devices::Devices;
 use martlet_control::directory::Directory;
+use martlet_control::iotflow::Catalogue;
 use martlet_control::tables::Tables;
 
 use crate::body::Bodies;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub log_file: Option<PathBuf>,
     /// Seconds after a heartbeat or telemetry for which a device counts as online.
     pub online_secs: u32,
+    /// The catalogue of IoTFlow's topics.
+    pub iotflow: Arc<Catalogue>,
 }
 
 /// What listeners may serve in different ways.
@@ -75,6 +78,7 @@ impl Default for Settings {
             burst: 1,
             log_file: None,
             online_secs: 300,
+            iotflow: Arc::default(),
         }
     }
 }

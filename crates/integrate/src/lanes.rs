@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 /// By which a delivery is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token {
+pub struct Token {
     lane: usize,
     token: PacketId,
 }
@@ -24,7 +24,7 @@ impl Token {
 
 /// What a part is told.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub enum Told {
     /// All of its lanes are attached. For each subscription whether it was granted.
     Attached(Vec<ReasonCode>),
     /// A message. Those of one publisher come in order.
@@ -37,7 +37,7 @@ pub(crate) enum Told {
 
 /// A part whose lanes are attached, or about to be. Dropping it detaches them.
 #[derive(Debug)]
-pub(crate) struct Lanes {
+pub struct Lanes {
     lanes: Vec<Lane>,
     order: LaneOrder<Delivery>,
     told: mpsc::UnboundedReceiver<(usize, PartEvent)>,
@@ -101,7 +101,7 @@ impl Lanes {
     /// Attaches a part by `attach`, which gives a lane to the node: `count` lanes by this `spec`,
     /// which names the part and has the credit and the bounds of all of them together; and those
     /// sessions of the part that are none of these lanes, until they are empty.
-    pub(crate) fn attach(
+    pub fn attach(
         spec: &PartSpec,
         (count, sessions): (u16, &[String]),
         attach: impl Fn(PartSpec, Box<dyn PartOutlet>) -> Box<dyn PartLine>,
@@ -147,6 +147,11 @@ impl Lanes {
         }
     }
 
+    /// The part is not attached any more.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     /// Client Identifier of the session of a lane.
     pub(crate) fn client_id(&self, lane: usize) -> Option<&str> {
         self.lanes.get(lane).map(|lane| &*lane.client_id)
@@ -154,7 +159,7 @@ impl Lanes {
 
     /// What the part is told next; none after [`Told::Ended`], or if the node has stopped. Nothing
     /// is lost if the future is dropped.
-    pub(crate) async fn next(&mut self) -> Option<Told> {
+    pub async fn next(&mut self) -> Option<Told> {
         loop {
             if let Some(told) = self.next_now() {
                 return Some(told);
@@ -170,7 +175,7 @@ impl Lanes {
     }
 
     /// What it is told next, if that is there already.
-    pub(crate) fn next_now(&mut self) -> Option<Told> {
+    pub fn next_now(&mut self) -> Option<Told> {
         loop {
             if self.has_ended {
                 return None;
@@ -272,7 +277,7 @@ impl Lanes {
     }
 
     /// Answers deliveries.
-    pub(crate) fn settle_all(&self, settled: impl IntoIterator<Item = (Token, PartOutcome)>) {
+    pub fn settle_all(&self, settled: impl IntoIterator<Item = (Token, PartOutcome)>) {
         let mut of_lanes: Vec<Vec<Settlement>> = vec![Vec::new(); self.lanes.len()];
         for (Token { lane, token }, outcome) in settled {
             if let Some(settlements) = of_lanes.get_mut(lane) {

@@ -30,6 +30,7 @@ pub use caught::{catch, end_thread, is_caught};
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore};
 pub use host::{Asked, Host, PartSession, SavedState};
 pub use kind::{ConfiguredSink, KINDS, Key, Kind, Surroundings, Table, TableValue, Takes};
+pub use lanes::{Lanes, Token, Told};
 pub use part::Part;
 pub use runner::{
     ALL_TENANTS, Activity, Backoff, CLIENT_IDS, Clock, Command, CommandError, Counts, Failure,

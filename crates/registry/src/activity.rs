@@ -1,7 +1,7 @@
 //! When devices last asked for or sent something. That is written often, and no change that nodes
 //! read.
 
-use crate::sql::Fault;
+use crate::sql::{Fault, Sql};
 use crate::{Actor, Registry, RegistryError};
 
 /// What a device did.
@@ -13,6 +13,19 @@ pub enum Activity {
     Message,
     /// It sent telemetry, which is a message too.
     Telemetry,
+}
+
+/// When a device sent messages last, in milliseconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Its tenant.
+    pub tenant: u32,
+    /// Its id.
+    pub id: String,
+    /// The last message of any kind.
+    pub message_ms: i64,
+    /// The last telemetry; 0: none.
+    pub telemetry_ms: i64,
 }
 
 impl Registry {
@@ -36,10 +49,8 @@ impl Registry {
             };
             let mut sql = work.sql("UPDATE devices SET ");
             for (at, column) in columns.iter().enumerate() {
-                sql.push(if at == 0 { "" } else { ", " }).push(column);
-                sql.push(" = CASE WHEN ").push(column).push(" < ");
-                sql.bind(at_ms).push(" THEN ").bind(at_ms);
-                sql.push(" ELSE ").push(column).push(" END");
+                sql.push(if at == 0 { "" } else { ", " });
+                later(&mut sql, column, at_ms);
             }
             sql.push(" WHERE number = ").bind(device);
             sql.execute(&mut work.all).await?;
@@ -48,4 +59,37 @@ impl Registry {
         let done: Result<(), Fault> = done.await;
         work.end(done).await
     }
+
+    /// Notes when devices sent messages, all at once. Ids that no device has are left out, and
+    /// earlier times than the noted ones change nothing.
+    ///
+    /// # Errors
+    /// The database cannot be changed.
+    pub async fn note_heard(&mut self, heard: &[Heard]) -> Result<(), RegistryError> {
+        let mut work = self.begin(&Actor::local()).await?;
+        let done = async {
+            for one in heard {
+                let mut sql = work.sql("UPDATE devices SET ");
+                later(&mut sql, "last_seen_ms", one.message_ms);
+                sql.push(", ");
+                later(&mut sql, "last_message_ms", one.message_ms);
+                sql.push(", ");
+                later(&mut sql, "last_telemetry_ms", one.telemetry_ms);
+                sql.push(" WHERE tenant = ").bind(i64::from(one.tenant));
+                sql.push(" AND id = ").bind(one.id.as_str());
+                sql.push(" AND deleted_ms = 0");
+                sql.execute(&mut work.all).await?;
+            }
+            Ok(())
+        };
+        let done: Result<(), Fault> = done.await;
+        work.end(done).await
+    }
+}
+
+/// Sets a column to a time, unless it has a later one.
+fn later(sql: &mut Sql, column: &'static str, at_ms: i64) {
+    sql.push(column).push(" = CASE WHEN ").push(column);
+    sql.push(" < ").bind(at_ms).push(" THEN ").bind(at_ms);
+    sql.push(" ELSE ").push(column).push(" END");
 }

@@ -61,7 +61,7 @@ mod users;
 
 use std::path::PathBuf;
 
-pub use activity::Activity;
+pub use activity::{Activity, Heard};
 pub use api_keys::{ApiKey, NewApiKey};
 pub use audit::{Actor, AuditEntry, AuditFilter, AuditKept, AuditLine, NewAuditEntry, Scope};
 pub use bans::{Ban, BanKind, NewBan};

@@ -2,13 +2,13 @@
 //! comments.
 
 use axum::extract::{FromRequest, Request};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::extract::{from_json, whole_body};
 use crate::problem::Problem;
 
-/// A body of JSON. Its Content-Type is not looked at, since their `curl -d` sends that of a form;
-/// `# …` and `// …` up to the end of the line are left out.
+/// A body that is a JSON object. Its Content-Type is not looked at, since their `curl -d` sends
+/// that of a form; `# …` and `// …` up to the end of the line are left out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CompatBody<T>(pub(super) T);
 
@@ -17,7 +17,15 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for CompatBody<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let bytes = whole_body(request, state).await?;
-        from_json(&without_comments(&bytes)).map(Self)
+        let json = without_comments(&bytes);
+        // Members would be taken from a list by their order.
+        match json.trim_ascii_start().first() {
+            Some(b'[') => {
+                from_json::<IgnoredAny>(&json)?;
+                Err(Problem::of_body("", "expected an object, found a list"))
+            }
+            _ => from_json(&json).map(Self),
+        }
     }
 }
 

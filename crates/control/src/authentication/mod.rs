@@ -446,8 +446,8 @@ impl AuthenticationChain {
 }
 
 /// Wrong credentials are answered at the end of such a step of time since they were asked about,
-/// so that the time of an answer does not tell whether the name is a user's, a device's or nobody's:
-/// their credentials are looked for in different ways.
+/// so that the time of an answer does not tell whether the name is a user's, a device's or
+/// nobody's: their credentials are looked for in different ways.
 const REFUSAL_STEP: Duration = Duration::from_millis(50);
 
 /// However long a hash takes, a step is not longer.

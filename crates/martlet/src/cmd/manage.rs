@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use martlet_access::iotflow_base;
 use martlet_control::text::{printable, typed};
 use martlet_registry::{DeviceRef, Scope};
 
@@ -34,9 +35,6 @@ const CONFIGURATION: &str = "martlet.toml";
 
 /// Directory of backups, beside the link.
 const BACKUPS: &str = "backups";
-
-/// Topic to which the test publishes.
-const TEST_TOPIC: &str = "iotflow/test";
 
 /// Lines of the log that are shown.
 const LOG_LINES: usize = 100;
@@ -217,7 +215,8 @@ fn test(place: &Place, account: Option<(&str, &str)>) -> anyhow::Result<ExitCode
     let mut words: Vec<OsString> = ["pub", "-h", &host, "-p", &port, "-V", "5", "-q", "1"]
         .map(OsString::from)
         .to_vec();
-    words.extend(["-t", TEST_TOPIC, "-m", "test"].map(OsString::from));
+    let topic = format!("{}/test", iotflow_base());
+    words.extend(["-t", &topic, "-m", "test"].map(OsString::from));
     if let Some((user, password)) = account {
         words.extend(["-u", user, "-P", password].map(OsString::from));
         if is_device(place, user)? {
@@ -230,8 +229,8 @@ fn test(place: &Place, account: Option<(&str, &str)>) -> anyhow::Result<ExitCode
     });
     let done = crate::run_words(words);
     match done == ExitCode::SUCCESS {
-        true => outln!("Passed: published to {TEST_TOPIC} at {host}:{port} {who}"),
-        false => outln!("Failed: not published to {TEST_TOPIC} at {host}:{port} {who}"),
+        true => outln!("Passed: published to {topic} at {host}:{port} {who}"),
+        false => outln!("Failed: not published to {topic} at {host}:{port} {who}"),
     };
     Ok(done)
 }

@@ -2,10 +2,13 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use martlet_access::is_iotflow_base;
 use martlet_api::{ApiKey, CompatApi, RouteSettings, Settings};
 use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
+use martlet_control::iotflow::Catalogue;
 use martlet_control::principal::Scopes;
 use martlet_reactor::{ListenAddress, TlsSettings};
 
@@ -270,10 +273,39 @@ pub(super) fn settings(
         rate: number("http.rate"),
         burst: number("http.burst"),
         online_secs: number("presence.timeout_secs"),
+        iotflow: iotflow(effective)?,
         log_file: Some(effective.text("log.file"))
             .filter(|path| !path.is_empty())
             .map(PathBuf::from),
     })
+}
+
+/// Sets where topics of IoTFlow begin, before rules are made. What cannot be is told when the
+/// configuration is resolved.
+pub(crate) fn set_iotflow_base(effective: &Effective) {
+    let base = effective.text("iotflow.base");
+    if is_iotflow_base(base) {
+        martlet_access::set_iotflow_base(base);
+    }
+}
+
+/// The catalogue of IoTFlow's topics.
+fn iotflow(effective: &Effective) -> Result<Arc<Catalogue>, ConfigError> {
+    let unusable = |key: &str, why: String| {
+        ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)))
+    };
+    let base = effective.text("iotflow.base");
+    if !is_iotflow_base(base) {
+        let why = format!(
+            "{base:?} cannot begin topics: expected levels such as iotflow or plant/iotflow, without \
+             + # % {{ and not $ first"
+        );
+        return Err(unusable("iotflow.base", why));
+    }
+    let catalogue = Catalogue::new(base, effective.text("iotflow.topics"));
+    catalogue
+        .map(Arc::new)
+        .map_err(|why| unusable("iotflow.topics", why))
 }
 
 /// Whose routes are served.

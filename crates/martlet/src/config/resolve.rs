@@ -58,6 +58,8 @@ pub(crate) struct NodeConfig {
     /// Where it is pushed to.
     pub(crate) push: Option<Push>,
     pub(crate) sys_interval_secs: u64,
+    /// Interval at which the node publishes its state to topics of IoTFlow; 0 is never.
+    pub(crate) iotflow_publish_secs: u64,
     pub(crate) shutdown_grace_secs: u64,
     /// Addresses that were left out because this machine lacks their family.
     pub(crate) skipped: Vec<String>,
@@ -202,6 +204,7 @@ pub(crate) fn resolve_with(
         presence_topics: presence_topics(effective)?,
         push: push(effective)?,
         sys_interval_secs: effective.integer("mqtt.sys_interval_secs"),
+        iotflow_publish_secs: effective.integer("iotflow.publish_secs"),
         shutdown_grace_secs: effective.integer("mqtt.shutdown_grace_secs"),
         skipped,
         anonymous_beyond_loopback,

@@ -926,6 +926,27 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
         "Seconds after a heartbeat or telemetry by HTTP for which the routes of system 3 show a device as online. A connected device is online in any case.",
     ),
     (
+        "iotflow.base",
+        Kind::Text,
+        Default::Text("iotflow"),
+        "First level, or levels, of the topics of system 3: in its catalogue and routes, in the rules of the device type and the role iotflow, where heartbeats and telemetry of devices are noticed, and where the node publishes its state.",
+    ),
+    (
+        "iotflow.topics",
+        Kind::Text,
+        Default::Text(""),
+        "Comma-separated QoS and retain of topics of that catalogue which differ from the usual ones: NAME:QOS:RETAIN, such as system_metrics:1:true. GET /api/v1/mqtt/topics/structure has the names.",
+    ),
+    (
+        "iotflow.publish_secs",
+        Kind::Integer {
+            min: 0,
+            max: 86_400,
+        },
+        Default::Integer(0),
+        "Interval at which the node publishes its state as JSON to system/health, system/metrics, system/alerts, monitoring/broker, monitoring/clients and monitoring/traffic below iotflow.base, with the QoS and retain of the catalogue; 0: never. Of the roles and device types that come with the program only the role administrator may use these topics.",
+    ),
+    (
         "mqtt.enabled",
         SWITCH,
         Default::Boolean(true),

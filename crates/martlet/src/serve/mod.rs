@@ -7,6 +7,7 @@ mod authentication;
 pub(crate) mod data_dir;
 mod facts;
 mod http;
+mod iotflow;
 mod log;
 mod log_text;
 mod memory;
@@ -193,7 +194,9 @@ impl ConfigOptions {
         let mut environment = config::environment()?.variables;
         environment
             .retain(|(name, _)| name.starts_with("MARTLET_") || config::is_about_database(name));
-        Ok(config::load(&self.overlay()?, &environment)?)
+        let effective = config::load(&self.overlay()?, &environment)?;
+        config::set_iotflow_base(&effective);
+        Ok(effective)
     }
 
     /// The configuration in force.
@@ -204,6 +207,7 @@ impl ConfigOptions {
             overlay.names_of_file.clone_from(&file.names);
         }
         let mut effective = config::load(&overlay, &environment.variables)?;
+        config::set_iotflow_base(&effective);
         if let Some(file) = &environment.file {
             effective.files.push(file.path.clone());
             let warnings = file.unclosed.iter().map(|(line, name)| {
@@ -396,6 +400,7 @@ async fn run_node(
         let every = Duration::from_secs(node.sys_interval_secs);
         tokio::spawn(publish_statistics(Arc::clone(&control), every));
     }
+    iotflow::start(node, &control, &tables);
     let (options, effective_now) = (options.clone(), effective.clone());
     let http_urls = http_at.iter().map(|at| at.url.clone()).collect();
     let asked = Arc::clone(&control);

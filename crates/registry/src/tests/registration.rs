@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    Activity, DataType, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, IOTFLOW, KindCount,
-    PartCounts, now_ms,
+    Activity, DataType, DeviceCounts, DeviceFilter, DeviceOrder, DeviceRef, Heard, IOTFLOW,
+    KindCount, PartCounts, now_ms,
 };
 
 fn named(name: &str) -> NewDevice {
@@ -78,6 +78,40 @@ both!(it_is_noted_when_a_device_was_last_heard_of, registry, {
     // That is no change of the device.
     let found = registry.device(&Scope::All, DeviceRef::Number(1)).await?;
     assert_eq!(found.revision, 1);
+});
+
+both!(devices_that_sent_messages_are_noted_at_once, registry, {
+    registry.add_device("a").await?;
+    registry.add_device("b").await?;
+    let heard = |id: &str, message_ms, telemetry_ms| Heard {
+        tenant: 0,
+        id: id.to_owned(),
+        message_ms,
+        telemetry_ms,
+    };
+    let all = [heard("a", 2_000, 0), heard("b", 3_000, 3_000)];
+    registry.note_heard(&all).await?;
+    // Nobody has that id, and what comes late changes nothing.
+    let late = [heard("c", 9_000, 0), heard("b", 2_500, 2_500)];
+    registry.note_heard(&late).await?;
+    for (number, expected) in [(1, (2_000, 2_000, 0)), (2, (3_000, 3_000, 3_000))] {
+        let found = registry
+            .device(&Scope::All, DeviceRef::Number(number))
+            .await?;
+        let told = (
+            found.last_seen_ms,
+            found.last_message_ms,
+            found.last_telemetry_ms,
+        );
+        assert_eq!(told, expected, "{number}");
+    }
+    let other_tenant = Heard {
+        tenant: 7,
+        ..heard("a", 9_000, 0)
+    };
+    registry.note_heard(&[other_tenant]).await?;
+    let found = registry.device(&Scope::All, DeviceRef::Number(1)).await?;
+    assert_eq!(found.last_message_ms, 2_000);
 });
 
 both!(devices_are_counted_and_listed_by_place, registry, {

@@ -125,7 +125,7 @@ impl Sinks {
                 repeated,
                 tenant,
             } => {
-                // A dead letter whose storing was not confirmed is one, though its message came again.
+                // One may be a dead letter too: that it was stored was not confirmed.
                 if of.over.contains(&id) && !of.stored.contains(&id) {
                     let what = format!("{name} got {:x} again after a stop", id.0);
                     findings.add(CHECK_STOPPED, what);

@@ -175,8 +175,11 @@ pub(super) fn status_of(word: &str) -> Result<Status, Problem> {
     })
 }
 
-pub(super) async fn own_topics(Extension(OwnDevice(device)): Extension<OwnDevice>) -> Json<Value> {
-    let topic = |rest: &str| format!("iotflow/devices/{}/{rest}", device.id);
+pub(super) async fn own_topics(
+    State(api): State<Api>,
+    Extension(OwnDevice(device)): Extension<OwnDevice>,
+) -> Json<Value> {
+    let topic = |rest: &str| topic_of(&api, &device, rest);
     let owner = Some(&device.owner).filter(|owner| !owner.is_empty());
     Json(json!({
         "status": "success",
@@ -196,6 +199,12 @@ pub(super) async fn own_topics(Extension(OwnDevice(device)): Extension<OwnDevice
     }))
 }
 
+/// A topic of a device.
+fn topic_of(api: &Api, device: &Device, rest: &str) -> String {
+    let path = format!("devices/{}/{rest}", device.id);
+    api.settings.iotflow.topic(&path)
+}
+
 /// The key that is shown is the one that came with the request: the node keeps none.
 pub(super) async fn mqtt_credentials(
     State(api): State<Api>,
@@ -204,7 +213,7 @@ pub(super) async fn mqtt_credentials(
 ) -> Json<Value> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let broker = Broker::of(&api, text(header::HOST.as_str()));
-    let topic = |rest: &str| format!("iotflow/devices/{}/{rest}", device.id);
+    let topic = |rest: &str| topic_of(&api, &device, rest);
     Json(json!({
         "status": "success",
         "credentials": {

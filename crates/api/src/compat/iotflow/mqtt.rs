@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::Body;
-use super::topics::{self, BASE, CATALOGUE};
+use super::topics;
 use crate::api::Api;
 use crate::guard::About;
 use crate::problem::{Problem, ProblemKind};
@@ -124,11 +124,15 @@ pub(super) async fn metrics(
 ) -> Result<Json<Value>, Problem> {
     let broker = Broker::of(&api, host_of(&headers)).expect()?;
     let counters = api.control.snapshot().await?;
+    let catalogue = &api.settings.iotflow;
     Ok(Json(json!({
         "status": "success",
         "metrics": {
             "connection_status": broker.status(&counters),
-            "topics": { "total_structures": CATALOGUE.len(), "base_topic": BASE },
+            "topics": {
+                "total_structures": catalogue.entries().len(),
+                "base_topic": catalogue.base(),
+            },
             "handlers": { "message_handlers": 0, "subscription_callbacks": 0 },
             "clients": { "connected": counters.connections, "sessions": counters.sessions },
             "messages": {
@@ -173,7 +177,7 @@ pub(super) async fn publish(
     let topic = topic.ok_or_else(|| missing_field("Missing required field: topic"))?;
     let payload = body.payload;
     let payload = payload.ok_or_else(|| missing_field("Missing required field: payload"))?;
-    if let Some(error) = topics::errors_of(&topic).first() {
+    if let Some(error) = topics::errors_of(api.settings.iotflow.base(), &topic).first() {
         let problem = Problem::bad_request(error.clone()).with_heading("Invalid topic format");
         return Err(problem.with_member("topic", topic));
     }

@@ -1,133 +1,69 @@
-//! The catalogue of topics: what is sent where, with which QoS, and whether it is retained; and
-//! whether a topic belongs to the system.
+//! The catalogue of topics, and whether a topic belongs to the system.
 
 use axum::Json;
-use axum::extract::Extension;
+use axum::extract::{Extension, State};
+use martlet_control::iotflow::{Catalogue, DEVICE, Entry, PATTERNS};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::body::Body;
 use super::mqtt::missing_field;
+use crate::api::Api;
 use crate::extract::PathOf;
 use crate::guard::Unchanged;
 use crate::problem::Problem;
 
-/// The first level of all topics of the system.
-pub(super) const BASE: &str = "iotflow";
-
-const DEVICE: &str = "{device_id}";
-
 /// Bytes of a Topic Name, at most [MQTT-4.7.3-3].
 const TOPIC_BYTES_MAX: usize = 65_535;
 
-/// A topic of the catalogue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
-    name: &'static str,
-    /// Below the base.
-    path: &'static str,
-    /// What kind of messages it has.
-    topic_type: &'static str,
-    qos: u8,
-    retain: bool,
-    description: &'static str,
-}
-
-/// Declares the catalogue: name, path, kind, QoS, retained, description.
-macro_rules! catalogue {
-    ($(
-        $name:literal $path:literal $kind:literal $qos:literal $retain:literal $what:literal;
-    )*) => {
-        /// All topics of the system.
-        pub(super) const CATALOGUE: &[Entry] = &[$( Entry {
-            name: $name,
-            path: $path,
-            topic_type: $kind,
-            qos: $qos,
-            retain: $retain,
-            description: $what,
-        }, )*];
-    };
-}
-
-catalogue! {
-    "device_telemetry" "devices/{device_id}/telemetry" "telemetry" 1 false "Telemetry without a kind of its own";
-    "device_telemetry_sensors" "devices/{device_id}/telemetry/sensors" "telemetry" 1 false "Sensor readings of a device";
-    "device_telemetry_metrics" "devices/{device_id}/telemetry/metrics" "telemetry" 1 false "Performance of a device";
-    "device_telemetry_events" "devices/{device_id}/telemetry/events" "telemetry" 1 false "Events and alerts of a device";
-    "device_commands_config" "devices/{device_id}/commands/config" "commands" 2 true "Commands that change the configuration of a device";
-    "device_commands_control" "devices/{device_id}/commands/control" "commands" 2 false "Commands that control a device";
-    "device_commands_firmware" "devices/{device_id}/commands/firmware" "commands" 2 true "Commands that update the firmware of a device";
-    "device_status_heartbeat" "devices/{device_id}/status/heartbeat" "status" 0 false "Heartbeats of a device";
-    "device_status_online" "devices/{device_id}/status/online" "status" 1 true "A device is online";
-    "device_status_offline" "devices/{device_id}/status/offline" "status" 1 true "A device is offline";
-    "device_config" "devices/{device_id}/config" "config" 1 true "Configuration of a device";
-    "device_lwt" "lwt/devices/{device_id}" "lwt" 1 true "Will Message of a device";
-    "discovery_register" "discovery/register/{device_id}" "discovery" 1 false "A device asks to be registered";
-    "discovery_response" "discovery/response/{device_id}" "discovery" 1 false "Answer to a device that asked to be registered";
-    "fleet_commands" "fleet/commands/{group_id}" "commands" 2 true "Commands for a group of devices";
-    "fleet_status" "fleet/status/{group_id}" "status" 1 true "Status of a group of devices";
-    "system_health" "system/health" "system" 1 true "Health of the system";
-    "system_metrics" "system/metrics" "system" 0 false "Performance of the system";
-    "system_alerts" "system/alerts" "alerts" 1 true "Alerts of the system";
-    "monitoring_broker" "monitoring/broker" "monitoring" 0 false "Numbers about the broker";
-    "monitoring_clients" "monitoring/clients" "monitoring" 0 false "Numbers about clients";
-    "monitoring_traffic" "monitoring/traffic" "monitoring" 0 false "Numbers about traffic";
-}
-
-/// Topic Filters for many topics at once, below the base.
-const PATTERNS: [(&str, &str); 8] = [
-    ("all_device_telemetry", "devices/+/telemetry/#"),
-    ("all_device_status", "devices/+/status/+"),
-    ("all_device_commands", "devices/+/commands/+"),
-    ("all_fleet_commands", "fleet/commands/+"),
-    ("all_system_topics", "system/+"),
-    ("all_monitoring", "monitoring/+"),
-    ("all_discovery", "discovery/+/+"),
-    ("everything", "#"),
-];
-
-pub(super) async fn structure() -> Json<Value> {
+pub(super) async fn structure(State(api): State<Api>) -> Json<Value> {
+    let catalogue = &api.settings.iotflow;
     let patterns = PATTERNS.iter();
     let patterns: Map<String, Value> = patterns
-        .map(|(name, filter)| ((*name).to_owned(), format!("{BASE}/{filter}").into()))
+        .map(|(name, filter)| ((*name).to_owned(), catalogue.topic(filter).into()))
         .collect();
-    let entries: Map<String, Value> = CATALOGUE.iter().map(described).collect();
+    let entries = catalogue.entries().iter();
+    let entries: Map<String, Value> = entries.map(|entry| described(catalogue, entry)).collect();
     Json(json!({
         "status": "success",
-        "base_topic": BASE,
+        "base_topic": catalogue.base(),
         "wildcard_patterns": patterns,
         "topic_structures": entries,
-        "total_structures": CATALOGUE.len(),
+        "total_structures": catalogue.entries().len(),
     }))
 }
 
-fn described(entry: &Entry) -> (String, Value) {
+fn described(catalogue: &Catalogue, entry: &Entry) -> (String, Value) {
     let value = json!({
         "base_path": entry.path,
         "topic_type": entry.topic_type,
-        "qos": entry.qos,
+        "qos": entry.qos as u8,
         "retain": entry.retain,
         "description": entry.description,
-        "full_topic_example": format!("{BASE}/{}", entry.path),
+        "full_topic_example": catalogue.topic(entry.path),
     });
     (entry.name.to_owned(), value)
 }
 
 /// Topics of a device, which need not be there.
-pub(super) async fn of_device(PathOf(id): PathOf<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn of_device(
+    State(api): State<Api>,
+    PathOf(id): PathOf<String>,
+) -> Result<Json<Value>, Problem> {
     if id.contains(['/', '+', '#', '\0']) {
         let detail = "a device id that is part of a topic has none of / + #";
         return Err(Problem::bad_request(detail).with_heading("Invalid device ID format"));
     }
     let mut topics: Map<String, Value> = Map::new();
     let mut total = 0;
-    for entry in CATALOGUE.iter().filter(|entry| entry.path.contains(DEVICE)) {
+    let catalogue = &api.settings.iotflow;
+    let entries = catalogue.entries().iter();
+    for entry in entries.filter(|entry| entry.path.contains(DEVICE)) {
         let path = entry.path.replace(DEVICE, &id);
         let topic = json!({
             "name": entry.name,
-            "path": format!("{BASE}/{path}"),
-            "qos": entry.qos,
+            "path": catalogue.topic(&path),
+            "qos": entry.qos as u8,
             "retain": entry.retain,
             "description": entry.description,
         });
@@ -152,17 +88,19 @@ pub(super) struct Wanted {
 }
 
 pub(super) async fn validate(
+    State(api): State<Api>,
     Body(body): Body<Wanted>,
 ) -> Result<(Extension<Unchanged>, Json<Value>), Problem> {
     let topic = body.topic;
     let topic = topic.ok_or_else(|| missing_field("Missing required field: topic"))?;
-    let errors = errors_of(&topic);
+    let base = api.settings.iotflow.base();
+    let errors = errors_of(base, &topic);
     let mut answer = json!({
         "status": "success",
         "topic": topic,
         "is_valid": errors.is_empty(),
         "parsed": match errors.is_empty() {
-            true => parsed(&topic),
+            true => parsed(base, &topic),
             false => Value::Null,
         },
     });
@@ -173,13 +111,13 @@ pub(super) async fn validate(
 }
 
 /// What is wrong with a topic of the system.
-pub(super) fn errors_of(topic: &str) -> Vec<String> {
+pub(super) fn errors_of(base: &str, topic: &str) -> Vec<String> {
     let mut errors = Vec::new();
     let below = topic
-        .strip_prefix(BASE)
+        .strip_prefix(base)
         .and_then(|rest| rest.strip_prefix('/'));
     if below.is_none_or(str::is_empty) {
-        errors.push(format!("Topic must start with '{BASE}/'"));
+        errors.push(format!("Topic must start with '{base}/'"));
     }
     if topic.len() > TOPIC_BYTES_MAX {
         errors.push(format!("Topic too long (max {TOPIC_BYTES_MAX} bytes)"));
@@ -193,12 +131,12 @@ pub(super) fn errors_of(topic: &str) -> Vec<String> {
 }
 
 /// The parts of a valid topic.
-fn parsed(topic: &str) -> Value {
-    let path = topic.strip_prefix(BASE).unwrap_or(topic);
+fn parsed(base: &str, topic: &str) -> Value {
+    let path = topic.strip_prefix(base).unwrap_or(topic);
     let path = path.strip_prefix('/').unwrap_or(path);
     let parts: Vec<&str> = path.split('/').collect();
     let mut parsed = Map::from_iter([
-        ("base".to_owned(), BASE.into()),
+        ("base".to_owned(), base.into()),
         ("full_topic".to_owned(), topic.into()),
         ("path".to_owned(), path.into()),
         ("parts".to_owned(), json!(parts)),
@@ -232,17 +170,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_catalogue_is_complete() {
-        assert_eq!(CATALOGUE.len(), 22);
-        for entry in CATALOGUE {
-            let topic = format!("{BASE}/{}", entry.path);
-            assert_eq!(errors_of(&topic), Vec::<String>::new(), "{topic}");
-            let same = CATALOGUE.iter().filter(|other| other.name == entry.name);
-            assert_eq!(same.count(), 1, "{}", entry.name);
-        }
-    }
-
-    #[test]
     fn topics_are_told_from_others() {
         for (topic, count) in [
             ("iotflow/devices/7/telemetry", 0),
@@ -252,13 +179,15 @@ mod tests {
             ("iotflow/devices/+/status/#", 2),
             ("", 1),
         ] {
-            assert_eq!(errors_of(topic).len(), count, "{topic}");
+            assert_eq!(errors_of("iotflow", topic).len(), count, "{topic}");
         }
+        let parsed = |topic: &str| parsed("iotflow", topic);
+        let of_group = parsed("iotflow/fleet/commands/g");
         let parsed = parsed("iotflow/devices/s1/telemetry/sensors");
         assert_eq!(parsed["category"], "devices");
         assert_eq!(parsed["device_id"], "s1");
         assert_eq!(parsed["topic_type"], "telemetry");
         assert_eq!(parsed["subtopic"], "sensors");
-        assert_eq!(super::parsed("iotflow/fleet/commands/g")["group_id"], "g");
+        assert_eq!(of_group["group_id"], "g");
     }
 }

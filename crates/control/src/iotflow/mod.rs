@@ -1,0 +1,13 @@
+//! Topics of IoTFlow, of which the node knows what they are for.
+//!
+//! * `catalogue`: which there are, with which QoS, and whether they are retained
+//! * `heard`: when devices sent heartbeats and telemetry
+//! * `published`: what the node says of itself
+
+mod catalogue;
+mod heard;
+mod published;
+
+pub use catalogue::{Catalogue, DEVICE, Entry, PATTERNS};
+pub use heard::note_heard;
+pub use published::publish_state;

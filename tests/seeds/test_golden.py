@@ -1,0 +1,145 @@
+"""The golden answers: status, Content-Type, keys with their JSON types and constant texts of each
+documented request; and what each answers to bad input. `golden/README.md` has the form of the files."""
+
+import contextlib
+import json
+import pathlib
+import re
+
+import pytest
+
+import martlet_process
+from test_3_iotflow import ADMIN, ERROR, TOKEN, asked, has, key_of, registered
+from test_strangers import declared, filled
+
+PLACE = pathlib.Path(__file__).parent / "golden"
+GOLDEN = {path.stem: json.loads(path.read_text()) for path in sorted(PLACE.glob("*.json"))}
+JSON = "application/json"
+# The microservice shows keys in other ways than IoTFlow.
+KEY = ("-H", f"X-API-Key: {TOKEN}")
+WITH_BODY = [name for name, golden in GOLDEN.items() if "send" in golden]
+GUARDED = [name for name, golden in GOLDEN.items() if not golden.get("open")]
+
+
+def test_each_file_is_used():
+    known = {"request", "as", "send", "status", "content_type", "body", "wrong", "open", "missing", "compat"}
+    assert len(GOLDEN) > 60
+    for name, golden in GOLDEN.items():
+        assert set(golden) <= known and golden["as"] in ("administrator", "device"), name
+        assert ("wrong" in golden) == ("send" in golden), name
+        assert (golden["status"] == 501) == golden.get("missing", False), name
+
+
+def test_each_route_has_a_golden_answer():
+    requests = [golden["request"].split(" ")[1].split("?")[0] for golden in GOLDEN.values()]
+    without = [path for path in declared()
+               if not any(re.fullmatch(filled(path, "[^/]+", ".+"), request) for request in requests)]
+    assert without == []
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """Nodes by `http.compat`. Registrations are limited, so that each test has few."""
+    started = {}
+
+    def node(golden):
+        compat = golden.get("compat", "1,2,3")
+        if compat not in started:
+            started[compat] = martlet_process.Node(
+                http=True, settings=[f"http.compat={compat}", "http.rate=0"],
+                variables={"IOTFLOW_ADMIN_TOKEN": TOKEN}.items())
+        return started[compat]
+
+    yield node
+    for node in started.values():
+        node.close()
+
+
+class Request:
+    """A request of a file, and a device for it."""
+
+    def __init__(self, node, name):
+        golden = GOLDEN[name]
+        self.node, self.system = node, name[0]
+        device = registered(node)
+        self.method, path = golden["request"].split(" ", 1)
+        self.path = path.replace("{number}", str(device["number"]))
+        as_administrator = ADMIN if self.system == "3" else KEY
+        self.shown = key_of(device) if golden["as"] == "device" else as_administrator
+
+    def send(self, body=None, method=None, shown=None):
+        return asked(self.node, method or self.method, self.path, body, *(self.shown if shown is None else shown))
+
+    def expect_error(self, told, status):
+        """An error in the form of the system; HEAD aside, each has a body."""
+        assert told[0] == status, told
+        if self.system == "1" and status == 401:
+            assert told[1] == "text/plain"
+        elif self.path in ("/", "/healthz"):
+            # Of the native API too, or without errors of its own.
+            assert told[1] == "application/problem+json", told
+        else:
+            assert told[1] == JSON, told
+            has(told[2], {"status": "=error", "message": "str"} if self.system == "1" else ERROR)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_request_has_its_golden_answer(nodes, name):
+    golden = GOLDEN[name]
+    request = Request(nodes(golden), name)
+    status, kind, body = request.send(golden.get("send"))
+    assert (status, kind) == (golden["status"], golden["content_type"]), body
+    has(body, golden["body"])
+    if golden.get("missing"):
+        assert "planned" in body["message"]
+
+
+@pytest.mark.parametrize("name", GUARDED)
+def test_nobody_asks_without_a_key(nodes, name):
+    request = Request(nodes(GOLDEN[name]), name)
+    # The node has a key, so that this machine is asked too.
+    told = request.send(GOLDEN[name].get("send"), shown=())
+    request.expect_error(told, 401)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_another_method_is_refused(nodes, name):
+    request = Request(nodes(GOLDEN[name]), name)
+    request.expect_error(request.send(method="PATCH"), 405)
+
+
+@pytest.mark.parametrize("name", WITH_BODY)
+def test_a_malformed_body_is_refused(nodes, name):
+    golden = GOLDEN[name]
+    text = json.dumps(golden["send"])
+    with asking(nodes, name) as request:
+        for bad in ("{", "", "null", "7", "[]", '["x"]', text[:-1], text + "}"):
+            request.expect_error(request.send(bad), 400)
+
+
+@pytest.mark.parametrize("name", WITH_BODY)
+def test_wrong_members_are_refused(nodes, name):
+    with asking(nodes, name) as request:
+        for bad in GOLDEN[name]["wrong"]:
+            request.expect_error(request.send(bad), 400)
+
+
+@contextlib.contextmanager
+def asking(nodes, name):
+    """A request that is sent several times: registrations are limited, and have a node of their own."""
+    if name != "3-register":
+        yield Request(nodes(GOLDEN[name]), name)
+        return
+    with martlet_process.Node(http=True, variables={"IOTFLOW_ADMIN_TOKEN": TOKEN}.items()) as node:
+        yield Request(node, name)
+
+
+@pytest.mark.parametrize("name", WITH_BODY)
+def test_a_body_that_is_too_long_is_refused(nodes, name, tmp_path):
+    golden = GOLDEN[name]
+    request = Request(nodes(golden), name)
+    path = tmp_path / "body"
+    path.write_text(json.dumps({**golden["send"], "unknown": "x" * 3_000_000}))
+    request.expect_error(request.send(f"@{path}"), 413)
+    # The node goes on.
+    assert asked(request.node, "GET", "/healthz")[0] == 200
