@@ -140,7 +140,7 @@ def test_the_role_without_topics_shows_none(place):
     assert "everything" in place.run("role", "rules", "administrator")
     roles = {one["name"]: one for one in json.loads(place.run("role", "ls", "--json"))["items"]}
     assert roles["none"]["rules"] == [] and not roles["none"]["permits_all"]
-    assert roles["administrator"]["permits_all"] and roles["user"]["rules"][0] == "topic readwrite #"
+    assert roles["administrator"]["permits_all"] and "topic readwrite #" in roles["user"]["rules"]
 
 
 def test_the_rules_of_a_role_hold_for_who_is_connected_too(start, place):
