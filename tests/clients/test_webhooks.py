@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 import threading
 import time
+import urllib.parse
 
 import pytest
 
@@ -348,6 +349,26 @@ def test_what_waits_while_the_receiver_hangs_is_seen_at_once(start_node, tmp_pat
     assert state(node)["delivered"] == 0
     let_go.set()
     until(lambda: state(node)["lag"] == 0, lambda: state(node))
+
+
+def test_the_session_of_an_integration_cannot_be_ended(start_node, tmp_path, receiver):
+    node = start_node(**configured(tmp_path, receiver.url))
+    receiver.answer = lambda message: (503, {}, b"")
+    payloads = [str(number) for number in range(20)]
+    publish(node, *payloads)
+    until(lambda: state(node)["lag"] == 20, lambda: state(node))
+    sessions = call(node, "GET", "/api/v1/sessions", key=KEY)["items"]
+    own = [one["client_id"] for one in sessions if one["client_id"].startswith("$integration/")]
+    assert own
+    for client_id in own:
+        path = "/api/v1/sessions/" + urllib.parse.quote(client_id, safe="")
+        problem = call(node, "DELETE", path, key=KEY, expect=409)
+        assert "webhook/crm" in problem["detail"] and "configuration" in problem["detail"], problem
+        done = martlet_process.run("session", "rm", client_id, "--data-dir", str(node.data_dir))
+        assert done.returncode == 1 and "webhook/crm" in done.stderr, done
+    receiver.answer = lambda message: (204, {}, b"")
+    call(node, "POST", "/api/v1/integrations/webhook/crm/resume", key=KEY)
+    until_payloads(node, receiver, payloads)
 
 
 def test_why_tells_since_when_a_webhook_fails(start_node, tmp_path, receiver):

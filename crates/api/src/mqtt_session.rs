@@ -133,13 +133,23 @@ pub(crate) async fn show(
     responses(
         (status = 204, description = "It is ended"),
         (status = 404, description = "There is no such session", body = ProblemView,
-            content_type = "application/problem+json")))]
+            content_type = "application/problem+json"),
+        (status = 409, description = "It is the session of a configured integration",
+            body = ProblemView, content_type = "application/problem+json")))]
 pub(crate) async fn end(
     State(api): State<Api>,
     InTenants(tenant): InTenants,
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
     let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
+    let integrations = api.control.integrations();
+    if let Some(found) = integrations.and_then(|all| all.of_session(&client_id)) {
+        let (kind, name) = (found.kind(), found.name());
+        return Err(Problem::conflict(format!(
+            "the session keeps the messages of the integration {kind}/{name}; it ends when the \
+             integration is removed from the configuration and the node is started again"
+        )));
+    }
     match api.control.end_session(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(no_session(&client_id)),

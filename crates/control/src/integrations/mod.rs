@@ -175,6 +175,13 @@ impl Integrations {
         found.is_some_and(|settings| &*settings.tenant == ALL_TENANTS)
     }
 
+    /// The configured integration that a session of this Client Identifier belongs to.
+    pub fn of_session(&self, client_id: &str) -> Option<&Arc<Handle>> {
+        let part = part_of(client_id);
+        let mut all = self.handles.iter();
+        all.find(|handle| handle.client_id() == part)
+    }
+
     /// The integration of this kind and name.
     pub(crate) fn get(&self, kind: &str, name: &str) -> Option<&Arc<Handle>> {
         let mut all = self.handles.iter();
