@@ -8,17 +8,11 @@ use martlet_broker::{Actions, Rule, Rules};
 /// with `$`, and reading `$SYS/#`, as with Mosquitto. What the node says of itself below IoTFlow's
 /// topics is for administrators.
 pub fn default_rules() -> Arc<Rules> {
-    let base = iotflow_base();
     let source = "the default for people";
-    let closed = IOTFLOW_OF_NODE.map(|below| rule(false, (Actions::ALL, below), source));
+    let closed = IOTFLOW_OF_NODE.map(|filter| rule(false, (Actions::ALL, filter), source));
     let open = [(Actions::ALL, "#"), (Actions::READ, "$SYS/#")];
     let open = open.map(|line| rule(true, line, source));
-    compile(
-        closed
-            .map(|rule| at_base(rule, base))
-            .into_iter()
-            .chain(open),
-    )
+    compile(closed.into_iter().chain(open))
 }
 
 /// Topics that the node publishes itself.
@@ -126,10 +120,8 @@ pub fn iotflow_user_rules() -> Arc<Rules> {
 }
 
 fn compiled(rules: &[(Actions, impl AsRef<str>)], source: &str) -> Arc<Rules> {
-    let base = iotflow_base();
     let rules = rules.iter();
-    let rules = rules.map(|(actions, filter)| rule(true, (*actions, filter.as_ref()), source));
-    compile(rules.map(|rule| at_base(rule, base)))
+    compile(rules.map(|(actions, filter)| rule(true, (*actions, filter.as_ref()), source)))
 }
 
 fn rule(allows: bool, (actions, filter): (Actions, &str), source: &str) -> Rule {
@@ -150,6 +142,8 @@ fn at_base(mut rule: Rule, base: &str) -> Rule {
 }
 
 fn compile(rules: impl Iterator<Item = Rule>) -> Arc<Rules> {
+    let base = iotflow_base();
+    let rules = rules.map(|rule| at_base(rule, base));
     let rules = Rules::compile(rules.collect(), Actions::NONE);
     // Their filters are valid, as the tests see.
     Arc::new(rules.unwrap_or_else(|_| Rules::closed()))

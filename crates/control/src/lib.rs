@@ -11,7 +11,7 @@
 //! * `health`: alive, ready, and why not
 //! * `operate`: sessions, subscriptions and messages, looked through and changed
 //! * [`integrations`]: sinks that take messages for other systems, and what those refused
-//! * [`iotflow`]: topics of IoTFlow, of which the node knows what they are for
+//! * [`iotflow`]: the topics of IoTFlow that mean something to the node
 //! * [`request`]: a message that is published, and its response
 //! * `metrics`: the Prometheus page, with what the system says of the `process`
 //! * [`history`]: the main numbers of the last day

@@ -147,11 +147,6 @@ impl Lanes {
         }
     }
 
-    /// The part is not attached any more.
-    pub fn has_ended(&self) -> bool {
-        self.has_ended
-    }
-
     /// Client Identifier of the session of a lane.
     pub(crate) fn client_id(&self, lane: usize) -> Option<&str> {
         self.lanes.get(lane).map(|lane| &*lane.client_id)

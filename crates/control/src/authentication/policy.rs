@@ -369,22 +369,21 @@ impl Policy {
         })
     }
 
-    /// How long a hash of a password takes lately, to be told by the time of an answer; zero if
-    /// none is worked out for such a client. The first time it works one out.
+    /// How long a hash of a password takes at present; zero if none is worked out in this realm.
+    /// The first call works one out.
     pub(super) async fn hash_time(&self, asked: &Authentication, place: &Place) -> Duration {
         let chain = self.realms.get(&asked.realm);
-        for source in chain.map_or(&[][..], |chain| &chain.sources) {
-            let Some(hashing) = source.hashing() else {
-                continue;
-            };
-            if hashing.lately().is_none()
-                && let Some(pretending) = source.pretend(asked, place)
-            {
-                pretending.await;
-            }
-            return hashing.lately().unwrap_or_default();
+        let mut sources = chain.into_iter().flat_map(|chain| &chain.sources);
+        let found = sources.find_map(|source| Some((source, source.hashing()?)));
+        let Some((source, hashing)) = found else {
+            return Duration::ZERO;
+        };
+        if hashing.lately().is_none()
+            && let Some(pretending) = source.pretend(asked, place)
+        {
+            pretending.await;
         }
-        Duration::ZERO
+        hashing.lately().unwrap_or_default()
     }
 
     /// Reason of a ban, whatever the client proves; none: it is not banned.

@@ -152,6 +152,11 @@ impl Catalogue {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
+    /// The path of a topic; none if it does not begin with the base.
+    pub fn path_of<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        topic.strip_prefix(&*self.base)?.strip_prefix('/')
+    }
+
     /// The topic, or Topic Filter, with this path.
     pub fn topic(&self, path: &str) -> String {
         format!("{}/{path}", self.base)
@@ -188,6 +193,11 @@ mod tests {
         assert_eq!(found("device_commands_control"), (QoS::AtMostOnce, true));
         assert_eq!(found("system_health"), (QoS::AtLeastOnce, true));
         assert_eq!(catalogue.topic("system/health"), "plant/system/health");
+        assert_eq!(
+            catalogue.path_of("plant/system/health"),
+            Some("system/health")
+        );
+        assert_eq!(catalogue.path_of("plants/system/health"), None);
         for wrong in [
             "x:1:true",
             "system_health",

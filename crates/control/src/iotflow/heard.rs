@@ -33,7 +33,7 @@ const DEVICE_EVERY: Duration = Duration::from_secs(5);
 const DEVICES_MAX: usize = 100_000;
 /// Time until a part that was ended is attached again.
 const ATTACH_AGAIN: Duration = Duration::from_secs(1);
-/// Rows that are written at once: so long others wait for the tables.
+/// Devices of one transaction. Others who write to the tables wait for its end.
 const ROWS: usize = 500;
 
 /// Notes when devices sent messages, for as long as the node runs. The part is attached once there
@@ -91,8 +91,11 @@ async fn take(
                 continue;
             }
         };
-        let mut settled = Vec::new();
-        let mut next = told;
+        // The part was ended, or the node stops.
+        if told.is_none() {
+            return;
+        }
+        let (mut settled, mut next) = (Vec::new(), told);
         while let Some(told) = next {
             match told {
                 Told::Delivery(token, delivery) => {
@@ -106,9 +109,6 @@ async fn take(
                 }
             }
             next = lanes.next_now();
-        }
-        if settled.is_empty() && lanes.has_ended() {
-            return;
         }
         lanes.settle_all(settled);
     }
@@ -148,7 +148,7 @@ fn device_of(path: &str) -> Option<(&str, bool)> {
     Some((id, kind == "telemetry"))
 }
 
-/// Of which devices what is to be written.
+/// Times that are to be written, by device.
 #[derive(Debug, Default)]
 struct Waiting {
     /// By tenant and id: the last message, and the last telemetry; 0 is none.
@@ -160,8 +160,7 @@ struct Waiting {
 impl Waiting {
     fn note(&mut self, catalogue: &Catalogue, delivery: &Delivery) {
         let message = &delivery.message;
-        let path = message.topic().strip_prefix(catalogue.base());
-        let path = path.and_then(|path| path.strip_prefix('/'));
+        let path = catalogue.path_of(message.topic());
         if let Some((id, is_telemetry)) = path.and_then(device_of) {
             self.note_of(message.tenant().0, id, is_telemetry, now_signed_ms());
         }

@@ -1,4 +1,4 @@
-//! Topics of IoTFlow, of which the node knows what they are for.
+//! The topics of IoTFlow that mean something to the node.
 //!
 //! * `catalogue`: which there are, with which QoS, and whether they are retained
 //! * `heard`: when devices sent heartbeats and telemetry

@@ -26,7 +26,7 @@ const CHECK_STOPPED: &str = "integrations after a stop";
 const CHECK_DRAINED: &str = "a drain of an integration leaves nothing";
 const CHECK_SETTLED: &str = "integrations settle what is safe";
 
-/// What was acknowledged so long before a drain waits in a lane, unless it was taken, microseconds.
+/// Time after its acknowledgement within which a message has reached its lane, microseconds.
 const ROUTED_WITHIN_US: u64 = SECOND;
 
 /// What is ordered: publisher, topic, QoS as published.
@@ -173,7 +173,7 @@ impl Sinks {
             }
             SinkFact::Drained => {
                 let to_drain = core::mem::take(&mut of.to_drain);
-                if let Some(first) = of.first_missing(&to_drain, &of.letters, at_us, ledger) {
+                for first in of.missing(&to_drain, &of.letters, at_us, ledger) {
                     let first = ledger.describe(first);
                     findings.add(CHECK_DRAINED, format!("{name} has not got {first}"));
                 }
@@ -204,7 +204,7 @@ impl Sinks {
     pub(super) fn settled(&self, at_us: u64, ledger: &Ledger, findings: &mut Findings) {
         for (sink, of) in &self.0 {
             let name = &ledger.sinks[usize::from(*sink)].name;
-            if let Some(first) = of.first_missing(&of.owed, &of.left, at_us, ledger) {
+            for first in of.missing(&of.owed, &of.left, at_us, ledger) {
                 let first = ledger.describe(first);
                 findings.add(CHECK, format!("{name} never got {first}"));
             }
@@ -213,15 +213,15 @@ impl Sinks {
 }
 
 impl OfSink {
-    /// Of these messages, the first that the target has not got, of which there is no dead letter,
-    /// and that the node did not say it dropped.
-    fn first_missing(
+    /// Those of these messages that neither the target has nor a dead letter, if they are more than
+    /// the node reported as dropped: the first on each topic.
+    fn missing(
         &self,
         messages: &BTreeSet<MessageIndex>,
         letters: &BTreeSet<MessageIndex>,
         at_us: u64,
         ledger: &Ledger,
-    ) -> Option<MessageIndex> {
+    ) -> Vec<MessageIndex> {
         let mut missing: BTreeMap<TopicIndex, Vec<MessageIndex>> = BTreeMap::new();
         for message in messages {
             let is_there = self.names.contains_key(message) || letters.contains(message);
@@ -231,9 +231,9 @@ impl OfSink {
             }
         }
         let told = |topic| self.dropped.get(&topic).copied().unwrap_or(0);
-        let mut missing = missing.into_iter();
-        let found = missing.find(|(topic, all)| all.len() > told(Some(*topic)) + told(None));
-        found.map(|(_, all)| all[0])
+        let missing = missing.into_iter();
+        let found = missing.filter(|(topic, all)| all.len() > told(Some(*topic)) + told(None));
+        found.map(|(_, all)| all[0]).collect()
     }
 
     /// The node stops in good order, after the integration.

@@ -424,15 +424,15 @@ impl Outside {
     /// A message has one letter, however often it is refused.
     fn store(&mut self, mut letter: DeadLetter) {
         let message = letter.head.message_id;
-        let known_message = message_of(&letter.payload);
+        let stored = SinkFact::Stored {
+            id: MessageId(message),
+            message: message_of(&letter.payload),
+        };
         let mut letters = self.letters.values();
         let known = letters.find(|known| known.head.message_id == message);
         letter.head.id = known.map_or(self.last_letter + 1, |known| known.head.id);
         self.last_letter = self.last_letter.max(letter.head.id);
         self.letters.insert(letter.head.id, letter);
-        self.facts.push(SinkFact::Stored {
-            id: MessageId(message),
-            message: known_message,
-        });
+        self.facts.push(stored);
     }
 }

@@ -177,7 +177,7 @@ pub(super) async fn publish(
     let topic = topic.ok_or_else(|| missing_field("Missing required field: topic"))?;
     let payload = body.payload;
     let payload = payload.ok_or_else(|| missing_field("Missing required field: payload"))?;
-    if let Some(error) = topics::errors_of(api.settings.iotflow.base(), &topic).first() {
+    if let Some(error) = topics::errors_of(&api.settings.iotflow, &topic).first() {
         let problem = Problem::bad_request(error.clone()).with_heading("Invalid topic format");
         return Err(problem.with_member("topic", topic));
     }

@@ -93,14 +93,14 @@ pub(super) async fn validate(
 ) -> Result<(Extension<Unchanged>, Json<Value>), Problem> {
     let topic = body.topic;
     let topic = topic.ok_or_else(|| missing_field("Missing required field: topic"))?;
-    let base = api.settings.iotflow.base();
-    let errors = errors_of(base, &topic);
+    let catalogue = &api.settings.iotflow;
+    let errors = errors_of(catalogue, &topic);
     let mut answer = json!({
         "status": "success",
         "topic": topic,
         "is_valid": errors.is_empty(),
         "parsed": match errors.is_empty() {
-            true => parsed(base, &topic),
+            true => parsed(catalogue, &topic),
             false => Value::Null,
         },
     });
@@ -111,13 +111,10 @@ pub(super) async fn validate(
 }
 
 /// What is wrong with a topic of the system.
-pub(super) fn errors_of(base: &str, topic: &str) -> Vec<String> {
+pub(super) fn errors_of(catalogue: &Catalogue, topic: &str) -> Vec<String> {
     let mut errors = Vec::new();
-    let below = topic
-        .strip_prefix(base)
-        .and_then(|rest| rest.strip_prefix('/'));
-    if below.is_none_or(str::is_empty) {
-        errors.push(format!("Topic must start with '{base}/'"));
+    if catalogue.path_of(topic).is_none_or(str::is_empty) {
+        errors.push(format!("Topic must start with '{}'", catalogue.topic("")));
     }
     if topic.len() > TOPIC_BYTES_MAX {
         errors.push(format!("Topic too long (max {TOPIC_BYTES_MAX} bytes)"));
@@ -131,12 +128,11 @@ pub(super) fn errors_of(base: &str, topic: &str) -> Vec<String> {
 }
 
 /// The parts of a valid topic.
-fn parsed(base: &str, topic: &str) -> Value {
-    let path = topic.strip_prefix(base).unwrap_or(topic);
-    let path = path.strip_prefix('/').unwrap_or(path);
+fn parsed(catalogue: &Catalogue, topic: &str) -> Value {
+    let path = catalogue.path_of(topic).unwrap_or(topic);
     let parts: Vec<&str> = path.split('/').collect();
     let mut parsed = Map::from_iter([
-        ("base".to_owned(), base.into()),
+        ("base".to_owned(), catalogue.base().into()),
         ("full_topic".to_owned(), topic.into()),
         ("path".to_owned(), path.into()),
         ("parts".to_owned(), json!(parts)),
@@ -171,6 +167,7 @@ mod tests {
 
     #[test]
     fn topics_are_told_from_others() {
+        let catalogue = Catalogue::default();
         for (topic, count) in [
             ("iotflow/devices/7/telemetry", 0),
             ("iotflow", 1),
@@ -179,9 +176,9 @@ mod tests {
             ("iotflow/devices/+/status/#", 2),
             ("", 1),
         ] {
-            assert_eq!(errors_of("iotflow", topic).len(), count, "{topic}");
+            assert_eq!(errors_of(&catalogue, topic).len(), count, "{topic}");
         }
-        let parsed = |topic: &str| parsed("iotflow", topic);
+        let parsed = |topic: &str| parsed(&catalogue, topic);
         let of_group = parsed("iotflow/fleet/commands/g");
         let parsed = parsed("iotflow/devices/s1/telemetry/sensors");
         assert_eq!(parsed["category"], "devices");

@@ -28,7 +28,7 @@ const RENEWED_BYTES: usize = 400;
 pub struct Hashing {
     turns: Turns,
     right: Arc<Right>,
-    /// Microseconds that a hash takes lately, or took at most; 0 before the first one.
+    /// Time of recent hashes, microseconds, see [`Hashing::lately`]; 0 before the first one.
     lately_us: Arc<AtomicU64>,
     /// How long a password that was right is remembered.
     remembered: Duration,
@@ -126,8 +126,8 @@ impl Hashing {
         })
     }
 
-    /// How long a hash takes here lately; none before the first one. A slow one counts for a while:
-    /// the next ones may be as slow.
+    /// How long hashes take at present; none before the first one. The time of a slow one fades
+    /// only by a sixteenth with each that follows, which may be as slow.
     pub(crate) fn lately(&self) -> Option<Duration> {
         let lately = self.lately_us.load(Ordering::Relaxed);
         (lately > 0).then(|| Duration::from_micros(lately))

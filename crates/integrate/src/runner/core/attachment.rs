@@ -33,6 +33,14 @@ impl Attachment {
             Self::Attaching(lanes) | Self::Attached(lanes) => lanes.next().await,
         }
     }
+
+    /// The next event, if it is there already.
+    fn event_now(&mut self) -> Option<ToldByNode> {
+        match self {
+            Self::Detached => None,
+            Self::Attaching(lanes) | Self::Attached(lanes) => lanes.next_now(),
+        }
+    }
 }
 
 impl Core {
@@ -106,9 +114,7 @@ impl Core {
         if let Some(told) = self.deferred.take() {
             self.take(told);
         }
-        while let Attachment::Attaching(lanes) | Attachment::Attached(lanes) = &mut self.attachment
-            && let Some(told) = lanes.next_now()
-        {
+        while let Some(told) = self.attachment.event_now() {
             self.take(Some(told));
         }
     }
@@ -116,21 +122,15 @@ impl Core {
     /// Takes what the node tells while the sink is called: what it adds to the messages in hand,
     /// and what it says of the queue. All else is taken when the call is over: the places of the
     /// messages that the sink has been handed stay the same until then.
-    pub(in super::super) fn take_while_called(&mut self, told: Option<ToldByNode>) {
-        let mut next = Some(told);
-        while let Some(told) = next.take() {
-            match told {
-                Some(ToldByNode::Delivery(..) | ToldByNode::Queue(_)) => self.take(told),
-                other => {
-                    self.deferred = Some(other);
-                    return;
-                }
-            }
-            if let Attachment::Attaching(lanes) | Attachment::Attached(lanes) = &mut self.attachment
-            {
-                next = lanes.next_now().map(Some);
-            }
+    pub(in super::super) fn take_while_called(&mut self, mut told: Option<ToldByNode>) {
+        while let Some(ToldByNode::Delivery(..) | ToldByNode::Queue(_)) = told {
+            self.take(told);
+            told = match self.attachment.event_now() {
+                None => return,
+                next => next,
+            };
         }
+        self.deferred = Some(told);
     }
 
     pub(super) fn take(&mut self, told: Option<ToldByNode>) {

@@ -47,7 +47,7 @@ impl Core {
         for (place, held) in self.held.iter().enumerate() {
             // A drain leaves what came after it; other lanes may have older messages behind that.
             if let Some(to_drain) = &to_drain {
-                let last = to_drain.get(&held.token.lane());
+                let last = to_drain.get(&held.lane());
                 if last.is_none_or(|last| place > *last) {
                     continue;
                 }
@@ -72,9 +72,7 @@ impl Core {
     fn to_drain(&self, until_ms: u64) -> BTreeMap<usize, usize> {
         let all = self.held.iter().enumerate();
         let by_then = all.filter(|(_, held)| held.message.received_ms() <= until_ms);
-        by_then
-            .map(|(place, held)| (held.token.lane(), place))
-            .collect()
+        by_then.map(|(place, held)| (held.lane(), place)).collect()
     }
 
     /// Takes the messages of a batch out of those in hand.
@@ -144,7 +142,7 @@ impl Core {
                 }
                 Some(Outcome::FailedAtMessage(failure) | Outcome::NoAnswer(failure)) => {
                     error_at_message.get_or_insert(failure);
-                    failing.push((held.message.client_id().map(Box::from), held.failures.count));
+                    failing.push((held.publisher().into(), held.failures.count));
                     held.message.repeated = true;
                     left.push(held);
                 }
@@ -210,7 +208,7 @@ impl Core {
     }
 
     /// The sink has taken messages of others: these publishers wait alone.
-    fn publishers_wait(&mut self, failing: Vec<(Option<Box<str>>, u32)>, error: Option<String>) {
+    fn publishers_wait(&mut self, failing: Vec<(Box<str>, u32)>, error: Option<String>) {
         let now = self.clock.now();
         for (publisher, failures) in failing {
             let pause = self.settings.backoff.pause(failures, self.host.random());
@@ -227,8 +225,7 @@ impl Core {
         if self.waiting.is_empty() {
             return;
         }
-        let publisher = held.message.client_id().map(Box::from);
-        self.waiting.remove(&publisher);
+        self.waiting.remove(held.publisher());
         if self.waiting.is_empty() {
             self.succeed(What::Messages);
         }

@@ -86,6 +86,11 @@ impl Held {
     pub(super) fn lane(&self) -> usize {
         self.token.lane()
     }
+
+    /// Client Identifier of its publisher; empty if that is not known.
+    fn publisher(&self) -> &str {
+        self.message.client_id().unwrap_or_default()
+    }
 }
 
 /// A runner without its sink.
@@ -117,9 +122,9 @@ pub(super) struct Core {
     /// Messages that were refused for panics since the last one that was delivered.
     panicked_in_a_row: u32,
     giving_up: GivingUp,
-    /// Publishers at whose first message the sink failed while it took others, until when they
-    /// wait.
-    waiting: HashMap<Option<Box<str>>, Duration>,
+    /// By [`Held::publisher`], those at whose first message the sink failed while it took others:
+    /// until when they wait.
+    waiting: HashMap<Box<str>, Duration>,
     /// What the node told while the sink was called, and that changes what is in hand.
     deferred: Option<Option<ToldByNode>>,
     /// An operator may have repaired the sink: one that was not called any more is called again.
@@ -348,7 +353,7 @@ impl Core {
             return;
         };
         let now = self.clock.now();
-        if self.has_work_until(until_ms) || !self.refused.is_empty() || look_at > now {
+        if self.work_due(until_ms).is_some() || !self.refused.is_empty() || look_at > now {
             return;
         }
         // All messages in hand came later. So did all that wait in the lanes of these messages.
@@ -373,12 +378,6 @@ impl Core {
                 Mode::Draining { until_ms, look_at }
             }
         };
-    }
-
-    /// A message in hand was received by then.
-    fn has_work_until(&self, until_ms: u64) -> bool {
-        let mut held = self.held.iter();
-        held.any(|held| held.message.received_ms() <= until_ms)
     }
 
     /// Waits until somebody tells it something, while the sink is called.
@@ -430,11 +429,10 @@ impl Core {
 
     /// Until when the publisher of a message waits.
     fn waits_until(&self, held: &Held) -> Option<Duration> {
-        if self.waiting.is_empty() {
-            return None;
+        match self.waiting.is_empty() {
+            true => None,
+            false => self.waiting.get(held.publisher()).copied(),
         }
-        let publisher = held.message.client_id().map(Box::from);
-        self.waiting.get(&publisher).copied()
     }
 
     /// When there is something to do without being told.
