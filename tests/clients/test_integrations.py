@@ -10,7 +10,7 @@ from test_http_api import KEY, KEYS
 from test_http_registry import call
 from test_operation import get
 from test_sinks import configured, lines, until, until_lines
-from test_tenants import make_teams
+from test_tenants import Device, make_teams
 
 NAME = "file/audit"
 AUDIT = "/api/v1/integrations/file/audit"
@@ -160,3 +160,28 @@ def test_a_team_operates_the_integrations_of_its_tenant_alone(start_node, tmp_pa
     call(node, "POST", "/api/v1/integrations/file/common/pause", key=north, expect=404)
     call(node, "POST", f"{AUDIT}/resume?team=south", key=north, expect=403)
     call(node, "POST", f"{AUDIT}/resume", key=north)
+
+
+def test_what_waits_for_a_team_goes_when_the_team_is_removed_for_good_and_not_before(start_node, tmp_path):
+    options, _ = configured(tmp_path, tenant="north")
+    node = start_node(**options, http=True, variables=KEYS)
+    made = make_teams(node)["north"]["pump"]
+    until(lambda: call(node, "GET", AUDIT)["state"] == "running", lambda: call(node, "GET", AUDIT), timeout=90)
+    command(node, "pause", NAME)
+    device = Device(node, made["id"], made["user_name"], made["secret"])
+    for number in range(3):
+        device.publish("plant/1", str(number))
+    device.close()
+    until(lambda: state(node)["lag"] == 3, lambda: json.dumps(state(node)) + node.log())
+
+    for one in ("pump", "reader"):
+        call(node, "DELETE", f"/api/v1/devices/{one}?team=north")
+    # A team that was deleted can be restored, with all that waits for it.
+    call(node, "DELETE", "/api/v1/teams/north")
+    until(lambda: state(node)["failure"], lambda: json.dumps(state(node)) + node.log())
+    call(node, "POST", "/api/v1/teams/north/restore")
+    until(lambda: state(node)["lag"] == 3, lambda: json.dumps(state(node)) + node.log())
+    call(node, "DELETE", "/api/v1/teams/north")
+    call(node, "POST", "/api/v1/teams/north/purge?with_members=true")
+    until(lambda: "the team of the integration was removed: its messages are dropped" in node.log(), node.log)
+    assert "messages=3" in node.log(), node.log()

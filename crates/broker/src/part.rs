@@ -30,6 +30,7 @@ use martlet_codec::{
 
 use crate::connect_request::ConnectRequest;
 use crate::connection::Connection;
+use crate::counters::DropReason;
 use crate::fault::{self, Fault};
 use crate::guest::Peer;
 use crate::id::{ConnectionId, MessageId, start_of};
@@ -239,6 +240,7 @@ impl Shard {
         self.counters.publish_bytes_sent += message.payload().len() as u64;
         let delivery = Delivery {
             token,
+            age_ms: message.age_ms(cx.now.mono_ms),
             message,
             retained: how.retain,
             dup,
@@ -322,6 +324,12 @@ impl Shard {
                     PartRefusal::Rejected.code()
                 }
                 PartOutcome::Refused(why) => why.code(),
+                PartOutcome::TooOld => {
+                    if let Some(entry) = self.take_in_flight(session, token) {
+                        self.drop_entry(cx, session, entry, DropReason::TooOld);
+                    }
+                    continue;
+                }
                 PartOutcome::Later(after_ms) => {
                     self.put_off_delivery(cx, connection, session, (token, *after_ms));
                     continue;

@@ -14,13 +14,15 @@ use crate::{Actor, Registry, RegistryError};
 const NAMED_AT_ONCE: usize = 500;
 /// The oldest letters that are looked at when room is made, in one step.
 const OLDEST_AT_ONCE: i64 = 1_000;
+/// What gives letters does so until it has this part less than the others.
+const NEAR_PART: i64 = 16;
 /// What a letter counts for beside its texts, bytes.
 const OVERHEAD: u64 = 256;
 /// Columns of a letter in a list.
 const HEAD: &str = "id, kind, name, tenant, message_id, topic, payload_bytes, qos, retain, retained, \
                     received_ms, refused_ms, reason, refusals, publisher";
 
-/// How much of the dead letters of a node is kept: the newest.
+/// How much of the dead letters of a node is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeadLettersKept {
     /// Letters, at most.
@@ -87,7 +89,8 @@ impl DeadLetterRow {
 }
 
 impl Registry {
-    /// Stores letters of a node, and drops its oldest beyond what is kept. A letter of the same
+    /// Stores letters of a node, and drops what is beyond what is kept: the oldest letters of the
+    /// tenant that has most. A letter of the same
     /// integration and message that is there already is refused once more. Returns how many old
     /// letters were dropped.
     ///
@@ -316,39 +319,139 @@ async fn put(work: &mut Work<'_>, node: &str, letter: &DeadLetterRow) -> Result<
     Ok(())
 }
 
-/// Drops the oldest letters of a node until the rest is within the bounds.
+/// Drops letters of a node until the rest is within the bounds: the oldest of the tenant that has
+/// most, and there of the integration that has most. So no team pushes out what others have.
 async fn make_room(work: &mut Work<'_>, node: &str, kept: DeadLettersKept) -> Result<u64, Fault> {
     let sql = "SELECT COUNT(*), CAST(COALESCE(SUM(bytes), 0) AS BIGINT), \
                CAST(COALESCE(MAX(id), 0) AS BIGINT) FROM dead_letters WHERE node = $1";
     let query = sqlx::query(sql).bind(clean(node));
     let row = query.fetch_one(&mut *work.all).await?;
-    let (mut letters, mut bytes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let (letters, bytes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let newest: i64 = row.try_get(2)?;
-    let (letters_max, bytes_max) = (signed(kept.letters.max(1)), signed(kept.bytes));
+    let mut beyond = Held {
+        letters: letters - signed(kept.letters.max(1)),
+        bytes: bytes - signed(kept.bytes),
+    };
+    if !beyond.is_any() {
+        return Ok(0);
+    }
+    let mut shares = shares_of(work, node, newest).await?;
     let mut dropped = 0;
-    loop {
-        if letters <= letters_max && bytes <= bytes_max {
-            return Ok(dropped);
-        }
-        let sql = "SELECT id, bytes FROM dead_letters WHERE node = $1 AND id < $2 ORDER BY id \
-                   LIMIT $3";
+    while beyond.is_any()
+        && let Some(at) = greatest(&shares, &beyond)
+    {
+        let of = &shares[at];
+        let sql = "SELECT id, bytes FROM dead_letters WHERE node = $1 AND id < $2 AND \
+                   tenant = $3 AND kind = $4 AND name = $5 ORDER BY id LIMIT $6";
         let query = sqlx::query(sql).bind(clean(node)).bind(newest);
-        let rows = query.bind(OLDEST_AT_ONCE).fetch_all(&mut *work.all).await?;
-        let mut last = None;
-        for row in &rows {
-            if letters <= letters_max && bytes <= bytes_max {
+        let query = query.bind(of.tenant).bind(clean(&of.kind));
+        let query = query.bind(clean(&of.name)).bind(OLDEST_AT_ONCE);
+        let mut ids = Vec::new();
+        for row in &query.fetch_all(&mut *work.all).await? {
+            let bytes = row.try_get(1)?;
+            ids.push(row.try_get::<i64, _>(0)?);
+            beyond.take(bytes);
+            shares[at].held.take(bytes);
+            if !beyond.is_any() || !is_near_greatest(&shares, at, &beyond) {
                 break;
             }
-            (letters, bytes) = (letters - 1, bytes - row.try_get::<i64, _>(1)?);
-            last = Some(row.try_get::<i64, _>(0)?);
         }
-        let Some(last) = last else {
-            return Ok(dropped);
-        };
-        let sql = "DELETE FROM dead_letters WHERE node = $1 AND id <= $2";
-        let query = sqlx::query(sql).bind(clean(node)).bind(last);
-        dropped += query.execute(&mut *work.all).await?.rows_affected();
+        if ids.is_empty() {
+            break;
+        }
+        for some in ids.chunks(NAMED_AT_ONCE) {
+            let mut sql = work.sql("DELETE FROM dead_letters WHERE node = ");
+            sql.bind(clean(node)).push(" AND id IN ");
+            sql.list(some.iter().copied());
+            dropped += sql.execute(&mut work.all).await?;
+        }
     }
+    Ok(dropped)
+}
+
+/// A number of letters, and their bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    letters: i64,
+    bytes: i64,
+}
+
+impl Held {
+    fn is_any(&self) -> bool {
+        self.letters > 0 || self.bytes > 0
+    }
+
+    /// One letter of so many bytes less.
+    fn take(&mut self, bytes: i64) {
+        self.letters -= 1;
+        self.bytes -= bytes;
+    }
+
+    /// What counts: the bytes if there are too many, else the letters.
+    fn weight(&self, beyond: &Self) -> i64 {
+        match beyond.bytes > 0 {
+            true => self.bytes,
+            false => self.letters,
+        }
+    }
+}
+
+/// The letters of one integration for one tenant.
+#[derive(Debug)]
+struct Share {
+    tenant: i64,
+    kind: String,
+    name: String,
+    held: Held,
+}
+
+/// All letters of a node before this one, by tenant and integration.
+async fn shares_of(work: &mut Work<'_>, node: &str, before: i64) -> Result<Vec<Share>, Fault> {
+    let sql = "SELECT tenant, kind, name, COUNT(*), CAST(SUM(bytes) AS BIGINT) FROM dead_letters \
+               WHERE node = $1 AND id < $2 GROUP BY tenant, kind, name";
+    let query = sqlx::query(sql).bind(clean(node)).bind(before);
+    let rows = query.fetch_all(&mut *work.all).await?;
+    let shares = rows.iter().map(|row| {
+        Ok(Share {
+            tenant: row.try_get(0)?,
+            kind: row.try_get(1)?,
+            name: row.try_get(2)?,
+            held: Held {
+                letters: row.try_get(3)?,
+                bytes: row.try_get(4)?,
+            },
+        })
+    });
+    shares.collect()
+}
+
+/// What a tenant has in all of its integrations.
+fn weight_of_tenant(shares: &[Share], tenant: i64, beyond: &Held) -> i64 {
+    let own = shares.iter().filter(|share| share.tenant == tenant);
+    own.map(|share| share.held.weight(beyond)).sum()
+}
+
+/// The share from which letters are dropped: of the tenant that has most, the integration that has
+/// most; none if no letters are left.
+fn greatest(shares: &[Share], beyond: &Held) -> Option<usize> {
+    let left = shares.iter().enumerate();
+    let left = left.filter(|(_, share)| share.held.letters > 0);
+    let most = left.max_by_key(|(_, share)| {
+        let of_tenant = weight_of_tenant(shares, share.tenant, beyond);
+        (of_tenant, share.tenant, share.held.weight(beyond))
+    });
+    most.map(|(at, _)| at)
+}
+
+/// Whether a share still gives: its tenant has hardly less than the one with most. So two that have
+/// the same do not give in turns, with a statement for each letter.
+fn is_near_greatest(shares: &[Share], at: usize, beyond: &Held) -> bool {
+    let tenant = shares[at].tenant;
+    let own = weight_of_tenant(shares, tenant, beyond);
+    let others = shares.iter().filter(|share| share.tenant != tenant);
+    let others = others.map(|share| weight_of_tenant(shares, share.tenant, beyond));
+    let most = others.max().unwrap_or(0);
+    own >= most - most / NEAR_PART && shares[at].held.letters > 0
 }
 
 fn read_head(row: &AnyRow) -> Result<DeadLetterRow, Fault> {

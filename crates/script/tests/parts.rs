@@ -626,6 +626,56 @@ fn messages_that_a_part_takes_too_late_are_dropped_whether_it_is_attached_or_not
 }
 
 #[test]
+fn a_message_that_a_part_has_in_hand_for_too_long_is_given_back_as_too_old() {
+    for wiring in wirings() {
+        let mut node = node(wiring);
+        attach_bounded(&mut node, PartQueueLimits::default());
+        let device = connect(&mut node, "device", CLEAN);
+        for payload in ["00", "01"] {
+            publish(&mut node, device, ("a/b", 1, payload));
+        }
+        node.elapse(7_000);
+        let (first, _) = told(&mut node);
+        settle(&mut node, &first, PartOutcome::TooOld);
+        assert_eq!(node.counters().dropped[DropReason::TooOld as usize], 1);
+        // Its place is free again, and the next says how old it is.
+        let (next, _) = told(&mut node);
+        assert_eq!(payloads(&next), ["01"]);
+        assert!((7_000..7_200).contains(&next[0].age_ms), "{next:?}");
+        assert!(first[0].age_ms < 100, "{first:?}");
+    }
+}
+
+#[test]
+fn a_queue_whose_bound_is_lowered_shrinks_though_nothing_comes() {
+    for wiring in wirings() {
+        let mut node = node(wiring);
+        attach_bounded(
+            &mut node,
+            PartQueueLimits {
+                bytes_max: 4_000 * MESSAGE_BYTES,
+                ..PartQueueLimits::default()
+            },
+        );
+        let device = connect(&mut node, "device", CLEAN);
+        for _ in 0..3_000 {
+            publish(&mut node, device, ("a/b", 1, "xx"));
+        }
+        let (first, _) = told(&mut node);
+        call(&mut node, PartCall::QueueBytes(PART, 2 * MESSAGE_BYTES));
+        node.elapse(1_200);
+        assert_eq!(
+            node.counters().dropped[DropReason::QueueFull as usize],
+            2_997
+        );
+        let (_, state) = told(&mut node);
+        let state = state.expect("it has changed");
+        assert_eq!((state.messages, state.dropped), (2, 2_997), "{state:?}");
+        assert_eq!(take_all(&mut node, first).len(), 3, "{wiring:?}");
+    }
+}
+
+#[test]
 fn publishers_wait_for_a_part_that_holds_them_and_for_nothing_else() {
     for wiring in wirings() {
         let mut node = node(wiring);

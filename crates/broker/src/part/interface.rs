@@ -149,6 +149,9 @@ pub enum PartOutcome {
     Done,
     /// It is never done, for this reason: dropped, and counted as refused by its receiver.
     Refused(PartRefusal),
+    /// It has waited longer than its queue allows, see [`PartQueueLimits::age_max_secs`]: dropped,
+    /// and counted as too old.
+    TooOld,
     /// It is to be delivered again after this number of milliseconds, if the part is attached then.
     /// Others may come before it. A lane does not put off what came in in an earlier run of the
     /// node: later messages, which wait for it, would use up the credit.
@@ -317,6 +320,9 @@ pub struct Delivery {
     pub token: PacketId,
     /// The message, with its id, time of receipt and properties. Shared with all who hold it.
     pub message: Message,
+    /// How long ago the message came in, milliseconds. Unlike a difference of its time of receipt
+    /// it does not change when the clock is set.
+    pub age_ms: u64,
     /// It was retained when it was found.
     pub retained: bool,
     /// It may have been delivered before.

@@ -22,8 +22,11 @@ use crate::work::NODE;
 /// Time between two looks at a queue.
 const LOOKED_AT_EVERY_MS: u64 = 1000;
 
-/// Messages that are dropped for their age in one look, at most.
-const TOO_OLD_AT_ONCE: usize = 1024;
+/// The same while it has more than it may: its bound was lowered.
+const SHRINKS_EVERY_MS: u64 = 10;
+
+/// Messages that are dropped in one look, for their age and for the bound, at most.
+const DROPPED_AT_ONCE: usize = 1024;
 
 /// Time after a start within which a part is attached again, milliseconds. For one that is not, its
 /// sink was removed perhaps, nobody waits any more.
@@ -54,7 +57,7 @@ impl Shard {
             told: PartQueueState::default(),
         };
         if self.parts.queues.insert(id, queue).is_none() {
-            self.look_at_queue_later(cx, id);
+            self.look_at_queue_later(cx, id, LOOKED_AT_EVERY_MS);
         }
     }
 
@@ -189,9 +192,14 @@ impl Shard {
             return;
         };
         if self.parts.queues.contains_key(&id) {
+            let has_more = self.drop_beyond_bound(cx, index, id);
             self.tend_queue_of_part(cx, id);
             self.tell_run(cx, index);
-            self.look_at_queue_later(cx, id);
+            let after_ms = match has_more {
+                true => SHRINKS_EVERY_MS,
+                false => LOOKED_AT_EVERY_MS,
+            };
+            self.look_at_queue_later(cx, id, after_ms);
         }
     }
 
@@ -219,13 +227,41 @@ impl Shard {
         self.tell_queue_of_part(cx, index, id);
     }
 
-    fn look_at_queue_later<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId) {
-        let due_ms = cx.now.mono_ms + LOOKED_AT_EVERY_MS;
+    fn look_at_queue_later<N: Node>(&mut self, cx: &mut Cx<'_, N>, id: SessionId, after_ms: u64) {
+        let due_ms = cx.now.mono_ms + after_ms;
         self.wheel.arm(due_ms, Timer::PartQueue(id));
     }
 
+    /// Drops the oldest messages beyond the bound in bytes, some of them at once. Returns whether
+    /// there are more.
+    fn drop_beyond_bound<N: Node>(
+        &mut self,
+        cx: &mut Cx<'_, N>,
+        index: u32,
+        id: SessionId,
+    ) -> bool {
+        let bounds = self.bounds_of_queue(id);
+        if bounds.holds || bounds.policy != QueueFull::DropOldest {
+            return false;
+        }
+        for _ in 0..DROPPED_AT_ONCE {
+            let queue = self.sessions.at(index).outbound.queue_mut();
+            if queue.bytes() <= bounds.bytes {
+                return false;
+            }
+            self.tell_if_queue_begins_to_drop(cx, index);
+            let queue = self.sessions.at(index).outbound.queue_mut();
+            let Some(oldest) = queue.take_oldest() else {
+                return false;
+            };
+            self.work.add(NODE);
+            self.drop_entry(cx, index, oldest, DropReason::QueueFull);
+        }
+        true
+    }
+
     fn drop_too_old<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32, age_max_ms: u64) {
-        for _ in 0..TOO_OLD_AT_ONCE {
+        for _ in 0..DROPPED_AT_ONCE {
             let queue = self.sessions.at(index).outbound.queue_used();
             let mut age_ms = queue.and_then(|queue| queue.oldest_age_ms(cx.now.mono_ms));
             if fault::is(Fault::PartAgeFromAttachment) {

@@ -24,10 +24,12 @@ use crate::session::to_send::{Sending, Source};
 use crate::shard::{Gated, Shard, StoreState};
 use crate::share::ticket::{ShareOutcome, ShareTicket};
 use crate::tell::telling::TOLD_OF_DELIVERED;
-use crate::work::EXPIRY;
+use crate::work::{EXPIRY, NODE};
 
 /// Entries of a full queue to check for expiry, for each message that needs room in it.
 const LOOKED_AT_FOR_ROOM: usize = 64;
+/// Messages that are dropped for one that comes: no more, if the queue shrinks by that.
+const DROPPED_FOR_ROOM: usize = 1024;
 
 /// The record of an entry that enters a queue, from a share group's if it comes from there.
 pub(super) fn enqueued(to: EntryRecord, from: Option<SessionEpoch>) -> Record {
@@ -531,22 +533,21 @@ impl Shard {
             return true;
         }
         self.expire_queued(cx, index, LOOKED_AT_FOR_ROOM);
+        let bytes_before = self.sessions.at(index).outbound.queue().bytes();
+        let mut dropped = 0_usize;
         loop {
             let session = self.sessions.at(index);
             let queue = session.outbound.queue_mut();
             if !queue.is_full_for(bytes, count_max, bytes_max) {
                 return true;
             }
-            if queue.begins_to_drop() {
-                let id = self.sessions.id_of(index);
-                self.dropping.insert(id);
-                let messages = self.sessions.at(index).outbound.queue().len();
-                let limit = self.limit_of_queue(index);
-                let head = self.head_of(index);
-                self.tell_queue_full(cx, head, messages, limit);
-                let _ = self.sessions.losses(index);
-                self.tell_queue_losses_later(cx, QueueOwner::Session(id), limit);
+            // A bound that was lowered: the queue shrinks with each message that comes.
+            let freed = bytes_before.saturating_sub(queue.bytes());
+            if dropped >= DROPPED_FOR_ROOM && freed >= 2 * bytes as u64 {
+                return true;
             }
+            dropped += 1;
+            self.tell_if_queue_begins_to_drop(cx, index);
             let session = self.sessions.at(index);
             let queue = session.outbound.queue_mut();
             match policy {
@@ -564,12 +565,34 @@ impl Shard {
                 QueueFull::DropOldest if bytes as u64 > bytes_max => return false,
                 QueueFull::DropOldest => match queue.take_oldest() {
                     Some(oldest) => {
+                        self.work.add(NODE);
                         self.drop_entry(cx, index, oldest, DropReason::QueueFull);
                     }
                     None => return false,
                 },
             }
         }
+    }
+
+    /// Tells of a queue from which messages are dropped from now on.
+    pub(crate) fn tell_if_queue_begins_to_drop<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) {
+        if !self
+            .sessions
+            .at(index)
+            .outbound
+            .queue_mut()
+            .begins_to_drop()
+        {
+            return;
+        }
+        let id = self.sessions.id_of(index);
+        self.dropping.insert(id);
+        let messages = self.sessions.at(index).outbound.queue().len();
+        let limit = self.limit_of_queue(index);
+        let head = self.head_of(index);
+        self.tell_queue_full(cx, head, messages, limit);
+        let _ = self.sessions.losses(index);
+        self.tell_queue_losses_later(cx, QueueOwner::Session(id), limit);
     }
 
     fn is_queue_full_for(&mut self, index: u32, bytes: usize, bytes_max: u64) -> bool {

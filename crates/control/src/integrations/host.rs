@@ -1,5 +1,6 @@
 //! The node and its tables, as a runner of an integration sees them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use martlet_broker::{ClientQuery, PartLine, PartOutlet, PartSpec, Search, Tenant
 use martlet_integrate::{
     ALL_TENANTS, Asked, DeadLetterStore, Host, PartSession, SavedState, Settings,
 };
-use martlet_registry::{DeadLetterCount, DeadLettersKept, IntegrationState};
+use martlet_registry::{DeadLetterCount, DeadLettersKept, IntegrationState, Scope};
 
 use super::letters::Letters;
 use crate::control::{Control, ControlError};
@@ -109,6 +110,19 @@ impl NodeHost {
         });
         let read = tokio::time::timeout(COUNTED_WITHIN, read).await;
         read.ok()?.ok()
+    }
+
+    /// The tenants of all teams, also of those that were deleted and can be restored.
+    pub(super) async fn tenants_of_teams(&self) -> Result<BTreeSet<TenantId>, String> {
+        let read = self.tables.read(|registry| {
+            Box::pin(async move {
+                let mut teams = registry.teams(&Scope::All, false).await?;
+                teams.extend(registry.teams(&Scope::All, true).await?);
+                Ok(teams)
+            })
+        });
+        let teams = read.await.map_err(|error| error.told())?;
+        Ok(teams.iter().map(|team| TenantId(team.tenant)).collect())
     }
 
     /// Forgets the states of all integrations but these, so that one of the same name begins anew.

@@ -43,7 +43,7 @@ const COUNTERS: &[CounterOf] = &[
     ),
     (
         "integration_dead_letters_dropped",
-        "The oldest dead letters, of any integration, dropped to make room for those of this one",
+        "Dead letters, of any integration, dropped to make room for those of this one",
         |state| state.counts.dead_letters_dropped,
     ),
 ];

@@ -42,8 +42,8 @@ use crate::control::{Control, ControlError};
 use crate::health::Reader;
 use crate::secrets::SecretStore;
 use crate::tables::Tables;
-use host::NodeHost;
 pub(crate) use host::part_of;
+use host::{IntegrationSession, NodeHost};
 use secrets::OwnSecrets;
 pub(crate) use trouble::queue_trouble;
 use trouble::trouble;
@@ -245,13 +245,27 @@ async fn end_removed(host: Arc<NodeHost>, configured: Vec<Settings>) {
             "states of removed integrations could not be forgotten"
         );
     }
+    let tenants = match host.tenants_of_teams().await {
+        Ok(tenants) => Some(tenants),
+        Err(error) => {
+            let what = "the tenants of teams could not be read: queues of removed teams stay";
+            warn!(error, "{what}");
+            None
+        }
+    };
+    // A team that was deleted may be restored, with its tenant.
+    let may_be_restored =
+        |tenant: TenantId| tenants.as_ref().is_none_or(|all| all.contains(&tenant));
     let is_configured = |tenant: TenantId, client_id: &str| {
-        configured.iter().any(|settings| {
-            let own = host.tenant(&settings.tenant);
-            settings.client_id() == client_id && own.is_none_or(|own| own == tenant)
+        let mut own = configured.iter();
+        own.any(|settings| {
+            settings.client_id() == client_id
+                && match host.tenant(&settings.tenant) {
+                    Some(own) => own == tenant,
+                    None => may_be_restored(tenant),
+                }
         })
     };
-    let control = host.control();
     let sessions = match host.sessions_of(CLIENT_IDS).await {
         Ok(sessions) => sessions,
         Err(error) => {
@@ -263,31 +277,38 @@ async fn end_removed(host: Arc<NodeHost>, configured: Vec<Settings>) {
     let mut dropped = BTreeMap::<(TenantId, String), u64>::new();
     for one in sessions {
         let part = part_of(&one.client_id);
-        if is_configured(one.tenant, part) {
-            continue;
-        }
-        match control.end_session(one.tenant, &one.client_id).await {
-            Ok(_) => *dropped.entry((one.tenant, part.to_owned())).or_default() += one.messages,
-            Err(error) => {
-                let integration = &one.client_id;
-                error!(integration, %error, "the queue of a removed integration could not be removed");
-            }
+        if !is_configured(one.tenant, part)
+            && let Some(messages) = end_queue(&host, &one).await
+        {
+            *dropped.entry((one.tenant, part.to_owned())).or_default() += messages;
         }
     }
     for ((_, integration), messages) in &dropped {
-        tell_ended(integration, *messages);
+        tell_ended(
+            integration,
+            "the integration is not configured any more",
+            *messages,
+        );
     }
 }
 
-fn tell_ended(integration: &str, messages: u64) {
+/// Ends a session of an integration. Returns how many messages waited in it; none: it could not be
+/// ended, the log says why.
+async fn end_queue(host: &NodeHost, session: &IntegrationSession) -> Option<u64> {
+    let (tenant, integration) = (session.tenant, &*session.client_id);
+    match host.control().end_session(tenant, integration).await {
+        Ok(_) => Some(session.messages),
+        Err(error) => {
+            error!(integration, %error, "the queue of an integration could not be removed");
+            None
+        }
+    }
+}
+
+/// Logs that the queues of an integration were removed, and `why`.
+fn tell_ended(integration: &str, why: &str, messages: u64) {
     match messages {
-        0 => info!(
-            integration,
-            "an integration is not configured any more: its queue is removed; it was empty"
-        ),
-        _ => warn!(
-            integration,
-            messages, "an integration is not configured any more: its messages are dropped"
-        ),
+        0 => info!(integration, "{why}: its queue is removed; it was empty"),
+        _ => warn!(integration, messages, "{why}: its messages are dropped"),
     }
 }

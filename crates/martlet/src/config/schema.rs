@@ -881,7 +881,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 100_000_000,
         },
         Default::Integer(10_000),
-        "Number of the latest messages refused by integrations (dead letters) that are kept in the tables, of all integrations of this node together. Beyond it the oldest are dropped and counted.",
+        "Number of messages refused by integrations (dead letters) that are kept in the tables, of all integrations of this node together. Beyond it the oldest of the tenant that has most are dropped and counted.",
     ),
     (
         "dead_letters.kept_bytes",

@@ -107,6 +107,29 @@ both!(
     }
 );
 
+both!(who_has_most_letters_loses_the_oldest_of_them, registry, {
+    let of = |tenant: u32, name: &str, message_id: u64| DeadLetterRow {
+        tenant,
+        name: name.to_owned(),
+        ..letter(message_id)
+    };
+    let kept = DeadLettersKept { letters: 6, ..KEPT };
+    // The tenant 2 has two integrations, of which one floods.
+    let few = [of(1, "a", 1), of(1, "a", 2), of(2, "b", 3)];
+    assert_eq!(registry.put_dead_letters("n", &few, kept).await?, 0);
+    let flood: Vec<_> = (10..20).map(|id| of(2, "c", id)).collect();
+    assert_eq!(registry.put_dead_letters("n", &flood, kept).await?, 7);
+    let heads = registry.dead_letters("n", None, 0, 100).await?;
+    let ids: Vec<u64> = heads.iter().map(|head| head.message_id).collect();
+    assert_eq!(ids, [1, 2, 3, 17, 18, 19]);
+    // One that comes when all have little costs the one that has most.
+    let one = [of(1, "a", 30)];
+    assert_eq!(registry.put_dead_letters("n", &one, kept).await?, 1);
+    let heads = registry.dead_letters("n", None, 0, 100).await?;
+    let ids: Vec<u64> = heads.iter().map(|head| head.message_id).collect();
+    assert_eq!(ids, [1, 2, 3, 18, 19, 30]);
+});
+
 both!(letters_are_listed_by_page_and_by_integration, registry, {
     let kept = DeadLettersKept {
         letters: 100,

@@ -69,7 +69,7 @@ impl PartAccounts {
                 match outcome {
                     PartOutcome::Done => account.done += 1,
                     PartOutcome::Refused(_) => account.refused += 1,
-                    PartOutcome::Later(_) => {}
+                    PartOutcome::Later(_) | PartOutcome::TooOld => {}
                 }
             }
             PartFact::Told(_)

@@ -54,6 +54,9 @@ struct OfSink {
     settled: BTreeMap<MessageId, PartOutcome>,
     /// What the tables have had.
     stored: BTreeSet<MessageId>,
+    /// What it gave back as too old: a crash may undo that, and a clock that is set back makes it
+    /// younger.
+    too_old: BTreeSet<MessageId>,
     /// The messages of these.
     letters: BTreeSet<MessageIndex>,
     /// What the present drain is to deliver.
@@ -182,8 +185,11 @@ impl Sinks {
                 let is_safe = match outcome {
                     PartOutcome::Done => of.taken.contains(&id),
                     PartOutcome::Refused(_) => of.stored.contains(&id),
-                    PartOutcome::Later(_) => true,
+                    PartOutcome::Later(_) | PartOutcome::TooOld => true,
                 };
+                if outcome == PartOutcome::TooOld {
+                    of.too_old.insert(id);
+                }
                 of.settled.insert(id, outcome);
                 if !is_safe {
                     let what = format!("{name} settled {:x} as {outcome:?}", id.0);
@@ -254,7 +260,8 @@ impl OfSink {
 
     /// It may come later than it was published.
     fn is_late(&self, id: MessageId) -> bool {
-        self.stored.contains(&id) || self.rejected.contains(&id)
+        let sets = [&self.stored, &self.rejected, &self.too_old];
+        sets.iter().any(|set| set.contains(&id))
     }
 
     fn took_first(
@@ -295,6 +302,9 @@ fn takes(tenant: SinkTenant, message: MessageIndex, ledger: &Ledger) -> bool {
 fn is_excuse(reason: DropReason) -> bool {
     matches!(
         reason,
-        DropReason::QueueFull | DropReason::MemoryFull | DropReason::StoreDamaged
+        DropReason::QueueFull
+            | DropReason::TooOld
+            | DropReason::MemoryFull
+            | DropReason::StoreDamaged
     )
 }

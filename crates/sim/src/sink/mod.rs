@@ -79,6 +79,8 @@ pub struct SinkPlan {
     pub tenant: SinkTenant,
     /// It stops at a message that is refused.
     pub stops: bool,
+    /// Time that a message may wait, seconds; 0: for ever.
+    pub age_max_secs: u32,
     /// Messages of a batch, at most.
     pub batch_messages: u16,
     /// How long its target takes for a batch, microseconds at most.
@@ -127,6 +129,7 @@ impl SinkPlan {
                 answer_us: random.pick(&[0, 1_000, 100_000]),
                 tables_fail_percent: random.pick(&[0, 0, 10, 30]),
                 command_us: random.pick(&[0, 3 * SECOND, 10 * SECOND]),
+                age_max_secs: random.pick(&[0, 0, 0, 20]),
             }
         });
         plans.collect()
@@ -158,6 +161,7 @@ impl SinkPlan {
         }
         settings.queue = PartQueueLimits {
             bytes_max: 1 << 30,
+            age_max_secs: self.age_max_secs,
             ..PartQueueLimits::default()
         };
         settings.batch_messages = self.batch_messages;

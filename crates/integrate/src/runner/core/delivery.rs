@@ -92,6 +92,43 @@ impl Core {
         taken
     }
 
+    /// When a message that came in so long ago is too old to be delivered; none: never.
+    pub(super) fn too_old_at(&self, age_ms: u64) -> Option<Duration> {
+        let age_max = match self.settings.queue.age_max_secs {
+            0 => return None,
+            seconds => Duration::from_secs(seconds.into()),
+        };
+        let left = age_max.saturating_sub(Duration::from_millis(age_ms));
+        Some(self.clock.now() + left)
+    }
+
+    /// When the first of the messages in hand is too old.
+    pub(super) fn next_too_old(&self) -> Option<Duration> {
+        let held = self.held.iter();
+        held.filter_map(|held| held.too_old_at).min()
+    }
+
+    /// Drops messages in hand that have waited for too long. One that the sink refused is kept: it
+    /// waits to become a dead letter.
+    pub(in super::super) fn drop_too_old(&mut self) {
+        let now = self.clock.now();
+        let is_too_old = |held: &Held| held.too_old_at.is_some_and(|at| at <= now);
+        let all = self.held.iter().enumerate();
+        let places: Vec<usize> = all
+            .filter_map(|(place, held)| is_too_old(held).then_some(place))
+            .collect();
+        if places.is_empty() {
+            return;
+        }
+        let dropped = self.take_out(&places);
+        self.alone = self.alone.saturating_sub(dropped.len());
+        for held in &dropped {
+            self.publisher_goes_on(held);
+        }
+        let settled = dropped.iter().map(|held| (held.token, PartOutcome::TooOld));
+        self.settle(settled.collect());
+    }
+
     /// The sink was handed these messages of those in hand.
     pub(in super::super) fn delivered(
         &mut self,

@@ -70,6 +70,8 @@ struct Refused {
 pub(super) struct Held {
     token: Token,
     pub(super) message: SinkMessage,
+    /// When it is too old to be delivered; none: never.
+    too_old_at: Option<Duration>,
     /// Times that the sink panicked when it was handed over alone.
     panics: u32,
     failures: Failures,
@@ -457,6 +459,7 @@ impl Core {
             (!self.refused.is_empty()).then(|| due(&self.to_store)),
             (is_attached && self.settings.is_of_team()).then_some(self.look_at_tenant),
             look,
+            self.next_too_old(),
         ];
         all.into_iter().flatten().min()
     }

@@ -2,7 +2,7 @@ mod script;
 
 use std::time::Duration;
 
-use martlet_broker::{PartRefusal, TenantId};
+use martlet_broker::{PartOutcome, PartRefusal, TenantId};
 use martlet_codec::ReasonCode;
 use script::{Scripted, Step, state_until};
 
@@ -716,4 +716,25 @@ async fn an_error_stops_a_sink_that_stops_at_refusals_and_skips_the_message_then
     handle.command(Command::Skip, WITHIN).await.unwrap();
     node.until(|world| world.settled.len() == 3).await;
     assert_eq!((node.done(), node.refused()), (vec![1, 3], vec![2]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_in_hand_that_is_too_old_is_dropped_whether_the_sink_fails_or_is_paused() {
+    let node = Scripted::new([Step::Error]);
+    let mut aging = settings();
+    aging.queue.age_max_secs = 60;
+    let handle = node.start(aging.clone()).await;
+    let begun = tokio::time::Instant::now();
+    // One has waited in the queue for 50 seconds already.
+    node.hand_over_at(1, false, 950_000);
+    node.hand_over_at(2, false, 1_000_000);
+    node.until(|world| world.settled.len() == 1).await;
+    assert_eq!(node.world().settled, [(1, PartOutcome::TooOld)]);
+    assert!((10..12).contains(&begun.elapsed().as_secs()), "{begun:?}");
+    handle.command(Command::Pause, WITHIN).await.unwrap();
+    node.until(|world| world.settled.len() == 2).await;
+    assert_eq!(node.world().settled[1], (2, PartOutcome::TooOld));
+    assert!((60..62).contains(&begun.elapsed().as_secs()), "{begun:?}");
+    let state = state_until(&handle, |state| state.in_hand == 0).await;
+    assert_eq!(state.counts.dead_letters, 0);
 }

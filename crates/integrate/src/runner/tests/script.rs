@@ -156,6 +156,7 @@ impl Scripted {
     fn deliver(&self, lane: usize, number: u16, dup: bool, message: Message) {
         let delivery = Delivery {
             token: PacketId::new(number).unwrap(),
+            age_ms: 1_000_000_u64.saturating_sub(message.received_wall_ms()),
             message,
             retained: false,
             dup,
