@@ -57,10 +57,11 @@ impl Shard {
         retain: bool,
         subscription_ids: SubscriptionIds,
     ) {
-        if qos == QoS::AtMostOnce && self.sessions.at(index).flags.part() {
+        let session = self.sessions.at(index);
+        if qos == QoS::AtMostOnce && session.flags.part() {
             return self.deliver_qos0_to_part(cx, index, routing, retain, subscription_ids);
         }
-        self.sessions.at(index).accounting.matched += 1;
+        session.accounting.matched += 1;
         self.count_matched();
         if routing.publication.id.asks_for_receipts() {
             self.begin_receipt(&routing.publication, qos > QoS::AtMostOnce);
