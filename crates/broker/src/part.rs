@@ -392,13 +392,13 @@ impl Shard {
         let Some((connection, session)) = self.session_of_part(id) else {
             return;
         };
-        let in_flight_max = self.settings.limits.in_flight.max(1);
         let connection = self.connections.at(connection.index);
         let before = match fault::is(Fault::PartCreditNotLowered) {
             true => connection.send_quota,
             false => 1,
         };
-        connection.send_quota = credit.clamp(1, in_flight_max).max(before);
+        // `limits.in_flight` is for clients.
+        connection.send_quota = credit.max(before);
         self.pump(cx, session);
     }
 

@@ -1,6 +1,8 @@
 //! The lanes of a part of the node, one for each shard, as a task sees them: as one. What they are
 //! told waits in a channel; how much that can be is bounded by their credit.
 
+use std::collections::BTreeMap;
+
 use martlet_broker::{
     Delivery, LaneOrder, PartEvent, PartLine, PartOutcome, PartOutlet, PartQueueState, PartSpec,
     Settlement, lane_name, start_of,
@@ -44,6 +46,8 @@ pub struct Lanes {
     granted: Option<Vec<ReasonCode>>,
     /// Bytes that the queues of all lanes may have together; 0: what clients may have.
     bytes_max: u64,
+    /// Deliveries that each lane may have and not have settled, beside those that are lent.
+    credit: u16,
     has_ended: bool,
 }
 
@@ -59,6 +63,8 @@ struct Lane {
     queue: Option<PartQueueState>,
     /// Bytes that its queue may have.
     bytes_max: u64,
+    /// Deliveries that it may have and not have settled.
+    credit: u16,
 }
 
 /// A lane is told of another share of the bytes once that changes by this part of all of them.
@@ -118,7 +124,8 @@ impl Lanes {
         for (place, (name, is_left_over)) in names.into_iter().enumerate() {
             let mut lane = spec.clone();
             lane.client_id = name.as_str().into();
-            lane.credit = (spec.credit / count).max(1);
+            let credit = (spec.credit / count).max(1);
+            lane.credit = credit;
             if is_left_over {
                 lane.subscriptions.clear();
             }
@@ -135,9 +142,11 @@ impl Lanes {
                 queue: None,
                 // Until all have said what they hold: what was in one of them stays in it.
                 bytes_max: spec.queue.bytes_max,
+                credit,
             });
         }
         Self {
+            credit: (spec.credit / count).max(1),
             order: LaneOrder::new(lanes.len()),
             lanes,
             told,
@@ -269,6 +278,23 @@ impl Lanes {
             sum.expired += queue.expired;
         }
         sum
+    }
+
+    /// Has each lane deliver as many again as it is told here, by numbers of lanes: these are not
+    /// settled soon. A lane that is not named has none of them.
+    pub(crate) fn lend_places(&mut self, lent: &BTreeMap<usize, u16>) {
+        for (place, lane) in self.lanes.iter_mut().enumerate() {
+            let lent = lent.get(&place).copied().unwrap_or(0);
+            // In steps: a message more or less is not worth a call.
+            let steps = lent.div_ceil(self.credit);
+            let credit = self.credit.saturating_mul(steps.saturating_add(1));
+            if lane.credit != credit
+                && let Some(line) = &lane.line
+            {
+                lane.credit = credit;
+                line.set_credit(credit);
+            }
+        }
     }
 
     /// Answers deliveries.

@@ -213,6 +213,7 @@ impl<S: Sink> Runner<S> {
             self.core.look_at_tenant_if_due();
             self.core.store_letters_if_due().await;
             self.core.drop_too_old();
+            self.core.lend_places();
             let mut has_delivered = false;
             let batch = self.core.batch(self.core.clock.now());
             if !batch.messages.is_empty() {

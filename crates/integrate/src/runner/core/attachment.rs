@@ -182,6 +182,7 @@ impl Core {
         self.refused.clear();
         self.alone = 0;
         self.waiting.clear();
+        self.lends_places = false;
         self.to_messages = Retry::default();
         self.fail(What::Node, format!("not attached to the node: {why}"));
     }

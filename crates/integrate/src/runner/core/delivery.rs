@@ -1,6 +1,6 @@
 //! Batches for the sink, and what becomes of their messages.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use martlet_broker::{PartOutcome, PartRefusal};
@@ -10,7 +10,7 @@ use tracing::error;
 use super::super::OnReject;
 use super::super::attempt::Broken;
 use super::retry::What;
-use super::{Core, Held, Mode, Refused};
+use super::{Attachment, Core, Held, Mode, Refused};
 use crate::sink::{Outcome, SinkMessage};
 
 /// Panics of the sink on one message, handed over alone, after which the message is refused.
@@ -18,6 +18,11 @@ const PANICS_MAX: u32 = 3;
 /// Messages in a row that are refused for panics. After that the sink is at fault, not the
 /// messages: they wait.
 const PANICKED_IN_A_ROW_MAX: u32 = 3;
+
+/// Messages behind failing ones that are in hand beside the others, of each lane at most.
+const BEHIND_MAX: u16 = 4_000;
+/// Bytes of all of them, at most: from there on they take the places of others.
+const BEHIND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Messages for one call of the sink.
 #[derive(Debug, Default)]
@@ -44,6 +49,8 @@ impl Core {
         };
         let mut batch = Batch::default();
         let mut bytes = 0;
+        // What the sink failed at comes without those behind it, so that others have places.
+        let mut failing = HashSet::new();
         for (place, held) in self.held.iter().enumerate() {
             // A drain leaves what came after it; other lanes may have older messages behind that.
             if let Some(to_drain) = &to_drain {
@@ -52,8 +59,13 @@ impl Core {
                     continue;
                 }
             }
-            if self.waits_until(held).is_some_and(|at| at > now) {
+            if self.waits_until(held).is_some_and(|at| at > now)
+                || !failing.is_empty() && failing.contains(held.publisher())
+            {
                 continue;
+            }
+            if held.failures.are_any() {
+                failing.insert(held.publisher());
             }
             bytes += held.message.bytes();
             let is_full = batch.places.len() >= messages_max || bytes > self.settings.batch_bytes;
@@ -90,6 +102,35 @@ impl Core {
         }
         self.held = kept;
         taken
+    }
+
+    /// Has the node hand over as much again as stands behind messages at which the sink fails,
+    /// within bounds: one of them, with many of its publisher behind it, leaves the places to
+    /// others. Whether these are taken tells whether the message is at fault or the target.
+    pub(in super::super) fn lend_places(&mut self) {
+        let Attachment::Attached(lanes) = &mut self.attachment else {
+            return;
+        };
+        let failing = self.held.iter().filter(|held| held.failures.are_any());
+        let failing: HashSet<&str> = failing.map(Held::publisher).collect();
+        if failing.is_empty() && !self.lends_places {
+            return;
+        }
+        let mut behind = BTreeMap::<usize, u16>::new();
+        let mut bytes = 0;
+        for held in &self.held {
+            if !failing.contains(held.publisher()) {
+                continue;
+            }
+            let of_lane = behind.entry(held.lane()).or_default();
+            bytes += held.message.bytes();
+            if *of_lane >= BEHIND_MAX || bytes > BEHIND_BYTES_MAX {
+                break;
+            }
+            *of_lane += 1;
+        }
+        self.lends_places = !behind.is_empty();
+        lanes.lend_places(&behind);
     }
 
     /// When a message that came in so long ago is too old to be delivered; none: never.

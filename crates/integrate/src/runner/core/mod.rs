@@ -127,6 +127,8 @@ pub(super) struct Core {
     /// By [`Held::publisher`], those at whose first message the sink failed while it took others:
     /// until when they wait.
     waiting: HashMap<Box<str>, Duration>,
+    /// The node hands over more than [`Settings::batch_messages`], see [`Core::lend_places`].
+    lends_places: bool,
     /// What the node told while the sink was called, and that changes what is in hand.
     deferred: Option<Option<ToldByNode>>,
     /// An operator may have repaired the sink: one that was not called any more is called again.
@@ -170,6 +172,7 @@ impl Core {
             client_id: settings.client_id().into(),
             giving_up: GivingUp::after(settings.max_attempts),
             waiting: HashMap::new(),
+            lends_places: false,
             deferred: None,
             has_been_repaired: false,
             settings,

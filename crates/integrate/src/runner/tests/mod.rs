@@ -738,3 +738,31 @@ async fn a_message_in_hand_that_is_too_old_is_dropped_whether_the_sink_fails_or_
     let state = state_until(&handle, |state| state.in_hand == 0).await;
     assert_eq!(state.counts.dead_letters, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_behind_a_failing_message_takes_no_places_of_others() {
+    let node = Scripted::new([Step::FailAtOnly(1)]);
+    let handle = node.start(settings()).await;
+    node.hand_over_of(0, 1, "pump-1");
+    node.hand_over_of(0, 2, "pump-2");
+    node.until(|world| world.credit == Some(8)).await;
+    (3..=7).for_each(|number| node.hand_over_of(0, number, "pump-1"));
+    node.until(|world| world.credit == Some(12)).await;
+    // When they are through, the places are as before.
+    node.until(|world| world.settled.len() == 7).await;
+    node.until(|world| world.credit == Some(4)).await;
+    state_until(&handle, |state| state.in_hand == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_message_with_all_places_behind_it_lets_others_come() {
+    let node = Scripted::new([Step::FailAtOnly(1)]);
+    let handle = node.start(settings()).await;
+    (1..=4).for_each(|number| node.hand_over_of(0, number, "pump-1"));
+    // Whether the target is down shows with messages of others.
+    node.until(|world| world.credit == Some(8)).await;
+    (5..=8).for_each(|number| node.hand_over_of(0, number, "pump-2"));
+    node.until(|world| world.settled.len() == 4).await;
+    assert_eq!(node.done(), [5, 6, 7, 8]);
+    state_until(&handle, |state| state.in_hand == 4).await;
+}

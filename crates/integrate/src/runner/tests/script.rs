@@ -66,6 +66,8 @@ pub(super) struct World {
     pub(super) is_attached: bool,
     /// In the order of settling, by token.
     pub(super) settled: Vec<(u16, PartOutcome)>,
+    /// What a lane was told last.
+    pub(super) credit: Option<u16>,
     pub(super) letters: BTreeMap<u64, DeadLetter>,
     next_letter: u64,
     pub(super) store_error: Option<String>,
@@ -103,6 +105,7 @@ impl Scripted {
             script: steps.into_iter().collect(),
             team: Some(TenantId(3)),
             now_ms: 1_000_000,
+            credit: None,
             granted: vec![ReasonCode::GrantedQoS1],
             shards: 1,
             ..World::default()
@@ -364,7 +367,9 @@ impl PartLine for Line {
         }
     }
 
-    fn set_credit(&self, _: u16) {}
+    fn set_credit(&self, credit: u16) {
+        self.0.world().credit = Some(credit);
+    }
 
     fn set_queue_bytes(&self, _: u64) {}
 
