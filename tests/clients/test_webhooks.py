@@ -454,3 +454,21 @@ def test_no_secret_is_in_a_log_that_has_everything(start_node, tmp_path, receive
     log, told = node.log(), json.dumps(state(node)) + str(warnings(node))
     for value in values.values():
         assert value not in log and value not in told
+
+
+def test_why_names_all_secrets_that_are_missing_and_how_to_set_them(start_node, tmp_path, receiver):
+    options = configured(
+        tmp_path, receiver.url, signing_key="${secret:key}", headers=["Authorization: Bearer ${secret:token}"])
+    pathlib.Path(options["arguments"][1]).chmod(0o644)
+    node = start_node(**options)
+
+    def finding():
+        done = martlet_process.run("why", "webhook/crm", "--json", "--data-dir", str(node.data_dir))
+        return json.loads(done.stdout)
+
+    until(lambda: 'no secret' in finding()["sentence"], node.log)
+    sentence, command = finding()["sentence"], finding()["command"]
+    assert "key" in sentence and "token" in sentence, sentence
+    assert command.startswith("martlet secret set "), command
+    # A file with nothing but references to secrets may be read by all.
+    assert not any("may read" in one for one in warnings(node)), warnings(node)

@@ -42,7 +42,7 @@ pub(crate) const TRACED: &str = "martlet_control::event_log::traced";
 pub(crate) fn write(told: &Told, way: Option<&Way>, is_traced: bool, left_out: LeftOut) {
     let told = &*told.shown();
     let Told { head, event } = told;
-    let (text, client_id) = (headline(event), &*head.client_id);
+    let (text, client_id) = (headline(told), &*head.client_id);
     let tenant = (head.tenant != TenantId::default()).then_some(head.tenant.0);
     let address = || AddressText::of(head.address);
     // There may be one for each packet: nothing is made for a line that is not written.
@@ -160,7 +160,7 @@ fn write_end(told: &Told, way: Option<&Way>, is_traced: bool, left_out: LeftOut)
     };
     let mend = way.filter(|_| has_remedy(event)).map(Way::to_string);
     let left_out = (left_out.count > 0).then(|| left_out.to_string());
-    let text = headline(event);
+    let text = headline(told);
     macro_rules! end {
         ($level:ident) => {
             line!(

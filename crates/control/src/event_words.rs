@@ -11,8 +11,14 @@ use martlet_codec::ReasonCode;
 use martlet_integrate::CLIENT_IDS;
 
 /// What happened.
-pub(crate) fn headline(event: &Event) -> &'static str {
-    match event {
+pub(crate) fn headline(told: &Told) -> &'static str {
+    match &told.event {
+        Event::MessagesLost {
+            reason: DropReason::RefusedByReceiver,
+            ..
+        } if told.head.client_id.starts_with(CLIENT_IDS) => {
+            "messages refused by the target of an integration: they are dead letters"
+        }
         Event::Authenticated { .. } => "client authenticated",
         Event::Connected(_) => "client connected",
         Event::Refused { .. } => "connection refused",

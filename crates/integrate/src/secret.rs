@@ -45,10 +45,10 @@ pub type SecretsReceiver = watch::Receiver<Secrets>;
 pub enum SecretTrouble {
     /// They were not read yet.
     NotRead,
-    /// There is no secret of this name.
+    /// There are no secrets of these names.
     Missing {
-        /// Its name.
-        name: String,
+        /// Their names, at least one.
+        names: Vec<String>,
         /// Team that has to own it, as configured; empty: the common tenant.
         team: String,
     },
@@ -104,15 +104,22 @@ impl fmt::Display for SecretTrouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotRead => f.write_str("its secrets have not been read yet"),
-            Self::Missing { name, team } => {
+            Self::Missing { names, team } => {
                 let of = match &**team {
                     "" => String::new(),
                     team => format!(" --team {team}"),
                 };
-                write!(
-                    f,
-                    "there is no secret {name:?}: set it with `martlet secret set {name}{of}`"
-                )
+                match &names[..] {
+                    [name] => write!(
+                        f,
+                        "there is no secret {name:?}: set it with `martlet secret set {name}{of}`"
+                    ),
+                    names => write!(
+                        f,
+                        "there are no secrets {}: set each with `martlet secret set NAME{of}`",
+                        names.join(", ")
+                    ),
+                }
             }
             Self::NoKeyFile(path) => write!(
                 f,
@@ -212,7 +219,7 @@ impl Template {
                 Part::Text(part) => text.push_str(part),
                 Part::Secret(name) => {
                     let value = values.get(name).ok_or_else(|| SecretTrouble::Missing {
-                        name: name.to_string(),
+                        names: vec![name.to_string()],
                         team: String::new(),
                     })?;
                     text.push_str(value.expose());

@@ -91,6 +91,16 @@ impl Integrations {
         all.map(|(at, (handle, settings))| (&**handle, self.state_at(at), &*settings.filters))
     }
 
+    /// What is wrong with the secrets of an integration, if something is.
+    pub(crate) fn secret_trouble_of(&self, handle: &Handle) -> Option<SecretTrouble> {
+        let client_id = handle.client_id();
+        let at = self
+            .handles
+            .iter()
+            .position(|one| one.client_id() == client_id);
+        self.secrets.get(at?)?.trouble()
+    }
+
     /// As a caller operates them that sees this tenant alone; none: that sees the whole node.
     pub fn operated_in(&self, tenant: Option<TenantId>) -> Operator<'_> {
         Operator { all: self, tenant }

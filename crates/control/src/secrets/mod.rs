@@ -172,8 +172,8 @@ impl SecretStore {
         if names.is_empty() {
             return Ok(Arc::default());
         }
-        let missing = |name: &str| SecretTrouble::Missing {
-            name: name.to_owned(),
+        let missing = |names: Vec<String>| SecretTrouble::Missing {
+            names,
             team: team.to_owned(),
         };
         let (of, wanted) = (team.to_owned(), names.to_vec());
@@ -191,12 +191,14 @@ impl SecretStore {
         let (id, sealed) = match read.await {
             Ok(read) => read,
             Err(TablesError::Registry(RegistryError::NotFound(_))) => {
-                return Err(missing(names.first().map_or("", |name| &**name)));
+                return Err(missing(names.iter().map(ToString::to_string).collect()));
             }
             Err(error) => return Err(SecretTrouble::Tables(error.told())),
         };
-        if let Some((name, _)) = sealed.iter().find(|(_, sealed)| sealed.is_none()) {
-            return Err(missing(name));
+        let unset = sealed.iter().filter(|(_, sealed)| sealed.is_none());
+        let unset: Vec<String> = unset.map(|(name, _)| name.to_string()).collect();
+        if !unset.is_empty() {
+            return Err(missing(unset));
         }
         let key = Key::read(&self.key_file)?;
         let mut values = SecretValues::new();

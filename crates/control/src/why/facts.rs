@@ -140,8 +140,10 @@ pub enum NotDelivering {
         since_ms: u64,
         /// Attempts that failed since then.
         attempts: u32,
-        /// The command that tests whether the target can be reached.
-        command: String,
+        /// What to do.
+        mend: &'static str,
+        /// The command for that, or that tests whether the target can be reached.
+        command: Option<String>,
     },
     /// It has stopped by itself.
     Stopped {

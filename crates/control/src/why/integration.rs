@@ -2,7 +2,7 @@
 
 use martlet_broker::{DropReason, LossTimes};
 use martlet_codec::{TopicFilter, TopicName};
-use martlet_integrate::CLIENT_IDS;
+use martlet_integrate::{CLIENT_IDS, SecretTrouble};
 
 use super::facts::{Facts, Integration, NotDelivering, Session};
 use super::gather::session_of;
@@ -14,6 +14,10 @@ use crate::control::{Control, ControlError};
 use crate::integrations::{Activity, part_of, queue_trouble};
 use crate::journal::{Run, mend_of_drop};
 use crate::text::typed;
+
+/// What to do if the target fails. The command tests it.
+const REPAIR_TARGET: &str =
+    "repair the target, and they are delivered; this tests whether it answers";
 
 /// It was asked about an integration.
 pub(super) fn is_one(facts: &Facts) -> bool {
@@ -209,14 +213,15 @@ fn finding(one: &Integration) -> Option<Finding> {
             error,
             since_ms,
             attempts,
+            mend,
             command,
         } => {
             let sentence = format!("{what}: {error}");
             let mut finding = Finding::new(Cause::IntegrationFailing, sentence)
                 .since(*since_ms)
                 .of_many(u64::from(*attempts))
-                .mend("repair the target, and they are delivered; this tests whether it answers");
-            finding.command = Some(command.clone());
+                .mend(*mend);
+            finding.command.clone_from(command);
             finding
         }
         NotDelivering::Stopped { why, command } => {
@@ -321,12 +326,20 @@ impl Control {
                 _ if state.activity == Activity::Paused => Some(NotDelivering::Paused {
                     command: command("resume"),
                 }),
-                (None, Some(failure)) => Some(NotDelivering::Failing {
-                    error: failure.error.clone(),
-                    since_ms: failure.since_ms,
-                    attempts: failure.attempts,
-                    command: command("test"),
-                }),
+                (None, Some(failure)) => {
+                    let trouble = all.secret_trouble_of(handle);
+                    let (mend, command) = match trouble {
+                        None => (REPAIR_TARGET, Some(command("test"))),
+                        Some(trouble) => self.secret_remedy(&trouble),
+                    };
+                    Some(NotDelivering::Failing {
+                        error: failure.error.clone(),
+                        since_ms: failure.since_ms,
+                        attempts: failure.attempts,
+                        mend,
+                        command,
+                    })
+                }
                 (None, None) if state.activity == Activity::Starting => {
                     Some(NotDelivering::Starting)
                 }
@@ -370,12 +383,34 @@ impl Control {
         own.dead_letters = all.letters_stored_of(&own.name).await.unwrap_or(0);
     }
 
+    /// How a trouble with secrets is mended, and the command for that if one command does it.
+    fn secret_remedy(&self, trouble: &SecretTrouble) -> (&'static str, Option<String>) {
+        match trouble {
+            SecretTrouble::Missing { names, team } => {
+                let team = match &**team {
+                    "" => String::new(),
+                    team => format!("--team {} ", typed(team)),
+                };
+                let name = names.first().map_or("", |name| name);
+                let command = self.command_with_options("secret set", &format!("{team}{name}"));
+                ("set the secret; it asks for the value", Some(command))
+            }
+            SecretTrouble::NotRead => ("wait until the tables answer", None),
+            _ => ("do what the error says", None),
+        }
+    }
+
     fn integration_command(&self, action: &str, name: &str) -> String {
+        self.command_with_options(&format!("integration {action}"), &typed(name))
+    }
+
+    /// A command of this program with the options that name the node.
+    fn command_with_options(&self, command: &str, arguments: &str) -> String {
         let options = match &*self.info.command_options {
             "" => String::new(),
             options => format!("{options} "),
         };
-        format!("martlet integration {action} {options}{}", typed(name))
+        format!("martlet {command} {options}{arguments}")
     }
 }
 

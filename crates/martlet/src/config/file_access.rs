@@ -201,7 +201,8 @@ fn has_secret(effective: &Effective, path: &Path) -> bool {
         .chain(sinks)
         .filter(|found| found.source.starts_with(&place) || is_of_env(&found.source));
     from_here.any(|found| match &found.value {
-        Value::Secret(secret) => !secret.text().is_empty(),
+        // A reference to a secret is none.
+        Value::Secret(secret) => !secret.text().is_empty() && !masking::refers_alone(secret.text()),
         Value::Headers(lines) => masking::headers(lines) != *lines,
         shown => shown.shown() != *shown,
     })

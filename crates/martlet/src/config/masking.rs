@@ -39,7 +39,7 @@ fn shown_header(line: &str) -> String {
 }
 
 /// Whether a text is nothing but one reference to a secret.
-fn refers_alone(text: &str) -> bool {
+pub(super) fn refers_alone(text: &str) -> bool {
     let inner = text.strip_prefix("${secret:");
     let inner = inner.and_then(|inner| inner.strip_suffix('}'));
     inner.is_some_and(|name| !name.contains(['{', '}', '$']))
