@@ -43,7 +43,7 @@ def nodes():
     started = {}
 
     def node(golden):
-        compat = golden.get("compat", "1,2,3")
+        compat = golden.get("compat", "1,2,3,4")
         if compat not in started:
             started[compat] = martlet_process.Node(
                 http=True, settings=[f"http.compat={compat}", "http.rate=0"],
@@ -75,7 +75,10 @@ class Request:
         assert told[0] == status, told
         if self.system == "1" and status == 401:
             assert told[1] == "text/plain"
-        elif self.path in ("/", "/healthz"):
+        elif self.path == "/devices":
+            assert told[1] == "text/plain", told
+            has(json.loads(told[2]), {"error": "str"})
+        elif self.path in ("/", "/healthz", "/docs/doc.json"):
             # Of the native API too, or without errors of its own.
             assert told[1] == "application/problem+json", told
         else:

@@ -97,7 +97,7 @@ pub use snapshot::{Changed, Known, Renewed, Snapshot};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use users::{ApiRole, NewUser, User, UserChange};
 
-pub use martlet_access::{IOTFLOW, RuleLine, check_password};
+pub use martlet_access::{IOTFLOW, RuleLine, SERVICE_MQTT, check_password};
 
 /// The tenant of all who are in no team that owns one.
 pub const COMMON_TENANT: u32 = 0;

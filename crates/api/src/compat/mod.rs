@@ -6,6 +6,7 @@
 //! Martlet is not there yet answers 501.
 
 mod body;
+mod device_service;
 mod iotflow;
 pub(crate) mod microservice;
 mod panel_broker;
@@ -31,6 +32,8 @@ pub enum CompatApi {
     PanelBroker,
     /// IoTFlow: devices register and tell how they are, administrators see and change them.
     IotFlow,
+    /// Service-MQTT: `POST /devices`, and what describes it below `/docs/`.
+    DeviceService,
 }
 
 impl CompatApi {
@@ -40,6 +43,7 @@ impl CompatApi {
             "1" => Some(Self::Microservice),
             "2" => Some(Self::PanelBroker),
             "3" => Some(Self::IotFlow),
+            "4" => Some(Self::DeviceService),
             _ => None,
         }
     }
@@ -54,6 +58,7 @@ impl CompatApi {
                 "GET /api/v1/admin/devices",
                 "POST /api/v1/mqtt/publish",
             ],
+            Self::DeviceService => &["POST /devices"],
         }
     }
 
@@ -64,6 +69,7 @@ impl CompatApi {
             // Its route is `/`, which takes every request.
             Self::PanelBroker => false,
             Self::IotFlow => iotflow::has(path),
+            Self::DeviceService => device_service::has(path),
         }
     }
 
@@ -73,6 +79,7 @@ impl CompatApi {
             Self::Microservice => ErrorForm::Microservice,
             Self::PanelBroker => ErrorForm::Problem,
             Self::IotFlow => ErrorForm::IotFlow,
+            Self::DeviceService => ErrorForm::DeviceService,
         }
     }
 
@@ -82,13 +89,14 @@ impl CompatApi {
             Self::Microservice => microservice::add_to(routes, api),
             Self::PanelBroker => routes,
             Self::IotFlow => iotflow::add_to(routes, api),
+            Self::DeviceService => device_service::add_to(routes, api),
         }
     }
 
     /// What it has at `/`.
     fn root(self, api: &Api) -> Option<MethodRouter<Api>> {
         match self {
-            Self::Microservice => None,
+            Self::Microservice | Self::DeviceService => None,
             Self::PanelBroker => Some(panel_broker::root(api)),
             Self::IotFlow => Some(panel_broker::for_programs(get(iotflow::root))),
         }
@@ -134,6 +142,8 @@ pub(crate) enum ErrorForm {
     Microservice,
     /// That of IoTFlow.
     IotFlow,
+    /// That of Service-MQTT.
+    DeviceService,
 }
 
 impl ErrorForm {
@@ -148,6 +158,7 @@ impl ErrorForm {
             Self::Problem => so_far,
             Self::Microservice => microservice::status_of(problem.kind()),
             Self::IotFlow => iotflow::status_of(problem.kind()),
+            Self::DeviceService => device_service::status_of(problem.kind()),
         }
     }
 
@@ -161,6 +172,7 @@ impl ErrorForm {
             Self::Problem => (CONTENT_TYPE, problem.body(Some(request_id))),
             Self::Microservice => microservice::told(problem),
             Self::IotFlow => iotflow::told(problem, request_id, path),
+            Self::DeviceService => device_service::told(problem),
         }
     }
 }
@@ -187,4 +199,14 @@ pub(crate) fn root(api: &Api) -> MethodRouter<Api> {
     let mut systems = api.routes.compat.iter();
     let first = systems.find_map(|system| system.root(api));
     first.unwrap_or_else(|| get(docs::root))
+}
+
+/// The page `/docs/index.html` and its script: of Service-MQTT where its routes come first.
+pub(crate) fn pages(api: &Api) -> (MethodRouter<Api>, MethodRouter<Api>) {
+    match api.routes.compat.first() {
+        Some(CompatApi::DeviceService) => {
+            (get(device_service::page), get(device_service::page_script))
+        }
+        _ => (get(docs::index), get(docs::no_file)),
+    }
 }
