@@ -8,7 +8,7 @@
 //!   them to this version, the schema in PostgreSQL, and waiting for them where nothing is
 //!   asynchronous
 //! * `sql`, `page`: statements that are put together, and lists by page
-//! * `teams`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
+//! * `teams`, `users`, `api_keys`, `team_tokens`, `rule_sets`: people, what they may do, and by what
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
 //! * `registration`: devices that register by a name, with their number as id
 //! * `activity`: when devices last sent something
@@ -54,6 +54,7 @@ mod secrets;
 mod shared_map;
 mod snapshot;
 mod sql;
+mod team_tokens;
 mod teams;
 #[cfg(test)]
 mod tests;
@@ -93,7 +94,8 @@ pub use rule_sets::{
 };
 pub use secret::Secret;
 pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, check_secret_name};
-pub use snapshot::{Changed, Known, Renewed, Snapshot};
+pub use snapshot::{Changed, Known, LoginNumbers, Renewed, Snapshot, TeamTokenLogin};
+pub use team_tokens::{AddedTeamToken, TeamToken};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use users::{ApiRole, NewUser, User, UserChange};
 
