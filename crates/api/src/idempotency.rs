@@ -56,6 +56,7 @@ const SHOWN_ONCE: &[(&str, &str)] = &[
     ("/api/v1/devices/{id}/credentials", "secret"),
     ("/api/v1/devices/{id}/rotate", "secret"),
     ("/api/v1/keys", "key"),
+    ("/api/v1/teams/{id}/tokens", "credentials"),
     ("/api/v1/provisioning-keys", "key"),
 ];
 

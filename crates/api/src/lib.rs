@@ -51,6 +51,7 @@ pub mod problem;
 mod publish;
 mod rate;
 mod registry;
+mod remembered;
 mod request;
 mod retained;
 mod routes;

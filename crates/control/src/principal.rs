@@ -52,6 +52,7 @@ scopes! {
     EventsRead "events:read" "See what happened to clients.";
     IntegrationsRead "integrations:read" "See integrations and which messages they have refused.";
     IntegrationsWrite "integrations:write" "Pause, resume and drain integrations, send and drop dead letters, and set the secrets that integrations use.";
+    AuthCheck "auth:check" "Ask who a client is by its credentials, as another broker does.";
     ConfigRead "config:read" "See the configuration, without secrets.";
     ConfigWrite "config:write" "Change the configuration.";
 }

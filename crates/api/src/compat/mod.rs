@@ -28,7 +28,7 @@ use crate::problem::{CONTENT_TYPE, Problem};
 pub enum CompatApi {
     /// The MQTT microservice: `/publish`, `/broker/status` and others, without a prefix.
     Microservice,
-    /// The broker of the MQTT panel: its statistics at `/`.
+    /// The broker of the MQTT panel: its statistics at `/`, and `/api/mqtt/auth`.
     PanelBroker,
     /// IoTFlow: devices register and tell how they are, administrators see and change them.
     IotFlow,
@@ -66,8 +66,8 @@ impl CompatApi {
     fn has(self, path: &str) -> bool {
         match self {
             Self::Microservice => microservice::has(path),
-            // Its route is `/`, which takes every request.
-            Self::PanelBroker => false,
+            // `/` takes every request.
+            Self::PanelBroker => panel_broker::has(path),
             Self::IotFlow => iotflow::has(path),
             Self::DeviceService => device_service::has(path),
         }
@@ -77,7 +77,7 @@ impl CompatApi {
     fn error_form(self) -> ErrorForm {
         match self {
             Self::Microservice => ErrorForm::Microservice,
-            Self::PanelBroker => ErrorForm::Problem,
+            Self::PanelBroker => ErrorForm::PanelBroker,
             Self::IotFlow => ErrorForm::IotFlow,
             Self::DeviceService => ErrorForm::DeviceService,
         }
@@ -87,7 +87,7 @@ impl CompatApi {
     fn add_to(self, routes: CompatRoutes, api: &Api) -> CompatRoutes {
         match self {
             Self::Microservice => microservice::add_to(routes, api),
-            Self::PanelBroker => routes,
+            Self::PanelBroker => panel_broker::add_to(routes, api),
             Self::IotFlow => iotflow::add_to(routes, api),
             Self::DeviceService => device_service::add_to(routes, api),
         }
@@ -140,6 +140,8 @@ pub(crate) enum ErrorForm {
     Problem,
     /// That of the microservice.
     Microservice,
+    /// That of the panel.
+    PanelBroker,
     /// That of IoTFlow.
     IotFlow,
     /// That of Service-MQTT.
@@ -155,7 +157,7 @@ impl ErrorForm {
     /// Status of the answer, of which this one is known so far.
     pub(crate) fn status(self, problem: &Problem, so_far: StatusCode) -> StatusCode {
         match self {
-            Self::Problem => so_far,
+            Self::Problem | Self::PanelBroker => so_far,
             Self::Microservice => microservice::status_of(problem.kind()),
             Self::IotFlow => iotflow::status_of(problem.kind()),
             Self::DeviceService => device_service::status_of(problem.kind()),
@@ -171,6 +173,7 @@ impl ErrorForm {
         match self {
             Self::Problem => (CONTENT_TYPE, problem.body(Some(request_id))),
             Self::Microservice => microservice::told(problem),
+            Self::PanelBroker => panel_broker::told(problem),
             Self::IotFlow => iotflow::told(problem, request_id, path),
             Self::DeviceService => device_service::told(problem),
         }

@@ -149,7 +149,7 @@ impl Snapshot {
                  Identifier must be the id of one; it is {client_id:?}"
             );
             let cause = RefusalCause::NotItsClientId;
-            return Some(Err(Refusal::untold(cause, detail).about(client_id)));
+            return Some(Err(Refusal::untold(cause, detail)));
         };
         let admitted = self.admits(tenant, &device, client_id);
         Some(admitted.map(|()| TeamTokenLogin {
