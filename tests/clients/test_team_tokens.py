@@ -77,7 +77,7 @@ def test_a_token_lets_in_the_devices_of_its_team_alone(node):
     assert is_permitted(node, "d/pump/x", *named) and not is_permitted(node, "d/valve/x", *named)
     for client_id in ("strange", "free", "nobody"):
         assert not is_in(node, client_id, login, "t")
-    assert not is_in(node, "pump", (login[0], "wrong")) and not is_in(node, "pump", (login[1], login[0]))
+    assert not is_in(node, "pump", (login[0], "wrong")) and not is_in(node, "pump", ("wrong", login[1]))
     call(node, "PATCH", "/api/v1/devices/valve", {"status": "inactive"})
     assert not is_in(node, "valve", login)
     # Neither is shown again, nor written anywhere.

@@ -51,7 +51,6 @@ pub mod problem;
 mod publish;
 mod rate;
 mod registry;
-mod remembered;
 mod request;
 mod retained;
 mod routes;

@@ -16,8 +16,8 @@ use crate::guard::{Access, Audited, guarded};
 use crate::openapi::{self, Document};
 use crate::{
     admin, backup, clients, compat, docs, events, explain, frame, health, history, integrations,
-    lockouts, logs, mqtt_session, node_setup, problem, publish, registry, remembered, request,
-    retained, secrets, session, setup, subscriptions, traces, why,
+    lockouts, logs, mqtt_session, node_setup, problem, publish, registry, request, retained,
+    secrets, session, setup, subscriptions, traces, why,
 };
 
 /// The routes of a node. Who accepts connections says by [`Connection`](crate::Connection) in the
@@ -106,7 +106,7 @@ fn declared(routes: Routes) -> Routes {
         .add(Scoped(Scope::MessagesWrite), routes!(request::request))
         .add(Scoped(Scope::ClientsRead), routes!(lockouts::list))
         .add(Scoped(Scope::ClientsWrite), routes!(lockouts::lift))
-        .add(Scoped(Scope::ClientsWrite), routes!(remembered::forget))
+        .add(Scoped(Scope::ClientsWrite), routes!(lockouts::forget))
         .add(Scoped(Scope::AclRead), routes!(explain::explain))
         .add(Scoped(Scope::EventsRead), routes!(events::events))
         .add(Scoped(Scope::ClientsRead), routes!(why::why))

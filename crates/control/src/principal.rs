@@ -44,8 +44,8 @@ scopes! {
     DevicesWrite "devices:write" "Make, change and remove devices and their credentials.";
     UsersRead "users:read" "See users and teams.";
     UsersWrite "users:write" "Make, change and remove users and teams.";
-    KeysRead "keys:read" "See which API keys there are, without the keys.";
-    KeysWrite "keys:write" "Make and remove API keys.";
+    KeysRead "keys:read" "See which API keys and team tokens there are, without the keys.";
+    KeysWrite "keys:write" "Make and remove API keys and team tokens.";
     AclRead "acl:read" "See rules, and ask what decides.";
     AclWrite "acl:write" "Change rules.";
     AuditRead "audit:read" "See who changed what.";

@@ -8,7 +8,8 @@
 //!   them to this version, the schema in PostgreSQL, and waiting for them where nothing is
 //!   asynchronous
 //! * `sql`, `page`: statements that are put together, and lists by page
-//! * `teams`, `users`, `api_keys`, `team_tokens`, `rule_sets`: people, what they may do, and by what
+//! * `teams`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
+//! * `team_tokens`: what all devices of a team log in with
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
 //! * `registration`: devices that register by a name, with their number as id
 //! * `activity`: when devices last sent something

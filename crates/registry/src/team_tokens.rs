@@ -7,13 +7,10 @@ use sqlx::{AnyConnection, Row as _};
 
 use crate::database::Work;
 use crate::rule_sets::check_new_name;
-use crate::secret::{self, DigestKey, Secret};
+use crate::secret::{self, DigestKey, Secret, TEAM_KEY_LEN};
 use crate::sql::{Fault, clean};
 use crate::teams::find_named;
 use crate::{Actor, Registry, RegistryError, Scope};
-
-/// Letters and digits of a key.
-pub(crate) const KEY_LEN: usize = 24;
 
 /// Letters and digits of a secret.
 const SECRET_LEN: usize = 32;
@@ -144,7 +141,10 @@ async fn insert(
         let why = format!("a team has {TOKENS_MAX} team tokens at most, revoked ones among them");
         return Err(RegistryError::LimitReached(why).into());
     }
-    let (key, secret) = (Secret::of_length(KEY_LEN)?, Secret::of_length(SECRET_LEN)?);
+    let (key, secret) = (
+        Secret::of_length(TEAM_KEY_LEN)?,
+        Secret::of_length(SECRET_LEN)?,
+    );
     let sql = "UPDATE counters SET last = last + 1 WHERE name = 'team_token' RETURNING last";
     let token = TeamToken {
         id: secret::new_id()?,

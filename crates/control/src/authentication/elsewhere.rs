@@ -65,11 +65,11 @@ impl AuthenticationChain {
             Authenticated::Accepted { identity, .. } => {
                 Elsewhere::Accepted(numbers_of(&policy, &asked, &identity))
             }
-            Authenticated::Refused { reason, why, .. }
-                if reason == ReasonCode::ServerUnavailable =>
-            {
-                Elsewhere::Failed(why.detail().to_owned())
-            }
+            Authenticated::Refused {
+                reason: ReasonCode::ServerUnavailable,
+                why,
+                ..
+            } => Elsewhere::Failed(why.detail().to_owned()),
             Authenticated::Refused { .. } | Authenticated::Continue { .. } => Elsewhere::Refused,
         }
     }

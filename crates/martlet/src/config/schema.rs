@@ -590,7 +590,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 86_400,
         },
         Default::Integer(300),
-        "Time for which a password that was right is not hashed again for the same client.",
+        "Time for which a password that was right is not hashed again for the same client. An answer of the hook with Cache-Control: max-age is remembered no longer than that says.",
     ),
     (
         "auth.refusal_remember_secs",

@@ -9,6 +9,7 @@ mod sets;
 mod team_tokens;
 #[cfg(test)]
 pub(crate) mod tests;
+mod token_logins;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;

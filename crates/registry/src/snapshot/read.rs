@@ -225,8 +225,8 @@ pub(super) async fn each_device(
     mut take: impl FnMut(DeviceRow) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let sql = "SELECT string_agg(CAST(number AS TEXT) || $1 || CAST(tenant AS TEXT) || $1 || id \
-               || $1 || type || $1 || team || $1 || status || $1 || CAST(created_ms AS TEXT), $2) AS lines \
-               FROM devices WHERE deleted_ms = 0 \
+               || $1 || type || $1 || team || $1 || status || $1 || CAST(created_ms AS TEXT), $2) \
+               AS lines FROM devices WHERE deleted_ms = 0 \
                GROUP BY number % 64";
     let take = |[number, tenant, id, device_type, team, status, created_ms]: [&str; 7]| {
         let of = || damaged(place, format!("device {id} has no number"));

@@ -209,8 +209,8 @@ impl Hook {
     }
 }
 
-/// How long an answer may be remembered: `max-age` of `Cache-Control`; not at all with `no-store` or
-/// `no-cache`. None: it does not say.
+/// How long an answer may be remembered: `max-age` of `Cache-Control`; not at all with `no-store`
+/// or `no-cache`. None: it does not say.
 fn freshness(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all(CACHE_CONTROL).iter();
     let texts = values.filter_map(|value| value.to_str().ok());
