@@ -25,6 +25,7 @@ class HookServer:
     def __init__(self):
         self.asked = []
         self.status, self.body, self.delay_secs = 200, PANEL, 0
+        self.cache_control = None
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -34,6 +35,8 @@ class HookServer:
                 time.sleep(outer.delay_secs)
                 self.send_response(outer.status)
                 self.send_header("Content-Length", str(len(outer.body)))
+                if outer.cache_control:
+                    self.send_header("Cache-Control", outer.cache_control)
                 if outer.status in (301, 302, 307):
                     self.send_header("Location", "/elsewhere")
                 self.end_headers()
@@ -58,9 +61,9 @@ def hook():
     server.close()
 
 
-def node_of(start_node, hook, *settings):
+def node_of(start_node, hook, *settings, **options):
     return start_node(settings=[f"auth.hook_url={hook.url}", "auth.hook_timeout_ms=500",
-                                "auth.refusal_remember_secs=0", *settings])
+                                "auth.refusal_remember_secs=0", *settings], **options)
 
 
 def let_in(node, user="key", password="secret", client="c1"):
@@ -83,6 +86,32 @@ def test_the_panels_question_and_its_answers(start_node, hook):
     asked = len(hook.asked)
     assert not let_in(node, password=""), "nobody is asked about no password"
     assert len(hook.asked) == asked
+
+
+@pytest.mark.parametrize("cache_control, is_asked_again", [
+    ("max-age=0", True), ("no-store", True), ("private, max-age=0", True), ("max-age=3600", False), ("private", False),
+])
+def test_an_answer_is_remembered_no_longer_than_it_says(start_node, hook, cache_control, is_asked_again):
+    node = node_of(start_node, hook)
+    hook.cache_control = cache_control
+    assert let_in(node) and let_in(node)
+    assert len(hook.asked) == (2 if is_asked_again else 1)
+
+
+def test_an_answer_of_a_second_is_asked_for_after_it(start_node, hook):
+    node = node_of(start_node, hook)
+    hook.cache_control = "max-age=1"
+    assert let_in(node) and let_in(node) and len(hook.asked) == 1
+    # The next login after that second is another question.
+    until(lambda: let_in(node) and len(hook.asked) == 2, "it is asked for again")
+
+
+def test_a_refusal_is_remembered_no_longer_than_it_says(start_node, hook):
+    node = node_of(start_node, hook, "auth.refusal_remember_secs=60")
+    hook.status, hook.cache_control = 401, "max-age=0"
+    assert not let_in(node)
+    hook.status = 200
+    assert let_in(node)
 
 
 def test_a_hook_that_is_slow_or_down_lets_nobody_in_but_who_was_there_of_late(start_node, hook):

@@ -82,6 +82,36 @@ def test_strangers_read_no_statistics():
         assert statistics(node, "-H", "Accept: text/html")[0] == 307
 
 
+def test_another_broker_asks_here_as_it_asks_the_panel():
+    """With the panel's contract: 200 with numbers, 401, 422; and the broker that asks is this one."""
+    with martlet_process.Node(http=True) as node:
+        run = lambda *command: json.loads(martlet_process.run(*command, "--json", "--data-dir", node.data_dir).stdout)
+        run("team", "add", "plant")
+        run("device", "add", "client-1", "--team", "plant")
+        token = run("team", "token", "add", "plant", "panel")["credentials"]
+
+        def asked(**members):
+            done = subprocess.run(["curl", "-sS", "-w", "\n%{http_code}", node.http_url + "/api/mqtt/auth", "-d", json.dumps(members),
+                                   "-H", "Accept: application/json"], capture_output=True, text=True, timeout=20)
+            body, _, status = done.stdout.rpartition("\n")
+            return int(status), json.loads(body)
+
+        good = {"client_id": "client-1", "api_key": token["key"], "api_secret": token["secret"]}
+        status, numbers = asked(**good)
+        assert status == 200 and list(numbers) == ["team_id", "api_token_id", "mqtt_client_id"]
+        assert all(type(number) is int and number > 0 for number in numbers.values())
+        assert asked(**good) == (200, numbers)
+        assert asked(**{**good, "api_secret": "wrong"}) == (401, {"message": "Credentials Unauthorized"})
+        assert asked(**{**good, "client_id": "other"}) == (401, {"message": "Credentials Unauthorized"})
+        status, told = asked(client_id="client-1", api_key=token["key"])
+        assert status == 422 and told == {"message": "The api secret field is required.",
+                                          "errors": {"api_secret": ["The api secret field is required."]}}
+        with martlet_process.Node(arguments=["-auth-url", node.http_url + "/api/mqtt/auth"]) as broker:
+            login = ("-i", "client-1", "-u", token["key"], "-P")
+            assert Mosquitto(broker).pub("-t", "a", "-m", "x", "-q", "1", *login, token["secret"]).returncode == 0
+            assert Mosquitto(broker).pub("-t", "a", "-m", "x", *login, "wrong").returncode != 0
+
+
 @pytest.mark.parametrize("options, says", [
     (["-api-token-ttl", "1d"], 'is "1d", expected a duration such as 24h'),
     (["-api-token-ttl", "200h"], "auth.remember_secs"),

@@ -14,7 +14,7 @@ from test_variables import free_ports
 
 SOURCES = martlet_process.ROOT / "crates/api/src/compat"
 # Everybody is told that the node is there, and where routes and pages are: the same of every node.
-OPEN = {("GET", "/health"), ("HEAD", "/health"), ("GET", "/"), ("HEAD", "/")}
+OPEN = {(method, path) for method in ("GET", "HEAD") for path in ("/", "/health", "/docs/doc.json")}
 INDEX = {"name", "version", "description", "endpoints", "documentation"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 REFUSED = {401, 403, 404, 405}
@@ -43,7 +43,8 @@ PATHS = sorted({filled(path, "1", "a/b") for path in declared()})
 
 
 def test_all_systems_are_among_the_routes():
-    assert {"/publish", "/webhooks/1", "/api/v1/devices/register", "/api/v1/mqtt/publish", "/api/v1/telemetry/a/b"} <= set(PATHS)
+    assert {"/publish", "/webhooks/1", "/api/v1/devices/register", "/api/v1/mqtt/publish", "/api/v1/telemetry/a/b",
+            "/devices"} <= set(PATHS)
 
 
 @pytest.fixture(scope="module", params=["without an administrator", "with a key"])
@@ -56,7 +57,7 @@ def node(request, tmp_path_factory):
     ]))
     (place / "martlet.toml").write_text("".join(
         f'[[http_listeners]]\nurl = "{host}:{port}"\ncompat = "{compat}"\n'
-        for host, port, compat in [("0.0.0.0", ports[3], "3,2,1"), ("127.0.0.1", ports[4], "1,2,3"), ("0.0.0.0", ports[5], "2")]))
+        for host, port, compat in [("0.0.0.0", ports[3], "4,3,2,1"), ("127.0.0.1", ports[4], "1,2,3,4"), ("0.0.0.0", ports[5], "2")]))
     variables = [("MARTLET_HTTP__API_KEYS", "all:0123456789abcdef-secret")] if request.param == "with a key" else []
     arguments = ["-c", str(place / "martlet.toml"), "-info", f"0.0.0.0:{ports[6]}"]
     # A limit of requests would refuse before anybody is asked who he is.

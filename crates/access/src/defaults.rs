@@ -54,7 +54,7 @@ const DEVICE_TYPES: &[(&str, &[(Actions, &str)])] = &[
             ANSWERS,
         ],
     ),
-    ("service-mqtt", &[(TELLS, "raw.%u"), (TELLS, "raw.%u/#")]),
+    (SERVICE_MQTT, &[(TELLS, "raw.%u"), (TELLS, "raw.%u/#")]),
     (
         "tls-guide",
         &[
@@ -67,6 +67,9 @@ const DEVICE_TYPES: &[(&str, &[(Actions, &str)])] = &[
 
 /// The type of devices, and the role of users, with the topics of IoTFlow.
 pub const IOTFLOW: &str = "iotflow";
+
+/// The type of devices that publish as those of Service-MQTT do, with any Client Identifier.
+pub const SERVICE_MQTT: &str = "service-mqtt";
 
 /// The first levels of IoTFlow's topics, unless the configuration has others.
 const IOTFLOW_BASE: &str = "iotflow";

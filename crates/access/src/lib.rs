@@ -38,7 +38,7 @@ pub use acl_file::{AclFile, Subscribing};
 
 pub use by_owner::Permitted;
 pub use defaults::{
-    IOTFLOW, administrator_rules, built_in_device_rules, default_rules, iotflow_base,
+    IOTFLOW, SERVICE_MQTT, administrator_rules, built_in_device_rules, default_rules, iotflow_base,
     iotflow_commands_of, iotflow_user_rules, is_iotflow_base, set_iotflow_base,
 };
 pub use environment::{Credential, credentials};

@@ -195,7 +195,7 @@ async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<Caller>, Problem>
 /// sender, and by its Host, so that no page of another site may send it (DNS rebinding); and no
 /// proxy sent it for somebody else. While nobody can administer the node, such a request may do
 /// everything.
-fn is_local(api: &Api, connection: Connection, parts: &Parts) -> bool {
+pub(crate) fn is_local(api: &Api, connection: Connection, parts: &Parts) -> bool {
     connection.comes_from_loopback()
         && !is_forwarded(parts)
         && origin::names_this_machine(&api.settings, &parts.headers, &parts.uri)

@@ -25,7 +25,8 @@ const FILES: [&str; 3] = [
     "favicon-32x32.png",
 ];
 
-fn page(content_type: &'static str, body: impl IntoResponse) -> Response {
+/// A page, or what a page loads.
+pub(crate) fn page(content_type: &'static str, body: impl IntoResponse) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -47,6 +48,11 @@ pub(crate) async fn root() -> Redirect {
 /// `/docs/` and `/docs/index.html`.
 pub(crate) async fn index() -> Response {
     page("text/html; charset=utf-8", include_str!("docs/index.html"))
+}
+
+/// Where a file is on other listeners.
+pub(crate) async fn no_file() -> Problem {
+    nothing_there()
 }
 
 /// What the pages load.

@@ -40,6 +40,8 @@ pub(crate) enum Access {
     ScopedOrOfTeam(Scope, Scope),
     /// The device whose secret the request shows. On routes of another system alone.
     OfDevice,
+    /// Callers with this scope, and requests of this machine without credentials.
+    ScopedOrLocal(Scope),
     /// Callers with this scope, or the device whose secret the request shows. The route shows a
     /// device only what is its own.
     ScopedOrOfDevice(Scope),
@@ -58,6 +60,8 @@ pub(crate) enum Audited {
     Soon,
     /// With what is changed, in the same transaction; here only what went wrong.
     InTables,
+    /// Nowhere: it changes nothing, though it is a POST.
+    Nowhere,
 }
 
 /// What the log and the audit say of the caller.
@@ -134,7 +138,7 @@ async fn check(
     // What was refused has changed nothing; what failed may have.
     let is_unchanged = answer.extensions().get::<Unchanged>().is_some();
     // Devices say again and again that they are there.
-    let is_worth_a_line = !(is_device && is_unchanged);
+    let is_worth_a_line = !(is_device && is_unchanged) && audited != Audited::Nowhere;
     if is_write && !status.is_client_error() && is_worth_a_line {
         let entry = AuditEntry {
             at_ms: Moment::now().as_ms(),
@@ -177,11 +181,12 @@ async fn admit(
         origin::check_origin(&api.settings, connection, parts, &caller)?;
         return Ok(caller);
     }
-    let is_named = is_named(api, parts);
+    let is_open = is_named(api, parts)
+        || matches!(access, Access::ScopedOrLocal(_)) && caller::is_local(api, connection, parts);
     let mut caller = match access {
         Access::OfDevice => caller::identify_device(api, parts).await?,
         Access::ScopedOrOfDevice(_) => {
-            match caller::identify(api, connection, parts, is_named).await {
+            match caller::identify(api, connection, parts, is_open).await {
                 // The key may be that of a device.
                 Err(problem) if shows_unknown_key(&problem, parts) => {
                     caller::identify_device(api, parts).await?
@@ -189,7 +194,7 @@ async fn admit(
                 caller => caller?,
             }
         }
-        _ => caller::identify(api, connection, parts, is_named).await?,
+        _ => caller::identify(api, connection, parts, is_open).await?,
     };
     origin::check_origin(&api.settings, connection, parts, &caller)?;
     let is_write = !origin::is_safe(&parts.method);
@@ -203,10 +208,12 @@ async fn admit(
     let (scope, of_team) = match access {
         Access::Open | Access::Known | Access::OfDevice => return Ok(caller),
         Access::ScopedOrOfDevice(_) if caller.device.is_some() => return Ok(caller),
-        Access::Scoped(scope) | Access::ScopedOrOfDevice(scope) => (scope, None),
+        Access::Scoped(scope) | Access::ScopedOrLocal(scope) | Access::ScopedOrOfDevice(scope) => {
+            (scope, None)
+        }
         Access::ScopedOrOfTeam(scope, of_team) => (scope, Some(of_team)),
     };
-    if is_named && is_nobody(&caller.principal) {
+    if is_open && is_nobody(&caller.principal) {
         caller.principal.scopes = [scope].into();
     }
     let is_of_team = caller.principal.team.is_some();

@@ -50,11 +50,13 @@ const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 const SHOWN_ONCE: &[(&str, &str)] = &[
     ("/api/v1/devices", "secret"),
     ("/api/v1/devices/register", "api_key"),
+    ("/devices", "mqtt_password"),
     ("/api/v1/devices/bulk", "secret"),
     ("/api/v1/devices/import", "secret"),
     ("/api/v1/devices/{id}/credentials", "secret"),
     ("/api/v1/devices/{id}/rotate", "secret"),
     ("/api/v1/keys", "key"),
+    ("/api/v1/teams/{id}/tokens", "credentials"),
     ("/api/v1/provisioning-keys", "key"),
 ];
 

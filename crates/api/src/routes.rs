@@ -24,11 +24,13 @@ use crate::{
 /// extensions of each request how it came in.
 pub fn router(api: Api) -> Router {
     let routes = declared(Routes::new(&api, Form::Router(Router::new())));
+    let (index, index_script) = compat::pages(&api);
     compat::add_to(routes.router(), &api)
         .route("/", compat::root(&api))
         .route("/docs", get(docs::slash))
         .route("/docs/", get(docs::index))
-        .route("/docs/index.html", get(docs::index))
+        .route("/docs/index.html", index)
+        .route("/docs/device-service.js", index_script)
         .route("/docs/{file}", get(docs::file))
         .route("/setup", get(docs::setup))
         .route("/setup.js", get(docs::setup_script))
@@ -104,6 +106,7 @@ fn declared(routes: Routes) -> Routes {
         .add(Scoped(Scope::MessagesWrite), routes!(request::request))
         .add(Scoped(Scope::ClientsRead), routes!(lockouts::list))
         .add(Scoped(Scope::ClientsWrite), routes!(lockouts::lift))
+        .add(Scoped(Scope::ClientsWrite), routes!(lockouts::forget))
         .add(Scoped(Scope::AclRead), routes!(explain::explain))
         .add(Scoped(Scope::EventsRead), routes!(events::events))
         .add(Scoped(Scope::ClientsRead), routes!(why::why))

@@ -44,14 +44,15 @@ scopes! {
     DevicesWrite "devices:write" "Make, change and remove devices and their credentials.";
     UsersRead "users:read" "See users and teams.";
     UsersWrite "users:write" "Make, change and remove users and teams.";
-    KeysRead "keys:read" "See which API keys there are, without the keys.";
-    KeysWrite "keys:write" "Make and remove API keys.";
+    KeysRead "keys:read" "See which API keys and team tokens there are, without the keys.";
+    KeysWrite "keys:write" "Make and remove API keys and team tokens.";
     AclRead "acl:read" "See rules, and ask what decides.";
     AclWrite "acl:write" "Change rules.";
     AuditRead "audit:read" "See who changed what.";
     EventsRead "events:read" "See what happened to clients.";
     IntegrationsRead "integrations:read" "See integrations and which messages they have refused.";
     IntegrationsWrite "integrations:write" "Pause, resume and drain integrations, send and drop dead letters, and set the secrets that integrations use.";
+    AuthCheck "auth:check" "Ask who a client is by its credentials, as another broker does.";
     ConfigRead "config:read" "See the configuration, without secrets.";
     ConfigWrite "config:write" "Change the configuration.";
 }

@@ -166,6 +166,8 @@ impl fmt::Display for DeviceRef<'_> {
 pub enum DeviceSecret {
     /// It is made up, and shown once.
     MadeUp,
+    /// As [`DeviceSecret::MadeUp`], of so many letters and digits; 16 are the fewest.
+    OfLength(usize),
     /// It has it from elsewhere.
     Given(Secret),
     /// Nothing yet.
@@ -1065,6 +1067,7 @@ async fn insert_chunk(
         let (made_up, secret) = match &row.device.secret {
             DeviceSecret::None => continue,
             DeviceSecret::MadeUp => (true, Secret::new()?),
+            DeviceSecret::OfLength(length) => (true, Secret::of_length(*length)?),
             DeviceSecret::Given(secret) => (false, secret.clone()),
         };
         let digest = secret::digest_text(&key.digest(secret.text().as_bytes()));

@@ -9,6 +9,7 @@
 //!   asynchronous
 //! * `sql`, `page`: statements that are put together, and lists by page
 //! * `teams`, `users`, `api_keys`, `rule_sets`: people, what they may do, and by what
+//! * `team_tokens`: what all devices of a team log in with
 //! * `devices`, `device_lists`, `credentials`, `groups`, `configuration`, `provisioning`: devices
 //! * `registration`: devices that register by a name, with their number as id
 //! * `activity`: when devices last sent something
@@ -54,6 +55,7 @@ mod secrets;
 mod shared_map;
 mod snapshot;
 mod sql;
+mod team_tokens;
 mod teams;
 #[cfg(test)]
 mod tests;
@@ -93,11 +95,12 @@ pub use rule_sets::{
 };
 pub use secret::Secret;
 pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, check_secret_name};
-pub use snapshot::{Changed, Known, Renewed, Snapshot};
+pub use snapshot::{Changed, Known, LoginNumbers, Renewed, Snapshot, TeamTokenLogin};
+pub use team_tokens::{AddedTeamToken, TeamToken};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use users::{ApiRole, NewUser, User, UserChange};
 
-pub use martlet_access::{IOTFLOW, RuleLine, check_password};
+pub use martlet_access::{IOTFLOW, RuleLine, SERVICE_MQTT, check_password};
 
 /// The tenant of all who are in no team that owns one.
 pub const COMMON_TENANT: u32 = 0;

@@ -108,6 +108,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0015_last_messages.sql"),
         postgres: include_str!("../migrations/0015_last_messages.sql"),
     },
+    Step {
+        version: 16,
+        name: "team tokens",
+        sqlite: include_str!("../migrations/0016_team_tokens.sqlite.sql"),
+        postgres: include_str!("../migrations/0016_team_tokens.postgres.sql"),
+    },
 ];
 
 impl Step {

@@ -66,7 +66,7 @@ pub struct PurgedTeam {
     pub users: i64,
     /// How many groups.
     pub groups: i64,
-    /// How many API keys and provisioning keys.
+    /// How many API keys, provisioning keys and team tokens.
     pub keys: i64,
 }
 
@@ -687,7 +687,8 @@ async fn purge_one(work: &mut Work<'_>, id: &str, with_members: bool) -> Result<
     let of_team = "SELECT COUNT(*) FROM device_groups WHERE team = $1";
     let groups = count(work, of_team, id).await?;
     let of_team = "SELECT (SELECT COUNT(*) FROM api_keys WHERE team = $1) + \
-                   (SELECT COUNT(*) FROM provisioning_keys WHERE team = $1)";
+                   (SELECT COUNT(*) FROM provisioning_keys WHERE team = $1) + \
+                   (SELECT COUNT(*) FROM team_tokens WHERE team = $1)";
     let keys = count(work, of_team, id).await?;
     let devices = count(work, "SELECT COUNT(*) FROM devices WHERE team = $1", id).await?;
     let sql = "SELECT name FROM users WHERE team = $1 ORDER BY name";
@@ -791,6 +792,7 @@ async fn remove_rest_of(work: &mut Work<'_>, team: &str) -> Result<(), sqlx::Err
         "DELETE FROM device_groups WHERE team = $1",
         "DELETE FROM api_keys WHERE team = $1",
         "DELETE FROM provisioning_keys WHERE team = $1",
+        "DELETE FROM team_tokens WHERE team = $1",
         "DELETE FROM secrets WHERE team = $1",
         "DELETE FROM devices WHERE team = $1",
     ] {

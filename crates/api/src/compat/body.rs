@@ -3,6 +3,7 @@
 
 use axum::extract::{FromRequest, Request};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::{Map, Value};
 
 use crate::extract::{from_json, whole_body};
 use crate::problem::Problem;
@@ -26,6 +27,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for CompatBody<T> {
             }
             _ => from_json(&json).map(Self),
         }
+    }
+}
+
+/// The members of a body, which are looked at one by one; what is no JSON object has none.
+#[derive(Clone, Debug)]
+pub(super) struct Members(pub(super) Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for Members {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = whole_body(request, state).await?;
+        let found = serde_json::from_slice(&without_comments(&bytes));
+        Ok(Self(found.unwrap_or_default()))
     }
 }
 

@@ -6,6 +6,7 @@
 //! Martlet is not there yet answers 501.
 
 mod body;
+mod device_service;
 mod iotflow;
 pub(crate) mod microservice;
 mod panel_broker;
@@ -27,10 +28,12 @@ use crate::problem::{CONTENT_TYPE, Problem};
 pub enum CompatApi {
     /// The MQTT microservice: `/publish`, `/broker/status` and others, without a prefix.
     Microservice,
-    /// The broker of the MQTT panel: its statistics at `/`.
+    /// The broker of the MQTT panel: its statistics at `/`, and `/api/mqtt/auth`.
     PanelBroker,
     /// IoTFlow: devices register and tell how they are, administrators see and change them.
     IotFlow,
+    /// Service-MQTT: `POST /devices`, and what describes it below `/docs/`.
+    DeviceService,
 }
 
 impl CompatApi {
@@ -40,6 +43,7 @@ impl CompatApi {
             "1" => Some(Self::Microservice),
             "2" => Some(Self::PanelBroker),
             "3" => Some(Self::IotFlow),
+            "4" => Some(Self::DeviceService),
             _ => None,
         }
     }
@@ -54,6 +58,7 @@ impl CompatApi {
                 "GET /api/v1/admin/devices",
                 "POST /api/v1/mqtt/publish",
             ],
+            Self::DeviceService => &["POST /devices"],
         }
     }
 
@@ -61,9 +66,10 @@ impl CompatApi {
     fn has(self, path: &str) -> bool {
         match self {
             Self::Microservice => microservice::has(path),
-            // Its route is `/`, which takes every request.
-            Self::PanelBroker => false,
+            // `/` takes every request.
+            Self::PanelBroker => panel_broker::has(path),
             Self::IotFlow => iotflow::has(path),
+            Self::DeviceService => device_service::has(path),
         }
     }
 
@@ -71,8 +77,9 @@ impl CompatApi {
     fn error_form(self) -> ErrorForm {
         match self {
             Self::Microservice => ErrorForm::Microservice,
-            Self::PanelBroker => ErrorForm::Problem,
+            Self::PanelBroker => ErrorForm::PanelBroker,
             Self::IotFlow => ErrorForm::IotFlow,
+            Self::DeviceService => ErrorForm::DeviceService,
         }
     }
 
@@ -80,15 +87,16 @@ impl CompatApi {
     fn add_to(self, routes: CompatRoutes, api: &Api) -> CompatRoutes {
         match self {
             Self::Microservice => microservice::add_to(routes, api),
-            Self::PanelBroker => routes,
+            Self::PanelBroker => panel_broker::add_to(routes, api),
             Self::IotFlow => iotflow::add_to(routes, api),
+            Self::DeviceService => device_service::add_to(routes, api),
         }
     }
 
     /// What it has at `/`.
     fn root(self, api: &Api) -> Option<MethodRouter<Api>> {
         match self {
-            Self::Microservice => None,
+            Self::Microservice | Self::DeviceService => None,
             Self::PanelBroker => Some(panel_broker::root(api)),
             Self::IotFlow => Some(panel_broker::for_programs(get(iotflow::root))),
         }
@@ -132,8 +140,12 @@ pub(crate) enum ErrorForm {
     Problem,
     /// That of the microservice.
     Microservice,
+    /// That of the panel.
+    PanelBroker,
     /// That of IoTFlow.
     IotFlow,
+    /// That of Service-MQTT.
+    DeviceService,
 }
 
 impl ErrorForm {
@@ -145,9 +157,10 @@ impl ErrorForm {
     /// Status of the answer, of which this one is known so far.
     pub(crate) fn status(self, problem: &Problem, so_far: StatusCode) -> StatusCode {
         match self {
-            Self::Problem => so_far,
+            Self::Problem | Self::PanelBroker => so_far,
             Self::Microservice => microservice::status_of(problem.kind()),
             Self::IotFlow => iotflow::status_of(problem.kind()),
+            Self::DeviceService => device_service::status_of(problem.kind()),
         }
     }
 
@@ -160,7 +173,9 @@ impl ErrorForm {
         match self {
             Self::Problem => (CONTENT_TYPE, problem.body(Some(request_id))),
             Self::Microservice => microservice::told(problem),
+            Self::PanelBroker => panel_broker::told(problem),
             Self::IotFlow => iotflow::told(problem, request_id, path),
+            Self::DeviceService => device_service::told(problem),
         }
     }
 }
@@ -187,4 +202,14 @@ pub(crate) fn root(api: &Api) -> MethodRouter<Api> {
     let mut systems = api.routes.compat.iter();
     let first = systems.find_map(|system| system.root(api));
     first.unwrap_or_else(|| get(docs::root))
+}
+
+/// The page `/docs/index.html` and its script: of Service-MQTT where its routes come first.
+pub(crate) fn pages(api: &Api) -> (MethodRouter<Api>, MethodRouter<Api>) {
+    match api.routes.compat.first() {
+        Some(CompatApi::DeviceService) => {
+            (get(device_service::page), get(device_service::page_script))
+        }
+        _ => (get(docs::index), get(docs::no_file)),
+    }
 }

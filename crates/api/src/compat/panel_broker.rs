@@ -1,20 +1,43 @@
-//! The statistics of the MQTT panel's broker: `GET /`, with the names of its library, Mochi.
+//! The routes of the MQTT panel and its broker: the statistics at `GET /`, with the names of its
+//! library, Mochi, and `POST /api/mqtt/auth`, where a broker asks who a client is.
+
+mod authentication;
 
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use martlet_control::principal::Scope;
 use serde::Serialize;
 
+pub(super) use authentication::told;
+
+use super::CompatRoutes;
 use crate::api::Api;
 use crate::docs;
-use crate::guard::Access::Scoped;
+use crate::guard::Access::{Scoped, ScopedOrLocal};
 use crate::guard::{Audited, guarded};
 use crate::problem::Problem;
 use crate::time::Moment;
+
+/// Where brokers ask.
+const AUTH: &str = "/api/mqtt/auth";
+
+/// Whether a path is one of these routes, but for `/`.
+pub(super) fn has(path: &str) -> bool {
+    path == AUTH
+}
+
+pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
+    let access = ScopedOrLocal(Scope::AuthCheck);
+    let authenticate = post(authentication::authenticate);
+    routes.route(
+        "/api/mqtt/auth",
+        guarded(api, access, Audited::Nowhere, authenticate),
+    )
+}
 
 /// What is at `/`.
 pub(super) fn root(api: &Api) -> MethodRouter<Api> {

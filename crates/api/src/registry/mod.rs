@@ -23,6 +23,7 @@ mod names;
 mod provisioning;
 mod rights;
 mod rule_sets;
+mod team_tokens;
 mod teams;
 pub(crate) mod users;
 
@@ -123,6 +124,10 @@ pub(crate) fn add_to(routes: Routes) -> Routes {
         .add_of_tables(Scoped(UsersRead), routes!(teams::members))
         .add_of_tables(Scoped(UsersWrite), routes!(teams::set_member))
         .add_of_tables(Scoped(UsersWrite), routes!(teams::remove_member))
+        .add_of_tables(Scoped(KeysRead), routes!(team_tokens::list))
+        .add_of_tables(Scoped(KeysWrite), routes!(team_tokens::create))
+        .add_of_tables(Scoped(KeysWrite), routes!(team_tokens::revoke))
+        .add_of_tables(Scoped(KeysWrite), routes!(team_tokens::restore))
         .add_of_tables(Scoped(KeysRead), routes!(keys::list))
         .add_of_tables(Scoped(KeysWrite), routes!(keys::create))
         .add_of_tables(Scoped(KeysWrite), routes!(keys::change))

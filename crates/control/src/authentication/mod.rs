@@ -6,6 +6,7 @@
 //! of another client's credentials is not enough. The same question is asked once, whatever number
 //! of clients wait for its answer. Where a source fails, clients are refused.
 //!
+//! * `elsewhere`: clients of other brokers, and what is to be forgotten
 //! * `logins`: who logs in to the panel, which counts as well
 //! * `proving`: passwords that are proved in steps and not sent
 //! * `policy`: the chain of a realm, and what becomes of clients without a name
@@ -13,6 +14,7 @@
 //! * `turns`: which password is checked next
 //! * `verified`: what is remembered
 
+mod elsewhere;
 mod logins;
 mod policy;
 mod proving;
@@ -37,6 +39,7 @@ use martlet_lockout::{Caller, Failures, refused_for};
 use martlet_registry::Snapshot;
 use tokio::runtime::Handle;
 
+pub use elsewhere::Elsewhere;
 pub use logins::{Locked, Login};
 pub use martlet_lockout::{LockedOut, Lockout, LockoutEntry, Whom};
 pub(crate) use policy::utc;
@@ -48,9 +51,10 @@ pub use proving::ScramUser;
 pub use turns::Place;
 
 use crate::text::typed;
+use policy::{Asked, Decided};
 use sources::Hashing;
 use turns::Turns;
-use verified::{ClientMark, Digest, Digester, Verified};
+use verified::{ClientMark, Digest, Digester, Times, Verified};
 
 /// Questions that wait, at most: beyond that, clients are told to try again.
 const WAITING_MAX: usize = 100_000;
@@ -130,6 +134,9 @@ pub struct LockedClient {
 /// A question under way.
 struct Asking {
     number: u64,
+    client: ClientMark,
+    /// Its answer is not remembered.
+    is_forgotten: bool,
     waiting: Vec<(Asker, Answer)>,
 }
 
@@ -239,8 +246,12 @@ impl AuthenticationChain {
         match state.asking.entry(digest) {
             Entry::Occupied(mut others) => others.get_mut().waiting.push(waiter),
             Entry::Vacant(first) => {
+                let client =
+                    self.client_mark(asked.realm, asked.user_name.as_deref(), &asked.client_id);
                 first.insert(Asking {
                     number,
+                    client,
+                    is_forgotten: false,
                     waiting: vec![waiter],
                 });
                 state.asked = number;
@@ -250,11 +261,7 @@ impl AuthenticationChain {
                 let question = Question {
                     inner: Arc::clone(&self.0),
                     digest,
-                    client: self.client_mark(
-                        asked.realm,
-                        asked.user_name.as_deref(),
-                        &asked.client_id,
-                    ),
+                    client,
                     number,
                     bytes,
                 };
@@ -294,22 +301,11 @@ impl AuthenticationChain {
         place: Place,
     ) {
         self.0.runtime.spawn(async move {
-            let begun = Instant::now();
-            let found = policy.decide(&asked, known, &place).await;
-            question
-                .inner
-                .write_first_use(&asked, &found, &policy)
-                .await;
-            let (found, wait) = question.inner.lock().judge(found, &caller, &policy);
-            let wait = match is_wrong(&found) {
-                true => {
-                    let step = refusal_step(policy.hash_time(&asked, &place).await);
-                    wait.max(until_told(step, begun.elapsed()))
-                }
-                false => wait,
-            };
-            tokio::time::sleep(wait).await;
-            question.answer(&found, &policy);
+            let decided = (Asked::AllSources, known);
+            let inner = &question.inner;
+            let found = inner.find_out(&asked, &policy, decided, &caller, &place);
+            let found = found.await;
+            question.answer(found, &policy);
         });
     }
 
@@ -497,6 +493,30 @@ fn bytes_of(asked: &Authentication) -> usize {
 }
 
 impl Inner {
+    /// Asks the sources. What is wrong counts, and is answered later.
+    async fn find_out(
+        &self,
+        asked: &Authentication,
+        policy: &Policy,
+        decided: (Asked, u64),
+        caller: &Caller,
+        place: &Place,
+    ) -> Decided {
+        let begun = Instant::now();
+        let (found, limit) = policy.decide(asked, decided, place).await;
+        self.write_first_use(asked, &found, policy).await;
+        let (found, wait) = self.lock().judge(found, caller, policy);
+        let wait = match is_wrong(&found) {
+            true => {
+                let step = refusal_step(policy.hash_time(asked, place).await);
+                wait.max(until_told(step, begun.elapsed()))
+            }
+            false => wait,
+        };
+        tokio::time::sleep(wait).await;
+        (found, limit)
+    }
+
     /// The first use of a device's secret is written before the client knows that it is in: who
     /// added the device and asks again is not given another secret after that.
     async fn write_first_use(
@@ -543,11 +563,15 @@ struct Question {
 }
 
 impl Question {
-    fn answer(&self, found: &Authenticated, policy: &Arc<Policy>) {
+    fn answer(&self, (found, limit): Decided, policy: &Arc<Policy>) {
         let mut state = self.inner.lock();
-        if Arc::ptr_eq(&state.policy, policy) {
+        let asking = state.asking.get(&self.digest);
+        let asking = asking.filter(|asking| asking.number == self.number);
+        let is_forgotten = asking.is_some_and(|asking| asking.is_forgotten);
+        if Arc::ptr_eq(&state.policy, policy) && !is_forgotten {
             let (key, now) = ((self.digest, self.client), Instant::now());
-            state.verified.put(key, found.clone(), now, policy);
+            let times = Times::of(policy).within(limit);
+            state.verified.put(key, found.clone(), now, times);
         }
         let waiting = state.take_waiting(&self.digest, self.number);
         drop(state);

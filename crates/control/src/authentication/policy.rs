@@ -155,6 +155,11 @@ pub trait Source: fmt::Debug + Send + Sync {
         false
     }
 
+    /// It asks another program, which may ask this node in turn.
+    fn is_hook(&self) -> bool {
+        false
+    }
+
     /// Names of devices are proved here.
     fn proves_devices(&self) -> bool {
         false
@@ -218,7 +223,31 @@ pub enum Finding {
     Stranger,
     /// It cannot say: no other source is asked, and the client may come again.
     Failed(Refusal),
+    /// One of these, which is remembered no longer than this.
+    Within(Box<Finding>, Duration),
 }
+
+impl Finding {
+    /// What was found, and how long it is remembered at most if that is said.
+    fn with_limit(self) -> (Self, Option<Duration>) {
+        match self {
+            Self::Within(found, most) => (found.with_limit().0, Some(most)),
+            found => (found, None),
+        }
+    }
+}
+
+/// Which sources are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// All of the realm.
+    AllSources,
+    /// Those of the node: not the hook.
+    OwnSources,
+}
+
+/// What the sources say, and how long it is remembered at most if that is said.
+pub(super) type Decided = (Authenticated, Option<Duration>);
 
 /// Authentication and rights at the doors of one realm.
 #[derive(Debug)]
@@ -296,31 +325,54 @@ impl Policy {
     pub(super) async fn decide(
         &self,
         asked: &Authentication,
-        known: u64,
+        (which, known): (Asked, u64),
         place: &Place,
-    ) -> Authenticated {
-        let realm = self.realms.get(&asked.realm);
-        let banned = |name| self.banned(asked.realm.tenant(), &asked.client_id, name, None);
-        let sources = realm.map_or(&[][..], |chain| &chain.sources);
+    ) -> Decided {
+        let chain = self.realms.get(&asked.realm);
+        let mut sources = chain.map_or_else(Vec::new, |chain| chain.sources.clone());
+        if which == Asked::OwnSources {
+            sources.retain(|source| !source.is_hook());
+        }
         if sources.is_empty() {
             // A name without any proof is none.
-            return self.anonymous(asked, known);
+            return (self.anonymous(asked, known), None);
         }
-        for source in sources {
-            match source.look(asked, place).await {
+        let mut limit = None;
+        for source in &sources {
+            let (found, most) = source.look(asked, place).await.with_limit();
+            limit = most.or(limit);
+            if let Some(found) = self.judge(asked, known, (&sources, &**source), found) {
+                return (found, limit);
+            }
+        }
+        (self.stranger(asked, place, &sources).await, limit)
+    }
+
+    /// What a finding of a source comes to; none: the next source is asked.
+    fn judge(
+        &self,
+        asked: &Authentication,
+        known: u64,
+        (sources, source): (&[Arc<dyn Source>], &dyn Source),
+        found: Finding,
+    ) -> Option<Authenticated> {
+        let realm = self.realms.get(&asked.realm);
+        let banned = |name| self.banned(asked.realm.tenant(), &asked.client_id, name, None);
+        let found = {
+            match found {
                 Finding::Known(identity) => {
                     let name = identity.user_name.as_deref().unwrap_or_default();
                     let mut all = sources.iter();
                     let admits = |source: &Arc<dyn Source>| source.admits(name, &asked.client_id);
                     if let Some(why) = all.find_map(|source| admits(source).err()) {
-                        return Authenticated::refused(why);
+                        return Some(Authenticated::refused(why));
                     }
-                    if let Some(why) = is_named_as_device(sources, &**source, name) {
-                        return Authenticated::refused(why);
+                    if let Some(why) = is_named_as_device(sources, source, name) {
+                        return Some(Authenticated::refused(why));
                     }
                     // It may have come by a proof that names it, as a certificate does.
                     if let Some(why) = banned(Some(name)) {
-                        return Authenticated::refused(why);
+                        return Some(Authenticated::refused(why));
                     }
                     let tables = realm.and_then(tables_of);
                     let tenant = asked.realm.tenant().0;
@@ -328,7 +380,7 @@ impl Policy {
                     let is_device = tables.is_some_and(|tables| tables.is_device(tenant, name));
                     let owns_client_id = is_device && *asked.client_id == *name;
                     let sessions_max = tables.map_or(0, |tables| tables.sessions_max(tenant, name));
-                    return Authenticated::Accepted {
+                    Authenticated::Accepted {
                         identity: Identity {
                             holder,
                             is_device,
@@ -338,17 +390,27 @@ impl Policy {
                         },
                         known,
                         data: None,
-                    };
+                    }
                 }
-                Finding::Wrong(why) => return bad_credentials(why),
-                Finding::NotNow(why) => return Authenticated::refused(why),
+                Finding::Wrong(why) => bad_credentials(why),
+                Finding::NotNow(why) => Authenticated::refused(why),
                 Finding::Failed(why) => {
                     let detail = format!("{}: {}", source.name(), why.detail());
-                    return Authenticated::failed(why.with_detail(detail));
+                    Authenticated::failed(why.with_detail(detail))
                 }
-                Finding::Stranger => {}
+                Finding::Stranger | Finding::Within(..) => return None,
             }
-        }
+        };
+        Some(found)
+    }
+
+    /// The answer to a client that no source knows.
+    async fn stranger(
+        &self,
+        asked: &Authentication,
+        place: &Place,
+        sources: &[Arc<dyn Source>],
+    ) -> Authenticated {
         let mut all = sources.iter();
         if asked.user_name.is_some()
             && !could_be_device(sources, asked)
@@ -356,7 +418,7 @@ impl Policy {
         {
             pretending.await;
         }
-        let tables = realm.and_then(tables_of);
+        let tables = self.tables_at(asked.realm);
         let named = tables.zip(asked.user_name.as_deref());
         let tenant = asked.realm.tenant().0;
         let numbered = named.and_then(|(tables, name)| tables.device_numbered(tenant, name));
@@ -507,7 +569,15 @@ impl Policy {
             Some(tenant) if tenant != COMMON_TENANT && !tables.is_device(COMMON_TENANT, name) => {
                 (Realm::of_tenant(TenantId(tenant)), name)
             }
-            _ => (realm, name),
+            Some(_) => (realm, name),
+            None => match tables.tenant_of_team_token(name) {
+                Some(tenant)
+                    if tenant != COMMON_TENANT && !tables.is_device(COMMON_TENANT, name) =>
+                {
+                    (Realm::of_tenant(TenantId(tenant)), name)
+                }
+                _ => (realm, name),
+            },
         }
     }
 

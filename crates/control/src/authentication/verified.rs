@@ -79,6 +79,31 @@ impl Digester {
     }
 }
 
+/// How long answers are remembered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    accepted: Duration,
+    refused: Duration,
+}
+
+impl Times {
+    pub(super) fn of(policy: &Policy) -> Self {
+        Self {
+            accepted: policy.remembered,
+            refused: policy.refusal_remembered,
+        }
+    }
+
+    /// The same, and no longer than this.
+    pub(super) fn within(self, most: Option<Duration>) -> Self {
+        let most = most.unwrap_or(Duration::MAX);
+        Self {
+            accepted: self.accepted.min(most),
+            refused: self.refused.min(most),
+        }
+    }
+}
+
 /// An answer, and until when it is remembered.
 #[derive(Debug)]
 struct Answer {
@@ -176,17 +201,17 @@ impl Verified {
         (digest, client): (Digest, ClientMark),
         answer: Authenticated,
         now: Instant,
-        policy: &Policy,
+        times: Times,
     ) {
         let time = match &answer {
-            Authenticated::Accepted { .. } => policy.remembered,
+            Authenticated::Accepted { .. } => times.accepted,
             // What may be otherwise the next moment is asked for again.
             Authenticated::Refused { reason, .. }
                 if *reason == martlet_codec::ReasonCode::ServerUnavailable =>
             {
                 Duration::ZERO
             }
-            Authenticated::Refused { .. } => policy.refusal_remembered,
+            Authenticated::Refused { .. } => times.refused,
             Authenticated::Continue { .. } => Duration::ZERO,
         };
         if time.is_zero() {
@@ -206,6 +231,21 @@ impl Verified {
             self.forget(&old.found);
         }
         while self.is_full() && self.forget_oldest() {}
+    }
+
+    /// Forgets the answers to these clients; how many there were.
+    pub(super) fn forget_clients(&mut self, clients: &[ClientMark]) -> usize {
+        let answers = self.answers.youngest();
+        let of_clients = answers.filter(|(_, answer)| clients.contains(&answer.client));
+        let digests: Vec<Digest> = of_clients.map(|(digest, _)| *digest).collect();
+        let mut forgotten = 0;
+        for digest in &digests {
+            if let Some(old) = self.answers.take(digest) {
+                self.forget(&old.found);
+                forgotten += 1;
+            }
+        }
+        forgotten
     }
 
     fn forget_oldest(&mut self) -> bool {
@@ -239,6 +279,7 @@ mod tests {
     fn while_memory_is_short_the_latest_quarter_of_the_answers_stays() {
         let mut policy = Policy::new([].into());
         policy.refusal_remembered = Duration::from_secs(60);
+        let times = Times::of(&policy);
         let (mut verified, now) = (Verified::default(), Instant::now());
         verified.set_bytes_max(100 * ANSWER_BYTES);
         let digest = |number: u8| [number; 32];
@@ -247,7 +288,7 @@ mod tests {
                 (digest(number), [0; 8]),
                 Authenticated::refused(Refusal::untold(RefusalCause::Forbidden, "no")),
                 now,
-                &policy,
+                times,
             );
         }
         verified.give_back();
@@ -257,7 +298,7 @@ mod tests {
         let detail = "x".repeat(20 * ANSWER_BYTES);
         let long = Authenticated::refused(Refusal::untold(RefusalCause::Forbidden, detail));
         for number in 0..80 {
-            verified.put((digest(number), [0; 8]), long.clone(), now, &policy);
+            verified.put((digest(number), [0; 8]), long.clone(), now, times);
             assert!(verified.memory_bytes() <= 100 * ANSWER_BYTES);
         }
         assert!(verified.get(&digest(79), now).is_some());
@@ -268,7 +309,7 @@ mod tests {
                 (digest(number), [0; 8]),
                 Authenticated::refused(Refusal::untold(RefusalCause::Forbidden, "no")),
                 now,
-                &policy,
+                times,
             );
         }
         assert!(

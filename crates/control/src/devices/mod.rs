@@ -17,7 +17,7 @@ use std::time::Duration;
 use martlet_registry::{
     Activity, Actor, Credential, DataType, Device, DeviceChange, DeviceCounts, DeviceFilter,
     DeviceOrder, DeviceRef, KindCount, NewCredential, NewDevice, Owner, Page, PageRequest,
-    PartCounts, RegistryError, Scope, Secret, Setting, Status,
+    PartCounts, Registry, RegistryError, Scope, Secret, Setting, Status,
 };
 
 use crate::tables::Tables;
@@ -208,14 +208,7 @@ impl Devices {
     ) -> Done<(Device, Option<Secret>)> {
         let registered = self.tables.change(move |registry| {
             Box::pin(async move {
-                let mut new = new;
-                if kind_is_type {
-                    match registry.rule_set(Owner::DeviceType, &new.kind).await {
-                        Ok(_) => new.device_type.clone_from(&new.kind),
-                        Err(RegistryError::NotFound(_)) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
+                let new = with_type(registry, new, kind_is_type).await?;
                 let added = registry.register_device(&actor, new).await?;
                 let device = DeviceRef::Number(added.number);
                 let device = registry.device(&actor.scope, device).await?;
@@ -223,6 +216,29 @@ impl Devices {
             })
         });
         Ok(registered.await?)
+    }
+
+    /// Adds a device with a generated id, as [`Devices::create`]. With `kind_is_type`, its kind is
+    /// its type too if there is such a type.
+    ///
+    /// # Errors
+    /// Something about the device cannot be.
+    pub async fn provision(
+        &self,
+        actor: Actor,
+        new: NewDevice,
+        kind_is_type: bool,
+    ) -> Done<(Device, Option<Secret>)> {
+        let added = self.tables.change(move |registry| {
+            Box::pin(async move {
+                let new = with_type(registry, new, kind_is_type).await?;
+                let added = registry.create_device(&actor, new).await?;
+                let device = DeviceRef::Number(added.number);
+                let device = registry.device(&actor.scope, device).await?;
+                Ok((device, added.secret))
+            })
+        });
+        Ok(added.await?)
     }
 
     /// A device.
@@ -468,4 +484,20 @@ impl Devices {
         });
         Ok(noted.await?)
     }
+}
+
+/// A device whose kind is its type too, if that is asked for and there is such a type.
+async fn with_type(
+    registry: &mut Registry,
+    mut new: NewDevice,
+    kind_is_type: bool,
+) -> Result<NewDevice, RegistryError> {
+    if kind_is_type {
+        match registry.rule_set(Owner::DeviceType, &new.kind).await {
+            Ok(_) => new.device_type.clone_from(&new.kind),
+            Err(RegistryError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(new)
 }

@@ -50,6 +50,7 @@ pub(crate) mod stop;
 pub(crate) mod store_cmd;
 pub(crate) mod sub;
 mod tables;
+mod team_token;
 mod tls_options;
 pub(crate) mod top;
 pub(crate) mod trace;

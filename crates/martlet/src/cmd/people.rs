@@ -17,7 +17,8 @@ use crate::cmd::device::duration;
 use crate::cmd::listing;
 use crate::cmd::member::MemberCommand;
 use crate::cmd::role::{self, NodeAndForm};
-use crate::cmd::{member, prompt, tables, user};
+use crate::cmd::team_token::TokenCommand;
+use crate::cmd::{member, prompt, tables, team_token, user};
 
 /// Arguments of `martlet key`.
 #[derive(Subcommand, Debug)]
@@ -78,6 +79,9 @@ pub(crate) enum TeamCommand {
     /// Members of a team, with their roles in the API and the panel
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Team tokens: a user name and password for all devices of a team
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 /// A team, by its id or name.
@@ -412,6 +416,7 @@ fn try_team(command: &TeamCommand) -> anyhow::Result<String> {
             Ok(done(on, &json!({ "removed": id }), &line, &told))
         }
         TeamCommand::Member(command) => member::run(command),
+        TeamCommand::Token(command) => team_token::run(command),
         TeamCommand::Restore(NamedTeam { team, on }) => {
             let team = tables::with(&on.node, async |registry| {
                 registry.restore_team(&Actor::local(), team).await

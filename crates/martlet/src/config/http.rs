@@ -316,7 +316,11 @@ fn compat(text: &str) -> Result<Vec<CompatApi>, String> {
             _ if text == "off" => {}
             Some(api) if !all.contains(&api) => all.push(api),
             Some(_) => return Err(format!("{number} stands twice in {text:?}")),
-            None => return Err(format!("{number:?} is not known: expected 1, 2, 3 or off")),
+            None => {
+                return Err(format!(
+                    "{number:?} is not known: expected 1, 2, 3, 4 or off"
+                ));
+            }
         }
     }
     Ok(all)

@@ -590,7 +590,7 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
             max: 86_400,
         },
         Default::Integer(300),
-        "Time for which a password that was right is not hashed again for the same client.",
+        "Time for which a password that was right is not hashed again for the same client. An answer of the hook with Cache-Control: max-age is remembered no longer than that says.",
     ),
     (
         "auth.refusal_remember_secs",
@@ -706,8 +706,8 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
     (
         "http.compat",
         Kind::Text,
-        Default::Text("1,2,3"),
-        "Comma-separated numbers of other systems whose HTTP routes are served as their clients know them: 1, the MQTT microservice (/publish, /broker/status, /status, /logs); 2, the broker of the MQTT panel (statistics as JSON at /); 3, IoTFlow (/api/v1/devices/register, /api/v1/admin/devices, /api/v1/mqtt/publish, /health); or \"off\". If two have the same route, the one that is named first serves it.",
+        Default::Text("1,2,3,4"),
+        "Comma-separated numbers of other systems whose HTTP routes are served as their clients know them: 1, the MQTT microservice (/publish, /broker/status, /status, /logs); 2, the broker of the MQTT panel (statistics as JSON at /); 3, IoTFlow (/api/v1/devices/register, /api/v1/admin/devices, /api/v1/mqtt/publish, /health); 4, Service-MQTT (POST /devices, /docs/doc.json); or \"off\". If two have the same route, the one that is named first serves it.",
     ),
     (
         "http.origins",

@@ -105,6 +105,9 @@ impl Snapshot {
         if has_certificates(new) && !has_certificates(old) {
             return vec![Whose::User(id.into())];
         }
+        // Tokens of the team that it has left open nothing more for it.
+        let left = (new.team != old.team).then(|| self.marks_of_team(old.team));
+        let left = left.into_iter().flatten();
         let is_good_still = |old: &Credential| {
             let mut all = new.credentials.iter();
             all.any(|new| new.digest == old.digest && new.is_good(newer.read_ms))
@@ -112,7 +115,9 @@ impl Snapshot {
         let before = old.credentials.iter();
         let gone = before.filter(|old| old.is_good(self.read_ms) && !is_good_still(old));
         let mark = |old: &Credential| CredentialMark::of_digest(&old.digest);
-        gone.map(|old| Whose::Credential(id.into(), mark(old)))
+        gone.map(mark)
+            .chain(left)
+            .map(|mark| Whose::Credential(id.into(), mark))
             .collect()
     }
 }

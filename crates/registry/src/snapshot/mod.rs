@@ -6,8 +6,10 @@ mod numbers;
 mod read;
 mod renew;
 mod sets;
+mod team_tokens;
 #[cfg(test)]
 pub(crate) mod tests;
+mod token_logins;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -20,6 +22,7 @@ use martlet_broker::{CredentialMark, PasswordSource, Refusal, RefusalCause, Rule
 
 use self::numbers::Numbers;
 use self::sets::{By, SetNumber, Sets};
+use self::team_tokens::TeamTokens;
 use crate::bans::Bans;
 use crate::changes::Seen;
 use crate::client_ids::ClientIds;
@@ -33,6 +36,7 @@ use crate::{Ban, COMMON_TENANT, Location, Status};
 pub(crate) use self::read::each_line;
 pub use self::renew::{Changed, Renewed};
 pub(crate) use self::sets::compile;
+pub use self::team_tokens::{LoginNumbers, TeamTokenLogin};
 
 /// Whose name it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +78,7 @@ pub struct Snapshot {
     deleted: Deleted,
     /// Of teams that own one.
     tenants: Arc<Tenants>,
+    tokens: Arc<TeamTokens>,
     bans: Bans,
     /// What nobody has who is not let in.
     closed: Arc<Rules>,
@@ -131,6 +136,8 @@ struct DeviceEntry {
     created_ms: i64,
     rules: SetNumber,
     credentials: Box<[Credential]>,
+    /// The number of its team; 0 is none.
+    team: u32,
     status: Status,
 }
 
@@ -383,6 +390,7 @@ impl Snapshot {
             + devices * DEVICE_BYTES
             + self.deleted.len() * NAME_BYTES
             + self.bans.len() * BAN_BYTES
+            + self.tokens.memory_bytes()
             + uses.capacity() * size_of::<(Digest, (i64, i64))>()
     }
 

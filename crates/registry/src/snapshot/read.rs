@@ -11,6 +11,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use super::numbers::Numbers;
 use super::sets::{By, SetNumber, Sets};
+use super::team_tokens::TeamTokens;
 use super::{Credential, DeviceEntry, Devices, Origin, Snapshot, Tenants, Used, UserEntry};
 use crate::bans::Bans;
 use crate::changes::seen;
@@ -84,13 +85,14 @@ impl Snapshot {
             users.insert(name, Arc::new(entry));
         }
         let read_ms = now_ms();
+        let tokens = TeamTokens::read(on, place).await?;
         let mut groups = read_places(on, &sets, place).await?;
         let mut numbered = HashMap::new();
         let take = |row: DeviceRow| {
             let groups = groups.remove(&row.number).unwrap_or_default();
             let by = sets.by_device(&row.device_type, &groups);
             let rules = number_of(&mut sets, by, &row.id, place)?;
-            let entry = device_entry(&row, rules);
+            let entry = device_entry(&row, rules, &tokens);
             numbered.insert(row.number, (row.tenant, row.id, entry));
             Ok(())
         };
@@ -125,6 +127,7 @@ impl Snapshot {
         Ok(Self {
             in_use: is_in_use(on).await?,
             tenants: Arc::new(read_tenants(on).await?),
+            tokens: Arc::new(tokens),
             bans: Bans::read(on).await?,
             origin: Origin { file, mark },
             location,
@@ -182,6 +185,8 @@ pub(super) struct DeviceRow {
     pub(super) tenant: u32,
     pub(super) id: String,
     pub(super) device_type: String,
+    /// The id of its team; empty is none.
+    pub(super) team: String,
     pub(super) status: Status,
     pub(super) created_ms: i64,
 }
@@ -192,7 +197,7 @@ pub(super) async fn device_row(
     tenant: u32,
     id: &str,
 ) -> Result<Option<(DeviceRow, Vec<String>)>, Fault> {
-    let sql = "SELECT number, type, status, created_ms FROM devices WHERE tenant = $1 AND id = $2 AND \
+    let sql = "SELECT number, type, team, status, created_ms FROM devices WHERE tenant = $1 AND id = $2 AND \
                deleted_ms = 0";
     let query = sqlx::query(sql).bind(i64::from(tenant)).bind(id.to_owned());
     let Some(row) = query.fetch_optional(&mut *on).await? else {
@@ -204,6 +209,7 @@ pub(super) async fn device_row(
         tenant,
         id: id.to_owned(),
         device_type: row.try_get("type")?,
+        team: row.try_get("team")?,
         status: status_of(id, &status)?,
         created_ms: row.try_get("created_ms")?,
     };
@@ -219,16 +225,17 @@ pub(super) async fn each_device(
     mut take: impl FnMut(DeviceRow) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let sql = "SELECT string_agg(CAST(number AS TEXT) || $1 || CAST(tenant AS TEXT) || $1 || id \
-               || $1 || type || $1 || status || $1 || CAST(created_ms AS TEXT), $2) AS lines \
-               FROM devices WHERE deleted_ms = 0 \
+               || $1 || type || $1 || team || $1 || status || $1 || CAST(created_ms AS TEXT), $2) \
+               AS lines FROM devices WHERE deleted_ms = 0 \
                GROUP BY number % 64";
-    let take = |[number, tenant, id, device_type, status, created_ms]: [&str; 6]| {
+    let take = |[number, tenant, id, device_type, team, status, created_ms]: [&str; 7]| {
         let of = || damaged(place, format!("device {id} has no number"));
         take(DeviceRow {
             number: number.parse().map_err(|_| of())?,
             tenant: tenant.parse().map_err(|_| of())?,
             id: id.to_owned(),
             device_type: device_type.to_owned(),
+            team: team.to_owned(),
             status: status_of(id, status)?,
             created_ms: created_ms.parse().map_err(|_| of())?,
         })
@@ -353,12 +360,13 @@ pub(super) fn user_entry(
 }
 
 /// Without its credentials.
-pub(super) fn device_entry(row: &DeviceRow, rules: SetNumber) -> DeviceEntry {
+pub(super) fn device_entry(row: &DeviceRow, rules: SetNumber, tokens: &TeamTokens) -> DeviceEntry {
     DeviceEntry {
         number: row.number,
         created_ms: row.created_ms,
         rules,
         credentials: Box::default(),
+        team: tokens.number_of(&row.team),
         status: row.status,
     }
 }

@@ -10,6 +10,7 @@ use super::read::{
     credential, device_entry, device_row, mark_of, number_of, read_tenants, user_entry,
 };
 use super::sets::By;
+use super::team_tokens::TeamTokens;
 use crate::changes::{CHANGES_MAX, Changes, changes_since};
 use crate::credentials::rows_of;
 use crate::database::{digest_key_text, file_of, is_in_use};
@@ -143,6 +144,7 @@ impl Snapshot {
             return Ok(Renewed::Same);
         }
         let (mut sets, mut tenants) = (Arc::clone(&self.sets), Arc::clone(&self.tenants));
+        let mut tokens = Arc::clone(&self.tokens);
         let mut in_use = self.in_use || !is_nobody;
         if of_many {
             let key = DigestKey::read(&digest_key_text(on).await?);
@@ -158,6 +160,7 @@ impl Snapshot {
             }
             sets = Arc::new(newer);
             tenants = Arc::new(read_tenants(on).await?);
+            tokens = Arc::new(TeamTokens::read(on, place).await?);
             in_use |= is_in_use(on).await?;
         }
         let (mut users, mut devices) = (self.users.clone(), self.devices.clone());
@@ -188,7 +191,7 @@ impl Snapshot {
                 Some((row, groups)) => {
                     let by = sets.by_device(&row.device_type, &groups);
                     let rules = number_of(&mut sets, by, &id, place)?;
-                    let mut entry = device_entry(&row, rules);
+                    let mut entry = device_entry(&row, rules, &tokens);
                     let credentials = rows_of(on, row.number).await?;
                     let credentials = credentials.iter();
                     let credentials = credentials.map(|held| credential(held, &id, place));
@@ -225,6 +228,7 @@ impl Snapshot {
             numbers,
             deleted,
             tenants,
+            tokens,
             bans,
             closed: Arc::clone(&self.closed),
             stranger,

@@ -13,6 +13,7 @@ mod registration;
 mod schema;
 mod secrets;
 mod speed;
+mod team_tokens;
 mod teams;
 
 use std::future::Future;

@@ -13,6 +13,7 @@ use martlet_broker::{
     Actions, Authentication, Identity, Password, PasswordSource, Proof, Realm, Refusal,
     RefusalCause, Rule, Rules, Voucher, Whose,
 };
+use reqwest::header::{CACHE_CONTROL, HeaderMap};
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -140,8 +141,23 @@ impl Hook {
             // Its text has the URL, which may have a secret.
             Err(error) => return hook_down(error.without_url().to_string()),
         };
-        let status = response.status();
-        match self.permits(response).await {
+        let (status, most) = (response.status(), freshness(response.headers()));
+        let found = self.found(asked, name, status, self.permits(response).await);
+        match most {
+            Some(most) => Finding::Within(Box::new(found), most),
+            None => found,
+        }
+    }
+
+    /// What a verdict comes to.
+    fn found(
+        &self,
+        asked: &Authentication,
+        name: &Arc<str>,
+        status: StatusCode,
+        verdict: Result<Verdict, String>,
+    ) -> Finding {
+        match verdict {
             Ok(Verdict::Permits(terms)) => {
                 let rules = || self.people.rules_of(Some(name));
                 terms.of(known(asked, Arc::clone(name), rules()), self.voucher)
@@ -191,6 +207,27 @@ impl Hook {
             false => Verdict::Refuses,
         })
     }
+}
+
+/// How long an answer may be remembered: `max-age` of `Cache-Control`; not at all with `no-store`
+/// or `no-cache`. None: it does not say.
+fn freshness(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all(CACHE_CONTROL).iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    let directives = texts.flat_map(|text| text.split(',')).map(str::trim);
+    let most = directives.filter_map(|directive| {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match &*name.trim().to_ascii_lowercase() {
+            "no-store" | "no-cache" => Some(Duration::ZERO),
+            // What is no number is stale, as RFC 9111 has it.
+            "max-age" => {
+                let secs = value.trim().trim_matches('"').parse().unwrap_or(0);
+                Some(Duration::from_secs(secs))
+            }
+            _ => None,
+        }
+    });
+    most.min()
 }
 
 /// What an answer comes to.
@@ -389,7 +426,35 @@ impl Source for Hook {
         Knowledge::ByProof
     }
 
+    fn is_hook(&self) -> bool {
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_how_long_it_may_be_remembered() {
+        let fresh = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(CACHE_CONTROL, value.parse().unwrap());
+            }
+            freshness(&headers).map(|most| most.as_secs())
+        };
+        assert_eq!(fresh(&[]), None);
+        assert_eq!(fresh(&["private"]), None);
+        assert_eq!(fresh(&["max-age=60"]), Some(60));
+        assert_eq!(fresh(&["private, Max-Age=\"7\""]), Some(7));
+        assert_eq!(fresh(&["max-age=60", "no-store"]), Some(0));
+        assert_eq!(fresh(&["no-cache, private"]), Some(0));
+        assert_eq!(fresh(&["max-age=soon"]), Some(0));
+        assert_eq!(fresh(&["s-maxage=3"]), None);
     }
 }

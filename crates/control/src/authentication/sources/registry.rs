@@ -3,10 +3,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use martlet_broker::{Authentication, Identity, Password, Proof, Refusal, Rules, Whose};
+use martlet_broker::{Authentication, Identity, Password, Proof, Refusal, Rules, Voucher, Whose};
 use martlet_registry::{COMMON_TENANT, Known, Registry, Snapshot};
 
-use super::{Hashing, known, user};
+use super::{Hashing, known, user, vouchers};
 use crate::authentication::policy::of_kind;
 use crate::authentication::{Finding, Looking, Place, Pretending, ScramUser, Source, SourceKind};
 use crate::wall_clock::now_signed_ms;
@@ -45,7 +45,10 @@ impl RegistrySource {
         match self.snapshot.known(self.tenant, &name) {
             Some(Known::Device) => self.find_device(asked, name),
             Some(Known::User) => self.find_user(asked, name, place).await,
-            None => self.find_by_number(asked, &name),
+            None => match self.find_by_team_token(asked, &name) {
+                Some(found) => found,
+                None => self.find_by_number(asked, &name),
+            },
         }
     }
 
@@ -59,6 +62,38 @@ impl RegistrySource {
             Finding::Wrong(_) => Finding::Stranger,
             found => found,
         }
+    }
+
+    /// A device of a team whose token it shows: the key is the User Name, the secret the Password.
+    /// None: there is no token with this key.
+    fn find_by_team_token(&self, asked: &Authentication, key: &str) -> Option<Finding> {
+        let secret = asked.password.as_ref().map_or(&[][..], Password::bytes);
+        let (tenant, client_id) = (self.tenant, &asked.client_id);
+        let checked = self
+            .snapshot
+            .check_team_token(tenant, key, client_id, secret)?;
+        let login = match checked {
+            Ok(login) => login,
+            Err(refusal) => return Some(refused(refusal)),
+        };
+        let rules = self.snapshot.rules_of(tenant, &login.device)?;
+        let found = known(asked, Arc::clone(&login.device), Arc::clone(rules));
+        Some(match found {
+            Finding::Known(identity) => Finding::Known(Identity {
+                proof: Proof::DeviceToken,
+                credential: login.mark,
+                voucher: voucher(&login.token),
+                ..identity
+            }),
+            other => other,
+        })
+    }
+
+    /// Who came by team tokens that newer tables have not.
+    fn team_tokens_gone(&self, newer: Option<&Snapshot>) -> Vec<Whose> {
+        let gone = self.snapshot.team_tokens_gone(self.tenant, newer);
+        let whose = gone.iter().map(|token| Whose::Voucher(voucher(token)));
+        whose.collect()
     }
 
     /// Its credential was made up, so there is nothing to be slow about.
@@ -117,6 +152,11 @@ impl RegistrySource {
         };
         self.hashing.run(place, work).await
     }
+}
+
+/// What vouches for the devices that come by a team token.
+fn voucher(token: &[u8]) -> Voucher {
+    vouchers::voucher_of("team token", &[token])
 }
 
 /// The client is let in whether this succeeds or not.
@@ -208,10 +248,13 @@ impl Source for RegistrySource {
     }
 
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {
-        match of_kind::<Self>(next) {
-            Some(newer) => self.snapshot.no_longer_valid(self.tenant, &newer.snapshot),
+        let newer = of_kind::<Self>(next).map(|newer| &*newer.snapshot);
+        let mut gone = match newer {
+            Some(newer) => self.snapshot.no_longer_valid(self.tenant, newer),
             None => self.snapshot.names(self.tenant).map(user).collect(),
-        }
+        };
+        gone.extend(self.team_tokens_gone(newer));
+        gone
     }
 
     fn with_tables(&self, tables: &Arc<Snapshot>) -> Option<Arc<dyn Source>> {
@@ -228,7 +271,8 @@ impl Source for RegistrySource {
 
     fn gone_from_tables(&self, newer: &Snapshot, names: &[Arc<str>]) -> Vec<Whose> {
         let gone = |name: &Arc<str>| self.snapshot.gone(self.tenant, newer, name);
-        names.iter().flat_map(gone).collect()
+        let names = names.iter().flat_map(gone);
+        names.chain(self.team_tokens_gone(Some(newer))).collect()
     }
 
     fn users(&self) -> Box<dyn Iterator<Item = &str> + '_> {

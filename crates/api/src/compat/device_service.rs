@@ -1,0 +1,170 @@
+//! The routes of Service-MQTT: `POST /devices` adds a device with credentials of its own, and
+//! `/docs/` describes that.
+//!
+//! Errors are `{"error": …}`, as plain text.
+
+use axum::Json;
+use axum::extract::{Extension, FromRequest, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use martlet_control::principal::{Principal, PrincipalKind, Scope};
+use martlet_registry::{DeviceSecret, NewDevice, SERVICE_MQTT};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::CompatRoutes;
+use super::body::CompatBody;
+use crate::api::Api;
+use crate::docs;
+use crate::guard::Access::{Open, Scoped};
+use crate::guard::{Audited, guarded};
+use crate::problem::{Problem, ProblemKind};
+use crate::registry::{Asking, moment};
+use crate::time::Moment;
+
+/// Letters and digits of a secret.
+const SECRET_LEN: usize = 16;
+
+/// What is wrong with every body that is no device.
+const EXPECTED: &str = r#"body must be {"type":"<deviceType>"}"#;
+
+/// Whether a path is one of these routes.
+pub(super) fn has(path: &str) -> bool {
+    path == "/devices"
+}
+
+pub(super) fn add_to(routes: CompatRoutes, api: &Api) -> CompatRoutes {
+    let access = Scoped(Scope::DevicesWrite);
+    let devices = guarded(api, access, Audited::InTables, post(add));
+    let document = guarded(api, Open, Audited::Here, get(document));
+    routes
+        .route("/devices", devices)
+        .route("/docs/doc.json", document)
+}
+
+/// Status of an error: what is wrong with a body is 400 there.
+pub(super) fn status_of(kind: ProblemKind) -> StatusCode {
+    match kind {
+        ProblemKind::Invalid => StatusCode::BAD_REQUEST,
+        kind => kind.status(),
+    }
+}
+
+/// An error as Service-MQTT tells it, with its Content-Type.
+pub(super) fn told(problem: &Problem) -> (HeaderValue, String) {
+    let body = json!({ "error": problem.detail() });
+    let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
+    (content_type, format!("{body}\n"))
+}
+
+/// A device to be added.
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// A body that is such a device.
+struct WantedBody(Wanted);
+
+impl<S: Send + Sync> FromRequest<S> for WantedBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let unexpected = || Problem::bad_request(EXPECTED);
+        match CompatBody::<Wanted>::from_request(request, state).await {
+            Ok(CompatBody(wanted)) if wanted.kind.is_empty() => Err(unexpected()),
+            Ok(CompatBody(wanted)) => Ok(Self(wanted)),
+            Err(problem) => Err(match problem.kind() {
+                ProblemKind::BadRequest | ProblemKind::Invalid => unexpected(),
+                _ => problem,
+            }),
+        }
+    }
+}
+
+/// A device that was added, with its credentials, which are told this once.
+#[derive(Debug, Serialize)]
+struct Added {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    mqtt_user: String,
+    mqtt_password: Option<String>,
+    created_at: Option<Moment>,
+}
+
+/// A caller without credentials, as on an open route, does not choose the type of the device, which
+/// is its rights.
+async fn add(
+    State(api): State<Api>,
+    asking: Asking,
+    Extension(principal): Extension<Principal>,
+    WantedBody(wanted): WantedBody,
+) -> Result<Json<Added>, Problem> {
+    let is_known = principal.kind != PrincipalKind::Anonymous;
+    let new = NewDevice {
+        device_type: SERVICE_MQTT.to_owned(),
+        kind: wanted.kind,
+        secret: DeviceSecret::OfLength(SECRET_LEN),
+        ..NewDevice::unnamed()
+    };
+    let added = api.devices()?.provision(asking.actor, new, is_known).await;
+    let (device, secret) = added?;
+    Ok(Json(Added {
+        mqtt_user: device.user_name,
+        mqtt_password: secret.map(|secret| secret.text().to_owned()),
+        created_at: moment(device.created_ms),
+        id: device.id,
+        kind: device.kind,
+    }))
+}
+
+/// The description of its route, in the form of its time.
+async fn document() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, include_str!("device_service/doc.json")).into_response()
+}
+
+/// Its page, where its routes come before those of others.
+pub(super) async fn page() -> Response {
+    docs::page(
+        "text/html; charset=utf-8",
+        include_str!("device_service/index.html"),
+    )
+}
+
+/// What its page loads.
+pub(super) async fn page_script() -> Response {
+    docs::page(
+        "text/javascript; charset=utf-8",
+        include_str!("device_service/start.js"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_describes_its_route() {
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("device_service/doc.json")).unwrap();
+        assert_eq!(document["swagger"], "2.0");
+        let paths: Vec<_> = document["paths"].as_object().unwrap().keys().collect();
+        assert_eq!(paths, ["/devices"]);
+        assert!(has("/devices") && !has("/devices/7") && !has("/docs/doc.json"));
+    }
+
+    #[test]
+    fn errors_are_told_as_plain_text() {
+        let (content_type, body) = told(&Problem::bad_request(EXPECTED));
+        assert_eq!(content_type, "text/plain; charset=utf-8");
+        let expected = "{\"error\":\"body must be {\\\"type\\\":\\\"<deviceType>\\\"}\"}\n";
+        assert_eq!(body, expected);
+    }
+}

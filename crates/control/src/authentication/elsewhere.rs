@@ -1,0 +1,144 @@
+//! Clients of other brokers, who are asked about by HTTP: the same chain says who they are, but for
+//! the hook, which may be a program that asks here. And what the chain is to forget.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use martlet_broker::{
+    Asker, Authenticated, Authentication, ConnectionId, Identity, ListenerPolicy, Realm, Refusal,
+    RefusalCause, TenantId,
+};
+use martlet_codec::{ProtocolVersion, ReasonCode};
+use martlet_lockout::{Caller, refused_for};
+use martlet_registry::LoginNumbers;
+
+use super::policy::Asked;
+use super::turns::Place;
+use super::{AuthenticationChain, Policy};
+
+/// What became of a client of another broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// It is let in.
+    Accepted(LoginNumbers),
+    /// It is not.
+    Refused,
+    /// It cannot be said now.
+    Failed(String),
+}
+
+impl AuthenticationChain {
+    /// Whether a client of another broker is let in, with this Client Identifier, User Name and
+    /// Password. Wrong ones count for the lockout of the name: where the client comes from is not
+    /// known here.
+    pub async fn check_elsewhere(
+        &self,
+        client_id: &str,
+        user_name: &str,
+        password: &str,
+    ) -> Elsewhere {
+        let policy = self.policy();
+        let mut asked = Authentication {
+            connection: ConnectionId {
+                index: 0,
+                generation: 0,
+            },
+            listener: Arc::new(ListenerPolicy {
+                name: "http".to_owned(),
+                authenticate: true,
+                allow_anonymous: false,
+                ..ListenerPolicy::default()
+            }),
+            realm: Realm::COMMON,
+            address: None,
+            version: ProtocolVersion::V5,
+            client_id: client_id.into(),
+            user_name: Some(user_name.into()),
+            password: Some(password.as_bytes().into()),
+            certificate: None,
+            asker: Asker::default(),
+            step: None,
+        };
+        policy.settle_tenant(&mut asked);
+        let found = self.settle_elsewhere(&asked, &policy).await;
+        match found {
+            Authenticated::Accepted { identity, .. } => {
+                Elsewhere::Accepted(numbers_of(&policy, &asked, &identity))
+            }
+            Authenticated::Refused {
+                reason: ReasonCode::ServerUnavailable,
+                why,
+                ..
+            } => Elsewhere::Failed(why.detail().to_owned()),
+            Authenticated::Refused { .. } | Authenticated::Continue { .. } => Elsewhere::Refused,
+        }
+    }
+
+    async fn settle_elsewhere(
+        &self,
+        asked: &Authentication,
+        policy: &Arc<Policy>,
+    ) -> Authenticated {
+        let name = asked.user_name.as_deref();
+        if let Some(why) = policy.banned(asked.realm.tenant(), &asked.client_id, name, None) {
+            return refused_for(ReasonCode::Banned, why);
+        }
+        let caller = Caller {
+            realm: asked.realm,
+            address: None,
+            user_name: asked.user_name.clone(),
+            is_proved: false,
+        };
+        let (known, place) = {
+            let state = self.0.lock();
+            if let Some(why) = state.failures.refusal(&caller, Instant::now()) {
+                return refused_for(ReasonCode::ConnectionRateExceeded, why);
+            }
+            (state.revoked, Place::of(&state.failures, &caller))
+        };
+        let decided = (Asked::OwnSources, known);
+        let (found, _) = self
+            .0
+            .find_out(asked, policy, decided, &caller, &place)
+            .await;
+        // Revoked while it was looked for.
+        match Arc::ptr_eq(policy, &self.policy()) || self.0.lock().revoked == known {
+            true => found,
+            false => {
+                let detail = "its credentials were changed meanwhile";
+                Authenticated::failed(Refusal::untold(RefusalCause::LoginFailed, detail))
+            }
+        }
+    }
+
+    /// Forgets what was verified of the clients with this User Name and Client Identifier, of one
+    /// tenant alone if one is given: the next one is looked for again. Connections stay. Returns
+    /// the number of answers that were remembered.
+    pub fn forget(&self, tenant: Option<TenantId>, user_name: &str, client_id: &str) -> usize {
+        let policy = self.policy();
+        let doors = policy.realms.keys().chain([&Realm::COMMON]);
+        let is_seen = |realm: &Realm| tenant.is_none_or(|tenant| realm.tenant() == tenant);
+        let mut clients: Vec<_> = { doors }
+            .flat_map(|door| [(*door, user_name), policy.tenant_of(*door, user_name)])
+            .filter(|(realm, _)| is_seen(realm))
+            .map(|(realm, name)| self.client_mark(realm, Some(name), client_id))
+            .collect();
+        clients.sort_unstable();
+        clients.dedup();
+        let mut state = self.0.lock();
+        for asking in state.asking.values_mut() {
+            asking.is_forgotten |= clients.contains(&asking.client);
+        }
+        state.verified.forget_clients(&clients)
+    }
+}
+
+/// Numbers of who was let in.
+fn numbers_of(policy: &Policy, asked: &Authentication, identity: &Identity) -> LoginNumbers {
+    let shown = asked.user_name.as_deref().unwrap_or_default();
+    let name = identity.user_name.as_deref().unwrap_or_default();
+    let tables = policy.tables();
+    tables.map_or_else(LoginNumbers::default, |tables| {
+        tables.login_numbers(identity.tenant.0, shown, name)
+    })
+}

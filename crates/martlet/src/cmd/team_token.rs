@@ -1,0 +1,110 @@
+//! `martlet team token`: what the devices of a team log in with.
+
+use clap::{Args, Subcommand};
+use martlet_registry::{Actor, Scope, TeamToken};
+use serde_json::{Value, json};
+
+use crate::cmd::people::{done, listed};
+use crate::cmd::role::NodeAndForm;
+use crate::cmd::{listing, tables};
+
+/// Arguments of `martlet team token`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum TokenCommand {
+    /// Add a team token, whose key and secret are printed, once
+    #[command(alias = "create")]
+    Add {
+        /// Id or name of the team
+        #[arg(value_name = "TEAM")]
+        team: String,
+        /// Name of the token
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        on: NodeAndForm,
+    },
+    /// List the team tokens of a team, without keys and secrets
+    #[command(alias = "list")]
+    Ls {
+        /// Id or name of the team
+        #[arg(value_name = "TEAM")]
+        team: String,
+        #[command(flatten)]
+        on: NodeAndForm,
+    },
+    /// Revoke a team token; it can be restored
+    Rm(NamedToken),
+    /// Restore a revoked team token
+    Restore(NamedToken),
+}
+
+/// A token and its team.
+#[derive(Args, Debug)]
+pub(crate) struct NamedToken {
+    /// Id or name of the team
+    #[arg(value_name = "TEAM")]
+    team: String,
+    /// Id of the token
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    on: NodeAndForm,
+}
+
+fn view(token: &TeamToken) -> Value {
+    json!({
+        "id": token.id, "number": token.number, "team": token.team, "name": token.name,
+        "created_at": listing::time(token.created_ms), "revoked_at": listing::time(token.revoked_ms),
+    })
+}
+
+/// Does it.
+pub(super) fn run(command: &TokenCommand) -> anyhow::Result<String> {
+    match command {
+        TokenCommand::Add { team, name, on } => {
+            let added = tables::with(&on.node, async |registry| {
+                registry.add_team_token(&Actor::local(), team, name).await
+            })?;
+            let (key, secret) = (added.key.text(), added.secret.text());
+            let mut view = view(&added.token);
+            view["credentials"] = json!({ "key": key, "secret": secret });
+            let line = format!("Added the team token {name} ({})", added.token.id);
+            let told = tables::tell_node(&on.node);
+            let shown = format!(
+                "Devices of the team log in with it, shown this once:\n  user name {key}\n  password  \
+                 {secret}\n{told}"
+            );
+            Ok(done(on, &view, &line, &shown))
+        }
+        TokenCommand::Ls { team, on } => {
+            let all = tables::read(&on.node, async |registry| {
+                registry.team_tokens(&Scope::All, team).await
+            })?;
+            let row = |token: TeamToken| {
+                let state = if token.revoked_ms > 0 { "revoked" } else { "" };
+                let view = view(&token);
+                (view, [token.id, token.name, state.to_owned()])
+            };
+            let rows = all.into_iter().map(row).collect();
+            let none = "The team has no team tokens.";
+            Ok(listed(on, ["ID", "TOKEN", "STATE"], rows, none))
+        }
+        TokenCommand::Rm(NamedToken { team, id, on }) => {
+            let token = tables::with(&on.node, async |registry| {
+                registry.revoke_team_token(&Actor::local(), team, id).await
+            })?;
+            let line = format!(
+                "Revoked the team token {}; martlet team token restore {team} {id} restores it",
+                token.name
+            );
+            Ok(done(on, &view(&token), &line, &tables::tell_node(&on.node)))
+        }
+        TokenCommand::Restore(NamedToken { team, id, on }) => {
+            let token = tables::with(&on.node, async |registry| {
+                registry.restore_team_token(&Actor::local(), team, id).await
+            })?;
+            let line = format!("Restored the team token {}", token.name);
+            Ok(done(on, &view(&token), &line, &tables::tell_node(&on.node)))
+        }
+    }
+}
