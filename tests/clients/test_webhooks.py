@@ -203,6 +203,27 @@ def test_secrets_are_waited_for_changed_while_it_runs_and_shown_nowhere(start_no
     until(lambda: state(node)["secret_trouble"] == "secret_missing", lambda: state(node))
 
 
+def test_an_answer_that_repeats_secrets_is_kept_without_them(start_node, tmp_path, receiver):
+    url = receiver.url.replace("http://", "http://me:url-pass-77@") + "?api_key=query-key-77"
+    node = start_node(**configured(
+        tmp_path, url, headers=["X-Api-Key: ${secret:long}", "Cookie: sid=cookie-77"], signing_key=SIGNING_KEY))
+    long_secret = "long-77" + "k" * 3000
+    set_secret(node, "long", long_secret)
+    answers = [
+        long_secret, "x " + " " * 1000 + long_secret, json.dumps({"cookie": "sid=cookie-77", "key": SIGNING_KEY}),
+        "basic " + base64.b64encode(b"me:url-pass-77").decode(), "/?api_key=query-key-77 is wrong, url%2Dpass%2D77 too"]
+    receiver.answer = lambda message: (400, {}, answers[int(message["payload"])].encode())
+    publish(node, *(str(at) for at in range(len(answers))))
+    until(lambda: state(node)["dead_letters_stored"] == len(answers), lambda: state(node))
+    letters = call(node, "GET", "/api/v1/integrations/webhook/crm/dead-letters", key=KEY)["items"]
+    reasons = [letter["reason"].removeprefix("the target answered 400 Bad Request: ") for letter in letters]
+    assert reasons == [
+        "***", "x ***", '{"cookie": "***", "key": "***"}', "basic ***", "/?api_key=*** is wrong, *** too"], reasons
+    texts = [node.log().encode(), *(path.read_bytes() for path in pathlib.Path(node.data_dir).glob("martlet.db*"))]
+    for secret in ("long-77", "kkkk", "cookie-77", "pass-77", "key-77", SIGNING_KEY):
+        assert not any(secret.encode() in text for text in texts), secret
+
+
 def test_without_its_key_file_it_stops_and_goes_on_when_it_is_back(start_node, tmp_path, receiver):
     node = start_node(**configured(tmp_path, receiver.url, signing_key="${secret:key}"))
     set_secret(node, "key", SIGNING_KEY)

@@ -7,6 +7,7 @@
 //! * `dead_letters`: messages that a sink has refused
 //! * `host`: the node, as a runner sees it
 //! * `secret`: secrets of other systems, and settings that refer to them
+//! * `masking`: secrets, replaced in texts that are shown or stored
 //! * `kind`: kinds of sinks, with their keys in the configuration
 //! * `json`: a message as JSON
 //! * `file`: a sink that appends to a file
@@ -20,6 +21,7 @@ mod host;
 pub mod json;
 mod kind;
 mod lanes;
+mod masking;
 mod part;
 mod runner;
 mod secret;

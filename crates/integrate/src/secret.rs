@@ -236,13 +236,6 @@ impl fmt::Debug for Template {
     }
 }
 
-/// Replaces all secrets in a text, such as an answer that repeats a header.
-pub(crate) fn masked<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> String {
-    // A short one would mask ordinary words.
-    let secrets = secrets.filter(|secret| secret.len() >= 4);
-    secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 mod addresses;
 mod answer;
 mod request;
+mod secrets;
 mod settings;
 
 use std::collections::HashMap;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::StatusCode;
 
-use crate::secret::masked;
+use crate::masking::SecretTexts;
 use crate::sink::Outcome;
 
 /// Letters of an answer that a dead letter has.
@@ -13,17 +13,28 @@ const LETTERS_MAX: usize = 200;
 /// Longest pause that `Retry-After` may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
+/// The beginning of an answer.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    /// What was read.
+    pub(super) bytes: Vec<u8>,
+    /// Whether there is more, or may be.
+    pub(super) is_cut: bool,
+}
+
 /// The outcome of a message by the status and the beginning of the answer.
-pub(super) fn outcome<'a>(
+pub(super) fn outcome(
     status: StatusCode,
     retry_after: Option<&str>,
-    body: &[u8],
-    secrets: impl Iterator<Item = &'a str>,
+    body: &Body,
+    secrets: &SecretTexts,
 ) -> Outcome {
     if status.is_success() {
         return Outcome::Done;
     }
-    let body = cleaned(&masked(&String::from_utf8_lossy(body), secrets));
+    // Masked before it is cut to what is shown: no part of a secret is left.
+    let body = secrets.mask(&body.bytes, body.is_cut);
+    let body = cleaned(&String::from_utf8_lossy(&body));
     let said = if body.is_empty() {
         format!("the target answered {status}")
     } else {
@@ -77,7 +88,13 @@ mod tests {
 
     fn of(status: u16, retry_after: Option<&str>, body: &str) -> Outcome {
         let status = StatusCode::from_u16(status).expect("a status");
-        outcome(status, retry_after, body.as_bytes(), ["known"].into_iter())
+        let mut secrets = SecretTexts::default();
+        secrets.add(b"known");
+        let body = Body {
+            bytes: body.as_bytes().to_vec(),
+            is_cut: false,
+        };
+        outcome(status, retry_after, &body, &secrets)
     }
 
     #[test]

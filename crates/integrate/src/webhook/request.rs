@@ -13,9 +13,11 @@ use reqwest::{Client, Method, Response, Url};
 
 use super::WebhookSettings;
 use super::addresses::Resolver;
-use super::answer;
+use super::answer::{self, Body};
+use super::secrets;
 use crate::json;
-use crate::secret::{SecretValue, SecretValues, masked};
+use crate::masking::SecretTexts;
+use crate::secret::{SecretValue, SecretValues};
 use crate::sink::{Outcome, SinkMessage};
 
 /// Bytes of an answer that are read.
@@ -23,7 +25,7 @@ const ANSWER_BYTES_MAX: usize = 1_024;
 /// Time limit of a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// What a key in the form of Standard Webhooks begins with.
-const KEY_PREFIX: &str = "whsec_";
+pub(super) const KEY_PREFIX: &str = "whsec_";
 
 /// Where requests go, with the values of all secrets.
 pub(super) struct Target {
@@ -33,7 +35,7 @@ pub(super) struct Target {
     headers: HeaderMap,
     key: Option<hmac::Key>,
     /// Secrets that no error and no dead letter may have.
-    secrets: Vec<SecretValue>,
+    secrets: SecretTexts,
 }
 
 impl std::fmt::Debug for Target {
@@ -52,6 +54,7 @@ impl Target {
             let filled = template.fill(values);
             filled.map_err(|trouble| trouble.to_string())
         };
+        let secrets = secrets::all(settings, values).map_err(|trouble| trouble.to_string())?;
         let url = Url::parse(filled(&settings.url)?.expose())
             .map_err(|error| format!("`url` is no URL: {error}"))?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -87,12 +90,12 @@ impl Target {
             .user_agent(concat!("martlet/", env!("CARGO_PKG_VERSION")))
             .build();
         Ok(Self {
-            client: client.map_err(|error| words(&error.without_url()))?,
+            client: client.map_err(|error| words(error, &secrets))?,
             url,
             method,
             headers,
             key: key.as_ref().map(key_of).transpose()?,
-            secrets: values.values().cloned().collect(),
+            secrets,
         })
     }
 
@@ -122,21 +125,15 @@ impl Target {
         }
     }
 
-    async fn outcome(&self, mut response: Response) -> Outcome {
+    async fn outcome(&self, response: Response) -> Outcome {
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER).cloned();
         let retry_after = retry_after.as_ref().and_then(|value| value.to_str().ok());
-        let mut body = Vec::new();
-        if !status.is_success() {
-            while let Ok(Some(part)) = response.chunk().await {
-                body.extend_from_slice(&part);
-                if body.len() >= ANSWER_BYTES_MAX {
-                    break;
-                }
-            }
-        }
-        body.truncate(ANSWER_BYTES_MAX);
-        answer::outcome(status, retry_after, &body, self.secrets())
+        let body = match status.is_success() {
+            true => Body::default(),
+            false => beginning(response).await,
+        };
+        answer::outcome(status, retry_after, &body, &self.secrets)
     }
 
     /// Whether the target answers at all.
@@ -146,14 +143,10 @@ impl Target {
         sent.map(drop).map_err(|error| self.told(error))
     }
 
-    fn secrets(&self) -> impl Iterator<Item = &str> {
-        self.secrets.iter().map(SecretValue::expose)
-    }
-
     /// An error without the URL, which may have a secret.
     fn told(&self, error: reqwest::Error) -> String {
         let is_late = error.is_timeout();
-        let told = masked(&words(&error.without_url()), self.secrets());
+        let told = words(error, &self.secrets);
         match is_late {
             true => format!("the target did not answer in time (`timeout_secs`): {told}"),
             false => format!("the target cannot be reached: {told}"),
@@ -161,8 +154,28 @@ impl Target {
     }
 }
 
-/// An error with its causes.
-fn words(error: &reqwest::Error) -> String {
+/// Reads the beginning of an answer.
+async fn beginning(mut response: Response) -> Body {
+    let mut bytes = Vec::new();
+    while bytes.len() <= ANSWER_BYTES_MAX {
+        match response.chunk().await {
+            Ok(Some(part)) => bytes.extend_from_slice(&part),
+            Ok(None) => break,
+            Err(_) => {
+                let is_cut = true;
+                bytes.truncate(ANSWER_BYTES_MAX);
+                return Body { bytes, is_cut };
+            }
+        }
+    }
+    let is_cut = bytes.len() > ANSWER_BYTES_MAX;
+    bytes.truncate(ANSWER_BYTES_MAX);
+    Body { bytes, is_cut }
+}
+
+/// An error with its causes, without the URL and without secrets.
+fn words(error: reqwest::Error, secrets: &SecretTexts) -> String {
+    let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -173,7 +186,8 @@ fn words(error: &reqwest::Error) -> String {
         }
         cause = error.source();
     }
-    text
+    let masked = secrets.mask(text.as_bytes(), false);
+    String::from_utf8_lossy(&masked).into_owned()
 }
 
 fn key_of(text: &SecretValue) -> Result<hmac::Key, String> {
