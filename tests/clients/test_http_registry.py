@@ -708,7 +708,9 @@ def test_what_is_built_in_is_shown_with_the_rules_that_hold(node):
     assert own[0] == "pattern readwrite d/%c/#" and not permits_all
     assert held("roles/none") == ([], False) and held("roles/administrator") == ([], True)
     assert held("roles/user") == ([
-        "topic deny iotflow/system/#", "topic deny iotflow/monitoring/#", "topic readwrite #", "topic read $SYS/#",
+        "topic deny iotflow/system/#", "topic deny iotflow/monitoring/#",
+        "topic deny publish iotflow/devices/+/commands/#", "topic deny publish iotflow/commands/#",
+        "topic deny publish iotflow/fleet/#", "topic readwrite #", "topic read $SYS/#",
     ], False)
     assert call(node, "GET", "/api/v1/roles/user")["built_in"] is True
     listed = {one["name"]: one["rules"] for one in call(node, "GET", "/api/v1/roles")["items"]}

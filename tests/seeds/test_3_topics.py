@@ -208,6 +208,12 @@ def test_only_administrators_use_these_topics(publishing):
             assert "Not authorized" in sent.stdout + sent.stderr, (options, sent)
         refused = Mosquitto(publishing).start("mosquitto_sub", *options, "-V", "5", "-t", "iotflow/system/#", "-W", "5")
         refused.wait_for("denied")
+        # Commands are given by administrators alone.
+        for topic in ("devices/x/commands/control", "fleet/commands/all", "commands/device-type/pump/x"):
+            sent = Mosquitto(publishing).pub(*options, "-V", "5", "-q", "1", "-t", f"iotflow/{topic}", "-m", "x")
+            assert "Not authorized" in sent.stdout + sent.stderr, (options, sent)
+            sent = Mosquitto(publishing).pub("-u", "admin", "-P", PASSWORD, "-V", "5", "-q", "1", "-t", f"iotflow/{topic}", "-m", "x")
+            assert "Not authorized" not in sent.stdout + sent.stderr and sent.returncode == 0, sent
     # Who subscribes to more gets the rest.
     client = Mosquitto(publishing).sub("-u", "person", "-P", PASSWORD, "-t", "iotflow/#", "-v", "-C", "1", "-W", "20")
     read(publishing, "iotflow/system/health", "-R", "-u", "admin", "-P", PASSWORD)

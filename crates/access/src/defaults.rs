@@ -5,15 +5,25 @@ use std::sync::{Arc, OnceLock};
 use martlet_broker::{Actions, Rule, Rules};
 
 /// People, programs, and anonymous clients where they are let in: all topics but those that begin
-/// with `$`, and reading `$SYS/#`, as with Mosquitto. What the node says of itself below IoTFlow's
-/// topics is for administrators.
+/// with `$`, and reading `$SYS/#`, as with Mosquitto. Below IoTFlow's topics, what the node says of
+/// itself is for administrators, and they alone give commands.
 pub fn default_rules() -> Arc<Rules> {
     let source = "the default for people";
-    let closed = IOTFLOW_OF_NODE.map(|filter| rule(false, (Actions::ALL, filter), source));
+    let of_node = IOTFLOW_OF_NODE.map(|filter| (Actions::ALL, filter));
+    let commands = IOTFLOW_COMMANDS.map(|filter| (Actions::PUBLISH, filter));
+    let closed = of_node.into_iter().chain(commands);
+    let closed = closed.map(|line| rule(false, line, source));
     let open = [(Actions::ALL, "#"), (Actions::READ, "$SYS/#")];
     let open = open.map(|line| rule(true, line, source));
-    compile(closed.into_iter().chain(open))
+    compile(closed.chain(open))
 }
+
+/// Topics by which devices and fleets are told what to do.
+const IOTFLOW_COMMANDS: [&str; 3] = [
+    "iotflow/devices/+/commands/#",
+    "iotflow/commands/#",
+    "iotflow/fleet/#",
+];
 
 /// Topics that the node publishes itself.
 const IOTFLOW_OF_NODE: [&str; 2] = ["iotflow/system/#", "iotflow/monitoring/#"];
@@ -175,6 +185,17 @@ mod tests {
             assert!(!may(Actions::PUBLISH, of_node) && !may(Actions::RECEIVE, of_node));
         }
         assert!(!rules.filter("iotflow/system/+", NAMES).allowed);
+        for command in [
+            "iotflow/devices/c1/commands/control",
+            "iotflow/devices/c1/commands/control/response",
+            "iotflow/commands/device-type/pump/c1",
+            "iotflow/fleet/commands/pumps",
+            "iotflow/fleet/status/pumps",
+        ] {
+            assert!(!may(Actions::PUBLISH, command), "{command}");
+            assert!(may(Actions::RECEIVE, command), "{command}");
+        }
+        assert!(rules.filter("iotflow/fleet/commands/#", NAMES).allowed);
         assert!(may(Actions::ALL, "iotflow/devices/c1/telemetry"));
     }
 
