@@ -4,7 +4,7 @@
 //! has left is cut off or ended before the next line. Another program may rename the file, as
 //! logrotate does: the next lines go into a new one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -141,9 +141,23 @@ fn open(path: &Path) -> io::Result<File> {
     options.create(true).append(true).read(true).mode(MODE);
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
     let file = options.custom_flags(flags).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::other("it is no regular file")),
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    lock(&file)?;
+    Ok(file)
+}
+
+/// Locks a file for as long as it is open: two writers would cut off each other's lines.
+fn lock(file: &File) -> io::Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(io::Error::other(
+            "another sink or node writes it: give each a file of its own",
+        )),
+        // Some file systems of other machines have no locks.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -333,6 +347,36 @@ mod tests {
         file.append(b"{\"id\":2}\n").unwrap();
         assert_eq!(place.read("messages.json"), "{\"id\":2}\n");
         assert_eq!(place.read("moved.json"), "{\"id\":1}\n");
+    }
+
+    #[test]
+    fn a_file_has_one_writer() {
+        let place = Place::new("two");
+        let mut first = place.rotated(12);
+        let linked = place.0.join("linked.json");
+        first.append(b"{\"0\"}\n").unwrap();
+        fs::hard_link(place.path(), &linked).unwrap();
+        let mut second = RotatedFile::new(FileSettings {
+            path: linked.clone(),
+            file_bytes: 0,
+            files_kept: 1,
+        });
+        let error = second.append(b"{\"1\"}\n").unwrap_err();
+        assert!(
+            error.contains("linked.json: another sink or node"),
+            "{error}"
+        );
+        assert_eq!(place.read("messages.json"), "{\"0\"}\n");
+        for number in 2..5 {
+            first
+                .append(format!("{{\"{number}\"}}\n").as_bytes())
+                .unwrap();
+        }
+        // It was renamed, and its first writer has another one open now.
+        second.append(b"{\"5\"}\n").unwrap();
+        assert!(place.file().append(b"{\"6\"}\n").is_err());
+        drop(first);
+        place.file().append(b"{\"6\"}\n").unwrap();
     }
 
     #[test]

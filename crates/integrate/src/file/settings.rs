@@ -17,7 +17,7 @@ const KEYS: &[Key] = &[
     Key {
         name: "path",
         takes: Takes::Text,
-        meaning: "File that the messages are appended to, one line of JSON for each. A path that does not begin with / begins at the data directory. The directory has to exist. A symbolic link is not followed. The file is made with mode 0640.",
+        meaning: "File that the messages are appended to, one line of JSON for each. A path that does not begin with / begins at the data directory. The directory has to exist. A symbolic link is not followed. Each sink needs a file of its own, and none of the node's. The file is made with mode 0640.",
     },
     Key {
         name: "file_bytes",

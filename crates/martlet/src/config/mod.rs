@@ -23,6 +23,7 @@ pub(crate) mod regular_file;
 mod resolve;
 mod schema;
 mod seeds;
+mod sink_files;
 mod sinks;
 mod way_in;
 

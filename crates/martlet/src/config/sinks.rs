@@ -3,7 +3,7 @@
 //!
 //! Here are the keys that all kinds have; those of one kind stand with it in `martlet_integrate`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use martlet_broker::{OnFull, PartQueueLimits};
 use martlet_codec::TopicFilter;
@@ -15,6 +15,7 @@ use martlet_integrate::{
 
 use super::load::{ConfigError, Effective, SinkTable};
 use super::schema::{Kind, Value};
+use super::sink_files::{OwnFiles, meet};
 
 /// Name, kind and meaning of a key.
 type KeyOfSink = (&'static str, Kind, &'static str);
@@ -118,12 +119,13 @@ pub(crate) struct SinksConfig {
 /// Resolves all sinks.
 ///
 /// # Errors
-/// A key is missing or unusable, or two sinks have one name or one file.
+/// A key is missing or unusable, two sinks have one name or one file, or one has a file of the node.
 pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfig, ConfigError> {
     let surroundings = Surroundings {
         data_dir,
         allowed: &allowed_networks(effective)?,
     };
+    let own_files = OwnFiles::new(effective, data_dir);
     let mut sinks: Vec<(ConfiguredSink, &str)> = Vec::new();
     for table in &effective.sinks {
         let unusable = |why: String| {
@@ -131,6 +133,9 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
             ConfigError::Unusable(format!("{place}: [[sinks.{kind}]]: {why}"))
         };
         let sink = sink(table, &surroundings).map_err(unusable)?;
+        if let Some(why) = sink.files().iter().find_map(|path| own_files.refuses(path)) {
+            return Err(unusable(why));
+        }
         for (other, place) in &sinks {
             if let Some(why) = clash(&sink, other) {
                 return Err(unusable(format!("{why}, as the sink at {place}")));
@@ -273,24 +278,9 @@ fn clash(one: &ConfiguredSink, other: &ConfiguredSink) -> Option<String> {
             own.name, own.kind
         ));
     }
-    let meets = |path: &PathBuf| {
-        let mut others = other.files().iter();
-        others.any(|its| path == its || is_rotated(path, its) || is_rotated(its, path))
-    };
-    let path = one.files().iter().find(|path| meets(path))?;
+    let mut files = one.files().iter();
+    let path = files.find(|path| other.files().iter().any(|its| meet(path, its)))?;
     Some(format!("it writes the file {}", path.display()))
-}
-
-/// Whether a file could become the other one when it is renamed.
-fn is_rotated(path: &Path, other: &Path) -> bool {
-    let (path, other) = (
-        path.as_os_str().as_encoded_bytes(),
-        other.as_os_str().as_encoded_bytes(),
-    );
-    let number = other
-        .strip_prefix(path)
-        .and_then(|rest| rest.strip_prefix(b"."));
-    number.is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
 }
 
 #[cfg(test)]

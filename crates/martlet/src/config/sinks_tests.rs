@@ -54,6 +54,8 @@ fn what_is_wrong_with_a_sink_is_named_with_its_line() {
         (sink("a", "", ""), "`path` is missing"),
         (sink("a", "../a", ""), "leave out `..`"),
         (sink("a", "/", ""), "expected the path of a file"),
+        (sink("a", "secrets.key", ""), "a file of the node itself"),
+        (sink("a", "/data/store/1", ""), "a file of the node itself"),
         (sink("a", "/a", "topic = \"a\""), "unknown key `topic`"),
         (
             sink("a", "/a", "on_reject = \"drop\""),
