@@ -65,10 +65,20 @@ fn masked_where(
     is_secret: &dyn Fn(&str, &str) -> bool,
     is_secret_part: &dyn Fn(&str) -> bool,
 ) -> String {
+    // A parser of URLs leaves these out, so what is between them would be taken for another part.
+    let is_left_out = |letter: char| letter.is_ascii_control();
+    if text.contains(is_left_out) {
+        let whole = text.replace(is_left_out, "");
+        let is_url = whole.contains("://");
+        return match is_url || masked_where(&whole, is_secret, is_secret_part) != whole {
+            true => "***".to_owned(),
+            false => text.to_owned(),
+        };
+    }
     let Some((scheme, rest)) = text.split_once("://") else {
         // A URL that is written oddly, or half of one; or a path.
         let is_web = text.starts_with("http:") || text.starts_with("https:");
-        let is_path = text.starts_with(['/', '.']) || !text.contains('@');
+        let is_path = text.starts_with(['/', '.']) || !text.contains(['@', '?']);
         return match is_path && !is_web {
             true => text.to_owned(),
             false => "***".to_owned(),
@@ -84,17 +94,20 @@ fn masked_where(
         }
         return format!("{scheme}://***");
     }
-    let parameters = rest.find(['?', '#']).unwrap_or(rest.len());
+    // What is behind # is sent nowhere: nobody misses it here.
+    let (rest, fragment) = match rest.split_once('#') {
+        Some((rest, _)) => (rest, "#***"),
+        None => (rest, ""),
+    };
+    let parameters = rest.find('?').unwrap_or(rest.len());
     let (place, parameters) = rest.split_at(parameters);
     let place = match place.rsplit_once('@') {
         Some((_, place)) => format!("***@{place}"),
         None => place.to_owned(),
     };
     let mut shown = format!("{scheme}://{}", masked_path(&place, is_secret_part));
-    for parameter in parameters.split_inclusive(['?', '#', '&', ';']) {
-        let separator = parameter
-            .find(['?', '#', '&', ';'])
-            .unwrap_or(parameter.len());
+    for parameter in parameters.split_inclusive(['?', '&', ';']) {
+        let separator = parameter.find(['?', '&', ';']).unwrap_or(parameter.len());
         let (parameter, separator) = parameter.split_at(separator);
         match parameter.split_once('=') {
             Some((name, value)) if !value.is_empty() && is_secret(name, value) => {
@@ -105,7 +118,7 @@ fn masked_where(
         }
         shown.push_str(separator);
     }
-    shown
+    shown + fragment
 }
 
 /// Host and path: what follows `/app/` is a key.
@@ -174,7 +187,7 @@ mod tests {
         assert_eq!(masked("/etc/martlet/keys.json"), "/etc/martlet/keys.json");
         assert_eq!(
             masked("https://a.example/x?y=1#z"),
-            "https://a.example/x?y=1#z"
+            "https://a.example/x?y=1#***"
         );
         assert_eq!(
             masked("https://u:s3@a.example:8/x"),
@@ -186,7 +199,7 @@ mod tests {
         );
         assert_eq!(
             masked("http://a/x?api_key=s3&y=1&Access-Token=s3;%70ass=s3#password=s3"),
-            "http://a/x?api_key=***&y=1&Access-Token=***;%70ass=***#password=***"
+            "http://a/x?api_key=***&y=1&Access-Token=***;%70ass=***#***"
         );
         assert_eq!(
             masked("wss://h:8080/app/s3cret?protocol=7"),
@@ -210,6 +223,10 @@ mod tests {
         assert_eq!(masked("http://u:p/w@a.example/"), "http://***");
         assert_eq!(masked("http:u:p@a.example/"), "***");
         assert_eq!(masked("u:p@a.example/x"), "***");
+        assert_eq!(masked("a.example/x?token=s3"), "***");
+        assert_eq!(masked("ht\ntp://a.example/s3\t?to\nken=s3"), "***");
+        assert_eq!(masked("u:s\n3@a.example"), "***");
+        assert_eq!(masked("two\nlines"), "two\nlines");
     }
 
     #[test]
