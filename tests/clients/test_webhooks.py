@@ -210,7 +210,7 @@ def test_an_answer_that_repeats_secrets_is_kept_without_them(start_node, tmp_pat
     long_secret = "long-77" + "k" * 3000
     set_secret(node, "long", long_secret)
     answers = [
-        long_secret, "x " + " " * 1000 + long_secret, json.dumps({"cookie": "sid=\"cookie-77\"", "key": SIGNING_KEY}),
+        long_secret, "x " + " " * 1000 + long_secret, json.dumps({"cookie": "sid=cookie-77", "key": SIGNING_KEY}),
         "basic " + base64.b64encode(b"me:url-pass-77").decode(), "/?api_key=query-key-77 is wrong, url%2Dpass%2D77 too"]
     receiver.answer = lambda message: (400, {}, answers[int(message["payload"])].encode())
     publish(node, *(str(at) for at in range(len(answers))))
