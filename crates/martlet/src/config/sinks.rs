@@ -119,7 +119,8 @@ pub(crate) struct SinksConfig {
 /// Resolves all sinks.
 ///
 /// # Errors
-/// A key is missing or unusable, two sinks have one name or one file, or one has a file of the node.
+/// A key is missing or unusable, two sinks have one name or one file, or one has a file of the
+/// node.
 pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfig, ConfigError> {
     let surroundings = Surroundings {
         data_dir,
