@@ -121,10 +121,10 @@ impl Lanes {
         let names: Vec<(&String, bool)> = names.chain(left_over.map(|name| (name, true))).collect();
         let (sender, told) = mpsc::unbounded_channel();
         let mut lanes = Vec::with_capacity(names.len());
+        let credit = (spec.credit / count).max(1);
         for (place, (name, is_left_over)) in names.into_iter().enumerate() {
             let mut lane = spec.clone();
             lane.client_id = name.as_str().into();
-            let credit = (spec.credit / count).max(1);
             lane.credit = credit;
             if is_left_over {
                 lane.subscriptions.clear();
@@ -146,7 +146,7 @@ impl Lanes {
             });
         }
         Self {
-            credit: (spec.credit / count).max(1),
+            credit,
             order: LaneOrder::new(lanes.len()),
             lanes,
             told,

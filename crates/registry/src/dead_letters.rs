@@ -381,7 +381,7 @@ impl Held {
         self.letters > 0 || self.bytes > 0
     }
 
-    /// One letter of so many bytes less.
+    /// Subtracts one letter of this size, bytes.
     fn take(&mut self, bytes: i64) {
         self.letters -= 1;
         self.bytes -= bytes;

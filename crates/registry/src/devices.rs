@@ -166,7 +166,7 @@ impl fmt::Display for DeviceRef<'_> {
 pub enum DeviceSecret {
     /// It is made up, and shown once.
     MadeUp,
-    /// As [`DeviceSecret::MadeUp`], of so many letters and digits; 16 are the fewest.
+    /// As [`DeviceSecret::MadeUp`], with this many letters and digits, at least 16.
     OfLength(usize),
     /// It has it from elsewhere.
     Given(Secret),

@@ -245,17 +245,13 @@ impl Shard {
             return false;
         }
         for _ in 0..DROPPED_AT_ONCE {
-            let queue = self.sessions.at(index).outbound.queue_mut();
-            if queue.bytes() <= bounds.bytes {
+            if self.sessions.at(index).outbound.queue().bytes() <= bounds.bytes {
                 return false;
             }
             self.tell_if_queue_begins_to_drop(cx, index);
-            let queue = self.sessions.at(index).outbound.queue_mut();
-            let Some(oldest) = queue.take_oldest() else {
+            if !self.drop_oldest_of_queue(cx, index) {
                 return false;
-            };
-            self.work.add(NODE);
-            self.drop_entry(cx, index, oldest, DropReason::QueueFull);
+            }
         }
         true
     }

@@ -549,12 +549,10 @@ impl Shard {
             }
             dropped += 1;
             self.tell_if_queue_begins_to_drop(cx, index);
-            let session = self.sessions.at(index);
-            let queue = session.outbound.queue_mut();
             match policy {
                 QueueFull::DropNewest => return false,
                 QueueFull::Disconnect => {
-                    if let Some(connection) = session.connection() {
+                    if let Some(connection) = self.sessions.at(index).connection() {
                         let id = self.connections.id_of(connection);
                         let limit = self.limit_of_queue(index);
                         self.closing
@@ -564,15 +562,23 @@ impl Shard {
                 }
                 // One that is longer than the queue may be would empty it and then not fit.
                 QueueFull::DropOldest if bytes as u64 > bytes_max => return false,
-                QueueFull::DropOldest => match queue.take_oldest() {
-                    Some(oldest) => {
-                        self.work.add(NODE);
-                        self.drop_entry(cx, index, oldest, DropReason::QueueFull);
+                QueueFull::DropOldest => {
+                    if !self.drop_oldest_of_queue(cx, index) {
+                        return false;
                     }
-                    None => return false,
-                },
+                }
             }
         }
+    }
+
+    /// Drops the oldest message of a queue that has too many; false: the queue is empty.
+    pub(crate) fn drop_oldest_of_queue<N: Node>(&mut self, cx: &mut Cx<'_, N>, index: u32) -> bool {
+        let Some(oldest) = self.sessions.at(index).outbound.queue_mut().take_oldest() else {
+            return false;
+        };
+        self.work.add(NODE);
+        self.drop_entry(cx, index, oldest, DropReason::QueueFull);
+        true
     }
 
     /// Tells of a queue from which messages are dropped from now on.

@@ -16,7 +16,7 @@ use super::policy::Asked;
 use super::turns::Place;
 use super::{AuthenticationChain, Policy};
 
-/// What became of a client of another broker.
+/// Whether the client of another broker is let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Elsewhere {
     /// It is let in.

@@ -1,6 +1,7 @@
 //! The chain of sources: the first that knows a client decides.
 
 use std::any::TypeId;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -329,16 +330,20 @@ impl Policy {
         place: &Place,
     ) -> Decided {
         let chain = self.realms.get(&asked.realm);
-        let mut sources = chain.map_or_else(Vec::new, |chain| chain.sources.clone());
-        if which == Asked::OwnSources {
-            sources.retain(|source| !source.is_hook());
-        }
+        let sources = chain.map_or(&[][..], |chain| &chain.sources);
+        let sources = match which {
+            Asked::AllSources => Cow::Borrowed(sources),
+            Asked::OwnSources => {
+                let own = sources.iter().filter(|source| !source.is_hook());
+                Cow::Owned(own.cloned().collect())
+            }
+        };
         if sources.is_empty() {
             // A name without any proof is none.
             return (self.anonymous(asked, known), None);
         }
         let mut limit = None;
-        for source in &sources {
+        for source in &*sources {
             let (found, most) = source.look(asked, place).await.with_limit();
             limit = most.or(limit);
             if let Some(found) = self.judge(asked, known, (&sources, &**source), found) {
@@ -358,50 +363,47 @@ impl Policy {
     ) -> Option<Authenticated> {
         let realm = self.realms.get(&asked.realm);
         let banned = |name| self.banned(asked.realm.tenant(), &asked.client_id, name, None);
-        let found = {
-            match found {
-                Finding::Known(identity) => {
-                    let name = identity.user_name.as_deref().unwrap_or_default();
-                    let mut all = sources.iter();
-                    let admits = |source: &Arc<dyn Source>| source.admits(name, &asked.client_id);
-                    if let Some(why) = all.find_map(|source| admits(source).err()) {
-                        return Some(Authenticated::refused(why));
-                    }
-                    if let Some(why) = is_named_as_device(sources, source, name) {
-                        return Some(Authenticated::refused(why));
-                    }
-                    // It may have come by a proof that names it, as a certificate does.
-                    if let Some(why) = banned(Some(name)) {
-                        return Some(Authenticated::refused(why));
-                    }
-                    let tables = realm.and_then(tables_of);
-                    let tenant = asked.realm.tenant().0;
-                    let holder = tables.map_or(0, |tables| tables.holder(tenant, name));
-                    let is_device = tables.is_some_and(|tables| tables.is_device(tenant, name));
-                    let owns_client_id = is_device && *asked.client_id == *name;
-                    let sessions_max = tables.map_or(0, |tables| tables.sessions_max(tenant, name));
-                    Authenticated::Accepted {
-                        identity: Identity {
-                            holder,
-                            is_device,
-                            owns_client_id,
-                            sessions_max,
-                            ..identity
-                        },
-                        known,
-                        data: None,
-                    }
+        Some(match found {
+            Finding::Known(identity) => {
+                let name = identity.user_name.as_deref().unwrap_or_default();
+                let mut all = sources.iter();
+                let admits = |source: &Arc<dyn Source>| source.admits(name, &asked.client_id);
+                if let Some(why) = all.find_map(|source| admits(source).err()) {
+                    return Some(Authenticated::refused(why));
                 }
-                Finding::Wrong(why) => bad_credentials(why),
-                Finding::NotNow(why) => Authenticated::refused(why),
-                Finding::Failed(why) => {
-                    let detail = format!("{}: {}", source.name(), why.detail());
-                    Authenticated::failed(why.with_detail(detail))
+                if let Some(why) = is_named_as_device(sources, source, name) {
+                    return Some(Authenticated::refused(why));
                 }
-                Finding::Stranger | Finding::Within(..) => return None,
+                // It may have come by a proof that names it, as a certificate does.
+                if let Some(why) = banned(Some(name)) {
+                    return Some(Authenticated::refused(why));
+                }
+                let tables = realm.and_then(tables_of);
+                let tenant = asked.realm.tenant().0;
+                let holder = tables.map_or(0, |tables| tables.holder(tenant, name));
+                let is_device = tables.is_some_and(|tables| tables.is_device(tenant, name));
+                let owns_client_id = is_device && *asked.client_id == *name;
+                let sessions_max = tables.map_or(0, |tables| tables.sessions_max(tenant, name));
+                Authenticated::Accepted {
+                    identity: Identity {
+                        holder,
+                        is_device,
+                        owns_client_id,
+                        sessions_max,
+                        ..identity
+                    },
+                    known,
+                    data: None,
+                }
             }
-        };
-        Some(found)
+            Finding::Wrong(why) => bad_credentials(why),
+            Finding::NotNow(why) => Authenticated::refused(why),
+            Finding::Failed(why) => {
+                let detail = format!("{}: {}", source.name(), why.detail());
+                Authenticated::failed(why.with_detail(detail))
+            }
+            Finding::Stranger | Finding::Within(..) => return None,
+        })
     }
 
     /// The answer to a client that no source knows.
@@ -565,19 +567,12 @@ impl Policy {
         if let Some((tenant, name)) = tables.qualified(name) {
             return (Realm::of_tenant(TenantId(tenant)), name);
         }
-        match tables.tenant_of(name) {
+        let of_token = || tables.tenant_of_team_token(name);
+        match tables.tenant_of(name).or_else(of_token) {
             Some(tenant) if tenant != COMMON_TENANT && !tables.is_device(COMMON_TENANT, name) => {
                 (Realm::of_tenant(TenantId(tenant)), name)
             }
-            Some(_) => (realm, name),
-            None => match tables.tenant_of_team_token(name) {
-                Some(tenant)
-                    if tenant != COMMON_TENANT && !tables.is_device(COMMON_TENANT, name) =>
-                {
-                    (Realm::of_tenant(TenantId(tenant)), name)
-                }
-                _ => (realm, name),
-            },
+            _ => (realm, name),
         }
     }
 

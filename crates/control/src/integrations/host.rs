@@ -101,6 +101,17 @@ impl NodeHost {
         }
     }
 
+    /// Sessions that a part has in a tenant, as lanes or under its name, or has left.
+    pub(super) async fn sessions_of_part(
+        &self,
+        tenant: TenantId,
+        part: &str,
+    ) -> Result<Vec<IntegrationSession>, ControlError> {
+        let mut found = self.sessions_of(part).await?;
+        found.retain(|one| one.tenant == tenant && part_of(&one.client_id) == part);
+        Ok(found)
+    }
+
     /// Number of stored dead letters of each integration that has some; none while the tables do
     /// not answer.
     pub(super) async fn letters_stored(&self) -> Option<Vec<DeadLetterCount>> {
@@ -182,8 +193,7 @@ impl Host for NodeHost {
         part: &'a str,
     ) -> Asked<'a, Option<Vec<PartSession>>> {
         Box::pin(async move {
-            let mut found = self.sessions_of(part).await.ok()?;
-            found.retain(|one| one.tenant == tenant && part_of(&one.client_id) == part);
+            let found = self.sessions_of_part(tenant, part).await.ok()?;
             let sessions = found.into_iter().map(|one| PartSession {
                 client_id: one.client_id,
                 messages: one.messages,

@@ -36,6 +36,7 @@ pub use martlet_integrate::{KINDS, Surroundings, Table, TableValue};
 pub use martlet_integrate::{SecretTrouble, SecretValue, Settings};
 use martlet_registry::DeadLetterCount;
 pub use martlet_registry::DeadLettersKept;
+pub(crate) use operate::Examined;
 pub use operate::{Chosen, IntegrationSeen, Operator, Order, SENT_AT_ONCE_MAX, Sending};
 
 use crate::control::{Control, ControlError};
@@ -163,8 +164,7 @@ impl Integrations {
         tenant: TenantId,
         part: &str,
     ) -> Result<Vec<String>, ControlError> {
-        let mut found = self.host.sessions_of(part).await?;
-        found.retain(|one| one.tenant == tenant && part_of(&one.client_id) == part);
+        let found = self.host.sessions_of_part(tenant, part).await?;
         Ok(found.into_iter().map(|one| one.client_id).collect())
     }
 

@@ -84,21 +84,26 @@ pub struct Operator<'a> {
     tenant: Option<TenantId>,
 }
 
-impl Integrations {
-    /// All of them, each with its state and its Topic Filters.
-    pub(crate) fn with_filters(&self) -> impl Iterator<Item = (&Handle, State, &[Box<str>])> {
-        let all = self.handles.iter().zip(&self.configured).enumerate();
-        all.map(|(at, (handle, settings))| (&**handle, self.state_at(at), &*settings.filters))
-    }
+/// An integration as `why` looks at it.
+pub(crate) struct Examined<'a> {
+    pub(crate) handle: &'a Handle,
+    pub(crate) state: State,
+    /// Its Topic Filters.
+    pub(crate) filters: &'a [Box<str>],
+    /// What is wrong with its secrets, if something is.
+    pub(crate) secret_trouble: Option<SecretTrouble>,
+}
 
-    /// What is wrong with the secrets of an integration, if something is.
-    pub(crate) fn secret_trouble_of(&self, handle: &Handle) -> Option<SecretTrouble> {
-        let client_id = handle.client_id();
-        let at = self
-            .handles
-            .iter()
-            .position(|one| one.client_id() == client_id);
-        self.secrets.get(at?)?.trouble()
+impl Integrations {
+    /// All of them.
+    pub(crate) fn examined(&self) -> impl Iterator<Item = Examined<'_>> {
+        let all = self.handles.iter().zip(&self.configured).enumerate();
+        all.map(|(at, (handle, settings))| Examined {
+            handle,
+            state: self.state_at(at),
+            filters: &settings.filters,
+            secret_trouble: self.secrets[at].trouble(),
+        })
     }
 
     /// As a caller operates them that sees this tenant alone; none: that sees the whole node.

@@ -9,7 +9,7 @@ use martlet_integrate::{Command, Handle, Host as _, Settings};
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::host::{NodeHost, part_of};
+use super::host::NodeHost;
 use super::{Following, TOLD_WITHIN, end_queue, tell_ended};
 
 /// An integration of a team.
@@ -78,7 +78,7 @@ async fn look(host: &NodeHost, one: &mut OfTeam) {
 
 /// Removes the queues of an integration in the tenant of a team that was removed for good.
 async fn end_queues(host: &NodeHost, integration: &str, tenant: TenantId) {
-    let sessions = match host.sessions_of(integration).await {
+    let sessions = match host.sessions_of_part(tenant, integration).await {
         Ok(sessions) => sessions,
         Err(error) => {
             warn!(integration, %error, "the queue of a removed team could not be looked for");
@@ -87,9 +87,7 @@ async fn end_queues(host: &NodeHost, integration: &str, tenant: TenantId) {
     };
     let mut messages = 0;
     for session in sessions {
-        if session.tenant == tenant && part_of(&session.client_id) == integration {
-            messages += end_queue(host, &session).await.unwrap_or_default();
-        }
+        messages += end_queue(host, &session).await.unwrap_or_default();
     }
     tell_ended(
         integration,

@@ -11,7 +11,7 @@ use super::session::uncapitalized;
 use super::{Finding, Question};
 use crate::cause::Cause;
 use crate::control::{Control, ControlError};
-use crate::integrations::{Activity, part_of, queue_trouble};
+use crate::integrations::{Activity, Examined, part_of, queue_trouble};
 use crate::journal::{Run, mend_of_drop};
 use crate::text::typed;
 
@@ -308,7 +308,13 @@ impl Control {
         let topic = question.topic.as_deref();
         let topic = topic.and_then(|topic| TopicName::new(topic).ok());
         let mut found = Vec::new();
-        for (handle, state, filters) in all.with_filters() {
+        for examined in all.examined() {
+            let Examined {
+                handle,
+                state,
+                filters,
+                secret_trouble,
+            } = examined;
             let is_seen = match all.takes_all_tenants(handle.kind(), handle.name()) {
                 true => question.sees_node,
                 false => state.tenant == Some(question.tenant),
@@ -327,8 +333,7 @@ impl Control {
                     command: command("resume"),
                 }),
                 (None, Some(failure)) => {
-                    let trouble = all.secret_trouble_of(handle);
-                    let (mend, command) = match trouble {
+                    let (mend, command) = match secret_trouble {
                         None => (REPAIR_TARGET, Some(command("test"))),
                         Some(trouble) => self.secret_remedy(&trouble),
                     };
@@ -383,7 +388,7 @@ impl Control {
         own.dead_letters = all.letters_stored_of(&own.name).await.unwrap_or(0);
     }
 
-    /// How a trouble with secrets is mended, and the command for that if one command does it.
+    /// The remedy for a fault of secrets, and its command if it has one.
     fn secret_remedy(&self, trouble: &SecretTrouble) -> (&'static str, Option<String>) {
         match trouble {
             SecretTrouble::Missing { names, team } => {

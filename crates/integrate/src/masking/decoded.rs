@@ -195,7 +195,7 @@ enum Digits {
     None,
 }
 
-/// A number of so many hexadecimal digits.
+/// Reads a number with this many hexadecimal digits.
 fn hex(text: &[u8], digits: usize) -> Digits {
     let within = &text[..text.len().min(digits)];
     let mut number = 0;

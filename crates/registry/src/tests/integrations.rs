@@ -114,7 +114,7 @@ both!(who_has_most_letters_loses_the_oldest_of_them, registry, {
         ..letter(message_id)
     };
     let kept = DeadLettersKept { letters: 6, ..KEPT };
-    // The tenant 2 has two integrations, of which one floods.
+    // Tenant 2 has two integrations. One of them has many letters.
     let few = [of(1, "a", 1), of(1, "a", 2), of(2, "b", 3)];
     assert_eq!(registry.put_dead_letters("n", &few, kept).await?, 0);
     let flood: Vec<_> = (10..20).map(|id| of(2, "c", id)).collect();

@@ -154,7 +154,7 @@ impl RegistrySource {
     }
 }
 
-/// What vouches for the devices that come by a team token.
+/// The voucher of devices that log in with a team token.
 fn voucher(token: &[u8]) -> Voucher {
     vouchers::voucher_of("team token", &[token])
 }

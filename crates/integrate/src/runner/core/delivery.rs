@@ -133,7 +133,7 @@ impl Core {
         lanes.lend_places(&behind);
     }
 
-    /// When a message that came in so long ago is too old to be delivered; none: never.
+    /// When a message of this age, milliseconds, becomes too old to be delivered; none: never.
     pub(super) fn too_old_at(&self, age_ms: u64) -> Option<Duration> {
         let age_max = match self.settings.queue.age_max_secs {
             0 => return None,
@@ -145,6 +145,9 @@ impl Core {
 
     /// When the first of the messages in hand is too old.
     pub(super) fn next_too_old(&self) -> Option<Duration> {
+        if self.settings.queue.age_max_secs == 0 {
+            return None;
+        }
         let held = self.held.iter();
         held.filter_map(|held| held.too_old_at).min()
     }
@@ -153,14 +156,13 @@ impl Core {
     /// waits to become a dead letter.
     pub(in super::super) fn drop_too_old(&mut self) {
         let now = self.clock.now();
-        let is_too_old = |held: &Held| held.too_old_at.is_some_and(|at| at <= now);
-        let all = self.held.iter().enumerate();
-        let places: Vec<usize> = all
-            .filter_map(|(place, held)| is_too_old(held).then_some(place))
-            .collect();
-        if places.is_empty() {
+        if self.next_too_old().is_none_or(|at| at > now) {
             return;
         }
+        let is_too_old = |held: &Held| held.too_old_at.is_some_and(|at| at <= now);
+        let all = self.held.iter().enumerate();
+        let places = all.filter_map(|(place, held)| is_too_old(held).then_some(place));
+        let places: Vec<usize> = places.collect();
         let dropped = self.take_out(&places);
         self.alone = self.alone.saturating_sub(dropped.len());
         for held in &dropped {
