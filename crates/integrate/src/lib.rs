@@ -11,6 +11,7 @@
 //! * `json`: a message as JSON
 //! * `file`: a sink that appends to a file
 //! * `webhook`: a sink that sends HTTP requests
+//! * `nats`: a sink that publishes to JetStream
 #![forbid(unsafe_code)]
 
 mod caught;
@@ -20,6 +21,7 @@ mod host;
 pub mod json;
 mod kind;
 mod lanes;
+pub mod nats;
 mod part;
 mod runner;
 mod secret;

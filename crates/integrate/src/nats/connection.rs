@@ -1,0 +1,201 @@
+//! A connection to NATS that is never made again by itself: messages that were sent over an old one
+//! and were lost may not come behind newer ones that were sent over a new one.
+
+use std::error::Error;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::ContextBuilder;
+use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use tokio::sync::watch;
+
+use super::settings::NatsSettings;
+use crate::secret::{SecretValue, SecretValues, Template, masked};
+use crate::sink::Outcome;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// A server that answers no ping for this time is taken to be lost.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const IN_FLIGHT_MAX: usize = 65_535;
+
+/// A connection, with the JetStream behind it.
+pub(super) struct Connection {
+    pub(super) jetstream: Context,
+    /// Whether it was lost.
+    lost: watch::Receiver<bool>,
+    /// What the server complained about last, such as a missing permission.
+    complaint: watch::Receiver<Option<String>>,
+    secrets: Vec<SecretValue>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Connects to the first server that answers.
+    pub(super) async fn open(
+        settings: &NatsSettings,
+        values: &SecretValues,
+    ) -> Result<Self, String> {
+        let secrets: Vec<SecretValue> = values.values().cloned().collect();
+        let hidden = |text: String| masked(&text, secrets.iter().map(SecretValue::expose));
+        let url = filled(&settings.url, values)?;
+        let server: ServerAddr = url
+            .expose()
+            .parse()
+            .map_err(|_| "`url` is no URL of NATS, such as nats://host:4222".to_owned())?;
+        if !matches!(server.scheme(), "nats" | "tls") {
+            return Err("`url` has to begin with nats:// or tls://".to_owned());
+        }
+        let address = permitted(&server, settings).await?;
+        // A name that TLS checks has to be that of the URL.
+        let to = match server.tls_required() {
+            true => server.clone(),
+            false => address
+                .parse()
+                .map_err(|_| "the address cannot be used".to_owned())?,
+        };
+        let was_connected = Arc::<AtomicBool>::default();
+        let (lost_sender, lost) = watch::channel(false);
+        let (complaint_sender, complaint) = watch::channel(None);
+        let senders = Arc::new((lost_sender, complaint_sender));
+        let options = options(settings, values, &server, &was_connected)?
+            .name(concat!("martlet/", env!("CARGO_PKG_VERSION")))
+            .connection_timeout(CONNECT_WITHIN)
+            .ping_interval(PING_EVERY)
+            .max_reconnects(1)
+            .ignore_discovered_servers()
+            .event_callback(move |event| {
+                let senders = Arc::clone(&senders);
+                async move {
+                    match event {
+                        Event::Disconnected | Event::Closed => {
+                            senders.0.send_replace(true);
+                        }
+                        Event::ServerError(error) => {
+                            senders.1.send_replace(Some(error.to_string()));
+                        }
+                        _ => {}
+                    }
+                }
+            });
+        let client = options.connect(to).await.map_err(|error| {
+            let why = hidden(words(&error));
+            match error.kind() {
+                ConnectErrorKind::TimedOut => format!(
+                    "NATS takes connections and does not answer, or the network drops them: {why}"
+                ),
+                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                    format!("NATS rejects the credentials: {why}")
+                }
+                _ => format!("NATS cannot be reached: {why}"),
+            }
+        })?;
+        was_connected.store(true, Ordering::SeqCst);
+        let jetstream = context(client, settings.timeout);
+        Ok(Self {
+            jetstream,
+            lost,
+            complaint,
+            secrets,
+        })
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        *self.lost.borrow()
+    }
+
+    /// Waits until it is lost.
+    pub(super) async fn lost(&self) {
+        let mut lost = self.lost.clone();
+        // The sender is gone only with the connection.
+        let _ = lost.wait_for(|lost| *lost).await;
+    }
+
+    /// A failure with what the server complained about, without secrets.
+    pub(super) fn told(&self, outcome: Outcome) -> Outcome {
+        let Outcome::Failed(why) = outcome else {
+            return outcome;
+        };
+        let why = match &*self.complaint.borrow() {
+            Some(complaint) => format!("{why}; the server says: {complaint}"),
+            None => why,
+        };
+        Outcome::Failed(masked(&why, self.secrets.iter().map(SecretValue::expose)))
+    }
+}
+
+fn context(client: Client, ack_timeout: Duration) -> Context {
+    ContextBuilder::new()
+        .timeout(CONNECT_WITHIN)
+        .ack_timeout(ack_timeout)
+        .max_ack_inflight(IN_FLIGHT_MAX)
+        .build(client)
+}
+
+/// An address of the server that may be connected to, with its port.
+async fn permitted(server: &ServerAddr, settings: &NatsSettings) -> Result<String, String> {
+    let (host, port) = (server.host(), server.port());
+    let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await;
+    let found = found.map_err(|error| format!("NATS cannot be reached: {host}: {error}"))?;
+    let mut why = format!("NATS cannot be reached: {host} has no address");
+    for address in found {
+        let ip: IpAddr = address.ip();
+        match settings.allowed.check(ip) {
+            Ok(()) => return Ok(format!("nats://{address}")),
+            Err(refused) => why = refused,
+        }
+    }
+    Err(why)
+}
+
+/// Options with the credentials. They are given out only once: that ends the client's own attempts
+/// to connect again.
+fn options(
+    _settings: &NatsSettings,
+    _values: &SecretValues,
+    server: &ServerAddr,
+    was_connected: &Arc<AtomicBool>,
+) -> Result<ConnectOptions, String> {
+    let was_connected = Arc::clone(was_connected);
+    let auth = Auth {
+        username: server.username().map(str::to_owned),
+        password: server.password().map(str::to_owned),
+        ..Auth::new()
+    };
+    Ok(ConnectOptions::with_auth_callback(move |_nonce| {
+        let is_again = was_connected.load(Ordering::SeqCst);
+        let auth = auth.clone();
+        async move {
+            match is_again {
+                true => Err(AuthError::new("a lost connection is not made again")),
+                false => Ok(auth),
+            }
+        }
+    }))
+}
+
+fn filled(template: &Template, values: &SecretValues) -> Result<SecretValue, String> {
+    template.fill(values).map_err(|trouble| trouble.to_string())
+}
+
+/// An error with its causes.
+pub(super) fn words(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

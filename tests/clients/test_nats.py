@@ -1,0 +1,156 @@
+"""The NATS sink against Debian's nats-server, over kills and hangs of the server."""
+
+import json
+import threading
+
+import pytest
+
+import nats_process
+from paho_client import Client, properties
+from test_http_api import KEY, KEYS
+from test_http_registry import call
+from test_sinks import until
+
+
+@pytest.fixture
+def nats():
+    server = nats_process.Server()
+    yield server
+    server.close()
+
+
+def configured(tmp_path, url, allowed='["127.0.0.0/8"]', **keys):
+    keys = {"name": "raw", "filters": ["plant/#"], "url": url, **keys}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    config = tmp_path / "martlet.toml"
+    config.write_text("\n".join(
+        ["[integrations]", f"allow_private = {allowed}", "[[sinks.nats]]", *lines]) + "\n")
+    return {"arguments": ("-c", str(config)), "data_dir": tmp_path / "data", "http": True, "variables": KEYS}
+
+
+def state(node):
+    return call(node, "GET", "/api/v1/integrations/nats/raw", key=KEY)
+
+
+def letters(node):
+    return call(node, "GET", "/api/v1/integrations/nats/raw/dead-letters", key=KEY)["items"]
+
+
+def warnings(node):
+    return call(node, "GET", "/api/v1/health")["warnings"]
+
+
+def until_count(node, nats, count, stream="RAW"):
+    asks = nats_process.Client(nats)
+    until(lambda: asks.count(stream) >= count, lambda: f"{asks.count(stream)} of {count}\n{node.log()}")
+    return asks.all(stream)
+
+
+def test_a_message_is_in_the_stream_with_its_headers(start_node, tmp_path, nats):
+    nats_process.Client(nats).add_stream("RAW", "raw.>")
+    node = start_node(**configured(tmp_path, nats.url))
+    with Client(node, "pump-1").credentials("ann", "secret") as client:
+        client.publish("plant/1", b"\x00\xff", qos=2, retain=True)
+        client.publish("plant/ü", "21.5")
+    with Client(node, "pump-2") as client:
+        client.publish("plant/2", "none")
+    found = until_count(node, nats, 3)
+    assert [(subject, payload) for subject, _, payload in found] == [
+        ("raw.ann", b"\x00\xff"), ("raw.ann", b"21.5"), ("raw.-", b"none")]
+    head = found[0][1]
+    assert (head["Mqtt-Topic"], head["Mqtt-Qos"], head["Mqtt-Retain"]) == ("plant/1", "2", "true")
+    assert (head["Mqtt-Client-Id"], head["Mqtt-User"]) == ("pump-1", "ann")
+    assert found[1][1]["Mqtt-Topic"] == "plant/ü"
+    assert len({head["Nats-Msg-Id"] for _, head, _ in found}) == 3
+
+
+def test_a_payload_above_the_limit_of_the_server_is_a_dead_letter(start_node, tmp_path):
+    server = nats_process.Server("max_payload: 20000")
+    try:
+        nats_process.Client(server).add_stream("RAW", "raw.>")
+        node = start_node(**configured(tmp_path, server.url))
+        with Client(node, "pump-1") as client:
+            for payload in ["first", "x" * 30_000, "last"]:
+                client.publish("plant/1", payload)
+        found = until_count(node, server, 2)
+        assert [payload for _, _, payload in found] == [b"first", b"last"]
+        until(lambda: len(letters(node)) == 1, lambda: state(node))
+        assert "limit of 20000 exceeded" in letters(node)[0]["reason"]
+    finally:
+        server.close()
+
+
+def test_nothing_is_lost_and_the_order_is_kept_over_kills_of_the_server(start_node, tmp_path, nats):
+    nats_process.Client(nats).add_stream("RAW", "raw.>", duplicate_window=120_000_000_000)
+    node = start_node(**configured(tmp_path, nats.url, subject="raw.{client}"))
+    publishers, each = 4, 1_500
+    sent = [0] * publishers
+
+    def publish(number):
+        with Client(node, f"pump-{number}") as client:
+            for at in range(each):
+                client.publish(f"plant/{number}", str(at))
+                sent[number] = at + 1
+
+    threads = [threading.Thread(target=publish, args=(number,)) for number in range(publishers)]
+    for thread in threads:
+        thread.start()
+    for share in (4, 2):
+        until(lambda: sum(sent) >= publishers * each // share, lambda: sent)
+        nats.kill()
+        # What is published meanwhile waits.
+        before = sum(sent)
+        until(lambda: sum(sent) >= min(before + 200, publishers * each), lambda: sent)
+        until(lambda: state(node)["state"] == "retrying", lambda: state(node))
+        assert any("NATS cannot be reached" in one or "was lost" in one for one in warnings(node)), warnings(node)
+        nats.start()
+        call(node, "POST", "/api/v1/integrations/nats/raw/resume", key=KEY)
+    for thread in threads:
+        thread.join()
+    found = until_count(node, nats, publishers * each)
+    for number in range(publishers):
+        got = [int(payload) for subject, _, payload in found if subject == f"raw.pump-{number}"]
+        assert got == list(range(each)), f"pump-{number}"
+
+
+def test_a_hanging_server_is_told_apart_and_nothing_is_lost(start_node, tmp_path, nats):
+    nats_process.Client(nats).add_stream("RAW", "raw.>")
+    node = start_node(**configured(tmp_path, nats.url, timeout_secs=1))
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "0")
+        until_count(node, nats, 1)
+        nats.hang()
+        for at in range(1, 50):
+            client.publish("plant/1", str(at))
+        until(lambda: any("does not acknowledge in time" in one for one in warnings(node)), lambda: warnings(node))
+        until(lambda: any("does not answer" in one for one in warnings(node)), lambda: warnings(node))
+        nats.go_on()
+    call(node, "POST", "/api/v1/integrations/nats/raw/resume", key=KEY)
+    found = until_count(node, nats, 50)
+    assert [payload for _, _, payload in found] == [str(at).encode() for at in range(50)]
+    nats.kill()
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "50")
+    until(lambda: any("cannot be reached" in one for one in warnings(node)), lambda: warnings(node))
+
+
+def test_no_name_makes_a_wildcard_or_a_further_token(start_node, tmp_path, nats):
+    nats_process.Client(nats).add_stream("RAW", "raw.>")
+    node = start_node(**configured(tmp_path, nats.url, filters=["#"], subject="raw.{user}.{topic}"))
+    names = ["*", ">", "a.b", "a b", "", "-", "%", "é", "\u00a0", "tab\tx", "$SYS"]
+    for name in names:
+        with Client(node, "pump-1").credentials(name, "x") as client:
+            client.publish(f"t/{name}/{name}", "x")
+    found = until_count(node, nats, len(names))
+    subjects = [subject for subject, _, _ in found]
+    assert len(set(subjects)) == len(names)
+    for name, subject in zip(names, subjects):
+        tokens = subject.split(".")
+        assert len(tokens) == 5 and "*" not in subject and ">" not in subject and tokens[1] != "-", (name, subject)
+
+
+def test_private_addresses_need_permission(start_node, tmp_path, nats):
+    node = start_node(**configured(tmp_path, nats.url, allowed="[]"))
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "x")
+    until(lambda: any("allow_private" in one for one in warnings(node)), lambda: warnings(node))
