@@ -154,3 +154,64 @@ def test_private_addresses_need_permission(start_node, tmp_path, nats):
     with Client(node, "pump-1") as client:
         client.publish("plant/1", "x")
     until(lambda: any("allow_private" in one for one in warnings(node)), lambda: warnings(node))
+
+
+def test_a_missing_stream_is_created_and_an_existing_one_is_not_changed(start_node, tmp_path, nats):
+    node = start_node(**configured(
+        tmp_path, nats.url, stream="NEW", stream_max_age_secs=3600, stream_max_bytes=5_000_000,
+        stream_duplicates_secs=60))
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "x")
+    until_count(node, nats, 1, "NEW")
+    node.close()
+    made = nats_process.Client(nats).stream_info("NEW")["config"]
+    assert (made["subjects"], made["discard"], made["storage"]) == (["raw.>"], "old", "file")
+    assert (made["max_age"], made["max_bytes"], made["duplicate_window"]) == (3600 * 10**9, 5_000_000, 60 * 10**9)
+    node = start_node(**configured(tmp_path, nats.url, stream="NEW", stream_max_age_secs=7200))
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "y")
+    until_count(node, nats, 2, "NEW")
+    assert nats_process.Client(nats).stream_info("NEW")["config"] == made
+
+
+def test_a_subject_that_no_stream_takes_is_told(start_node, tmp_path, nats):
+    node = start_node(**configured(tmp_path, nats.url, create_stream=False))
+    with Client(node, "pump-1").credentials("ann", "x") as client:
+        client.publish("plant/1", "x")
+    until(lambda: any("no stream takes" in one for one in warnings(node)), lambda: warnings(node))
+    nats_process.Client(nats).add_stream("RAW", "raw.>")
+    until_count(node, nats, 1)
+
+
+def test_a_message_of_mqtt_5_passes_its_content_type(start_node, tmp_path, nats):
+    node = start_node(**configured(tmp_path, nats.url, stream="RAW"))
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "{}", properties=properties("PUBLISH", ContentType="application/json"))
+    assert until_count(node, nats, 1)[0][1]["Content-Type"] == "application/json"
+
+
+# A user's nkey that was made for this test.
+SEED = "SUAIO3FHUX5PNV2LQIIP7TZ3N4L7TX3W53MQGEIVYFIGA635OZCKEYHFLM"
+
+
+@pytest.mark.parametrize("keys, server", [
+    ({"user": "martlet", "password": "known-pass"}, 'authorization { user: martlet, password: "known-pass" }'),
+    ({"token": "known-token"}, 'authorization { token: "known-token" }'),
+])
+def test_credentials_are_shown_and_wrong_ones_are_told(start_node, tmp_path, keys, server):
+    nats = nats_process.Server(server)
+    try:
+        shown = {"user": "martlet", "pass": "known-pass"} if "user" in keys else {"auth_token": "known-token"}
+        node = start_node(**configured(tmp_path, nats.url, stream="RAW", **keys))
+        with Client(node, "pump-1") as client:
+            client.publish("plant/1", "x")
+        asks = nats_process.Client(nats, **shown)
+        until(lambda: asks.count("RAW") == 1, node.log)
+        node.close()
+        node = start_node(**configured(tmp_path, nats.url, **{**keys, list(keys)[-1]: "other-secret"}))
+        with Client(node, "pump-1") as client:
+            client.publish("plant/1", "y")
+        until(lambda: any("rejects the credentials" in one for one in warnings(node)), lambda: warnings(node))
+        assert "other-secret" not in node.log() + json.dumps(warnings(node))
+    finally:
+        nats.close()

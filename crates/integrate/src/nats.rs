@@ -2,7 +2,9 @@
 //! acknowledged it.
 
 mod connection;
+mod credentials;
 mod settings;
+mod stream;
 mod subject;
 
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use crate::secret::SecretsReceiver;
 use crate::sink::{Outcome, Sink, SinkMessage};
 use connection::{Connection, words};
 
-pub use settings::{KIND, NatsSettings};
+pub use settings::{Credentials, KIND, NatsSettings, NewStream};
 
 /// A sink that publishes to JetStream.
 #[derive(Debug)]

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::ContextBuilder;
-use async_nats::{Auth, AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use tokio::sync::watch;
 
+use super::credentials::Shown;
 use super::settings::NatsSettings;
+use super::stream;
 use crate::secret::{SecretValue, SecretValues, Template, masked};
 use crate::sink::Outcome;
 
@@ -65,7 +67,8 @@ impl Connection {
         let (lost_sender, lost) = watch::channel(false);
         let (complaint_sender, complaint) = watch::channel(None);
         let senders = Arc::new((lost_sender, complaint_sender));
-        let options = options(settings, values, &server, &was_connected)?
+        let options = options(settings, values, &server, &was_connected)
+            .await?
             .name(concat!("martlet/", env!("CARGO_PKG_VERSION")))
             .connection_timeout(CONNECT_WITHIN)
             .ping_interval(PING_EVERY)
@@ -99,6 +102,10 @@ impl Connection {
         })?;
         was_connected.store(true, Ordering::SeqCst);
         let jetstream = context(client, settings.timeout);
+        if let Some(new) = &settings.stream {
+            let filter = settings.subject.filter();
+            stream::create_if_none(&jetstream, new, filter).await?;
+        }
         Ok(Self {
             jetstream,
             lost,
@@ -155,33 +162,37 @@ async fn permitted(server: &ServerAddr, settings: &NatsSettings) -> Result<Strin
     Err(why)
 }
 
-/// Options with the credentials. They are given out only once: that ends the client's own attempts
-/// to connect again.
-fn options(
-    _settings: &NatsSettings,
-    _values: &SecretValues,
+/// Options of a connection. The credentials are given out only once: that ends the client's own
+/// attempts to connect again.
+async fn options(
+    settings: &NatsSettings,
+    values: &SecretValues,
     server: &ServerAddr,
     was_connected: &Arc<AtomicBool>,
 ) -> Result<ConnectOptions, String> {
     let was_connected = Arc::clone(was_connected);
-    let auth = Auth {
-        username: server.username().map(str::to_owned),
-        password: server.password().map(str::to_owned),
-        ..Auth::new()
-    };
-    Ok(ConnectOptions::with_auth_callback(move |_nonce| {
-        let is_again = was_connected.load(Ordering::SeqCst);
-        let auth = auth.clone();
-        async move {
-            match is_again {
-                true => Err(AuthError::new("a lost connection is not made again")),
-                false => Ok(auth),
-            }
-        }
-    }))
+    let shown = Arc::new(Shown::of(&settings.credentials, values, server).await?);
+    let nkey = shown.nkey.clone();
+    let mut options = ConnectOptions::with_auth_callback(move |nonce| {
+        let auth = match was_connected.load(Ordering::SeqCst) {
+            true => Err(AuthError::new("a lost connection is not made again")),
+            false => shown.auth(&nonce),
+        };
+        std::future::ready(auth)
+    });
+    if let Some(seed) = nkey {
+        options = options.nkey(seed.expose().to_owned());
+    }
+    if let Some(path) = &settings.ca_file {
+        options = options.add_root_certificates(path.clone());
+    }
+    if let Some((certificate, key)) = &settings.certificate {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    Ok(options.require_tls(server.tls_required()))
 }
 
-fn filled(template: &Template, values: &SecretValues) -> Result<SecretValue, String> {
+pub(super) fn filled(template: &Template, values: &SecretValues) -> Result<SecretValue, String> {
     template.fill(values).map_err(|trouble| trouble.to_string())
 }
 
