@@ -6,6 +6,7 @@ mod credentials;
 mod settings;
 mod stream;
 mod subject;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,8 @@ use martlet_codec::PublishProperties;
 
 use crate::secret::SecretsReceiver;
 use crate::sink::{Outcome, Sink, SinkMessage};
-use connection::{Connection, words};
+use connection::Connection;
+use words::words;
 
 pub use settings::{Credentials, KIND, NatsSettings, NewStream};
 

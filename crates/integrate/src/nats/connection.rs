@@ -1,7 +1,6 @@
 //! A connection to NATS that is never made again by itself: messages that were sent over an old one
 //! and were lost may not come behind newer ones that were sent over a new one.
 
-use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +11,11 @@ use async_nats::jetstream::context::ContextBuilder;
 use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use tokio::sync::watch;
 
-use super::credentials::Shown;
+use super::credentials::{Shown, filled};
 use super::settings::NatsSettings;
 use super::stream;
-use crate::secret::{SecretValue, SecretValues, Template, masked};
+use super::words::words;
+use crate::secret::{SecretValue, SecretValues, masked};
 use crate::sink::Outcome;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -190,23 +190,4 @@ async fn options(
         options = options.add_client_certificate(certificate.clone(), key.clone());
     }
     Ok(options.require_tls(server.tls_required()))
-}
-
-pub(super) fn filled(template: &Template, values: &SecretValues) -> Result<SecretValue, String> {
-    template.fill(values).map_err(|trouble| trouble.to_string())
-}
-
-/// An error with its causes.
-pub(super) fn words(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -5,9 +5,8 @@ use std::path::Path;
 use async_nats::{Auth, AuthError, ServerAddr};
 use nkeys::KeyPair;
 
-use super::connection::filled;
 use super::settings::Credentials;
-use crate::secret::{SecretValue, SecretValues};
+use crate::secret::{SecretValue, SecretValues, Template};
 
 /// Credentials with the values of their secrets.
 #[derive(Default)]
@@ -104,4 +103,9 @@ impl Shown {
 
 fn key_pair(seed: &str) -> Result<KeyPair, &'static str> {
     KeyPair::from_seed(seed.trim()).map_err(|_| "is no seed of an nkey, expected SU and 56 letters")
+}
+
+/// A text with the values of its secrets.
+pub(super) fn filled(template: &Template, values: &SecretValues) -> Result<SecretValue, String> {
+    template.fill(values).map_err(|trouble| trouble.to_string())
 }

@@ -5,8 +5,8 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::context::GetStreamByNameErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 
-use super::connection::words;
 use super::settings::NewStream;
+use super::words::words;
 
 /// Creates the stream if no stream takes one of the subjects that match the filter.
 ///
