@@ -5,11 +5,13 @@ import threading
 
 import pytest
 
+import martlet_process
 import nats_process
 from paho_client import Client, properties
 from test_http_api import KEY, KEYS
 from test_http_registry import call
 from test_sinks import until
+from test_webhooks import set_secret
 
 
 @pytest.fixture
@@ -190,8 +192,9 @@ def test_a_message_of_mqtt_5_passes_its_content_type(start_node, tmp_path, nats)
     assert until_count(node, nats, 1)[0][1]["Content-Type"] == "application/json"
 
 
-# A user's nkey that was made for this test.
+# A user's nkey of an example of NATS, and its public key.
 SEED = "SUAIO3FHUX5PNV2LQIIP7TZ3N4L7TX3W53MQGEIVYFIGA635OZCKEYHFLM"
+PUBLIC = "UD2FLLGFERQVQQ3SBKONNG2QMIMTZQKKLTU3AVG5I3EQEFHBPGPE2XQS"
 
 
 @pytest.mark.parametrize("keys, server", [
@@ -215,3 +218,29 @@ def test_credentials_are_shown_and_wrong_ones_are_told(start_node, tmp_path, key
         assert "other-secret" not in node.log() + json.dumps(warnings(node))
     finally:
         nats.close()
+
+
+def test_an_nkey_is_a_secret_and_signs(start_node, tmp_path):
+    nats = nats_process.Server(
+        "authorization { users: [ { nkey: %s }, { user: asks, password: asks } ] }" % PUBLIC)
+    try:
+        node = start_node(**configured(tmp_path, nats.url, stream="RAW", nkey="${secret:seed}"))
+        with Client(node, "pump-1") as client:
+            client.publish("plant/1", "x")
+        until(lambda: any("martlet secret set seed" in one for one in warnings(node)), lambda: warnings(node))
+        set_secret(node, "seed", SEED)
+        asks = nats_process.Client(nats, user="asks", **{"pass": "asks"})
+        until(lambda: asks.count("RAW") == 1, node.log)
+        assert SEED not in node.log()
+    finally:
+        nats.close()
+
+
+def test_an_operator_can_test_the_target(start_node, tmp_path, nats):
+    node = start_node(**configured(tmp_path, nats.url))
+    test = ("integration", "test", "nats/raw", "--data-dir", str(node.data_dir))
+    done = martlet_process.run(*test)
+    assert done.returncode == 0, done
+    nats.kill()
+    done = martlet_process.run(*test)
+    assert done.returncode != 0 and "cannot be reached" in done.stdout + done.stderr, done

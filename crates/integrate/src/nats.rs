@@ -140,8 +140,7 @@ impl Sink for NatsSink {
 
     async fn test(&mut self) -> Result<(), String> {
         let connection = self.connect().await?;
-        let answer = connection.jetstream.query_account().await;
-        answer.map_err(|error| format!("JetStream does not answer: {}", words(&error)))?;
+        stream::reach(&connection.jetstream).await?;
         self.connection = Some(connection);
         Ok(())
     }

@@ -140,7 +140,8 @@ impl Connection {
 
 fn context(client: Client, ack_timeout: Duration) -> Context {
     ContextBuilder::new()
-        .timeout(CONNECT_WITHIN)
+        // That of a request and of the acknowledgement of a publish.
+        .timeout(ack_timeout)
         .ack_timeout(ack_timeout)
         .max_ack_inflight(IN_FLIGHT_MAX)
         .build(client)

@@ -109,3 +109,64 @@ fn key_pair(seed: &str) -> Result<KeyPair, &'static str> {
 pub(super) fn filled(template: &Template, values: &SecretValues) -> Result<SecretValue, String> {
     template.fill(values).map_err(|trouble| trouble.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A seed of an example of NATS.
+    const SEED: &str = "SUAIO3FHUX5PNV2LQIIP7TZ3N4L7TX3W53MQGEIVYFIGA635OZCKEYHFLM";
+
+    async fn of(credentials: Credentials, url: &str) -> Result<Shown, String> {
+        let server = url.parse().expect("a URL");
+        Shown::of(&credentials, &SecretValues::new(), &server).await
+    }
+
+    #[tokio::test]
+    async fn a_credentials_file_answers_a_nonce() {
+        let path = std::env::temp_dir().join(format!("martlet-{}.creds", std::process::id()));
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\nabc.def.ghi\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{SEED}\n------END USER NKEY SEED------\n"
+        );
+        std::fs::write(&path, text).expect("a file");
+        let credentials = Credentials {
+            file: Some(path.clone()),
+            ..Credentials::default()
+        };
+        let shown = of(credentials.clone(), "nats://h:1").await;
+        let auth = shown.expect("they can be used").auth(b"nonce");
+        let auth = auth.expect("an answer");
+        assert_eq!(auth.jwt.as_deref(), Some("abc.def.ghi"));
+        let key = KeyPair::from_seed(SEED).expect("a seed");
+        let signature = auth.signature.expect("a signature");
+        assert!(key.verify(b"nonce", &signature).is_ok());
+        std::fs::write(&path, "-----BEGIN NATS USER JWT-----\nabc\n").expect("a file");
+        assert!(of(credentials.clone(), "nats://h:1").await.is_err());
+        std::fs::remove_file(&path).expect("it is there");
+        assert!(of(credentials, "nats://h:1").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn names_of_the_settings_go_before_those_of_the_url() {
+        let shown = of(Credentials::default(), "nats://ann:pw@h:1").await;
+        let shown = shown.expect("they can be used");
+        assert_eq!(shown.user.as_deref(), Some("ann"));
+        assert_eq!(shown.password.expect("a password").expose(), "pw");
+        let own = Credentials {
+            user: Some("bob".into()),
+            ..Credentials::default()
+        };
+        let shown = of(own, "nats://ann:pw@h:1")
+            .await
+            .expect("they can be used");
+        assert_eq!((shown.user.as_deref(), shown.password), (Some("bob"), None));
+        let seed = Template::parse("no-seed").expect("a text");
+        let bad = Credentials {
+            nkey: Some(seed),
+            ..Credentials::default()
+        };
+        let why = of(bad, "nats://h:1").await.err().expect("no seed");
+        assert!(!why.contains("no-seed"), "{why}");
+    }
+}

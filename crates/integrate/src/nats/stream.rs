@@ -21,15 +21,8 @@ pub(super) async fn create_if_none(
     let Ok(filter) = filter else {
         return Ok(());
     };
-    match jetstream.stream_by_subject(filter.clone()).await {
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind() == GetStreamByNameErrorKind::NotFound => {}
-        Err(error) => {
-            return Err(format!(
-                "JetStream does not answer; is it enabled? {}",
-                words(&error)
-            ));
-        }
+    if is_taken(jetstream, &filter).await? {
+        return Ok(());
     }
     let config = Config {
         name: new.name.to_string(),
@@ -53,6 +46,26 @@ pub(super) async fn create_if_none(
         Err(error) => Err(format!(
             "no stream takes {filter:?}, and the stream {:?} cannot be created: {}",
             new.name,
+            words(&error)
+        )),
+    }
+}
+
+/// Whether JetStream answers.
+///
+/// # Errors
+/// It does not; the reason in words.
+pub(super) async fn reach(jetstream: &Context) -> Result<(), String> {
+    is_taken(jetstream, "martlet").await.map(drop)
+}
+
+/// Whether a stream takes one of the subjects that match the filter.
+async fn is_taken(jetstream: &Context, filter: &str) -> Result<bool, String> {
+    match jetstream.stream_by_subject(filter).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == GetStreamByNameErrorKind::NotFound => Ok(false),
+        Err(error) => Err(format!(
+            "JetStream does not answer; is it enabled? {}",
             words(&error)
         )),
     }
