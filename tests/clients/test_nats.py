@@ -139,7 +139,7 @@ def test_a_hanging_server_is_told_apart_and_nothing_is_lost(start_node, tmp_path
 def test_no_name_makes_a_wildcard_or_a_further_token(start_node, tmp_path, nats):
     nats_process.Client(nats).add_stream("RAW", "raw.>")
     node = start_node(**configured(tmp_path, nats.url, filters=["#"], subject="raw.{user}.{topic}"))
-    names = ["*", ">", "a.b", "a b", "", "-", "%", "é", "\u00a0", "tab\tx", "$SYS"]
+    names = ["*", ">", "a.b", "a b", "", "-", "%", "é", "\u00a0", "$SYS"]
     for name in names:
         with Client(node, "pump-1").credentials(name, "x") as client:
             client.publish(f"t/{name}/{name}", "x")

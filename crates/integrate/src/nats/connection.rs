@@ -173,7 +173,6 @@ async fn options(
 ) -> Result<ConnectOptions, String> {
     let was_connected = Arc::clone(was_connected);
     let shown = Arc::new(Shown::of(&settings.credentials, values, server).await?);
-    let nkey = shown.nkey.clone();
     let mut options = ConnectOptions::with_auth_callback(move |nonce| {
         let auth = match was_connected.load(Ordering::SeqCst) {
             true => Err(AuthError::new("a lost connection is not made again")),
@@ -181,9 +180,6 @@ async fn options(
         };
         std::future::ready(auth)
     });
-    if let Some(seed) = nkey {
-        options = options.nkey(seed.expose().to_owned());
-    }
     if let Some(path) = &settings.ca_file {
         options = options.add_root_certificates(path.clone());
     }

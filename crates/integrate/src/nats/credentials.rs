@@ -11,8 +11,8 @@ use crate::secret::{SecretValue, SecretValues, Template};
 /// Credentials with the values of their secrets.
 #[derive(Default)]
 pub(super) struct Shown {
-    /// Seed of an nkey that stands alone, without a JWT.
-    pub(super) nkey: Option<SecretValue>,
+    /// Public key of an nkey that stands alone, without a JWT.
+    nkey: Option<String>,
     jwt: Option<SecretValue>,
     key: Option<KeyPair>,
     user: Option<String>,
@@ -37,8 +37,8 @@ impl Shown {
         if let Some(seed) = value(&credentials.nkey).transpose()? {
             let key = key_pair(seed.expose()).map_err(|why| format!("`nkey` {why}"))?;
             return Ok(Self {
+                nkey: Some(key.public_key()),
                 key: Some(key),
-                nkey: Some(seed),
                 ..Self::default()
             });
         }
@@ -93,6 +93,7 @@ impl Shown {
         let signature = signature.map_err(|_| AuthError::new("the nonce cannot be signed"))?;
         let mut auth = Auth::new();
         auth.jwt = text(&self.jwt);
+        auth.nkey = self.nkey.clone();
         auth.username = self.user.clone();
         auth.password = text(&self.password);
         auth.token = text(&self.token);
