@@ -135,16 +135,6 @@ impl SinkMessage {
         Self::made(&publication(topic, payload), Source::Delivery(None))
     }
 
-    /// The same with a number of its own.
-    #[cfg(test)]
-    pub(crate) fn example_of(id: u64, topic: &str, payload: &[u8]) -> Self {
-        let publication = Publication {
-            id: MessageId(id),
-            ..publication(topic, payload)
-        };
-        Self::made(&publication, Source::Delivery(None))
-    }
-
     /// A message that no part was handed. The runner holds one batch of them at a time, so their
     /// bytes are not counted.
     fn made(publication: &Publication<'_>, publisher: Source) -> Self {
