@@ -1,5 +1,6 @@
 """A nats-server from Debian's package, with JetStream in a directory of its own, and a client of its protocol."""
 
+import collections
 import json
 import os
 import shutil
@@ -73,6 +74,8 @@ class Client:
         self.stream.readline()
         options = {"verbose": False, "headers": True, "no_responders": True, "lang": "python", "version": "0",
                    "protocol": 1, **credentials}
+        # What came for a subscription before it was asked for.
+        self.waiting = collections.defaultdict(collections.deque)
         self.inbox = "_INBOX." + uuid.uuid4().hex
         self.send(f"CONNECT {json.dumps(options)}\r\nSUB {self.inbox} 1\r\n".encode())
 
@@ -84,24 +87,23 @@ class Client:
         """The answer of the API of JetStream."""
         body = b"" if value is None else json.dumps(value).encode()
         self.send(b"PUB %s %s %d\r\n%s\r\n" % (subject.encode(), self.inbox.encode(), len(body), body))
-        return json.loads(self.message()[2])
+        return json.loads(self.message(b"1")[2])
 
-    def message(self):
-        """The next message: subject, headers, payload."""
-        while True:
+    def message(self, subscription):
+        """The next message of a subscription: subject, headers, payload."""
+        while not self.waiting[subscription]:
             words = self.stream.readline().split()
             assert words, "the server closed the connection"
             if words[0] == b"PING":
                 self.send(b"PONG\r\n")
-            elif words[0] == b"MSG":
-                payload = self.stream.read(int(words[-1]) + 2)[:-2]
-                return words[1].decode(), {}, payload
-            elif words[0] == b"HMSG":
+            elif words[0] in (b"MSG", b"HMSG"):
                 data = self.stream.read(int(words[-1]) + 2)[:-2]
-                head, payload = data[: int(words[-2])], data[int(words[-2]):]
-                return words[1].decode(), parsed(head), payload
+                head = int(words[-2]) if words[0] == b"HMSG" else 0
+                got = (words[1].decode(), parsed(data[:head]), data[head:])
+                self.waiting[words[2]].append(got)
             else:
                 assert words[0] in (b"INFO", b"PONG", b"+OK"), words
+        return self.waiting[subscription].popleft()
 
     def add_stream(self, name, *subjects, **more):
         answer = self.request(f"$JS.API.STREAM.CREATE.{name}", {
@@ -125,7 +127,7 @@ class Client:
             "deliver_subject": to, "deliver_policy": "all", "ack_policy": "none", "replay_policy": "instant",
             "description": consumer}})
         assert "error" not in answer, answer
-        return [self.message() for _ in range(count)]
+        return [self.message(b"2") for _ in range(count)]
 
     def close(self):
         self.stream.close()
