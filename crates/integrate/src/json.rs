@@ -55,7 +55,7 @@ pub fn write(to: &mut Vec<u8>, message: &SinkMessage) -> serde_json::Result<()> 
 }
 
 /// A time in UTC, to the millisecond.
-fn rfc3339(ms: u64) -> String {
+pub(crate) fn rfc3339(ms: u64) -> String {
     let time = i64::try_from(ms).ok().map(Timestamp::from_millisecond);
     let time = time.and_then(Result::ok).unwrap_or(Timestamp::MAX);
     time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()

@@ -13,7 +13,7 @@ use crate::sink::Sink;
 use crate::webhook::AllowedNetworks;
 
 /// All kinds of sinks, as `[[sinks.NAME]]` names them.
-pub const KINDS: &[Kind] = &[crate::file::KIND, crate::webhook::KIND];
+pub const KINDS: &[Kind] = &[crate::file::KIND, crate::webhook::KIND, crate::nats::KIND];
 
 /// A kind of sink.
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,7 @@
 //! * `json`: a message as JSON
 //! * `file`: a sink that appends to a file
 //! * `webhook`: a sink that sends HTTP requests
+//! * `nats`: a sink that publishes to JetStream
 #![forbid(unsafe_code)]
 
 mod caught;
@@ -22,6 +23,7 @@ pub mod json;
 mod kind;
 mod lanes;
 mod masking;
+pub mod nats;
 mod part;
 mod runner;
 mod secret;

@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use zeroize::Zeroizing;
 
+use crate::secret::SecretValues;
 use decoded::Decoded;
 
 /// Shortest secret that is replaced, bytes. A shorter one would be found in ordinary words.
@@ -38,6 +39,15 @@ impl fmt::Debug for SecretTexts {
 }
 
 impl SecretTexts {
+    /// All stored secrets of a sink.
+    pub(crate) fn of(values: &SecretValues) -> Self {
+        let mut texts = Self::default();
+        for value in values.values() {
+            texts.add(value.expose().as_bytes());
+        }
+        texts
+    }
+
     /// Adds a secret, unless it is too short to be found.
     pub(crate) fn add(&mut self, secret: &[u8]) {
         if secret.len() < SECRET_BYTES_MIN {
@@ -57,6 +67,11 @@ impl SecretTexts {
         if !self.0.contains(&text) {
             self.0.push(text);
         }
+    }
+
+    /// A whole text without secrets.
+    pub(crate) fn mask_text(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.mask(text.as_bytes(), false)).into_owned()
     }
 
     /// The text without secrets. `is_cut`: the text continued, so a secret may be cut off at its

@@ -60,7 +60,7 @@ impl AllowedNetworks {
     ///
     /// # Errors
     /// It may not; the reason in words.
-    pub(super) fn check(&self, address: IpAddr) -> Result<(), String> {
+    pub(crate) fn check(&self, address: IpAddr) -> Result<(), String> {
         let address = address.to_canonical();
         let is_allowed = self.0.iter().any(|network| network.contains(&address));
         if is_allowed || is_public(address) {

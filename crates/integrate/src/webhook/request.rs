@@ -186,8 +186,7 @@ fn words(error: reqwest::Error, secrets: &SecretTexts) -> String {
         }
         cause = error.source();
     }
-    let masked = secrets.mask(text.as_bytes(), false);
-    String::from_utf8_lossy(&masked).into_owned()
+    secrets.mask_text(&text)
 }
 
 fn key_of(text: &SecretValue) -> Result<hmac::Key, String> {

@@ -24,10 +24,7 @@ pub(super) fn all(
     settings: &WebhookSettings,
     values: &SecretValues,
 ) -> Result<SecretTexts, SecretTrouble> {
-    let mut secrets = SecretTexts::default();
-    for value in values.values() {
-        secrets.add(value.expose().as_bytes());
-    }
+    let mut secrets = SecretTexts::of(values);
     for (name, value) in &settings.headers {
         if is_called_secret(name) {
             add_header(&mut secrets, value.fill(values)?.expose());

@@ -1,0 +1,193 @@
+//! A connection to NATS that is never made again by itself: messages that were sent over an old one
+//! and were lost may not come behind newer ones that were sent over a new one.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::ContextBuilder;
+use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use tokio::sync::watch;
+
+use super::credentials::{Shown, filled};
+use super::settings::NatsSettings;
+use super::stream;
+use super::words::words;
+use crate::masking::SecretTexts;
+use crate::secret::SecretValues;
+use crate::sink::Outcome;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// A server that answers no ping for this time is taken to be lost.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const IN_FLIGHT_MAX: usize = 65_535;
+
+/// A connection, with the JetStream behind it.
+pub(super) struct Connection {
+    pub(super) jetstream: Context,
+    /// Whether it was lost.
+    lost: watch::Receiver<bool>,
+    /// What the server complained about last, such as a missing permission.
+    complaint: watch::Receiver<Option<String>>,
+    secrets: SecretTexts,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Connects to the first server that answers.
+    pub(super) async fn open(
+        settings: &NatsSettings,
+        values: &SecretValues,
+    ) -> Result<Self, String> {
+        let mut secrets = SecretTexts::of(values);
+        let url = filled(&settings.url, values)?;
+        let server: ServerAddr = url
+            .expose()
+            .parse()
+            .map_err(|_| "`url` is no URL of NATS, such as nats://host:4222".to_owned())?;
+        if !matches!(server.scheme(), "nats" | "tls") {
+            return Err("`url` has to begin with nats:// or tls://".to_owned());
+        }
+        for text in [server.username(), server.password()].into_iter().flatten() {
+            secrets.add(text.as_bytes());
+        }
+        let address = permitted(&server, settings).await?;
+        // A name that TLS checks has to be that of the URL.
+        let to = match server.tls_required() {
+            true => server.clone(),
+            false => address
+                .parse()
+                .map_err(|_| "the address cannot be used".to_owned())?,
+        };
+        let was_connected = Arc::<AtomicBool>::default();
+        let (lost_sender, lost) = watch::channel(false);
+        let (complaint_sender, complaint) = watch::channel(None);
+        let senders = Arc::new((lost_sender, complaint_sender));
+        let options = options(settings, values, &server, &was_connected)
+            .await?
+            .name(concat!("martlet/", env!("CARGO_PKG_VERSION")))
+            .connection_timeout(CONNECT_WITHIN)
+            .ping_interval(PING_EVERY)
+            .max_reconnects(1)
+            .ignore_discovered_servers()
+            .event_callback(move |event| {
+                let senders = Arc::clone(&senders);
+                async move {
+                    match event {
+                        Event::Disconnected | Event::Closed => {
+                            senders.0.send_replace(true);
+                        }
+                        Event::ServerError(error) => {
+                            senders.1.send_replace(Some(error.to_string()));
+                        }
+                        _ => {}
+                    }
+                }
+            });
+        let client = options.connect(to).await.map_err(|error| {
+            let why = secrets.mask_text(&words(&error));
+            match error.kind() {
+                ConnectErrorKind::TimedOut => format!(
+                    "NATS takes connections and does not answer, or the network drops them: {why}"
+                ),
+                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                    format!("NATS rejects the credentials: {why}")
+                }
+                _ => format!("NATS cannot be reached: {why}"),
+            }
+        })?;
+        was_connected.store(true, Ordering::SeqCst);
+        let jetstream = context(client, settings.timeout);
+        if let Some(new) = &settings.stream {
+            let filter = settings.subject.filter();
+            stream::create_if_none(&jetstream, new, filter).await?;
+        }
+        Ok(Self {
+            jetstream,
+            lost,
+            complaint,
+            secrets,
+        })
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        *self.lost.borrow()
+    }
+
+    /// Waits until it is lost.
+    pub(super) async fn lost(&self) {
+        let mut lost = self.lost.clone();
+        // The sender is gone only with the connection.
+        let _ = lost.wait_for(|lost| *lost).await;
+    }
+
+    /// A failure with what the server complained about, without secrets.
+    pub(super) fn told(&self, outcome: Outcome) -> Outcome {
+        let Outcome::Failed(why) = outcome else {
+            return outcome;
+        };
+        let why = match &*self.complaint.borrow() {
+            Some(complaint) => format!("{why}; the server says: {complaint}"),
+            None => why,
+        };
+        Outcome::Failed(self.secrets.mask_text(&why))
+    }
+}
+
+fn context(client: Client, ack_timeout: Duration) -> Context {
+    ContextBuilder::new()
+        // That of a request and of the acknowledgement of a publish.
+        .timeout(ack_timeout)
+        .ack_timeout(ack_timeout)
+        .max_ack_inflight(IN_FLIGHT_MAX)
+        .build(client)
+}
+
+/// An address of the server that may be connected to, with its port.
+async fn permitted(server: &ServerAddr, settings: &NatsSettings) -> Result<String, String> {
+    let (host, port) = (server.host(), server.port());
+    let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await;
+    let found = found.map_err(|error| format!("NATS cannot be reached: {host}: {error}"))?;
+    let mut why = format!("NATS cannot be reached: {host} has no address");
+    for address in found {
+        let ip: IpAddr = address.ip();
+        match settings.allowed.check(ip) {
+            Ok(()) => return Ok(format!("nats://{address}")),
+            Err(refused) => why = refused,
+        }
+    }
+    Err(why)
+}
+
+/// Options of a connection. The credentials are given out only once: that ends the client's own
+/// attempts to connect again.
+async fn options(
+    settings: &NatsSettings,
+    values: &SecretValues,
+    server: &ServerAddr,
+    was_connected: &Arc<AtomicBool>,
+) -> Result<ConnectOptions, String> {
+    let was_connected = Arc::clone(was_connected);
+    let shown = Arc::new(Shown::of(&settings.credentials, values, server).await?);
+    let mut options = ConnectOptions::with_auth_callback(move |nonce| {
+        let auth = match was_connected.load(Ordering::SeqCst) {
+            true => Err(AuthError::new("a lost connection is not made again")),
+            false => shown.auth(&nonce),
+        };
+        std::future::ready(auth)
+    });
+    if let Some(path) = &settings.ca_file {
+        options = options.add_root_certificates(path.clone());
+    }
+    if let Some((certificate, key)) = &settings.certificate {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    Ok(options.require_tls(server.tls_required()))
+}

@@ -1,0 +1,72 @@
+//! The stream that messages go to: created if none takes the subjects. An existing one is never
+//! changed.
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::GetStreamByNameErrorKind;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
+
+use super::settings::NewStream;
+use super::words::words;
+
+/// Creates the stream if no stream takes one of the subjects that match the filter.
+///
+/// # Errors
+/// JetStream does not say, or does not create it; the reason in words.
+pub(super) async fn create_if_none(
+    jetstream: &Context,
+    new: &NewStream,
+    filter: Result<String, String>,
+) -> Result<(), String> {
+    // What begins with a field has no filter that a stream could have.
+    let Ok(filter) = filter else {
+        return Ok(());
+    };
+    if is_taken(jetstream, &filter).await? {
+        return Ok(());
+    }
+    let config = Config {
+        name: new.name.to_string(),
+        subjects: vec![filter.clone()],
+        max_age: new.max_age,
+        max_bytes: new.max_bytes,
+        duplicate_window: new.duplicates,
+        discard: DiscardPolicy::Old,
+        storage: StorageType::File,
+        ..Config::default()
+    };
+    match jetstream.create_stream(config).await {
+        Ok(_) => {
+            tracing::info!(
+                stream = &*new.name,
+                subjects = filter,
+                "created a stream of NATS"
+            );
+            Ok(())
+        }
+        Err(error) => Err(format!(
+            "no stream takes {filter:?}, and the stream {:?} cannot be created: {}",
+            new.name,
+            words(&error)
+        )),
+    }
+}
+
+/// Whether JetStream answers.
+///
+/// # Errors
+/// It does not; the reason in words.
+pub(super) async fn reach(jetstream: &Context) -> Result<(), String> {
+    is_taken(jetstream, "martlet").await.map(drop)
+}
+
+/// Whether a stream takes one of the subjects that match the filter.
+async fn is_taken(jetstream: &Context, filter: &str) -> Result<bool, String> {
+    match jetstream.stream_by_subject(filter).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == GetStreamByNameErrorKind::NotFound => Ok(false),
+        Err(error) => Err(format!(
+            "JetStream does not answer; is it enabled? {}",
+            words(&error)
+        )),
+    }
+}

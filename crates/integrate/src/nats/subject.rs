@@ -1,0 +1,295 @@
+//! Subjects of NATS, made of messages. Each name becomes one token, in which what NATS does not
+//! accept is written as `%XX`: so no name makes a wildcard, a further token or another's subject,
+//! and the name can be read back.
+
+use crate::sink::SinkMessage;
+
+/// Bytes of a subject, at most. A server closes a connection whose control line is longer than
+/// 4,096 bytes, in which the subject and the inbox of the answer stand.
+pub(super) const SUBJECT_BYTES_MAX: usize = 2_048;
+/// The token for a name that a message does not have.
+const MISSING: &str = "-";
+
+/// A subject with fields, such as `raw.{user}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectTemplate(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(Box<str>),
+    Field(Field),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Topic,
+    MqttTopic,
+    User,
+    Device,
+    Client,
+    Tenant,
+}
+
+const FIELDS: &[(&str, Field)] = &[
+    ("topic", Field::Topic),
+    ("topic:mqtt", Field::MqttTopic),
+    ("user", Field::User),
+    ("device", Field::Device),
+    ("client", Field::Client),
+    ("tenant", Field::Tenant),
+];
+
+impl SubjectTemplate {
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// It makes no subject; the reason in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            let field = after.split_once('}').and_then(|(name, behind)| {
+                let found = FIELDS.iter().find(|(known, _)| *known == name);
+                found.map(|(_, field)| (*field, behind))
+            });
+            let Some((field, behind)) = field else {
+                let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+                return Err(format!(
+                    "after `{{` expected one of: {}, and `}}`",
+                    names.join(", ")
+                ));
+            };
+            if !before.is_empty() {
+                parts.push(Part::Text(before.into()));
+            }
+            parts.push(Part::Field(field));
+            rest = behind;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.into()));
+        }
+        let template = Self(parts);
+        template.check()?;
+        Ok(template)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let mut shape = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => shape.push_str(text),
+                Part::Field(_) => shape.push('x'),
+            }
+        }
+        let is_bad = |c: char| c.is_whitespace() || c.is_control() || "*>}%".contains(c);
+        if shape.contains(is_bad) || shape.split('.').any(str::is_empty) {
+            return Err(
+                "expected tokens with dots between them, without blanks, *, >, % and }".to_owned(),
+            );
+        }
+        if shape.starts_with('$') || shape.starts_with("_INBOX.") {
+            return Err("subjects that begin with $ or _INBOX belong to the server".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The filter of all its subjects, for a stream.
+    ///
+    /// # Errors
+    /// It begins with a field, so that only `>` would do.
+    pub(super) fn filter(&self) -> Result<String, String> {
+        let fixed = match self.0.as_slice() {
+            [Part::Text(text)] => return Ok(text.to_string()),
+            [Part::Text(text), ..] => text.rsplit_once('.').map(|(fixed, _)| fixed),
+            _ => None,
+        };
+        let fixed = fixed.ok_or("`subject` has no fixed first token")?;
+        Ok(format!("{fixed}.>"))
+    }
+
+    /// The subject of a message. `team` is the team whose tenant the message is of.
+    ///
+    /// # Errors
+    /// It has none; the reason in words.
+    pub(super) fn subject(
+        &self,
+        message: &SinkMessage,
+        team: Option<&str>,
+    ) -> Result<String, String> {
+        let mut subject = String::new();
+        for part in &self.0 {
+            let field = match part {
+                Part::Text(text) => {
+                    subject.push_str(text);
+                    continue;
+                }
+                Part::Field(field) => field,
+            };
+            match field {
+                Field::Topic => push_levels(&mut subject, message.topic()),
+                Field::MqttTopic => subject.push_str(&mqtt_subject(message.topic())?),
+                Field::User => push_name(&mut subject, message.user()),
+                Field::Device => push_name(&mut subject, message.device()),
+                Field::Client => push_name(&mut subject, message.client_id()),
+                Field::Tenant => push_name(&mut subject, team),
+            }
+        }
+        match subject.len() {
+            0..=SUBJECT_BYTES_MAX => Ok(subject),
+            bytes => Err(format!(
+                "its subject would have {bytes} bytes, at most {SUBJECT_BYTES_MAX} are accepted"
+            )),
+        }
+    }
+}
+
+fn push_name(subject: &mut String, name: Option<&str>) {
+    match name {
+        None => subject.push_str(MISSING),
+        // Another name than that of nobody.
+        Some(MISSING) => subject.push_str("%2D"),
+        Some(name) => push_token(subject, name),
+    }
+}
+
+fn push_levels(subject: &mut String, topic: &str) {
+    for (at, level) in topic.split('/').enumerate() {
+        if at > 0 {
+            subject.push('.');
+        }
+        push_token(subject, level);
+    }
+}
+
+/// A name as one token; the empty one is `%`.
+fn push_token(subject: &mut String, name: &str) {
+    if name.is_empty() {
+        subject.push('%');
+    }
+    for c in name.chars() {
+        // What the server keeps for itself begins with these.
+        let is_reserved = subject.is_empty() && "$_".contains(c);
+        if !is_reserved && !c.is_whitespace() && !c.is_control() && !".*>%".contains(c) {
+            subject.push(c);
+            continue;
+        }
+        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+            subject.push_str(&format!("%{byte:02X}"));
+        }
+    }
+}
+
+/// The subject that nats-server's own MQTT listener gives a topic: `/` is a dot, an empty level is
+/// `/`, and a dot is `//`.
+fn mqtt_subject(topic: &str) -> Result<String, String> {
+    let is_bad = |c: char| c.is_whitespace() || c.is_control() || "*>".contains(c);
+    if topic.contains(is_bad) || topic.starts_with('$') || topic.starts_with("_INBOX") {
+        return Err(
+            "nats-server's MQTT mapping has no subject for its topic: blanks, *, > and names of \
+             the server are not accepted"
+                .to_owned(),
+        );
+    }
+    let levels = topic.split('/').map(|level| match level {
+        "" => "/".to_owned(),
+        level => level.replace('.', "//"),
+    });
+    Ok(levels.collect::<Vec<_>>().join("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(name: &str) -> String {
+        let mut subject = "raw.".to_owned();
+        push_name(&mut subject, Some(name));
+        subject
+    }
+
+    /// What was escaped, read back.
+    fn name(token: &str) -> String {
+        let (mut bytes, mut rest) = (Vec::new(), token.as_bytes());
+        while let [first, behind @ ..] = rest {
+            match (first, behind) {
+                (b'%', [high, low, behind @ ..]) => {
+                    let digits = [*high, *low];
+                    let digits = std::str::from_utf8(&digits).expect("digits");
+                    bytes.push(u8::from_str_radix(digits, 16).expect("digits"));
+                    rest = behind;
+                }
+                (b'%', _) => rest = behind,
+                (byte, _) => {
+                    bytes.push(*byte);
+                    rest = behind;
+                }
+            }
+        }
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    #[test]
+    fn every_name_is_one_token_and_can_be_read_back() {
+        let odd = [
+            "", "-", "--", ".", "*", ">", "a.b", "a b", "%", "%2E", "a%", "é", "\u{a0}",
+        ];
+        let more = (1..0x250u32).filter_map(char::from_u32).map(String::from);
+        let all: Vec<String> = odd
+            .iter()
+            .map(|text| (*text).to_owned())
+            .chain(more)
+            .collect();
+        let mut seen = std::collections::BTreeMap::new();
+        for user in all {
+            let subject = token(&user);
+            let tail = subject.strip_prefix("raw.").expect("its prefix");
+            assert!(!tail.is_empty() && tail != "-", "{user:?}");
+            assert!(
+                !tail.contains(['.', '*', '>', ' ', '\t', '\r', '\n']),
+                "{user:?}: {tail}"
+            );
+            assert_eq!(name(tail), user);
+            if let Some(other) = seen.insert(subject, user.clone()) {
+                assert_eq!(other, user, "one subject for two names");
+            }
+        }
+        assert_eq!(token("ann"), "raw.ann");
+    }
+
+    #[test]
+    fn a_template_is_filled_with_a_message() {
+        let template = SubjectTemplate::parse("raw.{user}").expect("a template");
+        let message = SinkMessage::example("a/b.c//$x", b"");
+        assert_eq!(template.subject(&message, None).as_deref(), Ok("raw.-"));
+        assert_eq!(template.filter().as_deref(), Ok("raw.>"));
+        let template = SubjectTemplate::parse("{topic}.{tenant}").expect("a template");
+        let subject = template.subject(&message, Some("t1"));
+        assert_eq!(subject.as_deref(), Ok("a.b%2Ec.%.$x.t1"));
+        assert!(template.filter().is_err());
+        for theirs in ["$SYS/REQ", "$JS/API", "_INBOX/x"] {
+            let subject = template.subject(&SinkMessage::example(theirs, b""), None);
+            assert!(subject.expect("a subject").starts_with('%'), "{theirs}");
+        }
+        let long = SinkMessage::example(&"a/".repeat(2_000), b"");
+        assert!(template.subject(&long, None).is_err());
+        for bad in [
+            "", "a..b", ".a", "a.*", "raw.>", "{usr}", "{user", "a}", "$JS.x", "a b",
+        ] {
+            assert!(SubjectTemplate::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_mqtt_mapping_is_that_of_nats_server() {
+        for (topic, subject) in [
+            ("foo/bar", "foo.bar"),
+            ("/foo", "/.foo"),
+            ("foo/", "foo./"),
+            ("foo//bar", "foo./.bar"),
+            ("foo.bar/baz", "foo//bar.baz"),
+        ] {
+            assert_eq!(mqtt_subject(topic).as_deref(), Ok(subject), "{topic}");
+        }
+        assert!(mqtt_subject("a b").is_err() && mqtt_subject("a/*").is_err());
+    }
+}

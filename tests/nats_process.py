@@ -1,0 +1,140 @@
+"""A nats-server from Debian's package, with JetStream in a directory of its own, and a client of its protocol."""
+
+import collections
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+
+from programs import need
+
+DEADLINE_SECS = 20
+
+
+class Server:
+    """A server. It keeps its port and its streams over `kill` and `start`."""
+
+    def __init__(self, config=""):
+        self.place = tempfile.mkdtemp(prefix="martlet-nats-")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self.config = os.path.join(self.place, "server.conf")
+        with open(self.config, "w", encoding="utf-8") as file:
+            file.write(f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.place}" }}\n{config}\n')
+        self.log_path = os.path.join(self.place, "log")
+        self.start()
+
+    def start(self):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [need("nats-server", "nats-server"), "-c", self.config], stdout=log, stderr=log)
+        deadline = time.monotonic() + DEADLINE_SECS
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                assert self.process.poll() is None and time.monotonic() < deadline, self.log()
+                time.sleep(0.02)
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as log:
+            return log.read()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def hang(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def close(self):
+        if self.process.poll() is None:
+            self.go_on()
+            self.kill()
+        shutil.rmtree(self.place, ignore_errors=True)
+
+
+class Client:
+    """Speaks the protocol of NATS by hand: requests to JetStream and their answers."""
+
+    def __init__(self, server, **credentials):
+        self.connection = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_SECS)
+        self.stream = self.connection.makefile("rwb")
+        self.stream.readline()
+        options = {"verbose": False, "headers": True, "no_responders": True, "lang": "python", "version": "0",
+                   "protocol": 1, **credentials}
+        # What came for a subscription before it was asked for.
+        self.waiting = collections.defaultdict(collections.deque)
+        self.inbox = "_INBOX." + uuid.uuid4().hex
+        self.send(f"CONNECT {json.dumps(options)}\r\nSUB {self.inbox} 1\r\n".encode())
+
+    def send(self, text):
+        self.stream.write(text)
+        self.stream.flush()
+
+    def request(self, subject, value=None):
+        """The answer of the API of JetStream."""
+        body = b"" if value is None else json.dumps(value).encode()
+        self.send(b"PUB %s %s %d\r\n%s\r\n" % (subject.encode(), self.inbox.encode(), len(body), body))
+        return json.loads(self.message(b"1")[2])
+
+    def message(self, subscription):
+        """The next message of a subscription: subject, headers, payload."""
+        while not self.waiting[subscription]:
+            words = self.stream.readline().split()
+            assert words, "the server closed the connection"
+            if words[0] == b"PING":
+                self.send(b"PONG\r\n")
+            elif words[0] in (b"MSG", b"HMSG"):
+                data = self.stream.read(int(words[-1]) + 2)[:-2]
+                head = int(words[-2]) if words[0] == b"HMSG" else 0
+                got = (words[1].decode(), parsed(data[:head]), data[head:])
+                self.waiting[words[2]].append(got)
+            else:
+                assert words[0] in (b"INFO", b"PONG", b"+OK"), words
+        return self.waiting[subscription].popleft()
+
+    def add_stream(self, name, *subjects, **more):
+        answer = self.request(f"$JS.API.STREAM.CREATE.{name}", {
+            "name": name, "subjects": subjects, "retention": "limits", "storage": "file", "max_consumers": -1,
+            "max_msgs": -1, "max_bytes": -1, "discard": "old", "max_age": 0, "num_replicas": 1, **more})
+        assert "error" not in answer, answer
+
+    def stream_info(self, name):
+        return self.request(f"$JS.API.STREAM.INFO.{name}")
+
+    def count(self, name):
+        answer = self.stream_info(name)
+        return answer["state"]["messages"] if "state" in answer else 0
+
+    def all(self, name):
+        """All messages of a stream: subject, headers, payload, in their order."""
+        consumer, to = "c" + uuid.uuid4().hex, "_INBOX." + uuid.uuid4().hex
+        count = self.count(name)
+        self.send(f"SUB {to} 2\r\n".encode())
+        answer = self.request(f"$JS.API.CONSUMER.CREATE.{name}", {"stream_name": name, "config": {
+            "deliver_subject": to, "deliver_policy": "all", "ack_policy": "none", "replay_policy": "instant",
+            "description": consumer}})
+        assert "error" not in answer, answer
+        return [self.message(b"2") for _ in range(count)]
+
+    def close(self):
+        self.stream.close()
+        self.connection.close()
+
+
+def parsed(head):
+    lines = head.decode().split("\r\n")[1:]
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    return {name: value.strip() for name, value in pairs}
