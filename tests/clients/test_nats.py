@@ -1,4 +1,4 @@
-"""The NATS sink against Debian's nats-server, over kills and hangs of the server."""
+"""The NATS sink against nats-server, Debian's and a newer one, over kills and hangs of the server."""
 
 import json
 import threading
@@ -14,9 +14,9 @@ from test_sinks import until
 from test_webhooks import set_secret
 
 
-@pytest.fixture
-def nats():
-    server = nats_process.Server()
+@pytest.fixture(params=nats_process.BOTH)
+def nats(request):
+    server = nats_process.Server(source=request.param)
     yield server
     server.close()
 

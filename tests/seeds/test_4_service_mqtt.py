@@ -8,10 +8,12 @@ import subprocess
 import pytest
 
 import martlet_process
+import nats_process
 import postgres_process
 from programs import Mosquitto
 from test_3_iotflow import asked
 from test_registry import is_permitted
+from test_sinks import until
 from test_variables import free_ports
 
 KEY = "0123456789abcdef-secret"
@@ -147,3 +149,69 @@ def test_other_listeners_have_the_route_unless_they_are_told_otherwise():
     with martlet_process.Node(http=True, settings=["http.compat=1,2,3"]) as node:
         assert asked(node, "POST", "/devices", {"type": "x"})[0] == 404
         assert asked(node, "GET", "/docs/doc.json")[0] == 404
+
+
+@pytest.mark.parametrize("source", nats_process.BOTH)
+def test_every_message_is_forwarded_to_nats_and_has_a_line_in_the_log(source):
+    nats = nats_process.Server(source=source)
+    try:
+        with Service(NATS_URL=nats.url.replace("127.0.0.1", "localhost"), PUBLISH_TIMEOUT_SEC="3") as service:
+            _, _, device = asked(service, "POST", "/devices", {"type": "test-device"})
+            user = device["mqtt_user"]
+            login = ("-u", user, "-P", device["mqtt_password"])
+            sent = ["Hello from my new device!", *map(str, range(30))]
+            lines = "".join(f"{text}\n" for text in sent)
+            # Line by line, at QoS 0 as in the document.
+            done = subprocess.run(["mosquitto_pub", "-h", "localhost", "-p", str(service.node.port()), *login,
+                                   "-t", f"raw.{user}", "-l"], input=lines, text=True, capture_output=True, timeout=20)
+            assert done.returncode == 0, done.stderr
+            done = Mosquitto(service.node).pub(*login, "-t", f"raw.{user}/other", "-m", "last", "-q", "1")
+            assert done.returncode == 0, done.stderr
+            asks = nats_process.Client(nats)
+            until(lambda: asks.count("MARTLET_service-mqtt") == len(sent) + 1, service.node.log)
+            found = asks.all("MARTLET_service-mqtt")
+            assert [payload.decode() for _, _, payload in found] == [*sent, "last"]
+            assert {(subject, head["Content-Type"]) for subject, head, _ in found} == {
+                (f"raw.{user}", "application/json")}
+            log = lambda: service.node.log()
+            until(lambda: "forwarded more messages" in log(), log)
+            own = [line for line in log().splitlines() if "forwarded a message to NATS" in line]
+            assert 10 <= len(own) < len(sent) and all(f"raw.{user}" in line for line in own), log()
+            counted = sum(map(int, re.findall(r"forwarded more messages.*messages=(\d+)", log())))
+            assert len(own) + counted == len(found), log()
+            config = asks.stream_info("MARTLET_service-mqtt")["config"]
+            assert (config["subjects"], config["max_age"], config["max_bytes"]) == (["raw.>"], 7 * 86_400 * 10**9, 1 << 30)
+    finally:
+        nats.close()
+
+
+def test_without_jetstream_whoever_is_subscribed_gets_the_messages():
+    nats = nats_process.Server()
+    try:
+        with Service(NATS_URL=nats.url, ENABLE_JETSTREAM="false") as service:
+            _, _, device = asked(service, "POST", "/devices", {"type": "test-device"})
+            user = device["mqtt_user"]
+            listens = nats_process.Client(nats)
+            listens.send(b"SUB raw.> 9\r\n")
+            listens.request("$JS.API.INFO")
+            for text in ["one", "two"]:
+                done = Mosquitto(service.node).pub("-u", user, "-P", device["mqtt_password"], "-t", f"raw.{user}",
+                                                   "-m", text, "-q", "1")
+                assert done.returncode == 0, done.stderr
+            got = [listens.message(b"9") for _ in range(2)]
+            assert [(subject, payload) for subject, _, payload in got] == [
+                (f"raw.{user}", b"one"), (f"raw.{user}", b"two")]
+            assert listens.request("$JS.API.STREAM.NAMES")["streams"] is None
+            until(lambda: "forwarded a message to NATS" in service.node.log(), service.node.log)
+    finally:
+        nats.close()
+
+
+@pytest.mark.parametrize("variables, told", [
+    ({"NATS_URL": "nats://h:4222", "PUBLISH_TIMEOUT_SEC": "0"}, "PUBLISH_TIMEOUT_SEC is"),
+    ({"ENABLE_JETSTREAM": "perhaps"}, "ENABLE_JETSTREAM is"),
+])
+def test_a_wrong_value_is_told(variables, told):
+    done = subprocess.run([martlet_process.binary(), "config", "check"], capture_output=True, text=True, cwd="/tmp",
+                          env={**martlet_process.environment(), "LISTEN_ADDR": ":0", **variables}, timeout=20)
+    assert done.returncode != 0 and told in done.stdout + done.stderr, done

@@ -1,8 +1,9 @@
 //! The NATS sink: each message is published to JetStream, and is delivered when JetStream has
-//! acknowledged it.
+//! acknowledged it. Without JetStream it is delivered when the server has read it.
 
 mod connection;
 mod credentials;
+mod lines;
 mod settings;
 mod stream;
 mod subject;
@@ -20,6 +21,7 @@ use martlet_codec::PublishProperties;
 use crate::secret::SecretsReceiver;
 use crate::sink::{Outcome, Sink, SinkMessage};
 use connection::Connection;
+use lines::Lines;
 use words::words;
 
 pub use settings::{Credentials, KIND, NatsSettings, NewStream};
@@ -32,12 +34,15 @@ pub struct NatsSink {
     /// One over which every message so far was answered. After a failure a new one is made: what
     /// the old one still holds cannot come behind newer messages then.
     connection: Option<Connection>,
+    /// The lines of the log for messages, if there are any.
+    lines: Option<Lines>,
 }
 
 impl NatsSink {
     /// A sink with these settings, which uses these secrets.
     pub fn new(settings: Arc<NatsSettings>, secrets: SecretsReceiver) -> Self {
         Self {
+            lines: (settings.logs_messages).then(|| Lines::new(&settings.name)),
             settings,
             secrets,
             connection: None,
@@ -60,12 +65,26 @@ impl NatsSink {
         let team = message.team().unwrap_or(self.settings.team.as_deref());
         let subject = self.settings.subject.subject(message, team);
         let subject = subject.map_err(Outcome::Refused)?;
+        let headers = headers(message, &self.settings);
+        let payload = message.payload().to_vec().into();
+        if !self.settings.uses_jetstream {
+            let sent = to
+                .client
+                .publish_with_headers(subject.clone(), headers, payload);
+            return match sent.await {
+                Ok(()) => Ok(Sent { ack: None, subject }),
+                Err(error) => Err(outcome_without_jetstream(&error)),
+            };
+        }
         let publish = async_nats::jetstream::message::PublishMessage::build()
-            .headers(headers(message, &self.settings.name))
-            .payload(message.payload().to_vec().into());
+            .headers(headers)
+            .payload(payload);
         let sent = to.jetstream.send_publish(subject.clone(), publish).await;
         match sent {
-            Ok(ack) => Ok(Sent { ack, subject }),
+            Ok(ack) => Ok(Sent {
+                ack: Some(ack),
+                subject,
+            }),
             Err(error) => Err(outcome(&error, &subject)),
         }
     }
@@ -76,27 +95,27 @@ impl NatsSink {
         for message in batch {
             sent.push(self.send(to, message).await);
         }
+        let read = match self.settings.uses_jetstream {
+            true => Ok(()),
+            false => to.read_by_server(self.settings.timeout).await,
+        };
         let mut outcomes = Vec::with_capacity(sent.len());
         let mut fails = false;
-        for one in sent {
+        for (one, message) in sent.into_iter().zip(batch) {
             let outcome = match one {
                 Err(outcome) => outcome,
-                // The time limit of an acknowledgement begins when it is waited for: after the
-                // first that does not come only those count that are here.
-                Ok(sent) if fails => match sent.ack.into_future().now_or_never() {
-                    Some(Ok(_)) => Outcome::Done,
-                    _ => Outcome::NotTried,
-                },
                 Ok(sent) => {
-                    let acknowledged = tokio::select! {
-                        biased;
-                        acknowledged = sent.ack.into_future() => acknowledged,
-                        () = to.lost() => Err(PublishError::new(PublishErrorKind::BrokenPipe)),
+                    let outcome = match sent.ack {
+                        None => to.told(read.map_or_else(
+                            |kind| outcome(&PublishError::new(kind), &sent.subject),
+                            |()| Outcome::Done,
+                        )),
+                        Some(ack) => acknowledged(to, ack, &sent.subject, fails).await,
                     };
-                    match acknowledged {
-                        Ok(_) => Outcome::Done,
-                        Err(error) => to.told(outcome(&error, &sent.subject)),
+                    if let Some(lines) = self.lines.as_ref().filter(|_| outcome == Outcome::Done) {
+                        lines.forwarded(message, &sent.subject);
                     }
+                    outcome
                 }
             };
             fails |= matches!(outcome, Outcome::Failed(_));
@@ -106,9 +125,35 @@ impl NatsSink {
     }
 }
 
+/// Waits for an acknowledgement. `fails` says that an earlier one did not come: the time limit of
+/// each begins when it is waited for, so only those count that are here.
+async fn acknowledged(
+    to: &Connection,
+    ack: PublishAckFuture,
+    subject: &str,
+    fails: bool,
+) -> Outcome {
+    if fails {
+        return match ack.into_future().now_or_never() {
+            Some(Ok(_)) => Outcome::Done,
+            _ => Outcome::NotTried,
+        };
+    }
+    let acknowledged = tokio::select! {
+        biased;
+        acknowledged = ack.into_future() => acknowledged,
+        () = to.lost() => Err(PublishError::new(PublishErrorKind::BrokenPipe)),
+    };
+    match acknowledged {
+        Ok(_) => Outcome::Done,
+        Err(error) => to.told(outcome(&error, subject)),
+    }
+}
+
 /// A message that was sent.
 struct Sent {
-    ack: PublishAckFuture,
+    /// Its acknowledgement by JetStream.
+    ack: Option<PublishAckFuture>,
     subject: String,
 }
 
@@ -140,7 +185,13 @@ impl Sink for NatsSink {
 
     async fn test(&mut self) -> Result<(), String> {
         let connection = self.connect().await?;
-        stream::reach(&connection.jetstream).await?;
+        match self.settings.uses_jetstream {
+            true => stream::reach(&connection.jetstream).await?,
+            false => {
+                let read = connection.read_by_server(self.settings.timeout).await;
+                read.map_err(|kind| format!("NATS does not answer: {kind}"))?;
+            }
+        }
         self.connection = Some(connection);
         Ok(())
     }
@@ -178,8 +229,21 @@ fn outcome(error: &PublishError, subject: &str) -> Outcome {
     }
 }
 
+/// What it means that a message cannot be sent.
+fn outcome_without_jetstream(error: &async_nats::PublishError) -> Outcome {
+    let why = words(error);
+    match error.kind() {
+        async_nats::PublishErrorKind::MaxPayloadExceeded => {
+            Outcome::Refused(format!("NATS rejects a message of this size: {why}"))
+        }
+        async_nats::PublishErrorKind::InvalidSubject => Outcome::Refused(why),
+        _ => Outcome::Failed(format!("it cannot be published: {why}")),
+    }
+}
+
 /// Headers of a message.
-fn headers(message: &SinkMessage, sink: &str) -> HeaderMap {
+fn headers(message: &SinkMessage, settings: &NatsSettings) -> HeaderMap {
+    let sink = &settings.name;
     let mut headers = HeaderMap::new();
     let mut add = |name: &'static str, value: &str| {
         // Line breaks would be further headers.
@@ -208,7 +272,8 @@ fn headers(message: &SinkMessage, sink: &str) -> HeaderMap {
         value.into_iter().for_each(|value| add(name, value));
     }
     let properties = PublishProperties::from_forwarded(message.properties());
-    if let Some(kind) = properties.ok().and_then(|all| all.content_type) {
+    let kind = properties.ok().and_then(|all| all.content_type);
+    if let Some(kind) = kind.or(settings.content_type.as_deref()) {
         add("Content-Type", kind);
     }
     headers

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
-use async_nats::jetstream::context::ContextBuilder;
-use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
+use async_nats::{
+    AuthError, Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr,
+};
 use tokio::sync::watch;
 
 use super::credentials::{Shown, filled};
@@ -27,6 +29,7 @@ const IN_FLIGHT_MAX: usize = 65_535;
 /// A connection, with the JetStream behind it.
 pub(super) struct Connection {
     pub(super) jetstream: Context,
+    pub(super) client: Client,
     /// Whether it was lost.
     lost: watch::Receiver<bool>,
     /// What the server complained about last, such as a missing permission.
@@ -104,13 +107,14 @@ impl Connection {
             }
         })?;
         was_connected.store(true, Ordering::SeqCst);
-        let jetstream = context(client, settings.timeout);
+        let jetstream = context(client.clone(), settings.timeout);
         if let Some(new) = &settings.stream {
             let filter = settings.subject.filter();
             stream::create_if_none(&jetstream, new, filter).await?;
         }
         Ok(Self {
             jetstream,
+            client,
             lost,
             complaint,
             secrets,
@@ -126,6 +130,27 @@ impl Connection {
         let mut lost = self.lost.clone();
         // The sender is gone only with the connection.
         let _ = lost.wait_for(|lost| *lost).await;
+    }
+
+    /// Waits until the server has read all that was sent before.
+    ///
+    /// # Errors
+    /// It does not answer, or the connection is lost.
+    pub(super) async fn read_by_server(&self, within: Duration) -> Result<(), PublishErrorKind> {
+        // Nobody is subscribed to it, and the server says so.
+        let asked = self.client.request(self.client.new_inbox(), "".into());
+        let asked = async {
+            match tokio::time::timeout(within, asked).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
+                Ok(Err(_)) | Err(_) => Err(PublishErrorKind::TimedOut),
+            }
+        };
+        tokio::select! {
+            biased;
+            read = asked => read,
+            () = self.lost() => Err(PublishErrorKind::BrokenPipe),
+        }
     }
 
     /// A failure with what the server complained about, without secrets.

@@ -68,7 +68,7 @@ impl Shown {
         let part = |kind: &str| {
             let begin = format!("-----BEGIN {kind}-----");
             let found = text.expose().split_once(&begin);
-            let found = found.and_then(|(_, behind)| behind.split_once("---"));
+            let found = found.and_then(|(_, behind)| behind.split_once("\n---"));
             found.map(|(inner, _)| inner.trim().to_owned())
         };
         let (Some(jwt), Some(seed)) = (part("NATS USER JWT"), part("USER NKEY SEED")) else {

@@ -108,6 +108,21 @@ const KEYS: &[Key] = &[
         takes: Takes::Integer { min: 1, max: 300 },
         meaning: "Time limit of an acknowledgement of JetStream, seconds. Default: 5.",
     },
+    Key {
+        name: "jetstream",
+        takes: Takes::Boolean,
+        meaning: "false: messages are published without JetStream, and are delivered when the server has read them. Who is not subscribed then does not get them. Default: true.",
+    },
+    Key {
+        name: "content_type",
+        takes: Takes::Text,
+        meaning: "Header Content-Type of messages that have no Content Type of MQTT 5. Default: none.",
+    },
+    Key {
+        name: "log_messages",
+        takes: Takes::Boolean,
+        meaning: "One line of the log, at info, for each message that NATS has taken: 10 a second at most, and the number of the rest. Default: false.",
+    },
 ];
 
 const SUBJECT: &str = "raw.{user}";
@@ -135,6 +150,12 @@ pub struct NatsSettings {
     pub stream: Option<NewStream>,
     /// Subjects of messages.
     pub subject: SubjectTemplate,
+    /// Whether JetStream acknowledges messages.
+    pub uses_jetstream: bool,
+    /// Content Type of messages that have none.
+    pub content_type: Option<Box<str>>,
+    /// Whether each message has a line in the log.
+    pub logs_messages: bool,
     /// Time limit of an acknowledgement.
     pub timeout: Duration,
     /// Whether nothing is sent after a message that was refused: `on_reject` is `stop`.
@@ -205,7 +226,7 @@ fn credentials(table: &Table, data_dir: &Path) -> Result<Credentials, String> {
 }
 
 fn new_stream(table: &Table, sink: &str) -> Result<Option<NewStream>, String> {
-    if !table.flag("create_stream", true) {
+    if !table.flag("create_stream", true) || !table.flag("jetstream", true) {
         return Ok(None);
     }
     let default = format!("MARTLET_{sink}");
@@ -261,6 +282,9 @@ fn make(
         certificate: certificate(table, surroundings.data_dir)?,
         stream: new_stream(table, &settings.name)?,
         subject,
+        uses_jetstream: table.flag("jetstream", true),
+        content_type: table.text("content_type").map(Into::into),
+        logs_messages: table.flag("log_messages", false),
         timeout: Duration::from_secs(table.number("timeout_secs", TIMEOUT_SECS)),
         stops_at_refusal: settings.on_reject == OnReject::Stop,
         allowed: surroundings.allowed.clone(),

@@ -33,6 +33,9 @@ pub(crate) struct SinkTable {
     pub(crate) kind: String,
     /// Where it begins: file and line.
     pub(crate) place: String,
+    /// It may connect to private addresses whatever `integrations.allow_private` is: who may set the
+    /// environment has named its target.
+    pub(crate) may_be_private: bool,
     pub(crate) keys: ListenerTable,
 }
 
@@ -574,6 +577,7 @@ impl File<'_> {
                 sinks.push(SinkTable {
                     kind: name.to_owned(),
                     place: self.place(table.span().start),
+                    may_be_private: false,
                     keys: self.table(&section, &keys, table)?,
                 });
             }

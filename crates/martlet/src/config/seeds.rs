@@ -9,6 +9,7 @@ use crate::config::schema::{Value, keys};
 mod http;
 mod ignored;
 mod listeners;
+mod nats;
 
 pub(crate) use http::{add_http_listeners, with_host};
 
@@ -139,6 +140,21 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
         "`http.rate`, a sixtieth of it, at least 1.",
     ),
     ("RATE_LIMIT_BURST", "`http.burst`."),
+    (
+        "NATS_URL",
+        "The sink `nats/service-mqtt` forwards every message of all tenants, QoS 0 too, to \
+         `raw.<username>` there, see [NATS](integrations.md#nats). Needs no \
+         `integrations.allow_private`, except for link-local addresses.",
+    ),
+    (
+        "ENABLE_JETSTREAM",
+        "`jetstream` of that sink; true if it is not given. `true` without NATS_URL: \
+         nats://localhost:4222.",
+    ),
+    (
+        "PUBLISH_TIMEOUT_SEC",
+        "`timeout_secs` of that sink; 5 if it is not given.",
+    ),
 ];
 
 /// What a name that a node reads means.
@@ -245,6 +261,8 @@ const GENERIC: &[&str] = &[
     "ALLOWED_ORIGINS",
     "RATE_LIMIT_PER_MINUTE",
     "RATE_LIMIT_BURST",
+    "NATS_URL",
+    "PUBLISH_TIMEOUT_SEC",
 ];
 
 /// Names that only one of these systems has.
@@ -277,6 +295,7 @@ pub(crate) fn read(
     names.reverb()?;
     names.log()?;
     names.http()?;
+    names.nats()?;
     names.listeners()
 }
 

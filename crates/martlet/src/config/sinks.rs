@@ -122,16 +122,21 @@ pub(crate) struct SinksConfig {
 /// A key is missing or unusable, two sinks have one name or one file, or one has a file of the
 /// node.
 pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfig, ConfigError> {
-    let surroundings = Surroundings {
-        data_dir,
-        allowed: &allowed_networks(effective)?,
-    };
+    let allowed = allowed_networks(effective, &[])?;
+    let allowed_or_private = allowed_networks(effective, PRIVATE)?;
     let own_files = OwnFiles::new(effective, data_dir);
     let mut sinks: Vec<(ConfiguredSink, &str)> = Vec::new();
     for table in &effective.sinks {
         let unusable = |why: String| {
             let (place, kind) = (&table.place, &table.kind);
             ConfigError::Unusable(format!("{place}: [[sinks.{kind}]]: {why}"))
+        };
+        let surroundings = Surroundings {
+            data_dir,
+            allowed: match table.may_be_private {
+                true => &allowed_or_private,
+                false => &allowed,
+            },
         };
         let sink = sink(table, &surroundings).map_err(unusable)?;
         if let Some(why) = sink.files().iter().find_map(|path| own_files.refuses(path)) {
@@ -169,11 +174,23 @@ pub(crate) fn unwritable(config: &SinksConfig) -> Vec<String> {
     all.collect()
 }
 
-/// `integrations.allow_private`.
-fn allowed_networks(effective: &Effective) -> Result<AllowedNetworks, ConfigError> {
+/// Networks of machines and containers. Link-local addresses are none: services of clouds that give
+/// out credentials are there.
+const PRIVATE: &[&str] = &[
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "::1/128",
+    "fc00::/7",
+];
+
+/// `integrations.allow_private` and some more.
+fn allowed_networks(effective: &Effective, more: &[&str]) -> Result<AllowedNetworks, ConfigError> {
     let texts = effective.text("integrations.allow_private").split(',');
     let texts = texts.map(str::trim).filter(|text| !text.is_empty());
-    AllowedNetworks::parse(texts).map_err(|text| {
+    AllowedNetworks::parse(texts.chain(more.iter().copied())).map_err(|text| {
         ConfigError::Unusable(format!(
             "integrations.allow_private has {text:?}, expected networks such as 10.1.0.0/16"
         ))

@@ -9,7 +9,6 @@ const WEBHOOKS: &str = "webhooks by these names are planned; use [[sinks.webhook
 const MESSAGE_LOG: &str = "the log of messages that are confirmed is planned; users and devices \
                            are where registry.url says";
 const TELEMETRY: &str = "storage of telemetry is planned";
-const NATS: &str = "forwarding to NATS is planned";
 const SESSIONS: &str = "login sessions have random tokens and their own end";
 const BROWSERS: &str = "for the panel's own programs";
 const COLLECTOR: &str = "for the collector and dashboard, which stay programs of their own";
@@ -62,9 +61,6 @@ const IGNORED: &[(&str, &str)] = &[
     ),
     ("IOTDB_*", TELEMETRY),
     ("INFLUXDB_*", TELEMETRY),
-    ("NATS_URL", NATS),
-    ("PUBLISH_TIMEOUT_SEC", NATS),
-    ("ENABLE_JETSTREAM", NATS),
     ("COLLECTOR_*", COLLECTOR),
     ("FLASK_*", COLLECTOR),
     ("DEVICE_STATUS_PORT", COLLECTOR),

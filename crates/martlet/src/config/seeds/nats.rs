@@ -1,0 +1,92 @@
+//! Forwarding to NATS by the names of another program: a sink `nats/service-mqtt`.
+
+use super::{Names, unusable};
+use crate::config::load::{ConfigError, ListenerTable, SinkTable, Sourced};
+use crate::config::schema::Value;
+
+/// Name of the sink.
+const SINK: &str = "service-mqtt";
+/// Where that program connected to unless it was told.
+const URL: &str = "nats://localhost:4222";
+/// Longest time limit of an acknowledgement that a sink may have.
+const TIMEOUT_SECS_MAX: u64 = 300;
+
+impl Names<'_> {
+    /// Adds the sink that takes every message, if NATS is named.
+    ///
+    /// # Errors
+    /// A value is none.
+    pub(super) fn nats(&mut self) -> Result<(), ConfigError> {
+        let jetstream = self.switch("ENABLE_JETSTREAM")?;
+        let (url, source) = match (self.get("NATS_URL"), jetstream) {
+            (Some(url), _) => (url.to_owned(), "NATS_URL"),
+            (None, Some(true)) => (URL.to_owned(), "ENABLE_JETSTREAM"),
+            (None, _) => return Ok(()),
+        };
+        let timeout_secs = self.publish_timeout_secs()?;
+        let source = format!("environment {source}");
+        if self.has_sink() {
+            self.warn(format!(
+                "{source}: not used, the configuration has [[sinks.nats]] with the name {SINK:?}"
+            ));
+            return Ok(());
+        }
+        let (url, others) = match url.split_once(',') {
+            Some((first, others)) => (first.trim().to_owned(), Some(others)),
+            None => (url, None),
+        };
+        if others.is_some() {
+            self.warn(format!("{source}: only the first of its addresses is used"));
+        }
+        let url = match url.contains("://") {
+            true => url,
+            false => format!("nats://{url}"),
+        };
+        let mut keys = vec![
+            ("name", Value::Text(SINK.to_owned())),
+            ("filters", Value::Texts(vec!["#".to_owned()])),
+            ("tenant", Value::Text("*".to_owned())),
+            ("url", Value::Text(url)),
+            ("jetstream", Value::Boolean(jetstream.unwrap_or(true))),
+            ("keep_qos0", Value::Boolean(true)),
+            ("log_messages", Value::Boolean(true)),
+            ("content_type", Value::Text("application/json".to_owned())),
+        ];
+        keys.extend(timeout_secs.map(|secs| ("timeout_secs", Value::Integer(secs))));
+        let keys: ListenerTable = keys
+            .into_iter()
+            .map(|(key, value)| {
+                let source = source.clone();
+                (key.to_owned(), Sourced { value, source })
+            })
+            .collect();
+        self.effective.sinks.push(SinkTable {
+            kind: "nats".to_owned(),
+            place: source,
+            may_be_private: true,
+            keys,
+        });
+        Ok(())
+    }
+
+    fn publish_timeout_secs(&self) -> Result<Option<u64>, ConfigError> {
+        let name = "PUBLISH_TIMEOUT_SEC";
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        let secs = text.parse::<u64>().ok();
+        let secs = secs.filter(|secs| (1..=TIMEOUT_SECS_MAX).contains(secs));
+        secs.map(Some).ok_or_else(|| {
+            let why = format!("is {text:?}, expected seconds from 1 to {TIMEOUT_SECS_MAX}");
+            unusable(name, &why)
+        })
+    }
+
+    fn has_sink(&self) -> bool {
+        let mut sinks = self.effective.sinks.iter();
+        sinks.any(|sink| {
+            let name = sink.keys.get("name").map(|name| &name.value);
+            sink.kind == "nats" && matches!(name, Some(Value::Text(name)) if name == SINK)
+        })
+    }
+}
