@@ -1,0 +1,110 @@
+"""TLS, client certificates and files of credentials of the NATS sink, against nats-server."""
+
+import pytest
+
+import nats_accounts
+import nats_process
+from paho_client import Client
+from test_nats import configured, warnings
+from test_sinks import until
+
+
+def until_created(node, nats, count):
+    """The monitor of the server says what is in its streams, without credentials."""
+    until(lambda: nats.stored() == count, lambda: f"{nats.stored()} of {count}\n{node.log()}")
+
+
+@pytest.fixture(params=nats_process.BOTH)
+def source(request):
+    return request.param
+
+
+def certificates(place):
+    """Paths of an authority, and of certificates of a server and a client with their keys."""
+    run, authority = nats_accounts.openssl, [place / "ca.pem", place / "ca.key"]
+    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
+    run(*new, "-x509", "-subj", "/CN=authority", "-keyout", str(authority[1]), "-out", str(authority[0]),
+        "-addext", "basicConstraints=critical,CA:TRUE")
+    made = {"ca": authority[0]}
+    for name in ("server", "client"):
+        certificate, key, ask = (place / f"{name}.{end}" for end in ("pem", "key", "csr"))
+        extensions = place / f"{name}.ext"
+        extensions.write_text("subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n")
+        run(*new[:-2], "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(ask))
+        run("x509", "-req", "-in", str(ask), "-CA", str(authority[0]), "-CAkey", str(authority[1]), "-days", "2",
+            "-out", str(certificate), "-extfile", str(extensions))
+        made[name], made[f"{name}_key"] = certificate, key
+    return made
+
+
+def test_tls_with_a_client_certificate(start_node, tmp_path, source):
+    files = certificates(tmp_path)
+    nats = nats_process.Server(
+        f'tls {{ cert_file: "{files["server"]}", key_file: "{files["server_key"]}", ca_file: "{files["ca"]}", '
+        "verify: true }", source=source, monitored=True)
+    url = nats.url.replace("nats://127.0.0.1", "tls://localhost")
+    shown = {"certificate_file": str(files["client"]), "key_file": str(files["client_key"])}
+    try:
+        node = start_node(**configured(tmp_path, url, ca_file=str(files["ca"]), **shown))
+        with Client(node, "pump-1") as client:
+            client.publish("plant/1", "x")
+        until_created(node, nats, 1)
+        node.close()
+        # Without its own certificate, without the authority, and under a name that the certificate does not have.
+        for keys in ({"ca_file": str(files["ca"])}, shown, {"ca_file": str(files["ca"]), **shown,
+                                                            "url": url.replace("localhost", "127.0.0.1")}):
+            node = start_node(**configured(tmp_path, **{"url": url, **keys}))
+            with Client(node, "pump-1") as client:
+                client.publish("plant/1", "y")
+            until(lambda: any("NATS cannot be reached" in one for one in warnings(node)), lambda: warnings(node))
+            node.close()
+        assert nats.stored() == 1
+    finally:
+        nats.close()
+
+
+def test_tls_is_not_left_out_where_the_server_has_none(start_node, tmp_path, source):
+    nats = nats_process.Server(source=source, monitored=True)
+    try:
+        node = start_node(**configured(tmp_path, nats.url.replace("nats://127.0.0.1", "tls://localhost")))
+        with Client(node, "pump-1") as client:
+            client.publish("plant/1", "x")
+        until(lambda: any("NATS cannot be reached" in one for one in warnings(node)), lambda: warnings(node))
+        assert nats.stored() == 0
+    finally:
+        nats.close()
+
+
+def test_a_file_of_credentials_of_an_account(start_node, tmp_path, source):
+    accounts = nats_accounts.Accounts(tmp_path)
+    nats = nats_process.Server(accounts.config(), source=source, monitored=True)
+    try:
+        node = start_node(**configured(tmp_path, nats.url, credentials_file=str(accounts.credentials)))
+        with Client(node, "pump-1") as client:
+            client.publish("plant/1", "x")
+        until_created(node, nats, 1)
+        text = accounts.credentials.read_text()
+        # A file is read at each connection: another seed is not that of the JWT.
+        accounts.credentials.write_text(text.replace(accounts.user.seed, nats_accounts.Key(tmp_path / "u2", nats_accounts.USER).seed))
+        nats.kill()
+        nats.start()
+        with Client(node, "pump-1") as client:
+            client.publish("plant/1", "y")
+        until(lambda: any("rejects the credentials" in one for one in warnings(node)), lambda: warnings(node))
+        accounts.credentials.write_text(text)
+        until_created(node, nats, 2)
+        assert accounts.user.seed not in node.log()
+    finally:
+        nats.close()
+
+
+def test_a_file_without_credentials_is_told(start_node, tmp_path):
+    nats = nats_process.Server()
+    (tmp_path / "empty.creds").write_text("nothing\n")
+    try:
+        node = start_node(**configured(tmp_path, nats.url, credentials_file=str(tmp_path / "empty.creds")))
+        with Client(node, "pump-1") as client:
+            client.publish("plant/1", "x")
+        until(lambda: any("USER NKEY SEED" in one for one in warnings(node)), lambda: warnings(node))
+    finally:
+        nats.close()
