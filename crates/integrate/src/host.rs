@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use martlet_broker::{PartLine, PartOutlet, PartSpec, TenantId};
+use martlet_broker::{NewMessage, PartLine, PartOutlet, PartSpec, TenantId};
 
 use crate::dead_letters::DeadLetterStore;
 
@@ -30,6 +31,40 @@ pub struct PartSession {
     pub client_id: String,
     /// Messages in it, those included that are not settled.
     pub messages: u64,
+}
+
+/// The response of a client to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Payload.
+    pub payload: Vec<u8>,
+    /// Content Type.
+    pub content_type: Option<String>,
+}
+
+/// Why a request has no response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestTrouble {
+    /// Nobody is subscribed to its topic.
+    NobodyThere,
+    /// No response came in time.
+    Silent,
+    /// It can never be published, for this reason.
+    Refused(String),
+    /// It cannot be published now, for this reason.
+    Busy(String),
+}
+
+impl RequestTrouble {
+    /// A status as of HTTP, and the reason in words.
+    pub fn code_and_words(self) -> (&'static str, String) {
+        match self {
+            Self::NobodyThere => ("404", "nobody is subscribed to its topic".to_owned()),
+            Self::Silent => ("504", "no response came in time".to_owned()),
+            Self::Refused(why) => ("400", why),
+            Self::Busy(why) => ("503", why),
+        }
+    }
 }
 
 /// What a runner needs of the node.
@@ -76,6 +111,21 @@ pub trait Host: Send + Sync + 'static {
 
     /// The store of dead letters.
     fn dead_letters(&self) -> &dyn DeadLetterStore;
+
+    /// Name of the node, which no other has.
+    fn node(&self) -> &str {
+        "node"
+    }
+
+    /// Publishes a request, and waits for its response.
+    fn request<'a>(
+        &'a self,
+        _tenant: TenantId,
+        _message: NewMessage,
+        _timeout: Duration,
+    ) -> Asked<'a, Result<Response, RequestTrouble>> {
+        Box::pin(async { Err(RequestTrouble::NobodyThere) })
+    }
 
     /// A random number, for jitter.
     fn random(&self) -> u64;

@@ -7,13 +7,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::host::Host;
-use crate::runner::{Handle, Runner, Settings};
+use crate::runner::{Handle, Runner, Settings, SourceRunner};
 use crate::secret::{SecretValue, SecretsReceiver, Template};
 use crate::sink::Sink;
+use crate::source::Source;
 use crate::webhook::AllowedNetworks;
 
 /// All kinds of sinks, as `[[sinks.NAME]]` names them.
 pub const KINDS: &[Kind] = &[crate::file::KIND, crate::webhook::KIND, crate::nats::KIND];
+
+/// All kinds of sources, each with its name in `[[sources.NAME]]`.
+pub const SOURCES: &[(&str, Kind)] = &[
+    ("nats", crate::nats::SOURCE_KIND),
+    ("nats-requests", crate::nats::REQUESTS_KIND),
+];
 
 /// A kind of sink.
 #[derive(Clone, Copy, Debug)]
@@ -172,11 +179,36 @@ impl ConfiguredSink {
         settings: Settings,
         make: impl Fn(SecretsReceiver) -> S + Send + Sync + 'static,
     ) -> Self {
+        Self::in_node(settings, move |secrets, _| make(secrets))
+    }
+
+    /// A sink that `make` makes when the node of this name starts.
+    pub fn in_node<S: Sink>(
+        settings: Settings,
+        make: impl Fn(SecretsReceiver, &str) -> S + Send + Sync + 'static,
+    ) -> Self {
         let make = Arc::new(make);
-        let start = move |settings, secrets: SecretsReceiver, host| {
-            let make = Arc::clone(&make);
-            Runner::start(settings, move || make(secrets.clone()), host)
-        };
+        Self::started(settings, move |settings, secrets, host| {
+            let (make, node) = (Arc::clone(&make), host.node().to_owned());
+            Runner::start(settings, move || make(secrets.clone(), &node), host)
+        })
+    }
+
+    /// A source that `make` makes when the node starts.
+    pub fn of_source<S: Source>(
+        settings: Settings,
+        make: impl Fn(SecretsReceiver, &Arc<dyn Host>) -> S + Send + Sync + 'static,
+    ) -> Self {
+        Self::started(settings, move |settings, secrets, host| {
+            let source = make(secrets, &host);
+            SourceRunner::start(settings, source, host)
+        })
+    }
+
+    fn started(
+        settings: Settings,
+        start: impl Fn(Settings, SecretsReceiver, Arc<dyn Host>) -> Handle + Send + Sync + 'static,
+    ) -> Self {
         Self {
             settings,
             secrets: Vec::new(),

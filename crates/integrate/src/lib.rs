@@ -1,6 +1,7 @@
 //! Integrations: they take messages from the node and deliver them to other systems.
 //!
 //! * `part`: a part of the node as a task sees it
+//! * `source`: the interface of another system that messages come from
 //! * `sink`: the interface of another system, and the messages that it gets
 //! * `caught`: panics of sinks
 //! * `runner`: the task of one sink: batches, retries, dead letters, pause, drain, stop
@@ -12,7 +13,7 @@
 //! * `json`: a message as JSON
 //! * `file`: a sink that appends to a file
 //! * `webhook`: a sink that sends HTTP requests
-//! * `nats`: a sink that publishes to JetStream
+//! * `nats`: a sink that publishes to JetStream, and a source that consumes from it
 #![forbid(unsafe_code)]
 
 mod caught;
@@ -28,12 +29,13 @@ mod part;
 mod runner;
 mod secret;
 mod sink;
+mod source;
 pub mod webhook;
 
 pub use caught::{catch, end_thread, is_caught};
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore};
-pub use host::{Asked, Host, PartSession, SavedState};
-pub use kind::{ConfiguredSink, KINDS, Key, Kind, Surroundings, Table, TableValue, Takes};
+pub use host::{Asked, Host, PartSession, RequestTrouble, Response, SavedState};
+pub use kind::{ConfiguredSink, KINDS, Key, Kind, SOURCES, Surroundings, Table, TableValue, Takes};
 pub use lanes::{Lanes, Token, Told};
 pub use part::Part;
 pub use runner::{
@@ -42,3 +44,4 @@ pub use runner::{
 };
 pub use secret::{SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template};
 pub use sink::{Outcome, Publisher, Sink, SinkMessage};
+pub use source::{Source, SourceAnswer, SourceMessage, What};

@@ -1,12 +1,20 @@
 //! The NATS sink: each message is published to JetStream, and is delivered when JetStream has
 //! acknowledged it. Without JetStream it is delivered when the server has read it.
 
+mod bucket;
 mod connection;
 mod credentials;
 mod lines;
+mod requests;
+mod server;
 mod settings;
+mod source;
+mod source_settings;
 mod stream;
 mod subject;
+mod topic;
+mod ttl;
+mod via;
 mod words;
 
 use std::sync::Arc;
@@ -24,12 +32,17 @@ use connection::Connection;
 use lines::Lines;
 use words::words;
 
-pub use settings::{Credentials, KIND, NatsSettings, NewStream};
+pub use requests::REQUESTS_KIND;
+pub use server::{Credentials, ServerSettings};
+pub use settings::{Bucket, KIND, NatsSettings, NewStream};
+pub use source_settings::SOURCE_KIND;
 
 /// A sink that publishes to JetStream.
 #[derive(Debug)]
 pub struct NatsSink {
     settings: Arc<NatsSettings>,
+    /// Name of the node.
+    node: Arc<str>,
     secrets: SecretsReceiver,
     /// One over which every message so far was answered. After a failure a new one is made: what
     /// the old one still holds cannot come behind newer messages then.
@@ -39,9 +52,10 @@ pub struct NatsSink {
 }
 
 impl NatsSink {
-    /// A sink with these settings, which uses these secrets.
-    pub fn new(settings: Arc<NatsSettings>, secrets: SecretsReceiver) -> Self {
+    /// A sink with these settings in a node of this name, which uses these secrets.
+    pub fn new(settings: Arc<NatsSettings>, node: &str, secrets: SecretsReceiver) -> Self {
         Self {
+            node: node.into(),
             lines: (settings.logs_messages).then(|| Lines::new(&settings.name)),
             settings,
             secrets,
@@ -57,15 +71,38 @@ impl NatsSink {
         }
         let secrets = self.secrets.borrow_and_update().clone();
         let secrets = secrets.map_err(|trouble| trouble.to_string())?;
-        Connection::open(&self.settings, &secrets).await
+        let connection = Connection::open(&self.settings.server, &secrets).await?;
+        if let Some(new) = &self.settings.stream {
+            let filter = self.settings.subject.filter();
+            stream::create_if_none(&connection.jetstream, new, filter).await?;
+        }
+        if let Some(bucket) = &self.settings.bucket {
+            let made =
+                bucket::create_if_none(&connection.jetstream, &bucket.name, bucket.max_bytes);
+            made.await.map_err(|why| connection.masked(&why))?;
+        }
+        Ok(connection)
+    }
+
+    /// The subject of a message.
+    fn subject(&self, message: &SinkMessage) -> Result<String, String> {
+        if let Some(bucket) = &self.settings.bucket {
+            return bucket::subject(&bucket.name, message.topic());
+        }
+        let team = message.team().unwrap_or(self.settings.team.as_deref());
+        self.settings.subject.subject(message, team)
     }
 
     /// Sends a message without waiting for its acknowledgement.
     async fn send(&self, to: &Connection, message: &SinkMessage) -> Result<Sent, Outcome> {
-        let team = message.team().unwrap_or(self.settings.team.as_deref());
-        let subject = self.settings.subject.subject(message, team);
-        let subject = subject.map_err(Outcome::Refused)?;
-        let headers = headers(message, &self.settings);
+        if self.settings.bucket.is_some() && !message.retain() {
+            return Err(Outcome::Done);
+        }
+        let subject = self.subject(message).map_err(Outcome::Refused)?;
+        let mut headers = headers(message, &self.settings, &self.node);
+        if self.settings.bucket.is_some() && message.payload().is_empty() {
+            headers.insert(bucket::OPERATION, bucket::REMOVED);
+        }
         let payload = message.payload().to_vec().into();
         if !self.settings.uses_jetstream {
             let sent = to
@@ -97,7 +134,7 @@ impl NatsSink {
         }
         let read = match self.settings.uses_jetstream {
             true => Ok(()),
-            false => to.read_by_server(self.settings.timeout).await,
+            false => to.read_by_server(self.settings.server.timeout).await,
         };
         let mut outcomes = Vec::with_capacity(sent.len());
         let mut fails = false;
@@ -188,7 +225,9 @@ impl Sink for NatsSink {
         match self.settings.uses_jetstream {
             true => stream::reach(&connection.jetstream).await?,
             false => {
-                let read = connection.read_by_server(self.settings.timeout).await;
+                let read = connection
+                    .read_by_server(self.settings.server.timeout)
+                    .await;
                 read.map_err(|kind| format!("NATS does not answer: {kind}"))?;
             }
         }
@@ -242,7 +281,7 @@ fn outcome_without_jetstream(error: &async_nats::PublishError) -> Outcome {
 }
 
 /// Headers of a message.
-fn headers(message: &SinkMessage, settings: &NatsSettings) -> HeaderMap {
+fn headers(message: &SinkMessage, settings: &NatsSettings, node: &str) -> HeaderMap {
     let sink = &settings.name;
     let mut headers = HeaderMap::new();
     let mut add = |name: &'static str, value: &str| {
@@ -272,7 +311,14 @@ fn headers(message: &SinkMessage, settings: &NatsSettings) -> HeaderMap {
         value.into_iter().for_each(|value| add(name, value));
     }
     let properties = PublishProperties::from_forwarded(message.properties());
-    let kind = properties.ok().and_then(|all| all.content_type);
+    let properties = properties.unwrap_or_default();
+    let mut pairs = properties.user_properties.iter();
+    let passed = pairs.find(|(name, _)| *name == via::PROPERTY);
+    add(
+        via::HEADER,
+        &via::with(passed.map(|(_, value)| value), node),
+    );
+    let kind = properties.content_type;
     if let Some(kind) = kind.or(settings.content_type.as_deref()) {
         add("Content-Type", kind);
     }

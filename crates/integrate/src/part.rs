@@ -1,7 +1,9 @@
 //! A part of the node as a task sees it. What it is told waits in a channel; how much that can be
 //! is bounded by its credit.
 
-use martlet_broker::{PartEvent, PartLine, PartOutcome, PartOutlet, PartSpec, Settlement};
+use martlet_broker::{
+    PartEvent, PartLine, PartOutcome, PartOutlet, PartPublish, PartSpec, Settlement,
+};
 use martlet_codec::PacketId;
 use tokio::sync::mpsc;
 
@@ -36,6 +38,11 @@ impl Part {
     /// The next event that is there already.
     pub fn next_now(&mut self) -> Option<PartEvent> {
         self.told.try_recv().ok()
+    }
+
+    /// Publishes a message. Answered with [`PartEvent::Published`].
+    pub fn publish(&self, publish: PartPublish) {
+        self.line.publish(publish);
     }
 
     /// Answers one delivery.

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use martlet_broker::{ClientQuery, PartLine, PartOutlet, PartSpec, Search, TenantId, lane_of};
+use martlet_broker::{
+    ClientQuery, NewMessage, PartLine, PartOutlet, PartSpec, Search, TenantId, lane_of,
+};
 use martlet_integrate::{
-    ALL_TENANTS, Asked, DeadLetterStore, Host, PartSession, SavedState, Settings,
+    ALL_TENANTS, Asked, DeadLetterStore, Host, PartSession, RequestTrouble, Response, SavedState,
+    Settings,
 };
 use martlet_registry::{DeadLetterCount, DeadLettersKept, IntegrationState, Scope};
 
 use super::letters::Letters;
 use crate::control::{Control, ControlError};
+use crate::request::Requested;
 use crate::tables::Tables;
 use crate::wall_clock::now_ms;
 
@@ -22,6 +26,9 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(1);
 const RUNNING: &str = "running";
 const PAUSED: &str = "paused";
 const STOPPED: &str = "stopped";
+
+/// Who publishes requests that come from another system.
+const REQUESTS: &str = "an integration";
 
 /// Sessions that are looked at in one step.
 const SESSIONS_PER_PAGE: usize = 1_000;
@@ -250,6 +257,34 @@ impl Host for NodeHost {
 
     fn dead_letters(&self) -> &dyn DeadLetterStore {
         &self.letters
+    }
+
+    fn request<'a>(
+        &'a self,
+        tenant: TenantId,
+        message: NewMessage,
+        timeout: Duration,
+    ) -> Asked<'a, Result<Response, RequestTrouble>> {
+        Box::pin(async move {
+            let requested = self.control.request(REQUESTS, tenant, message, timeout);
+            match requested.await {
+                Ok(Requested::Answered(_, response)) => Ok(Response {
+                    payload: response.payload,
+                    content_type: response.content_type,
+                }),
+                Ok(Requested::Silent(..)) => Err(RequestTrouble::Silent),
+                Ok(Requested::Unheard(_)) => Err(RequestTrouble::NobodyThere),
+                Ok(Requested::Refused(reason)) => {
+                    let why = format!("the node rejects it: {}", reason.name());
+                    Err(RequestTrouble::Refused(why))
+                }
+                Err(error) => Err(RequestTrouble::Busy(error.to_string())),
+            }
+        })
+    }
+
+    fn node(&self) -> &str {
+        &self.node
     }
 
     fn random(&self) -> u64 {

@@ -14,8 +14,7 @@ use async_nats::{
 use tokio::sync::watch;
 
 use super::credentials::{Shown, filled};
-use super::settings::NatsSettings;
-use super::stream;
+use super::server::ServerSettings;
 use super::words::words;
 use crate::masking::SecretTexts;
 use crate::secret::SecretValues;
@@ -46,7 +45,7 @@ impl std::fmt::Debug for Connection {
 impl Connection {
     /// Connects to the first server that answers.
     pub(super) async fn open(
-        settings: &NatsSettings,
+        settings: &ServerSettings,
         values: &SecretValues,
     ) -> Result<Self, String> {
         let mut secrets = SecretTexts::of(values);
@@ -108,10 +107,6 @@ impl Connection {
         })?;
         was_connected.store(true, Ordering::SeqCst);
         let jetstream = context(client.clone(), settings.timeout);
-        if let Some(new) = &settings.stream {
-            let filter = settings.subject.filter();
-            stream::create_if_none(&jetstream, new, filter).await?;
-        }
         Ok(Self {
             jetstream,
             client,
@@ -153,6 +148,11 @@ impl Connection {
         }
     }
 
+    /// A text without secrets.
+    pub(super) fn masked(&self, text: &str) -> String {
+        self.secrets.mask_text(text)
+    }
+
     /// A failure with what the server complained about, without secrets.
     pub(super) fn told(&self, outcome: Outcome) -> Outcome {
         let Outcome::Failed(why) = outcome else {
@@ -176,7 +176,7 @@ fn context(client: Client, ack_timeout: Duration) -> Context {
 }
 
 /// An address of the server that may be connected to, with its port.
-async fn permitted(server: &ServerAddr, settings: &NatsSettings) -> Result<String, String> {
+async fn permitted(server: &ServerAddr, settings: &ServerSettings) -> Result<String, String> {
     let (host, port) = (server.host(), server.port());
     let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await;
     let found = found.map_err(|error| format!("NATS cannot be reached: {host}: {error}"))?;
@@ -194,7 +194,7 @@ async fn permitted(server: &ServerAddr, settings: &NatsSettings) -> Result<Strin
 /// Options of a connection. The credentials are given out only once: that ends the client's own
 /// attempts to connect again.
 async fn options(
-    settings: &NatsSettings,
+    settings: &ServerSettings,
     values: &SecretValues,
     server: &ServerAddr,
     was_connected: &Arc<AtomicBool>,

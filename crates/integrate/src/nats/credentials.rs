@@ -5,7 +5,7 @@ use std::path::Path;
 use async_nats::{Auth, AuthError, ServerAddr};
 use nkeys::KeyPair;
 
-use super::settings::Credentials;
+use super::server::Credentials;
 use crate::secret::{SecretValue, SecretValues, Template};
 
 /// Credentials with the values of their secrets.

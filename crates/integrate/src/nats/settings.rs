@@ -1,15 +1,16 @@
 //! `[[sinks.nats]]` of the configuration.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::server::{
+    CA_FILE, CERTIFICATE_FILE, CREDENTIALS_FILE, KEY_FILE, NKEY, PASSWORD, ServerSettings, TOKEN,
+    URL, USER,
+};
 use super::subject::SubjectTemplate;
-use super::{BEYOND_ACK, NatsSink};
+use super::{BEYOND_ACK, NatsSink, bucket};
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
-use crate::runner::{OnReject, Settings};
-use crate::secret::Template;
-use crate::webhook::AllowedNetworks;
+use crate::runner::{ALL_TENANTS, OnReject, Settings};
 
 /// The kind `nats`.
 pub const KIND: Kind = Kind {
@@ -19,56 +20,20 @@ pub const KIND: Kind = Kind {
 };
 
 const KEYS: &[Key] = &[
-    Key {
-        name: "url",
-        takes: Takes::Text,
-        meaning: "Server: nats://HOST:4222, or tls://HOST:4222. May contain ${secret:NAME}. Private addresses need integrations.allow_private.",
-    },
+    URL,
     Key {
         name: "subject",
         takes: Takes::Text,
         meaning: "Subject of each message. {user}, {device}, {client}, {tenant} and {topic} are replaced; the levels of a topic become tokens. What NATS does not accept in a name is written as %XX, a missing name as -. {topic:mqtt}: the subject that nats-server's own MQTT listener uses. Default: raw.{user}.",
     },
-    Key {
-        name: "credentials_file",
-        takes: Takes::Text,
-        meaning: "File with a JWT and an nkey, as nsc writes it (.creds). It is read at each connection. A path that does not begin with / begins at the data directory.",
-    },
-    Key {
-        name: "nkey",
-        takes: Takes::Secret,
-        meaning: "Seed of an nkey of a user, such as ${secret:NAME}.",
-    },
-    Key {
-        name: "token",
-        takes: Takes::Secret,
-        meaning: "Token, such as ${secret:NAME}.",
-    },
-    Key {
-        name: "user",
-        takes: Takes::Text,
-        meaning: "User name; it may stand in url too.",
-    },
-    Key {
-        name: "password",
-        takes: Takes::Secret,
-        meaning: "Password of user, such as ${secret:NAME}.",
-    },
-    Key {
-        name: "ca_file",
-        takes: Takes::Text,
-        meaning: "PEM file of the authorities that a server's certificate may be from, with tls://. Default: those that the system trusts.",
-    },
-    Key {
-        name: "certificate_file",
-        takes: Takes::Text,
-        meaning: "PEM file of a client certificate. Needs key_file.",
-    },
-    Key {
-        name: "key_file",
-        takes: Takes::Text,
-        meaning: "PEM file of its private key.",
-    },
+    CREDENTIALS_FILE,
+    NKEY,
+    TOKEN,
+    USER,
+    PASSWORD,
+    CA_FILE,
+    CERTIFICATE_FILE,
+    KEY_FILE,
     Key {
         name: "stream",
         takes: Takes::Text,
@@ -109,6 +74,11 @@ const KEYS: &[Key] = &[
         meaning: "Time limit of an acknowledgement of JetStream, seconds. Default: 5.",
     },
     Key {
+        name: "bucket",
+        takes: Takes::Text,
+        meaning: "Key-value bucket that has the retained messages, a key for each topic, instead of subjects: messages that are not retained are not sent, and an empty one removes its key. It is created if it is not there, with stream_max_bytes if that is given. Implies keep_qos0. Default: none.",
+    },
+    Key {
         name: "jetstream",
         takes: Takes::Boolean,
         meaning: "false: messages are published without JetStream, and are delivered when the server has read them. Who is not subscribed then does not get them. Default: true.",
@@ -126,7 +96,6 @@ const KEYS: &[Key] = &[
 ];
 
 const SUBJECT: &str = "raw.{user}";
-const TIMEOUT_SECS: u64 = 5;
 const STREAM_MAX_AGE_SECS: u64 = 7 * 86_400;
 const STREAM_MAX_BYTES: u64 = 1 << 30;
 const STREAM_DUPLICATES_SECS: u64 = 900;
@@ -138,53 +107,31 @@ pub struct NatsSettings {
     pub name: Box<str>,
     /// The team whose messages it takes, unless it takes those of all; none: the common tenant.
     pub team: Option<Box<str>>,
-    /// Address of the server.
-    pub url: Template,
-    /// Who it is at the server.
-    pub credentials: Credentials,
-    /// Authorities that a server's certificate may be from.
-    pub ca_file: Option<PathBuf>,
-    /// Client certificate and its key.
-    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// How it connects.
+    pub server: ServerSettings,
     /// The stream that is created if none takes the subjects.
     pub stream: Option<NewStream>,
     /// Subjects of messages.
     pub subject: SubjectTemplate,
+    /// Key-value bucket that has the retained messages; none: messages have subjects.
+    pub bucket: Option<Bucket>,
     /// Whether JetStream acknowledges messages.
     pub uses_jetstream: bool,
     /// Content Type of messages that have none.
     pub content_type: Option<Box<str>>,
     /// Whether each message has a line in the log.
     pub logs_messages: bool,
-    /// Time limit of an acknowledgement.
-    pub timeout: Duration,
     /// Whether nothing is sent after a message that was refused: `on_reject` is `stop`.
     pub stops_at_refusal: bool,
-    /// Private networks that it may connect to.
-    pub allowed: AllowedNetworks,
 }
 
-/// What the sink shows the server.
-#[derive(Clone, Debug, Default)]
-pub struct Credentials {
-    /// File with a JWT and the seed of its nkey.
-    pub file: Option<PathBuf>,
-    /// Seed of an nkey.
-    pub nkey: Option<Template>,
-    /// Token.
-    pub token: Option<Template>,
-    /// User name.
-    pub user: Option<Box<str>>,
-    /// Password.
-    pub password: Option<Template>,
-}
-
-impl Credentials {
-    fn templates(&self) -> impl Iterator<Item = &Template> {
-        [&self.nkey, &self.token, &self.password]
-            .into_iter()
-            .flatten()
-    }
+/// A key-value bucket.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its size, if it is created; none: no limit.
+    pub max_bytes: Option<i64>,
 }
 
 /// A stream to be created.
@@ -200,33 +147,31 @@ pub struct NewStream {
     pub duplicates: Duration,
 }
 
-fn credentials(table: &Table, data_dir: &Path) -> Result<Credentials, String> {
-    let credentials = Credentials {
-        file: table
-            .text("credentials_file")
-            .map(|path| data_dir.join(path)),
-        nkey: table.template("nkey")?,
-        token: table.template("token")?,
-        user: table.text("user").map(Into::into),
-        password: table.template("password")?,
+fn bucket(table: &Table, settings: &Settings) -> Result<Option<Bucket>, String> {
+    let Some(name) = table.text("bucket") else {
+        return Ok(None);
     };
-    let given = [
-        credentials.file.is_some(),
-        credentials.nkey.is_some(),
-        credentials.token.is_some(),
-        credentials.user.is_some(),
-    ];
-    if given.into_iter().filter(|given| *given).count() > 1 {
-        return Err("expected one of `credentials_file`, `nkey`, `token` and `user`".to_owned());
+    if !bucket::is_name(name) {
+        return Err(format!(
+            "`bucket` is {name:?}, expected letters, digits, - and _"
+        ));
     }
-    if credentials.password.is_some() && credentials.user.is_none() {
-        return Err("`password` needs `user`".to_owned());
+    if table.text("subject").is_some() || !table.flag("jetstream", true) {
+        return Err("`bucket` needs JetStream, and no `subject`".to_owned());
     }
-    Ok(credentials)
+    if &*settings.tenant == ALL_TENANTS {
+        return Err("`bucket` needs one tenant: topics of several would be one key".to_owned());
+    }
+    let max_bytes = table.number("stream_max_bytes", 0);
+    Ok(Some(Bucket {
+        name: name.into(),
+        max_bytes: i64::try_from(max_bytes).ok().filter(|bytes| *bytes > 0),
+    }))
 }
 
 fn new_stream(table: &Table, sink: &str) -> Result<Option<NewStream>, String> {
-    if !table.flag("create_stream", true) || !table.flag("jetstream", true) {
+    let has_subjects = table.flag("jetstream", true) && table.text("bucket").is_none();
+    if !table.flag("create_stream", true) || !has_subjects {
         return Ok(None);
     }
     let default = format!("MARTLET_{sink}");
@@ -253,15 +198,6 @@ fn new_stream(table: &Table, sink: &str) -> Result<Option<NewStream>, String> {
     }))
 }
 
-fn certificate(table: &Table, data_dir: &Path) -> Result<Option<(PathBuf, PathBuf)>, String> {
-    let path = |key| table.text(key).map(|path| data_dir.join(path));
-    match (path("certificate_file"), path("key_file")) {
-        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
-        (None, None) => Ok(None),
-        _ => Err("`certificate_file` and `key_file` need each other".to_owned()),
-    }
-}
-
 fn make(
     table: &Table,
     surroundings: &Surroundings<'_>,
@@ -272,35 +208,24 @@ fn make(
     let nats = NatsSettings {
         name: settings.name.clone(),
         team: settings.is_of_team().then(|| settings.tenant.clone()),
-        url: table
-            .template("url")?
-            .ok_or("`url` is missing, expected nats:// or tls://")?,
-        credentials: credentials(table, surroundings.data_dir)?,
-        ca_file: table
-            .text("ca_file")
-            .map(|path| surroundings.data_dir.join(path)),
-        certificate: certificate(table, surroundings.data_dir)?,
+        server: ServerSettings::of(table, surroundings)?,
         stream: new_stream(table, &settings.name)?,
         subject,
+        bucket: bucket(table, &settings)?,
         uses_jetstream: table.flag("jetstream", true),
         content_type: table.text("content_type").map(Into::into),
         logs_messages: table.flag("log_messages", false),
-        timeout: Duration::from_secs(table.number("timeout_secs", TIMEOUT_SECS)),
         stops_at_refusal: settings.on_reject == OnReject::Stop,
-        allowed: surroundings.allowed.clone(),
     };
     let settings = Settings {
-        deliver_within: nats.timeout + BEYOND_ACK,
+        deliver_within: nats.server.timeout + BEYOND_ACK,
+        keeps_qos0: settings.keeps_qos0 || nats.bucket.is_some(),
         ..settings
     };
-    let templates = nats.credentials.templates().chain([&nats.url]);
-    let names: Vec<String> = templates
-        .flat_map(Template::names)
-        .map(str::to_owned)
-        .collect();
+    let names = nats.server.secret_names();
     let nats = Arc::new(nats);
-    let sink = ConfiguredSink::new(settings, move |secrets| {
-        NatsSink::new(Arc::clone(&nats), secrets)
+    let sink = ConfiguredSink::in_node(settings, move |secrets, node| {
+        NatsSink::new(Arc::clone(&nats), node, secrets)
     });
     Ok(sink.with_secrets(names.iter().map(String::as_str)))
 }

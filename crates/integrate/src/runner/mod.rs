@@ -5,6 +5,7 @@
 //! * `core`: what it holds and what it is told; all but the sink
 //! * `clock`: its time
 //! * `giving_up`: when a message at which the sink fails again and again is given up
+//! * `source`: the task of a source
 //! * `waiting`: clients whose messages wait for it
 //! * `caller`, `attempt`, `backoff`: the thread of the sink, one call, and the pause before the
 //!   next
@@ -20,6 +21,7 @@ mod clock;
 mod core;
 mod giving_up;
 mod handle;
+mod source;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -41,6 +43,7 @@ use self::caller::{Answer, Caller, Place, Request};
 use self::clock::RuntimeClock;
 use self::core::{Batch, Core, Heard};
 use self::handle::Shared;
+pub(crate) use self::source::SourceRunner;
 use crate::host::Host;
 use crate::sink::{Outcome, Sink, SinkMessage};
 

@@ -118,7 +118,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
         }
     }
     for sink in &effective.sinks {
-        text.push_str(&format!("\n[[sinks.{}]]\n", sink.kind));
+        text.push_str(&format!("\n[[{}]]\n", config::section_of(&sink.kind)));
         for (key, sourced) in &sink.keys {
             let line = format!("{key} = {}", config::shown_of_sink(&sourced.value));
             text.push_str(&format!("{line:<48} # {}\n", sourced.source));
@@ -196,9 +196,10 @@ fn reference() -> String {
     for (name, what) in config::http_listener_keys() {
         text.push_str(&format!("| `{name}` | {what} |\n"));
     }
-    for (kind, keys) in config::keys_of_kinds() {
-        text.push_str(&format!("\n## `[[sinks.{kind}]]`\n\n{SINKS_HEAD}"));
-        for (name, kind, what) in keys {
+    for known in config::table_kinds() {
+        let (section, name) = (known.section, known.name);
+        text.push_str(&format!("\n## `[[{section}.{name}]]`\n\n{SINKS_HEAD}"));
+        for (name, kind, what) in known.keys {
             let takes = config::expectation(kind);
             text.push_str(&format!("| `{name}` | {takes} | {what} |\n"));
         }
@@ -255,7 +256,7 @@ and options of other systems add one each: `HTTP_SERVER_PORT` and `--http-addr`,
 ";
 
 const SINKS_HEAD: &str = "\
-One table per sink, in the file alone; see [integrations.md](integrations.md). Changes apply at the
+One table each, in the file alone; see [integrations.md](integrations.md). Changes apply at the
 next start.\n
 | Key | Takes | What it means |
 |---|---|---|

@@ -9,7 +9,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use crate::config::file_access::{read_environment_file, unreadable_files};
 use crate::config::masking::shown as shown_of_sink;
 use crate::config::schema::{HTTP_LISTENER_KEYS, Key, Kind, LISTENER_KEYS, Value, is_list, keys};
-use crate::config::sinks::keys_of_kinds;
+use crate::config::sinks::table_kinds;
 use crate::config::{database, mosquitto, seeds};
 
 /// Source of values that are not set.
@@ -26,7 +26,7 @@ pub(crate) struct Sourced {
 /// A listener as configured: its keys.
 pub(crate) type ListenerTable = BTreeMap<String, Sourced>;
 
-/// A sink as configured.
+/// A sink or source as configured.
 #[derive(Clone, Debug)]
 pub(crate) struct SinkTable {
     /// Kind, such as `file`.
@@ -435,7 +435,9 @@ fn read_file(path: &Path, schema: &[Key], effective: &mut Effective) -> Result<(
                     effective.http_listeners.push(file.http_listener(table)?);
                 }
             }
-            ("sinks", DeValue::Table(kinds)) => effective.sinks = file.sinks(kinds)?,
+            (name @ ("sinks" | "sources"), DeValue::Table(kinds)) => {
+                effective.sinks.extend(file.sinks(name, kinds)?);
+            }
             (name, DeValue::Table(entries)) => {
                 if !is_section(schema, name) {
                     return Err(unknown_section(schema, name, place));
@@ -473,6 +475,7 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
         ("listener" | "listeners", _) => Some("[[listeners]]".to_owned()),
         ("http_listener" | "http_listeners", _) => Some("[[http_listeners]]".to_owned()),
         ("sink", _) => Some("[[sinks.file]]".to_owned()),
+        ("source", _) => Some("[[sources.nats]]".to_owned()),
         (_, hint) => hint.map(|section| format!("[{section}]")),
     };
     ConfigError::UnknownKey {
@@ -484,10 +487,12 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
 
 /// A key before the first section, or a section that is written as a value.
 fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
-    if is_section(schema, name) || matches!(name, "listeners" | "http_listeners" | "sinks") {
+    if is_section(schema, name)
+        || matches!(name, "listeners" | "http_listeners" | "sinks" | "sources")
+    {
         let expected = match name {
             "listeners" | "http_listeners" => format!("[[{name}]] tables"),
-            "sinks" => "[[sinks.KIND]] tables".to_owned(),
+            "sinks" | "sources" => format!("[[{name}.KIND]] tables"),
             name => format!("a section, [{name}]"),
         };
         return ConfigError::Value {
@@ -554,31 +559,32 @@ impl File<'_> {
         Ok(listener)
     }
 
-    /// The tables `[[sinks.KIND]]`.
-    fn sinks(&self, kinds: &DeTable<'_>) -> Result<Vec<SinkTable>, ConfigError> {
+    /// The tables `[[sinks.KIND]]`, or those of sources.
+    fn sinks(&self, section: &str, kinds: &DeTable<'_>) -> Result<Vec<SinkTable>, ConfigError> {
         let mut sinks = Vec::new();
         for (kind, tables) in kinds {
             let name = &**kind.get_ref();
             let place = self.place(kind.span().start);
-            let known = keys_of_kinds().find(|(known, _)| *known == name);
-            let Some((_, keys)) = known else {
-                let hint = nearest_of(keys_of_kinds().map(|(known, _)| known), name);
+            let mut all = table_kinds().filter(|known| known.section == section);
+            let Some(known) = all.find(|known| known.name == name) else {
+                let all = table_kinds().filter(|known| known.section == section);
+                let hint = nearest_of(all.map(|known| known.name), name);
                 return Err(ConfigError::UnknownKey {
                     place,
-                    key: format!("[[sinks.{name}]]"),
-                    hint: hint.map(|kind| format!("[[sinks.{kind}]]")),
+                    key: format!("[[{section}.{name}]]"),
+                    hint: hint.map(|kind| format!("[[{section}.{kind}]]")),
                 });
             };
-            let section = format!("sinks.{name}");
+            let section = format!("{section}.{name}");
             let DeValue::Array(tables) = tables.get_ref() else {
                 return Err(no_tables(place, &section));
             };
             for table in tables.iter() {
                 sinks.push(SinkTable {
-                    kind: name.to_owned(),
+                    kind: known.kind.to_owned(),
                     place: self.place(table.span().start),
                     may_be_private: false,
-                    keys: self.table(&section, &keys, table)?,
+                    keys: self.table(&section, &known.keys, table)?,
                 });
             }
         }

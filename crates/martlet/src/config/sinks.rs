@@ -10,7 +10,7 @@ use martlet_codec::TopicFilter;
 use martlet_control::integrations::{AllowedNetworks, ConfiguredSink, DeadLettersKept};
 use martlet_integrate::file::check_path;
 use martlet_integrate::{
-    KINDS, MAX_ATTEMPTS, OnReject, SecretValue, Settings, Surroundings, Table, TableValue,
+    KINDS, MAX_ATTEMPTS, OnReject, SOURCES, SecretValue, Settings, Surroundings, Table, TableValue,
 };
 
 use super::load::{ConfigError, Effective, SinkTable};
@@ -20,15 +20,66 @@ use super::sink_files::{OwnFiles, meet};
 /// Name, kind and meaning of a key.
 type KeyOfSink = (&'static str, Kind, &'static str);
 
-/// The kinds of sinks, each with all of its keys.
-pub(crate) fn keys_of_kinds() -> impl Iterator<Item = (&'static str, Vec<KeyOfSink>)> {
-    KINDS.iter().map(|kind| {
+/// A kind of integration as the configuration has it.
+pub(crate) struct TableKind {
+    /// `sinks` or `sources`.
+    pub(crate) section: &'static str,
+    /// Name in `[[SECTION.NAME]]`.
+    pub(crate) name: &'static str,
+    /// Name of the kind of integration.
+    pub(crate) kind: &'static str,
+    /// All of its keys.
+    pub(crate) keys: Vec<KeyOfSink>,
+}
+
+/// The kinds of sinks and sources.
+pub(crate) fn table_kinds() -> impl Iterator<Item = TableKind> {
+    let own = |kind: &martlet_integrate::Kind| {
         let own = kind.keys.iter();
         let own = own.map(|key| (key.name, key.takes, key.meaning));
-        let all = [NAME_KEY, FILTERS_KEY].into_iter().chain(own);
-        (kind.name, all.chain(COMMON_KEYS).collect())
-    })
+        own.collect::<Vec<KeyOfSink>>()
+    };
+    let sinks = KINDS.iter().map(move |kind| TableKind {
+        section: "sinks",
+        name: kind.name,
+        kind: kind.name,
+        keys: {
+            let all = [NAME_KEY, FILTERS_KEY].into_iter().chain(own(kind));
+            all.chain(COMMON_KEYS).collect()
+        },
+    });
+    let sources = SOURCES.iter().map(move |(name, kind)| TableKind {
+        section: "sources",
+        name,
+        kind: kind.name,
+        keys: {
+            let all = [NAME_OF_SOURCE_KEY].into_iter().chain(own(kind));
+            all.chain([TENANT_OF_SOURCE_KEY]).collect()
+        },
+    });
+    sinks.chain(sources)
 }
+
+/// `SECTION.NAME` of a kind of integration.
+pub(crate) fn section_of(kind: &str) -> String {
+    let found = table_kinds().find(|known| known.kind == kind);
+    found.map_or_else(
+        || format!("sinks.{kind}"),
+        |known| format!("{}.{}", known.section, known.name),
+    )
+}
+
+const NAME_OF_SOURCE_KEY: KeyOfSink = (
+    "name",
+    Kind::Text,
+    "Name, which no other source of this kind has on the node: letters, digits, -, _ and ., 64 at most.",
+);
+
+const TENANT_OF_SOURCE_KEY: KeyOfSink = (
+    "tenant",
+    Kind::Text,
+    "Name or id of the team to whose tenant it publishes. A team that does not exist yet is waited for. Default: the common tenant.",
+);
 
 const NAME_KEY: KeyOfSink = (
     "name",
@@ -128,8 +179,8 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
     let mut sinks: Vec<(ConfiguredSink, &str)> = Vec::new();
     for table in &effective.sinks {
         let unusable = |why: String| {
-            let (place, kind) = (&table.place, &table.kind);
-            ConfigError::Unusable(format!("{place}: [[sinks.{kind}]]: {why}"))
+            let (place, section) = (&table.place, section_of(&table.kind));
+            ConfigError::Unusable(format!("{place}: [[{section}]]: {why}"))
         };
         let surroundings = Surroundings {
             data_dir,
@@ -199,7 +250,8 @@ fn allowed_networks(effective: &Effective, more: &[&str]) -> Result<AllowedNetwo
 
 /// The sink of a table.
 fn sink(table: &SinkTable, surroundings: &Surroundings<'_>) -> Result<ConfiguredSink, String> {
-    let mut kinds = KINDS.iter();
+    let sources = SOURCES.iter().map(|(_, kind)| kind);
+    let mut kinds = KINDS.iter().chain(sources);
     let kind = kinds.find(|kind| *kind.name == *table.kind);
     let kind = kind.ok_or("there is no such kind of sink")?;
     let values = table.keys.iter();
@@ -229,7 +281,8 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
         ));
     }
     let filters = table.texts("filters");
-    if filters.is_empty() {
+    let is_source = SOURCES.iter().any(|(_, source)| source.name == kind);
+    if filters.is_empty() && !is_source {
         return Err("`filters` is missing, expected a list such as [\"plant/#\"]".to_owned());
     }
     for (at, filter) in filters.iter().enumerate() {

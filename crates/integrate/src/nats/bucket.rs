@@ -1,0 +1,110 @@
+//! A key-value bucket that has the retained messages: a key for each topic, and a deletion for each
+//! that is removed.
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::KeyValueErrorKind;
+use async_nats::jetstream::kv::Config;
+use async_nats::jetstream::stream::StorageType;
+
+use super::subject::SUBJECT_BYTES_MAX;
+use super::words::words;
+
+/// Header of what happens to a key.
+pub(super) const OPERATION: &str = "KV-Operation";
+/// Its value for a key that is removed.
+pub(super) const REMOVED: &str = "DEL";
+
+/// Whether a bucket may have this name.
+pub(super) fn is_name(name: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_letter)
+}
+
+/// The subject of a topic in a bucket.
+///
+/// # Errors
+/// It is too long.
+pub(super) fn subject(bucket: &str, topic: &str) -> Result<String, String> {
+    let subject = format!("$KV.{bucket}.{}", key(topic));
+    match subject.len() {
+        0..=SUBJECT_BYTES_MAX => Ok(subject),
+        bytes => Err(format!(
+            "its key would have {bytes} bytes with its bucket, at most {SUBJECT_BYTES_MAX} are \
+             accepted"
+        )),
+    }
+}
+
+/// The key of a topic: one token for each level. Keys have letters, digits, `-`, `_`, `/`, `=` and
+/// `.` alone, so the other bytes are written as `=XX`, and an empty level is `=`.
+fn key(topic: &str) -> String {
+    let mut key = String::new();
+    for (at, level) in topic.split('/').enumerate() {
+        if at > 0 {
+            key.push('.');
+        }
+        if level.is_empty() {
+            key.push('=');
+        }
+        for byte in level.bytes() {
+            // Keys that begin with _kv are those of NATS.
+            let is_reserved = key.is_empty() && byte == b'_';
+            match byte.is_ascii_alphanumeric() || b"-_".contains(&byte) {
+                true if !is_reserved => key.push(char::from(byte)),
+                _ => key.push_str(&format!("={byte:02X}")),
+            }
+        }
+    }
+    key
+}
+
+/// Creates the bucket if it is not there. An existing one is never changed.
+///
+/// # Errors
+/// JetStream does not say, or does not create it; the reason in words.
+pub(super) async fn create_if_none(
+    jetstream: &Context,
+    bucket: &str,
+    max_bytes: Option<i64>,
+) -> Result<(), String> {
+    let cannot = |error: &dyn std::error::Error| {
+        format!("the bucket {bucket:?} cannot be used: {}", words(error))
+    };
+    match jetstream.get_key_value(bucket).await {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {}
+        Err(error) => return Err(cannot(&error)),
+    }
+    let config = Config {
+        bucket: bucket.to_owned(),
+        history: 1,
+        max_bytes: max_bytes.unwrap_or(-1),
+        storage: StorageType::File,
+        ..Config::default()
+    };
+    let made = jetstream.create_key_value(config).await;
+    made.map_err(|error| cannot(&error))?;
+    tracing::info!(bucket, "created a key-value bucket of NATS");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_topic_has_a_key_of_its_own() {
+        for (topic, expected) in [
+            ("plant/1/t", "plant.1.t"),
+            ("a.b/c d", "a=2Eb.c=20d"),
+            ("/a//", "=.a.=.="),
+            ("a=b", "a=3Db"),
+            ("ü/*", "=C3=BC.=2A"),
+            ("_kv/_x", "=5Fkv._x"),
+        ] {
+            assert_eq!(key(topic), expected, "{topic}");
+        }
+        assert!(subject("b", &"ü".repeat(500)).is_err());
+        assert!(is_name("retained-1") && !is_name("a.b") && !is_name(""));
+    }
+}

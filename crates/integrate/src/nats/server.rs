@@ -1,0 +1,161 @@
+//! Keys and settings of a connection, which sinks and sources have alike.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::kind::{Key, Surroundings, Table, Takes};
+use crate::secret::Template;
+use crate::webhook::AllowedNetworks;
+
+pub(super) const URL: Key = Key {
+    name: "url",
+    takes: Takes::Text,
+    meaning: "Server: nats://HOST:4222, or tls://HOST:4222. May contain ${secret:NAME}. Private addresses need integrations.allow_private.",
+};
+
+pub(super) const CREDENTIALS_FILE: Key = Key {
+    name: "credentials_file",
+    takes: Takes::Text,
+    meaning: "File with a JWT and an nkey, as nsc writes it (.creds). It is read at each connection. A path that does not begin with / begins at the data directory.",
+};
+
+pub(super) const NKEY: Key = Key {
+    name: "nkey",
+    takes: Takes::Secret,
+    meaning: "Seed of an nkey of a user, such as ${secret:NAME}.",
+};
+
+pub(super) const TOKEN: Key = Key {
+    name: "token",
+    takes: Takes::Secret,
+    meaning: "Token, such as ${secret:NAME}.",
+};
+
+pub(super) const USER: Key = Key {
+    name: "user",
+    takes: Takes::Text,
+    meaning: "User name; it may stand in url too.",
+};
+
+pub(super) const PASSWORD: Key = Key {
+    name: "password",
+    takes: Takes::Secret,
+    meaning: "Password of user, such as ${secret:NAME}.",
+};
+
+pub(super) const CA_FILE: Key = Key {
+    name: "ca_file",
+    takes: Takes::Text,
+    meaning: "PEM file of the authorities that a server's certificate may be from, with tls://. Default: those that the system trusts.",
+};
+
+pub(super) const CERTIFICATE_FILE: Key = Key {
+    name: "certificate_file",
+    takes: Takes::Text,
+    meaning: "PEM file of a client certificate. Needs key_file.",
+};
+
+pub(super) const KEY_FILE: Key = Key {
+    name: "key_file",
+    takes: Takes::Text,
+    meaning: "PEM file of its private key.",
+};
+
+const TIMEOUT_SECS: u64 = 5;
+
+/// Settings of a connection.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Address of the server.
+    pub url: Template,
+    /// Who the node is at the server.
+    pub credentials: Credentials,
+    /// Authorities that a server's certificate may be from.
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Time limit of an answer.
+    pub timeout: Duration,
+    /// Private networks that it may be in.
+    pub allowed: AllowedNetworks,
+}
+
+/// What the node shows the server.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// File with a JWT and the seed of its nkey.
+    pub file: Option<PathBuf>,
+    /// Seed of an nkey.
+    pub nkey: Option<Template>,
+    /// Token.
+    pub token: Option<Template>,
+    /// User name.
+    pub user: Option<Box<str>>,
+    /// Password.
+    pub password: Option<Template>,
+}
+
+impl ServerSettings {
+    /// Those of a table.
+    ///
+    /// # Errors
+    /// They cannot be used; the reason in words.
+    pub(super) fn of(table: &Table, surroundings: &Surroundings<'_>) -> Result<Self, String> {
+        let path = |key| {
+            let path = table.text(key)?;
+            Some(surroundings.data_dir.join(path))
+        };
+        Ok(Self {
+            url: table
+                .template("url")?
+                .ok_or("`url` is missing, expected nats:// or tls://")?,
+            credentials: credentials(table, surroundings.data_dir)?,
+            ca_file: path("ca_file"),
+            certificate: match (path("certificate_file"), path("key_file")) {
+                (Some(certificate), Some(key)) => Some((certificate, key)),
+                (None, None) => None,
+                _ => {
+                    return Err("`certificate_file` and `key_file` need each other".to_owned());
+                }
+            },
+            timeout: Duration::from_secs(table.number("timeout_secs", TIMEOUT_SECS)),
+            allowed: surroundings.allowed.clone(),
+        })
+    }
+
+    /// Names of the secrets that they refer to.
+    pub(super) fn secret_names(&self) -> Vec<String> {
+        let own = &self.credentials;
+        let templates = [&own.nkey, &own.token, &own.password];
+        let templates = templates.into_iter().flatten().chain([&self.url]);
+        templates
+            .flat_map(Template::names)
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+fn credentials(table: &Table, data_dir: &Path) -> Result<Credentials, String> {
+    let credentials = Credentials {
+        file: table
+            .text("credentials_file")
+            .map(|path| data_dir.join(path)),
+        nkey: table.template("nkey")?,
+        token: table.template("token")?,
+        user: table.text("user").map(Into::into),
+        password: table.template("password")?,
+    };
+    let given = [
+        credentials.file.is_some(),
+        credentials.nkey.is_some(),
+        credentials.token.is_some(),
+        credentials.user.is_some(),
+    ];
+    if given.into_iter().filter(|given| *given).count() > 1 {
+        return Err("expected one of `credentials_file`, `nkey`, `token` and `user`".to_owned());
+    }
+    if credentials.password.is_some() && credentials.user.is_none() {
+        return Err("`password` needs `user`".to_owned());
+    }
+    Ok(credentials)
+}

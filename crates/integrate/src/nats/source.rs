@@ -1,0 +1,319 @@
+//! The NATS source: a durable consumer of JetStream, whose messages are published. One is
+//! acknowledged to NATS when a PUBACK would be sent for it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_nats::header::HeaderMap;
+use async_nats::jetstream::consumer::pull::{Config, Stream};
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
+use async_nats::jetstream::message::Info;
+use async_nats::{Message, Subject};
+use futures_util::StreamExt as _;
+use martlet_broker::NewMessage;
+
+use super::connection::Connection;
+use super::source_settings::NatsSourceSettings;
+use super::ttl::remaining_secs;
+use super::via::{self, HEADER, PROPERTY};
+use super::words::words;
+use crate::secret::SecretsReceiver;
+use crate::source::{Source, SourceAnswer, SourceMessage, What};
+
+/// When JetStream delivers a message again that the node did not take.
+const LATER: Duration = Duration::from_secs(2);
+/// JetStream says within twice this time that it is there, though no message comes.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Messages that wait for a connection for their acknowledgement, at most: others come again.
+const UNSENT_MAX: usize = 100_000;
+
+/// A source that consumes from JetStream.
+pub(super) struct NatsSource {
+    settings: Arc<NatsSourceSettings>,
+    node: Arc<str>,
+    secrets: SecretsReceiver,
+    open: Option<Open>,
+    /// Messages that are not answered.
+    in_hand: HashMap<u64, InHand>,
+    /// Their numbers in the stream: one that comes again meanwhile is passed over.
+    sequences: HashSet<u64>,
+    /// Answers for which there was no connection.
+    unsent: Vec<(Subject, &'static [u8])>,
+    next_number: u64,
+    waiting: Option<u64>,
+}
+
+struct Open {
+    connection: Connection,
+    messages: Option<Stream>,
+}
+
+struct InHand {
+    reply: Subject,
+    sequence: u64,
+}
+
+impl NatsSource {
+    pub(super) fn new(
+        settings: Arc<NatsSourceSettings>,
+        node: &str,
+        secrets: SecretsReceiver,
+    ) -> Self {
+        Self {
+            settings,
+            node: node.into(),
+            secrets,
+            open: None,
+            in_hand: HashMap::new(),
+            sequences: HashSet::new(),
+            unsent: Vec::new(),
+            next_number: 0,
+            waiting: None,
+        }
+    }
+
+    /// The connection with the stream of messages; made if there is none.
+    async fn open(&mut self) -> Result<&mut Open, String> {
+        let is_new = self.secrets.has_changed().unwrap_or(false);
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| is_new || open.connection.is_lost())
+        {
+            self.open = None;
+        }
+        if self.open.is_none() {
+            let secrets = self.secrets.borrow_and_update().clone();
+            let secrets = secrets.map_err(|trouble| trouble.to_string())?;
+            let connection = Connection::open(&self.settings.server, &secrets).await?;
+            self.open = Some(Open {
+                connection,
+                messages: None,
+            });
+        }
+        let open = self.open.as_mut().ok_or("there is no connection")?;
+        if open.messages.is_none() {
+            // What was answered before is not to come again.
+            for (reply, answer) in std::mem::take(&mut self.unsent) {
+                let sent = open.connection.client.publish(reply, answer.into()).await;
+                sent.map_err(|error| open.connection.masked(&words(&error)))?;
+            }
+            let consumer = consumer(&open.connection, &self.settings).await;
+            let consumer = consumer.map_err(|why| open.connection.masked(&why))?;
+            self.waiting = Some(consumer.cached_info().num_pending);
+            let stream = consumer.stream();
+            let stream = stream
+                .max_messages_per_batch(self.settings.in_hand)
+                .heartbeat(HEARTBEAT);
+            let messages = stream.messages().await;
+            let messages = messages.map_err(|error| open.connection.masked(&words(&error)))?;
+            open.messages = Some(messages);
+        }
+        Ok(open)
+    }
+
+    /// A message as the runner wants it; none if it is in hand already.
+    fn taken(&mut self, message: &Message) -> Result<Option<SourceMessage>, String> {
+        let info = async_nats::jetstream::Message {
+            message: message.clone(),
+            context: match &self.open {
+                Some(open) => open.connection.jetstream.clone(),
+                None => return Ok(None),
+            },
+        };
+        let info = info.info();
+        let info =
+            info.map_err(|error| format!("what comes is no message of JetStream: {error}"))?;
+        self.waiting = Some(info.pending);
+        let reply = message
+            .reply
+            .clone()
+            .ok_or("a message has no reply subject")?;
+        if !self.sequences.insert(info.stream_sequence) {
+            return Ok(None);
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let sequence = info.stream_sequence;
+        self.in_hand.insert(number, InHand { reply, sequence });
+        let received_ms = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000);
+        let received_ms = received_ms.unwrap_or_default();
+        Ok(Some(SourceMessage {
+            number,
+            place: format!("{} {sequence} {:?}", info.stream, message.subject.as_str()),
+            received_ms,
+            repeated: info.delivered > 1,
+            what: self.what(message, &info, received_ms),
+        }))
+    }
+
+    fn what(&self, message: &Message, info: &Info<'_>, received_ms: u64) -> What {
+        let none = HeaderMap::new();
+        let headers = message.headers.as_ref().unwrap_or(&none);
+        let header = |name: &str| headers.get(name).map(|value| value.as_str());
+        let passed = header(HEADER).unwrap_or_default();
+        if via::has(passed, &self.node) {
+            return What::Nothing;
+        }
+        let topic = self
+            .settings
+            .topic
+            .topic(&message.subject, header("Mqtt-Topic"));
+        let topic = match topic {
+            Ok(topic) => topic,
+            Err(why) => return What::Refuse(why),
+        };
+        if !self.settings.may_publish(&topic) {
+            return What::Refuse(format!("{topic:?} is none of its `allow`"));
+        }
+        let age = now_ms().saturating_sub(received_ms);
+        let expiry = match header("Nats-TTL").map(|ttl| remaining_secs(ttl, age)) {
+            None => None,
+            Some(Ok(Some(0))) => return What::Nothing,
+            Some(Ok(left)) => left,
+            Some(Err(why)) => return What::Refuse(format!("{why} in {:?}", info.stream)),
+        };
+        let mut user_properties = Vec::new();
+        if !passed.is_empty() {
+            user_properties.push((PROPERTY.into(), passed.into()));
+        }
+        let message = NewMessage {
+            topic: topic.into(),
+            payload: message.payload.as_ref().into(),
+            qos: self.settings.qos,
+            retain: self.settings.retain,
+            payload_is_utf8: None,
+            message_expiry_secs: expiry,
+            content_type: header("Content-Type").map(Into::into),
+            response_topic: None,
+            correlation_data: None,
+            user_properties,
+        };
+        What::Publish(Box::new(message), via::count(passed))
+    }
+}
+
+impl Source for NatsSource {
+    async fn next(&mut self) -> Result<SourceMessage, String> {
+        loop {
+            let open = self.open().await?;
+            let Some(messages) = &mut open.messages else {
+                return Err("there is no consumer".to_owned());
+            };
+            let message = tokio::select! {
+                biased;
+                message = messages.next() => message,
+                () = open.connection.lost() => None,
+            };
+            match message {
+                Some(Ok(message)) => {
+                    if let Some(message) = self.taken(&message.message)? {
+                        return Ok(message);
+                    }
+                }
+                Some(Err(error)) => {
+                    let why = open.connection.masked(&words(&error));
+                    self.open = None;
+                    return Err(format!("NATS is connected and the consumer fails: {why}"));
+                }
+                None => {
+                    self.open = None;
+                    return Err("the connection to NATS was lost".to_owned());
+                }
+            }
+        }
+    }
+
+    async fn answer(&mut self, number: u64, answer: SourceAnswer) {
+        let Some(InHand { reply, sequence }) = self.in_hand.remove(&number) else {
+            return;
+        };
+        self.sequences.remove(&sequence);
+        let text: &'static [u8] = match answer {
+            SourceAnswer::Done => b"+ACK",
+            SourceAnswer::Refused => b"+TERM",
+            SourceAnswer::Later => LATER_TEXT,
+        };
+        if let Some(open) = self.open.as_ref().filter(|open| !open.connection.is_lost()) {
+            let sent = open.connection.client.publish(reply.clone(), text.into());
+            if sent.await.is_ok() {
+                return;
+            }
+        }
+        if self.unsent.len() < UNSENT_MAX {
+            self.unsent.push((reply, text));
+        }
+    }
+
+    fn rest(&mut self) {
+        // What the server has sent and nobody has taken comes again.
+        if let Some(open) = &mut self.open {
+            open.messages = None;
+        }
+    }
+
+    async fn test(&mut self) -> Result<(), String> {
+        let secrets = self.secrets.borrow().clone();
+        let secrets = secrets.map_err(|trouble| trouble.to_string())?;
+        let connection = Connection::open(&self.settings.server, &secrets).await?;
+        let consumer = consumer(&connection, &self.settings).await;
+        consumer.map(drop).map_err(|why| connection.masked(&why))
+    }
+
+    fn waiting(&self) -> Option<u64> {
+        self.waiting
+    }
+}
+
+/// The consumer, made if it is not there.
+async fn consumer(
+    connection: &Connection,
+    settings: &NatsSourceSettings,
+) -> Result<Consumer<Config>, String> {
+    let stream = connection.jetstream.get_stream(&*settings.stream).await;
+    let stream = stream.map_err(|error| {
+        let name = &settings.stream;
+        format!(
+            "the stream {name:?} cannot be read; is it there? {}",
+            words(&error)
+        )
+    })?;
+    let filter = settings.filter_subject.as_deref().unwrap_or_default();
+    let config = Config {
+        durable_name: Some(settings.durable.to_string()),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: settings.ack_wait,
+        filter_subject: filter.to_owned(),
+        deliver_policy: match settings.only_new {
+            true => DeliverPolicy::New,
+            false => DeliverPolicy::All,
+        },
+        max_ack_pending: i64::try_from(settings.in_hand).unwrap_or(i64::MAX),
+        ..Config::default()
+    };
+    let durable = &*settings.durable;
+    let found = stream.get_or_create_consumer(durable, config).await;
+    let consumer = found
+        .map_err(|error| format!("the consumer {durable:?} cannot be used: {}", words(&error)))?;
+    let found = &consumer.cached_info().config;
+    if found.filter_subject != filter || found.ack_policy != AckPolicy::Explicit {
+        return Err(format!(
+            "the consumer {durable:?} is there with the filter {:?} and another policy than \
+             configured: remove it, or name another `durable`",
+            found.filter_subject
+        ));
+    }
+    Ok(consumer)
+}
+
+/// `-NAK` with [`LATER`].
+const LATER_TEXT: &[u8] = b"-NAK {\"delay\": 2000000000}";
+const _: () = assert!(LATER.as_nanos() == 2_000_000_000);
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}

@@ -1,0 +1,186 @@
+//! `[[sources.nats]]` of the configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_codec::{QoS, TopicFilter, TopicName};
+
+use super::server::{
+    CA_FILE, CERTIFICATE_FILE, CREDENTIALS_FILE, KEY_FILE, NKEY, PASSWORD, ServerSettings, TOKEN,
+    URL, USER,
+};
+use super::source::NatsSource;
+use super::topic::TopicTemplate;
+use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
+use crate::runner::{Backoff, Settings};
+
+/// The kind of source `nats`.
+pub const SOURCE_KIND: Kind = Kind {
+    name: "nats-source",
+    keys: KEYS,
+    make,
+};
+
+const KEYS: &[Key] = &[
+    URL,
+    Key {
+        name: "stream",
+        takes: Takes::Text,
+        meaning: "Name of the stream. It is not created.",
+    },
+    Key {
+        name: "durable",
+        takes: Takes::Text,
+        meaning: "Name of the durable consumer, which is created if it is not there. Default: martlet- and the name of the source.",
+    },
+    Key {
+        name: "filter_subject",
+        takes: Takes::Text,
+        meaning: "Subjects of the stream that it takes, such as cmd.>. Default: all.",
+    },
+    Key {
+        name: "deliver",
+        takes: Takes::Word(&["all", "new"]),
+        meaning: "Where a consumer begins that is created: all (default) is the beginning of the stream, new is now.",
+    },
+    Key {
+        name: "topic",
+        takes: Takes::Text,
+        meaning: "Topic of each message. {subject} is the subject with a level for each token, {2} its second token, {2..} its tokens from the second on, {topic} the topic in the header Mqtt-Topic that a sink writes, {subject:mqtt} the topic that nats-server's own MQTT listener has for the subject. Default: {subject}.",
+    },
+    Key {
+        name: "allow",
+        takes: Takes::Texts,
+        meaning: "Topic Filters that it may publish to. Default: all topics that do not begin with $.",
+    },
+    Key {
+        name: "qos",
+        takes: Takes::Integer { min: 0, max: 2 },
+        meaning: "QoS of the messages. Default: 1.",
+    },
+    Key {
+        name: "retain",
+        takes: Takes::Boolean,
+        meaning: "Whether they are retained. Default: false.",
+    },
+    Key {
+        name: "in_hand",
+        takes: Takes::Integer {
+            min: 1,
+            max: 10_000,
+        },
+        meaning: "Messages that are published and not acknowledged yet, at most. Default: 500.",
+    },
+    Key {
+        name: "ack_wait_secs",
+        takes: Takes::Integer { min: 1, max: 3_600 },
+        meaning: "Time after which a consumer that is created delivers a message again that was not acknowledged, such as after a crash of the node, seconds. Default: 30.",
+    },
+    CREDENTIALS_FILE,
+    NKEY,
+    TOKEN,
+    USER,
+    PASSWORD,
+    CA_FILE,
+    CERTIFICATE_FILE,
+    KEY_FILE,
+];
+
+/// Longest pause after failures.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Settings of a NATS source.
+#[derive(Clone, Debug)]
+pub(super) struct NatsSourceSettings {
+    pub(super) server: ServerSettings,
+    pub(super) stream: Box<str>,
+    pub(super) durable: Box<str>,
+    pub(super) filter_subject: Option<Box<str>>,
+    pub(super) only_new: bool,
+    pub(super) topic: TopicTemplate,
+    allow: Vec<String>,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) in_hand: usize,
+    /// Time in which a message is to be acknowledged; after that JetStream delivers it again.
+    pub(super) ack_wait: Duration,
+}
+
+impl NatsSourceSettings {
+    /// Whether it may publish to this topic.
+    pub(super) fn may_publish(&self, topic: &str) -> bool {
+        let Ok(topic) = TopicName::new(topic) else {
+            return false;
+        };
+        let mut allow = self.allow.iter();
+        let matches = |filter: &String| {
+            let filter = TopicFilter::new(filter);
+            filter.is_ok_and(|filter| filter.matches(topic))
+        };
+        self.allow.is_empty() || allow.any(matches)
+    }
+}
+
+/// `qos` of a table.
+pub(super) fn qos(table: &Table) -> QoS {
+    match table.number("qos", 1) {
+        0 => QoS::AtMostOnce,
+        2 => QoS::ExactlyOnce,
+        _ => QoS::AtLeastOnce,
+    }
+}
+
+fn make(
+    table: &Table,
+    surroundings: &Surroundings<'_>,
+    settings: Settings,
+) -> Result<ConfiguredSink, String> {
+    let name_of = |key, default: &str| {
+        let name = table.text(key).unwrap_or(default);
+        match name.is_empty() || name.contains(|c: char| c.is_whitespace() || ".*>/\\".contains(c))
+        {
+            true => Err(format!(
+                "`{key}` is {name:?}, expected a name without blanks, dots, *, > and slashes"
+            )),
+            false => Ok(name.into()),
+        }
+    };
+    let topic = TopicTemplate::parse(table.text("topic").unwrap_or("{subject}"));
+    let allow = table.texts("allow").to_vec();
+    if let Some(bad) = allow.iter().find(|one| TopicFilter::new(one).is_err()) {
+        return Err(format!("`allow` has {bad:?}, which is no Topic Filter"));
+    }
+    if &*settings.tenant == crate::ALL_TENANTS {
+        return Err("`tenant` is \"*\": a source publishes to one tenant".to_owned());
+    }
+    let in_hand = table.number("in_hand", 500);
+    let nats = Arc::new(NatsSourceSettings {
+        server: ServerSettings::of(table, surroundings)?,
+        stream: name_of("stream", "")?,
+        durable: name_of(
+            "durable",
+            &format!("martlet-{}", settings.name).replace('.', "-"),
+        )?,
+        filter_subject: table.text("filter_subject").map(Into::into),
+        only_new: table.text("deliver") == Some("new"),
+        topic: topic.map_err(|why| format!("`topic`: {why}"))?,
+        allow,
+        qos: qos(table),
+        ack_wait: Duration::from_secs(table.number("ack_wait_secs", 30)),
+        retain: table.flag("retain", false),
+        in_hand: usize::try_from(in_hand).unwrap_or(1),
+    });
+    let settings = Settings {
+        batch_messages: u16::try_from(in_hand).unwrap_or(u16::MAX),
+        backoff: Backoff {
+            longest: LONGEST_PAUSE,
+            ..settings.backoff
+        },
+        ..settings
+    };
+    let names = nats.server.secret_names();
+    let source = ConfiguredSink::of_source(settings, move |secrets, host| {
+        NatsSource::new(Arc::clone(&nats), host.node(), secrets)
+    });
+    Ok(source.with_secrets(names.iter().map(String::as_str)))
+}

@@ -1,0 +1,404 @@
+//! The task of one source. It attaches a part that publishes, hands the messages of the source to
+//! it, and answers the source when a PUBACK would be sent. What was not answered comes again, from
+//! the other system: the node keeps nothing of it.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_broker::{
+    HOPS_MAX, PartEvent, PartId, PartPublish, PartReach, PartSpec, Published, TenantId,
+};
+use martlet_codec::ReasonCode;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::EndsWith;
+use super::Settings;
+use super::handle::{Activity, Command, Counts, Failure, Handle, Shared, Told};
+use crate::host::{Host, SavedState};
+use crate::part::Part;
+use crate::source::{Source, SourceAnswer, SourceMessage, What};
+
+/// Pause before the node is asked again for what it did not have.
+const NODE_PAUSE: Duration = Duration::from_secs(1);
+/// A refused message has a line in the log at most so often.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs one source.
+pub(crate) struct SourceRunner<S> {
+    settings: Settings,
+    source: S,
+    host: Arc<dyn Host>,
+    shared: Arc<Shared>,
+    told: mpsc::UnboundedReceiver<Told>,
+    /// Its state is known.
+    is_restored: bool,
+    is_paused: bool,
+    is_stopping: bool,
+    tenant: Option<TenantId>,
+    part: Option<Part>,
+    is_attached: bool,
+    /// When the node is asked again.
+    node_at: Option<Instant>,
+    /// When the source is asked again after a failure.
+    source_at: Option<Instant>,
+    failure: Option<Failure>,
+    last_error: Option<(String, u64)>,
+    /// Messages that the node has and has not answered, with the times of their receipt.
+    in_hand: BTreeMap<u64, InHand>,
+    counts: Counts,
+    delivered_ms: Option<u64>,
+    refusal_told: Option<Instant>,
+}
+
+/// A message that the node has not answered.
+struct InHand {
+    place: String,
+    received_ms: u64,
+    repeated: bool,
+}
+
+/// What came.
+enum Came {
+    Command(Option<Told>),
+    Node(Option<PartEvent>),
+    Message(Result<SourceMessage, String>),
+    Time,
+}
+
+impl<S: Source> SourceRunner<S> {
+    /// Starts a task that runs the source until [`Handle::stop`]. Needs a Tokio runtime.
+    pub(crate) fn start(settings: Settings, source: S, host: Arc<dyn Host>) -> Handle {
+        let shared = Arc::<Shared>::default();
+        let (sender, told) = mpsc::unbounded_channel();
+        let handle = Handle::new(&settings, Arc::clone(&shared), sender);
+        let ends = EndsWith(Arc::clone(&shared));
+        let runner = Self {
+            settings,
+            source,
+            host,
+            shared,
+            told,
+            is_restored: false,
+            is_paused: false,
+            is_stopping: false,
+            tenant: None,
+            part: None,
+            is_attached: false,
+            node_at: None,
+            source_at: None,
+            failure: None,
+            last_error: None,
+            in_hand: BTreeMap::new(),
+            counts: Counts::default(),
+            delivered_ms: None,
+            refusal_told: None,
+        };
+        handle.with_task(tokio::spawn(async move {
+            runner.run().await;
+            drop(ends);
+        }))
+    }
+
+    async fn run(mut self) {
+        while !(self.is_stopping && self.in_hand.is_empty()) {
+            self.prepare().await;
+            self.show();
+            match self.comes().await {
+                Came::Command(Some(Told::Command(command, answer))) => {
+                    let done = self.obey(command).await;
+                    self.show();
+                    // The one who asked may have given up.
+                    let _ = answer.send(done);
+                }
+                // What is in hand is answered yet.
+                Came::Command(Some(Told::Stop) | None) => self.is_stopping = true,
+                Came::Node(event) => self.node_tells(event).await,
+                Came::Message(Ok(message)) => self.take(message).await,
+                Came::Message(Err(why)) => self.fails(why),
+                Came::Time => {}
+            }
+        }
+    }
+
+    /// Restores its state and attaches its part, if that is due.
+    async fn prepare(&mut self) {
+        let is_due = self.node_at.is_none_or(|at| at <= Instant::now());
+        if !is_due || self.part.is_some() || self.is_stopping {
+            return;
+        }
+        self.node_at = Some(Instant::now() + NODE_PAUSE);
+        if !self.is_restored {
+            let (kind, name) = (self.settings.kind, self.settings.name.clone());
+            match self.host.saved_state(kind, &name).await {
+                Ok(state) => self.is_paused = state == SavedState::Paused,
+                Err(why) => {
+                    let why = format!("its state before the restart cannot be read: {why}");
+                    return self.note_failure(why);
+                }
+            }
+            self.is_restored = true;
+        }
+        let team = self.settings.tenant.clone();
+        self.tenant = self.host.tenant(&team);
+        let Some(tenant) = self.tenant else {
+            let why = self.host.why_no_tenant(&team);
+            return self.note_failure(why);
+        };
+        let spec = PartSpec {
+            // The node numbers its parts.
+            id: PartId::default(),
+            tenant,
+            client_id: self.settings.client_id().into(),
+            subscriptions: Vec::new(),
+            credit: 1,
+            session_expiry_secs: 0,
+            keeps_qos0: false,
+            queue: self.settings.queue,
+            identity: None,
+            reach: PartReach::Node,
+        };
+        let host = Arc::clone(&self.host);
+        self.part = Some(Part::attach(spec, |spec, outlet| host.attach(spec, outlet)));
+    }
+
+    /// Waits for the next of what concerns it.
+    async fn comes(&mut self) -> Came {
+        let may_take = self.is_attached
+            && !self.is_paused
+            && !self.is_stopping
+            && self.in_hand.len() < usize::from(self.settings.batch_messages);
+        let source_at = self.source_at.filter(|_| may_take);
+        let node_at = self.node_at.filter(|_| self.part.is_none());
+        let at = source_at.into_iter().chain(node_at).min();
+        let takes = may_take && source_at.is_none_or(|at| at <= Instant::now());
+        let Self {
+            told, part, source, ..
+        } = self;
+        tokio::select! {
+            biased;
+            told = told.recv() => Came::Command(told),
+            event = async {
+                match part {
+                    Some(part) => part.next().await,
+                    None => pending().await,
+                }
+            } => Came::Node(event),
+            message = source.next(), if takes => Came::Message(message),
+            () = async {
+                match at {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            }, if !takes || node_at.is_some() => Came::Time,
+        }
+    }
+
+    async fn obey(&mut self, command: Command) -> Result<(), String> {
+        match command {
+            Command::Pause | Command::Drain => {
+                self.is_paused = true;
+                self.source.rest();
+                self.save(SavedState::Paused).await
+            }
+            Command::Resume => {
+                self.is_paused = false;
+                self.try_now();
+                self.save(SavedState::Running).await
+            }
+            Command::Retry => {
+                self.try_now();
+                Ok(())
+            }
+            Command::Test => {
+                let tested = self.source.test();
+                let tested = tokio::time::timeout(super::TEST_WITHIN, tested).await;
+                tested.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+            }
+            Command::Skip => Err("a source does not stop at a message".to_owned()),
+            Command::SendAgain(_) => Err("a source has no dead letters".to_owned()),
+        }
+    }
+
+    fn try_now(&mut self) {
+        (self.source_at, self.node_at) = (None, None);
+    }
+
+    async fn save(&mut self, state: SavedState) -> Result<(), String> {
+        let (kind, name) = (self.settings.kind, &*self.settings.name);
+        self.host.save_state(kind, name, state).await
+    }
+
+    /// Publishes a message, or answers at once that there is nothing to publish.
+    async fn take(&mut self, message: SourceMessage) {
+        self.works();
+        let number = message.number;
+        let (publish, hops) = match message.what {
+            What::Publish(publish, hops) if hops <= HOPS_MAX => (publish, hops),
+            What::Publish(..) => {
+                let why = format!("it has passed more than {HOPS_MAX} nodes");
+                return self.refuse(number, &message.place, &why).await;
+            }
+            What::Handled => {
+                self.counts.delivered += 1;
+                self.delivered_ms = Some(self.host.now_ms());
+                return;
+            }
+            What::Nothing => return self.source.answer(number, SourceAnswer::Done).await,
+            What::Refuse(why) => return self.refuse(number, &message.place, &why).await,
+        };
+        let Some(part) = &self.part else {
+            return self.source.answer(number, SourceAnswer::Later).await;
+        };
+        part.publish(PartPublish {
+            number,
+            message: *publish,
+            hops,
+            receipts: false,
+        });
+        let in_hand = InHand {
+            place: message.place,
+            received_ms: message.received_ms,
+            repeated: message.repeated,
+        };
+        self.in_hand.insert(number, in_hand);
+    }
+
+    async fn refuse(&mut self, number: u64, place: &str, why: &str) {
+        self.counts.refused += 1;
+        let now = Instant::now();
+        if self.refusal_told.is_none_or(|at| now >= at + TOLD_EVERY) {
+            self.refusal_told = Some(now);
+            let integration = self.settings.client_id();
+            tracing::warn!(integration, message = place, "refused for good: {why}");
+        }
+        self.last_error = Some((format!("{place}: {why}"), self.host.now_ms()));
+        self.source.answer(number, SourceAnswer::Refused).await;
+    }
+
+    async fn node_tells(&mut self, event: Option<PartEvent>) {
+        match event {
+            Some(PartEvent::Attached { .. }) => {
+                (self.is_attached, self.failure) = (true, None);
+            }
+            Some(PartEvent::Published { number, outcome }) => self.published(number, outcome).await,
+            Some(PartEvent::Ended { why, .. }) => self.detached(why).await,
+            None => self.detached("the node stops").await,
+            // It subscribes to nothing.
+            Some(
+                PartEvent::Delivery(_)
+                | PartEvent::Queue(_)
+                | PartEvent::Run { .. }
+                | PartEvent::Receipt(_)
+                | PartEvent::Receivers { .. },
+            ) => {}
+        }
+    }
+
+    async fn published(&mut self, number: u64, outcome: Published) {
+        let Some(in_hand) = self.in_hand.remove(&number) else {
+            return;
+        };
+        let reason = outcome.reason;
+        if !reason.is_error() {
+            self.counts.delivered += 1;
+            self.counts.repeated += u64::from(in_hand.repeated);
+            self.delivered_ms = Some(self.host.now_ms());
+            return self.source.answer(number, SourceAnswer::Done).await;
+        }
+        if is_for_good(reason) {
+            let why = format!("the node rejects it: {}", reason.name());
+            return self.refuse(number, &in_hand.place, &why).await;
+        }
+        let why = match outcome.is_held {
+            true => "the queue of an integration that holds clients back is full".to_owned(),
+            false => format!("the node takes it later: {}", reason.name()),
+        };
+        self.counts.failed_attempts += 1;
+        self.last_error = Some((format!("{}: {why}", in_hand.place), self.host.now_ms()));
+        self.source.answer(number, SourceAnswer::Later).await;
+    }
+
+    /// The part has ended: whether the node has what is in hand is unknown, so it comes again.
+    async fn detached(&mut self, why: &str) {
+        (self.part, self.is_attached) = (None, false);
+        self.node_at = Some(Instant::now() + NODE_PAUSE);
+        for number in std::mem::take(&mut self.in_hand).into_keys() {
+            self.source.answer(number, SourceAnswer::Later).await;
+        }
+        if !self.is_stopping {
+            self.note_failure(format!("it is detached from the node: {why}"));
+        }
+    }
+
+    fn fails(&mut self, why: String) {
+        self.note_failure(why);
+        self.counts.failed_attempts += 1;
+        let attempts = self.failure.as_ref().map_or(1, |failure| failure.attempts);
+        let pause = self.settings.backoff.pause(attempts, self.host.random());
+        self.source_at = Some(Instant::now() + pause);
+    }
+
+    fn note_failure(&mut self, error: String) {
+        let now_ms = self.host.now_ms();
+        self.last_error = Some((error.clone(), now_ms));
+        let before = self.failure.take();
+        if before.is_none() {
+            let integration = self.settings.client_id();
+            tracing::warn!(integration, error, "the source fails; it is tried again");
+        }
+        self.failure = Some(Failure {
+            error,
+            since_ms: before.as_ref().map_or(now_ms, |before| before.since_ms),
+            attempts: before.map_or(0, |before| before.attempts) + 1,
+        });
+    }
+
+    fn works(&mut self) {
+        self.source_at = None;
+        if self.failure.take().is_some() {
+            let integration = self.settings.client_id();
+            tracing::info!(integration, "the source works again");
+        }
+    }
+
+    fn show(&self) {
+        let mut state = self.shared.lock();
+        state.activity = match (self.is_paused, self.is_attached, &self.failure) {
+            (true, ..) => Activity::Paused,
+            (_, false, _) => Activity::Starting,
+            (_, _, Some(_)) => Activity::Retrying,
+            (_, _, None) => Activity::Running,
+        };
+        state.is_attached = self.is_attached;
+        state.tenant = self.tenant;
+        state.counts = self.counts;
+        state.in_hand = self.in_hand.len();
+        let in_hand = self.in_hand.len() as u64;
+        state.lag = self.source.waiting().map(|waiting| waiting + in_hand);
+        let received = self.in_hand.values().map(|one| one.received_ms);
+        state.oldest_received_ms = received.min();
+        state.failure.clone_from(&self.failure);
+        state.last_error.clone_from(&self.last_error);
+        state.delivered_ms = self.delivered_ms;
+        drop(state);
+        self.shared.tell_changed();
+    }
+}
+
+/// Whether the node will not take the same message later either.
+fn is_for_good(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::NotAuthorized
+            | ReasonCode::TopicNameInvalid
+            | ReasonCode::PayloadFormatInvalid
+            | ReasonCode::PacketTooLarge
+            | ReasonCode::MalformedPacket
+            | ReasonCode::ProtocolError
+            | ReasonCode::RetainNotSupported
+            | ReasonCode::QoSNotSupported
+    )
+}
