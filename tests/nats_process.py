@@ -42,7 +42,7 @@ class Server:
     """A server. It keeps its port and its streams over `kill` and `start`."""
 
     def __init__(self, config="", source=DEBIAN, monitored=False):
-        self.program = program(source)
+        self.program, self.source = program(source), source
         self.place = tempfile.mkdtemp(prefix="martlet-nats-")
         self.port, self.monitor = free_port(), free_port() if monitored else None
         if monitored:

@@ -1,10 +1,9 @@
 //! A key-value bucket that has the retained messages: a key for each topic, and a deletion for each
 //! that is removed.
 
-use async_nats::jetstream::Context;
-use async_nats::jetstream::context::KeyValueErrorKind;
-use async_nats::jetstream::kv::Config;
-use async_nats::jetstream::stream::StorageType;
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
+use async_nats::jetstream::{Context, ErrorCode};
 
 use super::subject::SUBJECT_BYTES_MAX;
 use super::words::words;
@@ -70,22 +69,38 @@ pub(super) async fn create_if_none(
     let cannot = |error: &dyn std::error::Error| {
         format!("the bucket {bucket:?} cannot be used: {}", words(error))
     };
-    match jetstream.get_key_value(bucket).await {
+    // The stream of a bucket. The client's own way to create one does not read what servers before
+    // 2.10 answer.
+    let name = format!("KV_{bucket}");
+    match jetstream.get_stream(&name).await {
         Ok(_) => return Ok(()),
-        Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {}
+        Err(error) if is_missing(&error.kind()) => {}
         Err(error) => return Err(cannot(&error)),
     }
     let config = Config {
-        bucket: bucket.to_owned(),
-        history: 1,
+        name,
+        subjects: vec![format!("$KV.{bucket}.>")],
+        max_messages_per_subject: 1,
         max_bytes: max_bytes.unwrap_or(-1),
         storage: StorageType::File,
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
         ..Config::default()
     };
-    let made = jetstream.create_key_value(config).await;
+    let made = jetstream.create_stream(config).await;
     made.map_err(|error| cannot(&error))?;
     tracing::info!(bucket, "created a key-value bucket of NATS");
     Ok(())
+}
+
+fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    let code = match kind {
+        GetStreamErrorKind::JetStream(error) => error.error_code(),
+        _ => return false,
+    };
+    code == ErrorCode::STREAM_NOT_FOUND
 }
 
 #[cfg(test)]

@@ -33,8 +33,8 @@ pub(crate) struct SinkTable {
     pub(crate) kind: String,
     /// Where it begins: file and line.
     pub(crate) place: String,
-    /// It may connect to private addresses whatever `integrations.allow_private` is: who may set the
-    /// environment has named its target.
+    /// It may connect to private addresses whatever `integrations.allow_private` is: who may set
+    /// the environment has named its target.
     pub(crate) may_be_private: bool,
     pub(crate) keys: ListenerTable,
 }

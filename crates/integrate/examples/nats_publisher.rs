@@ -1,0 +1,44 @@
+//! A bare publisher to JetStream, beside which `bench/nats` measures the sink: as many messages as
+//! it is told, in windows of 1,000 that are acknowledged before the next.
+//!
+//!     nats_publisher URL SUBJECT MESSAGES PAYLOAD_BYTES
+
+use std::error::Error;
+use std::time::Instant;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::context::ContextBuilder;
+use async_nats::jetstream::message::PublishMessage;
+
+const WINDOW: usize = 1_000;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [url, subject, messages, bytes] = &arguments[..] else {
+        return Err("expected URL SUBJECT MESSAGES PAYLOAD_BYTES".into());
+    };
+    let (messages, bytes): (usize, usize) = (messages.parse()?, bytes.parse()?);
+    let client = async_nats::connect(url).await?;
+    let jetstream = ContextBuilder::new().max_ack_inflight(65_535).build(client);
+    let payload = vec![b'x'; bytes];
+    let begin = Instant::now();
+    let mut sent = 0;
+    while sent < messages {
+        let mut acknowledgements = Vec::with_capacity(WINDOW);
+        for _ in 0..WINDOW.min(messages - sent) {
+            let mut headers = HeaderMap::new();
+            headers.insert("Nats-Msg-Id", format!("bare-{sent}").as_str());
+            let publish = PublishMessage::build()
+                .headers(headers)
+                .payload(payload.clone().into());
+            acknowledgements.push(jetstream.send_publish(subject.clone(), publish).await?);
+            sent += 1;
+        }
+        for one in acknowledgements {
+            one.await?;
+        }
+    }
+    println!("{:.0}", messages as f64 / begin.elapsed().as_secs_f64());
+    Ok(())
+}
