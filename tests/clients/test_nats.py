@@ -244,3 +244,23 @@ def test_an_operator_can_test_the_target(start_node, tmp_path, nats):
     nats.kill()
     done = martlet_process.run(*test)
     assert done.returncode != 0 and "cannot be reached" in done.stdout + done.stderr, done
+
+
+def test_several_sinks_have_connections_of_their_own(start_node, tmp_path):
+    servers = [nats_process.Server(source=source) for source in nats_process.BOTH]
+    try:
+        options = configured(tmp_path, servers[0].url, stream="RAW")
+        with open(tmp_path / "martlet.toml", "a", encoding="utf-8") as file:
+            file.write(f'[[sinks.nats]]\nname = "other"\nfilters = ["plant/#"]\nurl = "{servers[1].url}"\n'
+                       'stream = "RAW"\nsubject = "{topic}"\n'.replace("{topic}", "other.{topic}"))
+        node = start_node(**options)
+        servers[0].kill()
+        with Client(node, "pump-1") as client:
+            client.publish("plant/1", "x")
+        # One that is away does not hold up the other.
+        assert until_count(node, servers[1], 1)[0][0] == "other.plant.1"
+        servers[0].start()
+        assert until_count(node, servers[0], 1)[0][0] == "raw.-"
+    finally:
+        for server in servers:
+            server.close()

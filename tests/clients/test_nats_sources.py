@@ -2,6 +2,7 @@
 
 import base64
 import json
+import urllib.request
 
 import pytest
 
@@ -273,3 +274,16 @@ def test_a_bucket_has_the_retained_messages_and_their_deletions(start_node, tmp_
     # By an operator, too.
     assert call(node, "DELETE", "/api/v1/retained?filter=plant/%23", key=KEY) is not None
     until(lambda: entry(nats, "plant.a=2Eb.=C3=BC") == ("DEL", b""), node.log)
+
+
+def test_a_source_is_in_metrics_and_why(start_node, tmp_path, nats):
+    nats_process.Client(nats).add_stream("CMD", "cmd.>")
+    node = start_node(**configured(tmp_path, nats.url))
+    publish(nats, "cmd.x", b"1")
+    until(lambda: state(node)["delivered"] == 1, lambda: state(node))
+    with urllib.request.urlopen(f"{node.http_url}/metrics", timeout=20) as page:
+        metrics = page.read().decode()
+    assert 'martlet_integration_delivered_total{kind="nats-source",name="cmd"} 1' in metrics
+    nats.kill()
+    why = lambda: martlet_process.run("why", "nats-source/cmd", "--data-dir", str(node.data_dir)).stdout
+    until(lambda: "lost" in why() or "cannot be reached" in why(), why)
