@@ -6,7 +6,6 @@ mod credentials;
 mod settings;
 mod stream;
 mod subject;
-mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +16,11 @@ use async_nats::jetstream::{Error as JetStreamError, ErrorCode};
 use futures_util::FutureExt as _;
 use martlet_codec::PublishProperties;
 
+use crate::kept::Kept;
 use crate::secret::SecretsReceiver;
 use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::words::error_words;
 use connection::Connection;
-use words::words;
 
 pub use settings::{Credentials, KIND, NatsSettings, NewStream};
 
@@ -28,10 +28,9 @@ pub use settings::{Credentials, KIND, NatsSettings, NewStream};
 #[derive(Debug)]
 pub struct NatsSink {
     settings: Arc<NatsSettings>,
-    secrets: SecretsReceiver,
     /// One over which every message so far was answered. After a failure a new one is made: what
     /// the old one still holds cannot come behind newer messages then.
-    connection: Option<Connection>,
+    connection: Kept<Connection>,
 }
 
 impl NatsSink {
@@ -39,26 +38,20 @@ impl NatsSink {
     pub fn new(settings: Arc<NatsSettings>, secrets: SecretsReceiver) -> Self {
         Self {
             settings,
-            secrets,
-            connection: None,
+            connection: Kept::new(secrets),
         }
     }
 
     async fn connect(&mut self) -> Result<Connection, String> {
-        let is_new = self.secrets.has_changed().unwrap_or(false);
-        let usable = |one: &Connection| !is_new && !one.is_lost();
-        if let Some(connection) = self.connection.take().filter(usable) {
-            return Ok(connection);
-        }
-        let secrets = self.secrets.borrow_and_update().clone();
-        let secrets = secrets.map_err(|trouble| trouble.to_string())?;
-        Connection::open(&self.settings, &secrets).await
+        self.connection.discard_if(Connection::is_lost);
+        let settings = &self.settings;
+        let open = |secrets: Arc<_>| async move { Connection::open(settings, &secrets).await };
+        self.connection.take(open).await
     }
 
     /// Sends a message without waiting for its acknowledgement.
     async fn send(&self, to: &Connection, message: &SinkMessage) -> Result<Sent, Outcome> {
-        let team = message.team().unwrap_or(self.settings.team.as_deref());
-        let subject = self.settings.subject.subject(message, team);
+        let subject = self.settings.subject.subject(message, message.team());
         let subject = subject.map_err(Outcome::Refused)?;
         let publish = async_nats::jetstream::message::PublishMessage::build()
             .headers(headers(message, &self.settings.name))
@@ -133,7 +126,7 @@ impl Sink for NatsSink {
             }
         }
         if outcomes.iter().all(is_answered) {
-            self.connection = Some(connection);
+            self.connection.keep(connection);
         }
         outcomes
     }
@@ -141,14 +134,14 @@ impl Sink for NatsSink {
     async fn test(&mut self) -> Result<(), String> {
         let connection = self.connect().await?;
         stream::reach(&connection.jetstream).await?;
-        self.connection = Some(connection);
+        self.connection.keep(connection);
         Ok(())
     }
 }
 
 /// What a refusal or failure of JetStream means for a message.
 fn outcome(error: &PublishError, subject: &str) -> Outcome {
-    let why = words(error);
+    let why = error_words(&error);
     let code = std::error::Error::source(error)
         .and_then(|cause| cause.downcast_ref::<JetStreamError>())
         .map(JetStreamError::error_code);
@@ -186,9 +179,8 @@ fn headers(message: &SinkMessage, sink: &str) -> HeaderMap {
         let value = value.replace(char::is_control, "\u{fffd}");
         headers.insert(name, value.as_str());
     };
-    // Unique in a stream that several sinks and nodes publish to, the same when sent again.
-    let id = format!("{sink}-{}-{}", message.id(), message.received_ms());
-    add("Nats-Msg-Id", &id);
+    // Several sinks may publish to one stream.
+    add("Nats-Msg-Id", &format!("{sink}-{}", message.unique_id()));
     add("Mqtt-Topic", message.topic());
     add("Mqtt-Qos", &(message.qos() as u8).to_string());
     add(

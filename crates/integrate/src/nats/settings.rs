@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::subject::SubjectTemplate;
 use super::{BEYOND_ACK, NatsSink};
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
+use crate::networks::AllowedNetworks;
 use crate::runner::{OnReject, Settings};
 use crate::secret::Template;
-use crate::webhook::AllowedNetworks;
 
 /// The kind `nats`.
 pub const KIND: Kind = Kind {
@@ -121,8 +121,6 @@ const STREAM_DUPLICATES_SECS: u64 = 900;
 pub struct NatsSettings {
     /// Name of the sink.
     pub name: Box<str>,
-    /// The team whose messages it takes, unless it takes those of all; none: the common tenant.
-    pub team: Option<Box<str>>,
     /// Address of the server.
     pub url: Template,
     /// Who it is at the server.
@@ -250,7 +248,6 @@ fn make(
     let subject = SubjectTemplate::parse(subject).map_err(|why| format!("`subject`: {why}"))?;
     let nats = NatsSettings {
         name: settings.name.clone(),
-        team: settings.is_of_team().then(|| settings.tenant.clone()),
         url: table
             .template("url")?
             .ok_or("`url` is missing, expected nats:// or tls://")?,
