@@ -185,3 +185,16 @@ def test_what_waits_for_a_team_goes_when_the_team_is_removed_for_good_and_not_be
     call(node, "POST", "/api/v1/teams/north/purge?with_members=true")
     until(lambda: "the team of the integration was removed: its messages are dropped" in node.log(), node.log)
     assert "messages=3" in node.log(), node.log()
+
+
+def test_an_integration_counts_as_no_client(start_node, tmp_path):
+    options, path = configured(tmp_path)
+    node = start_node(**options, http=True, variables=KEYS)
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "taken")
+        until_lines(node, path, 1)
+        status = call(node, "GET", "/api/v1/status")
+        assert (status["connections"], status["sessions"]) == (1, 1)
+    until(lambda: call(node, "GET", "/api/v1/status")["connections"] == 0, node.log)
+    _, _, metrics = get(node, "/metrics")
+    assert "\nmartlet_connects_accepted_total 1\n" in metrics and "\nmartlet_parts 2\n" in metrics, metrics

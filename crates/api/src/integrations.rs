@@ -133,7 +133,7 @@ impl From<IntegrationSeen> for IntegrationView {
             kind: of.handle.kind().to_owned(),
             name: of.handle.name().to_owned(),
             client_id: of.handle.client_id().to_owned(),
-            team: Some(of.team.into_string()).filter(|team| !team.is_empty()),
+            team: Some(of.team.to_string()).filter(|team| !team.is_empty()),
             filters: of.filters.into_iter().map(Into::into).collect(),
             keep_qos0: of.keeps_qos0,
             on_reject: match of.on_reject {

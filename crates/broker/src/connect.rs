@@ -318,12 +318,12 @@ impl Shard {
         let part = request.part.as_ref();
         let keeps_qos0 = part.is_some_and(|part| part.keeps_qos0);
         let keeps_otherwise = state.flags.keeps_qos0() != keeps_qos0;
-        state.flags.set_part(part.is_some());
         state.flags.set_keeps_qos0(keeps_qos0);
         let has_subscriptions = state.subscriptions.len() > 0;
         if let Some(timer) = state.expiry_timer.take() {
             self.wheel.cancel(timer);
         }
+        self.sessions.set_part(session, request.part.is_some());
         self.return_user_session(cx, session);
         self.sessions.set_permit(session, permit);
         self.replace_will(session, request.will.take());
@@ -392,7 +392,9 @@ impl Shard {
         if let Some(method) = &request.authentication_method {
             self.authentications.accepted(index, method);
         }
-        self.counters.connects_accepted += 1;
+        if !self.connections.at(index).flags.part() {
+            self.counters.connects_accepted += 1;
+        }
     }
 
     /// The ceiling also holds for clients that want none or, before v5, cannot be told.

@@ -121,7 +121,8 @@ macro_rules! counters {
 counters! {
     connections: Gauge, "Accepted connections now.";
     lobby_connections: Gauge, "Connections before their CONNECT is accepted, now.";
-    sessions: Gauge, "Sessions now, connected or not.";
+    sessions: Gauge, "Sessions of clients now, connected or not.";
+    parts: Gauge, "Parts of the node that take messages now, such as integrations: one on each thread.";
     subscriptions: Gauge, "Subscriptions now.";
     share_groups: Gauge, "Share groups now.";
     queues_full: Gauge, "Sessions and share groups whose queue has dropped messages and is still full.";

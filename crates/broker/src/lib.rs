@@ -96,6 +96,7 @@ mod review;
 mod revocation;
 mod route;
 mod routing;
+mod run;
 mod session;
 mod shard;
 mod share;
@@ -177,6 +178,7 @@ pub use report::{
 };
 pub use retained::{Page, Retained, RetainedChange};
 pub use revocation::{Revocation, RevocationReason, Whose};
+pub use run::Run;
 pub use session::queue::{Apart, StoredEntry};
 pub use shard::{Shard, StoreState, TransportEnd};
 pub use share::message::{Member, MemberReceipt, Reads, RulesVersion, ShareMessage};

@@ -70,6 +70,16 @@ impl Shard {
         self.settle(cx);
     }
 
+    /// Parts that have been attached.
+    pub(crate) fn accepted_parts(&self) -> usize {
+        let connections = self.parts.attached.iter().map(|part| part.connection);
+        let accepted = connections.filter(|id| {
+            let connection = self.connections.get(*id);
+            connection.and_then(Connection::session).is_some()
+        });
+        accepted.count()
+    }
+
     /// Claims the session of a part as a CONNECT does.
     fn attach<N: Node>(&mut self, cx: &mut Cx<'_, N>, spec: &PartSpec) {
         if !spec.client_id.starts_with('$') {
@@ -257,12 +267,12 @@ impl Shard {
     /// node that ended before the record of that was durable: in the last one, if the part was
     /// attached at its end, or in one before.
     fn may_be_repeated(&mut self, id: ConnectionId, message: MessageId) -> bool {
-        let run = self.run();
+        let (run, last) = (self.run(), self.last_run());
         let came_in = start_of(message.0);
         let session = self.connections.get(id).and_then(Connection::session);
         session.is_some_and(|session| {
             let session = self.sessions.at(session);
-            let was_there = came_in < run && session.flags.was_there() || came_in + 1 < run;
+            let was_there = came_in < run && session.flags.was_there() || came_in < last;
             was_there && start_of(session.epoch.0) < run && !fault::is(Fault::PartCrashForgotten)
         })
     }

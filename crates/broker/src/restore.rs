@@ -13,11 +13,12 @@ use martlet_codec::{PacketId, ProtocolVersion, SubscriptionFilter};
 use crate::effect::QueueOwner;
 use crate::fault::{self, Fault};
 use crate::gauge::MemoryGauge;
-use crate::id::{RecordNumber, SessionAddress, SessionEpoch, TenantId, first_number};
+use crate::id::{RecordNumber, SessionAddress, SessionEpoch, TenantId};
 use crate::message::Message;
 use crate::node::{Cx, Node};
 use crate::record::{EnqueuedAs, EntryRecord, Record, SessionRecord, SubscriptionRecord};
 use crate::refusal::RefusalCause;
+use crate::run::Run;
 use crate::session::Session;
 use crate::session::inbound::Inbound;
 use crate::session::permit::Permit;
@@ -30,11 +31,11 @@ use crate::timer::Timer;
 const EXPIRY_AFTER_START_MS: u64 = 60_000;
 
 impl Shard {
-    /// Begins run number `start` of the node, whose messages and sessions get names that no earlier
-    /// run has given. From here on queues keep their messages in the store and ask for them
+    /// Begins a run of the node, whose messages and sessions get names that no earlier run has
+    /// given. From here on queues keep their messages in the store and ask for them
     /// ([`QueueRead`](crate::QueueRead)).
-    pub fn begin_run(&mut self, start: u32) {
-        self.begin_numbers(first_number(start));
+    pub fn begin_run(&mut self, run: Run) {
+        self.begin_names(run);
         self.reads_back = true;
         self.work.unbounded = true;
     }

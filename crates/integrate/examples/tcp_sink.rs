@@ -7,50 +7,94 @@
 //! xtask docs` adds its keys to the page of the configuration.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use martlet_integrate::{
-    ConfiguredSink, Key, Kind, Outcome, Settings, Sink, SinkMessage, Surroundings, Table, Takes,
-    json,
+    AllowedNetworks, ConfiguredSink, Kept, Key, Kind, Outcome, SecretValue, SecretValues, Settings,
+    Sink, SinkMessage, Surroundings, Table, Takes, Template, json,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 /// The kind `tcp`.
-pub const KIND: Kind = Kind {
+pub(crate) const KIND: Kind = Kind {
     name: "tcp",
-    keys: &[Key {
-        name: "address",
-        takes: Takes::Text,
-        meaning: "Host and port of the receiver, such as 10.0.0.7:9000.",
-    }],
+    keys: &[
+        Key {
+            name: "address",
+            takes: Takes::Text,
+            meaning: "Host and port of the receiver, such as 203.0.113.7:9000. Private addresses need integrations.allow_private.",
+        },
+        Key {
+            name: "password",
+            takes: Takes::Secret,
+            meaning: "First line of a connection. May contain ${secret:NAME}.",
+        },
+    ],
     make,
 };
 
-fn make(table: &Table, _: &Surroundings<'_>, settings: Settings) -> Result<ConfiguredSink, String> {
+fn make(
+    table: &Table,
+    surroundings: &Surroundings<'_>,
+    settings: Settings,
+) -> Result<ConfiguredSink, String> {
     let address = table.text("address");
-    let address = address.ok_or("`address` is missing, expected a host and a port")?;
-    let address = address.to_owned();
-    Ok(ConfiguredSink::new(settings, move |_| TcpSink {
-        address: address.clone(),
-        connection: None,
-    }))
+    let target = Target {
+        address: address
+            .ok_or("`address` is missing, expected HOST:PORT")?
+            .to_owned(),
+        password: table.template("password")?.ok_or("`password` is missing")?,
+        allowed: surroundings.allowed.clone(),
+    };
+    let secrets: Vec<String> = target.password.names().map(str::to_owned).collect();
+    let sink = ConfiguredSink::new(settings, move |secrets| TcpSink {
+        target: target.clone(),
+        connection: Kept::new(secrets),
+    });
+    Ok(sink.with_secrets(secrets.iter().map(String::as_str)))
+}
+
+#[derive(Clone)]
+struct Target {
+    address: String,
+    password: Template,
+    allowed: AllowedNetworks,
+}
+
+impl Target {
+    async fn connect(&self, secrets: &SecretValues) -> Result<BufReader<TcpStream>, String> {
+        let password = self
+            .password
+            .fill(secrets)
+            .map_err(|trouble| trouble.to_string())?;
+        let mut stream = self.allowed.connect(&self.address).await?;
+        let line = SecretValue::new(format!("{}\n", password.expose()));
+        let sent = stream.write_all(line.expose().as_bytes()).await;
+        sent.map_err(|error| error.to_string())?;
+        Ok(BufReader::new(stream))
+    }
 }
 
 struct TcpSink {
-    address: String,
-    connection: Option<BufReader<TcpStream>>,
+    target: Target,
+    connection: Kept<BufReader<TcpStream>>,
 }
 
 impl TcpSink {
+    async fn connection(&mut self) -> Result<BufReader<TcpStream>, String> {
+        let target = &self.target;
+        let connect = |secrets: Arc<_>| async move { target.connect(&secrets).await };
+        self.connection.take(connect).await
+    }
+
     /// Sends a message, and waits until the receiver has it.
     async fn send(
         &mut self,
         message: &SinkMessage,
     ) -> Result<Outcome, Box<dyn Error + Send + Sync>> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => BufReader::new(TcpStream::connect(&self.address).await?),
-        };
+        let mut connection = self.connection().await?;
         let mut line = Vec::new();
         json::write(&mut line, message)?;
         line.push(b'\n');
@@ -61,7 +105,7 @@ impl TcpSink {
         }
         // Only a connection that has answered is used again, since this future may be dropped at
         // any await.
-        self.connection = Some(connection);
+        self.connection.keep(connection);
         Ok(match answer.trim() {
             "ok" => Outcome::Done,
             reason => Outcome::Refused(reason.to_owned()),
@@ -86,8 +130,7 @@ impl Sink for TcpSink {
     }
 
     async fn test(&mut self) -> Result<(), String> {
-        let connected = TcpStream::connect(&self.address).await;
-        connected.map(drop).map_err(|error| error.to_string())
+        self.connection().await.map(drop)
     }
 }
 
@@ -99,15 +142,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let answers = tokio::spawn(async move {
         let (stream, _) = receiver.accept().await?;
         let mut lines = BufReader::new(stream);
+        lines.read_line(&mut String::new()).await?;
         for answer in ["ok\n", "too hot\n"] {
             lines.read_line(&mut String::new()).await?;
             lines.write_all(answer.as_bytes()).await?;
         }
         Ok::<(), std::io::Error>(())
     });
-    let mut sink = TcpSink {
+    let target = Target {
         address,
-        connection: None,
+        password: Template::parse("${secret:password}")?,
+        allowed: AllowedNetworks::parse(["127.0.0.1"])?,
+    };
+    let password = SecretValue::new("open sesame".to_owned());
+    let secrets = SecretValues::from([("password".into(), password)]);
+    let mut sink = TcpSink {
+        target,
+        connection: Kept::new(watch::channel(Ok(Arc::new(secrets))).1),
     };
     let batch = ["21.5", "99"].map(|payload| SinkMessage::example("plant/1", payload.as_bytes()));
     let outcomes = sink.deliver(&batch).await;

@@ -39,7 +39,7 @@ pub fn write(to: &mut Vec<u8>, message: &SinkMessage) -> serde_json::Result<()> 
     let text = std::str::from_utf8(message.payload()).ok();
     let object = Object {
         id: message.id().to_string(),
-        team: message.team(),
+        team: message.is_of_all_tenants().then(|| message.team()),
         topic: message.topic(),
         payload: text,
         payload_base64: text.is_none().then(|| STANDARD.encode(message.payload())),
@@ -54,8 +54,8 @@ pub fn write(to: &mut Vec<u8>, message: &SinkMessage) -> serde_json::Result<()> 
     serde_json::to_writer(to, &object)
 }
 
-/// A time in UTC, to the millisecond.
-pub(crate) fn rfc3339(ms: u64) -> String {
+/// A time in UTC, to the millisecond: RFC 3339.
+pub fn rfc3339(ms: u64) -> String {
     let time = i64::try_from(ms).ok().map(Timestamp::from_millisecond);
     let time = time.and_then(Result::ok).unwrap_or(Timestamp::MAX);
     time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()

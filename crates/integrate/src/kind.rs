@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::host::Host;
+use crate::networks::AllowedNetworks;
 use crate::runner::{Handle, Runner, Settings, SourceRunner};
 use crate::secret::{SecretValue, SecretsReceiver, Template};
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::webhook::AllowedNetworks;
 
 /// All kinds of sinks, as `[[sinks.NAME]]` names them.
 pub const KINDS: &[Kind] = &[crate::file::KIND, crate::webhook::KIND, crate::nats::KIND];

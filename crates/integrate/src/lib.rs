@@ -9,6 +9,9 @@
 //! * `host`: the node, as a runner sees it
 //! * `secret`: secrets of other systems, and settings that refer to them
 //! * `masking`: secrets, replaced in texts that are shown or stored
+//! * `kept`: what a sink keeps between deliveries, such as a connection
+//! * `networks`: addresses that integrations may connect to
+//! * `words`: errors of other crates in words
 //! * `kind`: kinds of sinks, with their keys in the configuration
 //! * `json`: a message as JSON
 //! * `file`: a sink that appends to a file
@@ -21,27 +24,34 @@ mod dead_letters;
 pub mod file;
 mod host;
 pub mod json;
+mod kept;
 mod kind;
 mod lanes;
 mod masking;
 pub mod nats;
+mod networks;
 mod part;
 mod runner;
 mod secret;
 mod sink;
 mod source;
 pub mod webhook;
+mod words;
 
 pub use caught::{catch, end_thread, is_caught};
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore};
 pub use host::{Asked, Host, PartSession, RequestTrouble, Response, SavedState};
+pub use kept::Kept;
 pub use kind::{ConfiguredSink, KINDS, Key, Kind, SOURCES, Surroundings, Table, TableValue, Takes};
 pub use lanes::{Lanes, Token, Told};
+pub use masking::SecretTexts;
+pub use networks::AllowedNetworks;
 pub use part::Part;
 pub use runner::{
     ALL_TENANTS, Activity, Backoff, CLIENT_IDS, Clock, Command, CommandError, Counts, Failure,
     Handle, MAX_ATTEMPTS, OnReject, Runner, Settings, State, ToldCommand,
 };
 pub use secret::{SecretTrouble, SecretValue, SecretValues, Secrets, SecretsReceiver, Template};
-pub use sink::{Outcome, Publisher, Sink, SinkMessage};
+pub use sink::{Outcome, Publisher, Sink, SinkMessage, by_publisher};
 pub use source::{Source, SourceAnswer, SourceMessage, What};
+pub use words::error_words;

@@ -24,7 +24,7 @@ const MASK: &[u8] = b"***";
 
 /// All texts that are secrets of a sink.
 #[derive(Clone, Default)]
-pub(crate) struct SecretTexts(Vec<SecretText>);
+pub struct SecretTexts(Vec<SecretText>);
 
 #[derive(Clone, PartialEq, Eq)]
 struct SecretText {
@@ -40,7 +40,7 @@ impl fmt::Debug for SecretTexts {
 
 impl SecretTexts {
     /// All stored secrets of a sink.
-    pub(crate) fn of(values: &SecretValues) -> Self {
+    pub fn of(values: &SecretValues) -> Self {
         let mut texts = Self::default();
         for value in values.values() {
             texts.add(value.expose().as_bytes());
@@ -49,7 +49,7 @@ impl SecretTexts {
     }
 
     /// Adds a secret, unless it is too short to be found.
-    pub(crate) fn add(&mut self, secret: &[u8]) {
+    pub fn add(&mut self, secret: &[u8]) {
         if secret.len() < SECRET_BYTES_MIN {
             return;
         }
@@ -70,13 +70,13 @@ impl SecretTexts {
     }
 
     /// A whole text without secrets.
-    pub(crate) fn mask_text(&self, text: &str) -> String {
+    pub fn mask_text(&self, text: &str) -> String {
         String::from_utf8_lossy(&self.mask(text.as_bytes(), false)).into_owned()
     }
 
     /// The text without secrets. `is_cut`: the text continued, so a secret may be cut off at its
     /// end.
-    pub(crate) fn mask(&self, text: &[u8], is_cut: bool) -> Vec<u8> {
+    pub fn mask(&self, text: &[u8], is_cut: bool) -> Vec<u8> {
         let mut found = Vec::new();
         for decoded in Decoded::all(text, is_cut) {
             for secret in &self.0 {

@@ -15,7 +15,6 @@ mod subject;
 mod topic;
 mod ttl;
 mod via;
-mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +25,12 @@ use async_nats::jetstream::{Error as JetStreamError, ErrorCode};
 use futures_util::FutureExt as _;
 use martlet_codec::PublishProperties;
 
-use crate::secret::SecretsReceiver;
+use crate::kept::Kept;
+use crate::secret::{SecretValues, SecretsReceiver};
 use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::words::error_words;
 use connection::Connection;
 use lines::Lines;
-use words::words;
 
 pub use requests::REQUESTS_KIND;
 pub use server::{Credentials, ServerSettings};
@@ -43,10 +43,9 @@ pub struct NatsSink {
     settings: Arc<NatsSettings>,
     /// Name of the node.
     node: Arc<str>,
-    secrets: SecretsReceiver,
     /// One over which every message so far was answered. After a failure a new one is made: what
     /// the old one still holds cannot come behind newer messages then.
-    connection: Option<Connection>,
+    connection: Kept<Connection>,
     /// The lines of the log for messages, if there are any.
     lines: Option<Lines>,
 }
@@ -58,39 +57,23 @@ impl NatsSink {
             node: node.into(),
             lines: (settings.logs_messages).then(|| Lines::new(&settings.name)),
             settings,
-            secrets,
-            connection: None,
+            connection: Kept::new(secrets),
         }
     }
 
     async fn connect(&mut self) -> Result<Connection, String> {
-        let is_new = self.secrets.has_changed().unwrap_or(false);
-        let usable = |one: &Connection| !is_new && !one.is_lost();
-        if let Some(connection) = self.connection.take().filter(usable) {
-            return Ok(connection);
-        }
-        let secrets = self.secrets.borrow_and_update().clone();
-        let secrets = secrets.map_err(|trouble| trouble.to_string())?;
-        let connection = Connection::open(&self.settings.server, &secrets).await?;
-        if let Some(new) = &self.settings.stream {
-            let filter = self.settings.subject.filter();
-            stream::create_if_none(&connection.jetstream, new, filter).await?;
-        }
-        if let Some(bucket) = &self.settings.bucket {
-            let made =
-                bucket::create_if_none(&connection.jetstream, &bucket.name, bucket.max_bytes);
-            made.await.map_err(|why| connection.masked(&why))?;
-        }
-        Ok(connection)
+        self.connection.discard_if(Connection::is_lost);
+        let settings = &self.settings;
+        let open = |secrets: Arc<_>| async move { open(settings, &secrets).await };
+        self.connection.take(open).await
     }
 
     /// The subject of a message.
     fn subject(&self, message: &SinkMessage) -> Result<String, String> {
-        if let Some(bucket) = &self.settings.bucket {
-            return bucket::subject(&bucket.name, message.topic());
+        match &self.settings.bucket {
+            Some(bucket) => bucket::subject(&bucket.name, message.topic()),
+            None => self.settings.subject.subject(message, message.team()),
         }
-        let team = message.team().unwrap_or(self.settings.team.as_deref());
-        self.settings.subject.subject(message, team)
     }
 
     /// Sends a message without waiting for its acknowledgement.
@@ -187,6 +170,20 @@ async fn acknowledged(
     }
 }
 
+/// Connects, and creates the stream or bucket if it is not there.
+async fn open(settings: &NatsSettings, secrets: &SecretValues) -> Result<Connection, String> {
+    let connection = Connection::open(&settings.server, secrets).await?;
+    if let Some(new) = &settings.stream {
+        let filter = settings.subject.filter();
+        stream::create_if_none(&connection.jetstream, new, filter).await?;
+    }
+    if let Some(bucket) = &settings.bucket {
+        let made = bucket::create_if_none(&connection.jetstream, &bucket.name, bucket.max_bytes);
+        made.await.map_err(|why| connection.masked(&why))?;
+    }
+    Ok(connection)
+}
+
 /// A message that was sent.
 struct Sent {
     /// Its acknowledgement by JetStream.
@@ -215,7 +212,7 @@ impl Sink for NatsSink {
             }
         }
         if outcomes.iter().all(is_answered) {
-            self.connection = Some(connection);
+            self.connection.keep(connection);
         }
         outcomes
     }
@@ -231,14 +228,14 @@ impl Sink for NatsSink {
                 read.map_err(|kind| format!("NATS does not answer: {kind}"))?;
             }
         }
-        self.connection = Some(connection);
+        self.connection.keep(connection);
         Ok(())
     }
 }
 
 /// What a refusal or failure of JetStream means for a message.
 fn outcome(error: &PublishError, subject: &str) -> Outcome {
-    let why = words(error);
+    let why = error_words(&error);
     let code = std::error::Error::source(error)
         .and_then(|cause| cause.downcast_ref::<JetStreamError>())
         .map(JetStreamError::error_code);
@@ -270,7 +267,7 @@ fn outcome(error: &PublishError, subject: &str) -> Outcome {
 
 /// What it means that a message cannot be sent.
 fn outcome_without_jetstream(error: &async_nats::PublishError) -> Outcome {
-    let why = words(error);
+    let why = error_words(error);
     match error.kind() {
         async_nats::PublishErrorKind::MaxPayloadExceeded => {
             Outcome::Refused(format!("NATS rejects a message of this size: {why}"))
@@ -289,9 +286,8 @@ fn headers(message: &SinkMessage, settings: &NatsSettings, node: &str) -> Header
         let value = value.replace(char::is_control, "\u{fffd}");
         headers.insert(name, value.as_str());
     };
-    // Unique in a stream that several sinks and nodes publish to, the same when sent again.
-    let id = format!("{sink}-{}-{}", message.id(), message.received_ms());
-    add("Nats-Msg-Id", &id);
+    // Several sinks may publish to one stream.
+    add("Nats-Msg-Id", &format!("{sink}-{}", message.unique_id()));
     add("Mqtt-Topic", message.topic());
     add("Mqtt-Qos", &(message.qos() as u8).to_string());
     add(

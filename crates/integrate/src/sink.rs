@@ -1,5 +1,6 @@
 //! The interface of another system that takes messages, and the messages that it gets.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,11 +75,9 @@ pub struct SinkMessage {
     publisher: Source,
     retained: bool,
     pub(crate) repeated: bool,
-    team: Option<TeamOfMessage>,
+    team: Option<Arc<str>>,
+    is_of_all_tenants: bool,
 }
-
-/// Team whose tenant a message is of; none is the common tenant.
-type TeamOfMessage = Option<Arc<str>>;
 
 /// Where the publisher's names are.
 #[derive(Clone, Debug)]
@@ -107,6 +106,7 @@ impl SinkMessage {
             retained: delivery.retained,
             repeated: delivery.dup,
             team: None,
+            is_of_all_tenants: false,
         }
     }
 
@@ -145,18 +145,33 @@ impl SinkMessage {
             retained: false,
             repeated: false,
             team: None,
+            is_of_all_tenants: false,
         }
     }
 
-    /// The same for a sink of all tenants, which is told the team: none is the common tenant.
-    pub(crate) fn with_team(mut self, team: Option<Arc<str>>) -> Self {
-        self.team = Some(team);
+    /// The same with the team that owns its tenant; none is the common tenant.
+    pub(crate) fn with_team(mut self, team: Option<Arc<str>>, is_of_all_tenants: bool) -> Self {
+        self.team = team;
+        self.is_of_all_tenants = is_of_all_tenants;
         self
     }
 
-    /// Number of the message in this node. It is never used again while the store is kept.
+    /// The same published by this client, for tests of sinks.
+    #[must_use]
+    pub fn published_by(mut self, publisher: Publisher) -> Self {
+        self.publisher = Source::DeadLetter(Arc::new(publisher));
+        self
+    }
+
+    /// Number of the message in this node. It is never used again.
     pub fn id(&self) -> u64 {
         self.message.id().0
+    }
+
+    /// A text that no other message has, of other nodes neither, and that is the same when the
+    /// message is delivered again: for systems that drop what they have already.
+    pub fn unique_id(&self) -> String {
+        format!("{}_{}", self.id(), self.received_ms())
     }
 
     /// Tenant that the topic belongs to.
@@ -164,10 +179,14 @@ impl SinkMessage {
         self.message.tenant()
     }
 
-    /// For a sink of all tenants: the team that owns the tenant, or none within for the common
-    /// tenant. None for any other sink.
-    pub fn team(&self) -> Option<Option<&str>> {
-        self.team.as_ref().map(|team| team.as_deref())
+    /// The team that owns the tenant; none for the common tenant.
+    pub fn team(&self) -> Option<&str> {
+        self.team.as_deref()
+    }
+
+    /// Whether its sink takes the messages of all tenants.
+    pub(crate) fn is_of_all_tenants(&self) -> bool {
+        self.is_of_all_tenants
     }
 
     /// Topic Name.
@@ -249,6 +268,21 @@ impl SinkMessage {
     pub(crate) fn bytes(&self) -> usize {
         self.message.bytes()
     }
+}
+
+/// Places of the messages of each publisher, in their order: for sinks that deliver the messages of
+/// several publishers at once.
+pub fn by_publisher(batch: &[SinkMessage]) -> Vec<Vec<usize>> {
+    let mut lane_of: HashMap<Option<&str>, usize> = HashMap::new();
+    let mut lanes: Vec<Vec<usize>> = Vec::new();
+    for (at, message) in batch.iter().enumerate() {
+        let lane = *lane_of.entry(message.client_id()).or_insert(lanes.len());
+        match lanes.get_mut(lane) {
+            Some(lane) => lane.push(at),
+            None => lanes.push(vec![at]),
+        }
+    }
+    lanes
 }
 
 /// A publication of this topic and payload.

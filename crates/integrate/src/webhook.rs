@@ -1,12 +1,10 @@
 //! The webhook sink: one HTTP request for each message, with the message as JSON in its body.
 
-mod addresses;
 mod answer;
 mod request;
 mod secrets;
 mod settings;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,11 +13,12 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio::time::Instant;
 
+use crate::kept::Kept;
+use crate::networks::AllowedNetworks;
 use crate::secret::{SecretsReceiver, Template};
-use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::sink::{Outcome, Sink, SinkMessage, by_publisher};
 use request::Target;
 
-pub use addresses::AllowedNetworks;
 pub use settings::KIND;
 
 /// Time in which a call begins new requests. What is left comes again with the next call, so that
@@ -69,9 +68,7 @@ impl WebhookSettings {
 #[derive(Debug)]
 pub struct WebhookSink {
     settings: WebhookSettings,
-    secrets: SecretsReceiver,
-    /// Made of the settings and the secrets as they were last seen.
-    target: Option<Arc<Target>>,
+    target: Kept<Arc<Target>>,
 }
 
 impl WebhookSink {
@@ -79,29 +76,23 @@ impl WebhookSink {
     pub fn new(settings: WebhookSettings, secrets: SecretsReceiver) -> Self {
         Self {
             settings,
-            secrets,
-            target: None,
+            target: Kept::new(secrets),
         }
     }
 
-    /// The target with the secrets as they are now.
-    fn target(&mut self) -> Result<Arc<Target>, String> {
-        let is_new = self.secrets.has_changed().unwrap_or(false);
-        if let Some(target) = self.target.as_ref().filter(|_| !is_new) {
-            return Ok(Arc::clone(target));
-        }
-        self.target = None;
-        let secrets = self.secrets.borrow_and_update().clone();
-        let secrets = secrets.map_err(|trouble| trouble.to_string())?;
-        let target = Arc::new(Target::new(&self.settings, &secrets)?);
-        self.target = Some(Arc::clone(&target));
+    /// The target, with the secrets as they are now.
+    async fn target(&mut self) -> Result<Arc<Target>, String> {
+        let settings = &self.settings;
+        let make = |secrets: Arc<_>| async move { Target::new(settings, &secrets).map(Arc::new) };
+        let target = self.target.take(make).await?;
+        self.target.keep(Arc::clone(&target));
         Ok(target)
     }
 }
 
 impl Sink for WebhookSink {
     async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
-        let target = match self.target() {
+        let target = match self.target().await {
             Ok(target) => target,
             Err(why) => return vec![Outcome::Failed(why)],
         };
@@ -109,7 +100,7 @@ impl Sink for WebhookSink {
         let (is_failing, troubles) = (AtomicBool::new(false), AtomicUsize::new(0));
         let stops_at_refusal = self.settings.stops_at_refusal;
         let (target, is_failing, troubles) = (&*target, &is_failing, &troubles);
-        let lanes = stream::iter(lanes(batch)).map(|lane| async move {
+        let lanes = stream::iter(by_publisher(batch)).map(|lane| async move {
             let mut outcomes = Vec::with_capacity(lane.len());
             for at in lane {
                 let is_over = !outcomes.is_empty() && Instant::now() >= until;
@@ -154,22 +145,8 @@ impl Sink for WebhookSink {
     }
 
     async fn test(&mut self) -> Result<(), String> {
-        self.target()?.reach().await
+        self.target().await?.reach().await
     }
-}
-
-/// Places of the messages of each publisher, in their order.
-fn lanes(batch: &[SinkMessage]) -> Vec<Vec<usize>> {
-    let mut lane_of: HashMap<Option<&str>, usize> = HashMap::new();
-    let mut lanes: Vec<Vec<usize>> = Vec::new();
-    for (at, message) in batch.iter().enumerate() {
-        let lane = *lane_of.entry(message.client_id()).or_insert(lanes.len());
-        match lanes.get_mut(lane) {
-            Some(lane) => lane.push(at),
-            None => lanes.push(vec![at]),
-        }
-    }
-    lanes
 }
 
 /// Whether settings without their secrets can be used, for a check before the start.

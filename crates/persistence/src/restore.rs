@@ -21,7 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use martlet_broker::{
-    MessageId, Node, SessionAddress, SessionEpoch, SessionRecord, Shard, ShardId, StoredWill,
+    MessageId, Node, Run, SessionAddress, SessionEpoch, SessionRecord, Shard, ShardId, StoredWill,
     TenantId, owner, start_of,
 };
 use martlet_codec::PacketId;
@@ -353,17 +353,19 @@ impl<N: Node> Restoring<'_, N> {
         engine: &mut Engine<D>,
         last: u32,
     ) -> Result<(), RestoreError> {
-        let start = match fault::is(Fault::RunNumberUsedAgain) {
-            true => last.max(1),
-            false => last + 1,
+        let run = match fault::is(Fault::RunNumberUsedAgain) {
+            true => Some(Run::plain(last.saturating_sub(1))),
+            false => Run::after(
+                last,
+                self.shards.now.wall_ms,
+                self.shards.settings.node_seed,
+            ),
         };
-        if start > start_of(u64::MAX) {
-            return Err(RestoreError::Runs(last));
-        }
-        put_start(start, &mut self.records.record());
+        let run = run.ok_or(RestoreError::Runs(last))?;
+        put_start(run.number, &mut self.records.record());
         self.append_and_sync(engine)?;
-        self.report.start = start;
-        self.shards.each(|shard, _| shard.begin_run(start));
+        self.report.start = run.number;
+        self.shards.each(|shard, _| shard.begin_run(run));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, unbounded};
 use martlet_broker::{
     Command, ListenerPolicy, MemoryUse, Node as _, PartId, PartLine, PartOutlet, PartSpec, Report,
-    SHARDS_MAX, Settings, ShardId, owner,
+    Run, SHARDS_MAX, Settings, ShardId, owner,
 };
 use martlet_persistence::{RestoreError, Shards};
 
@@ -139,6 +139,13 @@ pub fn start(mut config: ReactorConfig) -> Result<Running, StartError> {
         listeners: listeners.map(|one| Arc::clone(&one.policy)).collect(),
         shards: shards.collect(),
     })?;
+    if restored.is_none() {
+        // What got messages of an earlier run must not take those of this one for the same.
+        let run = Run::after(0, now.wall_ms, config.settings.node_seed).unwrap_or_default();
+        for reactor in &mut reactors {
+            reactor.lend_shard().0.begin_names(run);
+        }
+    }
     if let Some(book) = &config.rules {
         for reactor in &mut reactors {
             let (shard, _) = reactor.lend_shard();

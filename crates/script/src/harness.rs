@@ -14,7 +14,7 @@ use std::sync::Arc;
 use martlet_broker::{
     Authenticated, Authentication, Command, ConnectionEffect, ConnectionId, Counters, Cx, Effects,
     Identity, ListenerPolicy, Now, PartCall, PartEvent, PartId, Peer, Record, RecordNumber, Report,
-    Rules, Settings, Shard, ShardId, StoreState, TenantId, Told, TransportEnd, WorkLimits,
+    Rules, Run, Settings, Shard, ShardId, StoreState, TenantId, Told, TransportEnd, WorkLimits,
 };
 use martlet_tick::local::{Parts, START, World, peer};
 use martlet_tick::{Control, LocalNode};
@@ -172,7 +172,7 @@ impl Harness {
     pub fn keep_queues_in_store(&mut self) {
         for shard in 0..self.world.shard_count() {
             self.world.call(usize::from(shard), |shard, cx| {
-                shard.begin_run(1);
+                shard.begin_run(Run::plain(0));
                 shard.restored(cx, &[]);
             });
         }

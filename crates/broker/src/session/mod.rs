@@ -238,6 +238,8 @@ pub(crate) struct Sessions {
     retired: VecDeque<u32>,
     /// Of names, own rules and losses.
     text_bytes: usize,
+    /// Of them, those of parts.
+    of_parts: usize,
 }
 
 impl Sessions {
@@ -249,6 +251,7 @@ impl Sessions {
             generation: 0,
             retired: VecDeque::new(),
             text_bytes: 0,
+            of_parts: 0,
         }
     }
 
@@ -257,6 +260,7 @@ impl Sessions {
         session.generation = self.generation;
         let hash = self.seed.hash_one((session.tenant, &*session.client_id));
         self.text_bytes += session.text_bytes();
+        self.of_parts += usize::from(session.flags.part());
         let index = self.arena.insert(session);
         let (arena, seed) = (&self.arena, &self.seed);
         self.by_client
@@ -345,6 +349,14 @@ impl Sessions {
         before
     }
 
+    /// A session is that of a part from now on, or that of a client.
+    pub(crate) fn set_part(&mut self, index: u32, is_part: bool) {
+        let session = &mut self.arena[index];
+        self.of_parts -= usize::from(session.flags.part());
+        self.of_parts += usize::from(is_part);
+        session.flags.set_part(is_part);
+    }
+
     /// What a session has lost, as far as it is counted.
     pub(crate) fn losses(&mut self, index: u32) -> &mut Losses {
         let losses = &mut self.arena[index].accounting.losses;
@@ -365,6 +377,7 @@ impl Sessions {
     }
 
     fn forget_client(&mut self, index: u32) {
+        self.of_parts -= usize::from(self.arena[index].flags.part());
         self.text_bytes -= self.arena[index].text_bytes();
         let (arena, seed) = (&self.arena, &self.seed);
         self.by_client
@@ -375,6 +388,11 @@ impl Sessions {
 
     pub(crate) fn len(&self) -> usize {
         self.arena.len() - self.retired.len()
+    }
+
+    /// Sessions of parts.
+    pub(crate) fn of_parts(&self) -> usize {
+        self.of_parts
     }
 
     /// Sessions are below this place.

@@ -60,6 +60,7 @@ use crate::report::{Answer, Report};
 use crate::review::reviews::{Affected, Reviews};
 use crate::route::routes::Routes;
 use crate::routing::{Origin, RoutingBuffers};
+use crate::run::Run;
 use crate::session::Sessions;
 use crate::session::outbound::EndedQueue;
 use crate::session::permit::PermitTokens;
@@ -222,8 +223,7 @@ pub struct Shard {
     pub(crate) scratch: Vec<u8>,
     pub(crate) forwarded: Vec<u8>,
     next_message: u64,
-    /// Number of this run of the node.
-    run: u32,
+    run: Run,
     next_epoch: u64,
     /// Another shard's mailbox is full: publishers are held back.
     congested: bool,
@@ -347,7 +347,7 @@ impl Shard {
             scratch: Vec::new(),
             forwarded: Vec::new(),
             next_message: 0,
-            run: 0,
+            run: Run::default(),
             next_epoch: 0,
             congested: false,
             store: StoreState::default(),

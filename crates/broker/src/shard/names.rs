@@ -3,8 +3,9 @@
 use crate::hash::{ClientKey, owner};
 use crate::id::{
     MessageId, SessionAddress, SessionEpoch, ShardId, TenantId, is_kept_for_receipts,
-    next_for_receipts, numbered, start_of,
+    next_for_receipts, numbered,
 };
+use crate::run::Run;
 use crate::shard::Shard;
 
 impl Shard {
@@ -24,14 +25,20 @@ impl Shard {
 
     /// Number of this run of the node, whose names may have come into the room of later ones.
     pub(crate) fn run(&self) -> u32 {
-        self.run
+        self.run.number
     }
 
-    /// Names of messages and sessions go on behind this number.
-    pub(crate) fn begin_numbers(&mut self, first: u64) {
-        self.run = start_of(first);
-        self.next_message = first;
-        self.next_epoch = first;
+    /// Number of the last run before this one.
+    pub(crate) fn last_run(&self) -> u32 {
+        self.run.last
+    }
+
+    /// Messages and sessions get names of this run from now on. Without a store that is all that a
+    /// run begins with.
+    pub fn begin_names(&mut self, run: Run) {
+        self.run = run;
+        self.next_message = run.first;
+        self.next_epoch = run.first;
     }
 
     pub(crate) fn next_epoch(&mut self) -> SessionEpoch {

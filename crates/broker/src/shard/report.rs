@@ -22,9 +22,11 @@ impl Shard {
     /// `queues_full` is what was counted last.
     pub(crate) fn counters_now<N: Node>(&self, cx: &Cx<'_, N>, queues_full: usize) -> Counters {
         let mut counters = self.counters.clone();
-        counters.connections = self.accepted_count as u64;
+        let parts = self.accepted_parts();
+        counters.connections = self.accepted_count.saturating_sub(parts) as u64;
+        counters.parts = parts as u64;
         counters.lobby_connections = self.lobby_count as u64;
-        counters.sessions = self.sessions.len() as u64;
+        counters.sessions = (self.sessions.len() - self.sessions.of_parts()) as u64;
         counters.subscriptions = self.subscription_count as u64;
         counters.share_groups = self.groups.len() as u64;
         counters.queues_full = queues_full as u64;

@@ -28,7 +28,7 @@ use martlet_integrate::{ALL_TENANTS, CLIENT_IDS, Command, Handle, Host as _};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-pub use martlet_integrate::webhook::AllowedNetworks;
+pub use martlet_integrate::AllowedNetworks;
 pub use martlet_integrate::{
     Activity, CommandError, ConfiguredSink, DeadLetter, DeadLetterHead, Failure, OnReject,
 };

@@ -28,7 +28,7 @@ pub struct IntegrationSeen {
     /// Its handle, which has its names.
     pub handle: Arc<Handle>,
     /// Team whose tenant's messages it takes, as configured; empty is the common tenant.
-    pub team: Box<str>,
+    pub team: Arc<str>,
     /// Topic Filters of the messages that it takes.
     pub filters: Vec<Box<str>>,
     /// Whether QoS 0 messages are kept in its queue.
@@ -121,7 +121,7 @@ impl Operator<'_> {
         let own = self.own();
         own.map(|(at, settings, handle)| IntegrationSeen {
             handle: Arc::clone(handle),
-            team: settings.tenant.clone(),
+            team: Arc::clone(&settings.tenant),
             filters: settings.filters.clone(),
             keeps_qos0: settings.keeps_qos0,
             on_reject: settings.on_reject,

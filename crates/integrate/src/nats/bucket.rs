@@ -6,7 +6,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
 
 use super::subject::SUBJECT_BYTES_MAX;
-use super::words::words;
+use crate::words::error_words;
 
 /// Header of what happens to a key.
 pub(super) const OPERATION: &str = "KV-Operation";
@@ -67,7 +67,10 @@ pub(super) async fn create_if_none(
     max_bytes: Option<i64>,
 ) -> Result<(), String> {
     let cannot = |error: &dyn std::error::Error| {
-        format!("the bucket {bucket:?} cannot be used: {}", words(error))
+        format!(
+            "the bucket {bucket:?} cannot be used: {}",
+            error_words(error)
+        )
     };
     // The stream of a bucket. The client's own way to create one does not read what servers before
     // 2.10 answer.

@@ -1,7 +1,6 @@
 //! A connection to NATS that is never made again by itself: messages that were sent over an old one
 //! and were lost may not come behind newer ones that were sent over a new one.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,10 +14,10 @@ use tokio::sync::watch;
 
 use super::credentials::{Shown, filled};
 use super::server::ServerSettings;
-use super::words::words;
 use crate::masking::SecretTexts;
 use crate::secret::SecretValues;
 use crate::sink::Outcome;
+use crate::words::error_words;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// A server that answers no ping for this time is taken to be lost.
@@ -94,7 +93,7 @@ impl Connection {
                 }
             });
         let client = options.connect(to).await.map_err(|error| {
-            let why = secrets.mask_text(&words(&error));
+            let why = secrets.mask_text(&error_words(&error));
             match error.kind() {
                 ConnectErrorKind::TimedOut => format!(
                     "NATS takes connections and does not answer, or the network drops them: {why}"
@@ -177,18 +176,10 @@ fn context(client: Client, ack_timeout: Duration) -> Context {
 
 /// An address of the server that may be connected to, with its port.
 async fn permitted(server: &ServerAddr, settings: &ServerSettings) -> Result<String, String> {
-    let (host, port) = (server.host(), server.port());
-    let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await;
-    let found = found.map_err(|error| format!("NATS cannot be reached: {host}: {error}"))?;
-    let mut why = format!("NATS cannot be reached: {host} has no address");
-    for address in found {
-        let ip: IpAddr = address.ip();
-        match settings.allowed.check(ip) {
-            Ok(()) => return Ok(format!("nats://{address}")),
-            Err(refused) => why = refused,
-        }
-    }
-    Err(why)
+    let permitted = settings.allowed.resolve(server.host(), server.port()).await;
+    let permitted = permitted.map_err(|why| format!("NATS cannot be reached: {why}"))?;
+    let first = permitted.first().ok_or("NATS has no address")?;
+    Ok(format!("nats://{first}"))
 }
 
 /// Options of a connection. The credentials are given out only once: that ends the client's own

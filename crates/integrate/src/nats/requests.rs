@@ -15,12 +15,12 @@ use super::server::{
     URL, USER,
 };
 use super::topic::TopicTemplate;
-use super::words::words;
 use crate::host::{Host, RequestTrouble, Response};
 use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
 use crate::runner::Settings;
 use crate::secret::SecretsReceiver;
 use crate::source::{Source, SourceAnswer, SourceMessage, What};
+use crate::words::error_words;
 
 /// The kind of source `nats-requests`.
 pub const REQUESTS_KIND: Kind = Kind {
@@ -75,7 +75,7 @@ struct RequestSettings {
     topic: TopicTemplate,
     qos: QoS,
     timeout: Duration,
-    tenant: Box<str>,
+    tenant: Arc<str>,
 }
 
 /// A source that answers requests.
@@ -132,7 +132,7 @@ impl Requests {
         let connection = Connection::open(&self.settings.server, &secrets).await?;
         let subject = self.settings.subject.to_string();
         let subscriber = connection.client.subscribe(subject).await;
-        let subscriber = subscriber.map_err(|error| connection.masked(&words(&error)))?;
+        let subscriber = subscriber.map_err(|error| connection.masked(&error_words(&error)))?;
         Ok((connection, subscriber))
     }
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::kind::{Key, Surroundings, Table, Takes};
+use crate::networks::AllowedNetworks;
 use crate::secret::Template;
-use crate::webhook::AllowedNetworks;
 
 pub(super) const URL: Key = Key {
     name: "url",

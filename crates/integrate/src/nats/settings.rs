@@ -105,8 +105,6 @@ const STREAM_DUPLICATES_SECS: u64 = 900;
 pub struct NatsSettings {
     /// Name of the sink.
     pub name: Box<str>,
-    /// The team whose messages it takes, unless it takes those of all; none: the common tenant.
-    pub team: Option<Box<str>>,
     /// How it connects.
     pub server: ServerSettings,
     /// The stream that is created if none takes the subjects.
@@ -207,7 +205,6 @@ fn make(
     let subject = SubjectTemplate::parse(subject).map_err(|why| format!("`subject`: {why}"))?;
     let nats = NatsSettings {
         name: settings.name.clone(),
-        team: settings.is_of_team().then(|| settings.tenant.clone()),
         server: ServerSettings::of(table, surroundings)?,
         stream: new_stream(table, &settings.name)?,
         subject,

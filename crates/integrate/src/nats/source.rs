@@ -17,9 +17,9 @@ use super::connection::Connection;
 use super::source_settings::NatsSourceSettings;
 use super::ttl::remaining_secs;
 use super::via::{self, HEADER, PROPERTY};
-use super::words::words;
 use crate::secret::SecretsReceiver;
 use crate::source::{Source, SourceAnswer, SourceMessage, What};
+use crate::words::error_words;
 
 /// When JetStream delivers a message again that the node did not take.
 const LATER: Duration = Duration::from_secs(2);
@@ -97,7 +97,7 @@ impl NatsSource {
             // What was answered before is not to come again.
             for (reply, answer) in std::mem::take(&mut self.unsent) {
                 let sent = open.connection.client.publish(reply, answer.into()).await;
-                sent.map_err(|error| open.connection.masked(&words(&error)))?;
+                sent.map_err(|error| open.connection.masked(&error_words(&error)))?;
             }
             let consumer = consumer(&open.connection, &self.settings).await;
             let consumer = consumer.map_err(|why| open.connection.masked(&why))?;
@@ -107,7 +107,8 @@ impl NatsSource {
                 .max_messages_per_batch(self.settings.in_hand)
                 .heartbeat(HEARTBEAT);
             let messages = stream.messages().await;
-            let messages = messages.map_err(|error| open.connection.masked(&words(&error)))?;
+            let messages =
+                messages.map_err(|error| open.connection.masked(&error_words(&error)))?;
             open.messages = Some(messages);
         }
         Ok(open)
@@ -213,7 +214,7 @@ impl Source for NatsSource {
                     }
                 }
                 Some(Err(error)) => {
-                    let why = open.connection.masked(&words(&error));
+                    let why = open.connection.masked(&error_words(&error));
                     self.open = None;
                     return Err(format!("NATS is connected and the consumer fails: {why}"));
                 }
@@ -276,7 +277,7 @@ async fn consumer(
         let name = &settings.stream;
         format!(
             "the stream {name:?} cannot be read; is it there? {}",
-            words(&error)
+            error_words(&error)
         )
     })?;
     let filter = settings.filter_subject.as_deref().unwrap_or_default();
@@ -294,8 +295,12 @@ async fn consumer(
     };
     let durable = &*settings.durable;
     let found = stream.get_or_create_consumer(durable, config).await;
-    let consumer = found
-        .map_err(|error| format!("the consumer {durable:?} cannot be used: {}", words(&error)))?;
+    let consumer = found.map_err(|error| {
+        format!(
+            "the consumer {durable:?} cannot be used: {}",
+            error_words(&error)
+        )
+    })?;
     let found = &consumer.cached_info().config;
     if found.filter_subject != filter || found.ack_policy != AckPolicy::Explicit {
         return Err(format!(

@@ -6,7 +6,7 @@ use async_nats::jetstream::context::GetStreamByNameErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 
 use super::settings::NewStream;
-use super::words::words;
+use crate::words::error_words;
 
 /// Creates the stream if no stream takes one of the subjects that match the filter.
 ///
@@ -46,7 +46,7 @@ pub(super) async fn create_if_none(
         Err(error) => Err(format!(
             "no stream takes {filter:?}, and the stream {:?} cannot be created: {}",
             new.name,
-            words(&error)
+            error_words(&error)
         )),
     }
 }
@@ -66,7 +66,7 @@ async fn is_taken(jetstream: &Context, filter: &str) -> Result<bool, String> {
         Err(error) if error.kind() == GetStreamByNameErrorKind::NotFound => Ok(false),
         Err(error) => Err(format!(
             "JetStream does not answer; is it enabled? {}",
-            words(&error)
+            error_words(&error)
         )),
     }
 }

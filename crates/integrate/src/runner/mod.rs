@@ -73,7 +73,7 @@ pub struct Settings {
     pub name: Box<str>,
     /// Team whose tenant's messages it takes; empty is the common tenant, [`ALL_TENANTS`] all of
     /// them.
-    pub tenant: Box<str>,
+    pub tenant: Arc<str>,
     /// Topic Filters, without `$share`.
     pub filters: Vec<Box<str>>,
     /// Whether QoS 0 messages are kept in the queue too.

@@ -1,6 +1,5 @@
 //! A request of a webhook, signed as Standard Webhooks has it.
 
-use std::error::Error as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,17 +7,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, Response, Url};
 
 use super::WebhookSettings;
-use super::addresses::Resolver;
 use super::answer::{self, Body};
 use super::secrets;
 use crate::json;
 use crate::masking::SecretTexts;
+use crate::networks::AllowedNetworks;
 use crate::secret::{SecretValue, SecretValues};
 use crate::sink::{Outcome, SinkMessage};
+use crate::words::error_words;
 
 /// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 1_024;
@@ -105,8 +106,7 @@ impl Target {
         if let Err(error) = json::write(&mut body, message) {
             return Outcome::Refused(format!("no JSON of it can be made: {error}"));
         }
-        // Unique among nodes too, and the same when it is sent again.
-        let id = format!("msg_{}_{}", message.id(), message.received_ms());
+        let id = format!("msg_{}", message.unique_id());
         let request = self.client.request(self.method.clone(), self.url.clone());
         let mut request = request.headers(self.headers.clone());
         if let Some(key) = &self.key {
@@ -154,6 +154,19 @@ impl Target {
     }
 }
 
+/// Resolves names to permitted addresses.
+struct Resolver(AllowedNetworks);
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allowed = self.0.clone();
+        Box::pin(async move {
+            let permitted = allowed.resolve(name.as_str(), 0).await?;
+            Ok(Box::new(permitted.into_iter()) as Addrs)
+        })
+    }
+}
+
 /// Reads the beginning of an answer.
 async fn beginning(mut response: Response) -> Body {
     let mut bytes = Vec::new();
@@ -175,18 +188,7 @@ async fn beginning(mut response: Response) -> Body {
 
 /// An error with its causes, without the URL and without secrets.
 fn words(error: reqwest::Error, secrets: &SecretTexts) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    secrets.mask_text(&text)
+    secrets.mask_text(&error_words(&error.without_url()))
 }
 
 fn key_of(text: &SecretValue) -> Result<hmac::Key, String> {

@@ -1035,8 +1035,15 @@ const GENERAL: &[(&str, Kind, Default, &str)] = &[
     ),
 ];
 
+/// The longest packet that there is: its first byte, four bytes of the Remaining Length, and what
+/// these can count (MQTT 5, section 2.1.4).
+const PACKET_BYTES_MAX: u64 = 1 + 4 + martlet_codec::MAX_REMAINING_LEN as u64;
+
 /// The largest value that the limit's type takes.
 fn limit_max(key: &str) -> u64 {
+    if matches!(key, "packet_bytes" | "connect_packet_bytes") {
+        return PACKET_BYTES_MAX;
+    }
     let mut limits = Limits::default();
     [u64::MAX, u64::from(u32::MAX), u64::from(u16::MAX)]
         .into_iter()

@@ -50,10 +50,13 @@ pub(super) fn filter(node: &NodeConfig) -> anyhow::Result<EnvFilter> {
     filter.with_context(|| format!("log.level is {:?}", node.log_level))
 }
 
-/// A level without an area applies to our own areas: statements to the database are logged only
-/// with `sqlx=debug`.
+/// Crates that log less unless `log.level` names them, as with `sqlx=debug`: the node says the same
+/// in its own words.
+const QUIET: &str = "sqlx=warn,async_nats=off";
+
+/// A level without an area applies to our own areas.
 fn parsed(text: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-    EnvFilter::try_new(format!("sqlx=warn,{text}"))
+    EnvFilter::try_new(format!("{QUIET},{text}"))
 }
 
 /// Lines go where the configuration says from now on.

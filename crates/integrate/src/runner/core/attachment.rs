@@ -149,14 +149,15 @@ impl Core {
         }
     }
 
-    /// A sink of all tenants is told the team of each message.
+    /// A message with the team that owns its tenant.
     pub(in super::super) fn with_team(&self, message: SinkMessage) -> SinkMessage {
         match &*self.settings.tenant {
+            "" => message,
             ALL_TENANTS => {
                 let team = self.host.team_of(message.tenant());
-                message.with_team(team)
+                message.with_team(team, true)
             }
-            _ => message,
+            _ => message.with_team(Some(Arc::clone(&self.settings.tenant)), false),
         }
     }
 

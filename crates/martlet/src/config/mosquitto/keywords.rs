@@ -360,7 +360,11 @@ pub(super) const PACKET_BYTES: u64 = 2_000_000;
 
 fn packet_size(reading: &mut Reading<'_>, line: &Line) -> Result<(), ConfigError> {
     let number = reading.number(line)?;
-    let bytes = if number == 0 { LONGEST } else { number };
+    let bytes = if number == 0 {
+        LONGEST
+    } else {
+        number.min(LONGEST)
+    };
     reading.set(line, "limits.packet_bytes", Value::Integer(bytes))
 }
 

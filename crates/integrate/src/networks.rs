@@ -1,12 +1,12 @@
-//! Addresses that requests may go to: public ones, and private networks that are permitted. The
-//! resolver of the HTTP client checks the addresses that are connected to, so there is no second
-//! look-up that could give others.
+//! Addresses that integrations may connect to: public ones, and private networks that are
+//! permitted. The addresses that are connected to are checked, so there is no second look-up that
+//! could give others.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::net::{TcpStream, lookup_host};
 
 /// Networks that are not public, as the registries of IANA for special-purpose addresses have them.
 const SPECIAL: &[&str] = &[
@@ -56,11 +56,50 @@ impl AllowedNetworks {
         Ok(Self(all.collect::<Result<Vec<_>, _>>()?.into()))
     }
 
-    /// Whether a request may go to this address.
+    /// Connects to the first address of this host that is permitted and answers. `address` is
+    /// `HOST:PORT`; brackets are around an IPv6 address.
+    ///
+    /// # Errors
+    /// None is; the reason in words.
+    pub async fn connect(&self, address: &str) -> Result<TcpStream, String> {
+        let (host, port) = address.rsplit_once(':').unwrap_or_default();
+        let port = port.parse().map_err(|_| "expected HOST:PORT".to_owned())?;
+        let mut why = String::new();
+        for address in self.resolve(host, port).await? {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => why = format!("{address}: {error}"),
+            }
+        }
+        Err(why)
+    }
+
+    /// The permitted addresses of a host: at least one.
+    ///
+    /// # Errors
+    /// It has none; the reason in words.
+    pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let found = lookup_host((host, port)).await;
+        let found = found.map_err(|error| format!("{host} has no address: {error}"))?;
+        let (mut permitted, mut why) = (Vec::new(), format!("{host} has no address"));
+        for address in found {
+            match self.check(address.ip()) {
+                Ok(()) => permitted.push(address),
+                Err(refused) => why = refused,
+            }
+        }
+        match permitted.is_empty() {
+            true => Err(why),
+            false => Ok(permitted),
+        }
+    }
+
+    /// Whether an integration may connect to this address.
     ///
     /// # Errors
     /// It may not; the reason in words.
-    pub(crate) fn check(&self, address: IpAddr) -> Result<(), String> {
+    pub fn check(&self, address: IpAddr) -> Result<(), String> {
         let address = address.to_canonical();
         let is_allowed = self.0.iter().any(|network| network.contains(&address));
         if is_allowed || is_public(address) {
@@ -92,29 +131,6 @@ fn inner_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
         [0x64, 0xff9b, 0, 0, 0, 0] => Some(of(g, h)),
         [0x2002, high, low, ..] => Some(of(high, low)),
         _ => None,
-    }
-}
-
-/// Resolves names to permitted addresses.
-pub(super) struct Resolver(pub(super) AllowedNetworks);
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allowed = self.0.clone();
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let (mut permitted, mut refused) = (Vec::<SocketAddr>::new(), None);
-            for address in found {
-                match allowed.check(address.ip()) {
-                    Ok(()) => permitted.push(address),
-                    Err(why) => refused = Some(why),
-                }
-            }
-            match refused {
-                Some(why) if permitted.is_empty() => Err(why.into()),
-                _ => Ok(Box::new(permitted.into_iter()) as Addrs),
-            }
-        })
     }
 }
 

@@ -1,9 +1,9 @@
-//! Errors of the client in words.
+//! Errors of other crates in words.
 
 use std::error::Error;
 
-/// An error with its causes.
-pub(super) fn words(error: &dyn Error) -> String {
+/// An error with its causes, each of which is named once.
+pub fn error_words(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

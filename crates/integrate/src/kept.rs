@@ -1,0 +1,94 @@
+//! What a sink keeps between deliveries, such as a connection.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::secret::{SecretValues, SecretsReceiver};
+
+/// What a sink keeps between deliveries, such as a connection to the other system. It is made of
+/// the secrets of the sink, and made anew when these change.
+pub struct Kept<T> {
+    secrets: SecretsReceiver,
+    value: Option<T>,
+}
+
+impl<T> fmt::Debug for Kept<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_there = self.value.is_some();
+        f.debug_tuple("Kept").field(&is_there).finish()
+    }
+}
+
+impl<T> Kept<T> {
+    /// Nothing yet, to be made of these secrets.
+    pub fn new(secrets: SecretsReceiver) -> Self {
+        Self {
+            secrets,
+            value: None,
+        }
+    }
+
+    /// Takes it out; `make` makes it if there is none, or if the secrets have changed. Only what
+    /// comes back by [`Kept::keep`] is used again. So after a failure, or after a delivery that was
+    /// dropped at an `await`, the next delivery gets a new one.
+    ///
+    /// # Errors
+    /// The secrets cannot be used, or `make` fails; the reason in words.
+    pub async fn take<F>(&mut self, make: impl FnOnce(Arc<SecretValues>) -> F) -> Result<T, String>
+    where
+        F: Future<Output = Result<T, String>>,
+    {
+        let is_new = self.secrets.has_changed().unwrap_or(false);
+        if let Some(value) = self.value.take().filter(|_| !is_new) {
+            return Ok(value);
+        }
+        let secrets = self.secrets.borrow_and_update().clone();
+        make(secrets.map_err(|trouble| trouble.to_string())?).await
+    }
+
+    /// Keeps it for the next delivery.
+    pub fn keep(&mut self, value: T) {
+        self.value = Some(value);
+    }
+
+    /// Drops it if it cannot be used any more.
+    pub fn discard_if(&mut self, is_unusable: impl FnOnce(&T) -> bool) {
+        self.value = self.value.take().filter(|value| !is_unusable(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::secret::{SecretTrouble, SecretValue};
+
+    #[tokio::test]
+    async fn it_is_made_anew_after_a_failure_and_when_secrets_change() {
+        let (secrets, receiver) = watch::channel(Err(SecretTrouble::NotRead));
+        let mut kept = Kept::new(receiver);
+        let name = async |values: Arc<SecretValues>| Ok(values["token"].expose().to_owned());
+        assert_eq!(
+            kept.take(name).await,
+            Err("its secrets have not been read yet".to_owned())
+        );
+        let values = |text: &str| {
+            let value = SecretValue::new(text.to_owned());
+            Ok(Arc::new(SecretValues::from([("token".into(), value)])))
+        };
+        secrets.send(values("first")).expect("it follows");
+        assert_eq!(kept.take(name).await.as_deref(), Ok("first"));
+        kept.keep("kept".to_owned());
+        assert_eq!(kept.take(name).await.as_deref(), Ok("kept"));
+        // It did not come back.
+        assert_eq!(kept.take(name).await.as_deref(), Ok("first"));
+        kept.keep("kept".to_owned());
+        secrets.send(values("second")).expect("it follows");
+        assert_eq!(kept.take(name).await.as_deref(), Ok("second"));
+        kept.keep("kept".to_owned());
+        kept.discard_if(|value| value == "kept");
+        assert_eq!(kept.take(name).await.as_deref(), Ok("second"));
+    }
+}
