@@ -36,6 +36,9 @@ const CONFIGURATION: &str = "martlet.toml";
 /// Directory of backups, beside the link.
 const BACKUPS: &str = "backups";
 
+/// Password of the user admin in the script's document; no user has it unless it is given.
+const DOCUMENTED_PASSWORD: &str = "admin123";
+
 /// Lines of the log that are shown.
 const LOG_LINES: usize = 100;
 
@@ -67,7 +70,7 @@ enum Action {
     ListUsers,
     /// Add a device of the type iotflow and save its credentials to a file
     GenerateDevice { id: String },
-    /// Publish a message to iotflow/test
+    /// Publish a message to iotflow/test; without a user as admin with admin123, if there is admin
     Test {
         #[arg(requires = "password")]
         user: Option<String>,
@@ -178,7 +181,10 @@ fn act(place: &Place, action: &Action) -> anyhow::Result<ExitCode> {
         Action::ListUsers => return Ok(place.run(&["user", "ls"])),
         Action::GenerateDevice { id } => accounts::generate_device(place, id)?,
         Action::Test { user, password } => {
-            return test(place, user.as_deref().zip(password.as_deref()));
+            return match user.as_deref().zip(password.as_deref()) {
+                Some(account) => test(place, Some(account)),
+                None => test_without_account(place),
+            };
         }
         Action::Status => return Ok(place.run(&["status"])),
         Action::Logs => return logs(place),
@@ -204,6 +210,26 @@ fn setup(place: &Place) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(started)
+}
+
+/// The script tests the user that its document has. A node that has no such user may be one that
+/// lets everybody in.
+fn test_without_account(place: &Place) -> anyhow::Result<ExitCode> {
+    let has_admin = tables::read(&place.node(), async |registry| {
+        Ok(registry.user(&Scope::All, accounts::ADMIN).await.is_ok())
+    })?;
+    if !has_admin {
+        return test(place, None);
+    }
+    let done = test(place, Some((accounts::ADMIN, DOCUMENTED_PASSWORD)))?;
+    if done != ExitCode::SUCCESS {
+        outln!(
+            "If {} has another password than {DOCUMENTED_PASSWORD}: ./{NAME} test {} PASSWORD",
+            accounts::ADMIN,
+            accounts::ADMIN
+        );
+    }
+    Ok(done)
 }
 
 /// Publishes a message, and awaits its acknowledgement.

@@ -36,7 +36,7 @@ use crate::{Ban, COMMON_TENANT, Location, Status};
 pub(crate) use self::read::each_line;
 pub use self::renew::{Changed, Renewed};
 pub(crate) use self::sets::compile;
-pub use self::team_tokens::{LoginNumbers, TeamTokenLogin};
+pub use self::team_tokens::{LoginNumbers, TeamTokenLogin, TeamTokenName};
 
 /// Whose name it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,8 @@ struct UserEntry {
     scram: Option<Box<Verifier>>,
     enabled: bool,
     tenant: u32,
+    /// The number of its team; 0 is none.
+    team: u32,
     rules: SetNumber,
 }
 
@@ -566,7 +568,8 @@ impl Snapshot {
         self.deleted.find(tenant, name)
     }
 
-    /// Whether a client that has proved a name is accepted, with this Client Identifier.
+    /// Whether a client that has proved a name, or the key of a team token, is accepted, with this
+    /// Client Identifier.
     ///
     /// # Errors
     /// Why not.
@@ -590,6 +593,9 @@ impl Snapshot {
                 Status::Maintenance => RefusalCause::DeviceMaintenance,
             };
             return refused(cause, format!("device {name} is {}", device.status), name);
+        }
+        if let Some(admitted) = self.admits_token(tenant, name, client_id) {
+            return admitted;
         }
         self.expect_of_no_device(tenant, client_id)?;
         if self.user(tenant, name).is_some_and(|user| !user.enabled) {

@@ -75,17 +75,17 @@ impl Snapshot {
         };
         let seen = seen(on).await?;
         let mut sets = Arc::new(Sets::read(on, place).await?);
+        let tokens = TeamTokens::read(on, place).await?;
         let mut users = SharedMap::default();
         let mut stranger = None;
         for row in user_rows(on).await? {
             let name: Arc<str> = row.user.name.as_str().into();
             let rules = number_of(&mut sets, By::Role(row.user.role.clone()), &name, place)?;
-            let entry = user_entry(row, rules, place)?;
+            let entry = user_entry(row, rules, &tokens, place)?;
             stranger.get_or_insert_with(|| entry.hash.clone());
             users.insert(name, Arc::new(entry));
         }
         let read_ms = now_ms();
-        let tokens = TeamTokens::read(on, place).await?;
         let mut groups = read_places(on, &sets, place).await?;
         let mut numbered = HashMap::new();
         let take = |row: DeviceRow| {
@@ -337,6 +337,7 @@ const FIELD_END: char = '\u{1f}';
 pub(super) fn user_entry(
     row: UserRow,
     rules: SetNumber,
+    tokens: &TeamTokens,
     place: &str,
 ) -> Result<UserEntry, RegistryError> {
     let name = row.user.name;
@@ -355,6 +356,7 @@ pub(super) fn user_entry(
         password_set_ms: row.password_set_ms,
         enabled: row.user.enabled,
         tenant: row.user.tenant,
+        team: tokens.number_of(&row.user.team),
         rules,
     })
 }

@@ -173,7 +173,8 @@ impl Snapshot {
                 Some(row) => {
                     let by = By::Role(row.user.role.clone());
                     let rules = number_of(&mut sets, by, &name, place)?;
-                    users.insert(Arc::clone(&name), Arc::new(user_entry(row, rules, place)?))
+                    let entry = user_entry(row, rules, &tokens, place)?;
+                    users.insert(Arc::clone(&name), Arc::new(entry))
                 }
                 None => users.remove(&name),
             };
