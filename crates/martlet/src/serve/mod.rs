@@ -313,6 +313,7 @@ async fn run_node(
     let nobody = || {
         let mut policy = Policy::new(BTreeMap::new());
         policy.idle_tables = node.idle_tables.clone();
+        policy.lockout = node.lockout;
         Arc::new(policy)
     };
     let doorkeeper = Doorkeeper::new(node.policy.clone().unwrap_or_else(nobody))?;
