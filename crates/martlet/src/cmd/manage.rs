@@ -15,13 +15,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use martlet_access::iotflow_base;
 use martlet_control::text::{printable, typed};
 use martlet_registry::{DeviceRef, Scope};
 
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, in_words_of_commands, out, outln};
 use crate::cmd::{argv, tables};
+use crate::config;
 use crate::private_file;
 
 /// The name of the link.
@@ -241,7 +241,8 @@ fn test(place: &Place, account: Option<(&str, &str)>) -> anyhow::Result<ExitCode
     let mut words: Vec<OsString> = ["pub", "-h", &host, "-p", &port, "-V", "5", "-q", "1"]
         .map(OsString::from)
         .to_vec();
-    let topic = format!("{}/test", iotflow_base());
+    let base = config::iotflow_base(&place.node().load()?)?;
+    let topic = format!("{}/test", base.as_str());
     words.extend(["-t", &topic, "-m", "test"].map(OsString::from));
     if let Some((user, password)) = account {
         words.extend(["-u", user, "-P", password].map(OsString::from));

@@ -199,7 +199,7 @@ impl<'a> Doors<'a> {
             return Ok(None);
         }
         let acl = self.acl_file(table)?.map(Arc::new);
-        let people = People::new(acl.clone());
+        let people = People::new(acl.clone(), &super::http::iotflow_base(self.effective)?);
         let mut users = Users::default();
         let mut sources: Vec<Arc<dyn Source>> = Vec::new();
         for kind in self.order()? {
@@ -324,7 +324,8 @@ impl<'a> Doors<'a> {
             return Ok(None);
         }
         let location = super::registry::location(self.effective)?;
-        let load = |location| martlet_registry::wait(Snapshot::load(location));
+        let base = super::http::iotflow_base(self.effective)?;
+        let load = |location| martlet_registry::wait(Snapshot::load_with(location, base.clone()));
         let read = match read {
             TablesRead::Given(given) => Ok(given),
             TablesRead::NotYet => load(&location).map(|loaded| loaded.map(Arc::new)),

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use martlet_access::IotflowBase;
 use martlet_access::hash::PasswordHash;
 use martlet_access::scram::Verifier;
 use martlet_broker::{CredentialMark, PasswordSource, Refusal, RefusalCause, Rules};
@@ -68,6 +69,8 @@ pub struct Snapshot {
     changes_ms: i64,
     in_use: bool,
     key: DigestKey,
+    /// Where the topics of IoTFlow begin.
+    iotflow_base: IotflowBase,
     sets: Arc<Sets>,
     users: SharedMap<Arc<str>, Arc<UserEntry>>,
     /// By tenant and id.
