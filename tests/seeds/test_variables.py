@@ -109,6 +109,14 @@ def test_the_names_of_iotflow_have_their_meaning(tmp_path):
         assert {key: told[key] for key in expected} == expected
 
 
+def test_requests_of_a_minute_may_come_at_once(tmp_path):
+    for text, expected in [("RATE_LIMIT_PER_MINUTE=60", (1, 60)), ("RATE_LIMIT_PER_MINUTE=90", (2, 90)),
+                           ("RATE_LIMIT_PER_MINUTE=60\nRATE_LIMIT_BURST=10", (1, 10)),
+                           ("RATE_LIMIT_BURST=10", (None, 10)), ("RATE_LIMIT_PER_MINUTE=none", (None, None))]:
+        values, _ = shown(tmp_path, f"IOTFLOW_ADMIN_TOKEN=0123456789abcdef\n{text}\n")
+        assert (values.get("http.rate"), values.get("http.burst")) == expected, text
+
+
 GENERIC = [("HOST", "127.0.0.1"), ("PORT", "5999"), ("LOG_LEVEL", "debug"), ("LOG_FORMAT", "json"), ("LOG_FILE", "a.log"),
            ("RATE_LIMIT_PER_MINUTE", "120"), ("RATE_LIMIT_BURST", "7"), ("ALLOWED_ORIGINS", "http://localhost:3000")]
 

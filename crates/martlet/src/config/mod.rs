@@ -31,7 +31,7 @@ pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_
 pub(crate) use broken::data_dir_in;
 pub(crate) use database::{NAMES as DATABASE_NAMES, is_about_database};
 pub(crate) use file_access::{exposed_files, unreadable_files};
-pub(crate) use http::{HttpConnections, HttpListener, set_iotflow_base};
+pub(crate) use http::{HttpConnections, HttpListener, iotflow_base};
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{

@@ -136,7 +136,7 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ("LOG_FILE", "`log.file`; its directory is made."),
     (
         "RATE_LIMIT_PER_MINUTE",
-        "`http.rate`, a sixtieth of it, at least 1.",
+        "`http.rate`, a sixtieth of it, at least 1; without `RATE_LIMIT_BURST` also `http.burst`.",
     ),
     ("RATE_LIMIT_BURST", "`http.burst`."),
 ];
