@@ -48,6 +48,11 @@ pub trait Host: Send + Sync + 'static {
     /// Name of the team that owns a tenant; none: the common tenant, or its team is gone.
     fn team_of(&self, tenant: TenantId) -> Option<Arc<str>>;
 
+    /// Name of the node, which no other node has.
+    fn node(&self) -> &str {
+        "node"
+    }
+
     /// Number of shards, by each of which a part is attached.
     fn shards(&self) -> u16;
 

@@ -183,6 +183,10 @@ impl Host for NodeHost {
         }
     }
 
+    fn node(&self) -> &str {
+        &self.node
+    }
+
     fn shards(&self) -> u16 {
         self.control.shards.count()
     }

@@ -1,0 +1,103 @@
+//! Messages on their way over a bridge.
+
+use martlet_broker::{HOPS_MAX, NewMessage};
+use martlet_client::{Message, MessageProperties, UserPropertyList};
+use martlet_codec::PublishProperties;
+
+use super::settings::BridgeSettings;
+use super::{PUBLISHER, Route};
+use crate::sink::SinkMessage;
+
+/// User Property that each Martlet adds to a message which it sends over a bridge: its name among
+/// all nodes. By it a node recognises messages that have been here already.
+const VIA: &str = "martlet-via";
+
+/// What becomes of a message of this node.
+pub(super) enum Outward {
+    /// It is sent.
+    Send(Message),
+    /// It is not for the other broker: it came from there, or has expired.
+    Skip,
+    /// It can never be sent, for this reason.
+    Refuse(String),
+}
+
+/// A message of this node as it is sent to the other broker.
+pub(super) fn outward(message: &SinkMessage, settings: &BridgeSettings, route: &Route) -> Outward {
+    let own = message.client_id().and_then(|id| id.strip_prefix(PUBLISHER));
+    if own == Some(&*settings.name) {
+        return Outward::Skip;
+    }
+    let Some((topic, qos)) = settings.topics.outward(message.topic()) else {
+        // The filter takes the topic above the prefix too.
+        return Outward::Skip;
+    };
+    let mut out = Message {
+        topic,
+        payload: message.payload().to_vec(),
+        qos: message.qos().min(qos),
+        retain: message.retain() && settings.outgoing_retain,
+        ..Message::default()
+    };
+    let expiry = message.expires_in_secs();
+    if expiry == Some(0) {
+        return Outward::Skip;
+    }
+    if settings.version.is_v5() {
+        let properties = match PublishProperties::from_forwarded(message.properties()) {
+            Ok(properties) => properties,
+            Err(error) => return Outward::Refuse(format!("its properties are damaged: {error}")),
+        };
+        out.properties = MessageProperties::from_packet(&properties);
+        out.properties.message_expiry_secs = expiry;
+        out.properties.user_properties.push(VIA, &route.node);
+    }
+    Outward::Send(out)
+}
+
+/// What becomes of a message of the other broker.
+pub(super) enum Inward {
+    /// It is published here, after this number of hops.
+    Publish(NewMessage, u8),
+    /// It is not: it is not for this node, or has been here. A reason is for the log.
+    Drop(Option<&'static str>),
+}
+
+/// A message of the other broker as it is published here.
+pub(super) fn inward(message: Message, settings: &BridgeSettings, route: &Route) -> Inward {
+    let Some((topic, qos)) = settings.topics.inward(&message.topic) else {
+        return Inward::Drop(None);
+    };
+    let properties = message.properties;
+    let mut hops = 0_usize;
+    for (name, value) in properties.user_properties.iter() {
+        if name == VIA {
+            if value == &*route.node {
+                return Inward::Drop(None);
+            }
+            hops += 1;
+        }
+    }
+    if hops > usize::from(HOPS_MAX) {
+        return Inward::Drop(Some("it came over too many nodes"));
+    }
+    let text = |text: Option<String>| text.map(String::into_boxed_str);
+    let new = NewMessage {
+        topic: topic.into(),
+        payload: message.payload.into(),
+        qos: message.qos.min(qos),
+        retain: message.retain,
+        payload_is_utf8: properties.payload_format_utf8,
+        message_expiry_secs: properties.message_expiry_secs,
+        content_type: text(properties.content_type),
+        response_topic: text(properties.response_topic),
+        correlation_data: properties.correlation_data.map(Vec::into_boxed_slice),
+        user_properties: pairs(&properties.user_properties),
+    };
+    Inward::Publish(new, hops as u8)
+}
+
+fn pairs(list: &UserPropertyList) -> Vec<(Box<str>, Box<str>)> {
+    let pairs = list.iter();
+    pairs.map(|(name, value)| (name.into(), value.into())).collect()
+}
