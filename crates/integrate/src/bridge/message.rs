@@ -1,15 +1,16 @@
 //! Messages on their way over a bridge.
 
 use martlet_broker::{HOPS_MAX, NewMessage};
-use martlet_client::{Message, MessageProperties, UserPropertyList};
+use martlet_client::{Message, MessageProperties};
 use martlet_codec::PublishProperties;
 
 use super::settings::BridgeSettings;
 use super::{PUBLISHER, Route};
 use crate::sink::SinkMessage;
 
-/// User Property that each Martlet adds to a message which it sends over a bridge: its name among
-/// all nodes. By it a node recognises messages that have been here already.
+/// User Property that a node adds to each message which crosses a bridge of it: its name among all
+/// nodes. By it a node recognises messages that have been here already, whatever brokers are
+/// between: others pass it on.
 const VIA: &str = "martlet-via";
 
 /// What becomes of a message of this node.
@@ -24,8 +25,19 @@ pub(super) enum Outward {
 
 /// A message of this node as it is sent to the other broker.
 pub(super) fn outward(message: &SinkMessage, settings: &BridgeSettings, route: &Route) -> Outward {
-    let own = message.client_id().and_then(|id| id.strip_prefix(PUBLISHER));
-    if own == Some(&*settings.name) {
+    let bridge = message.client_id().and_then(|id| id.strip_prefix(PUBLISHER));
+    if bridge == Some(&*settings.name) {
+        return Outward::Skip;
+    }
+    let properties = match PublishProperties::from_forwarded(message.properties()) {
+        Ok(properties) => properties,
+        Err(error) => return Outward::Refuse(format!("its properties are damaged: {error}")),
+    };
+    let mut pairs = properties.user_properties.iter();
+    let has_been_here = pairs.any(|pair| pair == (VIA, &*route.node));
+    // A bridge of this node has added the name when the message came in. From anybody else it is a
+    // message that went out and has come back.
+    if has_been_here && bridge.is_none() {
         return Outward::Skip;
     }
     let Some((topic, qos)) = settings.topics.outward(message.topic()) else {
@@ -44,13 +56,11 @@ pub(super) fn outward(message: &SinkMessage, settings: &BridgeSettings, route: &
         return Outward::Skip;
     }
     if settings.version.is_v5() {
-        let properties = match PublishProperties::from_forwarded(message.properties()) {
-            Ok(properties) => properties,
-            Err(error) => return Outward::Refuse(format!("its properties are damaged: {error}")),
-        };
         out.properties = MessageProperties::from_packet(&properties);
         out.properties.message_expiry_secs = expiry;
-        out.properties.user_properties.push(VIA, &route.node);
+        if !has_been_here {
+            out.properties.user_properties.push(VIA, &route.node);
+        }
     }
     Outward::Send(out)
 }
@@ -81,6 +91,12 @@ pub(super) fn inward(message: Message, settings: &BridgeSettings, route: &Route)
     if hops > usize::from(HOPS_MAX) {
         return Inward::Drop(Some("it came over too many nodes"));
     }
+    let mut user_properties: Vec<(Box<str>, Box<str>)> = properties
+        .user_properties
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    user_properties.push((VIA.into(), (*route.node).into()));
     let text = |text: Option<String>| text.map(String::into_boxed_str);
     let new = NewMessage {
         topic: topic.into(),
@@ -92,12 +108,7 @@ pub(super) fn inward(message: Message, settings: &BridgeSettings, route: &Route)
         content_type: text(properties.content_type),
         response_topic: text(properties.response_topic),
         correlation_data: properties.correlation_data.map(Vec::into_boxed_slice),
-        user_properties: pairs(&properties.user_properties),
+        user_properties,
     };
     Inward::Publish(new, hops as u8)
-}
-
-fn pairs(list: &UserPropertyList) -> Vec<(Box<str>, Box<str>)> {
-    let pairs = list.iter();
-    pairs.map(|(name, value)| (name.into(), value.into())).collect()
 }
