@@ -54,6 +54,11 @@ class Mosquitto:
         self.process.kill()
         self.process.wait()
 
+    def stop(self):
+        """It saves what it has; a kill may lose what was acknowledged last."""
+        self.process.terminate()
+        self.process.wait(DEADLINE_SECS)
+
     def close(self):
         if self.process.poll() is None:
             self.kill()

@@ -131,7 +131,7 @@ def test_retained_messages_and_their_deletions_arrive(start_node, tmp_path, mosq
         until(lambda: len(received(mosquitto, "a/")) >= 3, mosquitto.log)
         with Client(mosquitto, "there", port=mosquitto.port) as there:
             there.publish("a/theirs", "3", retain=True)
-        mosquitto.kill()
+        mosquitto.stop()
         node.wait_for_log("the bridge is not connected")
         here.publish("a/gone", "", retain=True)
         here.publish("a/gone0", "", qos=0, retain=True)

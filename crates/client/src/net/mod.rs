@@ -171,17 +171,19 @@ impl Client {
         poll_fn(|context| self.poll_event(context)).await
     }
 
-    /// The next event, or none as soon as all is written that the session wants sent now. Cancelling
-    /// it loses nothing.
+    /// The next event, or none as soon as all is written that the session wants sent now.
+    /// Cancelling it loses nothing.
     ///
     /// # Errors
     /// As [`Self::next_event`].
     pub async fn next_event_or_written(&mut self) -> Result<Option<Event>, NetError> {
-        let waits = !self.session.output_mut().is_empty();
+        let waited = !self.session.output_mut().is_empty();
         poll_fn(|context| match self.poll_event(context) {
             Poll::Ready(event) => Poll::Ready(event.map(Some)),
-            Poll::Pending if waits && self.session.output_mut().is_empty() => Poll::Ready(Ok(None)),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => match waited && self.session.output_mut().is_empty() {
+                true => Poll::Ready(Ok(None)),
+                false => Poll::Pending,
+            },
         })
         .await
     }

@@ -61,10 +61,7 @@ pub(super) async fn open(
 ///
 /// # Errors
 /// The name has no address, none is permitted, or the files of TLS cannot be used.
-async fn endpoint(
-    address: &Address,
-    settings: &BridgeSettings,
-) -> Result<Endpoint, String> {
+async fn endpoint(address: &Address, settings: &BridgeSettings) -> Result<Endpoint, String> {
     let mut endpoint = Endpoint::tcp(&*address.host, address.port);
     endpoint.resolved = Some(permitted(address, settings).await?);
     if address.tls {
@@ -76,7 +73,10 @@ async fn endpoint(
     Ok(endpoint)
 }
 
-async fn permitted(address: &Address, settings: &BridgeSettings) -> Result<Vec<SocketAddr>, String> {
+async fn permitted(
+    address: &Address,
+    settings: &BridgeSettings,
+) -> Result<Vec<SocketAddr>, String> {
     let (host, port) = (&*address.host, address.port);
     let found = tokio::net::lookup_host((host, port)).await;
     let found = found.map_err(|error| format!("{host} cannot be resolved: {error}"))?;
@@ -119,7 +119,9 @@ pub(super) fn options(
     values: &SecretValues,
 ) -> Result<ConnectOptions, String> {
     let password = settings.password.as_ref().map(|one| one.fill(values));
-    let password = password.transpose().map_err(|trouble| trouble.to_string())?;
+    let password = password
+        .transpose()
+        .map_err(|trouble| trouble.to_string())?;
     let is_v5 = settings.version.is_v5();
     let notifications = settings.notifications.as_ref();
     let notifications = notifications.filter(|one| one.remote);
@@ -187,7 +189,11 @@ pub(super) fn ended(error: &NetError) -> String {
 }
 
 /// A random pause before the next attempt, after this number of failures in a row, from 1.
-pub(super) fn pause((first, longest): (Duration, Duration), failures: u32, random: u64) -> Duration {
+pub(super) fn pause(
+    (first, longest): (Duration, Duration),
+    failures: u32,
+    random: u64,
+) -> Duration {
     let doublings = failures.min(31);
     let most = first.saturating_mul(1 << doublings).min(longest);
     let least = (most / 2).max(first).min(most);

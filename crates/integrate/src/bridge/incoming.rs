@@ -276,7 +276,10 @@ impl Inbox {
         if self.dropped.why != why || self.dropped.count.is_power_of_two() {
             self.dropped.why = why;
             let (bridge, messages) = (&*settings.name, self.dropped.count);
-            warn!(bridge, messages, why, "a message of the other broker was dropped");
+            warn!(
+                bridge,
+                messages, why, "a message of the other broker was dropped"
+            );
         }
     }
 }

@@ -25,7 +25,9 @@ pub(super) enum Outward {
 
 /// A message of this node as it is sent to the other broker.
 pub(super) fn outward(message: &SinkMessage, settings: &BridgeSettings, route: &Route) -> Outward {
-    let bridge = message.client_id().and_then(|id| id.strip_prefix(PUBLISHER));
+    let bridge = message
+        .client_id()
+        .and_then(|id| id.strip_prefix(PUBLISHER));
     if bridge == Some(&*settings.name) {
         return Outward::Skip;
     }

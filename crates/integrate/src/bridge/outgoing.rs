@@ -134,7 +134,11 @@ impl Outbox {
 
     /// Answers the batch if all of it has ended.
     pub(super) fn answer_if_done(&mut self) {
-        if self.batch.as_ref().is_some_and(|batch| batch.left.is_empty()) {
+        if self
+            .batch
+            .as_ref()
+            .is_some_and(|batch| batch.left.is_empty())
+        {
             self.answer(None);
         }
     }
@@ -159,7 +163,8 @@ impl Outbox {
         // What has ended is told once: if the sink does not wait any more it gives it again.
         if let Err(outcomes) = batch.answer.send(outcomes.collect()) {
             let ends = batch.ids.into_iter().zip(outcomes);
-            self.ended.extend(ends.filter(|(_, outcome)| *outcome == Outcome::Done));
+            self.ended
+                .extend(ends.filter(|(_, outcome)| *outcome == Outcome::Done));
         }
         self.waiting.clear();
     }
@@ -169,7 +174,9 @@ fn refused(error: RequestError) -> Outcome {
     let why = match error {
         RequestError::PacketTooLarge => "it is larger than the other broker accepts",
         RequestError::InvalidTopic => "its topic with the remote prefix is no valid Topic Name",
-        RequestError::NotConnected => return Outcome::Failed("the connection has ended".to_owned()),
+        RequestError::NotConnected => {
+            return Outcome::Failed("the connection has ended".to_owned());
+        }
         _ => "the other broker does not support it",
     };
     Outcome::Refused(why.to_owned())
@@ -242,7 +249,10 @@ mod tests {
         outbox.answer_if_done();
         assert!(answered.try_recv().is_err());
         outbox.answer(None);
-        assert_eq!(answered.try_recv(), Ok(vec![Outcome::Done, Outcome::NotTried]));
+        assert_eq!(
+            answered.try_recv(),
+            Ok(vec![Outcome::Done, Outcome::NotTried])
+        );
         let mut answered = given(&mut outbox, &[2]);
         outbox.answer(None);
         let outcomes = answered.try_recv().expect("an answer");

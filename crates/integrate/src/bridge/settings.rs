@@ -65,7 +65,10 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "keep_alive_secs",
-        takes: Takes::Integer { min: 5, max: 65_535 },
+        takes: Takes::Integer {
+            min: 5,
+            max: 65_535,
+        },
         meaning: "Time without packets after which a ping is sent, seconds; without an answer within the same time the connection is lost. Default: 60.",
     },
     Key {
@@ -100,7 +103,10 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "idle_secs",
-        takes: Takes::Integer { min: 1, max: 86_400 },
+        takes: Takes::Integer {
+            min: 1,
+            max: 86_400,
+        },
         meaning: "See start. Default: 60.",
     },
     Key {
@@ -110,7 +116,10 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "reconnect_max_secs",
-        takes: Takes::Integer { min: 1, max: 86_400 },
+        takes: Takes::Integer {
+            min: 1,
+            max: 86_400,
+        },
         meaning: "Longest pause, seconds. Default: 120.",
     },
     Key {
@@ -140,7 +149,10 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "in_flight",
-        takes: Takes::Integer { min: 1, max: 65_535 },
+        takes: Takes::Integer {
+            min: 1,
+            max: 65_535,
+        },
         meaning: "QoS 1 and 2 messages that are sent and not acknowledged, at most, in each direction. Default: 100.",
     },
 ];
@@ -348,7 +360,10 @@ fn make(
     let secs = |key, default| Duration::from_secs(table.number(key, default));
     let default_id = format!("{}.{}", host_name(), settings.name);
     let client_id = table.text("client_id").unwrap_or(&default_id);
-    let pauses = (secs("reconnect_min_secs", 1), secs("reconnect_max_secs", 120));
+    let pauses = (
+        secs("reconnect_min_secs", 1),
+        secs("reconnect_max_secs", 120),
+    );
     if pauses.0 > pauses.1 {
         return Err("`reconnect_min_secs` is more than `reconnect_max_secs`".to_owned());
     }
@@ -398,7 +413,12 @@ fn make(
         },
         ..settings
     };
-    let names: Vec<String> = bridge.password.iter().flat_map(Template::names).map(str::to_owned).collect();
+    let names: Vec<String> = bridge
+        .password
+        .iter()
+        .flat_map(Template::names)
+        .map(str::to_owned)
+        .collect();
     let sink = super::configured(settings, Arc::new(bridge));
     Ok(sink.with_secrets(names.iter().map(String::as_str)))
 }
@@ -418,8 +438,19 @@ mod tests {
         assert_eq!(one("mqtt://a.example"), Ok(of("a.example", 1883, false)));
         assert_eq!(one("mqtts://a.example/"), Ok(of("a.example", 8883, true)));
         assert_eq!(one("mqtt://[::1]:1884"), Ok(of("::1", 1884, false)));
-        assert_eq!(addresses("mqtt://a:1, mqtts://b").map(|all| all.len()), Ok(2));
-        for bad in ["", "a:1883", "http://a", "mqtt://", "mqtt://u:pw@a", "mqtt://a:x", "mqtt://a/b"] {
+        assert_eq!(
+            addresses("mqtt://a:1, mqtts://b").map(|all| all.len()),
+            Ok(2)
+        );
+        for bad in [
+            "",
+            "a:1883",
+            "http://a",
+            "mqtt://",
+            "mqtt://u:pw@a",
+            "mqtt://a:x",
+            "mqtt://a/b",
+        ] {
             let why = addresses(bad).expect_err(bad);
             assert!(!why.contains("pw"), "{why}");
         }

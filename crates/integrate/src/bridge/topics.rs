@@ -262,7 +262,11 @@ mod tests {
         assert_eq!(all.outward("one/topic"), named("other/topic", one));
         assert_eq!(all.outward("plain"), named("plain", none));
         assert_eq!(all.inward("in/x"), named("in/x", one));
-        for (out, within) in [("other", "local/a"), ("in/x", "plain"), ("remote/a", "in/x/y")] {
+        for (out, within) in [
+            ("other", "local/a"),
+            ("in/x", "plain"),
+            ("remote/a", "in/x/y"),
+        ] {
             assert_eq!(all.outward(out), None, "{out}");
             assert_eq!(all.inward(within), None, "{within}");
         }

@@ -48,7 +48,9 @@ pub(super) struct Status(Mutex<Option<String>>);
 
 impl Default for Status {
     fn default() -> Self {
-        Self(Mutex::new(Some("the bridge has not connected yet".to_owned())))
+        Self(Mutex::new(Some(
+            "the bridge has not connected yet".to_owned(),
+        )))
     }
 }
 

@@ -20,7 +20,13 @@ pub(super) fn topic_line(topic: &DeValue<'_>) -> Result<String, String> {
 }
 
 fn line_of_table(entries: &DeTable<'_>) -> Result<String, String> {
-    const KEYS: &[&str] = &["filter", "direction", "qos", "local_prefix", "remote_prefix"];
+    const KEYS: &[&str] = &[
+        "filter",
+        "direction",
+        "qos",
+        "local_prefix",
+        "remote_prefix",
+    ];
     let mut rule = TopicRule {
         filter: "".into(),
         direction: Direction::Out,
@@ -39,12 +45,19 @@ fn line_of_table(entries: &DeTable<'_>) -> Result<String, String> {
                     .ok_or_else(|| format!("direction is {word:?}, expected out, in or both"))?;
             }
             ("qos", DeValue::Integer(number)) => {
-                rule.qos = number.as_str().parse().ok().and_then(QoS::from_bits).ok_or_else(|| {
-                    format!("qos is {}, expected 0, 1 or 2", number.as_str())
-                })?;
+                rule.qos = number
+                    .as_str()
+                    .parse()
+                    .ok()
+                    .and_then(QoS::from_bits)
+                    .ok_or_else(|| format!("qos is {}, expected 0, 1 or 2", number.as_str()))?;
             }
             (name, _) if KEYS.contains(&name) => {
-                let expected = if name == "qos" { "0, 1 or 2" } else { "text in quotes" };
+                let expected = if name == "qos" {
+                    "0, 1 or 2"
+                } else {
+                    "text in quotes"
+                };
                 return Err(format!("{name} is of another type, expected {expected}"));
             }
             (name, _) => {
@@ -60,4 +73,3 @@ fn line_of_table(entries: &DeTable<'_>) -> Result<String, String> {
     let line = rule.to_string();
     TopicRule::parse(&line, DEFAULT_QOS).map(|_| line)
 }
-

@@ -498,7 +498,9 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
 
 /// A key before the first section, or a section that is written as a value.
 fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
-    if is_section(schema, name) || matches!(name, "listeners" | "http_listeners" | "sinks" | "bridges") {
+    if is_section(schema, name)
+        || matches!(name, "listeners" | "http_listeners" | "sinks" | "bridges")
+    {
         let expected = match name {
             "listeners" | "http_listeners" | "bridges" => format!("[[{name}]] tables"),
             "sinks" => "[[sinks.KIND]] tables".to_owned(),
@@ -909,7 +911,9 @@ pub(crate) fn expectation(kind: Kind) -> String {
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::Text => "text in quotes".to_owned(),
         Kind::Texts | Kind::Headers => "a list of texts, such as [\"a\", \"b\"]".to_owned(),
-        Kind::Topics => "a list of topics, such as [{ filter = \"a/#\", direction = \"out\" }]".to_owned(),
+        Kind::Topics => {
+            "a list of topics, such as [{ filter = \"a/#\", direction = \"out\" }]".to_owned()
+        }
         Kind::Secret => "a secret: text in quotes".to_owned(),
     }
 }

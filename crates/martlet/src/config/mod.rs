@@ -49,5 +49,7 @@ pub(crate) use resolve::{
 };
 pub(crate) use schema::{Value, http_listener_keys, keys, listener_keys};
 pub(crate) use seeds::{NAMES as NAMES_OF_OTHERS, Use, Variables, with_host};
-pub(crate) use sinks::{SinksConfig, keys_of_bridges, keys_of_kinds, unwritable as unwritable_sinks};
+pub(crate) use sinks::{
+    SinksConfig, keys_of_bridges, keys_of_kinds, unwritable as unwritable_sinks,
+};
 pub(crate) use way_in::way_in;

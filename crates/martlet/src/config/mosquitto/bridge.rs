@@ -95,7 +95,10 @@ impl Bridge {
             "bridge_insecure" => Some(("any_server_name", switch(value)?)),
             "bridge_tls_use_os_certs" => {
                 self.is_tls |= switch(value)? == Value::Boolean(true);
-                return Ok((Outcome::Mapped, "TLS, with the CAs that the system trusts".into()));
+                return Ok((
+                    Outcome::Mapped,
+                    "TLS, with the CAs that the system trusts".into(),
+                ));
             }
             other => return unmapped(other, value),
         };
@@ -115,7 +118,9 @@ impl Bridge {
             let (host, port) = match word.rsplit_once(':') {
                 // An address of IPv6 without a port has several colons.
                 Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                    let port = port.parse().map_err(|_| format!("{word} has no usable port"))?;
+                    let port = port
+                        .parse()
+                        .map_err(|_| format!("{word} has no usable port"))?;
                     (host, port)
                 }
                 _ => (word, PORT),
@@ -170,10 +175,13 @@ impl Bridge {
             return Err("the bridge has no `topic`".to_owned());
         }
         let scheme = if self.is_tls { "mqtts" } else { "mqtt" };
-        let urls = self.addresses.iter().map(|(host, port)| match host.contains(':') {
-            true => format!("{scheme}://[{host}]:{port}"),
-            false => format!("{scheme}://{host}:{port}"),
-        });
+        let urls = self
+            .addresses
+            .iter()
+            .map(|(host, port)| match host.contains(':') {
+                true => format!("{scheme}://[{host}]:{port}"),
+                false => format!("{scheme}://{host}:{port}"),
+            });
         let url = urls.collect::<Vec<_>>().join(", ");
         let (topics, place) = (std::mem::take(&mut self.topics), self.place.clone());
         let address_place = self.address_place.clone();
@@ -209,15 +217,17 @@ fn unmapped(keyword: &str, value: &str) -> Read {
             Outcome::Unsupported,
             "a lazy bridge connects with the first message",
         ),
-        "bridge_max_packet_size" | "bridge_bind_address" | "bridge_alpn"
-        | "bridge_tls_version" => (Outcome::Unsupported, "a bridge has no such setting"),
+        "bridge_max_packet_size" | "bridge_bind_address" | "bridge_alpn" | "bridge_tls_version" => {
+            (Outcome::Unsupported, "a bridge has no such setting")
+        }
         _ => (Outcome::NotNeeded, "the bridge needs no such setting"),
     };
     Ok((outcome, note.to_owned()))
 }
 
 fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "expected a whole number".to_owned())
+    text.parse()
+        .map_err(|_| "expected a whole number".to_owned())
 }
 
 fn switch(text: &str) -> Result<Value, String> {
