@@ -2,6 +2,7 @@
 
 import collections
 import json
+import pathlib
 import re
 import threading
 
@@ -12,6 +13,7 @@ from paho_client import V5, V311, Client, properties
 from test_http_api import KEY, KEYS
 from test_http_registry import call
 from test_sinks import until
+from test_tls import Authority
 
 VERSIONS = {"5.0": V5, "3.1.1": V311}
 
@@ -184,6 +186,29 @@ def test_nothing_is_lost_and_the_order_is_kept_over_kills_of_mosquitto(
     check_order(received(mosquitto, "plant/"), publishers, each)
     until(lambda: state(node)["lag"] == 0, lambda: state(node))
     assert state(node)["dead_letters"] == 0
+
+
+@pytest.mark.parametrize("protocol", ["5.0", "3.1.1"])
+def test_what_was_retained_before_the_bridge_arrives(start_node, tmp_path, mosquitto, protocol):
+    with Client(mosquitto, "there", port=mosquitto.port) as there:
+        there.publish("a/theirs", "t", retain=True)
+    port = free_port()
+    with start_node(listen=(f"mqtt://127.0.0.1:{port}",), data_dir=tmp_path / "data") as node:
+        with Client(node, "here") as here:
+            for at in range(250):
+                here.publish(f"a/{at}", str(at), retain=True)
+            here.publish("b/other", "x", retain=True)
+    node = start_node(**configured(tmp_path, bridge_text(mosquitto.port, '["a/# both 1"]', protocol=protocol)))
+    until_connected(node)
+    with Client(mosquitto, "there", port=mosquitto.port) as there, Client(node, "here") as here:
+        here.publish("a/last", "x", retain=True)
+        until(lambda: ("a/last", 1, True) in received(mosquitto, "a/"), mosquitto.log)
+        expected = {f"a/{at}" for at in range(250)} | {"a/last", "a/theirs"}
+        for client in (there, here):
+            client.subscribe("a/#", qos=1)
+            found = [client.receive() for _ in range(252)]
+            assert {one.topic for one in found if one.retain} == expected
+    assert "b/other" not in mosquitto.log() and ("a/theirs", 1, True) not in received(mosquitto, "a/")[1:]
 
 
 def check_order(found, publishers, each):
@@ -393,3 +418,55 @@ def test_a_password_is_a_stored_secret(start_node, tmp_path, start_mosquitto):
     set_secret(node, "there", "tops3cret")
     until_connected(node)
     assert "tops3cret" not in node.log()
+
+
+def test_a_bridge_runs_from_a_mosquitto_conf(start_node, tmp_path, mosquitto):
+    conf = tmp_path / "mosquitto.conf"
+    port = free_port()
+    conf.write_text(f"""listener {port} 127.0.0.1
+allow_anonymous true
+connection to-there
+address 127.0.0.1:{mosquitto.port}
+topic # out 1 plant/ site/
+topic cmd/# in 2
+remote_clientid of-conf
+restart_timeout 1 5
+keepalive_interval 30
+""")
+    node = start_node(arguments=("--mosquitto-conf", str(conf)), data_dir=tmp_path / "data", http=True, variables=KEYS, listen=())
+    until_connected(node)
+    with Client(mosquitto, "there", port=mosquitto.port) as there, Client(node, "here", port=port) as here:
+        there.subscribe("site/#", qos=1)
+        here.subscribe("cmd/#", qos=2)
+        here.publish("plant/a", "out")
+        there.publish("cmd/a", "in", qos=2)
+        assert (there.receive().topic, here.receive().payload) == ("site/a", b"in")
+    log = mosquitto.log()
+    assert "as of-conf (p2, c0, k30)" in log and "$SYS/broker/connection/of-conf/state" in log
+    assert state(node, "to-there")["state"] == "running"
+
+
+@pytest.mark.parametrize("protocol", ["5.0", "3.1.1"])
+def test_a_bridge_speaks_tls_and_shows_a_certificate(start_node, tmp_path, start_mosquitto, protocol):
+    authority, other = Authority(tmp_path / "ca"), Authority(tmp_path / "other")
+    server, client = authority.sign("server"), authority.sign("client", usage="clientAuth")
+    names = {"ca.crt": authority.certificate, "server.crt": server[0], "server.key": server[1]}
+    mosquitto = start_mosquitto(
+        listener="cafile {place}/ca.crt\ncertfile {place}/server.crt\nkeyfile {place}/server.key\n"
+                 "require_certificate true\nuse_identity_as_username true",
+        files={name: pathlib.Path(path).read_text() for name, path in names.items()})
+    keys = {"url": f"mqtts://localhost:{mosquitto.port}", "protocol": protocol, "reconnect_max_secs": 1,
+            "certificate_file": client[0], "key_file": client[1]}
+    for ca, expected in ((other.certificate, "no TLS with the other broker"), (authority.certificate, None)):
+        place = tmp_path / str(expected is None)
+        place.mkdir()
+        node = start_node(**configured(place, bridge_text(
+            mosquitto.port, '["a/# out 1"]', ca_file=ca, **keys), allowed='["127.0.0.0/8", "::1"]'))
+        if expected:
+            until(lambda: any(expected in one for one in warnings(node)), lambda: warnings(node))
+            continue
+        until_connected(node)
+        with Client(node, "here") as here:
+            here.publish("a/1", "x")
+        until(lambda: received(mosquitto, "a/"), mosquitto.log)
+        assert "u'client'" in mosquitto.log()

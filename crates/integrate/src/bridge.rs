@@ -6,6 +6,7 @@
 //! * `connecting`: a connection to the other broker
 //! * `worker`: the task that has the connection
 //! * `outgoing`: messages that the worker was given and that have not ended
+//! * `snapshot`: retained messages that the other broker may not have
 //! * `incoming`: messages of the other broker on their way into the node
 //!
 //! What goes out comes from a sink like any other: its queue, dead letters and commands are those
@@ -16,6 +17,7 @@ mod incoming;
 mod message;
 mod outgoing;
 mod settings;
+mod snapshot;
 mod topics;
 mod worker;
 

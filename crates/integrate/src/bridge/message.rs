@@ -1,6 +1,6 @@
 //! Messages on their way over a bridge.
 
-use martlet_broker::{HOPS_MAX, NewMessage};
+use martlet_broker::{HOPS_MAX, NewMessage, RetainedInfo};
 use martlet_client::{Message, MessageProperties};
 use martlet_codec::PublishProperties;
 
@@ -65,6 +65,44 @@ pub(super) fn outward(message: &SinkMessage, settings: &BridgeSettings, route: &
         }
     }
     Outward::Send(out)
+}
+
+/// A retained message of this node as it is sent to the other broker; none if it is not for that,
+/// or came from there.
+pub(super) fn retained(
+    info: &RetainedInfo,
+    settings: &BridgeSettings,
+    route: &Route,
+) -> Option<Message> {
+    let (topic, qos) = settings.topics.outward(&info.topic)?;
+    let mut pairs = info.user_properties.iter();
+    let has_been_here = pairs.any(|(name, value)| (&**name, &**value) == (VIA, &*route.node));
+    if has_been_here && settings.topics.inward(&topic).is_some() {
+        return None;
+    }
+    let mut out = Message {
+        topic,
+        payload: info.payload.to_vec(),
+        qos: info.qos.min(qos),
+        retain: settings.outgoing_retain,
+        ..Message::default()
+    };
+    if settings.version.is_v5() {
+        let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+        let properties = &mut out.properties;
+        properties.payload_format_utf8 = info.payload_is_utf8;
+        properties.message_expiry_secs = info.expires_in_secs;
+        properties.content_type = text(&info.content_type);
+        properties.response_topic = text(&info.response_topic);
+        properties.correlation_data = info.correlation_data.as_deref().map(<[u8]>::to_vec);
+        for (name, value) in &info.user_properties {
+            properties.user_properties.push(name, value);
+        }
+        if !has_been_here {
+            properties.user_properties.push(VIA, &route.node);
+        }
+    }
+    Some(out)
 }
 
 /// What becomes of a message of the other broker.

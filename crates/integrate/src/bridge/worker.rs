@@ -21,6 +21,7 @@ use super::connecting;
 use super::incoming::Inbox;
 use super::outgoing::{Outbox, Outgoing, Server};
 use super::settings::{BridgeSettings, Start};
+use super::snapshot::Snapshot;
 use super::{PUBLISHER, Route};
 use crate::host::Host;
 use crate::part::Part;
@@ -110,6 +111,8 @@ struct Core {
     /// SUBSCRIBE under way, and the filters that the session of the other broker has.
     subscribing: Option<RequestId>,
     is_subscribed: bool,
+    /// Retained messages that go before all others.
+    snapshot: Option<Snapshot>,
     failures: u32,
     is_over: bool,
 }
@@ -165,6 +168,7 @@ impl Worker {
             is_wanted: false,
             subscribing: None,
             is_subscribed: false,
+            snapshot: None,
             failures: 0,
             is_over: false,
         };
@@ -249,6 +253,9 @@ impl Worker {
             }
         }
         core.subscribe(client, info.session_present);
+        if !info.session_present {
+            core.snapshot = Some(Snapshot::of(&settings));
+        }
         core.tell_status(None);
         core.notify(true);
         let (bridge, resumed) = (&*settings.name, info.session_present);
@@ -266,7 +273,10 @@ impl Worker {
         let mut idle_since = Instant::now();
         loop {
             let now = client.now();
-            core.outbox.send(client.session(), server, now);
+            core.send_retained(client).await;
+            if core.snapshot.is_none() {
+                core.outbox.send(client.session(), server, now);
+            }
             core.inbox.go_on(core.part.as_ref());
             // Nothing more is asked for while what was sent is not on its way.
             if client.session().output_mut().is_empty() {
@@ -447,6 +457,26 @@ impl Core {
         }
     }
 
+    /// Sends the next retained messages, if some are to be sent.
+    async fn send_retained(&mut self, client: &mut Client) {
+        let Some(snapshot) = &mut self.snapshot else {
+            return;
+        };
+        // Without the tenant there is none.
+        let tenant = self.host.tenant(&self.settings.tenant);
+        let query = tenant.and_then(|tenant| snapshot.query(tenant));
+        if let Some(query) = query
+            && let Some(page) = self.host.retained(&query).await
+        {
+            let of_bridge = (&*self.settings, &self.route);
+            let now = client.now();
+            snapshot.send(&page, of_bridge, (client.session(), now));
+        }
+        if tenant.is_none() || snapshot.is_over() {
+            self.snapshot = None;
+        }
+    }
+
     /// The other broker has told something.
     fn event(&mut self, event: Event, session: &mut Session) -> Result<(), String> {
         match event {
@@ -462,7 +492,12 @@ impl Core {
             Event::Completed {
                 request,
                 acknowledgement,
-            } => self.outbox.completed(request, acknowledgement),
+            } => {
+                let mut snapshot = self.snapshot.as_mut();
+                if !snapshot.as_mut().is_some_and(|one| one.completed(request)) {
+                    self.outbox.completed(request, acknowledgement);
+                }
+            }
             Event::Disconnected {
                 reason,
                 reason_string,
