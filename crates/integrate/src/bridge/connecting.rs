@@ -1,7 +1,6 @@
 //! A connection to the other broker: where it may go, and what CONNECT says.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use martlet_certificates::{ClientFiles, ServerCheck, client_config};
@@ -138,7 +137,7 @@ pub(super) fn options(
             delay_secs: None,
         }),
         session_expiry_secs: (is_v5 && !settings.clean_session).then_some(FOR_EVER),
-        receive_maximum: NonZeroU16::new(settings.in_flight).filter(|_| is_v5),
+        // No Receive Maximum: Mosquitto 2.0 sends more than that when it resumes a session.
         ..ConnectOptions::default()
     })
 }

@@ -153,7 +153,7 @@ const KEYS: &[Key] = &[
             min: 1,
             max: 65_535,
         },
-        meaning: "QoS 1 and 2 messages that are sent and not acknowledged, at most, in each direction. Default: 100.",
+        meaning: "QoS 1 and 2 messages that are sent and not acknowledged, at most. Default: 100.",
     },
 ];
 
@@ -223,7 +223,7 @@ pub struct BridgeSettings {
     pub try_private: bool,
     /// Messages go out with RETAIN as published.
     pub outgoing_retain: bool,
-    /// Messages under way in each direction.
+    /// Messages under way to the other broker.
     pub in_flight: u16,
     /// Nothing is sent after a message that was refused: `on_reject` is `stop`.
     pub stops_at_refusal: bool,
