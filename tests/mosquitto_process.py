@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -54,6 +55,12 @@ class Mosquitto:
         self.process.kill()
         self.process.wait()
 
+    def hang(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
     def stop(self):
         """It saves what it has; a kill may lose what was acknowledged last."""
         self.process.terminate()
@@ -61,6 +68,7 @@ class Mosquitto:
 
     def close(self):
         if self.process.poll() is None:
+            self.go_on()
             self.kill()
         shutil.rmtree(self.place, ignore_errors=True)
 

@@ -211,6 +211,23 @@ def test_what_was_retained_before_the_bridge_arrives(start_node, tmp_path, mosqu
     assert "b/other" not in mosquitto.log() and ("a/theirs", 1, True) not in received(mosquitto, "a/")[1:]
 
 
+def test_a_hanging_mosquitto_is_told_apart_and_nothing_is_lost(start_node, tmp_path, mosquitto):
+    keys = {"keep_alive_secs": 5, "reconnect_max_secs": 1}
+    node = start_node(**configured(tmp_path, bridge_text(mosquitto.port, '["plant/# both 1"]', **keys)))
+    until_connected(node)
+    with Client(node, "here") as here:
+        here.publish("plant/0/0", "x")
+        until(lambda: received(mosquitto, "plant/"), mosquitto.log)
+        mosquitto.hang()
+        for at in range(1, 200):
+            here.publish(f"plant/0/{at}", "x")
+    until(lambda: any("did not answer" in one or "does not acknowledge" in one for one in warnings(node)),
+          lambda: warnings(node))
+    mosquitto.go_on()
+    until(lambda: state(node)["lag"] == 0, lambda: [state(node), node.log()])
+    check_order(received(mosquitto, "plant/"), 1, 200)
+
+
 def check_order(found, publishers, each):
     """The first time that each message came is in the order in which it was published."""
     for number in range(publishers):
