@@ -228,6 +228,20 @@ def test_a_hanging_mosquitto_is_told_apart_and_nothing_is_lost(start_node, tmp_p
     check_order(received(mosquitto, "plant/"), 1, 200)
 
 
+def test_a_bridge_that_only_brings_says_that_it_is_not_connected(start_node, tmp_path, mosquitto):
+    mosquitto.kill()
+    node = start_node(**configured(tmp_path, bridge_text(mosquitto.port, '["a/# in 1"]', reconnect_max_secs=1)))
+    until(lambda: any("bridge/up" in one and "cannot be reached" in one for one in warnings(node)),
+          lambda: [warnings(node), state(node), node.log()])
+    mosquitto.start()
+    until_connected(node)
+    until(lambda: not any("bridge/up" in one for one in warnings(node)), lambda: [warnings(node), state(node)])
+    with Client(mosquitto, "there", port=mosquitto.port) as there, Client(node, "here") as here:
+        here.subscribe("#", qos=1)
+        there.publish("a/1", "x")
+        assert here.receive().topic == "a/1"
+
+
 def check_order(found, publishers, each):
     """The first time that each message came is in the order in which it was published."""
     for number in range(publishers):
