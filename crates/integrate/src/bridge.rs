@@ -99,8 +99,10 @@ impl BridgeSink {
     async fn deliver_at_once(&self, batch: &[SinkMessage]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut messages = Vec::with_capacity(batch.len());
+        let remote = self.status.remote();
+        let route = (&self.route, remote.as_deref());
         for one in batch {
-            outcomes.push(match message::outward(one, &self.settings, &self.route) {
+            outcomes.push(match message::outward(one, &self.settings, route) {
                 Outward::Skip => Outcome::Done,
                 Outward::Refuse(why) => Outcome::Refused(why),
                 Outward::Send(message) => {

@@ -114,7 +114,7 @@ impl Inbox {
     pub(super) fn take(
         &mut self,
         message: Message,
-        (settings, route): (&BridgeSettings, &Route),
+        (settings, route): (&BridgeSettings, (&Route, Option<&str>)),
         (session, part): (&mut Session, Option<&Part>),
     ) {
         let receipt = message.packet_id.map(|packet_id| Receipt {

@@ -11,7 +11,7 @@ use crate::sink::SinkMessage;
 /// User Property that a node adds to each message which crosses a bridge of it: its name among all
 /// nodes. By it a node recognises messages that have been here already, whatever brokers are
 /// between: others pass it on.
-const VIA: &str = "martlet-via";
+pub(super) const VIA: &str = "martlet-via";
 
 /// What becomes of a message of this node.
 pub(super) enum Outward {
@@ -23,8 +23,13 @@ pub(super) enum Outward {
     Refuse(String),
 }
 
-/// A message of this node as it is sent to the other broker.
-pub(super) fn outward(message: &SinkMessage, settings: &BridgeSettings, route: &Route) -> Outward {
+/// A message of this node as it is sent to the other broker. `remote` is the name of that, if it is
+/// a node and known.
+pub(super) fn outward(
+    message: &SinkMessage,
+    settings: &BridgeSettings,
+    (route, remote): (&Route, Option<&str>),
+) -> Outward {
     let bridge = message
         .client_id()
         .and_then(|id| id.strip_prefix(PUBLISHER));
@@ -35,8 +40,13 @@ pub(super) fn outward(message: &SinkMessage, settings: &BridgeSettings, route: &
         Ok(properties) => properties,
         Err(error) => return Outward::Refuse(format!("its properties are damaged: {error}")),
     };
-    let mut pairs = properties.user_properties.iter();
-    let has_been_here = pairs.any(|pair| pair == (VIA, &*route.node));
+    let mut has_been_here = false;
+    for (name, value) in properties.user_properties.iter() {
+        if name == VIA && remote == Some(value) {
+            return Outward::Skip;
+        }
+        has_been_here |= name == VIA && *value == *route.node;
+    }
     // A bridge of this node has added the name when the message came in. From anybody else it is a
     // message that went out and has come back.
     if has_been_here && bridge.is_none() {
@@ -114,7 +124,11 @@ pub(super) enum Inward {
 }
 
 /// A message of the other broker as it is published here.
-pub(super) fn inward(message: Message, settings: &BridgeSettings, route: &Route) -> Inward {
+pub(super) fn inward(
+    message: Message,
+    settings: &BridgeSettings,
+    (route, remote): (&Route, Option<&str>),
+) -> Inward {
     let Some((topic, qos)) = settings.topics.inward(&message.topic) else {
         return Inward::Drop(None);
     };
@@ -136,6 +150,13 @@ pub(super) fn inward(message: Message, settings: &BridgeSettings, route: &Route)
         .iter()
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
+    if let Some(remote) = remote
+        && !user_properties
+            .iter()
+            .any(|(name, value)| (&**name, &**value) == (VIA, remote))
+    {
+        user_properties.push((VIA.into(), remote.into()));
+    }
     user_properties.push((VIA.into(), (*route.node).into()));
     let text = |text: Option<String>| text.map(String::into_boxed_str);
     let new = NewMessage {

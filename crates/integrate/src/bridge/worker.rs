@@ -9,16 +9,17 @@ use martlet_broker::{
     NewMessage, PartEvent, PartId, PartPublish, PartQueueLimits, PartReach, PartSpec,
 };
 use martlet_client::{
-    Acknowledgement, Client, ConnAckInfo, Event, RequestId, Session, SubscribeRequest,
+    Acknowledgement, Client, ConnAckInfo, Event, Message, RequestId, Session, SubscribeRequest,
     UserPropertyList,
 };
-use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions};
+use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions, TopicFilter, TopicName};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 use super::connecting;
 use super::incoming::Inbox;
+use super::message::VIA;
 use super::outgoing::{Outbox, Outgoing, Server};
 use super::settings::{BridgeSettings, Start};
 use super::snapshot::Snapshot;
@@ -36,6 +37,9 @@ const ATTACHED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Time for the last packets when the node stops.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
+/// States of the bridges of a broker. Those that a node publishes at itself have its name.
+const STATES: &str = "$SYS/broker/connection/+/state";
+
 /// What a worker is asked.
 #[derive(Debug)]
 pub(super) enum Ask {
@@ -45,26 +49,42 @@ pub(super) enum Ask {
 
 /// What a worker says of itself.
 #[derive(Debug)]
-pub(super) struct Status(Mutex<Option<String>>);
+pub(super) struct Status {
+    trouble: Mutex<Option<String>>,
+    /// Name of the other broker among all nodes, if it is one and known.
+    remote: Mutex<Option<Arc<str>>>,
+}
 
 impl Default for Status {
     fn default() -> Self {
-        Self(Mutex::new(Some(
-            "the bridge has not connected yet".to_owned(),
-        )))
+        Self {
+            trouble: Mutex::new(Some("the bridge has not connected yet".to_owned())),
+            remote: Mutex::default(),
+        }
     }
 }
 
 impl Status {
     /// Why messages do not pass; none if all is well.
     pub(super) fn trouble(&self) -> Option<String> {
-        let trouble = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         trouble.clone()
     }
 
-    /// Sets it; returns whether it was another.
+    /// Name of the other broker among all nodes, if it is one and known.
+    pub(super) fn remote(&self) -> Option<Arc<str>> {
+        let remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
+        remote.clone()
+    }
+
+    fn set_remote(&self, name: &str) {
+        let mut remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
+        *remote = Some(name.into());
+    }
+
+    /// Sets what is wrong; returns whether it was something else.
     fn set(&self, trouble: Option<String>) -> bool {
-        let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = *own != trouble;
         *own = trouble;
         is_new
@@ -480,8 +500,18 @@ impl Core {
     /// The other broker has told something.
     fn event(&mut self, event: Event, session: &mut Session) -> Result<(), String> {
         match event {
+            Event::Message(message) if self.is_state(&message) => {
+                let mut pairs = message.properties.user_properties.iter();
+                if let Some((_, name)) = pairs.find(|(name, _)| *name == VIA) {
+                    self.status.set_remote(name);
+                }
+                if let Some(packet_id) = message.packet_id {
+                    session.acknowledge(message.qos, packet_id, ReasonCode::Success);
+                }
+            }
             Event::Message(message) => {
-                let of_bridge = (&*self.settings, &self.route);
+                let remote = self.status.remote();
+                let of_bridge = (&*self.settings, (&self.route, remote.as_deref()));
                 let part = self.part.as_ref();
                 self.inbox.take(*message, of_bridge, (session, part));
             }
@@ -515,12 +545,26 @@ impl Core {
         Ok(())
     }
 
+    /// Whether a message is the state of a bridge of the other broker, and not for this node.
+    fn is_state(&self, message: &Message) -> bool {
+        if !message.topic.starts_with('$') {
+            return false;
+        }
+        let filter = TopicFilter::new(STATES);
+        let topic = TopicName::new(&message.topic);
+        let matches = filter.is_ok_and(|filter| topic.is_ok_and(|topic| filter.matches(topic)));
+        matches && self.settings.topics.inward(&message.topic).is_none()
+    }
+
     /// Subscribes to what comes in. Before MQTT 5.0 each SUBSCRIBE brings all retained messages
     /// again, which may be older than what this node has: a session that has the subscriptions
     /// already is not asked again.
     fn subscribe(&mut self, client: &mut Client, session_present: bool) {
         let is_v5 = self.settings.version.is_v5();
-        let filters = self.settings.topics.remote_filters();
+        let mut filters = self.settings.topics.remote_filters();
+        if is_v5 {
+            filters.insert(0, (STATES.to_owned(), QoS::AtMostOnce));
+        }
         if filters.is_empty() || !is_v5 && session_present && self.is_subscribed {
             return;
         }
@@ -530,7 +574,7 @@ impl Core {
                 qos,
                 no_local: is_v5,
                 retain_as_published: is_v5,
-                retain_handling: match is_v5 {
+                retain_handling: match is_v5 && filter != STATES {
                     true => RetainHandling::SendIfNew,
                     false => RetainHandling::SendAtSubscribe,
                 },
@@ -555,7 +599,9 @@ impl Core {
         };
         self.is_subscribed = true;
         let filters = self.settings.topics.remote_filters();
-        let mut refused = filters.iter().zip(&codes);
+        // Behind that to states, which the bridge can do without.
+        let codes = codes.iter().rev().zip(filters.iter().rev());
+        let mut refused = codes.map(|(reason, filter)| (filter, reason));
         if let Some(((filter, _), reason)) = refused.find(|(_, reason)| reason.is_error()) {
             let why = format!(
                 "the other broker rejects the subscription to {filter:?}: {}",
@@ -605,6 +651,7 @@ impl Core {
                 payload: payload.into(),
                 qos: QoS::AtLeastOnce,
                 retain: true,
+                user_properties: vec![(VIA.into(), (*self.route.node).into())],
                 ..NewMessage::default()
             };
             part.publish(PartPublish {
