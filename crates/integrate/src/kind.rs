@@ -61,6 +61,8 @@ pub enum Takes {
     Text,
     /// A list of texts, which may contain commas. Only in configuration files.
     Texts,
+    /// Topics of a bridge: a list of tables, or of texts. Only in configuration files.
+    Topics,
     /// A list of texts `Name: value`, whose values are not shown. Only in configuration files.
     Headers,
     /// A text that is never shown.
@@ -72,7 +74,7 @@ pub enum Takes {
 pub enum TableValue {
     /// Of [`Takes::Text`] and [`Takes::Word`].
     Text(String),
-    /// Of [`Takes::Texts`] and [`Takes::Headers`].
+    /// Of [`Takes::Texts`], [`Takes::Topics`] and [`Takes::Headers`].
     Texts(Vec<String>),
     /// Of [`Takes::Secret`].
     Secret(SecretValue),
@@ -173,10 +175,17 @@ impl ConfiguredSink {
         make: impl Fn(SecretsReceiver) -> S + Send + Sync + 'static,
     ) -> Self {
         let make = Arc::new(make);
-        let start = move |settings, secrets: SecretsReceiver, host| {
+        Self::started_by(settings, move |settings, secrets: SecretsReceiver, host| {
             let make = Arc::clone(&make);
             Runner::start(settings, move || make(secrets.clone()), host)
-        };
+        })
+    }
+
+    /// A sink that is started by `start`: one with a task of its own.
+    pub(crate) fn started_by(
+        settings: Settings,
+        start: impl Fn(Settings, SecretsReceiver, Arc<dyn Host>) -> Handle + Send + Sync + 'static,
+    ) -> Self {
         Self {
             settings,
             secrets: Vec::new(),

@@ -15,9 +15,11 @@
 //! * `json`: a message as JSON
 //! * `file`: a sink that appends to a file
 //! * `webhook`: a sink that sends HTTP requests
+//! * `bridge`: other brokers, in both directions
 //! * `nats`: a sink that publishes to JetStream
 #![forbid(unsafe_code)]
 
+pub mod bridge;
 mod caught;
 mod dead_letters;
 pub mod file;

@@ -1,7 +1,9 @@
 //! A part of the node as a task sees it. What it is told waits in a channel; how much that can be
 //! is bounded by its credit.
 
-use martlet_broker::{PartEvent, PartLine, PartOutcome, PartOutlet, PartSpec, Settlement};
+use martlet_broker::{
+    PartEvent, PartLine, PartOutcome, PartOutlet, PartPublish, PartSpec, Settlement,
+};
 use martlet_codec::PacketId;
 use tokio::sync::mpsc;
 
@@ -41,6 +43,11 @@ impl Part {
     /// Answers one delivery.
     pub fn settle(&self, token: PacketId, outcome: PartOutcome) {
         self.settle_all(vec![Settlement { token, outcome }]);
+    }
+
+    /// Publishes a message, which is answered by [`PartEvent::Published`].
+    pub fn publish(&self, publish: PartPublish) {
+        self.line.publish(publish);
     }
 
     /// Answers several deliveries at once.

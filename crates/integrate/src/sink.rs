@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use martlet_broker::{
     Delivery, MemoryGauge, Message, MessageId, Publication, SharedClient, TenantId,
@@ -77,6 +77,8 @@ pub struct SinkMessage {
     pub(crate) repeated: bool,
     team: Option<Arc<str>>,
     is_of_all_tenants: bool,
+    /// When it expires; none is never.
+    expires_at: Option<Instant>,
 }
 
 /// Where the publisher's names are.
@@ -107,6 +109,7 @@ impl SinkMessage {
             repeated: delivery.dup,
             team: None,
             is_of_all_tenants: false,
+            expires_at: expires_at(delivery),
         }
     }
 
@@ -146,6 +149,7 @@ impl SinkMessage {
             repeated: false,
             team: None,
             is_of_all_tenants: false,
+            expires_at: None,
         }
     }
 
@@ -225,6 +229,13 @@ impl SinkMessage {
         self.message.received_wall_ms()
     }
 
+    /// Seconds until it expires, rounded up: 0 if it has; none if it never does.
+    pub fn expires_in_secs(&self) -> Option<u32> {
+        let left = self.expires_at?.saturating_duration_since(Instant::now());
+        let secs = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        Some(u32::try_from(secs).unwrap_or(u32::MAX))
+    }
+
     /// Client Identifier of the publisher; none if unknown, and for messages of the node itself.
     pub fn client_id(&self) -> Option<&str> {
         match &self.publisher {
@@ -283,6 +294,18 @@ pub fn by_publisher(batch: &[SinkMessage]) -> Vec<Vec<usize>> {
         }
     }
     lanes
+}
+
+/// When the message of a delivery expires; none is never.
+fn expires_at(delivery: &Delivery) -> Option<Instant> {
+    let expires_at_ms = delivery.message.expires_at_ms();
+    if expires_at_ms == u64::MAX {
+        return None;
+    }
+    // The time that it had when it came in.
+    let lifetime_ms = delivery.message.age_ms(expires_at_ms);
+    let left_ms = lifetime_ms.saturating_sub(delivery.age_ms);
+    Instant::now().checked_add(Duration::from_millis(left_ms))
 }
 
 /// A publication of this topic and payload.

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use martlet_broker::{ClientQuery, PartLine, PartOutlet, PartSpec, Search, TenantId, lane_of};
+use martlet_broker::{
+    ClientQuery, PartLine, PartOutlet, PartSpec, RetainedPage, RetainedQuery, Search, TenantId,
+    lane_of,
+};
 use martlet_integrate::{
     ALL_TENANTS, Asked, DeadLetterStore, Host, PartSession, SavedState, Settings,
 };
@@ -183,6 +186,10 @@ impl Host for NodeHost {
         }
     }
 
+    fn node(&self) -> &str {
+        &self.node
+    }
+
     fn shards(&self) -> u16 {
         self.control.shards.count()
     }
@@ -200,6 +207,10 @@ impl Host for NodeHost {
             });
             Some(sessions.collect())
         })
+    }
+
+    fn retained<'a>(&'a self, query: &'a RetainedQuery) -> Asked<'a, Option<RetainedPage>> {
+        Box::pin(async move { self.control.retained(query).await.ok() })
     }
 
     fn saved_state<'a>(

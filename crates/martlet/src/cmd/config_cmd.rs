@@ -118,7 +118,7 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
         }
     }
     for sink in &effective.sinks {
-        text.push_str(&format!("\n[[sinks.{}]]\n", sink.kind));
+        text.push_str(&format!("\n[[{}]]\n", sink.section()));
         for (key, sourced) in &sink.keys {
             let line = format!("{key} = {}", config::shown_of_sink(&sourced.value));
             text.push_str(&format!("{line:<48} # {}\n", sourced.source));
@@ -203,6 +203,11 @@ fn reference() -> String {
             text.push_str(&format!("| `{name}` | {takes} | {what} |\n"));
         }
     }
+    text.push_str(&format!("\n## `[[bridges]]`\n\n{BRIDGES_HEAD}"));
+    for (name, kind, what) in config::keys_of_bridges() {
+        let takes = config::expectation(kind);
+        text.push_str(&format!("| `{name}` | {takes} | {what} |\n"));
+    }
     text.push_str(OTHERS_HEAD);
     for (name, what) in config::NAMES_OF_OTHERS {
         text.push_str(&format!("| `{name}` | {what} |\n"));
@@ -252,6 +257,13 @@ and options of other systems add one each: `HTTP_SERVER_PORT` and `--http-addr`,
 `LISTEN_ADDR`. One at the default address of `http.listen` stands in its place.\n
 | Key | What it means |
 |---|---|
+";
+
+const BRIDGES_HEAD: &str = "\
+One table per bridge to another broker, in the file alone; see
+[integrations.md](integrations.md#bridges). Changes apply at the next start.\n
+| Key | Takes | What it means |
+|---|---|---|
 ";
 
 const SINKS_HEAD: &str = "\

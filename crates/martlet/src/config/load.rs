@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use martlet_control::facts::{Configuration, ConfigurationValue, ConfiguredSink, ListenerValue};
 use toml::de::{DeArray, DeTable, DeValue};
 
+use crate::config::bridges::topic_line;
 use crate::config::file_access::{read_environment_file, unreadable_files};
 use crate::config::masking::shown as shown_of_sink;
 use crate::config::schema::{HTTP_LISTENER_KEYS, Key, Kind, LISTENER_KEYS, Value, is_list, keys};
-use crate::config::sinks::keys_of_kinds;
+use crate::config::sinks::{BRIDGE, keys_of_bridges, keys_of_kinds};
 use crate::config::{database, mosquitto, seeds};
 
 /// Source of values that are not set.
@@ -34,6 +35,16 @@ pub(crate) struct SinkTable {
     /// Where it begins: file and line.
     pub(crate) place: String,
     pub(crate) keys: ListenerTable,
+}
+
+impl SinkTable {
+    /// Name of its table, such as `sinks.file`.
+    pub(crate) fn section(&self) -> String {
+        match &*self.kind {
+            BRIDGE => "bridges".to_owned(),
+            kind => format!("sinks.{kind}"),
+        }
+    }
 }
 
 /// The configuration in force.
@@ -432,7 +443,12 @@ fn read_file(path: &Path, schema: &[Key], effective: &mut Effective) -> Result<(
                     effective.http_listeners.push(file.http_listener(table)?);
                 }
             }
-            ("sinks", DeValue::Table(kinds)) => effective.sinks = file.sinks(kinds)?,
+            ("sinks", DeValue::Table(kinds)) => effective.sinks.extend(file.sinks(kinds)?),
+            ("bridges", DeValue::Array(tables)) => {
+                for table in tables.iter() {
+                    effective.sinks.push(file.bridge(table)?);
+                }
+            }
             (name, DeValue::Table(entries)) => {
                 if !is_section(schema, name) {
                     return Err(unknown_section(schema, name, place));
@@ -470,6 +486,7 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
         ("listener" | "listeners", _) => Some("[[listeners]]".to_owned()),
         ("http_listener" | "http_listeners", _) => Some("[[http_listeners]]".to_owned()),
         ("sink", _) => Some("[[sinks.file]]".to_owned()),
+        ("bridge" | "bridges", _) => Some("[[bridges]]".to_owned()),
         (_, hint) => hint.map(|section| format!("[{section}]")),
     };
     ConfigError::UnknownKey {
@@ -481,9 +498,11 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
 
 /// A key before the first section, or a section that is written as a value.
 fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
-    if is_section(schema, name) || matches!(name, "listeners" | "http_listeners" | "sinks") {
+    if is_section(schema, name)
+        || matches!(name, "listeners" | "http_listeners" | "sinks" | "bridges")
+    {
         let expected = match name {
-            "listeners" | "http_listeners" => format!("[[{name}]] tables"),
+            "listeners" | "http_listeners" | "bridges" => format!("[[{name}]] tables"),
             "sinks" => "[[sinks.KIND]] tables".to_owned(),
             name => format!("a section, [{name}]"),
         };
@@ -581,6 +600,15 @@ impl File<'_> {
         Ok(sinks)
     }
 
+    /// A table `[[bridges]]`.
+    fn bridge(&self, table: &toml::Spanned<DeValue<'_>>) -> Result<SinkTable, ConfigError> {
+        Ok(SinkTable {
+            kind: BRIDGE.to_owned(),
+            place: self.place(table.span().start),
+            keys: self.table("bridges", &keys_of_bridges(), table)?,
+        })
+    }
+
     /// A table of a list, with its keys.
     fn table(
         &self,
@@ -616,6 +644,17 @@ impl File<'_> {
         Ok(found)
     }
 
+    /// Topics of a bridge, as lines.
+    fn topics(&self, topics: &DeArray<'_>) -> Result<Vec<String>, ConfigError> {
+        let lines = topics.iter().map(|topic| {
+            topic_line(topic.get_ref()).map_err(|why| {
+                let place = self.place(topic.span().start);
+                ConfigError::Unusable(format!("{place}: topics: {why}"))
+            })
+        });
+        lines.collect()
+    }
+
     fn value(
         &self,
         kind: Kind,
@@ -629,7 +668,10 @@ impl File<'_> {
                 .ok()
                 .map(Value::Integer),
             DeValue::Boolean(flag) => Some(Value::Boolean(*flag)),
-            DeValue::String(text) if kind == Kind::Texts => {
+            DeValue::Array(topics) if kind == Kind::Topics => {
+                Some(Value::Texts(self.topics(topics)?))
+            }
+            DeValue::String(text) if matches!(kind, Kind::Texts | Kind::Topics) => {
                 Some(Value::Texts(vec![text.to_string()]))
             }
             DeValue::String(text) if kind == Kind::Headers => {
@@ -781,7 +823,7 @@ fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> 
             _ => None,
         },
         Kind::Word(_) | Kind::Text => Some(Value::Text(text.to_owned())),
-        Kind::Texts => Some(Value::Texts(vec![text.to_owned()])),
+        Kind::Texts | Kind::Topics => Some(Value::Texts(vec![text.to_owned()])),
         Kind::Headers => Some(Value::Headers(vec![text.to_owned()])),
         Kind::Secret => Some(Value::Secret(text.to_owned().into())),
     };
@@ -853,7 +895,7 @@ fn fits(kind: Kind, value: &Value) -> bool {
         (Kind::NoneOrAtLeast { min }, Value::Integer(number)) => *number == 0 || *number >= min,
         (Kind::Boolean, Value::Boolean(_)) => true,
         (Kind::Text, Value::Text(_)) | (Kind::Secret, Value::Secret(_)) => true,
-        (Kind::Texts, Value::Texts(_)) | (Kind::Headers, Value::Headers(_)) => true,
+        (Kind::Texts | Kind::Topics, Value::Texts(_)) | (Kind::Headers, Value::Headers(_)) => true,
         (Kind::Word(words), Value::Text(word)) => words.contains(&word.as_str()),
         _ => false,
     }
@@ -869,6 +911,9 @@ pub(crate) fn expectation(kind: Kind) -> String {
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::Text => "text in quotes".to_owned(),
         Kind::Texts | Kind::Headers => "a list of texts, such as [\"a\", \"b\"]".to_owned(),
+        Kind::Topics => {
+            "a list of topics, such as [{ filter = \"a/#\", direction = \"out\" }]".to_owned()
+        }
         Kind::Secret => "a secret: text in quotes".to_owned(),
     }
 }

@@ -9,6 +9,7 @@
 //! could change or read; `regular_file` reads files.
 
 mod authentication;
+mod bridges;
 mod broken;
 mod database;
 #[cfg(test)]
@@ -46,7 +47,9 @@ pub(crate) use registry::{
 pub(crate) use resolve::{
     LogFile, LogFormat, NodeConfig, command_options, data_dir, listener_url, resolve, resolve_with,
 };
-pub(crate) use schema::{http_listener_keys, keys, listener_keys};
+pub(crate) use schema::{Value, http_listener_keys, keys, listener_keys};
 pub(crate) use seeds::{NAMES as NAMES_OF_OTHERS, Use, Variables, with_host};
-pub(crate) use sinks::{SinksConfig, keys_of_kinds, unwritable as unwritable_sinks};
+pub(crate) use sinks::{
+    SinksConfig, keys_of_bridges, keys_of_kinds, unwritable as unwritable_sinks,
+};
 pub(crate) use way_in::way_in;

@@ -10,7 +10,7 @@ use martlet_codec::TopicFilter;
 use martlet_control::integrations::{AllowedNetworks, ConfiguredSink, DeadLettersKept};
 use martlet_integrate::file::check_path;
 use martlet_integrate::{
-    KINDS, MAX_ATTEMPTS, OnReject, SecretValue, Settings, Surroundings, Table, TableValue,
+    KINDS, MAX_ATTEMPTS, OnReject, SecretValue, Settings, Surroundings, Table, TableValue, bridge,
 };
 
 use super::load::{ConfigError, Effective, SinkTable};
@@ -29,6 +29,40 @@ pub(crate) fn keys_of_kinds() -> impl Iterator<Item = (&'static str, Vec<KeyOfSi
         (kind.name, all.chain(COMMON_KEYS).collect())
     })
 }
+
+/// Kind of the tables `[[bridges]]`.
+pub(crate) const BRIDGE: &str = bridge::KIND.name;
+
+/// The keys of `[[bridges]]`.
+pub(crate) fn keys_of_bridges() -> Vec<KeyOfSink> {
+    let own = bridge::KIND.keys.iter();
+    let own = own.map(|key| (key.name, key.takes, key.meaning));
+    let own = [BRIDGE_NAME_KEY].into_iter().chain(own);
+    let common = COMMON_KEYS.into_iter().map(|key| match key.0 {
+        "keep_qos0" => BRIDGE_KEEP_QOS0_KEY,
+        "tenant" => BRIDGE_TENANT_KEY,
+        _ => key,
+    });
+    own.chain(common).collect()
+}
+
+const BRIDGE_NAME_KEY: KeyOfSink = (
+    "name",
+    Kind::Text,
+    "Name, which no other bridge of the node has: letters, digits, -, _ and ., 64 at most. The queue of messages belongs to it: a bridge of another name begins with an empty one.",
+);
+
+const BRIDGE_KEEP_QOS0_KEY: KeyOfSink = (
+    "keep_qos0",
+    Kind::Boolean,
+    "QoS 0 messages are queued and stored as well while the other broker cannot be reached, deletions of retained messages among them. false: they are dropped then, and cost less. Default: true.",
+);
+
+const BRIDGE_TENANT_KEY: KeyOfSink = (
+    "tenant",
+    Kind::Text,
+    "Name or id of the team whose tenant it carries messages of, in both directions. A team that does not exist yet is waited for. Default: the common tenant.",
+);
 
 const NAME_KEY: KeyOfSink = (
     "name",
@@ -130,8 +164,8 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
     let mut sinks: Vec<(ConfiguredSink, &str)> = Vec::new();
     for table in &effective.sinks {
         let unusable = |why: String| {
-            let (place, kind) = (&table.place, &table.kind);
-            ConfigError::Unusable(format!("{place}: [[sinks.{kind}]]: {why}"))
+            let (place, kind) = (&table.place, table.section());
+            ConfigError::Unusable(format!("{place}: [[{kind}]]: {why}"))
         };
         let sink = sink(table, &surroundings).map_err(unusable)?;
         if let Some(why) = sink.files().iter().find_map(|path| own_files.refuses(path)) {
@@ -182,7 +216,7 @@ fn allowed_networks(effective: &Effective) -> Result<AllowedNetworks, ConfigErro
 
 /// The sink of a table.
 fn sink(table: &SinkTable, surroundings: &Surroundings<'_>) -> Result<ConfiguredSink, String> {
-    let mut kinds = KINDS.iter();
+    let mut kinds = KINDS.iter().chain([&bridge::KIND]);
     let kind = kinds.find(|kind| *kind.name == *table.kind);
     let kind = kind.ok_or("there is no such kind of sink")?;
     let values = table.keys.iter();
@@ -212,7 +246,8 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
         ));
     }
     let filters = table.texts("filters");
-    if filters.is_empty() {
+    // A bridge has topics, from which it makes them.
+    if filters.is_empty() && kind != BRIDGE {
         return Err("`filters` is missing, expected a list such as [\"plant/#\"]".to_owned());
     }
     for (at, filter) in filters.iter().enumerate() {
