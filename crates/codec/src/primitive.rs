@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// `bytes` as text; none if they are not UTF-8. Nearly all texts are short and ASCII, which is found
+/// `bytes` as text; none if they are not UTF-8. Nearly all texts are short and ASCII. That is found
 /// out in a third of the instructions that a check of UTF-8 takes.
 #[inline]
 pub fn text_of(bytes: &[u8]) -> Option<&str> {
