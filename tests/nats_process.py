@@ -3,66 +3,26 @@
 import collections
 import json
 import os
-import shutil
-import signal
 import socket
-import subprocess
 import tempfile
-import time
 import uuid
 
 from programs import need
+from server_process import DEADLINE_SECS, ServerProcess, free_port
 
-DEADLINE_SECS = 20
 
-
-class Server:
+class Server(ServerProcess):
     """A server. It keeps its port and its streams over `kill` and `start`."""
 
     def __init__(self, config=""):
         self.place = tempfile.mkdtemp(prefix="martlet-nats-")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self.config = os.path.join(self.place, "server.conf")
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.place}" }}\n{config}\n')
-        self.log_path = os.path.join(self.place, "log")
+        self.command = [need("nats-server", "nats-server"), "-c", self.config]
         self.start()
-
-    def start(self):
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(
-                [need("nats-server", "nats-server"), "-c", self.config], stdout=log, stderr=log)
-        deadline = time.monotonic() + DEADLINE_SECS
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                assert self.process.poll() is None and time.monotonic() < deadline, self.log()
-                time.sleep(0.02)
-
-    def log(self):
-        with open(self.log_path, encoding="utf-8", errors="replace") as log:
-            return log.read()
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def hang(self):
-        self.process.send_signal(signal.SIGSTOP)
-
-    def go_on(self):
-        self.process.send_signal(signal.SIGCONT)
-
-    def close(self):
-        if self.process.poll() is None:
-            self.go_on()
-            self.kill()
-        shutil.rmtree(self.place, ignore_errors=True)
 
 
 class Client:

@@ -8,8 +8,9 @@ import threading
 
 import pytest
 
-from mosquitto_process import Mosquitto, free_port
+from mosquitto_process import Mosquitto
 from paho_client import V5, V311, Client, properties
+from server_process import free_port
 from test_http_api import KEY, KEYS
 from test_http_registry import call
 from test_sinks import until

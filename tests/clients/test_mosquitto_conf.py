@@ -11,16 +11,11 @@ import pytest
 
 import martlet_process
 from programs import need
+from server_process import free_port
 from test_access import mosquitto_passwd, until
 from test_tls import Authority
 
 DEADLINE_SECS = 10
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

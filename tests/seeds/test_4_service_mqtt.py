@@ -10,9 +10,9 @@ import pytest
 import martlet_process
 import postgres_process
 from programs import Mosquitto
+from server_process import free_ports
 from test_3_iotflow import asked
 from test_registry import is_permitted
-from test_variables import free_ports
 
 KEY = "0123456789abcdef-secret"
 

@@ -12,8 +12,8 @@ import pytest
 
 import martlet_process
 from programs import Mosquitto, Output
+from server_process import free_ports
 from test_sinks import until
-from test_variables import free_ports
 
 
 class Script:

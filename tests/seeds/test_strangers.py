@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 import martlet_process
+from server_process import free_ports
 from test_http_listeners import own_address
-from test_variables import free_ports
 
 SOURCES = martlet_process.ROOT / "crates/api/src/compat"
 # Everybody is told that the node is there, and where routes and pages are: the same of every node.

@@ -3,24 +3,16 @@ has its documented meaning."""
 
 import json
 import re
-import socket
 import subprocess
 
 import pytest
 
 import martlet_process
 from programs import Mosquitto
+from server_process import free_ports
 
 DEPLOY = martlet_process.ROOT / "deploy"
 EXAMPLES = sorted(path.parent.name for path in DEPLOY.glob("*/.env.example"))
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def with_free_ports(text):

@@ -174,11 +174,7 @@ pub fn text_of(bytes: &[u8]) -> Option<&str> {
 /// `bytes` as text of a packet.
 #[inline]
 pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
-    if let Ok(text) = AsciiStr::from_ascii(bytes) {
-        return Ok(text.as_str());
-    }
-    simdutf8::basic::from_utf8(bytes)
-        .map_err(|_| DecodeError::malformed("string is not UTF-8", "MQTT-1.5.4-1"))
+    text_of(bytes).ok_or_else(|| DecodeError::malformed("string is not UTF-8", "MQTT-1.5.4-1"))
 }
 
 /// Whether one of `wanted` occurs in `bytes`.

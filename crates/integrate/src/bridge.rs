@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::kind::ConfiguredSink;
 use crate::runner::{Runner, Settings};
-use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
 use message::Outward;
 use outgoing::Outgoing;
 use worker::{Ask, Parts, Status};
@@ -131,12 +131,8 @@ impl BridgeSink {
 
 impl Sink for BridgeSink {
     async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
-        let at_once = match self.settings.stops_at_refusal {
-            true => 1,
-            false => batch.len(),
-        };
         let mut outcomes = Vec::with_capacity(batch.len());
-        for some in batch.chunks(at_once.max(1)) {
+        for some in sent_at_once(batch, self.settings.stops_at_refusal) {
             outcomes.extend(self.deliver_at_once(some).await);
             if outcomes.iter().any(|one| *one != Outcome::Done) {
                 break;

@@ -129,6 +129,27 @@ impl Table {
         }
     }
 
+    /// The path that a key has; a relative one begins in the data directory. None if it is missing.
+    pub fn path(&self, key: &str, data_dir: &Path) -> Option<PathBuf> {
+        self.text(key).map(|path| data_dir.join(path))
+    }
+
+    /// `certificate_file` and `key_file` of a TLS client; none if both are missing.
+    ///
+    /// # Errors
+    /// Only one of them is there.
+    pub fn client_certificate(
+        &self,
+        data_dir: &Path,
+    ) -> Result<Option<(PathBuf, PathBuf)>, String> {
+        let path = |key| self.path(key, data_dir);
+        match (path("certificate_file"), path("key_file")) {
+            (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+            (None, None) => Ok(None),
+            _ => Err("`certificate_file` and `key_file` need each other".to_owned()),
+        }
+    }
+
     /// The text of a key, in which `${secret:NAME}` stands for a secret; none if it is missing.
     ///
     /// # Errors
@@ -196,7 +217,7 @@ impl ConfiguredSink {
 
     /// It uses the secrets of these names.
     #[must_use]
-    pub fn with_secrets<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn with_secrets(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.secrets.extend(names.into_iter().map(Into::into));
         self
     }

@@ -18,7 +18,7 @@ use martlet_codec::PublishProperties;
 
 use crate::kept::Kept;
 use crate::secret::SecretsReceiver;
-use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
 use crate::words::error_words;
 use connection::Connection;
 
@@ -111,15 +111,9 @@ impl Sink for NatsSink {
             Ok(connection) => connection,
             Err(why) => return vec![Outcome::Failed(why)],
         };
-        // Behind a message that was refused nothing may be sent where the sink stops there.
-        let at_once = if self.settings.stops_at_refusal {
-            1
-        } else {
-            batch.len()
-        };
         let mut outcomes = Vec::with_capacity(batch.len());
         let is_answered = |one: &Outcome| matches!(one, Outcome::Done | Outcome::Refused(_));
-        for some in batch.chunks(at_once.max(1)) {
+        for some in sent_at_once(batch, self.settings.stops_at_refusal) {
             outcomes.extend(self.publish(&connection, some).await);
             if outcomes.iter().any(|one| *one != Outcome::Done) {
                 break;

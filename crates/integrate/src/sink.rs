@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::slice::Chunks;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -279,6 +280,16 @@ impl SinkMessage {
     pub(crate) fn bytes(&self) -> usize {
         self.message.bytes()
     }
+}
+
+/// What of a batch may be sent at once by a sink that waits for the answers afterwards: all, or one
+/// message after the other if nothing may be sent behind one that is refused.
+pub(crate) fn sent_at_once(
+    batch: &[SinkMessage],
+    stops_at_refusal: bool,
+) -> Chunks<'_, SinkMessage> {
+    let length = if stops_at_refusal { 1 } else { batch.len() };
+    batch.chunks(length.max(1))
 }
 
 /// Places of the messages of each publisher, in their order: for sinks that deliver the messages of

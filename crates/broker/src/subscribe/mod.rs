@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use martlet_codec::{
     PacketId, QoS, ReasonCode, RetainHandling, SubAck, SubscribeFilter, SubscriptionFilter,
-    SubscriptionOptions,
 };
 
 use crate::decision::Limit;
@@ -45,9 +44,13 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// No Local of a subscription with these options. Share groups have none [MQTT-3.8.3-4].
-    fn no_local(&self, options: &SubscriptionOptions, is_shared: bool) -> bool {
-        options.no_local || self.bridge && !is_shared
+    /// No Local of a subscription. Those of share groups have none [MQTT-3.8.3-4].
+    fn no_local(&self, requested: &SubscribeFilter<'_>) -> bool {
+        let is_shared = || {
+            SubscriptionFilter::parse(requested.filter)
+                .is_ok_and(|parsed| parsed.share_name.is_some())
+        };
+        requested.options.no_local || self.bridge && !is_shared()
     }
 }
 
@@ -172,9 +175,7 @@ impl Shard {
     ) -> Granted {
         let granted = self.grant(cx, terms, session, requested, subscription_id, token);
         if !granted.reason.is_error() && self.tells(session, Wants::SUBSCRIPTIONS) {
-            let is_shared = SubscriptionFilter::parse(requested.filter)
-                .is_ok_and(|parsed| parsed.share_name.is_some());
-            let no_local = terms.no_local(&requested.options, is_shared);
+            let no_local = terms.no_local(requested);
             let state = self.sessions.at(session);
             let info = SubscriptionInfo {
                 tenant: state.tenant,
@@ -253,7 +254,7 @@ impl Shard {
         let wants_retained = !shared && wants_retained(v5, requested, known.is_none());
         let bridge = terms.bridge;
         let options = &requested.options;
-        let no_local = terms.no_local(options, shared);
+        let no_local = terms.no_local(requested);
         let state = self.sessions.at(session);
         // One that is replaced keeps it.
         let next = |all: &mut Subscriptions| match shared {
@@ -352,9 +353,7 @@ impl Shard {
         let options = &requested.options;
         let qos = options.qos.min(terms.listener.maximum_qos);
         let retain_as_published = options.retain_as_published || terms.bridge;
-        let is_shared = SubscriptionFilter::parse(requested.filter)
-            .is_ok_and(|parsed| parsed.share_name.is_some());
-        let no_local = terms.no_local(options, is_shared);
+        let no_local = terms.no_local(requested);
         let Some(own) = self.own_subscription(session, requested.filter) else {
             return false;
         };

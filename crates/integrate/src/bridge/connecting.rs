@@ -1,6 +1,5 @@
 //! A connection to the other broker: where it may go, and what CONNECT says.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use martlet_certificates::{ClientFiles, ServerCheck, client_config};
@@ -11,6 +10,7 @@ use martlet_codec::{QoS, ReasonCode};
 use tokio::time::timeout;
 
 use super::settings::{Address, BridgeSettings};
+use crate::runner::Backoff;
 use crate::secret::SecretValues;
 
 /// Time limit of a network connection to one address with its handshake.
@@ -62,7 +62,12 @@ pub(super) async fn open(
 /// The name has no address, none is permitted, or the files of TLS cannot be used.
 async fn endpoint(address: &Address, settings: &BridgeSettings) -> Result<Endpoint, String> {
     let mut endpoint = Endpoint::tcp(&*address.host, address.port);
-    endpoint.resolved = Some(permitted(address, settings).await?);
+    endpoint.resolved = Some(
+        settings
+            .allowed
+            .resolve(&address.host, address.port)
+            .await?,
+    );
     if address.tls {
         let files = files(settings);
         let config = tokio::task::spawn_blocking(move || client_config(&files)).await;
@@ -70,26 +75,6 @@ async fn endpoint(address: &Address, settings: &BridgeSettings) -> Result<Endpoi
         endpoint.tls = Some(config.map_err(|error| error.to_string())?);
     }
     Ok(endpoint)
-}
-
-async fn permitted(
-    address: &Address,
-    settings: &BridgeSettings,
-) -> Result<Vec<SocketAddr>, String> {
-    let (host, port) = (&*address.host, address.port);
-    let found = tokio::net::lookup_host((host, port)).await;
-    let found = found.map_err(|error| format!("{host} cannot be resolved: {error}"))?;
-    let (mut permitted, mut why) = (Vec::new(), format!("{host} has no address"));
-    for address in found {
-        match settings.allowed.check(address.ip()) {
-            Ok(()) => permitted.push(address),
-            Err(refused) => why = refused,
-        }
-    }
-    match permitted.is_empty() {
-        true => Err(why),
-        false => Ok(permitted),
-    }
 }
 
 fn files(settings: &BridgeSettings) -> ClientFiles {
@@ -187,16 +172,18 @@ pub(super) fn ended(error: &NetError) -> String {
     }
 }
 
-/// A random pause before the next attempt, after this number of failures in a row, from 1.
+/// A random pause before the next attempt, after this number of failures in a row, from 1: never
+/// shorter than the first.
 pub(super) fn pause(
     (first, longest): (Duration, Duration),
     failures: u32,
     random: u64,
 ) -> Duration {
-    let doublings = failures.min(31);
-    let most = first.saturating_mul(1 << doublings).min(longest);
-    let least = (most / 2).max(first).min(most);
-    least + (most - least) * ((random % 1_000) as u32) / 1_000
+    let backoff = Backoff {
+        first: first.saturating_mul(2),
+        longest,
+    };
+    backoff.pause(failures, random).max(first)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::sink::SinkMessage;
 /// between: others pass it on.
 pub(super) const VIA: &str = "martlet-via";
 
-/// What becomes of a message of this node.
+/// What the bridge does with a message of this node.
 pub(super) enum Outward {
     /// It is sent.
     Send(Message),
@@ -115,7 +115,7 @@ pub(super) fn retained(
     Some(out)
 }
 
-/// What becomes of a message of the other broker.
+/// What the bridge does with a message of the other broker.
 pub(super) enum Inward {
     /// It is published here, after this number of hops.
     Publish(NewMessage, u8),

@@ -292,16 +292,10 @@ fn address(text: &str) -> Result<Address, String> {
 }
 
 fn tls_files(table: &Table, data_dir: &Path) -> Result<TlsFiles, String> {
-    let path = |key| table.text(key).map(|path| data_dir.join(path));
-    let certificate = match (path("certificate_file"), path("key_file")) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        _ => return Err("`certificate_file` and `key_file` need each other".to_owned()),
-    };
     Ok(TlsFiles {
-        ca_file: path("ca_file"),
-        ca_directory: path("ca_directory"),
-        certificate,
+        ca_file: table.path("ca_file", data_dir),
+        ca_directory: table.path("ca_directory", data_dir),
+        certificate: table.client_certificate(data_dir)?,
         any_name: table.flag("any_server_name", false),
     })
 }
@@ -420,7 +414,7 @@ fn make(
         .map(str::to_owned)
         .collect();
     let sink = super::configured(settings, Arc::new(bridge));
-    Ok(sink.with_secrets(names.iter().map(String::as_str)))
+    Ok(sink.with_secrets(names))
 }
 
 #[cfg(test)]

@@ -22,11 +22,15 @@ impl Direction {
 
     /// The direction of this word.
     pub fn of(word: &str) -> Option<Self> {
-        match word {
-            "out" => Some(Self::Out),
-            "in" => Some(Self::In),
-            "both" => Some(Self::Both),
-            _ => None,
+        let all = [Self::Out, Self::In, Self::Both];
+        all.into_iter().find(|one| one.word() == word)
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::In => "in",
+            Self::Both => "both",
         }
     }
 
@@ -121,11 +125,7 @@ impl TopicRule {
 
 impl fmt::Display for TopicRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let direction = match self.direction {
-            Direction::Out => "out",
-            Direction::In => "in",
-            Direction::Both => "both",
-        };
+        let direction = self.direction.word();
         let qos = self.qos.bits();
         write!(f, "{} {direction} {qos}", quoted(&self.filter))?;
         if !self.local_prefix.is_empty() || !self.remote_prefix.is_empty() {

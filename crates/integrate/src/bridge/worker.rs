@@ -30,7 +30,7 @@ use crate::runner::{Command, Teller};
 use crate::secret::SecretsReceiver;
 use crate::sink::Outcome;
 
-/// A connection that lasted so long was a success: the next pause is the shortest again.
+/// After a connection that lasted this long, the next pause is the shortest again.
 const LASTED: Duration = Duration::from_secs(10);
 /// Time between two attempts to attach the part by which the bridge publishes.
 const ATTACHED_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -93,9 +93,9 @@ impl Status {
 
 /// Something that came to the worker, but not from the other broker.
 enum Heard {
-    /// From the sink; none: it is gone.
+    /// From the sink; none: it has ended.
     Sink(Option<Ask>),
-    /// From the node; none: the part is gone.
+    /// From the node; none: the part has ended.
     Node(Option<PartEvent>),
     /// A time has come.
     Time,
@@ -113,7 +113,7 @@ struct Core {
     secrets: SecretsReceiver,
     route: Route,
     host: Arc<dyn Host>,
-    /// Ends when the sink is gone.
+    /// Closed when the sink has ended.
     asks: mpsc::UnboundedReceiver<Ask>,
     status: Arc<Status>,
     /// Tells the runner that the status has changed.
@@ -148,7 +148,7 @@ pub(super) struct Parts {
     pub(super) teller: Teller,
 }
 
-/// Starts the thread of a bridge. It ends when all senders of `asks` are gone.
+/// Starts the thread of a bridge. It ends when all senders of `asks` are dropped.
 pub(super) fn start(parts: Parts) {
     let bridge = parts.settings.name.clone();
     let run = move || {

@@ -179,9 +179,7 @@ pub struct NewStream {
 
 fn credentials(table: &Table, data_dir: &Path) -> Result<Credentials, String> {
     let credentials = Credentials {
-        file: table
-            .text("credentials_file")
-            .map(|path| data_dir.join(path)),
+        file: table.path("credentials_file", data_dir),
         nkey: table.template("nkey")?,
         token: table.template("token")?,
         user: table.text("user").map(Into::into),
@@ -230,15 +228,6 @@ fn new_stream(table: &Table, sink: &str) -> Result<Option<NewStream>, String> {
     }))
 }
 
-fn certificate(table: &Table, data_dir: &Path) -> Result<Option<(PathBuf, PathBuf)>, String> {
-    let path = |key| table.text(key).map(|path| data_dir.join(path));
-    match (path("certificate_file"), path("key_file")) {
-        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
-        (None, None) => Ok(None),
-        _ => Err("`certificate_file` and `key_file` need each other".to_owned()),
-    }
-}
-
 fn make(
     table: &Table,
     surroundings: &Surroundings<'_>,
@@ -252,10 +241,8 @@ fn make(
             .template("url")?
             .ok_or("`url` is missing, expected nats:// or tls://")?,
         credentials: credentials(table, surroundings.data_dir)?,
-        ca_file: table
-            .text("ca_file")
-            .map(|path| surroundings.data_dir.join(path)),
-        certificate: certificate(table, surroundings.data_dir)?,
+        ca_file: table.path("ca_file", surroundings.data_dir),
+        certificate: table.client_certificate(surroundings.data_dir)?,
         stream: new_stream(table, &settings.name)?,
         subject,
         timeout: Duration::from_secs(table.number("timeout_secs", TIMEOUT_SECS)),
@@ -275,5 +262,5 @@ fn make(
     let sink = ConfiguredSink::new(settings, move |secrets| {
         NatsSink::new(Arc::clone(&nats), secrets)
     });
-    Ok(sink.with_secrets(names.iter().map(String::as_str)))
+    Ok(sink.with_secrets(names))
 }
