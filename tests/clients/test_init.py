@@ -14,22 +14,15 @@ import pytest
 
 import martlet_process
 from programs import need
+from server_process import free_ports
 from test_access import until
 from test_registry import martlet
 
 DEADLINE_SECS = 20
 
 
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def options():
-    tls, plain, web = free_ports(3)
+    tls, plain, web = map(str, free_ports(3))
     return ["--tls-port", tls, "--port", plain, "--websocket-port", web, "--http", "off"], plain
 
 

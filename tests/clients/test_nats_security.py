@@ -7,6 +7,7 @@ import nats_process
 from paho_client import Client
 from test_nats import configured, warnings
 from test_sinks import until
+from test_tls import Authority
 
 
 def until_created(node, nats, count):
@@ -19,40 +20,23 @@ def source(request):
     return request.param
 
 
-def certificates(place):
-    """Paths of an authority, and of certificates of a server and a client with their keys."""
-    run, authority = nats_accounts.openssl, [place / "ca.pem", place / "ca.key"]
-    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-    run(*new, "-x509", "-subj", "/CN=authority", "-keyout", str(authority[1]), "-out", str(authority[0]),
-        "-addext", "basicConstraints=critical,CA:TRUE")
-    made = {"ca": authority[0]}
-    for name in ("server", "client"):
-        certificate, key, ask = (place / f"{name}.{end}" for end in ("pem", "key", "csr"))
-        extensions = place / f"{name}.ext"
-        extensions.write_text("subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n")
-        run(*new[:-2], "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(ask))
-        run("x509", "-req", "-in", str(ask), "-CA", str(authority[0]), "-CAkey", str(authority[1]), "-days", "2",
-            "-out", str(certificate), "-extfile", str(extensions))
-        made[name], made[f"{name}_key"] = certificate, key
-    return made
-
-
 def test_tls_with_a_client_certificate(start_node, tmp_path, source):
-    files = certificates(tmp_path)
+    authority = Authority(tmp_path / "ca")
+    certificate, key = authority.sign("server", names="DNS:localhost")
+    ca = {"ca_file": authority.certificate}
     nats = nats_process.Server(
-        f'tls {{ cert_file: "{files["server"]}", key_file: "{files["server_key"]}", ca_file: "{files["ca"]}", '
-        "verify: true }", source=source, monitored=True)
+        f'tls {{ cert_file: "{certificate}", key_file: "{key}", ca_file: "{authority.certificate}", verify: true }}',
+        source=source, monitored=True)
     url = nats.url.replace("nats://127.0.0.1", "tls://localhost")
-    shown = {"certificate_file": str(files["client"]), "key_file": str(files["client_key"])}
+    shown = dict(zip(("certificate_file", "key_file"), authority.sign("client", usage="clientAuth")))
     try:
-        node = start_node(**configured(tmp_path, url, ca_file=str(files["ca"]), **shown))
+        node = start_node(**configured(tmp_path, url, **ca, **shown))
         with Client(node, "pump-1") as client:
             client.publish("plant/1", "x")
         until_created(node, nats, 1)
         node.close()
         # Without its own certificate, without the authority, and under a name that the certificate does not have.
-        for keys in ({"ca_file": str(files["ca"])}, shown, {"ca_file": str(files["ca"]), **shown,
-                                                            "url": url.replace("localhost", "127.0.0.1")}):
+        for keys in (ca, shown, {**ca, **shown, "url": url.replace("localhost", "127.0.0.1")}):
             node = start_node(**configured(tmp_path, **{"url": url, **keys}))
             with Client(node, "pump-1") as client:
                 client.publish("plant/1", "y")

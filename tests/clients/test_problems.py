@@ -21,7 +21,7 @@ def document(node):
     ({"id": "d", "tags": "x"}, "/tags", "expected an array, and found the text \"x\""),
     ({"id": 7}, "/id", "expected a string, and found the number 7"),
     ({"id": "d", "colour": 1}, "/colour", "there is no such field; expected one of id, name"),
-    ([7], "/0", "expected a string, and found the number 7"),
+    ([7], "", "expected an object, found a list"),
     ("d", "", "expected an object, and found the text \"d\""),
     ({"id": "d", "status": "off"}, "/status", "\"off\" is none of active, inactive, maintenance"),
 ])

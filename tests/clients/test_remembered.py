@@ -1,9 +1,10 @@
-"""Logins that are remembered (auth.remember_secs), and forgetting one of them by HTTP."""
+"""Logins that are remembered (auth.remember_secs), and forgetting one of them, by HTTP and by command."""
 
 import json
 
 import pytest
 
+import martlet_process
 from test_hook import HookServer, let_in, node_of
 from test_http_registry import call
 
@@ -30,6 +31,20 @@ def test_one_remembered_login_is_forgotten(start_node, hook, variables):
     forget("user_name=key&client_id=c2", key=viewer, expect=403)
     assert let_in(node, client="c2")
     assert "/api/v1/auth/remembered" in json.dumps(call(node, "GET", "/api/v1/audit"))
+
+
+def test_a_command_forgets_one_login(start_node, hook, variables):
+    node = node_of(start_node, hook, http=True, variables=variables)
+    forget = lambda *words: martlet_process.run("client", "forget", "--data-dir", node.data_dir, *words)
+    assert let_in(node) and let_in(node, client="c2")
+    hook.status = 401
+    told = forget("c1", "--user", "key")
+    assert (told.returncode, told.stdout) == (0, "c1: its login as key is forgotten; the next one is checked again\n"), told
+    assert not let_in(node) and let_in(node, client="c2")
+    told = forget("--json", "c2", "--user", "key")
+    assert json.loads(told.stdout) == {"forgotten": 1} and not let_in(node, client="c2")
+    told = forget("c2")
+    assert told.returncode == 1 and "no login of the user c2 with the Client Identifier c2 is remembered" in told.stderr
 
 
 def test_who_sees_one_team_forgets_its_own_alone(start_node, hook, variables):

@@ -192,6 +192,13 @@ def test_another_broker_asks_who_a_client_is(node):
     own = auth(node, "pump", ("pump", device["secret"]))
     assert own == (200, {**numbers, "api_token_id": 0})
     assert auth(node, "other", ("pump", device["secret"])) == unauthorized
+    # A user has the number of its team, and no other.
+    for name, team in (("ann", "plant"), ("bob", "")):
+        call(node, "POST", "/api/v1/users", {"name": name, "password": "a-long-password", "role": "user", "team": team})
+        expected = {"team_id": numbers["team_id"] if team else 0, "api_token_id": 0, "mqtt_client_id": 0}
+        assert auth(node, "any", (name, "a-long-password")) == (200, expected)
+    call(node, "PATCH", "/api/v1/users/bob", {"team": "plant"})
+    assert auth(node, "any", ("bob", "a-long-password"))[1]["team_id"] == numbers["team_id"]
     # The numbers are the same after a change, and after a restart.
     call(node, "PATCH", "/api/v1/teams/plant", {"name": "works"})
     assert auth(node, "pump", login) == (200, numbers)

@@ -692,6 +692,46 @@ def test_requests_above_the_rate_are_told_so():
         has(refused[0][2], {**ERROR, "error": "=Rate limit exceeded", "retry_after": "int", "limit": "int", "window": "int"})
 
 
+def test_what_the_document_allows_in_a_minute_may_come_at_once(tmp_path):
+    (tmp_path / ".env").write_text(f"IOTFLOW_ADMIN_TOKEN={TOKEN}\nRATE_LIMIT_PER_MINUTE=60\n")
+    with martlet_process.Node(http=True, directory=tmp_path) as node:
+        url = f"{node.http_url}/api/v1/admin/stats"
+        begun = time.monotonic()
+        done = subprocess.run(["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}\n", *ADMIN, f"{url}?n=[1-90]"],
+                              capture_output=True, text=True, timeout=60)
+        secs = time.monotonic() - begun
+        codes = done.stdout.split()
+        # One comes back each second.
+        assert codes[:60] == ["200"] * 60 and "429" in codes[60:61 + int(secs) + 1], (codes, secs)
+        status, kind, told = asked(node, "GET", "/api/v1/admin/stats", None, *ADMIN)
+        assert (status, kind) == (429, JSON) and (told["limit"], told["window"]) == (60, 60), told
+        has(told, {**ERROR, "error": "=Rate limit exceeded", "retry_after": "int", "limit": "int", "window": "int"})
+
+
+def test_who_guesses_keys_of_devices_is_locked_out():
+    variables = {"IOTFLOW_ADMIN_TOKEN": TOKEN}.items()
+    settings = ["http.rate=0", "auth.lockout_failures=6", "auth.lockout_secs=120"]
+    with martlet_process.Node(http=True, settings=settings, variables=variables) as node:
+        good, other = registered(node), registered(node)
+        heard = lambda key: asked(node, "POST", "/api/v1/devices/heartbeat", None, "-H", f"X-API-Key: {key}")
+        assert heard(good["secret"])[0] == 200
+        # A device with an old key is locked out itself, and nobody else is.
+        told = [heard("x" * 32)[0] for _ in range(7)]
+        assert told == [401] * 6 + [429] and heard(good["secret"])[0] == 200
+        assert [heard(f"guess-{number}")[0] for number in range(6)][-1] == 429
+        status, kind, told = heard(other["secret"])
+        assert (status, kind) == (429, JSON) and "retry-after: 120" in asked.head.lower(), told
+        assert heard(good["secret"])[0] == 200, "it was right from there before"
+        listed = martlet_process.run("lockout", "ls", "--data-dir", node.data_dir).stdout
+        assert "127.0.0.1" in listed and "device key " in listed and "x" * 32 not in listed, listed
+        martlet_process.run("lockout", "rm", "--all", "--data-dir", node.data_dir)
+        assert heard(other["secret"])[0] == 200
+        # The state of a device may be asked for by an administrator too: wrong keys count there as well.
+        state = lambda key: asked(node, "GET", f"/api/v1/devices/{good['number']}/status", None, "-H", f"X-API-Key: {key}")
+        assert [state(f"guess-{number}")[0] for number in range(7)][-1] == 429
+        assert state(TOKEN)[0] == 200
+
+
 def test_native_routes_are_as_they_were(node):
     """Both have routes below /api/v1/devices."""
     device = registered(node)

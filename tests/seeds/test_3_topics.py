@@ -130,6 +130,21 @@ def test_base_qos_and_retain_of_the_catalogue_are_configured():
         until(lambda: read(node, "plant/a/system/metrics", *options)[-1] == "1 1")
 
 
+def test_another_base_waits_for_a_restart(tmp_path):
+    path = tmp_path / "martlet.toml"
+    path.write_text('[iotflow]\nbase = "plant/a"\n')
+    with martlet_process.Node(http=True, arguments=["-c", str(path)], variables=VARIABLES.items()) as node:
+        device = registered(node)
+        path.write_text('[iotflow]\nbase = "plant/b"\n')
+        told = martlet_process.run("reload", "--data-dir", node.data_dir)
+        assert "iotflow.base" in told.stdout + told.stderr and "restart" in told.stdout + told.stderr, told
+        other = registered(node)
+        for one in (device, other):
+            for base, refused in (("plant/a", False), ("plant/b", True)):
+                done = Mosquitto(node).pub(*login(one), "-V", "5", "-q", "1", "-t", f"{base}/devices/{one['id']}/telemetry", "-m", "x")
+                assert ("Not authorized" in done.stdout + done.stderr) == refused, (base, done)
+
+
 @pytest.mark.parametrize("setting, says", [
     ("iotflow.base=a/+", "cannot begin topics"), ("iotflow.base=$SYS", "cannot begin topics"),
     ("iotflow.base=", "cannot begin topics"), ("iotflow.topics=nothing:1:true", "a name among"),

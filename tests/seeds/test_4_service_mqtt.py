@@ -11,10 +11,10 @@ import martlet_process
 import nats_process
 import postgres_process
 from programs import Mosquitto
+from server_process import free_ports
 from test_3_iotflow import asked
 from test_registry import is_permitted
 from test_sinks import until
-from test_variables import free_ports
 
 KEY = "0123456789abcdef-secret"
 
@@ -156,6 +156,8 @@ def test_every_message_is_forwarded_to_nats_and_has_a_line_in_the_log(source):
     nats = nats_process.Server(source=source)
     try:
         with Service(NATS_URL=nats.url.replace("127.0.0.1", "localhost"), PUBLISH_TIMEOUT_SEC="3") as service:
+            [permitted] = [line for line in service.node.announced if "private addresses" in line]
+            assert permitted.startswith("environment NATS_URL: the sink nats/service-mqtt may connect to")
             _, _, device = asked(service, "POST", "/devices", {"type": "test-device"})
             user = device["mqtt_user"]
             login = ("-u", user, "-P", device["mqtt_password"])

@@ -12,7 +12,7 @@ import pytest
 
 import martlet_process
 from programs import Output, need
-from test_variables import free_ports
+from server_process import free_ports
 
 DEADLINE_SECS = 20
 

@@ -7,7 +7,8 @@ import socket
 import pytest
 
 import martlet_process
-from test_variables import free_ports, get
+from server_process import free_ports
+from test_variables import get
 
 KEY = "0123456789abcdef-secret"
 

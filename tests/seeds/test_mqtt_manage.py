@@ -12,8 +12,8 @@ import pytest
 
 import martlet_process
 from programs import Mosquitto, Output
+from server_process import free_ports
 from test_sinks import until
-from test_variables import free_ports
 
 
 class Script:
@@ -227,13 +227,15 @@ def test_what_is_wrong_with_a_line_is_said(script, line, code, says):
     assert says in script(line, code=code)
 
 
-def test_without_a_user_it_tests_whether_everybody_may_publish(script):
+def test_without_a_user_it_tests_everybody_or_the_admin_of_the_document(script):
     script("setup")
     assert "Passed" in script("test") and "without a user" in script("test")
     script("setup-admin admin123")
+    assert "Passed" in script("test") and "as admin" in script("test")
+    script("setup-admin another-password")
     done = subprocess.run(["./mqtt_manage.sh", "test"], cwd=script.place, capture_output=True, text=True, timeout=60,
                           env=martlet_process.environment())
-    assert done.returncode != 0 and "Failed" in done.stdout
+    assert done.returncode != 0 and "Failed" in done.stdout and "./mqtt_manage.sh test admin PASSWORD" in done.stdout
 
 
 def test_certificates_are_made_where_the_guide_has_them(tmp_path):

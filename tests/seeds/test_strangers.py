@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 import martlet_process
+from server_process import free_ports
 from test_http_listeners import own_address
-from test_variables import free_ports
 
 SOURCES = martlet_process.ROOT / "crates/api/src/compat"
 # Everybody is told that the node is there, and where routes and pages are: the same of every node.
@@ -60,8 +60,8 @@ def node(request, tmp_path_factory):
         for host, port, compat in [("0.0.0.0", ports[3], "4,3,2,1"), ("127.0.0.1", ports[4], "1,2,3,4"), ("0.0.0.0", ports[5], "2")]))
     variables = [("MARTLET_HTTP__API_KEYS", "all:0123456789abcdef-secret")] if request.param == "with a key" else []
     arguments = ["-c", str(place / "martlet.toml"), "-info", f"0.0.0.0:{ports[6]}"]
-    # A limit of requests would refuse before anybody is asked who he is.
-    unlimited = ["http.rate=0"]
+    # A limit of requests, or of wrong keys, would refuse before anybody is asked who he is.
+    unlimited = ["http.rate=0", "auth.lockout_failures=0"]
     with martlet_process.Node(directory=place, http=True, arguments=arguments, variables=variables, settings=unlimited) as node:
         told = " ".join(node.announced)
         general = {int(port) for port in re.findall(r"http://127\.0\.0\.1:(\d+)", told)} - set(ports)

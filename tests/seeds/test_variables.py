@@ -3,24 +3,16 @@ has its documented meaning."""
 
 import json
 import re
-import socket
 import subprocess
 
 import pytest
 
 import martlet_process
 from programs import Mosquitto
+from server_process import free_ports
 
 DEPLOY = martlet_process.ROOT / "deploy"
 EXAMPLES = sorted(path.parent.name for path in DEPLOY.glob("*/.env.example"))
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def with_free_ports(text):
@@ -107,6 +99,14 @@ def test_the_names_of_iotflow_have_their_meaning(tmp_path):
         expected = {"log.level": "warn", "log.file": "logs/iotflow.log", "http.rate": 1, "http.burst": 10,
                     "http.origins": "http://localhost:3000", "registry.max_devices_per_user": 100}
         assert {key: told[key] for key in expected} == expected
+
+
+def test_requests_of_a_minute_may_come_at_once(tmp_path):
+    for text, expected in [("RATE_LIMIT_PER_MINUTE=60", (1, 60)), ("RATE_LIMIT_PER_MINUTE=90", (2, 90)),
+                           ("RATE_LIMIT_PER_MINUTE=60\nRATE_LIMIT_BURST=10", (1, 10)),
+                           ("RATE_LIMIT_BURST=10", (None, 10)), ("RATE_LIMIT_PER_MINUTE=none", (None, None))]:
+        values, _ = shown(tmp_path, f"IOTFLOW_ADMIN_TOKEN=0123456789abcdef\n{text}\n")
+        assert (values.get("http.rate"), values.get("http.burst")) == expected, text
 
 
 GENERIC = [("HOST", "127.0.0.1"), ("PORT", "5999"), ("LOG_LEVEL", "debug"), ("LOG_FORMAT", "json"), ("LOG_FILE", "a.log"),

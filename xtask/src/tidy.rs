@@ -46,7 +46,13 @@ const LAYOUT: &[(&str, &[&str])] = &[
     ),
     (
         "martlet-integrate",
-        &["martlet-broker", "martlet-codec", "martlet-fault"],
+        &[
+            "martlet-broker",
+            "martlet-certificates",
+            "martlet-client",
+            "martlet-codec",
+            "martlet-fault",
+        ],
     ),
     (
         "martlet-control",

@@ -1,13 +1,13 @@
 //! What holds where no file says anything.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use martlet_broker::{Actions, Rule, Rules};
 
 /// People, programs, and anonymous clients where they are let in: all topics but those that begin
 /// with `$`, and reading `$SYS/#`, as with Mosquitto. Below IoTFlow's topics, what the node says of
 /// itself is for administrators, and they alone give commands.
-pub fn default_rules() -> Arc<Rules> {
+pub fn default_rules(base: &IotflowBase) -> Arc<Rules> {
     let source = "the default for people";
     let of_node = IOTFLOW_OF_NODE.map(|filter| (Actions::ALL, filter));
     let commands = IOTFLOW_COMMANDS.map(|filter| (Actions::PUBLISH, filter));
@@ -15,7 +15,7 @@ pub fn default_rules() -> Arc<Rules> {
     let closed = closed.map(|line| rule(false, line, source));
     let open = [(Actions::ALL, "#"), (Actions::READ, "$SYS/#")];
     let open = open.map(|line| rule(true, line, source));
-    compile(closed.chain(open))
+    compile(closed.chain(open), base)
 }
 
 /// Topics by which devices and fleets are told what to do.
@@ -81,60 +81,66 @@ pub const IOTFLOW: &str = "iotflow";
 /// The type of devices that publish as those of Service-MQTT do, with any Client Identifier.
 pub const SERVICE_MQTT: &str = "service-mqtt";
 
-/// The first levels of IoTFlow's topics, unless the configuration has others.
-const IOTFLOW_BASE: &str = "iotflow";
-
-/// Of this process: rules that come with the program are made in many places, which know no
-/// configuration.
-static BASE: OnceLock<String> = OnceLock::new();
-
 /// The first level, or levels, of the topics of IoTFlow.
-pub fn iotflow_base() -> &'static str {
-    BASE.get().map_or(IOTFLOW_BASE, String::as_str)
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IotflowBase(Arc<str>);
+
+impl Default for IotflowBase {
+    fn default() -> Self {
+        Self("iotflow".into())
+    }
 }
 
-/// Sets the first levels of IoTFlow's topics, for as long as the process lives. Called once, before
-/// rules are made.
-pub fn set_iotflow_base(base: &str) {
-    // What is set already is what the node was started with.
-    let _ = BASE.set(base.to_owned());
+impl IotflowBase {
+    /// Levels without wildcards and placeholders; none: topics cannot begin with this.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_level =
+            |level: &str| !level.is_empty() && !level.contains(['+', '#', '%', '{', '\0']);
+        let is_base = !text.starts_with('$') && text.split('/').all(is_level) && text.len() <= 200;
+        is_base.then(|| Self(text.into()))
+    }
+
+    /// The levels as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What a device in a group of this name may read if its type is [`IOTFLOW`]: the commands of
+    /// the group. None if the name cannot be one level of a Topic Name.
+    pub fn commands_of(&self, group: &str) -> Option<String> {
+        let is_level = !group.is_empty() && !group.contains(['/', '+', '#', '%', '\0']);
+        is_level.then(|| format!("{}/fleet/commands/{group}", self.0))
+    }
 }
 
-/// Whether topics may begin with this: levels without wildcards and placeholders.
-pub fn is_iotflow_base(base: &str) -> bool {
-    let is_level = |level: &str| !level.is_empty() && !level.contains(['+', '#', '%', '{', '\0']);
-    !base.starts_with('$') && base.split('/').all(is_level) && base.len() <= 200
-}
-
-/// What a device in a group of this name may read if its type is [`IOTFLOW`]: the commands of the
-/// group. None if the name cannot be one level of a Topic Name.
-pub fn iotflow_commands_of(group: &str) -> Option<String> {
-    let is_level = !group.is_empty() && !group.contains(['/', '+', '#', '%', '\0']);
-    is_level.then(|| format!("{}/fleet/commands/{group}", iotflow_base()))
+/// Whether a type of devices of this name comes with the program.
+pub fn is_built_in_device_type(name: &str) -> bool {
+    DEVICE_TYPES.iter().any(|(known, _)| *known == name)
 }
 
 /// The rules of a type of devices that comes with the program.
-pub fn built_in_device_rules(device_type: &str) -> Option<Arc<Rules>> {
+pub fn built_in_device_rules(device_type: &str, base: &IotflowBase) -> Option<Arc<Rules>> {
     let (name, rules) = DEVICE_TYPES.iter().find(|(name, _)| *name == device_type)?;
     let source = format!("device type {name}, which is built in");
-    Some(compiled(rules, &source))
+    Some(compiled(rules, &source, base))
 }
 
 /// What users with the role [`IOTFLOW`] may do: what a device of that type may, by their user name,
 /// for they choose their Client Identifier.
-pub fn iotflow_user_rules() -> Arc<Rules> {
+pub fn iotflow_user_rules(base: &IotflowBase) -> Arc<Rules> {
     let rules = DEVICE_TYPES.iter().find(|(name, _)| *name == IOTFLOW);
     let rules = rules.map_or(&[][..], |(_, rules)| rules);
     let by_user: Vec<_> = rules
         .iter()
         .map(|(actions, filter)| (*actions, filter.replace("%c", "%u")))
         .collect();
-    compiled(&by_user, "role iotflow, which is built in")
+    compiled(&by_user, "role iotflow, which is built in", base)
 }
 
-fn compiled(rules: &[(Actions, impl AsRef<str>)], source: &str) -> Arc<Rules> {
+fn compiled(rules: &[(Actions, impl AsRef<str>)], source: &str, base: &IotflowBase) -> Arc<Rules> {
     let rules = rules.iter();
-    compile(rules.map(|(actions, filter)| rule(true, (*actions, filter.as_ref()), source)))
+    let rules = rules.map(|(actions, filter)| rule(true, (*actions, filter.as_ref()), source));
+    compile(rules, base)
 }
 
 fn rule(allows: bool, (actions, filter): (Actions, &str), source: &str) -> Rule {
@@ -147,15 +153,14 @@ fn rule(allows: bool, (actions, filter): (Actions, &str), source: &str) -> Rule 
 }
 
 /// The rule for topics of IoTFlow that begin with this.
-fn at_base(mut rule: Rule, base: &str) -> Rule {
+fn at_base(mut rule: Rule, base: &IotflowBase) -> Rule {
     if let Some(below) = rule.filter.strip_prefix("iotflow/") {
-        rule.filter = format!("{base}/{below}").into();
+        rule.filter = format!("{}/{below}", base.0).into();
     }
     rule
 }
 
-fn compile(rules: impl Iterator<Item = Rule>) -> Arc<Rules> {
-    let base = iotflow_base();
+fn compile(rules: impl Iterator<Item = Rule>, base: &IotflowBase) -> Arc<Rules> {
     let rules = rules.map(|rule| at_base(rule, base));
     let rules = Rules::compile(rules.collect(), Actions::NONE);
     // Their filters are valid, as the tests see.
@@ -175,7 +180,7 @@ mod tests {
 
     #[test]
     fn people_may_do_all_but_what_is_the_nodes() {
-        let rules = default_rules();
+        let rules = default_rules(&IotflowBase::default());
         let may = |action, topic| rules.topic(action, topic, NAMES).allowed;
         assert!(may(Actions::PUBLISH, "a/b") && may(Actions::RECEIVE, "$SYS/broker/uptime"));
         assert!(!may(Actions::PUBLISH, "$SYS/x") && !may(Actions::RECEIVE, "$other/x"));
@@ -201,20 +206,27 @@ mod tests {
 
     #[test]
     fn topics_of_iotflow_begin_with_the_base() {
-        let moved = |filter| at_base(rule(true, (Actions::ALL, filter), "test"), "plant/a");
+        let base = IotflowBase::parse("plant/a").expect("it is one");
+        let moved = |filter| at_base(rule(true, (Actions::ALL, filter), "test"), &base);
         assert_eq!(
             &*moved("iotflow/devices/%c/#").filter,
             "plant/a/devices/%c/#"
         );
         assert_eq!(&*moved("response/api/+").filter, "response/api/+");
-        assert!(is_iotflow_base("iotflow") && is_iotflow_base("plant/a"));
+        assert_eq!(IotflowBase::parse("iotflow"), Some(IotflowBase::default()));
+        // Two bases at once, as two nodes of one process may have.
+        let rules = iotflow_user_rules(&base);
+        let may = |topic| rules.topic(Actions::PUBLISH, topic, NAMES).allowed;
+        assert!(may("plant/a/devices/u1/telemetry") && !may("iotflow/devices/u1/telemetry"));
+        let commands = base.commands_of("pumps");
+        assert_eq!(commands.as_deref(), Some("plant/a/fleet/commands/pumps"));
         for none in ["", "/a", "a/", "a//b", "a/+", "#", "$SYS", "a/%c", "{x}"] {
-            assert!(!is_iotflow_base(none), "{none}");
+            assert_eq!(IotflowBase::parse(none), None, "{none}");
         }
     }
 
     fn of_type(name: &str) -> Arc<Rules> {
-        built_in_device_rules(name).expect("it comes with the program")
+        built_in_device_rules(name, &IotflowBase::default()).expect("it comes with the program")
     }
 
     #[test]
@@ -268,7 +280,7 @@ mod tests {
 
     #[test]
     fn users_of_iotflow_go_by_their_user_name() {
-        let rules = iotflow_user_rules();
+        let rules = iotflow_user_rules(&IotflowBase::default());
         let may = |action, topic| rules.topic(action, topic, NAMES).allowed;
         assert!(may(Actions::PUBLISH, "iotflow/devices/u1/telemetry"));
         assert!(!may(Actions::PUBLISH, "iotflow/devices/c1/telemetry"));
@@ -277,7 +289,8 @@ mod tests {
 
     #[test]
     fn commands_of_a_group_are_one_topic() {
-        let of = |group| iotflow_commands_of(group);
+        let base = IotflowBase::default();
+        let of = |group| base.commands_of(group);
         assert_eq!(of("pumps").as_deref(), Some("iotflow/fleet/commands/pumps"));
         for none in ["", "+", "a/b", "#", "%c"] {
             assert_eq!(of(none), None);

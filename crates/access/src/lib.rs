@@ -38,8 +38,8 @@ pub use acl_file::{AclFile, Subscribing};
 
 pub use by_owner::Permitted;
 pub use defaults::{
-    IOTFLOW, SERVICE_MQTT, administrator_rules, built_in_device_rules, default_rules, iotflow_base,
-    iotflow_commands_of, iotflow_user_rules, is_iotflow_base, set_iotflow_base,
+    IOTFLOW, IotflowBase, SERVICE_MQTT, administrator_rules, built_in_device_rules, default_rules,
+    iotflow_user_rules, is_built_in_device_type,
 };
 pub use environment::{Credential, credentials};
 pub use explain::{Explanation, explain};

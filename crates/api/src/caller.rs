@@ -128,17 +128,30 @@ fn not_an_administrator(problem: Problem) -> Problem {
     }
 }
 
-/// Identifies the device whose secret the request shows in `X-API-Key`.
+/// Identifies the device whose secret the request shows in `X-API-Key`. Wrong ones are counted as
+/// those of MQTT clients are.
 ///
 /// # Errors
-/// No secret is shown, it is not valid, or its device is not active; or it cannot be said now.
-pub(crate) async fn identify_device(api: &Api, parts: &Parts) -> Result<Caller, Problem> {
+/// No secret is shown, it is not valid, or its device is not active; too many were wrong; or it
+/// cannot be said now.
+pub(crate) async fn identify_device(
+    api: &Api,
+    connection: Connection,
+    parts: &Parts,
+) -> Result<Caller, Problem> {
     let Some(key) = parts.headers.get(keys::KEY_HEADER) else {
         let problem = unknown("Please provide API key in X-API-Key header");
         return Err(problem.with_heading("API key required"));
     };
     let devices = api.devices()?;
-    let device = devices.by_secret(key.as_bytes()).await.map_err(refused)?;
+    let chain = api.control.authentication_chain();
+    let attempt = chain.map(|chain| chain.begin_key(&digest_of(key.as_bytes()), connection.peer));
+    let attempt = attempt.transpose()?;
+    let found = devices.by_secret(key.as_bytes()).await;
+    if let (Some(attempt), Ok(_) | Err(KeyRefusal::Unknown)) = (attempt, &found) {
+        attempt.finish(found.is_ok()).await?;
+    }
+    let device = found.map_err(refused)?;
     let now_ms = Moment::now().as_ms();
     if device.last_seen_ms.saturating_add(SEEN_EVERY_MS) < now_ms {
         let noted = devices.note_activity(device.number, Activity::Request, now_ms);

@@ -4,7 +4,7 @@ use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{Method, header};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::Segment;
 
 use crate::problem::{Problem, ProblemKind};
@@ -14,8 +14,8 @@ use crate::wording::{Worded, worded};
 /// The parameter of the query that a key may be in; no handler's.
 pub(crate) const KEY_PARAMETER: &str = "api_key";
 
-/// A body of JSON. A `POST` without one has `{}`, whatever kind it is said to be: where members are
-/// needed, they are missing.
+/// A body that is a JSON object. A `POST` without one has `{}`, whatever kind it is said to be:
+/// where members are needed, they are missing.
 #[derive(Clone, Copy, Debug)]
 pub struct JsonBody<T>(pub T);
 
@@ -23,16 +23,32 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let may_be_none = request.method() == Method::POST;
-        if may_be_none && request.body().size_hint().exact() == Some(0) {
-            return from_json(b"{}").map(Self);
-        }
-        if !is_json(request.headers().get(header::CONTENT_TYPE)) {
-            let detail = "the body has to be JSON: send Content-Type: application/json";
-            return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
-        }
-        from_json(&whole_body(request, state).await?).map(Self)
+        object_from_json(&json_of(request, state).await?).map(Self)
     }
+}
+
+/// The same where a list is as good as an object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JsonOrList<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonOrList<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        from_json(&json_of(request, state).await?).map(Self)
+    }
+}
+
+async fn json_of<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    let may_be_none = request.method() == Method::POST;
+    if may_be_none && request.body().size_hint().exact() == Some(0) {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    if !is_json(request.headers().get(header::CONTENT_TYPE)) {
+        let detail = "the body has to be JSON: send Content-Type: application/json";
+        return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
+    }
+    whole_body(request, state).await
 }
 
 /// All bytes of a body.
@@ -54,6 +70,17 @@ fn is_json(content_type: Option<&header::HeaderValue>) -> bool {
     let essence = essence.trim().to_ascii_lowercase();
     essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// A JSON object. A list is rejected: its items would be taken as members, by their order.
+pub(crate) fn object_from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    match bytes.trim_ascii_start().first() {
+        Some(b'[') => {
+            from_json::<IgnoredAny>(bytes)?;
+            Err(Problem::of_body("", "expected an object, found a list"))
+        }
+        _ => from_json(bytes),
+    }
 }
 
 pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
@@ -203,6 +230,15 @@ mod tests {
             .unwrap_err()
             .body(None);
         assert!(body.contains(r#""parameter":"limti""#), "{body}");
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        let kind = |bytes| object_from_json::<Wanted>(bytes).map_err(|problem| problem.kind());
+        assert_eq!(kind(b" [7, \"t\"]").unwrap_err(), ProblemKind::Invalid);
+        assert_eq!(kind(b"[]").unwrap_err(), ProblemKind::Invalid);
+        assert_eq!(kind(b"[7").unwrap_err(), ProblemKind::BadRequest);
+        assert_eq!(kind(b"{\"limit\": 7}").unwrap().limit, Some(7));
     }
 
     #[test]

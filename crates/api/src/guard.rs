@@ -184,12 +184,12 @@ async fn admit(
     let is_open = is_named(api, parts)
         || matches!(access, Access::ScopedOrLocal(_)) && caller::is_local(api, connection, parts);
     let mut caller = match access {
-        Access::OfDevice => caller::identify_device(api, parts).await?,
+        Access::OfDevice => caller::identify_device(api, connection, parts).await?,
         Access::ScopedOrOfDevice(_) => {
             match caller::identify(api, connection, parts, is_open).await {
                 // The key may be that of a device.
                 Err(problem) if shows_unknown_key(&problem, parts) => {
-                    caller::identify_device(api, parts).await?
+                    caller::identify_device(api, connection, parts).await?
                 }
                 caller => caller?,
             }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use martlet_codec::QoS;
+use martlet_codec::{QoS, text_of};
 use triomphe::{Arc as PlainArc, ThinArc};
 
 use crate::connected_client::SharedClient;
@@ -111,7 +111,7 @@ impl<'a> Contents<'a> {
     /// UTF-8.
     pub fn new(text: &'a [u8], topic_len: usize, forwarded_len: usize) -> Option<Self> {
         let (topic, rest) = text.split_at_checked(topic_len)?;
-        core::str::from_utf8(topic).ok()?;
+        text_of(topic)?;
         rest.get(..forwarded_len)?;
         Some(Self {
             text,
@@ -122,7 +122,7 @@ impl<'a> Contents<'a> {
 
     /// Topic Name.
     pub fn topic(&self) -> &'a str {
-        core::str::from_utf8(self.topic_bytes()).unwrap_or_default()
+        text_of(self.topic_bytes()).unwrap_or_default()
     }
 
     /// Topic Name, as bytes: it is known to be UTF-8.

@@ -5,7 +5,8 @@ use core::hash::BuildHasher;
 use crate::hash::seeded;
 use crate::id::{first_number, start_of};
 
-/// The time of which runs are counted: the beginning of 2026, milliseconds since the Unix epoch.
+/// Runs are numbered by the clock from this time on: the beginning of 2026, milliseconds since the
+/// Unix epoch.
 const CLOCK_FROM_MS: u64 = 1_767_225_600_000;
 /// The number of a run follows the clock in steps of this length, milliseconds.
 const CLOCK_STEP_MS: u64 = 600_000;

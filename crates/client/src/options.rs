@@ -15,6 +15,9 @@ use crate::message::{Message, UserPropertyList};
 pub struct ConnectOptions {
     /// Protocol version.
     pub version: ProtocolVersion,
+    /// The client is a bridge: the Protocol Level has the bit 0x80, by which some servers keep
+    /// RETAIN and send a bridge none of its own messages. Before MQTT 5.0 only.
+    pub bridge: bool,
     /// Client Identifier; empty lets the server choose one (not on MQTT 3.1).
     pub client_id: String,
     /// Clean Start (Clean Session before MQTT 5.0): discard the Session State of both sides.
@@ -52,6 +55,7 @@ impl Default for ConnectOptions {
     fn default() -> Self {
         Self {
             version: ProtocolVersion::V5,
+            bridge: false,
             client_id: String::new(),
             clean_start: true,
             keep_alive_secs: 60,

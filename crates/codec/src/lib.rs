@@ -31,6 +31,7 @@ pub use packet::{
 };
 pub use packet_id::PacketId;
 pub use packet_type::PacketType;
+pub use primitive::text_of;
 pub use property::{
     ConnAckProperties, ConnectProperties, PropertyId, PublishProperties, SubscriptionIds,
     SubscriptionIdsIter, UserProperties, UserPropertiesIter, encode_user_property,

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use martlet_access::IotflowBase;
 use martlet_broker::TenantId;
 use martlet_registry::{
     Actor, ApiKey, ApiRole, AuditKept, AuditLine, Location, NewAuditEntry, NewUser, Registry,
@@ -119,6 +120,8 @@ pub struct TablesSettings {
     pub location: Location,
     /// Passwords that are set are kept for SCRAM too.
     pub keeps_scram: bool,
+    /// Where the topics of IoTFlow begin in rules that come with the program.
+    pub iotflow_base: IotflowBase,
     /// Devices that one user may own; none: as many as they like.
     pub devices_per_user_max: Option<u64>,
     /// How much of the audit log is kept.
@@ -419,6 +422,7 @@ impl Tables {
                 });
             }
             registry.keep_scram(self.settings.keeps_scram);
+            registry.set_iotflow_base(self.settings.iotflow_base.clone());
             registry.limit_devices_per_user(self.settings.devices_per_user_max);
             *opened = Opened::Whole(registry);
         }

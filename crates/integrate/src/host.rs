@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use martlet_broker::{NewMessage, PartLine, PartOutlet, PartSpec, TenantId};
+use martlet_broker::{
+    NewMessage, PartLine, PartOutlet, PartSpec, RetainedPage, RetainedQuery, TenantId,
+};
 
 use crate::dead_letters::DeadLetterStore;
 
@@ -83,6 +85,11 @@ pub trait Host: Send + Sync + 'static {
     /// Name of the team that owns a tenant; none: the common tenant, or its team is gone.
     fn team_of(&self, tenant: TenantId) -> Option<Arc<str>>;
 
+    /// Name of the node, which no other node has.
+    fn node(&self) -> &str {
+        "node"
+    }
+
     /// Number of shards, by each of which a part is attached.
     fn shards(&self) -> u16;
 
@@ -93,6 +100,12 @@ pub trait Host: Send + Sync + 'static {
         tenant: TenantId,
         part: &'a str,
     ) -> Asked<'a, Option<Vec<PartSession>>>;
+
+    /// Retained messages; none if the node does not answer in time.
+    fn retained<'a>(&'a self, query: &'a RetainedQuery) -> Asked<'a, Option<RetainedPage>> {
+        let _ = query;
+        Box::pin(std::future::ready(None))
+    }
 
     /// State of an integration before the restart.
     fn saved_state<'a>(
@@ -111,11 +124,6 @@ pub trait Host: Send + Sync + 'static {
 
     /// The store of dead letters.
     fn dead_letters(&self) -> &dyn DeadLetterStore;
-
-    /// Name of the node, which no other has.
-    fn node(&self) -> &str {
-        "node"
-    }
 
     /// Publishes a request, and waits for its response.
     fn request<'a>(

@@ -68,6 +68,8 @@ pub enum Takes {
     Text,
     /// A list of texts, which may contain commas. Only in configuration files.
     Texts,
+    /// Topics of a bridge: a list of tables, or of texts. Only in configuration files.
+    Topics,
     /// A list of texts `Name: value`, whose values are not shown. Only in configuration files.
     Headers,
     /// A text that is never shown.
@@ -79,7 +81,7 @@ pub enum Takes {
 pub enum TableValue {
     /// Of [`Takes::Text`] and [`Takes::Word`].
     Text(String),
-    /// Of [`Takes::Texts`] and [`Takes::Headers`].
+    /// Of [`Takes::Texts`], [`Takes::Topics`] and [`Takes::Headers`].
     Texts(Vec<String>),
     /// Of [`Takes::Secret`].
     Secret(SecretValue),
@@ -131,6 +133,27 @@ impl Table {
         match self.0.get(key) {
             Some(TableValue::Flag(flag)) => *flag,
             _ => default,
+        }
+    }
+
+    /// The path that a key has; a relative one begins in the data directory. None if it is missing.
+    pub fn path(&self, key: &str, data_dir: &Path) -> Option<PathBuf> {
+        self.text(key).map(|path| data_dir.join(path))
+    }
+
+    /// `certificate_file` and `key_file` of a TLS client; none if both are missing.
+    ///
+    /// # Errors
+    /// Only one of them is there.
+    pub fn client_certificate(
+        &self,
+        data_dir: &Path,
+    ) -> Result<Option<(PathBuf, PathBuf)>, String> {
+        let path = |key| self.path(key, data_dir);
+        match (path("certificate_file"), path("key_file")) {
+            (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+            (None, None) => Ok(None),
+            _ => Err("`certificate_file` and `key_file` need each other".to_owned()),
         }
     }
 
@@ -188,7 +211,7 @@ impl ConfiguredSink {
         make: impl Fn(SecretsReceiver, &str) -> S + Send + Sync + 'static,
     ) -> Self {
         let make = Arc::new(make);
-        Self::started(settings, move |settings, secrets, host| {
+        Self::started_by(settings, move |settings, secrets: SecretsReceiver, host| {
             let (make, node) = (Arc::clone(&make), host.node().to_owned());
             Runner::start(settings, move || make(secrets.clone(), &node), host)
         })
@@ -199,13 +222,14 @@ impl ConfiguredSink {
         settings: Settings,
         make: impl Fn(SecretsReceiver, &Arc<dyn Host>) -> S + Send + Sync + 'static,
     ) -> Self {
-        Self::started(settings, move |settings, secrets, host| {
+        Self::started_by(settings, move |settings, secrets, host| {
             let source = make(secrets, &host);
             SourceRunner::start(settings, source, host)
         })
     }
 
-    fn started(
+    /// An integration that is started by `start`: one with a task of its own.
+    pub(crate) fn started_by(
         settings: Settings,
         start: impl Fn(Settings, SecretsReceiver, Arc<dyn Host>) -> Handle + Send + Sync + 'static,
     ) -> Self {
@@ -219,7 +243,7 @@ impl ConfiguredSink {
 
     /// It uses the secrets of these names.
     #[must_use]
-    pub fn with_secrets<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn with_secrets(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.secrets.extend(names.into_iter().map(Into::into));
         self
     }

@@ -11,14 +11,17 @@
 //! * `masking`: secrets, replaced in texts that are shown or stored
 //! * `kept`: what a sink keeps between deliveries, such as a connection
 //! * `networks`: addresses that integrations may connect to
+//! * `via`: which nodes a message has passed
 //! * `words`: errors of other crates in words
 //! * `kind`: kinds of sinks, with their keys in the configuration
 //! * `json`: a message as JSON
 //! * `file`: a sink that appends to a file
 //! * `webhook`: a sink that sends HTTP requests
+//! * `bridge`: other brokers, in both directions
 //! * `nats`: a sink that publishes to JetStream, and a source that consumes from it
 #![forbid(unsafe_code)]
 
+pub mod bridge;
 mod caught;
 mod dead_letters;
 pub mod file;
@@ -35,6 +38,7 @@ mod runner;
 mod secret;
 mod sink;
 mod source;
+mod via;
 pub mod webhook;
 mod words;
 

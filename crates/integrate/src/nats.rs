@@ -14,7 +14,6 @@ mod stream;
 mod subject;
 mod topic;
 mod ttl;
-mod via;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +26,8 @@ use martlet_codec::PublishProperties;
 
 use crate::kept::Kept;
 use crate::secret::{SecretValues, SecretsReceiver};
-use crate::sink::{Outcome, Sink, SinkMessage};
+use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
+use crate::via;
 use crate::words::error_words;
 use connection::Connection;
 use lines::Lines;
@@ -36,6 +36,9 @@ pub use requests::REQUESTS_KIND;
 pub use server::{Credentials, ServerSettings};
 pub use settings::{Bucket, KIND, NatsSettings, NewStream};
 pub use source_settings::SOURCE_KIND;
+
+/// Header with the nodes that a message has passed.
+const VIA: &str = "Mqtt-Via";
 
 /// A sink that publishes to JetStream.
 #[derive(Debug)]
@@ -197,15 +200,9 @@ impl Sink for NatsSink {
             Ok(connection) => connection,
             Err(why) => return vec![Outcome::Failed(why)],
         };
-        // Behind a message that was refused nothing may be sent where the sink stops there.
-        let at_once = if self.settings.stops_at_refusal {
-            1
-        } else {
-            batch.len()
-        };
         let mut outcomes = Vec::with_capacity(batch.len());
         let is_answered = |one: &Outcome| matches!(one, Outcome::Done | Outcome::Refused(_));
-        for some in batch.chunks(at_once.max(1)) {
+        for some in sent_at_once(batch, self.settings.stops_at_refusal) {
             outcomes.extend(self.publish(&connection, some).await);
             if outcomes.iter().any(|one| *one != Outcome::Done) {
                 break;
@@ -308,12 +305,9 @@ fn headers(message: &SinkMessage, settings: &NatsSettings, node: &str) -> Header
     }
     let properties = PublishProperties::from_forwarded(message.properties());
     let properties = properties.unwrap_or_default();
-    let mut pairs = properties.user_properties.iter();
-    let passed = pairs.find(|(name, _)| *name == via::PROPERTY);
-    add(
-        via::HEADER,
-        &via::with(passed.map(|(_, value)| value), node),
-    );
+    let pairs = properties.user_properties.iter();
+    let passed = pairs.filter(|(name, _)| *name == via::PROPERTY);
+    add(VIA, &via::header(passed.map(|(_, value)| value), node));
     let kind = properties.content_type;
     if let Some(kind) = kind.or(settings.content_type.as_deref()) {
         add("Content-Type", kind);

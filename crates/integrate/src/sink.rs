@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::slice::Chunks;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use martlet_broker::{
     Delivery, MemoryGauge, Message, MessageId, Publication, SharedClient, TenantId,
@@ -77,6 +78,8 @@ pub struct SinkMessage {
     pub(crate) repeated: bool,
     team: Option<Arc<str>>,
     is_of_all_tenants: bool,
+    /// When it expires; none is never.
+    expires_at: Option<Instant>,
 }
 
 /// Where the publisher's names are.
@@ -107,6 +110,7 @@ impl SinkMessage {
             repeated: delivery.dup,
             team: None,
             is_of_all_tenants: false,
+            expires_at: expires_at(delivery),
         }
     }
 
@@ -146,6 +150,7 @@ impl SinkMessage {
             repeated: false,
             team: None,
             is_of_all_tenants: false,
+            expires_at: None,
         }
     }
 
@@ -225,6 +230,13 @@ impl SinkMessage {
         self.message.received_wall_ms()
     }
 
+    /// Seconds until it expires, rounded up: 0 if it has; none if it never does.
+    pub fn expires_in_secs(&self) -> Option<u32> {
+        let left = self.expires_at?.saturating_duration_since(Instant::now());
+        let secs = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        Some(u32::try_from(secs).unwrap_or(u32::MAX))
+    }
+
     /// Client Identifier of the publisher; none if unknown, and for messages of the node itself.
     pub fn client_id(&self) -> Option<&str> {
         match &self.publisher {
@@ -270,6 +282,16 @@ impl SinkMessage {
     }
 }
 
+/// What of a batch may be sent at once by a sink that waits for the answers afterwards: all, or one
+/// message after the other if nothing may be sent behind one that is refused.
+pub(crate) fn sent_at_once(
+    batch: &[SinkMessage],
+    stops_at_refusal: bool,
+) -> Chunks<'_, SinkMessage> {
+    let length = if stops_at_refusal { 1 } else { batch.len() };
+    batch.chunks(length.max(1))
+}
+
 /// Places of the messages of each publisher, in their order: for sinks that deliver the messages of
 /// several publishers at once.
 pub fn by_publisher(batch: &[SinkMessage]) -> Vec<Vec<usize>> {
@@ -283,6 +305,18 @@ pub fn by_publisher(batch: &[SinkMessage]) -> Vec<Vec<usize>> {
         }
     }
     lanes
+}
+
+/// When the message of a delivery expires; none is never.
+fn expires_at(delivery: &Delivery) -> Option<Instant> {
+    let expires_at_ms = delivery.message.expires_at_ms();
+    if expires_at_ms == u64::MAX {
+        return None;
+    }
+    // The time that it had when it came in.
+    let lifetime_ms = delivery.message.age_ms(expires_at_ms);
+    let left_ms = lifetime_ms.saturating_sub(delivery.age_ms);
+    Instant::now().checked_add(Duration::from_millis(left_ms))
 }
 
 /// A publication of this topic and payload.

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use martlet_access::IotflowBase;
 use sqlx::any::install_default_drivers;
 use sqlx::{Any, AnyConnection, Connection as _, Transaction};
 
@@ -36,6 +37,7 @@ pub struct Registry {
     /// Devices that one user may own; none: as many as they like.
     devices_per_user_max: Option<u64>,
     key: Option<DigestKey>,
+    pub(crate) iotflow_base: IotflowBase,
 }
 
 impl fmt::Debug for Registry {
@@ -166,6 +168,7 @@ impl Registry {
             with_scram: false,
             devices_per_user_max: None,
             key: None,
+            iotflow_base: IotflowBase::default(),
         })
     }
 
@@ -193,7 +196,14 @@ impl Registry {
             with_scram: false,
             devices_per_user_max: None,
             key: None,
+            iotflow_base: IotflowBase::default(),
         })
+    }
+
+    /// Sets where the topics of IoTFlow begin in the rules of roles and types that come with the
+    /// program; at first it is `iotflow`.
+    pub fn set_iotflow_base(&mut self, base: IotflowBase) {
+        self.iotflow_base = base;
     }
 
     /// Whether a verifier for SCRAM-SHA-256 is stored beside the hash of each password that is set

@@ -95,7 +95,9 @@ pub use rule_sets::{
 };
 pub use secret::Secret;
 pub use secrets::{SECRET_NAME_BYTES_MAX, SealedSecret, SecretHead, check_secret_name};
-pub use snapshot::{Changed, Known, LoginNumbers, Renewed, Snapshot, TeamTokenLogin};
+pub use snapshot::{
+    Changed, Known, LoginNumbers, Renewed, Snapshot, TeamTokenLogin, TeamTokenName,
+};
 pub use team_tokens::{AddedTeamToken, TeamToken};
 pub use teams::{Member, NewTeam, PurgedTeam, Team, TeamChange};
 pub use users::{ApiRole, NewUser, User, UserChange};

@@ -114,6 +114,12 @@ const MIGRATIONS: &[Step] = &[
         sqlite: include_str!("../migrations/0016_team_tokens.sqlite.sql"),
         postgres: include_str!("../migrations/0016_team_tokens.postgres.sql"),
     },
+    Step {
+        version: 17,
+        name: "teams of users",
+        sqlite: include_str!("../migrations/0017_teams_of_users.sqlite.sql"),
+        postgres: include_str!("../migrations/0017_teams_of_users.postgres.sql"),
+    },
 ];
 
 impl Step {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use martlet_access::{
-    IOTFLOW, RuleLine, administrator_rules, built_in_device_rules, default_rules,
-    iotflow_user_rules,
+    IOTFLOW, IotflowBase, RuleLine, administrator_rules, built_in_device_rules, default_rules,
+    iotflow_user_rules, is_built_in_device_type,
 };
 use martlet_broker::{Actions, Rules};
 use serde_json::json;
@@ -94,7 +94,7 @@ impl RulesPlace {
     pub fn is_builtin(&self) -> bool {
         match self.owner {
             Owner::Role => [ADMINISTRATOR_ROLE, USER_ROLE, NO_ROLE, IOTFLOW].contains(&&*self.name),
-            Owner::DeviceType => built_in_device_rules(&self.name).is_some(),
+            Owner::DeviceType => is_built_in_device_type(&self.name),
             Owner::Group => false,
         }
     }
@@ -114,6 +114,8 @@ pub struct RuleSet {
     pub client_ids: ClientIds,
     /// Raised with every change.
     pub revision: i64,
+    /// Where the topics of IoTFlow begin in the rules of the program.
+    pub iotflow_base: IotflowBase,
 }
 
 impl RuleSet {
@@ -132,9 +134,9 @@ impl RuleSet {
         match (owner, &*self.name) {
             _ if !self.is_builtin => None,
             (Owner::Role, ADMINISTRATOR_ROLE) => Some(administrator_rules()),
-            (Owner::Role, USER_ROLE) => Some(default_rules()),
-            (Owner::Role, IOTFLOW) => Some(iotflow_user_rules()),
-            (Owner::DeviceType, name) => built_in_device_rules(name),
+            (Owner::Role, USER_ROLE) => Some(default_rules(&self.iotflow_base)),
+            (Owner::Role, IOTFLOW) => Some(iotflow_user_rules(&self.iotflow_base)),
+            (Owner::DeviceType, name) => built_in_device_rules(name, &self.iotflow_base),
             _ => None,
         }
     }
@@ -273,9 +275,10 @@ impl Registry {
     /// The database cannot be read, or a rule means nothing.
     pub async fn rule_sets(&mut self, owner: Owner) -> Result<Vec<RuleSet>, RegistryError> {
         let place = self.place().to_owned();
+        let base = self.iotflow_base.clone();
         // Names and rules of one moment.
         let mut all = self.begin_reading().await?;
-        let read = read_rule_sets(&mut all, owner, &place).await;
+        let read = read_rule_sets(&mut all, owner, &place, &base).await;
         let ended = all.rollback().await.map_err(Fault::Sql);
         let read = read.and_then(|read| ended.map(|()| read));
         read.map_err(|fault| fault.at(&place))
@@ -314,6 +317,7 @@ pub(crate) async fn read_rule_sets(
     on: &mut AnyConnection,
     owner: Owner,
     place: &str,
+    base: &IotflowBase,
 ) -> Result<Vec<RuleSet>, Fault> {
     let sql = match owner {
         Owner::Role => {
@@ -338,6 +342,7 @@ pub(crate) async fn read_rule_sets(
             rules: Vec::new(),
             client_ids: ClientIds::of_row(row.try_get("client_id")?, row.try_get("max_sessions")?),
             revision: row.try_get("revision")?,
+            iotflow_base: base.clone(),
         });
     }
     let sql = "SELECT owner, allows, actions, filter FROM rules WHERE owner_kind = $1 \
@@ -399,7 +404,9 @@ pub(crate) async fn expect_own_topics(
     name: &str,
 ) -> Result<(), Fault> {
     let place = work.place().to_owned();
-    let sets = read_rule_sets(&mut work.all, owner, &place).await?;
+    // No rule of the program is looked at.
+    let base = IotflowBase::default();
+    let sets = read_rule_sets(&mut work.all, owner, &place, &base).await?;
     let Some(set) = named(sets.into_iter(), name) else {
         return Err(RegistryError::Refused(unknown(owner, name)).into());
     };

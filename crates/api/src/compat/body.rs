@@ -2,10 +2,10 @@
 //! comments.
 
 use axum::extract::{FromRequest, Request};
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::extract::{from_json, whole_body};
+use crate::extract::{object_from_json, whole_body};
 use crate::problem::Problem;
 
 /// A body that is a JSON object. Its Content-Type is not looked at, since their `curl -d` sends
@@ -19,14 +19,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for CompatBody<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let bytes = whole_body(request, state).await?;
         let json = without_comments(&bytes);
-        // Members would be taken from a list by their order.
-        match json.trim_ascii_start().first() {
-            Some(b'[') => {
-                from_json::<IgnoredAny>(&json)?;
-                Err(Problem::of_body("", "expected an object, found a list"))
-            }
-            _ => from_json(&json).map(Self),
-        }
+        object_from_json(&json).map(Self)
     }
 }
 

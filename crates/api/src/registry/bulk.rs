@@ -19,7 +19,7 @@ use super::Asking;
 use super::devices::{DeviceView, NewDeviceBody, OfExport, Wanted};
 use super::names::ExportNames;
 use crate::api::Api;
-use crate::extract::{JsonBody, QueryOf};
+use crate::extract::{JsonOrList, QueryOf};
 use crate::problem::{Problem, ProblemKind};
 
 /// Devices of one request.
@@ -290,7 +290,7 @@ pub(crate) async fn add(
     State(api): State<Api>,
     asking: Asking,
     QueryOf(how): QueryOf<How>,
-    JsonBody(body): JsonBody<Many>,
+    JsonOrList(body): JsonOrList<Many>,
 ) -> Result<axum::Json<Done>, Problem> {
     add_all(&api, asking, of_bodies(body), how).await
 }

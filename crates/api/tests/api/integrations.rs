@@ -52,6 +52,7 @@ async fn node(place: &Place, letters: Vec<DeadLetterRow>) -> Node {
     let settings = TablesSettings {
         location: place.0.join("martlet.db").into(),
         keeps_scram: false,
+        iotflow_base: Default::default(),
         devices_per_user_max: None,
         audit: martlet_registry::AuditKept::default(),
     };

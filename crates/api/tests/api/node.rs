@@ -355,6 +355,7 @@ impl Node {
             let settings = TablesSettings {
                 location: path.into(),
                 keeps_scram: false,
+                iotflow_base: Default::default(),
                 devices_per_user_max: None,
                 audit: martlet_registry::AuditKept::default(),
             };

@@ -10,5 +10,35 @@ pub fn may_publish(topic: &str) -> bool {
         return true;
     }
     let first = topic.split('/').next().unwrap_or_default();
-    !OWN.contains(&first)
+    !OWN.contains(&first) || is_state_of_bridge(topic)
+}
+
+/// `$SYS/broker/connection/NAME/state`: there bridges publish whether they are connected, as those
+/// of Mosquitto do. Rules decide who may.
+fn is_state_of_bridge(topic: &str) -> bool {
+    let name = topic.strip_prefix("$SYS/broker/connection/");
+    let name = name.and_then(|name| name.strip_suffix("/state"));
+    name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_own_topics_only_states_of_bridges_are_open() {
+        for open in ["a", "$aws/a", "$SYS/broker/connection/a.b/state"] {
+            assert!(may_publish(open), "{open}");
+        }
+        for closed in [
+            "$SYS",
+            "$SYS/broker/uptime",
+            "$SYS/broker/connection//state",
+            "$SYS/broker/connection/a/b/state",
+            "$SYS/broker/connection/state",
+            "$CONTROL/a",
+        ] {
+            assert!(!may_publish(closed), "{closed}");
+        }
+    }
 }

@@ -188,7 +188,7 @@ impl Routes {
     ) -> Option<(&str, PermitToken, impl Iterator<Item = u32>)> {
         // The first is not remembered.
         let route = self.routes.get(place as usize).filter(|_| place > 0)?;
-        let topic = core::str::from_utf8(&route.topic).ok()?;
+        let topic = martlet_codec::text_of(&route.topic)?;
         let receivers = route.matches.iter();
         let receivers = receivers.filter_map(|found| found.target.as_session());
         Some((topic, route.publisher, receivers))

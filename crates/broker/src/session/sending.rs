@@ -112,7 +112,7 @@ fn choose_alias(
     let Some(aliases) = &mut connection.aliases else {
         return false;
     };
-    let Ok(topic) = core::str::from_utf8(topic) else {
+    let Some(topic) = martlet_codec::text_of(topic) else {
         return false;
     };
     if let Some(&alias) = aliases.outbound.get(topic) {

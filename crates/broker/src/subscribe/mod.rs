@@ -39,8 +39,19 @@ pub(crate) struct Terms {
     /// Retain Handling holds.
     pub(crate) v5: bool,
     pub(crate) listener: Arc<ListenerPolicy>,
-    /// RETAIN is kept as published.
+    /// RETAIN is kept as published, and what the client published does not come back to it.
     pub(crate) bridge: bool,
+}
+
+impl Terms {
+    /// No Local of a subscription. Those of share groups have none [MQTT-3.8.3-4].
+    fn no_local(&self, requested: &SubscribeFilter<'_>) -> bool {
+        let is_shared = || {
+            SubscriptionFilter::parse(requested.filter)
+                .is_ok_and(|parsed| parsed.share_name.is_some())
+        };
+        requested.options.no_local || self.bridge && !is_shared()
+    }
 }
 
 /// Bytes of an acknowledgement beside reason codes and Reason String, at most.
@@ -164,13 +175,14 @@ impl Shard {
     ) -> Granted {
         let granted = self.grant(cx, terms, session, requested, subscription_id, token);
         if !granted.reason.is_error() && self.tells(session, Wants::SUBSCRIPTIONS) {
+            let no_local = terms.no_local(requested);
             let state = self.sessions.at(session);
             let info = SubscriptionInfo {
                 tenant: state.tenant,
                 client_id: Arc::clone(&state.client_id),
                 filter: requested.filter.into(),
                 qos: requested.options.qos.min(terms.listener.maximum_qos),
-                no_local: requested.options.no_local,
+                no_local,
                 retain_as_published: requested.options.retain_as_published || terms.bridge,
                 subscription_id,
             };
@@ -242,6 +254,7 @@ impl Shard {
         let wants_retained = !shared && wants_retained(v5, requested, known.is_none());
         let bridge = terms.bridge;
         let options = &requested.options;
+        let no_local = terms.no_local(requested);
         let state = self.sessions.at(session);
         // One that is replaced keeps it.
         let next = |all: &mut Subscriptions| match shared {
@@ -261,7 +274,7 @@ impl Shard {
             number,
             filter: requested.filter.into(),
             qos,
-            no_local: options.no_local,
+            no_local,
             retain_as_published: options.retain_as_published || bridge,
             subscription_id,
             retained_pending: wants_retained || owed.is_some(),
@@ -270,7 +283,7 @@ impl Shard {
         // Where nothing is retained that it could bring, nothing is noted: that would stay with the
         // session for as long as its client is away.
         let filter = requested.filter;
-        let is_owed = wants_retained && self.has_retained(cx, session, filter, options.no_local);
+        let is_owed = wants_retained && self.has_retained(cx, session, filter, no_local);
         subscription.retained_pending &= is_owed || owed_before;
         // Its record stands before every message that is routed to it.
         if self.sessions.at(session).durable {
@@ -340,15 +353,16 @@ impl Shard {
         let options = &requested.options;
         let qos = options.qos.min(terms.listener.maximum_qos);
         let retain_as_published = options.retain_as_published || terms.bridge;
+        let no_local = terms.no_local(requested);
         let Some(own) = self.own_subscription(session, requested.filter) else {
             return false;
         };
         own.qos == qos
-            && own.no_local == options.no_local
+            && own.no_local == no_local
             && own.retain_as_published == retain_as_published
             && own.subscription_id == subscription_id
             && !(wants_retained(terms.v5, requested, false)
-                && self.has_retained(cx, session, requested.filter, options.no_local))
+                && self.has_retained(cx, session, requested.filter, no_local))
     }
 
     /// What forbids the client this subscription, if something does. A share group's is one to its

@@ -44,6 +44,9 @@ pub struct Endpoint {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Addresses that `host` was resolved to, tried in turn; none: it is resolved. For callers that
+    /// decide which addresses may be connected to.
+    pub resolved: Option<Vec<SocketAddr>>,
     /// Connect to this Unix socket instead; host and port are names then, no more.
     pub unix: Option<PathBuf>,
     /// What is spoken over TCP.
@@ -63,6 +66,7 @@ impl Endpoint {
         Self {
             host: host.into(),
             port,
+            resolved: None,
             unix: None,
             transport,
             bind,
@@ -165,6 +169,23 @@ impl Client {
     /// Events from before the end come first.
     pub async fn next_event(&mut self) -> Result<Event, NetError> {
         poll_fn(|context| self.poll_event(context)).await
+    }
+
+    /// The next event, or none as soon as all is written that the session wants sent now.
+    /// Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// As [`Self::next_event`].
+    pub async fn next_event_or_written(&mut self) -> Result<Option<Event>, NetError> {
+        let waited = !self.session.output_mut().is_empty();
+        poll_fn(|context| match self.poll_event(context) {
+            Poll::Ready(event) => Poll::Ready(event.map(Some)),
+            Poll::Pending => match waited && self.session.output_mut().is_empty() {
+                true => Poll::Ready(Ok(None)),
+                false => Poll::Pending,
+            },
+        })
+        .await
     }
 
     /// Writes all that the session wants sent. Events that arrive meanwhile are kept.
@@ -288,8 +309,14 @@ fn of_unix(socket: std::os::unix::net::UnixStream) -> io::Result<TcpStream> {
 
 /// Tries each address of the host in turn.
 async fn open_tcp(endpoint: &Endpoint) -> Result<TcpStream, NetError> {
-    let lookup = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await;
-    let addresses = lookup.map_err(|_| NetError::Lookup(endpoint.host.clone()))?;
+    let addresses = match &endpoint.resolved {
+        Some(addresses) => addresses.clone(),
+        None => {
+            let lookup = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await;
+            let found = lookup.map_err(|_| NetError::Lookup(endpoint.host.clone()))?;
+            found.collect()
+        }
+    };
     let mut last_error = None;
     for address in addresses {
         if endpoint

@@ -296,7 +296,7 @@ impl Session {
 fn connect_packet(options: &ConnectOptions) -> Connect<'_> {
     Connect {
         version: options.version,
-        bridge: false,
+        bridge: options.bridge,
         clean_start: options.clean_start,
         keep_alive_secs: options.keep_alive_secs,
         client_id: &options.client_id,

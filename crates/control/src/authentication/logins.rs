@@ -1,5 +1,5 @@
-//! Logins to the panel: counted as those of clients are, and worked out for one address after the
-//! other.
+//! Logins to the panel, and keys of devices that are shown by HTTP: counted as logins of clients
+//! are. Passwords are worked out for one address after the other.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -16,6 +16,9 @@ pub struct Locked {
     /// For how many seconds.
     pub secs: u64,
 }
+
+/// Bytes of the digest of a key by which it is told from others: too few to find the key.
+const KEY_NAME_BYTES: usize = 4;
 
 /// An attempt to log in, which has its turn.
 #[derive(Debug)]
@@ -52,6 +55,33 @@ impl AuthenticationChain {
             chain: self.clone(),
             caller,
             turn,
+        })
+    }
+
+    /// Begins to check the key that a device shows by HTTP, given by its SHA-256 digest. There is
+    /// no turn to wait for: the key is looked up.
+    ///
+    /// Each key counts as a name of its own, by a part of the digest. So a device with an old key
+    /// does not lock out the others at its address, and many keys from one address are guesses.
+    ///
+    /// # Errors
+    /// The key or the address is locked out.
+    pub fn begin_key(&self, key: &[u8; 32], address: Option<IpAddr>) -> Result<Login, Locked> {
+        let mut name = "device key ".to_owned();
+        for byte in &key[..KEY_NAME_BYTES] {
+            name.push_str(&format!("{byte:02x}"));
+        }
+        let caller = Caller {
+            realm: Realm::COMMON,
+            address,
+            user_name: Some(name.into()),
+            is_proved: false,
+        };
+        self.expect_not_locked(&caller)?;
+        Ok(Login {
+            chain: self.clone(),
+            caller,
+            turn: None,
         })
     }
 

@@ -374,7 +374,7 @@ impl Policy {
                 if let Some(why) = is_named_as_device(sources, source, name) {
                     return Some(Authenticated::refused(why));
                 }
-                // It may have come by a proof that names it, as a certificate does.
+                // The name may come from the proof, such as a certificate.
                 if let Some(why) = banned(Some(name)) {
                     return Some(Authenticated::refused(why));
                 }

@@ -324,7 +324,7 @@ fn whose(revoked: &[Revocation]) -> Vec<Whose> {
 }
 
 fn people() -> sources::People {
-    sources::People::new(None)
+    sources::People::new(None, &martlet_access::IotflowBase::default())
 }
 
 fn tokens(keys: &[u8], issuer: Option<&str>) -> Arc<dyn Source> {

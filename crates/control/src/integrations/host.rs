@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use martlet_broker::{
-    ClientQuery, NewMessage, PartLine, PartOutlet, PartSpec, Search, TenantId, lane_of,
+    ClientQuery, NewMessage, PartLine, PartOutlet, PartSpec, RetainedPage, RetainedQuery, Search,
+    TenantId, lane_of,
 };
 use martlet_integrate::{
     ALL_TENANTS, Asked, DeadLetterStore, Host, PartSession, RequestTrouble, Response, SavedState,
@@ -190,6 +191,10 @@ impl Host for NodeHost {
         }
     }
 
+    fn node(&self) -> &str {
+        &self.node
+    }
+
     fn shards(&self) -> u16 {
         self.control.shards.count()
     }
@@ -207,6 +212,10 @@ impl Host for NodeHost {
             });
             Some(sessions.collect())
         })
+    }
+
+    fn retained<'a>(&'a self, query: &'a RetainedQuery) -> Asked<'a, Option<RetainedPage>> {
+        Box::pin(async move { self.control.retained(query).await.ok() })
     }
 
     fn saved_state<'a>(
@@ -281,10 +290,6 @@ impl Host for NodeHost {
                 Err(error) => Err(RequestTrouble::Busy(error.to_string())),
             }
         })
-    }
-
-    fn node(&self) -> &str {
-        &self.node
     }
 
     fn random(&self) -> u64 {

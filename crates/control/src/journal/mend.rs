@@ -362,6 +362,17 @@ impl Commands {
         if let Some(deleted) = self.deleted(name) {
             return deleted;
         }
+        let tables = self.tables.now();
+        if tables.is_some_and(|tables| tables.may_be_team_key(name)) {
+            return Way {
+                text:
+                    "if this is the key of a team token, no team has it any more: see that it is \
+                       whole, or add another token to the team of the device (martlet team token \
+                       add TEAM NAME); to list the teams, run"
+                        .to_owned(),
+                command: self.line("team ls", &[], &[]),
+            };
+        }
         if !sources.registry {
             return Way {
                 text: "add it".to_owned(),
@@ -389,6 +400,60 @@ impl Commands {
                  a role that permits what it needs (martlet role ls); to add a device, run"
             ),
             command: self.line("device add", &[], &[name]),
+        }
+    }
+
+    /// What to do about a client that showed the key of a team token and is not let in.
+    pub(super) fn team_token(
+        &self,
+        cause: RefusalCause,
+        key: &str,
+        client_id: &str,
+    ) -> Option<Way> {
+        let tables = self.tables.now()?;
+        let token = tables.team_token_named(self.tenant.0, key)?;
+        let team = token.team;
+        match cause {
+            RefusalCause::WrongSecret => Way::by(
+                "look first what secret the client has, which may be mistyped or that of another \
+                 token; secrets are not shown again: if it is lost, add another team token",
+                self.line("team token add", &[], &[team, token.name]),
+            ),
+            RefusalCause::CredentialExpired => Way::by(
+                "give the client another team token, or restore this one",
+                self.line("team token restore", &[], &[team, token.id]),
+            ),
+            RefusalCause::NotItsClientId => {
+                let is_device = tables.is_device(self.tenant.0, client_id);
+                let (what, command) = match is_device {
+                    true => (
+                        format!("to move the device {client_id} to that team"),
+                        self.line("device set", &[("--to-team", team)], &[client_id]),
+                    ),
+                    false if is_device_id(client_id) => {
+                        // In the tenant of a team, the line names the team already.
+                        let of_team = [("--team", team)];
+                        let options = if self.team.is_some() {
+                            &[][..]
+                        } else {
+                            &of_team
+                        };
+                        (
+                            format!("to add {client_id} to that team"),
+                            self.line("device add", options, &[client_id]),
+                        )
+                    }
+                    false => ("to list them".to_owned(), self.line("device ls", &[], &[])),
+                };
+                Some(Way {
+                    text: format!(
+                        "set the Client Identifier (client id) of the client to the id of a device \
+                         of the team {team}; {what}, run"
+                    ),
+                    command,
+                })
+            }
+            _ => None,
         }
     }
 

@@ -39,7 +39,9 @@ pub(super) fn connect(commands: &Commands, told: &Told, why: &Refusal) -> Option
         RefusalCause::UnknownUser(sources) => Some(commands.unknown(sources, why.subject(), user?)),
         RefusalCause::LockedOut(scope) => Some(lockout(commands, scope, user, address)),
         RefusalCause::Packet(_) => broken(commands, &told.head.client_id, reason_of(&told.event)?),
-        _ => of_registry(commands, why).or_else(|| by_itself(why.cause)),
+        _ => of_team_token(commands, told, why)
+            .or_else(|| of_registry(commands, why))
+            .or_else(|| by_itself(why.cause)),
     }
 }
 
@@ -90,6 +92,15 @@ fn lockout(
 ) -> Way {
     let user = user.filter(|_| scope == LockoutScope::UserName);
     commands.lockout(user, address)
+}
+
+/// Remedy of a refusal of a client that showed the key of a team token.
+fn of_team_token(commands: &Commands, told: &Told, why: &Refusal) -> Option<Way> {
+    match why.subject() {
+        None => commands.team_token(why.cause, told.head.user_name()?, &told.head.client_id),
+        // It is about the device.
+        Some(_) => None,
+    }
 }
 
 /// Remedy of a refusal by the registry, which names a user or device, proved or not.

@@ -22,10 +22,16 @@ fn refused_before(facts: &Facts) -> Option<&Run> {
 /// What it was refused for is over: it was added or restored, activated or enabled, or its ban was
 /// lifted.
 fn is_over(facts: &Facts, run: &Run) -> bool {
-    let is_of_tables = matches!(
-        run.cause,
-        Some(Cause::UnknownName | Cause::Deleted | Cause::Disabled | Cause::Banned)
-    );
+    let is_of_token = facts.by_team_token
+        && matches!(
+            run.cause,
+            Some(Cause::CredentialExpired | Cause::WrongClientId)
+        );
+    let is_of_tables = is_of_token
+        || matches!(
+            run.cause,
+            Some(Cause::UnknownName | Cause::Deleted | Cause::Disabled | Cause::Banned)
+        );
     let is_as_user = run.last.user_name.as_deref().is_none_or(|of| {
         let user = facts.user.as_deref();
         of == facts.question.name || Some(of) == user
@@ -66,6 +72,7 @@ pub(super) fn door(facts: &Facts, found: &mut Found) {
     }
     if let Some(spent) = &facts.spent
         && (spent.has_certificate || !facts.by_certificate)
+        && !facts.by_team_token
     {
         found.push((Weight::Barred, no_credential_left(spent)));
     }

@@ -17,10 +17,13 @@ pub struct Facts {
     pub now_ms: u64,
     /// The Client Identifier that the name stands for.
     pub client_id: String,
-    /// What has the name in the tables or files: `device`, `user`; none: nothing.
+    /// What has the name in the tables or files: `device`, `user`,
+    /// `team token`; none: nothing.
     pub known_as: Option<String>,
     /// The name is unknown: which known name may be meant.
     pub namesakes: Namesakes,
+    /// It shows the key of a team token, or that key was asked about.
+    pub by_team_token: bool,
     /// It was removed from the tables.
     pub deleted: Option<Deleted>,
     /// It has credentials, and none of them is good any more.

@@ -177,11 +177,16 @@ impl Control {
             let listener = presence.as_ref();
             self.accepts_anonymous(listener.map(|presence| &*presence.listener_url))
         };
+        let token = |key: &str| tables.and_then(|tables| tables.team_token_named(tenant.0, key));
+        let by_team_token = token(proved).is_some();
+        // Of the key alone nothing is said about a client.
+        let is_key_alone = client_id == name && token(name).is_some_and(|token| !token.is_revoked);
         let standing = policy.as_deref().map(|policy| match is_anonymous {
             true => Standing::Unproved,
+            false if is_key_alone => Standing::Known,
             false => policy.standing(realm, proved, client_id),
         });
-        let namesakes = tables.filter(|_| known.is_none());
+        let namesakes = tables.filter(|_| known.is_none() && token(name).is_none());
         let namesakes = namesakes.map(|tables| Namesakes::of(question, tables));
         let (add, standing_way) = match &standing {
             Some(Standing::Barred(why)) => (
@@ -247,6 +252,7 @@ impl Control {
             known_as: match known {
                 Some(martlet_registry::Known::User) => Some("user".to_owned()),
                 Some(martlet_registry::Known::Device) => Some("device".to_owned()),
+                None if token(name).is_some() => Some("team token".to_owned()),
                 // A file or the configuration has it.
                 None if standing == Some(Standing::Known) && proved == name => {
                     Some("user".to_owned())
@@ -258,6 +264,7 @@ impl Control {
                 add,
                 ..namesakes.unwrap_or_default()
             },
+            by_team_token,
             deleted: None,
             spent: None,
             replaced_ms: None,

@@ -49,10 +49,9 @@ impl Connection {
     ) -> Result<Self, String> {
         let mut secrets = SecretTexts::of(values);
         let url = filled(&settings.url, values)?;
-        let server: ServerAddr = url
-            .expose()
-            .parse()
-            .map_err(|_| "`url` is no URL of NATS, such as nats://host:4222".to_owned())?;
+        let server: ServerAddr = url.expose().parse().map_err(|_| {
+            "`url` is not a NATS URL, expected one such as nats://host:4222".to_owned()
+        })?;
         if !matches!(server.scheme(), "nats" | "tls") {
             return Err("`url` has to begin with nats:// or tls://".to_owned());
         }
@@ -122,7 +121,7 @@ impl Connection {
     /// Waits until it is lost.
     pub(super) async fn lost(&self) {
         let mut lost = self.lost.clone();
-        // The sender is gone only with the connection.
+        // The sender is dropped only with the connection.
         let _ = lost.wait_for(|lost| *lost).await;
     }
 

@@ -103,7 +103,8 @@ impl Shown {
 }
 
 fn key_pair(seed: &str) -> Result<KeyPair, &'static str> {
-    KeyPair::from_seed(seed.trim()).map_err(|_| "is no seed of an nkey, expected SU and 56 letters")
+    KeyPair::from_seed(seed.trim())
+        .map_err(|_| "is not the seed of an nkey, expected SU and 56 letters")
 }
 
 /// A text with the values of its secrets.

@@ -122,7 +122,7 @@ fn make(
         waiting: JoinSet::new(),
         next_number: 0,
     });
-    Ok(source.with_secrets(names.iter().map(String::as_str)))
+    Ok(source.with_secrets(names))
 }
 
 impl Requests {

@@ -101,23 +101,13 @@ impl ServerSettings {
     /// # Errors
     /// They cannot be used; the reason in words.
     pub(super) fn of(table: &Table, surroundings: &Surroundings<'_>) -> Result<Self, String> {
-        let path = |key| {
-            let path = table.text(key)?;
-            Some(surroundings.data_dir.join(path))
-        };
         Ok(Self {
             url: table
                 .template("url")?
                 .ok_or("`url` is missing, expected nats:// or tls://")?,
             credentials: credentials(table, surroundings.data_dir)?,
-            ca_file: path("ca_file"),
-            certificate: match (path("certificate_file"), path("key_file")) {
-                (Some(certificate), Some(key)) => Some((certificate, key)),
-                (None, None) => None,
-                _ => {
-                    return Err("`certificate_file` and `key_file` need each other".to_owned());
-                }
-            },
+            ca_file: table.path("ca_file", surroundings.data_dir),
+            certificate: table.client_certificate(surroundings.data_dir)?,
             timeout: Duration::from_secs(table.number("timeout_secs", TIMEOUT_SECS)),
             allowed: surroundings.allowed.clone(),
         })
@@ -137,9 +127,7 @@ impl ServerSettings {
 
 fn credentials(table: &Table, data_dir: &Path) -> Result<Credentials, String> {
     let credentials = Credentials {
-        file: table
-            .text("credentials_file")
-            .map(|path| data_dir.join(path)),
+        file: table.path("credentials_file", data_dir),
         nkey: table.template("nkey")?,
         token: table.template("token")?,
         user: table.text("user").map(Into::into),

@@ -224,5 +224,5 @@ fn make(
     let sink = ConfiguredSink::in_node(settings, move |secrets, node| {
         NatsSink::new(Arc::clone(&nats), node, secrets)
     });
-    Ok(sink.with_secrets(names.iter().map(String::as_str)))
+    Ok(sink.with_secrets(names))
 }

@@ -13,12 +13,13 @@ use async_nats::{Message, Subject};
 use futures_util::StreamExt as _;
 use martlet_broker::NewMessage;
 
+use super::VIA;
 use super::connection::Connection;
 use super::source_settings::NatsSourceSettings;
 use super::ttl::remaining_secs;
-use super::via::{self, HEADER, PROPERTY};
 use crate::secret::SecretsReceiver;
 use crate::source::{Source, SourceAnswer, SourceMessage, What};
+use crate::via;
 use crate::words::error_words;
 
 /// When JetStream delivers a message again that the node did not take.
@@ -153,8 +154,8 @@ impl NatsSource {
         let none = HeaderMap::new();
         let headers = message.headers.as_ref().unwrap_or(&none);
         let header = |name: &str| headers.get(name).map(|value| value.as_str());
-        let passed = header(HEADER).unwrap_or_default();
-        if via::has(passed, &self.node) {
+        let passed: Vec<&str> = via::nodes(header(VIA).unwrap_or_default()).collect();
+        if passed.contains(&&*self.node) {
             return What::Nothing;
         }
         let topic = self
@@ -175,10 +176,8 @@ impl NatsSource {
             Some(Ok(left)) => left,
             Some(Err(why)) => return What::Refuse(format!("{why} in {:?}", info.stream)),
         };
-        let mut user_properties = Vec::new();
-        if !passed.is_empty() {
-            user_properties.push((PROPERTY.into(), passed.into()));
-        }
+        let user_properties = passed.iter();
+        let user_properties = user_properties.map(|node| (via::PROPERTY.into(), (*node).into()));
         let message = NewMessage {
             topic: topic.into(),
             payload: message.payload.as_ref().into(),
@@ -189,9 +188,10 @@ impl NatsSource {
             content_type: header("Content-Type").map(Into::into),
             response_topic: None,
             correlation_data: None,
-            user_properties,
+            user_properties: user_properties.collect(),
         };
-        What::Publish(Box::new(message), via::count(passed))
+        let hops = u8::try_from(passed.len()).unwrap_or(u8::MAX);
+        What::Publish(Box::new(message), hops)
     }
 }
 

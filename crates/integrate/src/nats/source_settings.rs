@@ -182,5 +182,5 @@ fn make(
     let source = ConfiguredSink::of_source(settings, move |secrets, host| {
         NatsSource::new(Arc::clone(&nats), host.node(), secrets)
     });
-    Ok(source.with_secrets(names.iter().map(String::as_str)))
+    Ok(source.with_secrets(names))
 }

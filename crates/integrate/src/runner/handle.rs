@@ -191,6 +191,18 @@ impl ToldCommand {
     }
 }
 
+/// Tells a runner commands, and waits for no answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Teller(mpsc::UnboundedSender<Told>);
+
+impl Teller {
+    /// Tells a command. If the runner has ended there is nothing to tell.
+    pub(crate) fn tell(&self, command: Command) {
+        let (answer, _) = oneshot::channel();
+        let _ = self.0.send(Told::Command(command, answer));
+    }
+}
+
 /// A state that the runner writes and others read.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -289,6 +301,11 @@ impl Handle {
         // If it has ended already there is nothing to tell.
         let _ = self.told.send(Told::Command(command, answer));
         ToldCommand(answered)
+    }
+
+    /// Tells the runner commands for as long as it runs, beside this handle.
+    pub(crate) fn teller(&self) -> Teller {
+        Teller(self.told.clone())
     }
 
     /// Carries out a command, and waits for the answer at most as long as given.

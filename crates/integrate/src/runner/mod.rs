@@ -36,6 +36,7 @@ use tokio::sync::mpsc;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
+pub(crate) use handle::Teller;
 pub use handle::{Activity, Command, CommandError, Counts, Failure, Handle, State, ToldCommand};
 
 use self::attempt::Broken;

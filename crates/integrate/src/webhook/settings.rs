@@ -70,7 +70,7 @@ fn make(
     let sink = ConfiguredSink::new(settings, move |secrets| {
         WebhookSink::new(webhook.clone(), secrets)
     });
-    Ok(sink.with_secrets(names.iter().map(String::as_str)))
+    Ok(sink.with_secrets(names))
 }
 
 fn webhook_settings(

@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use martlet_api::{ClientDetailView, ClientView, SubscriptionView};
 use martlet_codec::TopicName;
 use martlet_control::text::printable;
+use serde::Deserialize;
 
 use crate::cmd::admin::{AdminOptions, ask, clients_text, encoded, finish_as, pages};
 use crate::cmd::columns::{columns, left_out};
@@ -28,6 +30,8 @@ enum Action {
     Show(NamedOptions),
     /// End the connection of a client; its session stays, and it may reconnect
     Kick(NamedOptions),
+    /// Forget a login that was verified: the next one is checked again, by the hook too
+    Forget(ForgetOptions),
     /// List subscriptions: of a client, or those that match a topic
     Subscriptions(SubscriptionOptions),
 }
@@ -64,6 +68,20 @@ pub(crate) struct NamedOptions {
     /// Client Identifier
     #[arg(value_name = "CLIENT")]
     client_id: String,
+}
+
+#[derive(Args, Debug)]
+struct ForgetOptions {
+    #[command(flatten)]
+    named: NamedOptions,
+    /// User name that the client logs in with [default: the Client Identifier]
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Forgotten {
+    forgotten: usize,
 }
 
 #[derive(Args, Debug)]
@@ -108,6 +126,7 @@ pub(crate) fn run(command: &ClientCommand) -> ExitCode {
             options.admin.json,
             delete(options, "clients", "its connection is ended"),
         ),
+        Action::Forget(options) => finish_as(options.named.admin.json, forget(options)),
         Action::Subscriptions(options) => finish_as(options.admin.json, subscriptions(options)),
     }
 }
@@ -251,6 +270,30 @@ fn delete(options: &NamedOptions, of: &str, done: &str) -> anyhow::Result<String
     match options.admin.json {
         true => Ok(serde_json::json!({ "client_id": options.client_id }).to_string()),
         false => Ok(format!("{}: {done}", printable(&options.client_id))),
+    }
+}
+
+fn forget(options: &ForgetOptions) -> anyhow::Result<String> {
+    let ForgetOptions { named, user } = options;
+    let (id, user) = (&named.client_id, user.as_ref().unwrap_or(&named.client_id));
+    let team = named.of.team.as_deref();
+    let team = team.map_or_else(String::new, |team| format!("&team={}", encoded(team)));
+    let (user_name, client_id) = (encoded(user), encoded(id));
+    let target =
+        format!("/api/v1/auth/remembered?user_name={user_name}&client_id={client_id}{team}");
+    let body = ask(&named.admin.node.data_dir()?, "DELETE", &target)?;
+    if named.admin.json {
+        return Ok(body);
+    }
+    let Forgotten { forgotten } = serde_json::from_str(&body).context("reading the answer")?;
+    let (user, id) = (printable(user), printable(id));
+    match forgotten {
+        0 => anyhow::bail!(
+            "no login of the user {user} with the Client Identifier {id} is remembered"
+        ),
+        _ => Ok(format!(
+            "{id}: its login as {user} is forgotten; the next one is checked again"
+        )),
     }
 }
 

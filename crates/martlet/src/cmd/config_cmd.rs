@@ -118,11 +118,14 @@ fn show(options: &ConfigOptions, json: bool, changed: bool) -> anyhow::Result<St
         }
     }
     for sink in &effective.sinks {
-        text.push_str(&format!("\n[[{}]]\n", config::section_of(&sink.kind)));
+        text.push_str(&format!("\n[[{}]]\n", sink.section()));
         for (key, sourced) in &sink.keys {
             let line = format!("{key} = {}", config::shown_of_sink(&sourced.value));
             text.push_str(&format!("{line:<48} # {}\n", sourced.source));
         }
+    }
+    for note in &effective.notes {
+        text.push_str(&format!("# {note}\n"));
     }
     for warning in &effective.warnings {
         text.push_str(&format!("# warning: {warning}\n"));
@@ -197,8 +200,11 @@ fn reference() -> String {
         text.push_str(&format!("| `{name}` | {what} |\n"));
     }
     for known in config::table_kinds() {
-        let (section, name) = (known.section, known.name);
-        text.push_str(&format!("\n## `[[{section}.{name}]]`\n\n{SINKS_HEAD}"));
+        let head = match known.section {
+            "bridges" => BRIDGES_HEAD,
+            _ => SINKS_HEAD,
+        };
+        text.push_str(&format!("\n## `[[{}]]`\n\n{head}", known.table()));
         for (name, kind, what) in known.keys {
             let takes = config::expectation(kind);
             text.push_str(&format!("| `{name}` | {takes} | {what} |\n"));
@@ -253,6 +259,13 @@ and options of other systems add one each: `HTTP_SERVER_PORT` and `--http-addr`,
 `LISTEN_ADDR`. One at the default address of `http.listen` stands in its place.\n
 | Key | What it means |
 |---|---|
+";
+
+const BRIDGES_HEAD: &str = "\
+One table per bridge to another broker, in the file alone; see
+[integrations.md](integrations.md#bridges). Changes apply at the next start.\n
+| Key | Takes | What it means |
+|---|---|---|
 ";
 
 const SINKS_HEAD: &str = "\

@@ -15,13 +15,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use martlet_access::iotflow_base;
 use martlet_control::text::{printable, typed};
 use martlet_registry::{DeviceRef, Scope};
 
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{errln, in_words_of_commands, out, outln};
 use crate::cmd::{argv, tables};
+use crate::config;
 use crate::private_file;
 
 /// The name of the link.
@@ -35,6 +35,9 @@ const CONFIGURATION: &str = "martlet.toml";
 
 /// Directory of backups, beside the link.
 const BACKUPS: &str = "backups";
+
+/// Password of the user admin in the script's document; no user has it unless it is given.
+const DOCUMENTED_PASSWORD: &str = "admin123";
 
 /// Lines of the log that are shown.
 const LOG_LINES: usize = 100;
@@ -67,7 +70,7 @@ enum Action {
     ListUsers,
     /// Add a device of the type iotflow and save its credentials to a file
     GenerateDevice { id: String },
-    /// Publish a message to iotflow/test
+    /// Publish a message to iotflow/test; without a user as admin with admin123, if there is admin
     Test {
         #[arg(requires = "password")]
         user: Option<String>,
@@ -178,7 +181,10 @@ fn act(place: &Place, action: &Action) -> anyhow::Result<ExitCode> {
         Action::ListUsers => return Ok(place.run(&["user", "ls"])),
         Action::GenerateDevice { id } => accounts::generate_device(place, id)?,
         Action::Test { user, password } => {
-            return test(place, user.as_deref().zip(password.as_deref()));
+            return match user.as_deref().zip(password.as_deref()) {
+                Some(account) => test(place, Some(account)),
+                None => test_without_account(place),
+            };
         }
         Action::Status => return Ok(place.run(&["status"])),
         Action::Logs => return logs(place),
@@ -206,6 +212,26 @@ fn setup(place: &Place) -> anyhow::Result<ExitCode> {
     Ok(started)
 }
 
+/// The script tests the user that its document has. A node that has no such user may be one that
+/// lets everybody in.
+fn test_without_account(place: &Place) -> anyhow::Result<ExitCode> {
+    let has_admin = tables::read(&place.node(), async |registry| {
+        Ok(registry.user(&Scope::All, accounts::ADMIN).await.is_ok())
+    })?;
+    if !has_admin {
+        return test(place, None);
+    }
+    let done = test(place, Some((accounts::ADMIN, DOCUMENTED_PASSWORD)))?;
+    if done != ExitCode::SUCCESS {
+        outln!(
+            "If {} has another password than {DOCUMENTED_PASSWORD}: ./{NAME} test {} PASSWORD",
+            accounts::ADMIN,
+            accounts::ADMIN
+        );
+    }
+    Ok(done)
+}
+
 /// Publishes a message, and awaits its acknowledgement.
 fn test(place: &Place, account: Option<(&str, &str)>) -> anyhow::Result<ExitCode> {
     let (host, port) = tables::plain_address(&place.node()).context(
@@ -215,7 +241,8 @@ fn test(place: &Place, account: Option<(&str, &str)>) -> anyhow::Result<ExitCode
     let mut words: Vec<OsString> = ["pub", "-h", &host, "-p", &port, "-V", "5", "-q", "1"]
         .map(OsString::from)
         .to_vec();
-    let topic = format!("{}/test", iotflow_base());
+    let base = config::iotflow_base(&place.node().load()?)?;
+    let topic = format!("{}/test", base.as_str());
     words.extend(["-t", &topic, "-m", "test"].map(OsString::from));
     if let Some((user, password)) = account {
         words.extend(["-u", user, "-P", password].map(OsString::from));

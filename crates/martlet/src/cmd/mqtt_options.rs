@@ -287,6 +287,7 @@ impl MqttOptions {
             tls,
             host: named.unwrap_or_else(|| "localhost".to_owned()),
             port: self.port.or(environment.port).unwrap_or(default_port),
+            resolved: None,
             unix: self.unix.clone(),
             transport: Transport::Tcp,
             bind: self.bind,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use martlet_access::RuleLine;
+use martlet_access::{IotflowBase, RuleLine};
 use martlet_broker::Actions;
 use martlet_control::text::printable;
 use martlet_registry::{Actor, ClientIds, Owner, RegistryError, RuleSet};
@@ -281,6 +281,7 @@ fn add(owner: Owner, options: &RulesOptions) -> anyhow::Result<String> {
         rules,
         client_ids: client_ids.unwrap_or_default(),
         revision: 1,
+        iotflow_base: IotflowBase::default(),
     };
     Ok(match on.json {
         true => format!("{}\n", json(owner, &set)),

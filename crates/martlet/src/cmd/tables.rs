@@ -29,6 +29,7 @@ pub(crate) fn with<T>(
     admin::wait(async {
         let mut registry = Registry::open(&settings.location).await?;
         registry.keep_scram(settings.keeps_scram);
+        registry.set_iotflow_base(settings.iotflow_base);
         registry.limit_devices_per_user(settings.devices_per_user_max);
         let done = work(&mut registry).await;
         registry.close().await?;
@@ -85,7 +86,11 @@ pub(crate) fn read<T>(
     node: &NodeOptions,
     work: impl AsyncFnOnce(&mut Registry) -> Result<T, RegistryError>,
 ) -> anyhow::Result<T> {
-    let location = config::location(&node.load()?)?;
+    let effective = node.load()?;
+    let (location, base) = (
+        config::location(&effective)?,
+        config::iotflow_base(&effective)?,
+    );
     let Some(file) = location.file() else {
         return with(node, work);
     };
@@ -94,12 +99,17 @@ pub(crate) fn read<T>(
     if file.try_exists().is_ok_and(|there| there) {
         return admin::wait(async {
             let mut registry = Registry::open_to_read(file).await?;
+            registry.set_iotflow_base(base);
             let done = work(&mut registry).await;
             registry.close().await?;
             Ok(done?)
         });
     }
-    admin::wait(async { Ok(work(&mut Registry::empty().await?).await?) })
+    admin::wait(async {
+        let mut registry = Registry::empty().await?;
+        registry.set_iotflow_base(base);
+        Ok(work(&mut registry).await?)
+    })
 }
 
 /// As [`with`], by the data directory, which is made for this user alone if it is not there.

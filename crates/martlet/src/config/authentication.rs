@@ -74,6 +74,15 @@ const KINDS: &[(&str, Kind)] = &[
     ("hook", Kind::Hook),
 ];
 
+/// The lockout for wrong credentials. It applies by HTTP too while no client has to log in.
+pub(crate) fn lockout(effective: &Effective) -> Lockout {
+    let failures = effective.integer("auth.lockout_failures");
+    Lockout {
+        failures: u32::try_from(failures).unwrap_or(u32::MAX),
+        lasts: Duration::from_secs(effective.integer("auth.lockout_secs")),
+    }
+}
+
 /// One for the process: which password belongs to which hash does not change when files are read
 /// again.
 static HASHING: OnceLock<Hashing> = OnceLock::new();
@@ -180,11 +189,7 @@ impl<'a> Doors<'a> {
             .map(|tables| tables.key_for(b"made-up verifiers"));
         policy.idle_tables = self.idle_tables;
         policy.scram = self.effective.boolean("auth.scram");
-        policy.lockout = Lockout {
-            failures: u32::try_from(self.effective.integer("auth.lockout_failures"))
-                .unwrap_or(u32::MAX),
-            lasts: secs("auth.lockout_secs"),
-        };
+        policy.lockout = lockout(self.effective);
         Some(Arc::new(policy))
     }
 
@@ -194,7 +199,7 @@ impl<'a> Doors<'a> {
             return Ok(None);
         }
         let acl = self.acl_file(table)?.map(Arc::new);
-        let people = People::new(acl.clone());
+        let people = People::new(acl.clone(), &super::http::iotflow_base(self.effective)?);
         let mut users = Users::default();
         let mut sources: Vec<Arc<dyn Source>> = Vec::new();
         for kind in self.order()? {
@@ -319,7 +324,8 @@ impl<'a> Doors<'a> {
             return Ok(None);
         }
         let location = super::registry::location(self.effective)?;
-        let load = |location| martlet_registry::wait(Snapshot::load(location));
+        let base = super::http::iotflow_base(self.effective)?;
+        let load = |location| martlet_registry::wait(Snapshot::load_with(location, base.clone()));
         let read = match read {
             TablesRead::Given(given) => Ok(given),
             TablesRead::NotYet => load(&location).map(|loaded| loaded.map(Arc::new)),

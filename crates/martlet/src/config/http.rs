@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use martlet_access::is_iotflow_base;
+use martlet_access::IotflowBase;
 use martlet_api::{ApiKey, CompatApi, RouteSettings, Settings};
 use martlet_certificates::{ClientCertificates, ServerFiles, server_config};
 use martlet_control::iotflow::Catalogue;
@@ -280,13 +280,16 @@ pub(super) fn settings(
     })
 }
 
-/// Sets where topics of IoTFlow begin, before rules are made. What cannot be is told when the
-/// configuration is resolved.
-pub(crate) fn set_iotflow_base(effective: &Effective) {
+/// Where topics of IoTFlow begin.
+pub(crate) fn iotflow_base(effective: &Effective) -> Result<IotflowBase, ConfigError> {
     let base = effective.text("iotflow.base");
-    if is_iotflow_base(base) {
-        martlet_access::set_iotflow_base(base);
-    }
+    IotflowBase::parse(base).ok_or_else(|| {
+        ConfigError::Unusable(format!(
+            "{}: iotflow.base: {base:?} cannot begin topics: expected levels such as iotflow or \
+             plant/iotflow, without + # % {{ and not $ first",
+            effective.source("iotflow.base")
+        ))
+    })
 }
 
 /// The catalogue of IoTFlow's topics.
@@ -294,15 +297,8 @@ fn iotflow(effective: &Effective) -> Result<Arc<Catalogue>, ConfigError> {
     let unusable = |key: &str, why: String| {
         ConfigError::Unusable(format!("{}: {key}: {why}", effective.source(key)))
     };
-    let base = effective.text("iotflow.base");
-    if !is_iotflow_base(base) {
-        let why = format!(
-            "{base:?} cannot begin topics: expected levels such as iotflow or plant/iotflow, without \
-             + # % {{ and not $ first"
-        );
-        return Err(unusable("iotflow.base", why));
-    }
-    let catalogue = Catalogue::new(base, effective.text("iotflow.topics"));
+    let base = iotflow_base(effective)?;
+    let catalogue = Catalogue::new(base.as_str(), effective.text("iotflow.topics"));
     catalogue
         .map(Arc::new)
         .map_err(|why| unusable("iotflow.topics", why))

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use martlet_control::facts::{Configuration, ConfigurationValue, ConfiguredSink, ListenerValue};
 use toml::de::{DeArray, DeTable, DeValue};
 
+use crate::config::bridges::topic_line;
 use crate::config::file_access::{read_environment_file, unreadable_files};
 use crate::config::masking::shown as shown_of_sink;
 use crate::config::schema::{HTTP_LISTENER_KEYS, Key, Kind, LISTENER_KEYS, Value, is_list, keys};
-use crate::config::sinks::table_kinds;
+use crate::config::sinks::{TableKind, section_of, table_kinds};
 use crate::config::{database, mosquitto, seeds};
 
 /// Source of values that are not set.
@@ -26,7 +27,7 @@ pub(crate) struct Sourced {
 /// A listener as configured: its keys.
 pub(crate) type ListenerTable = BTreeMap<String, Sourced>;
 
-/// A sink or source as configured.
+/// A sink, source or bridge as configured.
 #[derive(Clone, Debug)]
 pub(crate) struct SinkTable {
     /// Kind, such as `file`.
@@ -37,6 +38,13 @@ pub(crate) struct SinkTable {
     /// the environment has named its target.
     pub(crate) may_be_private: bool,
     pub(crate) keys: ListenerTable,
+}
+
+impl SinkTable {
+    /// Name of its table, such as `sinks.file`.
+    pub(crate) fn section(&self) -> String {
+        section_of(&self.kind)
+    }
 }
 
 /// The configuration in force.
@@ -52,6 +60,9 @@ pub(crate) struct Effective {
     pub(crate) sinks: Vec<SinkTable>,
     /// What is odd but does not keep the node from starting.
     pub(crate) warnings: Vec<String>,
+    /// What the start reports: private addresses that are permitted since their integration was
+    /// named in another way than by our file.
+    pub(crate) notes: Vec<String>,
     /// Files that were read, for the start's report.
     pub(crate) files: Vec<PathBuf>,
     /// The `.env` among them.
@@ -78,6 +89,7 @@ impl Effective {
             http_listeners: Vec::new(),
             sinks: Vec::new(),
             warnings: Vec::new(),
+            notes: Vec::new(),
             files: Vec::new(),
             environment_file: None,
             secret_files: Vec::new(),
@@ -438,6 +450,9 @@ fn read_file(path: &Path, schema: &[Key], effective: &mut Effective) -> Result<(
             (name @ ("sinks" | "sources"), DeValue::Table(kinds)) => {
                 effective.sinks.extend(file.sinks(name, kinds)?);
             }
+            ("bridges", DeValue::Array(tables)) => {
+                effective.sinks.extend(file.bridges(tables)?);
+            }
             (name, DeValue::Table(entries)) => {
                 if !is_section(schema, name) {
                     return Err(unknown_section(schema, name, place));
@@ -476,6 +491,7 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
         ("http_listener" | "http_listeners", _) => Some("[[http_listeners]]".to_owned()),
         ("sink", _) => Some("[[sinks.file]]".to_owned()),
         ("source", _) => Some("[[sources.nats]]".to_owned()),
+        ("bridge" | "bridges", _) => Some("[[bridges]]".to_owned()),
         (_, hint) => hint.map(|section| format!("[{section}]")),
     };
     ConfigError::UnknownKey {
@@ -488,10 +504,13 @@ fn unknown_section(schema: &[Key], name: &str, place: String) -> ConfigError {
 /// A key before the first section, or a section that is written as a value.
 fn outside_sections(schema: &[Key], name: &str, place: String) -> ConfigError {
     if is_section(schema, name)
-        || matches!(name, "listeners" | "http_listeners" | "sinks" | "sources")
+        || matches!(
+            name,
+            "listeners" | "http_listeners" | "bridges" | "sinks" | "sources"
+        )
     {
         let expected = match name {
-            "listeners" | "http_listeners" => format!("[[{name}]] tables"),
+            "listeners" | "http_listeners" | "bridges" => format!("[[{name}]] tables"),
             "sinks" | "sources" => format!("[[{name}.KIND]] tables"),
             name => format!("a section, [{name}]"),
         };
@@ -566,29 +585,46 @@ impl File<'_> {
             let name = &**kind.get_ref();
             let place = self.place(kind.span().start);
             let mut all = table_kinds().filter(|known| known.section == section);
-            let Some(known) = all.find(|known| known.name == name) else {
+            let Some(known) = all.find(|known| known.name == Some(name)) else {
                 let all = table_kinds().filter(|known| known.section == section);
-                let hint = nearest_of(all.map(|known| known.name), name);
+                let hint = nearest_of(all.filter_map(|known| known.name), name);
                 return Err(ConfigError::UnknownKey {
                     place,
                     key: format!("[[{section}.{name}]]"),
                     hint: hint.map(|kind| format!("[[{section}.{kind}]]")),
                 });
             };
-            let section = format!("{section}.{name}");
             let DeValue::Array(tables) = tables.get_ref() else {
-                return Err(no_tables(place, &section));
+                return Err(no_tables(place, &known.table()));
             };
-            for table in tables.iter() {
-                sinks.push(SinkTable {
-                    kind: known.kind.to_owned(),
-                    place: self.place(table.span().start),
-                    may_be_private: false,
-                    keys: self.table(&section, &known.keys, table)?,
-                });
-            }
+            sinks.extend(self.tables_of(&known, tables)?);
         }
         Ok(sinks)
+    }
+
+    /// The tables `[[bridges]]`.
+    fn bridges(&self, tables: &DeArray<'_>) -> Result<Vec<SinkTable>, ConfigError> {
+        let bridges = table_kinds().filter(|known| known.section == "bridges");
+        let bridges = bridges.map(|known| self.tables_of(&known, tables));
+        Ok(bridges.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// The tables of a kind of integration.
+    fn tables_of(
+        &self,
+        known: &TableKind,
+        tables: &DeArray<'_>,
+    ) -> Result<Vec<SinkTable>, ConfigError> {
+        let section = known.table();
+        let tables = tables.iter().map(|table| {
+            Ok(SinkTable {
+                kind: known.kind.to_owned(),
+                place: self.place(table.span().start),
+                may_be_private: false,
+                keys: self.table(&section, &known.keys, table)?,
+            })
+        });
+        tables.collect()
     }
 
     /// A table of a list, with its keys.
@@ -626,6 +662,17 @@ impl File<'_> {
         Ok(found)
     }
 
+    /// Topics of a bridge, as lines.
+    fn topics(&self, topics: &DeArray<'_>) -> Result<Vec<String>, ConfigError> {
+        let lines = topics.iter().map(|topic| {
+            topic_line(topic.get_ref()).map_err(|why| {
+                let place = self.place(topic.span().start);
+                ConfigError::Unusable(format!("{place}: topics: {why}"))
+            })
+        });
+        lines.collect()
+    }
+
     fn value(
         &self,
         kind: Kind,
@@ -639,7 +686,10 @@ impl File<'_> {
                 .ok()
                 .map(Value::Integer),
             DeValue::Boolean(flag) => Some(Value::Boolean(*flag)),
-            DeValue::String(text) if kind == Kind::Texts => {
+            DeValue::Array(topics) if kind == Kind::Topics => {
+                Some(Value::Texts(self.topics(topics)?))
+            }
+            DeValue::String(text) if matches!(kind, Kind::Texts | Kind::Topics) => {
                 Some(Value::Texts(vec![text.to_string()]))
             }
             DeValue::String(text) if kind == Kind::Headers => {
@@ -791,7 +841,7 @@ fn parse_text(key: &Key, text: &str, place: &str) -> Result<Value, ConfigError> 
             _ => None,
         },
         Kind::Word(_) | Kind::Text => Some(Value::Text(text.to_owned())),
-        Kind::Texts => Some(Value::Texts(vec![text.to_owned()])),
+        Kind::Texts | Kind::Topics => Some(Value::Texts(vec![text.to_owned()])),
         Kind::Headers => Some(Value::Headers(vec![text.to_owned()])),
         Kind::Secret => Some(Value::Secret(text.to_owned().into())),
     };
@@ -863,7 +913,7 @@ fn fits(kind: Kind, value: &Value) -> bool {
         (Kind::NoneOrAtLeast { min }, Value::Integer(number)) => *number == 0 || *number >= min,
         (Kind::Boolean, Value::Boolean(_)) => true,
         (Kind::Text, Value::Text(_)) | (Kind::Secret, Value::Secret(_)) => true,
-        (Kind::Texts, Value::Texts(_)) | (Kind::Headers, Value::Headers(_)) => true,
+        (Kind::Texts | Kind::Topics, Value::Texts(_)) | (Kind::Headers, Value::Headers(_)) => true,
         (Kind::Word(words), Value::Text(word)) => words.contains(&word.as_str()),
         _ => false,
     }
@@ -879,6 +929,9 @@ pub(crate) fn expectation(kind: Kind) -> String {
         Kind::Word(words) => format!("one of {}", words.join(", ")),
         Kind::Text => "text in quotes".to_owned(),
         Kind::Texts | Kind::Headers => "a list of texts, such as [\"a\", \"b\"]".to_owned(),
+        Kind::Topics => {
+            "a list of topics, such as [{ filter = \"a/#\", direction = \"out\" }]".to_owned()
+        }
         Kind::Secret => "a secret: text in quotes".to_owned(),
     }
 }

@@ -9,6 +9,7 @@
 //! could change or read; `regular_file` reads files.
 
 mod authentication;
+mod bridges;
 mod broken;
 mod database;
 #[cfg(test)]
@@ -31,7 +32,7 @@ pub(crate) use authentication::{IGNORES_TABLES, TablesRead, subscribing, tables_
 pub(crate) use broken::data_dir_in;
 pub(crate) use database::{NAMES as DATABASE_NAMES, is_about_database};
 pub(crate) use file_access::{exposed_files, unreadable_files};
-pub(crate) use http::{HttpConnections, HttpListener, set_iotflow_base};
+pub(crate) use http::{HttpConnections, HttpListener, iotflow_base};
 #[cfg(test)]
 use load::ConfigError;
 pub(crate) use load::{
@@ -46,7 +47,7 @@ pub(crate) use registry::{
 pub(crate) use resolve::{
     LogFile, LogFormat, NodeConfig, command_options, data_dir, listener_url, resolve, resolve_with,
 };
-pub(crate) use schema::{http_listener_keys, keys, listener_keys};
+pub(crate) use schema::{Value, http_listener_keys, keys, listener_keys};
 pub(crate) use seeds::{NAMES as NAMES_OF_OTHERS, Use, Variables, with_host};
-pub(crate) use sinks::{SinksConfig, section_of, table_kinds, unwritable as unwritable_sinks};
+pub(crate) use sinks::{SinksConfig, table_kinds, unwritable as unwritable_sinks};
 pub(crate) use way_in::way_in;

@@ -65,6 +65,7 @@ pub(crate) fn settings(effective: &Effective) -> Result<TablesSettings, ConfigEr
     Ok(TablesSettings {
         location: location(effective)?,
         keeps_scram: effective.boolean("auth.scram"),
+        iotflow_base: super::http::iotflow_base(effective)?,
         devices_per_user_max: (most > 0).then_some(most),
         audit: AuditKept {
             days: effective.integer("audit.keep_days"),

@@ -13,7 +13,7 @@ use martlet_certificates::{
 };
 use martlet_codec::QoS;
 use martlet_control::UserPlaces;
-use martlet_control::authentication::Policy;
+use martlet_control::authentication::{Lockout, Policy};
 use martlet_control::feed::{Bounds, Filter, Kinds, Panel, Push};
 use martlet_control::presence::PresenceTopics;
 use martlet_control::secrets::KEY_FILE;
@@ -67,6 +67,8 @@ pub(crate) struct NodeConfig {
     pub(crate) anonymous_beyond_loopback: bool,
     /// Authentication of clients, if it is required.
     pub(crate) policy: Option<Arc<Policy>>,
+    /// That of the policy, and of the node while it has none.
+    pub(crate) lockout: Lockout,
     /// The tables, if no login is checked against them and they are not switched off.
     pub(crate) idle_tables: Option<Arc<Snapshot>>,
     /// Where the tables are, and how they are kept.
@@ -212,6 +214,7 @@ pub(crate) fn resolve_with(
         weak_passwords: std::mem::take(&mut doors.weak_passwords),
         locked_out: std::mem::take(&mut doors.locked_out),
         idle_tables: doors.idle_tables().cloned(),
+        lockout: super::authentication::lockout(effective),
         policy: doors.policy(),
         user_places: user_places(effective),
         files,

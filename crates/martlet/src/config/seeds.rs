@@ -137,14 +137,14 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ("LOG_FILE", "`log.file`; its directory is made."),
     (
         "RATE_LIMIT_PER_MINUTE",
-        "`http.rate`, a sixtieth of it, at least 1.",
+        "`http.rate`, a sixtieth of it, at least 1; without `RATE_LIMIT_BURST` also `http.burst`.",
     ),
     ("RATE_LIMIT_BURST", "`http.burst`."),
     (
         "NATS_URL",
         "The sink `nats/service-mqtt` forwards every message of all tenants, QoS 0 too, to \
          `raw.<username>` there, see [NATS](integrations.md#nats). Needs no \
-         `integrations.allow_private`, except for link-local addresses.",
+         `integrations.allow_private` for loopback and private addresses, which the start reports.",
     ),
     (
         "ENABLE_JETSTREAM",

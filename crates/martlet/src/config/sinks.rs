@@ -11,6 +11,7 @@ use martlet_control::integrations::{AllowedNetworks, ConfiguredSink, DeadLetters
 use martlet_integrate::file::check_path;
 use martlet_integrate::{
     KINDS, MAX_ATTEMPTS, OnReject, SOURCES, SecretValue, Settings, Surroundings, Table, TableValue,
+    bridge,
 };
 
 use super::load::{ConfigError, Effective, SinkTable};
@@ -22,17 +23,27 @@ type KeyOfSink = (&'static str, Kind, &'static str);
 
 /// A kind of integration as the configuration has it.
 pub(crate) struct TableKind {
-    /// `sinks` or `sources`.
+    /// `sinks`, `sources` or `bridges`.
     pub(crate) section: &'static str,
-    /// Name in `[[SECTION.NAME]]`.
-    pub(crate) name: &'static str,
+    /// Name in `[[SECTION.NAME]]`; none: the tables are `[[SECTION]]`.
+    pub(crate) name: Option<&'static str>,
     /// Name of the kind of integration.
     pub(crate) kind: &'static str,
     /// All of its keys.
     pub(crate) keys: Vec<KeyOfSink>,
 }
 
-/// The kinds of sinks and sources.
+impl TableKind {
+    /// Name of its tables, such as `sinks.file`.
+    pub(crate) fn table(&self) -> String {
+        match self.name {
+            Some(name) => format!("{}.{name}", self.section),
+            None => self.section.to_owned(),
+        }
+    }
+}
+
+/// The kinds of sinks, sources and bridges.
 pub(crate) fn table_kinds() -> impl Iterator<Item = TableKind> {
     let own = |kind: &martlet_integrate::Kind| {
         let own = kind.keys.iter();
@@ -41,7 +52,7 @@ pub(crate) fn table_kinds() -> impl Iterator<Item = TableKind> {
     };
     let sinks = KINDS.iter().map(move |kind| TableKind {
         section: "sinks",
-        name: kind.name,
+        name: Some(kind.name),
         kind: kind.name,
         keys: {
             let all = [NAME_KEY, FILTERS_KEY].into_iter().chain(own(kind));
@@ -50,24 +61,38 @@ pub(crate) fn table_kinds() -> impl Iterator<Item = TableKind> {
     });
     let sources = SOURCES.iter().map(move |(name, kind)| TableKind {
         section: "sources",
-        name,
+        name: Some(name),
         kind: kind.name,
         keys: {
             let all = [NAME_OF_SOURCE_KEY].into_iter().chain(own(kind));
             all.chain([TENANT_OF_SOURCE_KEY]).collect()
         },
     });
-    sinks.chain(sources)
+    let bridges = TableKind {
+        section: "bridges",
+        name: None,
+        kind: BRIDGE,
+        keys: {
+            let common = COMMON_KEYS.into_iter().map(|key| match key.0 {
+                "keep_qos0" => BRIDGE_KEEP_QOS0_KEY,
+                "tenant" => BRIDGE_TENANT_KEY,
+                _ => key,
+            });
+            let all = [BRIDGE_NAME_KEY].into_iter().chain(own(&bridge::KIND));
+            all.chain(common).collect()
+        },
+    };
+    sinks.chain(sources).chain([bridges])
 }
 
-/// `SECTION.NAME` of a kind of integration.
-pub(crate) fn section_of(kind: &str) -> String {
+/// Name of the table of a kind of integration, such as `sinks.file` or `bridges`.
+pub(super) fn section_of(kind: &str) -> String {
     let found = table_kinds().find(|known| known.kind == kind);
-    found.map_or_else(
-        || format!("sinks.{kind}"),
-        |known| format!("{}.{}", known.section, known.name),
-    )
+    found.map_or_else(|| format!("sinks.{kind}"), |known| known.table())
 }
+
+/// Kind of the tables `[[bridges]]`.
+pub(super) const BRIDGE: &str = bridge::KIND.name;
 
 const NAME_OF_SOURCE_KEY: KeyOfSink = (
     "name",
@@ -79,6 +104,24 @@ const TENANT_OF_SOURCE_KEY: KeyOfSink = (
     "tenant",
     Kind::Text,
     "Name or id of the team to whose tenant it publishes. A team that does not exist yet is waited for. Default: the common tenant.",
+);
+
+const BRIDGE_NAME_KEY: KeyOfSink = (
+    "name",
+    Kind::Text,
+    "Name, which no other bridge of the node has: letters, digits, -, _ and ., 64 at most. The queue of messages belongs to it: a bridge of another name begins with an empty one.",
+);
+
+const BRIDGE_KEEP_QOS0_KEY: KeyOfSink = (
+    "keep_qos0",
+    Kind::Boolean,
+    "QoS 0 messages are queued and stored as well while the other broker cannot be reached, deletions of retained messages among them. false: they are dropped then, and cost less. Default: true.",
+);
+
+const BRIDGE_TENANT_KEY: KeyOfSink = (
+    "tenant",
+    Kind::Text,
+    "Name or id of the team whose tenant it carries messages of, in both directions. A team that does not exist yet is waited for. Default: the common tenant.",
 );
 
 const NAME_KEY: KeyOfSink = (
@@ -179,7 +222,7 @@ pub(super) fn sinks(effective: &Effective, data_dir: &Path) -> Result<SinksConfi
     let mut sinks: Vec<(ConfiguredSink, &str)> = Vec::new();
     for table in &effective.sinks {
         let unusable = |why: String| {
-            let (place, section) = (&table.place, section_of(&table.kind));
+            let (place, section) = (&table.place, table.section());
             ConfigError::Unusable(format!("{place}: [[{section}]]: {why}"))
         };
         let surroundings = Surroundings {
@@ -251,7 +294,7 @@ fn allowed_networks(effective: &Effective, more: &[&str]) -> Result<AllowedNetwo
 /// The sink of a table.
 fn sink(table: &SinkTable, surroundings: &Surroundings<'_>) -> Result<ConfiguredSink, String> {
     let sources = SOURCES.iter().map(|(_, kind)| kind);
-    let mut kinds = KINDS.iter().chain(sources);
+    let mut kinds = KINDS.iter().chain(sources).chain([&bridge::KIND]);
     let kind = kinds.find(|kind| *kind.name == *table.kind);
     let kind = kind.ok_or("there is no such kind of sink")?;
     let values = table.keys.iter();
@@ -281,8 +324,9 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
         ));
     }
     let filters = table.texts("filters");
-    let is_source = SOURCES.iter().any(|(_, source)| source.name == kind);
-    if filters.is_empty() && !is_source {
+    // A bridge has topics, from which it makes them, and a source has none.
+    let is_sink = KINDS.iter().any(|sink| sink.name == kind);
+    if filters.is_empty() && is_sink {
         return Err("`filters` is missing, expected a list such as [\"plant/#\"]".to_owned());
     }
     for (at, filter) in filters.iter().enumerate() {

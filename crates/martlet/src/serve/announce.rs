@@ -57,6 +57,9 @@ pub(super) fn announce(
     for file in &effective.files {
         text.push_str(&format!("  configuration from {}\n", file.display()));
     }
+    for note in &effective.notes {
+        text.push_str(&format!("  {note}\n"));
+    }
     let environment_file = effective.environment_file.as_ref();
     control
         .health

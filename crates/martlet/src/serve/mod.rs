@@ -194,9 +194,7 @@ impl ConfigOptions {
         let mut environment = config::environment()?.variables;
         environment
             .retain(|(name, _)| name.starts_with("MARTLET_") || config::is_about_database(name));
-        let effective = config::load(&self.overlay()?, &environment)?;
-        config::set_iotflow_base(&effective);
-        Ok(effective)
+        Ok(config::load(&self.overlay()?, &environment)?)
     }
 
     /// The configuration in force.
@@ -207,7 +205,6 @@ impl ConfigOptions {
             overlay.names_of_file.clone_from(&file.names);
         }
         let mut effective = config::load(&overlay, &environment.variables)?;
-        config::set_iotflow_base(&effective);
         if let Some(file) = &environment.file {
             effective.files.push(file.path.clone());
             let warnings = file.unclosed.iter().map(|(line, name)| {
@@ -313,6 +310,7 @@ async fn run_node(
     let nobody = || {
         let mut policy = Policy::new(BTreeMap::new());
         policy.idle_tables = node.idle_tables.clone();
+        policy.lockout = node.lockout;
         Arc::new(policy)
     };
     let doorkeeper = Doorkeeper::new(node.policy.clone().unwrap_or_else(nobody))?;

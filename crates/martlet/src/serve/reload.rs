@@ -468,7 +468,8 @@ impl Reload {
     async fn reload(&mut self, of: ReloadOf, mut changed: Vec<String>) -> Result<Reloaded, String> {
         let effective = self.options.load().map_err(|error| format!("{error:#}"))?;
         let tables = self.read_tables(of).await?;
-        let node = config::resolve_with(&effective, tables).map_err(|error| error.to_string())?;
+        let resolved = self.with_started_base(&effective);
+        let node = config::resolve_with(&resolved, tables).map_err(|error| error.to_string())?;
         if node.tables.location != *self.tables.location() {
             return Err("registry.url has changed; that needs a restart".to_owned());
         }
@@ -596,6 +597,17 @@ impl Reload {
             self.control.tell_all(&Command::Revoke(revocations.into()));
         }
         revoked
+    }
+
+    /// The same, with the topics of IoTFlow where they were at the start: rules and catalogue are
+    /// not to differ.
+    fn with_started_base(&self, effective: &Effective) -> Effective {
+        const KEY: &str = "iotflow.base";
+        let mut resolved = effective.clone();
+        if let Some(base) = self.started_with.values.get(KEY) {
+            resolved.values.insert(KEY.to_owned(), base.clone());
+        }
+        resolved
     }
 
     /// Keys whose changes apply only at the next start.

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use martlet_access::IotflowBase;
 use martlet_access::hash::PasswordHash;
 use martlet_access::scram::Verifier;
 use martlet_broker::{CredentialMark, PasswordSource, Refusal, RefusalCause, Rules};
@@ -36,7 +37,7 @@ use crate::{Ban, COMMON_TENANT, Location, Status};
 pub(crate) use self::read::each_line;
 pub use self::renew::{Changed, Renewed};
 pub(crate) use self::sets::compile;
-pub use self::team_tokens::{LoginNumbers, TeamTokenLogin};
+pub use self::team_tokens::{LoginNumbers, TeamTokenLogin, TeamTokenName};
 
 /// Whose name it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub struct Snapshot {
     changes_ms: i64,
     in_use: bool,
     key: DigestKey,
+    /// Where the topics of IoTFlow begin.
+    iotflow_base: IotflowBase,
     sets: Arc<Sets>,
     users: SharedMap<Arc<str>, Arc<UserEntry>>,
     /// By tenant and id.
@@ -127,6 +130,8 @@ struct UserEntry {
     scram: Option<Box<Verifier>>,
     enabled: bool,
     tenant: u32,
+    /// The number of its team; 0 is none.
+    team: u32,
     rules: SetNumber,
 }
 
@@ -566,7 +571,8 @@ impl Snapshot {
         self.deleted.find(tenant, name)
     }
 
-    /// Whether a client that has proved a name is accepted, with this Client Identifier.
+    /// Whether a client that has proved a name, or the key of a team token, is accepted, with this
+    /// Client Identifier.
     ///
     /// # Errors
     /// Why not.
@@ -590,6 +596,9 @@ impl Snapshot {
                 Status::Maintenance => RefusalCause::DeviceMaintenance,
             };
             return refused(cause, format!("device {name} is {}", device.status), name);
+        }
+        if let Some(admitted) = self.admits_token(tenant, name, client_id) {
+            return admitted;
         }
         self.expect_of_no_device(tenant, client_id)?;
         if self.user(tenant, name).is_some_and(|user| !user.enabled) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
+use martlet_access::IotflowBase;
 use martlet_access::hash::PasswordHash;
 use martlet_access::scram::Verifier;
 use martlet_broker::Rules;
@@ -31,6 +32,17 @@ impl Snapshot {
     /// # Errors
     /// They cannot be read, or mean nothing in part.
     pub async fn load(location: impl Into<Location>) -> Result<Option<Self>, RegistryError> {
+        Self::load_with(location, IotflowBase::default()).await
+    }
+
+    /// As [`Self::load`], where the topics of IoTFlow begin with this.
+    ///
+    /// # Errors
+    /// They cannot be read, or mean nothing in part.
+    pub async fn load_with(
+        location: impl Into<Location>,
+        iotflow_base: IotflowBase,
+    ) -> Result<Option<Self>, RegistryError> {
         let location = location.into();
         if let Some(path) = location.file()
             && !crate::database::is_there(path)?
@@ -41,6 +53,7 @@ impl Snapshot {
             Some(path) => Registry::open_to_read(path).await?,
             None => Registry::open(location).await?,
         };
+        registry.set_iotflow_base(iotflow_base);
         let snapshot = Self::read(&mut registry).await?;
         registry.close().await?;
         Ok(Some(snapshot))
@@ -52,11 +65,12 @@ impl Snapshot {
     /// They cannot be read, or mean nothing in part.
     pub async fn read(registry: &mut Registry) -> Result<Self, RegistryError> {
         let key = registry.digest_key().await?;
+        let base = registry.iotflow_base.clone();
         let (location, place) = (registry.location().clone(), registry.place().to_owned());
         // Before it is read: one that takes its place meanwhile is another.
         let file = location.file().and_then(file_of);
         let mut all = registry.begin_reading().await?;
-        let read = Self::read_tables(&mut all, location, &place, key, file).await;
+        let read = Self::read_tables(&mut all, location, &place, (key, base), file).await;
         let ended = all.rollback().await.map_err(Fault::Sql);
         let read = read.and_then(|read| ended.map(|()| read));
         read.map_err(|fault| fault.at(&place))
@@ -66,7 +80,7 @@ impl Snapshot {
         on: &mut AnyConnection,
         location: Location,
         place: &str,
-        key: DigestKey,
+        (key, iotflow_base): (DigestKey, IotflowBase),
         file: Option<(u64, u64)>,
     ) -> Result<Self, Fault> {
         let mark = match location.file() {
@@ -74,18 +88,18 @@ impl Snapshot {
             None => mark_of(on).await?,
         };
         let seen = seen(on).await?;
-        let mut sets = Arc::new(Sets::read(on, place).await?);
+        let mut sets = Arc::new(Sets::read(on, place, &iotflow_base).await?);
+        let tokens = TeamTokens::read(on, place).await?;
         let mut users = SharedMap::default();
         let mut stranger = None;
         for row in user_rows(on).await? {
             let name: Arc<str> = row.user.name.as_str().into();
             let rules = number_of(&mut sets, By::Role(row.user.role.clone()), &name, place)?;
-            let entry = user_entry(row, rules, place)?;
+            let entry = user_entry(row, rules, &tokens, place)?;
             stranger.get_or_insert_with(|| entry.hash.clone());
             users.insert(name, Arc::new(entry));
         }
         let read_ms = now_ms();
-        let tokens = TeamTokens::read(on, place).await?;
         let mut groups = read_places(on, &sets, place).await?;
         let mut numbered = HashMap::new();
         let take = |row: DeviceRow| {
@@ -133,6 +147,7 @@ impl Snapshot {
             location,
             seen,
             key,
+            iotflow_base,
             read_ms,
             changes_ms,
             sets,
@@ -337,6 +352,7 @@ const FIELD_END: char = '\u{1f}';
 pub(super) fn user_entry(
     row: UserRow,
     rules: SetNumber,
+    tokens: &TeamTokens,
     place: &str,
 ) -> Result<UserEntry, RegistryError> {
     let name = row.user.name;
@@ -355,6 +371,7 @@ pub(super) fn user_entry(
         password_set_ms: row.password_set_ms,
         enabled: row.user.enabled,
         tenant: row.user.tenant,
+        team: tokens.number_of(&row.user.team),
         rules,
     })
 }

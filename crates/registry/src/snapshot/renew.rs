@@ -151,7 +151,7 @@ impl Snapshot {
             if key.is_none_or(|key| key.identity() != self.identity()) {
                 return Ok(Renewed::Everything);
             }
-            let (newer, gained) = self.sets.read_again(on, place).await?;
+            let (newer, gained) = self.sets.read_again(on, place, &self.iotflow_base).await?;
             for group in gained {
                 devices_of(on, &group, &mut changed_devices).await?;
             }
@@ -173,7 +173,8 @@ impl Snapshot {
                 Some(row) => {
                     let by = By::Role(row.user.role.clone());
                     let rules = number_of(&mut sets, by, &name, place)?;
-                    users.insert(Arc::clone(&name), Arc::new(user_entry(row, rules, place)?))
+                    let entry = user_entry(row, rules, &tokens, place)?;
+                    users.insert(Arc::clone(&name), Arc::new(entry))
                 }
                 None => users.remove(&name),
             };
@@ -215,6 +216,7 @@ impl Snapshot {
         let newest = users.values().next().map(|user| &user.hash);
         let stranger = newest.map(|newest| self.stranger.as_ref().unwrap_or(newest).clone());
         let snapshot = Self {
+            iotflow_base: self.iotflow_base.clone(),
             location: self.location.clone(),
             origin: self.origin.clone(),
             seen,

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use martlet_access::{IOTFLOW, RuleLine, iotflow_commands_of};
+use martlet_access::{IOTFLOW, IotflowBase, RuleLine};
 use martlet_broker::{Actions, Rule, Rules};
 use sqlx::{AnyConnection, Row as _};
 
@@ -58,10 +58,14 @@ struct Group {
 
 impl Sets {
     /// Of which nobody goes by any.
-    pub(super) async fn read(on: &mut AnyConnection, place: &str) -> Result<Self, Fault> {
-        let roles = read_rule_sets(on, Owner::Role, place).await?;
-        let types = read_rule_sets(on, Owner::DeviceType, place).await?;
-        let rules = read_rule_sets(on, Owner::Group, place).await?;
+    pub(super) async fn read(
+        on: &mut AnyConnection,
+        place: &str,
+        base: &IotflowBase,
+    ) -> Result<Self, Fault> {
+        let roles = read_rule_sets(on, Owner::Role, place, base).await?;
+        let types = read_rule_sets(on, Owner::DeviceType, place, base).await?;
+        let rules = read_rule_sets(on, Owner::Group, place, base).await?;
         let with_rules = rules.into_iter().filter(|set| !set.rules.is_empty());
         let mut rules: HashMap<String, Vec<RuleLine>> =
             with_rules.map(|set| (set.name, set.rules)).collect();
@@ -80,7 +84,7 @@ impl Sets {
             let (id, name): (String, String) = (row.try_get("id")?, row.try_get("name")?);
             let lines = rules.remove(&id).unwrap_or_default();
             let source = |number| format!("group {name} rule {number}");
-            let iotflow = iotflow_commands_of(&name).map(|filter| Rule {
+            let iotflow = base.commands_of(&name).map(|filter| Rule {
                 actions: Actions::READ,
                 allows: true,
                 filter: filter.into(),
@@ -101,8 +105,9 @@ impl Sets {
         &self,
         on: &mut AnyConnection,
         place: &str,
+        base: &IotflowBase,
     ) -> Result<(Self, Vec<String>), Fault> {
-        let mut newer = Self::read(on, place).await?;
+        let mut newer = Self::read(on, place, base).await?;
         for (by, _) in &self.held {
             // Nobody who is there has a role or type that is not: who goes by it is another now.
             let rules = newer.rules_by(by, place)?;

@@ -10,7 +10,7 @@ use crate::RegistryError;
 use crate::secret::{Digest, read_digest};
 use crate::sql::Fault;
 
-/// Those that are valid, of teams that are there; and the numbers of these teams.
+/// Those of teams that are there, revoked ones too; and the numbers of these teams.
 #[derive(Debug, Default)]
 pub(super) struct TeamTokens {
     /// By the digest of the key.
@@ -21,6 +21,7 @@ pub(super) struct TeamTokens {
 
 #[derive(Debug)]
 pub(super) struct Token {
+    pub(super) id: String,
     pub(super) number: i64,
     pub(super) name: String,
     pub(super) secret: Digest,
@@ -28,10 +29,24 @@ pub(super) struct Token {
     pub(super) team: u32,
     pub(super) team_name: String,
     pub(super) tenant: u32,
+    pub(super) is_revoked: bool,
 }
 
 /// Approximate bytes of one: itself, its names and its place in a map.
 const TOKEN_BYTES: usize = 320;
+
+/// A team token, as operators name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TeamTokenName<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// The name of its team.
+    pub team: &'a str,
+    /// Nobody logs in with it until it is restored.
+    pub is_revoked: bool,
+}
 
 /// A login by a team token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +81,7 @@ impl TeamTokens {
             all.team_numbers.insert(row.try_get("team")?, number);
         }
         let sql = "SELECT team_tokens.*, teams.name AS team_name, teams.tenant AS tenant FROM \
-                   team_tokens JOIN teams ON teams.id = team WHERE revoked_ms = 0 AND deleted_ms = 0";
+                   team_tokens JOIN teams ON teams.id = team WHERE deleted_ms = 0";
         for row in sqlx::query(sql).fetch_all(&mut *on).await? {
             let (id, team): (String, String) = (row.try_get("id")?, row.try_get("team")?);
             let digest = |text: String| {
@@ -77,15 +92,18 @@ impl TeamTokens {
                 read_digest(&text).ok_or_else(damaged)
             };
             let tenant: i64 = row.try_get("tenant")?;
+            let secret = digest(row.try_get("secret_digest")?)?;
+            let key = digest(row.try_get("key_digest")?)?;
             let token = Token {
                 number: row.try_get("number")?,
                 name: row.try_get("name")?,
-                secret: digest(row.try_get("secret_digest")?)?,
+                secret,
                 team: all.number_of(&team),
                 team_name: row.try_get("team_name")?,
                 tenant: u32::try_from(tenant).unwrap_or(u32::MAX),
+                is_revoked: row.try_get::<i64, _>("revoked_ms")? > 0,
+                id,
             };
-            let key = digest(row.try_get("key_digest")?)?;
             all.by_key.insert(key, token);
         }
         Ok(all)

@@ -15,6 +15,7 @@ mod secrets;
 mod speed;
 mod team_tokens;
 mod teams;
+mod upgrade;
 
 use std::future::Future;
 use std::pin::Pin;

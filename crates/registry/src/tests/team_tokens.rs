@@ -123,7 +123,13 @@ both!(a_revoked_token_can_be_restored, registry, {
         registry.revoke_team_token(&all(), "one", id).await
     ));
     let gone = renewed(&good, registry).await?;
-    assert!(gone.tenant_of_team_token(shown.0).is_none());
+    assert_eq!(cause(&gone, shown), Some(RefusalCause::CredentialExpired));
+    let guessed = (shown.0, "wrong", shown.2);
+    assert_eq!(cause(&gone, guessed), Some(RefusalCause::WrongSecret));
+    let named = gone.team_token_named(COMMON_TENANT, shown.0);
+    assert!(named.is_some_and(|token| token.is_revoked && token.team == "one"));
+    assert!(gone.admits(COMMON_TENANT, shown.0, "pump").is_err());
+    assert!(good.admits(COMMON_TENANT, shown.0, "pump").is_ok());
     assert_eq!(
         good.team_tokens_gone(COMMON_TENANT, Some(&gone)),
         [found.token]

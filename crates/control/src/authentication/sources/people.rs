@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use martlet_access::{AclFile, default_rules};
+use martlet_access::{AclFile, IotflowBase, default_rules};
 use martlet_broker::Rules;
 
 /// The rules of an ACL file, or the defaults where there is none.
@@ -15,10 +15,10 @@ pub struct People {
 
 impl People {
     /// With an ACL file only what it names is permitted; without one all but the node's own topics.
-    pub fn new(acl: Option<Arc<AclFile>>) -> Self {
+    pub fn new(acl: Option<Arc<AclFile>>, iotflow_base: &IotflowBase) -> Self {
         Self {
             acl,
-            default: default_rules(),
+            default: default_rules(iotflow_base),
         }
     }
 

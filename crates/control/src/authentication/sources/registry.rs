@@ -7,7 +7,7 @@ use martlet_broker::{Authentication, Identity, Password, Proof, Refusal, Rules, 
 use martlet_registry::{COMMON_TENANT, Known, Registry, Snapshot};
 
 use super::{Hashing, known, user, vouchers};
-use crate::authentication::policy::of_kind;
+use crate::authentication::policy::{Knowledge, of_kind};
 use crate::authentication::{Finding, Looking, Place, Pretending, ScramUser, Source, SourceKind};
 use crate::wall_clock::now_signed_ms;
 
@@ -245,6 +245,18 @@ impl Source for RegistrySource {
 
     fn rules_of(&self, user_name: &str) -> Option<Arc<Rules>> {
         self.snapshot.rules_of(self.tenant, user_name).cloned()
+    }
+
+    fn knows(&self, user_name: &str) -> Knowledge {
+        let is_token = || {
+            self.snapshot
+                .team_token_named(self.tenant, user_name)
+                .is_some()
+        };
+        match self.has_user(user_name) || is_token() {
+            true => Knowledge::Yes,
+            false => Knowledge::No,
+        }
     }
 
     fn no_longer_valid(&self, next: &[Arc<dyn Source>]) -> Vec<Whose> {

@@ -19,6 +19,7 @@ use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{err, errln};
 use crate::cmd::{admin, tables};
+use crate::config;
 
 #[derive(Args, Debug)]
 pub(super) struct LintOptions {
@@ -94,7 +95,8 @@ impl Subject {
         }
         let node = &options.file.node;
         let path = node.data_dir()?.join(FILE);
-        let tables = martlet_registry::wait(Snapshot::load(&path))?;
+        let base = config::iotflow_base(&node.load()?)?;
+        let tables = martlet_registry::wait(Snapshot::load_with(&path, base))?;
         let mut sets = Vec::new();
         if tables.is_some() {
             for owner in [Owner::Role, Owner::DeviceType] {

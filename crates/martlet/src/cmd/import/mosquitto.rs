@@ -13,7 +13,7 @@ use crate::cmd::listing;
 use crate::cmd::node_options::NodeOptions;
 use crate::cmd::print::{err, errln, in_words_of_commands, out};
 use crate::config::mosquitto::{Outcome, ReportLine};
-use crate::config::{self, Effective};
+use crate::config::{self, Effective, Value};
 use crate::serve;
 
 #[derive(Args, Debug)]
@@ -193,6 +193,23 @@ fn toml_of(effective: &Effective, from: &str) -> String {
         for (key, sourced) in table {
             let line = format!("{key} = {}", sourced.value);
             text.push_str(&format!("{line:<48} # {}\n", sourced.source));
+        }
+    }
+    for table in &effective.sinks {
+        text.push_str(&format!("\n[[{}]]\n", table.section()));
+        let name = table.keys.get("name").map_or("", |name| name.value.text());
+        for (key, sourced) in &table.keys {
+            let (value, source) = match &sourced.value {
+                // What is secret is stored apart.
+                Value::Secret(_) => {
+                    let secret = format!("bridge-{name}");
+                    let note = format!("{}; martlet secret set {secret}", sourced.source);
+                    (format!("\"${{secret:{secret}}}\""), note)
+                }
+                value => (value.to_string(), sourced.source.clone()),
+            };
+            let line = format!("{key} = {value}");
+            text.push_str(&format!("{line:<48} # {source}\n"));
         }
     }
     text

@@ -16,7 +16,7 @@ use crate::cmd::{tables, user};
 use crate::private_file;
 
 /// The user that is the administrator.
-const ADMIN: &str = "admin";
+pub(super) const ADMIN: &str = "admin";
 
 /// Its role.
 const ADMINISTRATOR: &str = "administrator";

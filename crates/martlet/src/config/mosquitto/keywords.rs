@@ -41,10 +41,6 @@ pub(super) enum Scope {
     Security,
 }
 
-/// Why lines of a bridge are not followed.
-pub(super) const BRIDGE: &str =
-    "bridges are planned and not built yet; run this bridge on a Mosquitto beside it";
-
 /// What a keyword means, if there is such.
 pub(super) fn find(keyword: &str) -> Option<&'static Meaning> {
     let known = KEYWORDS.iter().find(|(known, _)| *known == keyword);

@@ -4,6 +4,7 @@
 //! with it and one that is started with what `martlet import mosquitto` writes are the same. A line
 //! that would leave a door open if it were not followed is an error, not a warning.
 
+mod bridge;
 mod keywords;
 mod listener;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::load::{ConfigError, DEFAULT_SOURCE, Effective, Sourced, nearest};
 use crate::config::schema::Value;
+use bridge::Bridge;
 use keywords::{LONGEST, Meaning, PACKET_BYTES, Scope};
 use listener::Listener;
 
@@ -59,16 +61,6 @@ pub(crate) struct ReportLine {
     pub(crate) note: String,
 }
 
-impl ReportLine {
-    /// A bridge, of which there is one more line; keywords alone, since some are secrets.
-    fn of_bridge(&mut self, keyword: &str) {
-        let already = self.note.contains("; its lines: ");
-        let before = if already { ", " } else { "; its lines: " };
-        self.note.push_str(before);
-        self.note.push_str(keyword);
-    }
-}
-
 /// Reads a file, and those that it includes, into values and listeners.
 ///
 /// # Errors
@@ -91,7 +83,8 @@ pub(crate) fn read_all(
         listeners: Vec::new(),
         global: Listener::global(),
         per_listener: false,
-        bridge: None,
+        bridges: Vec::new(),
+        is_in_bridge: false,
         files: Vec::new(),
         problems: Vec::new(),
         log_level: None,
@@ -125,8 +118,9 @@ struct Reading<'a> {
     /// What holds for listeners that say nothing of it, and for the one by `port`.
     global: Listener,
     per_listener: bool,
-    /// Where the report has the bridge above.
-    bridge: Option<usize>,
+    bridges: Vec<Bridge>,
+    /// The lines above are those of the last bridge.
+    is_in_bridge: bool,
     files: Vec<PathBuf>,
     /// Lines that keep the file from being used.
     problems: Vec<ConfigError>,
@@ -219,11 +213,14 @@ impl Reading<'_> {
     }
 
     fn line(&mut self, line: &Line) -> Result<(), ConfigError> {
-        if let Some(at) = self.bridge
+        if self.is_in_bridge
             && line.keyword != "connection"
             && keywords::is_of_bridge(&line.keyword)
+            && let Some(bridge) = self.bridges.last_mut()
         {
-            self.report[at].of_bridge(&line.keyword);
+            let read = bridge.read(&line.keyword, &line.value, &line.place);
+            let (outcome, note) = read.map_err(|why| line.error(&why))?;
+            self.tell(line, outcome, note);
             return Ok(());
         }
         let Some(meaning) = keywords::find(&line.keyword) else {
@@ -261,8 +258,10 @@ impl Reading<'_> {
                 Ok(())
             }
             Meaning::Bridge => {
-                self.bridge = Some(self.report.len());
-                self.tell(line, Outcome::Unsupported, keywords::BRIDGE);
+                let bridge = Bridge::begin(&line.value, &line.place);
+                self.bridges.push(bridge.map_err(|why| line.error(&why))?);
+                self.is_in_bridge = true;
+                self.tell(line, Outcome::Mapped, "a [[bridges]] table");
                 Ok(())
             }
             Meaning::Number { key, zero, factor } => {
@@ -413,7 +412,7 @@ impl Reading<'_> {
     }
 
     fn begin_listener(&mut self, line: &Line) -> Result<(), ConfigError> {
-        self.bridge = None;
+        self.is_in_bridge = false;
         let listener = Listener::begin(&line.value, &line.place).map_err(|why| line.error(&why))?;
         self.listeners.push(listener);
         self.tell(line, Outcome::Mapped, "a [[listeners]] table");
@@ -425,6 +424,7 @@ impl Reading<'_> {
         if has_all_listeners {
             self.finish_listeners();
         }
+        self.finish_bridges();
         self.close_http();
         self.limit_packets();
         self.keep_oldest();
@@ -451,6 +451,43 @@ impl Reading<'_> {
             }
         };
         (self.report, result)
+    }
+
+    fn finish_bridges(&mut self) {
+        const KEY: &str = "integrations.allow_private";
+        for bridge in std::mem::take(&mut self.bridges) {
+            let place = bridge.place().to_owned();
+            let hosts = bridge.private_hosts();
+            match bridge.table() {
+                Ok(table) => self.effective.sinks.push(table),
+                Err(why) => {
+                    let text = format!("{place}: connection: {why}");
+                    self.problems.push(ConfigError::Unusable(text));
+                    continue;
+                }
+            }
+            // Whoever wrote the address into the file wants it to be connected to.
+            for host in hosts {
+                let before = self.effective.get(KEY).text().to_owned();
+                if before.split(',').any(|one| one.trim() == host) {
+                    continue;
+                }
+                let all = [before, host.clone()];
+                let all: Vec<String> = all.into_iter().filter(|one| !one.is_empty()).collect();
+                let note = format!("{KEY} has {host}, since a bridge connects to it");
+                self.effective.notes.push(format!("{place}: {note}"));
+                self.report.push(ReportLine {
+                    place: place.clone(),
+                    text: format!("the private address {host}"),
+                    outcome: Outcome::Mapped,
+                    note,
+                });
+                let value = Value::Text(all.join(", "));
+                let source = place.clone();
+                let sourced = Sourced { value, source };
+                self.effective.values.insert(KEY.to_owned(), sourced);
+            }
+        }
     }
 
     fn finish_listeners(&mut self) {

@@ -114,21 +114,25 @@ impl Names<'_> {
         if let Some(origins) = self.get("ALLOWED_ORIGINS").map(str::to_owned) {
             self.set("http.origins", Value::Text(origins), "ALLOWED_ORIGINS");
         }
-        const MOST: u64 = 1_000_000;
-        for (name, key, per) in [
-            ("RATE_LIMIT_PER_MINUTE", "http.rate", 60),
-            ("RATE_LIMIT_BURST", "http.burst", 1),
-        ] {
-            let Some(text) = self.get(name) else {
-                continue;
-            };
-            let count = text.parse::<u64>().ok().filter(|count| *count > 0);
-            let count = count
-                .map(|count| count.div_ceil(per))
-                .filter(|count| *count <= MOST);
-            self.set_if(name, key, count.map(Value::Integer));
+        let per_minute = self.count("RATE_LIMIT_PER_MINUTE");
+        if let Some(count) = per_minute {
+            let rate = count.map(|count| Value::Integer(count.div_ceil(60)));
+            self.set_if("RATE_LIMIT_PER_MINUTE", "http.rate", rate);
+        }
+        if let Some(count) = self.count("RATE_LIMIT_BURST") {
+            self.set_if("RATE_LIMIT_BURST", "http.burst", count.map(Value::Integer));
+        } else if let Some(count) = per_minute.flatten() {
+            // They may all come at once.
+            self.set("http.burst", Value::Integer(count), "RATE_LIMIT_PER_MINUTE");
         }
         Ok(())
+    }
+
+    /// A number of requests from 1 on; the inner none: the value is no such number.
+    fn count(&self, name: &str) -> Option<Option<u64>> {
+        const MOST: u64 = 1_000_000;
+        let count = self.get(name)?.parse::<u64>().ok();
+        Some(count.filter(|count| (1..=MOST).contains(count)))
     }
 
     /// A value that cannot be used is left out, with a warning: many programs have these names.

@@ -60,6 +60,9 @@ impl Names<'_> {
                 (key.to_owned(), Sourced { value, source })
             })
             .collect();
+        self.effective.notes.push(format!(
+            "{source}: the sink nats/{SINK} may connect to loopback and private addresses"
+        ));
         self.effective.sinks.push(SinkTable {
             kind: "nats".to_owned(),
             place: source,

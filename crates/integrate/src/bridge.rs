@@ -1,0 +1,154 @@
+//! Bridges: messages go to another broker and come from there, over one connection.
+//!
+//! * `settings`: `[[bridges]]` of the configuration
+//! * `topics`: which topics it carries, and their names at the other side
+//! * `message`: a message of one side as the other gets it
+//! * `connecting`: a connection to the other broker
+//! * `worker`: the task that has the connection
+//! * `outgoing`: messages that the worker was given and that have not ended
+//! * `snapshot`: retained messages that the other broker may not have
+//! * `incoming`: messages of the other broker on their way into the node
+//!
+//! What goes out comes from a sink like any other: its queue, dead letters and commands are those
+//! of the runner. The sink gives its batches to the worker, which also takes what comes in.
+
+mod connecting;
+mod incoming;
+mod message;
+mod outgoing;
+mod settings;
+mod snapshot;
+mod topics;
+mod worker;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::kind::ConfiguredSink;
+use crate::runner::{Runner, Settings};
+use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
+use message::Outward;
+use outgoing::Outgoing;
+use worker::{Ask, Parts, Status};
+
+pub use settings::{Address, BridgeSettings, DEFAULT_QOS, KIND, Start, TOPICS};
+pub use topics::{Direction, TopicRule, Topics};
+
+/// Client Identifiers of the parts by which bridges publish begin with this.
+pub(crate) const PUBLISHER: &str = "$bridge/";
+
+/// Where a bridge begins.
+#[derive(Clone, Debug)]
+struct Route {
+    /// Name of the node.
+    node: Arc<str>,
+}
+
+/// The sink of a bridge: it gives messages to the worker.
+#[derive(Debug)]
+struct BridgeSink {
+    settings: Arc<BridgeSettings>,
+    route: Route,
+    worker: mpsc::UnboundedSender<Ask>,
+    status: Arc<Status>,
+}
+
+/// The integration of a bridge.
+fn configured(settings: Settings, bridge: Arc<BridgeSettings>) -> ConfiguredSink {
+    ConfiguredSink::started_by(settings, move |settings, secrets, host| {
+        let (asks, asked) = mpsc::unbounded_channel();
+        let status = Arc::<Status>::default();
+        let route = Route {
+            node: host.node().into(),
+        };
+        let (for_sink, own) = (Arc::clone(&bridge), Arc::clone(&status));
+        let (sink_route, runner_host) = (route.clone(), Arc::clone(&host));
+        let make = move || BridgeSink {
+            settings: Arc::clone(&for_sink),
+            route: sink_route.clone(),
+            worker: asks.clone(),
+            status: Arc::clone(&own),
+        };
+        let handle = Runner::start(settings, make, runner_host);
+        worker::start(Parts {
+            settings: Arc::clone(&bridge),
+            secrets,
+            route,
+            host,
+            asks: asked,
+            status,
+            teller: handle.teller(),
+        });
+        handle
+    })
+}
+
+impl BridgeSink {
+    async fn send(&self, messages: Vec<Outgoing>) -> Vec<Outcome> {
+        let gone = || vec![Outcome::Failed("the bridge has ended".to_owned())];
+        let (answer, answered) = oneshot::channel();
+        if self.worker.send(Ask::Send(messages, answer)).is_err() {
+            return gone();
+        }
+        answered.await.unwrap_or_else(|_| gone())
+    }
+
+    /// Outcomes of messages, in their order. They end at the first that was not delivered if the
+    /// sink stops there.
+    async fn deliver_at_once(&self, batch: &[SinkMessage]) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut messages = Vec::with_capacity(batch.len());
+        let remote = self.status.remote();
+        let route = (&self.route, remote.as_deref());
+        for one in batch {
+            outcomes.push(match message::outward(one, &self.settings, route) {
+                Outward::Skip => Outcome::Done,
+                Outward::Refuse(why) => Outcome::Refused(why),
+                Outward::Send(message) => {
+                    messages.push(Outgoing {
+                        id: one.id(),
+                        message,
+                    });
+                    Outcome::NotTried
+                }
+            });
+        }
+        if messages.is_empty() {
+            return outcomes;
+        }
+        let mut sent = self.send(messages).await.into_iter();
+        for outcome in &mut outcomes {
+            if *outcome == Outcome::NotTried
+                && let Some(of_worker) = sent.next()
+            {
+                *outcome = of_worker;
+            }
+        }
+        outcomes
+    }
+}
+
+impl Sink for BridgeSink {
+    async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for some in sent_at_once(batch, self.settings.stops_at_refusal) {
+            outcomes.extend(self.deliver_at_once(some).await);
+            if outcomes.iter().any(|one| *one != Outcome::Done) {
+                break;
+            }
+        }
+        outcomes
+    }
+
+    async fn test(&mut self) -> Result<(), String> {
+        match self.status.trouble() {
+            None => Ok(()),
+            Some(why) => Err(why),
+        }
+    }
+
+    fn health(&self) -> Option<String> {
+        self.status.trouble()
+    }
+}

@@ -1,0 +1,202 @@
+//! A connection to the other broker: where it may go, and what CONNECT says.
+
+use std::time::Duration;
+
+use martlet_certificates::{ClientFiles, ServerCheck, client_config};
+use martlet_client::{
+    Client, ConnAckInfo, ConnectOptions, Endpoint, Event, Message, NetError, Password, Will,
+};
+use martlet_codec::{QoS, ReasonCode};
+use tokio::time::timeout;
+
+use super::settings::{Address, BridgeSettings};
+use crate::runner::Backoff;
+use crate::secret::SecretValues;
+
+/// Time limit of a network connection to one address with its handshake.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Session Expiry Interval: never.
+const FOR_EVER: u32 = u32::MAX;
+
+/// Connects to an address, and waits for CONNACK.
+///
+/// # Errors
+/// Why there is no connection, in words.
+pub(super) async fn open(
+    client: &mut Client,
+    address: &Address,
+    settings: &BridgeSettings,
+    options: &ConnectOptions,
+) -> Result<ConnAckInfo, String> {
+    let Address { host, port, .. } = address;
+    let reaching = async {
+        let endpoint = endpoint(address, settings).await?;
+        let connected = client.connect(&endpoint, options).await;
+        connected.map_err(|error| ended(&error))
+    };
+    let reached = timeout(CONNECT_WITHIN, reaching).await;
+    let late = || format!("no answer within {} s", CONNECT_WITHIN.as_secs());
+    let reached = reached.unwrap_or_else(|_| Err(late()));
+    reached.map_err(|why| format!("{why} ({host}:{port})"))?;
+    loop {
+        match client.next_event().await {
+            Ok(Event::Connected(info)) => return Ok(*info),
+            Ok(Event::Refused {
+                code,
+                reason,
+                reason_string,
+            }) => {
+                let text = reason_string.as_deref();
+                return Err(rejected(code, reason, text, settings.version.is_v5()));
+            }
+            // What requests of an earlier connection came to.
+            Ok(_) => {}
+            Err(error) => return Err(format!("{} ({host}:{port})", ended(&error))),
+        }
+    }
+}
+
+/// Where to connect to, after the name is resolved and the addresses are checked.
+///
+/// # Errors
+/// The name has no address, none is permitted, or the files of TLS cannot be used.
+async fn endpoint(address: &Address, settings: &BridgeSettings) -> Result<Endpoint, String> {
+    let mut endpoint = Endpoint::tcp(&*address.host, address.port);
+    endpoint.resolved = Some(
+        settings
+            .allowed
+            .resolve(&address.host, address.port)
+            .await?,
+    );
+    if address.tls {
+        let files = files(settings);
+        let config = tokio::task::spawn_blocking(move || client_config(&files)).await;
+        let config = config.map_err(|_| "the files of TLS were not read".to_owned())?;
+        endpoint.tls = Some(config.map_err(|error| error.to_string())?);
+    }
+    Ok(endpoint)
+}
+
+fn files(settings: &BridgeSettings) -> ClientFiles {
+    let tls = &settings.tls;
+    let (certificate, key) = tls.certificate.clone().unzip();
+    ClientFiles {
+        system_cas: tls.ca_file.is_none() && tls.ca_directory.is_none(),
+        ca_file: tls.ca_file.clone(),
+        ca_directory: tls.ca_directory.clone(),
+        certificate,
+        key,
+        check: match tls.any_name {
+            true => ServerCheck::AnyName,
+            false => ServerCheck::Full,
+        },
+        ..ClientFiles::default()
+    }
+}
+
+/// What CONNECT says.
+///
+/// # Errors
+/// A secret is missing.
+pub(super) fn options(
+    settings: &BridgeSettings,
+    values: &SecretValues,
+) -> Result<ConnectOptions, String> {
+    let password = settings.password.as_ref().map(|one| one.fill(values));
+    let password = password
+        .transpose()
+        .map_err(|trouble| trouble.to_string())?;
+    let is_v5 = settings.version.is_v5();
+    let notifications = settings.notifications.as_ref();
+    let notifications = notifications.filter(|one| one.remote);
+    Ok(ConnectOptions {
+        version: settings.version,
+        bridge: settings.try_private && !is_v5,
+        client_id: settings.client_id.to_string(),
+        clean_start: settings.clean_session,
+        keep_alive_secs: settings.keep_alive_secs,
+        username: settings.user.as_deref().map(str::to_owned),
+        password: password.map(|one| Password(one.expose().as_bytes().to_vec())),
+        will: notifications.map(|one| Will {
+            message: state(&one.topic, false),
+            delay_secs: None,
+        }),
+        session_expiry_secs: (is_v5 && !settings.clean_session).then_some(FOR_EVER),
+        // No Receive Maximum: Mosquitto 2.0 sends more than that when it resumes a session.
+        ..ConnectOptions::default()
+    })
+}
+
+/// A notification: whether the bridge is connected.
+pub(super) fn state(topic: &str, is_connected: bool) -> Message {
+    Message {
+        topic: topic.to_owned(),
+        payload: if is_connected { b"1" } else { b"0" }.to_vec(),
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        ..Message::default()
+    }
+}
+
+/// Why the other broker has rejected the connection, and what to do.
+fn rejected(code: u8, reason: ReasonCode, text: Option<&str>, is_v5: bool) -> String {
+    let more = match (reason, is_v5) {
+        (ReasonCode::UnsupportedProtocolVersion, true) => {
+            ": it does not speak MQTT 5.0; set `protocol` to \"3.1.1\""
+        }
+        (ReasonCode::UnsupportedProtocolVersion, false) => {
+            ": it rejects the bit of a bridge; set `try_private` to false"
+        }
+        (ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized, _) => {
+            ": look at `user` and `password`, and at its rules for the notification topic"
+        }
+        _ => "",
+    };
+    let text = text.map(|text| format!(" ({text})")).unwrap_or_default();
+    format!(
+        "the other broker rejects the connection, code {code}, {}{text}{more}",
+        reason.name()
+    )
+}
+
+/// Why a connection failed or ended.
+pub(super) fn ended(error: &NetError) -> String {
+    match error {
+        NetError::Tls(error) => format!(
+            "no TLS with the other broker: {}",
+            martlet_certificates::handshake_failure(error)
+        ),
+        NetError::Closed => "the other broker closed the connection".to_owned(),
+        NetError::Session(error) => format!("the connection was ended: {error}"),
+        error => format!("the other broker cannot be reached: {error}"),
+    }
+}
+
+/// A random pause before the next attempt, after this number of failures in a row, from 1: never
+/// shorter than the first.
+pub(super) fn pause(
+    (first, longest): (Duration, Duration),
+    failures: u32,
+    random: u64,
+) -> Duration {
+    let backoff = Backoff {
+        first: first.saturating_mul(2),
+        longest,
+    };
+    backoff.pause(failures, random).max(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_from_one_second_to_two_minutes() {
+        let bounds = (Duration::from_secs(1), Duration::from_secs(120));
+        let secs = |failures, random| pause(bounds, failures, random).as_secs_f64();
+        assert_eq!([secs(1, 0), secs(2, 0), secs(3, 0)], [1.0, 2.0, 4.0]);
+        assert!((1.9..2.0).contains(&secs(1, 999)));
+        assert_eq!(secs(20, 0), 60.0);
+        assert!((119.0..120.0).contains(&secs(u32::MAX, 999)));
+    }
+}

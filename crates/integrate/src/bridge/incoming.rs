@@ -1,0 +1,310 @@
+//! Messages of the other broker on their way into the node.
+//!
+//! A message is acknowledged to the other broker when the node has answered that it is published,
+//! and so durable if it is to be. Messages are published in their order. One that the node cannot
+//! take now is published again after a pause, and those behind it wait.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+use martlet_broker::{NewMessage, PartPublish, Published};
+use martlet_client::{Message, Session};
+use martlet_codec::{PacketId, QoS, ReasonCode};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::Route;
+use super::message::{Inward, inward};
+use super::settings::BridgeSettings;
+use crate::part::Part;
+
+/// Messages that the node has not answered, at which no more are read.
+const UNANSWERED_MAX: usize = 10_000;
+/// Pause after the node could not take a message.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// By which a message is acknowledged to the other broker.
+#[derive(Clone, Copy, Debug)]
+struct Receipt {
+    qos: QoS,
+    packet_id: PacketId,
+    /// Which connection it came over.
+    connection: u64,
+    hash: u64,
+}
+
+/// A message that the node has not taken.
+#[derive(Debug)]
+struct Pending {
+    publish: PartPublish,
+    receipt: Option<Receipt>,
+}
+
+/// A message of a connection that has ended. The other broker sends it again.
+#[derive(Debug)]
+struct Carried {
+    hash: u64,
+    number: u64,
+    /// What the node has answered.
+    answered: Option<ReasonCode>,
+}
+
+/// Messages that were dropped, for the log.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    count: u64,
+    why: &'static str,
+}
+
+/// Messages on their way in.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    connection: u64,
+    last_number: u64,
+    /// Given to the node.
+    unanswered: HashMap<u64, Pending>,
+    /// Not given, in their order.
+    waiting: VecDeque<Pending>,
+    /// Until then nothing is given to the node.
+    blocked_until: Option<Instant>,
+    /// The message that is tried after a pause: the others wait for its answer.
+    tried: Option<u64>,
+    carried: HashMap<PacketId, Carried>,
+    dropped: Dropped,
+}
+
+impl Inbox {
+    /// A connection was accepted. What a session that is not there any more has sent does not come
+    /// again.
+    pub(super) fn connected(&mut self, session_present: bool) {
+        if !session_present {
+            self.carried.clear();
+        }
+    }
+
+    /// The connection has ended.
+    pub(super) fn disconnected(&mut self) {
+        for pending in self.unanswered.values().chain(&self.waiting) {
+            if let Some(receipt) = pending.receipt
+                && receipt.connection == self.connection
+            {
+                let carried = Carried {
+                    hash: receipt.hash,
+                    number: pending.publish.number,
+                    answered: None,
+                };
+                self.carried.insert(receipt.packet_id, carried);
+            }
+        }
+        self.connection += 1;
+    }
+
+    /// Whether more may be read.
+    pub(super) fn has_room(&self) -> bool {
+        self.unanswered.len() < UNANSWERED_MAX
+    }
+
+    /// When something is to be published again.
+    pub(super) fn blocked_until(&self) -> Option<Instant> {
+        self.blocked_until
+    }
+
+    /// A message of the other broker has come.
+    pub(super) fn take(
+        &mut self,
+        message: Message,
+        (settings, route): (&BridgeSettings, (&Route, Option<&str>)),
+        (session, part): (&mut Session, Option<&Part>),
+    ) {
+        let receipt = message.packet_id.map(|packet_id| Receipt {
+            qos: message.qos,
+            packet_id,
+            connection: self.connection,
+            hash: hash(&message),
+        });
+        if let Some(receipt) = receipt
+            && message.duplicate
+            && self.is_carried(receipt, session)
+        {
+            return;
+        }
+        match inward(message, settings, route) {
+            Inward::Publish(message, hops) => self.publish(message, hops, receipt, part),
+            Inward::Drop(why) => {
+                if let Some(why) = why {
+                    self.dropped(settings, why);
+                }
+                acknowledge(session, self.connection, receipt, ReasonCode::Success);
+            }
+        }
+    }
+
+    /// Whether a message that comes again was given to the node already.
+    fn is_carried(&mut self, receipt: Receipt, session: &mut Session) -> bool {
+        let Some(carried) = self.carried.remove(&receipt.packet_id) else {
+            return false;
+        };
+        if carried.hash != receipt.hash {
+            return false;
+        }
+        if let Some(reason) = carried.answered {
+            acknowledge(session, self.connection, Some(receipt), reason);
+            return true;
+        }
+        let mut waiting = self.waiting.iter_mut();
+        let waiting = waiting.find(|pending| pending.publish.number == carried.number);
+        let pending = waiting.or_else(|| self.unanswered.get_mut(&carried.number));
+        match pending {
+            Some(pending) => {
+                pending.receipt = Some(receipt);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn publish(
+        &mut self,
+        message: NewMessage,
+        hops: u8,
+        receipt: Option<Receipt>,
+        part: Option<&Part>,
+    ) {
+        self.last_number += 1;
+        let pending = Pending {
+            publish: PartPublish {
+                number: self.last_number,
+                message,
+                hops,
+                receipts: false,
+            },
+            receipt,
+        };
+        let is_blocked =
+            self.blocked_until.is_some() || self.tried.is_some() || !self.waiting.is_empty();
+        match part.filter(|_| !is_blocked) {
+            Some(part) => self.give(pending, part),
+            // A QoS 0 message waits for nothing that may take long.
+            None if receipt.is_none() && self.waiting.len() >= UNANSWERED_MAX => {}
+            None => self.waiting.push_back(pending),
+        }
+    }
+
+    fn give(&mut self, pending: Pending, part: &Part) {
+        part.publish(pending.publish.clone());
+        self.unanswered.insert(pending.publish.number, pending);
+    }
+
+    /// The node has answered.
+    pub(super) fn answered(
+        &mut self,
+        (number, published): (u64, &Published),
+        settings: &BridgeSettings,
+        session: Option<&mut Session>,
+    ) {
+        let Some(pending) = self.unanswered.remove(&number) else {
+            return;
+        };
+        if self.tried == Some(number) {
+            self.tried = None;
+        }
+        let reason = published.reason;
+        if published.is_held || reason == ReasonCode::QuotaExceeded {
+            // Answers come in their order: those that were given and refused together stay in it.
+            let at = self.waiting.iter();
+            let at = at.take_while(|one| one.publish.number < number).count();
+            self.waiting.insert(at, pending);
+            self.blocked_until = Some(Instant::now() + AGAIN_AFTER);
+            return;
+        }
+        if reason.is_error() {
+            self.dropped(settings, reason.name());
+        }
+        let reason = match reason.is_error() {
+            true => reason,
+            false => ReasonCode::Success,
+        };
+        if let Some(receipt) = pending.receipt
+            && receipt.connection != self.connection
+            && let Some(carried) = self.carried.get_mut(&receipt.packet_id)
+            && carried.number == number
+        {
+            carried.answered = Some(reason);
+        }
+        if let Some(session) = session {
+            acknowledge(session, self.connection, pending.receipt, reason);
+        }
+    }
+
+    /// Gives to the node what waits, if the pause is over: the first message alone, until it is
+    /// taken.
+    pub(super) fn go_on(&mut self, part: Option<&Part>) {
+        let Some(part) = part.filter(|_| self.tried.is_none()) else {
+            return;
+        };
+        if let Some(until) = self.blocked_until {
+            if Instant::now() < until || !self.unanswered.is_empty() {
+                return;
+            }
+            self.blocked_until = None;
+            if let Some(first) = self.waiting.pop_front() {
+                self.tried = Some(first.publish.number);
+                self.give(first, part);
+            }
+            return;
+        }
+        while self.has_room()
+            && let Some(next) = self.waiting.pop_front()
+        {
+            self.give(next, part);
+        }
+    }
+
+    /// The node has detached the part: what it had not answered is given again.
+    pub(super) fn detached(&mut self) {
+        let mut all: Vec<Pending> = self.unanswered.drain().map(|(_, one)| one).collect();
+        all.extend(self.waiting.drain(..));
+        all.sort_by_key(|one| one.publish.number);
+        self.waiting = all.into();
+        (self.blocked_until, self.tried) = (None, None);
+    }
+
+    fn dropped(&mut self, settings: &BridgeSettings, why: &'static str) {
+        self.dropped.count += 1;
+        // The first of each reason, and then fewer and fewer.
+        if self.dropped.why != why || self.dropped.count.is_power_of_two() {
+            self.dropped.why = why;
+            let (bridge, messages) = (&*settings.name, self.dropped.count);
+            warn!(
+                bridge,
+                messages, why, "a message of the other broker was dropped"
+            );
+        }
+    }
+}
+
+/// Acknowledges a message of the connection that is there.
+fn acknowledge(
+    session: &mut Session,
+    connection: u64,
+    receipt: Option<Receipt>,
+    reason: ReasonCode,
+) {
+    if let Some(receipt) = receipt.filter(|one| one.connection == connection) {
+        let allowed = match reason {
+            ReasonCode::NotAuthorized
+            | ReasonCode::TopicNameInvalid
+            | ReasonCode::PayloadFormatInvalid
+            | ReasonCode::Success => reason,
+            _ => ReasonCode::UnspecifiedError,
+        };
+        session.acknowledge(receipt.qos, receipt.packet_id, allowed);
+    }
+}
+
+fn hash(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&message.topic, &message.payload).hash(&mut hasher);
+    hasher.finish()
+}

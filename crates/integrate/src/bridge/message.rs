@@ -1,0 +1,171 @@
+//! Messages on their way over a bridge.
+
+use martlet_broker::{HOPS_MAX, NewMessage, RetainedInfo};
+use martlet_client::{Message, MessageProperties};
+use martlet_codec::PublishProperties;
+
+use super::settings::BridgeSettings;
+use super::{PUBLISHER, Route};
+use crate::sink::SinkMessage;
+use crate::via::PROPERTY as VIA;
+
+/// What the bridge does with a message of this node.
+pub(super) enum Outward {
+    /// It is sent.
+    Send(Message),
+    /// It is not for the other broker: it came from there, or has expired.
+    Skip,
+    /// It can never be sent, for this reason.
+    Refuse(String),
+}
+
+/// A message of this node as it is sent to the other broker. `remote` is the name of that, if it is
+/// a node and known.
+pub(super) fn outward(
+    message: &SinkMessage,
+    settings: &BridgeSettings,
+    (route, remote): (&Route, Option<&str>),
+) -> Outward {
+    let bridge = message
+        .client_id()
+        .and_then(|id| id.strip_prefix(PUBLISHER));
+    if bridge == Some(&*settings.name) {
+        return Outward::Skip;
+    }
+    let properties = match PublishProperties::from_forwarded(message.properties()) {
+        Ok(properties) => properties,
+        Err(error) => return Outward::Refuse(format!("its properties are damaged: {error}")),
+    };
+    let mut has_been_here = false;
+    for (name, value) in properties.user_properties.iter() {
+        if name == VIA && remote == Some(value) {
+            return Outward::Skip;
+        }
+        has_been_here |= name == VIA && *value == *route.node;
+    }
+    // A bridge of this node has added the name when the message came in. From anybody else it is a
+    // message that went out and has come back.
+    if has_been_here && bridge.is_none() {
+        return Outward::Skip;
+    }
+    let Some((topic, qos)) = settings.topics.outward(message.topic()) else {
+        // The filter takes the topic above the prefix too.
+        return Outward::Skip;
+    };
+    let mut out = Message {
+        topic,
+        payload: message.payload().to_vec(),
+        qos: message.qos().min(qos),
+        retain: message.retain() && settings.outgoing_retain,
+        ..Message::default()
+    };
+    let expiry = message.expires_in_secs();
+    if expiry == Some(0) {
+        return Outward::Skip;
+    }
+    if settings.version.is_v5() {
+        out.properties = MessageProperties::from_packet(&properties);
+        out.properties.message_expiry_secs = expiry;
+        if !has_been_here {
+            out.properties.user_properties.push(VIA, &route.node);
+        }
+    }
+    Outward::Send(out)
+}
+
+/// A retained message of this node as it is sent to the other broker; none if it is not for that,
+/// or came from there.
+pub(super) fn retained(
+    info: &RetainedInfo,
+    settings: &BridgeSettings,
+    route: &Route,
+) -> Option<Message> {
+    let (topic, qos) = settings.topics.outward(&info.topic)?;
+    let mut pairs = info.user_properties.iter();
+    let has_been_here = pairs.any(|(name, value)| (&**name, &**value) == (VIA, &*route.node));
+    if has_been_here && settings.topics.inward(&topic).is_some() {
+        return None;
+    }
+    let mut out = Message {
+        topic,
+        payload: info.payload.to_vec(),
+        qos: info.qos.min(qos),
+        retain: settings.outgoing_retain,
+        ..Message::default()
+    };
+    if settings.version.is_v5() {
+        let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+        let properties = &mut out.properties;
+        properties.payload_format_utf8 = info.payload_is_utf8;
+        properties.message_expiry_secs = info.expires_in_secs;
+        properties.content_type = text(&info.content_type);
+        properties.response_topic = text(&info.response_topic);
+        properties.correlation_data = info.correlation_data.as_deref().map(<[u8]>::to_vec);
+        for (name, value) in &info.user_properties {
+            properties.user_properties.push(name, value);
+        }
+        if !has_been_here {
+            properties.user_properties.push(VIA, &route.node);
+        }
+    }
+    Some(out)
+}
+
+/// What the bridge does with a message of the other broker.
+pub(super) enum Inward {
+    /// It is published here, after this number of hops.
+    Publish(NewMessage, u8),
+    /// It is not: it is not for this node, or has been here. A reason is for the log.
+    Drop(Option<&'static str>),
+}
+
+/// A message of the other broker as it is published here.
+pub(super) fn inward(
+    message: Message,
+    settings: &BridgeSettings,
+    (route, remote): (&Route, Option<&str>),
+) -> Inward {
+    let Some((topic, qos)) = settings.topics.inward(&message.topic) else {
+        return Inward::Drop(None);
+    };
+    let properties = message.properties;
+    let mut hops = 0_usize;
+    for (name, value) in properties.user_properties.iter() {
+        if name == VIA {
+            if value == &*route.node {
+                return Inward::Drop(None);
+            }
+            hops += 1;
+        }
+    }
+    if hops > usize::from(HOPS_MAX) {
+        return Inward::Drop(Some("it came over too many nodes"));
+    }
+    let mut user_properties: Vec<(Box<str>, Box<str>)> = properties
+        .user_properties
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    if let Some(remote) = remote
+        && !user_properties
+            .iter()
+            .any(|(name, value)| (&**name, &**value) == (VIA, remote))
+    {
+        user_properties.push((VIA.into(), remote.into()));
+    }
+    user_properties.push((VIA.into(), (*route.node).into()));
+    let text = |text: Option<String>| text.map(String::into_boxed_str);
+    let new = NewMessage {
+        topic: topic.into(),
+        payload: message.payload.into(),
+        qos: message.qos.min(qos),
+        retain: message.retain,
+        payload_is_utf8: properties.payload_format_utf8,
+        message_expiry_secs: properties.message_expiry_secs,
+        content_type: text(properties.content_type),
+        response_topic: text(properties.response_topic),
+        correlation_data: properties.correlation_data.map(Vec::into_boxed_slice),
+        user_properties,
+    };
+    Inward::Publish(new, hops as u8)
+}

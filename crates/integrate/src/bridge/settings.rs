@@ -1,0 +1,452 @@
+//! `[[bridges]]` of the configuration.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use martlet_codec::{ProtocolVersion, QoS, TopicName};
+
+use super::topics::{TopicRule, Topics};
+use crate::kind::{ConfiguredSink, Key, Kind, Surroundings, Table, Takes};
+use crate::networks::AllowedNetworks;
+use crate::runner::{ALL_TENANTS, Backoff, OnReject, Settings};
+use crate::secret::Template;
+
+/// The kind of the integrations that are bridges.
+pub const KIND: Kind = Kind {
+    name: "bridge",
+    keys: KEYS,
+    make,
+};
+
+/// The key with the topics of a bridge.
+pub const TOPICS: &str = "topics";
+/// Highest QoS of topics whose lines name none.
+pub const DEFAULT_QOS: QoS = QoS::AtLeastOnce;
+
+const PROTOCOLS: &[&str] = &["5.0", "3.1.1"];
+const STARTS: &[&str] = &["automatic", "lazy", "once"];
+
+const KEYS: &[Key] = &[
+    Key {
+        name: "url",
+        takes: Takes::Text,
+        meaning: "The other broker: mqtt://HOST:1883, or mqtts://HOST:8883 with TLS. Several, with commas between them, are tried in turn. Private addresses need integrations.allow_private.",
+    },
+    Key {
+        name: TOPICS,
+        takes: Takes::Topics,
+        meaning: "Topics that it carries: tables { filter, direction, qos, local_prefix, remote_prefix }, or texts \"FILTER DIRECTION QOS LOCAL_PREFIX REMOTE_PREFIX\" as a line topic of Mosquitto. direction: out (default), in or both. qos: highest QoS, default 1. A prefix stands before the filter at that side. The first one that matches a topic counts.",
+    },
+    Key {
+        name: "protocol",
+        takes: Takes::Word(PROTOCOLS),
+        meaning: "Version of MQTT: 5.0 (default) or 3.1.1. Loops of several brokers are broken with 5.0 only.",
+    },
+    Key {
+        name: "client_id",
+        takes: Takes::Text,
+        meaning: "Client Identifier at the other broker. Default: the host name, a dot and the name of the bridge.",
+    },
+    Key {
+        name: "user",
+        takes: Takes::Text,
+        meaning: "User name at the other broker.",
+    },
+    Key {
+        name: "password",
+        takes: Takes::Secret,
+        meaning: "Password of user, such as ${secret:NAME}.",
+    },
+    Key {
+        name: "clean_session",
+        takes: Takes::Boolean,
+        meaning: "Whether the other broker forgets the session when the connection ends: what it publishes meanwhile is lost then. Default: false.",
+    },
+    Key {
+        name: "keep_alive_secs",
+        takes: Takes::Integer {
+            min: 5,
+            max: 65_535,
+        },
+        meaning: "Time without packets after which a ping is sent, seconds; without an answer within the same time the connection is lost. Default: 60.",
+    },
+    Key {
+        name: "ca_file",
+        takes: Takes::Text,
+        meaning: "PEM file of the authorities that the other broker's certificate may be from, with mqtts://. Default: those that the system trusts.",
+    },
+    Key {
+        name: "ca_directory",
+        takes: Takes::Text,
+        meaning: "Directory with PEM files of such authorities.",
+    },
+    Key {
+        name: "certificate_file",
+        takes: Takes::Text,
+        meaning: "PEM file of a client certificate. Needs key_file.",
+    },
+    Key {
+        name: "key_file",
+        takes: Takes::Text,
+        meaning: "PEM file of its private key.",
+    },
+    Key {
+        name: "any_server_name",
+        takes: Takes::Boolean,
+        meaning: "The other broker's certificate may be for another host name. Default: false.",
+    },
+    Key {
+        name: "start",
+        takes: Takes::Word(STARTS),
+        meaning: "automatic (default): connects at the start and again whenever the connection ends. lazy: connects when a message waits, and disconnects after idle_secs without one. once: connects once; when that connection ends, the bridge waits for a restart of the node.",
+    },
+    Key {
+        name: "idle_secs",
+        takes: Takes::Integer {
+            min: 1,
+            max: 86_400,
+        },
+        meaning: "See start. Default: 60.",
+    },
+    Key {
+        name: "reconnect_min_secs",
+        takes: Takes::Integer { min: 1, max: 3_600 },
+        meaning: "Pause after the first failed connection, seconds. It doubles with each further one, with jitter. Default: 1.",
+    },
+    Key {
+        name: "reconnect_max_secs",
+        takes: Takes::Integer {
+            min: 1,
+            max: 86_400,
+        },
+        meaning: "Longest pause, seconds. Default: 120.",
+    },
+    Key {
+        name: "notifications",
+        takes: Takes::Boolean,
+        meaning: "Whether the state of the bridge is published to notification_topic at both brokers, retained: 1 connected, 0 not. Default: true.",
+    },
+    Key {
+        name: "notifications_local_only",
+        takes: Takes::Boolean,
+        meaning: "Whether it is published at this node only. Default: false.",
+    },
+    Key {
+        name: "notification_topic",
+        takes: Takes::Text,
+        meaning: "Default: $SYS/broker/connection/CLIENT_ID/state.",
+    },
+    Key {
+        name: "try_private",
+        takes: Takes::Boolean,
+        meaning: "Whether the bridge tells the other broker that it is one, with protocol 3.1.1, as Mosquitto does. The other broker keeps RETAIN then, and sends the bridge none of its own messages. Set it to false if the other broker rejects that. Default: true.",
+    },
+    Key {
+        name: "outgoing_retain",
+        takes: Takes::Boolean,
+        meaning: "Whether messages go out with RETAIN as they were published. false: without. Default: true.",
+    },
+    Key {
+        name: "in_flight",
+        takes: Takes::Integer {
+            min: 1,
+            max: 65_535,
+        },
+        meaning: "QoS 1 and 2 messages that are sent and not acknowledged, at most. Default: 100.",
+    },
+];
+
+/// When a bridge connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Always.
+    Automatic,
+    /// When a message waits, until none has come for that time.
+    Lazy(Duration),
+    /// At the start of the node, and not again.
+    Once,
+}
+
+/// Where the other broker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Host name or address.
+    pub host: Box<str>,
+    /// TCP port.
+    pub port: u16,
+    /// Whether TLS is spoken.
+    pub tls: bool,
+}
+
+/// Notifications of a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notifications {
+    /// Topic Name, at both brokers.
+    pub topic: Box<str>,
+    /// The other broker gets them too.
+    pub remote: bool,
+}
+
+/// Settings of a bridge.
+#[derive(Clone, Debug)]
+pub struct BridgeSettings {
+    /// Name of the bridge.
+    pub name: Box<str>,
+    /// The team whose messages it carries; empty: the common tenant.
+    pub tenant: Arc<str>,
+    /// The other broker, tried in turn.
+    pub addresses: Vec<Address>,
+    /// What it carries.
+    pub topics: Topics,
+    /// Version of MQTT.
+    pub version: ProtocolVersion,
+    /// Client Identifier.
+    pub client_id: Box<str>,
+    /// User name.
+    pub user: Option<Box<str>>,
+    /// Password.
+    pub password: Option<Template>,
+    /// The other broker forgets the session.
+    pub clean_session: bool,
+    /// Keep Alive, seconds.
+    pub keep_alive_secs: u16,
+    /// Files of TLS.
+    pub tls: TlsFiles,
+    /// When it connects.
+    pub start: Start,
+    /// Shortest and longest pause before it connects again.
+    pub pauses: (Duration, Duration),
+    /// Where its state is published.
+    pub notifications: Option<Notifications>,
+    /// It says that it is a bridge.
+    pub try_private: bool,
+    /// Messages go out with RETAIN as published.
+    pub outgoing_retain: bool,
+    /// Messages under way to the other broker.
+    pub in_flight: u16,
+    /// Nothing is sent after a message that was refused: `on_reject` is `stop`.
+    pub stops_at_refusal: bool,
+    /// Private networks that it may connect to.
+    pub allowed: AllowedNetworks,
+}
+
+/// Files of TLS of a bridge.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// Authorities.
+    pub ca_file: Option<PathBuf>,
+    /// Directory of authorities.
+    pub ca_directory: Option<PathBuf>,
+    /// Client certificate and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The certificate may be for another host.
+    pub any_name: bool,
+}
+
+fn addresses(text: &str) -> Result<Vec<Address>, String> {
+    let texts = text.split(',').map(str::trim);
+    let all = texts.filter(|text| !text.is_empty()).map(address);
+    let all = all.collect::<Result<Vec<_>, _>>()?;
+    match all.first() {
+        Some(_) => Ok(all),
+        None => Err("`url` is missing, expected mqtt://HOST:PORT or mqtts://HOST:PORT".to_owned()),
+    }
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    // Somebody may have written a password into it.
+    let wrong = || "`url` is no URL such as mqtt://HOST:1883 or mqtts://HOST:8883".to_owned();
+    let (scheme, place) = text.split_once("://").ok_or_else(wrong)?;
+    let (tls, default_port) = match scheme {
+        "mqtt" | "tcp" => (false, 1883),
+        "mqtts" | "ssl" | "tls" => (true, 8883),
+        _ => return Err("`url` has to begin with mqtt:// or mqtts://".to_owned()),
+    };
+    let place = place.strip_suffix('/').unwrap_or(place);
+    if place.contains('@') {
+        return Err("`url` has a user name: use `user` and `password`".to_owned());
+    }
+    let (host, port) = match place.strip_prefix('[') {
+        Some(inside) => {
+            let (host, behind) = inside.split_once(']').ok_or_else(wrong)?;
+            (host, behind.strip_prefix(':'))
+        }
+        None => match place.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (place, None),
+        },
+    };
+    let port = match port {
+        Some(port) => port.parse().map_err(|_| wrong())?,
+        None => default_port,
+    };
+    if host.is_empty() || host.contains(['/', '?', '#', ':']) && !place.starts_with('[') {
+        return Err(wrong());
+    }
+    Ok(Address {
+        host: host.into(),
+        port,
+        tls,
+    })
+}
+
+fn tls_files(table: &Table, data_dir: &Path) -> Result<TlsFiles, String> {
+    Ok(TlsFiles {
+        ca_file: table.path("ca_file", data_dir),
+        ca_directory: table.path("ca_directory", data_dir),
+        certificate: table.client_certificate(data_dir)?,
+        any_name: table.flag("any_server_name", false),
+    })
+}
+
+fn notifications(table: &Table, client_id: &str) -> Result<Option<Notifications>, String> {
+    if !table.flag("notifications", true) {
+        return Ok(None);
+    }
+    let default = format!("$SYS/broker/connection/{client_id}/state");
+    let topic = table.text("notification_topic").unwrap_or(&default);
+    TopicName::new(topic).map_err(|error| {
+        format!("the notification topic {topic:?} is no Topic Name: {error}; set `client_id` or `notification_topic`")
+    })?;
+    Ok(Some(Notifications {
+        topic: topic.into(),
+        remote: !table.flag("notifications_local_only", false),
+    }))
+}
+
+fn host_name() -> String {
+    let system = rustix::system::uname();
+    let name = system.nodename().to_string_lossy().into_owned();
+    match name.is_empty() {
+        true => "martlet".to_owned(),
+        false => name,
+    }
+}
+
+/// The topics of a table.
+///
+/// # Errors
+/// There is none, or one is wrong.
+fn topics(table: &Table) -> Result<Topics, String> {
+    let lines = table.texts(TOPICS);
+    if lines.is_empty() {
+        return Err(
+            "`topics` is missing, expected a list such as [{ filter = \"plant/#\", direction = \
+             \"out\" }]"
+                .to_owned(),
+        );
+    }
+    let rules = lines.iter().map(|line| TopicRule::parse(line, DEFAULT_QOS));
+    let rules = rules.collect::<Result<Vec<_>, _>>();
+    let rules = rules.map_err(|why| format!("`topics`: {why}"))?;
+    Ok(rules.into_iter().collect())
+}
+
+fn make(
+    table: &Table,
+    surroundings: &Surroundings<'_>,
+    settings: Settings,
+) -> Result<ConfiguredSink, String> {
+    if *settings.tenant == *ALL_TENANTS {
+        return Err("`tenant` is \"*\": a bridge carries the messages of one tenant".to_owned());
+    }
+    let secs = |key, default| Duration::from_secs(table.number(key, default));
+    let default_id = format!("{}.{}", host_name(), settings.name);
+    let client_id = table.text("client_id").unwrap_or(&default_id);
+    let pauses = (
+        secs("reconnect_min_secs", 1),
+        secs("reconnect_max_secs", 120),
+    );
+    if pauses.0 > pauses.1 {
+        return Err("`reconnect_min_secs` is more than `reconnect_max_secs`".to_owned());
+    }
+    let password = table.template("password")?;
+    let user = table.text("user").map(Into::into);
+    if password.is_some() && user.is_none() {
+        return Err("`password` needs `user`".to_owned());
+    }
+    let number = |key, default| u16::try_from(table.number(key, default)).unwrap_or(u16::MAX);
+    let bridge = BridgeSettings {
+        name: settings.name.clone(),
+        tenant: settings.tenant.clone(),
+        addresses: addresses(table.text("url").unwrap_or_default())?,
+        topics: topics(table)?,
+        version: match table.text("protocol") {
+            Some("3.1.1") => ProtocolVersion::V311,
+            _ => ProtocolVersion::V5,
+        },
+        client_id: client_id.into(),
+        user,
+        password,
+        clean_session: table.flag("clean_session", false),
+        keep_alive_secs: number("keep_alive_secs", 60),
+        tls: tls_files(table, surroundings.data_dir)?,
+        start: match table.text("start") {
+            Some("lazy") => Start::Lazy(secs("idle_secs", 60)),
+            Some("once") => Start::Once,
+            _ => Start::Automatic,
+        },
+        pauses,
+        notifications: notifications(table, client_id)?,
+        try_private: table.flag("try_private", true),
+        outgoing_retain: table.flag("outgoing_retain", true),
+        in_flight: number("in_flight", 100),
+        stops_at_refusal: settings.on_reject == OnReject::Stop,
+        allowed: surroundings.allowed.clone(),
+    };
+    let settings = Settings {
+        filters: bridge.topics.local_filters(),
+        // Else a retained message of QoS 0, or its deletion, would be lost while the other broker
+        // cannot be reached.
+        keeps_qos0: table.flag("keep_qos0", true),
+        // The pauses between connections are the bridge's own: a batch waits for the next one.
+        backoff: Backoff {
+            first: Duration::from_millis(100),
+            longest: Duration::from_secs(1),
+        },
+        ..settings
+    };
+    let names: Vec<String> = bridge
+        .password
+        .iter()
+        .flat_map(Template::names)
+        .map(str::to_owned)
+        .collect();
+    let sink = super::configured(settings, Arc::new(bridge));
+    Ok(sink.with_secrets(names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read() {
+        let one = |text| addresses(text).map(|mut all| all.remove(0));
+        let of = |host: &str, port, tls| Address {
+            host: host.into(),
+            port,
+            tls,
+        };
+        assert_eq!(one("mqtt://a.example"), Ok(of("a.example", 1883, false)));
+        assert_eq!(one("mqtts://a.example/"), Ok(of("a.example", 8883, true)));
+        assert_eq!(one("mqtt://[::1]:1884"), Ok(of("::1", 1884, false)));
+        assert_eq!(
+            addresses("mqtt://a:1, mqtts://b").map(|all| all.len()),
+            Ok(2)
+        );
+        for bad in [
+            "",
+            "a:1883",
+            "http://a",
+            "mqtt://",
+            "mqtt://u:pw@a",
+            "mqtt://a:x",
+            "mqtt://a/b",
+        ] {
+            let why = addresses(bad).expect_err(bad);
+            assert!(!why.contains("pw"), "{why}");
+        }
+    }
+}

@@ -1,0 +1,671 @@
+//! The task that has the connection of a bridge: it connects, sends what the sink gives it, and
+//! publishes here what comes in. It has a thread of its own.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use martlet_broker::{
+    NewMessage, PartEvent, PartId, PartPublish, PartQueueLimits, PartReach, PartSpec,
+};
+use martlet_client::{
+    Acknowledgement, Client, ConnAckInfo, Event, Message, RequestId, Session, SubscribeRequest,
+    UserPropertyList,
+};
+use martlet_codec::{QoS, ReasonCode, RetainHandling, SubscriptionOptions, TopicFilter, TopicName};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{error, info, warn};
+
+use super::connecting;
+use super::incoming::Inbox;
+use super::outgoing::{Outbox, Outgoing, Server};
+use super::settings::{BridgeSettings, Start};
+use super::snapshot::Snapshot;
+use super::{PUBLISHER, Route};
+use crate::host::Host;
+use crate::part::Part;
+use crate::runner::{Command, Teller};
+use crate::secret::SecretsReceiver;
+use crate::sink::Outcome;
+use crate::via::PROPERTY as VIA;
+
+/// After a connection that lasted this long, the next pause is the shortest again.
+const LASTED: Duration = Duration::from_secs(10);
+/// Time between two attempts to attach the part by which the bridge publishes.
+const ATTACHED_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// Time for the last packets when the node stops.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
+
+/// States of the bridges of a broker. Those that a node publishes at itself have its name.
+const STATES: &str = "$SYS/broker/connection/+/state";
+
+/// What a worker is asked.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// To send these messages.
+    Send(Vec<Outgoing>, oneshot::Sender<Vec<Outcome>>),
+}
+
+/// What a worker says of itself.
+#[derive(Debug)]
+pub(super) struct Status {
+    trouble: Mutex<Option<String>>,
+    /// Name of the other broker among all nodes, if it is one and known.
+    remote: Mutex<Option<Arc<str>>>,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self {
+            trouble: Mutex::new(Some("the bridge has not connected yet".to_owned())),
+            remote: Mutex::default(),
+        }
+    }
+}
+
+impl Status {
+    /// Why messages do not pass; none if all is well.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone()
+    }
+
+    /// Name of the other broker among all nodes, if it is one and known.
+    pub(super) fn remote(&self) -> Option<Arc<str>> {
+        let remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
+        remote.clone()
+    }
+
+    fn set_remote(&self, name: &str) {
+        let mut remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
+        *remote = Some(name.into());
+    }
+
+    /// Sets what is wrong; returns whether it was something else.
+    fn set(&self, trouble: Option<String>) -> bool {
+        let mut own = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *own != trouble;
+        *own = trouble;
+        is_new
+    }
+}
+
+/// Something that came to the worker, but not from the other broker.
+enum Heard {
+    /// From the sink; none: it has ended.
+    Sink(Option<Ask>),
+    /// From the node; none: the part has ended.
+    Node(Option<PartEvent>),
+    /// A time has come.
+    Time,
+}
+
+/// The task of a bridge.
+pub(super) struct Worker {
+    client: Client,
+    core: Core,
+}
+
+/// All but the connection.
+struct Core {
+    settings: Arc<BridgeSettings>,
+    secrets: SecretsReceiver,
+    route: Route,
+    host: Arc<dyn Host>,
+    /// Closed when the sink has ended.
+    asks: mpsc::UnboundedReceiver<Ask>,
+    status: Arc<Status>,
+    /// Tells the runner that the status has changed.
+    teller: Teller,
+    outbox: Outbox,
+    inbox: Inbox,
+    part: Option<Part>,
+    /// When the part is attached again.
+    attach_at: Instant,
+    is_connected: bool,
+    /// Why messages are not sent now, while no connection is being made.
+    resting: Option<String>,
+    /// Something was to be sent since the last connection.
+    is_wanted: bool,
+    /// SUBSCRIBE under way, and the filters that the session of the other broker has.
+    subscribing: Option<RequestId>,
+    is_subscribed: bool,
+    /// Retained messages that go before all others.
+    snapshot: Option<Snapshot>,
+    failures: u32,
+    is_over: bool,
+}
+
+/// What a worker is made of.
+pub(super) struct Parts {
+    pub(super) settings: Arc<BridgeSettings>,
+    pub(super) secrets: SecretsReceiver,
+    pub(super) route: Route,
+    pub(super) host: Arc<dyn Host>,
+    pub(super) asks: mpsc::UnboundedReceiver<Ask>,
+    pub(super) status: Arc<Status>,
+    pub(super) teller: Teller,
+}
+
+/// Starts the thread of a bridge. It ends when all senders of `asks` are dropped.
+pub(super) fn start(parts: Parts) {
+    let bridge = parts.settings.name.clone();
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(async { Worker::new(parts).run().await }),
+            Err(error) => error!(%error, "a bridge has no runtime: it carries nothing"),
+        }
+    };
+    let thread = std::thread::Builder::new().name("bridge".to_owned());
+    if let Err(error) = thread.spawn(run) {
+        error!(%bridge, %error, "there is no thread for the bridge: it carries nothing");
+    }
+}
+
+impl Worker {
+    /// Needs a Tokio runtime.
+    fn new(parts: Parts) -> Self {
+        let mut session = Session::new();
+        session.set_manual_acknowledgement(true);
+        session.set_send_maximum(parts.settings.in_flight);
+        let core = Core {
+            settings: parts.settings,
+            secrets: parts.secrets,
+            route: parts.route,
+            host: parts.host,
+            asks: parts.asks,
+            status: parts.status,
+            teller: parts.teller,
+            outbox: Outbox::default(),
+            inbox: Inbox::default(),
+            part: None,
+            attach_at: Instant::now(),
+            is_connected: false,
+            resting: None,
+            is_wanted: false,
+            subscribing: None,
+            is_subscribed: false,
+            snapshot: None,
+            failures: 0,
+            is_over: false,
+        };
+        Self {
+            client: Client::new(session),
+            core,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut due = Some(Instant::now());
+        loop {
+            self.core.rest(due).await;
+            if self.core.is_over {
+                return;
+            }
+            self.core.resting = None;
+            let connected = self.connect().await;
+            if self.core.is_over {
+                return self.client.close();
+            }
+            let since = Instant::now();
+            let ended = match connected {
+                Ok(info) => {
+                    let server = self.connected(&info);
+                    self.serve(server).await
+                }
+                Err(why) => Err(why),
+            };
+            if self.core.is_over {
+                return self.say_goodbye().await;
+            }
+            if ended.is_ok() {
+                self.say_goodbye().await;
+            }
+            self.client.close();
+            due = self.core.disconnected(ended, since.elapsed());
+        }
+    }
+
+    /// Connects to the first address that accepts the connection.
+    async fn connect(&mut self) -> Result<ConnAckInfo, String> {
+        let Self { client, core } = self;
+        let secrets = core.secrets.borrow_and_update().clone();
+        let secrets = secrets.map_err(|trouble| trouble.to_string())?;
+        let options = connecting::options(&core.settings, &secrets)?;
+        let settings = Arc::clone(&core.settings);
+        let mut connecting = pin!(async {
+            let mut failure = String::new();
+            for address in &settings.addresses {
+                match connecting::open(client, address, &settings, &options).await {
+                    Ok(info) => return Ok(info),
+                    Err(why) => failure = why,
+                }
+            }
+            Err(failure)
+        });
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut connecting => return done,
+                heard = core.hear(None) => core.heard(heard, None),
+            }
+            if core.is_over {
+                return Err(String::new());
+            }
+        }
+    }
+
+    /// A connection was accepted. Returns what the other broker takes.
+    fn connected(&mut self, info: &ConnAckInfo) -> Server {
+        let Self { client, core } = self;
+        let settings = Arc::clone(&core.settings);
+        core.is_connected = true;
+        core.inbox.connected(info.session_present);
+        let now = client.now();
+        let notifications = settings.notifications.as_ref();
+        if let Some(one) = notifications.filter(|one| one.remote) {
+            let state = connecting::state(&one.topic, true);
+            if let Err(error) = client.session().publish(state, now) {
+                warn!(bridge = &*settings.name, %error, "the notification was not sent");
+            }
+        }
+        core.subscribe(client, info.session_present);
+        if !info.session_present {
+            core.snapshot = Some(Snapshot::of(&settings));
+        }
+        core.tell_status(None);
+        core.notify(true);
+        let (bridge, resumed) = (&*settings.name, info.session_present);
+        info!(bridge, resumed, "the bridge is connected");
+        Server {
+            qos_max: info.maximum_qos.unwrap_or(QoS::ExactlyOnce),
+            takes_retained: info.retain_available.unwrap_or(true),
+        }
+    }
+
+    /// Carries messages until the connection ends, for this reason; none: it is not needed any
+    /// more.
+    async fn serve(&mut self, server: Server) -> Result<(), String> {
+        let Self { client, core } = self;
+        let mut idle_since = Instant::now();
+        loop {
+            let now = client.now();
+            core.send_retained(client).await;
+            if core.snapshot.is_none() {
+                core.outbox.send(client.session(), server, now);
+            }
+            core.inbox.go_on(core.part.as_ref());
+            // Nothing more is asked for while what was sent is not on its way.
+            if client.session().output_mut().is_empty() {
+                core.outbox.answer_if_done();
+            }
+            if core.outbox.waits() {
+                idle_since = Instant::now();
+            }
+            let idle_until = match core.settings.start {
+                Start::Lazy(idle) => Some(idle_since + idle),
+                _ => None,
+            };
+            if idle_until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(());
+            }
+            let reads = core.inbox.has_room();
+            tokio::select! {
+                biased;
+                heard = core.hear(idle_until) => core.heard(heard, Some(client.session())),
+                event = client.next_event_or_written(), if reads => {
+                    let mut event = event.map_err(|error| connecting::ended(&error))?;
+                    while let Some(one) = event {
+                        core.event(one, client.session())?;
+                        event = client.session().poll_event();
+                    }
+                }
+            }
+            if core.is_over {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends the connection in order.
+    async fn say_goodbye(&mut self) {
+        let Self { client, core } = self;
+        if !core.is_connected {
+            return client.close();
+        }
+        let now = client.now();
+        let notifications = core.settings.notifications.as_ref();
+        if let Some(one) = notifications.filter(|one| one.remote) {
+            // If it cannot be sent the Will is not either: the other broker is told nothing.
+            let _ = (client.session()).publish(connecting::state(&one.topic, false), now);
+        }
+        let none = UserPropertyList::default();
+        (client.session()).disconnect(ReasonCode::Success, None, &none);
+        let _ = timeout(GOODBYE_WITHIN, client.finish()).await;
+    }
+}
+
+impl Core {
+    /// Waits until a connection is to be made.
+    async fn rest(&mut self, due: Option<Instant>) {
+        while !self.is_over {
+            let is_lazy = matches!(self.settings.start, Start::Lazy(_));
+            let may = due.is_some_and(|due| Instant::now() >= due);
+            if may && (!is_lazy || self.is_wanted) {
+                self.is_wanted = false;
+                return;
+            }
+            let until = due.filter(|_| !may);
+            let heard = self.hear(until).await;
+            self.heard(heard, None);
+        }
+    }
+
+    /// What comes next, until then.
+    async fn hear(&mut self, until: Option<Instant>) -> Heard {
+        let Self {
+            asks,
+            part,
+            inbox,
+            outbox,
+            attach_at,
+            ..
+        } = self;
+        let attach = part.is_none().then_some(*attach_at);
+        let times = [until, outbox.until(), inbox.blocked_until(), attach];
+        let wake = times.into_iter().flatten().min();
+        let of_node = async {
+            match part {
+                Some(part) => part.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let time = async {
+            match wake {
+                Some(wake) => sleep_until(wake).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ask = asks.recv() => Heard::Sink(ask),
+            event = of_node => Heard::Node(event),
+            () = time => Heard::Time,
+        }
+    }
+
+    fn heard(&mut self, heard: Heard, mut session: Option<&mut Session>) {
+        match heard {
+            Heard::Sink(None) => self.is_over = true,
+            Heard::Sink(Some(Ask::Send(messages, answer))) => {
+                self.is_wanted = true;
+                self.outbox.take(messages, answer);
+                if let Some(why) = &self.resting {
+                    self.outbox.answer(Some(why));
+                }
+            }
+            Heard::Node(None) => self.part_gone(),
+            Heard::Node(Some(event)) => {
+                let mut next = Some(event);
+                while let Some(event) = next {
+                    self.told(event, session.as_deref_mut());
+                    next = self.part.as_mut().and_then(Part::next_now);
+                }
+            }
+            Heard::Time => {
+                let now = Instant::now();
+                if self.part.is_none() && now >= self.attach_at {
+                    self.attach();
+                }
+                if self.outbox.until().is_some_and(|until| now >= until) {
+                    let trouble = match self.is_connected {
+                        true => None,
+                        false => Some("the bridge is connecting"),
+                    };
+                    self.outbox.answer(trouble);
+                }
+            }
+        }
+    }
+
+    /// Attaches the part by which messages are published here.
+    fn attach(&mut self) {
+        self.attach_at = Instant::now() + ATTACHED_AGAIN_AFTER;
+        let Some(tenant) = self.host.tenant(&self.settings.tenant) else {
+            return;
+        };
+        let spec = PartSpec {
+            id: PartId::default(),
+            tenant,
+            client_id: format!("{PUBLISHER}{}", self.settings.name).into(),
+            identity: None,
+            subscriptions: Vec::new(),
+            credit: 1,
+            session_expiry_secs: 0,
+            keeps_qos0: false,
+            queue: PartQueueLimits::default(),
+            reach: PartReach::Node,
+        };
+        self.part = Some(Part::attach(spec, |spec, outlet| {
+            self.host.attach(spec, outlet)
+        }));
+        self.notify(self.is_connected);
+    }
+
+    fn part_gone(&mut self) {
+        self.part = None;
+        self.attach_at = Instant::now() + ATTACHED_AGAIN_AFTER;
+        self.inbox.detached();
+    }
+
+    /// The node has told something.
+    fn told(&mut self, event: PartEvent, session: Option<&mut Session>) {
+        match event {
+            PartEvent::Published { number, outcome } => {
+                self.inbox
+                    .answered((number, &outcome), &self.settings, session);
+            }
+            PartEvent::Ended { why, .. } => {
+                let bridge = &*self.settings.name;
+                info!(bridge, why, "the bridge is detached from the node");
+                self.part_gone();
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends the next retained messages, if some are to be sent.
+    async fn send_retained(&mut self, client: &mut Client) {
+        let Some(snapshot) = &mut self.snapshot else {
+            return;
+        };
+        // Without the tenant there is none.
+        let tenant = self.host.tenant(&self.settings.tenant);
+        let query = tenant.and_then(|tenant| snapshot.query(tenant));
+        if let Some(query) = query
+            && let Some(page) = self.host.retained(&query).await
+        {
+            let of_bridge = (&*self.settings, &self.route);
+            let now = client.now();
+            snapshot.send(&page, of_bridge, (client.session(), now));
+        }
+        if tenant.is_none() || snapshot.is_over() {
+            self.snapshot = None;
+        }
+    }
+
+    /// The other broker has told something.
+    fn event(&mut self, event: Event, session: &mut Session) -> Result<(), String> {
+        match event {
+            Event::Message(message) if self.is_state(&message) => {
+                let mut pairs = message.properties.user_properties.iter();
+                if let Some((_, name)) = pairs.find(|(name, _)| *name == VIA) {
+                    self.status.set_remote(name);
+                }
+                if let Some(packet_id) = message.packet_id {
+                    session.acknowledge(message.qos, packet_id, ReasonCode::Success);
+                }
+            }
+            Event::Message(message) => {
+                let remote = self.status.remote();
+                let of_bridge = (&*self.settings, (&self.route, remote.as_deref()));
+                let part = self.part.as_ref();
+                self.inbox.take(*message, of_bridge, (session, part));
+            }
+            Event::Completed {
+                request,
+                acknowledgement,
+            } if self.subscribing == Some(request) => self.subscribed(acknowledgement),
+            Event::Completed {
+                request,
+                acknowledgement,
+            } => {
+                let mut snapshot = self.snapshot.as_mut();
+                if !snapshot.as_mut().is_some_and(|one| one.completed(request)) {
+                    self.outbox.completed(request, acknowledgement);
+                }
+            }
+            Event::Disconnected {
+                reason,
+                reason_string,
+                ..
+            } => {
+                let text = reason_string.map(|text| format!(" ({text})"));
+                let text = text.unwrap_or_default();
+                let reason = reason.name();
+                return Err(format!(
+                    "the other broker ended the connection: {reason}{text}"
+                ));
+            }
+            Event::Connected(_) | Event::Refused { .. } | Event::Traced(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a message is the state of a bridge of the other broker, and not for this node.
+    fn is_state(&self, message: &Message) -> bool {
+        if !message.topic.starts_with('$') {
+            return false;
+        }
+        let filter = TopicFilter::new(STATES);
+        let topic = TopicName::new(&message.topic);
+        let matches = filter.is_ok_and(|filter| topic.is_ok_and(|topic| filter.matches(topic)));
+        matches && self.settings.topics.inward(&message.topic).is_none()
+    }
+
+    /// Subscribes to what comes in. Before MQTT 5.0 each SUBSCRIBE brings all retained messages
+    /// again, which may be older than what this node has: a session that has the subscriptions
+    /// already is not asked again.
+    fn subscribe(&mut self, client: &mut Client, session_present: bool) {
+        let is_v5 = self.settings.version.is_v5();
+        let mut filters = self.settings.topics.remote_filters();
+        if is_v5 {
+            filters.insert(0, (STATES.to_owned(), QoS::AtMostOnce));
+        }
+        if filters.is_empty() || !is_v5 && session_present && self.is_subscribed {
+            return;
+        }
+        self.is_subscribed = false;
+        let filters = filters.into_iter().map(|(filter, qos)| {
+            let options = SubscriptionOptions {
+                qos,
+                no_local: is_v5,
+                retain_as_published: is_v5,
+                retain_handling: match is_v5 && filter != STATES {
+                    true => RetainHandling::SendIfNew,
+                    false => RetainHandling::SendAtSubscribe,
+                },
+            };
+            (filter, options)
+        });
+        let request = SubscribeRequest {
+            filters: filters.collect(),
+            ..SubscribeRequest::default()
+        };
+        let now = client.now();
+        match client.session().subscribe(&request, now) {
+            Ok(request) => self.subscribing = Some(request),
+            Err(error) => self.tell_status(Some(format!("it cannot subscribe: {error}"))),
+        }
+    }
+
+    fn subscribed(&mut self, how: Acknowledgement) {
+        self.subscribing = None;
+        let Acknowledgement::Subscribed(codes) = how else {
+            return;
+        };
+        self.is_subscribed = true;
+        let filters = self.settings.topics.remote_filters();
+        // Behind that to states, which the bridge can do without.
+        let codes = codes.iter().rev().zip(filters.iter().rev());
+        let mut refused = codes.map(|(reason, filter)| (filter, reason));
+        if let Some(((filter, _), reason)) = refused.find(|(_, reason)| reason.is_error()) {
+            let why = format!(
+                "the other broker rejects the subscription to {filter:?}: {}",
+                reason.name()
+            );
+            warn!(bridge = &*self.settings.name, why, "nothing comes in there");
+            self.tell_status(Some(why));
+        }
+    }
+
+    /// The connection has ended, or was not made, for this reason; none: it is not needed. Returns
+    /// when the next one is due; none: never.
+    fn disconnected(&mut self, ended: Result<(), String>, lasted: Duration) -> Option<Instant> {
+        let was_connected = std::mem::replace(&mut self.is_connected, false);
+        self.inbox.disconnected();
+        self.subscribing = None;
+        self.notify(false);
+        let Err(why) = ended else {
+            self.tell_status(None);
+            return Some(Instant::now());
+        };
+        self.failures = match was_connected && lasted >= LASTED {
+            true => 1,
+            false => self.failures.saturating_add(1),
+        };
+        let (bridge, is_once) = (&*self.settings.name, self.settings.start == Start::Once);
+        let pause = connecting::pause(self.settings.pauses, self.failures, self.host.random());
+        let why = match is_once {
+            true => format!("{why}; `start` is once, so it connects again at the next start"),
+            false => why,
+        };
+        if was_connected || self.status.trouble().as_deref() != Some(&*why) {
+            warn!(bridge, why, "the bridge is not connected");
+        }
+        self.outbox.answer(Some(&why));
+        self.resting = Some(why.clone());
+        self.tell_status(Some(why));
+        (!is_once).then(|| Instant::now() + pause)
+    }
+
+    /// Publishes here whether the bridge is connected.
+    fn notify(&self, is_connected: bool) {
+        if let (Some(part), Some(one)) = (&self.part, &self.settings.notifications) {
+            let payload: &[u8] = if is_connected { b"1" } else { b"0" };
+            let message = NewMessage {
+                topic: one.topic.clone(),
+                payload: payload.into(),
+                qos: QoS::AtLeastOnce,
+                retain: true,
+                user_properties: vec![(VIA.into(), (*self.route.node).into())],
+                ..NewMessage::default()
+            };
+            part.publish(PartPublish {
+                number: 0,
+                message,
+                hops: 0,
+                receipts: false,
+            });
+        }
+    }
+
+    fn tell_status(&self, trouble: Option<String>) {
+        if self.status.set(trouble) {
+            self.teller.tell(Command::Test);
+        }
+    }
+}

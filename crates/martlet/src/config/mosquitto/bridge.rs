@@ -1,0 +1,240 @@
+//! The section of a bridge: what its lines become as a table `[[bridges]]`.
+
+use std::net::IpAddr;
+
+use martlet_codec::QoS;
+use martlet_integrate::bridge::{TOPICS, TopicRule};
+
+use super::Outcome;
+use crate::config::load::{ListenerTable, SinkTable, Sourced};
+use crate::config::schema::Value;
+use crate::config::sinks::BRIDGE;
+
+/// Port of an address without one.
+const PORT: u16 = 1883;
+
+/// A bridge.
+pub(super) struct Bridge {
+    place: String,
+    keys: ListenerTable,
+    /// Host and port, with the place of the line.
+    addresses: Vec<(String, u16)>,
+    address_place: String,
+    topics: Vec<String>,
+    is_tls: bool,
+}
+
+type Read = Result<(Outcome, String), String>;
+
+impl Bridge {
+    /// The line `connection NAME`.
+    pub(super) fn begin(name: &str, place: &str) -> Result<Self, String> {
+        if name.is_empty() {
+            return Err("the bridge has no name".to_owned());
+        }
+        let mut bridge = Self {
+            place: place.to_owned(),
+            keys: ListenerTable::new(),
+            addresses: Vec::new(),
+            address_place: place.to_owned(),
+            topics: Vec::new(),
+            is_tls: false,
+        };
+        bridge.set("name", Value::Text(name.to_owned()), place);
+        // Mosquitto's default.
+        bridge.set("protocol", Value::Text("3.1.1".to_owned()), place);
+        Ok(bridge)
+    }
+
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    fn set(&mut self, key: &str, value: Value, place: &str) -> String {
+        let note = format!("{key} = {}", value.shown());
+        let source = place.to_owned();
+        self.keys.insert(key.to_owned(), Sourced { value, source });
+        note
+    }
+
+    /// A line of the section.
+    pub(super) fn read(&mut self, keyword: &str, value: &str, place: &str) -> Read {
+        let text = |key| Some((key, Value::Text(value.to_owned())));
+        let mapped = match keyword {
+            "address" | "addresses" => return self.read_addresses(value, place),
+            "topic" => return self.read_topic(value),
+            "restart_timeout" => return self.read_pauses(value, place),
+            "cleansession" => Some(("clean_session", switch(value)?)),
+            "clientid" | "remote_clientid" => text("client_id"),
+            "username" | "remote_username" => text("user"),
+            "password" | "remote_password" => {
+                Some(("password", Value::Secret(value.to_owned().into())))
+            }
+            "keepalive_interval" => Some(("keep_alive_secs", Value::Integer(number(value)?))),
+            "start_type" if ["automatic", "lazy", "once"].contains(&value) => text("start"),
+            "start_type" => return Err("expected automatic, lazy or once".to_owned()),
+            "idle_timeout" => Some(("idle_secs", Value::Integer(number(value)?.max(1)))),
+            "notifications" => Some(("notifications", switch(value)?)),
+            "notifications_local_only" => Some(("notifications_local_only", switch(value)?)),
+            "notification_topic" => text("notification_topic"),
+            "try_private" => Some(("try_private", switch(value)?)),
+            "bridge_outgoing_retain" => Some(("outgoing_retain", switch(value)?)),
+            "bridge_protocol_version" => {
+                let version = match value {
+                    "mqttv311" => "3.1.1",
+                    "mqttv50" => "5.0",
+                    "mqttv31" => return Err("set mqttv311 or mqttv50".to_owned()),
+                    _ => return Err("expected mqttv311 or mqttv50".to_owned()),
+                };
+                Some(("protocol", Value::Text(version.to_owned())))
+            }
+            "bridge_cafile" => self.tls(text("ca_file")),
+            "bridge_capath" => self.tls(text("ca_directory")),
+            "bridge_certfile" => text("certificate_file"),
+            "bridge_keyfile" => text("key_file"),
+            "bridge_insecure" => Some(("any_server_name", switch(value)?)),
+            "bridge_tls_use_os_certs" => {
+                self.is_tls |= switch(value)? == Value::Boolean(true);
+                return Ok((
+                    Outcome::Mapped,
+                    "TLS, with the CAs that the system trusts".into(),
+                ));
+            }
+            other => return unmapped(other, value),
+        };
+        match mapped {
+            Some((key, value)) => Ok((Outcome::Mapped, self.set(key, value, place))),
+            None => Ok((Outcome::NotNeeded, String::new())),
+        }
+    }
+
+    fn tls<T>(&mut self, key: T) -> T {
+        self.is_tls = true;
+        key
+    }
+
+    fn read_addresses(&mut self, value: &str, place: &str) -> Read {
+        for word in value.split_whitespace() {
+            let (host, port) = match word.rsplit_once(':') {
+                // An address of IPv6 without a port has several colons.
+                Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                    let port = port
+                        .parse()
+                        .map_err(|_| format!("{word} has no usable port"))?;
+                    (host, port)
+                }
+                _ => (word, PORT),
+            };
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            self.addresses.push((host.to_owned(), port));
+        }
+        self.address_place = place.to_owned();
+        match self.addresses.is_empty() {
+            true => Err("expected HOST:PORT".to_owned()),
+            false => Ok((Outcome::Mapped, "url".to_owned())),
+        }
+    }
+
+    fn read_topic(&mut self, value: &str) -> Read {
+        let rule = TopicRule::parse(value, QoS::AtMostOnce)?;
+        let line = rule.to_string();
+        self.topics.push(line.clone());
+        Ok((Outcome::Mapped, format!("{TOPICS}: {line:?}")))
+    }
+
+    /// `BASE [CAP]`, seconds.
+    fn read_pauses(&mut self, value: &str, place: &str) -> Read {
+        let mut words = value.split_whitespace();
+        let base = number(words.next().unwrap_or_default())?.max(1);
+        let cap = words.next().map(number).transpose()?.unwrap_or(base);
+        let (base, cap) = (base, cap.max(base));
+        let first = self.set("reconnect_min_secs", Value::Integer(base), place);
+        let longest = self.set("reconnect_max_secs", Value::Integer(cap), place);
+        Ok((Outcome::Mapped, format!("{first}, {longest}")))
+    }
+
+    /// Private addresses that it names, as `integrations.allow_private` has them.
+    pub(super) fn private_hosts(&self) -> Vec<String> {
+        let mut hosts = Vec::new();
+        for (host, _) in &self.addresses {
+            match (&**host, host.parse::<IpAddr>()) {
+                ("localhost", _) => hosts.extend(["127.0.0.1".to_owned(), "::1".to_owned()]),
+                (_, Ok(_)) => hosts.push(host.clone()),
+                (_, Err(_)) => {}
+            }
+        }
+        hosts
+    }
+
+    /// The table.
+    pub(super) fn table(mut self) -> Result<SinkTable, String> {
+        if self.addresses.is_empty() {
+            return Err("the bridge has no `address`".to_owned());
+        }
+        if self.topics.is_empty() {
+            return Err("the bridge has no `topic`".to_owned());
+        }
+        let scheme = if self.is_tls { "mqtts" } else { "mqtt" };
+        let urls = self
+            .addresses
+            .iter()
+            .map(|(host, port)| match host.contains(':') {
+                true => format!("{scheme}://[{host}]:{port}"),
+                false => format!("{scheme}://{host}:{port}"),
+            });
+        let url = urls.collect::<Vec<_>>().join(", ");
+        let (topics, place) = (std::mem::take(&mut self.topics), self.place.clone());
+        let address_place = self.address_place.clone();
+        self.set("url", Value::Text(url), &address_place);
+        self.set(TOPICS, Value::Texts(topics), &place);
+        Ok(SinkTable {
+            kind: BRIDGE.to_owned(),
+            place: self.place,
+            may_be_private: false,
+            keys: self.keys,
+        })
+    }
+}
+
+/// Lines that mean nothing here, or cannot be followed.
+fn unmapped(keyword: &str, value: &str) -> Read {
+    let is_false = value == "false";
+    let (outcome, note) = match keyword {
+        "bridge_identity" | "bridge_psk" => {
+            return Err("TLS without certificates is not supported; use bridge_cafile".to_owned());
+        }
+        "bridge_require_ocsp" if !is_false => {
+            return Err("whether a certificate was revoked is not asked here".to_owned());
+        }
+        "round_robin" if !is_false => (
+            Outcome::Unsupported,
+            "the addresses are tried in their order at each connection",
+        ),
+        "local_username" | "local_password" => (
+            Outcome::Unsupported,
+            "the bridge publishes here what its topics take, whatever the rules of this user",
+        ),
+        "threshold" => (
+            Outcome::Unsupported,
+            "a lazy bridge connects with the first message",
+        ),
+        "bridge_max_packet_size" | "bridge_bind_address" | "bridge_alpn" | "bridge_tls_version" => {
+            (Outcome::Unsupported, "a bridge has no such setting")
+        }
+        _ => (Outcome::NotNeeded, "the bridge needs no such setting"),
+    };
+    Ok((outcome, note.to_owned()))
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| "expected a whole number".to_owned())
+}
+
+fn switch(text: &str) -> Result<Value, String> {
+    match text {
+        "true" => Ok(Value::Boolean(true)),
+        "false" => Ok(Value::Boolean(false)),
+        other => Err(format!("{other:?} is neither true nor false")),
+    }
+}
