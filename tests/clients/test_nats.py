@@ -66,6 +66,18 @@ def test_a_message_is_in_the_stream_with_its_headers(start_node, tmp_path, nats)
     assert len({head["Nats-Msg-Id"] for _, head, _ in found}) == 3
 
 
+def test_a_subject_has_properties_of_the_message(start_node, tmp_path, nats):
+    nats_process.Client(nats).add_stream("RAW", "raw.>")
+    node = start_node(**configured(tmp_path, nats.url, subject="raw.{property:site}.{content_type}.{property:a b}"))
+    odd = properties("PUBLISH", ContentType="text/a.b", UserProperty=[("site", "*.>"), ("a b", ""), ("site", "second")])
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "1", properties=odd)
+        client.publish("plant/1", "2", properties=properties("PUBLISH", UserProperty=[("Site", "x"), ("a b", "-")]))
+    found = until_count(node, nats, 2)
+    assert [(subject, payload) for subject, _, payload in found] == [
+        ("raw.%2A%2E%3E.text/a%2Eb.%", b"1"), ("raw.-.-.%2D", b"2")]
+
+
 def test_a_payload_above_the_limit_of_the_server_is_a_dead_letter(start_node, tmp_path):
     server = nats_process.Server("max_payload: 20000")
     try:

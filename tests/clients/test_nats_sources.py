@@ -198,6 +198,47 @@ def test_what_a_node_has_sent_it_does_not_take_back(start_node, tmp_path, nats):
         client.__exit__(None, None, None)
 
 
+PASSWORD = "correct horse"
+
+
+def add_user(node, name, *rules):
+    call(node, "POST", "/api/v1/roles", {"name": f"{name}-role", "rules": list(rules)}, KEY)
+    call(node, "POST", "/api/v1/users", {"name": name, "password": PASSWORD, "role": f"{name}-role"}, KEY)
+
+
+def test_a_source_publishes_by_the_rules_of_a_user(start_node, tmp_path, nats):
+    nats_process.Client(nats).add_stream("CMD", "cmd.>")
+    node = start_node(**configured(tmp_path, nats.url, publish_as="desk"))
+    # Until there is such a user, nothing is taken.
+    until(lambda: any('cannot publish as "desk"' in one for one in warnings(node)), lambda: warnings(node))
+    publish(nats, "cmd.pump.set", b"1")
+    publish(nats, "cmd.valve.set", b"2")
+    publish(nats, "cmd.desk.x", b"3")
+    assert nats_process.Client(nats).count("CMD") == 3 and state(node)["delivered"] == 0
+    add_user(node, "all", "topic readwrite #")
+    with Client(node, "listener").credentials("all", PASSWORD) as client:
+        client.subscribe("cmd/#", qos=1)
+        add_user(node, "desk", "topic write cmd/pump/#", "pattern write cmd/%u/x")
+        assert [client.receive().payload, client.receive().payload] == [b"1", b"3"]
+        until(lambda: (state(node)["delivered"], state(node)["refused"]) == (2, 1), lambda: state(node))
+        until_acknowledged(nats, node)
+        told = 'the rules of "desk" do not permit it to publish to "cmd/valve/set"'
+        assert told in state(node)["last_error"]["error"] and told in node.log(), state(node)
+        # Rules that change apply to the next message.
+        call(node, "PUT", "/api/v1/roles/desk-role", {"rules": ["topic write cmd/valve/#"]}, KEY)
+        until(lambda: publish(nats, "cmd.valve.set", b"4") and state(node)["delivered"] > 2, lambda: state(node))
+        assert client.receive().payload == b"4"
+        # A user who may not log in publishes nothing, and nothing is lost meanwhile.
+        before = state(node)["delivered"]
+        call(node, "PATCH", "/api/v1/users/desk", {"enabled": False}, KEY)
+        until(lambda: any('cannot publish as "desk"' in one for one in warnings(node)), lambda: warnings(node))
+        publish(nats, "cmd.valve.set", b"5")
+        assert state(node)["delivered"] == before
+        call(node, "PATCH", "/api/v1/users/desk", {"enabled": True}, KEY)
+        until(lambda: state(node)["delivered"] == before + 1, lambda: (state(node), warnings(node)))
+        until_acknowledged(nats, node)
+
+
 REQUESTS = "/api/v1/integrations/nats-requests/ask"
 
 
@@ -236,6 +277,24 @@ def test_a_request_reaches_a_client_and_its_response_is_the_reply(start_node, tm
     head, payload = ask("martlet.request.%23")
     assert head["Nats-Service-Error-Code"] == "400", head
     assert call(node, "GET", REQUESTS, key=KEY)["delivered"] >= 3
+
+
+def test_requests_go_out_by_the_rules_of_a_user(start_node, tmp_path):
+    nats = nats_process.Server()
+    try:
+        node = start_node(**asking(tmp_path, nats.url, publish_as="desk"))
+        add_user(node, "desk", "topic write d/pump-7/request")
+        until(lambda: call(node, "GET", REQUESTS, key=KEY)["state"] == "running", node.log)
+        asks = nats_process.Client(nats)
+
+        def code(subject):
+            asks.send(b"PUB %s %s 1\r\nx\r\n" % (subject.encode(), asks.inbox.encode()))
+            return asks.message(b"1")[1].get("Nats-Service-Error-Code")
+
+        until(lambda: code("martlet.request.pump-7") == "404", node.log)
+        assert code("martlet.request.pump-8") == "403"
+    finally:
+        nats.close()
 
 
 def entry(nats, key):

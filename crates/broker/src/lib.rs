@@ -156,9 +156,9 @@ pub use node::{Cx, MemoryPressure, Node};
 pub use operate::PAGE_BYTES;
 pub use part::holds::Hold;
 pub use part::{
-    Delivery, LaneOrder, LaneTerms, OnFull, PartCall, PartEvent, PartId, PartLine, PartOutcome,
-    PartOutlet, PartPublish, PartQueueLimits, PartQueueState, PartReach, PartRefusal, PartSpec,
-    PartSubscription, PartTerms, Receipt, ReceiptOutcome, Settlement,
+    Delivery, LaneOrder, LaneTerms, OnFull, PartCall, PartEvent, PartId, PartIdentity, PartLine,
+    PartOutcome, PartOutlet, PartPublish, PartQueueLimits, PartQueueState, PartReach, PartRefusal,
+    PartSpec, PartSubscription, PartTerms, Receipt, ReceiptOutcome, Settlement,
 };
 pub use permission::{
     Actions, CredentialMark, Identity, Names, Proof, Realm, Rule, RuleBook, Rules, RulesError,

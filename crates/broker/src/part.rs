@@ -46,9 +46,9 @@ use crate::timer::Timer;
 use crate::work::NODE;
 
 pub use interface::{
-    Delivery, OnFull, PartCall, PartEvent, PartId, PartLine, PartOutcome, PartOutlet, PartPublish,
-    PartQueueLimits, PartQueueState, PartReach, PartSpec, PartSubscription, PartTerms, Receipt,
-    ReceiptOutcome, Settlement,
+    Delivery, OnFull, PartCall, PartEvent, PartId, PartIdentity, PartLine, PartOutcome, PartOutlet,
+    PartPublish, PartQueueLimits, PartQueueState, PartReach, PartSpec, PartSubscription, PartTerms,
+    Receipt, ReceiptOutcome, Settlement,
 };
 pub use lane_copy::LaneTerms;
 pub use lane_order::LaneOrder;
@@ -118,7 +118,7 @@ impl Shard {
             },
             recent: RecentEntries::default(),
         });
-        let identity = spec.identity.as_ref();
+        let principal = spec.identity.as_ref();
         let request = ConnectRequest {
             version: ProtocolVersion::V5,
             bridge: false,
@@ -128,8 +128,8 @@ impl Shard {
             client_id: Arc::clone(&spec.client_id),
             asks: None,
             assigned: false,
-            user_name: identity.and_then(|identity| identity.user_name.clone()),
-            permit: identity.map(|identity| Box::new(Permit::new(identity.clone(), 0))),
+            user_name: principal.and_then(|one| one.identity.user_name.clone()),
+            permit: principal.map(|one| Box::new(Permit::new(one.identity.clone(), one.known))),
             authentication_method: None,
             authentication_data: None,
             will: None,

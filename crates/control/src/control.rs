@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use martlet_broker::{
     Answer, ClientDetail, ClientQuery, Command, Counters, Event, EventGroup, EventInterest,
-    GroupLosses, Limits, MemoryUse, PartLine, PartOutlet, PartSpec, Realm, Report, Search,
-    SessionRules, ShardId, TenantId, Told, TopicUse, Traced, UnmatchedTopic, UserName,
+    GroupLosses, Limits, MemoryUse, PartIdentity, PartLine, PartOutlet, PartSpec, Realm, Report,
+    Search, SessionRules, ShardId, TenantId, Told, TopicUse, Traced, UnmatchedTopic, UserName,
 };
 use martlet_codec::ReasonCode;
 use martlet_integrate::Part;
@@ -635,6 +635,17 @@ impl Control {
     /// Authentication policy; none: authentication is off.
     pub fn policy(&self) -> Option<Arc<Policy>> {
         self.chain.get().map(AuthenticationChain::policy)
+    }
+
+    /// A user or device of a tenant, by whose rules a part publishes.
+    ///
+    /// # Errors
+    /// There is none of this name who may log in; the reason in words.
+    pub fn identity(&self, tenant: TenantId, name: &str) -> Result<PartIdentity, String> {
+        match self.chain.get() {
+            Some(chain) => chain.identity(tenant, name),
+            None => Err("the node has no users and no devices".to_owned()),
+        }
     }
 
     /// The lockout of this name of a tenant, from this address, as it is for this client.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_broker::{
-    NewMessage, PartLine, PartOutlet, PartSpec, RetainedPage, RetainedQuery, TenantId,
+    NewMessage, PartIdentity, PartLine, PartOutlet, PartSpec, RetainedPage, RetainedQuery, TenantId,
 };
 
 use crate::dead_letters::DeadLetterStore;
@@ -53,6 +53,8 @@ pub enum RequestTrouble {
     Silent,
     /// It can never be published, for this reason.
     Refused(String),
+    /// Rules forbid it, for this reason.
+    Forbidden(String),
     /// It cannot be published now, for this reason.
     Busy(String),
 }
@@ -64,6 +66,7 @@ impl RequestTrouble {
             Self::NobodyThere => ("404", "nobody is subscribed to its topic".to_owned()),
             Self::Silent => ("504", "no response came in time".to_owned()),
             Self::Refused(why) => ("400", why),
+            Self::Forbidden(why) => ("403", why),
             Self::Busy(why) => ("503", why),
         }
     }
@@ -80,6 +83,15 @@ pub trait Host: Send + Sync + 'static {
     /// Why a team has no tenant, in words.
     fn why_no_tenant(&self, team: &str) -> String {
         format!("there is no team {team:?} with a tenant of its own")
+    }
+
+    /// A user or device of a tenant, by whose rules a part publishes.
+    ///
+    /// # Errors
+    /// There is none of this name who may log in; the reason in words.
+    fn identity(&self, tenant: TenantId, name: &str) -> Result<PartIdentity, String> {
+        let _ = (tenant, name);
+        Err("the node has no users and no devices".to_owned())
     }
 
     /// Name of the team that owns a tenant; none: the common tenant, or its team is gone.
@@ -125,10 +137,10 @@ pub trait Host: Send + Sync + 'static {
     /// The store of dead letters.
     fn dead_letters(&self) -> &dyn DeadLetterStore;
 
-    /// Publishes a request, and waits for its response.
+    /// Publishes a request by the rules of this user or device, and waits for its response.
     fn request<'a>(
         &'a self,
-        _tenant: TenantId,
+        (_tenant, _publish_as): (TenantId, Option<&'a str>),
         _message: NewMessage,
         _timeout: Duration,
     ) -> Asked<'a, Result<Response, RequestTrouble>> {

@@ -202,7 +202,7 @@ fn only_a_part_without_an_identity_takes_messages_of_all_tenants() {
         ..spec(0, &["#"])
     };
     let named = PartSpec {
-        identity: Some(Identity::anyone()),
+        identity: Some(Identity::anyone().into()),
         ..all_tenants.clone()
     };
     let told = attach(&mut node, named);
@@ -379,7 +379,7 @@ fn a_lane_with_an_identity_gets_what_its_rules_allow_before_and_after_they_chang
             ..Identity::anyone()
         };
         let spec = PartSpec {
-            identity: Some(identity),
+            identity: Some(identity.into()),
             ..spec(lane, &["a/#", "secret/#"])
         };
         let told = attach(&mut node, spec);

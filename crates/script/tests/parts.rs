@@ -830,7 +830,7 @@ fn a_part_publishes_by_the_rules_of_its_principal() {
         ..Identity::anyone()
     };
     let spec = PartSpec {
-        identity: Some(identity),
+        identity: Some(identity.into()),
         ..spec(&["out/#"])
     };
     call(&mut node, PartCall::Attach(Box::new(spec)));

@@ -28,7 +28,7 @@ pub struct PartSpec {
     /// resumed, and a part that is still attached under it is ended.
     pub client_id: Arc<str>,
     /// By whose rules it publishes and gets messages; none may do all.
-    pub identity: Option<Identity>,
+    pub identity: Option<PartIdentity>,
     /// What it subscribes to; other subscriptions that its session has are ended.
     pub subscriptions: Vec<PartSubscription>,
     /// Deliveries that it may have and not have settled, 1 to 65,535; the node's `in_flight` is the
@@ -44,6 +44,22 @@ pub struct PartSpec {
     pub queue: PartQueueLimits,
     /// Which messages it takes of those that match.
     pub reach: PartReach,
+}
+
+/// A user or device by whose rules a part publishes and gets messages.
+#[derive(Clone, Debug)]
+pub struct PartIdentity {
+    /// Who it is.
+    pub identity: Identity,
+    /// Number of the last revocation that was known when that was decided.
+    pub known: u64,
+}
+
+impl From<Identity> for PartIdentity {
+    /// Before any revocation.
+    fn from(identity: Identity) -> Self {
+        Self { identity, known: 0 }
+    }
 }
 
 /// What is remembered of a part with its session.

@@ -31,8 +31,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use martlet_broker::{
-    Asker, Authenticated, Authentication, Claim, Identity, Proof, Realm, Refusal, RefusalCause,
-    Revocation, RevocationReason, Whose,
+    Asker, Authenticated, Authentication, Claim, Identity, PartIdentity, Proof, Realm, Refusal,
+    RefusalCause, Revocation, RevocationReason, TenantId, Whose,
 };
 use martlet_codec::ReasonCode;
 use martlet_lockout::{Caller, Failures, refused_for};
@@ -433,6 +433,19 @@ impl AuthenticationChain {
     /// Who is locked out now.
     pub fn locked_out(&self) -> LockedOut {
         self.0.lock().failures.locked_out(Instant::now())
+    }
+
+    /// A user or device of a tenant, by whose rules a part publishes.
+    ///
+    /// # Errors
+    /// There is none of this name who may log in; the reason in words.
+    pub fn identity(&self, tenant: TenantId, name: &str) -> Result<PartIdentity, String> {
+        let (policy, known) = {
+            let state = self.0.lock();
+            (Arc::clone(&state.policy), state.revoked)
+        };
+        let identity = policy.identity_of(Realm::of_tenant(tenant), name)?;
+        Ok(PartIdentity { identity, known })
     }
 
     /// What holds.

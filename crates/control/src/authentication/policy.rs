@@ -507,6 +507,32 @@ impl Policy {
         }
     }
 
+    /// A user or device by whose rules something is published without a login.
+    ///
+    /// # Errors
+    /// There is none of this name who may log in; the reason in words.
+    pub(super) fn identity_of(&self, realm: Realm, name: &str) -> Result<Identity, String> {
+        match self.standing(realm, name, name) {
+            Standing::Known => {}
+            Standing::Barred(why) => return Err(why.detail().to_owned()),
+            Standing::ByProof(sources) => {
+                return Err(format!("{sources} will know that name when it logs in"));
+            }
+            Standing::Unproved => return Err("the node has no users and no devices".to_owned()),
+        }
+        let tables = self.realms.get(&realm).and_then(tables_of);
+        let tenant = realm.tenant();
+        Ok(Identity {
+            tenant,
+            user_name: Some(name.into()),
+            holder: tables.map_or(0, |tables| tables.holder(tenant.0, name)),
+            is_device: tables.is_some_and(|tables| tables.is_device(tenant.0, name)),
+            realm,
+            rules: self.rules_of(realm, Some(name)),
+            ..Identity::anyone()
+        })
+    }
+
     fn is_in_tables(&self, realm: Realm, name: &str) -> bool {
         let known = |tables: &Arc<Snapshot>| tables.known(realm.tenant().0, name).is_some();
         self.tables().is_some_and(known)

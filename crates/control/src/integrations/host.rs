@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use martlet_broker::{
-    ClientQuery, NewMessage, PartLine, PartOutlet, PartSpec, RetainedPage, RetainedQuery, Search,
-    TenantId, lane_of,
+    Actions, ClientQuery, Names, NewMessage, PartIdentity, PartLine, PartOutlet, PartSpec,
+    RetainedPage, RetainedQuery, Search, TenantId, lane_of,
 };
 use martlet_integrate::{
     ALL_TENANTS, Asked, DeadLetterStore, Host, PartSession, RequestTrouble, Response, SavedState,
@@ -28,7 +28,7 @@ const RUNNING: &str = "running";
 const PAUSED: &str = "paused";
 const STOPPED: &str = "stopped";
 
-/// Who publishes requests that come from another system.
+/// Who publishes requests that come from another system, where no user is named.
 const REQUESTS: &str = "an integration";
 
 /// Sessions that are looked at in one step.
@@ -144,6 +144,28 @@ impl NodeHost {
         Ok(teams.iter().map(|team| TenantId(team.tenant)).collect())
     }
 
+    /// Whether the rules of a user or device permit it to publish to a topic.
+    fn check_publish(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        topic: &str,
+    ) -> Result<(), RequestTrouble> {
+        let principal = self.control.identity(tenant, name);
+        let principal = principal.map_err(RequestTrouble::Busy)?;
+        let names = Names {
+            client_id: "",
+            user_name: name,
+        };
+        let rules = &principal.identity.rules;
+        match rules.topic(Actions::PUBLISH, topic, names).allowed {
+            true => Ok(()),
+            false => Err(RequestTrouble::Forbidden(format!(
+                "the rules of {name:?} do not permit it to publish to {topic:?}"
+            ))),
+        }
+    }
+
     /// Forgets the states of all integrations but these, so that one of the same name begins anew.
     pub(super) async fn forget_states(&self, kept: &[Settings]) -> Result<(), String> {
         if !self.tables.are_there() {
@@ -171,6 +193,10 @@ impl Host for NodeHost {
             "" | ALL_TENANTS => Some(TenantId::default()),
             team => self.control.tenant_of_team(team),
         }
+    }
+
+    fn identity(&self, tenant: TenantId, name: &str) -> Result<PartIdentity, String> {
+        self.control.identity(tenant, name)
     }
 
     fn team_of(&self, tenant: TenantId) -> Option<Arc<str>> {
@@ -270,12 +296,16 @@ impl Host for NodeHost {
 
     fn request<'a>(
         &'a self,
-        tenant: TenantId,
+        (tenant, publish_as): (TenantId, Option<&'a str>),
         message: NewMessage,
         timeout: Duration,
     ) -> Asked<'a, Result<Response, RequestTrouble>> {
         Box::pin(async move {
-            let requested = self.control.request(REQUESTS, tenant, message, timeout);
+            if let Some(name) = publish_as {
+                self.check_publish(tenant, name, &message.topic)?;
+            }
+            let by = publish_as.unwrap_or(REQUESTS);
+            let requested = self.control.request(by, tenant, message, timeout);
             match requested.await {
                 Ok(Requested::Answered(_, response)) => Ok(Response {
                     payload: response.payload,

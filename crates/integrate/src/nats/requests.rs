@@ -76,6 +76,7 @@ struct RequestSettings {
     qos: QoS,
     timeout: Duration,
     tenant: Arc<str>,
+    publish_as: Option<Arc<str>>,
 }
 
 /// A source that answers requests.
@@ -112,6 +113,7 @@ fn make(
         qos: super::source_settings::qos(table),
         timeout: Duration::from_secs(table.number("timeout_secs", 5)),
         tenant: settings.tenant.clone(),
+        publish_as: settings.publish_as.clone(),
     });
     let names = own.server.secret_names();
     let source = ConfiguredSink::of_source(settings, move |secrets, host| Requests {
@@ -193,7 +195,8 @@ async fn answered(
         correlation_data: None,
         user_properties: Vec::new(),
     };
-    host.request(tenant, message, settings.timeout).await
+    let publisher = (tenant, settings.publish_as.as_deref());
+    host.request(publisher, message, settings.timeout).await
 }
 
 fn reply_of(response: Result<Response, RequestTrouble>) -> (HeaderMap, Vec<u8>) {

@@ -24,7 +24,7 @@ const KEYS: &[Key] = &[
     Key {
         name: "subject",
         takes: Takes::Text,
-        meaning: "Subject of each message. {user}, {device}, {client}, {tenant} and {topic} are replaced; the levels of a topic become tokens. What NATS does not accept in a name is written as %XX, a missing name as -. {topic:mqtt}: the subject that nats-server's own MQTT listener uses. Default: raw.{user}.",
+        meaning: "Subject of each message. {user}, {device}, {client}, {tenant}, {topic}, {content_type} and {property:NAME}, the first User Property of that name, are replaced; the levels of a topic become tokens. What NATS does not accept in a name is written as %XX, a missing name as -. {topic:mqtt}: the subject that nats-server's own MQTT listener uses. Default: raw.{user}.",
     },
     CREDENTIALS_FILE,
     NKEY,

@@ -2,6 +2,8 @@
 //! accept is written as `%XX`: so no name makes a wildcard, a further token or another's subject,
 //! and the name can be read back.
 
+use martlet_codec::PublishProperties;
+
 use crate::sink::SinkMessage;
 
 /// Bytes of a subject, at most. A server closes a connection whose control line is longer than
@@ -20,7 +22,7 @@ enum Part {
     Field(Field),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Field {
     Topic,
     MqttTopic,
@@ -28,6 +30,9 @@ enum Field {
     Device,
     Client,
     Tenant,
+    ContentType,
+    /// The first User Property of this name.
+    Property(Box<str>),
 }
 
 const FIELDS: &[(&str, Field)] = &[
@@ -37,7 +42,18 @@ const FIELDS: &[(&str, Field)] = &[
     ("device", Field::Device),
     ("client", Field::Client),
     ("tenant", Field::Tenant),
+    ("content_type", Field::ContentType),
 ];
+/// Before the name of a User Property.
+const PROPERTY: &str = "property:";
+
+fn field(name: &str) -> Option<Field> {
+    if let Some(property) = name.strip_prefix(PROPERTY) {
+        return (!property.is_empty()).then(|| Field::Property(property.into()));
+    }
+    let found = FIELDS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, field)| field.clone())
+}
 
 impl SubjectTemplate {
     /// Reads a template.
@@ -48,14 +64,13 @@ impl SubjectTemplate {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
-            let field = after.split_once('}').and_then(|(name, behind)| {
-                let found = FIELDS.iter().find(|(known, _)| *known == name);
-                found.map(|(_, field)| (*field, behind))
-            });
+            let field = after
+                .split_once('}')
+                .and_then(|(name, behind)| Some((field(name)?, behind)));
             let Some((field, behind)) = field else {
                 let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
                 return Err(format!(
-                    "after `{{` expected one of: {}, and `}}`",
+                    "after `{{` expected one of: {}, {PROPERTY}NAME, and `}}`",
                     names.join(", ")
                 ));
             };
@@ -107,6 +122,12 @@ impl SubjectTemplate {
         Ok(format!("{fixed}.>"))
     }
 
+    /// Whether it needs the properties of messages.
+    fn has_properties(&self) -> bool {
+        let mut parts = self.0.iter();
+        parts.any(|part| matches!(part, Part::Field(Field::ContentType | Field::Property(_))))
+    }
+
     /// The subject of a message. `team` is the team whose tenant the message is of.
     ///
     /// # Errors
@@ -116,6 +137,10 @@ impl SubjectTemplate {
         message: &SinkMessage,
         team: Option<&str>,
     ) -> Result<String, String> {
+        let properties = match self.has_properties() {
+            true => PublishProperties::from_forwarded(message.properties()).unwrap_or_default(),
+            false => PublishProperties::default(),
+        };
         let mut subject = String::new();
         for part in &self.0 {
             let field = match part {
@@ -132,6 +157,12 @@ impl SubjectTemplate {
                 Field::Device => push_name(&mut subject, message.device()),
                 Field::Client => push_name(&mut subject, message.client_id()),
                 Field::Tenant => push_name(&mut subject, team),
+                Field::ContentType => push_name(&mut subject, properties.content_type),
+                Field::Property(name) => {
+                    let mut pairs = properties.user_properties.iter();
+                    let found = pairs.find(|(known, _)| **known == **name);
+                    push_name(&mut subject, found.map(|(_, value)| value));
+                }
             }
         }
         match subject.len() {
@@ -273,7 +304,17 @@ mod tests {
         let long = SinkMessage::example(&"a/".repeat(2_000), b"");
         assert!(template.subject(&long, None).is_err());
         for bad in [
-            "", "a..b", ".a", "a.*", "raw.>", "{usr}", "{user", "a}", "$JS.x", "a b",
+            "",
+            "a..b",
+            ".a",
+            "a.*",
+            "raw.>",
+            "{usr}",
+            "{user",
+            "a}",
+            "$JS.x",
+            "a b",
+            "{property:}",
         ] {
             assert!(SubjectTemplate::parse(bad).is_err(), "{bad}");
         }

@@ -75,6 +75,8 @@ pub struct Settings {
     /// Team whose tenant's messages it takes; empty is the common tenant, [`ALL_TENANTS`] all of
     /// them.
     pub tenant: Arc<str>,
+    /// User or device by whose rules a source publishes; none: no rules limit it.
+    pub publish_as: Option<Arc<str>>,
     /// Topic Filters, without `$share`.
     pub filters: Vec<Box<str>>,
     /// Whether QoS 0 messages are kept in the queue too.
@@ -105,6 +107,7 @@ impl Settings {
             kind,
             name: name.into(),
             tenant: "".into(),
+            publish_as: None,
             filters,
             keeps_qos0: false,
             queue: PartQueueLimits::default(),

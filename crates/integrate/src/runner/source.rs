@@ -56,6 +56,7 @@ pub(crate) struct SourceRunner<S> {
 /// A message that the node has not answered.
 struct InHand {
     place: String,
+    topic: Box<str>,
     received_ms: u64,
     repeated: bool,
 }
@@ -147,6 +148,15 @@ impl<S: Source> SourceRunner<S> {
             let why = self.host.why_no_tenant(&team);
             return self.note_failure(why);
         };
+        let principal = self.settings.publish_as.as_ref();
+        let principal = principal.map(|name| {
+            let found = self.host.identity(tenant, name);
+            found.map_err(|why| format!("it cannot publish as {name:?} (`publish_as`): {why}"))
+        });
+        let principal = match principal.transpose() {
+            Ok(principal) => principal,
+            Err(why) => return self.note_failure(why),
+        };
         let spec = PartSpec {
             // The node numbers its parts.
             id: PartId::default(),
@@ -157,7 +167,7 @@ impl<S: Source> SourceRunner<S> {
             session_expiry_secs: 0,
             keeps_qos0: false,
             queue: self.settings.queue,
-            identity: None,
+            identity: principal,
             reach: PartReach::Node,
         };
         let host = Arc::clone(&self.host);
@@ -252,6 +262,7 @@ impl<S: Source> SourceRunner<S> {
         let Some(part) = &self.part else {
             return self.source.answer(number, SourceAnswer::Later).await;
         };
+        let topic = publish.topic.clone();
         part.publish(PartPublish {
             number,
             message: *publish,
@@ -260,6 +271,7 @@ impl<S: Source> SourceRunner<S> {
         });
         let in_hand = InHand {
             place: message.place,
+            topic,
             received_ms: message.received_ms,
             repeated: message.repeated,
         };
@@ -309,7 +321,13 @@ impl<S: Source> SourceRunner<S> {
             return self.source.answer(number, SourceAnswer::Done).await;
         }
         if is_for_good(reason) {
-            let why = format!("the node rejects it: {}", reason.name());
+            let why = match &self.settings.publish_as {
+                Some(name) if reason == ReasonCode::NotAuthorized => {
+                    let topic = &in_hand.topic;
+                    format!("the rules of {name:?} do not permit it to publish to {topic:?}")
+                }
+                _ => format!("the node rejects it: {}", reason.name()),
+            };
             return self.refuse(number, &in_hand.place, &why).await;
         }
         let why = match outcome.is_held {

@@ -65,7 +65,7 @@ pub(crate) fn table_kinds() -> impl Iterator<Item = TableKind> {
         kind: kind.name,
         keys: {
             let all = [NAME_OF_SOURCE_KEY].into_iter().chain(own(kind));
-            all.chain([TENANT_OF_SOURCE_KEY]).collect()
+            all.chain([TENANT_OF_SOURCE_KEY, PUBLISH_AS_KEY]).collect()
         },
     });
     let bridges = TableKind {
@@ -104,6 +104,12 @@ const TENANT_OF_SOURCE_KEY: KeyOfSink = (
     "tenant",
     Kind::Text,
     "Name or id of the team to whose tenant it publishes. A team that does not exist yet is waited for. Default: the common tenant.",
+);
+
+const PUBLISH_AS_KEY: KeyOfSink = (
+    "publish_as",
+    Kind::Text,
+    "Name of a user or device of that tenant, whose rules limit what the source publishes. While there is none of that name who may log in, the source takes nothing. Default: no rules limit it.",
 );
 
 const BRIDGE_NAME_KEY: KeyOfSink = (
@@ -342,6 +348,7 @@ fn common(kind: &'static str, table: &Table) -> Result<Settings, String> {
     let filters = filters.iter().map(|filter| filter.as_str().into());
     Ok(Settings {
         tenant: table.text("tenant").unwrap_or_default().into(),
+        publish_as: table.text("publish_as").map(Into::into),
         keeps_qos0: table.flag("keep_qos0", false),
         on_reject: match table.text("on_reject") {
             Some("stop") => OnReject::Stop,
