@@ -7,7 +7,8 @@ import pytest
 
 import martlet_process
 import nats_process
-from paho_client import Client, properties
+from paho_client import V311, Client, properties
+from server_process import free_port
 from test_http_api import KEY, KEYS
 from test_http_registry import call
 from test_sinks import until
@@ -78,6 +79,30 @@ def test_a_subject_has_properties_of_the_message(start_node, tmp_path, nats):
         ("raw.%2A%2E%3E.text/a%2Eb.%", b"1"), ("raw.-.-.%2D", b"2")]
 
 
+@pytest.mark.parametrize("source", nats_process.BOTH)
+def test_the_mqtt_mapping_is_that_of_the_server(start_node, tmp_path, source):
+    """Each topic has the same subject, whether a client publishes it to the node or to nats-server's own MQTT listener."""
+    port = free_port()
+    server = nats_process.Server(f'server_name: "mqtt"\nmqtt {{ listen: "127.0.0.1:{port}" }}', source=source)
+    topics = ["m/a", "m/a/b", "m//b", "m/", "m///", "m/a.b/c", "m/a..b", "m/.", "m/ü", "m/a%2F", "m/$x", "m/a\\b"]
+    if source == nats_process.DEBIAN:
+        # It takes no dots in topics.
+        topics = [topic for topic in topics if "." not in topic]
+    try:
+        nats_process.Client(server).add_stream("M", "m.>")
+        node = start_node(**configured(tmp_path, server.url, filters=["m/#"], subject="{topic:mqtt}"))
+        with Client(None, "theirs", version=V311, port=port) as theirs, Client(node, "ours") as ours:
+            for number, topic in enumerate(topics):
+                theirs.publish(topic, f"theirs {number}")
+                ours.publish(topic, f"ours {number}")
+        found = until_count(node, server, 2 * len(topics), "M")
+        subjects = {payload.decode(): subject for subject, _, payload in found}
+        of = lambda name: {topic: subjects[f"{name} {number}"] for number, topic in enumerate(topics)}
+        assert of("ours") == of("theirs")
+    finally:
+        server.close()
+
+
 def test_a_payload_above_the_limit_of_the_server_is_a_dead_letter(start_node, tmp_path):
     server = nats_process.Server("max_payload: 20000")
     try:
@@ -146,6 +171,42 @@ def test_a_hanging_server_is_told_apart_and_nothing_is_lost(start_node, tmp_path
     with Client(node, "pump-1") as client:
         client.publish("plant/1", "50")
     until(lambda: any("cannot be reached" in one for one in warnings(node)), lambda: warnings(node))
+
+
+def test_a_slow_server_is_waited_for_and_not_called_unreachable(start_node, tmp_path, nats):
+    """It answers within the time limit, but runs for 20 ms in half a second alone."""
+    nats_process.Client(nats).add_stream("RAW", "raw.>")
+    node = start_node(**configured(tmp_path, nats.url))
+    with Client(node, "pump-1") as client:
+        client.publish("plant/1", "0")
+        until_count(node, nats, 1)
+        is_over, lags, states, told = threading.Event(), [], set(), []
+
+        def throttle():
+            while not is_over.wait(0.02):
+                nats.hang()
+                is_over.wait(0.5)
+                nats.go_on()
+
+        thread = threading.Thread(target=throttle)
+        thread.start()
+        try:
+            for at in range(1, 200):
+                client.publish("plant/1", str(at))
+                if at % 10 == 0:
+                    seen = state(node)
+                    lags.append(seen["lag"])
+                    states.add(seen["state"])
+                    told += warnings(node)
+            until(lambda: state(node)["delivered"] == 200, lambda: state(node))
+            told += warnings(node)
+        finally:
+            is_over.set()
+            thread.join()
+    assert max(lags) > 0 and states == {"running"}, (lags, states)
+    assert not any("NATS" in one for one in told), told
+    found = until_count(node, nats, 200)
+    assert [payload for _, _, payload in found] == [str(at).encode() for at in range(200)]
 
 
 def test_no_name_makes_a_wildcard_or_a_further_token(start_node, tmp_path, nats):
