@@ -1,5 +1,6 @@
 //! A complete kind of sink, as an example: each message is a line of JSON over TCP, and the
-//! receiver answers each line with a line, `ok` or the reason for which it refuses the message.
+//! receiver answers each line with a line: `ok`, `busy` if it cannot take this message now, or the
+//! reason for which it refuses the message.
 //!
 //! To add it to the program, move this file to `crates/integrate/src/tcp.rs` without `main`,
 //! replace `martlet_integrate` by `crate`, write `mod tcp;` in `lib.rs`, and add `crate::tcp::KIND`
@@ -10,8 +11,8 @@ use std::error::Error;
 use std::sync::Arc;
 
 use martlet_integrate::{
-    AllowedNetworks, ConfiguredSink, Kept, Key, Kind, Outcome, SecretValue, SecretValues, Settings,
-    Sink, SinkMessage, Surroundings, Table, Takes, Template, json,
+    AllowedNetworks, ConfiguredSink, Kept, Key, Kind, OneByOne, Outcome, SecretValue, SecretValues,
+    Settings, SinkMessage, Surroundings, Table, Takes, Template, json,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -21,19 +22,15 @@ use tokio::sync::watch;
 pub(crate) const KIND: Kind = Kind {
     name: "tcp",
     keys: &[
-        Key {
-            name: "address",
-            takes: Takes::Text,
-            meaning: "Host and port of the receiver, such as 203.0.113.7:9000. Private addresses need integrations.allow_private.",
-        },
-        Key {
-            name: "password",
-            takes: Takes::Secret,
-            meaning: "First line of a connection. May contain ${secret:NAME}.",
-        },
+        Key::new("address", Takes::Text, ADDRESS),
+        Key::new("password", Takes::Secret, PASSWORD),
     ],
     make,
 };
+
+const ADDRESS: &str = "Host and port of the receiver, such as 203.0.113.7:9000. Private addresses \
+                       need integrations.allow_private.";
+const PASSWORD: &str = "First line of a connection. May contain ${secret:NAME}.";
 
 fn make(
     table: &Table,
@@ -41,19 +38,19 @@ fn make(
     settings: Settings,
 ) -> Result<ConfiguredSink, String> {
     let address = table.text("address");
+    let password = table.template("password")?.ok_or("`password` is missing")?;
     let target = Target {
         address: address
             .ok_or("`address` is missing, expected HOST:PORT")?
             .to_owned(),
-        password: table.template("password")?.ok_or("`password` is missing")?,
+        password: password.clone(),
         allowed: surroundings.allowed.clone(),
     };
-    let secrets: Vec<String> = target.password.names().map(str::to_owned).collect();
-    let sink = ConfiguredSink::new(settings, move |secrets| TcpSink {
+    let sink = ConfiguredSink::one_by_one(settings, move |secrets| TcpSink {
         target: target.clone(),
         connection: Kept::new(secrets),
     });
-    Ok(sink.with_secrets(secrets))
+    Ok(sink.with_secrets_of([&password]))
 }
 
 #[derive(Clone)]
@@ -65,10 +62,7 @@ struct Target {
 
 impl Target {
     async fn connect(&self, secrets: &SecretValues) -> Result<BufReader<TcpStream>, String> {
-        let password = self
-            .password
-            .fill(secrets)
-            .map_err(|trouble| trouble.to_string())?;
+        let password = self.password.fill(secrets)?;
         let mut stream = self.allowed.connect(&self.address).await?;
         let line = SecretValue::new(format!("{}\n", password.expose()));
         let sent = stream.write_all(line.expose().as_bytes()).await;
@@ -108,25 +102,16 @@ impl TcpSink {
         self.connection.keep(connection);
         Ok(match answer.trim() {
             "ok" => Outcome::Done,
+            "busy" => Outcome::FailedAtMessage("it is busy".to_owned()),
             reason => Outcome::Refused(reason.to_owned()),
         })
     }
 }
 
-impl Sink for TcpSink {
-    async fn deliver(&mut self, batch: &[SinkMessage]) -> Vec<Outcome> {
-        let mut outcomes = Vec::new();
-        for message in batch {
-            let outcome = self.send(message).await;
-            let outcome = outcome.unwrap_or_else(|error| Outcome::Failed(error.to_string()));
-            let goes_on = outcome == Outcome::Done;
-            outcomes.push(outcome);
-            // What follows has no outcome and comes again, so that the order is kept.
-            if !goes_on {
-                break;
-            }
-        }
-        outcomes
+impl OneByOne for TcpSink {
+    async fn deliver_one(&mut self, message: &SinkMessage) -> Outcome {
+        let outcome = self.send(message).await;
+        outcome.unwrap_or_else(|error| Outcome::Failed(error.to_string()))
     }
 
     async fn test(&mut self) -> Result<(), String> {
@@ -164,8 +149,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         target,
         connection: Kept::new(watch::channel(Ok(Arc::new(secrets))).1),
     };
-    let batch = ["21.5", "99"].map(|payload| SinkMessage::example("plant/1", payload.as_bytes()));
-    let outcomes = sink.deliver(&batch).await;
+    let mut outcomes = Vec::new();
+    for payload in ["21.5", "99"] {
+        let message = SinkMessage::example("plant/1", payload.as_bytes());
+        outcomes.push(sink.deliver_one(&message).await);
+    }
     assert_eq!(
         outcomes,
         [Outcome::Done, Outcome::Refused("too hot".to_owned())]

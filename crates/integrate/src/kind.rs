@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::each::{self, Each, OneByOne};
 use crate::host::Host;
 use crate::networks::AllowedNetworks;
 use crate::runner::{Handle, Runner, Settings, SourceRunner};
@@ -43,6 +44,17 @@ pub struct Key {
     pub takes: Takes,
     /// What it means and its default, in sentences, for the reference page.
     pub meaning: &'static str,
+}
+
+impl Key {
+    /// A key of this name.
+    pub const fn new(name: &'static str, takes: Takes, meaning: &'static str) -> Self {
+        Self {
+            name,
+            takes,
+            meaning,
+        }
+    }
 }
 
 /// What the value of a key of the configuration may be.
@@ -205,6 +217,15 @@ impl ConfiguredSink {
         Self::in_node(settings, move |secrets, _| make(secrets))
     }
 
+    /// A sink that `make` makes when the node starts, and that takes one message at a time.
+    pub fn one_by_one<S: OneByOne>(
+        mut settings: Settings,
+        make: impl Fn(SecretsReceiver) -> S + Send + Sync + 'static,
+    ) -> Self {
+        settings.deliver_within = each::deliver_within(S::WITHIN);
+        Self::new(settings, move |secrets| Each(make(secrets)))
+    }
+
     /// A sink that `make` makes when the node of this name starts.
     pub fn in_node<S: Sink>(
         settings: Settings,
@@ -246,6 +267,13 @@ impl ConfiguredSink {
     pub fn with_secrets(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.secrets.extend(names.into_iter().map(Into::into));
         self
+    }
+
+    /// It uses the secrets that these texts refer to.
+    #[must_use]
+    pub fn with_secrets_of<'a>(self, texts: impl IntoIterator<Item = &'a Template>) -> Self {
+        let names = texts.into_iter().flat_map(Template::names);
+        self.with_secrets(names.map(str::to_owned))
     }
 
     /// It writes this file, and renames it to `PATH.1`, `PATH.2` and so on.

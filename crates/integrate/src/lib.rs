@@ -9,6 +9,7 @@
 //! * `host`: the node, as a runner sees it
 //! * `secret`: secrets of other systems, and settings that refer to them
 //! * `masking`: secrets, replaced in texts that are shown or stored
+//! * `each`: how a sink goes through a batch that waits for each answer
 //! * `kept`: what a sink keeps between deliveries, such as a connection
 //! * `networks`: addresses that integrations may connect to
 //! * `via`: which nodes a message has passed
@@ -24,6 +25,7 @@
 pub mod bridge;
 mod caught;
 mod dead_letters;
+mod each;
 pub mod file;
 mod host;
 pub mod json;
@@ -44,6 +46,7 @@ mod words;
 
 pub use caught::{catch, end_thread, is_caught};
 pub use dead_letters::{DeadLetter, DeadLetterHead, DeadLetterStore};
+pub use each::OneByOne;
 pub use host::{Asked, Host, PartSession, RequestTrouble, Response, SavedState};
 pub use kept::Kept;
 pub use kind::{ConfiguredSink, KINDS, Key, Kind, SOURCES, Surroundings, Table, TableValue, Takes};

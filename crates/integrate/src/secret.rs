@@ -100,6 +100,12 @@ impl SecretTrouble {
     }
 }
 
+impl From<SecretTrouble> for String {
+    fn from(trouble: SecretTrouble) -> Self {
+        trouble.to_string()
+    }
+}
+
 impl fmt::Display for SecretTrouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -14,16 +14,16 @@ use martlet_codec::QoS;
 use crate::dead_letters::DeadLetter;
 
 /// Another system that takes messages. Implement `deliver` and `test`; the runner does the rest:
-/// batches, time limits, retries, dead letters, and what operators ask for.
+/// batches, time limits, retries, dead letters, and what operators ask for. A system that answers
+/// each message before it gets the next is simpler as [`OneByOne`](crate::OneByOne).
 pub trait Sink: Send + 'static {
     /// Delivers a batch, which is never empty, and answers with one outcome for each message, in
     /// the order of the batch. [`Outcome::Done`] says that the message is safe in the other system:
     /// the node forgets it then.
     ///
-    /// Messages of one publisher are in order. To keep that order, return after the first failure,
-    /// or deliver nothing more of that publisher; and after the first refusal too if the sink shall
-    /// stop there
-    /// ([`OnReject::Stop`](crate::OnReject)): messages without an outcome count as not tried, and
+    /// Messages of one publisher are in order. To keep that order, deliver nothing more of a
+    /// publisher after a failure, and nothing at all after a refusal if the sink stops there
+    /// ([`OnReject::Stop`](crate::OnReject)). Messages without an outcome count as not tried, and
     /// come again.
     ///
     /// Each sink has a thread of its own with a Tokio runtime, so that one which blocks holds up

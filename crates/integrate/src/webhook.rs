@@ -6,28 +6,18 @@ mod secrets;
 mod settings;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
-use tokio::time::Instant;
-
+use crate::each::{Call, deliver_within};
 use crate::kept::Kept;
 use crate::networks::AllowedNetworks;
 use crate::secret::{SecretsReceiver, Template};
 use crate::sink::{Outcome, Sink, SinkMessage, by_publisher};
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use request::Target;
 
 pub use settings::KIND;
-
-/// Time in which a call begins new requests. What is left comes again with the next call, so that
-/// messages that were delivered are settled soon.
-const BEGINS_WITHIN: Duration = Duration::from_secs(10);
-
-/// Messages in a row, of several publishers, that the target fails at, after which a call ends: the
-/// target itself may be at fault. One message alone holds up its publisher and no other.
-const TROUBLES_MAX: usize = 3;
 
 /// Settings of a webhook.
 #[derive(Clone, Debug)]
@@ -60,7 +50,7 @@ impl WebhookSettings {
 
     /// Longest time of one call of [`Sink::deliver`].
     pub fn deliver_within(&self) -> Duration {
-        BEGINS_WITHIN + self.timeout + Duration::from_secs(5)
+        deliver_within(self.timeout)
     }
 }
 
@@ -96,36 +86,18 @@ impl Sink for WebhookSink {
             Ok(target) => target,
             Err(why) => return vec![Outcome::Failed(why)],
         };
-        let until = Instant::now() + BEGINS_WITHIN;
-        let (is_failing, troubles) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let stops_at_refusal = self.settings.stops_at_refusal;
-        let (target, is_failing, troubles) = (&*target, &is_failing, &troubles);
+        let call = Call::new(self.settings.stops_at_refusal);
+        let (target, call) = (&*target, &call);
         let lanes = stream::iter(by_publisher(batch)).map(|lane| async move {
             let mut outcomes = Vec::with_capacity(lane.len());
             for at in lane {
-                let is_over = !outcomes.is_empty() && Instant::now() >= until;
-                if is_over || is_failing.load(Ordering::Relaxed) {
+                if call.is_over() {
                     break;
                 }
                 let outcome = target.send(&batch[at]).await;
-                let (ends_lane, ends_call) = match &outcome {
-                    Outcome::Failed(_) | Outcome::Later(..) => (true, true),
-                    Outcome::FailedAtMessage(_) | Outcome::NoAnswer(_) => {
-                        let before = troubles.fetch_add(1, Ordering::Relaxed);
-                        (true, before + 1 >= TROUBLES_MAX)
-                    }
-                    Outcome::Refused(_) => (stops_at_refusal, stops_at_refusal),
-                    Outcome::Done => {
-                        troubles.store(0, Ordering::Relaxed);
-                        (false, false)
-                    }
-                    Outcome::NotTried => (false, false),
-                };
+                let goes_on = call.goes_on(&outcome);
                 outcomes.push((at, outcome));
-                if ends_call {
-                    is_failing.store(true, Ordering::Relaxed);
-                }
-                if ends_lane {
+                if !goes_on {
                     break;
                 }
             }
@@ -136,9 +108,6 @@ impl Sink for WebhookSink {
         while let Some(lane) = lanes.next().await {
             for (at, outcome) in lane {
                 outcomes[at] = outcome;
-            }
-            if Instant::now() >= until {
-                is_failing.store(true, Ordering::Relaxed);
             }
         }
         outcomes
