@@ -372,7 +372,7 @@ def test_what_waits_while_the_receiver_hangs_is_seen_at_once(start_node, tmp_pat
     until(lambda: state(node)["lag"] == 0, lambda: state(node))
 
 
-def test_the_session_of_an_integration_cannot_be_ended(start_node, tmp_path, receiver):
+def test_the_session_of_an_integration_is_changed_by_its_configuration_alone(start_node, tmp_path, receiver):
     node = start_node(**configured(tmp_path, receiver.url))
     receiver.answer = lambda message: (503, {}, b"")
     payloads = [str(number) for number in range(20)]
@@ -387,6 +387,15 @@ def test_the_session_of_an_integration_cannot_be_ended(start_node, tmp_path, rec
         assert "webhook/crm" in problem["detail"] and "configuration" in problem["detail"], problem
         done = martlet_process.run("session", "rm", client_id, "--data-dir", str(node.data_dir))
         assert done.returncode == 1 and "webhook/crm" in done.stderr, done
+        client = "/api/v1/clients/" + urllib.parse.quote(client_id, safe="")
+        everything = {"filter": "#", "qos": 2}
+        for method, path, body in [
+            ("POST", client + "/subscriptions", everything),
+            ("DELETE", client + "/subscriptions?filter=plant%2F%23", None),
+            ("DELETE", client, None),
+        ]:
+            problem = call(node, method, path, body, key=KEY, expect=409)
+            assert "webhook/crm" in problem["detail"], problem
     receiver.answer = lambda message: (204, {}, b"")
     call(node, "POST", "/api/v1/integrations/webhook/crm/resume", key=KEY)
     until_payloads(node, receiver, payloads)

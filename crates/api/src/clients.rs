@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Api;
 use crate::extract::{PathOf, QueryOf};
+use crate::integrations::expect_no_integration;
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::subscriptions::SubscriptionView;
@@ -208,6 +209,8 @@ pub(crate) fn no_session(client_id: &str) -> Problem {
     responses(
         (status = 204, description = "The connection is ended"),
         (status = 404, description = "It is not connected", body = ProblemView,
+            content_type = "application/problem+json"),
+        (status = 409, description = "It is a configured integration", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn kick(
     State(api): State<Api>,
@@ -215,6 +218,11 @@ pub(crate) async fn kick(
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
     let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
+    expect_no_integration(
+        &api,
+        &client_id,
+        "POST /api/v1/integrations/KIND/NAME/pause (martlet integration pause) stops its delivery",
+    )?;
     match api.control.disconnect(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => {

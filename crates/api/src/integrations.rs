@@ -629,3 +629,21 @@ fn operator(api: &Api, tenant: Option<TenantId>) -> Result<Operator<'_>, Problem
     })?;
     Ok(all.operated_in(tenant))
 }
+
+/// The session keeps the messages of no integration: only its configuration and
+/// `/api/v1/integrations` change those.
+pub(crate) fn expect_no_integration(
+    api: &Api,
+    client_id: &str,
+    instead: &str,
+) -> Result<(), Problem> {
+    let integrations = api.control.integrations();
+    match integrations.and_then(|all| all.of_session(client_id)) {
+        None => Ok(()),
+        Some(found) => Err(Problem::conflict(format!(
+            "the session keeps the messages of the integration {}/{}; {instead}",
+            found.kind(),
+            found.name()
+        ))),
+    }
+}

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::api::Api;
 use crate::clients::{Wanted, at, no_session, page_of};
 use crate::extract::{PathOf, QueryOf};
+use crate::integrations::expect_no_integration;
 use crate::page::Page;
 use crate::problem::{Problem, ProblemView};
 use crate::tenant::{InTenant, InTenants, OfTenant};
@@ -142,14 +143,11 @@ pub(crate) async fn end(
     PathOf(client_id): PathOf<String>,
 ) -> Result<StatusCode, Problem> {
     let (tenant, client_id) = api.control.client_meant(tenant, client_id).await?;
-    let integrations = api.control.integrations();
-    if let Some(found) = integrations.and_then(|all| all.of_session(&client_id)) {
-        let (kind, name) = (found.kind(), found.name());
-        return Err(Problem::conflict(format!(
-            "the session keeps the messages of the integration {kind}/{name}; it ends when the \
-             integration is removed from the configuration and the node is started again"
-        )));
-    }
+    expect_no_integration(
+        &api,
+        &client_id,
+        "it ends when the integration is removed from the configuration and the node is started again",
+    )?;
     match api.control.end_session(tenant, &client_id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(no_session(&client_id)),

@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::Api;
 use crate::clients::no_session;
 use crate::extract::{JsonBody, PathOf, QueryOf};
+use crate::integrations::expect_no_integration;
 use crate::page::{self, Page};
 use crate::problem::{Problem, ProblemKind, ProblemView};
 use crate::tenant::{InTenant, OfTenant};
@@ -221,6 +222,9 @@ pub(crate) struct Granted {
     reason: &'static str,
 }
 
+/// Where the subscriptions of an integration come from.
+const FILTERS: &str = "its filters are those of the configuration";
+
 /// Subscription Identifiers are 28 bits (MQTT 5 section 3.8.2.1.2).
 const SUBSCRIPTION_ID_MAX: u32 = 268_435_455;
 
@@ -234,6 +238,8 @@ const SUBSCRIPTION_ID_MAX: u32 = 268_435_455;
     responses(
         (status = 200, description = "It is subscribed", body = Granted),
         (status = 404, description = "The client has no session", body = ProblemView,
+            content_type = "application/problem+json"),
+        (status = 409, description = "It is a configured integration", body = ProblemView,
             content_type = "application/problem+json")))]
 pub(crate) async fn subscribe(
     State(api): State<Api>,
@@ -241,6 +247,7 @@ pub(crate) async fn subscribe(
     PathOf(client_id): PathOf<String>,
     JsonBody(body): JsonBody<SubscriptionBody>,
 ) -> Result<axum::Json<Granted>, Problem> {
+    expect_no_integration(&api, &client_id, FILTERS)?;
     let filter = body.filter.clone();
     let subscription = body.into_subscription()?;
     let answered = api.control.subscribe(tenant, &client_id, subscription);
@@ -320,13 +327,16 @@ pub(crate) struct Which {
     responses(
         (status = 204, description = "It is not subscribed any more"),
         (status = 404, description = "It has no session, or no such subscription",
-            body = ProblemView, content_type = "application/problem+json")))]
+            body = ProblemView, content_type = "application/problem+json"),
+        (status = 409, description = "It is a configured integration", body = ProblemView,
+            content_type = "application/problem+json")))]
 pub(crate) async fn unsubscribe(
     State(api): State<Api>,
     InTenant(tenant): InTenant,
     PathOf(client_id): PathOf<String>,
     QueryOf(which): QueryOf<Which>,
 ) -> Result<StatusCode, Problem> {
+    expect_no_integration(&api, &client_id, FILTERS)?;
     let filter = &which.filter;
     let answered = api.control.unsubscribe(tenant, &client_id, filter);
     match answered.await?.ok_or_else(|| no_session(&client_id))? {

@@ -352,6 +352,7 @@ async fn make_room(work: &mut Work<'_>, node: &str, kept: DeadLettersKept) -> Re
             ids.push(row.try_get::<i64, _>(0)?);
             beyond.take(bytes);
             shares[at].held.take(bytes);
+            shares[at].older -= 1;
             if !beyond.is_any() || !is_near_greatest(&shares, at, &beyond) {
                 break;
             }
@@ -403,13 +404,16 @@ struct Share {
     kind: String,
     name: String,
     held: Held,
+    /// Its letters but for the newest of the node, which is never dropped.
+    older: i64,
 }
 
-/// All letters of a node before this one, by tenant and integration.
-async fn shares_of(work: &mut Work<'_>, node: &str, before: i64) -> Result<Vec<Share>, Fault> {
-    let sql = "SELECT tenant, kind, name, COUNT(*), CAST(SUM(bytes) AS BIGINT) FROM dead_letters \
-               WHERE node = $1 AND id < $2 GROUP BY tenant, kind, name";
-    let query = sqlx::query(sql).bind(clean(node)).bind(before);
+/// All letters of a node, by tenant and integration.
+async fn shares_of(work: &mut Work<'_>, node: &str, newest: i64) -> Result<Vec<Share>, Fault> {
+    let sql = "SELECT tenant, kind, name, COUNT(*), CAST(SUM(bytes) AS BIGINT), \
+               CAST(SUM(CASE WHEN id < $2 THEN 1 ELSE 0 END) AS BIGINT) FROM dead_letters \
+               WHERE node = $1 GROUP BY tenant, kind, name";
+    let query = sqlx::query(sql).bind(clean(node)).bind(newest);
     let rows = query.fetch_all(&mut *work.all).await?;
     let shares = rows.iter().map(|row| {
         Ok(Share {
@@ -420,6 +424,7 @@ async fn shares_of(work: &mut Work<'_>, node: &str, before: i64) -> Result<Vec<S
                 letters: row.try_get(3)?,
                 bytes: row.try_get(4)?,
             },
+            older: row.try_get(5)?,
         })
     });
     shares.collect()
@@ -435,7 +440,7 @@ fn weight_of_tenant(shares: &[Share], tenant: i64, beyond: &Held) -> i64 {
 /// most; none if no letters are left.
 fn greatest(shares: &[Share], beyond: &Held) -> Option<usize> {
     let left = shares.iter().enumerate();
-    let left = left.filter(|(_, share)| share.held.letters > 0);
+    let left = left.filter(|(_, share)| share.older > 0);
     let most = left.max_by_key(|(_, share)| {
         let of_tenant = weight_of_tenant(shares, share.tenant, beyond);
         (of_tenant, share.tenant, share.held.weight(beyond))
@@ -451,7 +456,7 @@ fn is_near_greatest(shares: &[Share], at: usize, beyond: &Held) -> bool {
     let others = shares.iter().filter(|share| share.tenant != tenant);
     let others = others.map(|share| weight_of_tenant(shares, share.tenant, beyond));
     let most = others.max().unwrap_or(0);
-    own >= most - most / NEAR_PART && shares[at].held.letters > 0
+    own >= most - most / NEAR_PART && shares[at].older > 0
 }
 
 fn read_head(row: &AnyRow) -> Result<DeadLetterRow, Fault> {

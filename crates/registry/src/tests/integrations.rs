@@ -130,6 +130,27 @@ both!(who_has_most_letters_loses_the_oldest_of_them, registry, {
     assert_eq!(ids, [1, 2, 3, 18, 19, 30]);
 });
 
+both!(
+    two_integrations_that_refuse_the_same_messages_keep_as_many,
+    registry,
+    {
+        let of = |name: &str, message_id: u64| DeadLetterRow {
+            name: name.to_owned(),
+            ..letter(message_id)
+        };
+        let kept = DeadLettersKept { letters: 2, ..KEPT };
+        for message in 1..=4 {
+            for name in ["w", "v"] {
+                let one = [of(name, message)];
+                registry.put_dead_letters("n", &one, kept).await?;
+            }
+        }
+        let heads = registry.dead_letters("n", None, 0, 10).await?;
+        let left = heads.iter().map(|head| (&*head.name, head.message_id));
+        assert_eq!(left.collect::<Vec<_>>(), [("w", 4), ("v", 4)]);
+    }
+);
+
 both!(letters_are_listed_by_page_and_by_integration, registry, {
     let kept = DeadLettersKept {
         letters: 100,
