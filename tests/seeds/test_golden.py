@@ -5,6 +5,7 @@ import contextlib
 import json
 import pathlib
 import re
+import sqlite3
 
 import pytest
 
@@ -156,3 +157,22 @@ def test_a_body_that_is_too_long_is_refused(nodes, name, tmp_path):
     request.expect_error(request.send(f"@{path}"), 413)
     # The node goes on.
     assert asked(request.node, "GET", "/healthz")[0] == 200
+
+
+@pytest.mark.parametrize("request_line, body, kind", [
+    ("POST /devices", {"type": "x"}, "text/plain"),
+    ("POST /api/v1/devices/register", {"name": "x", "device_type": "y"}, JSON),
+    ("GET /api/v1/admin/devices", None, JSON),
+])
+def test_an_error_of_the_node_has_the_form_of_the_system(request_line, body, kind):
+    """Of its errors from 500 on, a request can cause one from outside: the tables cannot be used."""
+    method, path = request_line.split()
+    with martlet_process.Node(http=True, settings=["http.rate=0"]) as node:
+        assert asked(node, "POST", "/devices", {"type": "x"})[0] == 200
+        with contextlib.closing(sqlite3.connect(f"{node.data_dir}/martlet.db", timeout=20)) as tables:
+            tables.execute("DROP TABLE devices")
+        status, found, told = asked(node, method, path, body)
+        assert (status, found) == (503, kind), told
+        told = told if isinstance(told, dict) else json.loads(told)
+        members = {"error"} if kind == "text/plain" else {"error", "message", "path", "request_id", "timestamp"}
+        assert set(told) == members and "devices" not in told["error"] and "cannot be used" in json.dumps(told)
