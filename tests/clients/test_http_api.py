@@ -114,6 +114,13 @@ def test_this_machine_may_ask_until_there_is_an_administrator(tmp_path):
         assert done.returncode == 0, done.stderr
 
 
+def test_who_comes_through_a_trusted_proxy_is_not_on_this_machine():
+    """Whatever headers the proxy adds."""
+    with martlet_process.Node(http=True, settings=["http.trusted_proxies=127.0.0.1"]) as node:
+        assert ask(node, "/api/v1/status")[0] == 401
+        assert martlet_process.run("status", "--data-dir", node.data_dir).returncode == 0
+
+
 def test_open_routes_are_told_of(tmp_path):
     settings = ["http.open_routes=POST /api/v1/reload"]
     added = martlet_process.run("user", "add", "root", "--role", "administrator", "--generate", "--data-dir",

@@ -1,6 +1,8 @@
 """Integrations as operators see them: by command and by HTTP, on a node whose sink fails for a while."""
 
+import contextlib
 import json
+import sqlite3
 
 import pytest
 
@@ -176,6 +178,14 @@ def test_what_waits_for_a_team_goes_when_the_team_is_removed_for_good_and_not_be
 
     for one in ("pump", "reader"):
         call(node, "DELETE", f"/api/v1/devices/{one}?team=north")
+    # Dead letters of its tenant go too, whoever's sink had them.
+    tenant = call(node, "GET", "/api/v1/teams/north")["tenant"]
+    with contextlib.closing(sqlite3.connect(f"{node.data_dir}/martlet.db", timeout=20)) as tables:
+        letter = ("INSERT INTO dead_letters (id, node, kind, name, tenant, message_id, topic, bytes, payload_bytes, qos, "
+                  "retain, retained, received_ms, refused_ms, reason, refusals, publisher, properties, payload) VALUES "
+                  "(?, 'n', 'webhook', 'x', ?, ?, 't', 1, 1, 1, 0, 0, 1, 1, 'r', 1, '{}', '', '')")
+        tables.executemany(letter, [(901, tenant, "901"), (902, 0, "902")])
+        tables.commit()
     # A team that was deleted can be restored, with all that waits for it.
     call(node, "DELETE", "/api/v1/teams/north")
     until(lambda: state(node)["failure"], lambda: json.dumps(state(node)) + node.log())
@@ -185,6 +195,8 @@ def test_what_waits_for_a_team_goes_when_the_team_is_removed_for_good_and_not_be
     call(node, "POST", "/api/v1/teams/north/purge?with_members=true")
     until(lambda: "the team of the integration was removed: its messages are dropped" in node.log(), node.log)
     assert "messages=3" in node.log(), node.log()
+    with contextlib.closing(sqlite3.connect(f"{node.data_dir}/martlet.db", timeout=20)) as tables:
+        assert tables.execute("SELECT id FROM dead_letters").fetchall() == [(902,)]
 
 
 def test_an_integration_counts_as_no_client(start_node, tmp_path):

@@ -358,6 +358,7 @@ def test_a_message_at_which_the_receiver_fails_holds_up_no_other_publisher(start
     assert {one["topic"] for one in letters} == {"plant/1"} and len(letters) == len(ways)
     done = martlet_process.run("integration", "skip", "webhook/crm", "--data-dir", str(node.data_dir))
     assert done.returncode == 1 and "no message at which it has failed" in done.stderr, done
+    call(node, "POST", "/api/v1/integrations/webhook/crm/skip", key=KEY, expect=409)
 
 
 def test_what_waits_while_the_receiver_hangs_is_seen_at_once(start_node, tmp_path, receiver):

@@ -91,7 +91,8 @@ def test_the_listeners_are_there(node):
         assert connection.getresponse().status == 200
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP", "X-Forwarded-Host"])
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP", "X-Forwarded-Host",
+                                    "X-Forwarded-Proto", "CF-Connecting-IP", "True-Client-IP", "X-Client-IP"])
 def test_who_comes_through_a_proxy_gets_nothing(node, header):
     value = {"Forwarded": "for=192.0.2.7", "Via": "1.1 proxy", "X-Forwarded-Host": "broker.example"}.get(header, "192.0.2.7")
     ports = node.http_ports if header == "X-Forwarded-For" else node.http_ports[:1]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use axum::http::HeaderValue;
-use axum::http::header;
+use axum::http::header::{self, HeaderName};
 use axum::http::request::Parts;
 use martlet_broker::TenantId;
 use martlet_control::devices::KeyRefusal;
@@ -14,6 +14,7 @@ use tracing::warn;
 
 use crate::api::{Api, Connection, ListenerKind};
 use crate::compat;
+use crate::forwarded;
 use crate::keys;
 use crate::origin;
 use crate::problem::{Problem, ProblemKind};
@@ -211,19 +212,21 @@ async fn by_session(api: &Api, cookie: &[u8]) -> Result<Option<Caller>, Problem>
 pub(crate) fn is_local(api: &Api, connection: Connection, parts: &Parts) -> bool {
     connection.comes_from_loopback()
         && !is_forwarded(parts)
+        && !forwarded::is_proxy(&api.settings.trusted_proxies, connection.peer)
         && origin::names_this_machine(&api.settings, &parts.headers, &parts.uri)
 }
 
 /// The request came through a proxy, so the caller is not known to be on this machine.
 fn is_forwarded(parts: &Parts) -> bool {
-    let by_proxies = [
+    let of_proxies = [
+        "cf-connecting-ip",
         "forwarded",
+        "true-client-ip",
         "via",
-        "x-forwarded-for",
-        "x-forwarded-host",
+        "x-client-ip",
+        "x-cluster-client-ip",
         "x-real-ip",
     ];
-    by_proxies
-        .iter()
-        .any(|name| parts.headers.contains_key(*name))
+    let mut names = parts.headers.keys().map(HeaderName::as_str);
+    names.any(|name| of_proxies.contains(&name) || name.starts_with("x-forwarded-"))
 }

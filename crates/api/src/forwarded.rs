@@ -13,7 +13,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// The connection as it was before trusted proxies: of the addresses that they say, the last that
 /// is none of theirs. What stands before that one anybody may have written.
 pub(crate) fn behind(proxies: &[IpNet], connection: Connection, headers: &HeaderMap) -> Connection {
-    let is_proxy = |address: IpAddr| proxies.iter().any(|proxies| proxies.contains(&address));
+    let is_proxy = |address: IpAddr| is_proxy(proxies, Some(address));
     let peer = connection.peer.map(|peer| peer.to_canonical());
     let (ListenerKind::Tcp { is_secure, .. }, Some(mut from)) = (connection.listener, peer) else {
         return connection;
@@ -41,6 +41,12 @@ pub(crate) fn behind(proxies: &[IpNet], connection: Connection, headers: &Header
         },
         peer: Some(from),
     }
+}
+
+/// Whether an address is that of a trusted proxy. Whoever asks through it may be anywhere.
+pub(crate) fn is_proxy(proxies: &[IpNet], address: Option<IpAddr>) -> bool {
+    let address = address.map(|address| address.to_canonical());
+    address.is_some_and(|address| proxies.iter().any(|proxies| proxies.contains(&address)))
 }
 
 /// Some proxies write the port too.

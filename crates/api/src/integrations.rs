@@ -167,6 +167,7 @@ impl From<IntegrationError> for Problem {
         let kind = match &error {
             IntegrationError::NotFound(_) => ProblemKind::NotFound,
             IntegrationError::Command(CommandError::NoAnswer) => ProblemKind::NoAnswer,
+            IntegrationError::Command(CommandError::NotNow(_)) => ProblemKind::Conflict,
             IntegrationError::Command(_) | IntegrationError::Store(_) => ProblemKind::Unavailable,
         };
         Self::new(kind, error.to_string())
@@ -194,6 +195,9 @@ pub(crate) enum Obeyed {
     /// There is none
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(ProblemView),
+    /// It is in no state for that: there is nothing to skip, or it is not started yet
+    #[response(status = 409, content_type = "application/problem+json")]
+    NotNow(ProblemView),
     /// It did not answer in time
     #[response(status = 504, content_type = "application/problem+json")]
     NoAnswer(ProblemView),

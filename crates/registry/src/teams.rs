@@ -702,15 +702,6 @@ async fn purge_one(work: &mut Work<'_>, id: &str, with_members: bool) -> Result<
             .await?;
     }
     remove_rest_of(work, id).await?;
-    if team.tenant > 0 {
-        for sql in [
-            "DELETE FROM bans WHERE tenant = $1",
-            "DELETE FROM presence WHERE tenant = $1",
-        ] {
-            let query = sqlx::query(sql).bind(i64::from(team.tenant));
-            query.execute(&mut *work.all).await?;
-        }
-    }
     let gone = sqlx::query("DELETE FROM teams WHERE id = $1").bind(id.to_owned());
     gone.execute(&mut *work.all).await?;
     let purged = PurgedTeam {
@@ -784,7 +775,7 @@ pub(crate) async fn forget_owner(work: &mut Work<'_>, user: &str) -> Result<(), 
     Ok(())
 }
 
-/// What belongs to a team that is removed for good.
+/// What belongs to a team that is removed for good, and to its tenant.
 async fn remove_rest_of(work: &mut Work<'_>, team: &str) -> Result<(), sqlx::Error> {
     for sql in [
         "DELETE FROM rules WHERE owner_kind = 'group' AND owner IN \
@@ -795,6 +786,10 @@ async fn remove_rest_of(work: &mut Work<'_>, team: &str) -> Result<(), sqlx::Err
         "DELETE FROM team_tokens WHERE team = $1",
         "DELETE FROM secrets WHERE team = $1",
         "DELETE FROM devices WHERE team = $1",
+        "DELETE FROM bans WHERE tenant > 0 AND tenant = (SELECT tenant FROM teams WHERE id = $1)",
+        "DELETE FROM presence WHERE tenant > 0 AND tenant = (SELECT tenant FROM teams WHERE id = $1)",
+        "DELETE FROM dead_letters WHERE tenant > 0 AND tenant = \
+         (SELECT tenant FROM teams WHERE id = $1)",
     ] {
         let query = sqlx::query(sql).bind(team.to_owned());
         query.execute(&mut *work.all).await?;

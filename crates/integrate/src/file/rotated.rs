@@ -17,6 +17,8 @@ use super::FileSettings;
 const MODE: u32 = 0o640;
 /// The end of a file is looked through in pieces of this length, bytes.
 const PIECE: u64 = 64 * 1024;
+/// Why a file of something else is not written.
+const OTHER_CONTENTS: &str = "it has other contents than lines of JSON, and is left as it is";
 /// Every line begins so.
 const LINE_BEGIN: &[u8] = b"{\"id\":";
 
@@ -179,8 +181,7 @@ fn mend_end(file: &mut File) -> io::Result<()> {
     let text = &line[..line.len() - zeros];
     let is_blank = begin == 0 && text.is_empty();
     if !matches!(first[0], b'{' | b'\n') && !is_blank {
-        let why = "it has other contents than lines of JSON, and is left as it is";
-        return Err(io::Error::other(why));
+        return Err(io::Error::other(OTHER_CONTENTS));
     }
     if line.is_empty() {
         return Ok(());
@@ -234,9 +235,9 @@ fn told(path: &Path, error: &io::Error) -> String {
 pub(super) fn check_path(path: &Path) -> Result<(), String> {
     let checked = match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => Err(io::Error::other("it is no regular file")),
-        Ok(_) => {
-            rustix::fs::access(path, Access::WRITE_OK | Access::READ_OK).map_err(io::Error::from)
-        }
+        Ok(_) => rustix::fs::access(path, Access::WRITE_OK | Access::READ_OK)
+            .map_err(io::Error::from)
+            .and_then(|()| check_begin(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let access = Access::WRITE_OK | Access::EXEC_OK;
             rustix::fs::access(directory(path), access).map_err(io::Error::from)
@@ -244,6 +245,20 @@ pub(super) fn check_path(path: &Path) -> Result<(), String> {
         Err(error) => Err(error),
     };
     checked.map_err(|error| told(path, &error))
+}
+
+/// Whether a file begins as one of lines of JSON, if it has anything in it.
+fn check_begin(path: &Path) -> io::Result<()> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let mut first = [0];
+    match options.custom_flags(flags).open(path)?.read(&mut first)? {
+        // Zeros are what a power cut leaves: they are looked at when the file is opened.
+        1 if !matches!(first[0], b'{' | b'\n' | 0) => Err(io::Error::other(OTHER_CONTENTS)),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -419,6 +434,7 @@ mod tests {
         fs::write(place.path(), "root:x:0:0").unwrap();
         let error = place.file().append(b"{}\n").unwrap_err();
         assert!(error.contains("other contents"), "{error}");
+        assert_eq!(check_path(&place.path()), Err(error));
         assert_eq!(place.read("messages.json"), "root:x:0:0");
         fs::remove_file(place.path()).unwrap();
         fs::create_dir(place.path()).unwrap();

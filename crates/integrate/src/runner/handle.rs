@@ -149,16 +149,24 @@ pub enum Command {
 pub enum CommandError {
     /// It failed, for this reason.
     Failed(String),
+    /// The integration is in no state in which it could be carried out, for this reason.
+    NotNow(String),
     /// The runner did not answer in time: a delivery is under way. It may be carried out later.
     NoAnswer,
     /// The runner has ended: the node stops.
     Ended,
 }
 
+impl From<String> for CommandError {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
 impl std::fmt::Display for CommandError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Failed(why) => f.write_str(why),
+            Self::Failed(why) | Self::NotNow(why) => f.write_str(why),
             Self::NoAnswer => f.write_str(
                 "the integration did not answer in time: a delivery is under way; the command may \
                  be carried out later",
@@ -170,7 +178,7 @@ impl std::fmt::Display for CommandError {
 
 impl std::error::Error for CommandError {}
 
-pub(super) type Answer = oneshot::Sender<Result<(), String>>;
+pub(super) type Answer = oneshot::Sender<Result<(), CommandError>>;
 
 /// What comes to the runner.
 #[derive(Debug)]
@@ -182,7 +190,7 @@ pub(super) enum Told {
 
 /// A command that the runner was told.
 #[derive(Debug)]
-pub struct ToldCommand(oneshot::Receiver<Result<(), String>>);
+pub struct ToldCommand(oneshot::Receiver<Result<(), CommandError>>);
 
 impl ToldCommand {
     /// Whether it has been carried out, or will never be. Later it may answer false again.
@@ -317,7 +325,7 @@ impl Handle {
         let sent = self.told.send(Told::Command(command, answer));
         sent.map_err(|_| CommandError::Ended)?;
         match tokio::time::timeout(within, answered).await {
-            Ok(Ok(done)) => done.map_err(CommandError::Failed),
+            Ok(Ok(done)) => done,
             Ok(Err(_)) => Err(CommandError::Ended),
             Err(_) => Err(CommandError::NoAnswer),
         }

@@ -263,7 +263,7 @@ impl<S: Sink> Runner<S> {
         };
         for answer in answers {
             // The one who asked may have given up.
-            let _ = answer.send(tested.clone());
+            let _ = answer.send(tested.clone().map_err(CommandError::from));
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::EndsWith;
 use super::Settings;
-use super::handle::{Activity, Command, Counts, Failure, Handle, Shared, Told};
+use super::handle::{Activity, Command, CommandError, Counts, Failure, Handle, Shared, Told};
 use crate::host::{Host, SavedState};
 use crate::part::Part;
 use crate::source::{Source, SourceAnswer, SourceMessage, What};
@@ -112,7 +112,7 @@ impl<S: Source> SourceRunner<S> {
                     let done = self.obey(command).await;
                     self.show();
                     // The one who asked may have given up.
-                    let _ = answer.send(done);
+                    let _ = answer.send(done.map_err(CommandError::from));
                 }
                 // What is in hand is answered yet.
                 Came::Command(Some(Told::Stop) | None) => self.is_stopping = true,

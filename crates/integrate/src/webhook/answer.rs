@@ -1,5 +1,6 @@
 //! The answer of a webhook, as the outcome of a message.
 
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -66,6 +67,7 @@ fn pause(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     let asked = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => PAUSE_MAX,
         Err(_) => {
             let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
             Duration::try_from(until.duration_since(now)).unwrap_or_default()

@@ -145,12 +145,12 @@ impl Target {
 
     /// An error without the URL, which may have a secret.
     fn told(&self, error: reqwest::Error) -> String {
-        let is_late = error.is_timeout();
-        let told = words(error, &self.secrets);
-        match is_late {
-            true => format!("the target did not answer in time (`timeout_secs`): {told}"),
-            false => format!("the target cannot be reached: {told}"),
-        }
+        let happened = match () {
+            () if error.is_timeout() => "the target did not answer in time (`timeout_secs`)",
+            () if error.is_connect() => "the target cannot be reached",
+            () => "the target ended the connection, or its answer is no HTTP",
+        };
+        format!("{happened}: {}", words(error, &self.secrets))
     }
 }
 

@@ -14,6 +14,7 @@ const OWN_NAMES: &[&str] = &[
     "alive",
     "alive.new",
     "lock",
+    "martlet.pid",
     "registry",
     "secrets.key",
     "setup-link",
@@ -33,7 +34,13 @@ pub(super) struct OwnFiles {
 impl OwnFiles {
     /// Those of this configuration.
     pub(super) fn new(effective: &Effective, data_dir: &Path) -> Self {
-        let keys = ["log.file", "secrets.key_file", "auth.password_file"];
+        let keys = [
+            "log.file",
+            "secrets.key_file",
+            "auth.password_file",
+            "auth.acl_file",
+            "events.push_ca_file",
+        ];
         let named = keys.iter().map(|key| effective.text(key));
         let named = named.filter(|path| !path.is_empty()).map(PathBuf::from);
         Self {

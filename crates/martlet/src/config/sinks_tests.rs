@@ -123,6 +123,20 @@ fn two_sinks_have_names_and_files_of_their_own() {
 }
 
 #[test]
+fn a_sink_does_not_write_files_of_the_node_nor_rename_its_own_over_them() {
+    for path in ["/rules.acl", "/data/martlet.pid", "/data/martlet.db"] {
+        // `PATH` becomes `PATH.1`.
+        for text in [
+            format!("[auth]\nacl_file = \"{path}.1\"\n") + &sink("a", path, ""),
+            format!("[auth]\nacl_file = \"/rules.acl\"\n") + &sink("a", path, ""),
+        ] {
+            let error = from_file("own", &text).unwrap_err();
+            assert!(error.contains("a file of the node itself"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_sink_whose_directory_is_missing_is_named_and_stops_no_start() {
     let text = sink("audit", "/no/such/directory/a.json", "");
     let config = from_file("missing", &text).unwrap();

@@ -28,7 +28,7 @@ use self::retry::{Retry, What};
 use super::Settings;
 use super::clock::{Clock, answered, within};
 use super::giving_up::{Failures, GivingUp};
-use super::handle::{Activity, Answer, Command, Counts, Shared, Told};
+use super::handle::{Activity, Answer, Command, CommandError, Counts, Shared, Told};
 use crate::host::{Host, PartSession, SavedState};
 use crate::lanes::{Token, Told as ToldByNode};
 use crate::sink::SinkMessage;
@@ -232,8 +232,8 @@ impl Core {
                         told = self.told.recv() => match told {
                             Some(Told::Stop) | None => self.is_stopping = true,
                             Some(Told::Command(_, answer)) => {
-                                let why = "the integration is not started yet";
-                                let _ = answer.send(Err(why.to_owned()));
+                                let why = "the integration is not started yet".to_owned();
+                                let _ = answer.send(Err(CommandError::NotNow(why)));
                             }
                         },
                         () = clock.sleep_until(at) => {}
@@ -271,10 +271,12 @@ impl Core {
             Command::Resume => self.resume().await,
             Command::Skip => {
                 self.skips = matches!(self.mode, Mode::Stopped { .. });
-                match self.skips || self.skip_failing() {
-                    true => self.resume().await,
-                    false => Err("there is no message at which it has failed".to_owned()),
+                if !self.skips && !self.skip_failing() {
+                    let why = "there is no message at which it has failed".to_owned();
+                    let _ = answer.send(Err(CommandError::NotNow(why)));
+                    return;
                 }
+                self.resume().await
             }
             Command::Retry => {
                 (self.to_sink.at, self.to_letters.at, self.to_node.at) = (None, None, None);
@@ -294,7 +296,7 @@ impl Core {
         };
         self.show();
         // The one who asked may have given up.
-        let _ = answer.send(done);
+        let _ = answer.send(done.map_err(CommandError::from));
     }
 
     /// Publishers whose messages waited alone need not wait any longer.
