@@ -1,6 +1,7 @@
 """Databases and files of the systems that Martlet replaces: what is in them is imported, and keys and
 passwords stay valid."""
 
+import contextlib
 import json
 import sqlite3
 import subprocess
@@ -163,6 +164,21 @@ def test_devices_of_iotflow_keep_their_numbers_and_keys(make, target, start_node
     assert not publishes(node, "3", OTHER_KEY, "iotflow/devices/3/telemetry/sensors")
     assert not publishes(node, "7", OTHER_KEY, "iotflow/devices/7/telemetry/sensors"), "it is inactive"
     assert KEY not in node.log()
+
+
+def test_a_row_that_cannot_be_read_keeps_no_other_from_being_imported(tmp_path):
+    path = tmp_path / "iotflow.db"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE devices (id, name TEXT, description TEXT, device_type TEXT, api_key TEXT, status TEXT, "
+                         "location TEXT, firmware_version TEXT, hardware_version TEXT)")
+        for id, name in [(1, "good"), (2, None), ("../../x", "odd"), ("1e3", "odd"), (4, "good too")]:
+            database.execute("INSERT INTO devices (id, name, api_key, status) VALUES (?, ?, ?, 'active')",
+                             (id, name, f"0123456789abcdef-{id}"))
+        database.commit()
+    told = command((tmp_path / "data", {}), "import", "seed3", str(path), expected=3)
+    for line in ["imported  device 1", "imported  device 4", "skipped   device 2: it has no name",
+                 "skipped   device ../../x: its id is no number", "skipped   device 1e3: its id is no number"]:
+        assert line in told, told
 
 
 def test_devices_of_service_mqtt_keep_their_passwords(make, target, start_node):

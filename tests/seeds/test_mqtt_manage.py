@@ -87,6 +87,13 @@ def test_the_document_from_top_to_bottom(script):
     assert "The broker runs" in script("start") and "runs already" in script("start")
     assert "Passed" in script("test admin admin123")
     assert "The broker runs" in script("restart")
+    # A mistake stops no broker that runs.
+    variables = script.place / ".env"
+    before = variables.read_text()
+    variables.write_text(before + "MQTT_BROKER_CREDENTIALS=:::\n")
+    assert "was not restarted" in script("restart", code=1)
+    variables.write_text(before)
+    assert "clients" in script("status")
 
 
 def test_a_device_has_its_credentials_in_a_file(script):

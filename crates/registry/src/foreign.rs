@@ -114,6 +114,8 @@ pub struct ServiceMqttDevice {
 pub struct ForeignTables<D> {
     /// Its devices, by number or id.
     pub devices: Vec<D>,
+    /// Devices that cannot be read: the id as it is there, and why.
+    pub unreadable: Vec<(String, String)>,
     /// Tables whose rows are not read, with the number of rows; only those that have some.
     pub left: Vec<(&'static str, i64)>,
 }
@@ -182,6 +184,7 @@ pub async fn service_mqtt_devices(
         });
         Ok(ForeignTables {
             devices: devices.collect::<Result<_, Fault>>()?,
+            unreadable: Vec::new(),
             left: Vec::new(),
         })
     })
@@ -199,6 +202,7 @@ pub async fn microservice_tables(location: &Location) -> Result<ForeignTables<()
         let left = tables.left(on, &["webhooks", "messages"]).await?;
         Ok(ForeignTables {
             devices: Vec::new(),
+            unreadable: Vec::new(),
             left,
         })
     })
@@ -362,33 +366,36 @@ async fn read_iotflow(
     on: &mut AnyConnection,
     tables: &Tables,
 ) -> Result<ForeignTables<IotFlowDevice>, Fault> {
-    let sql = "SELECT CAST(id AS BIGINT), name, COALESCE(description, ''), \
+    let sql = "SELECT CAST(id AS TEXT), COALESCE(name, ''), COALESCE(description, ''), \
                COALESCE(device_type, ''), COALESCE(api_key, ''), COALESCE(status, ''), \
                COALESCE(location, ''), COALESCE(firmware_version, ''), \
                COALESCE(hardware_version, '') FROM devices ORDER BY id";
     let rows = sqlx::query(sql).fetch_all(&mut *on).await?;
-    let mut devices = rows
-        .iter()
-        .map(iotflow_device)
-        .collect::<Result<Vec<_>, Fault>>()?;
+    let (mut devices, mut unreadable) = (Vec::new(), Vec::new());
+    for row in &rows {
+        match iotflow_device(row)? {
+            Ok(device) => devices.push(device),
+            Err(found) => unreadable.push(found),
+        }
+    }
     let places = devices.iter().enumerate();
     let places: HashMap<i64, usize> = places.map(|(at, device)| (device.number, at)).collect();
     if tables.has("devices", &["user_id"]) && tables.has("users", &["username"]) {
-        let sql = "SELECT CAST(devices.id AS BIGINT), users.username FROM devices \
+        let sql = "SELECT CAST(devices.id AS TEXT), users.username FROM devices \
                    JOIN users ON users.id = devices.user_id";
         for row in sqlx::query(sql).fetch_all(&mut *on).await? {
-            if let Some(at) = places.get(&row.try_get(0)?) {
+            if let Some(at) = number_of(&row)?.and_then(|number| places.get(&number)) {
                 devices[*at].owner = row.try_get(1)?;
             }
         }
     }
     if tables.has("device_configurations", &["config_key"]) {
-        let sql = "SELECT CAST(device_id AS BIGINT), config_key, COALESCE(config_value, ''), \
+        let sql = "SELECT CAST(device_id AS TEXT), config_key, COALESCE(config_value, ''), \
                    COALESCE(data_type, 'string'), \
                    CASE WHEN COALESCE(is_active, TRUE) THEN 'yes' ELSE 'no' END \
                    FROM device_configurations ORDER BY device_id, config_key";
         for row in sqlx::query(sql).fetch_all(&mut *on).await? {
-            if let Some(at) = places.get(&row.try_get(0)?) {
+            if let Some(at) = number_of(&row)?.and_then(|number| places.get(&number)) {
                 devices[*at].settings.push(ForeignSetting {
                     key: row.try_get(1)?,
                     value: row.try_get(2)?,
@@ -399,13 +406,35 @@ async fn read_iotflow(
         }
     }
     let left = tables.left(on, &["users", "telemetry_data"]).await?;
-    Ok(ForeignTables { devices, left })
+    Ok(ForeignTables {
+        devices,
+        unreadable,
+        left,
+    })
 }
 
-fn iotflow_device(row: &AnyRow) -> Result<IotFlowDevice, Fault> {
-    Ok(IotFlowDevice {
-        number: row.try_get(0)?,
-        name: row.try_get(1)?,
+/// The number of a device in the first column; none: it is no number.
+fn number_of(row: &AnyRow) -> Result<Option<i64>, sqlx::Error> {
+    let text: Option<String> = row.try_get(0)?;
+    // SQLite keeps any text in a column of numbers. Only what a number is written as is one.
+    let number = text.as_ref().and_then(|text| text.parse::<i64>().ok());
+    Ok(number.filter(|number| text.as_deref() == Some(&number.to_string())))
+}
+
+/// A device, or its id as it is there and why it cannot be read.
+fn iotflow_device(row: &AnyRow) -> Result<Result<IotFlowDevice, (String, String)>, Fault> {
+    let Some(number) = number_of(row)? else {
+        let id: Option<String> = row.try_get(0)?;
+        let why = "its id is no number".to_owned();
+        return Ok(Err((id.unwrap_or_else(|| "NULL".to_owned()), why)));
+    };
+    let name: String = row.try_get(1)?;
+    if name.is_empty() {
+        return Ok(Err((number.to_string(), "it has no name".to_owned())));
+    }
+    Ok(Ok(IotFlowDevice {
+        number,
+        name,
         description: row.try_get(2)?,
         device_type: row.try_get(3)?,
         api_key: row.try_get(4)?,
@@ -414,5 +443,5 @@ fn iotflow_device(row: &AnyRow) -> Result<IotFlowDevice, Fault> {
         firmware_version: row.try_get(7)?,
         hardware_version: row.try_get(8)?,
         ..IotFlowDevice::default()
-    })
+    }))
 }

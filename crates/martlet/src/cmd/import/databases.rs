@@ -168,6 +168,7 @@ pub(super) fn import_iotflow(options: &DeviceOptions) -> anyhow::Result<Report> 
         let id = device.number.to_string();
         of_iotflow(device, &device_type).map_err(|why| (id, why))
     });
+    let wanted = wanted.chain(found.unreadable.into_iter().map(Err));
     let mut report = options.import(&location, wanted)?;
     report.leave(found.left);
     Ok(report)

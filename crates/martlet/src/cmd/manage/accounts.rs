@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use martlet_access::hash;
 use martlet_control::text::{printable, typed};
 use martlet_registry::{
@@ -115,11 +115,15 @@ pub(super) fn generate_device(place: &Place, id: &str) -> anyhow::Result<String>
     let node = place.node();
     let (host, port) = tables::plain_address(&node).unwrap_or(("localhost".to_owned(), 1883));
     let path = place.directory.join(format!("device_credentials_{id}.txt"));
-    let mut file = private_file::create_new(&path).with_context(|| {
-        format!(
-            "cannot write {}: an existing file is not overwritten",
-            path.display()
-        )
+    let mut file = private_file::create_new(&path).map_err(|error| {
+        let is_there = error.kind() == std::io::ErrorKind::AlreadyExists;
+        let path = path.display();
+        match is_there {
+            true => anyhow!(
+                "cannot write {path}: an existing file is not overwritten. Move it away first"
+            ),
+            false => anyhow!("cannot write {path}: {error}"),
+        }
     })?;
     let made = tables::with(&node, async |registry| {
         let actor = Actor::local();

@@ -159,6 +159,12 @@ pub(super) fn restart(place: &Place) -> anyhow::Result<ExitCode> {
     if is_of_systemd(place) {
         return systemctl("restart");
     }
+    // A mistake in the configuration is found while the broker still runs.
+    let checked = place.run(&["config", "check"]);
+    if checked != ExitCode::SUCCESS {
+        errln!("The broker was not restarted: its configuration has mistakes");
+        return Ok(checked);
+    }
     let stopped = stop(place)?;
     match stopped == ExitCode::SUCCESS {
         true => start(place),
