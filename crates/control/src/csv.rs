@@ -1,63 +1,69 @@
 //! Tables as text with commas (RFC 4180).
 
+use ::csv::{QuoteStyle, ReaderBuilder, StringRecord, Terminator, WriterBuilder};
+
+/// The last row of what is read: a quotation that does not end swallows it.
+const END: &str = "\u{1}end";
+
 /// Rows of fields, with the number of the line in which each begins. Rows without anything in them
 /// are none. A line ends with LF, CRLF or CR.
 ///
 /// # Errors
-/// A quotation that does not end, or that something stands behind; with the line.
+/// A quotation that does not end; with the line of its row.
 pub fn read(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut rows = Vec::new();
-    let (mut row, mut field) = (Vec::new(), String::new());
-    let (mut line, mut begun) = (1, 1);
-    let (mut is_quoted, mut was_quoted) = (false, false);
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        match (letter, is_quoted) {
-            ('"', true) if letters.peek() == Some(&'"') => {
-                letters.next();
-                field.push('"');
-            }
-            ('"', true) => (is_quoted, was_quoted) = (false, true),
-            (_, true) => {
-                let is_crlf = letter == '\r' && letters.peek() == Some(&'\n');
-                line += usize::from(matches!(letter, '\n' | '\r') && !is_crlf);
-                field.push(letter);
-            }
-            ('"', false) if field.is_empty() && !was_quoted => is_quoted = true,
-            (',', false) => {
-                row.push(std::mem::take(&mut field));
-                was_quoted = false;
-            }
-            ('\r', false) if letters.peek() == Some(&'\n') => {}
-            ('\n' | '\r', false) => {
-                end_row(&mut rows, &mut row, &mut field, begun);
-                line += 1;
-                (begun, was_quoted) = (line, false);
-            }
-            (_, false) if was_quoted => {
-                return Err(format!("line {line}: {letter:?} stands behind a quotation"));
-            }
-            (_, false) => field.push(letter),
+    let text = format!("{text}\n{END}");
+    let mut reader = ReaderBuilder::new();
+    let reader = reader.has_headers(false).flexible(true);
+    let mut reader = reader.from_reader(text.as_bytes());
+    let (mut rows, mut record) = (Vec::new(), StringRecord::new());
+    let mut lines = Lines::of(&text);
+    while reader
+        .read_record(&mut record)
+        .map_err(|error| error.to_string())?
+    {
+        let at = record.position().map_or(0, |position| position.byte());
+        let begin = lines.until(usize::try_from(at).unwrap_or_default());
+        if record.iter().eq([END]) {
+            return Ok(rows);
+        }
+        if record.iter().any(|field| field.contains(END)) {
+            return Err(format!("line {begin}: a quotation begins and does not end"));
+        }
+        if record.iter().any(|field| !field.trim().is_empty()) {
+            rows.push((begin, record.iter().map(str::to_owned).collect()));
         }
     }
-    if is_quoted {
-        return Err(format!("line {begun}: a quotation begins and does not end"));
-    }
-    end_row(&mut rows, &mut row, &mut field, begun);
     Ok(rows)
 }
 
-fn end_row(
-    rows: &mut Vec<(usize, Vec<String>)>,
-    row: &mut Vec<String>,
-    field: &mut String,
-    begun: usize,
-) {
-    row.push(std::mem::take(field));
-    let row = std::mem::take(row);
-    if row.iter().any(|field| !field.trim().is_empty()) {
-        rows.push((begun, row));
+/// The lines of a text, counted from one row to the next.
+struct Lines<'a> {
+    text: &'a str,
+    /// Bytes that were counted.
+    counted: usize,
+    line: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn of(text: &'a str) -> Self {
+        let (counted, line) = (0, 1);
+        Self {
+            text,
+            counted,
+            line,
+        }
+    }
+
+    /// The line of the row that begins at this byte, or behind empty lines there.
+    fn until(&mut self, at: usize) -> usize {
+        let rest = self.text.get(at..).unwrap_or_default();
+        let empty = rest.len() - rest.trim_start_matches(['\r', '\n']).len();
+        let passed = self.text.get(self.counted..at + empty).unwrap_or_default();
+        let crs = passed.matches('\r').count() - passed.matches("\r\n").count();
+        self.line += crs + passed.matches('\n').count();
+        self.counted = at + empty;
+        self.line
     }
 }
 
@@ -83,21 +89,19 @@ pub fn line<'a>(fields: impl IntoIterator<Item = &'a str>, end: LineEnd) -> Stri
 
 /// The same, where each letter counts, as of a password.
 pub fn exact_line<'a>(fields: impl IntoIterator<Item = &'a str>, end: LineEnd) -> String {
-    let mut line = String::new();
-    for (at, field) in fields.into_iter().enumerate() {
-        if at > 0 {
-            line.push(',');
-        }
-        match field.contains([',', '"', '\n', '\r']) {
-            true => line.push_str(&format!("\"{}\"", field.replace('"', "\"\""))),
-            false => line.push_str(field),
-        }
-    }
-    line.push_str(match end {
-        LineEnd::CrLf => "\r\n",
-        LineEnd::Lf => "\n",
-    });
-    line
+    let terminator = match end {
+        LineEnd::CrLf => Terminator::CRLF,
+        LineEnd::Lf => Terminator::Any(b'\n'),
+    };
+    let mut writer = WriterBuilder::new();
+    let writer = writer
+        .terminator(terminator)
+        .quote_style(QuoteStyle::Necessary);
+    let mut writer = writer.from_writer(Vec::new());
+    // Nothing fails in memory, and what was text is text.
+    let _ = writer.write_record(fields);
+    let line = writer.into_inner().unwrap_or_default();
+    String::from_utf8(line).unwrap_or_default()
 }
 
 /// A field without the mark that [`line()`] gives to what would be a formula.
@@ -193,10 +197,17 @@ mod tests {
 
     #[test]
     fn what_is_no_table_is_told_with_its_line() {
-        for (text, line) in [("a\n\"b", "line 2"), ("a\n\n\"b\"c", "line 3")] {
+        for (text, line) in [
+            ("a\n\"b", "line 2"),
+            ("a\n\n\"b\nc,d", "line 3"),
+            ("a\r\r\"b\nc", "line 3"),
+            ("a,\"b\n", "line 1"),
+        ] {
             let why = read(text).expect_err("it is none");
             assert!(why.starts_with(line), "{why}");
         }
+        let rows = vec![(3, vec!["5\" pipe".to_owned(), "b".to_owned()])];
+        assert_eq!(read("\n\r\n5\" pipe,b"), Ok(rows));
         assert_eq!(read("\u{feff}\r\n\n"), Ok(Vec::new()));
     }
 }
