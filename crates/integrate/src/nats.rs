@@ -15,6 +15,7 @@ mod subject;
 mod topic;
 mod ttl;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,6 +125,7 @@ impl NatsSink {
         };
         let mut outcomes = Vec::with_capacity(sent.len());
         let mut fails = false;
+        let mut lost = pin!(to.lost().fuse());
         for (one, message) in sent.into_iter().zip(batch) {
             let outcome = match one {
                 Err(outcome) => outcome,
@@ -133,7 +135,9 @@ impl NatsSink {
                             |kind| outcome(&PublishError::new(kind), &sent.subject),
                             |()| Outcome::Done,
                         )),
-                        Some(ack) => acknowledged(to, ack, &sent.subject, fails).await,
+                        Some(ack) => {
+                            acknowledged((to, lost.as_mut()), ack, &sent.subject, fails).await
+                        }
                     };
                     if let Some(lines) = self.lines.as_ref().filter(|_| outcome == Outcome::Done) {
                         lines.forwarded(message, &sent.subject);
@@ -151,7 +155,7 @@ impl NatsSink {
 /// Waits for an acknowledgement. `fails` says that an earlier one did not come: the time limit of
 /// each begins when it is waited for, so only those count that are here.
 async fn acknowledged(
-    to: &Connection,
+    (to, lost): (&Connection, impl Future<Output = ()>),
     ack: PublishAckFuture,
     subject: &str,
     fails: bool,
@@ -165,7 +169,7 @@ async fn acknowledged(
     let acknowledged = tokio::select! {
         biased;
         acknowledged = ack.into_future() => acknowledged,
-        () = to.lost() => Err(PublishError::new(PublishErrorKind::BrokenPipe)),
+        () = lost => Err(PublishError::new(PublishErrorKind::BrokenPipe)),
     };
     match acknowledged {
         Ok(_) => Outcome::Done,
