@@ -1,7 +1,8 @@
 //! A bare publisher to JetStream, beside which `bench/nats` measures the sink: as many messages as
-//! it is told, in windows of 1,000 that are acknowledged before the next.
+//! it is told, in windows of 1,000 that are acknowledged before the next. `headers` adds those that
+//! the sink writes.
 //!
-//!     nats_publisher URL SUBJECT MESSAGES PAYLOAD_BYTES
+//!     nats_publisher URL SUBJECT MESSAGES PAYLOAD_BYTES [headers]
 
 use std::error::Error;
 use std::time::Instant;
@@ -11,13 +12,23 @@ use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::message::PublishMessage;
 
 const WINDOW: usize = 1_000;
+/// As long as those of the sink are.
+const HEADERS: &[(&str, &str)] = &[
+    ("Mqtt-Topic", "plant/1"),
+    ("Mqtt-Qos", "1"),
+    ("Mqtt-Retain", "false"),
+    ("Mqtt-Received-At", "2026-01-01T00:00:00.000Z"),
+    ("Mqtt-Client-Id", "mosqpub-0123456789"),
+    ("Mqtt-Via", "0123456789abcdef"),
+];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [url, subject, messages, bytes] = &arguments[..] else {
-        return Err("expected URL SUBJECT MESSAGES PAYLOAD_BYTES".into());
+    let [url, subject, messages, bytes, more @ ..] = &arguments[..] else {
+        return Err("expected URL SUBJECT MESSAGES PAYLOAD_BYTES [headers]".into());
     };
+    let more = if more.is_empty() { &[] } else { HEADERS };
     let (messages, bytes): (usize, usize) = (messages.parse()?, bytes.parse()?);
     let client = async_nats::connect(url).await?;
     let jetstream = ContextBuilder::new().max_ack_inflight(65_535).build(client);
@@ -29,6 +40,9 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         for _ in 0..WINDOW.min(messages - sent) {
             let mut headers = HeaderMap::new();
             headers.insert("Nats-Msg-Id", format!("bare-{sent}").as_str());
+            for (name, value) in more {
+                headers.insert(*name, *value);
+            }
             let publish = PublishMessage::build()
                 .headers(headers)
                 .payload(payload.clone().into());

@@ -280,6 +280,14 @@ impl Lanes {
         sum
     }
 
+    /// Has each lane deliver this many before they are settled, at least one.
+    pub(crate) fn set_credit(&mut self, credit: u16) {
+        if credit.max(1) != self.credit {
+            self.credit = credit.max(1);
+            self.lend_places(&BTreeMap::new());
+        }
+    }
+
     /// Has each lane deliver as many again as it is told here, by numbers of lanes: these are not
     /// settled soon. A lane that is not named has none of them.
     pub(crate) fn lend_places(&mut self, lent: &BTreeMap<usize, u16>) {

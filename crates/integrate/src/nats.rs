@@ -4,6 +4,7 @@
 mod bucket;
 mod connection;
 mod credentials;
+mod headers;
 mod lines;
 mod requests;
 mod server;
@@ -15,19 +16,17 @@ mod subject;
 mod topic;
 mod ttl;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::{Error as JetStreamError, ErrorCode};
 use futures_util::FutureExt as _;
-use martlet_codec::PublishProperties;
 
 use crate::kept::Kept;
 use crate::secret::{SecretValues, SecretsReceiver};
 use crate::sink::{Outcome, Sink, SinkMessage, sent_at_once};
-use crate::via;
 use crate::words::error_words;
 use connection::Connection;
 use lines::Lines;
@@ -36,9 +35,6 @@ pub use requests::REQUESTS_KIND;
 pub use server::{Credentials, ServerSettings};
 pub use settings::{Bucket, KIND, NatsSettings, NewStream};
 pub use source_settings::SOURCE_KIND;
-
-/// Header with the nodes that a message has passed.
-const VIA: &str = "Mqtt-Via";
 
 /// A sink that publishes to JetStream.
 #[derive(Debug)]
@@ -85,7 +81,7 @@ impl NatsSink {
             return Err(Outcome::Done);
         }
         let subject = self.subject(message).map_err(Outcome::Refused)?;
-        let mut headers = headers(message, &self.settings, &self.node);
+        let mut headers = headers::of(message, &self.settings, &self.node);
         if self.settings.bucket.is_some() && message.payload().is_empty() {
             headers.insert(bucket::OPERATION, bucket::REMOVED);
         }
@@ -124,6 +120,7 @@ impl NatsSink {
         };
         let mut outcomes = Vec::with_capacity(sent.len());
         let mut fails = false;
+        let mut lost = pin!(to.lost().fuse());
         for (one, message) in sent.into_iter().zip(batch) {
             let outcome = match one {
                 Err(outcome) => outcome,
@@ -133,7 +130,9 @@ impl NatsSink {
                             |kind| outcome(&PublishError::new(kind), &sent.subject),
                             |()| Outcome::Done,
                         )),
-                        Some(ack) => acknowledged(to, ack, &sent.subject, fails).await,
+                        Some(ack) => {
+                            acknowledged((to, lost.as_mut()), ack, &sent.subject, fails).await
+                        }
                     };
                     if let Some(lines) = self.lines.as_ref().filter(|_| outcome == Outcome::Done) {
                         lines.forwarded(message, &sent.subject);
@@ -151,7 +150,7 @@ impl NatsSink {
 /// Waits for an acknowledgement. `fails` says that an earlier one did not come: the time limit of
 /// each begins when it is waited for, so only those count that are here.
 async fn acknowledged(
-    to: &Connection,
+    (to, lost): (&Connection, impl Future<Output = ()>),
     ack: PublishAckFuture,
     subject: &str,
     fails: bool,
@@ -165,7 +164,7 @@ async fn acknowledged(
     let acknowledged = tokio::select! {
         biased;
         acknowledged = ack.into_future() => acknowledged,
-        () = to.lost() => Err(PublishError::new(PublishErrorKind::BrokenPipe)),
+        () = lost => Err(PublishError::new(PublishErrorKind::BrokenPipe)),
     };
     match acknowledged {
         Ok(_) => Outcome::Done,
@@ -272,47 +271,6 @@ fn outcome_without_jetstream(error: &async_nats::PublishError) -> Outcome {
         async_nats::PublishErrorKind::InvalidSubject => Outcome::Refused(why),
         _ => Outcome::Failed(format!("it cannot be published: {why}")),
     }
-}
-
-/// Headers of a message.
-fn headers(message: &SinkMessage, settings: &NatsSettings, node: &str) -> HeaderMap {
-    let sink = &settings.name;
-    let mut headers = HeaderMap::new();
-    let mut add = |name: &'static str, value: &str| {
-        // Line breaks would be further headers.
-        let value = value.replace(char::is_control, "\u{fffd}");
-        headers.insert(name, value.as_str());
-    };
-    // Several sinks may publish to one stream.
-    add("Nats-Msg-Id", &format!("{sink}-{}", message.unique_id()));
-    add("Mqtt-Topic", message.topic());
-    add("Mqtt-Qos", &(message.qos() as u8).to_string());
-    add(
-        "Mqtt-Retain",
-        if message.retain() { "true" } else { "false" },
-    );
-    add(
-        "Mqtt-Received-At",
-        &crate::json::rfc3339(message.received_ms()),
-    );
-    let names = [
-        ("Mqtt-Client-Id", message.client_id()),
-        ("Mqtt-User", message.user()),
-        ("Mqtt-Device", message.device()),
-    ];
-    for (name, value) in names {
-        value.into_iter().for_each(|value| add(name, value));
-    }
-    let properties = PublishProperties::from_forwarded(message.properties());
-    let properties = properties.unwrap_or_default();
-    let pairs = properties.user_properties.iter();
-    let passed = pairs.filter(|(name, _)| *name == via::PROPERTY);
-    add(VIA, &via::header(passed.map(|(_, value)| value), node));
-    let kind = properties.content_type;
-    if let Some(kind) = kind.or(settings.content_type.as_deref()) {
-        add("Content-Type", kind);
-    }
-    headers
 }
 
 /// Time that a call needs beyond the time limit of an acknowledgement: connecting and looking at

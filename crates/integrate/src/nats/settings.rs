@@ -19,6 +19,9 @@ pub const KIND: Kind = Kind {
     make,
 };
 
+/// Messages of a lane in hand: those that wait for their acknowledgements, and the next ones.
+const IN_HAND: u16 = 2_000;
+
 const KEYS: &[Key] = &[
     URL,
     Key {
@@ -217,6 +220,7 @@ fn make(
     let settings = Settings {
         deliver_within: nats.server.timeout + BEYOND_ACK,
         keeps_qos0: settings.keeps_qos0 || nats.bucket.is_some(),
+        in_hand: IN_HAND,
         ..settings
     };
     let names = nats.server.secret_names();

@@ -13,8 +13,8 @@ use async_nats::{Message, Subject};
 use futures_util::StreamExt as _;
 use martlet_broker::NewMessage;
 
-use super::VIA;
 use super::connection::Connection;
+use super::headers::VIA;
 use super::source_settings::NatsSourceSettings;
 use super::ttl::remaining_secs;
 use crate::secret::SecretsReceiver;

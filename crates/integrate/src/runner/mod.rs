@@ -91,6 +91,10 @@ pub struct Settings {
     /// Messages of a batch, at most, and messages in hand: 1 to 65,535. The node's
     /// `limits.in_flight` is a bound too.
     pub batch_messages: u16,
+    /// Messages that each lane hands over before they are settled, at most, as long as they are
+    /// small: the next batch is there when the sink has taken one. 0: as many as
+    /// [`Self::batch_messages`] and the node's `limits.in_flight` allow.
+    pub in_hand: u16,
     /// Bytes of a batch, at most; one message may be larger.
     pub batch_bytes: usize,
     /// Time limit of one call of the sink.
@@ -114,6 +118,7 @@ impl Settings {
             on_reject: OnReject::default(),
             max_attempts: MAX_ATTEMPTS,
             batch_messages: 1_000,
+            in_hand: 0,
             batch_bytes: 1 << 20,
             deliver_within: Duration::from_secs(30),
             backoff: Backoff::default(),
@@ -220,6 +225,7 @@ impl<S: Sink> Runner<S> {
             self.core.look_at_tenant_if_due();
             self.core.store_letters_if_due().await;
             self.core.drop_too_old();
+            self.core.fill_hand();
             self.core.lend_places();
             let mut has_delivered = false;
             let batch = self.core.batch(self.core.clock.now());

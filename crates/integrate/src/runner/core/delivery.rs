@@ -24,6 +24,14 @@ const BEHIND_MAX: u16 = 4_000;
 /// Bytes of all of them, at most: from there on they take the places of others.
 const BEHIND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Bytes that the messages of a lane in hand may have together, where a sink says how many it wants
+/// and they are more than the least.
+const IN_HAND_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// By how many messages that number changes.
+const IN_HAND_STEP: usize = 250;
+/// The least of them, however large they are.
+const IN_HAND_MIN: usize = 100;
+
 /// Messages for one call of the sink.
 #[derive(Debug, Default)]
 pub(in super::super) struct Batch {
@@ -102,6 +110,23 @@ impl Core {
         }
         self.held = kept;
         taken
+    }
+
+    /// Has the node hand over as many messages as the sink wants in hand, fewer of large ones.
+    pub(in super::super) fn fill_hand(&mut self) {
+        let (most, count) = (usize::from(self.settings.in_hand), self.held.len());
+        let Attachment::Attached(lanes) = &mut self.attachment else {
+            return;
+        };
+        if most == 0 || count == 0 || self.lends_places {
+            return;
+        }
+        let bytes: usize = self.held.iter().map(|held| held.message.bytes()).sum();
+        let fit = IN_HAND_BYTES_MAX / (bytes / count).max(1);
+        // In steps: a message more or less is not worth a call.
+        let steps = fit.min(most) / IN_HAND_STEP;
+        let credit = (steps * IN_HAND_STEP).max(IN_HAND_MIN);
+        lanes.set_credit(u16::try_from(credit).unwrap_or(u16::MAX));
     }
 
     /// Has the node hand over as much again as stands behind messages at which the sink fails,
