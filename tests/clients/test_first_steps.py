@@ -1,8 +1,46 @@
 """What commands say to somebody who uses them for the first time, so that the next step is the right one."""
 
 import pathlib
+import socket
+import subprocess
+import threading
+
+import pytest
 
 import martlet_process
+from paho_client import Client
+from test_sinks import until
+
+
+class Subscriber:
+    """`martlet sub` that runs, and what it has printed to both outputs."""
+
+    def __init__(self, *arguments):
+        self.lines = []
+        self.process = subprocess.Popen(
+            [martlet_process.binary(), "sub", *arguments], env=martlet_process.environment(), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        threading.Thread(target=lambda: self.lines.extend(iter(self.process.stdout.readline, "")), daemon=True).start()
+
+    def said(self):
+        return "".join(self.lines)
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(timeout=10)
+
+
+@pytest.fixture
+def subscribe():
+    started = []
+
+    def start(*arguments):
+        started.append(Subscriber(*arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
 
 
 def said(*arguments, code=0):
@@ -51,3 +89,73 @@ def test_a_misspelt_keyword_of_mosquitto_conf_is_told_with_the_right_one(tmp_pat
     assert "did you mean `persistence`?" in told, told
     conf.write_text("xyzzy true\n")
     assert "did you mean" not in said("import", "mosquitto", str(conf), code=1)
+
+
+@pytest.mark.parametrize(("version", "told"), [
+    ("5", "Another client has connected with the Client Identifier pump-7, and the broker has ended this connection"),
+    ("311", "another client may have connected with the Client Identifier pump-7 (with Martlet: martlet why pump-7)"),
+])
+def test_a_subscriber_says_that_another_client_has_its_client_identifier(start_node, subscribe, version, told):
+    node = start_node()
+    options = ("-p", str(node.port()), "-i", "pump-7", "-t", "a", "-V", version, "-d")
+    loud, quiet = subscribe(*options), None
+    until(lambda: "Subscribed" in loud.said(), loud.said)
+    with Client(node, "pump-7"):
+        pass
+    until(lambda: loud.said().count("Subscribed") == 2, loud.said)
+    assert loud.said().count("Warning: ") == 1 and told in loud.said(), loud.said()
+    loud.close()
+    quiet = subscribe(*options, "--quiet")
+    until(lambda: "Subscribed" in quiet.said(), quiet.said)
+    with Client(node, "pump-7"):
+        pass
+    until(lambda: quiet.said().count("Subscribed") == 2, quiet.said)
+    assert "Warning" not in quiet.said(), quiet.said()
+
+
+def test_a_subscriber_names_no_other_client_when_the_broker_was_away(start_node, subscribe, tmp_path):
+    node = start_node(data_dir=tmp_path / "data")
+    port = node.port()
+    one = subscribe("-p", str(port), "-i", "pump-7", "-t", "a", "-d")
+    until(lambda: "Subscribed" in one.said(), one.said)
+    node.close()
+    # One attempt finds no broker.
+    with socket.create_server(("127.0.0.1", port)) as server:
+        server.settimeout(10)
+        server.accept()[0].close()
+    start_node(data_dir=tmp_path / "data", listen=(f"mqtt://127.0.0.1:{port}",))
+    until(lambda: one.said().count("Subscribed") == 2, one.said)
+    assert "Warning" not in one.said(), one.said()
+
+
+def test_a_refused_client_is_told_how_to_ask_why(start_node, tmp_path):
+    node = start_node()
+    place = ("--data-dir", str(node.data_dir))
+    credential = said("device", "add", "pump-7", *place).split("shown this once: ")[1].split()[0]
+    told = said("pub", "-p", str(node.port()), "-u", "pump-7", "-P", credential, "-t", "d/pump-7/a", "-m", "x", code=5)
+    assert told.splitlines()[0] == "Connection error: Connection Refused: not authorised.", told
+    line = next(line for line in told.splitlines() if "martlet why" in line)
+    why = said(*line.split("martlet ", 1)[1].split(), *place, code=3)
+    assert "-i pump-7" in why or "Client Identifier" in why, why
+    # Who has no credentials is told how to give them.
+    told = said("pub", "-p", str(node.port()), "-t", "a", "-m", "x", code=5)
+    assert "Give credentials with -u" in told and "martlet why" not in told, told
+
+
+def test_the_status_warns_of_no_administrator_only_while_there_is_none(start_node):
+    node = start_node(http=True)
+    place = ("--data-dir", str(node.data_dir))
+    warning = "Nobody can administer the node yet"
+    assert warning in said("status", *place)
+    said("user", "add", "ann", "--role", "administrator", "--generate", *place)
+    assert warning not in said("status", *place)
+
+
+def test_a_subscriber_with_a_generated_client_identifier_suspects_no_other_client(start_node, subscribe):
+    node = start_node()
+    one = subscribe("-p", str(node.port()), "-t", "a", "-d")
+    until(lambda: "Subscribed" in one.said(), one.said)
+    client_id = one.said().split("Client ")[1].split()[0]
+    said("client", "kick", client_id, "--data-dir", str(node.data_dir))
+    until(lambda: one.said().count("Subscribed") == 2, one.said)
+    assert "Warning" not in one.said(), one.said()

@@ -191,7 +191,11 @@ topic # out 1
     assert report["persistent_client_expiration"] == "mapped" and report["persistence"] == "changed"
     assert report["log_dest"] == "changed" and report["log_type"] == "mapped"
     assert "unsupported" not in report.values() and "hunter2" not in done.stdout
+    notes = {entry["line"].split()[0]: entry["note"] for entry in json.loads(done.stdout)["items"]}
+    remedy = f"martlet secret set bridge-to-the-cloud --data-dir={tmp_path}/data/martlet"
+    assert notes["remote_password"] == 'password = "${secret:bridge-to-the-cloud}"; then: ' + remedy
     written = (tmp_path / "martlet.toml").read_text()
+    assert remedy in written
     assert '[[bridges]]' in written and 'url = "mqtt://cloud.example:8883"' in written
     assert 'password = "${secret:bridge-to-the-cloud}"' in written and 'topics = ["# out 1"]' in written
     assert "session_expiry_max_secs = 5184000" in written and "queued_messages = 1000" in written

@@ -300,7 +300,8 @@ def test_an_nkey_is_a_secret_and_signs(start_node, tmp_path):
         node = start_node(**configured(tmp_path, nats.url, stream="RAW", nkey="${secret:seed}"))
         with Client(node, "pump-1") as client:
             client.publish("plant/1", "x")
-        until(lambda: any("martlet secret set seed" in one for one in warnings(node)), lambda: warnings(node))
+        remedy = f"martlet secret set seed --data-dir={node.data_dir}"
+        until(lambda: any(remedy in one for one in warnings(node)), lambda: warnings(node))
         set_secret(node, "seed", SEED)
         asks = nats_process.Client(nats, user="asks", **{"pass": "asks"})
         until(lambda: asks.count("RAW") == 1, node.log)

@@ -501,5 +501,7 @@ def test_why_names_all_secrets_that_are_missing_and_how_to_set_them(start_node, 
     sentence, command = finding()["sentence"], finding()["command"]
     assert "key" in sentence and "token" in sentence, sentence
     assert command.startswith("martlet secret set "), command
+    # The remedy can be pasted: it names the node.
+    assert f" --data-dir={node.data_dir}" in sentence, sentence
     # A file with nothing but references to secrets may be read by all.
     assert not any("may read" in one for one in warnings(node)), warnings(node)

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::api::Api;
 use crate::extract::QueryOf;
 use crate::guard::{About, Unchanged};
 use crate::page::Items;
@@ -102,7 +103,11 @@ const LIMIT_MAX: usize = 100_000;
 /// How the node is
 #[utoipa::path(get, path = "/api/v1/status", tag = "node",
     responses((status = 200, description = "Its state, in numbers", body = Status)))]
-pub(crate) async fn status(State(control): State<Arc<Control>>) -> Result<Json<Status>, Problem> {
+pub(crate) async fn status(
+    State(api): State<Api>,
+    State(control): State<Arc<Control>>,
+) -> Result<Json<Status>, Problem> {
+    api.settle_unclaimed().await;
     let counters = control.snapshot().await?;
     let health = control.health_report_with(&counters, Reader::Operator);
     let memory = control.memory_report(&counters);

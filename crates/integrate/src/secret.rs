@@ -51,6 +51,8 @@ pub enum SecretTrouble {
         names: Vec<String>,
         /// Team that has to own it, as configured; empty: the common tenant.
         team: String,
+        /// Options by which a command finds the node; empty: it needs none.
+        options: String,
     },
     /// There is no key file.
     NoKeyFile(PathBuf),
@@ -79,6 +81,8 @@ pub enum SecretTrouble {
     Damaged {
         /// Name of the secret.
         name: String,
+        /// Options by which a command finds the node; empty: it needs none.
+        options: String,
     },
     /// The tables cannot be read.
     Tables(String),
@@ -100,6 +104,16 @@ impl SecretTrouble {
     }
 }
 
+impl SecretTrouble {
+    /// The same, with the options by which the command that it names finds the node.
+    pub fn with_options(mut self, of_node: &str) -> Self {
+        if let Self::Missing { options, .. } | Self::Damaged { options, .. } = &mut self {
+            of_node.clone_into(options);
+        }
+        self
+    }
+}
+
 impl From<SecretTrouble> for String {
     fn from(trouble: SecretTrouble) -> Self {
         trouble.to_string()
@@ -110,10 +124,18 @@ impl fmt::Display for SecretTrouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotRead => f.write_str("its secrets have not been read yet"),
-            Self::Missing { names, team } => {
+            Self::Missing {
+                names,
+                team,
+                options,
+            } => {
                 let of = match &**team {
                     "" => String::new(),
                     team => format!(" --team {team}"),
+                };
+                let of = match &**options {
+                    "" => of,
+                    options => format!("{of} {options}"),
                 };
                 match &names[..] {
                     [name] => write!(
@@ -148,11 +170,17 @@ impl fmt::Display for SecretTrouble {
                  of the node that wrote it, or set the secret anew",
                 path.display()
             ),
-            Self::Damaged { name } => write!(
-                f,
-                "the stored value of the secret {name:?} is damaged: set it anew with `martlet \
-                 secret set {name}`"
-            ),
+            Self::Damaged { name, options } => {
+                let of = match &**options {
+                    "" => String::new(),
+                    options => format!(" {options}"),
+                };
+                write!(
+                    f,
+                    "the stored value of the secret {name:?} is damaged: set it anew with `martlet \
+                     secret set {name}{of}`"
+                )
+            }
             Self::Tables(why) => write!(f, "its secrets cannot be read: {why}"),
         }
     }
@@ -227,6 +255,7 @@ impl Template {
                     let value = values.get(name).ok_or_else(|| SecretTrouble::Missing {
                         names: vec![name.to_string()],
                         team: String::new(),
+                        options: String::new(),
                     })?;
                     text.push_str(value.expose());
                 }
@@ -258,6 +287,11 @@ mod tests {
         let filled = template.fill(&values).expect("both are there");
         assert_eq!(filled.expose(), "Bearer known-x");
         assert!(!format!("{filled:?} {template:?} {values:?}").contains("known"));
+        let told = missing.with_options("--data-dir=/data").to_string();
+        assert!(
+            told.ends_with("`martlet secret set c --data-dir=/data`"),
+            "{told}"
+        );
         for bad in ["${secret:}", "${secret:a", "${env:a}", "${secret:a b}"] {
             assert!(Template::parse(bad).is_err(), "{bad}");
         }

@@ -170,8 +170,9 @@ fn other_broker(named: Option<&str>) -> Option<&str> {
 
 fn no_broker(name: &str) -> Problem {
     let detail = format!(
-        "Failed to get MQTT client: broker configuration '{name}' not found: connections to other \
-         brokers are planned, and \"broker\": \"internal\" is this one"
+        "Failed to get MQTT client: broker configuration '{name}' not found: \
+         publishing at other brokers by this route is planned; [[bridges]] in the configuration \
+         file connects to them (docs/integrations.md), and \"broker\": \"internal\" is this one"
     );
     Problem::new(ProblemKind::NotImplemented, detail)
 }
@@ -200,7 +201,8 @@ async fn broker_status(State(api): State<Api>) -> Result<Json<Value>, Problem> {
 
 async fn other_brokers() -> Problem {
     not_there(
-        "connections to other brokers are planned; clients of this node subscribe by MQTT, and \
+        "subscriptions at other brokers by this route are planned; [[bridges]] in the configuration \
+         file has them now (docs/integrations.md). Clients of this node subscribe by MQTT, and \
          POST /api/v1/clients/{id}/subscriptions subscribes for them",
     )
 }

@@ -71,7 +71,7 @@ async fn node(place: &Place, letters: Vec<DeadLetterRow>) -> Node {
     let sink = Settings::new("file", "audit", vec!["plant/#".into()]);
     let file = KINDS.iter().find(|kind| kind.name == "file").unwrap();
     let sinks = vec![(file.make)(&table, &surroundings, sink).unwrap()];
-    let secrets = SecretStore::new(Arc::clone(&tables), place.0.join("secrets.key"));
+    let secrets = SecretStore::new(Arc::clone(&tables), place.0.join("secrets.key"), "");
     let secrets = Arc::new(secrets);
     let all = Integrations::start(&node.control, &tables, "n1", sinks, KEPT, secrets);
     node.control.set_integrations(Arc::new(all));

@@ -182,6 +182,7 @@ impl Key {
         };
         opened().ok_or_else(|| SecretTrouble::Damaged {
             name: name.to_owned(),
+            options: String::new(),
         })
     }
 }

@@ -55,6 +55,8 @@ pub struct SetSecret {
 pub struct SecretStore {
     tables: Arc<Tables>,
     key_file: PathBuf,
+    /// Options by which a command finds the node.
+    options: String,
     /// Told when a secret was changed here.
     changes: watch::Sender<()>,
     /// Held while a key file may be made.
@@ -62,11 +64,13 @@ pub struct SecretStore {
 }
 
 impl SecretStore {
-    /// The secrets in these tables, with this key file. Nothing is opened or made yet.
-    pub fn new(tables: Arc<Tables>, key_file: PathBuf) -> Self {
+    /// The secrets in these tables, with this key file. Nothing is opened or made yet. `options`
+    /// are those by which a command finds the node.
+    pub fn new(tables: Arc<Tables>, key_file: PathBuf, options: &str) -> Self {
         Self {
             tables,
             key_file,
+            options: options.to_owned(),
             changes: watch::Sender::default(),
             making: Mutex::default(),
         }
@@ -169,12 +173,18 @@ impl SecretStore {
 
     /// The values of secrets of a team, which is named by id or name; empty: the common tenant.
     pub(crate) async fn values(&self, team: &str, names: &[Box<str>]) -> Secrets {
+        let read = self.read_values(team, names).await;
+        read.map_err(|trouble| trouble.with_options(&self.options))
+    }
+
+    async fn read_values(&self, team: &str, names: &[Box<str>]) -> Secrets {
         if names.is_empty() {
             return Ok(Arc::default());
         }
         let missing = |names: Vec<String>| SecretTrouble::Missing {
             names,
             team: team.to_owned(),
+            options: String::new(),
         };
         let (of, wanted) = (team.to_owned(), names.to_vec());
         let read = self.tables.read(move |registry| {

@@ -391,7 +391,7 @@ impl Control {
     /// The remedy for a fault of secrets, and its command if it has one.
     fn secret_remedy(&self, trouble: &SecretTrouble) -> (&'static str, Option<String>) {
         match trouble {
-            SecretTrouble::Missing { names, team } => {
+            SecretTrouble::Missing { names, team, .. } => {
                 let team = match &**team {
                     "" => String::new(),
                     team => format!("--team {} ", typed(team)),

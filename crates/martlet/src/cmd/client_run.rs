@@ -5,11 +5,13 @@
 //! What to do with events is each command's own business.
 
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use martlet_client::{Client, Endpoint, Event, NetError, Session, SessionError};
 use martlet_codec::ReasonCode;
+use martlet_control::text::typed;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
@@ -31,6 +33,14 @@ fn place(endpoint: &Endpoint) -> String {
         None if endpoint.host.contains(':') => format!("[{}]:{}", endpoint.host, endpoint.port),
         None => format!("{}:{}", endpoint.host, endpoint.port),
     }
+}
+
+/// Whether the broker is on this machine.
+fn is_local(endpoint: &Endpoint) -> bool {
+    let address = endpoint.host.parse::<IpAddr>();
+    endpoint.unix.is_some()
+        || endpoint.host.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// What a command waits for besides events.
@@ -101,11 +111,10 @@ impl ClientRun {
             match self.next().await {
                 Next::Event(Event::Connected(_)) => return Ok(Connected::Accepted),
                 Next::Event(Event::Refused { code, reason, .. }) => {
-                    let connect = &self.target.connect;
-                    let failure = Failure::refused(connect.version, code, reason);
-                    return Ok(Connected::Refused(match connect.username.is_none() {
-                        true => failure.hint_at_credentials(code),
-                        false => failure,
+                    let failure = Failure::refused(self.target.connect.version, code, reason);
+                    return Ok(Connected::Refused(match self.advice(code) {
+                        Some(line) => failure.with_line(&line),
+                        None => failure,
                     }));
                 }
                 Next::Event(_) => {}
@@ -113,6 +122,25 @@ impl ClientRun {
                 Next::TimedOut => return Ok(Connected::TimedOut),
                 Next::Stopped => return Ok(Connected::Stopped),
             }
+        }
+    }
+
+    /// What to do if the broker refuses the credentials or the Client Identifier. None for another
+    /// code, and for a broker on another machine, where `martlet why` does not reach.
+    fn advice(&self, code: u8) -> Option<String> {
+        // MQTT 3: 2, 4 and 5. MQTT 5: Client Identifier not valid, bad user name or password, not
+        // authorized.
+        if !matches!(code, 2 | 4 | 5 | 0x85..=0x87) {
+            return None;
+        }
+        match &self.target.connect.username {
+            None if matches!(code, 2 | 0x85) => None,
+            None => Some("Give credentials with -u USER -P PASSWORD.".to_owned()),
+            Some(user) if is_local(&self.target.endpoint) => Some(format!(
+                "If the broker is Martlet, this says why: martlet why {}",
+                typed(user)
+            )),
+            Some(_) => None,
         }
     }
 
@@ -197,12 +225,19 @@ impl ClientRun {
 
     /// Connects again after the connection was lost, and tries until there is an answer.
     pub(crate) async fn reconnect(&mut self) -> Connected {
+        self.reconnect_counted().await.0
+    }
+
+    /// The same, with the number of attempts.
+    pub(crate) async fn reconnect_counted(&mut self) -> (Connected, u64) {
+        let mut attempts = 0;
         loop {
             if let Some(ended) = self.pause().await {
-                return ended;
+                return (ended, attempts);
             }
+            attempts += 1;
             if let Ok(connected) = self.connect().await {
-                return connected;
+                return (connected, attempts);
             }
         }
     }

@@ -80,14 +80,10 @@ impl Failure {
         }
     }
 
-    /// Adds which options give credentials, where a client without any was refused for that.
-    pub(crate) fn hint_at_credentials(self, code: u8) -> Self {
-        // MQTT 3: 4 and 5. MQTT 5: bad user name or password, not authorized.
-        if !matches!(code, 4 | 5 | 0x86 | 0x87) {
-            return self;
-        }
+    /// Adds a line.
+    pub(crate) fn with_line(self, line: &str) -> Self {
         Self {
-            text: format!("{}\nGive credentials with -u USER -P PASSWORD.", self.text),
+            text: format!("{}\n{line}", self.text),
             ..self
         }
     }

@@ -139,6 +139,8 @@ pub(crate) struct Target {
     pub(crate) endpoint: Endpoint,
     /// The CONNECT to send.
     pub(crate) connect: ConnectOptions,
+    /// The Client Identifier was generated: no other client has it.
+    pub(crate) has_generated_id: bool,
     /// By which it proves who it is, if it is not to send its password.
     pub(crate) scram: Option<Scram>,
     /// The topic in the URL, if there is one.
@@ -234,14 +236,15 @@ impl MqttOptions {
             (true, ..) => return Err("--scram needs a user name and a password.".into()),
         };
         let client_id = match (self.id, self.id_prefix) {
-            (Some(id), _) => id,
-            (None, Some(prefix)) => format!("{prefix}{}", std::process::id()),
-            (None, None) => environment.client_id.unwrap_or_else(random::client_id),
+            (Some(id), _) => Some(id),
+            (None, Some(prefix)) => Some(format!("{prefix}{}", std::process::id())),
+            (None, None) => environment.client_id,
         };
+        let has_generated_id = client_id.is_none();
         let session_expiry_secs = self.session_expiry_secs.or(properties.session_expiry_secs);
         let mut connect = ConnectOptions {
             version,
-            client_id,
+            client_id: client_id.unwrap_or_else(random::client_id),
             clean_start: !self.persistent,
             keep_alive_secs: self.keep_alive_secs,
             username,
@@ -254,6 +257,7 @@ impl MqttOptions {
         Ok(Target {
             endpoint,
             connect,
+            has_generated_id,
             scram,
             topic,
             properties,

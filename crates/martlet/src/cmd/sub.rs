@@ -9,12 +9,13 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use jiff::Zoned;
 use martlet_client::{
-    Acknowledgement, Event, Message, RequestId, SubscribeRequest, UnsubscribeRequest,
+    Acknowledgement, Event, Message, NetError, RequestId, SubscribeRequest, UnsubscribeRequest,
 };
 use martlet_codec::{
     ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionFilter, SubscriptionOptions,
     TopicFilter, TopicName,
 };
+use martlet_control::text::typed;
 
 use super::client_run::{ClientRun, Connected, Next, block_on, timed_out};
 use super::exit::{self, Failure};
@@ -265,8 +266,11 @@ impl Subscriber {
         loop {
             let code = match self.run.next().await {
                 Next::Event(event) => self.receive(event),
-                Next::Lost(_) => {
-                    let connected = self.run.reconnect().await;
+                Next::Lost(error) => {
+                    let (connected, attempts) = self.run.reconnect_counted().await;
+                    if attempts == 1 && matches!(connected, Connected::Accepted) {
+                        self.warn_of_end(&error);
+                    }
                     self.begin(connected)?
                 }
                 Next::TimedOut => return Err(timed_out()),
@@ -285,6 +289,27 @@ impl Subscriber {
             Connected::Refused(failure) => Err(failure),
             Connected::TimedOut => Err(timed_out()),
             Connected::Stopped => Ok(Some(0)),
+        }
+    }
+
+    /// Before MQTT 5.0 a broker ends a connection without a word. If it accepts the next one at
+    /// once, another client with the same Client Identifier is the usual cause.
+    fn warn_of_end(&self, error: &NetError) {
+        let target = &self.run.target;
+        let is_silent = !target.connect.version.is_v5() && matches!(error, NetError::Closed);
+        if is_silent && !target.has_generated_id {
+            self.warn(&format!(
+                "The broker has ended the connection, and has accepted a new one. If it was not \
+                 restarted, another client may have connected with the Client Identifier {} (with \
+                 Martlet: martlet why {0}).",
+                typed(&target.connect.client_id)
+            ));
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        if !self.plan.quiet {
+            errln!("Warning: {text}");
         }
     }
 
@@ -320,6 +345,14 @@ impl Subscriber {
                 Acknowledgement::Published { .. } => self.clearing.retain(|id| *id != request),
                 _ => {}
             },
+            Event::Disconnected {
+                reason: ReasonCode::SessionTakenOver,
+                ..
+            } => self.warn(&format!(
+                "Another client has connected with the Client Identifier {}, and the broker has \
+                 ended this connection. Connecting again.",
+                typed(&self.run.target.connect.client_id)
+            )),
             _ => {}
         }
         (self.done && self.clearing.is_empty()).then_some(0)

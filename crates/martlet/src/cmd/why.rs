@@ -31,6 +31,9 @@ pub(crate) struct WhyOptions {
     team: Option<String>,
 }
 
+/// What the names of integrations begin with in a verdict.
+const INTEGRATIONS: &str = "$integration/";
+
 /// Something is wrong.
 const WRONG: u8 = 3;
 
@@ -89,11 +92,15 @@ fn text(verdict: &Verdict, now: &Zoned, colours: bool) -> String {
         true => (time, String::new()),
         false => (String::new(), format!(" ({})", in_brackets(&time))),
     };
-    let mut text = format!(
-        "{}: {on}{state}{off}{of_state}: {}{of_finding}\n",
-        printable(&verdict.name),
-        printable(&verdict.finding.sentence)
-    );
+    let sentence = printable(&verdict.finding.sentence);
+    let mut text = match verdict.name.strip_prefix(INTEGRATIONS) {
+        // Its part of the node is always connected: that says nothing of its target.
+        Some(name) => format!("{}: {on}{sentence}{off}{of_finding}\n", printable(name)),
+        None => format!(
+            "{}: {on}{state}{off}{of_state}: {sentence}{of_finding}\n",
+            printable(&verdict.name)
+        ),
+    };
     mend(&mut text, &verdict.finding);
     for finding in &verdict.also {
         text.push_str(&format!(
@@ -197,6 +204,34 @@ mod tests {
             "ann: refused: wrong password, according to \\u{1b}x\n  to mend: set it again\n    \
              martlet user passwd ann\n"
         );
+    }
+
+    #[test]
+    fn an_integration_is_called_by_its_name_and_not_connected() {
+        let finding = Finding {
+            cause: Cause::IntegrationFailing,
+            sentence: "1 message waits for the integration webhook/crm: no route".to_owned(),
+            since_ms: Some(0),
+            last_ms: None,
+            is_guess: false,
+            count: None,
+            mend: None,
+            command: None,
+        };
+        let verdict = Verdict {
+            name: "$integration/webhook/crm".to_owned(),
+            tenant: 0,
+            topic: None,
+            state: State::Connected,
+            wrong: true,
+            finding,
+            also: Vec::new(),
+            evidence: Vec::new(),
+        };
+        let said = text(&verdict, &Zoned::now(), false);
+        let head =
+            "webhook/crm: 1 message waits for the integration webhook/crm: no route (since 19";
+        assert!(said.starts_with(head), "{said}");
     }
 
     #[test]

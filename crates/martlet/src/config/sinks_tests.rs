@@ -128,7 +128,7 @@ fn a_sink_does_not_write_files_of_the_node_nor_rename_its_own_over_them() {
         // `PATH` becomes `PATH.1`.
         for text in [
             format!("[auth]\nacl_file = \"{path}.1\"\n") + &sink("a", path, ""),
-            format!("[auth]\nacl_file = \"/rules.acl\"\n") + &sink("a", path, ""),
+            "[auth]\nacl_file = \"/rules.acl\"\n".to_owned() + &sink("a", path, ""),
         ] {
             let error = from_file("own", &text).unwrap_err();
             assert!(error.contains("a file of the node itself"), "{error}");

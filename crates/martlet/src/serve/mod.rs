@@ -942,7 +942,9 @@ async fn start_integrations(
     for warning in config::unwritable_sinks(&node.sinks) {
         warn!("{warning}");
     }
-    let secrets = Arc::new(SecretStore::new(Arc::clone(tables), node.key_file.clone()));
+    let options = &control.info.command_options;
+    let secrets = SecretStore::new(Arc::clone(tables), node.key_file.clone(), options);
+    let secrets = Arc::new(secrets);
     control.set_secrets(Arc::clone(&secrets));
     let started = Integrations::start(control, tables, alive.node(), sinks, dead_letters, secrets);
     if removes_others {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 
-use crate::support::{Broker, CREDENTIALS_ADVICE, FAMILIES, Family, send_signal, wait};
+use crate::support::{Broker, CREDENTIALS_ADVICE, FAMILIES, Family, WHY_ADVICE, send_signal, wait};
 
 /// All of a message but its expiry, which counts down.
 const FORMAT: &str = "%t|%q|%r|%x|%C|%R|%D|%F|%P";
@@ -284,6 +284,9 @@ fn refused_connections_have_the_same_words_and_codes() {
         assert_eq!(run.code, code, "{args:?}");
         let is_advised = run.stderr.contains(CREDENTIALS_ADVICE);
         assert_eq!(is_advised, code != 0 && !args.contains(&"-u"), "{args:?}");
+        let names_why = run.stderr.contains(&format!("{WHY_ADVICE}u"));
+        let is_told = code != 0 && args.contains(&"-u") && !args.contains(&"--quiet");
+        assert_eq!(names_why, is_told, "{args:?}");
     }
 }
 

@@ -13,6 +13,10 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// What a client without credentials is told when it is refused for that.
 pub(crate) const CREDENTIALS_ADVICE: &str = "Give credentials with -u USER -P PASSWORD.";
 
+/// What begins the line that a client with credentials is told when a broker on this machine
+/// refuses them.
+pub(crate) const WHY_ADVICE: &str = "If the broker is Martlet, this says why: martlet why ";
+
 /// A directory that goes with its owner.
 pub(crate) struct TempDir(pub(crate) PathBuf);
 
@@ -244,7 +248,8 @@ impl Run {
     /// The same without the line that mosquitto's clients do not print.
     fn without_advice(&self) -> Self {
         let lines = self.stderr.lines();
-        let kept: Vec<&str> = lines.filter(|line| *line != CREDENTIALS_ADVICE).collect();
+        let is_advice = |line: &str| line == CREDENTIALS_ADVICE || line.starts_with(WHY_ADVICE);
+        let kept: Vec<&str> = lines.filter(|line| !is_advice(line)).collect();
         Self {
             stderr: kept.join("\n"),
             ..self.clone()

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use martlet_control::text::typed;
 use martlet_registry::USER_ROLE;
 
 use crate::cmd::listing;
@@ -89,6 +90,7 @@ fn import(options: &MosquittoOptions) -> anyhow::Result<bool> {
         |_| "no data directory".to_owned(),
         |directory| directory.display().to_string(),
     );
+    refer_to_secrets(&mut report, &effective);
     if let Some(error) = error {
         match options.json {
             true => err!("{}", json(&report)),
@@ -174,6 +176,42 @@ fn problems(effective: &Effective) -> Vec<String> {
     all
 }
 
+/// What stands in our file for the password of a bridge.
+fn reference(bridge: &str) -> String {
+    format!("\"${{secret:bridge-{bridge}}}\"")
+}
+
+/// The command that sets that password.
+fn secret_command(effective: &Effective, bridge: &str) -> String {
+    let name = typed(&format!("bridge-{bridge}"));
+    match config::data_dir(effective) {
+        Ok(directory) => {
+            let options = config::command_options(&directory, None);
+            format!("martlet secret set {name} {options}")
+        }
+        Err(_) => format!("martlet secret set {name}"),
+    }
+}
+
+/// The lines of passwords are reported as our file has them, with the command that is left to do.
+fn refer_to_secrets(report: &mut [ReportLine], effective: &Effective) {
+    for table in &effective.sinks {
+        let name = table.keys.get("name").map_or("", |name| name.value.text());
+        for (key, sourced) in &table.keys {
+            let of_line = |line: &&mut ReportLine| line.place == sourced.source;
+            if let (Value::Secret(_), Some(line)) =
+                (&sourced.value, report.iter_mut().find(of_line))
+            {
+                line.note = format!(
+                    "{key} = {}; then: {}",
+                    reference(name),
+                    secret_command(effective, name)
+                );
+            }
+        }
+    }
+}
+
 /// What differs from the defaults, as our file says it.
 fn toml_of(effective: &Effective, from: &str) -> String {
     let mut text = format!("# Made of {from} by martlet import mosquitto.\n");
@@ -202,9 +240,8 @@ fn toml_of(effective: &Effective, from: &str) -> String {
             let (value, source) = match &sourced.value {
                 // What is secret is stored apart.
                 Value::Secret(_) => {
-                    let secret = format!("bridge-{name}");
-                    let note = format!("{}; martlet secret set {secret}", sourced.source);
-                    (format!("\"${{secret:{secret}}}\""), note)
+                    let note = format!("{}; {}", sourced.source, secret_command(effective, name));
+                    (reference(name), note)
                 }
                 value => (value.to_string(), sourced.source.clone()),
             };

@@ -4,7 +4,7 @@
 const CLIENTS: &str = "a setting of clients; martlet pub, sub, rr and bench read it";
 const OTHER_CLIENTS: &str = "a setting of the program that connected to a broker; here it is the \
                              broker itself";
-const CONNECTIONS: &str = "connections to other brokers are planned";
+const CONNECTIONS: &str = "connections by these names are planned; use [[bridges]]";
 const WEBHOOKS: &str = "webhooks by these names are planned; use [[sinks.webhook]]";
 const MESSAGE_LOG: &str = "the log of messages that are confirmed is planned; users and devices \
                            are where registry.url says";
