@@ -571,7 +571,9 @@ impl Part {
             session_expiry_secs: if self.plan.durable { u32::MAX } else { 0 },
             keeps_qos0,
             queue,
-            identity: publishing.and_then(|publishing| publishing.principal(topics)),
+            identity: publishing
+                .and_then(|publishing| publishing.principal(topics))
+                .map(Into::into),
             reach: PartReach::Node,
         };
         let filters = filters.iter().copied();
